@@ -2,6 +2,7 @@
 package retry
 
 import (
+	"errors"
 	goretry "github.com/sethvargo/go-retry"
 	"time"
 )
@@ -16,10 +17,17 @@ type Policy struct {
 }
 
 // Validate reports the first field that makes no sense, or nil.
-func (p Policy) Validate() error { return nil }
+func (p Policy) Validate() error {
+	if p.Base < 0 {
+		return errors.New("Base is negative")
+	}
+	return nil
+}
 
 // Backoff returns the waits of one run of failures. It is stateful.
-func (p Policy) Backoff() goretry.Backoff { return nil }
+func (p Policy) Backoff() goretry.Backoff {
+	return goretry.WithCappedDuration(30*time.Second, goretry.NewExponential(100*time.Millisecond))
+}
 
 // Class is what kind of error an error is.
 type Class uint8
@@ -33,10 +41,25 @@ const (
 )
 
 // Classify returns the class of err.
-func Classify(err error) Class { return Transient }
+func Classify(err error) Class {
+	var f *fatal
+	if errors.As(err, &f) {
+		return Fatal
+	}
+	return Transient
+}
+
+type fatal struct{ error }
+
+func (f *fatal) Unwrap() error { return f.error }
 
 // Permanent marks err as never worth retrying.
-func Permanent(err error) error { return err }
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fatal{err}
+}
 
 // Text returns err's text without the values a driver's error may carry.
 func Text(err error) string { return err.Error() }

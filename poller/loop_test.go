@@ -1,0 +1,235 @@
+package poller_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+func TestDrainDeliversAllInOrder(t *testing.T) {
+	w := newWorld(35)
+	require.NoError(t, w.poller().Drain(t.Context()))
+	assert.Equal(t, seq(1, 35), w.written)
+	assert.Equal(t, source.Cursor("35"), w.stored)
+	assert.Equal(t, "load", w.calls[0])
+}
+
+func TestWriteComesBeforeSave(t *testing.T) {
+	w := newWorld(25)
+	require.NoError(t, w.poller().Drain(t.Context()))
+	var steps []string
+	for _, c := range w.calls {
+		if c[0] != 'f' {
+			steps = append(steps, c)
+		}
+	}
+	assert.Equal(t, []string{"load", "write -10", "save -10", "write 10-20", "save 10-20", "write 20-25", "save 20-25"}, steps)
+}
+
+func TestGoesOnFromTheCheckpoint(t *testing.T) {
+	w := newWorld(30)
+	w.stored = "12"
+	require.NoError(t, w.poller().Drain(t.Context()))
+	assert.Equal(t, seq(13, 30), w.written)
+}
+
+func TestFetchesOneBatchAheadWhileOneIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(50)
+		fetched := map[string]int{}
+		w.onWrite = func(_ context.Context, b source.Batch[int]) error {
+			time.Sleep(time.Second)
+			synctest.Wait()
+			fetched[string(b.From)] = w.count("fetch")
+			return nil
+		}
+		require.NoError(t, w.poller().Drain(t.Context()))
+		// While batch n is written, n+1 fetches are done: its own and the next.
+		assert.Equal(t, map[string]int{"": 2, "10": 3, "20": 4, "30": 5, "40": 5}, fetched)
+	})
+}
+
+func TestNeverWritesPastAFailedBatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(50)
+		fail := until(time.Hour, errOutage)
+		w.onWrite = func(_ context.Context, b source.Batch[int]) error {
+			if b.From == "10" {
+				return fail()
+			}
+			return nil
+		}
+		require.NoError(t, w.poller().Drain(t.Context()))
+		assert.Equal(t, seq(1, 50), w.written)
+		assert.Equal(t, 5, w.count("fetch"), "what was fetched ahead is kept through the outage")
+	})
+}
+
+func TestPermanentErrorStopsEveryPart(t *testing.T) {
+	for _, cause := range []error{retry.Permanent(errors.New("broken")), poller.ErrConflict} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(50)
+			w.onFetch = func(ctx context.Context, after source.Cursor, _ int) error {
+				if after != "" {
+					time.Sleep(10 * time.Second) // still under way when the write fails
+				}
+				return ctx.Err()
+			}
+			w.onWrite = func(context.Context, source.Batch[int]) error { return cause }
+			began := time.Now()
+			err := w.poller().Run(t.Context())
+
+			var failed *poller.Error
+			require.ErrorAs(t, err, &failed)
+			require.ErrorIs(t, err, cause)
+			assert.Equal(t, poller.OpWrite, failed.Op)
+			assert.Equal(t, source.Cursor("10"), failed.To)
+			assert.Equal(t, []string{"load", "fetch +10", "fetch 10+10", "write -10"}, sorted(w.calls))
+			assert.Equal(t, 10*time.Second, time.Since(began), "the fetch ahead is awaited")
+			synctest.Wait()
+			assert.Len(t, w.calls, 4, "nothing is called after Run has returned")
+		})
+	}
+}
+
+// sorted puts the fetch ahead, which may begin after the write, before it.
+func sorted(calls []string) []string {
+	for i := 1; i < len(calls); i++ {
+		if calls[i-1][0] == 'w' && calls[i][0] == 'f' {
+			calls[i-1], calls[i] = calls[i], calls[i-1]
+		}
+	}
+	return calls
+}
+
+func TestConflictOnSaveEndsRunAndRunningAgainGoesOn(t *testing.T) {
+	w := newWorld(30)
+	w.onSave = func(_ context.Context, from, _ source.Cursor) error {
+		if from == "10" {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.stored = "5" // a human rewinds
+			w.onSave = nil
+		}
+		return nil
+	}
+	p := w.poller()
+	err := p.Drain(t.Context())
+	require.ErrorIs(t, err, poller.ErrConflict)
+	assert.Equal(t, 1, w.count("save 10"), "a conflict is never retried")
+
+	w.written = nil
+	require.NoError(t, p.Drain(t.Context()))
+	assert.Equal(t, seq(6, 30), w.written)
+}
+
+func TestErrEndEndsRun(t *testing.T) {
+	w := newWorld(25)
+	w.onFetch = func(_ context.Context, after source.Cursor, _ int) error {
+		if after == "25" {
+			return source.ErrEnd
+		}
+		return nil
+	}
+	require.NoError(t, w.poller().Run(t.Context()))
+	assert.Equal(t, seq(1, 25), w.written)
+}
+
+func TestEmptyBatchWhoseCursorMovedIsSaved(t *testing.T) {
+	w := newWorld(25)
+	w.answer = func(b *source.Batch[int]) { b.Records = nil }
+	require.NoError(t, w.poller().Drain(t.Context()))
+	assert.Equal(t, source.Cursor("25"), w.stored)
+	assert.Equal(t, 3, w.count("write"), "an exactly-once sink keeps the cursor, so it is written")
+}
+
+func TestIdlePollWritesNothing(t *testing.T) {
+	w := newWorld(0)
+	require.NoError(t, w.poller().Drain(t.Context()))
+	assert.Equal(t, []string{"load", "fetch +10"}, w.calls)
+}
+
+func TestRunTwiceAtOnceIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		p := w.poller()
+		stop := start(t, p)
+		synctest.Wait()
+		require.ErrorIs(t, p.Run(t.Context()), poller.ErrRunning)
+		require.ErrorIs(t, p.Drain(t.Context()), poller.ErrRunning)
+		require.NoError(t, stop())
+		require.NoError(t, p.Drain(t.Context()), "after the first has ended it may run again")
+	})
+}
+
+func TestPanicOfAPartLeavesThePollerUsable(t *testing.T) {
+	w := newWorld(30)
+	w.onWrite = func(context.Context, source.Batch[int]) error { panic("sink") }
+	p := w.poller()
+	require.Panics(t, func() { _ = p.Drain(t.Context()) })
+	assert.Equal(t, poller.Stopped, p.Status().State)
+	w.onWrite = nil
+	require.NoError(t, p.Drain(t.Context()))
+	assert.Equal(t, seq(1, 30), w.written)
+}
+
+func TestMisconfigured(t *testing.T) {
+	for field, spoil := range map[string]func(*poller.Poller[int]){
+		"Name":            func(p *poller.Poller[int]) { p.Name = "" },
+		"Source":          func(p *poller.Poller[int]) { p.Source = nil },
+		"Sink":            func(p *poller.Poller[int]) { p.Sink = nil },
+		"Checkpointer":    func(p *poller.Poller[int]) { p.Checkpointer = nil },
+		"DeadLetterLimit": func(p *poller.Poller[int]) { p.DeadLetterLimit = -1 },
+		"BatchSize":       func(p *poller.Poller[int]) { p.BatchSize = -1 },
+		"Interval":        func(p *poller.Poller[int]) { p.Interval = -1 },
+		"Deadline":        func(p *poller.Poller[int]) { p.Deadline = -1 },
+		"Retry":           func(p *poller.Poller[int]) { p.Retry.Base = -1 },
+		"Wake":            func(p *poller.Poller[int]) { p.Wake = make(chan struct{}) },
+	} {
+		w := newWorld(1)
+		p := w.poller()
+		spoil(p)
+		for _, err := range []error{p.Run(t.Context()), p.Drain(t.Context())} {
+			require.Error(t, err, field)
+			assert.Contains(t, err.Error(), field)
+		}
+		assert.Empty(t, w.calls, "nothing is called")
+	}
+	err := (&poller.Poller[int]{}).Run(t.Context())
+	for _, field := range []string{"Name", "Source", "Sink", "Checkpointer"} {
+		assert.ErrorContains(t, err, field+" is not set", "all that is wrong is said at once")
+	}
+}
+
+func TestBrokenSourceIsFoundOut(t *testing.T) {
+	for want, bend := range map[string]func(*source.Batch[int]){
+		"answered with those after":     func(b *source.Batch[int]) { b.From = "7" },
+		"at most and answered with":     func(b *source.Batch[int]) { b.Records = seq(1, 11) },
+		"cursor that did not move":      func(b *source.Batch[int]) { b.To = b.From },
+		"no record and a cursor":        func(b *source.Batch[int]) { b.Records, b.To, b.More = nil, b.From, true },
+		"is not printable ASCII":        func(b *source.Batch[int]) { b.To = "café" },
+		"of 8193 bytes is longer than ": func(b *source.Batch[int]) { b.To = source.Cursor(make([]byte, 8193)) },
+	} {
+		w := newWorld(5)
+		w.answer = bend
+		err := w.poller().Run(t.Context())
+		require.ErrorContains(t, err, want)
+		assert.Empty(t, w.written)
+	}
+}
+
+func TestBrokenCheckpointIsFoundOut(t *testing.T) {
+	w := newWorld(5)
+	w.stored = "café"
+	require.ErrorContains(t, w.poller().Run(t.Context()), "not printable ASCII")
+	assert.Equal(t, []string{"load"}, w.calls)
+}

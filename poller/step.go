@@ -1,0 +1,185 @@
+package poller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	goretry "github.com/sethvargo/go-retry"
+
+	"github.com/artifactofdevotion/devotion/retry"
+)
+
+// health is how a step has been doing in this run.
+type health struct {
+	worked   bool // at least once
+	failures int  // in a row
+	since    time.Time
+	backoff  goretry.Backoff
+	news     limiter
+}
+
+func (r *run[T]) health(op Op) *health {
+	if r.steps[op] == nil {
+		r.steps[op] = &health{}
+	}
+	return r.steps[op]
+}
+
+// until calls f until it succeeds, fails for good, or the run is to stop.
+func (r *run[T]) until(ctx context.Context, s *StepInfo, f func(context.Context) error) error {
+	for {
+		err := r.step(ctx, s, f)
+		if err == nil {
+			r.succeeded(s.Op)
+			return nil
+		}
+		if err := r.failed(ctx, s, err); err != nil {
+			return err
+		}
+	}
+}
+
+// step calls a part once, under its deadline, and fills in s.
+func (r *run[T]) step(ctx context.Context, s *StepInfo, f func(context.Context) error) error {
+	r.enter(Working, s.Op)
+	s.Attempt = r.health(s.Op).failures + 1
+	return r.call(ctx, s, f)
+}
+
+// call is the part of step that the fetch ahead shares.
+func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Context) error) error {
+	s.Pipeline, s.Start, s.Duration, s.Err = r.Name, time.Now(), 0, nil
+	ctx, cancel := context.WithTimeout(parent, r.deadline)
+	defer cancel()
+	if hook := r.Hooks.StepBegin; hook != nil {
+		ctx = hook(ctx, *s)
+	}
+
+	// A part that honours its context returns soon after the deadline. The
+	// tenth on top is for it to clean up.
+	warned := make(chan struct{})
+	watch := time.AfterFunc(r.deadline+r.deadline/10, func() {
+		defer close(warned)
+		r.update(func(st *Status) { r.overdue++; st.Overdue = true })
+		r.log.Warn("overdue: the part ignores its deadline, the pipeline is stuck until it returns",
+			"op", s.Op, "deadline", r.deadline, "from", s.From)
+	})
+	err := f(ctx)
+	if !watch.Stop() {
+		<-warned
+		r.update(func(st *Status) { r.overdue--; st.Overdue = r.overdue > 0 })
+		r.log.Info("no longer overdue", "op", s.Op, "after", time.Since(s.Start))
+	}
+
+	if err != nil && parent.Err() == nil && ctx.Err() != nil {
+		err = &lateError{r.deadline, err}
+	}
+	s.Duration, s.Err = time.Since(s.Start), err
+	if hook := r.Hooks.StepEnd; hook != nil {
+		hook(ctx, *s)
+	}
+	return err
+}
+
+// lateError is the error of a step that ran into its own deadline.
+type lateError struct {
+	deadline time.Duration
+	err      error
+}
+
+func (e *lateError) Error() string { return fmt.Sprintf("no answer within %v: %v", e.deadline, e.err) }
+func (e *lateError) Unwrap() error { return e.err }
+
+func late(err error) bool {
+	var l *lateError
+	return errors.As(err, &l)
+}
+
+// succeeded records that a step worked, and says so if it had failed.
+func (r *run[T]) succeeded(op Op) {
+	h := r.health(op)
+	if h.failures > 0 {
+		r.log.Info("recovered", "op", op, "after", time.Since(h.since), "attempts", h.failures)
+		r.update(func(s *Status) { s.Attempts = 0 })
+	}
+	*h = health{worked: true}
+}
+
+// failed decides what becomes of a step that failed with err. It returns nil
+// after a backoff if the step is to be tried again, and otherwise what to end
+// the run with.
+func (r *run[T]) failed(ctx context.Context, s *StepInfo, err error) error {
+	h := r.health(s.Op)
+	class := retry.Classify(err)
+	if late(err) && class != retry.Fatal {
+		class = retry.Transient // a driver may give a cancelled query any code
+	}
+	now := time.Now()
+	r.update(func(st *Status) { st.LastError, st.LastErrorTime = retry.Text(err), now })
+	switch {
+	case errors.Is(err, ErrConflict), class == retry.Fatal:
+		return r.fail(s, err)
+	case ctx.Err() != nil:
+		return r.stopped(s, err)
+	case class == retry.Setup && !h.worked:
+		return r.fail(s, err)
+	}
+	if h.failures == 0 {
+		h.since, h.backoff = now, r.Retry.Backoff()
+	}
+	h.failures++
+	wait, giveUp := h.backoff.Next()
+	if giveUp {
+		return r.fail(s, err)
+	}
+	r.report(s.Op, h, wait, err)
+	r.update(func(st *Status) { st.Attempts = h.failures })
+	if hook := r.Hooks.Backoff; hook != nil {
+		hook(BackoffInfo{Pipeline: r.Name, Op: s.Op, Attempt: h.failures, Wait: wait, Class: class, Err: err})
+	}
+	return r.backOff(s, wait, err)
+}
+
+// report logs that a step fails: at once, then ever more rarely.
+func (r *run[T]) report(op Op, h *health, wait time.Duration, err error) {
+	began := !h.news.spoke
+	if !h.news.due(time.Now()) {
+		return
+	}
+	attrs := []any{"op", op, "err", retry.Text(err), "attempts", h.failures, "wait", wait}
+	if began {
+		r.log.Warn("failing, will retry", attrs...)
+	} else {
+		r.log.Warn("still failing", append(attrs, "after", time.Since(h.since))...)
+	}
+}
+
+func (r *run[T]) backOff(s *StepInfo, wait time.Duration, err error) error {
+	r.enter(Backoff, s.Op)
+	ctx := r.ctx
+	if s.Op == OpSave {
+		ctx = r.hard // what is written wants to be saved
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return r.stopped(s, err)
+	}
+}
+
+// stopped is how a failed step ends a run that is to stop.
+func (r *run[T]) stopped(s *StepInfo, err error) error {
+	if s.Op == OpSave {
+		return r.fail(s, err)
+	}
+	return errStopped
+}
+
+func (r *run[T]) fail(s *StepInfo, err error) error {
+	return &Error{Name: r.Name, Op: s.Op, From: s.From, To: s.To, Attempts: max(1, s.Attempt), Err: err}
+}
