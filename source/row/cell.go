@@ -1,0 +1,204 @@
+package row
+
+import (
+	"encoding"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"math"
+	"reflect"
+	"strconv"
+	"time"
+	"unicode/utf8"
+	"unsafe"
+)
+
+// cell is where database/sql puts one column's value. It copies at once: what
+// drivers hand out may be their own buffer.
+type cell struct {
+	builder *Builder
+	index   int
+	kind    Kind
+}
+
+// Scan appends src to the batch. It implements [database/sql.Scanner].
+func (c *cell) Scan(src any) error {
+	if err := c.builder.begin(c.index); err != nil {
+		return err
+	}
+	t := c.builder.b
+	arena, f, err := appendValue(t.arena, c.kind, src)
+	if err == nil && len(arena) > maxArena {
+		err = fmt.Errorf("a batch holds %d bytes at most; fetch fewer rows at a time", maxArena)
+	}
+	if err != nil {
+		return fmt.Errorf("row: column %q: %w", t.columns.names[c.index], err)
+	}
+	t.arena = arena
+	t.cells = append(t.cells, uint32(len(arena))<<formBits|uint32(f))
+	return nil
+}
+
+// appendValue appends the canonical text of what a driver handed out.
+func appendValue(dst []byte, kind Kind, src any) ([]byte, form, error) {
+	bare := literal
+	if kind == Text {
+		bare = text
+	}
+	switch v := src.(type) {
+	case nil:
+		return dst, null, nil
+	case int64:
+		return strconv.AppendInt(dst, v, 10), bare, nil
+	case string:
+		dst, f := appendText(dst, kind, unsafe.Slice(unsafe.StringData(v), len(v)))
+		return dst, f, nil
+	case []byte:
+		if v == nil {
+			return dst, null, nil
+		}
+		if kind == Auto {
+			kind = Bytes
+		}
+		dst, f := appendText(dst, kind, v)
+		return dst, f, nil
+	case float64:
+		bits := 64
+		if kind == Float32 {
+			bits = 32
+		}
+		return appendFloat(dst, v, bits, bare)
+	case bool:
+		return strconv.AppendBool(dst, v), bare, nil
+	case time.Time:
+		return appendTime(dst, kind, v), text, nil
+	case uint64:
+		return strconv.AppendUint(dst, v, 10), bare, nil
+	case float32:
+		return appendFloat(dst, float64(v), 32, bare)
+	}
+	// Drivers may go beyond driver.Value, and fakes will.
+	switch v := reflect.ValueOf(src); v.Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return strconv.AppendInt(dst, v.Int(), 10), bare, nil
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return strconv.AppendUint(dst, v.Uint(), 10), bare, nil
+	}
+	if m, ok := src.(encoding.TextMarshaler); ok {
+		b, err := m.MarshalText()
+		if err != nil {
+			return dst, null, err
+		}
+		dst, f := appendText(dst, kind, b)
+		return dst, f, nil
+	}
+	return dst, null, fmt.Errorf("the driver handed out a %T, which has no known text; select it as text", src)
+}
+
+// appendText appends a value that the driver handed out as bytes.
+func appendText(dst []byte, kind Kind, s []byte) ([]byte, form) {
+	switch kind {
+	case Number:
+		return appendNumber(dst, s)
+	case Float32:
+		if f, err := strconv.ParseFloat(unsafe.String(unsafe.SliceData(s), len(s)), 32); err == nil {
+			dst, form, _ := appendFloat(dst, f, 32, literal)
+			return dst, form
+		}
+	case Bit:
+		if len(s) <= 8 {
+			var n uint64
+			for _, b := range s {
+				n = n<<8 | uint64(b)
+			}
+			return strconv.AppendUint(dst, n, 10), literal
+		}
+		return base64.StdEncoding.AppendEncode(dst, s), text
+	case Bytes:
+		return base64.StdEncoding.AppendEncode(dst, s), text
+	case JSON:
+		if json.Valid(s) && utf8.Valid(s) {
+			return appendCompact(dst, s), literal
+		}
+	case JSONB:
+		if len(s) > 0 {
+			return append(dst, s...), literal
+		}
+	case Time, TimeTZ, Timestamp:
+		return appendTimeText(dst, kind, s), text
+	}
+	return append(dst, s...), text
+}
+
+// appendFloat appends the fewest digits that read back as f, in the format of
+// encoding/json.
+func appendFloat(dst []byte, f float64, bits int, bare form) ([]byte, form, error) {
+	switch {
+	case math.IsNaN(f):
+		return append(dst, "NaN"...), text, nil
+	case math.IsInf(f, 1):
+		return append(dst, "Infinity"...), text, nil
+	case math.IsInf(f, -1):
+		return append(dst, "-Infinity"...), text, nil
+	}
+	format := byte('f')
+	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
+		format = 'e'
+	}
+	return strconv.AppendFloat(dst, f, format, -1, bits), bare, nil
+}
+
+// appendNumber appends digits without leading zeros, which MySQL's ZEROFILL
+// adds and JSON forbids.
+func appendNumber(dst, s []byte) ([]byte, form) {
+	digits := s
+	minus := len(s) > 0 && s[0] == '-'
+	if minus {
+		digits = s[1:]
+	}
+	for len(digits) > 1 && digits[0] == '0' && isDigit(digits[1]) {
+		digits = digits[1:]
+	}
+	if !isNumber(digits) {
+		return append(dst, s...), text
+	}
+	if minus {
+		dst = append(dst, '-')
+	}
+	return append(dst, digits...), literal
+}
+
+// isNumber reports whether s, which has no leading zeros, is a JSON number
+// without a sign.
+func isNumber(s []byte) bool {
+	n := countDigits(s)
+	if n == 0 {
+		return false
+	}
+	if s = s[n:]; len(s) > 0 && s[0] == '.' {
+		if n = countDigits(s[1:]); n == 0 {
+			return false
+		}
+		s = s[1+n:]
+	}
+	if len(s) > 0 && s[0]|0x20 == 'e' {
+		s = s[1:]
+		if len(s) > 0 && (s[0] == '+' || s[0] == '-') {
+			s = s[1:]
+		}
+		n = countDigits(s)
+		return n > 0 && n == len(s)
+	}
+	return len(s) == 0
+}
+
+func countDigits(s []byte) int {
+	for i, c := range s {
+		if !isDigit(c) {
+			return i
+		}
+	}
+	return len(s)
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }

@@ -1,0 +1,78 @@
+// Package row has rows whose columns are known only at run time.
+//
+// A [Row] holds every cell as text, in one canonical form for each type of
+// value, so that the same value reads the same whatever database or driver it
+// came from. [Row.AppendJSON] and [Row.AppendCSV] write that text and nothing
+// is lost on the way: no integer is squeezed through a float, no fraction of a
+// second cut, no NULL mistaken for an empty string.
+//
+// A source fills a [Builder] by scanning into its cells and hands over the rows
+// of a batch at a time:
+//
+//	b := row.NewBuilder(row.NewColumns(names, kinds), max)
+//	for rows.Next() {
+//		if err := rows.Scan(b.Dest()...); err != nil {
+//			return err
+//		}
+//		b.Add()
+//	}
+//	records := b.Rows()
+//
+// The rows of one batch share their memory: a few allocations for all of them,
+// and all of it is garbage once no row of the batch is in use.
+//
+// # The text of every type
+//
+// What a cell holds is decided by the Go type the driver hands out, and by the
+// column's [Kind] where that does not tell enough. "Text" is what [Row.Text]
+// returns and, quoted where RFC 4180 wants it, what stands in CSV. In JSON it
+// stands as it is where the table says literal, and as a string otherwise.
+//
+//	value                                 text                              JSON
+//	NULL of any type                      empty; nothing in CSV             null
+//	bool                                  true, false                       literal
+//	smallint, integer, bigint, serial,    9223372036854775807               literal
+//	  oid, YEAR, unsigned to 2^64-1
+//	numeric, decimal, money of MySQL      the database's digits             literal
+//	real, float4, FLOAT                   0.1 (shortest that reads back     literal
+//	  at 32 bits)
+//	double precision, DOUBLE, REAL        1e+300 (likewise at 64 bits)      literal
+//	NaN and infinities of those           NaN, Infinity, -Infinity          string
+//	char, varchar, text, name, citext,    as it is, padding included        string
+//	  xml, enum, ENUM, SET
+//	bytea, BLOB, BINARY, VARBINARY        base64 (RFC 4648, padded)         string
+//	uuid                                  as the database writes it         string
+//	jsonb; JSON of MySQL                  as the database writes it         literal
+//	json of Postgres                      without insignificant white       literal
+//	                                      space, otherwise untouched
+//	date, DATE                            2026-01-31                        string
+//	time, TIME                            23:59:59.123456, 24:00:00,        string
+//	                                      -838:59:59
+//	timetz                                23:59:59.5+02:00                  string
+//	timestamp, DATETIME, TIMESTAMP        2026-01-31T23:59:59.123456        string
+//	  of MySQL
+//	timestamptz                           2026-01-31T23:59:59.123456Z       string
+//	  (always UTC)
+//	dates and times before year 1         0044-03-15T12:00:00Z BC           string
+//	dates and times after year 9999       294276-12-31T23:59:59Z            string
+//	infinity of date, timestamp(tz)       infinity, -infinity               string
+//	zero dates of MySQL                   0000-00-00, 0000-00-00T00:00:00   string
+//	interval                              as the database writes it         string
+//	bit(n), varbit of Postgres            10110                             string
+//	BIT(n) of MySQL                       22, the unsigned number           literal
+//	arrays, ranges, composites, inet,     as the database writes them       string
+//	  cidr, macaddr, tsvector, money,
+//	  geometric types of Postgres
+//	SQLite, by each value's own type:     as the rows above                 likewise
+//	  INTEGER, REAL, TEXT, BLOB
+//
+// Fractions of a second are written without trailing zeros, as RFC 3339 allows.
+// A type that is not listed is written as the database prints it, as a string.
+//
+// Two things a reader may stumble over. Text that is not valid UTF-8, which
+// SQLite and SQL_ASCII databases can hold, is no JSON string; it is written as
+// {"base64":"/w=="}, so that no byte is lost and no other row is held up by it.
+// And JSON has no numbers of its own limits, but many readers do: tell yours to
+// keep digits ([encoding/json.Decoder.UseNumber] in Go) where int64 or numeric
+// columns are read.
+package row

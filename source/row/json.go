@@ -1,0 +1,120 @@
+package row
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"unicode/utf8"
+)
+
+// AppendJSON appends the row as one JSON object in one line, without a newline
+// at its end, the columns in their order. It allocates only to grow dst. The
+// error is of the zero Row, which is no record.
+func (r Row) AppendJSON(dst []byte) ([]byte, error) {
+	if r.batch == nil {
+		return dst, errZero
+	}
+	open := len(dst)
+	for i, key := range r.batch.columns.keys {
+		dst = append(dst, key...)
+		b, f := r.cell(i)
+		switch f {
+		case null:
+			dst = append(dst, "null"...)
+		case literal:
+			dst = append(dst, b...)
+		default:
+			dst = appendString(dst, b)
+		}
+	}
+	if open == len(dst) {
+		dst = append(dst, ',')
+	}
+	dst[open] = '{' // in place of the first key's comma
+	return append(dst, '}'), nil
+}
+
+// MarshalJSON returns what AppendJSON appends.
+func (r Row) MarshalJSON() ([]byte, error) { return r.AppendJSON(nil) }
+
+// appendString appends s as a JSON string, or, if it is not valid UTF-8, as an
+// object that keeps its bytes.
+func appendString(dst, s []byte) []byte {
+	open := len(dst)
+	dst = append(dst, '"')
+	for rest := s; ; {
+		n := countPlain(rest)
+		dst = append(dst, rest[:n]...)
+		if rest = rest[n:]; len(rest) == 0 {
+			return append(dst, '"')
+		}
+		if c := rest[0]; c < utf8.RuneSelf {
+			dst = appendEscaped(dst, c)
+			rest = rest[1:]
+			continue
+		}
+		r, size := utf8.DecodeRune(rest)
+		if r == utf8.RuneError && size == 1 {
+			dst = append(dst[:open], `{"base64":"`...)
+			return append(base64.StdEncoding.AppendEncode(dst, s), `"}`...)
+		}
+		dst = append(dst, rest[:size]...)
+		rest = rest[size:]
+	}
+}
+
+// countPlain returns how many bytes at the beginning of s stand for themselves
+// in a JSON string and are ASCII. It looks at eight bytes at a time.
+func countPlain(s []byte) int {
+	const (
+		ones  = 0x0101010101010101
+		highs = 0x8080808080808080
+	)
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		w := binary.LittleEndian.Uint64(s[i:])
+		quote := w ^ ones*'"'
+		slash := w ^ ones*'\\'
+		// A byte's high bit is set in x-ones if the byte was 0 (or above 0x80,
+		// which w tells), and in w-ones*' ' if it was below a space.
+		if (w|(w-ones*' ')|(quote-ones)|(slash-ones))&highs != 0 {
+			break
+		}
+	}
+	for i < len(s) && s[i] >= ' ' && s[i] < utf8.RuneSelf && s[i] != '"' && s[i] != '\\' {
+		i++
+	}
+	return i
+}
+
+func appendEscaped(dst []byte, c byte) []byte {
+	switch c {
+	case '"', '\\':
+		return append(dst, '\\', c)
+	case '\n':
+		return append(dst, '\\', 'n')
+	case '\r':
+		return append(dst, '\\', 'r')
+	case '\t':
+		return append(dst, '\\', 't')
+	}
+	const hex = "0123456789abcdef"
+	return append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+}
+
+// appendCompact appends valid JSON without the white space between its tokens.
+func appendCompact(dst, s []byte) []byte {
+	quoted := false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case quoted && c == '\\':
+			dst = append(dst, c)
+			i++
+		case c == '"':
+			quoted = !quoted
+		case !quoted && c <= ' ':
+			continue
+		}
+		dst = append(dst, s[i])
+	}
+	return dst
+}

@@ -1,0 +1,137 @@
+package row
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"unsafe"
+)
+
+// Row is one row. It is a small value to be copied, never changes, and is safe
+// for concurrent use. It keeps the memory of the whole batch it came with.
+//
+// The zero Row has no columns. It is no record: writing it is an error.
+type Row struct {
+	batch *batch
+	row   int
+}
+
+// batch is the memory that the rows of one batch share.
+type batch struct {
+	columns *Columns
+	arena   []byte   // the text of all cells, one after the other
+	cells   []uint32 // for each cell its end in the arena, and its form in the low bits
+}
+
+// form says how the text of a cell stands in JSON.
+type form uint32
+
+const (
+	null    form = iota
+	text         // as a string
+	literal      // as it is
+
+	formBits = 2
+	maxArena = 1<<(32-formBits) - 1
+)
+
+var errZero = errors.New("row: the zero Row cannot be written")
+
+// cell returns the text and the form of column i.
+func (r Row) cell(i int) ([]byte, form) {
+	n := len(r.batch.columns.names)
+	if uint(i) >= uint(n) {
+		panic(fmt.Sprintf("row: column %d of %d", i, n))
+	}
+	i += r.row * n
+	var start uint32
+	if i > 0 {
+		start = r.batch.cells[i-1] >> formBits
+	}
+	c := r.batch.cells[i]
+	return r.batch.arena[start : c>>formBits : c>>formBits], form(c & (1<<formBits - 1))
+}
+
+// Columns returns the row's columns, nil for the zero Row.
+func (r Row) Columns() *Columns {
+	if r.batch == nil {
+		return nil
+	}
+	return r.batch.columns
+}
+
+// Len returns the number of columns.
+func (r Row) Len() int { return len(r.names()) }
+
+// IsNull reports whether column i is NULL. It panics if there is no column i.
+func (r Row) IsNull(i int) bool {
+	_, f := r.cell(i)
+	return f == null
+}
+
+// Text returns the text of column i, the empty string if it is NULL. It panics
+// if there is no column i. It does not allocate: the string keeps the batch's
+// memory, so clone one that is to outlive it by far.
+func (r Row) Text(i int) string {
+	b, _ := r.cell(i)
+	// The arena is never written once a Row points into it.
+	return unsafe.String(unsafe.SliceData(b), len(b))
+}
+
+// Get returns the text of the column of that name. It reports false if the
+// column is NULL or there is none.
+func (r Row) Get(name string) (string, bool) {
+	if r.batch == nil {
+		return "", false
+	}
+	i := r.batch.columns.Index(name)
+	if i < 0 || r.IsNull(i) {
+		return "", false
+	}
+	return r.Text(i), true
+}
+
+// Equal reports whether both rows have equal columns and equal cells.
+func (r Row) Equal(s Row) bool {
+	if !r.Columns().Equal(s.Columns()) {
+		return false
+	}
+	for i := range r.Len() {
+		a, f := r.cell(i)
+		b, g := s.cell(i)
+		if f != g || !bytes.Equal(a, b) {
+			return false
+		}
+	}
+	return true
+}
+
+// String describes the row without its values, which may be secret.
+func (r Row) String() string { return fmt.Sprintf("row of columns %q", r.names()) }
+
+func (r Row) names() []string {
+	if r.batch == nil {
+		return nil
+	}
+	return r.batch.columns.names
+}
+
+// LogValue keeps the values out of logs: it is the text of String.
+func (r Row) LogValue() slog.Value { return slog.StringValue(r.String()) }
+
+// Of returns a row of its own, of the values given, which are what a driver may
+// hand out. It is meant for tests and fakes.
+func Of(columns *Columns, values ...any) (Row, error) {
+	b := NewBuilder(columns, 1)
+	if len(values) != columns.Len() {
+		return Row{}, fmt.Errorf("row: %d values for %d columns", len(values), columns.Len())
+	}
+	for i := range b.cells {
+		if err := b.cells[i].Scan(values[i]); err != nil {
+			return Row{}, err
+		}
+	}
+	b.Add()
+	return b.Rows()[0], nil
+}
