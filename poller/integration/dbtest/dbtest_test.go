@@ -1,0 +1,289 @@
+package dbtest_test
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv("DBTEST_ORPHAN") != "" {
+		orphan()
+	}
+	dbtest.Main(m)
+}
+
+func TestEveryDriverReadsAndWrites(t *testing.T) {
+	t.Parallel()
+	for _, db := range []dbtest.Database{dbtest.Postgres(t).NewDatabase(t), dbtest.MariaDB(t).NewDatabase(t)} {
+		for _, driver := range db.Drivers() {
+			roundTrip(t, db, driver)
+		}
+	}
+	for _, driver := range dbtest.SQLite(t).Drivers() {
+		roundTrip(t, dbtest.SQLite(t), driver)
+	}
+}
+
+func roundTrip(t *testing.T, db dbtest.Database, driver dbtest.Driver) {
+	x := db.Open(t, driver)
+	x.MustExec("create table t (id integer primary key, s varchar(20))")
+	x.MustExec("insert into t values (1, 'κόσμε')")
+	var s string
+	require.NoError(t, x.Get(&s, "select s from t where id = 1"), driver)
+	assert.Equal(t, "κόσμε", s, driver)
+	x.MustExec("drop table t")
+}
+
+func TestParseTimeIsTheOnlyDifferenceOfTheMySQLDrivers(t *testing.T) {
+	t.Parallel()
+	db := dbtest.MariaDB(t).NewDatabase(t)
+	for driver, want := range map[dbtest.Driver]any{
+		dbtest.MySQL:     time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		dbtest.MySQLText: []byte("2026-01-02 03:04:05"),
+	} {
+		var got any
+		require.NoError(t, db.Open(t, driver).Get(&got, "select timestamp '2026-01-02 03:04:05'"))
+		assert.Equal(t, want, got, driver)
+	}
+}
+
+func TestDatabasesAreTheTestsOwn(t *testing.T) {
+	t.Parallel()
+	for _, server := range []*dbtest.Server{dbtest.Postgres(t), dbtest.MariaDB(t)} {
+		var first dbtest.Database
+		t.Run("", func(t *testing.T) {
+			first = server.NewDatabase(t)
+			second := server.NewDatabase(t)
+			assert.NotEqual(t, first.Name(), second.Name())
+			first.Open(t, first.Drivers()[0]).MustExec("create table t (id integer)")
+			second.Open(t, second.Drivers()[0]).MustExec("create table t (id integer)")
+		})
+		gone, err := sqlx.Open(first.Drivers()[0].SQLName(), first.DSN(first.Drivers()[0]))
+		require.NoError(t, err)
+		defer gone.Close()
+		assert.Error(t, gone.Ping(), "%s outlived its test", first.Name())
+	}
+}
+
+func TestAWrongPasswordIsRefused(t *testing.T) {
+	t.Parallel()
+	open := func(db dbtest.Database, driver dbtest.Driver) error {
+		db = db.As("dbtest", "wrong")
+		x, err := sqlx.Open(driver.SQLName(), db.DSN(driver))
+		require.NoError(t, err)
+		defer x.Close()
+		return x.Ping()
+	}
+	db := dbtest.Postgres(t).NewDatabase(t)
+	var pgErr *pgconn.PgError
+	require.ErrorAs(t, open(db, dbtest.PGX), &pgErr)
+	assert.Equal(t, "28P01", pgErr.Code)
+	var pqErr *pq.Error
+	require.ErrorAs(t, open(db, dbtest.PQ), &pqErr)
+	assert.Equal(t, "28P01", string(pqErr.Code))
+	var myErr *mysql.MySQLError
+	require.ErrorAs(t, open(dbtest.MariaDB(t).NewDatabase(t), dbtest.MySQL), &myErr)
+	assert.EqualValues(t, 1045, myErr.Number)
+}
+
+func TestStopKillStart(t *testing.T) {
+	t.Parallel()
+	for name, server := range map[string]*dbtest.Server{"Postgres": dbtest.StartPostgres(t), "MariaDB": dbtest.StartMariaDB(t)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := server.NewDatabase(t)
+			addr := server.Addr()
+			x := db.Open(t, db.Drivers()[0])
+			x.MustExec("create table t (id integer primary key)")
+			for i, halt := range []func() error{server.Stop, server.Kill, server.Kill} {
+				x.MustExec(x.Rebind("insert into t values (?)"), i)
+				require.NoError(t, halt())
+				require.Error(t, x.Ping(), "the server still answers")
+				require.NoError(t, halt(), "halting a server that is down")
+				require.NoError(t, server.Start())
+				require.NoError(t, server.Start(), "starting a server that runs")
+				var n int
+				require.NoError(t, x.Get(&n, "select count(*) from t"))
+				assert.Equal(t, i+1, n, "committed rows")
+			}
+			assert.Equal(t, addr, server.Addr())
+		})
+	}
+}
+
+func TestASharedServerCannotBeStopped(t *testing.T) {
+	t.Parallel()
+	for _, server := range []*dbtest.Server{dbtest.Postgres(t), dbtest.MariaDB(t)} {
+		assert.ErrorContains(t, server.Stop(), "start a private one")
+		assert.ErrorContains(t, server.Kill(), "start a private one")
+	}
+	assert.Same(t, dbtest.Postgres(t), dbtest.Postgres(t))
+}
+
+func TestArgs(t *testing.T) {
+	t.Parallel()
+	var n int
+	pg := dbtest.StartPostgres(t, dbtest.Args("-c", "max_connections=7"))
+	require.NoError(t, pg.Database("postgres").Open(t, dbtest.PQ).Get(&n, "select current_setting('max_connections')::int"))
+	assert.Equal(t, 7, n)
+	my := dbtest.StartMariaDB(t, dbtest.Args("--max-connections=11"))
+	require.NoError(t, my.Database("mysql").Open(t, dbtest.MySQL).Get(&n, "select @@max_connections"))
+	assert.Equal(t, 11, n)
+}
+
+// An occupied port must lead to another one, not to a failure.
+func TestAStartFailsWithTheServersWords(t *testing.T) {
+	t.Parallel()
+	dbtest.Postgres(t) // skips where there is none
+	for name, broken := range map[string]func(testing.TB){
+		`unrecognized configuration parameter "no_such_setting"`: func(tb testing.TB) { dbtest.StartPostgres(tb, dbtest.Args("-c", "no_such_setting=1")) },
+		"unknown option '--no-such-setting'":                     func(tb testing.TB) { dbtest.StartMariaDB(tb, dbtest.Args("--no-such-setting")) },
+	} {
+		tb := &fatalTB{TB: t}
+		tb.run(broken)
+		assert.Contains(t, tb.fatal, name)
+	}
+}
+
+func TestMissingBinaries(t *testing.T) {
+	if _, err := os.Stat("/usr/lib/postgresql"); err == nil && !testing.Short() {
+		t.Log("Postgres is found without PATH here: only MariaDB is looked for")
+	}
+	if _, err := os.Stat("/usr/sbin/mariadbd"); err == nil {
+		// The server is found, the installer is not.
+		t.Setenv("PATH", t.TempDir())
+	} else {
+		t.Setenv("PATH", "")
+	}
+	missing := func(tb testing.TB) { dbtest.StartMariaDB(tb) }
+
+	t.Setenv("CI", "")
+	tb := &fatalTB{TB: t}
+	tb.run(missing)
+	assert.Contains(t, tb.skip, "install the package mariadb-server")
+	assert.Empty(t, tb.fatal)
+
+	t.Setenv("CI", "true")
+	tb = &fatalTB{TB: t}
+	tb.run(missing)
+	assert.Contains(t, tb.fatal, "install the package mariadb-server")
+	assert.Empty(t, tb.skip)
+}
+
+// fatalTB keeps what a test would have ended with.
+type fatalTB struct {
+	testing.TB
+	fatal, skip string
+}
+
+func (f *fatalTB) run(test func(testing.TB)) {
+	done := make(chan struct{})
+	go func() { defer close(done); test(f) }()
+	<-done
+}
+
+func (f *fatalTB) Fatal(args ...any)                 { f.fatal = sprint(args); runtime.Goexit() }
+func (f *fatalTB) Fatalf(format string, args ...any) { f.fatal = sprint(args); runtime.Goexit() }
+func (f *fatalTB) Skipf(format string, args ...any)  { f.skip = sprint(args); runtime.Goexit() }
+
+func sprint(args []any) string {
+	var err error
+	for _, a := range args {
+		if e, ok := a.(error); ok {
+			err = errors.Join(err, e)
+		}
+	}
+	return err.Error()
+}
+
+// A test process that is killed leaves neither servers nor directories.
+func TestAKilledTestProcessLeavesNothing(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no process to end the servers")
+	}
+	dbtest.Postgres(t)
+	dbtest.MariaDB(t)
+	tmp, err := os.MkdirTemp("/tmp", "dbtest-orphan-*") // not t.TempDir: the user postgres must reach it
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(tmp) })
+	require.NoError(t, os.Chmod(tmp, 0o755))
+
+	for _, how := range []string{"kill", "panic"} {
+		cmd := exec.Command(os.Args[0], "-test.run=^$")
+		cmd.Env = append(os.Environ(), "DBTEST_ORPHAN="+how, "TMPDIR="+tmp)
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		var addrs []string
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			addrs = append(addrs, lines.Text())
+			if len(addrs) == 2 {
+				break
+			}
+		}
+		require.Len(t, addrs, 2)
+		dirs, err := filepath.Glob(filepath.Join(tmp, "dbtest-*"))
+		require.NoError(t, err)
+		require.Len(t, dirs, 2)
+		if how == "kill" {
+			require.NoError(t, cmd.Process.Kill())
+		}
+		assert.Error(t, cmd.Wait(), "it was to die")
+
+		require.Eventually(t, func() bool {
+			left, err := filepath.Glob(filepath.Join(tmp, "dbtest-*"))
+			return err == nil && len(left) == 0
+		}, 20*time.Second, 20*time.Millisecond, "directories left")
+		for _, addr := range addrs {
+			require.Eventually(t, func() bool {
+				c, err := net.DialTimeout("tcp", addr, time.Second)
+				if err == nil {
+					c.Close()
+				}
+				return err != nil
+			}, 20*time.Second, 20*time.Millisecond, "%s still answers", addr)
+		}
+	}
+}
+
+// orphan is the process that TestAKilledTestProcessLeavesNothing kills.
+func orphan() {
+	tb := &fatalTB{}
+	for _, start := range []func(testing.TB) *dbtest.Server{dbtest.Postgres, dbtest.MariaDB} {
+		os.Stdout.WriteString(start(helperTB{tb}).Addr() + "\n")
+	}
+	if os.Getenv("DBTEST_ORPHAN") == "panic" {
+		panic("on purpose")
+	}
+	select {}
+}
+
+type helperTB struct{ *fatalTB }
+
+func (helperTB) Helper() {}
+
+func TestDSNsAreOfTheirDrivers(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Postgres(t)
+	db := server.Database("postgres").As("me", "p@ss/word").At("example.org:1")
+	assert.Equal(t, "postgres://me:p%40ss%2Fword@example.org:1/postgres?sslmode=disable", db.DSN(dbtest.PGX))
+	assert.True(t, strings.HasPrefix(dbtest.SQLite(t).DSN(dbtest.Modernc), "file:///"))
+}

@@ -1,0 +1,36 @@
+//go:build !unix
+
+package dbtest
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+)
+
+type owner struct{}
+
+func makeDir(engine) (o owner, dir string, err error) {
+	dir, err = os.MkdirTemp("", "dbtest-*")
+	return o, dir, err
+}
+
+func (owner) own(string) error { return nil }
+func (owner) apply(*exec.Cmd)  {}
+
+// signal knows only one signal here.
+func signal(p *os.Process, _ os.Signal) error { return p.Kill() }
+
+// reaper needs a shell and pipes; without them only finish removes anything.
+type reaper struct{}
+
+func startReaper(string, string) (*reaper, error) { return &reaper{}, nil }
+
+func (*reaper) watch(int) {}
+
+func (*reaper) finish(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("dbtest: removing %s: %w", dir, err)
+	}
+	return nil
+}

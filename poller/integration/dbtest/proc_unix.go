@@ -1,0 +1,136 @@
+//go:build unix
+
+package dbtest
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// owner is the user a server runs as; zero is the test's own.
+type owner struct{ credential *syscall.Credential }
+
+// makeDir makes a server's directory where its owner may reach it.
+func makeDir(e engine) (o owner, dir string, err error) {
+	if _, ok := e.(*postgres); ok && os.Geteuid() == 0 { // Postgres refuses to run as root
+		if o.credential, err = unprivileged(); err != nil {
+			return o, "", err
+		}
+	}
+	for _, parent := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
+		if o.credential != nil && !reachable(parent) {
+			continue
+		}
+		if dir, err = os.MkdirTemp(parent, "dbtest-*"); err == nil {
+			return o, dir, o.own(dir)
+		}
+	}
+	if err == nil {
+		err = fmt.Errorf("neither %s nor /tmp nor /var/tmp can be reached by the user that runs Postgres", os.TempDir())
+	}
+	return o, "", err
+}
+
+func unprivileged() (*syscall.Credential, error) {
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err := strconv.ParseUint(u.Uid, 10, 32)
+		if err != nil {
+			continue
+		}
+		gid, err := strconv.ParseUint(u.Gid, 10, 32)
+		if err != nil {
+			continue
+		}
+		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+	}
+	return nil, fmt.Errorf("Postgres does not run as root, and there is neither a user postgres nor nobody")
+}
+
+// reachable reports whether every user may pass through dir and its parents.
+func reachable(dir string) bool {
+	for {
+		info, err := os.Stat(dir)
+		if err != nil || info.Mode().Perm()&1 == 0 {
+			return false
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return true
+		}
+		dir = parent
+	}
+}
+
+// own hands a file to the owner.
+func (o owner) own(path string) error {
+	if o.credential == nil {
+		return nil
+	}
+	return os.Chown(path, int(o.credential.Uid), int(o.credential.Gid))
+}
+
+// apply makes cmd run as the owner, in a process group of its own: an interrupt
+// typed at the terminal is for the test, which then ends the server.
+func (o owner) apply(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: o.credential, Setpgid: true}
+}
+
+func signal(p *os.Process, sig os.Signal) error { return p.Signal(sig) }
+
+// reaper ends a server whose test process has gone. It is a shell that reads
+// from a pipe which only the test process can write to, so it sees the end of
+// it however the process dies, SIGKILL included. Linux could send the server a
+// signal by itself (PR_SET_PDEATHSIG), but does so when the thread ends that
+// started it, and could not remove the directory.
+type reaper struct {
+	cmd  *exec.Cmd
+	pipe io.WriteCloser
+}
+
+// The loop reads the process to end, 0 for none. Removing is tried again while
+// processes of the server still write.
+const reaperScript = `trap '' HUP INT TERM
+pid=0
+while read -r p; do pid=$p; done
+if [ "$pid" != 0 ]; then kill -"$2" "$pid"; fi
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+	rm -rf "$1" && exit 0
+	sleep 0.5
+done
+exit 1
+`
+
+func startReaper(dir, quit string) (*reaper, error) {
+	cmd := exec.Command("/bin/sh", "-c", reaperScript, "dbtest", dir, quit)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	pipe, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return &reaper{cmd, pipe}, nil
+}
+
+// watch says which process is to be ended; 0 is none.
+func (r *reaper) watch(pid int) { fmt.Fprintln(r.pipe, pid) }
+
+// finish ends the reaper, which removes dir.
+func (r *reaper) finish(dir string) error {
+	r.pipe.Close()
+	if err := r.cmd.Wait(); err != nil {
+		return fmt.Errorf("dbtest: removing %s: %w", dir, err)
+	}
+	return nil
+}

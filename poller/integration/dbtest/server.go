@@ -1,0 +1,265 @@
+package dbtest
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mrand "math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	startLimit = 60 * time.Second // for a server to answer; recovery after a kill included
+	stopLimit  = 30 * time.Second // for a server to stop when asked
+)
+
+// engine is what differs between the servers.
+type engine interface {
+	name() string
+	find() error                                // the binaries
+	install(s *Server) error                    // make the data directory
+	command(s *Server) (bin string, a []string) // run the server in the foreground
+	stopSignal() os.Signal                      // asks it to stop and drop its clients
+	quitSignal() string                         // ends it at once, by the name kill(1) has for it
+	admin() (driver Driver, database string)
+	createDatabase(name string) string
+	dropDatabase(name string) string
+}
+
+// Server is a running database server. Its methods are safe for concurrent use.
+type Server struct {
+	engine   engine
+	args     []string
+	shared   bool
+	dir      string
+	user     string
+	password string
+	owner    owner
+	reaper   *reaper
+	names    atomic.Int64
+
+	mu     sync.Mutex
+	port   int
+	cmd    *exec.Cmd     // nil: down
+	exited chan struct{} // closed when cmd has ended
+}
+
+func start(e engine, opts []Option) (s *Server, err error) {
+	s = &Server{engine: e, user: "dbtest", password: rand.Text()}
+	for _, o := range opts {
+		o(s)
+	}
+	if s.owner, s.dir, err = makeDir(e); err != nil {
+		return nil, fmt.Errorf("dbtest: %w", err)
+	}
+	if s.reaper, err = startReaper(s.dir, e.quitSignal()); err != nil {
+		os.RemoveAll(s.dir)
+		return nil, fmt.Errorf("dbtest: %w", err)
+	}
+	if err = e.install(s); err == nil {
+		err = s.Start()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.remove())
+	}
+	return s, nil
+}
+
+// Addr returns the server's address, host:port. It stays the same over Stop,
+// Kill and Start.
+func (s *Server) Addr() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+}
+
+// Start starts the server again after Stop or Kill, and returns when it
+// answers. A Postgres that was killed may refuse the first starts, while its
+// orphaned backends are still ending: Start tries again. It does nothing if
+// the server runs.
+func (s *Server) Start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.running() {
+		return nil
+	}
+	deadline := time.Now().Add(startLimit)
+	for first := s.port == 0; ; {
+		if first {
+			s.port = freePort()
+		}
+		err := s.launch(deadline)
+		if err == nil {
+			return nil
+		}
+		// A server that never ran fails for good, unless another process took
+		// the port meanwhile. One that ran before will run again.
+		if clash := bytes.Contains(s.logTail(), []byte("in use")); first && !clash || time.Now().After(deadline) {
+			return fmt.Errorf("dbtest: %s does not start: %w\n%s", s.engine.name(), err, s.logTail())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// launch starts the process and waits until it answers.
+func (s *Server) launch(deadline time.Time) error {
+	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	bin, args := s.engine.command(s)
+	cmd := s.prepare(exec.Command(bin, append(args, s.args...)...))
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	s.reaper.watch(cmd.Process.Pid)
+	exited := make(chan struct{})
+	go func() { cmd.Wait(); close(exited) }()
+	s.cmd, s.exited = cmd, exited
+
+	for {
+		err := s.ping()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-exited:
+			s.down()
+			return fmt.Errorf("it exited: %s", cmd.ProcessState)
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			cmd.Process.Kill()
+			<-exited
+			s.down()
+			return fmt.Errorf("it does not answer: %w", err)
+		}
+	}
+}
+
+func (s *Server) ping() error {
+	driver, name := s.engine.admin()
+	db, err := s.database(name, s.port).open(driver)
+	if err == nil {
+		db.Close()
+	}
+	return err
+}
+
+// Stop stops the server in order: it ends its clients' connections, and its
+// data is consistent. It does nothing if the server is down. On Windows it is
+// the same as Kill.
+func (s *Server) Stop() error { return s.halt(s.engine.stopSignal()) }
+
+// Kill ends the server at once with SIGKILL, as a crash or the kernel's
+// out-of-memory killer does. Of Postgres that is the postmaster; its backends
+// notice and end by themselves. What was committed is there after Start.
+func (s *Server) Kill() error { return s.halt(os.Kill) }
+
+func (s *Server) halt(sig os.Signal) error {
+	if s.shared {
+		return fmt.Errorf("dbtest: other tests use the shared %s; start a private one", s.engine.name())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.end(sig)
+}
+
+func (s *Server) end(sig os.Signal) error {
+	if !s.running() {
+		return nil
+	}
+	if err := signal(s.cmd.Process, sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("dbtest: %w", err)
+	}
+	select {
+	case <-s.exited:
+	case <-time.After(stopLimit):
+		s.cmd.Process.Kill()
+		<-s.exited
+		s.down()
+		return fmt.Errorf("dbtest: %s did not stop within %v, killed\n%s", s.engine.name(), stopLimit, s.logTail())
+	}
+	s.down()
+	return nil
+}
+
+// running also notices a server that ended by itself.
+func (s *Server) running() bool {
+	if s.cmd == nil {
+		return false
+	}
+	select {
+	case <-s.exited:
+		s.down()
+		return false
+	default:
+		return true
+	}
+}
+
+func (s *Server) down() {
+	s.cmd = nil
+	s.reaper.watch(0)
+}
+
+// remove stops the server for good and removes its directory.
+func (s *Server) remove() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(s.end(s.engine.stopSignal()), s.reaper.finish(s.dir))
+}
+
+// prepare gives a command of the server's its user, directory and environment.
+// Variables such as PGPORT or MYSQL_HOME must not leak in.
+func (s *Server) prepare(cmd *exec.Cmd) *exec.Cmd {
+	cmd.Dir = s.dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC", "TMPDIR=" + s.dir, "SYSTEMROOT=" + os.Getenv("SYSTEMROOT")}
+	s.owner.apply(cmd)
+	return cmd
+}
+
+func (s *Server) runTool(bin string, args ...string) error {
+	out, err := s.prepare(exec.Command(bin, args...)).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("dbtest: %s: %w\n%s", filepath.Base(bin), err, tail(out))
+	}
+	return nil
+}
+
+func (s *Server) dataDir() string { return filepath.Join(s.dir, "data") }
+func (s *Server) logFile() string { return filepath.Join(s.dir, "log") }
+
+func (s *Server) logTail() []byte {
+	b, err := os.ReadFile(s.logFile())
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return tail(b)
+}
+
+func tail(b []byte) []byte { return b[max(0, len(b)-4<<10):] }
+
+// freePort returns a port that nobody listens on just now. It lies below the
+// range from which systems draw the ports of outgoing connections: one of those
+// would take the port of a server that is down.
+func freePort() int {
+	for {
+		port := 20000 + mrand.IntN(12000)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			l.Close()
+			return port
+		}
+	}
+}
