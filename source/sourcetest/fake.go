@@ -1,0 +1,159 @@
+// Package sourcetest helps to test what uses a source, and sources themselves:
+// [Fake] is a source in memory, and [TestSource] checks a source against the
+// contract of package source.
+package sourcetest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sourcetest/fault"
+)
+
+// Fake is a source in memory: the records appended to it, in that order. The
+// zero value is an empty source that never ends. It must not be copied after
+// first use and is safe for concurrent use: a test may append while a Poller
+// reads.
+//
+// Its cursors are the number of records read, "7", so a failed test is easy to
+// follow. The methods of the embedded Injector make it fail. Fetch copies
+// records as an assignment does: what pointers in them point to is shared.
+type Fake[T any] struct {
+	fault.Injector
+
+	// Keep, if set, chooses what is delivered; the rest is passed over, as by a
+	// source that filters. Such a batch may be empty though its To has moved.
+	Keep func(T) bool
+
+	mu      sync.Mutex
+	records []T
+	held    *source.Held
+	ceiling int // while held: how many records may be delivered
+	ended   bool
+}
+
+// Append adds records at the end.
+func (f *Fake[T]) Append(records ...T) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.records = append(f.records, records...)
+}
+
+// Hold holds back all records appended from now on, as rows behind a
+// transaction still open are, until [Fake.Release]. Fetch reports h with them; a
+// zero h.Since becomes now.
+func (f *Fake[T]) Hold(h source.Held) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if h.Since.IsZero() {
+		h.Since = time.Now()
+	}
+	f.held, f.ceiling = &h, len(f.records)
+}
+
+// Release delivers what was held back.
+func (f *Fake[T]) Release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.held = nil
+}
+
+// End makes the source a finite one: after its last record it returns
+// [source.ErrEnd].
+func (f *Fake[T]) End() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = true
+}
+
+// At returns the cursor after the first n records.
+func (f *Fake[T]) At(n int) source.Cursor {
+	if n == 0 {
+		return ""
+	}
+	return source.Cursor(strconv.Itoa(n))
+}
+
+// Fetch returns the records after the cursor. See [source.Source].
+func (f *Fake[T]) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[T], error) {
+	var b source.Batch[T]
+	err := f.Do(ctx, fault.Call{Op: "Fetch", From: after, Max: max}, func(c *fault.Call) (err error) {
+		b, err = f.fetch(after, max)
+		c.To, c.Records = b.To, len(b.Records)
+		return err
+	})
+	if err != nil {
+		return source.Batch[T]{From: after, To: after}, err
+	}
+	return b, nil
+}
+
+func (f *Fake[T]) fetch(after source.Cursor, atMost int) (source.Batch[T], error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b := source.Batch[T]{From: after, To: after}
+	from, err := f.position(after)
+	if err != nil {
+		return b, err
+	}
+	if atMost < 1 {
+		return b, fmt.Errorf("sourcetest: max is %d and must be at least 1", atMost)
+	}
+	top := len(f.records)
+	if f.held != nil && f.ceiling < top {
+		top = max(f.ceiling, from)
+		held := *f.held
+		held.By = slices.Clone(held.By)
+		b.Held = &held
+	}
+	to := min(top, from+atMost)
+	b.To = f.At(to)
+	b.Records = f.kept(from, to)
+	b.More = f.Keep == nil && to < top || f.Keep != nil && slices.ContainsFunc(f.records[to:top], f.Keep)
+	if to < top {
+		return b, nil
+	}
+	if b.Held != nil {
+		b.AsOf = b.Held.Since
+	} else {
+		b.AsOf = time.Now()
+		if f.ended && from == to {
+			return b, source.ErrEnd
+		}
+	}
+	return b, nil
+}
+
+func (f *Fake[T]) kept(from, to int) []T {
+	if f.Keep == nil {
+		return slices.Clone(f.records[from:to])
+	}
+	var kept []T
+	for _, r := range f.records[from:to] {
+		if f.Keep(r) {
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}
+
+// position reads a cursor strictly: only what At makes, and no further than
+// there ever were records.
+func (f *Fake[T]) position(c source.Cursor) (int, error) {
+	if c == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(string(c))
+	if err != nil || n < 1 || f.At(n) != c {
+		return 0, fmt.Errorf("sourcetest: %q is not a cursor of this source", c)
+	}
+	if n > len(f.records) {
+		return 0, fmt.Errorf("sourcetest: cursor %q is behind the last of %d records", c, len(f.records))
+	}
+	return n, nil
+}

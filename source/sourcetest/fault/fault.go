@@ -1,0 +1,183 @@
+// Package fault makes fakes fail: an outage until it is healed, an error on the
+// next calls, an answer that is lost after the effect, a slow or silent peer.
+//
+// The fakes of sourcetest, sinktest and pollertest embed an [Injector], so its
+// methods are theirs:
+//
+//	src.Fail(errors.New("database is down")) // until
+//	src.Heal()
+//	snk.LoseNext(1, errors.New("connection reset")) // stored, but the caller is not told
+//
+// All waiting is on timers and contexts, so inside a testing/synctest bubble an
+// outage of an hour takes no time.
+package fault
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+// Call is one call of a fake.
+type Call struct {
+	Op       string        // the method: "Fetch", "Write", "Load" or "Save"
+	N        int           // which call of this method, from 1
+	From, To source.Cursor // To is empty where it is not known yet
+	Max      int           // Fetch only
+	Records  int
+	Done     bool  // it has returned
+	Err      error // what it returned
+}
+
+// Point is where in a call a fault strikes.
+type Point string
+
+// The points.
+const (
+	Before Point = "before" // the call has had no effect
+	After  Point = "after"  // the call has had its effect; the answer is lost
+)
+
+// Injector decides which calls of a fake fail. The zero value lets every call
+// through. It is safe for concurrent use.
+type Injector struct {
+	mu       sync.Mutex
+	calls    []Call
+	count    map[string]int // by Op
+	outage   error
+	next     [2]streak // before, after
+	failFunc func(Call, Point) error
+	delay    time.Duration
+}
+
+type streak struct {
+	left int
+	err  error
+}
+
+// Fail makes every call fail with err, without effect, until [Injector.Heal].
+func (i *Injector) Fail(err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.outage = err
+}
+
+// FailNext makes the next n calls fail with err, without effect.
+func (i *Injector) FailNext(n int, err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.next[0] = streak{n, err}
+}
+
+// LoseNext makes the next n calls have their effect and fail with err all the
+// same: the answer is lost.
+func (i *Injector) LoseNext(n int, err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.next[1] = streak{n, err}
+}
+
+// FailFunc asks f at both points of every call; an error of f is the call's. f
+// is called without locks held, by the goroutines of the calls. nil ends it.
+func (i *Injector) FailFunc(f func(Call, Point) error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.failFunc = f
+}
+
+// Delay makes every call take d before anything else happens. A call whose
+// context ends in that time returns the context's error, without effect. A
+// delay of hours is a peer that has gone silent.
+func (i *Injector) Delay(d time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.delay = d
+}
+
+// Heal ends all faults and delays, but not that of a call already delayed.
+func (i *Injector) Heal() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.outage, i.next, i.failFunc, i.delay = nil, [2]streak{}, nil, 0
+}
+
+// Calls returns all calls so far, in the order in which they began.
+func (i *Injector) Calls() []Call {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return slices.Clone(i.calls)
+}
+
+// Do runs effect as the call c and returns its error or that of a fault. It is
+// for writing fakes: N and Done need not be set, and effect may complete c.
+func (i *Injector) Do(ctx context.Context, c Call, effect func(*Call) error) error {
+	at, delay := i.begin(&c)
+	err := sleep(ctx, delay)
+	if err == nil {
+		err = i.strike(c, Before)
+	}
+	if err == nil {
+		if err = effect(&c); err == nil {
+			err = i.strike(c, After)
+		}
+	}
+	c.Done, c.Err = true, err
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.calls[at] = c
+	return err
+}
+
+func (i *Injector) begin(c *Call) (at int, delay time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.count == nil {
+		i.count = make(map[string]int)
+	}
+	i.count[c.Op]++
+	c.N = i.count[c.Op]
+	i.calls = append(i.calls, *c)
+	return len(i.calls) - 1, i.delay
+}
+
+func (i *Injector) strike(c Call, p Point) error {
+	i.mu.Lock()
+	f := i.failFunc
+	i.mu.Unlock()
+	if f != nil {
+		if err := f(c, p); err != nil {
+			return err
+		}
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	s := &i.next[1]
+	if p == Before {
+		if i.outage != nil {
+			return i.outage
+		}
+		s = &i.next[0]
+	}
+	if s.left > 0 {
+		s.left--
+		return s.err
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
