@@ -1,0 +1,304 @@
+package pollertest
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sourcetest/conform"
+)
+
+func (s *suite) basics(a *handle) {
+	a.mustLoad("Load returns the empty cursor if none was stored yet")
+	for range 3 {
+		a.mustSave("Save moves the cursor from the stored one")
+	}
+	a.mustLoad("Load returns the stored cursor")
+	a.mustSave("Save goes on after a Load")
+	a.mustConflict("Save wants from to be the stored cursor", s.fresh(), s.fresh(), a)
+	a.mustConflict("Save wants from to be the stored cursor", "", s.fresh(), a)
+	a.mustSave("a handle that has loaded again goes on after a conflict")
+}
+
+// lostAnswer calls Save again as if the answer had been lost.
+func (s *suite) lostAnswer(a *handle) {
+	const rule = "a Save whose answer was lost succeeds again, and stores nothing"
+	old, from := s.cursor, s.fresh()
+	if err := a.save(s.ctx, old, from); err != nil {
+		s.Add("Save moves the cursor from the stored one", "%v", err)
+		a.mustSync()
+		return
+	}
+	s.cursor = from
+	for range 2 {
+		if err := a.save(s.ctx, old, from); err != nil {
+			s.Add(rule, "handle %s: Save(%s, %s) again: %v", a.name, short(old), short(from), err)
+		}
+	}
+	a.mustSave("Save goes on after a repeated one")
+	a.mustConflict("a Save repeated after another one is no lost answer", old, from, a)
+}
+
+// cursors are the ones that stores get wrong: by collation, padding, quoting
+// and length.
+func (s *suite) cursors(a *handle) {
+	var printable strings.Builder
+	for c := byte(' '); c <= '~'; c++ {
+		printable.WriteByte(c)
+	}
+	for _, c := range []source.Cursor{
+		"Case", "case", "case ", " case", "0010", "10", "null", "''", `\n`, `"`, "%s", "$1", "?", ":a", "{}",
+		source.Cursor(printable.String()),
+		source.Cursor(strings.Repeat("x", source.MaxCursor)),
+		source.Cursor(strings.Repeat("x", source.MaxCursor-1) + "y"),
+	} {
+		if err := a.save(s.ctx, s.cursor, c); err != nil {
+			s.Add("every valid cursor can be stored", "Save(…, %s): %v", short(c), err)
+			a.mustSync()
+			continue
+		}
+		s.cursor = c
+		a.mustLoad("a cursor is loaded as it was saved, byte by byte")
+	}
+	for _, pair := range [][2]source.Cursor{{"Case", "case"}, {"case", "case "}, {"10", "0010"}} {
+		if err := a.save(s.ctx, s.cursor, pair[0]); err != nil {
+			a.mustSync()
+			continue // told already
+		}
+		s.cursor = pair[0]
+		a.mustConflict("cursors that differ in case, blanks or zeros differ", pair[1], s.fresh(), a)
+	}
+	for _, c := range []source.Cursor{"a\nb", "a\x00b", "ä", "\x7f", source.Cursor(strings.Repeat("x", source.MaxCursor+1))} {
+		if err := a.save(s.ctx, s.cursor, c); err == nil {
+			s.Add("an invalid cursor is refused", "Save(…, %s) succeeded", short(c))
+		}
+		a.mustLoad("an invalid cursor is refused and not stored")
+	}
+	a.mustSave("Save goes on after an invalid cursor")
+}
+
+func (s *suite) contexts(a *handle) {
+	gone, cancel := context.WithCancel(s.ctx)
+	cancel()
+	if _, err := a.load(gone); err == nil {
+		s.Add("Load honours its context", "no error though the context has ended")
+	}
+	to := s.fresh()
+	switch err := a.save(gone, s.cursor, to); {
+	case err == nil:
+		s.Add("Save honours its context", "no error though the context has ended")
+	case errors.Is(err, poller.ErrConflict):
+		s.Add("ErrConflict is for conflicts alone", "a context that has ended: %v", err)
+	}
+	s.again(a, to, "with a context that had ended")
+}
+
+// interrupted ends the context of a Save wherever it looks at it.
+func (s *suite) interrupted(a *handle) {
+	for n := 1; n <= 30; n++ {
+		to := s.fresh()
+		var tripped func() bool
+		_, err := watch(s, "Save", func() (struct{}, error) {
+			return conform.Call(s.ctx, func(ctx context.Context) (struct{}, error) {
+				trip, asked, cancel := conform.Trip(ctx, n)
+				defer cancel()
+				tripped = asked
+				return struct{}{}, a.Checkpointer.Save(trip, s.cursor, to)
+			})
+		})
+		if errors.Is(err, poller.ErrConflict) {
+			s.Add("ErrConflict is for conflicts alone", "an interrupted Save: %v", err)
+		}
+		if err == nil {
+			s.cursor = to
+			a.mustLoad("a Save that is interrupted and succeeds has stored")
+		} else {
+			s.again(a, to, "interrupted")
+		}
+		if !tripped() {
+			return
+		}
+	}
+}
+
+// again saves once more what a Save may or may not have stored.
+func (s *suite) again(a *handle, to source.Cursor, what string) {
+	if err := a.save(s.ctx, s.cursor, to); err != nil {
+		s.Add("the caller saves again after an error", "after a Save %s: %v", what, err)
+		a.mustSync()
+		return
+	}
+	s.cursor = to
+	a.mustLoad("the caller saves again after an error")
+}
+
+// restart closes the handle and opens another one.
+func (s *suite) restart(a *handle) *handle {
+	a.mustSync() // its past is another handle's now
+	before, last := s.cursor, s.fresh()
+	if err := a.save(s.ctx, before, last); err != nil {
+		s.stop("Save goes on after a Load", "%v", err)
+	}
+	s.cursor = last
+	a.close()
+	b := s.start()
+	b.mustLoad("a stored cursor survives closing and opening")
+	b.mustConflict("what another handle saved is no lost answer of this one", before, last, b)
+	b.mustSave("a new handle goes on where the old one was")
+	return b
+}
+
+func (s *suite) exclusive(a *handle) *handle {
+	if o, err := s.o.Open(s.ctx); err == nil {
+		s.Add("a second handle is refused while one is open", "Open succeeded")
+		if o.Close != nil {
+			_ = o.Close()
+		}
+	}
+	a.mustSave("a refused second handle leaves the first alone")
+	a.close()
+	b := s.start()
+	b.mustLoad("a stored cursor survives closing and opening")
+	if err := a.save(s.ctx, s.cursor, s.fresh()); err == nil {
+		s.Add("a closed handle saves nothing", "handle %s: Save succeeded", a.name)
+	}
+	b.mustLoad("a closed handle saves nothing")
+	b.mustSave("a closed handle does not disturb an open one")
+	return b
+}
+
+// lockstep lets two handles save the same, one after the other, each seeing the
+// cursor where it left it.
+func (s *suite) lockstep(a *handle) {
+	const rule = "two handles in lockstep do not both succeed"
+	a.mustLoad("Load returns the stored cursor")
+	b := s.start()
+	b.mustLoad("Load returns the stored cursor")
+	from, to := s.cursor, s.fresh()
+	if err := a.save(s.ctx, from, to); err != nil {
+		s.Add("a Load by another handle does not disturb", "handle %s: %v", a.name, err)
+		return
+	}
+	s.cursor = to
+	b.mustConflict(rule, from, to, s.start())
+
+	b.mustLoad("Load returns the stored cursor")
+	b.mustSave("a handle that has loaded takes over")
+	a.mustConflict(rule, s.cursor, s.fresh(), s.start())
+	a.mustLoad("Load returns the stored cursor")
+	a.mustSave("a handle that has loaded takes over")
+}
+
+// zombie lets a handle wake up after others have moved the cursor, also to where
+// it left it.
+func (s *suite) zombie(a *handle) {
+	a.mustLoad("Load returns the stored cursor")
+	left := s.cursor
+	b := s.start()
+	b.mustLoad("Load returns the stored cursor")
+	b.mustSave("a handle that has loaded takes over")
+	a.mustConflict("a handle left behind cannot save", left, s.fresh(), s.start())
+	if err := b.save(s.ctx, s.cursor, left); err != nil {
+		s.Add("Save moves the cursor anywhere", "%v", err)
+		return
+	}
+	s.cursor = left
+	a.mustConflict("a handle left behind cannot save, though the cursor came back", left, s.fresh(), s.start())
+	a.mustLoad("Load returns the stored cursor")
+	a.mustSave("a handle left behind goes on once it has loaded")
+}
+
+// race lets several handles save at the same time: one wins.
+func (s *suite) race() {
+	handles := []*handle{s.start(), s.start(), s.start(), s.start()}
+	for round := range 10 {
+		same := s.fresh()
+		to := make([]source.Cursor, len(handles))
+		for i, h := range handles {
+			h.mustLoad("Load returns the stored cursor")
+			if to[i] = same; round%2 == 0 {
+				to[i] = s.fresh()
+			}
+		}
+		errs := make([]error, len(handles))
+		var all sync.WaitGroup
+		for i, h := range handles {
+			all.Go(func() { errs[i] = s.persist(h, s.cursor, to[i]) })
+		}
+		all.Wait()
+		won := 0
+		for i, err := range errs {
+			if err == nil {
+				won, s.cursor = won+1, to[i]
+			} else if !errors.Is(err, poller.ErrConflict) {
+				s.Add("a race ends in one success and conflicts", "handle %s: %v", handles[i].name, err)
+				handles[0].mustSync()
+				return
+			}
+		}
+		if won != 1 {
+			s.Add("of handles that save at the same time one succeeds", "%d of %d did", won, len(handles))
+			handles[0].mustSync()
+		}
+		handles[0].mustLoad("the one success of a race is what is stored")
+	}
+}
+
+// persist saves as a Poller does: errors other than conflicts may pass, such as
+// a store that is busy.
+func (s *suite) persist(h *handle, from, to source.Cursor) (err error) {
+	for try := range 50 {
+		_, err = conform.Call(s.ctx, func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, h.Checkpointer.Save(ctx, from, to)
+		})
+		if err == nil || errors.Is(err, poller.ErrConflict) || errors.Is(err, conform.ErrStuck) || errors.Is(err, conform.ErrPanic) {
+			return err
+		}
+		select {
+		case <-time.After(time.Duration(try) * time.Millisecond):
+		case <-s.ctx.Done():
+			return err
+		}
+	}
+	return err
+}
+
+func (s *suite) rewind(a *handle) {
+	set := func(to source.Cursor) bool {
+		if err := s.o.Rewind(s.ctx, to); err != nil {
+			s.Add("a human can rewind", "to %s: %v", short(to), err)
+			return false
+		}
+		s.cursor = to
+		return true
+	}
+	a.mustLoad("Load returns the stored cursor")
+	first := s.cursor
+	a.mustSave("Save goes on after a Load")
+	at := s.cursor
+	if !set(first) {
+		return
+	}
+	a.mustConflict("after a rewind no handle saves without loading", at, s.fresh(), a)
+	a.mustSave("a handle goes on from where it was rewound to, once it has loaded")
+
+	if at = s.cursor; !set(at) {
+		return
+	}
+	a.mustConflict("a rewind to where the cursor is counts as one", at, s.fresh(), a)
+
+	at = s.cursor
+	to := s.fresh()
+	if !set(to) {
+		return
+	}
+	a.mustConflict("a rewind to where a handle would go is no lost answer of it", at, to, a)
+	if set("") {
+		a.mustLoad("a rewind to the empty cursor starts over")
+		a.mustSave("a handle goes on from the empty cursor")
+	}
+}

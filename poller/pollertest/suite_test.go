@@ -1,0 +1,244 @@
+package pollertest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/pollertest"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+func TestFakePasses(t *testing.T) {
+	t.Parallel()
+	var first pollertest.Checkpointer
+	open := func(context.Context) (pollertest.Opened, error) {
+		return pollertest.Opened{Checkpointer: first.Open()}, nil
+	}
+	require.NoError(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{
+		Open:   open,
+		Rewind: func(_ context.Context, to source.Cursor) error { first.Rewind(to); return nil },
+	}))
+	require.ErrorContains(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{Open: open}),
+		"Load returns the empty cursor if none was stored yet: handle A loaded")
+}
+
+// store is a checkpoint store with every mistake to choose from.
+type store struct {
+	forgetsToken    bool // compares cursors alone
+	comparesNothing bool
+	noLostAnswer    bool // a repeated Save is a conflict
+	anyLostAnswer   bool // a repeated Save succeeds whoever made the first
+	forgets         bool // does not survive opening
+	ignoresCase     bool
+	trims           bool
+	truncates       bool
+	takesInvalid    bool
+	ignoresContext  bool
+	plainConflict   bool // does not wrap ErrConflict
+	storesConflict  bool
+	crossConflict   bool // calls everything a conflict
+	rewindKeepsMe   bool
+	begins          source.Cursor
+	races           bool
+	exclusive       bool
+	neverRefuses    bool // though it says it is exclusive
+	zombies         bool // a closed handle still saves
+	panics          bool
+
+	mu     sync.Mutex
+	cursor source.Cursor
+	writer int
+	tokens int
+	opened int
+}
+
+type storeHandle struct {
+	*store
+	me, seenWriter int
+	seen           source.Cursor
+	closed         bool
+}
+
+func (s *store) open(context.Context) (pollertest.Opened, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.exclusive && s.opened > 0 && !s.neverRefuses {
+		return pollertest.Opened{}, errors.New("open elsewhere")
+	}
+	if s.tokens == 0 || s.forgets {
+		s.cursor = s.begins
+	}
+	s.opened++
+	s.tokens++
+	h := &storeHandle{store: s, me: s.tokens}
+	return pollertest.Opened{Checkpointer: h, Close: func() error { h.closed = true; s.opened--; return nil }}, nil
+}
+
+func (s *store) rewind(_ context.Context, to source.Cursor) error {
+	if s.cursor = to; !s.rewindKeepsMe {
+		s.tokens++
+		s.writer = s.tokens
+	}
+	return nil
+}
+
+func (h *storeHandle) Load(ctx context.Context) (source.Cursor, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seen, h.seenWriter = h.cursor, h.writer
+	return h.cursor, ctx.Err()
+}
+
+func (h *storeHandle) Save(ctx context.Context, from, to source.Cursor) error {
+	switch {
+	case h.panics:
+		panic("save")
+	case h.closed && !h.zombies:
+		return errors.New("closed")
+	case ctx.Err() != nil && h.crossConflict:
+		return fmt.Errorf("%w: %w", poller.ErrConflict, ctx.Err())
+	case ctx.Err() != nil && !h.ignoresContext:
+		return ctx.Err()
+	case to.Validate() != nil && !h.takesInvalid:
+		return to.Validate()
+	}
+	if h.trims {
+		to = source.Cursor(strings.TrimSpace(string(to)))
+	}
+	if h.truncates && len(to) > 255 {
+		to = to[:255]
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	mine := h.writer == h.me || h.anyLostAnswer || h.forgetsToken
+	if h.cursor == to && mine && !h.noLostAnswer {
+		h.seen, h.seenWriter = to, h.writer
+		return nil
+	}
+	same := h.cursor == from || h.ignoresCase && strings.EqualFold(string(h.cursor), string(from))
+	ok := same && (h.forgetsToken || h.seenWriter == h.writer && h.seen == h.cursor)
+	if h.races {
+		h.mu.Unlock()
+		for range 100 {
+			runtime.Gosched()
+		}
+		h.mu.Lock()
+	}
+	if !ok && !h.comparesNothing {
+		if h.storesConflict {
+			h.cursor = to
+		}
+		if h.plainConflict {
+			return errors.New("moved")
+		}
+		return poller.ErrConflict
+	}
+	h.cursor, h.writer = to, h.me
+	h.seen, h.seenWriter = to, h.me
+	return nil
+}
+
+func run(ctx context.Context, s *store) error {
+	return pollertest.TestCheckpointer(ctx, pollertest.Options{Open: s.open, Rewind: s.rewind, Exclusive: s.exclusive})
+}
+
+func TestGoodStoresPass(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, run(t.Context(), &store{}))
+	require.NoError(t, run(t.Context(), &store{exclusive: true}))
+}
+
+func TestBrokenCheckpointersFail(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		store *store
+		want  string
+	}{
+		"without a token": {&store{forgetsToken: true},
+			`pollertest: two handles in lockstep do not both succeed: handle C: Save("cursor `},
+		"the last one wins": {&store{comparesNothing: true},
+			`Save wants from to be the stored cursor: handle A: Save("cursor 5", "cursor 6") succeeded`},
+		"a lost answer is a conflict": {&store{noLostAnswer: true},
+			`a Save whose answer was lost succeeds again, and stores nothing: handle A: Save("cursor 8", "cursor 9") again`},
+		"anyone's answer was lost": {&store{anyLostAnswer: true},
+			`two handles in lockstep do not both succeed`},
+		"a rewind looks like a lost answer": {&store{anyLostAnswer: true},
+			`a rewind to where a handle would go is no lost answer of it`},
+		"forgets": {&store{forgets: true},
+			`a stored cursor survives closing and opening: handle B loaded "", want "cursor `},
+		"ignores case": {&store{ignoresCase: true},
+			`cursors that differ in case, blanks or zeros differ: handle A: Save("case", "cursor`},
+		"trims": {&store{trims: true},
+			`a cursor is loaded as it was saved, byte by byte: handle A loaded "case", want "case "`},
+		"truncates": {&store{truncates: true},
+			`a cursor is loaded as it was saved, byte by byte: handle A loaded "xxx`},
+		"takes invalid cursors": {&store{takesInvalid: true},
+			`an invalid cursor is refused: Save(…, "a\nb") succeeded`},
+		"ignores its context": {&store{ignoresContext: true},
+			`Save honours its context: no error though the context has ended`},
+		"conflicts without ErrConflict": {&store{plainConflict: true},
+			`two handles in lockstep do not both succeed: the error wraps ErrConflict: handle C: Save(`},
+		"stores on conflict": {&store{storesConflict: true},
+			`an error that wraps ErrConflict means that nothing was stored: handle A loaded "cursor 6", want "cursor 4"`},
+		"calls everything a conflict": {&store{crossConflict: true},
+			`ErrConflict is for conflicts alone: a context that has ended: checkpoint was moved by another writer`},
+		"a rewind keeps the token": {&store{rewindKeepsMe: true},
+			`a rewind to where the cursor is counts as one: handle`},
+		"begins somewhere": {&store{begins: "x"},
+			`Load returns the empty cursor if none was stored yet: handle A loaded "x", want ""`},
+		"compares, then swaps": {&store{races: true},
+			`of handles that save at the same time one succeeds: 4 of 4 did`},
+		"says it is exclusive": {&store{exclusive: true, neverRefuses: true},
+			`a second handle is refused while one is open: Open succeeded`},
+		"does not say it is exclusive": {&store{exclusive: true}, `a handle can be opened: open elsewhere`},
+		"a closed handle saves": {&store{exclusive: true, zombies: true, comparesNothing: true},
+			`a closed handle saves nothing: handle B: Save succeeded`},
+		"panics": {&store{panics: true}, `Save does not panic: panic: save`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := pollertest.Options{Open: c.store.open, Rewind: c.store.rewind, Exclusive: c.store.exclusive}
+			if strings.HasPrefix(name, "does not say") {
+				o.Exclusive = false
+			}
+			err := pollertest.TestCheckpointer(t.Context(), o)
+			require.ErrorContains(t, err, c.want)
+			t.Log(err)
+		})
+	}
+}
+
+func TestCheckpointerThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		defer close(free)
+		err := pollertest.TestCheckpointer(t.Context(), pollertest.Options{
+			Open: func(context.Context) (pollertest.Opened, error) {
+				return pollertest.Opened{Checkpointer: hanging(free)}, nil
+			},
+		})
+		require.ErrorContains(t, err, "pollertest: Save returns soon after its context ends: did not return within 10s")
+	})
+}
+
+type hanging chan struct{}
+
+func (hanging) Load(context.Context) (source.Cursor, error) { return "", nil }
+
+func (h hanging) Save(context.Context, source.Cursor, source.Cursor) error { <-h; return nil }
+
+func TestCheckpointerThatCannotBeTested(t *testing.T) {
+	t.Parallel()
+	require.EqualError(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{
+		Open: func(context.Context) (pollertest.Opened, error) { return pollertest.Opened{}, errors.New("no file") },
+	}), "pollertest: a handle can be opened: no file")
+}
