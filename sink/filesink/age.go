@@ -1,0 +1,80 @@
+package filesink
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// ageRetry is how long after a failure a segment that is due is tried again.
+const ageRetry = 10 * time.Second
+
+// ageTimer seals the open segment when it is due, whether or not records come.
+type ageTimer struct {
+	timer   *time.Timer
+	at      time.Time // when it fires; zero if it is not set
+	number  int       // of timers set
+	failing bool
+
+	closing context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup // one for a timer that is set or works
+}
+
+// watchAge sets the timer for the open segment. The caller has the turn.
+func (s *store) watchAge() {
+	if s.age == 0 || s.closed {
+		return
+	}
+	if s.cp.Offset == 0 {
+		s.due.stop()
+		return
+	}
+	at := s.cp.Opened.Add(s.age)
+	if s.due.failing {
+		at = time.Now().Add(ageRetry)
+	}
+	if !s.due.at.IsZero() && (s.due.failing || s.due.at.Equal(at)) {
+		return
+	}
+	s.due.stop()
+	s.due.at = at
+	s.due.number++
+	number := s.due.number
+	s.due.running.Add(1)
+	s.due.timer = time.AfterFunc(time.Until(at), func() { s.expire(number) })
+}
+
+func (t *ageTimer) stop() {
+	if t.timer != nil && t.timer.Stop() {
+		t.running.Done()
+	}
+	t.timer, t.at = nil, time.Time{}
+}
+
+// expire seals the open segment if it is due. It is what the timer of that
+// number does; another may have been set while it waited for its turn.
+func (s *store) expire(number int) {
+	defer s.due.running.Done()
+	select {
+	case s.turn <- struct{}{}:
+	case <-s.due.closing.Done():
+		return
+	}
+	defer s.end()
+	if s.closed || number != s.due.number {
+		return
+	}
+	s.due.timer, s.due.at = nil, time.Time{}
+	err := s.ready()
+	if err == nil && s.cp.Offset > 0 && time.Since(s.cp.Opened) >= s.age {
+		err = s.seal()
+	}
+	switch {
+	case err != nil && !s.due.failing:
+		s.logger.Warn("a segment is due and cannot be sealed, trying again", "op", "seal", "dir", s.path, "err", err)
+	case err == nil && s.due.failing:
+		s.logger.Info("the segment that was due is sealed", "op", "seal", "dir", s.path)
+	}
+	s.due.failing = err != nil
+}

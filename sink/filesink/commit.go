@@ -1,0 +1,206 @@
+package filesink
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+const (
+	openSuffix = ".open"
+	tempSuffix = ".tmp"
+)
+
+// commit appends the pieces of buf and moves the cursor. The first piece joins
+// the open segment if that continues its shape, each other begins a new one.
+//
+// The order is what makes it atomic. First the data is durable, then the names
+// of new segments, then the checkpoint, which commits it all, and only then are
+// segments that it says are sealed given their final names.
+func (s *store) commit(ctx context.Context, from, to source.Cursor, buf []byte, pieces []piece) error {
+	if ctx.Err() != nil { // the last chance: from here on it goes through
+		return s.fail("write", context.Cause(ctx))
+	}
+	now := time.Now().UTC()
+	next := s.cp.clone()
+	for i, p := range pieces {
+		if i > 0 || !s.continues(p.shape) {
+			end := from
+			if i > 0 {
+				end = to
+			}
+			if err := s.finish(&next, end); err != nil {
+				return err
+			}
+			next.File = segmentName(next.Name, next.Segment, p.extension)
+			next.Shape, next.From, next.Opened = p.shape, from, now
+		}
+		if err := s.append(&next, buf[p.start:p.end]); err != nil {
+			return err
+		}
+		next.Rows += p.rows
+	}
+	next.move(to, now)
+	next.Writer = s.writer
+	if (s.bytes > 0 && next.Offset >= s.bytes) || (s.rows > 0 && next.Rows >= s.rows) {
+		if err := s.finish(&next, to); err != nil {
+			return err
+		}
+	}
+	if err := s.save(next); err != nil {
+		return err
+	}
+	s.known = owned{to, s.writer}
+	return s.publish()
+}
+
+// finish ends the open segment, whose records end at to, in next.
+func (s *store) finish(next *checkpoint, to source.Cursor) error {
+	next.seal(to)
+	return s.closeSegment()
+}
+
+func (s *store) closeSegment() error {
+	if s.open == nil {
+		return nil
+	}
+	err := s.open.Close()
+	s.open = nil
+	if err != nil {
+		return s.damage("close a segment", err)
+	}
+	return nil
+}
+
+// append writes data at the end of the open segment of next, durably.
+func (s *store) append(next *checkpoint, data []byte) (err error) {
+	name, created := next.File+openSuffix, s.open == nil
+	if created {
+		if s.open, err = s.dir.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
+			s.open = nil
+			return s.damage("create "+name, err)
+		}
+	}
+	if _, err := s.open.WriteAt(data, next.Offset); err != nil {
+		return s.damage("write to "+name, err)
+	}
+	if err := s.open.Sync(); err != nil {
+		return s.damage("sync "+name, err)
+	}
+	if created {
+		if err := s.dir.sync(); err != nil {
+			return s.damage("sync the directory", err)
+		}
+	}
+	next.Offset += int64(len(data))
+	next.Tail, next.CRC = int64(len(data)), crc32.Checksum(data, castagnoli)
+	return nil
+}
+
+// save replaces the checkpoint: this commits.
+func (s *store) save(next checkpoint) error {
+	text, err := next.encode()
+	if err != nil {
+		return s.damage("encode the checkpoint", err)
+	}
+	temp := checkpointName + "." + rand.Text() + tempSuffix
+	if err := s.writeTemp(temp, text); err != nil {
+		_ = s.dir.remove(temp) // to free its space; recovery does it otherwise
+		return s.damage("write "+temp, err)
+	}
+	if err := s.dir.rename(temp, checkpointName); err != nil {
+		return s.damage("replace the checkpoint", err)
+	}
+	if err := s.dir.sync(); err != nil {
+		return s.damage("sync the directory", err)
+	}
+	s.cp, s.stored, s.listed = next, true, len(next.Sealed) > 0
+	return nil
+}
+
+func (s *store) writeTemp(name string, text []byte) error {
+	f, err := s.dir.open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(text, 0); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// publish gives sealed segments their final names and announces them. That they
+// have been is stored with the next checkpoint, so a crash announces them again.
+func (s *store) publish() error {
+	if len(s.cp.Sealed) == 0 {
+		return nil
+	}
+	for _, seg := range s.cp.Sealed {
+		if err := s.dir.rename(seg.File+openSuffix, seg.File); err != nil {
+			return s.damage("publish "+seg.File, err)
+		}
+	}
+	if err := s.dir.sync(); err != nil {
+		return s.damage("sync the directory", err)
+	}
+	s.announce()
+	return nil
+}
+
+func (s *store) announce() {
+	for _, seg := range s.cp.Sealed {
+		if s.onSeal != nil {
+			s.onSeal(Segment{filepath.Join(s.path, seg.File), seg.Rows, seg.Bytes, seg.From, seg.To})
+		}
+	}
+	s.cp.Sealed = nil
+}
+
+func (s *store) seal() error {
+	if s.cp.Offset == 0 {
+		return nil
+	}
+	next := s.cp.clone()
+	if err := s.finish(&next, next.Cursor); err != nil {
+		return err
+	}
+	if err := s.save(next); err != nil {
+		return err
+	}
+	return s.publish()
+}
+
+func (s *store) rewind(to source.Cursor) error {
+	if err := to.Validate(); err != nil {
+		return s.fail("rewind", err)
+	}
+	next := s.cp.clone()
+	if err := s.finish(&next, next.Cursor); err != nil {
+		return err
+	}
+	next.move(to, time.Now().UTC())
+	next.Writer = rand.Text() // nobody's: who had the cursor before is refused
+	if err := s.save(next); err != nil {
+		return err
+	}
+	return s.publish()
+}
+
+// damage ends all use of the open file: what a failed call left behind is not
+// known, and after a failed sync the kernel may have dropped what was written
+// while a second sync succeeds. The next method recovers from what is committed
+// and has the data written again.
+func (s *store) damage(op string, err error) error {
+	s.broken = true
+	if s.open != nil {
+		err = errors.Join(err, s.open.Close())
+		s.open = nil
+	}
+	return s.fail(op, err)
+}

@@ -1,0 +1,119 @@
+package filesink
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"reflect"
+)
+
+// Encoder turns records into the bytes of a segment. It is used by one [File]
+// at a time, by one goroutine at a time. An error is a fault of the record: the
+// batch is rejected, see [sink.Reject].
+type Encoder[T any] interface {
+	// Extension ends the names of segments, such as ".jsonl".
+	Extension() string
+	// Header appends what a segment begins with whose first record is this
+	// one, nothing in most formats.
+	Header(dst []byte, record *T) ([]byte, error)
+	// Append appends one record.
+	Append(dst []byte, record *T) ([]byte, error)
+}
+
+// JSONLines returns the encoder of JSON Lines: each record is one JSON value on
+// one line of UTF-8, ending in a line feed.
+//
+// If T or *T has a method AppendJSON([]byte) ([]byte, error), as row.Row has,
+// that makes the value. What it appends is taken as it is, but must be one
+// line. Any other T goes through encoding/json, with the characters <, > and &
+// as they are.
+func JSONLines[T any]() Encoder[T] {
+	type appender interface {
+		AppendJSON(dst []byte) ([]byte, error)
+	}
+	t, method := reflect.TypeFor[T](), reflect.TypeFor[appender]()
+	e := &jsonLines[T]{}
+	switch {
+	case t.Kind() != reflect.Interface && reflect.PointerTo(t).Implements(method):
+		e.appendJSON = func(dst []byte, r *T) ([]byte, error) { return any(r).(appender).AppendJSON(dst) }
+	case t.Implements(method):
+		e.appendJSON = func(dst []byte, r *T) ([]byte, error) {
+			a, ok := any(*r).(appender)
+			if !ok {
+				return dst, errors.New("the record is nil")
+			}
+			return a.AppendJSON(dst)
+		}
+	default:
+		e.json = json.NewEncoder(&e.out)
+		e.json.SetEscapeHTML(false)
+	}
+	return e
+}
+
+type jsonLines[T any] struct {
+	appendJSON func(dst []byte, record *T) ([]byte, error) // nil: encoding/json
+
+	json *json.Encoder
+	out  appendWriter
+}
+
+type appendWriter struct{ dst []byte }
+
+func (w *appendWriter) Write(p []byte) (int, error) {
+	w.dst = append(w.dst, p...)
+	return len(p), nil
+}
+
+func (e *jsonLines[T]) Extension() string                       { return ".jsonl" }
+func (e *jsonLines[T]) Header(dst []byte, _ *T) ([]byte, error) { return dst, nil }
+
+func (e *jsonLines[T]) Append(dst []byte, record *T) ([]byte, error) {
+	if e.appendJSON == nil {
+		e.out.dst = dst
+		err := e.json.Encode(record) // compacts what it is given, and ends the line
+		dst, e.out.dst = e.out.dst, nil
+		return dst, err
+	}
+	start := len(dst)
+	dst, err := e.appendJSON(dst, record)
+	switch {
+	case err != nil:
+		return dst, err
+	case len(dst) <= start:
+		return dst, errors.New("AppendJSON appended nothing")
+	case bytes.IndexByte(dst[start:], '\n') >= 0:
+		return dst, errors.New("AppendJSON appended a line feed: a value of JSON Lines must be one line")
+	}
+	return append(dst, '\n'), nil
+}
+
+// CSVRecord is a record that encodes itself as CSV, as row.Row does.
+type CSVRecord interface {
+	// AppendCSV appends the record, line end included.
+	AppendCSV(dst []byte) ([]byte, error)
+	// AppendCSVHeader appends the names of its columns, line end included.
+	AppendCSVHeader(dst []byte) []byte
+}
+
+// CSV returns the encoder of CSV as RFC 4180 has it: a header in each segment,
+// then a record each. Those of row.Row end in CR LF, and tell NULL (nothing)
+// from the empty string ("").
+func CSV[T CSVRecord]() Encoder[T] { return csv[T]{} }
+
+type csv[T CSVRecord] struct{}
+
+func (csv[T]) Extension() string { return ".csv" }
+
+func (csv[T]) Header(dst []byte, record *T) ([]byte, error) {
+	return (*record).AppendCSVHeader(dst), nil
+}
+
+func (csv[T]) Append(dst []byte, record *T) ([]byte, error) {
+	start := len(dst)
+	dst, err := (*record).AppendCSV(dst)
+	if err == nil && (len(dst) <= start || dst[len(dst)-1] != '\n') {
+		err = errors.New("AppendCSV appended no line end")
+	}
+	return dst, err
+}

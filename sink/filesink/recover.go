@@ -1,0 +1,230 @@
+package filesink
+
+import (
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// recover brings the directory to what its checkpoint says, and opens the
+// segment to go on with. It changes nothing before it has seen that everything
+// is as a crash may leave it.
+func (s *store) recover() error {
+	s.broken = true
+	_ = s.closeSegment()
+	if err := s.dir.check(); err != nil {
+		return s.fail("look at the directory", err)
+	}
+	// What is read below may have been written by a process that died, and not
+	// be durable: a checkpoint acted on now could still be undone by a power cut,
+	// and the one before come back.
+	if err := s.dir.sync(); err != nil {
+		return s.fail("sync the directory", err)
+	}
+	names, err := s.dir.list()
+	if err != nil {
+		return s.fail("list the directory", err)
+	}
+	slices.Sort(names)
+	if !slices.Contains(names, checkpointName) {
+		return s.start(names)
+	}
+	cp, err := s.read()
+	if err != nil {
+		return err
+	}
+	if s.name == "" {
+		s.name = cp.Name
+	}
+	if s.name != cp.Name {
+		return s.fault("the directory is that of %q, not of %q: give each name a directory of its own, or the Name it has", cp.Name, s.name)
+	}
+	leftover, err := s.inspect(cp, names)
+	if err != nil {
+		return err
+	}
+	s.stored = true
+	for _, name := range leftover {
+		if err := s.dir.remove(name); err != nil {
+			return s.fail("remove "+name, err)
+		}
+	}
+	s.cp = cp
+	if cp.Offset > 0 {
+		if err := s.reopen(); err != nil {
+			return err
+		}
+	}
+	if err := s.republish(names); err != nil {
+		return err
+	}
+	s.broken = false
+	return nil
+}
+
+// start makes the first checkpoint of a new directory.
+func (s *store) start(names []string) error {
+	if s.stored {
+		return s.fault("the checkpoint is gone: put back the directory's files, or open it again to start anew")
+	}
+	for _, name := range names {
+		if of, _, ok := parseSegment(name); ok && (of == s.name || s.name == "") {
+			return s.fault("there are segments, such as %s, but no checkpoint: restore it, or move the segments away to start anew", name)
+		}
+	}
+	if s.name == "" {
+		s.name = "rows"
+	}
+	err := s.save(checkpoint{
+		Version: checkpointVersion, Name: s.name, Writer: s.writer, Segment: 1,
+		History: []entry{{Time: time.Now().UTC()}},
+	})
+	s.broken = err != nil
+	return err
+}
+
+func (s *store) read() (checkpoint, error) {
+	f, err := s.dir.open(checkpointName, os.O_RDONLY)
+	if err != nil {
+		return checkpoint{}, s.fail("open the checkpoint", err)
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return checkpoint{}, s.fail("read the checkpoint", err)
+	}
+	text := make([]byte, size)
+	if _, err := f.ReadAt(text, 0); err != nil && err != io.EOF {
+		return checkpoint{}, s.fail("read the checkpoint", err)
+	}
+	cp, err := decodeCheckpoint(text)
+	if err != nil {
+		return cp, s.fault("the checkpoint cannot be used: %w: restore it, or move all files away to start anew", err)
+	}
+	return cp, nil
+}
+
+// inspect refuses what no crash leaves behind, and returns the files that were
+// never committed.
+func (s *store) inspect(cp checkpoint, names []string) (leftover []string, err error) {
+	for _, name := range names {
+		if strings.HasPrefix(name, checkpointName+".") && strings.HasSuffix(name, tempSuffix) {
+			leftover = append(leftover, name)
+			continue
+		}
+		of, number, ok := parseSegment(name)
+		if !ok || of != cp.Name {
+			continue
+		}
+		final, isOpen := strings.CutSuffix(name, openSuffix)
+		listed := slices.ContainsFunc(cp.Sealed, func(seg sealed) bool { return seg.File == final })
+		switch {
+		case !isOpen && number >= cp.Segment:
+			return nil, s.fault("%s is sealed, but the checkpoint is still at segment %d: it is older than the segments, so rows would come twice; restore the newest checkpoint, or move away the segments from %d on", name, cp.Segment, cp.Segment)
+		case !isOpen || final == cp.File:
+		case number >= cp.Segment:
+			leftover = append(leftover, name)
+		case !listed:
+			return nil, s.fault("%s is still open, but the checkpoint is at segment %d already: files have been put back here; move it away", name, cp.Segment)
+		case slices.Contains(names, final):
+			return nil, s.fault("there is both %s and %s: files have been put back here; move one away", final, name)
+		}
+	}
+	if cp.Offset > 0 && !slices.Contains(names, cp.File+openSuffix) {
+		return nil, s.fault("the open segment %s is gone: put it back; without it %d rows are lost", cp.File+openSuffix, cp.Rows)
+	}
+	return leftover, nil
+}
+
+// reopen opens the open segment at its committed size.
+func (s *store) reopen() error {
+	name := s.cp.File + openSuffix
+	f, err := s.openAt(name, s.cp.Offset)
+	if err != nil {
+		return err
+	}
+	s.open = f
+	tail := make([]byte, s.cp.Tail)
+	if _, err := f.ReadAt(tail, s.cp.Offset-s.cp.Tail); err != nil {
+		return s.fail("read "+name, err)
+	}
+	if crc32.Checksum(tail, castagnoli) != s.cp.CRC {
+		return s.fault("the last %d bytes of %s are not what was written: restore the file", s.cp.Tail, name)
+	}
+	return nil
+}
+
+// openAt opens a file and cuts off, durably, what is beyond its committed size.
+func (s *store) openAt(name string, committed int64) (file, error) {
+	f, err := s.dir.open(name, os.O_RDWR)
+	if err != nil {
+		return nil, s.fail("open "+name, err)
+	}
+	size, err := f.Size()
+	if err == nil && size < committed {
+		f.Close()
+		return nil, s.fault("%s has %d bytes, but %d were committed: restore the file", name, size, committed)
+	}
+	if err == nil && size > committed {
+		if err = f.Truncate(committed); err == nil {
+			err = f.Sync()
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, s.fail("cut "+name+" to its committed size", err)
+	}
+	return f, nil
+}
+
+// republish does what is left to do of publish. Segments that have their final
+// name may have been taken away by now.
+func (s *store) republish(names []string) error {
+	renamed := false
+	for _, seg := range s.cp.Sealed {
+		name := seg.File + openSuffix
+		if !slices.Contains(names, name) {
+			continue
+		}
+		f, err := s.openAt(name, seg.Bytes)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return s.fail("close "+name, err)
+		}
+		if err := s.dir.rename(name, seg.File); err != nil {
+			return s.fail("publish "+seg.File, err)
+		}
+		renamed = true
+	}
+	if renamed {
+		if err := s.dir.sync(); err != nil {
+			return s.fail("sync the directory", err)
+		}
+	}
+	s.announce()
+	return nil
+}
+
+// parseSegment takes apart what segmentName makes.
+func parseSegment(file string) (name string, number uint64, ok bool) {
+	m := segmentFile.FindStringSubmatch(file)
+	if m == nil {
+		return "", 0, false
+	}
+	number, err := strconv.ParseUint(m[2], 10, 64)
+	return m[1], number, err == nil
+}
+
+func segmentName(name string, number uint64, extension string) string {
+	return fmt.Sprintf("%s-%010d%s", name, number, extension) // a segment a second for 300 years
+}
+
+var segmentFile = regexp.MustCompile(`^(.+)-([0-9]{10})\.[A-Za-z0-9_.]+$`)
