@@ -1,0 +1,79 @@
+package sinktest
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/artifactofdevotion/devotion/sink"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sourcetest/fault"
+)
+
+// Fake is a sink in memory. It stores what it is given, a batch that comes twice
+// twice, so a test sees what was delivered. The zero value is empty. It must not
+// be copied after first use and is safe for concurrent use.
+//
+// The methods of the embedded Injector make it fail, before or after its effect.
+type Fake[T any] struct {
+	fault.Injector
+
+	// Refuse, if set, returns why a record is refused for good, or nil. Write
+	// then stores nothing of its batch and returns a [sink.Reject] of that.
+	Refuse func(T) error
+
+	mu      sync.Mutex
+	batches []source.Batch[T]
+}
+
+// Write stores b. See [sink.Sink].
+func (f *Fake[T]) Write(ctx context.Context, b source.Batch[T]) error {
+	return f.Do(ctx, write(b), func(*fault.Call) error {
+		if err := refused(b, f.Refuse); err != nil {
+			return err
+		}
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.batches = append(f.batches, own(b))
+		return nil
+	})
+}
+
+// Batches returns the batches stored, in order, those without records included.
+func (f *Fake[T]) Batches() []source.Batch[T] {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.batches)
+}
+
+// Records returns the records stored, in order.
+func (f *Fake[T]) Records() []T { return records(f.Batches()) }
+
+func write[T any](b source.Batch[T]) fault.Call {
+	return fault.Call{Op: "Write", From: b.From, To: b.To, Records: len(b.Records)}
+}
+
+func refused[T any](b source.Batch[T], refuse func(T) error) error {
+	if refuse == nil {
+		return nil
+	}
+	for _, r := range b.Records {
+		if err := refuse(r); err != nil {
+			return sink.Reject(err)
+		}
+	}
+	return nil
+}
+
+func own[T any](b source.Batch[T]) source.Batch[T] {
+	b.Records = slices.Clone(b.Records)
+	return b
+}
+
+func records[T any](batches []source.Batch[T]) []T {
+	var all []T
+	for _, b := range batches {
+		all = append(all, b.Records...)
+	}
+	return all
+}
