@@ -41,15 +41,11 @@ func (c *cell) Scan(src any) error {
 
 // appendValue appends the canonical text of what a driver handed out.
 func appendValue(dst []byte, kind Kind, src any) ([]byte, form, error) {
-	bare := literal
-	if kind == Text {
-		bare = text
-	}
 	switch v := src.(type) {
 	case nil:
 		return dst, null, nil
 	case int64:
-		return strconv.AppendInt(dst, v, 10), bare, nil
+		return strconv.AppendInt(dst, v, 10), literal, nil
 	case string:
 		dst, f := appendText(dst, kind, unsafe.Slice(unsafe.StringData(v), len(v)))
 		return dst, f, nil
@@ -67,22 +63,22 @@ func appendValue(dst []byte, kind Kind, src any) ([]byte, form, error) {
 		if kind == Float32 {
 			bits = 32
 		}
-		return appendFloat(dst, v, bits, bare)
+		return appendFloat(dst, v, bits)
 	case bool:
-		return strconv.AppendBool(dst, v), bare, nil
+		return strconv.AppendBool(dst, v), literal, nil
 	case time.Time:
 		return appendTime(dst, kind, v), text, nil
 	case uint64:
-		return strconv.AppendUint(dst, v, 10), bare, nil
+		return strconv.AppendUint(dst, v, 10), literal, nil
 	case float32:
-		return appendFloat(dst, float64(v), 32, bare)
+		return appendFloat(dst, float64(v), 32)
 	}
 	// Drivers may go beyond driver.Value, and fakes will.
 	switch v := reflect.ValueOf(src); v.Kind() {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return strconv.AppendInt(dst, v.Int(), 10), bare, nil
+		return strconv.AppendInt(dst, v.Int(), 10), literal, nil
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return strconv.AppendUint(dst, v.Uint(), 10), bare, nil
+		return strconv.AppendUint(dst, v.Uint(), 10), literal, nil
 	}
 	if m, ok := src.(encoding.TextMarshaler); ok {
 		b, err := m.MarshalText()
@@ -102,7 +98,7 @@ func appendText(dst []byte, kind Kind, s []byte) ([]byte, form) {
 		return appendNumber(dst, s)
 	case Float32:
 		if f, err := strconv.ParseFloat(unsafe.String(unsafe.SliceData(s), len(s)), 32); err == nil {
-			dst, form, _ := appendFloat(dst, f, 32, literal)
+			dst, form, _ := appendFloat(dst, f, 32)
 			return dst, form
 		}
 	case Bit:
@@ -132,7 +128,7 @@ func appendText(dst []byte, kind Kind, s []byte) ([]byte, form) {
 
 // appendFloat appends the fewest digits that read back as f, in the format of
 // encoding/json.
-func appendFloat(dst []byte, f float64, bits int, bare form) ([]byte, form, error) {
+func appendFloat(dst []byte, f float64, bits int) ([]byte, form, error) {
 	switch {
 	case math.IsNaN(f):
 		return append(dst, "NaN"...), text, nil
@@ -145,7 +141,7 @@ func appendFloat(dst []byte, f float64, bits int, bare form) ([]byte, form, erro
 	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
 		format = 'e'
 	}
-	return strconv.AppendFloat(dst, f, format, -1, bits), bare, nil
+	return strconv.AppendFloat(dst, f, format, -1, bits), literal, nil
 }
 
 // appendNumber appends digits without leading zeros, which MySQL's ZEROFILL

@@ -11,7 +11,7 @@ const (
 	// Auto goes by the Go type: []byte is binary, string is text, numbers and
 	// bools are literals, a time.Time is a moment, as in TimestampTZ.
 	Auto Kind = iota
-	// Text takes []byte and everything else for text.
+	// Text takes []byte for text. Numbers, bools and times are as in Auto.
 	Text
 	// Number takes []byte and strings for a number's digits and removes leading
 	// zeros. What is no JSON number, such as NaN, is text.

@@ -65,8 +65,8 @@ func TestTextOfEveryValue(t *testing.T) {
 		{row.Auto, uint8(7), "7", "7"},
 		{row.Auto, true, "true", "true"},
 		{row.Auto, false, "false", "false"},
-		{row.Text, int64(5), "5", ""},
-		{row.Text, true, "true", ""},
+		{row.Text, int64(5), "5", "5"},
+		{row.Text, true, "true", "true"},
 
 		{row.Auto, 0.1, "0.1", "0.1"},
 		{row.Auto, math.Copysign(0, -1), "-0", "-0"},
