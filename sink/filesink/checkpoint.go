@@ -98,36 +98,37 @@ func kept(epoch, now uint64) bool {
 	return now>>k-epoch>>k < 4
 }
 
-type envelope struct {
-	CRC32C     string          `json:"crc32c"`
-	Checkpoint json.RawMessage `json:"checkpoint"`
-}
+// The file is {"crc32c":"01234567","checkpoint":{...}} and a line feed: JSON to
+// those who read it, and to this package a sum at a fixed place.
+const (
+	beforeSum  = `{"crc32c":"`
+	beforeBody = `","checkpoint":`
+	afterBody  = "}\n"
+	bodyAt     = len(beforeSum) + 8 + len(beforeBody)
+)
 
 func (c checkpoint) encode() ([]byte, error) {
 	body, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
-	text, err := json.Marshal(envelope{sum(body), body})
-	return append(text, '\n'), err
+	return slices.Concat(envelope(body), body, []byte(afterBody)), nil
 }
 
-func sum(body []byte) string { return fmt.Sprintf("%08x", crc32.Checksum(body, castagnoli)) }
+// envelope returns what stands before body.
+func envelope(body []byte) []byte {
+	return fmt.Appendf(nil, "%s%08x%s", beforeSum, crc32.Checksum(body, castagnoli), beforeBody)
+}
 
-func decodeCheckpoint(text []byte) (checkpoint, error) {
-	var e envelope
-	var c checkpoint
-	if err := json.Unmarshal(text, &e); err != nil {
-		return c, err
+func decodeCheckpoint(text []byte) (c checkpoint, err error) {
+	if len(text) < bodyAt+len(afterBody) {
+		return c, fmt.Errorf("it is cut off after %d bytes", len(text))
 	}
-	var body bytes.Buffer // as it was encoded: the sum is to catch bad disks, not editors that reformat
-	if err := json.Compact(&body, e.Checkpoint); err != nil {
-		return c, err
+	body := text[bodyAt : len(text)-len(afterBody)]
+	if !bytes.HasPrefix(text, envelope(body)) || !bytes.HasSuffix(text, []byte(afterBody)) {
+		return c, errors.New("it does not match its checksum")
 	}
-	if sum(body.Bytes()) != e.CRC32C {
-		return c, errors.New("its content does not match its checksum")
-	}
-	if err := json.Unmarshal(body.Bytes(), &c); err != nil {
+	if err := json.Unmarshal(body, &c); err != nil {
 		return c, err
 	}
 	if c.Version != checkpointVersion {

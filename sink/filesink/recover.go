@@ -171,10 +171,12 @@ func (s *store) openAt(name string, committed int64) (file, error) {
 		f.Close()
 		return nil, s.fault("%s has %d bytes, but %d were committed: restore the file", name, size, committed)
 	}
-	if err == nil && size > committed {
-		if err = f.Truncate(committed); err == nil {
-			err = f.Sync()
-		}
+	// Also if it looks cut already: that may be of a recovery whose sync failed.
+	if err == nil {
+		err = f.Truncate(committed)
+	}
+	if err == nil {
+		err = f.Sync()
 	}
 	if err != nil {
 		f.Close()

@@ -1,0 +1,338 @@
+package filesink
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+)
+
+var (
+	crashSeed  = flag.Uint64("seed", 0, "replay this seed of TestCrashModel alone")
+	crashSeeds = flag.Uint64("seeds", 0, "how many seeds TestCrashModel runs; 0 for 50,000, and 5,000 with -short")
+)
+
+// TestCrashModel runs pipelines on a disk that fails and loses power at every
+// kind of moment, and looks at what a consumer gets to see.
+func TestCrashModel(t *testing.T) {
+	t.Parallel()
+	if *crashSeed != 0 {
+		if err := explore(*crashSeed); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	total := *crashSeeds
+	switch {
+	case total == 0 && testing.Short():
+		total = 5_000
+	case total == 0:
+		total = 50_000
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // twice the seeds in the same time
+	start := time.Now()
+	var next atomic.Uint64
+	var failed atomic.Pointer[error]
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for seed := next.Add(1); seed <= total && failed.Load() == nil; seed = next.Add(1) {
+				if err := explore(seed); err != nil {
+					failed.Store(&err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		t.Fatal(*err)
+	}
+	t.Logf("%d seeds, %.0f a second", total, float64(total)/time.Since(start).Seconds())
+}
+
+// explore runs one pipeline and returns what it did wrong.
+func explore(seed uint64) (err error) {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	rates := []float64{0, 0.01, 0.03, 0.1}
+	w := &world{
+		rng: rng, disk: newDisk(rng),
+		settings:  settings{name: "n", rows: []int64{0, 3, 6}[rng.IntN(3)], bytes: []int64{0, 40, 150}[rng.IntN(3)]},
+		columns:   []*row.Columns{row.NewColumns([]string{"a"}, nil), row.NewColumns([]string{"b"}, nil)},
+		collected: map[string]string{}, announced: map[string]bool{},
+	}
+	w.disk.fails, w.disk.dies = rates[rng.IntN(4)], rates[rng.IntN(4)]
+	defer func() {
+		if v, ok := recover().(violation); ok {
+			err = fmt.Errorf("crash model: seed %d: %s\n\treplay: go test ./sink/filesink -run TestCrashModel -seed %d\n\tlast steps: %s",
+				seed, string(v), seed, strings.Join(w.steps[max(0, len(w.steps)-12):], ", "))
+		}
+	}()
+	w.run()
+	return nil
+}
+
+// violation is panicked with, and ends a run.
+type violation string
+
+func violate(format string, args ...any) { panic(violation(fmt.Sprintf(format, args...))) }
+
+type world struct {
+	rng      *rand.Rand
+	disk     *disk
+	settings settings
+	columns  []*row.Columns
+	shape    int // of the records to come
+	file     *File[record]
+	steps    []string
+
+	cursor  int      // committed
+	lines   []string // committed, in order
+	pending *move    // may be committed or not
+
+	collected map[string]string // what the consumer has seen of each sealed segment
+	announced map[string]bool
+}
+
+type move struct {
+	to    int
+	lines []string
+}
+
+type record struct {
+	id      int
+	columns *row.Columns
+}
+
+func (r record) Columns() *row.Columns { return r.columns }
+func (r record) line() string          { return fmt.Sprintf("%s%d", r.columns.Name(0), r.id) }
+func (r record) AppendJSON(dst []byte) ([]byte, error) {
+	return append(dst, r.line()...), nil
+}
+
+func at(n int) source.Cursor {
+	if n == 0 {
+		return ""
+	}
+	return source.Cursor(strconv.Itoa(n))
+}
+
+func (w *world) step(format string, args ...any) {
+	w.steps = append(w.steps, fmt.Sprintf(format, args...))
+}
+
+func (w *world) run() {
+	w.start()
+	for range 10 + w.rng.IntN(20) {
+		switch w.rng.IntN(20) {
+		default:
+			w.write()
+		case 0, 1:
+			w.step("seal")
+			w.check(w.file.Seal(context.Background()))
+		case 2:
+			w.move("save", w.cursor+1, nil, func(from, to source.Cursor) error {
+				return w.file.Save(context.Background(), from, to)
+			})
+		case 3:
+			if to := w.rng.IntN(w.cursor + 10); to != w.cursor {
+				w.move("rewind", to, nil, func(_, to source.Cursor) error { return w.file.Rewind(to) })
+				w.load()
+			}
+		case 4:
+			w.step("close")
+			w.check(w.file.Close())
+			w.restart()
+		case 5:
+			w.restart()
+		case 6, 7:
+			w.consume()
+		}
+		if w.disk.dead {
+			w.restart()
+		}
+	}
+	w.finish()
+}
+
+// write writes a batch, and after an error the same again, or whatever comes
+// after what turns out to be committed.
+func (w *world) write() {
+	var b source.Batch[record]
+	m := move{to: w.cursor}
+	for range 1 + w.rng.IntN(4) {
+		if w.rng.IntN(10) == 0 {
+			w.shape = 1 - w.shape
+		}
+		m.to++
+		r := record{m.to, w.columns[w.shape]}
+		b.Records = append(b.Records, r)
+		m.lines = append(m.lines, r.line())
+	}
+	w.move("write", m.to, m.lines, func(from, to source.Cursor) error {
+		b.From, b.To = from, to
+		return w.file.Write(context.Background(), b)
+	})
+}
+
+// move does what moves the cursor, several times while it fails.
+func (w *world) move(what string, to int, lines []string, do func(from, to source.Cursor) error) {
+	w.pending = &move{to, lines}
+	for try := 0; ; try++ {
+		w.step("%s %d-%d", what, w.cursor, to)
+		err := do(at(w.cursor), at(to))
+		w.check(err)
+		if err == nil {
+			w.commit()
+			return
+		}
+		if w.disk.dead || try == 3 || w.rng.IntN(3) == 0 {
+			break
+		}
+	}
+	w.load()
+}
+
+func (w *world) commit() {
+	w.cursor, w.lines, w.pending = w.pending.to, append(w.lines, w.pending.lines...), nil
+}
+
+// load asks for the cursor, which tells what became of the pending move.
+func (w *world) load() {
+	for {
+		if w.disk.dead {
+			w.restart()
+			return
+		}
+		w.step("load")
+		c, err := w.file.Load(context.Background())
+		w.check(err)
+		if err == nil {
+			w.resolve(c)
+			return
+		}
+	}
+}
+
+func (w *world) resolve(c source.Cursor) {
+	switch {
+	case c == at(w.cursor):
+		w.pending = nil
+	case w.pending != nil && c == at(w.pending.to):
+		w.commit()
+	case w.pending != nil:
+		violate("the cursor is %q, not %d or %d", c, w.cursor, w.pending.to)
+	default:
+		violate("the cursor is %q, not %d", c, w.cursor)
+	}
+}
+
+// restart is a process that died, or a machine, and its next start.
+func (w *world) restart() {
+	cut := w.rng.IntN(2) == 0
+	w.step("restart(%t)", cut)
+	w.disk.restart(cut)
+	w.start()
+}
+
+func (w *world) start() {
+	for {
+		w.step("open")
+		f, err := w.openFile()
+		w.check(err)
+		switch {
+		case err == nil:
+			w.file = f
+			w.load()
+			return
+		case w.disk.dead:
+			w.disk.restart(w.rng.IntN(2) == 0)
+		}
+	}
+}
+
+func (w *world) openFile() (*File[record], error) {
+	o := Options[record]{
+		Name: w.settings.name, SegmentRows: w.settings.rows, SegmentBytes: w.settings.bytes,
+		OnSeal: func(s Segment) {
+			name := filepath.Base(s.Path)
+			w.announced[name] = true
+			if w.disk.now[name] != nil && w.disk.durable[name] == nil {
+				violate("%s was announced before its name was durable", name)
+			}
+		},
+	}
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	return openFile(w.disk, "/disk", o)
+}
+
+// check lets no error pass but those of the disk.
+func (w *world) check(err error) {
+	if err != nil && !errors.Is(err, errDisk) && !errors.Is(err, errDead) {
+		violate("an error that the disk is no reason for: %v", err)
+	}
+}
+
+// consume looks at the sealed segments, and takes some of them away.
+func (w *world) consume() {
+	w.step("consume")
+	for _, name := range slices.Sorted(maps.Keys(w.disk.now)) {
+		if filepath.Ext(name) != ".jsonl" {
+			continue
+		}
+		content := string(w.disk.now[name].now)
+		if seen, ok := w.collected[name]; ok && seen != content {
+			violate("%s was sealed with %q and is %q now", name, seen, content)
+		}
+		w.collected[name] = content
+		if w.rng.IntN(2) == 0 {
+			w.disk.change(nameOp{removed: name})
+		}
+	}
+}
+
+func (w *world) finish() {
+	w.disk.fails, w.disk.dies = 0, 0
+	w.restart()
+	w.step("finish")
+	w.check(w.file.Seal(context.Background()))
+	w.check(w.file.Close())
+	w.consume()
+	var got []string
+	for _, name := range slices.Sorted(maps.Keys(w.collected)) {
+		if !w.announced[name] {
+			violate("%s was never announced", name)
+		}
+		lines := strings.Split(strings.TrimSuffix(w.collected[name], "\n"), "\n")
+		for _, line := range lines {
+			if line == "" || line[0] != lines[0][0] {
+				violate("%s has lines of other columns: %q", name, lines)
+			}
+		}
+		got = append(got, lines...)
+	}
+	if !slices.Equal(got, w.lines) {
+		violate("the segments hold\n%q, not\n%q", got, w.lines)
+	}
+	for name := range w.disk.now {
+		if name != checkpointName && filepath.Ext(name) != ".jsonl" {
+			violate("%s was left behind", name)
+		}
+	}
+}

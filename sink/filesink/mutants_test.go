@@ -1,0 +1,89 @@
+package filesink
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// mutants are faults that a crash would bring to light one day. Each is one
+// place in the source where a call is left out, or done too early.
+var mutants = []struct{ name, file, old, new string }{
+	{"the directory is acted on before it is synced", "recover.go",
+		"if err := s.dir.sync(); err != nil {\n\t\treturn s.fail(\"sync the directory\", err)\n\t}\n\tnames, err",
+		"names, err"},
+	{"a failed sync is tried again", "commit.go",
+		"if err := s.open.Sync(); err != nil {",
+		"if err := s.open.Sync(); err != nil && s.open.Sync() != nil {"},
+	{"segments are published before the checkpoint", "commit.go",
+		"text, err := next.encode()",
+		"for _, seg := range next.Sealed {\n\t\t_ = s.dir.rename(seg.File+openSuffix, seg.File)\n\t}\n\ttext, err := next.encode()"},
+	{"a cut that failed is not done again", "recover.go",
+		"if err == nil {\n\t\terr = f.Truncate(committed)\n\t}\n\tif err == nil {",
+		"if err == nil {\n\t\terr = f.Truncate(committed)\n\t}\n\tif err == nil && size > committed {"},
+	{"data is not synced", "commit.go",
+		"if err := s.open.Sync(); err != nil {", "if err := error(nil); err != nil {"},
+	{"the name of a new segment is not synced", "commit.go",
+		"if created {\n\t\tif err := s.dir.sync()", "if created {\n\t\tif err := error(nil)"},
+	{"the checkpoint is not synced", "commit.go",
+		"err == nil {\n\t\terr = f.Sync()\n\t}\n\treturn errors.Join", "err == nil {\n\t}\n\treturn errors.Join"},
+	{"the name of the checkpoint is not synced", "commit.go",
+		"if err := s.dir.sync(); err != nil {\n\t\treturn s.damage(\"sync the directory\", err)\n\t}\n\ts.cp, s.stored",
+		"s.cp, s.stored"},
+	{"segments are announced before their names are synced", "commit.go",
+		"if err := s.dir.sync(); err != nil {\n\t\treturn s.damage(\"sync the directory\", err)\n\t}\n\ts.announce()",
+		"s.announce()"},
+	{"nothing is cut", "recover.go", "err = f.Truncate(committed)", "err = nil"},
+	{"uncommitted segments stay", "recover.go", "range leftover {", "range leftover[:0] {"},
+	{"sealed segments are not published after a crash", "recover.go",
+		"if err := s.republish(names); err != nil {", "if err := error(nil); err != nil {"},
+	{"nothing is recovered after an error", "commit.go", "s.broken = true", "s.broken = false"},
+	{"a batch that is stored already is not recognised", "store.go",
+		"case to == s.cp.Cursor && s.writer == s.cp.Writer:", "case false:"},
+	{"a segment takes records of other columns", "store.go",
+		"s.cp.Offset > 0 && s.cp.Shape == shape", "s.cp.Offset > 0"},
+}
+
+// TestMutantsDie shows that the crash model sees such faults: each mutant is
+// compiled and must fail it.
+func TestMutantsDie(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("compiling the mutants takes the go command, which is not on the PATH")
+	}
+	some := mutants
+	if testing.Short() {
+		some = mutants[:3] // the subtlest
+	}
+	for _, m := range some {
+		t.Run(m.name, func(t *testing.T) {
+			source, err := os.ReadFile(m.file)
+			require.NoError(t, err)
+			require.Equal(t, 1, strings.Count(string(source), m.old), "the mutation no longer fits %s", m.file)
+			dir := t.TempDir()
+			mutated, overlay := filepath.Join(dir, m.file), filepath.Join(dir, "overlay.json")
+			require.NoError(t, os.WriteFile(mutated, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600))
+			here, err := filepath.Abs(m.file)
+			require.NoError(t, err)
+			text, err := json.Marshal(map[string]any{"Replace": map[string]string{here: mutated}})
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(overlay, text, 0o600))
+
+			out, err := exec.Command("go", "test", "-vet=off", "-overlay", overlay, "-run", "^TestCrashModel$", "-seeds", "50000", ".").CombinedOutput()
+			require.Error(t, err, "the mutant survived:\n%s", out)
+			require.Contains(t, string(out), "crash model: seed ", "it died of something else")
+			t.Logf("%s", firstLine(out))
+		})
+	}
+}
+
+func firstLine(out []byte) string {
+	_, after, _ := strings.Cut(string(out), "crash model: ")
+	line, _, _ := strings.Cut(after, "\n")
+	return line
+}
