@@ -1,0 +1,95 @@
+package retry
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"io"
+	"net"
+	"reflect"
+
+	"github.com/artifactofdevotion/devotion/retry/internal/dberr"
+)
+
+// Class is what kind of error an error is.
+type Class uint8
+
+// The classes. The package's doc says what is done about each.
+const (
+	Transient = Class(dberr.Other) // may pass: an outage, a timeout, a deadlock, and everything unknown
+	Setup     = Class(dberr.Setup) // configuration: a wrong password, a missing table, a syntax error
+	Data      = Class(dberr.Data)  // the values themselves: a violated constraint, a number out of range
+	Fatal     = Data + 1           // marked with Permanent
+)
+
+// String returns the class's name in lower case.
+func (c Class) String() string {
+	return [...]string{"transient", "setup", "data", "fatal"}[c]
+}
+
+// Classify returns the class of err. A mark of [Permanent] wins wherever it is;
+// else the first error that is known decides. Nil is Transient.
+func Classify(err error) Class {
+	class, known := Transient, false
+	visit(err, func(e error) {
+		if _, ok := e.(*permanent); ok {
+			class, known = Fatal, true
+		}
+		if known {
+			return
+		}
+		if _, kind, ok := dberr.Read(e); ok {
+			class, known = Class(kind), true
+			return
+		}
+		switch e {
+		case driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded, context.Canceled:
+			known = true
+		}
+		if _, ok := e.(net.Error); ok {
+			known = true
+		}
+	})
+	return class
+}
+
+// Permanent marks err as never worth retrying: whatever it wraps, and whatever
+// wraps it, is [Fatal]. Its text is err's. Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanent{err}
+}
+
+type permanent struct{ err error }
+
+func (p *permanent) Error() string { return p.err.Error() }
+func (p *permanent) Unwrap() error { return p.err }
+
+// visit calls f for err and all it wraps, depth first.
+func visit(err error, f func(error)) {
+	if isNil(err) {
+		return
+	}
+	f(err)
+	for _, e := range unwrap(err) {
+		visit(e, f)
+	}
+}
+
+func unwrap(err error) []error {
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return []error{e.Unwrap()}
+	case interface{ Unwrap() []error }:
+		return e.Unwrap()
+	}
+	return nil
+}
+
+// isNil also knows the nil pointer in an interface, whose methods would panic.
+func isNil(err error) bool {
+	v := reflect.ValueOf(err)
+	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
+}

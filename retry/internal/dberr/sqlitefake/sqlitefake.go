@@ -1,0 +1,37 @@
+// Package sqlitefake has errors of the shapes that SQLite drivers give theirs,
+// in a package whose path says sqlite.
+package sqlitefake
+
+// Modernc has the code as an int.
+type Modernc struct{ N int }
+
+func (*Modernc) Error() string { return "it failed" }
+
+// Code returns the extended code.
+func (e *Modernc) Code() int { return e.N }
+
+// Extended is a code that is an error itself.
+type Extended uint16
+
+func (Extended) Error() string { return "it failed" }
+
+// NCruces has the code as a type of its own.
+type NCruces struct{ N Extended }
+
+func (*NCruces) Error() string { return "it failed" }
+
+// Code returns the primary code.
+func (e *NCruces) Code() Extended { return e.N & 0xff }
+
+// ExtendedCode returns the extended code.
+func (e *NCruces) ExtendedCode() Extended { return e.N }
+
+// Mattn has the codes as fields.
+type Mattn struct{ Code, ExtendedCode int }
+
+func (Mattn) Error() string { return "it failed" }
+
+// Uncoded is another error of such a package.
+type Uncoded struct{}
+
+func (Uncoded) Error() string { return "it failed" }
