@@ -291,7 +291,7 @@ func (r *run[T]) hold(b *source.Batch[T]) error {
 		*h = hold{from: now, wait: 10 * time.Millisecond, news: limiter{next: now.Add(firstReminder)}}
 	}
 	d := min(cmp.Or(b.Held.Retry, h.wait), r.interval)
-	h.wait *= 2
+	h.wait = min(2*h.wait, r.interval)
 	if r.draining {
 		left := max(0, cmp.Or(r.DrainWait, 30*time.Second)) - now.Sub(h.from)
 		if left <= 0 {

@@ -9,6 +9,7 @@ import (
 	goretry "github.com/sethvargo/go-retry"
 
 	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/sink"
 )
 
 // health is how a step has been doing in this run.
@@ -119,7 +120,7 @@ func (r *run[T]) failed(ctx context.Context, s *StepInfo, err error) error {
 	now := time.Now()
 	r.update(func(st *Status) { st.LastError, st.LastErrorTime = retry.Text(err), now })
 	switch {
-	case errors.Is(err, ErrConflict), class == retry.Fatal:
+	case class == retry.Fatal, errors.Is(err, ErrConflict), errors.Is(err, sink.ErrRejected):
 		return r.fail(s, err)
 	case ctx.Err() != nil:
 		return r.stopped(s, err)
@@ -158,18 +159,21 @@ func (r *run[T]) report(op Op, h *health, wait time.Duration, err error) {
 
 func (r *run[T]) backOff(s *StepInfo, wait time.Duration, err error) error {
 	r.enter(Backoff, s.Op)
-	ctx := r.ctx
-	if s.Op == OpSave {
-		ctx = r.hard // what is written wants to be saved
+	end := r.ctx.Done()
+	if s.Op == OpSave && r.ctx.Err() != nil {
+		// What is written wants to be saved: use what is left of Grace.
+		end, wait = r.hard.Done(), min(wait, time.Second)
 	}
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return r.stopped(s, err)
+	case <-end:
+		if s.Op != OpSave || r.hard.Err() != nil {
+			return r.stopped(s, err)
+		}
 	}
+	return nil
 }
 
 // stopped is how a failed step ends a run that is to stop.

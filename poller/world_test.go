@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -163,6 +164,12 @@ func (w *world) count(prefix string) (n int) {
 		}
 	}
 	return n
+}
+
+// steps returns all calls but the fetches: the fetch ahead may begin before or
+// after the write.
+func (w *world) steps() []string {
+	return slices.DeleteFunc(slices.Clone(w.calls), func(c string) bool { return strings.HasPrefix(c, "fetch") })
 }
 
 // said returns the log lines with msg.

@@ -1,0 +1,194 @@
+package poller_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+func TestEveryStepHasADeadline(t *testing.T) {
+	for set, want := range map[time.Duration]time.Duration{0: time.Minute, time.Second: time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(5)
+			var left []time.Duration
+			note := func(ctx context.Context) error {
+				at, ok := ctx.Deadline()
+				require.True(t, ok)
+				left = append(left, time.Until(at))
+				return nil
+			}
+			w.onLoad = note
+			w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error { return note(ctx) }
+			w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return note(ctx) }
+			w.onSave = func(ctx context.Context, _, _ source.Cursor) error { return note(ctx) }
+			p := w.poller()
+			p.Deadline = set
+			require.NoError(t, p.Drain(t.Context()))
+			assert.Equal(t, []time.Duration{want, want, want, want}, left)
+		})
+	}
+}
+
+func TestLateFetchAsksForHalf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(40)
+		w.onFetch = func(ctx context.Context, _ source.Cursor, max int) error {
+			return slow(ctx, time.Duration(max)*25*time.Second) // two fit into a minute
+		}
+		require.NoError(t, w.poller().Drain(t.Context()))
+		assert.Equal(t, seq(1, 40), w.written)
+		assert.Equal(t, []string{"load", "fetch +10", "fetch +5", "fetch +2"}, w.calls[:4])
+	})
+}
+
+func TestLateFetchEndsWithOneRecord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(40)
+		hour := until(time.Hour, context.DeadlineExceeded)
+		w.onFetch = func(ctx context.Context, _ source.Cursor, max int) error {
+			assert.Positive(t, max)
+			if hour() != nil {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		}
+		require.NoError(t, w.poller().Drain(t.Context()))
+		assert.Equal(t, 1, w.count("fetch +10"))
+		assert.Greater(t, w.count("fetch +1"), 20)
+		assert.Equal(t, seq(1, 40), w.written)
+	})
+}
+
+// A driver may answer a cancelled query with any code, also one that would end
+// a run if the server had meant it.
+func TestLateStepIsAlwaysRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		first := true
+		w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error {
+			if first {
+				first = false
+				<-ctx.Done()
+				return sqlState("42P01")
+			}
+			return nil
+		}
+		require.NoError(t, w.poller().Drain(t.Context()))
+		assert.Contains(t, w.said("failing")[0], "no answer within 1m0s")
+	})
+}
+
+func TestLateWriteGoesOnFromTheCheckpointWithHalf(t *testing.T) {
+	for committed, want := range map[bool][]string{
+		false: {"load", "write -10", "load", "write -5", "save -5"},
+		true:  {"load", "write -10", "load", "write 10-15", "save 10-15"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(40)
+			w.onWrite = func(ctx context.Context, b source.Batch[int]) error {
+				w.onWrite = nil
+				<-ctx.Done()
+				if committed { // as a transactional sink whose answer was lost
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					w.written, w.stored = append(w.written, b.Records...), b.To
+				}
+				return ctx.Err()
+			}
+			p := w.poller()
+			require.NoError(t, p.Drain(t.Context()))
+			assert.Equal(t, seq(1, 40), w.written)
+			assert.Equal(t, int64(40), p.Status().Records)
+			assert.Equal(t, want, w.steps()[:len(want)])
+		})
+	}
+}
+
+func TestLateWriteFindsAnotherWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(40)
+		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error {
+			<-ctx.Done()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.stored = "30"
+			return ctx.Err()
+		}
+		require.ErrorIs(t, w.poller().Run(t.Context()), poller.ErrConflict)
+		assert.Equal(t, 1, w.count("write"))
+	})
+}
+
+func TestLateWriteOfPermanentErrorIsPermanent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(40)
+		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error {
+			<-ctx.Done()
+			return retry.Permanent(ctx.Err())
+		}
+		require.Error(t, w.poller().Run(t.Context()))
+		assert.Equal(t, 1, w.count("write"))
+	})
+}
+
+func TestStepThatIgnoresItsDeadlineIsOverdue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(15)
+		release := make(chan struct{})
+		w.onWrite = func(context.Context, source.Batch[int]) error {
+			<-release
+			return nil
+		}
+		p := w.poller()
+		done := make(chan error)
+		go func() { done <- p.Drain(t.Context()) }()
+
+		time.Sleep(time.Minute)
+		assert.False(t, p.Status().Overdue, "it is given time to clean up")
+		time.Sleep(time.Hour)
+		assert.True(t, p.Status().Overdue)
+		assert.Len(t, w.said("overdue"), 1)
+		assert.Equal(t, 1, w.count("write"), "never repeated beside itself")
+
+		close(release)
+		require.NoError(t, <-done, "never abandoned")
+		assert.False(t, p.Status().Overdue)
+		assert.Len(t, w.said("no longer overdue"), 1)
+		assert.Equal(t, seq(1, 15), w.written)
+	})
+}
+
+func TestOverdueCountsBothSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(15)
+		fetch, write := make(chan struct{}), make(chan struct{})
+		w.onFetch = func(_ context.Context, after source.Cursor, _ int) error {
+			if after != "" {
+				<-fetch
+			}
+			return nil
+		}
+		w.onWrite = func(context.Context, source.Batch[int]) error {
+			<-write
+			return nil
+		}
+		p := w.poller()
+		done := make(chan error)
+		go func() { done <- p.Drain(t.Context()) }()
+		time.Sleep(time.Hour)
+		close(write)
+		synctest.Wait()
+		assert.True(t, p.Status().Overdue, "the fetch still is")
+		close(fetch)
+		require.NoError(t, <-done)
+		assert.False(t, p.Status().Overdue)
+	})
+}

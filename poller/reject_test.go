@@ -1,0 +1,210 @@
+package poller_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/sink"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+// refuse makes the sink reject every batch that holds one of bad.
+func (w *world) refuse(bad ...int) {
+	w.onWrite = func(_ context.Context, b source.Batch[int]) error {
+		for _, r := range b.Records {
+			if slices.Contains(bad, r) {
+				return sink.Reject(fmt.Errorf("record %d is poison", r))
+			}
+		}
+		return nil
+	}
+}
+
+// letters collects dead letters.
+type letters struct {
+	got  []poller.Refused[int]
+	fail func() error
+}
+
+func (l *letters) Write(_ context.Context, b source.Batch[poller.Refused[int]]) error {
+	if l.fail != nil {
+		if err := l.fail(); err != nil {
+			return err
+		}
+	}
+	l.got = append(l.got, b.Records...)
+	return nil
+}
+
+func (l *letters) records() (rs []int) {
+	for _, r := range l.got {
+		rs = append(rs, r.Record)
+	}
+	return rs
+}
+
+func without(from, to int, bad ...int) []int {
+	return slices.DeleteFunc(seq(from, to), func(i int) bool { return slices.Contains(bad, i) })
+}
+
+func TestRejectedRecordsGoToDeadLetter(t *testing.T) {
+	for _, bad := range [][]int{{1}, {7}, {10}, {11}, {40}, {1, 2, 3}, {5, 6, 15, 25, 26}, {9, 10, 11, 12}, seq(1, 40)} {
+		w, l := newWorld(40), &letters{}
+		w.refuse(bad...)
+		p := w.poller()
+		p.DeadLetter = l
+		require.NoError(t, p.Drain(t.Context()))
+		assert.Equal(t, bad, l.records())
+		assert.Equal(t, without(1, 40, bad...), append([]int{}, w.written...), "all others, in order")
+		assert.Equal(t, source.Cursor("40"), w.stored)
+		s := p.Status()
+		assert.Equal(t, int64(len(bad)), s.DeadLetters)
+		assert.Equal(t, int64(40-len(bad)), s.Records)
+		assert.Len(t, w.said("record refused"), len(bad))
+	}
+}
+
+func TestDeadLetterSaysWhatAndWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, l := newWorld(10), &letters{}
+		w.refuse(4)
+		p := w.poller()
+		p.DeadLetter = l
+		require.NoError(t, p.Drain(t.Context()))
+		assert.Equal(t, []poller.Refused[int]{{
+			Pipeline: "test", Record: 4, From: "3", To: "4", Err: "rejected: record 4 is poison", Time: time.Now(),
+		}}, l.got)
+	})
+}
+
+func TestBisecting(t *testing.T) {
+	w, l := newWorld(40), &letters{}
+	w.refuse(3)
+	p := w.poller()
+	p.DeadLetter = l
+	p.BatchSize = 16
+	require.NoError(t, p.Drain(t.Context()))
+	writes := slices.DeleteFunc(w.steps(), func(c string) bool { return c[0] != 'w' })
+	assert.Equal(t, []string{
+		"write -16", "write -8", "write -4", "write -2", // halved; 1 and 2 go through
+		"write 2-4", "write 2-3", // the next, fetched ahead, halved down to 3
+		"write 3-4", "write 4-5", // found; what was fetched ahead keeps its size
+		"write 5-7", "write 7-11", "write 11-19", "write 19-35", "write 35-40", // doubled
+	}, writes)
+}
+
+func TestRejectedWithoutDeadLetterNamesTheKey(t *testing.T) {
+	w := newWorld(40)
+	w.refuse(24)
+	err := w.poller().Drain(t.Context())
+	var failed *poller.Error
+	require.ErrorAs(t, err, &failed)
+	require.ErrorIs(t, err, sink.ErrRejected)
+	assert.Equal(t, source.Cursor("23"), failed.From)
+	assert.Equal(t, source.Cursor("24"), failed.To)
+	assert.ErrorContains(t, err, "no DeadLetter")
+	assert.Equal(t, seq(1, 23), w.written, "those before it are delivered")
+	assert.Equal(t, source.Cursor("23"), w.stored)
+}
+
+func TestOnlyRejectedIsBisected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, l := newWorld(40), &letters{}
+		breakStep(w, poller.OpWrite, until(time.Hour, sqlState("23505")))
+		p := w.poller()
+		p.DeadLetter = l
+		require.NoError(t, p.Drain(t.Context()))
+		assert.Empty(t, l.got)
+		assert.Equal(t, 4, w.count("fetch"), "no batch was fetched twice")
+	})
+}
+
+func TestDeadLetterLimit(t *testing.T) {
+	for set, want := range map[int]int{0: 100, 3: 3} {
+		w, l := newWorld(300), &letters{}
+		w.refuse(seq(11, 300)...)
+		p := w.poller()
+		p.DeadLetter, p.DeadLetterLimit = l, set
+		err := p.Drain(t.Context())
+		require.ErrorIs(t, err, sink.ErrRejected)
+		assert.ErrorContains(t, err, fmt.Sprintf("after %d refused in a row", want))
+		assert.Equal(t, seq(11, 10+want), l.records())
+	}
+	w, l := newWorld(300), &letters{}
+	var bad []int
+	for i := 1; i <= 300; i += 4 {
+		bad = append(bad, i, i+1, i+2)
+	}
+	w.refuse(bad...)
+	p := w.poller()
+	p.DeadLetter, p.DeadLetterLimit = l, 3
+	require.NoError(t, p.Drain(t.Context()), "counted in a row")
+	assert.Equal(t, bad, l.records())
+}
+
+func TestDeadLetterOutageIsWaitedOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(10)
+		l := &letters{fail: until(time.Hour, errOutage)}
+		w.refuse(4)
+		p := w.poller()
+		p.DeadLetter = l
+		require.NoError(t, p.Drain(t.Context()))
+		assert.Equal(t, []int{4}, l.records())
+		assert.Equal(t, without(1, 10, 4), w.written)
+	})
+}
+
+func TestDeadLetterThatFailsForGoodEndsRun(t *testing.T) {
+	w := newWorld(10)
+	w.refuse(4)
+	p := w.poller()
+	p.DeadLetter = &letters{fail: func() error { return retry.Permanent(errors.New("full")) }}
+	err := p.Drain(t.Context())
+	var failed *poller.Error
+	require.ErrorAs(t, err, &failed)
+	assert.Equal(t, poller.OpDeadLetter, failed.Op)
+	assert.Equal(t, source.Cursor("3"), w.stored, "the record is not passed over")
+}
+
+func TestDeadLetterThatRejectsEndsRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(10)
+		w.refuse(4)
+		p := w.poller()
+		p.DeadLetter = &letters{fail: func() error { return sink.Reject(errors.New("too large")) }}
+		require.ErrorIs(t, p.Drain(t.Context()), sink.ErrRejected)
+		assert.Equal(t, source.Cursor("3"), w.stored)
+	})
+}
+
+func TestRejectedWithRecordsArrivingMeanwhile(t *testing.T) {
+	w, l := newWorld(5), &letters{}
+	w.refuse(3)
+	refuse := w.onWrite
+	w.onWrite = func(ctx context.Context, b source.Batch[int]) error {
+		w.add(1)
+		return refuse(ctx, b)
+	}
+	w.onFetch = func(_ context.Context, after source.Cursor, _ int) error {
+		if position(after) >= 50 {
+			return source.ErrEnd
+		}
+		return nil
+	}
+	p := w.poller()
+	p.DeadLetter, p.Interval = l, time.Nanosecond
+	require.NoError(t, p.Run(t.Context()))
+	assert.Equal(t, without(1, len(w.written)+1, 3), w.written)
+	assert.Equal(t, []int{3}, l.records())
+}

@@ -1,0 +1,148 @@
+package poller_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+// slow sleeps for d or until ctx ends, as a part that honours its context does.
+func slow(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func TestRunReturnsNilWhenContextEnds(t *testing.T) {
+	for name, bend := range map[string]func(*world){
+		"while idle":        func(*world) {},
+		"during a load":     func(w *world) { w.onLoad = func(ctx context.Context) error { return slow(ctx, time.Hour) } },
+		"in load's backoff": func(w *world) { w.onLoad = func(context.Context) error { return errOutage } },
+		"during a fetch": func(w *world) {
+			w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error { return slow(ctx, time.Hour) }
+		},
+		"in fetch's backoff": func(w *world) { w.onFetch = func(context.Context, source.Cursor, int) error { return errOutage } },
+		"in write's backoff": func(w *world) { w.onWrite = func(context.Context, source.Batch[int]) error { return errOutage } },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(5)
+				bend(w)
+				p := w.poller()
+				p.Deadline = 2 * time.Hour
+				stop := start(t, p)
+				time.Sleep(10 * time.Minute)
+				synctest.Wait()
+				before := time.Now()
+				require.NoError(t, stop())
+				assert.Equal(t, before, time.Now(), "at once")
+				assert.Equal(t, poller.Stopped, p.Status().State)
+			})
+		})
+	}
+}
+
+func TestWriteInProgressGetsGraceAndIsSaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(50)
+		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return slow(ctx, 20*time.Second) }
+		stop := start(t, w.poller())
+		time.Sleep(time.Second)
+		require.NoError(t, stop())
+		assert.Equal(t, seq(1, 10), w.written)
+		assert.Equal(t, source.Cursor("10"), w.stored)
+	})
+}
+
+func TestWriteBeyondGraceIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(50)
+		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return slow(ctx, 50*time.Second) }
+		p := w.poller()
+		stop := start(t, p)
+		time.Sleep(time.Second)
+		before := time.Now()
+		require.NoError(t, stop(), "nothing was written, so nothing is amiss")
+		assert.Equal(t, 30*time.Second, time.Since(before))
+		assert.Empty(t, w.stored)
+
+		p.Grace = -1
+		stop = start(t, p)
+		time.Sleep(time.Second)
+		before = time.Now()
+		require.NoError(t, stop())
+		assert.Equal(t, before, time.Now(), "a negative grace is none")
+	})
+}
+
+func TestSaveAfterAWriteIsRetriedWithinGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		breakStep(w, poller.OpSave, until(time.Minute+20*time.Second, errOutage))
+		stop := start(t, w.poller())
+		time.Sleep(time.Minute)
+		require.NoError(t, stop())
+		assert.Equal(t, source.Cursor("5"), w.stored)
+	})
+}
+
+func TestWriteWhoseSaveFailedIsAnErrorAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		w.onSave = func(context.Context, source.Cursor, source.Cursor) error { return errOutage }
+		stop := start(t, w.poller())
+		time.Sleep(time.Minute)
+		before := time.Now()
+		err := stop()
+		var failed *poller.Error
+		require.ErrorAs(t, err, &failed)
+		require.ErrorIs(t, err, errOutage)
+		assert.Equal(t, poller.OpSave, failed.Op)
+		assert.Equal(t, source.Cursor("5"), failed.To)
+		assert.Equal(t, 30*time.Second, time.Since(before), "grace was used up")
+	})
+}
+
+func TestDrainCutShortIsAnError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		w.onFetch = func(context.Context, source.Cursor, int) error { return errOutage }
+		cause := errors.New("shutdown")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Minute, func() { cancel(cause) })
+		require.ErrorIs(t, w.poller().Drain(ctx), cause)
+	})
+}
+
+func TestContextEndedBeforeRun(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := newWorld(5)
+	w.onLoad = func(ctx context.Context) error { return ctx.Err() }
+	require.NoError(t, w.poller().Run(ctx))
+	assert.Empty(t, w.written)
+}
+
+func TestErrorOfAPartAtTheEndStillCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error {
+			time.Sleep(10 * time.Second)
+			return poller.ErrConflict
+		}
+		stop := start(t, w.poller())
+		time.Sleep(time.Second)
+		require.ErrorIs(t, stop(), poller.ErrConflict, "another writer is worth knowing of, also while stopping")
+	})
+}

@@ -1,0 +1,239 @@
+package poller_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+// polls returns when each fetch began, counted from now.
+func polls(w *world) *[]time.Duration {
+	began, at := time.Now(), new([]time.Duration)
+	w.onFetch = func(context.Context, source.Cursor, int) error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		*at = append(*at, time.Since(began))
+		return nil
+	}
+	return at
+}
+
+func gaps(at []time.Duration) (g []time.Duration) {
+	for i := 1; i < len(at); i++ {
+		g = append(g, at[i]-at[i-1])
+	}
+	return g
+}
+
+func TestIntervalIsJittered(t *testing.T) {
+	for set, want := range map[time.Duration]time.Duration{0: time.Second, time.Minute: time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(0)
+			at := polls(w)
+			p := w.poller()
+			p.Interval = set
+			stop := start(t, p)
+			time.Sleep(200 * want)
+			require.NoError(t, stop())
+			seen := map[time.Duration]bool{}
+			for _, g := range gaps(*at) {
+				assert.InDelta(t, want, g, float64(want)/10)
+				seen[g] = true
+			}
+			assert.Greater(t, len(seen), 100, "the waits differ")
+		})
+	}
+}
+
+func TestNoWaitWhileThereIsMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1000)
+		began := time.Now()
+		require.NoError(t, w.poller().Drain(t.Context()))
+		assert.Equal(t, began, time.Now())
+		assert.Equal(t, 100, w.count("write"))
+	})
+}
+
+func TestDefaultBatchSize(t *testing.T) {
+	w := newWorld(5001)
+	p := w.poller()
+	p.BatchSize = 0
+	require.NoError(t, p.Drain(t.Context()))
+	assert.Equal(t, 1, w.count("fetch +5000"))
+}
+
+func TestWakeEndsAWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(0)
+		wake := make(chan struct{}, 1)
+		p := w.poller()
+		p.Wake, p.Interval = wake, time.Hour
+		stop := start(t, p)
+		synctest.Wait()
+		for i := 1; i <= 3; i++ {
+			w.add(1)
+			wake <- struct{}{}
+			synctest.Wait()
+			w.mu.Lock()
+			assert.Equal(t, seq(1, i), w.written)
+			w.mu.Unlock()
+		}
+		require.NoError(t, stop())
+	})
+}
+
+func TestWakeDuringAStepIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		wake := make(chan struct{}, 1)
+		p := w.poller()
+		p.Wake, p.Interval = wake, time.Hour
+		w.onWrite = func(context.Context, source.Batch[int]) error {
+			w.add(1)
+			wake <- struct{}{}
+			w.onWrite = nil
+			return nil
+		}
+		stop := start(t, p)
+		synctest.Wait()
+		require.NoError(t, stop())
+		assert.Equal(t, seq(1, 2), w.written)
+	})
+}
+
+func TestWakeNeverShortensABackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		wake := make(chan struct{}, 1)
+		p := w.poller()
+		p.Wake = wake
+		var tries []time.Time
+		w.onFetch = func(context.Context, source.Cursor, int) error {
+			tries = append(tries, time.Now())
+			return errOutage
+		}
+		stop := start(t, p)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		n := len(tries)
+		wake <- struct{}{}
+		synctest.Wait()
+		assert.Len(t, tries, n)
+		require.NoError(t, stop())
+	})
+}
+
+func TestClosedWakeIsNoBusyLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(0)
+		wake := make(chan struct{}, 1)
+		close(wake)
+		p := w.poller()
+		p.Wake = wake
+		stop := start(t, p)
+		time.Sleep(time.Minute)
+		require.NoError(t, stop())
+		assert.InDelta(t, 60, w.count("fetch"), 7)
+	})
+}
+
+func hold(retry time.Duration) func(*source.Batch[int]) {
+	since := time.Now()
+	return func(b *source.Batch[int]) {
+		b.Held = &source.Held{Since: since, Retry: retry, By: []string{"pid 7 (psql)", "gid x"}}
+	}
+}
+
+func TestHeldIsAskedAgainSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		w.answer = hold(0)
+		at := polls(w)
+		p := w.poller()
+		stop := start(t, p)
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		assert.Equal(t, poller.Held, p.Status().State)
+		assert.Equal(t, []string{"pid 7 (psql)", "gid x"}, p.Status().Held.By)
+		require.NoError(t, stop())
+		ms := time.Millisecond
+		assert.Equal(t, []time.Duration{10 * ms, 20 * ms, 40 * ms, 80 * ms, 160 * ms, 320 * ms, 640 * ms, 1000 * ms, 1000 * ms}, gaps(*at))
+		assert.Equal(t, seq(1, 5), w.written, "what is not held is delivered")
+	})
+}
+
+func TestHeldWaitsWhatTheSourceSuggests(t *testing.T) {
+	for suggested, want := range map[time.Duration]time.Duration{300 * time.Millisecond: 300 * time.Millisecond, time.Hour: time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(0)
+			w.answer = hold(suggested)
+			at := polls(w)
+			stop := start(t, w.poller())
+			time.Sleep(10 * time.Second)
+			require.NoError(t, stop())
+			for _, g := range gaps(*at) {
+				assert.Equal(t, want, g, "at most Interval")
+			}
+		})
+	}
+}
+
+func TestHeldIsSaidEverMoreRarely(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(0)
+		w.answer = hold(0)
+		stop := start(t, w.poller())
+		time.Sleep(50 * time.Second)
+		assert.Empty(t, w.said("held back"), "short holds are daily life")
+		time.Sleep(24 * time.Hour)
+		lines := w.said("held back")
+		assert.InDelta(t, 12, len(lines), 3)
+		assert.Contains(t, lines[0], `by="pid 7 (psql), gid x"`)
+		w.mu.Lock()
+		w.answer = nil
+		w.mu.Unlock()
+		time.Sleep(time.Minute)
+		assert.Len(t, w.said("no longer held back"), 1)
+		require.NoError(t, stop())
+	})
+}
+
+func TestDrainWaitsForHeldRecords(t *testing.T) {
+	for wait, want := range map[time.Duration]time.Duration{0: 30 * time.Second, time.Minute: time.Minute, -1: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(5)
+			w.answer = hold(0)
+			p := w.poller()
+			p.DrainWait = wait
+			began := time.Now()
+			err := p.Drain(t.Context())
+			require.ErrorIs(t, err, poller.ErrHeld)
+			assert.ErrorContains(t, err, "pid 7 (psql), gid x", "names the holders")
+			assert.Equal(t, want, time.Since(began))
+			assert.Equal(t, seq(1, 5), w.written)
+		})
+	}
+}
+
+func TestDrainGoesOnWhenTheHoldEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		w.answer = hold(0)
+		go func() {
+			time.Sleep(20 * time.Second)
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.answer = nil
+		}()
+		require.NoError(t, w.poller().Drain(t.Context()))
+		assert.Equal(t, seq(1, 5), w.written)
+	})
+}
