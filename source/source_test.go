@@ -1,0 +1,52 @@
+package source_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+func TestCursorValidate(t *testing.T) {
+	for _, c := range []source.Cursor{"", "1", " ~", source.Cursor(strings.Repeat("x", source.MaxCursor))} {
+		assert.NoError(t, c.Validate())
+	}
+	assert.EqualError(t, source.Cursor("a\nb").Validate(), "source: byte 0xa at 1 of a cursor is not printable ASCII")
+	assert.EqualError(t, source.Cursor("é").Validate(), "source: byte 0xc3 at 0 of a cursor is not printable ASCII")
+	assert.ErrorContains(t, source.Cursor(strings.Repeat("x", source.MaxCursor+1)).Validate(), "8193 bytes is longer than 8192")
+}
+
+// A source is read by following To.
+func ExampleSource() {
+	letters := "abcdefg"
+	var src source.Source[string] = source.Func[string](
+		func(_ context.Context, after source.Cursor, max int) (source.Batch[string], error) {
+			from := strings.Index(letters, string(after)) + len(after)
+			to := min(from+max, len(letters))
+			b := source.Batch[string]{From: after, To: after, More: to < len(letters)}
+			for _, l := range letters[from:to] {
+				b.Records = append(b.Records, string(l))
+				b.To = source.Cursor(l)
+			}
+			return b, nil
+		})
+
+	var cursor source.Cursor
+	for more := true; more; {
+		b, err := src.Fetch(context.Background(), cursor, 3)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Printf("after %q: %v\n", b.From, b.Records)
+		cursor, more = b.To, b.More
+	}
+	// Output:
+	// after "": [a b c]
+	// after "c": [d e f]
+	// after "f": [g]
+}
