@@ -49,10 +49,7 @@ func appendValue(dst []byte, kind Kind, src any) ([]byte, form, error) {
 	case string:
 		dst, f := appendText(dst, kind, unsafe.Slice(unsafe.StringData(v), len(v)))
 		return dst, f, nil
-	case []byte:
-		if v == nil {
-			return dst, null, nil
-		}
+	case []byte: // a nil one is not NULL: modernc.org/sqlite hands it out for x''
 		if kind == Auto {
 			kind = Bytes
 		}

@@ -71,8 +71,21 @@
 //
 // Two things a reader may stumble over. Text that is not valid UTF-8, which
 // SQLite and SQL_ASCII databases can hold, is no JSON string; it is written as
-// {"base64":"/w=="}, so that no byte is lost and no other row is held up by it.
-// And JSON has no numbers of its own limits, but many readers do: tell yours to
-// keep digits ([encoding/json.Decoder.UseNumber] in Go) where int64 or numeric
-// columns are read.
+// {"base64":"/w=="}, so that no byte is lost and no other row is held up by it;
+// in CSV it stands as it is. And the numbers of JSON have no limits, but those of
+// many readers do: tell yours to keep digits ([encoding/json.Decoder.UseNumber]
+// in Go) where bigint or numeric columns are read.
+//
+// # What a source must see to
+//
+// Some drivers change a value before a cell gets it, and no Kind can undo that.
+// Select such columns another way:
+//
+//   - go-sql-driver/mysql with parseTime makes zero dates the year 1, 2026-02-30
+//     the 2nd of March, and a DATETIME that its loc skips an hour later. Select
+//     CAST(c AS CHAR) of DATE, DATETIME and TIMESTAMP columns.
+//   - MySQL and MariaDB print FLOAT with six digits in the text protocol, which a
+//     statement without arguments uses. Select c * 1e0, as Float32.
+//   - The SQLite drivers rewrite values by a column's declared type. Select +c,
+//     which has none, as Auto.
 package row

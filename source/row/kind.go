@@ -9,7 +9,7 @@ type Kind uint8
 // The kinds. NULL is NULL in all of them.
 const (
 	// Auto goes by the Go type: []byte is binary, string is text, numbers and
-	// bools are literals, a time.Time is a moment, as in TimestampTZ.
+	// bools are literals, a time.Time is RFC 3339 with the offset it has.
 	Auto Kind = iota
 	// Text takes []byte for text. Numbers, bools and times are as in Auto.
 	Text

@@ -57,7 +57,8 @@ func TestTextOfEveryValue(t *testing.T) {
 	}{
 		{row.Auto, nil, "", "null"},
 		{row.JSONB, nil, "", "null"},
-		{row.Auto, []byte(nil), "", "null"},
+		{row.Auto, []byte(nil), "", ""},
+		{row.Text, []byte(nil), "", ""},
 
 		{row.Auto, int64(math.MinInt64), "-9223372036854775808", "-9223372036854775808"},
 		{row.Auto, uint64(math.MaxUint64), "18446744073709551615", "18446744073709551615"},
@@ -156,6 +157,8 @@ func TestTextOfEveryValue(t *testing.T) {
 		{row.TimestampTZ, "infinity", "infinity", ""},
 		{row.TimestampTZ, time.Date(2026, 1, 31, 12, 0, 0, 1, paris), "2026-01-31T10:00:00.000000001Z", ""},
 		{row.TimestampTZ, time.Date(-43, 3, 15, 12, 0, 0, 0, time.UTC), "0044-03-15T12:00:00Z BC", ""},
+		{row.Auto, time.Date(2026, 1, 31, 12, 0, 0, 1, paris), "2026-01-31T12:00:00.000000001+02:00", ""},
+		{row.Text, time.Date(0, 1, 31, 12, 0, 0, 0, time.UTC), "0000-01-31T12:00:00Z", ""},
 		{row.Auto, time.Date(294276, 12, 31, 23, 59, 59, 999999000, time.UTC), "294276-12-31T23:59:59.999999Z", ""},
 	} {
 		t.Run(fmt.Sprintf("%v %T %.40v", c.kind, c.value, c.value), func(t *testing.T) {

@@ -20,7 +20,14 @@ func appendTime(dst []byte, kind Kind, t time.Time) []byte {
 		}
 		return dst
 	case Date, Timestamp:
+	case TimestampTZ:
+		t = t.UTC()
 	default:
+		// ncruces/go-sqlite3 hands out text as a time if this is its format:
+		// this way it is the text again.
+		if year := t.Year(); 0 <= year && year <= 9999 {
+			return t.AppendFormat(dst, time.RFC3339Nano)
+		}
 		t = t.UTC()
 	}
 	year, month, day := t.Date()
