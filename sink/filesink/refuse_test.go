@@ -1,0 +1,210 @@
+package filesink_test
+
+import (
+	"context"
+	"encoding/json"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/sink/filesink"
+)
+
+const (
+	first  = "orders-0000000001.jsonl"
+	second = "orders-0000000002.jsonl"
+)
+
+// files returns every file of dir but the lock, with its content.
+func files(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		if e.Name() == "lock" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		require.NoError(t, err)
+		all[e.Name()] = string(text)
+	}
+	return all
+}
+
+// directory makes one with a sealed segment of records 1 to 3, and an open one of 4 to 6.
+func directory(t *testing.T) string {
+	t.Helper()
+	ctx, dir := context.Background(), t.TempDir()
+	f := open(t, dir, filesink.Options[order]{Name: "orders"})
+	require.NoError(t, f.Write(ctx, batch(0, 3)))
+	require.NoError(t, f.Seal(ctx))
+	require.NoError(t, f.Write(ctx, batch(3, 5)))
+	require.NoError(t, f.Write(ctx, batch(5, 6)))
+	require.NoError(t, f.Close())
+	return dir
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
+	edit := func(old, new string) func(string) string {
+		return func(s string) string { return strings.Replace(s, old, new, 1) }
+	}
+	for name, test := range map[string]struct {
+		file string
+		edit func(string) string // nil removes the file
+		want string
+	}{
+		"no checkpoint": {"checkpoint", nil,
+			"there are segments, such as " + first + ", but no checkpoint: restore it, or move the segments away"},
+		"empty checkpoint": {"checkpoint", func(string) string { return "" },
+			"the checkpoint cannot be used: it is cut off after 0 bytes: restore it, or move all files away"},
+		"half a checkpoint":   {"checkpoint", func(s string) string { return s[:len(s)/2] }, "it does not match its checksum"},
+		"edited checkpoint":   {"checkpoint", edit(`"cursor":"6"`, `"cursor":"5"`), "it does not match its checksum"},
+		"missing segment":     {second + ".open", nil, "the open segment " + second + ".open is gone: put it back; without it 3 rows are lost"},
+		"short segment":       {second + ".open", func(s string) string { return s[:len(s)-1] }, "has 26 bytes, but 27 were committed: restore the file"},
+		"changed segment":     {second + ".open", edit("6", "7"), "the last 9 bytes of " + second + ".open are not what was written"},
+		"sealed beyond":       {second, func(string) string { return "x" }, second + " is sealed, but the checkpoint is still at segment 2: it is older than the segments"},
+		"sealed far beyond":   {"orders-0000000009.csv", func(string) string { return "x" }, "orders-0000000009.csv is sealed"},
+		"open again":          {first + ".open", func(string) string { return "x" }, first + ".open is still open, but the checkpoint is at segment 2 already"},
+		"checkpoint is a dir": {"checkpoint", func(string) string { return "dir" }, "the checkpoint"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := directory(t)
+			path := filepath.Join(dir, test.file)
+			before, _ := os.ReadFile(path) // some are new
+			require.NoError(t, os.RemoveAll(path))
+			if name == "checkpoint is a dir" {
+				require.NoError(t, os.Mkdir(path, 0o700))
+			} else if test.edit != nil {
+				require.NoError(t, os.WriteFile(path, []byte(test.edit(string(before))), 0o600))
+			}
+			for range 2 { // and changes nothing
+				_, err := filesink.Open(dir, filesink.Options[order]{})
+				require.ErrorContains(t, err, "filesink: "+dir+": ")
+				require.ErrorContains(t, err, test.want)
+			}
+			require.NoError(t, os.RemoveAll(path))
+			if before != nil { // the advice helps
+				require.NoError(t, os.WriteFile(path, before, 0o600))
+			}
+			f := open(t, dir, filesink.Options[order]{})
+			require.NoError(t, f.Write(context.Background(), batch(6, 7)))
+			require.Equal(t, lines(0, 7), content(t, dir))
+		})
+	}
+}
+
+func TestOpenRefusesAnotherName(t *testing.T) {
+	t.Parallel()
+	dir := directory(t)
+	_, err := filesink.Open(dir, filesink.Options[order]{Name: "payments"})
+	require.ErrorContains(t, err, `the directory is that of "orders", not of "payments"`)
+}
+
+func TestOpenRefusesANewerVersion(t *testing.T) {
+	t.Parallel()
+	require.ErrorContains(t, filesink.DecodeVersion(2), "it is of version 2, and this program knows version 1 alone")
+	require.NoError(t, filesink.DecodeVersion(1))
+}
+
+func TestOpenRefusesOptions(t *testing.T) {
+	t.Parallel()
+	for want, o := range map[string]filesink.Options[order]{
+		`Name "../up" is no name for files`: {Name: "../up"},
+		`Name ".hidden" is no name`:         {Name: ".hidden"},
+		"SegmentRows is negative":           {SegmentRows: -1},
+		"SegmentAge is negative":            {SegmentAge: -1},
+		"FileMode":                          {FileMode: 0o200},
+		"DirMode":                           {DirMode: fs.ModeDir | 0o700},
+		`Extension ".open" is none`:         {Encoder: named{".open"}},
+		`Extension "jsonl" is none`:         {Encoder: named{"jsonl"}},
+		`Extension "./x" is none`:           {Encoder: named{"./x"}},
+	} {
+		dir := filepath.Join(t.TempDir(), "new")
+		_, err := filesink.Open(dir, o)
+		require.ErrorContains(t, err, "filesink: ")
+		require.ErrorContains(t, err, want)
+		require.NoDirExists(t, dir)
+	}
+}
+
+type named struct{ extension string }
+
+func (n named) Extension() string                              { return n.extension }
+func (named) Header(dst []byte, _ *order) ([]byte, error)      { return dst, nil }
+func (named) Append(dst []byte, record *order) ([]byte, error) { return append(dst, '.'), nil }
+
+func TestOpenCleansUp(t *testing.T) {
+	t.Parallel()
+	dir := directory(t)
+	want := files(t, dir)
+	uncommitted := func(name, text string) {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		require.NoError(t, err)
+		_, err = f.WriteString(text)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+	}
+	uncommitted(second+".open", `{"id":7}`+"\n"+`{"id`)
+	uncommitted("orders-0000000003.jsonl.open", `{"id":8}`)
+	uncommitted("orders-0000000002.csv.open", `id`)
+	uncommitted("checkpoint.ABC.tmp", `{`)
+	uncommitted("mine.txt", "not ours")
+	uncommitted("other-0000000009.jsonl", "not ours")
+	want["mine.txt"], want["other-0000000009.jsonl"] = "not ours", "not ours"
+	f := open(t, dir, filesink.Options[order]{Name: "orders"})
+	require.Equal(t, want, files(t, dir))
+	require.NoError(t, os.Remove(filepath.Join(dir, first)), "consumers may take what is sealed")
+	require.NoError(t, f.Close())
+	open(t, dir, filesink.Options[order]{Name: "orders"})
+	require.Equal(t, []string{"checkpoint", "mine.txt", second + ".open", "other-0000000009.jsonl"},
+		slices.Sorted(maps.Keys(files(t, dir))))
+}
+
+func TestCheckpointIsJSON(t *testing.T) {
+	t.Parallel()
+	var c struct {
+		Checkpoint struct {
+			Cursor  string
+			History []struct{ Cursor string }
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(files(t, directory(t))["checkpoint"]), &c))
+	require.Equal(t, "6", c.Checkpoint.Cursor)
+	require.Len(t, c.Checkpoint.History, 4)
+}
+
+func TestModes(t *testing.T) {
+	t.Parallel()
+	if os.PathSeparator == '\\' {
+		t.Skip("Windows has no such permissions")
+	}
+	for _, o := range []filesink.Options[order]{{}, {FileMode: 0o640, DirMode: 0o750}} {
+		dir := filepath.Join(t.TempDir(), "new")
+		f := open(t, dir, o)
+		require.NoError(t, f.Write(context.Background(), batch(0, 1)))
+		wantFile, wantDir := fs.FileMode(0o600), fs.FileMode(0o700)
+		if o.FileMode != 0 {
+			wantFile, wantDir = o.FileMode, o.DirMode
+		}
+		info, err := os.Stat(dir)
+		require.NoError(t, err)
+		require.Equal(t, wantDir, info.Mode().Perm())
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Len(t, entries, 3)
+		for _, e := range entries {
+			info, err := e.Info()
+			require.NoError(t, err)
+			require.Equal(t, wantFile, info.Mode().Perm(), e.Name())
+		}
+	}
+}
