@@ -1,0 +1,96 @@
+package filesink_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/sink/filesink"
+)
+
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	mount := t.TempDir()
+	if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=256k"); err != nil {
+		t.Skipf("mounting a small tmpfs takes root: %v", err)
+	}
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(mount, syscall.MNT_DETACH)) })
+	ctx, dir := context.Background(), filepath.Join(mount, "out")
+	f := open(t, dir, filesink.Options[order]{SegmentRows: 1000})
+	taken := "" // by a consumer, to free space
+	at, step, seen := 0, 500, 0
+	for seen < 10 {
+		err := f.Write(ctx, batch(at, at+step))
+		if err == nil {
+			at += step
+			continue
+		}
+		seen++
+		require.ErrorIs(t, err, syscall.ENOSPC)
+		require.ErrorContains(t, err, "free some space on its file system; nothing is lost")
+		if seen%3 != 0 {
+			continue
+		}
+		for _, name := range segments(t, dir) {
+			if filepath.Ext(name) == ".jsonl" {
+				text, err := os.ReadFile(filepath.Join(dir, name))
+				require.NoError(t, err)
+				taken += string(text)
+				require.NoError(t, os.Remove(filepath.Join(dir, name)))
+			}
+		}
+	}
+	c, err := f.Load(ctx)
+	if err == nil { // it may be too full even to recover
+		require.Equal(t, cursor(at), c)
+	}
+	require.NoError(t, f.Close())
+	open(t, dir, filesink.Options[order]{})
+	require.Equal(t, lines(0, at), taken+content(t, dir))
+	t.Logf("%d records through a full disk", at)
+}
+
+func TestPermissionLost(t *testing.T) {
+	t.Parallel()
+	const nobody = 65534
+	if os.Geteuid() == 0 {
+		// File permissions do not bind root. The file system's view of who this
+		// thread is can be changed alone.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+	}
+	ctx, parent := context.Background(), t.TempDir()
+	dir := filepath.Join(parent, "out")
+	if os.Geteuid() == 0 {
+		require.NoError(t, os.Mkdir(dir, 0o700))
+		require.NoError(t, os.Chown(dir, nobody, -1))
+		require.NoError(t, os.Chmod(parent, 0o711))
+		require.NoError(t, os.Chmod(filepath.Dir(parent), 0o711))
+		require.NoError(t, syscall.Setfsuid(nobody))
+		defer func() { require.NoError(t, syscall.Setfsuid(0)) }()
+	}
+	f, err := filesink.Open(dir, filesink.Options[order]{})
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, f.Write(ctx, batch(0, 2)))
+	require.NoError(t, os.Chmod(dir, 0o500))
+	for range 2 {
+		err := f.Write(ctx, batch(2, 3))
+		require.ErrorIs(t, err, fs.ErrPermission)
+		require.ErrorContains(t, err, "let this process read, write and enter the directory")
+		require.False(t, errors.Is(err, poller.ErrConflict))
+	}
+	require.NoError(t, os.Chmod(dir, 0o700))
+	require.NoError(t, f.Write(ctx, batch(2, 3)))
+	require.NoError(t, f.Seal(ctx))
+	require.NoError(t, f.Close())
+	require.Equal(t, lines(0, 3), content(t, dir))
+}
