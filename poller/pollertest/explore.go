@@ -1,0 +1,220 @@
+package pollertest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/retry"
+)
+
+// Machine is where a pipeline runs: storage that outlives the process, and a way
+// to start the process on it.
+type Machine[T any] struct {
+	// Start starts the process: it opens the parts on the storage and returns
+	// the pipeline, built as in production. It is called again after each crash.
+	Start func(ctx context.Context) (*poller.Poller[T], error)
+
+	// Kill is called when the process has ended, by a crash or by itself, before
+	// it starts anew. It lets go of what the kernel would let go of, such as
+	// locks on files, and must store nothing. It is also the place to add
+	// records that appear while the process is down. May be nil.
+	Kill func() error
+
+	// Delivered returns what the sink holds, in order.
+	Delivered func(ctx context.Context) ([]T, error)
+
+	// Remove is called at the end. May be nil.
+	Remove func() error
+}
+
+// Exploration says what [Explore] explores.
+type Exploration[T any] struct {
+	// New returns a machine with new storage, the same each time.
+	New func(ctx context.Context) (Machine[T], error)
+
+	// Expected are the records that the sink must hold at the end, in order,
+	// each one different.
+	Expected []T
+
+	// ExactlyOnce is what the pipeline promises. Otherwise a crash may bring
+	// one batch twice.
+	ExactlyOnce bool
+
+	// Text renders a record: two are the same if their texts are. nil renders
+	// JSON, which leaves out what encoding/json leaves out.
+	Text func(T) string
+
+	// Depth is how many faults a scenario has at most: with 2 the recovery
+	// from a crash is crashed too. Defaults to 2.
+	Depth int
+
+	// Limit is how many scenarios are run of each depth. If there are more,
+	// some are taken, evenly spread. Defaults to 1,000.
+	Limit int
+}
+
+// Explore runs a pipeline again and again, each time in another scenario: it is
+// crashed before or after the effect of one call of Load, Fetch, Write, Save or
+// the dead-letter sink, or the answer of a write or save is lost, and the same
+// for pairs of these. After a crash the process starts anew on the same storage.
+// In the end the pipeline must have drained its source, twice in a row, and the
+// sink must hold what is expected: nothing lost, nothing out of order, and
+// nothing twice but, where exactly once is not promised, one batch for each
+// fault.
+//
+// It returns how many scenarios were run, and an error that names those that
+// failed, ten at most. Those with fewest faults come first, and if any of them
+// fails none with more is run.
+//
+// A crash is not only an error: the call that crashes and all after it have no
+// effect, and the process is abandoned as it is. What happens inside a call is
+// not explored; the suites of the parts do that. The Poller's Source, Sink,
+// DeadLetter and Checkpointer are wrapped, its Retry is replaced by one that waits
+// a millisecond and gives up after ten attempts, and its Logger, if nil, by one
+// that is silent. The scenarios are the
+// same in every run if the pipeline makes the same calls.
+func Explore[T any](ctx context.Context, e Exploration[T]) (scenarios int, err error) {
+	if e.Text == nil {
+		e.Text = jsonText[T]
+	}
+	if e.Depth == 0 {
+		e.Depth = 2
+	}
+	if e.Limit == 0 {
+		e.Limit = 1000
+	}
+	x := &explorer[T]{Exploration: e, want: make(map[string]int)}
+	for i, r := range e.Expected {
+		text := e.Text(r)
+		if j, ok := x.want[text]; ok {
+			return 0, fmt.Errorf("pollertest: Expected[%d] and [%d] are the same, %s: records must differ to be told apart", j, i, text)
+		}
+		x.want[text] = i
+		x.texts = append(x.texts, text)
+	}
+	level := []scenario{nil}
+	for depth := 0; depth <= e.Depth; depth++ {
+		level = spread(level, e.Limit)
+		var next []scenario
+		var failed []error
+		for _, s := range level {
+			more, reached, err := x.run(ctx, s)
+			if cause := context.Cause(ctx); cause != nil {
+				return scenarios, fmt.Errorf("pollertest: %s: %w", s, cause)
+			}
+			if reached {
+				scenarios++
+			}
+			if err != nil {
+				failed = append(failed, fmt.Errorf("pollertest: %s: %w", s, err))
+			}
+			if len(failed) == 10 {
+				break
+			}
+			next = append(next, more...)
+		}
+		if len(failed) > 0 {
+			return scenarios, errors.Join(failed...)
+		}
+		level = next
+	}
+	return scenarios, nil
+}
+
+func jsonText[T any](r T) string {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Sprintf("%T without JSON: %v; set Text", r, err)
+	}
+	return string(b)
+}
+
+// spread takes n of all, evenly.
+func spread(all []scenario, n int) []scenario {
+	if len(all) <= n {
+		return all
+	}
+	some := make([]scenario, n)
+	for i := range some {
+		some[i] = all[i*len(all)/n]
+	}
+	return some
+}
+
+type explorer[T any] struct {
+	Exploration[T]
+	texts []string       // of Expected
+	want  map[string]int // where each of them stands
+}
+
+// stuckAfter is how long a process may take. One that takes longer is stuck.
+const stuckAfter = time.Minute
+
+// run plays one scenario on a new machine. It returns the scenarios with one
+// fault more, and whether all faults of this one were reached.
+func (x *explorer[T]) run(ctx context.Context, s scenario) (more []scenario, reached bool, err error) {
+	m, err := x.New(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("New: %w", err)
+	}
+	if m.Remove != nil {
+		defer func() { err = errors.Join(err, m.Remove()) }()
+	}
+	var calls []call
+	fired, batch := 0, 0
+	for number, clean := 0, 0; clean < 2; number++ {
+		p := &process[T]{number: number, faults: s}
+		if err := x.live(ctx, m, p); err != nil {
+			return nil, false, err
+		}
+		if clean++; p.dead {
+			clean = 0
+		}
+		fired, batch = fired+p.fired, max(batch, p.batch)
+		calls = append(calls, p.calls...)
+	}
+	delivered, err := m.Delivered(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("Delivered: %w", err)
+	}
+	return s.extend(calls), fired == len(s), x.judge(delivered, fired, batch)
+}
+
+// live is the life of one process, from its start to its end.
+func (x *explorer[T]) live(ctx context.Context, m Machine[T], p *process[T]) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, stuckAfter, fmt.Errorf("stuck: not drained after %v", stuckAfter))
+	defer cancel()
+	pipeline, err := m.Start(ctx)
+	if err != nil {
+		return fmt.Errorf("Start: %w", err)
+	}
+	p.wrap(pipeline, cancel)
+	err = pipeline.Drain(ctx)
+	if m.Kill != nil {
+		if err := m.Kill(); err != nil {
+			return fmt.Errorf("Kill: %w", err)
+		}
+	}
+	if err != nil && !p.dead {
+		return fmt.Errorf("process %d ends with an error: %w", p.number+1, err)
+	}
+	return nil
+}
+
+func (p *process[T]) wrap(pipeline *poller.Poller[T], cancel context.CancelFunc) {
+	p.cancel = cancel
+	p.parts = *parts(pipeline)
+	pipeline.Source, pipeline.Sink, pipeline.Checkpointer = p.source(), p.sink(), checkpointer[T]{p}
+	if pipeline.DeadLetter != nil {
+		pipeline.DeadLetter = p.deadLetter()
+	}
+	pipeline.Retry = retry.Policy{Base: time.Millisecond, MaxAttempts: 10}
+	if pipeline.Logger == nil {
+		pipeline.Logger = slog.New(slog.DiscardHandler)
+	}
+}

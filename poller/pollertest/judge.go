@@ -1,0 +1,58 @@
+package pollertest
+
+import "fmt"
+
+// judge says what is wrong with what was delivered after a number of faults, with
+// batches of at most so many records.
+func (x *explorer[T]) judge(delivered []T, faults, batch int) error {
+	times := make([]int, len(x.texts))
+	at := make([]int, len(delivered)) // where each record stands in what is expected
+	for i, r := range delivered {
+		text := x.Text(r)
+		j, ok := x.want[text]
+		if !ok {
+			return fmt.Errorf("record %s was delivered and is not expected", text)
+		}
+		at[i] = j
+		times[j]++
+	}
+	lost, twice := 0, 0
+	var firstLost, firstTwice string
+	for j, n := range times {
+		if n == 0 {
+			if lost++; firstLost == "" {
+				firstLost = x.texts[j]
+			}
+		}
+		if n > 1 {
+			if twice++; firstTwice == "" {
+				firstTwice = x.texts[j]
+			}
+		}
+	}
+	switch {
+	case lost > 0:
+		return fmt.Errorf("record %s lost (%d lost of %d)", firstLost, lost, len(times))
+	case twice > 0 && x.ExactlyOnce:
+		return fmt.Errorf("record %s delivered twice (%d twice of %d)", firstTwice, twice, len(times))
+	}
+	back := 0
+	for i, j := range at {
+		before := -1
+		if i > 0 {
+			before = at[i-1]
+		}
+		switch {
+		case j == before+1:
+		case j <= before && before-j < batch: // a batch again, from its first record
+			if back++; back > faults {
+				return fmt.Errorf("record %s delivered twice, more batches than the %d faults explain", x.texts[j], faults)
+			}
+		case j <= before && times[j] > 1:
+			return fmt.Errorf("record %s delivered twice, and more than one batch with it (%d records, a batch has at most %d)", x.texts[j], before-j+1, batch)
+		default:
+			return fmt.Errorf("record %s out of order: it comes at place %d", x.texts[j], i)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,201 @@
+package pollertest
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/sink"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+var (
+	errCrashed = retry.Permanent(errors.New("pollertest: the process has crashed"))
+	errLost    = errors.New("pollertest: the answer was lost")
+)
+
+// process is one life of a pipeline: its parts, wrapped so that faults strike.
+type process[T any] struct {
+	number int
+	faults scenario
+	cancel context.CancelFunc
+	parts  pipelineParts[T]
+
+	mu     sync.Mutex
+	counts map[poller.Op]int
+	calls  []call
+	fired  int
+	dead   bool
+	batch  int // the most records in a write
+
+	cursor source.Cursor // last loaded or saved
+	failed bool          // a call failed since
+	moved  chan struct{} // closed when one of these changes
+}
+
+type pipelineParts[T any] struct {
+	source       source.Source[T]
+	sink         sink.Sink[T]
+	deadLetter   sink.Sink[poller.Refused[T]]
+	checkpointer poller.Checkpointer
+}
+
+func parts[T any](p *poller.Poller[T]) *pipelineParts[T] {
+	return &pipelineParts[T]{p.Source, p.Sink, p.DeadLetter, p.Checkpointer}
+}
+
+// do makes a call of a part, unless the process is dead or dies before it.
+func (p *process[T]) do(ctx context.Context, op poller.Op, quiet func(), effect func() error) error {
+	f, err := p.begin(op)
+	if err != nil {
+		return err
+	}
+	if f != "" && quiet != nil {
+		quiet()
+	}
+	if f == crashBefore {
+		return p.die()
+	}
+	err = effect()
+	switch {
+	case f == crashAfter:
+		return p.die()
+	case f == answerLost && err == nil:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.fired++
+		return errLost
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead { // it died beside this call
+		return errCrashed
+	}
+	if err != nil && op != poller.OpFetch {
+		p.failed = true
+		p.wake()
+	}
+	return err
+}
+
+// begin counts the call and returns what is to go wrong with it.
+func (p *process[T]) begin(op poller.Op) (kind, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead {
+		return "", errCrashed
+	}
+	if p.counts == nil {
+		p.counts = make(map[poller.Op]int)
+	}
+	p.counts[op]++
+	c := call{p.number, op, p.counts[op]}
+	p.calls = append(p.calls, c)
+	for _, f := range p.faults {
+		if f.call == c {
+			return f.kind, nil
+		}
+	}
+	return "", nil
+}
+
+func (p *process[T]) die() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.dead {
+		p.dead = true
+		p.fired++
+		p.cancel()
+	}
+	return errCrashed
+}
+
+// at notes where the checkpoint is.
+func (p *process[T]) at(c source.Cursor) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cursor, p.failed = c, false
+	p.wake()
+}
+
+// wake lets quiet look again. Callers hold p.mu.
+func (p *process[T]) wake() {
+	if p.moved != nil {
+		close(p.moved)
+		p.moved = nil
+	}
+}
+
+// quiet waits until the checkpoint is at c, so that no call is in progress. A
+// fetch ahead runs beside the write of the batch before it, and a crash in it
+// would find that done or not, as it happens; crashes at that write and its save
+// show both. If one of those fails, the Poller may be waiting for the fetch.
+func (p *process[T]) quiet(ctx context.Context, c source.Cursor) {
+	for {
+		p.mu.Lock()
+		if p.cursor == c || p.failed || p.dead {
+			p.mu.Unlock()
+			return
+		}
+		if p.moved == nil {
+			p.moved = make(chan struct{})
+		}
+		moved := p.moved
+		p.mu.Unlock()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *process[T]) source() source.Source[T] {
+	return source.Func[T](func(ctx context.Context, after source.Cursor, max int) (b source.Batch[T], err error) {
+		quiet := func() { p.quiet(ctx, after) }
+		err = p.do(ctx, poller.OpFetch, quiet, func() (err error) {
+			b, err = p.parts.source.Fetch(ctx, after, max)
+			return err
+		})
+		return b, err
+	})
+}
+
+func (p *process[T]) sink() sink.Sink[T] {
+	return sink.Func[T](func(ctx context.Context, b source.Batch[T]) error {
+		p.mu.Lock()
+		p.batch = max(p.batch, len(b.Records))
+		p.mu.Unlock()
+		return p.do(ctx, poller.OpWrite, nil, func() error { return p.parts.sink.Write(ctx, b) })
+	})
+}
+
+func (p *process[T]) deadLetter() sink.Sink[poller.Refused[T]] {
+	return sink.Func[poller.Refused[T]](func(ctx context.Context, b source.Batch[poller.Refused[T]]) error {
+		return p.do(ctx, poller.OpDeadLetter, nil, func() error { return p.parts.deadLetter.Write(ctx, b) })
+	})
+}
+
+type checkpointer[T any] struct{ p *process[T] }
+
+func (c checkpointer[T]) Load(ctx context.Context) (at source.Cursor, err error) {
+	err = c.p.do(ctx, poller.OpLoad, nil, func() (err error) {
+		if at, err = c.p.parts.checkpointer.Load(ctx); err == nil {
+			c.p.at(at)
+		}
+		return err
+	})
+	return at, err
+}
+
+func (c checkpointer[T]) Save(ctx context.Context, from, to source.Cursor) error {
+	return c.p.do(ctx, poller.OpSave, nil, func() error {
+		err := c.p.parts.checkpointer.Save(ctx, from, to)
+		if err == nil {
+			c.p.at(to)
+		}
+		return err
+	})
+}

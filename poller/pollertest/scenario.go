@@ -1,0 +1,106 @@
+package pollertest
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/artifactofdevotion/devotion/poller"
+)
+
+// kind is what goes wrong with a call.
+type kind string
+
+const (
+	crashBefore kind = "crash before"
+	crashAfter  kind = "crash after the effect of"
+	answerLost  kind = "answer lost of"
+)
+
+// call is the nth call of a method in one process, all counted from 0 and 1.
+type call struct {
+	process int
+	op      poller.Op
+	n       int
+}
+
+type strike struct {
+	kind
+	call
+}
+
+// scenario is what goes wrong in one run, in this order.
+type scenario []strike
+
+func (s scenario) String() string {
+	if len(s) == 0 {
+		return "without any fault"
+	}
+	var b strings.Builder
+	for i, f := range s {
+		if i > 0 {
+			b.WriteString(", then ")
+		}
+		fmt.Fprintf(&b, "%s %s #%d", f.kind, opName(f.op), f.n)
+		if f.process > 0 {
+			fmt.Fprintf(&b, " of process %d", f.process+1)
+		}
+	}
+	return b.String()
+}
+
+func opName(op poller.Op) string {
+	if op == poller.OpDeadLetter {
+		return "DeadLetter.Write"
+	}
+	return strings.ToUpper(string(op[:1])) + string(op[1:])
+}
+
+// extend returns the scenarios with one fault more, later than the last of s,
+// given the calls that s led to.
+func (s scenario) extend(calls []call) []scenario {
+	var more []scenario
+	for _, c := range s.later(calls) {
+		kinds := []kind{crashBefore, crashAfter}
+		if c.op != poller.OpLoad && c.op != poller.OpFetch {
+			kinds = append(kinds, answerLost)
+		}
+		for _, k := range kinds {
+			more = append(more, append(s[:len(s):len(s)], strike{k, c}))
+		}
+	}
+	return more
+}
+
+// later returns the calls after the last fault. After a crash these are the
+// calls of later processes. After a lost answer the process lives on, and the
+// next fault may strike there; not at a fetch, which runs beside the other calls
+// and is neither before nor after them. For the same reason the list is sorted:
+// it must be the same in every run.
+func (s scenario) later(calls []call) []call {
+	last := strike{call: call{process: -1}}
+	if len(s) > 0 {
+		last = s[len(s)-1]
+	}
+	var later []call
+	past := false
+	for _, c := range calls {
+		switch {
+		case c.process > last.process:
+			later = append(later, c)
+		case c == last.call:
+			past = true
+		case past && last.kind == answerLost && c.process == last.process && c.op != poller.OpFetch:
+			later = append(later, c)
+		}
+	}
+	slices.SortFunc(later, func(a, b call) int {
+		return cmp.Or(cmp.Compare(a.process, b.process), cmp.Compare(a.n, b.n),
+			cmp.Compare(slices.Index(ops, a.op), slices.Index(ops, b.op)))
+	})
+	return later
+}
+
+// ops are the steps in the order of the loop.
+var ops = []poller.Op{poller.OpLoad, poller.OpFetch, poller.OpWrite, poller.OpDeadLetter, poller.OpSave}
