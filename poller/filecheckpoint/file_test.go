@@ -1,0 +1,261 @@
+package filecheckpoint_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/filecheckpoint"
+	"github.com/artifactofdevotion/devotion/poller/pollertest"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+// writerPath makes the test binary a writer that saves until it is killed.
+const writerPath = "FILECHECKPOINT_WRITER_PATH"
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv(writerPath); path != "" {
+		if err := write(path); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func write(path string) error {
+	f, err := filecheckpoint.Open(path, filecheckpoint.Options{})
+	if err != nil {
+		return err
+	}
+	at, err := f.Load(context.Background())
+	if err != nil {
+		return err
+	}
+	n, _ := strconv.Atoi(string(at)) // "" is 0
+	for ; ; n++ {
+		to := source.Cursor(strconv.Itoa(n + 1))
+		if err := f.Save(context.Background(), at, to); err != nil {
+			return err
+		}
+		at = to
+		fmt.Println(at)
+	}
+}
+
+func open(t *testing.T, path string) *filecheckpoint.File {
+	f, err := filecheckpoint.Open(path, filecheckpoint.Options{})
+	require.NoError(t, err)
+	return f
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "checkpoint.json")
+	require.NoError(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{
+		Open: func(context.Context) (pollertest.Opened, error) {
+			f, err := filecheckpoint.Open(path, filecheckpoint.Options{})
+			if err != nil {
+				return pollertest.Opened{}, err
+			}
+			return pollertest.Opened{Checkpointer: f, Close: f.Close}, nil
+		},
+		Rewind: func(_ context.Context, to source.Cursor) error { return open(t, path).Rewind(to) },
+	}))
+}
+
+// A writer killed at any moment leaves the last cursor it told, or the one it
+// was saving, and no more than a temporary file, which the next Open removes.
+func TestKilledWriter(t *testing.T) {
+	t.Parallel()
+	kills := 30
+	if testing.Short() {
+		kills = 8
+	}
+	path := filepath.Join(t.TempDir(), "checkpoint.json")
+	for kill := range kills {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), writerPath+"="+path)
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		require.NoError(t, cmd.Start())
+		told, lines := 0, bufio.NewScanner(out)
+		for range kill%7 + 1 {
+			require.True(t, lines.Scan(), stderr.String())
+		}
+		require.NoError(t, cmd.Process.Kill())
+		for ok := true; ok; ok = lines.Scan() { // also what it told until it died
+			told, err = strconv.Atoi(lines.Text())
+			require.NoError(t, err)
+		}
+		_ = cmd.Wait() // killed
+
+		at, err := open(t, path).Load(t.Context())
+		require.NoError(t, err)
+		n, err := strconv.Atoi(string(at))
+		require.NoError(t, err)
+		require.True(t, n == told || n == told+1, "it told %d, stored is %d", told, n)
+		temps, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".*.tmp"))
+		require.NoError(t, err)
+		require.Empty(t, temps)
+	}
+}
+
+// Two processes that save at the same time: one at least ends with a conflict.
+func TestTwoProcesses(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "checkpoint.json")
+	f := open(t, path)
+	_, err := f.Load(t.Context())
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), writerPath+"="+path)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	require.True(t, bufio.NewScanner(out).Scan())
+	require.ErrorIs(t, f.Save(t.Context(), "", "1"), poller.ErrConflict)
+	require.NoError(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+}
+
+func TestHistoryAndRewind(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a", "b", "checkpoint.json")
+	f, err := filecheckpoint.Open(path, filecheckpoint.Options{History: 3})
+	require.NoError(t, err)
+	entries, err := f.History()
+	require.NoError(t, err)
+	require.Empty(t, entries)
+	_, err = f.Load(t.Context())
+	require.NoError(t, err)
+	for _, step := range [][2]source.Cursor{{"", "1"}, {"1", "2"}, {"2", "3"}, {"3", "4"}} {
+		require.NoError(t, f.Save(t.Context(), step[0], step[1]))
+		require.NoError(t, f.Save(t.Context(), step[0], step[1]), "a lost answer adds nothing to the history")
+	}
+	require.NoError(t, f.Rewind("2"))
+	require.ErrorIs(t, f.Save(t.Context(), "4", "5"), poller.ErrConflict)
+	entries, err = f.History()
+	require.NoError(t, err)
+	require.Len(t, entries, 3)
+	for i, want := range []source.Cursor{"2", "4", "3"} {
+		assert.Equal(t, want, entries[i].Cursor)
+		assert.WithinDuration(t, time.Now(), entries[i].Time, time.Minute)
+	}
+	assert.Contains(t, entries[0].Writer, "rewind-")
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	dir, err := os.Stat(filepath.Dir(path))
+	require.NoError(t, err)
+	if os.PathSeparator == '/' {
+		assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+		assert.Equal(t, os.FileMode(0o700), dir.Mode().Perm())
+	}
+}
+
+func TestEditedByHand(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "checkpoint.json")
+	f := open(t, path)
+	_, err := f.Load(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, f.Save(t.Context(), "", "b"))
+	require.NoError(t, os.WriteFile(path, []byte(`{"version": 1, "cursor": "a", "writer": "anna"}`), 0o600))
+	require.ErrorIs(t, f.Save(t.Context(), "b", "c"), poller.ErrConflict)
+	at, err := f.Load(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, source.Cursor("a"), at)
+	require.NoError(t, f.Save(t.Context(), "a", "b"))
+}
+
+func TestDamaged(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ text, want string }{
+		"empty":       {``, "it is empty"},
+		"cut":         {`{"version": 1, "cursor": "a`, "unexpected EOF"},
+		"two":         {`{"version": 1, "writer": "w"} {}`, "more behind"},
+		"version":     {`{"version": 2, "writer": "w"}`, "version is 2"},
+		"misspelt":    {`{"version": 1, "curser": "a", "writer": "w"}`, `"curser"`},
+		"no writer":   {`{"version": 1, "cursor": "a"}`, `no "writer"`},
+		"odd cursor":  {`{"version": 1, "cursor": "\u0000", "writer": "w"}`, "not printable"},
+		"other thing": {`hello`, "invalid character"},
+	} {
+		path := filepath.Join(t.TempDir(), "checkpoint.json")
+		f := open(t, path)
+		require.NoError(t, os.WriteFile(path, []byte(c.text), 0o600))
+		_, err := filecheckpoint.Open(path, filecheckpoint.Options{})
+		require.ErrorContains(t, err, c.want, name)
+		require.ErrorContains(t, err, "restore it from a backup", name)
+		_, err = f.Load(t.Context())
+		require.ErrorContains(t, err, c.want, name)
+		require.Error(t, f.Rewind("x"), name)
+		left, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, c.text, string(left), "nothing is written over a damaged file")
+	}
+}
+
+func TestGone(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "sub", "checkpoint.json")
+	f := open(t, path)
+	_, err := f.Load(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, f.Save(t.Context(), "", "a"))
+	away := filepath.Dir(path) + ".away"
+	require.NoError(t, os.Rename(filepath.Dir(path), away))
+	_, err = f.Load(t.Context())
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.NoError(t, os.Rename(away, filepath.Dir(path)))
+	require.NoError(t, f.Save(t.Context(), "a", "b"), "as after an outage")
+
+	require.NoError(t, os.Remove(path))
+	_, err = f.Load(t.Context())
+	require.ErrorContains(t, err, "has gone, which is no new start")
+	err = f.Save(t.Context(), "b", "c")
+	require.ErrorContains(t, err, "has gone")
+	require.NotErrorIs(t, err, poller.ErrConflict, "it may come back")
+	require.NoError(t, f.Rewind("b"))
+	at, err := f.Load(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, source.Cursor("b"), at)
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	_, err := filecheckpoint.Open("", filecheckpoint.Options{})
+	require.ErrorContains(t, err, "path is empty")
+	_, err = filecheckpoint.Open(filepath.Join(dir, "c"), filecheckpoint.Options{History: -1})
+	require.ErrorContains(t, err, "Options.History is -1")
+	_, err = filecheckpoint.Open(dir, filecheckpoint.Options{})
+	require.Error(t, err, "a directory")
+	f := open(t, filepath.Join(dir, "c"))
+	require.ErrorIs(t, f.Save(t.Context(), "", "a"), poller.ErrConflict, "not loaded")
+	_, err = f.Load(t.Context())
+	require.NoError(t, err)
+	require.ErrorContains(t, f.Save(t.Context(), "", "ä"), "mend the source")
+	require.NoError(t, f.Close())
+	require.ErrorIs(t, f.Save(t.Context(), "", "a"), filecheckpoint.ErrClosed)
+
+	// Another checkpoint's temporary file is left alone.
+	other := filepath.Join(dir, ".c.d.123.tmp")
+	require.NoError(t, os.WriteFile(other, nil, 0o600))
+	open(t, filepath.Join(dir, "c"))
+	require.FileExists(t, other)
+	open(t, filepath.Join(dir, "c.d"))
+	require.NoFileExists(t, other)
+}

@@ -1,0 +1,87 @@
+package filecheckpoint
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/poller/internal/fence"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+const version = 1
+
+// entry is a cursor in the file.
+type entry struct {
+	Cursor source.Cursor `json:"cursor"`
+	Writer string        `json:"writer"`
+	Time   time.Time     `json:"time"`
+}
+
+// checkpoint is the file.
+type checkpoint struct {
+	Version int `json:"version"`
+	entry
+	Seq     int64   `json:"seq"`
+	History []entry `json:"history"` // those before, newest first
+}
+
+func (c checkpoint) state() fence.State {
+	return fence.State{Cursor: c.Cursor, Writer: c.Writer, Seq: c.Seq, Time: c.Time}
+}
+
+// next returns the checkpoint after c, which remembers n cursors in all.
+func (c checkpoint) next(s fence.State, n int) checkpoint {
+	past := []entry{}
+	if c.Version != 0 { // there was one
+		past = append(append(past, c.entry), c.History...)
+	}
+	return checkpoint{
+		Version: version,
+		entry:   entry{s.Cursor, s.Writer, s.Time},
+		Seq:     s.Seq,
+		History: past[:min(len(past), n-1)],
+	}
+}
+
+func (c checkpoint) entries() []Entry {
+	all := []Entry{{c.Cursor, c.Time, c.Writer}}
+	for _, e := range c.History {
+		all = append(all, Entry{e.Cursor, e.Time, e.Writer})
+	}
+	return all
+}
+
+func (c checkpoint) text() ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	err := e.Encode(c)
+	return b.Bytes(), err
+}
+
+func parse(text []byte) (checkpoint, error) {
+	var c checkpoint
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields() // a misspelt key would be an empty cursor
+	switch err := d.Decode(&c); {
+	case errors.Is(err, io.EOF):
+		return c, errors.New("it is empty")
+	case err != nil:
+		return c, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return c, errors.New("there is more behind the JSON object")
+	}
+	if c.Version != version {
+		return c, fmt.Errorf("its version is %d, this program knows %d", c.Version, version)
+	}
+	if c.Writer == "" {
+		return c, errors.New(`it has no "writer"`)
+	}
+	return c, c.Cursor.Validate()
+}

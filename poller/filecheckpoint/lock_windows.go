@@ -1,0 +1,30 @@
+package filecheckpoint
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"unsafe"
+)
+
+// tryLock takes the lock of f until f is closed; false if another has it.
+func tryLock(f *os.File) (bool, error) {
+	const (
+		failImmediately = 1
+		exclusive       = 2
+		violation       = syscall.Errno(33)
+	)
+	lockFileEx := syscall.NewLazyDLL("kernel32.dll").NewProc("LockFileEx")
+	if err := lockFileEx.Find(); err != nil {
+		return false, err
+	}
+	at := syscall.Overlapped{}
+	ok, _, err := lockFileEx.Call(f.Fd(), failImmediately|exclusive, 0, 1, 0, uintptr(unsafe.Pointer(&at)))
+	switch {
+	case ok != 0:
+		return true, nil
+	case errors.Is(err, violation):
+		return false, nil
+	}
+	return false, err
+}
