@@ -70,6 +70,8 @@ func TestText(t *testing.T) {
 		{my(1064, "42000", "You have an error in your SQL syntax; check the manual near 'FORM t where a = 'hunter2'' at line 1"), "MySQL error 1064 (42000): syntax error near FORM"},
 		{my(1064, "42000", "You have an error in your SQL syntax; check the manual near ''hunter2'' at line 1"), "MySQL error 1064 (42000): syntax error"},
 		{my(1644, "42000", secret), "MySQL error 1644 (42000)"},
+		{my(3, "HY000", "Error writing file '/tmp/x' (Errcode: 28)"), "MySQL error 3 (HY000): Error writing file '/tmp/x' (Errcode: 28)"},
+		{my(1105, "HY000", secret), "MySQL error 1105 (HY000)"},
 		{my(1040, "", "Too many connections"), "MySQL error 1040: Too many connections"},
 
 		{badURL, "the URL or data source name cannot be parsed (not shown, since it may hold a password)"},

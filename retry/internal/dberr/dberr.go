@@ -5,6 +5,7 @@
 package dberr
 
 import (
+	"errors"
 	"net/url"
 	"reflect"
 	"strings"
@@ -39,6 +40,9 @@ func Read(err error) (text string, kind Kind, ok bool) {
 	if strings.Contains(t.PkgPath(), "sqlite") {
 		if code, ok := sqliteCode(err, v); ok {
 			text, kind = sqlite(code, err.Error())
+			if cause := errors.Unwrap(err); cause != nil { // ncruces: the operating system's
+				text += ": " + cause.Error()
+			}
 			return text, kind, true
 		}
 	}

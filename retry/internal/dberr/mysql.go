@@ -50,7 +50,7 @@ func mysql(number uint64, v reflect.Value) (string, Kind) {
 	case 1021, 1040, 1048, 1114, 1129, 1130, 1205, 1264, 1290, 1364, 1406, 1451, 1452, 1836, 3819, 4025: // no values
 		said = message
 	default:
-		if speaks(state) {
+		if speaks(state) || number < 1000 { // below 1000: errors of files
 			said = message
 		}
 	}
