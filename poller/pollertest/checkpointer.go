@@ -105,7 +105,8 @@ func (c *Checkpointer) swap(from, to source.Cursor) (checkpoint, error) {
 	case s.now == next: // the answer of an earlier Save was lost
 		return next, nil
 	case s.now != seen || s.now.cursor != from:
-		return checkpoint{}, fmt.Errorf("pollertest: save from %q: %w: it is at %q", from, poller.ErrConflict, s.now.cursor)
+		return checkpoint{}, fmt.Errorf("pollertest: save from %q: %w: stored is %q of handle %d, and handle %d knows %q of handle %d",
+			from, poller.ErrConflict, s.now.cursor, s.now.writer, c.me, seen.cursor, seen.writer)
 	}
 	s.set(next)
 	return next, nil

@@ -139,7 +139,8 @@ func (t *Transactional[T]) swap(from, to source.Cursor, effect func(*store[T])) 
 	case s.now == next:
 		return next, nil
 	case s.now != seen || s.now.cursor != from:
-		return position{}, fmt.Errorf("sinktest: from %q: %w: it is at %q", from, poller.ErrConflict, s.now.cursor)
+		return position{}, fmt.Errorf("sinktest: from %q: %w: stored is %q of handle %d, and handle %d knows %q of handle %d",
+			from, poller.ErrConflict, s.now.cursor, s.now.writer, t.me, seen.cursor, seen.writer)
 	}
 	effect(s)
 	s.now = next
