@@ -79,10 +79,8 @@ func makeDirectory(path string, mode fs.FileMode) error {
 			return fmt.Errorf("%s is not a directory", path)
 		}
 		// The process that made it may have died before it synced the parent.
-		// Not every parent may be opened, and an older directory needs no sync.
-		if err := syncDirectory(parent); !errors.Is(err, fs.ErrPermission) {
-			return err
-		}
+		// Most are older, and not every parent can be opened or synced.
+		_ = syncDirectory(parent)
 		return nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -161,7 +159,7 @@ func (d *osDirectory) check() error {
 }
 
 func (d *osDirectory) close() error {
-	return errors.Join(d.lock.Close(), d.root.Close()) // closing releases the lock
+	return errors.Join(unlock(d.lock), d.lock.Close(), d.root.Close())
 }
 
 // advice says what to do about an error of the file system, where that is known.

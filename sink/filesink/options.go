@@ -38,9 +38,9 @@ type Options[T any] struct {
 	SegmentAge time.Duration
 
 	// OnSeal is told of each sealed segment once it has its final name,
-	// durably, in the order of the segments. After a crash it may be told of
-	// one again, in Open; it is never left out. It must not call the File,
-	// which waits for it.
+	// durably, in the order of the segments. No segment is left out, but one may
+	// come again after an error or a crash, then in Open, and may have been
+	// taken away by then. It must not call the File, which waits for it.
 	OnSeal func(Segment)
 
 	// Gaps makes Write take a batch whatever its From, and take a batch whose

@@ -55,7 +55,7 @@ func (s *store) recover() error {
 			return s.fail("remove "+name, err)
 		}
 	}
-	s.cp = cp
+	s.cp, s.listed = cp, len(cp.Sealed) > 0
 	if cp.Offset > 0 {
 		if err := s.reopen(); err != nil {
 			return err

@@ -149,8 +149,9 @@ func (s *store) close() error {
 	if s.listed && !s.broken { // so that the next Open does not announce them again
 		err = s.save(s.cp)
 	}
-	if err = errors.Join(err, s.closeSegment(), s.dir.close()); err != nil {
-		return s.fail("close", err)
+	err = errors.Join(err, s.closeSegment())
+	if e := s.dir.close(); e != nil {
+		err = errors.Join(err, s.fail("close the directory", e))
 	}
-	return nil
+	return err
 }
