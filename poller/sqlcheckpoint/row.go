@@ -1,0 +1,80 @@
+package sqlcheckpoint
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/poller/internal/fence"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+// Entry is a cursor that was stored.
+type Entry struct {
+	Cursor source.Cursor
+	Time   time.Time // when it was stored; zero if a human wrote what is no time
+	Writer string    // by the handle of which token, or "rewind-" and a token; empty at the very beginning
+}
+
+// row is a pipeline's row of the table.
+type row struct {
+	Cursor  source.Cursor `db:"cur"`
+	Writer  string        `db:"writer"`
+	Seq     int64         `db:"seq"`
+	SavedAt string        `db:"saved_at"`
+	History string        `db:"history"`
+}
+
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+func (r row) state() fence.State {
+	t, _ := time.Parse(time.RFC3339, r.SavedAt)
+	return fence.State{Cursor: r.Cursor, Writer: r.Writer, Seq: r.Seq, Time: t}
+}
+
+// next returns the row after r, which remembers n cursors in all.
+func (r row) next(s fence.State, n int) row {
+	past := append([]string{r.line()}, lines(r.History)...)
+	return row{
+		Cursor:  s.Cursor,
+		Writer:  s.Writer,
+		Seq:     s.Seq,
+		SavedAt: s.Time.Format(timeFormat),
+		History: strings.Join(past[:min(len(past), n-1)], "\n"),
+	}
+}
+
+// line is r as a line of a history. A human may have put blanks into the
+// writer, which are the separator.
+func (r row) line() string {
+	word := func(s string) string {
+		if s = strings.Join(strings.Fields(s), "_"); s == "" {
+			return "-"
+		}
+		return s
+	}
+	return word(r.SavedAt) + " " + word(r.Writer) + " " + string(r.Cursor)
+}
+
+func (r row) entries(n int) ([]Entry, error) {
+	all := []Entry{{r.Cursor, r.state().Time, r.Writer}}
+	for i, line := range lines(r.History) {
+		words := strings.SplitN(line, " ", 3)
+		if len(words) != 3 {
+			return nil, fmt.Errorf("line %d of the history is not \"saved_at writer cur\": correct it, or set history to ''", i+1)
+		}
+		past := row{SavedAt: words[0], Writer: words[1], Cursor: source.Cursor(words[2])}
+		if past.Writer == "-" {
+			past.Writer = ""
+		}
+		all = append(all, Entry{past.Cursor, past.state().Time, past.Writer})
+	}
+	return all[:min(len(all), n)], nil
+}
+
+func lines(history string) []string {
+	if history == "" {
+		return nil
+	}
+	return strings.Split(history, "\n")
+}
