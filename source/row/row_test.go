@@ -1,6 +1,7 @@
 package row_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -175,6 +177,28 @@ func TestTextOfEveryValue(t *testing.T) {
 	}
 }
 
+// Every byte, and a character of two, at every place of the words that
+// countPlain looks at.
+func TestEveryByteAtEveryPlace(t *testing.T) {
+	t.Parallel()
+	for c := range 257 {
+		char := string([]byte{byte(c)})
+		if c == 256 {
+			char = "é"
+		}
+		for place := range 20 {
+			want := strings.Repeat("x", place) + char + strings.Repeat("x", 19-place)
+			var got struct{ C any }
+			require.NoError(t, json.Unmarshal([]byte(appendJSON(t, of(t, row.Text, want))), &got))
+			if utf8.ValidString(want) {
+				require.Equal(t, want, got.C)
+			} else {
+				require.Equal(t, map[string]any{"base64": base64.StdEncoding.EncodeToString([]byte(want))}, got.C)
+			}
+		}
+	}
+}
+
 func TestUnknownTypeIsAnErrorThatNamesTheColumn(t *testing.T) {
 	t.Parallel()
 	_, err := row.Of(row.NewColumns([]string{"id", "shape"}, nil), int64(1), struct{ Secret string }{"hush"})
@@ -290,6 +314,9 @@ func TestCSV(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, ",\"\",\"x,y\",\"say \"\"hi\"\"\",\"two\r\nlines\",\" padded\",\"\\.\"\r\n", appendCSV(t, r))
 	assert.Equal(t, "\r\n", appendCSV(t, of(t, row.Auto, nil)))
+	for _, s := range []string{"a\rb", "a\nb", "a,b"} {
+		assert.Equal(t, "\""+s+"\"\r\n", appendCSV(t, of(t, row.Auto, s)))
+	}
 	assert.Equal(t, "caf\xe9\r\n", appendCSV(t, of(t, row.Text, []byte("caf\xe9"))), "as it is")
 }
 
