@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,11 +46,30 @@ func TestSegmentLimits(t *testing.T) {
 	}
 }
 
+// safeBuffer is written to by the File's own goroutine.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) take() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.b.Reset()
+	return s.b.String()
+}
+
 func TestSegmentAge(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, dir := context.Background(), t.TempDir()
-		var log bytes.Buffer
+		var log safeBuffer
 		o := filesink.Options[order]{SegmentAge: time.Hour, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 		f := open(t, dir, o)
 		wait := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
@@ -75,11 +95,10 @@ func TestSegmentAge(t *testing.T) {
 		require.NoError(t, f.Write(ctx, batch(3, 4)))
 		require.NoError(t, os.Rename(dir, dir+".away"))
 		wait(time.Hour + time.Minute)
-		require.Regexp(t, `^\S+ level=WARN msg=".*" op=seal dir=\S+ err=".*put them back.*"\n$`, log.String(), "once")
+		require.Regexp(t, `^\S+ level=WARN msg=".*" op=seal dir=\S+ err=".*put them back.*"\n$`, log.take(), "once")
 		require.NoError(t, os.Rename(dir+".away", dir))
-		log.Reset()
 		wait(10 * time.Second)
-		require.Regexp(t, `^\S+ level=INFO msg=".*" op=seal dir=\S+\n$`, log.String())
+		require.Regexp(t, `^\S+ level=INFO msg=".*" op=seal dir=\S+\n$`, log.take())
 		require.Equal(t, []string{"rows-0000000001.jsonl", "rows-0000000002.jsonl", "rows-0000000003.jsonl"}, segments(t, dir))
 		require.Equal(t, lines(0, 4), content(t, dir))
 		require.NoError(t, f.Close())

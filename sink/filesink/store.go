@@ -56,12 +56,13 @@ type piece struct {
 
 func openStore(d directory, path string, o settings) (*store, error) {
 	s := &store{settings: o, dir: d, path: path, turn: make(chan struct{}, 1), writer: rand.Text()}
+	s.turn <- struct{}{}
 	if err := s.recover(); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	s.known = owned{s.cp.Cursor, s.cp.Writer}
 	s.due.closing, s.due.cancel = context.WithCancel(context.Background())
-	s.watchAge()
+	s.end()
 	return s, nil
 }
 
