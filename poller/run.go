@@ -269,7 +269,7 @@ type hold struct {
 func (r *run[T]) pause(b *source.Batch[T]) (done bool, err error) {
 	if b.Held == nil {
 		if r.held.news.spoke {
-			r.log.Info("no longer held back", "after", time.Since(r.held.from))
+			r.log.Info("no longer held back", "after", time.Since(r.held.from).Round(time.Millisecond))
 		}
 		r.held = hold{}
 	}

@@ -71,7 +71,7 @@ func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Contex
 	if !watch.Stop() {
 		<-warned
 		r.update(func(st *Status) { r.overdue--; st.Overdue = r.overdue > 0 })
-		r.log.Info("no longer overdue", "op", s.Op, "after", time.Since(s.Start))
+		r.log.Info("no longer overdue", "op", s.Op, "after", time.Since(s.Start).Round(time.Millisecond))
 	}
 
 	if err != nil && parent.Err() == nil && ctx.Err() != nil {
@@ -102,7 +102,7 @@ func late(err error) bool {
 func (r *run[T]) succeeded(op Op) {
 	h := r.health(op)
 	if h.failures > 0 {
-		r.log.Info("recovered", "op", op, "after", time.Since(h.since), "attempts", h.failures)
+		r.log.Info("recovered", "op", op, "after", time.Since(h.since).Round(time.Millisecond), "attempts", h.failures)
 		r.update(func(s *Status) { s.Attempts = 0 })
 	}
 	*h = health{worked: true}
@@ -149,11 +149,11 @@ func (r *run[T]) report(op Op, h *health, wait time.Duration, err error) {
 	if !h.news.due(time.Now()) {
 		return
 	}
-	attrs := []any{"op", op, "err", retry.Text(err), "attempts", h.failures, "wait", wait}
+	attrs := []any{"op", op, "err", retry.Text(err), "attempts", h.failures, "wait", wait.Round(time.Millisecond)}
 	if began {
 		r.log.Warn("failing, will retry", attrs...)
 	} else {
-		r.log.Warn("still failing", append(attrs, "after", time.Since(h.since))...)
+		r.log.Warn("still failing", append(attrs, "after", time.Since(h.since).Round(time.Millisecond))...)
 	}
 }
 
