@@ -10,6 +10,8 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/sink"
+	"github.com/artifactofdevotion/devotion/source"
 )
 
 // Machine is where a pipeline runs: storage that outlives the process, and a way
@@ -193,6 +195,9 @@ func (x *explorer[T]) live(ctx context.Context, m Machine[T], p *process[T]) err
 	if err != nil {
 		return fmt.Errorf("Start: %w", err)
 	}
+	if pipeline == nil {
+		return errors.New("Start returned neither a pipeline nor an error")
+	}
 	p.wrap(pipeline, cancel)
 	err = pipeline.Drain(ctx)
 	if m.Kill != nil {
@@ -206,12 +211,22 @@ func (x *explorer[T]) live(ctx context.Context, m Machine[T], p *process[T]) err
 	return nil
 }
 
+// wrap puts the process between the pipeline and its parts. A part that is not
+// set stays so, for the Poller to say it.
 func (p *process[T]) wrap(pipeline *poller.Poller[T], cancel context.CancelFunc) {
 	p.cancel = cancel
-	p.parts = *parts(pipeline)
-	pipeline.Source, pipeline.Sink, pipeline.Checkpointer = p.source(), p.sink(), checkpointer[T]{p}
+	p.parts = parts[T]{pipeline.Source, pipeline.Sink, pipeline.DeadLetter, pipeline.Checkpointer}
+	if pipeline.Source != nil {
+		pipeline.Source = source.Func[T](p.fetch)
+	}
+	if pipeline.Sink != nil {
+		pipeline.Sink = sink.Func[T](p.write)
+	}
 	if pipeline.DeadLetter != nil {
-		pipeline.DeadLetter = p.deadLetter()
+		pipeline.DeadLetter = sink.Func[poller.Refused[T]](p.deadLetter)
+	}
+	if pipeline.Checkpointer != nil {
+		pipeline.Checkpointer = checkpointer[T]{p}
 	}
 	pipeline.Retry = retry.Policy{Base: time.Millisecond, MaxAttempts: 10}
 	if pipeline.Logger == nil {

@@ -344,6 +344,12 @@ func TestExploreNamesWhatCannotBeExplored(t *testing.T) {
 				return p, nil
 			}
 		},
+		"pollertest: without any fault: Start returned neither": func(m *pollertest.Machine[int]) {
+			m.Start = func(context.Context) (*poller.Poller[int], error) { return nil, nil }
+		},
+		"Source is not set: say what to read\nSink is not set": func(m *pollertest.Machine[int]) {
+			m.Start = func(context.Context) (*poller.Poller[int], error) { return &poller.Poller[int]{Name: "bare"}, nil }
+		},
 	} {
 		_, err := explore(t, pollertest.Exploration[int]{ExactlyOnce: true}, func(_ *bench, m *pollertest.Machine[int]) { bend(m) })
 		require.ErrorContains(t, err, want)
@@ -388,4 +394,22 @@ func TestExploreSeesEveryPoint(t *testing.T) {
 	// Load, 3 × Fetch, Write, Save, then Load and Fetch of the idle process; the
 	// answers of 3 writes and saves; and one run without any fault.
 	require.Equal(t, 2*(1+3*3+2)+3*2+1, n)
+}
+
+// In a bubble the waits of a pipeline, here for records that are held back, take
+// no time.
+func TestExploreInABubble(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		n, err := explore(t, pollertest.Exploration[int]{ExactlyOnce: true, Expected: []int{1, 2, 3, 4, 5, 6}, Limit: 100},
+			func(b *bench, _ *pollertest.Machine[int]) {
+				b.src.Hold(source.Held{By: []string{"pid 1"}, Retry: 10 * time.Second})
+				b.src.Append(6)
+				time.AfterFunc(5*time.Second, b.src.Release)
+			})
+		require.NoError(t, err)
+		require.Greater(t, n, 100)
+		require.Greater(t, time.Since(began), 5*time.Minute)
+	})
 }

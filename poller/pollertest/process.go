@@ -21,7 +21,7 @@ type process[T any] struct {
 	number int
 	faults scenario
 	cancel context.CancelFunc
-	parts  pipelineParts[T]
+	parts  parts[T]
 
 	mu     sync.Mutex
 	counts map[poller.Op]int
@@ -35,19 +35,17 @@ type process[T any] struct {
 	moved  chan struct{} // closed when one of these changes
 }
 
-type pipelineParts[T any] struct {
+type parts[T any] struct {
 	source       source.Source[T]
 	sink         sink.Sink[T]
 	deadLetter   sink.Sink[poller.Refused[T]]
 	checkpointer poller.Checkpointer
 }
 
-func parts[T any](p *poller.Poller[T]) *pipelineParts[T] {
-	return &pipelineParts[T]{p.Source, p.Sink, p.DeadLetter, p.Checkpointer}
-}
-
-// do makes a call of a part, unless the process is dead or dies before it.
-func (p *process[T]) do(ctx context.Context, op poller.Op, quiet func(), effect func() error) error {
+// do makes a call of a part, unless the process is dead or dies before it. If a
+// fault is to strike, quiet, if not nil, first waits until no other call is in
+// progress.
+func (p *process[T]) do(op poller.Op, quiet func(), effect func() error) error {
 	f, err := p.begin(op)
 	if err != nil {
 		return err
@@ -152,36 +150,30 @@ func (p *process[T]) quiet(ctx context.Context, c source.Cursor) {
 	}
 }
 
-func (p *process[T]) source() source.Source[T] {
-	return source.Func[T](func(ctx context.Context, after source.Cursor, max int) (b source.Batch[T], err error) {
-		quiet := func() { p.quiet(ctx, after) }
-		err = p.do(ctx, poller.OpFetch, quiet, func() (err error) {
-			b, err = p.parts.source.Fetch(ctx, after, max)
-			return err
-		})
-		return b, err
+func (p *process[T]) fetch(ctx context.Context, after source.Cursor, max int) (b source.Batch[T], err error) {
+	quiet := func() { p.quiet(ctx, after) }
+	err = p.do(poller.OpFetch, quiet, func() (err error) {
+		b, err = p.parts.source.Fetch(ctx, after, max)
+		return err
 	})
+	return b, err
 }
 
-func (p *process[T]) sink() sink.Sink[T] {
-	return sink.Func[T](func(ctx context.Context, b source.Batch[T]) error {
-		p.mu.Lock()
-		p.batch = max(p.batch, len(b.Records))
-		p.mu.Unlock()
-		return p.do(ctx, poller.OpWrite, nil, func() error { return p.parts.sink.Write(ctx, b) })
-	})
+func (p *process[T]) write(ctx context.Context, b source.Batch[T]) error {
+	p.mu.Lock()
+	p.batch = max(p.batch, len(b.Records))
+	p.mu.Unlock()
+	return p.do(poller.OpWrite, nil, func() error { return p.parts.sink.Write(ctx, b) })
 }
 
-func (p *process[T]) deadLetter() sink.Sink[poller.Refused[T]] {
-	return sink.Func[poller.Refused[T]](func(ctx context.Context, b source.Batch[poller.Refused[T]]) error {
-		return p.do(ctx, poller.OpDeadLetter, nil, func() error { return p.parts.deadLetter.Write(ctx, b) })
-	})
+func (p *process[T]) deadLetter(ctx context.Context, b source.Batch[poller.Refused[T]]) error {
+	return p.do(poller.OpDeadLetter, nil, func() error { return p.parts.deadLetter.Write(ctx, b) })
 }
 
 type checkpointer[T any] struct{ p *process[T] }
 
 func (c checkpointer[T]) Load(ctx context.Context) (at source.Cursor, err error) {
-	err = c.p.do(ctx, poller.OpLoad, nil, func() (err error) {
+	err = c.p.do(poller.OpLoad, nil, func() (err error) {
 		if at, err = c.p.parts.checkpointer.Load(ctx); err == nil {
 			c.p.at(at)
 		}
@@ -191,7 +183,7 @@ func (c checkpointer[T]) Load(ctx context.Context) (at source.Cursor, err error)
 }
 
 func (c checkpointer[T]) Save(ctx context.Context, from, to source.Cursor) error {
-	return c.p.do(ctx, poller.OpSave, nil, func() error {
+	return c.p.do(poller.OpSave, nil, func() error {
 		err := c.p.parts.checkpointer.Save(ctx, from, to)
 		if err == nil {
 			c.p.at(to)

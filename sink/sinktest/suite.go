@@ -93,7 +93,8 @@ type suite[T any] struct {
 
 	open   []*handle[T]
 	exact  bool          // exactly once is promised
-	want   []string      // what should be stored
+	want   []string      // what should be stored, each record once
+	stored int           // how many records are, those stored twice twice
 	cursor source.Cursor // how far
 	made   int           // records and cursors made
 }
@@ -244,7 +245,11 @@ func (h *handle[T]) mustWrite(rule string, n int) {
 		return
 	}
 	s.cursor, s.want = b.To, append(s.want, texts...)
+	before := s.stored
 	s.mustRead(rule)
+	if s.stored != before+n {
+		s.Add("a Write that succeeds at once stores every record once", "%d records were stored for %d", s.stored-before, n)
+	}
 	if s.exact {
 		if err := h.save(b.From, b.To); err != nil {
 			s.Add("the Save that follows a Write finds the cursor moved", "Save(%q, %q): %v", b.From, b.To, err)
@@ -278,6 +283,7 @@ func (s *suite[T]) read() []string {
 	if err != nil {
 		s.stop("what is stored can be read", "%v", err)
 	}
+	s.stored = len(records)
 	return s.texts(records)
 }
 

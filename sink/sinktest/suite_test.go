@@ -75,6 +75,7 @@ type store struct {
 	keeps          bool // after an error stores the caller's slice later
 	scribbles      bool // changes the batch and then fails
 	reverses       bool
+	doubles        bool
 	dropsEmpty     bool // ignores batches without records
 	forgets        bool // storage does not survive opening
 	plainConflict  bool
@@ -225,6 +226,9 @@ func (h *storeHandle) Write(ctx context.Context, b source.Batch[order]) error {
 	if h.reverses {
 		slices.Reverse(stored)
 	}
+	if h.doubles {
+		stored = append(stored, stored...)
+	}
 	if h.dropsEmpty && len(stored) == 0 {
 		return nil
 	}
@@ -289,6 +293,8 @@ func TestBrokenSinksFail(t *testing.T) {
 			`after an error the batch is still the caller's, unchanged: stored record 0 is {"ID":`},
 		"reverses": {&store{reverses: true},
 			`Write stores every record, in order, before it returns: stored record 1 is`},
+		"doubles": {&store{doubles: true},
+			`a Write that succeeds at once stores every record once: 2 records were stored for 1`},
 		"drops batches without records": {&store{exact: true, dropsEmpty: true},
 			`Write moves the cursor with the records, and alone if there are none: handle A loaded "cursor`},
 		"forgets": {&store{exact: true, forgets: true},

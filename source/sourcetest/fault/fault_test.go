@@ -55,8 +55,8 @@ func TestBeforeAndAfterTheEffect(t *testing.T) {
 		}
 		return nil
 	})
-	require.NoError(t, p.Ping(t.Context()), "call 9")
-	require.ErrorIs(t, p.Ping(t.Context()), down)
+	require.ErrorIs(t, p.Ping(t.Context()), down, "call 10")
+	require.NoError(t, p.Ping(t.Context()))
 	require.Equal(t, 6, p.effects)
 	require.Equal(t, fault.Call{Op: "Ping", N: 10, Done: true, Err: down}, p.Calls()[9])
 }
