@@ -285,7 +285,7 @@ func TestRetryPostgres(t *testing.T) {
 			_, err := x.Exec("insert into t values (1, 1, $1)", secret+"\x00")
 			return err
 		}},
-		{"one row twice in a batch", retry.Data, "SQLSTATE 21000", false,
+		{"one row twice in a batch", retry.Data, "SQLSTATE 21000: one row where there are more", false,
 			statements(table, "insert into t values (1, 1, 'a'), (1, 2, 'b') on conflict (id) do update set n = excluded.n")},
 		{"index entry too large", retry.Data, "SQLSTATE 54000", false,
 			statements("create table big (s text unique)", "insert into big select string_agg(md5(i::text), '') from generate_series(1, 1000) i")},
@@ -350,7 +350,7 @@ func TestRetryMariaDB(t *testing.T) {
 		{"missing function", retry.Setup, "MySQL error 1305 (42000)", false, statements("select absent(1)")},
 		{"syntax error", retry.Setup, "MySQL error 1064 (42000): syntax error near FORM", true, statements("select * FORM t where s = '" + secret + "' and")},
 		{"syntax error at a value", retry.Setup, "MySQL error 1064 (42000): syntax error", true, statements("select 1 from '" + secret + "'")},
-		{"wrong number of columns", retry.Setup, "MySQL error 1136 (21S01)", false, statements(table, "insert into t values (1)")},
+		{"wrong number of columns", retry.Setup, "MySQL error 1136 (21S01): the number of columns differs", false, statements(table, "insert into t values (1)")},
 		{"no privilege", retry.Setup, "MySQL error 1142 (42000): SELECT command denied", false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
 			return as("select * from t", table, "create user 'USER_'@'%' identified by 'pw'", "grant insert on "+db.Name()+".t to 'USER_'@'%'")(t, db, d)
 		}},
@@ -365,7 +365,7 @@ func TestRetryMariaDB(t *testing.T) {
 		{"deadlock", retry.Transient, "MySQL error 1213 (40001): Deadlock found", false, deadlock()},
 		{"lock timeout", retry.Transient, "MySQL error 1205 (HY000): Lock wait timeout exceeded", false,
 			blocked("update t set n = 1", "set innodb_lock_wait_timeout = 0", "update t set n = 2")},
-		{"statement timeout", retry.Transient, "MySQL error 1969 (70100)", false, statements("set statement max_statement_time = 0.02 for "+slow)},
+		{"statement timeout", retry.Transient, "MySQL error 1969 (70100)", false, statements("set statement max_statement_time = 0.02 for " + slow)},
 		{"query killed", retry.Transient, "MySQL error 1317 (70100): Query execution was interrupted", false, sleep("kill query")},
 		{"session killed", retry.Transient, "", false, sleep("kill")},
 		{"user's connections", retry.Transient, "MySQL error 1226 (42000)", false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {

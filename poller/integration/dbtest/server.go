@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	mrand "math/rand/v2"
 	"net"
 	"os"
@@ -19,6 +20,8 @@ import (
 const (
 	startLimit = 60 * time.Second // for a server to answer; recovery after a kill included
 	stopLimit  = 30 * time.Second // for a server to stop when asked
+
+	orphanLimit = 10 * time.Second // for the backends of a killed Postgres to notice
 )
 
 // engine is what differs between the servers.
@@ -45,6 +48,7 @@ type Server struct {
 	owner    owner
 	reaper   *reaper
 	names    atomic.Int64
+	newPort  func() int
 
 	mu     sync.Mutex
 	port   int
@@ -53,7 +57,7 @@ type Server struct {
 }
 
 func start(e engine, opts []Option) (s *Server, err error) {
-	s = &Server{engine: e, user: "dbtest", password: rand.Text()}
+	s = &Server{engine: e, user: "dbtest", password: rand.Text(), newPort: freePort}
 	for _, o := range opts {
 		o(s)
 	}
@@ -94,7 +98,7 @@ func (s *Server) Start() error {
 	deadline := time.Now().Add(startLimit)
 	for first := s.port == 0; ; {
 		if first {
-			s.port = freePort()
+			s.port = s.newPort()
 		}
 		err := s.launch(deadline)
 		if err == nil {
@@ -115,16 +119,21 @@ func (s *Server) launch(deadline time.Time) error {
 	if err != nil {
 		return err
 	}
-	defer log.Close()
 	bin, args := s.engine.command(s)
 	cmd := s.prepare(exec.Command(bin, append(args, s.args...)...))
-	cmd.Stdout, cmd.Stderr = log, log
+	// Not a file but a pipe that is copied to one: so Wait returns only when all
+	// processes of the server have ended, also Postgres' backends, which outlive
+	// a killed postmaster by moments and answer meanwhile.
+	cmd.Stdout = struct{ io.Writer }{log}
+	cmd.Stderr = cmd.Stdout
+	cmd.WaitDelay = orphanLimit
 	if err := cmd.Start(); err != nil {
+		log.Close()
 		return err
 	}
 	s.reaper.watch(cmd.Process.Pid)
 	exited := make(chan struct{})
-	go func() { cmd.Wait(); close(exited) }()
+	go func() { cmd.Wait(); log.Close(); close(exited) }()
 	s.cmd, s.exited = cmd, exited
 
 	for {
@@ -162,8 +171,10 @@ func (s *Server) ping() error {
 func (s *Server) Stop() error { return s.halt(s.engine.stopSignal()) }
 
 // Kill ends the server at once with SIGKILL, as a crash or the kernel's
-// out-of-memory killer does. Of Postgres that is the postmaster; its backends
-// notice and end by themselves. What was committed is there after Start.
+// out-of-memory killer does, and returns when all its processes have ended. Of
+// Postgres the postmaster is killed; its backends notice and end by themselves,
+// one that is computing later than others. What was committed is there after
+// Start.
 func (s *Server) Kill() error { return s.halt(os.Kill) }
 
 func (s *Server) halt(sig os.Signal) error {

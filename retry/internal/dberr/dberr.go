@@ -83,6 +83,7 @@ func prefix(state string) string { return state[:min(2, len(state))] }
 
 // words stand for messages that are not shown.
 var words = map[string]string{
+	"21000": "one row where there are more", "21S01": "the number of columns differs",
 	"22001": "value too long", "22003": "number out of range", "22007": "invalid date or time", "22008": "date or time out of range",
 	"22012": "division by zero", "22021": "invalid byte sequence", "22P02": "invalid text for its type",
 	"23000": "integrity constraint violated", "23502": "null where none is allowed", "23503": "foreign key violated",

@@ -1,0 +1,62 @@
+package dbtest
+
+import (
+	"net"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var starts = map[string]func(testing.TB, ...Option) *Server{"Postgres": StartPostgres, "MariaDB": StartMariaDB}
+
+// Between the choice of a port and the server's start another process may take it.
+func TestATakenPortLeadsToAnother(t *testing.T) {
+	t.Parallel()
+	for name, start := range starts {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			other, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer other.Close()
+			chosen := 0
+			server := start(t, func(s *Server) {
+				s.newPort = func() int {
+					if chosen++; chosen == 1 {
+						return other.Addr().(*net.TCPAddr).Port
+					}
+					return freePort()
+				}
+			})
+			assert.Equal(t, 2, chosen)
+			assert.NotEqual(t, other.Addr().String(), server.Addr())
+			server.NewDatabase(t)
+		})
+	}
+}
+
+// While a server is down its port may be taken; Start waits for it.
+func TestStartWaitsForItsPort(t *testing.T) {
+	t.Parallel()
+	for name, start := range starts {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := start(t)
+			require.NoError(t, server.Stop())
+			other, err := net.Listen("tcp", server.Addr())
+			require.NoError(t, err)
+			var freed atomic.Bool
+			go func() { // the server's attempts to start connect here, to see whether it answers
+				c, err := other.Accept()
+				if err == nil {
+					c.Close()
+				}
+				freed.Store(true)
+				other.Close()
+			}()
+			require.NoError(t, server.Start())
+			assert.True(t, freed.Load(), "the port was never taken")
+		})
+	}
+}
