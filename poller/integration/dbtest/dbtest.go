@@ -147,7 +147,11 @@ func need(tb testing.TB, e engine) {
 // Main runs the tests of m, stops the shared servers and exits. Call it from
 // TestMain. A test process without it leaves the stopping to the shell process
 // described above.
-func Main(m *testing.M) {
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is as [Main], for a TestMain that has something of its own to clean up: it
+// returns the code to exit with.
+func Run(m *testing.M) int {
 	code := m.Run()
 	for _, sh := range []*shared{&sharedPostgres, &sharedMariaDB} {
 		if sh.server == nil {
@@ -158,5 +162,5 @@ func Main(m *testing.M) {
 			code = max(code, 1)
 		}
 	}
-	os.Exit(code)
+	return code
 }
