@@ -252,7 +252,7 @@ func TestCheckpointAdvanceRace(t *testing.T) {
 				all.Go(func() {
 					for range 10 { // SQLite may be busy
 						errs[i] = o.Write(t.Context(), source.Batch[checkpointedOrder]{From: from, To: to, Records: []checkpointedOrder{{int64(round)}}})
-						if errs[i] == nil || errors.Is(errs[i], poller.ErrConflict) {
+						if errs[i] == nil || errors.Is(errs[i], poller.ErrConflict) || driver != dbtest.Modernc && driver != dbtest.NCruces {
 							return
 						}
 					}
