@@ -16,10 +16,10 @@ type Class uint8
 
 // The classes. The package's doc says what is done about each.
 const (
-	Transient = Class(dberr.Other) // may pass: an outage, a timeout, a deadlock, and everything unknown
-	Setup     = Class(dberr.Setup) // configuration: a wrong password, a missing table, a syntax error
-	Data      = Class(dberr.Data)  // the values themselves: a violated constraint, a number out of range
-	Fatal     = Data + 1           // marked with Permanent
+	Transient Class = iota // may pass: an outage, a timeout, a deadlock, and everything unknown
+	Setup                  // configuration: a wrong password, a missing table, a syntax error
+	Data                   // the values themselves: a violated constraint, a number out of range
+	Fatal                  // marked with Permanent
 )
 
 // String returns the class's name in lower case.
