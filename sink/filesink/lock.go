@@ -37,12 +37,9 @@ func lockDirectory(root *os.Root, mode fs.FileMode) (*os.File, error) {
 	h := holder{PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second)}
 	h.Host, _ = os.Hostname()
 	text, _ := json.Marshal(h) // a struct of plain fields
-	if err = f.Truncate(0); err == nil {
-		_, err = f.WriteAt(append(text, '\n'), 0)
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
+	// On a full disk it says nothing: recovery may be what makes room.
+	_ = f.Truncate(0)
+	_, _ = f.WriteAt(append(text, '\n'), 0)
 	return f, nil
 }
 
@@ -52,7 +49,7 @@ func inUse(f *os.File) error {
 	if err == nil {
 		err = json.Unmarshal(text, &h)
 	}
-	if err != nil { // it has the lock but has not written yet
+	if err != nil { // it has not written it yet, or could not
 		return fmt.Errorf("%w by another process", ErrInUse)
 	}
 	return fmt.Errorf("%w by process %d on host %q since %s: stop it first", ErrInUse, h.PID, h.Host, h.Since.Format(time.RFC3339))

@@ -55,6 +55,9 @@ func (s *store) recover() error {
 			return s.fail("remove "+name, err)
 		}
 	}
+	if now := time.Now().UTC(); cp.Opened.After(now) {
+		cp.Opened = now // the clock was set back
+	}
 	s.cp, s.listed = cp, len(cp.Sealed) > 0
 	if cp.Offset > 0 {
 		if err := s.reopen(); err != nil {
@@ -168,7 +171,7 @@ func (s *store) openAt(name string, committed int64) (file, error) {
 	}
 	size, err := f.Size()
 	if err == nil && size < committed {
-		f.Close()
+		_ = f.Close()
 		return nil, s.fault("%s has %d bytes, but %d were committed: restore the file", name, size, committed)
 	}
 	// Also if it looks cut already: that may be of a recovery whose sync failed.
@@ -179,7 +182,7 @@ func (s *store) openAt(name string, committed int64) (file, error) {
 		err = f.Sync()
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, s.fail("cut "+name+" to its committed size", err)
 	}
 	return f, nil

@@ -105,6 +105,23 @@ func TestSegmentAge(t *testing.T) {
 	})
 }
 
+func TestSegmentAgeWhenTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	o := filesink.Options[order]{SegmentAge: time.Hour}
+	f := open(t, dir, o)
+	require.NoError(t, f.Write(context.Background(), batch(0, 1)))
+	require.NoError(t, f.Close())
+	synctest.Test(t, func(t *testing.T) {
+		require.Equal(t, 2000, time.Now().Year(), "the clock of a bubble")
+		f := open(t, dir, o)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Equal(t, []string{"rows-0000000001.jsonl"}, segments(t, dir))
+		require.NoError(t, f.Close())
+	})
+}
+
 func rowsOf(t *testing.T, from, to source.Cursor, columns *row.Columns, values ...[]any) source.Batch[row.Row] {
 	t.Helper()
 	b := source.Batch[row.Row]{From: from, To: to}
