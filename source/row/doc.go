@@ -33,13 +33,14 @@
 //	bool                                  true, false                       literal
 //	smallint, integer, bigint, serial,    9223372036854775807               literal
 //	  oid, YEAR, unsigned to 2^64-1
-//	numeric, decimal, money of MySQL      the database's digits             literal
+//	numeric, decimal, DECIMAL             the database's digits             literal
 //	real, float4, FLOAT                   0.1 (shortest that reads back     literal
 //	  at 32 bits)
 //	double precision, DOUBLE, REAL        1e+300 (likewise at 64 bits)      literal
 //	NaN and infinities of those           NaN, Infinity, -Infinity          string
 //	char, varchar, text, name, citext,    as it is, padding included        string
-//	  xml, enum, ENUM, SET
+//	  xml, enum, ENUM, SET; JSON of
+//	  MariaDB, which is a LONGTEXT
 //	bytea, BLOB, BINARY, VARBINARY        base64 (RFC 4648, padded)         string
 //	uuid                                  as the database writes it         string
 //	jsonb; JSON of MySQL                  as the database writes it         literal
@@ -62,7 +63,9 @@
 //	BIT(n) of MySQL                       22, the unsigned number           literal
 //	arrays, ranges, composites, inet,     as the database writes them       string
 //	  cidr, macaddr, tsvector, money,
-//	  geometric types of Postgres
+//	  xid8, geometric types of Postgres;
+//	  UUID, INET4, INET6 of MariaDB
+//	geometric types of MySQL              base64 of its own binary form     string
 //	SQLite, by each value's own type:     as the rows above                 likewise
 //	  INTEGER, REAL, TEXT, BLOB
 //
@@ -78,14 +81,18 @@
 //
 // # What a source must see to
 //
-// Some drivers change a value before a cell gets it, and no Kind can undo that.
-// Select such columns another way:
+// Some drivers and servers change a value before a cell gets it:
 //
 //   - go-sql-driver/mysql with parseTime makes zero dates the year 1, 2026-02-30
 //     the 2nd of March, and a DATETIME that its loc skips an hour later. Select
 //     CAST(c AS CHAR) of DATE, DATETIME and TIMESTAMP columns.
 //   - MySQL and MariaDB print FLOAT with six digits in the text protocol, which a
 //     statement without arguments uses. Select c * 1e0, as Float32.
+//   - go-sql-driver/mysql hands out a BIGINT UNSIGNED of 2^63 or more as text
+//     where a statement has arguments. Take such columns for Number.
+//   - lib/pq hands out a time of 24:00 as the next day's midnight, which Time and
+//     TimeTZ undo.
+//   - Text arrives in the connection's character set. Make sure that it is UTF-8.
 //   - The SQLite drivers rewrite values by a column's declared type. Select +c,
 //     which has none, as Auto.
 package row
