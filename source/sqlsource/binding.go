@@ -1,0 +1,109 @@
+package sqlsource
+
+import (
+	"database/sql"
+	"fmt"
+	"reflect"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/jmoiron/sqlx/reflectx"
+)
+
+// binding scans rows into values of T. Its pointers are those of one T, which
+// is cleared before each row and copied behind it, so that they are found once
+// and not for each row.
+type binding[T any] struct {
+	into    *T
+	fields  [][]int
+	through bool // a field lies behind a pointer, which each row has its own of
+	dest    []any
+	sizes   []func() int // of what the fields point to
+	records []T
+}
+
+var scanner = reflect.TypeFor[sql.Scanner]()
+
+func newBinding[T any](db *sqlx.DB, columns []string) (*binding[T], error) {
+	b := &binding[T]{into: new(T)}
+	t := reflect.TypeFor[T]()
+	if t.Kind() != reflect.Struct || t == typeTime || reflect.PointerTo(t).Implements(scanner) {
+		if t.Kind() == reflect.Map || t.Kind() == reflect.Interface || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct {
+			return nil, fmt.Errorf("records of the type %v are not supported; use a struct, or a Table", t)
+		}
+		if len(columns) != 1 {
+			return nil, fmt.Errorf("a %v takes one column, Select has %d: %q", t, len(columns), columns)
+		}
+		b.fields = [][]int{nil}
+		return b, nil
+	}
+	b.fields = db.Mapper.TraversalsByName(t, columns)
+	for i, f := range b.fields {
+		if len(f) == 0 {
+			return nil, fmt.Errorf("%v has no field for the column %q; add one with the tag `db:%q`, or leave the column out of Select", t, columns[i], columns[i])
+		}
+		for at, n := t, 0; n < len(f); n++ {
+			if at.Kind() == reflect.Pointer {
+				at, b.through = at.Elem(), true
+			}
+			at = at.Field(f[n]).Type
+		}
+	}
+	return b, nil
+}
+
+func (b *binding[T]) bind(dest []any) {
+	b.dest = dest
+	v := reflect.ValueOf(b.into).Elem()
+	b.sizes = b.sizes[:0]
+	for i, f := range b.fields {
+		field := v
+		if f != nil {
+			field = reflectx.FieldByIndexes(v, f)
+		}
+		dest[i] = field.Addr().Interface()
+		if size := sizeOf(field); size != nil {
+			b.sizes = append(b.sizes, size)
+		}
+	}
+}
+
+func sizeOf(field reflect.Value) func() int {
+	switch p := field.Addr().Interface().(type) {
+	case *string:
+		return func() int { return len(*p) }
+	case *[]byte:
+		return func() int { return len(*p) }
+	case *sql.NullString:
+		return func() int { return len(p.String) }
+	case **string:
+		return func() int {
+			if *p == nil {
+				return 0
+			}
+			return len(**p)
+		}
+	}
+	switch field.Kind() {
+	case reflect.String:
+		return field.Len
+	case reflect.Slice:
+		size := int(field.Type().Elem().Size())
+		return func() int { return field.Len() * size }
+	}
+	return nil
+}
+
+func (b *binding[T]) add() int {
+	size := int(reflect.TypeFor[T]().Size())
+	for _, f := range b.sizes {
+		size += f()
+	}
+	b.records = append(b.records, *b.into)
+	*b.into = *new(T)
+	if b.through {
+		b.bind(b.dest)
+	}
+	return size
+}
+
+func (b *binding[T]) take(n int) []T { return b.records[:n:n] }

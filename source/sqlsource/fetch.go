@@ -1,0 +1,279 @@
+package sqlsource
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/bits"
+	"strings"
+	"sync"
+
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+// What the zero values of Table's and Query's fields mean.
+const (
+	DefaultMaxBytes    = 8 << 20
+	DefaultMaxRowBytes = 32 << 20
+)
+
+// firstLimit is how many rows the first statement asks for at most, while
+// nothing is known of their size.
+const firstLimit = 1024
+
+// state is what a Table or a Query learns. Nothing of it decides which rows a
+// cursor stands for, only how they are read.
+type state struct {
+	setup sync.Once
+	query *query
+	err   error
+
+	mu      sync.Mutex
+	plan    *plan
+	stale   bool // the plan is out of date, and kept to tell what changed
+	checked bool // NULL was looked for in the first column of the key
+	rowSize int  // average of the last batch
+}
+
+// records takes the rows of one batch.
+type records[T any] interface {
+	bind(dest []any) // sets what the columns are scanned into; the slice is kept
+	add() int        // ends a row and returns its size in bytes
+	take(int) []T    // returns the first rows
+}
+
+// errChanged says that the columns are not those of the plan.
+var errChanged = errors.New("the columns change all the time")
+
+// rounds is how often one Fetch begins again because the columns changed.
+const rounds = 4
+
+// fetch is Fetch for all kinds of records.
+func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int, open func(p *plan, limit int) (records[T], error)) (source.Batch[T], error) {
+	b := source.Batch[T]{From: after, To: after}
+	q := s.query
+	if limit < 1 {
+		return b, permanent("%s: Fetch was called with a max of %d", q.label, limit)
+	}
+	if err := ctx.Err(); err != nil {
+		return b, fmt.Errorf("sqlsource: %s: %w", q.label, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	from := after
+	if after == "" && q.start != Latest {
+		from = q.start
+	}
+	var key []value
+	if from != "" {
+		var err error
+		if key, err = decode(from, q.print, len(q.key)); err != nil {
+			return b, err
+		}
+	}
+	for round := 1; ; round++ {
+		fresh := s.plan == nil || s.stale
+		b, err := fetchOnce(ctx, s, after, key, limit, open)
+		changed, failed := s.changed(ctx, err)
+		if failed != nil {
+			return source.Batch[T]{From: after, To: after}, failed
+		}
+		if !changed {
+			return b, err
+		}
+		if err == nil {
+			err = errChanged
+		}
+		if round == rounds || fresh && !errors.Is(err, errChanged) {
+			return source.Batch[T]{From: after, To: after}, fmt.Errorf("sqlsource: %s: %w", q.label, err)
+		}
+		s.stale = true
+	}
+}
+
+// changed reports whether the columns may have changed since the plan was made.
+func (s *state) changed(ctx context.Context, err error) (bool, error) {
+	if err != nil && (errors.Is(err, errChanged) || s.query.sql.changed(err)) {
+		return true, nil
+	}
+	if s.plan == nil || s.stale || ctx.Err() != nil {
+		return false, nil
+	}
+	now, failed := s.query.schema(ctx)
+	return failed == nil && now != s.plan.schema, failed
+}
+
+// ready makes the plan if there is none, or it is out of date.
+func (s *state) ready(ctx context.Context) error {
+	q := s.query
+	if s.plan == nil || s.stale {
+		number := 0
+		if s.plan != nil {
+			number = s.plan.number + 1
+		}
+		p, err := q.makePlan(ctx, number)
+		if err != nil {
+			return err
+		}
+		q.logChange(ctx, s.plan, p)
+		s.plan, s.stale, s.checked = p, false, false
+	}
+	if !s.checked {
+		if err := q.findNull(ctx, s.plan, 0, nil); err != nil {
+			return err
+		}
+		s.checked = true
+	}
+	return nil
+}
+
+func fetchOnce[T any](ctx context.Context, s *state, after source.Cursor, key []value, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
+	b.From, b.To = after, after
+	checked := s.checked
+	if err := s.ready(ctx); err != nil {
+		return b, err
+	}
+	q, p := s.query, s.plan
+	if after == "" && q.start == Latest {
+		latest, err := q.latest(ctx, p)
+		if err == nil {
+			b.To, err = encode(q.print, latest)
+		}
+		return b, err
+	}
+	for i := 1; i < len(p.key) && key != nil; i++ {
+		if err := q.findNull(ctx, p, i, key); err != nil {
+			return b, err
+		}
+	}
+	limit = min(limit, s.guess(q.maxBytes))
+	into, err := open(p, limit)
+	if err != nil {
+		return b, err
+	}
+	r := reader{query: q, plan: p, keys: newKeys(p.key, key), limit: limit, add: into.add}
+	if err := r.read(ctx, key, r.dest(into.bind)); err != nil {
+		return b, err
+	}
+	if r.rows > 0 {
+		b.Records, b.Bytes, b.More = into.take(r.rows), r.bytes, r.more
+		s.rowSize = max(r.bytes/r.rows, 1)
+		b.To, err = encode(q.print, r.keys.lastValues())
+	} else if after == "" && key != nil {
+		b.To = q.start
+	}
+	if err == nil && !b.More && checked {
+		err = q.findNull(ctx, p, 0, nil)
+	}
+	return b, err
+}
+
+// guess returns how many rows about maxBytes are. It is a power of two, since
+// every number makes another statement, which drivers keep prepared.
+func (s *state) guess(maxBytes int) int {
+	if s.rowSize == 0 {
+		return firstLimit
+	}
+	n := max(maxBytes/s.rowSize, 1)
+	return 1 << (bits.Len(uint(n)) - 1)
+}
+
+// wrap says of which query an error is, and of which cursor, where its value is
+// what the database refuses.
+func (q *query) wrap(err error, after []value) error {
+	switch sqlState(err) {
+	case "22P02", "22003", "22007", "22008", "42804":
+		if after != nil {
+			return permanent("%s: the database does not take the cursor's key, %s: %w; rewind to a cursor that At returns", q.label, describeKey(q.key, after), err)
+		}
+	}
+	return fmt.Errorf("sqlsource: %s: %w", q.label, err)
+}
+
+// scanError hides the value that database/sql writes into its error.
+func (q *query) scanError(ctx context.Context, err error, k *keys) error {
+	if ctx.Err() != nil || !strings.HasPrefix(err.Error(), "sql: Scan error on column") {
+		return fmt.Errorf("sqlsource: %s: %w", q.label, err)
+	}
+	column, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "sql: Scan error on "), ": ")
+	where := "the first row"
+	if k.hasLast {
+		where = "the row after " + k.describe(k.last)
+	}
+	return permanent("%s: %s of %s does not go into its field: %w", q.label, column, where, hidden{err})
+}
+
+// hidden is an error whose text may hold a row's values.
+type hidden struct{ err error }
+
+func (h hidden) Error() string { return "NULL, or a value of another type" }
+func (h hidden) Unwrap() error { return h.err }
+
+// findNull returns an error if there is a row that no statement returns because
+// the i-th column of its key is NULL. The first column must not be NULL at all.
+// A later one hides a row only where the columns before it are the cursor's; in
+// any other row it is read, and seen.
+func (q *query) findNull(ctx context.Context, p *plan, i int, after []value) error {
+	if !p.key[i].null {
+		return nil
+	}
+	var args args
+	args.numbered = q.sql == postgres{}
+	conds := []string{p.key[i].ref + " IS NULL"}
+	if q.where != "" {
+		conds = append(conds, q.where)
+	}
+	for j, k := range p.key[:i] {
+		expr, arg, err := k.bind(after[j])
+		if err != nil {
+			return misfit(k, after[j], err)
+		}
+		conds = append(conds, k.ref+" = "+args.add(expr, arg))
+	}
+	var one int
+	err := q.db.QueryRowContext(ctx, "SELECT 1 FROM "+q.from+whereClause(conds)+" LIMIT 1", args.list...).Scan(&one)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil
+	case err != nil:
+		return q.wrap(err, after)
+	}
+	return nullKey(p.key[i].name)
+}
+
+// latest returns the greatest key, nil if there is no row.
+func (q *query) latest(ctx context.Context, p *plan) ([]value, error) {
+	var list, order []string
+	k := newKeys(p.key, nil)
+	for _, c := range p.key {
+		expr := c.expr
+		if expr == "" {
+			expr = c.ref
+		}
+		list = append(list, expr)
+		order = append(order, c.ref+" DESC")
+	}
+	dest := make([]any, len(p.key))
+	for i, c := range p.key {
+		dest[i] = &keyCell{keys: k, index: i, kind: c.kind}
+	}
+	var conds []string
+	if q.where != "" {
+		conds = append(conds, q.where)
+	}
+	err := q.db.QueryRowContext(ctx, p.comment("SELECT "+strings.Join(list, ", ")+" FROM "+q.from+whereClause(conds)+
+		" ORDER BY "+strings.Join(order, ", ")+" LIMIT 1")).Scan(dest...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, q.wrap(err, nil)
+	}
+	if err := k.check(); err != nil {
+		return nil, err
+	}
+	k.keep()
+	return k.lastValues(), nil
+}

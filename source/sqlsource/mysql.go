@@ -1,0 +1,182 @@
+package sqlsource
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/artifactofdevotion/devotion/source/row"
+)
+
+type mysql struct{}
+
+func (mysql) quote(name string) string { return quoteWith("`", name) }
+func (mysql) explicit() bool           { return false }
+
+var mysqlKinds = map[string]row.Kind{
+	"DECIMAL": row.Number, "FLOAT": row.Float32, "DOUBLE": row.Number, "YEAR": row.Number, "BIT": row.Bit, "JSON": row.JSONB,
+	"DATE": row.Date, "DATETIME": row.Timestamp, "TIMESTAMP": row.Timestamp, "TIME": row.Time,
+	"BINARY": row.Bytes, "VARBINARY": row.Bytes, "TINYBLOB": row.Bytes, "BLOB": row.Bytes, "MEDIUMBLOB": row.Bytes, "LONGBLOB": row.Bytes,
+	"GEOMETRY": row.Bytes, "VECTOR": row.Bytes,
+}
+
+func (mysql) column(c column, ref string) (row.Kind, string) {
+	kind, ok := mysqlKinds[c.typ]
+	switch {
+	case !ok && strings.HasSuffix(c.typ, "INT"):
+		return row.Number, ""
+	case !ok:
+		return row.Text, ""
+	case kind == row.Float32: // six digits in the text protocol, all of them as a double
+		return kind, ref + " * 1e0"
+	case c.time: // parseTime changes dates that no calendar has
+		return kind, "CAST(" + ref + " AS CHAR)"
+	}
+	return kind, ""
+}
+
+func (m mysql) key(ctx context.Context, db *sqlx.DB, c column, ref string) (keyColumn, error) {
+	kind, expr := m.column(c, ref)
+	k := keyColumn{name: c.name, ref: ref, expr: expr, kind: kind}
+	switch {
+	case strings.HasSuffix(c.typ, "INT"), c.typ == "YEAR":
+		k.bind = bindInteger
+	case c.typ == "DECIMAL":
+		k.bind = bindDecimal
+	case c.typ == "DATE", c.typ == "DATETIME", c.typ == "TIMESTAMP", c.typ == "TIME":
+		k.bind = bindDate(c.typ == "TIMESTAMP")
+		if c.typ == "TIMESTAMP" {
+			return k, wantUTC(ctx, db, c.name)
+		}
+	case kind == row.Bytes && c.typ != "GEOMETRY" && c.typ != "VECTOR":
+		// Bytes that are no text must not pass through the connection's character set.
+		k.bind = func(v value) (string, any, error) {
+			b, err := v.bytes()
+			return "UNHEX(%s)", hex.EncodeToString(b), err
+		}
+	case strings.HasSuffix(c.typ, "CHAR"), strings.HasSuffix(c.typ, "TEXT"):
+		k.bind = asText
+	default:
+		// ENUM and SET are sorted by number and compared as text; a FLOAT is
+		// equal to no number that can be written down.
+		return k, permanent("the key column %q is of the type %s, which cannot be a key; use integers, DECIMAL, text, binary strings, dates or times", c.name, c.typ)
+	}
+	return k, nil
+}
+
+// after writes a >= ? AND (a > ? OR (a = ? AND b > ?)), since MySQL compares
+// rows without an index.
+func (mysql) after(columns []keyColumn, key []value, args *args) (string, error) {
+	var fail error
+	compare := func(i int, op string) string {
+		expr, arg, err := columns[i].bind(key[i])
+		if err != nil && fail == nil {
+			fail = misfit(columns[i], key[i], err)
+		}
+		return columns[i].ref + op + args.add(expr, arg)
+	}
+	var greater func(i int) string
+	greater = func(i int) string {
+		if i == len(columns)-1 {
+			return compare(i, " > ")
+		}
+		return "(" + compare(i, " > ") + " OR (" + compare(i, " = ") + " AND " + greater(i+1) + "))"
+	}
+	cond := ""
+	if len(columns) > 1 {
+		cond = compare(0, " >= ") + " AND "
+	}
+	cond += greater(0)
+	return cond, fail
+}
+
+// notNull knows nothing: the driver tells, for each column of a result.
+func (mysql) notNull(context.Context, *sqlx.DB, []string) ([]string, error) { return nil, nil }
+
+func (mysql) schema(context.Context, *sqlx.DB, []string) (int64, error) { return 0, nil }
+
+func (mysql) changed(err error) bool {
+	switch mysqlNumber(err) {
+	case 1054, // a column is gone
+		1412, 1615: // the table's definition changed; the statement must be prepared again
+		return true
+	}
+	return false
+}
+
+// mysqlNumber returns the number of a *mysql.MySQLError, which is not imported.
+func mysqlNumber(err error) uint64 {
+	for ; err != nil; err = errors.Unwrap(err) {
+		v := reflect.Indirect(reflect.ValueOf(err))
+		if v.Kind() != reflect.Struct || v.Type().Name() != "MySQLError" {
+			continue
+		}
+		if f := v.FieldByName("Number"); f.IsValid() && f.CanUint() {
+			return f.Uint()
+		}
+	}
+	return 0
+}
+
+// bindInteger binds a number: MySQL compares a string with a BIGINT as doubles.
+func bindInteger(v value) (string, any, error) {
+	if v.tag != tagInt && v.tag != tagText {
+		return "", nil, errors.New("the column holds integers")
+	}
+	n, err := v.integer()
+	return "%s", n, err
+}
+
+var decimal = regexp.MustCompile(`^-?\d{1,65}(\.(\d{1,38}))?$`)
+
+func bindDecimal(v value) (string, any, error) {
+	m := decimal.FindStringSubmatch(v.text)
+	if m == nil || v.tag == tagBytes {
+		return "", nil, errors.New("the column holds decimal numbers")
+	}
+	return fmt.Sprintf("CAST(%%s AS DECIMAL(65,%d))", len(m[2])), v.text, nil
+}
+
+var (
+	date  = regexp.MustCompile(`^\d{4}-\d\d-\d\d([ T]\d\d:\d\d:\d\d(\.\d{1,6})?)?$`)
+	clock = regexp.MustCompile(`^-?\d{2,3}:\d\d:\d\d(\.\d{1,6})?$`)
+)
+
+// bindDate binds text, which MySQL takes for a date beside a column of dates.
+func bindDate(utc bool) func(value) (string, any, error) {
+	return func(v value) (string, any, error) {
+		if v.tag == tagTime {
+			t, err := time.Parse(time.RFC3339Nano, v.text)
+			if utc {
+				t = t.UTC()
+			}
+			return "%s", t.Format("2006-01-02 15:04:05.999999"), err
+		}
+		if !date.MatchString(v.text) && !clock.MatchString(v.text) {
+			return "", nil, errors.New("want 2006-01-02 15:04:05.999999, or a part of it that the column holds")
+		}
+		return "%s", v.text, nil
+	}
+}
+
+// wantUTC refuses a TIMESTAMP key in a session whose clock repeats an hour.
+func wantUTC(ctx context.Context, db *sqlx.DB, column string) error {
+	var offset, winter int64
+	var zone string
+	err := db.QueryRowContext(ctx, "SELECT @@session.time_zone, UNIX_TIMESTAMP('2026-01-15 00:00:00'), UNIX_TIMESTAMP('2026-07-15 00:00:00')").Scan(&zone, &winter, &offset)
+	if err != nil {
+		return fmt.Errorf("sqlsource: reading the session's time zone: %w", err)
+	}
+	if winter != time.Date(2026, 1, 15, 0, 0, 0, 0, time.UTC).Unix() || offset != time.Date(2026, 7, 15, 0, 0, 0, 0, time.UTC).Unix() {
+		return permanent("the key column %q is a TIMESTAMP, and the session's time zone is %s, in which two moments can have one text; add time_zone=%%27%%2B00:00%%27 to the data source name", column, strconv.Quote(zone))
+	}
+	return nil
+}

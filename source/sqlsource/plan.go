@@ -1,0 +1,278 @@
+package sqlsource
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+)
+
+// query is what a Table's or a Query's fields come to.
+type query struct {
+	db          *sqlx.DB
+	sql         dialect
+	label       string   // for messages: the table's name, or "query"
+	from        string   // what stands behind FROM; its alias is t
+	where       string   // a condition, or empty
+	table       []string // the parts of the name of the table that has the key; nil: not known
+	key         []string
+	columns     []string // nil: all
+	texts       bool     // a value that a driver changes is selected another way
+	start       source.Cursor
+	maxBytes    int
+	maxRowBytes int
+	print       string // fingerprint
+	log         *slog.Logger
+}
+
+// plan is how a query's statement is written and read. It is made of what the
+// database says of the columns, and thrown away when they change.
+type plan struct {
+	number  int      // plans made before this one
+	columns []column // as the statement returns them, behind the extra ones
+	row     *row.Columns
+	list    string // what is selected: the extra columns, then the columns
+	extras  []extra
+	beside  []int // for each key column, the column that has the same value; -1: there is an extra one
+	key     []keyColumn
+	schema  int64
+}
+
+// extra is a column that is selected ahead of the columns: one of the key, or
+// another form of a column.
+type extra struct {
+	key, column int // one of them is -1
+}
+
+var (
+	typeTime     = reflect.TypeFor[time.Time]()
+	typeNullTime = reflect.TypeFor[sql.NullTime]()
+)
+
+// makePlan asks the database for the columns.
+func (q *query) makePlan(ctx context.Context, number int) (*plan, error) {
+	if number == 0 {
+		if err := q.sql.utf8(ctx, q.db); err != nil {
+			return nil, fmt.Errorf("sqlsource: %s: %w", q.label, err)
+		}
+	}
+	p := &plan{number: number}
+	var err error
+	if p.schema, err = q.schema(ctx); err != nil { // before the columns, so that no change is missed
+		return nil, err
+	}
+	keys := make([]string, len(q.key))
+	for i, name := range q.key {
+		keys[i] = q.ref(name)
+	}
+	all, err := q.describe(ctx, p.comment("SELECT "+strings.Join(keys, ", ")+", "+q.star()+" FROM "+q.from+" WHERE 1 = 0"))
+	if err != nil {
+		return nil, fmt.Errorf("sqlsource: %s: reading the columns: %w", q.label, err)
+	}
+	if err := q.planKey(ctx, p, all[:len(keys)]); err != nil {
+		return nil, err
+	}
+	p.columns = all[len(keys):]
+	q.planList(p)
+	return p, nil
+}
+
+func (q *query) schema(ctx context.Context) (int64, error) {
+	v, err := q.sql.schema(ctx, q.db, q.table)
+	if err != nil {
+		return 0, fmt.Errorf("sqlsource: %s: reading the schema's version: %w", q.label, err)
+	}
+	return v, nil
+}
+
+func (q *query) ref(name string) string { return "t." + q.sql.quote(name) }
+
+// star returns the columns as they stand in the table.
+func (q *query) star() string {
+	if q.columns == nil {
+		return "t.*"
+	}
+	refs := make([]string, len(q.columns))
+	for i, name := range q.columns {
+		refs[i] = q.ref(name)
+	}
+	return strings.Join(refs, ", ")
+}
+
+// comment makes each plan's statements differ from the last one's, since
+// connections may have that one prepared still, for columns that are no more.
+func (p *plan) comment(statement string) string {
+	if p.number == 0 {
+		return statement
+	}
+	return fmt.Sprintf("%s /* columns read %d times */", statement, p.number+1)
+}
+
+// describe returns the columns of a statement's result.
+func (q *query) describe(ctx context.Context, statement string) ([]column, error) {
+	rows, err := q.db.QueryContext(ctx, statement)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	columns, err := columnsOf(rows)
+	if err != nil {
+		return nil, err
+	}
+	rows.Next()
+	return columns, errors.Join(rows.Err(), rows.Close())
+}
+
+func columnsOf(rows *sql.Rows) ([]column, error) {
+	types, err := rows.ColumnTypes()
+	if err != nil {
+		return nil, err
+	}
+	columns := make([]column, len(types))
+	for i, t := range types {
+		columns[i] = column{name: t.Name(), typ: t.DatabaseTypeName()}
+		s := t.ScanType()
+		columns[i].time = s == typeTime || s == typeNullTime
+		null, ok := t.Nullable()
+		columns[i].notNull = ok && !null
+	}
+	return columns, nil
+}
+
+func (q *query) planKey(ctx context.Context, p *plan, columns []column) error {
+	var notNull []string
+	if q.table != nil {
+		var err error
+		if notNull, err = q.sql.notNull(ctx, q.db, q.table); err != nil {
+			return fmt.Errorf("sqlsource: %s: reading which columns may be NULL: %w", q.label, err)
+		}
+	}
+	for i, c := range columns {
+		k, err := q.sql.key(ctx, q.db, c, q.ref(q.key[i]))
+		if err != nil {
+			return err
+		}
+		k.name = q.key[i]
+		k.null = !c.notNull && !slices.Contains(notNull, c.name)
+		p.key = append(p.key, k)
+	}
+	return nil
+}
+
+// planList decides how each column is selected.
+func (q *query) planList(p *plan) {
+	names := make([]string, len(p.columns))
+	kinds := make([]row.Kind, len(p.columns))
+	exprs := make([]string, len(p.columns))
+	for i, c := range p.columns {
+		names[i] = c.name
+		if q.texts {
+			kinds[i], exprs[i] = q.sql.column(c, q.ref(c.name))
+		}
+	}
+	p.row = row.NewColumns(names, kinds)
+	p.beside = index(names, p.key)
+
+	var list []string
+	for i, k := range p.key {
+		if at := p.beside[i]; at >= 0 && q.texts && (exprs[at] == "" || q.sql.explicit()) {
+			continue
+		}
+		p.beside[i] = -1
+		p.extras = append(p.extras, extra{i, -1})
+		if k.expr == "" {
+			k.expr = k.ref
+		}
+		list = append(list, k.expr)
+	}
+	if q.texts && q.sql.explicit() {
+		p.list = strings.Join(append(list, exprs...), ", ")
+		return
+	}
+	for i, expr := range exprs {
+		if expr != "" {
+			p.extras = append(p.extras, extra{-1, i})
+			list = append(list, expr)
+		}
+	}
+	p.list = strings.Join(append(list, q.star()), ", ")
+}
+
+// fits reports whether a result has the columns that the plan expects.
+func (p *plan) fits(q *query, rows *sql.Rows) (bool, error) {
+	got, err := columnsOf(rows)
+	if err != nil {
+		return false, err
+	}
+	if q.texts && q.sql.explicit() {
+		return len(got) == len(p.extras)+len(p.columns), nil
+	}
+	return len(got) > len(p.extras) && slices.EqualFunc(got[len(p.extras):], p.columns, sameColumn), nil
+}
+
+func sameColumn(a, b column) bool { return a.name == b.name && a.typ == b.typ }
+
+// logChange says in one line how the columns of two plans differ, if they do.
+func (q *query) logChange(ctx context.Context, old, now *plan) {
+	if old == nil || slices.EqualFunc(old.columns, now.columns, sameColumn) {
+		return
+	}
+	var added, removed, changed []string
+	for _, c := range now.columns {
+		at := slices.IndexFunc(old.columns, func(d column) bool { return d.name == c.name })
+		switch {
+		case at < 0:
+			added = append(added, c.name)
+		case old.columns[at].typ != c.typ:
+			changed = append(changed, c.name)
+		}
+	}
+	for _, c := range old.columns {
+		if !slices.ContainsFunc(now.columns, func(d column) bool { return d.name == c.name }) {
+			removed = append(removed, c.name)
+		}
+	}
+	log := q.log
+	if log == nil {
+		log = slog.Default()
+	}
+	log.InfoContext(ctx, "columns changed", "table", q.label, "added", added, "removed", removed, "changed", changed)
+}
+
+// statement writes the statement for the rows after a key, nil being the first.
+func (q *query) statement(p *plan, after []value, limit int) (string, []any, error) {
+	var args args
+	var conds, order []string
+	if q.where != "" {
+		conds = append(conds, q.where)
+	}
+	if after != nil {
+		cond, err := q.sql.after(p.key, after, &args)
+		if err != nil {
+			return "", nil, err
+		}
+		conds = append(conds, cond)
+	}
+	for _, k := range p.key {
+		order = append(order, k.ref)
+	}
+	return p.comment("SELECT " + p.list + " FROM " + q.from + whereClause(conds) +
+		fmt.Sprintf(" ORDER BY %s LIMIT %d", strings.Join(order, ", "), limit)), args.list, nil
+}
+
+func whereClause(conds []string) string {
+	if len(conds) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(conds, " AND ")
+}

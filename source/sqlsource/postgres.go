@@ -1,0 +1,103 @@
+package sqlsource
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"strings"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/artifactofdevotion/devotion/source/row"
+)
+
+type postgres struct{}
+
+func (postgres) quote(name string) string { return quoteWith(`"`, name) }
+func (postgres) explicit() bool           { return false }
+
+var postgresKinds = map[string]row.Kind{
+	"BOOL": row.Auto, "BYTEA": row.Bytes,
+	"INT2": row.Number, "INT4": row.Number, "INT8": row.Number, "OID": row.Number, "XID": row.Number, "CID": row.Number, "NUMERIC": row.Number,
+	"FLOAT4": row.Float32, "FLOAT8": row.Number,
+	"JSON": row.JSON, "JSONB": row.JSONB,
+	"DATE": row.Date, "TIME": row.Time, "TIMETZ": row.TimeTZ, "TIMESTAMP": row.Timestamp, "TIMESTAMPTZ": row.TimestampTZ,
+	"1266": row.TimeTZ, // pgx has no name for it
+}
+
+func (postgres) column(c column, ref string) (row.Kind, string) {
+	kind, ok := postgresKinds[c.typ]
+	if !ok {
+		kind = row.Text
+	}
+	if c.time && (kind == row.Time || kind == row.TimeTZ) { // lib/pq makes 24:00 another day's midnight
+		return kind, ref + "::text"
+	}
+	return kind, ""
+}
+
+// key binds text: Postgres takes an argument for what it is compared with.
+func (p postgres) key(_ context.Context, _ *sqlx.DB, c column, ref string) (keyColumn, error) {
+	kind, expr := p.column(c, ref)
+	k := keyColumn{name: c.name, ref: ref, expr: expr, kind: kind, bind: asText}
+	if kind == row.Auto {
+		k.kind = row.Text
+	}
+	if kind == row.Bytes {
+		k.bind = func(v value) (string, any, error) {
+			b, err := v.bytes()
+			return "%s", b, err
+		}
+	}
+	return k, nil
+}
+
+func (postgres) after(columns []keyColumn, key []value, args *args) (string, error) {
+	args.numbered = true
+	return rowAfter(columns, key, args)
+}
+
+func (p postgres) notNull(ctx context.Context, db *sqlx.DB, table []string) (names []string, err error) {
+	err = db.SelectContext(ctx, &names,
+		`SELECT attname::text FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass($1::text) AND attnotnull AND attnum > 0`,
+		quoteAll(p, table))
+	return names, err
+}
+
+func (postgres) schema(context.Context, *sqlx.DB, []string) (int64, error) { return 0, nil }
+
+func (postgres) changed(err error) bool {
+	switch sqlState(err) {
+	case "0A000", // cached plan must not change result type
+		"42703", "42883", "42P18": // a column is gone, or its type does not go with the argument
+		return true
+	}
+	return false
+}
+
+func sqlState(err error) string {
+	var e interface{ SQLState() string }
+	if errors.As(err, &e) {
+		return e.SQLState()
+	}
+	return ""
+}
+
+func quoteAll(d dialect, parts []string) string {
+	quoted := make([]string, len(parts))
+	for i, p := range parts {
+		quoted[i] = d.quote(p)
+	}
+	return strings.Join(quoted, ".")
+}
+
+// bytes returns a binary key. At may have been given a string.
+func (v value) bytes() ([]byte, error) {
+	switch v.tag {
+	case tagBytes:
+		return hex.DecodeString(v.text)
+	case tagText:
+		return []byte(v.text), nil
+	}
+	return nil, errors.New("it is not binary, the column is")
+}

@@ -1,0 +1,111 @@
+package sqlsource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+// Query reads what a SELECT returns into values of T: a struct, whose fields are
+// found as sqlx finds them (the db tag, or the name in lower case), or, for one
+// column, a type that database/sql scans into. DB, Select and Key must be set. No
+// field may be changed after the first Fetch, and the Query must not be copied.
+//
+// It makes no connection before the first Fetch. Its methods are safe for
+// concurrent use, but fetch one after the other.
+type Query[T any] struct {
+	DB *sqlx.DB
+
+	// Select is a plain SELECT, with joins and conditions as you like, without
+	// ORDER BY, LIMIT and arguments: the library puts those around it. It goes
+	// into the statement as it is: never make it of a user's input. A condition
+	// or join whose outcome for a row can change once the row is there loses
+	// rows: one that turns true only after later rows were read is missed.
+	Select string
+
+	// Key are the columns of the result that order the rows and tell them apart:
+	// together unique, never NULL, never changed, and first in an index of their
+	// table, in this order. All of them are columns of one table.
+	Key []string
+
+	// Table is the table that has the key, written as Table.Name is. It may be
+	// empty: it then takes one more statement at each end of the rows to see
+	// that no key is NULL.
+	Table string
+
+	// The rest is as in Table.
+	Start       source.Cursor
+	MaxBytes    int
+	MaxRowBytes int
+	Dialect     Dialect
+	Logger      *slog.Logger
+
+	state state
+}
+
+// Fetch implements [source.Source]. An error wraps that of the driver. What
+// retrying does not help against, such as a column that T has no field for, is
+// marked with retry.Permanent.
+func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[T], error) {
+	if _, err := q.query(); err != nil {
+		return source.Batch[T]{From: after, To: after}, err
+	}
+	return fetch(ctx, &q.state, after, max, func(p *plan, _ int) (records[T], error) {
+		names := make([]string, len(p.columns))
+		for i, c := range p.columns {
+			names[i] = c.name
+		}
+		b, err := newBinding[T](q.DB, names)
+		if err != nil {
+			return nil, permanent("query: %w", err)
+		}
+		return b, nil
+	})
+}
+
+// At returns the cursor behind the row of that key. See [Table.At].
+func (q *Query[T]) At(key ...any) (source.Cursor, error) {
+	i, err := q.query()
+	if err != nil {
+		return "", err
+	}
+	return i.at(key)
+}
+
+// Describe returns where a cursor stands, for a human.
+func (q *Query[T]) Describe(c source.Cursor) string {
+	i, err := q.query()
+	if err != nil {
+		return err.Error()
+	}
+	return i.explain(c)
+}
+
+func (q *Query[T]) query() (*query, error) {
+	return q.state.init(func() (*query, error) {
+		text := strings.TrimRight(q.Select, "; \t\r\n")
+		if strings.TrimSpace(text) == "" {
+			return nil, errors.New("Select is empty")
+		}
+		if strings.ContainsRune(text, 0) {
+			return nil, errors.New("Select holds a NUL byte")
+		}
+		i := &query{label: "query", key: q.Key, from: "(" + text + "\n) AS t"} // the line may end in a comment
+		if q.Table != "" {
+			parts, err := splitName(q.Table)
+			if err != nil {
+				return nil, fmt.Errorf("Table %q: %w", q.Table, err)
+			}
+			i.table, i.label = parts, "query of "+q.Table
+		}
+		err := i.fill(q.DB, q.Dialect, q.Start, q.MaxBytes, q.MaxRowBytes, q.Logger)
+		i.print = fingerprint(append([]string{"query", text, q.Table}, q.Key...)...)
+		return i, err
+	})
+}

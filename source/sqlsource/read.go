@@ -1,0 +1,115 @@
+package sqlsource
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+)
+
+// reader reads the rows of one batch.
+type reader struct {
+	*query
+	plan  *plan
+	keys  *keys
+	limit int
+	add   func() int
+
+	rows, bytes int // of the batch
+	more        bool
+}
+
+// dest returns what a row is scanned into: the extra columns, then those that
+// bind sets.
+func (r *reader) dest(bind func([]any)) []any {
+	p := r.plan
+	all := make([]any, len(p.extras)+len(p.columns))
+	columns := all[len(p.extras):]
+	bind(columns)
+	for i, e := range p.extras {
+		if e.key >= 0 {
+			all[i] = &keyCell{keys: r.keys, index: e.key, kind: p.key[e.key].kind}
+			continue
+		}
+		h := &held{cell: columns[e.column].(sql.Scanner)}
+		all[i], columns[e.column] = h, (*release)(h)
+	}
+	for i, at := range p.beside {
+		if at >= 0 {
+			columns[at] = &keyCell{keys: r.keys, index: i, kind: p.key[i].kind, beside: columns[at].(sql.Scanner)}
+		}
+	}
+	return all
+}
+
+// held keeps the extra form of a column until its place in the row has come.
+type held struct {
+	cell sql.Scanner
+	src  any
+	buf  []byte
+}
+
+// Scan implements [database/sql.Scanner].
+func (h *held) Scan(src any) error {
+	if b, ok := src.([]byte); ok { // the driver's own memory
+		h.buf = append(h.buf[:0], b...)
+		src = h.buf
+	}
+	h.src = src
+	return nil
+}
+
+// release puts the held value in the place of what the driver made of it.
+type release held
+
+// Scan implements [database/sql.Scanner].
+func (r *release) Scan(any) error { return r.cell.Scan(r.src) }
+
+// read reads up to limit rows, and one more to see whether there is one and
+// whether it has the same key.
+func (r *reader) read(ctx context.Context, after []value, dest []any) error {
+	statement, args, err := r.statement(r.plan, after, r.limit+1)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	rows, err := r.db.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return r.wrap(err, after)
+	}
+	defer rows.Close()
+	if ok, err := r.plan.fits(r.query, rows); err != nil {
+		return r.wrap(err, after)
+	} else if !ok {
+		return errChanged
+	}
+	for rows.Next() {
+		if err := rows.Scan(dest...); err != nil {
+			return r.scanError(ctx, err, r.keys)
+		}
+		if err := r.keys.check(); err != nil {
+			return err
+		}
+		size := r.add()
+		if r.rows == r.limit || r.rows > 0 && (r.bytes+size > r.maxBytes || size > r.maxRowBytes) {
+			r.more = true
+			// Drivers read to the end of a result when it is closed. Where that
+			// is much, a new connection costs less.
+			if left := r.limit - r.rows; left*(r.bytes/r.rows) > 4*r.maxBytes {
+				cancel()
+			}
+			return nil
+		}
+		if size > r.maxRowBytes {
+			return permanent("%s: the row with the key %s takes %d bytes, more than MaxRowBytes, which is %d; raise it, or leave the row out by a condition",
+				r.label, r.keys.describe(r.keys.now), size, r.maxRowBytes)
+		}
+		r.rows++
+		r.bytes += size
+		r.keys.keep()
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return r.wrap(err, after)
+	}
+	return nil
+}

@@ -1,0 +1,80 @@
+package sqlsource
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/artifactofdevotion/devotion/source/row"
+)
+
+type sqlite struct{}
+
+func (sqlite) quote(name string) string { return quoteWith(`"`, name) }
+
+// explicit is true because SQLite prepares a statement again, unseen, when the
+// schema changed before its first step: a star could then stand for other
+// columns than the driver was told.
+func (sqlite) explicit() bool { return true }
+
+// column selects +c: an expression has no declared type, by which the drivers
+// would change values.
+func (sqlite) column(_ column, ref string) (row.Kind, string) { return row.Auto, "+" + ref }
+
+func (s sqlite) key(_ context.Context, _ *sqlx.DB, c column, ref string) (keyColumn, error) {
+	return keyColumn{name: c.name, ref: ref, expr: "+" + ref, kind: row.Auto, bind: func(v value) (string, any, error) {
+		switch v.tag {
+		case tagInt:
+			n, err := v.integer()
+			if _, unsigned := n.(uint64); unsigned {
+				return "", nil, errors.New("SQLite has no integer as large")
+			}
+			return "%s", n, err
+		case tagFloat:
+			f, err := strconv.ParseFloat(v.text, 64)
+			return "%s", f, err
+		case tagBytes:
+			b, err := v.bytes()
+			return "%s", b, err
+		case tagTime:
+			return "", nil, errors.New("SQLite has no type for times; give the text or number that the column holds")
+		}
+		if strings.Contains(c.typ, "INT") { // text is greater than all numbers: there would never be a row
+			if _, err := v.integer(); err != nil {
+				return "", nil, errors.New("the column holds integers")
+			}
+		}
+		return "%s", v.text, nil
+	}}, nil
+}
+
+func (sqlite) after(columns []keyColumn, key []value, args *args) (string, error) {
+	return rowAfter(columns, key, args)
+}
+
+func (sqlite) notNull(ctx context.Context, db *sqlx.DB, table []string) (names []string, err error) {
+	// INTEGER PRIMARY KEY is the row's number, which is never NULL. Other
+	// primary keys of SQLite may be.
+	q := `SELECT name FROM pragma_table_info(?, ?) AS c
+		WHERE "notnull" OR (pk = 1 AND upper(type) = 'INTEGER' AND (SELECT count(*) FROM pragma_table_info(?, ?) WHERE pk > 0) = 1)`
+	schema, name := any(nil), table[0]
+	if len(table) == 2 {
+		schema, name = table[0], table[1]
+	}
+	err = db.SelectContext(ctx, &names, q, name, schema, name, schema)
+	return names, err
+}
+
+func (s sqlite) schema(ctx context.Context, db *sqlx.DB, table []string) (v int64, err error) {
+	prefix := ""
+	if len(table) == 2 {
+		prefix = s.quote(table[0]) + "."
+	}
+	err = db.QueryRowContext(ctx, "PRAGMA "+prefix+"schema_version").Scan(&v)
+	return v, err
+}
+
+func (sqlite) changed(error) bool { return false }

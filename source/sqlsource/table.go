@@ -1,0 +1,233 @@
+package sqlsource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+)
+
+// Latest, as a Start, begins behind the rows that are there at the first Fetch.
+const Latest source.Cursor = "latest"
+
+// Table reads any table or view, a row.Row for each of its rows. DB, Name and
+// Key must be set. No field may be changed after the first Fetch, and the Table
+// must not be copied.
+//
+// It makes no connection before the first Fetch. Its methods are safe for
+// concurrent use, but fetch one after the other.
+type Table struct {
+	DB *sqlx.DB
+
+	// Name is the table's name as the database has it, upper and lower case
+	// included, with a schema ahead if need be: orders, public.orders. Where a
+	// name holds a dot or a quote, put it into double quotes, and double its
+	// own: "odd.name", public."a ""quoted"" one".
+	Name string
+
+	// Key are the columns that order the rows and tell them apart: together
+	// unique, never NULL, never changed, and first in an index, in this order.
+	Key []string
+
+	// Columns are the columns to read, in order. nil reads all of them, also
+	// those added later.
+	Columns []string
+
+	// Where is a condition in SQL for the rows to read, such as
+	// "t.kind = 'order'". The table's name in it is t. It goes into the
+	// statement as it is: never make it of a user's input. A row for which it
+	// turns true only after later rows were read is missed.
+	Where string
+
+	// Start is where an empty cursor stands: "" before the first row, Latest
+	// behind the last one at the first Fetch, or a cursor of At.
+	Start source.Cursor
+
+	// MaxBytes ends a batch before it grows larger, by the measure of
+	// source.Batch.Bytes; it has one row at least. 0 means DefaultMaxBytes.
+	MaxBytes int
+
+	// MaxRowBytes is the size of the largest row that is read. A larger one is
+	// a permanent error that names its key. 0 means DefaultMaxRowBytes.
+	MaxRowBytes int
+
+	// Dialect is needed only where the driver does not tell it, as one that
+	// wraps another may not.
+	Dialect Dialect
+
+	// Logger gets a line when the columns change. nil means slog.Default().
+	Logger *slog.Logger
+
+	state state
+}
+
+// Fetch implements [source.Source]. An error wraps that of the driver. What
+// retrying does not help against is marked with [retry.Permanent].
+func (t *Table) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[row.Row], error) {
+	if _, err := t.query(); err != nil {
+		return source.Batch[row.Row]{From: after, To: after}, err
+	}
+	return fetch(ctx, &t.state, after, max, func(p *plan, limit int) (records[row.Row], error) {
+		return rowRecords{row.NewBuilder(p.row, limit+1)}, nil
+	})
+}
+
+// At returns the cursor behind the row of that key, for Start or a rewind: the
+// first row delivered is the one after it. The row need not exist. The values
+// are integers, strings, []byte or time.Time, one for each column of Key; a
+// string may stand for any type but binary. Of a time.Time a column without a
+// zone gets the clock as it stands. At does not ask the database: that a value
+// does not fit its column is an error of Fetch.
+func (t *Table) At(key ...any) (source.Cursor, error) {
+	q, err := t.query()
+	if err != nil {
+		return "", err
+	}
+	return q.at(key)
+}
+
+// Describe returns where a cursor stands, for a human.
+func (t *Table) Describe(c source.Cursor) string {
+	q, err := t.query()
+	if err != nil {
+		return err.Error()
+	}
+	return q.explain(c)
+}
+
+func (t *Table) query() (*query, error) {
+	return t.state.init(func() (*query, error) {
+		parts, err := splitName(t.Name)
+		if err != nil {
+			return nil, fmt.Errorf("Name %q: %w", t.Name, err)
+		}
+		if t.Columns != nil && len(t.Columns) == 0 {
+			return nil, errors.New("Columns is empty; nil means all")
+		}
+		for i, c := range t.Columns {
+			if err := checkIdent(c); err != nil {
+				return nil, fmt.Errorf("Columns[%d]: %w", i, err)
+			}
+		}
+		q := &query{label: t.Name, table: parts, key: t.Key, columns: t.Columns, texts: true}
+		err = q.fill(t.DB, t.Dialect, t.Start, t.MaxBytes, t.MaxRowBytes, t.Logger)
+		if err != nil {
+			return nil, err
+		}
+		if strings.ContainsRune(t.Where, 0) {
+			return nil, errors.New("Where holds a NUL byte")
+		}
+		if strings.TrimSpace(t.Where) != "" {
+			q.where = "(" + t.Where + "\n)" // the line may end in a comment
+		}
+		q.from = quoteAll(q.sql, parts) + " AS t"
+		q.print = fingerprint(append([]string{"table", t.Name, t.Where}, t.Key...)...)
+		return q, nil
+	})
+}
+
+// init makes the query once.
+func (s *state) init(of func() (*query, error)) (*query, error) {
+	s.setup.Do(func() {
+		q, err := of()
+		if err == nil && q.start != "" && q.start != Latest {
+			if _, err = decode(q.start, q.print, len(q.key)); err != nil {
+				err = fmt.Errorf("Start: %w", err)
+			}
+		}
+		if err != nil {
+			s.err = retry.Permanent(fmt.Errorf("sqlsource: %w", err))
+			return
+		}
+		s.query = q
+	})
+	return s.query, s.err
+}
+
+// fill sets and checks what Table and Query have in common.
+func (q *query) fill(db *sqlx.DB, d Dialect, start source.Cursor, maxBytes, maxRowBytes int, log *slog.Logger) error {
+	if db == nil {
+		return errors.New("DB is nil")
+	}
+	if len(q.key) == 0 {
+		return errors.New("Key is empty; name the columns that order the rows, such as the primary key")
+	}
+	for i, c := range q.key {
+		if err := checkIdent(c); err != nil {
+			return fmt.Errorf("Key[%d]: %w", i, err)
+		}
+		for _, other := range q.key[:i] {
+			if c == other {
+				return fmt.Errorf("Key names the column %q twice", c)
+			}
+		}
+	}
+	if maxBytes < 0 || maxRowBytes < 0 {
+		return errors.New("MaxBytes or MaxRowBytes is negative")
+	}
+	_, sql, err := findDialect(d, db)
+	if err != nil {
+		return err
+	}
+	q.db, q.sql, q.start, q.log = db, sql, start, log
+	q.maxBytes, q.maxRowBytes = maxBytes, maxRowBytes
+	if maxBytes == 0 {
+		q.maxBytes = DefaultMaxBytes
+	}
+	if maxRowBytes == 0 {
+		q.maxRowBytes = DefaultMaxRowBytes
+	}
+	return nil
+}
+
+func (q *query) at(key []any) (source.Cursor, error) {
+	if len(key) != len(q.key) {
+		return "", permanent("At got %d values for the key %s", len(key), strings.Join(q.key, ", "))
+	}
+	values := make([]value, len(key))
+	for i, x := range key {
+		v, err := keyValue(x)
+		if err != nil {
+			return "", permanent("At: the value for %q %w", q.key[i], err)
+		}
+		values[i] = v
+	}
+	return encode(q.print, values)
+}
+
+func (q *query) explain(c source.Cursor) string {
+	switch c {
+	case "":
+		if q.start == Latest {
+			return q.label + ", not begun: behind the rows that are there at the first fetch"
+		}
+		if q.start != "" {
+			return q.label + ", not begun: " + q.explain(q.start)
+		}
+		return q.label + " before the first row"
+	case Latest:
+		return q.label + " behind the rows that are there at the first fetch"
+	}
+	key, err := decode(c, q.print, len(q.key))
+	switch {
+	case err != nil:
+		return err.Error()
+	case key == nil:
+		return q.label + " before the first row"
+	}
+	return q.label + " after " + describeKey(q.key, key)
+}
+
+// rowRecords are the rows of a Table.
+type rowRecords struct{ *row.Builder }
+
+func (r rowRecords) bind(dest []any)      { copy(dest, r.Dest()) }
+func (r rowRecords) add() int             { return r.Add() }
+func (r rowRecords) take(n int) []row.Row { return r.Rows()[:n:n] }
