@@ -53,6 +53,22 @@ type store struct {
 	neverRefuses    bool // though it says it is exclusive
 	zombies         bool // a closed handle still saves
 	panics          bool
+	loadIgnores     bool // Load does not look at its context
+	failsLoads      int  // from this one on
+	loads           int
+	diesOnConflict  bool // never saves again after a conflict,
+	diesOnTwo       bool // two of them without a Load between them,
+	diesOnInvalid   bool // an invalid cursor,
+	diesOnRepeat    bool // a repeated Save,
+	diesOnError     bool // a context that has ended,
+	diesOnLoad      bool // a second Load
+	refusesLong     bool
+	lies            bool // an interrupted Save says that it has stored
+	neverTakesOver  bool // only the first writer ever saves
+	closeFails      bool
+	closedDisturbs  bool // a closed handle's Save moves the token
+	refusalDisturbs bool // a refused Open takes over
+	ignoresEmpty    bool // as a rewind's target
 
 	mu     sync.Mutex
 	cursor source.Cursor
@@ -65,13 +81,18 @@ type storeHandle struct {
 	*store
 	me, seenWriter int
 	seen           source.Cursor
-	closed         bool
+	closed, dead   bool
+	loaded         int
+	conflicts      int // since the last Load
 }
 
 func (s *store) open(context.Context) (pollertest.Opened, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.exclusive && s.opened > 0 && !s.neverRefuses {
+		if s.refusalDisturbs {
+			s.writer = 0
+		}
 		return pollertest.Opened{}, errors.New("open elsewhere")
 	}
 	if s.tokens == 0 || s.forgets {
@@ -80,10 +101,20 @@ func (s *store) open(context.Context) (pollertest.Opened, error) {
 	s.opened++
 	s.tokens++
 	h := &storeHandle{store: s, me: s.tokens}
-	return pollertest.Opened{Checkpointer: h, Close: func() error { h.closed = true; s.opened--; return nil }}, nil
+	return pollertest.Opened{Checkpointer: h, Close: func() error {
+		h.closed = true
+		s.opened--
+		if s.closeFails {
+			return errors.New("cannot close")
+		}
+		return nil
+	}}, nil
 }
 
 func (s *store) rewind(_ context.Context, to source.Cursor) error {
+	if s.ignoresEmpty && to == "" {
+		return nil
+	}
 	if s.cursor = to; !s.rewindKeepsMe {
 		s.tokens++
 		s.writer = s.tokens
@@ -94,12 +125,49 @@ func (s *store) rewind(_ context.Context, to source.Cursor) error {
 func (h *storeHandle) Load(ctx context.Context) (source.Cursor, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.loads++; h.failsLoads > 0 && h.loads >= h.failsLoads {
+		return "", errors.New("cannot read")
+	}
+	if h.loaded++; h.diesOnLoad && h.loaded > 1 {
+		h.dead = true
+	}
+	h.conflicts = 0
 	h.seen, h.seenWriter = h.cursor, h.writer
+	if h.loadIgnores {
+		return h.cursor, nil
+	}
 	return h.cursor, ctx.Err()
 }
 
 func (h *storeHandle) Save(ctx context.Context, from, to source.Cursor) error {
+	h.mu.Lock()
+	repeated := h.cursor == to
+	if h.closed && h.closedDisturbs {
+		h.writer = 0
+	}
+	h.mu.Unlock()
+	err := h.save(ctx, from, to)
+	if errors.Is(err, poller.ErrConflict) {
+		h.conflicts++
+	}
 	switch {
+	case h.diesOnTwo && h.conflicts == 2:
+		h.dead = true
+	case errors.Is(err, poller.ErrConflict) && h.diesOnConflict,
+		to.Validate() != nil && h.diesOnInvalid,
+		repeated && err == nil && h.diesOnRepeat,
+		ctx.Err() != nil && h.diesOnError:
+		h.dead = true
+	}
+	return err
+}
+
+func (h *storeHandle) save(ctx context.Context, from, to source.Cursor) error {
+	switch {
+	case h.dead, h.neverTakesOver && h.me > 1:
+		return errors.New("dead")
+	case h.refusesLong && len(to) > 255:
+		return errors.New("value too long")
 	case h.panics:
 		panic("save")
 	case h.closed && !h.zombies:
@@ -108,6 +176,8 @@ func (h *storeHandle) Save(ctx context.Context, from, to source.Cursor) error {
 		return fmt.Errorf("%w: %w", poller.ErrConflict, ctx.Err())
 	case ctx.Err() != nil && !h.ignoresContext:
 		return ctx.Err()
+	case h.lies && ctx.Err() != nil:
+		return nil
 	case to.Validate() != nil && !h.takesInvalid:
 		return to.Validate()
 	}
@@ -202,6 +272,36 @@ func TestBrokenCheckpointersFail(t *testing.T) {
 		"does not say it is exclusive": {&store{exclusive: true}, `a handle can be opened: open elsewhere`},
 		"a closed handle saves": {&store{exclusive: true, zombies: true, comparesNothing: true},
 			`a closed handle saves nothing: handle B: Save succeeded`},
+		"loads without looking at its context": {&store{loadIgnores: true},
+			`Load honours its context: no error though the context has ended`},
+		"cannot load": {&store{failsLoads: 9}, `Load succeeds while nothing is wrong: cannot read`},
+		"is dead after a conflict": {&store{diesOnConflict: true},
+			`a handle that has loaded again goes on after a conflict: handle A`},
+		"is dead after two conflicts": {&store{diesOnTwo: true},
+			`a handle left behind goes on once it has loaded: handle B`},
+		"a closed handle disturbs": {&store{exclusive: true, closedDisturbs: true},
+			`a closed handle does not disturb an open one: handle C`},
+		"is dead after an invalid cursor": {&store{diesOnInvalid: true},
+			`Save goes on after an invalid cursor: handle A`},
+		"is dead after a repetition": {&store{diesOnRepeat: true},
+			`Save goes on after a repeated one: handle A`},
+		"is dead after an interruption": {&store{diesOnError: true},
+			`the caller saves again after an error: after a Save with a context that had ended: dead`},
+		"is dead after a second Load": {&store{diesOnLoad: true},
+			`Save goes on after a Load: handle A`},
+		"cannot save at all": {&store{neverTakesOver: true, tokens: 1},
+			`Save moves the cursor from the stored one: handle A`},
+		"refuses long cursors": {&store{refusesLong: true},
+			`every valid cursor can be stored: Save(…, "xxx`},
+		"says it has stored": {&store{lies: true},
+			`a Save that is interrupted and succeeds has stored: handle A loaded`},
+		"never takes over": {&store{neverTakesOver: true},
+			`a new handle goes on where the old one was: handle B`},
+		"cannot be closed": {&store{closeFails: true}, `a handle can be closed: cannot close`},
+		"a refused handle takes over": {&store{exclusive: true, refusalDisturbs: true},
+			`a refused second handle leaves the first alone: handle B`},
+		"does not rewind to the beginning": {&store{ignoresEmpty: true},
+			`a rewind to the empty cursor starts over: handle`},
 		"panics": {&store{panics: true}, `Save does not panic: panic: save`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -241,4 +341,8 @@ func TestCheckpointerThatCannotBeTested(t *testing.T) {
 	require.EqualError(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{
 		Open: func(context.Context) (pollertest.Opened, error) { return pollertest.Opened{}, errors.New("no file") },
 	}), "pollertest: a handle can be opened: no file")
+	require.ErrorContains(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{
+		Open:   (&store{}).open,
+		Rewind: func(context.Context, source.Cursor) error { return errors.New("no such command") },
+	}), `pollertest: a human can rewind: to "cursor`)
 }

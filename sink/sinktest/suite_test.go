@@ -86,6 +86,15 @@ type store struct {
 	zombies        bool
 	neverRefuses   bool
 	panics         bool
+	failsLoads     int // from this one on
+	loads          int
+	loadTakesOver  bool // so that another handle cannot write
+	saveFails      bool // where no Write was before
+	crossConflict  bool // calls everything a conflict
+	closeFails     bool
+	forgetsCursor  bool // when opened
+	refusal        bool // a refused Open takes over
+	closedDisturbs bool // a Write of a closed handle moves the token
 
 	mu      sync.Mutex
 	cursor  source.Cursor
@@ -107,10 +116,16 @@ type storeHandle struct {
 
 func (s *store) open(context.Context) (sinktest.Opened[order], error) {
 	if s.exclusive && s.opened > 0 && !s.neverRefuses {
+		if s.refusal {
+			s.writer = 0
+		}
 		return sinktest.Opened[order]{}, errors.New("open elsewhere")
 	}
 	if s.forgets {
 		s.records = nil
+	}
+	if s.forgetsCursor && s.tokens > 0 {
+		s.cursor = "x"
 	}
 	s.tokens++
 	s.opened++
@@ -126,12 +141,21 @@ func (h *storeHandle) close() error {
 	h.closed = true
 	h.opened--
 	h.records, h.queue = append(h.records, h.queue...), nil
+	if h.closeFails {
+		return errors.New("cannot close")
+	}
 	return nil
 }
 
 func (h *storeHandle) Load(ctx context.Context) (source.Cursor, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.loads++; h.failsLoads > 0 && h.loads >= h.failsLoads {
+		return "", errors.New("cannot read")
+	}
+	if h.loadTakesOver {
+		h.writer = h.me
+	}
 	h.seen, h.seenWriter = h.cursor, h.writer
 	return h.cursor, ctx.Err()
 }
@@ -139,6 +163,9 @@ func (h *storeHandle) Load(ctx context.Context) (source.Cursor, error) {
 func (h *storeHandle) Save(_ context.Context, from, to source.Cursor) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.saveFails && h.cursor != to {
+		return errors.New("nothing was written")
+	}
 	if h.saveMoved && h.cursor == to {
 		return poller.ErrConflict
 	}
@@ -184,8 +211,14 @@ func (h *storeHandle) Write(ctx context.Context, b source.Batch[order]) error {
 	if h.panics {
 		panic("write")
 	}
+	if h.closed && h.closedDisturbs {
+		h.writer = 0
+	}
 	if h.closed && !h.zombies {
 		return errors.New("closed")
+	}
+	if h.crossConflict && ctx.Err() != nil {
+		return poller.ErrConflict
 	}
 	h.records = append(h.records, h.retained...)
 	h.retained = nil
@@ -313,6 +346,22 @@ func TestBrokenSinksFail(t *testing.T) {
 			`a closed handle stores nothing: handle B: Write succeeded`},
 		"says it is exclusive": {&store{exclusive: true, neverRefuses: true},
 			`a second handle is refused while one is open: Open succeeded`},
+		"cannot load": {&store{exact: true, failsLoads: 3}, `Load succeeds while nothing is wrong: cannot read`},
+		"a Load takes over": {&store{exact: true, loadTakesOver: true},
+			`a Load by another handle does not disturb: handle B: checkpoint was moved by another writer`},
+		"cannot skip": {&store{exact: true, saveFails: true},
+			`Save moves the cursor past a refused record: nothing was written`},
+		"calls everything a conflict": {&store{crossConflict: true},
+			`an interruption is neither a conflict nor a rejection: checkpoint was moved by another writer`},
+		"cannot be closed": {&store{closeFails: true}, `the sink can be closed: cannot close`},
+		"forgets the cursor": {&store{exact: true, forgetsCursor: true},
+			`the cursor was stored with the records: handle B loaded "x"`},
+		"a refused handle takes over": {&store{exact: true, exclusive: true, refusal: true},
+			`a refused second handle leaves the first alone: handle B`},
+		"a closed handle disturbs": {&store{exact: true, exclusive: true, closedDisturbs: true},
+			`a closed handle does not disturb an open one: handle C`},
+		"is not empty": {&store{exact: true, cursor: "x", records: []order{{ID: 7}}},
+			`the storage is empty at first: handle A loaded "x", want "" (and 1 more)`},
 		"panics": {&store{panics: true}, `Write does not panic: panic: write`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -81,6 +81,12 @@ func TestSourceWaitsForWhatIsHeld(t *testing.T) {
 		src.Hold(source.Held{By: []string{"pid 1"}})
 		src.Append(order{10, "held for ever"})
 		require.ErrorContains(t, test(t, &src, nil), `nothing is held back during the test: after "10"`)
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorContains(t, sourcetest.TestSource(ctx, sourcetest.Options[order]{
+			Open: func(context.Context) (source.Source[order], error) { return &src, nil },
+		}), "the suite runs to its end: context deadline exceeded")
 	})
 }
 
@@ -234,6 +240,38 @@ func TestBrokenSourcesFail(t *testing.T) {
 			src.Append(orders...)
 			return src.Fetch(ctx, after, max)
 		}), `Fetch succeeds while nothing is wrong: Fetch after "1", behind 1 records: context canceled`},
+		"has negative sizes": {edit(func(b *source.Batch[order]) { b.Bytes = -1 }),
+			`Bytes is not negative: Fetch after "": -1`},
+		"holds for no time": {edit(func(b *source.Batch[order]) {
+			if len(b.Records) > 0 {
+				b.Held = &source.Held{}
+			}
+		}), `Held says since when: Fetch after "": Since is zero`},
+		"ends at the beginning": {edit(func(b *source.Batch[order]) {
+			if b.To == "10" {
+				b.To = ""
+			}
+		}), `To is never the cursor before the first record: Fetch after "9": To is empty`},
+		"ends now and then": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
+			b, err := src.Fetch(ctx, after, max)
+			if err == nil && after == "10" && max == 1 {
+				err = source.ErrEnd
+			}
+			return b, err
+		}), `ErrEnd stays: call 2 after "10" returned an empty batch after ErrEnd`},
+		"moves on at the end": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
+			b, err := src.Fetch(ctx, after, max)
+			if max == 100 {
+				b.To = "11"
+			}
+			return b, err
+		}), `at the end a batch is empty and To equals From: Fetch after "10": 0 records, To "11"`},
+		"fails at the end": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
+			if max == 100 {
+				return source.Batch[order]{}, errors.New("out of range")
+			}
+			return src.Fetch(ctx, after, max)
+		}), `the end is an empty batch or ErrEnd: Fetch after "10": out of range`},
 		"does not look at its context": {source.Func[order](func(_ context.Context, after source.Cursor, max int) (source.Batch[order], error) {
 			src := &sourcetest.Fake[order]{}
 			src.Append(orders...)
@@ -273,6 +311,15 @@ func TestSourceThatCannotBeTested(t *testing.T) {
 		o.Open = func(context.Context) (source.Source[order], error) { return nil, errors.New("no database") }
 	}), "sourcetest: Open: no database")
 	src.Append(orders[2:]...)
+	opened := 0
+	require.EqualError(t, test(t, &src, func(o *sourcetest.Options[order]) {
+		o.Open = func(context.Context) (source.Source[order], error) {
+			if opened++; opened > 1 {
+				return nil, errors.New("opened already")
+			}
+			return &src, nil
+		}
+	}), "sourcetest: a source can be opened again: sourcetest: Open: opened already")
 	require.ErrorContains(t, test(t, &src, func(o *sourcetest.Options[order]) { o.Foreign = []source.Cursor{"3"} }),
 		`a cursor that the source did not make is an error: Fetch after "3": 2 records and no error`)
 }
