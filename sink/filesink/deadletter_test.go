@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log"
 	"log/slog"
 	"os"
@@ -45,7 +44,7 @@ func ExampleOptions_deadLetters() {
 	ctx := context.Background()
 	p := &poller.Poller[string]{
 		Name: "colours", Source: &src, Sink: picky, Checkpointer: saved, DeadLetter: letters,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger: slog.New(slog.DiscardHandler),
 	}
 	fmt.Println(p.Drain(ctx), letters.Seal(ctx))
 	text, err := os.ReadFile(filepath.Join(dir, "refused", "rows-0000000001.jsonl"))

@@ -1,6 +1,7 @@
 package filesink
 
 import (
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -103,7 +104,7 @@ func (s *store) read() (checkpoint, error) {
 		return checkpoint{}, s.fail("read the checkpoint", err)
 	}
 	text := make([]byte, size)
-	if _, err := f.ReadAt(text, 0); err != nil && err != io.EOF {
+	if _, err := f.ReadAt(text, 0); err != nil && !errors.Is(err, io.EOF) {
 		return checkpoint{}, s.fail("read the checkpoint", err)
 	}
 	cp, err := decodeCheckpoint(text)

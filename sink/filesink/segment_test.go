@@ -183,13 +183,14 @@ func TestChangedColumnsStartASegment(t *testing.T) {
 	})
 	t.Run("jsonl", func(t *testing.T) {
 		t.Parallel()
-		require.Equal(t, `{"id":1,"note":null}
+		want := `{"id":1,"note":null}
 {"id":2,"note":""}
 {"id":3,"note":"a,b"}
 {"id":4,"note":"x\r\n\"y\""}
 {"id":5,"note":"five","more":true}
 {"id":6,"note":"six"}
-`, write(t, nil))
+`
+		require.Equal(t, want, write(t, nil))
 	})
 }
 
