@@ -166,8 +166,8 @@ func (s *suite) exclusive(a *handle) *handle {
 	if err := a.save(s.ctx, s.cursor, s.fresh()); err == nil {
 		s.Add("a closed handle saves nothing", "handle %s: Save succeeded", a.name)
 	}
-	b.mustLoad("a closed handle saves nothing")
 	b.mustSave("a closed handle does not disturb an open one")
+	b.mustLoad("a closed handle saves nothing")
 	return b
 }
 
