@@ -27,8 +27,8 @@ var (
 	crashSeeds = flag.Uint64("seeds", 0, "how many seeds TestCrashModel runs; 0 for 50,000, and 5,000 with -short")
 )
 
-// fewerSeeds divides their number.
-var fewerSeeds uint64 = 1
+// raceDetector says that it is on, which makes seeds ten times as slow.
+var raceDetector bool
 
 // TestCrashModel runs pipelines on a disk that fails and loses power at every
 // kind of moment, and looks at what a consumer gets to see.
@@ -42,10 +42,11 @@ func TestCrashModel(t *testing.T) {
 	}
 	total := *crashSeeds
 	switch {
-	case total == 0 && testing.Short():
-		total = 5_000 / fewerSeeds
-	case total == 0:
-		total = 50_000 / fewerSeeds
+	case total > 0:
+	case testing.Short() || raceDetector:
+		total = 5_000
+	default:
+		total = 50_000
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // twice the seeds in the same time
 	start := time.Now()

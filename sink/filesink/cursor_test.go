@@ -182,7 +182,7 @@ type appender interface {
 
 func TestJSONLines(t *testing.T) {
 	t.Parallel()
-	html, compacted := `{"a":"<&>\n"}` + "\n", `{"a":[1,2]}` + "\n" // byte for byte
+	html, compacted := `{"a":"<&>\n"}`+"\n", `{"a":[1,2]}`+"\n" // byte for byte
 	require.Equal(t, "22\n", encoded(t, filesink.JSONLines[raw](), "22"))
 	require.Equal(t, "111\n", encoded(t, filesink.JSONLines[byPointer](), byPointer{3}))
 	require.Equal(t, "11\n", encoded(t, filesink.JSONLines[*byPointer](), &byPointer{2}))

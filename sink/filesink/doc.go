@@ -89,4 +89,15 @@
 //
 // There is no compression and no retention: what is sealed can be compressed,
 // moved or deleted by whoever likes to.
+//
+// # How this is known
+//
+// The tests run pipelines on a model of a disk. Any call on it may fail, having
+// taken effect or not, or be the last before the process is killed or the power
+// goes; a power cut keeps of what was not synced some pages and some names; a
+// failed sync drops pages and calls them clean. After each of 50,000 such runs
+// the sealed segments must hold every committed record once, in order, and none
+// of them may ever have changed. Fifteen faults put into this package on
+// purpose, such as a sync left out, are each found within a few hundred runs.
+// Real processes are killed, and real file systems filled.
 package filesink

@@ -57,7 +57,7 @@ func TestMutantsDie(t *testing.T) {
 		t.Skip("compiling the mutants takes the go command, which is not on the PATH")
 	}
 	some := mutants
-	if testing.Short() {
+	if testing.Short() || raceDetector {
 		some = mutants[:3] // the subtlest
 	}
 	for _, m := range some {
