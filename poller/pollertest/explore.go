@@ -73,13 +73,15 @@ type Exploration[T any] struct {
 // failed, ten at most. Those with fewest faults come first, and if any of them
 // fails none with more is run.
 //
-// A crash is not only an error: the call that crashes and all after it have no
+// A crash is more than an error: the call that crashes and all after it have no
 // effect, and the process is abandoned as it is. What happens inside a call is
 // not explored; the suites of the parts do that. The Poller's Source, Sink,
-// DeadLetter and Checkpointer are wrapped, its Retry is replaced by one that waits
-// a millisecond and gives up after ten attempts, and its Logger, if nil, by one
-// that is silent. The scenarios are the
-// same in every run if the pipeline makes the same calls.
+// DeadLetter and Checkpointer are wrapped, its Retry is replaced by one that
+// waits a millisecond and gives up after ten attempts, and its Logger, if nil,
+// by one that is silent.
+//
+// The scenarios are the same in every run if the pipeline makes the same calls.
+// One with a fault at a call that it did not make this time is not counted.
 func Explore[T any](ctx context.Context, e Exploration[T]) (scenarios int, err error) {
 	if e.Text == nil {
 		e.Text = jsonText[T]
@@ -89,6 +91,14 @@ func Explore[T any](ctx context.Context, e Exploration[T]) (scenarios int, err e
 	}
 	if e.Limit == 0 {
 		e.Limit = 1000
+	}
+	switch {
+	case e.New == nil:
+		return 0, errors.New("pollertest: Exploration.New is not set")
+	case len(e.Expected) == 0:
+		return 0, errors.New("pollertest: Exploration.Expected is empty, so nothing could be lost")
+	case e.Depth < 0 || e.Limit < 0:
+		return 0, fmt.Errorf("pollertest: Exploration.Depth (%d) and Limit (%d) must not be negative", e.Depth, e.Limit)
 	}
 	x := &explorer[T]{Exploration: e, want: make(map[string]int)}
 	for i, r := range e.Expected {

@@ -357,14 +357,22 @@ func TestExploreNamesWhatCannotBeExplored(t *testing.T) {
 	}
 	_, err := explore(t, pollertest.Exploration[int]{Expected: []int{1, 2, 1}}, nil)
 	require.EqualError(t, err, "pollertest: Expected[0] and [2] are the same, 1: records must differ to be told apart")
+	_, err = explore(t, pollertest.Exploration[int]{Depth: -1}, nil)
+	require.EqualError(t, err, "pollertest: Exploration.Depth (-1) and Limit (1000) must not be negative")
+	_, err = explore(t, pollertest.Exploration[int]{Expected: []int{}}, nil)
+	require.EqualError(t, err, "pollertest: Exploration.Expected is empty, so nothing could be lost")
+	_, err = pollertest.Explore(t.Context(), pollertest.Exploration[int]{Expected: five})
+	require.EqualError(t, err, "pollertest: Exploration.New is not set")
 	_, err = pollertest.Explore(t.Context(), pollertest.Exploration[int]{
-		New: func(context.Context) (pollertest.Machine[int], error) { return pollertest.Machine[int]{}, broken },
+		Expected: five,
+		New:      func(context.Context) (pollertest.Machine[int], error) { return pollertest.Machine[int]{}, broken },
 	})
 	require.EqualError(t, err, "pollertest: without any fault: New: broken")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = pollertest.Explore(ctx, pollertest.Exploration[int]{
-		New: func(context.Context) (pollertest.Machine[int], error) { return pollertest.Machine[int]{}, broken },
+		Expected: five,
+		New:      func(context.Context) (pollertest.Machine[int], error) { return pollertest.Machine[int]{}, broken },
 	})
 	require.ErrorIs(t, err, context.Canceled)
 }

@@ -39,6 +39,9 @@ type Options struct {
 //
 //	err := pollertest.TestCheckpointer(t.Context(), pollertest.Options{Open: open, Rewind: rewind})
 func TestCheckpointer(ctx context.Context, o Options) error {
+	if o.Open == nil {
+		return errors.New("pollertest: Options.Open is not set")
+	}
 	s := &suite{Violations: conform.Violations{Suite: "pollertest"}, ctx: ctx, o: o}
 	func() {
 		defer s.closeAll()

@@ -338,6 +338,7 @@ func (h hanging) Save(context.Context, source.Cursor, source.Cursor) error { <-h
 
 func TestCheckpointerThatCannotBeTested(t *testing.T) {
 	t.Parallel()
+	require.EqualError(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{}), "pollertest: Options.Open is not set")
 	require.EqualError(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{
 		Open: func(context.Context) (pollertest.Opened, error) { return pollertest.Opened{}, errors.New("no file") },
 	}), "pollertest: a handle can be opened: no file")

@@ -58,6 +58,9 @@ type Options[T any] struct {
 //
 //	err := sinktest.TestSink(t.Context(), sinktest.Options[Order]{Open: open, Read: read, Record: order})
 func TestSink[T any](ctx context.Context, o Options[T]) error {
+	if o.Open == nil || o.Read == nil || o.Record == nil {
+		return errors.New("sinktest: Options.Open, Read and Record must be set")
+	}
 	if o.Text == nil {
 		o.Text = jsonText[T]
 	}

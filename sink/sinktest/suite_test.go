@@ -391,16 +391,24 @@ func TestSinkThatHangs(t *testing.T) {
 func TestSinkThatCannotBeTested(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("no disk")
-	require.EqualError(t, sinktest.TestSink(t.Context(), sinktest.Options[order]{
-		Open:   func(context.Context) (sinktest.Opened[order], error) { return sinktest.Opened[order]{}, broken },
-		Record: newOrder,
-	}), "sinktest: the sink can be opened: no disk")
-	require.EqualError(t, sinktest.TestSink(t.Context(), sinktest.Options[order]{
-		Record: func(int) order { return order{} },
-	}), `sinktest: Options.Record makes another record for each i: for 1 and 2: {"ID":0,"Name":""}`)
-	require.EqualError(t, sinktest.TestSink(t.Context(), sinktest.Options[order]{
+	good := sinktest.Options[order]{
 		Open:   (&store{}).open,
-		Read:   func(context.Context) ([]order, error) { return nil, broken },
+		Read:   func(context.Context) ([]order, error) { return nil, nil },
 		Record: newOrder,
-	}), "sinktest: what is stored can be read: no disk")
+	}
+	require.EqualError(t, sinktest.TestSink(t.Context(), sinktest.Options[order]{Open: good.Open, Record: good.Record}),
+		"sinktest: Options.Open, Read and Record must be set")
+
+	o := good
+	o.Open = func(context.Context) (sinktest.Opened[order], error) { return sinktest.Opened[order]{}, broken }
+	require.EqualError(t, sinktest.TestSink(t.Context(), o), "sinktest: the sink can be opened: no disk")
+
+	o = good
+	o.Record = func(int) order { return order{} }
+	require.EqualError(t, sinktest.TestSink(t.Context(), o),
+		`sinktest: Options.Record makes another record for each i: for 1 and 2: {"ID":0,"Name":""}`)
+
+	o = good
+	o.Read = func(context.Context) ([]order, error) { return nil, broken }
+	require.EqualError(t, sinktest.TestSink(t.Context(), o), "sinktest: what is stored can be read: no disk")
 }

@@ -105,8 +105,8 @@ func (f *Fake[T]) fetch(after source.Cursor, atMost int) (source.Batch[T], error
 		return b, fmt.Errorf("sourcetest: max is %d and must be at least 1", atMost)
 	}
 	top := len(f.records)
-	if f.held != nil && f.ceiling < top {
-		top = max(f.ceiling, from)
+	if ceiling := max(f.ceiling, from); f.held != nil && ceiling < top {
+		top = ceiling
 		held := *f.held
 		held.By = slices.Clone(held.By)
 		b.Held = &held

@@ -49,11 +49,14 @@ const maxMax = 100_000
 
 // TestSource checks a source against every sentence of [source.Source] that can
 // be checked from outside, and returns an error that names each one broken, or
-// nil. The source must not change meanwhile. It fetches about eight times the
+// nil. The source must not change meanwhile. It fetches about ten times the
 // number of records.
 //
 //	err := sourcetest.TestSource(t.Context(), sourcetest.Options[Order]{Open: open, Expected: orders})
 func TestSource[T any](ctx context.Context, o Options[T]) error {
+	if o.Open == nil {
+		return errors.New("sourcetest: Options.Open is not set")
+	}
 	if o.Text == nil {
 		o.Text = jsonText[T]
 	}

@@ -301,6 +301,7 @@ func TestSourceThatHangs(t *testing.T) {
 
 func TestSourceThatCannotBeTested(t *testing.T) {
 	t.Parallel()
+	require.EqualError(t, sourcetest.TestSource(t.Context(), sourcetest.Options[order]{}), "sourcetest: Options.Open is not set")
 	var src sourcetest.Fake[order]
 	src.Append(orders[:2]...)
 	require.EqualError(t, test(t, &src, func(o *sourcetest.Options[order]) { o.Expected = orders[:2] }),
