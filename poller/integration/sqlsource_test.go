@@ -1,0 +1,187 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sourcetest"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+)
+
+// eachDriver runs a test with a database of its own for each driver.
+func eachDriver(t *testing.T, f func(t *testing.T, driver dbtest.Driver, db *sqlx.DB)) {
+	t.Helper()
+	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ, dbtest.MySQL, dbtest.MySQLText, dbtest.Modernc, dbtest.NCruces} {
+		t.Run(string(driver), func(t *testing.T) {
+			t.Parallel()
+			f(t, driver, databaseFor(t, driver).Open(t, driver))
+		})
+	}
+}
+
+func databaseFor(t *testing.T, driver dbtest.Driver) dbtest.Database {
+	switch driver {
+	case dbtest.PGX, dbtest.PQ:
+		return dbtest.Postgres(t).NewDatabase(t)
+	case dbtest.MySQL, dbtest.MySQLText:
+		return dbtest.MariaDB(t).NewDatabase(t)
+	}
+	return dbtest.SQLite(t)
+}
+
+// isPostgres and isMariaDB tell which database a driver is of; else it is SQLite.
+func isPostgres(d dbtest.Driver) bool { return d == dbtest.PGX || d == dbtest.PQ }
+func isMariaDB(d dbtest.Driver) bool  { return d == dbtest.MySQL || d == dbtest.MySQLText }
+
+// readAll follows To to the end and returns the JSON of every row.
+func readAll[T any](t *testing.T, src source.Source[T], after source.Cursor, max int, text func(T) string) ([]string, source.Cursor) {
+	t.Helper()
+	var all []string
+	for {
+		b, err := src.Fetch(t.Context(), after, max)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(b.Records), max)
+		require.NoError(t, b.To.Validate())
+		for _, r := range b.Records {
+			all = append(all, text(r))
+		}
+		after = b.To
+		if !b.More {
+			return all, after
+		}
+	}
+}
+
+func rowJSON(r row.Row) string {
+	b, err := r.AppendJSON(nil)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+type order struct {
+	ID   int64
+	Note string
+}
+
+// Both kinds of source keep the contract's every sentence, with every driver.
+func TestSQLSourceContract(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table orders (id bigint primary key, note varchar(100) not null)`)
+		var want []order
+		for i := range 12 {
+			o := order{int64(i*i) + 1, fmt.Sprintf("note %d", i)}
+			db.MustExec(fmt.Sprintf(`insert into orders values (%d, '%s')`, o.ID, o.Note))
+			want = append(want, o)
+		}
+		other := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Where: "t.id > 0"}
+		foreign, err := other.At(3)
+		require.NoError(t, err)
+
+		var rows []row.Row
+		columns := row.NewColumns([]string{"id", "note"}, []row.Kind{row.Number, row.Text})
+		for _, o := range want {
+			r, err := row.Of(columns, o.ID, o.Note)
+			require.NoError(t, err)
+			rows = append(rows, r)
+		}
+		require.NoError(t, sourcetest.TestSource(t.Context(), sourcetest.Options[row.Row]{
+			Open: func(context.Context) (source.Source[row.Row], error) {
+				return &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}}, nil
+			},
+			Expected: rows, Text: rowJSON, Foreign: []source.Cursor{foreign},
+		}))
+		require.NoError(t, sourcetest.TestSource(t.Context(), sourcetest.Options[order]{
+			Open: func(context.Context) (source.Source[order], error) {
+				return &sqlsource.Query[order]{DB: db, Select: "select id, note from orders where id > 0 -- all;\n;", Key: []string{"id"}, Table: "orders"}, nil
+			},
+			Expected: want, Foreign: []source.Cursor{foreign},
+		}))
+	})
+}
+
+func TestSQLSourceColumnsChange(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		var log bytes.Buffer
+		db.MustExec(`create table orders (id bigint primary key, a varchar(10), b int, d varchar(10))`)
+		db.MustExec(`insert into orders values (1, 'a1', 11, 'd1'), (2, 'a2', 12, 'd2')`)
+		table := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		var after source.Cursor
+		next := func(want ...string) *row.Columns {
+			t.Helper()
+			var b source.Batch[row.Row]
+			var got []string
+			var err error
+			// Several connections may have prepared the statement of old.
+			b, err = table.Fetch(t.Context(), after, 10)
+			require.NoError(t, err)
+			for _, r := range b.Records {
+				got = append(got, rowJSON(r))
+			}
+			require.Equal(t, want, got)
+			after = b.To
+			return b.Records[0].Columns()
+		}
+		first := next(`{"id":1,"a":"a1","b":11,"d":"d1"}`, `{"id":2,"a":"a2","b":12,"d":"d2"}`)
+
+		db.MustExec(`insert into orders values (3, 'a3', 13, 'd3')`)
+		require.Same(t, first, next(`{"id":3,"a":"a3","b":13,"d":"d3"}`))
+		require.Empty(t, log.String())
+
+		db.MustExec(`alter table orders add c varchar(10)`)
+		db.MustExec(`insert into orders values (4, 'a4', 14, 'd4', 'c4')`)
+		require.NotSame(t, first, next(`{"id":4,"a":"a4","b":14,"d":"d4","c":"c4"}`))
+		require.Contains(t, log.String(), "table=orders added=[c] removed=[] changed=[]")
+
+		log.Reset()
+		db.MustExec(`alter table orders drop column a`)
+		db.MustExec(`insert into orders values (5, 15, 'd5', 'c5')`)
+		next(`{"id":5,"b":15,"d":"d5","c":"c5"}`)
+		require.Contains(t, log.String(), "added=[] removed=[a] changed=[]")
+
+		log.Reset()
+		db.MustExec(`alter table orders rename column d to e`)
+		db.MustExec(`insert into orders values (6, 16, 'e6', 'c6')`)
+		next(`{"id":6,"b":16,"e":"e6","c":"c6"}`)
+		require.Contains(t, log.String(), "added=[e] removed=[d] changed=[]")
+		require.Equal(t, 1, strings.Count(log.String(), "\n"))
+
+		log.Reset()
+		switch {
+		case isPostgres(driver):
+			db.MustExec(`alter table orders alter column b type text`)
+		case isMariaDB(driver):
+			db.MustExec(`alter table orders modify b varchar(10)`)
+		default:
+			return // SQLite cannot
+		}
+		db.MustExec(`insert into orders values (7, '17', 'e7', 'c7')`)
+		next(`{"id":7,"b":"17","e":"e7","c":"c7"}`)
+		require.Contains(t, log.String(), "added=[] removed=[] changed=[b]")
+	})
+}
+
+func requirePermanent(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	require.Error(t, err)
+	require.Equal(t, retry.Fatal, retry.Classify(err), "%v", err)
+	for _, p := range parts {
+		require.ErrorContains(t, err, p)
+	}
+	require.False(t, errors.Is(err, source.ErrEnd))
+}
