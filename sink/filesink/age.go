@@ -32,7 +32,7 @@ func (s *store) watchAge() {
 	}
 	at := s.cp.Opened.Add(s.age)
 	if s.due.failing {
-		at = time.Now().Add(ageRetry)
+		at = s.now().Add(ageRetry)
 	}
 	if !s.due.at.IsZero() && (s.due.failing || s.due.at.Equal(at)) {
 		return
@@ -42,7 +42,7 @@ func (s *store) watchAge() {
 	s.due.number++
 	number := s.due.number
 	s.due.running.Add(1)
-	s.due.timer = time.AfterFunc(time.Until(at), func() { s.expire(number) })
+	s.due.timer = time.AfterFunc(at.Sub(s.now()), func() { s.expire(number) })
 }
 
 func (t *ageTimer) stop() {
@@ -67,7 +67,7 @@ func (s *store) expire(number int) {
 	}
 	s.due.timer, s.due.at = nil, time.Time{}
 	err := s.ready()
-	if err == nil && s.cp.Offset > 0 && time.Since(s.cp.Opened) >= s.age {
+	if err == nil && s.cp.Offset > 0 && s.now().Sub(s.cp.Opened) >= s.age {
 		err = s.seal()
 	}
 	switch {

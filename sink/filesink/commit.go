@@ -2,12 +2,10 @@ package filesink
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"hash/crc32"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
 )
@@ -27,7 +25,7 @@ func (s *store) commit(ctx context.Context, from, to source.Cursor, buf []byte, 
 	if ctx.Err() != nil { // the last chance: from here on it goes through
 		return s.fail("write", context.Cause(ctx))
 	}
-	now := time.Now().UTC()
+	now := s.now().UTC()
 	next := s.cp.clone()
 	for i, p := range pieces {
 		if i > 0 || !s.continues(p.shape) {
@@ -109,7 +107,7 @@ func (s *store) save(next checkpoint) error {
 	if err != nil {
 		return s.damage("encode the checkpoint", err)
 	}
-	temp := checkpointName + "." + rand.Text() + tempSuffix
+	temp := checkpointName + "." + s.token() + tempSuffix
 	if err := s.writeTemp(temp, text); err != nil {
 		_ = s.dir.remove(temp) // to free its space; recovery does it otherwise
 		return s.damage("write "+temp, err)
@@ -184,8 +182,8 @@ func (s *store) rewind(to source.Cursor) error {
 	if err := s.finish(&next, next.Cursor); err != nil {
 		return err
 	}
-	next.move(to, time.Now().UTC())
-	next.Writer = rand.Text() // nobody's: who had the cursor before is refused
+	next.move(to, s.now().UTC())
+	next.Writer = s.token() // nobody's: who had the cursor before is refused
 	if err := s.save(next); err != nil {
 		return err
 	}

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 )
@@ -35,7 +37,7 @@ var raceDetector bool
 func TestCrashModel(t *testing.T) {
 	t.Parallel()
 	if *crashSeed != 0 {
-		if err := explore(*crashSeed); err != nil {
+		if _, err := explore(*crashSeed); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -56,7 +58,7 @@ func TestCrashModel(t *testing.T) {
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for seed := next.Add(1); seed <= total && failed.Load() == nil; seed = next.Add(1) {
-				if err := explore(seed); err != nil {
+				if _, err := explore(seed); err != nil {
 					failed.Store(&err)
 				}
 			}
@@ -69,11 +71,24 @@ func TestCrashModel(t *testing.T) {
 	t.Logf("%d seeds, %.0f a second", total, float64(total)/time.Since(start).Seconds())
 }
 
+func TestCrashModelReplays(t *testing.T) {
+	t.Parallel()
+	for seed := uint64(1); seed <= 50; seed++ {
+		a, err := explore(seed)
+		require.NoError(t, err)
+		b, err := explore(seed)
+		require.NoError(t, err)
+		require.Equal(t, a.steps, b.steps)
+		require.Equal(t, a.disk.calls, b.disk.calls)
+		require.Equal(t, a.collected, b.collected)
+	}
+}
+
 // explore runs one pipeline and returns what it did wrong.
-func explore(seed uint64) (err error) {
+func explore(seed uint64) (w *world, err error) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	rates := []float64{0, 0.01, 0.03, 0.1}
-	w := &world{
+	w = &world{
 		rng: rng, disk: newDisk(rng),
 		settings:  settings{name: "n", rows: []int64{0, 3, 6}[rng.IntN(3)], bytes: []int64{0, 40, 150}[rng.IntN(3)]},
 		columns:   []*row.Columns{row.NewColumns([]string{"a"}, nil), row.NewColumns([]string{"b"}, nil)},
@@ -87,7 +102,7 @@ func explore(seed uint64) (err error) {
 		}
 	}()
 	w.run()
-	return nil
+	return w, nil
 }
 
 // violation is panicked with, and ends a run.
@@ -103,6 +118,7 @@ type world struct {
 	shape    int // of the records to come
 	file     *File[record]
 	steps    []string
+	tokens   int
 
 	cursor  int      // committed
 	lines   []string // committed, in order
@@ -283,7 +299,9 @@ func (w *world) openFile() (*File[record], error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	return openFile(w.disk, "/disk", o)
+	now := func() time.Time { return time.Unix(1e9, 0) }
+	token := func() string { w.tokens++; return fmt.Sprintf("%06d", w.tokens) }
+	return openFile(w.disk, "/disk", o, now, token)
 }
 
 // check lets no error pass but those of the disk.

@@ -2,9 +2,11 @@ package filesink
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"hash/fnv"
 	"path/filepath"
+	"time"
 
 	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
@@ -54,11 +56,12 @@ func Open[T any](dir string, o Options[T]) (*File[T], error) {
 	if err != nil {
 		return nil, fmt.Errorf("filesink: %s: %w%s", path, err, advice(err))
 	}
-	return openFile(d, path, o)
+	return openFile(d, path, o, time.Now, rand.Text)
 }
 
-func openFile[T any](d directory, path string, o Options[T]) (*File[T], error) {
+func openFile[T any](d directory, path string, o Options[T], now func() time.Time, token func() string) (*File[T], error) {
 	s, err := openStore(d, path, settings{
+		now: now, token: token,
 		name: o.Name, bytes: o.SegmentBytes, rows: o.SegmentRows, age: o.SegmentAge,
 		gaps: o.Gaps, onSeal: o.OnSeal, logger: o.Logger,
 	})

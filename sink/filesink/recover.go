@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // recover brings the directory to what its checkpoint says, and opens the
@@ -56,7 +55,7 @@ func (s *store) recover() error {
 			return s.fail("remove "+name, err)
 		}
 	}
-	if now := time.Now().UTC(); cp.Opened.After(now) {
+	if now := s.now().UTC(); cp.Opened.After(now) {
 		cp.Opened = now // the clock was set back
 	}
 	s.cp, s.listed = cp, len(cp.Sealed) > 0
@@ -87,7 +86,7 @@ func (s *store) start(names []string) error {
 	}
 	err := s.save(checkpoint{
 		Version: checkpointVersion, Name: s.name, Writer: s.writer, Segment: 1,
-		History: []entry{{Time: time.Now().UTC()}},
+		History: []entry{{Time: s.now().UTC()}},
 	})
 	s.broken = err != nil
 	return err

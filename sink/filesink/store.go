@@ -2,7 +2,6 @@ package filesink
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -34,6 +33,8 @@ type store struct {
 }
 
 type settings struct {
+	now         func() time.Time
+	token       func() string // a random name
 	name        string
 	bytes, rows int64
 	age         time.Duration
@@ -55,7 +56,7 @@ type piece struct {
 }
 
 func openStore(d directory, path string, o settings) (*store, error) {
-	s := &store{settings: o, dir: d, path: path, turn: make(chan struct{}, 1), writer: rand.Text()}
+	s := &store{settings: o, dir: d, path: path, turn: make(chan struct{}, 1), writer: o.token()}
 	s.turn <- struct{}{}
 	if err := s.recover(); err != nil {
 		return nil, errors.Join(err, d.close())
