@@ -3,6 +3,7 @@ package filesink
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"path/filepath"
@@ -45,6 +46,9 @@ const keepBuffer = 64 << 10
 //
 // The error wraps [ErrInUse] if the directory is open already.
 func Open[T any](dir string, o Options[T]) (*File[T], error) {
+	if dir == "" { // not the working directory by mistake
+		return nil, errors.New("filesink: no directory given: say where to write")
+	}
 	if err := o.complete(); err != nil {
 		return nil, fmt.Errorf("filesink: %w", err)
 	}

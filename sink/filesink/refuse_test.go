@@ -117,6 +117,12 @@ func TestOpenRefusesANewerVersion(t *testing.T) {
 
 func TestOpenRefusesOptions(t *testing.T) {
 	t.Parallel()
+	_, err := filesink.Open("", filesink.Options[order]{})
+	require.ErrorContains(t, err, "filesink: no directory given")
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	_, err = filesink.Open(file, filesink.Options[order]{})
+	require.ErrorContains(t, err, file+" is not a directory")
 	for want, o := range map[string]filesink.Options[order]{
 		`Name "../up" is no name for files`: {Name: "../up"},
 		`Name ".hidden" is no name`:         {Name: ".hidden"},
