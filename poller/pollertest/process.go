@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/retry"
@@ -118,6 +119,9 @@ func (p *process[T]) at(c source.Cursor) {
 	p.wake()
 }
 
+// quietFor is how long quiet waits. Writes and saves take less.
+const quietFor = time.Second
+
 // wake lets quiet look again. Callers hold p.mu.
 func (p *process[T]) wake() {
 	if p.moved != nil {
@@ -129,8 +133,12 @@ func (p *process[T]) wake() {
 // quiet waits until the checkpoint is at c, so that no call is in progress. A
 // fetch ahead runs beside the write of the batch before it, and a crash in it
 // would find that done or not, as it happens; crashes at that write and its save
-// show both. If one of those fails, the Poller may be waiting for the fetch.
+// show both. If one of those fails, the Poller may be waiting for the fetch, and
+// one that never saves would wait for ever: then the crash comes beside the
+// write, whose effect may or may not be.
 func (p *process[T]) quiet(ctx context.Context, c source.Cursor) {
+	enough := time.NewTimer(quietFor)
+	defer enough.Stop()
 	for {
 		p.mu.Lock()
 		if p.cursor == c || p.failed || p.dead {
@@ -144,6 +152,8 @@ func (p *process[T]) quiet(ctx context.Context, c source.Cursor) {
 		p.mu.Unlock()
 		select {
 		case <-moved:
+		case <-enough.C:
+			return
 		case <-ctx.Done():
 			return
 		}
