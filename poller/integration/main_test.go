@@ -4,7 +4,14 @@ package integration
 import (
 	"testing"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-func TestMain(m *testing.M) { dbtest.Main(m) }
+func TestMain(m *testing.M) {
+	if err := mysql.SetLogger(&mysql.NopLogger{}); err != nil { // it would print each lost connection
+		panic(err)
+	}
+	dbtest.Main(m)
+}

@@ -1,0 +1,244 @@
+package integration
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/retry"
+)
+
+// fault is a way to come between pipelines and their database.
+type fault struct {
+	begin, end func()
+	hangs      bool // calls hang instead of failing
+}
+
+// survive lets pipelines that share a database live through a fault twice: once
+// they wait it out, once they are told to stop in the middle of it. Of each
+// outage there is one line when it begins and one when it is over, the first
+// attempt after it succeeds, and in the end the files are the table.
+func survive(t *testing.T, f fault, pipelines ...*pipeline) {
+	t.Helper()
+	each := func(do func(p *pipeline)) {
+		for _, p := range pipelines {
+			do(p)
+		}
+	}
+	stops := map[*pipeline]func() (error, time.Duration){}
+	writes := map[*pipeline]func(){}
+	each(func(p *pipeline) {
+		writes[p] = p.table.keepWriting()
+		stops[p] = start(t, p.poller())
+	})
+
+	each((*pipeline).moving)
+	f.begin()
+	each(func(p *pipeline) {
+		p.eventually("it says that it fails", func() bool { return len(p.lines("failing, will retry")) > 0 })
+		p.eventually("it tries again", func() bool { return p.failures() >= 3 })
+	})
+	f.end()
+	healed := time.Now()
+	each(func(p *pipeline) {
+		p.eventually("it recovers", func() bool { return len(p.lines("recovered")) > 0 })
+		took := p.lines("recovered")[0].time.Sub(healed)
+		most := capped + slack // the backoff in progress, and a fetch
+		if f.hangs {
+			most += p.deadline // of the attempt in progress
+		}
+		assert.LessOrEqual(t, took, most)
+		for i, s := range p.after(poller.OpFetch, healed) {
+			assert.NoError(t, s.Err, "attempt %d after the outage", i+1)
+		}
+	})
+	each((*pipeline).moving)
+	each(func(p *pipeline) {
+		err, _ := stops[p]()
+		require.NoError(t, err)
+		p.once(t, poller.OpFetch, "failing, will retry")
+		p.once(t, poller.OpFetch, "recovered")
+		t.Logf("%s: %d attempts failed, it recovered %v after: %s", p.source.DB.DriverName(),
+			failed(p), p.lines("recovered")[0].time.Sub(healed).Round(time.Millisecond), p.lines("failing, will retry")[0].err)
+	})
+
+	// Told to stop: neither a deadline nor a backoff of a minute keeps it.
+	each(func(p *pipeline) {
+		p.journal = &journal{t: t}
+		again := p.poller()
+		again.Deadline = time.Minute
+		again.Retry = retry.Policy{Base: time.Minute, Cap: time.Minute}
+		stops[p] = start(t, again)
+	})
+	each((*pipeline).moving)
+	f.begin()
+	began := time.Now()
+	each(func(p *pipeline) {
+		p.eventually("the outage is felt", func() bool {
+			hangs := f.hangs && p.fetching() && time.Since(began) > 20*interval // far longer than it takes
+			return hangs || len(p.lines("failing, will retry")) > 0
+		})
+		err, took := stops[p]()
+		assert.NoError(t, err, "told to stop in the middle of an outage")
+		assert.Less(t, took, slack)
+		assert.Empty(t, p.lines("recovered"))
+		assert.Len(t, p.lines("stopped"), 1)
+	})
+	f.end()
+	each(func(p *pipeline) {
+		writes[p]()
+		p.finish()
+	})
+}
+
+// once asserts that something was said once, about one step.
+func (p *pipeline) once(t *testing.T, op poller.Op, text string) {
+	t.Helper()
+	lines := p.lines(text)
+	if assert.Len(t, lines, 1, text) {
+		assert.Equal(t, op, lines[0].op)
+	}
+}
+
+func failed(p *pipeline) (n int) {
+	for _, s := range p.after(poller.OpFetch, time.Time{}) {
+		if s.Err != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// The server is stopped in order, or killed with SIGKILL, and started again.
+func TestOutageOfTheServer(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(testing.TB, ...dbtest.Option) *dbtest.Server{
+		"Postgres": dbtest.StartPostgres, "MariaDB": dbtest.StartMariaDB,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := start(t)
+			for _, how := range []struct {
+				name string
+				down func() error
+			}{{"stopped", server.Stop}, {"killed", server.Kill}} {
+				t.Run(how.name, func(t *testing.T) {
+					var pipelines []*pipeline
+					for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ, dbtest.MySQL} {
+						if !speaks(server, driver) {
+							continue
+						}
+						db := server.NewDatabase(t)
+						tb := newTable(t, db.Open(t, driver), driver)
+						pipelines = append(pipelines, newPipeline(t, tb, db.Open(t, driver)))
+					}
+					survive(t, fault{
+						begin: func() { require.NoError(t, how.down()) },
+						end:   func() { require.NoError(t, server.Start()) },
+					}, pipelines...)
+				})
+			}
+		})
+	}
+}
+
+func speaks(s *dbtest.Server, driver dbtest.Driver) bool {
+	for _, d := range s.Database("").Drivers() {
+		if d == driver {
+			return true
+		}
+	}
+	return false
+}
+
+// The network fails, in each of the ways it has.
+func TestOutageOfTheNetwork(t *testing.T) {
+	t.Parallel()
+	faults := map[string]func(p proxy, tb *table) fault{
+		"refused": func(p proxy, tb *table) fault {
+			return fault{begin: p.Stop, end: func() { require.NoError(p.t, p.Start()) }}
+		},
+		"reset": func(p proxy, tb *table) fault {
+			return fault{
+				begin: func() { p.add("reset_peer", "downstream", map[string]any{"timeout": 0}) },
+				end:   func() { p.remove("reset_peer", "downstream") },
+			}
+		},
+		// Each connection is cut after 30,000 bytes of answers, and the next
+		// row to read is longer than that.
+		"cut in mid-row": func(p proxy, tb *table) fault {
+			return fault{
+				begin: func() {
+					p.add("limit_data", "downstream", map[string]any{"bytes": 30_000})
+					require.NoError(p.t, tb.insert(1, 100_000))
+				},
+				end: func() { p.remove("limit_data", "downstream") },
+			}
+		},
+		"black-holed": func(p proxy, tb *table) fault {
+			return fault{
+				hangs: true,
+				begin: p.blackHole,
+				end:   p.pass,
+			}
+		},
+	}
+	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ, dbtest.MySQL} {
+		for name, make := range faults {
+			t.Run(fmt.Sprintf("%s/%s", driver, name), func(t *testing.T) {
+				t.Parallel()
+				server := dbtest.Postgres
+				if driver == dbtest.MySQL {
+					server = dbtest.MariaDB
+				}
+				db := server(t).NewDatabase(t)
+				between := newProxy(t, server(t).Addr())
+				tb := newTable(t, db.Open(t, driver), driver)
+				f := make(between, tb)
+				deadline := patience
+				if f.hangs {
+					deadline = time.Second
+				}
+				p := newPipeline(t, tb, impatient(t, db.At(between.Listen), driver, deadline))
+				p.deadline = deadline
+				survive(t, f, p)
+			})
+		}
+	}
+}
+
+// lib/pq does not interrupt a read when its context ends, so it sits out a
+// black hole. The pipeline cannot help that, but it says so, and goes on after.
+func TestOutageThatTheDriverSitsOut(t *testing.T) {
+	t.Parallel()
+	database := dbtest.Postgres(t).NewDatabase(t)
+	between := newProxy(t, dbtest.Postgres(t).Addr())
+	tb := newTable(t, database.Open(t, dbtest.PQ), dbtest.PQ)
+	p := newPipeline(t, tb, database.At(between.Listen).Open(t, dbtest.PQ))
+	p.deadline = 500 * time.Millisecond
+	stopWriting := tb.keepWriting()
+	running := p.poller()
+	stop := start(t, running)
+	p.moving()
+	between.blackHole()
+	p.eventually("it is overdue", func() bool { return running.Status().Overdue })
+	between.pass()
+	p.eventually("it recovers", func() bool { return len(p.lines("recovered")) > 0 })
+	p.moving()
+	assert.False(t, running.Status().Overdue)
+	err, _ := stop()
+	require.NoError(t, err)
+	for _, text := range []string{
+		"overdue: the part ignores its deadline, the pipeline is stuck until it returns", "no longer overdue",
+		"failing, will retry", "recovered",
+	} {
+		p.once(t, poller.OpFetch, text)
+	}
+	stopWriting()
+	p.finish()
+}
