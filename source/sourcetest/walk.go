@@ -41,7 +41,7 @@ func (s *suite[T]) walk(ctx context.Context, from source.Cursor, max, enough int
 			s.checkEnd(w, b, more)
 			break
 		}
-		if w.err = s.checkError(w, err); w.err != nil {
+		if w.err = s.checkError(ctx, w, err); w.err != nil {
 			return w
 		}
 		s.checkBatch(w, b, max, more)
@@ -106,10 +106,12 @@ func (w *walked[T]) add(s *suite[T], b source.Batch[T]) {
 	}
 }
 
-func (s *suite[T]) checkError(w *walked[T], err error) error {
+func (s *suite[T]) checkError(ctx context.Context, w *walked[T], err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case ctx.Err() != nil:
+		s.Add("the suite runs to its end", "%v", ctx.Err())
 	case errors.Is(err, io.EOF):
 		s.Add("ErrEnd, never io.EOF, ends a source", "Fetch after %q, behind %d records: %v", w.end, len(w.texts), err)
 	case errors.Is(err, conform.ErrStuck), errors.Is(err, conform.ErrPanic): // noted
