@@ -125,7 +125,11 @@ func TestPostgresTypes(t *testing.T) {
 	types := newTypesTable(postgresColumns())
 	types.create(t, db, "")
 
-	for _, zone := range []string{"UTC", "America/New_York", "Asia/Kolkata", "Africa/Monrovia"} {
+	zones := []string{"UTC", "America/New_York", "Asia/Kolkata", "Africa/Monrovia"} // the last had seconds in its offset
+	if testing.Short() {
+		zones = zones[1:2]
+	}
+	for _, zone := range zones {
 		for _, driver := range d.Drivers() {
 			t.Run(fmt.Sprintf("%s %s", driver, strings.ReplaceAll(zone, "/", "-")), func(t *testing.T) {
 				db.MustExec(fmt.Sprintf(`ALTER DATABASE %s SET timezone = '%s'`, d.Name(), zone))
