@@ -266,7 +266,7 @@ func TestBrokenCheckpointersFail(t *testing.T) {
 		"begins somewhere": {&store{begins: "x"},
 			`Load returns the empty cursor if none was stored yet: handle A loaded "x", want ""`},
 		"compares, then swaps": {&store{races: true},
-			`of handles that save at the same time one succeeds: 4 of 4 did`},
+			`of handles that save at the same time one succeeds: `},
 		"says it is exclusive": {&store{exclusive: true, neverRefuses: true},
 			`a second handle is refused while one is open: Open succeeded`},
 		"does not say it is exclusive": {&store{exclusive: true}, `a handle can be opened: open elsewhere`},
