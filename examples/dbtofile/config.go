@@ -1,0 +1,220 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"regexp"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// config is what flags and environment say. See [flags] for what each means.
+type config struct {
+	dsn, dsnFile         string
+	table                string
+	key, columns         list
+	out, format, name    string
+	start                string
+	interval, segmentAge time.Duration
+	batch                int
+	segmentBytes         int64
+	once, version        bool
+	logLevel             slog.Level
+}
+
+func flags(c *config) *flag.FlagSet {
+	f := flag.NewFlagSet("dbtofile", flag.ContinueOnError)
+	f.SetOutput(io.Discard) // messages go through report, and never show a DSN
+	f.Usage = func() {}
+	f.StringVar(&c.dsn, "dsn", "", "the database: postgres://`URL`, mysql://URL, user:password@tcp(host)/database, or sqlite:PATH")
+	f.StringVar(&c.dsnFile, "dsn-file", "", "a `file` that holds the DSN; better for one with a password")
+	f.StringVar(&c.table, "table", "", "the `table` to copy, schema.table if need be")
+	f.Var(&c.key, "key", "its key `columns` in order, with commas between; the rows come in this order")
+	f.Var(&c.columns, "columns", "the `columns` to copy, with commas between; all if not given")
+	f.StringVar(&c.out, "out", "", "the `directory` for the files; it is made if need be, and belongs to this copy alone")
+	f.StringVar(&c.format, "format", "jsonl", "jsonl or csv")
+	f.StringVar(&c.name, "name", "", "what the names of the files begin with; the table's `name` if not given")
+	f.StringVar(&c.start, "start", "first", "where a new copy begins: first, latest (only rows still to come), or the `key` after which; a copy once begun goes on where it was")
+	f.DurationVar(&c.interval, "interval", time.Second, "how long to wait before looking for new rows")
+	f.IntVar(&c.batch, "batch", 5000, "the most rows to read and write at once")
+	f.BoolVar(&c.once, "once", false, "copy what is there, complete the last file, and exit")
+	f.Int64Var(&c.segmentBytes, "segment-bytes", 64<<20, "complete a file at this size")
+	f.DurationVar(&c.segmentAge, "segment-age", 5*time.Minute, "complete a file at this age, so that consumers see its rows; 0 means never")
+	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the least `level` to log: debug, info, warn or error")
+	f.BoolVar(&c.version, "version", false, "print the version and exit")
+	return f
+}
+
+const start5 = `dbtofile copies a database table to files, each row exactly once, and goes on with rows that are added.
+  dbtofile -dsn sqlite:shop.db -table orders -key id -out orders          # until stopped
+  dbtofile -dsn sqlite:shop.db -table orders -key id -out orders -once    # what is there now
+Use -dsn-file FILE for a DSN with a password, such as postgres://user:password@host/database or mysql://...
+All settings: dbtofile -h`
+
+// answer is what was asked for in place of work: help, or the version.
+type answer string
+
+func (a answer) Error() string { return string(a) }
+
+// parse reads flags and environment. Its error may be an [answer].
+func parse(args, environ []string) (c config, err error) {
+	f := flags(&c)
+	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return c, help(f)
+	} else if err != nil {
+		return c, wrong("%s", conceal(err.Error()))
+	}
+	if f.NArg() > 0 {
+		return c, wrong("argument %d is not the value of a flag", len(args)-f.NArg()+1)
+	}
+	given := map[string]bool{}
+	f.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
+	if c.version {
+		return c, answer(version() + "\n")
+	}
+	if err := fromEnvironment(f, environ, given); err != nil {
+		return c, err
+	}
+	if f.NFlag() == 0 {
+		return c, usageError(start5)
+	}
+	if given["dsn"] && given["dsn-file"] {
+		return c, wrong("-dsn and -dsn-file are both given")
+	}
+	f.VisitAll(func(fl *flag.Flag) {
+		if err == nil && fl.Name != "dsn" && secret.MatchString(fl.Value.String()) {
+			err = wrong("-%s looks like a DSN (not shown)", fl.Name)
+		}
+	})
+	if err != nil {
+		return c, err
+	}
+	return c, c.complete()
+}
+
+// fromEnvironment sets the flags that are not given from variables such as
+// DBTOFILE_SEGMENT_AGE.
+func fromEnvironment(f *flag.FlagSet, environ []string, given map[string]bool) error {
+	const prefix = "DBTOFILE_"
+	dsnGiven := given["dsn"] || given["dsn-file"]
+	for _, entry := range environ {
+		variable, value, _ := strings.Cut(entry, "=")
+		name, ours := strings.CutPrefix(variable, prefix)
+		name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
+		switch {
+		case !ours || value == "" || given[name]:
+		case f.Lookup(name) == nil || name == "version":
+			return wrong("%s in the environment is no setting", variable)
+		case dsnGiven && (name == "dsn" || name == "dsn-file"): // either flag wins over both variables
+		default:
+			if err := f.Set(name, value); err != nil {
+				return wrong("%s in the environment: %s", variable, conceal(err.Error()))
+			}
+			given[name] = name == "dsn" || name == "dsn-file" // to find both
+		}
+	}
+	return nil
+}
+
+// complete checks the settings and reads the DSN's file.
+func (c *config) complete() error {
+	switch {
+	case c.dsn == "" && c.dsnFile == "":
+		return wrong("-dsn or -dsn-file is missing: which database?")
+	case c.table == "":
+		return wrong("-table is missing: which table?")
+	case len(c.key) == 0:
+		return wrong("-key is missing: which columns are the table's key?")
+	case c.out == "":
+		return wrong("-out is missing: which directory is for the files?")
+	case c.format != "jsonl" && c.format != "csv":
+		return wrong("-format is %q: want jsonl or csv", c.format)
+	case c.start == "":
+		return wrong("-start is empty: want first, latest, or a key")
+	case c.interval <= 0:
+		return wrong("-interval is %v: want more than 0", c.interval)
+	case c.batch < 1:
+		return wrong("-batch is %d: want at least 1", c.batch)
+	case c.segmentBytes < 1:
+		return wrong("-segment-bytes is %d: want at least 1", c.segmentBytes)
+	case c.segmentAge < 0:
+		return wrong("-segment-age is %v: want 0 or more", c.segmentAge)
+	}
+	c.name = cmp.Or(c.name, notInNames.ReplaceAllString(c.table, "_"))
+	if c.dsnFile == "" {
+		return nil
+	}
+	text, err := os.ReadFile(c.dsnFile)
+	if err != nil {
+		return wrong("-dsn-file: %v", err)
+	}
+	if c.dsn = strings.TrimSpace(string(text)); c.dsn == "" {
+		return wrong("-dsn-file: %s is empty", c.dsnFile)
+	}
+	return nil
+}
+
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]|^[.-]`)
+
+// secret matches what is a DSN by its looks, though in the wrong place.
+var secret = regexp.MustCompile(`://|@(tcp|unix)\(`)
+
+// quoted matches what package flag shows of the arguments in its errors.
+var quoted = regexp.MustCompile(`(?s)".*"|syntax: .*`)
+
+func conceal(text string) string {
+	return quoted.ReplaceAllStringFunc(text, func(s string) string {
+		if secret.MatchString(s) {
+			return "(not shown)"
+		}
+		return s
+	})
+}
+
+// list is a flag of names with commas between.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, ",") }
+
+func (l *list) Set(text string) error {
+	*l = strings.Split(text, ",")
+	for i, name := range *l {
+		if (*l)[i] = strings.TrimSpace(name); (*l)[i] == "" {
+			return errors.New("a name is empty")
+		}
+	}
+	return nil
+}
+
+func help(f *flag.FlagSet) answer {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\nEach can be set in the environment too, as in DBTOFILE_SEGMENT_AGE=1h; flags win.\n\n", start5)
+	f.SetOutput(&b)
+	f.PrintDefaults()
+	b.WriteString("\nExit codes: 0 done or stopped, 1 cannot go on, 2 wrong usage, 3 rows held back at the end of -once\n")
+	return answer(b.String())
+}
+
+func version() string {
+	v := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v = info.Main.Version
+	}
+	return fmt.Sprintf("dbtofile %s (%s, %s/%s)", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// usageError says what is wrong with how the program was called.
+type usageError string
+
+func (e usageError) Error() string { return string(e) }
+
+func wrong(format string, args ...any) error {
+	return usageError("dbtofile: " + fmt.Sprintf(format, args...) + " (see dbtofile -h)")
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/poller"
+)
+
+// screen is a terminal with log lines and, below them, one line that shows the
+// progress and is written over again and again.
+type screen struct {
+	out   io.Writer
+	width func() int
+
+	mu   sync.Mutex
+	line string
+}
+
+// Write writes a log line above the progress.
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	text := s.erase() + string(p) + s.line
+	if _, err := io.WriteString(s.out, text); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// show writes line over the last one. It is cut to the terminal's width, since
+// a line that wraps cannot be written over.
+func (s *screen) show(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := max(0, s.width()-1); len(line) > n {
+		line = strings.ToValidUTF8(line[:n], "")
+	}
+	text := s.erase() + line
+	s.line = line
+	fmt.Fprint(s.out, text)
+}
+
+// erase uses no escape sequences: not every terminal of Windows knows them.
+func (s *screen) erase() string {
+	if s.line == "" {
+		return ""
+	}
+	return "\r" + strings.Repeat(" ", len(s.line)) + "\r"
+}
+
+// progress is what a line of progress is made of.
+type progress struct {
+	meter meter
+
+	mu   sync.Mutex
+	seen time.Time // all rows that could be seen then are copied; zero: not known
+}
+
+// poll is a hook of the Poller.
+func (p *progress) poll(i poller.PollInfo) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case !i.AsOf.IsZero():
+		p.seen = i.AsOf
+	case !i.More && i.Held == nil:
+		p.seen = i.Start
+	}
+}
+
+// line shows rows, rows a second, lag, and what goes on.
+func (p *progress) line(s poller.Status, now time.Time) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	lag := "unknown"
+	if !p.seen.IsZero() {
+		lag = age(now.Sub(p.seen))
+	}
+	return fmt.Sprintf("%s rows  %s rows/s  lag %s  %s",
+		thousands(s.Records), thousands(p.meter.rate(now, s.Records)), lag, doing(s, now))
+}
+
+// watch shows the progress until the function it returns is called.
+func (s *screen) watch(p *progress, status func() poller.Status) (stop func()) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			s.show(p.line(status(), time.Now()))
+			select {
+			case <-tick.C:
+			case <-end:
+				s.show("")
+				return
+			}
+		}
+	}()
+	return func() { close(end); <-ended }
+}
+
+func doing(s poller.Status, now time.Time) string {
+	switch {
+	case s.Overdue:
+		return "stuck: no answer"
+	case s.Attempts > 0:
+		return fmt.Sprintf("failing, %d attempts, trying again", s.Attempts)
+	case s.State == poller.Held && s.Held != nil:
+		return "held back for " + age(now.Sub(s.Held.Since)) + " by " + strings.Join(s.Held.By, ", ")
+	case s.State == poller.Idle:
+		return "up to date"
+	}
+	return "copying"
+}
+
+// age is a duration for people: 0.3s, 12s, 5m10s.
+func age(d time.Duration) string {
+	d = max(d, 0)
+	if d < 10*time.Second {
+		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + "s"
+	}
+	return d.Round(time.Second).String()
+}
+
+// thousands writes 1234567 as 1,234,567.
+func thousands(n int64) string {
+	text := strconv.FormatInt(n, 10)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+// meter measures the rate of a count over the last few seconds.
+type meter struct{ samples []sample }
+
+type sample struct {
+	at    time.Time
+	count int64
+}
+
+const meterWindow = 3 * time.Second
+
+func (m *meter) rate(now time.Time, count int64) int64 {
+	m.samples = append(m.samples, sample{now, count})
+	for len(m.samples) > 2 && now.Sub(m.samples[1].at) >= meterWindow {
+		m.samples = m.samples[1:]
+	}
+	first := m.samples[0]
+	if d := now.Sub(first.at); d > 0 {
+		return int64(float64(count-first.count)/d.Seconds() + 0.5)
+	}
+	return 0
+}

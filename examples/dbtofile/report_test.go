@@ -1,0 +1,28 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+)
+
+// Whether rows are held back is up to the database, and hard to bring about from
+// outside on all of them.
+func TestExitCodeOfHeldRows(t *testing.T) {
+	read, write, err := os.Pipe()
+	require.NoError(t, err)
+	stderr := os.Stderr
+	os.Stderr = write
+	code := report(fmt.Errorf("poller: orders: fetch: %w, by pid 4711 (psql)", poller.ErrHeld))
+	os.Stderr = stderr
+	require.NoError(t, write.Close())
+	said, err := io.ReadAll(read)
+	require.NoError(t, err)
+	require.Equal(t, 3, code)
+	require.Equal(t, "dbtofile: poller: orders: fetch: records are still held back, by pid 4711 (psql)\n", string(said))
+}

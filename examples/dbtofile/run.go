@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"strings"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/sink/filesink"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+)
+
+// run copies until ctx ends, or with -once until all is copied.
+func run(ctx context.Context, c config) (err error) {
+	log, screen := output(c.logLevel)
+
+	db, err := open(c.dsn)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	table := func(start source.Cursor) *sqlsource.Table {
+		return &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Start: start, Logger: log}
+	}
+	first, err := start(table(""), c.start) // of another Table: one that is in use must not be changed
+	if err != nil {
+		return err
+	}
+
+	encoder := filesink.JSONLines[row.Row]()
+	if c.format == "csv" {
+		encoder = filesink.CSV[row.Row]()
+	}
+	files, err := filesink.Open(c.out, filesink.Options[row.Row]{
+		Name:         c.name,
+		Encoder:      encoder,
+		SegmentBytes: c.segmentBytes,
+		SegmentAge:   c.segmentAge,
+		Logger:       log,
+		OnSeal: func(s filesink.Segment) {
+			log.Info("file complete", "path", s.Path, "rows", s.Rows, "bytes", s.Bytes)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, files.Close()) }()
+
+	p := &poller.Poller[row.Row]{
+		Name:         c.name,
+		Source:       table(first),
+		Sink:         files,
+		Checkpointer: files, // cursor and rows move together: exactly once
+		BatchSize:    c.batch,
+		Interval:     c.interval,
+		Logger:       log,
+	}
+	if screen != nil {
+		var shown progress
+		p.Hooks.Poll = shown.poll
+		defer screen.watch(&shown, p.Status)()
+	}
+	if !c.once {
+		return p.Run(ctx)
+	}
+	err = p.Drain(ctx)
+	if err == nil || errors.Is(err, poller.ErrHeld) {
+		if failed := files.Seal(ctx); failed != nil {
+			return failed
+		}
+	}
+	return err
+}
+
+// start returns the cursor that -start stands for.
+func start(t *sqlsource.Table, from string) (source.Cursor, error) {
+	switch from {
+	case "first":
+		return "", nil
+	case "latest":
+		return sqlsource.Latest, nil
+	}
+	key := []any{from}
+	if len(t.Key) > 1 {
+		values, err := csv.NewReader(strings.NewReader(from)).Read()
+		if err != nil || len(values) != len(t.Key) {
+			return "", wrong("-start: want first, latest, or the values of %s with commas between", strings.Join(t.Key, ","))
+		}
+		key = nil
+		for _, v := range values {
+			key = append(key, v)
+		}
+	}
+	at, err := t.At(key...)
+	if err != nil {
+		return "", wrong("-start: %v", err)
+	}
+	return at, nil
+}

@@ -1,0 +1,106 @@
+//go:build unix
+
+package main_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// stopsWell asks the program to stop, which it must do soon and with code 0.
+func (p *process) stopsWell() {
+	p.t.Helper()
+	asked := time.Now()
+	p.signal(syscall.SIGTERM)
+	require.Equal(p.t, 0, p.code(), "%s", &p.stderr)
+	require.Less(p.t, time.Since(asked), 20*time.Second)
+	require.Contains(p.t, p.stderr.String(), "msg=stopped")
+}
+
+func TestStop(t *testing.T) {
+	t.Parallel()
+	db, dsn := shop(t, 10)
+	dir := t.TempDir()
+	args := []string{"-dsn", dsn, "-table", "orders", "-key", "id", "-out", dir, "-interval", "10ms", "-batch", "1"}
+	for i, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
+		p := start(t, nil, args...)
+		open := dir + "/orders-0000000001.jsonl.open"
+		require.Eventually(t, func() bool {
+			b, _ := os.ReadFile(open)
+			return string(b) == sold(1, 10+i)
+		}, patience, 10*time.Millisecond)
+		p.signal(signal)
+		require.Equal(t, 0, p.code())
+		require.FileExists(t, open, "the next start goes on with it")
+		sell(db, 11+i, 11+i)
+	}
+	succeeds(t, append(args, "-once")...)
+	same(t, sold(1, 12), content(t, dir, ".jsonl"))
+	require.Len(t, files(t, dir, ".jsonl"), 1)
+}
+
+func TestOnceThatIsStoppedIsNotDone(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil, "-dsn", "postgres://ada@127.0.0.1:1/shop", "-table", "orders", "-key", "id", "-out", t.TempDir(), "-once")
+	p.says("failing, will retry", 1)
+	p.signal(syscall.SIGTERM)
+	require.Equal(t, 1, p.code())
+	require.Contains(t, p.stderr.String(), "dbtofile: poller: orders: stopped before all was drained")
+}
+
+// The first signal lets the program finish what it does. Here it reads a DSN
+// that never comes, so only the second one can end it.
+func TestTheSecondSignalEndsItAtOnce(t *testing.T) {
+	t.Parallel()
+	pipe := filepath.Join(t.TempDir(), "dsn")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	p := start(t, nil, "-dsn-file", pipe, "-table", "orders", "-key", "id", "-out", t.TempDir())
+	var dsn *os.File
+	require.Eventually(t, func() (reads bool) {
+		var err error
+		dsn, err = os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		return err == nil
+	}, patience, 5*time.Millisecond)
+	defer dsn.Close()
+	for ended := false; !ended; {
+		_ = p.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-p.ended:
+			ended = true
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	status, ok := p.ProcessState.Sys().(syscall.WaitStatus)
+	require.True(t, ok && status.Signaled())
+	require.Equal(t, syscall.SIGTERM, status.Signal(), "not killed because it hangs")
+}
+
+// Killed again and again, wherever it happens to be.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	kills := 20
+	if testing.Short() {
+		kills = 5
+	}
+	const rows = 50_000
+	_, dsn := shop(t, rows)
+	dir := t.TempDir()
+	args := []string{"-dsn", dsn, "-table", "orders", "-key", "id", "-out", dir, "-batch", "50", "-segment-bytes", "20000"}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for range kills {
+		p := start(t, nil, args...)
+		p.says("file complete", 1+random.IntN(5))
+		require.NoError(t, p.Process.Kill())
+		<-p.ended
+	}
+	succeeds(t, append(args, "-once")...)
+	same(t, sold(1, rows), content(t, dir, ".jsonl"))
+}

@@ -1,0 +1,73 @@
+//go:build unix
+
+package main_test
+
+import (
+	"io"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"github.com/stretchr/testify/require"
+)
+
+// screen renders what a terminal got: its lines, with what was written over.
+func screen(text string) (lines []string) {
+	for line := range strings.SplitSeq(strings.ReplaceAll(text, "\r\n", "\n"), "\n") {
+		var cells []byte
+		for part := range strings.SplitSeq(line, "\r") {
+			cells = append([]byte(part), cells[min(len(part), len(cells)):]...)
+		}
+		lines = append(lines, strings.TrimRight(string(cells), " "))
+	}
+	return lines
+}
+
+func TestProgressOnATerminal(t *testing.T) {
+	t.Parallel()
+	_, dsn := shop(t, 12345)
+	p := command(t, nil, "-dsn", dsn, "-table", "orders", "-key", "id", "-out", t.TempDir(), "-interval", "50ms")
+	p.Stdin, p.Stdout, p.Stderr = nil, nil, nil
+	terminal, err := pty.StartWithSize(p.Cmd, &pty.Winsize{Rows: 24, Cols: 60})
+	require.NoError(t, err)
+	defer terminal.Close()
+	go func() {
+		_, _ = io.Copy(&p.stderr, terminal) // until the program has closed its side
+		_ = p.Wait()
+		close(p.ended)
+	}()
+
+	progress := regexp.MustCompile(`^12,345 rows  [\d,]+ rows/s  lag \d\.\ds  (up to date|copying)$`)
+	require.Eventually(t, func() bool {
+		lines := screen(p.stderr.String())
+		return progress.MatchString(lines[len(lines)-1])
+	}, patience, 10*time.Millisecond)
+	p.stopsWell()
+	lines := screen(p.stderr.String())
+	require.Empty(t, lines[len(lines)-1], "the progress is gone")
+	for _, line := range lines[:len(lines)-1] {
+		require.Regexp(t, `^time=\d\d:\d\d:\d\d level=INFO msg=`, line)
+	}
+}
+
+func TestNoProgressInALog(t *testing.T) {
+	t.Parallel()
+	_, dsn := shop(t, 12345)
+	p := succeeds(t, "-dsn", dsn, "-table", "orders", "-key", "id", "-out", t.TempDir(), "-once")
+	require.NotContains(t, p.stderr.String(), "\r")
+	require.NotContains(t, p.stderr.String(), "rows/s")
+	for line := range strings.Lines(p.stderr.String()) {
+		require.Regexp(t, `^time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\S+ level=INFO msg=`, line)
+	}
+}
+
+func TestTheJournalKnowsTheTime(t *testing.T) {
+	t.Parallel()
+	_, dsn := shop(t, 1)
+	p := command(t, nil, "-dsn", dsn, "-table", "orders", "-key", "id", "-out", t.TempDir(), "-once")
+	p.Env = append(p.Env, "JOURNAL_STREAM=8:12345")
+	require.NoError(t, p.Run())
+	require.Regexp(t, `^level=INFO msg=started pipeline=orders`, p.stderr.String())
+}

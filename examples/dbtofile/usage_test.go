@@ -1,0 +1,143 @@
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestWithoutArgumentsItSaysHowToStart(t *testing.T) {
+	t.Parallel()
+	p := run(t, nil)
+	require.Equal(t, 2, p.code())
+	require.Empty(t, p.stdout.String())
+	require.Equal(t, 5, strings.Count(p.stderr.String(), "\n"), "%s", &p.stderr)
+	require.Contains(t, p.stderr.String(), "dbtofile -dsn sqlite:shop.db -table orders -key id -out orders")
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	t.Parallel()
+	p := succeeds(t, "-h")
+	for _, flag := range strings.Fields("dsn dsn-file table key columns out format name start interval batch once segment-bytes segment-age log-level version") {
+		require.Regexp(t, `(?m)^  -`+flag+`( |$)`, p.stdout.String())
+	}
+	require.Empty(t, p.stderr.String())
+
+	p = succeeds(t, "-version")
+	require.Regexp(t, `^dbtofile \S+ \(go1\.\S+, \w+/\w+\)\n$`, p.stdout.String())
+}
+
+// complete are settings with which the program would work.
+func complete(t *testing.T) []string {
+	_, dsn := shop(t, 1)
+	return []string{"-dsn", dsn, "-table", "orders", "-key", "id", "-out", filepath.Join(t.TempDir(), "out"), "-once"}
+}
+
+func TestWrongUsage(t *testing.T) {
+	t.Parallel()
+	empty := filepath.Join(t.TempDir(), "empty")
+	require.NoError(t, os.WriteFile(empty, []byte("\n"), 0o600))
+	good := complete(t)
+	for want, args := range map[string][]string{
+		"-dsn or -dsn-file is missing":                       {"-table", "orders"},
+		"-table is missing":                                  good[:2],
+		"-key is missing":                                    good[:4],
+		"-out is missing":                                    good[:6],
+		"flag provided but not defined: -tabel":              {"-tabel", "orders"},
+		"argument 10 is not the value of a flag":             append(good[:9:9], "orders"),
+		"-dsn and -dsn-file are both given":                  append(good[:9:9], "-dsn-file", empty),
+		"-dsn-file: open nosuchfile":                         append(good[2:9:9], "-dsn-file", "nosuchfile"),
+		"is empty":                                           append(good[2:9:9], "-dsn-file", empty),
+		`-format is "xml": want jsonl or csv`:                append(good[:9:9], "-format", "xml"),
+		`invalid value "id," for flag -key: a name is empty`: append(good[:9:9], "-key", "id,"),
+		`invalid value "x" for flag -interval`:               append(good[:9:9], "-interval", "x"),
+		"-interval is 0s: want more than 0":                  append(good[:9:9], "-interval", "0s"),
+		"-batch is 0: want at least 1":                       append(good[:9:9], "-batch", "0"),
+		"-segment-bytes is 0: want at least 1":               append(good[:9:9], "-segment-bytes", "0"),
+		"-segment-age is -1s: want 0 or more":                append(good[:9:9], "-segment-age", "-1s"),
+		`invalid value "loud" for flag -log-level`:           append(good[:9:9], "-log-level", "loud"),
+		"-start is empty":                                    append(good[:9:9], "-start", ""),
+		"-start: want first, latest, or the values of a,b":   append(good[:9:9], "-key", "a,b", "-start", "1"),
+		"the DSN (not shown) is of no known kind":            append(good[2:9:9], "-dsn", "shop.db"),
+		"the DSN has no path":                                append(good[2:9:9], "-dsn", "sqlite:"),
+	} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			p := run(t, nil, args...)
+			require.Equal(t, 2, p.code(), "%s", &p.stderr)
+			require.Contains(t, p.stderr.String(), want)
+			require.Equal(t, 1, strings.Count(p.stderr.String(), "\n"), "one line: %s", &p.stderr)
+		})
+	}
+}
+
+func TestPermanentFailures(t *testing.T) {
+	t.Parallel()
+	good := slices.Delete(complete(t), 6, 8) // without -out
+	blocked := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(blocked, nil, 0o600))
+	for want, args := range map[string][]string{
+		"nosuchtable":                     append(good[:7:7], "-table", "nosuchtable"),
+		"nosuchcolumn":                    append(good[:7:7], "-columns", "nosuchcolumn"),
+		"nosuchkey":                       append(good[:7:7], "-key", "nosuchkey"),
+		"nosuch.db: no such file":         append(good[2:7:7], "-dsn", "sqlite:nosuch.db"),
+		filepath.Base(blocked):            append(good[:7:7], "-out", blocked),
+		`Name "../orders" is no name for`: append(good[:7:7], "-name", "../orders"),
+	} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			p := run(t, []string{"OUT=" + filepath.Join(t.TempDir(), "out")}, args...)
+			require.Equal(t, 1, p.code(), "%s", &p.stderr)
+			last := p.stderr.String()[strings.LastIndex(p.stderr.String(), "dbtofile: "):]
+			require.Contains(t, last, want)
+		})
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	_, dsn := shop(t, 3)
+	for name, c := range map[string]struct {
+		environ, args []string
+		want          string
+	}{
+		"everything":                          {[]string{"DSN=" + dsn, "TABLE=orders", "KEY=id", "OUT=OUT", "ONCE=true", "COLUMNS=id"}, nil, ""},
+		"flags win":                           {[]string{"DSN=nonsense", "TABLE=nonsense", "KEY=id", "OUT=OUT", "BATCH=x"}, []string{"-dsn", dsn, "-table", "orders", "-columns", "id", "-once", "-batch", "1"}, ""},
+		"a flag wins over the other variable": {[]string{"DSN_FILE=nosuchfile", "TABLE=orders", "KEY=id", "OUT=OUT"}, []string{"-dsn", dsn, "-columns", "id", "-once"}, ""},
+		"empty is not set":                    {[]string{"DSN=" + dsn, "DSN_FILE=", "NAME=", "START=", "TABLE=orders", "KEY=id", "COLUMNS=id", "OUT=OUT"}, []string{"-once"}, ""},
+		"a slip of the pen":                   {[]string{"TABEL=orders"}, nil, "DBTOFILE_TABEL in the environment is no setting"},
+		"a wrong value":                       {[]string{"SEGMENT_AGE=1"}, nil, `DBTOFILE_SEGMENT_AGE in the environment: parse error`},
+		"both":                                {[]string{"DSN=" + dsn, "DSN_FILE=x"}, nil, "-dsn and -dsn-file are both given"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "out")
+			for i, s := range c.environ {
+				if s == "OUT=OUT" {
+					c.environ[i] = "OUT=" + dir
+				}
+			}
+			p := run(t, c.environ, c.args...)
+			if c.want != "" {
+				require.Equal(t, 2, p.code())
+				require.Contains(t, p.stderr.String(), c.want)
+				return
+			}
+			require.Equal(t, 0, p.code(), "%s", &p.stderr)
+			require.Equal(t, "{\"id\":1}\n{\"id\":2}\n{\"id\":3}\n", content(t, dir, ".jsonl"))
+		})
+	}
+}
+
+func TestDSNFile(t *testing.T) {
+	t.Parallel()
+	_, dsn := shop(t, 3)
+	file, dir := filepath.Join(t.TempDir(), "dsn"), filepath.Join(t.TempDir(), "out")
+	require.NoError(t, os.WriteFile(file, []byte(dsn+"\r\n"), 0o600))
+	succeeds(t, "-dsn-file", file, "-table", "orders", "-key", "id", "-out", dir, "-once")
+	same(t, sold(1, 3), content(t, dir, ".jsonl"))
+}

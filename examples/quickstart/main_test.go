@@ -1,0 +1,33 @@
+package main
+
+import (
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The first thing a newcomer sees. It takes its ten seconds with -short, too.
+func TestWhatANewcomerSees(t *testing.T) {
+	bin := filepath.Join(t.TempDir(), "quickstart.exe")
+	out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	cmd := exec.Command(bin)
+	cmd.Env = append(cmd.Environ(), "TMPDIR="+t.TempDir())
+	out, err = cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	t.Logf("%s", out)
+
+	clock := `\d\d:\d\d:\d\d `
+	require.Regexp(t, regexp.MustCompile(`^`+
+		clock+`INFO started pipeline=orders cursor="?"?.*\n`+
+		clock+`BEGIN EXCLUSIVE -- nobody can read now\n`+
+		clock+`WARN failing, will retry pipeline=orders op=fetch err=.*BUSY.* attempts=1 wait=\d+ms\n`+
+		clock+`COMMIT -- the database is back\n`+
+		clock+`INFO recovered pipeline=orders op=fetch after=\d[\d.]*m?s attempts=\d+\n`+
+		clock+`INFO stopped pipeline=orders cursor=.* records=180\n`+
+		`\nrows written     180\nrows delivered   180\nlost               0\ntwice              0\nsee .*/orders/orders-0000000001\.jsonl\n$`,
+	), string(out))
+}
