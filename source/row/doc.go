@@ -70,7 +70,9 @@
 //	  INTEGER, REAL, TEXT, BLOB
 //
 // Fractions of a second are written without trailing zeros, as RFC 3339 allows.
-// A type that is not listed is written as the database prints it, as a string.
+// A TIMESTAMP of MySQL is written as the clock of the session's time zone shows
+// it, and what is written as the database prints it may depend on a session's
+// settings likewise. A type that is not listed is written that way, as a string.
 //
 // Two things a reader may stumble over. Text that is not valid UTF-8, which
 // SQLite and SQL_ASCII databases can hold, is no JSON string; it is written as
