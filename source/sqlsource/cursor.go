@@ -30,7 +30,8 @@ const (
 	tagFloat = 'f'
 	tagText  = 's' // also numerics, and times as the database writes them
 	tagBytes = 'b' // in hex
-	tagTime  = 't' // RFC 3339, only of At
+	tagTime  = 't' // of At: RFC 3339
+	tagGiven = 'g' // of At: a string, which may stand for any type
 )
 
 // fingerprint tells queries apart, so that none goes on from another's cursor.
@@ -113,7 +114,7 @@ func parseValue(s string) (value, error) {
 		_, err = hex.DecodeString(text)
 	case tagTime:
 		_, err = time.Parse(time.RFC3339Nano, text)
-	case tagText:
+	case tagText, tagGiven:
 	default:
 		err = fmt.Errorf("a value has the unknown type %q", v.tag)
 	}
@@ -186,13 +187,13 @@ func keyValue(x any) (value, error) {
 	case nil:
 		return value{}, errors.New("is nil; a key is never NULL")
 	case string:
-		return value{tagText, x}, nil
+		return value{tagGiven, x}, nil
 	case []byte:
 		return value{tagBytes, hex.EncodeToString(x)}, nil
 	case time.Time:
 		return value{tagTime, x.Format(time.RFC3339Nano)}, nil
 	case fmt.Stringer: // uuid.UUID, big.Int, decimal types
-		return value{tagText, x.String()}, nil
+		return value{tagGiven, x.String()}, nil
 	}
 	return number(x)
 }

@@ -83,13 +83,13 @@ func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int,
 		if !changed {
 			return b, err
 		}
+		s.stale = true
 		if err == nil {
 			err = errChanged
 		}
 		if round == rounds || fresh && !errors.Is(err, errChanged) {
 			return source.Batch[T]{From: after, To: after}, fmt.Errorf("sqlsource: %s: %w", q.label, err)
 		}
-		s.stale = true
 	}
 }
 

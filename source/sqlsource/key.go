@@ -22,7 +22,7 @@ func number(x any) (value, error) {
 	case reflect.Float32, reflect.Float64:
 		return value{tagFloat, strconv.FormatFloat(v.Float(), 'g', -1, v.Type().Bits())}, nil
 	case reflect.String:
-		return value{tagText, v.String()}, nil
+		return value{tagGiven, v.String()}, nil
 	}
 	return value{}, fmt.Errorf("is a %T; use an integer, a string, []byte or time.Time", x)
 }

@@ -128,7 +128,7 @@ func mysqlNumber(err error) uint64 {
 
 // bindInteger binds a number: MySQL compares a string with a BIGINT as doubles.
 func bindInteger(v value) (string, any, error) {
-	if v.tag != tagInt && v.tag != tagText {
+	if v.tag == tagBytes || v.tag == tagTime {
 		return "", nil, errors.New("the column holds integers")
 	}
 	n, err := v.integer()

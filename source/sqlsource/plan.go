@@ -1,6 +1,7 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -75,7 +76,13 @@ func (q *query) makePlan(ctx context.Context, number int) (*plan, error) {
 	for i, name := range q.key {
 		keys[i] = q.ref(name)
 	}
-	all, err := q.describe(ctx, p.comment("SELECT "+strings.Join(keys, ", ")+", "+q.star()+" FROM "+q.from+" WHERE 1 = 0"))
+	from := q.from + " WHERE 1 = 0"
+	if q.sql.explicit() {
+		// A connection to SQLite sees that the schema changed when it makes the
+		// first step, and not before: so there is a row, of NULLs.
+		from = "(SELECT 1) AS one LEFT JOIN " + q.from + " ON 1 = 0"
+	}
+	all, err := q.describe(ctx, p.comment("SELECT "+strings.Join(keys, ", ")+", "+q.star()+" FROM "+from))
 	if err != nil {
 		return nil, fmt.Errorf("sqlsource: %s: reading the columns: %w", q.label, err)
 	}
@@ -125,12 +132,11 @@ func (q *query) describe(ctx context.Context, statement string) ([]column, error
 		return nil, err
 	}
 	defer rows.Close()
-	columns, err := columnsOf(rows)
-	if err != nil {
-		return nil, err
+	if q.sql.explicit() && !rows.Next() {
+		return nil, cmp.Or(rows.Err(), errChanged)
 	}
-	rows.Next()
-	return columns, errors.Join(rows.Err(), rows.Close())
+	columns, err := columnsOf(rows)
+	return columns, errors.Join(err, rows.Close())
 }
 
 func columnsOf(rows *sql.Rows) ([]column, error) {

@@ -96,7 +96,7 @@ func (v value) bytes() ([]byte, error) {
 	switch v.tag {
 	case tagBytes:
 		return hex.DecodeString(v.text)
-	case tagText:
+	case tagText, tagGiven:
 		return []byte(v.text), nil
 	}
 	return nil, errors.New("it is not binary, the column is")

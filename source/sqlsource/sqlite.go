@@ -41,9 +41,9 @@ func (s sqlite) key(_ context.Context, _ *sqlx.DB, c column, ref string) (keyCol
 			return "%s", b, err
 		case tagTime:
 			return "", nil, errors.New("SQLite has no type for times; give the text or number that the column holds")
-		}
-		if strings.Contains(c.typ, "INT") { // text is greater than all numbers: there would never be a row
-			if _, err := v.integer(); err != nil {
+		case tagGiven:
+			if _, err := v.integer(); err != nil && strings.Contains(strings.ToUpper(c.typ), "INT") {
+				// Text is greater than all numbers: there would never be a row.
 				return "", nil, errors.New("the column holds integers")
 			}
 		}
@@ -77,4 +77,6 @@ func (s sqlite) schema(ctx context.Context, db *sqlx.DB, table []string) (v int6
 	return v, err
 }
 
-func (sqlite) changed(error) bool { return false }
+// changed knows the error of a statement that was prepared before, and run after
+// a column went. It has no code of its own.
+func (sqlite) changed(err error) bool { return strings.Contains(err.Error(), "no such column") }

@@ -1,0 +1,99 @@
+package integration
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"testing"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+)
+
+// While another connection changes the columns, every cell has the value of its
+// own column, and no value of a column that a row was written with is missing.
+func TestSQLSourceColumnsChangeMeanwhile(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table orders (id bigint primary key, v varchar(20), c0 varchar(20))`)
+		rounds := 60
+		if testing.Short() {
+			rounds = 15
+		}
+		done := make(chan error, 1)
+		go func() {
+			done <- func() error {
+				id := 0
+				exec := func(format string, args ...any) error {
+					_, err := db.Exec(fmt.Sprintf(format, args...))
+					return err
+				}
+				for i := range rounds {
+					for range 5 {
+						id++
+						if err := exec(`insert into orders (id, v, c%d) values (%d, 'v-%d', 'c%d-%d')`, i, id, id, i, id); err != nil {
+							return err
+						}
+					}
+					steps := []string{
+						fmt.Sprintf(`alter table orders rename column c%d to c%d`, i, i+1),
+						fmt.Sprintf(`alter table orders add column c%d varchar(20)`, i+1),
+					}
+					if i%2 == 0 {
+						steps = steps[:1]
+					} else {
+						steps = []string{steps[1], fmt.Sprintf(`alter table orders drop column c%d`, i)}
+					}
+					for _, s := range steps {
+						if err := exec("%s", s); err != nil {
+							return err
+						}
+					}
+				}
+				return nil
+			}()
+		}()
+		table := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		var after source.Cursor
+		next, errs := 1, 0
+		for ended := false; ; {
+			b, err := table.Fetch(t.Context(), after, 7)
+			if err != nil { // a lock, or more changes than one fetch puts up with
+				errs++
+				require.Less(t, errs, 100, "%v", err)
+				continue
+			}
+			for _, r := range b.Records {
+				require.Equal(t, fmt.Sprint(next), r.Text(0))
+				for i := 1; i < r.Len(); i++ {
+					name := r.Columns().Name(i)
+					if !r.IsNull(i) && name == "v" {
+						require.Equal(t, fmt.Sprintf("v-%d", next), r.Text(i))
+					} else if !r.IsNull(i) {
+						require.Regexp(t, fmt.Sprintf(`^c\d+-%d$`, next), r.Text(i), "column %s", name)
+					}
+				}
+				_, ok := r.Get("v")
+				require.True(t, ok, "v of %d", next)
+				next++
+			}
+			after = b.To
+			if ended && len(b.Records) == 0 {
+				break
+			}
+			if !ended {
+				select {
+				case err := <-done:
+					require.NoError(t, err)
+					ended = true
+				default:
+				}
+			}
+		}
+		require.Equal(t, rounds*5+1, next)
+	})
+}
