@@ -106,12 +106,12 @@ func guess(db *sqlx.DB) Dialect {
 	case "sqlite", "sqlite3":
 		return SQLite
 	}
-	t := reflect.TypeOf(db.Driver())
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
+	v := reflect.Indirect(reflect.ValueOf(db.Driver()))
+	if !v.IsValid() {
+		return ""
 	}
 	for part, d := range map[string]Dialect{"jackc/pgx": Postgres, "lib/pq": Postgres, "go-sql-driver/mysql": MySQL, "sqlite": SQLite} {
-		if strings.Contains(t.PkgPath(), part) {
+		if strings.Contains(v.Type().PkgPath(), part) {
 			return d
 		}
 	}

@@ -1,0 +1,99 @@
+package sqlsource
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+func FuzzCursorRoundTrip(f *testing.F) {
+	f.Add("a", "", int64(0))
+	f.Add("table", "a;b%41\x00\xff€", int64(-1<<63))
+	f.Fuzz(func(t *testing.T, query, text string, n int64) {
+		integer, err := keyValue(n)
+		require.NoError(t, err)
+		bytes, err := keyValue([]byte(text))
+		require.NoError(t, err)
+		key := []value{{tagText, text}, integer, bytes}
+		print := fingerprint(query)
+		c, err := encode(print, key)
+		if err != nil {
+			require.Equal(t, retry.Fatal, retry.Classify(err))
+			return
+		}
+		require.NoError(t, c.Validate())
+		got, err := decode(c, print, 3)
+		require.NoError(t, err)
+		require.Equal(t, key, got)
+		_, err = decode(c, fingerprint(query+"x"), 3)
+		require.ErrorContains(t, err, "another query")
+		_, err = decode(c, print, 2)
+		require.ErrorContains(t, err, "damaged")
+	})
+}
+
+// What decode takes it would have written itself.
+func FuzzCursorDecode(f *testing.F) {
+	print := fingerprint("t")
+	for _, key := range [][]value{nil, {{tagInt, "42"}}, {{tagText, "a b;"}}, {{tagBytes, "00ff"}}, {{tagTime, "2026-01-31T00:00:00Z"}}, {{tagFloat, "1e+300"}}} {
+		c, err := encode(print, key)
+		require.NoError(f, err)
+		f.Add(string(c))
+	}
+	for _, s := range []string{"", "1", "1;;", "2;" + print + ";i42;00000000", "latest"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for columns := range 3 {
+			key, err := decode(source.Cursor(s), print, columns)
+			if err != nil {
+				require.Equal(t, retry.Fatal, retry.Classify(err))
+				continue
+			}
+			c, err := encode(print, key)
+			require.NoError(t, err)
+			require.Equal(t, s, string(c))
+		}
+	})
+}
+
+func TestCursorDamaged(t *testing.T) {
+	t.Parallel()
+	print := fingerprint("t")
+	good, err := encode(print, []value{{tagInt, "42"}, {tagText, "x;y"}})
+	require.NoError(t, err)
+	for i := range good {
+		for _, c := range []byte("0;~ \x7f\n") {
+			bad := string(good[:i]) + string(c) + string(good[i+1:])
+			if bad == string(good) {
+				continue
+			}
+			_, err := decode(source.Cursor(bad), print, 2)
+			require.Error(t, err, bad)
+			require.Equal(t, retry.Fatal, retry.Classify(err))
+			require.ErrorContains(t, err, "rewind to a cursor of this query")
+		}
+		_, err := decode(good[:i], print, 2)
+		require.Error(t, err)
+	}
+	_, err = encode(print, []value{{tagText, strings.Repeat("x", source.MaxCursor)}})
+	require.ErrorContains(t, err, "choose a shorter key")
+}
+
+// A value that no encoder writes is refused even under a right checksum.
+func TestCursorValues(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{"", "i", "i4x", "i18446744073709551616", "fx", "bz", "b0", "t2026", "x1", "s%4", "s%zz", "s%41"} {
+		_, err := parseValue(bad)
+		require.Error(t, err, bad)
+	}
+	for _, good := range []string{"i-9223372036854775808", "i18446744073709551615", "f+Inf", "b", "bff", "s", "s%3B%25%00", "gabc"} {
+		v, err := parseValue(good)
+		require.NoError(t, err, good)
+		require.Equal(t, good, string(escape([]byte{v.tag}, v.text)))
+	}
+}
