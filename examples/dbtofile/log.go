@@ -17,10 +17,10 @@ func output(level slog.Level) (*slog.Logger, *screen) {
 	switch {
 	case term.IsTerminal(fd):
 		s = &screen{out: os.Stderr, width: func() int {
-			if w, _, err := term.GetSize(fd); err == nil {
+			if w, _, err := term.GetSize(fd); err == nil && w > 0 {
 				return w
 			}
-			return 80
+			return 80 // a serial line does not know
 		}}
 		to, clock = s, "15:04:05"
 	case os.Getenv("JOURNAL_STREAM") != "":

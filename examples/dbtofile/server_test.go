@@ -110,3 +110,16 @@ func TestAnOutage(t *testing.T) {
 	succeeds(t, append(args, "-once")...)
 	same(t, sold(1, 30), content(t, dir, ".jsonl"))
 }
+
+// A TIMESTAMP reads as the session's time zone has it, and where that has a
+// winter time an hour comes twice: as a key it would lose rows.
+func TestMariaDBInAnotherTimeZone(t *testing.T) {
+	t.Parallel()
+	d := dbtest.StartMariaDB(t, dbtest.Args("--default-time-zone=+05:00")).NewDatabase(t)
+	db := d.Open(t, dbtest.MySQL)
+	db.MustExec("CREATE TABLE events (at timestamp(6) PRIMARY KEY)")
+	db.MustExec("INSERT INTO events VALUES ('2026-01-31 12:00:00.5'), ('2026-01-31 13:00:00')")
+	dir := t.TempDir()
+	succeeds(t, "-dsn", d.DSN(dbtest.MySQLText), "-table", "events", "-key", "at", "-out", dir, "-once")
+	same(t, `{"at":"2026-01-31T07:00:00.5"}`+"\n"+`{"at":"2026-01-31T08:00:00"}`+"\n", content(t, dir, ".jsonl"))
+}

@@ -27,28 +27,33 @@ func screen(text string) (lines []string) {
 
 func TestProgressOnATerminal(t *testing.T) {
 	t.Parallel()
-	_, dsn := shop(t, 12345)
-	p := command(t, nil, "-dsn", dsn, "-table", "orders", "-key", "id", "-out", t.TempDir(), "-interval", "50ms")
-	p.Stdin, p.Stdout, p.Stderr = nil, nil, nil
-	terminal, err := pty.StartWithSize(p.Cmd, &pty.Winsize{Rows: 24, Cols: 60})
-	require.NoError(t, err)
-	defer terminal.Close()
-	go func() {
-		_, _ = io.Copy(&p.stderr, terminal) // until the program has closed its side
-		_ = p.Wait()
-		close(p.ended)
-	}()
+	for name, size := range map[string]*pty.Winsize{"narrow": {Rows: 24, Cols: 60}, "of unknown size": {}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, dsn := shop(t, 12345)
+			p := command(t, nil, "-dsn", dsn, "-table", "orders", "-key", "id", "-out", t.TempDir(), "-interval", "50ms")
+			p.Stdin, p.Stdout, p.Stderr = nil, nil, nil
+			terminal, err := pty.StartWithSize(p.Cmd, size)
+			require.NoError(t, err)
+			defer terminal.Close()
+			go func() {
+				_, _ = io.Copy(&p.stderr, terminal) // until the program has closed its side
+				_ = p.Wait()
+				close(p.ended)
+			}()
 
-	progress := regexp.MustCompile(`^12,345 rows  [\d,]+ rows/s  lag \d\.\ds  (up to date|copying)$`)
-	require.Eventually(t, func() bool {
-		lines := screen(p.stderr.String())
-		return progress.MatchString(lines[len(lines)-1])
-	}, patience, 10*time.Millisecond)
-	p.stopsWell()
-	lines := screen(p.stderr.String())
-	require.Empty(t, lines[len(lines)-1], "the progress is gone")
-	for _, line := range lines[:len(lines)-1] {
-		require.Regexp(t, `^time=\d\d:\d\d:\d\d level=INFO msg=`, line)
+			progress := regexp.MustCompile(`^12,345 rows  [\d,]+ rows/s  lag \d\.\ds  (up to date|copying)$`)
+			require.Eventually(t, func() bool {
+				lines := screen(p.stderr.String())
+				return progress.MatchString(lines[len(lines)-1])
+			}, patience, 10*time.Millisecond)
+			p.stopsWell()
+			lines := screen(p.stderr.String())
+			require.Empty(t, lines[len(lines)-1], "the progress is gone")
+			for _, line := range lines[:len(lines)-1] {
+				require.Regexp(t, `^time=\d\d:\d\d:\d\d level=INFO msg=`, line)
+			}
+		})
 	}
 }
 
