@@ -21,6 +21,8 @@ type binding[T any] struct {
 	records []T
 }
 
+var typeRawBytes = reflect.TypeFor[sql.RawBytes]()
+
 var scanner = reflect.TypeFor[sql.Scanner]()
 
 func newBinding[T any](db *sqlx.DB, columns []string) (*binding[T], error) {
@@ -45,7 +47,14 @@ func newBinding[T any](db *sqlx.DB, columns []string) (*binding[T], error) {
 			if at.Kind() == reflect.Pointer {
 				at, b.through = at.Elem(), true
 			}
-			at = at.Field(f[n]).Type
+			field := at.Field(f[n])
+			at = field.Type
+			if !field.IsExported() && (at.Kind() == reflect.Pointer || n == len(f)-1) {
+				return nil, fmt.Errorf("the field %s of %v for the column %q is not exported and cannot be set", field.Name, t, columns[i])
+			}
+			if at == typeRawBytes {
+				return nil, fmt.Errorf("the field of %v for the column %q is sql.RawBytes, the driver's own memory; use []byte", t, columns[i])
+			}
 		}
 	}
 	return b, nil

@@ -35,8 +35,8 @@ type Query[T any] struct {
 	Key []string
 
 	// Table is the table that has the key, written as Table.Name is. It may be
-	// empty: it then takes one more statement at each end of the rows to see
-	// that no key is NULL.
+	// empty: to see that no key is NULL then takes one more statement whenever
+	// the last row was read, and one a batch for each further column of Key.
 	Table string
 
 	// The rest is as in Table.

@@ -1,0 +1,76 @@
+package sqlsource
+
+import (
+	"database/sql"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+type Inner struct{ City string }
+
+// Every record has memory of its own, also behind pointers.
+func TestBinding(t *testing.T) {
+	t.Parallel()
+	type record struct {
+		ID int64
+		*Inner
+		Note *string
+		Raw  []byte `db:"bytes"`
+	}
+	b, err := newBinding[record](open(t, &fake{}), []string{"id", "city", "note", "bytes"})
+	require.NoError(t, err)
+	dest := make([]any, 4)
+	b.bind(dest)
+	for i, city := range []string{"Ulm", "Bonn"} {
+		*dest[0].(*int64) = int64(i)
+		*dest[1].(*string) = city
+		if i == 0 {
+			*dest[2].(**string) = &city
+			*dest[3].(*[]byte) = []byte{1, 2, 3}
+		}
+		size := b.add()
+		require.Greater(t, size, 8)
+	}
+	got := b.take(2)
+	ulm := "Ulm"
+	require.Equal(t, []record{{0, &Inner{"Ulm"}, &ulm, []byte{1, 2, 3}}, {1, &Inner{"Bonn"}, nil, nil}}, got)
+	require.Len(t, b.take(1), 1)
+}
+
+func TestBindingOfOneColumn(t *testing.T) {
+	t.Parallel()
+	db := open(t, &fake{})
+	b, err := newBinding[time.Time](db, []string{"at"})
+	require.NoError(t, err)
+	dest := make([]any, 1)
+	b.bind(dest)
+	now := time.Now()
+	*dest[0].(*time.Time) = now
+	b.add()
+	require.Equal(t, []time.Time{now}, b.take(1))
+	_, err = newBinding[sql.NullString](db, []string{"a", "b"})
+	require.ErrorContains(t, err, "takes one column")
+}
+
+func TestBindingRefuses(t *testing.T) {
+	t.Parallel()
+	db := open(t, &fake{})
+	_, err := newBinding[struct{ ID int }](db, []string{"id", "other"})
+	require.ErrorContains(t, err, `no field for the column "other"`)
+	_, err = newBinding[map[string]any](db, []string{"id"})
+	require.ErrorContains(t, err, "not supported")
+	_, err = newBinding[*struct{ ID int }](db, []string{"id"})
+	require.ErrorContains(t, err, "not supported")
+	_, err = newBinding[any](db, []string{"id"})
+	require.ErrorContains(t, err, "not supported")
+	type hidden struct{ City string }
+	_, err = newBinding[struct{ *hidden }](db, []string{"city"})
+	require.ErrorContains(t, err, "not exported")
+	byValue, err := newBinding[struct{ hidden }](db, []string{"city"})
+	require.NoError(t, err)
+	byValue.bind(make([]any, 1))
+	_, err = newBinding[struct{ ID sql.RawBytes }](db, []string{"id"})
+	require.ErrorContains(t, err, "sql.RawBytes")
+}
