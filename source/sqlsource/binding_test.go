@@ -29,6 +29,8 @@ func TestBinding(t *testing.T) {
 		if i == 0 {
 			*dest[2].(**string) = &city
 			*dest[3].(*[]byte) = []byte{1, 2, 3}
+		} else { // as Scan does for NULL
+			*dest[2].(**string), *dest[3].(*[]byte) = nil, nil
 		}
 		size := b.add()
 		require.Greater(t, size, 8)
