@@ -171,3 +171,17 @@ func TestSQLSourceForeignCursors(t *testing.T) {
 		}
 	})
 }
+
+// In another time zone than UTC two moments may have one text.
+func TestSQLSourceTimestampKeyWantsUTC(t *testing.T) {
+	t.Parallel()
+	db := dbtest.MariaDB(t).NewDatabase(t).Open(t, dbtest.MySQL)
+	db.SetMaxOpenConns(1) // the time zone is the connection's
+	db.MustExec(`create table t (at timestamp not null primary key)`)
+	table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"at"}}
+	_, err := table.Fetch(t.Context(), "", 1)
+	require.NoError(t, err)
+	db.MustExec(`set time_zone = '+02:00'`)
+	_, err = (&sqlsource.Table{DB: db, Name: "t", Key: []string{"at"}}).Fetch(t.Context(), "", 1)
+	requirePermanent(t, err, `"+02:00"`, "time_zone=%27%2B00:00%27")
+}
