@@ -124,14 +124,6 @@ func openSQLite(path string) (*sqlx.DB, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	path = filepath.ToSlash(path)
-	if !strings.HasPrefix(path, "/") {
-		path = "/" + path // file:///C:/...
-	}
-	u := url.URL{Scheme: "file", Path: path, RawQuery: "mode=rw&_pragma=busy_timeout(5000)&_pragma=query_only(on)"}
-	return sqlx.Open("sqlite3", u.String())
+	u := url.URL{Path: filepath.ToSlash(filepath.Clean(path))}
+	return sqlx.Open("sqlite3", "file:"+u.EscapedPath()+"?mode=rw&_pragma=busy_timeout(5000)&_pragma=query_only(on)")
 }

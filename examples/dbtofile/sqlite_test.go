@@ -130,7 +130,13 @@ func TestPathsThatNeedCare(t *testing.T) {
 	text, err := os.ReadFile(d.Name())
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(odd, text, 0o600))
-	dir := t.TempDir()
-	succeeds(t, "-dsn", "sqlite:"+odd, "-table", "orders", "-key", "id", "-out", dir, "-once")
-	same(t, sold(1, 2), content(t, dir, ".jsonl"))
+	wd, err := os.Getwd()
+	require.NoError(t, err)
+	relative, err := filepath.Rel(wd, odd)
+	require.NoError(t, err)
+	for _, path := range []string{odd, "/" + odd, relative} {
+		dir := t.TempDir()
+		succeeds(t, "-dsn", "sqlite:"+path, "-table", "orders", "-key", "id", "-out", dir, "-once")
+		same(t, sold(1, 2), content(t, dir, ".jsonl"))
+	}
 }

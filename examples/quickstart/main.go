@@ -26,21 +26,16 @@ func main() {
 	shop := sqlx.MustOpen("sqlite3", dir+"/shop.db")
 	shop.MustExec("CREATE TABLE orders (id INTEGER PRIMARY KEY AUTOINCREMENT, cents INTEGER)")
 
-	db := sqlx.MustOpen("sqlite3", "file:"+dir+"/shop.db?_pragma=busy_timeout(300)")
+	db := sqlx.MustOpen("sqlite3", "file:"+dir+"/shop.db?_pragma=busy_timeout(100)")
 	orders := &sqlsource.Query[Order]{DB: db, Select: "SELECT id, cents FROM orders", Key: []string{"id"}, Table: "orders"}
 	files := must(filesink.Open(dir+"/orders", filesink.Options[Order]{Name: "orders"}))
 	pipeline := poller.Poller[Order]{Name: "orders", Source: orders, Sink: files, Checkpointer: files, Interval: time.Second / 5}
 
 	ctx, stop := context.WithCancel(context.Background())
 	sold := map[Order]bool{}
-	go func() {
-		sell(shop, sold)
-		for wait := 0; pipeline.Status().Records < int64(len(sold)) && wait < 100; wait++ {
-			time.Sleep(100 * time.Millisecond) // the last ones are on their way
-		}
-		stop()
-	}()
-	must(0, pipeline.Run(ctx))
+	go func() { sell(shop, sold); stop() }()
+	must(0, pipeline.Run(ctx))                    // until the shop closes,
+	must(0, pipeline.Drain(context.Background())) // and then what it sold last
 	must(0, files.Seal(context.Background()))
 
 	path, written, delivered := dir+"/orders/orders-0000000001.jsonl", len(sold), 0

@@ -26,7 +26,9 @@ func TestWhatANewcomerSees(t *testing.T) {
 		clock+`WARN failing, will retry pipeline=orders op=fetch err=.*BUSY.* attempts=1 wait=\d+ms\n`+
 		clock+`COMMIT -- the database is back\n`+
 		clock+`INFO recovered pipeline=orders op=fetch after=\d[\d.]*m?s attempts=\d+\n`+
-		clock+`INFO stopped pipeline=orders cursor=.* records=180\n`+
+		clock+`INFO stopped pipeline=orders cursor=.* records=1\d\d\n`+
+		clock+`INFO started pipeline=orders cursor=.*\n`+
+		clock+`INFO stopped pipeline=orders cursor=.* records=\d+\n`+
 		`\nrows written     180\nrows delivered   180\nlost               0\ntwice              0\nsee .*/orders/orders-0000000001\.jsonl\n$`,
 		string(out))
 }
