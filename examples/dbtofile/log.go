@@ -23,7 +23,7 @@ func output(level slog.Level) (*slog.Logger, *screen) {
 			return 80 // a serial line does not know
 		}}
 		to, clock = s, "15:04:05"
-	case os.Getenv("JOURNAL_STREAM") != "":
+	case toJournal():
 		clock = "" // the journal knows the time
 	}
 	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{

@@ -67,12 +67,3 @@ func TestNoProgressInALog(t *testing.T) {
 		require.Regexp(t, `^time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\S+ level=INFO msg=`, line)
 	}
 }
-
-func TestTheJournalKnowsTheTime(t *testing.T) {
-	t.Parallel()
-	_, dsn := shop(t, 1)
-	p := command(t, nil, "-dsn", dsn, "-table", "orders", "-key", "id", "-out", t.TempDir(), "-once")
-	p.Env = append(p.Env, "JOURNAL_STREAM=8:12345")
-	require.NoError(t, p.Run())
-	require.Regexp(t, `^level=INFO msg=started pipeline=orders`, p.stderr.String())
-}
