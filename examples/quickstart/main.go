@@ -23,10 +23,10 @@ type Order struct{ ID, Cents int64 }
 func main() {
 	log.SetFlags(log.Ltime)
 	dir := must(os.MkdirTemp("", "quickstart-"))
-	shop := sqlx.MustOpen("sqlite3", dir+"/shop.db")
+	shop := sqlx.MustOpen("sqlite3", "file:"+dir+"/shop.db?_pragma=busy_timeout(60000)&_pragma=synchronous(off)")
 	shop.MustExec("CREATE TABLE orders (id INTEGER PRIMARY KEY AUTOINCREMENT, cents INTEGER)")
 
-	db := sqlx.MustOpen("sqlite3", "file:"+dir+"/shop.db?_pragma=busy_timeout(100)")
+	db := sqlx.MustOpen("sqlite3", "file:"+dir+"/shop.db?_pragma=busy_timeout(300)")
 	orders := &sqlsource.Query[Order]{DB: db, Select: "SELECT id, cents FROM orders", Key: []string{"id"}, Table: "orders"}
 	files := must(filesink.Open(dir+"/orders", filesink.Options[Order]{Name: "orders"}))
 	pipeline := poller.Poller[Order]{Name: "orders", Source: orders, Sink: files, Checkpointer: files, Interval: time.Second / 5}
