@@ -47,7 +47,7 @@ var databases = []ordersTable{
 				case i % 50 when 0 then null when 1 then E'a "quoted" note\nof <two> lines, für ' || i else 'note ' || md5(i::text) end,
 				(i % 1000000) / 100.0,
 				jsonb_build_object('sku', md5((i + 1)::text), 'qty', i % 9, 'tags', jsonb_build_array('new', 'fragile'), 'gift', i % 2 = 0, 'weight', i % 997 / 8.0)
-			from generate_series(1, ROWS) i`,
+			from generate_series(1::bigint, ROWS) i`,
 		texts: `select id::text, to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), customer::text, note, amount::text, payload::text
 			from orders order by orders.id`,
 		payload: func(s string) string { return s },
