@@ -61,6 +61,8 @@ func (r *run[T]) fetchOnce(after source.Cursor, limit, attempt int) fetched[T] {
 	f.err = r.call(r.ctx, &f.step, func(ctx context.Context) (err error) {
 		if f.batch, err = r.Source.Fetch(ctx, after, limit); err == nil {
 			err = check(f.batch, after, limit)
+		} else if n := len(f.batch.Records); n > 0 && errors.Is(err, source.ErrEnd) {
+			err = retry.Permanent(fmt.Errorf("the source answered with %d records and source.ErrEnd, which would lose them: it comes with an empty batch", n))
 		}
 		f.step.To, f.step.Records, f.step.Bytes = f.batch.To, len(f.batch.Records), f.batch.Bytes
 		return err
@@ -79,6 +81,8 @@ func check[T any](b source.Batch[T], after source.Cursor, limit int) error {
 		err = fmt.Errorf("the source was asked for %d records at most and answered with %d", limit, len(b.Records))
 	case len(b.Records) > 0 && b.To == b.From:
 		err = fmt.Errorf("the source answered with %d records and a cursor that did not move", len(b.Records))
+	case b.To == "" && after != "":
+		err = errors.New("the source answered with the empty cursor, which stands before its first record: leave To equal to From when there is nothing new")
 	case b.More && b.To == b.From:
 		err = errors.New("the source answered that it has more, with no record and a cursor that did not move")
 	default:
