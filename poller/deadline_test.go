@@ -2,6 +2,7 @@ package poller_test
 
 import (
 	"context"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,7 +90,7 @@ func TestLateStepIsAlwaysRetried(t *testing.T) {
 func TestLateWriteGoesOnFromTheCheckpointWithHalf(t *testing.T) {
 	for committed, want := range map[bool][]string{
 		false: {"load", "write -10", "load", "write -5", "save -5"},
-		true:  {"load", "write -10", "load", "write 10-15", "save 10-15"},
+		true:  {"load", "write -10", "load", "save -10", "write 10-15", "save 10-15"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(40)
@@ -107,6 +108,9 @@ func TestLateWriteGoesOnFromTheCheckpointWithHalf(t *testing.T) {
 			require.NoError(t, p.Drain(t.Context()))
 			assert.Equal(t, seq(1, 40), w.written)
 			assert.Equal(t, int64(40), p.Status().Records)
+			assert.Equal(t, int64(w.count("write")-w.count("write -10")+w.count("save -10")), p.Status().Batches)
+			assert.Zero(t, p.Status().Attempts)
+			assert.Len(t, w.said("recovered"), 1)
 			assert.Equal(t, want, w.steps()[:len(want)])
 		})
 	}
@@ -124,6 +128,24 @@ func TestLateWriteFindsAnotherWriter(t *testing.T) {
 		}
 		require.ErrorIs(t, w.poller().Run(t.Context()), poller.ErrConflict)
 		assert.Equal(t, 1, w.count("write"))
+	})
+}
+
+// Another writer in lockstep has stored the very cursor that the late write
+// would have. Only Save can tell whose it is.
+func TestLateWriteFindsAnotherWriterInItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(40)
+		w.onWrite = func(ctx context.Context, b source.Batch[int]) error {
+			<-ctx.Done()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.stored = b.To
+			return ctx.Err()
+		}
+		breakStep(w, poller.OpSave, func() error { return poller.ErrConflict })
+		require.ErrorIs(t, w.poller().Run(t.Context()), poller.ErrConflict)
+		assert.Equal(t, []string{"load", "write -10", "load", "save -10"}, w.steps())
 	})
 }
 
@@ -190,5 +212,17 @@ func TestOverdueCountsBothSteps(t *testing.T) {
 		close(fetch)
 		require.NoError(t, <-done)
 		assert.False(t, p.Status().Overdue)
+	})
+}
+
+func TestTheLongestDeadlineIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(15)
+		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return slow(ctx, 24*time.Hour) }
+		p := w.poller()
+		p.Deadline = math.MaxInt64
+		require.NoError(t, p.Drain(t.Context()))
+		assert.Equal(t, seq(1, 15), w.written)
+		assert.Empty(t, w.said("overdue"))
 	})
 }

@@ -130,6 +130,23 @@ func TestErrEndEndsRun(t *testing.T) {
 	})
 }
 
+// A reader that ends as an io.Reader may, with its last records and the end at
+// once, would lose these.
+func TestErrEndWithRecordsIsFoundOut(t *testing.T) {
+	w := newWorld(25)
+	p := w.poller()
+	p.Source = source.Func[int](func(ctx context.Context, after source.Cursor, max int) (source.Batch[int], error) {
+		b, err := w.Fetch(ctx, after, max)
+		if !b.More {
+			err = source.ErrEnd
+		}
+		return b, err
+	})
+	err := p.Run(t.Context())
+	require.ErrorContains(t, err, "5 records and source.ErrEnd")
+	assert.Equal(t, source.Cursor("20"), w.stored)
+}
+
 func TestEmptyBatchWhoseCursorMovedIsSaved(t *testing.T) {
 	w := newWorld(25)
 	w.answer = func(b *source.Batch[int]) { b.Records = nil }
@@ -158,14 +175,23 @@ func TestRunTwiceAtOnceIsAnError(t *testing.T) {
 }
 
 func TestPanicOfAPartLeavesThePollerUsable(t *testing.T) {
-	w := newWorld(30)
-	w.onWrite = func(context.Context, source.Batch[int]) error { panic("sink") }
-	p := w.poller()
-	require.Panics(t, func() { _ = p.Drain(t.Context()) })
-	assert.Equal(t, poller.Stopped, p.Status().State)
-	w.onWrite = nil
-	require.NoError(t, p.Drain(t.Context()))
-	assert.Equal(t, seq(1, 30), w.written)
+	for _, after := range []time.Duration{0, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(30)
+			w.onWrite = func(context.Context, source.Batch[int]) error {
+				time.Sleep(after)
+				panic("sink")
+			}
+			p := w.poller()
+			require.Panics(t, func() { _ = p.Drain(t.Context()) })
+			time.Sleep(time.Hour)
+			assert.Equal(t, poller.Stopped, p.Status().State)
+			assert.False(t, p.Status().Overdue)
+			w.onWrite = nil
+			require.NoError(t, p.Drain(t.Context()))
+			assert.Equal(t, seq(1, 30), w.written)
+		})
+	}
 }
 
 func TestMisconfigured(t *testing.T) {
@@ -201,11 +227,13 @@ func TestBrokenSourceIsFoundOut(t *testing.T) {
 		"answered with those after":     func(b *source.Batch[int]) { b.From = "7" },
 		"at most and answered with":     func(b *source.Batch[int]) { b.Records = seq(1, 11) },
 		"cursor that did not move":      func(b *source.Batch[int]) { b.To = b.From },
+		"with the empty cursor":         func(b *source.Batch[int]) { b.Records, b.To = nil, "" },
 		"no record and a cursor":        func(b *source.Batch[int]) { b.Records, b.To, b.More = nil, b.From, true },
 		"is not printable ASCII":        func(b *source.Batch[int]) { b.To = "café" },
 		"of 8193 bytes is longer than ": func(b *source.Batch[int]) { b.To = source.Cursor(make([]byte, 8193)) },
 	} {
 		w := newWorld(5)
+		w.stored = "1"
 		w.answer = bend
 		err := w.poller().Run(t.Context())
 		require.ErrorContains(t, err, want)

@@ -208,3 +208,36 @@ func TestRejectedWithRecordsArrivingMeanwhile(t *testing.T) {
 	assert.Equal(t, without(1, len(w.written)+1, 3), w.written)
 	assert.Equal(t, []int{3}, l.records())
 }
+
+// A write may have succeeded though its answer was lost. If its repetition is
+// then rejected, the records must not come twice: to the sink and to DeadLetter.
+func TestRejectedAfterALostAnswer(t *testing.T) {
+	for _, n := range []int{1, 10} {
+		for _, committed := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				w, l := newWorld(n), &letters{}
+				first := true
+				w.onWrite = func(_ context.Context, b source.Batch[int]) error {
+					if !first {
+						return sink.Reject(errors.New("not today"))
+					}
+					first = false
+					if committed {
+						w.mu.Lock()
+						defer w.mu.Unlock()
+						w.written, w.stored = append(w.written, b.Records...), b.To
+					}
+					return errOutage
+				}
+				p := w.poller()
+				p.DeadLetter = l
+				require.NoError(t, p.Drain(t.Context()))
+				assert.Equal(t, seq(1, n), append(w.written, l.records()...))
+				assert.Equal(t, committed, len(l.got) == 0)
+				assert.Equal(t, cursor(n), w.stored)
+				assert.Zero(t, p.Status().Attempts, "it has answered")
+				assert.Len(t, w.said("recovered"), 1)
+			})
+		}
+	}
+}

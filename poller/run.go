@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -47,7 +48,7 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 		p.mu.Unlock()
 		return fmt.Errorf("poller: %s: %w", p.Name, ErrRunning)
 	}
-	p.status.State, p.status.Since = Working, time.Now()
+	p.status.State, p.status.Since, p.status.Attempts = Working, time.Now(), 0
 	before := p.status.Records
 	p.mu.Unlock()
 
@@ -59,7 +60,7 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 		ctx:      ctx,
 		hard:     hard,
 		draining: draining,
-		interval: cmp.Or(p.Interval, time.Second),
+		interval: min(cmp.Or(p.Interval, time.Second), math.MaxInt64/2), // leaves room for the jitter
 		deadline: cmp.Or(p.Deadline, time.Minute),
 		wake:     p.Wake,
 		limit:    cmp.Or(p.BatchSize, 5000),
@@ -158,7 +159,7 @@ func (r *run[T]) load() (c source.Cursor, err error) {
 // which is b.To, or one before it if the batch has to be fetched again.
 func (r *run[T]) deliver(b *source.Batch[T]) (source.Cursor, error) {
 	s := StepInfo{Op: OpWrite, From: b.From, To: b.To, Records: len(b.Records), Bytes: b.Bytes}
-	for {
+	for unsure := false; ; unsure = true {
 		if r.ctx.Err() != nil {
 			return "", errStopped
 		}
@@ -168,17 +169,23 @@ func (r *run[T]) deliver(b *source.Batch[T]) (source.Cursor, error) {
 			if len(b.Records) > 0 {
 				r.refused = 0
 			}
-			r.limit = min(2*r.limit, cmp.Or(r.BatchSize, 5000))
+			r.limit += min(r.limit, cmp.Or(r.BatchSize, 5000)-r.limit)
 			return b.To, r.save(b)
 		}
 		if errors.Is(err, sink.ErrRejected) && len(b.Records) > 0 {
+			if unsure {
+				if c, err := r.settle(b); err != nil || c == b.To {
+					return c, err
+				}
+			}
 			return r.refuse(b, &s, err)
 		}
 		if err := r.failed(r.hard, &s, err); err != nil {
 			return "", err
 		}
 		if late(err) && len(b.Records) > 1 {
-			return r.narrow(b)
+			r.limit = len(b.Records) / 2
+			return r.settle(b)
 		}
 	}
 }
@@ -192,23 +199,28 @@ func (r *run[T]) save(b *source.Batch[T]) error {
 	return err
 }
 
-// narrow gives up on b, whose write ran into its deadline, for a batch of half
-// its records. The write may have succeeded after all, and a sink cannot tell a
-// shorter batch from a second try of the longer one, so the checkpoint decides.
-func (r *run[T]) narrow(b *source.Batch[T]) (source.Cursor, error) {
+// settle asks the checkpoint what became of b, before anything else is written
+// from where it begins: its write failed but may have succeeded after all, and a
+// sink cannot tell a shorter batch from a second try of the longer one. If the
+// cursor has moved, Save tells our own write from another writer's.
+func (r *run[T]) settle(b *source.Batch[T]) (source.Cursor, error) {
 	r.drop()
-	r.limit = len(b.Records) / 2
 	c, err := r.load()
-	if err == nil && c != b.From && c != b.To {
-		err = r.fail(&StepInfo{Op: OpLoad, From: b.From, To: b.To}, fmt.Errorf("%w: it stands at %q", ErrConflict, c))
+	if err != nil || c == b.From {
+		return c, err
 	}
-	return c, err
+	if err := r.save(b); err != nil {
+		return "", err
+	}
+	r.succeeded(OpWrite)
+	return b.To, nil
 }
 
 // refuse looks for the rejected record of b in its first half, or hands it to
 // DeadLetter if it stands alone.
 func (r *run[T]) refuse(b *source.Batch[T], s *StepInfo, cause error) (source.Cursor, error) {
 	r.drop()
+	r.recovered(OpWrite) // an answer, if not the one hoped for
 	if n := len(b.Records); n > 1 {
 		r.limit = n / 2
 		return b.From, nil
@@ -267,7 +279,7 @@ type hold struct {
 
 // pause waits for what b says to wait for. It reports whether all is drained.
 func (r *run[T]) pause(b *source.Batch[T]) (done bool, err error) {
-	if b.Held == nil {
+	if b.Held == nil || b.More {
 		if r.held.news.spoke {
 			r.log.Info("no longer held back", "after", time.Since(r.held.from).Round(time.Millisecond))
 		}
@@ -290,7 +302,7 @@ func (r *run[T]) hold(b *source.Batch[T]) error {
 	if h.from.IsZero() {
 		*h = hold{from: now, wait: 10 * time.Millisecond, news: limiter{next: now.Add(firstReminder)}}
 	}
-	d := min(cmp.Or(b.Held.Retry, h.wait), r.interval)
+	d := min(cmp.Or(max(0, b.Held.Retry), h.wait), r.interval)
 	h.wait = min(2*h.wait, r.interval)
 	if r.draining {
 		left := max(0, cmp.Or(r.DrainWait, 30*time.Second)) - now.Sub(h.from)

@@ -193,3 +193,28 @@ func TestEndWithAnErrorIsLogged(t *testing.T) {
 	require.Len(t, w.said("stopped"), 1)
 	assert.Contains(t, w.said("stopped")[0], `level=ERROR msg=stopped pipeline=test cursor="" records=0 err="poller: test: write from \"\" to \"5\": connection refused"`)
 }
+
+func TestStatusOfASecondRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		breakStep(w, poller.OpFetch, until(time.Hour, errOutage))
+		p := w.poller()
+		stop := start(t, p)
+		time.Sleep(30 * time.Minute)
+		require.NoError(t, stop())
+		assert.Positive(t, p.Status().Attempts)
+		time.Sleep(time.Hour)
+		stop = start(t, p)
+		synctest.Wait()
+		assert.Zero(t, p.Status().Attempts, "nothing fails in this one")
+		require.NoError(t, stop())
+	})
+}
+
+func TestStatusShowsWhatEndedARun(t *testing.T) {
+	w := newWorld(5)
+	w.refuse(1)
+	p := w.poller()
+	require.Error(t, p.Run(t.Context()))
+	assert.Contains(t, p.Status().LastError, "record 1 is poison")
+}

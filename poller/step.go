@@ -57,23 +57,7 @@ func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Contex
 	if hook := r.Hooks.StepBegin; hook != nil {
 		ctx = hook(ctx, *s)
 	}
-
-	// A part that honours its context returns soon after the deadline. The
-	// tenth on top is for it to clean up.
-	warned := make(chan struct{})
-	watch := time.AfterFunc(r.deadline+r.deadline/10, func() {
-		defer close(warned)
-		r.update(func(st *Status) { r.overdue++; st.Overdue = true })
-		r.log.Warn("overdue: the part ignores its deadline, the pipeline is stuck until it returns",
-			"op", s.Op, "deadline", r.deadline, "from", s.From)
-	})
-	err := f(ctx)
-	if !watch.Stop() {
-		<-warned
-		r.update(func(st *Status) { r.overdue--; st.Overdue = r.overdue > 0 })
-		r.log.Info("no longer overdue", "op", s.Op, "after", time.Since(s.Start).Round(time.Millisecond))
-	}
-
+	err := r.watched(s, func() error { return f(ctx) })
 	if err != nil && parent.Err() == nil && ctx.Err() != nil {
 		err = &lateError{r.deadline, err}
 	}
@@ -82,6 +66,28 @@ func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Contex
 		hook(ctx, *s)
 	}
 	return err
+}
+
+// watched calls f, and says so while it is overdue.
+func (r *run[T]) watched(s *StepInfo, f func() error) error {
+	warned := make(chan struct{})
+	// A part that honours its context returns soon after the deadline. The
+	// tenth on top is for it to clean up, unless it is too much for a Duration.
+	watch := time.AfterFunc(max(r.deadline, r.deadline+r.deadline/10), func() {
+		defer close(warned)
+		r.update(func(st *Status) { r.overdue++; st.Overdue = true })
+		r.log.Warn("overdue: the part ignores its deadline, the pipeline is stuck until it returns",
+			"op", s.Op, "deadline", r.deadline, "from", s.From)
+	})
+	defer func() { // also when the part panics
+		if watch.Stop() {
+			return
+		}
+		<-warned
+		r.update(func(st *Status) { r.overdue--; st.Overdue = r.overdue > 0 })
+		r.log.Info("no longer overdue", "op", s.Op, "after", time.Since(s.Start).Round(time.Millisecond))
+	}()
+	return f()
 }
 
 // lateError is the error of a step that ran into its own deadline.
@@ -98,14 +104,19 @@ func late(err error) bool {
 	return errors.As(err, &l)
 }
 
-// succeeded records that a step worked, and says so if it had failed.
 func (r *run[T]) succeeded(op Op) {
+	r.recovered(op)
+	r.health(op).worked = true
+}
+
+// recovered records that a step fails no longer, and says so if it did.
+func (r *run[T]) recovered(op Op) {
 	h := r.health(op)
 	if h.failures > 0 {
 		r.log.Info("recovered", "op", op, "after", time.Since(h.since).Round(time.Millisecond), "attempts", h.failures)
 		r.update(func(s *Status) { s.Attempts = 0 })
 	}
-	*h = health{worked: true}
+	*h = health{worked: h.worked}
 }
 
 // failed decides what becomes of a step that failed with err. It returns nil
@@ -117,8 +128,6 @@ func (r *run[T]) failed(ctx context.Context, s *StepInfo, err error) error {
 	if late(err) && class != retry.Fatal {
 		class = retry.Transient // a driver may give a cancelled query any code
 	}
-	now := time.Now()
-	r.update(func(st *Status) { st.LastError, st.LastErrorTime = retry.Text(err), now })
 	switch {
 	case class == retry.Fatal, errors.Is(err, ErrConflict), errors.Is(err, sink.ErrRejected):
 		return r.fail(s, err)
@@ -126,9 +135,12 @@ func (r *run[T]) failed(ctx context.Context, s *StepInfo, err error) error {
 		return r.stopped(s, err)
 	case class == retry.Setup && !h.worked:
 		return r.fail(s, err)
+	case r.ctx.Err() != nil && s.Op != OpSave:
+		return r.stopped(s, err) // Grace is for what is in progress, not to begin again
 	}
+	r.noted(err)
 	if h.failures == 0 {
-		h.since, h.backoff = now, r.Retry.Backoff()
+		h.since, h.backoff = time.Now(), r.Retry.Backoff()
 	}
 	h.failures++
 	wait, giveUp := h.backoff.Next()
@@ -184,6 +196,11 @@ func (r *run[T]) stopped(s *StepInfo, err error) error {
 	return errStopped
 }
 
+func (r *run[T]) noted(err error) {
+	r.update(func(s *Status) { s.LastError, s.LastErrorTime = retry.Text(err), time.Now() })
+}
+
 func (r *run[T]) fail(s *StepInfo, err error) error {
+	r.noted(err)
 	return &Error{Name: r.Name, Op: s.Op, From: s.From, To: s.To, Attempts: max(1, s.Attempt), Err: err}
 }

@@ -146,3 +146,32 @@ func TestErrorOfAPartAtTheEndStillCounts(t *testing.T) {
 		require.ErrorIs(t, stop(), poller.ErrConflict, "another writer is worth knowing of, also while stopping")
 	})
 }
+
+func TestStoppingIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error { return slow(ctx, time.Hour) }
+		p := w.poller()
+		stop := start(t, p)
+		synctest.Wait()
+		require.NoError(t, stop())
+		assert.Empty(t, p.Status().LastError)
+	})
+}
+
+func TestWriteThatFailsWithinGraceIsNotTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		w.onWrite = func(context.Context, source.Batch[int]) error {
+			time.Sleep(10 * time.Second)
+			return errOutage
+		}
+		p := w.poller()
+		p.Hooks.Backoff = func(i poller.BackoffInfo) { t.Errorf("%+v", i) }
+		stop := start(t, p)
+		time.Sleep(time.Second)
+		require.NoError(t, stop())
+		assert.Equal(t, 1, w.count("write"))
+		assert.Empty(t, w.said("failing"))
+	})
+}

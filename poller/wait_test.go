@@ -2,6 +2,7 @@ package poller_test
 
 import (
 	"context"
+	"math"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,6 +53,20 @@ func TestIntervalIsJittered(t *testing.T) {
 	}
 }
 
+func TestTheLongestIntervalWaitsForAWake(t *testing.T) {
+	for range 10 { // half of the jitter is downwards
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(0)
+			p := w.poller()
+			p.Interval = math.MaxInt64
+			stop := start(t, p)
+			time.Sleep(time.Hour)
+			require.NoError(t, stop())
+			assert.Equal(t, 1, w.count("fetch"))
+		})
+	}
+}
+
 func TestNoWaitWhileThereIsMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(1000)
@@ -68,6 +83,19 @@ func TestDefaultBatchSize(t *testing.T) {
 	p.BatchSize = 0
 	require.NoError(t, p.Drain(t.Context()))
 	assert.Equal(t, 1, w.count("fetch +5000"))
+}
+
+func TestTheLargestBatchSize(t *testing.T) {
+	w := newWorld(0)
+	p := w.poller()
+	p.BatchSize = math.MaxInt
+	p.Source = source.Func[int](func(_ context.Context, after source.Cursor, max int) (source.Batch[int], error) {
+		assert.Equal(t, math.MaxInt, max)
+		n := position(after) + 1
+		return source.Batch[int]{From: after, To: cursor(n), Records: []int{n}, More: n < 5}, nil
+	})
+	require.NoError(t, p.Drain(t.Context()))
+	assert.Equal(t, seq(1, 5), w.written)
 }
 
 func TestWakeEndsAWait(t *testing.T) {
@@ -171,7 +199,7 @@ func TestHeldIsAskedAgainSoon(t *testing.T) {
 }
 
 func TestHeldWaitsWhatTheSourceSuggests(t *testing.T) {
-	for suggested, want := range map[time.Duration]time.Duration{300 * time.Millisecond: 300 * time.Millisecond, time.Hour: time.Second} {
+	for suggested, want := range map[time.Duration]time.Duration{300 * time.Millisecond: 300 * time.Millisecond, time.Hour: time.Second, -time.Hour: 0} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(0)
 			w.answer = hold(suggested)
@@ -179,6 +207,10 @@ func TestHeldWaitsWhatTheSourceSuggests(t *testing.T) {
 			stop := start(t, w.poller())
 			time.Sleep(10 * time.Second)
 			require.NoError(t, stop())
+			if want == 0 {
+				assert.Less(t, len(*at), 20, "what is past is no suggestion")
+				return
+			}
 			for _, g := range gaps(*at) {
 				assert.Equal(t, want, g, "at most Interval")
 			}
@@ -221,6 +253,21 @@ func TestDrainWaitsForHeldRecords(t *testing.T) {
 			assert.Equal(t, seq(1, 5), w.written)
 		})
 	}
+}
+
+// Records are held back, then many can be delivered, for longer than DrainWait,
+// and then some are held back again: that is a new wait.
+func TestDrainWaitIsInARow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(0)
+		w.answer = hold(0)
+		w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error { return slow(ctx, time.Second) }
+		time.AfterFunc(10*time.Second, func() { w.add(1000) })
+		began := time.Now()
+		require.ErrorIs(t, w.poller().Drain(t.Context()), poller.ErrHeld)
+		assert.Equal(t, seq(1, 1000), w.written)
+		assert.Greater(t, time.Since(began), 10*time.Second+100*time.Second+30*time.Second)
+	})
 }
 
 func TestDrainGoesOnWhenTheHoldEnds(t *testing.T) {

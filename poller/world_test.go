@@ -147,6 +147,9 @@ func (w *world) Save(ctx context.Context, from, to source.Cursor) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.stored == to && to != from {
+		return nil // moved by the write of a transactional sink
+	}
 	if w.stored != from {
 		return fmt.Errorf("world: stored %q: %w", w.stored, poller.ErrConflict)
 	}
