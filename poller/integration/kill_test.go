@@ -102,9 +102,9 @@ func (k *killer) life(cmd *exec.Cmd) {
 // aim makes the next lives shorter if more was done than wanted, else longer.
 func (k *killer) aim(done, wanted float64) {
 	if done > wanted {
-		k.window = max(k.window*2/3, 2*time.Millisecond)
+		k.window = max(k.window/2, 2*time.Millisecond)
 	} else {
-		k.window = min(k.window*3/2, 5*time.Second)
+		k.window = min(k.window*5/4, 5*time.Second)
 	}
 }
 
