@@ -98,13 +98,12 @@ func TestSQLSourceStart(t *testing.T) {
 		got, _ = readAll(t, latest, behind.To, 10, text)
 		require.Equal(t, []string{"2b"}, got)
 
-		at := &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}}
-		start, err := at.At(1, "x")
+		from := &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}}
+		from.Start, err = from.At(1, "x")
 		require.NoError(t, err)
-		from := &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}, Start: start}
 		got, _ = readAll(t, from, "", 2, text)
 		require.Equal(t, []string{"1y", "2a", "2b"}, got)
-		end, err := at.At(9, "")
+		end, err := from.At(9, "")
 		require.NoError(t, err)
 		from = &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}, Start: end}
 		none, err := from.Fetch(t.Context(), "", 2)

@@ -53,7 +53,7 @@ type Query[T any] struct {
 // retrying does not help against, such as a column that T has no field for, is
 // marked with retry.Permanent.
 func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[T], error) {
-	if _, err := q.query(); err != nil {
+	if _, err := q.state.init(q.query); err != nil {
 		return source.Batch[T]{From: after, To: after}, err
 	}
 	return fetch(ctx, &q.state, after, max, func(p *plan, _ int) (records[T], error) {
@@ -71,7 +71,7 @@ func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, max int) (sou
 
 // At returns the cursor behind the row of that key. See [Table.At].
 func (q *Query[T]) At(key ...any) (source.Cursor, error) {
-	i, err := q.query()
+	i, err := checked(q.query)
 	if err != nil {
 		return "", err
 	}
@@ -80,7 +80,7 @@ func (q *Query[T]) At(key ...any) (source.Cursor, error) {
 
 // Describe returns where a cursor stands, for a human.
 func (q *Query[T]) Describe(c source.Cursor) string {
-	i, err := q.query()
+	i, err := checked(q.query)
 	if err != nil {
 		return err.Error()
 	}
@@ -88,24 +88,22 @@ func (q *Query[T]) Describe(c source.Cursor) string {
 }
 
 func (q *Query[T]) query() (*query, error) {
-	return q.state.init(func() (*query, error) {
-		text := strings.TrimRight(q.Select, "; \t\r\n")
-		if strings.TrimSpace(text) == "" {
-			return nil, errors.New("Select is empty")
+	text := strings.TrimRight(q.Select, "; \t\r\n")
+	if strings.TrimSpace(text) == "" {
+		return nil, errors.New("Select is empty")
+	}
+	if strings.ContainsRune(text, 0) {
+		return nil, errors.New("Select holds a NUL byte")
+	}
+	i := &query{label: "query", key: q.Key, from: "(" + text + "\n) AS t"} // the line may end in a comment
+	if q.Table != "" {
+		parts, err := splitName(q.Table)
+		if err != nil {
+			return nil, fmt.Errorf("Table %q: %w", q.Table, err)
 		}
-		if strings.ContainsRune(text, 0) {
-			return nil, errors.New("Select holds a NUL byte")
-		}
-		i := &query{label: "query", key: q.Key, from: "(" + text + "\n) AS t"} // the line may end in a comment
-		if q.Table != "" {
-			parts, err := splitName(q.Table)
-			if err != nil {
-				return nil, fmt.Errorf("Table %q: %w", q.Table, err)
-			}
-			i.table, i.label = parts, "query of "+q.Table
-		}
-		err := i.fill(q.DB, q.Dialect, q.Start, q.MaxBytes, q.MaxRowBytes, q.Logger)
-		i.print = fingerprint(append([]string{"query", text, q.Table}, q.Key...)...)
-		return i, err
-	})
+		i.table, i.label = parts, "query of "+q.Table
+	}
+	err := i.fill(q.DB, q.Dialect, q.Start, q.MaxBytes, q.MaxRowBytes, q.Logger)
+	i.print = fingerprint(append([]string{"query", text, q.Table}, q.Key...)...)
+	return i, err
 }

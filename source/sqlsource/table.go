@@ -71,7 +71,7 @@ type Table struct {
 // Fetch implements [source.Source]. An error wraps that of the driver. What
 // retrying does not help against is marked with [retry.Permanent].
 func (t *Table) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[row.Row], error) {
-	if _, err := t.query(); err != nil {
+	if _, err := t.state.init(t.query); err != nil {
 		return source.Batch[row.Row]{From: after, To: after}, err
 	}
 	return fetch(ctx, &t.state, after, max, func(p *plan, limit int) (records[row.Row], error) {
@@ -86,7 +86,7 @@ func (t *Table) Fetch(ctx context.Context, after source.Cursor, max int) (source
 // time.Time a column without a zone gets the clock as it stands. At does not ask the database: that a value
 // does not fit its column is an error of Fetch.
 func (t *Table) At(key ...any) (source.Cursor, error) {
-	q, err := t.query()
+	q, err := checked(t.query)
 	if err != nil {
 		return "", err
 	}
@@ -95,7 +95,7 @@ func (t *Table) At(key ...any) (source.Cursor, error) {
 
 // Describe returns where a cursor stands, for a human.
 func (t *Table) Describe(c source.Cursor) string {
-	q, err := t.query()
+	q, err := checked(t.query)
 	if err != nil {
 		return err.Error()
 	}
@@ -103,51 +103,52 @@ func (t *Table) Describe(c source.Cursor) string {
 }
 
 func (t *Table) query() (*query, error) {
-	return t.state.init(func() (*query, error) {
-		parts, err := splitName(t.Name)
-		if err != nil {
-			return nil, fmt.Errorf("Name %q: %w", t.Name, err)
+	parts, err := splitName(t.Name)
+	if err != nil {
+		return nil, fmt.Errorf("Name %q: %w", t.Name, err)
+	}
+	if t.Columns != nil && len(t.Columns) == 0 {
+		return nil, errors.New("Columns is empty; nil means all")
+	}
+	for i, c := range t.Columns {
+		if err := checkIdent(c); err != nil {
+			return nil, fmt.Errorf("Columns[%d]: %w", i, err)
 		}
-		if t.Columns != nil && len(t.Columns) == 0 {
-			return nil, errors.New("Columns is empty; nil means all")
-		}
-		for i, c := range t.Columns {
-			if err := checkIdent(c); err != nil {
-				return nil, fmt.Errorf("Columns[%d]: %w", i, err)
-			}
-		}
-		q := &query{label: t.Name, table: parts, key: t.Key, columns: t.Columns, texts: true}
-		err = q.fill(t.DB, t.Dialect, t.Start, t.MaxBytes, t.MaxRowBytes, t.Logger)
-		if err != nil {
-			return nil, err
-		}
-		if strings.ContainsRune(t.Where, 0) {
-			return nil, errors.New("Where holds a NUL byte")
-		}
-		if strings.TrimSpace(t.Where) != "" {
-			q.where = "(" + t.Where + "\n)" // the line may end in a comment
-		}
-		q.from = quoteAll(q.sql, parts) + " AS t"
-		q.print = fingerprint(append([]string{"table", t.Name, t.Where}, t.Key...)...)
-		return q, nil
-	})
+	}
+	q := &query{label: t.Name, table: parts, key: t.Key, columns: t.Columns, texts: true}
+	err = q.fill(t.DB, t.Dialect, t.Start, t.MaxBytes, t.MaxRowBytes, t.Logger)
+	if err != nil {
+		return nil, err
+	}
+	if strings.ContainsRune(t.Where, 0) {
+		return nil, errors.New("Where holds a NUL byte")
+	}
+	if strings.TrimSpace(t.Where) != "" {
+		q.where = "(" + t.Where + "\n)" // the line may end in a comment
+	}
+	q.from = quoteAll(q.sql, parts) + " AS t"
+	q.print = fingerprint(append([]string{"table", t.Name, t.Where}, t.Key...)...)
+	return q, nil
 }
 
-// init makes the query once.
+// checked makes a query of the fields as they stand.
+func checked(of func() (*query, error)) (*query, error) {
+	q, err := of()
+	if err == nil && q.start != "" && q.start != Latest {
+		if _, err = decode(q.start, q.print, len(q.key)); err != nil {
+			err = fmt.Errorf("Start: %w", err)
+		}
+	}
+	if err != nil {
+		return nil, retry.Permanent(fmt.Errorf("sqlsource: %w", err))
+	}
+	return q, nil
+}
+
+// init makes the query that all fetches go by. At and Describe make their own,
+// so that Start can be set to what At returns.
 func (s *state) init(of func() (*query, error)) (*query, error) {
-	s.setup.Do(func() {
-		q, err := of()
-		if err == nil && q.start != "" && q.start != Latest {
-			if _, err = decode(q.start, q.print, len(q.key)); err != nil {
-				err = fmt.Errorf("Start: %w", err)
-			}
-		}
-		if err != nil {
-			s.err = retry.Permanent(fmt.Errorf("sqlsource: %w", err))
-			return
-		}
-		s.query = q
-	})
+	s.setup.Do(func() { s.query, s.err = checked(of) })
 	return s.query, s.err
 }
 
