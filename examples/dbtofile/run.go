@@ -22,11 +22,8 @@ func run(ctx context.Context, c config) (err error) {
 		return err
 	}
 	defer db.Close()
-	table := func(start source.Cursor) *sqlsource.Table {
-		return &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Start: start, Logger: log}
-	}
-	first, err := start(table(""), c.start) // of another Table: one that is in use must not be changed
-	if err != nil {
+	table := &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Logger: log}
+	if table.Start, err = start(table, c.start); err != nil {
 		return err
 	}
 
@@ -51,7 +48,7 @@ func run(ctx context.Context, c config) (err error) {
 
 	p := &poller.Poller[row.Row]{
 		Name:         c.name,
-		Source:       table(first),
+		Source:       table,
 		Sink:         files,
 		Checkpointer: files, // cursor and rows move together: exactly once
 		BatchSize:    c.batch,
