@@ -30,6 +30,9 @@ func (s *store) watchAge() {
 		s.due.stop()
 		return
 	}
+	if now := s.now().UTC(); s.cp.Opened.After(now) {
+		s.cp.Opened = now // the clock was set back
+	}
 	at := s.cp.Opened.Add(s.age)
 	if s.due.failing {
 		at = s.now().Add(ageRetry)

@@ -132,7 +132,7 @@ func decodeCheckpoint(text []byte) (c checkpoint, err error) {
 		return c, err
 	}
 	if c.Version != checkpointVersion {
-		return c, fmt.Errorf("it is of version %d, and this program knows version %d alone", c.Version, checkpointVersion)
+		return c, fmt.Errorf("it is of version %d, and this program knows version %d alone (run the release that wrote it)", c.Version, checkpointVersion)
 	}
 	return c, nil
 }

@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller"
@@ -168,6 +170,38 @@ func TestRejected(t *testing.T) {
 	}
 	require.NoError(t, f.Write(ctx, source.Batch[raw]{From: "1", To: "2", Records: []raw{"2"}}))
 	require.Equal(t, "1\n2\n", content(t, dir))
+}
+
+func TestRejectedByNothing(t *testing.T) {
+	t.Parallel()
+	ctx, dir := context.Background(), t.TempDir()
+	f := open(t, dir, filesink.Options[order]{Encoder: silent{filesink.JSONLines[order]()}})
+	err := f.Write(ctx, batch(0, 1))
+	require.ErrorIs(t, err, sink.ErrRejected)
+	require.ErrorContains(t, err, "the Encoder appended nothing")
+	require.Empty(t, segments(t, dir))
+}
+
+type silent struct{ filesink.Encoder[order] }
+
+func (silent) Append(dst []byte, _ *order) ([]byte, error) { return dst, nil }
+
+// Several Files may be opened with the same Options.
+func TestSharedEncoder(t *testing.T) {
+	t.Parallel()
+	o := filesink.Options[order]{Encoder: filesink.JSONLines[order]()}
+	var all sync.WaitGroup
+	for range 4 {
+		dir := t.TempDir()
+		f := open(t, dir, o)
+		all.Go(func() {
+			for i := range 20 {
+				assert.NoError(t, f.Write(context.Background(), batch(i*100, i*100+100)))
+			}
+			assert.Equal(t, lines(0, 2000), content(t, dir))
+		})
+	}
+	all.Wait()
 }
 
 type byPointer struct{ n int }

@@ -5,18 +5,20 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"sync"
 )
 
-// Encoder turns records into the bytes of a segment. It is used by one [File]
-// at a time, by one goroutine at a time. An error is a fault of the record: the
-// batch is rejected, see [sink.Reject].
+// Encoder turns records into the bytes of a segment. A [File] calls it from one
+// goroutine at a time. One that is given to several Files must be safe for
+// concurrent use, as those of this package are. An error is a fault of the
+// record: the batch is rejected, see [sink.Reject].
 type Encoder[T any] interface {
 	// Extension ends the names of segments, such as ".jsonl".
 	Extension() string
 	// Header appends what a segment begins with whose first record is this
 	// one, nothing in most formats.
 	Header(dst []byte, record *T) ([]byte, error)
-	// Append appends one record.
+	// Append appends one record, a byte at least.
 	Append(dst []byte, record *T) ([]byte, error)
 }
 
@@ -31,37 +33,52 @@ func JSONLines[T any]() Encoder[T] {
 	type appender interface {
 		AppendJSON(dst []byte) ([]byte, error)
 	}
-	t, method := reflect.TypeFor[T](), reflect.TypeFor[appender]()
 	e := &jsonLines[T]{}
-	switch {
-	case t.Kind() != reflect.Interface && reflect.PointerTo(t).Implements(method):
-		e.appendJSON = func(dst []byte, r *T) ([]byte, error) { return any(r).(appender).AppendJSON(dst) }
-	case t.Implements(method):
+	if as := methodOf[T, appender](); as != nil {
 		e.appendJSON = func(dst []byte, r *T) ([]byte, error) {
-			a, ok := any(*r).(appender)
+			a, ok := as(r)
 			if !ok {
 				return dst, errors.New("the record is nil")
 			}
 			return a.AppendJSON(dst)
 		}
-	default:
-		e.json = json.NewEncoder(&e.out)
-		e.json.SetEscapeHTML(false)
 	}
 	return e
 }
 
-type jsonLines[T any] struct {
-	appendJSON func(dst []byte, record *T) ([]byte, error) // nil: encoding/json
-
-	json *json.Encoder
-	out  appendWriter
+// methodOf returns how to get from a record to what implements M, T or *T, and
+// nil if neither does. It reports false for a nil interface.
+func methodOf[T, M any]() func(*T) (M, bool) {
+	t, method := reflect.TypeFor[T](), reflect.TypeFor[M]()
+	switch {
+	case reflect.PointerTo(t).Implements(method): // first: it copies nothing
+		return func(r *T) (M, bool) { return any(r).(M), true }
+	case t.Implements(method):
+		return func(r *T) (M, bool) { m, ok := any(*r).(M); return m, ok }
+	}
+	return nil
 }
 
-type appendWriter struct{ dst []byte }
+type jsonLines[T any] struct {
+	appendJSON func(dst []byte, record *T) ([]byte, error) // nil: encoding/json
+	idle       sync.Pool                                   // of *jsonEncoder
+}
 
-func (w *appendWriter) Write(p []byte) (int, error) {
-	w.dst = append(w.dst, p...)
+// jsonEncoder is a json.Encoder that appends to dst.
+type jsonEncoder struct {
+	*json.Encoder
+	dst []byte
+}
+
+func newJSONEncoder() *jsonEncoder {
+	e := &jsonEncoder{}
+	e.Encoder = json.NewEncoder(e)
+	e.SetEscapeHTML(false)
+	return e
+}
+
+func (e *jsonEncoder) Write(p []byte) (int, error) {
+	e.dst = append(e.dst, p...)
 	return len(p), nil
 }
 
@@ -70,9 +87,14 @@ func (e *jsonLines[T]) Header(dst []byte, _ *T) ([]byte, error) { return dst, ni
 
 func (e *jsonLines[T]) Append(dst []byte, record *T) ([]byte, error) {
 	if e.appendJSON == nil {
-		e.out.dst = dst
-		err := e.json.Encode(record) // compacts what it is given, and ends the line
-		dst, e.out.dst = e.out.dst, nil
+		j, ok := e.idle.Get().(*jsonEncoder)
+		if !ok {
+			j = newJSONEncoder()
+		}
+		j.dst = dst
+		err := j.Encode(record) // compacts what it is given, and ends the line
+		dst, j.dst = j.dst, nil
+		e.idle.Put(j)
 		return dst, err
 	}
 	start := len(dst)

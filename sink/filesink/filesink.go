@@ -74,8 +74,13 @@ func openFile[T any](d directory, path string, o Options[T], now func() time.Tim
 	}
 	f := &File[T]{store: s, encoder: o.Encoder}
 	type columned interface{ Columns() *row.Columns }
-	if _, ok := any(new(T)).(columned); ok {
-		f.columns = func(r *T) *row.Columns { return any(r).(columned).Columns() }
+	if as := methodOf[T, columned](); as != nil {
+		f.columns = func(r *T) *row.Columns {
+			if c, ok := as(r); ok {
+				return c.Columns()
+			}
+			return nil
+		}
 	}
 	return f, nil
 }
@@ -133,7 +138,11 @@ func (f *File[T]) encode(ctx context.Context, records []T) (err error) {
 				}
 			}
 		}
-		if f.buf, err = f.encoder.Append(f.buf, r); err != nil {
+		before := len(f.buf)
+		if f.buf, err = f.encoder.Append(f.buf, r); err == nil && len(f.buf) <= before {
+			err = errors.New("the Encoder appended nothing")
+		}
+		if err != nil {
 			return fail(i, err)
 		}
 		p := &f.pieces[len(f.pieces)-1]

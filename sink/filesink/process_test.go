@@ -189,3 +189,26 @@ func removeFiles(dir string) error {
 	}
 	return err
 }
+
+// A File that was robbed of its lock does not put its checkpoint in the place of
+// its successor's.
+func TestCloseAfterAnotherTookOver(t *testing.T) {
+	t.Parallel()
+	if os.PathSeparator == '\\' {
+		t.Skip("Windows keeps an open file from being removed")
+	}
+	ctx, dir := context.Background(), t.TempDir()
+	robbed := open(t, dir, filesink.Options[order]{})
+	require.NoError(t, robbed.Write(ctx, batch(0, 1)))
+	require.NoError(t, robbed.Seal(ctx))
+	require.NoError(t, os.Remove(filepath.Join(dir, "lock")))
+	successor := open(t, dir, filesink.Options[order]{})
+	require.NoError(t, successor.Write(ctx, batch(1, 2)))
+	require.NoError(t, successor.Seal(ctx))
+	require.NoError(t, successor.Write(ctx, batch(2, 3)))
+	require.NoError(t, robbed.Close())
+	require.NoError(t, successor.Close())
+	f := open(t, dir, filesink.Options[order]{})
+	require.NoError(t, f.Write(ctx, batch(3, 4)))
+	require.Equal(t, lines(0, 4), content(t, dir))
+}

@@ -55,9 +55,6 @@ func (s *store) recover() error {
 			return s.fail("remove "+name, err)
 		}
 	}
-	if now := s.now().UTC(); cp.Opened.After(now) {
-		cp.Opened = now // the clock was set back
-	}
 	s.cp, s.listed = cp, len(cp.Sealed) > 0
 	if cp.Offset > 0 {
 		if err := s.reopen(); err != nil {

@@ -131,6 +131,7 @@ func TestOpenRefusesOptions(t *testing.T) {
 		"FileMode":                          {FileMode: 0o200},
 		"DirMode":                           {DirMode: fs.ModeDir | 0o700},
 		`Extension ".open" is none`:         {Encoder: named{".open"}},
+		`Extension ".x.tmp" is none`:        {Encoder: named{".x.tmp"}}, // a leftover, if the Name were "checkpoint.x"
 		`Extension "jsonl" is none`:         {Encoder: named{"jsonl"}},
 		`Extension "./x" is none`:           {Encoder: named{"./x"}},
 	} {

@@ -105,6 +105,30 @@ func TestSegmentAge(t *testing.T) {
 	})
 }
 
+func TestSegmentAgeWhenTheClockIsSetBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, dir := context.Background(), t.TempDir()
+		var back time.Duration
+		start := func() *filesink.File[order] {
+			o := filesink.Options[order]{SegmentAge: time.Hour}
+			f, err := filesink.OpenWithClock(dir, o, func() time.Time { return time.Now().Round(0).Add(-back) })
+			require.NoError(t, err)
+			return f
+		}
+		f := start()
+		require.NoError(t, f.Write(ctx, batch(0, 1)))
+		require.NoError(t, f.Close())
+		f = start()
+		back = 24 * time.Hour
+		require.NoError(t, f.Write(ctx, batch(1, 2)))
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Equal(t, []string{"rows-0000000001.jsonl"}, segments(t, dir))
+		require.NoError(t, f.Close())
+	})
+}
+
 func TestSegmentAgeWhenTheClockWasSetBack(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -180,6 +204,19 @@ func TestChangedColumnsStartASegment(t *testing.T) {
 		all, err := r.ReadAll()
 		require.NoError(t, err)
 		require.Len(t, all, 9)
+	})
+	t.Run("pointers", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		f, err := filesink.Open(dir, filesink.Options[*row.Row]{Encoder: filesink.CSV[*row.Row]()})
+		require.NoError(t, err)
+		defer f.Close()
+		b := source.Batch[*row.Row]{To: "2"}
+		for _, c := range []*row.Columns{row.NewColumns([]string{"id"}, nil), row.NewColumns([]string{"no"}, nil)} {
+			b.Records = append(b.Records, &rowsOf(t, "", "", c, []any{int64(1)}).Records[0])
+		}
+		require.NoError(t, f.Write(context.Background(), b))
+		require.Equal(t, "id\r\n1\r\nno\r\n1\r\n", content(t, dir))
 	})
 	t.Run("jsonl", func(t *testing.T) {
 		t.Parallel()

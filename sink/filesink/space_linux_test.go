@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -92,4 +93,22 @@ func TestPermissionLost(t *testing.T) {
 	require.NoError(t, f.Seal(ctx))
 	require.NoError(t, f.Close())
 	require.Equal(t, lines(0, 3), content(t, dir))
+}
+
+func TestRefusingOpenKeepsNothingOpen(t *testing.T) {
+	t.Parallel()
+	dir := directory(t)
+	segment := filepath.Join(dir, second+".open")
+	text, err := os.ReadFile(segment)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(segment, []byte(strings.Replace(string(text), "6", "7", 1)), 0o600))
+	_, err = filesink.Open(dir, filesink.Options[order]{})
+	require.ErrorContains(t, err, "are not what was written")
+	fds, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	for _, fd := range fds {
+		if path, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil { // else closed meanwhile
+			require.False(t, strings.HasPrefix(path, dir), path)
+		}
+	}
 }

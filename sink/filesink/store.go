@@ -59,6 +59,7 @@ func openStore(d directory, path string, o settings) (*store, error) {
 	s := &store{settings: o, dir: d, path: path, turn: make(chan struct{}, 1), writer: o.token()}
 	s.turn <- struct{}{}
 	if err := s.recover(); err != nil {
+		_ = s.closeSegment()
 		return nil, errors.Join(err, d.close())
 	}
 	s.known = owned{s.cp.Cursor, s.cp.Writer}
@@ -148,7 +149,9 @@ func (s *store) close() error {
 	s.closed = true
 	s.due.stop()
 	var err error
-	if s.listed && !s.broken { // so that the next Open does not announce them again
+	// So that the next Open does not announce them again; unless this is another's
+	// directory by now, whose checkpoint would be replaced by an older one.
+	if s.listed && !s.broken && s.dir.check() == nil {
 		err = s.save(s.cp)
 	}
 	err = errors.Join(err, s.closeSegment())
