@@ -131,6 +131,22 @@ func TestLateWriteFindsAnotherWriter(t *testing.T) {
 	})
 }
 
+func TestLateWriteOfOneRecordIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		hour := until(time.Hour, context.DeadlineExceeded)
+		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error {
+			if hour() != nil {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		}
+		require.NoError(t, w.poller().Drain(t.Context()))
+		assert.Equal(t, seq(1, 1), w.written)
+		assert.Equal(t, 1, w.count("fetch"))
+	})
+}
+
 // Another writer in lockstep has stored the very cursor that the late write
 // would have. Only Save can tell whose it is.
 func TestLateWriteFindsAnotherWriterInItsPlace(t *testing.T) {

@@ -154,6 +154,21 @@ func TestOutageIsLoggedOnceAndRarelyAfter(t *testing.T) {
 	})
 }
 
+func TestEachOutageIsLoggedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(50)
+		w.onWrite = func(_ context.Context, b source.Batch[int]) error {
+			if w.count("write "+string(b.From)+"-") == 1 {
+				return errOutage
+			}
+			return nil
+		}
+		require.NoError(t, w.poller().Drain(t.Context()))
+		assert.Len(t, w.said("failing, will retry"), 5)
+		assert.Len(t, w.said("recovered"), 5)
+	})
+}
+
 func TestErrorsAreShownWithoutValues(t *testing.T) {
 	w := newWorld(5)
 	breakStep(w, poller.OpFetch, func() error { return sqlState("42P01") })

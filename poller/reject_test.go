@@ -241,3 +241,28 @@ func TestRejectedAfterALostAnswer(t *testing.T) {
 		}
 	}
 }
+
+func TestRejectedBatchWithoutRecordsEndsRun(t *testing.T) {
+	w, l := newWorld(5), &letters{}
+	w.answer = func(b *source.Batch[int]) { b.Records = nil }
+	w.onWrite = func(context.Context, source.Batch[int]) error { return sink.Reject(errors.New("a cursor alone?")) }
+	p := w.poller()
+	p.DeadLetter = l
+	require.ErrorIs(t, p.Run(t.Context()), sink.ErrRejected)
+	assert.Empty(t, l.got)
+}
+
+// A batch without records shows nothing of the records.
+func TestDeadLetterLimitCountsAcrossEmptyBatches(t *testing.T) {
+	w, l := newWorld(100), &letters{}
+	w.answer = func(b *source.Batch[int]) {
+		if position(b.From)%2 == 1 {
+			b.Records = nil
+		}
+	}
+	w.refuse(seq(1, 100)...)
+	p := w.poller()
+	p.DeadLetter, p.DeadLetterLimit, p.BatchSize = l, 3, 1
+	require.ErrorContains(t, p.Drain(t.Context()), "after 3 refused in a row")
+	assert.Equal(t, []int{1, 3, 5}, l.records())
+}

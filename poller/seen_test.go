@@ -103,6 +103,23 @@ func TestStepBeginGivesTheContext(t *testing.T) {
 	assert.Equal(t, 4, ended)
 }
 
+func TestStepsGetTheValuesOfTheContext(t *testing.T) {
+	type key struct{}
+	w := newWorld(5)
+	seen := 0
+	note := func(ctx context.Context) error {
+		assert.Equal(t, "x", ctx.Value(key{}))
+		seen++
+		return nil
+	}
+	w.onLoad = note
+	w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error { return note(ctx) }
+	w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return note(ctx) }
+	w.onSave = func(ctx context.Context, _, _ source.Cursor) error { return note(ctx) }
+	require.NoError(t, w.poller().Drain(context.WithValue(t.Context(), key{}, "x")))
+	assert.Equal(t, 4, seen)
+}
+
 func TestJoinHooks(t *testing.T) {
 	var got []string
 	one := func(name string) poller.Hooks {

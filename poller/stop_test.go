@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
@@ -31,6 +32,12 @@ func TestRunReturnsNilWhenContextEnds(t *testing.T) {
 		"in load's backoff": func(w *world) { w.onLoad = func(context.Context) error { return errOutage } },
 		"during a fetch": func(w *world) {
 			w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error { return slow(ctx, time.Hour) }
+		},
+		"during a fetch whose driver answers with any code": func(w *world) {
+			w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error {
+				<-ctx.Done()
+				return sqlState("42P01")
+			}
 		},
 		"in fetch's backoff": func(w *world) { w.onFetch = func(context.Context, source.Cursor, int) error { return errOutage } },
 		"in write's backoff": func(w *world) { w.onWrite = func(context.Context, source.Batch[int]) error { return errOutage } },
@@ -173,5 +180,35 @@ func TestWriteThatFailsWithinGraceIsNotTriedAgain(t *testing.T) {
 		require.NoError(t, stop())
 		assert.Equal(t, 1, w.count("write"))
 		assert.Empty(t, w.said("failing"))
+	})
+}
+
+func TestNoWriteBeginsAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(50) // fetches its next batch ahead, in time
+		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return slow(ctx, 2*time.Second) }
+		stop := start(t, w.poller())
+		time.Sleep(time.Second)
+		require.NoError(t, stop())
+		assert.Equal(t, []string{"load", "write -10", "save -10"}, w.steps())
+	})
+}
+
+func TestDeadLetterInProgressGetsGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, l := newWorld(1), &letters{}
+		w.refuse(1)
+		p := w.poller()
+		p.DeadLetter = sink.Func[poller.Refused[int]](func(ctx context.Context, b source.Batch[poller.Refused[int]]) error {
+			if err := slow(ctx, 20*time.Second); err != nil {
+				return err
+			}
+			return l.Write(ctx, b)
+		})
+		stop := start(t, p)
+		time.Sleep(time.Second)
+		require.NoError(t, stop())
+		assert.Equal(t, []int{1}, l.records())
+		assert.Equal(t, source.Cursor("1"), w.stored)
 	})
 }
