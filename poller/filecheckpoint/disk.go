@@ -71,6 +71,34 @@ func makeDir(dir string) error {
 	return syncDir(filepath.Dir(dir))
 }
 
+// behindLink returns the file that a path leads to if it is a symbolic link: Save
+// would put a file in the place of the link, and handles on the one and on the
+// other would not see each other's lock.
+func behindLink(path string) (string, error) {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		return path, nil // what is wrong with it, reading tells
+	}
+	file, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", fmt.Errorf("%s is a link that leads to no file: name the file itself: %w", path, err)
+	}
+	return file, nil
+}
+
+// checkName refuses a file's name that leaves no room for the files beside it.
+func checkName(name string) error {
+	switch {
+	case strings.HasSuffix(name, lockSuffix):
+		return fmt.Errorf("the name ends in %s, as the lock beside a checkpoint does: choose another", lockSuffix)
+	case len(name) > 200:
+		return fmt.Errorf("the name has %d bytes: use at most 200", len(name))
+	}
+	return nil
+}
+
+const lockSuffix = ".lock"
+
 // lock waits for the lock of the file at path, which ends when the file
 // returned is closed. It asks again and again because the system's own waiting
 // knows no context.

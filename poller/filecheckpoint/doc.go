@@ -20,7 +20,8 @@
 // call, so the comparing and swapping is atomic; the lock ends with its
 // process, and its file stays. Two pipelines on one file cannot both go on: the
 // second one's Save returns [poller.ErrConflict]. Network file systems need
-// working locks for this.
+// working locks for this. Of a path that is a symbolic link the file it leads to
+// is used.
 //
 // # Rewinding
 //
@@ -30,6 +31,10 @@
 // its next Save; started again it goes on from the new cursor. [File.History]
 // and the file's "history" have the cursors of before.
 //
-// A file that is damaged or has gone is an error and not a new start: that would
-// send everything again in silence.
+// Rewind, and edit, as the user the pipeline runs as: whoever writes the file
+// owns it.
+//
+// A file that is damaged is an error and not a new start, which would send
+// everything again in silence. So is one that has gone from under its handle. A
+// pipeline that starts without a file starts from the beginning.
 package filecheckpoint

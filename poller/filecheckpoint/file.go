@@ -55,15 +55,17 @@ func Open(path string, o Options) (*File, error) {
 	if path, err = filepath.Abs(path); err != nil { // a later os.Chdir must not move it
 		return nil, fmt.Errorf("filecheckpoint: %w", err)
 	}
-	f := &File{path: path, history: history, handle: fence.NewHandle()}
-	dir := filepath.Dir(path)
-	if err := makeDir(dir); err != nil {
+	if path, err = behindLink(path); err != nil {
 		return nil, fmt.Errorf("filecheckpoint: %w", err)
 	}
-	// A generous bound: a lock is held for milliseconds.
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := f.locked(ctx, func() error {
+	if err := checkName(filepath.Base(path)); err != nil {
+		return nil, fmt.Errorf("filecheckpoint: %s: %w", path, err)
+	}
+	f := &File{path: path, history: history, handle: fence.NewHandle()}
+	if err := makeDir(filepath.Dir(path)); err != nil {
+		return nil, fmt.Errorf("filecheckpoint: %w", err)
+	}
+	if err := f.lockedSoon(func() error {
 		if _, _, err := f.read(); err != nil {
 			return err
 		}
@@ -129,7 +131,7 @@ func (f *File) Save(ctx context.Context, from, to source.Cursor) error {
 // History returns the last cursors, newest first, beginning with the current
 // one. It is empty if none was stored yet.
 func (f *File) History() (entries []Entry, err error) {
-	err = f.locked(context.Background(), func() error {
+	err = f.lockedSoon(func() error {
 		c, exists, err := f.read()
 		if err == nil && exists {
 			entries = c.entries()
@@ -148,7 +150,7 @@ func (f *File) Rewind(to source.Cursor) error {
 	if err := fence.Valid(to); err != nil {
 		return f.error(err)
 	}
-	return f.locked(context.Background(), func() error {
+	return f.lockedSoon(func() error {
 		f.exists.Store(false)
 		c, _, err := f.read()
 		if err != nil {
@@ -158,12 +160,20 @@ func (f *File) Rewind(to source.Cursor) error {
 	})
 }
 
+// lockedSoon is locked with a generous bound: a lock is held for milliseconds,
+// unless its process was stopped, or its disk hangs.
+func (f *File) lockedSoon(do func() error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return f.locked(ctx, do)
+}
+
 // locked calls do while this handle has the lock.
 func (f *File) locked(ctx context.Context, do func() error) error {
 	if f.closed.Load() {
 		return f.error(ErrClosed)
 	}
-	l, err := lock(ctx, f.path+".lock")
+	l, err := lock(ctx, f.path+lockSuffix)
 	if err != nil {
 		return f.error(err)
 	}

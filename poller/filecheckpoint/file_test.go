@@ -243,6 +243,10 @@ func TestRefusals(t *testing.T) {
 	require.ErrorContains(t, err, "Options.History is -1")
 	_, err = filecheckpoint.Open(dir, filecheckpoint.Options{})
 	require.Error(t, err, "a directory")
+	_, err = filecheckpoint.Open(filepath.Join(dir, "c.lock"), filecheckpoint.Options{})
+	require.ErrorContains(t, err, "the name ends in .lock")
+	_, err = filecheckpoint.Open(filepath.Join(dir, strings.Repeat("c", 201)), filecheckpoint.Options{})
+	require.ErrorContains(t, err, "the name has 201 bytes")
 	f := open(t, filepath.Join(dir, "c"))
 	require.ErrorIs(t, f.Save(t.Context(), "", "a"), poller.ErrConflict, "not loaded")
 	_, err = f.Load(t.Context())
@@ -258,4 +262,28 @@ func TestRefusals(t *testing.T) {
 	require.FileExists(t, other)
 	open(t, filepath.Join(dir, "c.d"))
 	require.NoFileExists(t, other)
+}
+
+// Handles on a file and on a link to it are rivals like any other.
+func TestSymbolicLink(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "sub", "file"), filepath.Join(dir, "link")
+	if err := os.Symlink(file, link); err != nil {
+		t.Skipf("symbolic links take a privilege here: %v", err)
+	}
+	_, err := filecheckpoint.Open(link, filecheckpoint.Options{})
+	require.ErrorContains(t, err, link+" is a link that leads to no file")
+	f := open(t, file)
+	_, err = f.Load(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, f.Save(t.Context(), "", "a"))
+	linked := open(t, link)
+	_, err = linked.Load(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, linked.Save(t.Context(), "a", "b"))
+	require.ErrorIs(t, f.Save(t.Context(), "a", "b"), poller.ErrConflict)
+	info, err := os.Lstat(link)
+	require.NoError(t, err)
+	require.NotZero(t, info.Mode()&os.ModeSymlink, "it is still one")
 }

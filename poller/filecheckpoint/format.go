@@ -78,7 +78,7 @@ func parse(text []byte) (checkpoint, error) {
 		return c, errors.New("there is more behind the JSON object")
 	}
 	if c.Version != version {
-		return c, fmt.Errorf("its version is %d, this program knows %d", c.Version, version)
+		return c, fmt.Errorf("its version is %d, this program knows %d: run the release that wrote it", c.Version, version)
 	}
 	if c.Writer == "" {
 		return c, errors.New(`it has no "writer"`)

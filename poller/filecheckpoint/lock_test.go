@@ -1,0 +1,31 @@
+package filecheckpoint
+
+import (
+	"context"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A lock that is never given back, by a process that was stopped, does not keep a
+// human waiting for ever.
+func TestLockHeldForEver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "c")
+		f, err := Open(path, Options{})
+		require.NoError(t, err)
+		l, err := lock(t.Context(), path+lockSuffix)
+		require.NoError(t, err)
+		start := time.Now()
+		require.ErrorContains(t, f.Rewind("a"), "waiting for the lock "+path+".lock, which another handle holds")
+		_, err = f.History()
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Less(t, time.Since(start), time.Minute)
+		require.NoError(t, l.Close())
+		require.NoError(t, f.Rewind("a"))
+	})
+}
