@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/jmoiron/sqlx/reflectx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -354,4 +355,40 @@ func TestCheckpointAdvanceRepeatableRead(t *testing.T) {
 	require.ErrorContains(t, err, "40001")
 	require.NotErrorIs(t, err, poller.ErrConflict)
 	require.False(t, moved)
+}
+
+// A database handle may map fields to columns in its own way.
+func TestCheckpointMapper(t *testing.T) {
+	t.Parallel()
+	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)
+	db.Mapper = reflectx.NewMapperFunc("json", strings.ToLower)
+	s := openCheckpoint(t, db, sqlcheckpoint.Options{})
+	require.Empty(t, loadedCursor(t, s))
+	require.NoError(t, s.Save(t.Context(), "", "a"))
+}
+
+// An update that does nothing, and says nothing, is not tried for ever.
+func TestCheckpointDoesNotChange(t *testing.T) {
+	t.Parallel()
+	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)
+	s := openCheckpoint(t, db, sqlcheckpoint.Options{})
+	require.Empty(t, loadedCursor(t, s))
+	db.MustExec(`CREATE TRIGGER skip BEFORE UPDATE ON devotion_checkpoint BEGIN SELECT RAISE(IGNORE); END`)
+	require.ErrorContains(t, s.Save(t.Context(), "", "a"), "can be read but does not change")
+	require.ErrorContains(t, s.Rewind(t.Context(), "a"), "can be read but does not change")
+}
+
+// A table made by hand may take two names for one: no pipeline then gets the
+// cursor of another.
+func TestCheckpointNamesOfOtherCase(t *testing.T) {
+	t.Parallel()
+	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)
+	s := openCheckpoint(t, db, sqlcheckpoint.Options{})
+	db.MustExec(strings.Replace(s.Schema(), "name     TEXT", "name TEXT COLLATE NOCASE", 1))
+	require.Empty(t, loadedCursor(t, s))
+	require.NoError(t, s.Save(t.Context(), "", "a"))
+	other, err := sqlcheckpoint.New(db, "Orders", sqlcheckpoint.Options{})
+	require.NoError(t, err)
+	_, err = other.Load(t.Context())
+	require.ErrorContains(t, err, `the row found is that of "orders"`)
 }

@@ -102,8 +102,8 @@ func (d Dialect) statements(table string) statements {
 			"  seq      BIGINT NOT NULL,\n" +
 			"  saved_at " + text + " NOT NULL,\n" +
 			"  history  " + long + " NOT NULL\n)" + ends,
-		probe:  "SELECT cur, writer, seq, saved_at, history FROM " + table + " WHERE 1 = 0",
-		load:   "SELECT cur, writer, seq, saved_at, history FROM " + table + " WHERE name = ?",
+		probe:  "SELECT name, cur, writer, seq, saved_at, history FROM " + table + " WHERE 1 = 0",
+		load:   "SELECT name, cur, writer, seq, saved_at, history FROM " + table + " WHERE name = ?",
 		insert: "INSERT INTO " + table + " (name, cur, writer, seq, saved_at, history) VALUES (?, ?, ?, ?, ?, ?)",
 		update: "UPDATE " + table + " SET cur = ?, writer = ?, seq = ?, saved_at = ?, history = ? WHERE name = ? AND writer = ? AND seq = ?",
 	}

@@ -18,11 +18,11 @@ type Entry struct {
 
 // row is a pipeline's row of the table.
 type row struct {
-	Cursor  source.Cursor `db:"cur"`
-	Writer  string        `db:"writer"`
-	Seq     int64         `db:"seq"`
-	SavedAt string        `db:"saved_at"`
-	History string        `db:"history"`
+	Cursor  source.Cursor
+	Writer  string
+	Seq     int64
+	SavedAt string
+	History string
 }
 
 const timeFormat = "2006-01-02T15:04:05.000Z07:00"

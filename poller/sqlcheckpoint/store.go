@@ -212,11 +212,16 @@ func (s *Store) check(from, to source.Cursor) error {
 // nothing. If the row has changed in between it begins again: only decide can
 // tell a rival from a statement of this handle's that came late.
 func (s *Store) swap(ctx context.Context, load func() (row, error), decide func(row) (next row, moved bool, err error)) error {
-	for {
+	var last row
+	for try := 0; ; try++ {
 		r, err := load()
 		if err != nil {
 			return err
 		}
+		if try > 0 && r == last { // nobody came between
+			return errors.New("the row can be read but does not change: is there a trigger, a rule or a policy on the table that skips updates, or a replica that is read instead?")
+		}
+		last = r
 		next, moved, err := decide(r)
 		if err != nil || !moved {
 			return err
@@ -242,10 +247,14 @@ func (s *Store) update(ctx context.Context, db sqlx.ExtContext, r, next row) (st
 var errGone = errors.New("the row has gone, which is no new start: insert it again, or Rewind to where to go on from")
 
 func (s *Store) load(ctx context.Context, db sqlx.QueryerContext, query string) (row, error) {
-	var r row
-	err := sqlx.GetContext(ctx, db, &r, query, s.name)
-	if errors.Is(err, sql.ErrNoRows) {
+	var r row // not by its fields' names, which the caller's sqlx.DB may map in its own way
+	var name string
+	err := db.QueryRowxContext(ctx, query, s.name).Scan(&name, &r.Cursor, &r.Writer, &r.Seq, &r.SavedAt, &r.History)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
 		err = errGone
+	case err == nil && name != s.name:
+		err = fmt.Errorf("the row found is that of %q: the table's column name takes the two for one, so make the table as Store.Schema has it", name)
 	}
 	return r, err
 }
@@ -257,7 +266,7 @@ func (s *Store) loadOrInsert(ctx context.Context, anew bool) (row, error) {
 		return row{}, err
 	}
 	r, err := s.load(ctx, s.db, s.sql.load)
-	if _, known := s.handle.Known(); !errors.Is(err, errGone) || known && !anew {
+	if known := s.handle.Ready() == nil; !errors.Is(err, errGone) || known && !anew {
 		return r, err
 	}
 	_, failed := s.db.ExecContext(ctx, s.sql.insert, s.name, "", "", 0, time.Now().UTC().Format(timeFormat), "")

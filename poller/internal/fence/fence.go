@@ -12,19 +12,18 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// DefaultHistory and MaxHistory are the bounds of an option History.
 const (
-	DefaultHistory = 20
-	MaxHistory     = 1000
+	defaultHistory = 20
+	maxHistory     = 1000
 )
 
 // History returns what an option History of n means.
 func History(n int) (int, error) {
 	switch {
 	case n == 0:
-		return DefaultHistory, nil
-	case n < 0 || n > MaxHistory:
-		return 0, fmt.Errorf("Options.History is %d: set it to 1 up to %d, or leave it out for %d", n, MaxHistory, DefaultHistory)
+		return defaultHistory, nil
+	case n < 0 || n > maxHistory:
+		return 0, fmt.Errorf("Options.History is %d: set it to 1 up to %d, or leave it out for %d", n, maxHistory, defaultHistory)
 	}
 	return n, nil
 }
@@ -42,8 +41,8 @@ func (s State) same(t State) bool {
 	return s.Cursor == t.Cursor && s.Writer == t.Writer && s.Seq == t.Seq
 }
 
-// Token returns a random writer token of 60 bits.
-func Token() string { return rand.Text()[:12] }
+// token returns a random writer token of 60 bits.
+func token() string { return rand.Text()[:12] }
 
 // Handle knows what one handle on a checkpoint last loaded. It is safe for
 // concurrent use.
@@ -56,7 +55,7 @@ type Handle struct {
 }
 
 // NewHandle returns a handle with a token of its own.
-func NewHandle() *Handle { return &Handle{me: Token()} }
+func NewHandle() *Handle { return &Handle{me: token()} }
 
 // Loaded notes what was loaded.
 func (h *Handle) Loaded(s State) {
@@ -104,18 +103,10 @@ func (h *Handle) ready() error {
 	return nil
 }
 
-// Known returns what was stored when this handle last looked, and whether it
-// has.
-func (h *Handle) Known() (State, bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.seen, h.loaded
-}
-
 // Rewound returns the state after stored in which a human has set the cursor.
 // Its token is new, so that no handle takes it for its own.
 func Rewound(stored State, to source.Cursor) State {
-	return State{Cursor: to, Writer: "rewind-" + Token(), Seq: stored.Seq + 1, Time: now()}
+	return State{Cursor: to, Writer: "rewind-" + token(), Seq: stored.Seq + 1, Time: now()}
 }
 
 // Valid returns an error that says what to do about a cursor that cannot be
