@@ -50,6 +50,21 @@ func TestLateFetchAsksForHalf(t *testing.T) {
 	})
 }
 
+// The limit has been doubled by the write that went on beside it, but what was
+// too much is halved.
+func TestLateFetchAheadAsksForHalfOfWhatItAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(40)
+		w.onFetch = func(ctx context.Context, _ source.Cursor, max int) error {
+			return slow(ctx, time.Duration(max)*25*time.Second)
+		}
+		require.NoError(t, w.poller().Drain(t.Context()))
+		assert.Equal(t, seq(1, 40), w.written)
+		assert.Equal(t, 1, w.count("fetch 4+4"))
+		assert.Equal(t, 1, w.count("fetch 4+2"))
+	})
+}
+
 func TestLateFetchEndsWithOneRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(40)

@@ -12,6 +12,7 @@ import (
 // fetched is the outcome of a fetch.
 type fetched[T any] struct {
 	batch source.Batch[T]
+	limit int // how many records were asked for
 	step  StepInfo
 	err   error
 }
@@ -32,7 +33,7 @@ func (r *run[T]) fetch(after source.Cursor) (f fetched[T], err error) {
 			return f, f.err
 		}
 		if late(f.err) {
-			r.limit = max(1, r.limit/2)
+			r.limit = max(1, f.limit/2)
 		}
 		if err := r.failed(r.ctx, &f.step, f.err); err != nil {
 			return f, err
@@ -57,7 +58,7 @@ func (r *run[T]) drop() {
 }
 
 func (r *run[T]) fetchOnce(after source.Cursor, limit, attempt int) fetched[T] {
-	f := fetched[T]{step: StepInfo{Op: OpFetch, Attempt: attempt, From: after}}
+	f := fetched[T]{limit: limit, step: StepInfo{Op: OpFetch, Attempt: attempt, From: after}}
 	f.err = r.call(r.ctx, &f.step, func(ctx context.Context) (err error) {
 		if f.batch, err = r.Source.Fetch(ctx, after, limit); err == nil {
 			err = check(f.batch, after, limit)

@@ -59,8 +59,9 @@ var ErrRejected = errors.New("sink: rejected")
 // least one of its records never will be, such as one that violates a
 // constraint, cannot be encoded, or is too large. The Poller then looks for the
 // record by halving the batch and hands it to its DeadLetter sink. Never reject
-// what may succeed later: a full disk is no fault of a record. Reject(nil) is
-// nil.
+// what may succeed later: a full disk is no fault of a record. The text of err is
+// logged, the errors of database drivers in it without values of rows: add none
+// of your own. Reject(nil) is nil.
 func Reject(err error) error {
 	if err == nil {
 		return nil
