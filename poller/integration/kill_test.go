@@ -1,12 +1,11 @@
 package integration
 
 import (
-	"bytes"
 	"flag"
-	"io/fs"
 	"math/rand/v2"
+	"os"
 	"os/exec"
-	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,76 +47,78 @@ func TestKill(t *testing.T) {
 			t.Logf("replay with: go test ./poller/integration -run TestKill/%s -kill.rows %d -kill.count %d -kill.seed %d", o.name, rows, *killCount, seed)
 			dir := t.TempDir()
 			args := []string{"-batch", "1000", "-segment-bytes", "1000000"}
-			k := killer{t: t, random: rand.New(rand.NewPCG(seed, uint64(i))), window: 120 * time.Millisecond}
-			began, amid, done := time.Now(), 0, 0.0
+			k := killer{t: t, random: rand.New(rand.NewPCG(seed, uint64(i))), dir: dir}
+			began, amid := time.Now(), 0
+			whole := float64(254 * rows)
 			for n := range count {
-				k.life(o.service(t, binary, dir, append(args, "-interval", "10ms")...))
-				done = float64(size(t, dir)) / float64(254*rows)
-				if done < 0.97 {
+				// Every other life ends early: as it starts, recovers, reads its
+				// first rows. The others end when another part of all is copied.
+				limit := time.Minute
+				if n%2 == 1 {
+					limit = time.Duration(k.random.IntN(int(30 * time.Millisecond)))
+				}
+				k.life(o.service(t, binary, dir, append(args, "-interval", "10ms")...), limit, int64(whole*(float64(n)+k.random.Float64())/float64(count+1)))
+				if float64(size(t, dir)) < 0.97*whole {
 					amid++
 				}
-				k.aim(done, float64(n+1)/float64(count+1))
 			}
 			took := time.Since(began)
-			require.GreaterOrEqual(t, amid, count/2, "of %d kills too few came amid the copying", count)
+			require.GreaterOrEqual(t, amid, count/3, "of %d kills too few came amid the copying", count)
 
 			last := o.service(t, binary, dir, append(args, "-once")...)
 			out, err := last.CombinedOutput()
 			require.NoError(t, err, string(out))
 			o.compare(t, db, dir, rows)
-			t.Logf("%d kills, %d of them amid the copying, of which they left %.0f %% to do, %v a life", count, amid, 100*max(0, 1-done), (took / time.Duration(count)).Round(time.Millisecond))
+			t.Logf("%d kills, %d of them amid the copying, %v a life", count, amid, (took / time.Duration(count)).Round(time.Millisecond))
 		})
 	}
 }
 
-// killer draws moments to kill at, so that the lives together copy about all
-// of the table.
+// killer ends processes that copy into a directory.
 type killer struct {
 	t      *testing.T
 	random *rand.Rand
-	window time.Duration // the longest life
+	dir    string
 }
 
-// life runs a process and kills it at a random moment.
-func (k *killer) life(cmd *exec.Cmd) {
+// life runs a process and kills it after a time, or when so many bytes are in
+// the directory.
+func (k *killer) life(cmd *exec.Cmd, limit time.Duration, bytes int64) {
 	k.t.Helper()
-	var out bytes.Buffer
+	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
-	moment := time.Duration(k.random.Float64() * float64(k.window))
 	require.NoError(k.t, cmd.Start())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		_ = cmd.Wait() // its state is looked at below
 	}()
-	select {
-	case <-time.After(moment):
-	case <-ended:
+	over := time.After(limit)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for alive := true; alive && size(k.t, k.dir) < bytes; {
+		select {
+		case <-tick.C:
+		case <-over:
+			alive = false
+		case <-ended:
+			alive = false
+		}
 	}
 	_ = cmd.Process.Kill() // it may have ended just now
 	<-ended
 	require.False(k.t, cmd.ProcessState.Exited(), "it ended by itself (%v):\n%s", cmd.ProcessState, &out)
 }
 
-// aim makes the next lives shorter if more was done than wanted, else longer.
-func (k *killer) aim(done, wanted float64) {
-	if done > wanted {
-		k.window = max(k.window/2, 2*time.Millisecond)
-	} else {
-		k.window = min(k.window*5/4, 5*time.Second)
-	}
-}
-
-// size returns how many bytes the files in dir have.
+// size returns how many bytes the files in dir have. Some come and go.
 func size(t *testing.T, dir string) (n int64) {
 	t.Helper()
-	require.NoError(t, filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
+	files, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, f := range files {
+		if info, err := f.Info(); err == nil {
+			n += info.Size()
 		}
-		info, err := d.Info()
-		n += info.Size()
-		return err
-	}))
+	}
 	return n
 }

@@ -85,6 +85,10 @@ func (tb *table) keepWriting() (stop func()) {
 func (tb *table) insert(n, size int) error {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
+	return tb.insertLocked(n, size)
+}
+
+func (tb *table) insertLocked(n, size int) error {
 	values := make([]string, n)
 	for i := range values {
 		tb.n++
@@ -158,6 +162,15 @@ func (p *pipeline) moving() {
 	p.t.Helper()
 	now := time.Now()
 	p.eventually("rows are delivered", func() bool { return len(p.after(poller.OpWrite, now)) >= 3 })
+}
+
+// caughtUp waits until a fetch finds nothing. Nobody may insert meanwhile.
+func (p *pipeline) caughtUp() {
+	p.t.Helper()
+	now := time.Now()
+	p.eventually("all is delivered", func() bool {
+		return slices.ContainsFunc(p.after(poller.OpFetch, now), func(s step) bool { return s.ended && s.Err == nil && s.Records == 0 })
+	})
 }
 
 // finish delivers what is left and compares the files with the table.

@@ -21,7 +21,7 @@ func TestOutageOfAFile(t *testing.T) {
 			t.Parallel()
 			t.Run("locked", func(t *testing.T) {
 				t.Parallel()
-				tb, p, _ := newFile(t, driver, 500)
+				tb, p, _ := newFile(t, driver, 300)
 				var locked *sqlx.Conn
 				exec := func(statement string) {
 					_, err := locked.ExecContext(t.Context(), statement)
