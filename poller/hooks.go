@@ -23,7 +23,8 @@ const (
 // Hooks are called as a pipeline works, for metrics and traces. Any of them may
 // be nil. They are called synchronously: a slow hook slows the pipeline, and a
 // panic in one ends the program. Those of a fetch may be called while those of
-// a write are, so a hook must be safe for concurrent use.
+// a write are, so a hook must be safe for concurrent use. The errors they are
+// given are whole, values of rows included: show them with [retry.Text].
 type Hooks struct {
 	// StepBegin is called before each call of a part. The context it returns,
 	// derived from the one given, is passed to that call and to StepEnd.
