@@ -22,12 +22,15 @@ const (
 // of new segments, then the checkpoint, which commits it all, and only then are
 // segments that it says are sealed given their final names.
 func (s *store) commit(ctx context.Context, from, to source.Cursor, buf []byte, pieces []piece) error {
-	if ctx.Err() != nil { // the last chance: from here on it goes through
+	if ctx.Err() != nil {
 		return s.fail("write", context.Cause(ctx))
 	}
 	now := s.now().UTC()
 	next := s.cp.clone()
 	for i, p := range pieces {
+		if i > 0 && ctx.Err() != nil { // each costs syncs; what the last ones wrote is removed again
+			return s.damage("write", context.Cause(ctx))
+		}
 		if i > 0 || !s.continues(p.shape) {
 			end := from
 			if i > 0 {

@@ -17,6 +17,7 @@ import (
 	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
 )
 
 func TestWriteComparesTheCursor(t *testing.T) {
@@ -140,6 +141,35 @@ func TestCanceledWhileEncoding(t *testing.T) {
 	c, err := f.Load(context.Background())
 	require.NoError(t, err)
 	require.Empty(t, c)
+}
+
+func TestCanceledBetweenSegments(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, err := filesink.Open(dir, filesink.Options[row.Row]{})
+	require.NoError(t, err)
+	defer f.Close()
+	b := source.Batch[row.Row]{To: "3"}
+	for _, name := range []string{"a", "b", "c"} {
+		b.Records = append(b.Records, rowsOf(t, "", "", row.NewColumns([]string{name}, nil), []any{int64(1)}).Records...)
+	}
+	ctx := &expiring{Context: context.Background(), looks: 4} // before the turn, encoding, the first segment, the second
+	require.ErrorIs(t, f.Write(ctx, b), context.Canceled)
+	require.NoError(t, f.Write(context.Background(), b))
+	require.Equal(t, `{"a":1}`+"\n"+`{"b":1}`+"\n"+`{"c":1}`+"\n", content(t, dir))
+}
+
+// expiring ends when it has been looked at so many times.
+type expiring struct {
+	context.Context
+	looks int
+}
+
+func (e *expiring) Err() error {
+	if e.looks--; e.looks <= 0 {
+		return context.Canceled
+	}
+	return nil
 }
 
 type raw string
