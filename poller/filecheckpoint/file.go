@@ -151,9 +151,8 @@ func (f *File) Rewind(to source.Cursor) error {
 		return f.error(err)
 	}
 	return f.lockedSoon(func() error {
-		f.exists.Store(false)
 		c, _, err := f.read()
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		return f.write(context.Background(), c.next(fence.Rewound(c.state(), to), f.history))

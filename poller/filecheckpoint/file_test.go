@@ -222,6 +222,8 @@ func TestGone(t *testing.T) {
 	require.NoError(t, os.Rename(away, filepath.Dir(path)))
 	require.NoError(t, f.Save(t.Context(), "a", "b"), "as after an outage")
 
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	require.ErrorContains(t, f.Rewind("b"), "is damaged")
 	require.NoError(t, os.Remove(path))
 	_, err = f.Load(t.Context())
 	require.ErrorContains(t, err, "has gone, which is no new start")
