@@ -21,7 +21,7 @@ import (
 
 var (
 	benchRows    = flag.Int("bench.rows", 200_000, "rows to copy in BenchmarkPostgresToJSONLines")
-	benchRounds  = flag.Int("bench.rounds", 7, "rounds of BenchmarkPostgresToJSONLines, of which the medians count")
+	benchRounds  = flag.Int("bench.rounds", 7, "rounds of BenchmarkPostgresToJSONLines")
 	benchRequire = flag.Bool("bench.require", os.Getenv("CI") == "true", "let BenchmarkPostgresToJSONLines fail if it is slower or larger than it has to be; set by CI=true")
 )
 
@@ -37,7 +37,8 @@ const (
 // on the same server, so that only ratios within a round are compared; the
 // median of the rounds is reported, and the lowest and highest are logged. The
 // first two use two cores, ours evenly, so other work on the machine counts
-// against ours most; the ratios of the best times, logged too, suffer least.
+// against ours most. The ratios of the best times suffer least, and are what
+// -bench.require looks at.
 //
 //   - ours: dbtofile -once, durable: each batch is fsynced and checkpointed
 //   - psql: \copy (select row_to_json(t) from orders t) to a file, no fsync
@@ -113,14 +114,16 @@ func BenchmarkPostgresToJSONLines(b *testing.B) {
 	b.ReportMetric(median(ours), "krows/s")
 	b.ReportMetric(median(ofPsql), "x-psql")
 	b.ReportMetric(median(ofNaive), "x-naive")
+	b.ReportMetric(best[1]/best[0], "x-psql-best")
+	b.ReportMetric(best[2]/best[0], "x-naive-best")
 	b.ReportMetric(peak, "peak-MB")
 	b.ReportMetric(0, "ns/op") // of no interest
-	b.Logf("%d rows, %d rounds, lowest to highest: %.0f to %.0f krows/s, %.2f to %.2f x psql, %.2f to %.2f x naive, %.0f MB at most; by the best times %.2f x psql, %.2f x naive",
-		rows, *benchRounds, slices.Min(ours), slices.Max(ours), slices.Min(ofPsql), slices.Max(ofPsql), slices.Min(ofNaive), slices.Max(ofNaive), peak,
-		best[1]/best[0], best[2]/best[0])
+	b.Logf("%d rows, %d rounds, lowest to highest: %.0f to %.0f krows/s, %.2f to %.2f x psql, %.2f to %.2f x naive, %.0f MB at most",
+		rows, *benchRounds, slices.Min(ours), slices.Max(ours), slices.Min(ofPsql), slices.Max(ofPsql), slices.Min(ofNaive), slices.Max(ofNaive), peak)
 	if *benchRequire {
-		require.GreaterOrEqual(b, median(ofPsql), leastOfPsql, "times the speed of psql")
-		require.GreaterOrEqual(b, median(ofNaive), leastOfNaive, "times the speed of the naive loop")
+		// Other work can only make a round slower, so the best ones tell.
+		require.GreaterOrEqual(b, best[1]/best[0], leastOfPsql, "times the speed of psql")
+		require.GreaterOrEqual(b, best[2]/best[0], leastOfNaive, "times the speed of the naive loop")
 		require.LessOrEqual(b, peak, float64(mostMB), "MB")
 	}
 }
