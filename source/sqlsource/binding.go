@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/jmoiron/sqlx/reflectx"
@@ -40,6 +41,9 @@ func newBinding[T any](db *sqlx.DB, columns []string) (*binding[T], error) {
 	}
 	b.fields = db.Mapper.TraversalsByName(t, columns)
 	for i, f := range b.fields {
+		if slices.Contains(columns[:i], columns[i]) {
+			return nil, fmt.Errorf("Select has two columns called %q; give each a name of its own with AS", columns[i])
+		}
 		if len(f) == 0 {
 			return nil, fmt.Errorf("%v has no field for the column %q; add one with the tag `db:%q`, or leave the column out of Select", t, columns[i], columns[i])
 		}

@@ -192,8 +192,10 @@ func keyValue(x any) (value, error) {
 		return value{tagBytes, hex.EncodeToString(x)}, nil
 	case time.Time:
 		return value{tagTime, x.Format(time.RFC3339Nano)}, nil
-	case fmt.Stringer: // uuid.UUID, big.Int, decimal types
-		return value{tagGiven, x.String()}, nil
 	}
-	return number(x)
+	v, err := number(x)
+	if s, ok := x.(fmt.Stringer); ok && err != nil { // uuid.UUID, *big.Int, decimal types
+		return value{tagGiven, s.String()}, nil
+	}
+	return v, err
 }

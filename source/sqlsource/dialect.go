@@ -37,8 +37,8 @@ type dialect interface {
 	after(columns []keyColumn, key []value, args *args) (string, error)
 	// utf8 says why text does not arrive whole and in UTF-8, or returns nil.
 	utf8(ctx context.Context, db *sqlx.DB) error
-	// notNull returns those columns of a table that are known to hold no NULL.
-	notNull(ctx context.Context, db *sqlx.DB, table []string) ([]string, error)
+	// notNull says of a table's columns which are known to hold no NULL.
+	notNull(ctx context.Context, db *sqlx.DB, table []string) (map[string]bool, error)
 	// schema returns a number that changes with the schema, 0 if the statement
 	// itself shows that its columns changed.
 	schema(ctx context.Context, db *sqlx.DB, table []string) (int64, error)
@@ -56,8 +56,9 @@ type column struct {
 // keyColumn is a column of the key.
 type keyColumn struct {
 	name string
+	typ  string   // as in column
 	ref  string   // the column, quoted
-	expr string   // how it is selected
+	expr string   // how it is selected, if not as it stands
 	kind row.Kind // how it is read
 	bind func(value) (expr string, arg any, err error)
 	null bool // it may hold NULL
@@ -133,6 +134,25 @@ func rowAfter(columns []keyColumn, key []value, args *args) (string, error) {
 		return refs[0] + " > " + marks[0], nil
 	}
 	return "(" + strings.Join(refs, ", ") + ") > (" + strings.Join(marks, ", ") + ")", nil
+}
+
+// readNotNull reads columns' names and whether they are NOT NULL.
+func readNotNull(ctx context.Context, db *sqlx.DB, statement string, args ...any) (map[string]bool, error) {
+	rows, err := db.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[string]bool{}
+	for rows.Next() {
+		var name string
+		var notNull bool
+		if err := rows.Scan(&name, &notNull); err != nil {
+			return nil, err
+		}
+		all[name] = notNull
+	}
+	return all, errors.Join(rows.Err(), rows.Close())
 }
 
 func misfit(c keyColumn, v value, err error) error {

@@ -30,12 +30,16 @@
 // them unique, dates and binary strings. All their precision is kept.
 //
 // Two rows of one key, and a NULL, are errors that name them; they would mean
-// lost rows. Text is compared by the column's collation, as the database does
-// for the index: under one that ignores case, "a" and "A" are the same key,
-// which only a unique index can rule out, so have one. Do not change the
-// collation, nor the library it comes from, below a pipeline that is running.
+// lost rows. Have a unique index and NOT NULL all the same. Equal keys may be
+// written differently, "a" and "A" under a collation that ignores case, or the
+// numerics 1.0 and 1.00: only the index rules those out. And whether a column may
+// be NULL is asked once: to drop its NOT NULL below a running pipeline hides rows
+// until it starts again. Text is compared by the column's collation, as the
+// database does for the index. Do not change the collation, nor the library it
+// comes from, below a pipeline that is running.
 //
-//   - Postgres: every type that has an order.
+//   - Postgres: every type that has an order, but for composite types and those
+//     of the catalog's names, such as regclass.
 //   - MySQL, MariaDB: integers, DECIMAL, CHAR, VARCHAR and TEXT, their binary
 //     kin, DATE, DATETIME, TIME, YEAR, UUID. A TIMESTAMP only if the session's
 //     time zone is UTC, since others repeat an hour each year. Not ENUM, SET,

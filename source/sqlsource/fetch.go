@@ -32,6 +32,7 @@ type state struct {
 	mu      sync.Mutex
 	plan    *plan
 	stale   bool // the plan is out of date, and kept to tell what changed
+	number  int  // of the next plan: how often the columns were found changed
 	checked bool // NULL was looked for in the first column of the key
 	rowSize int  // average of the last batch
 }
@@ -74,7 +75,6 @@ func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int,
 		}
 	}
 	for round := 1; ; round++ {
-		fresh := s.plan == nil || s.stale
 		b, err := fetchOnce(ctx, s, after, key, limit, open)
 		changed, failed := s.changed(ctx, err)
 		if failed != nil {
@@ -84,11 +84,12 @@ func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int,
 			return b, err
 		}
 		s.stale = true
-		if err == nil {
-			err = errChanged
+		s.number++
+		if err == nil || errors.Is(err, errChanged) {
+			err = fmt.Errorf("sqlsource: %s: %w", q.label, errChanged)
 		}
-		if round == rounds || fresh && !errors.Is(err, errChanged) {
-			return source.Batch[T]{From: after, To: after}, fmt.Errorf("sqlsource: %s: %w", q.label, err)
+		if round == rounds {
+			return source.Batch[T]{From: after, To: after}, err
 		}
 	}
 }
@@ -98,7 +99,7 @@ func (s *state) changed(ctx context.Context, err error) (bool, error) {
 	if err != nil && (errors.Is(err, errChanged) || s.query.sql.changed(err)) {
 		return true, nil
 	}
-	if s.plan == nil || s.stale || ctx.Err() != nil {
+	if s.plan == nil || s.stale || err != nil && ctx.Err() != nil {
 		return false, nil
 	}
 	now, failed := s.query.schema(ctx)
@@ -109,11 +110,12 @@ func (s *state) changed(ctx context.Context, err error) (bool, error) {
 func (s *state) ready(ctx context.Context) error {
 	q := s.query
 	if s.plan == nil || s.stale {
-		number := 0
-		if s.plan != nil {
-			number = s.plan.number + 1
+		if s.plan == nil {
+			if err := q.sql.utf8(ctx, q.db); err != nil {
+				return fmt.Errorf("sqlsource: %s: %w", q.label, err)
+			}
 		}
-		p, err := q.makePlan(ctx, number)
+		p, err := q.makePlan(ctx, s.number)
 		if err != nil {
 			return err
 		}
@@ -184,9 +186,9 @@ func (s *state) guess(maxBytes int) int {
 // what the database refuses.
 func (q *query) wrap(err error, after []value) error {
 	switch sqlState(err) {
-	case "22P02", "22003", "22007", "22008", "42804":
+	case "22P02", "22P03", "22P05", "22003", "22007", "22008", "22009", "22021", "42804":
 		if after != nil {
-			return permanent("%s: the database does not take the cursor's key, %s: %w; rewind to a cursor that At returns", q.label, describeKey(q.key, after), err)
+			return permanent("%s: the database does not take the cursor's key, %s, or a value in a condition: %w; rewind to a cursor that At returns", q.label, describeKey(q.key, after), err)
 		}
 	}
 	return fmt.Errorf("sqlsource: %s: %w", q.label, err)
@@ -201,6 +203,9 @@ func (q *query) scanError(ctx context.Context, err error, k *keys) error {
 	where := "the first row"
 	if k.hasLast {
 		where = "the row after " + k.describe(k.last)
+	}
+	if q.texts { // the error is of package row, which shows no values
+		return permanent("%s: reading %s: %w", q.label, where, err)
 	}
 	return permanent("%s: %s of %s does not go into its field: %w", q.label, column, where, hidden{err})
 }

@@ -52,7 +52,7 @@ func (m mysql) key(ctx context.Context, db *sqlx.DB, c column, ref string) (keyC
 	case c.typ == "DECIMAL":
 		k.bind = bindDecimal
 	case c.typ == "DATE", c.typ == "DATETIME", c.typ == "TIMESTAMP", c.typ == "TIME":
-		k.bind = bindDate(c.typ == "TIMESTAMP")
+		k.bind = bindDate(c.typ)
 		if c.typ == "TIMESTAMP" {
 			return k, wantUTC(ctx, db, c.name)
 		}
@@ -99,7 +99,7 @@ func (mysql) after(columns []keyColumn, key []value, args *args) (string, error)
 }
 
 // notNull knows nothing: the driver tells, for each column of a result.
-func (mysql) notNull(context.Context, *sqlx.DB, []string) ([]string, error) { return nil, nil }
+func (mysql) notNull(context.Context, *sqlx.DB, []string) (map[string]bool, error) { return nil, nil }
 
 func (mysql) schema(context.Context, *sqlx.DB, []string) (int64, error) { return 0, nil }
 
@@ -147,21 +147,36 @@ func bindDecimal(v value) (string, any, error) {
 
 var (
 	date  = regexp.MustCompile(`^\d{4}-\d\d-\d\d([ T]\d\d:\d\d:\d\d(\.\d{1,6})?)?$`)
-	clock = regexp.MustCompile(`^-?\d{2,3}:\d\d:\d\d(\.\d{1,6})?$`)
+	clock = regexp.MustCompile(`^-?\d{2,3}:[0-5]\d:[0-5]\d(\.\d{1,6})?$`)
 )
 
-// bindDate binds text, which MySQL takes for a date beside a column of dates.
-func bindDate(utc bool) func(value) (string, any, error) {
+// bindDate binds text, which MySQL takes for a date beside a column of dates. It
+// would not say that text is none, but find no rows, or all.
+func bindDate(typ string) func(value) (string, any, error) {
 	return func(v value) (string, any, error) {
 		if v.tag == tagTime {
 			t, err := time.Parse(time.RFC3339Nano, v.text)
-			if utc {
+			switch typ {
+			case "TIMESTAMP":
 				t = t.UTC()
+			case "TIME":
+				return "%s", t.Format("15:04:05.999999"), err
 			}
 			return "%s", t.Format("2006-01-02 15:04:05.999999"), err
 		}
-		if !date.MatchString(v.text) && !clock.MatchString(v.text) {
-			return "", nil, errors.New("want 2006-01-02 15:04:05.999999, or a part of it that the column holds")
+		want, form := "2006-01-02 15:04:05.999999, or the date alone", date
+		if typ == "TIME" {
+			want, form = "15:04:05.999999", clock
+		}
+		if !form.MatchString(v.text) {
+			return "", nil, errors.New("want " + want)
+		}
+		// The database itself may hold 0000-00-00 and 2026-02-30.
+		if v.tag == tagGiven && typ != "TIME" {
+			text := strings.Replace(v.text, "T", " ", 1)
+			if _, err := time.Parse("2006-01-02 15:04:05"[:min(len(text), 19)], text); err != nil {
+				return "", nil, errors.New("there is no such date or time of day")
+			}
 		}
 		return "%s", v.text, nil
 	}

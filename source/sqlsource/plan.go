@@ -39,7 +39,7 @@ type query struct {
 // plan is how a query's statement is written and read. It is made of what the
 // database says of the columns, and thrown away when they change.
 type plan struct {
-	number  int      // plans made before this one
+	number  int      // plans thrown away before this one
 	columns []column // as the statement returns them, behind the extra ones
 	row     *row.Columns
 	list    string // what is selected: the extra columns, then the columns
@@ -62,11 +62,6 @@ var (
 
 // makePlan asks the database for the columns.
 func (q *query) makePlan(ctx context.Context, number int) (*plan, error) {
-	if number == 0 {
-		if err := q.sql.utf8(ctx, q.db); err != nil {
-			return nil, fmt.Errorf("sqlsource: %s: %w", q.label, err)
-		}
-	}
 	p := &plan{number: number}
 	var err error
 	if p.schema, err = q.schema(ctx); err != nil { // before the columns, so that no change is missed
@@ -117,7 +112,8 @@ func (q *query) star() string {
 }
 
 // comment makes each plan's statements differ from the last one's, since
-// connections may have that one prepared still, for columns that are no more.
+// connections may have that one prepared still, for columns that are no more;
+// and so may they the first one's, of another Table.
 func (p *plan) comment(statement string) string {
 	if p.number == 0 {
 		return statement
@@ -156,11 +152,20 @@ func columnsOf(rows *sql.Rows) ([]column, error) {
 }
 
 func (q *query) planKey(ctx context.Context, p *plan, columns []column) error {
-	var notNull []string
+	var notNull map[string]bool
 	if q.table != nil {
 		var err error
 		if notNull, err = q.sql.notNull(ctx, q.db, q.table); err != nil {
 			return fmt.Errorf("sqlsource: %s: reading which columns may be NULL: %w", q.label, err)
+		}
+	}
+	if q.sql == (postgres{}) && q.texts && len(notNull) > 0 {
+		for _, name := range slices.Concat(q.key, q.columns) {
+			// Where there is no column f, Postgres takes t.f for the function
+			// f(t), such as row_to_json.
+			if _, ok := notNull[name]; !ok {
+				return permanent("%s has no column %q", q.label, name)
+			}
 		}
 	}
 	for i, c := range columns {
@@ -168,8 +173,8 @@ func (q *query) planKey(ctx context.Context, p *plan, columns []column) error {
 		if err != nil {
 			return err
 		}
-		k.name = q.key[i]
-		k.null = !c.notNull && !slices.Contains(notNull, c.name)
+		k.name, k.typ = q.key[i], c.typ
+		k.null = !c.notNull && !notNull[c.name]
 		p.key = append(p.key, k)
 	}
 	return nil
@@ -223,7 +228,15 @@ func (p *plan) fits(q *query, rows *sql.Rows) (bool, error) {
 	if q.texts && q.sql.explicit() {
 		return len(got) == len(p.extras)+len(p.columns), nil
 	}
-	return len(got) > len(p.extras) && slices.EqualFunc(got[len(p.extras):], p.columns, sameColumn), nil
+	if len(got) < len(p.extras) {
+		return false, nil
+	}
+	for i, e := range p.extras {
+		if e.key >= 0 && p.key[e.key].expr == "" && got[i].typ != p.key[e.key].typ {
+			return false, nil
+		}
+	}
+	return slices.EqualFunc(got[len(p.extras):], p.columns, sameColumn), nil
 }
 
 func sameColumn(a, b column) bool { return a.name == b.name && a.typ == b.typ }

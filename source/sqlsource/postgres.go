@@ -57,11 +57,11 @@ func (postgres) after(columns []keyColumn, key []value, args *args) (string, err
 	return rowAfter(columns, key, args)
 }
 
-func (p postgres) notNull(ctx context.Context, db *sqlx.DB, table []string) (names []string, err error) {
-	err = db.SelectContext(ctx, &names,
-		`SELECT attname::text FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass($1::text) AND attnotnull AND attnum > 0`,
+// notNull has all of the table's columns, those of the system too.
+func (p postgres) notNull(ctx context.Context, db *sqlx.DB, table []string) (map[string]bool, error) {
+	return readNotNull(ctx, db,
+		`SELECT attname::text, attnotnull FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass($1::text) AND NOT attisdropped`,
 		quoteAll(p, table))
-	return names, err
 }
 
 func (postgres) schema(context.Context, *sqlx.DB, []string) (int64, error) { return 0, nil }

@@ -94,8 +94,8 @@ func (r *reader) read(ctx context.Context, after []value, dest []any) error {
 		if r.rows == r.limit || r.rows > 0 && (r.bytes+size > r.maxBytes || size > r.maxRowBytes) {
 			r.more = true
 			// Drivers read to the end of a result when it is closed. Where that
-			// is much, a new connection costs less.
-			if left := r.limit - r.rows; left*(r.bytes/r.rows) > 4*r.maxBytes {
+			// may be much, a new connection costs less.
+			if left := r.limit - r.rows; left*(max(size, r.bytes/r.rows)/4) > r.maxBytes {
 				cancel()
 			}
 			return nil

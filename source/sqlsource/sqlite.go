@@ -3,6 +3,7 @@ package sqlsource
 import (
 	"context"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 
@@ -35,6 +36,9 @@ func (s sqlite) key(_ context.Context, _ *sqlx.DB, c column, ref string) (keyCol
 			return "%s", n, err
 		case tagFloat:
 			f, err := strconv.ParseFloat(v.text, 64)
+			if math.IsNaN(f) { // it is NULL, and no row is greater
+				err = errors.New("SQLite has no NaN")
+			}
 			return "%s", f, err
 		case tagBytes:
 			b, err := v.bytes()
@@ -55,17 +59,16 @@ func (sqlite) after(columns []keyColumn, key []value, args *args) (string, error
 	return rowAfter(columns, key, args)
 }
 
-func (sqlite) notNull(ctx context.Context, db *sqlx.DB, table []string) (names []string, err error) {
+func (sqlite) notNull(ctx context.Context, db *sqlx.DB, table []string) (map[string]bool, error) {
 	// INTEGER PRIMARY KEY is the row's number, which is never NULL. Other
 	// primary keys of SQLite may be.
-	q := `SELECT name FROM pragma_table_info(?, ?) AS c
-		WHERE "notnull" OR (pk = 1 AND upper(type) = 'INTEGER' AND (SELECT count(*) FROM pragma_table_info(?, ?) WHERE pk > 0) = 1)`
+	q := `SELECT name, "notnull" OR (pk = 1 AND upper(type) = 'INTEGER' AND (SELECT count(*) FROM pragma_table_info(?, ?) WHERE pk > 0) = 1)
+		FROM pragma_table_info(?, ?) AS c`
 	schema, name := any(nil), table[0]
 	if len(table) == 2 {
 		schema, name = table[0], table[1]
 	}
-	err = db.SelectContext(ctx, &names, q, name, schema, name, schema)
-	return names, err
+	return readNotNull(ctx, db, q, name, schema, name, schema)
 }
 
 func (s sqlite) schema(ctx context.Context, db *sqlx.DB, table []string) (v int64, err error) {
