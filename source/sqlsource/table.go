@@ -14,7 +14,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
-// Latest, as a Start, begins behind the rows that are there at the first Fetch.
+// Latest as a Start begins behind the rows that are there at the first Fetch.
 const Latest source.Cursor = "latest"
 
 // Table reads any table or view, a row.Row for each of its rows. DB, Name and
