@@ -191,6 +191,9 @@ func keyValue(x any) (value, error) {
 	case []byte:
 		return value{tagBytes, hex.EncodeToString(x)}, nil
 	case time.Time:
+		if x.Year() < 1 || x.Year() > 9999 {
+			return value{}, errors.New("is a time that RFC 3339 cannot write; give it as the database does, in a string")
+		}
 		return value{tagTime, x.Format(time.RFC3339Nano)}, nil
 	}
 	v, err := number(x)

@@ -1,8 +1,10 @@
 package sqlsource
 
 import (
+	"math/big"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -95,5 +97,27 @@ func TestCursorValues(t *testing.T) {
 		v, err := parseValue(good)
 		require.NoError(t, err, good)
 		require.Equal(t, good, string(escape([]byte{v.tag}, v.text)))
+	}
+}
+
+type orderID int64
+
+func (orderID) String() string { return "order" }
+
+// An integer is one also where it prints as something else, and what prints
+// itself is taken by its text.
+func TestKeyValue(t *testing.T) {
+	t.Parallel()
+	for want, x := range map[string]any{
+		"i7": orderID(7), "i1000000000": time.Second, "g18446744073709551616": new(big.Int).Lsh(big.NewInt(1), 64),
+		"t9999-12-31T00:00:00Z": time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), "f0.1": float32(0.1),
+	} {
+		v, err := keyValue(x)
+		require.NoError(t, err)
+		require.Equal(t, want, string(v.tag)+v.text)
+	}
+	for _, x := range []any{nil, true, struct{}{}, time.Time{}.AddDate(-1, 0, 0), time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		_, err := keyValue(x)
+		require.Error(t, err, "%T", x)
 	}
 }
