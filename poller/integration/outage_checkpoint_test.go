@@ -121,7 +121,7 @@ func TestOutageOfTheCheckpoint(t *testing.T) {
 
 				between.Stop() // refused, and all connections cut
 				failing(before + 1)
-				err, took := stop()
+				took, err := stop()
 				assert.Less(t, took, deadline+slack)
 				var failed *poller.Error
 				if errors.As(err, &failed) && failed.Op == poller.OpSave {

@@ -144,16 +144,17 @@ func (p *pipeline) poller() *poller.Poller[row.Row] {
 	}
 }
 
-// start runs a poller. The function ends its context and returns what Run did,
-// and how long after.
-func start(t *testing.T, p *poller.Poller[row.Row]) (stop func() (error, time.Duration)) {
+// start runs a poller. The function ends its context and returns how long Run
+// took to return, and what.
+func start(t *testing.T, p *poller.Poller[row.Row]) (stop func() (time.Duration, error)) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
-	return sync.OnceValues(func() (error, time.Duration) {
+	return sync.OnceValues(func() (took time.Duration, err error) {
 		began := time.Now()
 		cancel()
-		return <-done, time.Since(began)
+		err = <-done
+		return time.Since(began), err
 	})
 }
 

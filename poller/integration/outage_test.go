@@ -34,7 +34,7 @@ func survive(t *testing.T, f fault, pipelines ...*pipeline) {
 	if f.hangs {
 		attempts = 2 // each takes its time
 	}
-	stops := map[*pipeline]func() (error, time.Duration){}
+	stops := map[*pipeline]func() (time.Duration, error){}
 	writes := map[*pipeline]func(){}
 	each(func(p *pipeline) {
 		writes[p] = p.table.keepWriting()
@@ -63,7 +63,7 @@ func survive(t *testing.T, f fault, pipelines ...*pipeline) {
 	})
 	each((*pipeline).moving)
 	each(func(p *pipeline) {
-		err, _ := stops[p]()
+		_, err := stops[p]()
 		require.NoError(t, err)
 		p.once(t, poller.OpFetch, "failing, will retry")
 		p.once(t, poller.OpFetch, "recovered")
@@ -87,7 +87,7 @@ func survive(t *testing.T, f fault, pipelines ...*pipeline) {
 			hangs := f.hangs && p.fetching() && time.Since(began) > 20*interval // far longer than it takes
 			return hangs || len(p.lines("failing, will retry")) > 0
 		})
-		err, took := stops[p]()
+		took, err := stops[p]()
 		assert.NoError(t, err, "told to stop in the middle of an outage")
 		assert.Less(t, took, slack)
 		assert.Empty(t, p.lines("recovered"))
@@ -233,7 +233,7 @@ func TestOutageThatTheDriverSitsOut(t *testing.T) {
 	p.eventually("it recovers", func() bool { return len(p.lines("recovered")) > 0 })
 	p.moving()
 	assert.False(t, running.Status().Overdue)
-	err, _ := stop()
+	_, err := stop()
 	require.NoError(t, err)
 	for _, text := range []string{
 		"overdue: the part ignores its deadline, the pipeline is stuck until it returns", "no longer overdue",

@@ -93,7 +93,7 @@ func as(statement string, setup ...string) func(*testing.T, dbtest.Database, dbt
 		}
 		t.Cleanup(func() {
 			for _, s := range []string{"drop owned by USER_", "drop user USER_"} {
-				x.Exec(strings.ReplaceAll(s, "USER_", user)) // MariaDB does not know the first
+				_, _ = x.Exec(strings.ReplaceAll(s, "USER_", user)) // MariaDB does not know the first
 			}
 		})
 		_, err := db.As(user, "pw").Open(t, driver).Exec(statement)
@@ -124,7 +124,7 @@ func deadlock(setup ...string) func(*testing.T, dbtest.Database, dbtest.Driver) 
 		both.Go(func() { _, ea = a.Exec("update t set n = 1 where id = 2"); a.Rollback() })
 		both.Go(func() { _, eb = b.Exec("update t set n = 1 where id = 1"); b.Rollback() })
 		both.Wait()
-		assert.True(t, (ea == nil) != (eb == nil), "one of two is to lose: %v, %v", ea, eb)
+		assert.NotEqual(t, ea == nil, eb == nil, "one of two is to lose: %v, %v", ea, eb)
 		return errors.Join(ea, eb)
 	}
 }
@@ -562,7 +562,7 @@ func TestRetrySQLite(t *testing.T) {
 			defer holder.Close()
 			_, err = holder.ExecContext(t.Context(), "begin immediate")
 			require.NoError(t, err)
-			defer holder.ExecContext(t.Context(), "rollback")
+			defer func() { _, _ = holder.ExecContext(t.Context(), "rollback") }()
 			return at("DB", "?_pragma=busy_timeout(0)", "insert into t values (1, 1, 'a')")(t, db, d)
 		}},
 		{"stale snapshot", retry.Transient, "SQLite error 517 (BUSY)", false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
@@ -571,7 +571,7 @@ func TestRetrySQLite(t *testing.T) {
 			reader, err := x.Connx(t.Context())
 			require.NoError(t, err)
 			defer reader.Close()
-			defer reader.ExecContext(t.Context(), "rollback")
+			defer func() { _, _ = reader.ExecContext(t.Context(), "rollback") }()
 			_, err = reader.ExecContext(t.Context(), "begin deferred") // ncruces' transactions are immediate
 			require.NoError(t, err)
 			var n int
@@ -590,6 +590,7 @@ func TestRetrySQLite(t *testing.T) {
 			require.NoError(t, err)
 			defer rows.Close()
 			require.True(t, rows.Next())
+			require.NoError(t, rows.Err())
 			_, err = tx.Exec("drop table t")
 			return err
 		}},

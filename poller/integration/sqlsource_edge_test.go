@@ -181,3 +181,22 @@ func TestSQLSourceConnections(t *testing.T) {
 		require.Len(t, rest, 400-len(b.Records))
 	})
 }
+
+// A row that cannot be read does not hold up those before it.
+func TestSQLSourceRowThatDoesNotScan(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (id int not null primary key, v varchar(10) not null)`)
+		db.MustExec(`insert into t values (1, '1'), (2, '2'), (3, 'hunter2'), (4, '4')`)
+		query := &sqlsource.Query[struct{ ID, V int }]{DB: db, Select: "select * from t", Key: []string{"id"}, Table: "t"}
+		for _, max := range []int{2, 3, 10} {
+			b, err := query.Fetch(t.Context(), "", max)
+			require.NoError(t, err)
+			require.Len(t, b.Records, 2)
+			require.True(t, b.More)
+			_, err = query.Fetch(t.Context(), b.To, max)
+			requirePermanent(t, err, `"v"`, "after id = 2")
+			require.NotContains(t, err.Error(), "hunter2")
+		}
+	})
+}

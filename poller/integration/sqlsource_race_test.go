@@ -2,7 +2,6 @@ package integration
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"testing"
 
@@ -57,7 +56,7 @@ func TestSQLSourceColumnsChangeMeanwhile(t *testing.T) {
 				return nil
 			}()
 		}()
-		table := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		table := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Logger: slog.New(slog.DiscardHandler)}
 		var after source.Cursor
 		next, errs := 1, 0
 		for ended := false; ; {

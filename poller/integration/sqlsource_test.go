@@ -3,7 +3,6 @@ package integration
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -183,5 +182,5 @@ func requirePermanent(t *testing.T, err error, parts ...string) {
 	for _, p := range parts {
 		require.ErrorContains(t, err, p)
 	}
-	require.False(t, errors.Is(err, source.ErrEnd))
+	require.NotErrorIs(t, err, source.ErrEnd)
 }

@@ -134,7 +134,8 @@ func TestASharedServerCannotBeStopped(t *testing.T) {
 		assert.ErrorContains(t, server.Stop(), "start a private one")
 		assert.ErrorContains(t, server.Kill(), "start a private one")
 	}
-	assert.Same(t, dbtest.Postgres(t), dbtest.Postgres(t))
+	one, other := dbtest.Postgres(t), dbtest.Postgres(t)
+	assert.Same(t, one, other)
 }
 
 func TestArgs(t *testing.T) {

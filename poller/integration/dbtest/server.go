@@ -133,7 +133,7 @@ func (s *Server) launch(deadline time.Time) error {
 	}
 	s.reaper.watch(cmd.Process.Pid)
 	exited := make(chan struct{})
-	go func() { cmd.Wait(); log.Close(); close(exited) }()
+	go func() { _ = cmd.Wait(); log.Close(); close(exited) }()
 	s.cmd, s.exited = cmd, exited
 
 	for {
@@ -148,7 +148,7 @@ func (s *Server) launch(deadline time.Time) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			cmd.Process.Kill()
+			_ = cmd.Process.Kill()
 			<-exited
 			s.down()
 			return fmt.Errorf("it does not answer: %w", err)
@@ -196,7 +196,7 @@ func (s *Server) end(sig os.Signal) error {
 	select {
 	case <-s.exited:
 	case <-time.After(stopLimit):
-		s.cmd.Process.Kill()
+		_ = s.cmd.Process.Kill()
 		<-s.exited
 		s.down()
 		return fmt.Errorf("dbtest: %s did not stop within %v, killed\n%s", s.engine.name(), stopLimit, s.logTail())
