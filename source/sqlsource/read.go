@@ -85,6 +85,10 @@ func (r *reader) read(ctx context.Context, after []value, dest []any) error {
 	}
 	for rows.Next() {
 		if err := rows.Scan(dest...); err != nil {
+			if r.rows > 0 && ctx.Err() == nil { // first deliver those that can be read
+				r.more = true
+				return nil
+			}
 			return r.scanError(ctx, err, r.keys)
 		}
 		if err := r.keys.check(); err != nil {
