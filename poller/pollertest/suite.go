@@ -109,7 +109,9 @@ func (s *suite) start() *handle {
 
 func (h *handle) close() {
 	if h.closed = true; h.Close != nil {
-		if err := h.Close(); err != nil {
+		// Watched, too: one that waits for a Save that hangs would hang the suite.
+		_, err := conform.Call(h.s.ctx, func(context.Context) (struct{}, error) { return struct{}{}, h.Close() })
+		if err != nil {
 			h.s.Add("a handle can be closed", "%v", err)
 		}
 	}

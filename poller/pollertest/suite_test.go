@@ -323,10 +323,14 @@ func TestCheckpointerThatHangs(t *testing.T) {
 		defer close(free)
 		err := pollertest.TestCheckpointer(t.Context(), pollertest.Options{
 			Open: func(context.Context) (pollertest.Opened, error) {
-				return pollertest.Opened{Checkpointer: hanging(free)}, nil
+				return pollertest.Opened{
+					Checkpointer: hanging(free),
+					Close:        func() error { <-free; return nil }, // it waits for the Save
+				}, nil
 			},
 		})
 		require.ErrorContains(t, err, "pollertest: Save returns soon after its context ends: did not return within 10s")
+		require.ErrorContains(t, err, "pollertest: a handle can be closed: did not return within 10s")
 	})
 }
 

@@ -150,7 +150,9 @@ func (s *suite[T]) start() *handle[T] {
 
 func (h *handle[T]) close() {
 	if h.closed = true; h.Close != nil {
-		if err := h.Close(); err != nil {
+		// Watched, too: one that waits for a Write that hangs would hang the suite.
+		_, err := conform.Call(h.s.ctx, func(context.Context) (struct{}, error) { return struct{}{}, h.Close() })
+		if err != nil {
 			h.s.Add("the sink can be closed", "%v", err)
 		}
 	}

@@ -379,12 +379,16 @@ func TestSinkThatHangs(t *testing.T) {
 		defer close(free)
 		err := sinktest.TestSink(t.Context(), sinktest.Options[order]{
 			Open: func(context.Context) (sinktest.Opened[order], error) {
-				return sinktest.Opened[order]{Sink: sink.Func[order](func(context.Context, source.Batch[order]) error { <-free; return nil })}, nil
+				return sinktest.Opened[order]{
+					Sink:  sink.Func[order](func(context.Context, source.Batch[order]) error { <-free; return nil }),
+					Close: func() error { <-free; return nil }, // it waits for the Write
+				}, nil
 			},
 			Read:   func(context.Context) ([]order, error) { return nil, nil },
 			Record: newOrder,
 		})
-		require.EqualError(t, err, "sinktest: Write returns soon after its context ends: did not return within 10s of the end of its context")
+		require.EqualError(t, err, "sinktest: Write returns soon after its context ends: did not return within 10s of the end of its context\n"+
+			"sinktest: the sink can be closed: did not return within 10s of the end of its context")
 	})
 }
 
