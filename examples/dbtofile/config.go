@@ -163,8 +163,9 @@ func (c *config) complete() error {
 
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]|^[.-]`)
 
-// secret matches what is a DSN by its looks, though in the wrong place.
-var secret = regexp.MustCompile(`://|@(tcp|unix)\(`)
+// secret matches what is a DSN by its looks, though in the wrong place. A URL
+// without a user or a password is none: it may well be a key to start after.
+var secret = regexp.MustCompile(`(?is)\b(postgres(ql)?|mysql|mariadb):|://.*(@|password=)|@(tcp|unix)?\(|:.*@/`)
 
 // quoted matches what package flag shows of the arguments in its errors.
 var quoted = regexp.MustCompile(`(?s)".*"|syntax: .*`)

@@ -80,7 +80,16 @@ func TestAMalformedDSNIsNotShown(t *testing.T) {
 func TestADSNInTheWrongPlaceIsNotShown(t *testing.T) {
 	t.Parallel()
 	url, own := "postgres://ada:"+escaped+"@localhost/shop", "ada:"+planted+"@tcp(localhost)/shop"
+	others := []string{"oracle://ada:" + planted + "@localhost/shop", "postgres://localhost/shop?user=ada&password=" + escaped,
+		"ada:" + planted + "@(localhost)/shop", "ada:" + planted + "@/shop", "mysql:ada:" + planted + "@localhost"}
 	rest := []string{"-dsn", "sqlite:nosuch", "-table", "orders", "-key", "id", "-out", filepath.Join(t.TempDir(), "out"), "-once"}
+	for _, dsn := range others {
+		for _, args := range [][]string{{"-log-level", dsn}, {"-table", dsn}, {"-out", dsn}} {
+			p := run(t, nil, append(rest[:len(rest):len(rest)], args...)...)
+			require.Equal(t, 2, p.code(), "%q: %s", args, &p.stderr)
+			keeps(t, p)
+		}
+	}
 	for _, dsn := range []string{url, own} {
 		for _, args := range [][]string{
 			{dsn}, {"-dns", dsn}, {"-dns=" + dsn}, {"--=" + dsn}, {"---dsn=" + dsn}, {"-once=" + dsn}, {"-batch", dsn},

@@ -87,6 +87,12 @@ func TestStart(t *testing.T) {
 		require.Equal(t, want, content(t, dir, ".jsonl"), from)
 	}
 
+	db.MustExec(`CREATE TABLE pages (url TEXT PRIMARY KEY NOT NULL)`)
+	db.MustExec(`INSERT INTO pages VALUES ('https://example.org/a'), ('https://example.org/b')`)
+	pages := t.TempDir()
+	succeeds(t, "-dsn", dsn, "-table", "pages", "-key", "url", "-out", pages, "-once", "-start", "https://example.org/a")
+	require.Equal(t, `{"url":"https://example.org/b"}`+"\n", content(t, pages, ".jsonl"))
+
 	dir := t.TempDir()
 	args := []string{"-dsn", dsn, "-table", "orders", "-key", "id", "-out", dir, "-once", "-start", "latest"}
 	succeeds(t, args...)
