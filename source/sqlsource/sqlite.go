@@ -45,10 +45,17 @@ func (s sqlite) key(_ context.Context, _ *sqlx.DB, c column, ref string) (keyCol
 			return "%s", b, err
 		case tagTime:
 			return "", nil, errors.New("SQLite has no type for times; give the text or number that the column holds")
-		case tagGiven:
-			if _, err := v.integer(); err != nil && strings.Contains(strings.ToUpper(c.typ), "INT") {
+		case tagGiven: // which SQLite makes a number beside a column of numbers, and only there
+			_, noInteger := v.integer()
+			_, noNumber := strconv.ParseFloat(v.text, 64)
+			switch typ := strings.ToUpper(c.typ); {
+			case strings.Contains(typ, "INT") && noInteger != nil:
 				// Text is greater than all numbers: there would never be a row.
 				return "", nil, errors.New("the column holds integers")
+			case typ == "" && noNumber == nil:
+				return "", nil, errors.New("the column has no type that tells whether this is a number or text; give At an integer, or declare the column")
+			case typ == "BLOB":
+				return "%s", []byte(v.text), nil
 			}
 		}
 		return "%s", v.text, nil

@@ -82,7 +82,8 @@ func (t *Table) Fetch(ctx context.Context, after source.Cursor, max int) (source
 // At returns the cursor behind the row of that key, for Start or a rewind: the
 // first row delivered is the one after it. The row need not exist. The values
 // are integers, strings, []byte or time.Time, one for each column of Key; a
-// string may stand for any type; that of a binary column is its bytes. Of a
+// string may stand for any type; that of a binary column is its bytes, and one of
+// digits is refused where SQLite has no type for the column, as in a view. Of a
 // time.Time a column without a zone gets the clock as it stands. At does not ask
 // the database: that a value does not fit its column is an error of Fetch.
 func (t *Table) At(key ...any) (source.Cursor, error) {
