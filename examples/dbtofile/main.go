@@ -32,13 +32,14 @@
 //
 // # Failures
 //
-// An outage of the database, at the start too, or a full disk is no reason to
-// exit: dbtofile says so, tries again until it is over, and goes on. What it
-// exits for:
+// An outage of the database, at the start too, or a disk that fills up is no
+// reason to exit: dbtofile says so, tries again until it is over, and goes on.
+// What it exits for:
 //
 //	0  with -once: all rows are copied; otherwise: stopped by SIGTERM or SIGINT
 //	1  it cannot go on, such as no such table, wrong password, the directory is
-//	   in use, or -once was stopped before the end; the error says why
+//	   in use or cannot be opened, or -once was stopped before the end; the error
+//	   says why, and it can be started again
 //	2  wrong usage
 //	3  with -once: some rows were still held back, for transactions that may
 //	   yet add rows before them had not ended; those before are copied
