@@ -299,6 +299,21 @@ func TestSourceThatHangs(t *testing.T) {
 	})
 }
 
+// Each Fetch returns at once, but following To would never end.
+func TestSourceWithoutEnd(t *testing.T) {
+	t.Parallel()
+	moves := source.Func[order](func(_ context.Context, after source.Cursor, _ int) (source.Batch[order], error) {
+		n, _ := strconv.Atoi(string(after))
+		return source.Batch[order]{From: after, To: source.Cursor(strconv.Itoa(n + 1))}, nil
+	})
+	require.ErrorContains(t, test(t, moves, nil), "To comes to rest where there are no more records: after \"10001\"")
+	grows := source.Func[order](func(_ context.Context, after source.Cursor, _ int) (source.Batch[order], error) {
+		n, _ := strconv.Atoi(string(after))
+		return source.Batch[order]{From: after, To: source.Cursor(strconv.Itoa(n + 1)), Records: []order{{ID: n}}}, nil
+	})
+	require.ErrorContains(t, test(t, grows, nil), "the records are those expected: at \"21\": 21 records so far, want 10 in all")
+}
+
 func TestSourceThatCannotBeTested(t *testing.T) {
 	t.Parallel()
 	require.EqualError(t, sourcetest.TestSource(t.Context(), sourcetest.Options[order]{}), "sourcetest: Options.Open is not set")

@@ -35,6 +35,7 @@ func (s *suite[T]) walk(ctx context.Context, from source.Cursor, max, enough int
 	seen := map[source.Cursor]bool{from: true}
 	var more bool
 	var waited time.Duration
+	empty := 0
 	for enough < 0 || len(w.texts) < enough {
 		b, err := s.fetch(ctx, w.end, max)
 		if errors.Is(err, source.ErrEnd) {
@@ -67,6 +68,12 @@ func (s *suite[T]) walk(ctx context.Context, from source.Cursor, max, enough int
 		seen[b.To] = true
 		w.end, more = b.To, b.More
 		w.add(s, b)
+		if empty++; len(b.Records) > 0 {
+			empty = 0
+		}
+		if w.err = s.checkProgress(w, empty); w.err != nil {
+			return w
+		}
 	}
 	s.checkClaims(w)
 	s.checkMemory(w)
@@ -91,6 +98,22 @@ func (s *suite[T]) wait(ctx context.Context, waited *time.Duration, b source.Bat
 		s.Add("the suite runs to its end", "%v", ctx.Err())
 		return errStop
 	}
+}
+
+// maxEmpty is how many batches without records may follow one another.
+const maxEmpty = 10_000
+
+// checkProgress finds out a walk that would never end.
+func (s *suite[T]) checkProgress(w *walked[T], empty int) error {
+	switch known := len(s.o.Expected); {
+	case empty > maxEmpty:
+		s.Add("To comes to rest where there are no more records", "after %q: %d batches without records in a row, each with a To of its own", w.end, empty)
+	case s.o.Expected != nil && len(w.texts) > 2*known:
+		s.Add("the records are those expected", "at %q: %d records so far, want %d in all", w.end, len(w.texts), known)
+	default:
+		return nil
+	}
+	return errStop
 }
 
 func (w *walked[T]) add(s *suite[T], b source.Batch[T]) {
