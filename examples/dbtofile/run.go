@@ -82,12 +82,12 @@ func start(t *sqlsource.Table, from string) (source.Cursor, error) {
 	}
 	key := []any{from}
 	if len(t.Key) > 1 {
-		values, err := csv.NewReader(strings.NewReader(from)).Read()
-		if err != nil || len(values) != len(t.Key) {
+		lines, err := csv.NewReader(strings.NewReader(from)).ReadAll()
+		if err != nil || len(lines) != 1 || len(lines[0]) != len(t.Key) {
 			return "", wrong("-start: want first, latest, or the values of %s with commas between", strings.Join(t.Key, ","))
 		}
 		key = nil
-		for _, v := range values {
+		for _, v := range lines[0] {
 			key = append(key, v)
 		}
 	}

@@ -62,6 +62,7 @@ func TestWrongUsage(t *testing.T) {
 		`invalid value "loud" for flag -log-level`:           append(good[:9:9], "-log-level", "loud"),
 		"-start is empty":                                    append(good[:9:9], "-start", ""),
 		"-start: want first, latest, or the values of a,b":   append(good[:9:9], "-key", "a,b", "-start", "1"),
+		"or the values of id,b with commas between":          append(good[:9:9], "-key", "id,b", "-start", "1,2\n3,4"),
 		"the DSN (not shown) is of no known kind":            append(good[2:9:9], "-dsn", "shop.db"),
 		"the DSN has no path":                                append(good[2:9:9], "-dsn", "sqlite:"),
 	} {
