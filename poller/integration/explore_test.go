@@ -12,6 +12,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/poller/sqlcheckpoint"
+	"github.com/artifactofdevotion/devotion/sink/sinktest"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
@@ -26,11 +27,7 @@ func TestPipelineIsExactlyOnce(t *testing.T) {
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table numbers (id int not null primary key)`)
 		db.MustExec(`insert into numbers values (1), (2), (3), (4), (5)`)
-		order := map[bool]string{true: "serial", false: "integer"}[isPostgres(driver)] + " primary key"
-		if isMariaDB(driver) {
-			order += " auto_increment"
-		}
-		db.MustExec(`create table orders (place ` + order + `, id int not null)`)
+		createOrders(db, driver)
 		machines := 0
 		n, err := pollertest.Explore(t.Context(), pollertest.Exploration[checkpointedOrder]{
 			Expected:    []checkpointedOrder{{1}, {2}, {3}, {4}, {5}},
@@ -58,4 +55,33 @@ func TestPipelineIsExactlyOnce(t *testing.T) {
 		require.Greater(t, n, limit/2)
 		t.Logf("%d scenarios", n)
 	})
+}
+
+// The sink of the example passes the suite of sinks, with every driver.
+func TestCheckpointAdvanceConformance(t *testing.T) {
+	eachCheckpointDriver(t, func(t *testing.T, d dbtest.Database, driver dbtest.Driver) {
+		db := d.Open(t, driver)
+		createOrders(db, driver)
+		require.NoError(t, sinktest.TestSink(t.Context(), sinktest.Options[checkpointedOrder]{
+			Open: func(context.Context) (sinktest.Opened[checkpointedOrder], error) {
+				store, err := sqlcheckpoint.New(db, "orders", sqlcheckpoint.Options{})
+				s := checkpointedOrders{store, db, commitTx}
+				return sinktest.Opened[checkpointedOrder]{Sink: s, Checkpointer: s}, err
+			},
+			Read: func(ctx context.Context) (all []checkpointedOrder, err error) {
+				err = db.SelectContext(ctx, &all, `select id from orders order by place`)
+				return all, err
+			},
+			Record: func(i int) checkpointedOrder { return checkpointedOrder{int64(i)} },
+		}))
+	})
+}
+
+// createOrders makes the table that checkpointedOrders writes.
+func createOrders(db *sqlx.DB, driver dbtest.Driver) {
+	key := map[bool]string{true: "serial", false: "integer"}[isPostgres(driver)] + " primary key"
+	if isMariaDB(driver) {
+		key += " auto_increment"
+	}
+	db.MustExec(`create table orders (place ` + key + `, id int not null)`)
 }
