@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,10 +14,14 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// A cursor reads VERSION;FINGERPRINT;VALUE;VALUE;CHECKSUM: the values of the
-// key, in order, or none if it stands before the first row. Version 2 will add
-// what identifies the database's history, and be told by its number.
-const version = "1"
+// A cursor reads VERSION;FINGERPRINT;HISTORY;VALUE;VALUE;CHECKSUM: what
+// identifies the database's history, empty if that is not known, and the values
+// of the key, in order, or none if it stands before the first row. Version 1 had
+// no history.
+const (
+	version    = "2"
+	oldVersion = "1"
+)
 
 // value is one value of a key: a tag, which is the type the driver gave, and
 // the canonical text.
@@ -43,8 +48,9 @@ func fingerprint(parts ...string) string {
 	return hex.EncodeToString(h.Sum(nil)[:4])
 }
 
-func encode(fingerprint string, key []value) (source.Cursor, error) {
+func encode(fingerprint string, past past, key []value) (source.Cursor, error) {
 	b := []byte(version + ";" + fingerprint + ";")
+	b = append(escape(b, past.String()), ';')
 	for _, v := range key {
 		b = append(b, v.tag)
 		b = escape(b, v.text)
@@ -57,43 +63,56 @@ func encode(fingerprint string, key []value) (source.Cursor, error) {
 	return source.Cursor(b), nil
 }
 
-// decode returns the key of a cursor, nil if it stands before the first row.
-func decode(c source.Cursor, print string, columns int) ([]value, error) {
+// decode returns the key of a cursor, nil if it stands before the first row, and
+// the history it is of. An empty print stands for any query's.
+func decode(c source.Cursor, print string, columns int) ([]value, past, error) {
 	const advice = "rewind to a cursor of this query, or to one that At returns, or start anew with an empty checkpoint"
-	damaged := func(why string) error {
-		return permanent("the cursor %.200q is damaged (%s); %s", string(c), why, advice)
+	damaged := func(why string) ([]value, past, error) {
+		return nil, past{}, permanent("the cursor %.200q is damaged (%s); %s", string(c), why, advice)
 	}
 	if err := c.Validate(); err != nil {
-		return nil, permanent("%w; %s", err, advice)
+		return nil, past{}, permanent("%w; %s", err, advice)
 	}
-	if v, _, _ := strings.Cut(string(c), ";"); v != version {
-		return nil, permanent("the cursor %.200q is none of this package, or of a later version of it; %s", string(c), advice)
+	v, _, _ := strings.Cut(string(c), ";")
+	if v != version && v != oldVersion {
+		return nil, past{}, permanent("the cursor %.200q is none of this package, or of a later version of it; %s", string(c), advice)
 	}
 	end := len(c) - 8
 	if end < 1 || c[end-1] != ';' || fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(c[:end]))) != string(c[end:]) {
-		return nil, damaged("its checksum does not match")
+		return damaged("its checksum does not match")
 	}
 	parts := strings.Split(string(c[:end-1]), ";")
-	if len(parts) < 2 {
-		return nil, damaged("it is too short")
+	if v == oldVersion && len(parts) >= 2 {
+		parts = slices.Insert(parts, 2, "")
 	}
-	if parts[1] != print {
-		return nil, permanent("the cursor %.200q is of another query: its fingerprint is %s, this query's is %s, so the table, the select, the key or the condition is not the same; %s",
+	if len(parts) < 3 {
+		return damaged("it is too short")
+	}
+	if print != "" && parts[1] != print {
+		return nil, past{}, permanent("the cursor %.200q is of another query: its fingerprint is %s, this query's is %s, so the table, the select, the key or the condition is not the same; adopt it if its key means the same row, or %s",
 			string(c), parts[1], print, advice)
 	}
-	parts = parts[2:]
+	text, err := unescape(parts[2])
+	if err != nil {
+		return damaged(err.Error())
+	}
+	made, err := parsePast(text)
+	if err != nil {
+		return damaged(err.Error())
+	}
+	parts = parts[3:]
 	if len(parts) != 0 && len(parts) != columns {
-		return nil, damaged(fmt.Sprintf("it has %d values for a key of %d columns", len(parts), columns))
+		return damaged(fmt.Sprintf("it has %d values for a key of %d columns", len(parts), columns))
 	}
 	var key []value
 	for _, p := range parts {
 		v, err := parseValue(p)
 		if err != nil {
-			return nil, damaged(err.Error())
+			return damaged(err.Error())
 		}
 		key = append(key, v)
 	}
-	return key, nil
+	return key, made, nil
 }
 
 func parseValue(s string) (value, error) {

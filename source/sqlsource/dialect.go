@@ -10,6 +10,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // Dialect is a database's kind of SQL. The empty one is found out by the driver.
@@ -32,16 +33,19 @@ type dialect interface {
 	// it stands.
 	column(c column, ref string) (row.Kind, string)
 	// key makes a key column of a column.
-	key(ctx context.Context, db *sqlx.DB, c column, ref string) (keyColumn, error)
+	key(ctx context.Context, db ceiling.Queryer, c column, ref string) (keyColumn, error)
 	// after writes the condition for keys greater than those given.
 	after(columns []keyColumn, key []value, args *args) (string, error)
 	// utf8 says why text does not arrive whole and in UTF-8, or returns nil.
-	utf8(ctx context.Context, db *sqlx.DB) error
+	utf8(ctx context.Context, db ceiling.Queryer) error
 	// notNull says of a table's columns which are known to hold no NULL.
-	notNull(ctx context.Context, db *sqlx.DB, table []string) (map[string]bool, error)
+	notNull(ctx context.Context, db ceiling.Queryer, table []string) (map[string]bool, error)
 	// schema returns a number that changes with the schema, 0 if the statement
 	// itself shows that its columns changed.
-	schema(ctx context.Context, db *sqlx.DB, table []string) (int64, error)
+	schema(ctx context.Context, db ceiling.Queryer, table []string) (int64, error)
+	// history returns what identifies the database's history, at a moment after
+	// the call began.
+	history(ctx context.Context, db ceiling.Queryer, table []string) (history, error)
 	// changed reports whether the error may come of columns that changed.
 	changed(err error) bool
 }
@@ -78,6 +82,19 @@ func (a *args) add(expr string, arg any) string {
 		mark = fmt.Sprintf("$%d", len(a.list))
 	}
 	return strings.Replace(expr, "%s", mark, 1)
+}
+
+// fill writes a condition with a ? for each argument.
+func (a *args) fill(cond string, list []any) string {
+	parts := strings.Split(cond, "?")
+	var b strings.Builder
+	for i, part := range parts {
+		b.WriteString(part)
+		if i < len(list) {
+			b.WriteString(a.add("%s", list[i]))
+		}
+	}
+	return b.String()
 }
 
 // findDialect returns the dialect of a database by its driver.
@@ -137,7 +154,7 @@ func rowAfter(columns []keyColumn, key []value, args *args) (string, error) {
 }
 
 // readNotNull reads columns' names and whether they are NOT NULL.
-func readNotNull(ctx context.Context, db *sqlx.DB, statement string, args ...any) (map[string]bool, error) {
+func readNotNull(ctx context.Context, db ceiling.Queryer, statement string, args ...any) (map[string]bool, error) {
 	rows, err := db.QueryContext(ctx, statement, args...)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // What the zero values of Table's and Query's fields mean.
@@ -35,6 +36,10 @@ type state struct {
 	number  int  // of the next plan: how often the columns were found changed
 	checked bool // NULL was looked for in the first column of the key
 	rowSize int  // average of the last batch
+
+	guard ceiling.Guard
+	reach *reach // nil: not known
+	said  string // the guarantee that was logged last
 }
 
 // records takes the rows of one batch.
@@ -68,17 +73,34 @@ func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int,
 		from = q.start
 	}
 	var key []value
+	var old past
 	if from != "" {
 		var err error
-		if key, err = decode(from, q.print, len(q.key)); err != nil {
+		if key, old, err = decode(from, q.print, len(q.key)); err != nil {
 			return b, err
 		}
 	}
+	err := q.onConn(ctx, func(db ceiling.Queryer) (err error) {
+		b, err = fetchRounds(ctx, s, db, position{after, key, old}, limit, open)
+		return err
+	})
+	return b, err
+}
+
+// position is where to read from: a cursor, and what it holds.
+type position struct {
+	cursor source.Cursor
+	key    []value
+	past   past
+}
+
+func fetchRounds[T any](ctx context.Context, s *state, db ceiling.Queryer, after position, limit int, open func(p *plan, limit int) (records[T], error)) (source.Batch[T], error) {
+	q, none := s.query, source.Batch[T]{From: after.cursor, To: after.cursor}
 	for round := 1; ; round++ {
-		b, err := fetchOnce(ctx, s, after, key, limit, open)
-		changed, failed := s.changed(ctx, err)
+		b, err := fetchOnce(ctx, s, db, after, limit, open)
+		changed, failed := s.changed(ctx, db, err)
 		if failed != nil {
-			return source.Batch[T]{From: after, To: after}, failed
+			return none, failed
 		}
 		if !changed {
 			return b, err
@@ -89,33 +111,33 @@ func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int,
 			err = fmt.Errorf("sqlsource: %s: %w", q.label, errChanged)
 		}
 		if round == rounds {
-			return source.Batch[T]{From: after, To: after}, err
+			return none, err
 		}
 	}
 }
 
 // changed reports whether the columns may have changed since the plan was made.
-func (s *state) changed(ctx context.Context, err error) (bool, error) {
+func (s *state) changed(ctx context.Context, db ceiling.Queryer, err error) (bool, error) {
 	if err != nil && (errors.Is(err, errChanged) || s.query.sql.changed(err)) {
 		return true, nil
 	}
 	if s.plan == nil || s.stale || err != nil && ctx.Err() != nil {
 		return false, nil
 	}
-	now, failed := s.query.schema(ctx)
+	now, failed := s.query.schema(ctx, db)
 	return failed == nil && now != s.plan.schema, failed
 }
 
 // ready makes the plan if there is none, or it is out of date.
-func (s *state) ready(ctx context.Context) error {
+func (s *state) ready(ctx context.Context, db ceiling.Queryer) error {
 	q := s.query
 	if s.plan == nil || s.stale {
 		if s.plan == nil {
-			if err := q.sql.utf8(ctx, q.db); err != nil {
+			if err := q.sql.utf8(ctx, db); err != nil {
 				return fmt.Errorf("sqlsource: %s: %w", q.label, err)
 			}
 		}
-		p, err := q.makePlan(ctx, s.number)
+		p, err := q.makePlan(ctx, db, s.number)
 		if err != nil {
 			return err
 		}
@@ -123,7 +145,7 @@ func (s *state) ready(ctx context.Context) error {
 		s.plan, s.stale, s.checked = p, false, false
 	}
 	if !s.checked {
-		if err := q.findNull(ctx, s.plan, 0, nil); err != nil {
+		if err := q.findNull(ctx, db, s.plan, 0, nil); err != nil {
 			return err
 		}
 		s.checked = true
@@ -131,22 +153,57 @@ func (s *state) ready(ctx context.Context) error {
 	return nil
 }
 
-func fetchOnce[T any](ctx context.Context, s *state, after source.Cursor, key []value, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
-	b.From, b.To = after, after
-	checked := s.checked
-	if err := s.ready(ctx); err != nil {
+func fetchOnce[T any](ctx context.Context, s *state, db ceiling.Queryer, after position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
+	b.From, b.To = after.cursor, after.cursor
+	checked, key := s.checked, after.key
+	if err := s.ready(ctx, db); err != nil {
 		return b, err
 	}
 	q, p := s.query, s.plan
-	if after == "" && q.start == Latest {
-		latest, err := q.latest(ctx, p)
+	if after.cursor == "" && q.start == Latest {
+		latest, err := q.latest(ctx, db, p)
 		if err == nil {
-			b.To, err = encode(q.print, latest)
+			b.To, err = encode(q.print, past{}, latest)
 		}
 		return b, err
 	}
+	fresh, err := s.reachFor(ctx, db, after.cursor, key, after.past)
+	if err != nil {
+		return b, err
+	}
+	b, err = fetchBelow(ctx, s, db, after, limit, open)
+	if err == nil && len(b.Records) == 0 && s.reach == nil && !fresh { // all below the old ceiling was read
+		if _, err = s.reachFor(ctx, db, after.cursor, key, after.past); err == nil {
+			b, err = fetchBelow(ctx, s, db, after, limit, open)
+		}
+	}
+	if err != nil {
+		return b, err
+	}
+	if !b.More && checked {
+		err = q.findNull(ctx, db, p, 0, nil)
+	}
+	return b, err
+}
+
+// fetchBelow reads a batch below the ceiling.
+func fetchBelow[T any](ctx context.Context, s *state, db ceiling.Queryer, after position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
+	b.From, b.To = after.cursor, after.cursor
+	q, p, key, below := s.query, s.plan, after.key, s.reach
+	if after.cursor == "" && key != nil {
+		b.To = q.start
+	}
+	switch {
+	case below.Nothing:
+		b.AsOf, b.Held = below.AsOf, below.Held
+		s.reach = nil
+		return b, nil
+	case !below.durable:
+		b.Held = &source.Held{Since: below.since, Retry: flushRetry, By: []string{unflushed}}
+		return b, nil
+	}
 	for i := 1; i < len(p.key) && key != nil; i++ {
-		if err := q.findNull(ctx, p, i, key); err != nil {
+		if err := q.findNull(ctx, db, p, i, key); err != nil {
 			return b, err
 		}
 	}
@@ -155,21 +212,23 @@ func fetchOnce[T any](ctx context.Context, s *state, after source.Cursor, key []
 	if err != nil {
 		return b, err
 	}
-	r := reader{query: q, plan: p, keys: newKeys(p.key, key), limit: limit, add: into.add}
+	r := reader{query: q, db: db, below: below.Limit, plan: p, keys: newKeys(p.key, key), limit: limit, add: into.add}
 	if err := r.read(ctx, key, r.dest(into.bind)); err != nil {
 		return b, err
 	}
 	if r.rows > 0 {
 		b.Records, b.Bytes, b.More = into.take(r.rows), r.bytes, r.more
 		s.rowSize = max(r.bytes/r.rows, 1)
-		b.To, err = encode(q.print, r.keys.lastValues())
-	} else if after == "" && key != nil {
-		b.To = q.start
+		if b.To, err = encode(q.print, below.past, r.keys.lastValues()); err != nil {
+			return b, err
+		}
+		below.to = b.To
 	}
-	if err == nil && !b.More && checked {
-		err = q.findNull(ctx, p, 0, nil)
+	if !b.More {
+		b.AsOf, b.Held = below.AsOf, below.Held
+		s.reach = nil
 	}
-	return b, err
+	return b, nil
 }
 
 // guess returns how many rows about maxBytes are. It is a power of two, since
@@ -220,7 +279,7 @@ func (h hidden) Unwrap() error { return h.err }
 // the i-th column of its key is NULL. The first column must not be NULL at all.
 // A later one hides a row only where the columns before it are the cursor's; in
 // any other row it is read, and seen.
-func (q *query) findNull(ctx context.Context, p *plan, i int, after []value) error {
+func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int, after []value) error {
 	if !p.key[i].null {
 		return nil
 	}
@@ -238,7 +297,7 @@ func (q *query) findNull(ctx context.Context, p *plan, i int, after []value) err
 		conds = append(conds, k.ref+" = "+args.add(expr, arg))
 	}
 	var one int
-	err := q.db.QueryRowContext(ctx, "SELECT 1 FROM "+q.from+whereClause(conds)+" LIMIT 1", args.list...).Scan(&one)
+	err := db.QueryRowContext(ctx, "SELECT 1 FROM "+q.from+whereClause(conds)+" LIMIT 1", args.list...).Scan(&one)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil
@@ -249,7 +308,7 @@ func (q *query) findNull(ctx context.Context, p *plan, i int, after []value) err
 }
 
 // latest returns the greatest key, nil if there is no row.
-func (q *query) latest(ctx context.Context, p *plan) ([]value, error) {
+func (q *query) latest(ctx context.Context, db ceiling.Queryer, p *plan) ([]value, error) {
 	var list, order []string
 	k := newKeys(p.key, nil)
 	for _, c := range p.key {
@@ -268,7 +327,7 @@ func (q *query) latest(ctx context.Context, p *plan) ([]value, error) {
 	if q.where != "" {
 		conds = append(conds, q.where)
 	}
-	err := q.db.QueryRowContext(ctx, p.comment("SELECT "+strings.Join(list, ", ")+" FROM "+q.from+whereClause(conds)+
+	err := db.QueryRowContext(ctx, p.comment("SELECT "+strings.Join(list, ", ")+" FROM "+q.from+whereClause(conds)+
 		" ORDER BY "+strings.Join(order, ", ")+" LIMIT 1")).Scan(dest...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil

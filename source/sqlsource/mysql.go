@@ -11,9 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jmoiron/sqlx"
-
 	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 type mysql struct{}
@@ -43,7 +42,7 @@ func (mysql) column(c column, ref string) (row.Kind, string) {
 	return kind, ""
 }
 
-func (m mysql) key(ctx context.Context, db *sqlx.DB, c column, ref string) (keyColumn, error) {
+func (m mysql) key(ctx context.Context, db ceiling.Queryer, c column, ref string) (keyColumn, error) {
 	kind, expr := m.column(c, ref)
 	k := keyColumn{name: c.name, ref: ref, expr: expr, kind: kind}
 	switch {
@@ -99,9 +98,15 @@ func (mysql) after(columns []keyColumn, key []value, args *args) (string, error)
 }
 
 // notNull knows nothing: the driver tells, for each column of a result.
-func (mysql) notNull(context.Context, *sqlx.DB, []string) (map[string]bool, error) { return nil, nil }
+func (mysql) notNull(context.Context, ceiling.Queryer, []string) (map[string]bool, error) {
+	return nil, nil
+}
 
-func (mysql) schema(context.Context, *sqlx.DB, []string) (int64, error) { return 0, nil }
+func (mysql) schema(context.Context, ceiling.Queryer, []string) (int64, error) { return 0, nil }
+
+func (mysql) history(context.Context, ceiling.Queryer, []string) (history, error) {
+	return history{}, nil
+}
 
 func (mysql) changed(err error) bool {
 	switch mysqlNumber(err) {
@@ -183,7 +188,7 @@ func bindDate(typ string) func(value) (string, any, error) {
 }
 
 // wantUTC refuses a TIMESTAMP key in a session whose clock repeats an hour.
-func wantUTC(ctx context.Context, db *sqlx.DB, column string) error {
+func wantUTC(ctx context.Context, db ceiling.Queryer, column string) error {
 	var offset, winter int64
 	var zone string
 	err := db.QueryRowContext(ctx, "SELECT @@session.time_zone, UNIX_TIMESTAMP('2026-01-15 00:00:00'), UNIX_TIMESTAMP('2026-07-15 00:00:00')").Scan(&zone, &winter, &offset)

@@ -16,12 +16,15 @@ import (
 
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // query is what a Table's or a Query's fields come to.
 type query struct {
 	db          *sqlx.DB
+	dialect     Dialect
 	sql         dialect
+	ceiling     ceiling.Ceiling
 	label       string   // for messages: the table's name, or "query"
 	from        string   // what stands behind FROM; its alias is t
 	where       string   // a condition, or empty
@@ -61,10 +64,10 @@ var (
 )
 
 // makePlan asks the database for the columns.
-func (q *query) makePlan(ctx context.Context, number int) (*plan, error) {
+func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, number int) (*plan, error) {
 	p := &plan{number: number}
 	var err error
-	if p.schema, err = q.schema(ctx); err != nil { // before the columns, so that no change is missed
+	if p.schema, err = q.schema(ctx, db); err != nil { // before the columns, so that no change is missed
 		return nil, err
 	}
 	keys := make([]string, len(q.key))
@@ -77,11 +80,11 @@ func (q *query) makePlan(ctx context.Context, number int) (*plan, error) {
 		// first step, and not before: so there is a row, of NULLs.
 		from = "(SELECT 1) AS one LEFT JOIN " + q.from + " ON 1 = 0"
 	}
-	all, err := q.describe(ctx, p.comment("SELECT "+strings.Join(keys, ", ")+", "+q.star()+" FROM "+from))
+	all, err := q.describe(ctx, db, p.comment("SELECT "+strings.Join(keys, ", ")+", "+q.star()+" FROM "+from))
 	if err != nil {
 		return nil, fmt.Errorf("sqlsource: %s: reading the columns: %w", q.label, err)
 	}
-	if err := q.planKey(ctx, p, all[:len(keys)]); err != nil {
+	if err := q.planKey(ctx, db, p, all[:len(keys)]); err != nil {
 		return nil, err
 	}
 	p.columns = all[len(keys):]
@@ -89,8 +92,8 @@ func (q *query) makePlan(ctx context.Context, number int) (*plan, error) {
 	return p, nil
 }
 
-func (q *query) schema(ctx context.Context) (int64, error) {
-	v, err := q.sql.schema(ctx, q.db, q.table)
+func (q *query) schema(ctx context.Context, db ceiling.Queryer) (int64, error) {
+	v, err := q.sql.schema(ctx, db, q.table)
 	if err != nil {
 		return 0, fmt.Errorf("sqlsource: %s: reading the schema's version: %w", q.label, err)
 	}
@@ -122,8 +125,8 @@ func (p *plan) comment(statement string) string {
 }
 
 // describe returns the columns of a statement's result.
-func (q *query) describe(ctx context.Context, statement string) ([]column, error) {
-	rows, err := q.db.QueryContext(ctx, statement)
+func (q *query) describe(ctx context.Context, db ceiling.Queryer, statement string) ([]column, error) {
+	rows, err := db.QueryContext(ctx, statement)
 	if err != nil {
 		return nil, err
 	}
@@ -151,11 +154,11 @@ func columnsOf(rows *sql.Rows) ([]column, error) {
 	return columns, nil
 }
 
-func (q *query) planKey(ctx context.Context, p *plan, columns []column) error {
+func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, columns []column) error {
 	var notNull map[string]bool
 	if q.table != nil {
 		var err error
-		if notNull, err = q.sql.notNull(ctx, q.db, q.table); err != nil {
+		if notNull, err = q.sql.notNull(ctx, db, q.table); err != nil {
 			return fmt.Errorf("sqlsource: %s: reading which columns may be NULL: %w", q.label, err)
 		}
 	}
@@ -169,7 +172,7 @@ func (q *query) planKey(ctx context.Context, p *plan, columns []column) error {
 		}
 	}
 	for i, c := range columns {
-		k, err := q.sql.key(ctx, q.db, c, q.ref(q.key[i]))
+		k, err := q.sql.key(ctx, db, c, q.ref(q.key[i]))
 		if err != nil {
 			return err
 		}
@@ -261,16 +264,15 @@ func (q *query) logChange(ctx context.Context, old, now *plan) {
 			removed = append(removed, c.name)
 		}
 	}
-	log := q.log
-	if log == nil {
-		log = slog.Default()
-	}
-	log.InfoContext(ctx, "columns changed", "table", q.label, "added", added, "removed", removed, "changed", changed)
+	q.logger().InfoContext(ctx, "columns changed", "table", q.label, "added", added, "removed", removed, "changed", changed)
 }
 
-// statement writes the statement for the rows after a key, nil being the first.
-func (q *query) statement(p *plan, after []value, limit int) (string, []any, error) {
-	var args args
+func (q *query) logger() *slog.Logger { return cmp.Or(q.log, slog.Default()) }
+
+// statement writes the statement for the rows after a key, nil being the first,
+// and below a ceiling.
+func (q *query) statement(p *plan, after []value, below ceiling.Limit, limit int) (string, []any, error) {
+	args := args{numbered: q.sql == postgres{}}
 	var conds, order []string
 	if q.where != "" {
 		conds = append(conds, q.where)
@@ -281,6 +283,12 @@ func (q *query) statement(p *plan, after []value, limit int) (string, []any, err
 			return "", nil, err
 		}
 		conds = append(conds, cond)
+	}
+	if below.Where != "" {
+		if strings.Count(below.Where, "?") != len(below.Args) {
+			return "", nil, permanent("%s: the %s gave a condition with %d arguments for %d question marks", q.label, q.ceiling, len(below.Args), strings.Count(below.Where, "?"))
+		}
+		conds = append(conds, args.fill(below.Where, below.Args))
 	}
 	for _, k := range p.key {
 		order = append(order, k.ref)

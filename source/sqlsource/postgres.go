@@ -4,11 +4,11 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"strconv"
 	"strings"
 
-	"github.com/jmoiron/sqlx"
-
 	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 type postgres struct{}
@@ -37,7 +37,7 @@ func (postgres) column(c column, ref string) (row.Kind, string) {
 }
 
 // key binds text: Postgres takes an argument for what it is compared with.
-func (p postgres) key(_ context.Context, _ *sqlx.DB, c column, ref string) (keyColumn, error) {
+func (p postgres) key(_ context.Context, _ ceiling.Queryer, c column, ref string) (keyColumn, error) {
 	kind, expr := p.column(c, ref)
 	k := keyColumn{name: c.name, ref: ref, expr: expr, kind: kind, bind: asText}
 	if kind == row.Auto {
@@ -53,18 +53,52 @@ func (p postgres) key(_ context.Context, _ *sqlx.DB, c column, ref string) (keyC
 }
 
 func (postgres) after(columns []keyColumn, key []value, args *args) (string, error) {
-	args.numbered = true
 	return rowAfter(columns, key, args)
 }
 
 // notNull has all of the table's columns, those of the system too.
-func (p postgres) notNull(ctx context.Context, db *sqlx.DB, table []string) (map[string]bool, error) {
+func (p postgres) notNull(ctx context.Context, db ceiling.Queryer, table []string) (map[string]bool, error) {
 	return readNotNull(ctx, db,
 		`SELECT attname::text, attnotnull FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass($1::text) AND NOT attisdropped`,
 		quoteAll(p, table))
 }
 
-func (postgres) schema(context.Context, *sqlx.DB, []string) (int64, error) { return 0, nil }
+func (postgres) schema(context.Context, ceiling.Queryer, []string) (int64, error) { return 0, nil }
+
+// history needs no rights. On a standby nothing can be lost that it has replayed,
+// and the timeline it is on is not to be had. Databases that speak as Postgres
+// does but lack these functions have no history to be told.
+func (p postgres) history(ctx context.Context, db ceiling.Queryer, table []string) (history, error) {
+	var name any
+	if table != nil {
+		name = quoteAll(p, table)
+	}
+	var cluster, timeline, database, oid, mark, flushed string
+	var standby bool
+	err := db.QueryRowContext(ctx, `SELECT pg_is_in_recovery(), (SELECT system_identifier::text FROM pg_control_system()),
+		CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
+		(SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()), COALESCE(to_regclass($1::text)::oid::text, ''),
+		(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn)::text,
+		(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn)::text`, name).
+		Scan(&standby, &cluster, &timeline, &database, &oid, &mark, &flushed)
+	switch sqlState(err) {
+	case "42883", "42501", "0A000":
+		return history{}, nil
+	}
+	h := history{behind: standby, parts: []historyPart{
+		{"cluster", cluster, "the data source name leads to another server, or the server was set up anew, as by an upgrade"},
+		{"timeline", strings.TrimLeft(timeline, "0"), "a standby was promoted, or the server was restored to a point in time; what was committed last may be lost"},
+		{"database", database, "the data source name leads to another database, or it was made anew"},
+		{"table", oid, "the table was dropped and made anew, or another one took its name"},
+	}}
+	if err == nil {
+		h.mark, err = strconv.ParseUint(mark, 10, 64)
+	}
+	if err == nil {
+		h.flushed, err = strconv.ParseUint(flushed, 10, 64)
+	}
+	return h, err
+}
 
 func (postgres) changed(err error) bool {
 	switch sqlState(err) {

@@ -10,6 +10,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // Query reads what a SELECT returns into values of T: a struct, whose fields are
@@ -34,12 +35,14 @@ type Query[T any] struct {
 	// table, in this order. All of them are columns of one table.
 	Key []string
 
-	// Table is the table that has the key, written as Table.Name is. It may be
-	// empty: to see that no key is NULL then takes one more statement whenever
-	// the last row was read, and one a batch for each further column of Key.
+	// Table is the table that has the key, written as Table.Name is. The Ceiling
+	// guards it. It may be empty only with a Ceiling that needs no table; to see
+	// that no key is NULL then takes one more statement whenever the last row was
+	// read, and one a batch for each further column of Key.
 	Table string
 
 	// The rest is as in Table.
+	Ceiling     ceiling.Ceiling
 	Start       source.Cursor
 	MaxBytes    int
 	MaxRowBytes int
@@ -78,6 +81,15 @@ func (q *Query[T]) At(key ...any) (source.Cursor, error) {
 	return i.at(key)
 }
 
+// Adopt returns a cursor that stands where c does. See [Table.Adopt].
+func (q *Query[T]) Adopt(c source.Cursor) (source.Cursor, error) {
+	i, err := checked(q.query)
+	if err != nil {
+		return "", err
+	}
+	return i.adopt(c)
+}
+
 // Describe returns where a cursor stands, for a human.
 func (q *Query[T]) Describe(c source.Cursor) string {
 	i, err := checked(q.query)
@@ -103,7 +115,7 @@ func (q *Query[T]) query() (*query, error) {
 		}
 		i.table, i.label = parts, "query of "+q.Table
 	}
-	err := i.fill(q.DB, q.Dialect, q.Start, q.MaxBytes, q.MaxRowBytes, q.Logger)
+	err := i.fill(q.DB, q.Dialect, q.Ceiling, q.Start, q.MaxBytes, q.MaxRowBytes, q.Logger)
 	i.print = fingerprint(append([]string{"query", text, q.Table}, q.Key...)...)
 	return i, err
 }

@@ -4,11 +4,15 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // reader reads the rows of one batch.
 type reader struct {
 	*query
+	db    ceiling.Queryer
+	below ceiling.Limit
 	plan  *plan
 	keys  *keys
 	limit int
@@ -67,7 +71,7 @@ func (r *release) Scan(any) error { return r.cell.Scan(r.src) }
 // read reads up to limit rows, and one more to see whether there is one and
 // whether it has the same key.
 func (r *reader) read(ctx context.Context, after []value, dest []any) error {
-	statement, args, err := r.statement(r.plan, after, r.limit+1)
+	statement, args, err := r.statement(r.plan, after, r.below, r.limit+1)
 	if err != nil {
 		return err
 	}

@@ -7,9 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jmoiron/sqlx"
-
 	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 type sqlite struct{}
@@ -25,7 +24,7 @@ func (sqlite) explicit() bool { return true }
 // would change values.
 func (sqlite) column(_ column, ref string) (row.Kind, string) { return row.Auto, "+" + ref }
 
-func (s sqlite) key(_ context.Context, _ *sqlx.DB, c column, ref string) (keyColumn, error) {
+func (s sqlite) key(_ context.Context, _ ceiling.Queryer, c column, ref string) (keyColumn, error) {
 	return keyColumn{name: c.name, ref: ref, expr: "+" + ref, kind: row.Auto, bind: func(v value) (string, any, error) {
 		switch v.tag {
 		case tagInt:
@@ -66,7 +65,7 @@ func (sqlite) after(columns []keyColumn, key []value, args *args) (string, error
 	return rowAfter(columns, key, args)
 }
 
-func (sqlite) notNull(ctx context.Context, db *sqlx.DB, table []string) (map[string]bool, error) {
+func (sqlite) notNull(ctx context.Context, db ceiling.Queryer, table []string) (map[string]bool, error) {
 	// INTEGER PRIMARY KEY is the row's number, which is never NULL. Other
 	// primary keys of SQLite may be.
 	q := `SELECT name, "notnull" OR (pk = 1 AND upper(type) = 'INTEGER' AND (SELECT count(*) FROM pragma_table_info(?, ?) WHERE pk > 0) = 1)
@@ -78,13 +77,17 @@ func (sqlite) notNull(ctx context.Context, db *sqlx.DB, table []string) (map[str
 	return readNotNull(ctx, db, q, name, schema, name, schema)
 }
 
-func (s sqlite) schema(ctx context.Context, db *sqlx.DB, table []string) (v int64, err error) {
+func (s sqlite) schema(ctx context.Context, db ceiling.Queryer, table []string) (v int64, err error) {
 	prefix := ""
 	if len(table) == 2 {
 		prefix = s.quote(table[0]) + "."
 	}
 	err = db.QueryRowContext(ctx, "PRAGMA "+prefix+"schema_version").Scan(&v)
 	return v, err
+}
+
+func (sqlite) history(context.Context, ceiling.Queryer, []string) (history, error) {
+	return history{}, nil
 }
 
 // changed knows the error of a statement that was prepared before, and run after

@@ -1,6 +1,7 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // Latest as a Start begins behind the rows that are there at the first Fetch.
@@ -46,6 +48,11 @@ type Table struct {
 	// turns true only after later rows were read is missed.
 	Where string
 
+	// Ceiling decides how far the table can be read without missing rows that
+	// commit late. nil chooses the one that fits the table; where none does,
+	// Fetch returns a *ceiling.UnsafeError that says what can be done.
+	Ceiling ceiling.Ceiling
+
 	// Start is where an empty cursor stands: "" before the first row, Latest
 	// behind the last one at the first Fetch, or a cursor of At.
 	Start source.Cursor
@@ -62,7 +69,8 @@ type Table struct {
 	// wraps another may not.
 	Dialect Dialect
 
-	// Logger gets a line when the columns change. nil means slog.Default().
+	// Logger gets a line that says what the Ceiling guarantees, and one when the
+	// columns change. nil means slog.Default().
 	Logger *slog.Logger
 
 	state state
@@ -94,6 +102,18 @@ func (t *Table) At(key ...any) (source.Cursor, error) {
 	return q.at(key)
 }
 
+// Adopt returns a cursor that stands where c does, in the history of the
+// database that is there, and for this Table as it is now. It is for going on
+// after an [ErrHistory], or with a changed Where, if you know that the rows up to
+// c's key are those that were read. At and Adopt do not ask the database.
+func (t *Table) Adopt(c source.Cursor) (source.Cursor, error) {
+	q, err := checked(t.query)
+	if err != nil {
+		return "", err
+	}
+	return q.adopt(c)
+}
+
 // Describe returns where a cursor stands, for a human.
 func (t *Table) Describe(c source.Cursor) string {
 	q, err := checked(t.query)
@@ -117,7 +137,7 @@ func (t *Table) query() (*query, error) {
 		}
 	}
 	q := &query{label: t.Name, table: parts, key: t.Key, columns: t.Columns, texts: true}
-	err = q.fill(t.DB, t.Dialect, t.Start, t.MaxBytes, t.MaxRowBytes, t.Logger)
+	err = q.fill(t.DB, t.Dialect, t.Ceiling, t.Start, t.MaxBytes, t.MaxRowBytes, t.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +156,7 @@ func (t *Table) query() (*query, error) {
 func checked(of func() (*query, error)) (*query, error) {
 	q, err := of()
 	if err == nil && q.start != "" && q.start != Latest {
-		if _, err = decode(q.start, q.print, len(q.key)); err != nil {
+		if _, _, err = decode(q.start, q.print, len(q.key)); err != nil {
 			err = fmt.Errorf("Start: %w", err)
 		}
 	}
@@ -154,7 +174,7 @@ func (s *state) init(of func() (*query, error)) (*query, error) {
 }
 
 // fill sets and checks what Table and Query have in common.
-func (q *query) fill(db *sqlx.DB, d Dialect, start source.Cursor, maxBytes, maxRowBytes int, log *slog.Logger) error {
+func (q *query) fill(db *sqlx.DB, d Dialect, c ceiling.Ceiling, start source.Cursor, maxBytes, maxRowBytes int, log *slog.Logger) error {
 	if db == nil {
 		return errors.New("DB is nil")
 	}
@@ -174,11 +194,12 @@ func (q *query) fill(db *sqlx.DB, d Dialect, start source.Cursor, maxBytes, maxR
 	if maxBytes < 0 || maxRowBytes < 0 {
 		return errors.New("MaxBytes or MaxRowBytes is negative")
 	}
-	_, sql, err := findDialect(d, db)
+	d, sql, err := findDialect(d, db)
 	if err != nil {
 		return err
 	}
-	q.db, q.sql, q.start, q.log = db, sql, start, log
+	q.db, q.dialect, q.sql, q.start, q.log = db, d, sql, start, log
+	q.ceiling = cmp.Or[ceiling.Ceiling](c, ceiling.Auto{})
 	q.maxBytes, q.maxRowBytes = maxBytes, maxRowBytes
 	if maxBytes == 0 {
 		q.maxBytes = DefaultMaxBytes
@@ -201,7 +222,18 @@ func (q *query) at(key []any) (source.Cursor, error) {
 		}
 		values[i] = v
 	}
-	return encode(q.print, values)
+	return encode(q.print, past{}, values)
+}
+
+func (q *query) adopt(c source.Cursor) (source.Cursor, error) {
+	if c == "" {
+		return "", nil
+	}
+	key, _, err := decode(c, "", len(q.key))
+	if err != nil {
+		return "", err
+	}
+	return encode(q.print, past{}, key)
 }
 
 func (q *query) explain(c source.Cursor) string {
@@ -217,7 +249,7 @@ func (q *query) explain(c source.Cursor) string {
 	case Latest:
 		return q.label + " behind the rows that are there at the first fetch"
 	}
-	key, err := decode(c, q.print, len(q.key))
+	key, _, err := decode(c, q.print, len(q.key))
 	switch {
 	case err != nil:
 		return err.Error()

@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +19,7 @@ import (
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // fake is a driver whose every statement returns a key and the same columns
@@ -188,10 +191,22 @@ func TestStatements(t *testing.T) {
 			require.NoError(t, err)
 			p.key = append(p.key, k)
 		}
-		got, args, err := q.statement(p, c.after, 5)
+		got, args, err := q.statement(p, c.after, ceiling.Limit{}, 5)
 		require.NoError(t, err)
 		require.Equal(t, c.want, got)
 		require.Equal(t, c.args, args)
+
+		below, mark := ceiling.Limit{Where: "t.x <= ?", Args: []any{99}}, "?"
+		if c.dialect == Postgres {
+			mark = fmt.Sprintf("$%d", len(c.args)+1)
+		}
+		got, args, err = q.statement(p, c.after, below, 5)
+		require.NoError(t, err)
+		require.Equal(t, strings.Replace(c.want, " ORDER BY", " AND t.x <= "+mark+" ORDER BY", 1), got)
+		require.Equal(t, append(slices.Clone(c.args), 99), args)
+		below.Args = nil
+		_, _, err = q.statement(p, c.after, below, 5)
+		require.ErrorContains(t, err, "0 arguments for 1 question marks")
 	}
 	for _, typ := range []string{"ENUM", "SET", "FLOAT", "DOUBLE", "BIT", "JSON", "GEOMETRY", ""} {
 		_, err := mysql{}.key(t.Context(), nil, column{name: "k", typ: typ}, "t.k")

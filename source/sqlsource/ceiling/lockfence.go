@@ -1,0 +1,137 @@
+package ceiling
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+// LockFence guards a table of Postgres as it is, whose key is drawn by a
+// sequence of CACHE 1, for a role that may no more than SELECT. See the package
+// documentation for why it is sound, and when it is not.
+type LockFence struct{}
+
+func (LockFence) String() string { return "lock-fence" }
+
+// Open implements [Ceiling].
+func (c LockFence) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
+	p, r, err := openPostgres(ctx, db, t, c)
+	if err != nil {
+		return nil, err
+	}
+	if p.standby {
+		r.Add(Unsafe, "read from the primary; or on this standby with "+txColumn(t), "this server is a standby, which shows no locks of the primary's transactions")
+	}
+	p.common(&r, t)
+	if p.kind == "r" || p.kind == "p" {
+		p.drawn(&r, t)
+	}
+	if err := r.Err(t); err != nil {
+		return nil, err
+	}
+	s := p.sequences[0]
+	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key when all transactions that could still add one below it have ended (their locks on the table and on the sequence %s are watched)",
+		t.Key[0].Name, s.name)
+	g := &lockFence{table: t, report: r, locks: newPGLocks(p)}
+	// Without FROM the sequence there is one row all the same.
+	g.top = fmt.Sprintf(`SELECT (SELECT max(%s) FROM %s WHERE %[1]s > $1::bigint), NULL::bigint`, t.Key[0].Quoted, t.Name)
+	if s.mayRead {
+		g.top = fmt.Sprintf(`SELECT (SELECT max(%s) FROM %s WHERE %[1]s > $1::bigint), CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM %s`, t.Key[0].Quoted, t.Name, s.name)
+	}
+	g.sequence = s.name
+	return g, nil
+}
+
+// openPostgres probes a table for a strategy of Postgres.
+func openPostgres(ctx context.Context, db Queryer, t Table, c Ceiling) (*pgTable, Report, error) {
+	r := Report{Strategy: c.String()}
+	switch {
+	case t.Dialect != "postgres":
+		r.Add(Unsafe, "leave Ceiling nil for the one that fits", "it works on Postgres only, and this is %s", t.Dialect)
+	case t.Name == "":
+		r.Add(Unsafe, "set the Query's field Table", "the table that has the key is not named")
+	}
+	if err := r.Err(t); err != nil {
+		return nil, r, err
+	}
+	p, err := probePostgres(ctx, db, t)
+	return p, r, err
+}
+
+type lockFence struct {
+	table    Table
+	report   Report
+	locks    *pgLocks
+	top      string // the statement for the greatest key, and for the sequence's
+	sequence string
+
+	fences  fences[int64]
+	settled int64
+	asOf    time.Time
+}
+
+func (g *lockFence) Report() Report { return g.report }
+
+// Raise implements [Guard]. The order of its two statements is what makes it
+// sound: first how far the rows go, then who may still add to them.
+func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
+	from := int64(-1 << 63)
+	if after != nil {
+		var err error
+		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
+			return Limit{}, fmt.Errorf("the cursor's %q is no integer", g.table.Key[0].Name)
+		}
+	}
+	at := time.Now()
+	var top, drawn sql.NullInt64
+	if err := db.QueryRowContext(ctx, g.top, from).Scan(&top, &drawn); err != nil {
+		return Limit{}, fmt.Errorf("reading the greatest key: %w", err)
+	}
+	if drawn.Valid && after != nil && drawn.Int64 < from {
+		return Limit{}, &RewoundError{Table: g.table.Label, What: fmt.Sprintf("the sequence %s stands at %d, below the cursor: it was set back, as by TRUNCATE RESTART IDENTITY, ALTER SEQUENCE RESTART or setval", g.sequence, drawn.Int64)}
+	}
+	if !top.Valid {
+		return Limit{Nothing: true, AsOf: at}, nil
+	}
+	high := top.Int64
+	if drawn.Valid {
+		high = min(high, drawn.Int64)
+	}
+	holders, restarted, err := g.locks.list(ctx, db)
+	if err != nil {
+		return Limit{}, err
+	}
+	if restarted {
+		g.fences.forget()
+	}
+	g.fences.set(high, at, holders)
+	if h, at, ok := g.fences.settle(); ok {
+		g.settled, g.asOf = max(h, g.settled), at
+	}
+	l := Limit{Where: g.table.Key[0].Ref + " <= ?::bigint", Args: []any{g.settled}, AsOf: g.asOf, Nothing: g.settled <= from}
+	if g.settled >= top.Int64 {
+		return l, nil
+	}
+	l.Held = &source.Held{Since: at}
+	if by := g.fences.blockers(); len(by) > 0 {
+		l.Held.Since = g.fences.waiting[0].at
+		l.Held.By, err = g.locks.describe(ctx, db, by)
+	} else {
+		l.Held.By = []string{fmt.Sprintf("a key that the sequence %s has not reached: it was given by hand, and is read when the sequence has passed it", g.sequence)}
+		l.AsOf = time.Time{}
+	}
+	return l, err
+}
+
+// RewoundError says that keys below the cursor will be drawn, or were. Package
+// sqlsource makes it an ErrHistory.
+type RewoundError struct{ Table, What string }
+
+func (e *RewoundError) Error() string { return "ceiling: " + e.Table + ": " + e.What }
+
+var errNoLocks = errors.New("pg_locks does not show this session's own lock: the server, or a proxy before it, hides locks, and no ceiling can be found by them")

@@ -1,0 +1,176 @@
+package ceiling
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// pgLocks lists the transactions that may still write to a table: those that
+// hold a writing lock on it, on another table of its tree, or on its sequence.
+type pgLocks struct {
+	oid  int64
+	oids string // of tables and sequence
+	sig  string // the tree and the sequence's file, as they were found
+	boot string // when the server started
+}
+
+func newPGLocks(p *pgTable) *pgLocks {
+	var oids []int64
+	for _, m := range p.tree {
+		oids = append(oids, m.oid)
+	}
+	for _, s := range p.sequences {
+		oids = append(oids, s.oid)
+	}
+	return &pgLocks{oid: p.oid, oids: pgArray(oids)}
+}
+
+// The statement's own lock on pg_locks is listed too: it shows that locks are
+// shown at all, and its row carries what is to be said once.
+const pgLocksQuery = pgTree + `, head AS MATERIALIZED (
+	SELECT pg_is_in_recovery() AS standby, pg_postmaster_start_time()::text AS boot,
+		(SELECT string_agg(oid::text, ' ' ORDER BY oid) FROM tree) || ':' ||
+		COALESCE((SELECT string_agg(relfilenode::text, ' ' ORDER BY oid) FROM pg_catalog.pg_class WHERE oid = ANY ($2::oid[]) AND relkind = 'S'), '') AS sig,
+		clock_timestamp()::text AS clock
+)
+SELECT l.virtualtransaction, COALESCE(l.pid, 0), own, CASE WHEN own THEN h.standby END, CASE WHEN own THEN h.boot END, CASE WHEN own THEN h.sig END
+FROM head h, (
+	SELECT *, relation = 'pg_catalog.pg_locks'::regclass AS own FROM pg_catalog.pg_locks
+	WHERE locktype = 'relation' AND granted
+		AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+) l
+WHERE l.relation = ANY ($2::oid[]) AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+	OR own AND l.pid = pg_backend_pid()`
+
+// list returns the holders there are. If the server has been restarted they have
+// nothing to do with those listed before. The error wraps ErrChanged if the
+// tables or the sequence are not what they were.
+func (l *pgLocks) list(ctx context.Context, db Queryer) (holders map[string]*holder, restarted bool, err error) {
+	holders = map[string]*holder{}
+	shown, standby := false, false
+	var boot, sig string
+	err = each(ctx, db, func(rows *sql.Rows) error {
+		h := &holder{}
+		var id string
+		var own bool
+		var isStandby sql.NullBool
+		var bootText, sigText sql.NullString
+		if err := rows.Scan(&id, &h.pid, &own, &isStandby, &bootText, &sigText); err != nil {
+			return err
+		}
+		if own {
+			shown, standby, boot, sig = true, isStandby.Bool, bootText.String, sigText.String
+			return nil
+		}
+		h.prepared = h.pid == 0
+		holders[id] = h
+		return nil
+	}, pgLocksQuery, l.oid, l.oids)
+	switch {
+	case err != nil:
+		return nil, false, fmt.Errorf("reading the locks: %w", err)
+	case !shown:
+		return nil, false, errNoLocks
+	case standby:
+		return nil, false, fmt.Errorf("this server is a standby now, which shows no locks: %w", ErrChanged)
+	case l.sig != "" && sig != l.sig:
+		return nil, false, fmt.Errorf("a partition or the sequence: %w", ErrChanged)
+	}
+	restarted = l.boot != "" && boot != l.boot
+	l.boot, l.sig = boot, sig
+	return holders, restarted, nil
+}
+
+// shownHolders is how many holders are named.
+const shownHolders = 5
+
+// describe names holders: pid, application and, where the role may see it, for
+// how long; a prepared transaction by its name.
+func (l *pgLocks) describe(ctx context.Context, db Queryer, by []*holder) ([]string, error) {
+	slices.SortFunc(by, func(a, b *holder) int { return int(a.first - b.first) })
+	more := len(by) - shownHolders
+	by = by[:min(len(by), shownHolders)]
+	var pids []int64
+	for _, h := range by {
+		if !h.prepared {
+			pids = append(pids, h.pid)
+		}
+	}
+	names := map[int64]string{}
+	err := each(ctx, db, func(rows *sql.Rows) error {
+		var pid int64
+		var app string
+		var open sql.NullFloat64
+		if err := rows.Scan(&pid, &app, &open); err != nil {
+			return err
+		}
+		names[pid] = pgHolder(pid, app, open)
+		return nil
+	}, `SELECT pid, COALESCE(application_name, ''), extract(epoch FROM clock_timestamp() - xact_start)::float8
+		FROM pg_catalog.pg_stat_activity WHERE pid = ANY ($1::int[])`, pgArray(pids))
+	if err != nil {
+		return nil, fmt.Errorf("reading who holds the locks: %w", err)
+	}
+	var who []string
+	prepared := false
+	for _, h := range by {
+		if h.prepared {
+			prepared = true
+		} else if name := names[h.pid]; name != "" {
+			who = append(who, name)
+		} else {
+			who = append(who, fmt.Sprintf("pid %d", h.pid))
+		}
+	}
+	if prepared {
+		gids, err := l.prepared(ctx, db)
+		if err != nil {
+			return nil, err
+		}
+		who = append(who, gids...)
+	}
+	if more > 0 {
+		who = append(who, fmt.Sprintf("%d more", more))
+	}
+	return who, nil
+}
+
+// prepared names the prepared transactions that hold one of the locks.
+func (l *pgLocks) prepared(ctx context.Context, db Queryer) (who []string, err error) {
+	err = each(ctx, db, func(rows *sql.Rows) error {
+		var gid string
+		var age float64
+		if err := rows.Scan(&gid, &age); err != nil {
+			return err
+		}
+		who = append(who, pgPrepared(gid, age))
+		return nil
+	}, `SELECT x.gid, extract(epoch FROM clock_timestamp() - x.prepared)::float8 FROM pg_catalog.pg_prepared_xacts x
+		WHERE x.database = current_database() AND x.transaction::text IN (
+			SELECT t.transactionid::text FROM pg_catalog.pg_locks t WHERE t.locktype = 'transactionid' AND t.pid IS NULL AND t.virtualtransaction IN (
+				SELECT r.virtualtransaction FROM pg_catalog.pg_locks r WHERE r.pid IS NULL AND r.relation = ANY ($1::oid[])))
+		ORDER BY x.prepared LIMIT 5`, l.oids)
+	if err == nil && who == nil {
+		who = []string{"a prepared transaction"}
+	}
+	return who, err
+}
+
+func pgHolder(pid int64, app string, seconds sql.NullFloat64) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "pid %d", pid)
+	if app != "" {
+		fmt.Fprintf(&b, " (%s)", app)
+	}
+	if seconds.Valid {
+		fmt.Fprintf(&b, ", open for %s", age(seconds.Float64))
+	}
+	return b.String()
+}
+
+func pgPrepared(gid string, seconds float64) string {
+	return fmt.Sprintf("prepared transaction %q, %s ago", gid, age(seconds))
+}

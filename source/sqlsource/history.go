@@ -1,0 +1,105 @@
+package sqlsource
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// ErrHistory is wrapped by the error of Fetch when the cursor was made in
+// another history of the database than the one that is there now: on another
+// server, before the table was made anew, or on one that has gone back in time
+// since. Rows that are there may then have been read already, or be below the
+// cursor and never be read. The error is permanent and says what happened; go
+// on by a rewind to what At returns, or by Adopt.
+var ErrHistory = errors.New("the cursor is of another history")
+
+// history is what tells apart the states that a database can be in.
+type history struct {
+	parts   []historyPart
+	mark    uint64 // grows with every commit, and never falls while nothing is lost
+	flushed uint64 // the mark up to which nothing can be lost by a crash
+	behind  bool   // the server is a standby, whose mark may be behind that of another
+}
+
+// historyPart is one thing that identifies the history. An empty value is not
+// known, and not compared.
+type historyPart struct{ name, value, other string }
+
+// past is the history in a cursor: values by position, and the mark.
+type past struct {
+	values []string
+	mark   uint64
+}
+
+func (h history) past() past {
+	p := past{mark: h.mark}
+	for _, part := range h.parts {
+		p.values = append(p.values, part.value)
+	}
+	return p
+}
+
+// String is the form in cursors.
+func (p past) String() string {
+	if strings.Join(p.values, "") == "" && p.mark == 0 {
+		return ""
+	}
+	return strings.Join(p.values, "/") + "@" + strconv.FormatUint(p.mark, 10)
+}
+
+func parsePast(s string) (past, error) {
+	if s == "" {
+		return past{}, nil
+	}
+	values, mark, ok := strings.Cut(s, "@")
+	n, err := strconv.ParseUint(mark, 10, 64)
+	if !ok || err != nil {
+		return past{}, errors.New("its history is not in its usual form")
+	}
+	return past{strings.Split(values, "/"), n}, nil
+}
+
+// follows returns an error if the database is not in the history that p is of.
+func (h history) follows(p past) error {
+	for i, part := range h.parts {
+		if i < len(p.values) && p.values[i] != "" && part.value != "" && p.values[i] != part.value {
+			return fmt.Errorf("the cursor was made on the %s %s, this is the %s %s: %s", part.name, p.values[i], part.name, part.value, part.other)
+		}
+	}
+	if h.mark < p.mark && len(h.parts) > 0 {
+		if h.behind {
+			return errBehind
+		}
+		return fmt.Errorf("the database has gone back in time: the cursor was made at %d, the server is at %d; a backup or a snapshot was restored, or rows that were committed are lost", p.mark, h.mark)
+	}
+	return nil
+}
+
+// errBehind passes when the standby has caught up.
+var errBehind = errors.New("the standby has not replayed yet what the cursor has read")
+
+// notFollowed makes the error of a Fetch.
+func (q *query) notFollowed(err error) error {
+	if err == nil || errors.Is(err, errBehind) {
+		if err != nil {
+			err = fmt.Errorf("sqlsource: %s: %w", q.label, err)
+		}
+		return err
+	}
+	return permanent("%s: %w: %w. If the rows up to the cursor's key are nevertheless those that were read, adopt the cursor (Adopt; dbtofile -adopt); otherwise rewind to where rows are to be read again (At; dbtofile -rewind)",
+		q.label, ErrHistory, err)
+}
+
+// joined returns the values of a past with those of an older one where they are
+// not known, as a standby does not know the timeline.
+func (p past) joined(older past) past {
+	for i, v := range p.values {
+		if i < len(older.values) {
+			p.values[i] = cmp.Or(v, older.values[i])
+		}
+	}
+	return p
+}
