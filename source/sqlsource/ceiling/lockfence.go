@@ -28,7 +28,7 @@ func (c LockFence) Open(ctx context.Context, db Queryer, t Table) (Guard, error)
 		r.Add(Unsafe, "read from the primary; or on this standby with "+txColumn(t), "this server is a standby, which shows no locks of the primary's transactions")
 	}
 	p.common(&r, t)
-	if p.kind == "r" || p.kind == "p" {
+	if p.readable() {
 		p.drawn(&r, t)
 	}
 	if err := r.Err(t); err != nil {
@@ -37,13 +37,14 @@ func (c LockFence) Open(ctx context.Context, db Queryer, t Table) (Guard, error)
 	s := p.sequences[0]
 	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key when all transactions that could still add one below it have ended (their locks on the table and on the sequence %s are watched)",
 		t.Key[0].Name, s.name)
-	g := &lockFence{table: t, report: r, locks: newPGLocks(p)}
-	// Without FROM the sequence there is one row all the same.
-	g.top = fmt.Sprintf(`SELECT (SELECT max(%s) FROM %s WHERE %[1]s > $1::bigint), NULL::bigint`, t.Key[0].Quoted, t.Name)
+	g := &lockFence{table: t, report: r, locks: newPGLocks(p, t)}
+	drawn, from := "NULL::bigint", "(SELECT) AS nothing"
 	if s.mayRead {
-		g.top = fmt.Sprintf(`SELECT (SELECT max(%s) FROM %s WHERE %[1]s > $1::bigint), CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM %s`, t.Key[0].Quoted, t.Name, s.name)
+		drawn, from = "CASE WHEN is_called THEN last_value ELSE last_value - 1 END", s.name
 	}
-	g.sequence = s.name
+	g.top = fmt.Sprintf(`SELECT (SELECT max(%s) FROM %s WHERE %[1]s > $1::bigint), %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d) FROM %[5]s`,
+		t.Key[0].Quoted, t.Name, drawn, s.oid, from)
+	g.sequence, g.mayRead = s.name, s.mayRead
 	return g, nil
 }
 
@@ -69,6 +70,8 @@ type lockFence struct {
 	locks    *pgLocks
 	top      string // the statement for the greatest key, and for the sequence's
 	sequence string
+	mayRead  bool
+	file     sql.NullInt64 // of the sequence: another one after it was altered or restarted
 
 	fences  fences[int64]
 	settled int64
@@ -88,10 +91,16 @@ func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limi
 		}
 	}
 	at := time.Now()
-	var top, drawn sql.NullInt64
-	if err := db.QueryRowContext(ctx, g.top, from).Scan(&top, &drawn); err != nil {
+	var top, drawn, file sql.NullInt64
+	if err := db.QueryRowContext(ctx, g.top, from).Scan(&top, &drawn, &file); err != nil {
 		return Limit{}, fmt.Errorf("reading the greatest key: %w", err)
 	}
+	if changed := g.file.Valid && g.file != file; changed && !g.mayRead {
+		return Limit{}, &RewoundError{Table: g.table.Label, What: fmt.Sprintf("the sequence %s was altered or restarted, and this role may not read where it stands (GRANT SELECT ON SEQUENCE)", g.sequence)}
+	} else if changed {
+		return Limit{}, fmt.Errorf("the sequence %s was altered: %w", g.sequence, ErrChanged)
+	}
+	g.file = file
 	if drawn.Valid && after != nil && drawn.Int64 < from {
 		return Limit{}, &RewoundError{Table: g.table.Label, What: fmt.Sprintf("the sequence %s stands at %d, below the cursor: it was set back, as by TRUNCATE RESTART IDENTITY, ALTER SEQUENCE RESTART or setval", g.sequence, drawn.Int64)}
 	}
@@ -117,13 +126,15 @@ func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limi
 	if g.settled >= top.Int64 {
 		return l, nil
 	}
+	if high < top.Int64 {
+		l.AsOf = time.Time{}
+	}
 	l.Held = &source.Held{Since: at}
 	if by := g.fences.blockers(); len(by) > 0 {
 		l.Held.Since = g.fences.waiting[0].at
 		l.Held.By, err = g.locks.describe(ctx, db, by)
 	} else {
 		l.Held.By = []string{fmt.Sprintf("a key that the sequence %s has not reached: it was given by hand, and is read when the sequence has passed it", g.sequence)}
-		l.AsOf = time.Time{}
 	}
 	return l, err
 }

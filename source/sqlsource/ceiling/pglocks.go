@@ -12,12 +12,13 @@ import (
 // hold a writing lock on it, on another table of its tree, or on its sequence.
 type pgLocks struct {
 	oid  int64
+	name string
 	oids string // of tables and sequence
-	sig  string // the tree and the sequence's file, as they were found
+	tree string // what the name stands for, the tree and its defaults, as they were found
 	boot string // when the server started
 }
 
-func newPGLocks(p *pgTable) *pgLocks {
+func newPGLocks(p *pgTable, t Table) *pgLocks {
 	var oids []int64
 	for _, m := range p.tree {
 		oids = append(oids, m.oid)
@@ -25,18 +26,17 @@ func newPGLocks(p *pgTable) *pgLocks {
 	for _, s := range p.sequences {
 		oids = append(oids, s.oid)
 	}
-	return &pgLocks{oid: p.oid, oids: pgArray(oids)}
+	return &pgLocks{oid: p.oid, name: t.Name, oids: pgArray(oids)}
 }
 
 // The statement's own lock on pg_locks is listed too: it shows that locks are
 // shown at all, and its row carries what is to be said once.
 const pgLocksQuery = pgTree + `, head AS MATERIALIZED (
 	SELECT pg_is_in_recovery() AS standby, pg_postmaster_start_time()::text AS boot,
-		(SELECT string_agg(oid::text, ' ' ORDER BY oid) FROM tree) || ':' ||
-		COALESCE((SELECT string_agg(relfilenode::text, ' ' ORDER BY oid) FROM pg_catalog.pg_class WHERE oid = ANY ($2::oid[]) AND relkind = 'S'), '') AS sig,
-		clock_timestamp()::text AS clock
+		COALESCE(to_regclass($3::text)::oid::text, '') || (SELECT string_agg(concat(' ', tree.oid, ':', d.oid), '' ORDER BY tree.oid, d.oid)
+			FROM tree LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = tree.oid) AS members
 )
-SELECT l.virtualtransaction, COALESCE(l.pid, 0), own, CASE WHEN own THEN h.standby END, CASE WHEN own THEN h.boot END, CASE WHEN own THEN h.sig END
+SELECT l.virtualtransaction, COALESCE(l.pid, 0), own, CASE WHEN own THEN h.standby END, CASE WHEN own THEN h.boot END, CASE WHEN own THEN h.members END
 FROM head h, (
 	SELECT *, relation = 'pg_catalog.pg_locks'::regclass AS own FROM pg_catalog.pg_locks
 	WHERE locktype = 'relation' AND granted
@@ -47,28 +47,29 @@ WHERE l.relation = ANY ($2::oid[]) AND l.mode IN ('RowExclusiveLock', 'ShareRowE
 
 // list returns the holders there are. If the server has been restarted they have
 // nothing to do with those listed before. The error wraps ErrChanged if the
-// tables or the sequence are not what they were.
+// tables are not what they were.
 func (l *pgLocks) list(ctx context.Context, db Queryer) (holders map[string]*holder, restarted bool, err error) {
 	holders = map[string]*holder{}
 	shown, standby := false, false
-	var boot, sig string
+	var boot, tree string
 	err = each(ctx, db, func(rows *sql.Rows) error {
 		h := &holder{}
 		var id string
 		var own bool
 		var isStandby sql.NullBool
-		var bootText, sigText sql.NullString
-		if err := rows.Scan(&id, &h.pid, &own, &isStandby, &bootText, &sigText); err != nil {
+		var bootText, treeText sql.NullString
+		if err := rows.Scan(&id, &h.pid, &own, &isStandby, &bootText, &treeText); err != nil {
 			return err
 		}
 		if own {
-			shown, standby, boot, sig = true, isStandby.Bool, bootText.String, sigText.String
+			shown, standby = true, isStandby.Bool
+			boot, tree = bootText.String, treeText.String
 			return nil
 		}
 		h.prepared = h.pid == 0
 		holders[id] = h
 		return nil
-	}, pgLocksQuery, l.oid, l.oids)
+	}, pgLocksQuery, l.oid, l.oids, l.name)
 	switch {
 	case err != nil:
 		return nil, false, fmt.Errorf("reading the locks: %w", err)
@@ -76,11 +77,11 @@ func (l *pgLocks) list(ctx context.Context, db Queryer) (holders map[string]*hol
 		return nil, false, errNoLocks
 	case standby:
 		return nil, false, fmt.Errorf("this server is a standby now, which shows no locks: %w", ErrChanged)
-	case l.sig != "" && sig != l.sig:
-		return nil, false, fmt.Errorf("a partition or the sequence: %w", ErrChanged)
+	case l.boot != "" && tree != l.tree:
+		return nil, false, fmt.Errorf("the table was made anew, or a partition or default came or went: %w", ErrChanged)
 	}
 	restarted = l.boot != "" && boot != l.boot
-	l.boot, l.sig = boot, sig
+	l.boot, l.tree = boot, tree
 	return holders, restarted, nil
 }
 

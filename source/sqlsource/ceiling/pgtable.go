@@ -33,7 +33,8 @@ type pgMember struct {
 	oid                   int64
 	name                  string // quoted
 	kind, persistence     string
-	keyType, identity     string // of the key's first column
+	keyType, keyExact     string // of the key's first column, without and with its modifier
+	identity              string // a: GENERATED ALWAYS, d: BY DEFAULT
 	expr                  string // its default
 	found, notNull, child bool
 }
@@ -85,11 +86,11 @@ func probePostgres(ctx context.Context, db Queryer, t Table) (*pgTable, error) {
 func (p *pgTable) readTree(ctx context.Context, db Queryer, t Table) error {
 	return each(ctx, db, func(rows *sql.Rows) error {
 		m := pgMember{}
-		err := rows.Scan(&m.oid, &m.name, &m.kind, &m.persistence, &m.child, &m.found, &m.keyType, &m.notNull, &m.identity, &m.expr)
+		err := rows.Scan(&m.oid, &m.name, &m.kind, &m.persistence, &m.child, &m.found, &m.keyType, &m.keyExact, &m.notNull, &m.identity, &m.expr)
 		p.tree = append(p.tree, m)
 		return err
 	}, pgTree+` SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname), c.relkind::text, c.relpersistence::text,
-		c.oid <> $1::oid, a.attnum IS NOT NULL, COALESCE(format_type(a.atttypid, NULL), ''), COALESCE(a.attnotnull, false),
+		c.oid <> $1::oid, a.attnum IS NOT NULL, COALESCE(format_type(a.atttypid, NULL), ''), COALESCE(format_type(a.atttypid, a.atttypmod), ''), COALESCE(a.attnotnull, false),
 		COALESCE(a.attidentity::text, ''), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
 		FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = $2::text AND NOT a.attisdropped
@@ -226,7 +227,7 @@ func (p *pgTable) common(r *Report, t Table) {
 	if len(p.tree) > 1 {
 		r.Add(OK, "", "%d tables are watched together: the table, its ancestors and all their partitions or children", len(p.tree))
 	}
-	if p.kind == "v" || p.kind == "m" || p.kind == "f" {
+	if !p.readable() {
 		return
 	}
 	if p.indexed {
@@ -238,6 +239,9 @@ func (p *pgTable) common(r *Report, t Table) {
 		r.Add(Note, "", "the table has rules, which may turn an INSERT into something else")
 	}
 }
+
+// readable reports whether it is a table whose rows are its own.
+func (p *pgTable) readable() bool { return p.kind == "r" || p.kind == "p" }
 
 func keyList(t Table) string {
 	names := make([]string, len(t.Key))
@@ -262,7 +266,7 @@ func (p *pgTable) drawn(r *Report, t Table) {
 	if !slices.Contains([]string{"bigint", "integer", "smallint"}, own.keyType) {
 		fix := txColumn(t)
 		if strings.HasPrefix(own.keyType, "timestamp") {
-			fix += "; or " + stampTrigger(t, column)
+			fix += "; or " + stampTrigger(t, t.Key[0].Quoted)
 		}
 		r.Add(Unsafe, fix, "the key begins with %q of the type %s, and no order of commits is known for that", column, own.keyType)
 		return

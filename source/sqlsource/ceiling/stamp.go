@@ -2,33 +2,176 @@ package ceiling
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Stamp guards a table of Postgres by a stamp of each change.
+// Stamp guards a table of Postgres whose key begins with a column of the type
+// timestamptz that each change sets to clock_timestamp(), by a trigger BEFORE
+// INSERT OR UPDATE FOR EACH ROW, so that each row's latest version is read after
+// each change. As a default it serves tables that are only added to.
+//
+// It is sound because such a stamp is drawn under the table's lock, like the key
+// of a [LockFence]: a transaction that is not in the list of lock holders takes
+// its lock, and then its stamps, later than the clock was read. It relies on the
+// server's clock not being set back. Where it is, rows stamped in the future are
+// held until the clock has passed them again, but rows written meanwhile with
+// stamps below the cursor are missed.
+//
+// Nil as Ceiling chooses Stamp only where it finds the trigger, or the default.
+// Chosen by name it takes your word that the column is set this way. It never
+// takes now(), CURRENT_TIMESTAMP and the like, which are the time when the
+// transaction began, and not even that if several come in one message: see Lag.
 type Stamp struct {
-	mustSee bool // the trigger is to be seen, and no word is taken
+	mustSee bool // no word is taken
 }
 
 func (Stamp) String() string { return "stamp" }
 
 // Open implements [Ceiling].
 func (c Stamp) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
-	r := Report{Strategy: c.String()}
-	r.Add(Unsafe, "", "not built")
-	return nil, r.Err(t)
+	p, r, err := openPostgres(ctx, db, t, c)
+	if err != nil {
+		return nil, err
+	}
+	if p.standby {
+		r.Add(Unsafe, "read from the primary; or use an xid8 column", "this server is a standby, which shows no locks of the primary's transactions")
+	}
+	p.common(&r, t)
+	updates := false
+	if p.readable() {
+		updates = c.stamped(&r, t, p)
+	}
+	if len(t.Key) == 1 {
+		r.Add(Unsafe, "add the primary key to Key, behind "+t.Key[0].Name, "several rows can have the same %q", t.Key[0].Name)
+	}
+	if err := r.Err(t); err != nil {
+		return nil, err
+	}
+	r.Guarantee = fmt.Sprintf("%s, in the order of %q: rows are read up to a moment when all transactions that wrote to the table then have ended (their locks on it are watched)", promise(updates), t.Key[0].Name)
+	column, typ := t.Key[0].Quoted, p.tree[0].keyExact
+	return &stamp{table: t, report: r, locks: newPGLocks(p, t), top: fmt.Sprintf(
+		`SELECT %s, (SELECT %s FROM %s)`, micros("clock_timestamp()::"+typ), micros("max("+column+")"), t.Name)}, nil
+}
+
+func (c Stamp) stamped(r *Report, t Table, p *pgTable) (updates bool) {
+	name, own := t.Key[0].Name, p.tree[0]
+	fix := stampTrigger(t, t.Key[0].Quoted) + "; or " + txColumn(t) + "; or lag by name, which is lossy"
+	switch {
+	case own.keyType == "timestamp without time zone":
+		r.Add(Unsafe, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE timestamptz; and %s", t.Name, t.Key[0].Quoted, fix),
+			"the key begins with %q, a timestamp without time zone: sessions write it by their own clocks", name)
+	case own.keyType != "timestamp with time zone":
+		r.Add(Unsafe, txColumn(t), "the key begins with %q, which is of the type %s and not timestamptz", name, own.keyType)
+	default:
+		return p.stamped(r, t, "clock_timestamp()", c.mustSee, fix)
+	}
+	return false
+}
+
+// micros is an expression for the microseconds since 1970, without a fraction.
+func micros(expr string) string {
+	return "(extract(epoch FROM " + expr + ") * 1000000)::bigint"
 }
 
 // stampTrigger is the statement for a stamp that is drawn under the table's lock.
 func stampTrigger(t Table, column string) string {
-	return fmt.Sprintf(`CREATE FUNCTION stamp_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.%s := clock_timestamp(); RETURN NEW; END $$; CREATE TRIGGER stamp_row BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION stamp_row()`, quoteColumn(t, column), t.Name)
+	return fmt.Sprintf(`CREATE FUNCTION set_stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.%s := clock_timestamp(); RETURN NEW; END $$; CREATE TRIGGER set_stamp BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION set_stamp()`, column, t.Name)
 }
 
-func quoteColumn(t Table, name string) string {
-	for _, k := range t.Key {
-		if k.Name == name {
-			return k.Quoted
+// stamped looks whether the key's first column is set to value, a call of a
+// function, whenever a row is written, and reports whether updates set it too.
+// Unless it must be seen, what cannot be seen is taken to be so.
+func (p *pgTable) stamped(r *Report, t Table, value string, mustSee bool, fix string) (updates bool) {
+	name := t.Key[0].Name
+	right := regexp.MustCompile(`(?i)\bNEW\s*\.\s*"?` + regexp.QuoteMeta(name) + `"?\s*:?=\s*(pg_catalog\.)?` + regexp.QuoteMeta(value))
+	wrong := assigns(name)
+	inserts := false
+	for _, g := range p.triggers {
+		switch {
+		case right.MatchString(g.source) && !g.conditional:
+			inserts, updates = inserts || g.insert, updates || g.update
+			r.Add(OK, "", "the trigger %s on %s sets %q to %s", g.name, g.table, name, value)
+		case wrong.MatchString(g.source):
+			r.Add(Unsafe, fix, "the trigger %s on %s does not set %q to %s each time", g.name, g.table, name, value)
 		}
 	}
-	return name
+	for _, m := range p.tree {
+		expr := strings.TrimPrefix(m.expr, "pg_catalog.")
+		switch {
+		case inserts:
+		case expr == value:
+			r.Add(OK, "", "%q of %s is %s by default", name, m.name, value)
+		case m.expr != "":
+			r.Add(Unsafe, fix, "the default of %q in %s is %s, which is not when the row is written, nor which transaction does", name, m.name, m.expr)
+		case mustSee && !m.child:
+			r.Add(Unsafe, fix, "%q has no default, and no trigger that sets it to %s: its values are made by clients", name, value)
+		default:
+			r.Add(Note, fix, "nothing is seen in %s that sets %q to %s: that it is set so each time is your word", m.name, name, value)
+			updates = updates || !m.child && !mustSee
+		}
+	}
+	if !inserts {
+		r.Add(Note, "", "clients can give %q a value of their own: one below the cursor is missed (see Audit)", name)
+	}
+	if !updates {
+		r.Add(Note, fix, "no trigger sets %q when a row is changed: changes are not read", name)
+	}
+	return updates
+}
+
+type stamp struct {
+	table  Table
+	report Report
+	locks  *pgLocks
+	top    string
+
+	fences  fences[int64]
+	settled int64 // rows with smaller stamps can be read
+	asOf    time.Time
+}
+
+func (g *stamp) Report() Report { return g.report }
+
+// Raise implements [Guard]. The clock is read before the locks. It is rounded as
+// the column is, so that whoever locks later draws a stamp no smaller than that.
+func (g *stamp) Raise(ctx context.Context, db Queryer, _ []string) (Limit, error) {
+	at := time.Now()
+	var clock int64
+	var top sql.NullInt64
+	if err := db.QueryRowContext(ctx, g.top).Scan(&clock, &top); err != nil {
+		return Limit{}, fmt.Errorf("reading the greatest stamp: %w", err)
+	}
+	if !top.Valid {
+		return Limit{Nothing: true, AsOf: at}, nil
+	}
+	holders, restarted, err := g.locks.list(ctx, db)
+	if err != nil {
+		return Limit{}, err
+	}
+	if restarted {
+		g.fences.forget()
+	}
+	g.fences.set(clock, at, holders)
+	if high, at, ok := g.fences.settle(); ok {
+		g.settled, g.asOf = max(g.settled, high), at
+	}
+	l := Limit{Where: g.table.Key[0].Ref + " < 'epoch'::timestamptz + ?::float8 * interval '1 microsecond'", Args: []any{g.settled}, AsOf: g.asOf}
+	if top.Int64 < g.settled {
+		return l, nil
+	}
+	l.Held = &source.Held{Since: at}
+	if by := g.fences.blockers(); len(by) > 0 {
+		l.Held.Since = g.fences.waiting[0].at
+		l.Held.By, err = g.locks.describe(ctx, db, by)
+	} else {
+		l.AsOf = time.Time{}
+		l.Held.By = []string{fmt.Sprintf("a stamp ahead of the server's clock by %s", age(float64(top.Int64-clock)/1e6))}
+	}
+	return l, err
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
@@ -14,6 +14,10 @@ import (
 // column of the type xid8 that holds the transaction which wrote the row: set by
 // default for tables that are only added to, by a trigger where updates are to be
 // read too. It works on standbys.
+//
+// A row is read when all transactions that began before its own have ended. So
+// it waits for any transaction that has written something, in any database of
+// the cluster; those that only read hold nothing back.
 type TransactionID struct{}
 
 func (TransactionID) String() string { return "transaction-id" }
@@ -25,51 +29,123 @@ func (c TransactionID) Open(ctx context.Context, db Queryer, t Table) (Guard, er
 		return nil, err
 	}
 	p.common(&r, t)
-	updates := p.stamped(&r, t, "xid8", `pg_current_xact_id\(\)`, "pg_current_xact_id()")
+	updates := false
+	if p.readable() {
+		if typ := p.tree[0].keyType; typ != "xid8" {
+			r.Add(Unsafe, txColumn(t), "the key begins with %q, which is of the type %s and not xid8", t.Key[0].Name, typ)
+		} else {
+			updates = p.stamped(&r, t, "pg_current_xact_id()", true, txTrigger(t))
+		}
+	}
 	if len(t.Key) == 1 {
 		r.Add(Unsafe, "add the primary key to Key, behind "+t.Key[0].Name, "all rows of a transaction have the same %q", t.Key[0].Name)
 	}
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	what := "every row is read once it is committed"
-	if updates {
-		what = "every row is read once it is committed, and its latest version again after each change"
-	}
-	r.Guarantee = fmt.Sprintf("%s, in the order of the transactions in %q: rows are read up to the oldest transaction in progress in the cluster", what, t.Key[0].Name)
-	g := &transactionID{table: t, report: r}
-	g.top = fmt.Sprintf(`SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text, EXISTS (SELECT FROM %s WHERE %s >= pg_snapshot_xmin(s)), (SELECT max(%[2]s)::text FROM %[1]s)
-		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted)
-	return g, nil
+	r.Guarantee = fmt.Sprintf("%s, in the order of the transactions in %q: rows are read up to the oldest transaction of the cluster that is in progress", promise(updates), t.Key[0].Name)
+	return &transactionID{table: t, report: r, top: fmt.Sprintf(
+		`SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text, EXISTS (SELECT FROM %s WHERE %s >= pg_snapshot_xmin(s)) FROM pg_current_snapshot() AS s`,
+		t.Name, t.Key[0].Quoted)}, nil
 }
 
-// stamped looks whether a column holds what a default or trigger puts there, and
-// reports whether it is set by updates, too.
-func (p *pgTable) stamped(r *Report, t Table, typ, pattern, value string) (updates bool) {
-	return false
+// txTrigger is the statement for an xid8 column that updates set, too.
+func txTrigger(t Table) string {
+	return fmt.Sprintf(`CREATE FUNCTION set_tx() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.%s := pg_current_xact_id(); RETURN NEW; END $$; CREATE TRIGGER set_tx BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION set_tx()`,
+		t.Key[0].Quoted, t.Name)
+}
+
+func promise(updates bool) string {
+	if updates {
+		return "every row is read once it is committed, and its latest version again after each change"
+	}
+	return "every row is read once it is committed"
 }
 
 type transactionID struct {
-	table  Table
-	report Report
-	top    string
-	fences fences[string]
+	table   Table
+	report  Report
+	top     string
+	waiting []snapshot // oldest first: rows were there that could not be read
+	asOf    time.Time
+}
+
+// snapshot is what a moment could see: all transactions below next.
+type snapshot struct {
+	next uint64
+	at   time.Time
 }
 
 func (g *transactionID) Report() Report { return g.report }
 
-// Raise implements [Guard].
+// Raise implements [Guard]. The limit is found again by the statement that reads
+// the rows, in its own snapshot: so it holds on whatever server that runs on.
 func (g *transactionID) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
 	at := time.Now()
 	var xmin, xmax string
 	var above bool
-	var top sql.NullString
-	if err := db.QueryRowContext(ctx, g.top).Scan(&xmin, &xmax, &above, &top); err != nil {
+	if err := db.QueryRowContext(ctx, g.top).Scan(&xmin, &xmax, &above); err != nil {
 		return Limit{}, fmt.Errorf("reading the oldest transaction in progress: %w", err)
 	}
-	l := Limit{Where: g.table.Key[0].Ref + " < pg_snapshot_xmin(pg_current_snapshot())", AsOf: at}
-	if above {
-		l.Held = &source.Held{Since: at, By: []string{strings.Join(after, " ")}}
+	oldest, err := strconv.ParseUint(xmin, 10, 64)
+	if err != nil {
+		return Limit{}, err
 	}
-	return l, nil
+	next, err := strconv.ParseUint(xmax, 10, 64)
+	if err != nil {
+		return Limit{}, err
+	}
+	if after != nil {
+		if last, err := strconv.ParseUint(after[0], 10, 64); err != nil {
+			return Limit{}, fmt.Errorf("the cursor's %q is no transaction id", g.table.Key[0].Name)
+		} else if last >= next {
+			return Limit{}, &RewoundError{Table: g.table.Label, What: fmt.Sprintf("the next transaction of this cluster has the id %d, below the cursor's: the rows came from another cluster, or this one went back in time", next)}
+		}
+	}
+	l := Limit{Where: g.table.Key[0].Ref + " < pg_snapshot_xmin(pg_current_snapshot())"}
+	for len(g.waiting) > 0 && g.waiting[0].next <= oldest {
+		g.asOf, g.waiting = g.waiting[0].at, g.waiting[1:]
+	}
+	if !above {
+		g.waiting, g.asOf = nil, at
+		l.AsOf = at
+		return l, nil
+	}
+	if n := len(g.waiting); n == maxFences {
+		g.waiting[n-1] = snapshot{next, at}
+	} else {
+		g.waiting = append(g.waiting, snapshot{next, at})
+	}
+	l.AsOf = g.asOf
+	l.Held = &source.Held{Since: g.waiting[0].at}
+	l.Held.By, err = oldestTransaction(ctx, db)
+	return l, err
+}
+
+// oldestTransaction names the one that all others wait for. It is found by its
+// lock, since pg_stat_activity shows a plain role no ids but its own.
+func oldestTransaction(ctx context.Context, db Queryer) (who []string, err error) {
+	err = each(ctx, db, func(rows *sql.Rows) error {
+		var pid int64
+		var app, gid string
+		var seconds sql.NullFloat64
+		if err := rows.Scan(&pid, &app, &gid, &seconds); err != nil {
+			return err
+		}
+		if gid != "" {
+			who = append(who, pgPrepared(gid, seconds.Float64))
+		} else {
+			who = append(who, pgHolder(pid, app, seconds))
+		}
+		return nil
+	}, `SELECT COALESCE(l.pid, 0), COALESCE(a.application_name, ''), COALESCE(x.gid, ''),
+			extract(epoch FROM clock_timestamp() - COALESCE(a.xact_start, x.prepared))::float8
+		FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+		LEFT JOIN pg_catalog.pg_prepared_xacts x ON l.pid IS NULL AND x.transaction = l.transactionid
+		WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
+		ORDER BY age(l.transactionid) DESC LIMIT 1`)
+	if err != nil {
+		err = fmt.Errorf("reading the oldest transaction in progress: %w", err)
+	}
+	return who, err
 }
