@@ -101,7 +101,7 @@ type Poller[T any] struct {
 	Grace time.Duration
 
 	// DrainWait is how long Drain waits in a row for records that are held
-	// back. Defaults to 30 s; negative means not at all.
+	// back by the same holder. Defaults to 30 s; negative means not at all.
 	DrainWait time.Duration
 
 	// Retry says how long to wait after failures, and when to give up.
@@ -135,8 +135,10 @@ type Poller[T any] struct {
 // [ErrRunning].
 func (p *Poller[T]) Run(ctx context.Context) error { return p.start(ctx, false) }
 
-// Drain works as Run does until the source has nothing more, and then returns
-// nil. If records are held back it asks for them again for DrainWait, then
+// Drain works as Run does until the source has nothing more, or until all that
+// was committed before Drain began is delivered, if the source can tell (see
+// [source.Batch].AsOf), and then returns nil. If records are held back it asks
+// for them again for DrainWait, as long as the same holder holds them, then
 // returns an error that wraps [ErrHeld] and says who holds them. If ctx ends
 // first it returns an error that wraps the cause of that.
 func (p *Poller[T]) Drain(ctx context.Context) error { return p.start(ctx, true) }

@@ -25,6 +25,7 @@ type run[T any] struct {
 	ctx      context.Context // ends when the run is to stop: load and fetch see it
 	hard     context.Context // ends Grace later: write and save see it
 	draining bool
+	began    time.Time
 	interval time.Duration
 	deadline time.Duration
 	wake     <-chan struct{}
@@ -60,6 +61,7 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 		ctx:      ctx,
 		hard:     hard,
 		draining: draining,
+		began:    time.Now(),
 		interval: min(cmp.Or(p.Interval, time.Second), math.MaxInt64/2), // leaves room for the jitter
 		deadline: cmp.Or(p.Deadline, time.Minute),
 		wake:     p.Wake,
@@ -272,22 +274,30 @@ func (r *run[T]) turned(f *fetched[T]) {
 
 // hold is how it stands with records that are held back.
 type hold struct {
-	from time.Time     // the first of the batches in a row that said so
-	wait time.Duration // the next wait where the source suggests none
-	news limiter
+	since time.Time     // of the batch: a later one means that others are held back now
+	from  time.Time     // the first of the batches in a row that said so
+	wait  time.Duration // the next wait where the source suggests none
+	news  limiter
+}
+
+// released says so if it was said that records are held back.
+func (r *run[T]) released() {
+	if r.held.news.spoke {
+		r.log.Info("no longer held back", "after", time.Since(r.held.from).Round(time.Millisecond))
+	}
 }
 
 // pause waits for what b says to wait for. It reports whether all is drained.
 func (r *run[T]) pause(b *source.Batch[T]) (done bool, err error) {
 	if b.Held == nil || b.More {
-		if r.held.news.spoke {
-			r.log.Info("no longer held back", "after", time.Since(r.held.from).Round(time.Millisecond))
-		}
+		r.released()
 		r.held = hold{}
 	}
 	switch {
 	case b.More:
 		return false, nil
+	case r.draining && b.AsOf.After(r.began): // where many write, some record is always held back
+		return true, nil
 	case b.Held != nil:
 		return false, r.hold(b)
 	case r.draining:
@@ -299,8 +309,9 @@ func (r *run[T]) pause(b *source.Batch[T]) (done bool, err error) {
 
 func (r *run[T]) hold(b *source.Batch[T]) error {
 	h, now := &r.held, time.Now()
-	if h.from.IsZero() {
-		*h = hold{from: now, wait: 10 * time.Millisecond, news: limiter{next: now.Add(firstReminder)}}
+	if h.from.IsZero() || b.Held.Since.After(h.since) {
+		r.released()
+		*h = hold{since: b.Held.Since, from: now, wait: max(h.wait, 10*time.Millisecond), news: limiter{next: now.Add(firstReminder)}}
 	}
 	d := min(cmp.Or(max(0, b.Held.Retry), h.wait), r.interval)
 	h.wait = min(2*h.wait, r.interval)

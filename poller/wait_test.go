@@ -284,3 +284,43 @@ func TestDrainGoesOnWhenTheHoldEnds(t *testing.T) {
 		assert.Equal(t, seq(1, 5), w.written)
 	})
 }
+
+// Where many write, some record is always held back, by another each time.
+// That is daily life, and ends neither Drain nor gets a line in the log.
+func TestHeldByOneAfterAnother(t *testing.T) {
+	always := func(asOf time.Duration) func(*source.Batch[int]) {
+		return func(b *source.Batch[int]) {
+			now := time.Now()
+			b.Held = &source.Held{Since: now.Truncate(2 * time.Second), By: []string{"pid 7"}}
+			if asOf != 0 {
+				b.AsOf = now.Add(-asOf)
+			}
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(0)
+		w.answer = always(0)
+		stop := start(t, w.poller())
+		time.Sleep(time.Hour)
+		assert.Empty(t, w.said("held back"))
+		w.mu.Lock()
+		w.answer = hold(0)
+		w.mu.Unlock()
+		time.Sleep(90 * time.Second)
+		assert.Len(t, w.said("held back"), 1)
+		w.mu.Lock()
+		w.answer = always(0)
+		w.mu.Unlock()
+		time.Sleep(time.Hour)
+		assert.Len(t, w.said("no longer held back"), 1, "one that was named has gone")
+		require.NoError(t, stop())
+	})
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		w.answer = always(3 * time.Second)
+		began := time.Now()
+		require.NoError(t, w.poller().Drain(t.Context()))
+		assert.Equal(t, seq(1, 5), w.written)
+		assert.InDelta(t, 3.5, time.Since(began).Seconds(), 1, "all that was there when Drain began is delivered")
+	})
+}
