@@ -10,16 +10,23 @@
 //
 // # What is promised
 //
-// Rows are delivered in the order of their key, each once, and a row with a key
-// that was passed is never looked at again. So this is what "new" means here: a
-// row whose key is greater than all keys read so far.
+// Every committed row is delivered, in the order of the key, each once. "New" is
+// a row whose key is greater than all keys read so far, and rows are read only up
+// to a ceiling: a key below which no transaction in flight can still add one.
+// Without it a reader skips rows for ever: a sequence hands out 1 to one
+// transaction and 2 to another; if the second commits first, a reader that sees 2
+// goes on behind it, and never sees 1.
 //
-// Rows whose transactions commit after a higher key was read are missed, unless
-// there is a single append-only writer. A sequence hands out 1 to one
-// transaction and 2 to another; if the second commits first, a reader that sees
-// 2 goes on behind it, and never sees 1. With a single writer that does one
-// transaction after another, or a table that nobody writes to, nothing is
-// missed. Updates of rows already read are not seen, nor are deletes.
+// The ceiling is chosen by the table; the first Fetch logs in one line what it
+// guarantees and why. Where rows could be missed it returns a
+// [ceiling.UnsafeError] instead, which lists the reasons and the statements to
+// run, or the lossy ceilings that can be chosen by name. Package [ceiling] has the
+// strategies, why each is sound, and what it assumes. While rows that exist cannot
+// be delivered yet, [source.Batch].Held says since when and who holds them back:
+// rows wait for the transactions that began beside them, so keep those short.
+//
+// Updates of rows already read are seen only if they move the row to a new key,
+// and deletes never: package ceiling has the recipes.
 //
 // # Keys
 //
@@ -47,16 +54,26 @@
 //   - SQLite: INTEGER, REAL, TEXT and BLOB values, also mixed, as SQLite sorts
 //     them.
 //
-// # Cursors
+// # Cursors and histories
 //
 // A cursor holds the key of the last row, a fingerprint of the table or query,
-// key and condition, and a checksum, in printable ASCII:
+// key and condition, what identifies the database's history, and a checksum, in
+// printable ASCII:
 //
-//	1;5f0c2a1b;i42;9d4e1c77
+//	2;5f0c2a1b;7301234567890123456/1/16384/16402@25034112;i42;9d4e1c77
 //
-// One of another query, or a damaged one, is a permanent error. [Table.Describe]
-// tells what a cursor means, [Table.At] makes one. The format has a version,
-// so that later ones can say more.
+// The history is, on Postgres, the cluster, timeline, database and table, and
+// how far the write-ahead log had come. A cursor of another query, of another
+// server, of a table that was made anew, or from before the database went back in
+// time is a permanent error that says what happened ([ErrHistory] for all but the
+// first). Go on with [Table.At], a key to read on from, or with [Table.Adopt], the
+// same key in the history that is there. A table that was emptied, pruned or
+// rebuilt goes on by itself. [Table.Describe] tells what a cursor means.
+//
+// Postgres may take back the last commits made with synchronous_commit = off when
+// it crashes. So rows are delivered when the write-ahead log is on disk up to
+// where it was when they were settled; that takes as long as the next commit of
+// anybody, or wal_writer_delay, 200 ms.
 //
 // # Columns that change
 //
