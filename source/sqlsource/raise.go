@@ -57,7 +57,7 @@ func (s *state) reachFor(ctx context.Context, db ceiling.Queryer, after source.C
 		}
 		s.reach.from, s.reach.to = after, after
 	}
-	if r := s.reach; !r.durable && !r.Nothing {
+	if r := s.reach; !fresh && !r.durable {
 		h, err := s.query.sql.history(ctx, db, s.query.table)
 		if err != nil {
 			return fresh, s.query.wrap(err, nil)
@@ -107,7 +107,7 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []value) (cei
 			}
 		}
 		if err != nil {
-			err = fmt.Errorf("sqlsource: %s: finding the %s: %w", s.query.label, s.query.ceiling, err)
+			err = fmt.Errorf("sqlsource: %s: finding the ceiling: %w", s.query.label, err)
 		}
 		return l, err
 	}

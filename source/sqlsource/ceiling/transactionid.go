@@ -44,9 +44,11 @@ func (c TransactionID) Open(ctx context.Context, db Queryer, t Table) (Guard, er
 		return nil, err
 	}
 	r.Guarantee = fmt.Sprintf("%s, in the order of the transactions in %q: rows are read up to the oldest transaction of the cluster that is in progress", promise(updates), t.Key[0].Name)
+	// Not EXISTS (... >= xmin): the planner may read the whole table for that.
 	return &transactionID{table: t, report: r, top: fmt.Sprintf(
-		`SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text, EXISTS (SELECT FROM %s WHERE %s >= pg_snapshot_xmin(s)) FROM pg_current_snapshot() AS s`,
-		t.Name, t.Key[0].Quoted)}, nil
+		`SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
+			COALESCE((SELECT %[2]s FROM %[1]s WHERE %[2]s IS NOT NULL ORDER BY %[2]s DESC LIMIT 1) >= pg_snapshot_xmin(s), false)
+		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted)}, nil
 }
 
 // txTrigger is the statement for an xid8 column that updates set, too.
