@@ -2,6 +2,7 @@ package ceiling
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,41 @@ type Finding struct {
 	Level Level
 	Text  string // what is the case: "the sequence orders_id_seq has CACHE 50, ..."
 	Fix   string // the statement to run, or what else to do about it; "" if nothing is needed
+}
+
+// Steps returns what Fix says to do, one step each: a statement, which ends in a
+// semicolon and can be run as it is, or a few words.
+func (f Finding) Steps() []string {
+	var steps []string
+	for _, part := range splitOutsideQuotes(f.Fix) {
+		rest, either := strings.CutPrefix(part, "or ")
+		switch {
+		case statement.MatchString(part):
+			steps = append(steps, part+";")
+		case either && statement.MatchString(rest):
+			steps = append(steps, "or", rest+";")
+		case part != "":
+			steps = append(steps, part)
+		}
+	}
+	return steps
+}
+
+var statement = regexp.MustCompile(`^(ALTER|CREATE|GRANT|UPDATE|SET|DROP|REVOKE|PRAGMA) `)
+
+// token is a quoted name, text or body, or what a split goes by.
+var token = regexp.MustCompile("(?s)\\$\\$.*?\\$\\$|\"[^\"]*\"|`[^`]*`|\\B'[^']*'|;")
+
+func splitOutsideQuotes(text string) []string {
+	var parts []string
+	begin := 0
+	for _, at := range token.FindAllStringIndex(text, -1) {
+		if text[at[0]:at[1]] == ";" {
+			parts = append(parts, strings.TrimSpace(text[begin:at[0]]))
+			begin = at[1]
+		}
+	}
+	return append(parts, strings.TrimSpace(text[begin:]))
 }
 
 // Level says what a finding means.
