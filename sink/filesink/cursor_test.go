@@ -49,6 +49,32 @@ func TestWriteComparesTheCursor(t *testing.T) {
 	require.ErrorIs(t, f.Write(ctx, batch(7, 8)), poller.ErrConflict, "another handle's write is no lost answer of this one")
 }
 
+// The history is read while another handle has the directory open.
+func TestHistoryWithoutTheLock(t *testing.T) {
+	t.Parallel()
+	ctx, dir := context.Background(), t.TempDir()
+	_, err := filesink.History(filepath.Join(dir, "none"))
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.NoDirExists(t, filepath.Join(dir, "none"))
+
+	f := open(t, dir, filesink.Options[order]{})
+	for i := range 9 {
+		require.NoError(t, f.Write(ctx, batch(i, i+1)))
+		want, err := f.History()
+		require.NoError(t, err)
+		got, err := filesink.History(dir)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		require.Equal(t, cursor(i+1), got[0].Cursor)
+	}
+	_, err = filesink.Open(dir, filesink.Options[order]{})
+	require.ErrorIs(t, err, filesink.ErrInUse)
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "checkpoint"), []byte("{}"), 0o600))
+	_, err = filesink.History(dir)
+	require.ErrorContains(t, err, "cut off")
+}
+
 func TestGaps(t *testing.T) {
 	t.Parallel()
 	ctx, dir := context.Background(), t.TempDir()

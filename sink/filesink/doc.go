@@ -86,8 +86,8 @@
 // ones. To read a range again, stop the service, then Open, [File.History],
 // [File.Rewind] and Close. Do so as the service's user, to whom new files must
 // belong, and with its OnSeal, which is told of what is sealed then. The
-// checkpoint is JSON, for people to read while the service runs. Editing it is
-// refused.
+// checkpoint is JSON, for people to read while the service runs; programs use
+// the function [History]. Editing it is refused.
 //
 // There is no compression and no retention: what is sealed can be compressed,
 // moved or deleted by whoever likes to.

@@ -221,12 +221,7 @@ func (f *File[T]) History() ([]Entry, error) {
 		return nil, err
 	}
 	defer s.end()
-	entries := make([]Entry, 0, len(s.cp.History))
-	for i := len(s.cp.History) - 1; i >= 0; i-- {
-		e := s.cp.History[i]
-		entries = append(entries, Entry{e.Cursor, e.Time, e.Segment, e.Offset, e.Rows})
-	}
-	return entries, nil
+	return s.cp.entries(), nil
 }
 
 // Rewind sets the cursor, to one of History or any other of the same source, so
