@@ -128,6 +128,35 @@ func TestStopKillStart(t *testing.T) {
 	}
 }
 
+func TestBackup(t *testing.T) {
+	t.Parallel()
+	for name, server := range map[string]*dbtest.Server{"Postgres": dbtest.StartPostgres(t), "MariaDB": dbtest.StartMariaDB(t)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := server.NewDatabase(t)
+			x := db.Open(t, db.Drivers()[0])
+			x.MustExec("create table t (id integer primary key)")
+			x.MustExec("insert into t values (1)")
+			_, err := server.Backup()
+			require.ErrorContains(t, err, "stop it first")
+			require.NoError(t, server.Stop())
+			backup, err := server.Backup()
+			require.NoError(t, err)
+			require.NoError(t, server.Start())
+			x.MustExec("insert into t values (2)")
+			require.ErrorContains(t, backup.Restore(), "stop it first")
+			require.NoError(t, server.Kill())
+			require.NoError(t, backup.Restore())
+			require.NoError(t, server.Start())
+			var ids []int
+			require.NoError(t, x.Select(&ids, "select id from t"))
+			assert.Equal(t, []int{1}, ids)
+		})
+	}
+	_, err := dbtest.Postgres(t).Backup()
+	require.Error(t, err, "of the shared server")
+}
+
 func TestASharedServerCannotBeStopped(t *testing.T) {
 	t.Parallel()
 	for _, server := range []*dbtest.Server{dbtest.Postgres(t), dbtest.MariaDB(t)} {
