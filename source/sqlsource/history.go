@@ -78,19 +78,22 @@ func (h history) follows(p past) error {
 	return nil
 }
 
+// What to do about a cursor of another history. If keys below it are drawn
+// again, to go on behind it is no way out.
+const (
+	adoptAdvice  = "if the rows up to the cursor's key are nevertheless those that were read, adopt the cursor (Adopt, or dbtofile -adopt); otherwise " + rewindAdvice
+	rewindAdvice = "rewind to where rows are to be read again (At, or dbtofile -rewind)"
+)
+
 // errBehind passes when the standby has caught up.
 var errBehind = errors.New("the standby has not replayed yet what the cursor has read")
 
 // notFollowed makes the error of a Fetch.
-func (q *query) notFollowed(err error) error {
-	if err == nil || errors.Is(err, errBehind) {
-		if err != nil {
-			err = fmt.Errorf("sqlsource: %s: %w", q.label, err)
-		}
-		return err
+func (q *query) notFollowed(err error, advice string) error {
+	if errors.Is(err, errBehind) {
+		return fmt.Errorf("sqlsource: %s: %w", q.label, err)
 	}
-	return permanent("%s: %w: %w. If the rows up to the cursor's key are nevertheless those that were read, adopt the cursor (Adopt; dbtofile -adopt); otherwise rewind to where rows are to be read again (At; dbtofile -rewind)",
-		q.label, ErrHistory, err)
+	return permanent("%s: %w: %w: %s", q.label, ErrHistory, err, advice)
 }
 
 // joined returns the values of a past with those of an older one where they are

@@ -79,15 +79,17 @@ func (s *state) raise(ctx context.Context, db ceiling.Queryer, key []value, old 
 		return nil, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
 	}
 	if err := h.follows(old); err != nil {
-		return nil, q.notFollowed(err)
+		return nil, q.notFollowed(err, adoptAdvice)
 	}
 	if rewound != nil {
-		return nil, q.notFollowed(errors.New(rewound.What))
+		return nil, q.notFollowed(errors.New(rewound.What), rewindAdvice)
 	}
 	return &reach{Limit: limit, since: time.Now(), past: h.past().joined(old), durable: h.flushed >= h.mark}, nil
 }
 
-// limit asks the guard, which it makes if there is none.
+// limit asks the guard, which it makes if there is none. It is made anew where the
+// table changed, or names of its statements are no more: another table may have
+// taken the name, and its sequence has another.
 func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []value) (ceiling.Limit, error) {
 	var after []string
 	for _, v := range key {
@@ -100,7 +102,7 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []value) (cei
 			}
 		}
 		l, err := s.guard.Raise(ctx, db, after)
-		if errors.Is(err, ceiling.ErrChanged) {
+		if errors.Is(err, ceiling.ErrChanged) || retry.Classify(err) == retry.Setup {
 			s.guard = nil
 			if round < rounds {
 				continue
