@@ -2,6 +2,7 @@ package sqlsource
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"reflect"
@@ -46,6 +47,9 @@ type dialect interface {
 	// history returns what identifies the database's history, at a moment after
 	// the call began.
 	history(ctx context.Context, db ceiling.Queryer, table []string) (history, error)
+	// explain returns the plan of a statement that reads the rows behind a key,
+	// or all, and what is bad about it, with no Text if nothing is.
+	explain(ctx context.Context, db *sql.DB, statement string, args []any, behind bool) ([]string, ceiling.Finding, error)
 	// changed reports whether the error may come of columns that changed.
 	changed(err error) bool
 }

@@ -35,6 +35,7 @@ type state struct {
 	stale   bool // the plan is out of date, and kept to tell what changed
 	number  int  // of the next plan: how often the columns were found changed
 	checked bool // NULL was looked for in the first column of the key
+	planned bool // the database's plan was looked at
 	rowSize int  // average of the last batch
 
 	guard ceiling.Guard
@@ -84,6 +85,9 @@ func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int,
 		b, err = fetchRounds(ctx, s, db, position{after, key, old}, limit, open)
 		return err
 	})
+	if err == nil { // and the connection is given back: there may be only one
+		s.logPlan(ctx, b.To)
+	}
 	return b, err
 }
 

@@ -60,16 +60,25 @@ func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, max int) (sou
 		return source.Batch[T]{From: after, To: after}, err
 	}
 	return fetch(ctx, &q.state, after, max, func(p *plan, _ int) (records[T], error) {
-		names := make([]string, len(p.columns))
-		for i, c := range p.columns {
-			names[i] = c.name
-		}
-		b, err := newBinding[T](q.DB, names)
+		b, err := q.binding(p)
 		if err != nil {
-			return nil, permanent("query: %w", err)
+			return nil, err
 		}
 		return b, nil
 	})
+}
+
+// binding finds a field of T for each column.
+func (q *Query[T]) binding(p *plan) (*binding[T], error) {
+	names := make([]string, len(p.columns))
+	for i, c := range p.columns {
+		names[i] = c.name
+	}
+	b, err := newBinding[T](q.DB, names)
+	if err != nil {
+		return nil, permanent("query: %w", err)
+	}
+	return b, nil
 }
 
 // At returns the cursor behind the row of that key. See [Table.At].

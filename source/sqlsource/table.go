@@ -94,6 +94,9 @@ func (t *Table) Fetch(ctx context.Context, after source.Cursor, max int) (source
 // digits is refused where SQLite has no type for the column, as in a view. Of a
 // time.Time a column without a zone gets the clock as it stands. At does not ask
 // the database: that a value does not fit its column is an error of Fetch.
+//
+// Without values it is the cursor before the first row. For a rewind that differs
+// from the empty cursor, which stands where Start says.
 func (t *Table) At(key ...any) (source.Cursor, error) {
 	q, err := checked(t.query)
 	if err != nil {
@@ -211,7 +214,7 @@ func (q *query) fill(db *sqlx.DB, d Dialect, c ceiling.Ceiling, start source.Cur
 }
 
 func (q *query) at(key []any) (source.Cursor, error) {
-	if len(key) != len(q.key) {
+	if len(key) != 0 && len(key) != len(q.key) {
 		return "", permanent("At got %d values for the key %s", len(key), strings.Join(q.key, ", "))
 	}
 	values := make([]value, len(key))

@@ -119,7 +119,11 @@ func TestFieldsAreChecked(t *testing.T) {
 	good := &Table{DB: db, Name: "t", Key: key}
 	_, err := good.Fetch(t.Context(), "", 0)
 	require.ErrorContains(t, err, "max of 0")
-	for _, bad := range [][]any{{}, {1, 2}, {nil}, {struct{}{}}} {
+	first, err := good.At()
+	require.NoError(t, err)
+	require.NotEmpty(t, first)
+	require.Equal(t, "t before the first row", good.Describe(first))
+	for _, bad := range [][]any{{1, 2}, {nil}, {struct{}{}}} {
 		_, err := good.At(bad...)
 		require.Error(t, err)
 	}

@@ -17,7 +17,8 @@ type pgTable struct {
 	kind      string // relkind: r, p, v, m, f
 	version   int    // 150018
 	standby   bool
-	security  bool // row-level security applies to us
+	security  bool   // row-level security applies to us
+	role      string // ours, quoted
 	tree      []pgMember
 	sequences []pgSequence
 	triggers  []pgTrigger
@@ -66,9 +67,9 @@ const pgTree = `WITH RECURSIVE up(oid) AS (
 func probePostgres(ctx context.Context, db Queryer, t Table) (*pgTable, error) {
 	p := &pgTable{}
 	err := db.QueryRowContext(ctx, `SELECT c.oid::bigint, c.relkind::text, row_security_active(c.oid), c.relhasrules,
-		pg_is_in_recovery(), current_setting('server_version_num')::int
+		pg_is_in_recovery(), current_setting('server_version_num')::int, quote_ident(current_user)
 		FROM pg_catalog.pg_class c WHERE c.oid = to_regclass($1::text)`, t.Name).
-		Scan(&p.oid, &p.kind, &p.security, &p.rules, &p.standby, &p.version)
+		Scan(&p.oid, &p.kind, &p.security, &p.rules, &p.standby, &p.version, &p.role)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("there is no table %s", t.Name)
 	}
@@ -235,6 +236,9 @@ func (p *pgTable) common(r *Report, t Table) {
 	} else {
 		r.Add(Warning, fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s)", t.Name, keyList(t)), "no index begins with the key (%s), and each poll may read the whole table", keyList(t))
 	}
+	if !p.unique {
+		r.Add(Note, "", "no unique index of the table says that the key (%s) is unique: two rows of one key, one behind the other, are an error, and may be found late", keyList(t))
+	}
 	if p.rules {
 		r.Add(Note, "", "the table has rules, which may turn an INSERT into something else")
 	}
@@ -307,7 +311,7 @@ func (p *pgTable) drawn(r *Report, t Table) {
 		r.Add(OK, "", "%q is drawn by the sequence %s: CACHE 1, INCREMENT 1, NO CYCLE", column, s.name)
 	}
 	if !s.mayRead {
-		r.Add(Warning, fmt.Sprintf("GRANT SELECT ON SEQUENCE %s TO this role", s.name), "the role may not read the sequence %s: keys made up by clients above it, and a setval below the cursor, cannot be seen", s.name)
+		r.Add(Warning, fmt.Sprintf("GRANT SELECT ON SEQUENCE %s TO %s", s.name, p.role), "the role may not read the sequence %s: keys made up by clients above it, and a setval below the cursor, cannot be seen", s.name)
 	}
 	if own.identity != "a" {
 		r.Add(Note, "", "the database lets clients give %q a value of their own: one below the greatest is missed (see Audit)", column)

@@ -1,0 +1,121 @@
+package sqlsource
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// width is where sentences are broken. Statements are not: they are to be copied.
+const width = 100
+
+// WriteTo writes the Check for a human at a terminal: first whether it is safe,
+// then why. Statements to run stand on lines of their own.
+func (c *Check) WriteTo(w io.Writer) (int64, error) {
+	n, err := io.WriteString(w, c.String())
+	return int64(n), err
+}
+
+// String returns what WriteTo writes.
+func (c *Check) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n", c.Table, c.verdict())
+	if c.Report.Guarantee != "" {
+		hang(&b, "", c.Report.Guarantee)
+	}
+	b.WriteByte('\n')
+	for _, findings := range [][]ceiling.Finding{c.Report.Findings, c.Findings} {
+		for _, f := range findings {
+			hang(&b, string(f.Level), f.Text)
+			for _, step := range f.Steps() {
+				if strings.HasSuffix(step, ";") {
+					fmt.Fprintf(&b, "%*s%s\n", margin+4, "", step)
+				} else {
+					hang(&b, "", "-> "+step)
+				}
+			}
+		}
+	}
+	b.WriteByte('\n')
+	hang(&b, "cursor", c.Cursor)
+	if c.Newest != "" {
+		hang(&b, "newest", c.Newest)
+	}
+	hang(&b, "pending", c.pendingText())
+	if !c.AsOf.IsZero() {
+		hang(&b, "as of", "all rows committed before "+c.AsOf.UTC().Format(time.RFC3339Nano)+" can be read")
+	}
+	if h := c.Held; h != nil {
+		by := strings.Join(h.By, "; ")
+		if by == "" {
+			by = "what is not known"
+		}
+		hang(&b, "held", "rows are held back by "+by+"; seen since "+h.Since.UTC().Format(time.RFC3339Nano))
+	}
+	b.WriteString("\nreads with\n")
+	indent(&b, c.Statement)
+	for i, a := range c.Args {
+		fmt.Fprintf(&b, "  argument %d: %s\n", i+1, a)
+	}
+	if len(c.Plan) > 0 {
+		b.WriteString("planned as\n")
+		indent(&b, strings.Join(c.Plan, "\n"))
+	}
+	return b.String()
+}
+
+func (c *Check) verdict() string {
+	stopped := "STOPPED. It cannot go on from here"
+	switch {
+	case hasUnsafe(c.Report.Findings):
+		return "UNSAFE. Rows would be missed with the ceiling " + c.Report.Strategy + ", so it is refused"
+	case c.Report.Lossy && c.unsafe():
+		return stopped + "; and rows can be missed with the ceiling " + c.Report.Strategy
+	case c.unsafe():
+		return stopped
+	case c.Report.Lossy:
+		return "LOSSY. Rows can be missed with the ceiling " + c.Report.Strategy + ", which was chosen by name"
+	}
+	return "SAFE. No row is missed with the ceiling " + c.Report.Strategy
+}
+
+func (c *Check) pendingText() string {
+	switch {
+	case c.Pending < 0:
+		return "not counted"
+	case c.Pending > MaxPending:
+		return fmt.Sprintf("more than %d rows", MaxPending)
+	case c.Pending == 1:
+		return "1 row"
+	}
+	return fmt.Sprintf("%d rows", c.Pending)
+}
+
+// margin is where text begins behind its label.
+const margin = 9
+
+// hang writes a label, and beside it text in lines of width.
+func hang(b *strings.Builder, label, text string) {
+	line := fmt.Sprintf("%-*s", margin, label)
+	for i, word := range strings.Fields(text) {
+		switch {
+		case i == 0:
+			line += word
+		case len(line)+1+len(word) > width:
+			b.WriteString(line + "\n")
+			line = strings.Repeat(" ", margin) + word
+		default:
+			line += " " + word
+		}
+	}
+	b.WriteString(line + "\n")
+}
+
+func indent(b *strings.Builder, text string) {
+	for line := range strings.Lines(text) {
+		b.WriteString("  " + strings.TrimRight(line, "\n") + "\n")
+	}
+}
