@@ -18,7 +18,7 @@ type owner struct{ credential *syscall.Credential }
 
 // makeDir makes a server's directory where its owner may reach it.
 func makeDir(e engine) (o owner, dir string, err error) {
-	if _, ok := e.(*postgres); ok && os.Geteuid() == 0 { // Postgres refuses to run as root
+	if e.name() == "Postgres" && os.Geteuid() == 0 { // Postgres refuses to run as root
 		if o.credential, err = unprivileged(); err != nil {
 			return o, "", err
 		}

@@ -147,7 +147,10 @@ func oldestTransaction(ctx context.Context, db Queryer) (who []string, err error
 		WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
 		ORDER BY age(l.transactionid) DESC LIMIT 1`)
 	if err != nil {
-		err = fmt.Errorf("reading the oldest transaction in progress: %w", err)
+		return nil, fmt.Errorf("reading the oldest transaction in progress: %w", err)
 	}
-	return who, err
+	if who == nil {
+		who = []string{"a transaction that is not shown here: of the primary, if this is a standby, or one that has just ended"}
+	}
+	return who, nil
 }
