@@ -88,17 +88,27 @@ func (a *args) add(expr string, arg any) string {
 	return strings.Replace(expr, "%s", mark, 1)
 }
 
-// fill writes a condition with a ? for each argument.
-func (a *args) fill(cond string, list []any) string {
-	parts := strings.Split(cond, "?")
+// fill writes a condition with a ? for each argument, and returns how many there
+// are. A ? in quotes is part of a name, or a string.
+func (a *args) fill(cond string, list []any) (string, int) {
 	var b strings.Builder
-	for i, part := range parts {
-		b.WriteString(part)
-		if i < len(list) {
-			b.WriteString(a.add("%s", list[i]))
+	var quote rune
+	marks := 0
+	for _, c := range cond {
+		switch {
+		case quote == 0 && c == '?':
+			if marks++; marks <= len(list) {
+				b.WriteString(a.add("%s", list[marks-1]))
+			}
+			continue
+		case c == quote: // a doubled one opens again at once
+			quote = 0
+		case quote == 0 && strings.ContainsRune("\"'`", c):
+			quote = c
 		}
+		b.WriteRune(c)
 	}
-	return b.String()
+	return b.String(), marks
 }
 
 // findDialect returns the dialect of a database by its driver.

@@ -82,7 +82,9 @@ func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int,
 		}
 	}
 	err := q.onConn(ctx, func(db ceiling.Queryer) (err error) {
-		b, err = fetchRounds(ctx, s, db, position{after, key, old}, limit, open)
+		if b, err = fetchRounds(ctx, s, db, position{after, key, old}, limit, open); err != nil {
+			s.reach = nil // the next connection may lead to another server
+		}
 		return err
 	})
 	if err == nil { // and the connection is given back: there may be only one
@@ -159,7 +161,7 @@ func (s *state) ready(ctx context.Context, db ceiling.Queryer) error {
 
 func fetchOnce[T any](ctx context.Context, s *state, db ceiling.Queryer, after position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
 	b.From, b.To = after.cursor, after.cursor
-	checked, key := s.checked, after.key
+	checked := s.checked
 	if err := s.ready(ctx, db); err != nil {
 		return b, err
 	}
@@ -171,16 +173,7 @@ func fetchOnce[T any](ctx context.Context, s *state, db ceiling.Queryer, after p
 		}
 		return b, err
 	}
-	fresh, err := s.reachFor(ctx, db, after.cursor, key, after.past)
-	if err != nil {
-		return b, err
-	}
 	b, err = fetchBelow(ctx, s, db, after, limit, open)
-	if err == nil && len(b.Records) == 0 && s.reach == nil && !fresh { // all below the old ceiling was read
-		if _, err = s.reachFor(ctx, db, after.cursor, key, after.past); err == nil {
-			b, err = fetchBelow(ctx, s, db, after, limit, open)
-		}
-	}
 	if err != nil {
 		return b, err
 	}
@@ -190,49 +183,97 @@ func fetchOnce[T any](ctx context.Context, s *state, db ceiling.Queryer, after p
 	return b, err
 }
 
-// fetchBelow reads a batch below the ceiling.
+// fetchBelow reads a batch below the ceiling. When it has read all below one
+// that earlier batches were read below, it looks where it is now, and reads on:
+// a batch that is not full ends where the ceiling is.
 func fetchBelow[T any](ctx context.Context, s *state, db ceiling.Queryer, after position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
 	b.From, b.To = after.cursor, after.cursor
-	q, p, key, below := s.query, s.plan, after.key, s.reach
-	if after.cursor == "" && key != nil {
-		b.To = q.start
+	if after.cursor == "" && after.key != nil {
+		b.To = s.query.start
 	}
-	switch {
-	case below.Nothing:
-		b.AsOf, b.Held = below.AsOf, below.Held
-		s.reach = nil
-		return b, nil
-	case !below.durable:
-		b.Held = &source.Held{Since: below.since, Retry: flushRetry, By: []string{unflushed}}
-		return b, nil
-	}
-	for i := 1; i < len(p.key) && key != nil; i++ {
-		if err := q.findNull(ctx, db, p, i, key); err != nil {
-			return b, err
+	for i, v := range after.key { // of which a ceiling sees the text alone
+		if _, _, err := s.plan.key[i].bind(v); err != nil {
+			return b, misfit(s.plan.key[i], v, err)
 		}
 	}
-	limit = min(limit, s.guess(q.maxBytes))
-	into, err := open(p, limit)
+	limit = min(limit, s.guess(s.query.maxBytes))
+	into, err := open(s.plan, limit)
 	if err != nil {
 		return b, err
 	}
-	r := reader{query: q, db: db, below: below.Limit, plan: p, keys: newKeys(p.key, key), limit: limit, add: into.add}
-	if err := r.read(ctx, key, r.dest(into.bind)); err != nil {
-		return b, err
+	r := reader{query: s.query, db: db, plan: s.plan, keys: newKeys(s.plan.key, after.key), limit: limit, add: into.add}
+	dest := r.dest(into.bind)
+	at := after
+	for ended := false; !ended; {
+		fresh, err := s.reachFor(ctx, db, at)
+		if err != nil {
+			return b, err
+		}
+		below := s.reach
+		if !below.Nothing && !below.durable {
+			if found, err := r.exists(ctx, db, s.plan, at.key, below.Limit); err != nil {
+				return b, err
+			} else if found {
+				b.Held = &source.Held{Since: below.since, Retry: flushRetry, By: []string{unflushed}}
+				break
+			}
+			below.Nothing = true
+		}
+		if at, err = s.readBelow(ctx, &r, at, dest); err != nil {
+			return b, err
+		}
+		if r.more {
+			below.to = at.cursor
+			break
+		}
+		ended = fresh
+		s.reach, b.AsOf, b.Held = nil, below.AsOf, below.Held
 	}
 	if r.rows > 0 {
 		b.Records, b.Bytes, b.More = into.take(r.rows), r.bytes, r.more
+		b.To = at.cursor
 		s.rowSize = max(r.bytes/r.rows, 1)
-		if b.To, err = encode(q.print, below.past, r.keys.lastValues()); err != nil {
-			return b, err
-		}
-		below.to = b.To
-	}
-	if !b.More {
-		b.AsOf, b.Held = below.AsOf, below.Held
-		s.reach = nil
 	}
 	return b, nil
+}
+
+// exists reports whether there is a row behind a key and below a ceiling.
+func (q *query) exists(ctx context.Context, db ceiling.Queryer, p *plan, after []value, below ceiling.Limit) (bool, error) {
+	one := *p
+	one.list = "1"
+	statement, args, err := q.statement(&one, after, below, 1)
+	if err != nil {
+		return false, err
+	}
+	err = db.QueryRowContext(ctx, statement, args...).Scan(new(int))
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		err = q.wrap(err, after)
+	}
+	return err == nil, err
+}
+
+// readBelow reads rows below the ceiling, and returns where the last one is.
+func (s *state) readBelow(ctx context.Context, r *reader, at position, dest []any) (position, error) {
+	if s.reach.Nothing {
+		return at, nil
+	}
+	for i := 1; i < len(r.plan.key) && at.key != nil; i++ {
+		if err := r.findNull(ctx, r.db, r.plan, i, at.key); err != nil {
+			return at, err
+		}
+	}
+	before := r.rows
+	r.below = s.reach.Limit
+	if err := r.read(ctx, at.key, dest); err != nil || r.rows == before {
+		return at, err
+	}
+	at.key, at.past = r.keys.lastValues(), s.reach.past
+	var err error
+	at.cursor, err = encode(r.print, at.past, at.key)
+	return at, err
 }
 
 // guess returns how many rows about maxBytes are. It is a power of two, since

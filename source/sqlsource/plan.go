@@ -285,10 +285,11 @@ func (q *query) statement(p *plan, after []value, below ceiling.Limit, limit int
 		conds = append(conds, cond)
 	}
 	if below.Where != "" {
-		if strings.Count(below.Where, "?") != len(below.Args) {
-			return "", nil, permanent("%s: the %s gave a condition with %d arguments for %d question marks", q.label, q.ceiling, len(below.Args), strings.Count(below.Where, "?"))
+		cond, marks := args.fill(below.Where, below.Args)
+		if marks != len(below.Args) {
+			return "", nil, permanent("%s: the ceiling (%s) gave a condition with %d arguments for %d question marks", q.label, q.ceiling, len(below.Args), marks)
 		}
-		conds = append(conds, args.fill(below.Where, below.Args))
+		conds = append(conds, cond)
 	}
 	for _, k := range p.key {
 		order = append(order, k.ref)

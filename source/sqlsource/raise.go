@@ -46,16 +46,15 @@ func (q *query) onConn(ctx context.Context, f func(ceiling.Queryer) error) error
 	}
 }
 
-// reachFor returns how far may be read after a cursor. fresh says that it was
-// found now.
-func (s *state) reachFor(ctx context.Context, db ceiling.Queryer, after source.Cursor, key []value, old past) (fresh bool, err error) {
-	if r := s.reach; r == nil || after != r.from && after != r.to {
+// reachFor finds how far may be read after a cursor, if that is not known. fresh
+// says that it was found now.
+func (s *state) reachFor(ctx context.Context, db ceiling.Queryer, after position) (fresh bool, err error) {
+	if r := s.reach; r == nil || after.cursor != r.from && after.cursor != r.to {
 		fresh = true
-		if s.reach, err = s.raise(ctx, db, key, old); err != nil {
-			s.reach = nil
+		if s.reach, err = s.raise(ctx, db, after.key, after.past); err != nil {
 			return fresh, err
 		}
-		s.reach.from, s.reach.to = after, after
+		s.reach.from, s.reach.to = after.cursor, after.cursor
 	}
 	if r := s.reach; !fresh && !r.durable {
 		h, err := s.query.sql.history(ctx, db, s.query.table)

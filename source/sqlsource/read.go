@@ -68,8 +68,9 @@ type release held
 // Scan implements [database/sql.Scanner].
 func (r *release) Scan(any) error { return r.cell.Scan(r.src) }
 
-// read reads up to limit rows, and one more to see whether there is one and
-// whether it has the same key.
+// read reads on, to the limit of rows, and one more to see whether there is one
+// and whether it has the same key. It asks for as many when it goes on as when it
+// began: every number makes another statement.
 func (r *reader) read(ctx context.Context, after []value, dest []any) error {
 	statement, args, err := r.statement(r.plan, after, r.below, r.limit+1)
 	if err != nil {

@@ -53,6 +53,9 @@ func (c fakeConn) QueryContext(_ context.Context, q string, _ []driver.NamedValu
 	if strings.Contains(q, "client_encoding") {
 		r.columns, r.rows = []string{"client", "server"}, [][]driver.Value{{"UTF8", "UTF8"}}
 	}
+	if strings.Contains(q, "pg_control_system") {
+		r.columns, r.rows = make([]string, 7), [][]driver.Value{{false, "1", "00000001", "5", "", "9", "9"}}
+	}
 	return r, nil
 }
 
@@ -153,7 +156,7 @@ func TestErrors(t *testing.T) {
 	require.Equal(t, retry.Transient, retry.Classify(err))
 	f.fail = nil
 	f.rows = [][]driver.Value{{int64(1), int64(1), "hunter2"}}
-	src = &Query[struct{ ID, Secret int }]{DB: db, Select: "select 1", Key: []string{"id"}, Dialect: Postgres}
+	src = &Query[struct{ ID, Secret int }]{DB: db, Select: "select 1", Key: []string{"id"}, Ceiling: ceiling.None{}, Dialect: Postgres}
 	_, err = src.Fetch(t.Context(), "", 1)
 	require.ErrorContains(t, err, `column index 2, name "secret" of the first row does not go into its field`)
 	require.Equal(t, retry.Fatal, retry.Classify(err))

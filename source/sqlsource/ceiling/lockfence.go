@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
@@ -87,7 +88,7 @@ func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limi
 	if after != nil {
 		var err error
 		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
-			return Limit{}, fmt.Errorf("the cursor's %q is no integer", g.table.Key[0].Name)
+			return Limit{}, retry.Permanent(fmt.Errorf("the cursor's value for %q is no integer of 64 bits; rewind to a cursor that At returns", g.table.Key[0].Name))
 		}
 	}
 	at := time.Now()
