@@ -173,10 +173,10 @@ func shop(t *testing.T, n int) (db *sqlx.DB, dsn string) {
 	return db, "sqlite:" + d.Name()
 }
 
-// sell adds the orders from one to another.
+// sell adds the orders from one to another, which the table numbers so.
 func sell(db *sqlx.DB, from, to int) {
 	db.MustExec(db.Rebind(`WITH RECURSIVE n(i) AS (SELECT CAST(? AS integer) UNION ALL SELECT i + 1 FROM n WHERE i < CAST(? AS integer))
-		INSERT INTO orders (id, name) SELECT i, 'order ' || i FROM n`), from, to)
+		INSERT INTO orders (name) SELECT 'order ' || i FROM n ORDER BY i`), from, to)
 }
 
 // sold are the lines of the orders from one to another.

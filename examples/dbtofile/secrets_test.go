@@ -151,8 +151,9 @@ func servers(t *testing.T) map[string]dbtest.Database {
 		"Postgres": dbtest.Postgres(t).NewDatabase(t),
 		"MariaDB":  dbtest.MariaDB(t).NewDatabase(t),
 	}
-	for _, d := range all {
-		d.Open(t, d.Drivers()[0]).MustExec(`CREATE TABLE orders (id bigint PRIMARY KEY, name varchar(100) NOT NULL)`)
+	for name, d := range all {
+		key := map[string]string{"Postgres": "GENERATED ALWAYS AS IDENTITY", "MariaDB": "AUTO_INCREMENT"}[name]
+		d.Open(t, d.Drivers()[0]).MustExec(`CREATE TABLE orders (id bigint ` + key + ` PRIMARY KEY, name varchar(100) NOT NULL)`)
 	}
 	return all
 }

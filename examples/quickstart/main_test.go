@@ -26,6 +26,8 @@ func TestWhatANewcomerSees(t *testing.T) {
 	require.Regexp(t, `^`+
 		clock+`INFO started pipeline=orders cursor="?"?.*\n`+
 		slowDisk+
+		clock+`INFO guarantee table="query of orders" ceiling=single-writer guarantee="every row .*"\n`+
+		slowDisk+
 		clock+`BEGIN EXCLUSIVE -- nobody can read now\n`+
 		failing+
 		clock+`COMMIT -- the database is back\n`+

@@ -25,8 +25,8 @@ func TestPipelineIsExactlyOnce(t *testing.T) {
 		limit = 20
 	}
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		db.MustExec(`create table numbers (id int not null primary key)`)
-		db.MustExec(`insert into numbers values (1), (2), (3), (4), (5)`)
+		db.MustExec(`create table numbers (id ` + idColumn(driver) + `, note varchar(10))`)
+		db.MustExec(`insert into numbers (note) values ('a'), ('b'), ('c'), ('d'), ('e')`)
 		createOrders(db, driver)
 		machines := 0
 		n, err := pollertest.Explore(t.Context(), pollertest.Exploration[checkpointedOrder]{

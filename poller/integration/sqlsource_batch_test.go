@@ -12,19 +12,20 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 func TestSQLSourceMaxBytes(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
-		db.MustExec(`create table t (id bigint primary key, v text not null)`)
+	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (id ` + idColumn(driver) + `, v text not null)`)
 		var want []string
-		for i := range 60 {
+		for i := 1; i <= 60; i++ {
 			size := 10
-			if i%10 == 9 {
+			if i%10 == 0 {
 				size = 5000 + i
 			}
-			db.MustExec(fmt.Sprintf(`insert into t values (%d, '%s')`, i, strings.Repeat("x", size)))
+			db.MustExec(fmt.Sprintf(`insert into t (v) values ('%s')`, strings.Repeat("x", size)))
 			want = append(want, fmt.Sprint(i, " ", size))
 		}
 		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, MaxBytes: 600}
@@ -34,8 +35,8 @@ func TestSQLSourceMaxBytes(t *testing.T) {
 		}]{DB: db, Select: "select * from t", Key: []string{"id"}, Table: "t", MaxBytes: 600}
 
 		var got []string
-		b, err := table.Fetch(t.Context(), "", 1000)
-		for ; err == nil && len(b.Records) > 0; b, err = table.Fetch(t.Context(), b.To, 1000) {
+		b, err := fetch(t, table, "", 1000)
+		for ; err == nil && len(b.Records) > 0; b, err = fetch(t, table, b.To, 1000) {
 			if len(b.Records) > 1 {
 				require.LessOrEqual(t, b.Bytes, 600)
 			}
@@ -48,8 +49,8 @@ func TestSQLSourceMaxBytes(t *testing.T) {
 		require.Equal(t, want, got)
 
 		got = nil
-		q, err := query.Fetch(t.Context(), "", 1000)
-		for ; err == nil && len(q.Records) > 0; q, err = query.Fetch(t.Context(), q.To, 1000) {
+		q, err := fetch(t, query, "", 1000)
+		for ; err == nil && len(q.Records) > 0; q, err = fetch(t, query, q.To, 1000) {
 			if len(q.Records) > 1 {
 				require.LessOrEqual(t, q.Bytes, 600)
 			}
@@ -61,12 +62,12 @@ func TestSQLSourceMaxBytes(t *testing.T) {
 		require.Equal(t, want, got)
 
 		small := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, MaxRowBytes: 5000}
-		b, err = small.Fetch(t.Context(), "", 1000)
+		b, err = fetch(t, small, "", 1000)
 		require.NoError(t, err)
 		require.Len(t, b.Records, 9)
 		require.True(t, b.More)
-		_, err = small.Fetch(t.Context(), b.To, 1000)
-		requirePermanent(t, err, "id = 9", "MaxRowBytes")
+		_, err = fetch(t, small, b.To, 1000)
+		requirePermanent(t, err, "id = 10", "MaxRowBytes")
 	})
 }
 
@@ -74,15 +75,15 @@ func TestSQLSourceStart(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table t (a int not null, b varchar(5) not null, primary key (a, b))`)
-		latest := &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}, Start: sqlsource.Latest}
+		latest := &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}, Ceiling: ceiling.None{}, Start: sqlsource.Latest}
 		text := func(r row.Row) string { return r.Text(0) + r.Text(1) }
 
 		// Of an empty table: before what comes, which is below what may be there later.
-		empty, err := latest.Fetch(t.Context(), "", 10)
+		empty, err := fetch(t, latest, "", 10)
 		require.NoError(t, err)
 		require.Empty(t, empty.Records)
 		require.NotEmpty(t, empty.To)
-		idle, err := latest.Fetch(t.Context(), empty.To, 10)
+		idle, err := fetch(t, latest, empty.To, 10)
 		require.NoError(t, err)
 		require.Equal(t, empty.To, idle.To)
 
@@ -90,7 +91,7 @@ func TestSQLSourceStart(t *testing.T) {
 		got, _ := readAll(t, latest, empty.To, 10, text)
 		require.Equal(t, []string{"1x", "1y", "2a"}, got)
 
-		behind, err := latest.Fetch(t.Context(), "", 10)
+		behind, err := fetch(t, latest, "", 10)
 		require.NoError(t, err)
 		require.Empty(t, behind.Records)
 		require.Equal(t, "t after a = 2, b = \"a\"", latest.Describe(behind.To))
@@ -98,15 +99,15 @@ func TestSQLSourceStart(t *testing.T) {
 		got, _ = readAll(t, latest, behind.To, 10, text)
 		require.Equal(t, []string{"2b"}, got)
 
-		from := &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}}
+		from := &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}, Ceiling: ceiling.None{}}
 		from.Start, err = from.At(1, "x")
 		require.NoError(t, err)
 		got, _ = readAll(t, from, "", 2, text)
 		require.Equal(t, []string{"1y", "2a", "2b"}, got)
 		end, err := from.At(9, "")
 		require.NoError(t, err)
-		from = &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}, Start: end}
-		none, err := from.Fetch(t.Context(), "", 2)
+		from = &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}, Ceiling: ceiling.None{}, Start: end}
+		none, err := fetch(t, from, "", 2)
 		require.NoError(t, err)
 		require.Empty(t, none.Records)
 		require.Equal(t, end, none.To)
@@ -120,10 +121,10 @@ func TestSQLSourceAtTime(t *testing.T) {
 		typ := map[bool]string{true: "timestamptz", false: "timestamp(6)"}[isPostgres(driver)]
 		db.MustExec(`create table t (at ` + typ + ` not null primary key)`)
 		db.MustExec(`insert into t values ('2026-01-31 10:00:00.5'), ('2026-01-31 10:00:00.500001')`)
-		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"at"}}
+		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"at"}, Ceiling: ceiling.None{}}
 		at, err := table.At(time.Date(2026, 1, 31, 12, 0, 0, 500_000_000, time.FixedZone("", 7200)))
 		require.NoError(t, err)
-		b, err := table.Fetch(t.Context(), at, 10)
+		b, err := fetch(t, table, at, 10)
 		if !isPostgres(driver) && !isMariaDB(driver) {
 			requirePermanent(t, err, "SQLite has no type for times")
 			return
@@ -153,12 +154,12 @@ func TestSQLSourceUsesIndex(t *testing.T) {
 			db.MustExec(`create table t (a int not null, b int not null, v text, primary key (a, b))`)
 			db.MustExec(fmt.Sprintf(`with recursive s(n) as (select 1 union all select n + 1 from s where n < %d) insert into t select n / 5000, n, 'x' from s`, rows))
 		}
-		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}}
+		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}, Ceiling: ceiling.None{}}
 		query := &sqlsource.Query[struct {
 			A, B int
 			V    string
-		}]{DB: db, Select: "select v, b, a from t where v <> 'y'", Key: []string{"a", "b"}, Table: "t"}
-		unindexed := &sqlsource.Table{DB: db, Name: "t", Key: []string{"b"}}
+		}]{DB: db, Select: "select v, b, a from t where v <> 'y'", Key: []string{"a", "b"}, Table: "t", Ceiling: ceiling.None{}}
+		unindexed := &sqlsource.Table{DB: db, Name: "t", Key: []string{"b"}, Ceiling: ceiling.None{}}
 		after, err := table.At(2, 12_400)
 		require.NoError(t, err)
 		afterQ, err := query.At(2, 12_400)
@@ -167,19 +168,19 @@ func TestSQLSourceUsesIndex(t *testing.T) {
 		require.NoError(t, err)
 
 		fetchTable := func() {
-			b, err := table.Fetch(t.Context(), after, 100)
+			b, err := fetch(t, table, after, 100)
 			require.NoError(t, err)
 			require.Len(t, b.Records, 100)
 			require.Equal(t, "12401", b.Records[0].Text(1))
 		}
 		fetchQuery := func() {
-			b, err := query.Fetch(t.Context(), afterQ, 100)
+			b, err := fetch(t, query, afterQ, 100)
 			require.NoError(t, err)
 			require.Len(t, b.Records, 100)
 			require.Equal(t, 12401, b.Records[0].B)
 		}
 		fetchUnindexed := func() {
-			_, err := unindexed.Fetch(t.Context(), afterU, 100)
+			_, err := fetch(t, unindexed, afterU, 100)
 			require.NoError(t, err)
 		}
 		if !isPostgres(driver) && !isMariaDB(driver) {

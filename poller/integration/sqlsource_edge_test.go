@@ -13,15 +13,16 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // A connection of the pool may have the very first statement prepared still, by
 // a Table of before the change.
 func TestSQLSourceNewTableAfterColumnsChanged(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
-		db.MustExec(`create table t (id bigint primary key, v varchar(10) not null)`)
-		db.MustExec(`insert into t values (1, 'a'), (2, 'b')`)
+	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (id ` + idColumn(driver) + `, v varchar(10) not null)`)
+		db.MustExec(`insert into t (v) values ('a'), ('b')`)
 		for i := range 3 {
 			want := []string{"1", "2"}
 			for range 2 { // the second has the statements of the first prepared
@@ -46,14 +47,14 @@ func TestSQLSourceColumnsAreNoFunctions(t *testing.T) {
 		db.MustExec(`create view v as select * from orders`)
 		for _, table := range []string{"orders", "v"} {
 			for _, f := range []string{"row_to_json", "to_jsonb", "pg_typeof", "t", "text"} {
-				_, err := (&sqlsource.Table{DB: db, Name: table, Key: []string{"id"}, Columns: []string{"id", f}}).Fetch(t.Context(), "", 10)
+				_, err := fetch(t, &sqlsource.Table{DB: db, Name: table, Key: []string{"id"}, Columns: []string{"id", f}, Ceiling: ceiling.None{}}, "", 10)
 				require.ErrorContains(t, err, f)
-				_, err = (&sqlsource.Table{DB: db, Name: table, Key: []string{f}}).Fetch(t.Context(), "", 10)
+				_, err = fetch(t, &sqlsource.Table{DB: db, Name: table, Key: []string{f}, Ceiling: ceiling.None{}}, "", 10)
 				require.ErrorContains(t, err, f)
 			}
 		}
 		if isPostgres(driver) {
-			b, err := (&sqlsource.Table{DB: db, Name: "orders", Key: []string{"ctid"}, Columns: []string{"ctid", "tableoid"}}).Fetch(t.Context(), "", 10)
+			b, err := fetch(t, &sqlsource.Table{DB: db, Name: "orders", Key: []string{"ctid"}, Columns: []string{"ctid", "tableoid"}, Ceiling: ceiling.None{}}, "", 10)
 			require.NoError(t, err)
 			require.Equal(t, "(0,1)", b.Records[0].Text(0))
 		}
@@ -69,7 +70,7 @@ func TestSQLSourceKeyTypeChanges(t *testing.T) {
 		}
 		db.MustExec(`create table t (id int not null unique, v int not null)`)
 		db.MustExec(`insert into t values (1, 1)`)
-		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"v"}}
+		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"v"}, Ceiling: ceiling.None{}}
 		text := func(r row.Row) string { return r.Text(0) }
 		_, after := readAll(t, table, "", 10, text)
 		if isPostgres(driver) {
@@ -100,11 +101,11 @@ func TestSQLSourceAtWhatIsNoValue(t *testing.T) {
 			n++
 			name := fmt.Sprint("t", n)
 			db.MustExec(fmt.Sprintf(`create table %s (k %s not null unique)`, name, typ))
-			table := &sqlsource.Table{DB: db, Name: name, Key: []string{"k"}}
+			table := &sqlsource.Table{DB: db, Name: name, Key: []string{"k"}, Ceiling: ceiling.None{}}
 			for _, v := range values {
 				c, err := table.At(v)
 				require.NoError(t, err)
-				_, err = table.Fetch(t.Context(), c, 1)
+				_, err = fetch(t, table, c, 1)
 				requirePermanent(t, err, "rewind")
 			}
 		}
@@ -113,7 +114,7 @@ func TestSQLSourceAtWhatIsNoValue(t *testing.T) {
 			db.MustExec(`insert into bytes values (x'61'), (x'62')`)
 			db.MustExec(`create view numbers as select 1 + 1 as k`)
 			for name, v := range map[string]any{"bytes": "a", "numbers": 1} {
-				table := &sqlsource.Table{DB: db, Name: name, Key: []string{"k"}}
+				table := &sqlsource.Table{DB: db, Name: name, Key: []string{"k"}, Ceiling: ceiling.None{}}
 				c, err := table.At(v)
 				require.NoError(t, err)
 				got, _ := readAll(t, table, c, 10, rowJSON)
@@ -123,7 +124,7 @@ func TestSQLSourceAtWhatIsNoValue(t *testing.T) {
 		if isMariaDB(driver) {
 			db.MustExec(`create table clock (k time(6) not null unique)`)
 			db.MustExec(`insert into clock values ('10:00:00.5'), ('10:00:00.500001')`)
-			table := &sqlsource.Table{DB: db, Name: "clock", Key: []string{"k"}}
+			table := &sqlsource.Table{DB: db, Name: "clock", Key: []string{"k"}, Ceiling: ceiling.None{}}
 			for _, v := range []any{"10:00:00.5", time.Date(2026, 1, 1, 10, 0, 0, 500_000_000, time.UTC)} {
 				c, err := table.At(v)
 				require.NoError(t, err)
@@ -140,8 +141,8 @@ func TestSQLSourceQueryOfTwoColumnsOfOneName(t *testing.T) {
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table a (id int not null primary key, v int)`)
 		db.MustExec(`create table b (id int not null primary key, v int)`)
-		query := &sqlsource.Query[struct{ ID, V int }]{DB: db, Select: "select a.id, a.v, b.v from a join b on a.id = b.id", Key: []string{"id"}}
-		_, err := query.Fetch(t.Context(), "", 1)
+		query := &sqlsource.Query[struct{ ID, V int }]{DB: db, Select: "select a.id, a.v, b.v from a join b on a.id = b.id", Key: []string{"id"}, Ceiling: ceiling.None{}}
+		_, err := fetch(t, query, "", 1)
 		require.ErrorContains(t, err, "v")
 		if isPostgres(driver) { // the others refuse or rename them
 			requirePermanent(t, err, `two columns called "v"`, "AS")
@@ -166,14 +167,14 @@ func TestSQLSourceConnections(t *testing.T) {
 			require.NoError(t, db.Get(&n, id))
 			return n
 		}
-		db.MustExec(`create table t (id bigint primary key, v text not null)`)
+		db.MustExec(`create table t (id ` + idColumn(driver) + `, v text not null)`)
 		tx := db.MustBegin()
 		for i := range 400 {
 			size := 1
 			if i >= 200 {
 				size = 20_000
 			}
-			tx.MustExec(fmt.Sprintf(`insert into t values (%d, '%s')`, i, strings.Repeat("x", size)))
+			tx.MustExec(fmt.Sprintf(`insert into t (v) values ('%s')`, strings.Repeat("x", size)))
 		}
 		require.NoError(t, tx.Commit())
 		first := connection()
@@ -183,7 +184,7 @@ func TestSQLSourceConnections(t *testing.T) {
 		require.Equal(t, first, connection())
 
 		small := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, MaxBytes: 50_000}
-		b, err := small.Fetch(t.Context(), "", 5000)
+		b, err := fetch(t, small, "", 5000)
 		require.NoError(t, err)
 		require.Less(t, len(b.Records), 205)
 		rest, _ := readAll(t, small, b.To, 5000, rowJSON)
@@ -194,16 +195,16 @@ func TestSQLSourceConnections(t *testing.T) {
 // A row that cannot be read does not hold up those before it.
 func TestSQLSourceRowThatDoesNotScan(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
-		db.MustExec(`create table t (id int not null primary key, v varchar(10) not null)`)
-		db.MustExec(`insert into t values (1, '1'), (2, '2'), (3, 'hunter2'), (4, '4')`)
+	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (id ` + idColumn(driver) + `, v varchar(10) not null)`)
+		db.MustExec(`insert into t (v) values ('1'), ('2'), ('hunter2'), ('4')`)
 		query := &sqlsource.Query[struct{ ID, V int }]{DB: db, Select: "select * from t", Key: []string{"id"}, Table: "t"}
 		for _, max := range []int{2, 3, 10} {
-			b, err := query.Fetch(t.Context(), "", max)
+			b, err := fetch(t, query, "", max)
 			require.NoError(t, err)
 			require.Len(t, b.Records, 2)
 			require.True(t, b.More)
-			_, err = query.Fetch(t.Context(), b.To, max)
+			_, err = fetch(t, query, b.To, max)
 			requirePermanent(t, err, `"v"`, "after id = 2")
 			require.NotContains(t, err.Error(), "hunter2")
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // keyCase is a type of key, and values of it in ascending order.
@@ -128,12 +129,12 @@ func TestSQLSourceKeyTypes(t *testing.T) {
 						want = two
 					}
 					for _, max := range []int{1, 2, 3, len(want), len(want) + 1} {
-						got, _ := readAll(t, &sqlsource.Table{DB: db, Name: name, Key: key, Columns: []string{"pos"}}, "", max, rowJSON)
+						got, _ := readAll(t, &sqlsource.Table{DB: db, Name: name, Key: key, Columns: []string{"pos"}, Ceiling: ceiling.None{}}, "", max, rowJSON)
 						require.Equal(t, positions(want), got, "Table, max %d", max)
-						got, _ = readAll(t, &sqlsource.Table{DB: db, Name: name, Key: key}, "", max,
+						got, _ = readAll(t, &sqlsource.Table{DB: db, Name: name, Key: key, Ceiling: ceiling.None{}}, "", max,
 							func(r row.Row) string { return `{"pos":` + r.Text(0) + `}` })
 						require.Equal(t, positions(want), got, "Table with its key, max %d", max)
-						got, _ = readAll(t, &sqlsource.Query[position]{DB: db, Select: "select pos, " + strings.Join(key, ", ") + " from " + name, Key: key}, "", max,
+						got, _ = readAll(t, &sqlsource.Query[position]{DB: db, Select: "select pos, " + strings.Join(key, ", ") + " from " + name, Key: key, Ceiling: ceiling.None{}}, "", max,
 							func(p position) string { return fmt.Sprintf(`{"pos":%d}`, p.Pos) })
 						require.Equal(t, positions(want), got, "Query, max %d", max)
 					}
@@ -175,7 +176,7 @@ func TestSQLSourceThreeKeys(t *testing.T) {
 		}
 		require.NoError(t, sourcetest.TestSource(t.Context(), sourcetest.Options[row.Row]{
 			Open: func(context.Context) (source.Source[row.Row], error) {
-				return &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b", "c"}}, nil
+				return &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b", "c"}, Ceiling: ceiling.None{}}, nil
 			},
 			Expected: want, Text: rowJSON,
 		}))

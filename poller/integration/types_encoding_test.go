@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // TestPostgresEncodings reads text from databases that are not in UTF-8. In
@@ -54,7 +54,7 @@ func TestPostgresEncodings(t *testing.T) {
 			types := newTypesTable([]column{c.column})
 			types.create(t, db, "")
 			if c.err != "" {
-				_, err := (&sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}}).Fetch(context.Background(), "", 10)
+				_, err := fetch(t, &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}}, "", 10)
 				require.ErrorContains(t, err, c.err)
 				return
 			}
@@ -73,7 +73,7 @@ func TestMariaDBCharsets(t *testing.T) {
 		db, err := sqlx.Open("mysql", d.DSN(dbtest.MySQLText)+"?charset="+charset)
 		require.NoError(t, err)
 		defer db.Close()
-		_, err = (&sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}}).Fetch(context.Background(), "", 10)
+		_, err = fetch(t, &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}}, "", 10)
 		require.EqualError(t, err, "sqlsource: types: the connection's character set is "+name+
 			", and text would lose characters: set charset=utf8mb4 in the DSN")
 	}

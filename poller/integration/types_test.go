@@ -2,7 +2,6 @@ package integration
 
 import (
 	"bytes"
-	"context"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // column is a column of a table of extreme values, and how the database itself
@@ -167,7 +167,7 @@ func (t typesTable) want(tb testing.TB, db *sqlx.DB) [][]*string {
 // what the database says.
 func (t typesTable) check(tb testing.TB, db *sqlx.DB, want [][]*string) []row.Row {
 	tb.Helper()
-	records := fetchAll(tb, &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}})
+	records := fetchAll(tb, &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}})
 	require.Len(tb, records, t.rows)
 
 	var lines, file []byte
@@ -254,7 +254,7 @@ func fetchAll(tb testing.TB, src source.Source[row.Row]) []row.Row {
 	tb.Helper()
 	var records []row.Row
 	for after := source.Cursor(""); ; {
-		b, err := src.Fetch(context.Background(), after, 3)
+		b, err := fetch(tb, src, after, 3)
 		require.NoError(tb, err)
 		if len(b.Records) == 0 && b.To == after {
 			return records
