@@ -40,8 +40,8 @@ func TestSteps(t *testing.T) {
 		"the table's own; that isn't; or ALTER TABLE t ADD x text DEFAULT ';'": {"the table's own", "that isn't", "or", "ALTER TABLE t ADD x text DEFAULT ';';"},
 		"ALTER TABLE `a;b` ENGINE=InnoDB":                                      {"ALTER TABLE `a;b` ENGINE=InnoDB;"},
 		stampTrigger(Table{Name: `"t"`}, "at"): {
-			`CREATE FUNCTION stamp_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.at := clock_timestamp(); RETURN NEW; END $$;`,
-			`CREATE TRIGGER stamp_row BEFORE INSERT OR UPDATE ON "t" FOR EACH ROW EXECUTE FUNCTION stamp_row();`,
+			`CREATE FUNCTION set_stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.at := clock_timestamp(); RETURN NEW; END $$;`,
+			`CREATE TRIGGER set_stamp BEFORE INSERT OR UPDATE ON "t" FOR EACH ROW EXECUTE FUNCTION set_stamp();`,
 		},
 	} {
 		require.Equal(t, want, Finding{Fix: fix}.Steps(), fix)
