@@ -1,0 +1,172 @@
+package hostile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	gomysql "github.com/go-sql-driver/mysql"
+)
+
+// end is how a transaction is to end.
+type end int
+
+const (
+	endCommit end = iota
+	endRollback
+	endPrepared
+)
+
+// outcome is how it did.
+type outcome int
+
+const (
+	didRollback outcome = iota
+	didCommit
+	didUnknown
+)
+
+// transaction is a Txn from its begin to its end.
+type transaction struct {
+	r   *run
+	x   *Txn
+	xid string // of a prepared one
+}
+
+func (t transaction) do(ctx context.Context, end end) (outcome, error) {
+	x := t.x
+	begin := "BEGIN"
+	if x.dialect == mysql && end == endPrepared {
+		begin = "XA START '" + t.xid + "'"
+	}
+	if err := x.Exec(ctx, begin); err != nil {
+		return didRollback, err
+	}
+	if err := t.fill(ctx); err != nil {
+		return didRollback, err
+	}
+	if end == endPrepared { // it is held when it is prepared
+		return t.twoPhases(ctx)
+	}
+	if err := sleep(ctx, x.hold); err != nil {
+		return didRollback, err
+	}
+	if end == endRollback {
+		return didRollback, x.Exec(ctx, "ROLLBACK")
+	}
+	if err := x.Exec(ctx, "COMMIT"); err != nil {
+		if victim(err) {
+			return didRollback, err
+		}
+		return didUnknown, err
+	}
+	return didCommit, nil
+}
+
+// fill does acts until the transaction has as many rows as it is to have.
+func (t transaction) fill(ctx context.Context) error {
+	x := t.x
+	for left := 1 + x.Rand.IntN(t.r.MaxRows); left > 0; left -= x.Rows {
+		a := t.r.pick(x.Rand)
+		x.act, x.Rows = a.Name, left
+		if x.Rand.IntN(2) == 0 {
+			x.Rows = 1 + x.Rand.IntN(left)
+		}
+		if err := a.Do(ctx, x); err != nil {
+			return fmt.Errorf("%s: %w", a.Name, err)
+		}
+		x.acts = append(x.acts, a.Name)
+		if err := x.Hold(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finishLimit is how long it is tried to end a prepared transaction, which would
+// hold its locks for ever.
+const finishLimit = time.Minute
+
+// twoPhases prepares and commits, or one in five times rolls back.
+func (t transaction) twoPhases(ctx context.Context) (outcome, error) {
+	x := t.x
+	prepare := []string{"PREPARE TRANSACTION '" + t.xid + "'"}
+	commit, rollback := "COMMIT PREPARED '"+t.xid+"'", "ROLLBACK PREPARED '"+t.xid+"'"
+	if x.dialect == mysql {
+		prepare = []string{"XA END '" + t.xid + "'", "XA PREPARE '" + t.xid + "'"}
+		commit, rollback = "XA COMMIT '"+t.xid+"'", "XA ROLLBACK '"+t.xid+"'"
+	}
+	for _, s := range prepare {
+		if err := x.Exec(ctx, s); err != nil {
+			if !t.r.Outages || victim(err) {
+				return didRollback, err
+			}
+			return didUnknown, errors.Join(err, t.finish(ctx, rollback)) // it may be prepared all the same
+		}
+	}
+	if x.dialect == mysql && x.Rand.IntN(2) == 0 {
+		discard(x.Conn) // others may commit it when this session has gone
+	}
+	if err := sleep(ctx, x.hold); err != nil {
+		return didUnknown, errors.Join(err, t.finish(ctx, rollback))
+	}
+	if x.Rand.IntN(5) == 0 {
+		if err := t.finish(ctx, rollback); err != nil {
+			return didUnknown, err
+		}
+		return didRollback, nil
+	}
+	if err := t.finish(ctx, commit); err != nil {
+		return didUnknown, err
+	}
+	return didCommit, nil
+}
+
+// finish ends a prepared transaction, over any connection.
+func (t transaction) finish(ctx context.Context, statement string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishLimit)
+	defer cancel()
+	err := t.x.Exec(ctx, statement)
+	for try := 0; err != nil; try++ {
+		switch missing := notPrepared(err); {
+		case missing && t.x.dialect == postgres: // the try before has ended it
+			return err
+		case missing && try > 250: // MariaDB: the session that prepared it may not have gone yet
+			return err
+		case !missing && !t.r.Outages && try > 5:
+			return err
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+		_, err = t.r.DB.ExecContext(ctx, statement)
+	}
+	return nil
+}
+
+// notPrepared reports whether there is no prepared transaction of that name.
+func notPrepared(err error) bool {
+	state, number := code(err)
+	return state == "42704" || number == 1397
+}
+
+// victim reports whether the database chose the transaction to end a deadlock,
+// or did not let it wait for ever.
+func victim(err error) bool {
+	state, number := code(err)
+	return state == "40001" || state == "40P01" || number == 1213 || number == 1205
+}
+
+// code returns the SQLSTATE of a driver's error, or its number.
+func code(err error) (state string, number uint16) {
+	var s interface{ SQLState() string }
+	if errors.As(err, &s) {
+		return s.SQLState(), 0
+	}
+	var m *gomysql.MySQLError
+	if errors.As(err, &m) {
+		return "", m.Number
+	}
+	return "", 0
+}

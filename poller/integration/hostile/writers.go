@@ -1,0 +1,254 @@
+package hostile
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Writers are clients that write to a table at the same time, each one
+// transaction after another. DB, Table and Rows or For must be set.
+type Writers struct {
+	DB    *sql.DB
+	Table Table
+
+	Rows int           // how many rows to commit, at least; 0: no limit
+	For  time.Duration // how long to write; 0: no limit
+
+	Writers int           // how many; 0 is 32. Allow DB as many connections
+	MaxRows int           // of a transaction; 0 is 50
+	Hold    time.Duration // how long a transaction is held open at most; 0 is 2 s, negative not at all. Four in five are not
+
+	// Acts are what the transactions do; nil is what Common returns.
+	Acts []Act
+
+	// Rollbacks and Prepared are the share of transactions that are rolled back,
+	// and of those that are prepared first, by PREPARE TRANSACTION or XA, and
+	// committed by and by. Both are 0 by default. Of MariaDB half of those are
+	// committed by another connection.
+	Rollbacks, Prepared float64
+
+	// Prefill is how many rows are inserted before the writers begin, for Upsert.
+	Prefill int
+
+	// Outages says that the database may go away meanwhile. Otherwise a
+	// transaction that fails by more than a deadlock ends Run.
+	Outages bool
+
+	// Seed fixes what each writer does. It does not fix the moments.
+	Seed uint64
+
+	// Progress is called after each commit, if it is not nil, from many
+	// goroutines.
+	Progress func(Counts)
+}
+
+// Run writes until Rows or For is reached or ctx ends, and returns what it wrote
+// when nothing of it is open any more.
+func (w *Writers) Run(ctx context.Context) (*Ledger, error) {
+	r, err := w.start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return r.ledger, r.run(ctx)
+}
+
+// run is one Run.
+type run struct {
+	Writers
+	dialect  dialect
+	sequence string
+	ledger   *Ledger
+	low      atomic.Int64
+	names    string
+	prepared atomic.Int64
+	total    float64 // of the acts' weights
+}
+
+func (w *Writers) start(ctx context.Context) (*run, error) {
+	r := &run{Writers: *w, ledger: newLedger()}
+	if r.DB == nil || r.Rows <= 0 && r.For <= 0 {
+		return nil, errors.New("hostile: Writers need DB, and Rows or For")
+	}
+	if err := r.Table.check(); err != nil {
+		return nil, err
+	}
+	var err error
+	if r.dialect, err = findDialect(r.DB); err != nil {
+		return nil, err
+	}
+	if r.Acts == nil {
+		if r.Acts, err = Common(r.DB); err != nil {
+			return nil, err
+		}
+	}
+	for i := range r.Acts {
+		if r.Acts[i].Weight == 0 {
+			r.Acts = append([]Act(nil), r.Acts...)
+			r.Acts[i].Weight = 1
+		}
+		r.total += r.Acts[i].Weight
+	}
+	if r.Writers.Writers == 0 {
+		r.Writers.Writers = 32
+	}
+	if r.MaxRows == 0 {
+		r.MaxRows = 50
+	}
+	if r.Hold == 0 {
+		r.Hold = 2 * time.Second
+	}
+	if r.dialect == postgres {
+		if r.sequence, err = r.Table.sequence(ctx, r.DB); err != nil {
+			return nil, err
+		}
+	}
+	r.names = fmt.Sprintf("hostile-%x-%x-", r.Seed, rand.Uint32())
+	return r, nil
+}
+
+// run lets the writers write.
+func (r *run) run(ctx context.Context) error {
+	if err := r.prefill(ctx); err != nil {
+		return err
+	}
+	begun, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	enough := begun
+	if r.For > 0 {
+		var cancel context.CancelFunc
+		enough, cancel = context.WithTimeout(begun, r.For)
+		defer cancel()
+	}
+	var all sync.WaitGroup
+	var failed atomic.Pointer[error]
+	for i := range r.Writers.Writers {
+		all.Go(func() {
+			rng := rand.New(rand.NewPCG(r.Seed, uint64(i)))
+			for enough.Err() == nil && (r.Rows <= 0 || r.ledger.Counts().Committed < r.Rows+r.Prefill) {
+				// The transaction itself is not cut off by the end of the time.
+				if err := r.transaction(begun, rng); err != nil {
+					err = fmt.Errorf("hostile: writer %d: %w", i, err)
+					failed.CompareAndSwap(nil, &err)
+					stop(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if err := failed.Load(); err != nil {
+		return *err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("hostile: %w", context.Cause(ctx))
+	}
+	return r.ledger.settle(ctx, r.DB, r.Table)
+}
+
+func (r *run) prefill(ctx context.Context) error {
+	conn, err := r.DB.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("hostile: %w", err)
+	}
+	defer conn.Close()
+	x := r.begin(rand.New(rand.NewPCG(r.Seed, 1<<32)), conn, "prefill")
+	for left := r.Prefill; left > 0; left -= 500 {
+		if err := x.insert(ctx, min(left, 500)); err != nil {
+			return fmt.Errorf("hostile: filling the table: %w", err)
+		}
+	}
+	if r.Prefill > 0 { // one span, which is never a victim
+		x.spans = []span{{first: x.spans[0].first, n: int32(r.Prefill), what: "prefill"}}
+		r.ledger.end(x, committed)
+	}
+	return nil
+}
+
+func (r *run) begin(rng *rand.Rand, conn *sql.Conn, act string) *Txn {
+	x := &Txn{Rand: rng, Conn: conn, DB: r.DB, Table: r.Table, Sequence: r.sequence,
+		ledger: r.ledger, dialect: r.dialect, act: act, prefill: r.Prefill, low: func() int64 { return r.low.Add(-1) }}
+	if r.Hold > 0 && rng.IntN(5) == 0 { // most are short
+		u := rng.Float64()
+		x.hold = time.Duration(u * u * u * float64(r.Hold))
+	}
+	return x
+}
+
+func (r *run) pick(rng *rand.Rand) Act {
+	at := rng.Float64() * r.total
+	for _, a := range r.Acts {
+		if at -= a.Weight; at < 0 {
+			return a
+		}
+	}
+	return r.Acts[len(r.Acts)-1]
+}
+
+// transaction does one transaction. It returns an error only for what must not
+// happen.
+func (r *run) transaction(ctx context.Context, rng *rand.Rand) error {
+	conn, err := r.DB.Conn(ctx)
+	if err != nil {
+		return r.failed(ctx, err)
+	}
+	defer conn.Close()
+	x := r.begin(rng, conn, "")
+	end := endCommit
+	switch u := rng.Float64(); {
+	case u < r.Rollbacks:
+		end = endRollback
+	case u < r.Rollbacks+r.Prepared:
+		end, x.prepared = endPrepared, true
+	}
+	t := transaction{r: r, x: x}
+	if x.prepared {
+		t.xid = fmt.Sprintf("%s%d", r.names, r.prepared.Add(1))
+	}
+	outcome, err := t.do(ctx, end)
+	if err != nil {
+		discard(conn) // its session ends, and what it had open with it
+	}
+	switch outcome {
+	case didCommit:
+		r.ledger.end(x, committed)
+		if r.Progress != nil {
+			r.Progress(r.ledger.Counts())
+		}
+	case didUnknown:
+		r.ledger.end(x, unknown)
+	case didRollback:
+		if err == nil {
+			r.ledger.note(func(c *Counts) { c.RolledBack++ })
+		}
+	}
+	if x.prepared {
+		r.ledger.note(func(c *Counts) { c.Prepared++ })
+	}
+	return r.failed(ctx, err)
+}
+
+// failed decides what an error means.
+func (r *run) failed(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	r.ledger.note(func(c *Counts) { c.Failed++ })
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case victim(err):
+		return nil
+	case r.Outages:
+		return sleep(ctx, 20*time.Millisecond)
+	}
+	return err
+}
+
+// discard closes a connection for good, with all that its session has.
+func discard(conn *sql.Conn) { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }

@@ -1,0 +1,156 @@
+// Package torture shows that no row is missed while hostile writers write, with
+// real Postgres and MariaDB servers.
+package torture
+
+import (
+	"bytes"
+	"cmp"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/hostile"
+)
+
+var (
+	rowsFlag = flag.Int("torture.rows", 0, "rows to commit in each of TestLockFence, TestTransactionID and TestDirtyProbe, in rounds of at most a million; 0 is 200,000, or 20,000 with -short")
+	forFlag  = flag.Duration("torture.for", 0, "how long each of these may write at most; 0: no limit")
+	seedFlag = flag.Uint64("torture.seed", 0, "seed of what the writers do; 0 draws one")
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := mysql.SetLogger(&mysql.NopLogger{}); err != nil { // it would print each lost connection
+		panic(err)
+	}
+	if *seedFlag == 0 {
+		*seedFlag = rand.Uint64()
+	}
+	code := dbtest.Run(m)
+	board.print()
+	os.Exit(code)
+}
+
+// long reports whether the run is not the short form.
+func long() bool { return *rowsFlag > 0 || *forFlag > 0 }
+
+// rows is how many rows are to be committed.
+func rows() int {
+	if testing.Short() {
+		return cmp.Or(*rowsFlag, 20_000)
+	}
+	return cmp.Or(*rowsFlag, 200_000)
+}
+
+// board collects the results of all tests for the table at the end.
+var board scores
+
+type scores struct {
+	mu    sync.Mutex
+	lines []line
+}
+
+type line struct {
+	scenario string
+	hostile.Result
+}
+
+// add enters results. Those of one scenario and reader are summed up; their
+// delays are those of the worst round.
+func (s *scores) add(scenario string, results ...hostile.Result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+next:
+	for _, r := range results {
+		for i := range s.lines {
+			if l := &s.lines[i]; l.scenario == scenario && l.Reader == r.Reader {
+				l.Committed += r.Committed
+				l.Delivered += r.Delivered
+				l.Lost += r.Lost
+				l.Twice += r.Twice
+				l.OutOfOrder += r.OutOfOrder
+				l.Phantom += r.Phantom
+				l.Delay = worse(l.Delay, r.Delay)
+				l.Added = worse(l.Added, r.Added)
+				continue next
+			}
+		}
+		s.lines = append(s.lines, line{scenario, r})
+	}
+}
+
+func worse(a, b hostile.Quantiles) hostile.Quantiles {
+	return hostile.Quantiles{P50: max(a.P50, b.P50), P99: max(a.P99, b.P99)}
+}
+
+func (s *scores) print() {
+	if len(s.lines) == 0 || !testing.Verbose() && !long() {
+		return
+	}
+	var b bytes.Buffer
+	for i, l := range s.lines {
+		if err := hostile.Markdown(&b, i == 0, l.scenario, l.Result); err != nil {
+			panic(err)
+		}
+	}
+	fmt.Printf("\nseed %d\n\n%s\n", *seedFlag, b.String())
+}
+
+// trial runs a trial and enters its results. A failure tells how to replay it.
+func trial(t *testing.T, scenario string, h hostile.Trial) (*hostile.Ledger, map[string]hostile.Result) {
+	t.Helper()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("replay, as far as the machine does the same: go test ./poller/integration/torture -run '^%s$' -torture.seed %d -torture.rows %d", t.Name(), *seedFlag, rows())
+		}
+	})
+	begun := time.Now()
+	var mu sync.Mutex
+	said := begun
+	h.Writers.Progress = func(c hostile.Counts) {
+		mu.Lock()
+		defer mu.Unlock()
+		if long() && time.Since(said) > 10*time.Second {
+			said = time.Now()
+			fmt.Printf("%s %s: %d rows in %d transactions committed after %v\n", t.Name(), scenario, c.Committed, c.Transactions, time.Since(begun).Round(time.Second))
+		}
+	}
+	ledger, results, err := h.Run(t.Context())
+	require.NoError(t, err)
+	board.add(scenario, results...)
+	byName := map[string]hostile.Result{}
+	for _, r := range results {
+		byName[r.Reader] = r
+		t.Logf("%s: %s: committed %d, delivered %d, lost %d, twice %d, out of order %d, not committed %d, delay %s, added %s", scenario, r.Reader,
+			r.Committed, r.Delivered, r.Lost, r.Twice, r.OutOfOrder, r.Phantom, r.Delay, r.Added)
+	}
+	t.Logf("%s: %+v in %v, acts %v", scenario, ledger.Counts(), time.Since(begun).Round(100*time.Millisecond), ledger.Acts())
+	return ledger, byName
+}
+
+// sound fails the test if a reader did not deliver every row once and in order.
+func sound(t *testing.T, l *hostile.Ledger, r hostile.Result) {
+	t.Helper()
+	if r.Sound() {
+		return
+	}
+	for _, token := range r.LostTokens[:min(len(r.LostTokens), 10)] {
+		t.Logf("lost: %s", l.Describe(token))
+	}
+	t.Errorf("%s: lost %d, twice %d, out of order %d, never committed %d, of %d rows; seed %d", r.Reader, r.Lost, r.Twice, r.OutOfOrder, r.Phantom, r.Committed, *seedFlag)
+}
+
+// loses fails the test if a reader that can lose rows lost none: then the
+// scenario shows nothing.
+func loses(t *testing.T, r hostile.Result) {
+	t.Helper()
+	require.Positive(t, r.Lost, "%s lost nothing of %d rows, so this test tests nothing", r.Reader, r.Committed)
+}
