@@ -192,25 +192,15 @@ func unquoted(names []string) []string {
 }
 
 func deleteRows(ctx context.Context, x *Txn, newest bool) error {
-	if tokens := x.ledger.victim(x.Rand.IntN, newest); len(tokens) > 0 {
-		err := x.Exec(ctx, "DELETE FROM "+x.Table.Name+" WHERE "+x.Table.Token+" IN ("+join(tokens)+")")
-		if err != nil {
+	for _, token := range x.ledger.victims(x.Rand.IntN, newest) {
+		// One at a time: MariaDB would look through the whole table for several,
+		// and lock all of it.
+		if err := x.Exec(ctx, "DELETE FROM "+x.Table.Name+" WHERE "+x.Table.Token+" = "+strconv.FormatInt(token, 10)); err != nil {
 			return err
 		}
-		x.deletes = append(x.deletes, tokens...)
+		x.deletes = append(x.deletes, token)
 	}
 	return x.insert(ctx, x.Rows)
-}
-
-func join(tokens []int64) string {
-	var b strings.Builder
-	for i, t := range tokens {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(strconv.FormatInt(t, 10))
-	}
-	return b.String()
 }
 
 func upsert(ctx context.Context, x *Txn, n int) error {

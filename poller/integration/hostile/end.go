@@ -152,10 +152,11 @@ func notPrepared(err error) bool {
 }
 
 // victim reports whether the database chose the transaction to end a deadlock,
-// or did not let it wait for ever.
+// or did not let it wait for ever. 1467 is what InnoDB says of that when it
+// waited to draw a key.
 func victim(err error) bool {
 	state, number := code(err)
-	return state == "40001" || state == "40P01" || number == 1213 || number == 1205
+	return state == "40001" || state == "40P01" || number == 1213 || number == 1205 || number == 1467
 }
 
 // code returns the SQLSTATE of a driver's error, or its number.

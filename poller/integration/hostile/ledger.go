@@ -117,9 +117,9 @@ func (l *Ledger) end(x *Txn, s state) {
 	}
 }
 
-// victim returns tokens of committed rows: of the newest rows, which may not have
+// victims returns tokens of committed rows: of the newest rows, which may not have
 // been read yet, or of any.
-func (l *Ledger) victim(pick func(n int) int, newest bool) []int64 {
+func (l *Ledger) victims(pick func(n int) int, newest bool) []int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.spans) < 2 {
@@ -134,7 +134,7 @@ func (l *Ledger) victim(pick func(n int) int, newest bool) []int64 {
 		return nil
 	}
 	var tokens []int64
-	for t := s.first; t < s.first+int64(s.n) && len(tokens) < 50; t++ {
+	for t := s.first; t < s.first+int64(s.n) && len(tokens) < 5; t++ {
 		if !l.deleted[t] {
 			tokens = append(tokens, t)
 		}
