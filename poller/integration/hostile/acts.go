@@ -34,7 +34,7 @@ func Common(db *sql.DB) ([]Act, error) {
 	if err != nil {
 		return nil, err
 	}
-	acts := []Act{Single, Multi.Weigh(4), Select, Nested, Undone}
+	acts := []Act{Single, Multi.Weigh(4), Select, Nested, Undone, Revived.Weigh(0.3)}
 	if d == postgres {
 		if isPGX(db) {
 			acts = append(acts, Copy)
@@ -83,6 +83,23 @@ var (
 		return x.insert(ctx, x.Rows)
 	}}
 
+	// Revived inserts, deletes what it inserted, and takes the deletion back by a
+	// savepoint: rows that none can see for a while, and that come back.
+	Revived = Act{Name: "deletion rolled back", Do: func(ctx context.Context, x *Txn) error {
+		if err := x.insert(ctx, x.Rows); err != nil {
+			return err
+		}
+		first := x.spans[len(x.spans)-1].first
+		return x.Savepoint(ctx, func() (bool, error) {
+			for token := first; token < first+int64(x.Rows); token++ {
+				if err := x.delete(ctx, token); err != nil {
+					return false, err
+				}
+			}
+			return true, x.Hold(ctx)
+		})
+	}}
+
 	// Ahead draws its keys from the sequence, waits, and then inserts with them,
 	// all in one transaction. It needs Postgres.
 	Ahead = Act{Name: "nextval ahead", Do: func(ctx context.Context, x *Txn) error {
@@ -102,6 +119,11 @@ var (
 
 	// DeleteAny deletes committed rows of any age, and inserts.
 	DeleteAny = Act{Name: "delete behind", Do: func(ctx context.Context, x *Txn) error { return deleteRows(ctx, x, false) }}
+
+	// Truncate empties the table by TRUNCATE, which leaves the sequence alone, and
+	// inserts. It needs Postgres. Rows that it removes count as deleted, so a
+	// reader may have missed them: try it by itself, and rarely.
+	Truncate = Act{Name: "truncate", Do: truncate}
 )
 
 // Acts that break what ceilings rest on: the key is not drawn by the transaction
@@ -193,12 +215,43 @@ func unquoted(names []string) []string {
 
 func deleteRows(ctx context.Context, x *Txn, newest bool) error {
 	for _, token := range x.ledger.victims(x.Rand.IntN, newest) {
-		// One at a time: MariaDB would look through the whole table for several,
-		// and lock all of it.
-		if err := x.Exec(ctx, "DELETE FROM "+x.Table.Name+" WHERE "+x.Table.Token+" = "+strconv.FormatInt(token, 10)); err != nil {
+		if err := x.delete(ctx, token); err != nil {
 			return err
 		}
 		x.deletes = append(x.deletes, token)
+	}
+	return x.insert(ctx, x.Rows)
+}
+
+// delete deletes one row: for several MariaDB would look through the whole table,
+// and lock all of it.
+func (x *Txn) delete(ctx context.Context, token int64) error {
+	return x.Exec(ctx, "DELETE FROM "+x.Table.Name+" WHERE "+x.Table.Token+" = "+strconv.FormatInt(token, 10))
+}
+
+// truncate empties the table. The rows are read first, below a lock, to know
+// whose end it is.
+func truncate(ctx context.Context, x *Txn) error {
+	if err := x.Exec(ctx, "LOCK TABLE "+x.Table.Name+" IN ACCESS EXCLUSIVE MODE"); err != nil {
+		return err
+	}
+	rows, err := x.Conn.QueryContext(ctx, "SELECT "+x.Table.Token+" FROM "+x.Table.Name)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var token int64
+		if err := rows.Scan(&token); err != nil {
+			return err
+		}
+		x.deletes = append(x.deletes, token)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if err := x.Exec(ctx, "TRUNCATE "+x.Table.Name); err != nil {
+		return err
 	}
 	return x.insert(ctx, x.Rows)
 }

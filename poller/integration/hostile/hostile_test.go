@@ -116,6 +116,18 @@ func TestEveryAct(t *testing.T) {
 	})
 }
 
+func TestTruncate(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table orders (id bigserial primary key, token bigint unique)`)
+	w := Writers{DB: db.DB, Table: Table{Name: "orders", Key: "id", Token: "token"}, Rows: 2000, Writers: 8, Hold: 20 * time.Millisecond,
+		Acts: []Act{Multi.Weigh(20), Truncate}, Rollbacks: 0.2, Prepared: 0.2, Seed: 1}
+	l, err := w.Run(t.Context())
+	require.NoError(t, err)
+	assert.Positive(t, l.Acts()["truncate"])
+	assert.Positive(t, l.Counts().Deleted)
+}
+
 // An act that leaves other rows than it said is found out.
 func TestLiars(t *testing.T) {
 	t.Parallel()
