@@ -15,7 +15,7 @@ type pgLocks struct {
 	name string
 	oids string // of tables and sequence
 	tree string // what the name stands for, the tree and its defaults, as they were found
-	boot string // when the server started
+	boot string // when the server started last
 }
 
 func newPGLocks(p *pgTable, t Table) *pgLocks {
@@ -29,10 +29,18 @@ func newPGLocks(p *pgTable, t Table) *pgLocks {
 	return &pgLocks{oid: p.oid, name: t.Name, oids: pgArray(oids)}
 }
 
+// pgNoBackend begins the id of a prepared transaction that is not that of the
+// session which prepared it. Servers of before November 2021 (14.1, 13.5, ...) show
+// all of them so, later ones those from before the server's last start.
+const pgNoBackend = "-1/"
+
 // The statement's own lock on pg_locks is listed too: it shows that locks are
 // shown at all, and its row carries what is to be said once.
+//
+// When one of its processes has crashed, the server starts anew without taking
+// another start time; but it then drops its statistics, which shows.
 const pgLocksQuery = pgTree + `, head AS MATERIALIZED (
-	SELECT pg_is_in_recovery() AS standby, pg_postmaster_start_time()::text AS boot,
+	SELECT pg_is_in_recovery() AS standby, concat(pg_postmaster_start_time(), ' ', pg_stat_get_bgwriter_stat_reset_time()) AS boot,
 		COALESCE(to_regclass($3::text)::oid::text, '') || (SELECT string_agg(concat(' ', tree.oid, ':', d.oid), '' ORDER BY tree.oid, d.oid)
 			FROM tree LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = tree.oid) AS members
 )
@@ -66,7 +74,7 @@ func (l *pgLocks) list(ctx context.Context, db Queryer) (holders map[string]*hol
 			boot, tree = bootText.String, treeText.String
 			return nil
 		}
-		h.prepared = h.pid == 0
+		h.prepared, h.heir = h.pid == 0, strings.HasPrefix(id, pgNoBackend)
 		holders[id] = h
 		return nil
 	}, pgLocksQuery, l.oid, l.oids, l.name)
