@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -39,6 +40,7 @@ func (c LockFence) Open(ctx context.Context, db Queryer, t Table) (Guard, error)
 	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key when all transactions that could still add one below it have ended (their locks on the table and on the sequence %s are watched)",
 		t.Key[0].Name, s.name)
 	g := &lockFence{table: t, report: r, locks: newPGLocks(p, t)}
+	g.forget()
 	drawn, from := "NULL::bigint", "(SELECT) AS nothing"
 	if s.mayRead {
 		drawn, from = "CASE WHEN is_called THEN last_value ELSE last_value - 1 END", s.name
@@ -75,8 +77,18 @@ type lockFence struct {
 	file     sql.NullInt64 // of the sequence: another one after it was altered or restarted
 
 	fences  fences[int64]
-	settled int64
-	asOf    time.Time
+	settled int64     // all up to this key; math.MinInt64: nothing
+	asOf    time.Time // of settled
+	drawn   int64     // where the sequence stood
+
+	// Keys were seen above the sequence, given by hand.
+	byHand, byHandSince time.Time // the last time, and the first of those in a row
+}
+
+// forget drops what is known of keys that may be drawn again.
+func (g *lockFence) forget() {
+	g.fences.forget()
+	g.settled, g.asOf, g.drawn = math.MinInt64, time.Time{}, math.MinInt64
 }
 
 func (g *lockFence) Report() Report { return g.report }
@@ -84,7 +96,7 @@ func (g *lockFence) Report() Report { return g.report }
 // Raise implements [Guard]. The order of its two statements is what makes it
 // sound: first how far the rows go, then who may still add to them.
 func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
-	from := int64(-1 << 63)
+	from := int64(math.MinInt64)
 	if after != nil {
 		var err error
 		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
@@ -102,35 +114,47 @@ func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limi
 		return Limit{}, fmt.Errorf("the sequence %s was altered: %w", g.sequence, ErrChanged)
 	}
 	g.file = file
+	if drawn.Valid {
+		if drawn.Int64 < g.drawn {
+			g.forget()
+		}
+		g.drawn = drawn.Int64
+	}
 	if drawn.Valid && after != nil && drawn.Int64 < from {
 		return Limit{}, &RewoundError{Table: g.table.Label, What: fmt.Sprintf("the sequence %s stands at %d, below the cursor: it was set back, as by TRUNCATE RESTART IDENTITY, ALTER SEQUENCE RESTART or setval", g.sequence, drawn.Int64)}
 	}
 	if !top.Valid {
+		g.byHandSince = time.Time{}
 		return Limit{Nothing: true, AsOf: at}, nil
 	}
 	high := top.Int64
-	if drawn.Valid {
-		high = min(high, drawn.Int64)
+	if drawn.Valid && drawn.Int64 < high {
+		high, g.byHand = drawn.Int64, at
+		if g.byHandSince.IsZero() {
+			g.byHandSince = at
+		}
+	} else {
+		g.byHandSince = time.Time{}
 	}
 	holders, restarted, err := g.locks.list(ctx, db)
 	if err != nil {
 		return Limit{}, err
 	}
-	if restarted {
-		g.fences.forget()
+	if restarted { // ids are given anew, and keys too whose commits were not on disk
+		g.forget()
 	}
 	g.fences.set(high, at, holders)
 	if h, at, ok := g.fences.settle(); ok {
 		g.settled, g.asOf = max(h, g.settled), at
 	}
+	if !g.asOf.After(g.byHand) { // keys above the sequence were committed before it
+		g.asOf = time.Time{}
+	}
 	l := Limit{Where: g.table.Key[0].Ref + " <= ?::bigint", Args: []any{g.settled}, AsOf: g.asOf, Nothing: g.settled <= from}
 	if g.settled >= top.Int64 {
 		return l, nil
 	}
-	if high < top.Int64 {
-		l.AsOf = time.Time{}
-	}
-	l.Held = &source.Held{Since: at}
+	l.Held = &source.Held{Since: g.byHandSince}
 	if by := g.fences.blockers(); len(by) > 0 {
 		l.Held.Since = g.fences.waiting[0].at
 		l.Held.By, err = g.locks.describe(ctx, db, by)
