@@ -21,6 +21,7 @@ type history struct {
 	parts   []historyPart
 	mark    uint64 // grows with every commit, and never falls while nothing is lost
 	flushed uint64 // the mark up to which nothing can be lost by a crash
+	boot    string // tells when the server started last; what is not flushed may be lost by a start
 	behind  bool   // the server is a standby, whose mark may be behind that of another
 }
 

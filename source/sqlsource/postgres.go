@@ -73,21 +73,22 @@ func (p postgres) history(ctx context.Context, db ceiling.Queryer, table []strin
 	if table != nil {
 		name = quoteAll(p, table)
 	}
-	var cluster, timeline, database, oid, mark, flushed string
+	var cluster, timeline, database, oid, mark, flushed, boot string
 	var standby bool
 	err := db.QueryRowContext(ctx, `SELECT pg_is_in_recovery(), (SELECT system_identifier::text FROM pg_control_system()),
 		CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
 		(SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()), COALESCE(to_regclass($1::text)::oid::text, ''),
 		CASE WHEN at % pg_size_bytes(current_setting('wal_segment_size')) = 40 THEN at - 40
 			WHEN at % pg_size_bytes(current_setting('wal_block_size')) = 24 THEN at - 24 ELSE at END::text,
-		(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn)::text
-		FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn AS at) AS log`, name).
-		Scan(&standby, &cluster, &timeline, &database, &oid, &mark, &flushed)
+		(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn)::text,
+		concat(pg_postmaster_start_time(), ' ', pg_stat_get_bgwriter_stat_reset_time())
+		FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn AS at) AS log`, name). // a crash changes the time of the reset alone
+		Scan(&standby, &cluster, &timeline, &database, &oid, &mark, &flushed, &boot)
 	switch sqlState(err) {
 	case "42883", "42501", "0A000":
 		return history{}, nil
 	}
-	h := history{behind: standby, parts: []historyPart{
+	h := history{behind: standby, boot: boot, parts: []historyPart{
 		{"cluster", cluster, "the data source name leads to another server, or the server was set up anew, as by an upgrade"},
 		{"timeline", strings.TrimLeft(timeline, "0"), "a standby was promoted, or the server was restored to a point in time; what was committed last may be lost"},
 		{"database", database, "the data source name leads to another database, or it was made anew"},

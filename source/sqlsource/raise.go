@@ -20,6 +20,7 @@ type reach struct {
 	from, to source.Cursor
 	past     past
 	since    time.Time // when it was found
+	boot     string    // of the server
 	durable  bool      // a crash of the server cannot take back what is below the limit
 }
 
@@ -61,6 +62,10 @@ func (s *state) reachFor(ctx context.Context, db ceiling.Queryer, after position
 		if err != nil {
 			return fresh, s.query.wrap(err, nil)
 		}
+		if h.boot != r.boot { // the log has ended below the mark, and keys are drawn again
+			s.reach = nil
+			return s.reachFor(ctx, db, after)
+		}
 		r.durable = h.flushed >= r.past.mark
 	}
 	return fresh, nil
@@ -83,7 +88,7 @@ func (s *state) raise(ctx context.Context, db ceiling.Queryer, key []value, old 
 	if rewound != nil {
 		return nil, q.notFollowed(errors.New(rewound.What), rewindAdvice)
 	}
-	return &reach{Limit: limit, since: time.Now(), past: h.past().joined(old), durable: h.flushed >= h.mark}, nil
+	return &reach{Limit: limit, since: time.Now(), boot: h.boot, past: h.past().joined(old), durable: h.flushed >= h.mark}, nil
 }
 
 // limit asks the guard, which it makes if there is none. It is made anew where the
