@@ -81,7 +81,8 @@ type snapshot struct {
 func (g *transactionID) Report() Report { return g.report }
 
 // Raise implements [Guard]. The limit is found again by the statement that reads
-// the rows, in its own snapshot: so it holds on whatever server that runs on.
+// the rows, in its own snapshot: so it holds on whatever server that runs on. It
+// does not rise by that: what was committed since may not be on disk.
 func (g *transactionID) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
 	at := time.Now()
 	var xmin, xmax string
@@ -104,7 +105,8 @@ func (g *transactionID) Raise(ctx context.Context, db Queryer, after []string) (
 			return Limit{}, &RewoundError{Table: g.table.Label, What: fmt.Sprintf("the next transaction of this cluster has the id %d, below the cursor's: the rows came from another cluster, or this one went back in time", next)}
 		}
 	}
-	l := Limit{Where: g.table.Key[0].Ref + " < pg_snapshot_xmin(pg_current_snapshot())"}
+	ref := g.table.Key[0].Ref
+	l := Limit{Where: ref + " < ?::text::xid8 AND " + ref + " < pg_snapshot_xmin(pg_current_snapshot())", Args: []any{xmin}}
 	for len(g.waiting) > 0 && g.waiting[0].next <= oldest {
 		g.asOf, g.waiting = g.waiting[0].at, g.waiting[1:]
 	}
