@@ -56,10 +56,15 @@
 // so the snapshot of step 4 sees T's row if T committed, and nothing that can
 // still happen adds another. A prepared transaction keeps its locks, and is
 // listed without a process until it is committed or rolled back; on servers
-// older than late 2021 under a new id, so that a prepared transaction which
-// appears when a member of L vanishes is taken for that member. After a restart
-// of the server ids begin anew, so all fences are set anew, from the locks of the
-// prepared transactions that survived it.
+// older than late 2021 under a new id, as on all servers after a restart. So one
+// that appears under such an id is taken for the oldest member of any L. After a
+// restart, also one after the crash of a single process, ids are given anew, and
+// so are keys whose commits were not on disk (asynchronous commit): all fences
+// are set anew, from the locks of the prepared transactions that survived it.
+//
+// The tests of this package hold a model of this, writers, sequence, locks,
+// snapshots and crashes, which goes through all orders in which the steps of
+// three writers and a reader can come, and finds out readers with a fault.
 //
 // What is assumed, and what becomes of it where it does not hold:
 //

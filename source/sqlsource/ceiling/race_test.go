@@ -1,0 +1,5 @@
+//go:build race
+
+package ceiling
+
+func init() { raceDetector = true }
