@@ -11,8 +11,11 @@ import (
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // config is what flags and environment say. See [flags] for what each means.
@@ -25,7 +28,10 @@ type config struct {
 	interval, segmentAge time.Duration
 	batch                int
 	segmentBytes         int64
+	ceiling              ceilingName
 	once, version        bool
+	check, adopt         bool
+	rewind               string
 	logLevel             slog.Level
 }
 
@@ -41,6 +47,8 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.out, "out", "", "the `directory` for the files; it is made if need be, and belongs to this copy alone")
 	f.StringVar(&c.format, "format", "jsonl", "jsonl or csv")
 	f.StringVar(&c.name, "name", "", "what the names of the files begin with; the table's `name` if not given")
+	c.ceiling.Ceiling = ceiling.Auto{}
+	f.Var(&c.ceiling, "ceiling", "how rows that commit late are waited for: auto takes the `strategy` that misses none, by name lock-fence, transaction-id, dirty-probe, single-writer or stamp; lossy, and so only by name: lag=5m, grace=30s, none")
 	f.StringVar(&c.start, "start", "first", "where a new copy begins: first, latest (only rows still to come), or the `key` after which; a copy once begun goes on where it was")
 	f.DurationVar(&c.interval, "interval", time.Second, "how long to wait before looking for new rows")
 	f.IntVar(&c.batch, "batch", 5000, "the most rows to read and write at once")
@@ -48,6 +56,9 @@ func flags(c *config) *flag.FlagSet {
 	f.Int64Var(&c.segmentBytes, "segment-bytes", 64<<20, "complete a file at this size")
 	f.DurationVar(&c.segmentAge, "segment-age", 5*time.Minute, "complete a file at this age, so that consumers see its rows; 0 means never")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the least `level` to log: debug, info, warn or error")
+	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, what is read and how, how many rows are pending and who holds them back, and exit; it changes nothing, and may be run beside a running copy, or without -out before there is one")
+	f.StringVar(&c.rewind, "rewind", "", "set the copy back to behind a `key`, or to first, and exit: the rows that follow are copied again, to new files")
+	f.BoolVar(&c.adopt, "adopt", false, "have the copy go on at the same key in the database as it is now, and exit: after an error that says that the cursor is of another history, or of another query")
 	f.BoolVar(&c.version, "version", false, "print the version and exit")
 	return f
 }
@@ -88,6 +99,12 @@ func parse(args, environ []string) (c config, err error) {
 	if given["dsn"] && given["dsn-file"] {
 		return c, wrong("-dsn and -dsn-file are both given")
 	}
+	if first, second := two(given, "check", "rewind", "adopt"); second != "" {
+		return c, wrong("-%s and -%s are both given: do one, and then the other", first, second)
+	}
+	if given["rewind"] && (c.rewind == "" || c.rewind == "latest") {
+		return c, wrong("-rewind is %q: want first, or a key", c.rewind)
+	}
 	f.VisitAll(func(fl *flag.Flag) {
 		if err == nil && fl.Name != "dsn" && secret.MatchString(fl.Value.String()) {
 			err = wrong("-%s looks like a DSN (not shown)", fl.Name)
@@ -98,6 +115,10 @@ func parse(args, environ []string) (c config, err error) {
 	}
 	return c, c.complete()
 }
+
+// actions are flags that say what to do, and no settings: a service that found
+// one in its environment would do it at every start.
+var actions = []string{"version", "check", "rewind", "adopt"}
 
 // fromEnvironment sets the flags that are not given from variables such as
 // DBTOFILE_SEGMENT_AGE.
@@ -110,7 +131,7 @@ func fromEnvironment(f *flag.FlagSet, environ []string, given map[string]bool) e
 		name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
 		switch {
 		case !ours || value == "" || given[name]:
-		case f.Lookup(name) == nil || name == "version":
+		case f.Lookup(name) == nil || slices.Contains(actions, name):
 			return wrong("%s in the environment is no setting", variable)
 		case dsnGiven && (name == "dsn" || name == "dsn-file"): // either flag wins over both variables
 		default:
@@ -132,7 +153,7 @@ func (c *config) complete() error {
 		return wrong("-table is missing: which table?")
 	case len(c.key) == 0:
 		return wrong("-key is missing: which columns are the table's key?")
-	case c.out == "":
+	case c.out == "" && !c.check:
 		return wrong("-out is missing: which directory is for the files?")
 	case c.format != "jsonl" && c.format != "csv":
 		return wrong("-format is %q: want jsonl or csv", c.format)
@@ -179,6 +200,38 @@ func conceal(text string) string {
 	})
 }
 
+// two returns two of the names that are given, if there are as many.
+func two(given map[string]bool, names ...string) (first, second string) {
+	for _, name := range names {
+		switch {
+		case !given[name]:
+		case first == "":
+			first = name
+		default:
+			return first, name
+		}
+	}
+	return first, ""
+}
+
+// ceilingName is a flag that names a ceiling.
+type ceilingName struct{ ceiling.Ceiling }
+
+func (n *ceilingName) String() string {
+	if n.Ceiling == nil {
+		return ""
+	}
+	return n.Ceiling.String()
+}
+
+func (n *ceilingName) Set(text string) error {
+	c, err := ceiling.Parse(text)
+	if err == nil {
+		n.Ceiling = c
+	}
+	return err
+}
+
 // list is a flag of names with commas between.
 type list []string
 
@@ -196,10 +249,10 @@ func (l *list) Set(text string) error {
 
 func help(f *flag.FlagSet) answer {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\nEach can be set in the environment too, as in DBTOFILE_SEGMENT_AGE=1h; flags win.\n\n", start5)
+	fmt.Fprintf(&b, "%s\n\nEach can be set in the environment too, as in DBTOFILE_SEGMENT_AGE=1h; flags win.\nNot so -check, -rewind, -adopt and -version, which say what to do.\n\n", start5)
 	f.SetOutput(&b)
 	f.PrintDefaults()
-	b.WriteString("\nExit codes: 0 done or stopped, 1 cannot go on, 2 wrong usage, 3 rows held back at the end of -once\n")
+	b.WriteString("\nExit codes: 0 done or stopped, 1 cannot go on, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot go on\n")
 	return answer(b.String())
 }
 

@@ -27,6 +27,33 @@
 // concatenation of DIR/*.jsonl is the table. A service that is stopped leaves
 // the last file open and goes on with it at the next start.
 //
+// # Missing nothing
+//
+// Rows are read only up to a ceiling, below which no transaction can still add
+// one; see package sqlsource. -ceiling auto finds the strategy that fits the table, and
+// the log says what is guaranteed. Where rows could be missed dbtofile does not start,
+// but prints why, and the statements that mend it. A lossy ceiling can be chosen by
+// name, which the log warns of.
+//
+// dbtofile -check, with the settings of the copy, prints all that was found: the
+// guarantee, the statement that is run and its plan, how many rows are pending, who holds
+// rows back, and whether the cursor of the directory is of this database. It changes
+// nothing and takes no lock, so it may be run beside the copy. Without -out it looks at
+// a table that is not copied yet. It waits 30 seconds for the database at most.
+//
+// # Going back
+//
+// Stop the copy. Then dbtofile -rewind KEY sets it back to just behind a key, written as
+// for -start, or to before the first row with -rewind first, prints where it was and
+// where it is now, and exits. At the next start the rows that follow are copied again,
+// to new files. Files that are complete stay as they are: those whose rows come again
+// are for you to set aside, by the numbers in their names.
+//
+// A cursor remembers the database it was made in. If that was replaced, restored from a
+// backup or made anew, dbtofile ends and says what happened. If the rows up to the
+// cursor's key are nevertheless those that were copied, dbtofile -adopt has the copy go on
+// behind the same key, with the database as it is now; otherwise use -rewind.
+//
 // On a terminal a line at the bottom shows the progress. Otherwise there are
 // only log lines, on standard error.
 //
@@ -36,13 +63,17 @@
 // reason to exit: dbtofile says so, tries again until it is over, and goes on.
 // What it exits for:
 //
-//	0  with -once: all rows are copied; otherwise: stopped by SIGTERM or SIGINT
+//	0  with -once: all rows are copied; with -check: all is well; with -rewind and
+//	   -adopt: it is done; otherwise: stopped by SIGTERM or SIGINT
 //	1  it cannot go on, such as no such table, wrong password, the directory is
-//	   in use or cannot be opened, or -once was stopped before the end; the error
-//	   says why, and it can be started again
+//	   in use or cannot be opened, rows would be missed, or -once was stopped
+//	   before the end; the error says why, and it can be started again. With -check:
+//	   it could not look
 //	2  wrong usage
 //	3  with -once: some rows were still held back, for transactions that may
 //	   yet add rows before them had not ended; those before are copied
+//	4  with -check: rows could be missed with this ceiling, or the copy cannot go on
+//	   from its cursor
 //
 // The first SIGTERM or SIGINT finishes the batch being written, which takes 30
 // seconds at most. A second one ends the process at once, and loses nothing
@@ -56,9 +87,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 func main() {
@@ -79,6 +112,7 @@ func main() {
 func report(err error) int {
 	var usage usageError
 	var text answer
+	var unsafe *ceiling.UnsafeError
 	switch {
 	case err == nil:
 		return 0
@@ -88,10 +122,33 @@ func report(err error) int {
 	case errors.As(err, &usage):
 		fmt.Fprintln(os.Stderr, usage)
 		return 2
+	case errors.Is(err, errCheck): // it is printed
+		return 4
+	case errors.As(err, &unsafe):
+		fmt.Fprint(os.Stderr, refusal(unsafe))
+		return 1
 	}
 	fmt.Fprintln(os.Stderr, "dbtofile:", err)
 	if errors.Is(err, poller.ErrHeld) {
 		return 3
 	}
 	return 1
+}
+
+// refusal is what is wrong with a table, and what to do about it, for a terminal.
+func refusal(e *ceiling.UnsafeError) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "dbtofile: %s: rows would be missed with the ceiling %s:\n", e.Table, e.Report.Strategy)
+	for _, f := range e.Report.Findings {
+		if f.Level != ceiling.Unsafe {
+			continue
+		}
+		fmt.Fprintf(&b, "- %s\n", f.Text)
+		for _, step := range f.Steps() {
+			fmt.Fprintf(&b, "      %s\n", step)
+		}
+	}
+	b.WriteString("Or accept that rows can be missed: -ceiling lag=5m, -ceiling grace=30s or -ceiling none.\n" +
+		"All that was found: dbtofile -check with the same settings.\n")
+	return b.String()
 }

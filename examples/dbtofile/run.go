@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/csv"
 	"errors"
+	"log/slog"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/poller"
@@ -22,25 +23,18 @@ func run(ctx context.Context, c config) (err error) {
 		return err
 	}
 	defer db.Close()
-	table := &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Logger: log}
+	table := &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Ceiling: c.ceiling.Ceiling, Logger: log}
 	if table.Start, err = start(table, c.start); err != nil {
 		return err
 	}
-
-	encoder := filesink.JSONLines[row.Row]()
-	if c.format == "csv" {
-		encoder = filesink.CSV[row.Row]()
+	switch {
+	case c.check:
+		return check(ctx, table, c.out)
+	case c.adopt || c.rewind != "":
+		return reset(ctx, table, c, log)
 	}
-	files, err := filesink.Open(c.out, filesink.Options[row.Row]{
-		Name:         c.name,
-		Encoder:      encoder,
-		SegmentBytes: c.segmentBytes,
-		SegmentAge:   c.segmentAge,
-		Logger:       log,
-		OnSeal: func(s filesink.Segment) {
-			log.Info("file complete", "path", s.Path, "rows", s.Rows, "bytes", s.Bytes)
-		},
-	})
+
+	files, err := openFiles(c, log)
 	if err != nil {
 		return err
 	}
@@ -72,6 +66,23 @@ func run(ctx context.Context, c config) (err error) {
 	return err
 }
 
+func openFiles(c config, log *slog.Logger) (*filesink.File[row.Row], error) {
+	encoder := filesink.JSONLines[row.Row]()
+	if c.format == "csv" {
+		encoder = filesink.CSV[row.Row]()
+	}
+	return filesink.Open(c.out, filesink.Options[row.Row]{
+		Name:         c.name,
+		Encoder:      encoder,
+		SegmentBytes: c.segmentBytes,
+		SegmentAge:   c.segmentAge,
+		Logger:       log,
+		OnSeal: func(s filesink.Segment) {
+			log.Info("file complete", "path", s.Path, "rows", s.Rows, "bytes", s.Bytes)
+		},
+	})
+}
+
 // start returns the cursor that -start stands for.
 func start(t *sqlsource.Table, from string) (source.Cursor, error) {
 	switch from {
@@ -80,11 +91,16 @@ func start(t *sqlsource.Table, from string) (source.Cursor, error) {
 	case "latest":
 		return sqlsource.Latest, nil
 	}
-	key := []any{from}
+	return behind(t, "start", "first, latest", from)
+}
+
+// behind returns the cursor behind the row with a key, as it is given to a flag.
+func behind(t *sqlsource.Table, flag, others, text string) (source.Cursor, error) {
+	key := []any{text}
 	if len(t.Key) > 1 {
-		lines, err := csv.NewReader(strings.NewReader(from)).ReadAll()
+		lines, err := csv.NewReader(strings.NewReader(text)).ReadAll()
 		if err != nil || len(lines) != 1 || len(lines[0]) != len(t.Key) {
-			return "", wrong("-start: want first, latest, or the values of %s with commas between", strings.Join(t.Key, ","))
+			return "", wrong("-%s: want %s, or the values of %s with commas between", flag, others, strings.Join(t.Key, ","))
 		}
 		key = nil
 		for _, v := range lines[0] {
@@ -93,7 +109,7 @@ func start(t *sqlsource.Table, from string) (source.Cursor, error) {
 	}
 	at, err := t.At(key...)
 	if err != nil {
-		return "", wrong("-start: %v", err)
+		return "", wrong("-%s: %v", flag, err)
 	}
 	return at, nil
 }

@@ -22,9 +22,10 @@ func TestWithoutArgumentsItSaysHowToStart(t *testing.T) {
 func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
 	p := succeeds(t, "-h")
-	for _, flag := range strings.Fields("dsn dsn-file table key columns out format name start interval batch once segment-bytes segment-age log-level version") {
+	for _, flag := range strings.Fields("dsn dsn-file table key columns out format name ceiling start interval batch once segment-bytes segment-age log-level check rewind adopt version") {
 		require.Regexp(t, `(?m)^  -`+flag+`( |$)`, p.stdout.String())
 	}
+	require.Contains(t, p.stdout.String(), "Exit codes: 0 done or stopped, 1 cannot go on, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed")
 	require.Empty(t, p.stderr.String())
 
 	p = succeeds(t, "-version")
@@ -43,28 +44,35 @@ func TestWrongUsage(t *testing.T) {
 	require.NoError(t, os.WriteFile(empty, []byte("\n"), 0o600))
 	good := complete(t)
 	for want, args := range map[string][]string{
-		"-dsn or -dsn-file is missing":                       {"-table", "orders"},
-		"-table is missing":                                  good[:2],
-		"-key is missing":                                    good[:4],
-		"-out is missing":                                    good[:6],
-		"flag provided but not defined: -tabel":              {"-tabel", "orders"},
-		"argument 10 is not the value of a flag":             append(good[:9:9], "orders"),
-		"-dsn and -dsn-file are both given":                  append(good[:9:9], "-dsn-file", empty),
-		"-dsn-file: open nosuchfile":                         append(good[2:9:9], "-dsn-file", "nosuchfile"),
-		"is empty":                                           append(good[2:9:9], "-dsn-file", empty),
-		`-format is "xml": want jsonl or csv`:                append(good[:9:9], "-format", "xml"),
-		`invalid value "id," for flag -key: a name is empty`: append(good[:9:9], "-key", "id,"),
-		`invalid value "x" for flag -interval`:               append(good[:9:9], "-interval", "x"),
-		"-interval is 0s: want more than 0":                  append(good[:9:9], "-interval", "0s"),
-		"-batch is 0: want at least 1":                       append(good[:9:9], "-batch", "0"),
-		"-segment-bytes is 0: want at least 1":               append(good[:9:9], "-segment-bytes", "0"),
-		"-segment-age is -1s: want 0 or more":                append(good[:9:9], "-segment-age", "-1s"),
-		`invalid value "loud" for flag -log-level`:           append(good[:9:9], "-log-level", "loud"),
-		"-start is empty":                                    append(good[:9:9], "-start", ""),
-		"-start: want first, latest, or the values of a,b":   append(good[:9:9], "-key", "a,b", "-start", "1"),
-		"or the values of id,b with commas between":          append(good[:9:9], "-key", "id,b", "-start", "1,2\n3,4"),
-		"the DSN (not shown) is of no known kind":            append(good[2:9:9], "-dsn", "shop.db"),
-		"the DSN has no path":                                append(good[2:9:9], "-dsn", "sqlite:"),
+		"-dsn or -dsn-file is missing":                                         {"-table", "orders"},
+		"-table is missing":                                                    good[:2],
+		"-key is missing":                                                      good[:4],
+		"-out is missing":                                                      good[:6],
+		"flag provided but not defined: -tabel":                                {"-tabel", "orders"},
+		"argument 10 is not the value of a flag":                               append(good[:9:9], "orders"),
+		"-dsn and -dsn-file are both given":                                    append(good[:9:9], "-dsn-file", empty),
+		"-dsn-file: open nosuchfile":                                           append(good[2:9:9], "-dsn-file", "nosuchfile"),
+		"is empty":                                                             append(good[2:9:9], "-dsn-file", empty),
+		`-format is "xml": want jsonl or csv`:                                  append(good[:9:9], "-format", "xml"),
+		`invalid value "id," for flag -key: a name is empty`:                   append(good[:9:9], "-key", "id,"),
+		`invalid value "x" for flag -interval`:                                 append(good[:9:9], "-interval", "x"),
+		"-interval is 0s: want more than 0":                                    append(good[:9:9], "-interval", "0s"),
+		"-batch is 0: want at least 1":                                         append(good[:9:9], "-batch", "0"),
+		"-segment-bytes is 0: want at least 1":                                 append(good[:9:9], "-segment-bytes", "0"),
+		"-segment-age is -1s: want 0 or more":                                  append(good[:9:9], "-segment-age", "-1s"),
+		`invalid value "loud" for flag -log-level`:                             append(good[:9:9], "-log-level", "loud"),
+		`invalid value "fence" for flag -ceiling: ceiling: "fence": want auto`: append(good[:9:9], "-ceiling", "fence"),
+		`"lag": want a duration of more than 0 behind lag`:                     append(good[:9:9], "-ceiling", "lag"),
+		"-check and -rewind are both given":                                    append(good[:9:9], "-rewind", "1", "-check"),
+		"-rewind and -adopt are both given":                                    append(good[:9:9], "-rewind", "1", "-adopt"),
+		`-rewind is "": want first, or a key`:                                  append(good[:9:9], "-rewind", ""),
+		`-rewind is "latest": want first, or a key`:                            append(good[:9:9], "-rewind", "latest"),
+		"-out is missing: which":                                               append(good[:6:6], "-adopt"),
+		"-start is empty":                                                      append(good[:9:9], "-start", ""),
+		"-start: want first, latest, or the values of a,b":                     append(good[:9:9], "-key", "a,b", "-start", "1"),
+		"or the values of id,b with commas between":                            append(good[:9:9], "-key", "id,b", "-start", "1,2\n3,4"),
+		"the DSN (not shown) is of no known kind":                              append(good[2:9:9], "-dsn", "shop.db"),
+		"the DSN has no path":                                                  append(good[2:9:9], "-dsn", "sqlite:"),
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()
@@ -106,12 +114,15 @@ func TestEnvironment(t *testing.T) {
 		environ, args []string
 		want          string
 	}{
-		"everything":                          {[]string{"DSN=" + dsn, "TABLE=orders", "KEY=id", "OUT=OUT", "ONCE=true", "COLUMNS=id"}, nil, ""},
+		"everything":                          {[]string{"DSN=" + dsn, "TABLE=orders", "KEY=id", "OUT=OUT", "ONCE=true", "COLUMNS=id", "CEILING=none"}, nil, ""},
 		"flags win":                           {[]string{"DSN=nonsense", "TABLE=nonsense", "KEY=id", "OUT=OUT", "BATCH=x"}, []string{"-dsn", dsn, "-table", "orders", "-columns", "id", "-once", "-batch", "1"}, ""},
 		"a flag wins over the other variable": {[]string{"DSN_FILE=nosuchfile", "TABLE=orders", "KEY=id", "OUT=OUT"}, []string{"-dsn", dsn, "-columns", "id", "-once"}, ""},
 		"empty is not set":                    {[]string{"DSN=" + dsn, "DSN_FILE=", "NAME=", "START=", "TABLE=orders", "KEY=id", "COLUMNS=id", "OUT=OUT"}, []string{"-once"}, ""},
 		"a slip of the pen":                   {[]string{"TABEL=orders"}, nil, "DBTOFILE_TABEL in the environment is no setting"},
 		"a wrong value":                       {[]string{"SEGMENT_AGE=1"}, nil, `DBTOFILE_SEGMENT_AGE in the environment: parse error`},
+		"what to do is no setting":            {[]string{"REWIND=first"}, nil, "DBTOFILE_REWIND in the environment is no setting"},
+		"nor is this":                         {[]string{"CHECK=true"}, nil, "DBTOFILE_CHECK in the environment is no setting"},
+		"a ceiling that is none":              {[]string{"CEILING=lag"}, nil, "DBTOFILE_CEILING in the environment: "},
 		"both":                                {[]string{"DSN=" + dsn, "DSN_FILE=x"}, nil, "-dsn and -dsn-file are both given"},
 	} {
 		t.Run(name, func(t *testing.T) {

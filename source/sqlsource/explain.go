@@ -24,7 +24,7 @@ func (q *query) planOf(ctx context.Context, statement string, args []any, behind
 	case err != nil && (ctx.Err() != nil || retry.Classify(err) != retry.Setup):
 		return nil, ceiling.Finding{}, q.wrap(fmt.Errorf("asking for the plan: %w", err), nil)
 	case err != nil:
-		return nil, ceiling.Finding{Level: ceiling.Warning, Text: fmt.Sprintf("the database does not show how it reads the rows: %v", err)}, nil
+		return nil, ceiling.Finding{Level: ceiling.Warning, Text: "the database does not show how it reads the rows: " + retry.Text(err)}, nil
 	case problem.Text == "":
 		return lines, ceiling.Finding{Level: ceiling.OK, Text: "the rows are read by an index, in its order"}, nil
 	}
@@ -60,7 +60,7 @@ func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	_, f, err := q.planOf(ctx, statement, args, true)
 	switch {
 	case err != nil:
-		q.logger().DebugContext(ctx, "plan not seen", "table", q.label, "err", err)
+		q.logger().DebugContext(ctx, "plan not seen", "table", q.label, "err", retry.Text(err))
 	case f.Level == ceiling.Warning:
 		q.logger().WarnContext(ctx, "plan", "table", q.label, "warning", f.Text, "fix", f.Fix)
 	}

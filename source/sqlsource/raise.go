@@ -113,7 +113,7 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []value) (cei
 			}
 		}
 		if err != nil {
-			err = fmt.Errorf("sqlsource: %s: finding the ceiling: %w", s.query.label, err)
+			err = s.query.wrap(fmt.Errorf("finding the ceiling: %w", err), key)
 		}
 		return l, err
 	}

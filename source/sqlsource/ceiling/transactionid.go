@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
@@ -100,7 +101,7 @@ func (g *transactionID) Raise(ctx context.Context, db Queryer, after []string) (
 	}
 	if after != nil {
 		if last, err := strconv.ParseUint(after[0], 10, 64); err != nil {
-			return Limit{}, fmt.Errorf("the cursor's %q is no transaction id", g.table.Key[0].Name)
+			return Limit{}, retry.Permanent(fmt.Errorf("the cursor's value for %q is no transaction id; rewind to a cursor that At returns", g.table.Key[0].Name))
 		} else if last >= next {
 			return Limit{}, &RewoundError{Table: g.table.Label, What: fmt.Sprintf("the next transaction of this cluster has the id %d, below the cursor's: the rows came from another cluster, or this one went back in time", next)}
 		}
