@@ -193,6 +193,9 @@ func TestCheckPlanPostgres(t *testing.T) {
 		c := run(&sqlsource.Query[row]{Select: `select (id::text)::bigint as id from orders`, Key: []string{"id"}, Table: "orders"}, true)
 		c.finds(ceiling.Warning, `\(Sort`)
 		run(&sqlsource.Query[row]{Select: `select id from lines`, Key: []string{"id"}, Table: "lines"}, true)
+		db.MustExec(`create table kinds (id bigint, kind text); insert into kinds values (1, 'a'), (2, 'b')`)
+		c = run(&sqlsource.Query[row]{Select: `select o.id from orders o join kinds k on k.id = o.id`, Key: []string{"id"}, Table: "orders"}, true)
+		c.finds(ceiling.Warning, `reads the whole of a table \(Seq Scan on kinds k\)`)
 		// In the right order, but from the beginning.
 		c = run(&sqlsource.Query[row]{Select: `select id, count(*) over (order by id) - 1 as n from orders`, Key: []string{"id"}, Table: "orders"}, true)
 		c.finds(ceiling.Warning, "from the first one on")
@@ -235,8 +238,25 @@ func TestCheckErrors(t *testing.T) {
 	c.finds(ceiling.Note, "no unique index")
 	c.finds(ceiling.Warning, "no index begins with the key")
 
+	// What would take long to count is left out.
+	slow := follow(t, db, "id").table
+	slow.Where = "pg_sleep(60) is not null"
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	left, err := slow.Check(ctx, "")
+	require.NoError(t, err)
+	require.True(t, left.Safe())
+	require.Contains(t, left.String(), "pending  not counted")
+	require.Contains(t, words(left.String()), "were not counted: it would have taken longer than")
+
+	late := follow(t, db, "id").table
+	late.Start = sqlsource.Latest
+	c = check(t, late, "")
+	c.line("pending  not counted")
+	c.line("newest   id = 3")
+
 	begin(t, db, `lock table orders in access exclusive mode`)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	_, err = follow(t, db, "id").table.Check(ctx, "")
 	require.ErrorIs(t, err, context.DeadlineExceeded)

@@ -38,8 +38,9 @@ type Check struct {
 	Plan      []string
 
 	// Newest is the greatest key, "" if there is no row. Pending is how many rows
-	// are behind the cursor, held back or not, up to MaxPending; it is -1, and
-	// Newest is "", if to look would cost more than reading an index.
+	// are behind the cursor, held back or not; more than MaxPending are counted as
+	// one more. It is -1 if the cursor stands nowhere yet. If to look would cost more
+	// than reading an index, or take long, it is -1, and Newest is "".
 	Newest  string
 	Pending int
 
@@ -126,9 +127,29 @@ func (q *query) check(ctx context.Context, cursor source.Cursor, fits func(*plan
 	// Without a connection held, of which there may be only one.
 	indexed, err := c.statement(ctx)
 	if err == nil && indexed {
-		err = q.onConn(ctx, func(db ceiling.Queryer) error { return c.pending(ctx, db) })
+		err = c.count(ctx)
 	}
 	return c.Check, err
+}
+
+// countLimit is how long pending may take, or half of what is left to ctx if
+// that is less: a condition that few rows meet has many be read.
+const countLimit = 5 * time.Second
+
+func (c *checker) count(ctx context.Context) error {
+	limit := countLimit
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end)/2)
+	}
+	short, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := c.onConn(short, func(db ceiling.Queryer) error { return c.pending(short, db) })
+	if err != nil && short.Err() != nil && ctx.Err() == nil {
+		c.Newest, c.Pending = "", -1
+		c.add(ceiling.Note, "", "the rows behind the cursor were not counted: it would have taken longer than %v", limit.Round(time.Millisecond))
+		return nil
+	}
+	return err
 }
 
 // add adds a finding of the source's own.
@@ -145,7 +166,7 @@ func (c *checker) decode(cursor source.Cursor) {
 		cursor = c.start
 	}
 	if cursor == "" {
-		c.known = true
+		c.known = c.start != Latest
 		return
 	}
 	var err error

@@ -75,6 +75,20 @@
 // where it was when they were settled; that takes as long as the next commit of
 // anybody, or wal_writer_delay, 200 ms.
 //
+// # Looking at a table
+//
+// [Table.Check] tells all there is to know before a pipeline runs, and beside one
+// that does: what is guaranteed, what the probes found, the statement and its plan,
+// how many rows are pending, who holds them back, and whether a cursor can be gone
+// on from. It writes nothing, and prints itself for a terminal:
+//
+//	check, err := orders.Check(ctx, cursor)
+//	...
+//	fmt.Print(check)
+//	if !check.Safe() {
+//		os.Exit(1)
+//	}
+//
 // # Columns that change
 //
 // A Table without Columns reads all there are. When a column is added, dropped,
@@ -85,5 +99,6 @@
 // its mode cache_describe, and modernc.org/sqlite not with _texttotime.
 //
 // A view or Select may hide from SQLite's planner, as from any other, that its
-// key has an index; EXPLAIN the statement if in doubt.
+// key has an index. Check shows the plan, and the log warns of one that reads or
+// sorts the whole table for each poll.
 package sqlsource

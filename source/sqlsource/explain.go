@@ -101,6 +101,11 @@ func (postgres) explain(ctx context.Context, db *sql.DB, statement string, args 
 	case bad == nil:
 		return lines, slow("the rows are read in the order of an index, but from the first one on, whatever the cursor"), nil
 	}
+	if !slices.ContainsFunc(bad, func(node string) bool { return strings.HasSuffix(node, "Sort") }) {
+		f := slow("each poll reads the whole of a table (%s)", strings.Join(bad, ", "))
+		f.Fix = "have an index on the columns by which the Select joins it"
+		return lines, f, nil
+	}
 	return lines, slow("no index is used to read the rows in the order of the key (%s)", strings.Join(bad, ", ")), nil
 }
 

@@ -1,0 +1,80 @@
+package sqlsource
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// A minute must do to read it, and a paste to run what it says.
+func TestCheckText(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	c := &Check{
+		Table: "orders", Cursor: "orders after id = 42", Newest: "id = 4711", Pending: MaxPending + 1, AsOf: at,
+		Report: ceiling.Report{Strategy: "lock-fence", Guarantee: "every row is read once it is committed", Findings: []ceiling.Finding{
+			{Level: ceiling.OK, Text: "an index begins with the key"},
+			{Level: ceiling.Warning, Text: "a text that is so long that it does not fit on one line of the terminal, and goes on in the next", Fix: "ALTER TABLE t ADD x int; CREATE INDEX ON t (x); and then use it"},
+		}},
+		Findings:  []ceiling.Finding{{Level: ceiling.Note, Text: "of the source"}},
+		Held:      &source.Held{Since: at.Add(-time.Minute), By: []string{"pid 7 (psql)", "1 more"}},
+		Statement: "SELECT t.* FROM t WHERE (x > 0\n) ORDER BY t.id", Args: []string{`"42"`, "4711"}, Plan: []string{"Limit", "  ->  Index Scan"},
+	}
+	require.True(t, c.Safe())
+	want := `orders: SAFE. No row is missed with the ceiling lock-fence
+         every row is read once it is committed
+
+ok       an index begins with the key
+warning  a text that is so long that it does not fit on one line of the terminal, and goes on in the
+         next
+             ALTER TABLE t ADD x int;
+             CREATE INDEX ON t (x);
+         -> and then use it
+note     of the source
+
+cursor   orders after id = 42
+newest   id = 4711
+pending  more than 10000 rows
+as of    all rows committed before 2026-01-31T12:00:00Z can be read
+held     rows are held back by pid 7 (psql); 1 more; seen since 2026-01-31T11:59:00Z
+
+reads with
+  SELECT t.* FROM t WHERE (x > 0
+  ) ORDER BY t.id
+  argument 1: "42"
+  argument 2: 4711
+planned as
+  Limit
+    ->  Index Scan
+`
+	require.Equal(t, want, c.String())
+	var b bytes.Buffer
+	n, err := c.WriteTo(&b)
+	require.NoError(t, err)
+	require.Equal(t, want, b.String())
+	require.EqualValues(t, len(want), n)
+}
+
+func TestCheckVerdict(t *testing.T) {
+	t.Parallel()
+	unsafe := []ceiling.Finding{{Level: ceiling.Warning}, {Level: ceiling.Unsafe}}
+	for want, c := range map[string]Check{
+		"SAFE. No row is missed with the ceiling x":                                     {Findings: unsafe[:1]},
+		"LOSSY. Rows can be missed with the ceiling x, which was chosen by name":        {Report: ceiling.Report{Lossy: true}},
+		"STOPPED. It cannot go on from here":                                            {Findings: unsafe},
+		"STOPPED. It cannot go on from here; and rows can be missed with the ceiling x": {Findings: unsafe, Report: ceiling.Report{Lossy: true}},
+		"UNSAFE. Rows would be missed with the ceiling x, so it is refused":             {Report: ceiling.Report{Lossy: true, Findings: unsafe}},
+	} {
+		c.Report.Strategy = "x"
+		require.Equal(t, want, c.verdict())
+		require.Equal(t, want[:4] == "SAFE", c.Safe())
+	}
+	require.Equal(t, "1 row", (&Check{Pending: 1}).pendingText())
+	require.Equal(t, "0 rows", (&Check{}).pendingText())
+	require.Equal(t, "not counted", (&Check{Pending: -1}).pendingText())
+}
