@@ -67,6 +67,9 @@ The rows behind that are copied again, to new files. Complete files stay as they
 	p = run(t, nil, append(args, "-once")...)
 	require.Equal(t, 1, p.code())
 	require.Contains(t, p.stderr.String(), "rewind to a cursor that At returns")
+	p = run(t, nil, append(args, "-check")...)
+	require.Equal(t, 4, p.code(), "%s", &p.stderr)
+	prints(t, p, `unsafe   .*the cursor's value for "id" is no integer.*`)
 	require.Len(t, files(t, dir, ".jsonl"), 4)
 }
 

@@ -157,7 +157,7 @@ func (c *checker) add(level ceiling.Level, fix, format string, args ...any) {
 	c.Findings = append(c.Findings, ceiling.Finding{Level: level, Text: fmt.Sprintf(format, args...), Fix: fix})
 }
 
-func bare(err error) string { return strings.TrimPrefix(err.Error(), "sqlsource: ") }
+func bare(err error) string { return strings.TrimPrefix(retry.Text(err), "sqlsource: ") }
 
 // decode takes the cursor apart. One that does not fit is a finding, and the rest
 // is found out as for none.
@@ -197,6 +197,8 @@ func (c *checker) raise(ctx context.Context, db ceiling.Queryer) error {
 	case errors.As(err, &rewound):
 		c.Report = s.guard.Report()
 		c.add(ceiling.Unsafe, rewindAdvice, "%v: %s", ErrHistory, rewound.What)
+	case err != nil && c.misfit(err):
+		return c.raise(ctx, db)
 	case err != nil:
 		return err
 	}
@@ -245,10 +247,27 @@ func (c *checker) history(ctx context.Context, db ceiling.Queryer) error {
 	return nil
 }
 
+// misfit makes a finding of an error that is the cursor's, and drops its key.
+func (c *checker) misfit(err error) bool {
+	if c.after == nil || retry.Classify(err) != retry.Fatal {
+		return false
+	}
+	c.add(ceiling.Unsafe, rewindAdvice, "%s", bare(err))
+	c.after, c.known = nil, false
+	return true
+}
+
 // statement writes the statement and has it planned. It reports whether it is
 // known to use an index.
 func (c *checker) statement(ctx context.Context) (indexed bool, err error) {
 	statement, args, err := c.query.statement(c.plan, c.after, c.below, firstLimit+1)
+	var f ceiling.Finding
+	if err == nil {
+		c.Plan, f, err = c.planOf(ctx, statement, args, c.after)
+	}
+	if err != nil && c.misfit(err) {
+		return c.statement(ctx)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -256,10 +275,8 @@ func (c *checker) statement(ctx context.Context) (indexed bool, err error) {
 	for _, a := range args {
 		c.Args = append(c.Args, argument(a))
 	}
-	var f ceiling.Finding
-	c.Plan, f, err = c.planOf(ctx, statement, args, c.after != nil)
 	c.Findings = append(c.Findings, f)
-	return f.Level == ceiling.OK || f.Level == ceiling.Note, err
+	return f.Level == ceiling.OK || f.Level == ceiling.Note, nil
 }
 
 func argument(a any) string {

@@ -18,11 +18,11 @@ import (
 // planOf returns the database's plan for a statement that reads a batch behind
 // a key, if any, and what is to be said of it. A database that does not show the
 // plan, for want of a right or of the command, is no error.
-func (q *query) planOf(ctx context.Context, statement string, args []any, behind bool) ([]string, ceiling.Finding, error) {
-	lines, problem, err := q.sql.explain(ctx, q.db.DB, statement, args, behind)
+func (q *query) planOf(ctx context.Context, statement string, args []any, after []value) ([]string, ceiling.Finding, error) {
+	lines, problem, err := q.sql.explain(ctx, q.db.DB, statement, args, after != nil)
 	switch {
 	case err != nil && (ctx.Err() != nil || retry.Classify(err) != retry.Setup):
-		return nil, ceiling.Finding{}, q.wrap(fmt.Errorf("asking for the plan: %w", err), nil)
+		return nil, ceiling.Finding{}, q.wrap(fmt.Errorf("asking for the plan: %w", err), after)
 	case err != nil:
 		return nil, ceiling.Finding{Level: ceiling.Warning, Text: "the database does not show how it reads the rows: " + retry.Text(err)}, nil
 	case problem.Text == "":
@@ -57,7 +57,7 @@ func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	if err != nil {
 		return
 	}
-	_, f, err := q.planOf(ctx, statement, args, true)
+	_, f, err := q.planOf(ctx, statement, args, key)
 	switch {
 	case err != nil:
 		q.logger().DebugContext(ctx, "plan not seen", "table", q.label, "err", retry.Text(err))
