@@ -100,7 +100,7 @@ func TestAsynchronousCommit(t *testing.T) {
 
 	taken := 0 // back by crashes
 	for range 10 {
-		begin(t, db, `set local synchronous_commit = off`, `insert into orders (v) values ('async')`).Commit()
+		require.NoError(t, begin(t, db, `set local synchronous_commit = off`, `insert into orders (v) values ('async')`).Commit())
 		var seen, kept int
 		require.NoError(t, db.Get(&seen, `select count(*) from orders`))
 		for i := range guarded {

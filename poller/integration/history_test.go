@@ -236,3 +236,18 @@ func TestHistoryAtTheEndOfALogFile(t *testing.T) {
 	}
 	t.Fatal("the server was never idle")
 }
+
+// Without the right to the cluster's identity the rest of the history is kept,
+// and asynchronous commits are waited for all the same.
+func TestHistoryWithoutTheCluster(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartPostgres(t)
+	database := server.NewDatabase(t)
+	db := database.Open(t, dbtest.PGX)
+	db.MustExec(identity + `; insert into orders (v) values ('1'); revoke execute on function pg_control_system from public`)
+	r := follow(t, roleOf(t, database, db, `grant select on orders`), "id")
+	require.Equal(t, []string{"1"}, r.next())
+	require.Regexp(t, `^2;[0-9a-f]{8};/1/\d+/\d+@\d+;i1;`, string(r.at))
+	db.MustExec(`drop table orders; ` + identity + `; grant select on orders to public`)
+	require.ErrorIs(t, r.fails(), sqlsource.ErrHistory)
+}

@@ -65,7 +65,8 @@ func (p postgres) notNull(ctx context.Context, db ceiling.Queryer, table []strin
 
 func (postgres) schema(context.Context, ceiling.Queryer, []string) (int64, error) { return 0, nil }
 
-// history needs no rights. On a standby nothing can be lost that it has replayed,
+// history needs no rights but what everybody has, unless somebody took away that
+// on pg_control_system, which costs the cluster's identity. On a standby nothing can be lost that it has replayed,
 // and the timeline it is on is not to be had. Databases that speak as Postgres
 // does but lack these functions have no history to be told.
 func (p postgres) history(ctx context.Context, db ceiling.Queryer, table []string) (history, error) {
@@ -73,9 +74,21 @@ func (p postgres) history(ctx context.Context, db ceiling.Queryer, table []strin
 	if table != nil {
 		name = quoteAll(p, table)
 	}
+	h, err := p.historyWith(ctx, db, name, `(SELECT system_identifier::text FROM pg_control_system())`)
+	if sqlState(err) == "42501" {
+		h, err = p.historyWith(ctx, db, name, `''`)
+	}
+	switch sqlState(err) {
+	case "42883", "0A000":
+		return history{}, nil
+	}
+	return h, err
+}
+
+func (postgres) historyWith(ctx context.Context, db ceiling.Queryer, name any, identifier string) (history, error) {
 	var cluster, timeline, database, oid, mark, flushed, boot string
 	var standby bool
-	err := db.QueryRowContext(ctx, `SELECT pg_is_in_recovery(), (SELECT system_identifier::text FROM pg_control_system()),
+	err := db.QueryRowContext(ctx, `SELECT pg_is_in_recovery(), `+identifier+`,
 		CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
 		(SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()), COALESCE(to_regclass($1::text)::oid::text, ''),
 		CASE WHEN at % pg_size_bytes(current_setting('wal_segment_size')) = 40 THEN at - 40
@@ -84,10 +97,6 @@ func (p postgres) history(ctx context.Context, db ceiling.Queryer, table []strin
 		concat(pg_postmaster_start_time(), ' ', pg_stat_get_bgwriter_stat_reset_time())
 		FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn AS at) AS log`, name). // a crash changes the time of the reset alone
 		Scan(&standby, &cluster, &timeline, &database, &oid, &mark, &flushed, &boot)
-	switch sqlState(err) {
-	case "42883", "42501", "0A000":
-		return history{}, nil
-	}
 	h := history{behind: standby, boot: boot, parts: []historyPart{
 		{"cluster", cluster, "the data source name leads to another server, or the server was set up anew, as by an upgrade"},
 		{"timeline", strings.TrimLeft(timeline, "0"), "a standby was promoted, or the server was restored to a point in time; what was committed last may be lost"},

@@ -1,6 +1,7 @@
 package ceiling
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -14,7 +15,7 @@ type pgLocks struct {
 	oid  int64
 	name string
 	oids string // of tables and sequence
-	tree string // what the name stands for, the tree and its defaults, as they were found
+	tree string // pgMembers as the table was looked at
 	boot string // when the server started last
 }
 
@@ -26,13 +27,19 @@ func newPGLocks(p *pgTable, t Table) *pgLocks {
 	for _, s := range p.sequences {
 		oids = append(oids, s.oid)
 	}
-	return &pgLocks{oid: p.oid, name: t.Name, oids: pgArray(oids)}
+	return &pgLocks{oid: p.oid, name: t.Name, oids: pgArray(oids), tree: p.members}
 }
 
 // pgNoBackend begins the id of a prepared transaction that is not that of the
 // session which prepared it. Servers of before November 2021 (14.1, 13.5, ...) show
 // all of them so, later ones those from before the server's last start.
 const pgNoBackend = "-1/"
+
+// pgMembers is an expression for what the name $3 stands for, and for the tables
+// of the tree and their defaults.
+const pgMembers = `COALESCE(to_regclass($3::text)::oid::text, '') || (
+			SELECT string_agg(concat(' ', tree.oid, ':', d.oid), '' ORDER BY tree.oid, d.oid)
+			FROM tree LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = tree.oid)`
 
 // The statement's own lock on pg_locks is listed too: it shows that locks are
 // shown at all, and its row carries what is to be said once.
@@ -41,8 +48,7 @@ const pgNoBackend = "-1/"
 // another start time; but it then drops its statistics, which shows.
 const pgLocksQuery = pgTree + `, head AS MATERIALIZED (
 	SELECT pg_is_in_recovery() AS standby, concat(pg_postmaster_start_time(), ' ', pg_stat_get_bgwriter_stat_reset_time()) AS boot,
-		COALESCE(to_regclass($3::text)::oid::text, '') || (SELECT string_agg(concat(' ', tree.oid, ':', d.oid), '' ORDER BY tree.oid, d.oid)
-			FROM tree LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = tree.oid) AS members
+		` + pgMembers + ` AS members
 )
 SELECT l.virtualtransaction, COALESCE(l.pid, 0), own, CASE WHEN own THEN h.standby END, CASE WHEN own THEN h.boot END, CASE WHEN own THEN h.members END
 FROM head h, (
@@ -85,11 +91,11 @@ func (l *pgLocks) list(ctx context.Context, db Queryer) (holders map[string]*hol
 		return nil, false, errNoLocks
 	case standby:
 		return nil, false, fmt.Errorf("this server is a standby now, which shows no locks: %w", ErrChanged)
-	case l.boot != "" && tree != l.tree:
+	case tree != l.tree:
 		return nil, false, fmt.Errorf("the table was made anew, or a partition or default came or went: %w", ErrChanged)
 	}
 	restarted = l.boot != "" && boot != l.boot
-	l.boot, l.tree = boot, tree
+	l.boot = boot
 	return holders, restarted, nil
 }
 
@@ -99,7 +105,12 @@ const shownHolders = 5
 // describe names holders: pid, application and, where the role may see it, for
 // how long; a prepared transaction by its name.
 func (l *pgLocks) describe(ctx context.Context, db Queryer, by []*holder) ([]string, error) {
-	slices.SortFunc(by, func(a, b *holder) int { return int(a.first - b.first) })
+	slices.SortFunc(by, func(a, b *holder) int {
+		if a.prepared || b.prepared { // first, since nobody may remember them; they have no pid
+			return cmp.Compare(a.pid, b.pid)
+		}
+		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.pid, b.pid))
+	})
 	more := len(by) - shownHolders
 	by = by[:min(len(by), shownHolders)]
 	var pids []int64

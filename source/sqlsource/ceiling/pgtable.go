@@ -27,6 +27,7 @@ type pgTable struct {
 	unique    bool // an index says that the key is
 	indexed   bool // one begins with the key's columns
 	bases     []string
+	members   string // read first, so that any change since shows
 }
 
 // pgMember is the table, an ancestor of it, or a partition or child of those.
@@ -72,6 +73,9 @@ func probePostgres(ctx context.Context, db Queryer, t Table) (*pgTable, error) {
 		Scan(&p.oid, &p.kind, &p.security, &p.rules, &p.standby, &p.version, &p.role)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("there is no table %s", t.Name)
+	}
+	if err == nil {
+		err = db.QueryRowContext(ctx, strings.ReplaceAll(pgTree+" SELECT "+pgMembers, "$3", "$2"), p.oid, t.Name).Scan(&p.members)
 	}
 	for _, read := range []func(context.Context, Queryer, Table) error{p.readTree, p.readSequences, p.readTriggers, p.readIndexes, p.readBases} {
 		if err == nil {
