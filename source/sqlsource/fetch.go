@@ -226,7 +226,7 @@ func fetchBelow[T any](ctx context.Context, s *state, db ceiling.Queryer, after 
 			below.to = at.cursor
 			break
 		}
-		ended = fresh
+		ended = fresh && !below.More
 		s.reach, b.AsOf, b.Held = nil, below.AsOf, below.Held
 	}
 	if r.rows > 0 {

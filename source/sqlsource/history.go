@@ -20,6 +20,7 @@ var ErrHistory = errors.New("the cursor is of another history")
 type history struct {
 	parts   []historyPart
 	mark    uint64 // grows with every commit, and never falls while nothing is lost
+	drawn   uint64 // greater than the mark where that may fall though nothing is lost, as when the last rows are deleted
 	flushed uint64 // the mark up to which nothing can be lost by a crash
 	boot    string // tells when the server started last; what is not flushed may be lost by a start
 	behind  bool   // the server is a standby, whose mark may be behind that of another
@@ -70,11 +71,11 @@ func (h history) follows(p past) error {
 			return fmt.Errorf("the cursor was made on the %s %s, this is the %s %s: %s", part.name, p.values[i], part.name, part.value, part.other)
 		}
 	}
-	if h.mark < p.mark && len(h.parts) > 0 {
+	if at := max(h.mark, h.drawn); at < p.mark && len(h.parts) > 0 {
 		if h.behind {
 			return errBehind
 		}
-		return fmt.Errorf("the database has gone back in time: the cursor was made at %d, the server is at %d; a backup or a snapshot was restored, or rows that were committed are lost", p.mark, h.mark)
+		return fmt.Errorf("the database has gone back in time: the cursor was made at %d, it is at %d; a backup or a snapshot was restored, the table was emptied by TRUNCATE or made anew, or rows that were committed are lost", p.mark, at)
 	}
 	return nil
 }
@@ -98,12 +99,13 @@ func (q *query) notFollowed(err error, advice string) error {
 }
 
 // joined returns the values of a past with those of an older one where they are
-// not known, as a standby does not know the timeline.
+// not known, as a standby does not know the timeline, and the greater mark.
 func (p past) joined(older past) past {
 	for i, v := range p.values {
 		if i < len(older.values) {
 			p.values[i] = cmp.Or(v, older.values[i])
 		}
 	}
+	p.mark = max(p.mark, older.mark)
 	return p
 }

@@ -5,7 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"reflect"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/internal/autoinc"
 )
 
 type mysql struct{}
@@ -104,31 +105,46 @@ func (mysql) notNull(context.Context, ceiling.Queryer, []string) (map[string]boo
 
 func (mysql) schema(context.Context, ceiling.Queryer, []string) (int64, error) { return 0, nil }
 
-func (mysql) history(context.Context, ceiling.Queryer, []string) (history, error) {
-	return history{}, nil
+// history goes by the AUTO_INCREMENT counter, which neither DELETE nor a rebuild
+// sets back, and TRUNCATE, a table made anew and a restored backup do. A cursor
+// keeps the greatest key there was, and not the counter: numbers that no row got
+// are forgotten at a restart. MariaDB has nothing that identifies a server and
+// stays the same when it moves: its server_uid is made of the network address.
+func (m mysql) history(ctx context.Context, db ceiling.Queryer, table []string) (history, error) {
+	var c autoinc.Counter
+	known := false
+	if table != nil {
+		var err error
+		if c, known, err = autoinc.Read(ctx, db, quoteAll(m, table)); err != nil {
+			return history{}, err
+		}
+	}
+	top := "0"
+	if known {
+		top = "COALESCE((SELECT MAX(" + c.Column + ") FROM " + quoteAll(m, table) + "), 0)"
+	}
+	var server, greatest string
+	err := db.QueryRowContext(ctx, "SELECT /*!80000 @@server_uuid */ /*M! '' */, "+top).Scan(&server, &greatest)
+	if err != nil {
+		return history{}, err
+	}
+	h := history{drawn: math.MaxUint64, flushed: math.MaxUint64, parts: []historyPart{
+		{"server", server, "the data source name leads to another server, or a replica took its place"},
+	}}
+	if known && greatest[0] != '-' {
+		h.drawn = c.Next - 1
+		h.mark, err = strconv.ParseUint(greatest, 10, 64)
+	}
+	return h, err
 }
 
 func (mysql) changed(err error) bool {
-	switch mysqlNumber(err) {
+	switch autoinc.Number(err) {
 	case 1054, // a column is gone
 		1412, 1615: // the table's definition changed; the statement must be prepared again
 		return true
 	}
 	return false
-}
-
-// mysqlNumber returns the number of a *mysql.MySQLError, which is not imported.
-func mysqlNumber(err error) uint64 {
-	for ; err != nil; err = errors.Unwrap(err) {
-		v := reflect.Indirect(reflect.ValueOf(err))
-		if v.Kind() != reflect.Struct || v.Type().Name() != "MySQLError" {
-			continue
-		}
-		if f := v.FieldByName("Number"); f.IsValid() && f.CanUint() {
-			return f.Uint()
-		}
-	}
-	return 0
 }
 
 // bindInteger binds a number: MySQL compares a string with a BIGINT as doubles.

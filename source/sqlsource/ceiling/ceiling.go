@@ -69,6 +69,10 @@ type Limit struct {
 	// Nothing says that there is no row to read, so that none is looked for.
 	Nothing bool
 
+	// More says that rows above the limit can be read at once: Raise is asked
+	// again when those below it have been read, without waiting.
+	More bool
+
 	// AsOf is a moment such that every row committed before it is below the
 	// limit. Zero: not claimed.
 	AsOf time.Time
