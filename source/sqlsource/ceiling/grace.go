@@ -2,17 +2,179 @@ package ceiling
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
 	"time"
+
+	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Grace waits for a while before holes in the key are taken for good.
-type Grace struct{ For time.Duration }
+// Grace waits at each hole in the keys, which must be integers that are drawn in
+// ascending order, for as long as For. Then the hole is taken for one that will
+// never be filled, as a rollback leaves them. It is lossy: a row that commits
+// later than that is missed. It is for databases where nothing better can be
+// had, and works on Postgres, MySQL, MariaDB and SQLite with any role that may
+// read the table.
+//
+// A hole waits For and a 64th of it, from when a key above it was seen first by
+// this Guard: after a restart of the program it waits anew.
+type Grace struct {
+	For time.Duration // longer than any transaction that adds rows is open; must be set
+}
 
-func (c Grace) String() string { return "grace=" + c.For.String() }
+func (Grace) String() string { return "grace" }
 
 // Open implements [Ceiling].
-func (c Grace) Open(_ context.Context, _ Queryer, t Table) (Guard, error) {
-	r := Report{Strategy: c.String()}
-	r.Add(Unsafe, "", "not built")
-	return nil, r.Err(t)
+func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
+	r := Report{Strategy: c.String(), Lossy: true}
+	switch {
+	case t.Name == "":
+		r.Add(Unsafe, "set the Query's field Table", "the table that has the key is not named")
+	case c.For <= 0:
+		r.Add(Unsafe, "set Grace's field For to longer than any transaction that adds rows is open", "there is no time of grace")
+	}
+	if err := r.Err(t); err != nil {
+		return nil, err
+	}
+	g := &grace{table: t, wait: c.For, stretch: stretch}
+	if _, _, _, err := g.ends(ctx, db, 0); errors.Is(err, errNoInteger) {
+		r.Add(Unsafe, "choose the ceiling lag for a column of times", "%q does not hold integers", t.Key[0].Name)
+		return nil, r.Err(t)
+	} else if err != nil {
+		return nil, err
+	}
+	r.Guarantee = fmt.Sprintf("a row is missed if it is committed more than %s after one with a greater %q", c.For, t.Key[0].Name)
+	g.report = r
+	return g, nil
+}
+
+type grace struct {
+	table   Table
+	report  Report
+	wait    time.Duration
+	stretch int64
+
+	marks   []fence[int64] // the greatest keys there were, and when
+	horizon int64          // no hole up to here is waited for
+	clear   int64
+	tops    tops
+}
+
+func (g *grace) Report() Report { return g.report }
+
+// Raise implements [Guard].
+func (g *grace) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
+	from := int64(-1 << 63)
+	if after != nil {
+		var err error
+		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
+			return Limit{}, fmt.Errorf("the cursor's %q is no integer", g.table.Key[0].Name)
+		}
+	}
+	base := max(from, g.clear, 0)
+	at := time.Now()
+	low, top, some, err := g.ends(ctx, db, base)
+	if err != nil {
+		if errors.Is(err, errNoInteger) {
+			err = fmt.Errorf("%w: %w", err, ErrChanged)
+		}
+		return Limit{}, err
+	}
+	if !some {
+		g.tops.read(1<<63-1, at)
+		return g.limit(base, from), nil
+	}
+	g.tops.see(top, at)
+	g.mark(top, at)
+	high := top
+	if top-low >= g.stretch {
+		high = low + g.stretch - 1
+	}
+	limit, err := g.firstHole(ctx, db, max(base, min(g.horizon, high)), high)
+	if err != nil {
+		return Limit{}, err
+	}
+	g.clear = max(g.clear, limit)
+	g.tops.read(limit, at)
+	l := g.limit(limit, from)
+	if limit < high {
+		l.Held = &source.Held{Since: g.tops.since(), By: []string{fmt.Sprintf("a missing key, which is waited for until it has been missing for %s", g.wait)}}
+	} else {
+		l.More = limit < top
+	}
+	return l, nil
+}
+
+func (g *grace) limit(limit, from int64) Limit {
+	mark := "?"
+	if g.table.Dialect == "postgres" {
+		mark = "?::bigint"
+	}
+	return Limit{Where: g.table.Key[0].Ref + " <= " + mark, Args: []any{limit}, Nothing: limit <= from, AsOf: g.tops.asOf}
+}
+
+// mark notes that all keys up to top are drawn, and moves the horizon to what
+// was noted so for long enough.
+func (g *grace) mark(top int64, at time.Time) {
+	if n := len(g.marks); n == 0 || g.marks[n-1].high < top && at.Sub(g.marks[n-1].at) >= g.wait/64 {
+		g.marks = append(g.marks, fence[int64]{high: top, at: at})
+	}
+	for len(g.marks) > 0 && at.Sub(g.marks[0].at) >= g.wait {
+		g.horizon = max(g.horizon, g.marks[0].high)
+		g.marks = g.marks[1:]
+	}
+}
+
+// firstHole returns the last key before the first hole in the keys from start on
+// to high.
+func (g *grace) firstHole(ctx context.Context, db Queryer, start, high int64) (int64, error) {
+	key := g.table.Key[0].Quoted
+	where := fmt.Sprintf(" FROM %s WHERE %s > %d AND %s <= %d", g.table.Name, key, start, key, high)
+	var n int64
+	if err := db.QueryRowContext(ctx, "SELECT COUNT(DISTINCT "+key+")"+where).Scan(&n); err != nil {
+		return 0, fmt.Errorf("counting the keys: %w", err)
+	}
+	if n == high-start {
+		return high, nil
+	}
+	found := errors.New("found")
+	err := each(ctx, db, func(rows *sql.Rows) error {
+		var k int64
+		if err := rows.Scan(&k); err != nil {
+			return err
+		}
+		if k > start+1 {
+			return found
+		}
+		start = k
+		return nil
+	}, "SELECT "+key+where+" ORDER BY "+key)
+	if err != nil && !errors.Is(err, found) {
+		return 0, fmt.Errorf("reading the keys: %w", err)
+	}
+	return start, nil
+}
+
+var errNoInteger = errors.New("a key is no integer")
+
+// ends returns the smallest and the greatest key above base.
+func (g *grace) ends(ctx context.Context, db Queryer, base int64) (low, high int64, some bool, err error) {
+	above := " FROM " + g.table.Name + " WHERE " + g.table.Key[0].Quoted + " > " + strconv.FormatInt(base, 10) + ")"
+	var texts [2]sql.NullString
+	err = db.QueryRowContext(ctx, "SELECT (SELECT MIN("+g.table.Key[0].Quoted+")"+above+", (SELECT MAX("+g.table.Key[0].Quoted+")"+above).Scan(&texts[0], &texts[1])
+	if err != nil {
+		return 0, 0, false, fmt.Errorf("reading the greatest key: %w", err)
+	}
+	if !texts[0].Valid || !texts[1].Valid {
+		return 0, 0, false, nil
+	}
+	if low, err = strconv.ParseInt(texts[0].String, 10, 64); err == nil {
+		high, err = strconv.ParseInt(texts[1].String, 10, 64)
+	}
+	if err != nil {
+		err = errNoInteger
+	}
+	return low, high, err == nil, err
 }

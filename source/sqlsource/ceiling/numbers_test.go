@@ -1,0 +1,157 @@
+package ceiling
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The holes are those that a loop over all numbers finds.
+func TestNumbersHoles(t *testing.T) {
+	for seed := range uint64(2000) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		base := r.Int64N(200)
+		low := base + 1 + r.Int64N(100)
+		high := low + r.Int64N(300)
+		n := newNumbers(low, high)
+		have := map[int64]bool{}
+		for k := low; k <= high; k++ {
+			if r.IntN(3) > 0 || seed%5 == 0 {
+				have[k] = true
+				n.add(k>>6, 1<<(k&63))
+			}
+		}
+		var want []span
+		for k := base + 1; k <= high; k++ {
+			switch {
+			case have[k]:
+			case len(want) > 0 && want[len(want)-1].last == k-1:
+				want[len(want)-1].last = k
+			default:
+				want = append(want, span{k, k})
+			}
+		}
+		got := n.holes(base)
+		require.Equal(t, want, got, "seed %d", seed)
+
+		cut := base + r.Int64N(high-base+1)
+		first, ok := beyond(got, cut)
+		for k := cut + 1; k <= high; k++ {
+			if !have[k] {
+				require.True(t, ok, "seed %d", seed)
+				require.Equal(t, k, first, "seed %d", seed)
+				break
+			}
+			require.NotEqual(t, k, first, "seed %d", seed)
+		}
+		all := map[int64]bool{}
+		for _, s := range upTo(got, cut) {
+			for k := s.first; k <= s.last; k++ {
+				all[k] = true
+			}
+		}
+		for k := base + 1; k <= high; k++ {
+			require.Equal(t, !have[k] && k <= cut, all[k], "seed %d", seed)
+		}
+		var joined []span
+		for _, c := range chunks(got, 7) {
+			require.NotEmpty(t, c)
+			joined = append(joined, c...)
+		}
+		require.Equal(t, got, joined, "seed %d", seed)
+	}
+}
+
+func TestNumbersAtTheEnds(t *testing.T) {
+	const most = 1<<63 - 1
+	n := newNumbers(most-2, most)
+	n.add((most-2)>>6, 1<<(uint64(most-2)&63))
+	require.Equal(t, []span{{most - 9, most - 3}, {most - 1, most}}, n.holes(most-10))
+	n = newNumbers(1, 64)
+	n.add(0, ^uint64(0))
+	n.add(1, 1)
+	require.Empty(t, n.holes(0))
+	n.add(7, 1) // out of bounds: a row that was added meanwhile
+}
+
+func TestWithin(t *testing.T) {
+	require.Equal(t, "(k BETWEEN 100 AND 200 OR k IN (1,2,3,9))", within("k", []span{{1, 3}, {9, 9}, {100, 200}}))
+	require.Equal(t, "(k IN (5))", within("k", []span{{5, 5}}))
+	require.Equal(t, "(k BETWEEN 1 AND 65)", within("k", []span{{1, 65}}))
+	require.Equal(t, 63, strings.Count(within("k", []span{{1, 64}}), ","))
+}
+
+func TestTops(t *testing.T) {
+	var p tops
+	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
+	p.see(10, at(1))
+	p.see(10, at(2))
+	p.see(20, at(3))
+	p.read(5, at(3))
+	require.True(t, p.asOf.IsZero())
+	require.Equal(t, at(1), p.since())
+	p.read(15, at(4))
+	require.Equal(t, at(1), p.asOf)
+	require.Equal(t, at(3), p.since())
+	p.read(20, at(5))
+	require.Equal(t, at(5), p.asOf)
+	for i := range 2 * maxFences {
+		p.see(int64(100+i), at(10+i))
+	}
+	require.Len(t, p.seen, maxFences)
+	require.Equal(t, at(10), p.since())
+	last := p.seen[maxFences-1]
+	require.Equal(t, int64(100+2*maxFences-1), last.high)
+}
+
+// A holder has ended only if that can be seen.
+func TestCarry(t *testing.T) {
+	before := map[string]*holder{"1": {pid: 1}, "2/7": {pid: 2}, "3/7": {pid: 3}, "4": {pid: 4}, "5/7": {pid: 5}, "6/7": {pid: 6}, "7": {pid: 7}}
+	now := map[string]*holder{"1": {pid: 1}, "2/8": {pid: 2}, "3": {pid: 3}, "4/9": {pid: 4}, "6/7": {pid: 6}}
+	carry(now, before, map[string]bool{"1": true, "2": false, "3": true, "4": false, "6": false})
+	var names []string
+	for name := range now {
+		names = append(names, name)
+	}
+	require.ElementsMatch(t, []string{
+		"1",        // runs, as before
+		"2/8",      // another statement: 2/7 has ended
+		"3", "3/7", // its statement is not shown now
+		"4", "4/9", // its statement was not shown then
+		"6/7", // runs still; 5 and 7 are idle
+	}, names)
+}
+
+func TestGraceMarks(t *testing.T) {
+	g := &grace{wait: 64 * time.Second}
+	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
+	g.mark(10, at(0))
+	g.mark(10, at(1))
+	g.mark(20, at(30))
+	g.mark(21, at(30)) // too soon
+	require.Len(t, g.marks, 2)
+	g.mark(30, at(63))
+	require.Zero(t, g.horizon)
+	g.mark(30, at(64))
+	require.EqualValues(t, 10, g.horizon)
+	g.mark(30, at(127))
+	require.EqualValues(t, 30, g.horizon)
+	for i := range 100_000 {
+		g.mark(int64(100+i), time.Unix(200, int64(i)*1e7))
+		require.LessOrEqual(t, len(g.marks), 65)
+	}
+}
+
+func TestOldVersions(t *testing.T) {
+	for version, old := range map[string]bool{
+		"8.0.36": false, "8.4.1-log": false, "9.1.0": false, "5.7.44": true, "8.0.0": false,
+		"10.11.19-MariaDB-0+deb12u1": false, "10.2.3-MariaDB": true, "10.2.4-MariaDB": false, "10.1.48-MariaDB": true, "11.4.2-MariaDB": false,
+		"5.5.5-10.6.1-MariaDB": false, "5.5.68-MariaDB": true, "unknown": true,
+	} {
+		p := &myTable{version: version, maria: strings.Contains(version, "MariaDB")}
+		require.Equal(t, old, p.old() != "", version)
+	}
+}
