@@ -24,7 +24,7 @@ type Grace struct {
 	For time.Duration // longer than any transaction that adds rows is open; must be set
 }
 
-func (Grace) String() string { return "grace" }
+func (c Grace) String() string { return "grace=" + c.For.String() }
 
 // Open implements [Ceiling].
 func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
