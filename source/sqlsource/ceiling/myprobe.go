@@ -44,6 +44,10 @@ func openMySQL(ctx context.Context, db Queryer, t Table, r *Report) (*myTable, e
 			return nil, fmt.Errorf("reading what the database says of the table: %w", err)
 		}
 	}
+	p.ofSession(r)
+	if err := r.Err(t); err != nil {
+		return nil, err // without autocommit, a locking read would go on locking
+	}
 	p.ofServer(r)
 	if p.ofTable(r, t) {
 		p.ofKey(r, t)
@@ -118,8 +122,8 @@ func (p *myTable) readTriggers(ctx context.Context, db Queryer, t Table) error {
 		AND EVENT_OBJECT_TABLE = ? AND ACTION_TIMING = 'BEFORE' AND EVENT_MANIPULATION = 'INSERT' ORDER BY 1`, p.schema, p.name)
 }
 
-// ofServer adds what is to be said of the server, whatever the table.
-func (p *myTable) ofServer(r *Report) {
+// ofSession adds what is wrong with the session.
+func (p *myTable) ofSession(r *Report) {
 	level := p.vars["transaction_isolation"]
 	if level == "" {
 		level = p.vars["tx_isolation"]
@@ -127,6 +131,10 @@ func (p *myTable) ofServer(r *Report) {
 	if text := sessionError(level, p.vars["autocommit"] == "ON"); text != "" {
 		r.Add(Unsafe, "set autocommit=1 and transaction_isolation='REPEATABLE-READ' in the data source name", "%s", text)
 	}
+}
+
+// ofServer adds what is to be said of the server, whatever the table.
+func (p *myTable) ofServer(r *Report) {
 	if old := p.old(); old != "" {
 		r.Add(Unsafe, "upgrade the server to "+old+" or later", "this is version %s, whose AUTO_INCREMENT counter falls back at a restart, and draws numbers again", p.version)
 	}
@@ -249,14 +257,14 @@ func (p *myTable) ofRows(ctx context.Context, db Queryer, r *Report, t Table) er
 		return fmt.Errorf("reading the greatest key: %w", err)
 	}
 	if above {
-		r.Add(Unsafe, "", "there are keys above 9223372036854775807, which are not looked after")
+		r.Add(Unsafe, "leave them out of the table, or draw a key of its own for this", "there are keys above 9223372036854775807, which are not looked after")
 	}
 	if _, ok, err := autoinc.Read(ctx, db, t.Name); err != nil {
 		return fmt.Errorf("reading the AUTO_INCREMENT counter: %w", err)
 	} else if !ok {
 		r.Add(Unsafe, "GRANT SELECT ON "+t.Name+" TO CURRENT_USER, as the owner of the table", "SHOW CREATE TABLE does not show the AUTO_INCREMENT counter")
 	}
-	err = exec(ctx, db, "SELECT COUNT(*)"+from+" = 0 "+p.server.share)
+	err = exec(ctx, db, "SELECT COUNT(*) FROM "+t.Name+" WHERE 1 = 0 "+p.server.share)
 	switch autoinc.Number(err) {
 	case 1142, 1143:
 		r.Add(Unsafe, "GRANT SELECT, LOCK TABLES for the table, or upgrade MySQL to 8.0.22", "the role may not use a locking read, which finds rows that a transaction has added and deleted")

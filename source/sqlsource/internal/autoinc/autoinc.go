@@ -79,13 +79,22 @@ func parse(statement string) (c Counter, ok bool, err error) {
 // Number returns the number of a *mysql.MySQLError, which is not imported, and 0
 // of other errors.
 func Number(err error) uint64 {
-	for ; err != nil; err = errors.Unwrap(err) {
-		v := reflect.Indirect(reflect.ValueOf(err))
-		if v.Kind() != reflect.Struct || v.Type().Name() != "MySQLError" {
-			continue
-		}
+	if err == nil {
+		return 0
+	}
+	if v := reflect.Indirect(reflect.ValueOf(err)); v.Kind() == reflect.Struct && v.Type().Name() == "MySQLError" {
 		if f := v.FieldByName("Number"); f.IsValid() && f.CanUint() {
 			return f.Uint()
+		}
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return Number(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			if n := Number(err); n != 0 {
+				return n
+			}
 		}
 	}
 	return 0

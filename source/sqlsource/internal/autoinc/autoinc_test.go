@@ -39,6 +39,7 @@ func (e *MySQLError) Error() string { return "refused" }
 
 func TestNumber(t *testing.T) {
 	require.EqualValues(t, 1205, Number(fmt.Errorf("reading: %w", &MySQLError{1205})))
+	require.EqualValues(t, 1205, Number(fmt.Errorf("reading: %w", errors.Join(nil, errors.New("other"), &MySQLError{1205}))))
 	require.Zero(t, Number(errors.New("other")))
 	require.Zero(t, Number(nil))
 }
