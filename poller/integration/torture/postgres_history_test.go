@@ -1,0 +1,87 @@
+package torture
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/hostile"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// A sequence that goes back while a pipeline runs ends it, with an error that
+// says so. Nothing is read past that in silence.
+func TestSequenceGoesBack(t *testing.T) {
+	t.Parallel()
+	server := startPostgres(t)
+	for name, statement := range map[string]string{
+		"TRUNCATE RESTART IDENTITY": `truncate orders restart identity`,
+		"ALTER SEQUENCE RESTART":    `alter sequence orders_id_seq restart`,
+		"setval":                    `select setval('orders_id_seq', 7)`,
+		"recreated table":           `drop table orders;` + orders + `grant select on orders, orders_id_seq to reader`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := server.NewDatabase(t)
+			db := open(t, d)
+			db.MustExec(orders)
+			low := poor(t, d, db, `grant select on orders, orders_id_seq to reader`)
+			read := &counted{Source: reader("lock fence", low, ceiling.LockFence{}, "id").Source}
+			_, _, err := (&hostile.Trial{
+				Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 5000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: sure(t, db)},
+				Readers: []hostile.Reader{{Name: "lock fence", Source: read}},
+				Meanwhile: func(ctx context.Context) error {
+					<-ctx.Done() // or the sequence might have caught up before the next poll
+					for tick := time.NewTicker(10 * time.Millisecond); read.rows.Load() == 0; {
+						<-tick.C
+					}
+					_, err := db.Exec(statement)
+					return err
+				},
+			}).Run(t.Context())
+			require.ErrorIs(t, err, sqlsource.ErrHistory)
+		})
+	}
+}
+
+// counted counts the rows that a source hands out.
+type counted struct {
+	source.Source[row.Row]
+	rows atomic.Int64
+}
+
+func (c *counted) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[row.Row], error) {
+	b, err := c.Source.Fetch(ctx, after, limit)
+	c.rows.Add(int64(len(b.Records)))
+	return b, err
+}
+
+// What cannot be made safe is refused before the first row.
+func TestPostgresRefused(t *testing.T) {
+	t.Parallel()
+	server := startPostgres(t)
+	for name, c := range map[string]struct{ ddl, says string }{
+		"cache 50":  {`create table orders (id bigserial primary key, token bigint); alter sequence orders_id_seq cache 50`, "CACHE 50"},
+		"increment": {`create table orders (id bigserial primary key, token bigint); alter sequence orders_id_seq increment 2`, "INCREMENT"},
+		"unlogged":  {`create unlogged table orders (id bigserial primary key, token bigint)`, "unlogged"},
+		"no draw":   {`create table orders (id bigint primary key, token bigint)`, "sequence"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := server.NewDatabase(t)
+			db := open(t, d)
+			db.MustExec(c.ddl)
+			low := poor(t, d, db, `grant select on orders to reader`)
+			_, err := reader("auto", low, nil, "id").Source.Fetch(t.Context(), "", 10)
+			var unsafe *ceiling.UnsafeError
+			require.ErrorAs(t, err, &unsafe)
+			require.ErrorContains(t, err, c.says)
+		})
+	}
+}
