@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	gomysql "github.com/go-sql-driver/mysql"
@@ -141,6 +142,48 @@ func (t transaction) finish(ctx context.Context, statement string) error {
 			return err
 		}
 		_, err = t.r.DB.ExecContext(ctx, statement)
+	}
+	return nil
+}
+
+// sweep rolls back prepared transactions that are there though they were ended: a
+// MariaDB that crashes forgets that it has rolled one back.
+func (r *run) sweep(ctx context.Context) error {
+	if r.prepared.Load() == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishLimit)
+	defer cancel()
+	list, rollback := "SELECT 0, 0, 0, gid FROM pg_prepared_xacts", "ROLLBACK PREPARED '%s'"
+	if r.dialect == mysql {
+		list, rollback = "XA RECOVER", "XA ROLLBACK '%s'"
+	}
+	rows, err := r.DB.QueryContext(ctx, list)
+	for err != nil && r.Outages && sleep(ctx, 20*time.Millisecond) == nil {
+		rows, err = r.DB.QueryContext(ctx, list)
+	}
+	if err != nil {
+		return fmt.Errorf("hostile: looking for prepared transactions: %w", err)
+	}
+	defer rows.Close()
+	var left []string
+	for rows.Next() {
+		var n [3]int
+		var xid string
+		if err := rows.Scan(&n[0], &n[1], &n[2], &xid); err != nil {
+			return fmt.Errorf("hostile: looking for prepared transactions: %w", err)
+		}
+		if strings.HasPrefix(xid, r.names) {
+			left = append(left, xid)
+		}
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return fmt.Errorf("hostile: looking for prepared transactions: %w", err)
+	}
+	for _, xid := range left {
+		if _, err := r.DB.ExecContext(ctx, fmt.Sprintf(rollback, xid)); err != nil {
+			return fmt.Errorf("hostile: rolling back a prepared transaction: %w", err)
+		}
 	}
 	return nil
 }

@@ -142,11 +142,15 @@ func (r *run) run(ctx context.Context) error {
 		})
 	}
 	all.Wait()
+	swept := r.sweep(ctx)
 	if err := failed.Load(); err != nil {
 		return *err
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("hostile: %w", context.Cause(ctx))
+	}
+	if swept != nil {
+		return swept
 	}
 	return r.ledger.settle(ctx, r.DB, r.Table)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/hostile"
@@ -32,22 +33,36 @@ func TestSequenceGoesBack(t *testing.T) {
 			db := open(t, d)
 			db.MustExec(orders)
 			low := poor(t, d, db, `grant select on orders, orders_id_seq to reader`)
-			read := &counted{Source: reader("lock fence", low, ceiling.LockFence{}, "id").Source}
-			_, _, err := (&hostile.Trial{
-				Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 5000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: sure(t, db)},
-				Readers: []hostile.Reader{{Name: "lock fence", Source: read}},
-				Meanwhile: func(ctx context.Context) error {
-					<-ctx.Done() // or the sequence might have caught up before the next poll
-					for tick := time.NewTicker(10 * time.Millisecond); read.rows.Load() == 0; {
-						<-tick.C
-					}
-					_, err := db.Exec(statement)
-					return err
-				},
-			}).Run(t.Context())
+			err := back(t, db, reader("lock fence", low, ceiling.LockFence{}, "id").Source, statement)
 			require.ErrorIs(t, err, sqlsource.ErrHistory)
 		})
 	}
+}
+
+// back runs statements when writers have written and the reader has read, and
+// returns how the reader ends.
+func back(t *testing.T, db *sqlx.DB, s source.Source[row.Row], statements ...string) error {
+	t.Helper()
+	read := &counted{Source: s}
+	_, _, err := (&hostile.Trial{
+		Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 5000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: sure(t, db)},
+		Readers: []hostile.Reader{{Name: "ours", Source: read}},
+		Meanwhile: func(ctx context.Context) error {
+			<-ctx.Done() // or the keys might have caught up before the next poll
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
+			for read.rows.Load() == 0 {
+				<-tick.C
+			}
+			for _, s := range statements {
+				if _, err := db.Exec(s); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}).Run(t.Context())
+	return err
 }
 
 // counted counts the rows that a source hands out.
