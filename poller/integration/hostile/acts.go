@@ -130,17 +130,15 @@ var (
 // that inserts it. Rows are missed by every reader that goes by the key, and the
 // database does not tell.
 var (
-	// Earlier draws its keys from the sequence in a transaction of its own, and
-	// inserts with them later. It needs Postgres.
+	// Earlier inserts with keys that were drawn from the sequence some
+	// transactions ago, as clients do that fetch a stock of them. It needs
+	// Postgres.
 	Earlier = Act{Name: "nextval earlier", Do: func(ctx context.Context, x *Txn) error {
-		keys, err := draw(ctx, x.DB, x.Sequence, x.Rows)
+		fresh, err := draw(ctx, x.DB, x.Sequence, x.Rows)
 		if err != nil {
 			return err
 		}
-		if err := x.Hold(ctx); err != nil {
-			return err
-		}
-		return x.insert(ctx, x.Rows, keys...)
+		return x.insert(ctx, x.Rows, x.stock(fresh)...)
 	}}
 
 	// Low inserts with keys of its own making, below all there are.

@@ -25,6 +25,7 @@ type Txn struct {
 	hold     time.Duration
 	prefill  int
 	low      func() int64
+	stock    func(fresh []int64) []int64
 	spans    []span
 	deletes  []int64
 	acts     []string

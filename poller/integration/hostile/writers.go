@@ -66,6 +66,7 @@ type run struct {
 	sequence string
 	ledger   *Ledger
 	low      atomic.Int64
+	stock    stock
 	names    string
 	prepared atomic.Int64
 	total    float64 // of the acts' weights
@@ -176,7 +177,7 @@ func (r *run) prefill(ctx context.Context) error {
 
 func (r *run) begin(rng *rand.Rand, conn *sql.Conn, act string) *Txn {
 	x := &Txn{Rand: rng, Conn: conn, DB: r.DB, Table: r.Table, Sequence: r.sequence,
-		ledger: r.ledger, dialect: r.dialect, act: act, prefill: r.Prefill, low: func() int64 { return r.low.Add(-1) }}
+		ledger: r.ledger, dialect: r.dialect, act: act, prefill: r.Prefill, low: func() int64 { return r.low.Add(-1) }, stock: r.stock.swap}
 	if r.Hold > 0 && rng.IntN(5) == 0 { // most are short
 		u := rng.Float64()
 		x.hold = time.Duration(u * u * u * float64(r.Hold))
@@ -252,6 +253,29 @@ func (r *run) failed(ctx context.Context, err error) error {
 		return sleep(ctx, 20*time.Millisecond)
 	}
 	return err
+}
+
+// stocked is how many keys Earlier has in stock.
+const stocked = 500
+
+// stock is keys that were drawn and not used yet.
+type stock struct {
+	mu   sync.Mutex
+	keys []int64
+}
+
+// swap puts keys in and takes as many out: the oldest, or none as long as the
+// stock is small.
+func (s *stock) swap(fresh []int64) []int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = append(s.keys, fresh...)
+	if len(s.keys) < stocked {
+		return nil
+	}
+	old := s.keys[:len(fresh):len(fresh)]
+	s.keys = s.keys[len(fresh):]
+	return old
 }
 
 // discard closes a connection for good, with all that its session has.

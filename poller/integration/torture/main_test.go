@@ -115,7 +115,11 @@ func trial(t *testing.T, scenario string, h hostile.Trial) (*hostile.Ledger, map
 	begun := time.Now()
 	var mu sync.Mutex
 	said := begun
+	also := h.Writers.Progress
 	h.Writers.Progress = func(c hostile.Counts) {
+		if also != nil {
+			also(c)
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		if long() && time.Since(said) > 10*time.Second {

@@ -52,7 +52,7 @@ var ordersTable = hostile.Table{Name: "orders", Key: "id", Token: "token"}
 // poor returns the database as a role sees it that may do no more than grants
 // say.
 func poor(t *testing.T, d dbtest.Database, admin *sqlx.DB, grants string) *sqlx.DB {
-	admin.MustExec(`do $$ begin create role reader login password 'reader'; exception when duplicate_object then null; end $$; ` + grants)
+	admin.MustExec(`do $$ begin create role reader login password 'reader'; exception when duplicate_object or unique_violation then null; end $$; ` + grants)
 	db := d.As("reader", "reader").Open(t, dbtest.PGX)
 	db.SetMaxOpenConns(10)
 	return db
