@@ -1,0 +1,203 @@
+package torture
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/hostile"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// What no ceiling can guard against, since the database does not tell: the
+// auditor finds every row that was missed, names no other, and delivers them if
+// it is told to.
+func TestUnsoundIsFound(t *testing.T) {
+	t.Parallel()
+	server := startPostgres(t)
+	multi := hostile.Multi.Weigh(4)
+	for name, acts := range map[string][]hostile.Act{
+		"nextval in an earlier transaction": {multi, hostile.Earlier},
+		"explicit low keys":                 {multi, hostile.Low},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := server.NewDatabase(t)
+			db := open(t, d)
+			db.MustExec(orders)
+			low := poor(t, d, db, `grant select on orders to reader`)
+			audited(t, "Postgres, unsound: "+name, db, low, ceiling.LockFence{}, func(r *resumed) hostile.Writers {
+				return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: acts, Progress: pause(db, r, func() {})}
+			})
+		})
+	}
+	t.Run("partition attached with rows", func(t *testing.T) {
+		t.Parallel()
+		d := server.NewDatabase(t)
+		db := open(t, d)
+		db.MustExec(`create table orders (id bigserial, token bigint not null, part int not null default 0, primary key (id, part)) partition by list (part);
+			create table orders0 partition of orders for values in (0);
+			create table orders1 (like orders including defaults)`)
+		low := poor(t, d, db, `grant select on orders to reader`)
+		// The rows are written as all others are, by the sequence, but where no
+		// reader sees them.
+		aside := hostile.Act{Name: "into a table that is attached later", Do: func(ctx context.Context, x *hostile.Txn) error {
+			return x.Exec(ctx, `insert into orders1 (token, part) values ($1, 1)`, x.Take(1))
+		}}
+		audited(t, "Postgres, unsound: partition attached with rows", db, low, ceiling.LockFence{}, func(r *resumed) hostile.Writers {
+			attach := pause(db, r, func() { db.MustExec(`alter table orders attach partition orders1 for values in (1)`) })
+			return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: []hostile.Act{multi, aside.Weigh(0.5)}, Progress: attach}
+		})
+	})
+}
+
+func TestMariaDBUnsoundIsFound(t *testing.T) {
+	t.Parallel()
+	server := startMariaDB(t)
+	d := server.NewDatabase(t)
+	db := open(t, d)
+	db.MustExec(ordersMariaDB)
+	audited(t, "MariaDB, unsound: explicit low keys", db, poorMariaDB(t, d, db), ceiling.DirtyProbe{}, func(r *resumed) hostile.Writers {
+		return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag,
+			Acts: []hostile.Act{hostile.Multi.Weigh(4), hostile.Low}, Progress: pause(db, r, func() {})}
+	})
+}
+
+// pause lets the writers wait, half way, until the reader has passed all that
+// they have committed, and calls f. So it is sure that rows come too late.
+func pause(db *sqlx.DB, r *resumed, f func()) func(hostile.Counts) {
+	var once sync.Once
+	return func(c hostile.Counts) { // called outside of transactions
+		if c.Committed < 10_000 {
+			return
+		}
+		once.Do(func() {
+			var last int64
+			if err := db.Get(&last, `select max(id) from orders`); err != nil {
+				panic(err)
+			}
+			tick := time.NewTicker(5 * time.Millisecond)
+			defer tick.Stop()
+			for r.passed() < last {
+				<-tick.C
+			}
+			f()
+		})
+	}
+}
+
+// audited runs a trial with a reader that is audited and one that has late rows
+// delivered besides.
+func audited(t *testing.T, scenario string, db, low *sqlx.DB, c ceiling.Ceiling, writers func(*resumed) hostile.Writers) {
+	var mu sync.Mutex
+	late := map[string]bool{}
+	table := func(a sqlsource.Auditor) *resumed {
+		a.Rows, a.Every = 1_000_000, 200*time.Millisecond
+		return &resumed{Source: &sqlsource.Table{DB: low, Name: "orders", Key: []string{"id"}, Ceiling: c, Audit: &a, Logger: slog.New(slog.DiscardHandler)}}
+	}
+	found := table(sqlsource.Auditor{Late: func(_ context.Context, l sqlsource.Late) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, key := range l.Keys {
+			late[key[0]] = true
+		}
+	}})
+	delivered := table(sqlsource.Auditor{Deliver: true})
+	_, results := trial(t, scenario, hostile.Trial{
+		Writers: writers(found),
+		Readers: []hostile.Reader{naive(low, "id"), {Name: c.String(), Source: found, Key: []string{"id"}}, {Name: c.String() + ", late rows delivered", Source: delivered}},
+	})
+	loses(t, results["naive"])
+	missed := results[c.String()]
+	loses(t, missed)
+	require.Zero(t, missed.Twice+missed.OutOfOrder+missed.Phantom)
+
+	var want []string
+	for chunk := range slices.Chunk(missed.LostTokens, 1000) {
+		query, args, err := sqlx.In(`select id from orders where token in (?)`, chunk)
+		require.NoError(t, err)
+		var ids []string
+		require.NoError(t, db.Select(&ids, db.Rebind(query), args...))
+		want = append(want, ids...)
+	}
+	slices.Sort(want)
+	deadline := time.Now().Add(time.Minute)
+	for { // the last rows are looked for when the next look is due
+		found.fetch(t)
+		mu.Lock()
+		got := make([]string, 0, len(late))
+		for key := range late {
+			got = append(got, key)
+		}
+		mu.Unlock()
+		slices.Sort(got)
+		if slices.Equal(want, got) {
+			break
+		}
+		require.True(t, time.Now().Before(deadline), "%d rows were missed, and %d found by the auditor", len(want), len(got))
+	}
+	t.Logf("%s: all %d rows that were missed were found", scenario, len(want))
+
+	lost := results[c.String()+", late rows delivered"]
+	require.Zero(t, lost.Twice+lost.Phantom)
+	rest := map[int64]bool{}
+	for _, token := range lost.LostTokens {
+		rest[token] = true
+	}
+	for len(rest) > 0 {
+		for _, r := range delivered.fetch(t) {
+			text, _ := r.Get("token")
+			var token int64
+			_, err := fmt.Sscan(text, &token)
+			require.NoError(t, err)
+			require.True(t, rest[token], "token %d came twice", token)
+			delete(rest, token)
+		}
+		require.True(t, time.Now().Before(deadline), "%d rows were not delivered", len(rest))
+	}
+}
+
+// resumed can be fetched from where a pipeline has ended.
+type resumed struct {
+	source.Source[row.Row]
+	mu sync.Mutex
+	at source.Cursor
+	id int64 // of the last row
+}
+
+func (r *resumed) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[row.Row], error) {
+	b, err := r.Source.Fetch(ctx, after, limit)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at = b.To
+	if n := len(b.Records); n > 0 && err == nil {
+		id, _ := b.Records[n-1].Get("id")
+		_, err = fmt.Sscan(id, &r.id)
+	}
+	return b, err
+}
+
+func (r *resumed) passed() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.id
+}
+
+func (r *resumed) fetch(t *testing.T) []row.Row {
+	r.mu.Lock()
+	at := r.at
+	r.mu.Unlock()
+	b, err := r.Fetch(t.Context(), at, 1000)
+	require.NoError(t, err)
+	return b.Records
+}
