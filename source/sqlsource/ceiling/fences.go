@@ -35,7 +35,7 @@ type holder struct {
 	first    int64
 	pid      int64
 	who      string // for a human, where that is known at once
-	prepared bool // a prepared transaction, which has no session
+	prepared bool   // a prepared transaction, which has no session
 	// heir says that it may be one that was listed under another id before.
 	// It keeps its id from now on.
 	heir bool
