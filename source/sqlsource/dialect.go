@@ -37,6 +37,8 @@ type dialect interface {
 	key(ctx context.Context, db ceiling.Queryer, c column, ref string) (keyColumn, error)
 	// after writes the condition for keys greater than those given.
 	after(columns []keyColumn, key []value, args *args) (string, error)
+	// upTo writes the condition for keys not greater than the one given.
+	upTo(columns []keyColumn, key []value, args *args) (string, error)
 	// utf8 says why text does not arrive whole and in UTF-8, or returns nil.
 	utf8(ctx context.Context, db ceiling.Queryer) error
 	// notNull says of a table's columns which are known to hold no NULL.
@@ -150,8 +152,8 @@ func guess(db *sqlx.DB) Dialect {
 	return ""
 }
 
-// rowAfter compares rows: (a, b) > (1, 2).
-func rowAfter(columns []keyColumn, key []value, args *args) (string, error) {
+// compareRows compares rows: (a, b) > (1, 2).
+func compareRows(columns []keyColumn, op string, key []value, args *args) (string, error) {
 	var refs, marks []string
 	for i, c := range columns {
 		expr, arg, err := c.bind(key[i])
@@ -162,9 +164,9 @@ func rowAfter(columns []keyColumn, key []value, args *args) (string, error) {
 		marks = append(marks, args.add(expr, arg))
 	}
 	if len(columns) == 1 {
-		return refs[0] + " > " + marks[0], nil
+		return refs[0] + op + marks[0], nil
 	}
-	return "(" + strings.Join(refs, ", ") + ") > (" + strings.Join(marks, ", ") + ")", nil
+	return "(" + strings.Join(refs, ", ") + ")" + op + "(" + strings.Join(marks, ", ") + ")", nil
 }
 
 // readNotNull reads columns' names and whether they are NOT NULL.

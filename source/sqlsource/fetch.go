@@ -8,6 +8,7 @@ import (
 	"math/bits"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -41,6 +42,8 @@ type state struct {
 	guard ceiling.Guard
 	reach *reach // nil: not known
 	said  string // the guarantee that was logged last
+
+	audit *audit // nil: none is wanted
 }
 
 // records takes the rows of one batch.
@@ -81,6 +84,12 @@ func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int,
 			return b, err
 		}
 	}
+	if q.audit != nil && s.audit == nil {
+		s.audit = newAudit(*q.audit)
+	}
+	if s.audit != nil {
+		s.audit.fetched = nil // of a Fetch that failed
+	}
 	err := q.onConn(ctx, func(db ceiling.Queryer) (err error) {
 		if b, err = fetchRounds(ctx, s, db, position{after, key, old}, limit, open); err != nil {
 			s.reach = nil // the next connection may lead to another server
@@ -89,6 +98,9 @@ func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int,
 	})
 	if err == nil { // and the connection is given back: there may be only one
 		s.logPlan(ctx, b.To)
+		if s.audit != nil {
+			s.audit.handOut(time.Now())
+		}
 	}
 	return b, err
 }
@@ -173,6 +185,11 @@ func fetchOnce[T any](ctx context.Context, s *state, db ceiling.Queryer, after p
 		}
 		return b, err
 	}
+	if s.audit != nil {
+		if late, ok, err := fetchLate(ctx, s, db, after, limit, open); ok || err != nil {
+			return late, err
+		}
+	}
 	b, err = fetchBelow(ctx, s, db, after, limit, open)
 	if err != nil {
 		return b, err
@@ -202,6 +219,9 @@ func fetchBelow[T any](ctx context.Context, s *state, db ceiling.Queryer, after 
 		return b, err
 	}
 	r := reader{query: s.query, db: db, plan: s.plan, keys: newKeys(s.plan.key, after.key), limit: limit, add: into.add}
+	if s.audit != nil {
+		r.handOut = s.audit.fetch
+	}
 	dest := r.dest(into.bind)
 	at := after
 	for ended := false; !ended; {
@@ -232,6 +252,9 @@ func fetchBelow[T any](ctx context.Context, s *state, db ceiling.Queryer, after 
 	if r.rows > 0 {
 		b.Records, b.Bytes, b.More = into.take(r.rows), r.bytes, r.more
 		b.To = at.cursor
+		if s.audit != nil {
+			s.audit.to = at.key
+		}
 		s.rowSize = max(r.bytes/r.rows, 1)
 	}
 	return b, nil
@@ -353,36 +376,7 @@ func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int
 }
 
 // latest returns the greatest key, nil if there is no row.
-func (q *query) latest(ctx context.Context, db ceiling.Queryer, p *plan) ([]value, error) {
-	var list, order []string
-	k := newKeys(p.key, nil)
-	for _, c := range p.key {
-		expr := c.expr
-		if expr == "" {
-			expr = c.ref
-		}
-		list = append(list, expr)
-		order = append(order, c.ref+" DESC")
-	}
-	dest := make([]any, len(p.key))
-	for i, c := range p.key {
-		dest[i] = &keyCell{keys: k, index: i, kind: c.kind}
-	}
-	var conds []string
-	if q.where != "" {
-		conds = append(conds, q.where)
-	}
-	err := db.QueryRowContext(ctx, p.comment("SELECT "+strings.Join(list, ", ")+" FROM "+q.from+whereClause(conds)+
-		" ORDER BY "+strings.Join(order, ", ")+" LIMIT 1")).Scan(dest...)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, q.wrap(err, nil)
-	}
-	if err := k.check(); err != nil {
-		return nil, err
-	}
-	k.keep()
-	return k.lastValues(), nil
+func (q *query) latest(ctx context.Context, db ceiling.Queryer, p *plan) (key []value, err error) {
+	err = q.eachKey(ctx, db, p, keyRange{falling: true, limit: 1}, func(k *keys) { key = k.lastValues() })
+	return key, err
 }

@@ -34,6 +34,7 @@ type historyPart struct{ name, value, other string }
 type past struct {
 	values []string
 	mark   uint64
+	late   uint64 // late rows delivered so far, by an Auditor
 }
 
 func (h history) past() past {
@@ -46,10 +47,14 @@ func (h history) past() past {
 
 // String is the form in cursors.
 func (p past) String() string {
-	if strings.Join(p.values, "") == "" && p.mark == 0 {
+	if strings.Join(p.values, "") == "" && p.mark == 0 && p.late == 0 {
 		return ""
 	}
-	return strings.Join(p.values, "/") + "@" + strconv.FormatUint(p.mark, 10)
+	s := strings.Join(p.values, "/") + "@" + strconv.FormatUint(p.mark, 10)
+	if p.late > 0 {
+		s += "+" + strconv.FormatUint(p.late, 10)
+	}
+	return s
 }
 
 func parsePast(s string) (past, error) {
@@ -57,11 +62,16 @@ func parsePast(s string) (past, error) {
 		return past{}, nil
 	}
 	values, mark, ok := strings.Cut(s, "@")
+	mark, late, counted := strings.Cut(mark, "+")
 	n, err := strconv.ParseUint(mark, 10, 64)
-	if !ok || err != nil {
+	p := past{values: strings.Split(values, "/"), mark: n}
+	if counted && err == nil {
+		p.late, err = strconv.ParseUint(late, 10, 64)
+	}
+	if !ok || err != nil || p.String() != s {
 		return past{}, errors.New("its history is not in its usual form")
 	}
-	return past{strings.Split(values, "/"), n}, nil
+	return p, nil
 }
 
 // follows returns an error if the database is not in the history that p is of.
@@ -98,8 +108,9 @@ func (q *query) notFollowed(err error, advice string) error {
 	return permanent("%s: %w: %w: %s", q.label, ErrHistory, err, advice)
 }
 
-// joined returns the values of a past with those of an older one where they are
-// not known, as a standby does not know the timeline, and the greater mark.
+// joined returns the past that comes after an older one: with its values where
+// they are not known, as a standby does not know the timeline, the greater mark,
+// and its late rows.
 func (p past) joined(older past) past {
 	for i, v := range p.values {
 		if i < len(older.values) {
@@ -107,5 +118,6 @@ func (p past) joined(older past) past {
 		}
 	}
 	p.mark = max(p.mark, older.mark)
+	p.late = older.late
 	return p
 }

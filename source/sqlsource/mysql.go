@@ -72,9 +72,17 @@ func (m mysql) key(ctx context.Context, db ceiling.Queryer, c column, ref string
 	return k, nil
 }
 
-// after writes a >= ? AND (a > ? OR (a = ? AND b > ?)), since MySQL compares
+func (m mysql) after(columns []keyColumn, key []value, args *args) (string, error) {
+	return m.compare(columns, " > ", " > ", key, args)
+}
+
+func (m mysql) upTo(columns []keyColumn, key []value, args *args) (string, error) {
+	return m.compare(columns, " < ", " <= ", key, args)
+}
+
+// compare writes a >= ? AND (a > ? OR (a = ? AND b > ?)), since MySQL compares
 // rows without an index.
-func (mysql) after(columns []keyColumn, key []value, args *args) (string, error) {
+func (mysql) compare(columns []keyColumn, op, lastOp string, key []value, args *args) (string, error) {
 	var fail error
 	compare := func(i int, op string) string {
 		expr, arg, err := columns[i].bind(key[i])
@@ -83,18 +91,18 @@ func (mysql) after(columns []keyColumn, key []value, args *args) (string, error)
 		}
 		return columns[i].ref + op + args.add(expr, arg)
 	}
-	var greater func(i int) string
-	greater = func(i int) string {
+	var beyond func(i int) string
+	beyond = func(i int) string {
 		if i == len(columns)-1 {
-			return compare(i, " > ")
+			return compare(i, lastOp)
 		}
-		return "(" + compare(i, " > ") + " OR (" + compare(i, " = ") + " AND " + greater(i+1) + "))"
+		return "(" + compare(i, op) + " OR (" + compare(i, " = ") + " AND " + beyond(i+1) + "))"
 	}
 	cond := ""
 	if len(columns) > 1 {
-		cond = compare(0, " >= ") + " AND "
+		cond = compare(0, op[:2]+"= ") + " AND "
 	}
-	cond += greater(0)
+	cond += beyond(0)
 	return cond, fail
 }
 

@@ -53,7 +53,11 @@ func (p postgres) key(_ context.Context, _ ceiling.Queryer, c column, ref string
 }
 
 func (postgres) after(columns []keyColumn, key []value, args *args) (string, error) {
-	return rowAfter(columns, key, args)
+	return compareRows(columns, " > ", key, args)
+}
+
+func (postgres) upTo(columns []keyColumn, key []value, args *args) (string, error) {
+	return compareRows(columns, " <= ", key, args)
 }
 
 // notNull has all of the table's columns, those of the system too.

@@ -46,6 +46,7 @@ type Query[T any] struct {
 	Start       source.Cursor
 	MaxBytes    int
 	MaxRowBytes int
+	Audit       *Auditor
 	Dialect     Dialect
 	Logger      *slog.Logger
 
@@ -124,6 +125,7 @@ func (q *Query[T]) query() (*query, error) {
 		}
 		i.table, i.label = parts, "query of "+q.Table
 	}
+	i.audit = q.Audit
 	err := i.fill(q.DB, q.Dialect, q.Ceiling, q.Start, q.MaxBytes, q.MaxRowBytes, q.Logger)
 	i.print = fingerprint(append([]string{"query", text, q.Table}, q.Key...)...)
 	return i, err

@@ -62,7 +62,11 @@ func (s sqlite) key(_ context.Context, _ ceiling.Queryer, c column, ref string) 
 }
 
 func (sqlite) after(columns []keyColumn, key []value, args *args) (string, error) {
-	return rowAfter(columns, key, args)
+	return compareRows(columns, " > ", key, args)
+}
+
+func (sqlite) upTo(columns []keyColumn, key []value, args *args) (string, error) {
+	return compareRows(columns, " <= ", key, args)
 }
 
 func (sqlite) notNull(ctx context.Context, db ceiling.Queryer, table []string) (map[string]bool, error) {

@@ -65,6 +65,9 @@ type Table struct {
 	// a permanent error that names its key. 0 means DefaultMaxRowBytes.
 	MaxRowBytes int
 
+	// Audit, if not nil, looks for rows that appeared behind the cursor.
+	Audit *Auditor
+
 	// Dialect is needed only where the driver does not tell it, as one that
 	// wraps another may not.
 	Dialect Dialect
@@ -140,6 +143,7 @@ func (t *Table) query() (*query, error) {
 		}
 	}
 	q := &query{label: t.Name, table: parts, key: t.Key, columns: t.Columns, texts: true}
+	q.audit = t.Audit
 	err = q.fill(t.DB, t.Dialect, t.Ceiling, t.Start, t.MaxBytes, t.MaxRowBytes, t.Logger)
 	if err != nil {
 		return nil, err
@@ -193,6 +197,9 @@ func (q *query) fill(db *sqlx.DB, d Dialect, c ceiling.Ceiling, start source.Cur
 				return fmt.Errorf("Key names the column %q twice", c)
 			}
 		}
+	}
+	if err := q.audit.check(); err != nil {
+		return err
 	}
 	if maxBytes < 0 || maxRowBytes < 0 {
 		return errors.New("MaxBytes or MaxRowBytes is negative")
