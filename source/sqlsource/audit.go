@@ -39,6 +39,7 @@ type AuditReport struct {
 type Reading struct {
 	Rows   int           // rows read
 	Late   int           // rows that appeared behind the cursor: missed
+	Unseen int           // rows that so many others followed that nobody looked behind them: raise AuditOptions.Rows
 	Keys   [][]string    // the keys of the first ten of them, as in Late
 	Worst  time.Duration // the longest that a row was found after the cursor had passed it, at most a second too long
 	Behind int           // the most rows that the cursor was ahead of one
@@ -77,6 +78,7 @@ func Audit(ctx context.Context, t *Table, o AuditOptions) (AuditReport, error) {
 	if err != nil && ctx.Err() != nil {
 		err = nil
 	}
+	above.seen.Unseen, naive.seen.Unseen = above.state.audit.unseen, naive.state.audit.unseen
 	r.End, r.Ceiling, r.Naive = time.Now(), above.seen, naive.seen
 	r.Strategy = above.query.ceiling.String()
 	if above.guard != nil {
@@ -191,7 +193,7 @@ func (f *follower) poll(ctx context.Context) error {
 func (f *follower) finish(ctx context.Context) error {
 	a := f.state.audit
 	for from := a.pass; ; {
-		a.due = time.Time{}
+		a.due = time.Time{} // now
 		if err := f.poll(ctx); err != nil {
 			return err
 		}
@@ -210,6 +212,8 @@ func (r AuditReport) String() string {
 	switch {
 	case r.Ceiling.Late > 0:
 		fmt.Fprintf(&b, "The ceiling did not hold: writers add rows in a way that it does not see, such as keys given by hand. Rows are missed.")
+	case r.Ceiling.Unseen > 0:
+		fmt.Fprintf(&b, "Rows came faster than was looked behind them: this shows nothing of %d of them. Let it remember more.", r.Ceiling.Unseen)
 	case r.Ceiling.Rows == 0 && r.Naive.Rows > 0:
 		fmt.Fprintf(&b, "All rows were held back, by transactions that did not end in this time: this shows nothing.")
 	case r.Ceiling.Rows == 0:

@@ -18,16 +18,19 @@ import (
 // serve any number of tables.
 type Auditor struct {
 	// Rows is how many keys to remember, 16 bytes for each; those of the last
-	// batch come on top. A row is found if it appears no more than this many rows
-	// behind the cursor. 0 means DefaultAuditRows.
+	// batch come on top. A late row is found if there are fewer above it when the
+	// look comes: choose more than are added in Every and the longest delay you
+	// look for. When a source begins it reads back as many keys from the cursor,
+	// for which a Where that few rows meet may cost it much of the table. 0 means
+	// DefaultAuditRows.
 	Rows int
 
 	// Window forgets keys that were handed out longer ago than this, even if they
 	// are fewer than Rows. 0 forgets none.
 	Window time.Duration
 
-	// Every is how often to look. Where half of Rows are handed out sooner, the
-	// look comes sooner, so that no key is forgotten before. 0 means
+	// Every is how long after one look the next one begins, in a Fetch. A Fetch
+	// looks at 20,000 keys or so, and leaves the rest to the next. 0 means
 	// DefaultAuditEvery.
 	Every time.Duration
 

@@ -26,7 +26,7 @@ type audit struct {
 	types  string  // those of the key's columns, by which the keys in the window were read
 	based  bool    // the window reaches as far back as it should
 	due    time.Time
-	since  int // keys handed out since the last look began
+	unseen int // keys forgotten before they were looked at
 
 	fetched []uint64 // keys of the batch being fetched
 	to      []value  // the last of them
@@ -77,7 +77,7 @@ func (a *audit) place(p *plan, at position, now time.Time) {
 	}
 	a.window, a.types, a.based = newWindow(at.key), types, a.ahead || at.key == nil
 	a.base, a.pending = late, nil
-	a.due, a.since = now.Add(a.Every), 0
+	a.due = now.Add(a.Every)
 }
 
 func (p *plan) keyTypes() string {
@@ -97,7 +97,6 @@ func (a *audit) handOut(now time.Time) {
 		return
 	}
 	a.window.add(a.fetched, a.to, now, min(lookChunk/2, a.Rows/8+1))
-	a.since += len(a.fetched)
 	a.trim(now)
 }
 
@@ -106,9 +105,9 @@ func (a *audit) trim(now time.Time) {
 	if a.Window > 0 {
 		before = now.Add(-a.Window).UnixNano()
 	}
-	if a.window.trim(a.Rows, before) {
-		a.based = true
-	}
+	n, unseen := a.window.trim(a.Rows, before)
+	a.based = a.based || n > 0
+	a.unseen += unseen
 }
 
 // look looks for late rows, if it is time, as far as one Fetch may.
@@ -123,11 +122,10 @@ func (s *state) look(ctx context.Context, db ceiling.Queryer) error {
 		budget -= n
 	}
 	if w.next == 0 {
-		if time.Now().Before(a.due) && a.since < a.Rows/2 {
+		if time.Now().Before(a.due) {
 			return nil
 		}
 		a.pass++
-		a.since = 0
 	}
 	for w.next < len(w.blocks) && budget > 0 && len(a.pending) < 4*lateKept {
 		n, err := s.lookAt(ctx, db)

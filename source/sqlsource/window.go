@@ -23,6 +23,7 @@ type window struct {
 type block struct {
 	to   []value
 	keys []handed
+	seen bool // it was looked at since the last one came
 	torn bool // the first ones may lie below it: they are those of rows that were deleted
 }
 
@@ -74,7 +75,7 @@ func (w *window) add(hashes []uint64, to []value, now time.Time, room int) {
 		w.blocks = append(w.blocks, block{})
 	}
 	b := &w.blocks[len(w.blocks)-1]
-	b.to = to
+	b.to, b.seen = to, false
 	for _, h := range hashes {
 		b.keys = append(b.keys, handed{h, now.UnixNano()})
 	}
@@ -83,7 +84,7 @@ func (w *window) add(hashes []uint64, to []value, now time.Time, room int) {
 
 // prepend adds keys below all others, and above from. They are in falling order.
 func (w *window) prepend(keys []keyRead, from []value, now time.Time) {
-	b := block{to: w.from}
+	b := block{to: w.from, seen: true}
 	for _, k := range slices.Backward(keys) {
 		b.keys = append(b.keys, handed{k.hash, now.UnixNano()})
 	}
@@ -122,7 +123,7 @@ func (w *window) cut(key []value) (gone map[uint64]bool, ok bool) {
 	w.size -= left
 	w.blocks = w.blocks[:b+1]
 	if b >= 0 {
-		w.blocks[b] = block{key, w.blocks[b].keys[:i+1], w.blocks[b].torn}
+		w.blocks[b].to, w.blocks[b].keys = key, w.blocks[b].keys[:i+1]
 	}
 	w.next = min(w.next, len(w.blocks))
 	return gone, true
@@ -145,14 +146,17 @@ func (w *window) find(key []value) (b, i int) {
 }
 
 // trim forgets blocks from the first on, as long as there are more than rows
-// keys, or they were handed out before a moment. It reports whether it did.
-func (w *window) trim(rows int, before int64) bool {
-	n := 0
+// keys, or they were handed out before a moment. It returns how many, and how many
+// keys in those that were not looked at.
+func (w *window) trim(rows int, before int64) (n, unseen int) {
 	for n < len(w.blocks) {
 		keys := w.blocks[n].keys
 		old := len(keys) == 0 || keys[len(keys)-1].at < before
 		if !old && (w.size <= rows || n == len(w.blocks)-1) {
 			break
+		}
+		if !w.blocks[n].seen {
+			unseen += len(keys)
 		}
 		w.size -= len(keys)
 		w.from = w.blocks[n].to
@@ -160,7 +164,7 @@ func (w *window) trim(rows int, before int64) bool {
 	}
 	w.blocks = slices.Delete(w.blocks, 0, n)
 	w.next = max(w.next-n, 0)
-	return n > 0
+	return n, unseen
 }
 
 // bounds returns those of the block to look at next.
@@ -218,7 +222,7 @@ func (w *window) looked(read []keyRead, whole bool, now time.Time) (late []lateK
 		}
 		keys = append(keys, rest...)
 		w.size += len(keys)
-		w.blocks[w.next] = block{to: b.to, keys: keys}
+		w.blocks[w.next] = block{to: b.to, keys: keys, seen: true}
 	default:
 		if split < 0 {
 			split, seen = len(read)-1, len(late)
@@ -226,7 +230,7 @@ func (w *window) looked(read []keyRead, whole bool, now time.Time) (late []lateK
 			keys, late, torn = keys[:len(keys)-(len(late)-seen)], late[:seen], false
 		}
 		w.size += len(keys) + len(rest)
-		w.blocks[w.next] = block{to: read[split].values, keys: keys}
+		w.blocks[w.next] = block{to: read[split].values, keys: keys, seen: true}
 		w.blocks = slices.Insert(w.blocks, w.next+1, block{to: b.to, keys: slices.Clone(rest), torn: torn})
 	}
 	w.next++
