@@ -50,6 +50,8 @@ func newAudited(t *testing.T, db *sqlx.DB, name string, c ceiling.Ceiling, key .
 // read fetches until there is nothing new, and returns the first columns.
 func (a *audited) read(max int) (got []string) {
 	a.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		b, err := a.Fetch(a.t.Context(), a.after, max)
 		require.NoError(a.t, err)
@@ -59,7 +61,9 @@ func (a *audited) read(max int) (got []string) {
 		if b.Held == nil && len(b.Records) == 0 && b.To == b.From {
 			return got
 		}
-		a.after = b.To
+		if a.after = b.To; b.Held != nil {
+			<-tick.C
+		}
 	}
 }
 
@@ -295,7 +299,42 @@ func TestAuditAsynchronousCommit(t *testing.T) {
 		held = len(b.Records) == 0
 		a.after = b.To
 		if held {
+			require.NotNil(t, b.Held)
+			require.Contains(t, b.Held.By[0], "asynchronous commit")
 			require.Eventually(t, func() bool { return slices.Equal([]string{fmt.Sprint(10*i - 1)}, a.read(9)) }, patience, 5*time.Millisecond)
+		}
+	}
+}
+
+// The base line goes back as far as the memory does, and what appears below it is
+// not found.
+func TestAuditBaseLine(t *testing.T) {
+	t.Parallel()
+	for driver, db := range map[string]*sqlx.DB{
+		"postgres": dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX),
+		"mariadb":  dbtest.MariaDB(t).NewDatabase(t).Open(t, dbtest.MySQL),
+	} {
+		db.MustExec(`create table orders (a int, id int, primary key (a, id))`)
+		tens := `(select 0 as n union all select 1 union all select 2 union all select 3 union all select 4 union all select 5 union all select 6 union all select 7 union all select 8 union all select 9)`
+		db.MustExec(`insert into orders select p.n, 1000 * q.n + 100 * r.n + 10 * s.n from ` + tens + ` p, ` + tens + ` q, ` + tens + ` r, ` + tens + ` s`)
+		for rows, found := range map[int]bool{5000: true, 4998: false, 20000: true} {
+			a := newAudited(t, db, "orders", ceiling.None{}, "a", "id")
+			a.Audit.Rows = rows
+			var err error
+			a.after, err = a.At(9, 9990)
+			require.NoError(t, err)
+			require.Empty(t, a.read(100), driver)
+			require.Empty(t, a.read(100), driver)
+			require.Empty(t, a.late, driver)
+			db.MustExec(`insert into orders values (5, 5)`) // above it are 4999 of the 5000
+			db.MustExec(`insert into orders values (9, 5)`)
+			a.read(100)
+			want := [][]string{{"9", "5"}}
+			if found {
+				want = [][]string{{"5", "5"}, {"9", "5"}}
+			}
+			require.Equal(t, want, a.late, "%s with %d rows", driver, rows)
+			db.MustExec(`delete from orders where id = 5`)
 		}
 	}
 }
@@ -562,6 +601,29 @@ func TestAuditOnce(t *testing.T) {
 		}
 		require.True(t, time.Now().Before(deadline), "%s", r)
 	}
+	// A row that was in flight at the beginning, below the last one, is of nobody's
+	// account.
+	tx := db.MustBegin()
+	tx.MustExec(`insert into orders default values`)
+	db.MustExec(`insert into orders default values`)
+	table.DB = database.Open(t, dbtest.PGX)
+	table.DB.SetMaxOpenConns(1)
+	table.DB.MustExec(`set application_name = 'watched'`)
+	go func() {
+		r, err := sqlsource.Audit(t.Context(), table, sqlsource.AuditOptions{For: 2 * time.Second, Interval: 5 * time.Millisecond})
+		if err != nil {
+			t.Error(err)
+		}
+		done <- r
+	}()
+	require.Eventually(t, func() bool {
+		var n int
+		require.NoError(t, db.Get(&n, `select count(*) from pg_stat_activity where application_name = 'watched' and query like '%FROM "orders" AS t%ORDER BY%' and query not like '%DESC%'`))
+		return n > 0
+	}, patience, 5*time.Millisecond)
+	require.NoError(t, tx.Commit())
+	require.Zero(t, (<-done).Ceiling.Late)
+
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	r, err := sqlsource.Audit(gone, table, sqlsource.AuditOptions{})

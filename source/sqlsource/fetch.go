@@ -1,6 +1,7 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -185,14 +186,19 @@ func fetchOnce[T any](ctx context.Context, s *state, db ceiling.Queryer, after p
 		}
 		return b, err
 	}
+	var late source.Batch[T]
 	if s.audit != nil {
-		if late, ok, err := fetchLate(ctx, s, db, after, limit, open); ok || err != nil {
+		var ok bool
+		if late, ok, err = fetchLate(ctx, s, db, after, limit, open); ok || err != nil {
 			return late, err
 		}
 	}
 	b, err = fetchBelow(ctx, s, db, after, limit, open)
 	if err != nil {
 		return b, err
+	}
+	if late.Held != nil {
+		b.AsOf, b.Held = time.Time{}, cmp.Or(b.Held, late.Held)
 	}
 	if !b.More && checked {
 		err = q.findNull(ctx, db, p, 0, nil)

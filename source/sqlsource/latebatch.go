@@ -14,8 +14,9 @@ import (
 const lateBatch = 512
 
 // fetchLate looks for late rows, and reads those that wait to be handed out. ok
-// is false if there are none. They are in a batch of their own, whose cursors
-// have the same key and differ in the number of late rows delivered.
+// is false if there are none, or none yet, which b.Held then says. They are in a
+// batch of their own, whose cursors have the same key and differ in the number of
+// late rows delivered.
 func fetchLate[T any](ctx context.Context, s *state, db ceiling.Queryer, after position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], ok bool, err error) {
 	b.From, b.To = after.cursor, after.cursor
 	a, q, p := s.audit, s.query, s.plan
@@ -39,9 +40,10 @@ func fetchLate[T any](ctx context.Context, s *state, db ceiling.Queryer, after p
 		return b, false, q.notFollowed(err, adoptAdvice)
 	}
 	if a.noticed {
-		a.mark, a.noticed = h.mark, false
+		a.mark, a.noticed, a.since = h.mark, false, time.Now()
 	}
 	if h.flushed < a.mark { // a crash of the server could take them back
+		b.Held = &source.Held{Since: a.since, Retry: flushRetry, By: []string{unflushed}}
 		return b, false, nil
 	}
 

@@ -36,6 +36,7 @@ type audit struct {
 	pending []pending // late rows to hand out, or handed out of late
 	noticed bool      // since mark was read
 	mark    uint64    // of the history, after the last of them was noticed
+	since   time.Time // when mark was read
 	total   int64
 	warned  time.Time
 }

@@ -225,7 +225,7 @@ func (w *window) looked(read []keyRead, whole bool, now time.Time) (late []lateK
 		w.blocks[w.next] = block{to: b.to, keys: keys, seen: true}
 	default:
 		if split < 0 {
-			split, seen = len(read)-1, len(late)
+			split = len(read) - 1
 		} else { // those behind are read again with what follows
 			keys, late, torn = keys[:len(keys)-(len(late)-seen)], late[:seen], false
 		}
