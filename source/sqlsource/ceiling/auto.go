@@ -30,7 +30,7 @@ func (a Auto) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	case "mysql":
 		return DirtyProbe{}.Open(ctx, db, t)
 	case "sqlite":
-		return SingleWriter{}.Open(ctx, db, t)
+		return SingleWriter{mustSee: true}.Open(ctx, db, t)
 	}
 	r.Add(Unsafe, "set Ceiling to a strategy for this database", "none is known for the dialect %q", t.Dialect)
 	return nil, r.Err(t)

@@ -43,6 +43,10 @@ func TestSteps(t *testing.T) {
 			`CREATE FUNCTION set_stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.at := clock_timestamp(); RETURN NEW; END $$;`,
 			`CREATE TRIGGER set_stamp BEFORE INSERT OR UPDATE ON "t" FOR EACH ROW EXECUTE FUNCTION set_stamp();`,
 		},
+		"BEGIN IMMEDIATE; CREATE TRIGGER a AFTER INSERT ON t BEGIN UPDATE c SET n = 1; UPDATE t SET v = 2; END; CREATE TRIGGER b AFTER UPDATE ON t WHEN NEW.v = ';' BEGIN UPDATE t SET v = 3; END; COMMIT; and then Key v": {
+			"BEGIN IMMEDIATE;", "CREATE TRIGGER a AFTER INSERT ON t BEGIN UPDATE c SET n = 1; UPDATE t SET v = 2; END;",
+			"CREATE TRIGGER b AFTER UPDATE ON t WHEN NEW.v = ';' BEGIN UPDATE t SET v = 3; END;", "COMMIT;", "and then Key v",
+		},
 	} {
 		require.Equal(t, want, Finding{Fix: fix}.Steps(), fix)
 	}

@@ -41,10 +41,10 @@ func (f Finding) Steps() []string {
 	return steps
 }
 
-var statement = regexp.MustCompile(`^(ALTER|CREATE|GRANT|UPDATE|SET|DROP|REVOKE|PRAGMA) `)
+var statement = regexp.MustCompile(`^(ALTER|BEGIN|CREATE|DROP|GRANT|INSERT|PRAGMA|REVOKE|SET|UPDATE) |^COMMIT$`)
 
 // token is a quoted name, text or body, or what a split goes by.
-var token = regexp.MustCompile("(?s)\\$\\$.*?\\$\\$|\"[^\"]*\"|`[^`]*`|\\B'[^']*'|;")
+var token = regexp.MustCompile("(?is:\\bBEGIN\\s+(DELETE|INSERT|REPLACE|SELECT|UPDATE|WITH)\\b.*?;\\s*END\\b)|(?s:\\$\\$.*?\\$\\$|\"[^\"]*\"|`[^`]*`|\\B'[^']*'|;)")
 
 func splitOutsideQuotes(text string) []string {
 	var parts []string
