@@ -29,6 +29,7 @@ import (
 // draw from a counter is such a key. With it, each row's latest version is read
 // after each change:
 //
+//	BEGIN IMMEDIATE;
 //	ALTER TABLE orders ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
 //	UPDATE orders SET version = rowid;
 //	CREATE UNIQUE INDEX orders_version ON orders (version);
@@ -42,6 +43,7 @@ import (
 //		UPDATE orders_counter SET last = last + 1;
 //		UPDATE orders SET version = (SELECT last FROM orders_counter) WHERE rowid = NEW.rowid;
 //	END;
+//	COMMIT;
 //
 // A uuid of version 7, or a time, is none: clients draw it when they like.
 //
