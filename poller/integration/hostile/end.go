@@ -89,7 +89,11 @@ func (t transaction) fill(ctx context.Context) error {
 // hold its locks for ever.
 const finishLimit = time.Minute
 
-// twoPhases prepares and commits, or one in five times rolls back.
+// twoPhases prepares and commits, or one in five times rolls back. The session
+// that has prepared does that, unless it was lost: a MariaDB confirms the XA
+// COMMIT of another, right after the first has gone, one time in ten thousand
+// without doing it. What was prepared stays open then, and XA RECOVER does not
+// show it (seen with 10.11.19).
 func (t transaction) twoPhases(ctx context.Context) (outcome, error) {
 	x := t.x
 	prepare := []string{"PREPARE TRANSACTION '" + t.xid + "'"}
@@ -105,9 +109,6 @@ func (t transaction) twoPhases(ctx context.Context) (outcome, error) {
 			}
 			return didUnknown, errors.Join(err, t.finish(ctx, rollback)) // it may be prepared all the same
 		}
-	}
-	if x.dialect == mysql && x.Rand.IntN(2) == 0 {
-		discard(x.Conn) // others may commit it when this session has gone
 	}
 	if err := sleep(ctx, x.hold); err != nil {
 		return didUnknown, errors.Join(err, t.finish(ctx, rollback))
@@ -130,12 +131,7 @@ func (t transaction) finish(ctx context.Context, statement string) error {
 	defer cancel()
 	err := t.x.Exec(ctx, statement)
 	for try := 0; err != nil; try++ {
-		switch missing := notPrepared(err); {
-		case missing && t.x.dialect == postgres: // the try before has ended it
-			return err
-		case missing && try > 250: // MariaDB: the session that prepared it may not have gone yet
-			return err
-		case !missing && !t.r.Outages && try > 5:
+		if notPrepared(err) || !t.r.Outages && try > 5 { // the try before has ended it, or it was never prepared
 			return err
 		}
 		if err := sleep(ctx, 20*time.Millisecond); err != nil {

@@ -1,6 +1,7 @@
 package hostile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,12 +53,6 @@ func (t *Trial) Run(ctx context.Context) (*Ledger, []Result, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if t.Interval == 0 {
-		t.Interval = 20 * time.Millisecond
-	}
-	if t.Patience == 0 {
-		t.Patience = time.Minute
-	}
 	var pollers []*poller.Poller[row.Row]
 	var recorders []*Recorder
 	for _, r := range t.Readers {
@@ -68,7 +63,7 @@ func (t *Trial) Run(ctx context.Context) (*Ledger, []Result, error) {
 		}
 		recorders = append(recorders, rec)
 		pollers = append(pollers, &poller.Poller[row.Row]{Name: r.Name, Source: r.Source, Sink: rec, Checkpointer: &pollertest.Checkpointer{},
-			Interval: t.Interval, DrainWait: t.Patience, Logger: log})
+			Interval: cmp.Or(t.Interval, 20*time.Millisecond), DrainWait: cmp.Or(t.Patience, time.Minute), Logger: log})
 	}
 	if err := t.write(ctx, w, pollers); err != nil {
 		return w.ledger, nil, err

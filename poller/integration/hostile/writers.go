@@ -1,12 +1,14 @@
 package hostile
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,8 +32,7 @@ type Writers struct {
 
 	// Rollbacks and Prepared are the share of transactions that are rolled back,
 	// and of those that are prepared first, by PREPARE TRANSACTION or XA, and
-	// committed by and by. Both are 0 by default. Of MariaDB half of those are
-	// committed by another connection.
+	// committed, or rolled back, by and by. Both are 0 by default.
 	Rollbacks, Prepared float64
 
 	// Prefill is how many rows are inserted before the writers begin, for Upsert.
@@ -89,22 +90,14 @@ func (w *Writers) start(ctx context.Context) (*run, error) {
 			return nil, err
 		}
 	}
+	r.Acts = slices.Clone(r.Acts)
 	for i := range r.Acts {
-		if r.Acts[i].Weight == 0 {
-			r.Acts = append([]Act(nil), r.Acts...)
-			r.Acts[i].Weight = 1
-		}
+		r.Acts[i].Weight = cmp.Or(r.Acts[i].Weight, 1)
 		r.total += r.Acts[i].Weight
 	}
-	if r.Writers.Writers == 0 {
-		r.Writers.Writers = 32
-	}
-	if r.MaxRows == 0 {
-		r.MaxRows = 50
-	}
-	if r.Hold == 0 {
-		r.Hold = 2 * time.Second
-	}
+	r.Writers.Writers = cmp.Or(r.Writers.Writers, 32)
+	r.MaxRows = cmp.Or(r.MaxRows, 50)
+	r.Hold = cmp.Or(r.Hold, 2*time.Second)
 	if r.dialect == postgres {
 		if r.sequence, err = r.Table.sequence(ctx, r.DB); err != nil {
 			return nil, err
@@ -153,7 +146,13 @@ func (r *run) run(ctx context.Context) error {
 	if swept != nil {
 		return swept
 	}
-	return r.ledger.settle(ctx, r.DB, r.Table)
+	if err := r.ledger.settle(ctx, r.DB, r.Table); err != nil {
+		return err
+	}
+	if n := r.ledger.Counts().TakenBack; n > 0 && !r.Outages {
+		return fmt.Errorf("hostile: %d rows are not in the table though their commit was confirmed", n)
+	}
+	return nil
 }
 
 func (r *run) prefill(ctx context.Context) error {

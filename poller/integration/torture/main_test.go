@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -104,14 +105,11 @@ func (s *scores) print() {
 	fmt.Printf("\nseed %d\n\n%s\n", *seedFlag, b.String())
 }
 
-// trial runs a trial and enters its results. A failure tells how to replay it.
+// trial runs a trial and enters its results.
 func trial(t *testing.T, scenario string, h hostile.Trial) (*hostile.Ledger, map[string]hostile.Result) {
 	t.Helper()
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("replay, as far as the machine does the same: go test ./poller/integration/torture -run '^%s$' -torture.seed %d -torture.rows %d", t.Name(), *seedFlag, rows())
-		}
-	})
+	t.Logf("%s: to replay it, as far as the machine does the same: go test ./poller/integration/torture -run '^%s$' -torture.seed %d -torture.rows %d",
+		scenario, strings.ReplaceAll(t.Name(), "/", "$/^"), h.Writers.Seed, h.Writers.Rows)
 	begun := time.Now()
 	var mu sync.Mutex
 	said := begun
@@ -149,7 +147,7 @@ func sound(t *testing.T, l *hostile.Ledger, r hostile.Result) {
 	for _, token := range r.LostTokens[:min(len(r.LostTokens), 10)] {
 		t.Logf("lost: %s", l.Describe(token))
 	}
-	t.Errorf("%s: lost %d, twice %d, out of order %d, never committed %d, of %d rows; seed %d", r.Reader, r.Lost, r.Twice, r.OutOfOrder, r.Phantom, r.Committed, *seedFlag)
+	t.Errorf("%s: lost %d, twice %d, out of order %d, never committed %d, of %d rows", r.Reader, r.Lost, r.Twice, r.OutOfOrder, r.Phantom, r.Committed)
 }
 
 // loses fails the test if a reader that can lose rows lost none: then the

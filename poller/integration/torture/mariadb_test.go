@@ -40,7 +40,7 @@ func poorMariaDB(t *testing.T, d dbtest.Database, admin *sqlx.DB) *sqlx.DB {
 func TestDirtyProbe(t *testing.T) {
 	t.Parallel()
 	server := startMariaDB(t)
-	rounds(func(seed uint64, n int) {
+	rounds(t, func(seed uint64, n int) {
 		d := server.NewDatabase(t)
 		db := open(t, d)
 		db.MustExec(ordersMariaDB)
@@ -52,6 +52,7 @@ func TestDirtyProbe(t *testing.T) {
 		})
 		loses(t, results["naive"])
 		sound(t, ledger, results["dirty probe"])
+		db.MustExec(`drop table orders`)
 	})
 }
 

@@ -68,8 +68,8 @@ func reader(name string, db *sqlx.DB, c ceiling.Ceiling, key ...string) hostile.
 
 // rounds calls f until all rows are committed, with the seed and rows of each
 // round.
-func rounds(f func(seed uint64, n int)) {
-	for left, i := rows(), uint64(0); left > 0; i++ {
+func rounds(t *testing.T, f func(seed uint64, n int)) {
+	for left, i := rows(), uint64(0); left > 0 && !t.Failed(); i++ {
 		n := min(left, maxRound)
 		f(*seedFlag+i, n)
 		left -= n
@@ -96,7 +96,7 @@ func sure(t *testing.T, db *sqlx.DB) []hostile.Act {
 func TestLockFence(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t)
-	rounds(func(seed uint64, n int) {
+	rounds(t, func(seed uint64, n int) {
 		d := server.NewDatabase(t)
 		db := open(t, d)
 		db.MustExec(orders + slow)
@@ -107,6 +107,7 @@ func TestLockFence(t *testing.T) {
 		})
 		loses(t, results["naive"])
 		sound(t, ledger, results["lock fence"])
+		db.MustExec(`drop table orders`)
 	})
 }
 
@@ -114,7 +115,7 @@ func TestLockFence(t *testing.T) {
 func TestTransactionID(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t)
-	rounds(func(seed uint64, n int) {
+	rounds(t, func(seed uint64, n int) {
 		d := server.NewDatabase(t)
 		db := open(t, d)
 		db.MustExec(orders + withTx + slow)
@@ -127,6 +128,7 @@ func TestTransactionID(t *testing.T) {
 		})
 		loses(t, results["naive"])
 		sound(t, ledger, results["transaction id"])
+		db.MustExec(`drop table orders`)
 	})
 }
 
