@@ -149,4 +149,3 @@ func TestCeilingMariaDBCommitOrder(t *testing.T) {
 		r.pollUntil("1", "2", "4")
 	})
 }
-

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
@@ -38,16 +39,37 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
+	typ, err := columnType(ctx, db, t)
+	if err != nil {
+		return nil, err
+	}
 	g := &grace{table: t, wait: c.For, stretch: stretch}
-	if _, _, _, err := g.ends(ctx, db, 0); errors.Is(err, errNoInteger) {
-		r.Add(Unsafe, "choose the ceiling lag for a column of times", "%q does not hold integers", t.Key[0].Name)
+	_, _, _, err = g.ends(ctx, db, 0)
+	switch {
+	case errors.Is(err, errNoInteger) || !strings.Contains(strings.ToUpper(typ), "INT") && (typ != "" || t.Dialect != "sqlite"):
+		r.Add(Unsafe, "choose the ceiling lag for a column of times", "%q does not hold integers up to %d", t.Key[0].Name, int64(1<<63-1))
 		return nil, r.Err(t)
-	} else if err != nil {
+	case err != nil:
 		return nil, err
 	}
 	r.Guarantee = fmt.Sprintf("a row is missed if it is committed more than %s after one with a greater %q", c.For, t.Key[0].Name)
 	g.report = r
 	return g, nil
+}
+
+// columnType returns the driver's name for the type of the key, which holds INT
+// if it is one of integers.
+func columnType(ctx context.Context, db Queryer, t Table) (string, error) {
+	rows, err := db.QueryContext(ctx, "SELECT "+t.Key[0].Quoted+" FROM "+t.Name+" WHERE 1 = 0")
+	if err != nil {
+		return "", fmt.Errorf("reading the type of the key: %w", err)
+	}
+	defer rows.Close()
+	types, err := rows.ColumnTypes()
+	if err = errors.Join(err, rows.Err()); err != nil {
+		return "", fmt.Errorf("reading the type of the key: %w", err)
+	}
+	return types[0].DatabaseTypeName(), nil
 }
 
 type grace struct {
