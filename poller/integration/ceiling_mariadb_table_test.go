@@ -189,7 +189,7 @@ func TestCeilingMariaDBNeverIdle(t *testing.T) {
 	require.Nil(t, l.Held)
 	require.Equal(t, []any{int64(4)}, l.Args)
 	db.MustExec("kill query " + strconv.FormatInt(a.id, 10))
-	<-a.done
+	a.end()
 }
 
 // Grace reads past a hole after its time, and before it if the hole is filled.

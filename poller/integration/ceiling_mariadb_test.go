@@ -12,7 +12,6 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/source"
-	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
@@ -122,8 +121,6 @@ func (s *session) start(db *sqlx.DB, statement, state string) {
 
 // end waits for the statement that was started.
 func (s *session) end() { s.t.Helper(); require.NoError(s.t, <-s.done) }
-
-func rowID(r row.Row) string { return r.Text(0) }
 
 // A row that was added first and committed last: the naive reader misses it.
 func TestCeilingMariaDBCommitOrder(t *testing.T) {

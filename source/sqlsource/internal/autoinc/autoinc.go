@@ -87,15 +87,12 @@ func Number(err error) uint64 {
 			return f.Uint()
 		}
 	}
-	switch e := err.(type) {
-	case interface{ Unwrap() error }:
-		return Number(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		for _, err := range e.Unwrap() {
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range several.Unwrap() {
 			if n := Number(err); n != 0 {
 				return n
 			}
 		}
 	}
-	return 0
+	return Number(errors.Unwrap(err))
 }
