@@ -108,6 +108,18 @@ func (s *scores) print() {
 // trial runs a trial and enters its results.
 func trial(t *testing.T, scenario string, h hostile.Trial) (*hostile.Ledger, map[string]hostile.Result) {
 	t.Helper()
+	ledger, results := try(t, scenario, h)
+	board.add(scenario, results...)
+	byName := map[string]hostile.Result{}
+	for _, r := range results {
+		byName[r.Reader] = r
+	}
+	return ledger, byName
+}
+
+// try runs a trial.
+func try(t *testing.T, scenario string, h hostile.Trial) (*hostile.Ledger, []hostile.Result) {
+	t.Helper()
 	t.Logf("%s: to replay it, as far as the machine does the same: go test ./poller/integration/torture -run '^%s$' -torture.seed %d -torture.rows %d",
 		scenario, strings.ReplaceAll(t.Name(), "/", "$/^"), h.Writers.Seed, h.Writers.Rows)
 	begun := time.Now()
@@ -127,15 +139,12 @@ func trial(t *testing.T, scenario string, h hostile.Trial) (*hostile.Ledger, map
 	}
 	ledger, results, err := h.Run(t.Context())
 	require.NoError(t, err)
-	board.add(scenario, results...)
-	byName := map[string]hostile.Result{}
 	for _, r := range results {
-		byName[r.Reader] = r
 		t.Logf("%s: %s: committed %d, delivered %d, lost %d, twice %d, out of order %d, not committed %d, delay %s, added %s", scenario, r.Reader,
 			r.Committed, r.Delivered, r.Lost, r.Twice, r.OutOfOrder, r.Phantom, r.Delay, r.Added)
 	}
 	t.Logf("%s: %+v in %v, acts %v", scenario, ledger.Counts(), time.Since(begun).Round(100*time.Millisecond), ledger.Acts())
-	return ledger, byName
+	return ledger, results
 }
 
 // sound fails the test if a reader did not deliver every row once and in order.
