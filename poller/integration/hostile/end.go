@@ -137,7 +137,9 @@ func (t transaction) finish(ctx context.Context, statement string) error {
 		if err := sleep(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
-		_, err = t.r.DB.ExecContext(ctx, statement)
+		if _, err = t.r.DB.ExecContext(ctx, statement); err == nil {
+			t.r.ledger.note(func(c *Counts) { c.Survived++ })
+		}
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ type Counts struct {
 	Transactions int // that committed
 	RolledBack   int // transactions
 	Prepared     int // transactions, that committed or not
+	Survived     int // prepared transactions that were ended over another connection, since theirs was lost
 	Failed       int // transactions that the database ended: deadlocks, outages
 	Unknown      int // transactions whose commit got no answer
 	Deleted      int // rows
