@@ -83,14 +83,14 @@ func TestStart(t *testing.T) {
 		`"b,c",1`: `{"name":"b,c","line":2}` + "\n",
 	} {
 		dir := t.TempDir()
-		succeeds(t, "-dsn", dsn, "-table", "lines", "-key", "name,line", "-out", dir, "-once", "-start", from)
+		succeeds(t, "-dsn", dsn, "-table", "lines", "-key", "name,line", "-out", dir, "-once", "-start", from, "-ceiling", "none")
 		require.Equal(t, want, content(t, dir, ".jsonl"), from)
 	}
 
 	db.MustExec(`CREATE TABLE pages (url TEXT PRIMARY KEY NOT NULL)`)
 	db.MustExec(`INSERT INTO pages VALUES ('https://example.org/a'), ('https://example.org/b')`)
 	pages := t.TempDir()
-	succeeds(t, "-dsn", dsn, "-table", "pages", "-key", "url", "-out", pages, "-once", "-start", "https://example.org/a")
+	succeeds(t, "-dsn", dsn, "-table", "pages", "-key", "url", "-out", pages, "-once", "-start", "https://example.org/a", "-ceiling", "single-writer")
 	require.Equal(t, `{"url":"https://example.org/b"}`+"\n", content(t, pages, ".jsonl"))
 
 	dir := t.TempDir()
