@@ -28,12 +28,11 @@ func BenchmarkAudit(b *testing.B) {
 			for b.Loop() {
 				table := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Ceiling: ceiling.None{}, Audit: audit, Logger: slog.New(slog.DiscardHandler)}
 				var c source.Cursor
-				for {
+				rows := 0
+				for rows < 500_000 {
 					batch, err := table.Fetch(context.Background(), c, 5000)
 					require.NoError(b, err)
-					if len(batch.Records) == 0 {
-						break
-					}
+					rows += len(batch.Records)
 					c = batch.To
 				}
 			}
