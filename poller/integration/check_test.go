@@ -370,3 +370,17 @@ func TestCheckMariaDB(t *testing.T) {
 		})
 	}
 }
+
+// A connection that had the same statement prepared before the columns changed.
+func TestCheckAfterColumnsChanged(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.SetMaxOpenConns(1)
+	db.MustExec(identity)
+	r := follow(t, db, "id")
+	_, err := r.table.Check(t.Context(), "")
+	require.NoError(t, err)
+	db.MustExec(`alter table orders add column w int`)
+	_, err = r.table.Check(t.Context(), "")
+	require.NoError(t, err)
+}

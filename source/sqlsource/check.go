@@ -104,9 +104,26 @@ type checker struct {
 
 func (q *query) check(ctx context.Context, cursor source.Cursor, fits func(*plan) error) (*Check, error) {
 	q.log = slog.New(slog.DiscardHandler) // the Check itself says it
+	c, err := q.look(ctx, cursor, fits)
+	if err != nil && q.sql.changed(err) { // a connection had the statement prepared for other columns
+		c, err = q.look(ctx, cursor, fits)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Without a connection held, of which there may be only one.
+	indexed, err := c.statement(ctx)
+	if err == nil && indexed {
+		err = c.count(ctx)
+	}
+	return c.Check, err
+}
+
+// look asks the database for all but the plan.
+func (q *query) look(ctx context.Context, cursor source.Cursor, fits func(*plan) error) (*checker, error) {
 	c := &checker{query: q, Check: &Check{Table: q.label, Cursor: q.explain(cursor), Pending: -1}}
 	c.decode(cursor)
-	err := q.onConn(ctx, func(db ceiling.Queryer) (err error) {
+	return c, q.onConn(ctx, func(db ceiling.Queryer) (err error) {
 		if err = q.sql.utf8(ctx, db); err != nil {
 			return fmt.Errorf("sqlsource: %s: %w", q.label, err)
 		}
@@ -121,15 +138,6 @@ func (q *query) check(ctx context.Context, cursor source.Cursor, fits func(*plan
 		}
 		return c.history(ctx, db)
 	})
-	if err != nil {
-		return nil, err
-	}
-	// Without a connection held, of which there may be only one.
-	indexed, err := c.statement(ctx)
-	if err == nil && indexed {
-		err = c.count(ctx)
-	}
-	return c.Check, err
 }
 
 // countLimit is how long pending may take, or half of what is left to ctx if

@@ -62,7 +62,10 @@ type Column struct {
 // Limit is how far a table can be read.
 type Limit struct {
 	// Where is a condition that the rows to be read meet, in which t is the
-	// table and each ? stands for one of Args. Empty means all rows.
+	// table and each ? stands for one of Args. Empty means all rows. It should
+	// be fixed when Raise returns, by Args, and not rise with the clock of the
+	// statement that reads: rows are waited for until they are on disk, as of
+	// the end of Raise.
 	Where string
 	Args  []any
 

@@ -3,7 +3,9 @@ package ceiling
 import "context"
 
 // None reads whatever is there. It is lossy, and for tables with a single
-// writer that only appends, or to which nobody writes: that is your word.
+// writer that only appends, or to which nobody writes: that is your word. As it
+// has no limit, rows of an asynchronous commit can be read that a crash of the
+// server takes back.
 type None struct{}
 
 func (None) String() string { return "none" }
