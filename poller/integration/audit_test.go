@@ -577,7 +577,7 @@ func TestAuditOnce(t *testing.T) {
 	for next := 1_000_000; ; next += 1000 {
 		db.MustExec(`select setval('orders_id_seq', $1)`, next)
 		go func() {
-			r, err := sqlsource.Audit(t.Context(), table, sqlsource.AuditOptions{For: 500 * time.Millisecond, Interval: 5 * time.Millisecond})
+			r, err := sqlsource.Audit(t.Context(), table, sqlsource.AuditOptions{For: 2 * time.Second, Interval: 5 * time.Millisecond})
 			if err != nil {
 				t.Error(err)
 			}
@@ -586,6 +586,7 @@ func TestAuditOnce(t *testing.T) {
 		var r sqlsource.AuditReport
 		for i := 1; ; i++ {
 			db.MustExec(`insert into orders default values`)
+			db.MustExec(`select pg_sleep(0.3)`) // the first is on disk, and read, by then
 			db.MustExec(`insert into orders select max(id) - 1 from orders on conflict do nothing`)
 			select {
 			case r = <-done:

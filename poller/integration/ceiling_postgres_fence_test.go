@@ -126,6 +126,25 @@ func TestLockFenceSequenceSetBack(t *testing.T) {
 			require.ErrorContains(t, err, "it was set back")
 		})
 	}
+	// Keys below the cursor were drawn anew, and no poll came upon the sequence
+	// while it stood there; nor did a pipeline that was down.
+	t.Run("refilled", func(t *testing.T) {
+		t.Parallel()
+		db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+		db.MustExec(`create table orders (id bigserial primary key, v text); insert into orders (v) values ('1'), ('2'), ('3')`)
+		r := follow(t, db, "id")
+		require.Len(t, r.next(), 3)
+		tx := begin(t, db, `truncate orders restart identity`, `insert into orders (v) select 'new' from generate_series(1, 5)`)
+		require.NoError(t, tx.Commit())
+		restarted := follow(t, db, "id")
+		restarted.at = r.at
+		for _, r := range []*reading{r, restarted} {
+			require.ErrorIs(t, r.fails(), sqlsource.ErrHistory)
+			require.ErrorContains(t, r.fails(), "it was restarted, and keys below the cursor are drawn again")
+			r.at = ""
+			require.Len(t, r.next(), 5)
+		}
+	})
 	t.Run("cache", func(t *testing.T) {
 		t.Parallel()
 		db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -136,6 +155,10 @@ func TestLockFenceSequenceSetBack(t *testing.T) {
 		var unsafe *ceiling.UnsafeError
 		require.ErrorAs(t, r.fails(), &unsafe)
 		db.MustExec(`alter sequence orders_id_seq cache 1`)
+		require.ErrorContains(t, r.fails(), "or it was only altered")
+		var err error
+		r.at, err = r.table.Adopt(r.at)
+		require.NoError(t, err)
 		require.Empty(t, r.next())
 	})
 	t.Run("emptied", func(t *testing.T) {

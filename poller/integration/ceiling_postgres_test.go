@@ -222,9 +222,9 @@ func TestLockFencePlainRole(t *testing.T) {
 	require.NoError(t, late.Commit())
 	require.Equal(t, []string{"1", "2"}, r.next())
 
-	// Where the sequence stands is not for this role: that it was restarted is.
+	// Where the sequence stands is not for this role: that it was restarted is seen.
 	db.MustExec(`truncate orders restart identity`)
 	err := r.fails()
 	require.ErrorIs(t, err, sqlsource.ErrHistory)
-	require.ErrorContains(t, err, "GRANT SELECT ON SEQUENCE")
+	require.ErrorContains(t, err, "it was restarted")
 }

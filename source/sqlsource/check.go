@@ -243,6 +243,7 @@ func (c *checker) history(ctx context.Context, db ceiling.Queryer) error {
 			parts = append(parts, p.name+" "+p.value)
 		}
 	}
+	h.draw(c.below.Sequence)
 	if err := h.follows(c.past); errors.Is(err, errBehind) {
 		c.add(ceiling.Note, "", "%v", err)
 	} else if err != nil {

@@ -37,6 +37,13 @@ type past struct {
 	late   uint64 // late rows delivered so far, by an Auditor
 }
 
+// draw adds what draws the keys, see [ceiling.Limit].
+func (h *history) draw(sequence string) {
+	if sequence != "" {
+		h.parts = append(h.parts, historyPart{"sequence", sequence, "it was restarted, and keys below the cursor are drawn again; or it was only altered, which loses nothing"})
+	}
+}
+
 func (h history) past() past {
 	p := past{mark: h.mark}
 	for _, part := range h.parts {
@@ -112,10 +119,11 @@ func (q *query) notFollowed(err error, advice string) error {
 // they are not known, as a standby does not know the timeline, the greater mark,
 // and its late rows.
 func (p past) joined(older past) past {
-	for i, v := range p.values {
-		if i < len(older.values) {
-			p.values[i] = cmp.Or(v, older.values[i])
+	for i, v := range older.values {
+		if i == len(p.values) {
+			p.values = append(p.values, "")
 		}
+		p.values[i] = cmp.Or(p.values[i], v)
 	}
 	p.mark = max(p.mark, older.mark)
 	p.late = older.late

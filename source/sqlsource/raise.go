@@ -83,6 +83,7 @@ func (s *state) raise(ctx context.Context, db ceiling.Queryer, key []value, old 
 	if err != nil {
 		return nil, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
 	}
+	h.draw(limit.Sequence)
 	if err := h.follows(old); err != nil {
 		return nil, q.notFollowed(err, adoptAdvice)
 	}

@@ -80,6 +80,11 @@ type Limit struct {
 	// limit. Zero: not claimed.
 	AsOf time.Time
 
+	// Sequence identifies what draws the keys, if anything can be told apart from
+	// one that draws them again from the beginning. It goes into the cursors, and
+	// one that was made under another Sequence is refused. Empty: not compared.
+	Sequence string
+
 	// Held is not nil if there are rows above the limit.
 	Held *source.Held
 }

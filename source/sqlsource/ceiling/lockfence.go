@@ -47,7 +47,7 @@ func (c LockFence) Open(ctx context.Context, db Queryer, t Table) (Guard, error)
 	}
 	g.top = fmt.Sprintf(`SELECT (SELECT max(%s) FROM %s WHERE %[1]s > $1::bigint), %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d) FROM %[5]s`,
 		t.Key[0].Quoted, t.Name, drawn, s.oid, from)
-	g.sequence, g.mayRead = s.name, s.mayRead
+	g.sequence = s.name
 	return g, nil
 }
 
@@ -73,7 +73,6 @@ type lockFence struct {
 	locks    *pgLocks
 	top      string // the statement for the greatest key, and for the sequence's
 	sequence string
-	mayRead  bool
 	file     sql.NullInt64 // of the sequence: another one after it was altered or restarted
 
 	fences  fences[int64]
@@ -108,9 +107,7 @@ func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limi
 	if err := db.QueryRowContext(ctx, g.top, from).Scan(&top, &drawn, &file); err != nil {
 		return Limit{}, fmt.Errorf("reading the greatest key: %w", err)
 	}
-	if changed := g.file.Valid && g.file != file; changed && !g.mayRead {
-		return Limit{}, &RewoundError{Table: g.table.Label, What: fmt.Sprintf("the sequence %s was altered or restarted, and this role may not read where it stands (GRANT SELECT ON SEQUENCE)", g.sequence)}
-	} else if changed {
+	if g.file.Valid && g.file != file {
 		return Limit{}, fmt.Errorf("the sequence %s was altered: %w", g.sequence, ErrChanged)
 	}
 	g.file = file
@@ -125,7 +122,7 @@ func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limi
 	}
 	if !top.Valid {
 		g.byHandSince = time.Time{}
-		return Limit{Nothing: true, AsOf: at}, nil
+		return Limit{Nothing: true, AsOf: at, Sequence: g.draws()}, nil
 	}
 	high := top.Int64
 	if drawn.Valid && drawn.Int64 < high {
@@ -150,7 +147,7 @@ func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limi
 	if !g.asOf.After(g.byHand) { // keys above the sequence were committed before it
 		g.asOf = time.Time{}
 	}
-	l := Limit{Where: g.table.Key[0].Ref + " <= ?::bigint", Args: []any{g.settled}, AsOf: g.asOf, Nothing: g.settled <= from}
+	l := Limit{Where: g.table.Key[0].Ref + " <= ?::bigint", Args: []any{g.settled}, AsOf: g.asOf, Nothing: g.settled <= from, Sequence: g.draws()}
 	if g.settled >= top.Int64 {
 		return l, nil
 	}
@@ -163,6 +160,10 @@ func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limi
 	}
 	return l, err
 }
+
+// draws tells the sequence from what it was before a TRUNCATE RESTART IDENTITY or
+// ALTER SEQUENCE, also if it has drawn as many values again since.
+func (g *lockFence) draws() string { return strconv.FormatInt(g.file.Int64, 10) }
 
 // RewoundError says that keys below the cursor will be drawn, or were. Package
 // sqlsource makes it an ErrHistory.
