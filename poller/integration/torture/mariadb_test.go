@@ -43,9 +43,11 @@ func TestDirtyProbe(t *testing.T) {
 	rounds(t, func(seed uint64, n int) {
 		d := server.NewDatabase(t)
 		db := open(t, d)
+		defer db.Close() // a server has so many connections, and a long run so many rounds
 		db.MustExec(ordersMariaDB)
 		db.MustExec(slowMariaDB)
 		low := poorMariaDB(t, d, db)
+		defer low.Close()
 		ledger, results := trial(t, "MariaDB, dirty probe", hostile.Trial{
 			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: n, For: *forFlag, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.1},
 			Readers: []hostile.Reader{naive(low, "id"), reader("dirty probe", low, ceiling.DirtyProbe{}, "id")},

@@ -99,8 +99,10 @@ func TestLockFence(t *testing.T) {
 	rounds(t, func(seed uint64, n int) {
 		d := server.NewDatabase(t)
 		db := open(t, d)
+		defer db.Close() // a server has so many connections, and a long run so many rounds
 		db.MustExec(orders + slow)
 		low := poor(t, d, db, `grant select on orders to reader`)
+		defer low.Close()
 		ledger, results := trial(t, "Postgres, lock fence", hostile.Trial{
 			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: n, For: *forFlag, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.1},
 			Readers: []hostile.Reader{naive(low, "id"), reader("lock fence", low, ceiling.LockFence{}, "id")},
@@ -118,8 +120,10 @@ func TestTransactionID(t *testing.T) {
 	rounds(t, func(seed uint64, n int) {
 		d := server.NewDatabase(t)
 		db := open(t, d)
+		defer db.Close() // a server has so many connections, and a long run so many rounds
 		db.MustExec(orders + withTx + slow)
 		low := poor(t, d, db, `grant select on orders to reader`)
+		defer low.Close()
 		// By the transaction's id nothing depends on who draws the key, and when.
 		acts := append(sure(t, db), hostile.Earlier, hostile.Low)
 		ledger, results := trial(t, "Postgres, transaction id", hostile.Trial{
