@@ -1,7 +1,11 @@
 package integration
 
 import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
@@ -121,4 +125,50 @@ func TestAsynchronousCommit(t *testing.T) {
 	}
 	require.Positive(t, taken, "no crash took a row back: nothing was tested")
 	t.Logf("10 crashes took %d rows back", taken)
+}
+
+// switching opens connections to the server that is current, as a data source
+// name of several hosts does.
+type switching struct {
+	driver driver.Driver
+	dsn    atomic.Value
+}
+
+func (s *switching) Connect(context.Context) (driver.Conn, error) {
+	return s.driver.Open(s.dsn.Load().(string))
+}
+
+func (s *switching) Driver() driver.Driver { return s.driver }
+
+// A ceiling that many batches are read below is one of the server that it was
+// found on. The pool may lead to another in the middle, without any error.
+func TestCeilingIsNotTakenToAnotherServer(t *testing.T) {
+	t.Parallel()
+	primary := dbtest.StartPostgres(t)
+	database := primary.NewDatabase(t)
+	db := database.Open(t, dbtest.PGX)
+	ordersOf(db, 1000)
+	other := dbtest.StartStandby(t, primary).Database(database.Name())
+	there := other.Open(t, dbtest.PGX)
+	there.MustExec(`select pg_promote()`)
+	db.MustExec(`insert into orders (v) select 'v' from generate_series(1, 1000)`)
+
+	servers := &switching{driver: db.Driver()}
+	servers.dsn.Store(database.DSN(dbtest.PGX))
+	pool := sqlx.NewDb(sql.OpenDB(servers), "pgx")
+	defer pool.Close()
+	pool.SetMaxIdleConns(0) // every Fetch has a connection of its own
+	r := follow(t, pool, "id")
+	for range 2 {
+		b, err := r.table.Fetch(t.Context(), r.at, 500)
+		require.NoError(t, err)
+		require.True(t, b.More)
+		r.at = b.To
+	}
+	begin(t, there, `insert into orders (v) values ('late')`)
+	there.MustExec(`insert into orders (v) select 'early' from generate_series(1, 900)`)
+	servers.dsn.Store(other.DSN(dbtest.PGX))
+	_, err := r.table.Fetch(t.Context(), r.at, 100) // below the ceiling that the primary had
+	require.ErrorIs(t, err, sqlsource.ErrHistory)
+	require.ErrorContains(t, err, "a standby was promoted")
 }

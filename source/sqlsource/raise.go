@@ -2,10 +2,12 @@ package sqlsource
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
@@ -21,6 +23,7 @@ type reach struct {
 	past     past
 	since    time.Time // when it was found
 	boot     string    // of the server
+	conn     any       // the connection that it was found on, or was found to hold for
 	durable  bool      // a crash of the server cannot take back what is below the limit
 }
 
@@ -58,18 +61,37 @@ func (s *state) reachFor(ctx context.Context, db ceiling.Queryer, after position
 		}
 		s.reach.from, s.reach.to = after.cursor, after.cursor
 	}
-	if r := s.reach; !fresh && !r.durable {
+	conn := driverConn(db)
+	if fresh {
+		s.reach.conn = conn
+	}
+	if r := s.reach; !fresh && (!r.durable || conn == nil || r.conn != conn) {
 		h, err := s.query.sql.history(ctx, db, s.query.table)
 		if err != nil {
 			return fresh, s.query.wrap(err, nil)
 		}
-		if h.boot != r.boot { // the log has ended below the mark, and keys are drawn again
+		// After a start the log may have ended below the mark, and another server,
+		// to which a new connection may lead, has a log of its own: keys are drawn again.
+		if h.boot != r.boot || h.follows(r.past) != nil {
 			s.reach = nil
 			return s.reachFor(ctx, db, after)
 		}
-		r.durable = h.flushed >= r.past.mark
+		r.conn, r.durable = conn, r.durable || h.flushed >= r.past.mark
 	}
 	return fresh, nil
+}
+
+// driverConn returns the driver's own connection, nil if it cannot be compared.
+func driverConn(db ceiling.Queryer) (conn any) {
+	if c, ok := db.(*sql.Conn); ok {
+		_ = c.Raw(func(own any) error { // a connection that is closed fails at its next statement
+			if reflect.TypeOf(own).Comparable() {
+				conn = own
+			}
+			return nil
+		})
+	}
+	return conn
 }
 
 func (s *state) raise(ctx context.Context, db ceiling.Queryer, key []value, old past) (*reach, error) {
