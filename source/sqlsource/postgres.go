@@ -98,7 +98,7 @@ func (postgres) historyWith(ctx context.Context, db ceiling.Queryer, name any, i
 		CASE WHEN at % pg_size_bytes(current_setting('wal_segment_size')) = 40 THEN at - 40
 			WHEN at % pg_size_bytes(current_setting('wal_block_size')) = 24 THEN at - 24 ELSE at END::text,
 		(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn)::text,
-		concat(pg_postmaster_start_time(), ' ', pg_stat_get_bgwriter_stat_reset_time())
+		concat((extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, ' ', (extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::bigint)
 		FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn AS at) AS log`, name). // a crash changes the time of the reset alone
 		Scan(&standby, &cluster, &timeline, &database, &oid, &mark, &flushed, &boot)
 	h := history{behind: standby, boot: boot, parts: []historyPart{

@@ -43,9 +43,9 @@ func (c LockFence) Open(ctx context.Context, db Queryer, t Table) (Guard, error)
 	g.forget()
 	drawn, from := "NULL::bigint", "(SELECT) AS nothing"
 	if s.mayRead {
-		drawn, from = "CASE WHEN is_called THEN last_value ELSE last_value - 1 END", s.name
+		drawn, from = "CASE WHEN is_called THEN last_value ELSE greatest(last_value, -9223372036854775807) - 1 END", s.name
 	}
-	g.top = fmt.Sprintf(`SELECT (SELECT max(%s) FROM %s WHERE %[1]s > $1::bigint), %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d) FROM %[5]s`,
+	g.top = fmt.Sprintf(`SELECT (SELECT max(%s) FROM %s WHERE %[1]s >= $1::bigint), %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d), pg_is_in_recovery() FROM %[5]s`,
 		t.Key[0].Quoted, t.Name, drawn, s.oid, from)
 	g.sequence = s.name
 	return g, nil
@@ -95,17 +95,25 @@ func (g *lockFence) Report() Report { return g.report }
 // Raise implements [Guard]. The order of its two statements is what makes it
 // sound: first how far the rows go, then who may still add to them.
 func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
-	from := int64(math.MinInt64)
+	last, from := int64(math.MinInt64), int64(math.MinInt64) // the cursor's key, and the least that may be to be read
 	if after != nil {
 		var err error
-		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
+		if last, err = strconv.ParseInt(after[0], 10, 64); err != nil {
 			return Limit{}, retry.Permanent(fmt.Errorf("the cursor's value for %q is no integer of 64 bits; rewind to a cursor that At returns", g.table.Key[0].Name))
+		}
+		from = last
+		if len(g.table.Key) == 1 && last < math.MaxInt64 { // else it may stand between rows of one drawn value
+			from++
 		}
 	}
 	at := time.Now()
 	var top, drawn, file sql.NullInt64
-	if err := db.QueryRowContext(ctx, g.top, from).Scan(&top, &drawn, &file); err != nil {
+	var standby bool
+	if err := db.QueryRowContext(ctx, g.top, from).Scan(&top, &drawn, &file, &standby); err != nil {
 		return Limit{}, fmt.Errorf("reading the greatest key: %w", err)
+	}
+	if standby {
+		return Limit{}, errStandby
 	}
 	if g.file.Valid && g.file != file {
 		return Limit{}, fmt.Errorf("the sequence %s was altered: %w", g.sequence, ErrChanged)
@@ -117,7 +125,7 @@ func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limi
 		}
 		g.drawn = drawn.Int64
 	}
-	if drawn.Valid && after != nil && drawn.Int64 < from {
+	if drawn.Valid && after != nil && drawn.Int64 < last {
 		return Limit{}, &RewoundError{Table: g.table.Label, What: fmt.Sprintf("the sequence %s stands at %d, below the cursor: it was set back, as by TRUNCATE RESTART IDENTITY, ALTER SEQUENCE RESTART or setval", g.sequence, drawn.Int64)}
 	}
 	if !top.Valid {
@@ -147,7 +155,7 @@ func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limi
 	if !g.asOf.After(g.byHand) { // keys above the sequence were committed before it
 		g.asOf = time.Time{}
 	}
-	l := Limit{Where: g.table.Key[0].Ref + " <= ?::bigint", Args: []any{g.settled}, AsOf: g.asOf, Nothing: g.settled <= from, Sequence: g.draws()}
+	l := Limit{Where: g.table.Key[0].Ref + " <= ?::bigint", Args: []any{g.settled}, AsOf: g.asOf, Nothing: g.settled < from, Sequence: g.draws()}
 	if g.settled >= top.Int64 {
 		return l, nil
 	}

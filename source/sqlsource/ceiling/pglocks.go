@@ -41,13 +41,17 @@ const pgMembers = `COALESCE(to_regclass($3::text)::oid::text, '') || (
 			SELECT string_agg(concat(' ', tree.oid, ':', d.oid), '' ORDER BY tree.oid, d.oid)
 			FROM tree LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = tree.oid)`
 
-// The statement's own lock on pg_locks is listed too: it shows that locks are
-// shown at all, and its row carries what is to be said once.
+// pgBoot is an expression for when the server started, the same in all sessions,
+// whatever their time zone and style of dates.
 //
 // When one of its processes has crashed, the server starts anew without taking
 // another start time; but it then drops its statistics, which shows.
-const pgLocksQuery = pgTree + `, head AS MATERIALIZED (
-	SELECT pg_is_in_recovery() AS standby, concat(pg_postmaster_start_time(), ' ', pg_stat_get_bgwriter_stat_reset_time()) AS boot,
+var pgBoot = "concat(" + micros("pg_postmaster_start_time()") + ", ' ', " + micros("pg_stat_get_bgwriter_stat_reset_time()") + ")"
+
+// The statement's own lock on pg_locks is listed too: it shows that locks are
+// shown at all, and its row carries what is to be said once.
+var pgLocksQuery = pgTree + `, head AS MATERIALIZED (
+	SELECT pg_is_in_recovery() AS standby, ` + pgBoot + ` AS boot,
 		` + pgMembers + ` AS members
 )
 SELECT l.virtualtransaction, COALESCE(l.pid, 0), own, CASE WHEN own THEN h.standby END, CASE WHEN own THEN h.boot END, CASE WHEN own THEN h.members END
@@ -58,6 +62,9 @@ FROM head h, (
 ) l
 WHERE l.relation = ANY ($2::oid[]) AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 	OR own AND l.pid = pg_backend_pid()`
+
+// errStandby has the table looked at anew, which is then refused.
+var errStandby = fmt.Errorf("this server is a standby now, which shows no locks: %w", ErrChanged)
 
 // list returns the holders there are. If the server has been restarted they have
 // nothing to do with those listed before. The error wraps ErrChanged if the
@@ -90,7 +97,7 @@ func (l *pgLocks) list(ctx context.Context, db Queryer) (holders map[string]*hol
 	case !shown:
 		return nil, false, errNoLocks
 	case standby:
-		return nil, false, fmt.Errorf("this server is a standby now, which shows no locks: %w", ErrChanged)
+		return nil, false, errStandby
 	case tree != l.tree:
 		return nil, false, fmt.Errorf("the table was made anew, or a partition or default came or went: %w", ErrChanged)
 	}

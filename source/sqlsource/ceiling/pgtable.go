@@ -110,7 +110,7 @@ func (p *pgTable) readSequences(ctx context.Context, db Queryer, t Table) error 
 		p.sequences = append(p.sequences, s)
 		return err
 	}, pgTree+` SELECT DISTINCT s.oid::bigint, format('%I.%I', n.nspname, s.relname), s.relpersistence::text,
-		q.seqcache, q.seqincrement, q.seqcycle, has_sequence_privilege(s.oid, 'SELECT')
+		q.seqcache, q.seqincrement, q.seqcycle, has_sequence_privilege(s.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
 		FROM tree JOIN pg_catalog.pg_attribute a ON a.attrelid = tree.oid AND a.attname = $2::text AND NOT a.attisdropped
 		LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 		JOIN pg_catalog.pg_depend e ON
@@ -265,7 +265,7 @@ func txColumn(t Table) string {
 		t.Name, t.Name, keyList(t), strings.ReplaceAll(keyList(t), `"`, ""))
 }
 
-var nextval = regexp.MustCompile(`^\(?nextval\('.*'::regclass\)\)?(::\w+)?$`)
+var nextval = regexp.MustCompile(`^\(?nextval\('(?:[^']|'')*'::regclass\)\)?(::\w+)?$`)
 
 // drawn adds whether the key is drawn by one sequence, in order.
 func (p *pgTable) drawn(r *Report, t Table) {

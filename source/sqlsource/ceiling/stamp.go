@@ -21,7 +21,8 @@ import (
 // its lock, and then its stamps, later than the clock was read. It relies on the
 // server's clock not being set back. Where it is, rows stamped in the future are
 // held until the clock has passed them again, but rows written meanwhile with
-// stamps below the cursor are missed.
+// stamps below the cursor are missed: a clock that is seen behind the cursor is an
+// error that ends the reading. A step that nobody sees between two polls is none.
 //
 // Nil as Ceiling chooses Stamp only where it finds the trigger, or the default.
 // Chosen by name it takes your word that the column is set this way. It never
@@ -56,7 +57,8 @@ func (c Stamp) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	r.Guarantee = fmt.Sprintf("%s, in the order of %q: rows are read up to a moment when all transactions that wrote to the table then have ended (their locks on it are watched)", promise(updates), t.Key[0].Name)
 	column, typ := t.Key[0].Quoted, p.tree[0].keyExact
 	return &stamp{table: t, report: r, locks: newPGLocks(p, t), top: fmt.Sprintf(
-		`SELECT %s, (SELECT %s FROM %s)`, micros("clock_timestamp()::"+typ), micros("max("+column+")"), t.Name)}, nil
+		`SELECT %s, %s, %s, pg_is_in_recovery() FROM (SELECT clock_timestamp()::%s AS clock) AS c, (SELECT max(%s) AS top FROM %s) AS tops`,
+		micros("clock"), micros(finite("top")), micros(finite("$1::text::timestamptz")), typ, column, t.Name)}, nil
 }
 
 func (c Stamp) stamped(r *Report, t Table, p *pgTable) (updates bool) {
@@ -77,6 +79,11 @@ func (c Stamp) stamped(r *Report, t Table, p *pgTable) (updates bool) {
 // micros is an expression for the microseconds since 1970, without a fraction.
 func micros(expr string) string {
 	return "(extract(epoch FROM " + expr + ") * 1000000)::bigint"
+}
+
+// finite is an expression for a stamp that can be counted, whatever it is.
+func finite(expr string) string {
+	return fmt.Sprintf("CASE %s WHEN 'infinity' THEN '9999-12-31' WHEN '-infinity' THEN '0001-01-01' ELSE %[1]s END", expr)
 }
 
 // stampTrigger is the statement for a stamp that is drawn under the table's lock.
@@ -132,21 +139,42 @@ type stamp struct {
 	top    string
 
 	fences  fences[int64]
+	clock   int64 // the server's, at the last look
 	settled int64 // rows with smaller stamps can be read
 	asOf    time.Time
+}
+
+// forget drops what is known of stamps that may be drawn again.
+func (g *stamp) forget() {
+	g.fences.forget()
+	g.settled, g.asOf = 0, time.Time{}
 }
 
 func (g *stamp) Report() Report { return g.report }
 
 // Raise implements [Guard]. The clock is read before the locks. It is rounded as
 // the column is, so that whoever locks later draws a stamp no smaller than that.
-func (g *stamp) Raise(ctx context.Context, db Queryer, _ []string) (Limit, error) {
+func (g *stamp) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
 	at := time.Now()
+	var cursor any
+	if after != nil {
+		cursor = after[0]
+	}
 	var clock int64
-	var top sql.NullInt64
-	if err := db.QueryRowContext(ctx, g.top).Scan(&clock, &top); err != nil {
+	var top, last sql.NullInt64
+	var standby bool
+	if err := db.QueryRowContext(ctx, g.top, cursor).Scan(&clock, &top, &last, &standby); err != nil {
 		return Limit{}, fmt.Errorf("reading the greatest stamp: %w", err)
 	}
+	switch {
+	case standby:
+		return Limit{}, errStandby
+	case last.Valid && clock < last.Int64:
+		return Limit{}, &RewoundError{Table: g.table.Label, What: fmt.Sprintf("the server's clock was set back, and is %s behind the cursor's stamp: rows that are written meanwhile are missed", age(float64(last.Int64-clock)/1e6))}
+	case clock < g.clock:
+		g.forget()
+	}
+	g.clock = clock
 	if !top.Valid {
 		return Limit{Nothing: true, AsOf: at}, nil
 	}
@@ -155,7 +183,7 @@ func (g *stamp) Raise(ctx context.Context, db Queryer, _ []string) (Limit, error
 		return Limit{}, err
 	}
 	if restarted {
-		g.fences.forget()
+		g.forget()
 	}
 	g.fences.set(clock, at, holders)
 	if high, at, ok := g.fences.settle(); ok {
