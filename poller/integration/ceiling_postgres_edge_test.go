@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -113,4 +114,95 @@ func TestStampOfAClockSetBack(t *testing.T) {
 		r.rewinds(time.Now().Add(-time.Minute), 7)
 		require.Empty(t, r.next())
 	})
+}
+
+// What sets a stamp must be seen to do so for each row, wherever it is written.
+func TestStampsThatAreNotAlwaysSet(t *testing.T) {
+	t.Parallel()
+	const (
+		table   = `create table orders (id bigint primary key, at timestamptz not null default now(), v int); create index on orders (at, id);`
+		trigger = `create trigger set_at before insert or update on orders for each row execute function set_at();`
+		always  = `create function set_at() returns trigger language plpgsql as $$ begin new.at := clock_timestamp(); return new; end $$;`
+		updates = `create function set_at() returns trigger language plpgsql as $$ begin
+			if tg_op = 'UPDATE' then new.at := clock_timestamp(); end if; return new; end $$;`
+	)
+	for name, c := range map[string]struct{ make, reason, byName string }{
+		"always":    {table + always + trigger, "", ""},
+		"condition": {table + updates + trigger, "the trigger set_at on orders does not set \"at\" to clock_timestamp() each time", "the default of \"at\" in public.orders is now()"},
+		"condition over a default": {table + updates + trigger + `alter table orders alter at set default clock_timestamp()`,
+			"the trigger set_at on orders does not set \"at\" to clock_timestamp() each time", ""},
+		// An INSERT into the child runs none of its parent's triggers.
+		"child": {table + always + trigger + `create table child () inherits (orders)`, `the default of "at" in public.child is now()`, `the default of "at" in public.child is now()`},
+		"child with one": {table + always + trigger + `create table child () inherits (orders);
+			create trigger set_at before insert or update on child for each row execute function set_at()`, "", ""},
+		"partitions": {`create table orders (id bigint, at timestamptz not null default now(), v int) partition by list (v);
+			create table one partition of orders for values in (1); create table two partition of orders for values in (2) partition by list (v);
+			create table three partition of two for values in (2); create index on orders (at, id);` + always + trigger, "", ""},
+		"one partition": {`create table orders (id bigint, at timestamptz not null default now(), v int) partition by list (v);
+			create table one partition of orders for values in (1); create table two partition of orders for values in (2); create index on orders (at, id);` + always +
+			`create trigger set_at before insert or update on one for each row execute function set_at();`, `the default of "at" in public.two is now()`, `the default of "at" in public.two is now()`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+			db.MustExec(c.make)
+			for ceilingOf, reason := range map[ceiling.Ceiling]string{ceiling.Auto{}: c.reason, ceiling.Stamp{}: c.byName} {
+				g, err := ceilingOf.Open(t.Context(), db.DB, ceilingTable("orders", "at", "id"))
+				if reason != "" {
+					require.ErrorContains(t, err, reason, ceilingOf.String())
+					continue
+				}
+				require.NoError(t, err, ceilingOf.String())
+				require.Contains(t, g.Report().Guarantee, "its latest version again after each change")
+			}
+		})
+	}
+}
+
+// Replication brings rows past all defaults and triggers but those that are
+// ENABLE ALWAYS.
+func TestTransactionIDOfASubscriber(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table orders (id bigint primary key, _tx xid8 not null default pg_current_xact_id()); create index on orders (_tx, id);
+		create function set_tx() returns trigger language plpgsql as $$ begin new._tx := pg_current_xact_id(); return new; end $$;
+		create trigger set_tx before insert or update on orders for each row execute function set_tx();
+		create subscription none connection 'dbname=nowhere' publication none with (connect = false)`)
+	defer db.MustExec(`alter subscription none disable; alter subscription none set (slot_name = none); drop subscription none`)
+	db.MustExec(`insert into pg_subscription_rel (srsubid, srrelid, srsubstate) select s.oid, 'orders'::regclass, 'r' from pg_subscription s where subname = 'none'`)
+	_, err := ceiling.Auto{}.Open(t.Context(), db.DB, ceilingTable("orders", "_tx", "id"))
+	require.ErrorContains(t, err, "filled by logical replication")
+	require.ErrorContains(t, err, "ENABLE ALWAYS")
+	db.MustExec(`alter table orders enable always trigger set_tx`)
+	require.Contains(t, guard(t, db, "orders", ceiling.Auto{}, "_tx", "id").Report().Guarantee, "its latest version again")
+}
+
+// What the errors say to run can be run on partitioned tables, too.
+func TestUnsafePostgresPartitionedWayOut(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table orders (id uuid, day int, primary key (id, day)) partition by list (day)`)
+	var unsafe *ceiling.UnsafeError
+	require.ErrorAs(t, follow(t, db, "id", "day").fails(), &unsafe)
+	fix := ""
+	for _, f := range unsafe.Report.Findings {
+		if f.Level == ceiling.Unsafe {
+			for _, step := range f.Steps() {
+				if fix = step; strings.HasSuffix(step, ";") {
+					db.MustExec(step)
+				}
+			}
+		}
+	}
+	require.Equal(t, "and then Key _tx, id, day", fix)
+	guard(t, db, "orders", ceiling.Auto{}, "_tx", "id", "day")
+}
+
+// The key of a Query is looked up in its Table by its name.
+func TestQueryWithARenamedKey(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(identity)
+	q := &sqlsource.Query[struct{ Number int64 }]{DB: db, Select: `SELECT id AS number FROM orders`, Key: []string{"number"}, Table: "orders"}
+	_, err := q.Fetch(t.Context(), "", 10)
+	requirePermanent(t, err, `the table has no column "number"`, "under their own names")
 }

@@ -27,7 +27,7 @@ func (c LockFence) Open(ctx context.Context, db Queryer, t Table) (Guard, error)
 		return nil, err
 	}
 	if p.standby {
-		r.Add(Unsafe, "read from the primary; or give the table a column that works on this standby, too; "+txColumn(t), "this server is a standby, which shows no locks of the primary's transactions")
+		r.Add(Unsafe, "read from the primary; or give the table a column that works on this standby, too; "+p.txColumn(t), "this server is a standby, which shows no locks of the primary's transactions")
 	}
 	p.common(&r, t)
 	if p.readable() {

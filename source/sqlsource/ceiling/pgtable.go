@@ -39,6 +39,7 @@ type pgMember struct {
 	identity              string // a: GENERATED ALWAYS, d: BY DEFAULT
 	expr                  string // its default
 	found, notNull, child bool
+	ancestor              bool // its own rows are not read
 }
 
 // pgSequence is a sequence that the key's first column draws from.
@@ -48,13 +49,6 @@ type pgSequence struct {
 	persistence      string
 	cache, increment int64
 	cycles, mayRead  bool
-}
-
-// pgTrigger is a BEFORE trigger for each row.
-type pgTrigger struct {
-	name, table, function, source string
-	insert, update, always        bool
-	conditional                   bool // WHEN, or UPDATE OF some columns
 }
 
 // pgTree is the statement for all tables whose inserts can reach the table $1:
@@ -91,11 +85,11 @@ func probePostgres(ctx context.Context, db Queryer, t Table) (*pgTable, error) {
 func (p *pgTable) readTree(ctx context.Context, db Queryer, t Table) error {
 	return each(ctx, db, func(rows *sql.Rows) error {
 		m := pgMember{}
-		err := rows.Scan(&m.oid, &m.name, &m.kind, &m.persistence, &m.child, &m.found, &m.keyType, &m.keyExact, &m.notNull, &m.identity, &m.expr)
+		err := rows.Scan(&m.oid, &m.name, &m.kind, &m.persistence, &m.child, &m.ancestor, &m.found, &m.keyType, &m.keyExact, &m.notNull, &m.identity, &m.expr)
 		p.tree = append(p.tree, m)
 		return err
 	}, pgTree+` SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname), c.relkind::text, c.relpersistence::text,
-		c.oid <> $1::oid, a.attnum IS NOT NULL, COALESCE(format_type(a.atttypid, NULL), ''), COALESCE(format_type(a.atttypid, a.atttypmod), ''), COALESCE(a.attnotnull, false),
+		c.oid <> $1::oid, c.oid <> $1::oid AND c.oid IN (SELECT oid FROM up), a.attnum IS NOT NULL, COALESCE(format_type(a.atttypid, NULL), ''), COALESCE(format_type(a.atttypid, a.atttypmod), ''), COALESCE(a.attnotnull, false),
 		COALESCE(a.attidentity::text, ''), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
 		FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = $2::text AND NOT a.attisdropped
@@ -120,19 +114,6 @@ func (p *pgTable) readSequences(ctx context.Context, db Queryer, t Table) error 
 		JOIN pg_catalog.pg_class s ON s.relkind = 'S' AND s.oid IN (e.refobjid, e.objid)
 		JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
 		JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid`, p.oid, t.Key[0].Name)
-}
-
-func (p *pgTable) readTriggers(ctx context.Context, db Queryer, t Table) error {
-	return each(ctx, db, func(rows *sql.Rows) error {
-		g := pgTrigger{}
-		err := rows.Scan(&g.name, &g.table, &g.function, &g.source, &g.insert, &g.update, &g.always, &g.conditional)
-		p.triggers = append(p.triggers, g)
-		return err
-	}, pgTree+` SELECT g.tgname::text, g.tgrelid::regclass::text, g.tgfoid::regproc::text, f.prosrc,
-		g.tgtype & 4 > 0, g.tgtype & 16 > 0, g.tgenabled = 'A', g.tgqual IS NOT NULL OR g.tgattr <> ''::int2vector
-		FROM tree JOIN pg_catalog.pg_trigger g ON g.tgrelid = tree.oid JOIN pg_catalog.pg_proc f ON f.oid = g.tgfoid
-		WHERE NOT g.tgisinternal AND g.tgenabled IN ('O', 'A') AND g.tgtype & 3 = 3 AND g.tgtype & 20 > 0
-		ORDER BY g.tgrelid <> $1::oid, g.tgname`, p.oid)
 }
 
 func (p *pgTable) readIndexes(ctx context.Context, db Queryer, t Table) error {
@@ -226,11 +207,11 @@ func (p *pgTable) common(r *Report, t Table) {
 	if p.security {
 		r.Add(Unsafe, "read as a role with BYPASSRLS, or as the table's owner", "row-level security applies to this role: rows appear and vanish by its policies, not by commits")
 	}
-	if p.published {
-		r.Add(Unsafe, "read at the publisher, or draw a key of its own by a trigger that is ENABLE ALWAYS", "the table is filled by logical replication, which brings the publisher's keys in its own time")
-	}
 	if len(p.tree) > 1 {
 		r.Add(OK, "", "%d tables are watched together: the table, its ancestors and all their partitions or children", len(p.tree))
+	}
+	if p.isTable() && !p.readable() {
+		r.Add(Unsafe, "have the Select give the table's columns of the key out under their own names", "the table has no column %q", t.Key[0].Name)
 	}
 	if !p.readable() {
 		return
@@ -238,7 +219,7 @@ func (p *pgTable) common(r *Report, t Table) {
 	if p.indexed {
 		r.Add(OK, "", "an index begins with the key")
 	} else {
-		r.Add(Warning, fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s)", t.Name, keyList(t)), "no index begins with the key (%s), and each poll may read the whole table", keyList(t))
+		r.Add(Warning, fmt.Sprintf("%s ON %s (%s)", p.createIndex(), t.Name, keyList(t)), "no index begins with the key (%s), and each poll may read the whole table", keyList(t))
 	}
 	if !p.unique {
 		r.Add(Note, "", "no unique index of the table says that the key (%s) is unique: two rows of one key, one behind the other, are an error, and may be found late", keyList(t))
@@ -248,8 +229,10 @@ func (p *pgTable) common(r *Report, t Table) {
 	}
 }
 
-// readable reports whether it is a table whose rows are its own.
-func (p *pgTable) readable() bool { return p.kind == "r" || p.kind == "p" }
+// readable reports whether it is a table whose rows are its own, with the key.
+func (p *pgTable) readable() bool { return p.isTable() && p.tree[0].found }
+
+func (p *pgTable) isTable() bool { return p.kind == "r" || p.kind == "p" }
 
 func keyList(t Table) string {
 	names := make([]string, len(t.Key))
@@ -259,10 +242,22 @@ func keyList(t Table) string {
 	return strings.Join(names, ", ")
 }
 
+// createIndex is how an index is made. That of a partitioned table cannot be made
+// beside writers.
+func (p *pgTable) createIndex() string {
+	if p.kind == "p" {
+		return "CREATE INDEX"
+	}
+	return "CREATE INDEX CONCURRENTLY"
+}
+
 // txColumn is how to give a table an xid8 column, the way out that always fits.
-func txColumn(t Table) string {
-	return fmt.Sprintf("ALTER TABLE %s ADD COLUMN _tx xid8 NOT NULL DEFAULT pg_current_xact_id(); CREATE INDEX CONCURRENTLY ON %s (_tx, %s); and then Key _tx, %s",
-		t.Name, t.Name, keyList(t), strings.ReplaceAll(keyList(t), `"`, ""))
+func (p *pgTable) txColumn(t Table) string {
+	if p.version < 130000 {
+		return "upgrade to Postgres 13 or later, and give the table a column of the type xid8"
+	}
+	return fmt.Sprintf("ALTER TABLE %s ADD COLUMN _tx xid8 NOT NULL DEFAULT pg_current_xact_id(); %s ON %s (_tx, %s); and then Key _tx, %s",
+		t.Name, p.createIndex(), t.Name, keyList(t), strings.ReplaceAll(keyList(t), `"`, ""))
 }
 
 var nextval = regexp.MustCompile(`^\(?nextval\('(?:[^']|'')*'::regclass\)\)?(::\w+)?$`)
@@ -272,7 +267,7 @@ func (p *pgTable) drawn(r *Report, t Table) {
 	column := t.Key[0].Name
 	own := p.tree[0]
 	if !slices.Contains([]string{"bigint", "integer", "smallint"}, own.keyType) {
-		fix := txColumn(t)
+		fix := p.txColumn(t)
 		if strings.HasPrefix(own.keyType, "timestamp") {
 			fix += "; or " + stampTrigger(t, t.Key[0].Quoted)
 		}
@@ -281,12 +276,12 @@ func (p *pgTable) drawn(r *Report, t Table) {
 	}
 	for _, m := range p.tree {
 		if m.expr != "" && !nextval.MatchString(m.expr) {
-			r.Add(Unsafe, txColumn(t), "the default of %q in %s is not simply the next value of a sequence", column, m.name)
+			r.Add(Unsafe, p.txColumn(t), "the default of %q in %s is not simply the next value of a sequence", column, m.name)
 		}
 	}
 	switch len(p.sequences) {
 	case 0:
-		r.Add(Unsafe, txColumn(t), "no sequence draws %q: the column has neither an identity nor a nextval default, so its values are made by clients, or by a trigger", column)
+		r.Add(Unsafe, p.txColumn(t), "no sequence draws %q: the column has neither an identity nor a nextval default, so its values are made by clients, or by a trigger", column)
 		return
 	case 1:
 	default:
@@ -294,16 +289,19 @@ func (p *pgTable) drawn(r *Report, t Table) {
 		for _, s := range p.sequences {
 			names = append(names, s.name)
 		}
-		r.Add(Unsafe, txColumn(t), "%q is drawn by several sequences: %s", column, strings.Join(names, ", "))
+		r.Add(Unsafe, p.txColumn(t), "%q is drawn by several sequences: %s", column, strings.Join(names, ", "))
 		return
 	}
 	s := p.sequences[0]
+	if p.published {
+		r.Add(Unsafe, "read at the publisher; or give it a column _tx of the type xid8 that a trigger which is ENABLE ALWAYS sets to pg_current_xact_id()", "the table is filled by logical replication, which brings the publisher's keys in its own time")
+	}
 	before := len(r.Findings)
 	if s.cache != 1 {
 		r.Add(Unsafe, fmt.Sprintf("ALTER SEQUENCE %s CACHE 1", s.name), "the sequence %s has CACHE %d: each session draws that many values ahead and uses them later", s.name, s.cache)
 	}
 	if s.increment != 1 {
-		r.Add(Unsafe, txColumn(t), "the sequence %s has INCREMENT %d: it is shared with other servers, or runs backwards", s.name, s.increment)
+		r.Add(Unsafe, p.txColumn(t), "the sequence %s has INCREMENT %d: it is shared with other servers, or runs backwards", s.name, s.increment)
 	}
 	if s.cycles {
 		r.Add(Unsafe, fmt.Sprintf("ALTER SEQUENCE %s NO CYCLE", s.name), "the sequence %s has CYCLE and would begin anew below the cursor", s.name)
@@ -321,28 +319,4 @@ func (p *pgTable) drawn(r *Report, t Table) {
 		r.Add(Note, "", "the database lets clients give %q a value of their own: one below the greatest is missed (see Audit)", column)
 	}
 	p.setByTrigger(r, t, s)
-}
-
-// setByTrigger looks for triggers that give the key another value.
-func (p *pgTable) setByTrigger(r *Report, t Table, s pgSequence) {
-	sets := assigns(t.Key[0].Name)
-	bare := s.name[strings.LastIndexByte(s.name, '.')+1:]
-	for _, g := range p.triggers {
-		if !g.insert {
-			continue
-		}
-		switch {
-		case !sets.MatchString(g.source):
-			r.Add(Note, "", "the trigger %s on %s runs before each INSERT; it is taken to leave the key alone", g.name, g.table)
-		case strings.Contains(g.source, strings.Trim(bare, `"`)):
-			r.Add(Note, "", "the trigger %s on %s sets the key, by the same sequence", g.name, g.table)
-		default:
-			r.Add(Unsafe, txColumn(t), "the trigger %s on %s sets the key, and not by the sequence %s", g.name, g.table, s.name)
-		}
-	}
-}
-
-// assigns matches PL/pgSQL that sets a column of NEW.
-func assigns(column string) *regexp.Regexp {
-	return regexp.MustCompile(`(?i)\bNEW\s*\.\s*"?` + regexp.QuoteMeta(column) + `"?\s*(:=|=[^=])|\bINTO\s+NEW\s*\.\s*"?` + regexp.QuoteMeta(column) + `"?\b`)
 }

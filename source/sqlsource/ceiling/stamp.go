@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"regexp"
-	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
@@ -63,13 +61,13 @@ func (c Stamp) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 
 func (c Stamp) stamped(r *Report, t Table, p *pgTable) (updates bool) {
 	name, own := t.Key[0].Name, p.tree[0]
-	fix := stampTrigger(t, t.Key[0].Quoted) + "; or " + txColumn(t) + "; or lag by name, which is lossy"
+	fix := stampTrigger(t, t.Key[0].Quoted) + "; or " + p.txColumn(t) + "; or lag by name, which is lossy"
 	switch {
 	case own.keyType == "timestamp without time zone":
 		r.Add(Unsafe, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE timestamptz; and %s", t.Name, t.Key[0].Quoted, fix),
 			"the key begins with %q, a timestamp without time zone: sessions write it by their own clocks", name)
 	case own.keyType != "timestamp with time zone":
-		r.Add(Unsafe, txColumn(t), "the key begins with %q, which is of the type %s and not timestamptz", name, own.keyType)
+		r.Add(Unsafe, p.txColumn(t), "the key begins with %q, which is of the type %s and not timestamptz", name, own.keyType)
 	default:
 		return p.stamped(r, t, "clock_timestamp()", c.mustSee, fix)
 	}
@@ -89,47 +87,6 @@ func finite(expr string) string {
 // stampTrigger is the statement for a stamp that is drawn under the table's lock.
 func stampTrigger(t Table, column string) string {
 	return fmt.Sprintf(`CREATE FUNCTION set_stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.%s := clock_timestamp(); RETURN NEW; END $$; CREATE TRIGGER set_stamp BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION set_stamp()`, column, t.Name)
-}
-
-// stamped looks whether the key's first column is set to value, a call of a
-// function, whenever a row is written, and reports whether updates set it too.
-// Unless it must be seen, what cannot be seen is taken to be so.
-func (p *pgTable) stamped(r *Report, t Table, value string, mustSee bool, fix string) (updates bool) {
-	name := t.Key[0].Name
-	right := regexp.MustCompile(`(?i)\bNEW\s*\.\s*"?` + regexp.QuoteMeta(name) + `"?\s*:?=\s*(pg_catalog\.)?` + regexp.QuoteMeta(value))
-	wrong := assigns(name)
-	inserts := false
-	for _, g := range p.triggers {
-		switch {
-		case right.MatchString(g.source) && !g.conditional:
-			inserts, updates = inserts || g.insert, updates || g.update
-			r.Add(OK, "", "the trigger %s on %s sets %q to %s", g.name, g.table, name, value)
-		case wrong.MatchString(g.source):
-			r.Add(Unsafe, fix, "the trigger %s on %s does not set %q to %s each time", g.name, g.table, name, value)
-		}
-	}
-	for _, m := range p.tree {
-		expr := strings.TrimPrefix(m.expr, "pg_catalog.")
-		switch {
-		case inserts:
-		case expr == value:
-			r.Add(OK, "", "%q of %s is %s by default", name, m.name, value)
-		case m.expr != "":
-			r.Add(Unsafe, fix, "the default of %q in %s is %s, which is not when the row is written, nor which transaction does", name, m.name, m.expr)
-		case mustSee && !m.child:
-			r.Add(Unsafe, fix, "%q has no default, and no trigger that sets it to %s: its values are made by clients", name, value)
-		default:
-			r.Add(Note, fix, "nothing is seen in %s that sets %q to %s: that it is set so each time is your word", m.name, name, value)
-			updates = updates || !m.child && !mustSee
-		}
-	}
-	if !inserts {
-		r.Add(Note, "", "clients can give %q a value of their own: one below the cursor is missed (see Audit)", name)
-	}
-	if !updates {
-		r.Add(Note, fix, "no trigger sets %q when a row is changed: changes are not read", name)
-	}
-	return updates
 }
 
 type stamp struct {

@@ -33,7 +33,7 @@ func (c TransactionID) Open(ctx context.Context, db Queryer, t Table) (Guard, er
 	updates := false
 	if p.readable() {
 		if typ := p.tree[0].keyType; typ != "xid8" {
-			r.Add(Unsafe, txColumn(t), "the key begins with %q, which is of the type %s and not xid8", t.Key[0].Name, typ)
+			r.Add(Unsafe, p.txColumn(t), "the key begins with %q, which is of the type %s and not xid8", t.Key[0].Name, typ)
 		} else {
 			updates = p.stamped(&r, t, "pg_current_xact_id()", true, txTrigger(t))
 		}
