@@ -206,3 +206,15 @@ func TestQueryWithARenamedKey(t *testing.T) {
 	_, err := q.Fetch(t.Context(), "", 10)
 	requirePermanent(t, err, `the table has no column "number"`, "under their own names")
 }
+
+// A table whose safety cannot be seen is refused at the first Fetch, wherever it
+// begins.
+func TestLatestOfAnUnsafeTable(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table orders (id bigint primary key)`)
+	r := follow(t, db, "id")
+	r.table.Start = sqlsource.Latest
+	var unsafe *ceiling.UnsafeError
+	require.ErrorAs(t, r.fails(), &unsafe)
+}

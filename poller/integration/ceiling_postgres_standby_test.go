@@ -42,6 +42,8 @@ func TestStandby(t *testing.T) {
 	require.NoError(t, late.Commit())
 	caughtUp(t, db, standby)
 	require.Equal(t, []string{"1", "2"}, r.next())
+	require.Nil(t, r.last.Held)
+	require.True(t, r.last.AsOf.IsZero(), "it does not know what the primary has committed since")
 
 	// A cursor goes from standby to primary and back; a standby that is behind the
 	// cursor is an error that passes.

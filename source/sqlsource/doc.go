@@ -73,7 +73,11 @@
 // Postgres may take back the last commits made with synchronous_commit = off when
 // it crashes. So rows are delivered when the write-ahead log is on disk up to
 // where it was when they were settled; that takes as long as the next commit of
-// anybody, or wal_writer_delay, 200 ms.
+// anybody, or wal_writer_delay, 200 ms, if a commit is what is not on disk. What
+// else is written meanwhile, as by a transaction that then stays open, is put on
+// disk in whole pages only: where nobody commits at all, that takes until the
+// background writer's next snapshot, up to 15 s (with wal_level = minimal, until the
+// next checkpoint).
 //
 // # Looking at a table
 //

@@ -180,6 +180,11 @@ func fetchOnce[T any](ctx context.Context, s *state, db ceiling.Queryer, after p
 	}
 	q, p := s.query, s.plan
 	if after.cursor == "" && q.start == Latest {
+		if s.guard == nil { // what would be missed is refused now, and not after the first row
+			if err := s.open(ctx, db); err != nil {
+				return b, err
+			}
+		}
 		latest, err := q.latest(ctx, db, p)
 		if err == nil {
 			b.To, err = encode(q.print, past{}, latest)

@@ -16,7 +16,9 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// Latest as a Start begins behind the rows that are there at the first Fetch.
+// Latest as a Start begins behind the greatest key that is there at the first
+// Fetch. A row of a smaller key that is committed later is behind it, too: to begin
+// with all rows of transactions that are in flight, begin at a key of your own.
 const Latest source.Cursor = "latest"
 
 // Table reads any table or view, a row.Row for each of its rows. DB, Name and

@@ -48,7 +48,7 @@ func (c TransactionID) Open(ctx context.Context, db Queryer, t Table) (Guard, er
 	// Not EXISTS (... >= xmin): the planner may read the whole table for that.
 	return &transactionID{table: t, report: r, top: fmt.Sprintf(
 		`SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
-			COALESCE((SELECT %[2]s FROM %[1]s WHERE %[2]s IS NOT NULL ORDER BY %[2]s DESC LIMIT 1) >= pg_snapshot_xmin(s), false)
+			COALESCE((SELECT %[2]s FROM %[1]s WHERE %[2]s IS NOT NULL ORDER BY %[2]s DESC LIMIT 1) >= pg_snapshot_xmin(s), false), pg_is_in_recovery()
 		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted)}, nil
 }
 
@@ -87,8 +87,8 @@ func (g *transactionID) Report() Report { return g.report }
 func (g *transactionID) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
 	at := time.Now()
 	var xmin, xmax string
-	var above bool
-	if err := db.QueryRowContext(ctx, g.top).Scan(&xmin, &xmax, &above); err != nil {
+	var above, standby bool
+	if err := db.QueryRowContext(ctx, g.top).Scan(&xmin, &xmax, &above, &standby); err != nil {
 		return Limit{}, fmt.Errorf("reading the oldest transaction in progress: %w", err)
 	}
 	oldest, err := strconv.ParseUint(xmin, 10, 64)
@@ -113,7 +113,12 @@ func (g *transactionID) Raise(ctx context.Context, db Queryer, after []string) (
 	}
 	if !above {
 		g.waiting, g.asOf = nil, at
-		l.AsOf = at
+	}
+	if standby { // it knows nothing of what it has not replayed
+		g.asOf = time.Time{}
+	}
+	if !above {
+		l.AsOf = g.asOf
 		return l, nil
 	}
 	if n := len(g.waiting); n == maxFences {
