@@ -45,8 +45,8 @@ func (c LockFence) Open(ctx context.Context, db Queryer, t Table) (Guard, error)
 	if s.mayRead {
 		drawn, from = "CASE WHEN is_called THEN last_value ELSE greatest(last_value, -9223372036854775807) - 1 END", s.name
 	}
-	g.top = fmt.Sprintf(`SELECT (SELECT max(%s) FROM %s WHERE %[1]s >= $1::bigint), %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d), pg_is_in_recovery() FROM %[5]s`,
-		t.Key[0].Quoted, t.Name, drawn, s.oid, from)
+	g.top = fmt.Sprintf(`SELECT (SELECT max(%s) FROM %s WHERE %[1]s >= $1::bigint), %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d), pg_is_in_recovery(), row_security_active(%[6]d::oid) FROM %[5]s`,
+		t.Key[0].Quoted, t.Name, drawn, s.oid, from, p.oid)
 	g.sequence = s.name
 	return g, nil
 }
@@ -108,12 +108,15 @@ func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limi
 	}
 	at := time.Now()
 	var top, drawn, file sql.NullInt64
-	var standby bool
-	if err := db.QueryRowContext(ctx, g.top, from).Scan(&top, &drawn, &file, &standby); err != nil {
+	var standby, hidden bool
+	if err := db.QueryRowContext(ctx, g.top, from).Scan(&top, &drawn, &file, &standby, &hidden); err != nil {
 		return Limit{}, fmt.Errorf("reading the greatest key: %w", err)
 	}
-	if standby {
+	switch { // also where no row is seen for that, so that the locks are not looked at
+	case standby:
 		return Limit{}, errStandby
+	case hidden:
+		return Limit{}, errTable
 	}
 	if g.file.Valid && g.file != file {
 		return Limit{}, fmt.Errorf("the sequence %s was altered: %w", g.sequence, ErrChanged)

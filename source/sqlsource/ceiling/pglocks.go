@@ -35,11 +35,16 @@ func newPGLocks(p *pgTable, t Table) *pgLocks {
 // all of them so, later ones those from before the server's last start.
 const pgNoBackend = "-1/"
 
-// pgMembers is an expression for what the name $3 stands for, and for the tables
-// of the tree and their defaults.
-const pgMembers = `COALESCE(to_regclass($3::text)::oid::text, '') || (
+// pgMembers is an expression for what the name $3 stands for, whether row-level
+// security applies, and for the tables of the tree, their defaults and triggers:
+// when it changes, the table has to be looked at anew.
+const pgMembers = `concat(to_regclass($3::text)::oid, ' ', row_security_active($1::oid)) || (
 			SELECT string_agg(concat(' ', tree.oid, ':', d.oid), '' ORDER BY tree.oid, d.oid)
-			FROM tree LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = tree.oid)`
+			FROM tree LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = tree.oid
+		) || (
+			SELECT COALESCE(string_agg(concat(' ', g.oid, g.tgenabled, f.xmin), '' ORDER BY g.oid), '')
+			FROM tree JOIN pg_catalog.pg_trigger g ON g.tgrelid = tree.oid AND g.tgconstraint = 0 AND g.tgtype & 3 = 3
+			JOIN pg_catalog.pg_proc f ON f.oid = g.tgfoid)`
 
 // pgBoot is an expression for when the server started, the same in all sessions,
 // whatever their time zone and style of dates.
@@ -65,6 +70,8 @@ WHERE l.relation = ANY ($2::oid[]) AND l.mode IN ('RowExclusiveLock', 'ShareRowE
 
 // errStandby has the table looked at anew, which is then refused.
 var errStandby = fmt.Errorf("this server is a standby now, which shows no locks: %w", ErrChanged)
+
+var errTable = fmt.Errorf("the table was made anew, or a partition, default, trigger or row-level security came or went: %w", ErrChanged)
 
 // list returns the holders there are. If the server has been restarted they have
 // nothing to do with those listed before. The error wraps ErrChanged if the
@@ -99,7 +106,7 @@ func (l *pgLocks) list(ctx context.Context, db Queryer) (holders map[string]*hol
 	case standby:
 		return nil, false, errStandby
 	case tree != l.tree:
-		return nil, false, fmt.Errorf("the table was made anew, or a partition or default came or went: %w", ErrChanged)
+		return nil, false, errTable
 	}
 	restarted = l.boot != "" && boot != l.boot
 	l.boot = boot

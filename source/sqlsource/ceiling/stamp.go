@@ -55,8 +55,8 @@ func (c Stamp) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	r.Guarantee = fmt.Sprintf("%s, in the order of %q: rows are read up to a moment when all transactions that wrote to the table then have ended (their locks on it are watched)", promise(updates), t.Key[0].Name)
 	column, typ := t.Key[0].Quoted, p.tree[0].keyExact
 	return &stamp{table: t, report: r, locks: newPGLocks(p, t), top: fmt.Sprintf(
-		`SELECT %s, %s, %s, pg_is_in_recovery() FROM (SELECT clock_timestamp()::%s AS clock) AS c, (SELECT max(%s) AS top FROM %s) AS tops`,
-		micros("clock"), micros(finite("top")), micros(finite("$1::text::timestamptz")), typ, column, t.Name)}, nil
+		`SELECT %s, %s, %s, pg_is_in_recovery(), row_security_active(%d::oid) FROM (SELECT clock_timestamp()::%s AS clock) AS c, (SELECT max(%s) AS top FROM %s) AS tops`,
+		micros("clock"), micros(finite("top")), micros(finite("$1::text::timestamptz")), p.oid, typ, column, t.Name)}, nil
 }
 
 func (c Stamp) stamped(r *Report, t Table, p *pgTable) (updates bool) {
@@ -119,13 +119,15 @@ func (g *stamp) Raise(ctx context.Context, db Queryer, after []string) (Limit, e
 	}
 	var clock int64
 	var top, last sql.NullInt64
-	var standby bool
-	if err := db.QueryRowContext(ctx, g.top, cursor).Scan(&clock, &top, &last, &standby); err != nil {
+	var standby, hidden bool
+	if err := db.QueryRowContext(ctx, g.top, cursor).Scan(&clock, &top, &last, &standby, &hidden); err != nil {
 		return Limit{}, fmt.Errorf("reading the greatest stamp: %w", err)
 	}
 	switch {
 	case standby:
 		return Limit{}, errStandby
+	case hidden:
+		return Limit{}, errTable
 	case last.Valid && clock < last.Int64:
 		return Limit{}, &RewoundError{Table: g.table.Label, What: fmt.Sprintf("the server's clock was set back, and is %s behind the cursor's stamp: rows that are written meanwhile are missed", age(float64(last.Int64-clock)/1e6))}
 	case clock < g.clock:

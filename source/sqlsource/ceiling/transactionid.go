@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
@@ -46,10 +47,11 @@ func (c TransactionID) Open(ctx context.Context, db Queryer, t Table) (Guard, er
 	}
 	r.Guarantee = fmt.Sprintf("%s, in the order of the transactions in %q: rows are read up to the oldest transaction of the cluster that is in progress", promise(updates), t.Key[0].Name)
 	// Not EXISTS (... >= xmin): the planner may read the whole table for that.
-	return &transactionID{table: t, report: r, top: fmt.Sprintf(
-		`SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
-			COALESCE((SELECT %[2]s FROM %[1]s WHERE %[2]s IS NOT NULL ORDER BY %[2]s DESC LIMIT 1) >= pg_snapshot_xmin(s), false), pg_is_in_recovery()
-		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted)}, nil
+	return &transactionID{table: t, report: r, oid: p.oid, members: p.members, top: pgTree + fmt.Sprintf(
+		` SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
+			COALESCE((SELECT %[2]s FROM %[1]s WHERE %[2]s IS NOT NULL ORDER BY %[2]s DESC LIMIT 1) >= pg_snapshot_xmin(s), false), pg_is_in_recovery(),
+			%[3]s
+		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, strings.ReplaceAll(pgMembers, "$3", "$2"))}, nil
 }
 
 // txTrigger is the statement for an xid8 column that updates set, too.
@@ -68,6 +70,8 @@ func promise(updates bool) string {
 type transactionID struct {
 	table   Table
 	report  Report
+	oid     int64
+	members string // pgMembers as the table was looked at
 	top     string
 	waiting []snapshot // oldest first: rows were there that could not be read
 	asOf    time.Time
@@ -86,10 +90,13 @@ func (g *transactionID) Report() Report { return g.report }
 // does not rise by that: what was committed since may not be on disk.
 func (g *transactionID) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
 	at := time.Now()
-	var xmin, xmax string
+	var xmin, xmax, members string
 	var above, standby bool
-	if err := db.QueryRowContext(ctx, g.top).Scan(&xmin, &xmax, &above, &standby); err != nil {
+	if err := db.QueryRowContext(ctx, g.top, g.oid, g.table.Name).Scan(&xmin, &xmax, &above, &standby, &members); err != nil {
 		return Limit{}, fmt.Errorf("reading the oldest transaction in progress: %w", err)
+	}
+	if members != g.members {
+		return Limit{}, errTable
 	}
 	oldest, err := strconv.ParseUint(xmin, 10, 64)
 	if err != nil {
