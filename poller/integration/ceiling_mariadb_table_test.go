@@ -96,6 +96,22 @@ func TestCeilingMariaDBBacklog(t *testing.T) {
 	})
 }
 
+// The greatest keys that there are.
+func TestCeilingMariaDBLastKeys(t *testing.T) {
+	t.Parallel()
+	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
+		db.MustExec("insert into t (id, v) values (1, '1'), (9223372036854775805, '5'), (9223372036854775807, '7')")
+		r, a := newReader(t, db), newSession(t, db)
+		r.pollUntil("1", "9223372036854775805", "9223372036854775807")
+		a.exec("begin", "insert into t (id, v) values (9223372036854775806, '6')") // below the greatest, by hand
+		r = newReader(t, db)
+		require.Eventually(t, func() bool { r.poll(); return len(r.got) == 2 }, dbWait, dbTick)
+		require.NotNil(t, r.held)
+		a.exec("commit")
+		r.pollUntil("1", "9223372036854775805", "9223372036854775806", "9223372036854775807")
+	})
+}
+
 // What holds rows back is named: by the thread, and by the program where
 // performance_schema is on.
 func TestCeilingMariaDBHolders(t *testing.T) {

@@ -126,7 +126,7 @@ func (g *dirtyProbe) Raise(ctx context.Context, db Queryer, after []string) (Lim
 		return g.limit(base, from), nil
 	}
 	g.tops.see(e.high, at)
-	w := window{base, e.low, min(e.high, e.low+g.stretch-1), e}
+	w := window{base, e.low, e.low + min(e.high-e.low, g.stretch-1), e}
 	limit, by, err := g.search(ctx, db, w, at)
 	if err != nil {
 		return Limit{}, err

@@ -111,8 +111,8 @@ func within(column string, spans []span) string {
 			ranges = append(ranges, column+" BETWEEN "+strconv.FormatInt(s.first, 10)+" AND "+strconv.FormatInt(s.last, 10))
 			continue
 		}
-		for n := s.first; n <= s.last; n++ {
-			list = append(list, strconv.FormatInt(n, 10))
+		for i := range s.last - s.first + 1 { // the last may be the greatest there is
+			list = append(list, strconv.FormatInt(s.first+i, 10))
 		}
 	}
 	if list != nil {

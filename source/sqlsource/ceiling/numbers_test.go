@@ -75,6 +75,7 @@ func TestNumbersAtTheEnds(t *testing.T) {
 	n.add(1, 1)
 	require.Empty(t, n.holes(0))
 	n.add(7, 1) // out of bounds: a row that was added meanwhile
+	require.Equal(t, "(k IN (9223372036854775806,9223372036854775807))", within("k", []span{{most - 1, most}}))
 }
 
 func TestWithin(t *testing.T) {
