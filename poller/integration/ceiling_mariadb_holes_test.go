@@ -191,3 +191,26 @@ func TestCeilingMariaDBCutOff(t *testing.T) {
 		require.Positive(t, whole)
 	})
 }
+
+// A connection of the pool that was left within a transaction sees no row that was
+// committed since, neither uncommitted. It delivers nothing behind such a row.
+func TestCeilingMariaDBOpenTransaction(t *testing.T) {
+	t.Parallel()
+	database := dbtest.MariaDB(t).NewDatabase(t)
+	db, left := database.Open(t, dbtest.MySQL), database.Open(t, dbtest.MySQL)
+	left.SetMaxOpenConns(1)
+	db.MustExec("create table t (id bigint not null auto_increment primary key, v varchar(40) not null unique)")
+	r, a, b := newReader(t, left), newSession(t, db), newSession(t, db)
+	a.exec("begin", "insert into t (v) values ('a')")
+	b.exec("insert into t (v) values ('b')")
+	left.MustExec("start transaction with consistent snapshot")
+	a.exec("commit")
+	for range 3 {
+		r.poll()
+		require.Empty(t, r.got)
+		require.NotNil(t, r.held)
+	}
+	require.Equal(t, []string{"2"}, r.naked, "the naive reader must be ahead, or this tests nothing")
+	left.MustExec("rollback")
+	r.pollUntil("1", "2")
+}

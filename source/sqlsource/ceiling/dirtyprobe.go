@@ -40,8 +40,8 @@ import (
 // (4) and the first of (5). A row below it that was not committed at (3) would
 // have been inserted before (3), by the horizon; at (4) it was in the table, and
 // visible, or else marked as deleted; in that case at (5) it was still locked by
-// its transaction, or that had ended: committed, and then the statement that
-// reads the rows finds it, or rolled back. Prepared XA transactions keep their
+// its transaction, or that had ended: committed, and then it is counted, or rolled
+// back. Prepared XA transactions keep their
 // rows and locks, over restarts of the server too.
 //
 // A statement is known to have ended when its thread is seen idle, or at a
@@ -338,18 +338,19 @@ func (g *dirtyProbe) visible(ctx context.Context, db Queryer, e ends, holes []sp
 	return first.Int64, first.Valid, nil
 }
 
-// locked returns the first number in holes whose row is locked. At READ
-// UNCOMMITTED no gaps are locked.
+// locked returns the first number in holes whose row is locked, or has come back
+// since it was looked for what is visible. At READ UNCOMMITTED no gaps are locked.
 func (g *dirtyProbe) locked(ctx context.Context, db Queryer, holes []span) (first int64, found bool, err error) {
 	probe := func(spans []span) (bool, error) {
-		err := exec(ctx, db, fmt.Sprintf("SELECT SQL_NO_CACHE COUNT(*) FROM %s WHERE %s %s", g.from, within(g.key, spans), g.server.share))
+		var rows int64
+		err := db.QueryRowContext(ctx, fmt.Sprintf("SELECT SQL_NO_CACHE COUNT(*) FROM %s WHERE %s %s", g.from, within(g.key, spans), g.server.share)).Scan(&rows)
 		if isLocked(err) {
 			return true, nil
 		}
 		if err != nil {
 			err = fmt.Errorf("looking for locked rows: %w", err)
 		}
-		return false, err
+		return rows > 0, err
 	}
 	if len(holes) == 0 {
 		return 0, false, nil
