@@ -208,6 +208,42 @@ func TestCeilingMariaDBNeverIdle(t *testing.T) {
 	a.end()
 }
 
+// Where performance_schema records the statements of a trigger and not the INSERT
+// around them, it is not taken for ended with each of them.
+func TestCeilingMariaDBUnrecorded(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartMariaDB(t, dbtest.Args("--performance-schema=ON", "--performance-schema-consumer-events-statements-current=ON"))
+	db := server.NewDatabase(t).Open(t, dbtest.MySQL)
+	db.MustExec("create table t (id bigint not null auto_increment primary key, v varchar(40) not null unique, wait double not null default 0)")
+	db.MustExec("update performance_schema.setup_instruments set enabled = 'NO' where name = 'statement/sql/insert'")
+	open := gates(t, db)
+	r, a, b := newReader(t, db), newSession(t, db), newSession(t, db)
+	b.exec("insert into t (v) values ('old')")
+	r.pollUntil("1")
+	a.start(db, "insert ignore into t (v, wait) values ('old', 0), ('new', 1)", "User lock")
+	b.exec("insert into t (v) values ('z')")
+	inner := func() (id int64) {
+		require.NoError(t, db.Get(&id, "select coalesce(max(query_id), 0) from information_schema.processlist where id = ? and state = 'User lock'", a.id))
+		return id
+	}
+	before := inner()
+	for range 3 {
+		r.poll()
+		require.Equal(t, []string{"1"}, r.got)
+	}
+	open[0]()
+	require.Eventually(t, func() bool { now := inner(); return now != 0 && now != before }, dbWait, dbTick)
+	for range 3 {
+		r.poll()
+		require.Equal(t, []string{"1"}, r.got)
+		require.NotNil(t, r.held)
+	}
+	open[1]()
+	a.end()
+	r.pollUntil("1", "2", "4")
+	require.Len(t, r.naked, 2, "the naive reader must lose a row")
+}
+
 // Grace reads past a hole after its time, and before it if the hole is filled.
 func TestCeilingGrace(t *testing.T) {
 	t.Parallel()

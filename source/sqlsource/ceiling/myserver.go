@@ -33,19 +33,22 @@ func newMyServer(version string) myServer {
 // The row of this connection is there to show that there is a list, and reading
 // INNODB_CMP fails without the privilege PROCESS, when threads of other users
 // would be missing. Of performance_schema the row of a statement at level 0 is
-// there as long as it runs, whatever triggers and functions run within it.
+// there as long as it runs, whatever triggers and functions run within it. Their
+// own statements are at that level where the outer one is not recorded, as when
+// its instrument is off, or its thread's was when it began: they tell nothing.
 func (s myServer) listing() string {
 	event, join := "NULL", ""
 	if s.events {
 		event = "e.EVENT_ID"
 		join = ` LEFT JOIN performance_schema.threads h ON h.PROCESSLIST_ID = p.ID
-		LEFT JOIN performance_schema.events_statements_current e ON e.THREAD_ID = h.THREAD_ID AND e.NESTING_EVENT_LEVEL = 0 AND e.END_EVENT_ID IS NULL`
+		LEFT JOIN performance_schema.events_statements_current e ON e.THREAD_ID = h.THREAD_ID AND e.NESTING_EVENT_LEVEL = 0 AND e.END_EVENT_ID IS NULL
+			AND e.EVENT_NAME NOT LIKE 'statement/sp/%'`
 	}
 	return `SELECT p.ID, CONNECTION_ID(), p.USER, COALESCE(p.HOST, ''), p.COMMAND, ` + event + `
 		FROM (SELECT COUNT(*) AS n FROM information_schema.INNODB_CMP) AS allowed CROSS JOIN information_schema.PROCESSLIST p` + join + `
 		WHERE allowed.n >= 0 AND (p.ID = CONNECTION_ID() OR NOT (p.COMMAND IN ('Sleep', 'Binlog Dump', 'Binlog Dump GTID')
 			OR p.COMMAND = 'Daemon' AND p.INFO IS NULL OR p.USER = 'unauthenticated user'
-			OR COALESCE(p.INFO, '') IN ('COMMIT', 'ROLLBACK', 'BEGIN', 'START TRANSACTION')))`
+			OR p.INFO IS NOT NULL AND p.INFO IN ('COMMIT', 'ROLLBACK', 'BEGIN', 'START TRANSACTION')))`
 }
 
 var (
