@@ -96,6 +96,9 @@ func TestCeilingMariaDBRefusesServer(t *testing.T) {
 		{"set global read_only = on", "set global read_only = off", "read_only is ON", "read from the primary"},
 		{"set global tx_isolation = 'READ-UNCOMMITTED'", "set global tx_isolation = 'REPEATABLE-READ'", "READ UNCOMMITTED", "transaction_isolation"},
 		{"set global autocommit = off", "set global autocommit = on", "autocommit is off", "autocommit=1"},
+		{"set global sql_select_limit = 100", "set global sql_select_limit = default", "sql_select_limit is set", "sql_select_limit=DEFAULT"},
+		{"set global sql_select_limit = 1", "set global sql_select_limit = default", "sql_select_limit is set", "sql_select_limit=DEFAULT"},
+		{"set global sql_mode = 'ORACLE'", "set global sql_mode = default", "sql_mode has NO_TABLE_OPTIONS", "set sql_mode"},
 	} {
 		for _, driver := range database.Drivers() {
 			admin.MustExec(c.set)
@@ -116,6 +119,12 @@ func TestCeilingMariaDBRefusesServer(t *testing.T) {
 	db.MustExec("set session transaction isolation level read committed")
 	_, err = table.Fetch(t.Context(), "", 10)
 	require.NoError(t, err, "READ COMMITTED will do")
+	db.MustExec("insert into t values (1)")
+	db.MustExec("set sql_select_limit = 100")
+	_, err = table.Fetch(t.Context(), "", 10)
+	require.ErrorContains(t, err, "sql_select_limit")
+	db.MustExec("set sql_select_limit = default")
+	db.MustExec("delete from t")
 
 	// An applier that comes up later. There is no primary; it waits for one.
 	admin.MustExec("insert into t values (), (), ()")

@@ -181,13 +181,13 @@ type ends struct {
 }
 
 func (g *dirtyProbe) readEnds(ctx context.Context, db Queryer, base int64) (e ends, err error) {
-	var autocommit bool
+	var autocommit, whole bool
 	var low, high sql.NullString
 	above := " FROM " + g.from + " WHERE " + g.key + " > " + strconv.FormatInt(base, 10) + ")" // a look at the end of an index
-	if err := db.QueryRowContext(ctx, "SELECT SQL_NO_CACHE CONNECTION_ID(), "+g.server.level+", @@session.autocommit, (SELECT MIN("+g.key+")"+above+", (SELECT MAX("+g.key+")"+above).Scan(&e.connection, &e.level, &autocommit, &low, &high); err != nil {
+	if err := db.QueryRowContext(ctx, "SELECT SQL_NO_CACHE CONNECTION_ID(), "+g.server.level+", @@session.autocommit, @@session.sql_select_limit = "+noLimit+", (SELECT MIN("+g.key+")"+above+", (SELECT MAX("+g.key+")"+above).Scan(&e.connection, &e.level, &autocommit, &whole, &low, &high); err != nil {
 		return e, fmt.Errorf("reading the greatest key: %w", err)
 	}
-	if err := sessionError(e.level, autocommit); err != "" {
+	if err := sessionError(e.level, autocommit, whole); err != "" {
 		return e, errors.New(err)
 	}
 	if !low.Valid || !high.Valid { // between the two, the only row may have gone
@@ -204,9 +204,14 @@ func (g *dirtyProbe) readEnds(ctx context.Context, db Queryer, base int64) (e en
 	return e, nil
 }
 
+// noLimit is the sql_select_limit that is none.
+const noLimit = "18446744073709551615"
+
 // sessionError says what is wrong with a session, "" if nothing is.
-func sessionError(level string, autocommit bool) string {
+func sessionError(level string, autocommit, whole bool) string {
 	switch {
+	case !whole:
+		return "the session's sql_select_limit is set, and lists of keys and statements would end early"
 	case level == "READ-UNCOMMITTED":
 		return "the session's isolation level is READ UNCOMMITTED, and rows would be delivered that are never committed"
 	case !autocommit:

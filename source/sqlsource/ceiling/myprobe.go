@@ -69,7 +69,7 @@ func (p *myTable) readServer(ctx context.Context, db Queryer, _ Table) error {
 		p.vars[strings.ToLower(name)] = value
 		return err
 	}, `SHOW VARIABLES WHERE Variable_name IN ('version', 'autocommit', 'tx_isolation', 'transaction_isolation', 'auto_increment_increment', 'read_only', 'super_read_only',
-		'innodb_read_only', 'wsrep_on', 'group_replication_group_name', 'innodb_flush_log_at_trx_commit', 'performance_schema')`)
+		'sql_select_limit', 'sql_mode', 'innodb_read_only', 'wsrep_on', 'group_replication_group_name', 'innodb_flush_log_at_trx_commit', 'performance_schema')`)
 	p.version = p.vars["version"]
 	p.maria = strings.Contains(p.version, "MariaDB")
 	p.server = newMyServer(p.version)
@@ -128,8 +128,8 @@ func (p *myTable) ofSession(r *Report) {
 	if level == "" {
 		level = p.vars["tx_isolation"]
 	}
-	if text := sessionError(level, p.vars["autocommit"] == "ON"); text != "" {
-		r.Add(Unsafe, "set autocommit=1 and transaction_isolation='REPEATABLE-READ' in the data source name", "%s", text)
+	if text := sessionError(level, p.vars["autocommit"] == "ON", p.vars["sql_select_limit"] == noLimit); text != "" {
+		r.Add(Unsafe, "set autocommit=1, transaction_isolation='REPEATABLE-READ' and sql_select_limit=DEFAULT in the data source name", "%s", text)
 	}
 }
 
@@ -262,7 +262,11 @@ func (p *myTable) ofRows(ctx context.Context, db Queryer, r *Report, t Table) er
 	if _, ok, err := autoinc.Read(ctx, db, t.Name); err != nil {
 		return fmt.Errorf("reading the AUTO_INCREMENT counter: %w", err)
 	} else if !ok {
-		r.Add(Unsafe, "GRANT SELECT ON "+t.Name+" TO CURRENT_USER, as the owner of the table", "SHOW CREATE TABLE does not show the AUTO_INCREMENT counter")
+		fix, why := "GRANT SELECT ON "+t.Name+" TO CURRENT_USER, as the owner of the table", ""
+		if strings.Contains(p.vars["sql_mode"], "NO_TABLE_OPTIONS") {
+			fix, why = "set sql_mode in the data source name to one without NO_TABLE_OPTIONS", ", since the session's sql_mode has NO_TABLE_OPTIONS"
+		}
+		r.Add(Unsafe, fix, "SHOW CREATE TABLE does not show the AUTO_INCREMENT counter%s", why)
 	}
 	err = exec(ctx, db, "SELECT COUNT(*) FROM "+t.Name+" WHERE 1 = 0 "+p.server.share)
 	switch autoinc.Number(err) {
