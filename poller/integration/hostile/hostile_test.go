@@ -2,6 +2,7 @@ package hostile
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"testing"
 	"time"
@@ -159,5 +160,23 @@ func TestBadWriters(t *testing.T) {
 	for _, w := range []Writers{{}, {DB: db.DB}, {DB: db.DB, Rows: 1}, {DB: db.DB, Rows: 1, Table: table}} {
 		_, err := w.Run(t.Context())
 		assert.Error(t, err)
+	}
+}
+
+// Writers that would write nothing, or never commit, are refused.
+func TestWritersAreChecked(t *testing.T) {
+	none := Act{Name: "none"}
+	for what, w := range map[string]Writers{
+		"is negative":        {MaxRows: -1},
+		"Prefill":            {Prefill: -1},
+		"Rollbacks is below": {Rollbacks: 1},
+		"1 together":         {Rollbacks: 0.5, Prepared: 0.6},
+		"Acts is empty":      {Acts: []Act{}},
+		`act "none"`:         {Acts: []Act{none}},
+		`act "multi-row"`:    {Acts: []Act{Multi.Weigh(-1)}},
+	} {
+		w.DB, w.Rows, w.Table = new(sql.DB), 1, Table{Name: "t", Key: "id", Token: "token"}
+		_, err := w.Run(t.Context())
+		require.ErrorContains(t, err, what)
 	}
 }

@@ -78,7 +78,7 @@ func (w *Writers) start(ctx context.Context) (*run, error) {
 	if r.DB == nil || r.Rows <= 0 && r.For <= 0 {
 		return nil, errors.New("hostile: Writers need DB, and Rows or For")
 	}
-	if err := r.Table.check(); err != nil {
+	if err := cmp.Or(r.Table.check(), r.check()); err != nil {
 		return nil, err
 	}
 	var err error
@@ -105,6 +105,24 @@ func (w *Writers) start(ctx context.Context) (*run, error) {
 	}
 	r.names = fmt.Sprintf("hostile-%x-%x-", r.Seed, rand.Uint32())
 	return r, nil
+}
+
+// check refuses what would write nothing, or nothing that is ever committed.
+func (w *Writers) check() error {
+	switch {
+	case w.Writers < 0 || w.MaxRows < 0 || w.Prefill < 0:
+		return errors.New("hostile: Writers, MaxRows or Prefill is negative")
+	case !(w.Rollbacks >= 0 && w.Prepared >= 0 && w.Rollbacks+w.Prepared <= 1 && w.Rollbacks < 1):
+		return errors.New("hostile: Rollbacks and Prepared are shares, of 1 together at most, and Rollbacks is below 1")
+	case w.Acts != nil && len(w.Acts) == 0:
+		return errors.New("hostile: Acts is empty; nil means those of Common")
+	}
+	for _, a := range w.Acts {
+		if a.Do == nil || a.Weight < 0 {
+			return fmt.Errorf("hostile: the act %q has no Do, or a negative Weight", a.Name)
+		}
+	}
+	return nil
 }
 
 // run lets the writers write.
