@@ -376,3 +376,32 @@ func writeSQLite(t *testing.T, db *sqlx.DB, random *rand.Rand, name string) (kep
 	}
 	return kept, nil
 }
+
+// A file that was moved into the place of an open one is read when a connection is
+// opened anew, and not before; what has no sequence as far as the cursor is told.
+func TestCeilingSQLiteReplaced(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, backup := filepath.Join(dir, "a.db"), filepath.Join(dir, "b.db")
+	writer := sqlx.MustOpen("sqlite", file)
+	defer func() { writer.Close() }()
+	writer.MustExec("create table t (id integer primary key autoincrement, v int)")
+	writer.MustExec("insert into t (v) values (1)")
+	writer.MustExec("vacuum into '" + backup + "'")
+	writer.MustExec("insert into t (v) values (2), (3), (4)")
+	require.NoError(t, writer.Close())
+	db := sqlx.MustOpen("sqlite", file)
+	defer db.Close()
+	table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"id"}}
+	var got []string
+	after, _ := pollOnce(t, table, "", &got)
+	require.Len(t, got, 4)
+	require.NoError(t, os.Rename(backup, file))
+	writer = sqlx.MustOpen("sqlite", file)
+	writer.MustExec("insert into t (v) values (2)")
+	after, _ = pollOnce(t, table, after, &got)
+	require.Len(t, got, 4)
+	db.SetMaxIdleConns(0)
+	_, err := table.Fetch(t.Context(), after, 10)
+	require.ErrorIs(t, err, sqlsource.ErrHistory)
+}

@@ -47,14 +47,20 @@ import (
 // A statement is known to have ended when its thread is seen idle, or at a
 // COMMIT, or not at all. Where performance_schema shows statements
 // (events_statements_current: the default of MySQL), also by its number, without
-// which a thread that is never seen idle, such as one that runs a long
-// procedure, holds rows back for so long. This was run on MariaDB with its
-// performance_schema, and was not run on MySQL. MariaDB's QUERY_ID and TIME_MS
-// will not do, since each statement of a trigger changes them.
+// which a thread that is never seen idle holds rows back for so long. A procedure
+// is one statement, from CALL to end, and so is an event of the scheduler: one
+// that runs for an hour, and has no COMMIT that is seen, holds rows back for an
+// hour. This was run on MariaDB with its performance_schema, and was not run on
+// MySQL. MariaDB's QUERY_ID and TIME_MS will not do, since each statement of a
+// trigger changes them.
 //
 // What it takes for granted: that the key is given by AUTO_INCREMENT and never
 // changed; clients and triggers may give another, but one below the greatest key
-// may be missed (see Audit). That the server keeps what it has committed.
+// may be missed (see Audit). That the counter is not set back: TRUNCATE of the
+// table or of its newest partition, and ALTER TABLE do that. Each poll looks, and
+// where it stands below the cursor that is an ErrHistory; where new rows have
+// passed the cursor before that it can no longer be seen. That the server keeps
+// what it has committed.
 type DirtyProbe struct{}
 
 func (DirtyProbe) String() string { return "dirty-probe" }

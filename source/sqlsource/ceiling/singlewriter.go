@@ -56,6 +56,10 @@ import (
 //     where a process has nolock=1 or immutable=1 in its URI.
 //   - The reader does not share its cache with writers and PRAGMA
 //     read_uncommitted, which shows it what may be rolled back. That is looked at.
+//   - The file is not replaced while it is open. A connection goes on reading the
+//     file that it has opened, also when another was moved into its place, and
+//     finds nothing new in it, without an error. Stop the reader for that, or let
+//     connections end, by SetConnMaxLifetime.
 //   - What is committed stays so. With PRAGMA synchronous = OFF, or NORMAL and a
 //     write-ahead log, a power loss can take back rows that were read, and their
 //     ids are drawn again.
