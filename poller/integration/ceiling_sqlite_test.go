@@ -66,6 +66,7 @@ func TestSQLiteProbes(t *testing.T) {
 			{`create table d2 (id integer primary key, v text default 'autoincrement' /* autoincrement */, "autoincrement" int) -- autoincrement`, "d2", "id", "without AUTOINCREMENT", "id"},
 			{`create table "d ""3" (v, id integer primary key on conflict fail, g as (v || 'x'), w int check (w > 0)); create index i3 on "d ""3" (v); create trigger t3 after insert on "d ""3" begin update "d ""3" set w = 1 where id = 0; end`, `"d ""3"`, "id", "without AUTOINCREMENT", "id"},
 			{`create table d4 (id integer, v, primary key (id))`, "d4", "id", "make it anew", ""},
+			{`create table d5 (id integer primary key, v); create view d5view as select id from d5; create table d5log (id references d5 (id)); create trigger d5added after insert on d5log begin update d5 set v = 'logged'; end`, "d5", "id", "without AUTOINCREMENT", "id"},
 			{`create table e (id integer primary key desc, v)`, "e", "id", "does not draw", "version"},
 			{`create table f (id int primary key, v)`, "f", "id", "does not draw", "version"},
 			{`create table g (id integer primary key, v) without rowid`, "g", "id", "does not draw", "version"},
@@ -118,6 +119,9 @@ func TestSQLiteProbes(t *testing.T) {
 		var kept int // the steps made the index and the trigger anew
 		require.NoError(t, db.Get(&kept, `select count(*) from sqlite_master where name in ('i3', 't3') and tbl_name = 'd "3'`))
 		require.Equal(t, 2, kept)
+		db.MustExec(`pragma foreign_keys = on; insert into d5log values (2)`) // what goes by the name of the table finds it
+		require.NoError(t, db.Get(&kept, `select count(*) from d5view join d5 using (id) where v = 'logged'`))
+		require.Equal(t, 4, kept)
 	})
 }
 

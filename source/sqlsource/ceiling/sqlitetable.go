@@ -173,6 +173,7 @@ func (p *sqliteTable) rebuild() string {
 	fresh := sqliteName(p.schema) + "." + sqliteName(p.name+"_new")
 	steps := []string{
 		"PRAGMA foreign_keys = OFF",
+		"PRAGMA legacy_alter_table = ON", // RENAME would fail where a view reads the table, which is not there
 		"BEGIN IMMEDIATE",
 		"CREATE TABLE " + fresh + " " + p.source[begin:key[1]] + " AUTOINCREMENT" + p.source[key[1]:],
 		"INSERT INTO " + fresh + " " + columns + " SELECT " + names(p.columns) + " FROM " + sqliteName(p.schema) + "." + sqliteName(p.name),
