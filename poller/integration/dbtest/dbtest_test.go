@@ -143,13 +143,16 @@ func TestBackup(t *testing.T) {
 			backup, err := server.Backup()
 			require.NoError(t, err)
 			require.NoError(t, server.Start())
-			x.MustExec("insert into t values (2)")
+			require.Eventually(t, func() bool { // the pool has connections that the stop ended
+				_, err := x.Exec("insert into t values (2)")
+				return err == nil
+			}, 10*time.Second, 10*time.Millisecond)
 			require.ErrorContains(t, backup.Restore(), "stop it first")
 			require.NoError(t, server.Kill())
 			require.NoError(t, backup.Restore())
 			require.NoError(t, server.Start())
 			var ids []int
-			require.NoError(t, x.Select(&ids, "select id from t"))
+			require.Eventually(t, func() bool { return x.Select(&ids, "select id from t") == nil }, 10*time.Second, 10*time.Millisecond)
 			assert.Equal(t, []int{1}, ids)
 		})
 	}
