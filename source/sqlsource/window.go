@@ -19,7 +19,7 @@ type window struct {
 }
 
 // block has the keys behind the end of the block before it, up to its own.
-// The last one is its end.
+// The last one is its end, but for the block of the base line.
 type block struct {
 	to   []value
 	keys []handed
@@ -66,6 +66,14 @@ func (w *window) hash(key []cell) uint64 {
 		h.Write(c.text)
 	}
 	return h.Sum64()
+}
+
+func (w *window) hashOf(key []value) uint64 {
+	cells := make([]cell, len(key))
+	for i, v := range key {
+		cells[i] = cell{v.tag, []byte(v.text)}
+	}
+	return w.hash(cells)
 }
 
 // add adds the keys of a batch, the last of which is to. They go into the last
@@ -131,14 +139,10 @@ func (w *window) cut(key []value) (gone map[uint64]bool, ok bool) {
 
 // find returns where a key is, -1 if nowhere.
 func (w *window) find(key []value) (b, i int) {
-	cells := make([]cell, len(key))
-	for i, v := range key {
-		cells[i] = cell{v.tag, []byte(v.text)}
-	}
-	h := w.hash(cells)
+	h := w.hashOf(key)
 	for b := len(w.blocks) - 1; b >= 0; b-- {
 		i := slices.IndexFunc(w.blocks[b].keys, func(k handed) bool { return k.hash == h })
-		if i >= 0 && (!w.blocks[b].torn || i == len(w.blocks[b].keys)-1) {
+		if i >= 0 && (!w.blocks[b].torn || slices.Equal(key, w.blocks[b].to)) {
 			return b, i
 		}
 	}
@@ -218,7 +222,10 @@ func (w *window) looked(read []keyRead, whole bool, now time.Time) (late []lateK
 	switch {
 	case whole:
 		if torn && len(rest) > 0 {
-			rest = rest[len(rest)-1:] // the end of the block
+			rest = rest[len(rest)-1:]
+			if rest[0].hash != w.hashOf(b.to) { // not the end of the block, which is known
+				rest = nil
+			}
 		}
 		keys = append(keys, rest...)
 		w.size += len(keys)
