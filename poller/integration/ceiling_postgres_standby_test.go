@@ -174,3 +174,25 @@ func TestCeilingIsNotTakenToAnotherServer(t *testing.T) {
 	require.ErrorIs(t, err, sqlsource.ErrHistory)
 	require.ErrorContains(t, err, "a standby was promoted")
 }
+
+// A transaction that has written something, and stays open, leaves the end of the
+// log in memory for as long as nobody commits. Rows whose commits are on disk do
+// not wait for that.
+func TestCommitBeforeAnOpenTransaction(t *testing.T) {
+	t.Parallel()
+	// With this wal_level the background writer writes nothing to the log either.
+	server := dbtest.StartPostgres(t, dbtest.Args("-c", "wal_level=minimal", "-c", "max_wal_senders=0", "-c", "autovacuum=off", "-c", "checkpoint_timeout=1h"))
+	db := server.NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(identity + `; create table others (v text)`)
+	r := follow(t, db, "id")
+	require.Empty(t, r.next())
+	db.MustExec(`insert into orders (v) values ('committed')`)
+	begin(t, db, `insert into others values ('open')`)
+	var behind bool
+	require.NoError(t, db.Get(&behind, `select pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()`))
+	require.True(t, behind, "the log is on disk: nothing is tested")
+	require.Equal(t, []string{"1"}, r.next())
+	require.NoError(t, db.Get(&behind, `select pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()`))
+	require.True(t, behind)
+	require.Empty(t, r.next()) // its cursor is of what is on disk, and no later
+}

@@ -62,9 +62,9 @@
 //
 //	2;5f0c2a1b;7301234567890123456/1/16384/16402@25034112;i42;9d4e1c77
 //
-// The history is, on Postgres, the cluster, timeline, database and table, and
-// how far the write-ahead log had come. A cursor of another query, of another
-// server, of a table that was made anew, or from before the database went back in
+// The history is, on Postgres, the cluster, timeline, database, table and, for
+// the lock fence, the sequence's file, and how far the write-ahead log had come. A cursor of another query, of another
+// server, of a table or a sequence that was made anew, or from before the database went back in
 // time is a permanent error that says what happened ([ErrHistory] for all but the
 // first). Go on with [Table.At], a key to read on from, or with [Table.Adopt], the
 // same key in the history that is there. A table that was emptied, pruned or
@@ -74,10 +74,10 @@
 // it crashes. So rows are delivered when the write-ahead log is on disk up to
 // where it was when they were settled; that takes as long as the next commit of
 // anybody, or wal_writer_delay, 200 ms, if a commit is what is not on disk. What
-// else is written meanwhile, as by a transaction that then stays open, is put on
-// disk in whole pages only: where nobody commits at all, that takes until the
-// background writer's next snapshot, up to 15 s (with wal_level = minimal, until the
-// next checkpoint).
+// else is written meanwhile, as by a transaction that then stays open, may stay in
+// memory for much longer. So three times wal_writer_delay and a second, 1.6 s, are
+// waited for at most: by then Postgres has each asynchronous commit on disk, unless
+// the disk itself hangs.
 //
 // # Looking at a table
 //

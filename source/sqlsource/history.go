@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ErrHistory is wrapped by the error of Fetch when the cursor was made in
@@ -19,11 +20,12 @@ var ErrHistory = errors.New("the cursor is of another history")
 // history is what tells apart the states that a database can be in.
 type history struct {
 	parts   []historyPart
-	mark    uint64 // grows with every commit, and never falls while nothing is lost
-	drawn   uint64 // greater than the mark where that may fall though nothing is lost, as when the last rows are deleted
-	flushed uint64 // the mark up to which nothing can be lost by a crash
-	boot    string // tells when the server started last; what is not flushed may be lost by a start
-	behind  bool   // the server is a standby, whose mark may be behind that of another
+	mark    uint64        // grows with every commit, and never falls while nothing is lost
+	drawn   uint64        // greater than the mark where that may fall though nothing is lost, as when the last rows are deleted
+	flushed uint64        // the mark up to which nothing can be lost by a crash
+	boot    string        // tells when the server started last; what is not flushed may be lost by a start
+	flushes time.Duration // a commit is on disk so long after it was made at the latest; 0: not known
+	behind  bool          // the server is a standby, whose mark may be behind that of another
 }
 
 // historyPart is one thing that identifies the history. An empty value is not

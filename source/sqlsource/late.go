@@ -35,8 +35,9 @@ type Auditor struct {
 	Every time.Duration
 
 	// Late, if not nil, is called with the late rows that a look found, from
-	// within Fetch: it must not call Fetch, and delays it. A line in the log, once
-	// a minute at most, says so too.
+	// within Fetch, which has a connection of the pool: it must not call Fetch,
+	// delays it, and waits in vain for a connection if the pool has only one. A
+	// line in the log, once a minute at most, says so too.
 	Late func(context.Context, Late)
 
 	// Deliver hands late rows out, in batches of their own, in the order of their

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -70,9 +71,13 @@ func (p postgres) notNull(ctx context.Context, db ceiling.Queryer, table []strin
 func (postgres) schema(context.Context, ceiling.Queryer, []string) (int64, error) { return 0, nil }
 
 // history needs no rights but what everybody has, unless somebody took away that
-// on pg_control_system, which costs the cluster's identity. On a standby nothing can be lost that it has replayed,
-// and the timeline it is on is not to be had. Databases that speak as Postgres
+// on pg_control_system, which costs the cluster's identity. On a standby nothing
+// can be lost that it has replayed, and the timeline it is on is not to be had. Databases that speak as Postgres
 // does but lack these functions have no history to be told.
+//
+// The WAL writer has an asynchronous commit on disk after three times its delay
+// ("Asynchronous Commit" in the manual). What a transaction in progress has
+// written since may stay in memory for much longer.
 func (p postgres) history(ctx context.Context, db ceiling.Queryer, table []string) (history, error) {
 	var name any
 	if table != nil {
@@ -92,16 +97,18 @@ func (p postgres) history(ctx context.Context, db ceiling.Queryer, table []strin
 func (postgres) historyWith(ctx context.Context, db ceiling.Queryer, name any, identifier string) (history, error) {
 	var cluster, timeline, database, oid, mark, flushed, boot string
 	var standby bool
+	var writer float64
 	err := db.QueryRowContext(ctx, `SELECT pg_is_in_recovery(), `+identifier+`,
 		CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
 		(SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()), COALESCE(to_regclass($1::text)::oid::text, ''),
 		CASE WHEN at % pg_size_bytes(current_setting('wal_segment_size')) = 40 THEN at - 40
 			WHEN at % pg_size_bytes(current_setting('wal_block_size')) = 24 THEN at - 24 ELSE at END::text,
 		(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn)::text,
+		extract(epoch FROM current_setting('wal_writer_delay')::interval)::float8,
 		concat((extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, ' ', (extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::bigint)
 		FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn AS at) AS log`, name). // a crash changes the time of the reset alone
-		Scan(&standby, &cluster, &timeline, &database, &oid, &mark, &flushed, &boot)
-	h := history{behind: standby, boot: boot, parts: []historyPart{
+		Scan(&standby, &cluster, &timeline, &database, &oid, &mark, &flushed, &writer, &boot)
+	h := history{behind: standby, boot: boot, flushes: 3*time.Duration(writer*float64(time.Second)) + time.Second, parts: []historyPart{
 		{"cluster", cluster, "the data source name leads to another server, or the server was set up anew, as by an upgrade"},
 		{"timeline", strings.TrimLeft(timeline, "0"), "a standby was promoted, or the server was restored to a point in time; what was committed last may be lost"},
 		{"database", database, "the data source name leads to another database, or it was made anew"},

@@ -2,12 +2,10 @@ package sqlsource
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
@@ -23,7 +21,6 @@ type reach struct {
 	past     past
 	since    time.Time // when it was found
 	boot     string    // of the server
-	conn     any       // the connection that it was found on, or was found to hold for
 	durable  bool      // a crash of the server cannot take back what is below the limit
 }
 
@@ -61,11 +58,7 @@ func (s *state) reachFor(ctx context.Context, db ceiling.Queryer, after position
 		}
 		s.reach.from, s.reach.to = after.cursor, after.cursor
 	}
-	conn := driverConn(db)
-	if fresh {
-		s.reach.conn = conn
-	}
-	if r := s.reach; !fresh && (!r.durable || conn == nil || r.conn != conn) {
+	if r := s.reach; !fresh {
 		h, err := s.query.sql.history(ctx, db, s.query.table)
 		if err != nil {
 			return fresh, s.query.wrap(err, nil)
@@ -76,22 +69,12 @@ func (s *state) reachFor(ctx context.Context, db ceiling.Queryer, after position
 			s.reach = nil
 			return s.reachFor(ctx, db, after)
 		}
-		r.conn, r.durable = conn, r.durable || h.flushed >= r.past.mark
+		if !r.durable && h.flushes > 0 && time.Since(r.since) > h.flushes {
+			r.durable, r.past.mark = true, min(r.past.mark, h.flushed) // what is not on disk is no commit
+		}
+		r.durable = r.durable || h.flushed >= r.past.mark
 	}
 	return fresh, nil
-}
-
-// driverConn returns the driver's own connection, nil if it cannot be compared.
-func driverConn(db ceiling.Queryer) (conn any) {
-	if c, ok := db.(*sql.Conn); ok {
-		_ = c.Raw(func(own any) error { // a connection that is closed fails at its next statement
-			if reflect.TypeOf(own).Comparable() {
-				conn = own
-			}
-			return nil
-		})
-	}
-	return conn
 }
 
 func (s *state) raise(ctx context.Context, db ceiling.Queryer, key []value, old past) (*reach, error) {

@@ -54,7 +54,7 @@ func (c fakeConn) QueryContext(_ context.Context, q string, _ []driver.NamedValu
 		r.columns, r.rows = []string{"client", "server"}, [][]driver.Value{{"UTF8", "UTF8"}}
 	}
 	if strings.Contains(q, "pg_control_system") {
-		r.columns, r.rows = make([]string, 8), [][]driver.Value{{false, "1", "00000001", "5", "", "9", "9", "boot"}}
+		r.columns, r.rows = make([]string, 9), [][]driver.Value{{false, "1", "00000001", "5", "", "9", "9", 0.2, "boot"}}
 	}
 	return r, nil
 }
