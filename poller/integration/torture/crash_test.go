@@ -72,30 +72,38 @@ func (c *crashes) count() (n int, err error) {
 	return n, rows.Err()
 }
 
-func (c *crashes) check(t *testing.T, l *hostile.Ledger) {
-	require.Positive(t, c.ends, "the server did not go down")
-	require.Positive(t, l.Counts().Survived, "no prepared transaction outlived the server, so this test tests nothing")
+// untilTelling runs a trial until the crashes have hit what they are for, which is
+// the machine's, and reports whether they did. Each run is judged by itself.
+func untilTelling(t *testing.T, run func(seed uint64) (telling bool)) {
+	for try := range uint64(5) {
+		if run(*seedFlag + try) {
+			return
+		}
+	}
+	require.Fail(t, "in five runs no crash hit what it is for, so this test tests nothing")
 }
 
 // A server without synchronous commit loses what it confirmed last when it
 // crashes. What was delivered is never among that.
 func TestPostgresCrashes(t *testing.T) {
 	t.Parallel()
-	server := startPostgres(t, "-c", "fsync=on", "-c", "full_page_writes=on", "-c", "synchronous_commit=off")
+	server := startPostgres(t, "-c", "fsync=on", "-c", "full_page_writes=on", "-c", "synchronous_commit=off", "-c", "wal_writer_delay=500ms")
 	d := server.NewDatabase(t)
 	db := open(t, d)
-	db.MustExec(orders + withTx)
-	c := crashes{server: server, db: db, prepared: `select gid from pg_prepared_xacts`}
-	ledger, results := trial(t, "Postgres, asynchronous commit, crashes", hostile.Trial{
-		Writers:   hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 40_000, Seed: *seedFlag, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.2, Outages: true},
-		Readers:   both(poor(t, d, db, `grant select on orders to reader`)),
-		Meanwhile: c.run,
+	untilTelling(t, func(seed uint64) bool {
+		db.MustExec(`drop table if exists orders; ` + orders + withTx)
+		c := crashes{server: server, db: db, prepared: `select gid from pg_prepared_xacts`}
+		ledger, results := trial(t, "Postgres, asynchronous commit, crashes", hostile.Trial{
+			Writers:   hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 40_000, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.2, Outages: true},
+			Readers:   both(poor(t, d, db, `grant select on orders to reader`)),
+			Meanwhile: c.run,
+		})
+		loses(t, results["naive"])
+		sound(t, ledger, results["lock fence"])
+		sound(t, ledger, results["transaction id"])
+		counts := ledger.Counts()
+		return c.ends > 0 && counts.Survived > 0 && counts.TakenBack > 0
 	})
-	c.check(t, ledger)
-	require.Positive(t, ledger.Counts().TakenBack, "no crash took a row back, so this test tests nothing")
-	loses(t, results["naive"])
-	sound(t, ledger, results["lock fence"])
-	sound(t, ledger, results["transaction id"])
 }
 
 // MariaDB keeps what it has confirmed, as it is set by default.
@@ -104,15 +112,18 @@ func TestMariaDBCrashes(t *testing.T) {
 	server := startMariaDB(t)
 	d := server.NewDatabase(t)
 	db := open(t, d)
-	db.MustExec(ordersMariaDB)
-	low := poorMariaDB(t, d, db)
-	c := crashes{server: server, db: db, prepared: `xa recover`}
-	ledger, results := trial(t, "MariaDB, crashes", hostile.Trial{
-		Writers:   hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 40_000, Seed: *seedFlag, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.2, Outages: true},
-		Readers:   []hostile.Reader{naive(low, "id"), reader("dirty probe", low, ceiling.DirtyProbe{}, "id")},
-		Meanwhile: c.run,
+	untilTelling(t, func(seed uint64) bool {
+		db.MustExec(`drop table if exists orders`)
+		db.MustExec(ordersMariaDB)
+		low := poorMariaDB(t, d, db)
+		c := crashes{server: server, db: db, prepared: `xa recover`}
+		ledger, results := trial(t, "MariaDB, crashes", hostile.Trial{
+			Writers:   hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 40_000, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.2, Outages: true},
+			Readers:   []hostile.Reader{naive(low, "id"), reader("dirty probe", low, ceiling.DirtyProbe{}, "id")},
+			Meanwhile: c.run,
+		})
+		loses(t, results["naive"])
+		sound(t, ledger, results["dirty probe"])
+		return c.ends > 0 && ledger.Counts().Survived > 0
 	})
-	c.check(t, ledger)
-	loses(t, results["naive"])
-	sound(t, ledger, results["dirty probe"])
 }
