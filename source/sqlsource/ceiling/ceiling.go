@@ -28,7 +28,8 @@ type Ceiling interface {
 // there for the statement that follows on db, and none may ever be added. It
 // does not wait: while rows exist that cannot be read yet, it says who holds
 // them back. It is asked again when all below the limit has been read. An error
-// that wraps [ErrChanged] has the Guard replaced by a new one.
+// that wraps [ErrChanged] has the Guard replaced by a new one, and a
+// [*RewoundError] ends the reading: rows may be added below the cursor.
 //
 // A source calls Raise from one goroutine at a time. db is one connection for
 // the whole call, and for the statement that reads the rows.

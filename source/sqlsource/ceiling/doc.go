@@ -73,8 +73,9 @@
 //     made up above the sequence is held until the sequence has passed it. The
 //     audit of package sqlsource finds such rows.
 //   - The sequence stays as it is. It is looked at whenever a fence is set: CACHE
-//     above 1 is refused then, too, and one that stands below the cursor is an
-//     ErrHistory. A setval back and forth between two looks is not seen.
+//     above 1 is refused then, too, and one that stands below the cursor, or that
+//     was restarted or altered since the cursor was made, is an ErrHistory of
+//     package sqlsource. A setval back and forth between two looks is not seen.
 //   - Rows are added by INSERT, COPY, MERGE and the like. A partition that is
 //     attached with rows in it, or an UPDATE of the key, brings rows without
 //     drawing their keys.

@@ -176,8 +176,8 @@ func (g *lockFence) Raise(ctx context.Context, db Queryer, after []string) (Limi
 // ALTER SEQUENCE, also if it has drawn as many values again since.
 func (g *lockFence) draws() string { return strconv.FormatInt(g.file.Int64, 10) }
 
-// RewoundError says that keys below the cursor will be drawn, or were. Package
-// sqlsource makes it an ErrHistory.
+// RewoundError is what a Guard returns if keys below the cursor will be drawn, or
+// were. Package sqlsource makes it an ErrHistory.
 type RewoundError struct{ Table, What string }
 
 func (e *RewoundError) Error() string { return "ceiling: " + e.Table + ": " + e.What }
