@@ -48,10 +48,12 @@
 package poller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -142,6 +144,12 @@ func (p *Poller[T]) Run(ctx context.Context) error { return p.start(ctx, false) 
 // returns an error that wraps [ErrHeld] and says who holds them. If ctx ends
 // first it returns an error that wraps the cause of that.
 func (p *Poller[T]) Drain(ctx context.Context) error { return p.start(ctx, true) }
+
+// interval leaves room for the jitter.
+func (p *Poller[T]) interval() time.Duration {
+	return min(cmp.Or(p.Interval, time.Second), math.MaxInt64/2)
+}
+func (p *Poller[T]) deadline() time.Duration { return cmp.Or(p.Deadline, time.Minute) }
 
 func (p *Poller[T]) validate() error {
 	negative := func(field string, v int64) error {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -26,8 +25,6 @@ type run[T any] struct {
 	hard     context.Context // ends Grace later: write and save see it
 	draining bool
 	began    time.Time
-	interval time.Duration
-	deadline time.Duration
 	wake     <-chan struct{}
 
 	limit   int             // records to ask for: BatchSize, or less after a batch had to be narrowed
@@ -50,6 +47,7 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 		return fmt.Errorf("poller: %s: %w", p.Name, ErrRunning)
 	}
 	p.status.State, p.status.Since, p.status.Attempts = Working, time.Now(), 0
+	p.status.AsOf = time.Time{} // the cursor may have been set back
 	before := p.status.Records
 	p.mu.Unlock()
 
@@ -62,13 +60,13 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 		hard:     hard,
 		draining: draining,
 		began:    time.Now(),
-		interval: min(cmp.Or(p.Interval, time.Second), math.MaxInt64/2), // leaves room for the jitter
-		deadline: cmp.Or(p.Deadline, time.Minute),
 		wake:     p.Wake,
 		limit:    cmp.Or(p.BatchSize, 5000),
 		steps:    map[Op]*health{},
 	}
-	defer p.enter(Stopped, "")
+	defer p.update(func(s *Status) {
+		s.State, s.Op, s.Since, s.Due, s.Started = Stopped, "", time.Now(), time.Time{}, time.Time{}
+	})
 	defer r.drop() // also when a part panics
 
 	err := r.loop()
@@ -115,6 +113,7 @@ func (r *run[T]) loop() error {
 	if err != nil {
 		return err
 	}
+	r.update(func(s *Status) { s.Started = time.Now() })
 	r.log.Info("started", "cursor", cursor)
 	for {
 		f, err := r.fetch(cursor)
@@ -196,7 +195,7 @@ func (r *run[T]) save(b *source.Batch[T]) error {
 	s := StepInfo{Op: OpSave, From: b.From, To: b.To, Records: len(b.Records), Bytes: b.Bytes}
 	err := r.until(r.hard, &s, func(ctx context.Context) error { return r.Checkpointer.Save(ctx, b.From, b.To) })
 	if err == nil {
-		r.update(func(s *Status) { s.Cursor = b.To; s.Batches++ })
+		r.update(func(s *Status) { s.Cursor, s.LastSave = b.To, time.Now(); s.Batches++ })
 	}
 	return err
 }
@@ -258,7 +257,10 @@ func (r *run[T]) refuse(b *source.Batch[T], s *StepInfo, cause error) (source.Cu
 func (r *run[T]) turned(f *fetched[T]) {
 	b, now := &f.batch, time.Now()
 	r.update(func(s *Status) {
-		s.LastPoll, s.AsOf, s.Held = now, b.AsOf, b.Held
+		s.LastPoll, s.Held = now, b.Held
+		if !b.AsOf.IsZero() {
+			s.AsOf = b.AsOf
+		}
 		s.Records += int64(len(b.Records))
 		if len(b.Records) > 0 {
 			s.LastRecord = now
@@ -303,8 +305,9 @@ func (r *run[T]) pause(b *source.Batch[T]) (done bool, err error) {
 	case r.draining:
 		return true, nil
 	}
-	r.enter(Idle, "")
-	return false, r.wait(time.Duration((0.9 + 0.2*rand.Float64()) * float64(r.interval)))
+	wait := time.Duration((0.9 + 0.2*rand.Float64()) * float64(r.interval()))
+	r.enter(Idle, "", wait)
+	return false, r.wait(wait)
 }
 
 func (r *run[T]) hold(b *source.Batch[T]) error {
@@ -313,8 +316,8 @@ func (r *run[T]) hold(b *source.Batch[T]) error {
 		r.released()
 		*h = hold{since: b.Held.Since, from: now, wait: max(h.wait, 10*time.Millisecond), news: limiter{next: now.Add(firstReminder)}}
 	}
-	d := min(cmp.Or(max(0, b.Held.Retry), h.wait), r.interval)
-	h.wait = min(2*h.wait, r.interval)
+	d := min(cmp.Or(max(0, b.Held.Retry), h.wait), r.interval())
+	h.wait = min(2*h.wait, r.interval())
 	if r.draining {
 		left := max(0, cmp.Or(r.DrainWait, 30*time.Second)) - now.Sub(h.from)
 		if left <= 0 {
@@ -326,7 +329,7 @@ func (r *run[T]) hold(b *source.Batch[T]) error {
 	if h.news.due(now) {
 		r.log.Warn("held back", "since", b.Held.Since, "by", strings.Join(b.Held.By, ", "), "cursor", b.To)
 	}
-	r.enter(Held, "")
+	r.enter(Held, "", d)
 	return r.wait(d)
 }
 

@@ -153,7 +153,7 @@ func TestStatus(t *testing.T) {
 		asOf := time.Now().Add(-time.Minute)
 		w.answer = func(b *source.Batch[int]) { b.AsOf = asOf }
 		p := w.poller()
-		assert.Equal(t, poller.Status{Name: "test", State: poller.Stopped}, p.Status(), "before Run")
+		assert.Equal(t, poller.Status{Name: "test", Interval: time.Second, State: poller.Stopped}, p.Status(), "before Run")
 
 		stop := start(t, p)
 		time.Sleep(10*time.Second + time.Millisecond)

@@ -1,6 +1,9 @@
 package poller
 
 import (
+	"cmp"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
@@ -20,10 +23,14 @@ const (
 
 // Status is a snapshot of a Poller. Counts are of all its runs together.
 type Status struct {
-	Name  string
-	State State
-	Since time.Time // of State
-	Op    Op        // the step in progress or, in Backoff, the one that failed
+	Name     string
+	Interval time.Duration // the Poller's, or its default
+
+	Started time.Time // when this run had loaded its cursor; zero before that, and when stopped
+	State   State
+	Since   time.Time // of State
+	Due     time.Time // when State ends at the latest: a step's deadline, the end of a wait; zero when stopped
+	Op      Op        // the step in progress or, in Backoff, the one that failed
 
 	Cursor      source.Cursor // last loaded or saved
 	Batches     int64         // saved
@@ -32,10 +39,12 @@ type Status struct {
 
 	LastPoll   time.Time // last turn of the loop that ended well, also if it found nothing
 	LastRecord time.Time // last turn that delivered a record
-	AsOf       time.Time // from the last batch, see source.Batch
+	LastSave   time.Time // of the cursor
+	AsOf       time.Time // from the last batch that said so, see source.Batch
 	Held       *source.Held
 
-	// Overdue is true while a part is past its deadline and has not returned.
+	// Overdue is true while a part is past its deadline and has not returned,
+	// or the loop itself is a Deadline past Due, as when a hook does not return.
 	// The pipeline is stuck then, and only a restart of the process can help:
 	// this is what a liveness check looks at.
 	Overdue bool
@@ -51,11 +60,41 @@ func (p *Poller[T]) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.status
-	s.Name = p.Name
+	s.Name, s.Interval = p.Name, p.interval()
 	if s.State == "" {
 		s.State = Stopped
 	}
+	if !s.Due.IsZero() && time.Since(s.Due) > p.deadline() {
+		s.Overdue = true
+	}
 	return s
+}
+
+// Lag is how long ago all that was committed had been delivered. It grows while
+// the pipeline does not get on. The second result is false if the source has not
+// said so yet, or cannot say.
+func (s Status) Lag(now time.Time) (time.Duration, bool) {
+	return max(0, now.Sub(s.AsOf)), !s.AsOf.IsZero()
+}
+
+// Words says in a few words, for people, what the pipeline is about.
+func (s Status) Words(now time.Time) string {
+	age := func(since time.Time) time.Duration { return max(0, now.Sub(since)).Round(time.Second) }
+	switch {
+	case s.Overdue:
+		return fmt.Sprintf("stuck: no answer for %v", age(s.Since))
+	case s.State == Stopped:
+		return "stopped"
+	case s.Attempts > 0:
+		return fmt.Sprintf("failing, %d attempts, trying again", s.Attempts)
+	case s.State == Held && s.Held != nil:
+		return fmt.Sprintf("held back for %v by %s", age(s.Held.Since), cmp.Or(strings.Join(s.Held.By, ", "), "an unknown holder"))
+	case s.Started.IsZero():
+		return "starting"
+	case s.State == Idle:
+		return "up to date"
+	}
+	return "copying"
 }
 
 func (p *Poller[T]) update(f func(*Status)) {
@@ -64,8 +103,10 @@ func (p *Poller[T]) update(f func(*Status)) {
 	f(&p.status)
 }
 
-func (p *Poller[T]) enter(state State, op Op) {
+// enter notes a state that is to last for d at most.
+func (p *Poller[T]) enter(state State, op Op, d time.Duration) {
 	p.update(func(s *Status) {
 		s.State, s.Op, s.Since = state, op, time.Now()
+		s.Due = s.Since.Add(d)
 	})
 }

@@ -44,7 +44,7 @@ func (r *run[T]) until(ctx context.Context, s *StepInfo, f func(context.Context)
 
 // step calls a part once, under its deadline, and fills in s.
 func (r *run[T]) step(ctx context.Context, s *StepInfo, f func(context.Context) error) error {
-	r.enter(Working, s.Op)
+	r.enter(Working, s.Op, r.deadline())
 	s.Attempt = r.health(s.Op).failures + 1
 	return r.call(ctx, s, f)
 }
@@ -52,14 +52,14 @@ func (r *run[T]) step(ctx context.Context, s *StepInfo, f func(context.Context) 
 // call is the part of step that the fetch ahead shares.
 func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Context) error) error {
 	s.Pipeline, s.Start, s.Duration, s.Err = r.Name, time.Now(), 0, nil
-	ctx, cancel := context.WithTimeout(parent, r.deadline)
+	ctx, cancel := context.WithTimeout(parent, r.deadline())
 	defer cancel()
 	if hook := r.Hooks.StepBegin; hook != nil {
 		ctx = hook(ctx, *s)
 	}
 	err := r.watched(s, func() error { return f(ctx) })
 	if err != nil && parent.Err() == nil && ctx.Err() != nil {
-		err = &lateError{r.deadline, err}
+		err = &lateError{r.deadline(), err}
 	}
 	s.Duration, s.Err = time.Since(s.Start), err
 	if hook := r.Hooks.StepEnd; hook != nil {
@@ -73,11 +73,11 @@ func (r *run[T]) watched(s *StepInfo, f func() error) error {
 	warned := make(chan struct{})
 	// A part that honours its context returns soon after the deadline. The
 	// tenth on top is for it to clean up, unless it is too much for a Duration.
-	watch := time.AfterFunc(max(r.deadline, r.deadline+r.deadline/10), func() {
+	watch := time.AfterFunc(max(r.deadline(), r.deadline()+r.deadline()/10), func() {
 		defer close(warned)
 		r.update(func(st *Status) { r.overdue++; st.Overdue = true })
 		r.log.Warn("overdue: the part ignores its deadline, the pipeline is stuck until it returns",
-			"op", s.Op, "deadline", r.deadline, "from", s.From)
+			"op", s.Op, "deadline", r.deadline(), "from", s.From)
 	})
 	defer func() { // also when the part panics
 		if watch.Stop() {
@@ -170,12 +170,12 @@ func (r *run[T]) report(op Op, h *health, wait time.Duration, err error) {
 }
 
 func (r *run[T]) backOff(s *StepInfo, wait time.Duration, err error) error {
-	r.enter(Backoff, s.Op)
 	end := r.ctx.Done()
 	if s.Op == OpSave && r.ctx.Err() != nil {
 		// What is written wants to be saved: use what is left of Grace.
 		end, wait = r.hard.Done(), min(wait, time.Second)
 	}
+	r.enter(Backoff, s.Op, wait)
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {

@@ -32,6 +32,7 @@ type config struct {
 	once, version        bool
 	check, adopt         bool
 	rewind               string
+	listen               string
 	logLevel             slog.Level
 }
 
@@ -55,6 +56,7 @@ func flags(c *config) *flag.FlagSet {
 	f.BoolVar(&c.once, "once", false, "copy what is there, complete the last file, and exit")
 	f.Int64Var(&c.segmentBytes, "segment-bytes", 64<<20, "complete a file at this size")
 	f.DurationVar(&c.segmentAge, "segment-age", 5*time.Minute, "complete a file at this age, so that consumers see its rows; 0 means never")
+	f.StringVar(&c.listen, "listen", "", "serve a status page, /livez, /readyz and /metrics at this `address`, such as :9464, which is on this machine alone; 0.0.0.0:9464 is for all who can reach it")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the least `level` to log: debug, info, warn or error")
 	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, what is read and how, how many rows are pending and who holds them back, and exit; it changes nothing, and may be run beside a running copy, or without -out before there is one")
 	f.StringVar(&c.rewind, "rewind", "", "set the copy back to behind a `key`, or to first, and exit: the rows that follow are copied again, to new files")
@@ -88,7 +90,7 @@ func parse(args, environ []string) (c config, err error) {
 	given := map[string]bool{}
 	f.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
 	if c.version {
-		return c, answer(version() + "\n")
+		return c, answer(versionLine() + "\n")
 	}
 	if err := fromEnvironment(f, environ, given); err != nil {
 		return c, err
@@ -256,12 +258,21 @@ func help(f *flag.FlagSet) answer {
 	return answer(b.String())
 }
 
+// release is set in builds that are released: go build -ldflags "-X main.release=1.2.3".
+var release string
+
 func version() string {
-	v := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		v = info.Main.Version
+	if release != "" {
+		return release
 	}
-	return fmt.Sprintf("dbtofile %s (%s, %s/%s)", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+func versionLine() string {
+	return fmt.Sprintf("dbtofile %s (%s, %s/%s)", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // usageError says what is wrong with how the program was called.

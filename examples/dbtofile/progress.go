@@ -82,7 +82,7 @@ func (p *progress) line(s poller.Status, now time.Time) string {
 		lag = age(now.Sub(p.seen))
 	}
 	return fmt.Sprintf("%s rows  %s rows/s  lag %s  %s",
-		thousands(s.Records), thousands(p.meter.rate(now, s.Records)), lag, doing(s, now))
+		thousands(s.Records), thousands(p.meter.rate(now, s.Records)), lag, s.Words(now))
 }
 
 // watch shows the progress until the function it returns is called.
@@ -103,20 +103,6 @@ func (s *screen) watch(p *progress, status func() poller.Status) (stop func()) {
 		}
 	}()
 	return func() { close(end); <-ended }
-}
-
-func doing(s poller.Status, now time.Time) string {
-	switch {
-	case s.Overdue:
-		return "stuck: no answer"
-	case s.Attempts > 0:
-		return fmt.Sprintf("failing, %d attempts, trying again", s.Attempts)
-	case s.State == poller.Held && s.Held != nil:
-		return "held back for " + age(now.Sub(s.Held.Since)) + " by " + strings.Join(s.Held.By, ", ")
-	case s.State == poller.Idle:
-		return "up to date"
-	}
-	return "copying"
 }
 
 // age is a duration for people: 0.3s, 12s, 5m10s.

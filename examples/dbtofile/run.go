@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/sdnotify"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
@@ -54,6 +55,18 @@ func run(ctx context.Context, c config) (err error) {
 		p.Hooks.Poll = shown.poll
 		defer screen.watch(&shown, p.Status)()
 	}
+	if c.listen != "" {
+		stop, err := serve(c.listen, &p.Hooks, p.Status, log)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	stopNotify, err := sdnotify.Start(ctx, p.Status)
+	if err != nil {
+		return err
+	}
+	defer stopNotify()
 	if !c.once {
 		return p.Run(ctx)
 	}

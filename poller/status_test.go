@@ -1,0 +1,128 @@
+package poller_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+func TestStatusKnowsWhenTheStateIsToEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		w := newWorld(5)
+		breakStep(w, poller.OpLoad, until(time.Minute, errOutage))
+		p := w.poller()
+		p.Interval = time.Hour
+		stop := start(t, p)
+		synctest.Wait()
+		s := p.Status()
+		assert.Equal(t, poller.Backoff, s.State)
+		assert.True(t, s.Started.IsZero(), "the cursor is not loaded yet")
+		assert.True(t, s.Due.After(s.Since))
+
+		time.Sleep(3 * time.Minute)
+		s = p.Status()
+		assert.Equal(t, poller.Idle, s.State)
+		assert.WithinDuration(t, began.Add(90*time.Second), s.Started, 31*time.Second)
+		assert.Equal(t, s.Started, s.LastSave, "no time passes in this world")
+		assert.InDelta(t, time.Hour, s.Due.Sub(s.Since), float64(6*time.Minute))
+		assert.Equal(t, time.Hour, s.Interval)
+
+		require.NoError(t, stop())
+		s = p.Status()
+		assert.True(t, s.Due.IsZero() && s.Started.IsZero())
+		assert.False(t, s.LastSave.IsZero())
+	})
+}
+
+// A hook that does not return stops the loop where no part's deadline applies.
+func TestLoopThatHangsInAHookIsOverdue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		p := w.poller()
+		p.Deadline = 10 * time.Second
+		release := make(chan struct{})
+		p.Hooks.Poll = func(poller.PollInfo) { <-release }
+		stop := start(t, p)
+		time.Sleep(19 * time.Second)
+		assert.False(t, p.Status().Overdue)
+		time.Sleep(2 * time.Second)
+		s := p.Status()
+		assert.True(t, s.Overdue)
+		assert.Equal(t, "stuck: no answer for 21s", s.Words(time.Now()))
+		close(release)
+		synctest.Wait()
+		assert.False(t, p.Status().Overdue)
+		require.NoError(t, stop())
+		time.Sleep(time.Hour)
+		assert.False(t, p.Status().Overdue, "stopped is not stuck")
+	})
+}
+
+// While a backlog is copied no batch can say as of when all is delivered, but
+// what an earlier one said stays true.
+func TestLagGrowsDuringABacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		p := w.poller()
+		_, known := p.Status().Lag(time.Now())
+		assert.False(t, known)
+		asOf := time.Now()
+		w.answer = func(b *source.Batch[int]) { b.AsOf = asOf }
+		stop := start(t, p)
+		synctest.Wait()
+		w.mu.Lock()
+		w.answer = func(b *source.Batch[int]) { b.AsOf = time.Time{} }
+		w.mu.Unlock()
+		w.add(5)
+		time.Sleep(time.Hour)
+		lag, known := p.Status().Lag(time.Now())
+		assert.True(t, known)
+		assert.Equal(t, time.Hour, lag)
+		lag, _ = p.Status().Lag(asOf.Add(-time.Minute))
+		assert.Zero(t, lag, "clocks differ")
+		require.NoError(t, stop())
+
+		stop = start(t, p)
+		synctest.Wait()
+		_, known = p.Status().Lag(time.Now())
+		assert.False(t, known, "the cursor may have been set back between two runs")
+		require.NoError(t, stop())
+	})
+}
+
+func TestStatusInWords(t *testing.T) {
+	now := time.Now()
+	running := poller.Status{State: poller.Idle, Started: now}
+	with := func(change func(*poller.Status)) poller.Status {
+		s := running
+		change(&s)
+		return s
+	}
+	for want, s := range map[string]poller.Status{
+		"stopped":    {State: poller.Stopped, Attempts: 3},
+		"starting":   {State: poller.Working, Op: poller.OpLoad},
+		"up to date": running,
+		"copying":    with(func(s *poller.Status) { s.State, s.Held = poller.Working, &source.Held{} }),
+		"failing, 3 attempts, trying again": with(func(s *poller.Status) {
+			s.State, s.Attempts = poller.Working, 3
+		}),
+		"held back for 1m30s by pid 7, pid 9": with(func(s *poller.Status) {
+			s.State, s.Held = poller.Held, &source.Held{Since: now.Add(-90 * time.Second), By: []string{"pid 7", "pid 9"}}
+		}),
+		"held back for 0s by an unknown holder": with(func(s *poller.Status) {
+			s.State, s.Held = poller.Held, &source.Held{Since: now.Add(time.Second)}
+		}),
+		"stuck: no answer for 1h0m0s": with(func(s *poller.Status) {
+			s.Overdue, s.Since = true, now.Add(-time.Hour)
+		}),
+	} {
+		assert.Equal(t, want, s.Words(now))
+	}
+}
