@@ -2,6 +2,7 @@ package poller_test
 
 import (
 	"context"
+	"errors"
 	"math"
 	"testing"
 	"testing/synctest"
@@ -99,6 +100,29 @@ func TestLateStepIsAlwaysRetried(t *testing.T) {
 		}
 		require.NoError(t, w.poller().Drain(t.Context()))
 		assert.Contains(t, w.said("failing")[0], "no answer within 1m0s")
+	})
+}
+
+// Both end the step's context, and a hook has to tell them apart.
+func TestHooksTellALateStepFromAStoppedOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		p := w.poller()
+		var late []bool
+		p.Hooks.StepEnd = func(ctx context.Context, i poller.StepInfo) {
+			if i.Op == poller.OpFetch {
+				assert.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
+				late = append(late, errors.Is(i.Err, poller.ErrLate))
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+		defer cancel()
+		require.NoError(t, p.Run(ctx))
+		assert.Equal(t, []bool{true, false}, late, "the second fetch is cut off by the end of the run")
 	})
 }
 

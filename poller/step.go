@@ -90,6 +90,11 @@ func (r *run[T]) watched(s *StepInfo, f func() error) error {
 	return f()
 }
 
+// ErrLate is matched, with errors.Is, by the error of a step that ran into the
+// Poller's Deadline, as hooks and [Error] have it. Without it a context that has
+// ended in StepEnd means that the run was told to stop.
+var ErrLate = errors.New("no answer within the deadline")
+
 // lateError is the error of a step that ran into its own deadline.
 type lateError struct {
 	deadline time.Duration
@@ -99,10 +104,9 @@ type lateError struct {
 func (e *lateError) Error() string { return fmt.Sprintf("no answer within %v: %v", e.deadline, e.err) }
 func (e *lateError) Unwrap() error { return e.err }
 
-func late(err error) bool {
-	var l *lateError
-	return errors.As(err, &l)
-}
+func (e *lateError) Is(target error) bool { return target == ErrLate }
+
+func late(err error) bool { return errors.Is(err, ErrLate) }
 
 func (r *run[T]) succeeded(op Op) {
 	r.recovered(op)
