@@ -56,7 +56,7 @@ func flags(c *config) *flag.FlagSet {
 	f.BoolVar(&c.once, "once", false, "copy what is there, complete the last file, and exit")
 	f.Int64Var(&c.segmentBytes, "segment-bytes", 64<<20, "complete a file at this size")
 	f.DurationVar(&c.segmentAge, "segment-age", 5*time.Minute, "complete a file at this age, so that consumers see its rows; 0 means never")
-	f.StringVar(&c.listen, "listen", "", "serve a status page, /livez, /readyz and /metrics at this `address`, such as :9464, which is on this machine alone; 0.0.0.0:9464 is for all who can reach it")
+	f.StringVar(&c.listen, "listen", "", "serve a status page, /livez, /readyz, /status and /metrics at this `address`: :9464 is for this machine alone, 0.0.0.0:9464 for all who can reach it")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the least `level` to log: debug, info, warn or error")
 	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, what is read and how, how many rows are pending and who holds them back, and exit; it changes nothing, and may be run beside a running copy, or without -out before there is one")
 	f.StringVar(&c.rewind, "rewind", "", "set the copy back to behind a `key`, or to first, and exit: the rows that follow are copied again, to new files")
@@ -169,6 +169,12 @@ func (c *config) complete() error {
 		return wrong("-segment-bytes is %d: want at least 1", c.segmentBytes)
 	case c.segmentAge < 0:
 		return wrong("-segment-age is %v: want 0 or more", c.segmentAge)
+	}
+	if c.listen != "" {
+		var err error
+		if c.listen, err = listenAddress(c.listen); err != nil {
+			return err
+		}
 	}
 	c.name = cmp.Or(c.name, notInNames.ReplaceAllString(c.table, "_"))
 	if c.dsnFile == "" {

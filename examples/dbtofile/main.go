@@ -57,6 +57,23 @@
 // On a terminal a line at the bottom shows the progress. Otherwise there are
 // only log lines, on standard error.
 //
+// # Watching it
+//
+// With -listen :9464 it serves, over HTTP and read-only,
+//
+//	/         a page that shows how it gets on
+//	/status   the same as JSON
+//	/livez    200 while it works or waits, 503 if only a restart can help
+//	/readyz   200 while rows are up to date, or come in
+//	/metrics  metrics for Prometheus
+//
+// An address without a host, such as :9464 or 9464, is on this machine alone. Nobody is
+// asked for a password: give 0.0.0.0:9464, or one address of the machine, only where all
+// who can reach it may see how many rows there are and which transactions hold them back.
+// No page shows a row or a DSN, and a client that hangs holds up nothing. Package
+// poller/prometheus lists the metrics. The commands
+// that do one thing and exit, such as -check, do not listen.
+//
 // # Failures
 //
 // An outage of the database, at the start too, or a disk that fills up is no
@@ -65,8 +82,8 @@
 //
 //	0  with -once: all rows are copied; with -check: all is well; with -rewind and
 //	   -adopt: it is done; otherwise: stopped by SIGTERM or SIGINT
-//	1  it cannot go on, such as no such table, wrong password, the directory is
-//	   in use or cannot be opened, rows would be missed, or -once was stopped
+//	1  it cannot go on, such as no such table, wrong password, the directory or
+//	   the port of -listen is in use, rows would be missed, or -once was stopped
 //	   before the end; the error says why, and it can be started again. With -check:
 //	   it could not look
 //	2  wrong usage

@@ -22,7 +22,7 @@ func TestWithoutArgumentsItSaysHowToStart(t *testing.T) {
 func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
 	p := succeeds(t, "-h")
-	for _, flag := range strings.Fields("dsn dsn-file table key columns out format name ceiling start interval batch once segment-bytes segment-age log-level check rewind adopt version") {
+	for _, flag := range strings.Fields("dsn dsn-file table key columns out format name ceiling start interval batch once segment-bytes segment-age listen log-level check rewind adopt version") {
 		require.Regexp(t, `(?m)^  -`+flag+`( |$)`, p.stdout.String())
 	}
 	require.Contains(t, p.stdout.String(), "Exit codes: 0 done or stopped, 1 cannot go on, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed")
@@ -68,6 +68,13 @@ func TestWrongUsage(t *testing.T) {
 		`-rewind is "": want first, or a key`:                                  append(good[:9:9], "-rewind", ""),
 		`-rewind is "latest": want first, or a key`:                            append(good[:9:9], "-rewind", "latest"),
 		"-out is missing: which":                                               append(good[:6:6], "-adopt"),
+		`-listen is "9464x": want a port, such as :9464`:                       append(good[:9:9], "-listen", "9464x"),
+		`-listen is "localhost": want a port`:                                  append(good[:9:9], "-listen", "localhost"),
+		`-listen is "::1": want a port`:                                        append(good[:9:9], "-listen", "::1"),
+		`-listen is ":65536": want a port`:                                     append(good[:9:9], "-listen", ":65536"),
+		`-listen is ":http": want a port`:                                      append(good[:9:9], "-listen", ":http"),
+		`-listen is "http://localhost:80": want a port`:                        append(good[:9:9], "-listen", "http://localhost:80"),
+		"-listen looks like a DSN (not shown)":                                 append(good[:9:9], "-listen", "postgres://a:b@c/d"),
 		"-start is empty":                                                      append(good[:9:9], "-start", ""),
 		"-start: want first, latest, or the values of a,b":                     append(good[:9:9], "-key", "a,b", "-start", "1"),
 		"or the values of id,b with commas between":                            append(good[:9:9], "-key", "id,b", "-start", "1,2\n3,4"),
@@ -122,6 +129,7 @@ func TestEnvironment(t *testing.T) {
 		"a wrong value":                       {[]string{"SEGMENT_AGE=1"}, nil, `DBTOFILE_SEGMENT_AGE in the environment: parse error`},
 		"what to do is no setting":            {[]string{"REWIND=first"}, nil, "DBTOFILE_REWIND in the environment is no setting"},
 		"nor is this":                         {[]string{"CHECK=true"}, nil, "DBTOFILE_CHECK in the environment is no setting"},
+		"an address that is none":             {[]string{"DSN=" + dsn, "TABLE=orders", "KEY=id", "OUT=OUT", "LISTEN=x"}, nil, `-listen is "x": want a port`},
 		"a ceiling that is none":              {[]string{"CEILING=lag"}, nil, "DBTOFILE_CEILING in the environment: "},
 		"both":                                {[]string{"DSN=" + dsn, "DSN_FILE=x"}, nil, "-dsn and -dsn-file are both given"},
 	} {
