@@ -71,8 +71,8 @@
 // asked for a password: give 0.0.0.0:9464, or one address of the machine, only where all
 // who can reach it may see how many rows there are and which transactions hold them back.
 // No page shows a row or a DSN, and a client that hangs holds up nothing. Package
-// poller/prometheus lists the metrics. The commands
-// that do one thing and exit, such as -check, do not listen.
+// poller/prometheus lists the metrics. What does one thing and exits, such as -check, does
+// not listen.
 //
 // # Failures
 //

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+// Traces makes spans of what one pipeline does: a trace for each batch, begun
+// with its fetch and ended when it is saved, whose children are the attempts of
+// its steps: fetch, write, deadletter, save. A poll that found nothing is a trace
+// too, and so is the load at the start.
+//
+// The next batch is fetched while one is written, so two traces can be open at
+// once. What they have in common with the hooks' calls is the cursor that a
+// batch begins at. A batch fetched ahead is dropped when the one before it has to
+// be split. Its trace goes on if it is fetched again next, and is ended by the next
+// batch that is saved if not.
+type Traces struct {
+	tracer trace.Tracer
+
+	mu   sync.Mutex
+	open map[source.Cursor]*batch // by From: the one in work, one ahead, and what was dropped since the last was saved
+}
+
+// batch is a trace that has not ended.
+type batch struct {
+	span   trace.Span
+	until  time.Time // the end of its last step
+	failed string    // why that failed
+}
+
+// NewTraces returns traces for one pipeline.
+func NewTraces(provider trace.TracerProvider) *Traces {
+	return &Traces{
+		tracer: provider.Tracer("github.com/artifactofdevotion/devotion"),
+		open:   map[source.Cursor]*batch{},
+	}
+}
+
+// Hooks returns the hooks for the pipeline.
+func (t *Traces) Hooks() poller.Hooks {
+	return poller.Hooks{StepBegin: t.begin, StepEnd: t.end, Poll: t.poll}
+}
+
+// Close ends the spans of batches that were not saved. Call it after Run, and
+// before the provider is shut down.
+func (t *Traces) Close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for from := range t.open {
+		t.finish(from, "unfinished")
+	}
+}
+
+// own is the key of a step's span in its context. The current span may be one
+// that other hooks put there.
+type own struct{ *Traces }
+
+// begin begins the span of a step. The part that is called finds it in its
+// context: its own spans, and requests it makes, become children.
+func (t *Traces) begin(ctx context.Context, i poller.StepInfo) context.Context {
+	about := trace.WithAttributes(attribute.String("devotion.pipeline", i.Pipeline), attribute.String("devotion.from", string(i.From)))
+	options := []trace.SpanStartOption{about, trace.WithTimestamp(i.Start), trace.WithAttributes(attribute.Int("devotion.attempt", i.Attempt))}
+	if i.Op == poller.OpLoad {
+		options = append(options, trace.WithNewRoot())
+	} else {
+		t.mu.Lock()
+		b := t.open[i.From]
+		if b == nil {
+			// A root, or all batches would be in one trace with what runs the pipeline.
+			_, span := t.tracer.Start(ctx, "batch", about, trace.WithTimestamp(i.Start), trace.WithNewRoot())
+			b = &batch{span: span, until: i.Start}
+			t.open[i.From] = b
+		}
+		t.mu.Unlock()
+		ctx = trace.ContextWithSpan(ctx, b.span)
+	}
+	ctx, span := t.tracer.Start(ctx, string(i.Op), options...)
+	return context.WithValue(ctx, own{t}, span)
+}
+
+func (t *Traces) end(ctx context.Context, i poller.StepInfo) {
+	span, until := ctx.Value(own{t}).(trace.Span), i.Start.Add(i.Duration)
+	span.SetAttributes(attribute.String("devotion.to", string(i.To)), attribute.Int("devotion.rows", i.Records), attribute.Int("devotion.bytes", i.Bytes))
+	failed, class := failure(ctx, i)
+	if failed != "" {
+		span.SetStatus(codes.Error, failed)
+		span.SetAttributes(attribute.String("error.type", class))
+	}
+	span.End(trace.WithTimestamp(until))
+
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if b := t.open[i.From]; b != nil && i.Op != poller.OpLoad {
+		b.until, b.failed = until, failed
+		if errors.Is(i.Err, source.ErrEnd) {
+			t.finish(i.From, "end")
+		}
+	}
+}
+
+// failure is how a step failed, if it did. Only retry.Text shows it: the error
+// itself can hold values of rows.
+func failure(ctx context.Context, i poller.StepInfo) (text, class string) {
+	stopped := ctx.Err() != nil && !errors.Is(i.Err, poller.ErrLate) && i.Op != poller.OpSave
+	if i.Err == nil || stopped || errors.Is(i.Err, source.ErrEnd) {
+		return "", ""
+	}
+	return retry.Text(i.Err), retry.Classify(i.Err).String()
+}
+
+// poll ends the span of the batch that is saved, and of one that was dropped.
+func (t *Traces) poll(i poller.PollInfo) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for from, b := range t.open {
+		switch from {
+		case i.From:
+			b.span.SetAttributes(attribute.String("devotion.to", string(i.To)), attribute.Int("devotion.rows", i.Records), attribute.Int("devotion.bytes", i.Bytes))
+			b.until, b.failed = i.Start.Add(i.Duration), ""
+			outcome := "rows"
+			if i.Records == 0 {
+				outcome = "empty"
+			}
+			t.finish(from, outcome)
+		case i.To: // fetched ahead: it is next
+		default:
+			t.finish(from, "dropped")
+		}
+	}
+}
+
+// finish ends the span of a batch.
+func (t *Traces) finish(from source.Cursor, outcome string) {
+	b := t.open[from]
+	delete(t.open, from)
+	b.span.SetAttributes(attribute.String("devotion.outcome", outcome))
+	if b.failed != "" {
+		b.span.SetStatus(codes.Error, b.failed)
+	}
+	b.span.End(trace.WithTimestamp(b.until))
+}
