@@ -2,6 +2,7 @@ package prometheus_test
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"sync"
 	"testing"
@@ -129,6 +130,9 @@ func TestConcurrentUse(t *testing.T) {
 			w.src.FailNext(3, errOutage)
 			w.out.FailNext(3, errOutage)
 			assert.NoError(t, w.called(name).Drain(t.Context()))
+			for i := range 10 {
+				metrics.Attach(&poller.Hooks{}, named(fmt.Sprint(name, i)))
+			}
 		})
 	}
 	done := make(chan struct{})

@@ -350,6 +350,46 @@ func TestConflictAndFatal(t *testing.T) {
 	}
 }
 
+// What is marked as fatal is so also where it comes late, or at the end of the run:
+// it is what the run ends with.
+func TestFatalWinsOverTheEnd(t *testing.T) {
+	for name, end := range map[string]func(p *poller.Poller[int], stop context.CancelFunc){
+		"late":    func(p *poller.Poller[int], _ context.CancelFunc) { p.Deadline = time.Second },
+		"stopped": func(_ *poller.Poller[int], stop context.CancelFunc) { time.AfterFunc(time.Second, stop) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(1)
+				p := w.poller()
+				p.Source = source.Func[int](func(ctx context.Context, _ source.Cursor, _ int) (source.Batch[int], error) {
+					<-ctx.Done()
+					return source.Batch[int]{}, retry.Permanent(errOutage)
+				})
+				ctx, stop := context.WithCancel(t.Context())
+				defer stop()
+				end(p, stop)
+				require.ErrorIs(t, p.Run(ctx), errOutage)
+				all := w.gather(t)
+				assert.Equal(t, 1.0, all["errors_total{class=fatal,stage=fetch}"])
+				assert.Equal(t, 1.0, all["polls_total{outcome=error}"])
+			})
+		})
+	}
+}
+
+// A source that cannot say since when it holds rows back has done so since the
+// last poll at least.
+func TestHeldSinceUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, began := newWorld(0), time.Now()
+		w.metrics.Attach(&poller.Hooks{}, func() poller.Status {
+			return poller.Status{Name: "shop", State: poller.Held, Held: &source.Held{}, LastPoll: began}
+		})
+		time.Sleep(5 * time.Second)
+		assert.Equal(t, 5.0, w.gather(t)["held_seconds"])
+	})
+}
+
 func TestHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
