@@ -243,7 +243,7 @@ func TestClientsThatHang(t *testing.T) {
 	require.Eventually(t, func() bool { return metric(t, p.scrape(), "rows_written_total") == 10 }, patience, 5*time.Millisecond)
 	asked := time.Now()
 	p.stopsWell()
-	require.Less(t, time.Since(asked), 4*time.Second, "the server's own deadlines are 5 and 10 s")
+	require.Less(t, time.Since(asked), 8*time.Second, "the server's own deadline for an answer is 10 s")
 }
 
 func TestMetricsKeepSecrets(t *testing.T) {
