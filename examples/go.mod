@@ -6,7 +6,7 @@ require (
 	aead.dev/minisign v0.3.0
 	github.com/artifactofdevotion/devotion v0.0.0
 	github.com/artifactofdevotion/devotion/poller/integration v0.0.0-00010101000000-000000000000
-	github.com/artifactofdevotion/devotion/poller/prometheus v0.0.0-00010101000000-000000000000
+	github.com/artifactofdevotion/devotion/poller/prometheus v0.0.0
 	github.com/creack/pty v1.1.24
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/grafana/grafana-foundation-sdk/go v0.0.22
