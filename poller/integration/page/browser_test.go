@@ -1,0 +1,191 @@
+package page
+
+import (
+	"context"
+	"flag"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	cdpage "github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/chromedp/cdproto/cdp"
+)
+
+var screenshots = flag.String("page.screenshots", "", "directory to write a picture of each page to")
+
+// browse starts Chromium for a test, and returns the context to open tabs with.
+func browse(t *testing.T) context.Context {
+	t.Helper()
+	switch {
+	case testing.Short():
+		t.Skip("starts a browser, which takes long")
+	case race:
+		t.Skip("the browser runs outside of this process, where the race detector sees nothing")
+	}
+	path, err := exec.LookPath("chromium")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("no chromium: apt-get install chromium")
+		}
+		t.Skip("no chromium: apt-get install chromium")
+	}
+	ctx, end := chromedp.NewExecAllocator(t.Context(),
+		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()),
+		chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("hide-scrollbars", true))
+	t.Cleanup(end)
+	ctx, end = chromedp.NewContext(ctx)
+	t.Cleanup(end)
+	require.NoError(t, chromedp.Do(ctx))
+	return ctx
+}
+
+// look is how somebody looks at a page.
+type look struct {
+	width    int64
+	dark     bool
+	noScript bool
+}
+
+// tab is a page that is open.
+type tab struct {
+	t    *testing.T
+	ctx  context.Context
+	host string
+
+	mu       sync.Mutex
+	requests []string
+	errors   []string // of the console, violations of the policy included
+}
+
+// open opens an address in a tab of its own.
+func open(t *testing.T, browser context.Context, address string, l look) *tab {
+	t.Helper()
+	ctx, end := chromedp.NewContext(browser)
+	t.Cleanup(end)
+	own, err := url.Parse(address)
+	require.NoError(t, err)
+	p := &tab{t: t, ctx: ctx, host: own.Host}
+	require.NoError(t, chromedp.Listen(ctx, p.hear))
+	media := emulation.MediaFeature{Name: "prefers-color-scheme", Value: "light"}
+	if l.dark {
+		media.Value = "dark"
+	}
+	call(p, network.Enable, network.EnableParams{})
+	call(p, log.Enable, cdp.Empty{})
+	call(p, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{&media}})
+	call(p, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Kathmandu"})
+	call(p, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
+		Width: l.width, Height: 800, DeviceScaleFactor: 1, Mobile: l.width < 500,
+	})
+	call(p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: l.noScript})
+	require.NoError(t, chromedp.Do(ctx, chromedp.Navigate(address)))
+	return p
+}
+
+func call[P, R any](p *tab, c cdp.Command[P, R], params P) R {
+	p.t.Helper()
+	r, err := chromedp.Call(p.ctx, c, params)
+	require.NoError(p.t, err, c.Method)
+	return r
+}
+
+func (p *tab) hear(event any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch e := event.(type) {
+	case *network.EventRequestWillBeSent:
+		p.requests = append(p.requests, e.Request.URL)
+	case *log.EventEntryAdded:
+		if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {
+			p.errors = append(p.errors, e.Entry.Text+" "+e.Entry.URL)
+		}
+	case *runtime.EventConsoleAPICalled:
+		p.errors = append(p.errors, "a call of console."+string(e.Type))
+	case *runtime.EventExceptionThrown:
+		p.errors = append(p.errors, e.ExceptionDetails.Text)
+	}
+}
+
+func (p *tab) do(a chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	require.NoError(p.t, chromedp.Do(p.ctx, a))
+}
+
+// eval returns what an expression is.
+func eval[T any](p *tab, js string) T {
+	p.t.Helper()
+	v, err := chromedp.Run(p.ctx, chromedp.Evaluate[T](js))
+	require.NoError(p.t, err, js)
+	return v
+}
+
+// until waits for an expression to be true.
+func (p *tab) until(js string) {
+	p.t.Helper()
+	err := chromedp.Do(p.ctx, chromedp.Poll[chromedp.Void](js,
+		chromedp.WithPollingTimeout(30*time.Second), chromedp.WithPollingInterval(50*time.Millisecond)))
+	if err != nil {
+		require.NoError(p.t, err, "%s, while the page shows\n%s", js, p.text())
+	}
+}
+
+// text is what is to be read.
+func (p *tab) text() string {
+	p.t.Helper()
+	return strings.ReplaceAll(eval[string](p, "document.body.innerText"), "\u00a0", " ")
+}
+
+// errorsSoFar are what the console has, violations of the policy included.
+func (p *tab) errorsSoFar() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.errors...)
+}
+
+// behaves checks what holds for each page: it fits, is silent, and asks nobody
+// but the program.
+func (p *tab) behaves() {
+	p.t.Helper()
+	assert.LessOrEqual(p.t, eval[int](p, "document.documentElement.scrollWidth"), eval[int](p, "document.documentElement.clientWidth"),
+		"nothing is to be scrolled sideways")
+	assert.Empty(p.t, p.errorsSoFar())
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	assert.NotEmpty(p.t, p.requests)
+	for _, r := range p.requests {
+		u, err := url.Parse(r)
+		require.NoError(p.t, err)
+		assert.Equal(p.t, p.host, u.Host, r)
+	}
+}
+
+// picture writes a screenshot of the page, where wanted.
+func (p *tab) picture(name string) {
+	p.t.Helper()
+	if *screenshots == "" {
+		return
+	}
+	size := call(p, cdpage.GetLayoutMetrics, cdp.Empty{}).CSSContentSize
+	beyond := true
+	png := call(p, cdpage.CaptureScreenshot, cdpage.CaptureScreenshotParams{
+		CaptureBeyondViewport: &beyond, Clip: &cdpage.Viewport{Width: size.Width, Height: min(size.Height, 2400), Scale: 1},
+	}).Data
+	require.NoError(p.t, os.MkdirAll(*screenshots, 0o755))
+	require.NoError(p.t, os.WriteFile(filepath.Join(*screenshots, name+".png"), png, 0o644))
+}

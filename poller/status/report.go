@@ -1,0 +1,134 @@
+package status
+
+import (
+	"encoding/json"
+	"math"
+	"net/http"
+	"time"
+)
+
+// report is the JSON of /status.
+type report struct {
+	Version   string           `json:"version,omitempty"`
+	Started   time.Time        `json:"started,omitzero"`
+	Now       time.Time        `json:"now"`
+	Live      bool             `json:"live"`
+	Ready     bool             `json:"ready"`
+	Pipelines []pipelineReport `json:"pipelines"`
+}
+
+type pipelineReport struct {
+	Name          string         `json:"name"`
+	Words         string         `json:"words"`
+	Live          bool           `json:"live"`
+	Ready         bool           `json:"ready"`
+	State         string         `json:"state"`
+	Since         time.Time      `json:"since,omitzero"`
+	Due           time.Time      `json:"due,omitzero"`
+	Op            string         `json:"op,omitempty"`
+	Started       time.Time      `json:"started,omitzero"`
+	Cursor        string         `json:"cursor"`
+	Batches       int64          `json:"batches"`
+	Records       int64          `json:"records"`
+	DeadLetters   int64          `json:"dead_letters"`
+	LastPoll      time.Time      `json:"last_poll,omitzero"`
+	LastRecord    time.Time      `json:"last_record,omitzero"`
+	LastSave      time.Time      `json:"last_save,omitzero"`
+	AsOf          time.Time      `json:"as_of,omitzero"`
+	Lag           *seconds       `json:"lag_seconds,omitempty"`
+	Held          *heldReport    `json:"held,omitempty"`
+	Overdue       bool           `json:"overdue"`
+	Attempts      int            `json:"attempts"`
+	LastError     string         `json:"last_error,omitempty"`
+	LastErrorTime time.Time      `json:"last_error_time,omitzero"`
+	Interval      seconds        `json:"interval_seconds"`
+	History       *historyReport `json:"history,omitempty"`
+}
+
+type heldReport struct {
+	Since time.Time `json:"since,omitzero"`
+	By    []string  `json:"by,omitempty"`
+}
+
+type historyReport struct {
+	Step seconds    `json:"step_seconds"`
+	End  time.Time  `json:"end"`
+	Rows []int64    `json:"rows"`
+	Lag  []*seconds `json:"lag_seconds"`
+}
+
+// seconds are exact to the millisecond.
+type seconds float64
+
+func toSeconds(d time.Duration) *seconds {
+	s := seconds(math.Round(float64(d)/float64(time.Millisecond)) / 1000)
+	return &s
+}
+
+// instant is t as it is shown: in UTC, exact to the millisecond.
+func instant(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.UTC().Truncate(time.Millisecond)
+}
+
+func (p *Page) serveJSON(w http.ResponseWriter, r *http.Request) {
+	now, all := p.look()
+	rep := report{
+		Version: p.Version, Started: instant(p.since()), Now: instant(now),
+		Live: true, Ready: len(all) > 0, Pipelines: []pipelineReport{},
+	}
+	history := r.URL.Query().Has("history")
+	for _, x := range all {
+		rep.Live, rep.Ready = rep.Live && x.live, rep.Ready && x.ready
+		one := tell(x, now)
+		if history {
+			one.History = recount(x.history)
+		}
+		rep.Pipelines = append(rep.Pipelines, one)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	out := json.NewEncoder(w)
+	if !history {
+		out.SetIndent("", "  ") // read by people, too
+	}
+	_ = out.Encode(rep) // fails only if the client has gone
+}
+
+func tell(x reading, now time.Time) pipelineReport {
+	out := pipelineReport{
+		Name: x.Name, Words: x.words, Live: x.live, Ready: x.ready,
+		State: string(x.State), Since: instant(x.Since), Due: instant(x.Due), Op: string(x.Op), Started: instant(x.Started),
+		Cursor: string(x.Cursor), Batches: x.Batches, Records: x.Records, DeadLetters: x.DeadLetters,
+		LastPoll: instant(x.LastPoll), LastRecord: instant(x.LastRecord), LastSave: instant(x.LastSave), AsOf: instant(x.AsOf),
+		Overdue: x.Overdue, Attempts: x.Attempts, LastError: x.LastError, LastErrorTime: instant(x.LastErrorTime),
+		Interval: *toSeconds(x.Interval),
+	}
+	if lag, known := x.Lag(now); known {
+		out.Lag = toSeconds(lag)
+	}
+	if x.Held != nil {
+		out.Held = &heldReport{Since: instant(x.Held.Since), By: x.Held.By}
+	}
+	return out
+}
+
+func recount(h history) *historyReport {
+	out := historyReport{Step: *toSeconds(step), End: instant(h.end), Rows: []int64{}, Lag: []*seconds{}}
+	for _, p := range h.points {
+		out.Rows = append(out.Rows, p.rows)
+		var lag *seconds
+		if p.lag >= 0 {
+			lag = toSeconds(p.lag)
+		}
+		out.Lag = append(out.Lag, lag)
+	}
+	return &out
+}
+
+func (p *Page) since() time.Time {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.started
+}
