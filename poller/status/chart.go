@@ -10,22 +10,22 @@ import (
 // chart is a drawing of a history: a stair with a step for each point, in a
 // space of 180 by 100 with the newest at the right.
 type chart struct {
+	ID    string
 	Kind  string // of style
 	Title string
 	Now   string // the value now
-	Unit  string
 	Alt   string // the drawing in words
 	Top   string // the value at the upper edge
 	Line  string // path of the stair
 	Area  string // path of what is below it
 }
 
-func rowsChart(h history) chart {
+func rowsChart(id string, h history) chart {
 	values := make([]float64, len(h.points))
 	for i, p := range h.points {
 		values[i] = float64(p.rows) / step.Seconds()
 	}
-	c := chart{Kind: "rows", Title: "Rows a second", Now: rate(h.rate), Unit: "rows/s"}
+	c := chart{ID: id + "-rows", Kind: "rows", Title: "Rows a second", Now: rate(h.rate)}
 	highest, _ := greatest(values)
 	c.Alt = "Rows a second in the last 15 minutes: now " + c.Now + ", highest " + rate(highest) + "."
 	top := niceNumber(highest)
@@ -34,7 +34,7 @@ func rowsChart(h history) chart {
 	return c
 }
 
-func lagChart(h history, lag time.Duration, known bool) chart {
+func lagChart(id string, h history, lag time.Duration, known bool) chart {
 	values := make([]float64, len(h.points))
 	for i, p := range h.points {
 		values[i] = p.lag.Seconds()
@@ -42,7 +42,7 @@ func lagChart(h history, lag time.Duration, known bool) chart {
 			values[i] = math.NaN()
 		}
 	}
-	c := chart{Kind: "lag", Title: "Lag", Now: "not known"}
+	c := chart{ID: id + "-lag", Kind: "lag", Title: "Lag", Now: "not known"}
 	if known {
 		c.Now = duration(lag)
 	}
@@ -69,10 +69,11 @@ func greatest(values []float64) (m float64, any bool) {
 	return m, any
 }
 
-// niceNumber is the least of 1, 2, 5, 10, 20, … that is not below v.
+// niceNumber is the least number of one digit and zeros that is not below v, 7
+// and 9 left out.
 func niceNumber(v float64) float64 {
 	for unit := 1.0; ; unit *= 10 {
-		for _, f := range []float64{1, 2, 5} {
+		for _, f := range []float64{1, 2, 3, 4, 5, 6, 8} {
 			if f*unit >= v {
 				return f * unit
 			}
@@ -80,18 +81,16 @@ func niceNumber(v float64) float64 {
 	}
 }
 
-// niceDuration is the least duration of a clock's scale that is not below d.
+// niceDuration is the least duration of a clock's scale that is not below d. It
+// begins at ten seconds: less is no lag to look at.
 func niceDuration(d time.Duration) time.Duration {
-	for _, unit := range []time.Duration{time.Second, time.Minute} {
-		for _, f := range []time.Duration{1, 2, 5, 10, 20, 30} {
-			if f*unit >= d {
-				return f * unit
-			}
-		}
-	}
-	for _, h := range []time.Duration{1, 2, 4, 6, 12} {
-		if h*time.Hour >= d {
-			return h * time.Hour
+	for _, nice := range []time.Duration{
+		10 * time.Second, 20 * time.Second, 30 * time.Second,
+		time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute, 6 * time.Minute, 10 * time.Minute, 20 * time.Minute, 30 * time.Minute,
+		time.Hour, 2 * time.Hour, 3 * time.Hour, 4 * time.Hour, 6 * time.Hour, 12 * time.Hour,
+	} {
+		if nice >= d {
+			return nice
 		}
 	}
 	const day = 24 * time.Hour

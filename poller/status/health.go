@@ -26,7 +26,11 @@ func read(l *pipeline, now time.Time, fresh time.Duration) reading {
 	// A clock that is coarse may show the first poll at the very time of the start.
 	r.ready = !r.Started.IsZero() && !r.LastPoll.IsZero() && !r.LastPoll.Before(r.Started) && now.Sub(r.LastPoll) <= fresh
 	r.words = words(r.Status, now)
-	r.mood = feel(&r, now, fresh)
+	var failing time.Time
+	if t := l.failing.Load(); t != nil {
+		failing = *t
+	}
+	r.mood = feel(&r, failing, now, fresh)
 	return r
 }
 

@@ -28,25 +28,26 @@ func (l level) Sign() string { return [...]string{"✓", "…", "!", "✕"}[l] }
 // be announced when it changes.
 type mood struct {
 	level level
-	is    string // reads on after the name
+	is    string    // reads on after the name
+	since time.Time // zero if that is not worth to be told
 }
 
-func feel(r *reading, now time.Time, fresh time.Duration) mood {
+func feel(r *reading, failing, now time.Time, fresh time.Duration) mood {
 	switch {
 	case r.Overdue:
-		return mood{bad, "is stuck"}
+		return mood{bad, "is stuck", r.Since}
 	case r.State == poller.Stopped:
-		return mood{bad, "is stopped"}
+		return mood{bad, "is stopped", r.Since}
 	case r.Attempts > 0:
-		return mood{bad, "is failing"}
+		return mood{bad, "is failing", failing}
 	case r.Held != nil && now.Sub(r.Held.Since) > fresh: // shorter ones are daily life
-		return mood{warn, "is held back"}
+		return mood{warn, "is held back", r.Held.Since}
 	case !r.Started.IsZero() && !r.ready && now.Sub(r.Started) > fresh:
-		return mood{warn, "has not succeeded lately"}
+		return mood{warn, "has not succeeded lately", r.LastPoll}
 	case !r.ready:
-		return mood{wait, "is starting"}
+		return mood{wait, "is starting", time.Time{}}
 	}
-	return mood{ok, "is well"}
+	return mood{ok, "is well", time.Time{}}
 }
 
 // worst is that of the pipeline that needs somebody most.

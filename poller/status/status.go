@@ -48,6 +48,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/poller"
@@ -72,8 +73,9 @@ type Page struct {
 
 // pipeline is one that was attached.
 type pipeline struct {
-	status func() poller.Status
-	ring   ring
+	status  func() poller.Status
+	ring    ring
+	failing atomic.Pointer[time.Time] // since when, if it is
 }
 
 // Attach adds a pipeline to the page, given by its Status method, and joins the
@@ -82,7 +84,7 @@ func (p *Page) Attach(hooks *poller.Hooks, status func() poller.Status) {
 	now := time.Now()
 	l := &pipeline{status: status}
 	l.ring.begin(now)
-	*hooks = poller.JoinHooks(*hooks, poller.Hooks{StepBegin: l.stepBegin, Poll: l.poll})
+	*hooks = poller.JoinHooks(*hooks, poller.Hooks{StepBegin: l.stepBegin, Backoff: l.backoff, Poll: l.poll})
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,6 +101,14 @@ func (l *pipeline) stepBegin(ctx context.Context, i poller.StepInfo) context.Con
 		l.ring.begun(i.Start, l.status().AsOf)
 	}
 	return ctx
+}
+
+// backoff notices since when a step fails, which a Status does not say.
+func (l *pipeline) backoff(i poller.BackoffInfo) {
+	if i.Attempt == 1 {
+		now := time.Now()
+		l.failing.Store(&now)
+	}
 }
 
 func (l *pipeline) poll(i poller.PollInfo) {

@@ -39,8 +39,11 @@ func duration(d time.Duration) string {
 		}
 		return s
 	}
+	if d < 10*time.Second {
+		d = d.Round(100 * time.Millisecond)
+	}
 	switch {
-	case d < 10*time.Second && d%time.Second >= 50*time.Millisecond:
+	case d < 10*time.Second && d%time.Second > 0:
 		return fmt.Sprintf("%.1f%ss", d.Seconds(), nbsp)
 	case d < time.Minute:
 		return fmt.Sprintf("%d%ss", d/time.Second, nbsp)

@@ -9,7 +9,6 @@ import (
 	"html/template"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/poller"
@@ -46,7 +45,16 @@ type view struct {
 // moment is a time and how long ago it was.
 type moment struct {
 	time.Time
-	Age string
+	age time.Duration
+}
+
+func (m moment) Age() string { return duration(m.age) }
+
+func (m moment) Ago() string {
+	if m.age < time.Second {
+		return "just now"
+	}
+	return m.Age() + " ago"
 }
 
 // RFC is for machines, and for those who point at a time.
@@ -58,30 +66,27 @@ func (m moment) Clock() string { return m.UTC().Format("2 Jan 15:04:05 UTC") }
 type fact struct {
 	Label, Value string
 	At           *moment // in place of Value
+	Style        string
 }
 
 type card struct {
 	ID, Name, Words string
 	Level           level
 	Open            bool
-	Since           *moment
+	Since           *moment // of a state that is out of the ordinary
+	Aged            bool    // Words say for how long
 	Rows, Lag       chart
 	Facts           []fact
-	Held            *held
+	HeldBy          []string // if it is
+	Stuck           string   // in what, if it is
 	Failure         *failure
-	Cursor          string
-}
-
-type held struct {
-	Since *moment
-	By    []string
 }
 
 type failure struct {
-	Now  bool // it has not recovered
-	What string
-	Text string
-	At   *moment
+	Now      bool // it has not recovered
+	What     string
+	Text     string
+	At, Next *moment
 }
 
 func (p *Page) serveHTML(w http.ResponseWriter, _ *http.Request) {
@@ -116,17 +121,17 @@ func at(t, now time.Time) *moment {
 	if t.IsZero() {
 		return nil
 	}
-	return &moment{t, duration(max(0, now.Sub(t)).Truncate(time.Second))}
+	return &moment{t, max(0, now.Sub(t)).Truncate(time.Second)}
 }
 
 func totals(now time.Time, all []reading) []fact {
 	var perSecond float64
-	var rows, letters int64
+	var rows, refused int64
 	lag, known := time.Duration(0), false
 	for _, r := range all {
 		perSecond += r.rate
 		rows += r.Records
-		letters += r.DeadLetters
+		refused += r.DeadLetters
 		if d, ok := r.Lag(now); ok {
 			lag, known = max(lag, d), true
 		}
@@ -140,49 +145,77 @@ func totals(now time.Time, all []reading) []fact {
 		{Label: "Rows a second", Value: rate(perSecond)},
 		{Label: "Longest lag", Value: longest},
 		{Label: "Rows in all", Value: count(rows)},
-		{Label: "Dead letters", Value: count(letters)},
+		letters(refused),
 	}
 }
 
 func newCard(i int, r reading, now time.Time) card {
 	lag, known := r.Status.Lag(now)
+	id := fmt.Sprintf("pipeline-%d", i+1)
 	c := card{
-		ID: fmt.Sprintf("pipeline-%d", i+1), Name: line(r.Name), Words: line(r.words), Level: r.mood.level,
-		Since: at(r.Since, now), Rows: rowsChart(r.history), Lag: lagChart(r.history, lag, known),
-		Cursor: line(string(r.Cursor)),
+		ID: id, Name: line(r.Name), Words: line(r.words), Level: r.mood.level,
+		Since: at(r.mood.since, now), Aged: r.Overdue || r.Attempts == 0 && r.Held != nil, Rows: rowsChart(id, r.history), Lag: lagChart(id, r.history, lag, known),
+		Facts: facts(r, now), Failure: newFailure(r, now),
 	}
+	if r.Held != nil {
+		for _, by := range r.Held.By {
+			c.HeldBy = append(c.HeldBy, line(by))
+		}
+		if len(c.HeldBy) == 0 {
+			c.HeldBy = []string{"an unknown holder"}
+		}
+	}
+	if r.Overdue {
+		c.Stuck = stepName(r.Status)
+	}
+	return c
+}
+
+func facts(r reading, now time.Time) []fact {
 	ago := func(label string, t time.Time) fact {
 		return fact{Label: label, Value: "never", At: at(t, now)}
 	}
-	c.Facts = []fact{
+	cursor := fact{Label: "Cursor", Value: cmp.Or(line(string(r.Cursor)), "at the beginning"), Style: "code"}
+	if len(cursor.Value) > 20 {
+		cursor.Style = "code wide"
+	}
+	return []fact{
 		{Label: "Rows in all", Value: count(r.Records)},
 		{Label: "Batches", Value: count(r.Batches)},
-		{Label: "Dead letters", Value: count(r.DeadLetters)},
+		letters(r.DeadLetters),
+		{Label: "Polls every", Value: duration(r.Interval)},
 		{Label: "Step", Value: stepWords(r.Status)},
 		ago("Last poll", r.LastPoll),
 		ago("Last row", r.LastRecord),
 		ago("Checkpoint saved", r.LastSave),
-		{Label: "Polls every", Value: duration(r.Interval)},
+		ago("Started", r.Started),
+		cursor,
 	}
-	if r.Held != nil {
-		c.Held = &held{Since: at(r.Held.Since, now), By: []string{"an unknown holder"}}
-		if len(r.Held.By) > 0 {
-			c.Held.By = nil
-		}
-		for _, by := range r.Held.By {
-			c.Held.By = append(c.Held.By, line(by))
+}
+
+func letters(n int64) fact {
+	f := fact{Label: "Dead letters", Value: count(n)}
+	if n > 0 {
+		f.Style = "some"
+	}
+	return f
+}
+
+func newFailure(r reading, now time.Time) *failure {
+	if r.LastError == "" {
+		return nil
+	}
+	f := &failure{Text: text(r.LastError), At: at(r.LastErrorTime, now), What: "Recovered from an error"}
+	switch {
+	case r.State == poller.Stopped:
+		f.Now, f.What = true, "The last error was"
+	case r.Attempts > 0:
+		f.Now, f.What = true, stepName(r.Status)+" failed, last"
+		if r.State == poller.Backoff {
+			f.Next = at(r.Due, now)
 		}
 	}
-	if r.LastError != "" {
-		c.Failure = &failure{Now: r.Attempts > 0 || r.State == poller.Stopped, Text: text(r.LastError), At: at(r.LastErrorTime, now), What: "Last error, recovered from"}
-		switch {
-		case r.State == poller.Stopped:
-			c.Failure.What = "Last error"
-		case r.Attempts > 0:
-			c.Failure.What = strings.TrimSpace(fmt.Sprintf("%s failed %s in a row", stepName(r.Op), plural(r.Attempts, "time", "times")))
-		}
-	}
-	return c
+	return f
 }
 
 func stepWords(s poller.Status) string {
@@ -190,15 +223,15 @@ func stepWords(s poller.Status) string {
 	case poller.Stopped:
 		return "none"
 	case poller.Idle, poller.Held:
-		return "waits for the next poll"
+		return "waiting"
 	case poller.Backoff:
-		return "waits to " + string(s.Op) + " again"
+		return "waiting to " + line(string(s.Op))
 	}
-	return string(s.Op)
+	return line(string(s.Op))
 }
 
-func stepName(op poller.Op) string {
-	switch op {
+func stepName(s poller.Status) string {
+	switch s.Op {
 	case poller.OpLoad:
 		return "Loading the checkpoint"
 	case poller.OpFetch:
@@ -207,6 +240,8 @@ func stepName(op poller.Op) string {
 		return "Writing"
 	case poller.OpDeadLetter:
 		return "Writing a dead letter"
+	case poller.OpSave:
+		return "Saving the checkpoint"
 	}
-	return "Saving the checkpoint"
+	return "The loop"
 }

@@ -1,0 +1,187 @@
+package status_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/status"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+func TestProbesInEveryState(t *testing.T) {
+	const yes, no = http.StatusOK, http.StatusServiceUnavailable
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		time.Sleep(time.Hour)
+		now := time.Now()
+		well := poller.Status{
+			Name: "orders", Interval: time.Second, State: poller.Idle, Started: began, Since: now, LastPoll: now.Add(-time.Second),
+		}
+		for name, c := range map[string]struct {
+			change      func(*poller.Status)
+			fresh       time.Duration
+			live, ready int
+			words       string
+		}{
+			"up to date":               {func(s *poller.Status) {}, 0, yes, yes, "up to date"},
+			"copying":                  {func(s *poller.Status) { s.State, s.Op = poller.Working, poller.OpWrite }, 0, yes, yes, "copying"},
+			"not run yet":              {func(s *poller.Status) { *s = poller.Status{Name: "orders", State: poller.Stopped} }, 0, no, no, "stopped"},
+			"stopped":                  {func(s *poller.Status) { s.State, s.Started = poller.Stopped, time.Time{} }, 0, no, no, "stopped"},
+			"loading":                  {func(s *poller.Status) { s.State, s.Started = poller.Working, time.Time{} }, 0, yes, no, "starting"},
+			"not polled yet":           {func(s *poller.Status) { s.LastPoll = time.Time{} }, 0, yes, no, "up to date"},
+			"polled in an earlier run": {func(s *poller.Status) { s.Started = now }, 0, yes, no, "up to date"},
+			"polled at the start":      {func(s *poller.Status) { s.Started = s.LastPoll }, 0, yes, yes, "up to date"},
+			"polled a minute ago":      {func(s *poller.Status) { s.LastPoll = now.Add(-time.Minute) }, 0, yes, yes, "up to date"},
+			"polled longer ago":        {func(s *poller.Status) { s.LastPoll = now.Add(-time.Minute - 1) }, 0, yes, no, "up to date"},
+			"polls rarely":             {func(s *poller.Status) { s.Interval, s.LastPoll = time.Minute, now.Add(-3*time.Minute) }, 0, yes, yes, "up to date"},
+			"polls rarely, too old":    {func(s *poller.Status) { s.Interval, s.LastPoll = time.Minute, now.Add(-3*time.Minute-1) }, 0, yes, no, "up to date"},
+			"Fresh set, still":         {func(s *poller.Status) {}, time.Second, yes, yes, "up to date"},
+			"Fresh set, too old":       {func(s *poller.Status) {}, time.Second - 1, yes, no, "up to date"},
+			"failing since now":        {func(s *poller.Status) { s.State, s.Attempts = poller.Backoff, 1 }, 0, yes, yes, "failing, 1 attempts, trying again"},
+			"failing for long": {func(s *poller.Status) {
+				s.State, s.Attempts, s.LastPoll = poller.Backoff, 99, now.Add(-time.Hour)
+			}, 0, yes, no, "failing, 99 attempts, trying again"},
+			"held back": {func(s *poller.Status) {
+				s.State, s.Held = poller.Held, &source.Held{Since: began, By: []string{"pid 7"}}
+			}, 0, yes, yes, "held back for 1h0m0s by pid 7"},
+			"held back, asking again": {func(s *poller.Status) {
+				s.State, s.Op, s.Held = poller.Working, poller.OpFetch, &source.Held{Since: began}
+			}, 0, yes, yes, "held back for 1h0m0s by an unknown holder"},
+			"stuck": {func(s *poller.Status) { s.State, s.Overdue = poller.Working, true }, 0, no, yes, "stuck: no answer for 0s"},
+		} {
+			page := &status.Page{Fresh: c.fresh}
+			_, change := told(page, well)
+			change(c.change)
+			live, ready := get(t, page, "/livez"), get(t, page, "/readyz")
+			assert.Equal(t, c.live, live.Code, "%s: live", name)
+			assert.Equal(t, c.ready, ready.Code, "%s: ready", name)
+			is := map[int]string{yes: "", no: "not "}
+			assert.Equal(t, "orders: "+is[c.live]+"live: "+c.words+"\n", live.Body.String(), name)
+			assert.Equal(t, "orders: "+is[c.ready]+"ready: "+c.words+"\n", ready.Body.String(), name)
+			assert.Equal(t, http.StatusOK, get(t, page, "/").Code, name)
+		}
+	})
+}
+
+func TestOneOfSeveralDecides(t *testing.T) {
+	var page status.Page
+	now := time.Now()
+	told(&page, poller.Status{Name: "well", State: poller.Idle, Started: now, LastPoll: now})
+	told(&page, poller.Status{Name: "two\nlines", State: poller.Stopped})
+	w := get(t, &page, "/livez")
+	assert.Equal(t, http.StatusServiceUnavailable, w.Code)
+	assert.Equal(t, "well: live: up to date\ntwo\\nlines: not live: stopped\n", w.Body.String())
+}
+
+func TestNoPipeline(t *testing.T) {
+	var page status.Page
+	live, ready := get(t, &page, "/livez"), get(t, &page, "/readyz")
+	assert.Equal(t, http.StatusOK, live.Code, "a restart would not help")
+	assert.Equal(t, http.StatusServiceUnavailable, ready.Code)
+	assert.Equal(t, "no pipeline is attached\n", live.Body.String())
+	assert.Equal(t, "no pipeline is attached\n", ready.Body.String())
+	assert.Contains(t, get(t, &page, "/").Body.String(), "No pipeline is attached")
+	assert.Contains(t, get(t, &page, "/status").Body.String(), `"pipelines": []`)
+}
+
+// A day without the database: alive all the time, and ready as soon as it is over.
+func TestOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var page status.Page
+		p := newPipeline(&page, "orders")
+		code := func(path string) int { return get(t, &page, path).Code }
+		assert.Equal(t, http.StatusServiceUnavailable, code("/livez"), "it does not run yet")
+		stop := p.start(t)
+		synctest.Wait()
+		assert.Equal(t, http.StatusOK, code("/livez"))
+		assert.Equal(t, http.StatusOK, code("/readyz"))
+
+		p.source.Fail(errors.New("connection refused"))
+		time.Sleep(2 * time.Minute)
+		for range 24 {
+			assert.Equal(t, http.StatusOK, code("/livez"))
+			assert.Equal(t, http.StatusServiceUnavailable, code("/readyz"))
+			html := strings.ReplaceAll(get(t, &page, "/").Body.String(), "\u00a0", " ")
+			assert.Contains(t, html, "<title>✕ orders is failing</title>")
+			assert.Contains(t, html, "connection refused")
+			assert.Contains(t, html, `<span class="since">since <time datetime="2000-01-01T00:00:0`, "of the first failure")
+			time.Sleep(time.Hour)
+		}
+		p.source.Heal()
+		time.Sleep(time.Minute)
+		assert.Equal(t, http.StatusOK, code("/readyz"))
+		html := get(t, &page, "/").Body.String()
+		assert.Contains(t, html, "<title>✓ All is well</title>")
+		assert.Contains(t, html, "Recovered from an error at ")
+
+		stop()
+		assert.Equal(t, http.StatusServiceUnavailable, code("/livez"))
+		assert.Equal(t, http.StatusServiceUnavailable, code("/readyz"))
+		assert.Contains(t, get(t, &page, "/").Body.String(), "<title>✕ orders is stopped</title>")
+	})
+}
+
+func TestWhatIsAnsweredAndHow(t *testing.T) {
+	page := &status.Page{}
+	told(page, poller.Status{Name: "orders"})
+	mounted := http.NewServeMux()
+	mounted.Handle("/ops/", http.StripPrefix("/ops", page))
+	types := map[string]string{
+		"/": "text/html; charset=utf-8", "/status": "application/json", "/status?history": "application/json",
+		"/livez": "text/plain; charset=utf-8", "/readyz": "text/plain; charset=utf-8",
+		"/page.css": "text/css; charset=utf-8", "/page.js": "text/javascript; charset=utf-8",
+		"/icon-ok.svg": "image/svg+xml", "/icon-wait.svg": "image/svg+xml", "/icon-warn.svg": "image/svg+xml", "/icon-bad.svg": "image/svg+xml",
+	}
+	ask := func(h http.Handler, method, path string) *http.Response {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, nil))
+		return w.Result() //nolint:bodyclose // a recorder's needs no closing
+	}
+	for path, kind := range types {
+		for _, r := range []*http.Response{
+			ask(page, http.MethodGet, path), ask(page, http.MethodHead, path), ask(mounted, http.MethodGet, "/ops"+path),
+		} {
+			assert.Equal(t, kind, r.Header.Get("Content-Type"), path)
+			assert.NotContains(t, []int{http.StatusNotFound, http.StatusMethodNotAllowed}, r.StatusCode, path)
+		}
+		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions} {
+			r := ask(page, method, path)
+			assert.Equal(t, http.StatusMethodNotAllowed, r.StatusCode, "%s %s", method, path)
+			assert.Equal(t, "GET, HEAD", r.Header.Get("Allow"))
+		}
+	}
+	for _, path := range []string{"/index.html", "/page.html", "/livez/", "/status/x", "/../page.css", "//", "/favicon.ico"} {
+		assert.Equal(t, http.StatusNotFound, ask(page, http.MethodGet, path).StatusCode, path)
+		types[path] = ""
+	}
+	for path := range types {
+		h := ask(page, http.MethodGet, path).Header
+		assert.Equal(t, "no-store", h.Get("Cache-Control"), path)
+		assert.Equal(t, "nosniff", h.Get("X-Content-Type-Options"), path)
+		assert.Equal(t, "no-referrer", h.Get("Referrer-Policy"), path)
+		for _, directive := range []string{"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'none'", "script-src 'self'"} {
+			assert.Contains(t, h.Get("Content-Security-Policy"), directive, path)
+		}
+		assert.NotContains(t, h.Get("Content-Security-Policy"), "unsafe")
+	}
+}
+
+func TestHEADHasNoBody(t *testing.T) {
+	page := &status.Page{}
+	server := httptest.NewServer(page)
+	defer server.Close()
+	r, err := http.Head(server.URL + "/status")
+	require.NoError(t, err)
+	defer r.Body.Close()
+	assert.Equal(t, http.StatusOK, r.StatusCode)
+	assert.NotZero(t, r.ContentLength)
+}

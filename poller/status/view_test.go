@@ -1,0 +1,181 @@
+package status_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/status"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+func html(t *testing.T, page *status.Page) string {
+	t.Helper()
+	return strings.ReplaceAll(get(t, page, "/").Body.String(), "\u00a0", " ")
+}
+
+const hostile = `<script>alert("x")</script>'"><img src=x onerror=alert(1)>` + "\u202e\xff\x00{{.}}&amp;"
+
+// Whatever comes from outside is text, in each place where it is shown.
+func TestEverythingIsEscaped(t *testing.T) {
+	page := &status.Page{Version: hostile}
+	for _, s := range []poller.Status{
+		{Name: hostile, State: poller.Held, Cursor: hostile, LastError: hostile, LastErrorTime: time.Now(),
+			Started: time.Now(), Held: &source.Held{By: []string{hostile}}},
+		{Name: hostile, State: poller.Backoff, Op: hostile, Attempts: 1, LastError: hostile},
+		{Name: hostile, State: poller.Working, Op: hostile, Overdue: true},
+	} {
+		told(page, s)
+	}
+	body := get(t, page, "/").Body.String()
+	for _, never := range []string{"<script>alert", "<img", "onerror=alert(1)>", "\u202e", "\xff", "\x00"} {
+		assert.NotContains(t, body, never)
+	}
+	assert.Equal(t, 1, strings.Count(body, "<script"), "our own")
+	assert.Contains(t, body, `&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;&#39;&#34;&gt;&lt;img src=x onerror=alert(1)&gt;\u202e`+"\uFFFD"+`\x00{{.}}&amp;amp;`)
+
+	for _, path := range []string{"/status", "/status?history"} {
+		json := get(t, page, path).Body.String()
+		assert.NotContains(t, json, "<")
+		assert.NotContains(t, json, "\xff")
+	}
+	for _, path := range []string{"/livez", "/readyz"} {
+		assert.NotContains(t, get(t, page, path).Body.String(), "\u202e")
+	}
+}
+
+func TestThoseInTroubleComeFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var page status.Page
+		time.Sleep(time.Hour)
+		now := time.Now()
+		well := poller.Status{Interval: time.Second, State: poller.Idle, Started: now.Add(-time.Hour), LastPoll: now}
+		change := map[string]func(*poller.Status){
+			"b": func(s *poller.Status) {},
+			"c": func(s *poller.Status) { s.State, s.Held = poller.Held, &source.Held{Since: now.Add(-59 * time.Second)} },
+			"d": func(s *poller.Status) { s.State, s.Held = poller.Held, &source.Held{Since: now.Add(-61 * time.Second)} },
+			"e": func(s *poller.Status) { s.LastPoll = now.Add(-2 * time.Minute) },
+			"f": func(s *poller.Status) { s.Started, s.State = time.Time{}, poller.Working },
+			"g": func(s *poller.Status) { s.Attempts = 3 },
+			"h": func(s *poller.Status) { s.Overdue = true },
+			"i": func(s *poller.Status) { s.State = poller.Stopped },
+		}
+		for _, name := range []string{"b", "c", "d", "e", "f", "g", "h", "i"} {
+			s := well
+			s.Name = name
+			change[name](&s)
+			told(&page, s)
+		}
+		body := html(t, &page)
+		var order string
+		for _, part := range strings.Split(body, "<article id=")[1:] {
+			_, name, _ := strings.Cut(part, "<bdi>")
+			order += name[:1]
+		}
+		assert.Equal(t, "ghidefbc", order)
+		assert.Contains(t, body, "<title>✕ 6 of 8 pipelines need attention</title>")
+		assert.Contains(t, body, ">d is held back, e has not succeeded lately, f is starting, g is failing, h is stuck, and 1 more.<")
+		assert.Equal(t, 3, strings.Count(body, "<details open>"), "of many only the first that need somebody")
+	})
+}
+
+func TestHeadlines(t *testing.T) {
+	now := time.Now()
+	well := poller.Status{Name: "orders", State: poller.Idle, Started: now, LastPoll: now}
+	starting := poller.Status{Name: "loading", State: poller.Working}
+	failing := poller.Status{Name: "a <b>", State: poller.Backoff, Attempts: 1}
+	for want, all := range map[string][]poller.Status{
+		"! No pipeline is attached":         nil,
+		"✓ All is well":                     {well, well},
+		"… loading is starting":             {well, starting},
+		"… 2 of 3 pipelines are starting":   {well, starting, starting},
+		"✕ a &lt;b&gt; is failing":          {well, failing},
+		"✕ 2 of 2 pipelines need attention": {starting, failing},
+	} {
+		var page status.Page
+		for _, s := range all {
+			told(&page, s)
+		}
+		assert.Contains(t, html(t, &page), "<title>"+want+"</title>")
+	}
+}
+
+// What is announced to a screen reader stays the same while numbers change.
+func TestOnlyChangesOfStateAreAnnounced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var page status.Page
+		now := time.Now()
+		_, change := told(&page, poller.Status{Name: "orders", State: poller.Idle, Started: now, LastPoll: now})
+		announced := func() string {
+			_, rest, found := strings.Cut(html(t, &page), `<p id="announcement" class="unseen" role="status">`)
+			require.True(t, found)
+			text, _, _ := strings.Cut(rest, "</p>")
+			return text
+		}
+		assert.Equal(t, "All is well.", announced())
+		change(func(s *poller.Status) { s.State, s.Op, s.Records = poller.Working, poller.OpWrite, 7 })
+		assert.Equal(t, "All is well.", announced())
+		for i := range 5 {
+			change(func(s *poller.Status) { s.State, s.Attempts = poller.Backoff, i+1 })
+			assert.Equal(t, "orders is failing.", announced())
+			time.Sleep(time.Minute)
+		}
+	})
+}
+
+func TestEverythingIsShownWithoutAScript(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		page := &status.Page{Version: "1.2.3"}
+		began := time.Now()
+		hooks, _ := told(page, poller.Status{
+			Name: "orders", Interval: 1500 * time.Millisecond, Started: began, State: poller.Held, Since: began.Add(200 * time.Second),
+			Cursor: "a-cursor-of-more-than-twenty-characters", Batches: 1234, Records: 1234567, DeadLetters: 2,
+			LastPoll: began.Add(200 * time.Second), LastRecord: began.Add(100 * time.Second), LastSave: began.Add(90 * time.Second),
+			AsOf: began.Add(50 * time.Second), Held: &source.Held{Since: began.Add(time.Second), By: []string{"pid 7 (psql)"}},
+			LastError: "connection\nrefused", LastErrorTime: began.Add(5 * time.Second),
+		})
+		time.Sleep(200 * time.Second)
+		hooks.Poll(poller.PollInfo{Records: 1000, Start: time.Now(), AsOf: began.Add(50 * time.Second)})
+		time.Sleep(5 * time.Second)
+		body := html(t, page)
+		for _, want := range []string{
+			`<noscript><meta http-equiv="refresh" content="10"></noscript>`,
+			"1.2.3", "held back for 3m24s by pid 7 (psql)", "<li><bdi>pid 7 (psql)</bdi></li>",
+			`since <time datetime="2000-01-01T00:00:01Z" title="2000-01-01T00:00:01Z" data-clock>1 Jan 00:00:01 UTC</time>`,
+			"1,234,567", "1,234", "1.5 s", ">5 s ago<", ">1 min 45 s ago<", ">1 min 55 s ago<", "waiting",
+			`<div class="code wide"><dt>Cursor</dt><dd><bdi>a-cursor-of-more-than-twenty-characters</bdi></dd></div>`,
+			`<div class="some"><dt>Dead letters</dt><dd><bdi>2</bdi></dd></div>`,
+			"connection\nrefused", "Recovered from an error at ",
+			`aria-label="Rows a second in the last 15 minutes: now 100, highest 200."`,
+			`aria-label="Lag in the last 15 minutes: now 2 min 35 s, highest 2 min 35 s."`,
+			`d="M139 100H179V0H180"`,
+			`d="M179 13.9H180"`,
+		} {
+			assert.Contains(t, body, want)
+		}
+	})
+}
+
+func TestLargestPageIsSmall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var page status.Page
+		var all []poller.Hooks
+		for i := range 50 {
+			hooks, _ := told(&page, poller.Status{Name: fmt.Sprint("orders-", i)})
+			all = append(all, hooks)
+		}
+		for i := range 180 {
+			for j, hooks := range all {
+				hooks.Poll(poller.PollInfo{Start: time.Now(), Records: (i*7919 + j*104729) % 10007, AsOf: time.Now()})
+			}
+			time.Sleep(5 * time.Second)
+		}
+		assert.Less(t, len(get(t, &page, "/").Body.String()), 600<<10)
+	})
+}

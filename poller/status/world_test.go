@@ -1,0 +1,60 @@
+package status_test
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/pollertest"
+	"github.com/artifactofdevotion/devotion/poller/status"
+	"github.com/artifactofdevotion/devotion/sink/sinktest"
+	"github.com/artifactofdevotion/devotion/source/sourcetest"
+)
+
+// get asks a page.
+func get(t *testing.T, page http.Handler, path string) *httptest.ResponseRecorder {
+	t.Helper()
+	w := httptest.NewRecorder()
+	page.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+	return w
+}
+
+// told is a pipeline that is what it is told to be.
+func told(page *status.Page, s poller.Status) (hooks poller.Hooks, change func(func(*poller.Status))) {
+	page.Attach(&hooks, func() poller.Status { return s })
+	return hooks, func(f func(*poller.Status)) { f(&s) }
+}
+
+// pipeline is a real Poller between fakes.
+type pipeline struct {
+	source     sourcetest.Fake[int]
+	sink       sinktest.Fake[int]
+	checkpoint pollertest.Checkpointer
+	poller     poller.Poller[int]
+}
+
+func newPipeline(page *status.Page, name string) *pipeline {
+	p := &pipeline{}
+	p.poller = poller.Poller[int]{
+		Name: name, Source: &p.source, Sink: &p.sink, Checkpointer: &p.checkpoint, Logger: slog.New(slog.DiscardHandler),
+	}
+	page.Attach(&p.poller.Hooks, p.poller.Status)
+	return p
+}
+
+// start runs the pipeline until stop is called.
+func (p *pipeline) start(t *testing.T) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.poller.Run(ctx) }()
+	return func() {
+		cancel()
+		require.NoError(t, <-ended)
+	}
+}
