@@ -12,6 +12,7 @@ import (
 
 // reading is how a pipeline does at a moment.
 type reading struct {
+	id int // the place in the order of Attach
 	poller.Status
 	history
 	words       string

@@ -154,8 +154,10 @@ func (p *Page) look() (now time.Time, all []reading) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	now = time.Now()
-	for _, l := range p.pipelines {
-		all = append(all, read(l, now, p.Fresh))
+	for i, l := range p.pipelines {
+		r := read(l, now, p.Fresh)
+		r.id = i + 1
+		all = append(all, r)
 	}
 	return now, all
 }

@@ -102,17 +102,16 @@ func (p *Page) serveHTML(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (p *Page) view(now time.Time, all []reading) view {
+	slices.SortStableFunc(all, func(a, b reading) int { return cmp.Compare(b.mood.level, a.mood.level) })
 	v := view{
 		Build: build, Version: text(p.Version), Level: worst(all), Headline: headline(all), Announcement: announcement(all),
 		Now: &moment{Time: now}, Started: at(p.since(), now), Totals: totals(now, all),
 	}
 	for i, r := range all {
-		v.Cards = append(v.Cards, newCard(i, r, now))
-	}
-	slices.SortStableFunc(v.Cards, func(a, b card) int { return cmp.Compare(b.Level, a.Level) })
-	for i := range v.Cards {
+		c := newCard(r, now)
 		// A few are shown whole, of many the first that need somebody.
-		v.Cards[i].Open = len(all) <= 3 || i < 3 && v.Cards[i].Level >= warn
+		c.Open = len(all) <= 3 || i < 3 && c.Level >= warn
+		v.Cards = append(v.Cards, c)
 	}
 	return v
 }
@@ -149,9 +148,9 @@ func totals(now time.Time, all []reading) []fact {
 	}
 }
 
-func newCard(i int, r reading, now time.Time) card {
+func newCard(r reading, now time.Time) card {
 	lag, known := r.Status.Lag(now)
-	id := fmt.Sprintf("pipeline-%d", i+1)
+	id := fmt.Sprintf("pipeline-%d", r.id)
 	c := card{
 		ID: id, Name: line(r.Name), Words: line(r.words), Level: r.mood.level,
 		Since: at(r.mood.since, now), Aged: r.Overdue || r.Attempts == 0 && r.Held != nil, Rows: rowsChart(id, r.history), Lag: lagChart(id, r.history, lag, known),

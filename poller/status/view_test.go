@@ -80,7 +80,7 @@ func TestThoseInTroubleComeFirst(t *testing.T) {
 		}
 		assert.Equal(t, "ghidefbc", order)
 		assert.Contains(t, body, "<title>✕ 6 of 8 pipelines need attention</title>")
-		assert.Contains(t, body, ">d is held back, e has not succeeded lately, f is starting, g is failing, h is stuck, and 1 more.<")
+		assert.Contains(t, body, ">g is failing, h is stuck, i is stopped, d is held back, e has not succeeded lately, and 1 more.<")
 		assert.Equal(t, 3, strings.Count(body, "<details open>"), "of many only the first that need somebody")
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
@@ -20,8 +21,6 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/chromedp/cdproto/cdp"
 )
 
 var screenshots = flag.String("page.screenshots", "", "directory to write a picture of each page to")
@@ -60,13 +59,15 @@ type look struct {
 	width    int64
 	dark     bool
 	noScript bool
+	hasty    bool // the page refreshes itself ten times as often
 }
 
 // tab is a page that is open.
 type tab struct {
-	t    *testing.T
-	ctx  context.Context
-	host string
+	t     *testing.T
+	ctx   context.Context
+	close func()
+	host  string
 
 	mu       sync.Mutex
 	requests []string
@@ -80,21 +81,26 @@ func open(t *testing.T, browser context.Context, address string, l look) *tab {
 	t.Cleanup(end)
 	own, err := url.Parse(address)
 	require.NoError(t, err)
-	p := &tab{t: t, ctx: ctx, host: own.Host}
+	p := &tab{t: t, ctx: ctx, close: end, host: own.Host}
 	require.NoError(t, chromedp.Listen(ctx, p.hear))
-	media := emulation.MediaFeature{Name: "prefers-color-scheme", Value: "light"}
+	scheme := "light"
 	if l.dark {
-		media.Value = "dark"
+		scheme = "dark"
 	}
 	call(p, network.Enable, network.EnableParams{})
 	call(p, log.Enable, cdp.Empty{})
-	call(p, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{&media}})
+	p.prefer("prefers-color-scheme", scheme)
 	call(p, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Kathmandu"})
 	call(p, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
 		Width: l.width, Height: 800, DeviceScaleFactor: 1, Mobile: l.width < 500,
 	})
 	call(p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: l.noScript})
-	require.NoError(t, chromedp.Do(ctx, chromedp.Navigate(address)))
+	if l.hasty {
+		call(p, cdpage.AddScriptToEvaluateOnNewDocument, cdpage.AddScriptToEvaluateOnNewDocumentParams{
+			Source: "{ const slow = setTimeout; window.setTimeout = (f, ms) => slow(f, ms / 10); }",
+		})
+	}
+	p.do(chromedp.Navigate(address))
 	return p
 }
 
@@ -103,6 +109,12 @@ func call[P, R any](p *tab, c cdp.Command[P, R], params P) R {
 	r, err := chromedp.Call(p.ctx, c, params)
 	require.NoError(p.t, err, c.Method)
 	return r
+}
+
+// prefer sets a preference of the reader, the only one.
+func (p *tab) prefer(name, value string) {
+	p.t.Helper()
+	call(p, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: name, Value: value}}})
 }
 
 func (p *tab) hear(event any) {
@@ -139,16 +151,16 @@ func eval[T any](p *tab, js string) T {
 func (p *tab) until(js string) {
 	p.t.Helper()
 	err := chromedp.Do(p.ctx, chromedp.Poll[chromedp.Void](js,
-		chromedp.WithPollingTimeout(30*time.Second), chromedp.WithPollingInterval(50*time.Millisecond)))
+		chromedp.WithPollingTimeout(20*time.Second), chromedp.WithPollingInterval(50*time.Millisecond)))
 	if err != nil {
 		require.NoError(p.t, err, "%s, while the page shows\n%s", js, p.text())
 	}
 }
 
-// text is what is to be read.
+// text is what is to be read, without empty lines.
 func (p *tab) text() string {
 	p.t.Helper()
-	return strings.ReplaceAll(eval[string](p, "document.body.innerText"), "\u00a0", " ")
+	return strings.ReplaceAll(eval[string](p, `document.body.innerText.replace(/\n+/g, "\n")`), "\u00a0", " ")
 }
 
 // errorsSoFar are what the console has, violations of the policy included.

@@ -15,8 +15,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/poller/status"
@@ -184,18 +182,4 @@ func many(end time.Time) []*pipeline {
 		all = append(all, p)
 	}
 	return all
-}
-
-// start runs a pipeline in real time until the end of the test.
-func start(t *testing.T, page *status.Page, q *poller.Poller[string]) {
-	t.Helper()
-	page.Attach(&q.Hooks, q.Status)
-	q.Logger = slog.New(slog.DiscardHandler)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- q.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		require.NoError(t, <-ended)
-	})
 }
