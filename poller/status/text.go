@@ -39,10 +39,12 @@ func duration(d time.Duration) string {
 		}
 		return s
 	}
-	if d < 10*time.Second {
+	if 100*time.Millisecond <= d && d < 10*time.Second {
 		d = d.Round(100 * time.Millisecond)
 	}
 	switch {
+	case 0 < d && d < 100*time.Millisecond:
+		return fmt.Sprintf("%d%sms", max(1, d.Milliseconds()), nbsp)
 	case d < 10*time.Second && d%time.Second > 0:
 		return fmt.Sprintf("%.1f%ss", d.Seconds(), nbsp)
 	case d < time.Minute:

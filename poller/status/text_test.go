@@ -12,7 +12,9 @@ import (
 func TestDurations(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0:                               "0 s",
-		49 * time.Millisecond:           "0 s",
+		1:                               "1 ms",
+		49 * time.Millisecond:           "49 ms",
+		99999 * time.Microsecond:        "99 ms",
 		400 * time.Millisecond:          "0.4 s",
 		3 * time.Second:                 "3 s",
 		9940 * time.Millisecond:         "9.9 s",

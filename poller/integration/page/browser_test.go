@@ -97,7 +97,7 @@ func open(t *testing.T, browser context.Context, address string, l look) *tab {
 	call(p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: l.noScript})
 	if l.hasty {
 		call(p, cdpage.AddScriptToEvaluateOnNewDocument, cdpage.AddScriptToEvaluateOnNewDocumentParams{
-			Source: "{ const slow = setTimeout; window.setTimeout = (f, ms) => slow(f, ms / 10); }",
+			Source: "{ const slow = setTimeout; window.setTimeout = (f, ms) => slow(f, ms === 3000 ? 300 : ms); }",
 		})
 	}
 	p.do(chromedp.Navigate(address))
