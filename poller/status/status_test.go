@@ -141,30 +141,30 @@ func TestWhatIsAnsweredAndHow(t *testing.T) {
 		"/page.css": "text/css; charset=utf-8", "/page.js": "text/javascript; charset=utf-8",
 		"/icon-ok.svg": "image/svg+xml", "/icon-wait.svg": "image/svg+xml", "/icon-warn.svg": "image/svg+xml", "/icon-bad.svg": "image/svg+xml",
 	}
-	ask := func(h http.Handler, method, path string) *http.Response {
+	ask := func(h http.Handler, method, path string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, path, nil))
-		return w.Result() //nolint:bodyclose // a recorder's needs no closing
+		return w
 	}
 	for path, kind := range types {
-		for _, r := range []*http.Response{
+		for _, r := range []*httptest.ResponseRecorder{
 			ask(page, http.MethodGet, path), ask(page, http.MethodHead, path), ask(mounted, http.MethodGet, "/ops"+path),
 		} {
-			assert.Equal(t, kind, r.Header.Get("Content-Type"), path)
-			assert.NotContains(t, []int{http.StatusNotFound, http.StatusMethodNotAllowed}, r.StatusCode, path)
+			assert.Equal(t, kind, r.Header().Get("Content-Type"), path)
+			assert.NotContains(t, []int{http.StatusNotFound, http.StatusMethodNotAllowed}, r.Code, path)
 		}
 		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodOptions} {
 			r := ask(page, method, path)
-			assert.Equal(t, http.StatusMethodNotAllowed, r.StatusCode, "%s %s", method, path)
-			assert.Equal(t, "GET, HEAD", r.Header.Get("Allow"))
+			assert.Equal(t, http.StatusMethodNotAllowed, r.Code, "%s %s", method, path)
+			assert.Equal(t, "GET, HEAD", r.Header().Get("Allow"))
 		}
 	}
 	for _, path := range []string{"/index.html", "/page.html", "/livez/", "/status/x", "/../page.css", "//", "/favicon.ico"} {
-		assert.Equal(t, http.StatusNotFound, ask(page, http.MethodGet, path).StatusCode, path)
+		assert.Equal(t, http.StatusNotFound, ask(page, http.MethodGet, path).Code, path)
 		types[path] = ""
 	}
 	for path := range types {
-		h := ask(page, http.MethodGet, path).Header
+		h := ask(page, http.MethodGet, path).Header()
 		assert.Equal(t, "no-store", h.Get("Cache-Control"), path)
 		assert.Equal(t, "nosniff", h.Get("X-Content-Type-Options"), path)
 		assert.Equal(t, "no-referrer", h.Get("Referrer-Policy"), path)

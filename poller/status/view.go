@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/poller"
@@ -19,7 +21,21 @@ var files embed.FS
 
 var page = template.Must(template.ParseFS(files, "page.html"))
 
-func serveFile(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, r.URL.Path) }
+// serveFile names the type itself: what a system's table says of .js may keep a
+// browser from running it.
+func serveFile(w http.ResponseWriter, r *http.Request) {
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	kind := map[string]string{
+		".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
+	}[path.Ext(name)]
+	content, err := files.ReadFile(name)
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", kind)
+	_, _ = w.Write(content)
+}
 
 // build tells a page that is open that its script is not that of the program
 // any more.
@@ -77,7 +93,7 @@ type card struct {
 	Aged            bool    // Words say for how long
 	Rows, Lag       chart
 	Facts           []fact
-	HeldBy          []string // if it is
+	HeldBy          []string // if it is, for so long that it matters
 	Stuck           string   // in what, if it is
 	Failure         *failure
 }
@@ -156,7 +172,7 @@ func newCard(r reading, now time.Time) card {
 		Since: at(r.mood.since, now), Aged: r.Overdue || r.Attempts == 0 && r.Held != nil, Rows: rowsChart(id, r.history), Lag: lagChart(id, r.history, lag, known),
 		Facts: facts(r, now), Failure: newFailure(r, now),
 	}
-	if r.Held != nil {
+	if r.Held != nil && r.mood.level > ok {
 		for _, by := range r.Held.By {
 			c.HeldBy = append(c.HeldBy, line(by))
 		}
