@@ -62,12 +62,13 @@ function say(text) {
   if (lost.textContent !== text) lost.textContent = text;
 }
 
-// ask returns the page as it is now, or nothing if there is no answer.
+// ask returns the page as it is now, or nothing if there is no answer or one that
+// is not the page.
 async function ask() {
   try {
     const answer = await fetch("./", { cache: "no-store", signal: AbortSignal.timeout(patience) });
     const next = new DOMParser().parseFromString(await answer.text(), "text/html");
-    return answer.ok && next.documentElement.dataset.build ? next : null;
+    return next.documentElement.dataset.build ? next : null;
   } catch {
     return null;
   }

@@ -164,13 +164,3 @@ func TestRingAgainstAModel(t *testing.T) {
 		})
 	}
 }
-
-func BenchmarkHook(b *testing.B) {
-	var r ring
-	r.begin(time.Now())
-	now := time.Now()
-	b.ReportAllocs()
-	for b.Loop() {
-		r.add(now, 5000, now)
-	}
-}

@@ -1,6 +1,7 @@
 package status_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -198,14 +199,28 @@ func TestOnlyLongHoldsAreExplained(t *testing.T) {
 	})
 }
 
+// batch calls the hooks as a Poller does for one batch.
+func batch(ctx context.Context, hooks poller.Hooks, now time.Time) {
+	for _, op := range []poller.Op{poller.OpFetch, poller.OpWrite, poller.OpSave} {
+		hooks.StepBegin(ctx, poller.StepInfo{Op: op, Start: now})
+	}
+	hooks.Poll(poller.PollInfo{Start: now, Records: 5000, AsOf: now})
+}
+
 func TestHooksAllocateNothing(t *testing.T) {
 	var page status.Page
 	hooks, _ := told(&page, poller.Status{})
-	now, ctx := time.Now(), t.Context()
-	assert.Zero(t, testing.AllocsPerRun(1000, func() {
-		for _, op := range []poller.Op{poller.OpLoad, poller.OpFetch, poller.OpWrite, poller.OpSave} {
-			hooks.StepBegin(ctx, poller.StepInfo{Op: op, Start: now})
-		}
-		hooks.Poll(poller.PollInfo{Start: now, Records: 5000, AsOf: now})
-	}))
+	now := time.Now()
+	assert.Zero(t, testing.AllocsPerRun(1000, func() { batch(t.Context(), hooks, now) }))
+}
+
+// What the page costs a pipeline, for each batch.
+func BenchmarkHooks(b *testing.B) {
+	var page status.Page
+	hooks, _ := told(&page, poller.Status{})
+	now := time.Now()
+	b.ReportAllocs()
+	for b.Loop() {
+		batch(b.Context(), hooks, now)
+	}
 }

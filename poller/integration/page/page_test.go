@@ -22,6 +22,14 @@ import (
 
 func TestPage(t *testing.T) {
 	browser := browse(t)
+	for name, test := range map[string]func(*testing.T, func(string, look) *tab){
+		"live": live, "away": away, "hostile": hostile,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, func(address string, l look) *tab { return open(t, browser, address, l) })
+		})
+	}
 	for _, scene := range []struct {
 		name  string
 		build func(time.Time) []*pipeline
@@ -87,14 +95,6 @@ func TestPage(t *testing.T) {
 		t.Parallel()
 		noScript(t, open(t, browser, simulate(t, 17*time.Minute, trouble).URL+"/", look{width: 1280, noScript: true}))
 	})
-	for name, test := range map[string]func(*testing.T, func(string, look) *tab){
-		"live": live, "away": away, "hostile": hostile,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, func(address string, l look) *tab { return open(t, browser, address, l) })
-		})
-	}
 }
 
 func (p *tab) headings(which string) string {
@@ -118,14 +118,20 @@ func keyboard(t *testing.T, p *tab) {
 	p.do(chromedp.KeyEvent(kb.Enter))
 	p.until("document.activeElement.id === 'pipelines'")
 	p.do(chromedp.KeyEvent(kb.Tab))
-	assert.Equal(t, "invoices", eval[string](p, "document.activeElement.querySelector('h2').innerText"))
+	assert.Equal(t, "pipeline-3", p.focused())
 	p.do(chromedp.KeyEvent(kb.Enter))
 	assert.False(t, eval[bool](p, "document.querySelector('details').open"), "Enter folds")
 	p.awaitRefresh()
 	assert.False(t, eval[bool](p, "document.querySelector('details').open"), "and what was folded stays so")
-	assert.Equal(t, "invoices", eval[string](p, "document.activeElement.querySelector('h2').innerText"), "as does the focus")
+	assert.Equal(t, "pipeline-3", p.focused(), "as does the focus")
 	p.do(chromedp.KeyEvent(" "))
 	assert.True(t, eval[bool](p, "document.querySelector('details').open"))
+}
+
+// focused is the card whose line has the focus.
+func (p *tab) focused() string {
+	p.t.Helper()
+	return eval[string](p, `document.activeElement.matches("summary") ? document.activeElement.closest("article").id : document.activeElement.nodeName`)
 }
 
 // awaitRefresh waits until the page has asked and shown what it got.
