@@ -136,7 +136,7 @@ func at(t, now time.Time) *moment {
 	if t.IsZero() {
 		return nil
 	}
-	return &moment{t, max(0, now.Sub(t)).Truncate(time.Second)}
+	return &moment{t, now.Sub(t).Truncate(time.Second)}
 }
 
 func totals(now time.Time, all []reading) []fact {

@@ -86,6 +86,32 @@ func TestThoseInTroubleComeFirst(t *testing.T) {
 	})
 }
 
+func TestOfManyTheWellAreFolded(t *testing.T) {
+	now := time.Now()
+	for n, open := range map[int]int{1: 1, 3: 3, 4: 0, 50: 0} {
+		var page status.Page
+		for range n {
+			told(&page, poller.Status{Name: "orders", State: poller.Idle, Started: now, LastPoll: now.Add(time.Second)})
+		}
+		body := html(t, &page)
+		assert.Equal(t, open, strings.Count(body, "<details open>"))
+		assert.Contains(t, body, ">just now<", "a clock that was set back")
+	}
+}
+
+func TestWhenAFailedStepIsTriedAgain(t *testing.T) {
+	var page status.Page
+	_, change := told(&page, poller.Status{
+		State: poller.Backoff, Op: poller.OpWrite, Attempts: 2, LastError: "disk full", LastErrorTime: time.Now(), Due: time.Now(),
+	})
+	assert.Regexp(t, "Writing failed, last at .*, to be tried again by ", html(t, &page))
+	change(func(s *poller.Status) { s.State = poller.Working })
+	assert.Contains(t, html(t, &page), "Writing failed, last at ")
+	assert.NotContains(t, html(t, &page), "to be tried again")
+	change(func(s *poller.Status) { s.State = poller.Stopped })
+	assert.Contains(t, html(t, &page), "The last error was at ")
+}
+
 func TestHeadlines(t *testing.T) {
 	now := time.Now()
 	well := poller.Status{Name: "orders", State: poller.Idle, Started: now, LastPoll: now}
