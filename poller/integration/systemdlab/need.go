@@ -1,0 +1,52 @@
+package systemdlab
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+)
+
+const systemd = "/lib/systemd/systemd" // where /usr is merged, which is everywhere by now, /usr/lib too
+
+// need skips or fails the test where no lab can be.
+func need(tb testing.TB) {
+	tb.Helper()
+	switch {
+	case testing.Short():
+		tb.Skip("systemdlab: boots a systemd; not with -short")
+	case race:
+		tb.Skip("systemdlab: all happens in other processes, where the race detector does not look")
+	}
+	err := missing()
+	switch {
+	case err == nil:
+	case os.Getenv("CI") == "true":
+		tb.Fatal(err)
+	default:
+		tb.Skip(err)
+	}
+}
+
+func missing() error {
+	if runtime.GOOS != "linux" {
+		return fmt.Errorf("systemdlab: needs Linux, this is %s", runtime.GOOS)
+	}
+	if _, err := os.Stat(systemd); err != nil {
+		return fmt.Errorf("systemdlab: no systemd: install the package systemd: %w", err)
+	}
+	for _, program := range []string{"setsid", "setpriv", "unshare", "nsenter"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("systemdlab: no %s: install the package util-linux: %w", program, err)
+		}
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("systemdlab: needs root")
+	}
+	out, err := exec.Command("unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--fork", "mount", "--make-rprivate", "/").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("systemdlab: needs the right to make namespaces and to mount, which a container has with --privileged: %w: %s", err, out)
+	}
+	return nil
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package systemdlab
+
+const race = false

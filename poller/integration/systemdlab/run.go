@@ -1,0 +1,99 @@
+package systemdlab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Run runs a command inside, as root with an empty environment and standard input,
+// and returns its standard output. The error of one that fails holds its standard error and wraps
+// an [exec.ExitError], which has the exit code. When ctx ends, so does the command.
+func (l *Lab) Run(ctx context.Context, command ...string) (stdout string, err error) {
+	if l.pid == "" {
+		return "", errors.New("systemdlab: systemd has not started")
+	}
+	args := []string{
+		"--target=" + l.pid, "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--root", "--wd", "--",
+		"env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb",
+		// Ending ctx kills nsenter, which has the command as its child.
+		"setpriv", "--pdeathsig=KILL", "--",
+	}
+	cmd := exec.CommandContext(ctx, "nsenter", append(args, command...)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	cmd.WaitDelay = time.Second // what the command left in the background may hold the pipes
+	if err = cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+		err = fmt.Errorf("systemdlab: %s: %w: %s", strings.Join(command, " "), err, strings.TrimSpace(errs.String()))
+	}
+	return out.String(), err
+}
+
+// Must is Run for a command that has to succeed: if it fails or takes longer than a
+// minute, the test ends. It returns standard output without the space around it.
+func (l *Lab) Must(command ...string) string {
+	l.tb.Helper()
+	ctx, cancel := context.WithTimeout(l.tb.Context(), limit)
+	defer cancel()
+	out, err := l.Run(ctx, command...)
+	if err != nil {
+		l.tb.Fatalf("%v\n%s", err, out)
+	}
+	return strings.TrimSpace(out)
+}
+
+// Eventually waits until a condition is true. After a minute the test ends, and names
+// what it waited for.
+func (l *Lab) Eventually(what string, condition func() bool) {
+	l.tb.Helper()
+	for deadline := time.Now().Add(limit); !condition(); {
+		select {
+		case err := <-l.end:
+			l.end <- err
+			l.tb.Fatalf("systemdlab: the lab has ended: %v", err)
+		case <-l.tb.Context().Done():
+			l.tb.FailNow()
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			l.tb.Fatalf("systemdlab: waited %v in vain: %s", limit, what)
+		}
+	}
+}
+
+// Write writes a file inside, with its directories, readable by all.
+func (l *Lab) Write(path, text string) {
+	l.tb.Helper()
+	path = l.Path(path)
+	err := os.MkdirAll(filepath.Dir(path), 0o755) //nolint:gosec // services of any user read it
+	if err == nil {
+		err = os.WriteFile(path, []byte(text), 0o644) //nolint:gosec // as above
+	}
+	if err != nil {
+		l.tb.Fatalf("systemdlab: %v", err)
+	}
+}
+
+// Unit writes a unit, or a drop-in such as hello.service.d/fast.conf, and has systemd
+// read it. It starts nothing.
+func (l *Lab) Unit(name, text string) {
+	l.tb.Helper()
+	l.Write(filepath.Join("/etc/systemd/system", name), text)
+	l.Must("systemctl", "daemon-reload")
+}
+
+// Show returns a property of a unit, such as ActiveState, MainPID, NRestarts or
+// StatusText, as systemctl show gives it.
+func (l *Lab) Show(unit, property string) string {
+	l.tb.Helper()
+	return l.Must("systemctl", "show", "--value", "--property="+property, "--", unit)
+}
