@@ -73,6 +73,8 @@ inside() {
 	pivot_root . outside
 	echo "$pid" >"/outside$dir/pid"
 	umount -l /outside
+	# As systemd itself does where it knows of no container. Credentials need it.
+	mount --make-rshared /
 	# It is root on this machine's kernel: the clock, modules and the audit are not its business.
 	exec env -i container=systemdlab PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 		setpriv --bounding-set=-sys_time,-sys_module,-sys_rawio,-audit_read,-audit_control \

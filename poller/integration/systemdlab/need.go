@@ -10,8 +10,9 @@ import (
 
 const systemd = "/lib/systemd/systemd" // where /usr is merged, which is everywhere by now, /usr/lib too
 
-// need skips or fails the test where no lab can be.
-func need(tb testing.TB) {
+// Need skips the test where no lab can be, or fails it, as Boot does: for one that has
+// much to do before it boots.
+func Need(tb testing.TB) {
 	tb.Helper()
 	switch {
 	case testing.Short():

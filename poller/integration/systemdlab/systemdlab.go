@@ -75,7 +75,7 @@ type Lab struct {
 // Boot boots a systemd and returns when it runs. It ends with the test.
 func Boot(tb testing.TB) *Lab {
 	tb.Helper()
-	need(tb)
+	Need(tb)
 	dir, err := os.MkdirTemp("", "systemdlab-")
 	if err != nil {
 		tb.Fatalf("systemdlab: %v", err)

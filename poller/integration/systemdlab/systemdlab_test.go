@@ -99,6 +99,26 @@ func TestTheMachineIsSafe(t *testing.T) {
 	assert.Equal(t, 3, len(strings.Split(devices, "\n")), "two lines of head, and lo: %s", devices)
 }
 
+func TestTheSandboxOfAServiceWorks(t *testing.T) {
+	t.Parallel()
+	lab := systemdlab.Boot(t)
+	lab.Write("/etc/lab/secret", "a secret")
+	lab.Must("chmod", "600", "/etc/lab/secret")
+	lab.Unit("sandbox.service", `[Service]
+Type=oneshot
+DynamicUser=yes
+StateDirectory=sandbox
+LoadCredential=secret:/etc/lab/secret
+PrivateUsers=yes
+PrivateDevices=yes
+ProtectProc=invisible
+SystemCallFilter=@system-service
+ExecStart=/bin/sh -c 'cp %d/secret %S/sandbox/copy; ! touch /usr/lib/forbidden; ! cat /etc/lab/secret'
+`)
+	lab.Must("systemctl", "start", "sandbox")
+	assert.Equal(t, "a secret", lab.Must("cat", "/var/lib/private/sandbox/copy"))
+}
+
 func read(t *testing.T, path string) string {
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
