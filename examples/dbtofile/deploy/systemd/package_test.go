@@ -1,0 +1,123 @@
+package systemd_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// packageLife installs, configures, goes up and down, removes and purges.
+func packageLife(t *testing.T, packages string) {
+	m := boot(t, packages)
+	current := func() string {
+		target, err := os.Readlink(m.Path("/opt/dbtofile/current"))
+		require.NoError(t, err)
+		return target
+	}
+
+	// In a chroot, where no systemd runs: as an image is made.
+	m.Must("mkdir", "/chroot")
+	m.Must("mount", "--bind", "/", "/chroot")
+	m.Must("mount", "--bind", "/opt/lab", "/chroot/opt/lab")
+	m.Must("chroot", "/chroot", "dpkg", "--install", deb("1.0.0"))
+	m.Must("umount", "/chroot/opt/lab", "/chroot")
+	m.Must("systemctl", "daemon-reload") // the machine boots
+	assert.Equal(t, "enabled", m.Must("systemctl", "is-enabled", service))
+	assert.Equal(t, "releases/1.0.0", current())
+	assert.Contains(t, m.Must("dbtofile", "-version"), "dbtofile 1.0.0")
+	if _, err := os.Stat("../../update"); err == nil {
+		assert.Contains(t, m.Must("dbtofile-update", "-version"), "1.0.0")
+	}
+	units(t, m)
+
+	// Not configured, it does not start, and that is no failure.
+	m.Must("systemctl", "start", service)
+	assert.Equal(t, "inactive", m.Show(service, "ActiveState"))
+	assert.Equal(t, "no", m.Show(service, "ConditionResult"))
+
+	// Three copies side by side, of one database.
+	names := []string{"orders", "customers", "stock"}
+	db := m.sqlite(names...)
+	want := map[string]string{}
+	for i, name := range names {
+		tx := db.MustBegin()
+		for n := range 1000 {
+			tx.MustExec("insert into "+name+" (body) values (?)", fmt.Sprint(name, n))
+			want[name] += fmt.Sprintf("{\"id\":%d,\"body\":\"%s%d\"}\n", n+1, name, n)
+		}
+		require.NoError(t, tx.Commit())
+		instance := name
+		if i == 0 {
+			instance = ""
+		}
+		m.configure(instance, shopDSN, "DBTOFILE_TABLE="+name, "DBTOFILE_KEY=id", fmt.Sprintf("DBTOFILE_LISTEN=:%d", 9464+i))
+	}
+	all := []string{service, "dbtofile@customers.service", "dbtofile@stock.service"}
+	m.Must(append([]string{"systemctl", "enable", "--now", "--quiet"}, all...)...)
+	m.same(out, want["orders"])
+	m.same(out+"/customers", want["customers"])
+	m.same(out+"/stock", want["stock"])
+	states := func() []string {
+		return strings.Fields(m.Must(append([]string{"systemctl", "show", "--value", "--property=ActiveState"}, all...)...))
+	}
+	assert.Equal(t, []string{"active", "active", "active"}, states())
+	secret := m.Must("sh", "-c", "cat /proc/"+m.Show(service, "MainPID")+"/environ")
+	assert.NotContains(t, secret, "shop.db", "the DSN is in no environment")
+
+	// Settings that were changed survive an upgrade, and so do those who run.
+	m.install("1.1.0")
+	assert.Equal(t, "releases/1.1.0", current())
+	for _, unit := range all {
+		m.Eventually(unit+" runs the new version", func() bool {
+			text, err := m.Run(t.Context(), "sh", "-c", "/proc/"+m.Show(unit, "MainPID")+"/exe -version")
+			return err == nil && strings.Contains(text, "dbtofile 1.1.0") && m.Show(unit, "ActiveState") == "active"
+		})
+	}
+	settings, err := os.ReadFile(m.Path("/etc/dbtofile/dbtofile.env"))
+	require.NoError(t, err)
+	assert.Contains(t, string(settings), "DBTOFILE_TABLE=orders")
+
+	// An older one is what the administrator wants, unless the updater has brought a newer.
+	m.install("1.0.0")
+	assert.Equal(t, "releases/1.0.0", current())
+	m.Must("cp", "-r", "/opt/dbtofile/releases/1.1.0", "/opt/dbtofile/releases/9.0.0")
+	m.Must("ln", "-sfn", "releases/9.0.0", "/opt/dbtofile/current")
+	m.install("1.1.0")
+	assert.Equal(t, "releases/9.0.0", current())
+	// A damaged release is mended.
+	m.Must("truncate", "--size=1000", "/opt/dbtofile/releases/1.1.0/dbtofile")
+	m.install("1.1.0")
+	assert.Contains(t, m.Must("/opt/dbtofile/releases/1.1.0/dbtofile", "-version"), "dbtofile 1.1.0")
+
+	// What is disabled or stopped stays so.
+	m.Must("systemctl", "disable", "--now", "--quiet", all[1])
+	m.install("1.0.0")
+	m.Eventually("those that ran run again", func() bool {
+		return slices.Equal([]string{"active", "inactive", "active"}, states())
+	})
+
+	m.Must("dpkg", "--remove", "dbtofile")
+	assert.Equal(t, []string{"inactive", "inactive", "inactive"}, states())
+	assert.NoFileExists(t, m.Path("/usr/lib/dbtofile/dbtofile"))
+	assert.FileExists(t, m.Path("/etc/dbtofile/dsn"))
+	m.install("1.1.0")
+	m.Must("systemctl", "start", service, all[2])
+	assert.Equal(t, []string{"active", "inactive", "active"}, states())
+
+	m.Must("dpkg", "--purge", "dbtofile")
+	for _, gone := range []string{"/etc/dbtofile", "/opt/dbtofile", "/usr/bin/dbtofile", "/var/lib/dbtofile-update"} {
+		_, err := os.Lstat(m.Path(gone))
+		require.ErrorIs(t, err, os.ErrNotExist, gone)
+	}
+	wants, err := filepath.Glob(m.Path("/etc/systemd/system/*.wants/dbtofile*"))
+	require.NoError(t, err)
+	assert.Empty(t, wants)
+	m.same(out, want["orders"])
+	m.same(out+"/stock", want["stock"])
+}
