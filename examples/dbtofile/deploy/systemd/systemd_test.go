@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package systemd_test runs the Debian package of dbtofile in a real systemd.
 //
 // The units are those of the package. Where WatchdogSec would have a test wait for half
