@@ -146,16 +146,16 @@ func (n *notifier) run(ctx context.Context, end <-chan struct{}) {
 	defer load.Stop()
 	defer status.Stop()
 
-	stopping := ctx.Done()
+	done, stopping := ctx.Done(), false
 	for {
 		select {
-		case <-stopping:
+		case <-done:
 			n.stopping()
-			stopping = nil
+			done, stopping = nil, true
 			load.Stop()
 			status.Stop()
 		case <-end:
-			if stopping != nil && ctx.Err() != nil { // both at once
+			if ctx.Err() != nil && !stopping { // both at once
 				n.stopping()
 			}
 			return
@@ -165,7 +165,7 @@ func (n *notifier) run(ctx context.Context, end <-chan struct{}) {
 			}
 		case <-hungry:
 			next := n.watchdog / 2
-			if (stopping == nil || n.well()) && n.send("WATCHDOG=1") != nil {
+			if (stopping || n.well()) && n.send("WATCHDOG=1") != nil {
 				next /= 8 // the other half of the time is for this
 			}
 			feed.Reset(next)

@@ -134,8 +134,8 @@ func crashLoop(t *testing.T, packages string) {
 		return err == nil && n >= 3
 	})
 	assert.Contains(t, []string{"activating", "active"}, m.Show(service, "ActiveState"), "not given up")
-	assert.Equal(t, "1", m.Show(service, "ExecMainStatus"))
-	m.said(service, "orders")
+	m.said(service, "code=exited, status=1/")
+	m.said(service, "no such table: orders")
 	var last time.Duration
 	for _, e := range m.Journal(service) {
 		if strings.Contains(e.Message, "Main process exited") {
