@@ -4,6 +4,7 @@ package systemd_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -56,6 +57,13 @@ func hangs(t *testing.T, packages string, f *figures) {
 	}
 	m.Must("systemctl", "stop", service)
 	assert.Equal(t, "success", m.Show(service, "Result"))
+
+	// A checkpoint store that is down for longer than a start may take is waited for.
+	m.Unit(service+".d/slow.conf", "[Service]\nTimeoutStartSec=1s\nEnvironment=STORE_DOWN_FOR=4s\n")
+	took := m.ready(service, m.at("systemctl", "start", service))
+	f.add("start -> ready, checkpoint store down for 4 s (TimeoutStartSec=1s)", took)
+	assert.Greater(t, took, 4*time.Second)
+	assert.Equal(t, "0", m.Show(service, "NRestarts"))
 }
 
 // hang runs a pipeline in which a step hangs after SIGUSR1, and a hook after SIGUSR2.
@@ -86,6 +94,7 @@ func pipeline(ctx context.Context, maybeHang func(on string)) error {
 		return err
 	}
 	defer checkpoint.Close()
+	down, _ := time.ParseDuration(os.Getenv("STORE_DOWN_FOR"))
 	p := &poller.Poller[int]{
 		Name: "hang",
 		Source: source.Func[int](func(_ context.Context, after source.Cursor, _ int) (source.Batch[int], error) {
@@ -96,7 +105,7 @@ func pipeline(ctx context.Context, maybeHang func(on string)) error {
 			return source.Batch[int]{From: after, To: to, Records: []int{1}}, nil
 		}),
 		Sink:         sink.Func[int](func(context.Context, source.Batch[int]) error { maybeHang("USR1"); return nil }),
-		Checkpointer: checkpoint,
+		Checkpointer: late{checkpoint, time.Now().Add(down)},
 		Interval:     50 * time.Millisecond,
 		Deadline:     time.Second,
 		Hooks:        poller.Hooks{Poll: func(poller.PollInfo) { maybeHang("USR2") }},
@@ -108,4 +117,17 @@ func pipeline(ctx context.Context, maybeHang func(on string)) error {
 	}
 	defer stop()
 	return p.Run(ctx)
+}
+
+// late is a checkpoint store that is down until some time.
+type late struct {
+	poller.Checkpointer
+	up time.Time
+}
+
+func (l late) Load(ctx context.Context) (source.Cursor, error) {
+	if time.Now().Before(l.up) {
+		return "", errors.New("the store is down")
+	}
+	return l.Checkpointer.Load(ctx)
 }
