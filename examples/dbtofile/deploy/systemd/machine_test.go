@@ -128,6 +128,12 @@ LogLevelMax=0
 	return func() { m.Must("systemctl", "stop", "writer-quick", "writer-slow") }
 }
 
+// backlog adds rows at once.
+func (m *machine) backlog(rows int) {
+	m.t.Helper()
+	m.psql(fmt.Sprintf("insert into orders (body) select md5(random()::text) from generate_series(1, %d)", rows))
+}
+
 // output is all that was copied to a directory, in order.
 func (m *machine) output(dir string) (text string) {
 	m.t.Helper()

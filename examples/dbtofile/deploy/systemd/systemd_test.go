@@ -40,8 +40,8 @@ func TestInSystemd(t *testing.T) {
 	t.Logf("times:\n%s", &f)
 }
 
-// crashes kills the service in all ways while rows come in, stops it in the middle of a
-// batch, and upgrades it.
+// crashes kills the service in all ways in the middle of a backlog, while rows come in,
+// upgrades it, and stops it in the middle of another.
 func crashes(t *testing.T, packages string, f *figures) {
 	m := boot(t, packages)
 	m.postgres()
@@ -57,6 +57,8 @@ func crashes(t *testing.T, packages string, f *figures) {
 		{"SEGV", "SEGV -> ready (RestartSec=2s)"},
 		{"STOP", "SIGSTOP -> ready (WatchdogSec=3s, RestartSec=2s)"},
 	} {
+		m.backlog(100_000)
+		m.flows(out)
 		restarts := m.Show(service, "NRestarts")
 		at := m.at("systemctl", "kill", "--kill-whom=main", "--signal="+crash.signal, service)
 		f.add(crash.name, m.ready(service, at))
@@ -73,7 +75,7 @@ func crashes(t *testing.T, packages string, f *figures) {
 	assert.Contains(t, m.Must("sh", "-c", "/proc/"+m.Show(service, "MainPID")+"/exe -version"), "dbtofile 1.1.0")
 	m.flows(out)
 
-	m.psql("insert into orders (body) select md5(random()::text) from generate_series(1, 400000)")
+	m.backlog(400_000)
 	m.flows(out)
 	m.Must("systemctl", "stop", service)
 	assert.Equal(t, "success", m.Show(service, "Result"))
@@ -164,7 +166,7 @@ func crashLoop(t *testing.T, packages string) {
 func readme(t *testing.T, packages string) {
 	m := boot(t, packages)
 	m.postgres()
-	m.psql("insert into orders (body) select md5(random()::text) from generate_series(1, 100)")
+	m.backlog(100)
 	m.psql("create table customers (id bigserial primary key, body text)")
 	m.psql("insert into customers select * from orders; grant select on customers to dbtofile")
 	text, err := os.ReadFile("README.md")
