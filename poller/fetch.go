@@ -26,7 +26,7 @@ func (r *run[T]) fetch(after source.Cursor) (f fetched[T], err error) {
 			f = <-r.ahead
 			r.ahead = nil
 		} else {
-			f = r.fetchOnce(after, r.limit, r.health(OpFetch).failures+1)
+			f = r.fetchOnce(after, r.limit, r.steps[OpFetch].failures+1)
 		}
 		if f.err == nil || errors.Is(f.err, source.ErrEnd) {
 			r.succeeded(OpFetch)

@@ -113,10 +113,10 @@ type Poller[T any] struct {
 	Hooks Hooks
 
 	// Logger gets a line for each change of state: started, failing, still
-	// failing (ever more rarely), recovered, record refused, stopped. Its keys
-	// are pipeline, op, err, attempts, wait, after, from, to, cursor, records,
-	// since, by and deadline. No line holds a value of a row other than its
-	// key. Defaults to slog.Default().
+	// failing (ever more rarely), recovered, held back, record refused, overdue,
+	// stopped. What comes and goes all the time is logged at intervals. Messages
+	// and keys are fixed: the file LOGS.md beside this package has them all. No
+	// line holds a value of a row other than its key. Defaults to slog.Default().
 	Logger *slog.Logger
 
 	mu      sync.Mutex

@@ -31,6 +31,7 @@ type run[T any] struct {
 	ahead   chan fetched[T] // where the fetch ahead will be; nil if there is none
 	steps   map[Op]*health  // how each step is doing
 	refused int             // records refused in a row
+	refusal news
 	held    hold
 }
 
@@ -62,7 +63,7 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 		began:    time.Now(),
 		wake:     p.Wake,
 		limit:    cmp.Or(p.BatchSize, 5000),
-		steps:    map[Op]*health{},
+		steps:    map[Op]*health{OpLoad: {}, OpFetch: {}, OpWrite: {}, OpDeadLetter: {}, OpSave: {}},
 	}
 	defer p.update(func(s *Status) {
 		s.State, s.Op, s.Since, s.Due, s.Started = Stopped, "", time.Now(), time.Time{}, time.Time{}
@@ -245,8 +246,13 @@ func (r *run[T]) refuse(b *source.Batch[T], s *StepInfo, cause error) (source.Cu
 	}
 	r.refused++
 	b.Records, b.Bytes = nil, 0 // delivered to nobody
-	r.update(func(s *Status) { s.DeadLetters++ })
-	r.log.Warn("record refused", "from", b.From, "to", b.To, "err", retry.Text(cause))
+	var total int64
+	r.update(func(s *Status) { s.DeadLetters++; total = s.DeadLetters })
+	r.refusal.begin(time.Now())
+	// So that the log lags behind by half at most, also when no more are refused.
+	if doubled := total&(total-1) == 0; r.refusal.due(time.Now()) || doubled {
+		r.log.Warn("record refused", "from", b.From, "to", b.To, "err", retry.Text(cause), "total", total)
+	}
 	if h := r.Hooks.DeadLetter; h != nil {
 		h(DeadLetterInfo{Pipeline: r.Name, From: b.From, To: b.To, Err: cause})
 	}
@@ -279,13 +285,13 @@ type hold struct {
 	since time.Time     // of the batch: a later one means that others are held back now
 	from  time.Time     // the first of the batches in a row that said so
 	wait  time.Duration // the next wait where the source suggests none
-	news  limiter
+	news  news
 }
 
 // released says so if it was said that records are held back.
 func (r *run[T]) released() {
-	if r.held.news.spoke {
-		r.log.Info("no longer held back", "after", time.Since(r.held.from).Round(time.Millisecond))
+	if r.held.news.end() {
+		r.log.Info("no longer held back", "after", since(r.held.from))
 	}
 }
 
@@ -293,7 +299,7 @@ func (r *run[T]) released() {
 func (r *run[T]) pause(b *source.Batch[T]) (done bool, err error) {
 	if b.Held == nil || b.More {
 		r.released()
-		r.held = hold{}
+		r.held = hold{news: r.held.news}
 	}
 	switch {
 	case b.More:
@@ -314,7 +320,8 @@ func (r *run[T]) hold(b *source.Batch[T]) error {
 	h, now := &r.held, time.Now()
 	if h.from.IsZero() || b.Held.Since.After(h.since) {
 		r.released()
-		*h = hold{since: b.Held.Since, from: now, wait: max(h.wait, 10*time.Millisecond), news: limiter{next: now.Add(firstReminder)}}
+		*h = hold{since: b.Held.Since, from: now, wait: max(h.wait, 10*time.Millisecond), news: h.news}
+		h.news.begin(now.Add(firstReminder))
 	}
 	d := min(cmp.Or(max(0, b.Held.Retry), h.wait), r.interval())
 	h.wait = min(2*h.wait, r.interval())
@@ -327,7 +334,7 @@ func (r *run[T]) hold(b *source.Batch[T]) error {
 		d = min(d, left)
 	}
 	if h.news.due(now) {
-		r.log.Warn("held back", "since", b.Held.Since, "by", strings.Join(b.Held.By, ", "), "cursor", b.To)
+		r.log.Warn("held back", h.news.with("since", b.Held.Since, "by", strings.Join(b.Held.By, ", "), "cursor", b.To)...)
 	}
 	r.enter(Held, "", d)
 	return r.wait(d)

@@ -18,14 +18,8 @@ type health struct {
 	failures int  // in a row
 	since    time.Time
 	backoff  goretry.Backoff
-	news     limiter
-}
-
-func (r *run[T]) health(op Op) *health {
-	if r.steps[op] == nil {
-		r.steps[op] = &health{}
-	}
-	return r.steps[op]
+	news     news // of its outages
+	overdue  news // of its calls that are; touched by these alone
 }
 
 // until calls f until it succeeds, fails for good, or the run is to stop.
@@ -45,7 +39,7 @@ func (r *run[T]) until(ctx context.Context, s *StepInfo, f func(context.Context)
 // step calls a part once, under its deadline, and fills in s.
 func (r *run[T]) step(ctx context.Context, s *StepInfo, f func(context.Context) error) error {
 	r.enter(Working, s.Op, r.deadline())
-	s.Attempt = r.health(s.Op).failures + 1
+	s.Attempt = r.steps[s.Op].failures + 1
 	return r.call(ctx, s, f)
 }
 
@@ -70,25 +64,44 @@ func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Contex
 
 // watched calls f, and says so while it is overdue.
 func (r *run[T]) watched(s *StepInfo, f func() error) error {
-	warned := make(chan struct{})
+	returned, watched := make(chan struct{}), make(chan struct{})
+	n := &r.steps[s.Op].overdue
 	// A part that honours its context returns soon after the deadline. The
 	// tenth on top is for it to clean up, unless it is too much for a Duration.
 	watch := time.AfterFunc(max(r.deadline(), r.deadline()+r.deadline()/10), func() {
-		defer close(warned)
+		defer close(watched)
 		r.update(func(st *Status) { r.overdue++; st.Overdue = true })
-		r.log.Warn("overdue: the part ignores its deadline, the pipeline is stuck until it returns",
-			"op", s.Op, "deadline", r.deadline(), "from", s.From)
+		n.begin(time.Now())
+		again := time.NewTicker(firstReminder)
+		defer again.Stop()
+		for {
+			if n.due(time.Now()) {
+				r.log.Warn("overdue: the part ignores its deadline, the pipeline is stuck until it returns",
+					n.with("op", s.Op, "deadline", r.deadline(), "from", s.From, "after", since(s.Start))...)
+			}
+			select {
+			case <-returned:
+				return
+			case <-again.C:
+			}
+		}
 	})
 	defer func() { // also when the part panics
 		if watch.Stop() {
 			return
 		}
-		<-warned
+		close(returned)
+		<-watched
 		r.update(func(st *Status) { r.overdue--; st.Overdue = r.overdue > 0 })
-		r.log.Info("no longer overdue", "op", s.Op, "after", time.Since(s.Start).Round(time.Millisecond))
+		if n.end() {
+			r.log.Info("no longer overdue", "op", s.Op, "after", since(s.Start))
+		}
 	}()
 	return f()
 }
+
+// since is how long ago t was, for the log.
+func since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }
 
 // ErrLate is matched, with errors.Is, by the error of a step that ran into the
 // Poller's Deadline, as hooks and [Error] have it. Without it a context that has
@@ -110,24 +123,27 @@ func late(err error) bool { return errors.Is(err, ErrLate) }
 
 func (r *run[T]) succeeded(op Op) {
 	r.recovered(op)
-	r.health(op).worked = true
+	r.steps[op].worked = true
 }
 
 // recovered records that a step fails no longer, and says so if it did.
 func (r *run[T]) recovered(op Op) {
-	h := r.health(op)
-	if h.failures > 0 {
-		r.log.Info("recovered", "op", op, "after", time.Since(h.since).Round(time.Millisecond), "attempts", h.failures)
-		r.update(func(s *Status) { s.Attempts = 0 })
+	h := r.steps[op]
+	if h.failures == 0 {
+		return
 	}
-	*h = health{worked: h.worked}
+	if h.news.end() {
+		r.log.Info("recovered", "op", op, "after", since(h.since), "attempts", h.failures)
+	}
+	h.failures = 0
+	r.update(func(s *Status) { s.Attempts = 0 })
 }
 
 // failed decides what becomes of a step that failed with err. It returns nil
 // after a backoff if the step is to be tried again, and otherwise what to end
 // the run with.
 func (r *run[T]) failed(ctx context.Context, s *StepInfo, err error) error {
-	h := r.health(s.Op)
+	h := r.steps[s.Op]
 	class := retry.Classify(err)
 	if late(err) && class != retry.Fatal {
 		class = retry.Transient // a driver may give a cancelled query any code
@@ -145,6 +161,7 @@ func (r *run[T]) failed(ctx context.Context, s *StepInfo, err error) error {
 	r.noted(err)
 	if h.failures == 0 {
 		h.since, h.backoff = time.Now(), r.Retry.Backoff()
+		h.news.begin(h.since)
 	}
 	h.failures++
 	wait, giveUp := h.backoff.Next()
@@ -161,15 +178,15 @@ func (r *run[T]) failed(ctx context.Context, s *StepInfo, err error) error {
 
 // report logs that a step fails: at once, then ever more rarely.
 func (r *run[T]) report(op Op, h *health, wait time.Duration, err error) {
-	began := !h.news.spoke
+	began := !h.news.said
 	if !h.news.due(time.Now()) {
 		return
 	}
-	attrs := []any{"op", op, "err", retry.Text(err), "attempts", h.failures, "wait", wait.Round(time.Millisecond)}
+	attrs := h.news.with("op", op, "err", retry.Text(err), "attempts", h.failures, "wait", wait.Round(time.Millisecond))
 	if began {
 		r.log.Warn("failing, will retry", attrs...)
 	} else {
-		r.log.Warn("still failing", append(attrs, "after", time.Since(h.since).Round(time.Millisecond))...)
+		r.log.Warn("still failing", append(attrs, "after", since(h.since))...)
 	}
 }
 

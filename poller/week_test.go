@@ -1,0 +1,230 @@
+package poller_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/sink"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+var raceDetector bool
+
+const week = 7 * 24 * time.Hour
+
+// flapping returns a hook that fails for the second half of each period.
+func flapping(period time.Duration) func() error {
+	return func() error {
+		if now := time.Now(); now.Sub(now.Truncate(period)) >= period/2 {
+			return errOutage
+		}
+		return nil
+	}
+}
+
+// everyOther returns a hook that fails every other time.
+func everyOther() func() error {
+	var n atomic.Int64
+	return func() error {
+		if n.Add(1)%2 == 1 {
+			return errOutage
+		}
+		return nil
+	}
+}
+
+// trouble bends a pipeline.
+type trouble func(*world, *poller.Poller[int])
+
+func outage(op poller.Op) trouble {
+	return func(w *world, p *poller.Poller[int]) {
+		fail := func() error { return errOutage }
+		if breakStep(w, op, fail); op == poller.OpDeadLetter {
+			w.refuse(1)
+			p.DeadLetter = &letters{fail: fail}
+		}
+	}
+}
+
+// troubles are by the name they have in LOGS.md.
+var troubles = map[string]trouble{
+	"load fails all week":       outage(poller.OpLoad),
+	"fetch fails all week":      outage(poller.OpFetch),
+	"write fails all week":      outage(poller.OpWrite),
+	"deadletter fails all week": outage(poller.OpDeadLetter),
+	"save fails all week":       outage(poller.OpSave),
+	"a step fails for half of each minute": func(w *world, _ *poller.Poller[int]) {
+		breakStep(w, poller.OpFetch, flapping(time.Minute))
+	},
+	"a step fails for half of each hour": func(w *world, _ *poller.Poller[int]) {
+		breakStep(w, poller.OpFetch, flapping(time.Hour))
+	},
+	"a step fails every other time": func(w *world, _ *poller.Poller[int]) {
+		breakStep(w, poller.OpFetch, everyOther())
+	},
+	"every step fails every other time": func(w *world, _ *poller.Poller[int]) {
+		for _, op := range []poller.Op{poller.OpFetch, poller.OpWrite, poller.OpSave} {
+			breakStep(w, op, everyOther())
+		}
+	},
+	"records are held back all week": func(w *world, _ *poller.Poller[int]) {
+		w.answer = hold(0)
+	},
+	"records are held back for two minutes, by one transaction after another": func(w *world, _ *poller.Poller[int]) {
+		w.answer = func(b *source.Batch[int]) {
+			b.Held = &source.Held{Since: time.Now().Truncate(2 * time.Minute), By: []string{"pid 7 (psql)"}}
+		}
+	},
+	"a call does not return": func(w *world, _ *poller.Poller[int]) {
+		w.onFetch = func(_ context.Context, after source.Cursor, _ int) error {
+			if after == "" {
+				time.Sleep(week + time.Hour)
+			}
+			return nil
+		}
+	},
+	"each call returns long after its deadline": func(w *world, _ *poller.Poller[int]) {
+		w.onFetch = func(context.Context, source.Cursor, int) error { time.Sleep(2 * time.Minute); return nil }
+	},
+	"a record is refused every six seconds": func(w *world, p *poller.Poller[int]) {
+		w.onWrite = func(context.Context, source.Batch[int]) error { return sink.Reject(errOutage) }
+		p.DeadLetter, p.DeadLetterLimit = &letters{}, 200_000
+		p.BatchSize = 1
+	},
+}
+
+// What LOGS.md says about how much a week of trouble takes is at most what it
+// does take, and not much more.
+func TestAWeekOfTroubleIsAPageOfLog(t *testing.T) {
+	if raceDetector {
+		t.Skip("a million polls that run nothing side by side that a thousand do not")
+	}
+	text, err := os.ReadFile("LOGS.md")
+	require.NoError(t, err)
+	documented := regexp.MustCompile(`(?m)^\| ([^|]+) \| ([\d,]+) \| ([\d,]+) kB \|$`).FindAllStringSubmatch(string(text), -1)
+	number := func(s string) int {
+		n, err := strconv.Atoi(strings.ReplaceAll(s, ",", ""))
+		require.NoError(t, err)
+		return n
+	}
+	assert.Len(t, documented, len(troubles))
+	for _, row := range documented {
+		t.Run(row[1], func(t *testing.T) {
+			t.Parallel()
+			bend, ok := troubles[row[1]]
+			require.True(t, ok, "not measured")
+			lines, bytes := aWeek(t, bend)
+			kB := (bytes + 999) / 1000
+			t.Logf("%d lines, %d kB", lines, kB)
+			maxLines, maxKB := number(row[2]), number(row[3])
+			assert.LessOrEqual(t, lines, maxLines)
+			assert.LessOrEqual(t, kB, maxKB)
+			assert.Greater(t, 2*lines, maxLines, "lines: LOGS.md may promise more")
+			assert.Greater(t, 2*kB, maxKB, "kB: LOGS.md may promise more")
+		})
+	}
+}
+
+// aWeek runs a pipeline that gets ten records a minute for a week.
+func aWeek(t *testing.T, bend trouble) (lines, bytes int) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(0)
+		p := w.poller()
+		p.Interval = 10 * time.Second
+		bend(w, p)
+		stop := start(t, p)
+		for end := time.Now().Add(week); time.Now().Before(end); time.Sleep(time.Minute) {
+			w.add(10)
+			w.mu.Lock()
+			w.calls = nil // a million of them
+			w.mu.Unlock()
+		}
+		if err := stop(); err != nil {
+			require.ErrorIs(t, err, errOutage, "the save that failed all week")
+		}
+		lines, bytes = strings.Count(w.log.String(), "\n"), w.log.Len()
+	})
+	return lines, bytes
+}
+
+// Whatever was left out before, an outage that lasts is in the log, and so is
+// its end.
+func TestAnOutageAfterManyIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(0)
+		day, flap, hour := time.Now().Add(24*time.Hour), flapping(time.Minute), until(time.Hour, errOutage)
+		breakStep(w, poller.OpFetch, func() error {
+			if time.Now().Before(day) {
+				return flap()
+			}
+			return hour()
+		})
+		stop := start(t, w.poller())
+		time.Sleep(time.Until(day))
+		w.mu.Lock()
+		w.log.Reset()
+		w.mu.Unlock()
+
+		time.Sleep(10*time.Minute + 30*time.Second) // a backoff is half a minute at most
+		require.Len(t, w.said("failing, will retry"), 1, "after ten minutes at the latest")
+		assert.Regexp(t, ` attempts=\d+ wait=\S+ unlogged=\d+\n$`, w.said("failing, will retry")[0])
+		time.Sleep(time.Hour)
+		require.Len(t, w.said("recovered"), 1)
+		assert.Regexp(t, "after=1h[01]m", w.said("recovered")[0])
+		require.NoError(t, stop())
+	})
+}
+
+// Ten at once, then one in ten minutes; each end is logged if its beginning was.
+func TestFlappingIsLoggedInPairs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(0)
+		breakStep(w, poller.OpFetch, flapping(time.Minute))
+		stop := start(t, w.poller())
+		time.Sleep(2*time.Hour + 10*time.Second)
+		require.NoError(t, stop())
+		failing, recovered := w.said("failing, will retry"), w.said("recovered")
+		assert.Len(t, recovered, len(failing))
+		assert.InDelta(t, 10+12, len(failing), 1)
+		for _, line := range failing[:10] {
+			assert.NotContains(t, line, "unlogged")
+		}
+		left, logged := 0, regexp.MustCompile(`unlogged=(\d+)`)
+		for _, line := range failing {
+			if m := logged.FindStringSubmatch(line); m != nil {
+				n, err := strconv.Atoi(m[1])
+				require.NoError(t, err)
+				left += n
+			}
+		}
+		assert.InDelta(t, 120, left+len(failing), 10, "all are counted")
+	})
+}
+
+func TestTheLogOfRefusalsLagsByHalfAtMost(t *testing.T) {
+	w := newWorld(5000)
+	w.refuse(seq(1, 5000)...)
+	p := w.poller()
+	p.DeadLetter, p.DeadLetterLimit = &letters{}, 5000
+	require.NoError(t, p.Drain(t.Context()))
+	lines := w.said("record refused")
+	assert.Len(t, lines, 10+9, "the first ten, and 16 to 4096")
+	assert.Contains(t, lines[9], "from=9 to=10 ")
+	assert.Contains(t, lines[18], "from=4095 to=4096 ")
+	for i, line := range lines[:10] {
+		assert.Contains(t, line, fmt.Sprintf(" total=%d\n", i+1))
+	}
+	assert.Contains(t, lines[18], " total=4096\n")
+}
