@@ -182,9 +182,9 @@ func (r *run[T]) report(op Op, h *health, wait time.Duration, err error) {
 	if !h.news.due(time.Now()) {
 		return
 	}
-	attrs := h.news.with("op", op, "err", retry.Text(err), "attempts", h.failures, "wait", wait.Round(time.Millisecond))
+	attrs := []any{"op", op, "err", retry.Text(err), "attempts", h.failures, "wait", wait.Round(time.Millisecond)}
 	if began {
-		r.log.Warn("failing, will retry", attrs...)
+		r.log.Warn("failing, will retry", h.news.with(attrs...)...)
 	} else {
 		r.log.Warn("still failing", append(attrs, "after", since(h.since))...)
 	}
