@@ -110,12 +110,12 @@ All that was found: dbtofile -check with the same settings.
 	prints(t, p, `orders: LOSSY\. Rows can be missed with the ceiling none, which was chosen by name`)
 	p = run(t, []string{"CEILING=none"}, append(args, "-once")...)
 	require.Equal(t, 0, p.code())
-	require.Regexp(t, `level=WARN msg=guarantee table=orders ceiling=none`, p.stderr.String())
+	require.Regexp(t, `level=WARN msg=guarantee pipeline=orders table=orders ceiling=none`, p.stderr.String())
 	same(t, sold(1, 5), content(t, dir, ".jsonl"))
 
 	db.MustExec(`ALTER SEQUENCE orders_id_seq CACHE 1`)
 	p = succeeds(t, append(args, "-once")...)
-	require.Regexp(t, `level=INFO msg=guarantee table=orders ceiling=lock-fence`, p.stderr.String())
+	require.Regexp(t, `level=INFO msg=guarantee pipeline=orders table=orders ceiling=lock-fence`, p.stderr.String())
 	succeeds(t, append(args, "-check", "-ceiling", "lock-fence")...)
 }
 

@@ -33,6 +33,7 @@ type config struct {
 	check, adopt         bool
 	rewind               string
 	listen               string
+	logFormat            string
 	logLevel             slog.Level
 }
 
@@ -57,6 +58,7 @@ func flags(c *config) *flag.FlagSet {
 	f.Int64Var(&c.segmentBytes, "segment-bytes", 64<<20, "complete a file at this size")
 	f.DurationVar(&c.segmentAge, "segment-age", 5*time.Minute, "complete a file at this age, so that consumers see its rows; 0 means never")
 	f.StringVar(&c.listen, "listen", "", "serve a status page, /livez, /readyz, /status and /metrics at this `address`: :9464 is for this machine alone, 0.0.0.0:9464 for all who can reach it")
+	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the least `level` to log: debug, info, warn or error")
 	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, what is read and how, how many rows are pending and who holds them back, and exit; it changes nothing, and may be run beside a running copy, or without -out before there is one")
 	f.StringVar(&c.rewind, "rewind", "", "set the copy back to behind a `key`, or to first, and exit: the rows that follow are copied again, to new files")
@@ -159,6 +161,8 @@ func (c *config) complete() error {
 		return wrong("-out is missing: which directory is for the files?")
 	case c.format != "jsonl" && c.format != "csv":
 		return wrong("-format is %q: want jsonl or csv", c.format)
+	case c.logFormat != "text" && c.logFormat != "json":
+		return wrong("-log-format is %q: want text or json", c.logFormat)
 	case c.start == "":
 		return wrong("-start is empty: want first, latest, or a key")
 	case c.interval <= 0:

@@ -1,21 +1,26 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"regexp"
+	"strings"
 
 	"golang.org/x/term"
 )
 
-// output returns the logger, and the screen if standard error is a terminal.
-func output(level slog.Level) (*slog.Logger, *screen) {
+// output returns the logger, and the screen if text goes to a terminal.
+func output(format string, level slog.Level) (*slog.Logger, *screen) {
 	fd := int(os.Stderr.Fd())
 	var to io.Writer = os.Stderr
 	var s *screen
 	clock := "2006-01-02T15:04:05.000Z07:00"
 	switch {
-	case term.IsTerminal(fd):
+	case toJournal():
+		to, clock = journal{os.Stderr}, "" // it knows the time
+	case format == "text" && term.IsTerminal(fd):
 		s = &screen{out: os.Stderr, width: func() int {
 			if w, _, err := term.GetSize(fd); err == nil && w > 0 {
 				return w
@@ -23,19 +28,58 @@ func output(level slog.Level) (*slog.Logger, *screen) {
 			return 80 // a serial line does not know
 		}}
 		to, clock = s, "15:04:05"
-	case toJournal():
-		clock = "" // the journal knows the time
 	}
-	return slog.New(slog.NewTextHandler(to, &slog.HandlerOptions{
+	o := &slog.HandlerOptions{
 		Level: level,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) > 0 || a.Key != slog.TimeKey || a.Value.Kind() != slog.KindTime {
-				return a
-			}
-			if clock == "" {
+			switch {
+			case len(groups) > 0:
+			case a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime && clock == "":
 				return slog.Attr{}
+			case a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime:
+				return slog.String(a.Key, a.Value.Time().Format(clock))
+			case a.Value.Kind() == slog.KindDuration && format == "json":
+				return slog.Float64(a.Key, a.Value.Duration().Seconds()) // not the nanoseconds of JSONHandler
 			}
-			return slog.String(a.Key, a.Value.Time().Format(clock))
+			return a
 		},
-	})), s
+	}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(to, o)), nil
+	}
+	return slog.New(slog.NewTextHandler(to, o)), s
+}
+
+// say writes to standard error what ends the program. In a log it is a line of
+// that, for those who read it by level or as JSON.
+func say(format, text string) {
+	switch {
+	case format == "json":
+		log, _ := output(format, slog.LevelError)
+		log.Error("ended", "err", text)
+	case toJournal():
+		fmt.Fprintln(os.Stderr, "<3>"+strings.ReplaceAll(text, "\n", "\n<3>"))
+	default:
+		fmt.Fprintln(os.Stderr, text)
+	}
+}
+
+// journal gives each line of a log the priority of its level, as sd-daemon(3)
+// has it, so that journalctl -p warning shows what is worth a look. The line
+// keeps its level, for grep.
+type journal struct{ to io.Writer }
+
+var levels = regexp.MustCompile(`^(?:level=|{"level":")([A-Z]+)`) // without a time they come first
+
+var priorities = map[string]string{"DEBUG": "<7>", "INFO": "<6>", "WARN": "<4>", "ERROR": "<3>"}
+
+func (j journal) Write(line []byte) (int, error) {
+	var priority string
+	if m := levels.FindSubmatch(line); m != nil {
+		priority = priorities[string(m[1])]
+	}
+	if _, err := j.to.Write(append([]byte(priority), line...)); err != nil {
+		return 0, err
+	}
+	return len(line), nil
 }

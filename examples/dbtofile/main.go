@@ -55,7 +55,10 @@
 // behind the same key, with the database as it is now; otherwise use -rewind.
 //
 // On a terminal a line at the bottom shows the progress. Otherwise there are
-// only log lines, on standard error.
+// only log lines, on standard error. In a service of systemd each has the
+// priority of its level: journalctl -u dbtofile -p warning shows what is worth a
+// look. With -log-format json each line is a JSON object, the one that ends the
+// program too; durations are seconds. What is logged is in poller/LOGS.md.
 //
 // # Watching it
 //
@@ -122,11 +125,11 @@ func main() {
 	if err == nil {
 		err = run(ctx, c)
 	}
-	os.Exit(report(err))
+	os.Exit(report(err, c.logFormat))
 }
 
 // report says how it ended, and returns the exit code.
-func report(err error) int {
+func report(err error, logFormat string) int {
 	var usage usageError
 	var text answer
 	var unsafe *ceiling.UnsafeError
@@ -137,15 +140,15 @@ func report(err error) int {
 		fmt.Print(text)
 		return 0
 	case errors.As(err, &usage):
-		fmt.Fprintln(os.Stderr, usage)
+		say(logFormat, usage.Error())
 		return 2
 	case errors.Is(err, errCheck): // it is printed
 		return 4
 	case errors.As(err, &unsafe):
-		fmt.Fprint(os.Stderr, refusal(unsafe))
+		say(logFormat, refusal(unsafe))
 		return 1
 	}
-	fmt.Fprintln(os.Stderr, "dbtofile:", err)
+	say(logFormat, "dbtofile: "+err.Error())
 	if errors.Is(err, poller.ErrHeld) {
 		return 3
 	}
@@ -166,6 +169,6 @@ func refusal(e *ceiling.UnsafeError) string {
 		}
 	}
 	b.WriteString("Or accept that rows can be missed: -ceiling lag=5m, -ceiling grace=30s or -ceiling none.\n" +
-		"All that was found: dbtofile -check with the same settings.\n")
+		"All that was found: dbtofile -check with the same settings.")
 	return b.String()
 }

@@ -18,7 +18,7 @@ func TestExitCodeOfHeldRows(t *testing.T) {
 	require.NoError(t, err)
 	stderr := os.Stderr
 	os.Stderr = write
-	code := report(fmt.Errorf("poller: orders: fetch: %w, by pid 4711 (psql)", poller.ErrHeld))
+	code := report(fmt.Errorf("poller: orders: fetch: %w, by pid 4711 (psql)", poller.ErrHeld), "text")
 	os.Stderr = stderr
 	require.NoError(t, write.Close())
 	said, err := io.ReadAll(read)

@@ -17,14 +17,15 @@ import (
 
 // run copies until ctx ends, or with -once until all is copied.
 func run(ctx context.Context, c config) (err error) {
-	log, screen := output(c.logLevel)
+	log, screen := output(c.logFormat, c.logLevel)
+	parts := log.With("pipeline", c.name) // the Poller adds it itself
 
 	db, err := open(c.dsn)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	table := &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Ceiling: c.ceiling.Ceiling, Logger: log}
+	table := &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Ceiling: c.ceiling.Ceiling, Logger: parts}
 	if table.Start, err = start(table, c.start); err != nil {
 		return err
 	}
@@ -32,10 +33,10 @@ func run(ctx context.Context, c config) (err error) {
 	case c.check:
 		return check(ctx, table, c.out)
 	case c.adopt || c.rewind != "":
-		return reset(ctx, table, c, log)
+		return reset(ctx, table, c, parts)
 	}
 
-	files, err := openFiles(c, log)
+	files, err := openFiles(c, parts)
 	if err != nil {
 		return err
 	}

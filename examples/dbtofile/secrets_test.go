@@ -94,7 +94,7 @@ func TestADSNInTheWrongPlaceIsNotShown(t *testing.T) {
 		for _, args := range [][]string{
 			{dsn}, {"-dns", dsn}, {"-dns=" + dsn}, {"--=" + dsn}, {"---dsn=" + dsn}, {"-once=" + dsn}, {"-batch", dsn},
 			{"-interval=" + dsn}, {"-segment-age", dsn}, {"-segment-bytes", dsn}, {"-log-level", dsn}, {"-dsn-file", dsn},
-			{"-listen", dsn}, {"-table", dsn}, {"-key", dsn}, {"-columns", dsn}, {"-out", dsn}, {"-name", dsn}, {"-start", dsn}, {"-format", dsn},
+			{"-listen", dsn}, {"-table", dsn}, {"-key", dsn}, {"-columns", dsn}, {"-out", dsn}, {"-name", dsn}, {"-start", dsn}, {"-format", dsn}, {"-log-format", dsn},
 		} {
 			p := run(t, nil, append(rest[:len(rest):len(rest)], args...)...)
 			require.Equal(t, 2, p.code(), "%q: %s", args, &p.stderr)

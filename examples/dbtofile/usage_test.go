@@ -22,7 +22,7 @@ func TestWithoutArgumentsItSaysHowToStart(t *testing.T) {
 func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
 	p := succeeds(t, "-h")
-	for _, flag := range strings.Fields("dsn dsn-file table key columns out format name ceiling start interval batch once segment-bytes segment-age listen log-level check rewind adopt version") {
+	for _, flag := range strings.Fields("dsn dsn-file table key columns out format name ceiling start interval batch once segment-bytes segment-age listen log-format log-level check rewind adopt version") {
 		require.Regexp(t, `(?m)^  -`+flag+`( |$)`, p.stdout.String())
 	}
 	require.Contains(t, p.stdout.String(), "Exit codes: 0 done or stopped, 1 cannot go on, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed")
@@ -60,6 +60,7 @@ func TestWrongUsage(t *testing.T) {
 		"-batch is 0: want at least 1":                                         append(good[:9:9], "-batch", "0"),
 		"-segment-bytes is 0: want at least 1":                                 append(good[:9:9], "-segment-bytes", "0"),
 		"-segment-age is -1s: want 0 or more":                                  append(good[:9:9], "-segment-age", "-1s"),
+		`-log-format is "xml": want text or json`:                              append(good[:9:9], "-log-format", "xml"),
 		`invalid value "loud" for flag -log-level`:                             append(good[:9:9], "-log-level", "loud"),
 		`invalid value "fence" for flag -ceiling: ceiling: "fence": want auto`: append(good[:9:9], "-ceiling", "fence"),
 		`"lag": want a duration of more than 0 behind lag`:                     append(good[:9:9], "-ceiling", "lag"),

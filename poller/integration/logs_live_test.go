@@ -102,7 +102,7 @@ func TestLogsAreAsDocumented(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { logOfFiles(t, slog.New(rec)) })
 	for _, l := range rec.lines {
 		switch l.message {
-		case "file complete", "listening": // of dbtofile
+		case "file complete", "listening", "ended": // of dbtofile
 		case "plan not seen": // an outage between two statements
 		default:
 			assert.NotZero(t, rec.seen[l.level+" "+l.message], "%s %q was not seen", l.level, l.message)
