@@ -37,4 +37,7 @@
 // A file that is damaged is an error and not a new start, which would send
 // everything again in silence. So is one that has gone from under its handle. A
 // pipeline that starts without a file starts from the beginning.
+//
+// A release reads the file that the one before it wrote, and the one after it,
+// so it can be rolled back. One of a later version is an error.
 package filecheckpoint

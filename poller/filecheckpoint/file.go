@@ -201,6 +201,9 @@ func (f *File) read() (checkpoint, bool, error) {
 		return checkpoint{}, false, err
 	}
 	c, err := parse(text)
+	if errors.Is(err, errVersion) {
+		return checkpoint{}, false, err
+	}
 	if err != nil {
 		return checkpoint{}, false, fmt.Errorf("the file is damaged (%w): restore it from a backup, correct it by hand, or remove it and Rewind to where to go on from", err)
 	}

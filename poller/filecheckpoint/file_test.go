@@ -181,16 +181,27 @@ func TestEditedByHand(t *testing.T) {
 	require.NoError(t, f.Save(t.Context(), "a", "b"))
 }
 
+func TestNewerVersion(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "checkpoint.json")
+	for _, text := range []string{`{"version": 2, "writer": "w"}`, `{"version": 2, "writer": ["w"], "shard": 7}`} {
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		_, err := filecheckpoint.Open(path, filecheckpoint.Options{})
+		require.ErrorContains(t, err, "the file is of version 2, and this program knows version 1 alone: run the release that wrote it, or a later one; or")
+		require.NotContains(t, err.Error(), "damaged")
+	}
+}
+
 func TestDamaged(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ text, want string }{
 		"empty":       {``, "it is empty"},
 		"cut":         {`{"version": 1, "cursor": "a`, "unexpected EOF"},
 		"two":         {`{"version": 1, "writer": "w"} {}`, "more behind"},
-		"version":     {`{"version": 2, "writer": "w"}`, "version is 2"},
 		"misspelt":    {`{"version": 1, "curser": "a", "writer": "w"}`, `"curser"`},
 		"no writer":   {`{"version": 1, "cursor": "a"}`, `no "writer"`},
 		"odd cursor":  {`{"version": 1, "cursor": "\u0000", "writer": "w"}`, "not printable"},
+		"no version":  {`{"cursor": "a", "writer": "w"}`, "no \"version\""},
 		"other thing": {`hello`, "invalid character"},
 	} {
 		path := filepath.Join(t.TempDir(), "checkpoint.json")

@@ -12,7 +12,13 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
+// version changes with any key of the file, and only as
+// poller/integration/testdata/compat/README.md has it: a release that is rolled
+// back must find what it can read.
 const version = 1
+
+// errVersion says that the file is of another version than this one reads.
+var errVersion = errors.New("run the release that wrote it, or a later one; or remove it and Rewind to where to go on from")
 
 // entry is a cursor in the file.
 type entry struct {
@@ -66,6 +72,10 @@ func (c checkpoint) text() ([]byte, error) {
 
 func parse(text []byte) (checkpoint, error) {
 	var c checkpoint
+	var is struct{ Version int } // first: another version may have other keys
+	if _ = json.Unmarshal(text, &is); is.Version > version {
+		return c, fmt.Errorf("the file is of version %d, and this program knows version %d alone: %w", is.Version, version, errVersion)
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields() // a misspelt key would be an empty cursor
 	switch err := d.Decode(&c); {
@@ -78,7 +88,7 @@ func parse(text []byte) (checkpoint, error) {
 		return c, errors.New("there is more behind the JSON object")
 	}
 	if c.Version != version {
-		return c, fmt.Errorf("its version is %d, this program knows %d: run the release that wrote it", c.Version, version)
+		return c, errors.New(`it has no "version"`)
 	}
 	if c.Writer == "" {
 		return c, errors.New(`it has no "writer"`)

@@ -81,6 +81,10 @@ type statements struct {
 // The cursors are compared in Go, never by the database, whose collation might
 // hold two different ones for equal. Names are compared by it: hence "C" and
 // ascii_bin, and SQLite's default is to compare bytes.
+//
+// The table has no version: its columns and the lines of history change only as
+// poller/integration/testdata/compat/README.md has it. A release that is rolled
+// back must find what it can read, and insert what it knows.
 func (d Dialect) statements(table string) statements {
 	text, long := "TEXT", "TEXT"
 	name, cursor := text, text

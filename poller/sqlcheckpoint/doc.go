@@ -37,6 +37,9 @@
 // cursors of before. A row deleted under a running pipeline is an error; a
 // pipeline that starts without one starts from the beginning.
 //
+// A release reads the row that the one before it wrote, and the one after it, so
+// it can be rolled back.
+//
 // # Lost connections
 //
 // Load and Save are statements of their own and hold no lock between them. In a

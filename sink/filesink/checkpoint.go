@@ -13,10 +13,12 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-const (
-	checkpointName    = "checkpoint"
-	checkpointVersion = 1
-)
+const checkpointName = "checkpoint"
+
+// checkpointVersion changes with any key of the file, and only as
+// poller/integration/testdata/compat/README.md has it: a release that is rolled
+// back must find what it can read.
+const checkpointVersion = 1
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -128,11 +130,13 @@ func decodeCheckpoint(text []byte) (c checkpoint, err error) {
 	if !bytes.HasPrefix(text, envelope(body)) || !bytes.HasSuffix(text, []byte(afterBody)) {
 		return c, errors.New("it does not match its checksum")
 	}
-	if err := json.Unmarshal(body, &c); err != nil {
+	var is struct{ Version int } // first: another version may have other types
+	if err := json.Unmarshal(body, &is); err != nil {
 		return c, err
 	}
-	if c.Version != checkpointVersion {
-		return c, fmt.Errorf("it is of version %d, and this program knows version %d alone (run the release that wrote it)", c.Version, checkpointVersion)
+	if is.Version != checkpointVersion {
+		return c, fmt.Errorf("it is of version %d, and this program knows version %d alone (run the release that wrote it, or a later one)", is.Version, checkpointVersion)
 	}
-	return c, nil
+	err = json.Unmarshal(body, &c)
+	return c, err
 }

@@ -89,6 +89,9 @@
 // checkpoint is JSON, for people to read while the service runs; programs use
 // the function [History]. Editing it is refused.
 //
+// A release reads the checkpoint that the one before it wrote, and the one
+// after it, so it can be rolled back. One of a later version is an error.
+//
 // There is no compression and no retention: what is sealed can be compressed,
 // moved or deleted by whoever likes to.
 //

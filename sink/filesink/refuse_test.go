@@ -111,8 +111,10 @@ func TestOpenRefusesAnotherName(t *testing.T) {
 
 func TestOpenRefusesANewerVersion(t *testing.T) {
 	t.Parallel()
-	require.ErrorContains(t, filesink.DecodeVersion(2), "it is of version 2, and this program knows version 1 alone")
-	require.NoError(t, filesink.DecodeVersion(1))
+	for _, newer := range []string{`{"version":2}`, `{"version":2,"offset":"of another type","shard":7}`} {
+		require.ErrorContains(t, filesink.DecodeBody(newer), "it is of version 2, and this program knows version 1 alone (run the release that wrote it, or a later one)")
+	}
+	require.NoError(t, filesink.DecodeBody(`{"version":1}`))
 }
 
 func TestOpenRefusesOptions(t *testing.T) {

@@ -17,7 +17,9 @@ import (
 // A cursor reads VERSION;FINGERPRINT;HISTORY;VALUE;VALUE;CHECKSUM: what
 // identifies the database's history, empty if that is not known, and the values
 // of the key, in order, or none if it stands before the first row. Version 1 had
-// no history.
+// no history. The version changes with any change of the form, and only as
+// poller/integration/testdata/compat/README.md has it: a release that is rolled
+// back must find what it can read.
 const (
 	version    = "2"
 	oldVersion = "1"
@@ -74,8 +76,12 @@ func decode(c source.Cursor, print string, columns int) ([]value, past, error) {
 		return nil, past{}, permanent("%w; %s", err, advice)
 	}
 	v, _, _ := strings.Cut(string(c), ";")
-	if v != version && v != oldVersion {
-		return nil, past{}, permanent("the cursor %.200q is none of this package, or of a later version of it; %s", string(c), advice)
+	_, notNumber := strconv.ParseUint(v, 10, 16)
+	switch known := v == version || v == oldVersion; {
+	case !known && notNumber == nil:
+		return nil, past{}, permanent("the cursor %.200q is of version %s, and this program knows %s and %s: run the release that wrote it, or a later one; or %s", string(c), v, oldVersion, version, advice)
+	case !known:
+		return nil, past{}, permanent("the cursor %.200q is none of this package; %s", string(c), advice)
 	}
 	end := len(c) - 8
 	if end < 1 || c[end-1] != ';' || fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(c[:end]))) != string(c[end:]) {

@@ -40,6 +40,20 @@ func FuzzCursorRoundTrip(f *testing.F) {
 	})
 }
 
+func TestCursorOfANewerVersion(t *testing.T) {
+	t.Parallel()
+	for c, want := range map[source.Cursor]string{
+		"3;0123abcd;anything;at all": "is of version 3, and this program knows 1 and 2: run the release that wrote it, or a later one; or rewind",
+		"4711":                       "is of version 4711",
+		"row 7":                      "is none of this package",
+		"-3;":                        "is none of this package",
+	} {
+		_, _, err := decode(c, "", 1)
+		require.ErrorContains(t, err, want)
+		require.Equal(t, retry.Fatal, retry.Classify(err))
+	}
+}
+
 // What decode takes it would have written itself.
 func FuzzCursorDecode(f *testing.F) {
 	print := fingerprint("t")
