@@ -19,7 +19,7 @@ import (
 func TestBulkUpdate(t *testing.T) {
 	t.Parallel()
 	rows := 1_000_000
-	if testing.Short() {
+	if testing.Short() || raceDetector { // one goroutine reads them, and half a minute of CPU is minutes then
 		rows = 20_000
 	}
 	server := dbtest.StartPostgres(t)

@@ -26,6 +26,9 @@ const module = "github.com/artifactofdevotion/devotion"
 // needs itself.
 func TestAnImporterOfPollerGainsTwoLines(t *testing.T) {
 	t.Parallel()
+	if raceDetector {
+		t.Skip("it runs go commands alone, which are not built with the race detector")
+	}
 	root := repositoryRoot(t)
 	dir := t.TempDir()
 	stubs := []string{ // its package is in the module's root

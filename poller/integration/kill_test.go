@@ -22,6 +22,9 @@ var (
 // copies a table. What it wrote is the table, byte for byte.
 func TestKill(t *testing.T) {
 	t.Parallel()
+	if raceDetector {
+		t.Skip("the program that is killed is not built with the race detector")
+	}
 	rows, count := 100_000, 20
 	if testing.Short() {
 		rows, count = 20_000, 5

@@ -24,6 +24,7 @@ import (
 // it is told to.
 func TestUnsoundIsFound(t *testing.T) {
 	t.Parallel()
+	notShort(t)
 	server := startPostgres(t)
 	multi := hostile.Multi.Weigh(4)
 	for name, acts := range map[string][]hostile.Act{
@@ -74,6 +75,7 @@ func TestUnsoundIsFound(t *testing.T) {
 
 func TestMariaDBUnsoundIsFound(t *testing.T) {
 	t.Parallel()
+	notShort(t)
 	server := startMariaDB(t)
 	d := server.NewDatabase(t)
 	db := open(t, d)

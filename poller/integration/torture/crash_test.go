@@ -87,6 +87,7 @@ func untilTelling(t *testing.T, run func(seed uint64) (telling bool)) {
 // crashes. What was delivered is never among that.
 func TestPostgresCrashes(t *testing.T) {
 	t.Parallel()
+	notShort(t)
 	server := startPostgres(t, "-c", "fsync=on", "-c", "full_page_writes=on", "-c", "synchronous_commit=off", "-c", "wal_writer_delay=500ms")
 	d := server.NewDatabase(t)
 	db := open(t, d)
@@ -109,6 +110,7 @@ func TestPostgresCrashes(t *testing.T) {
 // MariaDB keeps what it has confirmed, as it is set by default.
 func TestMariaDBCrashes(t *testing.T) {
 	t.Parallel()
+	notShort(t)
 	server := startMariaDB(t)
 	d := server.NewDatabase(t)
 	db := open(t, d)

@@ -45,10 +45,19 @@ func long() bool { return *rowsFlag > 0 || *forFlag > 0 }
 
 // rows is how many rows are to be committed.
 func rows() int {
-	if testing.Short() {
+	if testing.Short() || raceDetector { // a race of goroutines needs no rare order of commits
 		return cmp.Or(*rowsFlag, 20_000)
 	}
 	return cmp.Or(*rowsFlag, 200_000)
+}
+
+var raceDetector bool
+
+// notShort skips a case that takes longer than -short has time for.
+func notShort(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes up to half a minute: not with -short")
+	}
 }
 
 // board collects the results of all tests for the table at the end.

@@ -62,10 +62,8 @@ func TestDirtyProbe(t *testing.T) {
 // the last of them gets a low key at last.
 func TestMariaDBUpsert(t *testing.T) {
 	t.Parallel()
-	prefill := 200_000
-	if testing.Short() {
-		prefill = 20_000
-	}
+	notShort(t)
+	const prefill = 200_000
 	server := startMariaDB(t)
 	d := server.NewDatabase(t)
 	db := open(t, d)
@@ -84,6 +82,7 @@ func TestMariaDBUpsert(t *testing.T) {
 // A counter that goes back while a pipeline runs ends it.
 func TestAutoIncrementGoesBack(t *testing.T) {
 	t.Parallel()
+	notShort(t)
 	server := startMariaDB(t)
 	for name, statements := range map[string][]string{
 		"TRUNCATE":        {`truncate orders`},

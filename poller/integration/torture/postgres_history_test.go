@@ -20,6 +20,7 @@ import (
 // says so. Nothing is read past that in silence.
 func TestSequenceGoesBack(t *testing.T) {
 	t.Parallel()
+	notShort(t)
 	server := startPostgres(t)
 	for name, statement := range map[string]string{
 		"TRUNCATE RESTART IDENTITY": `truncate orders restart identity`,

@@ -145,10 +145,8 @@ func both(db *sqlx.DB) []hostile.Reader {
 // Statements that insert 200,000 rows of which two are new.
 func TestPostgresUpsert(t *testing.T) {
 	t.Parallel()
-	prefill := 200_000
-	if testing.Short() {
-		prefill = 20_000
-	}
+	notShort(t)
+	const prefill = 200_000
 	server := startPostgres(t)
 	d := server.NewDatabase(t)
 	db := open(t, d)
@@ -168,6 +166,7 @@ func TestPostgresUpsert(t *testing.T) {
 // A table of partitions, new ones of which are attached as it is read.
 func TestPartitions(t *testing.T) {
 	t.Parallel()
+	notShort(t)
 	server := startPostgres(t)
 	d := server.NewDatabase(t)
 	db := open(t, d)
@@ -203,6 +202,7 @@ func TestPartitions(t *testing.T) {
 // TRUNCATE alone leaves the sequence where it is, and is no end of a history.
 func TestTruncate(t *testing.T) {
 	t.Parallel()
+	notShort(t)
 	server := startPostgres(t)
 	d := server.NewDatabase(t)
 	db := open(t, d)
