@@ -1,0 +1,156 @@
+//go:build linux
+
+package deploy_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/examples/dbtofile/deploy/internal/deploytest"
+	"github.com/artifactofdevotion/devotion/poller/integration/systemdlab"
+)
+
+// commands are the blocks of shell commands in a page, in their order.
+func commands(page string) (blocks []string) {
+	var block strings.Builder
+	in := false
+	for line := range strings.Lines(page) {
+		switch {
+		case line == "```sh\n":
+			in = true
+			block.Reset()
+		case in && line == "```\n":
+			in = false
+			blocks = append(blocks, block.String())
+		case in:
+			block.WriteString(line)
+		}
+	}
+	return blocks
+}
+
+func TestTheReadmeLeadsSomewhere(t *testing.T) {
+	readme := deploytest.Read(t, "README.md")
+	links := regexp.MustCompile(`\]\(([^)#]*)#?([^)]*)\)`).FindAllStringSubmatch(readme, -1)
+	require.NotEmpty(t, links)
+	for _, l := range links {
+		if l[1] != "" {
+			_, err := os.Stat(l[1])
+			assert.NoError(t, err, l[0])
+		}
+		if l[2] != "" {
+			assert.True(t, regexp.MustCompile(`(?im)^##+ `+l[2]+`$`).MatchString(readme), l[0])
+		}
+	}
+}
+
+// A newcomer's machine: a systemd that has booted, the packages of Debian, Go, and
+// a clone. All commands of the README are run on it, as root, one block after the other.
+func TestTheReadmeFromABareMachine(t *testing.T) {
+	t.Parallel()
+	deploytest.Heavy(t)
+	for program, debianPackage := range map[string]string{
+		"prometheus": "prometheus", "prometheus-alertmanager": "prometheus-alertmanager",
+		"prometheus-node-exporter": "prometheus-node-exporter", "curl": "curl", "pg_ctlcluster": "postgresql",
+	} {
+		deploytest.Program(t, program, debianPackage)
+	}
+	blocks := commands(deploytest.Read(t, "README.md"))
+	require.Len(t, blocks, 10)
+	nfpm := packager(t)
+	lab := systemdlab.Boot(t)
+	clone(t, filepath.Join(lab.Dir(), "clone"))
+	// There is no network in the lab. What apt-get would fetch is installed, and that is enough for it.
+	lab.Write("/etc/apt/apt.conf.d/99lab", `APT::Get::Upgrade "false"; Acquire::http::Proxy "http://127.0.0.1:9"; Acquire::https::Proxy "http://127.0.0.1:9"; Acquire::Retries "0";`+"\n")
+	// A release proves itself in less time here.
+	lab.Unit("dbtofile-update.service.d/fast.conf", "[Service]\nEnvironment=DBTOFILE_UPDATE_SETTLE=2s\n")
+
+	began := time.Now()
+	for _, block := range blocks {
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		// What go would fetch is on the machine, too.
+		out, err := lab.Run(ctx, "env", "NFPM="+nfpm, "GOPROXY=off",
+			"PATH=/usr/sbin:/usr/bin:/sbin:/bin:"+filepath.Dir(goBinary(t)),
+			"bash", "-euo", "pipefail", "-c", "cd /opt/lab/clone\n"+block)
+		cancel()
+		require.NoError(t, err, "%s\n%s", block, out)
+		first, _, _ := strings.Cut(block, "\n")
+		t.Logf("%5.1fs  %s …", time.Since(start).Seconds(), first)
+		if strings.Contains(block, "/status") {
+			assert.Contains(t, out, `"version": "1.0.1"`)
+			assert.Contains(t, out, `"ready": true`)
+		}
+	}
+	t.Logf("%5.1fs  in all", time.Since(began).Seconds())
+
+	// It is watched, and what the updater says has reached Prometheus.
+	for _, query := range []string{
+		`up{job="dbtofile"} == 1`, `up{job="node"} == 1`, `devotion_last_success_timestamp_seconds{pipeline="orders"}`,
+		`dbtofile_update_info{version="1.0.1"}`, `dbtofile_update_last_deploy_timestamp_seconds`,
+	} {
+		lab.Eventually(query, func() bool {
+			out, err := lab.Run(t.Context(), "curl", "-fsS", "--get", "--data-urlencode", "query="+query, "http://127.0.0.1:9090/api/v1/query")
+			return err == nil && strings.Contains(out, `"metric"`)
+		})
+	}
+	lab.Eventually("Prometheus knows Alertmanager", func() bool {
+		out, err := lab.Run(t.Context(), "curl", "-fsS", "http://127.0.0.1:9090/metrics")
+		return err == nil && strings.Contains(out, "\nprometheus_notifications_alertmanagers_discovered 1\n")
+	})
+}
+
+func goBinary(t *testing.T) string {
+	path, err := exec.LookPath("go")
+	require.NoError(t, err)
+	path, err = filepath.EvalSymlinks(path)
+	require.NoError(t, err)
+	return path
+}
+
+// packager returns an nfpm, for which there is no network in the lab.
+func packager(t *testing.T) string {
+	if path := os.Getenv("NFPM"); path != "" {
+		return path
+	}
+	cmd := exec.Command("go", "install", "github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.41.3")
+	dir := t.TempDir()
+	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return filepath.Join(dir, "nfpm")
+}
+
+// clone copies what belongs to the repository, as it is now.
+func clone(t *testing.T, to string) {
+	root := filepath.Join(deploytest.Dir(), "..", "..", "..")
+	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	list.Dir = root
+	out, err := list.Output()
+	require.NoError(t, err)
+	files := bufio.NewScanner(strings.NewReader(strings.ReplaceAll(string(out), "\x00", "\n")))
+	for files.Scan() {
+		from, to := filepath.Join(root, files.Text()), filepath.Join(to, files.Text())
+		info, err := os.Stat(from)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed, and not committed yet
+		}
+		require.NoError(t, err)
+		text, err := os.ReadFile(from)
+		require.NoError(t, err)
+		require.NoError(t, os.MkdirAll(filepath.Dir(to), 0o755)) //nolint:gosec // a clone as any
+		require.NoError(t, os.WriteFile(to, text, info.Mode()))
+	}
+}
