@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/artifactofdevotion/devotion/examples/dbtofile/update/index"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	c, err := parse(os.Args[1:], os.Environ())
+	if err == nil {
+		err = run(ctx, c)
+	}
+	os.Exit(code(err))
+}
+
+func run(ctx context.Context, c config) error {
+	c.os, c.arch, c.userAgent = runtime.GOOS, runtime.GOARCH, "dbtofile-update/"+version()
+	u := &updater{config: c, machine: systemd{}, log: logger(c.logLevel), out: os.Stdout, step: killpoints()}
+	if c.unquarantine == "" {
+		var err error
+		if u.from, err = newSource(c); err != nil {
+			return err
+		}
+		if u.trusted, err = index.ReadKeys(c.keys); err != nil {
+			return err
+		}
+	}
+	err := u.update(ctx)
+	switch {
+	case err == nil || errors.Is(err, errAvailable):
+	case errors.Is(err, errDeferred):
+		u.log.Warn("update deferred", "error", err)
+	case errors.Is(err, errLocked):
+		u.log.Warn("nothing done", "error", err)
+	default:
+		u.log.Error("update failed", "error", err)
+	}
+	return err
+}
+
+// logger writes lines to standard error, without the time if that is the
+// journal, which knows it.
+func logger(level slog.Level) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}
+
+// code returns the exit code, and prints what is not in the log.
+func code(err error) int {
+	var usage usageError
+	var text answer
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &text):
+		fmt.Print(text)
+		return 0
+	case errors.As(err, &usage):
+		fmt.Fprintln(os.Stderr, usage)
+		return 2
+	case errors.Is(err, errDeferred):
+		return 3
+	case errors.Is(err, errRolledBack):
+		return 4
+	case errors.Is(err, errLocked):
+		return 5
+	case errors.Is(err, errAvailable):
+		return 6
+	}
+	return 1
+}
+
+// release is set in builds that are released: go build -ldflags "-X main.release=1.2.3".
+var release string
+
+func version() string {
+	if release != "" {
+		return release
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}
+
+func versionLine() string {
+	return fmt.Sprintf("dbtofile-update %s (%s, %s/%s)", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
