@@ -69,8 +69,8 @@ func TestTheReadmeFromABareMachine(t *testing.T) {
 	}
 	blocks := commands(deploytest.Read(t, "README.md"))
 	require.Len(t, blocks, 10)
-	nfpm := packager(t)
 	lab := systemdlab.Boot(t)
+	nfpm := packager(t, lab)
 	clone(t, filepath.Join(lab.Dir(), "clone"))
 	// There is no network in the lab. What apt-get would fetch is installed, and that is enough for it.
 	lab.Write("/etc/apt/apt.conf.d/99lab", `APT::Get::Upgrade "false"; Acquire::http::Proxy "http://127.0.0.1:9"; Acquire::https::Proxy "http://127.0.0.1:9"; Acquire::Retries "0";`+"\n")
@@ -120,17 +120,16 @@ func goBinary(t *testing.T) string {
 	return path
 }
 
-// packager returns an nfpm, for which there is no network in the lab.
-func packager(t *testing.T) string {
+// packager returns an nfpm that the lab sees, where no network is to fetch it by.
+func packager(t *testing.T, lab *systemdlab.Lab) string {
 	if path := os.Getenv("NFPM"); path != "" {
 		return path
 	}
 	cmd := exec.Command("go", "install", "github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.41.3")
-	dir := t.TempDir()
-	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
+	cmd.Env = append(os.Environ(), "GOBIN="+lab.Dir(), "GOFLAGS=")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	return filepath.Join(dir, "nfpm")
+	return "/opt/lab/nfpm"
 }
 
 // clone copies what belongs to the repository, as it is now.
