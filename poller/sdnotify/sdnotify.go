@@ -165,8 +165,8 @@ func (n *notifier) run(ctx context.Context, end <-chan struct{}) {
 			}
 		case <-hungry:
 			next := n.watchdog / 2
-			if (stopping || n.well()) && n.send("WATCHDOG=1") != nil {
-				next /= 8 // the other half of the time is for this
+			if !stopping && !n.well() || n.send("WATCHDOG=1") != nil {
+				next /= 8 // the other half of the time is to get well, or through
 			}
 			feed.Reset(next)
 		case <-status.C:

@@ -342,6 +342,23 @@ func TestALostFeedIsRepeatedInTime(t *testing.T) {
 	})
 }
 
+// One that is stuck for a moment, as by a call that returns late, gets on by itself.
+func TestOneThatIsStuckForAMomentIsFedInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipeline("p")
+		p.fetch = func(context.Context) error { time.Sleep(time.Minute + 16*time.Second); return nil } // overdue for 10 s
+		h, stop := listen(t.Context(), 30*time.Second, p.Status)
+		defer stop()
+		defer p.run(t.Context())()
+		time.Sleep(time.Hour)
+		fed := h.at("WATCHDOG=1")
+		require.Greater(t, len(fed), 100)
+		for i, at := range fed[1:] {
+			require.Less(t, at-fed[i], 28*time.Second, "at %v", at)
+		}
+	})
+}
+
 func TestWordsAreOneShortLine(t *testing.T) {
 	now := time.Now()
 	held := poller.Status{Name: "held", State: poller.Held, Started: now, Held: &source.Held{Since: now.Add(-time.Minute), By: []string{"a\nb\x1b[31m\xff"}}}
