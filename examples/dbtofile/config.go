@@ -81,6 +81,11 @@ func (a answer) Error() string { return string(a) }
 // parse reads flags and environment. Its error may be an [answer].
 func parse(args, environ []string) (c config, err error) {
 	f := flags(&c)
+	for _, entry := range environ { // first of all, for how to say what is wrong with others
+		if format, ok := strings.CutPrefix(entry, "DBTOFILE_LOG_FORMAT="); ok && format != "" {
+			c.logFormat = format
+		}
+	}
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return c, help(f)
 	} else if err != nil {

@@ -50,6 +50,17 @@ func TestJSONLog(t *testing.T) {
 	p = run(t, []string{"LOG_FORMAT=json"}, "-log-format", "json", "-table", "orders")
 	require.Equal(t, 2, p.code())
 	require.Contains(t, jsonLines(t, p)[0]["err"], "-dsn or -dsn-file is missing")
+
+	// In whatever order systemd has the variables, and a flag wins.
+	p = run(t, []string{"BATCH=many", "LOG_FORMAT=json"}, "-table", "orders")
+	require.Equal(t, 2, p.code())
+	require.Contains(t, jsonLines(t, p)[0]["err"], "DBTOFILE_BATCH in the environment")
+	p = run(t, []string{"LOG_FORMAT=json"}, "-batch", "many")
+	require.Equal(t, 2, p.code())
+	require.Contains(t, jsonLines(t, p)[0]["err"], "-batch")
+	p = run(t, []string{"LOG_FORMAT=json"}, "-log-format", "text", "-batch", "many")
+	require.Equal(t, 2, p.code())
+	require.Equal(t, "dbtofile: invalid value \"many\" for flag -batch: parse error (see dbtofile -h)\n", p.stderr.String())
 }
 
 // Durations are seconds, in numbers that can be compared.
