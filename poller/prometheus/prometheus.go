@@ -9,7 +9,7 @@
 // The README beside this file lists them, says what their labels can be, and
 // what to alert on. Seconds and bytes are the only units. No label is ever made
 // of a row, a cursor or an error's text, so the number of series is fixed: 155
-// for each pipeline.
+// for each pipeline, and one for a step and class of error that is not expected.
 //
 // What a pipeline did is counted by hooks, for which an update costs some
 // nanoseconds; how it is doing is asked of its Status when metrics are

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -90,7 +92,7 @@ func TestTheTableIsComplete(t *testing.T) {
 
 func sorted(names []string) string { return strings.Join(slices.Sorted(slices.Values(names)), ", ") }
 
-func TestPromtoolHasNoComplaint(t *testing.T) {
+func needPromtool(t *testing.T) string {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -98,6 +100,34 @@ func TestPromtoolHasNoComplaint(t *testing.T) {
 		}
 		t.Skip("no promtool found: install the package prometheus")
 	}
+	return promtool
+}
+
+// The labels of both sides have to be the same, or it is no error and no answer.
+func TestTheRatioOfErrors(t *testing.T) {
+	promtool := needPromtool(t)
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	found := regexp.MustCompile("`([^`]*devotion_errors_total\\[[^`]*)`").FindSubmatch(readme)
+	require.Len(t, found, 2)
+	path := filepath.Join(t.TempDir(), "ratio.yml")
+	require.NoError(t, os.WriteFile(path, []byte(`tests:
+- interval: 1m
+  input_series:
+  - {series: 'devotion_errors_total{pipeline="orders",stage="fetch",class="data"}', values: 0+1x9}
+  - {series: 'devotion_errors_total{pipeline="orders",stage="fetch",class="transient"}', values: 0+2x9}
+  - {series: 'devotion_stage_duration_seconds_count{pipeline="orders",stage="fetch"}', values: 0+4x9}
+  promql_expr_test:
+  - expr: '`+string(found[1])+`'
+    eval_time: 9m
+    exp_samples: [{labels: '{pipeline="orders",stage="fetch"}', value: 0.75}]
+`), 0o600))
+	said, err := exec.CommandContext(t.Context(), promtool, "test", "rules", path).CombinedOutput()
+	require.NoError(t, err, "%s", said)
+}
+
+func TestPromtoolHasNoComplaint(t *testing.T) {
+	promtool := needPromtool(t)
 	var text bytes.Buffer
 	for _, f := range everything(t) {
 		_, err := expfmt.MetricFamilyToText(&text, f)
