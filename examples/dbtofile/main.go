@@ -67,15 +67,15 @@
 //	/         a page that shows how it gets on
 //	/status   the same as JSON
 //	/livez    200 while it works or waits, 503 if only a restart can help
-//	/readyz   200 while rows are up to date, or come in
+//	/readyz   200 while looking for rows goes well, 503 during an outage
 //	/metrics  metrics for Prometheus
 //
 // An address without a host, such as :9464 or 9464, is on this machine alone. Nobody is
 // asked for a password: give 0.0.0.0:9464, or one address of the machine, only where all
-// who can reach it may see how many rows there are and which transactions hold them back.
-// No page shows a row or a DSN, and a client that hangs holds up nothing. Package
-// poller/prometheus lists the metrics. What does one thing and exits, such as -check, does
-// not listen.
+// who can reach it may see how many rows there are, the key of the last, what went wrong and
+// which transactions hold rows back. No page shows more of a row than its key, or a DSN, and
+// a client that hangs holds up nothing. Package poller/prometheus lists the metrics. What
+// does one thing and exits, such as -check, does not listen.
 //
 // # Failures
 //
