@@ -25,7 +25,7 @@ import (
 // build makes the packages of two versions.
 func build(t *testing.T) (dir string) {
 	dir = t.TempDir()
-	for _, version := range []string{"1.0.0", "1.1.0"} {
+	for _, version := range []string{"1.0.0", "v1.1.0"} { // as a tag has it, too
 		cmd := exec.Command("../package/build", version, dir)
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)

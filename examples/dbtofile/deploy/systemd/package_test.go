@@ -90,10 +90,14 @@ func packageLife(t *testing.T, packages string) {
 	m.Must("ln", "-sfn", "releases/9.0.0", "/opt/dbtofile/current")
 	m.install("1.1.0")
 	assert.Equal(t, "releases/9.0.0", current())
-	// A damaged release is mended.
+	// A damaged release is mended, and what an interrupted attempt left goes.
 	m.Must("truncate", "--size=1000", "/opt/dbtofile/releases/1.1.0/dbtofile")
+	m.Must("cp", "-r", "/opt/dbtofile/releases/1.1.0", "/opt/dbtofile/releases/.1.1.0.package.4f8KqZ")
 	m.install("1.1.0")
 	assert.Contains(t, m.Must("/opt/dbtofile/releases/1.1.0/dbtofile", "-version"), "dbtofile 1.1.0")
+	assert.Equal(t, "1.0.0\n1.1.0\n9.0.0", m.Must("ls", "-A", "/opt/dbtofile/releases"))
+	_, err = m.Run(t.Context(), "runuser", "-u", "nobody", "--", "flock", "--nonblock", "/var/lib/dbtofile-update/lock", "true")
+	require.Error(t, err, "anybody could keep the package from being installed")
 
 	// What is disabled or stopped stays so.
 	m.Must("systemctl", "disable", "--now", "--quiet", all[1])
