@@ -69,6 +69,17 @@ func packageLife(t *testing.T, packages string) {
 	assert.Equal(t, []string{"active", "active", "active"}, states())
 	secret := m.Must("sh", "-c", "cat /proc/"+m.Show(service, "MainPID")+"/environ")
 	assert.NotContains(t, secret, "shop.db", "the DSN is in no environment")
+	const credential = "/run/credentials/" + service + "/dsn"
+	for who, command := range map[string][]string{
+		"another user": {"runuser", "-u", "nobody", "--", "cat", credential},
+		"one who takes the files, as README.md has it": {"systemd-run", "--quiet", "--pipe", "--wait", "--property=User=dbtofile",
+			"--property=InaccessiblePaths=-/run/credentials", "cat", credential},
+		"another copy": {"nsenter", "--target", m.Show(all[1], "MainPID"), "--mount", "cat", credential},
+	} {
+		_, err := m.Run(t.Context(), command...)
+		require.Error(t, err, who)
+	}
+	assert.Contains(t, m.Must("runuser", "-u", "dbtofile", "--", "cat", credential), "shop.db", "it is there")
 
 	// Settings that were changed survive an upgrade, and so do those who run.
 	m.install("1.1.0")
