@@ -135,4 +135,13 @@ func packageLife(t *testing.T, packages string) {
 	assert.Empty(t, wants)
 	m.same(out, want["orders"])
 	m.same(out+"/stock", want["stock"])
+
+	// Who does not want it to start may say so before. And a unit that is gone keeps nothing from going.
+	m.Must("systemctl", "mask", "--quiet", service)
+	m.install("1.0.0")
+	m.Must("systemctl", "unmask", "--quiet", service)
+	assert.Equal(t, "disabled", m.Show(service, "UnitFileState"))
+	m.Must("rm", "/usr/lib/systemd/system/"+service)
+	m.Must("systemctl", "daemon-reload")
+	m.Must("dpkg", "--purge", "dbtofile")
 }
