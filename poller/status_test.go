@@ -1,6 +1,7 @@
 package poller_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,6 +63,34 @@ func TestLoopThatHangsInAHookIsOverdue(t *testing.T) {
 		require.NoError(t, stop())
 		time.Sleep(time.Hour)
 		assert.False(t, p.Status().Overdue, "stopped is not stuck")
+	})
+}
+
+// A step that got well says nothing of another that still fails: after a write
+// that came too late the checkpoint is asked, and it fails now and then.
+func TestFailingUntilAllStepsAreWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		well := time.Now().Add(time.Hour)
+		breakStep(w, poller.OpLoad, everyOther())
+		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error {
+			if time.Now().After(well) {
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		p := w.poller()
+		p.Deadline = 10 * time.Second
+		stop := start(t, p)
+		time.Sleep(15 * time.Second)
+		for time.Now().Before(well) {
+			require.NotZero(t, p.Status().Attempts, "in state %s of %s", p.Status().State, p.Status().Op)
+			time.Sleep(time.Second)
+		}
+		time.Sleep(time.Minute)
+		assert.Zero(t, p.Status().Attempts)
+		require.NoError(t, stop())
 	})
 }
 

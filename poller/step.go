@@ -136,7 +136,11 @@ func (r *run[T]) recovered(op Op) {
 		r.log.Info("recovered", "op", op, "after", since(h.since), "attempts", h.failures)
 	}
 	h.failures = 0
-	r.update(func(s *Status) { s.Attempts = 0 })
+	left := 0 // of a step that is not in turn, as of a write when the cursor is loaded after it
+	for _, h := range r.steps {
+		left = max(left, h.failures)
+	}
+	r.update(func(s *Status) { s.Attempts = left })
 }
 
 // failed decides what becomes of a step that failed with err. It returns nil
