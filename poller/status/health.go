@@ -15,6 +15,7 @@ type reading struct {
 	id int // the place in the order of Attach
 	poller.Status
 	history
+	trouble
 	words       string
 	live, ready bool
 	mood        mood
@@ -27,11 +28,10 @@ func read(l *pipeline, now time.Time, fresh time.Duration) reading {
 	// A clock that is coarse may show the first poll at the very time of the start.
 	r.ready = !r.Started.IsZero() && !r.LastPoll.IsZero() && !r.LastPoll.Before(r.Started) && now.Sub(r.LastPoll) <= fresh
 	r.words = words(r.Status, now)
-	var failing time.Time
 	if t := l.failing.Load(); t != nil {
-		failing = *t
+		r.trouble = *t
 	}
-	r.mood = feel(&r, failing, now, fresh)
+	r.mood = feel(&r, now, fresh)
 	return r
 }
 

@@ -32,14 +32,14 @@ type mood struct {
 	since time.Time // zero if that is not worth to be told
 }
 
-func feel(r *reading, failing, now time.Time, fresh time.Duration) mood {
+func feel(r *reading, now time.Time, fresh time.Duration) mood {
 	switch {
 	case r.Overdue:
 		return mood{bad, "is stuck", r.Since}
 	case r.State == poller.Stopped:
 		return mood{bad, "is stopped", r.Since}
 	case r.Attempts > 0:
-		return mood{bad, "is failing", failing}
+		return mood{bad, "is failing", r.trouble.since}
 	case r.Held != nil && now.Sub(r.Held.Since) > fresh: // shorter ones are daily life
 		return mood{warn, "is held back", r.Held.Since}
 	case !r.Started.IsZero() && !r.ready && now.Sub(r.Started) > fresh:

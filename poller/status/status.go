@@ -75,7 +75,13 @@ type Page struct {
 type pipeline struct {
 	status  func() poller.Status
 	ring    ring
-	failing atomic.Pointer[time.Time] // since when, if it is
+	failing atomic.Pointer[trouble] // nil if all went well since
+}
+
+// trouble is what a Status does not say of a pipeline that fails.
+type trouble struct {
+	op    poller.Op // the step that failed last; another may be in progress
+	since time.Time // of the first failure after the last success
 }
 
 // Attach adds a pipeline to the page, given by its Status method, and joins the
@@ -98,20 +104,25 @@ func (p *Page) Attach(hooks *poller.Hooks, status func() poller.Status) {
 // delivered: the cursor may have been set back.
 func (l *pipeline) stepBegin(ctx context.Context, i poller.StepInfo) context.Context {
 	if i.Op == poller.OpLoad {
-		l.ring.begun(i.Start, l.status().AsOf)
+		s := l.status()
+		l.ring.begun(i.Start, s.AsOf)
+		if s.Started.IsZero() && i.Attempt == 1 { // not amid a run, where a late write has it load again
+			l.failing.Store(nil)
+		}
 	}
 	return ctx
 }
 
-// backoff notices since when a step fails, which a Status does not say.
 func (l *pipeline) backoff(i poller.BackoffInfo) {
-	if i.Attempt == 1 {
-		now := time.Now()
-		l.failing.Store(&now)
+	t := trouble{i.Op, time.Now()}
+	if before := l.failing.Load(); before != nil {
+		t.since = before.since
 	}
+	l.failing.Store(&t)
 }
 
 func (l *pipeline) poll(i poller.PollInfo) {
+	l.failing.Store(nil)
 	l.ring.add(i.Start.Add(i.Duration), int64(i.Records), i.AsOf)
 }
 

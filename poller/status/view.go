@@ -181,7 +181,7 @@ func newCard(r reading, now time.Time) card {
 		}
 	}
 	if r.Overdue {
-		c.Stuck = stepName(r.Status)
+		c.Stuck = stepName(r.Op)
 	}
 	return c
 }
@@ -225,7 +225,7 @@ func newFailure(r reading, now time.Time) *failure {
 	case r.State == poller.Stopped:
 		f.Now, f.What = true, "The last error was"
 	case r.Attempts > 0:
-		f.Now, f.What = true, stepName(r.Status)+" failed, last"
+		f.Now, f.What = true, stepName(cmp.Or(r.trouble.op, r.Op))+" failed, last"
 		if r.State == poller.Backoff {
 			f.Next = at(r.Due, now)
 		}
@@ -245,8 +245,8 @@ func stepWords(s poller.Status) string {
 	return line(string(s.Op))
 }
 
-func stepName(s poller.Status) string {
-	switch s.Op {
+func stepName(op poller.Op) string {
+	switch op {
 	case poller.OpLoad:
 		return "Loading the checkpoint"
 	case poller.OpFetch:

@@ -2,6 +2,7 @@ package status_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -110,6 +111,44 @@ func TestWhenAFailedStepIsTriedAgain(t *testing.T) {
 	assert.NotContains(t, html(t, &page), "to be tried again")
 	change(func(s *poller.Status) { s.State = poller.Stopped })
 	assert.Contains(t, html(t, &page), "The last error was at ")
+}
+
+// A write that comes too late has the cursor loaded and the batch fetched again. That
+// one of these is in progress, or fails once, is not what the trouble is.
+func TestTheStepThatFailsIsNamedWhileAnotherIsInProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var page status.Page
+		p := newPipeline(&page, "orders")
+		p.source.Append(1, 2, 3, 4, 5)
+		p.source.Delay(5 * time.Second)
+		p.sink.Delay(time.Hour)
+		p.poller.Deadline = 10 * time.Second
+		defer p.start(t)()
+		time.Sleep(15*time.Second + time.Millisecond) // of which 5 for the fetch
+		first := time.Now().UTC()
+		fetching := 0
+		for range 600 {
+			body, s := html(t, &page), p.poller.Status()
+			require.Contains(t, body, "Writing failed, last at ", "in state %s of %s", s.State, s.Op)
+			if s.State == poller.Working && s.Op == poller.OpFetch {
+				fetching++
+			}
+			time.Sleep(time.Second)
+		}
+		assert.NotZero(t, fetching)
+		p.source.FailNext(1, errors.New("connection reset"))
+		for range 600 {
+			require.Contains(t, html(t, &page), `since <time datetime="`+first.Format(time.RFC3339)+`"`)
+			time.Sleep(time.Second)
+		}
+		p.sink.Heal()
+		time.Sleep(time.Minute)
+		assert.Contains(t, html(t, &page), "All is well")
+		p.sink.Fail(errors.New("disk full"))
+		p.source.Append(6)
+		time.Sleep(time.Minute)
+		assert.Regexp(t, `is failing</title>(?s:.)*since <time datetime="2000-01-01T00:2`, html(t, &page), "this time")
+	})
 }
 
 func TestHeadlines(t *testing.T) {
