@@ -44,7 +44,7 @@ func flags(c *config) *flag.FlagSet {
 	f.IntVar(&c.keep, "keep", 3, "how many releases to keep, of those that are neither running nor current")
 	f.DurationVar(&c.settle, "settle", 30*time.Second, "how long a new release must do well")
 	f.DurationVar(&c.gate, "gate", 3*time.Minute, "how long a new release may take to have done well for -settle")
-	f.DurationVar(&c.timeout, "timeout", 15*time.Minute, "the longest that all downloads together may take")
+	f.DurationVar(&c.timeout, "timeout", 15*time.Minute, "the longest that reading the index may take, and then the download of a release")
 	f.DurationVar(&c.stall, "stall", 30*time.Second, "end a download that brings less than 64 KiB in this time, or no answer")
 	f.DurationVar(&c.jitter, "jitter", 0, "wait for a random time up to this first, so that not all machines come at once; the timer does that by itself, cron does not")
 	f.StringVar(&c.metricsDir, "metrics-dir", "/var/lib/prometheus/node-exporter", "write dbtofile-update.prom into this `directory`, if it is there, for the textfile collector of node_exporter")
@@ -117,6 +117,8 @@ func (c *config) complete() error {
 		return wrong("-units is empty: which units run dbtofile?")
 	case c.check && c.dryRun:
 		return wrong("-check and -dry-run are both given: do one, and then the other")
+	case c.unquarantine != "" && (c.check || c.dryRun):
+		return wrong("-unquarantine is given with -check or -dry-run: do one, and then the other")
 	case c.keep < 0:
 		return wrong("-keep is %d: want 0 or more", c.keep)
 	case c.settle <= 0:

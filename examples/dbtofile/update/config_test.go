@@ -35,6 +35,7 @@ func TestWrongSettings(t *testing.T) {
 		"-source x -units --y=http://h": "is not like",
 		"-source x -units y=ftp://h":    "is not like",
 		"-source x -check -dry-run":     "both given",
+		"-unquarantine 1.2.3 -check":    "do one, and then the other",
 		"-source x -keep -1":            "-keep",
 		"-source x -settle 0s":          "-settle",
 		"-source x -settle 5m":          "want more than -settle, 5m",

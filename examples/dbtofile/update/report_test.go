@@ -137,6 +137,8 @@ func TestWhatCannotBeRead(t *testing.T) {
 	within(t, func(t *testing.T, w *world) {
 		require.NoError(t, os.WriteFile(w.updater().stateFile(), []byte("{"), 0o644))
 		require.ErrorContains(t, w.run(), "to begin anew")
+		w.release("1.1.0", good, "")
+		require.ErrorContains(t, w.run(func(c *config) { c.check = true }), "to begin anew")
 	})
 	within(t, func(t *testing.T, w *world) {
 		require.NoError(t, os.Remove(filepath.Join(w.root, "opt/current")))

@@ -31,7 +31,7 @@ var errAvailable = errors.New("a release is there to be deployed")
 
 // update brings dbtofile up to date, if that is to be done now.
 func (u *updater) update(ctx context.Context) (err error) {
-	if u.jitter > 0 && !u.check {
+	if u.jitter > 0 && !u.check && u.unquarantine == "" {
 		select {
 		case <-time.After(rand.N(u.jitter)):
 		case <-ctx.Done():
@@ -39,7 +39,10 @@ func (u *updater) update(ctx context.Context) (err error) {
 		}
 	}
 	if u.check {
-		return errors.Join(u.load(), u.lookOnly(ctx))
+		if err := u.load(); err != nil {
+			return err
+		}
+		return u.lookOnly(ctx)
 	}
 	unlock, err := u.lock()
 	if err != nil {
