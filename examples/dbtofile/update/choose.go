@@ -100,9 +100,6 @@ func (u *updater) look(ctx context.Context) (v view, err error) {
 			continue
 		}
 		v.restart = append(v.restart, one.name)
-		if s.dead() {
-			continue
-		}
 		if s.Exe != "" {
 			version, err := u.versionOf(s.Exe)
 			if err != nil {
@@ -112,7 +109,7 @@ func (u *updater) look(ctx context.Context) (v view, err error) {
 				v.running = version
 			}
 		}
-		if v.unwell == nil {
+		if v.unwell == nil && !s.dead() {
 			v.unwell = u.unwell(ctx, one, s)
 		}
 	}

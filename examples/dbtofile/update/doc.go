@@ -35,7 +35,7 @@
 // A deploy is for a moment at which all is well, so that what goes wrong then is the
 // release's fault. A unit that is active and does not do well defers it, for example while
 // the database is down. A unit that has failed, or that systemd starts again and again,
-// does not: it has nothing to lose, and the release may be the fix. A unit that is stopped
+// does not: it has nothing to lose, and the release may be the fix. A unit that is stopped, or masked,
 // is left so; it will start with the new release, which the others have proved. If all
 // are stopped, nothing could prove it, and it is deferred. With -force neither is a reason;
 // whether the new release does well is still looked at. Units need Restart=always: then

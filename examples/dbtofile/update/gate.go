@@ -146,7 +146,7 @@ func (g *gate) one(ctx context.Context, one unit, s unitState) error {
 	case err != nil:
 		return err
 	case said.Version != g.version:
-		return fmt.Errorf("%s is answered by version %s", one.url, said.Version)
+		return fmt.Errorf("its address is answered by version %s", said.Version)
 	}
 	if err := said.well(); err != nil {
 		return err

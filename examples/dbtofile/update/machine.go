@@ -40,8 +40,10 @@ type unitState struct {
 	Job        bool   // something is about to be done with it
 }
 
-// dead reports whether a unit that should run does not.
-func (s unitState) dead() bool { return s.Active == "failed" || s.Sub == "auto-restart" }
+// dead reports whether a unit that should run does not, or is started again and again.
+func (s unitState) dead() bool {
+	return s.Active == "failed" || s.Sub == "auto-restart" || s.Active == "activating" && s.Restarts > 0
+}
 
 // stopped reports whether a unit is meant not to run. That takes a unit with
 // Restart=always: then one whose process ends by itself is never inactive.
@@ -113,9 +115,6 @@ func (systemd) show(ctx context.Context, unit string) (unitState, error) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		values[name] = value
 	}
-	if values["LoadState"] != "loaded" {
-		return unitState{}, fmt.Errorf("unit %s is %s", unit, values["LoadState"])
-	}
 	s := unitState{Active: values["ActiveState"], Sub: values["SubState"], Invocation: values["InvocationID"]}
 	s.Job = values["Job"] != "" && values["Job"] != "0"
 	s.PID, _ = strconv.Atoi(values["MainPID"])
@@ -129,6 +128,10 @@ func (systemd) show(ctx context.Context, unit string) (unitState, error) {
 	}
 	return s, nil
 }
+	// Masking is how an administrator stops one for good.
+	if is := values["LoadState"]; is != "loaded" && (is != "masked" || !s.stopped()) {
+		return unitState{}, fmt.Errorf("unit %s is %s", unit, is)
+	}
 
 func (systemd) restart(ctx context.Context, unit string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -153,10 +156,10 @@ func (m systemd) status(ctx context.Context, url string) (s status, err error) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return s, fmt.Errorf("GET %s: %s", request.URL, response.Status)
+		return s, fmt.Errorf("GET %s: %s", request.URL.Redacted(), response.Status)
 	}
 	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&s); err != nil {
-		return s, fmt.Errorf("GET %s: %w", request.URL, err)
+		return s, fmt.Errorf("GET %s: %w", request.URL.Redacted(), err)
 	}
 	return s, nil
 }
