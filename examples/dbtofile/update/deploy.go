@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"time"
 
@@ -66,7 +68,7 @@ func (u *updater) finish(ctx context.Context) error {
 			return errors.Join(fmt.Errorf("in the middle of a deploy, the next run goes on: %w", err), u.save())
 		}
 		u.log.Error("release does not do well; going back", "from", p.From, "to", p.To, "error", err)
-		p.Step, p.Reason = stepRollback, err.Error()
+		p.Step, p.Reason, p.Failing = stepRollback, err.Error(), u.failing
 	}
 	return u.rollback(ctx, p)
 }
@@ -93,6 +95,10 @@ func (u *updater) rollback(ctx context.Context, p *pending) error {
 	if err := u.save(); err != nil { // the next run may try the release again, but this one goes back
 		u.log.Error("the rollback cannot be written down", "error", err)
 	}
+	if _, err := os.Stat(u.binary(p.From)); errors.Is(err, fs.ErrNotExist) {
+		u.memory.Pending = nil // only a newer release can help, so look for one
+		return errors.Join(fmt.Errorf("release %s does not do well, and there is no way back: %s: %w", p.To, p.Reason, err), u.save())
+	}
 	err := u.run(ctx, p.From, "")
 	if err != nil && !errors.Is(err, errUnwell) {
 		return fmt.Errorf("in the middle of a rollback, the next run goes on: %w", err)
@@ -101,6 +107,10 @@ func (u *updater) rollback(ctx context.Context, p *pending) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("%w: neither release %s nor %s does well, so the cause is another one: %s; now %w",
 			errDeferred, p.To, p.From, p.Reason, err), u.save())
+	}
+	if p.Failing && u.failing { // such as an outage that ended only now
+		return errors.Join(fmt.Errorf("%w: release %s failed at first too, so release %s may not be to blame: %s",
+			errDeferred, p.From, p.To, p.Reason), u.save())
 	}
 	now := time.Now()
 	u.memory.LastRollback = now

@@ -26,8 +26,9 @@
 //     goes on to poll.
 //   - If it does not, the link is swapped back and the units are restarted. If the old
 //     release does well then, the new one is to blame: it is in quarantine, and not tried
-//     again. If the old one does no better, something else is broken, such as the
-//     database: nobody is to blame, and a later run tries again.
+//     again. If the old one does no better, or its pipelines failed at first as those of the
+//     new one did, something else is broken, such as the database: nobody is to blame, and a
+//     later run tries again.
 //   - Old releases are removed, but for -keep of them.
 //
 // # What is deferred, and what is not

@@ -30,6 +30,7 @@ var errUnwell = errors.New("it does not do well")
 // done well with a release for the settle time. If they do not, the error wraps
 // errUnwell.
 func (u *updater) restart(ctx context.Context, version string) error {
+	u.failing = false
 	g := gate{updater: u, version: version, begun: time.Now(), before: map[string]string{}, after: map[string]string{}}
 	restarted := false
 	for _, one := range u.units {
@@ -59,7 +60,12 @@ type gate struct {
 	version       string
 	begun         time.Time
 	before, after map[string]string // invocations
+	well          time.Time         // since when all do well; zero if not all do
 }
+
+// errQuiet says that a pipeline has not polled for a while. That alone does not begin
+// the settle time anew: a turn may take long, and end well.
+var errQuiet = errors.New("does not poll any more")
 
 // errEnded is wrapped by errors that no patience will mend.
 var errEnded = errors.New("the process ended by itself")
@@ -69,7 +75,6 @@ func (g *gate) wait(ctx context.Context) error {
 	defer tick.Stop()
 	deadline := time.NewTimer(g.config.gate)
 	defer deadline.Stop()
-	var well time.Time // since when all are
 	for {
 		err := g.look(ctx)
 		switch {
@@ -79,12 +84,12 @@ func (g *gate) wait(ctx context.Context) error {
 			return err
 		case errors.Is(err, errEnded):
 			return fmt.Errorf("%w: %w", errUnwell, err)
+		case errors.Is(err, errQuiet):
 		case err != nil:
-			well = time.Time{}
-		case well.IsZero():
-			well = time.Now()
-		}
-		if !well.IsZero() && time.Since(well) >= g.settle {
+			g.well = time.Time{}
+		case g.well.IsZero():
+			g.well = time.Now()
+		case time.Since(g.well) >= g.settle:
 			return nil
 		}
 		select {
@@ -148,13 +153,21 @@ func (g *gate) one(ctx context.Context, one unit, s unitState) error {
 	case said.Version != g.version:
 		return fmt.Errorf("its address is answered by version %s", said.Version)
 	}
+	g.failing = g.failing || said.failing()
 	if err := said.well(); err != nil {
 		return err
 	}
 	for _, p := range said.Pipelines {
-		fresh := max(g.settle/2, 3*time.Duration(p.Interval*float64(time.Second)))
-		if !p.LastPoll.After(g.begun) || time.Since(p.LastPoll) > fresh {
-			return fmt.Errorf("pipeline %s does not poll", p.Name)
+		// Both by the same clock, which may be set meanwhile.
+		age := said.Now.Sub(p.LastPoll)
+		if age > time.Since(g.begun) {
+			return fmt.Errorf("pipeline %s has not polled since the restart", p.Name)
+		}
+		if g.well.IsZero() || time.Since(g.well) < g.settle {
+			continue
+		}
+		if late := time.Since(g.well) - g.settle/2; age > max(late, 3*time.Duration(p.Interval*float64(time.Second))) {
+			return fmt.Errorf("pipeline %s %w", p.Name, errQuiet)
 		}
 	}
 	return nil

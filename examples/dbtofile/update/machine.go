@@ -51,9 +51,10 @@ func (s unitState) stopped() bool { return s.Active == "inactive" && !s.Job }
 
 // status is what dbtofile answers to GET /status, as far as it matters here.
 type status struct {
-	Version   string `json:"version"`
-	Live      bool   `json:"live"`
-	Ready     bool   `json:"ready"`
+	Version   string    `json:"version"`
+	Now       time.Time `json:"now"` // by the clock of the times below
+	Live      bool      `json:"live"`
+	Ready     bool      `json:"ready"`
 	Pipelines []struct {
 		Name     string    `json:"name"`
 		Words    string    `json:"words"`
@@ -63,6 +64,16 @@ type status struct {
 		LastPoll time.Time `json:"last_poll"`
 		Interval float64   `json:"interval_seconds"`
 	} `json:"pipelines"`
+}
+
+// failing reports whether a pipeline fails, and tries again.
+func (s status) failing() bool {
+	for _, p := range s.Pipelines {
+		if p.Attempts > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // well returns an error that says what is not well.
@@ -117,6 +128,10 @@ func (systemd) show(ctx context.Context, unit string) (unitState, error) {
 	}
 	s := unitState{Active: values["ActiveState"], Sub: values["SubState"], Invocation: values["InvocationID"]}
 	s.Job = values["Job"] != "" && values["Job"] != "0"
+	// Masking is how an administrator stops one for good.
+	if is := values["LoadState"]; is != "loaded" && (is != "masked" || !s.stopped()) {
+		return unitState{}, fmt.Errorf("unit %s is %s", unit, is)
+	}
 	s.PID, _ = strconv.Atoi(values["MainPID"])
 	s.Restarts, _ = strconv.Atoi(values["NRestarts"])
 	if s.PID != 0 {
@@ -128,10 +143,6 @@ func (systemd) show(ctx context.Context, unit string) (unitState, error) {
 	}
 	return s, nil
 }
-	// Masking is how an administrator stops one for good.
-	if is := values["LoadState"]; is != "loaded" && (is != "masked" || !s.stopped()) {
-		return unitState{}, fmt.Errorf("unit %s is %s", unit, is)
-	}
 
 func (systemd) restart(ctx context.Context, unit string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)

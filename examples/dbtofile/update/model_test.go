@@ -26,6 +26,7 @@ type behaviour string
 const (
 	good         behaviour = "good"
 	slow         behaviour = "good but slow to start"
+	unhurried    behaviour = "good, and a turn takes 25 s"
 	crashes      behaviour = "crashes at start"
 	neverReady   behaviour = "is never ready"
 	diesLater    behaviour = "dies after it was ready"
@@ -49,8 +50,9 @@ type world struct {
 	files      map[string][]byte    // of the source
 	index      index.Index
 	units      map[string]*process
-	outage     bool // of the database
-	pinned     bool // the units' command is not current/dbtofile, but a release
+	outage     bool          // of the database
+	ahead      time.Duration // what the clock shows beyond that of the bubble
+	pinned     bool          // the units' command is not current/dbtofile, but a release
 	kill       func(n int, name string) bool
 	fail       func(n int, name string) error // of a step, which is not done then
 	steps      int
@@ -229,7 +231,7 @@ func (w *world) status(_ context.Context, url string) (s status, err error) {
 	if shown.PID == 0 || shown.Active != "active" {
 		return s, errors.New("connection refused")
 	}
-	s.Version, s.Live, s.Ready = p.version, true, true
+	s.Version, s.Live, s.Ready, s.Now = p.version, true, true, time.Now().Add(w.ahead)
 	s.Pipelines = append(s.Pipelines, struct {
 		Name     string    `json:"name"`
 		Words    string    `json:"words"`
@@ -238,7 +240,7 @@ func (w *world) status(_ context.Context, url string) (s status, err error) {
 		Attempts int       `json:"attempts"`
 		LastPoll time.Time `json:"last_poll"`
 		Interval float64   `json:"interval_seconds"`
-	}{Name: "orders", Live: true, Ready: true, LastPoll: time.Now(), Interval: 1})
+	}{Name: "orders", Live: true, Ready: true, LastPoll: s.Now, Interval: 1})
 	one := &s.Pipelines[0]
 	switch b := w.behaves[p.version]; {
 	case b == wrongVersion:
@@ -247,6 +249,9 @@ func (w *world) status(_ context.Context, url string) (s status, err error) {
 		one.LastPoll = time.Time{}
 	case b == stopsPolling:
 		one.LastPoll = p.started.Add(time.Second)
+	case b == unhurried:
+		turns := time.Since(p.started) / (25 * time.Second)
+		one.Ready, one.LastPoll = turns > 0, p.started.Add(turns*25*time.Second)
 	case b == remembers:
 		one.LastPoll, one.Interval = p.started.Add(-3*time.Second), 60
 	case b == unwell || w.outage:

@@ -35,6 +35,9 @@ type pending struct {
 	Step   step   `json:"step"`
 	Reason string `json:"reason,omitempty"` // of a rollback
 	Tries  int    `json:"tries"`            // how often it was begun
+
+	// The pipelines of To ran and failed, as they do when the database is down.
+	Failing bool `json:"failing,omitempty"`
 }
 
 type step string

@@ -23,7 +23,8 @@ type updater struct {
 	out     io.Writer // for -check and -dry-run
 	step    func(name string, do func() error) error
 
-	memory state
+	memory  state
+	failing bool // a pipeline of the release that was started last has failed at a step
 }
 
 // errAvailable says that there is a release to be deployed.

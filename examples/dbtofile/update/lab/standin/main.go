@@ -51,7 +51,7 @@ func main() {
 		if fault != "no-polls" && ready {
 			pipeline["last_poll"] = time.Now()
 		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"version": version, "live": true, "ready": ready, "pipelines": []any{pipeline}})
+		_ = json.NewEncoder(w).Encode(map[string]any{"version": version, "now": time.Now(), "live": true, "ready": ready, "pipelines": []any{pipeline}})
 	})))
 }
 
