@@ -21,9 +21,10 @@
 //
 // # Builds
 //
-// The binaries are built with -trimpath and without cgo, so that the same source and
-// the same Go give the same bytes, on any machine: whoever doubts a release can build it and
-// compare. A version is one set of bytes for ever; it cannot be published twice.
+// The binaries are built with -trimpath, without cgo and without a mark of the clone they come
+// from, so that the same source and the same Go give the same bytes, on any machine: whoever doubts a release can build it and
+// compare. The settings of the machine that builds do not matter. A version is one set of bytes
+// for ever; it cannot be published twice, nor withdrawn and published with other bytes.
 //
 // # Keys
 //

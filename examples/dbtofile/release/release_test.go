@@ -127,6 +127,22 @@ func TestBuildsAreReproducible(t *testing.T) {
 	w := newWorkshop(t)
 	w.publishes("-version", "1.0.1")
 	assert.NotEqual(t, sums[0][0].SHA256, w.index("one").Releases[0].SHA256)
+
+	// Neither a clone that has changed nor the settings of a machine make a difference.
+	w = newWorkshop(t)
+	w.write("env", "GOAMD64=v3\nGOFLAGS=-buildvcs=true -tags=other\n")
+	t.Setenv("GOENV", w.path("env"))
+	git(t, w.path("src"), "init")
+	git(t, w.path("src"), "-c", "user.name=somebody", "-c", "user.email=somebody@example.org", "commit", "--allow-empty", "--message=x")
+	w.publishes("-version", "1.0.0")
+	assert.Equal(t, sums[0], w.index("one").Releases)
+}
+
+func git(t *testing.T, dir string, args ...string) {
+	cmd := exec.Command("git", args...)
+	cmd.Dir = dir
+	text, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", text)
 }
 
 func TestAVersionIsPublishedOnce(t *testing.T) {
