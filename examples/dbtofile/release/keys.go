@@ -33,7 +33,7 @@ func keygen(name, password string, out io.Writer) error {
 		return err
 	}
 	if err := create(name+".pub", shown, 0o644); err != nil {
-		return err
+		return errors.Join(err, os.Remove(name+".key"))
 	}
 	_, err = fmt.Fprintf(out, "%s.key signs: keep it from others, and a copy off this machine\n%s.pub is to be trusted: install it in /etc/dbtofile/keys\n", name, name)
 	return err

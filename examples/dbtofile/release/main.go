@@ -83,7 +83,9 @@ func flags(c *config) *flag.FlagSet {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Getenv("DBTOFILE_RELEASE_PASSWORD"), os.Stdout, os.Stderr))
+	password := os.Getenv("DBTOFILE_RELEASE_PASSWORD")
+	os.Unsetenv("DBTOFILE_RELEASE_PASSWORD") // not for the programs that build
+	os.Exit(run(ctx, os.Args[1:], password, os.Stdout, os.Stderr))
 }
 
 // run returns the exit code.

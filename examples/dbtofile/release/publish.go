@@ -20,6 +20,9 @@ import (
 	"github.com/artifactofdevotion/devotion/examples/dbtofile/update/index"
 )
 
+// next is a new index until its signature is in place.
+const next = "." + index.Name + ".next"
+
 // publish builds what is to be built, and writes a new index.
 func publish(ctx context.Context, c config, out io.Writer) error {
 	key, err := readKey(c.key, c.password)
@@ -81,16 +84,25 @@ func present(dir string, trusted index.Keys) (x index.Index, err error) {
 	if err != nil {
 		return x, err
 	}
-	return trusted.Open(file, signature)
+	x, err = trusted.Open(file, signature)
+	if errors.Is(err, index.ErrSignature) { // a publish may have been killed before its last step
+		if file, failed := os.ReadFile(filepath.Join(dir, next)); failed == nil {
+			if x, failed := trusted.Open(file, signature); failed == nil {
+				return x, os.Rename(filepath.Join(dir, next), filepath.Join(dir, index.Name))
+			}
+		}
+	}
+	return x, err
 }
 
-// build builds a release for all platforms, and puts the binaries in place.
+// build builds a release for all platforms, and then puts the binaries in place.
 func build(ctx context.Context, c config, x index.Index) (made []index.Release, err error) {
 	for _, r := range x.Releases {
 		if r.Version == c.version {
 			return nil, fmt.Errorf("version %s has been published: give the new binaries a new version", c.version)
 		}
 	}
+	var built []string
 	for platform := range strings.SplitSeq(c.platforms, ",") {
 		system, arch, ok := strings.Cut(platform, "/")
 		if !ok {
@@ -109,10 +121,19 @@ func build(ctx context.Context, c config, x index.Index) (made []index.Release, 
 		if r.Size, r.SHA256, err = measure(temporary.Name()); err != nil {
 			return nil, err
 		}
-		if err := place(temporary.Name(), filepath.Join(c.dir, r.File), 0o755); err != nil {
+		_, there, err := measure(filepath.Join(c.dir, r.File))
+		if err == nil && there != r.SHA256 { // withdrawn, but on machines already
+			return nil, fmt.Errorf("%s is there with other bytes: give the new binaries a new version, or remove it if it was never published", r.File)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		made = append(made, r)
+		made, built = append(made, r), append(built, temporary.Name())
+	}
+	for i, r := range made {
+		if err := place(built[i], filepath.Join(c.dir, r.File), 0o755); err != nil {
+			return nil, err
+		}
 	}
 	return made, nil
 }
@@ -159,11 +180,12 @@ func write(dir string, x index.Index, key minisign.PrivateKey, own index.Keys) e
 	if err != nil {
 		return err
 	}
-	// The signature comes first: updaters that come between the two read again.
+	// The signature comes first: updaters that come between the two read again. If this
+	// program comes to its end there, the next run finds the index under its other name.
 	for _, one := range []struct {
 		name string
 		text []byte
-	}{{index.Signature, signature}, {index.Name, file}} {
+	}{{next, file}, {index.Signature, signature}} {
 		temporary, err := os.CreateTemp(dir, ".index-*")
 		if err != nil {
 			return err
@@ -176,6 +198,9 @@ func write(dir string, x index.Index, key minisign.PrivateKey, own index.Keys) e
 		if err := place(temporary.Name(), filepath.Join(dir, one.name), 0o644); err != nil {
 			return err
 		}
+	}
+	if err := os.Rename(filepath.Join(dir, next), filepath.Join(dir, index.Name)); err != nil {
+		return err
 	}
 	x, err = present(dir, own)
 	if err != nil {

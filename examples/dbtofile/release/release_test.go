@@ -161,6 +161,39 @@ func TestAVersionIsPublishedOnce(t *testing.T) {
 	w.fails("not signed by a trusted key", args...)
 }
 
+// A version that was withdrawn is on machines already, which would refuse other
+// bytes. What a publish has left that was killed, or of which one build failed, may be
+// replaced by the same bytes.
+func TestAWithdrawnVersionIsNotPublishedAgainWithOtherBytes(t *testing.T) {
+	w := newWorkshop(t)
+	w.publishes("-version", "1.0.0")
+	w.publishes("-withdraw", "1.0.0")
+	w.publishes("-version", "1.0.0")
+	w.publishes("-withdraw", "1.0.0")
+	w.write("src/main.go", "package main\n\nvar release string\n\nfunc main() { println(release) }\n")
+	w.fails("is there with other bytes", "-dir", w.path("public"), "-key", w.path("one.key"), "-package", ".", "-platforms", "linux/amd64", "-version", "1.0.0")
+
+	w.fails("go build for none/amd64", "-dir", w.path("public"), "-key", w.path("one.key"), "-package", ".", "-platforms", "linux/amd64,none/amd64", "-version", "1.1.0")
+	w.write("src/main.go", "package main\n\nvar release string\n\nfunc main() { println(release, 2) }\n")
+	w.publishes("-version", "1.1.0")
+}
+
+// TestKilledInTheMiddle leaves the directory as a publish does that is killed between
+// the two files of the index, and publishes again.
+func TestKilledInTheMiddle(t *testing.T) {
+	w := newWorkshop(t)
+	w.publishes("-version", "1.0.0")
+	old, err := os.ReadFile(w.path("public/" + index.Name))
+	require.NoError(t, err)
+	w.publishes("-version", "1.1.0")
+	require.NoError(t, os.Rename(w.path("public/"+index.Name), w.path("public/"+next)))
+	w.write("public/"+index.Name, string(old))
+	w.publishes("-version", "1.2.0")
+	require.Len(t, w.index("one").Releases, 3)
+	_, err = os.Stat(w.path("public/" + next))
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
 func TestGoingOverToAnotherKey(t *testing.T) {
 	w := newWorkshop(t)
 	w.publishes("-version", "1.0.0")
@@ -178,6 +211,10 @@ func TestKeysAreNotReplaced(t *testing.T) {
 	w.fails("exists", "-keygen", w.path("one"))
 	info, err := os.Stat(w.path("one.key"))
 	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(w.path("two.pub"), nil, 0o600))
+	w.fails("exists", "-keygen", w.path("two"))
+	_, err = os.Stat(w.path("two.key"))
+	require.ErrorIs(t, err, os.ErrNotExist, "no half of a pair is left")
 	if runtime.GOOS != "windows" {
 		assert.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 	}
