@@ -104,7 +104,7 @@ func boot(t *testing.T, commands ...string) *machine {
 	// By the After= systemd does not forget how the last update ended.
 	const units = "/etc/systemd/system/"
 	m.Write(units+"releases.service", "[Unit]\nAfter=dbtofile-update.service\n[Service]\nExecStart=/opt/lab/bin/server 127.0.0.1:8000 /opt/lab/public\n")
-	for _, name := range []string{"dbtofile.service", "dbtofile-update.service", "dbtofile-update.timer"} {
+	for _, name := range []string{"dbtofile.service", "dbtofile-update.service", "dbtofile-update.timer", "dbtofile-update-boot.timer"} {
 		text, err := os.ReadFile(filepath.Join("../../deploy/systemd", name))
 		require.NoError(t, err)
 		m.Write(units+name, string(text))

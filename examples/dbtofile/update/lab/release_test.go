@@ -1,11 +1,14 @@
 package lab_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -44,7 +47,7 @@ func TestPublishedByTheReleaseProgram(t *testing.T) {
 func TestUnits(t *testing.T) {
 	t.Parallel()
 	m := boot(t)
-	for _, unit := range []string{"dbtofile-update.service", "dbtofile-update.timer"} {
+	for _, unit := range []string{"dbtofile-update.service", "dbtofile-update.timer", "dbtofile-update-boot.timer"} {
 		text, err := m.Run(within(t), "sh", "-c", "systemd-analyze verify "+unit+" 2>&1")
 		require.NoError(t, err)
 		require.Empty(t, text, unit)
@@ -52,4 +55,26 @@ func TestUnits(t *testing.T) {
 	// 2.4 is what is left for a program that restarts units, see the unit.
 	m.Must("systemd-analyze", "security", "--offline=true", "--threshold=24", "/etc/systemd/system/dbtofile-update.service")
 	require.Contains(t, m.Must("systemctl", "cat", "dbtofile-update.timer"), "Persistent=true")
+}
+
+// TestAfterBoot: a deploy that a loss of power has interrupted does not wait for the
+// night, nor for the two hours over which machines are spread.
+func TestAfterBoot(t *testing.T) {
+	t.Parallel()
+	m := boot(t)
+	m.Must("systemctl", "enable", "--quiet", "dbtofile-update.timer")
+	require.Equal(t, "enabled", m.Must("systemctl", "is-enabled", "dbtofile-update-boot.timer"))
+	for range 3 { // the delay is random
+		m.Must("systemctl", "restart", "dbtofile-update-boot.timer")
+		text := m.Show("dbtofile-update-boot.timer", "NextElapseUSecMonotonic")
+		next, err := time.ParseDuration(strings.NewReplacer(" ", "", "min", "m").Replace(text))
+		require.NoError(t, err)
+		var up float64
+		_, err = fmt.Sscan(m.Must("cat", "/proc/uptime"), &up)
+		require.NoError(t, err)
+		require.Less(t, next.Seconds()-up, (11 * time.Minute).Seconds(), text)
+	}
+	m.Must("systemctl", "disable", "--quiet", "dbtofile-update.timer")
+	_, err := m.Run(within(t), "systemctl", "is-enabled", "dbtofile-update-boot.timer")
+	require.Error(t, err)
 }
