@@ -19,7 +19,7 @@ func (u *updater) lock() (unlock func(), err error) {
 		return nil, err
 	}
 	path := filepath.Join(u.config.state, "lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) // whoever can open it can hold it
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,7 @@ func packageLife(t *testing.T, packages string) {
 	m.Must("systemctl", "daemon-reload") // the machine boots
 	assert.Equal(t, "enabled", m.Must("systemctl", "is-enabled", service))
 	assert.Equal(t, "releases/1.0.0", current())
+	assert.Equal(t, "600", m.Must("stat", "--format=%a", "/var/lib/dbtofile-update/lock"))
 	assert.Contains(t, m.Must("dbtofile", "-version"), "dbtofile 1.0.0")
 	assert.Contains(t, m.Must("dbtofile-update", "-version"), "1.0.0")
 	units(t, m)
