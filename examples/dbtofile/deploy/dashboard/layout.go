@@ -138,7 +138,7 @@ func layout() []row {
 				queries: one(since("dbtofile_update_last_check_timestamp_seconds", machine), every)},
 			{kind: number, title: "Last deploy", about: "Time since a release was deployed.", unit: units.Seconds, width: 4, height: 4,
 				queries: one(since("dbtofile_update_last_deploy_timestamp_seconds", machine), every)},
-			{kind: number, title: "Pending", about: "1: a newer release is known and not deployed.", unit: units.Short, width: 4, height: 4,
+			{kind: number, title: "Pending", about: "1: a newer release is known and not deployed.", unit: units.Short, width: 4, height: 4, alert: "UpdateWaiting",
 				queries: one(`dbtofile_update_pending`+machine, every)},
 			{kind: number, title: "Quarantined", about: "Releases that were rolled back and are not tried again.", unit: units.Short, width: 4, height: 4, alert: "UpdateRolledBack", limit: 1,
 				queries: one(`dbtofile_update_quarantined_releases`+machine, every)},

@@ -130,7 +130,7 @@ func (w *world) queries(ctx context.Context) {
 		deploytest.Eventually(t, q.where, func() error { return shows(ctx, w.prom, q, values) })
 	}
 	alerts := deploytest.Alerts(t, w.rules)
-	require.Len(t, alerts, 18)
+	require.Len(t, alerts, 19)
 	for _, a := range alerts {
 		deploytest.Eventually(t, a.Name, func() error { return canFire(ctx, w.prom, a.Expr) })
 	}
