@@ -174,8 +174,11 @@ func place(temporary, name string, mode fs.FileMode) error {
 	return os.Rename(temporary, name)
 }
 
-// write replaces the index, and reads all of it again as an updater would.
+// write replaces the index, and reads it again as an updater would.
 func write(dir string, x index.Index, key minisign.PrivateKey, own index.Keys) error {
+	if err := verify(dir, x); err != nil {
+		return err
+	}
 	file, signature, err := index.Sign(x, key)
 	if err != nil {
 		return err
@@ -202,10 +205,12 @@ func write(dir string, x index.Index, key minisign.PrivateKey, own index.Keys) e
 	if err := os.Rename(filepath.Join(dir, next), filepath.Join(dir, index.Name)); err != nil {
 		return err
 	}
-	x, err = present(dir, own)
-	if err != nil {
-		return err
-	}
+	_, err = present(dir, own)
+	return err
+}
+
+// verify returns an error if a binary is not what the index says.
+func verify(dir string, x index.Index) error {
 	for _, r := range x.Releases {
 		size, sum, err := measure(filepath.Join(dir, r.File))
 		if err != nil {

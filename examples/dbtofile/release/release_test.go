@@ -156,7 +156,9 @@ func TestAVersionIsPublishedOnce(t *testing.T) {
 
 	binary := w.path("public/dbtofile-1.0.0-linux-amd64")
 	require.NoError(t, os.WriteFile(binary, []byte("other"), 0o600))
+	before := w.index("one")
 	w.fails("is not as it was when it was published", args...)
+	require.Equal(t, before, w.index("one"), "nothing is published that an updater would refuse")
 	require.NoError(t, os.WriteFile(w.path("public/"+index.Name), []byte("{}"), 0o600))
 	w.fails("not signed by a trusted key", args...)
 }
