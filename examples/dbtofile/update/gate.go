@@ -71,7 +71,7 @@ var errQuiet = errors.New("does not poll any more")
 var errEnded = errors.New("the process ended by itself")
 
 func (g *gate) wait(ctx context.Context) error {
-	tick := time.NewTicker(min(time.Second, g.settle/4))
+	tick := time.NewTicker(max(time.Millisecond, min(time.Second, g.settle/4)))
 	defer tick.Stop()
 	deadline := time.NewTimer(g.config.gate)
 	defer deadline.Stop()

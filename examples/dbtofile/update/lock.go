@@ -28,16 +28,11 @@ func (u *updater) lock() (unlock func(), err error) {
 		holder, _ := io.ReadAll(io.LimitReader(f, 32))
 		err = fmt.Errorf("%w: process %s holds %s", errLocked, strings.TrimSpace(string(holder)), path)
 	}
-	if err == nil {
-		err = errors.Join(f.Truncate(0), write(f, strconv.Itoa(os.Getpid())+"\n"))
-	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+	// Only to be told to others: a full disk is to keep no rollback from its end.
+	_ = f.Truncate(0)
+	_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	return func() { f.Close() }, nil
-}
-
-func write(f *os.File, text string) error {
-	_, err := f.WriteAt([]byte(text), 0)
-	return err
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -43,6 +44,13 @@ func TestAFullDiskDoesNotKeepFromRollingBack(t *testing.T) {
 		require.ErrorIs(t, w.run(), errRolledBack)
 		w.runs("1.0.0")
 		require.Len(t, w.memory().Quarantined, 1)
+	})
+}
+
+func TestAFullDiskDoesNotKeepFromTheLock(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		require.NoError(t, os.Symlink("/dev/full", filepath.Join(w.updater().config.state, "lock")))
+		require.NoError(t, w.run())
 	})
 }
 
