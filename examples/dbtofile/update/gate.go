@@ -160,7 +160,7 @@ func (g *gate) one(ctx context.Context, one unit, s unitState) error {
 	for _, p := range said.Pipelines {
 		// Both by the same clock, which may be set meanwhile.
 		age := said.Now.Sub(p.LastPoll)
-		if age > time.Since(g.begun) {
+		if said.Now.IsZero() || p.LastPoll.IsZero() || age > time.Since(g.begun) {
 			return fmt.Errorf("pipeline %s has not polled since the restart", p.Name)
 		}
 		if g.well.IsZero() || time.Since(g.well) < g.settle {

@@ -9,13 +9,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTurnsMayTakeLongerThanHalfTheSettleTime(t *testing.T) {
-	within(t, func(t *testing.T, w *world) {
-		w.behaves["1.0.0"] = unhurried
-		w.release("1.1.0", unhurried, "")
-		require.NoError(t, w.run())
-		w.runs("1.1.0")
-	})
+func TestTurnsMayTakeLongOrBeRare(t *testing.T) {
+	for _, b := range []behaviour{unhurried, rarely} {
+		within(t, func(t *testing.T, w *world) {
+			w.behaves["1.0.0"] = b
+			w.release("1.1.0", b, "")
+			require.NoError(t, w.run())
+			w.runs("1.1.0")
+		})
+	}
 }
 
 func TestAClockThatIsSetDuringADeployIsNotTheReleasesFault(t *testing.T) {

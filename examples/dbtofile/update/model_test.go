@@ -27,6 +27,7 @@ const (
 	good         behaviour = "good"
 	slow         behaviour = "good but slow to start"
 	unhurried    behaviour = "good, and a turn takes 25 s"
+	rarely       behaviour = "good, and polls once an hour"
 	crashes      behaviour = "crashes at start"
 	neverReady   behaviour = "is never ready"
 	diesLater    behaviour = "dies after it was ready"
@@ -252,6 +253,8 @@ func (w *world) status(_ context.Context, url string) (s status, err error) {
 	case b == unhurried:
 		turns := time.Since(p.started) / (25 * time.Second)
 		one.Ready, one.LastPoll = turns > 0, p.started.Add(turns*25*time.Second)
+	case b == rarely:
+		one.LastPoll, one.Interval = p.started.Add(time.Second), 3600
 	case b == remembers:
 		one.LastPoll, one.Interval = p.started.Add(-3*time.Second), 60
 	case b == unwell || w.outage:

@@ -63,7 +63,7 @@ type Release struct {
 	Arch    string `json:"arch"`    // as GOARCH
 	File    string `json:"file"`    // its name, beside the index
 	Size    int64  `json:"size"`    // in bytes
-	SHA256  string `json:"sha256"`  // in hexadecimal digits
+	SHA256  string `json:"sha256"`  // in lower hexadecimal digits
 	// MinFrom is the oldest version that may be replaced by this one at once;
 	// empty: any.
 	MinFrom string `json:"min_from,omitempty"`
@@ -106,7 +106,7 @@ func (x Index) Check() error {
 			return fmt.Errorf("index: release %s: %q is no plain file name", r.Version, r.File)
 		case r.Size < 1 || r.Size > MaxBinary:
 			return fmt.Errorf("index: release %s: a size of %d bytes", r.Version, r.Size)
-		case err != nil || len(digest) != sha256.Size:
+		case err != nil || len(digest) != sha256.Size || r.SHA256 != hex.EncodeToString(digest):
 			return fmt.Errorf("index: release %s: %q is no SHA-256", r.Version, r.SHA256)
 		case seen[p]:
 			return fmt.Errorf("index: release %s is there twice for %s/%s", r.Version, r.OS, r.Arch)

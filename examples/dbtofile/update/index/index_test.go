@@ -107,6 +107,7 @@ func TestCheck(t *testing.T) {
 		"a size of 0 bytes":   func(x *index.Index) { x.Releases[0].Size = 0 },
 		"a size of 536870913": func(x *index.Index) { x.Releases[0].Size = index.MaxBinary + 1 },
 		"no SHA-256":          func(x *index.Index) { x.Releases[0].SHA256 = "0f" },
+		"is no SHA-256":       func(x *index.Index) { x.Releases[0].SHA256 = strings.Repeat("0F", 32) }, // as the updater does not write it
 		"is there twice":      func(x *index.Index) { x.Releases[0].Arch = "arm64" },
 	} {
 		x := fine()
