@@ -172,7 +172,7 @@ func help(f *flag.FlagSet) answer {
 		"Not so -check, -dry-run, -force, -unquarantine and -version, which say what to do.\n\n")
 	f.SetOutput(&b)
 	f.PrintDefaults()
-	b.WriteString("\nExit codes: 0 up to date or deployed, 1 error, 2 wrong usage, 3 deferred: nothing was changed, 4 rolled back,\n" +
+	b.WriteString("\nExit codes: 0 up to date or deployed, 1 error, 2 wrong usage, 3 deferred: the release that ran before runs, 4 rolled back,\n" +
 		"5 another run is at work; with -check: 0 up to date, 6 a release is there to be deployed, 3 it would be deferred\n")
 	return answer(b.String())
 }

@@ -84,7 +84,8 @@
 //	0  up to date, or deployed
 //	1  error: the log says what; what was begun is brought to its end by the next run
 //	2  wrong usage
-//	3  deferred: dbtofile did not do well before, or nothing could show that it does
+//	3  deferred: dbtofile did not do well before, or does not with the old release either, or
+//	   nothing could show that it does
 //	4  rolled back
 //	5  another run is at work
 //	6  -check: a release is there to be deployed

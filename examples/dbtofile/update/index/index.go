@@ -125,6 +125,9 @@ func Sign(x Index, key minisign.PrivateKey) (file, signature []byte, err error) 
 		return nil, nil, err
 	}
 	file = append(file, '\n')
+	if len(file) > MaxIndex {
+		return nil, nil, fmt.Errorf("index: it has %d bytes, more than the %d that are read: withdraw old releases", len(file), MaxIndex)
+	}
 	comment := fmt.Sprintf("%s serial %d expires %s", Format, x.Serial, x.Expires.Format(time.RFC3339))
 	// What is signed is the BLAKE2b hash, as minisign does: its older plain form
 	// is to go away.

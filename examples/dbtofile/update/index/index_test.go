@@ -2,6 +2,7 @@ package index_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,6 +118,18 @@ func TestCheck(t *testing.T) {
 		_, _, err := index.Sign(x, key)
 		require.ErrorContains(t, err, want, "it is not signed either")
 	}
+}
+
+func TestAnIndexTooLongToBeReadIsNotSigned(t *testing.T) {
+	x := fine()
+	for i := range 5000 {
+		r := x.Releases[0]
+		r.Version = fmt.Sprintf("2.%d.0", i)
+		x.Releases = append(x.Releases, r)
+	}
+	key, _ := newKey(t)
+	_, _, err := index.Sign(x, key)
+	require.ErrorContains(t, err, "withdraw")
 }
 
 func TestVersions(t *testing.T) {
