@@ -32,6 +32,11 @@ func publish(ctx context.Context, c config, out io.Writer) error {
 	if err := os.MkdirAll(c.dir, 0o755); err != nil { //nolint:gosec // for a web server to read
 		return err
 	}
+	unlock, err := lock(c.dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unlock() }()
 	own := index.Keys{key.Public().(minisign.PublicKey)}
 	trusted := own
 	if c.keys != "" {
