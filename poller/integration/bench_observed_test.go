@@ -38,16 +38,18 @@ const leastOfUnobserved = 0.98
 // The price of being watched: a table of Postgres is copied to files by the same
 // pipeline, at full throughput, with metrics and status page attached, and all
 // that they serve fetched at the start and then each second (so give -bench.rows for
-// some seconds, or it is fetched more often than that); and with nothing attached. Both are measured in each round, in turns, by the clock and by the
-// CPU time of this process, which does all but the database's work and so the
-// watching too. Medians of the ratios are reported. By the clock the ratio of the
-// best times may be judged in place of it, which other work disturbs less.
+// some seconds, or it is fetched more often than that); and with nothing attached.
+// Both are measured in each round, in turns, by the clock and by the CPU time of this
+// process, which does all but the database's work and so the watching too. Medians of
+// the ratios are reported, and the ratios of the best, which other work disturbs less:
+// one of the two has to be good enough.
 func BenchmarkObserved(b *testing.B) {
 	_, db := databases[0].filled(b, *benchRows)
 	_, err := db.Exec("vacuum analyze orders") // or it would begin by itself some time
 	require.NoError(b, err)
 	rounds := 3 * *benchRounds // the difference is less than that of two rounds
 	best := [2]float64{math.Inf(1), math.Inf(1)}
+	least := best // of CPU time
 	var clock, cpu []float64
 	scrapes := 0
 	ways := []func(*poller.Poller[row.Row]) (beside func(context.Context)){
@@ -60,7 +62,7 @@ func BenchmarkObserved(b *testing.B) {
 			for i := range ways {
 				w := (i + round) % 2
 				took[w], worked[w] = copyTable(b, db, ways[w])
-				best[w] = min(best[w], took[w])
+				best[w], least[w] = min(best[w], took[w]), min(least[w], worked[w])
 			}
 			if round > 0 {
 				clock, cpu = append(clock, took[0]/took[1]), append(cpu, worked[0]/worked[1])
@@ -72,12 +74,13 @@ func BenchmarkObserved(b *testing.B) {
 	b.ReportMetric(median(clock), "x-unobserved")
 	b.ReportMetric(best[0]/best[1], "x-unobserved-best")
 	b.ReportMetric(median(cpu), "x-unobserved-cpu")
+	b.ReportMetric(least[0]/least[1], "x-unobserved-cpu-best")
 	b.ReportMetric(float64(*benchRows)/best[1]/1000, "krows/s-best")
 	b.Logf("%d rows, %d rounds, %d scrapes: %.3f to %.3f x the unobserved copy by the clock, %.3f to %.3f by CPU time",
 		*benchRows, rounds, scrapes, slices.Min(clock), slices.Max(clock), slices.Min(cpu), slices.Max(cpu))
 	if *benchRequire {
 		require.GreaterOrEqual(b, max(median(clock), best[0]/best[1]), leastOfUnobserved, "times the throughput of an unobserved copy")
-		require.GreaterOrEqual(b, median(cpu), leastOfUnobserved, "times the rows in a second of CPU time")
+		require.GreaterOrEqual(b, max(median(cpu), least[0]/least[1]), leastOfUnobserved, "times the rows in a second of CPU time")
 	}
 }
 
