@@ -42,7 +42,7 @@ func newCounts() counts {
 		errors:       counter("errors_total", "Failed attempts of a step, by the step and the class of the error.", "stage", "class"),
 		retries:      counter("retries_total", "Failed attempts after which the step is tried again.", "stage", "class"),
 		checkpoints:  counter("checkpoints_total", "Cursors saved."),
-		pollSeconds:  histogram("poll_duration_seconds", "Time of a poll that ended well, from the begin of its fetch to the end of its save. With the wait for the batch before.", seconds),
+		pollSeconds:  histogram("poll_duration_seconds", "Time of a poll that ended well, from the beginning of its fetch to the end of its save. With the wait for the batch before.", seconds),
 		stageSeconds: histogram("stage_duration_seconds", "Time of an attempt of a step, failed ones included.", seconds, "stage"),
 		batchRows:    histogram("batch_rows", "Rows of a batch that was written and saved, and had any.", []float64{1, 10, 100, 1000, 2500, 5000, 10000, 50000}),
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "devotion", Name: "in_flight_rows",

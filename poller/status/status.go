@@ -100,7 +100,7 @@ func (p *Page) Attach(hooks *poller.Hooks, status func() poller.Status) {
 	p.pipelines = append(p.pipelines, l)
 }
 
-// stepBegin notices the begin of a run, which forgets as of when all was
+// stepBegin notices the beginning of a run, which forgets as of when all was
 // delivered: the cursor may have been set back.
 func (l *pipeline) stepBegin(ctx context.Context, i poller.StepInfo) context.Context {
 	if i.Op == poller.OpLoad {
