@@ -149,7 +149,7 @@ func clone(t *testing.T, to string) {
 		require.NoError(t, err)
 		text, err := os.ReadFile(from)
 		require.NoError(t, err)
-		require.NoError(t, os.MkdirAll(filepath.Dir(to), 0o755)) //nolint:gosec // a clone as any
+		require.NoError(t, os.MkdirAll(filepath.Dir(to), 0o755)) // a clone as any
 		require.NoError(t, os.WriteFile(to, text, info.Mode()))
 	}
 }

@@ -52,7 +52,7 @@ func try(t *testing.T, environ []string, args ...string) *attempt {
 	dir, err := os.MkdirTemp("", "try-") // that of the test lets no other user pass
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // the database's user passes through
+	require.NoError(t, os.Chmod(dir, 0o755)) // the database's user passes through
 	a := &attempt{Cmd: exec.CommandContext(t.Context(), "./try", args...), t: t, dir: dir}
 	a.Env = append(append(os.Environ(), "TMPDIR="+dir), environ...)
 	a.Stderr = &a.errs
@@ -183,7 +183,7 @@ exec sleep 600
 func TestTryEndsByItself(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(bin, "grafana-server"), []byte(fakeGrafana), 0o700)) //nolint:gosec // it is a program
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "grafana-server"), []byte(fakeGrafana), 0o700)) // it is a program
 	a := try(t, []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "SEEN=" + bin}, "-for", "1s")
 	prom := address.FindString(a.says(`^Prometheus +(http://.*)$`))
 	a.says(`^Grafana +(http://127.0.0.1:\d+/d/devotion)$`)

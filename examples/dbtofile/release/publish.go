@@ -29,7 +29,7 @@ func publish(ctx context.Context, c config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(c.dir, 0o755); err != nil { //nolint:gosec // for a web server to read
+	if err := os.MkdirAll(c.dir, 0o755); err != nil { // for a web server to read
 		return err
 	}
 	unlock, err := lock(c.dir)

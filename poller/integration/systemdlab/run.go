@@ -74,9 +74,9 @@ func (l *Lab) Eventually(what string, condition func() bool) {
 func (l *Lab) Write(path, text string) {
 	l.tb.Helper()
 	path = l.Path(path)
-	err := os.MkdirAll(filepath.Dir(path), 0o755) //nolint:gosec // services of any user read it
+	err := os.MkdirAll(filepath.Dir(path), 0o755) // services of any user read it
 	if err == nil {
-		err = os.WriteFile(path, []byte(text), 0o644) //nolint:gosec // as above
+		err = os.WriteFile(path, []byte(text), 0o644) // as above
 	}
 	if err != nil {
 		l.tb.Fatalf("systemdlab: %v", err)

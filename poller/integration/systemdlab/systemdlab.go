@@ -92,7 +92,7 @@ func Boot(tb testing.TB) *Lab {
 
 func (l *Lab) start() error {
 	for _, name := range []string{"shared", "view"} {
-		if err := os.Mkdir(filepath.Join(l.dir, name), 0o755); err != nil { //nolint:gosec // services of any user read it
+		if err := os.Mkdir(filepath.Join(l.dir, name), 0o755); err != nil { // services of any user read it
 			return err
 		}
 	}

@@ -19,7 +19,7 @@ import (
 
 func main() {
 	dir := os.Args[2]
-	log.Fatal(http.ListenAndServe(os.Args[1], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // for a test
+	log.Fatal(http.ListenAndServe(os.Args[1], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // for a test
 		name := filepath.Base(r.URL.Path)
 		content, err := os.ReadFile(filepath.Join(dir, name))
 		mode := func(what string) bool {

@@ -45,7 +45,7 @@ func main() {
 		_, err = socket.Write([]byte("READY=1"))
 		check(err)
 	}
-	check(http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { //nolint:gosec // for a test
+	check(http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { // for a test
 		ready := fault != "never-ready"
 		pipeline := map[string]any{"name": "orders", "words": "up to date", "live": true, "ready": ready, "attempts": 0, "interval_seconds": 0.1}
 		if fault != "no-polls" && ready {
