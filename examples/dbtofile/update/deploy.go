@@ -67,7 +67,7 @@ func (u *updater) finish(ctx context.Context) error {
 			p.Tries--
 			return errors.Join(fmt.Errorf("in the middle of a deploy, the next run goes on: %w", err), u.save())
 		}
-		u.log.Error("release does not do well; going back", "from", p.From, "to", p.To, "error", err)
+		u.log.Error("release does not do well; going back", "from", p.From, "to", p.To, "err", err)
 		p.Step, p.Reason, p.Failing = stepRollback, err.Error(), u.failing
 	}
 	return u.rollback(ctx, p)
@@ -84,7 +84,7 @@ func (u *updater) done(ctx context.Context, p *pending) error {
 		return err
 	}
 	if err := u.prune(ctx, p.From); err != nil {
-		u.log.Warn("old releases cannot be removed", "error", err)
+		u.log.Warn("old releases cannot be removed", "err", err)
 	}
 	return nil
 }
@@ -93,7 +93,7 @@ func (u *updater) done(ctx context.Context, p *pending) error {
 // the new one's fault. If it does not, then something else is broken.
 func (u *updater) rollback(ctx context.Context, p *pending) error {
 	if err := u.save(); err != nil { // the next run may try the release again, but this one goes back
-		u.log.Error("the rollback cannot be written down", "error", err)
+		u.log.Error("the rollback cannot be written down", "err", err)
 	}
 	if _, err := os.Stat(u.binary(p.From)); errors.Is(err, fs.ErrNotExist) {
 		u.memory.Pending = nil // only a newer release can help, so look for one

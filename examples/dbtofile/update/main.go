@@ -40,11 +40,11 @@ func run(ctx context.Context, c config) error {
 	switch {
 	case err == nil || errors.Is(err, errAvailable):
 	case errors.Is(err, errDeferred):
-		u.log.Warn("update deferred", "error", err)
+		u.log.Warn("update deferred", "err", err)
 	case errors.Is(err, errLocked):
-		u.log.Warn("nothing done", "error", err)
+		u.log.Warn("nothing done", "err", err)
 	default:
-		u.log.Error("update failed", "error", err)
+		u.log.Error("update failed", "err", err)
 	}
 	return err
 }
