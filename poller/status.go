@@ -85,6 +85,8 @@ func (s Status) Words(now time.Time) string {
 		return fmt.Sprintf("stuck: no answer for %v", age(s.Since))
 	case s.State == Stopped:
 		return "stopped"
+	case s.Attempts == 1:
+		return "failing, trying again"
 	case s.Attempts > 0:
 		return fmt.Sprintf("failing, %d attempts, trying again", s.Attempts)
 	case s.State == Held && s.Held != nil:

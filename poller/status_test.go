@@ -135,10 +135,11 @@ func TestStatusInWords(t *testing.T) {
 		return s
 	}
 	for want, s := range map[string]poller.Status{
-		"stopped":    {State: poller.Stopped, Attempts: 3},
-		"starting":   {State: poller.Working, Op: poller.OpLoad},
-		"up to date": running,
-		"copying":    with(func(s *poller.Status) { s.State, s.Held = poller.Working, &source.Held{} }),
+		"stopped":               {State: poller.Stopped, Attempts: 3},
+		"starting":              {State: poller.Working, Op: poller.OpLoad},
+		"up to date":            running,
+		"copying":               with(func(s *poller.Status) { s.State, s.Held = poller.Working, &source.Held{} }),
+		"failing, trying again": with(func(s *poller.Status) { s.State, s.Attempts = poller.Backoff, 1 }),
 		"failing, 3 attempts, trying again": with(func(s *poller.Status) {
 			s.State, s.Attempts = poller.Working, 3
 		}),

@@ -45,7 +45,7 @@ func TestProbesInEveryState(t *testing.T) {
 			"polls rarely, too old":    {func(s *poller.Status) { s.Interval, s.LastPoll = time.Minute, now.Add(-3*time.Minute-1) }, 0, yes, no, "up to date"},
 			"Fresh set, still":         {func(s *poller.Status) {}, time.Second, yes, yes, "up to date"},
 			"Fresh set, too old":       {func(s *poller.Status) {}, time.Second - 1, yes, no, "up to date"},
-			"failing since now":        {func(s *poller.Status) { s.State, s.Attempts = poller.Backoff, 1 }, 0, yes, yes, "failing, 1 attempts, trying again"},
+			"failing since now":        {func(s *poller.Status) { s.State, s.Attempts = poller.Backoff, 1 }, 0, yes, yes, "failing, trying again"},
 			"failing for long": {func(s *poller.Status) {
 				s.State, s.Attempts, s.LastPoll = poller.Backoff, 99, now.Add(-time.Hour)
 			}, 0, yes, no, "failing, 99 attempts, trying again"},
