@@ -13,10 +13,14 @@ import (
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	m := boot(t, "mount -t tmpfs -o size=80m,mode=755 tmpfs /opt/dbtofile/releases")
+	starts := m.Show("dbtofile", "InvocationID")
+	m.publish("7.40.0", []byte("older"))
+	m.update(0, "up to date") // there is no way to an older one, signed or not
+	require.Equal(t, starts, m.Show("dbtofile", "InvocationID"))
+	require.Equal(t, first, m.Must("ls", "/opt/dbtofile/releases"))
 	m.publish(version(1), good(t, version(1)))
 	old, oldSignature := m.read(index.Name), m.read(index.Signature)
-	m.publish("7.40.0", []byte("older"))
-	starts := m.Show("dbtofile", "InvocationID")
+	m.sign()
 	refused := func(want string) {
 		t.Helper()
 		m.update(1, want)
