@@ -1,3 +1,5 @@
+// Package lab_test runs the updater as its unit in a real systemd, with the real dbtofile, a
+// database that grows, and a server of releases.
 package lab_test
 
 import (
