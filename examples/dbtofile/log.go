@@ -5,10 +5,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"regexp"
 	"strings"
 
 	"golang.org/x/term"
+
+	"github.com/artifactofdevotion/devotion/examples/dbtofile/internal/journal"
 )
 
 // output returns the logger, and the screen if text goes to a terminal.
@@ -18,8 +19,8 @@ func output(format string, level slog.Level) (*slog.Logger, *screen) {
 	var s *screen
 	clock := "2006-01-02T15:04:05.000Z07:00"
 	switch {
-	case toJournal():
-		to, clock = journal{os.Stderr}, "" // it knows the time
+	case journal.Connected():
+		to, clock = journal.Writer{To: os.Stderr}, "" // it knows the time
 	case format == "text" && term.IsTerminal(fd):
 		s = &screen{out: os.Stderr, width: func() int {
 			if w, _, err := term.GetSize(fd); err == nil && w > 0 {
@@ -57,29 +58,9 @@ func say(format, text string) {
 	case format == "json":
 		log, _ := output(format, slog.LevelError)
 		log.Error("ended", "err", text)
-	case toJournal():
+	case journal.Connected():
 		fmt.Fprintln(os.Stderr, "<3>"+strings.ReplaceAll(text, "\n", "\n<3>"))
 	default:
 		fmt.Fprintln(os.Stderr, text)
 	}
-}
-
-// journal gives each line of a log the priority of its level, as sd-daemon(3)
-// has it, so that journalctl -p warning shows what is worth a look. The line
-// keeps its level, for grep.
-type journal struct{ to io.Writer }
-
-var levels = regexp.MustCompile(`^(?:level=|{"level":")([A-Z]+)`) // without a time they come first
-
-var priorities = map[string]string{"DEBUG": "<7>", "INFO": "<6>", "WARN": "<4>", "ERROR": "<3>"}
-
-func (j journal) Write(line []byte) (int, error) {
-	var priority string
-	if m := levels.FindSubmatch(line); m != nil {
-		priority = priorities[string(m[1])]
-	}
-	if _, err := j.to.Write(append([]byte(priority), line...)); err != nil {
-		return 0, err
-	}
-	return len(line), nil
 }

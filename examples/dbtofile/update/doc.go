@@ -3,7 +3,7 @@
 // not. A timer of systemd, or cron, runs it; it does one thing and exits.
 //
 //	dbtofile-update -source https://example.org/dbtofile
-//	dbtofile-update -check            # what runs, what there is, what would be done
+//	dbtofile-update -source https://example.org/dbtofile -check    # what runs, what there is, what would be done
 //
 // It is a program of its own so that a release that does not start cannot keep its
 // successor from being deployed. It never replaces itself, nor the keys it trusts: those come

@@ -43,8 +43,7 @@ func TestAnOutageThatEndsDuringTheRollbackIsNotTheReleasesFault(t *testing.T) {
 		w.release("1.1.0", good, "")
 		w.kill = func(_ int, step string) bool {
 			if step == "restart" && !w.outage {
-				w.outage = true
-				time.AfterFunc(4*time.Minute, func() { w.outage = false })
+				w.outage, w.outageEnds = true, time.Now().Add(4*time.Minute)
 			}
 			return false
 		}

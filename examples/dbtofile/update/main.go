@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -11,6 +12,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/artifactofdevotion/devotion/examples/dbtofile/internal/journal"
 	"github.com/artifactofdevotion/devotion/examples/dbtofile/update/index"
 )
 
@@ -27,18 +29,18 @@ func main() {
 func run(ctx context.Context, c config) error {
 	c.os, c.arch, c.userAgent = runtime.GOOS, runtime.GOARCH, "dbtofile-update/"+version()
 	u := &updater{config: c, machine: systemd{}, log: logger(c.logLevel), out: os.Stdout, step: killpoints()}
+	var err error
 	if c.unquarantine == "" {
-		var err error
-		if u.from, err = newSource(c); err != nil {
-			return err
-		}
-		if u.trusted, err = index.ReadKeys(c.keys); err != nil {
-			return err
+		if u.from, err = newSource(c); err == nil {
+			u.trusted, err = index.ReadKeys(c.keys)
 		}
 	}
-	err := u.update(ctx)
+	if err == nil {
+		err = u.update(ctx)
+	}
+	var usage usageError
 	switch {
-	case err == nil || errors.Is(err, errAvailable):
+	case err == nil || errors.Is(err, errAvailable) || errors.As(err, &usage):
 	case errors.Is(err, errDeferred):
 		u.log.Warn("update deferred", "err", err)
 	case errors.Is(err, errLocked):
@@ -49,11 +51,13 @@ func run(ctx context.Context, c config) error {
 	return err
 }
 
-// logger writes lines to standard error, without the time if that is the
-// journal, which knows it.
+// logger writes lines to standard error. The journal knows the time, and takes the
+// priority instead.
 func logger(level slog.Level) *slog.Logger {
+	var to io.Writer = os.Stderr
 	options := &slog.HandlerOptions{Level: level}
-	if os.Getenv("JOURNAL_STREAM") != "" {
+	if journal.Connected() {
+		to = journal.Writer{To: os.Stderr}
 		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
 			if len(groups) == 0 && a.Key == slog.TimeKey {
 				return slog.Attr{}
@@ -61,7 +65,7 @@ func logger(level slog.Level) *slog.Logger {
 			return a
 		}
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
+	return slog.New(slog.NewTextHandler(to, options))
 }
 
 // code returns the exit code, and prints what is not in the log.

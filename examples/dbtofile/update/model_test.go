@@ -52,6 +52,7 @@ type world struct {
 	index      index.Index
 	units      map[string]*process
 	outage     bool          // of the database
+	outageEnds time.Time     // zero: not by itself
 	ahead      time.Duration // what the clock shows beyond that of the bubble
 	pinned     bool          // the units' command is not current/dbtofile, but a release
 	kill       func(n int, name string) bool
@@ -257,7 +258,7 @@ func (w *world) status(_ context.Context, url string) (s status, err error) {
 		one.LastPoll, one.Interval = p.started.Add(time.Second), 3600
 	case b == remembers:
 		one.LastPoll, one.Interval = p.started.Add(-3*time.Second), 60
-	case b == unwell || w.outage:
+	case b == unwell || w.outage && (w.outageEnds.IsZero() || time.Now().Before(w.outageEnds)):
 		one.Attempts, one.Words = 3, "failing"
 	}
 	return s, nil

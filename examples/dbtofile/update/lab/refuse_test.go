@@ -46,6 +46,14 @@ func TestRefused(t *testing.T) {
 	refused("not signed by a trusted key")
 	mend()
 
+	m.Must("mv", "/etc/dbtofile/keys", "/etc/dbtofile/keys.away")
+	m.Must("mkdir", "/etc/dbtofile/keys")
+	refused("no key is trusted")
+	m.Must("rmdir", "/etc/dbtofile/keys")
+	m.Must("mv", "/etc/dbtofile/keys.away", "/etc/dbtofile/keys")
+	require.Contains(t, m.Must("journalctl", "--unit=dbtofile-update", "--priority=err", "--output=cat"), "no key is trusted")
+	require.NotContains(t, m.Must("journalctl", "--unit=dbtofile-update", "--priority=err", "--output=cat"), "up to date")
+
 	file, signature := m.read(index.Name), m.read(index.Signature)
 	m.write(index.Name, old)
 	m.write(index.Signature, oldSignature)

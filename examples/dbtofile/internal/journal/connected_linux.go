@@ -1,4 +1,4 @@
-package main
+package journal
 
 import (
 	"fmt"
@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// toJournal reports whether standard error goes to the systemd journal, as
+// Connected reports whether standard error goes to the systemd journal, as
 // systemd.exec(5) says: the variable alone may have been inherited.
-func toJournal() bool {
+func Connected() bool {
 	info, err := os.Stderr.Stat()
 	if err != nil {
 		return false
