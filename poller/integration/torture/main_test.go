@@ -53,10 +53,11 @@ func rows() int {
 
 var raceDetector bool
 
-// notShort skips a case that takes longer than -short has time for.
+// notShort skips a case that takes longer than -short has time for. What is left is
+// enough for the race detector: all readers and writers, over thousands of rows.
 func notShort(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes up to half a minute: not with -short")
+	if testing.Short() || raceDetector {
+		t.Skip("takes up to half a minute: not with -short, nor with the race detector")
 	}
 }
 
