@@ -55,7 +55,7 @@ func TestMinisignsKeysSign(t *testing.T) {
 // TestPasswords is slow by design: to try a password takes a second and a gigabyte.
 func TestPasswords(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes a gigabyte of memory")
+		t.Skip("takes a gigabyte of memory: not with -short")
 	}
 	w := newWorkshop(t)
 	code, _, errs := w.run("secret", "-keygen", w.path("locked"))
