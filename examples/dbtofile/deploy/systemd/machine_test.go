@@ -110,7 +110,7 @@ func (m *machine) write() (stop func()) {
 	const insert = "insert into orders (body) select md5(random()::text) from generate_series(1, 20)"
 	for name, statement := range map[string]string{
 		"quick": insert,
-		"slow":  "begin; " + insert + "; select pg_sleep(0.2); commit",
+		"slow":  "do $$ begin " + insert + "; perform pg_sleep(0.2); end $$",
 	} {
 		m.Write("/srv/pg/"+name+".sql", statement+" \\watch 0.05\n")
 		m.Unit("writer-"+name+".service", `[Unit]
@@ -125,7 +125,12 @@ LogLevelMax=0
 `)
 		m.Must("systemctl", "start", "writer-"+name)
 	}
-	return func() { m.Must("systemctl", "stop", "writer-quick", "writer-slow") }
+	return func() {
+		m.Must("systemctl", "stop", "writer-quick", "writer-slow")
+		m.Eventually("the writers' sessions have ended", func() bool {
+			return m.psql("select count(*) from pg_stat_activity where usename = 'postgres' and backend_type = 'client backend'") == "1"
+		})
+	}
 }
 
 // backlog adds rows at once.
@@ -188,8 +193,9 @@ func (m *machine) same(dir, want string) {
 			} else if lines[line] > 1 {
 				twice++
 			}
+			delete(lines, line)
 		}
-		m.t.Fatalf("%s: of %d rows %d are lost and %d there more than once, or they are out of order", dir, strings.Count(want, "\n"), lost, twice)
+		m.t.Fatalf("%s: of %d rows %d are lost and %d there more than once, %d lines are no rows, or they are out of order", dir, strings.Count(want, "\n"), lost, twice, len(lines))
 	}
 	m.t.Logf("%s: %d rows, none lost, none twice, all in order", dir, strings.Count(want, "\n"))
 }
