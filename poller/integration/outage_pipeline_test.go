@@ -31,7 +31,8 @@ const (
 	interval = 20 * time.Millisecond
 	capped   = 100 * time.Millisecond // of the backoff
 	patience = 30 * time.Second       // for what must happen; far more than it takes
-	slack    = 3 * time.Second        // for a machine with other work
+	slack    = 10 * time.Second       // for a machine with other work
+	brief    = 2 * time.Second        // a deadline that a hung step waits for, and an answered one keeps on any machine
 )
 
 // table is a table that one writer keeps adding rows to, over a connection that

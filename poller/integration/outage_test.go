@@ -210,7 +210,7 @@ func TestOutageOfTheNetwork(t *testing.T) {
 				tb := newTable(t, db.Open(t, driver), driver)
 				deadline := patience
 				if name == "black-holed" {
-					deadline = 700 * time.Millisecond
+					deadline = brief
 				}
 				p := newPipeline(t, tb, impatient(t, db.At(between.Listen), driver, deadline))
 				p.deadline = deadline
@@ -228,7 +228,7 @@ func TestOutageThatTheDriverSitsOut(t *testing.T) {
 	between := newProxy(t, dbtest.Postgres(t).Addr())
 	tb := newTable(t, database.Open(t, dbtest.PQ), dbtest.PQ)
 	p := newPipeline(t, tb, database.At(between.Listen).Open(t, dbtest.PQ))
-	p.deadline = 500 * time.Millisecond
+	p.deadline = brief
 	stopWriting := tb.keepWriting()
 	running := p.poller()
 	stop := start(t, running)
