@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +91,21 @@ func TestOldIndexesAreRefused(t *testing.T) {
 		require.ErrorContains(t, w.run(), "two indexes with serial")
 		w.publish()
 		require.NoError(t, w.run())
+	})
+}
+
+// What a stolen key signs must not keep the machines from what the owner signs later.
+func TestASerialOfATimeToComeIsRefused(t *testing.T) {
+	within(t, func(t *testing.T, w *world) {
+		w.release("1.1.0", good, "")
+		serial := w.index.Serial
+		w.index.Serial = math.MaxInt64 - 1
+		w.publish()
+		w.refuses("of a time to come")
+		w.index.Serial = serial
+		w.publish()
+		require.NoError(t, w.run())
+		w.runs("1.1.0")
 	})
 }
 

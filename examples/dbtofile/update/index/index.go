@@ -51,7 +51,7 @@ const (
 // Index is the list of releases.
 type Index struct {
 	Format   string    `json:"format"`
-	Serial   int64     `json:"serial"`  // of two indexes, the one with the greater serial is newer
+	Serial   int64     `json:"serial"`  // of two indexes, the one with the greater serial is newer; in Unix seconds no time to come
 	Expires  time.Time `json:"expires"` // not to be believed from then on
 	Releases []Release `json:"releases"`
 }
