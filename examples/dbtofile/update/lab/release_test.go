@@ -66,9 +66,12 @@ func TestAfterBoot(t *testing.T) {
 	require.Equal(t, "enabled", m.Must("systemctl", "is-enabled", "dbtofile-update-boot.timer"))
 	for range 3 { // the delay is random
 		m.Must("systemctl", "restart", "dbtofile-update-boot.timer")
-		text := m.Show("dbtofile-update-boot.timer", "NextElapseUSecMonotonic")
-		next, err := time.ParseDuration(strings.NewReplacer(" ", "", "min", "m").Replace(text))
+		text := m.Show("dbtofile-update-boot.timer", "NextElapseUSecMonotonic") // such as 1d 2h 5min
+		_, µs, _ := strings.Cut(m.Must("systemd-analyze", "timespan", text), "μs: ")
+		var next time.Duration
+		_, err := fmt.Sscan(µs, &next)
 		require.NoError(t, err)
+		next *= time.Microsecond
 		var up float64
 		_, err = fmt.Sscan(m.Must("cat", "/proc/uptime"), &up)
 		require.NoError(t, err)
