@@ -177,16 +177,28 @@ func copied(ctx context.Context, page string) error {
 const fakeGrafana = `#!/bin/sh
 cat "$GF_PATHS_PROVISIONING/datasources/prometheus.yaml" >"$SEEN/datasource"
 cat "$GF_PATHS_PROVISIONING/dashboards/devotion.yaml" >"$SEEN/provider"
-exec sleep 600
+path=$(sed -n 's/ *path: //p' "$SEEN/provider")
+cat "$path/dashboard.json" >"$SEEN/dashboard"
+touch "$SEEN/all"
+exec /bin/sleep 600
+`
+
+// The script's time is not over before that has been said, however slow the machine.
+const longSleep = `#!/bin/sh
+while [ "$1" = 1s ] && [ ! -e "$SEEN/all" ]; do /bin/sleep 0.1; done
+exec /bin/sleep "$@"
 `
 
 func TestTryEndsByItself(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(bin, "grafana-server"), []byte(fakeGrafana), 0o700)) // it is a program
+	for name, text := range map[string]string{"grafana-server": fakeGrafana, "sleep": longSleep} {
+		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700)) // they are programs
+	}
 	a := try(t, []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "SEEN=" + bin}, "-for", "1s")
 	prom := address.FindString(a.says(`^Prometheus +(http://.*)$`))
 	a.says(`^Grafana +(http://127.0.0.1:\d+/d/devotion)$`)
+	a.ends()
 	var datasource struct {
 		Datasources []struct{ Type, URL string }
 	}
@@ -201,10 +213,10 @@ func TestTryEndsByItself(t *testing.T) {
 	require.Len(t, datasource.Datasources, 1)
 	assert.Equal(t, prom, datasource.Datasources[0].URL)
 	require.Len(t, provider.Providers, 1)
-	text, err := os.ReadFile(filepath.Join(provider.Providers[0].Options.Path, "dashboard.json"))
+	assert.NotEmpty(t, provider.Providers[0].Options.Path)
+	text, err := os.ReadFile(filepath.Join(bin, "dashboard"))
 	require.NoError(t, err)
 	assert.Equal(t, deploytest.Read(t, "grafana", "dashboard.json"), string(text))
-	a.ends()
 }
 
 func TestTryNamesWhatIsMissing(t *testing.T) {
