@@ -90,10 +90,10 @@ func hangs(t *testing.T, packages string, f *figures) {
 	assert.Equal(t, "success", m.Show(service, "Result"))
 
 	// A checkpoint store that is down for longer than a start may take is waited for.
-	m.Unit(service+".d/slow.conf", "[Service]\nTimeoutStartSec=1s\nEnvironment=STORE_DOWN_FOR=4s\n")
+	m.Unit(service+".d/slow.conf", "[Service]\nTimeoutStartSec=10s\nEnvironment=STORE_DOWN_FOR=12s\n")
 	took := m.ready(service, m.at("systemctl", "start", service))
-	f.add("start -> ready, checkpoint store down for 4 s (TimeoutStartSec=1s)", took)
-	assert.Greater(t, took, 4*time.Second)
+	f.add("start -> ready, checkpoint store down for 12 s (TimeoutStartSec=10s)", took)
+	assert.Greater(t, took, 12*time.Second)
 	assert.Equal(t, "0", m.Show(service, "NRestarts"))
 }
 
