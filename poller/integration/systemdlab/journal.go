@@ -11,7 +11,7 @@ import (
 
 // Entry is a line of the journal.
 type Entry struct {
-	At       time.Duration // by the monotonic clock: the difference of two is exact
+	At       time.Duration // when the journal took it in, by the monotonic clock; on a busy machine that can be late
 	Message  string
 	PID      string // of the process that wrote it
 	Priority string // 0 to 7, where 3 is an error
