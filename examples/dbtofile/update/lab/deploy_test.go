@@ -19,6 +19,7 @@ func TestGoodAndBadReleases(t *testing.T) {
 	require.Equal(t, "1", m.metric(`info{version="`+version(1)+`"}`))
 	m.update(0, "up to date")
 
+	m.Write("/etc/dbtofile/update.env", impatient)
 	for i, fault := range []string{"crash", "dies", "no-polls", "never-ready"} {
 		published := m.publish(version(2+i), bad(t, version(2+i), fault))
 		m.update(4, "rolled back")

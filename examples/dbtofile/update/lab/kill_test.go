@@ -51,7 +51,7 @@ func TestKilledWhileItWatches(t *testing.T) {
 		m.Write("/etc/dbtofile/update.env", settings+"DBTOFILE_UPDATE_SETTLE=50s\nDBTOFILE_UPDATE_GATE=1m\n")
 		m.Must("systemctl", "start", "--no-block", "dbtofile-update")
 		m.Eventually("the new release runs", func() bool { return m.status().Version == release })
-		m.Write("/etc/dbtofile/update.env", settings)
+		m.Write("/etc/dbtofile/update.env", impatient)
 		before = m.said()
 		m.Must("systemctl", "kill", "--signal=KILL", "dbtofile-update")
 		return before

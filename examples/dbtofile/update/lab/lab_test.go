@@ -44,14 +44,18 @@ const (
 	dropIn      = "[Service]\nReadWritePaths=/opt/lab\n"
 )
 
-// settings are those of the updater, with short times.
+// settings are those of the updater, with a short time to prove well, and much of it in
+// which a busy machine may take that.
 const settings = `DBTOFILE_UPDATE_SOURCE=http://127.0.0.1:8000
 DBTOFILE_UPDATE_SETTLE=1s
-DBTOFILE_UPDATE_GATE=6s
-DBTOFILE_UPDATE_STALL=2s
+DBTOFILE_UPDATE_GATE=1m
+DBTOFILE_UPDATE_STALL=10s
 DBTOFILE_UPDATE_KEEP=1
 DBTOFILE_UPDATE_LOG_LEVEL=debug
 `
+
+// impatient has less of that time, for releases that make use of all of it.
+const impatient = settings + "DBTOFILE_UPDATE_GATE=20s\n"
 
 // boot boots a machine. The commands are run before anything is installed.
 func boot(t *testing.T, commands ...string) *machine {
