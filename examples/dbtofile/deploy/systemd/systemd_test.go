@@ -47,7 +47,7 @@ func crashes(t *testing.T, packages string, f *figures) {
 	m := boot(t, packages)
 	m.postgres()
 	m.install("1.0.0")
-	m.Unit(service+".d/test.conf", "[Service]\nWatchdogSec=3s\n")
+	m.Unit(service+".d/test.conf", "[Service]\nWatchdogSec=10s\n")
 	m.configure("", postgresDSN, "DBTOFILE_TABLE=orders", "DBTOFILE_KEY=id", "DBTOFILE_INTERVAL=50ms", "DBTOFILE_LISTEN=:9464")
 	f.add("start -> ready", m.ready(service, m.at("systemctl", "start", service)))
 	stopWriting := m.write()
@@ -56,7 +56,7 @@ func crashes(t *testing.T, packages string, f *figures) {
 	for _, crash := range []struct{ signal, name string }{
 		{"KILL", "kill -9 -> ready (RestartSec=2s)"},
 		{"SEGV", "SEGV -> ready (RestartSec=2s)"},
-		{"STOP", "SIGSTOP -> ready (WatchdogSec=3s, RestartSec=2s)"},
+		{"STOP", "SIGSTOP -> ready (WatchdogSec=10s, RestartSec=2s)"},
 	} {
 		m.backlog(100_000)
 		m.flows(out)
@@ -99,8 +99,8 @@ func outages(t *testing.T, packages string, f *figures) {
 	m.postgres()
 	m.Must("systemctl", "stop", "pg")
 	m.install("1.0.0")
-	const watchdog = 2 * time.Second
-	m.Unit(service+".d/test.conf", "[Service]\nWatchdogSec=2s\n")
+	const watchdog = 10 * time.Second
+	m.Unit(service+".d/test.conf", "[Service]\nWatchdogSec=10s\n")
 	m.configure("", "postgres:///postgres?host=/run/pg&user=dbtofile", "DBTOFILE_TABLE=orders", "DBTOFILE_KEY=id", "DBTOFILE_INTERVAL=50ms")
 	f.add("start -> ready, database down", m.ready(service, m.at("systemctl", "start", service)))
 	pid := m.Show(service, "MainPID")
