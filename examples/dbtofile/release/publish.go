@@ -50,6 +50,10 @@ func publish(ctx context.Context, c config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	now := time.Now().UTC().Truncate(time.Second)
+	if x.Serial > now.Add(index.MaxAhead).Unix() {
+		return fmt.Errorf("the index has serial %d, which is of a time to come: set the clock, or publish in an empty directory", x.Serial)
+	}
 	if c.withdraw != "" {
 		before := len(x.Releases)
 		x.Releases = slices.DeleteFunc(x.Releases, func(r index.Release) bool { return r.Version == c.withdraw })
@@ -64,7 +68,6 @@ func publish(ctx context.Context, c config, out io.Writer) error {
 		}
 		x.Releases = append(x.Releases, made...)
 	}
-	now := time.Now().UTC().Truncate(time.Second)
 	x.Format, x.Serial, x.Expires = index.Format, max(x.Serial+1, now.Unix()), now.Add(c.expires)
 	if err := write(c.dir, x, key, own); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -194,6 +195,21 @@ func TestKilledInTheMiddle(t *testing.T) {
 	require.Len(t, w.index("one").Releases, 3)
 	_, err = os.Stat(w.path("public/" + next))
 	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// Updaters do not believe it, so nothing is to be built upon it.
+func TestAnIndexOfATimeToComeIsNotExtended(t *testing.T) {
+	w := newWorkshop(t)
+	w.publishes("-version", "1.0.0")
+	key, err := readKey(w.path("one.key"), "")
+	require.NoError(t, err)
+	x := w.index("one")
+	x.Serial = math.MaxInt64
+	file, signature, err := index.Sign(x, key)
+	require.NoError(t, err)
+	w.write("public/"+index.Name, string(file))
+	w.write("public/"+index.Signature, string(signature))
+	w.fails("of a time to come", "-dir", w.path("public"), "-key", w.path("one.key"))
 }
 
 func TestGoingOverToAnotherKey(t *testing.T) {

@@ -13,9 +13,6 @@ import (
 
 const again = 3 * time.Second
 
-// clocks is by how much those of who signs and of this machine may differ.
-const clocks = 24 * time.Hour
-
 func (u *updater) openIndex(ctx context.Context) (file []byte, x index.Index, err error) {
 	if file, err = read(ctx, u.from, index.Name, index.MaxIndex); err != nil {
 		return nil, x, err
@@ -47,7 +44,7 @@ func (u *updater) fetchIndex(ctx context.Context) (index.Index, error) {
 	switch {
 	case !time.Now().Before(x.Expires):
 		return index.Index{}, fmt.Errorf("the index expired at %s: sign a new one, or look for who holds it back", x.Expires.Format(time.RFC3339))
-	case x.Serial > time.Now().Add(clocks).Unix(): // it is not to be remembered: all later ones would be older
+	case x.Serial > time.Now().Add(index.MaxAhead).Unix(): // it is not to be remembered: all later ones would be older
 		return index.Index{}, fmt.Errorf("the index has serial %d, which is of a time to come: set the clock, or look for who else signs", x.Serial)
 	case x.Serial < u.memory.Serial:
 		return index.Index{}, fmt.Errorf("the index has serial %d and is older than one seen before, which had %d: look for who plays it again", x.Serial, u.memory.Serial)

@@ -48,10 +48,15 @@ const (
 	MaxBinary    = 512 << 20
 )
 
+// MaxAhead is how far the serial of an index may be ahead of the time, by the clock of
+// whoever reads it. One that is further ahead is not to be believed, nor remembered: a
+// thief of a key could sign it so that all later ones are older.
+const MaxAhead = 24 * time.Hour
+
 // Index is the list of releases.
 type Index struct {
 	Format   string    `json:"format"`
-	Serial   int64     `json:"serial"`  // of two indexes, the one with the greater serial is newer; in Unix seconds no time to come
+	Serial   int64     `json:"serial"`  // of two indexes, the one with the greater serial is newer; in Unix seconds no time to come, see MaxAhead
 	Expires  time.Time `json:"expires"` // not to be believed from then on
 	Releases []Release `json:"releases"`
 }
