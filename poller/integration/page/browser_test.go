@@ -23,6 +23,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// patience is how long anything may take on a busy machine.
+const patience = time.Minute
+
 var screenshots = flag.String("page.screenshots", "", "directory to write a picture of each page to")
 
 // browse starts Chromium for a test, and returns the context to open tabs with.
@@ -151,7 +154,7 @@ func eval[T any](p *tab, js string) T {
 func (p *tab) until(js string) {
 	p.t.Helper()
 	err := chromedp.Do(p.ctx, chromedp.Poll[chromedp.Void](js,
-		chromedp.WithPollingTimeout(20*time.Second), chromedp.WithPollingInterval(50*time.Millisecond)))
+		chromedp.WithPollingTimeout(patience), chromedp.WithPollingInterval(50*time.Millisecond)))
 	if err != nil {
 		require.NoError(p.t, err, "%s, while the page shows\n%s", js, p.text())
 	}

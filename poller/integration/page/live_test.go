@@ -111,8 +111,8 @@ func away(t *testing.T, open func(string, look) *tab) {
 	p.do(chromedp.Evaluate[chromedp.Void]("window.loaded = true"))
 	p.awaitRefresh()
 	server.Close()
-	p.until(`/^No answer since \d\d:\d\d:\d\d\. What is shown is from then\.$/.test(document.getElementById("lost").innerText)`)
-	assert.Regexp(t, `^\? No answer since \d\d:\d\d:\d\d$`, eval[string](p, "document.title"))
+	p.until(`/^No answer since ` + clock + `\. What is shown is from then\.$/.test(document.getElementById("lost").innerText)`)
+	assert.Regexp(t, `^\? No answer since `+clock+`$`, eval[string](p, "document.title"))
 	assert.True(t, eval[bool](p, `document.getElementById("lost").innerText.includes(clock(answered))`))
 	assert.Less(t, eval[float64](p, `Math.abs(answered - new Date(document.querySelector(".headline time").dateTime))`), 60e3, "when the page was last true")
 	assert.Contains(t, p.text(), "up to date", "what was known is still shown")
@@ -155,7 +155,7 @@ func away(t *testing.T, open func(string, look) *tab) {
 	require.Eventually(t, func() bool { // a poll does not outlive the page that is left
 		fresh, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("window.loaded === undefined && document.readyState === 'complete'"))
 		return err == nil && fresh
-	}, 30*time.Second, 50*time.Millisecond)
+	}, patience, 50*time.Millisecond)
 	p.do(chromedp.Evaluate[chromedp.Void]("window.loaded = true"))
 	p.awaitRefresh()
 	assert.True(t, eval[bool](p, "window.loaded"), "once")
@@ -163,7 +163,7 @@ func away(t *testing.T, open func(string, look) *tab) {
 
 func (p *tab) awaitError(text string) {
 	p.t.Helper()
-	require.Eventually(p.t, func() bool { return strings.Contains(strings.Join(p.errorsSoFar(), "\n"), text) }, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(p.t, func() bool { return strings.Contains(strings.Join(p.errorsSoFar(), "\n"), text) }, patience, 20*time.Millisecond)
 }
 
 // hostile: names, cursors, errors and holders are text, whatever they look like,
