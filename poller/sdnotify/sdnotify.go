@@ -123,6 +123,7 @@ type notifier struct {
 	loaded   []bool    // of each pipeline: its checkpoint has been seen loaded
 	extended time.Time // when more time was last asked for
 	said     string    // the last STATUS
+	stopped  bool      // STOPPING=1 was sent
 }
 
 func (n *notifier) start(ctx context.Context) (stop func()) {
@@ -150,17 +151,17 @@ func (n *notifier) run(ctx context.Context, end <-chan struct{}) {
 	for {
 		select {
 		case <-done:
-			n.stopping()
 			done, stopping = nil, true
-			load.Stop()
+			load.Reset(loadEvery) // until it is heard
 			status.Stop()
+			n.stopping()
 		case <-end:
-			if ctx.Err() != nil && !stopping { // both at once
+			if ctx.Err() != nil { // it may be that both come at once
 				n.stopping()
 			}
 			return
 		case <-load.C:
-			if n.load() {
+			if stopping && n.stopping() || !stopping && n.load() {
 				load.Stop()
 			}
 		case <-hungry:
@@ -209,8 +210,10 @@ func (n *notifier) status(also string) bool {
 	return true
 }
 
-func (n *notifier) stopping() {
-	_ = n.send("STOPPING=1\nSTATUS=stopping: " + words(n.pipelines, time.Now()))
+// stopping says STOPPING=1 once, and reports whether it was sent.
+func (n *notifier) stopping() bool {
+	n.stopped = n.stopped || n.send("STOPPING=1\nSTATUS=stopping: "+words(n.pipelines, time.Now())) == nil
+	return n.stopped
 }
 
 // well reports whether every pipeline runs and gets on, or waits for what may come.

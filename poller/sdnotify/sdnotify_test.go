@@ -326,6 +326,21 @@ func TestWhatCouldNotBeSaidIsSaidAgain(t *testing.T) {
 	})
 }
 
+func TestThatItStopsIsSaidAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := newPipeline("p")
+		h, stop := listen(ctx, 0, p.Status)
+		defer stop()
+		h.setDeaf(true)
+		cancel()
+		time.Sleep(time.Minute)
+		h.setDeaf(false)
+		time.Sleep(time.Minute)
+		assert.Len(t, h.at("STOPPING=1"), 1)
+	})
+}
+
 func TestALostFeedIsRepeatedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeline("p")
