@@ -48,7 +48,7 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 		return fmt.Errorf("poller: %s: %w", p.Name, ErrRunning)
 	}
 	p.status.State, p.status.Since, p.status.Attempts = Working, time.Now(), 0
-	p.status.AsOf = time.Time{} // the cursor may have been set back
+	p.status.AsOf, p.status.Held = time.Time{}, nil // the cursor may have been set back
 	before := p.status.Records
 	p.mu.Unlock()
 

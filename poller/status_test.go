@@ -156,3 +156,22 @@ func TestStatusInWords(t *testing.T) {
 		assert.Equal(t, want, s.Words(now))
 	}
 }
+
+// Whether records are held back is for the source to say, and in this run it has
+// not said anything yet.
+func TestASecondRunIsNotHeldBackByTheFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(0)
+		w.answer = hold(0)
+		p := w.poller()
+		stop := start(t, p)
+		synctest.Wait()
+		require.NotNil(t, p.Status().Held)
+		require.NoError(t, stop())
+		breakStep(w, poller.OpFetch, until(time.Hour, errOutage))
+		stop = start(t, p)
+		time.Sleep(30 * time.Minute)
+		assert.Nil(t, p.Status().Held)
+		require.NoError(t, stop())
+	})
+}
