@@ -55,6 +55,9 @@ func TestProbesInEveryState(t *testing.T) {
 			"held back, asking again": {func(s *poller.Status) {
 				s.State, s.Op, s.Held = poller.Working, poller.OpFetch, &source.Held{Since: began}
 			}, 0, yes, yes, "held back for 1h0m0s by an unknown holder"},
+			"copying, the rest held back": {func(s *poller.Status) {
+				s.State, s.Op, s.Held = poller.Working, poller.OpWrite, &source.Held{Since: began}
+			}, 0, yes, yes, "copying"},
 			"stuck": {func(s *poller.Status) { s.State, s.Overdue = poller.Working, true }, 0, no, yes, "stuck: no answer for 0s"},
 		} {
 			page := &status.Page{Fresh: c.fresh}
