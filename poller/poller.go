@@ -121,7 +121,7 @@ type Poller[T any] struct {
 
 	mu      sync.Mutex
 	status  Status
-	overdue int // steps that are; a fetch and a write can both be
+	overdue []*StepInfo // steps that are; a fetch and a write can both be
 }
 
 // Run works until ctx ends or a finite source does, and then returns nil. It

@@ -46,7 +46,7 @@ type Status struct {
 	// Overdue is true while a part is past its deadline and has not returned,
 	// or the loop itself is a Deadline past Due, as when a hook does not return.
 	// The pipeline is stuck then, and only a restart of the process can help:
-	// this is what a liveness check looks at.
+	// this is what a liveness check looks at. Op and Since are the part's.
 	Overdue bool
 
 	Attempts      int    // failures in a row of the step that is failing, 0 if none is
@@ -64,8 +64,13 @@ func (p *Poller[T]) Status() Status {
 	if s.State == "" {
 		s.State = Stopped
 	}
-	if !s.Due.IsZero() && time.Since(s.Due) > p.deadline() {
-		s.Overdue = true
+	switch {
+	case len(p.overdue) > 0: // that step counts, whatever the loop does beside it
+		step := p.overdue[0]
+		s.Overdue, s.State, s.Op = true, Working, step.Op
+		s.Since, s.Due = step.Start, step.Start.Add(p.deadline())
+	case !s.Due.IsZero():
+		s.Overdue = time.Since(s.Due) > p.deadline()
 	}
 	return s
 }

@@ -175,3 +175,29 @@ func TestASecondRunIsNotHeldBackByTheFirst(t *testing.T) {
 		require.NoError(t, stop())
 	})
 }
+
+// A fetch ahead can hang while the loop is busy with a write that fails.
+func TestStuckInAFetchAheadIsToldSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(20)
+		release := make(chan struct{})
+		w.onFetch = func(_ context.Context, after source.Cursor, _ int) error {
+			if after != "" {
+				<-release
+			}
+			return nil
+		}
+		breakStep(w, poller.OpWrite, until(time.Hour, errOutage))
+		p := w.poller()
+		stop := start(t, p)
+		time.Sleep(30 * time.Minute)
+		s := p.Status()
+		assert.Equal(t, "stuck: no answer for 30m0s", s.Words(time.Now()))
+		assert.Equal(t, poller.Working, s.State)
+		assert.Equal(t, poller.OpFetch, s.Op)
+		close(release)
+		synctest.Wait()
+		assert.Regexp(t, `^failing, \d+ attempts, trying again$`, p.Status().Words(time.Now()))
+		require.NoError(t, stop())
+	})
+}

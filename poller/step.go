@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	goretry "github.com/sethvargo/go-retry"
@@ -70,7 +71,7 @@ func (r *run[T]) watched(s *StepInfo, f func() error) error {
 	// tenth on top is for it to clean up, unless it is too much for a Duration.
 	watch := time.AfterFunc(max(r.deadline(), r.deadline()+r.deadline()/10), func() {
 		defer close(watched)
-		r.update(func(st *Status) { r.overdue++; st.Overdue = true })
+		r.update(func(*Status) { r.overdue = append(r.overdue, s) })
 		n.begin(time.Now())
 		again := time.NewTicker(firstReminder)
 		defer again.Stop()
@@ -92,7 +93,7 @@ func (r *run[T]) watched(s *StepInfo, f func() error) error {
 		}
 		close(returned)
 		<-watched
-		r.update(func(st *Status) { r.overdue--; st.Overdue = r.overdue > 0 })
+		r.update(func(*Status) { r.overdue = slices.DeleteFunc(r.overdue, func(o *StepInfo) bool { return o == s }) })
 		if n.end() {
 			r.log.Info("no longer overdue", "op", s.Op, "after", since(s.Start))
 		}
