@@ -213,6 +213,35 @@ func TestFlappingIsLoggedInPairs(t *testing.T) {
 	})
 }
 
+// Of holds that last, one in five minutes, every other is logged once the first ten
+// at once are used up. Shorter ones, and polls without any, are no cases.
+func TestUnloggedAreTheCasesBetween(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, began := newWorld(0), time.Now()
+		w.answer = func(b *source.Batch[int]) {
+			every, lasts := time.Minute, 30*time.Second
+			if time.Since(began) >= time.Hour {
+				every, lasts = 5*time.Minute, 2*time.Minute
+			}
+			if since := time.Now().Truncate(every); time.Since(since) < lasts {
+				b.Held = &source.Held{Since: since}
+			}
+		}
+		stop := start(t, w.poller())
+		time.Sleep(4 * time.Hour)
+		require.NoError(t, stop())
+		lines := w.said("held back")
+		require.Greater(t, len(lines), 25)
+		for i, line := range lines {
+			if i < 19 { // ten, and nine more while they are used up
+				assert.NotContains(t, line, "unlogged")
+			} else {
+				assert.Contains(t, line, " unlogged=1\n")
+			}
+		}
+	})
+}
+
 func TestTheLogOfRefusalsLagsByHalfAtMost(t *testing.T) {
 	w := newWorld(5000)
 	w.refuse(seq(1, 5000)...)
