@@ -26,8 +26,13 @@ func serve(address string, hooks *poller.Hooks, health func() poller.Status, log
 	if err != nil {
 		return nil, fmt.Errorf("-listen: %w: choose an address of this machine and a free port above 1023, or stop what listens there", err)
 	}
+	log.Info("listening", "address", listener.Addr().String())
+	return serveOn(listener, pages(hooks, health), log), nil
+}
+
+func serveOn(listener net.Listener, handler http.Handler, log *slog.Logger) (stop func()) {
 	server := &http.Server{
-		Handler:           pages(hooks, health),
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      10 * time.Second,
@@ -40,7 +45,6 @@ func serve(address string, hooks *poller.Hooks, health func() poller.Status, log
 		defer close(ended)
 		_ = server.Serve(listener) // until stop
 	}()
-	log.Info("listening", "address", listener.Addr().String())
 	return func() {
 		// An answer on its way takes no longer, and one that hangs delays no stop.
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
@@ -48,7 +52,7 @@ func serve(address string, hooks *poller.Hooks, health func() poller.Status, log
 		_ = server.Shutdown(ctx)
 		_ = server.Close()
 		<-ended
-	}, nil
+	}
 }
 
 // pages are what is served. None of it changes anything or waits for the pipeline.

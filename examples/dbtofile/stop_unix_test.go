@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// stopsWell asks the program to stop, which it must do soon and with code 0.
+// stopsWell asks the program to stop, which it must do with code 0.
 func (p *process) stopsWell() {
 	p.t.Helper()
 	p.signal(syscall.SIGTERM)
