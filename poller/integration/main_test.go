@@ -2,6 +2,7 @@
 package integration
 
 import (
+	"log/slog"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
@@ -13,5 +14,6 @@ func TestMain(m *testing.M) {
 	if err := mysql.SetLogger(&mysql.NopLogger{}); err != nil { // it would print each lost connection
 		panic(err)
 	}
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // thousands of lines would bury what failed
 	dbtest.Main(m)
 }
