@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
@@ -127,6 +129,26 @@ func TestAsynchronousCommit(t *testing.T) {
 	}
 	require.Positive(t, taken, "no crash took a row back: nothing was tested")
 	t.Logf("10 crashes took %d rows back", taken)
+}
+
+// A row that no statement returns is named also while what is written is not flushed.
+func TestNullKeyBeforeTheFlush(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartPostgres(t, dbtest.Args("-c", "fsync=on", "-c", "wal_writer_delay=10s", "-c", "bgwriter_delay=10s", "-c", "autovacuum=off"))
+	db := server.NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table orders (a bigint not null, b bigint); create index on orders (a, b); insert into orders values (1, 1)`)
+	table := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"a", "b"}, Ceiling: ceiling.None{}}
+	var first source.Batch[row.Row]
+	waitFor(t, func() bool {
+		var err error
+		first, err = table.Fetch(t.Context(), "", 10)
+		require.NoError(t, err)
+		return len(first.Records) == 1
+	})
+
+	require.NoError(t, begin(t, db, `set local synchronous_commit = off`, `insert into orders values (1, null)`).Commit())
+	_, err := table.Fetch(t.Context(), first.To, 10)
+	requirePermanent(t, err, `"b" is NULL`)
 }
 
 // switching opens connections to the server that is current, as a data source

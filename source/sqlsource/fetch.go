@@ -241,6 +241,11 @@ func fetchBelow[T any](ctx context.Context, s *state, db ceiling.Queryer, after 
 			return b, err
 		}
 		below := s.reach
+		for i := 1; i < len(s.plan.key) && at.key != nil && !below.Nothing; i++ {
+			if err := r.findNull(ctx, db, s.plan, i, at.key); err != nil {
+				return b, err
+			}
+		}
 		if !below.Nothing && !below.durable {
 			if found, err := r.exists(ctx, db, s.plan, at.key, below.Limit); err != nil {
 				return b, err
@@ -293,11 +298,6 @@ func (q *query) exists(ctx context.Context, db ceiling.Queryer, p *plan, after [
 func (s *state) readBelow(ctx context.Context, r *reader, at position, dest []any) (position, error) {
 	if s.reach.Nothing {
 		return at, nil
-	}
-	for i := 1; i < len(r.plan.key) && at.key != nil; i++ {
-		if err := r.findNull(ctx, r.db, r.plan, i, at.key); err != nil {
-			return at, err
-		}
 	}
 	before := r.rows
 	r.below = s.reach.Limit
