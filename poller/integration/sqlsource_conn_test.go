@@ -13,6 +13,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
+	"github.com/artifactofdevotion/devotion/source/sourcetest/conform"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
@@ -57,6 +58,23 @@ func TestSQLSourceNeedsOneConnection(t *testing.T) {
 		require.Equal(t, []int{1, 2, 3}, out.ids())
 		given()
 	})
+}
+
+// A context that ends between two statements is what the error tells of, and not
+// a bad connection, which pgx takes it for.
+func TestSQLSourceContextEndsBetweenStatements(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	ordersOf(db, 1)
+	for n, tripped := 1, true; tripped; n++ {
+		ctx, asked, cancel := conform.Trip(t.Context(), n)
+		_, err := follow(t, db, "id").table.Fetch(ctx, "", 10)
+		tripped = asked()
+		cancel()
+		if err != nil {
+			require.ErrorIs(t, err, context.Canceled, "at look %d", n)
+		}
+	}
 }
 
 // However many connections of the pool are dead, the first Fetch after that

@@ -34,7 +34,8 @@ const flushRetry = 5 * time.Millisecond
 // onConn calls f with one connection for all of its statements: a ceiling holds
 // for the server that it was found on. A connection that turns out to be dead is
 // replaced, as package database/sql does for single statements; after an outage
-// all that the pool has may be.
+// all that the pool has may be. pgx also calls dead what it is asked to use when
+// ctx has ended, and then it is the pool that says so.
 func (q *query) onConn(ctx context.Context, f func(ceiling.Queryer) error) error {
 	for left := q.db.Stats().Idle + 2; ; left-- {
 		conn, err := q.db.DB.Conn(ctx)
@@ -42,7 +43,7 @@ func (q *query) onConn(ctx context.Context, f func(ceiling.Queryer) error) error
 			err = f(conn)
 			conn.Close() // gives it back to the pool, or has no news
 		}
-		if !errors.Is(err, driver.ErrBadConn) || left == 0 || ctx.Err() != nil {
+		if !errors.Is(err, driver.ErrBadConn) || left == 0 {
 			return err
 		}
 	}
