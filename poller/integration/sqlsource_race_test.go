@@ -11,6 +11,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // While another connection changes the columns, every cell has the value of its
@@ -94,5 +95,34 @@ func TestSQLSourceColumnsChangeMeanwhile(t *testing.T) {
 			}
 		}
 		require.Equal(t, rounds*5+1, next)
+	})
+}
+
+// A connection of the pool need not know of a change that another one made until
+// it runs a statement, which may be the first of all.
+func TestSQLSourceColumnsChangedOnAnotherConnection(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.SetMaxOpenConns(2)
+		other, err := db.Connx(t.Context())
+		require.NoError(t, err)
+		defer other.Close()
+		_, err = other.ExecContext(t.Context(), `create table orders (id `+idColumn(driver)+`, v varchar(20))`)
+		require.NoError(t, err)
+		_, err = other.ExecContext(t.Context(), `insert into orders (v) values ('a')`)
+		require.NoError(t, err)
+		for _, change := range []string{"add column x int", "add column y int", "drop column x", "rename column y to z"} {
+			var before, after sqlsource.Table
+			for _, table := range []*sqlsource.Table{&before, &after} {
+				table.DB, table.Name, table.Key, table.Ceiling = db, "orders", []string{"id"}, ceiling.None{}
+			}
+			_, err := fetch(t, &before, "", 10)
+			require.NoError(t, err)
+			_, err = other.ExecContext(t.Context(), "alter table orders "+change)
+			require.NoError(t, err)
+			b, err := fetch(t, &after, "", 10)
+			require.NoError(t, err, change)
+			require.Len(t, b.Records, 1)
+		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"time"
@@ -35,7 +36,7 @@ type state struct {
 	mu      sync.Mutex
 	plan    *plan
 	stale   bool // the plan is out of date, and kept to tell what changed
-	number  int  // of the next plan: how often the columns were found changed
+	nonce   int  // of the next plan, 0 until the columns are found changed
 	checked bool // NULL was looked for in the first column of the key
 	planned bool // the database's plan was looked at
 	rowSize int  // average of the last batch
@@ -125,7 +126,7 @@ func fetchRounds[T any](ctx context.Context, s *state, db ceiling.Queryer, after
 			return b, err
 		}
 		s.stale = true
-		s.number++
+		s.nonce = rand.Int()
 		if err == nil || errors.Is(err, errChanged) {
 			err = fmt.Errorf("sqlsource: %s: %w", q.label, errChanged)
 		}
@@ -156,7 +157,7 @@ func (s *state) ready(ctx context.Context, db ceiling.Queryer) error {
 				return fmt.Errorf("sqlsource: %s: %w", q.label, err)
 			}
 		}
-		p, err := q.makePlan(ctx, db, s.number)
+		p, err := q.makePlan(ctx, db, s.nonce)
 		if err != nil {
 			return err
 		}

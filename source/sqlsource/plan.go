@@ -43,7 +43,7 @@ type query struct {
 // plan is how a query's statement is written and read. It is made of what the
 // database says of the columns, and thrown away when they change.
 type plan struct {
-	number  int      // plans thrown away before this one
+	nonce   int      // 0 for the first plan
 	columns []column // as the statement returns them, behind the extra ones
 	row     *row.Columns
 	list    string // what is selected: the extra columns, then the columns
@@ -65,8 +65,8 @@ var (
 )
 
 // makePlan asks the database for the columns.
-func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, number int) (*plan, error) {
-	p := &plan{number: number}
+func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*plan, error) {
+	p := &plan{nonce: nonce}
 	var err error
 	if p.schema, err = q.schema(ctx, db); err != nil { // before the columns, so that no change is missed
 		return nil, err
@@ -115,14 +115,14 @@ func (q *query) star() string {
 	return strings.Join(refs, ", ")
 }
 
-// comment makes each plan's statements differ from the last one's, since
-// connections may have that one prepared still, for columns that are no more;
-// and so may they the first one's, of another Table.
+// comment makes each plan's statements differ from those of all plans before it,
+// of other Tables too: connections may have one of them prepared still, for
+// columns that are no more.
 func (p *plan) comment(statement string) string {
-	if p.number == 0 {
+	if p.nonce == 0 {
 		return statement
 	}
-	return fmt.Sprintf("%s /* columns read %d times */", statement, p.number+1)
+	return fmt.Sprintf("%s /* columns read anew, %x */", statement, p.nonce)
 }
 
 // describe returns the columns of a statement's result.

@@ -94,6 +94,9 @@ func (sqlite) history(context.Context, ceiling.Queryer, []string) (history, erro
 	return history{}, nil
 }
 
-// changed knows the error of a statement that was prepared before, and run after
-// a column went. It has no code of its own.
-func (sqlite) changed(err error) bool { return strings.Contains(err.Error(), "no such column") }
+// changed knows the errors of a statement that was prepared before, and run after
+// a column went, which has no code of its own, or after there were more of them
+// or less, which ncruces' driver calls its own misuse.
+func (sqlite) changed(err error) bool {
+	return strings.Contains(err.Error(), "no such column") || strings.Contains(err.Error(), "API misuse")
+}
