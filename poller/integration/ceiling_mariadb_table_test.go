@@ -2,6 +2,7 @@ package integration
 
 import (
 	"log/slog"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -130,19 +131,13 @@ func TestCeilingMariaDBHolders(t *testing.T) {
 			r.pollUntil("1")
 			a.start(db, "insert ignore into t (v, wait) values ('old', 0), ('new', 1)", "User lock")
 			b.exec("insert into t (v) values ('z')")
-			by := func() (by []string) {
-				require.Eventually(t, func() bool {
-					r.poll()
-					require.Len(t, r.got, 1)
-					require.NotNil(t, r.held)
-					by = r.held.By
-					return by != nil
-				}, dbWait, dbTick)
-				return by
-			}
-			got := by()
-			require.Len(t, got, 1)
-			require.Regexp(t, `^thread `+strconv.FormatInt(a.id, 10)+` \(dbtest@127\.0\.0\.1:\d+\), running a statement \(User lock\) for \d`, got[0])
+			running := regexp.MustCompile(`^thread ` + strconv.FormatInt(a.id, 10) + ` \(dbtest@127\.0\.0\.1:\d+\), running a statement \(User lock\) for \d`)
+			require.Eventually(t, func() bool { // a thread that has sent its answer is not idle at once
+				r.poll()
+				require.Len(t, r.got, 1)
+				require.NotNil(t, r.held)
+				return len(r.held.By) == 1 && running.MatchString(r.held.By[0])
+			}, dbWait, dbTick)
 			open[0]()
 			open[1]()
 			a.end()
@@ -200,9 +195,11 @@ func TestCeilingMariaDBNeverIdle(t *testing.T) {
 	open[1]()
 	a.end()
 	a.start(db, "do sleep(60)", "User sleep") // another statement of the same thread
-	l, err = g.Raise(t.Context(), conn, []string{"1"})
-	require.NoError(t, err)
-	require.Nil(t, l.Held)
+	require.Eventually(t, func() bool {       // other threads have sent their answers, and are not idle at once
+		l, err = g.Raise(t.Context(), conn, []string{"1"})
+		require.NoError(t, err)
+		return l.Held == nil
+	}, dbWait, dbTick)
 	require.Equal(t, []any{int64(4)}, l.Args)
 	db.MustExec("kill query " + strconv.FormatInt(a.id, 10))
 	a.end()
