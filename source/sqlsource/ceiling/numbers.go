@@ -78,7 +78,8 @@ func beyond(spans []span, above int64) (int64, bool) {
 }
 
 // short is the longest span that is asked for number by number: a range locks
-// the row behind it for a moment, too.
+// the row behind it for a moment, too, and passes for locked as long as another
+// transaction holds that row.
 const short = 64
 
 // chunks cuts spans into runs that a condition of about limit values covers.
