@@ -32,7 +32,7 @@ const (
 	capped   = 100 * time.Millisecond // of the backoff
 	patience = 30 * time.Second       // for what must happen; far more than it takes
 	slack    = 10 * time.Second       // for a machine with other work
-	brief    = 2 * time.Second        // a deadline that a hung step waits for, and an answered one keeps on any machine
+	brief    = 2 * time.Second        // a deadline that a hung step waits for; an answered one keeps it unless the machine stands still
 )
 
 // table is a table that one writer keeps adding rows to, over a connection that
@@ -227,6 +227,11 @@ type said struct {
 	time time.Time
 }
 
+// late says that a step ran into its deadline, or the limit of its connection.
+func (s said) late() bool {
+	return strings.HasPrefix(s.err, "no answer within ") || strings.HasSuffix(s.err, "i/o timeout")
+}
+
 type step struct {
 	poller.StepInfo
 	ended bool
@@ -287,6 +292,43 @@ func (j *journal) lines(text string) (found []said) {
 		}
 	}
 	return found
+}
+
+// outage is what was said of a step that failed, and then did no longer.
+type outage struct {
+	began, ended said // zero if it was not said
+}
+
+// outages returns what was said of a fault that lasted from a moment to another,
+// or why not. A machine that stands still for longer than a deadline makes
+// outages of its own: late calls, before the fault or after it, are left out.
+func (j *journal) outages(from, to time.Time) (found []outage) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	open := map[poller.Op]int{}
+	for _, s := range j.said {
+		switch s.text {
+		case "failing, will retry":
+			open[s.op] = len(found)
+			found = append(found, outage{began: s})
+		case "recovered":
+			if i, ok := open[s.op]; ok {
+				found[i].ended = s
+				delete(open, s.op)
+			} else {
+				found = append(found, outage{ended: s})
+			}
+		}
+	}
+	return slices.DeleteFunc(found, func(o outage) bool {
+		before := !o.ended.time.IsZero() && o.ended.time.Before(from)
+		return o.began.late() && (before || o.began.time.After(to))
+	})
+}
+
+// since returns what was said with a text from a moment on.
+func (j *journal) since(from time.Time, text string) []said {
+	return slices.DeleteFunc(j.lines(text), func(s said) bool { return s.time.Before(from) })
 }
 
 // after returns the steps of one kind that began after a time.
