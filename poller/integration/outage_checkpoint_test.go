@@ -98,7 +98,7 @@ func TestOutageOfTheCheckpoint(t *testing.T) {
 				lives = 2
 			}
 			again := 0
-			for n := range lives {
+			for range lives {
 				p, j := life()
 				stop := start(t, p)
 				moving := func() {
@@ -136,7 +136,7 @@ func TestOutageOfTheCheckpoint(t *testing.T) {
 				} else {
 					require.NoError(t, err)
 				}
-				require.NoError(t, between.Start(), "life %d", n)
+				between.again()
 			}
 			stopWriting()
 			p, _ := life()

@@ -32,6 +32,12 @@ func newProxy(t testing.TB, upstream string) proxy {
 	return p
 }
 
+// again starts the proxy after Stop. Its port may be taken meanwhile, by whoever
+// asks the system for any: then it waits.
+func (p proxy) again() {
+	require.Eventually(p.t, func() bool { return p.Start() == nil }, patience, 10*time.Millisecond, "its port is free")
+}
+
 // add lets a toxic work on what flows one way, "upstream" to the server or
 // "downstream" from it.
 func (p proxy) add(kind, way string, attributes map[string]any) {

@@ -172,8 +172,8 @@ func speaks(s *dbtest.Server, driver dbtest.Driver) bool {
 func TestOutageOfTheNetwork(t *testing.T) {
 	t.Parallel()
 	faults := map[string]func(between proxy, p *pipeline) fault{
-		"refused": func(between proxy, p *pipeline) fault {
-			return fault{begin: between.Stop, end: func() { require.NoError(p.t, between.Start()) }}
+		"refused": func(between proxy, _ *pipeline) fault {
+			return fault{begin: between.Stop, end: between.again}
 		},
 		"reset": func(between proxy, _ *pipeline) fault {
 			return fault{
