@@ -1,10 +1,8 @@
 package integration
 
 import (
-	"context"
 	"os/exec"
 	"testing"
-	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
@@ -16,9 +14,11 @@ import (
 func TestRetryPostgres(t *testing.T) {
 	t.Parallel()
 	create := func(tb testing.TB) dbtest.Database { return dbtest.Postgres(tb).NewDatabase(tb) }
-	sleep := func(end string) func(*testing.T, dbtest.Database, dbtest.Driver) error {
-		return ended("select pg_backend_pid()", "select pg_sleep(60)", "select count(*) from pg_stat_activity where pid = ? and wait_event = 'PgSleep'",
-			func(t *testing.T, x *sqlx.DB, id int64) { _, err := x.Exec(end, id); require.NoError(t, err) })
+	sleep := func(end func(*sqlx.DB, int64, func()) error) func(*testing.T, dbtest.Database, dbtest.Driver) error {
+		return ended("select pg_backend_pid()", "select pg_sleep(60)", "select count(*) from pg_stat_activity where pid = ? and wait_event = 'PgSleep'", end)
+	}
+	endedBy := func(statement string) func(*testing.T, dbtest.Database, dbtest.Driver) error {
+		return sleep(func(x *sqlx.DB, id int64, _ func()) error { _, err := x.Exec(statement, id); return err })
 	}
 	const table = "create table t (id integer primary key, n integer check (n < 100), s varchar(40) not null default '' unique)"
 	for _, f := range []failure{
@@ -69,14 +69,9 @@ func TestRetryPostgres(t *testing.T) {
 			blocked("update t set n = 1", "set local lock_timeout = '10ms'", "update t set n = 2")},
 		{"statement timeout", retry.Transient, "SQLSTATE 57014: canceling statement due to statement timeout", false,
 			statements("set statement_timeout = '10ms'", "select pg_sleep(60)")},
-		{"query cancelled", retry.Transient, "SQLSTATE 57014: canceling statement due to user request", false, sleep("select pg_cancel_backend($1)")},
-		{"session terminated", retry.Transient, "", false, sleep("select pg_terminate_backend($1)")},
-		{"context deadline", retry.Transient, "", false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-			defer cancel()
-			_, err := db.Open(t, d).ExecContext(ctx, "select pg_sleep(60)")
-			return err
-		}},
+		{"query cancelled", retry.Transient, "SQLSTATE 57014: canceling statement due to user request", false, endedBy("select pg_cancel_backend($1)")},
+		{"session terminated", retry.Transient, "", false, endedBy("select pg_terminate_backend($1)")},
+		{"context deadline", retry.Transient, "", false, sleep(func(_ *sqlx.DB, _ int64, expire func()) error { expire(); return nil })},
 		{"unique violation", retry.Data, "SQLSTATE 23505: duplicate key (constraint t_s_key, schema public, table t)", false,
 			statements(table, "insert into t values (1, 1, '"+secret+"')", "insert into t values (2, 1, '"+secret+"')")},
 		{"check violation", retry.Data, "SQLSTATE 23514: check violated (constraint t_n_check", false, statements(table, "insert into t values (1, 100)")},

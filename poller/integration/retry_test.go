@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -147,8 +148,11 @@ func blocked(hold string, wait ...string) func(*testing.T, dbtest.Database, dbte
 	}
 }
 
-// ended runs a long query and ends it from outside once it runs.
-func ended(id, long, running string, end func(t *testing.T, x *sqlx.DB, id int64)) func(*testing.T, dbtest.Database, dbtest.Driver) error {
+// ended runs a long query and ends it once it runs: from outside, or by its
+// context's deadline, which passes when expire is called. No deadline by the clock
+// will do, since lib/pq asks the server to cancel the query, which it does not
+// hear before it runs it.
+func ended(id, long, running string, end func(x *sqlx.DB, id int64, expire func()) error) func(*testing.T, dbtest.Database, dbtest.Driver) error {
 	return func(t *testing.T, db dbtest.Database, driver dbtest.Driver) error {
 		x := db.Open(t, driver)
 		conn, err := x.Connx(t.Context())
@@ -156,14 +160,31 @@ func ended(id, long, running string, end func(t *testing.T, x *sqlx.DB, id int64
 		defer conn.Close()
 		var pid int64
 		require.NoError(t, conn.GetContext(t.Context(), &pid, id))
-		failed := make(chan error, 1)
-		go func() { _, err := conn.ExecContext(t.Context(), long); failed <- err }()
+		failed, ctx := make(chan error, 1), expiring{t.Context(), make(chan struct{})}
+		go func() { _, err := conn.ExecContext(ctx, long); failed <- err }()
 		require.Eventually(t, func() bool {
 			var n int
 			return x.Get(&n, x.Rebind(running), pid) == nil && n == 1
 		}, 20*time.Second, 5*time.Millisecond, "the query does not run")
-		end(t, x, pid)
+		require.NoError(t, end(x, pid, func() { close(ctx.done) }))
 		return <-failed
+	}
+}
+
+// expiring is a context whose deadline passes when done is closed.
+type expiring struct {
+	context.Context
+	done chan struct{}
+}
+
+func (e expiring) Done() <-chan struct{} { return e.done }
+
+func (e expiring) Err() error {
+	select {
+	case <-e.done:
+		return context.DeadlineExceeded
+	default:
+		return nil
 	}
 }
 
