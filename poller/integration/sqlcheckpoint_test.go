@@ -328,10 +328,9 @@ func TestCheckpointPrivileges(t *testing.T) {
 		require.Error(t, err, "a table that goes later is no new start")
 	}
 	t.Run("postgres", func(t *testing.T) {
-		for i, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ} {
+		for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ} {
 			d := dbtest.Postgres(t).NewDatabase(t)
-			admin := d.Open(t, driver)
-			user := fmt.Sprint("checkpoint_user_", i)
+			admin, user := d.Open(t, driver), d.Name()+"_user"
 			admin.MustExec(`CREATE ROLE ` + user + ` LOGIN PASSWORD 'hunter3secret'`)
 			admin.MustExec(`REVOKE CREATE ON SCHEMA public FROM PUBLIC`)
 			check(t, d, driver, admin, user, `GRANT SELECT, INSERT, UPDATE ON devotion_checkpoint TO `+user)
@@ -339,10 +338,10 @@ func TestCheckpointPrivileges(t *testing.T) {
 	})
 	t.Run("mariadb", func(t *testing.T) {
 		d := dbtest.MariaDB(t).NewDatabase(t)
-		admin := d.Open(t, dbtest.MySQL)
-		admin.MustExec(`CREATE USER checkpoint_user IDENTIFIED BY 'hunter3secret'`)
-		admin.MustExec("GRANT DELETE ON `" + d.Name() + "`.* TO checkpoint_user")
-		check(t, d, dbtest.MySQL, admin, "checkpoint_user", `GRANT SELECT, INSERT, UPDATE ON devotion_checkpoint TO checkpoint_user`)
+		admin, user := d.Open(t, dbtest.MySQL), d.Name()+"_user"
+		admin.MustExec(`CREATE USER ` + user + ` IDENTIFIED BY 'hunter3secret'`)
+		admin.MustExec("GRANT DELETE ON `" + d.Name() + "`.* TO " + user)
+		check(t, d, dbtest.MySQL, admin, user, `GRANT SELECT, INSERT, UPDATE ON devotion_checkpoint TO `+user)
 	})
 }
 
