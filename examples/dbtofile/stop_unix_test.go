@@ -86,19 +86,22 @@ func TestKilled(t *testing.T) {
 	if testing.Short() {
 		kills = 5
 	}
-	const rows = 50_000
-	_, dsn := shop(t, rows)
-	dir := t.TempDir()
+	db, dsn := shop(t, 0)
+	rows, dir := 0, t.TempDir()
 	args := []string{"-dsn", dsn, "-table", "orders", "-key", "id", "-out", dir, "-batch", "50", "-segment-bytes", "20000"}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range kills {
+		// Each time as many rows more as complete so many files, however far it got before it was killed.
+		n := 1 + random.IntN(5)
+		sell(db, rows+1, rows+1000*n)
+		rows += 1000 * n
 		p := start(t, nil, args...)
-		p.says("file complete", 1+random.IntN(5))
+		p.says("file complete", n)
 		require.NoError(t, p.Process.Kill())
 		<-p.ended
 	}
-	succeeds(t, append(args, "-once")...)
+	succeeds(t, append(args, "-once", "-batch", "5000")...)
 	same(t, sold(1, rows), content(t, dir, ".jsonl"))
 }

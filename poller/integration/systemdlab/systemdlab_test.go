@@ -27,16 +27,21 @@ func TestAServiceIsRestarted(t *testing.T) {
 	t.Parallel()
 	lab := systemdlab.Boot(t)
 	lab.Unit("hello.service", hello)
+	said := func(text string) func() bool { // started is not yet to have said it
+		return func() bool {
+			said, _ := os.ReadFile(filepath.Join(lab.Dir(), "said"))
+			return string(said) == text
+		}
+	}
 	lab.Must("systemctl", "start", "hello")
+	lab.Eventually("hello has said so", said("hello\n"))
 	first := lab.Show("hello", "MainPID")
 	lab.Must("systemctl", "kill", "--signal=KILL", "hello")
 	lab.Eventually("hello restarts", func() bool {
 		return lab.Show("hello", "ActiveState") == "active" && lab.Show("hello", "MainPID") != first
 	})
+	lab.Eventually("hello has said so again", said("hello\nhello\n"))
 	assert.Equal(t, "1", lab.Show("hello", "NRestarts"))
-	said, err := os.ReadFile(filepath.Join(lab.Dir(), "said"))
-	require.NoError(t, err)
-	assert.Equal(t, "hello\nhello\n", string(said))
 
 	var killed, started time.Duration
 	for _, e := range lab.Journal("hello.service") {
