@@ -22,12 +22,11 @@ func (l *Lab) Run(ctx context.Context, command ...string) (stdout string, err er
 	args := []string{
 		"--target=" + l.pid, "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--root", "--wd", "--",
 		"env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb",
-		// Ending ctx kills nsenter, which has the command as its child.
-		"setpriv", "--pdeathsig=KILL", "--",
 	}
 	cmd := exec.CommandContext(ctx, "nsenter", append(args, command...)...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
+	together(cmd)
 	cmd.WaitDelay = time.Second // what the command left in the background may hold the pipes
 	if err = cmd.Run(); err != nil {
 		if ctx.Err() != nil {
