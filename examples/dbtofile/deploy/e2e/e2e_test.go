@@ -6,7 +6,6 @@
 package e2e_test
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -23,8 +22,7 @@ func TestMain(m *testing.M) { dbtest.Main(m) }
 func TestAPageArrivesAndResolves(t *testing.T) {
 	began := time.Now()
 	w := newWorld(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
+	ctx := t.Context()
 
 	w.webhook.wait(t, began, "Watchdog", "firing") // the way is open
 	deploytest.Eventually(t, "the targets", func() error {
@@ -65,6 +63,7 @@ func TestAPageArrivesAndResolves(t *testing.T) {
 	w.start()
 	up := w.webhook.wait(t, restarted, "PipelineDown", "resolved")
 
+	const shortened = 11 * time.Second // 10 s without a success, for 1 s
 	health, err := w.prom.Alerts(ctx)
 	require.NoError(t, err)
 	for alert, h := range health {
@@ -73,11 +72,12 @@ func TestAPageArrivesAndResolves(t *testing.T) {
 	for _, m := range w.webhook.messages() {
 		assert.Contains(t, []string{"Watchdog", "PipelineStalled", "PipelineDown"}, m.Labels["alertname"], "%+v", m)
 		if m.Labels["alertname"] == "PipelineStalled" {
-			assert.True(t, m.At.After(stopped) && m.At.Before(killed), "a page at another time: %+v", m)
+			// Where a restart takes as long as the rule, that page is right, too: it is kept back only while the program is down.
+			slow := m.At.Sub(killed) > shortened/2
+			assert.True(t, m.At.After(stopped) && (m.At.Before(killed) || slow), "a page at another time: %+v", m)
 		}
 	}
 
-	const shortened = 11 * time.Second // 10 s without a success, for 1 s
 	t.Logf("database stopped to page: %v, of which the shortened rule takes %v; the shipped rule takes 11m0s, scrape and evaluation up to 15s each, Alertmanager 10s",
 		stall.Round(100*time.Millisecond), shortened)
 	t.Logf("database back to resolved: %v, of which backoff is up to %v; shipped: up to 30s, and up to 5m for Alertmanager's next message",
