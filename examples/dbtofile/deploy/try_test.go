@@ -189,8 +189,8 @@ while [ "$1" = 1s ] && [ ! -e "$SEEN/all" ] && [ $((n += 1)) -lt 1200 ]; do /bin
 exec /bin/sleep "$@"
 `
 
+// Not beside the other one, so that they do not choose the same ports.
 func TestTryEndsByItself(t *testing.T) {
-	t.Parallel()
 	bin := t.TempDir()
 	for name, text := range map[string]string{"grafana-server": fakeGrafana, "sleep": longSleep} {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700)) // they are programs

@@ -54,13 +54,15 @@ func newWorld(t *testing.T) *world {
 	prometheus := deploytest.Program(t, "prometheus", "prometheus")
 	alertmanager := deploytest.Program(t, "prometheus-alertmanager", "prometheus-alertmanager")
 	exporter := deploytest.Program(t, "prometheus-node-exporter", "prometheus-node-exporter")
-	w := &world{t: t, database: dbtest.StartPostgres(t), binary: filepath.Join(t.TempDir(), "dbtofile"), addr: deploytest.FreeAddr(), out: t.TempDir(), webhook: newWebhook(t)}
+	w := &world{t: t, database: dbtest.StartPostgres(t), binary: filepath.Join(t.TempDir(), "dbtofile"), out: t.TempDir(), webhook: newWebhook(t)}
 	w.table = w.database.NewDatabase(t)
 	w.table.Open(t, dbtest.PGX).MustExec(`CREATE TABLE orders (id bigserial PRIMARY KEY, name text)`)
 	out, err := exec.Command("go", "build", "-ldflags", "-X main.release=1.2.3", "-o", w.binary, "../..").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 
-	dir, promAddr, managerAddr, nodeAddr := t.TempDir(), deploytest.FreeAddr(), deploytest.FreeAddr(), deploytest.FreeAddr()
+	dir, addrs := t.TempDir(), deploytest.FreeAddrs(4)
+	w.addr = addrs[0]
+	promAddr, managerAddr, nodeAddr := addrs[1], addrs[2], addrs[3]
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))

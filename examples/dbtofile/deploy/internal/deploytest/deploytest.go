@@ -59,14 +59,15 @@ func Read(tb testing.TB, path ...string) string {
 	return string(text)
 }
 
-// FreeAddr returns an address of the loopback interface where nobody listens
-// just now. Its port lies below those that systems give to outgoing connections.
-func FreeAddr() string {
-	for {
+// FreeAddrs returns as many addresses of the loopback interface where nobody
+// listens just now. Their ports lie below those that systems give to outgoing connections.
+func FreeAddrs(n int) (addrs []string) {
+	for len(addrs) < n {
 		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.IntN(12000)))
 		if l, err := net.Listen("tcp", addr); err == nil {
-			l.Close()
-			return addr
+			defer l.Close() // not before all are chosen, or one might come twice
+			addrs = append(addrs, addr)
 		}
 	}
+	return addrs
 }
