@@ -76,7 +76,7 @@ func (b *buffer) String() string {
 // command prepares a run with settings of the environment such as "BATCH=7",
 // and nothing of the test's own environment that could be a setting.
 func command(t *testing.T, environ []string, args ...string) *process {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience) // a test may await one thing after the other
 	t.Cleanup(cancel)
 	p := &process{Cmd: exec.CommandContext(ctx, binary, args...), t: t, ended: make(chan struct{})}
 	p.Env = slices.DeleteFunc(os.Environ(), func(s string) bool {
