@@ -99,9 +99,8 @@ func checkName(name string) error {
 
 const lockSuffix = ".lock"
 
-// lock waits for the lock of the file at path, which ends when the file
-// returned is closed. It asks again and again because the system's own waiting
-// knows no context.
+// lock waits for the lock of the file at path, which is held until release. It
+// asks again and again because the system's own waiting knows no context.
 func lock(ctx context.Context, path string) (*os.File, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -124,3 +123,6 @@ func lock(ctx context.Context, path string) (*os.File, error) {
 		}
 	}
 }
+
+// release gives a lock back.
+func release(l *os.File) error { return errors.Join(unlock(l), l.Close()) }

@@ -177,7 +177,7 @@ func (f *File) locked(ctx context.Context, do func() error) error {
 		return f.error(err)
 	}
 	err = do()
-	_ = l.Close() // gives the lock back; nothing was written to the file
+	_ = release(l) // nothing was written to its file
 	if err != nil {
 		return f.error(err)
 	}

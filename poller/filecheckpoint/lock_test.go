@@ -25,7 +25,7 @@ func TestLockHeldForEver(t *testing.T) {
 		_, err = f.History()
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Less(t, time.Since(start), time.Minute)
-		require.NoError(t, l.Close())
+		require.NoError(t, release(l))
 		require.NoError(t, f.Rewind("a"))
 	})
 }
