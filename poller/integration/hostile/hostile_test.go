@@ -146,7 +146,8 @@ func TestLiars(t *testing.T) {
 			"on purpose": func(context.Context, *Txn) error { return errors.New("on purpose") },
 		} {
 			db.MustExec(`delete from orders`)
-			w := Writers{DB: db.DB, Table: table, For: 50 * time.Millisecond, Writers: 2, Hold: -1, Acts: []Act{{Name: name, Do: act}}}
+			// Until rows are committed, not for a time, in which nothing may come to run.
+			w := Writers{DB: db.DB, Table: table, Rows: 500, Writers: 2, Hold: -1, Acts: []Act{Multi, {Name: name, Do: act}}}
 			_, err := w.Run(t.Context())
 			assert.ErrorContains(t, err, name)
 		}
