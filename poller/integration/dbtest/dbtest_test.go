@@ -3,6 +3,7 @@ package dbtest_test
 import (
 	"bufio"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -257,6 +258,8 @@ func TestAKilledTestProcessLeavesNothing(t *testing.T) {
 		cmd.Env = append(os.Environ(), "DBTEST_ORPHAN="+how, "TMPDIR="+tmp)
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)
+		in, err := cmd.StdinPipe()
+		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
 		var addrs []string
 		for lines := bufio.NewScanner(out); lines.Scan(); {
@@ -271,6 +274,8 @@ func TestAKilledTestProcessLeavesNothing(t *testing.T) {
 		require.Len(t, dirs, 2)
 		if how == "kill" {
 			require.NoError(t, cmd.Process.Kill())
+		} else {
+			require.NoError(t, in.Close())
 		}
 		assert.Error(t, cmd.Wait(), "it was to die")
 
@@ -290,16 +295,15 @@ func TestAKilledTestProcessLeavesNothing(t *testing.T) {
 	}
 }
 
-// orphan is the process that TestAKilledTestProcessLeavesNothing kills.
+// orphan is the process that TestAKilledTestProcessLeavesNothing kills, or that
+// panics when it is told to, by the end of its input.
 func orphan() {
 	tb := &fatalTB{}
 	for _, start := range []func(testing.TB) *dbtest.Server{dbtest.Postgres, dbtest.MariaDB} {
 		os.Stdout.WriteString(start(helperTB{tb}).Addr() + "\n")
 	}
-	if os.Getenv("DBTEST_ORPHAN") == "panic" {
-		panic("on purpose")
-	}
-	select {}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	panic("on purpose")
 }
 
 type helperTB struct{ *fatalTB }
