@@ -12,10 +12,10 @@ import (
 
 type mariadb struct{ server, installer string }
 
-func (*mariadb) name() string            { return "MariaDB" }
-func (*mariadb) stopSignal() os.Signal   { return syscall.SIGTERM }
-func (*mariadb) quitSignal() string      { return "KILL" }
-func (*mariadb) admin() (Driver, string) { return MySQL, "mysql" }
+func (*mariadb) name() string               { return "MariaDB" }
+func (*mariadb) stopSignal() os.Signal      { return syscall.SIGTERM }
+func (*mariadb) quitSignal() syscall.Signal { return syscall.SIGKILL }
+func (*mariadb) admin() (Driver, string)    { return MySQL, "mysql" }
 
 func (*mariadb) createDatabase(name string) string { return "CREATE DATABASE " + name }
 func (*mariadb) dropDatabase(name string) string   { return "DROP DATABASE IF EXISTS " + name }

@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"io"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -22,11 +23,11 @@ func TestATakenPortLeadsToAnother(t *testing.T) {
 			defer other.Close()
 			chosen := 0
 			server := start(t, func(s *Server) {
-				s.newPort = func() int {
+				s.newPort = func() (int, io.Closer) {
 					if chosen++; chosen == 1 {
-						return other.Addr().(*net.TCPAddr).Port
+						return other.Addr().(*net.TCPAddr).Port, io.NopCloser(nil)
 					}
-					return freePort()
+					return claimPort()
 				}
 			})
 			assert.Equal(t, 2, chosen)
@@ -34,6 +35,16 @@ func TestATakenPortLeadsToAnother(t *testing.T) {
 			server.NewDatabase(t)
 		})
 	}
+}
+
+// The server of another test must not get the port of one that is down, which
+// might never start again.
+func TestThePortOfAServerThatIsDownIsNotFree(t *testing.T) {
+	t.Parallel()
+	server := StartPostgres(t)
+	require.NoError(t, server.Stop())
+	_, err := claim(server.port)
+	require.Error(t, err)
 }
 
 // While a server is down its port may be taken; Start waits for it.

@@ -14,10 +14,10 @@ import (
 
 type postgres struct{ bin string } // the directory of its binaries
 
-func (*postgres) name() string            { return "Postgres" }
-func (*postgres) stopSignal() os.Signal   { return syscall.SIGINT } // a fast shutdown
-func (*postgres) quitSignal() string      { return "QUIT" }         // an immediate one
-func (*postgres) admin() (Driver, string) { return PGX, "postgres" }
+func (*postgres) name() string               { return "Postgres" }
+func (*postgres) stopSignal() os.Signal      { return syscall.SIGINT }  // a fast shutdown
+func (*postgres) quitSignal() syscall.Signal { return syscall.SIGQUIT } // an immediate one
+func (*postgres) admin() (Driver, string)    { return PGX, "postgres" }
 
 func (*postgres) createDatabase(name string) string { return "CREATE DATABASE " + name }
 func (*postgres) dropDatabase(name string) string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"syscall"
 )
 
 type owner struct{}
@@ -24,7 +25,7 @@ func signal(p *os.Process, _ os.Signal) error { return p.Kill() }
 // reaper needs a shell and pipes; without them only finish removes anything.
 type reaper struct{}
 
-func startReaper(string, string) (*reaper, error) { return &reaper{}, nil }
+func startReaper(string, syscall.Signal) (*reaper, error) { return &reaper{}, nil }
 
 func (*reaper) watch(int) {}
 

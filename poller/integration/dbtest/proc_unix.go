@@ -110,8 +110,8 @@ done
 exit 1
 `
 
-func startReaper(dir, quit string) (*reaper, error) {
-	cmd := exec.Command("/bin/sh", "-c", reaperScript, "dbtest", dir, quit)
+func startReaper(dir string, quit syscall.Signal) (*reaper, error) {
+	cmd := exec.Command("/bin/sh", "-c", reaperScript, "dbtest", dir, strconv.Itoa(int(quit)))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	pipe, err := cmd.StdinPipe()
 	if err != nil {

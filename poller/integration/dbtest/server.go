@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -31,7 +32,7 @@ type engine interface {
 	install(s *Server) error                    // make the data directory
 	command(s *Server) (bin string, a []string) // run the server in the foreground
 	stopSignal() os.Signal                      // asks it to stop and drop its clients
-	quitSignal() string                         // ends it at once, by the name kill(1) has for it
+	quitSignal() syscall.Signal                 // ends it at once
 	admin() (driver Driver, database string)
 	createDatabase(name string) string
 	dropDatabase(name string) string
@@ -48,16 +49,17 @@ type Server struct {
 	owner    owner
 	reaper   *reaper
 	names    atomic.Int64
-	newPort  func() int
+	newPort  func() (int, io.Closer)
 
 	mu     sync.Mutex
 	port   int
+	claim  io.Closer     // of the port
 	cmd    *exec.Cmd     // nil: down
 	exited chan struct{} // closed when cmd has ended
 }
 
 func start(e engine, opts []Option) (s *Server, err error) {
-	s = &Server{engine: e, user: "dbtest", password: rand.Text(), newPort: freePort}
+	s = &Server{engine: e, user: "dbtest", password: rand.Text(), newPort: claimPort}
 	for _, o := range opts {
 		o(s)
 	}
@@ -98,7 +100,8 @@ func (s *Server) Start() error {
 	deadline := time.Now().Add(startLimit)
 	for first := s.port == 0; ; {
 		if first {
-			s.port = s.newPort()
+			s.unclaim()
+			s.port, s.claim = s.newPort()
 		}
 		err := s.launch(deadline)
 		if err == nil {
@@ -224,11 +227,19 @@ func (s *Server) down() {
 	s.reaper.watch(0)
 }
 
-// remove stops the server for good and removes its directory.
+// remove ends the server for good and removes its directory. What it would write in
+// order to stop in order, and how long that takes, does not matter any more.
 func (s *Server) remove() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return errors.Join(s.end(s.engine.stopSignal()), s.reaper.finish(s.dir))
+	defer s.unclaim()
+	return errors.Join(s.end(s.engine.quitSignal()), s.reaper.finish(s.dir))
+}
+
+func (s *Server) unclaim() {
+	if s.claim != nil {
+		s.claim.Close()
+	}
 }
 
 // prepare gives a command of the server's its user, directory and environment.
@@ -261,16 +272,33 @@ func (s *Server) logTail() []byte {
 
 func tail(b []byte) []byte { return b[max(0, len(b)-4<<10):] }
 
-// freePort returns a port that nobody listens on just now. It lies below the
-// range from which systems draw the ports of outgoing connections: one of those
-// would take the port of a server that is down.
-func freePort() int {
+// claimPort returns a port that nobody listens on just now, and that is the
+// server's until the claim is closed. It lies below the range from which systems
+// draw the ports of outgoing connections: one of those would take the port of a
+// server that is down.
+func claimPort() (int, io.Closer) {
 	for {
 		port := 20000 + mrand.IntN(12000)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err == nil {
-			l.Close()
-			return port
+		if c, err := claim(port); err == nil {
+			return port, c
 		}
 	}
+}
+
+// claim keeps other test processes off a port, also while its server is down: by
+// the UDP port of that number, which nobody else needs, and which the system frees
+// when this process ends.
+func claim(port int) (io.Closer, error) {
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	c, err := net.ListenPacket("udp", addr)
+	if err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	l.Close()
+	return c, nil
 }
