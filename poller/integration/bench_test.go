@@ -1,3 +1,5 @@
+//go:build unix
+
 package integration
 
 import (
@@ -9,9 +11,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,7 +42,7 @@ const (
 // median of the rounds is reported, and the lowest and highest are logged. The
 // first two use two cores, ours evenly, so other work on the machine counts
 // against ours most. The ratios of the best times suffer least, and are what
-// -bench.require looks at.
+// -bench.require looks at, those of quiet rounds alone.
 //
 //   - ours: dbtofile -once, durable: each batch is fsynced and checkpointed
 //   - psql: \copy (select row_to_json(t) from orders t) to a file, no fsync
@@ -89,9 +93,11 @@ func BenchmarkPostgresToJSONLines(b *testing.B) {
 
 	var ours, ofPsql, ofNaive []float64
 	best := [3]float64{math.Inf(1), math.Inf(1), math.Inf(1)}
+	bestOfQuiet, quietRounds := best, 0
 	for b.Loop() {
 		for round := range *benchRounds + 1 { // the first warms up
 			var took [3]time.Duration
+			before := share(b)
 			for i := range ways {
 				w := (i + round) % len(ways) // none always runs in another's wake
 				out := filepath.Join(dir, "out")
@@ -101,8 +107,15 @@ func BenchmarkPostgresToJSONLines(b *testing.B) {
 				}
 				require.NoError(b, os.RemoveAll(out))
 			}
+			quiet := min(before, share(b)) >= leastOfMachine
+			if quiet {
+				quietRounds++
+			}
 			for w := range ways {
 				best[w] = min(best[w], took[w].Seconds())
+				if quiet {
+					bestOfQuiet[w] = min(bestOfQuiet[w], took[w].Seconds())
+				}
 			}
 			if round > 0 {
 				ours = append(ours, float64(rows)/took[0].Seconds()/1000)
@@ -118,14 +131,37 @@ func BenchmarkPostgresToJSONLines(b *testing.B) {
 	b.ReportMetric(best[2]/best[0], "x-naive-best")
 	b.ReportMetric(peak, "peak-MB")
 	b.ReportMetric(0, "ns/op") // of no interest
-	b.Logf("%d rows, %d rounds, lowest to highest: %.0f to %.0f krows/s, %.2f to %.2f x psql, %.2f to %.2f x naive, %.0f MB at most",
-		rows, *benchRounds, slices.Min(ours), slices.Max(ours), slices.Min(ofPsql), slices.Max(ofPsql), slices.Min(ofNaive), slices.Max(ofNaive), peak)
+	b.Logf("%d rows, %d rounds, lowest to highest: %.0f to %.0f krows/s, %.2f to %.2f x psql, %.2f to %.2f x naive, %.0f MB at most; %d rounds with the warm-up were quiet",
+		rows, *benchRounds, slices.Min(ours), slices.Max(ours), slices.Min(ofPsql), slices.Max(ofPsql), slices.Min(ofNaive), slices.Max(ofNaive), peak, quietRounds)
 	if *benchRequire {
-		// Other work can only make a round slower, so the best ones tell.
-		require.GreaterOrEqual(b, best[1]/best[0], leastOfPsql, "times the speed of psql")
-		require.GreaterOrEqual(b, best[2]/best[0], leastOfNaive, "times the speed of the naive loop")
 		require.LessOrEqual(b, peak, float64(mostMB), "MB")
 	}
+	if *benchRequire && quietRounds == 0 {
+		b.Logf("the ratios are not judged: in each round others took more than %.0f%% of the machine", 100*(1-leastOfMachine))
+	} else if *benchRequire {
+		// Other work can only make a round slower, so the best ones tell.
+		require.GreaterOrEqual(b, bestOfQuiet[1]/bestOfQuiet[0], leastOfPsql, "times the speed of psql")
+		require.GreaterOrEqual(b, bestOfQuiet[2]/bestOfQuiet[0], leastOfNaive, "times the speed of the naive loop")
+	}
+}
+
+// leastOfMachine is the share of it that makes a round a quiet one.
+const leastOfMachine = 0.9
+
+// share returns what part of the machine's cores other work leaves to this process,
+// when it wants all of them for a moment.
+func share(b *testing.B) float64 {
+	b.Helper()
+	began, before, cores := time.Now(), cpuSeconds(b), runtime.NumCPU()
+	var spinning sync.WaitGroup
+	for range cores {
+		spinning.Go(func() {
+			for time.Since(began) < 100*time.Millisecond {
+			}
+		})
+	}
+	spinning.Wait()
+	return (cpuSeconds(b) - before) / (time.Since(began).Seconds() * float64(cores))
 }
 
 func median(v []float64) float64 {
