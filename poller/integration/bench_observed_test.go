@@ -42,8 +42,8 @@ const leastOfUnobserved = 0.98
 // Both are measured in each round, in turns, by the clock and by the CPU time of this
 // process, which does all but the database's work and so the watching too. Medians of
 // the ratios are reported, and the ratios of the best. With -bench.require it fails if
-// no round reaches what it must, nor the best do: other work slows the one in some
-// rounds, and the other in others.
+// all four are too low. Watching that costs too much is seen in each of them; other work
+// on the machine slows the one copy or the other, and rather by the clock.
 func BenchmarkObserved(b *testing.B) {
 	_, db := databases[0].filled(b, *benchRows)
 	_, err := db.Exec("vacuum analyze orders") // or it would begin by itself some time
@@ -80,8 +80,8 @@ func BenchmarkObserved(b *testing.B) {
 	b.Logf("%d rows, %d rounds, %d scrapes: %.3f to %.3f x the unobserved copy by the clock, %.3f to %.3f by CPU time",
 		*benchRows, rounds, scrapes, slices.Min(clock), slices.Max(clock), slices.Min(cpu), slices.Max(cpu))
 	if *benchRequire {
-		require.GreaterOrEqual(b, max(slices.Max(clock), best[0]/best[1]), leastOfUnobserved, "times the throughput of an unobserved copy")
-		require.GreaterOrEqual(b, max(slices.Max(cpu), least[0]/least[1]), leastOfUnobserved, "times the rows in a second of CPU time")
+		require.GreaterOrEqual(b, max(median(clock), best[0]/best[1], median(cpu), least[0]/least[1]), leastOfUnobserved,
+			"times the throughput of an unobserved copy, or its rows in a second of CPU time")
 	}
 }
 
