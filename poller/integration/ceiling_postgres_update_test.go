@@ -131,8 +131,8 @@ func crash(t *testing.T, db *sqlx.DB) {
 	require.NoError(t, db.Get(&before, reset))
 	require.NoError(t, db.Get(&pid, `select pg_backend_pid()`))
 	if out, err := exec.Command("kill", "-9", fmt.Sprint(pid)).CombinedOutput(); err != nil {
-		require.NotEqual(t, "true", os.Getenv("CI"), "%v: %s", err, out)
-		t.Skipf("kill: %v: %s", err, out)
+		require.NotEqual(t, "true", os.Getenv("CI"), "kill, of the package procps: %v: %s", err, out)
+		t.Skipf("a process of the server cannot be killed: it takes the package procps, and the rights to: %v: %s", err, out)
 	}
 	waitFor(t, func() bool { return db.Get(&now, reset) == nil && now != before })
 }

@@ -13,7 +13,7 @@ func TestWithoutItsProgramsATestIsSkippedButFailsInCI(t *testing.T) {
 	if testing.Short() || race || runtime.GOOS != "linux" {
 		t.Skip("other reasons come first")
 	}
-	if _, err := os.Stat("/lib/systemd/systemd"); err != nil {
+	if _, err := os.Stat(systemd); err != nil && os.Getenv("CI") != "true" {
 		t.Skip("install the package systemd")
 	}
 	t.Setenv("PATH", t.TempDir())

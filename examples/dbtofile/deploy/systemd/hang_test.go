@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -19,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/artifactofdevotion/devotion/examples/dbtofile/deploy/internal/deploytest"
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/filecheckpoint"
 	"github.com/artifactofdevotion/devotion/poller/sdnotify"
@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 // stuck has a step of dbtofile hang: a tracer holds up each fsync until systemd has noticed, as a
 // disk does that is gone for a while. The deadline of the step is the minute that it always is.
 func stuck(t *testing.T, packages string, f *figures) {
-	needStrace(t)
+	deploytest.Program(t, "strace", "strace") // to hold up a system call
 	m := boot(t, packages)
 	m.postgres()
 	m.install("1.0.0")
@@ -60,16 +60,6 @@ func stuck(t *testing.T, packages string, f *figures) {
 	m.flows(out)
 	stopWriting()
 	m.same(out, m.rows())
-}
-
-func needStrace(t *testing.T) {
-	if _, err := exec.LookPath("strace"); err == nil {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("no strace: install the package strace")
-	}
-	t.Skip("no strace: install the package strace")
 }
 
 // hangs has the loop of a pipeline hang: that of dbtofile does not do so on demand, so it is another
