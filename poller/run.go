@@ -49,6 +49,7 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 	}
 	p.status.State, p.status.Since, p.status.Attempts = Working, time.Now(), 0
 	p.status.AsOf, p.status.Held = time.Time{}, nil // the cursor may have been set back
+	p.status.Position, p.status.Pending = "", 0
 	before := p.status.Records
 	p.mu.Unlock()
 
@@ -264,6 +265,7 @@ func (r *run[T]) turned(f *fetched[T]) {
 	b, now := &f.batch, time.Now()
 	r.update(func(s *Status) {
 		s.LastPoll, s.Held = now, b.Held
+		s.Guarantee, s.Position, s.Pending = b.Guarantee, b.Position, b.Pending
 		if !b.AsOf.IsZero() {
 			s.AsOf = b.AsOf
 		}

@@ -43,6 +43,10 @@ type Status struct {
 	AsOf       time.Time // from the last batch that said so, see source.Batch
 	Held       *source.Held
 
+	Guarantee *source.Guarantee // what the source promises, from the last batch; nil before that, or if it promises nothing
+	Position  string            // where Cursor stands in words, from the last batch that said so
+	Pending   int64             // the greatest number of records that can follow Cursor, see source.Batch
+
 	// Overdue is true while a part is past its deadline and has not returned,
 	// or the loop itself is a Deadline past Due, as when a hook does not return.
 	// The pipeline is stuck then, and only a restart of the process can help:

@@ -201,3 +201,21 @@ func TestStuckInAFetchAheadIsToldSo(t *testing.T) {
 		require.NoError(t, stop())
 	})
 }
+
+// What the source promises, and where it stands, is passed on as it is.
+func TestStatusShowsTheGuarantee(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		p := w.poller()
+		assert.Nil(t, p.Status().Guarantee)
+		promise := &source.Guarantee{Name: "lock-fence", Text: "every row is read"}
+		w.answer = func(b *source.Batch[int]) { b.Guarantee, b.Position, b.Pending = promise, "id 5", 7 }
+		stop := start(t, p)
+		synctest.Wait()
+		s := p.Status()
+		assert.Same(t, promise, s.Guarantee)
+		assert.Equal(t, "id 5", s.Position)
+		assert.EqualValues(t, 7, s.Pending)
+		require.NoError(t, stop())
+	})
+}

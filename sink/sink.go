@@ -78,7 +78,10 @@ func (r *rejected) Unwrap() []error { return []error{ErrRejected, r.err} }
 // rejection of its record.
 func Map[A, B any](s Sink[B], f func(A) (B, error)) Sink[A] {
 	return Func[A](func(ctx context.Context, in source.Batch[A]) error {
-		out := source.Batch[B]{From: in.From, To: in.To, Bytes: in.Bytes, More: in.More, AsOf: in.AsOf, Held: in.Held}
+		out := source.Batch[B]{
+			From: in.From, To: in.To, Bytes: in.Bytes, More: in.More, AsOf: in.AsOf, Held: in.Held,
+			Guarantee: in.Guarantee, Position: in.Position, Pending: in.Pending,
+		}
 		out.Records = make([]B, len(in.Records))
 		for i, a := range in.Records {
 			b, err := f(a)

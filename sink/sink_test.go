@@ -38,10 +38,12 @@ func TestMap(t *testing.T) {
 	in := source.Batch[string]{
 		From: "a", To: "b", Records: []string{"1", "2"}, Bytes: 2, More: true,
 		AsOf: time.Unix(1, 0), Held: &source.Held{By: []string{"x"}},
+		Guarantee: &source.Guarantee{Name: "all"}, Position: "id 2", Pending: 3,
 	}
 	require.NoError(t, s.Write(t.Context(), in))
 	assert.Equal(t, source.Batch[int]{
 		From: "a", To: "b", Records: []int{1, 2}, Bytes: 2, More: true, AsOf: in.AsOf, Held: in.Held,
+		Guarantee: in.Guarantee, Position: "id 2", Pending: 3,
 	}, got)
 
 	got = source.Batch[int]{}

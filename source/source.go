@@ -69,6 +69,25 @@ type Batch[T any] struct {
 
 	// Held is not nil if there are records that may not be delivered yet.
 	Held *Held
+
+	// Guarantee is what the source promises about its records. Nil if it
+	// promises nothing. It is shared by all batches: do not change it.
+	Guarantee *Guarantee
+
+	// Position says where To stands, in words for people, such as "id 42".
+	// Empty if the source has no better word than To itself.
+	Position string
+
+	// Pending is the greatest number of records that can follow To. 0 if there
+	// are none, or if the source would have to count them.
+	Pending int64
+}
+
+// Guarantee is what a source promises about the records it delivers.
+type Guarantee struct {
+	Name  string // a short name of the means, such as "lock-fence"
+	Text  string // the promise in one sentence
+	Lossy bool   // records can be missed
 }
 
 // Held says why records that exist are not delivered yet. Records are held
