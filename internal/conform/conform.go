@@ -1,75 +1,31 @@
 // Package conform is what the conformance suites of sourcetest, sinktest and
-// pollertest share: a list of the rules that were broken, and calls that are
-// watched for panics and for ignoring their context.
+// pollertest share: the list of broken rules, watched calls, and texts for
+// messages.
+//
+//	err := conform.Run(ctx, "sinktest", func(s *conform.Suite) {
+//		err := conform.Do(s.Ctx, write)
+//		s.Watch("Write", err)
+//		if err != nil {
+//			s.Add("Write stores every record", "%v", err)
+//		}
+//	})
 package conform
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
-	"time"
 )
 
-const (
-	// Soon is how long a call may go on after its context has ended.
-	Soon = 10 * time.Second
-	// Limit is how long a call may take at all. Its context ends then.
-	Limit = time.Minute
-)
+// Suite is one run of a conformance suite.
+type Suite struct {
+	Ctx context.Context // of the whole run
 
-// ErrStuck is wrapped by the error of [Call] when a call went on for [Soon]
-// after its context had ended. It may be running still, so a suite ends here.
-var ErrStuck = errors.New("did not return")
-
-// ErrPanic is wrapped by the error of [Call] when a call panicked.
-var ErrPanic = errors.New("panic")
-
-// Call runs f in a goroutine of its own, so that a part which is bound to one
-// goroutine is found out, with a context of its own that ends once f has
-// returned, so that one which holds on to the context of an earlier call is
-// too.
-func Call[R any](ctx context.Context, f func(context.Context) (R, error)) (R, error) {
-	type answer struct {
-		r   R
-		err error
-	}
-	ctx, cancel := context.WithTimeout(ctx, Limit)
-	defer cancel()
-	done := make(chan answer, 1)
-	go func() {
-		var a answer
-		defer func() {
-			if p := recover(); p != nil {
-				a.err = fmt.Errorf("%w: %v\n%s", ErrPanic, p, debug.Stack())
-			}
-			done <- a
-		}()
-		a.r, a.err = f(ctx)
-	}()
-	select {
-	case a := <-done:
-		return a.r, a.err
-	case <-ctx.Done():
-	}
-	late := time.NewTimer(Soon)
-	defer late.Stop()
-	select {
-	case a := <-done:
-		return a.r, a.err
-	case <-late.C:
-		var none R
-		return none, fmt.Errorf("%w within %v of the end of its context", ErrStuck, Soon)
-	}
-}
-
-// Violations collects the rules that were broken, each once.
-type Violations struct {
-	Suite string // the prefix of every error, such as "sourcetest"
-
+	name  string
 	rules []string
 	found map[string]*violation
+	open  []func()
 }
 
 type violation struct {
@@ -77,65 +33,82 @@ type violation struct {
 	more  int
 }
 
-// Add notes that a rule was broken. The first details of a rule are kept, the
-// others counted.
-func (v *Violations) Add(rule, format string, args ...any) {
-	if f, ok := v.found[rule]; ok {
-		f.more++
-		return
-	}
-	if v.found == nil {
-		v.found = make(map[string]*violation)
-	}
-	v.rules = append(v.rules, rule)
-	v.found[rule] = &violation{first: fmt.Sprintf(format, args...)}
-}
+// errStop is the panic value of [Suite.Stop].
+var errStop = errors.New("stop")
 
-// Err joins the violations, in the order they were found, and is nil if there
-// are none.
-func (v *Violations) Err() error {
+// Run runs a suite with a name such as "sinktest". Then it closes the parts that
+// are still open, and returns an error for each rule that was broken, in the
+// order in which they were found, joined, or nil.
+func Run(ctx context.Context, name string, f func(*Suite)) error {
+	s := &Suite{Ctx: ctx, name: name, found: make(map[string]*violation)}
+	func() {
+		defer func() {
+			for _, closePart := range s.open {
+				closePart()
+			}
+		}()
+		defer func() {
+			if p := recover(); p != nil && p != any(errStop) {
+				panic(p)
+			}
+		}()
+		f(s)
+	}()
 	var errs []error
-	for _, rule := range v.rules {
-		f := v.found[rule]
-		if f.more > 0 {
-			errs = append(errs, fmt.Errorf("%s: %s: %s (and %d more)", v.Suite, rule, f.first, f.more))
+	for _, rule := range s.rules {
+		if f := s.found[rule]; f.more > 0 {
+			errs = append(errs, fmt.Errorf("%s: %s: %s (and %d more)", s.name, rule, f.first, f.more))
 		} else {
-			errs = append(errs, fmt.Errorf("%s: %s: %s", v.Suite, rule, f.first))
+			errs = append(errs, fmt.Errorf("%s: %s: %s", s.name, rule, f.first))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// Trip returns a context that is cancelled when it is looked at for the nth
-// time, by Done or Err. With n = 1, 2, 3, … a call is interrupted at every
-// place where it looks, the same places in every run. It must be handed to the
-// part as it is: looks at a context derived from it do not count.
-func Trip(ctx context.Context, n int) (_ context.Context, tripped func() bool, cancel context.CancelFunc) {
-	ctx, cancel = context.WithCancel(ctx)
-	t := &trip{Context: ctx, cancel: cancel, left: n}
-	return t, t.tripped, cancel
+// Add notes that a rule was broken. It keeps the details of the first violation
+// of each rule and counts the others.
+func (s *Suite) Add(rule, format string, args ...any) {
+	if f, ok := s.found[rule]; ok {
+		f.more++
+		return
+	}
+	s.rules = append(s.rules, rule)
+	s.found[rule] = &violation{first: fmt.Sprintf(format, args...)}
 }
 
-type trip struct {
-	context.Context
-	cancel context.CancelFunc
-	mu     sync.Mutex
-	left   int
+// Stop is Add, and ends the suite: nothing more can be tested. It must be called
+// in the goroutine of the suite.
+func (s *Suite) Stop(rule, format string, args ...any) {
+	s.Add(rule, format, args...)
+	panic(errStop)
 }
 
-func (t *trip) look() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.left--; t.left == 0 {
-		t.cancel()
+// Watch stops the suite if err, the error of a [Call] of the method op, says that
+// the call is stuck or has panicked.
+func (s *Suite) Watch(op string, err error) {
+	switch {
+	case errors.Is(err, ErrStuck):
+		s.Stop(op+" returns soon after its context ends", "%v", err)
+	case errors.Is(err, ErrPanic):
+		s.Stop(op+" does not panic", "%v", err)
 	}
 }
 
-func (t *trip) tripped() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.left <= 0
+// Opened notes that a part was opened. It returns a name for it in messages, "A",
+// "B" and so on, and a function that closes it, which Run calls in the end. The
+// rule is that the part can be closed. A nil function means that there is nothing
+// to close.
+func (s *Suite) Opened(rule string, closePart func() error) (name string, closeOnce func()) {
+	name = string(rune('A' + len(s.open)%26))
+	closeOnce = sync.OnceFunc(func() {
+		if closePart == nil {
+			return
+		}
+		// Watched, because a Close that waits for a stuck call would hang too.
+		if err := Do(s.Ctx, func(context.Context) error { return closePart() }); err != nil {
+			s.Add(rule, "%v", err)
+		}
+	})
+	s.open = append(s.open, closeOnce)
+	return name, closeOnce
 }
-
-func (t *trip) Done() <-chan struct{} { t.look(); return t.Context.Done() }
-func (t *trip) Err() error            { t.look(); return t.Context.Err() }

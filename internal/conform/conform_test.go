@@ -3,13 +3,14 @@ package conform_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/artifactofdevotion/devotion/source/sourcetest/conform"
+	"github.com/artifactofdevotion/devotion/internal/conform"
 )
 
 func TestCall(t *testing.T) {
@@ -49,14 +50,68 @@ func TestCallThatIgnoresItsContext(t *testing.T) {
 	})
 }
 
-func TestViolations(t *testing.T) {
+func TestRun(t *testing.T) {
 	t.Parallel()
-	v := conform.Violations{Suite: "mytest"}
-	require.NoError(t, v.Err())
-	v.Add("one is one", "it is %d", 2)
-	v.Add("two is two", "it is %d", 3)
-	v.Add("one is one", "it is %d", 4)
-	require.EqualError(t, v.Err(), "mytest: one is one: it is 2 (and 1 more)\nmytest: two is two: it is 3")
+	require.NoError(t, conform.Run(t.Context(), "mytest", func(*conform.Suite) {}))
+	closed := ""
+	err := conform.Run(t.Context(), "mytest", func(s *conform.Suite) {
+		require.Equal(t, t.Context(), s.Ctx)
+		for _, want := range []string{"A", "B", "C"} {
+			name, closeOnce := s.Opened("it can be closed", func() error {
+				closed += want
+				if want == "B" {
+					return errors.New("B is busy")
+				}
+				return nil
+			})
+			require.Equal(t, want, name)
+			if want == "A" {
+				closeOnce()
+			}
+		}
+		s.Opened("it can be closed", nil)
+		s.Watch("Write", nil)
+		s.Watch("Write", errors.New("an ordinary error"))
+		s.Add("one is one", "it is %d", 2)
+		s.Add("two is two", "it is %d", 3)
+		s.Add("one is one", "it is %d", 4)
+		s.Stop("three is three", "it is %d", 4)
+		t.Error("the suite goes on after Stop")
+	})
+	require.EqualError(t, err, "mytest: one is one: it is 2 (and 1 more)\nmytest: two is two: it is 3\n"+
+		"mytest: three is three: it is 4\nmytest: it can be closed: B is busy")
+	require.Equal(t, "ABC", closed)
+	require.PanicsWithValue(t, "a bug of the suite", func() {
+		_ = conform.Run(t.Context(), "mytest", func(*conform.Suite) { panic("a bug of the suite") })
+	})
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	err := conform.Run(t.Context(), "mytest", func(s *conform.Suite) {
+		s.Watch("Write", conform.Do(s.Ctx, func(context.Context) error { panic("seven") }))
+	})
+	require.ErrorContains(t, err, "mytest: Write does not panic: panic: seven")
+	err = conform.Run(t.Context(), "mytest", func(s *conform.Suite) {
+		s.Watch("Write", fmt.Errorf("the first: %w", conform.ErrStuck))
+	})
+	require.EqualError(t, err, "mytest: Write returns soon after its context ends: the first: did not return")
+}
+
+func TestDifference(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		got, want []string
+		text      string
+	}{
+		{nil, nil, ""},
+		{[]string{"a", "b"}, []string{"a", "b"}, ""},
+		{[]string{"a"}, []string{"a", "b", "c"}, "1 records, missing from b on, the last 2 of 3"},
+		{[]string{"a", "b", "c"}, []string{"a"}, "2 records too many, from b on"},
+		{[]string{"a", "c"}, []string{"a", "b"}, "record 1 is c, want b"},
+	} {
+		require.Equal(t, c.text, conform.Difference(c.got, c.want))
+	}
 }
 
 func TestTrip(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
-	"github.com/artifactofdevotion/devotion/source/sourcetest/conform"
+	"github.com/artifactofdevotion/devotion/internal/conform"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
