@@ -90,8 +90,8 @@ func TestSourceWaitsForWhatIsHeld(t *testing.T) {
 	})
 }
 
-// broken is a source that breaks the contract: what change makes of a fetch of a
-// good one.
+// broken is a source that breaks the contract: change replaces the Fetch of a good
+// one.
 func broken(change func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error)) source.Source[order] {
 	src := &sourcetest.Fake[order]{}
 	src.Append(orders...)
@@ -172,7 +172,7 @@ func TestBrokenSourcesFail(t *testing.T) {
 			return b, err
 		}), `ErrEnd comes with an empty batch: Fetch after "9": 1 records, To "10"`},
 		"cannot be repeated": {func() source.Source[order] {
-			at := 0 // a position of its own
+			at := 0 // its position, whatever the cursor
 			return edit(func(b *source.Batch[order]) {
 				if b.From == "" {
 					at = 0
