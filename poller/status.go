@@ -86,8 +86,8 @@ func (s Status) Lag(now time.Time) (time.Duration, bool) {
 	return max(0, now.Sub(s.AsOf)), !s.AsOf.IsZero()
 }
 
-// Words says in a few words, for people, what the pipeline is about.
-func (s Status) Words(now time.Time) string {
+// Summary says in a few words, for people, what the pipeline is about.
+func (s Status) Summary(now time.Time) string {
 	age := func(since time.Time) time.Duration { return max(0, now.Sub(since)).Round(time.Second) }
 	switch {
 	case s.Overdue:
