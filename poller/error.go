@@ -41,9 +41,9 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Refused is a record that the sink refused for good, as it is written to the
+// Rejected is a record that the sink refused for good, as it is written to the
 // DeadLetter sink.
-type Refused[T any] struct {
+type Rejected[T any] struct {
 	Pipeline string        `json:"pipeline"`
 	Record   T             `json:"record"`
 	From     source.Cursor `json:"from"` // fetching one record from here gives it again

@@ -76,7 +76,7 @@ type Poller[T any] struct {
 
 	// DeadLetter takes the records that Sink rejects, one in a batch. If nil,
 	// a rejected record ends Run.
-	DeadLetter sink.Sink[Refused[T]]
+	DeadLetter sink.Sink[Rejected[T]]
 
 	// DeadLetterLimit is how many records in a row may go to DeadLetter; one
 	// more refused ends Run, for that many are no poison but a fault. Defaults

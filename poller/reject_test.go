@@ -32,11 +32,11 @@ func (w *world) refuse(bad ...int) {
 
 // letters collects dead letters.
 type letters struct {
-	got  []poller.Refused[int]
+	got  []poller.Rejected[int]
 	fail func() error
 }
 
-func (l *letters) Write(_ context.Context, b source.Batch[poller.Refused[int]]) error {
+func (l *letters) Write(_ context.Context, b source.Batch[poller.Rejected[int]]) error {
 	if l.fail != nil {
 		if err := l.fail(); err != nil {
 			return err
@@ -81,7 +81,7 @@ func TestDeadLetterSaysWhatAndWhy(t *testing.T) {
 		p := w.poller()
 		p.DeadLetter = l
 		require.NoError(t, p.Drain(t.Context()))
-		assert.Equal(t, []poller.Refused[int]{{
+		assert.Equal(t, []poller.Rejected[int]{{
 			Pipeline: "test", Record: 4, From: "3", To: "4", Err: "rejected: record 4 is poison", Time: time.Now(),
 		}}, l.got)
 	})

@@ -234,7 +234,7 @@ func (r *run[T]) refuse(b *source.Batch[T], s *StepInfo, cause error) (source.Cu
 	case r.refused == limit:
 		return "", r.fail(s, fmt.Errorf("%w (the record after %d refused in a row)", cause, limit))
 	}
-	letter := source.Batch[Refused[T]]{From: b.From, To: b.To, Bytes: b.Bytes, Records: []Refused[T]{{
+	letter := source.Batch[Rejected[T]]{From: b.From, To: b.To, Bytes: b.Bytes, Records: []Rejected[T]{{
 		Pipeline: r.Name, Record: b.Records[0], From: b.From, To: b.To, Err: cause.Error(), Time: time.Now(),
 	}}}
 	d := StepInfo{Op: OpDeadLetter, From: b.From, To: b.To, Records: 1, Bytes: b.Bytes}

@@ -199,7 +199,7 @@ func TestDeadLetterInProgressGetsGrace(t *testing.T) {
 		w, l := newWorld(1), &letters{}
 		w.refuse(1)
 		p := w.poller()
-		p.DeadLetter = sink.Func[poller.Refused[int]](func(ctx context.Context, b source.Batch[poller.Refused[int]]) error {
+		p.DeadLetter = sink.Func[poller.Rejected[int]](func(ctx context.Context, b source.Batch[poller.Rejected[int]]) error {
 			if err := slow(ctx, 20*time.Second); err != nil {
 				return err
 			}

@@ -39,7 +39,7 @@ type world struct {
 	src      sourcetest.Fake[int]
 	out      sinktest.Fake[int]
 	at       pollertest.Checkpointer
-	dead     sinktest.Fake[poller.Refused[int]]
+	dead     sinktest.Fake[poller.Rejected[int]]
 	recorder *tracetest.SpanRecorder
 	provider *sdktrace.TracerProvider
 	traces   *Traces

@@ -111,7 +111,7 @@ func TestExploreDeadLetters(t *testing.T) {
 				}
 				return nil
 			}
-			var letters sinktest.Fake[poller.Refused[int]]
+			var letters sinktest.Fake[poller.Rejected[int]]
 			m.Start = func(context.Context) (*poller.Poller[int], error) {
 				p := b.exactly()
 				p.DeadLetter = &letters

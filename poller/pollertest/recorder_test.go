@@ -22,7 +22,7 @@ func TestRecorder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var src sourcetest.Fake[int]
 		var out sinktest.Fake[int]
-		var letters sinktest.Fake[poller.Refused[int]]
+		var letters sinktest.Fake[poller.Rejected[int]]
 		var rec pollertest.Recorder
 		src.Append(1, 2, 3)
 		out.Refuse = func(r int) error {
