@@ -21,7 +21,7 @@ type fetched[T any] struct {
 // one. The error may be source.ErrEnd.
 func (r *run[T]) fetch(after source.Cursor) (f fetched[T], err error) {
 	for {
-		r.enter(Working, OpFetch, r.deadline())
+		r.enter(Working, OpFetch, r.timeout())
 		if r.ahead != nil {
 			f = <-r.ahead
 			r.ahead = nil

@@ -95,8 +95,8 @@ type Poller[T any] struct {
 	// step is kept. It never shortens a backoff.
 	Wake <-chan struct{}
 
-	// Deadline is how long one call of a part may take. Defaults to 1 min.
-	Deadline time.Duration
+	// Timeout is how long one call of a part may take. Defaults to 1 min.
+	Timeout time.Duration
 
 	// Grace is how long a write or save in progress may go on after ctx has
 	// ended. Defaults to 30 s; negative means not at all.
@@ -149,7 +149,7 @@ func (p *Poller[T]) Drain(ctx context.Context) error { return p.start(ctx, true)
 func (p *Poller[T]) interval() time.Duration {
 	return min(cmp.Or(p.Interval, time.Second), math.MaxInt64/2)
 }
-func (p *Poller[T]) deadline() time.Duration { return cmp.Or(p.Deadline, time.Minute) }
+func (p *Poller[T]) timeout() time.Duration { return cmp.Or(p.Timeout, time.Minute) }
 
 func (p *Poller[T]) validate() error {
 	negative := func(field string, v int64) error {
@@ -179,7 +179,7 @@ func (p *Poller[T]) validate() error {
 		negative("DeadLetterLimit", int64(p.DeadLetterLimit)),
 		negative("BatchSize", int64(p.BatchSize)),
 		negative("Interval", int64(p.Interval)),
-		negative("Deadline", int64(p.Deadline)),
+		negative("Timeout", int64(p.Timeout)),
 		wake, policy)
 	if err != nil {
 		return fmt.Errorf("poller: %q is misconfigured: %w", p.Name, err)

@@ -48,7 +48,7 @@ type Status struct {
 	Pending   int64             // the greatest number of records that can follow Cursor, see source.Batch
 
 	// Overdue is true while a part is past its deadline and has not returned,
-	// or the loop itself is a Deadline past Due, as when a hook does not return.
+	// or the loop itself is a Timeout past Due, as when a hook does not return.
 	// The pipeline is stuck then, and only a restart of the process can help:
 	// this is what a liveness check looks at. Op and Since are the part's.
 	Overdue bool
@@ -72,9 +72,9 @@ func (p *Poller[T]) Status() Status {
 	case len(p.overdue) > 0: // that step counts, whatever the loop does beside it
 		step := p.overdue[0]
 		s.Overdue, s.State, s.Op = true, Working, step.Op
-		s.Since, s.Due = step.Start, step.Start.Add(p.deadline())
+		s.Since, s.Due = step.Start, step.Start.Add(p.timeout())
 	case !s.Due.IsZero():
-		s.Overdue = time.Since(s.Due) > p.deadline()
+		s.Overdue = time.Since(s.Due) > p.timeout()
 	}
 	return s
 }

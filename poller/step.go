@@ -39,7 +39,7 @@ func (r *run[T]) until(ctx context.Context, s *StepInfo, f func(context.Context)
 
 // step calls a part once, under its deadline, and fills in s.
 func (r *run[T]) step(ctx context.Context, s *StepInfo, f func(context.Context) error) error {
-	r.enter(Working, s.Op, r.deadline())
+	r.enter(Working, s.Op, r.timeout())
 	s.Attempt = r.steps[s.Op].failures + 1
 	return r.call(ctx, s, f)
 }
@@ -47,14 +47,14 @@ func (r *run[T]) step(ctx context.Context, s *StepInfo, f func(context.Context) 
 // call is the part of step that the fetch ahead shares.
 func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Context) error) error {
 	s.Pipeline, s.Start, s.Duration, s.Err = r.Name, time.Now(), 0, nil
-	ctx, cancel := context.WithTimeout(parent, r.deadline())
+	ctx, cancel := context.WithTimeout(parent, r.timeout())
 	defer cancel()
 	if hook := r.Hooks.StepBegin; hook != nil {
 		ctx = hook(ctx, *s)
 	}
 	err := r.watched(s, func() error { return f(ctx) })
 	if err != nil && parent.Err() == nil && ctx.Err() != nil {
-		err = &lateError{r.deadline(), err}
+		err = &lateError{r.timeout(), err}
 	}
 	s.Duration, s.Err = time.Since(s.Start), err
 	if hook := r.Hooks.StepEnd; hook != nil {
@@ -69,7 +69,7 @@ func (r *run[T]) watched(s *StepInfo, f func() error) error {
 	n := &r.steps[s.Op].overdue
 	// A part that honours its context returns soon after the deadline. The
 	// tenth on top is for it to clean up, unless it is too much for a Duration.
-	watch := time.AfterFunc(max(r.deadline(), r.deadline()+r.deadline()/10), func() {
+	watch := time.AfterFunc(max(r.timeout(), r.timeout()+r.timeout()/10), func() {
 		defer close(watched)
 		r.update(func(*Status) { r.overdue = append(r.overdue, s) })
 		n.begin(time.Now())
@@ -78,7 +78,7 @@ func (r *run[T]) watched(s *StepInfo, f func() error) error {
 		for {
 			if n.due(time.Now()) {
 				r.log.Warn("overdue: the part ignores its deadline, the pipeline is stuck until it returns",
-					n.with("op", s.Op, "deadline", r.deadline(), "from", s.From, "after", since(s.Start))...)
+					n.with("op", s.Op, "deadline", r.timeout(), "from", s.From, "after", since(s.Start))...)
 			}
 			select {
 			case <-returned:
@@ -104,10 +104,10 @@ func (r *run[T]) watched(s *StepInfo, f func() error) error {
 // since is how long ago t was, for the log.
 func since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }
 
-// ErrLate is matched, with errors.Is, by the error of a step that ran into the
-// Poller's Deadline, as hooks and [Error] have it. Without it a context that has
+// ErrTimeout is matched, with errors.Is, by the error of a step that ran into the
+// Poller's Timeout, as hooks and [Error] have it. Without it a context that has
 // ended in StepEnd means that the run was told to stop.
-var ErrLate = errors.New("no answer within the deadline")
+var ErrTimeout = errors.New("no answer within the deadline")
 
 // lateError is the error of a step that ran into its own deadline.
 type lateError struct {
@@ -118,9 +118,9 @@ type lateError struct {
 func (e *lateError) Error() string { return fmt.Sprintf("no answer within %v: %v", e.deadline, e.err) }
 func (e *lateError) Unwrap() error { return e.err }
 
-func (e *lateError) Is(target error) bool { return target == ErrLate }
+func (e *lateError) Is(target error) bool { return target == ErrTimeout }
 
-func late(err error) bool { return errors.Is(err, ErrLate) }
+func late(err error) bool { return errors.Is(err, ErrTimeout) }
 
 func (r *run[T]) succeeded(op Op) {
 	r.recovered(op)

@@ -63,7 +63,7 @@ func survive(t *testing.T, f fault, pipelines ...*pipeline) {
 		}
 		assert.LessOrEqual(t, took, most)
 		for i, s := range p.after(poller.OpFetch, healed) {
-			if f.hangs && (errors.Is(s.Err, poller.ErrLate) || errors.Is(s.Err, os.ErrDeadlineExceeded)) {
+			if f.hangs && (errors.Is(s.Err, poller.ErrTimeout) || errors.Is(s.Err, os.ErrDeadlineExceeded)) {
 				continue // slow: the connections of the outage are cut, and do not hang
 			}
 			assert.NoError(t, s.Err, "attempt %d after the outage", i+1)
@@ -90,7 +90,7 @@ func survive(t *testing.T, f fault, pipelines ...*pipeline) {
 	each(func(p *pipeline) {
 		p.journal = &journal{t: t}
 		again := p.poller()
-		again.Deadline = time.Minute
+		again.Timeout = time.Minute
 		if !f.hangs { // then no attempt fails
 			again.Retry = retry.Policy{Base: time.Minute, Cap: time.Minute}
 		}
