@@ -233,7 +233,7 @@ func TestStepThatIgnoresItsDeadlineIsOverdue(t *testing.T) {
 		time.Sleep(time.Hour)
 		assert.True(t, p.Status().Overdue)
 		require.Len(t, w.said("overdue"), 6, "at once, then ever more rarely")
-		assert.Contains(t, w.said("overdue")[0], "op=write deadline=1m0s from=\"\" after=1m6s\n")
+		assert.Contains(t, w.said("overdue")[0], "op=write timeout=1m0s from=\"\" after=1m6s\n")
 		assert.Contains(t, w.said("overdue")[5], "after=32m6s\n")
 		assert.Equal(t, 1, w.count("write"), "never repeated beside itself")
 

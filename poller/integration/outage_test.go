@@ -248,7 +248,7 @@ func TestOutageThatTheDriverSitsOut(t *testing.T) {
 	recovered := p.since(began, "recovered")[0].time
 	assert.Len(t, p.outages(began, recovered), 1)
 	for _, text := range []string{
-		"overdue: the part ignores its deadline, the pipeline is stuck until it returns", "no longer overdue",
+		"overdue: the call ignores its timeout, the pipeline is stuck until it returns", "no longer overdue",
 		"failing, will retry", "recovered",
 	} {
 		lines := slices.DeleteFunc(p.since(began, text), func(s said) bool { return s.time.After(recovered) })
