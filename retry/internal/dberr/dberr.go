@@ -1,6 +1,6 @@
 // Package dberr reads the errors of database drivers without importing a
-// driver: it goes by their methods and by the names of their types and fields.
-// It knows pgx, lib/pq, go-sql-driver/mysql and the SQLite drivers of modernc,
+// driver: it uses their methods and the names of their types and fields. It knows
+// pgx, lib/pq, go-sql-driver/mysql and the SQLite drivers of modernc,
 // ncruces and mattn.
 package dberr
 
@@ -11,25 +11,25 @@ import (
 	"strings"
 )
 
-// Kind is what an error's code says about trying again. Its values are those
-// of retry.Class.
+// Kind says whether an error is worth retrying. Its values equal those of
+// retry.Class.
 type Kind uint8
 
-// The kinds. The doc of package retry tells what each is.
+// The kinds of errors. The documentation of package retry explains them.
 const (
 	Other Kind = iota
 	Setup
 	Data
 )
 
-// Read returns what kind of error err is, and a text of it that holds no values
-// of rows and no data source name. It returns false for an error that is not a
-// driver's own, even if it wraps one. Err is no nil pointer.
+// Read returns the kind of err, and its text without values of rows and without
+// data source names. It returns false if err is not an error of a driver, even if
+// it wraps one. Err must not be a nil pointer.
 func Read(err error) (text string, kind Kind, ok bool) {
 	v := reflect.Indirect(reflect.ValueOf(err))
 	t := v.Type()
 	if u, ok := err.(*url.Error); ok && u.Op == "parse" || t.Name() == "ParseConfigError" { // the latter is pgx's
-		return "the URL or data source name cannot be parsed (not shown, since it may hold a password)", Setup, true
+		return "the URL or data source name cannot be parsed (not shown, because it may contain a password)", Setup, true
 	}
 	if t.Name() == "MySQLError" {
 		if number := field(v, "Number"); number.CanUint() {
@@ -40,7 +40,7 @@ func Read(err error) (text string, kind Kind, ok bool) {
 	if strings.Contains(t.PkgPath(), "sqlite") {
 		if code, ok := sqliteCode(err, v); ok {
 			text, kind = sqlite(code, err.Error())
-			if cause := errors.Unwrap(err); cause != nil { // ncruces: the operating system's
+			if cause := errors.Unwrap(err); cause != nil { // ncruces: an error of the operating system
 				text += ": " + cause.Error()
 			}
 			return text, kind, true
@@ -53,7 +53,7 @@ func Read(err error) (text string, kind Kind, ok bool) {
 	return "", Other, false
 }
 
-// kinds is by SQLSTATE, the whole or its first two letters.
+// kinds maps an SQLSTATE, or its first two characters, to a kind.
 var kinds = map[string]Kind{
 	"0A": Setup, "28": Setup, "3D": Setup, "3F": Setup, "42": Setup,
 	"21": Data, "22": Data, "23": Data, "44": Data,
@@ -69,9 +69,9 @@ func byState(state string) Kind {
 	return kinds[prefix(state)]
 }
 
-// speaks reports whether the messages of a state's class name objects and
-// conditions only. Most others hold values.
-func speaks(state string) bool {
+// isSafe reports whether messages of a state's class contain only names and
+// conditions. Most other messages contain values.
+func isSafe(state string) bool {
 	switch prefix(state) {
 	case "08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "70":
 		return true
@@ -81,18 +81,18 @@ func speaks(state string) bool {
 
 func prefix(state string) string { return state[:min(2, len(state))] }
 
-// words stand for messages that are not shown.
-var words = map[string]string{
-	"21000": "one row where there are more", "21S01": "the number of columns differs",
+// texts replace messages that are not safe to show.
+var texts = map[string]string{
+	"21000": "cardinality violation", "21S01": "the number of columns differs",
 	"22001": "value too long", "22003": "number out of range", "22007": "invalid date or time", "22008": "date or time out of range",
 	"22012": "division by zero", "22021": "invalid byte sequence", "22P02": "invalid text for its type",
-	"23000": "integrity constraint violated", "23502": "null where none is allowed", "23503": "foreign key violated",
-	"23505": "duplicate key", "23514": "check violated", "23P01": "exclusion violated",
-	"40001": "serialization failure", "40P01": "deadlock", "45000": "raised by the database's own code",
-	"54000": "row or index entry too large", "55P03": "lock not available", "P0001": "raised by the database's own code",
+	"23000": "integrity constraint violated", "23502": "null value not allowed", "23503": "foreign key constraint violated",
+	"23505": "duplicate key", "23514": "check constraint violated", "23P01": "exclusion constraint violated",
+	"40001": "serialization failure", "40P01": "deadlock", "45000": "raised by code in the database",
+	"54000": "row or index entry too large", "55P03": "lock not available", "P0001": "raised by code in the database",
 }
 
-// field returns the field of a struct, or the zero Value.
+// field returns a field of a struct, or the zero Value if there is none.
 func field(v reflect.Value, name string) reflect.Value {
 	if v.Kind() != reflect.Struct {
 		return reflect.Value{}
@@ -100,7 +100,7 @@ func field(v reflect.Value, name string) reflect.Value {
 	return v.FieldByName(name)
 }
 
-// text returns the first of the string fields named that is not empty.
+// text returns the first of the named string fields that is not empty.
 func text(v reflect.Value, names ...string) string {
 	for _, name := range names {
 		if f := field(v, name); f.Kind() == reflect.String && f.String() != "" {
@@ -110,10 +110,10 @@ func text(v reflect.Value, names ...string) string {
 	return ""
 }
 
-// compose writes "code: said (name, name)".
-func compose(code, said string, names ...string) string {
-	if said != "" {
-		code += ": " + said
+// compose returns "code: message (name, name)".
+func compose(code, message string, names ...string) string {
+	if message != "" {
+		code += ": " + message
 	}
 	if len(names) > 0 {
 		code += " (" + strings.Join(names, ", ") + ")"

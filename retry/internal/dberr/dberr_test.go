@@ -39,7 +39,7 @@ func TestSQLite(t *testing.T) {
 	}
 }
 
-// The shapes in which the SQLite drivers keep their codes.
+// The SQLite drivers store their codes in different ways.
 func TestSQLiteCodes(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
@@ -55,7 +55,7 @@ func TestSQLiteCodes(t *testing.T) {
 	assert.False(t, ok)
 }
 
-// Types that only look like a driver's must do no harm.
+// Types that only resemble an error of a driver are not recognised.
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{errors.New("x"), MySQLError{"x"}, numbered(7), fields{}, reflectless(nil)} {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// numbers overrules the kinds of SQLSTATE, which say little where MySQL gives
-// HY000 or, before the login, none at all.
+// numbers overrides the kinds by SQLSTATE. MySQL reports many errors with HY000,
+// and errors before the login without an SQLSTATE.
 // (https://dev.mysql.com/doc/mysql-errors/8.0/en/server-error-reference.html,
 // https://mariadb.com/kb/en/mariadb-error-code-reference/)
 var numbers = map[uint64]Kind{
@@ -18,11 +18,11 @@ var numbers = map[uint64]Kind{
 	1193: Setup, 1267: Setup, 1364: Setup, // variable, collations, field without a default
 	1062: Data, 1265: Data, 1366: Data, 1411: Data, 1525: Data, 3819: Data, // duplicate, values, check
 	1118: Data, 1153: Data, // row or packet too large
-	1203: Other, 1226: Other, 1461: Other, // limits, for all their states of class 42
+	1203: Other, 1226: Other, 1461: Other, // limits, although their SQLSTATEs have class 42
 }
 
-// trailing finds the key or column that ends a message. No value can pass for
-// it: these messages end outside the quotes of the value.
+// trailing matches the key or column at the end of a message. A value cannot match,
+// because it is quoted and these messages end outside the quotes.
 var trailing = regexp.MustCompile(`for (key '[^' ]+')$|for (column \S+) at row \d+$`)
 
 func mysql(number uint64, v reflect.Value) (string, Kind) {
@@ -34,29 +34,29 @@ func mysql(number uint64, v reflect.Value) (string, Kind) {
 	if !ok {
 		kind = byState(state)
 	}
-	said, message := words[state], text(v, "Message")
+	shown, message := texts[state], text(v, "Message")
 	var names []string
 	switch number {
 	case 1064:
-		said = syntax(message)
-	case 1062, 1292, 1366: // the value, then perhaps the name
+		shown = syntax(message)
+	case 1062, 1292, 1366: // the value, and sometimes a name after it
 		if number != 1062 {
-			said = "incorrect value"
+			shown = "incorrect value"
 		}
 		if m := trailing.FindStringSubmatch(message); m != nil {
 			names = append(names, m[1]+m[2])
 		}
-	case 1643, 1644: // SIGNAL: any state with any words
-	case 1021, 1040, 1048, 1114, 1129, 1130, 1205, 1264, 1290, 1364, 1406, 1451, 1452, 1836, 3819, 4025: // no values
-		said = message
+	case 1643, 1644: // SIGNAL can set any state and any text
+	case 1021, 1040, 1048, 1114, 1129, 1130, 1205, 1264, 1290, 1364, 1406, 1451, 1452, 1836, 3819, 4025: // messages without values
+		shown = message
 	default:
-		if speaks(state) || number < 1000 { // below 1000: errors of files
-			said = message
+		if isSafe(state) || number < 1000 { // numbers below 1000 are errors of files
+			shown = message
 		}
 	}
 	code := fmt.Sprintf("MySQL error %d", number)
 	if state != "" {
 		code += " (" + state + ")"
 	}
-	return compose(code, said, names...), kind
+	return compose(code, shown, names...), kind
 }

@@ -5,14 +5,14 @@ import (
 	"regexp"
 )
 
-// postgres reads an error of pgx or lib/pq, whose fields differ in their names.
+// postgres reads an error of pgx or lib/pq. The names of their fields differ.
 func postgres(state string, v reflect.Value) (string, Kind) {
-	said := words[state]
+	shown := texts[state]
 	switch message := text(v, "Message"); {
 	case state == "42601":
-		said = syntax(message)
-	case speaks(state) && text(v, "Where") == "": // Where: code in the database may have raised it, with any words
-		said = message
+		shown = syntax(message)
+	case isSafe(state) && text(v, "Where") == "": // with Where set, code in the database may have raised it with any text
+		shown = message
 	}
 	var names []string
 	for _, n := range [][3]string{
@@ -23,11 +23,11 @@ func postgres(state string, v reflect.Value) (string, Kind) {
 			names = append(names, n[0]+name)
 		}
 	}
-	return compose("SQLSTATE "+state, said, names...), byState(state)
+	return compose("SQLSTATE "+state, shown, names...), byState(state)
 }
 
-// near finds the bare word at which a syntax error is. A quoted token may be a
-// value that the driver wrote into the statement.
+// near matches the unquoted word at which a syntax error occurred. A quoted token
+// may be a value that the driver inserted into the statement.
 var near = regexp.MustCompile(`near ["']([A-Za-z_]\w*)`)
 
 func syntax(message string) string {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// primary are the names of the primary result codes, by number
+// primary contains the names of the primary result codes, indexed by code
 // (https://sqlite.org/rescode.html).
 var primary = strings.Fields("OK ERROR INTERNAL PERM ABORT BUSY LOCKED NOMEM READONLY INTERRUPT IOERR CORRUPT NOTFOUND FULL " +
 	"CANTOPEN PROTOCOL EMPTY SCHEMA TOOBIG CONSTRAINT MISMATCH MISUSE NOLFS AUTH FORMAT RANGE NOTADB")
@@ -18,22 +18,23 @@ var primaryKinds = map[string]Kind{
 	"CONSTRAINT": Data, "TOOBIG": Data, "MISMATCH": Data,
 }
 
-// objects finds the part of a message that names objects only.
+// objects matches the part of a message that contains only names.
 var objects = regexp.MustCompile(`(?:UNIQUE|NOT NULL|CHECK|FOREIGN KEY) constraint failed(?:: [\w.]+(?:, [\w.]+)*)?` +
 	`|no such \w+: [\w.]+|ambiguous column name: [\w.]+|table \w+ has no column named \w+|near "[A-Za-z_]\w*": syntax error`)
 
-const trigger = 19 | 7<<8 // SQLITE_CONSTRAINT_TRIGGER: RAISE, with any words
+const trigger = 19 | 7<<8 // SQLITE_CONSTRAINT_TRIGGER: RAISE can set any text
 
-// sqlite takes a primary or an extended code; the lowest byte is the primary.
+// sqlite accepts a primary or an extended code, whose lowest byte is the primary
+// code.
 func sqlite(code int, message string) (string, Kind) {
-	name, said := "unknown", ""
+	name, shown := "unknown", ""
 	if p := code & 0xff; p < len(primary) {
 		name = primary[p]
 	}
 	if code != trigger {
-		said = objects.FindString(message)
+		shown = objects.FindString(message)
 	}
-	return compose(fmt.Sprintf("SQLite error %d (%s)", code, name), said), primaryKinds[name]
+	return compose(fmt.Sprintf("SQLite error %d (%s)", code, name), shown), primaryKinds[name]
 }
 
 func sqliteCode(err error, v reflect.Value) (int, bool) {
@@ -44,7 +45,7 @@ func sqliteCode(err error, v reflect.Value) (int, bool) {
 		v = m.Call(nil)[0] // ncruces
 	} else if v.Kind() == reflect.Struct {
 		v = field(v, "ExtendedCode") // mattn
-	} // else v is one of the bare codes that are errors in ncruces
+	} // otherwise v is a code of ncruces that is itself an error
 	switch {
 	case v.CanInt():
 		return int(v.Int()), true

@@ -1,5 +1,5 @@
-// Package sqlitefake has errors of the shapes that SQLite drivers give theirs,
-// in a package whose path says sqlite.
+// Package sqlitefake has errors that are built like those of the SQLite drivers.
+// Its path contains "sqlite", because package dberr looks for that.
 package sqlitefake
 
 // Modernc has the code as an int.
@@ -10,12 +10,12 @@ func (*Modernc) Error() string { return "it failed" }
 // Code returns the extended code.
 func (e *Modernc) Code() int { return e.N }
 
-// Extended is a code that is an error itself.
+// Extended is a code that is itself an error.
 type Extended uint16
 
 func (Extended) Error() string { return "it failed" }
 
-// NCruces has the code as a type of its own.
+// NCruces has the code as a distinct type.
 type NCruces struct{ N Extended }
 
 func (*NCruces) Error() string { return "it failed" }
@@ -31,7 +31,7 @@ type Mattn struct{ Code, ExtendedCode int }
 
 func (Mattn) Error() string { return "it failed" }
 
-// Uncoded is another error of such a package.
+// Uncoded is an error without a code.
 type Uncoded struct{}
 
 func (Uncoded) Error() string { return "it failed" }
