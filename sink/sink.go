@@ -1,4 +1,4 @@
-// Package sink defines the contract between a [Poller] and what it writes to.
+// Package sink defines the contract of a sink: what a [Poller] writes to.
 //
 //	type Sink[T any] interface {
 //		Write(ctx context.Context, b source.Batch[T]) error

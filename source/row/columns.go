@@ -52,10 +52,10 @@ func unique(name string, taken []string) string {
 // Len returns the number of columns.
 func (c *Columns) Len() int { return len(c.names) }
 
-// Name returns the name of column i. It panics if there is no column i.
+// Name returns the name of column i. It panics if i is out of range.
 func (c *Columns) Name(i int) string { return c.names[i] }
 
-// Kind returns the kind of column i. It panics if there is no column i.
+// Kind returns the kind of column i. It panics if i is out of range.
 func (c *Columns) Kind(i int) Kind { return c.kinds[i] }
 
 // Index returns the index of the column with that name, or -1.

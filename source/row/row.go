@@ -64,14 +64,14 @@ func (r Row) Columns() *Columns {
 // Len returns the number of columns.
 func (r Row) Len() int { return len(r.names()) }
 
-// IsNull reports whether column i is NULL. It panics if there is no column i.
+// IsNull reports whether column i is NULL. It panics if i is out of range.
 func (r Row) IsNull(i int) bool {
 	_, f := r.cell(i)
 	return f == null
 }
 
 // Text returns the text of column i, or the empty string if it is NULL. It panics
-// if there is no column i. Text does not allocate: the string shares the memory
+// if i is out of range. Text does not allocate: the string shares the memory
 // of the batch and keeps it alive. Use strings.Clone to keep a string for long.
 func (r Row) Text(i int) string {
 	b, _ := r.cell(i)

@@ -92,7 +92,7 @@ var texts = map[string]string{
 	"54000": "row or index entry too large", "55P03": "lock not available", "P0001": "raised by code in the database",
 }
 
-// field returns a field of a struct, or the zero Value if there is none.
+// field returns a field of a struct, or the zero Value if it does not exist.
 func field(v reflect.Value, name string) reflect.Value {
 	if v.Kind() != reflect.Struct {
 		return reflect.Value{}
