@@ -23,6 +23,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
 // lineIDs returns the ids in the files, in order.
@@ -66,7 +67,7 @@ func TestAuditDelivers(t *testing.T) {
 	var a *audited
 	var stop func() (time.Duration, error)
 	begin := func() {
-		a = newAudited(t, db, "orders", ceiling.LockFence{}, "id")
+		a = newAudited(t, db, "orders", postgres.LockFence{}, "id")
 		a.Audit.Deliver, a.Audit.Late, a.Logger = true, nil, slog.New(slog.DiscardHandler)
 		stop = start(t, &poller.Poller[row.Row]{
 			Name: t.Name(), Source: a.Table, Sink: files, Checkpointer: files, BatchSize: 3,
@@ -176,7 +177,7 @@ func TestAuditTransactionID(t *testing.T) {
 	db.MustExec(`create function stamp() returns trigger language plpgsql as $$ begin new._tx := pg_current_xact_id(); return new; end $$`)
 	db.MustExec(`create trigger stamp before insert or update on orders for each row execute function stamp()`)
 	db.MustExec(`insert into orders select generate_series(1, 10), 'a'`)
-	a := newAudited(t, db, "orders", ceiling.TransactionID{}, "_tx", "id")
+	a := newAudited(t, db, "orders", postgres.TransactionID{}, "_tx", "id")
 	a.Audit.Deliver = true
 	settled := func(want ...string) {
 		t.Helper()
@@ -217,7 +218,7 @@ func TestAuditOnce(t *testing.T) {
 	}
 	defer writers.Wait()
 	defer cancel()
-	table := &sqlsource.Table{DB: database.Open(t, dbtest.PGX), Name: "orders", Key: []string{"id"}, Ceiling: ceiling.LockFence{}}
+	table := &sqlsource.Table{DB: database.Open(t, dbtest.PGX), Name: "orders", Key: []string{"id"}, Ceiling: postgres.LockFence{}}
 	deadline := time.Now().Add(patience)
 	for {
 		r, err := sqlsource.Audit(t.Context(), table, sqlsource.AuditOptions{For: 500 * time.Millisecond, Interval: 5 * time.Millisecond, Behind: 10})
