@@ -3,7 +3,7 @@
 // invoices_test.go.
 //
 // What makes it testable is that [Pipeline] takes its parts as arguments. In
-// production they are a sqlsource.Query[Order] and a filesink.File[Invoice], in
+// production they are a sqlsource.Query[Order] and a filesink.Dir[Invoice], in
 // tests the fakes of sourcetest, sinktest and pollertest.
 package invoices
 

@@ -119,7 +119,7 @@ type pipeline struct {
 	table    *table
 	source   *sqlsource.Table
 	dir      string
-	files    *filesink.File[row.Row]
+	files    *filesink.Dir[row.Row]
 	deadline time.Duration
 }
 

@@ -1,7 +1,14 @@
 // Package dberr reads the errors of database drivers without importing a
-// driver: it goes by their methods and by the names of their types and fields.
-// It knows pgx, lib/pq, go-sql-driver/mysql and the SQLite drivers of modernc,
+// driver. It uses their methods and the names of their types and fields. It
+// knows pgx, lib/pq, go-sql-driver/mysql and the SQLite drivers of modernc,
 // ncruces and mattn.
+//
+//	switch dberr.MySQLNumber(err) {
+//	case 1146: // no such table
+//	}
+//	switch dberr.SQLState(err) {
+//	case "42501": // insufficient privilege
+//	}
 package dberr
 
 import (
@@ -11,49 +18,46 @@ import (
 	"strings"
 )
 
-// Kind is what an error's code says about trying again. Its values are those
-// of retry.Class.
+// Kind says whether a retry may help. Its values are those of retry.Class.
 type Kind uint8
 
-// The kinds. The doc of package retry tells what each is.
+// The kinds, see package retry.
 const (
 	Other Kind = iota
 	Setup
 	Data
 )
 
-// Read returns what kind of error err is, and a text of it that holds no values
-// of rows and no data source name. It returns false for an error that is not a
-// driver's own, even if it wraps one. Err is no nil pointer.
-func Read(err error) (text string, kind Kind, ok bool) {
+// Read returns the kind of err, and a text for it that holds no row values and
+// no data source name. It returns false if err itself is not a driver's error,
+// even if it wraps one. It must not be a nil pointer.
+func Read(err error) (string, Kind, bool) {
 	v := reflect.Indirect(reflect.ValueOf(err))
 	t := v.Type()
-	if u, ok := err.(*url.Error); ok && u.Op == "parse" || t.Name() == "ParseConfigError" { // the latter is pgx's
+	if u, ok := err.(*url.Error); ok && u.Op == "parse" || t.Name() == "ParseConfigError" { // ParseConfigError: pgx's
 		return "the URL or data source name cannot be parsed (not shown, since it may hold a password)", Setup, true
 	}
-	if t.Name() == "MySQLError" {
-		if number := field(v, "Number"); number.CanUint() {
-			text, kind = mysql(number.Uint(), v)
-			return text, kind, true
-		}
+	if number, state, ok := mysqlCode(v); ok {
+		said, kind := mysql(number, state, text(v, "Message"))
+		return said, kind, true
 	}
 	if strings.Contains(t.PkgPath(), "sqlite") {
 		if code, ok := sqliteCode(err, v); ok {
-			text, kind = sqlite(code, err.Error())
-			if cause := errors.Unwrap(err); cause != nil { // ncruces: the operating system's
-				text += ": " + cause.Error()
+			said, kind := sqlite(code, err.Error())
+			if cause := errors.Unwrap(err); cause != nil { // ncruces: the operating system's error
+				said += ": " + cause.Error()
 			}
-			return text, kind, true
+			return said, kind, true
 		}
 	}
 	if e, ok := err.(interface{ SQLState() string }); ok {
-		text, kind = postgres(e.SQLState(), v)
-		return text, kind, true
+		said, kind := postgres(e.SQLState(), v)
+		return said, kind, true
 	}
 	return "", Other, false
 }
 
-// kinds is by SQLSTATE, the whole or its first two letters.
+// kinds maps a SQLSTATE or its class, the first two characters, to a kind.
 var kinds = map[string]Kind{
 	"0A": Setup, "28": Setup, "3D": Setup, "3F": Setup, "42": Setup,
 	"21": Data, "22": Data, "23": Data, "44": Data,
@@ -69,9 +73,9 @@ func byState(state string) Kind {
 	return kinds[prefix(state)]
 }
 
-// speaks reports whether the messages of a state's class name objects and
-// conditions only. Most others hold values.
-func speaks(state string) bool {
+// safeMessage reports whether messages of this SQLSTATE's class name objects and
+// conditions only. Those of most other classes hold values.
+func safeMessage(state string) bool {
 	switch prefix(state) {
 	case "08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "70":
 		return true
@@ -81,8 +85,8 @@ func speaks(state string) bool {
 
 func prefix(state string) string { return state[:min(2, len(state))] }
 
-// words stand for messages that are not shown.
-var words = map[string]string{
+// summaries replace messages that may hold values.
+var summaries = map[string]string{
 	"21000": "one row where there are more", "21S01": "the number of columns differs",
 	"22001": "value too long", "22003": "number out of range", "22007": "invalid date or time", "22008": "date or time out of range",
 	"22012": "division by zero", "22021": "invalid byte sequence", "22P02": "invalid text for its type",
@@ -92,7 +96,8 @@ var words = map[string]string{
 	"54000": "row or index entry too large", "55P03": "lock not available", "P0001": "raised by the database's own code",
 }
 
-// field returns the field of a struct, or the zero Value.
+// field returns a field of the struct v, or the zero Value if it has none or is
+// not a struct.
 func field(v reflect.Value, name string) reflect.Value {
 	if v.Kind() != reflect.Struct {
 		return reflect.Value{}
@@ -100,7 +105,7 @@ func field(v reflect.Value, name string) reflect.Value {
 	return v.FieldByName(name)
 }
 
-// text returns the first of the string fields named that is not empty.
+// text returns the first of the named string fields that is not empty.
 func text(v reflect.Value, names ...string) string {
 	for _, name := range names {
 		if f := field(v, name); f.Kind() == reflect.String && f.String() != "" {
@@ -110,10 +115,10 @@ func text(v reflect.Value, names ...string) string {
 	return ""
 }
 
-// compose writes "code: said (name, name)".
-func compose(code, said string, names ...string) string {
-	if said != "" {
-		code += ": " + said
+// compose writes "code: message (name, name)".
+func compose(code, message string, names ...string) string {
+	if message != "" {
+		code += ": " + message
 	}
 	if len(names) > 0 {
 		code += " (" + strings.Join(names, ", ") + ")"

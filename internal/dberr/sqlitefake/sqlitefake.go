@@ -1,8 +1,8 @@
-// Package sqlitefake has errors of the shapes that SQLite drivers give theirs,
-// in a package whose path says sqlite.
+// Package sqlitefake has errors shaped like those of the SQLite drivers. Its
+// import path contains "sqlite", as theirs do.
 package sqlitefake
 
-// Modernc has the code as an int.
+// Modernc returns the code as an int.
 type Modernc struct{ N int }
 
 func (*Modernc) Error() string { return "it failed" }
@@ -10,12 +10,12 @@ func (*Modernc) Error() string { return "it failed" }
 // Code returns the extended code.
 func (e *Modernc) Code() int { return e.N }
 
-// Extended is a code that is an error itself.
+// Extended is a code that is itself an error.
 type Extended uint16
 
 func (Extended) Error() string { return "it failed" }
 
-// NCruces has the code as a type of its own.
+// NCruces returns the code as a named type.
 type NCruces struct{ N Extended }
 
 func (*NCruces) Error() string { return "it failed" }
@@ -26,12 +26,12 @@ func (e *NCruces) Code() Extended { return e.N & 0xff }
 // ExtendedCode returns the extended code.
 func (e *NCruces) ExtendedCode() Extended { return e.N }
 
-// Mattn has the codes as fields.
+// Mattn holds the codes in fields.
 type Mattn struct{ Code, ExtendedCode int }
 
 func (Mattn) Error() string { return "it failed" }
 
-// Uncoded is another error of such a package.
+// Uncoded is an error without a code.
 type Uncoded struct{}
 
 func (Uncoded) Error() string { return "it failed" }

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
-	"github.com/artifactofdevotion/devotion/retry/internal/dberr/sqlitefake"
+	"github.com/artifactofdevotion/devotion/internal/dberr/sqlitefake"
 )
 
 func TestSQLite(t *testing.T) {
@@ -39,7 +39,7 @@ func TestSQLite(t *testing.T) {
 	}
 }
 
-// The shapes in which the SQLite drivers keep their codes.
+// Each SQLite driver keeps its code in another shape.
 func TestSQLiteCodes(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{
@@ -55,7 +55,7 @@ func TestSQLiteCodes(t *testing.T) {
 	assert.False(t, ok)
 }
 
-// Types that only look like a driver's must do no harm.
+// Types that only resemble those of a driver are not read.
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{errors.New("x"), MySQLError{"x"}, numbered(7), fields{}, reflectless(nil)} {

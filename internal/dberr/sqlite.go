@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// primary are the names of the primary result codes, by number
+// primary holds the names of the primary result codes, by number
 // (https://sqlite.org/rescode.html).
 var primary = strings.Fields("OK ERROR INTERNAL PERM ABORT BUSY LOCKED NOMEM READONLY INTERRUPT IOERR CORRUPT NOTFOUND FULL " +
 	"CANTOPEN PROTOCOL EMPTY SCHEMA TOOBIG CONSTRAINT MISMATCH MISUSE NOLFS AUTH FORMAT RANGE NOTADB")
@@ -18,13 +18,13 @@ var primaryKinds = map[string]Kind{
 	"CONSTRAINT": Data, "TOOBIG": Data, "MISMATCH": Data,
 }
 
-// objects finds the part of a message that names objects only.
+// objects finds the part of a message that holds names but no values.
 var objects = regexp.MustCompile(`(?:UNIQUE|NOT NULL|CHECK|FOREIGN KEY) constraint failed(?:: [\w.]+(?:, [\w.]+)*)?` +
 	`|no such \w+: [\w.]+|ambiguous column name: [\w.]+|table \w+ has no column named \w+|near "[A-Za-z_]\w*": syntax error`)
 
-const trigger = 19 | 7<<8 // SQLITE_CONSTRAINT_TRIGGER: RAISE, with any words
+const trigger = 19 | 7<<8 // SQLITE_CONSTRAINT_TRIGGER: RAISE, with any text
 
-// sqlite takes a primary or an extended code; the lowest byte is the primary.
+// sqlite takes a primary or an extended code. The lowest byte is the primary code.
 func sqlite(code int, message string) (string, Kind) {
 	name, said := "unknown", ""
 	if p := code & 0xff; p < len(primary) {
@@ -44,7 +44,7 @@ func sqliteCode(err error, v reflect.Value) (int, bool) {
 		v = m.Call(nil)[0] // ncruces
 	} else if v.Kind() == reflect.Struct {
 		v = field(v, "ExtendedCode") // mattn
-	} // else v is one of the bare codes that are errors in ncruces
+	} // else v is a bare code, which ncruces uses as an error too
 	switch {
 	case v.CanInt():
 		return int(v.Int()), true

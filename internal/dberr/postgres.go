@@ -5,13 +5,13 @@ import (
 	"regexp"
 )
 
-// postgres reads an error of pgx or lib/pq, whose fields differ in their names.
+// postgres reads an error of pgx or lib/pq, whose field names differ.
 func postgres(state string, v reflect.Value) (string, Kind) {
-	said := words[state]
+	said := summaries[state]
 	switch message := text(v, "Message"); {
 	case state == "42601":
 		said = syntax(message)
-	case speaks(state) && text(v, "Where") == "": // Where: code in the database may have raised it, with any words
+	case safeMessage(state) && text(v, "Where") == "": // Where: a trigger or function may have raised it, with any text
 		said = message
 	}
 	var names []string
@@ -26,8 +26,8 @@ func postgres(state string, v reflect.Value) (string, Kind) {
 	return compose("SQLSTATE "+state, said, names...), byState(state)
 }
 
-// near finds the bare word at which a syntax error is. A quoted token may be a
-// value that the driver wrote into the statement.
+// near finds the bare word at which the parser stopped. A quoted token is not
+// shown: it may be a value that the driver wrote into the statement.
 var near = regexp.MustCompile(`near ["']([A-Za-z_]\w*)`)
 
 func syntax(message string) string {
