@@ -48,7 +48,7 @@ type Books interface {
 
 // Pipeline bills orders. Those that cannot be billed go to refused, with the
 // reason, and hold up no other.
-func Pipeline(orders source.Source[Order], books Books, refused sink.Sink[poller.Refused[Order]]) *poller.Poller[Order] {
+func Pipeline(orders source.Source[Order], books Books, refused sink.Sink[poller.Rejected[Order]]) *poller.Poller[Order] {
 	return &poller.Poller[Order]{
 		Name:         "invoices",
 		Source:       orders,

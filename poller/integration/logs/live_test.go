@@ -114,7 +114,7 @@ func TestLogsAreAsDocumented(t *testing.T) {
 func logOfALife(t *testing.T, log *slog.Logger) {
 	var src sourcetest.Fake[string]
 	var dst sinktest.Fake[string]
-	var dead sinktest.Fake[poller.Refused[string]]
+	var dead sinktest.Fake[poller.Rejected[string]]
 	var mu sync.Mutex
 	var fault func() error // of a write
 	dst.Refuse = func(s string) error {

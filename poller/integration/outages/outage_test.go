@@ -63,7 +63,7 @@ func survive(t *testing.T, f fault, pipelines ...*pipeline) {
 		}
 		assert.LessOrEqual(t, took, most)
 		for i, s := range p.after(poller.OpFetch, healed) {
-			if f.hangs && (errors.Is(s.Err, poller.ErrLate) || errors.Is(s.Err, os.ErrDeadlineExceeded)) {
+			if f.hangs && (errors.Is(s.Err, poller.ErrTimeout) || errors.Is(s.Err, os.ErrDeadlineExceeded)) {
 				continue // slow: the connections of the outage are cut, and do not hang
 			}
 			assert.NoError(t, s.Err, "attempt %d after the outage", i+1)
@@ -90,7 +90,7 @@ func survive(t *testing.T, f fault, pipelines ...*pipeline) {
 	each(func(p *pipeline) {
 		p.journal = &journal{t: t}
 		again := p.poller()
-		again.Deadline = time.Minute
+		again.Timeout = time.Minute
 		if !f.hangs { // then no attempt fails
 			again.Retry = retry.Policy{Base: time.Minute, Cap: time.Minute}
 		}
@@ -248,7 +248,7 @@ func TestOutageThatTheDriverSitsOut(t *testing.T) {
 	recovered := p.since(began, "recovered")[0].time
 	assert.Len(t, p.outages(began, recovered), 1)
 	for _, text := range []string{
-		"overdue: the part ignores its deadline, the pipeline is stuck until it returns", "no longer overdue",
+		"overdue: the call ignores its timeout, the pipeline is stuck until it returns", "no longer overdue",
 		"failing, will retry", "recovered",
 	} {
 		lines := slices.DeleteFunc(p.since(began, text), func(s said) bool { return s.time.After(recovered) })

@@ -146,7 +146,7 @@ func TestAuditRefusedLateRow(t *testing.T) {
 			}
 			return files.Write(ctx, b)
 		}),
-		DeadLetter: sink.Func[poller.Refused[row.Row]](func(_ context.Context, b source.Batch[poller.Refused[row.Row]]) error {
+		DeadLetter: sink.Func[poller.Rejected[row.Row]](func(_ context.Context, b source.Batch[poller.Rejected[row.Row]]) error {
 			mu.Lock()
 			defer mu.Unlock()
 			letters = append(letters, b.Records[0].Record.Text(0))

@@ -32,7 +32,7 @@ func TestEveryStepHasADeadline(t *testing.T) {
 			w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return note(ctx) }
 			w.onSave = func(ctx context.Context, _, _ source.Cursor) error { return note(ctx) }
 			p := w.poller()
-			p.Deadline = set
+			p.Timeout = set
 			require.NoError(t, p.Drain(t.Context()))
 			assert.Equal(t, []time.Duration{want, want, want, want}, left)
 		})
@@ -116,7 +116,7 @@ func TestHooksTellALateStepFromAStoppedOne(t *testing.T) {
 		p.Hooks.StepEnd = func(ctx context.Context, i poller.StepInfo) {
 			if i.Op == poller.OpFetch {
 				assert.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
-				late = append(late, errors.Is(i.Err, poller.ErrLate))
+				late = append(late, errors.Is(i.Err, poller.ErrTimeout))
 			}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
@@ -233,7 +233,7 @@ func TestStepThatIgnoresItsDeadlineIsOverdue(t *testing.T) {
 		time.Sleep(time.Hour)
 		assert.True(t, p.Status().Overdue)
 		require.Len(t, w.said("overdue"), 6, "at once, then ever more rarely")
-		assert.Contains(t, w.said("overdue")[0], "op=write deadline=1m0s from=\"\" after=1m6s\n")
+		assert.Contains(t, w.said("overdue")[0], "op=write timeout=1m0s from=\"\" after=1m6s\n")
 		assert.Contains(t, w.said("overdue")[5], "after=32m6s\n")
 		assert.Equal(t, 1, w.count("write"), "never repeated beside itself")
 
@@ -277,7 +277,7 @@ func TestTheLongestDeadlineIsNone(t *testing.T) {
 		w := newWorld(15)
 		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return slow(ctx, 24*time.Hour) }
 		p := w.poller()
-		p.Deadline = math.MaxInt64
+		p.Timeout = math.MaxInt64
 		require.NoError(t, p.Drain(t.Context()))
 		assert.Equal(t, seq(1, 15), w.written)
 		assert.Empty(t, w.said("overdue"))
