@@ -146,8 +146,8 @@ func TestCheckpointHistory(t *testing.T) {
 
 		db.MustExec(`DELETE FROM devotion_checkpoint`)
 		_, err = s.Load(t.Context())
-		require.ErrorContains(t, err, "no new start")
-		require.ErrorContains(t, s.Save(t.Context(), "x", "y"), "no new start")
+		require.ErrorContains(t, err, "not a new start")
+		require.ErrorContains(t, s.Save(t.Context(), "x", "y"), "not a new start")
 		require.NoError(t, s.Rewind(t.Context(), "x"))
 		require.Equal(t, source.Cursor("x"), loadedCursor(t, s))
 	})
@@ -398,5 +398,5 @@ func TestCheckpointNamesOfOtherCase(t *testing.T) {
 	other, err := sqlcheckpoint.New(db, "Orders", sqlcheckpoint.Options{})
 	require.NoError(t, err)
 	_, err = other.Load(t.Context())
-	require.ErrorContains(t, err, `the row found is that of "orders"`)
+	require.ErrorContains(t, err, `the database returned the row of "orders"`)
 }
