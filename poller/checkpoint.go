@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
@@ -40,12 +41,8 @@ type Checkpointer interface {
 	Save(ctx context.Context, from, to source.Cursor) error
 }
 
-// ErrConflict is wrapped by the errors of Save, and of a transactional sink's
-// Write, when the stored cursor is not where this handle left it. It is never
-// retried: it ends Run. Running again loads the cursor and goes on from there.
-// The other writer may have been this handle, by a commit that it no longer
-// waited for and that came through late.
-var ErrConflict = errors.New("checkpoint was moved by another writer")
+// ErrConflict is [sink.ErrConflict]. It ends Run.
+var ErrConflict = sink.ErrConflict
 
 // ErrHeld is wrapped by the error that [Poller.Drain] returns when records are
 // still held back after DrainWait.

@@ -5,7 +5,7 @@
 //	p := &poller.Poller[Order]{
 //		Name:         "orders",
 //		Source:       orders, // such as a sqlsource.Query
-//		Sink:         files,  // such as the sink of package filesink
+//		Sink:         files,  // such as a filesink.Dir
 //		Checkpointer: files,  // the same value: exactly once
 //	}
 //	err := p.Run(ctx)

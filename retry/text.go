@@ -4,7 +4,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/artifactofdevotion/devotion/retry/internal/dberr"
+	"github.com/artifactofdevotion/devotion/internal/dberr"
 )
 
 // Text returns the text of err without values of rows and without data source
@@ -33,7 +33,7 @@ var unconverted = regexp.MustCompile(`(?s)(?:(sql: Scan error on column index \d
 	`|can't scan into dest\[\d+\](?: \(col: [^)]*\))?:|unable to encode)|(parsing(?: time)?) ").*`)
 
 func text(err error) string {
-	if isNil(err) {
+	if dberr.IsNil(err) {
 		return "<nil>"
 	}
 	if s, _, ok := dberr.Read(err); ok {
@@ -42,8 +42,8 @@ func text(err error) string {
 	s := err.Error()
 	var inner []string
 	hidden := false
-	for _, e := range unwrap(err) {
-		if isNil(e) {
+	for _, e := range dberr.Unwrap(err) {
+		if dberr.IsNil(e) {
 			continue
 		}
 		was, safe := e.Error(), text(e)

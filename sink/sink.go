@@ -65,6 +65,14 @@ func (f Func[T]) Write(ctx context.Context, b source.Batch[T]) error { return f(
 // ErrRejected matches, with errors.Is, every error made by [Reject].
 var ErrRejected = errors.New("sink: rejected")
 
+// ErrConflict is wrapped by the errors of an exactly-once sink's Write, and of a
+// checkpointer's Save, when the stored cursor is not where this handle left it:
+// another writer has moved it, or a person has rewound it. Nothing was stored.
+// The Poller never retries it: Run ends, and a new Run loads the cursor and goes
+// on from there. The other writer may have been this handle, by a commit that it
+// no longer waited for and that came through late.
+var ErrConflict = errors.New("checkpoint was moved by another writer")
+
 // Reject marks err as a permanent rejection: nothing of the batch was stored,
 // and at least one of its records can never be stored, for example because it
 // violates a constraint, cannot be encoded, or is too large. The Poller then

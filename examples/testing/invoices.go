@@ -2,7 +2,7 @@
 // database and do not wait, see invoices_test.go.
 //
 // [Pipeline] is testable because it takes its source and its sinks as arguments.
-// In production they are a sqlsource.Query[Order] and a sink of package filesink.
+// In production they are a sqlsource.Query[Order] and a filesink.Dir[Invoice].
 // In tests they are the fakes of sourcetest, sinktest and pollertest.
 package invoices
 
