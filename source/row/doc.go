@@ -64,7 +64,7 @@
 //	  cidr, macaddr, tsvector, money,
 //	  xid8, geometric types of Postgres;
 //	  UUID, INET4, INET6 of MariaDB
-//	geometric types of MySQL              base64 of the internal format      string
+//	geometric types of MySQL              base64 of the internal format     string
 //	SQLite, by the type of each value:    as the rows above                 as above
 //	  INTEGER, REAL, TEXT, BLOB
 //
