@@ -2,13 +2,15 @@ package status
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/poller"
 )
 
-// level says how much a pipeline needs somebody. A higher one comes first.
+// level says how urgently a pipeline needs attention. The page shows the
+// highest level first.
 type level int
 
 const (
@@ -18,76 +20,106 @@ const (
 	bad
 )
 
-// String is also the name of its symbol and style.
+// String is also the name of the level's symbol and CSS class.
 func (l level) String() string { return [...]string{"ok", "wait", "warn", "bad"}[l] }
 
-// Sign stands for the symbol in plain text, as in the title of a tab.
+// Sign stands for the symbol in plain text, such as the title of a tab.
 func (l level) Sign() string { return [...]string{"✓", "…", "!", "✕"}[l] }
 
-// mood is a pipeline's state without what changes all the time, so that it can
-// be announced when it changes.
-type mood struct {
+// condition is a pipeline's health without the numbers that change all the
+// time, so that a screen reader announces only its changes.
+type condition struct {
 	level level
-	is    string    // reads on after the name
-	since time.Time // zero if that is not worth to be told
+	is    string    // follows the name in a sentence
+	since time.Time // zero if it does not matter
 }
 
-func feel(r *reading, now time.Time, fresh time.Duration) mood {
+func assess(r *reading, now time.Time, fresh time.Duration) condition {
 	switch {
 	case r.Overdue:
-		return mood{bad, "is stuck", r.Since}
+		return condition{bad, "is stuck", r.Since}
 	case r.State == poller.Stopped:
-		return mood{bad, "is stopped", r.Since}
+		return condition{bad, "is stopped", r.Since}
 	case r.Attempts > 0:
-		return mood{bad, "is failing", r.trouble.since}
-	case r.Held != nil && now.Sub(r.Held.Since) > fresh: // shorter ones are daily life
-		return mood{warn, "is held back", r.Held.Since}
+		return condition{bad, "is failing", r.failing.since}
+	case r.Held != nil && now.Sub(r.Held.Since) > fresh: // shorter holds are normal
+		return condition{warn, "is held back", r.Held.Since}
 	case !r.Started.IsZero() && !r.ready && now.Sub(r.Started) > fresh:
-		return mood{warn, "has not succeeded lately", r.LastPoll}
+		return condition{warn, "has not succeeded recently", r.LastPoll}
 	case !r.ready:
-		return mood{wait, "is starting", time.Time{}}
+		return condition{wait, "is starting", time.Time{}}
 	}
-	return mood{ok, "is well", time.Time{}}
+	return condition{ok, "is healthy", time.Time{}}
 }
 
-// worst is that of the pipeline that needs somebody most.
+var (
+	origin   = regexp.MustCompile(`^(\S+: )+`)                            // "sqlsource: orders: "
+	volatile = regexp.MustCompile(`\S+->|(\d+(\.\d+)?(h|m|s|ms|µs|ns))+`) // the client's port, and durations
+)
+
+// cause returns why a pipeline needs attention, without the names that errors
+// begin with. Pipelines with equal keys have one cause. It is empty if unknown.
+func (r *reading) cause() (text, key string) {
+	switch {
+	case r.Overdue:
+	case r.Attempts > 0, r.State == poller.Stopped:
+		text = origin.ReplaceAllString(line(r.LastError), "")
+	case r.condition.level == warn && r.Held != nil:
+		text = line(strings.Join(r.Held.By, ", "))
+	}
+	return text, r.condition.is + " " + volatile.ReplaceAllString(text, "")
+}
+
+// worst returns the level of the pipeline that needs attention most.
 func worst(all []reading) level {
 	l := ok
 	if len(all) == 0 {
 		l = warn
 	}
 	for _, r := range all {
-		l = max(l, r.mood.level)
+		l = max(l, r.condition.level)
 	}
 	return l
 }
 
-// headline sums up in a few words.
+// headline sums up the pipelines in a few words.
 func headline(all []reading) string {
-	troubled := needy(all)
+	troubled := needAttention(all)
 	switch {
 	case len(all) == 0:
 		return "No pipeline is attached"
+	case len(troubled) == 0 && len(all) > 1:
+		return "All pipelines are healthy"
 	case len(troubled) == 0:
-		return "All is well"
+		return line(all[0].Name) + " is healthy"
 	case len(troubled) == 1:
-		return line(troubled[0].Name) + " " + troubled[0].mood.is
-	case worst(all) == wait:
-		return fmt.Sprintf("%d of %s starting", len(troubled), plural(len(all), "pipeline is", "pipelines are"))
+		return line(troubled[0].Name) + " " + troubled[0].condition.is
 	}
-	return fmt.Sprintf("%d of %s", len(troubled), plural(len(all), "pipeline needs", "pipelines need")+" attention")
+	are := plural(troubled[0].condition.is)
+	for _, r := range troubled {
+		if plural(r.condition.is) != are {
+			are = "need attention"
+		}
+	}
+	return fmt.Sprintf("%d of %d pipelines %s", len(troubled), len(all), are)
 }
 
-// announcement names those in trouble. It changes only when one of them does.
+// plural turns "is failing" into "are failing".
+func plural(is string) string {
+	return strings.NewReplacer("is ", "are ", "has ", "have ").Replace(is)
+}
+
+// announcement names the pipelines in trouble. It changes only when one of
+// their conditions does.
 func announcement(all []reading) string {
 	var parts []string
-	troubled := needy(all)
+	troubled := needAttention(all)
 	for i, r := range troubled {
 		if i == 5 {
 			parts = append(parts, fmt.Sprintf("and %d more", len(troubled)-i))
 			break
 		}
-		parts = append(parts, line(r.Name)+" "+r.mood.is)
+		parts = append(parts, line(r.Name)+" "+r.condition.is)
 	}
 	if len(parts) == 0 {
 		return headline(all) + "."
@@ -95,11 +127,11 @@ func announcement(all []reading) string {
 	return strings.Join(parts, ", ") + "."
 }
 
-func needy(all []reading) (in []reading) {
+func needAttention(all []reading) (some []reading) {
 	for _, r := range all {
-		if r.mood.level > ok {
-			in = append(in, r)
+		if r.condition.level > ok {
+			some = append(some, r)
 		}
 	}
-	return in
+	return some
 }
