@@ -80,7 +80,10 @@ func Audit(ctx context.Context, t *Table, o AuditOptions) (AuditReport, error) {
 	}
 	above.seen.Unseen, naive.seen.Unseen = above.state.audit.unseen, naive.state.audit.unseen
 	r.End, r.Ceiling, r.Naive = time.Now(), above.seen, naive.seen
-	r.Strategy = above.query.ceiling.String()
+	r.Strategy = "auto"
+	if c := above.query.ceiling; c != nil {
+		r.Strategy = c.String()
+	}
 	if above.guard != nil {
 		found := above.guard.Report()
 		r.Strategy, r.Guarantee = found.Strategy, found.Guarantee
@@ -137,7 +140,7 @@ func newFollower(t *Table, o AuditOptions, c ceiling.Ceiling) (*follower, error)
 		return nil, err
 	}
 	q.columns, q.start, q.maxBytes = q.key, "", DefaultMaxBytes
-	q.ceiling = cmp.Or[ceiling.Ceiling](c, ceiling.Auto{})
+	q.ceiling = c
 	q.log = slog.New(slog.DiscardHandler) // all is in the report
 	f.query = q
 	f.state.audit = newAudit(Auditor{Rows: o.Rows, Every: time.Second, Late: f.late})
