@@ -16,7 +16,7 @@ type reading struct {
 	poller.Status
 	history
 	failing     failing
-	words       string
+	summary     string
 	live, ready bool
 	condition   condition
 }
@@ -27,7 +27,7 @@ func newReading(l *pipeline, now time.Time, fresh time.Duration) reading {
 	r.live = r.State != poller.Stopped && !r.Overdue
 	// With a coarse clock the first poll may have the same time as the start.
 	r.ready = !r.Started.IsZero() && !r.LastPoll.IsZero() && !r.LastPoll.Before(r.Started) && now.Sub(r.LastPoll) <= fresh
-	r.words = words(r.Status, now)
+	r.summary = summary(r.Status, now)
 	if f := l.failing.Load(); f != nil {
 		r.failing = *f
 	}
@@ -35,9 +35,9 @@ func newReading(l *pipeline, now time.Time, fresh time.Duration) reading {
 	return r
 }
 
-// words are those of the Status, except that a pipeline whose rows are held
+// summary is that of the Status, except that a pipeline whose rows are held
 // back stays "held back" while it fetches again.
-func words(s poller.Status, now time.Time) string {
+func summary(s poller.Status, now time.Time) string {
 	if s.Held != nil && s.State == poller.Working && s.Op == poller.OpFetch {
 		s.State = poller.Held
 	}
@@ -70,7 +70,7 @@ func probe(w http.ResponseWriter, what string, all []reading, is func(reading) b
 		if !is(r) {
 			answer, code = "not "+what, http.StatusServiceUnavailable
 		}
-		fmt.Fprintf(&body, "%s: %s: %s\n", line(r.Name), answer, line(r.words))
+		fmt.Fprintf(&body, "%s: %s: %s\n", line(r.Name), answer, line(r.summary))
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)

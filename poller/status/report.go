@@ -19,7 +19,7 @@ type report struct {
 
 type pipelineReport struct {
 	Name          string         `json:"name"`
-	Words         string         `json:"words"`
+	Summary       string         `json:"summary"`
 	Live          bool           `json:"live"`
 	Ready         bool           `json:"ready"`
 	State         string         `json:"state"`
@@ -103,7 +103,7 @@ func (p *Page) serveJSON(w http.ResponseWriter, r *http.Request) {
 
 func newPipelineReport(x reading, now time.Time) pipelineReport {
 	out := pipelineReport{
-		Name: x.Name, Words: x.words, Live: x.live, Ready: x.ready,
+		Name: x.Name, Summary: x.summary, Live: x.live, Ready: x.ready,
 		State: string(x.State), Since: instant(x.Since), Due: instant(x.Due), Op: string(x.Op), Started: instant(x.Started),
 		Cursor: string(x.Cursor), Position: x.Position, Pending: x.Pending, Batches: x.Batches, Records: x.Records, DeadLetters: x.DeadLetters,
 		LastPoll: instant(x.LastPoll), LastRecord: instant(x.LastRecord), LastSave: instant(x.LastSave), AsOf: instant(x.AsOf),

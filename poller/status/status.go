@@ -36,7 +36,7 @@
 // attached), now, live, ready and pipelines. A pipeline has the fields of
 // [poller.Status] in lower case with underscores, such as dead_letters, and:
 //
-//   - words: what the pipeline does, for people; live and ready.
+//   - summary: what the pipeline does, in a few words; live and ready.
 //   - ceiling and guarantee: the name and the text of the [source.Guarantee],
 //     and lossy, true if rows can be missed. Absent if the source states none.
 //   - position: the cursor in words, and pending: the greatest number of rows

@@ -68,20 +68,20 @@ type group struct {
 }
 
 type card struct {
-	ID, Name, Words string
-	Level           level
-	Open            bool
-	Since           *moment // when the pipeline began to need attention
-	Position        string  // set while the pipeline is healthy
-	Aged            bool    // Words say for how long
-	Ceiling         string
-	Lossy           bool
-	Guarantee       string
-	Rows, Lag       chart
-	Facts           []fact
-	HeldBy          []string // set if rows have been held back for long
-	Stuck           string   // the step that is stuck, if any
-	Failure         *failure
+	ID, Name, Summary string
+	Level             level
+	Open              bool
+	Since             *moment // when the pipeline began to need attention
+	Position          string  // set while the pipeline is healthy
+	Aged              bool    // Summary says for how long
+	Ceiling           string
+	Lossy             bool
+	Guarantee         string
+	Rows, Lag         chart
+	Facts             []fact
+	HeldBy            []string // set if rows have been held back for long
+	Stuck             string   // the step that is stuck, if any
+	Failure           *failure
 }
 
 type fact struct {
@@ -207,7 +207,7 @@ func newCard(r reading, now time.Time) card {
 	lag, known := r.Status.Lag(now)
 	id := fmt.Sprintf("pipeline-%d", r.id)
 	c := card{
-		ID: id, Name: line(r.Name), Words: line(r.words), Level: r.condition.level,
+		ID: id, Name: line(r.Name), Summary: line(r.summary), Level: r.condition.level,
 		Since: at(r.condition.since, now), Aged: r.Overdue || r.Attempts == 0 && r.Held != nil,
 		Rows: rowsChart(id, r.history), Lag: lagChart(id, r.history, lag, known),
 		Facts: facts(r, now), Failure: newFailure(r, now),

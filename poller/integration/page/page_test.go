@@ -73,7 +73,7 @@ func TestPage(t *testing.T) {
 		{"trouble", trouble, func(t *testing.T, p *tab) {
 			assert.Equal(t, "2 of 3 pipelines need attention\ninvoices\norders\nshipments", p.headings("h1, h2"))
 			assert.Regexp(t, `stuck: no answer for (2m5\ds|3m0s)\nsince `+clock+`\n`, p.text())
-			assert.Contains(t, p.text(), "Writing does not return\nIt ignores its deadline. Restart the program.")
+			assert.Contains(t, p.text(), "Writing does not return\nIt ignores its timeout. Restart the program.")
 			assert.Regexp(t, `held back for 4m12s by pid 48213 \(psql\), open for 4m12s, prepared transaction nightly-import\nsince `+clock+`\n`, p.text())
 			assert.Contains(t, p.text(), "To miss no row, the next rows wait for\npid 48213 (psql), open for 4m12s\nprepared transaction nightly-import")
 		}},
