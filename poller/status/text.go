@@ -9,16 +9,17 @@ import (
 	"unicode"
 )
 
-// line makes s readable on one line: line breaks become "; ", tabs become
-// spaces, and invisible characters, such as a mark that reverses the direction
-// of writing, become their escape sequences.
+// line makes s readable on one line: line breaks become "; ", repeated lines are
+// left out, tabs become spaces, and invisible characters, such as a mark that
+// reverses the direction of writing, become their escape sequences.
 func line(s string) string {
 	var b strings.Builder
-	separator := ""
+	separator, last := "", ""
 	for part := range strings.FieldsFuncSeq(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool { return r == '\n' || r == '\r' }) {
-		if part = strings.ReplaceAll(strings.TrimSpace(part), "\t", " "); part == "" {
+		if part = strings.ReplaceAll(strings.TrimSpace(part), "\t", " "); part == "" || part == last {
 			continue
 		}
+		last = part
 		b.WriteString(separator)
 		for _, r := range part {
 			if unicode.IsPrint(r) {
