@@ -42,7 +42,7 @@
 // Stop the copy first. dbtofile -rewind KEY sets the cursor to KEY, written as for
 // -start, and -rewind first sets it before the first row. The command prints the old and
 // the new cursor and exits. The next start copies the rows after it again, to new files.
-// Complete files stay: remove those whose rows are copied again.
+// The complete files stay, so these rows are then in two files.
 //
 // The cursor identifies the database it was made in. If the database was replaced,
 // restored from a backup or recreated, dbtofile exits and says what happened. If the

@@ -38,7 +38,7 @@ func reset(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) 
 	if c.adopt {
 		fmt.Println("The copy continues from there, in the database as it is now.")
 	} else {
-		fmt.Println("The next start copies the rows after it again, to new files. Complete files stay: remove those whose rows are copied again.")
+		fmt.Println("The next start copies the rows after it again, to new files. Complete files stay, so these rows are then in two files.")
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func TestRewind(t *testing.T) {
 	p = succeeds(t, append(args, "-rewind", "7")...)
 	require.Equal(t, `was: orders after id = 10
 now: orders after id = "7"
-The next start copies the rows after it again, to new files. Complete files stay: remove those whose rows are copied again.
+The next start copies the rows after it again, to new files. Complete files stay, so these rows are then in two files.
 `, p.stdout.String())
 	require.Empty(t, p.stderr.String())
 	succeeds(t, append(args, "-once")...)
