@@ -124,6 +124,9 @@ func TestTheGuaranteeIsShown(t *testing.T) {
 	assert.Contains(t, body, `<dt>Rows pending</dt><dd><bdi>at most 1,234</bdi></dd>`)
 	assert.NotContains(t, strings.ToLower(body), "lossy")
 
+	change(func(s *poller.Status) { s.Guarantee = &source.Guarantee{Text: "Every row is read."} })
+	assert.Contains(t, html(t, &page), `<dt>Guarantee</dt><dd><bdi>Every row is read.</bdi></dd>`)
+
 	change(func(s *poller.Status) {
 		s.Guarantee = &source.Guarantee{Name: "lag=5m0s", Text: "A row that commits later than 5m is missed.", Lossy: true}
 	})

@@ -37,8 +37,8 @@
 // [poller.Status] in lower case with underscores, such as dead_letters, and:
 //
 //   - summary: what the pipeline does, in a few words; live and ready.
-//   - ceiling and guarantee: the name and the text of the [source.Guarantee],
-//     and lossy, true if rows can be missed. Absent if the source states none.
+//   - ceiling and guarantee: the name and the text of what the source promises,
+//     and lossy, true if rows can be missed. Absent if it promises nothing.
 //   - position: the cursor in words, and pending: the greatest number of rows
 //     after it. Absent if unknown.
 //   - lag_seconds, absent while unknown, and interval_seconds.

@@ -30,6 +30,10 @@ func TestEverythingIsEscaped(t *testing.T) {
 	for _, s := range []poller.Status{
 		{Name: hostile, State: poller.Held, Cursor: hostile, LastError: hostile, LastErrorTime: time.Now(),
 			Started: time.Now(), Held: &source.Held{By: []string{hostile}}},
+		{Name: hostile, State: poller.Idle, Started: time.Now(), LastPoll: time.Now().Add(time.Second), Position: hostile,
+			Guarantee: &source.Guarantee{Name: hostile, Text: hostile}},
+		{Name: hostile, State: poller.Stopped, Position: hostile, LastError: hostile, Guarantee: &source.Guarantee{Name: hostile, Text: hostile, Lossy: true}},
+		{Name: hostile, State: poller.Stopped, LastError: hostile},
 		{Name: hostile, State: poller.Backoff, Op: hostile, Attempts: 1, LastError: hostile},
 		{Name: hostile, State: poller.Working, Op: hostile, Overdue: true},
 	} {
