@@ -169,6 +169,15 @@ func (v value) String() string {
 	return strconv.QuoteToASCII(v.text)
 }
 
+// word is String without quotes where they are not needed.
+func (v value) word() string {
+	quoted := v.String()
+	if quoted == `"`+v.text+`"` && v.text != "" && !strings.Contains(v.text, ",") {
+		return v.text
+	}
+	return quoted
+}
+
 const upperHex = "0123456789ABCDEF"
 
 // escape writes all but printable ASCII, and the codec's own marks, as %XX.

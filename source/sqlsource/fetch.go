@@ -1,7 +1,6 @@
 package sqlsource
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -45,7 +43,8 @@ type state struct {
 	reach *reach // nil: not known
 	said  string // the guarantee that was logged last
 
-	audit *audit // nil: none is wanted
+	guarantee *source.Guarantee // of the guard
+
 }
 
 // records takes the rows of one batch.
@@ -86,12 +85,6 @@ func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int,
 			return b, err
 		}
 	}
-	if q.audit != nil && s.audit == nil {
-		s.audit = newAudit(*q.audit)
-	}
-	if s.audit != nil {
-		s.audit.fetched = nil // of a Fetch that failed
-	}
 	err := q.onConn(ctx, func(db ceiling.Queryer) (err error) {
 		if b, err = fetchRounds(ctx, s, db, position{after, key, old}, limit, open); err != nil {
 			s.reach = nil // the next connection may lead to another server
@@ -99,10 +92,8 @@ func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int,
 		return err
 	})
 	if err == nil { // and the connection is given back: there may be only one
+		b.Guarantee, b.Position = s.guarantee, inWords(q.key, b.To)
 		s.logPlan(ctx, b.To)
-		if s.audit != nil {
-			s.audit.handOut(time.Now())
-		}
 	}
 	return b, err
 }
@@ -192,19 +183,9 @@ func fetchOnce[T any](ctx context.Context, s *state, db ceiling.Queryer, after p
 		}
 		return b, err
 	}
-	var late source.Batch[T]
-	if s.audit != nil {
-		var ok bool
-		if late, ok, err = fetchLate(ctx, s, db, after, limit, open); ok || err != nil {
-			return late, err
-		}
-	}
 	b, err = fetchBelow(ctx, s, db, after, limit, open)
 	if err != nil {
 		return b, err
-	}
-	if late.Held != nil {
-		b.AsOf, b.Held = time.Time{}, cmp.Or(b.Held, late.Held)
 	}
 	if !b.More && checked {
 		err = q.findNull(ctx, db, p, 0, nil)
@@ -231,9 +212,6 @@ func fetchBelow[T any](ctx context.Context, s *state, db ceiling.Queryer, after 
 		return b, err
 	}
 	r := reader{query: s.query, db: db, plan: s.plan, keys: newKeys(s.plan.key, after.key), limit: limit, add: into.add}
-	if s.audit != nil {
-		r.handOut = s.audit.fetch
-	}
 	dest := r.dest(into.bind)
 	at := after
 	for ended := false; !ended; {
@@ -269,9 +247,6 @@ func fetchBelow[T any](ctx context.Context, s *state, db ceiling.Queryer, after 
 	if r.rows > 0 {
 		b.Records, b.Bytes, b.More = into.take(r.rows), r.bytes, r.more
 		b.To = at.cursor
-		if s.audit != nil {
-			s.audit.to = at.key
-		}
 		s.rowSize = max(r.bytes/r.rows, 1)
 	}
 	return b, nil

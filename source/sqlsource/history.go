@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +37,6 @@ type historyPart struct{ name, value, other string }
 type past struct {
 	values []string
 	mark   uint64
-	late   uint64 // late rows delivered so far, by an Auditor
 }
 
 // draw adds what draws the keys, see [ceiling.Limit].
@@ -56,26 +56,27 @@ func (h history) past() past {
 
 // String is the form in cursors.
 func (p past) String() string {
-	if strings.Join(p.values, "") == "" && p.mark == 0 && p.late == 0 {
+	if strings.Join(p.values, "") == "" && p.mark == 0 {
 		return ""
 	}
-	s := strings.Join(p.values, "/") + "@" + strconv.FormatUint(p.mark, 10)
-	if p.late > 0 {
-		s += "+" + strconv.FormatUint(p.late, 10)
-	}
-	return s
+	return strings.Join(p.values, "/") + "@" + strconv.FormatUint(p.mark, 10)
 }
+
+// lateCount ends the history in old cursors, which counted the late rows that
+// had been delivered. It is read and dropped.
+var lateCount = regexp.MustCompile(`\+[1-9][0-9]{0,19}$`)
 
 func parsePast(s string) (past, error) {
 	if s == "" {
 		return past{}, nil
 	}
+	counted := lateCount.FindString(s)
+	s = strings.TrimSuffix(s, counted)
 	values, mark, ok := strings.Cut(s, "@")
-	mark, late, counted := strings.Cut(mark, "+")
 	n, err := strconv.ParseUint(mark, 10, 64)
 	p := past{values: strings.Split(values, "/"), mark: n}
-	if counted && err == nil {
-		p.late, err = strconv.ParseUint(late, 10, 64)
+	if counted != "" && s == "@0" { // an unknown history is written only in front of a count
+		return past{}, nil
 	}
 	if !ok || err != nil || p.String() != s {
 		return past{}, errors.New("its history is not in its usual form")
@@ -118,8 +119,8 @@ func (q *query) notFollowed(err error, advice string) error {
 }
 
 // joined returns the past that comes after an older one: with its values where
-// they are not known, as a standby does not know the timeline, the greater mark,
-// and its late rows.
+// they are not known, as a standby does not know the timeline, and the greater
+// mark.
 func (p past) joined(older past) past {
 	for i, v := range older.values {
 		if i == len(p.values) {
@@ -128,6 +129,5 @@ func (p past) joined(older past) past {
 		p.values[i] = cmp.Or(p.values[i], v)
 	}
 	p.mark = max(p.mark, older.mark)
-	p.late = older.late
 	return p
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
@@ -97,6 +98,22 @@ func describeKey(names []string, values []value) string {
 	parts := make([]string, len(values))
 	for i, v := range values {
 		parts[i] = fmt.Sprintf("%s = %s", names[i], v)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// inWords writes the key of a cursor for people: created_at 2026-01-31, id 7.
+func inWords(names []string, c source.Cursor) string {
+	if c == "" || c == Latest {
+		return ""
+	}
+	key, _, err := decode(c, "", len(names))
+	if err != nil {
+		return ""
+	}
+	parts := make([]string, len(key))
+	for i, v := range key {
+		parts[i] = names[i] + " " + v.word()
 	}
 	return strings.Join(parts, ", ")
 }

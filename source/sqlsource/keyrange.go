@@ -1,11 +1,13 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -14,6 +16,43 @@ type keyRange struct {
 	after, to []value // nil: no bound
 	falling   bool
 	limit     int
+}
+
+// keysBetween is Keys for all kinds of records.
+func (s *state) keysBetween(ctx context.Context, after, to source.Cursor, limit int) (all []source.Cursor, err error) {
+	q := s.query
+	r := keyRange{limit: limit}
+	if after == "" && q.start == Latest || to == Latest || limit < 1 {
+		return nil, permanent("%s: Keys was called with the cursors %q and %q and a max of %d", q.label, after, to, limit)
+	}
+	if after = cmp.Or(after, q.start); after != "" {
+		if r.after, _, err = decode(after, q.print, len(q.key)); err != nil {
+			return nil, err
+		}
+	}
+	if to != "" {
+		if r.to, _, err = decode(to, q.print, len(q.key)); err != nil || r.to == nil {
+			return nil, err // nothing is before the first row
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return all, q.onConn(ctx, func(db ceiling.Queryer) error {
+		if err := s.ready(ctx, db); err != nil {
+			return err
+		}
+		all = all[:0]
+		var failed error
+		err := q.eachKey(ctx, db, s.plan, r, func(k *keys) {
+			c, err := encode(q.print, past{}, k.lastValues())
+			failed = errors.Join(failed, err)
+			all = append(all, c)
+		})
+		if err != nil && q.sql.changed(err) {
+			s.stale = true
+		}
+		return errors.Join(err, failed)
+	})
 }
 
 // eachKey reads the keys of rows without the rest of them. Each is k.last when it

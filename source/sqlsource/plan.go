@@ -37,7 +37,6 @@ type query struct {
 	maxRowBytes int
 	print       string // fingerprint
 	log         *slog.Logger
-	audit       *Auditor // nil: none
 }
 
 // plan is how a query's statement is written and read. It is made of what the

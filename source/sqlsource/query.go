@@ -46,7 +46,6 @@ type Query[T any] struct {
 	Start       source.Cursor
 	MaxBytes    int
 	MaxRowBytes int
-	Audit       *Auditor
 	Dialect     Dialect
 	Logger      *slog.Logger
 
@@ -109,6 +108,17 @@ func (q *Query[T]) Describe(c source.Cursor) string {
 	return i.explain(c)
 }
 
+// Position returns the key of a cursor in words. See [Table.Position].
+func (q *Query[T]) Position(c source.Cursor) string { return inWords(q.Key, c) }
+
+// Keys returns the keys of the rows between two cursors. See [Table.Keys].
+func (q *Query[T]) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
+	if _, err := q.state.init(q.query); err != nil {
+		return nil, err
+	}
+	return q.state.keysBetween(ctx, after, to, max)
+}
+
 func (q *Query[T]) query() (*query, error) {
 	text := strings.TrimRight(q.Select, "; \t\r\n")
 	if strings.TrimSpace(text) == "" {
@@ -125,7 +135,6 @@ func (q *Query[T]) query() (*query, error) {
 		}
 		i.table, i.label = parts, "query of "+q.Table
 	}
-	i.audit = q.Audit
 	err := i.fill(q.DB, q.Dialect, q.Ceiling, q.Start, q.MaxBytes, q.MaxRowBytes, q.Logger)
 	i.print = fingerprint(append([]string{"query", text, q.Table}, q.Key...)...)
 	return i, err

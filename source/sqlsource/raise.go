@@ -140,6 +140,7 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	}
 	s.guard = g
 	r := g.Report()
+	s.guarantee = &source.Guarantee{Name: r.Strategy, Text: r.Guarantee, Lossy: r.Lossy}
 	if r.Strategy+r.Guarantee == s.said {
 		return nil
 	}

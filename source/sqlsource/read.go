@@ -11,13 +11,12 @@ import (
 // reader reads the rows of one batch.
 type reader struct {
 	*query
-	db      ceiling.Queryer
-	below   ceiling.Limit
-	plan    *plan
-	keys    *keys
-	limit   int
-	add     func() int
-	handOut func(*keys) // nil, or called with the key of each row of the batch
+	db    ceiling.Queryer
+	below ceiling.Limit
+	plan  *plan
+	keys  *keys
+	limit int
+	add   func() int
 
 	rows, bytes int // of the batch
 	more        bool
@@ -117,9 +116,6 @@ func (r *reader) read(ctx context.Context, after []value, dest []any) error {
 		r.rows++
 		r.bytes += size
 		r.keys.keep()
-		if r.handOut != nil {
-			r.handOut(r.keys)
-		}
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return r.wrap(err, after)

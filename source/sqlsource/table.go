@@ -67,9 +67,6 @@ type Table struct {
 	// a permanent error that names its key. 0 means DefaultMaxRowBytes.
 	MaxRowBytes int
 
-	// Audit, if not nil, looks for rows that appeared behind the cursor.
-	Audit *Auditor
-
 	// Dialect is needed only where the driver does not tell it, as one that
 	// wraps another may not.
 	Dialect Dialect
@@ -131,6 +128,22 @@ func (t *Table) Describe(c source.Cursor) string {
 	return q.explain(c)
 }
 
+// Position returns the key of a cursor in words, such as "id 42", or an empty
+// string if c holds no key. It is what source.Batch.Position says of Batch.To.
+func (t *Table) Position(c source.Cursor) string { return inWords(t.Key, c) }
+
+// Keys returns the keys of the rows after one cursor and up to another, in order,
+// at most max of them. Each is the cursor that stands after its row, without a
+// history, as [Table.Adopt] returns it: equal keys are equal cursors. An empty
+// after stands where it does in Fetch, an empty to sets no bound. Keys reads what
+// is committed, above the ceiling too. It waits for a Fetch that is running.
+func (t *Table) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
+	if _, err := t.state.init(t.query); err != nil {
+		return nil, err
+	}
+	return t.state.keysBetween(ctx, after, to, max)
+}
+
 func (t *Table) query() (*query, error) {
 	parts, err := splitName(t.Name)
 	if err != nil {
@@ -145,7 +158,6 @@ func (t *Table) query() (*query, error) {
 		}
 	}
 	q := &query{label: t.Name, table: parts, key: t.Key, columns: t.Columns, texts: true}
-	q.audit = t.Audit
 	err = q.fill(t.DB, t.Dialect, t.Ceiling, t.Start, t.MaxBytes, t.MaxRowBytes, t.Logger)
 	if err != nil {
 		return nil, err
@@ -199,9 +211,6 @@ func (q *query) fill(db *sqlx.DB, d Dialect, c ceiling.Ceiling, start source.Cur
 				return fmt.Errorf("Key names the column %q twice", c)
 			}
 		}
-	}
-	if err := q.audit.check(); err != nil {
-		return err
 	}
 	if maxBytes < 0 || maxRowBytes < 0 {
 		return errors.New("MaxBytes or MaxRowBytes is negative")
