@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -50,7 +51,6 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.out, "out", "", "the `directory` for the files; it is made if need be, and belongs to this copy alone")
 	f.StringVar(&c.format, "format", "jsonl", "jsonl or csv")
 	f.StringVar(&c.name, "name", "", "what the names of the files begin with; the table's `name` if not given")
-	c.ceiling.Ceiling = ceiling.Auto{}
 	f.Var(&c.ceiling, "ceiling", "how rows that commit late are waited for: auto takes the `strategy` that misses none, by name lock-fence, transaction-id, dirty-probe, single-writer or stamp; lossy, and so only by name: lag=5m, grace=30s, none")
 	f.StringVar(&c.start, "start", "first", "where a new copy begins: first, latest (only rows still to come), or the `key` after which; a copy once begun goes on where it was")
 	f.DurationVar(&c.interval, "interval", time.Second, "how long to wait before looking for new rows")
@@ -241,13 +241,13 @@ type ceilingName struct{ ceiling.Ceiling }
 
 func (n *ceilingName) String() string {
 	if n.Ceiling == nil {
-		return ""
+		return "auto"
 	}
 	return n.Ceiling.String()
 }
 
 func (n *ceilingName) Set(text string) error {
-	c, err := ceiling.Parse(text)
+	c, err := sqlsource.ParseCeiling(text)
 	if err == nil {
 		n.Ceiling = c
 	}

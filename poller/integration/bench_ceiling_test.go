@@ -22,6 +22,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
 // The throughput that a ceiling must leave, with -bench.require.
@@ -120,7 +121,7 @@ func BenchmarkCeilingPoll(b *testing.B) {
 		name string
 		c    ceiling.Ceiling
 		key  []string
-	}{{"none", ceiling.None{}, []string{"id"}}, {"lock-fence", ceiling.LockFence{}, []string{"id"}}, {"transaction-id", ceiling.TransactionID{}, []string{"_tx", "id"}}}
+	}{{"none", ceiling.None{}, []string{"id"}}, {"lock-fence", postgres.LockFence{}, []string{"id"}}, {"transaction-id", postgres.TransactionID{}, []string{"_tx", "id"}}}
 	measure := func(name string, before func()) {
 		for _, w := range ways {
 			b.Run(name+"/"+w.name, func(b *testing.B) {

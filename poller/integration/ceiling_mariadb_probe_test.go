@@ -12,6 +12,8 @@ import (
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/mysql"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
 // refused returns what is said of a table that the probe does not take.
@@ -72,14 +74,14 @@ func TestCeilingMariaDBRefuses(t *testing.T) {
 		})
 	}
 	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
-		e := refused(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Ceiling: ceiling.LockFence{}})
+		e := refused(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Ceiling: postgres.LockFence{}})
 		wantUnsafe(t, e, "Postgres only", "leave Ceiling nil")
 	})
 	t.Run("Postgres", func(t *testing.T) {
 		db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
 		db.MustExec("create table t (id bigserial primary key)")
-		e := refused(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Ceiling: ceiling.DirtyProbe{}})
-		wantUnsafe(t, e, "MySQL and MariaDB only, and this is postgres", "leave Ceiling nil")
+		e := refused(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Ceiling: mysql.DirtyProbe{}})
+		wantUnsafe(t, e, "MySQL and MariaDB only, and this is Postgres", "leave Ceiling nil")
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/mysql"
 )
 
 // pollHeld polls until nothing is held back: on a server that others use too,
@@ -177,8 +178,8 @@ func TestCeilingMariaDBNeverIdle(t *testing.T) {
 	conn, err := db.DB.Conn(t.Context())
 	require.NoError(t, err)
 	defer conn.Close()
-	target := ceiling.Table{Dialect: "mysql", Label: "t", Parts: []string{"t"}, Name: "`t`", Key: []ceiling.Column{{Name: "id", Quoted: "`id`", Ref: "t.`id`"}}}
-	g, err := ceiling.DirtyProbe{}.Open(t.Context(), conn, target)
+	target := ceiling.Table{SQL: mysql.Dialect{}, Label: "t", Parts: []string{"t"}, Name: "`t`", Key: []ceiling.Column{{Name: "id", Quoted: "`id`", Ref: "t.`id`"}}}
+	g, err := mysql.DirtyProbe{}.Open(t.Context(), conn, target)
 	require.NoError(t, err)
 	report = g.Report()
 	require.Contains(t, report.Findings, ceiling.Finding{Level: ceiling.OK, Text: "performance_schema tells each thread's statements apart"})
@@ -187,7 +188,7 @@ func TestCeilingMariaDBNeverIdle(t *testing.T) {
 	b.exec("insert into t (v) values ('old')")
 	a.start(db, "insert ignore into t (v, wait) values ('old', 0), ('new', 1)", "User lock")
 	b.exec("insert into t (v) values ('z')")
-	l, err := g.Raise(t.Context(), conn, []string{"1"})
+	l, err := g.Advance(t.Context(), conn, []string{"1"})
 	require.NoError(t, err)
 	require.True(t, l.Nothing)
 	require.NotNil(t, l.Held)
@@ -196,7 +197,7 @@ func TestCeilingMariaDBNeverIdle(t *testing.T) {
 	a.end()
 	a.start(db, "do sleep(60)", "User sleep") // another statement of the same thread
 	require.Eventually(t, func() bool {       // other threads have sent their answers, and are not idle at once
-		l, err = g.Raise(t.Context(), conn, []string{"1"})
+		l, err = g.Advance(t.Context(), conn, []string{"1"})
 		require.NoError(t, err)
 		return l.Held == nil
 	}, dbWait, dbTick)

@@ -22,6 +22,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/sqlite"
 )
 
 // watermark is the strategy of the example of ceiling.Ceiling: the writers say up
@@ -38,7 +39,7 @@ func (w watermark) Report() ceiling.Report {
 	return ceiling.Report{Strategy: w.String(), Guarantee: "every row up to the writers' watermark is read"}
 }
 
-func (watermark) Raise(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
+func (watermark) Advance(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
 	at := time.Now()
 	var done, top int64
 	if err := db.QueryRowContext(ctx, "SELECT done, (SELECT coalesce(max(id), 0) FROM items) FROM progress").Scan(&done, &top); err != nil {
@@ -157,7 +158,7 @@ func TestSQLiteUpdates(t *testing.T) {
 		db.MustExec(`insert into orders (id, v) values (3, 'old'), (5, 'old')`)
 		db.MustExec(versionRecipe)
 		table := silent(db, "orders", "version")
-		table.Ceiling = ceiling.SingleWriter{}
+		table.Ceiling = sqlite.SingleWriter{}
 		var out delivered
 		stop := start(t, out.poller(table))
 		steps := 60

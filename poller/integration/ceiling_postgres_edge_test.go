@@ -11,6 +11,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
 // Rows that share a value of the sequence are told apart by the rest of the key.
@@ -59,13 +60,13 @@ func TestLockFenceSessionsOfSeveralZones(t *testing.T) {
 	db, one := database.Open(t, dbtest.PGX), database.Open(t, dbtest.PGX)
 	db.MustExec(identity)
 	one.SetMaxOpenConns(1)
-	g := guard(t, db, "orders", ceiling.LockFence{}, "id")
+	g := guard(t, db, "orders", postgres.LockFence{}, "id")
 	begin(t, db, `insert into orders (v) values ('late')`)
 	db.MustExec(`insert into orders (v) values ('early')`)
 	var since time.Time
 	for _, set := range []string{`set timezone = 'UTC'`, `set timezone = 'Asia/Tokyo'`, `set datestyle = 'German'`} {
 		one.MustExec(set)
-		l, err := g.Raise(t.Context(), one.DB, nil)
+		l, err := g.Advance(t.Context(), one.DB, nil)
 		require.NoError(t, err)
 		require.NotNil(t, l.Held)
 		if !since.IsZero() {
@@ -145,7 +146,7 @@ func TestStampsThatAreNotAlwaysSet(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
 			db.MustExec(c.make)
-			for ceilingOf, reason := range map[ceiling.Ceiling]string{ceiling.Auto{}: c.reason, ceiling.Stamp{}: c.byName} {
+			for ceilingOf, reason := range map[ceiling.Ceiling]string{chosen{}: c.reason, postgres.Stamp{}: c.byName} {
 				g, err := ceilingOf.Open(t.Context(), db.DB, ceilingTable("orders", "at", "id"))
 				if reason != "" {
 					require.ErrorContains(t, err, reason, ceilingOf.String())
@@ -169,11 +170,11 @@ func TestTransactionIDOfASubscriber(t *testing.T) {
 		create subscription none connection 'dbname=nowhere' publication none with (connect = false)`)
 	defer db.MustExec(`alter subscription none disable; alter subscription none set (slot_name = none); drop subscription none`)
 	db.MustExec(`insert into pg_subscription_rel (srsubid, srrelid, srsubstate) select s.oid, 'orders'::regclass, 'r' from pg_subscription s where subname = 'none'`)
-	_, err := ceiling.Auto{}.Open(t.Context(), db.DB, ceilingTable("orders", "_tx", "id"))
+	_, err := chosen{}.Open(t.Context(), db.DB, ceilingTable("orders", "_tx", "id"))
 	require.ErrorContains(t, err, "filled by logical replication")
 	require.ErrorContains(t, err, "ENABLE ALWAYS")
 	db.MustExec(`alter table orders enable always trigger set_tx`)
-	require.Contains(t, guard(t, db, "orders", ceiling.Auto{}, "_tx", "id").Report().Guarantee, "its latest version again")
+	require.Contains(t, guard(t, db, "orders", chosen{}, "_tx", "id").Report().Guarantee, "its latest version again")
 }
 
 // What the errors say to run can be run on partitioned tables, too.
@@ -194,7 +195,7 @@ func TestUnsafePostgresPartitionedWayOut(t *testing.T) {
 		}
 	}
 	require.Equal(t, "and then Key _tx, id, day", fix)
-	guard(t, db, "orders", ceiling.Auto{}, "_tx", "id", "day")
+	guard(t, db, "orders", chosen{}, "_tx", "id", "day")
 }
 
 // The key of a Query is looked up in its Table by its name.

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"database/sql"
 	"log/slog"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
 // reading follows a table and keeps what it was given.
@@ -159,7 +161,7 @@ func TestTransactionID(t *testing.T) {
 
 // ceilingFix returns what the note about changes says to run.
 func ceilingFix(t *testing.T, db *sqlx.DB, table string, key ...string) string {
-	g := guard(t, db, table, ceiling.Auto{}, key...)
+	g := guard(t, db, table, chosen{}, key...)
 	for _, f := range g.Report().Findings {
 		if strings.Contains(f.Text, "changes are not read") {
 			return f.Fix
@@ -175,8 +177,21 @@ func guard(t *testing.T, db *sqlx.DB, table string, c ceiling.Ceiling, key ...st
 	return g
 }
 
+// chosen is the ceiling that a nil Ceiling stands for.
+type chosen struct{}
+
+func (chosen) String() string { return "chosen" }
+
+func (chosen) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
+	c, err := postgres.Choose(ctx, db, t)
+	if err != nil {
+		return nil, err
+	}
+	return c.Open(ctx, db, t)
+}
+
 func ceilingTable(table string, key ...string) ceiling.Table {
-	ct := ceiling.Table{Dialect: "postgres", Label: table, Parts: []string{table}, Name: `"` + table + `"`}
+	ct := ceiling.Table{SQL: postgres.Dialect{}, Label: table, Parts: []string{table}, Name: `"` + table + `"`}
 	for _, k := range key {
 		ct.Key = append(ct.Key, ceiling.Column{Name: k, Quoted: `"` + k + `"`, Ref: `t."` + k + `"`})
 	}

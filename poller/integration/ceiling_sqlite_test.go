@@ -20,6 +20,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/sqlite"
 )
 
 func eachSQLiteDriver(t *testing.T, f func(t *testing.T, db *sqlx.DB, file string)) {
@@ -111,7 +112,7 @@ func TestSQLiteProbes(t *testing.T) {
 			insert(3, 4)
 			table := silent(db, c.table, c.mended)
 			if c.mended == "version" {
-				table.Ceiling = ceiling.SingleWriter{}
+				table.Ceiling = sqlite.SingleWriter{}
 			}
 			got, _ := readAll(t, table, "", 1, func(r row.Row) string { v, _ := r.Get(key[0]); return v })
 			require.Equal(t, []string{"1", "2", "3", "4"}, got, c.create)
@@ -134,7 +135,7 @@ func TestSQLiteReadUncommitted(t *testing.T) {
 		require.Contains(t, fmt.Sprint(unsafeIn(t, silent(db, "t", "id"))), "not committed")
 		found := unsafeIn(t, func() *sqlsource.Table {
 			table := silent(db, "t", "id")
-			table.Ceiling = ceiling.SingleWriter{}
+			table.Ceiling = sqlite.SingleWriter{}
 			return table
 		}())
 		for _, step := range found[0].Steps() {
@@ -151,7 +152,7 @@ func TestSingleWriterIsForSQLite(t *testing.T) {
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
 	db.MustExec(identity)
 	table := silent(db, "orders", "id")
-	table.Ceiling = ceiling.SingleWriter{}
+	table.Ceiling = sqlite.SingleWriter{}
 	require.Contains(t, fmt.Sprint(unsafeIn(t, table)), "SQLite only")
 }
 

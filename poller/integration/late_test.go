@@ -20,6 +20,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/late"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
 // watched is a Table that is checked for late rows at each Fetch, and what that
@@ -180,7 +181,7 @@ func TestLateBehindTheLockFence(t *testing.T) {
 	db.MustExec(`insert into orders select from generate_series(1, 10)`)
 	db.MustExec(`select setval('orders_id_seq', 1999)`)
 	db.MustExec(`insert into orders select from generate_series(1, 10)`)
-	w := newWatched(t, db, ceiling.LockFence{}, "id")
+	w := newWatched(t, db, postgres.LockFence{}, "id")
 	begin, err := w.At(0)
 	require.NoError(t, err)
 	w.after = begin
@@ -227,7 +228,7 @@ func TestLateTransactionID(t *testing.T) {
 	db.MustExec(`create function stamp() returns trigger language plpgsql as $$ begin new._tx := pg_current_xact_id(); return new; end $$`)
 	db.MustExec(`create trigger stamp before insert or update on orders for each row execute function stamp()`)
 	db.MustExec(`insert into orders select generate_series(1, 10), 'a'`)
-	w := newWatched(t, db, ceiling.TransactionID{}, "_tx", "id")
+	w := newWatched(t, db, postgres.TransactionID{}, "_tx", "id")
 	settled := func(want ...string) {
 		t.Helper()
 		var got []string
@@ -265,7 +266,7 @@ func TestLateAudit(t *testing.T) {
 	}
 	defer writers.Wait()
 	defer cancel()
-	table := &sqlsource.Table{DB: database.Open(t, dbtest.PGX), Name: "orders", Key: []string{"id"}, Ceiling: ceiling.LockFence{}}
+	table := &sqlsource.Table{DB: database.Open(t, dbtest.PGX), Name: "orders", Key: []string{"id"}, Ceiling: postgres.LockFence{}}
 	deadline := time.Now().Add(patience)
 	for {
 		r, err := late.Audit(t.Context(), table, late.Options{For: 500 * time.Millisecond, Interval: 5 * time.Millisecond})

@@ -26,7 +26,7 @@ func (c uptoGreatest) Report() ceiling.Report {
 	return ceiling.Report{Strategy: c.String(), Guarantee: "none"}
 }
 
-func (c uptoGreatest) Raise(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
+func (c uptoGreatest) Advance(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
 	*c.raised++
 	l := ceiling.Limit{Where: "t.id <= ?"}
 	var top int64

@@ -113,7 +113,7 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []value) (cei
 				return ceiling.Limit{}, err
 			}
 		}
-		l, err := s.guard.Raise(ctx, db, after)
+		l, err := s.guard.Advance(ctx, db, after)
 		if errors.Is(err, ceiling.ErrChanged) || retry.Classify(err) == retry.Setup {
 			s.guard = nil
 			if round < rounds {
@@ -130,7 +130,7 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []value) (cei
 // open makes a guard, and says in one line what is guaranteed.
 func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	q := s.query
-	g, err := q.ceiling.Open(ctx, db, q.target())
+	g, err := q.openCeiling(ctx, db)
 	var unsafe *ceiling.UnsafeError
 	if errors.As(err, &unsafe) {
 		return retry.Permanent(fmt.Errorf("sqlsource: %w", err))
@@ -163,8 +163,20 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	return nil
 }
 
+// openCeiling opens the Ceiling that was set, or the one that fits the table.
+func (q *query) openCeiling(ctx context.Context, db ceiling.Queryer) (ceiling.Guard, error) {
+	t, c := q.target(), q.ceiling
+	if c == nil {
+		var err error
+		if c, err = q.dialect.choose(ctx, db, t); err != nil {
+			return nil, err
+		}
+	}
+	return c.Open(ctx, db, t)
+}
+
 func (q *query) target() ceiling.Table {
-	t := ceiling.Table{Dialect: string(q.dialect), Label: q.label, Parts: q.table}
+	t := ceiling.Table{SQL: q.dialect.sql(), Label: q.label, Parts: q.table}
 	if q.table != nil {
 		t.Name = quoteAll(q.sql, q.table)
 	}

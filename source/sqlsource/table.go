@@ -1,7 +1,6 @@
 package sqlsource
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -220,7 +219,7 @@ func (q *query) fill(db *sqlx.DB, d Dialect, c ceiling.Ceiling, start source.Cur
 		return err
 	}
 	q.db, q.dialect, q.sql, q.start, q.log = db, d, sql, start, log
-	q.ceiling = cmp.Or[ceiling.Ceiling](c, ceiling.Auto{})
+	q.ceiling = c
 	q.maxBytes, q.maxRowBytes = maxBytes, maxRowBytes
 	if maxBytes == 0 {
 		q.maxBytes = DefaultMaxBytes

@@ -19,6 +19,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/late"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/mysql"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
 // What no ceiling can guard against, since the database does not tell: package
@@ -38,7 +40,7 @@ func TestUnsoundIsFound(t *testing.T) {
 			db := open(t, d)
 			db.MustExec(orders)
 			low := poor(t, d, db, `grant select on orders to reader`)
-			audited(t, "Postgres, unsound: "+name, db, low, ceiling.LockFence{}, func(r *resumed) hostile.Writers {
+			audited(t, "Postgres, unsound: "+name, db, low, postgres.LockFence{}, func(r *resumed) hostile.Writers {
 				return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: acts, Progress: pause(db, r, func() {})}
 			})
 		})
@@ -49,7 +51,7 @@ func TestUnsoundIsFound(t *testing.T) {
 		db := open(t, d)
 		db.MustExec(orders + `alter sequence orders_id_seq restart 1000000`)
 		low := poor(t, d, db, `grant select on orders to reader`) // who may not read the sequence
-		audited(t, "Postgres, unsound: setval backwards, unseen", db, low, ceiling.LockFence{}, func(r *resumed) hostile.Writers {
+		audited(t, "Postgres, unsound: setval backwards, unseen", db, low, postgres.LockFence{}, func(r *resumed) hostile.Writers {
 			return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: []hostile.Act{multi},
 				Progress: pause(db, r, func() { db.MustExec(`select setval('orders_id_seq', 1)`) })}
 		})
@@ -67,7 +69,7 @@ func TestUnsoundIsFound(t *testing.T) {
 		aside := hostile.Act{Name: "into a table that is attached later", Do: func(ctx context.Context, x *hostile.Txn) error {
 			return x.Exec(ctx, `insert into orders1 (token, part) values ($1, 1)`, x.Take(1))
 		}}
-		audited(t, "Postgres, unsound: partition attached with rows", db, low, ceiling.LockFence{}, func(r *resumed) hostile.Writers {
+		audited(t, "Postgres, unsound: partition attached with rows", db, low, postgres.LockFence{}, func(r *resumed) hostile.Writers {
 			attach := pause(db, r, func() { db.MustExec(`alter table orders attach partition orders1 for values in (1)`) })
 			return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: []hostile.Act{multi, aside.Weigh(0.5)}, Progress: attach}
 		})
@@ -81,7 +83,7 @@ func TestMariaDBUnsoundIsFound(t *testing.T) {
 	d := server.NewDatabase(t)
 	db := open(t, d)
 	db.MustExec(ordersMariaDB)
-	audited(t, "MariaDB, unsound: explicit low keys", db, poorMariaDB(t, d, db), ceiling.DirtyProbe{}, func(r *resumed) hostile.Writers {
+	audited(t, "MariaDB, unsound: explicit low keys", db, poorMariaDB(t, d, db), mysql.DirtyProbe{}, func(r *resumed) hostile.Writers {
 		return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag,
 			Acts: []hostile.Act{hostile.Multi.Weigh(4), hostile.Low}, Progress: pause(db, r, func() {})}
 	})

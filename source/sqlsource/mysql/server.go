@@ -1,4 +1,4 @@
-package ceiling
+package mysql
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // myServer is what differs between MariaDB and MySQL, and among their settings.
@@ -44,7 +46,7 @@ func (s myServer) listing() string {
 		LEFT JOIN performance_schema.events_statements_current e ON e.THREAD_ID = h.THREAD_ID AND e.NESTING_EVENT_LEVEL = 0 AND e.END_EVENT_ID IS NULL
 			AND e.EVENT_NAME NOT LIKE 'statement/sp/%'`
 	}
-	return `SELECT p.ID, CONNECTION_ID(), p.USER, COALESCE(p.HOST, ''), p.COMMAND, ` + event + `
+	return `SELECT p.ID, CONNECTION_ID(), p.USER, p.COMMAND, ` + event + `
 		FROM (SELECT COUNT(*) AS n FROM information_schema.INNODB_CMP) AS allowed CROSS JOIN information_schema.PROCESSLIST p` + join + `
 		WHERE allowed.n >= 0 AND (p.ID = CONNECTION_ID() OR NOT (p.COMMAND IN ('Sleep', 'Binlog Dump', 'Binlog Dump GTID')
 			OR p.COMMAND = 'Daemon' AND p.INFO IS NULL OR p.USER = 'unauthenticated user'
@@ -61,15 +63,15 @@ var (
 //
 // A thread's QUERY_ID and TIME_MS of MariaDB are no use for that: they change
 // with each statement of a trigger or function within the statement.
-func (s myServer) statements(ctx context.Context, db Queryer, connection int64, before map[string]*holder) (map[string]*holder, error) {
-	all := map[string]*holder{}
+func (s myServer) statements(ctx context.Context, db ceiling.Queryer, connection int64, before map[string]*ceiling.Holder) (map[string]*ceiling.Holder, error) {
+	all := map[string]*ceiling.Holder{}
 	hidden := map[string]bool{} // threads that run a statement which is not shown
 	own, applier := int64(0), false
-	err := each(ctx, db, func(rows *sql.Rows) error {
+	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var id, self int64
-		var user, host, command string
+		var user, command string
 		var event sql.NullInt64
-		if err := rows.Scan(&id, &self, &user, &host, &command, &event); err != nil {
+		if err := rows.Scan(&id, &self, &user, &command, &event); err != nil {
 			return err
 		}
 		if id == self {
@@ -82,7 +84,7 @@ func (s myServer) statements(ctx context.Context, db Queryer, connection int64, 
 		if event.Valid {
 			name += "/" + strconv.FormatInt(event.Int64, 10)
 		}
-		all[name] = &holder{pid: id, who: fmt.Sprintf("thread %d (%s@%s)", id, user, host)}
+		all[name] = &ceiling.Holder{Session: id}
 		return nil
 	}, s.listing())
 	switch {
@@ -91,7 +93,7 @@ func (s myServer) statements(ctx context.Context, db Queryer, connection int64, 
 	case own != connection:
 		return nil, errSpread
 	case applier:
-		return nil, fmt.Errorf("%w: %w", errApplier, ErrChanged)
+		return nil, fmt.Errorf("%w: %w", errApplier, ceiling.ErrChanged)
 	}
 	carry(all, before, hidden)
 	return all, nil
@@ -100,11 +102,11 @@ func (s myServer) statements(ctx context.Context, db Queryer, connection int64, 
 // carry keeps those holders of before of which it cannot be seen that they have
 // ended: their thread runs a statement, and of one of the two it is not shown
 // which.
-func carry(all, before map[string]*holder, hidden map[string]bool) {
+func carry(all, before map[string]*ceiling.Holder, hidden map[string]bool) {
 	for name, h := range before {
 		thread, _, shown := strings.Cut(name, "/")
 		if now, running := hidden[thread]; running && (now || !shown) && all[name] == nil {
-			all[name] = &holder{pid: h.pid, who: h.who}
+			all[name] = &ceiling.Holder{Session: h.Session}
 		}
 	}
 }
@@ -124,7 +126,7 @@ const restoreLimit = 2 * time.Second
 // The level is the session's, and not that of the next transaction alone, which
 // would save a statement: it can be seen in the result of each statement whether
 // it was in force, and whether it still is.
-func (s myServer) dirtily(ctx context.Context, db Queryer, connection int64, level string, f func() error) (err error) {
+func (s myServer) dirtily(ctx context.Context, db ceiling.Queryer, connection int64, level string, f func() error) (err error) {
 	back := "SET SESSION TRANSACTION ISOLATION LEVEL " + strings.ReplaceAll(level, "-", " ")
 	defer func() {
 		if exec(ctx, db, back) == nil {
@@ -144,6 +146,6 @@ func (s myServer) dirtily(ctx context.Context, db Queryer, connection int64, lev
 	return f()
 }
 
-func exec(ctx context.Context, db Queryer, statement string) error {
-	return each(ctx, db, func(*sql.Rows) error { return nil }, statement)
+func exec(ctx context.Context, db ceiling.Queryer, statement string) error {
+	return ceiling.Each(ctx, db, func(*sql.Rows) error { return nil }, statement)
 }

@@ -1,4 +1,4 @@
-package ceiling
+package postgres
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // pgTrigger is a BEFORE trigger for each row.
@@ -19,8 +21,8 @@ type pgTrigger struct {
 
 // readTriggers reads the partitions' clones of a trigger, too, which some versions
 // hold for internal, as those of constraints are.
-func (p *pgTable) readTriggers(ctx context.Context, db Queryer, _ Table) error {
-	return each(ctx, db, func(rows *sql.Rows) error {
+func (p *pgTable) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
+	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		g := pgTrigger{}
 		err := rows.Scan(&g.oid, &g.name, &g.table, &g.function, &g.source, &g.insert, &g.update, &g.always, &g.conditional)
 		p.triggers = append(p.triggers, g)
@@ -34,9 +36,9 @@ func (p *pgTable) readTriggers(ctx context.Context, db Queryer, _ Table) error {
 
 // onceEach returns a function that adds what is to be said of a trigger, but once
 // for all of its clones.
-func onceEach(r *Report) func(g pgTrigger, level Level, fix, format string, args ...any) {
+func onceEach(r *ceiling.Report) func(g pgTrigger, level ceiling.Level, fix, format string, args ...any) {
 	said := map[[2]string]bool{}
-	return func(g pgTrigger, level Level, fix, format string, args ...any) {
+	return func(g pgTrigger, level ceiling.Level, fix, format string, args ...any) {
 		if key := [2]string{g.name, g.function}; !said[key] {
 			said[key] = true
 			r.Add(level, fix, "the trigger %s on %s "+format, append([]any{g.name, g.table}, args...)...)
@@ -45,7 +47,7 @@ func onceEach(r *Report) func(g pgTrigger, level Level, fix, format string, args
 }
 
 // setByTrigger looks for triggers that give the key another value.
-func (p *pgTable) setByTrigger(r *Report, t Table, s pgSequence) {
+func (p *pgTable) setByTrigger(r *ceiling.Report, t ceiling.Table, s pgSequence) {
 	sets := regexp.MustCompile(assigns(t.Key[0].Name))
 	bare := s.name[strings.LastIndexByte(s.name, '.')+1:]
 	add := onceEach(r)
@@ -55,11 +57,11 @@ func (p *pgTable) setByTrigger(r *Report, t Table, s pgSequence) {
 		}
 		switch {
 		case !sets.MatchString(g.source):
-			add(g, Note, "", "runs before each INSERT; it is taken to leave the key alone")
+			add(g, ceiling.Note, "", "runs before each INSERT; it is taken to leave the key alone")
 		case strings.Contains(g.source, strings.Trim(bare, `"`)):
-			add(g, Note, "", "sets the key, by the same sequence")
+			add(g, ceiling.Note, "", "sets the key, by the same sequence")
 		default:
-			add(g, Unsafe, p.txColumn(t), "sets the key, and not by the sequence %s", s.name)
+			add(g, ceiling.Unsafe, p.txColumn(t), "sets the key, and not by the sequence %s", s.name)
 		}
 	}
 }
@@ -67,7 +69,7 @@ func (p *pgTable) setByTrigger(r *Report, t Table, s pgSequence) {
 // stamped looks whether the key's first column is set to value, a call of a
 // function, whenever a row is written, and reports whether updates set it too.
 // Unless it must be seen, what cannot be seen is taken to be so.
-func (p *pgTable) stamped(r *Report, t Table, value string, mustSee bool, fix string) (updates bool) {
+func (p *pgTable) stamped(r *ceiling.Report, t ceiling.Table, value string, mustSee bool, fix string) (updates bool) {
 	name := t.Key[0].Name
 	inserted, updated := map[int64]bool{}, map[int64]bool{} // tables whose triggers do
 	add := onceEach(r)
@@ -77,18 +79,18 @@ func (p *pgTable) stamped(r *Report, t Table, value string, mustSee bool, fix st
 		case s == leaves, p.published && !g.always: // it does not run for what replication brings
 		case s == sets && !g.conditional:
 			inserted[g.oid], updated[g.oid] = inserted[g.oid] || g.insert, updated[g.oid] || g.update
-			add(g, OK, "", "sets %q to %s", name, value)
+			add(g, ceiling.OK, "", "sets %q to %s", name, value)
 		case s != setsOther && !mustSee:
 			updated[g.oid] = updated[g.oid] || g.update
-			add(g, Note, fix, "sets %q to %s on some condition: that it is set so each time is your word", name, value)
+			add(g, ceiling.Note, fix, "sets %q to %s on some condition: that it is set so each time is your word", name, value)
 		default:
-			add(g, Unsafe, fix, "does not set %q to %s each time", name, value)
+			add(g, ceiling.Unsafe, fix, "does not set %q to %s each time", name, value)
 		}
 	}
 	inserts := p.everywhere(inserted)
 	updates = p.everywhere(updated)
 	if p.published && !inserts {
-		r.Add(Unsafe, "read at the publisher, or set it by a trigger that is ENABLE ALWAYS", "the table is filled by logical replication, which brings rows past defaults and other triggers")
+		r.Add(ceiling.Unsafe, "read at the publisher, or set it by a trigger that is ENABLE ALWAYS", "the table is filled by logical replication, which brings rows past defaults and other triggers")
 		return updates
 	}
 	for _, m := range p.tree {
@@ -97,21 +99,21 @@ func (p *pgTable) stamped(r *Report, t Table, value string, mustSee bool, fix st
 		case inserts, inserted[m.oid]:
 		case m.ancestor && m.kind == "r": // its own rows are not read
 		case expr == value:
-			r.Add(OK, "", "%q of %s is %s by default", name, m.name, value)
+			r.Add(ceiling.OK, "", "%q of %s is %s by default", name, m.name, value)
 		case m.expr != "":
-			r.Add(Unsafe, fix, "the default of %q in %s is %s, which is not when the row is written, nor which transaction does", name, m.name, m.expr)
+			r.Add(ceiling.Unsafe, fix, "the default of %q in %s is %s, which is not when the row is written, nor which transaction does", name, m.name, m.expr)
 		case mustSee && !m.child:
-			r.Add(Unsafe, fix, "%q has no default, and no trigger that sets it to %s: its values are made by clients", name, value)
+			r.Add(ceiling.Unsafe, fix, "%q has no default, and no trigger that sets it to %s: its values are made by clients", name, value)
 		default:
-			r.Add(Note, fix, "nothing is seen in %s that sets %q to %s: that it is set so each time is your word", m.name, name, value)
+			r.Add(ceiling.Note, fix, "nothing is seen in %s that sets %q to %s: that it is set so each time is your word", m.name, name, value)
 			updates = updates || !m.child && !mustSee
 		}
 	}
 	if !inserts {
-		r.Add(Note, "", "clients can give %q a value of their own: one below the cursor is missed (see Audit)", name)
+		r.Add(ceiling.Note, "", "clients can give %q a value of their own: one below the cursor is missed (see Audit)", name)
 	}
 	if !updates {
-		r.Add(Note, fix, "no trigger sets %q when a row is changed: changes are not read", name)
+		r.Add(ceiling.Note, fix, "no trigger sets %q when a row is changed: changes are not read", name)
 	}
 	return updates
 }

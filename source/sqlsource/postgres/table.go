@@ -1,4 +1,4 @@
-package ceiling
+package postgres
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // pgTable is what Postgres says of a table, read with the rights of a plain role.
@@ -59,7 +61,7 @@ const pgTree = `WITH RECURSIVE up(oid) AS (
 	SELECT oid FROM up UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
 )`
 
-func probePostgres(ctx context.Context, db Queryer, t Table) (*pgTable, error) {
+func probePostgres(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*pgTable, error) {
 	p := &pgTable{}
 	err := db.QueryRowContext(ctx, `SELECT c.oid::bigint, c.relkind::text, row_security_active(c.oid), c.relhasrules,
 		pg_is_in_recovery(), current_setting('server_version_num')::int, quote_ident(current_user)
@@ -71,7 +73,7 @@ func probePostgres(ctx context.Context, db Queryer, t Table) (*pgTable, error) {
 	if err == nil {
 		err = db.QueryRowContext(ctx, strings.ReplaceAll(pgTree+" SELECT "+pgMembers, "$3", "$2"), p.oid, t.Name).Scan(&p.members)
 	}
-	for _, read := range []func(context.Context, Queryer, Table) error{p.readTree, p.readSequences, p.readTriggers, p.readIndexes, p.readBases} {
+	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readTree, p.readSequences, p.readTriggers, p.readIndexes, p.readBases} {
 		if err == nil {
 			err = read(ctx, db, t)
 		}
@@ -82,8 +84,8 @@ func probePostgres(ctx context.Context, db Queryer, t Table) (*pgTable, error) {
 	return p, nil
 }
 
-func (p *pgTable) readTree(ctx context.Context, db Queryer, t Table) error {
-	return each(ctx, db, func(rows *sql.Rows) error {
+func (p *pgTable) readTree(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		m := pgMember{}
 		err := rows.Scan(&m.oid, &m.name, &m.kind, &m.persistence, &m.child, &m.ancestor, &m.found, &m.keyType, &m.keyExact, &m.notNull, &m.identity, &m.expr)
 		p.tree = append(p.tree, m)
@@ -97,8 +99,8 @@ func (p *pgTable) readTree(ctx context.Context, db Queryer, t Table) error {
 		ORDER BY c.oid <> $1::oid, c.oid`, p.oid, t.Key[0].Name)
 }
 
-func (p *pgTable) readSequences(ctx context.Context, db Queryer, t Table) error {
-	return each(ctx, db, func(rows *sql.Rows) error {
+func (p *pgTable) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		s := pgSequence{}
 		err := rows.Scan(&s.oid, &s.name, &s.persistence, &s.cache, &s.increment, &s.cycles, &s.mayRead)
 		p.sequences = append(p.sequences, s)
@@ -116,7 +118,7 @@ func (p *pgTable) readSequences(ctx context.Context, db Queryer, t Table) error 
 		JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid`, p.oid, t.Key[0].Name)
 }
 
-func (p *pgTable) readIndexes(ctx context.Context, db Queryer, t Table) error {
+func (p *pgTable) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
 	names := make([]string, len(t.Key))
 	for i, k := range t.Key {
 		names[i] = k.Name
@@ -135,11 +137,11 @@ func (p *pgTable) readIndexes(ctx context.Context, db Queryer, t Table) error {
 }
 
 // readBases finds the tables that a view reads.
-func (p *pgTable) readBases(ctx context.Context, db Queryer, _ Table) error {
+func (p *pgTable) readBases(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
 	if p.kind != "v" && p.kind != "m" {
 		return nil
 	}
-	return each(ctx, db, func(rows *sql.Rows) error {
+	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var name string
 		err := rows.Scan(&name)
 		p.bases = append(p.bases, name)
@@ -148,21 +150,6 @@ func (p *pgTable) readBases(ctx context.Context, db Queryer, _ Table) error {
 		JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
 			AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> r.ev_class
 		WHERE r.ev_class = $1::oid ORDER BY 1`, p.oid)
-}
-
-// each calls f for each row of a result.
-func each(ctx context.Context, db Queryer, f func(*sql.Rows) error, query string, args ...any) error {
-	rows, err := db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := f(rows); err != nil {
-			return err
-		}
-	}
-	return errors.Join(rows.Err(), rows.Close())
 }
 
 // pgArray writes an array as every driver passes it on, as text.
@@ -180,52 +167,52 @@ func pgArray[T string | int64](items []T) string {
 }
 
 // common adds what every strategy on Postgres has to say.
-func (p *pgTable) common(r *Report, t Table) {
+func (p *pgTable) common(r *ceiling.Report, t ceiling.Table) {
 	switch p.kind {
 	case "v":
 		tables := "its tables"
 		if len(p.bases) > 0 {
 			tables = strings.Join(p.bases, ", ")
 		}
-		r.Add(Unsafe, fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the one of %s that has the key", t.Name, tables),
+		r.Add(ceiling.Unsafe, fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the one of %s that has the key", t.Name, tables),
 			"%s is a view: whose rows are added how, and which table draws the key, cannot be seen from it", t.Label)
 	case "m":
-		r.Add(Unsafe, "read the tables it is made of", "%s is a materialized view: a refresh adds rows anywhere", t.Label)
+		r.Add(ceiling.Unsafe, "read the tables it is made of", "%s is a materialized view: a refresh adds rows anywhere", t.Label)
 	case "f":
-		r.Add(Unsafe, "read it where it is", "%s is a foreign table: its transactions are another server's", t.Label)
+		r.Add(ceiling.Unsafe, "read it where it is", "%s is a foreign table: its transactions are another server's", t.Label)
 	}
 	for _, m := range p.tree {
 		switch {
 		case m.kind == "f" && m.child:
-			r.Add(Unsafe, "detach it, or read the partitions one by one", "the partition %s is a foreign table: its transactions are another server's", m.name)
+			r.Add(ceiling.Unsafe, "detach it, or read the partitions one by one", "the partition %s is a foreign table: its transactions are another server's", m.name)
 		case m.persistence == "u":
-			r.Add(Unsafe, "ALTER TABLE "+m.name+" SET LOGGED", "%s is unlogged: a crash empties it", m.name)
+			r.Add(ceiling.Unsafe, "ALTER TABLE "+m.name+" SET LOGGED", "%s is unlogged: a crash empties it", m.name)
 		case m.persistence == "t":
-			r.Add(Unsafe, "poll a table that other sessions can see", "%s is temporary", m.name)
+			r.Add(ceiling.Unsafe, "poll a table that other sessions can see", "%s is temporary", m.name)
 		}
 	}
 	if p.security {
-		r.Add(Unsafe, "read as a role with BYPASSRLS, or as the table's owner", "row-level security applies to this role: rows appear and vanish by its policies, not by commits")
+		r.Add(ceiling.Unsafe, "read as a role with BYPASSRLS, or as the table's owner", "row-level security applies to this role: rows appear and vanish by its policies, not by commits")
 	}
 	if len(p.tree) > 1 {
-		r.Add(OK, "", "%d tables are watched together: the table, its ancestors and all their partitions or children", len(p.tree))
+		r.Add(ceiling.OK, "", "%d tables are watched together: the table, its ancestors and all their partitions or children", len(p.tree))
 	}
 	if p.isTable() && !p.readable() {
-		r.Add(Unsafe, "have the Select give the table's columns of the key out under their own names", "the table has no column %q", t.Key[0].Name)
+		r.Add(ceiling.Unsafe, "have the Select give the table's columns of the key out under their own names", "the table has no column %q", t.Key[0].Name)
 	}
 	if !p.readable() {
 		return
 	}
 	if p.indexed {
-		r.Add(OK, "", "an index begins with the key")
+		r.Add(ceiling.OK, "", "an index begins with the key")
 	} else {
-		r.Add(Warning, fmt.Sprintf("%s ON %s (%s)", p.createIndex(), t.Name, keyList(t)), "no index begins with the key (%s), and each poll may read the whole table", keyList(t))
+		r.Add(ceiling.Warning, fmt.Sprintf("%s ON %s (%s)", p.createIndex(), t.Name, t.Columns()), "no index begins with the key (%s), and each poll may read the whole table", t.Columns())
 	}
 	if !p.unique {
-		r.Add(Note, "", "no unique index of the table says that the key (%s) is unique: two rows of one key, one behind the other, are an error, and may be found late", keyList(t))
+		r.Add(ceiling.Note, "", "no unique index of the table says that the key (%s) is unique: two rows of one key, one behind the other, are an error, and may be found late", t.Columns())
 	}
 	if p.rules {
-		r.Add(Note, "", "the table has rules, which may turn an INSERT into something else")
+		r.Add(ceiling.Note, "", "the table has rules, which may turn an INSERT into something else")
 	}
 }
 
@@ -233,14 +220,6 @@ func (p *pgTable) common(r *Report, t Table) {
 func (p *pgTable) readable() bool { return p.isTable() && p.tree[0].found }
 
 func (p *pgTable) isTable() bool { return p.kind == "r" || p.kind == "p" }
-
-func keyList(t Table) string {
-	names := make([]string, len(t.Key))
-	for i, k := range t.Key {
-		names[i] = k.Quoted
-	}
-	return strings.Join(names, ", ")
-}
 
 // createIndex is how an index is made. That of a partitioned table cannot be made
 // beside writers.
@@ -252,18 +231,18 @@ func (p *pgTable) createIndex() string {
 }
 
 // txColumn is how to give a table an xid8 column, the way out that always fits.
-func (p *pgTable) txColumn(t Table) string {
+func (p *pgTable) txColumn(t ceiling.Table) string {
 	if p.version < 130000 {
 		return "upgrade to Postgres 13 or later, and give the table a column of the type xid8"
 	}
 	return fmt.Sprintf("ALTER TABLE %s ADD COLUMN _tx xid8 NOT NULL DEFAULT pg_current_xact_id(); %s ON %s (_tx, %s); and then Key _tx, %s",
-		t.Name, p.createIndex(), t.Name, keyList(t), strings.ReplaceAll(keyList(t), `"`, ""))
+		t.Name, p.createIndex(), t.Name, t.Columns(), strings.ReplaceAll(t.Columns(), `"`, ""))
 }
 
 var nextval = regexp.MustCompile(`^\(?nextval\('(?:[^']|'')*'::regclass\)\)?(::\w+)?$`)
 
 // drawn adds whether the key is drawn by one sequence, in order.
-func (p *pgTable) drawn(r *Report, t Table) {
+func (p *pgTable) drawn(r *ceiling.Report, t ceiling.Table) {
 	column := t.Key[0].Name
 	own := p.tree[0]
 	if !slices.Contains([]string{"bigint", "integer", "smallint"}, own.keyType) {
@@ -271,17 +250,17 @@ func (p *pgTable) drawn(r *Report, t Table) {
 		if strings.HasPrefix(own.keyType, "timestamp") {
 			fix += "; or " + stampTrigger(t, t.Key[0].Quoted)
 		}
-		r.Add(Unsafe, fix, "the key begins with %q of the type %s, and no order of commits is known for that", column, own.keyType)
+		r.Add(ceiling.Unsafe, fix, "the key begins with %q of the type %s, and no order of commits is known for that", column, own.keyType)
 		return
 	}
 	for _, m := range p.tree {
 		if m.expr != "" && !nextval.MatchString(m.expr) {
-			r.Add(Unsafe, p.txColumn(t), "the default of %q in %s is not simply the next value of a sequence", column, m.name)
+			r.Add(ceiling.Unsafe, p.txColumn(t), "the default of %q in %s is not simply the next value of a sequence", column, m.name)
 		}
 	}
 	switch len(p.sequences) {
 	case 0:
-		r.Add(Unsafe, p.txColumn(t), "no sequence draws %q: the column has neither an identity nor a nextval default, so its values are made by clients, or by a trigger", column)
+		r.Add(ceiling.Unsafe, p.txColumn(t), "no sequence draws %q: the column has neither an identity nor a nextval default, so its values are made by clients, or by a trigger", column)
 		return
 	case 1:
 	default:
@@ -289,34 +268,34 @@ func (p *pgTable) drawn(r *Report, t Table) {
 		for _, s := range p.sequences {
 			names = append(names, s.name)
 		}
-		r.Add(Unsafe, p.txColumn(t), "%q is drawn by several sequences: %s", column, strings.Join(names, ", "))
+		r.Add(ceiling.Unsafe, p.txColumn(t), "%q is drawn by several sequences: %s", column, strings.Join(names, ", "))
 		return
 	}
 	s := p.sequences[0]
 	if p.published {
-		r.Add(Unsafe, "read at the publisher; or give it a column _tx of the type xid8 that a trigger which is ENABLE ALWAYS sets to pg_current_xact_id()", "the table is filled by logical replication, which brings the publisher's keys in its own time")
+		r.Add(ceiling.Unsafe, "read at the publisher; or give it a column _tx of the type xid8 that a trigger which is ENABLE ALWAYS sets to pg_current_xact_id()", "the table is filled by logical replication, which brings the publisher's keys in its own time")
 	}
 	before := len(r.Findings)
 	if s.cache != 1 {
-		r.Add(Unsafe, fmt.Sprintf("ALTER SEQUENCE %s CACHE 1", s.name), "the sequence %s has CACHE %d: each session draws that many values ahead and uses them later", s.name, s.cache)
+		r.Add(ceiling.Unsafe, fmt.Sprintf("ALTER SEQUENCE %s CACHE 1", s.name), "the sequence %s has CACHE %d: each session draws that many values ahead and uses them later", s.name, s.cache)
 	}
 	if s.increment != 1 {
-		r.Add(Unsafe, p.txColumn(t), "the sequence %s has INCREMENT %d: it is shared with other servers, or runs backwards", s.name, s.increment)
+		r.Add(ceiling.Unsafe, p.txColumn(t), "the sequence %s has INCREMENT %d: it is shared with other servers, or runs backwards", s.name, s.increment)
 	}
 	if s.cycles {
-		r.Add(Unsafe, fmt.Sprintf("ALTER SEQUENCE %s NO CYCLE", s.name), "the sequence %s has CYCLE and would begin anew below the cursor", s.name)
+		r.Add(ceiling.Unsafe, fmt.Sprintf("ALTER SEQUENCE %s NO CYCLE", s.name), "the sequence %s has CYCLE and would begin anew below the cursor", s.name)
 	}
 	if s.persistence == "u" {
-		r.Add(Unsafe, fmt.Sprintf("ALTER SEQUENCE %s SET LOGGED", s.name), "the sequence %s is unlogged: after a crash it begins anew", s.name)
+		r.Add(ceiling.Unsafe, fmt.Sprintf("ALTER SEQUENCE %s SET LOGGED", s.name), "the sequence %s is unlogged: after a crash it begins anew", s.name)
 	}
 	if len(r.Findings) == before {
-		r.Add(OK, "", "%q is drawn by the sequence %s: CACHE 1, INCREMENT 1, NO CYCLE", column, s.name)
+		r.Add(ceiling.OK, "", "%q is drawn by the sequence %s: CACHE 1, INCREMENT 1, NO CYCLE", column, s.name)
 	}
 	if !s.mayRead {
-		r.Add(Warning, fmt.Sprintf("GRANT SELECT ON SEQUENCE %s TO %s", s.name, p.role), "the role may not read the sequence %s: keys made up by clients above it, and a setval below the cursor, cannot be seen", s.name)
+		r.Add(ceiling.Warning, fmt.Sprintf("GRANT SELECT ON SEQUENCE %s TO %s", s.name, p.role), "the role may not read the sequence %s: keys made up by clients above it, and a setval below the cursor, cannot be seen", s.name)
 	}
 	if own.identity != "a" {
-		r.Add(Note, "", "the database lets clients give %q a value of their own: one below the greatest is missed (see Audit)", column)
+		r.Add(ceiling.Note, "", "the database lets clients give %q a value of their own: one below the greatest is missed (see Audit)", column)
 	}
 	p.setByTrigger(r, t, s)
 }

@@ -1,4 +1,4 @@
-package ceiling
+package mysql
 
 import (
 	"math/bits"

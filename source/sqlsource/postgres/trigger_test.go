@@ -1,4 +1,4 @@
-package ceiling
+package postgres
 
 import (
 	"testing"

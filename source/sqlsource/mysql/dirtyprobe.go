@@ -1,4 +1,4 @@
-package ceiling
+package mysql
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/internal/autoinc"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // DirtyProbe guards a table of MySQL 8 or MariaDB as it is, whose key is
@@ -77,9 +79,9 @@ const (
 	silent = time.Second
 )
 
-// Open implements [Ceiling].
-func (c DirtyProbe) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
-	r := Report{Strategy: c.String()}
+// Open implements [ceiling.Ceiling].
+func (c DirtyProbe) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
+	r := ceiling.Report{Strategy: c.String()}
 	p, err := openMySQL(ctx, db, t, &r)
 	if err != nil {
 		return nil, err
@@ -93,56 +95,56 @@ func (c DirtyProbe) Open(ctx context.Context, db Queryer, t Table) (Guard, error
 }
 
 type dirtyProbe struct {
-	table     Table
-	report    Report
+	table     ceiling.Table
+	report    ceiling.Report
 	server    myServer
 	from, key string // for SQL
 	last      uint64 // the greatest number that the column takes
 	stretch   int64
 
-	fences  fences[int64]
-	horizon int64
-	clear   int64 // no row can be added up to here
-	tops    tops
-	next    uint64 // the counter as it was last
+	fences   ceiling.Fences[int64]
+	horizon  int64
+	clear    int64 // no row can be added up to here
+	progress ceiling.Progress
+	next     uint64 // the counter as it was last
 }
 
-func (g *dirtyProbe) Report() Report { return g.report }
+func (g *dirtyProbe) Report() ceiling.Report { return g.report }
 
-// Raise implements [Guard].
-func (g *dirtyProbe) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
+// Advance implements [ceiling.Guard].
+func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
 	from := int64(-1 << 63)
 	if after != nil {
 		var err error
 		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
-			return Limit{}, fmt.Errorf("the cursor's %q is no number up to %d", g.table.Key[0].Name, int64(1<<63-1))
+			return ceiling.Limit{}, fmt.Errorf("the cursor's %q is no number up to %d", g.table.Key[0].Name, int64(1<<63-1))
 		}
 	}
 	if err := g.counter(ctx, db, from); err != nil {
-		return Limit{}, err
+		return ceiling.Limit{}, err
 	}
 	base := max(from, g.clear, 0) // a number below 1 is not drawn
 	at := time.Now()
 	e, err := g.readEnds(ctx, db, base)
 	if err != nil {
-		return Limit{}, err
+		return ceiling.Limit{}, err
 	}
 	if !e.some {
-		g.tops.read(1<<63-1, at)
+		g.progress.Advance(1<<63-1, at)
 		return g.limit(base, from), nil
 	}
-	g.tops.see(e.high, at)
+	g.progress.See(e.high, at)
 	w := window{base, e.low, e.low + min(e.high-e.low, g.stretch-1), e}
 	limit, by, err := g.search(ctx, db, w, at)
 	if err != nil {
-		return Limit{}, err
+		return ceiling.Limit{}, err
 	}
 	g.clear = max(g.clear, limit)
-	g.tops.read(limit, at)
+	g.progress.Advance(limit, at)
 	l := g.limit(limit, from)
 	switch {
 	case limit < w.high:
-		l.Held = &source.Held{Since: g.tops.since()}
+		l.Held = &source.Held{Since: g.progress.HeldSince()}
 		if time.Since(l.Held.Since) >= silent {
 			l.Held.By, err = g.server.describe(ctx, db, by)
 		}
@@ -152,27 +154,27 @@ func (g *dirtyProbe) Raise(ctx context.Context, db Queryer, after []string) (Lim
 	return l, err
 }
 
-func (g *dirtyProbe) limit(limit, from int64) Limit {
-	return Limit{Where: g.table.Key[0].Ref + " <= ?", Args: []any{limit}, Nothing: limit <= from, AsOf: g.tops.asOf}
+func (g *dirtyProbe) limit(limit, from int64) ceiling.Limit {
+	return ceiling.Limit{Where: g.table.Key[0].Ref + " <= ?", Args: []any{limit}, Nothing: limit <= from, AsOf: g.progress.AsOf()}
 }
 
 // counter looks whether the counter stands above the cursor, and whether it was
 // set back.
-func (g *dirtyProbe) counter(ctx context.Context, db Queryer, from int64) error {
+func (g *dirtyProbe) counter(ctx context.Context, db ceiling.Queryer, from int64) error {
 	c, ok, err := autoinc.Read(ctx, db, g.table.Name)
 	if err != nil {
 		return fmt.Errorf("reading the AUTO_INCREMENT counter: %w", err)
 	}
 	if !ok {
-		return fmt.Errorf("the AUTO_INCREMENT counter cannot be seen any more: %w", ErrChanged)
+		return fmt.Errorf("the AUTO_INCREMENT counter cannot be seen any more: %w", ceiling.ErrChanged)
 	}
 	if from > 0 && c.Next <= uint64(from) && c.Next < g.last {
-		return &RewoundError{Table: g.table.Label, What: fmt.Sprintf("the AUTO_INCREMENT counter stands at %d, and the cursor is not below it: it was set back, as by TRUNCATE, ALTER TABLE, or a table made anew", c.Next)}
+		return &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the AUTO_INCREMENT counter stands at %d, and the cursor is not below it: it was set back, as by TRUNCATE, ALTER TABLE, or a table made anew", c.Next)}
 	}
 	fell := c.Next < g.next
 	g.next = c.Next
 	if fell { // what is known of the numbers is not true any more
-		return fmt.Errorf("the AUTO_INCREMENT counter was set back: %w", ErrChanged)
+		return fmt.Errorf("the AUTO_INCREMENT counter was set back: %w", ceiling.ErrChanged)
 	}
 	return nil
 }
@@ -186,7 +188,7 @@ type ends struct {
 	level      string
 }
 
-func (g *dirtyProbe) readEnds(ctx context.Context, db Queryer, base int64) (e ends, err error) {
+func (g *dirtyProbe) readEnds(ctx context.Context, db ceiling.Queryer, base int64) (e ends, err error) {
 	var autocommit, whole bool
 	var low, high sql.NullString
 	above := " FROM " + g.from + " WHERE " + g.key + " > " + strconv.FormatInt(base, 10) + ")" // a look at the end of an index
@@ -204,7 +206,7 @@ func (g *dirtyProbe) readEnds(ctx context.Context, db Queryer, base int64) (e en
 		e.high, err = strconv.ParseInt(high.String, 10, 64)
 	}
 	if err != nil {
-		return e, fmt.Errorf("a key is above %d: %w", int64(1<<63-1), ErrChanged)
+		return e, fmt.Errorf("a key is above %d: %w", int64(1<<63-1), ceiling.ErrChanged)
 	}
 	e.high = max(e.high, e.low)
 	return e, nil
@@ -235,7 +237,7 @@ type window struct {
 
 // search returns how far the rows of a window can be read and, if that is not to
 // its end, whose statements are waited for; none if it is a transaction.
-func (g *dirtyProbe) search(ctx context.Context, db Queryer, w window, at time.Time) (limit int64, by []*holder, err error) {
+func (g *dirtyProbe) search(ctx context.Context, db ceiling.Queryer, w window, at time.Time) (limit int64, by []*ceiling.Holder, err error) {
 	for looked := false; ; looked = true {
 		holes, err := g.holes(ctx, db, w)
 		if err != nil || len(holes) == 0 {
@@ -262,28 +264,28 @@ func (g *dirtyProbe) search(ctx context.Context, db Queryer, w window, at time.T
 		case found:
 			return first - 1, nil, nil
 		case some:
-			by = g.fences.blockers()
+			by = g.fences.Blockers()
 		}
 		return limit, by, nil
 	}
 }
 
 // look sets a fence, and reports whether the horizon rose.
-func (g *dirtyProbe) look(ctx context.Context, db Queryer, e ends, at time.Time) (risen bool, err error) {
+func (g *dirtyProbe) look(ctx context.Context, db ceiling.Queryer, e ends, at time.Time) (risen bool, err error) {
 	for i := range glances {
-		running, err := g.server.statements(ctx, db, e.connection, g.fences.holders)
+		running, err := g.server.statements(ctx, db, e.connection, g.fences.Holders())
 		if err != nil {
 			return false, err
 		}
 		if i == 0 {
-			g.fences.set(e.high, at, running)
+			g.fences.Set(e.high, at, running)
 		} else {
-			g.fences.watch(running)
+			g.fences.Watch(running)
 		}
-		if high, _, ok := g.fences.settle(); ok {
+		if high, _, ok := g.fences.Settle(); ok {
 			g.horizon, risen = max(g.horizon, high), true
 		}
-		if len(g.fences.waiting) == 0 {
+		if _, waiting := g.fences.Oldest(); !waiting {
 			break
 		}
 	}
@@ -291,9 +293,9 @@ func (g *dirtyProbe) look(ctx context.Context, db Queryer, e ends, at time.Time)
 }
 
 // holes returns the numbers without a committed row.
-func (g *dirtyProbe) holes(ctx context.Context, db Queryer, w window) ([]span, error) {
+func (g *dirtyProbe) holes(ctx context.Context, db ceiling.Queryer, w window) ([]span, error) {
 	keys := newNumbers(w.low, w.high)
-	err := each(ctx, db, func(rows *sql.Rows) error {
+	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var word int64
 		var set uint64
 		err := rows.Scan(&word, &set)
@@ -307,7 +309,7 @@ func (g *dirtyProbe) holes(ctx context.Context, db Queryer, w window) ([]span, e
 }
 
 // uncommitted returns the first number in holes that has a row.
-func (g *dirtyProbe) uncommitted(ctx context.Context, db Queryer, e ends, holes []span) (first int64, found bool, err error) {
+func (g *dirtyProbe) uncommitted(ctx context.Context, db ceiling.Queryer, e ends, holes []span) (first int64, found bool, err error) {
 	if len(holes) == 0 {
 		return 0, false, nil
 	}
@@ -334,7 +336,7 @@ func (g *dirtyProbe) uncommitted(ctx context.Context, db Queryer, e ends, holes 
 
 // visible returns the first number in holes that has a row which is not marked
 // as deleted. The session reads uncommitted rows.
-func (g *dirtyProbe) visible(ctx context.Context, db Queryer, e ends, holes []span) (int64, bool, error) {
+func (g *dirtyProbe) visible(ctx context.Context, db ceiling.Queryer, e ends, holes []span) (int64, bool, error) {
 	var connection int64
 	var level string
 	var first sql.NullInt64
@@ -351,7 +353,7 @@ func (g *dirtyProbe) visible(ctx context.Context, db Queryer, e ends, holes []sp
 
 // locked returns the first number in holes whose row is locked, or has come back
 // since it was looked for what is visible. At READ UNCOMMITTED no gaps are locked.
-func (g *dirtyProbe) locked(ctx context.Context, db Queryer, holes []span) (first int64, found bool, err error) {
+func (g *dirtyProbe) locked(ctx context.Context, db ceiling.Queryer, holes []span) (first int64, found bool, err error) {
 	// The order keeps the server to the holes. To count their rows it may read a
 	// whole index where that seems cheaper, and meet a row that someone updates.
 	probe := func(spans []span) (bool, error) {

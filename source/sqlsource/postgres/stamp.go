@@ -1,4 +1,4 @@
-package ceiling
+package postgres
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // Stamp guards a table of Postgres whose key begins with a column of the type
@@ -32,14 +34,14 @@ type Stamp struct {
 
 func (Stamp) String() string { return "stamp" }
 
-// Open implements [Ceiling].
-func (c Stamp) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
+// Open implements [ceiling.Ceiling].
+func (c Stamp) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
 	p, r, err := openPostgres(ctx, db, t, c)
 	if err != nil {
 		return nil, err
 	}
 	if p.standby {
-		r.Add(Unsafe, "read from the primary; or use an xid8 column", "this server is a standby, which shows no locks of the primary's transactions")
+		r.Add(ceiling.Unsafe, "read from the primary; or use an xid8 column", "this server is a standby, which shows no locks of the primary's transactions")
 	}
 	p.common(&r, t)
 	updates := false
@@ -47,7 +49,7 @@ func (c Stamp) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 		updates = c.stamped(&r, t, p)
 	}
 	if len(t.Key) == 1 {
-		r.Add(Unsafe, "add the primary key to Key, behind "+t.Key[0].Name, "several rows can have the same %q", t.Key[0].Name)
+		r.Add(ceiling.Unsafe, "add the primary key to Key, behind "+t.Key[0].Name, "several rows can have the same %q", t.Key[0].Name)
 	}
 	if err := r.Err(t); err != nil {
 		return nil, err
@@ -59,15 +61,15 @@ func (c Stamp) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 		micros("clock"), micros(finite("top")), micros(finite("$1::text::timestamptz")), p.oid, typ, column, t.Name)}, nil
 }
 
-func (c Stamp) stamped(r *Report, t Table, p *pgTable) (updates bool) {
+func (c Stamp) stamped(r *ceiling.Report, t ceiling.Table, p *pgTable) (updates bool) {
 	name, own := t.Key[0].Name, p.tree[0]
 	fix := stampTrigger(t, t.Key[0].Quoted) + "; or " + p.txColumn(t) + "; or lag by name, which is lossy"
 	switch {
 	case own.keyType == "timestamp without time zone":
-		r.Add(Unsafe, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE timestamptz; and %s", t.Name, t.Key[0].Quoted, fix),
+		r.Add(ceiling.Unsafe, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE timestamptz; and %s", t.Name, t.Key[0].Quoted, fix),
 			"the key begins with %q, a timestamp without time zone: sessions write it by their own clocks", name)
 	case own.keyType != "timestamp with time zone":
-		r.Add(Unsafe, p.txColumn(t), "the key begins with %q, which is of the type %s and not timestamptz", name, own.keyType)
+		r.Add(ceiling.Unsafe, p.txColumn(t), "the key begins with %q, which is of the type %s and not timestamptz", name, own.keyType)
 	default:
 		return p.stamped(r, t, "clock_timestamp()", c.mustSee, fix)
 	}
@@ -85,17 +87,17 @@ func finite(expr string) string {
 }
 
 // stampTrigger is the statement for a stamp that is drawn under the table's lock.
-func stampTrigger(t Table, column string) string {
+func stampTrigger(t ceiling.Table, column string) string {
 	return fmt.Sprintf(`CREATE FUNCTION set_stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.%s := clock_timestamp(); RETURN NEW; END $$; CREATE TRIGGER set_stamp BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION set_stamp()`, column, t.Name)
 }
 
 type stamp struct {
-	table  Table
-	report Report
+	table  ceiling.Table
+	report ceiling.Report
 	locks  *pgLocks
 	top    string
 
-	fences  fences[int64]
+	fences  ceiling.Fences[int64]
 	clock   int64 // the server's, at the last look
 	settled int64 // rows with smaller stamps can be read
 	asOf    time.Time
@@ -103,15 +105,15 @@ type stamp struct {
 
 // forget drops what is known of stamps that may be drawn again.
 func (g *stamp) forget() {
-	g.fences.forget()
+	g.fences.Forget()
 	g.settled, g.asOf = 0, time.Time{}
 }
 
-func (g *stamp) Report() Report { return g.report }
+func (g *stamp) Report() ceiling.Report { return g.report }
 
-// Raise implements [Guard]. The clock is read before the locks. It is rounded as
+// Advance implements [ceiling.Guard]. The clock is read before the locks. It is rounded as
 // the column is, so that whoever locks later draws a stamp no smaller than that.
-func (g *stamp) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
+func (g *stamp) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
 	at := time.Now()
 	var cursor any
 	if after != nil {
@@ -121,44 +123,44 @@ func (g *stamp) Raise(ctx context.Context, db Queryer, after []string) (Limit, e
 	var top, last sql.NullInt64
 	var standby, hidden bool
 	if err := db.QueryRowContext(ctx, g.top, cursor).Scan(&clock, &top, &last, &standby, &hidden); err != nil {
-		return Limit{}, fmt.Errorf("reading the greatest stamp: %w", err)
+		return ceiling.Limit{}, fmt.Errorf("reading the greatest stamp: %w", err)
 	}
 	switch {
 	case standby:
-		return Limit{}, errStandby
+		return ceiling.Limit{}, errStandby
 	case hidden:
-		return Limit{}, errTable
+		return ceiling.Limit{}, errTable
 	case last.Valid && clock < last.Int64:
-		return Limit{}, &RewoundError{Table: g.table.Label, What: fmt.Sprintf("the server's clock was set back, and is %s behind the cursor's stamp: rows that are written meanwhile are missed", age(float64(last.Int64-clock)/1e6))}
+		return ceiling.Limit{}, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the server's clock was set back, and is %s behind the cursor's stamp: rows that are written meanwhile are missed", ceiling.FormatAge(float64(last.Int64-clock)/1e6))}
 	case clock < g.clock:
 		g.forget()
 	}
 	g.clock = clock
 	if !top.Valid {
-		return Limit{Nothing: true, AsOf: at}, nil
+		return ceiling.Limit{Nothing: true, AsOf: at}, nil
 	}
 	holders, restarted, err := g.locks.list(ctx, db)
 	if err != nil {
-		return Limit{}, err
+		return ceiling.Limit{}, err
 	}
 	if restarted {
 		g.forget()
 	}
-	g.fences.set(clock, at, holders)
-	if high, at, ok := g.fences.settle(); ok {
+	g.fences.Set(clock, at, holders)
+	if high, at, ok := g.fences.Settle(); ok {
 		g.settled, g.asOf = max(g.settled, high), at
 	}
-	l := Limit{Where: g.table.Key[0].Ref + " < 'epoch'::timestamptz + ?::float8 * interval '1 microsecond'", Args: []any{g.settled}, AsOf: g.asOf}
+	l := ceiling.Limit{Where: g.table.Key[0].Ref + " < 'epoch'::timestamptz + ?::float8 * interval '1 microsecond'", Args: []any{g.settled}, AsOf: g.asOf}
 	if top.Int64 < g.settled {
 		return l, nil
 	}
 	l.Held = &source.Held{Since: at}
-	if by := g.fences.blockers(); len(by) > 0 {
-		l.Held.Since = g.fences.waiting[0].at
+	if by := g.fences.Blockers(); len(by) > 0 {
+		l.Held.Since, _ = g.fences.Oldest()
 		l.Held.By, err = g.locks.describe(ctx, db, by)
 	} else {
 		l.AsOf = time.Time{}
-		l.Held.By = []string{fmt.Sprintf("a stamp ahead of the server's clock by %s", age(float64(top.Int64-clock)/1e6))}
+		l.Held.By = []string{fmt.Sprintf("a stamp ahead of the server's clock by %s", ceiling.FormatAge(float64(top.Int64-clock)/1e6))}
 	}
 	return l, err
 }

@@ -1,4 +1,4 @@
-package ceiling
+package postgres
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // TransactionID guards a table of Postgres 13 or later whose key begins with a
@@ -24,8 +26,8 @@ type TransactionID struct{}
 
 func (TransactionID) String() string { return "transaction-id" }
 
-// Open implements [Ceiling].
-func (c TransactionID) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
+// Open implements [ceiling.Ceiling].
+func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
 	p, r, err := openPostgres(ctx, db, t, c)
 	if err != nil {
 		return nil, err
@@ -34,13 +36,13 @@ func (c TransactionID) Open(ctx context.Context, db Queryer, t Table) (Guard, er
 	updates := false
 	if p.readable() {
 		if typ := p.tree[0].keyType; typ != "xid8" {
-			r.Add(Unsafe, p.txColumn(t), "the key begins with %q, which is of the type %s and not xid8", t.Key[0].Name, typ)
+			r.Add(ceiling.Unsafe, p.txColumn(t), "the key begins with %q, which is of the type %s and not xid8", t.Key[0].Name, typ)
 		} else {
 			updates = p.stamped(&r, t, "pg_current_xact_id()", true, txTrigger(t))
 		}
 	}
 	if len(t.Key) == 1 {
-		r.Add(Unsafe, "add the primary key to Key, behind "+t.Key[0].Name, "all rows of a transaction have the same %q", t.Key[0].Name)
+		r.Add(ceiling.Unsafe, "add the primary key to Key, behind "+t.Key[0].Name, "all rows of a transaction have the same %q", t.Key[0].Name)
 	}
 	if err := r.Err(t); err != nil {
 		return nil, err
@@ -55,7 +57,7 @@ func (c TransactionID) Open(ctx context.Context, db Queryer, t Table) (Guard, er
 }
 
 // txTrigger is the statement for an xid8 column that updates set, too.
-func txTrigger(t Table) string {
+func txTrigger(t ceiling.Table) string {
 	return fmt.Sprintf(`CREATE FUNCTION set_tx() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.%s := pg_current_xact_id(); RETURN NEW; END $$; CREATE TRIGGER set_tx BEFORE INSERT OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION set_tx()`,
 		t.Key[0].Quoted, t.Name)
 }
@@ -68,8 +70,8 @@ func promise(updates bool) string {
 }
 
 type transactionID struct {
-	table   Table
-	report  Report
+	table   ceiling.Table
+	report  ceiling.Report
 	oid     int64
 	members string // pgMembers as the table was looked at
 	top     string
@@ -83,38 +85,38 @@ type snapshot struct {
 	at   time.Time
 }
 
-func (g *transactionID) Report() Report { return g.report }
+func (g *transactionID) Report() ceiling.Report { return g.report }
 
-// Raise implements [Guard]. The limit is found again by the statement that reads
+// Advance implements [ceiling.Guard]. The limit is found again by the statement that reads
 // the rows, in its own snapshot: so it holds on whatever server that runs on. It
 // does not rise by that: what was committed since may not be on disk.
-func (g *transactionID) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
+func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
 	at := time.Now()
 	var xmin, xmax, members string
 	var above, standby bool
 	if err := db.QueryRowContext(ctx, g.top, g.oid, g.table.Name).Scan(&xmin, &xmax, &above, &standby, &members); err != nil {
-		return Limit{}, fmt.Errorf("reading the oldest transaction in progress: %w", err)
+		return ceiling.Limit{}, fmt.Errorf("reading the oldest transaction in progress: %w", err)
 	}
 	if members != g.members {
-		return Limit{}, errTable
+		return ceiling.Limit{}, errTable
 	}
 	oldest, err := strconv.ParseUint(xmin, 10, 64)
 	if err != nil {
-		return Limit{}, err
+		return ceiling.Limit{}, err
 	}
 	next, err := strconv.ParseUint(xmax, 10, 64)
 	if err != nil {
-		return Limit{}, err
+		return ceiling.Limit{}, err
 	}
 	if after != nil {
 		if last, err := strconv.ParseUint(after[0], 10, 64); err != nil {
-			return Limit{}, retry.Permanent(fmt.Errorf("the cursor's value for %q is no transaction id; rewind to a cursor that At returns", g.table.Key[0].Name))
+			return ceiling.Limit{}, retry.Permanent(fmt.Errorf("the cursor's value for %q is no transaction id; rewind to a cursor that At returns", g.table.Key[0].Name))
 		} else if last >= next {
-			return Limit{}, &RewoundError{Table: g.table.Label, What: fmt.Sprintf("the next transaction of this cluster has the id %d, below the cursor's: the rows came from another cluster, or this one went back in time", next)}
+			return ceiling.Limit{}, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the next transaction of this cluster has the id %d, below the cursor's: the rows came from another cluster, or this one went back in time", next)}
 		}
 	}
 	ref := g.table.Key[0].Ref
-	l := Limit{Where: ref + " < ?::text::xid8 AND " + ref + " < pg_snapshot_xmin(pg_current_snapshot())", Args: []any{xmin}}
+	l := ceiling.Limit{Where: ref + " < ?::text::xid8 AND " + ref + " < pg_snapshot_xmin(pg_current_snapshot())", Args: []any{xmin}}
 	for len(g.waiting) > 0 && g.waiting[0].next <= oldest {
 		g.asOf, g.waiting = g.waiting[0].at, g.waiting[1:]
 	}
@@ -128,7 +130,7 @@ func (g *transactionID) Raise(ctx context.Context, db Queryer, after []string) (
 		l.AsOf = g.asOf
 		return l, nil
 	}
-	if n := len(g.waiting); n == maxFences {
+	if n := len(g.waiting); n == ceiling.MaxFences {
 		g.waiting[n-1] = snapshot{next, at}
 	} else {
 		g.waiting = append(g.waiting, snapshot{next, at})
@@ -141,8 +143,8 @@ func (g *transactionID) Raise(ctx context.Context, db Queryer, after []string) (
 
 // oldestTransaction names the one that all others wait for. It is found by its
 // lock, since pg_stat_activity shows a plain role no ids but its own.
-func oldestTransaction(ctx context.Context, db Queryer) (who []string, err error) {
-	err = each(ctx, db, func(rows *sql.Rows) error {
+func oldestTransaction(ctx context.Context, db ceiling.Queryer) (who []string, err error) {
+	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var pid int64
 		var app, gid string
 		var seconds sql.NullFloat64

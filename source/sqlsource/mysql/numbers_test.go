@@ -1,12 +1,13 @@
-package ceiling
+package mysql
 
 import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // The holes are those that a loop over all numbers finds.
@@ -85,33 +86,10 @@ func TestWithin(t *testing.T) {
 	require.Equal(t, 63, strings.Count(within("k", []span{{1, 64}}), ","))
 }
 
-func TestTops(t *testing.T) {
-	var p tops
-	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
-	p.see(10, at(1))
-	p.see(10, at(2))
-	p.see(20, at(3))
-	p.read(5, at(3))
-	require.True(t, p.asOf.IsZero())
-	require.Equal(t, at(1), p.since())
-	p.read(15, at(4))
-	require.Equal(t, at(1), p.asOf)
-	require.Equal(t, at(3), p.since())
-	p.read(20, at(5))
-	require.Equal(t, at(5), p.asOf)
-	for i := range 2 * maxFences {
-		p.see(int64(100+i), at(10+i))
-	}
-	require.Len(t, p.seen, maxFences)
-	require.Equal(t, at(10), p.since())
-	last := p.seen[maxFences-1]
-	require.Equal(t, int64(100+2*maxFences-1), last.high)
-}
-
 // A holder has ended only if that can be seen.
 func TestCarry(t *testing.T) {
-	before := map[string]*holder{"1": {pid: 1}, "2/7": {pid: 2}, "3/7": {pid: 3}, "4": {pid: 4}, "5/7": {pid: 5}, "6/7": {pid: 6}, "7": {pid: 7}}
-	now := map[string]*holder{"1": {pid: 1}, "2/8": {pid: 2}, "3": {pid: 3}, "4/9": {pid: 4}, "6/7": {pid: 6}}
+	before := map[string]*ceiling.Holder{"1": {Session: 1}, "2/7": {Session: 2}, "3/7": {Session: 3}, "4": {Session: 4}, "5/7": {Session: 5}, "6/7": {Session: 6}, "7": {Session: 7}}
+	now := map[string]*ceiling.Holder{"1": {Session: 1}, "2/8": {Session: 2}, "3": {Session: 3}, "4/9": {Session: 4}, "6/7": {Session: 6}}
 	carry(now, before, map[string]bool{"1": true, "2": false, "3": true, "4": false, "6": false})
 	var names []string
 	for name := range now {
@@ -124,26 +102,6 @@ func TestCarry(t *testing.T) {
 		"4", "4/9", // its statement was not shown then
 		"6/7", // runs still; 5 and 7 are idle
 	}, names)
-}
-
-func TestGraceMarks(t *testing.T) {
-	g := &grace{wait: 64 * time.Second}
-	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
-	g.mark(10, at(0))
-	g.mark(10, at(1))
-	g.mark(20, at(30))
-	g.mark(21, at(30)) // too soon
-	require.Len(t, g.marks, 2)
-	g.mark(30, at(63))
-	require.Zero(t, g.horizon)
-	g.mark(30, at(64))
-	require.EqualValues(t, 10, g.horizon)
-	g.mark(30, at(127))
-	require.EqualValues(t, 30, g.horizon)
-	for i := range 100_000 {
-		g.mark(int64(100+i), time.Unix(200, int64(i)*1e7))
-		require.LessOrEqual(t, len(g.marks), 65)
-	}
 }
 
 func TestOldVersions(t *testing.T) {

@@ -1,12 +1,13 @@
-package ceiling
+package postgres
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // pgLocks lists the transactions that may still write to a table: those that
@@ -19,7 +20,7 @@ type pgLocks struct {
 	boot string // when the server started last
 }
 
-func newPGLocks(p *pgTable, t Table) *pgLocks {
+func newPGLocks(p *pgTable, t ceiling.Table) *pgLocks {
 	var oids []int64
 	for _, m := range p.tree {
 		oids = append(oids, m.oid)
@@ -69,24 +70,24 @@ WHERE l.relation = ANY ($2::oid[]) AND l.mode IN ('RowExclusiveLock', 'ShareRowE
 	OR own AND l.pid = pg_backend_pid()`
 
 // errStandby has the table looked at anew, which is then refused.
-var errStandby = fmt.Errorf("this server is a standby now, which shows no locks: %w", ErrChanged)
+var errStandby = fmt.Errorf("this server is a standby now, which shows no locks: %w", ceiling.ErrChanged)
 
-var errTable = fmt.Errorf("the table was made anew, or a partition, default, trigger or row-level security came or went: %w", ErrChanged)
+var errTable = fmt.Errorf("the table was made anew, or a partition, default, trigger or row-level security came or went: %w", ceiling.ErrChanged)
 
 // list returns the holders there are. If the server has been restarted they have
 // nothing to do with those listed before. The error wraps ErrChanged if the
 // tables are not what they were.
-func (l *pgLocks) list(ctx context.Context, db Queryer) (holders map[string]*holder, restarted bool, err error) {
-	holders = map[string]*holder{}
+func (l *pgLocks) list(ctx context.Context, db ceiling.Queryer) (holders map[string]*ceiling.Holder, restarted bool, err error) {
+	holders = map[string]*ceiling.Holder{}
 	shown, standby := false, false
 	var boot, tree string
-	err = each(ctx, db, func(rows *sql.Rows) error {
-		h := &holder{}
+	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		h := &ceiling.Holder{}
 		var id string
 		var own bool
 		var isStandby sql.NullBool
 		var bootText, treeText sql.NullString
-		if err := rows.Scan(&id, &h.pid, &own, &isStandby, &bootText, &treeText); err != nil {
+		if err := rows.Scan(&id, &h.Session, &own, &isStandby, &bootText, &treeText); err != nil {
 			return err
 		}
 		if own {
@@ -94,7 +95,7 @@ func (l *pgLocks) list(ctx context.Context, db Queryer) (holders map[string]*hol
 			boot, tree = bootText.String, treeText.String
 			return nil
 		}
-		h.prepared, h.heir = h.pid == 0, strings.HasPrefix(id, pgNoBackend)
+		h.Prepared, h.Inherits = h.Session == 0, strings.HasPrefix(id, pgNoBackend)
 		holders[id] = h
 		return nil
 	}, pgLocksQuery, l.oid, l.oids, l.name)
@@ -118,23 +119,26 @@ const shownHolders = 5
 
 // describe names holders: pid, application and, where the role may see it, for
 // how long; a prepared transaction by its name.
-func (l *pgLocks) describe(ctx context.Context, db Queryer, by []*holder) ([]string, error) {
-	slices.SortFunc(by, func(a, b *holder) int {
-		if a.prepared || b.prepared { // first, since nobody may remember them; they have no pid
-			return cmp.Compare(a.pid, b.pid)
+func (l *pgLocks) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) ([]string, error) {
+	slices.SortStableFunc(by, func(a, b *ceiling.Holder) int { // prepared ones first: nobody may remember them
+		switch {
+		case a.Prepared == b.Prepared:
+			return 0
+		case a.Prepared:
+			return -1
 		}
-		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.pid, b.pid))
+		return 1
 	})
 	more := len(by) - shownHolders
 	by = by[:min(len(by), shownHolders)]
 	var pids []int64
 	for _, h := range by {
-		if !h.prepared {
-			pids = append(pids, h.pid)
+		if !h.Prepared {
+			pids = append(pids, h.Session)
 		}
 	}
 	names := map[int64]string{}
-	err := each(ctx, db, func(rows *sql.Rows) error {
+	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var pid int64
 		var app string
 		var open sql.NullFloat64
@@ -151,12 +155,12 @@ func (l *pgLocks) describe(ctx context.Context, db Queryer, by []*holder) ([]str
 	var who []string
 	prepared := false
 	for _, h := range by {
-		if h.prepared {
+		if h.Prepared {
 			prepared = true
-		} else if name := names[h.pid]; name != "" {
+		} else if name := names[h.Session]; name != "" {
 			who = append(who, name)
 		} else {
-			who = append(who, fmt.Sprintf("pid %d", h.pid))
+			who = append(who, fmt.Sprintf("pid %d", h.Session))
 		}
 	}
 	if prepared {
@@ -173,8 +177,8 @@ func (l *pgLocks) describe(ctx context.Context, db Queryer, by []*holder) ([]str
 }
 
 // prepared names the prepared transactions that hold one of the locks.
-func (l *pgLocks) prepared(ctx context.Context, db Queryer) (who []string, err error) {
-	err = each(ctx, db, func(rows *sql.Rows) error {
+func (l *pgLocks) prepared(ctx context.Context, db ceiling.Queryer) (who []string, err error) {
+	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var gid string
 		var age float64
 		if err := rows.Scan(&gid, &age); err != nil {
@@ -200,11 +204,11 @@ func pgHolder(pid int64, app string, seconds sql.NullFloat64) string {
 		fmt.Fprintf(&b, " (%s)", app)
 	}
 	if seconds.Valid {
-		fmt.Fprintf(&b, ", open for %s", age(seconds.Float64))
+		fmt.Fprintf(&b, ", open for %s", ceiling.FormatAge(seconds.Float64))
 	}
 	return b.String()
 }
 
 func pgPrepared(gid string, seconds float64) string {
-	return fmt.Sprintf("prepared transaction %q, %s ago", gid, age(seconds))
+	return fmt.Sprintf("prepared transaction %q, %s ago", gid, ceiling.FormatAge(seconds))
 }

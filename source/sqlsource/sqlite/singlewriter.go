@@ -1,4 +1,4 @@
-package ceiling
+package sqlite
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // SingleWriter is for SQLite, which lets one transaction write at a time. Where
@@ -75,11 +77,11 @@ type SingleWriter struct {
 
 func (SingleWriter) String() string { return "single-writer" }
 
-// Open implements [Ceiling].
-func (c SingleWriter) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
-	r := Report{Strategy: c.String()}
-	if t.Dialect != "sqlite" {
-		r.Add(Unsafe, "leave Ceiling nil for the one that fits", "several transactions write at a time on %s: it works on SQLite only", t.Dialect)
+// Open implements [ceiling.Ceiling].
+func (c SingleWriter) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
+	r := ceiling.Report{Strategy: c.String()}
+	if t.SQL.Name() != name {
+		r.Add(ceiling.Unsafe, "leave Ceiling nil for the one that fits", "several transactions write at a time on %s: it works on SQLite only", t.SQL.Name())
 		return nil, r.Err(t)
 	}
 	g := &singleWriter{table: t}
@@ -94,7 +96,7 @@ func (c SingleWriter) Open(ctx context.Context, db Queryer, t Table) (Guard, err
 		}
 		g.source = p.source
 	} else if c.mustSee {
-		r.Add(Unsafe, "set the Query's field Table", "the table that has the key is not named")
+		r.Add(ceiling.Unsafe, "set the Query's field Table", "the table that has the key is not named")
 	}
 	if err := r.Err(t); err != nil {
 		return nil, err
@@ -109,17 +111,17 @@ func (c SingleWriter) Open(ctx context.Context, db Queryer, t Table) (Guard, err
 }
 
 type singleWriter struct {
-	table  Table
-	report Report
+	table  ceiling.Table
+	report ceiling.Report
 	source string // the table's definition
 	look   string // the statement for that, and the sequence; "" if there is none
 }
 
-func (g *singleWriter) Report() Report { return g.report }
+func (g *singleWriter) Report() ceiling.Report { return g.report }
 
-// Raise implements [Guard].
-func (g *singleWriter) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
-	l := Limit{AsOf: time.Now()}
+// Advance implements [ceiling.Guard].
+func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
+	l := ceiling.Limit{AsOf: time.Now()}
 	if g.look == "" {
 		return l, nil
 	}
@@ -129,7 +131,7 @@ func (g *singleWriter) Raise(ctx context.Context, db Queryer, after []string) (L
 		return l, fmt.Errorf("reading where the sequence is: %w", err)
 	}
 	if source != g.source {
-		return l, fmt.Errorf("the table was altered: %w", ErrChanged)
+		return l, fmt.Errorf("the table was altered: %w", ceiling.ErrChanged)
 	}
 	if after == nil {
 		return l, nil
@@ -139,7 +141,7 @@ func (g *singleWriter) Raise(ctx context.Context, db Queryer, after []string) (L
 		return l, errors.New("the cursor's key is no integer")
 	}
 	if from > 0 && seq.Int64 < from {
-		return l, &RewoundError{Table: g.table.Label, What: fmt.Sprintf("sqlite_sequence is at %d, below the cursor, and ids that were read will be drawn again: the table was made anew, an older file was put back, or sqlite_sequence was written to", seq.Int64)}
+		return l, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("sqlite_sequence is at %d, below the cursor, and ids that were read will be drawn again: the table was made anew, an older file was put back, or sqlite_sequence was written to", seq.Int64)}
 	}
 	return l, nil
 }

@@ -1,32 +1,35 @@
-package ceiling
+package mysql
 
 import (
 	"context"
 	"database/sql"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/internal/autoinc"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
+
+// shownHolders is how many holders are named.
+const shownHolders = 5
 
 // describe names the threads that run a statement or, if there are none, those
 // with a transaction that has changed rows: that they hold this table's back is
 // likely, and not known. INNODB_TRX may be some moments old.
-func (s myServer) describe(ctx context.Context, db Queryer, by []*holder) (who []string, err error) {
+func (s myServer) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) (who []string, err error) {
 	what, list := "a transaction that has not committed its rows", "SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX WHERE trx_rows_modified > 0 ORDER BY trx_started LIMIT "+strconv.Itoa(shownHolders)
 	if len(by) > 0 {
 		what = "a statement that can still add a row"
-		slices.SortFunc(by, func(a, b *holder) int { return int(a.first - b.first) })
 		var ids []string
 		for _, h := range by[:min(len(by), shownHolders)] {
-			ids = append(ids, strconv.FormatInt(h.pid, 10))
+			ids = append(ids, strconv.FormatInt(h.Session, 10))
 		}
 		list = strings.Join(ids, ", ")
 	} else {
 		var ids []string
-		err := each(ctx, db, func(rows *sql.Rows) error {
+		err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 			var id string
 			err := rows.Scan(&id)
 			if id != "0" { // that of a prepared transaction whose session has ended
@@ -39,7 +42,7 @@ func (s myServer) describe(ctx context.Context, db Queryer, by []*holder) (who [
 		}
 		list = strings.Join(append(ids, "-1"), ", ")
 	}
-	err = each(ctx, db, func(rows *sql.Rows) error {
+	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var id int64
 		var user, host, command, state, program string
 		var seconds float64
@@ -90,13 +93,13 @@ func myThread(id int64, user, host, program, command, state string, seconds floa
 			b.WriteString(" (" + state + ")")
 		}
 	}
-	return b.String() + " for " + age(seconds)
+	return b.String() + " for " + ceiling.FormatAge(seconds)
 }
 
 // preparedXA names the prepared transactions, if that may be seen.
-func preparedXA(ctx context.Context, db Queryer) (who []string, err error) {
+func preparedXA(ctx context.Context, db ceiling.Queryer) (who []string, err error) {
 	n := 0
-	err = each(ctx, db, func(rows *sql.Rows) error {
+	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var format, global, branch int64
 		var data []byte
 		if err := rows.Scan(&format, &global, &branch, &data); err != nil {

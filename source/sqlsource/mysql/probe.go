@@ -1,4 +1,4 @@
-package ceiling
+package mysql
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/internal/autoinc"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // myTable is what MySQL or MariaDB says of a table and of itself.
@@ -23,23 +25,25 @@ type myTable struct {
 	typ, fullType, extra                string // of the key's first column
 	updated                             bool   // it changes by itself with each update
 	index                               string // quoted: one that leads with it
-	triggers                            []pgTrigger
+	triggers                            []trigger
 	last                                uint64
 }
 
+type trigger struct{ name, source string }
+
 // openMySQL probes a table, and reports what it found.
-func openMySQL(ctx context.Context, db Queryer, t Table, r *Report) (*myTable, error) {
+func openMySQL(ctx context.Context, db ceiling.Queryer, t ceiling.Table, r *ceiling.Report) (*myTable, error) {
 	switch {
-	case t.Dialect != "mysql":
-		r.Add(Unsafe, "leave Ceiling nil for the one that fits", "it works on MySQL and MariaDB only, and this is %s", t.Dialect)
+	case t.SQL.Name() != name:
+		r.Add(ceiling.Unsafe, "leave Ceiling nil for the one that fits", "it works on MySQL and MariaDB only, and this is %s", t.SQL.Name())
 	case t.Name == "":
-		r.Add(Unsafe, "set the Query's field Table", "the table that has the key is not named")
+		r.Add(ceiling.Unsafe, "set the Query's field Table", "the table that has the key is not named")
 	}
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
 	p := &myTable{}
-	for _, read := range []func(context.Context, Queryer, Table) error{p.readServer, p.readTable, p.readIndex, p.readTriggers} {
+	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readServer, p.readTable, p.readIndex, p.readTriggers} {
 		if err := read(ctx, db, t); err != nil {
 			return nil, fmt.Errorf("reading what the database says of the table: %w", err)
 		}
@@ -61,9 +65,9 @@ func openMySQL(ctx context.Context, db Queryer, t Table, r *Report) (*myTable, e
 	return p, r.Err(t)
 }
 
-func (p *myTable) readServer(ctx context.Context, db Queryer, _ Table) error {
+func (p *myTable) readServer(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
 	p.vars = map[string]string{}
-	err := each(ctx, db, func(rows *sql.Rows) error {
+	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var name, value string
 		err := rows.Scan(&name, &value)
 		p.vars[strings.ToLower(name)] = value
@@ -76,7 +80,7 @@ func (p *myTable) readServer(ctx context.Context, db Queryer, _ Table) error {
 	return err
 }
 
-func (p *myTable) readTable(ctx context.Context, db Queryer, t Table) error {
+func (p *myTable) readTable(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
 	var schema any
 	if len(t.Parts) > 1 {
 		schema = t.Parts[len(t.Parts)-2]
@@ -88,7 +92,7 @@ func (p *myTable) readTable(ctx context.Context, db Queryer, t Table) error {
 		return fmt.Errorf("there is no table %s, or it is temporary", t.Name)
 	}
 	if err == nil {
-		err = each(ctx, db, func(rows *sql.Rows) error {
+		err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 			var value string
 			err := rows.Scan(&p.typ, &p.fullType, &p.extra, &value)
 			p.updated = strings.Contains(strings.ToLower(p.extra), "on update")
@@ -100,8 +104,8 @@ func (p *myTable) readTable(ctx context.Context, db Queryer, t Table) error {
 }
 
 // readIndex finds the index to read keys by, the primary key if that will do.
-func (p *myTable) readIndex(ctx context.Context, db Queryer, t Table) error {
-	return each(ctx, db, func(rows *sql.Rows) error {
+func (p *myTable) readIndex(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var name string
 		err := rows.Scan(&name)
 		if p.index == "" {
@@ -112,9 +116,9 @@ func (p *myTable) readIndex(ctx context.Context, db Queryer, t Table) error {
 		AND SEQ_IN_INDEX = 1 AND COLUMN_NAME = ? AND INDEX_TYPE = 'BTREE' AND SUB_PART IS NULL ORDER BY INDEX_NAME <> 'PRIMARY', NON_UNIQUE, INDEX_NAME`, p.schema, p.name, t.Key[0].Name)
 }
 
-func (p *myTable) readTriggers(ctx context.Context, db Queryer, t Table) error {
-	return each(ctx, db, func(rows *sql.Rows) error {
-		g := pgTrigger{insert: true}
+func (p *myTable) readTriggers(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		g := trigger{}
 		err := rows.Scan(&g.name, &g.source)
 		p.triggers = append(p.triggers, g)
 		return err
@@ -123,38 +127,38 @@ func (p *myTable) readTriggers(ctx context.Context, db Queryer, t Table) error {
 }
 
 // ofSession adds what is wrong with the session.
-func (p *myTable) ofSession(r *Report) {
+func (p *myTable) ofSession(r *ceiling.Report) {
 	level := p.vars["transaction_isolation"]
 	if level == "" {
 		level = p.vars["tx_isolation"]
 	}
 	if text := sessionError(level, p.vars["autocommit"] == "ON", p.vars["sql_select_limit"] == noLimit); text != "" {
-		r.Add(Unsafe, "set autocommit=1, transaction_isolation='REPEATABLE-READ' and sql_select_limit=DEFAULT in the data source name", "%s", text)
+		r.Add(ceiling.Unsafe, "set autocommit=1, transaction_isolation='REPEATABLE-READ' and sql_select_limit=DEFAULT in the data source name", "%s", text)
 	}
 }
 
 // ofServer adds what is to be said of the server, whatever the table.
-func (p *myTable) ofServer(r *Report) {
+func (p *myTable) ofServer(r *ceiling.Report) {
 	if old := p.old(); old != "" {
-		r.Add(Unsafe, "upgrade the server to "+old+" or later", "this is version %s, whose AUTO_INCREMENT counter falls back at a restart, and draws numbers again", p.version)
+		r.Add(ceiling.Unsafe, "upgrade the server to "+old+" or later", "this is version %s, whose AUTO_INCREMENT counter falls back at a restart, and draws numbers again", p.version)
 	}
 	if n := p.vars["auto_increment_increment"]; n != "1" {
-		r.Add(Unsafe, "SET GLOBAL auto_increment_increment = 1 where only one server is written to; or read each server by itself, with a key that this one draws", "auto_increment_increment is %s: several servers draw numbers in turn", n)
+		r.Add(ceiling.Unsafe, "SET GLOBAL auto_increment_increment = 1 where only one server is written to; or read each server by itself, with a key that this one draws", "auto_increment_increment is %s: several servers draw numbers in turn", n)
 	}
 	if p.vars["wsrep_on"] == "ON" {
-		r.Add(Unsafe, "read a server that is not part of the cluster", "wsrep_on is ON: rows come from the other servers of a Galera cluster in their own time")
+		r.Add(ceiling.Unsafe, "read a server that is not part of the cluster", "wsrep_on is ON: rows come from the other servers of a Galera cluster in their own time")
 	}
 	if p.vars["group_replication_group_name"] != "" {
-		r.Add(Unsafe, "read a server that is not part of the group", "group replication is set up: rows come from the other members in their own time")
+		r.Add(ceiling.Unsafe, "read a server that is not part of the group", "group replication is set up: rows come from the other members in their own time")
 	}
 	for _, name := range []string{"read_only", "super_read_only", "innodb_read_only"} {
 		if v := p.vars[name]; v != "" && v != "OFF" && v != "0" {
-			r.Add(Unsafe, "read from the primary; or, if this is the primary, SET GLOBAL "+name+" = OFF", "%s is %s: this is a replica, whose rows come in the order of the primary's commits, and not of its keys", name, v)
+			r.Add(ceiling.Unsafe, "read from the primary; or, if this is the primary, SET GLOBAL "+name+" = OFF", "%s is %s: this is a replica, whose rows come in the order of the primary's commits, and not of its keys", name, v)
 			break
 		}
 	}
 	if n := p.vars["innodb_flush_log_at_trx_commit"]; n != "1" && n != "" {
-		r.Add(Warning, "SET GLOBAL innodb_flush_log_at_trx_commit = 1", "innodb_flush_log_at_trx_commit is %s: a crash can take back rows that were committed, and read", n)
+		r.Add(ceiling.Warning, "SET GLOBAL innodb_flush_log_at_trx_commit = 1", "innodb_flush_log_at_trx_commit is %s: a crash can take back rows that were committed, and read", n)
 	}
 }
 
@@ -183,70 +187,70 @@ func (p *myTable) old() string {
 }
 
 // ofTable adds what kind of table it is, and reports whether it is worth going on.
-func (p *myTable) ofTable(r *Report, t Table) bool {
+func (p *myTable) ofTable(r *ceiling.Report, t ceiling.Table) bool {
 	switch {
 	case strings.Contains(p.kind, "VIEW"):
-		r.Add(Unsafe, fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the table in it that has the key", t.Name),
+		r.Add(ceiling.Unsafe, fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the table in it that has the key", t.Name),
 			"%s is a view: whose rows are added how, and which table draws the key, cannot be seen from it", t.Label)
 		return false
 	case p.kind == "SYSTEM VERSIONED":
-		r.Add(Unsafe, "ALTER TABLE "+t.Name+" DROP SYSTEM VERSIONING", "the table is system-versioned: its rows are kept when they are deleted, and this was not looked into")
+		r.Add(ceiling.Unsafe, "ALTER TABLE "+t.Name+" DROP SYSTEM VERSIONING", "the table is system-versioned: its rows are kept when they are deleted, and this was not looked into")
 		return false
 	case p.kind != "BASE TABLE":
-		r.Add(Unsafe, "poll a table that other sessions can see", "%s is no table that is kept, but a %s", t.Label, strings.ToLower(p.kind))
+		r.Add(ceiling.Unsafe, "poll a table that other sessions can see", "%s is no table that is kept, but a %s", t.Label, strings.ToLower(p.kind))
 		return false
 	case !strings.EqualFold(p.engine, "InnoDB"):
-		r.Add(Unsafe, "ALTER TABLE "+t.Name+" ENGINE = InnoDB", "the engine is %s: what it shows of rows that are not committed is not known", p.engine)
+		r.Add(ceiling.Unsafe, "ALTER TABLE "+t.Name+" ENGINE = InnoDB", "the engine is %s: what it shows of rows that are not committed is not known", p.engine)
 		return false
 	}
-	r.Add(OK, "", "the engine is InnoDB")
+	r.Add(ceiling.OK, "", "the engine is InnoDB")
 	if strings.Contains(p.options, "partitioned") {
-		r.Add(OK, "", "the table is partitioned: its partitions draw from one counter, and are read together; a partition exchanged with rows in it is not seen (see Audit)")
+		r.Add(ceiling.OK, "", "the table is partitioned: its partitions draw from one counter, and are read together; a partition exchanged with rows in it is not seen (see Audit)")
 	}
 	return true
 }
 
 // ofKey adds whether the key is drawn, in order.
-func (p *myTable) ofKey(r *Report, t Table) {
+func (p *myTable) ofKey(r *ceiling.Report, t ceiling.Table) {
 	column, bits := t.Key[0].Name, map[string]int{"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}[p.typ]
 	switch {
 	case p.typ == "":
-		r.Add(Unsafe, "name a column of the table in Key", "the table has no column %q", column)
+		r.Add(ceiling.Unsafe, "name a column of the table in Key", "the table has no column %q", column)
 		return
 	case p.typ == "timestamp" || p.typ == "datetime":
 		what := "a time is set before its row is committed, by CURRENT_TIMESTAMP or a client"
 		if p.updated {
 			what = "ON UPDATE CURRENT_TIMESTAMP sets the time at which a statement began, also one that then waits for a lock"
 		}
-		r.Add(Unsafe, "poll the AUTO_INCREMENT key for rows that are added; for changes of rows choose the ceiling lag by name, longer than any transaction is open",
+		r.Add(ceiling.Unsafe, "poll the AUTO_INCREMENT key for rows that are added; for changes of rows choose the ceiling lag by name, longer than any transaction is open",
 			"the key begins with %q, a %s: %s, and rows commit in another order", column, p.typ, what)
 		return
 	case bits == 0 || !strings.Contains(strings.ToLower(p.extra), "auto_increment"):
-		r.Add(Unsafe, fmt.Sprintf("ALTER TABLE %s ADD COLUMN _id bigint NOT NULL AUTO_INCREMENT UNIQUE; and then Key _id", t.Name),
+		r.Add(ceiling.Unsafe, fmt.Sprintf("ALTER TABLE %s ADD COLUMN _id bigint NOT NULL AUTO_INCREMENT UNIQUE; and then Key _id", t.Name),
 			"%q is not AUTO_INCREMENT: its values, of the type %s, are made by clients or by a trigger, and no order of commits is known for them", column, p.typ)
 		return
 	case p.index == "":
-		r.Add(Unsafe, fmt.Sprintf("ALTER TABLE %s ADD UNIQUE (%s)", t.Name, t.Key[0].Quoted), "no index begins with the key %q", column)
+		r.Add(ceiling.Unsafe, fmt.Sprintf("ALTER TABLE %s ADD UNIQUE (%s)", t.Name, t.Key[0].Quoted), "no index begins with the key %q", column)
 		return
 	}
 	if !strings.Contains(p.fullType, "unsigned") {
 		bits--
 	}
 	p.last = 1<<bits - 1
-	r.Add(OK, "", "%q is AUTO_INCREMENT, and the index %s begins with it", column, p.index)
-	r.Add(Note, "", "the database lets clients give %q a value of their own: one below the greatest can be missed (see Audit)", column)
+	r.Add(ceiling.OK, "", "%q is AUTO_INCREMENT, and the index %s begins with it", column, p.index)
+	r.Add(ceiling.Note, "", "the database lets clients give %q a value of their own: one below the greatest can be missed (see Audit)", column)
 	sets := regexp.MustCompile(`(?i)\bNEW\s*\.\s*` + "`?" + regexp.QuoteMeta(column) + "`?" + `\s*:?=[^=]`)
 	for _, g := range p.triggers {
 		if sets.MatchString(g.source) {
-			r.Add(Unsafe, fmt.Sprintf("ALTER TABLE %s ADD COLUMN _id bigint NOT NULL AUTO_INCREMENT UNIQUE; and then Key _id", t.Name), "the trigger %s sets the key", g.name)
+			r.Add(ceiling.Unsafe, fmt.Sprintf("ALTER TABLE %s ADD COLUMN _id bigint NOT NULL AUTO_INCREMENT UNIQUE; and then Key _id", t.Name), "the trigger %s sets the key", g.name)
 			continue
 		}
-		r.Add(Note, "", "the trigger %s runs before each INSERT; it is taken to leave the key alone", g.name)
+		r.Add(ceiling.Note, "", "the trigger %s runs before each INSERT; it is taken to leave the key alone", g.name)
 	}
 }
 
 // ofRows adds what only the rows and statements on them tell.
-func (p *myTable) ofRows(ctx context.Context, db Queryer, r *Report, t Table) error {
+func (p *myTable) ofRows(ctx context.Context, db ceiling.Queryer, r *ceiling.Report, t ceiling.Table) error {
 	if p.index == "" || p.last == 0 {
 		return nil
 	}
@@ -257,7 +261,7 @@ func (p *myTable) ofRows(ctx context.Context, db Queryer, r *Report, t Table) er
 		return fmt.Errorf("reading the greatest key: %w", err)
 	}
 	if above {
-		r.Add(Unsafe, "leave them out of the table, or draw a key of its own for this", "there are keys above 9223372036854775807, which are not looked after")
+		r.Add(ceiling.Unsafe, "leave them out of the table, or draw a key of its own for this", "there are keys above 9223372036854775807, which are not looked after")
 	}
 	if _, ok, err := autoinc.Read(ctx, db, t.Name); err != nil {
 		return fmt.Errorf("reading the AUTO_INCREMENT counter: %w", err)
@@ -266,12 +270,12 @@ func (p *myTable) ofRows(ctx context.Context, db Queryer, r *Report, t Table) er
 		if strings.Contains(p.vars["sql_mode"], "NO_TABLE_OPTIONS") {
 			fix, why = "set sql_mode in the data source name to one without NO_TABLE_OPTIONS", ", since the session's sql_mode has NO_TABLE_OPTIONS"
 		}
-		r.Add(Unsafe, fix, "SHOW CREATE TABLE does not show the AUTO_INCREMENT counter%s", why)
+		r.Add(ceiling.Unsafe, fix, "SHOW CREATE TABLE does not show the AUTO_INCREMENT counter%s", why)
 	}
 	err = exec(ctx, db, "SELECT COUNT(*) FROM "+t.Name+" WHERE 1 = 0 "+p.server.share)
 	switch autoinc.Number(err) {
 	case 1142, 1143:
-		r.Add(Unsafe, "GRANT SELECT, LOCK TABLES for the table, or upgrade MySQL to 8.0.22", "the role may not use a locking read, which finds rows that a transaction has added and deleted")
+		r.Add(ceiling.Unsafe, "GRANT SELECT, LOCK TABLES for the table, or upgrade MySQL to 8.0.22", "the role may not use a locking read, which finds rows that a transaction has added and deleted")
 		return nil
 	}
 	if err != nil && !isLocked(err) {
@@ -281,7 +285,7 @@ func (p *myTable) ofRows(ctx context.Context, db Queryer, r *Report, t Table) er
 }
 
 // ofRights adds whether all threads are shown, and their statements.
-func (p *myTable) ofRights(ctx context.Context, db Queryer, r *Report) error {
+func (p *myTable) ofRights(ctx context.Context, db ceiling.Queryer, r *ceiling.Report) error {
 	var connection int64
 	var user string
 	if err := db.QueryRowContext(ctx, "SELECT CONNECTION_ID(), CURRENT_USER()").Scan(&connection, &user); err != nil {
@@ -292,10 +296,10 @@ func (p *myTable) ofRights(ctx context.Context, db Queryer, r *Report) error {
 	_, err := p.server.statements(ctx, db, connection, nil)
 	switch {
 	case autoinc.Number(err) == 1227:
-		r.Add(Unsafe, "GRANT PROCESS ON *.* TO "+user, "the role lacks the privilege PROCESS, and sees its own user's threads only: statements of others could add rows unseen")
+		r.Add(ceiling.Unsafe, "GRANT PROCESS ON *.* TO "+user, "the role lacks the privilege PROCESS, and sees its own user's threads only: statements of others could add rows unseen")
 		return nil
 	case errors.Is(err, errApplier):
-		r.Add(Unsafe, "read from the primary; or STOP SLAVE (STOP REPLICA) where this server is none", "a replication applier is running: it brings rows with keys that another server drew")
+		r.Add(ceiling.Unsafe, "read from the primary; or STOP SLAVE (STOP REPLICA) where this server is none", "a replication applier is running: it brings rows with keys that another server drew")
 		return nil
 	case err != nil:
 		return err
@@ -310,13 +314,13 @@ func (p *myTable) ofRights(ctx context.Context, db Queryer, r *Report) error {
 		}
 		if err == nil {
 			p.server = with
-			r.Add(OK, "", "performance_schema tells each thread's statements apart")
+			r.Add(ceiling.OK, "", "performance_schema tells each thread's statements apart")
 			return nil
 		}
 	}
-	level, fix := Note, ""
+	level, fix := ceiling.Note, ""
 	if !p.maria {
-		level, fix = Warning, "GRANT SELECT ON performance_schema.* TO "+user+", and turn the consumer events_statements_current on"
+		level, fix = ceiling.Warning, "GRANT SELECT ON performance_schema.* TO "+user+", and turn the consumer events_statements_current on"
 	}
 	r.Add(level, fix, "performance_schema does not show which statements run: a thread is waited for until it is seen idle")
 	return ctx.Err()

@@ -1,4 +1,4 @@
-package ceiling
+package sqlite
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // sqliteTable is what there is to know of a table of SQLite.
@@ -24,11 +26,11 @@ type sqliteTable struct {
 	indexed      bool     // an index begins with the key's first column
 }
 
-func probeSQLite(ctx context.Context, db Queryer, t Table) (*sqliteTable, error) {
+func probeSQLite(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*sqliteTable, error) {
 	p := &sqliteTable{}
 	for _, step := range []struct {
 		what string
-		read func(context.Context, Queryer, Table) error
+		read func(context.Context, ceiling.Queryer, ceiling.Table) error
 	}{
 		{"which table it is", p.readTable},
 		{"its columns", p.readColumns},
@@ -44,7 +46,7 @@ func probeSQLite(ctx context.Context, db Queryer, t Table) (*sqliteTable, error)
 // readTable finds the table as SQLite does: without a schema, first among the
 // temporary ones, then in the main database, then in the others as they were
 // attached.
-func (p *sqliteTable) readTable(ctx context.Context, db Queryer, t Table) error {
+func (p *sqliteTable) readTable(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
 	name, schema := t.Parts[len(t.Parts)-1], ""
 	if len(t.Parts) == 2 {
 		schema = t.Parts[0]
@@ -63,8 +65,8 @@ func (p *sqliteTable) readTable(ctx context.Context, db Queryer, t Table) error 
 		Scan(&p.source)
 }
 
-func (p *sqliteTable) readColumns(ctx context.Context, db Queryer, _ Table) error {
-	return each(ctx, db, func(rows *sql.Rows) error {
+func (p *sqliteTable) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
+	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var name, typ string
 		var pk, hidden int
 		err := rows.Scan(&name, &typ, &pk, &hidden)
@@ -79,8 +81,8 @@ func (p *sqliteTable) readColumns(ctx context.Context, db Queryer, _ Table) erro
 	}, `SELECT name, type, pk, hidden FROM pragma_table_xinfo(?, ?)`, p.name, p.schema)
 }
 
-func (p *sqliteTable) readRest(ctx context.Context, db Queryer, t Table) error {
-	err := each(ctx, db, func(rows *sql.Rows) error {
+func (p *sqliteTable) readRest(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var typ, name, source string
 		if err := rows.Scan(&typ, &name, &source); err != nil {
 			return err
@@ -121,30 +123,30 @@ func sqliteName(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`)
 func sqliteText(s string) string { return `'` + strings.ReplaceAll(s, `'`, `''`) + `'` }
 
 // report adds what was found, and says whether the key is drawn by AUTOINCREMENT.
-func (p *sqliteTable) report(r *Report, t Table, mustSee bool) (drawn bool) {
+func (p *sqliteTable) report(r *ceiling.Report, t ceiling.Table, mustSee bool) (drawn bool) {
 	key := t.Key[0].Name
 	own := len(p.primary) == 1 && strings.EqualFold(p.primary[0], key)
-	worst := Note
+	worst := ceiling.Note
 	if mustSee {
-		worst = Unsafe
+		worst = ceiling.Unsafe
 	}
 	version := p.counter() + "; and then Key version, with SingleWriter by name"
 	if p.dirty {
-		r.Add(Unsafe, "PRAGMA read_uncommitted = 0", "the connection reads what other connections of a shared cache have not committed, and may roll back")
+		r.Add(ceiling.Unsafe, "PRAGMA read_uncommitted = 0", "the connection reads what other connections of a shared cache have not committed, and may roll back")
 	}
 	switch {
 	case p.schema == "temp":
-		r.Add(Unsafe, "poll a table that other connections can see", "%s is temporary", t.Label)
+		r.Add(ceiling.Unsafe, "poll a table that other connections can see", "%s is temporary", t.Label)
 	case p.kind == "view":
 		r.Add(worst, "use a Query with Select and with Table set to the table that has the key", "%s is a view: how the table of %q is numbered cannot be seen from it", t.Label, key)
 	case p.kind != "table":
 		r.Add(worst, "", "%s is a %s table: how its rows are numbered is its module's affair", t.Label, p.kind)
 	// AUTOINCREMENT is a word that SQLite takes nowhere else.
 	case own && p.integer && autoincrement.MatchString(bare(p.source)):
-		r.Add(OK, "", "%q is INTEGER PRIMARY KEY AUTOINCREMENT", key)
-		r.Add(Note, "", "SQLite lets clients give %q a value of their own: one below the greatest is missed (see Audit)", key)
+		r.Add(ceiling.OK, "", "%q is INTEGER PRIMARY KEY AUTOINCREMENT", key)
+		r.Add(ceiling.Note, "", "SQLite lets clients give %q a value of their own: one below the greatest is missed (see Audit)", key)
 		for _, name := range p.triggers {
-			r.Add(Note, "", "the trigger %s runs when rows are written; it is taken to leave %q alone", name, key)
+			r.Add(ceiling.Note, "", "the trigger %s runs when rows are written; it is taken to leave %q alone", name, key)
 		}
 		return true
 	case own && p.integer && !p.withoutRowid && !descending.MatchString(bare(p.source)): // which is a key like any other
@@ -155,7 +157,7 @@ func (p *sqliteTable) report(r *Report, t Table, mustSee bool) (drawn bool) {
 		r.Add(worst, version, "the key begins with %q, which AUTOINCREMENT does not draw: in which order its values are given cannot be seen", key)
 	}
 	if p.kind == "table" && !p.indexed && !(own && p.integer) {
-		r.Add(Warning, fmt.Sprintf("CREATE INDEX %s ON %s (%s)", sqliteName(p.name+"_by_key"), t.Name, keyList(t)), "no index begins with the key (%s), and each poll may read the whole table", keyList(t))
+		r.Add(ceiling.Warning, fmt.Sprintf("CREATE INDEX %s ON %s (%s)", sqliteName(p.name+"_by_key"), t.Name, t.Columns()), "no index begins with the key (%s), and each poll may read the whole table", t.Columns())
 	}
 	return false
 }
