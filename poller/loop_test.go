@@ -143,7 +143,7 @@ func TestErrEndWithRecordsIsFoundOut(t *testing.T) {
 		return b, err
 	})
 	err := p.Run(t.Context())
-	require.ErrorContains(t, err, "5 records and source.ErrEnd")
+	require.ErrorContains(t, err, "source.ErrEnd with 5 records")
 	assert.Equal(t, source.Cursor("20"), w.stored)
 }
 
@@ -203,7 +203,7 @@ func TestMisconfigured(t *testing.T) {
 		"DeadLetterLimit": func(p *poller.Poller[int]) { p.DeadLetterLimit = -1 },
 		"BatchSize":       func(p *poller.Poller[int]) { p.BatchSize = -1 },
 		"Interval":        func(p *poller.Poller[int]) { p.Interval = -1 },
-		"Deadline":        func(p *poller.Poller[int]) { p.Deadline = -1 },
+		"Timeout":         func(p *poller.Poller[int]) { p.Timeout = -1 },
 		"Retry":           func(p *poller.Poller[int]) { p.Retry.Base = -1 },
 		"Wake":            func(p *poller.Poller[int]) { p.Wake = make(chan struct{}) },
 	} {
@@ -224,13 +224,13 @@ func TestMisconfigured(t *testing.T) {
 
 func TestBrokenSourceIsFoundOut(t *testing.T) {
 	for want, bend := range map[string]func(*source.Batch[int]){
-		"answered with those after":     func(b *source.Batch[int]) { b.From = "7" },
-		"at most and answered with":     func(b *source.Batch[int]) { b.Records = seq(1, 11) },
-		"cursor that did not move":      func(b *source.Batch[int]) { b.To = b.From },
-		"with the empty cursor":         func(b *source.Batch[int]) { b.Records, b.To = nil, "" },
-		"no record and a cursor":        func(b *source.Batch[int]) { b.Records, b.To, b.More = nil, b.From, true },
-		"is not printable ASCII":        func(b *source.Batch[int]) { b.To = "café" },
-		"of 8193 bytes is longer than ": func(b *source.Batch[int]) { b.To = source.Cursor(make([]byte, 8193)) },
+		"returned the batch after":          func(b *source.Batch[int]) { b.From = "7" },
+		"more than the limit of 10":         func(b *source.Batch[int]) { b.Records = seq(1, 11) },
+		"without moving the cursor: set To": func(b *source.Batch[int]) { b.To = b.From },
+		"returned the empty cursor":         func(b *source.Batch[int]) { b.Records, b.To = nil, "" },
+		"empty batch with More set":         func(b *source.Batch[int]) { b.Records, b.To, b.More = nil, b.From, true },
+		"is not printable ASCII":            func(b *source.Batch[int]) { b.To = "café" },
+		"cursor has 8193 bytes, the limit":  func(b *source.Batch[int]) { b.To = source.Cursor(make([]byte, 8193)) },
 	} {
 		w := newWorld(5)
 		w.stored = "1"

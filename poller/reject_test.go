@@ -32,11 +32,11 @@ func (w *world) refuse(bad ...int) {
 
 // letters collects dead letters.
 type letters struct {
-	got  []poller.Refused[int]
+	got  []poller.Rejected[int]
 	fail func() error
 }
 
-func (l *letters) Write(_ context.Context, b source.Batch[poller.Refused[int]]) error {
+func (l *letters) Write(_ context.Context, b source.Batch[poller.Rejected[int]]) error {
 	if l.fail != nil {
 		if err := l.fail(); err != nil {
 			return err
@@ -70,7 +70,7 @@ func TestRejectedRecordsGoToDeadLetter(t *testing.T) {
 		s := p.Status()
 		assert.Equal(t, int64(len(bad)), s.DeadLetters)
 		assert.Equal(t, int64(40-len(bad)), s.Records)
-		assert.NotEmpty(t, w.said("record refused"))
+		assert.NotEmpty(t, w.said("record rejected"))
 	}
 }
 
@@ -81,7 +81,7 @@ func TestDeadLetterSaysWhatAndWhy(t *testing.T) {
 		p := w.poller()
 		p.DeadLetter = l
 		require.NoError(t, p.Drain(t.Context()))
-		assert.Equal(t, []poller.Refused[int]{{
+		assert.Equal(t, []poller.Rejected[int]{{
 			Pipeline: "test", Record: 4, From: "3", To: "4", Err: "rejected: record 4 is poison", Time: time.Now(),
 		}}, l.got)
 	})
@@ -112,7 +112,7 @@ func TestRejectedWithoutDeadLetterNamesTheKey(t *testing.T) {
 	require.ErrorIs(t, err, sink.ErrRejected)
 	assert.Equal(t, source.Cursor("23"), failed.From)
 	assert.Equal(t, source.Cursor("24"), failed.To)
-	assert.ErrorContains(t, err, "no DeadLetter")
+	assert.ErrorContains(t, err, "DeadLetter is not set")
 	assert.Equal(t, seq(1, 23), w.written, "those before it are delivered")
 	assert.Equal(t, source.Cursor("23"), w.stored)
 }
@@ -137,7 +137,7 @@ func TestDeadLetterLimit(t *testing.T) {
 		p.DeadLetter, p.DeadLetterLimit = l, set
 		err := p.Drain(t.Context())
 		require.ErrorIs(t, err, sink.ErrRejected)
-		assert.ErrorContains(t, err, fmt.Sprintf("after %d refused in a row", want))
+		assert.ErrorContains(t, err, fmt.Sprintf("after %d rejected records in a row", want))
 		assert.Equal(t, seq(11, 10+want), l.records())
 	}
 	w, l := newWorld(300), &letters{}
@@ -263,6 +263,6 @@ func TestDeadLetterLimitCountsAcrossEmptyBatches(t *testing.T) {
 	w.refuse(seq(1, 100)...)
 	p := w.poller()
 	p.DeadLetter, p.DeadLetterLimit, p.BatchSize = l, 3, 1
-	require.ErrorContains(t, p.Drain(t.Context()), "after 3 refused in a row")
+	require.ErrorContains(t, p.Drain(t.Context()), "after 3 rejected records in a row")
 	assert.Equal(t, []int{1, 3, 5}, l.records())
 }

@@ -47,7 +47,7 @@ func TestLoopThatHangsInAHookIsOverdue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
 		p := w.poller()
-		p.Deadline = 10 * time.Second
+		p.Timeout = 10 * time.Second
 		release := make(chan struct{})
 		p.Hooks.Poll = func(poller.PollInfo) { <-release }
 		stop := start(t, p)
@@ -56,7 +56,7 @@ func TestLoopThatHangsInAHookIsOverdue(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		s := p.Status()
 		assert.True(t, s.Overdue)
-		assert.Equal(t, "stuck: no answer for 21s", s.Words(time.Now()))
+		assert.Equal(t, "stuck: no answer for 21s", s.Summary(time.Now()))
 		close(release)
 		synctest.Wait()
 		assert.False(t, p.Status().Overdue)
@@ -81,7 +81,7 @@ func TestFailingUntilAllStepsAreWell(t *testing.T) {
 			return ctx.Err()
 		}
 		p := w.poller()
-		p.Deadline = 10 * time.Second
+		p.Timeout = 10 * time.Second
 		stop := start(t, p)
 		time.Sleep(15 * time.Second)
 		for time.Now().Before(well) {
@@ -153,7 +153,7 @@ func TestStatusInWords(t *testing.T) {
 			s.Overdue, s.Since = true, now.Add(-time.Hour)
 		}),
 	} {
-		assert.Equal(t, want, s.Words(now))
+		assert.Equal(t, want, s.Summary(now))
 	}
 }
 
@@ -192,12 +192,12 @@ func TestStuckInAFetchAheadIsToldSo(t *testing.T) {
 		stop := start(t, p)
 		time.Sleep(30 * time.Minute)
 		s := p.Status()
-		assert.Equal(t, "stuck: no answer for 30m0s", s.Words(time.Now()))
+		assert.Equal(t, "stuck: no answer for 30m0s", s.Summary(time.Now()))
 		assert.Equal(t, poller.Working, s.State)
 		assert.Equal(t, poller.OpFetch, s.Op)
 		close(release)
 		synctest.Wait()
-		assert.Regexp(t, `^failing, \d+ attempts, trying again$`, p.Status().Words(time.Now()))
+		assert.Regexp(t, `^failing, \d+ attempts, trying again$`, p.Status().Summary(time.Now()))
 		require.NoError(t, stop())
 	})
 }

@@ -47,7 +47,7 @@ func TestRunReturnsNilWhenContextEnds(t *testing.T) {
 				w := newWorld(5)
 				bend(w)
 				p := w.poller()
-				p.Deadline = 2 * time.Hour
+				p.Timeout = 2 * time.Hour
 				stop := start(t, p)
 				time.Sleep(10 * time.Minute)
 				synctest.Wait()
@@ -199,7 +199,7 @@ func TestDeadLetterInProgressGetsGrace(t *testing.T) {
 		w, l := newWorld(1), &letters{}
 		w.refuse(1)
 		p := w.poller()
-		p.DeadLetter = sink.Func[poller.Refused[int]](func(ctx context.Context, b source.Batch[poller.Refused[int]]) error {
+		p.DeadLetter = sink.Func[poller.Rejected[int]](func(ctx context.Context, b source.Batch[poller.Rejected[int]]) error {
 			if err := slow(ctx, 20*time.Second); err != nil {
 				return err
 			}

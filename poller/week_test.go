@@ -95,10 +95,10 @@ var troubles = map[string]trouble{
 			return nil
 		}
 	},
-	"each call returns long after its deadline": func(w *world, _ *poller.Poller[int]) {
+	"every call returns long after its timeout": func(w *world, _ *poller.Poller[int]) {
 		w.onFetch = func(context.Context, source.Cursor, int) error { time.Sleep(2 * time.Minute); return nil }
 	},
-	"a record is refused every six seconds": func(w *world, p *poller.Poller[int]) {
+	"a record is rejected every six seconds": func(w *world, p *poller.Poller[int]) {
 		w.onWrite = func(context.Context, source.Batch[int]) error { return sink.Reject(errOutage) }
 		p.DeadLetter, p.DeadLetterLimit = &letters{}, 200_000
 		p.BatchSize = 1
@@ -230,7 +230,7 @@ func TestUnloggedAreTheCasesBetween(t *testing.T) {
 		stop := start(t, w.poller())
 		time.Sleep(4 * time.Hour)
 		require.NoError(t, stop())
-		lines := w.said("held back")
+		lines := w.said("records held back")
 		require.Greater(t, len(lines), 25)
 		for i, line := range lines {
 			if i < 19 { // ten, and nine more while they are used up
@@ -248,7 +248,7 @@ func TestTheLogOfRefusalsLagsByHalfAtMost(t *testing.T) {
 	p := w.poller()
 	p.DeadLetter, p.DeadLetterLimit = &letters{}, 5000
 	require.NoError(t, p.Drain(t.Context()))
-	lines := w.said("record refused")
+	lines := w.said("record rejected")
 	assert.Len(t, lines, 10+9, "the first ten, and 16 to 4096")
 	assert.Contains(t, lines[9], "from=9 to=10 ")
 	assert.Contains(t, lines[18], "from=4095 to=4096 ")

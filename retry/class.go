@@ -6,9 +6,8 @@ import (
 	"database/sql/driver"
 	"io"
 	"net"
-	"reflect"
 
-	"github.com/artifactofdevotion/devotion/retry/internal/dberr"
+	"github.com/artifactofdevotion/devotion/internal/dberr"
 )
 
 // Class is what kind of error an error is.
@@ -31,16 +30,16 @@ func (c Class) String() string {
 // else the first error that is known decides. Nil is Transient.
 func Classify(err error) Class {
 	class, known := Transient, false
-	visit(err, func(e error) {
+	for e := range dberr.All(err) {
 		if _, ok := e.(*permanent); ok {
-			class, known = Fatal, true
+			return Fatal
 		}
 		if known {
-			return
+			continue
 		}
 		if _, kind, ok := dberr.Read(e); ok {
 			class, known = Class(kind), true
-			return
+			continue
 		}
 		switch e {
 		case driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded, context.Canceled:
@@ -49,7 +48,7 @@ func Classify(err error) Class {
 		if _, ok := e.(net.Error); ok {
 			known = true
 		}
-	})
+	}
 	return class
 }
 
@@ -66,30 +65,3 @@ type permanent struct{ err error }
 
 func (p *permanent) Error() string { return p.err.Error() }
 func (p *permanent) Unwrap() error { return p.err }
-
-// visit calls f for err and all it wraps, depth first.
-func visit(err error, f func(error)) {
-	if isNil(err) {
-		return
-	}
-	f(err)
-	for _, e := range unwrap(err) {
-		visit(e, f)
-	}
-}
-
-func unwrap(err error) []error {
-	switch e := err.(type) {
-	case interface{ Unwrap() error }:
-		return []error{e.Unwrap()}
-	case interface{ Unwrap() []error }:
-		return e.Unwrap()
-	}
-	return nil
-}
-
-// isNil also knows the nil pointer in an interface, whose methods would panic.
-func isNil(err error) bool {
-	v := reflect.ValueOf(err)
-	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
-}

@@ -4,7 +4,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/artifactofdevotion/devotion/retry/internal/dberr"
+	"github.com/artifactofdevotion/devotion/internal/dberr"
 )
 
 // Text returns err's text fit for a log. Drivers put values of rows into their
@@ -30,7 +30,7 @@ var unconverted = regexp.MustCompile(`(?s)(?:(sql: Scan error on column index \d
 	`|can't scan into dest\[\d+\](?: \(col: [^)]*\))?:|unable to encode)|(parsing(?: time)?) ").*`)
 
 func text(err error) string {
-	if isNil(err) {
+	if dberr.IsNil(err) {
 		return "<nil>"
 	}
 	if s, _, ok := dberr.Read(err); ok {
@@ -39,8 +39,8 @@ func text(err error) string {
 	s := err.Error()
 	var inner []string
 	hidden := false
-	for _, e := range unwrap(err) {
-		if isNil(e) {
+	for _, e := range dberr.Unwrap(err) {
+		if dberr.IsNil(e) {
 			continue
 		}
 		was, safe := e.Error(), text(e)

@@ -20,7 +20,7 @@ import (
 )
 
 // connectTimeout is for one attempt to connect, unless the DSN says otherwise.
-// Every statement is limited by the Poller's Deadline.
+// Every statement is limited by the Poller's Timeout.
 const connectTimeout = 10 * time.Second
 
 // open opens a database without connecting to it: one that is down is no error,

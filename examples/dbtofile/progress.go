@@ -82,7 +82,7 @@ func (p *progress) line(s poller.Status, now time.Time) string {
 		lag = age(now.Sub(p.seen))
 	}
 	return fmt.Sprintf("%s rows  %s rows/s  lag %s  %s",
-		thousands(s.Records), thousands(p.meter.rate(now, s.Records)), lag, s.Words(now))
+		thousands(s.Records), thousands(p.meter.rate(now, s.Records)), lag, s.Summary(now))
 }
 
 // watch shows the progress until the function it returns is called.

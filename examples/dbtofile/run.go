@@ -82,7 +82,7 @@ func run(ctx context.Context, c config) (err error) {
 	return err
 }
 
-func openFiles(c config, log *slog.Logger) (*filesink.File[row.Row], error) {
+func openFiles(c config, log *slog.Logger) (*filesink.Dir[row.Row], error) {
 	encoder := filesink.JSONLines[row.Row]()
 	if c.format == "csv" {
 		encoder = filesink.CSV[row.Row]()

@@ -49,7 +49,7 @@ func TestOnceThatIsStoppedIsNotDone(t *testing.T) {
 	p.says("failing, will retry", 1)
 	p.signal(syscall.SIGTERM)
 	require.Equal(t, 1, p.code())
-	require.Contains(t, p.stderr.String(), "dbtofile: poller: orders: stopped before all was drained")
+	require.Contains(t, p.stderr.String(), "dbtofile: poller: orders: stopped before all records were delivered")
 }
 
 // The first signal lets the program finish what it does. Here it reads a DSN

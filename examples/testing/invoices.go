@@ -3,7 +3,7 @@
 // invoices_test.go.
 //
 // What makes it testable is that [Pipeline] takes its parts as arguments. In
-// production they are a sqlsource.Query[Order] and a filesink.File[Invoice], in
+// production they are a sqlsource.Query[Order] and a filesink.Dir[Invoice], in
 // tests the fakes of sourcetest, sinktest and pollertest.
 package invoices
 
@@ -48,7 +48,7 @@ type Books interface {
 
 // Pipeline bills orders. Those that cannot be billed go to refused, with the
 // reason, and hold up no other.
-func Pipeline(orders source.Source[Order], books Books, refused sink.Sink[poller.Refused[Order]]) *poller.Poller[Order] {
+func Pipeline(orders source.Source[Order], books Books, refused sink.Sink[poller.Rejected[Order]]) *poller.Poller[Order] {
 	return &poller.Poller[Order]{
 		Name:         "invoices",
 		Source:       orders,

@@ -33,7 +33,7 @@ var (
 type world struct {
 	orders  sourcetest.Fake[invoices.Order]
 	books   sinktest.Transactional[invoices.Invoice]
-	refused sinktest.Fake[poller.Refused[invoices.Order]]
+	refused sinktest.Fake[poller.Rejected[invoices.Order]]
 }
 
 func (w *world) pipeline() *poller.Poller[invoices.Order] {

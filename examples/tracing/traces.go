@@ -112,7 +112,7 @@ func (t *Traces) end(ctx context.Context, i poller.StepInfo) {
 // failure is how a step failed, if it did. Only retry.Text shows it: the error
 // itself can hold values of rows.
 func failure(ctx context.Context, i poller.StepInfo) (text, class string) {
-	stopped := ctx.Err() != nil && !errors.Is(i.Err, poller.ErrLate) && i.Op != poller.OpSave
+	stopped := ctx.Err() != nil && !errors.Is(i.Err, poller.ErrTimeout) && i.Op != poller.OpSave
 	if i.Err == nil || stopped || errors.Is(i.Err, source.ErrEnd) {
 		return "", ""
 	}

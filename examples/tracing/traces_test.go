@@ -39,7 +39,7 @@ type world struct {
 	src      sourcetest.Fake[int]
 	out      sinktest.Fake[int]
 	at       pollertest.Checkpointer
-	dead     sinktest.Fake[poller.Refused[int]]
+	dead     sinktest.Fake[poller.Rejected[int]]
 	recorder *tracetest.SpanRecorder
 	provider *sdktrace.TracerProvider
 	traces   *Traces
@@ -263,7 +263,7 @@ func TestALateCallIsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(1)
 		p := w.poller()
-		p.Deadline = 4 * time.Second
+		p.Timeout = 4 * time.Second
 		go func() { time.Sleep(8500 * time.Millisecond); w.out.Delay(0) }()
 		require.NoError(t, p.Drain(t.Context()))
 		assert.Contains(t, w.spans(t), "  write -1 4s-8s 1 rows FAILED no answer within 4s: context deadline exceeded, transient")

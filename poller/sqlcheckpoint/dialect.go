@@ -16,7 +16,7 @@ const (
 	SQLite   Dialect = "sqlite"
 )
 
-// dialectOf returns the dialect of a database/sql driver.
+// dialectOf returns the dialect of a database/sql driver name.
 func dialectOf(driver string) (Dialect, error) {
 	switch driver {
 	case "pgx", "pgx/v4", "pgx/v5", "postgres", "pq":
@@ -26,10 +26,10 @@ func dialectOf(driver string) (Dialect, error) {
 	case "sqlite", "sqlite3":
 		return SQLite, nil
 	}
-	return "", fmt.Errorf("the driver %q is not known: set Options.Dialect to Postgres, MySQL or SQLite", driver)
+	return "", fmt.Errorf("the driver %q is unknown: set Options.Dialect to Postgres, MySQL or SQLite", driver)
 }
 
-// quote returns table, which may be SCHEMA.TABLE, as an identifier.
+// quote returns TABLE or SCHEMA.TABLE as a quoted identifier.
 func (d Dialect) quote(table string) (string, error) {
 	parts := strings.Split(table, ".")
 	if len(parts) > 2 {
@@ -40,8 +40,8 @@ func (d Dialect) quote(table string) (string, error) {
 		q = "`"
 	}
 	for i, p := range parts {
-		if p == "" || len(p) > 63 { // Postgres cuts longer ones, in silence
-			return "", fmt.Errorf("Options.Table is %q: each part must be of 1 to 63 bytes", table)
+		if p == "" || len(p) > 63 { // Postgres silently truncates longer names
+			return "", fmt.Errorf("Options.Table is %q: each part must have 1 to 63 bytes", table)
 		}
 		for _, c := range []byte(p) {
 			if c < ' ' || c > '~' {
@@ -53,7 +53,7 @@ func (d Dialect) quote(table string) (string, error) {
 	return strings.Join(parts, "."), nil
 }
 
-// checkName refuses names that a database might take for another's.
+// checkName refuses names that a database might compare as equal to another.
 func checkName(name string) error {
 	switch {
 	case name == "":
@@ -71,20 +71,20 @@ func checkName(name string) error {
 	return nil
 }
 
-// statements are all the SQL there is, for one dialect and table.
+// statements is all the SQL for one dialect and table.
 type statements struct {
 	create, probe, load, insert, update string
 	lock                                string // before load, in a transaction
 	loadLocked                          string
 }
 
-// The cursors are compared in Go, never by the database, whose collation might
-// hold two different ones for equal. Names are compared by it: hence "C" and
-// ascii_bin, and SQLite's default is to compare bytes.
+// Cursors are compared in Go and never by the database, whose collation might
+// make two different cursors equal. Names are compared by the database: hence "C"
+// and ascii_bin. SQLite compares bytes by default.
 //
-// The table has no version: its columns and the lines of history change only as
-// poller/integration/testdata/compat/README.md has it. A release that is rolled
-// back must find what it can read, and insert what it knows.
+// The table has no version. Its columns and the lines of history change only by
+// the rules of poller/integration/testdata/compat/README.md: after a rollback the
+// older release must be able to read the row and to insert one.
 func (d Dialect) statements(table string) statements {
 	text, long := "TEXT", "TEXT"
 	name, cursor := text, text
@@ -112,7 +112,7 @@ func (d Dialect) statements(table string) statements {
 		update: "UPDATE " + table + " SET cur = ?, writer = ?, seq = ?, saved_at = ?, history = ? WHERE name = ? AND writer = ? AND seq = ?",
 	}
 	s.loadLocked = s.load
-	if d == SQLite { // a transaction that reads before it writes may not be let write
+	if d == SQLite { // a transaction that reads before it writes may be refused the write lock
 		s.lock = "UPDATE " + table + " SET seq = seq WHERE name = ?"
 	} else {
 		s.loadLocked += " FOR UPDATE"
@@ -125,8 +125,8 @@ func (d Dialect) statements(table string) statements {
 	return s
 }
 
-// dollars numbers the placeholders: $1, $2. The table's name may hold a
-// question mark of its own.
+// dollars numbers the placeholders: $1, $2. It leaves the table's name alone,
+// which may contain a question mark.
 func dollars(query, table string) string {
 	before, after, _ := strings.Cut(query, table)
 	for n := 1; strings.Contains(after, "?"); n++ {

@@ -40,7 +40,7 @@ func words(s poller.Status, now time.Time) string {
 	if s.Held != nil && s.State == poller.Working && s.Op == poller.OpFetch {
 		s.State = poller.Held
 	}
-	return s.Words(now)
+	return s.Summary(now)
 }
 
 func (p *Page) serveLive(w http.ResponseWriter, _ *http.Request) {

@@ -116,7 +116,7 @@ type world struct {
 	settings settings
 	columns  []*row.Columns
 	shape    int // of the records to come
-	file     *File[record]
+	file     *Dir[record]
 	steps    []string
 	tokens   int
 
@@ -272,7 +272,7 @@ func (w *world) restart() {
 func (w *world) start() {
 	for {
 		w.step("open")
-		f, err := w.openFile()
+		f, err := w.openDir()
 		w.check(err)
 		switch {
 		case err == nil:
@@ -285,7 +285,7 @@ func (w *world) start() {
 	}
 }
 
-func (w *world) openFile() (*File[record], error) {
+func (w *world) openDir() (*Dir[record], error) {
 	o := Options[record]{
 		Name: w.settings.name, SegmentRows: w.settings.rows, SegmentBytes: w.settings.bytes,
 		OnSeal: func(s Segment) {
@@ -301,7 +301,7 @@ func (w *world) openFile() (*File[record], error) {
 	}
 	now := func() time.Time { return time.Unix(1e9, 0) }
 	token := func() string { w.tokens++; return fmt.Sprintf("%06d", w.tokens) }
-	return openFile(w.disk, "/disk", o, now, token)
+	return openDir(w.disk, "/disk", o, now, token)
 }
 
 // check lets no error pass but those of the disk.

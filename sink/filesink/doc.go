@@ -10,7 +10,7 @@
 //	err = p.Run(ctx)
 //
 // The cursor is kept in the same directory and moves together with the records,
-// so pass the [File] both as Sink and as Checkpointer.
+// so pass the [Dir] both as Sink and as Checkpointer.
 //
 // # The directory
 //
@@ -24,8 +24,8 @@
 // of sealed segments sort in the order of their records, so that the
 // concatenation of orders-*.jsonl is everything that was sealed. There is no
 // segment without records. A segment is sealed when it reaches a limit of
-// [Options], when the columns of the records change, by [File.Seal], and by
-// [File.Rewind]. [File.Close] does not seal: a service that is restarted goes
+// [Options], when the columns of the records change, by [Dir.Seal], and by
+// [Dir.Rewind]. [Dir.Close] does not seal: a service that is restarted goes
 // on with its open segment.
 //
 // # What consumers may do
@@ -58,9 +58,9 @@
 //
 // After an error nothing is known of what the failed call left behind, and a
 // sync that failed once may succeed the second time with data missing. So the
-// File closes the segment, reads the checkpoint again, cuts the segment to its
+// Dir closes the segment, reads the checkpoint again, cuts the segment to its
 // committed size, and the batch is written again. A directory that is gone is
-// an error until it is back; the File never starts anew in its place.
+// an error until it is back; the Dir never starts anew in its place.
 //
 // # What Open does
 //
@@ -83,8 +83,8 @@
 // # Going back
 //
 // The checkpoint keeps a history of cursors: the last few, and fewer of older
-// ones. To read a range again, stop the service, then Open, [File.History],
-// [File.Rewind] and Close. Do so as the service's user, to whom new files must
+// ones. To read a range again, stop the service, then Open, [Dir.History],
+// [Dir.Rewind] and Close. Do so as the service's user, to whom new files must
 // belong, and with its OnSeal, which is told of what is sealed then. The
 // checkpoint is JSON, for people to read while the service runs; programs use
 // the function [History]. Editing it is refused.

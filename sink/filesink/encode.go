@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// Encoder turns records into the bytes of a segment. A [File] calls it from one
+// Encoder turns records into the bytes of a segment. A [Dir] calls it from one
 // goroutine at a time. One that is given to several Files must be safe for
 // concurrent use, as those of this package are. An error is a fault of the
 // record: the batch is rejected, see [sink.Reject].

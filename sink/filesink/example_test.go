@@ -15,7 +15,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
-// Example polls a source into files, exactly once: the File is Sink and
+// Example polls a source into files, exactly once: the Dir is Sink and
 // Checkpointer.
 func Example() {
 	type Order struct {
@@ -106,7 +106,7 @@ func ExampleCSV() {
 }
 
 // Rewind has a range read again, from any cursor of the history.
-func ExampleFile_Rewind() {
+func ExampleDir_Rewind() {
 	dir := tempDir()
 	defer os.RemoveAll(dir)
 	files, err := filesink.Open(dir, filesink.Options[string]{})

@@ -7,7 +7,7 @@ import (
 )
 
 // OpenWithClock is Open with another clock than the system's.
-func OpenWithClock[T any](dir string, o Options[T], now func() time.Time) (*File[T], error) {
+func OpenWithClock[T any](dir string, o Options[T], now func() time.Time) (*Dir[T], error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
@@ -15,7 +15,7 @@ func OpenWithClock[T any](dir string, o Options[T], now func() time.Time) (*File
 	if err != nil {
 		return nil, err
 	}
-	return openFile(d, dir, o, now, rand.Text)
+	return openDir(d, dir, o, now, rand.Text)
 }
 
 // DecodeBody reads a checkpoint whose sum is right.

@@ -14,15 +14,15 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
-// File is a directory of segments. It is a [sink.Sink] and the
+// Dir is a directory of segments. It is a [sink.Sink] and the
 // poller.Checkpointer of the same pipeline. Its methods are safe for concurrent
 // use; each waits for the others.
 //
-// After an error the File reads the directory again and goes on from what is
+// After an error the Dir reads the directory again and goes on from what is
 // committed, so every method may be called again. Errors other than those of
 // [sink.Reject] and poller.ErrConflict may pass: a full disk, lost permissions,
 // a directory that was moved away.
-type File[T any] struct {
+type Dir[T any] struct {
 	store   *store
 	encoder Encoder[T]
 	columns func(*T) *row.Columns // nil: records of T all have the same
@@ -45,7 +45,7 @@ const keepBuffer = 64 << 10
 // may follow at once.
 //
 // The error wraps [ErrInUse] if the directory is open already.
-func Open[T any](dir string, o Options[T]) (*File[T], error) {
+func Open[T any](dir string, o Options[T]) (*Dir[T], error) {
 	if dir == "" { // not the working directory by mistake
 		return nil, errors.New("filesink: no directory given: say where to write")
 	}
@@ -60,10 +60,10 @@ func Open[T any](dir string, o Options[T]) (*File[T], error) {
 	if err != nil {
 		return nil, fmt.Errorf("filesink: %s: %w%s", path, err, advice(err))
 	}
-	return openFile(d, path, o, time.Now, rand.Text)
+	return openDir(d, path, o, time.Now, rand.Text)
 }
 
-func openFile[T any](d directory, path string, o Options[T], now func() time.Time, token func() string) (*File[T], error) {
+func openDir[T any](d directory, path string, o Options[T], now func() time.Time, token func() string) (*Dir[T], error) {
 	s, err := openStore(d, path, settings{
 		now: now, token: token,
 		name: o.Name, bytes: o.SegmentBytes, rows: o.SegmentRows, age: o.SegmentAge,
@@ -72,7 +72,7 @@ func openFile[T any](d directory, path string, o Options[T], now func() time.Tim
 	if err != nil {
 		return nil, err
 	}
-	f := &File[T]{store: s, encoder: o.Encoder}
+	f := &Dir[T]{store: s, encoder: o.Encoder}
 	type columned interface{ Columns() *row.Columns }
 	if as := methodOf[T, columned](); as != nil {
 		f.columns = func(r *T) *row.Columns {
@@ -90,8 +90,8 @@ func openFile[T any](d directory, path string, o Options[T], now func() time.Tim
 // batch that does not begin at the stored cursor with an error that wraps
 // poller.ErrConflict, and takes one that is stored already for done. A record
 // that cannot be encoded is rejected, see [sink.Reject].
-func (f *File[T]) Write(ctx context.Context, b source.Batch[T]) error {
-	s := f.store
+func (d *Dir[T]) Write(ctx context.Context, b source.Batch[T]) error {
+	s := d.store
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
@@ -103,50 +103,50 @@ func (f *File[T]) Write(ctx context.Context, b source.Batch[T]) error {
 		return err
 	}
 	defer func() {
-		if !b.More && cap(f.buf) > keepBuffer {
-			f.buf = nil
+		if !b.More && cap(d.buf) > keepBuffer {
+			d.buf = nil
 		}
 	}()
-	if err := f.encode(ctx, b.Records); err != nil {
+	if err := d.encode(ctx, b.Records); err != nil {
 		return err
 	}
-	return s.commit(ctx, b.From, b.To, f.buf, f.pieces)
+	return s.commit(ctx, b.From, b.To, d.buf, d.pieces)
 }
 
 // encode fills buf with the records, and pieces with what part of it belongs in
 // what segment.
-func (f *File[T]) encode(ctx context.Context, records []T) (err error) {
-	f.buf, f.pieces = f.buf[:0], f.pieces[:0]
+func (d *Dir[T]) encode(ctx context.Context, records []T) (err error) {
+	d.buf, d.pieces = d.buf[:0], d.pieces[:0]
 	fail := func(i int, err error) error {
 		return sink.Reject(fmt.Errorf("filesink: record %d of %d cannot be encoded as %s: %w",
-			i+1, len(records), f.encoder.Extension()[1:], err))
+			i+1, len(records), d.encoder.Extension()[1:], err))
 	}
 	for i := range records {
 		if i%1024 == 0 && ctx.Err() != nil {
-			return f.store.fail("encode", context.Cause(ctx))
+			return d.store.fail("encode", context.Cause(ctx))
 		}
 		r := &records[i]
-		shape, err := f.shapeOf(r)
+		shape, err := d.shapeOf(r)
 		if err != nil {
 			return fail(i, err)
 		}
-		if i == 0 || shape != f.pieces[len(f.pieces)-1].shape {
-			f.pieces = append(f.pieces, piece{shape: shape, extension: f.encoder.Extension(), start: len(f.buf)})
-			if i > 0 || !f.store.continues(shape) {
-				if f.buf, err = f.encoder.Header(f.buf, r); err != nil {
+		if i == 0 || shape != d.pieces[len(d.pieces)-1].shape {
+			d.pieces = append(d.pieces, piece{shape: shape, extension: d.encoder.Extension(), start: len(d.buf)})
+			if i > 0 || !d.store.continues(shape) {
+				if d.buf, err = d.encoder.Header(d.buf, r); err != nil {
 					return fail(i, err)
 				}
 			}
 		}
-		before := len(f.buf)
-		if f.buf, err = f.encoder.Append(f.buf, r); err == nil && len(f.buf) <= before {
+		before := len(d.buf)
+		if d.buf, err = d.encoder.Append(d.buf, r); err == nil && len(d.buf) <= before {
 			err = errors.New("the Encoder appended nothing")
 		}
 		if err != nil {
 			return fail(i, err)
 		}
-		p := &f.pieces[len(f.pieces)-1]
-		p.end = len(f.buf)
+		p := &d.pieces[len(d.pieces)-1]
+		p.end = len(d.buf)
 		p.rows++
 	}
 	return nil
@@ -154,33 +154,33 @@ func (f *File[T]) encode(ctx context.Context, records []T) (err error) {
 
 // shapeOf returns a digest of what a segment must have in common with a record
 // to take it: the format, the header, the names and kinds of the columns.
-func (f *File[T]) shapeOf(r *T) (string, error) {
+func (d *Dir[T]) shapeOf(r *T) (string, error) {
 	var columns *row.Columns
-	if f.columns != nil {
-		columns = f.columns(r)
+	if d.columns != nil {
+		columns = d.columns(r)
 	}
-	if f.shape != "" && (columns == f.last || columns.Equal(f.last)) {
-		f.last = columns // most often the next one's too: compared at once
-		return f.shape, nil
+	if d.shape != "" && (columns == d.last || columns.Equal(d.last)) {
+		d.last = columns // most often the next one's too: compared at once
+		return d.shape, nil
 	}
-	header, err := f.encoder.Header(nil, r)
+	header, err := d.encoder.Header(nil, r)
 	if err != nil {
 		return "", err
 	}
 	digest := fnv.New128a()
-	fmt.Fprintf(digest, "%q %q", f.encoder.Extension(), header)
+	fmt.Fprintf(digest, "%q %q", d.encoder.Extension(), header)
 	if columns != nil {
 		for i := range columns.Len() {
 			fmt.Fprintf(digest, " %q %d", columns.Name(i), columns.Kind(i))
 		}
 	}
-	f.shape, f.last = fmt.Sprintf("%x", digest.Sum(nil)), columns
-	return f.shape, nil
+	d.shape, d.last = fmt.Sprintf("%x", digest.Sum(nil)), columns
+	return d.shape, nil
 }
 
 // Load returns the stored cursor.
-func (f *File[T]) Load(ctx context.Context) (source.Cursor, error) {
-	s := f.store
+func (d *Dir[T]) Load(ctx context.Context) (source.Cursor, error) {
+	s := d.store
 	if err := s.begin(ctx); err != nil {
 		return "", err
 	}
@@ -191,8 +191,8 @@ func (f *File[T]) Load(ctx context.Context) (source.Cursor, error) {
 
 // Save moves the cursor by the rules of poller.Checkpointer. After a Write of
 // the same it has nothing to do.
-func (f *File[T]) Save(ctx context.Context, from, to source.Cursor) error {
-	s := f.store
+func (d *Dir[T]) Save(ctx context.Context, from, to source.Cursor) error {
+	s := d.store
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
@@ -204,8 +204,8 @@ func (f *File[T]) Save(ctx context.Context, from, to source.Cursor) error {
 }
 
 // Seal publishes the open segment now. It does nothing if there is none.
-func (f *File[T]) Seal(ctx context.Context) error {
-	s := f.store
+func (d *Dir[T]) Seal(ctx context.Context) error {
+	s := d.store
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
@@ -215,8 +215,8 @@ func (f *File[T]) Seal(ctx context.Context) error {
 
 // History returns where the pipeline was, newest first, beginning with where it
 // is: the last few positions, and of older ones ever fewer, down to the first.
-func (f *File[T]) History() ([]Entry, error) {
-	s := f.store
+func (d *Dir[T]) History() ([]Entry, error) {
+	s := d.store
 	if err := s.begin(context.Background()); err != nil {
 		return nil, err
 	}
@@ -227,10 +227,10 @@ func (f *File[T]) History() ([]Entry, error) {
 // Rewind sets the cursor, to one of History or any other of the same source, so
 // that what comes after it is read again. Output goes on in a new segment;
 // those before are left as they are, so it is for whoever rewinds to set aside
-// what will come again. A pipeline that is using this File ends with
+// what will come again. A pipeline that is using this Dir ends with
 // poller.ErrConflict, and goes on from the new cursor when it is run again.
-func (f *File[T]) Rewind(to source.Cursor) error {
-	s := f.store
+func (d *Dir[T]) Rewind(to source.Cursor) error {
+	s := d.store
 	if err := s.begin(context.Background()); err != nil {
 		return err
 	}
@@ -242,4 +242,4 @@ func (f *File[T]) Rewind(to source.Cursor) error {
 // segment stays open, and the next Open goes on with it: call Seal before to
 // publish it. Calls of other methods after Close fail with os.ErrClosed; a second
 // Close does nothing.
-func (f *File[T]) Close() error { return f.store.close() }
+func (d *Dir[T]) Close() error { return d.store.close() }

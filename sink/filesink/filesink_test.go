@@ -18,8 +18,8 @@ import (
 )
 
 var (
-	_ sink.Sink[order]    = (*filesink.File[order])(nil)
-	_ poller.Checkpointer = (*filesink.File[order])(nil)
+	_ sink.Sink[order]    = (*filesink.Dir[order])(nil)
+	_ poller.Checkpointer = (*filesink.Dir[order])(nil)
 )
 
 type order struct {
@@ -52,7 +52,7 @@ func lines(from, to int) string {
 	return b.String()
 }
 
-func open(t *testing.T, dir string, o filesink.Options[order]) *filesink.File[order] {
+func open(t *testing.T, dir string, o filesink.Options[order]) *filesink.Dir[order] {
 	t.Helper()
 	f, err := filesink.Open(dir, o)
 	require.NoError(t, err)

@@ -8,7 +8,7 @@ import (
 )
 
 // History returns where the pipeline that writes to a directory was, as
-// [File.History] does, without opening the directory: it takes no lock, changes
+// [Dir.History] does, without opening the directory: it takes no lock, changes
 // nothing, and may be called while the pipeline runs, in this process or
 // another. What it returns may be a moment old, and in the moment of a power cut
 // not durable yet. On Windows the pipeline's commit may fail while the file is

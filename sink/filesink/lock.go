@@ -11,7 +11,7 @@ import (
 )
 
 // ErrInUse is wrapped by the error of [Open] when another process, or another
-// File of this one, has the directory open. The error says which.
+// Dir of this one, has the directory open. The error says which.
 var ErrInUse = errors.New("the directory is in use")
 
 // holder is what the lock file says about who holds the lock. It is there for

@@ -11,7 +11,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Options say how a [File] writes. The zero value of each is a good default.
+// Options say how a [Dir] writes. The zero value of each is a good default.
 //
 // A segment is sealed after the batch that brings it to one of the limits, so
 // it may be larger by up to one batch.
@@ -34,13 +34,13 @@ type Options[T any] struct {
 	SegmentRows int64
 
 	// SegmentAge is how long after its first record a segment is sealed, also
-	// when no more records come, as long as the File is open. 0 means no limit.
+	// when no more records come, as long as the Dir is open. 0 means no limit.
 	SegmentAge time.Duration
 
 	// OnSeal is told of each sealed segment once it has its final name,
 	// durably, in the order of the segments. No segment is left out, but one may
 	// come again after an error or a crash, then in Open, and may have been
-	// taken away by then. It must not call the File, which waits for it.
+	// taken away by then. It must not call the Dir, which waits for it.
 	OnSeal func(Segment)
 
 	// Gaps makes Write take a batch whatever its From, and take a batch whose

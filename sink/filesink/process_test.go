@@ -190,7 +190,7 @@ func removeFiles(dir string) error {
 	return err
 }
 
-// A File that was robbed of its lock does not put its checkpoint in the place of
+// A Dir that was robbed of its lock does not put its checkpoint in the place of
 // its successor's.
 func TestCloseAfterAnotherTookOver(t *testing.T) {
 	t.Parallel()
