@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -247,7 +247,7 @@ func (n *ceilingName) String() string {
 }
 
 func (n *ceilingName) Set(text string) error {
-	c, err := sqlsource.ParseCeiling(text)
+	c, err := builtin.ParseCeiling(text)
 	if err == nil {
 		n.Ceiling = c
 	}

@@ -1,0 +1,193 @@
+package sqlsource
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+)
+
+// window is how far the table can be read, and for which cursors that was found:
+// the one it was opened for, and that of the last batch since.
+type window struct {
+	ceiling.Limit
+	from, to source.Cursor
+	origin   origin
+	since    time.Time // when it was found
+	boot     string    // of the server
+	durable  bool      // a crash of the server cannot take back what is below the limit
+}
+
+// unflushed is who holds rows back whose commit is not on disk.
+const unflushed = "the server's write-ahead log, which is not on disk so far (asynchronous commit)"
+
+// flushRetry is when to ask again whether it is. The server's WAL writer runs
+// every 200 ms by default, and any other commit flushes it too.
+const flushRetry = 5 * time.Millisecond
+
+// windowAfter returns how far the table can be read after a cursor. fresh says
+// that it was found now. A window that is open is used again, unless the server
+// is another one, or was started since: its log may have ended below the mark,
+// and then keys are drawn again.
+func (s *state) windowAfter(ctx context.Context, db ceiling.Queryer, at position) (w *window, fresh bool, err error) {
+	if w := s.window; w != nil && (at.cursor == w.from || at.cursor == w.to) {
+		h, err := s.query.sql.History(ctx, db, s.query.table)
+		if err != nil {
+			return nil, false, s.query.wrap(err, nil)
+		}
+		if h.Boot == w.boot && w.origin.follows(h) == nil {
+			if !w.durable && h.Flushes > 0 && time.Since(w.since) > h.Flushes {
+				w.durable, w.origin.mark = true, min(w.origin.mark, h.Flushed) // what is not on disk is not a commit
+			}
+			w.durable = w.durable || h.Flushed >= w.origin.mark
+			return w, false, nil
+		}
+	}
+	s.window = nil
+	if w, err = s.openWindow(ctx, db, at); err == nil {
+		s.window = w
+	}
+	return w, true, err
+}
+
+// openWindow asks the ceiling how far the table can be read, and compares the
+// database's history with the cursor's.
+func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position) (*window, error) {
+	q := s.query
+	limit, failed := s.limit(ctx, db, at.key)
+	var rewound *ceiling.RewoundError
+	if failed != nil && !errors.As(failed, &rewound) {
+		return nil, failed
+	}
+	h, err := q.sql.History(ctx, db, q.table) // after the limit, so that its mark is above all rows below that
+	if err != nil {
+		return nil, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
+	}
+	addSequence(&h, limit.Sequence)
+	if err := at.origin.follows(h); err != nil {
+		return nil, q.notFollowed(err, adoptAdvice)
+	}
+	if rewound != nil {
+		return nil, q.notFollowed(errors.New(rewound.What), rewindAdvice)
+	}
+	return &window{Limit: limit, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot,
+		origin: originOf(h).after(at.origin), durable: h.Flushed >= h.Mark}, nil
+}
+
+// check looks for what would lose rows below the window: a NULL that hides a row,
+// and rows that a crash of the server could take back. These are held.
+func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after []dialect.Value) (*source.Held, error) {
+	if w.Nothing {
+		return nil, nil
+	}
+	for i := 1; i < len(s.plan.key) && after != nil; i++ {
+		if err := s.query.findNull(ctx, db, s.plan, i, after); err != nil {
+			return nil, err
+		}
+	}
+	if w.durable {
+		return nil, nil
+	}
+	found, err := s.query.exists(ctx, db, s.plan, keyRange{after: after, below: w.Limit})
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		return &source.Held{Since: w.since, Retry: flushRetry, By: []string{unflushed}}, nil
+	}
+	w.Nothing = true
+	return nil, nil
+}
+
+// limit asks the guard, which it makes if there is none. A new one is made if the
+// table changed, or names in its statements are gone: another table may have
+// taken the name, and its sequence has another.
+func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Value) (ceiling.Limit, error) {
+	var after []string
+	for _, v := range key {
+		after = append(after, v.Text)
+	}
+	for round := 1; ; round++ {
+		if s.guard == nil {
+			if err := s.open(ctx, db); err != nil {
+				return ceiling.Limit{}, err
+			}
+		}
+		l, err := s.guard.Advance(ctx, db, after)
+		if errors.Is(err, ceiling.ErrChanged) || retry.Classify(err) == retry.Setup {
+			s.guard = nil
+			if round < rounds {
+				continue
+			}
+		}
+		if err != nil {
+			err = s.query.wrap(fmt.Errorf("finding the ceiling: %w", err), key)
+		}
+		return l, err
+	}
+}
+
+// open makes a guard, and says in one line what is guaranteed.
+func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
+	q := s.query
+	g, err := q.openCeiling(ctx, db)
+	var unsafe *ceiling.UnsafeError
+	if errors.As(err, &unsafe) {
+		return retry.Permanent(fmt.Errorf("sqlsource: %w", err))
+	}
+	if err != nil {
+		return fmt.Errorf("sqlsource: %s: %w", q.label, err)
+	}
+	s.guard = g
+	r := g.Report()
+	s.guarantee = &source.Guarantee{Name: r.Strategy, Text: r.Guarantee, Lossy: r.Lossy}
+	if r.Strategy+r.Guarantee == s.reported {
+		return nil
+	}
+	s.reported = r.Strategy + r.Guarantee
+	level := slog.LevelInfo
+	var warnings []string
+	for _, f := range r.Findings {
+		if f.Level == ceiling.Warning {
+			warnings = append(warnings, f.Text)
+		}
+	}
+	if r.Lossy || warnings != nil {
+		level = slog.LevelWarn
+	}
+	attrs := []any{"table", q.label, "ceiling", r.Strategy, "guarantee", r.Guarantee}
+	if warnings != nil {
+		attrs = append(attrs, "warnings", warnings)
+	}
+	q.logger().Log(ctx, level, "guarantee", attrs...)
+	return nil
+}
+
+// openCeiling opens the Ceiling that was set, or the one that fits the table.
+func (q *query) openCeiling(ctx context.Context, db ceiling.Queryer) (ceiling.Guard, error) {
+	t, c := q.target(), q.ceiling
+	if c == nil {
+		var err error
+		if c, err = q.sql.Choose(ctx, db, t); err != nil {
+			return nil, err
+		}
+	}
+	return c.Open(ctx, db, t)
+}
+
+func (q *query) target() ceiling.Table {
+	t := ceiling.Table{SQL: q.sql, Label: q.label, Parts: q.table}
+	if q.table != nil {
+		t.Name = dialect.QuoteAll(q.sql, q.table)
+	}
+	for _, name := range q.key {
+		t.Key = append(t.Key, ceiling.Column{Name: name, Quoted: q.sql.Quote(name), Ref: q.ref(name)})
+	}
+	return t
+}
