@@ -223,7 +223,7 @@ func (p *process[T]) wrap(pipeline *poller.Poller[T], cancel context.CancelFunc)
 		pipeline.Sink = sink.Func[T](p.write)
 	}
 	if pipeline.DeadLetter != nil {
-		pipeline.DeadLetter = sink.Func[poller.Refused[T]](p.deadLetter)
+		pipeline.DeadLetter = sink.Func[poller.Rejected[T]](p.deadLetter)
 	}
 	if pipeline.Checkpointer != nil {
 		pipeline.Checkpointer = checkpointer[T]{p}

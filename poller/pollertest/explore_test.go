@@ -111,7 +111,7 @@ func TestExploreDeadLetters(t *testing.T) {
 				}
 				return nil
 			}
-			var letters sinktest.Fake[poller.Refused[int]]
+			var letters sinktest.Fake[poller.Rejected[int]]
 			m.Start = func(context.Context) (*poller.Poller[int], error) {
 				p := b.exactly()
 				p.DeadLetter = &letters
@@ -347,7 +347,7 @@ func TestExploreNamesWhatCannotBeExplored(t *testing.T) {
 		"pollertest: without any fault: Start returned neither": func(m *pollertest.Machine[int]) {
 			m.Start = func(context.Context) (*poller.Poller[int], error) { return nil, nil }
 		},
-		"Source is not set: say what to read\nSink is not set": func(m *pollertest.Machine[int]) {
+		"Source is not set: the pipeline has nothing to read from\nSink is not set": func(m *pollertest.Machine[int]) {
 			m.Start = func(context.Context) (*poller.Poller[int], error) { return &poller.Poller[int]{Name: "bare"}, nil }
 		},
 	} {
@@ -383,7 +383,7 @@ func TestExploreAPipelineThatIsStuck(t *testing.T) {
 		_, err := explore(t, pollertest.Exploration[int]{}, func(b *bench, m *pollertest.Machine[int]) {
 			b.plain.Delay(24 * time.Hour)
 		})
-		require.ErrorContains(t, err, "pollertest: without any fault: process 1 ends with an error: poller: test: stopped before all was drained: stuck: not drained after 1m0s")
+		require.ErrorContains(t, err, "pollertest: without any fault: process 1 ends with an error: poller: test: stopped before all records were delivered: stuck: not drained after 1m0s")
 	})
 }
 

@@ -40,7 +40,7 @@ type process[T any] struct {
 type parts[T any] struct {
 	source       source.Source[T]
 	sink         sink.Sink[T]
-	deadLetter   sink.Sink[poller.Refused[T]]
+	deadLetter   sink.Sink[poller.Rejected[T]]
 	checkpointer poller.Checkpointer
 }
 
@@ -178,7 +178,7 @@ func (p *process[T]) write(ctx context.Context, b source.Batch[T]) error {
 	return p.do(poller.OpWrite, nil, func() error { return p.parts.sink.Write(ctx, b) })
 }
 
-func (p *process[T]) deadLetter(ctx context.Context, b source.Batch[poller.Refused[T]]) error {
+func (p *process[T]) deadLetter(ctx context.Context, b source.Batch[poller.Rejected[T]]) error {
 	return p.do(poller.OpDeadLetter, nil, func() error { return p.parts.deadLetter.Write(ctx, b) })
 }
 

@@ -22,7 +22,7 @@ func TestRecorder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var src sourcetest.Fake[int]
 		var out sinktest.Fake[int]
-		var letters sinktest.Fake[poller.Refused[int]]
+		var letters sinktest.Fake[poller.Rejected[int]]
 		var rec pollertest.Recorder
 		src.Append(1, 2, 3)
 		out.Refuse = func(r int) error {
@@ -52,7 +52,7 @@ func TestRecorder(t *testing.T) {
 		require.Equal(t, poller.OpLoad, rec.Begun()[0].Op)
 		require.Equal(t, len(rec.Begun()), len(rec.Steps()))
 		require.Contains(t, rec.Log(), `level=INFO msg=started pipeline=numbers cursor=""`)
-		require.Contains(t, rec.Log(), `level=WARN msg="record refused" pipeline=numbers from=1 to=2 err="rejected: no twos" total=1`)
+		require.Contains(t, rec.Log(), `level=WARN msg="record rejected" pipeline=numbers from=1 to=2 err="rejected: no twos" total=1`)
 	})
 }
 

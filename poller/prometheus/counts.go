@@ -149,7 +149,7 @@ func (c *counts) begin(name string) {
 // of a source, or of a step because the run was told to stop. A save that is
 // given up then is one, for what was written is not saved.
 func classify(ctx context.Context, i poller.StepInfo) (class string, bad bool) {
-	err, late := i.Err, errors.Is(i.Err, poller.ErrLate)
+	err, late := i.Err, errors.Is(i.Err, poller.ErrTimeout)
 	is := retry.Classify(err)
 	switch {
 	case err == nil, i.Op == poller.OpFetch && errors.Is(err, source.ErrEnd):

@@ -30,7 +30,7 @@ func ExampleOptions_deadLetters() {
 
 	dir := tempDir()
 	defer os.RemoveAll(dir)
-	letters, err := filesink.Open(filepath.Join(dir, "refused"), filesink.Options[poller.Refused[string]]{Gaps: true})
+	letters, err := filesink.Open(filepath.Join(dir, "refused"), filesink.Options[poller.Rejected[string]]{Gaps: true})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func ExampleOptions_deadLetters() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	var r poller.Refused[string]
+	var r poller.Rejected[string]
 	err = json.Unmarshal(text, &r) // one line
 	fmt.Println(r.Record, r.From, r.To, r.Err, err)
 	// Output:

@@ -49,10 +49,10 @@ type rowVersion struct {
 
 func (g rowVersion) Report() ceiling.Report { return g.report }
 
-// Raise reads the limit in a statement of its own. That which reads the rows begins
+// Advance reads the limit in a statement of its own. That which reads the rows begins
 // after it, so that it sees all that were committed by then, whatever the
 // isolation level; in one statement, the limit might be newer than the rows.
-func (g rowVersion) Raise(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
+func (g rowVersion) Advance(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
 	at := time.Now()
 	var active, top int64
 	if err := db.QueryRowContext(ctx, g.look).Scan(&active, &top); err != nil {

@@ -43,8 +43,8 @@ type watermark struct {
 
 func (g watermark) Report() ceiling.Report { return g.report }
 
-// Raise is asked before rows are read, and again when all below the limit were.
-func (g watermark) Raise(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
+// Advance is asked before rows are read, and again when all below the limit were.
+func (g watermark) Advance(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
 	at := time.Now()
 	var done int64
 	var top sql.NullInt64

@@ -39,14 +39,14 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	typ, err := columnType(ctx, db, t)
+	integers, err := integerKey(ctx, db, t)
 	if err != nil {
 		return nil, err
 	}
 	g := &grace{table: t, wait: c.For, stretch: stretch}
 	_, _, _, err = g.ends(ctx, db, 0)
 	switch {
-	case errors.Is(err, errNoInteger) || !strings.Contains(strings.ToUpper(typ), "INT") && (typ != "" || t.Dialect != "sqlite"):
+	case errors.Is(err, errNoInteger) || !integers:
 		r.Add(Unsafe, "choose the ceiling lag for a column of times", "%q does not hold integers up to %d", t.Key[0].Name, int64(1<<63-1))
 		return nil, r.Err(t)
 	case err != nil:
@@ -57,19 +57,20 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	return g, nil
 }
 
-// columnType returns the driver's name for the type of the key, which holds INT
-// if it is one of integers.
-func columnType(ctx context.Context, db Queryer, t Table) (string, error) {
+// integerKey reports whether the key's first column may hold integers: its type, as the
+// driver names it, holds INT, or the column has no type.
+func integerKey(ctx context.Context, db Queryer, t Table) (bool, error) {
 	rows, err := db.QueryContext(ctx, "SELECT "+t.Key[0].Quoted+" FROM "+t.Name+" WHERE 1 = 0")
 	if err != nil {
-		return "", fmt.Errorf("reading the type of the key: %w", err)
+		return false, fmt.Errorf("reading the type of the key: %w", err)
 	}
 	defer rows.Close()
 	types, err := rows.ColumnTypes()
 	if err = errors.Join(err, rows.Err()); err != nil {
-		return "", fmt.Errorf("reading the type of the key: %w", err)
+		return false, fmt.Errorf("reading the type of the key: %w", err)
 	}
-	return types[0].DatabaseTypeName(), nil
+	typ := types[0].DatabaseTypeName()
+	return typ == "" || strings.Contains(strings.ToUpper(typ), "INT"), nil
 }
 
 type grace struct {
@@ -78,16 +79,16 @@ type grace struct {
 	wait    time.Duration
 	stretch int64
 
-	marks   []fence[int64] // the greatest keys there were, and when
-	horizon int64          // no hole up to here is waited for
-	clear   int64
-	tops    tops
+	marks    []fence[int64] // the greatest keys there were, and when
+	horizon  int64          // no hole up to here is waited for
+	clear    int64
+	progress Progress
 }
 
 func (g *grace) Report() Report { return g.report }
 
-// Raise implements [Guard].
-func (g *grace) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
+// Advance implements [Guard].
+func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit, error) {
 	from := int64(-1 << 63)
 	if after != nil {
 		var err error
@@ -105,10 +106,10 @@ func (g *grace) Raise(ctx context.Context, db Queryer, after []string) (Limit, e
 		return Limit{}, err
 	}
 	if !some {
-		g.tops.read(1<<63-1, at)
+		g.progress.Advance(1<<63-1, at)
 		return g.limit(base, from), nil
 	}
-	g.tops.see(top, at)
+	g.progress.See(top, at)
 	g.mark(top, at)
 	high := top
 	if top-low >= g.stretch {
@@ -119,10 +120,10 @@ func (g *grace) Raise(ctx context.Context, db Queryer, after []string) (Limit, e
 		return Limit{}, err
 	}
 	g.clear = max(g.clear, limit)
-	g.tops.read(limit, at)
+	g.progress.Advance(limit, at)
 	l := g.limit(limit, from)
 	if limit < high {
-		l.Held = &source.Held{Since: g.tops.since(), By: []string{fmt.Sprintf("a missing key, which is waited for until it has been missing for %s", g.wait)}}
+		l.Held = &source.Held{Since: g.progress.HeldSince(), By: []string{fmt.Sprintf("a missing key, which is waited for until it has been missing for %s", g.wait)}}
 	} else {
 		l.More = limit < top
 	}
@@ -130,11 +131,7 @@ func (g *grace) Raise(ctx context.Context, db Queryer, after []string) (Limit, e
 }
 
 func (g *grace) limit(limit, from int64) Limit {
-	mark := "?"
-	if g.table.Dialect == "postgres" {
-		mark = "?::bigint"
-	}
-	return Limit{Where: g.table.Key[0].Ref + " <= " + mark, Args: []any{limit}, Nothing: limit <= from, AsOf: g.tops.asOf}
+	return Limit{Where: g.table.Key[0].Ref + " <= " + g.table.SQL.Integer(), Args: []any{limit}, Nothing: limit <= from, AsOf: g.progress.AsOf()}
 }
 
 // mark notes that all keys up to top are drawn, and moves the horizon to what
@@ -162,7 +159,7 @@ func (g *grace) firstHole(ctx context.Context, db Queryer, start, high int64) (i
 		return high, nil
 	}
 	found := errors.New("found")
-	err := each(ctx, db, func(rows *sql.Rows) error {
+	err := Each(ctx, db, func(rows *sql.Rows) error {
 		var k int64
 		if err := rows.Scan(&k); err != nil {
 			return err
@@ -178,6 +175,10 @@ func (g *grace) firstHole(ctx context.Context, db Queryer, start, high int64) (i
 	}
 	return start, nil
 }
+
+// stretch is how many numbers are examined at once: so many that the statements are few
+// compared with the rows read, and so few that each takes milliseconds.
+const stretch = 1 << 16
 
 var errNoInteger = errors.New("a key is no integer")
 

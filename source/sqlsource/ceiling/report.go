@@ -113,8 +113,8 @@ func (e *UnsafeError) Error() string {
 	return b.String()
 }
 
-// age is a duration for people: 0.3s, 12s, 5m10s.
-func age(seconds float64) string {
+// FormatAge writes a number of seconds for people: 0.3s, 12s, 5m10s.
+func FormatAge(seconds float64) string {
 	d := max(time.Duration(seconds*float64(time.Second)), 0)
 	if d < 10*time.Second {
 		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + "s"
