@@ -127,15 +127,15 @@ func TestOpenRefusesOptions(t *testing.T) {
 	_, err = filesink.Open(file, filesink.Options[order]{})
 	require.ErrorContains(t, err, file+" is not a directory")
 	for want, o := range map[string]filesink.Options[order]{
-		`Name "../up" is not a valid file name`: {Name: "../up"},
-		`Name ".hidden" is no name`:             {Name: ".hidden"},
-		"SegmentRows is negative":               {SegmentRows: -1},
-		"SegmentAge is negative":                {SegmentAge: -1},
-		"FileMode":                              {FileMode: 0o200},
-		"DirMode":                               {DirMode: fs.ModeDir | 0o700},
-		`Extension ".open" is none`:             {Encoder: named{".open"}},
-		`Extension "jsonl" is none`:             {Encoder: named{"jsonl"}},
-		`Extension "./x" is none`:               {Encoder: named{"./x"}},
+		`Name "../up" is not a valid file name`:   {Name: "../up"},
+		`Name ".hidden" is not a valid file name`: {Name: ".hidden"},
+		"SegmentRows is negative":                 {SegmentRows: -1},
+		"SegmentAge is negative":                  {SegmentAge: -1},
+		"FileMode":                                {FileMode: 0o200},
+		"DirMode":                                 {DirMode: fs.ModeDir | 0o700},
+		`Extension ".open" is not valid`:          {Encoder: named{".open"}},
+		`Extension "jsonl" is not valid`:          {Encoder: named{"jsonl"}},
+		`Extension "./x" is not valid`:            {Encoder: named{"./x"}},
 	} {
 		dir := filepath.Join(t.TempDir(), "new")
 		_, err := filesink.Open(dir, o)
