@@ -106,7 +106,7 @@ func TestPermanentFailures(t *testing.T) {
 		"nosuchkey":                       append(good[:7:7], "-key", "nosuchkey"),
 		"nosuch.db: no such file":         append(good[2:7:7], "-dsn", "sqlite:nosuch.db"),
 		filepath.Base(blocked):            append(good[:7:7], "-out", blocked),
-		`Name "../orders" is no name for`: append(good[:7:7], "-name", "../orders"),
+		`Name "../orders" is not a valid file name`: append(good[:7:7], "-name", "../orders"),
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()
