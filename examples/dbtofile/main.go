@@ -37,6 +37,10 @@
 // lock, so it can run at the same time as the copy. Without -out it checks a table that
 // is not copied yet. It gives the database 30 seconds to answer.
 //
+// dbtofile -audit 1h watches the table for an hour and prints how many rows appeared
+// below the cursor, where a copy would have missed them: with the ceiling, and without
+// one. Run it while all writers are active. It writes nothing and reads only keys.
+//
 // # Rewinding
 //
 // Stop the copy first. dbtofile -rewind KEY sets the cursor to KEY, written as for
@@ -92,7 +96,7 @@
 //	3  with -once: the last rows are held back, because transactions that could still add
 //	   rows before them have not ended. The rows before them are copied
 //	4  with -check: rows could be missed with this ceiling, or the copy cannot continue
-//	   from its cursor
+//	   from its cursor; with -audit: rows were missed
 //
 // The first SIGTERM or SIGINT lets the batch being written finish, within 30 seconds. A
 // second one ends the process at once; this loses nothing either.
