@@ -164,7 +164,10 @@ func (c *checker) add(level ceiling.Level, fix, format string, args ...any) {
 	c.Findings = append(c.Findings, ceiling.Finding{Level: level, Text: fmt.Sprintf(format, args...), Fix: fix})
 }
 
-func bare(err error) string { return strings.TrimPrefix(retry.Text(err), "sqlsource: ") }
+// bare is the text of an error without the names that the Check begins with.
+func (c *checker) bare(err error) string {
+	return strings.TrimPrefix(strings.TrimPrefix(retry.Text(err), "sqlsource: "), c.label+": ")
+}
 
 // decode takes the cursor apart. One that does not fit is a finding, and the rest
 // is found out as for none.
@@ -182,7 +185,7 @@ func (c *checker) decode(cursor source.Cursor) {
 		if key, _, err := decode(cursor, "", len(c.key)); err == nil && key != nil {
 			c.Cursor += ": after " + describeKey(c.key, key)
 		}
-		c.add(ceiling.Unsafe, "", "%s", bare(err))
+		c.add(ceiling.Unsafe, "", "%s", c.bare(err))
 		return
 	}
 	c.known = true
@@ -220,7 +223,7 @@ func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 		if retry.Classify(err) != retry.Fatal {
 			return err
 		}
-		c.add(ceiling.Unsafe, "", "%s", bare(err))
+		c.add(ceiling.Unsafe, "", "%s", c.bare(err))
 	}
 	for _, k := range c.plan.key {
 		if k.Nullable {
@@ -260,7 +263,7 @@ func (c *checker) misfit(err error) bool {
 	if c.at.key == nil || retry.Classify(err) != retry.Fatal {
 		return false
 	}
-	c.add(ceiling.Unsafe, rewindAdvice, "%s", bare(err))
+	c.add(ceiling.Unsafe, rewindAdvice, "%s", c.bare(err))
 	c.at.key, c.known = nil, false
 	return true
 }

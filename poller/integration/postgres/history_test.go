@@ -84,7 +84,7 @@ func TestHistoryOfATableMadeAnew(t *testing.T) {
 		require.Equal(t, []string{"1", "2", "3"}, r.next())
 		db.MustExec(`drop table orders`)
 		ordersOf(db, 5)
-		r.refused("was made on the table ", "dropped and made anew")
+		r.refused("was made on the table ", "dropped and recreated")
 		adopted := *r
 		adopted.adopts()
 		require.Equal(t, []string{"4", "5"}, adopted.next())
