@@ -94,7 +94,7 @@ func TestHistoryOfATableMadeAnew(t *testing.T) {
 		// Renamed aside and replaced, as migrations do.
 		db.MustExec(`alter table orders rename to old`)
 		ordersOf(db, 6)
-		r.refused("another one took its name")
+		r.refused("another table took its name")
 		db.MustExec(`drop table orders`)
 		db.MustExec(`alter table old rename to orders`)
 		require.Empty(t, r.next(), "put back")
