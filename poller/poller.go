@@ -44,8 +44,8 @@
 //     password, before it has succeeded once in this run. Later the same error
 //     is treated as an outage, because someone is probably working on the
 //     database. Package retry defines which errors are setup errors;
-//   - the error was marked with [retry.Permanent], or a component violates its
-//     contract;
+//   - an error was marked with [retry.Permanent], or the Source or the
+//     Checkpointer violates its contract;
 //   - another writer moved the checkpoint, see [ErrConflict];
 //   - the sink rejects a record, see [sink.Reject], and DeadLetter is not set, or
 //     too many records in a row were rejected;
