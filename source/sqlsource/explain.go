@@ -34,9 +34,9 @@ func (q *query) planOf(ctx context.Context, statement string, args []any, after 
 // slow is the finding for a statement that costs the more, the larger the table is.
 func slow(format string, args ...any) ceiling.Finding {
 	return ceiling.Finding{
-		Level: ceiling.Warning,
-		Text:  fmt.Sprintf(format, args...) + ": a poll costs the more, the larger the table is",
-		Fix:   "have an index that begins with the key's columns, in their order, and a view or Select that lets the database use it",
+		Level:    ceiling.Warning,
+		Text:     fmt.Sprintf(format, args...) + ": a poll costs the more, the larger the table is",
+		Remedies: ceiling.Advice("create an index that begins with the key's columns, in their order, and write the view or Select so that the database can use it"),
 	}
 }
 
@@ -62,7 +62,7 @@ func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	case err != nil:
 		q.logger().DebugContext(ctx, "plan not seen", "table", q.label, "err", retry.Text(err))
 	case f.Level == ceiling.Warning:
-		q.logger().WarnContext(ctx, "plan", "table", q.label, "warning", f.Text, "fix", f.Fix)
+		q.logger().WarnContext(ctx, "plan", "table", q.label, "warning", f.Text, "fix", f.Remedies[0].Words)
 	}
 }
 
@@ -103,7 +103,7 @@ func (postgres) explain(ctx context.Context, db *sql.DB, statement string, args 
 	}
 	if !slices.ContainsFunc(bad, func(node string) bool { return strings.HasSuffix(node, "Sort") }) {
 		f := slow("each poll reads the whole of a table (%s)", strings.Join(bad, ", "))
-		f.Fix = "have an index on the columns by which the Select joins it"
+		f.Remedies = ceiling.Advice("create an index on the columns by which the Select joins it")
 		return lines, f, nil
 	}
 	return lines, slow("no index is used to read the rows in the order of the key (%s)", strings.Join(bad, ", ")), nil

@@ -30,7 +30,7 @@ func (c RowVersion) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 		return nil, fmt.Errorf("reading the type of the key: %w", err)
 	}
 	if typ != "timestamp" { // the old name, which the catalog keeps
-		r.Add(ceiling.Unsafe, "ALTER TABLE "+t.Name+" ADD version rowversion; CREATE UNIQUE INDEX by_version ON "+t.Name+" (version); and then Key version",
+		r.Add(ceiling.Unsafe, ceiling.Advice("add a rowversion column, then set Key to version", "ALTER TABLE "+t.Name+" ADD version rowversion;", "CREATE UNIQUE INDEX by_version ON "+t.Name+" (version);"),
 			"the key begins with %q of the type %s, not rowversion", t.Key[0].Name, typ)
 		return nil, r.Err(t)
 	}
