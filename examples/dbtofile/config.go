@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -33,6 +33,7 @@ type config struct {
 	once, version        bool
 	check, adopt         bool
 	rewind               string
+	audit                time.Duration
 	listen               string
 	logFormat            string
 	logLevel             slog.Level
@@ -61,6 +62,7 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the least `level` to log: debug, info, warn or error")
 	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, what is read and how, how many rows are pending and who holds them back, and exit; it changes nothing, and may be run beside a running copy, or without -out before there is one")
+	f.DurationVar(&c.audit, "audit", 0, "watch the table for this long, print how many rows the copy would have missed below its ceiling, and how many without one, and exit; it writes nothing and reads keys only")
 	f.StringVar(&c.rewind, "rewind", "", "set the copy back to behind a `key`, or to first, and exit: the rows that follow are copied again, to new files")
 	f.BoolVar(&c.adopt, "adopt", false, "have the copy go on at the same key in the database as it is now, and exit: after an error that says that the cursor is of another history, or of another query")
 	f.BoolVar(&c.version, "version", false, "print the version and exit")
@@ -108,8 +110,11 @@ func parse(args, environ []string) (c config, err error) {
 	if given["dsn"] && given["dsn-file"] {
 		return c, wrong("-dsn and -dsn-file are both given")
 	}
-	if first, second := two(given, "check", "rewind", "adopt"); second != "" {
+	if first, second := two(given, "check", "audit", "rewind", "adopt"); second != "" {
 		return c, wrong("-%s and -%s are both given: do one, and then the other", first, second)
+	}
+	if given["audit"] && c.audit <= 0 {
+		return c, wrong("-audit is %v: want more than 0", c.audit)
 	}
 	if given["rewind"] && (c.rewind == "" || c.rewind == "latest") {
 		return c, wrong("-rewind is %q: want first, or a key", c.rewind)
@@ -127,7 +132,7 @@ func parse(args, environ []string) (c config, err error) {
 
 // actions are flags that say what to do, and no settings: a service that found
 // one in its environment would do it at every start.
-var actions = []string{"version", "check", "rewind", "adopt"}
+var actions = []string{"version", "check", "audit", "rewind", "adopt"}
 
 // fromEnvironment sets the flags that are not given from variables such as
 // DBTOFILE_SEGMENT_AGE.
@@ -162,7 +167,7 @@ func (c *config) complete() error {
 		return wrong("-table is missing: which table?")
 	case len(c.key) == 0:
 		return wrong("-key is missing: which columns are the table's key?")
-	case c.out == "" && !c.check:
+	case c.out == "" && !c.check && c.audit == 0:
 		return wrong("-out is missing: which directory is for the files?")
 	case c.format != "jsonl" && c.format != "csv":
 		return wrong("-format is %q: want jsonl or csv", c.format)
@@ -242,7 +247,7 @@ func (n *ceilingName) String() string {
 }
 
 func (n *ceilingName) Set(text string) error {
-	c, err := sqlsource.ParseCeiling(text)
+	c, err := builtin.ParseCeiling(text)
 	if err == nil {
 		n.Ceiling = c
 	}
@@ -266,10 +271,10 @@ func (l *list) Set(text string) error {
 
 func help(f *flag.FlagSet) answer {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\nEach can be set in the environment too, as in DBTOFILE_SEGMENT_AGE=1h; flags win.\nNot so -check, -rewind, -adopt and -version, which say what to do.\n\n", start5)
+	fmt.Fprintf(&b, "%s\n\nEach can be set in the environment too, as in DBTOFILE_SEGMENT_AGE=1h; flags win.\nNot so -check, -audit, -rewind, -adopt and -version, which say what to do.\n\n", start5)
 	f.SetOutput(&b)
 	f.PrintDefaults()
-	b.WriteString("\nExit codes: 0 done or stopped, 1 cannot go on, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot go on\n")
+	b.WriteString("\nExit codes: 0 done or stopped, 1 cannot go on, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot go on; -audit: rows were missed\n")
 	return answer(b.String())
 }
 

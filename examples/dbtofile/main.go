@@ -41,6 +41,10 @@
 // nothing and takes no lock, so it may be run beside the copy. Without -out it looks at
 // a table that is not copied yet. It waits 30 seconds for the database at most.
 //
+// dbtofile -audit 1h watches the table for an hour, at a time when all writers are at
+// work, and prints how many rows appeared below the cursor, where a copy would have missed
+// them: with the ceiling, and without one. It writes nothing and reads keys only.
+//
 // # Going back
 //
 // Stop the copy. Then dbtofile -rewind KEY sets it back to just behind a key, written as
@@ -93,7 +97,7 @@
 //	3  with -once: some rows were still held back, for transactions that may
 //	   yet add rows before them had not ended; those before are copied
 //	4  with -check: rows could be missed with this ceiling, or the copy cannot go on
-//	   from its cursor
+//	   from its cursor; with -audit: rows were missed
 //
 // The first SIGTERM or SIGINT finishes the batch being written, which takes 30
 // seconds at most. A second one ends the process at once, and loses nothing

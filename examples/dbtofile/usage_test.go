@@ -65,6 +65,8 @@ func TestWrongUsage(t *testing.T) {
 		`invalid value "fence" for flag -ceiling: ceiling: "fence": want auto`: append(good[:9:9], "-ceiling", "fence"),
 		`"lag": want a duration of more than 0 behind lag`:                     append(good[:9:9], "-ceiling", "lag"),
 		"-check and -rewind are both given":                                    append(good[:9:9], "-rewind", "1", "-check"),
+		"-audit is 0s: want more than 0":                                       append(good[:9:9], "-audit", "0s"),
+		"-check and -audit are both given":                                     append(good[:9:9], "-audit", "1s", "-check"),
 		"-rewind and -adopt are both given":                                    append(good[:9:9], "-rewind", "1", "-adopt"),
 		`-rewind is "": want first, or a key`:                                  append(good[:9:9], "-rewind", ""),
 		`-rewind is "latest": want first, or a key`:                            append(good[:9:9], "-rewind", "latest"),

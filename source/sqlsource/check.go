@@ -96,17 +96,16 @@ type checker struct {
 	*query
 	*Check
 	plan  *plan
-	after []value
-	past  past
-	known bool // after is what the cursor says
+	at    position
+	known bool // at is what the cursor says
 	below ceiling.Limit
 }
 
 func (q *query) check(ctx context.Context, cursor source.Cursor, fits func(*plan) error) (*Check, error) {
 	q.log = slog.New(slog.DiscardHandler) // the Check itself says it
-	c, err := q.look(ctx, cursor, fits)
-	if err != nil && q.sql.changed(err) { // a connection had the statement prepared for other columns
-		c, err = q.look(ctx, cursor, fits)
+	c, err := q.probe(ctx, cursor, fits)
+	if err != nil && q.sql.ColumnsChanged(err) { // a connection had the statement prepared for other columns
+		c, err = q.probe(ctx, cursor, fits)
 	}
 	if err != nil {
 		return nil, err
@@ -119,13 +118,13 @@ func (q *query) check(ctx context.Context, cursor source.Cursor, fits func(*plan
 	return c.Check, err
 }
 
-// look asks the database for all but the plan.
-func (q *query) look(ctx context.Context, cursor source.Cursor, fits func(*plan) error) (*checker, error) {
-	c := &checker{query: q, Check: &Check{Table: q.label, Cursor: q.explain(cursor), Pending: -1}}
+// probe asks the database for all but the plan.
+func (q *query) probe(ctx context.Context, cursor source.Cursor, fits func(*plan) error) (*checker, error) {
+	c := &checker{query: q, Check: &Check{Table: q.label, Cursor: q.describe(cursor), Pending: -1}}
 	c.decode(cursor)
-	return c, q.onConn(ctx, func(db ceiling.Queryer) (err error) {
-		if err = q.sql.utf8(ctx, db); err != nil {
-			return fmt.Errorf("sqlsource: %s: %w", q.label, err)
+	return c, q.withConn(ctx, func(db ceiling.Queryer) (err error) {
+		if err = q.sql.CheckSession(ctx, db); err != nil {
+			return q.wrap(err, nil)
 		}
 		if c.plan, err = q.makePlan(ctx, db, 0); err != nil {
 			return err
@@ -133,10 +132,10 @@ func (q *query) look(ctx context.Context, cursor source.Cursor, fits func(*plan)
 		if err := fits(c.plan); err != nil {
 			return err
 		}
-		if err := c.raise(ctx, db); err != nil {
+		if err := c.findCeiling(ctx, db); err != nil {
 			return err
 		}
-		return c.history(ctx, db)
+		return c.compareHistory(ctx, db)
 	})
 }
 
@@ -151,7 +150,7 @@ func (c *checker) count(ctx context.Context) error {
 	}
 	short, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := c.onConn(short, func(db ceiling.Queryer) error { return c.pending(short, db) })
+	err := c.withConn(short, func(db ceiling.Queryer) error { return c.pending(short, db) })
 	if err != nil && short.Err() != nil && ctx.Err() == nil {
 		c.Newest, c.Pending = "", -1
 		c.add(ceiling.Note, "", "the rows behind the cursor were not counted: it would have taken longer than %v", limit.Round(time.Millisecond))
@@ -182,7 +181,7 @@ func (c *checker) decode(cursor source.Cursor) {
 		return
 	}
 	var err error
-	if c.after, c.past, err = decode(cursor, c.print, len(c.key)); err != nil {
+	if c.at.key, c.at.origin, err = decode(cursor, c.print, len(c.key)); err != nil {
 		c.Cursor = "not one of this table, key and condition"
 		if key, _, err := decode(cursor, "", len(c.key)); err == nil && key != nil {
 			c.Cursor += ": after " + describeKey(c.key, key)
@@ -191,15 +190,15 @@ func (c *checker) decode(cursor source.Cursor) {
 		return
 	}
 	c.known = true
-	if c.past.String() == "" {
+	if c.at.origin.String() == "" {
 		c.add(ceiling.Note, "", "the cursor does not say which history of the database it is of: it was made from a key, or adopted; those of the batches to come will")
 	}
 }
 
-// raise opens a guard of its own, and asks it once.
-func (c *checker) raise(ctx context.Context, db ceiling.Queryer) error {
+// findCeiling opens a guard of its own, and asks it once.
+func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 	s := &state{query: c.query}
-	limit, err := s.limit(ctx, db, c.after)
+	limit, err := s.limit(ctx, db, c.at.key)
 	var unsafe *ceiling.UnsafeError
 	var rewound *ceiling.RewoundError
 	switch {
@@ -210,7 +209,7 @@ func (c *checker) raise(ctx context.Context, db ceiling.Queryer) error {
 		c.Report = s.guard.Report()
 		c.add(ceiling.Unsafe, rewindAdvice, "%v: %s", ErrHistory, rewound.What)
 	case err != nil && c.misfit(err):
-		return c.raise(ctx, db)
+		return c.findCeiling(ctx, db)
 	case err != nil:
 		return err
 	}
@@ -228,33 +227,33 @@ func (c *checker) raise(ctx context.Context, db ceiling.Queryer) error {
 		c.add(ceiling.Unsafe, "", "%s", bare(err))
 	}
 	for _, k := range c.plan.key {
-		if k.null {
-			c.add(ceiling.Note, "", "%q may be NULL: a row where it is would be an error", k.name)
+		if k.Nullable {
+			c.add(ceiling.Note, "", "%q may be NULL: a row where it is would be an error", k.Name)
 		}
 	}
 	return nil
 }
 
-// history compares the database's history with the cursor's.
-func (c *checker) history(ctx context.Context, db ceiling.Queryer) error {
-	h, err := c.sql.history(ctx, db, c.table)
+// compareHistory compares the database's history with the cursor's.
+func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error {
+	h, err := c.sql.History(ctx, db, c.table)
 	if err != nil {
 		return c.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
 	}
 	var parts []string
-	for _, p := range h.parts {
-		if p.value != "" {
-			parts = append(parts, p.name+" "+p.value)
+	for _, p := range h.Parts {
+		if p.Value != "" {
+			parts = append(parts, p.Name+" "+p.Value)
 		}
 	}
-	h.draw(c.below.Sequence)
-	if err := h.follows(c.past); errors.Is(err, errBehind) {
+	addSequence(&h, c.below.Sequence)
+	if err := c.at.origin.follows(h); errors.Is(err, errBehind) {
 		c.add(ceiling.Note, "", "%v", err)
 	} else if err != nil {
 		c.add(ceiling.Unsafe, adoptAdvice, "%v: %v", ErrHistory, err)
 	} else if len(parts) == 0 {
 		c.add(ceiling.Note, "", "nothing tells this database from another one, or from an older state of it: a cursor of that would be taken")
-	} else if c.past.String() != "" {
+	} else if c.at.origin.String() != "" {
 		c.add(ceiling.OK, "", "the cursor is of this database's history (%s)", strings.Join(parts, ", "))
 	}
 	return nil
@@ -262,21 +261,21 @@ func (c *checker) history(ctx context.Context, db ceiling.Queryer) error {
 
 // misfit makes a finding of an error that is the cursor's, and drops its key.
 func (c *checker) misfit(err error) bool {
-	if c.after == nil || retry.Classify(err) != retry.Fatal {
+	if c.at.key == nil || retry.Classify(err) != retry.Fatal {
 		return false
 	}
 	c.add(ceiling.Unsafe, rewindAdvice, "%s", bare(err))
-	c.after, c.known = nil, false
+	c.at.key, c.known = nil, false
 	return true
 }
 
 // statement writes the statement and has it planned. It reports whether it is
 // known to use an index.
 func (c *checker) statement(ctx context.Context) (indexed bool, err error) {
-	statement, args, err := c.query.statement(c.plan, c.after, c.below, firstLimit+1)
+	statement, args, err := c.query.statement(c.plan, c.plan.list, keyRange{after: c.at.key, below: c.below, limit: firstLimit + 1})
 	var f ceiling.Finding
 	if err == nil {
-		c.Plan, f, err = c.planOf(ctx, statement, args, c.after)
+		c.Plan, f, err = c.planOf(ctx, statement, args, c.at.key)
 	}
 	if err != nil && c.misfit(err) {
 		return c.statement(ctx)
@@ -316,21 +315,12 @@ func (c *checker) pending(ctx context.Context, db ceiling.Queryer) error {
 	if !c.known {
 		return nil
 	}
-	args := args{numbered: c.sql == postgres{}}
-	var conds []string
-	if c.where != "" {
-		conds = append(conds, c.where)
+	statement, args, err := c.query.statement(c.plan, "1 AS one", keyRange{after: c.at.key, limit: MaxPending + 1})
+	if err != nil {
+		return err
 	}
-	if c.after != nil {
-		cond, err := c.sql.after(c.plan.key, c.after, &args)
-		if err != nil {
-			return err
-		}
-		conds = append(conds, cond)
-	}
-	count := fmt.Sprintf("SELECT count(*) FROM (SELECT 1 AS one FROM %s%s LIMIT %d) AS n", c.from, whereClause(conds), MaxPending+1)
-	if err := db.QueryRowContext(ctx, count, args.list...).Scan(&c.Pending); err != nil {
-		return c.wrap(fmt.Errorf("counting the rows behind the cursor: %w", err), c.after)
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM ("+statement+") AS n", args...).Scan(&c.Pending); err != nil {
+		return c.wrap(fmt.Errorf("counting the rows after the cursor: %w", err), c.at.key)
 	}
 	return nil
 }

@@ -106,34 +106,12 @@
 // key has an index. Check shows the plan, and the log warns of one that reads or
 // sorts the whole table for each poll.
 //
-// # Rows that appear behind the cursor
+// # Rows that appear below the cursor
 //
 // A ceiling cannot see everything: ids that clients make or that were drawn in an
 // earlier transaction, a sequence that was set back, a partition attached with rows
-// in it. Such rows appear behind the cursor, where no reading by key looks again.
-// An [Auditor] in the field Audit does. It remembers the keys handed out last and
-// reads those of the table below the cursor again, every half minute; a key that
-// was not handed out is late. It is counted, logged and reported, and read all the
-// same if Deliver is set.
+// in it. Such rows appear below the cursor, where no reading by key looks again.
+// Package [late] finds and reports them.
 //
-//	orders.Audit = &sqlsource.Auditor{Deliver: true}
-//
-// What it sees ends where its memory does: a row is found if it appears among the
-// last 100,000, by default. At the start nothing is known of rows behind the
-// cursor; those that are there are taken for read, so that what appears while no
-// process runs is not found. The same holds after a rewind, and where a batch is
-// asked for again, from a cursor whose row was deleted meanwhile. A row added under
-// the key of one that was handed out is not told from it. A pipeline that is
-// drained, and ends, has no time to look.
-//
-// Late rows come in batches of their own. Their cursors have the same key and count
-// the late rows delivered so far, as in 7301234567890123456/1/5/16384@24051816+17,
-// so that each is written once, also by sinks that are written exactly once; what
-// was noticed and not written when the process ends is not noticed again.
-// They are out of order: the sink gets 15 after 20. One look reads 100,000 keys, by
-// the index of the key, in a tenth of a second or less, and no rows.
-//
-// [Audit] is for knowing before: it follows a table for a while, writes nothing, and
-// says how many rows appeared behind the cursor below the ceiling, which should be
-// none, and how many a reader would have missed that just asks for greater keys.
+// [late]: https://pkg.go.dev/github.com/artifactofdevotion/devotion/source/sqlsource/late
 package sqlsource

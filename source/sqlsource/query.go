@@ -11,6 +11,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // Query reads what a SELECT returns into values of T: a struct, whose fields are
@@ -46,8 +47,7 @@ type Query[T any] struct {
 	Start       source.Cursor
 	MaxBytes    int
 	MaxRowBytes int
-	Audit       *Auditor
-	Dialect     Dialect
+	Dialect     dialect.Dialect
 	Logger      *slog.Logger
 
 	state state
@@ -73,7 +73,7 @@ func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, max int) (sou
 func (q *Query[T]) binding(p *plan) (*binding[T], error) {
 	names := make([]string, len(p.columns))
 	for i, c := range p.columns {
-		names[i] = c.name
+		names[i] = c.Name
 	}
 	b, err := newBinding[T](q.DB, names)
 	if err != nil {
@@ -106,7 +106,18 @@ func (q *Query[T]) Describe(c source.Cursor) string {
 	if err != nil {
 		return err.Error()
 	}
-	return i.explain(c)
+	return i.describe(c)
+}
+
+// Position returns the key of a cursor in words. See [Table.Position].
+func (q *Query[T]) Position(c source.Cursor) string { return positionText(q.Key, c) }
+
+// Keys returns the keys of the rows between two cursors. See [Table.Keys].
+func (q *Query[T]) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
+	if _, err := q.state.init(q.query); err != nil {
+		return nil, err
+	}
+	return q.state.keysBetween(ctx, after, to, max)
 }
 
 func (q *Query[T]) query() (*query, error) {
@@ -125,7 +136,6 @@ func (q *Query[T]) query() (*query, error) {
 		}
 		i.table, i.label = parts, "query of "+q.Table
 	}
-	i.audit = q.Audit
 	err := i.fill(q.DB, q.Dialect, q.Ceiling, q.Start, q.MaxBytes, q.MaxRowBytes, q.Logger)
 	i.print = fingerprint(append([]string{"query", text, q.Table}, q.Key...)...)
 	return i, err

@@ -6,18 +6,18 @@ import (
 	"errors"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // reader reads the rows of one batch.
 type reader struct {
 	*query
-	db      ceiling.Queryer
-	below   ceiling.Limit
-	plan    *plan
-	keys    *keys
-	limit   int
-	add     func() int
-	handOut func(*keys) // nil, or called with the key of each row of the batch
+	db    ceiling.Queryer
+	below ceiling.Limit
+	plan  *plan
+	keys  *keys
+	limit int
+	add   func() int
 
 	rows, bytes int // of the batch
 	more        bool
@@ -32,7 +32,7 @@ func (r *reader) dest(bind func([]any)) []any {
 	bind(columns)
 	for i, e := range p.extras {
 		if e.key >= 0 {
-			all[i] = &keyCell{keys: r.keys, index: e.key, kind: p.key[e.key].kind}
+			all[i] = &keyScanner{keys: r.keys, index: e.key, kind: p.key[e.key].Kind}
 			continue
 		}
 		h := &held{cell: columns[e.column].(sql.Scanner)}
@@ -40,7 +40,7 @@ func (r *reader) dest(bind func([]any)) []any {
 	}
 	for i, at := range p.beside {
 		if at >= 0 {
-			columns[at] = &keyCell{keys: r.keys, index: i, kind: p.key[i].kind, beside: columns[at].(sql.Scanner)}
+			columns[at] = &keyScanner{keys: r.keys, index: i, kind: p.key[i].Kind, column: columns[at].(sql.Scanner)}
 		}
 	}
 	return all
@@ -69,11 +69,28 @@ type release held
 // Scan implements [database/sql.Scanner].
 func (r *release) Scan(any) error { return r.cell.Scan(r.src) }
 
+// readBelow reads the rows after a position and below a window, and returns where
+// the last one is.
+func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []any) (position, error) {
+	if w.Nothing {
+		return at, nil
+	}
+	before := r.rows
+	r.below = w.Limit
+	if err := r.read(ctx, at.key, dest); err != nil || r.rows == before {
+		return at, err
+	}
+	at.key, at.origin = r.keys.lastKey(), w.origin
+	var err error
+	at.cursor, err = encode(r.print, at.origin, at.key)
+	return at, err
+}
+
 // read reads on, to the limit of rows, and one more to see whether there is one
 // and whether it has the same key. It asks for as many when it goes on as when it
 // began: every number makes another statement.
-func (r *reader) read(ctx context.Context, after []value, dest []any) error {
-	statement, args, err := r.statement(r.plan, after, r.below, r.limit+1)
+func (r *reader) read(ctx context.Context, after []dialect.Value, dest []any) error {
+	statement, args, err := r.statement(r.plan, r.plan.list, keyRange{after: after, below: r.below, limit: r.limit + 1})
 	if err != nil {
 		return err
 	}
@@ -117,9 +134,6 @@ func (r *reader) read(ctx context.Context, after []value, dest []any) error {
 		r.rows++
 		r.bytes += size
 		r.keys.keep()
-		if r.handOut != nil {
-			r.handOut(r.keys)
-		}
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return r.wrap(err, after)

@@ -12,7 +12,9 @@ import (
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // Latest as a Start begins behind the greatest key that is there at the first
@@ -66,12 +68,10 @@ type Table struct {
 	// a permanent error that names its key. 0 means DefaultMaxRowBytes.
 	MaxRowBytes int
 
-	// Audit, if not nil, looks for rows that appeared behind the cursor.
-	Audit *Auditor
-
-	// Dialect is needed only where the driver does not tell it, as one that
-	// wraps another may not.
-	Dialect Dialect
+	// Dialect is the database's SQL. nil finds it by the driver among those that
+	// are built in. It must be set for other databases, and for a driver that
+	// wraps another one under a name of its own.
+	Dialect dialect.Dialect
 
 	// Logger gets a line that says what the Ceiling guarantees, and one when the
 	// columns change. nil means slog.Default().
@@ -127,7 +127,23 @@ func (t *Table) Describe(c source.Cursor) string {
 	if err != nil {
 		return err.Error()
 	}
-	return q.explain(c)
+	return q.describe(c)
+}
+
+// Position returns the key of a cursor in words, such as "id 42", or an empty
+// string if c holds no key. It is what source.Batch.Position says of Batch.To.
+func (t *Table) Position(c source.Cursor) string { return positionText(t.Key, c) }
+
+// Keys returns the keys of the rows after one cursor and up to another, in order,
+// at most max of them. Each is the cursor that stands after its row, without a
+// history, as [Table.Adopt] returns it: equal keys are equal cursors. An empty
+// after stands where it does in Fetch, an empty to sets no bound. Keys reads what
+// is committed, above the ceiling too. It waits for a Fetch that is running.
+func (t *Table) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
+	if _, err := t.state.init(t.query); err != nil {
+		return nil, err
+	}
+	return t.state.keysBetween(ctx, after, to, max)
 }
 
 func (t *Table) query() (*query, error) {
@@ -143,8 +159,7 @@ func (t *Table) query() (*query, error) {
 			return nil, fmt.Errorf("Columns[%d]: %w", i, err)
 		}
 	}
-	q := &query{label: t.Name, table: parts, key: t.Key, columns: t.Columns, texts: true}
-	q.audit = t.Audit
+	q := &query{label: t.Name, table: parts, key: t.Key, columns: t.Columns, rows: true}
 	err = q.fill(t.DB, t.Dialect, t.Ceiling, t.Start, t.MaxBytes, t.MaxRowBytes, t.Logger)
 	if err != nil {
 		return nil, err
@@ -155,7 +170,7 @@ func (t *Table) query() (*query, error) {
 	if strings.TrimSpace(t.Where) != "" {
 		q.where = "(" + t.Where + "\n)" // the line may end in a comment
 	}
-	q.from = quoteAll(q.sql, parts) + " AS t"
+	q.from = dialect.QuoteAll(q.sql, parts) + " AS t"
 	q.print = fingerprint(append([]string{"table", t.Name, t.Where}, t.Key...)...)
 	return q, nil
 }
@@ -182,7 +197,7 @@ func (s *state) init(of func() (*query, error)) (*query, error) {
 }
 
 // fill sets and checks what Table and Query have in common.
-func (q *query) fill(db *sqlx.DB, d Dialect, c ceiling.Ceiling, start source.Cursor, maxBytes, maxRowBytes int, log *slog.Logger) error {
+func (q *query) fill(db *sqlx.DB, d dialect.Dialect, c ceiling.Ceiling, start source.Cursor, maxBytes, maxRowBytes int, log *slog.Logger) error {
 	if db == nil {
 		return errors.New("DB is nil")
 	}
@@ -199,17 +214,16 @@ func (q *query) fill(db *sqlx.DB, d Dialect, c ceiling.Ceiling, start source.Cur
 			}
 		}
 	}
-	if err := q.audit.check(); err != nil {
-		return err
-	}
 	if maxBytes < 0 || maxRowBytes < 0 {
 		return errors.New("MaxBytes or MaxRowBytes is negative")
 	}
-	d, sql, err := findDialect(d, db)
-	if err != nil {
-		return err
+	if d == nil {
+		var err error
+		if d, err = builtin.Find(db); err != nil {
+			return err
+		}
 	}
-	q.db, q.dialect, q.sql, q.start, q.log = db, d, sql, start, log
+	q.db, q.sql, q.start, q.log = db, d, start, log
 	q.ceiling = c
 	q.maxBytes, q.maxRowBytes = maxBytes, maxRowBytes
 	if maxBytes == 0 {
@@ -225,7 +239,7 @@ func (q *query) at(key []any) (source.Cursor, error) {
 	if len(key) != 0 && len(key) != len(q.key) {
 		return "", permanent("At got %d values for the key %s", len(key), strings.Join(q.key, ", "))
 	}
-	values := make([]value, len(key))
+	values := make([]dialect.Value, len(key))
 	for i, x := range key {
 		v, err := keyValue(x)
 		if err != nil {
@@ -233,7 +247,7 @@ func (q *query) at(key []any) (source.Cursor, error) {
 		}
 		values[i] = v
 	}
-	return encode(q.print, past{}, values)
+	return encode(q.print, origin{}, values)
 }
 
 func (q *query) adopt(c source.Cursor) (source.Cursor, error) {
@@ -244,17 +258,17 @@ func (q *query) adopt(c source.Cursor) (source.Cursor, error) {
 	if err != nil {
 		return "", err
 	}
-	return encode(q.print, past{}, key)
+	return encode(q.print, origin{}, key)
 }
 
-func (q *query) explain(c source.Cursor) string {
+func (q *query) describe(c source.Cursor) string {
 	switch c {
 	case "":
 		if q.start == Latest {
 			return q.label + ", not begun: behind the rows that are there at the first fetch"
 		}
 		if q.start != "" {
-			return q.label + ", not begun: " + q.explain(q.start)
+			return q.label + ", not begun: " + q.describe(q.start)
 		}
 		return q.label + " before the first row"
 	case Latest:

@@ -47,4 +47,4 @@ func (p *table) free(name string) string {
 	}
 }
 
-func quote(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+func quote(name string) string { return Dialect{}.Quote(name) }

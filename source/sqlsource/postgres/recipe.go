@@ -184,4 +184,4 @@ func (p *table) stampWays(t ceiling.Table) []ceiling.Remedy {
 // unqualified is an expression without the schema that pg_get_expr may show.
 func unqualified(expr string) string { return strings.TrimPrefix(expr, "pg_catalog.") }
 
-func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+func quote(name string) string { return Dialect{}.Quote(name) }

@@ -94,4 +94,4 @@ func names(prefix string, columns []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+func quote(name string) string { return Dialect{}.Quote(name) }
