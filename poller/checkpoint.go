@@ -41,7 +41,8 @@ type Checkpointer interface {
 	Save(ctx context.Context, from, to source.Cursor) error
 }
 
-// ErrConflict is [sink.ErrConflict]. It ends Run.
+// ErrConflict is [sink.ErrConflict]: another writer has moved the checkpoint. It
+// ends Run.
 var ErrConflict = sink.ErrConflict
 
 // ErrHeld is wrapped by the error that [Poller.Drain] returns when records are

@@ -132,7 +132,7 @@ type PollInfo struct {
 	// AsOf says how current the batch is, see [source.Batch].
 	AsOf time.Time
 
-	// Held describes the records that are held back, nil if there are none.
+	// Held describes the records that are held back. Usually it is nil.
 	Held *source.Held
 
 	// Start is when the fetch of the batch began.

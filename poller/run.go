@@ -28,7 +28,7 @@ type run[T any] struct {
 	wake     <-chan struct{}
 
 	limit        int             // for the next fetch: BatchSize, or less after a timeout or a rejection
-	prefetched   chan fetched[T] // receives the prefetched batch; nil if there is no prefetch
+	prefetched   chan fetched[T] // receives the prefetched batch; nil without a prefetch
 	steps        map[Op]*stepState
 	rejected     int // records rejected in a row
 	rejectionLog logLimiter

@@ -80,7 +80,7 @@ type Status struct {
 	// source has not said so in this run.
 	AsOf time.Time
 
-	// Held describes the records that are held back, nil if there are none.
+	// Held describes the records that are held back. Usually it is nil.
 	Held *source.Held
 
 	// Guarantee is what the source promises about its records. It is nil before
@@ -118,7 +118,7 @@ func (p *Poller[T]) Status() Status {
 		s.State = Stopped
 	}
 	switch {
-	case len(p.overdue) > 0: // more important than what the loop is doing meanwhile
+	case len(p.overdue) > 0: // more important than the current state of the loop
 		step := p.overdue[0]
 		s.Overdue, s.State, s.Op = true, Working, step.Op
 		s.Since, s.Due = step.Start, step.Start.Add(p.timeout())

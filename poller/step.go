@@ -153,9 +153,9 @@ func (r *run[T]) recovered(op Op) {
 	r.update(func(s *Status) { s.Attempts = failures })
 }
 
-// failed decides what happens after a step failed with err. If the step is to be
-// tried again, it waits for the backoff and returns nil. Otherwise it returns
-// the error that ends the run.
+// failed decides what happens after a step failed with err. To try the step again,
+// it waits for the backoff and returns nil. Otherwise it returns the error that
+// ends the run.
 func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 	s := r.steps[info.Op]
 	class := retry.Classify(err)

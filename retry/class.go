@@ -10,10 +10,10 @@ import (
 	"github.com/artifactofdevotion/devotion/internal/dberr"
 )
 
-// Class is what kind of error an error is.
+// Class says whether an error is worth retrying.
 type Class uint8
 
-// The classes. The package's doc says what is done about each.
+// The classes of errors. The package documentation says how each is handled.
 const (
 	Transient Class = iota // may pass: an outage, a timeout, a deadlock, and everything unknown
 	Setup                  // configuration: a wrong password, a missing table, a syntax error
@@ -21,13 +21,15 @@ const (
 	Fatal                  // marked with Permanent
 )
 
-// String returns the class's name in lower case.
+// String returns the name of the class in lower case.
 func (c Class) String() string {
 	return [...]string{"transient", "setup", "data", "fatal"}[c]
 }
 
-// Classify returns the class of err. A mark of [Permanent] wins wherever it is;
-// else the first error that is known decides. Nil is Transient.
+// Classify returns the class of err. If an error in its tree was marked with
+// [Permanent], the class is Fatal. Otherwise the first known error in the tree
+// determines the class. If no error is known, or err is nil, the class is
+// Transient.
 func Classify(err error) Class {
 	class, known := Transient, false
 	for e := range dberr.All(err) {
@@ -52,8 +54,9 @@ func Classify(err error) Class {
 	return class
 }
 
-// Permanent marks err as never worth retrying: whatever it wraps, and whatever
-// wraps it, is [Fatal]. Its text is err's. Permanent(nil) is nil.
+// Permanent marks err as not worth retrying. The result, and every error that
+// wraps it, has class [Fatal], whatever err itself wraps. It has the text of err
+// and unwraps to err. Permanent(nil) returns nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil

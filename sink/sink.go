@@ -1,4 +1,4 @@
-// Package sink defines the contract between a [Poller] and what it writes to.
+// Package sink defines the contract of a sink: what a [Poller] writes to.
 //
 //	type Sink[T any] interface {
 //		Write(ctx context.Context, b source.Batch[T]) error
@@ -45,7 +45,7 @@ import (
 // shorter or longer batch that has the same From. An exactly-once sink that has
 // in fact stored the batch returns nil and does not store it again. If it has
 // stored a different batch with the same From, it returns an error that wraps
-// poller.ErrConflict. A caller that wants to write a different batch, after an
+// [ErrConflict]. A caller that wants to write a different batch, after an
 // error that was not made by Reject, must therefore load the cursor first and
 // continue from there.
 //
@@ -65,12 +65,13 @@ func (f Func[T]) Write(ctx context.Context, b source.Batch[T]) error { return f(
 // ErrRejected matches, with errors.Is, every error made by [Reject].
 var ErrRejected = errors.New("sink: rejected")
 
-// ErrConflict is wrapped by the errors of an exactly-once sink's Write, and of a
-// checkpointer's Save, when the stored cursor is not where this handle left it:
-// another writer has moved it, or a person has rewound it. Nothing was stored.
-// The Poller never retries it: Run ends, and a new Run loads the cursor and goes
-// on from there. The other writer may have been this handle, by a commit that it
-// no longer waited for and that came through late.
+// ErrConflict is wrapped by the error that Write of an exactly-once sink, or Save
+// of a checkpointer, returns when the stored cursor is not where this handle left
+// it: another writer has moved it, or a person has rewound it. Nothing was stored.
+//
+// The Poller does not retry after a conflict: Run ends. The next Run loads the
+// cursor and continues from there. The other writer may be this handle itself: a
+// commit that it no longer waited for may have succeeded later.
 var ErrConflict = errors.New("checkpoint was moved by another writer")
 
 // Reject marks err as a permanent rejection: nothing of the batch was stored,

@@ -24,7 +24,7 @@ func TestReject(t *testing.T) {
 	assert.NoError(t, sink.Reject(nil))
 }
 
-// keep returns a sink that stores what it is given in b.
+// keep returns a sink that stores its latest batch in *b.
 func keep[T any](b *source.Batch[T]) sink.Sink[T] {
 	return sink.Func[T](func(_ context.Context, in source.Batch[T]) error {
 		*b = in

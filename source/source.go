@@ -1,4 +1,4 @@
-// Package source defines the contract between a [Poller] and what it reads from.
+// Package source defines the contract of a source: what a [Poller] reads.
 //
 //	type Source[T any] interface {
 //		Fetch(ctx context.Context, after Cursor, limit int) (Batch[T], error)
@@ -31,8 +31,8 @@ import (
 // Source reads records in a fixed order.
 //
 // Fetch returns the records that come directly after the cursor, at most limit
-// of them. Limit is at least 1. If there are no such records yet, Fetch does not
-// wait for them: it returns an empty batch whose To equals From. Batch.From is
+// of them. Limit is at least 1. If it has no new records, Fetch does not wait for
+// them: it returns an empty batch whose To equals From. Batch.From is
 // always the cursor that was passed in.
 //
 // Fetch is repeatable. As long as no record is changed or deleted, a second call
@@ -115,8 +115,8 @@ type Batch[T any] struct {
 	// at or before To. The zero time means that the source cannot tell.
 	AsOf time.Time
 
-	// Held describes records that exist but may not be delivered yet. It is nil
-	// if there are none.
+	// Held describes records that exist but may not be delivered yet. Usually it
+	// is nil.
 	Held *Held
 
 	// Guarantee is what the source promises about its records. It is nil if the
@@ -127,8 +127,8 @@ type Batch[T any] struct {
 	// if the source has no better description than To itself.
 	Position string
 
-	// Pending is an upper bound on the number of records after To. 0 means that
-	// there are none, or that the source would have to count them.
+	// Pending is an upper bound on the number of records after To. 0 means none
+	// or unknown: a source does not count records just for this field.
 	Pending int64
 }
 

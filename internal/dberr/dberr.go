@@ -35,7 +35,7 @@ func Read(err error) (string, Kind, bool) {
 	v := reflect.Indirect(reflect.ValueOf(err))
 	t := v.Type()
 	if u, ok := err.(*url.Error); ok && u.Op == "parse" || t.Name() == "ParseConfigError" { // ParseConfigError: pgx's
-		return "the URL or data source name cannot be parsed (not shown, since it may hold a password)", Setup, true
+		return "the URL or data source name cannot be parsed (not shown, because it may contain a password)", Setup, true
 	}
 	if number, state, ok := mysqlCode(v); ok {
 		said, kind := mysql(number, state, text(v, "Message"))
@@ -87,13 +87,13 @@ func prefix(state string) string { return state[:min(2, len(state))] }
 
 // summaries replace messages that may hold values.
 var summaries = map[string]string{
-	"21000": "one row where there are more", "21S01": "the number of columns differs",
+	"21000": "cardinality violation", "21S01": "the number of columns differs",
 	"22001": "value too long", "22003": "number out of range", "22007": "invalid date or time", "22008": "date or time out of range",
 	"22012": "division by zero", "22021": "invalid byte sequence", "22P02": "invalid text for its type",
-	"23000": "integrity constraint violated", "23502": "null where none is allowed", "23503": "foreign key violated",
-	"23505": "duplicate key", "23514": "check violated", "23P01": "exclusion violated",
-	"40001": "serialization failure", "40P01": "deadlock", "45000": "raised by the database's own code",
-	"54000": "row or index entry too large", "55P03": "lock not available", "P0001": "raised by the database's own code",
+	"23000": "integrity constraint violated", "23502": "null value not allowed", "23503": "foreign key constraint violated",
+	"23505": "duplicate key", "23514": "check constraint violated", "23P01": "exclusion constraint violated",
+	"40001": "serialization failure", "40P01": "deadlock", "45000": "raised by code in the database",
+	"54000": "row or index entry too large", "55P03": "lock not available", "P0001": "raised by code in the database",
 }
 
 // field returns a field of the struct v, or the zero Value if it has none or is

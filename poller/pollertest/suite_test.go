@@ -254,7 +254,7 @@ func TestBrokenCheckpointersFail(t *testing.T) {
 		"takes invalid cursors": {&store{takesInvalid: true},
 			`an invalid cursor is refused: Save(…, "a\nb") succeeded`},
 		"ignores its context": {&store{ignoresContext: true},
-			`Save honours its context: no error though the context has ended`},
+			`Save honours its context: no error although the context has ended`},
 		"conflicts without ErrConflict": {&store{plainConflict: true},
 			`two handles in lockstep do not both succeed: the error wraps ErrConflict: handle C: Save(`},
 		"stores on conflict": {&store{storesConflict: true},
@@ -273,12 +273,12 @@ func TestBrokenCheckpointersFail(t *testing.T) {
 		"a closed handle saves": {&store{exclusive: true, zombies: true, comparesNothing: true},
 			`a closed handle saves nothing: handle B: Save succeeded`},
 		"loads without looking at its context": {&store{loadIgnores: true},
-			`Load honours its context: no error though the context has ended`},
+			`Load honours its context: no error although the context has ended`},
 		"cannot load": {&store{failsLoads: 9}, `Load succeeds while nothing is wrong: cannot read`},
 		"is dead after a conflict": {&store{diesOnConflict: true},
 			`a handle that has loaded again goes on after a conflict: handle A`},
 		"is dead after two conflicts": {&store{diesOnTwo: true},
-			`a handle left behind goes on once it has loaded: handle B`},
+			`a late handle goes on once it has loaded: handle B`},
 		"a closed handle disturbs": {&store{exclusive: true, closedDisturbs: true},
 			`a closed handle does not disturb an open one: handle C`},
 		"is dead after an invalid cursor": {&store{diesOnInvalid: true},
@@ -349,5 +349,5 @@ func TestCheckpointerThatCannotBeTested(t *testing.T) {
 	require.ErrorContains(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{
 		Open:   (&store{}).open,
 		Rewind: func(context.Context, source.Cursor) error { return errors.New("no such command") },
-	}), `pollertest: a human can rewind: to "cursor`)
+	}), `pollertest: a person can rewind: to "cursor`)
 }

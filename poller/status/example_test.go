@@ -15,8 +15,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
-// A pipeline and its page. A program would listen on an address of its own, such
-// as 127.0.0.1:9464.
+// A pipeline and its page. A program would use NewServer with an address, such as
+// 127.0.0.1:9464.
 func Example() {
 	var numbers sourcetest.Fake[int]
 	numbers.Append(1, 2, 3)

@@ -75,9 +75,9 @@ func (s *store) expire(number int) {
 	}
 	switch {
 	case err != nil && !s.due.failing:
-		s.logger.Warn("a segment is due and cannot be sealed, trying again", "op", "seal", "dir", s.path, "err", err)
+		s.logger.Warn("cannot seal segment, will retry", "op", "seal", "dir", s.path, "err", err)
 	case err == nil && s.due.failing:
-		s.logger.Info("the segment that was due is sealed", "op", "seal", "dir", s.path)
+		s.logger.Info("segment sealed after retry", "op", "seal", "dir", s.path)
 	}
 	s.due.failing = err != nil
 }

@@ -118,7 +118,6 @@ type world struct {
 	shape    int // of the records to come
 	file     *Dir[record]
 	steps    []string
-	tokens   int
 
 	cursor  int      // committed
 	lines   []string // committed, in order
@@ -300,8 +299,7 @@ func (w *world) openDir() (*Dir[record], error) {
 		return nil, err
 	}
 	now := func() time.Time { return time.Unix(1e9, 0) }
-	token := func() string { w.tokens++; return fmt.Sprintf("%06d", w.tokens) }
-	return openDir(w.disk, "/disk", o, now, token)
+	return openDir(w.disk, "/disk", o, now)
 }
 
 // check lets no error pass but those of the disk.

@@ -28,7 +28,7 @@ func TestWriteComparesTheCursor(t *testing.T) {
 	require.NoError(t, f.Write(ctx, batch(0, 2)), "its answer was lost")
 	require.ErrorIs(t, f.Write(ctx, batch(0, 3)), poller.ErrConflict)
 	require.ErrorIs(t, f.Write(ctx, batch(5, 6)), poller.ErrConflict)
-	require.ErrorContains(t, f.Write(ctx, batch(5, 6)), `from "5" to "6": the stored cursor is "2"`)
+	require.ErrorContains(t, f.Write(ctx, batch(5, 6)), `from "5" to "6": checkpoint was moved by another writer: expected "5"`)
 
 	still := batch(2, 4)
 	still.To = "2"

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+
+	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
 var (
@@ -150,7 +152,11 @@ func (d *disk) open(name string, flag int) (_ file, err error) {
 	return &handle{d: d, n: n}, nil
 }
 
-func (d *disk) rename(from, to string) error {
+func (d *disk) Create(name string) (durable.File, error) {
+	return d.open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+}
+
+func (d *disk) Rename(from, to string) error {
 	return d.call(func() error {
 		n := d.now[from]
 		if n == nil {
@@ -161,7 +167,7 @@ func (d *disk) rename(from, to string) error {
 	})
 }
 
-func (d *disk) remove(name string) error {
+func (d *disk) Remove(name string) error {
 	return d.call(func() error {
 		if d.now[name] == nil {
 			return fs.ErrNotExist
@@ -179,7 +185,7 @@ func (d *disk) list() (names []string, err error) {
 	return names, err
 }
 
-func (d *disk) sync() error {
+func (d *disk) Sync() error {
 	return d.call(func() error {
 		d.durable, d.ops = maps.Clone(d.now), nil
 		return nil
@@ -214,6 +220,8 @@ func (h *handle) WriteAt(p []byte, at int64) (int, error) {
 	}
 	return len(p), err
 }
+
+func (h *handle) Write(p []byte) (int, error) { return h.WriteAt(p, int64(len(h.n.now))) }
 
 func (h *handle) write(p []byte, at int64) {
 	n, end := h.n, int(at)+len(p)

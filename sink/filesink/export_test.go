@@ -1,7 +1,6 @@
 package filesink
 
 import (
-	"crypto/rand"
 	"slices"
 	"time"
 )
@@ -15,7 +14,7 @@ func OpenWithClock[T any](dir string, o Options[T], now func() time.Time) (*Dir[
 	if err != nil {
 		return nil, err
 	}
-	return openDir(d, dir, o, now, rand.Text)
+	return openDir(d, dir, o, now)
 }
 
 // DecodeBody reads a checkpoint whose sum is right.

@@ -2,7 +2,6 @@ package filesink
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -60,29 +59,29 @@ func Open[T any](dir string, o Options[T]) (*Dir[T], error) {
 	if err != nil {
 		return nil, fmt.Errorf("filesink: %s: %w%s", path, err, advice(err))
 	}
-	return openDir(d, path, o, time.Now, rand.Text)
+	return openDir(d, path, o, time.Now)
 }
 
-func openDir[T any](d directory, path string, o Options[T], now func() time.Time, token func() string) (*Dir[T], error) {
-	s, err := openStore(d, path, settings{
-		now: now, token: token,
+func openDir[T any](in directory, path string, o Options[T], now func() time.Time) (*Dir[T], error) {
+	s, err := openStore(in, path, settings{
+		now:  now,
 		name: o.Name, bytes: o.SegmentBytes, rows: o.SegmentRows, age: o.SegmentAge,
 		gaps: o.Gaps, onSeal: o.OnSeal, logger: o.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
-	f := &Dir[T]{store: s, encoder: o.Encoder}
+	d := &Dir[T]{store: s, encoder: o.Encoder}
 	type columned interface{ Columns() *row.Columns }
 	if as := methodOf[T, columned](); as != nil {
-		f.columns = func(r *T) *row.Columns {
+		d.columns = func(r *T) *row.Columns {
 			if c, ok := as(r); ok {
 				return c.Columns()
 			}
 			return nil
 		}
 	}
-	return f, nil
+	return d, nil
 }
 
 // Write appends the batch's records to the open segment and moves the cursor,
@@ -99,7 +98,8 @@ func (d *Dir[T]) Write(ctx context.Context, b source.Batch[T]) error {
 	if len(b.Records) > 0 && b.From == b.To {
 		return s.fault("a batch of %d records does not move the cursor %q", len(b.Records), b.To)
 	}
-	if done, err := s.compare(b.From, b.To); done || err != nil {
+	next, done, err := s.compare(b.From, b.To)
+	if done || err != nil {
 		return err
 	}
 	defer func() {
@@ -110,7 +110,7 @@ func (d *Dir[T]) Write(ctx context.Context, b source.Batch[T]) error {
 	if err := d.encode(ctx, b.Records); err != nil {
 		return err
 	}
-	return s.commit(ctx, b.From, b.To, d.buf, d.pieces)
+	return s.commit(ctx, b.From, next, d.buf, d.pieces)
 }
 
 // encode fills buf with the records, and pieces with what part of it belongs in
@@ -185,7 +185,7 @@ func (d *Dir[T]) Load(ctx context.Context) (source.Cursor, error) {
 		return "", err
 	}
 	defer s.end()
-	s.known = owned{s.cp.Cursor, s.cp.Writer}
+	s.fence.Loaded(s.cp.state())
 	return s.cp.Cursor, nil
 }
 
@@ -197,10 +197,11 @@ func (d *Dir[T]) Save(ctx context.Context, from, to source.Cursor) error {
 		return err
 	}
 	defer s.end()
-	if done, err := s.compare(from, to); done || err != nil {
+	next, done, err := s.compare(from, to)
+	if done || err != nil {
 		return err
 	}
-	return s.commit(ctx, from, to, nil, nil)
+	return s.commit(ctx, from, next, nil, nil)
 }
 
 // Seal publishes the open segment now. It does nothing if there is none.

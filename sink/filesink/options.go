@@ -107,8 +107,8 @@ func (o *Options[T]) complete() error {
 	switch {
 	case o.Name != "" && !validName.MatchString(o.Name):
 		return fmt.Errorf("Name %q is no name for files: use up to 100 letters, digits, dots, dashes and underscores, not beginning with a dot or a dash", o.Name)
-	case !validExtension.MatchString(ext) || strings.HasSuffix(ext, openSuffix) || strings.HasSuffix(ext, tempSuffix):
-		return fmt.Errorf("the Encoder's Extension %q is none: it is a dot and up to 16 letters or digits, such as .jsonl, and does not end in %s or %s", ext, openSuffix, tempSuffix)
+	case !validExtension.MatchString(ext) || strings.HasSuffix(ext, openSuffix):
+		return fmt.Errorf("the Encoder's Extension %q is none: it is a dot and up to 16 letters or digits, such as .jsonl, and does not end in %s", ext, openSuffix)
 	case o.SegmentRows < 0:
 		return fmt.Errorf("SegmentRows is negative: leave it out for no limit")
 	case o.SegmentAge < 0:

@@ -143,7 +143,7 @@ func TestDirectoryGone(t *testing.T) {
 		},
 		"replaced": {
 			func(dir string) error { return errors.Join(os.Rename(dir, dir+".away"), os.Mkdir(dir, 0o700)) },
-			"another directory has taken the place",
+			"another directory has replaced the one that was opened",
 			func(dir string) error { return errors.Join(os.Remove(dir), os.Rename(dir+".away", dir)) },
 		},
 		"lock removed": {
@@ -151,7 +151,7 @@ func TestDirectoryGone(t *testing.T) {
 			"the lock file was removed or replaced",
 			func(dir string) error { return os.Rename(dir+".lock", filepath.Join(dir, "lock")) },
 		},
-		"removed": {os.RemoveAll, "the directory or files of it are gone", nil},
+		"removed": {os.RemoveAll, "the directory or files in it do not exist any more", nil},
 		"anew":    {func(dir string) error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)) }, "another directory", nil},
 		"emptied": {func(dir string) error { return removeFiles(dir) }, "the lock file was removed", nil},
 	} {

@@ -107,7 +107,7 @@ func TestRefusingOpenKeepsNothingOpen(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(segment, []byte(strings.Replace(string(text), "6", "7", 1)), 0o600))
 	_, err = filesink.Open(dir, filesink.Options[order]{})
-	require.ErrorContains(t, err, "are not what was written")
+	require.ErrorContains(t, err, "have changed since they were written")
 	fds, err := os.ReadDir("/proc/self/fd")
 	require.NoError(t, err)
 	for _, fd := range fds {

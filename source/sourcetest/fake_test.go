@@ -32,7 +32,7 @@ func TestFakeZeroValue(t *testing.T) {
 	require.Zero(t, b.AsOf)
 
 	_, err = src.Fetch(t.Context(), "4", 1)
-	require.EqualError(t, err, `sourcetest: cursor "4" is behind the last of 3 records`)
+	require.EqualError(t, err, `sourcetest: cursor "4" is after the last of 3 records`)
 	for _, c := range []source.Cursor{"0", "-1", "01", "+1", "x", "1 "} {
 		_, err = src.Fetch(t.Context(), c, 1)
 		require.ErrorContains(t, err, "is not a cursor of this source", c)
@@ -51,7 +51,7 @@ func TestFakeHold(t *testing.T) {
 
 		b, err := src.Fetch(t.Context(), "", 10)
 		require.NoError(t, err)
-		require.Nil(t, b.Held, "nothing is behind the ceiling yet")
+		require.Nil(t, b.Held, "nothing is after the ceiling yet")
 
 		time.Sleep(time.Minute)
 		src.Append(3)

@@ -163,7 +163,7 @@ func TestBrokenSourcesFail(t *testing.T) {
 				err = io.EOF
 			}
 			return b, err
-		}), `ErrEnd, never io.EOF, ends a source: Fetch after "10", behind 10 records: EOF`},
+		}), `ErrEnd, never io.EOF, ends a source: Fetch after "10", after 10 records: EOF`},
 		"ends with records": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
 			b, err := src.Fetch(ctx, after, max)
 			if err == nil && b.To == "10" {
@@ -214,7 +214,7 @@ func TestBrokenSourcesFail(t *testing.T) {
 				err = source.ErrEnd
 			}
 			return b, err
-		}), `a cursor that the source did not make is an error of its own`},
+		}), `a cursor that the source did not make is neither ErrEnd nor io.EOF`},
 		"promises more at the end": {edit(func(b *source.Batch[order]) { b.More = len(b.Records) > 0 }),
 			`More says that the next Fetch has records: Fetch after "10" had none`},
 		"claims too much": {edit(func(b *source.Batch[order]) { b.AsOf = time.Now().Add(time.Second) }),
@@ -239,7 +239,7 @@ func TestBrokenSourcesFail(t *testing.T) {
 			src := &sourcetest.Fake[order]{}
 			src.Append(orders...)
 			return src.Fetch(ctx, after, max)
-		}), `Fetch succeeds while nothing is wrong: Fetch after "1", behind 1 records: context canceled`},
+		}), `Fetch succeeds while nothing is wrong: Fetch after "1", after 1 records: context canceled`},
 		"has negative sizes": {edit(func(b *source.Batch[order]) { b.Bytes = -1 }),
 			`Bytes is not negative: Fetch after "": -1`},
 		"holds for no time": {edit(func(b *source.Batch[order]) {
@@ -306,7 +306,7 @@ func TestSourceWithoutEnd(t *testing.T) {
 		n, _ := strconv.Atoi(string(after))
 		return source.Batch[order]{From: after, To: source.Cursor(strconv.Itoa(n + 1))}, nil
 	})
-	require.ErrorContains(t, test(t, moves, nil), "To comes to rest where there are no more records: after \"10001\"")
+	require.ErrorContains(t, test(t, moves, nil), "To stays the same after the last record: after \"10001\"")
 	grows := source.Func[order](func(_ context.Context, after source.Cursor, _ int) (source.Batch[order], error) {
 		n, _ := strconv.Atoi(string(after))
 		return source.Batch[order]{From: after, To: source.Cursor(strconv.Itoa(n + 1)), Records: []order{{ID: n}}}, nil
@@ -335,7 +335,7 @@ func TestSourceThatCannotBeTested(t *testing.T) {
 			}
 			return &src, nil
 		}
-	}), "sourcetest: a source can be opened again: sourcetest: Open: opened already")
+	}), "sourcetest: a source can be opened again: opened already")
 	require.ErrorContains(t, test(t, &src, func(o *sourcetest.Options[order]) { o.Foreign = []source.Cursor{"3"} }),
 		`a cursor that the source did not make is an error: Fetch after "3": 2 records and no error`)
 }

@@ -46,8 +46,8 @@ func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	_, f, err := q.planOf(ctx, statement, args, key)
 	switch {
 	case err != nil:
-		q.logger().DebugContext(ctx, "plan not seen", "table", q.label, "err", retry.Text(err))
+		q.logger().DebugContext(ctx, "query plan not available", "table", q.label, "err", retry.Text(err))
 	case f.Level == ceiling.Warning:
-		q.logger().WarnContext(ctx, "plan", "table", q.label, "warning", f.Text, "fix", f.Remedies[0].Words)
+		q.logger().WarnContext(ctx, "inefficient query plan", "table", q.label, "warning", f.Text, "fix", f.Remedies[0].Words)
 	}
 }

@@ -105,7 +105,7 @@ func TestLogsAreAsDocumented(t *testing.T) {
 	for _, l := range rec.lines {
 		switch l.message {
 		case "file complete", "listening", "ended": // of dbtofile
-		case "plan not seen": // an outage between two statements
+		case "query plan not available": // an outage between two statements
 		default:
 			assert.NotZero(t, rec.seen[l.level+" "+l.message], "%s %q was not seen", l.level, l.message)
 		}

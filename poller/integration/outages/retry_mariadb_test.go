@@ -81,7 +81,7 @@ func TestRetryMariaDB(t *testing.T) {
 		{"invalid date", retry.Data, "MySQL error 1292 (22007): incorrect value (column", true, statements("create table d (d date)", "insert into d values ('"+secret+"')")},
 		{"truncated", retry.Data, "MySQL error 1292 (22007): incorrect value", true, statements(table, "insert into t values (1, 1, '1')", "update t set n = 1 where s = 0 + '"+secret+"'")},
 		{"too long", retry.Data, "MySQL error 1406 (22001): Data too long for column 's'", false, statements(table, "insert into t values (1, 1, repeat('x', 41))")},
-		{"raised", retry.Transient, "MySQL error 1644 (45000): raised by the database's own code", true,
+		{"raised", retry.Transient, "MySQL error 1644 (45000): raised by code in the database", true,
 			statements("begin not atomic signal sqlstate '45000' set message_text = '" + secret + "'; end")},
 		{"raised with a code", retry.Setup, "MySQL error 1644 (42000)", true,
 			statements("begin not atomic signal sqlstate '42000' set message_text = '" + secret + "'; end")},

@@ -166,11 +166,11 @@ func TestCheckPlanPostgres(t *testing.T) {
 				require.NoError(t, err)
 				return len(b.Records) > 0
 			})
-			require.Equal(t, slow, strings.Contains(log.String(), "msg=plan"), "%s", &log)
+			require.Equal(t, slow, strings.Contains(log.String(), `msg="inefficient query plan"`), "%s", &log)
 			require.Contains(t, log.String(), "ceiling=none")
 			_, err := q.Fetch(t.Context(), "", 1)
 			require.NoError(t, err)
-			require.LessOrEqual(t, strings.Count(log.String(), "msg=plan"), 1)
+			require.LessOrEqual(t, strings.Count(log.String(), `msg="inefficient query plan"`), 1)
 			at, err := q.At(make([]any, 0)...)
 			require.NoError(t, err)
 			if len(q.Key) == 1 {

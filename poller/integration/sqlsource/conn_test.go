@@ -11,12 +11,12 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
+	"github.com/artifactofdevotion/devotion/internal/conform"
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/sink/sinktest"
 	"github.com/artifactofdevotion/devotion/source/row"
-	"github.com/artifactofdevotion/devotion/source/sourcetest/conform"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 

@@ -17,7 +17,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// observe returns hooks that note what they are told.
+// observe returns hooks that append a line for each call to *to.
 func observe(mu *sync.Mutex, to *[]string) poller.Hooks {
 	note := func(format string, args ...any) {
 		mu.Lock()
@@ -42,7 +42,7 @@ func TestHooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, l := newWorld(2), &letters{}
 		w.answer = func(b *source.Batch[int]) { b.Bytes = 8 * len(b.Records) }
-		w.refuse(2)
+		w.reject(2)
 		w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error { return slow(ctx, time.Second) }
 		breakStep(w, poller.OpSave, until(time.Nanosecond, errOutage))
 		var mu sync.Mutex
@@ -50,7 +50,7 @@ func TestHooks(t *testing.T) {
 		p := w.poller()
 		p.DeadLetter, p.Hooks, p.BatchSize = l, observe(&mu, &seen), 1
 		require.NoError(t, p.Drain(t.Context()))
-		seen = lacking(seen, `fetch "1"`) // ahead: anywhere
+		seen = lacking(seen, `fetch "1"`) // prefetched, so its position varies
 		assert.Equal(t, []string{
 			`test: load ""-"" attempt 1, 0 records, 0 bytes, 0s: <nil>`,
 			`test: fetch ""-"1" attempt 1, 1 records, 8 bytes, 1s: <nil>`,
@@ -80,7 +80,7 @@ func lacking(lines []string, part string) (kept []string) {
 	return kept
 }
 
-func TestStepBeginGivesTheContext(t *testing.T) {
+func TestStepsReceiveTheContextOfStepBegin(t *testing.T) {
 	type key struct{}
 	w := newWorld(5)
 	w.onWrite = func(ctx context.Context, _ source.Batch[int]) error {
@@ -103,7 +103,7 @@ func TestStepBeginGivesTheContext(t *testing.T) {
 	assert.Equal(t, 4, ended)
 }
 
-func TestStepsGetTheValuesOfTheContext(t *testing.T) {
+func TestStepsReceiveTheValuesOfTheContext(t *testing.T) {
 	type key struct{}
 	w := newWorld(5)
 	seen := 0
@@ -126,7 +126,7 @@ func TestJoinHooks(t *testing.T) {
 		return poller.Hooks{
 			StepBegin: func(ctx context.Context, _ poller.StepInfo) context.Context {
 				got = append(got, name+" begin")
-				return context.WithValue(ctx, name, true) //nolint:staticcheck // a string key is enough here
+				return context.WithValue(ctx, name, true) //nolint:staticcheck // a string key is sufficient here
 			},
 			StepEnd:    func(context.Context, poller.StepInfo) { got = append(got, name+" end") },
 			Backoff:    func(poller.BackoffInfo) { got = append(got, name+" backoff") },
@@ -144,7 +144,7 @@ func TestJoinHooks(t *testing.T) {
 	j.DeadLetter(poller.DeadLetterInfo{})
 	assert.Equal(t, []string{"a begin", "b begin", "a end", "b end", "a backoff", "b backoff", "a poll", "b poll", "a dead", "b dead"}, got)
 
-	assert.Equal(t, poller.Hooks{}, poller.JoinHooks(), "nothing joined is nothing called")
+	assert.Equal(t, poller.Hooks{}, poller.JoinHooks(), "joining nothing gives the zero Hooks")
 }
 
 func TestStatus(t *testing.T) {
@@ -183,11 +183,11 @@ func TestStatus(t *testing.T) {
 		assert.False(t, s.LastRecord.IsZero())
 		require.NoError(t, stop())
 		assert.Equal(t, poller.Stopped, p.Status().State)
-		assert.Equal(t, int64(25), p.Status().Records, "kept after the end")
+		assert.Equal(t, int64(25), p.Status().Records, "kept after Run has returned")
 	})
 }
 
-func TestLogOfAQuietLife(t *testing.T) {
+func TestLogOfAHealthyPipeline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(0)
 		stop := start(t, w.poller())
@@ -207,8 +207,8 @@ func TestEndWithAnErrorIsLogged(t *testing.T) {
 	w := newWorld(5)
 	breakStep(w, poller.OpWrite, func() error { return retry.Permanent(errOutage) })
 	require.Error(t, w.poller().Run(t.Context()))
-	require.Len(t, w.said("stopped"), 1)
-	assert.Contains(t, w.said("stopped")[0], `level=ERROR msg=stopped pipeline=test cursor="" records=0 err="poller: test: write from \"\" to \"5\": connection refused"`)
+	require.Len(t, w.logged("stopped"), 1)
+	assert.Contains(t, w.logged("stopped")[0], `level=ERROR msg=stopped pipeline=test cursor="" records=0 err="poller: test: write from \"\" to \"5\": connection refused"`)
 }
 
 func TestStatusOfASecondRun(t *testing.T) {
@@ -223,14 +223,14 @@ func TestStatusOfASecondRun(t *testing.T) {
 		time.Sleep(time.Hour)
 		stop = start(t, p)
 		synctest.Wait()
-		assert.Zero(t, p.Status().Attempts, "nothing fails in this one")
+		assert.Zero(t, p.Status().Attempts, "nothing fails in this run")
 		require.NoError(t, stop())
 	})
 }
 
-func TestStatusShowsWhatEndedARun(t *testing.T) {
+func TestStatusShowsTheErrorThatEndedARun(t *testing.T) {
 	w := newWorld(5)
-	w.refuse(1)
+	w.reject(1)
 	p := w.poller()
 	require.Error(t, p.Run(t.Context()))
 	assert.Contains(t, p.Status().LastError, "record 1 is poison")
