@@ -182,11 +182,11 @@ func (p *Poller[T]) validate() error {
 		}
 		return fmt.Errorf("%s is negative: set it to a positive value, or leave it at 0 for the default", field)
 	}
-	missing := func(field string, is bool, what string) error {
-		if !is {
+	required := func(field string, missing bool, why string) error {
+		if !missing {
 			return nil
 		}
-		return fmt.Errorf("%s is not set: %s", field, what)
+		return fmt.Errorf("%s is not set: %s", field, why)
 	}
 	var wake, policy error
 	if p.Wake != nil && cap(p.Wake) != 1 {
@@ -196,10 +196,10 @@ func (p *Poller[T]) validate() error {
 		policy = fmt.Errorf("Retry: %w", err)
 	}
 	err := errors.Join(
-		missing("Name", p.Name == "", "it identifies the pipeline in logs, errors and metrics"),
-		missing("Source", p.Source == nil, "the pipeline has nothing to read from"),
-		missing("Sink", p.Sink == nil, "the pipeline has nothing to write to"),
-		missing("Checkpointer", p.Checkpointer == nil, "the pipeline cannot store its cursor; an exactly-once sink is also the Checkpointer"),
+		required("Name", p.Name == "", "it identifies the pipeline in logs, errors and metrics"),
+		required("Source", p.Source == nil, "the pipeline has nothing to read from"),
+		required("Sink", p.Sink == nil, "the pipeline has nothing to write to"),
+		required("Checkpointer", p.Checkpointer == nil, "the pipeline cannot store its cursor; an exactly-once sink is also the Checkpointer"),
 		negative("DeadLetterLimit", int64(p.DeadLetterLimit)),
 		negative("BatchSize", int64(p.BatchSize)),
 		negative("Interval", int64(p.Interval)),

@@ -97,12 +97,9 @@ func TestAnUnsafeTableIsRefused(t *testing.T) {
 	p = run(t, nil, append(args, "-once")...)
 	require.Equal(t, 1, p.code())
 	text := p.stderr.String()[strings.Index(p.stderr.String(), "dbtofile: "):]
-	require.Equal(t, `dbtofile: orders: rows would be missed with the ceiling lock-fence:
-- the sequence public.orders_id_seq has CACHE 50: each session draws that many values ahead and uses them later
-      ALTER SEQUENCE public.orders_id_seq CACHE 1;
-Or accept that rows can be missed: -ceiling lag=5m, -ceiling grace=30s or -ceiling none.
-For all findings run dbtofile -check with the same settings.
-`, text)
+	require.Contains(t, text, "orders: rows would be missed with the ceiling lock-fence\n- the sequence public.orders_id_seq has CACHE 50")
+	require.Contains(t, text, "\n      ALTER SEQUENCE public.orders_id_seq CACHE 1;\n")
+	require.Contains(t, text, "dbtofile -check with the same settings")
 	require.Empty(t, files(t, dir, ".jsonl"))
 
 	p = run(t, nil, append(args, "-check", "-ceiling", "none")...)

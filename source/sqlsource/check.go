@@ -161,7 +161,11 @@ func (c *checker) count(ctx context.Context) error {
 
 // add adds a finding of the source's own.
 func (c *checker) add(level ceiling.Level, fix, format string, args ...any) {
-	c.Findings = append(c.Findings, ceiling.Finding{Level: level, Text: fmt.Sprintf(format, args...), Fix: fix})
+	f := ceiling.Finding{Level: level, Text: fmt.Sprintf(format, args...)}
+	if fix != "" {
+		f.Remedies = ceiling.Advice(fix)
+	}
+	c.Findings = append(c.Findings, f)
 }
 
 // bare is the text of an error without the names that the Check begins with.

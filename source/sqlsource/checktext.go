@@ -30,11 +30,14 @@ func (c *Check) String() string {
 	for _, findings := range [][]ceiling.Finding{c.Report.Findings, c.Findings} {
 		for _, f := range findings {
 			hang(&b, string(f.Level), f.Text)
-			for _, step := range f.Steps() {
-				if strings.HasSuffix(step, ";") {
-					fmt.Fprintf(&b, "%*s%s\n", margin+4, "", step)
-				} else {
-					hang(&b, "", "-> "+step)
+			for i, r := range f.Remedies {
+				arrow := "-> "
+				if i > 0 {
+					arrow = "-> or "
+				}
+				hang(&b, "", arrow+r.Words)
+				for _, s := range r.Statements {
+					fmt.Fprintf(&b, "%*s%s\n", margin+4, "", s)
 				}
 			}
 		}

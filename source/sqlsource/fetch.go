@@ -236,6 +236,7 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		if at, err = r.readBelow(ctx, w, at, dest); err != nil {
 			return b, err
 		}
+		b.Pending = w.pending(at.key)
 		if r.more {
 			w.to = at.cursor
 			break

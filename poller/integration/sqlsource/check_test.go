@@ -293,7 +293,7 @@ func TestCheckKeyThatDoesNotFit(t *testing.T) {
 	require.NoError(t, err)
 	c := check(t, table, at)
 	require.False(t, c.Safe())
-	c.finds(ceiling.Unsafe, `is no integer`)
+	c.finds(ceiling.Unsafe, `is not an integer`)
 	c.finds(ceiling.OK, `is drawn by the sequence`)
 }
 

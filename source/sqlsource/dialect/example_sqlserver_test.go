@@ -183,7 +183,8 @@ func (c RowVersion) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 		return nil, err
 	}
 	if types[0] != "timestamp" { // the old name, which the catalogue keeps
-		r.Add(ceiling.Unsafe, "ALTER TABLE "+t.Name+" ADD version rowversion; CREATE UNIQUE INDEX by_version ON "+t.Name+" (version); and then Key version",
+		r.Add(ceiling.Unsafe, ceiling.Advice("add a rowversion column with a unique index, and set Key to it",
+			"ALTER TABLE "+t.Name+" ADD version rowversion", "CREATE UNIQUE INDEX by_version ON "+t.Name+" (version)"),
 			"the key begins with %q of the type %s, not rowversion", t.Key[0].Name, types[0])
 		return nil, r.Err(t)
 	}

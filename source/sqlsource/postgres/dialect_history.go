@@ -105,7 +105,7 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 	}
 	if !slices.ContainsFunc(bad, func(node string) bool { return strings.HasSuffix(node, "Sort") }) {
 		f := dialect.Slow("each poll reads the whole of a table (%s)", strings.Join(bad, ", "))
-		f.Fix = "have an index on the columns by which the Select joins it"
+		f.Remedies = ceiling.Advice("create an index on the columns by which the Select joins it")
 		return lines, f, nil
 	}
 	return lines, dialect.Slow("no index is used to read the rows in the order of the key (%s)", strings.Join(bad, ", ")), nil
