@@ -132,9 +132,9 @@ func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after 
 	return nil, nil
 }
 
-// limit asks the guard, which it makes if there is none. A new one is made if the
-// table changed, or names in its statements are gone: another table may have
-// taken the name, and its sequence has another.
+// limit asks the guard, and opens a guard first if necessary. A new one is opened
+// if the table changed, or names in its statements no longer exist: another table
+// may have taken the name, and its sequence has a different name.
 func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Value) (ceiling.Limit, error) {
 	var after []string
 	for _, v := range key {

@@ -87,7 +87,7 @@ func TestCheckPostgres(t *testing.T) {
 		require.Len(t, r.next(), 20)
 		c = check(t, r.table, r.at)
 		require.True(t, c.Safe(), c.text)
-		c.finds(ceiling.OK, `^the cursor is of this database's history \(cluster \d+, timeline 1, database \d+, table \d+\)`)
+		c.finds(ceiling.OK, `^the cursor belongs to this database's history \(cluster \d+, timeline 1, database \d+, table \d+\)`)
 		c.line("pending  0 rows")
 		require.WithinDuration(t, time.Now(), c.AsOf, time.Hour)
 		c.line(`  SELECT t.* FROM "orders" AS t WHERE t."id" > $1 AND t."id" <= $2::bigint ORDER BY t."id" LIMIT 1025`)
@@ -120,7 +120,7 @@ func TestCheckPostgres(t *testing.T) {
 		r.table = &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Ceiling: ceiling.None{}}
 		c = check(t, r.table, r.at)
 		require.False(t, c.Safe())
-		c.line("orders: LOSSY. Rows can be missed with the ceiling none, which was chosen by name")
+		c.line("orders: LOSSY. Rows can be missed with the ceiling none, which was chosen explicitly")
 	})
 }
 
