@@ -109,7 +109,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/artifactofdevotion/devotion/poller"
@@ -159,18 +158,5 @@ func report(err error, logFormat string) int {
 
 // refusal explains why a table is refused and what to do.
 func refusal(e *ceiling.UnsafeError) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "dbtofile: %s: rows would be missed with the ceiling %s:\n", e.Table, e.Report.Strategy)
-	for _, f := range e.Report.Findings {
-		if f.Level != ceiling.Unsafe {
-			continue
-		}
-		fmt.Fprintf(&b, "- %s\n", f.Text)
-		for _, step := range f.Steps() {
-			fmt.Fprintf(&b, "      %s\n", step)
-		}
-	}
-	b.WriteString("Or accept that rows can be missed: -ceiling lag=5m, -ceiling grace=30s or -ceiling none.\n" +
-		"For all findings run dbtofile -check with the same settings.")
-	return b.String()
+	return fmt.Sprintf("dbtofile: %v\nFor all findings run dbtofile -check with the same settings.", e)
 }

@@ -48,6 +48,6 @@ func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	case err != nil:
 		q.logger().DebugContext(ctx, "query plan not available", "table", q.label, "err", retry.Text(err))
 	case f.Level == ceiling.Warning:
-		q.logger().WarnContext(ctx, "inefficient query plan", "table", q.label, "warning", f.Text, "fix", f.Fix)
+		q.logger().WarnContext(ctx, "inefficient query plan", "table", q.label, "warning", f.Text, "fix", f.Remedies[0].Words)
 	}
 }

@@ -168,8 +168,8 @@ func ReadPlan(rows *sql.Rows) (lines []string, values []map[string]string, err e
 // Slow returns the finding about a plan that costs more as the table grows.
 func Slow(format string, args ...any) ceiling.Finding {
 	return ceiling.Finding{
-		Level: ceiling.Warning,
-		Text:  fmt.Sprintf(format, args...) + ": each poll costs more as the table grows",
-		Fix:   "have an index that begins with the key's columns, in their order, and a view or Select that lets the database use it",
+		Level:    ceiling.Warning,
+		Text:     fmt.Sprintf(format, args...) + ": each poll costs more as the table grows",
+		Remedies: ceiling.Advice("create an index that begins with the key's columns, in their order, and write the view or Select so that the database can use it"),
 	}
 }

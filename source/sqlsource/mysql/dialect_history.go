@@ -10,7 +10,6 @@ import (
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
-	"github.com/artifactofdevotion/devotion/source/sqlsource/internal/autoinc"
 )
 
 // History implements [dialect.Reader]. It uses the AUTO_INCREMENT counter, which
@@ -20,17 +19,17 @@ import (
 // nothing that identifies a server and stays the same when it moves: its
 // server_uid is made of the network address.
 func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string) (dialect.History, error) {
-	var c autoinc.Counter
+	var c counter
 	known := false
 	if table != nil {
 		var err error
-		if c, known, err = autoinc.Read(ctx, db, dialect.QuoteAll(d, table)); err != nil {
+		if c, known, err = readCounter(ctx, db, table); err != nil {
 			return dialect.History{}, err
 		}
 	}
 	top := "0"
 	if known {
-		top = "COALESCE((SELECT MAX(" + c.Column + ") FROM " + dialect.QuoteAll(d, table) + "), 0)"
+		top = "COALESCE((SELECT MAX(" + d.Quote(c.column) + ") FROM " + dialect.QuoteAll(d, table) + "), 0)"
 	}
 	var server, greatest string
 	err := db.QueryRowContext(ctx, "SELECT /*!80000 @@server_uuid */ /*M! '' */, "+top).Scan(&server, &greatest)
@@ -41,7 +40,7 @@ func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string
 		{Name: "server", Value: server, Changed: "the data source name leads to another server, or a replica took its place"},
 	}}
 	if known && greatest[0] != '-' {
-		h.Drawn = c.Next - 1
+		h.Drawn = c.next - 1
 		h.Mark, err = strconv.ParseUint(greatest, 10, 64)
 	}
 	return h, err
