@@ -20,7 +20,7 @@ type RowVersion struct{}
 
 func (RowVersion) String() string { return "row-version" }
 
-// Open sees to it that the key is what it must be.
+// Open checks the type of the key.
 func (c RowVersion) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
 	r := ceiling.Report{Strategy: c.String()}
 	var typ string
@@ -49,9 +49,9 @@ type rowVersion struct {
 
 func (g rowVersion) Report() ceiling.Report { return g.report }
 
-// Advance reads the limit in a statement of its own. That which reads the rows begins
-// after it, so that it sees all that were committed by then, whatever the
-// isolation level; in one statement, the limit might be newer than the rows.
+// Advance reads the limit in a separate statement. The statement that reads the rows begins
+// later, so it sees every row that had been committed by then, whatever the isolation level. In
+// one statement, the limit might be newer than the rows.
 func (g rowVersion) Advance(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
 	at := time.Now()
 	var active, top int64

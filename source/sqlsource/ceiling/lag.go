@@ -135,7 +135,7 @@ func (g *lagSeen) Advance(ctx context.Context, db Queryer, _ []string) (Limit, e
 	return l, nil
 }
 
-// greatest returns the greatest key, nil if there is no row.
+// greatest returns the greatest key, nil for an empty table.
 func (g *lagSeen) greatest(ctx context.Context, db Queryer) ([]any, error) {
 	key, dest := make([]any, len(g.values)), make([]any, len(g.values))
 	for i := range key {

@@ -21,8 +21,7 @@ import (
 // chosen automatically.
 //
 // It reads the committed keys, the uncommitted ones, and which statements run. Rows are read up
-// to a key below which there is no uncommitted row and no statement in progress that could add
-// one. While a number below the greatest key is missing, it waits for every statement that was
+// to a key below which no uncommitted row exists and no statement in progress could add one. While a number below the greatest key is missing, it waits for every statement that was
 // running on the server when that was first seen, a long report as well as an INSERT. A
 // procedure is one statement, from CALL to its end, and so is an event of the scheduler.
 //
@@ -54,7 +53,7 @@ func (c DirtyProbe) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 	if err != nil {
 		return nil, err
 	}
-	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key below which there is no uncommitted row, and no statement in progress that could add one", t.Key[0].Name)
+	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key below which no uncommitted row exists and no statement in progress could add one", t.Key[0].Name)
 	switch len(p.triggers) {
 	case 0:
 	case 1:
@@ -287,7 +286,7 @@ func (g *dirtyProbe) uncommitted(ctx context.Context, db ceiling.Queryer, e ends
 	if len(holes) == 0 {
 		return 0, false, nil
 	}
-	err = g.server.dirtily(ctx, db, e.connection, e.level, func() error {
+	err = g.server.readUncommitted(ctx, db, e.connection, e.level, func() error {
 		for _, some := range chunks(holes, probed) {
 			if first, found, err = g.visible(ctx, db, e, some); err != nil {
 				return err

@@ -31,14 +31,14 @@ func (p *table) ofServer(r *ceiling.Report) {
 	if n := p.vars["auto_increment_increment"]; n != "1" {
 		r.Add(ceiling.Unsafe, []ceiling.Remedy{
 			{Words: "if only this server is written to, let it draw every number", Statements: []string{"SET GLOBAL auto_increment_increment = 1;"}},
-			{Words: "read each server by itself, by a key that only this server draws"},
+			{Words: "read each server separately, by a key that only this server draws"},
 		}, "auto_increment_increment is %s: several servers draw numbers in turn", n)
 	}
 	if p.vars["wsrep_on"] == "ON" {
-		r.Add(ceiling.Unsafe, ceiling.Advice("read a server that is not part of the cluster"), "wsrep_on is ON: rows come from the other servers of a Galera cluster in an order of their own")
+		r.Add(ceiling.Unsafe, ceiling.Advice("read a server that is not part of the cluster"), "wsrep_on is ON: rows come from the other servers of a Galera cluster, and not in the order of their keys")
 	}
 	if p.vars["group_replication_group_name"] != "" {
-		r.Add(ceiling.Unsafe, ceiling.Advice("read a server that is not part of the group"), "group replication is set up: rows come from the other members in an order of their own")
+		r.Add(ceiling.Unsafe, ceiling.Advice("read a server that is not part of the group"), "group replication is set up: rows come from the other members, and not in the order of their keys")
 	}
 	for _, name := range []string{"read_only", "super_read_only", "innodb_read_only"} {
 		if v := p.vars[name]; v != "" && v != "OFF" && v != "0" {
@@ -89,7 +89,7 @@ func (p *table) ofTable(r *ceiling.Report, t ceiling.Table) bool {
 		r.Add(ceiling.Unsafe, ceiling.Advice("poll a table that other sessions can see"), "%s is not a base table, but a %s", t.Label, strings.ToLower(p.kind))
 		return false
 	case !strings.EqualFold(p.engine, "InnoDB"):
-		r.Add(ceiling.Unsafe, ceiling.Advice("change the engine, which rebuilds the table and blocks writers meanwhile", "ALTER TABLE "+t.Name+" ENGINE = InnoDB;"), "the engine is %s: what it shows of uncommitted rows is not known", p.engine)
+		r.Add(ceiling.Unsafe, ceiling.Advice("change the engine, which rebuilds the table and blocks writers until that is done", "ALTER TABLE "+t.Name+" ENGINE = InnoDB;"), "the engine is %s: the ceiling relies on how InnoDB shows uncommitted rows", p.engine)
 		return false
 	}
 	r.Add(ceiling.OK, nil, "the engine is InnoDB")
@@ -125,9 +125,9 @@ func (p *table) ofKey(r *ceiling.Report, t ceiling.Table) {
 		r.Fallbacks = nil
 	}
 	r.Add(ceiling.OK, nil, "%q is AUTO_INCREMENT, and the index %s begins with it", column, p.index)
-	r.Add(ceiling.Note, nil, "the database lets clients give %q a value of their own: a row with one below the greatest can be missed", column)
+	r.Add(ceiling.Note, nil, "the database lets clients choose the value of %q: a row with one below the greatest can be missed", column)
 	for _, name := range p.triggers {
-		r.Add(ceiling.Warning, p.ways(t), "the trigger %s runs before each INSERT, and what it does is not checked: rows are missed if it changes %q", name, column)
+		r.Add(ceiling.Warning, p.ways(t), "the trigger %s runs before each INSERT, and its body is not checked: rows are missed if it changes %q", name, column)
 	}
 }
 
@@ -189,7 +189,7 @@ func (p *table) ofRights(ctx context.Context, db ceiling.Queryer, r *ceiling.Rep
 	_, err := p.server.statements(ctx, db, connection, nil)
 	switch {
 	case dberr.MySQLNumber(err) == 1227:
-		r.Add(ceiling.Unsafe, ceiling.Advice("let the role see all threads", "GRANT PROCESS ON *.* TO "+user+";"), "the role lacks the privilege PROCESS, so it sees only threads of its own user, and others could add rows unnoticed")
+		r.Add(ceiling.Unsafe, ceiling.Advice("let the role see all threads", "GRANT PROCESS ON *.* TO "+user+";"), "the role lacks the privilege PROCESS, so it sees only threads of the same user, and others could add rows unnoticed")
 		return nil
 	case errors.Is(err, errApplier):
 		r.Add(ceiling.Unsafe, ceiling.Advice("read from the primary; on a server that is not a replica, stop the applier with STOP SLAVE (STOP REPLICA)"), "a replication applier is running: it adds rows with keys that another server drew")

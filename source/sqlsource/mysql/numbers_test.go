@@ -75,7 +75,7 @@ func TestNumbersAtTheEnds(t *testing.T) {
 	n.add(0, ^uint64(0))
 	n.add(1, 1)
 	require.Empty(t, n.holes(0))
-	n.add(7, 1) // out of bounds: a row that was added meanwhile
+	n.add(7, 1) // out of bounds: a row that was added since
 	require.Equal(t, "(k IN (9223372036854775806,9223372036854775807))", within("k", []span{{most - 1, most}}))
 }
 

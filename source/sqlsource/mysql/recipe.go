@@ -30,7 +30,7 @@ func (p *table) ways(t ceiling.Table) []ceiling.Remedy {
 	if p.maria {
 		template = mariaTemplate
 	}
-	return ceiling.Advice("add a column that AUTO_INCREMENT draws, which rebuilds the table and blocks writers meanwhile; then set Key to "+column,
+	return ceiling.Advice("add a column that AUTO_INCREMENT draws, which rebuilds the table and blocks writers until that is done; then set Key to "+column,
 		strings.NewReplacer("{table}", t.Name, "{column}", quote(column)).Replace(template))
 }
 

@@ -16,7 +16,7 @@ func (p *table) common(r *ceiling.Report, t ceiling.Table) {
 		case m.kind == "f" && m.child:
 			r.Add(ceiling.Unsafe, ceiling.Advice("detach it, or read the partitions one by one"), "the partition %s is a foreign table: its transactions are those of another server", m.name)
 		case m.persistence == "u":
-			r.Add(ceiling.Unsafe, ceiling.Advice("have it logged, which rewrites the table and locks it meanwhile", "ALTER TABLE "+m.name+" SET LOGGED;"), "%s is unlogged: a crash empties it", m.name)
+			r.Add(ceiling.Unsafe, ceiling.Advice("have it logged, which rewrites the table and locks it until that is done", "ALTER TABLE "+m.name+" SET LOGGED;"), "%s is unlogged: a crash empties it", m.name)
 		case m.persistence == "t":
 			r.Add(ceiling.Unsafe, ceiling.Advice("poll a table that other sessions can see"), "%s is temporary", m.name)
 		}
@@ -59,7 +59,7 @@ func (p *table) indexes(r *ceiling.Report, t ceiling.Table) {
 	} else {
 		words, create := "create an index", "CREATE INDEX CONCURRENTLY ON"
 		if p.kind == "p" {
-			words, create = "create an index, which blocks writers meanwhile, because the table is partitioned", "CREATE INDEX ON"
+			words, create = "create an index, which blocks writers until it is built, because the table is partitioned", "CREATE INDEX ON"
 		}
 		r.Add(ceiling.Warning, ceiling.Advice(words, fmt.Sprintf("%s %s (%s);", create, t.Name, t.Columns())), "no index begins with the key (%s): each poll may read the whole table", t.Columns())
 	}
@@ -108,7 +108,7 @@ func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
 		}
 	}
 	if own.identity != "a" {
-		r.Add(ceiling.Note, nil, "the database lets clients give %q a value of their own: a row with one below the greatest is missed", column)
+		r.Add(ceiling.Note, nil, "the database lets clients choose the value of %q: a row with one below the greatest is missed", column)
 	}
 	for _, g := range p.triggers {
 		if g.insert && !p.elsewhere(g, column) {

@@ -155,7 +155,7 @@ func (g *lockFence) read(ctx context.Context, db ceiling.Queryer, from int64) (g
 	if err := db.QueryRowContext(ctx, g.probe, from).Scan(&greatest, &drawn, &file, &standby, &hidden); err != nil {
 		return greatest, drawn, fmt.Errorf("reading the greatest key: %w", err)
 	}
-	switch { // checked here as well as with the locks, which are not read where there are no rows
+	switch { // checked here as well as with the locks, which are not read for an empty table
 	case standby:
 		return greatest, drawn, errStandby
 	case hidden:

@@ -11,11 +11,11 @@ import (
 // moment when it was written. Its statements can be run twice. They never touch a column,
 // function or trigger of the user: the column has a name that is free, and the other names
 // begin with zz_devotion and contain the table's. Triggers run in the order of their names,
-// so that of a recipe comes last and no other one changes what it sets.
+// so that of a recipe comes last and no other one changes the value that it sets.
 //
-// Adding the column does not rewrite the table, because the defaults are not volatile. The
-// lock that this takes is waited for briefly, since others queue behind it: where that is
-// too short, run the recipe again. Indexes are built without blocking writers, except that
+// Adding the column does not rewrite the table, because the defaults are not volatile. It
+// waits for its lock only briefly, because other sessions queue up after it: if that fails, run
+// the recipe again. Indexes are built without blocking writers, except that
 // of a partitioned table.
 type recipe struct {
 	suffix string // of the names of functions, triggers and indexes
@@ -37,7 +37,7 @@ const (
 	timeoutTemplate  = `SET LOCAL lock_timeout = '2s';`
 	columnTemplate   = `ALTER TABLE {root} ADD COLUMN IF NOT EXISTS {column} {type} NOT NULL DEFAULT {add};`
 	defaultTemplate  = `ALTER TABLE {root} ALTER COLUMN {column} SET DEFAULT {value};`
-	functionTemplate = `CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $${body}$$;`
+	functionTemplate = `CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS {body};`
 	bodyTemplate     = ` BEGIN NEW.{column} := pg_catalog.{value}; RETURN NEW; END `
 	dropTemplate     = `DROP TRIGGER IF EXISTS {trigger} ON {table};`
 	triggerTemplate  = `CREATE TRIGGER {trigger} BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION {function}();`
@@ -64,7 +64,7 @@ func (c recipe) statements(p *table, t ceiling.Table, column string, trigger boo
 		}
 		return strings.NewReplacer(
 			"{root}", root.name, "{table}", m.name, "{column}", quote(column), "{type}", c.typ, "{add}", c.add, "{value}", c.value,
-			"{function}", quote(root.schema)+"."+name, "{trigger}", name, "{body}", c.body(column),
+			"{function}", quote(root.schema)+"."+name, "{trigger}", name, "{body}", "'"+strings.ReplaceAll(c.body(column), "'", "''")+"'",
 			"{index}", quote(objectName(m, c.suffix)), "{concurrently}", concurrently, "{key}", t.Columns(),
 		).Replace(template)
 	}
@@ -156,8 +156,8 @@ func (c recipe) remedy(p *table, t ceiling.Table, trigger bool) ceiling.Remedy {
 	return ceiling.Remedy{Words: words, Statements: c.statements(p, t, column, trigger)}
 }
 
-// ways returns the recipes that fit every table: for keys by which changes are to be read,
-// those with triggers only.
+// ways returns the recipes that fit every table. updates says that changes must be read, too:
+// then only those with triggers fit.
 func (p *table) ways(t ceiling.Table, updates bool) []ceiling.Remedy {
 	if p.version < 130000 {
 		return ceiling.Advice("upgrade to Postgres 13 or later, and give the table a column of the type xid8")

@@ -48,7 +48,7 @@ func (Dialect) Older(ref, typ string) string {
 	return ""
 }
 
-// KeyValue implements [ceiling.SQL]. Postgres takes text for what it is compared with.
+// KeyValue implements [ceiling.SQL]. Postgres takes text for the type of the column that it is compared with.
 func (Dialect) KeyValue(string) ceiling.KeyValue {
 	return ceiling.KeyValue{Select: "%s::text", Argument: "?", Convert: func(v any) any {
 		if b, ok := v.([]byte); ok {

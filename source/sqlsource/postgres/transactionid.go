@@ -16,7 +16,7 @@ import (
 
 // TransactionID guards a table of Postgres 13 or later whose key begins with a column of the
 // type xid8 that holds the transaction which wrote the row. A default sets it for tables whose
-// rows are only inserted, a trigger where updates are to be read, too. It also serves keys that
+// rows are only inserted, a trigger where updates must be read, too. It also serves keys that
 // clients make, and works on standbys. It is chosen automatically.
 //
 // A row is read once all transactions that began before its own have ended. So it waits for
@@ -101,7 +101,7 @@ func (g *transactionID) Report() ceiling.Report { return g.report }
 
 // Advance implements [ceiling.Guard]. The statement that reads the rows finds the limit again
 // in its own snapshot, so that it holds on whatever server that statement runs. The limit does
-// not rise by that: what was committed since may not be on disk.
+// not rise by that, because later commits may not be on disk.
 func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
 	at := time.Now()
 	var xmin, xmax, members string
@@ -131,7 +131,7 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 	if !above {
 		g.waiting, g.asOf = nil, at
 	}
-	if standby { // it knows nothing of what it has not replayed
+	if standby { // it does not know about commits that it has not replayed
 		g.asOf = time.Time{}
 	}
 	l.AsOf = g.asOf
@@ -164,7 +164,7 @@ func (g *transactionID) check(after []string, next uint64) error {
 }
 
 // oldestTransaction names the one that all others wait for. It is found by its lock, because
-// pg_stat_activity shows a plain role only the ids of its own transactions.
+// pg_stat_activity shows a plain role no ids of other roles.
 func oldestTransaction(ctx context.Context, db ceiling.Queryer) (who []string, err error) {
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var pid int64

@@ -14,7 +14,7 @@ import (
 type trigger struct {
 	oid                   int64 // of the table
 	name, table, function string
-	source                string // of the function, if it is PL/pgSQL without settings of its own
+	source                string // of the function, if it is PL/pgSQL and has no SET clause
 	insert, update        bool
 	always                bool // ENABLE ALWAYS: it also runs for what replication brings
 	conditional           bool // it has WHEN, or UPDATE OF some columns
@@ -63,7 +63,7 @@ func (a *assumptions) add(r *ceiling.Report, g trigger, remedies []ceiling.Remed
 		}
 		a.seen[key] = true
 		a.names = append(a.names, g.name+" on "+g.table)
-		r.Add(ceiling.Warning, remedies, "the trigger %s on %s runs before each %s, and what it does is not checked: "+format, append([]any{g.name, g.table, g.events()}, args...)...)
+		r.Add(ceiling.Warning, remedies, "the trigger %s on %s runs before each %s, and its function is not checked: "+format, append([]any{g.name, g.table, g.events()}, args...)...)
 	}
 }
 
@@ -123,7 +123,7 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 		}
 	}
 	if !inserts {
-		r.Add(ceiling.Note, nil, "clients can give %q a value of their own; a row with one below the cursor is missed", column)
+		r.Add(ceiling.Note, nil, "clients can choose the value of %q: a row with one below the cursor is missed", column)
 	}
 	if !s.updates {
 		r.Add(ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)

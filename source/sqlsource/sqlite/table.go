@@ -94,7 +94,7 @@ func (p *table) readRest(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 	if err != nil {
 		return err
 	}
-	// INTEGER PRIMARY KEY is the rowid, and has no index of its own, unless it is DESC.
+	// INTEGER PRIMARY KEY is the rowid, and has no separate index, unless it is DESC.
 	var own bool
 	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pragma_index_list(?, ?) AS l, pragma_index_info(l.name, ?) AS i
 			WHERE i.seqno = 0 AND i.name = ? COLLATE NOCASE AND NOT l.partial),
@@ -174,8 +174,8 @@ func (p *table) reportDrawn(r *ceiling.Report, key string) {
 	} else {
 		r.Add(ceiling.Note, nil, "the table is empty: whether AUTOINCREMENT draws %q shows with its first row", key)
 	}
-	r.Add(ceiling.Note, nil, "SQLite lets clients give %q a value of their own: a row with one below the greatest is missed", key)
+	r.Add(ceiling.Note, nil, "SQLite lets clients choose the value of %q: a row with one below the greatest is missed", key)
 	for _, name := range p.triggers {
-		r.Add(ceiling.Note, nil, "the trigger %s may run when rows are written, and what it does is not checked: rows are missed if it changes %q", name, key)
+		r.Add(ceiling.Note, nil, "the trigger %s may run when rows are written, and its statements are not checked: rows are missed if it changes %q", name, key)
 	}
 }
