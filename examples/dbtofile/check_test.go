@@ -58,7 +58,7 @@ func TestCheck(t *testing.T) {
 	p = succeeds(t, append(args, "-check")...)
 	prints(t, p, `cursor   orders after id = 5`, `newest   id = 7`, `pending  1 row`,
 		`held     rows are held back by pid \d+ \(night shift\), open for .*`,
-		`ok       the cursor is of this database's history \(cluster .*`,
+		`ok       the cursor belongs to this database's history \(cluster .*`,
 		`  SELECT t\.\* FROM "orders" AS t WHERE t\."id" > \$1 AND t\."id" <= \$2::bigint ORDER BY t\."id" LIMIT \d+`,
 		`    ->  Index Scan using orders_pkey on orders t`,
 		`the cursor was stored in `+dir+` \S+ ago`)
@@ -71,7 +71,7 @@ func TestCheck(t *testing.T) {
 	db.MustExec(`DROP TABLE orders; CREATE TABLE orders (id bigserial PRIMARY KEY, name text)`)
 	p = run(t, nil, append(args, "-check")...)
 	require.Equal(t, 4, p.code(), "%s", &p.stderr)
-	prints(t, p, `orders: STOPPED\. It cannot go on from here`, `unsafe   the cursor is of another history: .*`)
+	prints(t, p, `orders: STOPPED\. It cannot continue from here`, `unsafe   the cursor is of another history: .*`)
 	require.Empty(t, p.stderr.String())
 	p = run(t, nil, append(args, "-key", "name", "-ceiling", "none", "-check")...)
 	require.Equal(t, 4, p.code())
@@ -104,7 +104,7 @@ func TestAnUnsafeTableIsRefused(t *testing.T) {
 
 	p = run(t, nil, append(args, "-check", "-ceiling", "none")...)
 	require.Equal(t, 4, p.code())
-	prints(t, p, `orders: LOSSY\. Rows can be missed with the ceiling none, which was chosen by name`)
+	prints(t, p, `orders: LOSSY\. Rows can be missed with the ceiling none, which was chosen explicitly`)
 	p = run(t, []string{"CEILING=none"}, append(args, "-once")...)
 	require.Equal(t, 0, p.code())
 	require.Regexp(t, `level=WARN msg=guarantee pipeline=orders table=orders ceiling=none`, p.stderr.String())

@@ -15,18 +15,18 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// A cursor reads VERSION;FINGERPRINT;HISTORY;VALUE;VALUE;CHECKSUM: what
-// identifies the database's history, empty if that is not known, and the values
-// of the key, in order, or none if it stands before the first row. Version 1 had
-// no history. The version changes with any change of the form, and only as
-// poller/integration/testdata/compat/README.md has it: a release that is rolled
-// back must find what it can read.
+// A cursor has the form VERSION;FINGERPRINT;HISTORY;VALUE;VALUE;CHECKSUM. HISTORY
+// identifies the database's history and is empty if that is not known. The values
+// are those of the key, in order; there are none before the first row. Version 1
+// had no history. Any change of the form changes the version, by the rules in
+// poller/integration/testdata/compat/README.md: a release that is rolled back must
+// be able to read the stored cursors.
 const (
 	version    = "2"
 	oldVersion = "1"
 )
 
-// fingerprint tells queries apart, so that none goes on from another's cursor.
+// fingerprint distinguishes queries, so that none continues from another's cursor.
 func fingerprint(parts ...string) string {
 	h := sha256.New()
 	for _, p := range parts {
@@ -51,7 +51,7 @@ func encode(fingerprint string, origin origin, key []dialect.Value) (source.Curs
 }
 
 // decode returns the key of a cursor, nil if it stands before the first row, and
-// the history it is of. An empty print stands for any query's.
+// the history it was made in. An empty print accepts the cursor of any query.
 func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin, error) {
 	const advice = "rewind to a cursor of this query, or to one that At returns, or start over with an empty checkpoint"
 	damaged := func(why string) ([]dialect.Value, origin, error) {
@@ -136,7 +136,7 @@ func parseValue(s string) (dialect.Value, error) {
 
 const upperHex = "0123456789ABCDEF"
 
-// escape writes all but printable ASCII, and the codec's own marks, as %XX.
+// escape writes bytes that are not printable ASCII, and the codec's own marks, as %XX.
 func escape(dst []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == ';' || c == '%' {

@@ -59,7 +59,7 @@ var errChanged = errors.New("the columns change all the time")
 // rounds is how often one Fetch begins again because the columns changed.
 const rounds = 4
 
-// position is where to read from: a cursor, and what it holds.
+// position is where to read from: a cursor, decoded.
 type position struct {
 	cursor source.Cursor
 	key    []dialect.Value
@@ -128,8 +128,8 @@ func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) err
 	}
 }
 
-// withPlan calls f with a connection and a plan for the columns as they are. If
-// they changed meanwhile, what f did is discarded and f is called again.
+// withPlan calls f with a connection and a plan for the present columns. If they
+// changed before f returned, the result of f is discarded and f is called again.
 func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) error {
 	return s.query.withConn(ctx, func(db ceiling.Queryer) error {
 		for round := 1; ; round++ {
@@ -176,7 +176,7 @@ func (s *state) changed(ctx context.Context, db ceiling.Queryer, err error) (boo
 	return failed == nil && now != s.plan.schema, failed
 }
 
-// makePlan makes the plan if there is none, or it is out of date.
+// makePlan makes the plan unless there is one that is up to date.
 func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 	q := s.query
 	if s.plan != nil && !s.stale {
@@ -236,6 +236,7 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		if at, err = r.readBelow(ctx, w, at, dest); err != nil {
 			return b, err
 		}
+		b.Pending = w.pending(at.key)
 		if r.more {
 			w.to = at.cursor
 			break

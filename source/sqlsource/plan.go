@@ -20,13 +20,13 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// query is what a Table's or a Query's fields come to.
+// query is made of the fields of a Table or a Query.
 type query struct {
 	db          *sqlx.DB
 	sql         dialect.Dialect
 	ceiling     ceiling.Ceiling // nil: the one that fits the table
 	label       string          // for messages: the table's name, or "query"
-	from        string          // what stands behind FROM; its alias is t
+	from        string          // what follows FROM; its alias is t
 	where       string          // a condition, or empty
 	table       []string        // the parts of the name of the table that has the key; nil: not known
 	key         []string
@@ -39,20 +39,20 @@ type query struct {
 	log         *slog.Logger
 }
 
-// plan is how a query's statement is written and read. It is made of what the
-// database says of the columns, and thrown away when they change.
+// plan is how a query's statement is written and read. It is made of the columns
+// that the database describes, and discarded when they change.
 type plan struct {
 	nonce   int              // 0 for the first plan
-	columns []dialect.Column // as the statement returns them, behind the extra ones
+	columns []dialect.Column // as the statement returns them, after the extra columns
 	row     *row.Columns
 	list    string // what is selected: the extra columns, then the columns
 	extras  []extra
-	beside  []int // for each key column, the column that has the same value; -1: there is an extra one
+	sameAs  []int // for each key column, the column that has the same value; -1: an extra column has it
 	key     []dialect.KeyColumn
 	schema  int64
 }
 
-// extra is a column that is selected ahead of the columns: one of the key, or
+// extra is a column that is selected in front of the columns: one of the key, or
 // another form of a column.
 type extra struct {
 	key, column int // one of them is -1
@@ -76,8 +76,8 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 	}
 	from := q.from + " WHERE 1 = 0"
 	if q.sql.ListsColumns() {
-		// A connection to SQLite sees that the schema changed when it makes the
-		// first step, and not before: so there is a row, of NULLs.
+		// Some databases see that the schema changed only at the first step of a
+		// statement: so it returns a row, of NULLs.
 		from = "(SELECT 1) AS one LEFT JOIN " + q.from + " ON 1 = 0"
 	}
 	all, err := q.columnsOf(ctx, db, p.comment("SELECT "+strings.Join(keys, ", ")+", "+q.star()+" FROM "+from))
@@ -102,7 +102,7 @@ func (q *query) schema(ctx context.Context, db ceiling.Queryer) (int64, error) {
 
 func (q *query) ref(name string) string { return "t." + q.sql.Quote(name) }
 
-// star returns the columns as they stand in the table.
+// star returns the columns in the form that the table has.
 func (q *query) star() string {
 	if q.columns == nil {
 		return "t.*"
@@ -114,9 +114,9 @@ func (q *query) star() string {
 	return strings.Join(refs, ", ")
 }
 
-// comment makes each plan's statements differ from those of all plans before it,
-// of other Tables too: connections may have one of them prepared still, for
-// columns that are no more.
+// comment makes the statements of each plan different from those of all earlier
+// plans, also of other Tables: connections may still have an old one prepared, for
+// columns that no longer exist.
 func (p *plan) comment(statement string) string {
 	if p.nonce == 0 {
 		return statement
@@ -190,14 +190,14 @@ func (q *query) planList(p *plan) {
 		}
 	}
 	p.row = row.NewColumns(names, kinds)
-	p.beside = indexes(names, p.key)
+	p.sameAs = indexes(names, p.key)
 
 	var list []string
 	for i, k := range p.key {
-		if at := p.beside[i]; at >= 0 && q.rows && (exprs[at] == "" || q.sql.ListsColumns()) {
+		if at := p.sameAs[i]; at >= 0 && q.rows && (exprs[at] == "" || q.sql.ListsColumns()) {
 			continue
 		}
-		p.beside[i] = -1
+		p.sameAs[i] = -1
 		p.extras = append(p.extras, extra{i, -1})
 		if k.Expr == "" {
 			k.Expr = k.Ref

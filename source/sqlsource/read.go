@@ -23,8 +23,8 @@ type reader struct {
 	more        bool
 }
 
-// dest returns what a row is scanned into: the extra columns, then those that
-// bind sets.
+// dest returns the destinations that a row is scanned into: those of the extra
+// columns, then those that bind sets.
 func (r *reader) dest(bind func([]any)) []any {
 	p := r.plan
 	all := make([]any, len(p.extras)+len(p.columns))
@@ -38,7 +38,7 @@ func (r *reader) dest(bind func([]any)) []any {
 		h := &held{cell: columns[e.column].(sql.Scanner)}
 		all[i], columns[e.column] = h, (*release)(h)
 	}
-	for i, at := range p.beside {
+	for i, at := range p.sameAs {
 		if at >= 0 {
 			columns[at] = &keyScanner{keys: r.keys, index: i, kind: p.key[i].Kind, column: columns[at].(sql.Scanner)}
 		}
@@ -46,7 +46,7 @@ func (r *reader) dest(bind func([]any)) []any {
 	return all
 }
 
-// held keeps the extra form of a column until its place in the row has come.
+// held keeps the extra form of a column until its column is scanned.
 type held struct {
 	cell sql.Scanner
 	src  any
@@ -63,7 +63,7 @@ func (h *held) Scan(src any) error {
 	return nil
 }
 
-// release puts the held value in the place of what the driver made of it.
+// release scans the held value instead of the one that the driver made.
 type release held
 
 // Scan implements [database/sql.Scanner].
@@ -86,9 +86,9 @@ func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []a
 	return at, err
 }
 
-// read reads on, to the limit of rows, and one more to see whether there is one
-// and whether it has the same key. It asks for as many when it goes on as when it
-// began: every number makes another statement.
+// read reads up to the limit of rows, and one more to see whether it exists and
+// whether it has the same key. It asks for the same number each time: every number
+// makes another statement.
 func (r *reader) read(ctx context.Context, after []dialect.Value, dest []any) error {
 	statement, args, err := r.statement(r.plan, r.plan.list, keyRange{after: after, below: r.below, limit: r.limit + 1})
 	if err != nil {
@@ -108,7 +108,7 @@ func (r *reader) read(ctx context.Context, after []dialect.Value, dest []any) er
 	}
 	for rows.Next() {
 		if err := rows.Scan(dest...); err != nil {
-			if r.rows > 0 && ctx.Err() == nil { // first deliver those that can be read
+			if r.rows > 0 && ctx.Err() == nil { // deliver the rows before it first
 				r.more = true
 				return nil
 			}
@@ -128,7 +128,7 @@ func (r *reader) read(ctx context.Context, after []dialect.Value, dest []any) er
 			return nil
 		}
 		if size > r.maxRowBytes {
-			return permanent("%s: the row with the key %s takes %d bytes, more than MaxRowBytes, which is %d; raise it, or leave the row out by a condition",
+			return permanent("%s: the row with the key %s takes %d bytes, more than MaxRowBytes, which is %d; raise it, or exclude the row by a condition",
 				r.label, r.keys.describe(r.keys.now), size, r.maxRowBytes)
 		}
 		r.rows++

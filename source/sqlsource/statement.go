@@ -120,7 +120,7 @@ func (q *query) some(ctx context.Context, db ceiling.Queryer, statement string, 
 	return true, nil
 }
 
-// latest returns the greatest key, nil if there is no row.
+// latest returns the greatest key, nil if the table is empty.
 func (q *query) latest(ctx context.Context, db ceiling.Queryer, p *plan) (key []dialect.Value, err error) {
 	err = q.eachKey(ctx, db, p, keyRange{falling: true, limit: 1}, func(k *keys) { key = k.lastKey() })
 	return key, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
@@ -20,6 +21,7 @@ type window struct {
 	from, to source.Cursor
 	origin   origin
 	since    time.Time // when it was found
+	greatest int64     // the greatest key, if it is a positive integer; 0: not known
 	boot     string    // of the server
 	durable  bool      // a crash of the server cannot take back what is below the limit
 }
@@ -76,8 +78,33 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 	if rewound != nil {
 		return nil, q.notFollowed(errors.New(rewound.What), rewindAdvice)
 	}
-	return &window{Limit: limit, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot,
+	greatest := int64(0)
+	if limit.Pending > 0 {
+		greatest = limit.Pending + integerOf(at.key)
+	}
+	return &window{Limit: limit, greatest: greatest, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot,
 		origin: originOf(h).after(at.origin), durable: h.Flushed >= h.Mark}, nil
+}
+
+// pending returns the greatest number of rows that can follow a key, 0 if it is
+// not known.
+func (w *window) pending(after []dialect.Value) int64 {
+	if w.greatest == 0 {
+		return 0
+	}
+	return max(w.greatest-integerOf(after), 0)
+}
+
+// integerOf returns a key that is one positive integer, 0 for others.
+func integerOf(key []dialect.Value) int64 {
+	if len(key) != 1 {
+		return 0
+	}
+	n, err := strconv.ParseInt(key[0].Text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return max(n, 0)
 }
 
 // check looks for what would lose rows below the window: a NULL that hides a row,
@@ -105,9 +132,9 @@ func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after 
 	return nil, nil
 }
 
-// limit asks the guard, which it makes if there is none. A new one is made if the
-// table changed, or names in its statements are gone: another table may have
-// taken the name, and its sequence has another.
+// limit asks the guard, and opens a guard first if necessary. A new one is opened
+// if the table changed, or names in its statements no longer exist: another table
+// may have taken the name, and its sequence has a different name.
 func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Value) (ceiling.Limit, error) {
 	var after []string
 	for _, v := range key {

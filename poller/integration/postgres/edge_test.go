@@ -115,7 +115,7 @@ func TestStampOfAClockSetBack(t *testing.T) {
 		r.rewinds(time.Now().Add(time.Hour), 7)
 		err := r.fails()
 		require.ErrorIs(t, err, sqlsource.ErrHistory)
-		requirePermanent(t, err, "the server's clock was set back, and is ", "rewind to where rows are to be read again")
+		requirePermanent(t, err, "the server's clock was set back, and is ", "rewind to where rows should be read again")
 		r.rewinds(time.Now().Add(-time.Minute), 7)
 		require.Empty(t, r.next())
 	})

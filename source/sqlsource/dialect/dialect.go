@@ -1,5 +1,5 @@
-// Package dialect is the seam between package sqlsource and a database: all that
-// sqlsource and sqlcheckpoint must know about its SQL.
+// Package dialect is the seam between package sqlsource and a database: everything
+// that sqlsource and sqlcheckpoint must know about its SQL.
 //
 //	orders := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Dialect: MyDatabase{}}
 //
@@ -18,7 +18,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// Dialect is what a database must answer. Its methods are safe for concurrent
+// Dialect answers the questions about one database. Its methods are safe for concurrent
 // use. Those with a context ask the database; an error of the driver is returned
 // wrapped, and one that retrying does not help against is marked with
 // retry.Permanent.

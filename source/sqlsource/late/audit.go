@@ -22,7 +22,7 @@ type Options struct {
 	Rows     int           // how many keys to remember; 0 means DefaultRows
 }
 
-// Report is what [Audit] saw.
+// Report is the result of [Audit].
 type Report struct {
 	Table     string // the table's name
 	Ceiling   string // the name of the ceiling
@@ -53,7 +53,7 @@ const namedKeys = 10
 // No late row below the ceiling shows that the ceiling held for the writers that
 // were at work during the audit. It says nothing about a job that runs at night.
 //
-// Audit returns when o.For is over or ctx ends, with what it saw and no error.
+// Audit returns its report without an error when o.For is over or ctx ends.
 // Any other error ends it; nothing is retried. It reads the fields of t and does
 // not fetch from t.
 func Audit(ctx context.Context, t *sqlsource.Table, o Options) (Report, error) {
@@ -108,7 +108,7 @@ func (a *audit) run(ctx context.Context, o Options) error {
 	}
 }
 
-// poll lets both readers read the rows that are there, unless writers are faster.
+// poll lets both readers read the existing rows, unless writers are faster.
 func (a *audit) poll(ctx context.Context) error {
 	first := a.cursor == ""
 	for range 100 {
@@ -153,7 +153,7 @@ func (a *audit) poll(ctx context.Context) error {
 	return nil
 }
 
-// check checks all that both readers remember.
+// check checks every key that a reader remembers.
 func (a *audit) check(ctx context.Context) error {
 	for w, r := range map[*watch]*Reading{a.below: &a.report.Below, a.naive: &a.report.Naive} {
 		late, _, err := w.check(ctx, math.MaxInt)
@@ -168,7 +168,7 @@ func (a *audit) check(ctx context.Context) error {
 	return nil
 }
 
-// String says in a few lines what was seen.
+// String returns the result in a few lines.
 func (r Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, %v from %s\n", r.Table, r.End.Sub(r.Start).Round(time.Second), r.Start.UTC().Format(time.RFC3339))

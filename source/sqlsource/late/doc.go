@@ -26,7 +26,7 @@
 // A row that is deleted and added again under its key counts as late if a check
 // came in between.
 //
-// The keys are read in a statement of their own after each batch with rows. A
+// The keys are read by a separate statement after each batch with rows. A
 // row that appears between the two is counted but not named, and a row deleted
 // in that moment hides one. If the pool's connections lead to several servers,
 // such as a primary and a standby, rows can be reported that are not late.

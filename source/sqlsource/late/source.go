@@ -35,7 +35,7 @@ type Table[T any] interface {
 // safe for concurrent use, but fetch one batch after the other.
 //
 // An error of a check is logged and never returned: the pipeline goes on, and
-// the Source remembers keys anew from there.
+// the Source starts remembering keys again from there.
 type Source[T any] struct {
 	Table Table[T]
 

@@ -20,7 +20,7 @@ func newWatch[T any](t Table[T], rows int) *watch {
 	return &watch{table: t, rows: rows, window: newWindow("")}
 }
 
-// begin forgets all keys. What was not checked stays counted.
+// begin forgets all keys. The count of unchecked keys stays.
 func (w *watch) begin(at source.Cursor) {
 	unchecked := w.window.unchecked
 	w.window = newWindow(at)

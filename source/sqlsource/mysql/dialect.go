@@ -72,7 +72,7 @@ func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, 
 			return k, wantUTC(ctx, db, c.Name)
 		}
 	case kind == row.Bytes && c.Type != "GEOMETRY" && c.Type != "VECTOR":
-		// Bytes that are no text must not pass through the connection's character set.
+		// Binary strings must not pass through the connection's character set.
 		k.Bind = func(v dialect.Value) (string, any, error) {
 			b, err := v.Bytes()
 			return "UNHEX(%s)", hex.EncodeToString(b), err

@@ -37,8 +37,9 @@ var (
 	clock = regexp.MustCompile(`^-?\d{2,3}:[0-5]\d:[0-5]\d(\.\d{1,6})?$`)
 )
 
-// bindDate binds text, which MySQL takes for a date beside a column of dates. It
-// would not say that text is none, but find no rows, or all.
+// bindDate binds text, which MySQL converts to a date when it compares it with a
+// column of dates. Text that is not a date would not be an error, but find no
+// rows, or all of them.
 func bindDate(typ string) func(dialect.Value) (string, any, error) {
 	return func(v dialect.Value) (string, any, error) {
 		if v.Tag == dialect.Time {
@@ -62,7 +63,7 @@ func bindDate(typ string) func(dialect.Value) (string, any, error) {
 		if v.Tag == dialect.Given && typ != "TIME" {
 			text := strings.Replace(v.Text, "T", " ", 1)
 			if _, err := time.Parse("2006-01-02 15:04:05"[:min(len(text), 19)], text); err != nil {
-				return "", nil, errors.New("there is no such date or time of day")
+				return "", nil, errors.New("the date or time of day does not exist")
 			}
 		}
 		return "%s", v.Text, nil

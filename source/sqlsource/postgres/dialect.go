@@ -54,7 +54,7 @@ func (Dialect) Column(c dialect.Column, ref string) (row.Kind, string) {
 }
 
 // Key implements [dialect.Reader]. It binds text, because Postgres gives an
-// argument the type of what it is compared with.
+// argument the type of the column that it is compared with.
 func (d Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string) (dialect.KeyColumn, error) {
 	kind, expr := d.Column(c, ref)
 	k := dialect.KeyColumn{Ref: ref, Expr: expr, Kind: kind, Bind: dialect.BindText}
@@ -80,7 +80,7 @@ func (Dialect) CheckSession(ctx context.Context, db ceiling.Queryer) error {
 }
 
 // NotNull implements [dialect.Reader]. It returns all of the table's columns, the
-// system's too. Where there is no column f, Postgres takes t.f for the function
+// system's too. If no column is called f, Postgres takes t.f for the function
 // f(t), such as row_to_json.
 func (d Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, named []string) (map[string]bool, error) {
 	all, err := dialect.ReadNotNull(ctx, db,

@@ -16,7 +16,7 @@ import (
 
 // History implements [dialect.Reader]. It needs no rights beyond those that
 // everybody has. If the right on pg_control_system was revoked, the cluster's
-// identity is not known. A standby cannot lose what it has replayed, and its
+// identity is not known. A standby cannot lose commits that it has replayed, and its
 // timeline is not known. Databases that speak the protocol but lack these
 // functions have no history.
 //
@@ -54,8 +54,8 @@ func readHistory(ctx context.Context, db ceiling.Queryer, name any, identifier s
 		FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn AS at) AS log`, name). // a crash changes the time of the reset alone
 		Scan(&standby, &cluster, &timeline, &database, &oid, &mark, &flushed, &writer, &boot)
 	h := dialect.History{Standby: standby, Boot: boot, Flushes: 3*time.Duration(writer*float64(time.Second)) + time.Second, Parts: []dialect.HistoryPart{
-		{Name: "cluster", Value: cluster, Changed: "the data source name leads to another server, or the server was set up anew, as by an upgrade"},
-		{Name: "timeline", Value: strings.TrimLeft(timeline, "0"), Changed: "a standby was promoted, or the server was restored to a point in time; what was committed last may be lost"},
+		{Name: "cluster", Value: cluster, Changed: "the data source name leads to another server, or the server was initialised again, as by an upgrade"},
+		{Name: "timeline", Value: strings.TrimLeft(timeline, "0"), Changed: "a standby was promoted, or the server was restored to a point in time; the last commits may be lost"},
 		{Name: "database", Value: database, Changed: "the data source name leads to another database, or the database was recreated"},
 		{Name: "table", Value: oid, Changed: "the table was dropped and recreated, or another table took its name"},
 	}}
