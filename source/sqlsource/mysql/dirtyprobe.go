@@ -42,8 +42,8 @@ const (
 	probed = 500
 	// listings is how often one call of Advance lists the statements that run.
 	listings = 4
-	// silent is how long rows may be held before it is asked who holds them.
-	silent = time.Second
+	// describeAfter is how long rows may be held before it is asked who holds them.
+	describeAfter = time.Second
 )
 
 // Open implements [ceiling.Ceiling].
@@ -78,7 +78,7 @@ type dirtyProbe struct {
 
 	fences   ceiling.Fences[int64]
 	horizon  int64
-	clear    int64 // no row can be added up to here
+	settled  int64 // no row can be added up to here
 	progress ceiling.Progress
 	next     uint64 // the counter as it was last
 }
@@ -97,7 +97,7 @@ func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []st
 	if err := g.check(ctx, db, from); err != nil {
 		return ceiling.Limit{}, err
 	}
-	base := max(from, g.clear, 0) // a number below 1 is not drawn
+	base := max(from, g.settled, 0) // a number below 1 is not drawn
 	at := time.Now()
 	e, err := g.readEnds(ctx, db, base)
 	if err != nil {
@@ -113,13 +113,13 @@ func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []st
 	if err != nil {
 		return ceiling.Limit{}, err
 	}
-	g.clear = max(g.clear, limit)
+	g.settled = max(g.settled, limit)
 	g.progress.Advance(limit, at)
 	l := g.limit(limit, from, e.high)
 	switch {
 	case limit < w.high:
 		l.Held = &source.Held{Since: g.progress.HeldSince()}
-		if time.Since(l.Held.Since) >= silent {
+		if time.Since(l.Held.Since) >= describeAfter {
 			l.Held.By, err = g.server.describe(ctx, db, by)
 		}
 	case limit < e.high:
@@ -134,18 +134,18 @@ func (g *dirtyProbe) limit(limit, from, greatest int64) ceiling.Limit {
 
 // check returns an error if the counter does not stand above the cursor, or was set back.
 func (g *dirtyProbe) check(ctx context.Context, db ceiling.Queryer, from int64) error {
-	c, ok, err := readCounter(ctx, db, g.table.Parts)
+	next, ok, err := readCounter(ctx, db, g.table.Parts)
 	if err != nil {
 		return err
 	}
 	if !ok {
 		return fmt.Errorf("information_schema does not show the AUTO_INCREMENT counter any more: %w", ceiling.ErrChanged)
 	}
-	if from > 0 && c.next <= uint64(from) && c.next < g.last {
-		return &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the AUTO_INCREMENT counter stands at %d, and the cursor is not below it: the counter was set back, as by TRUNCATE or ALTER TABLE, or the table was recreated", c.next)}
+	if from > 0 && next <= uint64(from) && next < g.last {
+		return &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the AUTO_INCREMENT counter stands at %d, and the cursor is not below it: the counter was set back, as by TRUNCATE or ALTER TABLE, or the table was recreated", next)}
 	}
-	fell := c.next < g.next
-	g.next = c.next
+	fell := next < g.next
+	g.next = next
 	if fell { // what is known about the numbers is not true any more
 		return fmt.Errorf("the AUTO_INCREMENT counter was set back: %w", ceiling.ErrChanged)
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// ofSession adds what is wrong with the session.
-func (p *table) ofSession(r *ceiling.Report) {
+// checkSession adds what is wrong with the session.
+func (p *table) checkSession(r *ceiling.Report) {
 	level := p.vars["transaction_isolation"]
 	if level == "" {
 		level = p.vars["tx_isolation"]
@@ -23,8 +23,8 @@ func (p *table) ofSession(r *ceiling.Report) {
 	}
 }
 
-// ofServer adds what matters about the server, whatever the table.
-func (p *table) ofServer(r *ceiling.Report) {
+// checkServer adds what matters about the server, whatever the table.
+func (p *table) checkServer(r *ceiling.Report) {
 	if want := p.tooOld(); want != "" {
 		r.Add(ceiling.Unsafe, ceiling.Advice("upgrade the server to "+want+" or later"), "this is version %s, whose AUTO_INCREMENT counter falls back at a restart and then draws numbers again", p.version)
 	}
@@ -75,8 +75,8 @@ func (p *table) tooOld() string {
 	return ""
 }
 
-// ofTable adds what kind of table it is, and reports whether its key can be probed.
-func (p *table) ofTable(r *ceiling.Report, t ceiling.Table) bool {
+// checkTable adds what kind of table it is, and reports whether its key can be probed.
+func (p *table) checkTable(r *ceiling.Report, t ceiling.Table) bool {
 	switch {
 	case strings.Contains(p.kind, "VIEW"):
 		r.Add(ceiling.Unsafe, ceiling.Advice(fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the table in it that has the key", t.Name)),
@@ -99,18 +99,18 @@ func (p *table) ofTable(r *ceiling.Report, t ceiling.Table) bool {
 	return true
 }
 
-// ofKey adds whether AUTO_INCREMENT draws the key.
-func (p *table) ofKey(r *ceiling.Report, t ceiling.Table) {
+// checkKey adds whether AUTO_INCREMENT draws the key.
+func (p *table) checkKey(r *ceiling.Report, t ceiling.Table) {
 	column, bits := t.Key[0].Name, map[string]int{"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}[p.typ]
 	switch {
 	case p.typ == "":
 		r.Add(ceiling.Unsafe, ceiling.Advice("name a column of the table in Key"), "the table has no column %q", column)
 		return
 	case p.typ == "timestamp" || p.typ == "datetime":
-		p.ofTime(r, t, column)
+		p.refuseTime(r, t, column)
 		return
 	case bits == 0 || !strings.Contains(p.extra, "auto_increment"):
-		r.Add(ceiling.Unsafe, p.ways(t), "%q of the type %s is not AUTO_INCREMENT: clients or a trigger make its values, and rows do not commit in their order", column, p.typ)
+		r.Add(ceiling.Unsafe, p.remedies(t), "%q of the type %s is not AUTO_INCREMENT: clients or a trigger make its values, and rows do not commit in their order", column, p.typ)
 		return
 	case p.index == "":
 		r.Add(ceiling.Unsafe, ceiling.Advice("create an index", fmt.Sprintf("ALTER TABLE %s ADD UNIQUE (%s);", t.Name, t.Key[0].Quoted)), "no index begins with the key %q", column)
@@ -127,18 +127,18 @@ func (p *table) ofKey(r *ceiling.Report, t ceiling.Table) {
 	r.Add(ceiling.OK, nil, "%q is AUTO_INCREMENT, and the index %s begins with it", column, p.index)
 	r.Add(ceiling.Note, nil, "the database lets clients choose the value of %q: a row with one below the greatest can be missed", column)
 	for _, name := range p.triggers {
-		r.Add(ceiling.Warning, p.ways(t), "the trigger %s runs before each INSERT, and its body is not checked: rows are missed if it changes %q", name, column)
+		r.Add(ceiling.Warning, p.remedies(t), "the trigger %s runs before each INSERT, and its body is not checked: rows are missed if it changes %q", name, column)
 	}
 }
 
-// ofTime adds why a key that begins with a time is refused.
-func (p *table) ofTime(r *ceiling.Report, t ceiling.Table, column string) {
+// refuseTime adds why a key that begins with a time is refused.
+func (p *table) refuseTime(r *ceiling.Report, t ceiling.Table, column string) {
 	what := "CURRENT_TIMESTAMP or a client sets a time before its row is committed"
 	if p.updated {
 		what = "ON UPDATE CURRENT_TIMESTAMP sets the time at which a statement began, even if it then waited for a lock"
 	}
 	r.Fallbacks = []string{"lag=5m"}
-	remedies := p.ways(t)
+	remedies := p.remedies(t)
 	for i := range remedies {
 		remedies[i].Words = "for inserted rows, " + remedies[i].Words
 	}
@@ -146,8 +146,8 @@ func (p *table) ofTime(r *ceiling.Report, t ceiling.Table, column string) {
 		"the key begins with %q, a %s: %s, and rows commit in another order", column, p.typ, what)
 }
 
-// ofRows adds what only the rows show, and statements on them.
-func (p *table) ofRows(ctx context.Context, db ceiling.Queryer, r *ceiling.Report, t ceiling.Table) error {
+// checkRows adds what only the rows show, and statements on them.
+func (p *table) checkRows(ctx context.Context, db ceiling.Queryer, r *ceiling.Report, t ceiling.Table) error {
 	if p.last == 0 {
 		return nil
 	}
@@ -177,8 +177,8 @@ func (p *table) ofRows(ctx context.Context, db ceiling.Queryer, r *ceiling.Repor
 	return nil
 }
 
-// ofRights adds whether the role sees all threads, and their statements.
-func (p *table) ofRights(ctx context.Context, db ceiling.Queryer, r *ceiling.Report) error {
+// checkRights adds whether the role sees all threads, and their statements.
+func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.Report) error {
 	var connection int64
 	var user string
 	if err := db.QueryRowContext(ctx, "SELECT CONNECTION_ID(), CURRENT_USER()").Scan(&connection, &user); err != nil {

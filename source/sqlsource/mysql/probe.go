@@ -38,18 +38,18 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table, r *ceiling.
 			return nil, fmt.Errorf("reading what the database says about the table: %w", err)
 		}
 	}
-	p.ofSession(r)
+	p.checkSession(r)
 	if err := r.Err(t); err != nil {
 		return nil, err // without autocommit, a locking read would keep its locks
 	}
-	p.ofServer(r)
-	if p.ofTable(r, t) {
-		p.ofKey(r, t)
-		if err := p.ofRows(ctx, db, r, t); err != nil {
+	p.checkServer(r)
+	if p.checkTable(r, t) {
+		p.checkKey(r, t)
+		if err := p.checkRows(ctx, db, r, t); err != nil {
 			return nil, err
 		}
 	}
-	if err := p.ofRights(ctx, db, r); err != nil {
+	if err := p.checkRights(ctx, db, r); err != nil {
 		return nil, err
 	}
 	return p, r.Err(t)

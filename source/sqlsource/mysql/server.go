@@ -93,13 +93,13 @@ func (s server) statements(ctx context.Context, db ceiling.Queryer, connection i
 	case applier:
 		return nil, fmt.Errorf("%w: %w", errApplier, ceiling.ErrChanged)
 	}
-	carry(all, before, hidden)
+	keepUnfinished(all, before, hidden)
 	return all, nil
 }
 
-// carry keeps the holders listed before that may not have ended: their thread runs a statement,
+// keepUnfinished keeps the holders listed before that may not have ended: their thread runs a statement,
 // and for one of the two it is not shown which statement that is.
-func carry(all, before map[string]*ceiling.Holder, hidden map[string]bool) {
+func keepUnfinished(all, before map[string]*ceiling.Holder, hidden map[string]bool) {
 	for name, h := range before {
 		thread, _, shown := strings.Cut(name, "/")
 		if now, running := hidden[thread]; running && (now || !shown) && all[name] == nil {

@@ -156,9 +156,9 @@ func (c recipe) remedy(p *table, t ceiling.Table, trigger bool) ceiling.Remedy {
 	return ceiling.Remedy{Words: words, Statements: c.statements(p, t, column, trigger)}
 }
 
-// ways returns the recipes that fit every table. updates says that changes must be read, too:
+// remedies returns the recipes that fit every table. updates says that changes must be read, too:
 // then only those with triggers fit.
-func (p *table) ways(t ceiling.Table, updates bool) []ceiling.Remedy {
+func (p *table) remedies(t ceiling.Table, updates bool) []ceiling.Remedy {
 	if p.version < 130000 {
 		return ceiling.Advice("upgrade to Postgres 13 or later, and give the table a column of the type xid8")
 	}
@@ -169,9 +169,9 @@ func (p *table) ways(t ceiling.Table, updates bool) []ceiling.Remedy {
 	return []ceiling.Remedy{txRecipe.remedy(p, t, false), with}
 }
 
-// stampWays returns the ways out for a key that begins with a time.
-func (p *table) stampWays(t ceiling.Table) []ceiling.Remedy {
-	list := p.ways(t, true)
+// stampRemedies returns the ways out for a key that begins with a time.
+func (p *table) stampRemedies(t ceiling.Table) []ceiling.Remedy {
+	list := p.remedies(t, true)
 	if p.version >= 130000 {
 		list = append(list, stampRecipe.remedy(p, t, true))
 	}

@@ -62,8 +62,8 @@ func TestRecipeColumn(t *testing.T) {
 	require.True(t, exists)
 	require.Contains(t, txRecipe.remedy(p, target, true).Words, "read by the column _tx2, which the table has already; then set Key to _tx2, id.")
 	p.version = 120000
-	require.Contains(t, p.ways(target, false)[0].Words, "upgrade to Postgres 13")
-	require.Empty(t, p.ways(target, false)[0].Statements)
+	require.Contains(t, p.remedies(target, false)[0].Words, "upgrade to Postgres 13")
+	require.Empty(t, p.remedies(target, false)[0].Statements)
 }
 
 func TestAssumptions(t *testing.T) {

@@ -62,12 +62,12 @@ func (p *table) stamped(r *ceiling.Report, t ceiling.Table) (s setting) {
 	r.Fallbacks = []string{"lag=5m"}
 	switch own.keyType {
 	case stampRecipe.typ:
-		return p.settings(r, t, stampRecipe, true, p.resetWays(t, stampRecipe))
+		return p.settings(r, t, stampRecipe, true, p.resetRemedies(t, stampRecipe))
 	case "timestamp without time zone":
-		r.Add(ceiling.Unsafe, p.stampWays(t), "the key begins with %q, a timestamp without time zone: sessions write it by their own clocks", column)
+		r.Add(ceiling.Unsafe, p.stampRemedies(t), "the key begins with %q, a timestamp without time zone: sessions write it by their own clocks", column)
 	default:
 		r.Fallbacks = nil
-		r.Add(ceiling.Unsafe, p.ways(t, false), "the key begins with %q of the type %s, and must begin with a timestamptz", column, own.keyType)
+		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a timestamptz", column, own.keyType)
 	}
 	return s
 }

@@ -37,9 +37,9 @@ func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.T
 	column := t.Key[0].Name
 	if p.readable() {
 		if typ := p.tree[0].keyType; typ != txRecipe.typ {
-			r.Add(ceiling.Unsafe, p.ways(t, false), "the key begins with %q of the type %s, and must begin with a column of the type xid8", column, typ)
+			r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a column of the type xid8", column, typ)
 		} else {
-			s = p.settings(&r, t, txRecipe, false, p.resetWays(t, txRecipe))
+			s = p.settings(&r, t, txRecipe, false, p.resetRemedies(t, txRecipe))
 		}
 	}
 	if len(t.Key) == 1 {
@@ -59,9 +59,9 @@ func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.T
 		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, strings.ReplaceAll(membersExpr, "$3", "$2"))}, nil
 }
 
-// resetWays returns what to do about a column that is not known to be set at each change: a
+// resetRemedies returns what to do about a column that is not known to be set at each change: a
 // trigger for it, if its default shows that it serves that alone, or else another column.
-func (p *table) resetWays(t ceiling.Table, c recipe) []ceiling.Remedy {
+func (p *table) resetRemedies(t ceiling.Table, c recipe) []ceiling.Remedy {
 	if unqualified(p.columns[t.Key[0].Name].expr) != c.value {
 		other := t
 		other.Key = t.Key[1:]

@@ -95,13 +95,13 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 	for _, g := range p.triggers {
 		known := g.source == c.body(column) && !g.conditional
 		switch {
-		case p.published && !g.always, p.elsewhere(g, column): // it does not run for what replication brings
+		case p.published && !g.always, p.setsOther(g, column): // it does not run for what replication brings
 		case known || byWord:
 			inserted[g.oid] = inserted[g.oid] || g.insert && !g.conditional
 			updated[g.oid] = updated[g.oid] || g.update
 		}
 		switch {
-		case p.elsewhere(g, column):
+		case p.setsOther(g, column):
 		case known:
 			r.Add(ceiling.OK, nil, "the trigger %s on %s sets %q to %s", g.name, g.table, column, c.value)
 		case p.overruled(g, c.body(column)):
@@ -147,8 +147,8 @@ func (p *table) setByDefault(r *ceiling.Report, m member, c recipe, column strin
 	}
 }
 
-// elsewhere reports whether a trigger is that of a recipe for another column.
-func (p *table) elsewhere(g trigger, column string) bool {
+// setsOther reports whether a trigger is that of a recipe for another column.
+func (p *table) setsOther(g trigger, column string) bool {
 	for name := range p.columns {
 		if name != column && (g.source == txRecipe.body(name) || g.source == stampRecipe.body(name)) {
 			return true

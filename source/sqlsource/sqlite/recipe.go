@@ -54,9 +54,9 @@ func (p *table) statements(version string) []string {
 	return all
 }
 
-// ways returns how the table can be read. If key is not "", it is the rowid, which a new table
+// remedies returns how the table can be read. If key is not "", it is the rowid, which a new table
 // can have AUTOINCREMENT draw.
-func (p *table) ways(t ceiling.Table, key string) []ceiling.Remedy {
+func (p *table) remedies(t ceiling.Table, key string) []ceiling.Remedy {
 	if p.kind != "table" {
 		return nil
 	}
