@@ -152,8 +152,11 @@ func (g *lagSeen) greatest(ctx context.Context, db Queryer) ([]any, error) {
 		if key[i] == nil { // the source itself reports a key that is NULL
 			return nil, nil
 		}
-		if v.Convert != nil {
-			key[i] = v.Convert(key[i])
+		if b, ok := key[i].([]byte); ok && v.Text {
+			key[i] = string(b)
+		}
+		if text, ok := key[i].(string); ok && v.Parse != nil {
+			key[i] = v.Parse(text)
 		}
 	}
 	return key, nil

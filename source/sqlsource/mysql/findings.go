@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
@@ -51,8 +50,6 @@ func (p *table) checkServer(r *ceiling.Report) {
 	}
 }
 
-var versions = regexp.MustCompile(`^(\d+)\.(\d+)\.(\d+)`)
-
 // tooOld returns the first version whose counter survives a restart, if the server's version
 // is older or unknown.
 func (p *table) tooOld() string {
@@ -60,17 +57,10 @@ func (p *table) tooOld() string {
 	if p.maria {
 		first, want = [3]int{10, 2, 4}, "10.2.4"
 	}
-	m := versions.FindStringSubmatch(strings.TrimPrefix(p.version, "5.5.5-")) // MariaDB tells old replicas that it is 5.5.5
-	if m == nil {
+	var have [3]int
+	version := strings.TrimPrefix(p.version, "5.5.5-") // MariaDB tells old replicas that it is 5.5.5
+	if _, err := fmt.Sscanf(version, "%d.%d.%d", &have[0], &have[1], &have[2]); err != nil || slices.Compare(have[:], first[:]) < 0 {
 		return want
-	}
-	for i, n := range first {
-		if have, _ := strconv.Atoi(m[i+1]); have != n {
-			if have < n {
-				return want
-			}
-			break
-		}
 	}
 	return ""
 }

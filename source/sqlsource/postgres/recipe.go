@@ -52,51 +52,44 @@ func (c recipe) body(column string) string {
 	return strings.NewReplacer("{column}", quote(column), "{value}", c.value).Replace(bodyTemplate)
 }
 
-// statements returns those that add the column, unless it is there, the trigger, if it is
-// wanted, and the index.
-func (c recipe) statements(p *table, t ceiling.Table, column string, trigger bool) []string {
+// statements returns those that add the column with its index, and those that add the trigger.
+func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigger bool) (list []string) {
 	root := p.root()
-	name := quote(objectName(root, c.suffix))
-	fill := func(template string, m member) string {
+	name, body := quote(objectName(root, c.suffix)), c.body(column)
+	write := func(m member, templates ...string) {
 		concurrently := "CONCURRENTLY "
 		if m.kind == "p" {
 			concurrently = ""
 		}
-		return strings.NewReplacer(
+		r := strings.NewReplacer(
 			"{root}", root.name, "{table}", m.name, "{column}", quote(column), "{type}", c.typ, "{add}", c.add, "{value}", c.value,
-			"{function}", quote(root.schema)+"."+name, "{trigger}", name, "{body}", "'"+strings.ReplaceAll(c.body(column), "'", "''")+"'",
-			"{index}", quote(objectName(m, c.suffix)), "{concurrently}", concurrently, "{key}", t.Columns(),
-		).Replace(template)
-	}
-	var list []string
-	for _, s := range []string{beginTemplate, timeoutTemplate, columnTemplate, defaultTemplate} {
-		if s != defaultTemplate || c.add != c.value {
-			list = append(list, fill(s, root))
+			"{function}", quote(root.schema)+"."+name, "{trigger}", name, "{body}", "'"+strings.ReplaceAll(body, "'", "''")+"'",
+			"{index}", quote(objectName(m, c.suffix)), "{concurrently}", concurrently, "{key}", t.Columns())
+		for _, s := range templates {
+			list = append(list, r.Replace(s))
 		}
 	}
 	tables := p.inheriting(root)
+	write(root, beginTemplate, timeoutTemplate)
+	if add {
+		write(root, columnTemplate)
+		if c.add != c.value {
+			write(root, defaultTemplate)
+		}
+	}
 	if trigger {
-		list = append(list, fill(functionTemplate, root))
+		write(root, functionTemplate)
 		for _, m := range tables {
-			list = append(list, fill(dropTemplate, m), fill(triggerTemplate, m))
+			write(m, dropTemplate, triggerTemplate)
 			if p.published {
-				list = append(list, fill(alwaysTemplate, m))
+				write(m, alwaysTemplate)
 			}
 		}
 	}
-	list = append(list, commitTemplate)
-	for _, m := range tables {
-		list = append(list, fill(indexTemplate, m))
-	}
-	return list
-}
-
-// triggerStatements returns those that have a column of the key set at each change.
-func (c recipe) triggerStatements(p *table, t ceiling.Table) []string {
-	var list []string
-	for _, s := range c.statements(p, t, t.Key[0].Name, true) {
-		if !strings.HasPrefix(s, "ALTER TABLE "+p.root().name+" ADD COLUMN") && !strings.HasPrefix(s, "CREATE INDEX") {
-			list = append(list, s)
+	write(root, commitTemplate)
+	if add {
+		for _, m := range tables {
+			write(m, indexTemplate)
 		}
 	}
 	return list
@@ -153,7 +146,7 @@ func (c recipe) remedy(p *table, t ceiling.Table, trigger bool) ceiling.Remedy {
 		words += ". Each row is read as it was inserted; changes are not read"
 	}
 	words += ". (SELECT * then returns the column, too, and COPY without a list of columns expects it.)"
-	return ceiling.Remedy{Words: words, Statements: c.statements(p, t, column, trigger)}
+	return ceiling.Remedy{Words: words, Statements: c.statements(p, t, column, true, trigger)}
 }
 
 // remedies returns the recipes that fit every table. updates says that changes must be read, too:

@@ -27,9 +27,9 @@ func TestRecipeStatements(t *testing.T) {
 		`CREATE TRIGGER "zz_devotion_orders_tx" BEFORE INSERT OR UPDATE ON public.orders FOR EACH ROW EXECUTE FUNCTION "public"."zz_devotion_orders_tx"();`,
 		`COMMIT;`,
 		`CREATE INDEX CONCURRENTLY IF NOT EXISTS "zz_devotion_orders_tx" ON public.orders ("_tx", "id");`,
-	}, txRecipe.statements(p, target, "_tx", true))
-	require.NotContains(t, strings.Join(txRecipe.statements(p, target, "_tx", false), ""), "TRIGGER")
-	stamp := strings.Join(stampRecipe.statements(p, target, "_at", true), "\n")
+	}, txRecipe.statements(p, target, "_tx", true, true))
+	require.NotContains(t, strings.Join(txRecipe.statements(p, target, "_tx", true, false), ""), "TRIGGER")
+	stamp := strings.Join(stampRecipe.statements(p, target, "_at", true, true), "\n")
 	require.Contains(t, stamp, `"_at" timestamp with time zone NOT NULL DEFAULT now();`, "a volatile default would rewrite the table")
 	require.Contains(t, stamp, `ALTER COLUMN "_at" SET DEFAULT clock_timestamp();`)
 }
@@ -39,7 +39,7 @@ func TestRecipeOfAnOddName(t *testing.T) {
 	t.Parallel()
 	p, target := ordersTable()
 	p.tree[0].relation = `{key}"; DROP TABLE x; --`
-	for _, s := range txRecipe.statements(p, target, "_tx", true) {
+	for _, s := range txRecipe.statements(p, target, "_tx", true, true) {
 		if strings.Contains(s, "zz_devotion") {
 			require.Contains(t, s, `"zz_devotion_{key}""; DROP TABLE x; --_tx"`)
 		}

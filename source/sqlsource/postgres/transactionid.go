@@ -70,7 +70,7 @@ func (p *table) resetRemedies(t ceiling.Table, c recipe) []ceiling.Remedy {
 		}
 		return []ceiling.Remedy{c.remedy(p, other, true)}
 	}
-	return ceiling.Advice(fmt.Sprintf("let a trigger set %q at each change; it runs after the other triggers of the table", t.Key[0].Name), c.triggerStatements(p, t)...)
+	return ceiling.Advice(fmt.Sprintf("let a trigger set %q at each change; it runs after the other triggers of the table", t.Key[0].Name), c.statements(p, t, t.Key[0].Name, false, true)...)
 }
 
 // promise is the part of the guarantee that says what is read.
