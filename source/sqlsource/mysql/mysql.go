@@ -81,9 +81,9 @@ func integer(s string) any {
 }
 
 // Ceilings returns the ceilings of MySQL and MariaDB.
-func Ceilings() []ceiling.Ceiling { return []ceiling.Ceiling{DirtyProbe{}} }
+func (Dialect) Ceilings() []ceiling.Ceiling { return []ceiling.Ceiling{DirtyProbe{}} }
 
 // Choose returns the ceiling that fits a table. Its Open may still refuse the table.
-func Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
+func (Dialect) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
 	return DirtyProbe{}, nil
 }

@@ -55,13 +55,13 @@ func (Dialect) KeyValue(string) ceiling.KeyValue {
 }
 
 // Ceilings returns the ceilings of Postgres.
-func Ceilings() []ceiling.Ceiling {
+func (Dialect) Ceilings() []ceiling.Ceiling {
 	return []ceiling.Ceiling{LockFence{}, TransactionID{}, Stamp{}}
 }
 
 // Choose returns the ceiling that fits a table, by the type of the key's first column. Its
 // Open may still refuse the table.
-func Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error) {
+func (Dialect) Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error) {
 	if t.Name == "" { // which it refuses
 		return LockFence{}, nil
 	}

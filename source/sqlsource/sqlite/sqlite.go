@@ -39,9 +39,9 @@ func (Dialect) KeyValue(string) ceiling.KeyValue {
 }
 
 // Ceilings returns the ceilings of SQLite.
-func Ceilings() []ceiling.Ceiling { return []ceiling.Ceiling{SingleWriter{}} }
+func (Dialect) Ceilings() []ceiling.Ceiling { return []ceiling.Ceiling{SingleWriter{}} }
 
 // Choose returns the ceiling that fits a table. Its Open may still refuse the table.
-func Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
+func (Dialect) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
 	return SingleWriter{proven: true}, nil
 }
