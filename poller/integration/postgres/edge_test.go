@@ -167,7 +167,7 @@ func TestStampsAtTheUsersWord(t *testing.T) {
 			require.Contains(t, g.Report().Guarantee, c.guarantee)
 			require.Equal(t, c.guarantee == word, strings.Contains(g.Report().Guarantee, "its latest version again after each change"))
 			if c.guarantee == word {
-				require.Equal(t, ceiling.Warning, unsafeOrNote(t, g.Report(), "what it does is not checked").Level)
+				require.Equal(t, ceiling.Warning, unsafeOrNote(t, g.Report(), "its function is not checked").Level)
 			}
 		})
 	}
