@@ -114,9 +114,9 @@ type Poller[T any] struct {
 	// Send to it without blocking. Wake does not shorten a backoff.
 	Wake <-chan struct{}
 
-	// Timeout limits each attempt at a step. A fetch or write that times out is
+	// Deadline limits each attempt at a step. A fetch or write that times out is
 	// tried again with half the records. Defaults to 1 min.
-	Timeout time.Duration
+	Deadline time.Duration
 
 	// Grace is how long a write or save in progress may continue after ctx has
 	// ended. Defaults to 30 s. A negative value means no grace.
@@ -173,7 +173,7 @@ func (p *Poller[T]) Drain(ctx context.Context) error { return p.start(ctx, true)
 func (p *Poller[T]) interval() time.Duration {
 	return min(cmp.Or(p.Interval, time.Second), math.MaxInt64/2)
 }
-func (p *Poller[T]) timeout() time.Duration { return cmp.Or(p.Timeout, time.Minute) }
+func (p *Poller[T]) deadline() time.Duration { return cmp.Or(p.Deadline, time.Minute) }
 
 func (p *Poller[T]) validate() error {
 	negative := func(field string, v int64) error {
@@ -203,7 +203,7 @@ func (p *Poller[T]) validate() error {
 		negative("DeadLetterLimit", int64(p.DeadLetterLimit)),
 		negative("BatchSize", int64(p.BatchSize)),
 		negative("Interval", int64(p.Interval)),
-		negative("Timeout", int64(p.Timeout)),
+		negative("Deadline", int64(p.Deadline)),
 		wake, policy)
 	if err != nil {
 		return fmt.Errorf("poller: %q is misconfigured: %w", p.Name, err)

@@ -101,12 +101,12 @@ func TestPermanentFailures(t *testing.T) {
 	blocked := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(blocked, nil, 0o600))
 	for want, args := range map[string][]string{
-		"nosuchtable":                     append(good[:7:7], "-table", "nosuchtable"),
-		"nosuchcolumn":                    append(good[:7:7], "-columns", "nosuchcolumn"),
-		"nosuchkey":                       append(good[:7:7], "-key", "nosuchkey"),
-		"nosuch.db: no such file":         append(good[2:7:7], "-dsn", "sqlite:nosuch.db"),
-		filepath.Base(blocked):            append(good[:7:7], "-out", blocked),
-		`Name "../orders" is no name for`: append(good[:7:7], "-name", "../orders"),
+		"nosuchtable":             append(good[:7:7], "-table", "nosuchtable"),
+		"nosuchcolumn":            append(good[:7:7], "-columns", "nosuchcolumn"),
+		"nosuchkey":               append(good[:7:7], "-key", "nosuchkey"),
+		"nosuch.db: no such file": append(good[2:7:7], "-dsn", "sqlite:nosuch.db"),
+		filepath.Base(blocked):    append(good[:7:7], "-out", blocked),
+		`Name "../orders" is not a valid file name`: append(good[:7:7], "-name", "../orders"),
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()

@@ -32,7 +32,7 @@ func TestEveryStepHasATimeout(t *testing.T) {
 			w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return note(ctx) }
 			w.onSave = func(ctx context.Context, _, _ source.Cursor) error { return note(ctx) }
 			p := w.poller()
-			p.Timeout = set
+			p.Deadline = set
 			require.NoError(t, p.Drain(t.Context()))
 			assert.Equal(t, []time.Duration{want, want, want, want}, left)
 		})
@@ -233,7 +233,7 @@ func TestStepThatIgnoresItsTimeoutIsOverdue(t *testing.T) {
 		time.Sleep(time.Hour)
 		assert.True(t, p.Status().Overdue)
 		require.Len(t, w.logged("overdue"), 6, "at once, and then less and less often")
-		assert.Contains(t, w.logged("overdue")[0], "op=write timeout=1m0s from=\"\" after=1m6s\n")
+		assert.Contains(t, w.logged("overdue")[0], "op=write deadline=1m0s from=\"\" after=1m6s\n")
 		assert.Contains(t, w.logged("overdue")[5], "after=32m6s\n")
 		assert.Equal(t, 1, w.count("write"), "not called a second time")
 
@@ -277,7 +277,7 @@ func TestTheLongestTimeout(t *testing.T) {
 		w := newWorld(15)
 		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return slow(ctx, 24*time.Hour) }
 		p := w.poller()
-		p.Timeout = math.MaxInt64
+		p.Deadline = math.MaxInt64
 		require.NoError(t, p.Drain(t.Context()))
 		assert.Equal(t, seq(1, 15), w.written)
 		assert.Empty(t, w.logged("overdue"))
