@@ -162,6 +162,7 @@ func TestStampsAtTheUsersWord(t *testing.T) {
 			require.NoError(t, err)
 			if strings.HasPrefix(c.guarantee, "by") {
 				require.Equal(t, ceiling.Warning, unsafeOrNote(t, g.Report(), c.guarantee).Level)
+				require.Contains(t, g.Report().Guarantee, "as long as clients or triggers set \"at\" to clock_timestamp()")
 				return
 			}
 			require.Contains(t, g.Report().Guarantee, c.guarantee)

@@ -153,3 +153,14 @@ func Each(ctx context.Context, db Queryer, f func(*sql.Rows) error, query string
 	}
 	return errors.Join(rows.Err(), rows.Close())
 }
+
+// Texts returns the first column of a result.
+func Texts(ctx context.Context, db Queryer, query string, args ...any) (list []string, err error) {
+	err = Each(ctx, db, func(rows *sql.Rows) error {
+		var text string
+		err := rows.Scan(&text)
+		list = append(list, text)
+		return err
+	}, query, args...)
+	return list, err
+}

@@ -17,29 +17,20 @@ const shownHolders = 5
 // describe names the threads of the holders or, without holders, those with a transaction that
 // has changed rows: they probably hold this table's rows back. INNODB_TRX may be slightly old.
 func (s server) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) (who []string, err error) {
-	what, list := "a transaction that has not committed its rows", "SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX WHERE trx_rows_modified > 0 ORDER BY trx_started LIMIT "+strconv.Itoa(shownHolders)
+	what := "a transaction that has not committed its rows"
+	var ids []string
 	if len(by) > 0 {
 		what = "a statement that can still add a row"
-		var ids []string
 		for _, h := range by[:min(len(by), shownHolders)] {
 			ids = append(ids, strconv.FormatInt(h.Session, 10))
 		}
-		list = strings.Join(ids, ", ")
-	} else {
-		var ids []string
-		err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-			var id string
-			err := rows.Scan(&id)
-			if id != "0" { // a prepared transaction whose session has ended
-				ids = append(ids, id)
-			}
-			return err
-		}, list)
+	} else { // the id 0 stands for a prepared transaction whose session has ended
+		ids, err = ceiling.Texts(ctx, db, fmt.Sprintf("SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX WHERE trx_rows_modified > 0 AND trx_mysql_thread_id > 0 ORDER BY trx_started LIMIT %d", shownHolders))
 		if err != nil {
 			return nil, fmt.Errorf("reading the transactions: %w", err)
 		}
-		list = strings.Join(append(ids, "-1"), ", ")
 	}
+	list := strings.Join(append(ids, "-1"), ", ")
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var id int64
 		var user, host, command, state, program string

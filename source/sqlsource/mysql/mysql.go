@@ -18,14 +18,11 @@ const name = "MySQL or MariaDB"
 // Dialect is the SQL of MySQL and MariaDB.
 type Dialect struct{}
 
-// Name implements [ceiling.SQL].
-func (Dialect) Name() string { return name }
+// Short answers, each explained in package ceiling.
 
-// Limit implements [ceiling.SQL].
+func (Dialect) Name() string       { return name }
 func (Dialect) Limit(n int) string { return fmt.Sprintf("LIMIT %d", n) }
-
-// Integer implements [ceiling.SQL].
-func (Dialect) Integer() string { return "?" }
+func (Dialect) Integer() string    { return "?" }
 
 // KeyTypes implements [ceiling.SQL].
 func (Dialect) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) ([]string, error) {

@@ -104,23 +104,16 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, t ceiling.T
 
 // readIndex finds the index to read keys by, preferably the primary key.
 func (p *table) readIndex(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
-		if p.index == "" {
-			p.index = quote(name)
-		}
-		return err
-	}, `SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?
+	names, err := ceiling.Texts(ctx, db, `SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?
 		AND SEQ_IN_INDEX = 1 AND COLUMN_NAME = ? AND INDEX_TYPE = 'BTREE' AND SUB_PART IS NULL ORDER BY INDEX_NAME <> 'PRIMARY', NON_UNIQUE, INDEX_NAME`, p.schema, p.name, t.Key[0].Name)
+	if len(names) > 0 {
+		p.index = quote(names[0])
+	}
+	return err
 }
 
-func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
-	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
-		p.triggers = append(p.triggers, name)
-		return err
-	}, `SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ?
+func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
+	p.triggers, err = ceiling.Texts(ctx, db, `SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ?
 		AND EVENT_OBJECT_TABLE = ? AND ACTION_TIMING = 'BEFORE' AND EVENT_MANIPULATION = 'INSERT' ORDER BY 1`, p.schema, p.name)
+	return err
 }

@@ -83,6 +83,7 @@ func (a *assumptions) clause(one, several string) string {
 // setting is who sets a column of the key when a row is written.
 type setting struct {
 	updates  bool // each change of a row sets it
+	vouched  bool // nothing but the user's word says that it is set
 	triggers assumptions
 }
 
@@ -119,7 +120,7 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 	}
 	for _, m := range p.tree {
 		if !inserts && !inserted[m.oid] && !(m.ancestor && m.kind == "r") { // the rows of such an ancestor are not read
-			p.setByDefault(r, m, c, column, byWord, fix)
+			s.vouched = p.setByDefault(r, m, c, column, byWord, fix) || s.vouched
 		}
 	}
 	if !inserts {
@@ -131,8 +132,9 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 	return s
 }
 
-// setByDefault adds whether the default of a table's column is the value of a recipe.
-func (p *table) setByDefault(r *ceiling.Report, m member, c recipe, column string, byWord bool, fix []ceiling.Remedy) {
+// setByDefault adds whether the default of a table's column is the value of a recipe. It reports
+// whether the user must vouch for it.
+func (p *table) setByDefault(r *ceiling.Report, m member, c recipe, column string, byWord bool, fix []ceiling.Remedy) (vouched bool) {
 	switch {
 	case unqualified(m.expr) == c.value:
 		r.Add(ceiling.OK, nil, "%q of %s is %s by default", column, m.name, c.value)
@@ -142,9 +144,11 @@ func (p *table) setByDefault(r *ceiling.Report, m member, c recipe, column strin
 		r.Add(ceiling.Note, nil, "%q has no default in %s: rows that are inserted there directly must set it to %s", column, m.name, c.value)
 	case byWord:
 		r.Add(ceiling.Warning, fix, "%q of %s has no default, and no trigger runs before each INSERT: by your word it is set to %s each time", column, m.name, c.value)
+		return true
 	default:
 		r.Add(ceiling.Unsafe, fix, "%q of %s has no default %s, and no trigger that is known to set it: clients make its values, or a trigger whose text is not read", column, m.name, c.value)
 	}
+	return false
 }
 
 // setsOther reports whether a trigger is that of a recipe for another column.

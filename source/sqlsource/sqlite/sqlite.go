@@ -14,14 +14,11 @@ const name = "SQLite"
 // Dialect is the SQL of SQLite.
 type Dialect struct{}
 
-// Name implements [ceiling.SQL].
-func (Dialect) Name() string { return name }
+// Short answers, each explained in package ceiling.
 
-// Limit implements [ceiling.SQL].
+func (Dialect) Name() string       { return name }
 func (Dialect) Limit(n int) string { return fmt.Sprintf("LIMIT %d", n) }
-
-// Integer implements [ceiling.SQL].
-func (Dialect) Integer() string { return "?" }
+func (Dialect) Integer() string    { return "?" }
 
 // KeyTypes implements [ceiling.SQL]. No type of SQLite tells what a column holds.
 func (Dialect) KeyTypes(_ context.Context, _ ceiling.Queryer, t ceiling.Table) ([]string, error) {

@@ -84,13 +84,8 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.T
 	}, `SELECT name, type, pk FROM pragma_table_xinfo(?, ?)`, p.name, p.schema)
 }
 
-func (p *table) readRest(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
-		p.triggers = append(p.triggers, name)
-		return err
-	}, `SELECT name FROM `+quote(p.schema)+`.sqlite_master WHERE tbl_name = ? COLLATE NOCASE AND type = 'trigger' ORDER BY name`, p.name)
+func (p *table) readRest(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
+	p.triggers, err = ceiling.Texts(ctx, db, `SELECT name FROM `+quote(p.schema)+`.sqlite_master WHERE tbl_name = ? COLLATE NOCASE AND type = 'trigger' ORDER BY name`, p.name)
 	if err != nil {
 		return err
 	}
