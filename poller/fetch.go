@@ -21,7 +21,7 @@ type fetched[T any] struct {
 // is one, and retries. The error may be source.ErrEnd.
 func (r *run[T]) fetch(after source.Cursor) (f fetched[T], err error) {
 	for {
-		r.enter(Working, OpFetch, r.timeout())
+		r.enter(Working, OpFetch, r.deadline())
 		if r.prefetched != nil {
 			f = <-r.prefetched
 			r.prefetched = nil

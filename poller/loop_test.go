@@ -203,7 +203,7 @@ func TestMisconfigured(t *testing.T) {
 		"DeadLetterLimit": func(p *poller.Poller[int]) { p.DeadLetterLimit = -1 },
 		"BatchSize":       func(p *poller.Poller[int]) { p.BatchSize = -1 },
 		"Interval":        func(p *poller.Poller[int]) { p.Interval = -1 },
-		"Timeout":         func(p *poller.Poller[int]) { p.Timeout = -1 },
+		"Deadline":        func(p *poller.Poller[int]) { p.Deadline = -1 },
 		"Retry":           func(p *poller.Poller[int]) { p.Retry.Base = -1 },
 		"Wake":            func(p *poller.Poller[int]) { p.Wake = make(chan struct{}) },
 	} {

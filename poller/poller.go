@@ -114,9 +114,9 @@ type Poller[T any] struct {
 	// Send to it without blocking. Wake does not shorten a backoff.
 	Wake <-chan struct{}
 
-	// Timeout limits each attempt at a step. A fetch or write that times out is
+	// Deadline limits each attempt at a step. A fetch or write that times out is
 	// tried again with half the records. Defaults to 1 min.
-	Timeout time.Duration
+	Deadline time.Duration
 
 	// Grace is how long a write or save in progress may continue after ctx has
 	// ended. Defaults to 30 s. A negative value means no grace.
@@ -173,7 +173,7 @@ func (p *Poller[T]) Drain(ctx context.Context) error { return p.start(ctx, true)
 func (p *Poller[T]) interval() time.Duration {
 	return min(cmp.Or(p.Interval, time.Second), math.MaxInt64/2)
 }
-func (p *Poller[T]) timeout() time.Duration { return cmp.Or(p.Timeout, time.Minute) }
+func (p *Poller[T]) deadline() time.Duration { return cmp.Or(p.Deadline, time.Minute) }
 
 func (p *Poller[T]) validate() error {
 	negative := func(field string, v int64) error {
@@ -182,11 +182,11 @@ func (p *Poller[T]) validate() error {
 		}
 		return fmt.Errorf("%s is negative: set it to a positive value, or leave it at 0 for the default", field)
 	}
-	missing := func(field string, is bool, what string) error {
-		if !is {
+	required := func(field string, missing bool, why string) error {
+		if !missing {
 			return nil
 		}
-		return fmt.Errorf("%s is not set: %s", field, what)
+		return fmt.Errorf("%s is not set: %s", field, why)
 	}
 	var wake, policy error
 	if p.Wake != nil && cap(p.Wake) != 1 {
@@ -196,14 +196,14 @@ func (p *Poller[T]) validate() error {
 		policy = fmt.Errorf("Retry: %w", err)
 	}
 	err := errors.Join(
-		missing("Name", p.Name == "", "it identifies the pipeline in logs, errors and metrics"),
-		missing("Source", p.Source == nil, "the pipeline has nothing to read from"),
-		missing("Sink", p.Sink == nil, "the pipeline has nothing to write to"),
-		missing("Checkpointer", p.Checkpointer == nil, "the pipeline cannot store its cursor; an exactly-once sink is also the Checkpointer"),
+		required("Name", p.Name == "", "it identifies the pipeline in logs, errors and metrics"),
+		required("Source", p.Source == nil, "the pipeline has nothing to read from"),
+		required("Sink", p.Sink == nil, "the pipeline has nothing to write to"),
+		required("Checkpointer", p.Checkpointer == nil, "the pipeline cannot store its cursor; an exactly-once sink is also the Checkpointer"),
 		negative("DeadLetterLimit", int64(p.DeadLetterLimit)),
 		negative("BatchSize", int64(p.BatchSize)),
 		negative("Interval", int64(p.Interval)),
-		negative("Timeout", int64(p.Timeout)),
+		negative("Deadline", int64(p.Deadline)),
 		wake, policy)
 	if err != nil {
 		return fmt.Errorf("poller: %q is misconfigured: %w", p.Name, err)

@@ -48,7 +48,7 @@ type Status struct {
 
 	// Overdue is true while a step has not returned although its timeout has
 	// passed, or while the loop itself hangs, for example in a hook, and is one
-	// Timeout past Due. The pipeline is then stuck, and only a restart of the
+	// Deadline past Due. The pipeline is then stuck, and only a restart of the
 	// process can help. Liveness checks should use this field. If a step is
 	// stuck, State is Working, and Op and Since describe that step.
 	Overdue bool
@@ -121,9 +121,9 @@ func (p *Poller[T]) Status() Status {
 	case len(p.overdue) > 0: // more important than the current state of the loop
 		step := p.overdue[0]
 		s.Overdue, s.State, s.Op = true, Working, step.Op
-		s.Since, s.Due = step.Start, step.Start.Add(p.timeout())
+		s.Since, s.Due = step.Start, step.Start.Add(p.deadline())
 	case !s.Due.IsZero():
-		s.Overdue = time.Since(s.Due) > p.timeout()
+		s.Overdue = time.Since(s.Due) > p.deadline()
 	}
 	return s
 }

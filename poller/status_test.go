@@ -47,7 +47,7 @@ func TestLoopThatHangsInAHookIsOverdue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
 		p := w.poller()
-		p.Timeout = 10 * time.Second
+		p.Deadline = 10 * time.Second
 		release := make(chan struct{})
 		p.Hooks.Poll = func(poller.PollInfo) { <-release }
 		stop := start(t, p)
@@ -81,7 +81,7 @@ func TestFailingUntilAllStepsSucceed(t *testing.T) {
 			return ctx.Err()
 		}
 		p := w.poller()
-		p.Timeout = 10 * time.Second
+		p.Deadline = 10 * time.Second
 		stop := start(t, p)
 		time.Sleep(15 * time.Second)
 		for time.Now().Before(healthy) {

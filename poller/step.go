@@ -39,7 +39,7 @@ func (r *run[T]) until(ctx context.Context, s *StepInfo, f func(context.Context)
 
 // step makes one attempt at a step and fills in s.
 func (r *run[T]) step(ctx context.Context, s *StepInfo, f func(context.Context) error) error {
-	r.enter(Working, s.Op, r.timeout())
+	r.enter(Working, s.Op, r.deadline())
 	s.Attempt = r.steps[s.Op].failures + 1
 	return r.call(ctx, s, f)
 }
@@ -48,14 +48,14 @@ func (r *run[T]) step(ctx context.Context, s *StepInfo, f func(context.Context) 
 // prefetch goroutine.
 func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Context) error) error {
 	s.Pipeline, s.Start, s.Duration, s.Err = r.Name, time.Now(), 0, nil
-	ctx, cancel := context.WithTimeout(parent, r.timeout())
+	ctx, cancel := context.WithTimeout(parent, r.deadline())
 	defer cancel()
 	if hook := r.Hooks.StepBegin; hook != nil {
 		ctx = hook(ctx, *s)
 	}
 	err := r.watch(s, func() error { return f(ctx) })
 	if err != nil && parent.Err() == nil && ctx.Err() != nil {
-		err = &timeoutError{r.timeout(), err}
+		err = &timeoutError{r.deadline(), err}
 	}
 	s.Duration, s.Err = time.Since(s.Start), err
 	if hook := r.Hooks.StepEnd; hook != nil {
@@ -71,7 +71,7 @@ func (r *run[T]) watch(s *StepInfo, f func() error) error {
 	log := &r.steps[s.Op].overdueLog
 	// A call that honours its context returns soon after the timeout. The extra
 	// tenth gives it time to clean up, unless the sum overflows.
-	watchdog := time.AfterFunc(max(r.timeout(), r.timeout()+r.timeout()/10), func() {
+	watchdog := time.AfterFunc(max(r.deadline(), r.deadline()+r.deadline()/10), func() {
 		defer close(watched)
 		r.update(func(*Status) { r.overdue = append(r.overdue, s) })
 		log.begin(time.Now())
@@ -80,7 +80,7 @@ func (r *run[T]) watch(s *StepInfo, f func() error) error {
 		for {
 			if log.allow(time.Now()) {
 				r.log.Warn("overdue: the call ignores its timeout, the pipeline is stuck until it returns",
-					log.withUnlogged("op", s.Op, "timeout", r.timeout(), "from", s.From, "after", since(s.Start))...)
+					log.withUnlogged("op", s.Op, "deadline", r.deadline(), "from", s.From, "after", since(s.Start))...)
 			}
 			select {
 			case <-returned:
@@ -107,7 +107,7 @@ func (r *run[T]) watch(s *StepInfo, f func() error) error {
 func since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }
 
 // ErrTimeout matches, with errors.Is, the error of a step that did not finish
-// within the Poller's Timeout. Hooks and [Error] see it. It distinguishes such a
+// within the Poller's Deadline. Hooks and [Error] see it. It distinguishes such a
 // step from one that was interrupted because the run was told to stop: in both
 // cases the context of StepEnd has ended.
 var ErrTimeout = errors.New("no answer within the timeout")

@@ -47,7 +47,7 @@ func TestRunReturnsNilWhenContextEnds(t *testing.T) {
 				w := newWorld(5)
 				change(w)
 				p := w.poller()
-				p.Timeout = 2 * time.Hour
+				p.Deadline = 2 * time.Hour
 				stop := start(t, p)
 				time.Sleep(10 * time.Minute)
 				synctest.Wait()

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -33,6 +33,7 @@ type config struct {
 	once, version        bool
 	check, adopt         bool
 	rewind               string
+	audit                time.Duration
 	listen, webConfig    string
 	logFormat            string
 	logLevel             slog.Level
@@ -62,6 +63,7 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the lowest `level` to log: debug, info, warn or error")
 	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, the statement and its plan, how many rows are pending and who holds them back, and exit; it changes nothing and can run at the same time as the copy, or without -out before the first copy")
+	f.DurationVar(&c.audit, "audit", 0, "watch the table for this long, print how many rows appeared below the ceiling after the copy would have passed them, and how many a reader without a ceiling would have missed, and exit; it writes nothing and reads only keys")
 	f.StringVar(&c.rewind, "rewind", "", "set the copy back to after a `key`, or to first, and exit; the next start copies the rows after it again, to new files")
 	f.BoolVar(&c.adopt, "adopt", false, "let the copy continue at the same key in the database as it is now, and exit; for use after an error that the cursor belongs to another history or query")
 	f.BoolVar(&c.version, "version", false, "print the version and exit")
@@ -110,8 +112,11 @@ func parse(args, environ []string) (c config, err error) {
 	if given["dsn"] && given["dsn-file"] {
 		return c, wrong("-dsn and -dsn-file are both given: give one")
 	}
-	if first, second := two(given, "check", "rewind", "adopt"); second != "" {
+	if first, second := two(given, "check", "audit", "rewind", "adopt"); second != "" {
 		return c, wrong("-%s and -%s are both given: run one after the other", first, second)
+	}
+	if given["audit"] && c.audit <= 0 {
+		return c, wrong("-audit is %v: want more than 0", c.audit)
 	}
 	if given["rewind"] && (c.rewind == "" || c.rewind == "latest") {
 		return c, wrong("-rewind is %q: want first or a key", c.rewind)
@@ -129,7 +134,7 @@ func parse(args, environ []string) (c config, err error) {
 
 // actions are flags that cannot be set in the environment, where a service would
 // repeat them at every start.
-var actions = []string{"version", "check", "rewind", "adopt"}
+var actions = []string{"version", "check", "audit", "rewind", "adopt"}
 
 // fromEnvironment sets flags that are not given from the environment, such as
 // -segment-age from DBTOFILE_SEGMENT_AGE.
@@ -169,7 +174,7 @@ func (c *config) complete() error {
 		return wrong("-table is missing: which table?")
 	case len(c.key) == 0:
 		return wrong("-key is missing: which columns are the key of the table?")
-	case c.out == "" && !c.check:
+	case c.out == "" && !c.check && c.audit == 0:
 		return wrong("-out is missing: which directory gets the files?")
 	case c.format != "jsonl" && c.format != "csv":
 		return wrong("-format is %q: want jsonl or csv", c.format)
@@ -263,7 +268,7 @@ func (n *ceilingName) String() string {
 }
 
 func (n *ceilingName) Set(text string) error {
-	c, err := sqlsource.ParseCeiling(text)
+	c, err := builtin.ParseCeiling(text)
 	if err == nil {
 		n.Ceiling = c
 	}
@@ -287,10 +292,10 @@ func (l *list) Set(text string) error {
 
 func help(f *flag.FlagSet) answer {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\nEach setting can also be given in the environment, as in DBTOFILE_SEGMENT_AGE=1h; a flag takes precedence.\nThe exceptions are -check, -rewind, -adopt and -version.\n\n", usage)
+	fmt.Fprintf(&b, "%s\n\nEach setting can also be given in the environment, as in DBTOFILE_SEGMENT_AGE=1h; a flag takes precedence.\nThe exceptions are -check, -audit, -rewind, -adopt and -version.\n\n", usage)
 	f.SetOutput(&b)
 	f.PrintDefaults()
-	b.WriteString("\nExit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot continue\n")
+	b.WriteString("\nExit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot continue; -audit: rows were missed\n")
 	return answer(b.String())
 }
 

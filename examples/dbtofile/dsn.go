@@ -21,7 +21,7 @@ import (
 )
 
 // connectTimeout limits one attempt to connect, unless the DSN sets a limit. The
-// Poller's Timeout limits every statement.
+// Poller's Deadline limits every statement.
 const connectTimeout = 10 * time.Second
 
 // open opens a database without connecting to it, because the pipeline waits for

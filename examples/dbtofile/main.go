@@ -37,6 +37,10 @@
 // lock, so it can run at the same time as the copy. Without -out it checks a table that
 // is not copied yet. It gives the database 30 seconds to answer.
 //
+// dbtofile -audit 1h watches the table for an hour and prints how many rows appeared
+// below the cursor, where a copy would have missed them: with the ceiling, and without
+// one. Run it while all writers are active. It writes nothing and reads only keys.
+//
 // # Rewinding
 //
 // Stop the copy first. dbtofile -rewind KEY sets the cursor to KEY, written as for
@@ -92,7 +96,7 @@
 //	3  with -once: the last rows are held back, because transactions that could still add
 //	   rows before them have not ended. The rows before them are copied
 //	4  with -check: rows could be missed with this ceiling, or the copy cannot continue
-//	   from its cursor
+//	   from its cursor; with -audit: rows were missed
 //
 // The first SIGTERM or SIGINT lets the batch being written finish, within 30 seconds. A
 // second one ends the process at once; this loses nothing either.
@@ -105,7 +109,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/artifactofdevotion/devotion/poller"
@@ -155,18 +158,5 @@ func report(err error, logFormat string) int {
 
 // refusal explains why a table is refused and what to do.
 func refusal(e *ceiling.UnsafeError) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "dbtofile: %s: rows would be missed with the ceiling %s:\n", e.Table, e.Report.Strategy)
-	for _, f := range e.Report.Findings {
-		if f.Level != ceiling.Unsafe {
-			continue
-		}
-		fmt.Fprintf(&b, "- %s\n", f.Text)
-		for _, step := range f.Steps() {
-			fmt.Fprintf(&b, "      %s\n", step)
-		}
-	}
-	b.WriteString("Or accept that rows can be missed: -ceiling lag=5m, -ceiling grace=30s or -ceiling none.\n" +
-		"For all findings run dbtofile -check with the same settings.")
-	return b.String()
+	return fmt.Sprintf("dbtofile: %v\nFor all findings run dbtofile -check with the same settings.", e)
 }

@@ -100,7 +100,7 @@ func TestAdopt(t *testing.T) {
 	order(db, 2)
 	p = run(t, nil, append(args, "-once")...)
 	require.Equal(t, 1, p.code())
-	require.Contains(t, p.stderr.String(), "the table was dropped and made anew, or another one took its name")
+	require.Contains(t, p.stderr.String(), "the table was dropped and recreated, or another table took its name")
 	require.Contains(t, p.stderr.String(), "dbtofile -adopt")
 	p = run(t, nil, append(args, "-check")...)
 	require.Equal(t, 4, p.code())

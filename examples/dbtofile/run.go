@@ -32,6 +32,8 @@ func run(ctx context.Context, c config) (err error) {
 	switch {
 	case c.check:
 		return check(ctx, table, c.out)
+	case c.audit > 0:
+		return audit(ctx, table, c.audit)
 	case c.adopt || c.rewind != "":
 		return reset(ctx, table, c, parts)
 	}

@@ -66,6 +66,8 @@ func TestWrongUsage(t *testing.T) {
 		`invalid value "fence" for flag -ceiling: ceiling: "fence": want auto`: append(good[:9:9], "-ceiling", "fence"),
 		`"lag": want a duration of more than 0 after lag`:                      append(good[:9:9], "-ceiling", "lag"),
 		"-check and -rewind are both given":                                    append(good[:9:9], "-rewind", "1", "-check"),
+		"-audit is 0s: want more than 0":                                       append(good[:9:9], "-audit", "0s"),
+		"-check and -audit are both given":                                     append(good[:9:9], "-audit", "1s", "-check"),
 		"-rewind and -adopt are both given":                                    append(good[:9:9], "-rewind", "1", "-adopt"),
 		`-rewind is "": want first or a key`:                                   append(good[:9:9], "-rewind", ""),
 		`-rewind is "latest": want first or a key`:                             append(good[:9:9], "-rewind", "latest"),
@@ -99,12 +101,12 @@ func TestPermanentFailures(t *testing.T) {
 	blocked := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(blocked, nil, 0o600))
 	for want, args := range map[string][]string{
-		"nosuchtable":                     append(good[:7:7], "-table", "nosuchtable"),
-		"nosuchcolumn":                    append(good[:7:7], "-columns", "nosuchcolumn"),
-		"nosuchkey":                       append(good[:7:7], "-key", "nosuchkey"),
-		"nosuch.db: no such file":         append(good[2:7:7], "-dsn", "sqlite:nosuch.db"),
-		filepath.Base(blocked):            append(good[:7:7], "-out", blocked),
-		`Name "../orders" is no name for`: append(good[:7:7], "-name", "../orders"),
+		"nosuchtable":             append(good[:7:7], "-table", "nosuchtable"),
+		"nosuchcolumn":            append(good[:7:7], "-columns", "nosuchcolumn"),
+		"nosuchkey":               append(good[:7:7], "-key", "nosuchkey"),
+		"nosuch.db: no such file": append(good[2:7:7], "-dsn", "sqlite:nosuch.db"),
+		filepath.Base(blocked):    append(good[:7:7], "-out", blocked),
+		`Name "../orders" is not a valid file name`: append(good[:7:7], "-name", "../orders"),
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()

@@ -262,7 +262,7 @@ func TestATimeoutIsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(1)
 		p := w.poller()
-		p.Timeout = 4 * time.Second
+		p.Deadline = 4 * time.Second
 		go func() { time.Sleep(8500 * time.Millisecond); w.out.Delay(0) }()
 		require.NoError(t, p.Drain(t.Context()))
 		assert.Contains(t, w.spans(t), "  write -1 4s-8s 1 rows FAILED no answer within 4s: context deadline exceeded, transient")

@@ -22,7 +22,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// writerPath makes the test binary a writer that saves until it is killed.
+// writerPath is set in a process that saves until it is killed.
 const writerPath = "FILECHECKPOINT_WRITER_PATH"
 
 func TestMain(m *testing.M) {
@@ -278,7 +278,7 @@ func TestRefusals(t *testing.T) {
 	require.NoFileExists(t, other)
 }
 
-// Handles on a file and on a link to it are rivals like any other.
+// Handles on a file and on a link to it conflict like any others.
 func TestSymbolicLink(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -19,8 +19,8 @@ func (s *suite) basics(a *handle) {
 	}
 	a.mustLoad("Load returns the stored cursor")
 	a.mustSave("Save goes on after a Load")
-	a.mustConflict("Save wants from to be the stored cursor", s.fresh(), s.fresh(), a)
-	a.mustConflict("Save wants from to be the stored cursor", "", s.fresh(), a)
+	a.mustConflict("Save refuses a from that is not the stored cursor", s.fresh(), s.fresh(), a)
+	a.mustConflict("Save refuses a from that is not the stored cursor", "", s.fresh(), a)
 	a.mustSave("a handle that has loaded again goes on after a conflict")
 }
 
@@ -40,7 +40,7 @@ func (s *suite) lostAnswer(a *handle) {
 		}
 	}
 	a.mustSave("Save goes on after a repeated one")
-	a.mustConflict("a Save repeated after another one is no lost answer", old, from, a)
+	a.mustConflict("a Save repeated after another one is not a lost answer", old, from, a)
 }
 
 // cursors saves cursors that stores get wrong: by collation, padding, quoting and
@@ -146,7 +146,7 @@ func (s *suite) restart(a *handle) *handle {
 	a.close()
 	b := s.start()
 	b.mustLoad("a stored cursor survives closing and opening")
-	b.mustConflict("what another handle saved is no lost answer of this one", before, last, b)
+	b.mustConflict("what another handle saved is not a lost answer of this one", before, last, b)
 	b.mustSave("a new handle goes on where the old one was")
 	return b
 }
@@ -243,7 +243,7 @@ func (s *suite) race() {
 			s.Add("of handles that save at the same time one succeeds", "%d of %d did", won, len(handles))
 			handles[0].mustSync()
 		}
-		handles[0].mustLoad("the one success of a race is what is stored")
+		handles[0].mustLoad("after a race the cursor of the successful Save is stored")
 	}
 }
 
@@ -293,7 +293,7 @@ func (s *suite) rewind(a *handle) {
 	if !set(to) {
 		return
 	}
-	a.mustConflict("a rewind to where a handle would go is no lost answer of it", at, to, a)
+	a.mustConflict("a rewind to where a handle would go is not a lost answer of it", at, to, a)
 	if set("") {
 		a.mustLoad("a rewind to the empty cursor starts over")
 		a.mustSave("a handle goes on from the empty cursor")

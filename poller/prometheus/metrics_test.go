@@ -354,7 +354,7 @@ func TestConflictAndFatal(t *testing.T) {
 // it is what the run ends with.
 func TestFatalWinsOverTheEnd(t *testing.T) {
 	for name, end := range map[string]func(p *poller.Poller[int], stop context.CancelFunc){
-		"late":    func(p *poller.Poller[int], _ context.CancelFunc) { p.Timeout = time.Second },
+		"late":    func(p *poller.Poller[int], _ context.CancelFunc) { p.Deadline = time.Second },
 		"stopped": func(_ *poller.Poller[int], stop context.CancelFunc) { time.AfterFunc(time.Second, stop) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -15,6 +15,8 @@ import (
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // Options change how a [Store] works. The zero value is ready to use.
@@ -27,8 +29,8 @@ type Options struct {
 	// Defaults to 20; at most 1,000.
 	History int
 
-	// Dialect is the kind of database. Defaults to that of the driver's name.
-	Dialect Dialect
+	// Dialect is the database's SQL. nil finds it by the driver.
+	Dialect dialect.Dialect
 }
 
 // Store is a handle on a pipeline's row of the table: a poller.Checkpointer. It
@@ -37,7 +39,7 @@ type Store struct {
 	db      *sqlx.DB
 	name    string
 	history int
-	dialect Dialect
+	dialect dialect.Dialect
 	sql     statements
 	fence   durable.Fence
 	ready   atomic.Bool // the table exists
@@ -58,27 +60,23 @@ func New(db *sqlx.DB, name string, o Options) (*Store, error) {
 	if history < 1 || history > 1000 {
 		return fail(fmt.Errorf("Options.History is %d: set it to 1 up to 1,000, or leave it out for 20", history))
 	}
-	switch o.Dialect {
-	case Postgres, MySQL, SQLite:
-	case "":
-		d, err := dialectOf(db.DriverName())
+	if o.Dialect == nil {
+		d, err := builtin.Find(db)
 		if err != nil {
 			return fail(err)
 		}
 		o.Dialect = d
-	default:
-		return fail(fmt.Errorf("Options.Dialect %q is not known: set it to Postgres, MySQL or SQLite", o.Dialect))
 	}
 	if o.Table == "" {
 		o.Table = "devotion_checkpoint"
 	}
-	table, err := o.Dialect.quote(o.Table)
+	table, err := quote(o.Dialect, o.Table)
 	if err != nil {
 		return fail(err)
 	}
 	return &Store{
 		db: db, name: name, history: history, dialect: o.Dialect,
-		sql: o.Dialect.statements(table),
+		sql: statementsFor(o.Dialect, table),
 	}, nil
 }
 
@@ -145,10 +143,12 @@ func (s *Store) Advance(ctx context.Context, tx sqlx.ExtContext, from, to source
 }
 
 func (s *Store) advance(ctx context.Context, tx sqlx.ExtContext, from, to source.Cursor) (bool, error) {
-	if at, limited := ctx.Deadline(); limited && s.dialect == Postgres {
+	if at, limited := ctx.Deadline(); limited {
 		ms := min(max(time.Until(at).Milliseconds(), 1), math.MaxInt32)
-		if _, err := tx.ExecContext(ctx, fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", ms)); err != nil {
-			return false, err
+		if limit := s.dialect.IdleTimeout(ms); limit != "" {
+			if _, err := tx.ExecContext(ctx, limit); err != nil {
+				return false, err
+			}
 		}
 	}
 	if s.sql.lock != "" {

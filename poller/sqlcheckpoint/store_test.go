@@ -16,6 +16,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/sqlite"
 )
 
 // broken is a database whose data source name cannot be parsed.
@@ -61,7 +62,6 @@ func TestNewRefuses(t *testing.T) {
 		"not printable ASCII":           {"örders", Options{}},
 		"more than 200":                 {strings.Repeat("x", 201), Options{}},
 		"Options.History is 1001":       {"orders", Options{History: 1001}},
-		`Options.Dialect "oracle"`:      {"orders", Options{Dialect: "oracle"}},
 		"write TABLE or SCHEMA.TABLE":   {"orders", Options{Table: "a.b.c"}},
 		"each part must have 1 to 63":   {"orders", Options{Table: "a."}},
 		`Options.Table is "a\x00": use`: {"orders", Options{Table: "a\x00"}},
@@ -73,8 +73,8 @@ func TestNewRefuses(t *testing.T) {
 	_, err := New(nil, "orders", Options{})
 	require.ErrorContains(t, err, "nil")
 	_, err = New(database(t, "odd"), "orders", Options{})
-	require.ErrorContains(t, err, "set Options.Dialect")
-	_, err = New(database(t, "odd"), "orders", Options{Dialect: SQLite})
+	require.ErrorContains(t, err, "set the field Dialect")
+	_, err = New(database(t, "odd"), "orders", Options{Dialect: sqlite.Dialect{}})
 	require.NoError(t, err)
 }
 

@@ -126,7 +126,7 @@ func TestTheStepThatFailsIsNamedWhileAnotherIsInProgress(t *testing.T) {
 		p.source.Append(1, 2, 3, 4, 5)
 		p.source.Delay(5 * time.Second)
 		p.sink.Delay(time.Hour)
-		p.poller.Timeout = 10 * time.Second
+		p.poller.Deadline = 10 * time.Second
 		defer p.start(t)()
 		time.Sleep(15*time.Second + time.Millisecond) // of which 5 for the fetch
 		first := time.Now().UTC()

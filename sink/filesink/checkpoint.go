@@ -32,8 +32,8 @@ type checkpoint struct {
 	Writer  string        `json:"writer"` // token of the handle that stored the cursor
 	Epoch   uint64        `json:"epoch"`  // how often the cursor has changed
 
-	// The open segment. If there is none, Offset is 0 and Segment is the number
-	// of the next one.
+	// The open segment. Without one, Offset is 0 and Segment is the number of the
+	// next one.
 	Segment uint64        `json:"segment"`
 	File    string        `json:"file,omitempty"`  // its final name
 	Shape   string        `json:"shape,omitempty"` // digest of its header and columns

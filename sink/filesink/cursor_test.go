@@ -46,7 +46,7 @@ func TestWriteComparesTheCursor(t *testing.T) {
 	require.NoError(t, f.Close())
 
 	f = open(t, dir, filesink.Options[order]{})
-	require.ErrorIs(t, f.Write(ctx, batch(7, 8)), poller.ErrConflict, "another handle's write is no lost answer of this one")
+	require.ErrorIs(t, f.Write(ctx, batch(7, 8)), poller.ErrConflict, "another handle's write is not a lost answer of this one")
 }
 
 // The history is read while another handle has the directory open.
@@ -242,7 +242,7 @@ type silent struct{ filesink.Encoder[order] }
 
 func (silent) Append(dst []byte, _ *order) ([]byte, error) { return dst, nil }
 
-// Several Files may be opened with the same Options.
+// Several Dirs may be opened with the same Options.
 func TestSharedEncoder(t *testing.T) {
 	t.Parallel()
 	o := filesink.Options[order]{Encoder: filesink.JSONLines[order]()}

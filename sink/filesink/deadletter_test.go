@@ -17,7 +17,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
-// A Dir with Gaps takes the records that a sink refuses, each once.
+// A Dir with Gaps stores the records that a sink refuses, each once.
 func ExampleOptions_deadLetters() {
 	var src sourcetest.Fake[string]
 	src.Append("good", "bad", "fine")

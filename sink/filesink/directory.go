@@ -12,7 +12,7 @@ import (
 )
 
 // directory is what the sink needs of a file system: the names in one directory.
-// The tests replace it with a model of a disk that loses what was not synced.
+// The tests replace it with a model of a disk that loses unsynced data.
 type directory interface {
 	durable.FS
 	open(name string, flag int) (file, error)

@@ -17,13 +17,13 @@ var (
 	errDead = errors.New("the machine is dead")
 )
 
-// disk is a directory whose content lives in the page cache until it is synced.
-// A power cut keeps of what was not synced some pages and some names, at
-// random. Calls fail at random, having taken effect or not; a sync that fails
-// drops some of the dirty pages and calls all of them clean, as Linux does.
+// disk is a directory whose content stays in the page cache until it is synced. A
+// power cut keeps some of the unsynced pages and names, at random. Calls fail at
+// random, with or without their effect. A failed sync drops some of the dirty
+// pages and marks all of them clean, as Linux does.
 type disk struct {
 	rng          *rand.Rand
-	fails, dies  float64 // how likely a call is to fail, and to be the last
+	fails, dies  float64 // probability that a call fails, and that it is the last
 	calls        int
 	dead         bool
 	now, durable map[string]*inode
@@ -71,8 +71,8 @@ func (d *disk) call(effect func() error) error {
 	return errDisk
 }
 
-// restart is what a new process finds: after a power cut some of what was not
-// durable, after a mere kill all of it.
+// restart is the start of a new process: after a power cut some of the unsynced
+// data is left, after a kill all of it.
 func (d *disk) restart(powerCut bool) {
 	d.dead = false
 	if !powerCut {
@@ -107,7 +107,7 @@ func (n *inode) cut(d *disk) {
 	n.now = slices.Clone(n.durable)
 }
 
-// writeBack makes some of what is dirty durable, and calls all of it clean.
+// writeBack makes some of the dirty pages durable, and marks all of them clean.
 func (n *inode) writeBack(d *disk, keep func() bool) {
 	if n.resized && keep() {
 		n.durable = resize(n.durable, len(n.now))

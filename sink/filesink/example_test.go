@@ -38,7 +38,7 @@ func Example() {
 	if err := p.Drain(ctx); err != nil {
 		log.Fatal(err)
 	}
-	if err := files.Seal(ctx); err != nil { // publish what there is
+	if err := files.Seal(ctx); err != nil { // seal the open segment
 		log.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "orders-0000000001.jsonl"))
@@ -105,7 +105,7 @@ func ExampleCSV() {
 	// <nil>
 }
 
-// Rewind has a range read again, from any cursor of the history.
+// After Rewind a range is read again, from any cursor of the history.
 func ExampleDir_Rewind() {
 	dir := tempDir()
 	defer os.RemoveAll(dir)

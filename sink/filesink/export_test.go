@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// OpenWithClock is Open with another clock than the system's.
+// OpenWithClock is Open with a clock of the test.
 func OpenWithClock[T any](dir string, o Options[T], now func() time.Time) (*Dir[T], error) {
 	if err := o.complete(); err != nil {
 		return nil, err
@@ -17,7 +17,7 @@ func OpenWithClock[T any](dir string, o Options[T], now func() time.Time) (*Dir[
 	return openDir(d, dir, o, now)
 }
 
-// DecodeBody reads a checkpoint whose sum is right.
+// DecodeBody decodes a checkpoint with a correct checksum.
 func DecodeBody(body string) error {
 	_, err := decodeCheckpoint(slices.Concat(envelope([]byte(body)), []byte(body), []byte(afterBody)))
 	return err

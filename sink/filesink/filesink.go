@@ -13,40 +13,37 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
-// Dir is a directory of segments. It is a [sink.Sink] and the
-// poller.Checkpointer of the same pipeline. Its methods are safe for concurrent
-// use; each waits for the others.
+// Dir is a directory of segments. It is a [sink.Sink] and the poller.Checkpointer
+// of the same pipeline. Its methods are safe for concurrent use; each waits for
+// the others.
 //
-// After an error the Dir reads the directory again and goes on from what is
-// committed, so every method may be called again. Errors other than those of
-// [sink.Reject] and poller.ErrConflict may pass: a full disk, lost permissions,
-// a directory that was moved away.
+// After an error the Dir recovers what is committed, so every method may be
+// called again. Errors other than those of [sink.Reject] and [sink.ErrConflict]
+// may be temporary: a full disk, missing permissions, a directory that was moved.
 type Dir[T any] struct {
 	store   *store
 	encoder Encoder[T]
-	columns func(*T) *row.Columns // nil: records of T all have the same
+	columns func(*T) *row.Columns // nil: all records of T have the same columns
 
 	buf    []byte
 	pieces []piece
 
-	// Of the last record encoded; shape is empty before the first.
-	shape string
-	last  *row.Columns
+	shape string       // of the last record encoded; empty before the first
+	last  *row.Columns // of the last record encoded
 }
 
-// keepBuffer is the largest buffer kept while there is nothing to write: a
+// keepBuffer is the largest buffer in bytes that is kept between batches: a
 // process may have many idle pipelines.
 const keepBuffer = 64 << 10
 
-// Open opens a directory, making it and its parents if they are not there, and
-// locks it until Close. It recovers from whatever a crash left, see the package
-// documentation, and refuses what no crash leaves. It counts as a Load: Write
-// may follow at once.
+// Open opens a directory and locks it until Close. It creates the directory and
+// its parents if they do not exist. It recovers from a crash, and returns an error
+// if it finds what no crash can leave. It counts as a Load: Write may follow.
 //
 // The error wraps [ErrInUse] if the directory is open already.
 func Open[T any](dir string, o Options[T]) (*Dir[T], error) {
-	if dir == "" { // not the working directory by mistake
-		return nil, errors.New("filesink: no directory given: say where to write")
+	if dir == "" { // would be the working directory
+		return nil, errors.New("filesink: the directory is empty: name the directory to write to")
 	}
 	if err := o.complete(); err != nil {
 		return nil, fmt.Errorf("filesink: %w", err)
@@ -85,10 +82,10 @@ func openDir[T any](in directory, path string, o Options[T], now func() time.Tim
 }
 
 // Write appends the batch's records to the open segment and moves the cursor,
-// both or neither, durably. By the rules of poller.Checkpointer it refuses a
-// batch that does not begin at the stored cursor with an error that wraps
-// poller.ErrConflict, and takes one that is stored already for done. A record
-// that cannot be encoded is rejected, see [sink.Reject].
+// both or neither, durably. By the rules of poller.Checkpointer, the error wraps
+// [sink.ErrConflict] if the batch does not begin at the stored cursor, and Write
+// does nothing if this Dir has stored the batch before. A record that cannot be
+// encoded is rejected, see [sink.Reject].
 func (d *Dir[T]) Write(ctx context.Context, b source.Batch[T]) error {
 	s := d.store
 	if err := s.begin(ctx); err != nil {
@@ -113,8 +110,8 @@ func (d *Dir[T]) Write(ctx context.Context, b source.Batch[T]) error {
 	return s.commit(ctx, b.From, next, d.buf, d.pieces)
 }
 
-// encode fills buf with the records, and pieces with what part of it belongs in
-// what segment.
+// encode fills buf with the records, and pieces with the parts of buf that go
+// into different segments.
 func (d *Dir[T]) encode(ctx context.Context, records []T) (err error) {
 	d.buf, d.pieces = d.buf[:0], d.pieces[:0]
 	fail := func(i int, err error) error {
@@ -152,15 +149,15 @@ func (d *Dir[T]) encode(ctx context.Context, records []T) (err error) {
 	return nil
 }
 
-// shapeOf returns a digest of what a segment must have in common with a record
-// to take it: the format, the header, the names and kinds of the columns.
+// shapeOf returns a digest of what a record shares with the segment it goes into:
+// the format, the header, and the names and kinds of the columns.
 func (d *Dir[T]) shapeOf(r *T) (string, error) {
 	var columns *row.Columns
 	if d.columns != nil {
 		columns = d.columns(r)
 	}
 	if d.shape != "" && (columns == d.last || columns.Equal(d.last)) {
-		d.last = columns // most often the next one's too: compared at once
+		d.last = columns // the next record often has the same pointer
 		return d.shape, nil
 	}
 	header, err := d.encoder.Header(nil, r)
@@ -189,8 +186,8 @@ func (d *Dir[T]) Load(ctx context.Context) (source.Cursor, error) {
 	return s.cp.Cursor, nil
 }
 
-// Save moves the cursor by the rules of poller.Checkpointer. After a Write of
-// the same it has nothing to do.
+// Save moves the cursor by the rules of poller.Checkpointer. After Write has moved
+// it, Save does nothing.
 func (d *Dir[T]) Save(ctx context.Context, from, to source.Cursor) error {
 	s := d.store
 	if err := s.begin(ctx); err != nil {
@@ -204,7 +201,7 @@ func (d *Dir[T]) Save(ctx context.Context, from, to source.Cursor) error {
 	return s.commit(ctx, from, next, nil, nil)
 }
 
-// Seal publishes the open segment now. It does nothing if there is none.
+// Seal seals the open segment. Without one it does nothing.
 func (d *Dir[T]) Seal(ctx context.Context) error {
 	s := d.store
 	if err := s.begin(ctx); err != nil {
@@ -214,8 +211,8 @@ func (d *Dir[T]) Seal(ctx context.Context) error {
 	return s.seal()
 }
 
-// History returns where the pipeline was, newest first, beginning with where it
-// is: the last few positions, and of older ones ever fewer, down to the first.
+// History returns stored cursors, newest first, beginning with the current one:
+// the last few, and fewer and fewer of the older ones, down to the first.
 func (d *Dir[T]) History() ([]Entry, error) {
 	s := d.store
 	if err := s.begin(context.Background()); err != nil {
@@ -225,11 +222,11 @@ func (d *Dir[T]) History() ([]Entry, error) {
 	return s.cp.entries(), nil
 }
 
-// Rewind sets the cursor, to one of History or any other of the same source, so
-// that what comes after it is read again. Output goes on in a new segment;
-// those before are left as they are, so it is for whoever rewinds to set aside
-// what will come again. A pipeline that is using this Dir ends with
-// poller.ErrConflict, and goes on from the new cursor when it is run again.
+// Rewind sets the cursor to one of History, or to any other cursor of the same
+// source, so that the records after it are read again. Output goes on in a new
+// segment. Rewind does not change the earlier segments: whoever rewinds must set
+// aside the records that will come again. A pipeline that uses this Dir ends with
+// [sink.ErrConflict]; when it runs again, it goes on from the new cursor.
 func (d *Dir[T]) Rewind(to source.Cursor) error {
 	s := d.store
 	if err := s.begin(context.Background()); err != nil {
@@ -239,8 +236,7 @@ func (d *Dir[T]) Rewind(to source.Cursor) error {
 	return s.rewind(to)
 }
 
-// Close releases the directory. Everything written is durable already. The open
-// segment stays open, and the next Open goes on with it: call Seal before to
-// publish it. Calls of other methods after Close fail with os.ErrClosed; a second
-// Close does nothing.
+// Close releases the directory. It does not seal the open segment: the next Open
+// goes on with it; call Seal first to seal it. After Close, other methods return
+// an error that wraps os.ErrClosed. A second Close does nothing.
 func (d *Dir[T]) Close() error { return d.store.close() }

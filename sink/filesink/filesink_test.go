@@ -103,7 +103,7 @@ func TestWriteSealReopen(t *testing.T) {
 	require.NoError(t, f.Close())
 	require.ErrorIs(t, f.Write(ctx, batch(3, 4)), os.ErrClosed)
 
-	f = open(t, dir, filesink.Options[order]{}) // of the name it has
+	f = open(t, dir, filesink.Options[order]{}) // keeps the name that it has
 	c, err = f.Load(ctx)
 	require.NoError(t, err)
 	require.Equal(t, source.Cursor("3"), c)

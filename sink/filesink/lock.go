@@ -38,8 +38,8 @@ func lockDirectory(root durable.Root) (*os.File, error) {
 	h := holder{PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second)}
 	h.Host, _ = os.Hostname()
 	text, _ := json.Marshal(h) // a struct of plain fields
-	// On a full disk the file stays empty. That is no reason to fail: recovery may
-	// free some space.
+	// On a full disk the file stays empty. Go on anyway: recovery may free
+	// some space.
 	_ = f.Truncate(0)
 	_, _ = f.WriteAt(append(text, '\n'), 0)
 	return f, nil

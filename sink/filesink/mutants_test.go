@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// mutants are faults that a crash would bring to light one day. Each is one
-// place in the source where a call is left out, or done too early.
+// mutants are faults that only a crash shows. Each changes one place in the source:
+// it leaves out a call, or makes it too early.
 var mutants = []struct{ name, file, old, new string }{
 	{"the directory is acted on before it is synced", "recover.go",
 		"if err := s.dir.Sync(); err != nil {\n\t\treturn s.fail(\"sync the directory\", err)\n\t}\n\tnames, err",
@@ -48,8 +48,8 @@ var mutants = []struct{ name, file, old, new string }{
 		"s.cp.Offset > 0 && s.cp.Shape == shape", "s.cp.Offset > 0"},
 }
 
-// TestMutantsDie shows that the crash model sees such faults: each mutant is
-// compiled and must fail it.
+// TestMutantsDie shows that the crash model finds such faults: it compiles each
+// mutant, which must fail TestCrashModel.
 func TestMutantsDie(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("go"); err != nil {

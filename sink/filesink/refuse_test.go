@@ -21,7 +21,7 @@ const (
 	second = "orders-0000000002.jsonl"
 )
 
-// files returns every file of dir but the lock, with its content.
+// files returns every file of dir except the lock, with its content.
 func files(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -38,7 +38,8 @@ func files(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// directory makes one with a sealed segment of records 1 to 3, and an open one of 4 to 6.
+// directory returns a directory with a sealed segment of records 1 to 3 and an open
+// segment of records 4 to 6.
 func directory(t *testing.T) string {
 	t.Helper()
 	ctx, dir := context.Background(), t.TempDir()
@@ -120,21 +121,21 @@ func TestOpenRefusesANewerVersion(t *testing.T) {
 func TestOpenRefusesOptions(t *testing.T) {
 	t.Parallel()
 	_, err := filesink.Open("", filesink.Options[order]{})
-	require.ErrorContains(t, err, "filesink: no directory given")
+	require.ErrorContains(t, err, "filesink: the directory is empty")
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	_, err = filesink.Open(file, filesink.Options[order]{})
 	require.ErrorContains(t, err, file+" is not a directory")
 	for want, o := range map[string]filesink.Options[order]{
-		`Name "../up" is no name for files`: {Name: "../up"},
-		`Name ".hidden" is no name`:         {Name: ".hidden"},
-		"SegmentRows is negative":           {SegmentRows: -1},
-		"SegmentAge is negative":            {SegmentAge: -1},
-		"FileMode":                          {FileMode: 0o200},
-		"DirMode":                           {DirMode: fs.ModeDir | 0o700},
-		`Extension ".open" is none`:         {Encoder: named{".open"}},
-		`Extension "jsonl" is none`:         {Encoder: named{"jsonl"}},
-		`Extension "./x" is none`:           {Encoder: named{"./x"}},
+		`Name "../up" is not a valid file name`:   {Name: "../up"},
+		`Name ".hidden" is not a valid file name`: {Name: ".hidden"},
+		"SegmentRows is negative":                 {SegmentRows: -1},
+		"SegmentAge is negative":                  {SegmentAge: -1},
+		"FileMode":                                {FileMode: 0o200},
+		"DirMode":                                 {DirMode: fs.ModeDir | 0o700},
+		`Extension ".open" is not valid`:          {Encoder: named{".open"}},
+		`Extension "jsonl" is not valid`:          {Encoder: named{"jsonl"}},
+		`Extension "./x" is not valid`:            {Encoder: named{"./x"}},
 	} {
 		dir := filepath.Join(t.TempDir(), "new")
 		_, err := filesink.Open(dir, o)

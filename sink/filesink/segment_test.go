@@ -46,7 +46,7 @@ func TestSegmentLimits(t *testing.T) {
 	}
 }
 
-// safeBuffer is written to by the Dir's own goroutine.
+// safeBuffer is safe for use by the test and the goroutine of the Dir.
 type safeBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -23,7 +23,7 @@ type store struct {
 
 	fence  durable.Fence
 	cp     checkpoint // as stored
-	open   file       // the open segment; nil if there is none
+	open   file       // the open segment, or nil
 	broken bool       // a call failed: recover before anything else
 	stored bool       // a checkpoint has been seen here, so it must exist
 	listed bool       // the stored checkpoint lists sealed segments

@@ -151,8 +151,8 @@ func (s *suite[T]) lostAnswer(a *handle[T]) {
 		s.Add(rule, "%v", err)
 	}
 	s.mustRead(rule)
-	a.mustConflict("From is the fence, not (From, To): a longer batch is no repetition", longer, a)
-	a.mustConflict("From is the fence, not (From, To): a shorter batch is no repetition", shorter, a)
+	a.mustConflict("From is the fence, not (From, To): a longer batch is not a repetition", longer, a)
+	a.mustConflict("From is the fence, not (From, To): a shorter batch is not a repetition", shorter, a)
 	a.mustWrite("Write goes on after a repeated one", 1)
 }
 

@@ -60,17 +60,17 @@ func TestTransactionalPasses(t *testing.T) {
 	}))
 }
 
-// store is a sink's storage with every mistake to choose from.
+// store is a sink's storage that can make every mistake.
 type store struct {
 	exact, exclusive bool
 
 	late           bool // acknowledges, and stores with the next Write or Close
-	pairs          bool // takes a batch for a repetition by its From and To
+	pairs          bool // recognizes a repetition by From and To
 	noFence        bool // compares nothing
-	noToken        bool // compares cursors alone
+	noToken        bool // compares cursors only
 	noLostAnswer   bool // a repeated Write is a conflict
 	half           bool // an interrupted Write stores some records
-	ahead          bool // stores the cursor first, looks at the context, then the records
+	ahead          bool // stores the cursor first, checks the context, then stores the records
 	ignoresContext bool
 	keeps          bool // after an error stores the caller's slice later
 	scribbles      bool // changes the batch and then fails
@@ -180,7 +180,7 @@ func (h *storeHandle) move(to source.Cursor) {
 	h.cursor, h.writer, h.seen, h.seenWriter = to, h.me, to, h.me
 }
 
-// check says whether the move has been made before, or an error.
+// check reports whether the move has been made before.
 func (h *storeHandle) check(from, to source.Cursor) (repeated bool, err error) {
 	if !h.exact || h.noFence {
 		return false, nil
@@ -305,7 +305,7 @@ func TestBrokenSinksFail(t *testing.T) {
 		"takes From and To for a key": {&store{exact: true, pairs: true},
 			`From is the fence after a restart: nothing is stored twice: handle B: a batch from "cursor`},
 		"takes From and To for a key, before a restart": {&store{exact: true, pairs: true},
-			`From is the fence, not (From, To): a longer batch is no repetition: handle A`},
+			`From is the fence, not (From, To): a longer batch is not a repetition: handle A`},
 		"has no fence": {&store{exact: true, noFence: true},
 			`a Write whose answer was lost succeeds again, and stores nothing twice: stored: 4 records too many`},
 		"has no token": {&store{exact: true, noToken: true},
@@ -333,7 +333,7 @@ func TestBrokenSinksFail(t *testing.T) {
 		"forgets": {&store{exact: true, forgets: true},
 			`what is stored survives closing and opening: stored: 0 records`},
 		"conflicts without ErrConflict": {&store{exact: true, plainConflict: true},
-			`a longer batch is no repetition: the error wraps ErrConflict: handle A: moved`},
+			`a longer batch is not a repetition: the error wraps ErrConflict: handle A: moved`},
 		"rejects without Reject": {&store{plainReject: true},
 			`a poisoned record is refused with sink.Reject: violates a check`},
 		"rejects and stores": {&store{exact: true, storesGood: true},

@@ -82,7 +82,7 @@ func (f *Fake[T]) At(n int) source.Cursor {
 // Fetch returns at most limit records after the cursor. See [source.Source].
 func (f *Fake[T]) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[T], error) {
 	var b source.Batch[T]
-	err := f.Do(ctx, fault.Call{Op: "Fetch", From: after, Max: limit}, func(c *fault.Call) (err error) {
+	err := f.Do(ctx, fault.Call{Op: "Fetch", From: after, Limit: limit}, func(c *fault.Call) (err error) {
 		b, err = f.fetch(after, limit)
 		c.To, c.Records = b.To, len(b.Records)
 		return err
@@ -102,7 +102,7 @@ func (f *Fake[T]) fetch(after source.Cursor, limit int) (source.Batch[T], error)
 		return b, err
 	}
 	if limit < 1 {
-		return b, fmt.Errorf("sourcetest: max is %d and must be at least 1", limit)
+		return b, fmt.Errorf("sourcetest: limit is %d and must be at least 1", limit)
 	}
 	top := len(f.records)
 	if ceiling := max(f.ceiling, from); f.held != nil && ceiling < top {

@@ -38,7 +38,7 @@ func TestFakeZeroValue(t *testing.T) {
 		require.ErrorContains(t, err, "is not a cursor of this source", c)
 	}
 	_, err = src.Fetch(t.Context(), "", 0)
-	require.EqualError(t, err, "sourcetest: max is 0 and must be at least 1")
+	require.EqualError(t, err, "sourcetest: limit is 0 and must be at least 1")
 }
 
 func TestFakeHold(t *testing.T) {
@@ -128,8 +128,8 @@ func TestFakeFaults(t *testing.T) {
 
 		calls := src.Calls()
 		require.Len(t, calls, 9)
-		require.Equal(t, fault.Call{Op: "Fetch", N: 9, From: "", To: "1", Max: 1, Records: 1, Done: true}, calls[8])
-		require.Equal(t, fault.Call{Op: "Fetch", N: 1, From: "", Max: 1, Done: true, Err: down}, calls[0])
+		require.Equal(t, fault.Call{Op: "Fetch", N: 9, From: "", To: "1", Limit: 1, Records: 1, Done: true}, calls[8])
+		require.Equal(t, fault.Call{Op: "Fetch", N: 1, From: "", Limit: 1, Done: true, Err: down}, calls[0])
 	})
 }
 

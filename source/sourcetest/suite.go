@@ -42,9 +42,9 @@ type Options[T any] struct {
 // heldFor is how long TestSource waits for records that are held back.
 const heldFor = 30 * time.Second
 
-// largestMax is the largest max that is tried: more than anybody asks for, and
+// largestLimit is the largest limit that is tried: more than anybody asks for, and
 // not so much that a source which allocates for it hurts.
-const largestMax = 100_000
+const largestLimit = 100_000
 
 // TestSource checks a source against every sentence of [source.Source] that can
 // be checked from outside. It returns an error that names each one broken, or
@@ -76,13 +76,13 @@ type suite[T any] struct {
 	began time.Time
 
 	all     []string        // the texts of all records, in order
-	cursors []source.Cursor // cursors[i] is after i records; found with max 1
+	cursors []source.Cursor // cursors[i] is after i records; found with limit 1
 	end     source.Cursor
 }
 
 func (s *suite[T]) run() {
 	s.learn()
-	for _, limit := range []int{1, 2, 3, 7, len(s.all) - 1, len(s.all), len(s.all) + 1, largestMax} {
+	for _, limit := range []int{1, 2, 3, 7, len(s.all) - 1, len(s.all), len(s.all) + 1, largestLimit} {
 		s.sameWalk(limit)
 	}
 	s.repeat()
@@ -98,14 +98,14 @@ func (s *suite[T]) run() {
 	s.atTheEnd()
 }
 
-// learn reads everything once, with max 1, which finds every cursor.
+// learn reads everything once, with limit 1, which finds every cursor.
 func (s *suite[T]) learn() {
 	w := s.walk(s.o.Start, 1, -1)
 	s.all, s.cursors, s.end = w.texts, w.cursors, w.end
 	if s.o.Expected != nil {
 		want := conform.Texts(s.o.Expected, s.o.Text)
 		if diff := conform.Difference(s.all, want); diff != "" {
-			s.Add("the records are those expected", "with max 1: %s", diff)
+			s.Add("the records are those expected", "with limit 1: %s", diff)
 			s.all = want // compare the walks that follow with the expected records
 		}
 	}
@@ -114,11 +114,11 @@ func (s *suite[T]) learn() {
 	}
 }
 
-// sameWalk reads everything with another max.
+// sameWalk reads everything with another limit.
 func (s *suite[T]) sameWalk(limit int) {
 	w := s.walk(s.o.Start, limit, -1)
 	if diff := conform.Difference(w.texts, s.all); diff != "" {
-		s.Add("every max yields every record once, in the same order", "with max %d: %s", limit, diff)
+		s.Add("every limit yields every record once, in the same order", "with limit %d: %s", limit, diff)
 	}
 }
 

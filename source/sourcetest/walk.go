@@ -12,7 +12,7 @@ import (
 // walked is the result of a walk from batch to batch.
 type walked[T any] struct {
 	texts   []string
-	cursors []source.Cursor // after 0, 1, 2, … records; complete if max was 1
+	cursors []source.Cursor // after 0, 1, 2, … records; complete if the limit was 1
 	end     source.Cursor
 
 	batches [][]T
@@ -147,7 +147,7 @@ func (s *suite[T]) checkBatch(w *walked[T], b source.Batch[T], limit int, more b
 		s.Add("From is the cursor given", "Fetch after %q: From is %q", w.end, b.From)
 	}
 	if n > limit {
-		s.Add("a batch has at most max records", "Fetch after %q, max %d: %d records", w.end, limit, n)
+		s.Add("a batch has at most limit records", "Fetch after %q, limit %d: %d records", w.end, limit, n)
 	}
 	if b.To == "" && w.end != "" {
 		s.Add("To is never the cursor before the first record", "Fetch after %q: To is empty", w.end)

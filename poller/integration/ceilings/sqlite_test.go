@@ -50,7 +50,7 @@ func TestSQLiteProbes(t *testing.T) {
 		for _, c := range []struct {
 			create, table, key string
 			unsafe             string // "": none
-			mended             string // the key that is safe once the steps were run
+			version            string // the column that the recipe adds; "" if it offers none
 		}{
 			{`create table a (id integer primary key autoincrement, v)`, "a", "id", "", ""},
 			{`create table A2 (v, "Id" INTEGER /* no */ PRIMARY KEY ASC ON CONFLICT ABORT AUTOINCREMENT)`, "a2", "id", "", ""},
@@ -58,16 +58,17 @@ func TestSQLiteProbes(t *testing.T) {
 			{`create table "q ""?' t" ("k ""?" integer primary key autoincrement, v)`, `"q ""?' t"`, `k "?`, "", ""},
 			{`create table "other db".c (id integer primary key autoincrement, v)`, `"other db".c`, "id", "", ""},
 			{`create table "other db".c2 (id integer primary key autoincrement, v)`, `c2`, "id", "", ""},
-			{`create table d (id integer primary key, v)`, "d", "id", "without AUTOINCREMENT", "id"},
-			{`create table d2 (id integer primary key, v text default 'autoincrement' /* autoincrement */, "autoincrement" int) -- autoincrement`, "d2", "id", "without AUTOINCREMENT", "id"},
-			{`create table "d ""3" (v, id integer primary key on conflict fail, g as (v || 'x'), w int check (w > 0)); create index i3 on "d ""3" (v); create trigger t3 after insert on "d ""3" begin update "d ""3" set w = 1 where id = 0; end`, `"d ""3"`, "id", "without AUTOINCREMENT", "id"},
-			{`create table d4 (id integer, v, primary key (id))`, "d4", "id", "make it anew", ""},
-			{`create table d5 (id integer primary key, v); create view d5view as select id from d5; create table d5log (id references d5 (id)); create trigger d5added after insert on d5log begin update d5 set v = 'logged'; end`, "d5", "id", "without AUTOINCREMENT", "id"},
-			{`create table e (id integer primary key desc, v)`, "e", "id", "does not draw", "version"},
-			{`create table f (id int primary key, v)`, "f", "id", "does not draw", "version"},
-			{`create table g (id integer primary key, v) without rowid`, "g", "id", "does not draw", "version"},
-			{`create table h (a text not null, "b c" int, v, primary key (a, "b c")) without rowid`, "h", "a,b c", "does not draw", "version"},
-			{`create table k (id integer primary key autoincrement, at text not null unique)`, "k", "at,id", `begins with "at"`, "version"},
+			{`create table d (id integer primary key, v)`, "d", "id", "without AUTOINCREMENT", "_version"},
+			{`create table d2 (id integer primary key, v text default 'autoincrement' /* autoincrement */, "autoincrement" int) -- autoincrement`, "d2", "id", "without AUTOINCREMENT", "_version"},
+			{`create table "d ""3" (v, id integer primary key on conflict fail, g as (v || 'x'), w int check (w > 0)); create index i3 on "d ""3" (v); create trigger t3 after insert on "d ""3" begin update "d ""3" set w = 1 where id = 0; end`, `"d ""3"`, "id", "without AUTOINCREMENT", "_version"},
+			{`create table d4 (id integer, v, primary key (id))`, "d4", "id", "without AUTOINCREMENT", "_version"},
+			{`create table d5 (id integer primary key, v, version int default 7, _version int default 7)`, "d5", "id", "without AUTOINCREMENT", "_version2"},
+			{`create table "other db".d6 (id integer primary key, v)`, `"other db".d6`, "id", "without AUTOINCREMENT", "_version"},
+			{`create table e (id integer primary key desc, v)`, "e", "id", "does not draw", "_version"},
+			{`create table f (id int primary key, v)`, "f", "id", "does not draw", "_version"},
+			{`create table g (id integer primary key, v) without rowid`, "g", "id", "does not draw", "_version"},
+			{`create table h (a text not null, "b c" int, v, primary key (a, "b c")) without rowid`, "h", "a,b c", "does not draw", "_version"},
+			{`create table k (id integer primary key autoincrement, at text not null unique, v)`, "k", "at,id", `begins with "at"`, "_version"},
 			{`create table l (id integer primary key autoincrement, v); create view lv as select * from l`, "lv", "id", "is a view", ""},
 			{`create virtual table m using rtree (id, low, high)`, "m", "id", "virtual table", ""},
 			{`create temp table n (id integer primary key autoincrement, v)`, "n", "id", "temporary", ""},
@@ -84,40 +85,75 @@ func TestSQLiteProbes(t *testing.T) {
 				require.False(t, b.AsOf.IsZero())
 				continue
 			}
-			found := unsafeIn(t, silent(db, c.table, key...))
-			require.Contains(t, fmt.Sprint(found), c.unsafe, c.create)
-			if c.mended == "" {
-				continue
-			}
-			// What it says to do mends it, and keeps the rows.
 			insert := func(values ...int) {
 				for _, v := range values {
 					key := strings.Repeat(fmt.Sprint(", ", v), len(key))[2:]
 					db.MustExec("insert into " + c.table + ` ("` + strings.ReplaceAll(c.key, ",", `", "`) + `") values (` + key + ")")
 				}
 			}
-			insert(1, 2)
-			for _, step := range found[0].Steps() {
-				if strings.HasPrefix(step, "and then") || strings.HasPrefix(step, "set Key") || step == "or" {
-					continue
-				}
-				_, err := db.Exec(step)
-				require.NoError(t, err, "%s: %s", c.create, step)
+			if c.version != "" { // else whether it has AUTOINCREMENT shows with the first row
+				insert(1, 2)
+			}
+			found := unsafeIn(t, silent(db, c.table, key...))
+			require.Contains(t, fmt.Sprint(found), c.unsafe, c.create)
+			require.NotEmpty(t, found[0].Remedies, c.create)
+			if c.version == "" {
+				continue
+			}
+			// What it says to run can be run twice, keeps the rows, and mends it.
+			remedy := found[0].Remedies[len(found[0].Remedies)-1]
+			require.Contains(t, remedy.Words, "set Key to "+c.version+" ")
+			for _, s := range remedy.Statements {
+				_, err := db.Exec(s)
+				require.NoError(t, err, "%s: %s", c.create, s)
 			}
 			insert(3, 4)
-			table := silent(db, c.table, c.mended)
-			if c.mended == "version" {
-				table.Ceiling = sqlite.SingleWriter{}
-			}
-			got, _ := readAll(t, table, "", 1, func(r row.Row) string { v, _ := r.Get(key[0]); return v })
+			table := silent(db, c.table, c.version)
+			table.Ceiling = sqlite.SingleWriter{}
+			first := func(r row.Row) string { v, _ := r.Get(key[0]); return v }
+			got, at := readAll(t, table, "", 1, first)
 			require.Equal(t, []string{"1", "2", "3", "4"}, got, c.create)
+			for _, goesOn := range []bool{true, false} { // as sqlite3 does without -bail, and with it
+				for _, s := range remedy.Statements {
+					if _, err := db.Exec(s); err != nil && !goesOn {
+						db.MustExec(`rollback`)
+						break
+					}
+				}
+				got, _ = readAll(t, table, at, 1, first)
+				require.Empty(t, got, c.create)
+			}
+			db.MustExec(`update ` + c.table + ` set v = 'changed' where "` + key[0] + `" = 2`)
+			got, _ = readAll(t, table, at, 1, first)
+			require.Equal(t, []string{"2"}, got, c.create)
+			again := silent(db, c.table, c.version)
+			again.Ceiling = sqlite.SingleWriter{}
+			_, err := again.Fetch(t.Context(), at, 1)
+			require.NoError(t, err)
 		}
-		var kept int // the steps made the index and the trigger anew
-		require.NoError(t, db.Get(&kept, `select count(*) from sqlite_master where name in ('i3', 't3') and tbl_name = 'd "3'`))
-		require.Equal(t, 2, kept)
-		db.MustExec(`pragma foreign_keys = on; insert into d5log values (2)`) // what goes by the name of the table finds it
-		require.NoError(t, db.Get(&kept, `select count(*) from d5view join d5 using (id) where v = 'logged'`))
-		require.Equal(t, 4, kept)
+		var spoilt int
+		require.NoError(t, db.Get(&spoilt, `select count(*) from d5 where version <> 7 or _version <> 7`))
+		require.Zero(t, spoilt, "the user's columns")
+	})
+}
+
+// Whether an empty table has AUTOINCREMENT shows with its first row. Until then nothing can be
+// missed, and then it is refused if it has not.
+func TestSQLiteEmptyTable(t *testing.T) {
+	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
+		db.MustExec(`create table unrelated (id integer primary key)`)
+		require.Contains(t, fmt.Sprint(unsafeIn(t, silent(db, "unrelated", "id"))), "without AUTOINCREMENT", "no table has it")
+		db.MustExec(`create table good (id integer primary key autoincrement, v)`)
+		db.MustExec(`create table bad (id integer primary key, v)`)
+		good, bad := silent(db, "good", "id"), silent(db, "bad", "id")
+		for _, table := range []*sqlsource.Table{good, bad} {
+			got, _ := readAll(t, table, "", 10, rowJSON)
+			require.Empty(t, got)
+			db.MustExec(`insert into ` + table.Name + ` (v) values (1)`)
+		}
+		got, _ := readAll(t, good, "", 10, rowJSON)
+		require.Len(t, got, 1)
+		require.Contains(t, fmt.Sprint(unsafeIn(t, bad)), "without AUTOINCREMENT")
 	})
 }
 
@@ -133,8 +169,8 @@ func TestSQLiteReadUncommitted(t *testing.T) {
 			table.Ceiling = sqlite.SingleWriter{}
 			return table
 		}())
-		for _, step := range found[0].Steps() {
-			db.MustExec(step)
+		for _, s := range found[0].Remedies[0].Statements {
+			db.MustExec(s)
 		}
 		_, err := silent(db, "t", "id").Fetch(t.Context(), "", 10)
 		require.NoError(t, err)

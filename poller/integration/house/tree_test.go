@@ -67,7 +67,6 @@ var roomsOfDatabases = []string{
 	"source/sqlsource/sqlite/",
 	"source/sqlsource/builtin/", // the list of all that are built in
 	"internal/dberr/",           // classifies the errors of drivers
-	"retry/internal/dberr/",
 	"poller/integration/",
 	"examples/",
 }

@@ -2,6 +2,7 @@ package logs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -26,6 +27,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/late"
 )
 
 // notForLogs is in every row, in what drivers say, and in the DSN.
@@ -198,13 +200,21 @@ func logOfATable(t *testing.T, log *slog.Logger) {
 	db.MustExec(`INSERT INTO safe (secret) VALUES (?)`, notForLogs)
 	fetch(safe, after)
 
-	loose := &sqlsource.Table{DB: db, Name: "loose", Key: []string{"id"}, Ceiling: ceiling.None{}, Logger: log,
-		Audit: &sqlsource.Auditor{Every: time.Nanosecond}}
+	loose := &late.Source[row.Row]{Every: 1, Logger: log,
+		Table: &sqlsource.Table{DB: db, Name: "loose", Key: []string{"id"}, Ceiling: ceiling.None{}, Logger: log}}
 	after = fetch(loose, "")
 	db.MustExec(`INSERT INTO loose VALUES (15, ?)`, notForLogs)
 	for range 3 {
 		after = fetch(loose, after)
 	}
+	fetch(&late.Source[row.Row]{Table: unreadKeys{loose.Table}, Logger: log}, "")
+}
+
+// unreadKeys is a table whose keys cannot be read.
+type unreadKeys struct{ late.Table[row.Row] }
+
+func (unreadKeys) Keys(context.Context, source.Cursor, source.Cursor, int) ([]source.Cursor, error) {
+	return nil, errors.New("no answer")
 }
 
 // logOfFiles takes a directory away while a segment is due.

@@ -84,7 +84,7 @@ func TestOutageOfTheCheckpoint(t *testing.T) {
 					Source:       &sqlsource.Table{DB: db, Name: "items", Key: []string{"id"}},
 					Sink:         &got,
 					Checkpointer: store,
-					Interval:     interval, Timeout: deadline, Grace: deadline / 4,
+					Interval:     interval, Deadline: deadline, Grace: deadline / 4,
 					Retry: retry.Policy{Base: 10 * time.Millisecond, Cap: capped},
 					Hooks: j.hooks(), Logger: slog.New(j),
 				}, j
@@ -239,7 +239,7 @@ func TestOutageOfASessionThatHoldsTheCheckpoint(t *testing.T) {
 				Source:       &sqlsource.Table{DB: db, Name: "items", Key: []string{"id"}},
 				Sink:         l,
 				Checkpointer: l,
-				BatchSize:    100, Interval: interval, Timeout: time.Second,
+				BatchSize:    100, Interval: interval, Deadline: time.Second,
 				Retry: retry.Policy{Base: 10 * time.Millisecond, Cap: capped},
 				Hooks: j.hooks(), Logger: slog.New(j),
 			}

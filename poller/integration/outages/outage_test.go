@@ -90,7 +90,7 @@ func survive(t *testing.T, f fault, pipelines ...*pipeline) {
 	each(func(p *pipeline) {
 		p.journal = &journal{t: t}
 		again := p.poller()
-		again.Timeout = time.Minute
+		again.Deadline = time.Minute
 		if !f.hangs { // then no attempt fails
 			again.Retry = retry.Policy{Base: time.Minute, Cap: time.Minute}
 		}

@@ -140,7 +140,7 @@ func newPipeline(t *testing.T, tb *table, db *sqlx.DB) *pipeline {
 func (p *pipeline) poller() *poller.Poller[row.Row] {
 	return &poller.Poller[row.Row]{
 		Name: p.t.Name(), Source: p.source, Sink: p.files, Checkpointer: p.files,
-		BatchSize: 100, Interval: interval, Timeout: p.deadline,
+		BatchSize: 100, Interval: interval, Deadline: p.deadline,
 		Retry: retry.Policy{Base: 10 * time.Millisecond, Cap: capped},
 		Hooks: p.hooks(), Logger: slog.New(p.journal),
 	}

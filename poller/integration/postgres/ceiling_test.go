@@ -127,23 +127,36 @@ func TestTransactionID(t *testing.T) {
 		require.False(t, r.last.AsOf.IsZero())
 
 		// With a trigger, changes are read, too.
-		db.MustExec(ceilingFix(t, db, "orders", "_tx", "id"))
+		run(t, db, unsafeOrNote(t, guard(t, db, "orders", chosen{}, "_tx", "id").Report(), "changes are not read").Remedies[0].Statements)
 		db.MustExec(`update orders set id = id where id < 9`)
 		r = follow(t, db, "_tx", "id")
 		require.Equal(t, []string{"9", "1", "7"}, r.next())
 	}
 }
 
-// ceilingFix returns what the note about changes says to run.
-func ceilingFix(t *testing.T, db *sqlx.DB, table string, key ...string) string {
-	g := guard(t, db, table, chosen{}, key...)
-	for _, f := range g.Report().Findings {
-		if strings.Contains(f.Text, "changes are not read") {
-			return f.Fix
+// unsafeOrNote returns the finding that contains a text.
+func unsafeOrNote(t *testing.T, r ceiling.Report, text string) ceiling.Finding {
+	t.Helper()
+	for _, f := range r.Findings {
+		if strings.Contains(f.Text, text) {
+			return f
 		}
 	}
-	require.Fail(t, "no fix")
-	return ""
+	require.Fail(t, "no such finding", "%q in %v", text, r.Findings)
+	return ceiling.Finding{}
+}
+
+// run runs the statements of a remedy as a shell does, on one connection.
+func run(t *testing.T, db *sqlx.DB, statements []string) {
+	t.Helper()
+	require.NotEmpty(t, statements)
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	for _, s := range statements {
+		_, err := conn.ExecContext(t.Context(), s)
+		require.NoError(t, err, s)
+	}
 }
 
 func guard(t *testing.T, db *sqlx.DB, table string, c ceiling.Ceiling, key ...string) ceiling.Guard {
@@ -175,16 +188,21 @@ func ceilingTable(table string, key ...string) ceiling.Table {
 
 func TestStamp(t *testing.T) {
 	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
-		db.MustExec(`create table orders (id bigint primary key, at timestamptz not null, v int); create index on orders (at, id)`)
-		r := follow(t, db, "at", "id")
+		db.MustExec(`create table orders (id bigint primary key, at timestamptz not null default now(), v int)`)
 		var unsafe *ceiling.UnsafeError
-		require.ErrorAs(t, r.fails(), &unsafe)
-		fix, _, _ := strings.Cut(unsafe.Report.Findings[len(unsafe.Report.Findings)-3].Fix, "; or")
-		db.MustExec(fix)
-		r = follow(t, db, "at", "id")
+		require.ErrorAs(t, follow(t, db, "at", "id").fails(), &unsafe)
+		f := unsafeOrNote(t, unsafe.Report, "the key begins with")
+		require.Equal(t, ceiling.Unsafe, f.Level)
+		require.Contains(t, f.Remedies[1].Words, "set Key to _at, at, id and Ceiling to stamp")
+		require.Contains(t, f.Remedies[2].Words, "set Ceiling to stamp")
+		run(t, db, f.Remedies[1].Statements)
+
+		require.ErrorAs(t, follow(t, db, "_at", "id").fails(), &unsafe, "it is never chosen automatically")
+		r := follow(t, db, "_at", "id")
+		r.table.Ceiling = postgres.Stamp{}
 		require.Empty(t, r.next())
-		late := begin(t, db, `insert into orders values (1)`)
-		db.MustExec(`insert into orders values (2)`)
+		late := begin(t, db, `insert into orders (id) values (1)`)
+		db.MustExec(`insert into orders (id) values (2)`)
 		require.Empty(t, r.next())
 		require.NotNil(t, r.last.Held)
 		require.NoError(t, late.Commit())

@@ -84,7 +84,7 @@ func TestHistoryOfATableMadeAnew(t *testing.T) {
 		require.Equal(t, []string{"1", "2", "3"}, r.next())
 		db.MustExec(`drop table orders`)
 		ordersOf(db, 5)
-		r.refused("was made on the table ", "dropped and made anew")
+		r.refused("was made on the table ", "dropped and recreated")
 		adopted := *r
 		adopted.adopts()
 		require.Equal(t, []string{"4", "5"}, adopted.next())
@@ -94,7 +94,7 @@ func TestHistoryOfATableMadeAnew(t *testing.T) {
 		// Renamed aside and replaced, as migrations do.
 		db.MustExec(`alter table orders rename to old`)
 		ordersOf(db, 6)
-		r.refused("another one took its name")
+		r.refused("another table took its name")
 		db.MustExec(`drop table orders`)
 		db.MustExec(`alter table old rename to orders`)
 		require.Empty(t, r.next(), "put back")

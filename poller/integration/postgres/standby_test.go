@@ -55,7 +55,7 @@ func TestStandby(t *testing.T) {
 	db.MustExec(`insert into orders default values`)
 	require.Equal(t, []string{"3"}, both.next())
 	r.at = both.at
-	require.ErrorContains(t, r.fails(), "the standby has not replayed yet")
+	require.ErrorContains(t, r.fails(), "the standby has not yet replayed")
 	require.NotErrorIs(t, r.fails(), sqlsource.ErrHistory)
 	standby.MustExec(`select pg_wal_replay_resume()`)
 	caughtUp(t, db, standby)

@@ -26,7 +26,7 @@ type Call struct {
 	Op       string        // the method: "Fetch", "Write", "Load" or "Save"
 	N        int           // number of the call of this method, from 1
 	From, To source.Cursor // To is empty if it is not known
-	Max      int           // Fetch only
+	Limit    int           // Fetch only
 	Records  int
 	Done     bool  // the call has returned
 	Err      error // the error it returned

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math"
 	"strings"
 	"time"
 
@@ -69,6 +70,11 @@ func (t Table) Columns() string {
 	return strings.Join(names, ", ")
 }
 
+// NameTable is the remedy for a Query that names no table.
+func NameTable() []Remedy {
+	return Advice("set the Query's field Table to the table that has the key")
+}
+
 // Limit is how far a table can be read.
 type Limit struct {
 	// Where is a condition that holds for the rows to read. In it, t is the table and each
@@ -94,8 +100,29 @@ type Limit struct {
 	// made under another Sequence. Empty: not compared.
 	Sequence string
 
+	// Pending is the greatest number of rows that can exist after the key after, held back
+	// or not. 0 if there are none, or if it is not known without a further statement.
+	Pending int64
+
 	// Held is not nil if there are rows above the limit.
 	Held *source.Held
+}
+
+// Pending returns the greatest number of rows that can have a key after from, up to greatest,
+// for a Limit: 0 if several rows can share a value of the key's first column. from is the least
+// int64 if there is no cursor; keys below 1 are then not counted.
+func (t Table) Pending(from, greatest int64) int64 {
+	if from == math.MinInt64 {
+		from = 0
+	}
+	switch n := greatest - from; {
+	case len(t.Key) > 1 || greatest <= from:
+		return 0
+	case n < 0: // an overflow
+		return math.MaxInt64
+	default:
+		return n
+	}
 }
 
 // ErrChanged is wrapped by an error of Advance after which the table must be probed

@@ -9,23 +9,22 @@ import (
 	"time"
 )
 
-// Lag reads rows that are older than By, whatever the database. It is lossy: a row
-// whose transaction takes longer than By from drawing the key to its commit is
-// missed. It is never chosen but by name.
+// Lag reads rows that are older than By. It works on any database. It is lossy: a row whose
+// transaction takes longer than By from drawing the key to its commit is missed. It must be
+// chosen explicitly, and only for keys that ascend with time: a random key, such as a uuid,
+// loses rows however long By is.
 //
-// Where the key begins with a time on Postgres or MySQL, that is compared with the
-// database's clock, in microseconds. On Postgres a timestamptz is a moment. A
-// timestamp there and a DATETIME of MySQL are compared with the clock as it stands
-// in the session's time zone, which must be the one that the writers mean: set
-// timezone=UTC, or time_zone='+00:00', in the data source name if they write UTC.
-// A DATE is read when the day that it names is over by By.
+// Where the key begins with a column of times, it is compared with the database's clock, in
+// microseconds. A column without a time zone is compared with the clock of the session's time
+// zone, which must be the one that the writers use: if they write UTC, set the session's time
+// zone to UTC in the data source name. A date is read when its day ended By ago.
 //
-// With any other key, and always on SQLite, whose times are texts and numbers of
-// any form, rows are read up to the greatest key that was seen By ago. That is
-// noted at each poll, to a 256th of By, in memory: a restart begins to wait anew.
+// With any other key, and where the database does not compare the column with its clock, rows
+// are read up to the greatest key that was seen By ago. That key is noted at each poll, to a
+// 256th of By, in memory: after a restart the wait begins again.
 //
-// To wait is what was asked for. So neither AsOf nor Held is claimed, and Drain of
-// package poller does not wait for the rows that are younger.
+// The wait is intended, so Lag reports neither AsOf nor Held, and Drain of package poller does
+// not wait for younger rows.
 type Lag struct {
 	// By is how old a row must be. It must be positive.
 	By time.Duration
@@ -37,10 +36,10 @@ func (c Lag) String() string { return "lag=" + c.By.String() }
 func (c Lag) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	r := Report{Strategy: c.String(), Lossy: true}
 	if c.By <= 0 {
-		r.Add(Unsafe, "set By to a duration of more than 0", "By is %v", c.By)
+		r.Add(Unsafe, Advice("set Lag.By to a positive duration"), "Lag.By is %v", c.By)
 	}
 	if t.Name == "" {
-		r.Add(Unsafe, "set the Query's field Table", "the table that has the key is not named")
+		r.Add(Unsafe, NameTable(), "no table is named, so its keys cannot be read")
 	}
 	if err := r.Err(t); err != nil {
 		return nil, err
@@ -51,10 +50,10 @@ func (c Lag) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	}
 	const missed = "a row whose transaction takes longer than that to commit is missed"
 	if where := t.SQL.Older(t.Key[0].Ref, types[0]); where != "" {
-		r.Guarantee = fmt.Sprintf("rows are read when their %q is %v ago by the database's clock; %s, and so is one with a time that was set earlier, as by a client or by now() in a long transaction", t.Key[0].Name, c.By, missed)
+		r.Guarantee = fmt.Sprintf("rows are read when their %q lies %v before the database's clock; %s, and so is one whose time was set earlier, by a client or at the start of a long transaction", t.Key[0].Name, c.By, missed)
 		return lagClock{r, Limit{Where: where, Args: []any{c.By.Microseconds()}}}, nil
 	}
-	r.Guarantee = fmt.Sprintf("rows are read up to the greatest key that was there %v ago; %s", c.By, missed)
+	r.Guarantee = fmt.Sprintf("rows are read up to the greatest key that was seen %v ago; %s", c.By, missed)
 	return newLagSeen(t, r, c.By, types), nil
 }
 

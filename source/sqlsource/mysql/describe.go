@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/artifactofdevotion/devotion/source/sqlsource/internal/autoinc"
+	"github.com/artifactofdevotion/devotion/internal/dberr"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
@@ -18,7 +18,7 @@ const shownHolders = 5
 // describe names the threads that run a statement or, if there are none, those
 // with a transaction that has changed rows: that they hold this table's back is
 // likely, and not known. INNODB_TRX may be some moments old.
-func (s myServer) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) (who []string, err error) {
+func (s server) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) (who []string, err error) {
 	what, list := "a transaction that has not committed its rows", "SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX WHERE trx_rows_modified > 0 ORDER BY trx_started LIMIT "+strconv.Itoa(shownHolders)
 	if len(by) > 0 {
 		what = "a statement that can still add a row"
@@ -47,7 +47,7 @@ func (s myServer) describe(ctx context.Context, db ceiling.Queryer, by []*ceilin
 		var user, host, command, state, program string
 		var seconds float64
 		err := rows.Scan(&id, &user, &host, &command, &seconds, &state, &program)
-		who = append(who, myThread(id, user, host, program, command, state, seconds))
+		who = append(who, describeThread(id, user, host, program, command, state, seconds))
 		return err
 	}, "SELECT p.ID, p.USER, COALESCE(p.HOST, ''), p.COMMAND, p.TIME, COALESCE(p.STATE, ''), "+s.program()+
 		" FROM information_schema.PROCESSLIST p WHERE p.ID IN ("+list+") ORDER BY p.ID")
@@ -71,14 +71,14 @@ func (s myServer) describe(ctx context.Context, db ceiling.Queryer, by []*ceilin
 }
 
 // program is the name that a client gave its connection, where it may be seen.
-func (s myServer) program() string {
+func (s server) program() string {
 	if !s.events {
 		return "''"
 	}
 	return "COALESCE((SELECT MAX(a.ATTR_VALUE) FROM performance_schema.session_connect_attrs a WHERE a.PROCESSLIST_ID = p.ID AND a.ATTR_NAME = 'program_name'), '')"
 }
 
-func myThread(id int64, user, host, program, command, state string, seconds float64) string {
+func describeThread(id int64, user, host, program, command, state string, seconds float64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "thread %d (%s@%s", id, user, host)
 	if program != "" {
@@ -110,7 +110,7 @@ func preparedXA(ctx context.Context, db ceiling.Queryer) (who []string, err erro
 		}
 		return nil
 	}, "XA RECOVER")
-	switch autoinc.Number(err) {
+	switch dberr.MySQLNumber(err) {
 	case 1227, 1401: // no privilege XA_RECOVER_ADMIN
 		return nil, nil
 	}

@@ -110,7 +110,7 @@ func TestOldVersions(t *testing.T) {
 		"10.11.19-MariaDB-0+deb12u1": false, "10.2.3-MariaDB": true, "10.2.4-MariaDB": false, "10.1.48-MariaDB": true, "11.4.2-MariaDB": false,
 		"5.5.5-10.6.1-MariaDB": false, "5.5.68-MariaDB": true, "unknown": true,
 	} {
-		p := &myTable{version: version, maria: strings.Contains(version, "MariaDB")}
-		require.Equal(t, old, p.old() != "", version)
+		p := &table{version: version, maria: strings.Contains(version, "MariaDB")}
+		require.Equal(t, old, p.tooOld() != "", version)
 	}
 }

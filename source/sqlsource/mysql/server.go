@@ -12,18 +12,18 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// myServer is what differs between MariaDB and MySQL, and among their settings.
-type myServer struct {
+// server is what differs between MariaDB and MySQL, and among their settings.
+type server struct {
 	level  string // the variable with the session's isolation level
 	share  string // the clause of a locking read that does not wait
 	events bool   // performance_schema shows each thread's statement
 }
 
-func newMyServer(version string) myServer {
+func newServer(version string) server {
 	if strings.Contains(version, "MariaDB") {
-		return myServer{level: "@@session.tx_isolation", share: "LOCK IN SHARE MODE NOWAIT"}
+		return server{level: "@@session.tx_isolation", share: "LOCK IN SHARE MODE NOWAIT"}
 	}
-	return myServer{level: "@@session.transaction_isolation", share: "FOR SHARE NOWAIT"}
+	return server{level: "@@session.transaction_isolation", share: "FOR SHARE NOWAIT"}
 }
 
 // listing lists the threads that may be running a statement which adds rows.
@@ -38,7 +38,7 @@ func newMyServer(version string) myServer {
 // there as long as it runs, whatever triggers and functions run within it. Their
 // own statements are at that level where the outer one is not recorded, as when
 // its instrument is off, or its thread's was when it began: they tell nothing.
-func (s myServer) listing() string {
+func (s server) listing() string {
 	event, join := "NULL", ""
 	if s.events {
 		event = "e.EVENT_ID"
@@ -63,7 +63,7 @@ var (
 //
 // A thread's QUERY_ID and TIME_MS of MariaDB are no use for that: they change
 // with each statement of a trigger or function within the statement.
-func (s myServer) statements(ctx context.Context, db ceiling.Queryer, connection int64, before map[string]*ceiling.Holder) (map[string]*ceiling.Holder, error) {
+func (s server) statements(ctx context.Context, db ceiling.Queryer, connection int64, before map[string]*ceiling.Holder) (map[string]*ceiling.Holder, error) {
 	all := map[string]*ceiling.Holder{}
 	hidden := map[string]bool{} // threads that run a statement which is not shown
 	own, applier := int64(0), false
@@ -126,7 +126,7 @@ const restoreLimit = 2 * time.Second
 // The level is the session's, and not that of the next transaction alone, which
 // would save a statement: it can be seen in the result of each statement whether
 // it was in force, and whether it still is.
-func (s myServer) dirtily(ctx context.Context, db ceiling.Queryer, connection int64, level string, f func() error) (err error) {
+func (s server) dirtily(ctx context.Context, db ceiling.Queryer, connection int64, level string, f func() error) (err error) {
 	back := "SET SESSION TRANSACTION ISOLATION LEVEL " + strings.ReplaceAll(level, "-", " ")
 	defer func() {
 		if exec(ctx, db, back) == nil {

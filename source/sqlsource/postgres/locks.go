@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,17 +11,17 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// pgLocks lists the transactions that may still write to a table: those that
+// locks lists the transactions that may still write to a table: those that
 // hold a writing lock on it, on another table of its tree, or on its sequence.
-type pgLocks struct {
+type locks struct {
 	oid  int64
 	name string
 	oids string // of tables and sequence
-	tree string // pgMembers as the table was looked at
+	tree string // membersExpr as the table was looked at
 	boot string // when the server started last
 }
 
-func newPGLocks(p *pgTable, t ceiling.Table) *pgLocks {
+func newLocks(p *table, t ceiling.Table) *locks {
 	var oids []int64
 	for _, m := range p.tree {
 		oids = append(oids, m.oid)
@@ -28,18 +29,18 @@ func newPGLocks(p *pgTable, t ceiling.Table) *pgLocks {
 	for _, s := range p.sequences {
 		oids = append(oids, s.oid)
 	}
-	return &pgLocks{oid: p.oid, name: t.Name, oids: pgArray(oids), tree: p.members}
+	return &locks{oid: p.oid, name: t.Name, oids: array(oids), tree: p.members}
 }
 
-// pgNoBackend begins the id of a prepared transaction that is not that of the
+// noBackend begins the id of a prepared transaction that is not that of the
 // session which prepared it. Servers of before November 2021 (14.1, 13.5, ...) show
 // all of them so, later ones those from before the server's last start.
-const pgNoBackend = "-1/"
+const noBackend = "-1/"
 
-// pgMembers is an expression for what the name $3 stands for, whether row-level
+// membersExpr is an expression for what the name $3 stands for, whether row-level
 // security applies, and for the tables of the tree, their defaults and triggers:
 // when it changes, the table has to be looked at anew.
-const pgMembers = `concat(to_regclass($3::text)::oid, ' ', row_security_active($1::oid)) || (
+const membersExpr = `concat(to_regclass($3::text)::oid, ' ', row_security_active($1::oid)) || (
 			SELECT string_agg(concat(' ', tree.oid, ':', d.oid), '' ORDER BY tree.oid, d.oid)
 			FROM tree LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = tree.oid
 		) || (
@@ -47,18 +48,18 @@ const pgMembers = `concat(to_regclass($3::text)::oid, ' ', row_security_active($
 			FROM tree JOIN pg_catalog.pg_trigger g ON g.tgrelid = tree.oid AND g.tgconstraint = 0 AND g.tgtype & 3 = 3
 			JOIN pg_catalog.pg_proc f ON f.oid = g.tgfoid)`
 
-// pgBoot is an expression for when the server started, the same in all sessions,
+// bootExpr is an expression for when the server started, the same in all sessions,
 // whatever their time zone and style of dates.
 //
 // When one of its processes has crashed, the server starts anew without taking
 // another start time; but it then drops its statistics, which shows.
-var pgBoot = "concat(" + micros("pg_postmaster_start_time()") + ", ' ', " + micros("pg_stat_get_bgwriter_stat_reset_time()") + ")"
+var bootExpr = "concat(" + micros("pg_postmaster_start_time()") + ", ' ', " + micros("pg_stat_get_bgwriter_stat_reset_time()") + ")"
 
 // The statement's own lock on pg_locks is listed too: it shows that locks are
 // shown at all, and its row carries what is to be said once.
-var pgLocksQuery = pgTree + `, head AS MATERIALIZED (
-	SELECT pg_is_in_recovery() AS standby, ` + pgBoot + ` AS boot,
-		` + pgMembers + ` AS members
+var locksQuery = treeQuery + `, head AS MATERIALIZED (
+	SELECT pg_is_in_recovery() AS standby, ` + bootExpr + ` AS boot,
+		` + membersExpr + ` AS members
 )
 SELECT l.virtualtransaction, COALESCE(l.pid, 0), own, CASE WHEN own THEN h.standby END, CASE WHEN own THEN h.boot END, CASE WHEN own THEN h.members END
 FROM head h, (
@@ -69,6 +70,8 @@ FROM head h, (
 WHERE l.relation = ANY ($2::oid[]) AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 	OR own AND l.pid = pg_backend_pid()`
 
+var errNoLocks = errors.New("pg_locks does not show this session's own lock: the server, or a proxy in front of it, hides locks; connect to the server itself, or use the ceiling transaction-id")
+
 // errStandby has the table looked at anew, which is then refused.
 var errStandby = fmt.Errorf("this server is a standby now, which shows no locks: %w", ceiling.ErrChanged)
 
@@ -77,7 +80,7 @@ var errTable = fmt.Errorf("the table was made anew, or a partition, default, tri
 // list returns the holders there are. If the server has been restarted they have
 // nothing to do with those listed before. The error wraps ErrChanged if the
 // tables are not what they were.
-func (l *pgLocks) list(ctx context.Context, db ceiling.Queryer) (holders map[string]*ceiling.Holder, restarted bool, err error) {
+func (l *locks) list(ctx context.Context, db ceiling.Queryer) (holders map[string]*ceiling.Holder, restarted bool, err error) {
 	holders = map[string]*ceiling.Holder{}
 	shown, standby := false, false
 	var boot, tree string
@@ -95,10 +98,10 @@ func (l *pgLocks) list(ctx context.Context, db ceiling.Queryer) (holders map[str
 			boot, tree = bootText.String, treeText.String
 			return nil
 		}
-		h.Prepared, h.Inherits = h.Session == 0, strings.HasPrefix(id, pgNoBackend)
+		h.Prepared, h.Inherits = h.Session == 0, strings.HasPrefix(id, noBackend)
 		holders[id] = h
 		return nil
-	}, pgLocksQuery, l.oid, l.oids, l.name)
+	}, locksQuery, l.oid, l.oids, l.name)
 	switch {
 	case err != nil:
 		return nil, false, fmt.Errorf("reading the locks: %w", err)
@@ -119,7 +122,7 @@ const shownHolders = 5
 
 // describe names holders: pid, application and, where the role may see it, for
 // how long; a prepared transaction by its name.
-func (l *pgLocks) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) ([]string, error) {
+func (l *locks) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) ([]string, error) {
 	slices.SortStableFunc(by, func(a, b *ceiling.Holder) int { // prepared ones first: nobody may remember them
 		switch {
 		case a.Prepared == b.Prepared:
@@ -145,10 +148,10 @@ func (l *pgLocks) describe(ctx context.Context, db ceiling.Queryer, by []*ceilin
 		if err := rows.Scan(&pid, &app, &open); err != nil {
 			return err
 		}
-		names[pid] = pgHolder(pid, app, open)
+		names[pid] = describeSession(pid, app, open)
 		return nil
 	}, `SELECT pid, COALESCE(application_name, ''), extract(epoch FROM clock_timestamp() - xact_start)::float8
-		FROM pg_catalog.pg_stat_activity WHERE pid = ANY ($1::int[])`, pgArray(pids))
+		FROM pg_catalog.pg_stat_activity WHERE pid = ANY ($1::int[])`, array(pids))
 	if err != nil {
 		return nil, fmt.Errorf("reading who holds the locks: %w", err)
 	}
@@ -177,14 +180,14 @@ func (l *pgLocks) describe(ctx context.Context, db ceiling.Queryer, by []*ceilin
 }
 
 // prepared names the prepared transactions that hold one of the locks.
-func (l *pgLocks) prepared(ctx context.Context, db ceiling.Queryer) (who []string, err error) {
+func (l *locks) prepared(ctx context.Context, db ceiling.Queryer) (who []string, err error) {
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var gid string
 		var age float64
 		if err := rows.Scan(&gid, &age); err != nil {
 			return err
 		}
-		who = append(who, pgPrepared(gid, age))
+		who = append(who, describePrepared(gid, age))
 		return nil
 	}, `SELECT x.gid, extract(epoch FROM clock_timestamp() - x.prepared)::float8 FROM pg_catalog.pg_prepared_xacts x
 		WHERE x.database = current_database() AND x.transaction::text IN (
@@ -197,7 +200,7 @@ func (l *pgLocks) prepared(ctx context.Context, db ceiling.Queryer) (who []strin
 	return who, err
 }
 
-func pgHolder(pid int64, app string, seconds sql.NullFloat64) string {
+func describeSession(pid int64, app string, seconds sql.NullFloat64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "pid %d", pid)
 	if app != "" {
@@ -209,6 +212,6 @@ func pgHolder(pid int64, app string, seconds sql.NullFloat64) string {
 	return b.String()
 }
 
-func pgPrepared(gid string, seconds float64) string {
+func describePrepared(gid string, seconds float64) string {
 	return fmt.Sprintf("prepared transaction %q, %s ago", gid, ceiling.FormatAge(seconds))
 }

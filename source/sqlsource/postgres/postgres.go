@@ -3,7 +3,6 @@ package postgres
 
 import (
 	"context"
-	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
@@ -25,8 +24,6 @@ func Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.C
 		return nil, err
 	case types[0] == "xid8":
 		return TransactionID{}, nil
-	case strings.HasPrefix(types[0], "timestamp"):
-		return Stamp{mustSee: true}, nil
 	}
 	return LockFence{}, nil
 }

@@ -5,29 +5,38 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// sqliteTable is what there is to know of a table of SQLite.
-type sqliteTable struct {
-	schema, name string // as they are written in the database
-	kind         string // table, view, virtual, shadow; "" if there is none
+// table is what pragmas and the catalogue say about a table.
+type table struct {
+	schema, name string // as the database has them
+	kind         string // table, view, virtual, shadow
 	withoutRowid bool
-	source       string   // its CREATE statement
-	columns      []string // but for those that are generated
+	columns      []string // all of them, those that are generated too
 	primary      []string // the columns of the primary key
-	integer      bool     // that is one column of the type INTEGER
-	rest         []string // the statements of its indexes and triggers
-	triggers     []string // the names of those that run on INSERT or UPDATE
+	integer      bool     // the primary key is one column of the type INTEGER
+	rowid        bool     // and another name of the rowid
+	triggers     []string // names
 	dirty        bool     // the connection reads what is not committed
 	indexed      bool     // an index begins with the key's first column
+	sequence     sequence
 }
 
-func probeSQLite(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*sqliteTable, error) {
-	p := &sqliteTable{}
+// sequence says whether AUTOINCREMENT draws the primary key. SQLite keeps the greatest id that
+// it has drawn in a row of sqlite_sequence. The row appears with the first row of the table.
+type sequence int
+
+const (
+	absent  sequence = iota // AUTOINCREMENT does not draw it
+	pending                 // the table is empty, and sqlite_sequence has no row for it yet
+	present                 // sqlite_sequence has a row for it
+)
+
+func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, error) {
+	p := &table{}
 	for _, step := range []struct {
 		what string
 		read func(context.Context, ceiling.Queryer, ceiling.Table) error
@@ -35,6 +44,7 @@ func probeSQLite(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*sql
 		{"which table it is", p.readTable},
 		{"its columns", p.readColumns},
 		{"its indexes and triggers", p.readRest},
+		{"sqlite_sequence", p.readSequence},
 	} {
 		if err := step.read(ctx, db, t); err != nil {
 			return nil, fmt.Errorf("reading %s: %w", step.what, err)
@@ -43,10 +53,9 @@ func probeSQLite(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*sql
 	return p, nil
 }
 
-// readTable finds the table as SQLite does: without a schema, first among the
-// temporary ones, then in the main database, then in the others as they were
-// attached.
-func (p *sqliteTable) readTable(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+// readTable finds the table as SQLite does: without a schema, first among the temporary ones,
+// then in the main database, then in the attached ones in their order.
+func (p *table) readTable(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
 	name, schema := t.Parts[len(t.Parts)-1], ""
 	if len(t.Parts) == 2 {
 		schema = t.Parts[0]
@@ -56,178 +65,117 @@ func (p *sqliteTable) readTable(ctx context.Context, db ceiling.Queryer, t ceili
 		WHERE ? IN ('', l.schema COLLATE NOCASE) ORDER BY d.name <> 'temp', d.seq LIMIT 1`, name, schema).
 		Scan(&p.schema, &p.name, &p.kind, &p.withoutRowid, &p.dirty)
 	if errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("there is no table %s", t.Label)
+		return fmt.Errorf("the table %s does not exist", t.Label)
 	}
-	if err != nil {
-		return err
-	}
-	return db.QueryRowContext(ctx, `SELECT COALESCE((SELECT sql FROM `+sqliteName(p.schema)+`.sqlite_master WHERE name = ? AND type IN ('table', 'view')), '')`, p.name).
-		Scan(&p.source)
+	return err
 }
 
-func (p *sqliteTable) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
+func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
 	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var name, typ string
-		var pk, hidden int
-		err := rows.Scan(&name, &typ, &pk, &hidden)
-		if hidden == 0 {
-			p.columns = append(p.columns, name)
-		}
+		var pk int
+		err := rows.Scan(&name, &typ, &pk)
+		p.columns = append(p.columns, name)
 		if pk > 0 {
 			p.primary = append(p.primary, name)
 			p.integer = len(p.primary) == 1 && strings.EqualFold(typ, "INTEGER")
 		}
 		return err
-	}, `SELECT name, type, pk, hidden FROM pragma_table_xinfo(?, ?)`, p.name, p.schema)
+	}, `SELECT name, type, pk FROM pragma_table_xinfo(?, ?)`, p.name, p.schema)
 }
 
-func (p *sqliteTable) readRest(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+func (p *table) readRest(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
 	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		var typ, name, source string
-		if err := rows.Scan(&typ, &name, &source); err != nil {
-			return err
-		}
-		p.rest = append(p.rest, source)
-		if typ == "trigger" && sqliteWrites.MatchString(bare(source)) {
-			p.triggers = append(p.triggers, name)
-		}
-		return nil
-	}, `SELECT type, name, sql FROM `+sqliteName(p.schema)+`.sqlite_master WHERE tbl_name = ? COLLATE NOCASE AND type IN ('index', 'trigger') AND sql IS NOT NULL ORDER BY type, name`, p.name)
+		var name string
+		err := rows.Scan(&name)
+		p.triggers = append(p.triggers, name)
+		return err
+	}, `SELECT name FROM `+quote(p.schema)+`.sqlite_master WHERE tbl_name = ? COLLATE NOCASE AND type = 'trigger' ORDER BY name`, p.name)
 	if err != nil {
 		return err
 	}
-	return db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pragma_index_list(?, ?) AS l, pragma_index_info(l.name, ?) AS i
-		WHERE i.seqno = 0 AND i.name = ? COLLATE NOCASE AND NOT l.partial)`, p.name, p.schema, p.schema, t.Key[0].Name).Scan(&p.indexed)
+	// INTEGER PRIMARY KEY is the rowid, and has no index of its own, unless it is DESC.
+	var own bool
+	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pragma_index_list(?, ?) AS l, pragma_index_info(l.name, ?) AS i
+			WHERE i.seqno = 0 AND i.name = ? COLLATE NOCASE AND NOT l.partial),
+		EXISTS (SELECT 1 FROM pragma_index_list(?, ?) WHERE origin = 'pk')`,
+		p.name, p.schema, p.schema, t.Key[0].Name, p.name, p.schema).Scan(&p.indexed, &own)
+	p.rowid = p.integer && !p.withoutRowid && !own
+	return err
 }
 
-// look is the statement for the table's definition, and for where its sequence is.
-func (p *sqliteTable) look() string {
-	return fmt.Sprintf(`SELECT COALESCE((SELECT sql FROM %s.sqlite_master WHERE name = %s AND type = 'table'), ''), (SELECT seq FROM %[1]s.sqlite_sequence WHERE name = %[2]s)`,
-		sqliteName(p.schema), sqliteText(p.name))
+// readSequence tells AUTOINCREMENT by the table's row in sqlite_sequence, which only
+// AUTOINCREMENT makes. sqlite_sequence exists once any table has AUTOINCREMENT.
+func (p *table) readSequence(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
+	if p.kind != "table" || !p.rowid {
+		return nil
+	}
+	schema := quote(p.schema)
+	var exists bool
+	err := db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+schema+`.sqlite_master WHERE name = 'sqlite_sequence')`).Scan(&exists)
+	if err != nil || !exists {
+		return err
+	}
+	var row, rows bool
+	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+schema+`.sqlite_sequence WHERE name = ?), EXISTS (SELECT 1 FROM `+schema+`.`+quote(p.name)+`)`, p.name).Scan(&row, &rows)
+	switch {
+	case row:
+		p.sequence = present
+	case !rows:
+		p.sequence = pending
+	}
+	return err
 }
 
-var (
-	sqliteQuoted  = regexp.MustCompile("(?s)\"[^\"]*\"|`[^`]*`|'[^']*'|\\[[^\\]]*\\]|--[^\\n]*|/\\*.*?(\\*/|$)")
-	sqliteWrites  = regexp.MustCompile(`(?i)\b(INSERT|UPDATE)\b`)
-	autoincrement = regexp.MustCompile(`(?i)\bAUTOINCREMENT\b`)
-	descending    = regexp.MustCompile(`(?i)\bPRIMARY\s+KEY\s+DESC\b`)
-	rowidKey      = regexp.MustCompile(`(?i)\bPRIMARY\s+KEY\b(\s+ASC\b)?(\s+ON\s+CONFLICT\s+\w+)?`)
-)
-
-// bare blanks what is quoted in a statement, and its comments.
-func bare(source string) string {
-	return sqliteQuoted.ReplaceAllStringFunc(source, func(s string) string { return strings.Repeat(" ", len(s)) })
+// sequenceStatement reads where the sequence is, and the greatest key.
+func (p *table) sequenceStatement(t ceiling.Table) string {
+	return fmt.Sprintf(`SELECT (SELECT seq FROM %s.sqlite_sequence WHERE name = %s), (SELECT max(%s) FROM %[1]s.%s)`,
+		quote(p.schema), `'`+strings.ReplaceAll(p.name, `'`, `''`)+`'`, t.Key[0].Quoted, quote(p.name))
 }
 
-func sqliteName(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
-func sqliteText(s string) string { return `'` + strings.ReplaceAll(s, `'`, `''`) + `'` }
-
-// report adds what was found, and says whether the key is drawn by AUTOINCREMENT.
-func (p *sqliteTable) report(r *ceiling.Report, t ceiling.Table, mustSee bool) (drawn bool) {
+// report adds the findings, and reports whether AUTOINCREMENT draws the key. proven says that
+// it must; otherwise the user vouches for the key.
+func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn bool) {
 	key := t.Key[0].Name
-	own := len(p.primary) == 1 && strings.EqualFold(p.primary[0], key)
 	worst := ceiling.Note
-	if mustSee {
+	if proven {
 		worst = ceiling.Unsafe
 	}
-	version := p.counter() + "; and then Key version, with SingleWriter by name"
 	if p.dirty {
-		r.Add(ceiling.Unsafe, "PRAGMA read_uncommitted = 0", "the connection reads what other connections of a shared cache have not committed, and may roll back")
+		r.Add(ceiling.Unsafe, ceiling.Advice("read committed rows only", "PRAGMA read_uncommitted = 0;"), "the connection reads what other connections of a shared cache have not committed, and may roll back")
 	}
+	own := len(p.primary) == 1 && strings.EqualFold(p.primary[0], key)
 	switch {
 	case p.schema == "temp":
-		r.Add(ceiling.Unsafe, "poll a table that other connections can see", "%s is temporary", t.Label)
+		r.Add(ceiling.Unsafe, ceiling.Advice("poll a table that other connections can see"), "%s is temporary", t.Label)
 	case p.kind == "view":
-		r.Add(worst, "use a Query with Select and with Table set to the table that has the key", "%s is a view: how the table of %q is numbered cannot be seen from it", t.Label, key)
+		r.Add(worst, ceiling.Advice("use a Query with Select and with Table set to the table that has the key"), "%s is a view, which does not show how %q is drawn", t.Label, key)
 	case p.kind != "table":
-		r.Add(worst, "", "%s is a %s table: how its rows are numbered is its module's affair", t.Label, p.kind)
-	// AUTOINCREMENT is a word that SQLite takes nowhere else.
-	case own && p.integer && autoincrement.MatchString(bare(p.source)):
-		r.Add(ceiling.OK, "", "%q is INTEGER PRIMARY KEY AUTOINCREMENT", key)
-		r.Add(ceiling.Note, "", "SQLite lets clients give %q a value of their own: one below the greatest is missed (see Audit)", key)
-		for _, name := range p.triggers {
-			r.Add(ceiling.Note, "", "the trigger %s runs when rows are written; it is taken to leave %q alone", name, key)
-		}
+		r.Add(worst, ceiling.Advice("copy the rows into an ordinary table, and read that"), "%s is a %s table, whose module decides how its rows are numbered", t.Label, p.kind)
+	case own && p.sequence != absent:
+		p.reportDrawn(r, key)
 		return true
-	case own && p.integer && !p.withoutRowid && !descending.MatchString(bare(p.source)): // which is a key like any other
-		r.Add(worst, p.rebuild(), "%q is an INTEGER PRIMARY KEY without AUTOINCREMENT: once the last row is deleted, a new row gets its id", key)
-	case len(p.primary) == 1 && p.integer && autoincrement.MatchString(bare(p.source)):
-		r.Add(worst, "set Key to "+p.primary[0]+" alone; or "+version, "the key begins with %q, and AUTOINCREMENT draws %q", key, p.primary[0])
+	case own && p.rowid:
+		r.Add(worst, p.ways(t, key), "%q is an INTEGER PRIMARY KEY without AUTOINCREMENT: once the last row is deleted, a new row gets its id", key)
+	case p.sequence == present:
+		r.Add(worst, append(ceiling.Advice("set Key to "+p.primary[0]+" alone"), p.ways(t, "")...), "the key begins with %q, and AUTOINCREMENT draws %q", key, p.primary[0])
 	default:
-		r.Add(worst, version, "the key begins with %q, which AUTOINCREMENT does not draw: in which order its values are given cannot be seen", key)
+		r.Add(worst, p.ways(t, ""), "the key begins with %q, which AUTOINCREMENT does not draw, so nothing shows in which order its values are given", key)
 	}
-	if p.kind == "table" && !p.indexed && !(own && p.integer) {
-		r.Add(ceiling.Warning, fmt.Sprintf("CREATE INDEX %s ON %s (%s)", sqliteName(p.name+"_by_key"), t.Name, t.Columns()), "no index begins with the key (%s), and each poll may read the whole table", t.Columns())
+	if p.kind == "table" && !p.indexed && !(own && p.rowid) {
+		r.Add(ceiling.Warning, ceiling.Advice("create an index", fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s.%s ON %s (%s);", quote(p.schema), quote(p.name+"_by_key"), quote(p.name), t.Columns())), "no index begins with the key (%s): each poll may read the whole table", t.Columns())
 	}
 	return false
 }
 
-// rebuild returns the statements that give a table AUTOINCREMENT, which only a new
-// one can have.
-func (p *sqliteTable) rebuild() string {
-	columns := "(" + names(p.columns) + ")"
-	outside := bare(p.source)
-	key := rowidKey.FindStringIndex(outside)
-	begin := strings.IndexByte(outside, '(')
-	if key == nil || begin < 0 || !inlineKey(outside, key[0]) || p.schema != "main" {
-		return "make it anew with " + p.primary[0] + " INTEGER PRIMARY KEY AUTOINCREMENT"
+func (p *table) reportDrawn(r *ceiling.Report, key string) {
+	if p.sequence == present {
+		r.Add(ceiling.OK, nil, "%q is INTEGER PRIMARY KEY AUTOINCREMENT", key)
+	} else {
+		r.Add(ceiling.Note, nil, "the table is empty: whether AUTOINCREMENT draws %q shows with its first row", key)
 	}
-	fresh := sqliteName(p.schema) + "." + sqliteName(p.name+"_new")
-	steps := []string{
-		"PRAGMA foreign_keys = OFF",
-		"PRAGMA legacy_alter_table = ON", // RENAME would fail where a view reads the table, which is not there
-		"BEGIN IMMEDIATE",
-		"CREATE TABLE " + fresh + " " + p.source[begin:key[1]] + " AUTOINCREMENT" + p.source[key[1]:],
-		"INSERT INTO " + fresh + " " + columns + " SELECT " + names(p.columns) + " FROM " + sqliteName(p.schema) + "." + sqliteName(p.name),
-		"DROP TABLE " + sqliteName(p.schema) + "." + sqliteName(p.name),
-		"ALTER TABLE " + fresh + " RENAME TO " + sqliteName(p.name),
+	r.Add(ceiling.Note, nil, "SQLite lets clients give %q a value of their own: a row with one below the greatest is missed", key)
+	for _, name := range p.triggers {
+		r.Add(ceiling.Note, nil, "the trigger %s may run when rows are written, and what it does is not checked: rows are missed if it changes %q", name, key)
 	}
-	return strings.Join(append(append(steps, p.rest...), "COMMIT"), "; ")
-}
-
-// inlineKey says that PRIMARY KEY stands behind its column, as AUTOINCREMENT
-// wants it, and not in a line of its own.
-func inlineKey(outside string, at int) bool {
-	before := strings.TrimRight(outside[:at], " \t\r\n")
-	return len(before) >= 7 && strings.EqualFold(before[len(before)-7:], "INTEGER")
-}
-
-// counter returns the statements that give a table a version, as the
-// documentation of SingleWriter shows them.
-func (p *sqliteTable) counter() string {
-	in, table, count := sqliteName(p.schema)+".", sqliteName(p.name), sqliteName(p.name+"_counter")
-	number, row, changed := "rowid", "rowid", "NEW.rowid"
-	if p.withoutRowid {
-		id := names(p.primary)
-		row, changed = "("+id+")", "("+qualified("NEW", p.primary)+")"
-		number = "n FROM (SELECT row_number() OVER (ORDER BY " + id + ") AS n, " + id + " FROM " + in + table + ") AS o WHERE (" + qualified("o", p.primary) + ") = (" + qualified(table, p.primary) + ")"
-	}
-	draw := " BEGIN UPDATE " + count + " SET last = last + 1; UPDATE " + table + " SET version = (SELECT last FROM " + count + ") WHERE " + row + " = " + changed + "; END"
-	return strings.Join([]string{
-		"BEGIN IMMEDIATE",
-		"ALTER TABLE " + in + table + " ADD COLUMN version INTEGER NOT NULL DEFAULT 0",
-		"UPDATE " + in + table + " SET version = " + number,
-		"CREATE UNIQUE INDEX " + in + sqliteName(p.name+"_version") + " ON " + table + " (version)",
-		"CREATE TABLE " + in + count + " (last INTEGER NOT NULL)",
-		"INSERT INTO " + in + count + " SELECT coalesce(max(version), 0) FROM " + in + table,
-		"CREATE TRIGGER " + in + sqliteName(p.name+"_added") + " AFTER INSERT ON " + table + draw,
-		"CREATE TRIGGER " + in + sqliteName(p.name+"_changed") + " AFTER UPDATE ON " + table + " WHEN NEW.version = OLD.version" + draw,
-		"COMMIT",
-	}, "; ")
-}
-
-func qualified(table string, columns []string) string {
-	all := make([]string, len(columns))
-	for i, c := range columns {
-		all[i] = table + "." + sqliteName(c)
-	}
-	return strings.Join(all, ", ")
-}
-
-func names(columns []string) string {
-	quoted := make([]string, len(columns))
-	for i, c := range columns {
-		quoted[i] = sqliteName(c)
-	}
-	return strings.Join(quoted, ", ")
 }

@@ -54,7 +54,7 @@ func stuck(t *testing.T, packages string, f *figures) {
 	assert.Equal(t, "0", m.Show(service, "NRestarts"), "a slow step is no hung one")
 	m.said(service, "Watchdog timeout")
 	m.Must("systemctl", "kill", "--signal=KILL", "tracer")
-	f.add("fsync hangs -> ready (Timeout 1 min, WatchdogSec=10s)", m.ready(service, at))
+	f.add("fsync hangs -> ready (Deadline 1 min, WatchdogSec=10s)", m.ready(service, at))
 	assert.Equal(t, "1", m.Show(service, "NRestarts"))
 	m.said(service, "filesink.")
 	m.flows(out)
@@ -74,7 +74,7 @@ func hangs(t *testing.T, packages string, f *figures) {
 	m.Unit(service+".d/test.conf", "[Service]\nWatchdogSec=10s\nExecStart=\nExecStart=/opt/lab/hang\nEnvironment=HANG_WHEN_TOLD=yes\n")
 	m.Must("systemctl", "start", service)
 	m.Must("systemctl", "kill", "--kill-whom=main", "--signal=USR1", service)
-	f.add("the loop hangs -> ready (Timeout=1s, WatchdogSec=10s, RestartSec=2s)", m.ready(service, m.said(service, "hangs")))
+	f.add("the loop hangs -> ready (Deadline=1s, WatchdogSec=10s, RestartSec=2s)", m.ready(service, m.said(service, "hangs")))
 	assert.Equal(t, "1", m.Show(service, "NRestarts"))
 	m.Must("systemctl", "stop", service)
 	assert.Equal(t, "success", m.Show(service, "Result"))
@@ -123,7 +123,7 @@ func pipeline(ctx context.Context, told <-chan os.Signal) error {
 		Sink:         sink.Func[int](func(context.Context, source.Batch[int]) error { return nil }),
 		Checkpointer: late{checkpoint, time.Now().Add(down)},
 		Interval:     50 * time.Millisecond,
-		Timeout:      time.Second,
+		Deadline:     time.Second,
 		Hooks: poller.Hooks{Poll: func(poller.PollInfo) {
 			select {
 			case <-told:
