@@ -11,6 +11,9 @@
 // number of series is bounded: 158 for each pipeline, and one more for each step
 // and class of error that is not expected.
 //
+// dashboard.json, alerts.yml and alertmanager.yml are a Grafana dashboard, the
+// alerting rules and their routing. RUNBOOK.md says what to do about each alert.
+//
 // Hooks count what a pipeline did, in nanoseconds per update. Its Status is read
 // when metrics are collected. Neither waits for a part of the pipeline: a hanging
 // or stopped pipeline can be collected, and a slow scrape delays no pipeline.

@@ -95,20 +95,9 @@ func TestTheTableIsComplete(t *testing.T) {
 
 func sorted(names []string) string { return strings.Join(slices.Sorted(slices.Values(names)), ", ") }
 
-func needPromtool(t *testing.T) string {
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("no promtool found: install the package prometheus")
-		}
-		t.Skip("no promtool found: install the package prometheus")
-	}
-	return promtool
-}
-
 // With different labels on the two sides the query would return nothing.
 func TestTheRatioOfErrors(t *testing.T) {
-	promtool := needPromtool(t)
+	promtool := program(t, "promtool", "prometheus")
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
 	found := regexp.MustCompile("`([^`]*devotion_errors_total\\[[^`]*)`").FindSubmatch(readme)
@@ -130,7 +119,7 @@ func TestTheRatioOfErrors(t *testing.T) {
 }
 
 func TestPromtoolAcceptsTheMetrics(t *testing.T) {
-	promtool := needPromtool(t)
+	promtool := program(t, "promtool", "prometheus")
 	var text bytes.Buffer
 	for _, f := range everything(t) {
 		_, err := expfmt.MetricFamilyToText(&text, f)
