@@ -18,7 +18,7 @@ func Example() {
 	ctx := context.Background()
 	path := filepath.Join(dir, "orders.json")
 
-	// What a Poller does.
+	// A Poller does this.
 	pipeline, err := filecheckpoint.Open(path, filecheckpoint.Options{})
 	if err != nil {
 		panic(err)
@@ -29,7 +29,7 @@ func Example() {
 	}
 	fmt.Println(pipeline.Save(ctx, cursor, "order 100"), pipeline.Save(ctx, "order 100", "order 200"))
 
-	// What a human does to have the last orders sent again.
+	// A person does this to have the last orders sent again.
 	human, err := filecheckpoint.Open(path, filecheckpoint.Options{})
 	if err != nil {
 		panic(err)
@@ -43,7 +43,7 @@ func Example() {
 	}
 	fmt.Println(human.Rewind(history[1].Cursor))
 
-	// The pipeline notices. Started again it goes on from there.
+	// The pipeline gets a conflict. Started again, it goes on from there.
 	fmt.Println(pipeline.Save(ctx, "order 200", "order 300") != nil)
 	fmt.Println(pipeline.Load(ctx))
 	// Output:

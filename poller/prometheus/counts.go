@@ -149,7 +149,7 @@ func (c *counts) begin(name string) {
 // not fail: the source has ended, or the run was stopped during the step. A save
 // that is abandoned at a stop is an error, because the written rows are not saved.
 func classify(ctx context.Context, i poller.StepInfo) (class string, bad bool) {
-	err, late := i.Err, errors.Is(i.Err, poller.ErrLate)
+	err, late := i.Err, errors.Is(i.Err, poller.ErrTimeout)
 	is := retry.Classify(err)
 	switch {
 	case err == nil, i.Op == poller.OpFetch && errors.Is(err, source.ErrEnd):

@@ -35,7 +35,7 @@ type world struct {
 	src     sourcetest.Fake[int]
 	out     sinktest.Fake[int]
 	at      pollertest.Checkpointer
-	dead    sinktest.Fake[poller.Refused[int]]
+	dead    sinktest.Fake[poller.Rejected[int]]
 	metrics *prometheus.Metrics
 	scraped *prom.Registry
 }

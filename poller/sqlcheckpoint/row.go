@@ -5,15 +5,15 @@ import (
 	"strings"
 	"time"
 
-	"github.com/artifactofdevotion/devotion/poller/internal/fence"
+	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
 // Entry is a cursor that was stored.
 type Entry struct {
 	Cursor source.Cursor
-	Time   time.Time // when it was stored; zero if a human wrote what is no time
-	Writer string    // by the handle of which token, or "rewind-" and a token; empty at the very beginning
+	Time   time.Time // when it was stored; zero if saved_at was edited and is not a time
+	Writer string    // token of the handle that stored it, or "rewind-" and a token; empty for the first row
 }
 
 // row is a pipeline's row of the table.
@@ -27,13 +27,13 @@ type row struct {
 
 const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
-func (r row) state() fence.State {
+func (r row) state() durable.State {
 	t, _ := time.Parse(time.RFC3339, r.SavedAt)
-	return fence.State{Cursor: r.Cursor, Writer: r.Writer, Seq: r.Seq, Time: t}
+	return durable.State{Cursor: r.Cursor, Writer: r.Writer, Seq: r.Seq, Time: t}
 }
 
-// next returns the row after r, which remembers n cursors in all.
-func (r row) next(s fence.State, n int) row {
+// next returns the row that follows r and keeps n cursors in all.
+func (r row) next(s durable.State, n int) row {
 	past := append([]string{r.line()}, lines(r.History)...)
 	return row{
 		Cursor:  s.Cursor,
@@ -44,8 +44,8 @@ func (r row) next(s fence.State, n int) row {
 	}
 }
 
-// line is r as a line of a history. A human may have put blanks into the
-// writer, which are the separator.
+// line returns r as a line of the history. Blanks separate its fields, so line
+// replaces those that a person has put into the writer.
 func (r row) line() string {
 	word := func(s string) string {
 		if s = strings.Join(strings.Fields(s), "_"); s == "" {

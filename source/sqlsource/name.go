@@ -77,5 +77,3 @@ func checkIdent(s string) error {
 	}
 	return nil
 }
-
-func quoteWith(q, s string) string { return q + strings.ReplaceAll(s, q, q+q) + q }

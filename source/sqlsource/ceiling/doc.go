@@ -12,7 +12,7 @@
 // where only a lossy one is possible. To choose it, set the field Ceiling of a
 // sqlsource.Table or Query:
 //
-//	orders.Ceiling = ceiling.LockFence{}
+//	orders.Ceiling = postgres.LockFence{}
 //
 // A strategy for another database, or for a promise that only you know of, is
 // two methods of your own; the example of [Ceiling] shows one.

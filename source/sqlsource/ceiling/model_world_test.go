@@ -62,8 +62,8 @@ func (w *world) fillFences() {
 	last := len(w.scripts) - 1
 	w.scripts[last] = string([]byte{opParent, opAbort})
 	w.db.step(last, w.scripts[last])
-	for range maxFences {
-		w.reader.fences.set(math.MinInt64, time.Time{}, w.db.locks(everything))
+	for range MaxFences {
+		w.reader.fences.Set(math.MinInt64, time.Time{}, w.db.locks(everything))
 	}
 }
 
@@ -272,7 +272,7 @@ func bit(b bool) byte {
 
 // appendHolders appends holders, each with the first fence that it holds: what
 // number that has is of no account.
-func appendHolders(b []byte, f *fences[int64], holders map[string]*holder) []byte {
+func appendHolders(b []byte, f *Fences[int64], holders map[string]*Holder) []byte {
 	var ids []string
 	for id := range holders {
 		ids = append(ids, id)
@@ -285,7 +285,7 @@ func appendHolders(b []byte, f *fences[int64], holders map[string]*holder) []byt
 			first++
 		}
 		b = binary.LittleEndian.AppendUint16(append(b, id...), uint16(first))
-		b = append(b, bit(h.heir))
+		b = append(b, bit(h.Inherits))
 	}
 	return append(b, '/')
 }
