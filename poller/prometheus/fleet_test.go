@@ -124,7 +124,7 @@ func (f *fleet) damage(release chan struct{}) {
 	exports.Deadline = time.Second
 	exports.out = func(context.Context, source.Batch[int]) error { <-release; return nil }
 	returns := f.members["returns"]
-	returns.DeadLetter = sink.Func[poller.Refused[int]](func(context.Context, source.Batch[poller.Refused[int]]) error { return nil })
+	returns.DeadLetter = sink.Func[poller.Rejected[int]](func(context.Context, source.Batch[poller.Rejected[int]]) error { return nil })
 	returns.out = func(_ context.Context, b source.Batch[int]) error {
 		for _, r := range b.Records {
 			if r%100 == 0 {
