@@ -49,8 +49,8 @@ type member struct {
 	out       func(context.Context, source.Batch[int]) error
 	guarantee source.Guarantee
 	pending   int64
-	unknown   bool // how far it has read
-	rows      int  // a tick
+	unknown   bool // the source does not say how far it has read
+	rows      int  // that are appended at each tick
 }
 
 // newFleet starts a fleet whose programs listen at three addresses.
@@ -110,7 +110,8 @@ func newMember(name string, rows int) *member {
 	return m
 }
 
-// damage lets some pipelines have what the alerts are for.
+// damage gives some pipelines the faults that the alerts report, until release is
+// closed.
 func (f *fleet) damage(release chan struct{}) {
 	for name, guarantee := range map[string]source.Guarantee{
 		"events": {Name: "lag", Lossy: true}, "sessions": {Name: "none", Lossy: true}, "users": {Name: "transaction-id"}, "logins": {Name: "single-writer"},
@@ -139,7 +140,7 @@ func (f *fleet) damage(release chan struct{}) {
 		}
 		return nil
 	})
-	refunds := f.members["refunds"] // which gets on
+	refunds := f.members["refunds"] // which makes progress
 	refunds.src.FailFunc(func(c fault.Call, _ fault.Point) error {
 		if c.N%3 == 2 {
 			return errOutage
