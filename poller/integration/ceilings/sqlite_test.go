@@ -100,7 +100,7 @@ func TestSQLiteProbes(t *testing.T) {
 			if c.version == "" {
 				continue
 			}
-			// What it says to run can be run twice, keeps the rows, and mends it.
+			// The statement it prints can be run twice, keeps the rows, and removes the finding.
 			remedy := found[0].Remedies[len(found[0].Remedies)-1]
 			require.Contains(t, remedy.Words, "set Key to "+c.version+" ")
 			for _, s := range remedy.Statements {
@@ -261,8 +261,8 @@ func TestSQLiteFileThatIsOlder(t *testing.T) {
 }
 
 // Many writers, with rollbacks and savepoints and rows that are deleted, and a
-// reader that must see each row that was committed once. Beside it a reader of
-// a table without AUTOINCREMENT, which must be seen to lose rows.
+// reader that must see each row that was committed once. A reader of a
+// table without AUTOINCREMENT runs concurrently and must lose rows.
 func TestSQLiteWriters(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []dbtest.Driver{dbtest.Modernc, dbtest.NCruces} {
@@ -368,7 +368,7 @@ func testSQLiteWriters(t *testing.T, db *sqlx.DB) {
 
 // writeSQLite makes a transaction that adds some rows to both tables, and
 // deletes some of them again, and returns the notes of those that stay. The
-// last row is always deleted by a transaction of its own, once it may have been
+// last row is always deleted by a separate transaction, once it may have been
 // read.
 func writeSQLite(t *testing.T, db *sqlx.DB, random *rand.Rand, name string) (kept []string, err error) {
 	tx, err := db.BeginTx(t.Context(), nil)
@@ -413,8 +413,8 @@ func writeSQLite(t *testing.T, db *sqlx.DB, random *rand.Rand, name string) (kep
 	return kept, nil
 }
 
-// A file that was moved into the place of an open one is read when a connection is
-// opened anew, and not before; what has no sequence as far as the cursor is told.
+// A file that was moved into the place of an open one is read once a connection is
+// opened again, and not before. Without a sequence, the cursor cannot tell.
 func TestCeilingSQLiteReplaced(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

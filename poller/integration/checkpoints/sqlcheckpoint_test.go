@@ -307,8 +307,8 @@ func TestCheckpointAdvanceIdles(t *testing.T) {
 	}
 }
 
-// A role that may not create tables uses the one that is there, and is told what
-// is wrong where there is none.
+// A role that may not create tables uses the existing one, and gets a clear error
+// if it is missing.
 func TestCheckpointPrivileges(t *testing.T) {
 	t.Parallel()
 	check := func(t *testing.T, d dbtest.Database, driver dbtest.Driver, admin *sqlx.DB, user, grant string) {

@@ -23,7 +23,7 @@ const (
 )
 
 // Files and functions that are longer than they may be. A function that is one
-// table may stay here. All others are to be cut: then their line goes.
+// table may stay here. All others must be cut: then their line goes.
 var tooLong = []string{
 	"examples/dbtofile/deploy/dashboard/layout.go layout",
 	"poller/integration/ceilings/sqlite_test.go",
@@ -62,7 +62,7 @@ var roomsOfDatabases = []string{
 	"source/sqlsource/postgres/",
 	"source/sqlsource/mysql/",
 	"source/sqlsource/sqlite/",
-	"source/sqlsource/builtin/", // the list of all that are built in
+	"source/sqlsource/builtin/", // the list of built-in databases
 	"internal/dberr/",           // classifies the errors of drivers
 	"poller/integration/",
 	"examples/",
