@@ -65,11 +65,11 @@ func TestCheckVerdict(t *testing.T) {
 	t.Parallel()
 	unsafe := []ceiling.Finding{{Level: ceiling.Warning}, {Level: ceiling.Unsafe}}
 	for want, c := range map[string]Check{
-		"SAFE. No row is missed with the ceiling x":                                     {Findings: unsafe[:1]},
+		"SAFE. No row is missed with the ceiling x":                                        {Findings: unsafe[:1]},
 		"LOSSY. Rows can be missed with the ceiling x, which was chosen explicitly":        {Report: ceiling.Report{Lossy: true}},
 		"STOPPED. It cannot continue from here":                                            {Findings: unsafe},
 		"STOPPED. It cannot continue from here; and rows can be missed with the ceiling x": {Findings: unsafe, Report: ceiling.Report{Lossy: true}},
-		"UNSAFE. Rows would be missed with the ceiling x, so it is refused":             {Report: ceiling.Report{Lossy: true, Findings: unsafe}},
+		"UNSAFE. Rows would be missed with the ceiling x, so it is refused":                {Report: ceiling.Report{Lossy: true, Findings: unsafe}},
 	} {
 		c.Report.Strategy = "x"
 		require.Equal(t, want, c.verdict())

@@ -145,7 +145,9 @@ func (q *Query[T]) query() (*query, error) {
 	if strings.ContainsRune(text, 0) {
 		return nil, errors.New("Select holds a NUL byte")
 	}
-	i := &query{label: "query", key: q.Key, from: "(" + text + "\n) AS t"} // its last line may end in a comment
+	i := &query{db: q.DB, sql: q.Dialect, ceiling: q.Ceiling, label: "query", key: q.Key,
+		from:  "(" + text + "\n) AS t", // its last line may end in a comment
+		start: q.Start, maxBytes: q.MaxBytes, maxRowBytes: q.MaxRowBytes, log: q.Logger}
 	if q.Table != "" {
 		parts, err := splitName(q.Table)
 		if err != nil {
@@ -153,7 +155,6 @@ func (q *Query[T]) query() (*query, error) {
 		}
 		i.table, i.label = parts, "query of "+q.Table
 	}
-	err := i.fill(q.DB, q.Dialect, q.Ceiling, q.Start, q.MaxBytes, q.MaxRowBytes, q.Logger)
 	i.print = fingerprint(append([]string{"query", text, q.Table}, q.Key...)...)
-	return i, err
+	return i, i.complete()
 }

@@ -1,6 +1,7 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -159,9 +160,9 @@ func (t *Table) query() (*query, error) {
 			return nil, fmt.Errorf("Columns[%d]: %w", i, err)
 		}
 	}
-	q := &query{label: t.Name, table: parts, key: t.Key, columns: t.Columns, rows: true}
-	err = q.fill(t.DB, t.Dialect, t.Ceiling, t.Start, t.MaxBytes, t.MaxRowBytes, t.Logger)
-	if err != nil {
+	q := &query{db: t.DB, sql: t.Dialect, ceiling: t.Ceiling, label: t.Name, table: parts, key: t.Key, columns: t.Columns, rows: true,
+		start: t.Start, maxBytes: t.MaxBytes, maxRowBytes: t.MaxRowBytes, log: t.Logger}
+	if err := q.complete(); err != nil {
 		return nil, err
 	}
 	if strings.ContainsRune(t.Where, 0) {
@@ -196,9 +197,9 @@ func (s *state) init(of func() (*query, error)) (*query, error) {
 	return s.query, s.err
 }
 
-// fill sets and checks what Table and Query have in common.
-func (q *query) fill(db *sqlx.DB, d dialect.Dialect, c ceiling.Ceiling, start source.Cursor, maxBytes, maxRowBytes int, log *slog.Logger) error {
-	if db == nil {
+// complete checks the fields that Table and Query share, and sets their defaults.
+func (q *query) complete() error {
+	if q.db == nil {
 		return errors.New("DB is nil")
 	}
 	if len(q.key) == 0 {
@@ -214,25 +215,15 @@ func (q *query) fill(db *sqlx.DB, d dialect.Dialect, c ceiling.Ceiling, start so
 			}
 		}
 	}
-	if maxBytes < 0 || maxRowBytes < 0 {
+	if q.maxBytes < 0 || q.maxRowBytes < 0 {
 		return errors.New("MaxBytes or MaxRowBytes is negative")
 	}
-	if d == nil {
-		var err error
-		if d, err = builtin.Find(db); err != nil {
-			return err
-		}
+	q.maxBytes, q.maxRowBytes = cmp.Or(q.maxBytes, DefaultMaxBytes), cmp.Or(q.maxRowBytes, DefaultMaxRowBytes)
+	var err error
+	if q.sql == nil {
+		q.sql, err = builtin.Find(q.db)
 	}
-	q.db, q.sql, q.start, q.log = db, d, start, log
-	q.ceiling = c
-	q.maxBytes, q.maxRowBytes = maxBytes, maxRowBytes
-	if maxBytes == 0 {
-		q.maxBytes = DefaultMaxBytes
-	}
-	if maxRowBytes == 0 {
-		q.maxRowBytes = DefaultMaxRowBytes
-	}
-	return nil
+	return err
 }
 
 func (q *query) at(key []any) (source.Cursor, error) {

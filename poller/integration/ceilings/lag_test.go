@@ -72,6 +72,22 @@ func TestLagByTheClock(t *testing.T) {
 	})
 }
 
+// The greatest integer is found by its value, not by its text: 235 is greater than 99.
+func TestLagOfIntegers(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (id bigint not null primary key)`)
+		for i := range 235 {
+			db.MustExec(fmt.Sprintf(`insert into t values (%d)`, i+1))
+		}
+		table := lagging(db, "t", time.Nanosecond, "id")
+		_, err := fetch(t, table, "", 1) // which notes the greatest key
+		require.NoError(t, err)
+		got, _ := readAll(t, table, "", 100, rowJSON)
+		require.Len(t, got, 235)
+	})
+}
+
 // With another key, rows are read up to the greatest key seen some time ago.
 func TestLagByWhatWasSeen(t *testing.T) {
 	t.Parallel()

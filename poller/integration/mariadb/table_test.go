@@ -270,7 +270,7 @@ func TestCeilingGrace(t *testing.T) {
 		require.Equal(t, []string{"1", "2", "3", "4", "7", "9"}, got)
 
 		_, err := (&sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Ceiling: ceiling.Grace{}}).Fetch(t.Context(), "", 1)
-		require.ErrorContains(t, err, "no time of grace")
+		require.ErrorContains(t, err, "Grace.For is")
 		db.MustExec("create table x (id varchar(20) not null primary key)")
 		db.MustExec("insert into x values ('a')")
 		_, err = (&sqlsource.Table{DB: db, Name: "x", Key: []string{"id"}, Ceiling: ceiling.Grace{For: time.Hour}}).Fetch(t.Context(), "", 1)

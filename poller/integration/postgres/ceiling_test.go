@@ -171,7 +171,7 @@ type chosen struct{}
 func (chosen) String() string { return "chosen" }
 
 func (chosen) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
-	c, err := postgres.Choose(ctx, db, t)
+	c, err := postgres.Dialect{}.Choose(ctx, db, t)
 	if err != nil {
 		return nil, err
 	}

@@ -162,12 +162,13 @@ func TestStampsAtTheUsersWord(t *testing.T) {
 			require.NoError(t, err)
 			if strings.HasPrefix(c.guarantee, "by") {
 				require.Equal(t, ceiling.Warning, unsafeOrNote(t, g.Report(), c.guarantee).Level)
+				require.Contains(t, g.Report().Guarantee, "as long as clients or triggers set \"at\" to clock_timestamp()")
 				return
 			}
 			require.Contains(t, g.Report().Guarantee, c.guarantee)
 			require.Equal(t, c.guarantee == word, strings.Contains(g.Report().Guarantee, "its latest version again after each change"))
 			if c.guarantee == word {
-				require.Equal(t, ceiling.Warning, unsafeOrNote(t, g.Report(), "what it does is not checked").Level)
+				require.Equal(t, ceiling.Warning, unsafeOrNote(t, g.Report(), "its function is not checked").Level)
 			}
 		})
 	}

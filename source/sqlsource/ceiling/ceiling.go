@@ -84,7 +84,7 @@ type Limit struct {
 	Where string
 	Args  []any
 
-	// Nothing says that there is no row to read. The source then reads none.
+	// Nothing says that no row can be read. The source then skips the statement.
 	Nothing bool
 
 	// More says that rows above the limit can be read without waiting: Advance is called
@@ -100,8 +100,8 @@ type Limit struct {
 	// made under another Sequence. Empty: not compared.
 	Sequence string
 
-	// Pending is the greatest number of rows that can exist after the key after, held back
-	// or not. 0 if there are none, or if it is not known without a further statement.
+	// Pending is the greatest number of rows that can exist after the key after, including
+	// those held back. 0 if no row exists, or if counting would need a further statement.
 	Pending int64
 
 	// Held is not nil if there are rows above the limit.
@@ -110,7 +110,7 @@ type Limit struct {
 
 // Pending returns the greatest number of rows that can have a key after from, up to greatest,
 // for a Limit: 0 if several rows can share a value of the key's first column. from is the least
-// int64 if there is no cursor; keys below 1 are then not counted.
+// int64 without a cursor; keys below 1 are then not counted.
 func (t Table) Pending(from, greatest int64) int64 {
 	if from == math.MinInt64 {
 		from = 0
@@ -152,4 +152,15 @@ func Each(ctx context.Context, db Queryer, f func(*sql.Rows) error, query string
 		}
 	}
 	return errors.Join(rows.Err(), rows.Close())
+}
+
+// Texts returns the first column of a result.
+func Texts(ctx context.Context, db Queryer, query string, args ...any) (list []string, err error) {
+	err = Each(ctx, db, func(rows *sql.Rows) error {
+		var text string
+		err := rows.Scan(&text)
+		list = append(list, text)
+		return err
+	}, query, args...)
+	return list, err
 }

@@ -14,7 +14,7 @@ const MaxFences = 256
 // to end. The zero value is ready for use. It is not safe for concurrent use.
 //
 // A fence is set in two steps, in this order: read how far the rows go, then list the
-// holders, which are all that might still add a row at or below that. Once all holders
+// holders: everyone who might still add a row at or below that. Once all holders
 // of a fence have ended, everything up to its high is settled. A new fence is set at
 // each poll, so that a row waits for the holders that existed at the first poll that
 // saw it, and not for those that came later. Only the newest of MaxFences fences, and a

@@ -20,7 +20,7 @@ func list(ids ...string) map[string]*Holder {
 	return all
 }
 
-// settled returns the high that settle does, 0 if there is none.
+// settled returns the high that Settle returns, 0 if no fence is settled.
 func settled(f *Fences[int64]) int64 {
 	high, _, _ := f.Settle()
 	return high
@@ -41,8 +41,7 @@ func TestFenceWithoutHolders(t *testing.T) {
 	require.Empty(t, f.Blockers())
 }
 
-// TestFenceWaitsForItsHolders has a row wait for those that were there with it,
-// and not for those that came later.
+// A row waits for the holders that existed with it, and not for those that came later.
 func TestFenceWaitsForItsHolders(t *testing.T) {
 	var f Fences[int64]
 	f.Set(1, time.Unix(1, 0), list("a", "b"))
@@ -71,8 +70,8 @@ func TestFencesForgotten(t *testing.T) {
 	assert.Equal(t, int64(2), settled(&f))
 }
 
-// TestWatch sees holders go without setting a fence, and has those that come hold
-// no fence back that is there.
+// Watch notices that holders have ended without setting a fence. Holders that it lists for the
+// first time do not hold existing fences back.
 func TestWatch(t *testing.T) {
 	var f Fences[int64]
 	f.Set(1, time.Time{}, list("a", "b"))
@@ -134,8 +133,8 @@ func TestHeirs(t *testing.T) {
 	})
 }
 
-// TestMaxFences has the memory bounded, the fences before the newest keep their
-// place, and the newest wait for all that came since.
+// The memory is bounded: the fences before the newest keep their place, and the newest one waits
+// for every holder that came since.
 func TestMaxFences(t *testing.T) {
 	var f Fences[int64]
 	for i := range MaxFences {

@@ -80,7 +80,7 @@ type grace struct {
 
 	marks    []fence[int64] // the greatest keys, and when they were read
 	horizon  int64          // no hole up to here is waited for
-	clear    int64          // no hole up to here is left
+	settled  int64          // no hole up to here is left
 	progress Progress
 }
 
@@ -95,7 +95,7 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 			return Limit{}, fmt.Errorf("the cursor's %q is not an integer; rewind to a cursor that At returns", g.table.Key[0].Name)
 		}
 	}
-	base := max(from, g.clear, 0)
+	base := max(from, g.settled, 0)
 	at := time.Now()
 	low, greatest, some, err := g.ends(ctx, db, base)
 	if err != nil {
@@ -118,7 +118,7 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 	if err != nil {
 		return Limit{}, err
 	}
-	g.clear = max(g.clear, limit)
+	g.settled = max(g.settled, limit)
 	g.progress.Advance(limit, at)
 	l := g.limit(limit, from, greatest)
 	if limit < high {

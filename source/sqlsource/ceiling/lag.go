@@ -135,7 +135,7 @@ func (g *lagSeen) Advance(ctx context.Context, db Queryer, _ []string) (Limit, e
 	return l, nil
 }
 
-// greatest returns the greatest key, nil if there is no row.
+// greatest returns the greatest key, nil for an empty table.
 func (g *lagSeen) greatest(ctx context.Context, db Queryer) ([]any, error) {
 	key, dest := make([]any, len(g.values)), make([]any, len(g.values))
 	for i := range key {
@@ -152,8 +152,11 @@ func (g *lagSeen) greatest(ctx context.Context, db Queryer) ([]any, error) {
 		if key[i] == nil { // the source itself reports a key that is NULL
 			return nil, nil
 		}
-		if v.Convert != nil {
-			key[i] = v.Convert(key[i])
+		if b, ok := key[i].([]byte); ok && v.Text {
+			key[i] = string(b)
+		}
+		if text, ok := key[i].(string); ok && v.Parse != nil {
+			key[i] = v.Parse(text)
 		}
 	}
 	return key, nil

@@ -157,8 +157,8 @@ func (d *database) end(s *session) {
 	*s = session{at: s.at, backend: s.backend, local: s.local + 1}
 }
 
-// restart ends all that is not prepared. Virtual ids are given anew, to others.
-// A crash takes what was not on disk with it: it returns the rows that are gone.
+// restart ends every transaction that is not prepared. Virtual ids are given again, to others. A
+// crash loses commits that were not on disk: it returns the rows that are gone.
 func (d *database) restart(scripts []string, crash bool) (gone uint32) {
 	if !crash {
 		d.flush()

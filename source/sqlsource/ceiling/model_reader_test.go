@@ -25,7 +25,7 @@ type variant struct {
 	oneSnapshot bool  // rows are read with the snapshot of the greatest key
 	unfenced    bool  // rows are read up to the greatest key
 	xmin        bool  // rows are read whose transactions are below the snapshot's xmin
-	xminFence   bool  // a fence is settled when the snapshot's xmin has passed what was its xmax
+	xminFence   bool  // a fence is settled when the snapshot's xmin has passed its earlier xmax
 	noWait      bool  // rows are read that may not be on disk
 	staleReach  bool  // a ceiling that waits for the disk is kept over a restart
 	stopAtMax   bool  // the fence that is moved keeps its number

@@ -67,8 +67,8 @@ func (w *world) fillFences() {
 	}
 }
 
-// key is the key of a row: its id, or if the reader goes by those, its
-// transaction id and its id.
+// key is the key of a row: its id or, for a reader of transaction ids, its transaction id and
+// its id.
 func (w *world) key(i int) int64 {
 	if w.byXID {
 		return firstKey(w.db.xids[i]) + int64(i)
@@ -107,7 +107,7 @@ const (
 	moves
 
 	// In random schedules only.
-	moveReopen = maxSessions + iota // the poller is started anew
+	moveReopen = maxSessions + iota // the poller is restarted
 	moveRewind                      // its cursor is set back
 )
 
@@ -213,7 +213,7 @@ func (w *world) drain() (wrong string) {
 
 var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 
-// hash is the same for states from which the same can happen.
+// hash is the same for states that have the same futures.
 func (w *world) hash(b []byte) ([2]uint64, []byte) {
 	d, r := &w.db, &w.reader
 	b = append(b[:0], byte(d.seq), byte(d.boot), byte(w.restarts), byte(r.polls), byte(r.pc), byte(r.boot))
@@ -270,8 +270,8 @@ func bit(b bool) byte {
 	return 0
 }
 
-// appendHolders appends holders, each with the first fence that it holds: what
-// number that has is of no account.
+// appendHolders appends holders, each with the first fence that it holds back; the numbers of
+// fences are ignored.
 func appendHolders(b []byte, f *Fences[int64], holders map[string]*Holder) []byte {
 	var ids []string
 	for id := range holders {

@@ -40,7 +40,7 @@ func (p *Progress) Advance(limit int64, at time.Time) {
 // if no such moment is known.
 func (p *Progress) AsOf() time.Time { return p.asOf }
 
-// HeldSince returns since when there are rows that cannot be read, zero if there are none.
+// HeldSince returns since when rows exist that cannot be read, zero if all can be read.
 func (p *Progress) HeldSince() time.Time {
 	if len(p.seen) == 0 {
 		return time.Time{}

@@ -92,7 +92,7 @@ type UnsafeError struct {
 	Report Report
 }
 
-// Error lists every reason and its remedies, each statement on a line of its own. It names
+// Error lists every reason and its remedies, each statement on a separate line. It names
 // objects of the database, and contains no values.
 func (e *UnsafeError) Error() string {
 	var b strings.Builder

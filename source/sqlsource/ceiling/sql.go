@@ -30,7 +30,8 @@ type SQL interface {
 
 // KeyValue is how a key's value is read and written again.
 type KeyValue struct {
-	Select   string        // the expression that reads it; %s stands for the column
-	Argument string        // the expression that writes it, with one ?
-	Convert  func(any) any // makes the argument of the value that the driver returned; nil: as it is
+	Select   string           // the expression that reads it; %s stands for the column
+	Argument string           // the expression that writes it, with one ?
+	Text     bool             // it is read as text, which some drivers return as []byte
+	Parse    func(string) any // makes the argument of that text; nil: the text itself
 }

@@ -12,7 +12,9 @@ import (
 
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // Options say how long and how closely [Audit] watches.
@@ -61,42 +63,30 @@ func Audit(ctx context.Context, t *sqlsource.Table, o Options) (Report, error) {
 	if o.For < 0 || o.Interval < 0 || o.Rows < 0 {
 		return r, retry.Permanent(errors.New("late: Options: For, Interval or Rows is negative"))
 	}
-	a := &audit{report: &r, table: &sqlsource.Table{
-		DB: t.DB, Name: t.Name, Key: t.Key, Columns: t.Key, Where: t.Where, Ceiling: t.Ceiling,
-		Dialect: t.Dialect, Start: sqlsource.Latest, Logger: slog.New(slog.DiscardHandler),
-	}}
-	rows := cmp.Or(o.Rows, DefaultRows)
-	a.below, a.naive = newWatch(a.table, rows), newWatch(a.table, rows)
-	err := a.run(ctx, o)
+	below, naive := newReader(t, t.Ceiling, o, &r.Below), newReader(t, ceiling.None{}, o, &r.Naive)
+	err := audit(ctx, o, &r, below, naive)
 	if err != nil && ctx.Err() != nil {
 		err = nil
 	}
-	r.Below.Unchecked, r.Naive.Unchecked = a.below.window.unchecked, a.naive.window.unchecked
+	r.Below.Unchecked, r.Naive.Unchecked = below.Stats().Unchecked, naive.Stats().Unchecked
 	r.End = time.Now()
 	return r, err
 }
 
-// audit is an Audit at work.
-type audit struct {
-	table        *sqlsource.Table
-	report       *Report
-	below, naive *watch
-	cursor       source.Cursor // of the reader below the ceiling
-}
-
-func (a *audit) run(ctx context.Context, o Options) error {
+func audit(ctx context.Context, o Options, r *Report, below, naive *reader) error {
+	b, err := below.Table.Fetch(ctx, "", pageKeys) // of Start: Latest
+	if err != nil {
+		return err
+	}
+	r.Ceiling, r.Guarantee = b.Guarantee.Name, b.Guarantee.Text
+	below.cursor, naive.cursor = b.To, b.To
 	end := time.Now().Add(cmp.Or(o.For, math.MaxInt64/4))
 	tick := time.NewTicker(cmp.Or(o.Interval, 100*time.Millisecond))
 	defer tick.Stop()
-	for due := time.Now().Add(time.Second); ; {
-		if err := a.poll(ctx); err != nil {
-			return err
-		}
-		now := time.Now()
-		last := !now.Before(end)
-		if last || now.After(due) {
-			due = now.Add(time.Second)
-			if err := a.check(ctx); err != nil || last {
+	for last := false; !last; {
+		last = !time.Now().Before(end)
+		for _, reader := range []*reader{below, naive} {
+			if err := reader.poll(ctx, last); err != nil {
 				return err
 			}
 		}
@@ -106,66 +96,52 @@ func (a *audit) run(ctx context.Context, o Options) error {
 			return ctx.Err()
 		}
 	}
+	return nil
 }
 
-// poll lets both readers read the existing rows, unless writers are faster.
-func (a *audit) poll(ctx context.Context) error {
-	first := a.cursor == ""
+// reader follows a table as a pipeline would.
+type reader struct {
+	*Source[row.Row]
+	cursor source.Cursor
+	seen   *Reading
+}
+
+func newReader(t *sqlsource.Table, c ceiling.Ceiling, o Options, seen *Reading) *reader {
+	table := &sqlsource.Table{DB: t.DB, Name: t.Name, Key: t.Key, Columns: t.Key, Where: t.Where, Ceiling: c,
+		Dialect: t.Dialect, Start: sqlsource.Latest, Logger: slog.New(slog.DiscardHandler)}
+	report := func(_ context.Context, f Found) {
+		seen.Late = int(f.Total)
+		for _, k := range f.Keys[:min(len(f.Keys), namedKeys-len(seen.Keys))] {
+			seen.Keys = append(seen.Keys, table.Position(k))
+		}
+	}
+	return &reader{Source: &Source[row.Row]{Table: table, Rows: o.Rows, Every: time.Second, Report: report, Logger: table.Logger}, seen: seen}
+}
+
+// poll reads the existing rows, unless writers are faster. The last poll checks
+// every key that is remembered.
+func (r *reader) poll(ctx context.Context, last bool) error {
 	for range 100 {
-		b, err := a.table.Fetch(ctx, a.cursor, pageKeys)
+		b, err := r.Table.Fetch(ctx, r.cursor, pageKeys)
 		if err != nil {
 			return err
 		}
-		if b.Guarantee != nil {
-			a.report.Ceiling, a.report.Guarantee = b.Guarantee.Name, b.Guarantee.Text
-		}
-		unnamed, err := a.below.passed(ctx, a.cursor, b.To, len(b.Records))
-		if err != nil {
+		if err := r.observe(ctx, b.From, b.To, len(b.Records)); err != nil {
 			return err
 		}
-		a.cursor = b.To
-		a.report.Below.Rows += len(b.Records)
-		a.report.Below.Late += unnamed
+		r.cursor = b.To
+		r.seen.Rows += len(b.Records)
 		if !b.More {
 			break
 		}
 	}
-	if first {
-		begin, err := a.table.Adopt(a.cursor)
-		a.naive.begin(begin)
-		return err
+	if !last {
+		return nil
 	}
-	for range 100 {
-		at, _ := a.naive.window.bounds(len(a.naive.window.spans))
-		keys, err := a.table.Keys(ctx, at, "", pageKeys)
-		if err != nil {
-			return err
-		}
-		if len(keys) > 0 {
-			a.naive.window.add(keys, keys[len(keys)-1])
-			a.naive.window.trim(a.naive.rows)
-		}
-		a.report.Naive.Rows += len(keys)
-		if len(keys) < pageKeys {
-			break
-		}
-	}
-	return nil
-}
-
-// check checks every key that a reader remembers.
-func (a *audit) check(ctx context.Context) error {
-	for w, r := range map[*watch]*Reading{a.below: &a.report.Below, a.naive: &a.report.Naive} {
-		late, _, err := w.check(ctx, math.MaxInt)
-		if err != nil {
-			return err
-		}
-		r.Late += len(late)
-		for _, k := range late[:min(len(late), namedKeys-len(r.Keys))] {
-			r.Keys = append(r.Keys, a.table.Position(k))
-		}
-	}
-	return nil
+	r.watch.window.next = 0
+	keys, _, err := r.watch.check(ctx, math.MaxInt)
+	r.report(ctx, 0, keys)
+	return err
 }
 
 // String returns the result in a few lines.

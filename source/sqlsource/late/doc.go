@@ -10,11 +10,9 @@
 //
 // [Source] passes every batch on as it is and reports late rows: a line in the
 // log, a callback, counters. It never delivers them, because they are out of
-// order. To deliver them, rewind the pipeline to before the first of them.
-//
-// [Audit] is for the time before there is a pipeline. It follows a table for a
-// while, writes nothing, and says how many rows appeared below the cursor with
-// the table's ceiling, and how many a reader without a ceiling would have missed.
+// order; rewind the pipeline for that. [Audit] is for the time before there is a
+// pipeline. It follows a table for a while and counts the rows that a pipeline
+// would miss, with the table's ceiling and without one.
 //
 // # What is found
 //
@@ -22,12 +20,11 @@
 // limit. Every half minute it reads the keys of that range again, by the index
 // of the key; a key that is not remembered is late. So a row is found if it
 // appears while its neighbours are remembered. Nothing is remembered across a
-// restart or a rewind, and a source that ends after a drain has no time to check.
-// A row that is deleted and added again under its key counts as late if a check
-// came in between.
+// restart or a rewind. A row that is deleted and added again under its key is
+// late if a check came in between.
 //
-// The keys are read by a separate statement after each batch with rows. A
-// row that appears between the two is counted but not named, and a row deleted
+// The keys are read by a separate statement after each batch with rows. A row
+// that appears between the two is counted but not named, and a row deleted
 // in that moment hides one. If the pool's connections lead to several servers,
 // such as a primary and a standby, rows can be reported that are not late.
 package late

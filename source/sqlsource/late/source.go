@@ -34,8 +34,9 @@ type Table[T any] interface {
 // changed after the first Fetch, and a Source must not be copied. Its methods are
 // safe for concurrent use, but fetch one batch after the other.
 //
-// An error of a check is logged and never returned: the pipeline goes on, and
-// the Source starts remembering keys again from there.
+// An error of a check is logged and never returned: the check continues with the
+// next Fetch. If it is the keys of a batch that could not be read, rows that
+// appear among them before the next check are not found.
 type Source[T any] struct {
 	Table Table[T]
 
@@ -107,7 +108,6 @@ func (s *Source[T]) Fetch(ctx context.Context, after source.Cursor, max int) (so
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.observe(ctx, b.From, b.To, len(b.Records)); err != nil {
-		s.watch.begin("")
 		s.log().WarnContext(ctx, "check for late rows failed", "err", retry.Text(err))
 	}
 	return b, nil
@@ -127,15 +127,13 @@ func (s *Source[T]) observe(ctx context.Context, from, to source.Cursor, rows in
 	var keys []source.Cursor
 	if s.watch.window.next > 0 || !time.Now().Before(s.due) {
 		var done bool
-		if keys, done, err = s.watch.check(ctx, budget); err != nil {
-			return err
-		}
+		keys, done, err = s.watch.check(ctx, budget)
 		if done {
 			s.due = time.Now().Add(cmp.Or(s.Every, DefaultEvery))
 		}
 	}
 	s.report(ctx, unnamed, keys)
-	return nil
+	return err
 }
 
 func (s *Source[T]) report(ctx context.Context, unnamed int, keys []source.Cursor) {

@@ -49,6 +49,7 @@ func (w *watch) passed(ctx context.Context, from, to source.Cursor, rows int) (u
 	for at := from; ; {
 		keys, err := w.table.Keys(ctx, at, to, pageKeys)
 		if err != nil {
+			w.window.spans = append(w.window.spans, span{to: to, unread: true})
 			return 0, err
 		}
 		rows -= len(keys)
@@ -71,7 +72,7 @@ func (w *watch) check(ctx context.Context, budget int) (late []source.Cursor, do
 		after, to := win.bounds(win.next)
 		keys, err := w.table.Keys(ctx, after, to, pageKeys)
 		if err != nil {
-			return nil, false, err
+			return late, false, err
 		}
 		late = append(late, win.check(keys)...)
 		budget -= len(keys)

@@ -30,6 +30,7 @@ type span struct {
 	to      source.Cursor
 	keys    []uint64
 	checked bool
+	unread  bool // the keys could not be read: those of the next check are taken for passed
 }
 
 func newWindow(from source.Cursor) *window { return &window{seed: maphash.MakeSeed(), from: from} }
@@ -59,7 +60,7 @@ func (w *window) bounds(i int) (after, to source.Cursor) {
 // add adds keys above all others, up to a cursor.
 func (w *window) add(keys []source.Cursor, to source.Cursor) {
 	n := len(w.spans)
-	if n == 0 || len(w.spans[n-1].keys)+len(keys) > spanKeys {
+	if n == 0 || w.spans[n-1].unread || len(w.spans[n-1].keys)+len(keys) > spanKeys {
 		w.spans = append(w.spans, span{})
 		n++
 	}
@@ -122,7 +123,7 @@ func (w *window) check(found []source.Cursor) (late []source.Cursor) {
 		known[h] = true
 	}
 	for i, h := range now {
-		if !known[h] {
+		if !known[h] && !s.unread {
 			late = append(late, found[i])
 		}
 		delete(known, h)
@@ -133,7 +134,7 @@ func (w *window) check(found []source.Cursor) (late []source.Cursor) {
 		w.spans[w.next].to = found[len(found)-1]
 		rest := slices.DeleteFunc(slices.Clone(s.keys), func(h uint64) bool { return !known[h] })
 		w.size += len(rest)
-		w.spans = slices.Insert(w.spans, w.next+1, span{to: s.to, keys: rest})
+		w.spans = slices.Insert(w.spans, w.next+1, span{to: s.to, keys: rest, unread: s.unread})
 	}
 	w.next++
 	return late

@@ -11,50 +11,60 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// counter is a table's AUTO_INCREMENT counter.
-type counter struct {
-	column string // the one that draws from it
-	next   uint64 // the number that is drawn next, if none was drawn since
-}
-
-// readCounter reads the counter of a table by the parts of its name. ok is false if the table
-// has none, or the role may not see the table.
+// readCounter returns the number that AUTO_INCREMENT draws next in a table, if it has drawn none
+// since. ok is false if the table has no such counter, or the role may not see the table.
 //
 // MySQL 8 keeps what information_schema shows of a counter for information_schema_stats_expiry
 // seconds, a day by default. So the statement also returns that variable, and where it is not
 // 0 it is set to 0 for the session, and the counter is read again. MariaDB has neither: it skips
 // comments for versions of MySQL.
-func readCounter(ctx context.Context, db ceiling.Queryer, parts []string) (c counter, ok bool, err error) {
-	where := "TABLE_SCHEMA = DATABASE()"
-	if len(parts) > 1 {
-		where = "TABLE_SCHEMA = " + literal(parts[len(parts)-2])
-	}
-	where += " AND TABLE_NAME = " + literal(parts[len(parts)-1])
-	statement := "SELECT AUTO_INCREMENT, (SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE " + where + " AND EXTRA LIKE '%auto_increment%')," +
-		" 0 /*!80003 + @@session.information_schema_stats_expiry */ FROM information_schema.TABLES WHERE " + where
+func readCounter(ctx context.Context, db ceiling.Queryer, parts []string) (next uint64, ok bool, err error) {
+	statement := "SELECT AUTO_INCREMENT, 0 /*!80003 + @@session.information_schema_stats_expiry */ FROM information_schema.TABLES WHERE " + isTable(parts)
 	for round := range 2 {
 		var next sql.Null[uint64]
-		var column sql.NullString
 		var expiry int64
-		err := db.QueryRowContext(ctx, statement).Scan(&next, &column, &expiry)
+		err := db.QueryRowContext(ctx, statement).Scan(&next, &expiry)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
-			return c, false, nil
+			return 0, false, nil
 		case err != nil:
-			return c, false, fmt.Errorf("reading the AUTO_INCREMENT counter: %w", err)
+			return 0, false, fmt.Errorf("reading the AUTO_INCREMENT counter: %w", err)
 		case expiry == 0:
-			return counter{column.String, next.V}, next.Valid && column.Valid, nil
+			return next.V, next.Valid, nil
 		case round == 0:
 			if err := exec(ctx, db, "SET SESSION information_schema_stats_expiry = 0"); err != nil {
-				return c, false, fmt.Errorf("having the AUTO_INCREMENT counter read as it is: %w", err)
+				return 0, false, fmt.Errorf("switching off the cache of information_schema: %w", err)
 			}
 		}
 	}
-	return c, false, errSpread
+	return 0, false, errSpread
 }
 
-// literal writes a string. It is not an argument, because a statement with arguments is
-// prepared first, which takes two more round trips.
+// readDrawn returns the AUTO_INCREMENT column of a table, "" if it has none. It takes several
+// times as long as readCounter.
+func readDrawn(ctx context.Context, db ceiling.Queryer, parts []string) (column string, err error) {
+	err = db.QueryRowContext(ctx, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE "+isTable(parts)+" AND EXTRA LIKE '%auto_increment%'").Scan(&column)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	if err != nil {
+		err = fmt.Errorf("reading the AUTO_INCREMENT column: %w", err)
+	}
+	return column, err
+}
+
+// isTable is the condition for a table's rows in information_schema. With literals the server
+// opens that table alone. With arguments the statement would be prepared first, which takes two
+// more round trips.
+func isTable(parts []string) string {
+	schema := "DATABASE()"
+	if len(parts) > 1 {
+		schema = literal(parts[len(parts)-2])
+	}
+	return "TABLE_SCHEMA = " + schema + " AND TABLE_NAME = " + literal(parts[len(parts)-1])
+}
+
+// literal writes a string.
 func literal(s string) string {
 	if strings.ContainsAny(s, `'\`) { // what a backslash means depends on sql_mode
 		return "_utf8mb4 x'" + hex.EncodeToString([]byte(s)) + "'"

@@ -8,40 +8,29 @@ import (
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
-
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // shownHolders is how many holders are named.
 const shownHolders = 5
 
-// describe names the threads that run a statement or, if there are none, those
-// with a transaction that has changed rows: that they hold this table's back is
-// likely, and not known. INNODB_TRX may be some moments old.
+// describe names the threads of the holders or, without holders, those with a transaction that
+// has changed rows: they probably hold this table's rows back. INNODB_TRX may be slightly old.
 func (s server) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) (who []string, err error) {
-	what, list := "a transaction that has not committed its rows", "SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX WHERE trx_rows_modified > 0 ORDER BY trx_started LIMIT "+strconv.Itoa(shownHolders)
+	what := "a transaction that has not committed its rows"
+	var ids []string
 	if len(by) > 0 {
 		what = "a statement that can still add a row"
-		var ids []string
 		for _, h := range by[:min(len(by), shownHolders)] {
 			ids = append(ids, strconv.FormatInt(h.Session, 10))
 		}
-		list = strings.Join(ids, ", ")
-	} else {
-		var ids []string
-		err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-			var id string
-			err := rows.Scan(&id)
-			if id != "0" { // that of a prepared transaction whose session has ended
-				ids = append(ids, id)
-			}
-			return err
-		}, list)
+	} else { // the id 0 stands for a prepared transaction whose session has ended
+		ids, err = ceiling.Texts(ctx, db, fmt.Sprintf("SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX WHERE trx_rows_modified > 0 AND trx_mysql_thread_id > 0 ORDER BY trx_started LIMIT %d", shownHolders))
 		if err != nil {
 			return nil, fmt.Errorf("reading the transactions: %w", err)
 		}
-		list = strings.Join(append(ids, "-1"), ", ")
 	}
+	list := strings.Join(append(ids, "-1"), ", ")
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var id int64
 		var user, host, command, state, program string
@@ -52,7 +41,7 @@ func (s server) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.
 	}, "SELECT p.ID, p.USER, COALESCE(p.HOST, ''), p.COMMAND, p.TIME, COALESCE(p.STATE, ''), "+s.program()+
 		" FROM information_schema.PROCESSLIST p WHERE p.ID IN ("+list+") ORDER BY p.ID")
 	if err != nil {
-		return nil, fmt.Errorf("reading who they are: %w", err)
+		return nil, fmt.Errorf("reading the threads: %w", err)
 	}
 	prepared, err := preparedXA(ctx, db)
 	if err != nil {
@@ -70,7 +59,7 @@ func (s server) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.
 	return who, nil
 }
 
-// program is the name that a client gave its connection, where it may be seen.
+// program is an expression for the name that a client gave its connection, if that is visible.
 func (s server) program() string {
 	if !s.events {
 		return "''"
@@ -96,7 +85,7 @@ func describeThread(id int64, user, host, program, command, state string, second
 	return b.String() + " for " + ceiling.FormatAge(seconds)
 }
 
-// preparedXA names the prepared transactions, if that may be seen.
+// preparedXA names the prepared transactions, if the role may see them.
 func preparedXA(ctx context.Context, db ceiling.Queryer) (who []string, err error) {
 	n := 0
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {

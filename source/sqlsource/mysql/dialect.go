@@ -14,25 +14,21 @@ import (
 
 var _ dialect.Dialect = Dialect{}
 
-// DriverNames implements [dialect.Drivers].
-func (Dialect) DriverNames() []string { return []string{"mysql", "mariadb"} }
+// Short answers, each explained in package dialect.
 
-// DriverPackages implements [dialect.Drivers].
+func (Dialect) DriverNames() []string    { return []string{"mysql", "mariadb"} }
 func (Dialect) DriverPackages() []string { return []string{"go-sql-driver/mysql"} }
-
-// Quote implements [dialect.Writer].
 func (Dialect) Quote(name string) string { return dialect.QuoteWith("`", name) }
-
-// Placeholder implements [dialect.Writer].
-func (Dialect) Placeholder(int) string { return "?" }
+func (Dialect) Placeholder(int) string   { return "?" }
+func (Dialect) ListsColumns() bool       { return false }
+func (Dialect) RefusedValue(error) bool  { return false }
+func (Dialect) CeilingsSeeIndexes() bool { return false }
+func (Dialect) LockRows() string         { return "FOR UPDATE" }
 
 // Compare implements [dialect.Writer]. MySQL compares rows without an index.
 func (Dialect) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bool, args *dialect.Args) (string, error) {
 	return dialect.CompareColumns(columns, key, upTo, args)
 }
-
-// ListsColumns implements [dialect.Reader].
-func (Dialect) ListsColumns() bool { return false }
 
 var kinds = map[string]row.Kind{
 	"DECIMAL": row.Number, "FLOAT": row.Float32, "DOUBLE": row.Number, "YEAR": row.Number, "BIT": row.Bit, "JSON": row.JSONB,
@@ -120,20 +116,6 @@ func (Dialect) ColumnsChanged(err error) bool {
 	return false
 }
 
-// RefusedValue implements [dialect.Reader].
-func (Dialect) RefusedValue(error) bool { return false }
-
-// Ceilings implements [dialect.Ceilings].
-func (Dialect) Ceilings() []ceiling.Ceiling { return Ceilings() }
-
-// Choose implements [dialect.Ceilings].
-func (Dialect) Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error) {
-	return Choose(ctx, db, t)
-}
-
-// CeilingsSeeIndexes implements [dialect.Ceilings].
-func (Dialect) CeilingsSeeIndexes() bool { return false }
-
 const ascii = " CHARACTER SET ascii COLLATE ascii_bin"
 
 // CreateTable implements [dialect.Checkpoints].
@@ -148,9 +130,6 @@ func (Dialect) TextType(max int, _ bool) string {
 	}
 	return fmt.Sprintf("VARCHAR(%d)%s", max, ascii)
 }
-
-// LockRows implements [dialect.Checkpoints].
-func (Dialect) LockRows() string { return "FOR UPDATE" }
 
 // IdleTimeout implements [dialect.Checkpoints]. MariaDB has such a limit for the
 // whole session only, MySQL has none.

@@ -19,17 +19,22 @@ import (
 // nothing that identifies a server and stays the same when it moves: its
 // server_uid is made of the network address.
 func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string) (dialect.History, error) {
-	var c counter
+	next, top := uint64(0), "0"
 	known := false
 	if table != nil {
 		var err error
-		if c, known, err = readCounter(ctx, db, table); err != nil {
+		if next, known, err = readCounter(ctx, db, table); err != nil {
 			return dialect.History{}, err
 		}
 	}
-	top := "0"
 	if known {
-		top = "COALESCE((SELECT MAX(" + d.Quote(c.column) + ") FROM " + dialect.QuoteAll(d, table) + "), 0)"
+		column, err := readDrawn(ctx, db, table)
+		if err != nil {
+			return dialect.History{}, err
+		}
+		if known = column != ""; known {
+			top = "COALESCE((SELECT MAX(" + d.Quote(column) + ") FROM " + dialect.QuoteAll(d, table) + "), 0)"
+		}
 	}
 	var server, greatest string
 	err := db.QueryRowContext(ctx, "SELECT /*!80000 @@server_uuid */ /*M! '' */, "+top).Scan(&server, &greatest)
@@ -40,7 +45,7 @@ func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string
 		{Name: "server", Value: server, Changed: "the data source name leads to another server, or a replica took its place"},
 	}}
 	if known && greatest[0] != '-' {
-		h.Drawn = c.next - 1
+		h.Drawn = next - 1
 		h.Mark, err = strconv.ParseUint(greatest, 10, 64)
 	}
 	return h, err

@@ -21,8 +21,7 @@ import (
 // chosen automatically.
 //
 // It reads the committed keys, the uncommitted ones, and which statements run. Rows are read up
-// to a key below which there is no uncommitted row and no statement in progress that could add
-// one. While a number below the greatest key is missing, it waits for every statement that was
+// to a key below which no uncommitted row exists and no statement in progress could add one. While a number below the greatest key is missing, it waits for every statement that was
 // running on the server when that was first seen, a long report as well as an INSERT. A
 // procedure is one statement, from CALL to its end, and so is an event of the scheduler.
 //
@@ -43,8 +42,8 @@ const (
 	probed = 500
 	// listings is how often one call of Advance lists the statements that run.
 	listings = 4
-	// silent is how long rows may be held before it is asked who holds them.
-	silent = time.Second
+	// describeAfter is how long rows may be held before it is asked who holds them.
+	describeAfter = time.Second
 )
 
 // Open implements [ceiling.Ceiling].
@@ -54,7 +53,7 @@ func (c DirtyProbe) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 	if err != nil {
 		return nil, err
 	}
-	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key below which there is no uncommitted row, and no statement in progress that could add one", t.Key[0].Name)
+	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key below which no uncommitted row exists and no statement in progress could add one", t.Key[0].Name)
 	switch len(p.triggers) {
 	case 0:
 	case 1:
@@ -79,7 +78,7 @@ type dirtyProbe struct {
 
 	fences   ceiling.Fences[int64]
 	horizon  int64
-	clear    int64 // no row can be added up to here
+	settled  int64 // no row can be added up to here
 	progress ceiling.Progress
 	next     uint64 // the counter as it was last
 }
@@ -98,7 +97,7 @@ func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []st
 	if err := g.check(ctx, db, from); err != nil {
 		return ceiling.Limit{}, err
 	}
-	base := max(from, g.clear, 0) // a number below 1 is not drawn
+	base := max(from, g.settled, 0) // a number below 1 is not drawn
 	at := time.Now()
 	e, err := g.readEnds(ctx, db, base)
 	if err != nil {
@@ -114,13 +113,13 @@ func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []st
 	if err != nil {
 		return ceiling.Limit{}, err
 	}
-	g.clear = max(g.clear, limit)
+	g.settled = max(g.settled, limit)
 	g.progress.Advance(limit, at)
 	l := g.limit(limit, from, e.high)
 	switch {
 	case limit < w.high:
 		l.Held = &source.Held{Since: g.progress.HeldSince()}
-		if time.Since(l.Held.Since) >= silent {
+		if time.Since(l.Held.Since) >= describeAfter {
 			l.Held.By, err = g.server.describe(ctx, db, by)
 		}
 	case limit < e.high:
@@ -135,18 +134,18 @@ func (g *dirtyProbe) limit(limit, from, greatest int64) ceiling.Limit {
 
 // check returns an error if the counter does not stand above the cursor, or was set back.
 func (g *dirtyProbe) check(ctx context.Context, db ceiling.Queryer, from int64) error {
-	c, ok, err := readCounter(ctx, db, g.table.Parts)
+	next, ok, err := readCounter(ctx, db, g.table.Parts)
 	if err != nil {
 		return err
 	}
 	if !ok {
 		return fmt.Errorf("information_schema does not show the AUTO_INCREMENT counter any more: %w", ceiling.ErrChanged)
 	}
-	if from > 0 && c.next <= uint64(from) && c.next < g.last {
-		return &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the AUTO_INCREMENT counter stands at %d, and the cursor is not below it: the counter was set back, as by TRUNCATE or ALTER TABLE, or the table was recreated", c.next)}
+	if from > 0 && next <= uint64(from) && next < g.last {
+		return &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the AUTO_INCREMENT counter stands at %d, and the cursor is not below it: the counter was set back, as by TRUNCATE or ALTER TABLE, or the table was recreated", next)}
 	}
-	fell := c.next < g.next
-	g.next = c.next
+	fell := next < g.next
+	g.next = next
 	if fell { // what is known about the numbers is not true any more
 		return fmt.Errorf("the AUTO_INCREMENT counter was set back: %w", ceiling.ErrChanged)
 	}
@@ -287,7 +286,7 @@ func (g *dirtyProbe) uncommitted(ctx context.Context, db ceiling.Queryer, e ends
 	if len(holes) == 0 {
 		return 0, false, nil
 	}
-	err = g.server.dirtily(ctx, db, e.connection, e.level, func() error {
+	err = g.server.readUncommitted(ctx, db, e.connection, e.level, func() error {
 		for _, some := range chunks(holes, probed) {
 			if first, found, err = g.visible(ctx, db, e, some); err != nil {
 				return err

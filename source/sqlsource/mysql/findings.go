@@ -4,16 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
-	"strconv"
+	"slices"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// ofSession adds what is wrong with the session.
-func (p *table) ofSession(r *ceiling.Report) {
+// checkSession adds what is wrong with the session.
+func (p *table) checkSession(r *ceiling.Report) {
 	level := p.vars["transaction_isolation"]
 	if level == "" {
 		level = p.vars["tx_isolation"]
@@ -23,22 +22,22 @@ func (p *table) ofSession(r *ceiling.Report) {
 	}
 }
 
-// ofServer adds what matters about the server, whatever the table.
-func (p *table) ofServer(r *ceiling.Report) {
+// checkServer adds what matters about the server, whatever the table.
+func (p *table) checkServer(r *ceiling.Report) {
 	if want := p.tooOld(); want != "" {
 		r.Add(ceiling.Unsafe, ceiling.Advice("upgrade the server to "+want+" or later"), "this is version %s, whose AUTO_INCREMENT counter falls back at a restart and then draws numbers again", p.version)
 	}
 	if n := p.vars["auto_increment_increment"]; n != "1" {
 		r.Add(ceiling.Unsafe, []ceiling.Remedy{
 			{Words: "if only this server is written to, let it draw every number", Statements: []string{"SET GLOBAL auto_increment_increment = 1;"}},
-			{Words: "read each server by itself, by a key that only this server draws"},
+			{Words: "read each server separately, by a key that only this server draws"},
 		}, "auto_increment_increment is %s: several servers draw numbers in turn", n)
 	}
 	if p.vars["wsrep_on"] == "ON" {
-		r.Add(ceiling.Unsafe, ceiling.Advice("read a server that is not part of the cluster"), "wsrep_on is ON: rows come from the other servers of a Galera cluster in an order of their own")
+		r.Add(ceiling.Unsafe, ceiling.Advice("read a server that is not part of the cluster"), "wsrep_on is ON: rows come from the other servers of a Galera cluster, and not in the order of their keys")
 	}
 	if p.vars["group_replication_group_name"] != "" {
-		r.Add(ceiling.Unsafe, ceiling.Advice("read a server that is not part of the group"), "group replication is set up: rows come from the other members in an order of their own")
+		r.Add(ceiling.Unsafe, ceiling.Advice("read a server that is not part of the group"), "group replication is set up: rows come from the other members, and not in the order of their keys")
 	}
 	for _, name := range []string{"read_only", "super_read_only", "innodb_read_only"} {
 		if v := p.vars[name]; v != "" && v != "OFF" && v != "0" {
@@ -51,8 +50,6 @@ func (p *table) ofServer(r *ceiling.Report) {
 	}
 }
 
-var versions = regexp.MustCompile(`^(\d+)\.(\d+)\.(\d+)`)
-
 // tooOld returns the first version whose counter survives a restart, if the server's version
 // is older or unknown.
 func (p *table) tooOld() string {
@@ -60,23 +57,16 @@ func (p *table) tooOld() string {
 	if p.maria {
 		first, want = [3]int{10, 2, 4}, "10.2.4"
 	}
-	m := versions.FindStringSubmatch(strings.TrimPrefix(p.version, "5.5.5-")) // MariaDB tells old replicas that it is 5.5.5
-	if m == nil {
+	var have [3]int
+	version := strings.TrimPrefix(p.version, "5.5.5-") // MariaDB tells old replicas that it is 5.5.5
+	if _, err := fmt.Sscanf(version, "%d.%d.%d", &have[0], &have[1], &have[2]); err != nil || slices.Compare(have[:], first[:]) < 0 {
 		return want
-	}
-	for i, n := range first {
-		if have, _ := strconv.Atoi(m[i+1]); have != n {
-			if have < n {
-				return want
-			}
-			break
-		}
 	}
 	return ""
 }
 
-// ofTable adds what kind of table it is, and reports whether its key can be probed.
-func (p *table) ofTable(r *ceiling.Report, t ceiling.Table) bool {
+// checkTable adds what kind of table it is, and reports whether its key can be probed.
+func (p *table) checkTable(r *ceiling.Report, t ceiling.Table) bool {
 	switch {
 	case strings.Contains(p.kind, "VIEW"):
 		r.Add(ceiling.Unsafe, ceiling.Advice(fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the table in it that has the key", t.Name)),
@@ -89,7 +79,7 @@ func (p *table) ofTable(r *ceiling.Report, t ceiling.Table) bool {
 		r.Add(ceiling.Unsafe, ceiling.Advice("poll a table that other sessions can see"), "%s is not a base table, but a %s", t.Label, strings.ToLower(p.kind))
 		return false
 	case !strings.EqualFold(p.engine, "InnoDB"):
-		r.Add(ceiling.Unsafe, ceiling.Advice("change the engine, which rebuilds the table and blocks writers meanwhile", "ALTER TABLE "+t.Name+" ENGINE = InnoDB;"), "the engine is %s: what it shows of uncommitted rows is not known", p.engine)
+		r.Add(ceiling.Unsafe, ceiling.Advice("change the engine, which rebuilds the table and blocks writers until that is done", "ALTER TABLE "+t.Name+" ENGINE = InnoDB;"), "the engine is %s: the ceiling relies on how InnoDB shows uncommitted rows", p.engine)
 		return false
 	}
 	r.Add(ceiling.OK, nil, "the engine is InnoDB")
@@ -99,18 +89,18 @@ func (p *table) ofTable(r *ceiling.Report, t ceiling.Table) bool {
 	return true
 }
 
-// ofKey adds whether AUTO_INCREMENT draws the key.
-func (p *table) ofKey(r *ceiling.Report, t ceiling.Table) {
+// checkKey adds whether AUTO_INCREMENT draws the key.
+func (p *table) checkKey(r *ceiling.Report, t ceiling.Table) {
 	column, bits := t.Key[0].Name, map[string]int{"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}[p.typ]
 	switch {
 	case p.typ == "":
 		r.Add(ceiling.Unsafe, ceiling.Advice("name a column of the table in Key"), "the table has no column %q", column)
 		return
 	case p.typ == "timestamp" || p.typ == "datetime":
-		p.ofTime(r, t, column)
+		p.refuseTime(r, t, column)
 		return
 	case bits == 0 || !strings.Contains(p.extra, "auto_increment"):
-		r.Add(ceiling.Unsafe, p.ways(t), "%q of the type %s is not AUTO_INCREMENT: clients or a trigger make its values, and rows do not commit in their order", column, p.typ)
+		r.Add(ceiling.Unsafe, p.remedies(t), "%q of the type %s is not AUTO_INCREMENT: clients or a trigger make its values, and rows do not commit in their order", column, p.typ)
 		return
 	case p.index == "":
 		r.Add(ceiling.Unsafe, ceiling.Advice("create an index", fmt.Sprintf("ALTER TABLE %s ADD UNIQUE (%s);", t.Name, t.Key[0].Quoted)), "no index begins with the key %q", column)
@@ -125,20 +115,20 @@ func (p *table) ofKey(r *ceiling.Report, t ceiling.Table) {
 		r.Fallbacks = nil
 	}
 	r.Add(ceiling.OK, nil, "%q is AUTO_INCREMENT, and the index %s begins with it", column, p.index)
-	r.Add(ceiling.Note, nil, "the database lets clients give %q a value of their own: a row with one below the greatest can be missed", column)
+	r.Add(ceiling.Note, nil, "the database lets clients choose the value of %q: a row with one below the greatest can be missed", column)
 	for _, name := range p.triggers {
-		r.Add(ceiling.Warning, p.ways(t), "the trigger %s runs before each INSERT, and what it does is not checked: rows are missed if it changes %q", name, column)
+		r.Add(ceiling.Warning, p.remedies(t), "the trigger %s runs before each INSERT, and its body is not checked: rows are missed if it changes %q", name, column)
 	}
 }
 
-// ofTime adds why a key that begins with a time is refused.
-func (p *table) ofTime(r *ceiling.Report, t ceiling.Table, column string) {
+// refuseTime adds why a key that begins with a time is refused.
+func (p *table) refuseTime(r *ceiling.Report, t ceiling.Table, column string) {
 	what := "CURRENT_TIMESTAMP or a client sets a time before its row is committed"
 	if p.updated {
 		what = "ON UPDATE CURRENT_TIMESTAMP sets the time at which a statement began, even if it then waited for a lock"
 	}
 	r.Fallbacks = []string{"lag=5m"}
-	remedies := p.ways(t)
+	remedies := p.remedies(t)
 	for i := range remedies {
 		remedies[i].Words = "for inserted rows, " + remedies[i].Words
 	}
@@ -146,8 +136,8 @@ func (p *table) ofTime(r *ceiling.Report, t ceiling.Table, column string) {
 		"the key begins with %q, a %s: %s, and rows commit in another order", column, p.typ, what)
 }
 
-// ofRows adds what only the rows show, and statements on them.
-func (p *table) ofRows(ctx context.Context, db ceiling.Queryer, r *ceiling.Report, t ceiling.Table) error {
+// checkRows adds what only the rows show, and statements on them.
+func (p *table) checkRows(ctx context.Context, db ceiling.Queryer, r *ceiling.Report, t ceiling.Table) error {
 	if p.last == 0 {
 		return nil
 	}
@@ -177,8 +167,8 @@ func (p *table) ofRows(ctx context.Context, db ceiling.Queryer, r *ceiling.Repor
 	return nil
 }
 
-// ofRights adds whether the role sees all threads, and their statements.
-func (p *table) ofRights(ctx context.Context, db ceiling.Queryer, r *ceiling.Report) error {
+// checkRights adds whether the role sees all threads, and their statements.
+func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.Report) error {
 	var connection int64
 	var user string
 	if err := db.QueryRowContext(ctx, "SELECT CONNECTION_ID(), CURRENT_USER()").Scan(&connection, &user); err != nil {
@@ -189,7 +179,7 @@ func (p *table) ofRights(ctx context.Context, db ceiling.Queryer, r *ceiling.Rep
 	_, err := p.server.statements(ctx, db, connection, nil)
 	switch {
 	case dberr.MySQLNumber(err) == 1227:
-		r.Add(ceiling.Unsafe, ceiling.Advice("let the role see all threads", "GRANT PROCESS ON *.* TO "+user+";"), "the role lacks the privilege PROCESS, so it sees only threads of its own user, and others could add rows unnoticed")
+		r.Add(ceiling.Unsafe, ceiling.Advice("let the role see all threads", "GRANT PROCESS ON *.* TO "+user+";"), "the role lacks the privilege PROCESS, so it sees only threads of the same user, and others could add rows unnoticed")
 		return nil
 	case errors.Is(err, errApplier):
 		r.Add(ceiling.Unsafe, ceiling.Advice("read from the primary; on a server that is not a replica, stop the applier with STOP SLAVE (STOP REPLICA)"), "a replication applier is running: it adds rows with keys that another server drew")

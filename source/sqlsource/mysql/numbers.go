@@ -26,7 +26,7 @@ func (n *numbers) add(word int64, set uint64) {
 // span is the numbers from first to last.
 type span struct{ first, last int64 }
 
-// holes returns what is missing above base, in order.
+// holes returns the missing numbers above base, in order.
 func (n *numbers) holes(base int64) []span {
 	var all []span
 	add := func(first, last int64) {
@@ -77,9 +77,8 @@ func beyond(spans []span, above int64) (int64, bool) {
 	return 0, false
 }
 
-// short is the longest span that is asked for number by number: a range locks
-// the row behind it for a moment, too, and passes for locked as long as another
-// transaction holds that row.
+// short is the longest span whose numbers are listed one by one. A range also locks the row
+// after it for a moment, and counts as locked as long as another transaction holds that row.
 const short = 64
 
 // chunks cuts spans into runs that a condition of about limit values covers.
@@ -103,8 +102,8 @@ func chunks(spans []span, limit int) [][]span {
 }
 
 // within writes the condition that a column's value lies in one of the spans. It
-// holds numbers only, and no arguments: a statement with arguments is prepared
-// first, which would be another one.
+// contains only numbers, no arguments: a statement with arguments is prepared first, which takes
+// another round trip.
 func within(column string, spans []span) string {
 	var list, ranges []string
 	for _, s := range spans {

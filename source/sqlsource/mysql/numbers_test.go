@@ -75,7 +75,7 @@ func TestNumbersAtTheEnds(t *testing.T) {
 	n.add(0, ^uint64(0))
 	n.add(1, 1)
 	require.Empty(t, n.holes(0))
-	n.add(7, 1) // out of bounds: a row that was added meanwhile
+	n.add(7, 1) // out of bounds: a row that was added since
 	require.Equal(t, "(k IN (9223372036854775806,9223372036854775807))", within("k", []span{{most - 1, most}}))
 }
 
@@ -87,10 +87,10 @@ func TestWithin(t *testing.T) {
 }
 
 // A holder has ended only if that can be seen.
-func TestCarry(t *testing.T) {
+func TestKeepUnfinished(t *testing.T) {
 	before := map[string]*ceiling.Holder{"1": {Session: 1}, "2/7": {Session: 2}, "3/7": {Session: 3}, "4": {Session: 4}, "5/7": {Session: 5}, "6/7": {Session: 6}, "7": {Session: 7}}
 	now := map[string]*ceiling.Holder{"1": {Session: 1}, "2/8": {Session: 2}, "3": {Session: 3}, "4/9": {Session: 4}, "6/7": {Session: 6}}
-	carry(now, before, map[string]bool{"1": true, "2": false, "3": true, "4": false, "6": false})
+	keepUnfinished(now, before, map[string]bool{"1": true, "2": false, "3": true, "4": false, "6": false})
 	var names []string
 	for name := range now {
 		names = append(names, name)

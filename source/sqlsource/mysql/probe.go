@@ -20,7 +20,7 @@ type table struct {
 	schema, name, kind, engine, options string
 	typ, fullType, extra                string   // of the key's first column
 	updated                             bool     // it changes with each update of a row
-	drawn                               string   // the AUTO_INCREMENT column; "" if there is none
+	drawn                               string   // the AUTO_INCREMENT column; "" if it has none
 	columns                             []string // all of them
 	index                               string   // quoted: one that begins with the key's first column
 	triggers                            []string // those that run before each INSERT
@@ -38,18 +38,18 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table, r *ceiling.
 			return nil, fmt.Errorf("reading what the database says about the table: %w", err)
 		}
 	}
-	p.ofSession(r)
+	p.checkSession(r)
 	if err := r.Err(t); err != nil {
 		return nil, err // without autocommit, a locking read would keep its locks
 	}
-	p.ofServer(r)
-	if p.ofTable(r, t) {
-		p.ofKey(r, t)
-		if err := p.ofRows(ctx, db, r, t); err != nil {
+	p.checkServer(r)
+	if p.checkTable(r, t) {
+		p.checkKey(r, t)
+		if err := p.checkRows(ctx, db, r, t); err != nil {
 			return nil, err
 		}
 	}
-	if err := p.ofRights(ctx, db, r); err != nil {
+	if err := p.checkRights(ctx, db, r); err != nil {
 		return nil, err
 	}
 	return p, r.Err(t)
@@ -102,25 +102,18 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, t ceiling.T
 	}, `SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, EXTRA FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?`, p.schema, p.name)
 }
 
-// readIndex finds the index to read keys by, the primary key if that will do.
+// readIndex finds the index to read keys by, preferably the primary key.
 func (p *table) readIndex(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
-		if p.index == "" {
-			p.index = quote(name)
-		}
-		return err
-	}, `SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?
+	names, err := ceiling.Texts(ctx, db, `SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?
 		AND SEQ_IN_INDEX = 1 AND COLUMN_NAME = ? AND INDEX_TYPE = 'BTREE' AND SUB_PART IS NULL ORDER BY INDEX_NAME <> 'PRIMARY', NON_UNIQUE, INDEX_NAME`, p.schema, p.name, t.Key[0].Name)
+	if len(names) > 0 {
+		p.index = quote(names[0])
+	}
+	return err
 }
 
-func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
-	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
-		p.triggers = append(p.triggers, name)
-		return err
-	}, `SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ?
+func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
+	p.triggers, err = ceiling.Texts(ctx, db, `SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ?
 		AND EVENT_OBJECT_TABLE = ? AND ACTION_TIMING = 'BEFORE' AND EVENT_MANIPULATION = 'INSERT' ORDER BY 1`, p.schema, p.name)
+	return err
 }

@@ -17,8 +17,8 @@ const (
 	mysqlTemplate = "ALTER TABLE {table} ADD COLUMN {column} bigint NOT NULL AUTO_INCREMENT UNIQUE /*!80023 INVISIBLE */;"
 )
 
-// ways returns how the table can be read by a key that AUTO_INCREMENT draws.
-func (p *table) ways(t ceiling.Table) []ceiling.Remedy {
+// remedies returns how the table can be read by a key that AUTO_INCREMENT draws.
+func (p *table) remedies(t ceiling.Table) []ceiling.Remedy {
 	if p.drawn != "" && !strings.EqualFold(p.drawn, t.Key[0].Name) {
 		return ceiling.Advice("set Key to " + p.drawn + ", which AUTO_INCREMENT draws")
 	}
@@ -30,7 +30,7 @@ func (p *table) ways(t ceiling.Table) []ceiling.Remedy {
 	if p.maria {
 		template = mariaTemplate
 	}
-	return ceiling.Advice("add a column that AUTO_INCREMENT draws, which rebuilds the table and blocks writers meanwhile; then set Key to "+column,
+	return ceiling.Advice("add a column that AUTO_INCREMENT draws, which rebuilds the table and blocks writers until that is done; then set Key to "+column,
 		strings.NewReplacer("{table}", t.Name, "{column}", quote(column)).Replace(template))
 }
 

@@ -26,18 +26,16 @@ func newServer(version string) server {
 	return server{level: "@@session.transaction_isolation", share: "FOR SHARE NOWAIT"}
 }
 
-// listing lists the threads that may be running a statement which adds rows.
-// Only these are left out: a thread that has no statement; one that sends the
-// log to a replica; background threads without a statement; a connection before
-// it has logged in; and a thread whose statement ends a transaction or begins
-// one, which nothing that runs within an INSERT can do.
+// listing lists the threads that may be running a statement which adds rows. It leaves out only
+// threads without a statement, threads that send the log to a replica, background threads without
+// a statement, connections before their login, and threads whose statement begins or ends a
+// transaction, which nothing within an INSERT can do.
 //
-// The row of this connection is there to show that there is a list, and reading
-// INNODB_CMP fails without the privilege PROCESS, when threads of other users
-// would be missing. Of performance_schema the row of a statement at level 0 is
-// there as long as it runs, whatever triggers and functions run within it. Their
-// own statements are at that level where the outer one is not recorded, as when
-// its instrument is off, or its thread's was when it began: they tell nothing.
+// The row of this connection shows that the list is not empty for want of rights. Reading
+// INNODB_CMP fails without the privilege PROCESS, without which threads of other users would be
+// missing. performance_schema has the row of a statement at level 0 as long as it runs, whatever
+// triggers and functions run within it. Their statements are at that level if the outer one is
+// not recorded, because its instrument, or its thread's, was off when it began: they are ignored.
 func (s server) listing() string {
 	event, join := "NULL", ""
 	if s.events {
@@ -54,15 +52,15 @@ func (s server) listing() string {
 }
 
 var (
-	errSpread  = errors.New("the statements of one connection ran on several: a proxy spreads them, and no ceiling can be found through it; connect to the server itself")
+	errSpread  = errors.New("the statements of one connection ran on several connections: a proxy distributes them; connect to the server itself")
 	errApplier = errors.New("a replication applier is running")
 )
 
-// statements lists those who may be running a statement. A holder is known by its
-// thread and, where it is shown, by its statement.
+// statements lists the threads that may be running a statement. A holder is identified by its
+// thread and, where that is shown, by its statement.
 //
-// A thread's QUERY_ID and TIME_MS of MariaDB are no use for that: they change
-// with each statement of a trigger or function within the statement.
+// MariaDB's QUERY_ID and TIME_MS cannot identify a statement: they change with each statement of
+// a trigger or function within it.
 func (s server) statements(ctx context.Context, db ceiling.Queryer, connection int64, before map[string]*ceiling.Holder) (map[string]*ceiling.Holder, error) {
 	all := map[string]*ceiling.Holder{}
 	hidden := map[string]bool{} // threads that run a statement which is not shown
@@ -95,14 +93,13 @@ func (s server) statements(ctx context.Context, db ceiling.Queryer, connection i
 	case applier:
 		return nil, fmt.Errorf("%w: %w", errApplier, ceiling.ErrChanged)
 	}
-	carry(all, before, hidden)
+	keepUnfinished(all, before, hidden)
 	return all, nil
 }
 
-// carry keeps those holders of before of which it cannot be seen that they have
-// ended: their thread runs a statement, and of one of the two it is not shown
-// which.
-func carry(all, before map[string]*ceiling.Holder, hidden map[string]bool) {
+// keepUnfinished keeps the holders listed before that may not have ended: their thread runs a statement,
+// and for one of the two it is not shown which statement that is.
+func keepUnfinished(all, before map[string]*ceiling.Holder, hidden map[string]bool) {
 	for name, h := range before {
 		thread, _, shown := strings.Cut(name, "/")
 		if now, running := hidden[thread]; running && (now || !shown) && all[name] == nil {
@@ -115,18 +112,17 @@ func isApplier(user, command string) bool {
 	return user == "system user" && (strings.HasPrefix(command, "Slave_") && command != "Slave_IO" || command == "Connect" || command == "Query")
 }
 
-// restoreLimit is how long setting a session's level back may take before its
-// connection is given up.
+// restoreLimit is how long it may take to set a session's level back. After that its connection
+// is ended.
 const restoreLimit = 2 * time.Second
 
-// dirtily calls f while the session reads uncommitted rows. No statement of
-// anyone else can come upon such a session: the level is set back even when ctx
-// has ended, and if that fails the connection is ended.
+// readUncommitted calls f while the session reads uncommitted rows. No statement of anyone else
+// runs in such a session: the level is set back even when ctx has ended, and if that fails the
+// connection is ended.
 //
-// The level is the session's, and not that of the next transaction alone, which
-// would save a statement: it can be seen in the result of each statement whether
-// it was in force, and whether it still is.
-func (s server) dirtily(ctx context.Context, db ceiling.Queryer, connection int64, level string, f func() error) (err error) {
+// The level is set for the session, and not for the next transaction alone, which would save a
+// statement: so the result of each statement shows whether the level was in force.
+func (s server) readUncommitted(ctx context.Context, db ceiling.Queryer, connection int64, level string, f func() error) (err error) {
 	back := "SET SESSION TRANSACTION ISOLATION LEVEL " + strings.ReplaceAll(level, "-", " ")
 	defer func() {
 		if exec(ctx, db, back) == nil {

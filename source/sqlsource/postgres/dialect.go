@@ -12,25 +12,20 @@ import (
 
 var _ dialect.Dialect = Dialect{}
 
-// DriverNames implements [dialect.Drivers].
-func (Dialect) DriverNames() []string { return []string{"pgx", "pgx/v4", "pgx/v5", "postgres", "pq"} }
+// Short answers, each explained in package dialect.
 
-// DriverPackages implements [dialect.Drivers].
+func (Dialect) DriverNames() []string    { return []string{"pgx", "pgx/v4", "pgx/v5", "postgres", "pq"} }
 func (Dialect) DriverPackages() []string { return []string{"jackc/pgx", "lib/pq"} }
-
-// Quote implements [dialect.Writer].
 func (Dialect) Quote(name string) string { return dialect.QuoteWith(`"`, name) }
-
-// Placeholder implements [dialect.Writer].
 func (Dialect) Placeholder(n int) string { return fmt.Sprintf("$%d", n) }
+func (Dialect) ListsColumns() bool       { return false }
+func (Dialect) CeilingsSeeIndexes() bool { return true }
+func (Dialect) LockRows() string         { return "FOR UPDATE" }
 
 // Compare implements [dialect.Writer].
 func (Dialect) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bool, args *dialect.Args) (string, error) {
 	return dialect.CompareRows(columns, key, upTo, args)
 }
-
-// ListsColumns implements [dialect.Reader].
-func (Dialect) ListsColumns() bool { return false }
 
 var kinds = map[string]row.Kind{
 	"BOOL": row.Auto, "BYTEA": row.Bytes,
@@ -118,17 +113,6 @@ func (Dialect) RefusedValue(err error) bool {
 	return false
 }
 
-// Ceilings implements [dialect.Ceilings].
-func (Dialect) Ceilings() []ceiling.Ceiling { return Ceilings() }
-
-// Choose implements [dialect.Ceilings].
-func (Dialect) Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error) {
-	return Choose(ctx, db, t)
-}
-
-// CeilingsSeeIndexes implements [dialect.Ceilings].
-func (Dialect) CeilingsSeeIndexes() bool { return true }
-
 // CreateTable implements [dialect.Checkpoints].
 func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
@@ -141,9 +125,6 @@ func (Dialect) TextType(_ int, compared bool) string {
 	}
 	return "TEXT"
 }
-
-// LockRows implements [dialect.Checkpoints].
-func (Dialect) LockRows() string { return "FOR UPDATE" }
 
 // IdleTimeout implements [dialect.Checkpoints].
 func (Dialect) IdleTimeout(milliseconds int64) string {

@@ -16,7 +16,7 @@ func (p *table) common(r *ceiling.Report, t ceiling.Table) {
 		case m.kind == "f" && m.child:
 			r.Add(ceiling.Unsafe, ceiling.Advice("detach it, or read the partitions one by one"), "the partition %s is a foreign table: its transactions are those of another server", m.name)
 		case m.persistence == "u":
-			r.Add(ceiling.Unsafe, ceiling.Advice("have it logged, which rewrites the table and locks it meanwhile", "ALTER TABLE "+m.name+" SET LOGGED;"), "%s is unlogged: a crash empties it", m.name)
+			r.Add(ceiling.Unsafe, ceiling.Advice("have it logged, which rewrites the table and locks it until that is done", "ALTER TABLE "+m.name+" SET LOGGED;"), "%s is unlogged: a crash empties it", m.name)
 		case m.persistence == "t":
 			r.Add(ceiling.Unsafe, ceiling.Advice("poll a table that other sessions can see"), "%s is temporary", m.name)
 		}
@@ -59,7 +59,7 @@ func (p *table) indexes(r *ceiling.Report, t ceiling.Table) {
 	} else {
 		words, create := "create an index", "CREATE INDEX CONCURRENTLY ON"
 		if p.kind == "p" {
-			words, create = "create an index, which blocks writers meanwhile, because the table is partitioned", "CREATE INDEX ON"
+			words, create = "create an index, which blocks writers until it is built, because the table is partitioned", "CREATE INDEX ON"
 		}
 		r.Add(ceiling.Warning, ceiling.Advice(words, fmt.Sprintf("%s %s (%s);", create, t.Name, t.Columns())), "no index begins with the key (%s): each poll may read the whole table", t.Columns())
 	}
@@ -83,35 +83,35 @@ func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
 	switch {
 	case strings.HasPrefix(own.keyType, "timestamp"):
 		r.Fallbacks = []string{"lag=5m"}
-		r.Add(ceiling.Unsafe, p.stampWays(t), "the key begins with %q of the type %s: rows do not commit in the order of their times", column, own.keyType)
+		r.Add(ceiling.Unsafe, p.stampRemedies(t), "the key begins with %q of the type %s: rows do not commit in the order of their times", column, own.keyType)
 		return a
 	case !slices.Contains([]string{"bigint", "integer", "smallint"}, own.keyType):
-		r.Add(ceiling.Unsafe, p.ways(t, false), "the key begins with %q of the type %s: rows do not commit in the order of its values", column, own.keyType)
+		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s: rows do not commit in the order of its values", column, own.keyType)
 		return a
 	case len(p.sequences) == 0:
-		r.Add(ceiling.Unsafe, p.ways(t, false), "no sequence draws %q: the column has neither an identity nor a nextval default, so clients or a trigger make its values", column)
+		r.Add(ceiling.Unsafe, p.remedies(t, false), "no sequence draws %q: the column has neither an identity nor a nextval default, so clients or a trigger make its values", column)
 		return a
 	case len(p.sequences) > 1:
 		var names []string
 		for _, s := range p.sequences {
 			names = append(names, s.name)
 		}
-		r.Add(ceiling.Unsafe, p.ways(t, false), "%q is drawn by several sequences: %s", column, strings.Join(names, ", "))
+		r.Add(ceiling.Unsafe, p.remedies(t, false), "%q is drawn by several sequences: %s", column, strings.Join(names, ", "))
 		return a
 	}
 	s := p.sequences[0]
 	p.sequence(r, t, s)
 	for _, m := range p.tree {
 		if m.expr != "" && m.expr != s.draw && m.expr != "("+s.draw+")::"+m.keyType {
-			r.Add(ceiling.Unsafe, p.ways(t, false), "the default of %q in %s is not simply the next value of a sequence", column, m.name)
+			r.Add(ceiling.Unsafe, p.remedies(t, false), "the default of %q in %s is not simply the next value of a sequence", column, m.name)
 			r.Fallbacks = nil
 		}
 	}
 	if own.identity != "a" {
-		r.Add(ceiling.Note, nil, "the database lets clients give %q a value of their own: a row with one below the greatest is missed", column)
+		r.Add(ceiling.Note, nil, "the database lets clients choose the value of %q: a row with one below the greatest is missed", column)
 	}
 	for _, g := range p.triggers {
-		if g.insert && !p.elsewhere(g, column) {
+		if g.insert && !p.setsOther(g, column) {
 			a.add(r, g, nil, "rows are missed if it gives %q a value that the sequence %s did not draw at that time", column, s.name)
 		}
 	}
@@ -121,14 +121,14 @@ func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
 // sequence adds whether a sequence hands out its values once and in ascending order.
 func (p *table) sequence(r *ceiling.Report, t ceiling.Table, s sequence) {
 	if p.published {
-		r.Add(ceiling.Unsafe, slices.Concat(ceiling.Advice("read at the publisher"), p.ways(t, true)), "the table is filled by logical replication: its rows come with the publisher's keys, in another order")
+		r.Add(ceiling.Unsafe, slices.Concat(ceiling.Advice("read at the publisher"), p.remedies(t, true)), "the table is filled by logical replication: its rows come with the publisher's keys, in another order")
 	}
 	before := len(r.Findings)
 	if s.cache != 1 {
 		r.Add(ceiling.Unsafe, ceiling.Advice("let each session draw one value at a time", fmt.Sprintf("ALTER SEQUENCE %s CACHE 1;", s.name)), "the sequence %s has CACHE %d: each session draws that many values ahead and uses them later", s.name, s.cache)
 	}
 	if s.increment != 1 {
-		r.Add(ceiling.Unsafe, p.ways(t, false), "the sequence %s has INCREMENT %d: it is shared with other servers, or runs backwards", s.name, s.increment)
+		r.Add(ceiling.Unsafe, p.remedies(t, false), "the sequence %s has INCREMENT %d: it is shared with other servers, or runs backwards", s.name, s.increment)
 	}
 	if s.cycles {
 		r.Add(ceiling.Unsafe, ceiling.Advice("let it end at its greatest value", fmt.Sprintf("ALTER SEQUENCE %s NO CYCLE;", s.name)), "the sequence %s has CYCLE: it would begin again below the cursor", s.name)

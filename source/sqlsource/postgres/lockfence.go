@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"time"
 
@@ -71,7 +70,12 @@ func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ce
 // onPrimary adds whether the server shows the locks of the transactions that write.
 func (p *table) onPrimary(r *ceiling.Report, t ceiling.Table) {
 	if p.standby {
-		r.Add(ceiling.Unsafe, slices.Concat(ceiling.Advice("read from the primary"), p.ways(t, false)), "this server is a standby, which shows no locks of the primary's transactions")
+		remedies := ceiling.Advice("read from the primary")
+		for _, way := range p.remedies(t, false) {
+			way.Words = "on the primary, " + way.Words
+			remedies = append(remedies, way)
+		}
+		r.Add(ceiling.Unsafe, remedies, "this server is a standby, which shows no locks of the primary's transactions")
 	}
 }
 
@@ -155,7 +159,7 @@ func (g *lockFence) read(ctx context.Context, db ceiling.Queryer, from int64) (g
 	if err := db.QueryRowContext(ctx, g.probe, from).Scan(&greatest, &drawn, &file, &standby, &hidden); err != nil {
 		return greatest, drawn, fmt.Errorf("reading the greatest key: %w", err)
 	}
-	switch { // checked here as well as with the locks, which are not read where there are no rows
+	switch { // checked here as well as with the locks, which are not read for an empty table
 	case standby:
 		return greatest, drawn, errStandby
 	case hidden:

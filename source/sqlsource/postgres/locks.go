@@ -11,14 +11,14 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// locks lists the transactions that may still write to a table: those that
-// hold a writing lock on it, on another table of its tree, or on its sequence.
+// locks lists the transactions that may still write to a table: those that hold a lock for
+// writing on it, on another table of its tree, or on its sequence.
 type locks struct {
 	oid  int64
 	name string
 	oids string // of tables and sequence
-	tree string // membersExpr as the table was looked at
-	boot string // when the server started last
+	tree string // membersExpr when the table was probed
+	boot string // bootExpr at the last poll
 }
 
 func newLocks(p *table, t ceiling.Table) *locks {
@@ -32,14 +32,14 @@ func newLocks(p *table, t ceiling.Table) *locks {
 	return &locks{oid: p.oid, name: t.Name, oids: array(oids), tree: p.members}
 }
 
-// noBackend begins the id of a prepared transaction that is not that of the
-// session which prepared it. Servers of before November 2021 (14.1, 13.5, ...) show
-// all of them so, later ones those from before the server's last start.
+// noBackend begins the id of a prepared transaction whose id is not that of the session which
+// prepared it. Servers older than November 2021 (14.1, 13.5, ...) show all prepared transactions
+// like this, later ones only those from before the server's last start.
 const noBackend = "-1/"
 
-// membersExpr is an expression for what the name $3 stands for, whether row-level
-// security applies, and for the tables of the tree, their defaults and triggers:
-// when it changes, the table has to be looked at anew.
+// membersExpr is an expression for the table that the name $3 stands for, whether row-level
+// security applies, and the tables of the tree with their defaults and triggers. When its value
+// changes, the table must be probed again.
 const membersExpr = `concat(to_regclass($3::text)::oid, ' ', row_security_active($1::oid)) || (
 			SELECT string_agg(concat(' ', tree.oid, ':', d.oid), '' ORDER BY tree.oid, d.oid)
 			FROM tree LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = tree.oid
@@ -48,15 +48,13 @@ const membersExpr = `concat(to_regclass($3::text)::oid, ' ', row_security_active
 			FROM tree JOIN pg_catalog.pg_trigger g ON g.tgrelid = tree.oid AND g.tgconstraint = 0 AND g.tgtype & 3 = 3
 			JOIN pg_catalog.pg_proc f ON f.oid = g.tgfoid)`
 
-// bootExpr is an expression for when the server started, the same in all sessions,
-// whatever their time zone and style of dates.
-//
-// When one of its processes has crashed, the server starts anew without taking
-// another start time; but it then drops its statistics, which shows.
+// bootExpr is an expression for when the server started, the same in all sessions, whatever
+// their time zone and style of dates. When one of its processes has crashed, the server restarts
+// with the same start time, but it resets its statistics.
 var bootExpr = "concat(" + micros("pg_postmaster_start_time()") + ", ' ', " + micros("pg_stat_get_bgwriter_stat_reset_time()") + ")"
 
-// The statement's own lock on pg_locks is listed too: it shows that locks are
-// shown at all, and its row carries what is to be said once.
+// The statement's own lock on pg_locks is listed, too. It shows that the server shows locks, and
+// its row carries the values that are needed once.
 var locksQuery = treeQuery + `, head AS MATERIALIZED (
 	SELECT pg_is_in_recovery() AS standby, ` + bootExpr + ` AS boot,
 		` + membersExpr + ` AS members
@@ -72,14 +70,13 @@ WHERE l.relation = ANY ($2::oid[]) AND l.mode IN ('RowExclusiveLock', 'ShareRowE
 
 var errNoLocks = errors.New("pg_locks does not show this session's own lock: the server, or a proxy in front of it, hides locks; connect to the server itself, or use the ceiling transaction-id")
 
-// errStandby has the table looked at anew, which is then refused.
+// errStandby makes the source probe the table again, which is then refused.
 var errStandby = fmt.Errorf("this server is a standby now, which shows no locks: %w", ceiling.ErrChanged)
 
-var errTable = fmt.Errorf("the table was made anew, or a partition, default, trigger or row-level security came or went: %w", ceiling.ErrChanged)
+var errTable = fmt.Errorf("the table was recreated, or a partition, default, trigger or row-level security was added or removed: %w", ceiling.ErrChanged)
 
-// list returns the holders there are. If the server has been restarted they have
-// nothing to do with those listed before. The error wraps ErrChanged if the
-// tables are not what they were.
+// list returns the current holders. restarted says that the server was restarted, so that they
+// have nothing to do with those listed before. The error wraps ErrChanged if the tables changed.
 func (l *locks) list(ctx context.Context, db ceiling.Queryer) (holders map[string]*ceiling.Holder, restarted bool, err error) {
 	holders = map[string]*ceiling.Holder{}
 	shown, standby := false, false
@@ -120,8 +117,8 @@ func (l *locks) list(ctx context.Context, db ceiling.Queryer) (holders map[strin
 // shownHolders is how many holders are named.
 const shownHolders = 5
 
-// describe names holders: pid, application and, where the role may see it, for
-// how long; a prepared transaction by its name.
+// describe names holders by pid, application and, where the role may see it, age; a prepared
+// transaction by its name.
 func (l *locks) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) ([]string, error) {
 	slices.SortStableFunc(by, func(a, b *ceiling.Holder) int { // prepared ones first: nobody may remember them
 		switch {

@@ -11,11 +11,11 @@ import (
 // moment when it was written. Its statements can be run twice. They never touch a column,
 // function or trigger of the user: the column has a name that is free, and the other names
 // begin with zz_devotion and contain the table's. Triggers run in the order of their names,
-// so that of a recipe comes last and no other one changes what it sets.
+// so that of a recipe comes last and no other one changes the value that it sets.
 //
-// Adding the column does not rewrite the table, because the defaults are not volatile. The
-// lock that this takes is waited for briefly, since others queue behind it: where that is
-// too short, run the recipe again. Indexes are built without blocking writers, except that
+// Adding the column does not rewrite the table, because the defaults are not volatile. It
+// waits for its lock only briefly, because other sessions queue up after it: if that fails, run
+// the recipe again. Indexes are built without blocking writers, except that
 // of a partitioned table.
 type recipe struct {
 	suffix string // of the names of functions, triggers and indexes
@@ -37,7 +37,7 @@ const (
 	timeoutTemplate  = `SET LOCAL lock_timeout = '2s';`
 	columnTemplate   = `ALTER TABLE {root} ADD COLUMN IF NOT EXISTS {column} {type} NOT NULL DEFAULT {add};`
 	defaultTemplate  = `ALTER TABLE {root} ALTER COLUMN {column} SET DEFAULT {value};`
-	functionTemplate = `CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $${body}$$;`
+	functionTemplate = `CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS {body};`
 	bodyTemplate     = ` BEGIN NEW.{column} := pg_catalog.{value}; RETURN NEW; END `
 	dropTemplate     = `DROP TRIGGER IF EXISTS {trigger} ON {table};`
 	triggerTemplate  = `CREATE TRIGGER {trigger} BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION {function}();`
@@ -52,51 +52,44 @@ func (c recipe) body(column string) string {
 	return strings.NewReplacer("{column}", quote(column), "{value}", c.value).Replace(bodyTemplate)
 }
 
-// statements returns those that add the column, unless it is there, the trigger, if it is
-// wanted, and the index.
-func (c recipe) statements(p *table, t ceiling.Table, column string, trigger bool) []string {
+// statements returns those that add the column with its index, and those that add the trigger.
+func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigger bool) (list []string) {
 	root := p.root()
-	name := quote(objectName(root, c.suffix))
-	fill := func(template string, m member) string {
+	name, body := quote(objectName(root, c.suffix)), c.body(column)
+	write := func(m member, templates ...string) {
 		concurrently := "CONCURRENTLY "
 		if m.kind == "p" {
 			concurrently = ""
 		}
-		return strings.NewReplacer(
+		r := strings.NewReplacer(
 			"{root}", root.name, "{table}", m.name, "{column}", quote(column), "{type}", c.typ, "{add}", c.add, "{value}", c.value,
-			"{function}", quote(root.schema)+"."+name, "{trigger}", name, "{body}", c.body(column),
-			"{index}", quote(objectName(m, c.suffix)), "{concurrently}", concurrently, "{key}", t.Columns(),
-		).Replace(template)
-	}
-	var list []string
-	for _, s := range []string{beginTemplate, timeoutTemplate, columnTemplate, defaultTemplate} {
-		if s != defaultTemplate || c.add != c.value {
-			list = append(list, fill(s, root))
+			"{function}", quote(root.schema)+"."+name, "{trigger}", name, "{body}", "'"+strings.ReplaceAll(body, "'", "''")+"'",
+			"{index}", quote(objectName(m, c.suffix)), "{concurrently}", concurrently, "{key}", t.Columns())
+		for _, s := range templates {
+			list = append(list, r.Replace(s))
 		}
 	}
 	tables := p.inheriting(root)
+	write(root, beginTemplate, timeoutTemplate)
+	if add {
+		write(root, columnTemplate)
+		if c.add != c.value {
+			write(root, defaultTemplate)
+		}
+	}
 	if trigger {
-		list = append(list, fill(functionTemplate, root))
+		write(root, functionTemplate)
 		for _, m := range tables {
-			list = append(list, fill(dropTemplate, m), fill(triggerTemplate, m))
+			write(m, dropTemplate, triggerTemplate)
 			if p.published {
-				list = append(list, fill(alwaysTemplate, m))
+				write(m, alwaysTemplate)
 			}
 		}
 	}
-	list = append(list, commitTemplate)
-	for _, m := range tables {
-		list = append(list, fill(indexTemplate, m))
-	}
-	return list
-}
-
-// triggerStatements returns those that have a column of the key set at each change.
-func (c recipe) triggerStatements(p *table, t ceiling.Table) []string {
-	var list []string
-	for _, s := range c.statements(p, t, t.Key[0].Name, true) {
-		if !strings.HasPrefix(s, "ALTER TABLE "+p.root().name+" ADD COLUMN") && !strings.HasPrefix(s, "CREATE INDEX") {
-			list = append(list, s)
+	write(root, commitTemplate)
+	if add {
+		for _, m := range tables {
+			write(m, indexTemplate)
 		}
 	}
 	return list
@@ -153,12 +146,12 @@ func (c recipe) remedy(p *table, t ceiling.Table, trigger bool) ceiling.Remedy {
 		words += ". Each row is read as it was inserted; changes are not read"
 	}
 	words += ". (SELECT * then returns the column, too, and COPY without a list of columns expects it.)"
-	return ceiling.Remedy{Words: words, Statements: c.statements(p, t, column, trigger)}
+	return ceiling.Remedy{Words: words, Statements: c.statements(p, t, column, true, trigger)}
 }
 
-// ways returns the recipes that fit every table: for keys by which changes are to be read,
-// those with triggers only.
-func (p *table) ways(t ceiling.Table, updates bool) []ceiling.Remedy {
+// remedies returns the recipes that fit every table. updates says that changes must be read, too:
+// then only those with triggers fit.
+func (p *table) remedies(t ceiling.Table, updates bool) []ceiling.Remedy {
 	if p.version < 130000 {
 		return ceiling.Advice("upgrade to Postgres 13 or later, and give the table a column of the type xid8")
 	}
@@ -169,9 +162,9 @@ func (p *table) ways(t ceiling.Table, updates bool) []ceiling.Remedy {
 	return []ceiling.Remedy{txRecipe.remedy(p, t, false), with}
 }
 
-// stampWays returns the ways out for a key that begins with a time.
-func (p *table) stampWays(t ceiling.Table) []ceiling.Remedy {
-	list := p.ways(t, true)
+// stampRemedies returns the ways out for a key that begins with a time.
+func (p *table) stampRemedies(t ceiling.Table) []ceiling.Remedy {
+	list := p.remedies(t, true)
 	if p.version >= 130000 {
 		list = append(list, stampRecipe.remedy(p, t, true))
 	}

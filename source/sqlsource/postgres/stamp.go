@@ -23,8 +23,8 @@ import (
 //
 // It relies on the server's clock not being set back. Rows stamped in the future are held until
 // the clock has passed their stamps. Rows written after the clock was set back, with stamps
-// below the cursor, are missed. A clock that is seen behind the cursor is an error that ends the
-// reading; a step between two polls that nobody sees is not.
+// below the cursor, are missed. A clock that is earlier than the cursor at a poll is an error that
+// ends the reading; a step between two polls goes unnoticed.
 type Stamp struct{}
 
 func (Stamp) String() string { return "stamp" }
@@ -49,8 +49,12 @@ func (c Stamp) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (c
 		return nil, err
 	}
 	does := fmt.Sprintf("%q to clock_timestamp() at each INSERT and UPDATE", column)
+	clause := s.triggers.clause("sets "+does, "set "+does)
+	if s.vouched {
+		clause = fmt.Sprintf(", as long as clients or triggers set %s, for which it takes your word", does)
+	}
 	r.Guarantee = fmt.Sprintf("%s, in the order of %q: rows are read up to a moment when all transactions that wrote to the table then have ended (their locks on it are watched)%s",
-		promise(s.updates), column, s.triggers.clause("sets "+does, "set "+does))
+		promise(s.updates), column, clause)
 	return &stamp{table: t, report: r, locks: newLocks(p, t), probe: fmt.Sprintf(
 		`SELECT %s, %s, %s, pg_is_in_recovery(), row_security_active(%d::oid) FROM (SELECT clock_timestamp()::%s AS clock) AS c, (SELECT max(%s) AS greatest FROM %s) AS g`,
 		micros("clock"), micros(finite("greatest")), micros(finite("$1::text::timestamptz")), p.oid, p.tree[0].keyExact, t.Key[0].Quoted, t.Name)}, nil
@@ -62,12 +66,12 @@ func (p *table) stamped(r *ceiling.Report, t ceiling.Table) (s setting) {
 	r.Fallbacks = []string{"lag=5m"}
 	switch own.keyType {
 	case stampRecipe.typ:
-		return p.settings(r, t, stampRecipe, true, p.resetWays(t, stampRecipe))
+		return p.settings(r, t, stampRecipe, true, p.resetRemedies(t, stampRecipe))
 	case "timestamp without time zone":
-		r.Add(ceiling.Unsafe, p.stampWays(t), "the key begins with %q, a timestamp without time zone: sessions write it by their own clocks", column)
+		r.Add(ceiling.Unsafe, p.stampRemedies(t), "the key begins with %q, a timestamp without time zone: sessions write it by their own clocks", column)
 	default:
 		r.Fallbacks = nil
-		r.Add(ceiling.Unsafe, p.ways(t, false), "the key begins with %q of the type %s, and must begin with a timestamptz", column, own.keyType)
+		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a timestamptz", column, own.keyType)
 	}
 	return s
 }
@@ -156,7 +160,7 @@ func (g *stamp) read(ctx context.Context, db ceiling.Queryer, after []string) (c
 	case hidden:
 		return 0, greatest, errTable
 	case last.Valid && clock < last.Int64:
-		return 0, greatest, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the server's clock was set back, and is %s behind the cursor's stamp: rows written meanwhile are missed", ceiling.FormatAge(float64(last.Int64-clock)/1e6))}
+		return 0, greatest, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the server's clock was set back, and is %s earlier than the cursor's stamp: rows written before it has passed that stamp are missed", ceiling.FormatAge(float64(last.Int64-clock)/1e6))}
 	case clock < g.clock:
 		g.forget()
 	}

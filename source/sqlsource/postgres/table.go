@@ -173,19 +173,14 @@ func (p *table) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.T
 }
 
 // readBases finds the tables that a view reads.
-func (p *table) readBases(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
-	if p.kind != "v" && p.kind != "m" {
-		return nil
+func (p *table) readBases(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
+	if p.kind == "v" || p.kind == "m" {
+		p.bases, err = ceiling.Texts(ctx, db, `SELECT DISTINCT d.refobjid::regclass::text FROM pg_catalog.pg_rewrite r
+			JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+				AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> r.ev_class
+			WHERE r.ev_class = $1::oid ORDER BY 1`, p.oid)
 	}
-	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
-		p.bases = append(p.bases, name)
-		return err
-	}, `SELECT DISTINCT d.refobjid::regclass::text FROM pg_catalog.pg_rewrite r
-		JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
-			AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> r.ev_class
-		WHERE r.ev_class = $1::oid ORDER BY 1`, p.oid)
+	return err
 }
 
 // array writes an array as every driver passes it on, as text.

@@ -16,7 +16,7 @@ import (
 
 // TransactionID guards a table of Postgres 13 or later whose key begins with a column of the
 // type xid8 that holds the transaction which wrote the row. A default sets it for tables whose
-// rows are only inserted, a trigger where updates are to be read, too. It also serves keys that
+// rows are only inserted, a trigger where updates must be read, too. It also serves keys that
 // clients make, and works on standbys. It is chosen automatically.
 //
 // A row is read once all transactions that began before its own have ended. So it waits for
@@ -37,9 +37,9 @@ func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.T
 	column := t.Key[0].Name
 	if p.readable() {
 		if typ := p.tree[0].keyType; typ != txRecipe.typ {
-			r.Add(ceiling.Unsafe, p.ways(t, false), "the key begins with %q of the type %s, and must begin with a column of the type xid8", column, typ)
+			r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a column of the type xid8", column, typ)
 		} else {
-			s = p.settings(&r, t, txRecipe, false, p.resetWays(t, txRecipe))
+			s = p.settings(&r, t, txRecipe, false, p.resetRemedies(t, txRecipe))
 		}
 	}
 	if len(t.Key) == 1 {
@@ -59,9 +59,9 @@ func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.T
 		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, strings.ReplaceAll(membersExpr, "$3", "$2"))}, nil
 }
 
-// resetWays returns what to do about a column that is not known to be set at each change: a
+// resetRemedies returns what to do about a column that is not known to be set at each change: a
 // trigger for it, if its default shows that it serves that alone, or else another column.
-func (p *table) resetWays(t ceiling.Table, c recipe) []ceiling.Remedy {
+func (p *table) resetRemedies(t ceiling.Table, c recipe) []ceiling.Remedy {
 	if unqualified(p.columns[t.Key[0].Name].expr) != c.value {
 		other := t
 		other.Key = t.Key[1:]
@@ -70,7 +70,7 @@ func (p *table) resetWays(t ceiling.Table, c recipe) []ceiling.Remedy {
 		}
 		return []ceiling.Remedy{c.remedy(p, other, true)}
 	}
-	return ceiling.Advice(fmt.Sprintf("let a trigger set %q at each change; it runs after the other triggers of the table", t.Key[0].Name), c.triggerStatements(p, t)...)
+	return ceiling.Advice(fmt.Sprintf("let a trigger set %q at each change; it runs after the other triggers of the table", t.Key[0].Name), c.statements(p, t, t.Key[0].Name, false, true)...)
 }
 
 // promise is the part of the guarantee that says what is read.
@@ -101,7 +101,7 @@ func (g *transactionID) Report() ceiling.Report { return g.report }
 
 // Advance implements [ceiling.Guard]. The statement that reads the rows finds the limit again
 // in its own snapshot, so that it holds on whatever server that statement runs. The limit does
-// not rise by that: what was committed since may not be on disk.
+// not rise by that, because later commits may not be on disk.
 func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
 	at := time.Now()
 	var xmin, xmax, members string
@@ -131,7 +131,7 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 	if !above {
 		g.waiting, g.asOf = nil, at
 	}
-	if standby { // it knows nothing of what it has not replayed
+	if standby { // it does not know about commits that it has not replayed
 		g.asOf = time.Time{}
 	}
 	l.AsOf = g.asOf
@@ -164,7 +164,7 @@ func (g *transactionID) check(after []string, next uint64) error {
 }
 
 // oldestTransaction names the one that all others wait for. It is found by its lock, because
-// pg_stat_activity shows a plain role only the ids of its own transactions.
+// pg_stat_activity shows a plain role no ids of other roles.
 func oldestTransaction(ctx context.Context, db ceiling.Queryer) (who []string, err error) {
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var pid int64

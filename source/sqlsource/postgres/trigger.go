@@ -14,7 +14,7 @@ import (
 type trigger struct {
 	oid                   int64 // of the table
 	name, table, function string
-	source                string // of the function, if it is PL/pgSQL without settings of its own
+	source                string // of the function, if it is PL/pgSQL and has no SET clause
 	insert, update        bool
 	always                bool // ENABLE ALWAYS: it also runs for what replication brings
 	conditional           bool // it has WHEN, or UPDATE OF some columns
@@ -63,7 +63,7 @@ func (a *assumptions) add(r *ceiling.Report, g trigger, remedies []ceiling.Remed
 		}
 		a.seen[key] = true
 		a.names = append(a.names, g.name+" on "+g.table)
-		r.Add(ceiling.Warning, remedies, "the trigger %s on %s runs before each %s, and what it does is not checked: "+format, append([]any{g.name, g.table, g.events()}, args...)...)
+		r.Add(ceiling.Warning, remedies, "the trigger %s on %s runs before each %s, and its function is not checked: "+format, append([]any{g.name, g.table, g.events()}, args...)...)
 	}
 }
 
@@ -83,6 +83,7 @@ func (a *assumptions) clause(one, several string) string {
 // setting is who sets a column of the key when a row is written.
 type setting struct {
 	updates  bool // each change of a row sets it
+	vouched  bool // nothing but the user's word says that it is set
 	triggers assumptions
 }
 
@@ -95,13 +96,13 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 	for _, g := range p.triggers {
 		known := g.source == c.body(column) && !g.conditional
 		switch {
-		case p.published && !g.always, p.elsewhere(g, column): // it does not run for what replication brings
+		case p.published && !g.always, p.setsOther(g, column): // it does not run for what replication brings
 		case known || byWord:
 			inserted[g.oid] = inserted[g.oid] || g.insert && !g.conditional
 			updated[g.oid] = updated[g.oid] || g.update
 		}
 		switch {
-		case p.elsewhere(g, column):
+		case p.setsOther(g, column):
 		case known:
 			r.Add(ceiling.OK, nil, "the trigger %s on %s sets %q to %s", g.name, g.table, column, c.value)
 		case p.overruled(g, c.body(column)):
@@ -119,11 +120,11 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 	}
 	for _, m := range p.tree {
 		if !inserts && !inserted[m.oid] && !(m.ancestor && m.kind == "r") { // the rows of such an ancestor are not read
-			p.setByDefault(r, m, c, column, byWord, fix)
+			s.vouched = p.setByDefault(r, m, c, column, byWord, fix) || s.vouched
 		}
 	}
 	if !inserts {
-		r.Add(ceiling.Note, nil, "clients can give %q a value of their own; a row with one below the cursor is missed", column)
+		r.Add(ceiling.Note, nil, "clients can choose the value of %q: a row with one below the cursor is missed", column)
 	}
 	if !s.updates {
 		r.Add(ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)
@@ -131,8 +132,9 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 	return s
 }
 
-// setByDefault adds whether the default of a table's column is the value of a recipe.
-func (p *table) setByDefault(r *ceiling.Report, m member, c recipe, column string, byWord bool, fix []ceiling.Remedy) {
+// setByDefault adds whether the default of a table's column is the value of a recipe. It reports
+// whether the user must vouch for it.
+func (p *table) setByDefault(r *ceiling.Report, m member, c recipe, column string, byWord bool, fix []ceiling.Remedy) (vouched bool) {
 	switch {
 	case unqualified(m.expr) == c.value:
 		r.Add(ceiling.OK, nil, "%q of %s is %s by default", column, m.name, c.value)
@@ -142,13 +144,15 @@ func (p *table) setByDefault(r *ceiling.Report, m member, c recipe, column strin
 		r.Add(ceiling.Note, nil, "%q has no default in %s: rows that are inserted there directly must set it to %s", column, m.name, c.value)
 	case byWord:
 		r.Add(ceiling.Warning, fix, "%q of %s has no default, and no trigger runs before each INSERT: by your word it is set to %s each time", column, m.name, c.value)
+		return true
 	default:
 		r.Add(ceiling.Unsafe, fix, "%q of %s has no default %s, and no trigger that is known to set it: clients make its values, or a trigger whose text is not read", column, m.name, c.value)
 	}
+	return false
 }
 
-// elsewhere reports whether a trigger is that of a recipe for another column.
-func (p *table) elsewhere(g trigger, column string) bool {
+// setsOther reports whether a trigger is that of a recipe for another column.
+func (p *table) setsOther(g trigger, column string) bool {
 	for name := range p.columns {
 		if name != column && (g.source == txRecipe.body(name) || g.source == stampRecipe.body(name)) {
 			return true

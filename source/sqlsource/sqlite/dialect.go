@@ -16,17 +16,15 @@ import (
 
 var _ dialect.Dialect = Dialect{}
 
-// DriverNames implements [dialect.Drivers].
-func (Dialect) DriverNames() []string { return []string{"sqlite", "sqlite3"} }
+// Short answers, each explained in package dialect.
 
-// DriverPackages implements [dialect.Drivers].
-func (Dialect) DriverPackages() []string { return []string{"sqlite"} }
-
-// Quote implements [dialect.Writer].
-func (Dialect) Quote(name string) string { return dialect.QuoteWith(`"`, name) }
-
-// Placeholder implements [dialect.Writer].
-func (Dialect) Placeholder(int) string { return "?" }
+func (Dialect) DriverNames() []string     { return []string{"sqlite", "sqlite3"} }
+func (Dialect) DriverPackages() []string  { return []string{"sqlite"} }
+func (Dialect) Quote(name string) string  { return dialect.QuoteWith(`"`, name) }
+func (Dialect) Placeholder(int) string    { return "?" }
+func (Dialect) RefusedValue(error) bool   { return false }
+func (Dialect) CeilingsSeeIndexes() bool  { return false }
+func (Dialect) TextType(int, bool) string { return "TEXT" }
 
 // Compare implements [dialect.Writer].
 func (Dialect) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bool, args *dialect.Args) (string, error) {
@@ -115,9 +113,6 @@ func (Dialect) ColumnsChanged(err error) bool {
 	return strings.Contains(err.Error(), "no such column") || strings.Contains(err.Error(), "API misuse")
 }
 
-// RefusedValue implements [dialect.Reader].
-func (Dialect) RefusedValue(error) bool { return false }
-
 // History implements [dialect.Reader]. Nothing identifies a file's history.
 func (Dialect) History(context.Context, ceiling.Queryer, []string) (dialect.History, error) {
 	return dialect.History{}, nil
@@ -147,24 +142,10 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 	return lines, dialect.Slow("no index is used to read the rows in the order of the key (%s)", strings.Join(bad, "; ")), nil
 }
 
-// Ceilings implements [dialect.Ceilings].
-func (Dialect) Ceilings() []ceiling.Ceiling { return Ceilings() }
-
-// Choose implements [dialect.Ceilings].
-func (Dialect) Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error) {
-	return Choose(ctx, db, t)
-}
-
-// CeilingsSeeIndexes implements [dialect.Ceilings].
-func (Dialect) CeilingsSeeIndexes() bool { return false }
-
 // CreateTable implements [dialect.Checkpoints].
 func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
 }
-
-// TextType implements [dialect.Checkpoints].
-func (Dialect) TextType(int, bool) string { return "TEXT" }
 
 // LockRows implements [dialect.Checkpoints]. There is no such clause, and a
 // transaction that reads before it writes may be refused the write lock.

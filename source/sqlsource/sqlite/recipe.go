@@ -13,8 +13,8 @@ import (
 // name that is free, and the other names begin with devotion and contain the table's.
 //
 // SQLite has no ADD COLUMN IF NOT EXISTS: a second run fails at that statement. A shell that
-// goes on all the same changes nothing by the others: rows that have a version keep it, and
-// whatever exists is not made again.
+// continues after the error changes nothing by the others: rows that have a version keep it, and
+// existing objects are not created again.
 var recipe = []string{
 	`BEGIN IMMEDIATE;`,
 	`ALTER TABLE {table} ADD COLUMN {version} INTEGER NOT NULL DEFAULT 0;`,
@@ -54,9 +54,9 @@ func (p *table) statements(version string) []string {
 	return all
 }
 
-// ways returns how the table can be read. If key is not "", it is the rowid, which a new table
+// remedies returns how the table can be read. If key is not "", it is the rowid, which a new table
 // can have AUTOINCREMENT draw.
-func (p *table) ways(t ceiling.Table, key string) []ceiling.Remedy {
+func (p *table) remedies(t ceiling.Table, key string) []ceiling.Remedy {
 	if p.kind != "table" {
 		return nil
 	}

@@ -12,17 +12,17 @@ import (
 
 // table is what pragmas and the catalogue say about a table.
 type table struct {
-	schema, name string // as the database has them
-	kind         string // table, view, virtual, shadow
-	withoutRowid bool
-	columns      []string // all of them, those that are generated too
-	primary      []string // the columns of the primary key
-	integer      bool     // the primary key is one column of the type INTEGER
-	rowid        bool     // and another name of the rowid
-	triggers     []string // names
-	dirty        bool     // the connection reads what is not committed
-	indexed      bool     // an index begins with the key's first column
-	sequence     sequence
+	schema, name     string // as the database has them
+	kind             string // table, view, virtual, shadow
+	withoutRowid     bool
+	columns          []string // all of them, those that are generated too
+	primary          []string // the columns of the primary key
+	integer          bool     // the primary key is one column of the type INTEGER
+	rowid            bool     // and another name of the rowid
+	triggers         []string // names
+	readsUncommitted bool     // the connection reads what is not committed
+	indexed          bool     // an index begins with the key's first column
+	sequence         sequence
 }
 
 // sequence says whether AUTOINCREMENT draws the primary key. SQLite keeps the greatest id that
@@ -63,7 +63,7 @@ func (p *table) readTable(ctx context.Context, db ceiling.Queryer, t ceiling.Tab
 	err := db.QueryRowContext(ctx, `SELECT l.schema, l.name, l.type, l.wr, (SELECT read_uncommitted FROM pragma_read_uncommitted)
 		FROM pragma_table_list(?) AS l JOIN pragma_database_list AS d ON d.name = l.schema
 		WHERE ? IN ('', l.schema COLLATE NOCASE) ORDER BY d.name <> 'temp', d.seq LIMIT 1`, name, schema).
-		Scan(&p.schema, &p.name, &p.kind, &p.withoutRowid, &p.dirty)
+		Scan(&p.schema, &p.name, &p.kind, &p.withoutRowid, &p.readsUncommitted)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("the table %s does not exist", t.Label)
 	}
@@ -84,17 +84,12 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.T
 	}, `SELECT name, type, pk FROM pragma_table_xinfo(?, ?)`, p.name, p.schema)
 }
 
-func (p *table) readRest(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		var name string
-		err := rows.Scan(&name)
-		p.triggers = append(p.triggers, name)
-		return err
-	}, `SELECT name FROM `+quote(p.schema)+`.sqlite_master WHERE tbl_name = ? COLLATE NOCASE AND type = 'trigger' ORDER BY name`, p.name)
+func (p *table) readRest(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
+	p.triggers, err = ceiling.Texts(ctx, db, `SELECT name FROM `+quote(p.schema)+`.sqlite_master WHERE tbl_name = ? COLLATE NOCASE AND type = 'trigger' ORDER BY name`, p.name)
 	if err != nil {
 		return err
 	}
-	// INTEGER PRIMARY KEY is the rowid, and has no index of its own, unless it is DESC.
+	// INTEGER PRIMARY KEY is the rowid, and has no separate index, unless it is DESC.
 	var own bool
 	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pragma_index_list(?, ?) AS l, pragma_index_info(l.name, ?) AS i
 			WHERE i.seqno = 0 AND i.name = ? COLLATE NOCASE AND NOT l.partial),
@@ -141,7 +136,7 @@ func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn b
 	if proven {
 		worst = ceiling.Unsafe
 	}
-	if p.dirty {
+	if p.readsUncommitted {
 		r.Add(ceiling.Unsafe, ceiling.Advice("read committed rows only", "PRAGMA read_uncommitted = 0;"), "the connection reads what other connections of a shared cache have not committed, and may roll back")
 	}
 	own := len(p.primary) == 1 && strings.EqualFold(p.primary[0], key)
@@ -156,11 +151,11 @@ func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn b
 		p.reportDrawn(r, key)
 		return true
 	case own && p.rowid:
-		r.Add(worst, p.ways(t, key), "%q is an INTEGER PRIMARY KEY without AUTOINCREMENT: once the last row is deleted, a new row gets its id", key)
+		r.Add(worst, p.remedies(t, key), "%q is an INTEGER PRIMARY KEY without AUTOINCREMENT: once the last row is deleted, a new row gets its id", key)
 	case p.sequence == present:
-		r.Add(worst, append(ceiling.Advice("set Key to "+p.primary[0]+" alone"), p.ways(t, "")...), "the key begins with %q, and AUTOINCREMENT draws %q", key, p.primary[0])
+		r.Add(worst, append(ceiling.Advice("set Key to "+p.primary[0]+" alone"), p.remedies(t, "")...), "the key begins with %q, and AUTOINCREMENT draws %q", key, p.primary[0])
 	default:
-		r.Add(worst, p.ways(t, ""), "the key begins with %q, which AUTOINCREMENT does not draw, so nothing shows in which order its values are given", key)
+		r.Add(worst, p.remedies(t, ""), "the key begins with %q, which AUTOINCREMENT does not draw, so nothing shows in which order its values are given", key)
 	}
 	if p.kind == "table" && !p.indexed && !(own && p.rowid) {
 		r.Add(ceiling.Warning, ceiling.Advice("create an index", fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s.%s ON %s (%s);", quote(p.schema), quote(p.name+"_by_key"), quote(p.name), t.Columns())), "no index begins with the key (%s): each poll may read the whole table", t.Columns())
@@ -174,8 +169,8 @@ func (p *table) reportDrawn(r *ceiling.Report, key string) {
 	} else {
 		r.Add(ceiling.Note, nil, "the table is empty: whether AUTOINCREMENT draws %q shows with its first row", key)
 	}
-	r.Add(ceiling.Note, nil, "SQLite lets clients give %q a value of their own: a row with one below the greatest is missed", key)
+	r.Add(ceiling.Note, nil, "SQLite lets clients choose the value of %q: a row with one below the greatest is missed", key)
 	for _, name := range p.triggers {
-		r.Add(ceiling.Note, nil, "the trigger %s may run when rows are written, and what it does is not checked: rows are missed if it changes %q", name, key)
+		r.Add(ceiling.Note, nil, "the trigger %s may run when rows are written, and its statements are not checked: rows are missed if it changes %q", name, key)
 	}
 }
