@@ -2,11 +2,9 @@ package sqlsource
 
 import (
 	"testing"
-	"time"
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
@@ -43,10 +41,6 @@ func fetch[T any](tb testing.TB, src source.Source[T], after source.Cursor, limi
 func readAll[T any](tb testing.TB, src source.Source[T], after source.Cursor, limit int, text func(T) string) ([]string, source.Cursor) {
 	tb.Helper()
 	return lab.ReadAll(tb, src, after, limit, text)
-}
-
-func start[T any](t *testing.T, p *poller.Poller[T]) (stop func() (time.Duration, error)) {
-	return lab.Start(t, p)
 }
 
 // reading follows the table orders.
