@@ -9,7 +9,7 @@ import (
 )
 
 // MySQLNumber returns the number of the first *mysql.MySQLError in err's tree,
-// such as 1062, or 0 if there is none.
+// such as 1062, or 0 if the tree has no such error.
 func MySQLNumber(err error) uint16 {
 	for e := range All(err) {
 		if n, _, ok := mysqlCode(reflect.Indirect(reflect.ValueOf(e))); ok {

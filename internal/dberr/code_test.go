@@ -26,7 +26,7 @@ func (e *pgError) SQLState() string { return e.code }
 
 func TestCodes(t *testing.T) {
 	t.Parallel()
-	early := &MySQLError{Number: 1045} // before the login there is no SQLSTATE
+	early := &MySQLError{Number: 1045} // errors before the login have no SQLSTATE
 	late := &MySQLError{Number: 1146, SQLState: [5]byte([]byte("42S02"))}
 	pg := &pgError{"42501"}
 	for name, c := range map[string]struct {

@@ -30,18 +30,18 @@ func Example() {
 	fmt.Println(pipeline.Save(ctx, cursor, "order 100"), pipeline.Save(ctx, "order 100", "order 200"))
 
 	// A person does this to have the last orders sent again.
-	human, err := filecheckpoint.Open(path, filecheckpoint.Options{})
+	operator, err := filecheckpoint.Open(path, filecheckpoint.Options{})
 	if err != nil {
 		panic(err)
 	}
-	history, err := human.History()
+	history, err := operator.History()
 	if err != nil {
 		panic(err)
 	}
 	for _, e := range history {
 		fmt.Println(e.Cursor)
 	}
-	fmt.Println(human.Rewind(history[1].Cursor))
+	fmt.Println(operator.Rewind(history[1].Cursor))
 
 	// The pipeline gets a conflict. Started again, it goes on from there.
 	fmt.Println(pipeline.Save(ctx, "order 200", "order 300") != nil)

@@ -41,15 +41,15 @@ func (c checkpoint) state() durable.State {
 
 // next returns the checkpoint that follows c and keeps n cursors in all.
 func (c checkpoint) next(s durable.State, n int) checkpoint {
-	past := []entry{}
+	earlier := []entry{}
 	if c.Version != 0 { // c was stored
-		past = append(append(past, c.entry), c.History...)
+		earlier = append(append(earlier, c.entry), c.History...)
 	}
 	return checkpoint{
 		Version: version,
 		entry:   entry{s.Cursor, s.Writer, s.Time},
 		Seq:     s.Seq,
-		History: past[:min(len(past), n-1)],
+		History: earlier[:min(len(earlier), n-1)],
 	}
 }
 

@@ -34,13 +34,13 @@ func (r row) state() durable.State {
 
 // next returns the row that follows r and keeps n cursors in all.
 func (r row) next(s durable.State, n int) row {
-	past := append([]string{r.line()}, lines(r.History)...)
+	earlier := append([]string{r.line()}, lines(r.History)...)
 	return row{
 		Cursor:  s.Cursor,
 		Writer:  s.Writer,
 		Seq:     s.Seq,
 		SavedAt: s.Time.Format(timeFormat),
-		History: strings.Join(past[:min(len(past), n-1)], "\n"),
+		History: strings.Join(earlier[:min(len(earlier), n-1)], "\n"),
 	}
 }
 
@@ -63,11 +63,11 @@ func (r row) entries(n int) ([]Entry, error) {
 		if len(words) != 3 {
 			return nil, fmt.Errorf("line %d of the history is not \"saved_at writer cur\": correct it, or set history to ''", i+1)
 		}
-		past := row{SavedAt: words[0], Writer: words[1], Cursor: source.Cursor(words[2])}
-		if past.Writer == "-" {
-			past.Writer = ""
+		earlier := row{SavedAt: words[0], Writer: words[1], Cursor: source.Cursor(words[2])}
+		if earlier.Writer == "-" {
+			earlier.Writer = ""
 		}
-		all = append(all, Entry{past.Cursor, past.state().Time, past.Writer})
+		all = append(all, Entry{earlier.Cursor, earlier.state().Time, earlier.Writer})
 	}
 	return all[:min(len(all), n)], nil
 }

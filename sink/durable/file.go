@@ -38,7 +38,9 @@ type File interface {
 
 // Replace replaces the content of a file, or creates it. When it returns nil
 // the new content is durable. After an error or a crash the file has the old
-// content or the new one, whole; call Replace again.
+// content or the new one, whole; call Replace again. Concurrent calls for one file
+// do not disturb each other, and the last rename wins; take a [Lock] to read and
+// replace a file in one step.
 //
 // Replace writes a temporary file, syncs it, renames it to name and syncs the
 // directory. Nothing is synced twice: after a failed sync the kernel may have

@@ -11,7 +11,7 @@ import (
 )
 
 // Fake is an at-least-once sink in memory. It stores every batch it gets, also one
-// that comes twice, so a test sees what was delivered. The zero value is empty. A
+// that comes twice, so a test sees every delivery. The zero value is empty. A
 // Fake must not be copied after first use and is safe for concurrent use.
 //
 // The methods of the embedded Injector make calls fail, before or after their

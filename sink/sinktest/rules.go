@@ -76,7 +76,7 @@ func (s *suite[T]) mustSettle(a *handle[T], b source.Batch[T], texts []string, e
 	}
 	s.cursor, s.want = b.To, append(s.want, texts...)
 	if s.exact {
-		a.mustLoad("Write moves the cursor with the records, and alone if there are none")
+		a.mustLoad("Write moves the cursor with the records, even without records")
 	}
 	s.mustRead(rule)
 }

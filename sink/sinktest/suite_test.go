@@ -329,7 +329,7 @@ func TestBrokenSinksFail(t *testing.T) {
 		"doubles": {&store{doubles: true},
 			`a Write that succeeds at once stores every record once: 2 records were stored for 1`},
 		"drops batches without records": {&store{exact: true, dropsEmpty: true},
-			`Write moves the cursor with the records, and alone if there are none: handle A loaded "cursor`},
+			`Write moves the cursor with the records, even without records: handle A loaded "cursor`},
 		"forgets": {&store{exact: true, forgets: true},
 			`what is stored survives closing and opening: stored: 0 records`},
 		"conflicts without ErrConflict": {&store{exact: true, plainConflict: true},
