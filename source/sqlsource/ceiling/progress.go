@@ -1,6 +1,9 @@
 package ceiling
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Progress remembers when rows with integer keys were first seen, so that a strategy can
 // say how long the first row that cannot be read has existed. The zero value is ready for
@@ -12,13 +15,8 @@ type Progress struct {
 
 // See records the greatest key, which was read after at.
 func (p *Progress) See(greatest int64, at time.Time) {
-	n := fence[int64]{high: greatest, at: at}
-	switch last := len(p.seen) - 1; {
-	case last >= 0 && p.seen[last].high >= greatest:
-	case last == MaxFences-1:
-		p.seen[last] = n
-	default:
-		p.seen = append(p.seen, n)
+	if n := len(p.seen); n == 0 || p.seen[n-1].high < greatest {
+		p.seen = appendFence(p.seen, fence[int64]{high: greatest, at: at})
 	}
 }
 
@@ -26,12 +24,10 @@ func (p *Progress) See(greatest int64, at time.Time) {
 // greatest key was last read.
 func (p *Progress) Advance(limit int64, at time.Time) {
 	n := 0
-	for n < len(p.seen) && p.seen[n].high <= limit {
+	for ; n < len(p.seen) && p.seen[n].high <= limit; n++ {
 		p.asOf = p.seen[n].at
-		n++
 	}
-	p.seen = append(p.seen[:0], p.seen[n:]...)
-	if len(p.seen) == 0 {
+	if p.seen = slices.Delete(p.seen, 0, n); len(p.seen) == 0 {
 		p.asOf = at
 	}
 }

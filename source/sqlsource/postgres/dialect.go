@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/source/row"
@@ -21,6 +22,12 @@ func (Dialect) Placeholder(n int) string { return fmt.Sprintf("$%d", n) }
 func (Dialect) ListsColumns() bool       { return false }
 func (Dialect) CeilingsSeeIndexes() bool { return true }
 func (Dialect) LockRows() string         { return "FOR UPDATE" }
+func (Dialect) SchemaVersion(context.Context, ceiling.Queryer, []string) (int64, error) {
+	return 0, nil
+}
+func (Dialect) CreateTable(table, columns string) string {
+	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
+}
 
 // Compare implements [dialect.Writer].
 func (Dialect) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bool, args *dialect.Args) (string, error) {
@@ -48,8 +55,8 @@ func (Dialect) Column(c dialect.Column, ref string) (row.Kind, string) {
 	return kind, ""
 }
 
-// Key implements [dialect.Reader]. It binds text, because Postgres gives an
-// argument the type of the column that it is compared with.
+// Key implements [dialect.Reader]. It binds text, which Postgres takes for the type of the
+// column that it is compared with.
 func (d Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string) (dialect.KeyColumn, error) {
 	kind, expr := d.Column(c, ref)
 	k := dialect.KeyColumn{Ref: ref, Expr: expr, Kind: kind, Bind: dialect.BindText}
@@ -62,9 +69,8 @@ func (d Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref
 	return k, nil
 }
 
-// CheckSession implements [dialect.Reader]. pgx leaves client_encoding to the
-// server's default, which is the encoding of the database. In SQL_ASCII there is
-// nothing to convert.
+// CheckSession implements [dialect.Reader]. pgx leaves client_encoding to the server's
+// default, which is the database's encoding. In SQL_ASCII there is nothing to convert.
 func (Dialect) CheckSession(ctx context.Context, db ceiling.Queryer) error {
 	var client, server string
 	err := db.QueryRowContext(ctx, `SELECT current_setting('client_encoding'), current_setting('server_encoding')`).Scan(&client, &server)
@@ -74,9 +80,8 @@ func (Dialect) CheckSession(ctx context.Context, db ceiling.Queryer) error {
 	return dialect.Permanent("client_encoding is %s, and text would not arrive as UTF-8: set client_encoding=UTF8 in the DSN", client)
 }
 
-// NotNull implements [dialect.Reader]. It returns all of the table's columns, the
-// system's too. If no column is called f, Postgres takes t.f for the function
-// f(t), such as row_to_json.
+// NotNull implements [dialect.Reader]. It returns all of the table's columns, the system's
+// too. If no column is called f, Postgres takes t.f for a function such as row_to_json(t).
 func (d Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, named []string) (map[string]bool, error) {
 	all, err := dialect.ReadNotNull(ctx, db,
 		`SELECT attname::text, attnotnull FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass($1::text) AND NOT attisdropped`,
@@ -87,11 +92,6 @@ func (d Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, named [
 		}
 	}
 	return all, err
-}
-
-// SchemaVersion implements [dialect.Reader].
-func (Dialect) SchemaVersion(context.Context, ceiling.Queryer, []string) (int64, error) {
-	return 0, nil
 }
 
 // ColumnsChanged implements [dialect.Reader].
@@ -106,16 +106,8 @@ func (Dialect) ColumnsChanged(err error) bool {
 
 // RefusedValue implements [dialect.Reader].
 func (Dialect) RefusedValue(err error) bool {
-	switch dberr.SQLState(err) {
-	case "22P02", "22P03", "22P05", "22003", "22007", "22008", "22009", "22021", "42804":
-		return true
-	}
-	return false
-}
-
-// CreateTable implements [dialect.Checkpoints].
-func (Dialect) CreateTable(table, columns string) string {
-	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
+	refused := []string{"22P02", "22P03", "22P05", "22003", "22007", "22008", "22009", "22021", "42804"}
+	return slices.Contains(refused, dberr.SQLState(err))
 }
 
 // TextType implements [dialect.Checkpoints].

@@ -15,7 +15,6 @@ const name = "Postgres"
 type Dialect struct{}
 
 // Short answers, each explained in package ceiling.
-
 func (Dialect) Name() string       { return name }
 func (Dialect) Limit(n int) string { return fmt.Sprintf("LIMIT %d", n) }
 func (Dialect) Integer() string    { return "?::bigint" }
@@ -35,13 +34,14 @@ func (Dialect) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 
 // Older implements [ceiling.SQL].
 func (Dialect) Older(ref, typ string) string {
+	const ago = " - ?::bigint * interval '1 microsecond'"
 	switch typ {
 	case "timestamp with time zone":
-		return ref + " < statement_timestamp() - ?::bigint * interval '1 microsecond'"
+		return ref + " < statement_timestamp()" + ago
 	case "timestamp without time zone":
-		return ref + " < statement_timestamp()::timestamp - ?::bigint * interval '1 microsecond'"
+		return ref + " < statement_timestamp()::timestamp" + ago
 	case "date":
-		return ref + " < (statement_timestamp() - ?::bigint * interval '1 microsecond')::date"
+		return ref + " < (statement_timestamp()" + ago + ")::date"
 	}
 	return ""
 }
@@ -63,10 +63,10 @@ func (Dialect) Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) 
 		return LockFence{}, nil
 	}
 	types, err := Dialect{}.KeyTypes(ctx, db, t)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case types[0] == "xid8":
+	}
+	if types[0] == txRecipe.typ {
 		return TransactionID{}, nil
 	}
 	return LockFence{}, nil
