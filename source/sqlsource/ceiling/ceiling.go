@@ -14,9 +14,8 @@ import (
 // Ceiling is a strategy for finding ceilings. Its String is its name, as logs and
 // settings show it. One value may serve any number of tables.
 //
-// Open probes the table and returns a Guard for it, or an [*UnsafeError] if rows could
-// be missed. It is called when a source begins, and again when its Guard reports that
-// the table changed.
+// Open probes the table and returns a Guard for it, or an [*UnsafeError] if rows could be
+// missed. It is called when a source begins, and again after an [ErrChanged] of its Guard.
 type Ceiling interface {
 	String() string
 	Open(ctx context.Context, db Queryer, t Table) (Guard, error)
@@ -136,8 +135,7 @@ func Each(ctx context.Context, db Queryer, f func(*sql.Rows) error, query string
 	return errors.Join(rows.Err(), rows.Close())
 }
 
-// List returns a value for each row of a result. into returns what the row's columns are
-// scanned into.
+// List returns a value for each row of a result, scanned into what into returns.
 func List[T any](ctx context.Context, db Queryer, into func(*T) []any, query string, args ...any) (list []T, err error) {
 	err = Each(ctx, db, func(rows *sql.Rows) error {
 		var item T

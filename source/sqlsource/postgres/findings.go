@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -9,8 +10,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// open probes a table and reports what matters for every strategy. Locks says that this one
-// watches the locks of the transactions that write, which only a primary shows.
+// open probes a table and reports what matters for every strategy. Locks says that this one needs
+// the locks of the transactions that write, which only a primary shows.
 func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ceiling, locks bool) (*table, ceiling.Report, error) {
 	r := ceiling.Report{Strategy: c.String()}
 	if err := r.Require(t, name); err != nil {
@@ -30,16 +31,12 @@ func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ce
 	}
 	p.relation(&r, t)
 	for _, m := range p.tree {
-		switch {
-		case m.kind == "f" && m.child:
-			r.Add(ceiling.Unsafe, ceiling.Advice("detach it, or read the partitions one by one"),
-				"the partition %s is a foreign table: its transactions are those of another server", m.name)
-		case m.persistence == "u":
-			r.Add(ceiling.Unsafe, ceiling.Advice("have it logged, which rewrites the table and locks it until that is done", "ALTER TABLE "+m.name+" SET LOGGED;"),
-				"%s is unlogged: a crash empties it", m.name)
-		case m.persistence == "t":
-			r.Add(ceiling.Unsafe, ceiling.Advice("poll a table that other sessions can see"), "%s is temporary", m.name)
-		}
+		r.AddIf(m.kind == "f" && m.child, ceiling.Unsafe, ceiling.Advice("detach it, or read the partitions one by one"),
+			"the partition %s is a foreign table: its transactions are those of another server", m.name)
+		r.AddIf(m.persistence == "u", ceiling.Unsafe,
+			ceiling.Advice("have it logged, which rewrites the table and locks it until that is done", "ALTER TABLE "+m.name+" SET LOGGED;"),
+			"%s is unlogged: a crash empties it", m.name)
+		r.AddIf(m.persistence == "t", ceiling.Unsafe, ceiling.Advice("poll a table that other sessions can see"), "%s is temporary", m.name)
 	}
 	r.AddIf(p.security, ceiling.Unsafe, ceiling.Advice("read as a role with BYPASSRLS, or as the table's owner"),
 		"row-level security applies to this role: its policies decide which rows appear and vanish, not commits")
@@ -57,12 +54,9 @@ func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ce
 func (p *table) relation(r *ceiling.Report, t ceiling.Table) {
 	switch p.kind {
 	case "v":
-		tables := "its tables"
-		if len(p.bases) > 0 {
-			tables = strings.Join(p.bases, ", ")
-		}
-		r.Add(ceiling.Unsafe, ceiling.Advice(fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the one of %s that has the key", t.Name, tables)),
-			"%s is a view, which does not show how rows are added, nor which table draws the key", t.Label)
+		tables := cmp.Or(strings.Join(p.bases, ", "), "its tables")
+		words := fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the one of %s that has the key", t.Name, tables)
+		r.Add(ceiling.Unsafe, ceiling.Advice(words), "%s is a view, which does not show how rows are added, nor which table draws the key", t.Label)
 	case "m":
 		r.Add(ceiling.Unsafe, ceiling.Advice("read the tables that it is made of"), "%s is a materialized view: a refresh adds rows anywhere", t.Label)
 	case "f":

@@ -19,8 +19,7 @@ import (
 // and works on the primary only. It is chosen automatically.
 //
 // Rows are read up to a key once all transactions have ended that could still add one at or
-// below it. These are the ones that hold a lock for writing on the table, on a table of its
-// partition tree, or on the sequence.
+// below it: those with a lock for writing on a table of its partition tree, or on the sequence.
 //
 // It assumes that the transaction which adds a row draws its key. A row whose key was drawn
 // by an earlier transaction, or made up below the greatest, is missed.
@@ -60,8 +59,7 @@ type lockFence struct {
 	file     sql.NullInt64 // of the sequence: it changes when that is altered or restarted
 	drawn    int64         // where the sequence stood
 
-	// When keys above the sequence, which a client must have made up, were seen last, and
-	// since when they have been seen at each poll.
+	// When keys above the sequence were seen last, and since when at each poll. A client made them up.
 	byHand, byHandSince time.Time
 }
 
@@ -104,8 +102,8 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 		Sequence: g.draws(), Pending: g.table.Pending(last, greatest.Int64),
 	}
 	if g.settled < greatest.Int64 {
-		l.Held, err = g.held(ctx, db, source.Held{Since: g.byHandSince, By: []string{fmt.Sprintf(
-			"a key that the sequence %s has not reached: a client made it up, and it is read when the sequence has passed it", g.sequence)}})
+		byHand := fmt.Sprintf("a key that the sequence %s has not reached: a client made it up, and it is read when the sequence has passed it", g.sequence)
+		l.Held, err = g.held(ctx, db, source.Held{Since: g.byHandSince, By: []string{byHand}})
 	}
 	return l, err
 }
@@ -128,23 +126,17 @@ func (g *lockFence) begin(after []string) (last, from int64, err error) {
 // read returns the greatest key, and where the sequence stands if the role may read that.
 func (g *lockFence) read(ctx context.Context, db ceiling.Queryer, from int64) (greatest, drawn sql.NullInt64, err error) {
 	var file sql.NullInt64
-	var standby, hidden bool
-	if err := db.QueryRowContext(ctx, g.probe, from).Scan(&greatest, &drawn, &file, &standby, &hidden); err != nil {
-		return greatest, drawn, fmt.Errorf("reading the greatest key: %w", err)
+	if err = g.fence.read(ctx, db, "key", from, &greatest, &drawn, &file); err != nil {
+		return greatest, drawn, err
 	}
-	switch { // checked here as well as with the locks, which are not read for an empty table
-	case standby:
-		return greatest, drawn, errStandby
-	case hidden:
-		return greatest, drawn, errTable
-	case g.file.Valid && g.file != file:
+	if g.file.Valid && g.file != file {
 		return greatest, drawn, fmt.Errorf("the sequence %s was altered: %w", g.sequence, ceiling.ErrChanged)
 	}
 	g.file = file
+	if drawn.Valid && drawn.Int64 < g.drawn {
+		g.forget()
+	}
 	if drawn.Valid {
-		if drawn.Int64 < g.drawn {
-			g.forget()
-		}
 		g.drawn = drawn.Int64
 	}
 	return greatest, drawn, nil

@@ -44,6 +44,22 @@ func newFence(p *table, t ceiling.Table, r ceiling.Report, nothing int64) fence 
 
 func (f *fence) Report() ceiling.Report { return f.report }
 
+// read runs the probe. Its last two columns, whether the server is a standby and whether row-level
+// security applies, are checked here too, because the locks of an empty table are not read.
+func (f *fence) read(ctx context.Context, db ceiling.Queryer, what string, from any, dest ...any) error {
+	var standby, hidden bool
+	err := db.QueryRowContext(ctx, f.probe, from).Scan(append(dest, &standby, &hidden)...)
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading the greatest %s: %w", what, err)
+	case standby:
+		return errStandby
+	case hidden:
+		return errTable
+	}
+	return nil
+}
+
 // forget drops what is known of keys or stamps that may be drawn again.
 func (f *fence) forget() {
 	f.fences.Forget()

@@ -7,16 +7,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// A recipe gives a table a column to read it by: the transaction that wrote a row, or the
-// moment when it was written. Its statements can be run twice. They never touch a column,
-// function or trigger of the user: the column has a name that is free, and the other names
-// begin with zz_devotion and contain the table's. Triggers run in the order of their names,
-// so that of a recipe comes last and no other one changes the value that it sets.
-//
-// Adding the column does not rewrite the table, because the defaults are not volatile. It
-// waits for its lock only briefly, because other sessions queue up after it: if that fails, run
-// the recipe again. Indexes are built without blocking writers, except that
-// of a partitioned table.
+// A recipe gives a table a column to read it by: the transaction that wrote a row, or the moment
+// when it was written. DESIGN-ceilings.md ("Advice") says what makes its statements harmless.
 type recipe struct {
 	suffix string // of the names of functions, triggers and indexes
 	column string
@@ -157,7 +149,7 @@ func (p *table) stampRemedies(t ceiling.Table) []ceiling.Remedy {
 }
 
 // resetRemedies returns what to do about a column that is not known to be set at each change: a
-// trigger for it, if its default shows that it serves that alone, or else another column.
+// trigger for it, if its default shows that it is the recipe's, or else another column.
 func (p *table) resetRemedies(t ceiling.Table, c recipe) []ceiling.Remedy {
 	if unqualified(p.columns[t.Key[0].Name].expr) != c.value {
 		other := t

@@ -92,11 +92,24 @@ type stamp struct {
 // Advance implements [ceiling.Guard]. The clock is read before the locks. It is rounded as the
 // column is, so that whoever locks the table later draws a stamp that is not smaller.
 func (g *stamp) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
+	var from any
+	if after != nil {
+		from = after[0]
+	}
 	at := time.Now()
-	clock, greatest, err := g.read(ctx, db, after)
-	if err != nil {
+	var clock int64 // like the stamps, in microseconds since 1970
+	var greatest, last sql.NullInt64
+	if err := g.read(ctx, db, "stamp", from, &clock, &greatest, &last); err != nil {
 		return ceiling.Limit{}, err
 	}
+	if last.Valid && clock < last.Int64 {
+		return ceiling.Limit{}, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the server's clock was set back, and is %s earlier than the cursor's stamp: "+
+			"rows written before it has passed that stamp are missed", formatMicros(last.Int64-clock))}
+	}
+	if clock < g.clock {
+		g.forget()
+	}
+	g.clock = clock
 	if !greatest.Valid {
 		return ceiling.Limit{Nothing: true, AsOf: at}, nil
 	}
@@ -110,33 +123,10 @@ func (g *stamp) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 	if _, waiting := g.fences.Oldest(); !waiting {
 		l.AsOf = time.Time{}
 	}
-	l.Held, err = g.held(ctx, db, source.Held{Since: at, By: []string{fmt.Sprintf(
-		"a stamp ahead of the server's clock by %s", ceiling.FormatAge(float64(greatest.Int64-clock)/1e6))}})
+	ahead := fmt.Sprintf("a stamp ahead of the server's clock by %s", formatMicros(greatest.Int64-clock))
+	held, err := g.held(ctx, db, source.Held{Since: at, By: []string{ahead}})
+	l.Held = held
 	return l, err
 }
 
-// read returns the server's clock and the greatest stamp, in microseconds since 1970.
-func (g *stamp) read(ctx context.Context, db ceiling.Queryer, after []string) (clock int64, greatest sql.NullInt64, err error) {
-	var cursor any
-	if after != nil {
-		cursor = after[0]
-	}
-	var last sql.NullInt64
-	var standby, hidden bool
-	if err := db.QueryRowContext(ctx, g.probe, cursor).Scan(&clock, &greatest, &last, &standby, &hidden); err != nil {
-		return 0, greatest, fmt.Errorf("reading the greatest stamp: %w", err)
-	}
-	switch {
-	case standby:
-		return 0, greatest, errStandby
-	case hidden:
-		return 0, greatest, errTable
-	case last.Valid && clock < last.Int64:
-		return 0, greatest, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the server's clock was set back, and is %s earlier than the cursor's stamp: "+
-			"rows written before it has passed that stamp are missed", ceiling.FormatAge(float64(last.Int64-clock)/1e6))}
-	case clock < g.clock:
-		g.forget()
-	}
-	g.clock = clock
-	return clock, greatest, nil
-}
+func formatMicros(n int64) string { return ceiling.FormatAge(float64(n) / 1e6) }

@@ -17,8 +17,8 @@ type table struct {
 	kind      string // relkind: r, p, v, m, f
 	version   int    // 150018
 	standby   bool
-	security  bool   // row-level security applies to this role
 	role      string // this role, quoted
+	security  bool   // row-level security applies to it
 	tree      []member
 	columns   map[string]column // of the root
 	sequences []sequence

@@ -70,7 +70,7 @@ type transactionID struct {
 	asOf    time.Time
 }
 
-// snapshot is what a moment could see: all transactions below next.
+// snapshot is a moment when all transactions below next had begun.
 type snapshot struct {
 	next uint64
 	at   time.Time
@@ -91,10 +91,17 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 	if members != g.members {
 		return ceiling.Limit{}, errTable
 	}
-	if err := g.check(after, next); err != nil {
-		return ceiling.Limit{}, err
-	}
 	ref := g.table.Key[0].Ref
+	if after != nil {
+		last, err := strconv.ParseUint(after[0], 10, 64)
+		if err != nil {
+			return ceiling.Limit{}, retry.Permanent(fmt.Errorf("the cursor's value for %q is not a transaction id; rewind to a cursor that At returns", g.table.Key[0].Name))
+		}
+		if last >= next {
+			return ceiling.Limit{}, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the next transaction of this cluster has the id %d, below the cursor's: "+
+				"the rows came from another cluster, or this one was restored to an earlier state", next)}
+		}
+	}
 	for len(g.waiting) > 0 && g.waiting[0].next <= oldest {
 		g.asOf, g.waiting = g.waiting[0].at, g.waiting[1:]
 	}
@@ -115,22 +122,6 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 	by, err := oldestTransaction(ctx, db)
 	l.Held = &source.Held{Since: g.waiting[0].at, By: []string{by}}
 	return l, err
-}
-
-// check returns an error if the cursor's transaction has not been reached by the cluster.
-func (g *transactionID) check(after []string, next uint64) error {
-	if after == nil {
-		return nil
-	}
-	last, err := strconv.ParseUint(after[0], 10, 64)
-	if err != nil {
-		return retry.Permanent(fmt.Errorf("the cursor's value for %q is not a transaction id; rewind to a cursor that At returns", g.table.Key[0].Name))
-	}
-	if last >= next {
-		return &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the next transaction of this cluster has the id %d, below the cursor's: "+
-			"the rows came from another cluster, or this one was restored to an earlier state", next)}
-	}
-	return nil
 }
 
 // oldestTransaction names the one that all others wait for. It is found by its lock, because

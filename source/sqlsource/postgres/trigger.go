@@ -37,16 +37,15 @@ func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.
 // events names the statements before which a trigger runs.
 func (g trigger) events() string {
 	switch {
-	case g.insert && g.update:
-		return "INSERT and UPDATE"
-	case g.insert:
+	case !g.insert:
+		return "UPDATE"
+	case !g.update:
 		return "INSERT"
 	}
-	return "UPDATE"
+	return "INSERT and UPDATE"
 }
 
-// assumptions are triggers that the guarantee depends on, since nothing but their text could
-// say what they do.
+// assumptions are triggers that the guarantee depends on.
 type assumptions struct {
 	names []string
 	seen  [][2]string // name and function
@@ -82,9 +81,8 @@ type setting struct {
 	triggers assumptions
 }
 
-// settings finds out from the catalogue who sets the key's first column to the value of a
-// recipe. Only a trigger of the recipe is known to do so. By word says that the user vouches
-// for other triggers.
+// settings finds out who sets the key's first column to the value of a recipe. Only a trigger of
+// the recipe is known to do so. ByWord says that the user vouches for other triggers.
 func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bool) (s setting) {
 	column, fix := t.Key[0].Name, p.resetRemedies(t, c)
 	inserted, updated := map[int64]bool{}, map[int64]bool{} // tables whose triggers set it
@@ -160,9 +158,8 @@ func (p *table) overruled(g trigger, body string) bool {
 	})
 }
 
-// everywhere reports whether all tables of the tree whose rows are read are in a set. A
-// trigger of a partitioned table is one of each partition, too; a table that inherits from
-// another does not inherit its triggers.
+// everywhere reports whether all tables of the tree whose rows are read are in a set. Partitions
+// inherit the triggers of their table; children that are not partitions do not.
 func (p *table) everywhere(set map[int64]bool) bool {
 	return len(set) > 0 && !slices.ContainsFunc(p.tree, func(m member) bool { return m.kind == "r" && !m.ancestor && !set[m.oid] })
 }
