@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"time"
@@ -115,6 +116,11 @@ var ErrChanged = errors.New("the table changed")
 type RewoundError struct {
 	Table string // the source's name
 	What  string // what happened
+}
+
+// Rewound returns a [*RewoundError] about the table.
+func (t Table) Rewound(format string, args ...any) error {
+	return &RewoundError{Table: t.Label, What: fmt.Sprintf(format, args...)}
 }
 
 // Error names the table and what happened to it.

@@ -34,13 +34,12 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	integers, err := integerKey(ctx, db, t)
-	if err != nil {
-		return nil, err
-	}
 	g := &grace{table: t, wait: c.For}
-	_, _, err = g.ends(ctx, db, 0)
-	if errors.Is(err, errNoInteger) || !integers {
+	err := g.integers(ctx, db)
+	if err == nil {
+		_, _, err = g.ends(ctx, db, 0)
+	}
+	if errors.Is(err, errNoInteger) {
 		r.Add(Unsafe, Advice("use a key of integers; for a column of times choose the ceiling lag"),
 			"%q does not hold integers up to %d", t.Key[0].Name, int64(math.MaxInt64))
 		err = r.Err(t)
@@ -53,10 +52,10 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	return g, nil
 }
 
-// integerKey reports whether the key's first column may hold integers: its type, as the
-// driver names it, contains INT, or the column has no type.
-func integerKey(ctx context.Context, db Queryer, t Table) (bool, error) {
-	rows, err := db.QueryContext(ctx, "SELECT "+t.Key[0].Quoted+" FROM "+t.Name+" WHERE 1 = 0")
+// integers returns errNoInteger unless the key's first column may hold integers: its type, as
+// the driver names it, contains INT, or the column has no type.
+func (g *grace) integers(ctx context.Context, db Queryer) error {
+	rows, err := db.QueryContext(ctx, "SELECT "+g.table.Key[0].Quoted+" FROM "+g.table.Name+" WHERE 1 = 0")
 	var types []*sql.ColumnType
 	if err == nil {
 		defer rows.Close()
@@ -64,10 +63,12 @@ func integerKey(ctx context.Context, db Queryer, t Table) (bool, error) {
 		err = errors.Join(err, rows.Err())
 	}
 	if err != nil {
-		return false, fmt.Errorf("reading the type of the key: %w", err)
+		return fmt.Errorf("reading the type of the key: %w", err)
 	}
-	typ := types[0].DatabaseTypeName()
-	return typ == "" || strings.Contains(strings.ToUpper(typ), "INT"), nil
+	if typ := types[0].DatabaseTypeName(); typ != "" && !strings.Contains(strings.ToUpper(typ), "INT") {
+		return errNoInteger
+	}
+	return nil
 }
 
 type grace struct {

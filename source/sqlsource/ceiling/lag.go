@@ -105,7 +105,7 @@ func (g *lagSeen) Advance(ctx context.Context, db Queryer, _ []string) (Limit, e
 	for _, value := range g.seen[0].high {
 		args = append(args, value, value)
 	}
-	return Limit{Where: g.where, Args: args[1:]}, nil
+	return Limit{Where: g.where, Args: args[:len(args)-1]}, nil // the last column stands there once
 }
 
 // greatest returns the greatest key, nil for an empty table.

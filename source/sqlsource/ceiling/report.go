@@ -48,7 +48,7 @@ const (
 	Unsafe  Level = "unsafe"  // rows would be missed
 )
 
-// Add adds a finding.
+// Add adds a finding. Remedies may be nil.
 func (r *Report) Add(level Level, remedies []Remedy, format string, args ...any) {
 	r.Findings = append(r.Findings, Finding{level, fmt.Sprintf(format, args...), remedies})
 }

@@ -10,6 +10,16 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
+// guard is what each strategy keeps of a table.
+type guard struct {
+	table   ceiling.Table
+	report  ceiling.Report
+	oid     int64
+	members string // membersExpr when the table was probed
+}
+
+func (g *guard) Report() ceiling.Report { return g.report }
+
 // open probes a table and reports what matters for every strategy. Locks says that this one needs
 // the locks of the transactions that write, which only a primary shows.
 func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ceiling, locks bool) (*table, ceiling.Report, error) {

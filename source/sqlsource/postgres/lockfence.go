@@ -76,8 +76,8 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 	case err != nil:
 		return ceiling.Limit{}, err
 	case drawn.Valid && drawn.Int64 < last:
-		return ceiling.Limit{}, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the sequence %s stands at %d, below the cursor: "+
-			"it was set back, as by TRUNCATE RESTART IDENTITY, ALTER SEQUENCE RESTART or setval", g.sequence, drawn.Int64)}
+		return ceiling.Limit{}, g.table.Rewound("the sequence %s stands at %d, below the cursor: "+
+			"it was set back, as by TRUNCATE RESTART IDENTITY, ALTER SEQUENCE RESTART or setval", g.sequence, drawn.Int64)
 	case !greatest.Valid:
 		g.byHandSince = time.Time{}
 		return ceiling.Limit{Nothing: true, AsOf: at, Sequence: g.draws()}, nil
@@ -102,7 +102,8 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 		Sequence: g.draws(), Pending: g.table.Pending(last, greatest.Int64),
 	}
 	if g.settled < greatest.Int64 {
-		byHand := fmt.Sprintf("a key that the sequence %s has not reached: a client made it up, and it is read when the sequence has passed it", g.sequence)
+		byHand := fmt.Sprintf("a key that the sequence %s has not reached: "+
+			"a client made it up, and it is read when the sequence has passed it", g.sequence)
 		l.Held, err = g.held(ctx, db, source.Held{Since: g.byHandSince, By: []string{byHand}})
 	}
 	return l, err

@@ -17,13 +17,10 @@ import (
 // a table: those that hold a lock for writing on it, on another table of its tree, or on its
 // sequence.
 type fence struct {
-	table  ceiling.Table
-	report ceiling.Report
-	probe  string // the statement for how far the rows go
-	oid    int64
-	oids   string // of tables and sequence
-	tree   string // membersExpr when the table was probed
-	boot   string // bootExpr at the last poll
+	guard
+	probe string // the statement for how far the rows go
+	oids  string // of tables and sequence
+	boot  string // bootExpr at the last poll
 
 	fences  ceiling.Fences[int64]
 	nothing int64     // settled, as long as nothing is
@@ -39,10 +36,8 @@ func newFence(p *table, t ceiling.Table, r ceiling.Report, nothing int64) fence 
 	for _, s := range p.sequences {
 		oids = append(oids, s.oid)
 	}
-	return fence{table: t, report: r, oid: p.oid, oids: array(oids), tree: p.members, nothing: nothing, settled: nothing}
+	return fence{guard: guard{t, r, p.oid, p.members}, oids: array(oids), nothing: nothing, settled: nothing}
 }
-
-func (f *fence) Report() ceiling.Report { return f.report }
 
 // read runs the probe. Its last two columns, whether the server is a standby and whether row-level
 // security applies, are checked here too, because the locks of an empty table are not read.
@@ -141,13 +136,13 @@ var errTable = fmt.Errorf("the table was recreated, or a partition, default, tri
 func (f *fence) holders(ctx context.Context, db ceiling.Queryer) (all map[string]*ceiling.Holder, restarted bool, err error) {
 	all = map[string]*ceiling.Holder{}
 	var head, row struct {
-		own, standby sql.NullBool
-		boot, tree   sql.NullString
+		own, standby  sql.NullBool
+		boot, members sql.NullString
 	}
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		h := &ceiling.Holder{}
 		var id string
-		if err := rows.Scan(&id, &h.Session, &row.own, &row.standby, &row.boot, &row.tree); err != nil {
+		if err := rows.Scan(&id, &h.Session, &row.own, &row.standby, &row.boot, &row.members); err != nil {
 			return err
 		}
 		if row.own.Bool {
@@ -165,7 +160,7 @@ func (f *fence) holders(ctx context.Context, db ceiling.Queryer) (all map[string
 		return nil, false, errNoLocks
 	case head.standby.Bool:
 		return nil, false, errStandby
-	case head.tree.String != f.tree:
+	case head.members.String != f.members:
 		return nil, false, errTable
 	}
 	restarted = f.boot != "" && head.boot.String != f.boot

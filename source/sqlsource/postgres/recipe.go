@@ -20,8 +20,10 @@ type recipe struct {
 }
 
 var (
-	txRecipe    = recipe{"tx", "_tx", "xid8", "pg_current_xact_id()", "pg_current_xact_id()", "the transaction which wrote the row", ""}
-	stampRecipe = recipe{"at", "_at", "timestamp with time zone", "clock_timestamp()", "now()", "the moment when the row was written", " and Ceiling to stamp"}
+	txRecipe = recipe{"tx", "_tx", "xid8", "pg_current_xact_id()", "pg_current_xact_id()",
+		"the transaction which wrote the row", ""}
+	stampRecipe = recipe{"at", "_at", "timestamp with time zone", "clock_timestamp()", "now()",
+		"the moment when the row was written", " and Ceiling to stamp"}
 )
 
 // body is the text of a recipe's function. A trigger whose function has exactly this text is
@@ -158,7 +160,9 @@ func (p *table) resetRemedies(t ceiling.Table, c recipe) []ceiling.Remedy {
 		}
 		return []ceiling.Remedy{c.remedy(p, other, true)}
 	}
-	return ceiling.Advice(fmt.Sprintf("let a trigger set %q at each change; it runs after the other triggers of the table", t.Key[0].Name), c.statements(p, t, t.Key[0].Name, false, true)...)
+	column := t.Key[0].Name
+	words := fmt.Sprintf("let a trigger set %q at each change; it runs after the other triggers of the table", column)
+	return ceiling.Advice(words, c.statements(p, t, column, false, true)...)
 }
 
 // unqualified is an expression without the schema that pg_get_expr may show.

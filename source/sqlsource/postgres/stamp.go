@@ -103,8 +103,8 @@ func (g *stamp) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 		return ceiling.Limit{}, err
 	}
 	if last.Valid && clock < last.Int64 {
-		return ceiling.Limit{}, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the server's clock was set back, and is %s earlier than the cursor's stamp: "+
-			"rows written before it has passed that stamp are missed", formatMicros(last.Int64-clock))}
+		return ceiling.Limit{}, g.table.Rewound("the server's clock was set back, and is %s earlier than the cursor's stamp: "+
+			"rows written before it has passed that stamp are missed", formatMicros(last.Int64-clock))
 	}
 	if clock < g.clock {
 		g.forget()
@@ -124,8 +124,8 @@ func (g *stamp) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 		l.AsOf = time.Time{}
 	}
 	ahead := fmt.Sprintf("a stamp ahead of the server's clock by %s", formatMicros(greatest.Int64-clock))
-	held, err := g.held(ctx, db, source.Held{Since: at, By: []string{ahead}})
-	l.Held = held
+	var err error
+	l.Held, err = g.held(ctx, db, source.Held{Since: at, By: []string{ahead}})
 	return l, err
 }
 

@@ -45,7 +45,7 @@ func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.T
 	r.Guarantee = fmt.Sprintf("%s, in the order of the transactions in %q: rows are read up to the oldest transaction of the cluster that is in progress%s",
 		promise(s.updates), column, s.triggers.clause("sets "+does, "set "+strings.Replace(does, "leaves", "leave", 1)))
 	// Not EXISTS (... >= xmin): the planner may read the whole table for that.
-	return &transactionID{table: t, report: r, oid: p.oid, members: p.members, probe: treeQuery + fmt.Sprintf(
+	return &transactionID{guard: guard{t, r, p.oid, p.members}, probe: treeQuery + fmt.Sprintf(
 		` SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
 			COALESCE((SELECT %[2]s FROM %[1]s WHERE %[2]s IS NOT NULL ORDER BY %[2]s DESC LIMIT 1) >= pg_snapshot_xmin(s), false), pg_is_in_recovery(),
 			%[3]s
@@ -61,10 +61,7 @@ func promise(updates bool) string {
 }
 
 type transactionID struct {
-	table   ceiling.Table
-	report  ceiling.Report
-	oid     int64
-	members string // membersExpr when the table was probed
+	guard
 	probe   string
 	waiting []snapshot // oldest first: rows were there that could not be read
 	asOf    time.Time
@@ -75,8 +72,6 @@ type snapshot struct {
 	next uint64
 	at   time.Time
 }
-
-func (g *transactionID) Report() ceiling.Report { return g.report }
 
 // Advance implements [ceiling.Guard]. The statement that reads the rows finds the limit again in
 // its own snapshot, so that it holds on whatever server that statement runs.
@@ -95,11 +90,12 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 	if after != nil {
 		last, err := strconv.ParseUint(after[0], 10, 64)
 		if err != nil {
-			return ceiling.Limit{}, retry.Permanent(fmt.Errorf("the cursor's value for %q is not a transaction id; rewind to a cursor that At returns", g.table.Key[0].Name))
+			err = fmt.Errorf("the cursor's value for %q is not a transaction id; rewind to a cursor that At returns", g.table.Key[0].Name)
+			return ceiling.Limit{}, retry.Permanent(err)
 		}
 		if last >= next {
-			return ceiling.Limit{}, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the next transaction of this cluster has the id %d, below the cursor's: "+
-				"the rows came from another cluster, or this one was restored to an earlier state", next)}
+			return ceiling.Limit{}, g.table.Rewound("the next transaction of this cluster has the id %d, below the cursor's: "+
+				"the rows came from another cluster, or this one was restored to an earlier state", next)
 		}
 	}
 	for len(g.waiting) > 0 && g.waiting[0].next <= oldest {
