@@ -312,7 +312,7 @@ func TestCheckpointAdvanceIdles(t *testing.T) {
 func TestCheckpointPrivileges(t *testing.T) {
 	t.Parallel()
 	check := func(t *testing.T, d dbtest.Database, driver dbtest.Driver, admin *sqlx.DB, user, grant string) {
-		db := d.As(user, "hunter3secret").Open(t, driver)
+		db := d.WithUser(user, "hunter3secret").Open(t, driver)
 		s := openCheckpoint(t, db, sqlcheckpoint.Options{})
 		_, err := s.Load(t.Context())
 		require.ErrorContains(t, err, "nor created")

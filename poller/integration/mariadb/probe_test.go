@@ -155,7 +155,7 @@ func TestCeilingMariaDBRole(t *testing.T) {
 		admin.MustExec("create user " + user + "@'%' identified by 'pw'")
 		t.Cleanup(func() { admin.MustExec("drop user " + user + "@'%'") })
 		open := func() *sqlsource.Table {
-			return &sqlsource.Table{DB: database.As(user, "pw").Open(t, driver), Name: "t", Key: []string{"id"}}
+			return &sqlsource.Table{DB: database.WithUser(user, "pw").Open(t, driver), Name: "t", Key: []string{"id"}}
 		}
 		admin.MustExec("grant select (id, v) on " + database.Name() + ".t to " + user + "@'%'")
 		wantUnsafe(t, refused(t, open()), "PROCESS", "GRANT PROCESS ON *.* TO '"+user+"'@'%'")

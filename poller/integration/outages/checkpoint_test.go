@@ -73,7 +73,7 @@ func TestOutageOfTheCheckpoint(t *testing.T) {
 			between := newProxy(t, server(t).Addr())
 			tb := newTable(t, database.Open(t, driver), driver)
 			deadline := brief
-			db := impatient(t, database.At(between.Listen), driver, deadline)
+			db := impatient(t, database.WithAddr(between.Listen), driver, deadline)
 			var got heap
 			life := func() (*poller.Poller[row.Row], *journal) {
 				store, err := sqlcheckpoint.New(db, "items", sqlcheckpoint.Options{})
@@ -225,7 +225,7 @@ func TestOutageOfASessionThatHoldsTheCheckpoint(t *testing.T) {
 			for range 10 {
 				require.NoError(t, tb.insert(100, 50))
 			}
-			dying := sessionTimeout(t, database.At(between.Listen), driver)
+			dying := sessionTimeout(t, database.WithAddr(between.Listen), driver)
 			store, err := sqlcheckpoint.New(db, "items", sqlcheckpoint.Options{})
 			require.NoError(t, err)
 			l := &ledger{Store: store, db: db, dying: dying, silence: func() {

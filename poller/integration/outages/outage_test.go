@@ -215,7 +215,7 @@ func TestOutageOfTheNetwork(t *testing.T) {
 				if name == "black-holed" {
 					deadline = brief
 				}
-				p := newPipeline(t, tb, impatient(t, db.At(between.Listen), driver, deadline))
+				p := newPipeline(t, tb, impatient(t, db.WithAddr(between.Listen), driver, deadline))
 				p.deadline = deadline
 				survive(t, make(between, p), p)
 			})
@@ -230,7 +230,7 @@ func TestOutageThatTheDriverSitsOut(t *testing.T) {
 	database := dbtest.Postgres(t).NewDatabase(t)
 	between := newProxy(t, dbtest.Postgres(t).Addr())
 	tb := newTable(t, database.Open(t, dbtest.PQ), dbtest.PQ)
-	p := newPipeline(t, tb, database.At(between.Listen).Open(t, dbtest.PQ))
+	p := newPipeline(t, tb, database.WithAddr(between.Listen).Open(t, dbtest.PQ))
 	p.deadline = brief
 	stopWriting := tb.keepWriting()
 	running := p.poller()

@@ -23,10 +23,10 @@ func TestRetryPostgres(t *testing.T) {
 	const table = "create table t (id integer primary key, n integer check (n < 100), s varchar(40) not null default '' unique)"
 	for _, f := range []failure{
 		{"wrong password", retry.Setup, "SQLSTATE 28P01: password authentication failed", false, func(_ *testing.T, db dbtest.Database, d dbtest.Driver) error {
-			return ping(db.As("dbtest", secret), d)
+			return ping(db.WithUser("dbtest", secret), d)
 		}},
 		{"unknown user", retry.Setup, "SQLSTATE 28P01", false, func(_ *testing.T, db dbtest.Database, d dbtest.Driver) error {
-			return ping(db.As("nobody", secret), d)
+			return ping(db.WithUser("nobody", secret), d)
 		}},
 		{"unknown database", retry.Setup, `SQLSTATE 3D000: database "absent" does not exist`, false, func(t *testing.T, _ dbtest.Database, d dbtest.Driver) error {
 			return ping(dbtest.Postgres(t).Database("absent"), d)
@@ -45,7 +45,7 @@ func TestRetryPostgres(t *testing.T) {
 			x, user := db.Open(t, d), "nologin_"+db.Name()
 			x.MustExec("create role " + user + " nologin password '" + secret + "'")
 			defer x.MustExec("drop role " + user)
-			return ping(db.As(user, secret), d)
+			return ping(db.WithUser(user, secret), d)
 		}},
 		{"read-only", retry.Transient, "SQLSTATE 25006: cannot execute INSERT in a read-only transaction", false,
 			statements(table, "set default_transaction_read_only = on", "insert into t values (1)")},

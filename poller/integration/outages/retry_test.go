@@ -95,7 +95,7 @@ func as(statement string, setup ...string) func(*testing.T, dbtest.Database, dbt
 				_, _ = x.Exec(strings.ReplaceAll(s, "USER_", user)) // MariaDB does not know the first
 			}
 		})
-		_, err := db.As(user, "pw").Open(t, driver).Exec(statement)
+		_, err := db.WithUser(user, "pw").Open(t, driver).Exec(statement)
 		return err
 	}
 }

@@ -225,7 +225,7 @@ func roleOf(t *testing.T, database dbtest.Database, db *sqlx.DB, grants ...strin
 	for _, g := range grants {
 		db.MustExec(g + ` to ` + name)
 	}
-	plain := database.As(name, "plain").Open(t, dbtest.PGX)
+	plain := database.WithUser(name, "plain").Open(t, dbtest.PGX)
 	t.Cleanup(func() { plain.Close() }) // before the role is dropped
 	return plain
 }

@@ -132,7 +132,7 @@ func TestCheckWritesNothing(t *testing.T) {
 	ordersOf(db, 3)
 	db.MustExec(`create role check_reader login password 'x'; grant select on orders to check_reader; alter role check_reader set default_transaction_read_only = on`)
 	t.Cleanup(func() { db.MustExec(`drop owned by check_reader; drop role check_reader`) })
-	reader := database.As("check_reader", "x").Open(t, dbtest.PGX)
+	reader := database.WithUser("check_reader", "x").Open(t, dbtest.PGX)
 	reader.SetMaxOpenConns(1)
 	c := check(t, follow(t, reader, "id").table, "")
 	require.True(t, c.Safe(), c.text)

@@ -29,10 +29,10 @@ func TestUnsoundIsFound(t *testing.T) {
 	t.Parallel()
 	notShort(t)
 	server := startPostgres(t)
-	multi := hostile.Multi.Weigh(4)
+	multi := hostile.MultiRow.WithWeight(4)
 	for name, acts := range map[string][]hostile.Act{
-		"nextval in an earlier transaction": {multi, hostile.Earlier},
-		"explicit low keys":                 {multi, hostile.Low},
+		"nextval in an earlier transaction": {multi, hostile.NextvalEarlier},
+		"explicit low keys":                 {multi, hostile.LowKeys},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -67,11 +67,11 @@ func TestUnsoundIsFound(t *testing.T) {
 		// The rows are written as all others are, by the sequence, but where no
 		// reader sees them.
 		aside := hostile.Act{Name: "into a table that is attached later", Do: func(ctx context.Context, x *hostile.Txn) error {
-			return x.Exec(ctx, `insert into orders1 (token, part) values ($1, 1)`, x.Take(1))
+			return x.Exec(ctx, `insert into orders1 (token, part) values ($1, 1)`, x.Reserve(1))
 		}}
 		audited(t, "Postgres, unsound: partition attached with rows", db, low, postgres.LockFence{}, func(r *resumed) hostile.Writers {
 			attach := pause(db, r, func() { db.MustExec(`alter table orders attach partition orders1 for values in (1)`) })
-			return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: []hostile.Act{multi, aside.Weigh(0.5)}, Progress: attach}
+			return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: []hostile.Act{multi, aside.WithWeight(0.5)}, Progress: attach}
 		})
 	})
 }
@@ -85,7 +85,7 @@ func TestMariaDBUnsoundIsFound(t *testing.T) {
 	db.MustExec(ordersMariaDB)
 	audited(t, "MariaDB, unsound: explicit low keys", db, poorMariaDB(t, d, db), mysql.DirtyProbe{}, func(r *resumed) hostile.Writers {
 		return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag,
-			Acts: []hostile.Act{hostile.Multi.Weigh(4), hostile.Low}, Progress: pause(db, r, func() {})}
+			Acts: []hostile.Act{hostile.MultiRow.WithWeight(4), hostile.LowKeys}, Progress: pause(db, r, func() {})}
 	})
 }
 
@@ -133,7 +133,7 @@ func audited(t *testing.T, scenario string, db, low *sqlx.DB, c ceiling.Ceiling,
 	missed := results[1]
 	loses(t, results[0])
 	loses(t, missed)
-	require.Zero(t, missed.Twice+missed.OutOfOrder+missed.Phantom)
+	require.Zero(t, missed.Duplicates+missed.OutOfOrder+missed.Phantom)
 
 	want := map[string]bool{}
 	for chunk := range slices.Chunk(missed.LostTokens, 1000) {

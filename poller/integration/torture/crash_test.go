@@ -95,15 +95,15 @@ func TestPostgresCrashes(t *testing.T) {
 		db.MustExec(`drop table if exists orders; ` + orders + withTx)
 		c := crashes{server: server, db: db, prepared: `select gid from pg_prepared_xacts`}
 		ledger, results := trial(t, "Postgres, asynchronous commit, crashes", hostile.Trial{
-			Writers:   hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 40_000, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.2, Outages: true},
-			Readers:   both(poor(t, d, db, `grant select on orders to reader`)),
-			Meanwhile: c.run,
+			Writers:    hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 40_000, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.2, Outages: true},
+			Readers:    both(poor(t, d, db, `grant select on orders to reader`)),
+			Background: c.run,
 		})
 		loses(t, results["naive"])
 		sound(t, ledger, results["lock fence"])
 		sound(t, ledger, results["transaction id"])
 		counts := ledger.Counts()
-		return c.ends > 0 && counts.Survived > 0 && counts.TakenBack > 0
+		return c.ends > 0 && counts.Reconnected > 0 && counts.LostByServer > 0
 	})
 }
 
@@ -120,12 +120,12 @@ func TestMariaDBCrashes(t *testing.T) {
 		low := poorMariaDB(t, d, db)
 		c := crashes{server: server, db: db, prepared: `xa recover`}
 		ledger, results := trial(t, "MariaDB, crashes", hostile.Trial{
-			Writers:   hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 40_000, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.2, Outages: true},
-			Readers:   []hostile.Reader{naive(low, "id"), reader("dirty probe", low, mysql.DirtyProbe{}, "id")},
-			Meanwhile: c.run,
+			Writers:    hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 40_000, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.2, Outages: true},
+			Readers:    []hostile.Reader{naive(low, "id"), reader("dirty probe", low, mysql.DirtyProbe{}, "id")},
+			Background: c.run,
 		})
 		loses(t, results["naive"])
 		sound(t, ledger, results["dirty probe"])
-		return c.ends > 0 && ledger.Counts().Survived > 0
+		return c.ends > 0 && ledger.Counts().Reconnected > 0
 	})
 }

@@ -86,11 +86,11 @@ next:
 				l.Committed += r.Committed
 				l.Delivered += r.Delivered
 				l.Lost += r.Lost
-				l.Twice += r.Twice
+				l.Duplicates += r.Duplicates
 				l.OutOfOrder += r.OutOfOrder
 				l.Phantom += r.Phantom
 				l.Delay = worse(l.Delay, r.Delay)
-				l.Added = worse(l.Added, r.Added)
+				l.AddedDelay = worse(l.AddedDelay, r.AddedDelay)
 				continue next
 			}
 		}
@@ -151,7 +151,7 @@ func try(t *testing.T, scenario string, h hostile.Trial) (*hostile.Ledger, []hos
 	require.NoError(t, err)
 	for _, r := range results {
 		t.Logf("%s: %s: committed %d, delivered %d, lost %d, twice %d, out of order %d, not committed %d, delay %s, added %s", scenario, r.Reader,
-			r.Committed, r.Delivered, r.Lost, r.Twice, r.OutOfOrder, r.Phantom, r.Delay, r.Added)
+			r.Committed, r.Delivered, r.Lost, r.Duplicates, r.OutOfOrder, r.Phantom, r.Delay, r.AddedDelay)
 	}
 	t.Logf("%s: %+v in %v, acts %v", scenario, ledger.Counts(), time.Since(begun).Round(100*time.Millisecond), ledger.Acts())
 	return ledger, results
@@ -166,7 +166,7 @@ func sound(t *testing.T, l *hostile.Ledger, r hostile.Result) {
 	for _, token := range r.LostTokens[:min(len(r.LostTokens), 10)] {
 		t.Logf("lost: %s", l.Describe(token))
 	}
-	t.Errorf("%s: lost %d, twice %d, out of order %d, never committed %d, of %d rows", r.Reader, r.Lost, r.Twice, r.OutOfOrder, r.Phantom, r.Committed)
+	t.Errorf("%s: lost %d, twice %d, out of order %d, never committed %d, of %d rows", r.Reader, r.Lost, r.Duplicates, r.OutOfOrder, r.Phantom, r.Committed)
 }
 
 // loses fails the test if a reader that can lose rows lost none: then the

@@ -31,7 +31,7 @@ func poorMariaDB(t *testing.T, d dbtest.Database, admin *sqlx.DB) *sqlx.DB {
 	admin.MustExec(`create user if not exists reader identified by 'reader'`)
 	admin.MustExec(`grant select on ` + d.Name() + `.* to reader`)
 	admin.MustExec(`grant process on *.* to reader`)
-	db := d.As("reader", "reader").Open(t, dbtest.MySQL)
+	db := d.WithUser("reader", "reader").Open(t, dbtest.MySQL)
 	db.SetMaxOpenConns(10)
 	return db
 }
@@ -74,7 +74,7 @@ func TestMariaDBUpsert(t *testing.T) {
 		db.MustExec(ordersMariaDB)
 		low := poorMariaDB(t, d, db)
 		ledger, results := trial(t, "MariaDB, IGNORE and ON DUPLICATE KEY of 200,000", hostile.Trial{
-			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Seed: seed, Prefill: prefill, Acts: append(sure(t, db), upsert.Weigh(0.05))},
+			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Seed: seed, Prefill: prefill, Acts: append(sure(t, db), upsert.WithWeight(0.05))},
 			Readers: []hostile.Reader{naive(low, "id"), reader("dirty probe", low, mysql.DirtyProbe{}, "id")},
 		})
 		loses(t, results["naive"])

@@ -49,7 +49,7 @@ func back(t *testing.T, db *sqlx.DB, s source.Source[row.Row], statements ...str
 	_, _, err := (&hostile.Trial{
 		Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 5000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: sure(t, db)},
 		Readers: []hostile.Reader{{Name: "ours", Source: read}},
-		Meanwhile: func(ctx context.Context) error {
+		Background: func(ctx context.Context) error {
 			<-ctx.Done() // or the keys might have caught up before the next poll
 			tick := time.NewTicker(10 * time.Millisecond)
 			defer tick.Stop()

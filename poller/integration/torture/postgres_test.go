@@ -54,7 +54,7 @@ var ordersTable = hostile.Table{Name: "orders", Key: "id", Token: "token"}
 // say.
 func poor(t *testing.T, d dbtest.Database, admin *sqlx.DB, grants string) *sqlx.DB {
 	admin.MustExec(`do $$ begin create role reader login password 'reader'; exception when duplicate_object or unique_violation then null; end $$; ` + grants)
-	db := d.As("reader", "reader").Open(t, dbtest.PGX)
+	db := d.WithUser("reader", "reader").Open(t, dbtest.PGX)
 	db.SetMaxOpenConns(10)
 	return db
 }
@@ -89,7 +89,7 @@ func open(t *testing.T, d dbtest.Database) *sqlx.DB {
 func sure(t *testing.T, db *sqlx.DB) []hostile.Act {
 	acts, err := hostile.Common(db.DB)
 	require.NoError(t, err)
-	return append(acts, hostile.DeleteNewest.Weigh(0.3), hostile.DeleteAny.Weigh(0.3))
+	return append(acts, hostile.DeleteNewest.WithWeight(0.3), hostile.DeleteAny.WithWeight(0.3))
 }
 
 // The lock fence misses nothing on a table as it is, for a role that may no more
@@ -126,7 +126,7 @@ func TestTransactionID(t *testing.T) {
 		low := poor(t, d, db, `grant select on orders to reader`)
 		defer low.Close()
 		// By the transaction's id nothing depends on who draws the key, and when.
-		acts := append(sure(t, db), hostile.Earlier, hostile.Low)
+		acts := append(sure(t, db), hostile.NextvalEarlier, hostile.LowKeys)
 		ledger, results := trial(t, "Postgres, transaction id", hostile.Trial{
 			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: n, For: *forFlag, Seed: seed, Acts: acts, Rollbacks: 0.1, Prepared: 0.1},
 			Readers: []hostile.Reader{naive(low, "_tx", "id"), reader("transaction id", low, postgres.TransactionID{}, "_tx", "id")},
@@ -156,7 +156,7 @@ func TestPostgresUpsert(t *testing.T) {
 		db.MustExec(`drop table if exists orders; ` + orders + withTx)
 		ledger, results := trial(t, "Postgres, ON CONFLICT of 200,000", hostile.Trial{
 			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Seed: seed, Prefill: prefill,
-				Acts: append(sure(t, db), upsert.Weigh(0.05))},
+				Acts: append(sure(t, db), upsert.WithWeight(0.05))},
 			Readers: both(poor(t, d, db, `grant select on orders to reader`)),
 		})
 		loses(t, results["naive"])
@@ -190,9 +190,9 @@ func TestPartitions(t *testing.T) {
 	ledger, results := trial(t, "Postgres, empty partitions attached", hostile.Trial{
 		// A transaction that has written before does not see a new partition, and
 		// fails if it writes there. That is no concern of the readers.
-		Writers:   hostile.Writers{DB: db.DB, Table: table, Rows: 20_000, Seed: *seedFlag, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.1, Outages: true},
-		Readers:   both(poor(t, d, db, `grant select on orders to reader`)),
-		Meanwhile: every(500*time.Millisecond, attach),
+		Writers:    hostile.Writers{DB: db.DB, Table: table, Rows: 20_000, Seed: *seedFlag, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.1, Outages: true},
+		Readers:    both(poor(t, d, db, `grant select on orders to reader`)),
+		Background: every(500*time.Millisecond, attach),
 	})
 	var late int
 	require.NoError(t, db.Get(&late, `select count(*) from orders where part >= 4`))
@@ -212,7 +212,7 @@ func TestTruncate(t *testing.T) {
 	untilTelling(t, func(seed uint64) bool { // a seed may draw none
 		db.MustExec(`drop table if exists orders; ` + orders + withTx)
 		ledger, results := trial(t, "Postgres, TRUNCATE", hostile.Trial{
-			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Seed: seed, Hold: 100 * time.Millisecond, Acts: []hostile.Act{hostile.Multi.Weigh(150), hostile.Truncate}},
+			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Seed: seed, Hold: 100 * time.Millisecond, Acts: []hostile.Act{hostile.MultiRow.WithWeight(150), hostile.Truncate}},
 			Readers: both(poor(t, d, db, `grant select on orders to reader`)),
 		})
 		sound(t, ledger, results["lock fence"])
