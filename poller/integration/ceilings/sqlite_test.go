@@ -33,7 +33,7 @@ func eachSQLiteDriver(t *testing.T, f func(t *testing.T, db *sqlx.DB, file strin
 	}
 }
 
-// unsafeIn returns what a Fetch finds unsafe, as text and as findings.
+// unsafeIn returns the unsafe findings of a Fetch.
 func unsafeIn(t *testing.T, table *sqlsource.Table) []ceiling.Finding {
 	t.Helper()
 	_, err := table.Fetch(t.Context(), "", 10)
@@ -45,12 +45,12 @@ func unsafeIn(t *testing.T, table *sqlsource.Table) []ceiling.Finding {
 
 func TestSQLiteProbes(t *testing.T) {
 	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
-		db.SetMaxOpenConns(1) // the attached and the temporary are the connection's
+		db.SetMaxOpenConns(1) // attached databases and temporary tables belong to the connection
 		db.MustExec(`attach ':memory:' as "other db"`)
 		for _, c := range []struct {
 			create, table, key string
-			unsafe             string // "": none
-			version            string // the column that the recipe adds; "" if it offers none
+			unsafe             string // "" if the table is safe
+			version            string // the column that the recipe adds; "" if there is no recipe
 		}{
 			{`create table a (id integer primary key autoincrement, v)`, "a", "id", "", ""},
 			{`create table A2 (v, "Id" INTEGER /* no */ PRIMARY KEY ASC ON CONFLICT ABORT AUTOINCREMENT)`, "a2", "id", "", ""},
@@ -75,7 +75,7 @@ func TestSQLiteProbes(t *testing.T) {
 			{`create table o (id integer primary key autoincrement); create temp table o (id integer primary key)`, "o", "id", "temporary", ""},
 		} {
 			if strings.Contains(c.create, "using rtree") && db.DriverName() != "sqlite" {
-				continue // ncruces is built without modules
+				continue // ncruces is built without this module
 			}
 			db.MustExec(c.create)
 			key := strings.Split(c.key, ",")
@@ -91,7 +91,7 @@ func TestSQLiteProbes(t *testing.T) {
 					db.MustExec("insert into " + c.table + ` ("` + strings.ReplaceAll(c.key, ",", `", "`) + `") values (` + key + ")")
 				}
 			}
-			if c.version != "" { // else whether it has AUTOINCREMENT shows with the first row
+			if c.version != "" { // a row shows whether the table has AUTOINCREMENT
 				insert(1, 2)
 			}
 			found := unsafeIn(t, silent(db, c.table, key...))
@@ -100,7 +100,8 @@ func TestSQLiteProbes(t *testing.T) {
 			if c.version == "" {
 				continue
 			}
-			// What it says to run can be run twice, keeps the rows, and mends it.
+			// The statements of the remedy can be run twice, keep the rows, and make the
+			// table safe.
 			remedy := found[0].Remedies[len(found[0].Remedies)-1]
 			require.Contains(t, remedy.Words, "set Key to "+c.version+" ")
 			for _, s := range remedy.Statements {
@@ -113,7 +114,7 @@ func TestSQLiteProbes(t *testing.T) {
 			first := func(r row.Row) string { v, _ := r.Get(key[0]); return v }
 			got, at := readAll(t, table, "", 1, first)
 			require.Equal(t, []string{"1", "2", "3", "4"}, got, c.create)
-			for _, goesOn := range []bool{true, false} { // as sqlite3 does without -bail, and with it
+			for _, goesOn := range []bool{true, false} { // like sqlite3 without and with -bail
 				for _, s := range remedy.Statements {
 					if _, err := db.Exec(s); err != nil && !goesOn {
 						db.MustExec(`rollback`)
@@ -131,18 +132,18 @@ func TestSQLiteProbes(t *testing.T) {
 			_, err := again.Fetch(t.Context(), at, 1)
 			require.NoError(t, err)
 		}
-		var spoilt int
-		require.NoError(t, db.Get(&spoilt, `select count(*) from d5 where version <> 7 or _version <> 7`))
-		require.Zero(t, spoilt, "the user's columns")
+		var changed int
+		require.NoError(t, db.Get(&changed, `select count(*) from d5 where version <> 7 or _version <> 7`))
+		require.Zero(t, changed, "the recipe changed columns of the user")
 	})
 }
 
-// Whether an empty table has AUTOINCREMENT shows with its first row. Until then nothing can be
-// missed, and then it is refused if it has not.
+// The first row shows whether a table has AUTOINCREMENT. Until then no row can be missed; a
+// table without it is refused afterwards.
 func TestSQLiteEmptyTable(t *testing.T) {
 	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
 		db.MustExec(`create table unrelated (id integer primary key)`)
-		require.Contains(t, fmt.Sprint(unsafeIn(t, silent(db, "unrelated", "id"))), "without AUTOINCREMENT", "no table has it")
+		require.Contains(t, fmt.Sprint(unsafeIn(t, silent(db, "unrelated", "id"))), "without AUTOINCREMENT", "other tables do not have it either")
 		db.MustExec(`create table good (id integer primary key autoincrement, v)`)
 		db.MustExec(`create table bad (id integer primary key, v)`)
 		good, bad := silent(db, "good", "id"), silent(db, "bad", "id")
@@ -157,7 +158,7 @@ func TestSQLiteEmptyTable(t *testing.T) {
 	})
 }
 
-// A connection that reads what may be rolled back is refused.
+// A connection that can read uncommitted rows is refused.
 func TestSQLiteReadUncommitted(t *testing.T) {
 	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
 		db.SetMaxOpenConns(1)
@@ -177,7 +178,7 @@ func TestSQLiteReadUncommitted(t *testing.T) {
 	})
 }
 
-// On another database several transactions write at a time.
+// Other databases allow several concurrent writers.
 func TestSingleWriterIsForSQLite(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -187,7 +188,7 @@ func TestSingleWriterIsForSQLite(t *testing.T) {
 	require.Contains(t, fmt.Sprint(unsafeIn(t, table)), "SQLite only")
 }
 
-func TestSQLiteSequenceThatFell(t *testing.T) {
+func TestSQLiteSequenceSetBack(t *testing.T) {
 	const create = `create table orders (id integer primary key autoincrement, v)`
 	const add = `insert into orders (v) values (1), (2), (3)`
 	alarms := map[string][]string{
@@ -238,8 +239,8 @@ func TestSQLiteSequenceThatFell(t *testing.T) {
 	})
 }
 
-// An older file is put in the place of the one that was read.
-func TestSQLiteFileThatIsOlder(t *testing.T) {
+// The file is replaced by an older copy of it.
+func TestSQLiteOlderFile(t *testing.T) {
 	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, file string) {
 		db.MustExec(`create table orders (id integer primary key autoincrement, v)`)
 		db.MustExec(`insert into orders (v) values (1), (2)`)
@@ -260,9 +261,8 @@ func TestSQLiteFileThatIsOlder(t *testing.T) {
 	})
 }
 
-// Many writers, with rollbacks and savepoints and rows that are deleted, and a
-// reader that must see each row that was committed once. Beside it a reader of
-// a table without AUTOINCREMENT, which must be seen to lose rows.
+// Concurrent writers with rollbacks, savepoints and deletions: a reader must deliver each
+// committed row once. A reader of a table without AUTOINCREMENT must lose rows.
 func TestSQLiteWriters(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []dbtest.Driver{dbtest.Modernc, dbtest.NCruces} {
@@ -301,7 +301,7 @@ func testSQLiteWriters(t *testing.T, db *sqlx.DB) {
 			for i := range perWriter {
 				kept, err := writeSQLite(t, db, random, fmt.Sprint(w, " ", i))
 				if err != nil {
-					continue // BUSY, and rolled back
+					continue // BUSY: rolled back
 				}
 				mu.Lock()
 				for _, note := range kept {
@@ -320,7 +320,7 @@ func testSQLiteWriters(t *testing.T, db *sqlx.DB) {
 	seen, seenBad := map[string]int{}, map[string]int{}
 	read := func(table *sqlsource.Table, at source.Cursor, into map[string]int) (source.Cursor, bool) {
 		b, err := table.Fetch(t.Context(), at, 7)
-		if err != nil { // BUSY, as a Poller would find, and retry
+		if err != nil { // BUSY: a Poller would retry
 			failed++
 			require.Less(t, failed, 100_000, "%v", err)
 			return at, false
@@ -366,10 +366,9 @@ func testSQLiteWriters(t *testing.T, db *sqlx.DB) {
 	t.Logf("%d rows committed; 0 lost; %d lost without AUTOINCREMENT", len(committed)+2, lostBad+1)
 }
 
-// writeSQLite makes a transaction that adds some rows to both tables, and
-// deletes some of them again, and returns the notes of those that stay. The
-// last row is always deleted by a transaction of its own, once it may have been
-// read.
+// writeSQLite runs a transaction that inserts rows into both tables and deletes some of
+// them, and returns the notes of the remaining rows. A second transaction always deletes
+// the last row, which may have been read by then.
 func writeSQLite(t *testing.T, db *sqlx.DB, random *rand.Rand, name string) (kept []string, err error) {
 	tx, err := db.BeginTx(t.Context(), nil)
 	if err != nil {
@@ -383,7 +382,7 @@ func writeSQLite(t *testing.T, db *sqlx.DB, random *rand.Rand, name string) (kep
 	}
 	for i := range 1 + random.IntN(5) {
 		note := fmt.Sprint(name, " ", i)
-		if random.IntN(3) == 0 { // rolled back within the transaction
+		if random.IntN(3) == 0 { // rolled back to a savepoint
 			_, err = tx.Exec(`savepoint s`)
 			if err = errors.Join(err, add("never "+note)); err != nil {
 				return nil, err
@@ -406,15 +405,15 @@ func writeSQLite(t *testing.T, db *sqlx.DB, random *rand.Rand, name string) (kep
 	if random.IntN(2) == 0 {
 		last := kept[len(kept)-1]
 		for _, table := range []string{"good", "bad"} {
-			_, _ = db.Exec(`delete from `+table+` where note = ?`, last) // it may be BUSY, and stay
+			_, _ = db.Exec(`delete from `+table+` where note = ?`, last) // may be BUSY: then the row stays
 		}
 		kept = kept[:len(kept)-1]
 	}
 	return kept, nil
 }
 
-// A file that was moved into the place of an open one is read when a connection is
-// opened anew, and not before; what has no sequence as far as the cursor is told.
+// Only new connections see a file that replaces an open one. The sequence in the older file
+// has not reached the cursor, so the cursor is refused.
 func TestCeilingSQLiteReplaced(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -22,7 +22,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// eachCheckpointDriver runs test with each driver, on an empty database.
+// eachCheckpointDriver runs a test with each driver, on an empty database.
 func eachCheckpointDriver(t *testing.T, test func(*testing.T, dbtest.Database, dbtest.Driver)) {
 	t.Parallel()
 	for name, create := range map[string]func(testing.TB) dbtest.Database{
@@ -65,7 +65,8 @@ func TestCheckpointConformance(t *testing.T) {
 	})
 }
 
-// The same with the statement that the documentation gives to humans.
+// The suite of checkpoints passes if rewinding uses the SQL statement from the
+// documentation.
 func TestCheckpointRewoundInSQL(t *testing.T) {
 	eachCheckpointDriver(t, func(t *testing.T, d dbtest.Database, driver dbtest.Driver) {
 		db := d.Open(t, driver)
@@ -84,7 +85,7 @@ func TestCheckpointRewoundInSQL(t *testing.T) {
 	})
 }
 
-// Pipelines share a table, and no name or table's name gets out of its quotes.
+// Pipelines share a table, and names of pipelines and tables are always quoted.
 func TestCheckpointNames(t *testing.T) {
 	eachCheckpointDriver(t, func(t *testing.T, d dbtest.Database, driver dbtest.Driver) {
 		db := d.Open(t, driver)
@@ -153,7 +154,7 @@ func TestCheckpointHistory(t *testing.T) {
 	})
 }
 
-// checkpointedOrder and checkpointedOrders are as in the example of sqlcheckpoint.
+// checkpointedOrder and checkpointedOrders are the types in the example of sqlcheckpoint.
 type checkpointedOrder struct {
 	ID int64 `db:"id"`
 }
@@ -186,7 +187,7 @@ func commitTx(tx *sqlx.Tx) error { return tx.Commit() }
 func TestCheckpointAdvance(t *testing.T) {
 	eachCheckpointDriver(t, func(t *testing.T, d dbtest.Database, driver dbtest.Driver) {
 		db := d.Open(t, driver)
-		db.MustExec(`CREATE TABLE orders (id BIGINT)`) // no key: twice would show
+		db.MustExec(`CREATE TABLE orders (id BIGINT)`) // without a key, so that duplicates show
 		lost := errors.New("connection lost")
 		o := checkpointedOrders{openCheckpoint(t, db, sqlcheckpoint.Options{}), db, commitTx}
 		batch := func(from, to source.Cursor, ids ...int64) source.Batch[checkpointedOrder] {
@@ -200,7 +201,7 @@ func TestCheckpointAdvance(t *testing.T) {
 			require.NoError(t, db.Select(&ids, `SELECT id FROM orders ORDER BY id`))
 			return ids
 		}
-		require.ErrorIs(t, o.Write(t.Context(), batch("", "2", 1, 2)), poller.ErrConflict, "not loaded")
+		require.ErrorIs(t, o.Write(t.Context(), batch("", "2", 1, 2)), poller.ErrConflict, "Write before Load")
 		require.Empty(t, loadedCursor(t, o.Store))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -213,8 +214,8 @@ func TestCheckpointAdvance(t *testing.T) {
 		require.ErrorIs(t, o.Write(ctx, first), lost)
 		require.Equal(t, []int64{1, 2}, stored())
 		o.commit = commitTx
-		require.NoError(t, o.Write(ctx, first), "its answer was lost")
-		require.ErrorIs(t, o.Write(ctx, batch("", "3", 1, 2, 3)), poller.ErrConflict, "another batch needs a Load first")
+		require.NoError(t, o.Write(ctx, first), "the first commit succeeded, but its answer was lost")
+		require.ErrorIs(t, o.Write(ctx, batch("", "3", 1, 2, 3)), poller.ErrConflict, "a different batch needs a Load first")
 		require.Equal(t, []int64{1, 2}, stored())
 		require.NoError(t, o.Save(ctx, "", "2"), "as a Poller does after Write")
 		require.NoError(t, o.Write(ctx, batch("2", "3", 3)))
@@ -229,12 +230,11 @@ func TestCheckpointAdvance(t *testing.T) {
 		require.ErrorContains(t, err, `found "4"`)
 		require.Equal(t, []int64{1, 2, 3, 4}, stored())
 		require.Equal(t, source.Cursor("4"), loadedCursor(t, o.Store))
-		require.NoError(t, o.Write(ctx, batch("4", "4", 5)), "a cursor may stay")
+		require.NoError(t, o.Write(ctx, batch("4", "4", 5)), "the cursor of a batch may be unchanged")
 	})
 }
 
-// Of two pipelines in transactions at the same time one waits and has its
-// conflict.
+// If two pipelines save in concurrent transactions, one of them waits and gets a conflict.
 func TestCheckpointAdvanceRace(t *testing.T) {
 	eachCheckpointDriver(t, func(t *testing.T, d dbtest.Database, driver dbtest.Driver) {
 		db := d.Open(t, driver)
@@ -276,7 +276,7 @@ func TestCheckpointAdvanceRace(t *testing.T) {
 	})
 }
 
-// A session that goes silent inside the transaction does not keep the row.
+// A session that goes silent in its transaction does not lock the row for ever.
 func TestCheckpointAdvanceIdles(t *testing.T) {
 	t.Parallel()
 	d := dbtest.Postgres(t).NewDatabase(t)
@@ -287,9 +287,9 @@ func TestCheckpointAdvanceIdles(t *testing.T) {
 		require.Equal(t, at, loadedCursor(t, next))
 		var tx *sqlx.Tx
 		limit := 300 * time.Millisecond
-		for ; ; limit *= 2 { // Advance itself may take that long, on a machine with other work
+		for ; ; limit *= 2 { // on a busy machine Advance itself may take that long
 			var err error
-			tx, err = db.Beginx() // of no context: nothing on this side ends it
+			tx, err = db.Beginx() // without a context, so that the client does not end it
 			require.NoError(t, err)
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			_, err = silent.Advance(ctx, tx, at, "silent")
@@ -298,17 +298,17 @@ func TestCheckpointAdvanceIdles(t *testing.T) {
 				break
 			}
 			_ = tx.Rollback() // the session may have ended
-			require.Less(t, limit, patience, err)
+			require.Less(t, limit, waitLimit, err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), limit+patience)
-		require.NoError(t, next.Save(ctx, at, "next "+source.Cursor(driver)), "waits for the row, and gets it")
+		ctx, cancel := context.WithTimeout(t.Context(), limit+waitLimit)
+		require.NoError(t, next.Save(ctx, at, "next "+source.Cursor(driver)), "waits until the server releases the row")
 		cancel()
 		require.Error(t, tx.Commit())
 	}
 }
 
-// A role that may not create tables uses the one that is there, and is told what
-// is wrong where there is none.
+// A role without the right to create tables uses an existing table. If the table does not
+// exist, the error says what is wrong.
 func TestCheckpointPrivileges(t *testing.T) {
 	t.Parallel()
 	check := func(t *testing.T, d dbtest.Database, driver dbtest.Driver, admin *sqlx.DB, user, grant string) {
@@ -325,7 +325,7 @@ func TestCheckpointPrivileges(t *testing.T) {
 		require.NoError(t, s.Save(t.Context(), at, "a"))
 		admin.MustExec(`DROP TABLE devotion_checkpoint`)
 		_, err = s.Load(t.Context())
-		require.Error(t, err, "a table that goes later is no new start")
+		require.Error(t, err, "a table dropped later is an error, not a new start")
 	}
 	t.Run("postgres", func(t *testing.T) {
 		for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ} {
@@ -345,8 +345,8 @@ func TestCheckpointPrivileges(t *testing.T) {
 	})
 }
 
-// A Postgres transaction that cannot see the row's last change is told so by an
-// error that may pass, not by a conflict or a success.
+// A Postgres transaction whose snapshot is older than the row's last change gets a
+// transient error, not a conflict or a success.
 func TestCheckpointAdvanceRepeatableRead(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -356,7 +356,7 @@ func TestCheckpointAdvanceRepeatableRead(t *testing.T) {
 	tx, err := db.BeginTxx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 	require.NoError(t, err)
 	defer tx.Rollback()
-	_, err = tx.Exec(`SELECT 1 FROM devotion_checkpoint`) // takes the snapshot
+	_, err = tx.Exec(`SELECT 1 FROM devotion_checkpoint`) // creates the snapshot
 	require.NoError(t, err)
 	require.NoError(t, a.Save(t.Context(), at, "a"))
 	moved, err := b.Advance(t.Context(), tx, at, "b")
@@ -365,7 +365,7 @@ func TestCheckpointAdvanceRepeatableRead(t *testing.T) {
 	require.False(t, moved)
 }
 
-// A database handle may map fields to columns in its own way.
+// A database handle may have its own mapping of fields to columns.
 func TestCheckpointMapper(t *testing.T) {
 	t.Parallel()
 	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)
@@ -375,7 +375,8 @@ func TestCheckpointMapper(t *testing.T) {
 	require.NoError(t, s.Save(t.Context(), "", "a"))
 }
 
-// An update that does nothing, and says nothing, is not tried for ever.
+// An UPDATE that succeeds without changing the row is an error, and is not retried for
+// ever.
 func TestCheckpointDoesNotChange(t *testing.T) {
 	t.Parallel()
 	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)
@@ -386,8 +387,8 @@ func TestCheckpointDoesNotChange(t *testing.T) {
 	require.ErrorContains(t, s.Rewind(t.Context(), "a"), "can be read but does not change")
 }
 
-// A table made by hand may take two names for one: no pipeline then gets the
-// cursor of another.
+// A table created by hand may compare names without case. A pipeline then does not get the
+// cursor of another one.
 func TestCheckpointNamesOfOtherCase(t *testing.T) {
 	t.Parallel()
 	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)

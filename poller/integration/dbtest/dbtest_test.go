@@ -65,7 +65,7 @@ func TestParseTimeIsTheOnlyDifferenceOfTheMySQLDrivers(t *testing.T) {
 	}
 }
 
-func TestDatabasesAreTheTestsOwn(t *testing.T) {
+func TestDatabaseIsDroppedWithItsTest(t *testing.T) {
 	t.Parallel()
 	for _, server := range []*dbtest.Server{dbtest.Postgres(t), dbtest.MariaDB(t)} {
 		var first dbtest.Database
@@ -83,7 +83,7 @@ func TestDatabasesAreTheTestsOwn(t *testing.T) {
 	}
 }
 
-func TestAWrongPasswordIsRefused(t *testing.T) {
+func TestWrongPasswordIsRefused(t *testing.T) {
 	t.Parallel()
 	open := func(db dbtest.Database, driver dbtest.Driver) error {
 		db = db.WithUser("dbtest", "wrong")
@@ -161,7 +161,7 @@ func TestBackup(t *testing.T) {
 	require.Error(t, err, "backup of the shared server")
 }
 
-func TestASharedServerCannotBeStopped(t *testing.T) {
+func TestSharedServerCannotBeStopped(t *testing.T) {
 	t.Parallel()
 	for _, server := range []*dbtest.Server{dbtest.Postgres(t), dbtest.MariaDB(t)} {
 		assert.ErrorContains(t, server.Stop(), "start a private one")
@@ -182,7 +182,7 @@ func TestArgs(t *testing.T) {
 	assert.Equal(t, 11, n)
 }
 
-func TestAStartFailsWithTheServersWords(t *testing.T) {
+func TestStartErrorContainsServerLog(t *testing.T) {
 	t.Parallel()
 	t.Run("Postgres", func(t *testing.T) {
 		dbtest.Postgres(t) // skips where it is not installed
@@ -244,7 +244,7 @@ func sprint(args []any) string {
 }
 
 // A killed test process leaves neither servers nor directories.
-func TestAKilledTestProcessLeavesNothing(t *testing.T) {
+func TestKilledTestProcessLeavesNothing(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no process to end the servers")
@@ -298,7 +298,7 @@ func TestAKilledTestProcessLeavesNothing(t *testing.T) {
 	}
 }
 
-// orphan runs in the process that TestAKilledTestProcessLeavesNothing kills. Depending on
+// orphan runs in the process that TestKilledTestProcessLeavesNothing kills. Depending on
 // its input it panics instead.
 func orphan() {
 	tb := &fatalTB{}
@@ -313,7 +313,7 @@ type helperTB struct{ *fatalTB }
 
 func (helperTB) Helper() {}
 
-func TestDSNsAreOfTheirDrivers(t *testing.T) {
+func TestDSNs(t *testing.T) {
 	t.Parallel()
 	server := dbtest.Postgres(t)
 	db := server.Database("postgres").WithUser("me", "p@ss/word").WithAddr("example.org:1")

@@ -13,7 +13,7 @@ import (
 var starts = map[string]func(testing.TB, ...Option) *Server{"Postgres": StartPostgres, "MariaDB": StartMariaDB}
 
 // Another process may take the port after it was chosen and before the server starts.
-func TestATakenPortLeadsToAnother(t *testing.T) {
+func TestStartChoosesAnotherPort(t *testing.T) {
 	t.Parallel()
 	for name, start := range starts {
 		t.Run(name, func(t *testing.T) {
@@ -39,7 +39,7 @@ func TestATakenPortLeadsToAnother(t *testing.T) {
 
 // The server of another test must not get the port of a stopped server, which then could
 // not start again.
-func TestThePortOfAServerThatIsDownIsNotFree(t *testing.T) {
+func TestPortOfStoppedServerStaysReserved(t *testing.T) {
 	t.Parallel()
 	server := StartPostgres(t)
 	require.NoError(t, server.Stop())

@@ -130,7 +130,7 @@ func TestTruncate(t *testing.T) {
 }
 
 // An act that inserts other rows than it reserved is detected.
-func TestLiars(t *testing.T) {
+func TestDishonestActs(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *sqlx.DB) {
 		table := Table{Name: "orders", Key: "id", Token: "token"}

@@ -65,7 +65,7 @@ func TestRetryMariaDB(t *testing.T) {
 			var thread int64
 			err := ended("select connection_id()", "do sleep(60)", "select count(*) from information_schema.processlist where id = ? and info = 'do sleep(60)'",
 				func(_ *sqlx.DB, id int64, expire func()) error { thread = id; expire(); return nil })(t, db, d)
-			_, _ = db.Open(t, d).Exec(fmt.Sprint("kill ", thread)) // if it has not noticed yet that nobody listens
+			_, _ = db.Open(t, d).Exec(fmt.Sprint("kill ", thread)) // the server may not have noticed that the client is gone
 			return err
 		}},
 		{"unique violation", retry.Data, "MySQL error 1062 (23000): integrity constraint violated (key 's')", true,

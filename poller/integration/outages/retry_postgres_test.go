@@ -109,7 +109,7 @@ func TestRetryPostgres(t *testing.T) {
 		}},
 		{"disk full", retry.Transient, "SQLSTATE 53100", false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
 			dir, x := tmpfs(t), db.Open(t, d)
-			var data string // its owner is the server's user, who must own the tablespace too
+			var data string // the server's user owns it, and must own the tablespace too
 			require.NoError(t, x.Get(&data, "select current_setting('data_directory')"))
 			out, err := exec.Command("chown", "--reference="+data, dir).CombinedOutput()
 			require.NoError(t, err, "%s", out)

@@ -13,8 +13,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// TestPostgresEncodings reads text from databases that are not in UTF-8. In
-// SQL_ASCII the bytes have no meaning, and must all come through all the same.
+// TestPostgresEncodings reads text from databases that do not use UTF-8. In SQL_ASCII the
+// bytes have no meaning, and must arrive unchanged.
 func TestPostgresEncodings(t *testing.T) {
 	t.Parallel()
 	server := dbtest.Postgres(t)
@@ -35,7 +35,7 @@ func TestPostgresEncodings(t *testing.T) {
 		{"EUC_JP", utf8, dbtest.PQ, "", "", []string{`convert_from('\xa4a2', 'EUC_JP')`}},
 		{"EUC_JP", utf8, dbtest.PGX, "&client_encoding=UTF8", "", []string{`convert_from('\xa4a2', 'EUC_JP')`}},
 		{"SQL_ASCII", ascii, dbtest.PGX, "", "", []string{`'plain'`, `convert_from('\x636166e9220a', 'SQL_ASCII')`, `convert_from('\xc3a9', 'SQL_ASCII')`}},
-		{"SQL_ASCII", ascii, dbtest.PQ, "", "22021", []string{`convert_from('\x636166e9', 'SQL_ASCII')`}}, // it insists on UTF-8, and the server refuses
+		{"SQL_ASCII", ascii, dbtest.PQ, "", "22021", []string{`convert_from('\x636166e9', 'SQL_ASCII')`}}, // lib/pq requires UTF-8, and the server refuses
 	} {
 		t.Run(fmt.Sprint(c.encoding, " ", c.driver, c.options), func(t *testing.T) {
 			name := strings.ToLower(strings.Map(func(r rune) rune {
@@ -63,8 +63,8 @@ func TestPostgresEncodings(t *testing.T) {
 	}
 }
 
-// TestMariaDBCharsets refuses connections over which the server would put
-// question marks in place of characters.
+// TestMariaDBCharsets requires that a connection is refused if the server would replace
+// characters by question marks.
 func TestMariaDBCharsets(t *testing.T) {
 	t.Parallel()
 	d := dbtest.MariaDB(t).NewDatabase(t)
