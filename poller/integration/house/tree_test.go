@@ -25,9 +25,6 @@ const (
 // Files and functions above the limit. A function that consists of one table may stay in
 // this list. Others should be split, and then removed from it.
 var tooLong = []string{
-	"examples/dbtofile/deploy/dashboard/layout.go layout",
-	"poller/integration/ceilings/sqlite_test.go",
-	"poller/integration/checkpoints/sqlcheckpoint_test.go",
 	"poller/pollertest/explore_test.go",
 	"poller/prometheus/metrics_test.go",
 	"poller/sdnotify/sdnotify_test.go",
@@ -70,13 +67,11 @@ var roomsOfDatabases = []string{
 
 func TestDatabasesAreNamedInTheirRoomsOnly(t *testing.T) {
 	t.Parallel()
-	var found []string
 	for _, f := range goFiles(t) {
 		inside := func(room string) bool { return strings.HasPrefix(f.path, room) }
 		if f.test || slices.ContainsFunc(roomsOfDatabases, inside) {
 			continue
 		}
-		first := ""
 		ast.Inspect(f.ast, func(n ast.Node) bool {
 			text := ""
 			switch n := n.(type) {
@@ -87,17 +82,12 @@ func TestDatabasesAreNamedInTheirRoomsOnly(t *testing.T) {
 			case *ast.BasicLit:
 				text = n.Value
 			}
-			if first == "" && database.MatchString(text) {
-				first = fmt.Sprintf("%s:%d: %s", f.path, f.line(n.Pos()), text)
+			if database.MatchString(text) {
+				assert.Fail(t, "a database is named outside of the rooms of databases", "%s:%d: %s", f.path, f.line(n.Pos()), text)
 			}
 			return true
 		})
-		if first != "" {
-			t.Log(first)
-			found = append(found, f.path)
-		}
 	}
-	require.Empty(t, found, "these files name a database outside of the rooms of databases")
 }
 
 // compareWithList requires that the offenders found are those in the list: no new ones, and
