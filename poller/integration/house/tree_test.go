@@ -52,14 +52,14 @@ func TestFilesAndFunctionsAreShort(t *testing.T) {
 }
 
 // database matches names that belong to one database.
-var database = regexp.MustCompile(`(?i)postgres|mysql|mariadb|sqlite|\bpg_`)
+var database = regexp.MustCompile(`(?i)postgres|mysql|mariadb|sqlite|pgx|\bpg_`)
 
 // Directories whose code may name databases. Tests may name them everywhere.
 var roomsOfDatabases = []string{
 	"source/sqlsource/postgres/",
 	"source/sqlsource/mysql/",
 	"source/sqlsource/sqlite/",
-	"source/sqlsource/builtin/", // lists the built-in dialects
+	"source/sqlsource/builtin/", // lists the built-in databases
 	"internal/dberr/",           // classifies the errors of drivers
 	"poller/integration/",
 	"examples/",
