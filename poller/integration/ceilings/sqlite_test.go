@@ -46,7 +46,7 @@ func TestSQLiteProbes(t *testing.T) {
 		for _, c := range []struct {
 			create, table, key string
 			unsafe             string // "" if the table is safe
-			version            string // the column that the recipe adds; "" if there is no recipe
+			version            string // the column that the recipe adds; "" without a recipe
 		}{
 			{`create table a (id integer primary key autoincrement, v)`, "a", "id", "", ""},
 			{`create table A2 (v, "Id" INTEGER /* no */ PRIMARY KEY ASC ON CONFLICT ABORT AUTOINCREMENT)`, "a2", "id", "", ""},

@@ -38,7 +38,7 @@ func TestSQLSourceNewTableAfterColumnsChanged(t *testing.T) {
 	})
 }
 
-// Postgres interprets t.f as f(t) if there is no column f.
+// Postgres interprets t.f as f(t) if the table has no column f.
 func TestSQLSourceColumnsAreNoFunctions(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
