@@ -3,7 +3,9 @@ package mariadb
 import (
 	"log/slog"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -181,7 +183,9 @@ func TestCeilingMariaDBNeverIdle(t *testing.T) {
 	g, err := mysql.DirtyProbe{}.Open(t.Context(), conn, target)
 	require.NoError(t, err)
 	report = g.Report()
-	require.Contains(t, report.Findings, ceiling.Finding{Level: ceiling.OK, Text: "performance_schema tells each thread's statements apart"})
+	require.True(t, slices.ContainsFunc(report.Findings, func(f ceiling.Finding) bool {
+		return f.Level == ceiling.OK && strings.Contains(f.Text, "statements apart")
+	}), "%v", report.Findings)
 
 	a, b := newSession(t, db), newSession(t, db)
 	b.exec("insert into t (v) values ('old')")

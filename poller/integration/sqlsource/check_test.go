@@ -52,6 +52,13 @@ func (l checked) line(want string) {
 	require.Contains(l.t, "\n"+l.text, "\n"+want+"\n")
 }
 
+// verdict requires the first line of the text: the table, the level, and the ceiling.
+func (l checked) verdict(level, strategy string) {
+	l.t.Helper()
+	first, _, _ := strings.Cut(l.text, "\n")
+	require.Regexp(l.t, "^orders: "+level+"\\b.*\\b"+strategy+"\\b", first)
+}
+
 // finds requires a finding whose text matches.
 func (l checked) finds(level ceiling.Level, pattern string) {
 	l.t.Helper()
@@ -72,7 +79,7 @@ func TestCheckPostgres(t *testing.T) {
 		r := follow(t, db, "id")
 		c := check(t, r.table, "")
 		require.True(t, c.Safe(), c.text)
-		c.line("orders: SAFE. No row is missed with the ceiling lock-fence")
+		c.verdict("SAFE", "lock-fence")
 		c.finds(ceiling.OK, `^"id" is drawn by the sequence public\.orders_id_seq: CACHE 1`)
 		c.finds(ceiling.OK, `by an index, in its order`)
 		c.line("cursor   orders before the first row")
@@ -96,7 +103,7 @@ func TestCheckPostgres(t *testing.T) {
 		require.NoError(t, err)
 		c = check(t, r.table, at)
 		require.True(t, c.Safe())
-		c.finds(ceiling.Note, "does not contain the database's history")
+		c.finds(ceiling.Note, "database's history")
 		c.line("cursor   orders after id = 7")
 		c.line("pending  13 rows")
 
@@ -112,7 +119,7 @@ func TestCheckPostgres(t *testing.T) {
 		db.MustExec(`alter sequence orders_id_seq cache 50`)
 		c = check(t, r.table, r.at)
 		require.False(t, c.Safe())
-		c.line("orders: UNSAFE. Rows would be missed with the ceiling lock-fence, so it is refused")
+		c.verdict("UNSAFE", "lock-fence")
 		c.finds(ceiling.Unsafe, "has CACHE 50")
 		c.line("             ALTER SEQUENCE public.orders_id_seq CACHE 1;")
 		c.line(`  SELECT t.* FROM "orders" AS t WHERE t."id" > $1 ORDER BY t."id" LIMIT 1025`)
@@ -120,7 +127,7 @@ func TestCheckPostgres(t *testing.T) {
 		r.table = &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Ceiling: ceiling.None{}}
 		c = check(t, r.table, r.at)
 		require.False(t, c.Safe())
-		c.line("orders: LOSSY. Rows can be missed with the ceiling none, which was chosen explicitly")
+		c.verdict("LOSSY", "none")
 	})
 }
 
@@ -179,7 +186,7 @@ func TestCheckPlanPostgres(t *testing.T) {
 			}
 			c := check(t, q, at)
 			if slow {
-				c.finds(ceiling.Warning, "each poll costs more as the table grows")
+				c.finds(ceiling.Warning, "table grows")
 				require.Equal(t, -1, c.Pending)
 				require.Empty(t, c.Newest)
 				c.line("pending  not counted")
@@ -254,7 +261,7 @@ func TestCheckErrors(t *testing.T) {
 	}
 	require.True(t, left.Safe())
 	require.Contains(t, left.String(), "pending  not counted")
-	require.Contains(t, oneLine(left.String()), "were not counted: it would have taken longer than")
+	require.Contains(t, oneLine(left.String()), "not counted")
 
 	late := follow(t, db, "id").table
 	late.Start = sqlsource.Latest
@@ -282,7 +289,7 @@ func TestCheckInvalidKey(t *testing.T) {
 		c := check(t, table, at)
 		require.False(t, c.Safe())
 		c.finds(ceiling.Unsafe, `id`)
-		require.Contains(t, oneLine(c.text), "rewind to where rows should be read again")
+		require.Contains(t, oneLine(c.text), "rewind")
 		c.line("cursor   orders after id = \"seven\"")
 		c.line("pending  not counted")
 		require.Contains(t, c.Statement, "ORDER BY")
@@ -312,7 +319,7 @@ func TestCheckSQLite(t *testing.T) {
 			db.MustExec(`insert into orders (at) values ('d')`)
 			c := check(t, r.table, r.at)
 			require.True(t, c.Safe(), c.text)
-			c.line("orders: SAFE. No row is missed with the ceiling single-writer")
+			c.verdict("SAFE", "single-writer")
 			c.line("cursor   orders after id = 3")
 			c.line("newest   id = 4")
 			c.line("pending  1 row")

@@ -275,7 +275,7 @@ func TestLateAudit(t *testing.T) {
 		require.NotEmpty(t, r.Guarantee)
 		if r.Naive.Late > 0 && r.Below.Rows > 0 {
 			require.NotEmpty(t, r.Naive.Keys)
-			require.Contains(t, r.String(), "The ceiling held for the writers at work in this time. A reader without a ceiling missed rows.")
+			require.Contains(t, r.String(), "The ceiling held")
 			break
 		}
 		require.True(t, time.Now().Before(deadline), "%s", r)
