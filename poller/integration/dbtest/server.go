@@ -87,9 +87,9 @@ func (s *Server) Addr() string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
 }
 
-// Start starts the server after Stop or Kill, and returns when it answers connections.
-// While the backends of a killed Postgres are ending, it refuses to start: Start retries.
-// Start does nothing if the server is running.
+// Start starts the server after Stop or Kill, and returns when it answers connections. A
+// killed Postgres refuses to start until its backends have ended, so Start retries for up
+// to a minute. Start does nothing if the server is running.
 func (s *Server) Start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,8 +174,8 @@ func (s *Server) Stop() error { return s.halt(s.engine.stopSignal()) }
 
 // Kill ends the server with SIGKILL, like a crash or the kernel's out-of-memory killer, and
 // returns when all its processes have ended. For Postgres it kills the postmaster; the
-// backends notice that and exit, a busy one later than others. Start recovers all committed
-// rows. It does nothing if the server is stopped.
+// backends notice that and exit, a busy one later than others. Committed rows are there
+// again after Start. It does nothing if the server is stopped.
 func (s *Server) Kill() error { return s.halt(os.Kill) }
 
 func (s *Server) halt(sig os.Signal) error {

@@ -18,7 +18,7 @@ import (
 // Writers.Outages is true. Do is called from several goroutines.
 type Act struct {
 	Name   string
-	Weight float64 // how often it is drawn, relative to other acts; 0 means 1
+	Weight float64 // how often it is drawn, relative to other acts; 0 means 1; must not be negative
 	Do     func(ctx context.Context, x *Txn) error
 }
 

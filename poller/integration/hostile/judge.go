@@ -104,8 +104,8 @@ type Result struct {
 	OutOfOrder int // deliveries with a key that is not above the previous one
 	Phantom    int // rows delivered that were never committed, or that the server lost after a crash
 
-	Delay      Quantiles // from the confirmation of the commit to the delivery
-	AddedDelay Quantiles // from the delivery by the first reader, for rows that both delivered
+	Delay      Quantiles // from the confirmed commit to the delivery
+	AddedDelay Quantiles // delay behind the base reader, for rows that both delivered
 
 	LostTokens []int64 // tokens of the lost rows
 }

@@ -24,9 +24,13 @@ type Table struct {
 	// writes to. It should have a unique index: deletes and Upsert find rows by it.
 	Token string
 
-	// Columns are further columns that need a value. nil means none.
+	// Columns are further columns that need a value. nil means none. Values must be set
+	// with them.
 	Columns []string
-	Values  func(r *rand.Rand) []any
+
+	// Values returns a value for each of Columns, in their order. It is called from
+	// several goroutines, each with its own r.
+	Values func(r *rand.Rand) []any
 }
 
 // dialect is the kind of database.
