@@ -18,7 +18,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// Latest, as a Start, skips every row that exists at the first Fetch. A row with a
+// Latest is a Start that skips every row that exists at the first Fetch. A row with a
 // smaller key that commits later is skipped as well. To include the rows of
 // transactions in flight, start at a cursor of At instead.
 const Latest source.Cursor = "latest"

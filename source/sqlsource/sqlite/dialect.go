@@ -123,11 +123,7 @@ var fullRead = regexp.MustCompile(`^SCAN (\S+|\(.*\))$|AUTOMATIC .*INDEX`)
 // Explain implements [dialect.Reader]. The plan does not depend on the size of the
 // table, unless ANALYZE was run.
 func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error) {
-	rows, err := db.QueryContext(ctx, "EXPLAIN QUERY PLAN "+statement, args...)
-	if err != nil {
-		return nil, ceiling.Finding{}, err
-	}
-	_, steps, err := dialect.ReadPlan(rows)
+	_, steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN QUERY PLAN "+statement, args)
 	var lines, bad []string
 	for _, s := range steps {
 		line := s["detail"]
