@@ -51,7 +51,7 @@ func BenchmarkObserved(b *testing.B) {
 	require.NoError(b, err)
 	rounds := 3 * *benchRounds // the cost is smaller than the variation between two rounds
 	best := [2]float64{math.Inf(1), math.Inf(1)}
-	least := best // of CPU time
+	least := best // lowest CPU times
 	var clock, cpu []float64
 	scrapes := 0
 	ways := []func(*poller.Poller[row.Row]) (scrape func(context.Context)){

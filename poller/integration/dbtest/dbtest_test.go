@@ -185,7 +185,7 @@ func TestArgs(t *testing.T) {
 func TestStartErrorContainsServerLog(t *testing.T) {
 	t.Parallel()
 	t.Run("Postgres", func(t *testing.T) {
-		dbtest.Postgres(t) // skips where it is not installed
+		dbtest.Postgres(t) // skips if it is not installed
 		tb := &fatalTB{TB: t}
 		tb.run(func(tb testing.TB) { dbtest.StartPostgres(tb, dbtest.Args("-c", "no_such_setting=1")) })
 		assert.Contains(t, tb.fatal, `unrecognized configuration parameter "no_such_setting"`)

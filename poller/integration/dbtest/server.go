@@ -174,8 +174,8 @@ func (s *Server) Stop() error { return s.halt(s.engine.stopSignal()) }
 
 // Kill ends the server with SIGKILL, like a crash or the kernel's out-of-memory killer, and
 // returns when all its processes have ended. For Postgres it kills the postmaster; the
-// backends notice that and exit, a busy one later than others. Committed rows are there
-// again after Start. It does nothing if the server is stopped.
+// backends notice that and exit, a busy one later than others. After Start all
+// committed rows exist. It does nothing if the server is stopped.
 func (s *Server) Kill() error { return s.halt(os.Kill) }
 
 func (s *Server) halt(sig os.Signal) error {
