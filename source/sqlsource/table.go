@@ -18,7 +18,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// Latest, as a Start, skips every row that exists at the first Fetch. A row with a
+// Latest is a Start that skips every row that exists at the first Fetch. A row with a
 // smaller key that commits later is skipped as well. To include the rows of
 // transactions in flight, start at a cursor of At instead.
 const Latest source.Cursor = "latest"
@@ -71,7 +71,7 @@ type Table struct {
 
 	// Dialect is the database's SQL. nil finds it by the driver among those that
 	// are built in. It must be set for other databases, and for a driver that
-	// wraps another one under a name of its own.
+	// wraps another one under a new name.
 	Dialect dialect.Dialect
 
 	// Logger gets one line that says what the Ceiling guarantees, one when the

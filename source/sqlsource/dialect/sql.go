@@ -131,10 +131,14 @@ func ReadNotNull(ctx context.Context, db ceiling.Queryer, statement string, args
 	return all, errors.Join(rows.Err(), rows.Close())
 }
 
-// ReadPlan reads a small result of any shape, such as that of EXPLAIN: a line
-// for each row, and its values by column. If there is one column, the line is its
-// value.
-func ReadPlan(rows *sql.Rows) (lines []string, values []map[string]string, err error) {
+// ReadPlan runs a statement with a small result of any shape, such as EXPLAIN. It
+// returns a line for each row, and the row's values by column. If there is one
+// column, the line is its value.
+func ReadPlan(ctx context.Context, db ceiling.Queryer, statement string, args []any) (lines []string, values []map[string]string, err error) {
+	rows, err := db.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return nil, nil, err
+	}
 	defer rows.Close()
 	names, err := rows.Columns()
 	if err != nil {

@@ -57,11 +57,7 @@ const small = 100 * 1024
 
 // Explain implements [dialect.Reader].
 func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args []any, _ bool) ([]string, ceiling.Finding, error) {
-	rows, err := db.QueryContext(ctx, "EXPLAIN "+statement, args...)
-	if err != nil {
-		return nil, ceiling.Finding{}, err
-	}
-	lines, steps, err := dialect.ReadPlan(rows)
+	lines, steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN "+statement, args)
 	var bad []string
 	large := false
 	for _, s := range steps {

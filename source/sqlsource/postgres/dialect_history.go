@@ -84,11 +84,7 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 			return nil, ceiling.Finding{}, err
 		}
 	}
-	rows, err := tx.QueryContext(ctx, "EXPLAIN (COSTS OFF) "+statement, args...)
-	if err != nil {
-		return nil, ceiling.Finding{}, err
-	}
-	lines, _, err := dialect.ReadPlan(rows)
+	lines, _, err := dialect.ReadPlan(ctx, tx, "EXPLAIN (COSTS OFF) "+statement, args)
 	var bad []string
 	seeks := !after
 	for _, line := range lines {

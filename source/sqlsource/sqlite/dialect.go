@@ -61,7 +61,7 @@ func (Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref s
 			return "%s", b, err
 		case dialect.Time:
 			return "", nil, errors.New("SQLite has no type for times; give the text or number that the column holds")
-		case dialect.Given: // which SQLite makes a number beside a column of numbers, and only there
+		case dialect.Given: // which SQLite converts to a number when it is compared with a column of numbers, and only then
 			_, noInteger := v.Integer()
 			_, noNumber := strconv.ParseFloat(v.Text, 64)
 			switch typ := strings.ToUpper(c.Type); {
@@ -123,11 +123,7 @@ var fullRead = regexp.MustCompile(`^SCAN (\S+|\(.*\))$|AUTOMATIC .*INDEX`)
 // Explain implements [dialect.Reader]. The plan does not depend on the size of the
 // table, unless ANALYZE was run.
 func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error) {
-	rows, err := db.QueryContext(ctx, "EXPLAIN QUERY PLAN "+statement, args...)
-	if err != nil {
-		return nil, ceiling.Finding{}, err
-	}
-	_, steps, err := dialect.ReadPlan(rows)
+	_, steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN QUERY PLAN "+statement, args)
 	var lines, bad []string
 	for _, s := range steps {
 		line := s["detail"]
@@ -147,7 +143,7 @@ func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
 }
 
-// LockRows implements [dialect.Checkpoints]. There is no such clause, and a
+// LockRows implements [dialect.Checkpoints]. SQLite has no such clause, and a
 // transaction that reads before it writes may be refused the write lock.
 func (Dialect) LockRows() string { return "" }
 
