@@ -90,6 +90,25 @@ func TestDatabasesAreNamedInTheirRoomsOnly(t *testing.T) {
 	}
 }
 
+var depguardFiles = regexp.MustCompile(`"\*\*/([^"*]+)/(\*\*/)?\*\.go"`)
+
+// A package without a rule of depguard could import anything.
+func TestEachPackageHasARuleOfDepguard(t *testing.T) {
+	t.Parallel()
+	config, err := os.ReadFile(filepath.Join(repositoryRoot(t), ".golangci.yml"))
+	require.NoError(t, err)
+	rules := depguardFiles.FindAllStringSubmatch(string(config), -1)
+	require.Greater(t, len(rules), 10)
+	for _, f := range goFiles(t) {
+		dir, _ := filepath.Split(f.path)
+		ruled := slices.ContainsFunc(rules, func(rule []string) bool {
+			return dir == rule[1]+"/" || rule[2] != "" && strings.HasPrefix(dir, rule[1]+"/")
+		})
+		free := strings.HasPrefix(dir, "examples/") || strings.HasPrefix(dir, "poller/integration/")
+		assert.True(t, f.test || free || ruled, "%s: .golangci.yml has no rule of depguard for its package", f.path)
+	}
+}
+
 // compare requires that what offends is what is known to: nothing new, and nothing
 // listed that does not offend any more.
 func compare(t *testing.T, known, found []string, offence string) {
