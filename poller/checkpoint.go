@@ -4,47 +4,51 @@ import (
 	"context"
 	"errors"
 
+	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Checkpointer remembers how far a pipeline got.
+// Checkpointer stores the cursor of a pipeline.
 //
-// Load returns the stored cursor, and the empty cursor if none was stored yet.
+// Load returns the stored cursor, or the empty cursor if none has been stored.
 //
-// Save moves the stored cursor from one to the next, durably, by comparing and
-// swapping. Each handle, as a constructor returns it, draws a random writer
-// token, and the store keeps (cursor, writer). Save succeeds if both are what
-// this handle last loaded or saved, from is the stored cursor, and stores
-// (to, its own token). It also succeeds, and stores nothing, if the store
-// already holds to under this handle's own token: the answer to an earlier Save
-// was lost. Anything else is an error that wraps [ErrConflict]: another writer
-// has moved the cursor, or a human has rewound it. Without the token two
-// pollers in lockstep would both succeed for ever, each writing every row.
+// Save replaces the stored cursor, from, with another, to, durably. It is a
+// compare-and-swap with an owner: each handle, as returned by a constructor,
+// draws a random writer token, and the store keeps the cursor together with the
+// token of the handle that wrote it.
 //
-// An error that wraps ErrConflict means that nothing was stored; any other may
-// mean either, and the caller saves again or ends. Neither method retries or
-// logs. Both honour ctx and return soon after it ends. Calls for one pipeline
-// come one at a time, but need not come from one goroutine.
+//   - If the stored cursor is from, and the stored pair is the one that this
+//     handle last loaded or saved, Save stores to with this handle's token.
+//   - If to is already stored with this handle's token, Save returns nil and
+//     stores nothing: an earlier Save succeeded, but its answer was lost.
+//   - Otherwise Save returns an error that wraps [ErrConflict]: another writer
+//     has moved the cursor, or a human has rewound it.
 //
-// A sink that stores cursor and records atomically is passed to the Poller both
-// as Sink and as Checkpointer. Its Write moves the cursor by the rules of Save,
-// and the Save that follows finds the cursor moved already.
+// Without the token, two pollers in lockstep could both succeed for ever, and
+// each would write every record.
+//
+// An error that wraps ErrConflict means that nothing was stored. After any other
+// error the cursor may or may not have been stored: the caller calls Save again,
+// or gives up. Neither method retries or logs. When ctx ends, both return soon,
+// with an error. Calls for one pipeline are made one at a time, but not
+// necessarily from the same goroutine.
+//
+// A sink that stores records and cursor atomically is both the Sink and the
+// Checkpointer of a Poller. Its Write moves the cursor by the rules of Save. The
+// Save that follows then finds the cursor already moved and returns nil.
 type Checkpointer interface {
 	Load(ctx context.Context) (source.Cursor, error)
 	Save(ctx context.Context, from, to source.Cursor) error
 }
 
-// ErrConflict is wrapped by the errors of Save, and of a transactional sink's
-// Write, when the stored cursor is not where this handle left it. It is never
-// retried: it ends Run. Running again loads the cursor and goes on from there.
-// The other writer may have been this handle, by a commit that it no longer
-// waited for and that came through late.
-var ErrConflict = errors.New("checkpoint was moved by another writer")
+// ErrConflict is [sink.ErrConflict]: another writer has moved the checkpoint. It
+// ends Run.
+var ErrConflict = sink.ErrConflict
 
-// ErrHeld is wrapped by the error of [Poller.Drain] when records were still
-// held back after DrainWait.
+// ErrHeld is wrapped by the error that [Poller.Drain] returns when records are
+// still held back after DrainWait.
 var ErrHeld = errors.New("records are still held back")
 
-// ErrRunning is wrapped by the error of [Poller.Run] and [Poller.Drain] when
-// the Poller is running already.
+// ErrRunning is wrapped by the error that [Poller.Run] and [Poller.Drain] return
+// when the Poller is already running.
 var ErrRunning = errors.New("already running")

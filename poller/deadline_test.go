@@ -16,7 +16,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-func TestEveryStepHasADeadline(t *testing.T) {
+func TestEveryStepHasATimeout(t *testing.T) {
 	for set, want := range map[time.Duration]time.Duration{0: time.Minute, time.Second: time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(5)
@@ -39,11 +39,11 @@ func TestEveryStepHasADeadline(t *testing.T) {
 	}
 }
 
-func TestLateFetchAsksForHalf(t *testing.T) {
+func TestTimedOutFetchAsksForHalf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(40)
-		w.onFetch = func(ctx context.Context, _ source.Cursor, max int) error {
-			return slow(ctx, time.Duration(max)*25*time.Second) // two fit into a minute
+		w.onFetch = func(ctx context.Context, _ source.Cursor, limit int) error {
+			return slow(ctx, time.Duration(limit)*25*time.Second) // two records fit into a minute
 		}
 		require.NoError(t, w.poller().Drain(t.Context()))
 		assert.Equal(t, seq(1, 40), w.written)
@@ -51,13 +51,13 @@ func TestLateFetchAsksForHalf(t *testing.T) {
 	})
 }
 
-// The limit has been doubled by the write that went on beside it, but what was
-// too much is halved.
-func TestLateFetchAheadAsksForHalfOfWhatItAskedFor(t *testing.T) {
+// The write during the prefetch doubles the limit. The limit of the prefetch is
+// halved, not the doubled one.
+func TestTimedOutPrefetchAsksForHalfOfItsLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(40)
-		w.onFetch = func(ctx context.Context, _ source.Cursor, max int) error {
-			return slow(ctx, time.Duration(max)*25*time.Second)
+		w.onFetch = func(ctx context.Context, _ source.Cursor, limit int) error {
+			return slow(ctx, time.Duration(limit)*25*time.Second)
 		}
 		require.NoError(t, w.poller().Drain(t.Context()))
 		assert.Equal(t, seq(1, 40), w.written)
@@ -66,12 +66,12 @@ func TestLateFetchAheadAsksForHalfOfWhatItAskedFor(t *testing.T) {
 	})
 }
 
-func TestLateFetchEndsWithOneRecord(t *testing.T) {
+func TestTimedOutFetchAsksForAtLeastOneRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(40)
 		hour := until(time.Hour, context.DeadlineExceeded)
-		w.onFetch = func(ctx context.Context, _ source.Cursor, max int) error {
-			assert.Positive(t, max)
+		w.onFetch = func(ctx context.Context, _ source.Cursor, limit int) error {
+			assert.Positive(t, limit)
 			if hour() != nil {
 				<-ctx.Done()
 			}
@@ -84,9 +84,9 @@ func TestLateFetchEndsWithOneRecord(t *testing.T) {
 	})
 }
 
-// A driver may answer a cancelled query with any code, also one that would end
-// a run if the server had meant it.
-func TestLateStepIsAlwaysRetried(t *testing.T) {
+// A driver may report any code for a cancelled query, even one that would end the
+// run if the server had sent it.
+func TestTimedOutStepIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
 		first := true
@@ -99,12 +99,12 @@ func TestLateStepIsAlwaysRetried(t *testing.T) {
 			return nil
 		}
 		require.NoError(t, w.poller().Drain(t.Context()))
-		assert.Contains(t, w.said("failing")[0], "no answer within 1m0s")
+		assert.Contains(t, w.logged("failing")[0], "no answer within 1m0s")
 	})
 }
 
-// Both end the step's context, and a hook has to tell them apart.
-func TestHooksTellALateStepFromAStoppedOne(t *testing.T) {
+// In both cases the context of the step has ended. Hooks can tell them apart.
+func TestHooksDistinguishATimeoutFromAStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
 		w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error {
@@ -112,21 +112,21 @@ func TestHooksTellALateStepFromAStoppedOne(t *testing.T) {
 			return ctx.Err()
 		}
 		p := w.poller()
-		var late []bool
+		var timedOut []bool
 		p.Hooks.StepEnd = func(ctx context.Context, i poller.StepInfo) {
 			if i.Op == poller.OpFetch {
 				assert.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
-				late = append(late, errors.Is(i.Err, poller.ErrLate))
+				timedOut = append(timedOut, errors.Is(i.Err, poller.ErrTimeout))
 			}
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
 		defer cancel()
 		require.NoError(t, p.Run(ctx))
-		assert.Equal(t, []bool{true, false}, late, "the second fetch is cut off by the end of the run")
+		assert.Equal(t, []bool{true, false}, timedOut, "the end of the run interrupts the second fetch")
 	})
 }
 
-func TestLateWriteGoesOnFromTheCheckpointWithHalf(t *testing.T) {
+func TestTimedOutWriteContinuesFromTheCheckpointWithHalf(t *testing.T) {
 	for committed, want := range map[bool][]string{
 		false: {"load", "write -10", "load", "write -5", "save -5"},
 		true:  {"load", "write -10", "load", "save -10", "write 10-15", "save 10-15"},
@@ -136,7 +136,7 @@ func TestLateWriteGoesOnFromTheCheckpointWithHalf(t *testing.T) {
 			w.onWrite = func(ctx context.Context, b source.Batch[int]) error {
 				w.onWrite = nil
 				<-ctx.Done()
-				if committed { // as a transactional sink whose answer was lost
+				if committed { // like an exactly-once sink whose answer is lost
 					w.mu.Lock()
 					defer w.mu.Unlock()
 					w.written, w.stored = append(w.written, b.Records...), b.To
@@ -149,13 +149,13 @@ func TestLateWriteGoesOnFromTheCheckpointWithHalf(t *testing.T) {
 			assert.Equal(t, int64(40), p.Status().Records)
 			assert.Equal(t, int64(w.count("write")-w.count("write -10")+w.count("save -10")), p.Status().Batches)
 			assert.Zero(t, p.Status().Attempts)
-			assert.Len(t, w.said("recovered"), 1)
+			assert.Len(t, w.logged("recovered"), 1)
 			assert.Equal(t, want, w.steps()[:len(want)])
 		})
 	}
 }
 
-func TestLateWriteFindsAnotherWriter(t *testing.T) {
+func TestTimedOutWriteDetectsAnotherWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(40)
 		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error {
@@ -170,7 +170,7 @@ func TestLateWriteFindsAnotherWriter(t *testing.T) {
 	})
 }
 
-func TestLateWriteOfOneRecordIsTriedAgain(t *testing.T) {
+func TestTimedOutWriteOfOneRecordIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(1)
 		hour := until(time.Hour, context.DeadlineExceeded)
@@ -186,9 +186,9 @@ func TestLateWriteOfOneRecordIsTriedAgain(t *testing.T) {
 	})
 }
 
-// Another writer in lockstep has stored the very cursor that the late write
-// would have. Only Save can tell whose it is.
-func TestLateWriteFindsAnotherWriterInItsPlace(t *testing.T) {
+// Another writer in lockstep has stored the same cursor as the write that timed out.
+// Only Save can tell which writer stored it.
+func TestTimedOutWriteDetectsAnotherWriterAtTheSameCursor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(40)
 		w.onWrite = func(ctx context.Context, b source.Batch[int]) error {
@@ -204,7 +204,7 @@ func TestLateWriteFindsAnotherWriterInItsPlace(t *testing.T) {
 	})
 }
 
-func TestLateWriteOfPermanentErrorIsPermanent(t *testing.T) {
+func TestPermanentErrorAfterTheTimeoutIsPermanent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(40)
 		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error {
@@ -216,7 +216,7 @@ func TestLateWriteOfPermanentErrorIsPermanent(t *testing.T) {
 	})
 }
 
-func TestStepThatIgnoresItsDeadlineIsOverdue(t *testing.T) {
+func TestStepThatIgnoresItsTimeoutIsOverdue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(15)
 		release := make(chan struct{})
@@ -229,18 +229,18 @@ func TestStepThatIgnoresItsDeadlineIsOverdue(t *testing.T) {
 		go func() { done <- p.Drain(t.Context()) }()
 
 		time.Sleep(time.Minute)
-		assert.False(t, p.Status().Overdue, "it is given time to clean up")
+		assert.False(t, p.Status().Overdue, "it has some time to clean up")
 		time.Sleep(time.Hour)
 		assert.True(t, p.Status().Overdue)
-		require.Len(t, w.said("overdue"), 6, "at once, then ever more rarely")
-		assert.Contains(t, w.said("overdue")[0], "op=write deadline=1m0s from=\"\" after=1m6s\n")
-		assert.Contains(t, w.said("overdue")[5], "after=32m6s\n")
-		assert.Equal(t, 1, w.count("write"), "never repeated beside itself")
+		require.Len(t, w.logged("overdue"), 6, "at once, and then less and less often")
+		assert.Contains(t, w.logged("overdue")[0], "op=write deadline=1m0s from=\"\" after=1m6s\n")
+		assert.Contains(t, w.logged("overdue")[5], "after=32m6s\n")
+		assert.Equal(t, 1, w.count("write"), "not called a second time")
 
 		close(release)
-		require.NoError(t, <-done, "never abandoned")
+		require.NoError(t, <-done, "not abandoned")
 		assert.False(t, p.Status().Overdue)
-		assert.Len(t, w.said("no longer overdue"), 1)
+		assert.Len(t, w.logged("no longer overdue"), 1)
 		assert.Equal(t, seq(1, 15), w.written)
 	})
 }
@@ -265,14 +265,14 @@ func TestOverdueCountsBothSteps(t *testing.T) {
 		time.Sleep(time.Hour)
 		close(write)
 		synctest.Wait()
-		assert.True(t, p.Status().Overdue, "the fetch still is")
+		assert.True(t, p.Status().Overdue, "the fetch is still overdue")
 		close(fetch)
 		require.NoError(t, <-done)
 		assert.False(t, p.Status().Overdue)
 	})
 }
 
-func TestTheLongestDeadlineIsNone(t *testing.T) {
+func TestTheLongestTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(15)
 		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return slow(ctx, 24*time.Hour) }
@@ -280,6 +280,6 @@ func TestTheLongestDeadlineIsNone(t *testing.T) {
 		p.Deadline = math.MaxInt64
 		require.NoError(t, p.Drain(t.Context()))
 		assert.Equal(t, seq(1, 15), w.written)
-		assert.Empty(t, w.said("overdue"))
+		assert.Empty(t, w.logged("overdue"))
 	})
 }

@@ -9,20 +9,35 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Error is what Run and Drain return when a step fails for good.
+// Error is returned by Run and Drain when a step fails permanently.
 //
-// Its text holds cursors, which are no secret, but no other value of a row: a
-// driver's error is shown by its code and the names of the objects involved
-// (see [retry.Text]). errors.As and errors.Is still reach the original.
+// Its text contains cursors, which are not secret, but no other values of a
+// record: the error of a database driver is shown by its code and the names of
+// the objects involved (see [retry.Text]). The original error is available
+// through errors.As and errors.Is.
 type Error struct {
-	Name     string        // the Poller's
-	Op       Op            // the step that failed
-	From, To source.Cursor // of the batch; To is empty if it was not known
-	Attempts int           // how often the step was tried in a row
-	Err      error
+	// Name is the Name of the Poller.
+	Name string
+
+	// Op is the step that failed.
+	Op Op
+
+	// From is the cursor before the batch. It is empty for OpLoad.
+	From source.Cursor
+
+	// To is the cursor after the batch. It is empty if the step failed before
+	// the batch was known.
+	To source.Cursor
+
+	// Attempts is how often the step failed in a row.
+	Attempts int
+
+	// Err is the cause.
+	Err error
 }
 
-// Error returns one line that says what failed, where and why.
+// Error returns one line that says which step of which pipeline failed, at which
+// batch, and why.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "poller: %s: %s", e.Name, e.Op)
@@ -41,13 +56,26 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Refused is a record that the sink refused for good, as it is written to the
-// DeadLetter sink.
-type Refused[T any] struct {
-	Pipeline string        `json:"pipeline"`
-	Record   T             `json:"record"`
-	From     source.Cursor `json:"from"` // fetching one record from here gives it again
-	To       source.Cursor `json:"to"`
-	Err      string        `json:"error"` // whole, values of the row included
-	Time     time.Time     `json:"time"`
+// Rejected is a record that the sink rejected, as it is written to the DeadLetter
+// sink.
+type Rejected[T any] struct {
+	// Pipeline is the Name of the Poller.
+	Pipeline string `json:"pipeline"`
+
+	// Record is the record as the source returned it.
+	Record T `json:"record"`
+
+	// From is the cursor before the record: fetching one record after From
+	// returns it again.
+	From source.Cursor `json:"from"`
+
+	// To is the cursor after the record.
+	To source.Cursor `json:"to"`
+
+	// Err is the complete text of the sink's error. It may contain values of the
+	// record.
+	Err string `json:"error"`
+
+	// Time is when the record was rejected.
+	Time time.Time `json:"time"`
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// memory is a checkpoint that a restart forgets.
+// memory is a Checkpointer in memory. It does not survive a restart.
 type memory struct{ at source.Cursor }
 
 func (m *memory) Load(context.Context) (source.Cursor, error) { return m.at, nil }
@@ -24,15 +24,15 @@ func (m *memory) Save(_ context.Context, from, to source.Cursor) error {
 	return nil
 }
 
-// A pipeline over three functions: what to read, where to write it, and how far
-// it got.
+// A pipeline made of functions: one reads, one prints, and memory keeps the
+// cursor.
 func Example() {
 	words := []string{"never", "miss", "a", "row"}
 	p := &poller.Poller[string]{
 		Name: "words",
-		Source: source.Func[string](func(_ context.Context, after source.Cursor, max int) (source.Batch[string], error) {
+		Source: source.Func[string](func(_ context.Context, after source.Cursor, limit int) (source.Batch[string], error) {
 			from, _ := strconv.Atoi(string(after))
-			to := min(from+max, len(words))
+			to := min(from+limit, len(words))
 			return source.Batch[string]{
 				From:    after,
 				To:      source.Cursor(strconv.Itoa(to)),
@@ -58,7 +58,7 @@ func Example() {
 	// 4 records, cursor 4
 }
 
-// Hooks are plain functions. This one counts what is delivered.
+// Hooks are functions. One of these counts the records that are delivered.
 func ExampleHooks() {
 	delivered := 0
 	count := poller.Hooks{Poll: func(i poller.PollInfo) { delivered += i.Records }}

@@ -9,22 +9,22 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// fetched is the outcome of a fetch.
+// fetched is the result of a fetch.
 type fetched[T any] struct {
 	batch source.Batch[T]
-	limit int // how many records were asked for
+	limit int // passed to Fetch
 	step  StepInfo
 	err   error
 }
 
-// fetch returns the batch after a cursor, the one fetched ahead if there is
-// one. The error may be source.ErrEnd.
+// fetch returns the batch after a cursor. It uses the prefetched batch if there
+// is one, and retries. The error may be source.ErrEnd.
 func (r *run[T]) fetch(after source.Cursor) (f fetched[T], err error) {
 	for {
 		r.enter(Working, OpFetch, r.deadline())
-		if r.ahead != nil {
-			f = <-r.ahead
-			r.ahead = nil
+		if r.prefetched != nil {
+			f = <-r.prefetched
+			r.prefetched = nil
 		} else {
 			f = r.fetchOnce(after, r.limit, r.steps[OpFetch].failures+1)
 		}
@@ -32,7 +32,7 @@ func (r *run[T]) fetch(after source.Cursor) (f fetched[T], err error) {
 			r.succeeded(OpFetch)
 			return f, f.err
 		}
-		if late(f.err) {
+		if timedOut(f.err) {
 			r.limit = max(1, f.limit/2)
 		}
 		if err := r.failed(r.ctx, &f.step, f.err); err != nil {
@@ -41,19 +41,19 @@ func (r *run[T]) fetch(after source.Cursor) (f fetched[T], err error) {
 	}
 }
 
-// fetchAhead starts to fetch the batch after a cursor.
-func (r *run[T]) fetchAhead(after source.Cursor) {
-	ahead, limit := make(chan fetched[T], 1), r.limit
-	r.ahead = ahead
-	go func() { ahead <- r.fetchOnce(after, limit, 1) }()
+// prefetch starts to fetch the batch after a cursor in the background.
+func (r *run[T]) prefetch(after source.Cursor) {
+	prefetched, limit := make(chan fetched[T], 1), r.limit
+	r.prefetched = prefetched
+	go func() { prefetched <- r.fetchOnce(after, limit, 1) }()
 }
 
-// drop awaits the fetch ahead and forgets it. Nothing of it was written, so
-// fetching again from the cursor loses nothing.
-func (r *run[T]) drop() {
-	if r.ahead != nil {
-		<-r.ahead
-		r.ahead = nil
+// dropPrefetched waits for the prefetch and discards its result. None of it was
+// written, so a new fetch from the saved cursor loses nothing.
+func (r *run[T]) dropPrefetched() {
+	if r.prefetched != nil {
+		<-r.prefetched
+		r.prefetched = nil
 	}
 }
 
@@ -63,7 +63,7 @@ func (r *run[T]) fetchOnce(after source.Cursor, limit, attempt int) fetched[T] {
 		if f.batch, err = r.Source.Fetch(ctx, after, limit); err == nil {
 			err = check(f.batch, after, limit)
 		} else if n := len(f.batch.Records); n > 0 && errors.Is(err, source.ErrEnd) {
-			err = retry.Permanent(fmt.Errorf("the source answered with %d records and source.ErrEnd, which would lose them: it comes with an empty batch", n))
+			err = retry.Permanent(fmt.Errorf("the source returned source.ErrEnd with %d records, which would be lost: return source.ErrEnd with an empty batch", n))
 		}
 		f.step.To, f.step.Records, f.step.Bytes = f.batch.To, len(f.batch.Records), f.batch.Bytes
 		return err
@@ -71,21 +71,21 @@ func (r *run[T]) fetchOnce(after source.Cursor, limit, attempt int) fetched[T] {
 	return f
 }
 
-// check holds a batch against the contract of a source, as far as breaking it
-// would lose records or repeat them without end.
+// check returns an error if the batch violates the contract of source.Source in
+// a way that would lose records or repeat them for ever.
 func check[T any](b source.Batch[T], after source.Cursor, limit int) error {
 	var err error
 	switch {
 	case b.From != after:
-		err = fmt.Errorf("the source was asked for records after %q and answered with those after %q", after, b.From)
+		err = fmt.Errorf("the source was asked for the batch after cursor %q and returned the batch after %q", after, b.From)
 	case len(b.Records) > limit:
-		err = fmt.Errorf("the source was asked for %d records at most and answered with %d", limit, len(b.Records))
+		err = fmt.Errorf("the source returned %d records, more than the limit of %d", len(b.Records), limit)
 	case len(b.Records) > 0 && b.To == b.From:
-		err = fmt.Errorf("the source answered with %d records and a cursor that did not move", len(b.Records))
+		err = fmt.Errorf("the source returned %d records without moving the cursor: set To to the cursor after the last record", len(b.Records))
 	case b.To == "" && after != "":
-		err = errors.New("the source answered with the empty cursor, which stands before its first record: leave To equal to From when there is nothing new")
+		err = errors.New("the source returned the empty cursor, which is the position before its first record: if there is nothing new, set To to From")
 	case b.More && b.To == b.From:
-		err = errors.New("the source answered that it has more, with no record and a cursor that did not move")
+		err = errors.New("the source returned an empty batch with More set, without moving the cursor: set More only if the next fetch can make progress")
 	default:
 		err = b.To.Validate()
 	}

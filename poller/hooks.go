@@ -8,83 +8,159 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Op names a step of the loop.
+// Op names a step of the loop. A step is a call to the Source, the Sink, the
+// Checkpointer or the DeadLetter sink.
 type Op string
 
-// The steps of the loop, in their order.
+// The steps of the loop, in order.
 const (
-	OpLoad       Op = "load"
-	OpFetch      Op = "fetch"
-	OpWrite      Op = "write"
-	OpDeadLetter Op = "deadletter"
-	OpSave       Op = "save"
+	OpLoad       Op = "load"       // Checkpointer.Load
+	OpFetch      Op = "fetch"      // Source.Fetch
+	OpWrite      Op = "write"      // Sink.Write
+	OpDeadLetter Op = "deadletter" // DeadLetter.Write
+	OpSave       Op = "save"       // Checkpointer.Save
 )
 
-// Hooks are called as a pipeline works, for metrics and traces. Any of them may
-// be nil. They are called synchronously: a slow hook slows the pipeline, and a
-// panic in one ends the program. Those of a fetch may be called while those of
-// a write are, so a hook must be safe for concurrent use. The errors they are
-// given are whole, values of rows included: show them with [retry.Text].
+// Hooks are functions that a Poller calls as it works, for metrics and traces.
+// Any of them may be nil.
+//
+// Hooks are called synchronously: a slow hook slows the pipeline down, and a
+// panic in a hook ends the program. They must be safe for concurrent use,
+// because the next batch is fetched while one is written.
+//
+// Errors passed to hooks are complete and may contain values of records. Use
+// [retry.Text] to show them.
 type Hooks struct {
-	// StepBegin is called before each call of a part. The context it returns,
-	// derived from the one given, is passed to that call and to StepEnd.
+	// StepBegin is called before each attempt at a step. The step and StepEnd
+	// receive the context that it returns, which must be derived from the
+	// context it was given.
 	StepBegin func(context.Context, StepInfo) context.Context
-	// StepEnd is called after each call of a part.
+
+	// StepEnd is called after each attempt at a step.
 	StepEnd func(context.Context, StepInfo)
-	// Backoff is called when a failed step will be tried again.
+
+	// Backoff is called when a step has failed and will be tried again.
 	Backoff func(BackoffInfo)
-	// Poll is called when a batch has been saved, and when a fetch found
-	// nothing.
+
+	// Poll is called when a batch has been saved, and when a fetch found no new
+	// records.
 	Poll func(PollInfo)
-	// DeadLetter is called when a record has gone to the dead-letter sink.
+
+	// DeadLetter is called when a rejected record has been written to the
+	// DeadLetter sink.
 	DeadLetter func(DeadLetterInfo)
 }
 
-// StepInfo describes one call of a part: one attempt.
+// StepInfo describes one attempt at a step.
 type StepInfo struct {
+	// Pipeline is the Name of the Poller.
 	Pipeline string
-	Op       Op
-	Attempt  int           // 1 for the first
-	From, To source.Cursor // To is empty where it is not known yet
-	Records  int           // for OpFetch known at the end
-	Bytes    int           // likewise
-	Start    time.Time
-	Duration time.Duration // StepEnd only
-	Err      error         // StepEnd only
+
+	// Op is the step.
+	Op Op
+
+	// Attempt is 1 for the first attempt, 2 for the first retry, and so on.
+	Attempt int
+
+	// From is the cursor before the batch. It is empty for OpLoad.
+	From source.Cursor
+
+	// To is the cursor after the batch. It is empty for OpLoad, and for OpFetch
+	// in StepBegin.
+	To source.Cursor
+
+	// Records is the number of records in the batch. For OpFetch it is set in
+	// StepEnd only.
+	Records int
+
+	// Bytes is the approximate size of the records in memory, 0 if unknown. For
+	// OpFetch it is set in StepEnd only.
+	Bytes int
+
+	// Start is when the attempt began.
+	Start time.Time
+
+	// Duration is how long the attempt took. It is set in StepEnd only.
+	Duration time.Duration
+
+	// Err is nil if the attempt succeeded. It is set in StepEnd only.
+	Err error
 }
 
-// BackoffInfo describes a wait before a step is tried again.
+// BackoffInfo describes the wait before a step is tried again.
 type BackoffInfo struct {
+	// Pipeline is the Name of the Poller.
 	Pipeline string
-	Op       Op
-	Attempt  int // how often it failed in a row
-	Wait     time.Duration
-	Class    retry.Class
-	Err      error
+
+	// Op is the step that failed.
+	Op Op
+
+	// Attempt is how often the step has failed in a row.
+	Attempt int
+
+	// Wait is how long the Poller waits before the next attempt.
+	Wait time.Duration
+
+	// Class is the kind of error, see [retry.Classify].
+	Class retry.Class
+
+	// Err is the error of the last attempt.
+	Err error
 }
 
-// PollInfo describes one turn of the loop: a batch fetched, written and saved,
-// or a fetch that found nothing.
+// PollInfo describes one turn of the loop: either a batch was fetched, written
+// and saved, or a fetch found no new records.
 type PollInfo struct {
+	// Pipeline is the Name of the Poller.
 	Pipeline string
-	From, To source.Cursor
-	Records  int // delivered to the sink
-	Bytes    int
-	More     bool
-	AsOf     time.Time
-	Held     *source.Held
-	Start    time.Time     // when its fetch began
-	Duration time.Duration // to the end of its save; includes waiting for the batch before
+
+	// From is the cursor before the batch.
+	From source.Cursor
+
+	// To is the cursor after the batch.
+	To source.Cursor
+
+	// Records is the number of records delivered to the sink.
+	Records int
+
+	// Bytes is the approximate size of the records in memory, 0 if unknown.
+	Bytes int
+
+	// More is true if the source has more records at once.
+	More bool
+
+	// AsOf says how current the batch is, see [source.Batch].
+	AsOf time.Time
+
+	// Held describes the records that are held back. Usually it is nil.
+	Held *source.Held
+
+	// Start is when the fetch of the batch began.
+	Start time.Time
+
+	// Duration is the time from Start to the end of the save. It includes the
+	// wait for the previous batch.
+	Duration time.Duration
 }
 
-// DeadLetterInfo describes a record that the sink refused for good.
+// DeadLetterInfo describes a record that the sink rejected.
 type DeadLetterInfo struct {
+	// Pipeline is the Name of the Poller.
 	Pipeline string
-	From, To source.Cursor
-	Err      error
+
+	// From is the cursor before the record.
+	From source.Cursor
+
+	// To is the cursor after the record.
+	To source.Cursor
+
+	// Err is the error of the sink.
+	Err error
 }
 
-// JoinHooks returns hooks that call those of each argument, in order.
+// JoinHooks combines several Hooks into one that calls each of them in order.
+// StepBegin of a later argument receives the context that the earlier one
+// returned.
 func JoinHooks(hooks ...Hooks) Hooks {
 	var j Hooks
 	for _, h := range hooks {

@@ -29,7 +29,7 @@ func TestWriteComesBeforeSave(t *testing.T) {
 	assert.Equal(t, []string{"load", "write -10", "save -10", "write 10-20", "save 10-20", "write 20-25", "save 20-25"}, w.steps())
 }
 
-func TestGoesOnFromTheCheckpoint(t *testing.T) {
+func TestContinuesFromTheCheckpoint(t *testing.T) {
 	w := newWorld(30)
 	w.stored = "12"
 	require.NoError(t, w.poller().Drain(t.Context()))
@@ -47,7 +47,7 @@ func TestFetchesOneBatchAheadWhileOneIsWritten(t *testing.T) {
 			return nil
 		}
 		require.NoError(t, w.poller().Drain(t.Context()))
-		// While batch n is written, n+1 fetches are done: its own and the next.
+		// While batch n is written, n+1 batches have been fetched.
 		assert.Equal(t, map[string]int{"": 2, "10": 3, "20": 4, "30": 5, "40": 5}, fetched)
 	})
 }
@@ -64,17 +64,17 @@ func TestNeverWritesPastAFailedBatch(t *testing.T) {
 		}
 		require.NoError(t, w.poller().Drain(t.Context()))
 		assert.Equal(t, seq(1, 50), w.written)
-		assert.Equal(t, 5, w.count("fetch"), "what was fetched ahead is kept through the outage")
+		assert.Equal(t, 5, w.count("fetch"), "the prefetched batch is kept during the outage")
 	})
 }
 
-func TestPermanentErrorStopsEveryPart(t *testing.T) {
+func TestPermanentErrorEndsRun(t *testing.T) {
 	for _, cause := range []error{retry.Permanent(errors.New("broken")), poller.ErrConflict} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(50)
 			w.onFetch = func(ctx context.Context, after source.Cursor, _ int) error {
 				if after != "" {
-					time.Sleep(10 * time.Second) // still under way when the write fails
+					time.Sleep(10 * time.Second) // still in progress when the write fails
 				}
 				return ctx.Err()
 			}
@@ -88,14 +88,14 @@ func TestPermanentErrorStopsEveryPart(t *testing.T) {
 			assert.Equal(t, poller.OpWrite, failed.Op)
 			assert.Equal(t, source.Cursor("10"), failed.To)
 			assert.Equal(t, []string{"load", "write -10"}, w.steps())
-			assert.Equal(t, 10*time.Second, time.Since(began), "the fetch ahead is awaited")
+			assert.Equal(t, 10*time.Second, time.Since(began), "Run waits for the prefetch")
 			synctest.Wait()
 			assert.Len(t, w.calls, 4, "nothing is called after Run has returned")
 		})
 	}
 }
 
-func TestConflictOnSaveEndsRunAndRunningAgainGoesOn(t *testing.T) {
+func TestConflictOnSaveEndsRunAndTheNextRunContinues(t *testing.T) {
 	w := newWorld(30)
 	w.onSave = func(_ context.Context, from, _ source.Cursor) error {
 		if from == "10" {
@@ -130,20 +130,20 @@ func TestErrEndEndsRun(t *testing.T) {
 	})
 }
 
-// A reader that ends as an io.Reader may, with its last records and the end at
-// once, would lose these.
-func TestErrEndWithRecordsIsFoundOut(t *testing.T) {
+// An io.Reader may return its last data together with io.EOF. A source must not: its
+// last records would be lost.
+func TestErrEndWithRecordsIsAnError(t *testing.T) {
 	w := newWorld(25)
 	p := w.poller()
-	p.Source = source.Func[int](func(ctx context.Context, after source.Cursor, max int) (source.Batch[int], error) {
-		b, err := w.Fetch(ctx, after, max)
+	p.Source = source.Func[int](func(ctx context.Context, after source.Cursor, limit int) (source.Batch[int], error) {
+		b, err := w.Fetch(ctx, after, limit)
 		if !b.More {
 			err = source.ErrEnd
 		}
 		return b, err
 	})
 	err := p.Run(t.Context())
-	require.ErrorContains(t, err, "5 records and source.ErrEnd")
+	require.ErrorContains(t, err, "source.ErrEnd with 5 records")
 	assert.Equal(t, source.Cursor("20"), w.stored)
 }
 
@@ -152,7 +152,7 @@ func TestEmptyBatchWhoseCursorMovedIsSaved(t *testing.T) {
 	w.answer = func(b *source.Batch[int]) { b.Records = nil }
 	require.NoError(t, w.poller().Drain(t.Context()))
 	assert.Equal(t, source.Cursor("25"), w.stored)
-	assert.Equal(t, 3, w.count("write"), "an exactly-once sink keeps the cursor, so it is written")
+	assert.Equal(t, 3, w.count("write"), "it is written, because an exactly-once sink stores the cursor")
 }
 
 func TestIdlePollWritesNothing(t *testing.T) {
@@ -170,11 +170,11 @@ func TestRunTwiceAtOnceIsAnError(t *testing.T) {
 		require.ErrorIs(t, p.Run(t.Context()), poller.ErrRunning)
 		require.ErrorIs(t, p.Drain(t.Context()), poller.ErrRunning)
 		require.NoError(t, stop())
-		require.NoError(t, p.Drain(t.Context()), "after the first has ended it may run again")
+		require.NoError(t, p.Drain(t.Context()), "it may run again after the first run has ended")
 	})
 }
 
-func TestPanicOfAPartLeavesThePollerUsable(t *testing.T) {
+func TestPollerIsUsableAfterAPanic(t *testing.T) {
 	for _, after := range []time.Duration{0, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(30)
@@ -218,30 +218,30 @@ func TestMisconfigured(t *testing.T) {
 	}
 	err := (&poller.Poller[int]{}).Run(t.Context())
 	for _, field := range []string{"Name", "Source", "Sink", "Checkpointer"} {
-		assert.ErrorContains(t, err, field+" is not set", "all that is wrong is said at once")
+		assert.ErrorContains(t, err, field+" is not set", "one error lists everything that is wrong")
 	}
 }
 
-func TestBrokenSourceIsFoundOut(t *testing.T) {
-	for want, bend := range map[string]func(*source.Batch[int]){
-		"answered with those after":     func(b *source.Batch[int]) { b.From = "7" },
-		"at most and answered with":     func(b *source.Batch[int]) { b.Records = seq(1, 11) },
-		"cursor that did not move":      func(b *source.Batch[int]) { b.To = b.From },
-		"with the empty cursor":         func(b *source.Batch[int]) { b.Records, b.To = nil, "" },
-		"no record and a cursor":        func(b *source.Batch[int]) { b.Records, b.To, b.More = nil, b.From, true },
-		"is not printable ASCII":        func(b *source.Batch[int]) { b.To = "café" },
-		"of 8193 bytes is longer than ": func(b *source.Batch[int]) { b.To = source.Cursor(make([]byte, 8193)) },
+func TestBrokenSourceIsAnError(t *testing.T) {
+	for want, change := range map[string]func(*source.Batch[int]){
+		"returned the batch after":          func(b *source.Batch[int]) { b.From = "7" },
+		"more than the limit of 10":         func(b *source.Batch[int]) { b.Records = seq(1, 11) },
+		"without moving the cursor: set To": func(b *source.Batch[int]) { b.To = b.From },
+		"returned the empty cursor":         func(b *source.Batch[int]) { b.Records, b.To = nil, "" },
+		"empty batch with More set":         func(b *source.Batch[int]) { b.Records, b.To, b.More = nil, b.From, true },
+		"is not printable ASCII":            func(b *source.Batch[int]) { b.To = "café" },
+		"cursor has 8193 bytes, the limit":  func(b *source.Batch[int]) { b.To = source.Cursor(make([]byte, 8193)) },
 	} {
 		w := newWorld(5)
 		w.stored = "1"
-		w.answer = bend
+		w.answer = change
 		err := w.poller().Run(t.Context())
 		require.ErrorContains(t, err, want)
 		assert.Empty(t, w.written)
 	}
 }
 
-func TestBrokenCheckpointIsFoundOut(t *testing.T) {
+func TestBrokenCheckpointIsAnError(t *testing.T) {
 	w := newWorld(5)
 	w.stored = "café"
 	require.ErrorContains(t, w.poller().Run(t.Context()), "not printable ASCII")

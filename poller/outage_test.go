@@ -14,13 +14,13 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// sqlState is an error as a Postgres driver returns it.
+// sqlState is an error like those of a Postgres driver.
 type sqlState string
 
 func (s sqlState) SQLState() string { return string(s) }
 func (s sqlState) Error() string    { return "state " + string(s) + `: invalid input "secret"` }
 
-// breakStep makes one step fail with what fail returns.
+// breakStep makes a step return the errors of fail.
 func breakStep(w *world, op poller.Op, fail func() error) {
 	switch op {
 	case poller.OpLoad:
@@ -36,7 +36,7 @@ func breakStep(w *world, op poller.Op, fail func() error) {
 
 var steps = []poller.Op{poller.OpLoad, poller.OpFetch, poller.OpWrite, poller.OpSave}
 
-func TestOutageIsWaitedOut(t *testing.T) {
+func TestOutageIsRetried(t *testing.T) {
 	for _, op := range steps {
 		t.Run(string(op), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestUnknownErrorsAreRetried(t *testing.T) {
 	})
 }
 
-func TestSetupErrorEndsRunUntilTheStepHasWorked(t *testing.T) {
+func TestSetupErrorEndsRunUnlessTheStepHasSucceeded(t *testing.T) {
 	for _, op := range steps {
 		t.Run(string(op), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestSetupErrorEndsRunUntilTheStepHasWorked(t *testing.T) {
 				assert.Equal(t, 1, failed.Attempts)
 
 				if op == poller.OpLoad {
-					return // happens once a run
+					return // load happens once in a run
 				}
 				w = newWorld(35)
 				calls, missing := 0, until(time.Hour, noTable)
@@ -87,7 +87,7 @@ func TestSetupErrorEndsRunUntilTheStepHasWorked(t *testing.T) {
 					}
 					return missing()
 				})
-				require.NoError(t, w.poller().Drain(t.Context()), "later it is an outage")
+				require.NoError(t, w.poller().Drain(t.Context()), "it is treated as an outage")
 				assert.Equal(t, seq(1, 35), w.written)
 			})
 		})
@@ -109,7 +109,7 @@ func TestRetryPolicyGivesUp(t *testing.T) {
 	})
 }
 
-func TestBackoffStartsAnewAfterSuccess(t *testing.T) {
+func TestBackoffRestartsAfterSuccess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(100)
 		n := 0
@@ -123,20 +123,20 @@ func TestBackoffStartsAnewAfterSuccess(t *testing.T) {
 		p.Retry.MaxAttempts = 2
 		began := time.Now()
 		require.NoError(t, p.Drain(t.Context()), "attempts are counted in a row")
-		assert.LessOrEqual(t, time.Since(began), 10*100*time.Millisecond, "each wait is a first one")
+		assert.LessOrEqual(t, time.Since(began), 10*100*time.Millisecond, "each wait is the first of its series")
 	})
 }
 
-func TestOutageIsLoggedOnceAndRarelyAfter(t *testing.T) {
+func TestOutageIsLoggedAtOnceAndThenRarely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
 		breakStep(w, poller.OpFetch, until(7*24*time.Hour, errOutage))
 		p := w.poller()
 		stop := start(t, p)
 		time.Sleep(50 * time.Second)
-		assert.Len(t, w.said("failing, will retry"), 1)
-		assert.Empty(t, w.said("still failing"))
-		assert.Contains(t, w.said("failing, will retry")[0], `level=WARN msg="failing, will retry" pipeline=test op=fetch err="connection refused" attempts=1 wait=`)
+		assert.Len(t, w.logged("failing, will retry"), 1)
+		assert.Empty(t, w.logged("still failing"))
+		assert.Contains(t, w.logged("failing, will retry")[0], `level=WARN msg="failing, will retry" pipeline=test op=fetch err="connection refused" attempts=1 wait=`)
 		s := p.Status()
 		assert.Equal(t, poller.Backoff, s.State)
 		assert.Equal(t, poller.OpFetch, s.Op)
@@ -144,13 +144,13 @@ func TestOutageIsLoggedOnceAndRarelyAfter(t *testing.T) {
 		assert.Positive(t, s.Attempts)
 
 		time.Sleep(8 * 24 * time.Hour)
-		assert.InDelta(t, 36, len(w.said("still failing")), 4, "a week's outage is a page")
-		require.Len(t, w.said("recovered"), 1)
-		assert.Contains(t, w.said("recovered")[0], "after=168h0m")
+		assert.InDelta(t, 36, len(w.logged("still failing")), 4, "an outage of a week is a page of log")
+		require.Len(t, w.logged("recovered"), 1)
+		assert.Contains(t, w.logged("recovered")[0], "after=168h0m")
 		assert.Zero(t, p.Status().Attempts)
 		assert.Less(t, w.log.Len(), 12_000)
 		require.NoError(t, stop())
-		assert.Len(t, w.said("failing, will retry"), 1)
+		assert.Len(t, w.logged("failing, will retry"), 1)
 	})
 }
 
@@ -164,8 +164,8 @@ func TestEachOutageIsLoggedAtOnce(t *testing.T) {
 			return nil
 		}
 		require.NoError(t, w.poller().Drain(t.Context()))
-		assert.Len(t, w.said("failing, will retry"), 5)
-		assert.Len(t, w.said("recovered"), 5)
+		assert.Len(t, w.logged("failing, will retry"), 5)
+		assert.Len(t, w.logged("recovered"), 5)
 	})
 }
 
@@ -180,7 +180,7 @@ func TestErrorsAreShownWithoutValues(t *testing.T) {
 	}
 	var original sqlState
 	require.ErrorAs(t, err, &original)
-	assert.Contains(t, original.Error(), "secret", "errors.As gives the original")
+	assert.Contains(t, original.Error(), "secret", "errors.As returns the original error")
 }
 
 func TestErrorText(t *testing.T) {

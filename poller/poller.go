@@ -1,50 +1,57 @@
-// Package poller runs a polling pipeline: it fetches what is new from a
-// [source.Source], writes it to a [sink.Sink], saves how far it got with a
-// [Checkpointer], and does so again until it is told to stop.
+// Package poller runs a pipeline: it fetches new records from a [source.Source],
+// writes them to a [sink.Sink], saves its position with a [Checkpointer], and
+// repeats this until it is told to stop.
 //
 //	p := &poller.Poller[Order]{
 //		Name:         "orders",
 //		Source:       orders, // such as a sqlsource.Query
-//		Sink:         files,  // such as a filesink.File
+//		Sink:         files,  // such as a filesink.Dir
 //		Checkpointer: files,  // the same value: exactly once
 //	}
 //	err := p.Run(ctx)
 //
+// The position is a cursor. It is kept by a Checkpointer:
+//
+//	type Checkpointer interface {
+//		Load(ctx context.Context) (source.Cursor, error)
+//		Save(ctx context.Context, from, to source.Cursor) error
+//	}
+//
 // # The loop
 //
-// Load, then Fetch, Write, Save, for ever. The cursor is saved only after the
-// batch is written, so a crash at any point loses nothing. With a sink that is
-// the Checkpointer too, records and cursor move together and nothing comes
-// twice. With any other the batch between Write and Save may come once more.
+// Run loads the cursor. It then repeats three steps: fetch the batch after the
+// cursor, write the batch, save the batch's cursor. The cursor is saved only
+// after the batch was written, so a crash at any point loses nothing.
 //
-// One batch is fetched while the one before is written. It is never written
-// unless the one before was written and saved. Every call of a part gets a
-// context with a deadline. A part that ignores it is neither abandoned nor
-// called again beside itself, which would write twice: the loop waits, logs it,
-// and [Status].Overdue turns true.
+//   - If the Sink is also the Checkpointer, it stores records and cursor together,
+//     and every record is delivered exactly once.
+//   - With any other Sink, a crash between write and save delivers that one batch
+//     a second time.
+//
+// While a batch is written, the next one is fetched. It is not written before the
+// cursor of the first batch is saved.
+//
+// Each attempt at a step has a timeout. If a call ignores it, the loop neither
+// abandons the call nor makes a second one, because that could write records
+// twice. It waits, logs that the pipeline is stuck, and sets [Status].Overdue.
 //
 // # Errors
 //
-// An outage is no reason to stop: what may pass is tried again after a backoff,
-// for ever by default. Package retry says which errors these are. Run ends with
-// an [*Error] when
+// An outage does not end Run. A step that fails is tried again after a backoff,
+// by default without limit. Run ends with an [*Error] if
 //
-//   - a step fails for a reason in its setup (no such table, wrong password)
-//     before it has succeeded once in this Run. After that the same error is an
-//     outage: somebody is at work on the database;
-//   - an error is marked by [retry.Permanent], or breaks a contract;
-//   - the checkpoint was moved by another writer, [ErrConflict];
-//   - the sink rejects a record, see [sink.Reject], and there is no DeadLetter
-//     or too many were refused in a row;
+//   - a step fails with a setup error, such as a missing table or a wrong
+//     password, before it has succeeded once in this run. Later the same error
+//     is treated as an outage, because someone is probably working on the
+//     database. Package retry defines which errors are setup errors;
+//   - an error was marked with [retry.Permanent], or the Source or the
+//     Checkpointer violates its contract;
+//   - another writer moved the checkpoint, see [ErrConflict];
+//   - the sink rejects a record, see [sink.Reject], and DeadLetter is not set, or
+//     too many records in a row were rejected;
 //   - the Retry policy gives up.
 //
-// A rejected batch is fetched again in halves until the refused record stands
-// alone. It goes to DeadLetter, the cursor moves past it, and the batches grow
-// back. A crash between the two can write the dead letter twice.
-//
-// A fetch or write that runs into its deadline is tried again with half the
-// records. Before a shorter batch is written the cursor is loaded again, since
-// the write may have succeeded after all.
+// The file DESIGN.md next to this package explains why the loop works this way.
 package poller
 
 import (
@@ -63,89 +70,106 @@ import (
 )
 
 // Poller is a pipeline from one source to one sink. Set its fields, then call
-// [Poller.Run] or [Poller.Drain]; do not change them while it runs. Name,
-// Source, Sink and Checkpointer are required, the zero value of every other
-// field is a good default. A Poller must not be copied after first use.
+// [Poller.Run] or [Poller.Drain]. Do not change the fields while it runs, and do
+// not copy a Poller after its first use.
+//
+// Name, Source, Sink and Checkpointer are required. Every other field has a
+// useful zero value.
 type Poller[T any] struct {
-	// Name stands for the pipeline in logs, errors and metrics.
+	// Name identifies the pipeline in logs, errors and metrics. It is required.
 	Name string
 
-	Source       source.Source[T]
-	Sink         sink.Sink[T]
-	Checkpointer Checkpointer // the same value as Sink for a sink that keeps the cursor itself
+	// Source is what the pipeline reads from. It is required.
+	Source source.Source[T]
 
-	// DeadLetter takes the records that Sink rejects, one in a batch. If nil,
-	// a rejected record ends Run.
-	DeadLetter sink.Sink[Refused[T]]
+	// Sink is what the pipeline writes to. It is required.
+	Sink sink.Sink[T]
 
-	// DeadLetterLimit is how many records in a row may go to DeadLetter; one
-	// more refused ends Run, for that many are no poison but a fault. Defaults
-	// to 100.
+	// Checkpointer stores the cursor of the pipeline. It is required. If the sink
+	// stores the cursor itself, set Checkpointer to the same value as Sink.
+	Checkpointer Checkpointer
+
+	// DeadLetter receives the records that Sink rejects, one per batch. A
+	// rejected batch is fetched again in smaller batches until the record is
+	// alone. The record is written to DeadLetter, and the cursor after it is
+	// saved. A crash between the two can write it to DeadLetter twice. If
+	// DeadLetter is nil, a rejected record ends Run.
+	DeadLetter sink.Sink[Rejected[T]]
+
+	// DeadLetterLimit is the maximum number of records in a row that are written
+	// to DeadLetter. One more ends Run: that many rejections in a row mean a
+	// fault, not bad records. Defaults to 100.
 	DeadLetterLimit int
 
-	// BatchSize is the most records to fetch at once. Defaults to 5,000.
+	// BatchSize is the maximum number of records in a batch. Defaults to 5,000.
 	BatchSize int
 
-	// Interval is the wait after a fetch that left nothing to fetch, give or
-	// take a tenth so that many pollers do not march in step. Defaults to 1 s.
+	// Interval is the wait before the next fetch when there is nothing more to
+	// fetch. Each wait varies at random by up to 10 %, so that many pollers do
+	// not poll at the same moments. Defaults to 1 s.
 	Interval time.Duration
 
-	// Wake ends such a wait at once when it yields a value. It must have
-	// capacity 1 and be sent to without blocking, so that one wake during a
-	// step is kept. It never shortens a backoff.
+	// Wake ends the wait for the next fetch as soon as it yields a value. The
+	// channel must have capacity 1, so that a value sent during a step is kept.
+	// Send to it without blocking. Wake does not shorten a backoff.
 	Wake <-chan struct{}
 
-	// Deadline is how long one call of a part may take. Defaults to 1 min.
+	// Deadline limits each attempt at a step. A fetch or write that times out is
+	// tried again with half the records. Defaults to 1 min.
 	Deadline time.Duration
 
-	// Grace is how long a write or save in progress may go on after ctx has
-	// ended. Defaults to 30 s; negative means not at all.
+	// Grace is how long a write or save in progress may continue after ctx has
+	// ended. Defaults to 30 s. A negative value means no grace.
 	Grace time.Duration
 
-	// DrainWait is how long Drain waits in a row for records that are held
-	// back by the same holder. Defaults to 30 s; negative means not at all.
+	// DrainWait is how long Drain waits for records that the same holder holds
+	// back. Defaults to 30 s. A negative value means that Drain does not wait.
 	DrainWait time.Duration
 
-	// Retry says how long to wait after failures, and when to give up.
+	// Retry determines the waits between attempts, and when to give up. The zero
+	// value retries without limit.
 	Retry retry.Policy
 
 	// Hooks observe the pipeline, for metrics and traces.
 	Hooks Hooks
 
-	// Logger gets a line for each change of state: started, failing, still
-	// failing (ever more rarely), recovered, held back, record refused, overdue,
-	// stopped. What comes and goes all the time is logged at intervals. Messages
-	// and keys are fixed: the file LOGS.md beside this package has them all. No
-	// line holds a value of a row other than its key. Defaults to slog.Default().
+	// Logger receives a line for each change of state: started, failing, still
+	// failing (less and less often), recovered, records held back, record
+	// rejected, overdue, stopped. Changes that repeat all the time are logged at
+	// intervals. Messages and keys are fixed and listed in the file LOGS.md next
+	// to this package. No line contains values of a record except its key.
+	// Defaults to slog.Default().
 	Logger *slog.Logger
 
 	mu      sync.Mutex
 	status  Status
-	overdue []*StepInfo // steps that are; a fetch and a write can both be
+	overdue []*StepInfo // steps that ignore their timeout: at most a fetch and one other step
 }
 
-// Run works until ctx ends or a finite source does, and then returns nil. It
-// returns an [*Error] when a step fails for good.
+// Run runs the pipeline until ctx ends or a finite source ends, and then returns
+// nil. It returns an [*Error] if a step fails permanently.
 //
-// When ctx ends, a fetch, a backoff or a wait ends at once. A write in progress
-// may go on for Grace, and if it succeeds the cursor is saved. Only if that save
-// fails is the end of ctx an error: the records are written, but the checkpoint
-// does not say so. When Run returns, no call of a part is in progress.
+// When ctx ends, a load, a fetch, a backoff or a wait ends at once. A write in
+// progress may continue for Grace. If it succeeds, its cursor is saved. If that
+// save fails, Run returns its error, because records were written and the
+// checkpoint does not include them. When Run returns, no step is in progress.
 //
-// Run does not close the parts; they can be used again, also by a second Run
-// after the first. Calling it while the Poller runs is an error that wraps
-// [ErrRunning].
+// Run does not close the Source, the Sink or the Checkpointer. It may be called
+// again after it has returned, and then loads the cursor again. If the Poller is
+// already running, Run returns an error that wraps [ErrRunning].
 func (p *Poller[T]) Run(ctx context.Context) error { return p.start(ctx, false) }
 
-// Drain works as Run does until the source has nothing more, or until all that
-// was committed before Drain began is delivered, if the source can tell (see
-// [source.Batch].AsOf), and then returns nil. If records are held back it asks
-// for them again for DrainWait, as long as the same holder holds them, then
-// returns an error that wraps [ErrHeld] and says who holds them. If ctx ends
-// first it returns an error that wraps the cause of that.
+// Drain runs the pipeline like Run until the source has no more records, and then
+// returns nil. If the source reports [source.Batch].AsOf, Drain also returns once
+// every record that was committed before Drain began has been delivered, so it
+// ends even while new records keep arriving.
+//
+// If records are held back, Drain waits for them. Once the same holder has held
+// them for DrainWait, it returns an error that wraps [ErrHeld] and names the
+// holder. If ctx ends first, it returns an error that wraps context.Cause(ctx).
 func (p *Poller[T]) Drain(ctx context.Context) error { return p.start(ctx, true) }
 
-// interval leaves room for the jitter.
+// interval is limited so that adding the jitter cannot overflow.
 func (p *Poller[T]) interval() time.Duration {
 	return min(cmp.Or(p.Interval, time.Second), math.MaxInt64/2)
 }
@@ -156,26 +180,26 @@ func (p *Poller[T]) validate() error {
 		if v >= 0 {
 			return nil
 		}
-		return fmt.Errorf("%s is negative: set it to a positive value, or leave it out for the default", field)
+		return fmt.Errorf("%s is negative: set it to a positive value, or leave it at 0 for the default", field)
 	}
-	missing := func(field string, is bool, what string) error {
-		if !is {
+	required := func(field string, missing bool, why string) error {
+		if !missing {
 			return nil
 		}
-		return fmt.Errorf("%s is not set: %s", field, what)
+		return fmt.Errorf("%s is not set: %s", field, why)
 	}
 	var wake, policy error
 	if p.Wake != nil && cap(p.Wake) != 1 {
-		wake = fmt.Errorf("Wake has capacity %d: make it with capacity 1, or a wake during a step is lost", cap(p.Wake))
+		wake = fmt.Errorf("Wake has capacity %d: use a channel with capacity 1, or a value sent during a step is lost", cap(p.Wake))
 	}
 	if err := p.Retry.Validate(); err != nil {
 		policy = fmt.Errorf("Retry: %w", err)
 	}
 	err := errors.Join(
-		missing("Name", p.Name == "", "name the pipeline for logs, errors and metrics"),
-		missing("Source", p.Source == nil, "say what to read"),
-		missing("Sink", p.Sink == nil, "say where to write"),
-		missing("Checkpointer", p.Checkpointer == nil, "say where to remember the cursor; an exactly-once sink goes here too"),
+		required("Name", p.Name == "", "it identifies the pipeline in logs, errors and metrics"),
+		required("Source", p.Source == nil, "the pipeline has nothing to read from"),
+		required("Sink", p.Sink == nil, "the pipeline has nothing to write to"),
+		required("Checkpointer", p.Checkpointer == nil, "the pipeline cannot store its cursor; an exactly-once sink is also the Checkpointer"),
 		negative("DeadLetterLimit", int64(p.DeadLetterLimit)),
 		negative("BatchSize", int64(p.BatchSize)),
 		negative("Interval", int64(p.Interval)),

@@ -18,8 +18,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// refuse makes the sink reject every batch that holds one of bad.
-func (w *world) refuse(bad ...int) {
+// reject makes the sink reject every batch that holds one of bad.
+func (w *world) reject(bad ...int) {
 	w.onWrite = func(_ context.Context, b source.Batch[int]) error {
 		for _, r := range b.Records {
 			if slices.Contains(bad, r) {
@@ -32,11 +32,11 @@ func (w *world) refuse(bad ...int) {
 
 // letters collects dead letters.
 type letters struct {
-	got  []poller.Refused[int]
+	got  []poller.Rejected[int]
 	fail func() error
 }
 
-func (l *letters) Write(_ context.Context, b source.Batch[poller.Refused[int]]) error {
+func (l *letters) Write(_ context.Context, b source.Batch[poller.Rejected[int]]) error {
 	if l.fail != nil {
 		if err := l.fail(); err != nil {
 			return err
@@ -60,28 +60,28 @@ func without(from, to int, bad ...int) []int {
 func TestRejectedRecordsGoToDeadLetter(t *testing.T) {
 	for _, bad := range [][]int{{1}, {7}, {10}, {11}, {40}, {1, 2, 3}, {5, 6, 15, 25, 26}, {9, 10, 11, 12}, seq(1, 40)} {
 		w, l := newWorld(40), &letters{}
-		w.refuse(bad...)
+		w.reject(bad...)
 		p := w.poller()
 		p.DeadLetter = l
 		require.NoError(t, p.Drain(t.Context()))
 		assert.Equal(t, bad, l.records())
-		assert.Equal(t, without(1, 40, bad...), append([]int{}, w.written...), "all others, in order")
+		assert.Equal(t, without(1, 40, bad...), append([]int{}, w.written...), "all other records, in order")
 		assert.Equal(t, source.Cursor("40"), w.stored)
 		s := p.Status()
 		assert.Equal(t, int64(len(bad)), s.DeadLetters)
 		assert.Equal(t, int64(40-len(bad)), s.Records)
-		assert.NotEmpty(t, w.said("record refused"))
+		assert.NotEmpty(t, w.logged("record rejected"))
 	}
 }
 
-func TestDeadLetterSaysWhatAndWhy(t *testing.T) {
+func TestDeadLetterContainsRecordAndReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, l := newWorld(10), &letters{}
-		w.refuse(4)
+		w.reject(4)
 		p := w.poller()
 		p.DeadLetter = l
 		require.NoError(t, p.Drain(t.Context()))
-		assert.Equal(t, []poller.Refused[int]{{
+		assert.Equal(t, []poller.Rejected[int]{{
 			Pipeline: "test", Record: 4, From: "3", To: "4", Err: "rejected: record 4 is poison", Time: time.Now(),
 		}}, l.got)
 	})
@@ -89,31 +89,31 @@ func TestDeadLetterSaysWhatAndWhy(t *testing.T) {
 
 func TestBisecting(t *testing.T) {
 	w, l := newWorld(40), &letters{}
-	w.refuse(3)
+	w.reject(3)
 	p := w.poller()
 	p.DeadLetter = l
 	p.BatchSize = 16
 	require.NoError(t, p.Drain(t.Context()))
 	writes := slices.DeleteFunc(w.steps(), func(c string) bool { return c[0] != 'w' })
 	assert.Equal(t, []string{
-		"write -16", "write -8", "write -4", "write -2", // halved; 1 and 2 go through
-		"write 2-4", "write 2-3", // the next, fetched ahead, halved down to 3
-		"write 3-4", "write 4-5", // found; what was fetched ahead keeps its size
+		"write -16", "write -8", "write -4", "write -2", // halved until 1 and 2 are accepted
+		"write 2-4", "write 2-3", // the prefetched batch, halved until 3 is alone
+		"write 3-4", "write 4-5", // rejected; the prefetched batch keeps its size
 		"write 5-7", "write 7-11", "write 11-19", "write 19-35", "write 35-40", // doubled
 	}, writes)
 }
 
 func TestRejectedWithoutDeadLetterNamesTheKey(t *testing.T) {
 	w := newWorld(40)
-	w.refuse(24)
+	w.reject(24)
 	err := w.poller().Drain(t.Context())
 	var failed *poller.Error
 	require.ErrorAs(t, err, &failed)
 	require.ErrorIs(t, err, sink.ErrRejected)
 	assert.Equal(t, source.Cursor("23"), failed.From)
 	assert.Equal(t, source.Cursor("24"), failed.To)
-	assert.ErrorContains(t, err, "no DeadLetter")
-	assert.Equal(t, seq(1, 23), w.written, "those before it are delivered")
+	assert.ErrorContains(t, err, "DeadLetter is not set")
+	assert.Equal(t, seq(1, 23), w.written, "the records before it are delivered")
 	assert.Equal(t, source.Cursor("23"), w.stored)
 }
 
@@ -132,12 +132,12 @@ func TestOnlyRejectedIsBisected(t *testing.T) {
 func TestDeadLetterLimit(t *testing.T) {
 	for set, want := range map[int]int{0: 100, 3: 3} {
 		w, l := newWorld(300), &letters{}
-		w.refuse(seq(11, 300)...)
+		w.reject(seq(11, 300)...)
 		p := w.poller()
 		p.DeadLetter, p.DeadLetterLimit = l, set
 		err := p.Drain(t.Context())
 		require.ErrorIs(t, err, sink.ErrRejected)
-		assert.ErrorContains(t, err, fmt.Sprintf("after %d refused in a row", want))
+		assert.ErrorContains(t, err, fmt.Sprintf("after %d rejected records in a row", want))
 		assert.Equal(t, seq(11, 10+want), l.records())
 	}
 	w, l := newWorld(300), &letters{}
@@ -145,18 +145,18 @@ func TestDeadLetterLimit(t *testing.T) {
 	for i := 1; i <= 300; i += 4 {
 		bad = append(bad, i, i+1, i+2)
 	}
-	w.refuse(bad...)
+	w.reject(bad...)
 	p := w.poller()
 	p.DeadLetter, p.DeadLetterLimit = l, 3
 	require.NoError(t, p.Drain(t.Context()), "counted in a row")
 	assert.Equal(t, bad, l.records())
 }
 
-func TestDeadLetterOutageIsWaitedOut(t *testing.T) {
+func TestDeadLetterOutageIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(10)
 		l := &letters{fail: until(time.Hour, errOutage)}
-		w.refuse(4)
+		w.reject(4)
 		p := w.poller()
 		p.DeadLetter = l
 		require.NoError(t, p.Drain(t.Context()))
@@ -165,22 +165,22 @@ func TestDeadLetterOutageIsWaitedOut(t *testing.T) {
 	})
 }
 
-func TestDeadLetterThatFailsForGoodEndsRun(t *testing.T) {
+func TestPermanentDeadLetterErrorEndsRun(t *testing.T) {
 	w := newWorld(10)
-	w.refuse(4)
+	w.reject(4)
 	p := w.poller()
 	p.DeadLetter = &letters{fail: func() error { return retry.Permanent(errors.New("full")) }}
 	err := p.Drain(t.Context())
 	var failed *poller.Error
 	require.ErrorAs(t, err, &failed)
 	assert.Equal(t, poller.OpDeadLetter, failed.Op)
-	assert.Equal(t, source.Cursor("3"), w.stored, "the record is not passed over")
+	assert.Equal(t, source.Cursor("3"), w.stored, "the record is not skipped")
 }
 
 func TestDeadLetterThatRejectsEndsRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(10)
-		w.refuse(4)
+		w.reject(4)
 		p := w.poller()
 		p.DeadLetter = &letters{fail: func() error { return sink.Reject(errors.New("too large")) }}
 		require.ErrorIs(t, p.Drain(t.Context()), sink.ErrRejected)
@@ -188,13 +188,13 @@ func TestDeadLetterThatRejectsEndsRun(t *testing.T) {
 	})
 }
 
-func TestRejectedWithRecordsArrivingMeanwhile(t *testing.T) {
+func TestRejectedWhileRecordsArrive(t *testing.T) {
 	w, l := newWorld(5), &letters{}
-	w.refuse(3)
-	refuse := w.onWrite
+	w.reject(3)
+	reject := w.onWrite
 	w.onWrite = func(ctx context.Context, b source.Batch[int]) error {
 		w.add(1)
-		return refuse(ctx, b)
+		return reject(ctx, b)
 	}
 	w.onFetch = func(_ context.Context, after source.Cursor, _ int) error {
 		if position(after) >= 50 {
@@ -209,8 +209,8 @@ func TestRejectedWithRecordsArrivingMeanwhile(t *testing.T) {
 	assert.Equal(t, []int{3}, l.records())
 }
 
-// A write may have succeeded though its answer was lost. If its repetition is
-// then rejected, the records must not come twice: to the sink and to DeadLetter.
+// A write may succeed although its answer is lost. If the second attempt is then
+// rejected, the records must not go to both the sink and DeadLetter.
 func TestRejectedAfterALostAnswer(t *testing.T) {
 	for _, n := range []int{1, 10} {
 		for _, committed := range []bool{true, false} {
@@ -235,8 +235,8 @@ func TestRejectedAfterALostAnswer(t *testing.T) {
 				assert.Equal(t, seq(1, n), append(w.written, l.records()...))
 				assert.Equal(t, committed, len(l.got) == 0)
 				assert.Equal(t, cursor(n), w.stored)
-				assert.Zero(t, p.Status().Attempts, "it has answered")
-				assert.Len(t, w.said("recovered"), 1)
+				assert.Zero(t, p.Status().Attempts, "the sink has answered")
+				assert.Len(t, w.logged("recovered"), 1)
 			})
 		}
 	}
@@ -252,7 +252,7 @@ func TestRejectedBatchWithoutRecordsEndsRun(t *testing.T) {
 	assert.Empty(t, l.got)
 }
 
-// A batch without records shows nothing of the records.
+// A batch without records does not end a series of rejections.
 func TestDeadLetterLimitCountsAcrossEmptyBatches(t *testing.T) {
 	w, l := newWorld(100), &letters{}
 	w.answer = func(b *source.Batch[int]) {
@@ -260,9 +260,9 @@ func TestDeadLetterLimitCountsAcrossEmptyBatches(t *testing.T) {
 			b.Records = nil
 		}
 	}
-	w.refuse(seq(1, 100)...)
+	w.reject(seq(1, 100)...)
 	p := w.poller()
 	p.DeadLetter, p.DeadLetterLimit, p.BatchSize = l, 3, 1
-	require.ErrorContains(t, p.Drain(t.Context()), "after 3 refused in a row")
+	require.ErrorContains(t, p.Drain(t.Context()), "after 3 rejected records in a row")
 	assert.Equal(t, []int{1, 3, 5}, l.records())
 }

@@ -16,23 +16,23 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// run is the state of one Run or Drain. It belongs to that call's goroutine,
-// but for the fetch ahead, which touches nothing of it that changes.
+// run is the state of one call of Run or Drain. It is used by the goroutine of
+// that call. The prefetch goroutine reads only fields that do not change.
 type run[T any] struct {
 	*Poller[T]
 	log      *slog.Logger
-	ctx      context.Context // ends when the run is to stop: load and fetch see it
-	hard     context.Context // ends Grace later: write and save see it
+	ctx      context.Context // ends when the run has to stop; for load and fetch
+	graceCtx context.Context // ends Grace after ctx; for write and save
 	draining bool
-	began    time.Time
+	started  time.Time
 	wake     <-chan struct{}
 
-	limit   int             // records to ask for: BatchSize, or less after a batch had to be narrowed
-	ahead   chan fetched[T] // where the fetch ahead will be; nil if there is none
-	steps   map[Op]*health  // how each step is doing
-	refused int             // records refused in a row
-	refusal news
-	held    hold
+	limit        int             // for the next fetch: BatchSize, or less after a timeout or a rejection
+	prefetched   chan fetched[T] // receives the prefetched batch; nil without a prefetch
+	steps        map[Op]*stepState
+	rejected     int // records rejected in a row
+	rejectionLog logLimiter
+	held         hold
 }
 
 // errStopped ends the loop when ctx has ended.
@@ -48,34 +48,34 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 		return fmt.Errorf("poller: %s: %w", p.Name, ErrRunning)
 	}
 	p.status.State, p.status.Since, p.status.Attempts = Working, time.Now(), 0
-	p.status.AsOf, p.status.Held = time.Time{}, nil // the cursor may have been set back
+	p.status.AsOf, p.status.Held = time.Time{}, nil // the cursor may have been rewound
 	p.status.Position, p.status.Pending = "", 0
 	before := p.status.Records
 	p.mu.Unlock()
 
-	hard, end := withGrace(ctx, cmp.Or(p.Grace, 30*time.Second))
+	graceCtx, end := withGrace(ctx, cmp.Or(p.Grace, 30*time.Second))
 	defer end()
 	r := &run[T]{
 		Poller:   p,
 		log:      cmp.Or(p.Logger, slog.Default()).With("pipeline", p.Name),
 		ctx:      ctx,
-		hard:     hard,
+		graceCtx: graceCtx,
 		draining: draining,
-		began:    time.Now(),
+		started:  time.Now(),
 		wake:     p.Wake,
 		limit:    cmp.Or(p.BatchSize, 5000),
-		steps:    map[Op]*health{OpLoad: {}, OpFetch: {}, OpWrite: {}, OpDeadLetter: {}, OpSave: {}},
+		steps:    map[Op]*stepState{OpLoad: {}, OpFetch: {}, OpWrite: {}, OpDeadLetter: {}, OpSave: {}},
 	}
 	defer p.update(func(s *Status) {
 		s.State, s.Op, s.Since, s.Due, s.Started = Stopped, "", time.Now(), time.Time{}, time.Time{}
 	})
-	defer r.drop() // also when a part panics
+	defer r.dropPrefetched() // deferred, so that it also runs if a step panics
 
 	err := r.loop()
 	if errors.Is(err, errStopped) {
 		err = nil
 		if draining {
-			err = fmt.Errorf("poller: %s: stopped before all was drained: %w", p.Name, context.Cause(ctx))
+			err = fmt.Errorf("poller: %s: stopped before all records were delivered: %w", p.Name, context.Cause(ctx))
 		}
 	}
 	status := p.Status()
@@ -88,15 +88,15 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 	return err
 }
 
-// withGrace returns a context that ends d after ctx does. The function ends it
-// and frees what it took.
+// withGrace returns a context that ends d after ctx ends. The returned function
+// ends it at once and releases its resources.
 func withGrace(ctx context.Context, d time.Duration) (context.Context, func()) {
-	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	graceCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		select {
 		case <-ctx.Done():
-		case <-hard.Done():
+		case <-graceCtx.Done():
 			return
 		}
 		t := time.NewTimer(d)
@@ -104,10 +104,10 @@ func withGrace(ctx context.Context, d time.Duration) (context.Context, func()) {
 		select {
 		case <-t.C:
 			cancel()
-		case <-hard.Done():
+		case <-graceCtx.Done():
 		}
 	})
-	return hard, func() { cancel(); watch.Wait() }
+	return graceCtx, func() { cancel(); watch.Wait() }
 }
 
 func (r *run[T]) loop() error {
@@ -128,16 +128,16 @@ func (r *run[T]) loop() error {
 		b := &f.batch
 		if b.To != b.From {
 			if b.More {
-				r.fetchAhead(b.To)
+				r.prefetch(b.To)
 			}
 			if cursor, err = r.deliver(b); err != nil {
 				return err
 			}
 			if cursor != b.To {
-				continue // not delivered: a shorter batch is due
+				continue // not delivered: fetch a shorter batch
 			}
 		}
-		r.turned(&f)
+		r.completed(&f)
 		if done, err := r.pause(b); done || err != nil {
 			return err
 		}
@@ -148,7 +148,7 @@ func (r *run[T]) load() (c source.Cursor, err error) {
 	s := StepInfo{Op: OpLoad}
 	err = r.until(r.ctx, &s, func(ctx context.Context) (err error) {
 		if c, err = r.Checkpointer.Load(ctx); err == nil && c.Validate() != nil {
-			err = retry.Permanent(fmt.Errorf("loaded: %w", c.Validate()))
+			err = retry.Permanent(fmt.Errorf("the loaded cursor is invalid: %w", c.Validate()))
 		}
 		return err
 	})
@@ -158,56 +158,57 @@ func (r *run[T]) load() (c source.Cursor, err error) {
 	return c, err
 }
 
-// deliver writes b and saves its cursor. It returns the cursor to go on from,
-// which is b.To, or one before it if the batch has to be fetched again.
+// deliver writes b and saves its cursor. It returns the cursor to continue from:
+// b.To, or an earlier one if the batch has to be fetched again.
 func (r *run[T]) deliver(b *source.Batch[T]) (source.Cursor, error) {
 	s := StepInfo{Op: OpWrite, From: b.From, To: b.To, Records: len(b.Records), Bytes: b.Bytes}
-	for unsure := false; ; unsure = true {
+	for uncertain := false; ; uncertain = true { // whether an earlier attempt may have stored b
 		if r.ctx.Err() != nil {
 			return "", errStopped
 		}
-		err := r.step(r.hard, &s, func(ctx context.Context) error { return r.Sink.Write(ctx, *b) })
+		err := r.step(r.graceCtx, &s, func(ctx context.Context) error { return r.Sink.Write(ctx, *b) })
 		if err == nil {
 			r.succeeded(OpWrite)
 			if len(b.Records) > 0 {
-				r.refused = 0
+				r.rejected = 0
 			}
 			r.limit += min(r.limit, cmp.Or(r.BatchSize, 5000)-r.limit)
 			return b.To, r.save(b)
 		}
 		if errors.Is(err, sink.ErrRejected) && len(b.Records) > 0 {
-			if unsure {
-				if c, err := r.settle(b); err != nil || c == b.To {
+			if uncertain {
+				if c, err := r.reconcile(b); err != nil || c == b.To {
 					return c, err
 				}
 			}
-			return r.refuse(b, &s, err)
+			return r.reject(b, &s, err)
 		}
-		if err := r.failed(r.hard, &s, err); err != nil {
+		if err := r.failed(r.graceCtx, &s, err); err != nil {
 			return "", err
 		}
-		if late(err) && len(b.Records) > 1 {
+		if timedOut(err) && len(b.Records) > 1 {
 			r.limit = len(b.Records) / 2
-			return r.settle(b)
+			return r.reconcile(b)
 		}
 	}
 }
 
 func (r *run[T]) save(b *source.Batch[T]) error {
 	s := StepInfo{Op: OpSave, From: b.From, To: b.To, Records: len(b.Records), Bytes: b.Bytes}
-	err := r.until(r.hard, &s, func(ctx context.Context) error { return r.Checkpointer.Save(ctx, b.From, b.To) })
+	err := r.until(r.graceCtx, &s, func(ctx context.Context) error { return r.Checkpointer.Save(ctx, b.From, b.To) })
 	if err == nil {
 		r.update(func(s *Status) { s.Cursor, s.LastSave = b.To, time.Now(); s.Batches++ })
 	}
 	return err
 }
 
-// settle asks the checkpoint what became of b, before anything else is written
-// from where it begins: its write failed but may have succeeded after all, and a
-// sink cannot tell a shorter batch from a second try of the longer one. If the
-// cursor has moved, Save tells our own write from another writer's.
-func (r *run[T]) settle(b *source.Batch[T]) (source.Cursor, error) {
-	r.drop()
+// reconcile finds out whether b was stored, by loading the cursor. It is called
+// after a write that failed but may have succeeded, and before a shorter batch
+// is written: an exactly-once sink that has stored b reports a conflict for it.
+// If the cursor has moved, Save tells whether this handle or another writer
+// moved it.
+func (r *run[T]) reconcile(b *source.Batch[T]) (source.Cursor, error) {
+	r.dropPrefetched()
 	c, err := r.load()
 	if err != nil || c == b.From {
 		return c, err
@@ -219,40 +220,41 @@ func (r *run[T]) settle(b *source.Batch[T]) (source.Cursor, error) {
 	return b.To, nil
 }
 
-// refuse looks for the rejected record of b in its first half, or hands it to
-// DeadLetter if it stands alone.
-func (r *run[T]) refuse(b *source.Batch[T], s *StepInfo, cause error) (source.Cursor, error) {
-	r.drop()
-	r.recovered(OpWrite) // an answer, if not the one hoped for
+// reject handles a batch that the sink rejected. A batch of several records is
+// fetched again with half the limit. A single record goes to DeadLetter.
+func (r *run[T]) reject(b *source.Batch[T], s *StepInfo, cause error) (source.Cursor, error) {
+	r.dropPrefetched()
+	r.recovered(OpWrite) // the sink has answered, so it is not failing
 	if n := len(b.Records); n > 1 {
 		r.limit = n / 2
 		return b.From, nil
 	}
 	switch limit := cmp.Or(r.DeadLetterLimit, 100); {
 	case r.DeadLetter == nil:
-		return "", r.fail(s, fmt.Errorf("%w (no DeadLetter is set to take the record)", cause))
-	case r.refused == limit:
-		return "", r.fail(s, fmt.Errorf("%w (the record after %d refused in a row)", cause, limit))
+		return "", r.fail(s, fmt.Errorf("%w (DeadLetter is not set: set it to skip rejected records)", cause))
+	case r.rejected == limit:
+		return "", r.fail(s, fmt.Errorf("%w (after %d rejected records in a row: see DeadLetterLimit)", cause, limit))
 	}
-	letter := source.Batch[Refused[T]]{From: b.From, To: b.To, Bytes: b.Bytes, Records: []Refused[T]{{
+	letter := source.Batch[Rejected[T]]{From: b.From, To: b.To, Bytes: b.Bytes, Records: []Rejected[T]{{
 		Pipeline: r.Name, Record: b.Records[0], From: b.From, To: b.To, Err: cause.Error(), Time: time.Now(),
 	}}}
 	d := StepInfo{Op: OpDeadLetter, From: b.From, To: b.To, Records: 1, Bytes: b.Bytes}
-	err := r.until(r.hard, &d, func(ctx context.Context) error { return r.DeadLetter.Write(ctx, letter) })
+	err := r.until(r.graceCtx, &d, func(ctx context.Context) error { return r.DeadLetter.Write(ctx, letter) })
 	if err != nil {
 		return "", err
 	}
 	if err := r.save(b); err != nil {
 		return "", err
 	}
-	r.refused++
-	b.Records, b.Bytes = nil, 0 // delivered to nobody
+	r.rejected++
+	b.Records, b.Bytes = nil, 0 // not delivered, so not counted
 	var total int64
 	r.update(func(s *Status) { s.DeadLetters++; total = s.DeadLetters })
-	r.refusal.begin(time.Now())
-	// So that the log lags behind by half at most, also when no more are refused.
-	if doubled := total&(total-1) == 0; r.refusal.due(time.Now()) || doubled {
-		r.log.Warn("record refused", "from", b.From, "to", b.To, "err", retry.Text(cause), "total", total)
+	r.rejectionLog.begin(time.Now())
+	// Logging each power of two keeps the last logged total above half of the real
+	// one, even if no more records are rejected.
+	if powerOfTwo := total&(total-1) == 0; r.rejectionLog.allow(time.Now()) || powerOfTwo {
+		r.log.Warn("record rejected", "from", b.From, "to", b.To, "err", retry.Text(cause), "total", total)
 	}
 	if h := r.Hooks.DeadLetter; h != nil {
 		h(DeadLetterInfo{Pipeline: r.Name, From: b.From, To: b.To, Err: cause})
@@ -260,8 +262,8 @@ func (r *run[T]) refuse(b *source.Batch[T], s *StepInfo, cause error) (source.Cu
 	return b.To, nil
 }
 
-// turned records that a turn of the loop has ended well.
-func (r *run[T]) turned(f *fetched[T]) {
+// completed records that a turn of the loop has completed.
+func (r *run[T]) completed(f *fetched[T]) {
 	b, now := &f.batch, time.Now()
 	r.update(func(s *Status) {
 		s.LastPoll, s.Held = now, b.Held
@@ -282,31 +284,32 @@ func (r *run[T]) turned(f *fetched[T]) {
 	}
 }
 
-// hold is how it stands with records that are held back.
+// hold describes a period in which records are held back by the same holder.
 type hold struct {
-	since time.Time     // of the batch: a later one means that others are held back now
-	from  time.Time     // the first of the batches in a row that said so
-	wait  time.Duration // the next wait where the source suggests none
-	news  news
+	since time.Time     // Held.Since of the latest batch; a later time means a new hold
+	start time.Time     // when the first batch of this hold arrived
+	wait  time.Duration // the next wait, if the source does not suggest one
+	log   logLimiter
 }
 
-// released says so if it was said that records are held back.
+// released logs the end of a hold if its begin was logged.
 func (r *run[T]) released() {
-	if r.held.news.end() {
-		r.log.Info("no longer held back", "after", since(r.held.from))
+	if r.held.log.end() {
+		r.log.Info("records no longer held back", "after", since(r.held.start))
 	}
 }
 
-// pause waits for what b says to wait for. It reports whether all is drained.
-func (r *run[T]) pause(b *source.Batch[T]) (done bool, err error) {
+// pause waits until it is time for the next fetch. It returns true if the drain
+// is complete.
+func (r *run[T]) pause(b *source.Batch[T]) (drained bool, err error) {
 	if b.Held == nil || b.More {
 		r.released()
-		r.held = hold{news: r.held.news}
+		r.held = hold{log: r.held.log}
 	}
 	switch {
 	case b.More:
 		return false, nil
-	case r.draining && b.AsOf.After(r.began): // where many write, some record is always held back
+	case r.draining && b.AsOf.After(r.started): // with many writers some record is always held back
 		return true, nil
 	case b.Held != nil:
 		return false, r.hold(b)
@@ -318,31 +321,32 @@ func (r *run[T]) pause(b *source.Batch[T]) (done bool, err error) {
 	return false, r.wait(wait)
 }
 
+// hold waits while records are held back.
 func (r *run[T]) hold(b *source.Batch[T]) error {
 	h, now := &r.held, time.Now()
-	if h.from.IsZero() || b.Held.Since.After(h.since) {
+	if h.start.IsZero() || b.Held.Since.After(h.since) {
 		r.released()
-		*h = hold{since: b.Held.Since, from: now, wait: max(h.wait, 10*time.Millisecond), news: h.news}
-		h.news.begin(now.Add(firstReminder))
+		*h = hold{since: b.Held.Since, start: now, wait: max(h.wait, 10*time.Millisecond), log: h.log}
+		h.log.begin(now.Add(firstReminder))
 	}
 	d := min(cmp.Or(max(0, b.Held.Retry), h.wait), r.interval())
 	h.wait = min(2*h.wait, r.interval())
 	if r.draining {
-		left := max(0, cmp.Or(r.DrainWait, 30*time.Second)) - now.Sub(h.from)
+		left := max(0, cmp.Or(r.DrainWait, 30*time.Second)) - now.Sub(h.start)
 		if left <= 0 {
 			return &Error{Name: r.Name, Op: OpFetch, From: b.To, Attempts: 1, Err: fmt.Errorf("%w, since %s, by %s",
 				ErrHeld, b.Held.Since.Format(time.RFC3339), cmp.Or(strings.Join(b.Held.By, ", "), "an unknown holder"))}
 		}
 		d = min(d, left)
 	}
-	if h.news.due(now) {
-		r.log.Warn("held back", h.news.with("since", b.Held.Since, "by", strings.Join(b.Held.By, ", "), "cursor", b.To)...)
+	if h.log.allow(now) {
+		r.log.Warn("records held back", h.log.withUnlogged("since", b.Held.Since, "by", strings.Join(b.Held.By, ", "), "cursor", b.To)...)
 	}
 	r.enter(Held, "", d)
 	return r.wait(d)
 }
 
-// wait waits for d, a wake, or the end.
+// wait waits until d has passed, Wake yields a value, or the run has to stop.
 func (r *run[T]) wait(d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -351,7 +355,7 @@ func (r *run[T]) wait(d time.Duration) error {
 		return errStopped
 	case _, open := <-r.wake:
 		if !open {
-			r.wake = nil // or a closed channel would wake us for ever
+			r.wake = nil // a closed channel would end every wait at once
 			return r.wait(d)
 		}
 	case <-t.C:

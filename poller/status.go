@@ -9,57 +9,106 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// State says what a Poller is about.
+// State is what a Poller is doing.
 type State string
 
 // The states of a Poller.
 const (
-	Stopped State = "stopped"
+	Stopped State = "stopped" // Run is not in progress
 	Working State = "working" // a step is in progress, see Status.Op
-	Idle    State = "idle"    // nothing more to fetch; waits for Interval or Wake
-	Held    State = "held"    // records exist but are held back; asks again soon
-	Backoff State = "backoff" // a step failed and will be tried again
+	Idle    State = "idle"    // there is nothing to fetch; waiting for Interval or Wake
+	Held    State = "held"    // records are held back; waiting to ask again
+	Backoff State = "backoff" // a step failed; waiting to try it again
 )
 
-// Status is a snapshot of a Poller. Counts are of all its runs together.
+// Status is a snapshot of a Poller. Its counters add up all runs of the Poller.
 type Status struct {
-	Name     string
-	Interval time.Duration // the Poller's, or its default
+	// Name is the Name of the Poller.
+	Name string
 
-	Started time.Time // when this run had loaded its cursor; zero before that, and when stopped
-	State   State
-	Since   time.Time // of State
-	Due     time.Time // when State ends at the latest: a step's deadline, the end of a wait; zero when stopped
-	Op      Op        // the step in progress or, in Backoff, the one that failed
+	// Interval is the Interval of the Poller, with the default applied.
+	Interval time.Duration
 
-	Cursor      source.Cursor // last loaded or saved
-	Batches     int64         // saved
-	Records     int64         // written and saved
-	DeadLetters int64
+	// Started is when this run loaded its cursor. It is zero before that, and
+	// when the Poller is stopped.
+	Started time.Time
 
-	LastPoll   time.Time // last turn of the loop that ended well, also if it found nothing
-	LastRecord time.Time // last turn that delivered a record
-	LastSave   time.Time // of the cursor
-	AsOf       time.Time // from the last batch that said so, see source.Batch
-	Held       *source.Held
+	// State is what the Poller is doing.
+	State State
 
-	Guarantee *source.Guarantee // what the source promises, from the last batch; nil before that, or if it promises nothing
-	Position  string            // where Cursor stands in words, from the last batch that said so
-	Pending   int64             // the greatest number of records that can follow Cursor, see source.Batch
+	// Since is when State began.
+	Since time.Time
 
-	// Overdue is true while a part is past its deadline and has not returned,
-	// or the loop itself is a Deadline past Due, as when a hook does not return.
-	// The pipeline is stuck then, and only a restart of the process can help:
-	// this is what a liveness check looks at. Op and Since are the part's.
+	// Due is when State should end at the latest: the deadline of a step or the
+	// end of a wait. It is zero when the Poller is stopped.
+	Due time.Time
+
+	// Op is the step in progress. In state Backoff it is the step that failed.
+	Op Op
+
+	// Overdue is true while a step has not returned although its timeout has
+	// passed, or while the loop itself hangs, for example in a hook, and is one
+	// Deadline past Due. The pipeline is then stuck, and only a restart of the
+	// process can help. Liveness checks should use this field. If a step is
+	// stuck, State is Working, and Op and Since describe that step.
 	Overdue bool
 
-	Attempts      int    // failures in a row of the step that is failing, 0 if none is
-	LastError     string // safe to show, see retry.Text; kept after recovery
+	// Cursor is the cursor that was last loaded or saved.
+	Cursor source.Cursor
+
+	// Batches is the number of batches saved.
+	Batches int64
+
+	// Records is the number of records written and saved.
+	Records int64
+
+	// DeadLetters is the number of rejected records written to the DeadLetter
+	// sink.
+	DeadLetters int64
+
+	// LastPoll is when the loop last completed a turn, with or without records.
+	LastPoll time.Time
+
+	// LastRecord is when the loop last completed a turn that delivered a record.
+	LastRecord time.Time
+
+	// LastSave is when the cursor was last saved.
+	LastSave time.Time
+
+	// AsOf is the latest time for which the source has said that every record
+	// committed before it is delivered, see [source.Batch]. It is zero if the
+	// source has not said so in this run.
+	AsOf time.Time
+
+	// Held describes the records that are held back. Usually it is nil.
+	Held *source.Held
+
+	// Guarantee is what the source promises about its records. It is nil before
+	// the first batch, and if the source promises nothing.
+	Guarantee *source.Guarantee
+
+	// Position describes the cursor of the last batch in words for people, such
+	// as "id 42". It is empty if the source does not provide it.
+	Position string
+
+	// Pending is an upper bound on the number of records after the last batch.
+	// 0 means none or unknown, see [source.Batch].
+	Pending int64
+
+	// Attempts is how often the failing step has failed in a row, 0 if no step
+	// is failing.
+	Attempts int
+
+	// LastError is the text of the last error, without values of records (see
+	// [retry.Text]). It is kept after recovery.
+	LastError string
+
+	// LastErrorTime is when LastError occurred.
 	LastErrorTime time.Time
 }
 
-// Status returns a snapshot. It never blocks on a step, and may be called at
-// any time from any goroutine.
+// Status returns a snapshot of the Poller. It does not wait for a step to finish,
+// and is safe for concurrent use.
 func (p *Poller[T]) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,7 +118,7 @@ func (p *Poller[T]) Status() Status {
 		s.State = Stopped
 	}
 	switch {
-	case len(p.overdue) > 0: // that step counts, whatever the loop does beside it
+	case len(p.overdue) > 0: // more important than the current state of the loop
 		step := p.overdue[0]
 		s.Overdue, s.State, s.Op = true, Working, step.Op
 		s.Since, s.Due = step.Start, step.Start.Add(p.deadline())
@@ -79,15 +128,16 @@ func (p *Poller[T]) Status() Status {
 	return s
 }
 
-// Lag is how long ago all that was committed had been delivered. It grows while
-// the pipeline does not get on. The second result is false if the source has not
-// said so yet, or cannot say.
+// Lag is how far delivery is behind: every record committed more than Lag ago
+// has been delivered. Lag grows while the pipeline makes no progress. The second
+// result is false if the source has not reported AsOf in this run.
 func (s Status) Lag(now time.Time) (time.Duration, bool) {
 	return max(0, now.Sub(s.AsOf)), !s.AsOf.IsZero()
 }
 
-// Words says in a few words, for people, what the pipeline is about.
-func (s Status) Words(now time.Time) string {
+// Summary describes the state of the pipeline in a few words for people, such as
+// "up to date" or "failing, trying again".
+func (s Status) Summary(now time.Time) string {
 	age := func(since time.Time) time.Duration { return max(0, now.Sub(since)).Round(time.Second) }
 	switch {
 	case s.Overdue:
@@ -114,7 +164,7 @@ func (p *Poller[T]) update(f func(*Status)) {
 	f(&p.status)
 }
 
-// enter notes a state that is to last for d at most.
+// enter sets a state that should last for d at most.
 func (p *Poller[T]) enter(state State, op Op, d time.Duration) {
 	p.update(func(s *Status) {
 		s.State, s.Op, s.Since = state, op, time.Now()

@@ -13,7 +13,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-func TestStatusKnowsWhenTheStateIsToEnd(t *testing.T) {
+func TestStatusKnowsWhenItsStateShouldEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		w := newWorld(5)
@@ -31,7 +31,7 @@ func TestStatusKnowsWhenTheStateIsToEnd(t *testing.T) {
 		s = p.Status()
 		assert.Equal(t, poller.Idle, s.State)
 		assert.WithinDuration(t, began.Add(90*time.Second), s.Started, 31*time.Second)
-		assert.Equal(t, s.Started, s.LastSave, "no time passes in this world")
+		assert.Equal(t, s.Started, s.LastSave, "time stands still during the steps")
 		assert.InDelta(t, time.Hour, s.Due.Sub(s.Since), float64(6*time.Minute))
 		assert.Equal(t, time.Hour, s.Interval)
 
@@ -42,7 +42,7 @@ func TestStatusKnowsWhenTheStateIsToEnd(t *testing.T) {
 	})
 }
 
-// A hook that does not return stops the loop where no part's deadline applies.
+// A hook has no timeout: one that does not return stops the loop.
 func TestLoopThatHangsInAHookIsOverdue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
@@ -56,7 +56,7 @@ func TestLoopThatHangsInAHookIsOverdue(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		s := p.Status()
 		assert.True(t, s.Overdue)
-		assert.Equal(t, "stuck: no answer for 21s", s.Words(time.Now()))
+		assert.Equal(t, "stuck: no answer for 21s", s.Summary(time.Now()))
 		close(release)
 		synctest.Wait()
 		assert.False(t, p.Status().Overdue)
@@ -66,15 +66,15 @@ func TestLoopThatHangsInAHookIsOverdue(t *testing.T) {
 	})
 }
 
-// A step that got well says nothing of another that still fails: after a write
-// that came too late the checkpoint is asked, and it fails now and then.
-func TestFailingUntilAllStepsAreWell(t *testing.T) {
+// A step that recovers does not hide another that still fails. After a write that
+// timed out the cursor is loaded, and here that fails every other time.
+func TestFailingUntilAllStepsSucceed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
-		well := time.Now().Add(time.Hour)
+		healthy := time.Now().Add(time.Hour)
 		breakStep(w, poller.OpLoad, everyOther())
 		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error {
-			if time.Now().After(well) {
+			if time.Now().After(healthy) {
 				return nil
 			}
 			<-ctx.Done()
@@ -84,7 +84,7 @@ func TestFailingUntilAllStepsAreWell(t *testing.T) {
 		p.Deadline = 10 * time.Second
 		stop := start(t, p)
 		time.Sleep(15 * time.Second)
-		for time.Now().Before(well) {
+		for time.Now().Before(healthy) {
 			require.NotZero(t, p.Status().Attempts, "in state %s of %s", p.Status().State, p.Status().Op)
 			time.Sleep(time.Second)
 		}
@@ -94,8 +94,7 @@ func TestFailingUntilAllStepsAreWell(t *testing.T) {
 	})
 }
 
-// While a backlog is copied no batch can say as of when all is delivered, but
-// what an earlier one said stays true.
+// While a backlog is copied, batches have no AsOf. The last known AsOf stays true.
 func TestLagGrowsDuringABacklog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
@@ -115,18 +114,18 @@ func TestLagGrowsDuringABacklog(t *testing.T) {
 		assert.True(t, known)
 		assert.Equal(t, time.Hour, lag)
 		lag, _ = p.Status().Lag(asOf.Add(-time.Minute))
-		assert.Zero(t, lag, "clocks differ")
+		assert.Zero(t, lag, "not negative if clocks differ")
 		require.NoError(t, stop())
 
 		stop = start(t, p)
 		synctest.Wait()
 		_, known = p.Status().Lag(time.Now())
-		assert.False(t, known, "the cursor may have been set back between two runs")
+		assert.False(t, known, "the cursor may have been rewound between two runs")
 		require.NoError(t, stop())
 	})
 }
 
-func TestStatusInWords(t *testing.T) {
+func TestSummary(t *testing.T) {
 	now := time.Now()
 	running := poller.Status{State: poller.Idle, Started: now}
 	with := func(change func(*poller.Status)) poller.Status {
@@ -153,12 +152,11 @@ func TestStatusInWords(t *testing.T) {
 			s.Overdue, s.Since = true, now.Add(-time.Hour)
 		}),
 	} {
-		assert.Equal(t, want, s.Words(now))
+		assert.Equal(t, want, s.Summary(now))
 	}
 }
 
-// Whether records are held back is for the source to say, and in this run it has
-// not said anything yet.
+// A run starts without Held: the source has not yet reported it in this run.
 func TestASecondRunIsNotHeldBackByTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(0)
@@ -176,8 +174,8 @@ func TestASecondRunIsNotHeldBackByTheFirst(t *testing.T) {
 	})
 }
 
-// A fetch ahead can hang while the loop is busy with a write that fails.
-func TestStuckInAFetchAheadIsToldSo(t *testing.T) {
+// A prefetch can hang while the loop retries a write.
+func TestSummaryOfAStuckPrefetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(20)
 		release := make(chan struct{})
@@ -192,17 +190,17 @@ func TestStuckInAFetchAheadIsToldSo(t *testing.T) {
 		stop := start(t, p)
 		time.Sleep(30 * time.Minute)
 		s := p.Status()
-		assert.Equal(t, "stuck: no answer for 30m0s", s.Words(time.Now()))
+		assert.Equal(t, "stuck: no answer for 30m0s", s.Summary(time.Now()))
 		assert.Equal(t, poller.Working, s.State)
 		assert.Equal(t, poller.OpFetch, s.Op)
 		close(release)
 		synctest.Wait()
-		assert.Regexp(t, `^failing, \d+ attempts, trying again$`, p.Status().Words(time.Now()))
+		assert.Regexp(t, `^failing, \d+ attempts, trying again$`, p.Status().Summary(time.Now()))
 		require.NoError(t, stop())
 	})
 }
 
-// What the source promises, and where it stands, is passed on as it is.
+// Guarantee, Position and Pending of the last batch are in the Status.
 func TestStatusShowsTheGuarantee(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)

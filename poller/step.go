@@ -13,17 +13,17 @@ import (
 	"github.com/artifactofdevotion/devotion/sink"
 )
 
-// health is how a step has been doing in this run.
-type health struct {
-	worked   bool // at least once
-	failures int  // in a row
-	since    time.Time
-	backoff  goretry.Backoff
-	news     news // of its outages
-	overdue  news // of its calls that are; touched by these alone
+// stepState is the history of one step in this run.
+type stepState struct {
+	succeeded  bool      // at least once in this run
+	failures   int       // in a row
+	since      time.Time // when these failures began
+	backoff    goretry.Backoff
+	failureLog logLimiter
+	overdueLog logLimiter // used only by the goroutine in watch
 }
 
-// until calls f until it succeeds, fails for good, or the run is to stop.
+// until calls f until it succeeds, fails permanently, or the run has to stop.
 func (r *run[T]) until(ctx context.Context, s *StepInfo, f func(context.Context) error) error {
 	for {
 		err := r.step(ctx, s, f)
@@ -37,14 +37,15 @@ func (r *run[T]) until(ctx context.Context, s *StepInfo, f func(context.Context)
 	}
 }
 
-// step calls a part once, under its deadline, and fills in s.
+// step makes one attempt at a step and fills in s.
 func (r *run[T]) step(ctx context.Context, s *StepInfo, f func(context.Context) error) error {
 	r.enter(Working, s.Op, r.deadline())
 	s.Attempt = r.steps[s.Op].failures + 1
 	return r.call(ctx, s, f)
 }
 
-// call is the part of step that the fetch ahead shares.
+// call calls f with the timeout and the hooks. It is safe to call from the
+// prefetch goroutine.
 func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Context) error) error {
 	s.Pipeline, s.Start, s.Duration, s.Err = r.Name, time.Now(), 0, nil
 	ctx, cancel := context.WithTimeout(parent, r.deadline())
@@ -52,9 +53,9 @@ func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Contex
 	if hook := r.Hooks.StepBegin; hook != nil {
 		ctx = hook(ctx, *s)
 	}
-	err := r.watched(s, func() error { return f(ctx) })
+	err := r.watch(s, func() error { return f(ctx) })
 	if err != nil && parent.Err() == nil && ctx.Err() != nil {
-		err = &lateError{r.deadline(), err}
+		err = &timeoutError{r.deadline(), err}
 	}
 	s.Duration, s.Err = time.Since(s.Start), err
 	if hook := r.Hooks.StepEnd; hook != nil {
@@ -63,22 +64,23 @@ func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Contex
 	return err
 }
 
-// watched calls f, and says so while it is overdue.
-func (r *run[T]) watched(s *StepInfo, f func() error) error {
+// watch calls f, and marks and logs the step as overdue while f ignores its
+// timeout.
+func (r *run[T]) watch(s *StepInfo, f func() error) error {
 	returned, watched := make(chan struct{}), make(chan struct{})
-	n := &r.steps[s.Op].overdue
-	// A part that honours its context returns soon after the deadline. The
-	// tenth on top is for it to clean up, unless it is too much for a Duration.
-	watch := time.AfterFunc(max(r.deadline(), r.deadline()+r.deadline()/10), func() {
+	log := &r.steps[s.Op].overdueLog
+	// A call that honours its context returns soon after the timeout. The extra
+	// tenth gives it time to clean up, unless the sum overflows.
+	watchdog := time.AfterFunc(max(r.deadline(), r.deadline()+r.deadline()/10), func() {
 		defer close(watched)
 		r.update(func(*Status) { r.overdue = append(r.overdue, s) })
-		n.begin(time.Now())
+		log.begin(time.Now())
 		again := time.NewTicker(firstReminder)
 		defer again.Stop()
 		for {
-			if n.due(time.Now()) {
-				r.log.Warn("overdue: the part ignores its deadline, the pipeline is stuck until it returns",
-					n.with("op", s.Op, "deadline", r.deadline(), "from", s.From, "after", since(s.Start))...)
+			if log.allow(time.Now()) {
+				r.log.Warn("overdue: the call ignores its timeout, the pipeline is stuck until it returns",
+					log.withUnlogged("op", s.Op, "deadline", r.deadline(), "from", s.From, "after", since(s.Start))...)
 			}
 			select {
 			case <-returned:
@@ -87,119 +89,126 @@ func (r *run[T]) watched(s *StepInfo, f func() error) error {
 			}
 		}
 	})
-	defer func() { // also when the part panics
-		if watch.Stop() {
+	defer func() { // deferred, so that it also runs if f panics
+		if watchdog.Stop() {
 			return
 		}
 		close(returned)
 		<-watched
 		r.update(func(*Status) { r.overdue = slices.DeleteFunc(r.overdue, func(o *StepInfo) bool { return o == s }) })
-		if n.end() {
+		if log.end() {
 			r.log.Info("no longer overdue", "op", s.Op, "after", since(s.Start))
 		}
 	}()
 	return f()
 }
 
-// since is how long ago t was, for the log.
+// since returns the time since t, rounded for the log.
 func since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }
 
-// ErrLate is matched, with errors.Is, by the error of a step that ran into the
-// Poller's Deadline, as hooks and [Error] have it. Without it a context that has
-// ended in StepEnd means that the run was told to stop.
-var ErrLate = errors.New("no answer within the deadline")
+// ErrTimeout matches, with errors.Is, the error of a step that did not finish
+// within the Poller's Deadline. Hooks and [Error] see it. It distinguishes such a
+// step from one that was interrupted because the run was told to stop: in both
+// cases the context of StepEnd has ended.
+var ErrTimeout = errors.New("no answer within the timeout")
 
-// lateError is the error of a step that ran into its own deadline.
-type lateError struct {
-	deadline time.Duration
-	err      error
+// timeoutError wraps the error of a step that did not finish within its timeout.
+type timeoutError struct {
+	timeout time.Duration
+	err     error
 }
 
-func (e *lateError) Error() string { return fmt.Sprintf("no answer within %v: %v", e.deadline, e.err) }
-func (e *lateError) Unwrap() error { return e.err }
+func (e *timeoutError) Error() string {
+	return fmt.Sprintf("no answer within %v: %v", e.timeout, e.err)
+}
+func (e *timeoutError) Unwrap() error { return e.err }
 
-func (e *lateError) Is(target error) bool { return target == ErrLate }
+func (e *timeoutError) Is(target error) bool { return target == ErrTimeout }
 
-func late(err error) bool { return errors.Is(err, ErrLate) }
+func timedOut(err error) bool { return errors.Is(err, ErrTimeout) }
 
+// succeeded records that a step has succeeded.
 func (r *run[T]) succeeded(op Op) {
 	r.recovered(op)
-	r.steps[op].worked = true
+	r.steps[op].succeeded = true
 }
 
-// recovered records that a step fails no longer, and says so if it did.
+// recovered records that a step is not failing, and logs it if the failure was
+// logged.
 func (r *run[T]) recovered(op Op) {
-	h := r.steps[op]
-	if h.failures == 0 {
+	s := r.steps[op]
+	if s.failures == 0 {
 		return
 	}
-	if h.news.end() {
-		r.log.Info("recovered", "op", op, "after", since(h.since), "attempts", h.failures)
+	if s.failureLog.end() {
+		r.log.Info("recovered", "op", op, "after", since(s.since), "attempts", s.failures)
 	}
-	h.failures = 0
-	left := 0 // of a step that is not in turn, as of a write when the cursor is loaded after it
-	for _, h := range r.steps {
-		left = max(left, h.failures)
+	s.failures = 0
+	// Another step may still be failing: after a write that timed out, the cursor
+	// is loaded before the next write.
+	failures := 0
+	for _, other := range r.steps {
+		failures = max(failures, other.failures)
 	}
-	r.update(func(s *Status) { s.Attempts = left })
+	r.update(func(s *Status) { s.Attempts = failures })
 }
 
-// failed decides what becomes of a step that failed with err. It returns nil
-// after a backoff if the step is to be tried again, and otherwise what to end
-// the run with.
-func (r *run[T]) failed(ctx context.Context, s *StepInfo, err error) error {
-	h := r.steps[s.Op]
+// failed decides what happens after a step failed with err. To try the step again,
+// it waits for the backoff and returns nil. Otherwise it returns the error that
+// ends the run.
+func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
+	s := r.steps[info.Op]
 	class := retry.Classify(err)
-	if late(err) && class != retry.Fatal {
-		class = retry.Transient // a driver may give a cancelled query any code
+	if timedOut(err) && class != retry.Fatal {
+		class = retry.Transient // a driver may report any code for a cancelled query
 	}
 	switch {
 	case class == retry.Fatal, errors.Is(err, ErrConflict), errors.Is(err, sink.ErrRejected):
-		return r.fail(s, err)
+		return r.fail(info, err)
 	case ctx.Err() != nil:
-		return r.stopped(s, err)
-	case class == retry.Setup && !h.worked:
-		return r.fail(s, err)
-	case r.ctx.Err() != nil && s.Op != OpSave:
-		return r.stopped(s, err) // Grace is for what is in progress, not to begin again
+		return r.interrupted(info, err)
+	case class == retry.Setup && !s.succeeded:
+		return r.fail(info, err)
+	case r.ctx.Err() != nil && info.Op != OpSave:
+		return r.interrupted(info, err) // Grace lets an attempt finish, but starts no new one
 	}
-	r.noted(err)
-	if h.failures == 0 {
-		h.since, h.backoff = time.Now(), r.Retry.Backoff()
-		h.news.begin(h.since)
+	r.setError(err)
+	if s.failures == 0 {
+		s.since, s.backoff = time.Now(), r.Retry.Backoff()
+		s.failureLog.begin(s.since)
 	}
-	h.failures++
-	wait, giveUp := h.backoff.Next()
+	s.failures++
+	wait, giveUp := s.backoff.Next()
 	if giveUp {
-		return r.fail(s, err)
+		return r.fail(info, err)
 	}
-	r.report(s.Op, h, wait, err)
-	r.update(func(st *Status) { st.Attempts = h.failures })
+	r.logFailure(info.Op, s, wait, err)
+	r.update(func(st *Status) { st.Attempts = s.failures })
 	if hook := r.Hooks.Backoff; hook != nil {
-		hook(BackoffInfo{Pipeline: r.Name, Op: s.Op, Attempt: h.failures, Wait: wait, Class: class, Err: err})
+		hook(BackoffInfo{Pipeline: r.Name, Op: info.Op, Attempt: s.failures, Wait: wait, Class: class, Err: err})
 	}
-	return r.backOff(s, wait, err)
+	return r.backOff(info, wait, err)
 }
 
-// report logs that a step fails: at once, then ever more rarely.
-func (r *run[T]) report(op Op, h *health, wait time.Duration, err error) {
-	began := !h.news.said
-	if !h.news.due(time.Now()) {
+// logFailure logs that a step fails: at once, and then less and less often.
+func (r *run[T]) logFailure(op Op, s *stepState, wait time.Duration, err error) {
+	first := !s.failureLog.reported
+	if !s.failureLog.allow(time.Now()) {
 		return
 	}
-	attrs := []any{"op", op, "err", retry.Text(err), "attempts", h.failures, "wait", wait.Round(time.Millisecond)}
-	if began {
-		r.log.Warn("failing, will retry", h.news.with(attrs...)...)
+	attrs := []any{"op", op, "err", retry.Text(err), "attempts", s.failures, "wait", wait.Round(time.Millisecond)}
+	if first {
+		r.log.Warn("failing, will retry", s.failureLog.withUnlogged(attrs...)...)
 	} else {
-		r.log.Warn("still failing", append(attrs, "after", since(h.since))...)
+		r.log.Warn("still failing", append(attrs, "after", since(s.since))...)
 	}
 }
 
 func (r *run[T]) backOff(s *StepInfo, wait time.Duration, err error) error {
 	end := r.ctx.Done()
 	if s.Op == OpSave && r.ctx.Err() != nil {
-		// What is written wants to be saved: use what is left of Grace.
-		end, wait = r.hard.Done(), min(wait, time.Second)
+		// The batch has been written, so the save uses the rest of Grace.
+		end, wait = r.graceCtx.Done(), min(wait, time.Second)
 	}
 	r.enter(Backoff, s.Op, wait)
 	t := time.NewTimer(wait)
@@ -207,26 +216,27 @@ func (r *run[T]) backOff(s *StepInfo, wait time.Duration, err error) error {
 	select {
 	case <-t.C:
 	case <-end:
-		if s.Op != OpSave || r.hard.Err() != nil {
-			return r.stopped(s, err)
+		if s.Op != OpSave || r.graceCtx.Err() != nil {
+			return r.interrupted(s, err)
 		}
 	}
 	return nil
 }
 
-// stopped is how a failed step ends a run that is to stop.
-func (r *run[T]) stopped(s *StepInfo, err error) error {
+// interrupted returns the error that ends a run which was told to stop while a
+// step was failing.
+func (r *run[T]) interrupted(s *StepInfo, err error) error {
 	if s.Op == OpSave {
 		return r.fail(s, err)
 	}
 	return errStopped
 }
 
-func (r *run[T]) noted(err error) {
+func (r *run[T]) setError(err error) {
 	r.update(func(s *Status) { s.LastError, s.LastErrorTime = retry.Text(err), time.Now() })
 }
 
 func (r *run[T]) fail(s *StepInfo, err error) error {
-	r.noted(err)
+	r.setError(err)
 	return &Error{Name: r.Name, Op: s.Op, From: s.From, To: s.To, Attempts: max(1, s.Attempt), Err: err}
 }

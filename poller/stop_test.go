@@ -15,7 +15,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// slow sleeps for d or until ctx ends, as a part that honours its context does.
+// slow sleeps for d or until ctx ends, like a call that honours its context.
 func slow(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -26,26 +26,26 @@ func slow(ctx context.Context, d time.Duration) error {
 }
 
 func TestRunReturnsNilWhenContextEnds(t *testing.T) {
-	for name, bend := range map[string]func(*world){
-		"while idle":        func(*world) {},
-		"during a load":     func(w *world) { w.onLoad = func(ctx context.Context) error { return slow(ctx, time.Hour) } },
-		"in load's backoff": func(w *world) { w.onLoad = func(context.Context) error { return errOutage } },
+	for name, change := range map[string]func(*world){
+		"while idle":                 func(*world) {},
+		"during a load":              func(w *world) { w.onLoad = func(ctx context.Context) error { return slow(ctx, time.Hour) } },
+		"during the backoff of load": func(w *world) { w.onLoad = func(context.Context) error { return errOutage } },
 		"during a fetch": func(w *world) {
 			w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error { return slow(ctx, time.Hour) }
 		},
-		"during a fetch whose driver answers with any code": func(w *world) {
+		"during a fetch whose driver returns another error": func(w *world) {
 			w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error {
 				<-ctx.Done()
 				return sqlState("42P01")
 			}
 		},
-		"in fetch's backoff": func(w *world) { w.onFetch = func(context.Context, source.Cursor, int) error { return errOutage } },
-		"in write's backoff": func(w *world) { w.onWrite = func(context.Context, source.Batch[int]) error { return errOutage } },
+		"during the backoff of fetch": func(w *world) { w.onFetch = func(context.Context, source.Cursor, int) error { return errOutage } },
+		"during the backoff of write": func(w *world) { w.onWrite = func(context.Context, source.Batch[int]) error { return errOutage } },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(5)
-				bend(w)
+				change(w)
 				p := w.poller()
 				p.Deadline = 2 * time.Hour
 				stop := start(t, p)
@@ -80,7 +80,7 @@ func TestWriteBeyondGraceIsCutOff(t *testing.T) {
 		stop := start(t, p)
 		time.Sleep(time.Second)
 		before := time.Now()
-		require.NoError(t, stop(), "nothing was written, so nothing is amiss")
+		require.NoError(t, stop(), "nothing was written, so this is not an error")
 		assert.Equal(t, 30*time.Second, time.Since(before))
 		assert.Empty(t, w.stored)
 
@@ -89,7 +89,7 @@ func TestWriteBeyondGraceIsCutOff(t *testing.T) {
 		time.Sleep(time.Second)
 		before = time.Now()
 		require.NoError(t, stop())
-		assert.Equal(t, before, time.Now(), "a negative grace is none")
+		assert.Equal(t, before, time.Now(), "a negative Grace means no grace")
 	})
 }
 
@@ -117,7 +117,7 @@ func TestWriteWhoseSaveFailedIsAnErrorAtTheEnd(t *testing.T) {
 		require.ErrorIs(t, err, errOutage)
 		assert.Equal(t, poller.OpSave, failed.Op)
 		assert.Equal(t, source.Cursor("5"), failed.To)
-		assert.Equal(t, 30*time.Second, time.Since(before), "grace was used up")
+		assert.Equal(t, 30*time.Second, time.Since(before), "Grace was used up")
 	})
 }
 
@@ -141,7 +141,7 @@ func TestContextEndedBeforeRun(t *testing.T) {
 	assert.Empty(t, w.written)
 }
 
-func TestErrorOfAPartAtTheEndStillCounts(t *testing.T) {
+func TestErrorDuringStopIsReturned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
 		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error {
@@ -150,11 +150,11 @@ func TestErrorOfAPartAtTheEndStillCounts(t *testing.T) {
 		}
 		stop := start(t, w.poller())
 		time.Sleep(time.Second)
-		require.ErrorIs(t, stop(), poller.ErrConflict, "another writer is worth knowing of, also while stopping")
+		require.ErrorIs(t, stop(), poller.ErrConflict, "a conflict is an error, even while stopping")
 	})
 }
 
-func TestStoppingIsNoFailure(t *testing.T) {
+func TestStoppingIsNotAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
 		w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error { return slow(ctx, time.Hour) }
@@ -179,13 +179,13 @@ func TestWriteThatFailsWithinGraceIsNotTriedAgain(t *testing.T) {
 		time.Sleep(time.Second)
 		require.NoError(t, stop())
 		assert.Equal(t, 1, w.count("write"))
-		assert.Empty(t, w.said("failing"))
+		assert.Empty(t, w.logged("failing"))
 	})
 }
 
 func TestNoWriteBeginsAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(50) // fetches its next batch ahead, in time
+		w := newWorld(50) // the next batch is prefetched before the stop
 		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return slow(ctx, 2*time.Second) }
 		stop := start(t, w.poller())
 		time.Sleep(time.Second)
@@ -197,9 +197,9 @@ func TestNoWriteBeginsAfterTheEnd(t *testing.T) {
 func TestDeadLetterInProgressGetsGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, l := newWorld(1), &letters{}
-		w.refuse(1)
+		w.reject(1)
 		p := w.poller()
-		p.DeadLetter = sink.Func[poller.Refused[int]](func(ctx context.Context, b source.Batch[poller.Refused[int]]) error {
+		p.DeadLetter = sink.Func[poller.Rejected[int]](func(ctx context.Context, b source.Batch[poller.Rejected[int]]) error {
 			if err := slow(ctx, 20*time.Second); err != nil {
 				return err
 			}

@@ -14,7 +14,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// polls returns when each fetch began, counted from now.
+// polls returns the times of all fetches, relative to now.
 func polls(w *world) *[]time.Duration {
 	began, at := time.Now(), new([]time.Duration)
 	w.onFetch = func(context.Context, source.Cursor, int) error {
@@ -54,7 +54,7 @@ func TestIntervalIsJittered(t *testing.T) {
 }
 
 func TestTheLongestIntervalWaitsForAWake(t *testing.T) {
-	for range 10 { // half of the jitter is downwards
+	for range 10 { // half of the time the jitter shortens the wait
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(0)
 			p := w.poller()
@@ -89,8 +89,8 @@ func TestTheLargestBatchSize(t *testing.T) {
 	w := newWorld(0)
 	p := w.poller()
 	p.BatchSize = math.MaxInt
-	p.Source = source.Func[int](func(_ context.Context, after source.Cursor, max int) (source.Batch[int], error) {
-		assert.Equal(t, math.MaxInt, max)
+	p.Source = source.Func[int](func(_ context.Context, after source.Cursor, limit int) (source.Batch[int], error) {
+		assert.Equal(t, math.MaxInt, limit)
 		n := position(after) + 1
 		return source.Batch[int]{From: after, To: cursor(n), Records: []int{n}, More: n < 5}, nil
 	})
@@ -137,7 +137,7 @@ func TestWakeDuringAStepIsKept(t *testing.T) {
 	})
 }
 
-func TestWakeNeverShortensABackoff(t *testing.T) {
+func TestWakeDoesNotShortenABackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(1)
 		wake := make(chan struct{}, 1)
@@ -159,7 +159,7 @@ func TestWakeNeverShortensABackoff(t *testing.T) {
 	})
 }
 
-func TestClosedWakeIsNoBusyLoop(t *testing.T) {
+func TestClosedWakeDoesNotSpin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(0)
 		wake := make(chan struct{}, 1)
@@ -180,7 +180,7 @@ func hold(retry time.Duration) func(*source.Batch[int]) {
 	}
 }
 
-func TestHeldIsAskedAgainSoon(t *testing.T) {
+func TestHeldRecordsAreFetchedSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
 		w.answer = hold(0)
@@ -194,7 +194,7 @@ func TestHeldIsAskedAgainSoon(t *testing.T) {
 		require.NoError(t, stop())
 		ms := time.Millisecond
 		assert.Equal(t, []time.Duration{10 * ms, 20 * ms, 40 * ms, 80 * ms, 160 * ms, 320 * ms, 640 * ms, 1000 * ms, 1000 * ms}, gaps(*at))
-		assert.Equal(t, seq(1, 5), w.written, "what is not held is delivered")
+		assert.Equal(t, seq(1, 5), w.written, "records that are not held back are delivered")
 	})
 }
 
@@ -208,7 +208,7 @@ func TestHeldWaitsWhatTheSourceSuggests(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			require.NoError(t, stop())
 			if want == 0 {
-				assert.Less(t, len(*at), 20, "what is past is no suggestion")
+				assert.Less(t, len(*at), 20, "a negative Retry is ignored")
 				return
 			}
 			for _, g := range gaps(*at) {
@@ -218,22 +218,22 @@ func TestHeldWaitsWhatTheSourceSuggests(t *testing.T) {
 	}
 }
 
-func TestHeldIsSaidEverMoreRarely(t *testing.T) {
+func TestHeldIsLoggedLessAndLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(0)
 		w.answer = hold(0)
 		stop := start(t, w.poller())
 		time.Sleep(50 * time.Second)
-		assert.Empty(t, w.said("held back"), "short holds are daily life")
+		assert.Empty(t, w.logged("records held back"), "short holds are normal")
 		time.Sleep(24 * time.Hour)
-		lines := w.said("held back")
+		lines := w.logged("records held back")
 		assert.InDelta(t, 12, len(lines), 3)
 		assert.Contains(t, lines[0], `by="pid 7 (psql), gid x"`)
 		w.mu.Lock()
 		w.answer = nil
 		w.mu.Unlock()
 		time.Sleep(time.Minute)
-		assert.Len(t, w.said("no longer held back"), 1)
+		assert.Len(t, w.logged("records no longer held back"), 1)
 		require.NoError(t, stop())
 	})
 }
@@ -248,15 +248,15 @@ func TestDrainWaitsForHeldRecords(t *testing.T) {
 			began := time.Now()
 			err := p.Drain(t.Context())
 			require.ErrorIs(t, err, poller.ErrHeld)
-			assert.ErrorContains(t, err, "pid 7 (psql), gid x", "names the holders")
+			assert.ErrorContains(t, err, "pid 7 (psql), gid x", "it names the holders")
 			assert.Equal(t, want, time.Since(began))
 			assert.Equal(t, seq(1, 5), w.written)
 		})
 	}
 }
 
-// Records are held back, then many can be delivered, for longer than DrainWait,
-// and then some are held back again: that is a new wait.
+// Records are held back. Then delivery takes longer than DrainWait, and then records
+// are held back again: DrainWait starts again.
 func TestDrainWaitIsInARow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(0)
@@ -270,7 +270,7 @@ func TestDrainWaitIsInARow(t *testing.T) {
 	})
 }
 
-func TestDrainGoesOnWhenTheHoldEnds(t *testing.T) {
+func TestDrainContinuesWhenTheHoldEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
 		w.answer = hold(0)
@@ -285,8 +285,8 @@ func TestDrainGoesOnWhenTheHoldEnds(t *testing.T) {
 	})
 }
 
-// Where many write, some record is always held back, by another each time.
-// That is daily life, and ends neither Drain nor gets a line in the log.
+// With many writers some record is always held back, each time by another holder.
+// That is normal: it is not logged, and Drain does not fail.
 func TestHeldByOneAfterAnother(t *testing.T) {
 	always := func(asOf time.Duration) func(*source.Batch[int]) {
 		return func(b *source.Batch[int]) {
@@ -302,17 +302,17 @@ func TestHeldByOneAfterAnother(t *testing.T) {
 		w.answer = always(0)
 		stop := start(t, w.poller())
 		time.Sleep(time.Hour)
-		assert.Empty(t, w.said("held back"))
+		assert.Empty(t, w.logged("records held back"))
 		w.mu.Lock()
 		w.answer = hold(0)
 		w.mu.Unlock()
 		time.Sleep(90 * time.Second)
-		assert.Len(t, w.said("held back"), 1)
+		assert.Len(t, w.logged("records held back"), 1)
 		w.mu.Lock()
 		w.answer = always(0)
 		w.mu.Unlock()
 		time.Sleep(time.Hour)
-		assert.Len(t, w.said("no longer held back"), 1, "one that was named has gone")
+		assert.Len(t, w.logged("records no longer held back"), 1, "the hold that was logged has ended")
 		require.NoError(t, stop())
 	})
 	synctest.Test(t, func(t *testing.T) {
@@ -321,6 +321,6 @@ func TestHeldByOneAfterAnother(t *testing.T) {
 		began := time.Now()
 		require.NoError(t, w.poller().Drain(t.Context()))
 		assert.Equal(t, seq(1, 5), w.written)
-		assert.InDelta(t, 3.5, time.Since(began).Seconds(), 1, "all that was there when Drain began is delivered")
+		assert.InDelta(t, 3.5, time.Since(began).Seconds(), 1, "every record that existed when Drain began is delivered")
 	})
 }

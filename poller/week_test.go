@@ -34,7 +34,7 @@ func flapping(period time.Duration) func() error {
 	}
 }
 
-// everyOther returns a hook that fails every other time.
+// everyOther returns a hook that fails on every other call.
 func everyOther() func() error {
 	var n atomic.Int64
 	return func() error {
@@ -45,20 +45,20 @@ func everyOther() func() error {
 	}
 }
 
-// trouble bends a pipeline.
+// trouble changes a pipeline so that something fails.
 type trouble func(*world, *poller.Poller[int])
 
 func outage(op poller.Op) trouble {
 	return func(w *world, p *poller.Poller[int]) {
 		fail := func() error { return errOutage }
 		if breakStep(w, op, fail); op == poller.OpDeadLetter {
-			w.refuse(1)
+			w.reject(1)
 			p.DeadLetter = &letters{fail: fail}
 		}
 	}
 }
 
-// troubles are by the name they have in LOGS.md.
+// troubles has a trouble for each row of the table in LOGS.md.
 var troubles = map[string]trouble{
 	"load fails all week":       outage(poller.OpLoad),
 	"fetch fails all week":      outage(poller.OpFetch),
@@ -95,21 +95,20 @@ var troubles = map[string]trouble{
 			return nil
 		}
 	},
-	"each call returns long after its deadline": func(w *world, _ *poller.Poller[int]) {
+	"every call returns long after its timeout": func(w *world, _ *poller.Poller[int]) {
 		w.onFetch = func(context.Context, source.Cursor, int) error { time.Sleep(2 * time.Minute); return nil }
 	},
-	"a record is refused every six seconds": func(w *world, p *poller.Poller[int]) {
+	"a record is rejected every six seconds": func(w *world, p *poller.Poller[int]) {
 		w.onWrite = func(context.Context, source.Batch[int]) error { return sink.Reject(errOutage) }
 		p.DeadLetter, p.DeadLetterLimit = &letters{}, 200_000
 		p.BatchSize = 1
 	},
 }
 
-// What LOGS.md says about how much a week of trouble takes is at most what it
-// does take, and not much more.
+// A week of trouble logs at most as much as LOGS.md says, and more than half of it.
 func TestAWeekOfTroubleIsAPageOfLog(t *testing.T) {
 	if raceDetector {
-		t.Skip("a million polls that run nothing side by side that a thousand do not")
+		t.Skip("a million polls are slow with the race detector, and race no more than a thousand do")
 	}
 	text, err := os.ReadFile("LOGS.md")
 	require.NoError(t, err)
@@ -123,32 +122,32 @@ func TestAWeekOfTroubleIsAPageOfLog(t *testing.T) {
 	for _, row := range documented {
 		t.Run(row[1], func(t *testing.T) {
 			t.Parallel()
-			bend, ok := troubles[row[1]]
+			change, ok := troubles[row[1]]
 			require.True(t, ok, "not measured")
-			lines, bytes := aWeek(t, bend)
+			lines, bytes := aWeek(t, change)
 			kB := (bytes + 999) / 1000
 			t.Logf("%d lines, %d kB", lines, kB)
 			maxLines, maxKB := number(row[2]), number(row[3])
 			assert.LessOrEqual(t, lines, maxLines)
 			assert.LessOrEqual(t, kB, maxKB)
-			assert.Greater(t, 2*lines, maxLines, "lines: LOGS.md may promise more")
-			assert.Greater(t, 2*kB, maxKB, "kB: LOGS.md may promise more")
+			assert.Greater(t, 2*lines, maxLines, "lines: LOGS.md states too many")
+			assert.Greater(t, 2*kB, maxKB, "kB: LOGS.md states too many")
 		})
 	}
 }
 
-// aWeek runs a pipeline that gets ten records a minute for a week.
-func aWeek(t *testing.T, bend trouble) (lines, bytes int) {
+// aWeek runs a pipeline for a week that receives ten records a minute.
+func aWeek(t *testing.T, change trouble) (lines, bytes int) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(0)
 		p := w.poller()
 		p.Interval = 10 * time.Second
-		bend(w, p)
+		change(w, p)
 		stop := start(t, p)
 		for end := time.Now().Add(week); time.Now().Before(end); time.Sleep(time.Minute) {
 			w.add(10)
 			w.mu.Lock()
-			w.calls = nil // a million of them
+			w.calls = nil // there would be a million
 			w.mu.Unlock()
 		}
 		if err := stop(); err != nil {
@@ -159,8 +158,8 @@ func aWeek(t *testing.T, bend trouble) (lines, bytes int) {
 	return lines, bytes
 }
 
-// Whatever was left out before, an outage that lasts is in the log, and so is
-// its end.
+// An outage that lasts is logged, and so is its end, even if many shorter ones
+// before it were not.
 func TestAnOutageAfterManyIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(0)
@@ -177,17 +176,18 @@ func TestAnOutageAfterManyIsLogged(t *testing.T) {
 		w.log.Reset()
 		w.mu.Unlock()
 
-		time.Sleep(10*time.Minute + 30*time.Second) // a backoff is half a minute at most
-		require.Len(t, w.said("failing, will retry"), 1, "after ten minutes at the latest")
-		assert.Regexp(t, ` attempts=\d+ wait=\S+ unlogged=\d+\n$`, w.said("failing, will retry")[0])
+		time.Sleep(10*time.Minute + 30*time.Second) // a backoff is at most half a minute
+		require.Len(t, w.logged("failing, will retry"), 1, "within ten minutes")
+		assert.Regexp(t, ` attempts=\d+ wait=\S+ unlogged=\d+\n$`, w.logged("failing, will retry")[0])
 		time.Sleep(time.Hour)
-		require.Len(t, w.said("recovered"), 1)
-		assert.Regexp(t, "after=1h[01]m", w.said("recovered")[0])
+		require.Len(t, w.logged("recovered"), 1)
+		assert.Regexp(t, "after=1h[01]m", w.logged("recovered")[0])
 		require.NoError(t, stop())
 	})
 }
 
-// Ten at once, then one in ten minutes; each end is logged if its beginning was.
+// Ten outages are logged in a row, and then one in ten minutes. The end of an outage
+// is logged if its beginning was.
 func TestFlappingIsLoggedInPairs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(0)
@@ -195,7 +195,7 @@ func TestFlappingIsLoggedInPairs(t *testing.T) {
 		stop := start(t, w.poller())
 		time.Sleep(2*time.Hour + 10*time.Second)
 		require.NoError(t, stop())
-		failing, recovered := w.said("failing, will retry"), w.said("recovered")
+		failing, recovered := w.logged("failing, will retry"), w.logged("recovered")
 		assert.Len(t, recovered, len(failing))
 		assert.InDelta(t, 10+12, len(failing), 1)
 		for _, line := range failing[:10] {
@@ -209,13 +209,13 @@ func TestFlappingIsLoggedInPairs(t *testing.T) {
 				left += n
 			}
 		}
-		assert.InDelta(t, 120, left+len(failing), 10, "all are counted")
+		assert.InDelta(t, 120, left+len(failing), 10, "every outage is logged or counted")
 	})
 }
 
-// Of holds that last, one in five minutes, every other is logged once the first ten
-// at once are used up. Shorter ones, and polls without any, are no cases.
-func TestUnloggedAreTheCasesBetween(t *testing.T) {
+// With a long hold every five minutes, every other one is logged after the first
+// ones used up the budget. Short holds and polls without a hold do not count.
+func TestUnloggedCountsTheEpisodesBetween(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, began := newWorld(0), time.Now()
 		w.answer = func(b *source.Batch[int]) {
@@ -230,10 +230,10 @@ func TestUnloggedAreTheCasesBetween(t *testing.T) {
 		stop := start(t, w.poller())
 		time.Sleep(4 * time.Hour)
 		require.NoError(t, stop())
-		lines := w.said("held back")
+		lines := w.logged("records held back")
 		require.Greater(t, len(lines), 25)
 		for i, line := range lines {
-			if i < 19 { // ten, and nine more while they are used up
+			if i < 19 { // ten, and nine more while the budget is used up
 				assert.NotContains(t, line, "unlogged")
 			} else {
 				assert.Contains(t, line, " unlogged=1\n")
@@ -242,14 +242,14 @@ func TestUnloggedAreTheCasesBetween(t *testing.T) {
 	})
 }
 
-func TestTheLogOfRefusalsLagsByHalfAtMost(t *testing.T) {
+func TestTheLogOfRejectionsLagsByAtMostHalf(t *testing.T) {
 	w := newWorld(5000)
-	w.refuse(seq(1, 5000)...)
+	w.reject(seq(1, 5000)...)
 	p := w.poller()
 	p.DeadLetter, p.DeadLetterLimit = &letters{}, 5000
 	require.NoError(t, p.Drain(t.Context()))
-	lines := w.said("record refused")
-	assert.Len(t, lines, 10+9, "the first ten, and 16 to 4096")
+	lines := w.logged("record rejected")
+	assert.Len(t, lines, 10+9, "the first ten, and the powers of two from 16 to 4096")
 	assert.Contains(t, lines[9], "from=9 to=10 ")
 	assert.Contains(t, lines[18], "from=4095 to=4096 ")
 	for i, line := range lines[:10] {

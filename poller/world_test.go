@@ -18,9 +18,9 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// world is a pipeline of ints over parts that tests can bend. The cursor after
-// record i is the text of i. Its fields are guarded by mu, as fetch and write
-// run side by side.
+// world is the source, sink and checkpointer of a pipeline of ints. Tests can change
+// how they behave. The cursor after record i is the text of i. Mu guards the
+// fields, because fetch and write run concurrently.
 type world struct {
 	mu      sync.Mutex
 	records []int
@@ -29,12 +29,13 @@ type world struct {
 	calls   []string // such as "fetch 3+2", "write 3-5", "save 3-5", in the order they began
 	log     bytes.Buffer
 
-	// Each may be nil. An error of theirs is the call's, before any effect.
+	// Each of these may be nil. If one returns an error, the call returns it and
+	// has no effect.
 	onLoad  func(ctx context.Context) error
-	onFetch func(ctx context.Context, after source.Cursor, max int) error
+	onFetch func(ctx context.Context, after source.Cursor, limit int) error
 	onWrite func(ctx context.Context, b source.Batch[int]) error
 	onSave  func(ctx context.Context, from, to source.Cursor) error
-	answer  func(b *source.Batch[int]) // changes what a fetch returns
+	answer  func(b *source.Batch[int]) // changes the batch that a fetch returns
 }
 
 func newWorld(n int) *world {
@@ -43,7 +44,7 @@ func newWorld(n int) *world {
 	return w
 }
 
-// add appends n records, numbered on from 1.
+// add appends n records. Records are numbered from 1.
 func (w *world) add(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -95,17 +96,17 @@ func cursor(n int) source.Cursor {
 	return source.Cursor(strconv.Itoa(n))
 }
 
-func (w *world) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[int], error) {
-	w.note("fetch %s+%d", after, max)
+func (w *world) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[int], error) {
+	w.note("fetch %s+%d", after, limit)
 	if w.onFetch != nil {
-		if err := w.onFetch(ctx, after, max); err != nil {
+		if err := w.onFetch(ctx, after, limit); err != nil {
 			return source.Batch[int]{}, err
 		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	from := position(after)
-	to := min(from+max, len(w.records))
+	to := min(from+limit, len(w.records))
 	b := source.Batch[int]{From: after, To: cursor(to), Records: append([]int(nil), w.records[from:to]...), More: to < len(w.records)}
 	if w.answer != nil {
 		w.answer(&b)
@@ -148,7 +149,7 @@ func (w *world) Save(ctx context.Context, from, to source.Cursor) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stored == to && to != from {
-		return nil // moved by the write of a transactional sink
+		return nil // moved by the write of an exactly-once sink
 	}
 	if w.stored != from {
 		return fmt.Errorf("world: stored %q: %w", w.stored, poller.ErrConflict)
@@ -157,7 +158,7 @@ func (w *world) Save(ctx context.Context, from, to source.Cursor) error {
 	return nil
 }
 
-// count returns how many calls began with prefix.
+// count returns the number of calls that begin with prefix.
 func (w *world) count(prefix string) (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -169,14 +170,14 @@ func (w *world) count(prefix string) (n int) {
 	return n
 }
 
-// steps returns all calls but the fetches: the fetch ahead may begin before or
-// after the write.
+// steps returns all calls except fetches: a prefetch may begin before or after the
+// write.
 func (w *world) steps() []string {
 	return slices.DeleteFunc(slices.Clone(w.calls), func(c string) bool { return strings.HasPrefix(c, "fetch") })
 }
 
-// said returns the log lines with msg.
-func (w *world) said(msg string) (lines []string) {
+// logged returns the log lines whose message begins with msg.
+func (w *world) logged(msg string) (lines []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for line := range strings.Lines(w.log.String()) {
@@ -196,8 +197,8 @@ func seq(from, to int) (s []int) {
 
 var errOutage = errors.New("connection refused")
 
-// start runs the poller in the background. The returned function ends its
-// context and gives what Run returned.
+// start runs the poller in the background. The returned function ends its context
+// and returns the result of Run.
 func start(t *testing.T, p *poller.Poller[int]) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -206,8 +207,7 @@ func start(t *testing.T, p *poller.Poller[int]) (stop func() error) {
 	return func() error { cancel(); return <-done }
 }
 
-// until returns a hook that fails with err until d has passed since its first
-// call.
+// until returns a hook that returns err until d has passed since its first call.
 func until(d time.Duration, err error) func() error {
 	var once sync.Once
 	var end time.Time

@@ -6,15 +6,14 @@ import (
 	"database/sql/driver"
 	"io"
 	"net"
-	"reflect"
 
-	"github.com/artifactofdevotion/devotion/retry/internal/dberr"
+	"github.com/artifactofdevotion/devotion/internal/dberr"
 )
 
-// Class is what kind of error an error is.
+// Class says whether an error is worth retrying.
 type Class uint8
 
-// The classes. The package's doc says what is done about each.
+// The classes of errors. The package documentation says how each is handled.
 const (
 	Transient Class = iota // may pass: an outage, a timeout, a deadlock, and everything unknown
 	Setup                  // configuration: a wrong password, a missing table, a syntax error
@@ -22,25 +21,27 @@ const (
 	Fatal                  // marked with Permanent
 )
 
-// String returns the class's name in lower case.
+// String returns the name of the class in lower case.
 func (c Class) String() string {
 	return [...]string{"transient", "setup", "data", "fatal"}[c]
 }
 
-// Classify returns the class of err. A mark of [Permanent] wins wherever it is;
-// else the first error that is known decides. Nil is Transient.
+// Classify returns the class of err. If an error in its tree was marked with
+// [Permanent], the class is Fatal. Otherwise the first known error in the tree
+// determines the class. If no error is known, or err is nil, the class is
+// Transient.
 func Classify(err error) Class {
 	class, known := Transient, false
-	visit(err, func(e error) {
+	for e := range dberr.All(err) {
 		if _, ok := e.(*permanent); ok {
-			class, known = Fatal, true
+			return Fatal
 		}
 		if known {
-			return
+			continue
 		}
 		if _, kind, ok := dberr.Read(e); ok {
 			class, known = Class(kind), true
-			return
+			continue
 		}
 		switch e {
 		case driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded, context.Canceled:
@@ -49,12 +50,13 @@ func Classify(err error) Class {
 		if _, ok := e.(net.Error); ok {
 			known = true
 		}
-	})
+	}
 	return class
 }
 
-// Permanent marks err as never worth retrying: whatever it wraps, and whatever
-// wraps it, is [Fatal]. Its text is err's. Permanent(nil) is nil.
+// Permanent marks err as not worth retrying. The result, and every error that
+// wraps it, has class [Fatal], whatever err itself wraps. It has the text of err
+// and unwraps to err. Permanent(nil) returns nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -66,30 +68,3 @@ type permanent struct{ err error }
 
 func (p *permanent) Error() string { return p.err.Error() }
 func (p *permanent) Unwrap() error { return p.err }
-
-// visit calls f for err and all it wraps, depth first.
-func visit(err error, f func(error)) {
-	if isNil(err) {
-		return
-	}
-	f(err)
-	for _, e := range unwrap(err) {
-		visit(e, f)
-	}
-}
-
-func unwrap(err error) []error {
-	switch e := err.(type) {
-	case interface{ Unwrap() error }:
-		return []error{e.Unwrap()}
-	case interface{ Unwrap() []error }:
-		return e.Unwrap()
-	}
-	return nil
-}
-
-// isNil also knows the nil pointer in an interface, whose methods would panic.
-func isNil(err error) bool {
-	v := reflect.ValueOf(err)
-	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
-}

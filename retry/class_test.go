@@ -20,7 +20,7 @@ import (
 	"github.com/artifactofdevotion/devotion/retry"
 )
 
-// PgError has the fields of pgx's type, by which it is read.
+// PgError has the fields of pgx's error type. Package dberr recognises it by them.
 type PgError struct {
 	Code, Message, Detail, Where                      string
 	SchemaName, TableName, ColumnName, ConstraintName string
@@ -97,7 +97,7 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-// A failed rollback or close that comes after an error does not change what it was.
+// A failed rollback or close after an error does not change the class of the error.
 func TestTheFirstKnownErrorDecides(t *testing.T) {
 	t.Parallel()
 	for _, after := range []error{driver.ErrBadConn, io.EOF, &net.OpError{Op: "read", Err: syscall.ECONNRESET}, context.DeadlineExceeded, pg("25P02")} {

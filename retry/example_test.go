@@ -15,7 +15,7 @@ func ExamplePolicy() {
 		fmt.Println(err)
 		return
 	}
-	waits := policy.Backoff() // one for each run of failures
+	waits := policy.Backoff() // one for each series of failures
 	for attempt := 1; ; attempt++ {
 		fmt.Println("attempt", attempt)
 		wait, giveUp := waits.Next()

@@ -27,7 +27,7 @@ func TestValidateNamesTheField(t *testing.T) {
 	assert.NoError(t, retry.Policy{Base: time.Second, Cap: time.Second, MaxAttempts: 1, MaxElapsed: 1}.Validate())
 }
 
-// The nth wait of many backoffs must fill (0, bound] and never leave it.
+// The waits must fill the whole range (0, bound], and stay within it.
 func TestWaitsFillTheirBounds(t *testing.T) {
 	t.Parallel()
 	const samples = 2000
@@ -95,7 +95,7 @@ func TestMaxElapsedIsMeasuredFromBackoff(t *testing.T) {
 	})
 }
 
-func TestEachRunOfFailuresBeginsAnew(t *testing.T) {
+func TestEachSeriesOfFailuresStartsAtBase(t *testing.T) {
 	t.Parallel()
 	p := retry.Policy{Base: 1, Cap: time.Hour}
 	old := p.Backoff()

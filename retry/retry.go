@@ -1,21 +1,35 @@
-// Package retry decides what is worth trying again, and when.
+// Package retry decides whether a failed step is worth trying again, and when.
 //
-// [Policy] says when: capped exponential backoff with full jitter. [Classify]
-// says what, by looking for the first error it knows in an error's tree
-// (wrapped errors and those of errors.Join, depth first):
+//	waits := retry.Policy{}.Backoff()
+//	for {
+//		err := step()
+//		if err == nil || retry.Classify(err) == retry.Fatal {
+//			return err
+//		}
+//		wait, giveUp := waits.Next()
+//		if giveUp {
+//			return err
+//		}
+//		time.Sleep(wait)
+//	}
+//
+// [Policy] determines the waits: capped exponential backoff with full jitter.
+// [Classify] sorts errors into classes. It searches an error's tree, depth first,
+// for the first error that it knows:
 //
 //   - [Fatal]: the error was marked with [Permanent]. It ends a Poller's Run.
-//   - [Setup]: the configuration is wrong. It ends Run unless the same step has
-//     succeeded in this Run: what has worked before is not misconfigured, but is
-//     being changed, restored or migrated, and is tried again like an outage.
-//   - [Data]: the database refuses the values themselves and will refuse them
-//     again. A sink tells its caller so with sink.Reject, which makes the Poller
-//     look for the record. Without that it is retried like an outage.
-//   - [Transient]: all else, errors this package does not know included. It is
-//     retried, because what stops for no reason is noticed too late, while what
-//     is retried for no reason shows in the log and in the pipeline's lag.
+//   - [Setup]: the configuration is wrong. It ends Run, unless the same step has
+//     succeeded before in this run. Configuration that worked before is not
+//     wrong: the database is being changed, restored or migrated, and the step is
+//     retried as in an outage.
+//   - [Data]: the database rejects the values, and will reject them again. A sink
+//     reports this with sink.Reject, and the Poller then isolates the record. If
+//     the sink does not, the error is retried.
+//   - [Transient]: everything else, including errors that this package does not
+//     know. It is retried: a pipeline that stops without need is noticed too late,
+//     while one that retries without need shows in the log and in its lag.
 //
-// Databases are told by their codes:
+// Errors of databases are recognised by their codes:
 //
 //	            Setup                            Data                        Transient
 //	SQLSTATE    0A 28 3D 3F 42, 54001 54011      21 22 23 44, 54000 (row     all others: 08 lost connection, 25006
@@ -28,11 +42,11 @@
 //	            CANTOPEN MISUSE NOLFS AUTH                                   PROTOCOL SCHEMA, all others
 //	            RANGE NOTADB
 //
-// A trigger that means to refuse a record for good raises one of the codes
+// A trigger that should reject a record permanently must raise one of the codes
 // under Data, such as SQLSTATE 23514.
 //
 // This works with pgx, lib/pq, go-sql-driver/mysql and the SQLite drivers of
-// modernc, ncruces and mattn, none of which is imported.
+// modernc, ncruces and mattn. None of them is imported.
 package retry
 
 import (
@@ -44,25 +58,36 @@ import (
 	goretry "github.com/sethvargo/go-retry"
 )
 
-// What the zero Policy means.
+// The values that the zero Policy uses.
 const (
 	DefaultBase = 100 * time.Millisecond
 	DefaultCap  = 30 * time.Second
 )
 
-// Policy says how long to wait between attempts and when to give up. The zero
-// value retries for ever. The nth wait is drawn uniformly from (0, bound],
-// where the bound begins at Base and doubles up to Cap: "full jitter", which
-// keeps many clients of one failed server from coming back together
+// Policy determines how long to wait between attempts, and when to give up. The
+// zero value retries without limit.
+//
+// Each wait is drawn at random from (0, bound]. The bound starts at Base and
+// doubles with each wait, up to Cap. This is called full jitter. It prevents many
+// clients of a failed server from returning at the same moment
 // (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 type Policy struct {
-	Base        time.Duration // bound of the first wait; 0 means DefaultBase
-	Cap         time.Duration // greatest bound; 0 means DefaultCap
-	MaxAttempts int           // attempts in a row before giving up, the first included; 0 means no limit
-	MaxElapsed  time.Duration // time since Backoff was called before giving up; 0 means no limit
+	// Base is the upper bound of the first wait. 0 means DefaultBase.
+	Base time.Duration
+
+	// Cap is the upper bound of every wait. 0 means DefaultCap.
+	Cap time.Duration
+
+	// MaxAttempts is the maximum number of attempts in a row, including the
+	// first. 0 means no limit.
+	MaxAttempts int
+
+	// MaxElapsed is the maximum time from the first failure to the last attempt.
+	// 0 means no limit.
+	MaxElapsed time.Duration
 }
 
-// Validate reports the first field that makes no sense, by its name, or nil.
+// Validate returns an error that names the first invalid field, or nil.
 func (p Policy) Validate() error {
 	base, limit := cmp.Or(p.Base, DefaultBase), cmp.Or(p.Cap, DefaultCap)
 	switch {
@@ -80,16 +105,17 @@ func (p Policy) Validate() error {
 	return nil
 }
 
-// Backoff returns the waits of one run of failures, in order. It is stateful:
-// make one when a step first fails, and drop it when the step has succeeded. It
-// is not safe for concurrent use. The policy must be valid.
+// Backoff returns the sequence of waits for one series of failures. Call it when a
+// step first fails, and discard the result when the step succeeds: it is
+// stateful, and MaxElapsed counts from this call. The result is not safe for
+// concurrent use. The policy must be valid, see Validate.
 func (p Policy) Backoff() goretry.Backoff {
-	// The cap is inside the jitter: the other way round a late wait would hit
-	// the cap nearly always, and clients would march in step again.
+	// The cap is applied before the jitter. If it were applied after, most late
+	// waits would be exactly Cap, and clients would return together again.
 	bound := goretry.WithCappedDuration(cmp.Or(p.Cap, DefaultCap), goretry.NewExponential(cmp.Or(p.Base, DefaultBase)))
 	var b goretry.Backoff = goretry.BackoffFunc(func() (time.Duration, bool) {
 		d, stop := bound.Next()
-		return 1 + rand.N(d), stop // goretry.WithFullJitter may return 0, which does not wait at all
+		return 1 + rand.N(d), stop // unlike goretry.WithFullJitter, never 0
 	})
 	if p.MaxAttempts > 0 {
 		b = goretry.WithMaxRetries(uint64(p.MaxAttempts-1), b)

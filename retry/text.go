@@ -4,19 +4,22 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/artifactofdevotion/devotion/retry/internal/dberr"
+	"github.com/artifactofdevotion/devotion/internal/dberr"
 )
 
-// Text returns err's text fit for a log. Drivers put values of rows into their
-// messages ("Duplicate entry 'bob@example.org' for key 'email'"), and whole data
-// source names. So in place of each driver's error there is its code with the
-// names of constraint, table and column, and its message only where a message
-// of that code holds no values. The text that wraps it stays.
+// Text returns the text of err without values of rows and without data source
+// names, so that it is safe to log.
 //
-// It also hides values in the errors that database/sql, strconv, time and pgx
-// make when a value cannot be converted. It cannot see through an error that
-// was made into text before: wrap with %w, not %v. The errors themselves keep
-// all, for errors.As. Text(nil) is empty.
+// Database drivers put values into their messages, such as "Duplicate entry
+// 'bob@example.org' for key 'email'". Text replaces the message of a driver's
+// error by its code and the names of the constraint, table and column. It keeps
+// the message only if messages with that code contain no values. The text of the
+// errors that wrap it is kept.
+//
+// Text also hides values in the errors that database/sql, strconv, time and pgx
+// return when a value cannot be converted. It cannot look into an error that was
+// formatted as text: wrap errors with %w, not with %v. Text does not change err
+// itself. Text(nil) is empty.
 func Text(err error) string {
 	if err == nil {
 		return ""
@@ -24,13 +27,13 @@ func Text(err error) string {
 	return unconverted.ReplaceAllString(text(err), "$1$2 (value not shown)")
 }
 
-// unconverted finds the errors of conversions, up to where a value may stand.
+// unconverted matches conversion errors, up to the position of the value.
 var unconverted = regexp.MustCompile(`(?s)(?:(sql: Scan error on column index \d+, name "(?:[^"\\]|\\.)*":` +
 	`(?: converting NULL to \S+ is unsupported| converting driver\.Value type \S+| unsupported Scan, storing driver\.Value type \S+ into type \S+)?` +
 	`|can't scan into dest\[\d+\](?: \(col: [^)]*\))?:|unable to encode)|(parsing(?: time)?) ").*`)
 
 func text(err error) string {
-	if isNil(err) {
+	if dberr.IsNil(err) {
 		return "<nil>"
 	}
 	if s, _, ok := dberr.Read(err); ok {
@@ -39,8 +42,8 @@ func text(err error) string {
 	s := err.Error()
 	var inner []string
 	hidden := false
-	for _, e := range unwrap(err) {
-		if isNil(e) {
+	for _, e := range dberr.Unwrap(err) {
+		if dberr.IsNil(e) {
 			continue
 		}
 		was, safe := e.Error(), text(e)
@@ -48,8 +51,8 @@ func text(err error) string {
 		if was == safe {
 			continue
 		}
-		// A wrapper may have changed the text it wraps. What it made of it
-		// cannot be told from values, so only the inner text is left.
+		// A wrapper may have changed the text that it wraps. That text may contain
+		// values, so only the safe text of the inner error is used.
 		hidden = hidden || !strings.Contains(s, was)
 		s = strings.ReplaceAll(s, was, safe)
 	}

@@ -42,21 +42,21 @@ func TestText(t *testing.T) {
 		{(*PgError)(nil), "<nil>"},
 		{errors.Join(errors.New("a"), errors.New("b")), "a\nb"},
 
-		// The driver's part is replaced, what wraps it stays.
+		// The driver's message is replaced, the text around it is kept.
 		{duplicate, duplicateText},
 		{fmt.Errorf("sqlsink: orders: %w, after 3 rows", duplicate), "sqlsink: orders: " + duplicateText + ", after 3 rows"},
 		{retry.Permanent(duplicate), duplicateText},
 		{errors.Join(duplicate, errors.New("rollback failed"), invalid), duplicateText + "\nrollback failed\n" + invalidText},
 		{fmt.Errorf("%w; %w", invalid, fmt.Errorf("again: %w", invalid)), invalidText + "; again: " + invalidText},
-		// What a wrapper made of the text cannot be told from values.
+		// A wrapper that changes the text may repeat values in it.
 		{rewritten{invalid}, invalidText},
 		{fmt.Errorf("write: %w", rewritten{errors.Join(errors.New("a"), duplicate)}), "write: a\n" + duplicateText},
 
-		// Messages without values are shown, unless code in the database may have written them.
+		// Messages without values are shown, unless code in the database may have set them.
 		{&PgError{Code: "42P01", Message: `relation "orders" does not exist`}, `SQLSTATE 42P01: relation "orders" does not exist`},
 		{&PgError{Code: "42P01", Message: `relation "hunter2" does not exist`, Where: "PL/pgSQL function f() line 1 at EXECUTE"}, "SQLSTATE 42P01"},
 		{&PgError{Code: "40001", Message: "hunter2", Where: "PL/pgSQL function f() line 1 at RAISE"}, "SQLSTATE 40001: serialization failure"},
-		{&PgError{Code: "P0001", Message: "no such user: hunter2"}, "SQLSTATE P0001: raised by the database's own code"},
+		{&PgError{Code: "P0001", Message: "no such user: hunter2"}, "SQLSTATE P0001: raised by code in the database"},
 		{&PgError{Code: "XX000", Message: secret}, "SQLSTATE XX000"},
 		{&PgError{Code: "42601", Message: `syntax error at or near "FORM"`}, "SQLSTATE 42601: syntax error near FORM"},
 		{&PgError{Code: "42601", Message: `syntax error at or near "'hunter2'"`}, "SQLSTATE 42601: syntax error"},
@@ -74,8 +74,8 @@ func TestText(t *testing.T) {
 		{my(1105, "HY000", secret), "MySQL error 1105 (HY000)"},
 		{my(1040, "", "Too many connections"), "MySQL error 1040: Too many connections"},
 
-		{badURL, "the URL or data source name cannot be parsed (not shown, since it may hold a password)"},
-		{fmt.Errorf("open: %w", badURL), "open: the URL or data source name cannot be parsed (not shown, since it may hold a password)"},
+		{badURL, "the URL or data source name cannot be parsed (not shown, because it may contain a password)"},
+		{fmt.Errorf("open: %w", badURL), "open: the URL or data source name cannot be parsed (not shown, because it may contain a password)"},
 
 		{fmt.Errorf(`sql: Scan error on column index 1, name "a\"b": %w`, fmt.Errorf("converting driver.Value type string (%q) to a int: invalid syntax", secret)),
 			`sql: Scan error on column index 1, name "a\"b": converting driver.Value type string (value not shown)`},
@@ -95,7 +95,7 @@ type rewritten struct{ error }
 func (r rewritten) Error() string { return strings.ToUpper(r.error.Error()) + "hunter" }
 func (r rewritten) Unwrap() error { return r.error }
 
-// A real Scan error, so that a change of its words in a new Go is noticed.
+// A real Scan error, so that the test fails if a new version of Go changes its text.
 func TestTextOfARealScanError(t *testing.T) {
 	t.Parallel()
 	var n sql.Null[int]
@@ -104,12 +104,12 @@ func TestTextOfARealScanError(t *testing.T) {
 	assert.NotContains(t, retry.Text(fmt.Errorf(`sql: Scan error on column index 0, name "a": %w`, err)), secret)
 }
 
-// Whatever wraps a driver's error, and however often, its message stays hidden.
+// The message of a driver's error stays hidden, whatever wraps it and how often.
 func FuzzText(f *testing.F) {
 	f.Add("write: ", "", byte(0), "x")
 	f.Add("hunter", "2", byte(3), "Duplicate entry")
 	f.Fuzz(func(t *testing.T, before, after string, how byte, message string) {
-		planted := "<<" + message + ">>" // told apart from what is wrapped around
+		planted := "<<" + message + ">>" // distinguishes it from the text around it
 		if strings.Contains(before+after, "<<") {
 			t.Skip()
 		}

@@ -1,15 +1,23 @@
-// Package sink is the contract between a [Poller] and what it writes to.
+// Package sink defines the contract of a sink: what a [Poller] writes to.
 //
-// A sink stores a whole [source.Batch] or fails. There are two kinds:
+//	type Sink[T any] interface {
+//		Write(ctx context.Context, b source.Batch[T]) error
+//	}
 //
-//   - An idempotent or at-least-once sink stores the records alone. A crash
-//     between its Write and the checkpoint's Save makes the batch come again.
-//   - An exactly-once sink stores the batch's cursor together with its records,
-//     atomically, and is the pipeline's Checkpointer as well. Package filesink
-//     is one.
+// A sink stores a whole [source.Batch] or returns an error. There are two kinds:
 //
-// Package sinktest has an in-memory fake with fault points, and [TestSink], the
-// conformance suite of this contract.
+//   - An at-least-once sink stores only the records. The cursor is saved
+//     separately, so a crash between the write and the save delivers the batch
+//     a second time.
+//   - An exactly-once sink stores the records and the batch's cursor together,
+//     atomically. It is also the pipeline's Checkpointer. Package filesink is an
+//     example.
+//
+// [Map] and [Filter] change what a sink receives. [Reject] tells the Poller that
+// a record can never be stored.
+//
+// Package sinktest has an in-memory fake with injectable faults, and [TestSink],
+// the conformance suite for this contract.
 //
 // [Poller]: https://pkg.go.dev/github.com/artifactofdevotion/devotion/poller#Poller
 // [TestSink]: https://pkg.go.dev/github.com/artifactofdevotion/devotion/sink/sinktest#TestSink
@@ -24,44 +32,57 @@ import (
 
 // Sink stores batches.
 //
-// Write returns nil once every record of the batch is stored durably: a crash
-// of the process or the machine right after must not lose it. A batch without
-// records moves the cursor alone. The batch and its records belong to the sink
-// from then on; after an error they still belong to the caller, who may write
-// them again.
+// Write returns nil once every record of the batch is stored durably: a crash of
+// the process or the machine after that loses none of them. A batch without
+// records only moves the cursor.
 //
-// An error means that the batch may or may not have been stored, unless it is
-// of [Reject], which promises that nothing was. The caller then does one of
-// these: it calls Write again with the same batch, or with a shorter or longer
-// one with the same From, or ends. An exactly-once sink recognises a batch that
-// it had stored after all and returns nil without storing it twice. Since From
-// is the fence and To may differ from try to try, a caller that wants to write
-// anything but the same batch after an error that was no Reject must first
-// load the cursor again and go on from there.
+// If Write returns nil, the sink owns the batch and its records. If it returns
+// an error, the caller still owns them and may write them again.
 //
-// Write does not retry and does not log. It honours ctx, and returns soon after
-// it ends, with an error. Calls for one pipeline come one at a time, but need
-// not come from one goroutine.
+// An error means that the batch may or may not have been stored. An error made
+// by [Reject] is the exception: it promises that nothing was stored. After an
+// error the caller gives up, or calls Write again with the same batch, or with a
+// shorter or longer batch that has the same From. An exactly-once sink that has
+// in fact stored the batch returns nil and does not store it again. If it has
+// stored a different batch with the same From, it returns an error that wraps
+// [ErrConflict]. A caller that wants to write a different batch, after an
+// error that was not made by Reject, must therefore load the cursor first and
+// continue from there.
+//
+// Write does not retry and does not log. When ctx ends, Write returns soon, with
+// an error. Calls for one pipeline are made one at a time, but not necessarily
+// from the same goroutine.
 type Sink[T any] interface {
 	Write(ctx context.Context, b source.Batch[T]) error
 }
 
-// Func makes a [Sink] of a function.
+// Func is a function that implements [Sink].
 type Func[T any] func(ctx context.Context, b source.Batch[T]) error
 
 // Write calls f.
 func (f Func[T]) Write(ctx context.Context, b source.Batch[T]) error { return f(ctx, b) }
 
-// ErrRejected is matched, with errors.Is, by every error of [Reject].
+// ErrRejected matches, with errors.Is, every error made by [Reject].
 var ErrRejected = errors.New("sink: rejected")
 
-// Reject marks err as a refusal for good: none of the batch was stored, and at
-// least one of its records never will be, such as one that violates a
-// constraint, cannot be encoded, or is too large. The Poller then looks for the
-// record by halving the batch and hands it to its DeadLetter sink. Never reject
-// what may succeed later: a full disk is no fault of a record. The text of err is
-// logged, the errors of database drivers in it without values of rows: add none
-// of your own. Reject(nil) is nil.
+// ErrConflict is wrapped by the error that Write of an exactly-once sink, or Save
+// of a checkpointer, returns when the stored cursor is not where this handle left
+// it: another writer has moved it, or a person has rewound it. Nothing was stored.
+//
+// The Poller does not retry after a conflict: Run ends. The next Run loads the
+// cursor and continues from there. The other writer may be this handle itself: a
+// commit that it no longer waited for may have succeeded later.
+var ErrConflict = errors.New("checkpoint was moved by another writer")
+
+// Reject marks err as a permanent rejection: nothing of the batch was stored,
+// and at least one of its records can never be stored, for example because it
+// violates a constraint, cannot be encoded, or is too large. The Poller then
+// finds the record by halving the batch and writes it to its DeadLetter sink.
+//
+// Do not reject what may succeed later: a full disk is not the fault of a
+// record. The text of err is logged, so it must not contain values of the
+// record; values in the errors of database drivers are removed by the Poller.
+// Reject(nil) returns nil.
 func Reject(err error) error {
 	if err == nil {
 		return nil
@@ -74,8 +95,9 @@ type rejected struct{ err error }
 func (r *rejected) Error() string   { return "rejected: " + r.err.Error() }
 func (r *rejected) Unwrap() []error { return []error{ErrRejected, r.err} }
 
-// Map returns a sink of A that writes f of each record to s. An error of f is a
-// rejection of its record.
+// Map returns a sink that converts each record with f and writes the results to
+// s. If f returns an error, the batch is rejected with that error, and nothing
+// is written to s.
 func Map[A, B any](s Sink[B], f func(A) (B, error)) Sink[A] {
 	return Func[A](func(ctx context.Context, in source.Batch[A]) error {
 		out := source.Batch[B]{
@@ -94,11 +116,12 @@ func Map[A, B any](s Sink[B], f func(A) (B, error)) Sink[A] {
 	})
 }
 
-// Filter returns a sink that writes to s the records that keep holds for. A
-// batch left without records is written all the same: its cursor counts.
+// Filter returns a sink that writes to s only the records for which keep returns
+// true. A batch without any such record is still written, because s may have to
+// store its cursor.
 func Filter[T any](s Sink[T], keep func(T) bool) Sink[T] {
 	return Func[T](func(ctx context.Context, b source.Batch[T]) error {
-		kept := make([]T, 0, len(b.Records)) // not in place: b may be written again
+		kept := make([]T, 0, len(b.Records)) // a new slice, because the caller may write b again
 		for _, r := range b.Records {
 			if keep(r) {
 				kept = append(kept, r)

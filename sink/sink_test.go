@@ -24,7 +24,7 @@ func TestReject(t *testing.T) {
 	assert.NoError(t, sink.Reject(nil))
 }
 
-// keep returns a sink that stores what it is given in b.
+// keep returns a sink that stores its latest batch in *b.
 func keep[T any](b *source.Batch[T]) sink.Sink[T] {
 	return sink.Func[T](func(_ context.Context, in source.Batch[T]) error {
 		*b = in
@@ -61,17 +61,17 @@ func TestFilter(t *testing.T) {
 	assert.Equal(t, []int{1, 2, 3, 4}, records, "the caller may write them again")
 
 	require.NoError(t, s.Write(t.Context(), source.Batch[int]{From: "b", To: "c", Records: []int{5}}))
-	assert.Equal(t, source.Cursor("c"), got.To, "the cursor of a batch left without records counts")
+	assert.Equal(t, source.Cursor("c"), got.To, "an empty batch still moves the cursor")
 }
 
-func TestErrorsOfTheSinkBehindArePassedOn(t *testing.T) {
+func TestErrorsOfTheWrappedSinkArePassedOn(t *testing.T) {
 	full := errors.New("full")
 	s := sink.Func[int](func(context.Context, source.Batch[int]) error { return full })
 	assert.ErrorIs(t, sink.Filter(s, func(int) bool { return true }).Write(t.Context(), source.Batch[int]{}), full)
 	assert.ErrorIs(t, sink.Map(s, func(i int) (int, error) { return i, nil }).Write(t.Context(), source.Batch[int]{}), full)
 }
 
-// Filter and Map shape what a sink is given.
+// Filter and Map change what a sink receives.
 func Example() {
 	print := sink.Func[string](func(_ context.Context, b source.Batch[string]) error {
 		fmt.Println(b.Records)

@@ -1,16 +1,21 @@
-// Package source is the contract between a [Poller] and what it reads.
+// Package source defines the contract of a source: what a [Poller] reads.
 //
-// A source hands out records in one fixed order, a [Batch] at a time. It keeps
-// no position of its own: it is asked for what comes after a [Cursor] and
-// answers with the cursor to ask with next. Whoever remembers that cursor
-// remembers how far the reading got, and can go on after a crash, read a range
-// again, or start over.
+//	type Source[T any] interface {
+//		Fetch(ctx context.Context, after Cursor, limit int) (Batch[T], error)
+//	}
 //
-//	batch, err := src.Fetch(ctx, "", 1000)        // from the beginning
-//	batch, err = src.Fetch(ctx, batch.To, 1000)   // and on
+// A source returns records in one fixed order, one [Batch] at a time. It does
+// not remember a position. The caller passes a [Cursor] and receives the records
+// after it, together with the cursor for the next call:
 //
-// Package sqlsource reads SQL databases, package sourcetest has an in-memory
-// fake for tests and [TestSource], the conformance suite of this contract.
+//	batch, err := src.Fetch(ctx, "", 1000)      // from the beginning
+//	batch, err = src.Fetch(ctx, batch.To, 1000) // the next 1000 records
+//
+// Whoever stores the cursor can continue after a crash, read a range again, or
+// start over.
+//
+// Package sqlsource reads SQL databases. Package sourcetest has an in-memory
+// fake for tests, and [TestSource], the conformance suite for this contract.
 //
 // [Poller]: https://pkg.go.dev/github.com/artifactofdevotion/devotion/poller#Poller
 // [TestSource]: https://pkg.go.dev/github.com/artifactofdevotion/devotion/source/sourcetest#TestSource
@@ -23,114 +28,134 @@ import (
 	"time"
 )
 
-// MaxCursor is the greatest length of a cursor in bytes.
+// Source reads records in a fixed order.
+//
+// Fetch returns the records that come directly after the cursor, at most limit
+// of them. Limit is at least 1. If it has no new records, Fetch does not wait for
+// them: it returns an empty batch whose To equals From. Batch.From is
+// always the cursor that was passed in.
+//
+// Fetch is repeatable. As long as no record is changed or deleted, a second call
+// with the same cursor returns the same records in the same order. New records
+// may follow them, and the batch may end at a different record. Following To
+// from batch to batch returns every record once, in order, whatever the limits.
+//
+// Fetch does not retry and does not log. It returns the error, and the caller
+// decides what to do. After any error except [ErrEnd] the caller must ignore the
+// batch, and a later call may succeed. When ctx ends, Fetch returns soon, with
+// an error. A cursor that the source did not make is an error, not an empty
+// batch.
+//
+// Calls for one pipeline are made one at a time, but not necessarily from the
+// same goroutine.
+type Source[T any] interface {
+	Fetch(ctx context.Context, after Cursor, limit int) (Batch[T], error)
+}
+
+// ErrEnd is returned by Fetch, with an empty batch, when a finite source has no
+// record after the cursor and never will. It is deliberately not io.EOF: a lost
+// connection surfaces as io.EOF and must not be mistaken for the end.
+var ErrEnd = errors.New("source: no more records")
+
+// Func is a function that implements [Source].
+type Func[T any] func(ctx context.Context, after Cursor, limit int) (Batch[T], error)
+
+// Fetch calls f.
+func (f Func[T]) Fetch(ctx context.Context, after Cursor, limit int) (Batch[T], error) {
+	return f(ctx, after, limit)
+}
+
+// MaxCursor is the maximum length of a cursor in bytes.
 const MaxCursor = 8 << 10
 
-// Cursor is a position in a source: all records at or before it have been
-// read. It is opaque to all but the source that made it. The empty cursor
-// stands before the first record. A cursor is printable ASCII, 8 KiB at most,
-// and no secret: it appears in logs, errors and checkpoints.
+// Cursor is a position in a source: every record at or before it has been read.
+// The empty cursor is the position before the first record. Only the source that
+// made a cursor can interpret it. A cursor is printable ASCII, at most
+// [MaxCursor] bytes long, and not secret: it appears in logs, errors and
+// checkpoints.
 type Cursor string
 
-// Validate reports what makes c unfit to be stored, or nil.
+// Validate returns an error if c is too long or is not printable ASCII.
 func (c Cursor) Validate() error {
 	if len(c) > MaxCursor {
-		return fmt.Errorf("source: a cursor of %d bytes is longer than %d", len(c), MaxCursor)
+		return fmt.Errorf("source: the cursor has %d bytes, the limit is %d", len(c), MaxCursor)
 	}
 	for i := range len(c) {
 		if c[i] < ' ' || c[i] > '~' {
-			return fmt.Errorf("source: byte %#x at %d of a cursor is not printable ASCII", c[i], i)
+			return fmt.Errorf("source: byte %d of the cursor is %#x, which is not printable ASCII", i, c[i])
 		}
 	}
 	return nil
 }
 
-// Batch is a run of consecutive records and the unit of progress: it is
-// written whole and checkpointed whole, so a checkpoint never falls inside one.
+// Batch is a run of consecutive records, and the unit of progress: it is written
+// and checkpointed as a whole, so a checkpoint never points into a batch.
 type Batch[T any] struct {
-	// From is the cursor the batch was asked for with, To the one to ask with
-	// next. To differs from From if there are records. It may differ without
-	// any: a source that filters has then moved on past what it left out.
-	From, To Cursor
+	// From is the cursor that was passed to Fetch.
+	From Cursor
 
-	// Records are in the source's order. Their memory is fresh: the source
-	// never touches it again, and the receiver may keep or change it.
+	// To is the cursor to pass to the next Fetch. It differs from From if the
+	// batch has records. It may also differ if the batch has none: a source
+	// that filters moves past the records it left out.
+	To Cursor
+
+	// Records are the records after From, in the source's order. The source
+	// does not touch them after Fetch returns; the receiver may keep or change
+	// them.
 	Records []T
 
-	// Bytes is about how much memory Records take, 0 if unknown.
+	// Bytes is the approximate size of Records in memory. 0 means unknown.
 	Bytes int
 
-	// More says that the next Fetch will have records at once.
+	// More is true if the source has more records after To that it can return
+	// at once.
 	More bool
 
-	// AsOf is when the source was last seen whole: every record committed
-	// before AsOf is at or before To. Zero if the source cannot say.
+	// AsOf says how current the batch is: every record committed before AsOf is
+	// at or before To. The zero time means that the source cannot tell.
 	AsOf time.Time
 
-	// Held is not nil if there are records that may not be delivered yet.
+	// Held describes records that exist but may not be delivered yet. Usually it
+	// is nil.
 	Held *Held
 
-	// Guarantee is what the source promises about its records. Nil if it
-	// promises nothing. It is shared by all batches: do not change it.
+	// Guarantee is what the source promises about its records. It is nil if the
+	// source promises nothing. All batches share one value: do not change it.
 	Guarantee *Guarantee
 
-	// Position says where To stands, in words for people, such as "id 42".
-	// Empty if the source has no better word than To itself.
+	// Position describes To in words for people, such as "id 42". It is empty
+	// if the source has no better description than To itself.
 	Position string
 
-	// Pending is the greatest number of records that can follow To. 0 if there
-	// are none, or if the source would have to count them.
+	// Pending is an upper bound on the number of records after To. 0 means none
+	// or unknown: a source does not count records just for this field.
 	Pending int64
 }
 
 // Guarantee is what a source promises about the records it delivers.
 type Guarantee struct {
-	Name  string // a short name of the means, such as "lock-fence"
-	Text  string // the promise in one sentence
-	Lossy bool   // records can be missed
+	// Name is the strategy that keeps the promise, such as "lock-fence".
+	Name string
+
+	// Text states the promise in one sentence.
+	Text string
+
+	// Lossy is true if records can be missed.
+	Lossy bool
 }
 
-// Held says why records that exist are not delivered yet. Records are held
-// back while one that belongs before them may still appear, such as a row of a
-// transaction that has not ended.
+// Held describes records that exist but are not delivered yet. A source holds
+// records back while a record that belongs before them may still appear, for
+// example a row of a transaction that has not ended.
 type Held struct {
-	Since time.Time     // since when
-	Retry time.Duration // when to ask again; 0 leaves it to the caller
-	By    []string      // who holds them, for a human to act on: "pid 4711 (psql), open for 3m"
-}
+	// Since is when this hold began. A later time than in the batch before means
+	// a new hold, by a different holder.
+	Since time.Time
 
-// Source reads records in a fixed order.
-//
-// Fetch returns at most max records (max is at least 1) that come directly
-// after the cursor, and an empty batch with To equal to From when there is
-// nothing new. It does not wait for records to appear. Batch.From is always
-// the cursor given.
-//
-// Fetch can be repeated: as long as records are not changed or deleted, a
-// second call with the same cursor returns the same records in the same order.
-// Others may have joined behind them, and the batch may end elsewhere.
-// Following To from batch to batch yields every record once, in order,
-// whatever the values of max.
-//
-// Fetch does not retry and does not log: it returns the error and the caller
-// decides. A batch returned with an error other than [ErrEnd] is to be
-// ignored, and any later call may succeed. It honours ctx, and returns soon
-// after it ends, with an error. A cursor that the source did not make is an
-// error, not an empty batch. Calls for one pipeline come one at a time, but
-// need not come from one goroutine.
-type Source[T any] interface {
-	Fetch(ctx context.Context, after Cursor, max int) (Batch[T], error)
-}
+	// Retry is how long to wait before the next Fetch. 0 leaves it to the caller.
+	Retry time.Duration
 
-// ErrEnd is returned by Fetch, with an empty batch, when a finite source has
-// no record after the cursor and never will. It is not io.EOF on purpose: a
-// lost connection surfaces as io.EOF, and must never be taken for the end.
-var ErrEnd = errors.New("source: no more records")
-
-// Func makes a [Source] of a function.
-type Func[T any] func(ctx context.Context, after Cursor, max int) (Batch[T], error)
-
-// Fetch calls f.
-func (f Func[T]) Fetch(ctx context.Context, after Cursor, max int) (Batch[T], error) {
-	return f(ctx, after, max)
+	// By names the current holders, so that a human can act: "pid 4711 (psql),
+	// open for 3m".
+	By []string
 }

@@ -15,18 +15,18 @@ func TestCursorValidate(t *testing.T) {
 	for _, c := range []source.Cursor{"", "1", " ~", source.Cursor(strings.Repeat("x", source.MaxCursor))} {
 		assert.NoError(t, c.Validate())
 	}
-	assert.EqualError(t, source.Cursor("a\nb").Validate(), "source: byte 0xa at 1 of a cursor is not printable ASCII")
-	assert.EqualError(t, source.Cursor("é").Validate(), "source: byte 0xc3 at 0 of a cursor is not printable ASCII")
-	assert.ErrorContains(t, source.Cursor(strings.Repeat("x", source.MaxCursor+1)).Validate(), "8193 bytes is longer than 8192")
+	assert.EqualError(t, source.Cursor("a\nb").Validate(), "source: byte 1 of the cursor is 0xa, which is not printable ASCII")
+	assert.EqualError(t, source.Cursor("é").Validate(), "source: byte 0 of the cursor is 0xc3, which is not printable ASCII")
+	assert.ErrorContains(t, source.Cursor(strings.Repeat("x", source.MaxCursor+1)).Validate(), "the cursor has 8193 bytes, the limit is 8192")
 }
 
 // A source is read by following To.
 func ExampleSource() {
 	letters := "abcdefg"
 	var src source.Source[string] = source.Func[string](
-		func(_ context.Context, after source.Cursor, max int) (source.Batch[string], error) {
+		func(_ context.Context, after source.Cursor, limit int) (source.Batch[string], error) {
 			from := strings.Index(letters, string(after)) + len(after)
-			to := min(from+max, len(letters))
+			to := min(from+limit, len(letters))
 			b := source.Batch[string]{From: after, To: after, More: to < len(letters)}
 			for _, l := range letters[from:to] {
 				b.Records = append(b.Records, string(l))

@@ -13,22 +13,22 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// checkTimeout is for all that -check asks the database.
+// checkTimeout limits all statements of -check together.
 const checkTimeout = 30 * time.Second
 
-// errCheck says that -check found something wrong, and printed it.
+// errCheck reports that -check found a problem, which it has printed.
 var errCheck = errors.New("the check failed")
 
-// check prints what there is to say of the table and of the copy in a directory,
-// which it does not lock: the service may be running.
+// check prints the state of the table and of the copy in a directory. It does not
+// lock the directory, because the copy may be running.
 func check(ctx context.Context, t *sqlsource.Table, dir string) error {
-	last, copied := filesink.Entry{}, "nothing is copied so far"
+	last, copied := filesink.Entry{}, "nothing is copied yet"
 	if dir != "" {
 		history, err := filesink.History(dir)
 		switch {
 		case err == nil:
 			last = history[0]
-			copied = fmt.Sprintf("the cursor is that of %s, stored there %s ago", dir, age(time.Since(last.Time)))
+			copied = fmt.Sprintf("the cursor was stored in %s %s ago", dir, age(time.Since(last.Time)))
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}

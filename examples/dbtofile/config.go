@@ -15,10 +15,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// config is what flags and environment say. See [flags] for what each means.
+// config holds the settings. See [flags] for their meaning.
 type config struct {
 	dsn, dsnFile         string
 	table                string
@@ -32,48 +33,51 @@ type config struct {
 	once, version        bool
 	check, adopt         bool
 	rewind               string
-	listen               string
+	audit                time.Duration
+	listen, webConfig    string
 	logFormat            string
 	logLevel             slog.Level
 }
 
 func flags(c *config) *flag.FlagSet {
 	f := flag.NewFlagSet("dbtofile", flag.ContinueOnError)
-	f.SetOutput(io.Discard) // messages go through report, and never show a DSN
+	f.SetOutput(io.Discard) // report prints errors, without a DSN
 	f.Usage = func() {}
 	f.StringVar(&c.dsn, "dsn", "", "the database: postgres://`URL`, mysql://URL, user:password@tcp(host)/database, or sqlite:PATH")
-	f.StringVar(&c.dsnFile, "dsn-file", "", "a `file` that holds the DSN; better for one with a password")
-	f.StringVar(&c.table, "table", "", "the `table` to copy, schema.table if need be")
-	f.Var(&c.key, "key", "its key `columns` in order, with commas between; the rows come in this order")
-	f.Var(&c.columns, "columns", "the `columns` to copy, with commas between; all if not given")
-	f.StringVar(&c.out, "out", "", "the `directory` for the files; it is made if need be, and belongs to this copy alone")
+	f.StringVar(&c.dsnFile, "dsn-file", "", "a `file` with the DSN; use it for a DSN with a password")
+	f.StringVar(&c.table, "table", "", "the `table` to copy, or schema.table")
+	f.Var(&c.key, "key", "the `columns` of the table's key, separated by commas; rows are copied in this order")
+	f.Var(&c.columns, "columns", "the `columns` to copy, separated by commas; default all")
+	f.StringVar(&c.out, "out", "", "the `directory` for the files, for this copy only; it is created if it does not exist")
 	f.StringVar(&c.format, "format", "jsonl", "jsonl or csv")
-	f.StringVar(&c.name, "name", "", "what the names of the files begin with; the table's `name` if not given")
-	c.ceiling.Ceiling = ceiling.Auto{}
-	f.Var(&c.ceiling, "ceiling", "how rows that commit late are waited for: auto takes the `strategy` that misses none, by name lock-fence, transaction-id, dirty-probe, single-writer or stamp; lossy, and so only by name: lag=5m, grace=30s, none")
-	f.StringVar(&c.start, "start", "first", "where a new copy begins: first, latest (only rows still to come), or the `key` after which; a copy once begun goes on where it was")
-	f.DurationVar(&c.interval, "interval", time.Second, "how long to wait before looking for new rows")
-	f.IntVar(&c.batch, "batch", 5000, "the most rows to read and write at once")
-	f.BoolVar(&c.once, "once", false, "copy what is there, complete the last file, and exit")
+	f.StringVar(&c.name, "name", "", "the `prefix` of the file names; default the name of the table")
+	f.Var(&c.ceiling, "ceiling", "how to wait for rows that commit late: auto chooses a `strategy` that misses no row (lock-fence, transaction-id, dirty-probe, single-writer or stamp); lag=5m, grace=30s and none can miss rows and must be chosen explicitly")
+	f.StringVar(&c.start, "start", "first", "where a new copy begins: first, latest (only future rows), or after a `key`; an existing copy continues where it was")
+	f.DurationVar(&c.interval, "interval", time.Second, "how long to wait before polling for new rows")
+	f.IntVar(&c.batch, "batch", 5000, "the maximum number of rows to read and write at once")
+	f.BoolVar(&c.once, "once", false, "copy the existing rows, complete the last file, and exit")
 	f.Int64Var(&c.segmentBytes, "segment-bytes", 64<<20, "complete a file at this size")
-	f.DurationVar(&c.segmentAge, "segment-age", 5*time.Minute, "complete a file at this age, so that consumers see its rows; 0 means never")
-	f.StringVar(&c.listen, "listen", "", "serve a status page, /livez, /readyz, /status and /metrics at this `address`: :9464 is for this machine alone, 0.0.0.0:9464 for all who can reach it")
+	f.DurationVar(&c.segmentAge, "segment-age", 5*time.Minute, "complete a file at this age, so that consumers see its rows; 0 for never")
+	f.StringVar(&c.listen, "listen", "", "serve a status page, /livez, /readyz, /status and /metrics on this `address`: :9464 is reachable from this machine only, 0.0.0.0:9464 from others too")
+	f.StringVar(&c.webConfig, "web.config.file", "", "a `file` with the TLS certificate and the passwords of -listen, in the format of the Prometheus exporters")
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
-	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the least `level` to log: debug, info, warn or error")
-	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, what is read and how, how many rows are pending and who holds them back, and exit; it changes nothing, and may be run beside a running copy, or without -out before there is one")
-	f.StringVar(&c.rewind, "rewind", "", "set the copy back to behind a `key`, or to first, and exit: the rows that follow are copied again, to new files")
-	f.BoolVar(&c.adopt, "adopt", false, "have the copy go on at the same key in the database as it is now, and exit: after an error that says that the cursor is of another history, or of another query")
+	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the lowest `level` to log: debug, info, warn or error")
+	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, the statement and its plan, how many rows are pending and who holds them back, and exit; it changes nothing and can run at the same time as the copy, or without -out before the first copy")
+	f.DurationVar(&c.audit, "audit", 0, "watch the table for this long, print how many rows appeared below the ceiling after the copy would have passed them, and how many a reader without a ceiling would have missed, and exit; it writes nothing and reads only keys")
+	f.StringVar(&c.rewind, "rewind", "", "set the copy back to after a `key`, or to first, and exit; the next start copies the rows after it again, to new files")
+	f.BoolVar(&c.adopt, "adopt", false, "let the copy continue at the same key in the database as it is now, and exit; for use after an error that the cursor belongs to another history or query")
 	f.BoolVar(&c.version, "version", false, "print the version and exit")
 	return f
 }
 
-const start5 = `dbtofile copies a database table to files, each row exactly once, and goes on with rows that are added.
+// usage is printed without arguments, in five lines, and before the flags.
+const usage = `dbtofile copies a database table to files, each row exactly once, and continues with new rows.
   dbtofile -dsn sqlite:shop.db -table orders -key id -out orders          # until stopped
-  dbtofile -dsn sqlite:shop.db -table orders -key id -out orders -once    # what is there now
+  dbtofile -dsn sqlite:shop.db -table orders -key id -out orders -once    # the existing rows
 Use -dsn-file FILE for a DSN with a password, such as postgres://user:password@host/database or mysql://...
 All settings: dbtofile -h`
 
-// answer is what was asked for in place of work: help, or the version.
+// answer is text to print instead of copying: the help or the version.
 type answer string
 
 func (a answer) Error() string { return string(a) }
@@ -81,7 +85,7 @@ func (a answer) Error() string { return string(a) }
 // parse reads flags and environment. Its error may be an [answer].
 func parse(args, environ []string) (c config, err error) {
 	f := flags(&c)
-	for _, entry := range environ { // first of all, for how to say what is wrong with others
+	for _, entry := range environ { // first, because it is the format of all errors
 		if format, ok := strings.CutPrefix(entry, "DBTOFILE_LOG_FORMAT="); ok && format != "" {
 			c.logFormat = format
 		}
@@ -103,16 +107,19 @@ func parse(args, environ []string) (c config, err error) {
 		return c, err
 	}
 	if f.NFlag() == 0 {
-		return c, usageError(start5)
+		return c, usageError(usage)
 	}
 	if given["dsn"] && given["dsn-file"] {
-		return c, wrong("-dsn and -dsn-file are both given")
+		return c, wrong("-dsn and -dsn-file are both given: give one")
 	}
-	if first, second := two(given, "check", "rewind", "adopt"); second != "" {
-		return c, wrong("-%s and -%s are both given: do one, and then the other", first, second)
+	if first, second := two(given, "check", "audit", "rewind", "adopt"); second != "" {
+		return c, wrong("-%s and -%s are both given: run one after the other", first, second)
+	}
+	if given["audit"] && c.audit <= 0 {
+		return c, wrong("-audit is %v: want more than 0", c.audit)
 	}
 	if given["rewind"] && (c.rewind == "" || c.rewind == "latest") {
-		return c, wrong("-rewind is %q: want first, or a key", c.rewind)
+		return c, wrong("-rewind is %q: want first or a key", c.rewind)
 	}
 	f.VisitAll(func(fl *flag.Flag) {
 		if err == nil && fl.Name != "dsn" && secret.MatchString(fl.Value.String()) {
@@ -125,35 +132,40 @@ func parse(args, environ []string) (c config, err error) {
 	return c, c.complete()
 }
 
-// actions are flags that say what to do, and no settings: a service that found
-// one in its environment would do it at every start.
-var actions = []string{"version", "check", "rewind", "adopt"}
+// actions are flags that cannot be set in the environment, where a service would
+// repeat them at every start.
+var actions = []string{"version", "check", "audit", "rewind", "adopt"}
 
-// fromEnvironment sets the flags that are not given from variables such as
-// DBTOFILE_SEGMENT_AGE.
+// fromEnvironment sets flags that are not given from the environment, such as
+// -segment-age from DBTOFILE_SEGMENT_AGE.
 func fromEnvironment(f *flag.FlagSet, environ []string, given map[string]bool) error {
-	const prefix = "DBTOFILE_"
+	names := map[string]string{} // by variable
+	f.VisitAll(func(fl *flag.Flag) {
+		variable := strings.NewReplacer("-", "_", ".", "_").Replace(strings.ToUpper(fl.Name))
+		if !slices.Contains(actions, fl.Name) {
+			names["DBTOFILE_"+variable] = fl.Name
+		}
+	})
 	dsnGiven := given["dsn"] || given["dsn-file"]
 	for _, entry := range environ {
 		variable, value, _ := strings.Cut(entry, "=")
-		name, ours := strings.CutPrefix(variable, prefix)
-		name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
+		name, known := names[strings.ToUpper(variable)]
 		switch {
-		case !ours || value == "" || given[name]:
-		case f.Lookup(name) == nil || slices.Contains(actions, name):
-			return wrong("%s in the environment is no setting", variable)
-		case dsnGiven && (name == "dsn" || name == "dsn-file"): // either flag wins over both variables
+		case !strings.HasPrefix(variable, "DBTOFILE_") || value == "" || given[name]:
+		case !known:
+			return wrong("%s in the environment is not a setting: correct its name or unset it", variable)
+		case dsnGiven && (name == "dsn" || name == "dsn-file"): // either flag takes precedence over both variables
 		default:
 			if err := f.Set(name, value); err != nil {
 				return wrong("%s in the environment: %s", variable, conceal(err.Error()))
 			}
-			given[name] = name == "dsn" || name == "dsn-file" // to find both
+			given[name] = name == "dsn" || name == "dsn-file" // to notice both
 		}
 	}
 	return nil
 }
 
-// complete checks the settings and reads the DSN's file.
+// complete checks the settings, applies defaults and reads the file of the DSN.
 func (c *config) complete() error {
 	switch {
 	case c.dsn == "" && c.dsnFile == "":
@@ -161,15 +173,15 @@ func (c *config) complete() error {
 	case c.table == "":
 		return wrong("-table is missing: which table?")
 	case len(c.key) == 0:
-		return wrong("-key is missing: which columns are the table's key?")
-	case c.out == "" && !c.check:
-		return wrong("-out is missing: which directory is for the files?")
+		return wrong("-key is missing: which columns are the key of the table?")
+	case c.out == "" && !c.check && c.audit == 0:
+		return wrong("-out is missing: which directory gets the files?")
 	case c.format != "jsonl" && c.format != "csv":
 		return wrong("-format is %q: want jsonl or csv", c.format)
 	case c.logFormat != "text" && c.logFormat != "json":
 		return wrong("-log-format is %q: want text or json", c.logFormat)
 	case c.start == "":
-		return wrong("-start is empty: want first, latest, or a key")
+		return wrong("-start is empty: want first, latest or a key")
 	case c.interval <= 0:
 		return wrong("-interval is %v: want more than 0", c.interval)
 	case c.batch < 1:
@@ -179,13 +191,26 @@ func (c *config) complete() error {
 	case c.segmentAge < 0:
 		return wrong("-segment-age is %v: want 0 or more", c.segmentAge)
 	}
-	if c.listen != "" {
-		var err error
+	c.name = cmp.Or(c.name, notInNames.ReplaceAllString(c.table, "_"))
+	if err := c.completeListen(); err != nil {
+		return err
+	}
+	return c.readDSN()
+}
+
+func (c *config) completeListen() (err error) {
+	switch {
+	case c.listen != "":
 		if c.listen, err = listenAddress(c.listen); err != nil {
 			return err
 		}
+	case c.webConfig != "":
+		return wrong("-web.config.file is given without -listen: give both")
 	}
-	c.name = cmp.Or(c.name, notInNames.ReplaceAllString(c.table, "_"))
+	return checkWebConfig(c.webConfig)
+}
+
+func (c *config) readDSN() error {
 	if c.dsnFile == "" {
 		return nil
 	}
@@ -194,18 +219,19 @@ func (c *config) complete() error {
 		return wrong("-dsn-file: %v", err)
 	}
 	if c.dsn = strings.TrimSpace(string(text)); c.dsn == "" {
-		return wrong("-dsn-file: %s is empty", c.dsnFile)
+		return wrong("-dsn-file: %s is empty: write the DSN into it", c.dsnFile)
 	}
 	return nil
 }
 
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]|^[.-]`)
 
-// secret matches what is a DSN by its looks, though in the wrong place. A URL
-// without a user or a password is none: it may well be a key to start after.
+// secret matches text that looks like a DSN, to recognize one given to the wrong
+// flag. It does not match a URL without user and password, which may be a key to
+// start after.
 var secret = regexp.MustCompile(`(?is)\b(postgres(ql)?|mysql|mariadb):|://.*(@|password=)|@(tcp|unix)?\(|:.*@/`)
 
-// quoted matches what package flag shows of the arguments in its errors.
+// quoted matches the parts of the arguments that package flag puts into its errors.
 var quoted = regexp.MustCompile(`(?s)".*"|syntax: .*`)
 
 func conceal(text string) string {
@@ -217,7 +243,7 @@ func conceal(text string) string {
 	})
 }
 
-// two returns two of the names that are given, if there are as many.
+// two returns two of the names that are given, if there are two.
 func two(given map[string]bool, names ...string) (first, second string) {
 	for _, name := range names {
 		switch {
@@ -236,20 +262,20 @@ type ceilingName struct{ ceiling.Ceiling }
 
 func (n *ceilingName) String() string {
 	if n.Ceiling == nil {
-		return ""
+		return "auto"
 	}
 	return n.Ceiling.String()
 }
 
 func (n *ceilingName) Set(text string) error {
-	c, err := ceiling.Parse(text)
+	c, err := builtin.ParseCeiling(text)
 	if err == nil {
 		n.Ceiling = c
 	}
 	return err
 }
 
-// list is a flag of names with commas between.
+// list is a flag of names separated by commas.
 type list []string
 
 func (l *list) String() string { return strings.Join(*l, ",") }
@@ -266,14 +292,14 @@ func (l *list) Set(text string) error {
 
 func help(f *flag.FlagSet) answer {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\nEach can be set in the environment too, as in DBTOFILE_SEGMENT_AGE=1h; flags win.\nNot so -check, -rewind, -adopt and -version, which say what to do.\n\n", start5)
+	fmt.Fprintf(&b, "%s\n\nEach setting can also be given in the environment, as in DBTOFILE_SEGMENT_AGE=1h; a flag takes precedence.\nThe exceptions are -check, -audit, -rewind, -adopt and -version.\n\n", usage)
 	f.SetOutput(&b)
 	f.PrintDefaults()
-	b.WriteString("\nExit codes: 0 done or stopped, 1 cannot go on, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot go on\n")
+	b.WriteString("\nExit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot continue; -audit: rows were missed\n")
 	return answer(b.String())
 }
 
-// release is set in builds that are released: go build -ldflags "-X main.release=1.2.3".
+// release is set in released builds: go build -ldflags "-X main.release=1.2.3".
 var release string
 
 func version() string {
@@ -290,7 +316,7 @@ func versionLine() string {
 	return fmt.Sprintf("dbtofile %s (%s, %s/%s)", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
-// usageError says what is wrong with how the program was called.
+// usageError reports wrong arguments or settings.
 type usageError string
 
 func (e usageError) Error() string { return string(e) }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/url"
@@ -19,20 +20,20 @@ import (
 	_ "github.com/ncruces/go-sqlite3/driver" // registers "sqlite3"
 )
 
-// connectTimeout is for one attempt to connect, unless the DSN says otherwise.
-// Every statement is limited by the Poller's Deadline.
+// connectTimeout limits one attempt to connect, unless the DSN sets a limit. The
+// Poller's Deadline limits every statement.
 const connectTimeout = 10 * time.Second
 
-// open opens a database without connecting to it: one that is down is no error,
-// the pipeline waits for it. The errors never hold the DSN or a part of it, nor
-// do they wrap those of the parsers, which do.
+// open opens a database without connecting to it, because the pipeline waits for
+// a database that is down. Its errors contain no part of the DSN, and do not wrap
+// the errors of the parsers, which contain all of it.
 func open(dsn string) (*sqlx.DB, error) {
 	db, err := dial(dsn)
 	if err != nil {
 		return nil, err
 	}
 	db.SetMaxOpenConns(4)
-	db.SetConnMaxLifetime(time.Hour) // so that a change of address or a failover is noticed
+	db.SetConnMaxLifetime(time.Hour) // to follow a change of address or a failover
 	return db, nil
 }
 
@@ -46,10 +47,10 @@ func dial(dsn string) (*sqlx.DB, error) {
 	case "sqlite":
 		return openSQLite(rest)
 	}
-	if strings.Contains(dsn, "@") { // the form of the MySQL driver has no scheme
+	if strings.Contains(dsn, "@") { // the DSN of the MySQL driver has no scheme
 		return openMySQL(dsn, dsn)
 	}
-	return nil, wrong("the DSN (not shown) is of no known kind: want postgres://user:password@host/database, " +
+	return nil, wrong("the DSN (not shown) has an unknown format: want postgres://user:password@host/database, " +
 		"mysql://user:password@host/database, user:password@tcp(host)/database, or sqlite:PATH")
 }
 
@@ -58,21 +59,21 @@ func openPostgres(dsn string) (*sqlx.DB, error) {
 	if err != nil {
 		var file *fs.PathError // of a certificate
 		if errors.As(err, &file) {
-			return nil, wrong("the DSN (not shown) names a file: %v", file)
+			return nil, wrong("the DSN (not shown) names a file that cannot be read: %v", file)
 		}
-		return nil, wrong("the DSN (not shown) is no URL of Postgres: want postgres://user:password@host:port/database?sslmode=require, " +
+		return nil, wrong("the DSN (not shown) is not a Postgres URL: want postgres://user:password@host:port/database?sslmode=require, " +
 			"with special characters of the password percent-encoded")
 	}
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, connectTimeout)
 	if c.RuntimeParams["application_name"] == "" {
-		c.RuntimeParams["application_name"] = "dbtofile" // shown in pg_stat_activity
+		c.RuntimeParams["application_name"] = "dbtofile" // for pg_stat_activity
 	}
 	return sqlx.NewDb(stdlib.OpenDB(*c), "pgx"), nil
 }
 
-// openMySQL takes the form of a URL, or the driver's own, user:password@tcp(host)/database.
+// openMySQL accepts a URL or a DSN of the driver, user:password@tcp(host)/database.
 func openMySQL(dsn, rest string) (*sqlx.DB, error) {
-	malformed := wrong("the DSN (not shown) is none of MySQL: want mysql://user:password@host:port/database, " +
+	malformed := wrong("the DSN (not shown) is not a MySQL DSN: want mysql://user:password@host:port/database, " +
 		"with special characters of the password percent-encoded, or user:password@tcp(host:port)/database")
 	var c *mysql.Config
 	var err error
@@ -85,13 +86,13 @@ func openMySQL(dsn, rest string) (*sqlx.DB, error) {
 		return nil, malformed
 	}
 	c.Timeout = cmp.Or(c.Timeout, connectTimeout)
-	if c.Params["time_zone"] == "" { // of columns of type TIMESTAMP
+	if c.Params["time_zone"] == "" { // for columns of type TIMESTAMP
 		if c.Params == nil {
 			c.Params = map[string]string{}
 		}
 		c.Params["time_zone"] = "'+00:00'"
 	}
-	c.Logger = &mysql.NopLogger{} // what it would log comes as an error, too
+	c.Logger = &mysql.NopLogger{} // everything it logs is also returned as an error
 	connector, err := mysql.NewConnector(c)
 	if err != nil {
 		return nil, malformed
@@ -115,14 +116,14 @@ func mysqlURL(dsn string) (*mysql.Config, error) {
 	return c, nil
 }
 
-// openSQLite opens a file to read. It is opened for writing all the same, as
-// readers of a database in WAL mode must be able to, but must exist.
+// openSQLite opens an existing file. The file must be writable, which WAL mode
+// requires, but query_only prevents changes.
 func openSQLite(path string) (*sqlx.DB, error) {
 	if path == "" {
 		return nil, wrong("the DSN has no path: want sqlite:PATH")
 	}
 	if _, err := os.Stat(path); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the database file of the DSN: %w: check the path and the permissions", err)
 	}
 	u := url.URL{Path: filepath.ToSlash(filepath.Clean(path))}
 	return sqlx.Open("sqlite3", "file:"+u.EscapedPath()+"?mode=rw&_pragma=busy_timeout(5000)&_pragma=query_only(on)")

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// journaled runs the program with standard error as a service of systemd has
-// it, and returns what came there.
+// journaled runs the program with standard error connected as in a systemd service,
+// and returns its output.
 func journaled(t *testing.T, code int, args ...string) string {
 	stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
 	require.NoError(t, err)
@@ -36,7 +36,7 @@ func redirected(t *testing.T, code int, stderr *os.File, stream string, args ...
 	return string(said)
 }
 
-func TestTheJournalKnowsTimeAndPriority(t *testing.T) {
+func TestJournalLinesHavePrioritiesAndNoTime(t *testing.T) {
 	t.Parallel()
 	db, dsn := shop(t, 1)
 	db.MustExec(`CREATE TABLE loose (id INTEGER NOT NULL)`)
@@ -53,7 +53,7 @@ func TestTheJournalKnowsTimeAndPriority(t *testing.T) {
 	said = journaled(t, 0, args("orders", "-log-format", "json")...)
 	require.Regexp(t, `^<6>{"level":"INFO","msg":"started","pipeline":"orders"`, said)
 
-	// Why it ends, in however many lines.
+	// The reason for the exit, in one or several lines.
 	priority := regexp.MustCompile(`^<\d>`)
 	said = journaled(t, 1, args("loose")...)
 	require.Regexp(t, `(?m)^<3>level=ERROR msg=stopped `, said)
@@ -65,7 +65,7 @@ func TestTheJournalKnowsTimeAndPriority(t *testing.T) {
 	said = journaled(t, 2, "-table", "orders")
 	require.Regexp(t, `^<3>dbtofile: -dsn or -dsn-file is missing`, said)
 
-	// The variable is inherited, from before standard error was redirected.
+	// The variable is inherited, but standard error was redirected since.
 	stderr, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
 	require.NoError(t, err)
 	defer stderr.Close()

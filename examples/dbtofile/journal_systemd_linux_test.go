@@ -13,8 +13,8 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/systemdlab"
 )
 
-// What an operator asks a real journal.
-func TestJournalctlFindsWhatIsWorthALook(t *testing.T) {
+// The test queries a real journal, as an operator does.
+func TestJournalctlFindsProblems(t *testing.T) {
 	t.Parallel()
 	lab := systemdlab.Boot(t)
 	program, err := os.ReadFile(binary)
@@ -23,8 +23,8 @@ func TestJournalctlFindsWhatIsWorthALook(t *testing.T) {
 	lab.Unit("dbtofile@.service", "[Service]\nExecStart=/opt/lab/dbtofile -dsn postgres://ada:"+strings.ReplaceAll(escaped, "%", "%%")+
 		"@127.0.0.1:1/shop -table orders -key id -out /var/lib/%i -log-format %i\n")
 	lab.Unit("wrong.service", "[Service]\nExecStart=/opt/lab/dbtofile -table orders\n")
-	// By identifier, which systemd gave the stream: the journal looks a line's process up when it
-	// gets to it, and knows no name of one that has ended by then.
+	// Filter by identifier, which belongs to the stream: the journal looks the name of the process
+	// up later, when it may have ended.
 	warnings := func(unit string) string {
 		return lab.Must("journalctl", "--unit="+unit, "--priority=warning", "--output=cat", "--identifier=dbtofile")
 	}
@@ -34,7 +34,7 @@ func TestJournalctlFindsWhatIsWorthALook(t *testing.T) {
 	} {
 		unit := "dbtofile@" + format
 		lab.Must("systemctl", "start", unit)
-		lab.Eventually("it says that it fails", func() bool { return warnings(unit) != "" })
+		lab.Eventually("it logs the failure", func() bool { return warnings(unit) != "" })
 		require.Regexp(t, want["4"], warnings(unit))
 		require.NotContains(t, warnings(unit), "started")
 		got := map[string]string{}
@@ -45,7 +45,7 @@ func TestJournalctlFindsWhatIsWorthALook(t *testing.T) {
 		}
 		require.Equal(t, []string{"4", "6"}, slices.Sorted(maps.Keys(got)))
 		for priority, line := range got {
-			require.Regexp(t, want[priority], line, "the prefix is gone")
+			require.Regexp(t, want[priority], line, "the prefix is removed")
 			require.NotContains(t, line, "hunter2")
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/artifactofdevotion/devotion/examples/dbtofile/internal/journal"
 )
 
-// output returns the logger, and the screen if text goes to a terminal.
+// output returns the logger, and the screen if the log is text on a terminal.
 func output(format string, level slog.Level) (*slog.Logger, *screen) {
 	fd := int(os.Stderr.Fd())
 	var to io.Writer = os.Stderr
@@ -20,13 +20,13 @@ func output(format string, level slog.Level) (*slog.Logger, *screen) {
 	clock := "2006-01-02T15:04:05.000Z07:00"
 	switch {
 	case journal.Connected():
-		to, clock = journal.Writer{To: os.Stderr}, "" // it knows the time
+		to, clock = journal.Writer{To: os.Stderr}, "" // the journal adds the time
 	case format == "text" && term.IsTerminal(fd):
 		s = &screen{out: os.Stderr, width: func() int {
 			if w, _, err := term.GetSize(fd); err == nil && w > 0 {
 				return w
 			}
-			return 80 // a serial line does not know
+			return 80 // a serial line has no size
 		}}
 		to, clock = s, "15:04:05"
 	}
@@ -40,7 +40,7 @@ func output(format string, level slog.Level) (*slog.Logger, *screen) {
 			case a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime:
 				return slog.String(a.Key, a.Value.Time().Format(clock))
 			case a.Value.Kind() == slog.KindDuration && format == "json":
-				return slog.Float64(a.Key, a.Value.Duration().Seconds()) // not the nanoseconds of JSONHandler
+				return slog.Float64(a.Key, a.Value.Duration().Seconds()) // JSONHandler writes nanoseconds
 			}
 			return a
 		},
@@ -51,8 +51,7 @@ func output(format string, level slog.Level) (*slog.Logger, *screen) {
 	return slog.New(slog.NewTextHandler(to, o)), s
 }
 
-// say writes to standard error what ends the program. In a log it is a line of
-// that, for those who read it by level or as JSON.
+// say writes the reason for the exit to standard error, in the format of the log.
 func say(format, text string) {
 	switch {
 	case format == "json":

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// jsonLines are the log of a run with -log-format json: all of standard error.
+// jsonLines parses standard error of a run with -log-format json, line by line.
 func jsonLines(t *testing.T, p *process) (lines []map[string]any) {
 	for text := range strings.Lines(p.stderr.String()) {
 		var line map[string]any
@@ -51,7 +51,7 @@ func TestJSONLog(t *testing.T) {
 	require.Equal(t, 2, p.code())
 	require.Contains(t, jsonLines(t, p)[0]["err"], "-dsn or -dsn-file is missing")
 
-	// In whatever order systemd has the variables, and a flag wins.
+	// In any order of the variables, and a flag takes precedence.
 	p = run(t, []string{"BATCH=many", "LOG_FORMAT=json"}, "-table", "orders")
 	require.Equal(t, 2, p.code())
 	require.Contains(t, jsonLines(t, p)[0]["err"], "DBTOFILE_BATCH in the environment")
@@ -63,7 +63,7 @@ func TestJSONLog(t *testing.T) {
 	require.Equal(t, "dbtofile: invalid value \"many\" for flag -batch: parse error (see dbtofile -h)\n", p.stderr.String())
 }
 
-// Durations are seconds, in numbers that can be compared.
+// Durations are seconds, as numbers.
 func TestJSONLogOfAnOutage(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil, "-dsn", "postgres://ada@127.0.0.1:1/shop", "-table", "orders", "-key", "id", "-out", t.TempDir(), "-log-format", "json")

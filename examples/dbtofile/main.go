@@ -1,103 +1,105 @@
-// Command dbtofile copies the rows of a database table to files, each row
-// exactly once and in the order of its key, and goes on with the rows that are
-// added, until it is stopped:
+// Command dbtofile copies the rows of a database table to files, each row exactly
+// once and in the order of its key, and continues with new rows until it is stopped:
 //
 //	dbtofile -dsn-file dsn -table orders -key id -out /var/spool/orders
 //
 // It reads Postgres, MySQL, MariaDB and SQLite, and writes JSON Lines or CSV.
-// It is meant to be copied: all it does itself is reading its settings and
-// showing how it gets on. The work is done by the packages sqlsource, filesink
-// and poller.
+// It is an example to copy: it only reads its settings and shows the progress,
+// while the packages sqlsource, filesink and poller do the work.
 //
 // # Settings
 //
-// Run dbtofile -h for the flags. Each can be given in the environment as well,
-// as DBTOFILE_ and its name: -segment-age 1h is DBTOFILE_SEGMENT_AGE=1h. Flags
-// win. Give a DSN that holds a password by -dsn-file or DBTOFILE_DSN, since
-// other users of the machine can see the arguments of a process. A DSN is never
-// printed.
+// Run dbtofile -h for the flags. Each setting can also be given in the environment,
+// as DBTOFILE_ and its name: DBTOFILE_SEGMENT_AGE=1h for -segment-age 1h. A flag
+// takes precedence. Put a DSN with a password into -dsn-file or DBTOFILE_DSN, because
+// other users of the machine can see the arguments of a process. A DSN is never printed.
 //
 // # Output
 //
-// The files are DIR/NAME-<number>.jsonl or .csv. Files without .open at the end
-// of their name are complete and never change again; see package filesink for
-// what may be done with them. The directory also remembers how far the copy
-// got: start the command again, after whatever end, and it goes on from there.
-// With -once it copies what is there and completes the last file, so that the
-// concatenation of DIR/*.jsonl is the table. A service that is stopped leaves
-// the last file open and goes on with it at the next start.
+// The files are DIR/NAME-<number>.jsonl or .csv. A file is complete and never changes
+// again once its name no longer ends in .open; see package filesink for what you may
+// do with it. The directory also stores the cursor, the key up to which rows are copied:
+// however the command ended, the next start continues there. With -once it copies the
+// existing rows and completes the last file, so that DIR/*.jsonl together are the table.
+// Without -once the last file stays open when the command stops.
 //
-// # Missing nothing
+// # Guarantee
 //
-// Rows are read only up to a ceiling, below which no transaction can still add
-// one; see package sqlsource. -ceiling auto finds the strategy that fits the table, and
-// the log says what is guaranteed. Where rows could be missed dbtofile does not start,
-// but prints why, and the statements that mend it. A lossy ceiling can be chosen by
-// name, which the log warns of.
+// Rows are read only up to a ceiling, a key below which no transaction can still add a
+// row; see package sqlsource. -ceiling auto finds the strategy that fits the table, and
+// the log states the guarantee. If rows could be missed, dbtofile does not start, and
+// prints the reason and the statements that fix it. A lossy ceiling must be chosen
+// explicitly, and the log warns of it.
 //
-// dbtofile -check, with the settings of the copy, prints all that was found: the
-// guarantee, the statement that is run and its plan, how many rows are pending, who holds
-// rows back, and whether the cursor of the directory is of this database. It changes
-// nothing and takes no lock, so it may be run beside the copy. Without -out it looks at
-// a table that is not copied yet. It waits 30 seconds for the database at most.
+// dbtofile -check, with the settings of the copy, prints the guarantee, the statement
+// that reads and its plan, how many rows are pending, who holds rows back, and whether
+// the cursor of the directory belongs to this database. It changes nothing and takes no
+// lock, so it can run at the same time as the copy. Without -out it checks a table that
+// is not copied yet. It gives the database 30 seconds to answer.
 //
-// # Going back
+// dbtofile -audit 1h watches the table for an hour and prints how many rows appeared
+// below the cursor, where a copy would have missed them: with the ceiling, and without
+// one. Run it while all writers are active. It writes nothing and reads only keys.
 //
-// Stop the copy. Then dbtofile -rewind KEY sets it back to just behind a key, written as
-// for -start, or to before the first row with -rewind first, prints where it was and
-// where it is now, and exits. At the next start the rows that follow are copied again,
-// to new files. Files that are complete stay as they are: those whose rows come again
-// are for you to set aside, by the numbers in their names.
+// # Rewinding
 //
-// A cursor remembers the database it was made in. If that was replaced, restored from a
-// backup or made anew, dbtofile ends and says what happened. If the rows up to the
-// cursor's key are nevertheless those that were copied, dbtofile -adopt has the copy go on
-// behind the same key, with the database as it is now; otherwise use -rewind.
+// Stop the copy first. dbtofile -rewind KEY sets the cursor to KEY, written as for
+// -start, and -rewind first sets it before the first row. The command prints the old and
+// the new cursor and exits. The next start copies the rows after it again, to new files.
+// The complete files stay, so these rows are then in two files.
 //
-// On a terminal a line at the bottom shows the progress. Otherwise there are
-// only log lines, on standard error. In a service of systemd each has the
-// priority of its level: journalctl -u dbtofile -p warning shows what is worth a
-// look. With -log-format json each line is a JSON object, the one that ends the
-// program too; durations are seconds. What is logged is in poller/LOGS.md.
+// The cursor identifies the database it was made in. If the database was replaced,
+// restored from a backup or recreated, dbtofile exits and says what happened. If the
+// rows up to the cursor are still the copied ones, dbtofile -adopt lets the copy
+// continue at the same key in the database as it is now; otherwise use -rewind.
 //
-// # Watching it
+// # Watching
+//
+// On a terminal the last line shows the progress. Otherwise there are only log lines, on
+// standard error. Under systemd each has the priority of its level: journalctl -u dbtofile
+// -p warning shows the problems. With -log-format json each line is a JSON object, also
+// the reason for the exit, and durations are seconds. poller/LOGS.md lists the lines.
 //
 // With -listen :9464 it serves, over HTTP and read-only,
 //
-//	/         a page that shows how it gets on
+//	/         the status page
 //	/status   the same as JSON
-//	/livez    200 while it works or waits, 503 if only a restart can help
-//	/readyz   200 while looking for rows goes well, 503 during an outage
-//	/metrics  metrics for Prometheus
+//	/livez    200, or 503 if only a restart can help
+//	/readyz   200 if the last poll succeeded recently, else 503
+//	/metrics  metrics for Prometheus, see package poller/prometheus
 //
-// An address without a host, such as :9464 or 9464, is on this machine alone. Nobody is
-// asked for a password: give 0.0.0.0:9464, or one address of the machine, only where all
-// who can reach it may see how many rows there are, the key of the last, what went wrong and
-// which transactions hold rows back. No page shows more of a row than its key, or a DSN, and
-// a client that hangs holds up nothing. Package poller/prometheus lists the metrics. What
-// does one thing and exits, such as -check, does not listen.
+// An address without a host, such as :9464 or 9464, is only reachable from this machine,
+// and only under the names localhost and that of the machine: a proxy on this machine
+// must set the Host header to localhost. The pages show how many rows there are, the
+// last key, errors and who holds rows back, but nothing else of a row, and never a DSN.
+// Before you listen on another address, such as 0.0.0.0:9464, set up TLS and a password
+// with -web.config.file, in the format of the Prometheus exporters:
+//
+//	tls_server_config: {cert_file: server.crt, key_file: server.key}
+//	basic_auth_users: {ada: $2y$10$...} # a bcrypt hash, as htpasswd -nB ada prints it
+//
+// Changes of that file and of the certificate take effect without a restart. While it is
+// invalid, requests fail; dbtofile -check with the same settings says why.
+// At most 32 connections are open: a new one closes the one that is idle longest.
 //
 // # Failures
 //
-// An outage of the database, at the start too, or a disk that fills up is no
-// reason to exit: dbtofile says so, tries again until it is over, and goes on.
-// What it exits for:
+// An outage of the database, also at the start, or a full disk does not end dbtofile: it
+// logs the error, tries again until the outage is over, and continues. The exit codes are:
 //
-//	0  with -once: all rows are copied; with -check: all is well; with -rewind and
-//	   -adopt: it is done; otherwise: stopped by SIGTERM or SIGINT
-//	1  it cannot go on, such as no such table, wrong password, the directory or
-//	   the port of -listen is in use, rows would be missed, or -once was stopped
-//	   before the end; the error says why, and it can be started again. With -check:
-//	   it could not look
+//	0  stopped by SIGTERM or SIGINT; with -once: all rows are copied; with -check: no
+//	   problem was found; with -rewind and -adopt: done
+//	1  it cannot continue, for example: no such table, a wrong password, the directory or
+//	   the port of -listen is in use, rows would be missed, -once was stopped before the
+//	   end, or -check could not reach the database. The error says why
 //	2  wrong usage
-//	3  with -once: some rows were still held back, for transactions that may
-//	   yet add rows before them had not ended; those before are copied
-//	4  with -check: rows could be missed with this ceiling, or the copy cannot go on
-//	   from its cursor
+//	3  with -once: the last rows are held back, because transactions that could still add
+//	   rows before them have not ended. The rows before them are copied
+//	4  with -check: rows could be missed with this ceiling, or the copy cannot continue
+//	   from its cursor; with -audit: rows were missed
 //
-// The first SIGTERM or SIGINT finishes the batch being written, which takes 30
-// seconds at most. A second one ends the process at once, and loses nothing
-// either.
+// The first SIGTERM or SIGINT lets the batch being written finish, within 30 seconds. A
+// second one ends the process at once; this loses nothing either.
 package main
 
 import (
@@ -107,7 +109,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/artifactofdevotion/devotion/poller"
@@ -116,10 +117,10 @@ import (
 
 func main() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200) // 8 % less CPU than with 100, for 7 MB more memory
+		debug.SetGCPercent(200) // 8 % less CPU time than 100, for 7 MB more memory
 	}
 	ctx, restore := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, restore) // the next signal ends the process
+	context.AfterFunc(ctx, restore) // a second signal ends the process
 
 	c, err := parse(os.Args[1:], os.Environ())
 	if err == nil {
@@ -128,7 +129,7 @@ func main() {
 	os.Exit(report(err, c.logFormat))
 }
 
-// report says how it ended, and returns the exit code.
+// report prints the result and returns the exit code.
 func report(err error, logFormat string) int {
 	var usage usageError
 	var text answer
@@ -142,7 +143,7 @@ func report(err error, logFormat string) int {
 	case errors.As(err, &usage):
 		say(logFormat, usage.Error())
 		return 2
-	case errors.Is(err, errCheck): // it is printed
+	case errors.Is(err, errCheck): // already printed
 		return 4
 	case errors.As(err, &unsafe):
 		say(logFormat, refusal(unsafe))
@@ -155,20 +156,7 @@ func report(err error, logFormat string) int {
 	return 1
 }
 
-// refusal is what is wrong with a table, and what to do about it, for a terminal.
+// refusal explains why a table is refused and what to do.
 func refusal(e *ceiling.UnsafeError) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "dbtofile: %s: rows would be missed with the ceiling %s:\n", e.Table, e.Report.Strategy)
-	for _, f := range e.Report.Findings {
-		if f.Level != ceiling.Unsafe {
-			continue
-		}
-		fmt.Fprintf(&b, "- %s\n", f.Text)
-		for _, step := range f.Steps() {
-			fmt.Fprintf(&b, "      %s\n", step)
-		}
-	}
-	b.WriteString("Or accept that rows can be missed: -ceiling lag=5m, -ceiling grace=30s or -ceiling none.\n" +
-		"All that was found: dbtofile -check with the same settings.")
-	return b.String()
+	return fmt.Sprintf("dbtofile: %v\nFor all findings run dbtofile -check with the same settings.", e)
 }

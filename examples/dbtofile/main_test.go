@@ -20,7 +20,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// binary is the program under test, as a user would have built it.
+// binary is the path of the program under test, built as a user builds it.
 var binary string
 
 func TestMain(m *testing.M) { os.Exit(build(m)) }
@@ -35,7 +35,7 @@ func build(m *testing.M) int {
 	binary = filepath.Join(dir, "dbtofile.exe")
 	args := []string{"build", "-o", binary}
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		args = append(args, "-race") // as the test itself
+		args = append(args, "-race") // like the test itself
 	}
 	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
@@ -44,7 +44,7 @@ func build(m *testing.M) int {
 	return dbtest.Run(m)
 }
 
-// patience is how long anything may take on a busy machine.
+// patience limits each wait. It is long enough for a busy machine.
 const patience = time.Minute
 
 // process is a run of the program.
@@ -73,10 +73,10 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// command prepares a run with settings of the environment such as "BATCH=7",
-// and nothing of the test's own environment that could be a setting.
+// command prepares a run with environment settings such as "BATCH=7". It removes
+// settings from the environment of the test.
 func command(t *testing.T, environ []string, args ...string) *process {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*patience) // a test may await one thing after the other
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience) // a test may wait several times
 	t.Cleanup(cancel)
 	p := &process{Cmd: exec.CommandContext(ctx, binary, args...), t: t, ended: make(chan struct{})}
 	p.Env = slices.DeleteFunc(os.Environ(), func(s string) bool {
@@ -92,16 +92,20 @@ func command(t *testing.T, environ []string, args ...string) *process {
 // start starts the program. It is killed when the test ends, if it still runs.
 func start(t *testing.T, environ []string, args ...string) *process {
 	p := command(t, environ, args...)
-	require.NoError(t, p.Start())
+	p.launch()
+	return p
+}
+
+func (p *process) launch() {
+	require.NoError(p.t, p.Start())
 	go func() { _ = p.Wait(); close(p.ended) }()
-	t.Cleanup(func() {
+	p.t.Cleanup(func() {
 		_ = p.Process.Kill()
 		<-p.ended
-		if t.Failed() {
-			t.Logf("%s%s", &p.stdout, &p.stderr)
+		if p.t.Failed() {
+			p.t.Logf("%s%s", &p.stdout, &p.stderr)
 		}
 	})
-	return p
 }
 
 // code waits for the end and returns the exit code.
@@ -125,7 +129,7 @@ func run(t *testing.T, environ []string, args ...string) *process {
 	return p
 }
 
-// succeeds runs the program to its end, which must be a good one.
+// succeeds runs the program to its end, and requires exit code 0.
 func succeeds(t *testing.T, args ...string) *process {
 	t.Helper()
 	p := run(t, nil, args...)
@@ -141,7 +145,7 @@ func files(t *testing.T, dir, extension string) []string {
 	return names
 }
 
-// content is the concatenation of all complete files, in the order of names.
+// content concatenates all complete files in the order of their names.
 func content(t *testing.T, dir, extension string) string {
 	var all strings.Builder
 	for _, name := range files(t, dir, extension) {
@@ -152,7 +156,7 @@ func content(t *testing.T, dir, extension string) string {
 	return all.String()
 }
 
-// same compares texts of many lines, and shows the first that differs.
+// same compares texts of many lines, and shows the first difference.
 func same(t *testing.T, want, got string) {
 	t.Helper()
 	w, g := strings.SplitAfter(want, "\n"), strings.SplitAfter(got, "\n")
@@ -162,7 +166,7 @@ func same(t *testing.T, want, got string) {
 	require.Len(t, g, len(w), "lines")
 }
 
-// shop is a SQLite database with a table orders of n rows.
+// shop returns a SQLite database with a table orders of n rows.
 func shop(t *testing.T, n int) (db *sqlx.DB, dsn string) {
 	d := dbtest.SQLite(t)
 	db = d.Open(t, dbtest.NCruces)
@@ -173,13 +177,13 @@ func shop(t *testing.T, n int) (db *sqlx.DB, dsn string) {
 	return db, "sqlite:" + d.Name()
 }
 
-// sell adds the orders from one to another, which the table numbers so.
+// sell adds orders whose numbers are from and to and those between.
 func sell(db *sqlx.DB, from, to int) {
 	db.MustExec(db.Rebind(`WITH RECURSIVE n(i) AS (SELECT CAST(? AS integer) UNION ALL SELECT i + 1 FROM n WHERE i < CAST(? AS integer))
 		INSERT INTO orders (name) SELECT 'order ' || i FROM n ORDER BY i`), from, to)
 }
 
-// sold are the lines of the orders from one to another.
+// sold returns the lines of the orders from and to and those between.
 func sold(from, to int) string {
 	var lines strings.Builder
 	for i := from; i <= to; i++ {

@@ -12,7 +12,7 @@ import (
 )
 
 // screen is a terminal with log lines and, below them, one line that shows the
-// progress and is written over again and again.
+// progress and is overwritten again and again.
 type screen struct {
 	out   io.Writer
 	width func() int
@@ -32,8 +32,8 @@ func (s *screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// show writes line over the last one. It is cut to the terminal's width, since
-// a line that wraps cannot be written over.
+// show replaces the last line. It cuts the new one to the width of the terminal,
+// because a line that wraps cannot be overwritten.
 func (s *screen) show(line string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,7 +45,7 @@ func (s *screen) show(line string) {
 	fmt.Fprint(s.out, text)
 }
 
-// erase uses no escape sequences: not every terminal of Windows knows them.
+// erase uses no escape sequences, which not every Windows terminal understands.
 func (s *screen) erase() string {
 	if s.line == "" {
 		return ""
@@ -53,12 +53,12 @@ func (s *screen) erase() string {
 	return "\r" + strings.Repeat(" ", len(s.line)) + "\r"
 }
 
-// progress is what a line of progress is made of.
+// progress holds the numbers of the progress line.
 type progress struct {
 	meter meter
 
 	mu   sync.Mutex
-	seen time.Time // all rows that could be seen then are copied; zero: not known
+	asOf time.Time // all rows that were visible then are copied; zero if unknown
 }
 
 // poll is a hook of the Poller.
@@ -67,22 +67,22 @@ func (p *progress) poll(i poller.PollInfo) {
 	defer p.mu.Unlock()
 	switch {
 	case !i.AsOf.IsZero():
-		p.seen = i.AsOf
+		p.asOf = i.AsOf
 	case !i.More && i.Held == nil:
-		p.seen = i.Start
+		p.asOf = i.Start
 	}
 }
 
-// line shows rows, rows a second, lag, and what goes on.
+// line shows rows, rows per second, lag and the state.
 func (p *progress) line(s poller.Status, now time.Time) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	lag := "unknown"
-	if !p.seen.IsZero() {
-		lag = age(now.Sub(p.seen))
+	if !p.asOf.IsZero() {
+		lag = age(now.Sub(p.asOf))
 	}
 	return fmt.Sprintf("%s rows  %s rows/s  lag %s  %s",
-		thousands(s.Records), thousands(p.meter.rate(now, s.Records)), lag, s.Words(now))
+		thousands(s.Records), thousands(p.meter.rate(now, s.Records)), lag, s.Summary(now))
 }
 
 // watch shows the progress until the function it returns is called.
@@ -105,7 +105,7 @@ func (s *screen) watch(p *progress, status func() poller.Status) (stop func()) {
 	return func() { close(end); <-ended }
 }
 
-// age is a duration for people: 0.3s, 12s, 5m10s.
+// age formats a duration, such as 0.3s, 12s or 5m10s.
 func age(d time.Duration) string {
 	d = max(d, 0)
 	if d < 10*time.Second {
@@ -123,7 +123,7 @@ func thousands(n int64) string {
 	return text
 }
 
-// meter measures the rate of a count over the last few seconds.
+// meter measures the rate of a counter over the last few seconds.
 type meter struct{ samples []sample }
 
 type sample struct {

@@ -11,8 +11,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 )
 
-// Whether rows are held back is up to the database, and hard to bring about from
-// outside on all of them.
+// Not every database can be made to hold rows back from outside.
 func TestExitCodeOfHeldRows(t *testing.T) {
 	read, write, err := os.Pipe()
 	require.NoError(t, err)

@@ -12,11 +12,11 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// reset sets the cursor of the copy, as -rewind and -adopt say, and tells what it
-// was and is. It does not ask the database.
+// reset sets the cursor of the copy for -rewind and -adopt, and prints the old and
+// the new one. It does not query the database.
 func reset(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) (err error) {
-	if _, err := filesink.History(c.out); errors.Is(err, fs.ErrNotExist) { // which Open would make
-		return fmt.Errorf("there is no copy in %s", c.out)
+	if _, err := filesink.History(c.out); errors.Is(err, fs.ErrNotExist) { // Open would create the directory
+		return fmt.Errorf("%s holds no copy: check -out", c.out)
 	}
 	files, err := openFiles(c, log)
 	if err != nil {
@@ -36,9 +36,9 @@ func reset(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) 
 	}
 	fmt.Printf("was: %s\nnow: %s\n", t.Describe(was), t.Describe(now))
 	if c.adopt {
-		fmt.Println("The copy goes on from there, in the database as it is now.")
+		fmt.Println("The copy continues from there, in the database as it is now.")
 	} else {
-		fmt.Println("The rows behind that are copied again, to new files. Complete files stay as they are: set aside those whose rows come again.")
+		fmt.Println("The next start copies the rows after it again, to new files. Complete files stay, so these rows are then in two files.")
 	}
 	return nil
 }
@@ -46,11 +46,11 @@ func reset(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) 
 func target(t *sqlsource.Table, was source.Cursor, c config) (source.Cursor, error) {
 	switch {
 	case c.adopt && was == "":
-		return "", errors.New("nothing is copied so far, so there is nothing to adopt")
+		return "", errors.New("nothing is copied yet: start the copy instead of adopting")
 	case c.adopt:
 		return t.Adopt(was)
 	case c.rewind == "first":
-		return t.At() // and not where -start begins
+		return t.At() // before the first row, whatever -start is
 	}
-	return behind(t, "rewind", "first", c.rewind)
+	return after(t, "rewind", "first", c.rewind)
 }

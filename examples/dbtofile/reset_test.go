@@ -12,7 +12,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// texts are the complete files of a directory.
+// texts returns the complete files of a directory by name.
 func texts(t *testing.T, dir string) map[string]string {
 	all := map[string]string{}
 	for _, name := range files(t, dir, ".jsonl") {
@@ -30,20 +30,20 @@ func TestRewind(t *testing.T) {
 	args = append(args, "-out", dir)
 	p := run(t, nil, append(args, "-rewind", "first")...)
 	require.Equal(t, 1, p.code())
-	require.Contains(t, p.stderr.String(), "there is no copy in "+dir)
+	require.Contains(t, p.stderr.String(), dir+" holds no copy")
 	require.NoDirExists(t, dir)
 
 	succeeds(t, append(args, "-once")...)
 	p = succeeds(t, append(args, "-rewind", "7")...)
 	require.Equal(t, `was: orders after id = 10
 now: orders after id = "7"
-The rows behind that are copied again, to new files. Complete files stay as they are: set aside those whose rows come again.
+The next start copies the rows after it again, to new files. Complete files stay, so these rows are then in two files.
 `, p.stdout.String())
 	require.Empty(t, p.stderr.String())
 	succeeds(t, append(args, "-once")...)
 	require.Equal(t, map[string]string{"orders-0000000001.jsonl": sold(1, 10), "orders-0000000002.jsonl": sold(8, 10)}, texts(t, dir))
 
-	// To the beginning, whatever -start says of a new copy, while a file is open.
+	// -rewind first ignores -start. A file is open.
 	service := start(t, nil, append(args, "-interval", "10ms", "-segment-age", "0")...)
 	order(db, 1)
 	open := filepath.Join(dir, "orders-0000000003.jsonl.open")
@@ -61,8 +61,8 @@ The rows behind that are copied again, to new files. Complete files stay as they
 
 	p = run(t, nil, append(args, "-key", "id,name", "-rewind", "7")...)
 	require.Equal(t, 2, p.code())
-	require.Contains(t, p.stderr.String(), "-rewind: want first, or the values of id,name with commas between")
-	// A key that does not fit is found out when it is asked for.
+	require.Contains(t, p.stderr.String(), "-rewind: want first, or the values of id,name separated by commas")
+	// A key of the wrong type is noticed by the next query.
 	succeeds(t, append(args, "-rewind", "seven")...)
 	p = run(t, nil, append(args, "-once")...)
 	require.Equal(t, 1, p.code())
@@ -94,25 +94,25 @@ func TestAdopt(t *testing.T) {
 	require.NoDirExists(t, dir)
 	succeeds(t, append(args, "-once")...)
 
-	// The same rows in a table made anew, as by a migration.
+	// The same rows in a recreated table, as after a migration.
 	db.MustExec(`ALTER TABLE orders RENAME TO old; CREATE TABLE orders (id bigserial PRIMARY KEY, name text);
 		INSERT INTO orders SELECT * FROM old; SELECT setval('orders_id_seq1', 10); DROP TABLE old; ALTER SEQUENCE orders_id_seq1 RENAME TO orders_id_seq`)
 	order(db, 2)
 	p = run(t, nil, append(args, "-once")...)
 	require.Equal(t, 1, p.code())
-	require.Contains(t, p.stderr.String(), "the table was dropped and made anew, or another one took its name")
+	require.Contains(t, p.stderr.String(), "the table was dropped and recreated, or another table took its name")
 	require.Contains(t, p.stderr.String(), "dbtofile -adopt")
 	p = run(t, nil, append(args, "-check")...)
 	require.Equal(t, 4, p.code())
 
 	p = succeeds(t, append(args, "-adopt")...)
-	require.Equal(t, "was: orders after id = 10\nnow: orders after id = 10\nThe copy goes on from there, in the database as it is now.\n", p.stdout.String())
+	require.Equal(t, "was: orders after id = 10\nnow: orders after id = 10\nThe copy continues from there, in the database as it is now.\n", p.stdout.String())
 	p = succeeds(t, append(args, "-check")...)
 	prints(t, p, `pending  2 rows`, `note     the cursor does not say which history .*`)
 	succeeds(t, append(args, "-once")...)
 	require.Equal(t, map[string]string{"orders-0000000001.jsonl": sold(1, 10), "orders-0000000002.jsonl": sold(11, 12)}, texts(t, dir))
 
-	// Another server with the same rows, and then keys that are drawn again.
+	// Another server with the same rows, then keys that are used again.
 	moved := dbtest.StartPostgres(t).NewDatabase(t)
 	there := moved.Open(t, dbtest.PGX)
 	there.MustExec(`CREATE TABLE orders (id bigserial PRIMARY KEY, name text)`)
@@ -134,7 +134,7 @@ func TestAdopt(t *testing.T) {
 	require.Contains(t, p.stderr.String(), "it was set back")
 	succeeds(t, append(args, "-adopt")...)
 	p = run(t, nil, append(args, "-once")...)
-	require.Equal(t, 1, p.code(), "no way out")
+	require.Equal(t, 1, p.code(), "adopting does not help")
 	succeeds(t, append(args, "-rewind", "first")...)
 	succeeds(t, append(args, "-once")...)
 	require.Equal(t, strings.Join([]string{sold(1, 10), sold(11, 12), sold(13, 15), sold(1, 2)}, ""), content(t, dir, ".jsonl"))
@@ -144,5 +144,5 @@ func TestAdopt(t *testing.T) {
 	succeeds(t, append(args[:len(args)-1:len(args)-1], empty, "-once")...)
 	p = run(t, nil, append(args[:len(args)-1:len(args)-1], empty, "-adopt")...)
 	require.Equal(t, 1, p.code())
-	require.Contains(t, p.stderr.String(), "nothing is copied so far")
+	require.Contains(t, p.stderr.String(), "nothing is copied yet")
 }

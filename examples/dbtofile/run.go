@@ -15,10 +15,10 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// run copies until ctx ends, or with -once until all is copied.
+// run copies until ctx ends, or with -once until all rows are copied.
 func run(ctx context.Context, c config) (err error) {
 	log, screen := output(c.logFormat, c.logLevel)
-	parts := log.With("pipeline", c.name) // the Poller adds it itself
+	parts := log.With("pipeline", c.name) // the Poller adds the key itself
 
 	db, err := open(c.dsn)
 	if err != nil {
@@ -32,6 +32,8 @@ func run(ctx context.Context, c config) (err error) {
 	switch {
 	case c.check:
 		return check(ctx, table, c.out)
+	case c.audit > 0:
+		return audit(ctx, table, c.audit)
 	case c.adopt || c.rewind != "":
 		return reset(ctx, table, c, parts)
 	}
@@ -46,7 +48,7 @@ func run(ctx context.Context, c config) (err error) {
 		Name:         c.name,
 		Source:       table,
 		Sink:         files,
-		Checkpointer: files, // cursor and rows move together: exactly once
+		Checkpointer: files, // stores the cursor with the rows: exactly once
 		BatchSize:    c.batch,
 		Interval:     c.interval,
 		Logger:       log,
@@ -57,7 +59,7 @@ func run(ctx context.Context, c config) (err error) {
 		defer screen.watch(&shown, p.Status)()
 	}
 	if c.listen != "" {
-		stop, err := serve(c.listen, &p.Hooks, p.Status, log)
+		stop, err := serve(c, &p.Hooks, p.Status, log)
 		if err != nil {
 			return err
 		}
@@ -68,10 +70,15 @@ func run(ctx context.Context, c config) (err error) {
 		return err
 	}
 	defer stopNotify()
-	if !c.once {
-		return p.Run(ctx)
+	if c.once {
+		return drain(ctx, p, files)
 	}
-	err = p.Drain(ctx)
+	return p.Run(ctx)
+}
+
+// drain copies the existing rows and completes the last file.
+func drain(ctx context.Context, p *poller.Poller[row.Row], files *filesink.Dir[row.Row]) error {
+	err := p.Drain(ctx)
 	if err == nil || errors.Is(err, poller.ErrHeld) {
 		if failed := files.Seal(ctx); failed != nil {
 			return failed
@@ -80,7 +87,7 @@ func run(ctx context.Context, c config) (err error) {
 	return err
 }
 
-func openFiles(c config, log *slog.Logger) (*filesink.File[row.Row], error) {
+func openFiles(c config, log *slog.Logger) (*filesink.Dir[row.Row], error) {
 	encoder := filesink.JSONLines[row.Row]()
 	if c.format == "csv" {
 		encoder = filesink.CSV[row.Row]()
@@ -97,7 +104,7 @@ func openFiles(c config, log *slog.Logger) (*filesink.File[row.Row], error) {
 	})
 }
 
-// start returns the cursor that -start stands for.
+// start returns the cursor for -start.
 func start(t *sqlsource.Table, from string) (source.Cursor, error) {
 	switch from {
 	case "first":
@@ -105,16 +112,16 @@ func start(t *sqlsource.Table, from string) (source.Cursor, error) {
 	case "latest":
 		return sqlsource.Latest, nil
 	}
-	return behind(t, "start", "first, latest", from)
+	return after(t, "start", "first, latest", from)
 }
 
-// behind returns the cursor behind the row with a key, as it is given to a flag.
-func behind(t *sqlsource.Table, flag, others, text string) (source.Cursor, error) {
+// after returns the cursor after the row with the key given to a flag.
+func after(t *sqlsource.Table, flag, others, text string) (source.Cursor, error) {
 	key := []any{text}
 	if len(t.Key) > 1 {
 		lines, err := csv.NewReader(strings.NewReader(text)).ReadAll()
 		if err != nil || len(lines) != 1 || len(lines[0]) != len(t.Key) {
-			return "", wrong("-%s: want %s, or the values of %s with commas between", flag, others, strings.Join(t.Key, ","))
+			return "", wrong("-%s: want %s, or the values of %s separated by commas", flag, others, strings.Join(t.Key, ","))
 		}
 		key = nil
 		for _, v := range lines[0] {

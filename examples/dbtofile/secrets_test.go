@@ -12,12 +12,12 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// planted is a password that needs care in a URL.
+// planted is a password that must be escaped in a URL.
 const planted = `hunter2/s3cr"t%`
 
 var escaped = url.PathEscape(planted)
 
-// keeps fails if the program's output, or what it leaves in its directory, holds
+// keeps fails if the output of the program, or a file in its directories, contains
 // the password in any form.
 func keeps(t *testing.T, p *process, dirs ...string) {
 	t.Helper()
@@ -145,7 +145,7 @@ func TestAnUnreachableServerIsWaitedFor(t *testing.T) {
 	}
 }
 
-// servers returns a database on each server, with a table orders of no rows.
+// servers returns a database on each server, with an empty table orders.
 func servers(t *testing.T) map[string]dbtest.Database {
 	all := map[string]dbtest.Database{
 		"Postgres": dbtest.Postgres(t).NewDatabase(t),

@@ -3,10 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +16,7 @@ import (
 	prom "github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/prometheus"
@@ -21,32 +24,29 @@ import (
 )
 
 // serve serves the status page and the metrics of a pipeline until stop is called.
-func serve(address string, hooks *poller.Hooks, health func() poller.Status, log *slog.Logger) (stop func(), err error) {
-	listener, err := net.Listen("tcp", address)
+func serve(c config, hooks *poller.Hooks, health func() poller.Status, log *slog.Logger) (stop func(), err error) {
+	listener, err := net.Listen("tcp", c.listen)
 	if err != nil {
-		return nil, fmt.Errorf("-listen: %w: choose an address of this machine and a free port above 1023, or stop what listens there", err)
+		return nil, fmt.Errorf("-listen: %w: choose an address of this machine and a free port above 1023, or stop the program that uses it", err)
 	}
 	log.Info("listening", "address", listener.Addr().String())
-	return serveOn(listener, pages(hooks, health), log), nil
+	return serveOn(listener, pages(hooks, health), c.webConfig, log), nil
 }
 
-func serveOn(listener net.Listener, handler http.Handler, log *slog.Logger) (stop func()) {
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      10 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
+func serveOn(listener net.Listener, handler http.Handler, webConfig string, log *slog.Logger) (stop func()) {
+	server := status.NewServer(handler)
+	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = server.Serve(listener) // until stop
+		flags := &web.FlagConfig{WebConfigFile: &webConfig}
+		if err := web.Serve(listener, server, flags, slog.New(slog.DiscardHandler)); !errors.Is(err, http.ErrServerClosed) {
+			_ = listener.Close() // so that probes notice
+			server.ErrorLog.Print(webConfigText(err))
+		}
 	}()
 	return func() {
-		// An answer on its way takes no longer, and one that hangs delays no stop.
+		// Answers in progress get a moment. A client that hangs does not delay the stop.
 		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 		defer cancel()
 		_ = server.Shutdown(ctx)
@@ -55,7 +55,8 @@ func serveOn(listener net.Listener, handler http.Handler, log *slog.Logger) (sto
 	}
 }
 
-// pages are what is served. None of it changes anything or waits for the pipeline.
+// pages returns the handler of everything that -listen serves. None of it
+// changes anything or waits for the pipeline.
 func pages(hooks *poller.Hooks, health func() poller.Status) http.Handler {
 	page := &status.Page{Version: version()}
 	page.Attach(hooks, health)
@@ -71,11 +72,11 @@ func pages(hooks *poller.Hooks, health func() poller.Status) http.Handler {
 	return mux
 }
 
-// listenAddress completes the address to listen at. One without a host is on
-// this machine alone.
+// listenAddress completes the address to listen on. Without a host it is only
+// reachable from this machine.
 func listenAddress(text string) (string, error) {
 	full := text
-	if !strings.Contains(full, ":") { // the port alone
+	if !strings.Contains(full, ":") { // only a port
 		full = ":" + full
 	}
 	host, port, err := net.SplitHostPort(full)
@@ -86,4 +87,21 @@ func listenAddress(text string) (string, error) {
 		return "", wrong("-listen is %q: want a port, such as :9464, or an address and a port, such as 0.0.0.0:9464 or [::1]:9464", text)
 	}
 	return net.JoinHostPort(cmp.Or(host, "127.0.0.1"), port), nil
+}
+
+// checkWebConfig checks a web configuration file and the certificates that it
+// names.
+func checkWebConfig(path string) error {
+	if err := web.Validate(path); err != nil {
+		return wrong("-web.config.file %s: %s: want the format of the Prometheus exporters, "+
+			"with a certificate in tls_server_config and bcrypt hashes of passwords in basic_auth_users", path, webConfigText(err))
+	}
+	return nil
+}
+
+// webValue matches what the YAML parser quotes of the file: it may be a password.
+var webValue = regexp.MustCompile("`[^`]*`")
+
+func webConfigText(err error) string {
+	return webValue.ReplaceAllString(strings.Join(strings.Fields(err.Error()), " "), "(not shown)")
 }

@@ -28,7 +28,7 @@ func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 func TestAClientThatHangsDelaysNoStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		listener := make(pipes)
-		stop := serveOn(listener, http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+		stop := serveOn(listener, http.NotFoundHandler(), "", slog.New(slog.DiscardHandler))
 		client, server := net.Pipe()
 		defer client.Close()
 		listener <- server

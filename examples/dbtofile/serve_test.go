@@ -19,14 +19,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// address waits for the program to listen and returns where it does.
+// address waits until the program listens, and returns its address.
 func (p *process) address() string {
 	p.t.Helper()
 	p.says("msg=listening", 1)
 	return regexp.MustCompile(`msg=listening address=(\S+)`).FindStringSubmatch(p.stderr.String())[1]
 }
 
-// get returns the code and the body of an answer.
+// get returns the status code and the body of an answer.
 func get(t *testing.T, method, url string) (int, string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
@@ -50,8 +50,8 @@ func (p *process) scrape() string {
 	return body
 }
 
-// metric returns the value of a series of orders, by its name without devotion_,
-// and its labels with pipeline left empty, such as polls_total{outcome="rows",pipeline}.
+// metric returns the value of a series of the pipeline orders. The name has no
+// devotion_, and the label pipeline no value, as in polls_total{outcome="rows",pipeline}.
 func metric(t *testing.T, scraped, series string) float64 {
 	t.Helper()
 	if !strings.Contains(series, "{") {
@@ -65,7 +65,7 @@ func metric(t *testing.T, scraped, series string) float64 {
 	return v
 }
 
-// serving are the arguments of a copy of the shop that listens at a free port.
+// serving returns the arguments of a copy of the shop that listens on a free port.
 func serving(dsn, dir string, more ...string) []string {
 	return append([]string{"-dsn", dsn, "-table", "orders", "-key", "id", "-out", dir, "-interval", "10ms", "-listen", ":0"}, more...)
 }
@@ -77,12 +77,12 @@ func TestMetrics(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
 	p := start(t, nil, serving(dsn, dir, "-batch", "10", "-segment-bytes", "10000")...)
 
-	// While it copies.
+	// During the copy.
 	last := 0.0
 	require.Eventually(t, func() bool {
 		scraped := p.scrape()
 		written := metric(t, scraped, "rows_written_total")
-		require.GreaterOrEqual(t, written, last, "what is counted never falls")
+		require.GreaterOrEqual(t, written, last, "counters never fall")
 		last = written
 		return written == n
 	}, patience, time.Millisecond)
@@ -115,13 +115,13 @@ func TestMetrics(t *testing.T) {
 	same(t, sold(1, n+5), content(t, dir, ".jsonl"))
 }
 
-// lint has promtool look at metrics.
+// lint checks metrics with promtool.
 func lint(t *testing.T, scraped string) {
 	t.Helper()
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
 		require.NotEqual(t, "true", os.Getenv("CI"), "no promtool found: install the package prometheus")
-		t.Log("no promtool found, so it has not looked at the metrics: install the package prometheus")
+		t.Log("no promtool found, so the metrics are not linted: install the package prometheus")
 		return
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), promtool, "check", "metrics")
@@ -131,7 +131,7 @@ func lint(t *testing.T, scraped string) {
 	require.Empty(t, string(said))
 }
 
-// With the address in the environment, and until all is copied.
+// The address is in the environment, and the program listens until all rows are copied.
 func TestListenOnce(t *testing.T) {
 	t.Parallel()
 	_, dsn := shop(t, 5)
@@ -144,7 +144,7 @@ func TestListenOnce(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestItOnlyAnswersQuestions(t *testing.T) {
+func TestItIsReadOnly(t *testing.T) {
 	t.Parallel()
 	_, dsn := shop(t, 5)
 	p := start(t, nil, serving(dsn, t.TempDir())...)
@@ -160,9 +160,9 @@ func TestItOnlyAnswersQuestions(t *testing.T) {
 	p.stopsWell()
 }
 
-// Without a host nobody but this machine can reach it. All of 127.0.0.0/8 is this
+// Without a host only this machine can reach it. Linux routes all of 127.0.0.0/8 to this
 // machine, so 127.0.0.2 stands for another of its addresses.
-func TestWhoCanReachIt(t *testing.T) {
+func TestWhichAddressesReachIt(t *testing.T) {
 	t.Parallel()
 	_, dsn := shop(t, 5)
 	for given, c := range map[string]struct {
@@ -192,7 +192,7 @@ func TestWhoCanReachIt(t *testing.T) {
 			require.NoError(t, err)
 			require.Contains(t, p.scrape(), "devotion_rows_written_total")
 			if runtime.GOOS != "linux" {
-				return // only there is 127.0.0.2 without further ado
+				return // other systems do not route 127.0.0.2
 			}
 			conn, err := net.DialTimeout("tcp", "127.0.0.2:"+port, patience)
 			if c.other {
@@ -214,10 +214,10 @@ func TestAddressInUse(t *testing.T) {
 	dir, at := t.TempDir(), taken.Addr().String()
 	p := run(t, nil, serving(dsn, dir, "-listen", at)...)
 	require.Equal(t, 1, p.code(), "%s", &p.stderr)
-	require.Regexp(t, `(?m)^dbtofile: -listen: listen tcp `+regexp.QuoteMeta(at)+`: .*: choose an address of this machine and a free port above 1023, or stop what listens there$`, p.stderr.String())
+	require.Regexp(t, `(?m)^dbtofile: -listen: listen tcp `+regexp.QuoteMeta(at)+`: .*: choose an address of this machine and a free port above 1023, or stop the program that uses it$`, p.stderr.String())
 	require.Empty(t, files(t, dir, ".jsonl*"), "nothing was copied")
 
-	// What does one thing and exits does not listen.
+	// Actions do not listen.
 	succeeds(t, serving(dsn, dir, "-listen", at, "-check")...)
 	succeeds(t, serving(dsn, dir, "-once")...)
 	succeeds(t, serving(dsn, dir, "-listen", at, "-rewind", "3")...)
@@ -225,8 +225,8 @@ func TestAddressInUse(t *testing.T) {
 	require.NotContains(t, p.stderr.String(), "listen")
 }
 
-// Clients that send half a request, or do not read the answer, hold up neither
-// the copy, nor others, nor the end.
+// Clients that send half a request, or do not read the answer, delay neither the copy
+// nor other clients nor the stop.
 func TestClientsThatHang(t *testing.T) {
 	t.Parallel()
 	db, dsn := shop(t, 5)
@@ -237,7 +237,7 @@ func TestClientsThatHang(t *testing.T) {
 		require.NoError(t, err)
 		defer conn.Close()
 		require.NoError(t, conn.SetWriteDeadline(time.Now().Add(time.Second)))
-		_, _ = io.WriteString(conn, request) // the last does not get through: nobody reads the answers
+		_, _ = io.WriteString(conn, request) // the last one blocks, because nobody reads the answers
 	}
 	sell(db, 6, 10)
 	require.Eventually(t, func() bool { return metric(t, p.scrape(), "rows_written_total") == 10 }, patience, 5*time.Millisecond)
@@ -260,5 +260,24 @@ func TestMetricsKeepSecrets(t *testing.T) {
 	}
 	require.NotContains(t, page, "hunter2")
 	require.NotContains(t, scraped, "dial", "no text of an error")
+	p.stopsWell()
+}
+
+// A web site whose name resolves to 127.0.0.1 must not read the pages through a browser.
+func TestForeignHostsAreRefused(t *testing.T) {
+	t.Parallel()
+	_, dsn := shop(t, 5)
+	p := start(t, nil, serving(dsn, t.TempDir())...)
+	for host, want := range map[string]int{"localhost": http.StatusOK, "evil.example": http.StatusForbidden} {
+		for _, path := range []string{"/", "/status", "/metrics", "/livez"} {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+p.address()+path, nil)
+			require.NoError(t, err)
+			request.Host = host
+			response, err := http.DefaultClient.Do(request)
+			require.NoError(t, err)
+			require.NoError(t, response.Body.Close())
+			require.Equal(t, want, response.StatusCode, "%s%s", host, path)
+		}
+	}
 	p.stopsWell()
 }

@@ -79,19 +79,19 @@ func TestADatabaseThatIsDownAtStartIsWaitedFor(t *testing.T) {
 	same(t, sold(1, 2), content(t, dir, ".jsonl"))
 }
 
-// An outage in the middle, and a clean stop in the middle of it.
+// An outage during the copy, and a stop during an outage.
 func TestAnOutage(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t)
 	d := server.NewDatabase(t)
 	db := d.Open(t, dbtest.PGX)
-	db.SetMaxIdleConns(0) // no connection from before the outage
+	db.SetMaxIdleConns(0) // keep no connection from before the outage
 	db.MustExec(`CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text)`)
 	sell(db, 1, 10)
 	dir := t.TempDir()
 	args := []string{"-dsn", d.DSN(dbtest.PGX), "-table", "orders", "-key", "id", "-out", dir, "-interval", "10ms"}
 	p := start(t, nil, append(args, "-segment-age", "50ms")...)
-	orders := func() (lines string) { // a server that was killed goes on some numbers later
+	orders := func() (lines string) { // a killed server skips some numbers
 		require.NoError(t, db.Get(&lines, `SELECT string_agg('{"id":' || id || ',"name":"' || name || '"}' || chr(10), '' ORDER BY id) FROM orders`))
 		return lines
 	}
@@ -118,8 +118,8 @@ func TestAnOutage(t *testing.T) {
 	same(t, orders(), content(t, dir, ".jsonl"))
 }
 
-// A TIMESTAMP reads as the session's time zone has it, and where that has a
-// winter time an hour comes twice: as a key it would lose rows.
+// A TIMESTAMP reads in the time zone of the session. In one with daylight saving time
+// an hour repeats, which as a key would lose rows.
 func TestMariaDBInAnotherTimeZone(t *testing.T) {
 	t.Parallel()
 	d := dbtest.StartMariaDB(t, dbtest.Args("--default-time-zone=+05:00")).NewDatabase(t)

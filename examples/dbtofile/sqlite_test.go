@@ -26,20 +26,20 @@ func TestOnceCopiesTheTable(t *testing.T) {
 	require.Empty(t, p.stdout.String())
 }
 
-func TestOnceAgainCopiesWhatIsNew(t *testing.T) {
+func TestOnceAgainCopiesNewRows(t *testing.T) {
 	t.Parallel()
 	db, dsn := shop(t, 10)
 	dir := t.TempDir()
 	args := []string{"-dsn", dsn, "-table", "orders", "-key", "id", "-out", dir, "-once"}
 	succeeds(t, args...)
 	succeeds(t, args...)
-	require.Len(t, files(t, dir, ".jsonl"), 1, "nothing new, no file")
+	require.Len(t, files(t, dir, ".jsonl"), 1, "no file without new rows")
 	sell(db, 11, 25)
 	succeeds(t, args...)
 	same(t, sold(1, 25), content(t, dir, ".jsonl"))
 
 	p := run(t, nil, append(args, "-key", "name")...)
-	require.Equal(t, 1, p.code(), "the directory is that of another order of rows")
+	require.Equal(t, 1, p.code(), "the directory has another key")
 	same(t, sold(1, 25), content(t, dir, ".jsonl"))
 }
 
@@ -100,7 +100,7 @@ func TestStart(t *testing.T) {
 	succeeds(t, args...)
 	sell(db, 9, 10)
 	succeeds(t, args...)
-	same(t, sold(6, 10), content(t, dir, ".jsonl")) // latest is where a new copy begins, and only that
+	same(t, sold(6, 10), content(t, dir, ".jsonl")) // latest only applies to a new copy
 }
 
 func TestTheSecondProcessIsRefused(t *testing.T) {
@@ -125,7 +125,7 @@ func TestFollowingTheTable(t *testing.T) {
 	}
 }
 
-func TestPathsThatNeedCare(t *testing.T) {
+func TestUnusualPaths(t *testing.T) {
 	t.Parallel()
 	d := dbtest.SQLite(t)
 	db := d.Open(t, dbtest.NCruces)

@@ -2,4 +2,4 @@
 
 package main_test
 
-func (p *process) stopsWell() { p.t.Skip("no signal can be sent to a process of this system") }
+func (p *process) stopsWell() { p.t.Skip("this system cannot send signals to a process") }

@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -13,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// stopsWell asks the program to stop, which it must do with code 0.
+// stopsWell stops the program, and requires exit code 0.
 func (p *process) stopsWell() {
 	p.t.Helper()
 	p.signal(syscall.SIGTERM)
@@ -35,7 +36,7 @@ func TestStop(t *testing.T) {
 		}, patience, 10*time.Millisecond)
 		p.signal(signal)
 		require.Equal(t, 0, p.code())
-		require.FileExists(t, open, "the next start goes on with it")
+		require.FileExists(t, open, "the next start continues it")
 		sell(db, 11+i, 11+i)
 	}
 	succeeds(t, append(args, "-once")...)
@@ -43,17 +44,17 @@ func TestStop(t *testing.T) {
 	require.Len(t, files(t, dir, ".jsonl"), 1)
 }
 
-func TestOnceThatIsStoppedIsNotDone(t *testing.T) {
+func TestOnceStoppedBeforeTheEnd(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil, "-dsn", "postgres://ada@127.0.0.1:1/shop", "-table", "orders", "-key", "id", "-out", t.TempDir(), "-once")
 	p.says("failing, will retry", 1)
 	p.signal(syscall.SIGTERM)
 	require.Equal(t, 1, p.code())
-	require.Contains(t, p.stderr.String(), "dbtofile: poller: orders: stopped before all was drained")
+	require.Contains(t, p.stderr.String(), "dbtofile: poller: orders: stopped before all records were delivered")
 }
 
-// The first signal lets the program finish what it does. Here it reads a DSN
-// that never comes, so only the second one can end it.
+// After the first signal the program finishes its work. Here it waits for a DSN that
+// never comes, so only a second signal can end it.
 func TestTheSecondSignalEndsItAtOnce(t *testing.T) {
 	t.Parallel()
 	pipe := filepath.Join(t.TempDir(), "dsn")
@@ -76,10 +77,10 @@ func TestTheSecondSignalEndsItAtOnce(t *testing.T) {
 	}
 	status, ok := p.ProcessState.Sys().(syscall.WaitStatus)
 	require.True(t, ok && status.Signaled())
-	require.Equal(t, syscall.SIGTERM, status.Signal(), "not killed because it hangs")
+	require.Equal(t, syscall.SIGTERM, status.Signal(), "ended by the signal, not by the test")
 }
 
-// Killed again and again, wherever it happens to be.
+// The program is killed again and again, at random points.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	kills := 20
@@ -93,7 +94,7 @@ func TestKilled(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range kills {
-		// Each time as many rows more as complete so many files, however far it got before it was killed.
+		// Each run gets enough new rows for n files, wherever the last one was killed.
 		n := 1 + random.IntN(5)
 		sell(db, rows+1, rows+1000*n)
 		rows += 1000 * n
@@ -104,4 +105,25 @@ func TestKilled(t *testing.T) {
 	}
 	succeeds(t, append(args, "-once", "-batch", "5000")...)
 	same(t, sold(1, rows), content(t, dir, ".jsonl"))
+}
+
+// More idle clients than file descriptors stop neither the copy nor the pages.
+func TestIdleClientsLeaveFileDescriptors(t *testing.T) {
+	t.Parallel()
+	db, dsn := shop(t, 5)
+	dir := t.TempDir()
+	p := command(t, nil, "-c", `ulimit -n 64 && exec "$0" "$@"`, binary)
+	p.Args = append(p.Args, serving(dsn, dir, "-segment-age", "50ms")...)
+	p.Path, p.Args[0] = "/bin/sh", "sh"
+	p.launch()
+	at := p.address()
+	for range 200 {
+		conn, err := net.Dial("tcp", at)
+		require.NoError(t, err)
+		defer conn.Close()
+	}
+	sell(db, 6, 10)
+	require.Eventually(t, func() bool { return content(t, dir, ".jsonl") == sold(1, 10) }, patience, 10*time.Millisecond)
+	require.Equal(t, 10.0, metric(t, p.scrape(), "rows_written_total"))
+	p.stopsWell()
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// screen renders what a terminal got: its lines, with what was written over.
+// screen renders the output on a terminal: its lines, after overwriting.
 func screen(text string) (lines []string) {
 	for line := range strings.SplitSeq(strings.ReplaceAll(text, "\r\n", "\n"), "\n") {
 		var cells []byte
@@ -27,7 +27,7 @@ func screen(text string) (lines []string) {
 
 func TestProgressOnATerminal(t *testing.T) {
 	t.Parallel()
-	for name, size := range map[string]*pty.Winsize{"narrow": {Rows: 24, Cols: 60}, "of unknown size": {}} {
+	for name, size := range map[string]*pty.Winsize{"narrow": {Rows: 24, Cols: 60}, "unknown size": {}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, dsn := shop(t, 12345)
@@ -37,7 +37,7 @@ func TestProgressOnATerminal(t *testing.T) {
 			require.NoError(t, err)
 			defer terminal.Close()
 			go func() {
-				_, _ = io.Copy(&p.stderr, terminal) // until the program has closed its side
+				_, _ = io.Copy(&p.stderr, terminal) // until the program closes its side
 				_ = p.Wait()
 				close(p.ended)
 			}()

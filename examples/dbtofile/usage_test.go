@@ -3,6 +3,7 @@ package main_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -10,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestWithoutArgumentsItSaysHowToStart(t *testing.T) {
+func TestUsageWithoutArguments(t *testing.T) {
 	t.Parallel()
 	p := run(t, nil)
 	require.Equal(t, 2, p.code())
@@ -22,17 +23,17 @@ func TestWithoutArgumentsItSaysHowToStart(t *testing.T) {
 func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
 	p := succeeds(t, "-h")
-	for _, flag := range strings.Fields("dsn dsn-file table key columns out format name ceiling start interval batch once segment-bytes segment-age listen log-format log-level check rewind adopt version") {
-		require.Regexp(t, `(?m)^  -`+flag+`( |$)`, p.stdout.String())
+	for _, flag := range strings.Fields("dsn dsn-file table key columns out format name ceiling start interval batch once segment-bytes segment-age listen web.config.file log-format log-level check rewind adopt version") {
+		require.Regexp(t, `(?m)^  -`+regexp.QuoteMeta(flag)+`( |$)`, p.stdout.String())
 	}
-	require.Contains(t, p.stdout.String(), "Exit codes: 0 done or stopped, 1 cannot go on, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed")
+	require.Contains(t, p.stdout.String(), "Exit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed")
 	require.Empty(t, p.stderr.String())
 
 	p = succeeds(t, "-version")
 	require.Regexp(t, `^dbtofile \S+ \(go1\.\S+, \w+/\w+\)\n$`, p.stdout.String())
 }
 
-// complete are settings with which the program would work.
+// complete returns settings that work.
 func complete(t *testing.T) []string {
 	_, dsn := shop(t, 1)
 	return []string{"-dsn", dsn, "-table", "orders", "-key", "id", "-out", filepath.Join(t.TempDir(), "out"), "-once"}
@@ -63,11 +64,13 @@ func TestWrongUsage(t *testing.T) {
 		`-log-format is "xml": want text or json`:                              append(good[:9:9], "-log-format", "xml"),
 		`invalid value "loud" for flag -log-level`:                             append(good[:9:9], "-log-level", "loud"),
 		`invalid value "fence" for flag -ceiling: ceiling: "fence": want auto`: append(good[:9:9], "-ceiling", "fence"),
-		`"lag": want a duration of more than 0 behind lag`:                     append(good[:9:9], "-ceiling", "lag"),
+		`"lag": want a duration of more than 0 after lag`:                      append(good[:9:9], "-ceiling", "lag"),
 		"-check and -rewind are both given":                                    append(good[:9:9], "-rewind", "1", "-check"),
+		"-audit is 0s: want more than 0":                                       append(good[:9:9], "-audit", "0s"),
+		"-check and -audit are both given":                                     append(good[:9:9], "-audit", "1s", "-check"),
 		"-rewind and -adopt are both given":                                    append(good[:9:9], "-rewind", "1", "-adopt"),
-		`-rewind is "": want first, or a key`:                                  append(good[:9:9], "-rewind", ""),
-		`-rewind is "latest": want first, or a key`:                            append(good[:9:9], "-rewind", "latest"),
+		`-rewind is "": want first or a key`:                                   append(good[:9:9], "-rewind", ""),
+		`-rewind is "latest": want first or a key`:                             append(good[:9:9], "-rewind", "latest"),
 		"-out is missing: which":                                               append(good[:6:6], "-adopt"),
 		`-listen is "9464x": want a port, such as :9464`:                       append(good[:9:9], "-listen", "9464x"),
 		`-listen is "localhost": want a port`:                                  append(good[:9:9], "-listen", "localhost"),
@@ -78,8 +81,8 @@ func TestWrongUsage(t *testing.T) {
 		"-listen looks like a DSN (not shown)":                                 append(good[:9:9], "-listen", "postgres://a:b@c/d"),
 		"-start is empty":                                                      append(good[:9:9], "-start", ""),
 		"-start: want first, latest, or the values of a,b":                     append(good[:9:9], "-key", "a,b", "-start", "1"),
-		"or the values of id,b with commas between":                            append(good[:9:9], "-key", "id,b", "-start", "1,2\n3,4"),
-		"the DSN (not shown) is of no known kind":                              append(good[2:9:9], "-dsn", "shop.db"),
+		"or the values of id,b separated by commas":                            append(good[:9:9], "-key", "id,b", "-start", "1,2\n3,4"),
+		"the DSN (not shown) has an unknown format":                            append(good[2:9:9], "-dsn", "shop.db"),
 		"the DSN has no path":                                                  append(good[2:9:9], "-dsn", "sqlite:"),
 	} {
 		t.Run(want, func(t *testing.T) {
@@ -98,12 +101,12 @@ func TestPermanentFailures(t *testing.T) {
 	blocked := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(blocked, nil, 0o600))
 	for want, args := range map[string][]string{
-		"nosuchtable":                     append(good[:7:7], "-table", "nosuchtable"),
-		"nosuchcolumn":                    append(good[:7:7], "-columns", "nosuchcolumn"),
-		"nosuchkey":                       append(good[:7:7], "-key", "nosuchkey"),
-		"nosuch.db: no such file":         append(good[2:7:7], "-dsn", "sqlite:nosuch.db"),
-		filepath.Base(blocked):            append(good[:7:7], "-out", blocked),
-		`Name "../orders" is no name for`: append(good[:7:7], "-name", "../orders"),
+		"nosuchtable":             append(good[:7:7], "-table", "nosuchtable"),
+		"nosuchcolumn":            append(good[:7:7], "-columns", "nosuchcolumn"),
+		"nosuchkey":               append(good[:7:7], "-key", "nosuchkey"),
+		"nosuch.db: no such file": append(good[2:7:7], "-dsn", "sqlite:nosuch.db"),
+		filepath.Base(blocked):    append(good[:7:7], "-out", blocked),
+		`Name "../orders" is not a valid file name`: append(good[:7:7], "-name", "../orders"),
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()
@@ -122,17 +125,17 @@ func TestEnvironment(t *testing.T) {
 		environ, args []string
 		want          string
 	}{
-		"everything":                          {[]string{"DSN=" + dsn, "TABLE=orders", "KEY=id", "OUT=OUT", "ONCE=true", "COLUMNS=id", "CEILING=none"}, nil, ""},
-		"flags win":                           {[]string{"DSN=nonsense", "TABLE=nonsense", "KEY=id", "OUT=OUT", "BATCH=x"}, []string{"-dsn", dsn, "-table", "orders", "-columns", "id", "-once", "-batch", "1"}, ""},
-		"a flag wins over the other variable": {[]string{"DSN_FILE=nosuchfile", "TABLE=orders", "KEY=id", "OUT=OUT"}, []string{"-dsn", dsn, "-columns", "id", "-once"}, ""},
-		"empty is not set":                    {[]string{"DSN=" + dsn, "DSN_FILE=", "NAME=", "START=", "TABLE=orders", "KEY=id", "COLUMNS=id", "OUT=OUT"}, []string{"-once"}, ""},
-		"a slip of the pen":                   {[]string{"TABEL=orders"}, nil, "DBTOFILE_TABEL in the environment is no setting"},
-		"a wrong value":                       {[]string{"SEGMENT_AGE=1"}, nil, `DBTOFILE_SEGMENT_AGE in the environment: parse error`},
-		"what to do is no setting":            {[]string{"REWIND=first"}, nil, "DBTOFILE_REWIND in the environment is no setting"},
-		"nor is this":                         {[]string{"CHECK=true"}, nil, "DBTOFILE_CHECK in the environment is no setting"},
-		"an address that is none":             {[]string{"DSN=" + dsn, "TABLE=orders", "KEY=id", "OUT=OUT", "LISTEN=x"}, nil, `-listen is "x": want a port`},
-		"a ceiling that is none":              {[]string{"CEILING=lag"}, nil, "DBTOFILE_CEILING in the environment: "},
-		"both":                                {[]string{"DSN=" + dsn, "DSN_FILE=x"}, nil, "-dsn and -dsn-file are both given"},
+		"everything":                   {[]string{"DSN=" + dsn, "TABLE=orders", "KEY=id", "OUT=OUT", "ONCE=true", "COLUMNS=id", "CEILING=none"}, nil, ""},
+		"flags take precedence":        {[]string{"DSN=nonsense", "TABLE=nonsense", "KEY=id", "OUT=OUT", "BATCH=x"}, []string{"-dsn", dsn, "-table", "orders", "-columns", "id", "-once", "-batch", "1"}, ""},
+		"also over the other variable": {[]string{"DSN_FILE=nosuchfile", "TABLE=orders", "KEY=id", "OUT=OUT"}, []string{"-dsn", dsn, "-columns", "id", "-once"}, ""},
+		"empty is not set":             {[]string{"DSN=" + dsn, "DSN_FILE=", "NAME=", "START=", "TABLE=orders", "KEY=id", "COLUMNS=id", "OUT=OUT"}, []string{"-once"}, ""},
+		"a misspelled name":            {[]string{"TABEL=orders"}, nil, "DBTOFILE_TABEL in the environment is not a setting"},
+		"a wrong value":                {[]string{"SEGMENT_AGE=1"}, nil, `DBTOFILE_SEGMENT_AGE in the environment: parse error`},
+		"an action":                    {[]string{"REWIND=first"}, nil, "DBTOFILE_REWIND in the environment is not a setting"},
+		"another action":               {[]string{"CHECK=true"}, nil, "DBTOFILE_CHECK in the environment is not a setting"},
+		"an invalid address":           {[]string{"DSN=" + dsn, "TABLE=orders", "KEY=id", "OUT=OUT", "LISTEN=x"}, nil, `-listen is "x": want a port`},
+		"an invalid ceiling":           {[]string{"CEILING=lag"}, nil, "DBTOFILE_CEILING in the environment: "},
+		"both":                         {[]string{"DSN=" + dsn, "DSN_FILE=x"}, nil, "-dsn and -dsn-file are both given"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

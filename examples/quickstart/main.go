@@ -1,5 +1,6 @@
-// Command quickstart delivers a shop's orders from a database to files while the
-// database fails for two seconds, and counts what arrived. It needs only Go.
+// Command quickstart copies the orders of a shop from a database to a file. The
+// database fails for two seconds in the middle. At the end the program counts the
+// orders that arrived. It needs nothing except Go.
 package main
 
 import (
@@ -34,15 +35,15 @@ func main() {
 	ctx, stop := context.WithCancel(context.Background())
 	sold := map[Order]bool{}
 	go func() { sell(shop, sold, pipeline.Status); stop() }()
-	must(0, pipeline.Run(ctx))                    // until the shop closes,
-	must(0, pipeline.Drain(context.Background())) // and then what it sold last
+	must(0, pipeline.Run(ctx))                    // runs until the shop closes
+	must(0, pipeline.Drain(context.Background())) // delivers the last orders
 	must(0, files.Seal(context.Background()))
 
 	path, written, delivered := dir+"/orders/orders-0000000001.jsonl", len(sold), 0
 	for lines := json.NewDecoder(must(os.Open(path))); lines.More(); delivered++ {
 		var o Order
 		must(0, lines.Decode(&o))
-		delete(sold, o) // what is left at the end is lost
+		delete(sold, o) // orders that remain at the end were lost
 	}
 	fmt.Printf("\nrows written    %4d\nrows delivered  %4d\nlost            %4d\ntwice           %4d\nsee %s\n",
 		written, delivered, len(sold), delivered-(written-len(sold)), path)
@@ -52,7 +53,7 @@ func sell(shop *sqlx.DB, sold map[Order]bool, status func() poller.Status) {
 	outage := map[int64]string{60: "BEGIN EXCLUSIVE -- nobody can read now", 100: "COMMIT -- the database is back"}
 	shop.SetMaxOpenConns(1)
 	for i := int64(1); i <= 180; i++ {
-		for i == 100 && status().Attempts == 0 { // on a slow disk it may not have looked yet
+		for i == 100 && status().Attempts == 0 { // on a slow disk it may not have noticed yet
 			time.Sleep(50 * time.Millisecond)
 		}
 		if statement := outage[i]; statement != "" {

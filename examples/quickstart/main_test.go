@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The first thing a newcomer sees. It takes its ten seconds with -short, too.
+// The first program that a newcomer runs. It takes ten seconds, even with -short.
 func TestWhatANewcomerSees(t *testing.T) {
 	bin := filepath.Join(t.TempDir(), "quickstart.exe")
 	out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput()
@@ -22,7 +22,7 @@ func TestWhatANewcomerSees(t *testing.T) {
 	const clock = `\d\d:\d\d:\d\d `
 	const failing = clock + `WARN failing, will retry pipeline=orders op=fetch err=.*BUSY.* attempts=1 wait=\d+ms\n`
 	const recovered = clock + `INFO recovered pipeline=orders op=fetch after=\d[\d.]*m?s attempts=\d+\n`
-	const slowDisk = `(` + failing + recovered + `)*` // on which a single order takes long enough to be an outage
+	const slowDisk = `(` + failing + recovered + `)*` // writing a single order can take long enough to be an outage
 	const begin = clock + `BEGIN EXCLUSIVE -- nobody can read now\n`
 	require.Regexp(t, `^`+
 		clock+`INFO started pipeline=orders cursor="?"?.*\n`+

@@ -1,4 +1,4 @@
-// The program in the README, so that it compiles.
+// Package main is the program in the README. Here it is compiled and vetted.
 package main
 
 import (

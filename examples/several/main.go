@@ -1,13 +1,13 @@
-// Command several runs several pipelines in one process: each table of a shop
-// goes to a directory of its own, until the process is stopped.
+// Command several runs several pipelines in one process. It copies each table of a
+// shop to a separate directory, until it is stopped.
 //
 //	go run ./examples/several shop.db /var/spool/shop
 //
-// Pipelines share nothing but the pool of connections. Each has its own cursor,
-// so one that is behind or down does not hold up the others. If one ends with an
-// error, which means that it cannot go on without a human, the group stops the
-// others, in order, and the process ends with that error: a supervisor restarts
-// what has ended, but nobody restarts what is missing in silence.
+// The pipelines share only the connection pool. Each has its own cursor, so a slow
+// or failing pipeline does not delay the others. A pipeline that ends with an
+// error needs a human. The group then stops the other pipelines, and the process
+// ends with that error. A supervisor notices and restarts a process that has
+// ended; it would not notice one missing pipeline.
 package main
 
 import (
@@ -56,7 +56,7 @@ func run(ctx context.Context, database, dir string) error {
 	return group.Wait()
 }
 
-// follow is one pipeline: from a table to a directory.
+// follow runs one pipeline, from a table to a directory.
 func follow(ctx context.Context, db *sqlx.DB, table, dir string) (err error) {
 	files, err := filesink.Open(dir, filesink.Options[row.Row]{Name: table})
 	if err != nil {

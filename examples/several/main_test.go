@@ -40,7 +40,7 @@ func TestEveryTableHasItsPipeline(t *testing.T) {
 	require.NoError(t, <-ended)
 }
 
-func TestOneThatCannotGoOnStopsAll(t *testing.T) {
+func TestOneFailedPipelineStopsAll(t *testing.T) {
 	err := run(t.Context(), shop(t, "customers", "orders"), t.TempDir())
 	require.ErrorContains(t, err, "poller: payments: fetch: ")
 	require.ErrorContains(t, err, "payments")

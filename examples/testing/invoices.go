@@ -1,10 +1,9 @@
-// Package invoices is a pipeline as a program has it, and shows in its tests
-// how to test one without a database and without waiting: see
-// invoices_test.go.
+// Package invoices is an example of a pipeline and its tests. The tests need no
+// database and do not wait, see invoices_test.go.
 //
-// What makes it testable is that [Pipeline] takes its parts as arguments. In
-// production they are a sqlsource.Query[Order] and a filesink.File[Invoice], in
-// tests the fakes of sourcetest, sinktest and pollertest.
+// [Pipeline] is testable because it takes its source and its sinks as arguments.
+// In production they are a sqlsource.Query[Order] and a filesink.Dir[Invoice].
+// In tests they are the fakes of sourcetest, sinktest and pollertest.
 package invoices
 
 import (
@@ -15,20 +14,20 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Order is a row of the shop's table.
+// Order is a row of the table orders.
 type Order struct {
 	ID    int64  `db:"id"`
 	Name  string `db:"name"`
 	Cents int64  `db:"cents"`
 }
 
-// Invoice is what accounting wants of an order.
+// Invoice is the invoice for one order.
 type Invoice struct {
 	Number string `json:"number"`
 	Text   string `json:"text"`
 }
 
-// Bill makes the invoice of an order.
+// Bill returns the invoice for an order.
 func Bill(o Order) (Invoice, error) {
 	if o.Cents <= 0 {
 		return Invoice{}, fmt.Errorf("order %d has no price", o.ID)
@@ -39,21 +38,21 @@ func Bill(o Order) (Invoice, error) {
 	}, nil
 }
 
-// Books is where invoices go: a sink that keeps the cursor with the records, so
-// that each order is billed exactly once.
+// Books stores invoices. It is an exactly-once sink: it stores the cursor together
+// with the records, so each order is billed exactly once.
 type Books interface {
 	sink.Sink[Invoice]
 	poller.Checkpointer
 }
 
-// Pipeline bills orders. Those that cannot be billed go to refused, with the
-// reason, and hold up no other.
-func Pipeline(orders source.Source[Order], books Books, refused sink.Sink[poller.Refused[Order]]) *poller.Poller[Order] {
+// Pipeline bills orders. An order that cannot be billed goes to rejected, with the
+// reason, and does not delay the others.
+func Pipeline(orders source.Source[Order], books Books, rejected sink.Sink[poller.Rejected[Order]]) *poller.Poller[Order] {
 	return &poller.Poller[Order]{
 		Name:         "invoices",
 		Source:       orders,
 		Sink:         sink.Map(books, Bill),
 		Checkpointer: books,
-		DeadLetter:   refused,
+		DeadLetter:   rejected,
 	}
 }

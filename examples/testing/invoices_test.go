@@ -29,21 +29,21 @@ var (
 	edsgers = invoices.Invoice{Number: "R-000004", Text: "Edsger owes 0.01"}
 )
 
-// world holds the fakes a pipeline runs on. Their zero values are ready.
+// world holds the fakes that a pipeline uses. Their zero values are ready to use.
 type world struct {
-	orders  sourcetest.Fake[invoices.Order]
-	books   sinktest.Transactional[invoices.Invoice]
-	refused sinktest.Fake[poller.Refused[invoices.Order]]
+	orders   sourcetest.Fake[invoices.Order]
+	books    sinktest.Transactional[invoices.Invoice]
+	rejected sinktest.Fake[poller.Rejected[invoices.Order]]
 }
 
 func (w *world) pipeline() *poller.Poller[invoices.Order] {
-	p := invoices.Pipeline(&w.orders, w.books.Open(), &w.refused)
+	p := invoices.Pipeline(&w.orders, w.books.Open(), &w.rejected)
 	p.Logger = slog.New(slog.DiscardHandler)
 	return p
 }
 
-// run runs the pipeline for a while of the bubble's time, as a service does,
-// while the test goes on.
+// run starts the pipeline in the background, as a service does. It stops at the end
+// of the test.
 func (w *world) run(t *testing.T) *poller.Poller[invoices.Order] {
 	p := w.pipeline()
 	ctx, stop := context.WithCancel(t.Context())
@@ -56,7 +56,7 @@ func (w *world) run(t *testing.T) *poller.Poller[invoices.Order] {
 	return p
 }
 
-// The simplest test: what is there is delivered. Drain returns when all is done.
+// The simplest test: Drain delivers the existing orders, and then returns.
 func TestOrdersAreBilled(t *testing.T) {
 	var w world
 	w.orders.Append(ada, grace)
@@ -65,8 +65,8 @@ func TestOrdersAreBilled(t *testing.T) {
 	require.Equal(t, []invoices.Invoice{adas, graces}, w.books.Records())
 }
 
-// In a bubble of testing/synctest time passes only while all goroutines wait.
-// An hour of outage, with all its retries, takes no time.
+// In a bubble of testing/synctest, time passes only while all goroutines wait. An
+// outage of an hour, with all its retries, takes no real time.
 func TestAnHourWithoutDatabase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w world
@@ -80,24 +80,24 @@ func TestAnHourWithoutDatabase(t *testing.T) {
 		time.Sleep(time.Hour)
 		require.Equal(t, []invoices.Invoice{adas}, w.books.Records())
 		require.Equal(t, "connection refused", p.Status().LastError)
-		require.Positive(t, p.Status().Attempts, "the Status says that it is failing")
+		require.Positive(t, p.Status().Attempts, "the Status shows that it is failing")
 
 		w.orders.Heal()
-		time.Sleep(31 * time.Second) // the longest backoff, and a moment
+		time.Sleep(31 * time.Second) // the longest backoff, and a little more
 		require.Equal(t, []invoices.Invoice{adas, graces}, w.books.Records())
 		require.Zero(t, p.Status().Attempts)
 	})
 }
 
-// The worst a network can do: the books store a batch, but the answer is lost.
-// It is written again, and the books notice.
+// The worst case of a network failure: the books store a batch, but the answer is
+// lost. The pipeline writes the batch again, and the books recognise it.
 func TestALostAnswerBillsNobodyTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w world
 		w.orders.Append(ada, grace)
 		books := w.books.Open()
 		books.LoseNext(3, errors.New("connection reset"))
-		p := invoices.Pipeline(&w.orders, books, &w.refused)
+		p := invoices.Pipeline(&w.orders, books, &w.rejected)
 		p.Logger = slog.New(slog.DiscardHandler)
 
 		require.NoError(t, p.Drain(t.Context()))
@@ -105,22 +105,22 @@ func TestALostAnswerBillsNobodyTwice(t *testing.T) {
 	})
 }
 
-// An order that cannot be billed is set aside with the reason. The others are
-// billed, in their order.
-func TestAPoisonedOrder(t *testing.T) {
+// An order that cannot be billed goes to the dead-letter sink with the reason. The
+// others are billed in order.
+func TestARejectedOrder(t *testing.T) {
 	var w world
 	w.orders.Append(ada, grace, free, edsger)
 
 	require.NoError(t, w.pipeline().Drain(t.Context()))
 	require.Equal(t, []invoices.Invoice{adas, graces, edsgers}, w.books.Records())
-	require.Len(t, w.refused.Records(), 1)
-	letter := w.refused.Records()[0]
+	require.Len(t, w.rejected.Records(), 1)
+	letter := w.rejected.Records()[0]
 	require.Equal(t, free, letter.Record)
 	require.Contains(t, letter.Err, "order 3 has no price")
 }
 
-// A transaction that is still open may yet add an order before those that are
-// there. They are held back, and the Status says by whom.
+// An open transaction may still add an order before the existing ones. The source
+// holds those back, and the Status names the holder.
 func TestASlowTransaction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w world
@@ -137,10 +137,10 @@ func TestASlowTransaction(t *testing.T) {
 	})
 }
 
-// Explore crashes the pipeline before and after the effect of every call it
-// makes of its parts, and of every two, starts it again, and looks whether each
-// order is billed once. The poisoned order is in it, since what follows from one
-// is the hardest to get right.
+// Explore crashes the pipeline before and after each call to the fakes, and at each
+// pair of calls. It restarts the pipeline after each crash, and checks that every
+// order is billed once. The orders include one that is rejected, because crashes
+// are hardest to handle there.
 func TestNoCrashLosesOrRepeatsAnInvoice(t *testing.T) {
 	scenarios, err := pollertest.Explore(t.Context(), pollertest.Exploration[invoices.Order]{
 		New: func(context.Context) (pollertest.Machine[invoices.Order], error) {
@@ -149,7 +149,7 @@ func TestNoCrashLosesOrRepeatsAnInvoice(t *testing.T) {
 			return pollertest.Machine[invoices.Order]{
 				Start: func(context.Context) (*poller.Poller[invoices.Order], error) {
 					p := w.pipeline()
-					p.BatchSize = 2 // more batches, more places to crash at
+					p.BatchSize = 2 // more batches mean more places to crash
 					return p, nil
 				},
 				Delivered: func(context.Context) ([]invoices.Order, error) { return billed(w.books.Records()), nil },
@@ -163,8 +163,8 @@ func TestNoCrashLosesOrRepeatsAnInvoice(t *testing.T) {
 	t.Logf("%d scenarios", scenarios)
 }
 
-// billed returns the orders that invoices are of. One that is of none comes out
-// as an order that nobody expects.
+// billed returns the orders of the invoices. An unknown invoice becomes the zero
+// Order, which is not expected.
 func billed(all []invoices.Invoice) []invoices.Order {
 	var orders []invoices.Order
 	for _, invoice := range all {

@@ -1,17 +1,18 @@
-// Command tracing sends a shop's orders from a database to a web service, batch
-// by batch, and makes OpenTelemetry spans of it: one trace for each batch, with
-// its fetch, write and save, and each attempt of them.
+// Command tracing sends the orders of a shop from a database to a web service, and
+// traces this with OpenTelemetry. Each batch is one trace. Its spans are the
+// attempts to fetch, write and save the batch.
 //
 //	go run ./examples/tracing
 //
-// The adapter is [Traces], some hundred lines to copy. It uses the same hooks as
-// the metrics do, and both can be attached to one pipeline with
-// poller.JoinHooks. A part finds its step's span in the context it is given:
-// [Post], the sink, passes it on in the header traceparent, so that what the
-// service does is in the trace of the batch.
+// The adapter is [Traces], about a hundred lines to copy. It uses the same hooks
+// as the metrics. Use poller.JoinHooks to attach both to one pipeline. The context
+// of each step contains the step's span. [Post], the sink, sends it to the service
+// in the header traceparent, so the work of the service belongs to the trace of
+// the batch.
 //
-// Spans are printed, as JSON. A program of yours has an exporter in place of
-// stdouttrace, and a sampler: a pipeline that is idle makes a trace each Interval.
+// The program prints the spans as JSON. In your own program, use an exporter
+// instead of stdouttrace, and a sampler: an idle pipeline creates a trace for
+// every poll.
 package main
 
 import (
@@ -39,7 +40,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// Order is a row of the shop's table.
+// Order is a row of the table orders.
 type Order struct{ ID, Cents int64 }
 
 func main() {
@@ -54,9 +55,9 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter))
-	defer provider.Shutdown(context.WithoutCancel(ctx)) //nolint:errcheck // the last spans are not worth failing for
+	defer provider.Shutdown(context.WithoutCancel(ctx)) //nolint:errcheck // losing the last spans is not worth an error
 
-	service := httptest.NewServer(http.HandlerFunc(accept)) // stands in for one of yours
+	service := httptest.NewServer(http.HandlerFunc(accept)) // instead of your own service
 	defer service.Close()
 
 	dir, err := os.MkdirTemp("", "tracing-")
@@ -85,11 +86,11 @@ func run(ctx context.Context, out io.Writer) error {
 	traces := NewTraces(provider)
 	defer traces.Close()
 	p.Hooks = poller.JoinHooks(p.Hooks, traces.Hooks())
-	return p.Drain(ctx) // a service would Run
+	return p.Drain(ctx) // a service would call Run
 }
 
-// Post returns a sink that posts each batch to a web service. A request carries
-// the span of the write that makes it.
+// Post returns a sink that posts each batch to a web service. Each request carries
+// the span of its write.
 func Post(url string) sink.Sink[Order] {
 	return sink.Func[Order](func(ctx context.Context, b source.Batch[Order]) error {
 		body, err := json.Marshal(b.Records)
@@ -113,7 +114,7 @@ func Post(url string) sink.Sink[Order] {
 	})
 }
 
-// accept is what the service does with a batch: it says in whose trace it is.
+// accept is the web service. It logs the trace that each batch belongs to.
 func accept(w http.ResponseWriter, r *http.Request) {
 	var orders []Order
 	if err := json.NewDecoder(r.Body).Decode(&orders); err != nil {
@@ -123,7 +124,7 @@ func accept(w http.ResponseWriter, r *http.Request) {
 	log.Printf("%d orders arrived, traceparent %s", len(orders), r.Header.Get("traceparent"))
 }
 
-// shop is a database with ten orders.
+// shop creates a database with ten orders.
 func shop(ctx context.Context, path string) (*sqlx.DB, error) {
 	db, err := sqlx.Open("sqlite3", "file:"+path)
 	if err != nil {

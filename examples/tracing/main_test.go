@@ -20,7 +20,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
-// The program prints its spans, and the service sees the traces of the batches.
+// The program prints a span for each step of each batch.
 func TestRun(t *testing.T) {
 	var out strings.Builder
 	require.NoError(t, run(t.Context(), &out))
@@ -33,7 +33,7 @@ func TestRun(t *testing.T) {
 	assert.Equal(t, map[string]int{"load": 1, "batch": 3, "fetch": 3, "write": 3, "save": 3}, count)
 }
 
-// A request carries the span of the write that makes it, and no other.
+// Each request carries the span of its own write.
 func TestPostCarriesItsSpan(t *testing.T) {
 	var carried []string
 	status := http.StatusOK

@@ -15,28 +15,27 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Traces makes spans of what one pipeline does: a trace for each batch, begun
-// with its fetch and ended when it is saved, whose children are the attempts of
-// its steps: fetch, write, deadletter, save. A poll that found nothing is a trace
-// too, and so is the load at the start.
+// Traces creates the traces of one pipeline. Each batch is a trace. It begins with
+// the fetch and ends when the batch is saved. Its child spans are the attempts to
+// fetch, write, deadletter and save the batch. A poll that finds no records is also
+// a trace, and so is the load at the start.
 //
-// The next batch is fetched while one is written, so two traces can be open at
-// once. What they have in common with the hooks' calls is the cursor that a
-// batch begins at. A batch fetched ahead is dropped when the one before it has to
-// be split. Its trace goes on if it is fetched again next, and is ended by the next
-// batch that is saved if not.
+// The next batch is prefetched while one is written, so two traces can be open at
+// the same time. The cursor before the batch identifies its trace. If a batch has
+// to be split, the prefetched batch after it is discarded. Its trace continues if
+// it is fetched again next. Otherwise its trace ends when the next batch is saved.
 type Traces struct {
 	tracer trace.Tracer
 
 	mu   sync.Mutex
-	open map[source.Cursor]*batch // by From: the one in work, one ahead, and what was dropped since the last was saved
+	open map[source.Cursor]*batch // by From: the current batch, the prefetched one, and those discarded since the last save
 }
 
 // batch is a trace that has not ended.
 type batch struct {
 	span   trace.Span
 	until  time.Time // the end of its last step
-	failed string    // why that failed
+	failed string    // the error of its last step, empty if it succeeded
 }
 
 // NewTraces returns traces for one pipeline.
@@ -52,8 +51,8 @@ func (t *Traces) Hooks() poller.Hooks {
 	return poller.Hooks{StepBegin: t.begin, StepEnd: t.end, Poll: t.poll}
 }
 
-// Close ends the spans of batches that were not saved. Call it after Run, and
-// before the provider is shut down.
+// Close ends the spans of batches that were not saved. Call it after Run has
+// returned, and before the provider is shut down.
 func (t *Traces) Close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -62,12 +61,12 @@ func (t *Traces) Close() {
 	}
 }
 
-// own is the key of a step's span in its context. The current span may be one
-// that other hooks put there.
+// own is the context key for the span of a step. The current span of the context
+// may belong to other hooks.
 type own struct{ *Traces }
 
-// begin begins the span of a step. The part that is called finds it in its
-// context: its own spans, and requests it makes, become children.
+// begin begins the span of a step. The span is in the context of the step, so
+// spans and requests made there become its children.
 func (t *Traces) begin(ctx context.Context, i poller.StepInfo) context.Context {
 	about := trace.WithAttributes(attribute.String("devotion.pipeline", i.Pipeline), attribute.String("devotion.from", string(i.From)))
 	options := []trace.SpanStartOption{about, trace.WithTimestamp(i.Start), trace.WithAttributes(attribute.Int("devotion.attempt", i.Attempt))}
@@ -77,7 +76,7 @@ func (t *Traces) begin(ctx context.Context, i poller.StepInfo) context.Context {
 		t.mu.Lock()
 		b := t.open[i.From]
 		if b == nil {
-			// A root, or all batches would be in one trace with what runs the pipeline.
+			// A new root: otherwise all batches would be in the trace of the program.
 			_, span := t.tracer.Start(ctx, "batch", about, trace.WithTimestamp(i.Start), trace.WithNewRoot())
 			b = &batch{span: span, until: i.Start}
 			t.open[i.From] = b
@@ -109,17 +108,17 @@ func (t *Traces) end(ctx context.Context, i poller.StepInfo) {
 	}
 }
 
-// failure is how a step failed, if it did. Only retry.Text shows it: the error
-// itself can hold values of rows.
+// failure returns the text and the class of a step's error, or empty strings. It
+// uses retry.Text, because the error itself can contain values of rows.
 func failure(ctx context.Context, i poller.StepInfo) (text, class string) {
-	stopped := ctx.Err() != nil && !errors.Is(i.Err, poller.ErrLate) && i.Op != poller.OpSave
+	stopped := ctx.Err() != nil && !errors.Is(i.Err, poller.ErrTimeout) && i.Op != poller.OpSave
 	if i.Err == nil || stopped || errors.Is(i.Err, source.ErrEnd) {
 		return "", ""
 	}
 	return retry.Text(i.Err), retry.Classify(i.Err).String()
 }
 
-// poll ends the span of the batch that is saved, and of one that was dropped.
+// poll ends the trace of the batch that was saved, and of discarded batches.
 func (t *Traces) poll(i poller.PollInfo) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -133,14 +132,14 @@ func (t *Traces) poll(i poller.PollInfo) {
 				outcome = "empty"
 			}
 			t.finish(from, outcome)
-		case i.To: // fetched ahead: it is next
+		case i.To: // prefetched: it is the next batch
 		default:
-			t.finish(from, "dropped")
+			t.finish(from, "discarded")
 		}
 	}
 }
 
-// finish ends the span of a batch.
+// finish ends the trace of a batch.
 func (t *Traces) finish(from source.Cursor, outcome string) {
 	b := t.open[from]
 	delete(t.open, from)

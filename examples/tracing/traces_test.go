@@ -28,7 +28,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest/fault"
 )
 
-// secretError is a driver's error: what it says holds the value of a row.
+// secretError is an error of a driver. Its text contains a value of a row.
 type secretError struct{}
 
 func (secretError) Error() string    { return "duplicate key: bob@example.org" }
@@ -39,7 +39,7 @@ type world struct {
 	src      sourcetest.Fake[int]
 	out      sinktest.Fake[int]
 	at       pollertest.Checkpointer
-	dead     sinktest.Fake[poller.Refused[int]]
+	dead     sinktest.Fake[poller.Rejected[int]]
 	recorder *tracetest.SpanRecorder
 	provider *sdktrace.TracerProvider
 	traces   *Traces
@@ -74,13 +74,13 @@ func (w *world) poller() *poller.Poller[int] {
 }
 
 // spans closes the traces and returns a line for each span, in the order in which
-// they began: children are indented under their roots. Times are whole seconds:
-// the waits of a nanosecond between attempts do not show.
+// they began. Children are indented below their root. Times are whole seconds, so
+// the waits of a nanosecond between attempts do not matter.
 func (w *world) spans(t *testing.T) []string {
 	t.Helper()
 	w.traces.Close()
 	ended := w.recorder.Ended()
-	require.Len(t, ended, len(w.recorder.Started()), "each span has ended")
+	require.Len(t, ended, len(w.recorder.Started()), "every span has ended")
 	slices.SortStableFunc(ended, func(a, b sdktrace.ReadOnlySpan) int { return a.StartTime().Compare(b.StartTime()) })
 	text := func(s sdktrace.ReadOnlySpan) string {
 		about := map[attribute.Key]attribute.Value{}
@@ -156,8 +156,8 @@ func TestABatchIsATrace(t *testing.T) {
 	})
 }
 
-// Each attempt is a span, and the batch is one trace through all of it. No error
-// shows more than retry.Text does.
+// Each attempt is a span, and all attempts for a batch belong to one trace. Errors
+// are shown by retry.Text.
 func TestAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(2)
@@ -182,8 +182,7 @@ func TestAttempts(t *testing.T) {
 	})
 }
 
-// A row is refused. The batch fetched ahead is dropped meanwhile, and its span
-// ended.
+// A row is rejected. The prefetched batch is discarded, and its span ends.
 func TestDeadLetter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
@@ -203,7 +202,7 @@ func TestDeadLetter(t *testing.T) {
 			"  fetch -1 9s-12s 1 rows", // halved
 			"  write -1 12s-17s 1 rows",
 			"  save -1 17s-18s 1 rows",
-			"batch 2- 4s-7s dropped",
+			"batch 2- 4s-7s discarded",
 			"  fetch 2-4 4s-7s 2 rows",
 			"batch 1-2 12s-24s empty",
 			"  fetch 1-2 12s-15s 1 rows",
@@ -212,7 +211,7 @@ func TestDeadLetter(t *testing.T) {
 			"  save 1-2 23s-24s 1 rows",
 			"batch 2-4 18s-33s rows 2 rows",
 			"  fetch 2-4 18s-21s 2 rows",
-			"  fetch 2-4 24s-27s 2 rows", // the one ahead was dropped
+			"  fetch 2-4 24s-27s 2 rows", // the prefetched batch was discarded
 			"  write 2-4 27s-32s 2 rows",
 			"  save 2-4 32s-33s 2 rows",
 			"batch 4-5 27s-39s rows 1 rows",
@@ -223,7 +222,7 @@ func TestDeadLetter(t *testing.T) {
 	})
 }
 
-// What a stop cuts off is no failure; what ends a run for good is one.
+// A step interrupted by a stop is not a failure. A step that ends the run is.
 func TestUnfinished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
@@ -259,7 +258,7 @@ func TestUnfinished(t *testing.T) {
 	})
 }
 
-func TestALateCallIsAFailure(t *testing.T) {
+func TestATimeoutIsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(1)
 		p := w.poller()
@@ -270,9 +269,8 @@ func TestALateCallIsAFailure(t *testing.T) {
 	})
 }
 
-// A part finds the span of its step in its context, also beside other hooks that
-// make spans.
-func TestPartsFindTheirSpans(t *testing.T) {
+// The context of a step contains its span, even if other hooks create spans too.
+func TestStepsHaveTheirSpanInTheContext(t *testing.T) {
 	w := newWorld(1)
 	p := w.poller()
 	other := tracetest.NewSpanRecorder()

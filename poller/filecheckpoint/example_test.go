@@ -18,7 +18,7 @@ func Example() {
 	ctx := context.Background()
 	path := filepath.Join(dir, "orders.json")
 
-	// What a Poller does.
+	// A Poller does this.
 	pipeline, err := filecheckpoint.Open(path, filecheckpoint.Options{})
 	if err != nil {
 		panic(err)
@@ -29,21 +29,21 @@ func Example() {
 	}
 	fmt.Println(pipeline.Save(ctx, cursor, "order 100"), pipeline.Save(ctx, "order 100", "order 200"))
 
-	// What a human does to have the last orders sent again.
-	human, err := filecheckpoint.Open(path, filecheckpoint.Options{})
+	// A person does this to have the last orders sent again.
+	operator, err := filecheckpoint.Open(path, filecheckpoint.Options{})
 	if err != nil {
 		panic(err)
 	}
-	history, err := human.History()
+	history, err := operator.History()
 	if err != nil {
 		panic(err)
 	}
 	for _, e := range history {
 		fmt.Println(e.Cursor)
 	}
-	fmt.Println(human.Rewind(history[1].Cursor))
+	fmt.Println(operator.Rewind(history[1].Cursor))
 
-	// The pipeline notices. Started again it goes on from there.
+	// The pipeline gets a conflict. Started again, it goes on from there.
 	fmt.Println(pipeline.Save(ctx, "order 200", "order 300") != nil)
 	fmt.Println(pipeline.Load(ctx))
 	// Output:

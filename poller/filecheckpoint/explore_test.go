@@ -15,8 +15,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
-// A pipeline with its checkpoint in a file is crashed at every call it makes:
-// at most one batch comes twice for each crash.
+// A pipeline with its checkpoint in a file crashes at every call. Each crash causes
+// at most one batch to be delivered twice.
 func TestPipelineIsAtLeastOnce(t *testing.T) {
 	t.Parallel()
 	limit := 200

@@ -1,6 +1,7 @@
 package filecheckpoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,17 +11,17 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/artifactofdevotion/devotion/poller/internal/fence"
+	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
 // ErrClosed is wrapped by the errors of a [File] that was closed.
 var ErrClosed = errors.New("the checkpoint is closed")
 
-// Options change how a [File] works. The zero value is good.
+// Options change how a [File] works. The zero value is ready to use.
 type Options struct {
-	// History is how many cursors the file remembers, the current one
-	// included. Defaults to 20; at most 1,000.
+	// History is how many cursors the file keeps, including the current one.
+	// Defaults to 20; at most 1,000.
 	History int
 }
 
@@ -28,7 +29,7 @@ type Options struct {
 type Entry struct {
 	Cursor source.Cursor
 	Time   time.Time // when it was stored
-	Writer string    // by the handle of which token, or "rewind-" and a token
+	Writer string    // token of the handle that stored it, or "rewind-" and a token
 }
 
 // File is a handle on a checkpoint file: a poller.Checkpointer. It is safe for
@@ -36,33 +37,34 @@ type Entry struct {
 type File struct {
 	path    string
 	history int
-	handle  *fence.Handle
+	fence   durable.Fence
 	closed  atomic.Bool
 	exists  atomic.Bool // this handle has seen the file
 }
 
-// Open returns a handle on the checkpoint file at path. A missing file is made
-// by the first Save, missing directories by Open, for the owner alone (0600 and
-// 0700). An existing file that cannot be read is an error at once.
+// Open returns a handle on the checkpoint file at path. Open creates missing
+// directories, and the first Save creates the file, accessible to the owner
+// only (0700 and 0600). An existing file that cannot be read is an error.
 func Open(path string, o Options) (*File, error) {
-	history, err := fence.History(o.History)
-	if err != nil {
-		return nil, fmt.Errorf("filecheckpoint: %w", err)
+	history := cmp.Or(o.History, 20)
+	if history < 1 || history > 1000 {
+		return nil, fmt.Errorf("filecheckpoint: Options.History is %d: set it to 1 up to 1,000, or leave it out for 20", history)
 	}
 	if path == "" {
 		return nil, errors.New("filecheckpoint: the path is empty: name the file to keep the cursor in")
 	}
-	if path, err = filepath.Abs(path); err != nil { // a later os.Chdir must not move it
+	path, err := filepath.Abs(path) // a later os.Chdir must not move it
+	if err != nil {
 		return nil, fmt.Errorf("filecheckpoint: %w", err)
 	}
-	if path, err = behindLink(path); err != nil {
+	if path, err = resolve(path); err != nil {
 		return nil, fmt.Errorf("filecheckpoint: %w", err)
 	}
 	if err := checkName(filepath.Base(path)); err != nil {
 		return nil, fmt.Errorf("filecheckpoint: %s: %w", path, err)
 	}
-	f := &File{path: path, history: history, handle: fence.NewHandle()}
-	if err := makeDir(filepath.Dir(path)); err != nil {
+	f := &File{path: path, history: history}
+	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("filecheckpoint: %w", err)
 	}
 	if err := f.lockedSoon(func() error {
@@ -76,25 +78,26 @@ func Open(path string, o Options) (*File, error) {
 	return f, nil
 }
 
-// Close ends the use of the handle. It stores nothing and is safe to call again.
+// Close ends the use of the handle: later calls return [ErrClosed]. It stores
+// nothing and may be called again.
 func (f *File) Close() error {
 	f.closed.Store(true)
 	return nil
 }
 
-// Load returns the stored cursor, and the empty one if the file does not exist
-// yet. It is an error if this handle has seen the file and it has gone.
+// Load returns the stored cursor, or the empty cursor if the file does not exist
+// yet. It is an error if this handle has seen the file and it no longer exists.
 func (f *File) Load(ctx context.Context) (cursor source.Cursor, err error) {
 	err = f.locked(ctx, func() error {
 		c, _, err := f.read()
 		if err != nil {
 			return err
 		}
-		// What was read may be a rename that a crash would take back.
-		if err := syncDir(filepath.Dir(f.path)); err != nil {
+		// The file may be there by a rename that a power cut would undo.
+		if err := durable.SyncDir(filepath.Dir(f.path)); err != nil {
 			return err
 		}
-		f.handle.Loaded(c.state())
+		f.fence.Loaded(c.state())
 		cursor = c.Cursor
 		return nil
 	})
@@ -102,12 +105,9 @@ func (f *File) Load(ctx context.Context) (cursor source.Cursor, err error) {
 }
 
 // Save moves the cursor, see poller.Checkpointer. Before the first Load of this
-// handle it returns an error that wraps poller.ErrConflict.
+// handle the error wraps poller.ErrConflict.
 func (f *File) Save(ctx context.Context, from, to source.Cursor) error {
-	if err := fence.Valid(from, to); err != nil {
-		return f.error(err)
-	}
-	if err := f.handle.Ready(); err != nil {
+	if err := f.fence.Check(from, to); err != nil {
 		return f.error(err)
 	}
 	return f.locked(ctx, func() error {
@@ -115,21 +115,22 @@ func (f *File) Save(ctx context.Context, from, to source.Cursor) error {
 		if err != nil {
 			return err
 		}
-		next, moved, err := f.handle.Move(c.state(), from, to)
+		next, moved, err := f.fence.Move(c.state(), from, to)
 		if err != nil {
 			return err
 		}
 		if moved {
 			c = c.next(next, f.history)
 		}
-		// Written again even if not moved: the earlier Save may have failed at
-		// the last fsync, which must not be tried twice on the same pages.
+		// Write again even if the cursor has moved already: the earlier Save may
+		// have failed at its last fsync, which must not be repeated on the same
+		// pages.
 		return f.write(ctx, c)
 	})
 }
 
 // History returns the last cursors, newest first, beginning with the current
-// one. It is empty if none was stored yet.
+// one. It is empty if nothing was stored yet.
 func (f *File) History() (entries []Entry, err error) {
 	err = f.lockedSoon(func() error {
 		c, exists, err := f.read()
@@ -141,33 +142,34 @@ func (f *File) History() (entries []Entry, err error) {
 	return entries, err
 }
 
-// Rewind sets the cursor to any of the same source, such as one of History, or
-// to the empty one for the beginning. It stores a writer token that is new, so
-// that a pipeline that runs, on this handle or another, ends with
-// poller.ErrConflict at its next Save rather than undo the rewind. It also mends
-// a file that has gone.
+// Rewind sets the cursor to any cursor of the same source, such as one of
+// History, or to the empty cursor to start over. It stores a new writer token, so
+// a running pipeline, on this handle or another, ends with poller.ErrConflict at
+// its next Save and does not undo the rewind. If the file no longer exists,
+// Rewind creates it.
 func (f *File) Rewind(to source.Cursor) error {
-	if err := fence.Valid(to); err != nil {
-		return f.error(err)
-	}
 	return f.lockedSoon(func() error {
 		c, _, err := f.read()
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		return f.write(context.Background(), c.next(fence.Rewound(c.state(), to), f.history))
+		next, err := durable.Rewound(c.state(), to)
+		if err != nil {
+			return err
+		}
+		return f.write(context.Background(), c.next(next, f.history))
 	})
 }
 
-// lockedSoon is locked with a generous bound: a lock is held for milliseconds,
-// unless its process was stopped, or its disk hangs.
+// lockedSoon is locked with a generous timeout. A lock is held for milliseconds
+// unless its process was stopped or its disk hangs.
 func (f *File) lockedSoon(do func() error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return f.locked(ctx, do)
 }
 
-// locked calls do while this handle has the lock.
+// locked calls do while this handle holds the lock.
 func (f *File) locked(ctx context.Context, do func() error) error {
 	if f.closed.Load() {
 		return f.error(ErrClosed)
@@ -177,7 +179,7 @@ func (f *File) locked(ctx context.Context, do func() error) error {
 		return f.error(err)
 	}
 	err = do()
-	_ = release(l) // nothing was written to its file
+	_ = durable.Unlock(l) // nothing was written to its file
 	if err != nil {
 		return f.error(err)
 	}
@@ -188,12 +190,12 @@ func (f *File) error(err error) error {
 	return fmt.Errorf("filecheckpoint: %s: %w", f.path, err)
 }
 
-// read returns what is stored, and false if nothing is.
+// read returns the stored checkpoint, and false if nothing was stored yet.
 func (f *File) read() (checkpoint, bool, error) {
 	text, err := os.ReadFile(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if f.exists.Load() {
-			return checkpoint{}, false, fmt.Errorf("the checkpoint has gone, which is no new start: put the file back (mount its directory), or Rewind to where to go on from: %w", err)
+			return checkpoint{}, false, fmt.Errorf("the checkpoint file no longer exists, which is not a new start: put it back (or mount its directory), or Rewind to the cursor to continue from: %w", err)
 		}
 		return checkpoint{}, false, nil
 	}
@@ -205,7 +207,7 @@ func (f *File) read() (checkpoint, bool, error) {
 		return checkpoint{}, false, err
 	}
 	if err != nil {
-		return checkpoint{}, false, fmt.Errorf("the file is damaged (%w): restore it from a backup, correct it by hand, or remove it and Rewind to where to go on from", err)
+		return checkpoint{}, false, fmt.Errorf("the file is damaged (%w): restore it from a backup, correct it by hand, or remove it and Rewind to the cursor to continue from", err)
 	}
 	f.exists.Store(true)
 	return c, true, nil
@@ -219,7 +221,7 @@ func (f *File) write(ctx context.Context, c checkpoint) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := replace(f.path, text); err != nil {
+	if err := durable.ReplaceFile(f.path, text, 0o600); err != nil {
 		return err
 	}
 	f.exists.Store(true)

@@ -22,7 +22,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// writerPath makes the test binary a writer that saves until it is killed.
+// writerPath is set in a process that saves until it is killed.
 const writerPath = "FILECHECKPOINT_WRITER_PATH"
 
 func TestMain(m *testing.M) {
@@ -76,8 +76,8 @@ func TestConformance(t *testing.T) {
 	}))
 }
 
-// A writer killed at any moment leaves the last cursor it told, or the one it
-// was saving, and no more than a temporary file, which the next Open removes.
+// A writer that is killed at any moment leaves the last cursor it printed, or the
+// one it was saving, and at most a temporary file, which the next Open removes.
 func TestKilledWriter(t *testing.T) {
 	t.Parallel()
 	kills := 30
@@ -93,13 +93,13 @@ func TestKilledWriter(t *testing.T) {
 		var stderr strings.Builder
 		cmd.Stderr = &stderr
 		require.NoError(t, cmd.Start())
-		told, lines := 0, bufio.NewScanner(out)
+		printed, lines := 0, bufio.NewScanner(out)
 		for range kill%7 + 1 {
 			require.True(t, lines.Scan(), stderr.String())
 		}
 		require.NoError(t, cmd.Process.Kill())
-		for ok := true; ok; ok = lines.Scan() { // also what it told until it died
-			told, err = strconv.Atoi(lines.Text())
+		for ok := true; ok; ok = lines.Scan() { // also read the lines printed until it died
+			printed, err = strconv.Atoi(lines.Text())
 			require.NoError(t, err)
 		}
 		_ = cmd.Wait() // killed
@@ -108,14 +108,14 @@ func TestKilledWriter(t *testing.T) {
 		require.NoError(t, err)
 		n, err := strconv.Atoi(string(at))
 		require.NoError(t, err)
-		require.True(t, n == told || n == told+1, "it told %d, stored is %d", told, n)
+		require.True(t, n == printed || n == printed+1, "it printed %d, stored is %d", printed, n)
 		temps, err := filepath.Glob(filepath.Join(filepath.Dir(path), ".*.tmp"))
 		require.NoError(t, err)
 		require.Empty(t, temps)
 	}
 }
 
-// Two processes that save at the same time: one at least ends with a conflict.
+// Of two processes that save at the same time at least one ends with a conflict.
 func TestTwoProcesses(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "checkpoint.json")
@@ -188,7 +188,7 @@ func TestNewerVersion(t *testing.T) {
 	for _, text := range []string{`{"version": 2, "writer": "w"}`, `{"version": 2, "writer": ["w"], "shard": 7}`} {
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		_, err := filecheckpoint.Open(path, filecheckpoint.Options{})
-		require.ErrorContains(t, err, "the file is of version 2, and this program knows version 1 alone: run the release that wrote it, or a later one; or")
+		require.ErrorContains(t, err, "the file has format version 2, and this program reads version 1 only: run the release that wrote it, or a later one; or")
 		require.NotContains(t, err.Error(), "damaged")
 	}
 }
@@ -198,7 +198,7 @@ func TestDamaged(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"empty":       {``, "it is empty"},
 		"cut":         {`{"version": 1, "cursor": "a`, "unexpected EOF"},
-		"two":         {`{"version": 1, "writer": "w"} {}`, "more behind"},
+		"two":         {`{"version": 1, "writer": "w"} {}`, "more text after"},
 		"misspelt":    {`{"version": 1, "curser": "a", "writer": "w"}`, `"curser"`},
 		"no writer":   {`{"version": 1, "cursor": "a"}`, `no "writer"`},
 		"odd cursor":  {`{"version": 1, "cursor": "\u0000", "writer": "w"}`, "not printable"},
@@ -238,9 +238,9 @@ func TestGone(t *testing.T) {
 	require.ErrorContains(t, f.Rewind("b"), "is damaged")
 	require.NoError(t, os.Remove(path))
 	_, err = f.Load(t.Context())
-	require.ErrorContains(t, err, "has gone, which is no new start")
+	require.ErrorContains(t, err, "no longer exists, which is not a new start")
 	err = f.Save(t.Context(), "b", "c")
-	require.ErrorContains(t, err, "has gone")
+	require.ErrorContains(t, err, "no longer exists")
 	require.NotErrorIs(t, err, poller.ErrConflict, "it may come back")
 	require.NoError(t, f.Rewind("b"))
 	at, err := f.Load(t.Context())
@@ -265,7 +265,7 @@ func TestRefusals(t *testing.T) {
 	require.ErrorIs(t, f.Save(t.Context(), "", "a"), poller.ErrConflict, "not loaded")
 	_, err = f.Load(t.Context())
 	require.NoError(t, err)
-	require.ErrorContains(t, f.Save(t.Context(), "", "ä"), "mend the source")
+	require.ErrorContains(t, f.Save(t.Context(), "", "ä"), "fix the source")
 	require.NoError(t, f.Close())
 	require.ErrorIs(t, f.Save(t.Context(), "", "a"), filecheckpoint.ErrClosed)
 
@@ -278,7 +278,7 @@ func TestRefusals(t *testing.T) {
 	require.NoFileExists(t, other)
 }
 
-// Handles on a file and on a link to it are rivals like any other.
+// Handles on a file and on a link to it conflict like any others.
 func TestSymbolicLink(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -8,48 +8,48 @@ import (
 	"io"
 	"time"
 
-	"github.com/artifactofdevotion/devotion/poller/internal/fence"
+	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// version changes with any key of the file, and only as
-// poller/integration/testdata/compat/README.md has it: a release that is rolled
-// back must find what it can read.
+// version changes with any key of the file, by the rules of
+// poller/integration/testdata/compat/README.md: after a rollback the older
+// release must be able to read the file.
 const version = 1
 
-// errVersion says that the file is of another version than this one reads.
-var errVersion = errors.New("run the release that wrote it, or a later one; or remove it and Rewind to where to go on from")
+// errVersion is wrapped by the error about a file of a later format version.
+var errVersion = errors.New("run the release that wrote it, or a later one; or remove it and Rewind to the cursor to continue from")
 
-// entry is a cursor in the file.
+// entry is a stored cursor.
 type entry struct {
 	Cursor source.Cursor `json:"cursor"`
 	Writer string        `json:"writer"`
 	Time   time.Time     `json:"time"`
 }
 
-// checkpoint is the file.
+// checkpoint is the content of the file.
 type checkpoint struct {
 	Version int `json:"version"`
 	entry
 	Seq     int64   `json:"seq"`
-	History []entry `json:"history"` // those before, newest first
+	History []entry `json:"history"` // earlier entries, newest first
 }
 
-func (c checkpoint) state() fence.State {
-	return fence.State{Cursor: c.Cursor, Writer: c.Writer, Seq: c.Seq, Time: c.Time}
+func (c checkpoint) state() durable.State {
+	return durable.State{Cursor: c.Cursor, Writer: c.Writer, Seq: c.Seq, Time: c.Time}
 }
 
-// next returns the checkpoint after c, which remembers n cursors in all.
-func (c checkpoint) next(s fence.State, n int) checkpoint {
-	past := []entry{}
-	if c.Version != 0 { // there was one
-		past = append(append(past, c.entry), c.History...)
+// next returns the checkpoint that follows c and keeps n cursors in all.
+func (c checkpoint) next(s durable.State, n int) checkpoint {
+	earlier := []entry{}
+	if c.Version != 0 { // c was stored
+		earlier = append(append(earlier, c.entry), c.History...)
 	}
 	return checkpoint{
 		Version: version,
 		entry:   entry{s.Cursor, s.Writer, s.Time},
 		Seq:     s.Seq,
-		History: past[:min(len(past), n-1)],
+		History: earlier[:min(len(earlier), n-1)],
 	}
 }
 
@@ -72,12 +72,12 @@ func (c checkpoint) text() ([]byte, error) {
 
 func parse(text []byte) (checkpoint, error) {
 	var c checkpoint
-	var is struct{ Version int } // first: another version may have other keys
+	var is struct{ Version int } // read first: another version may have other keys
 	if _ = json.Unmarshal(text, &is); is.Version > version {
-		return c, fmt.Errorf("the file is of version %d, and this program knows version %d alone: %w", is.Version, version, errVersion)
+		return c, fmt.Errorf("the file has format version %d, and this program reads version %d only: %w", is.Version, version, errVersion)
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields() // a misspelt key would be an empty cursor
+	d.DisallowUnknownFields() // a misspelt key would leave the cursor empty
 	switch err := d.Decode(&c); {
 	case errors.Is(err, io.EOF):
 		return c, errors.New("it is empty")
@@ -85,7 +85,7 @@ func parse(text []byte) (checkpoint, error) {
 		return c, err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return c, errors.New("there is more behind the JSON object")
+		return c, errors.New("there is more text after the JSON object")
 	}
 	if c.Version != version {
 		return c, errors.New(`it has no "version"`)

@@ -8,10 +8,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
-// A lock that is never given back, by a process that was stopped, does not keep a
-// human waiting for ever.
+// A lock that a stopped process never releases does not make a person wait
+// forever.
 func TestLockHeldForEver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -25,7 +27,7 @@ func TestLockHeldForEver(t *testing.T) {
 		_, err = f.History()
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Less(t, time.Since(start), time.Minute)
-		require.NoError(t, release(l))
+		require.NoError(t, durable.Unlock(l))
 		require.NoError(t, f.Rewind("a"))
 	})
 }

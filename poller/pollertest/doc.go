@@ -1,15 +1,16 @@
 // Package pollertest helps to test pipelines and checkpointers.
 //
 //   - [Checkpointer] is a checkpoint in memory, with fault points.
-//   - [Recorder] notes what a Poller does and waits for it to get somewhere.
-//   - [Explore] crashes a pipeline at every call it makes of its parts, restarts
-//     it, and checks what arrived.
+//   - [Recorder] records the hook calls and log lines of a Poller, and waits for
+//     them.
+//   - [Explore] crashes a pipeline at every call of its parts, restarts it, and
+//     checks the records in the sink.
 //   - [TestCheckpointer] checks a checkpointer against the contract of package
 //     poller.
 //
-// Sources and sinks in memory are in packages sourcetest and sinktest. All of
-// them wait on timers, channels and contexts only, so inside a testing/synctest
-// bubble hours pass in no time:
+// Packages sourcetest and sinktest have sources and sinks in memory. All of them
+// wait on timers, channels and contexts only, so inside a testing/synctest bubble
+// an hour takes no time:
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		var src sourcetest.Fake[int]
@@ -24,7 +25,7 @@
 //		go func() { ended <- p.Run(ctx) }()
 //
 //		src.Append(1, 2)
-//		time.Sleep(time.Minute) // no time at all
+//		time.Sleep(time.Minute) // returns at once
 //		src.Fail(errors.New("database is down"))
 //		src.Append(3)
 //		time.Sleep(time.Hour)
@@ -40,6 +41,6 @@
 //		}
 //	})
 //
-// A source or sink on real files or sockets does not belong in a bubble: there
-// the clock stands still while it works.
+// Do not use a source or sink on real files or sockets in a bubble: the clock
+// stands still while it works.
 package pollertest

@@ -15,9 +15,9 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
-// A pipeline of fakes is crashed at every call that it makes, restarted, and
-// crashed in its recovery again. The parts under test take the places of fakes;
-// a real sink is opened in Start and closed in Kill.
+// A pipeline of fakes is crashed at every call, restarted, and crashed again during
+// its recovery. Replace the fakes by the parts under test; open a real sink in Start
+// and close it in Kill.
 func ExampleExplore() {
 	n, err := pollertest.Explore(context.Background(), pollertest.Exploration[int]{
 		Expected:    []int{1, 2, 3, 4, 5},
@@ -39,12 +39,12 @@ func ExampleExplore() {
 	// Output: 540 scenarios: <nil>
 }
 
-// A sink that stores records alone delivers a batch again after a crash. The
-// explorer says where.
+// A sink that stores records only delivers a batch again after a crash. Explore
+// shows where.
 func ExampleExplore_atLeastOnce() {
 	_, err := pollertest.Explore(context.Background(), pollertest.Exploration[string]{
 		Expected:    []string{"a", "b"},
-		ExactlyOnce: true, // but it is not
+		ExactlyOnce: true, // which is wrong
 		New: func(context.Context) (pollertest.Machine[string], error) {
 			var src sourcetest.Fake[string]
 			var out sinktest.Fake[string]
@@ -87,7 +87,7 @@ func ExampleRecorder() {
 	// 1 poll
 }
 
-// A checkpointer of one's own is tested in a few lines.
+// A few lines test your own checkpointer.
 func ExampleTestCheckpointer() {
 	var store pollertest.Checkpointer
 	err := pollertest.TestCheckpointer(context.Background(), pollertest.Options{
@@ -100,7 +100,7 @@ func ExampleTestCheckpointer() {
 	// Output: <nil>
 }
 
-// The test that the documentation of this package shows.
+// The test in the documentation of this package.
 func TestOutageOfAnHour(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestOutageOfAnHour(t *testing.T) {
 		go func() { ended <- p.Run(ctx) }()
 
 		src.Append(1, 2)
-		time.Sleep(time.Minute) // no time at all
+		time.Sleep(time.Minute) // returns at once
 		src.Fail(errors.New("database is down"))
 		src.Append(3)
 		time.Sleep(time.Hour)

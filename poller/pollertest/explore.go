@@ -2,32 +2,32 @@ package pollertest
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/internal/conform"
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Machine is where a pipeline runs: storage that outlives the process, and a way
-// to start the process on it.
+// Machine is storage that outlives a process, and a way to start the process that
+// runs a pipeline on it.
 type Machine[T any] struct {
-	// Start starts the process: it opens the parts on the storage and returns
-	// the pipeline, built as in production. It is called again after each crash.
+	// Start starts the process: it opens the parts on the storage and returns the
+	// pipeline, configured as in production. It is called again after each crash.
 	Start func(ctx context.Context) (*poller.Poller[T], error)
 
-	// Kill is called when the process has ended, by a crash or by itself, before
-	// it starts anew. It lets go of what the kernel would let go of, such as
-	// locks on files, and must store nothing. It is also the place to add
-	// records that appear while the process is down. May be nil.
+	// Kill is called after the process has ended, with or without a crash, and
+	// before the next Start. It releases what the kernel would release, such as
+	// file locks, and must store nothing. It may also add records that appear
+	// while the process is down. May be nil.
 	Kill func() error
 
-	// Delivered returns what the sink holds, in order.
+	// Delivered returns the records in the sink, in order.
 	Delivered func(ctx context.Context) ([]T, error)
 
 	// Remove is called at the end. May be nil.
@@ -36,55 +36,53 @@ type Machine[T any] struct {
 
 // Exploration says what [Explore] explores.
 type Exploration[T any] struct {
-	// New returns a machine with new storage, the same each time.
+	// New returns a machine with new storage, in the same state at each call.
 	New func(ctx context.Context) (Machine[T], error)
 
-	// Expected are the records that the sink must hold at the end, in order,
-	// each one different.
+	// Expected holds the records that must be in the sink at the end, in order. No
+	// two may be the same.
 	Expected []T
 
-	// ExactlyOnce is what the pipeline promises. Otherwise a crash may bring
-	// one batch twice.
+	// ExactlyOnce says that the pipeline promises exactly once. Otherwise each
+	// fault may cause one batch to be delivered twice.
 	ExactlyOnce bool
 
-	// Text renders a record: two are the same if their texts are. nil renders
-	// JSON, which leaves out what encoding/json leaves out.
+	// Text renders a record: two records are the same if their texts are. Nil
+	// renders JSON, without what encoding/json leaves out.
 	Text func(T) string
 
-	// Depth is how many faults a scenario has at most: with 2 the recovery
-	// from a crash is crashed too. Defaults to 2.
+	// Depth is the largest number of faults in a scenario. With 2, recovery from a
+	// crash is crashed too. Defaults to 2.
 	Depth int
 
-	// Limit is how many scenarios are run of each depth. If there are more,
-	// some are taken, evenly spread. Defaults to 1,000.
+	// Limit is how many scenarios are run at each depth. If there are more, an
+	// evenly spread selection is run. Defaults to 1,000.
 	Limit int
 }
 
-// Explore runs a pipeline again and again, each time in another scenario: it is
-// crashed before or after the effect of one call of Load, Fetch, Write, Save or
-// the dead-letter sink, or the answer of a write or save is lost, and the same
-// for pairs of these. After a crash the process starts anew on the same storage.
-// In the end the pipeline must have drained its source, twice in a row, and the
-// sink must hold what is expected: nothing lost, nothing out of order, and
-// nothing twice but, where exactly once is not promised, one batch for each
-// fault.
+// Explore runs a pipeline many times, each time in another scenario: it crashes
+// before or after the effect of one call of Load, Fetch, Write, Save or the
+// dead-letter sink, or the answer of a write or save is lost, or two of these
+// happen. After a crash the process starts again on the same storage. At the end
+// the pipeline must have drained its source twice in a row, and the sink must have
+// the expected records: none lost, none out of order, and none twice, except one
+// batch per fault if exactly once is not promised.
 //
-// It returns how many scenarios were run, and an error that names those that
-// failed, ten at most. Those with fewest faults come first, and if any of them
-// fails none with more is run.
+// Explore returns how many scenarios were run, and an error that names those that
+// failed, at most ten. Scenarios with fewer faults run first. If one of them
+// fails, no scenario with more faults is run.
 //
-// A crash is more than an error: the call that crashes and all after it have no
-// effect, and the process is abandoned as it is. What happens inside a call is
-// not explored; the suites of the parts do that. The Poller's Source, Sink,
-// DeadLetter and Checkpointer are wrapped, its Retry is replaced by one that
-// waits a millisecond and gives up after ten attempts, and its Logger, if nil,
-// by one that is silent.
+// A crash is more than an error: the call that crashes and all calls after it have
+// no effect, and the process is abandoned. Explore does not look inside a call;
+// the suites of the parts do that. It wraps the Poller's Source, Sink, DeadLetter
+// and Checkpointer, replaces its Retry by one that waits a millisecond and gives
+// up after ten attempts, and a nil Logger by a silent one.
 //
-// The scenarios are the same in every run if the pipeline makes the same calls.
-// One with a fault at a call that it did not make this time is not counted.
+// The scenarios are the same in every run if the pipeline makes the same calls. A
+// scenario with a fault at a call that was not made in this run is not counted.
 func Explore[T any](ctx context.Context, e Exploration[T]) (scenarios int, err error) {
 	if e.Text == nil {
-		e.Text = jsonText[T]
+		e.Text = conform.JSON[T]
 	}
 	if e.Depth == 0 {
 		e.Depth = 2
@@ -104,7 +102,7 @@ func Explore[T any](ctx context.Context, e Exploration[T]) (scenarios int, err e
 	for i, r := range e.Expected {
 		text := e.Text(r)
 		if j, ok := x.want[text]; ok {
-			return 0, fmt.Errorf("pollertest: Expected[%d] and [%d] are the same, %s: records must differ to be told apart", j, i, text)
+			return 0, fmt.Errorf("pollertest: Expected[%d] and [%d] are the same, %s: the records must differ", j, i, text)
 		}
 		x.want[text] = i
 		x.texts = append(x.texts, text)
@@ -138,15 +136,7 @@ func Explore[T any](ctx context.Context, e Exploration[T]) (scenarios int, err e
 	return scenarios, nil
 }
 
-func jsonText[T any](r T) string {
-	b, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Sprintf("%T without JSON: %v; set Text", r, err)
-	}
-	return string(b)
-}
-
-// spread takes n of all, evenly.
+// spread selects n of all, evenly.
 func spread(all []scenario, n int) []scenario {
 	if len(all) <= n {
 		return all
@@ -161,14 +151,14 @@ func spread(all []scenario, n int) []scenario {
 type explorer[T any] struct {
 	Exploration[T]
 	texts []string       // of Expected
-	want  map[string]int // where each of them stands
+	want  map[string]int // the index of each text
 }
 
-// stuckAfter is how long a process may take. One that takes longer is stuck.
+// stuckAfter is how long a process may run. One that runs longer is stuck.
 const stuckAfter = time.Minute
 
-// run plays one scenario on a new machine. It returns the scenarios with one
-// fault more, and whether all faults of this one were reached.
+// run runs one scenario on a new machine. It returns the scenarios with one more
+// fault, and whether all faults of this one happened.
 func (x *explorer[T]) run(ctx context.Context, s scenario) (more []scenario, reached bool, err error) {
 	m, err := x.New(ctx)
 	if err != nil {
@@ -197,7 +187,7 @@ func (x *explorer[T]) run(ctx context.Context, s scenario) (more []scenario, rea
 	return s.extend(calls), fired == len(s), x.judge(delivered, fired, batch)
 }
 
-// live is the life of one process, from its start to its end.
+// live runs one process from start to end.
 func (x *explorer[T]) live(ctx context.Context, m Machine[T], p *process[T]) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, stuckAfter, fmt.Errorf("stuck: not drained after %v", stuckAfter))
 	defer cancel()
@@ -221,8 +211,8 @@ func (x *explorer[T]) live(ctx context.Context, m Machine[T], p *process[T]) err
 	return nil
 }
 
-// wrap puts the process between the pipeline and its parts. A part that is not
-// set stays so, for the Poller to say it.
+// wrap puts the process between the pipeline and its parts. A part that is not set
+// stays nil, so that the Poller reports it.
 func (p *process[T]) wrap(pipeline *poller.Poller[T], cancel context.CancelFunc) {
 	p.cancel = cancel
 	p.parts = parts[T]{pipeline.Source, pipeline.Sink, pipeline.DeadLetter, pipeline.Checkpointer}
@@ -233,7 +223,7 @@ func (p *process[T]) wrap(pipeline *poller.Poller[T], cancel context.CancelFunc)
 		pipeline.Sink = sink.Func[T](p.write)
 	}
 	if pipeline.DeadLetter != nil {
-		pipeline.DeadLetter = sink.Func[poller.Refused[T]](p.deadLetter)
+		pipeline.DeadLetter = sink.Func[poller.Rejected[T]](p.deadLetter)
 	}
 	if pipeline.Checkpointer != nil {
 		pipeline.Checkpointer = checkpointer[T]{p}

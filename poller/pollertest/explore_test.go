@@ -21,7 +21,7 @@ import (
 
 var five = []int{1, 2, 3, 4, 5}
 
-// bench is a machine of fakes, which a test bends.
+// bench is a machine of fakes, which a test changes.
 type bench struct {
 	src   sourcetest.Fake[int]
 	exact sinktest.Transactional[int]
@@ -46,7 +46,7 @@ func (b *bench) exactly() *poller.Poller[int] {
 
 func (b *bench) atLeast() *poller.Poller[int] { return pipeline(&b.src, &b.plain, b.saved.Open()) }
 
-// explore explores machines that bend makes of benches.
+// explore explores benches that bend has changed.
 func explore(t *testing.T, e pollertest.Exploration[int], bend func(b *bench, m *pollertest.Machine[int])) (int, error) {
 	t.Helper()
 	e.New = func(context.Context) (pollertest.Machine[int], error) {
@@ -111,7 +111,7 @@ func TestExploreDeadLetters(t *testing.T) {
 				}
 				return nil
 			}
-			var letters sinktest.Fake[poller.Refused[int]]
+			var letters sinktest.Fake[poller.Rejected[int]]
 			m.Start = func(context.Context) (*poller.Poller[int], error) {
 				p := b.exactly()
 				p.DeadLetter = &letters
@@ -166,7 +166,7 @@ func (p pairs) Write(ctx context.Context, b source.Batch[int]) error {
 	return p.Sink.Write(ctx, b)
 }
 
-// readAhead saves how far was read, not how far was written.
+// readAhead saves the cursor read last, not the one written last.
 type readAhead struct {
 	poller.Checkpointer
 	mu     sync.Mutex
@@ -189,7 +189,7 @@ func (r *readAhead) Save(context.Context, source.Cursor, source.Cursor) error {
 	return nil
 }
 
-// forgetful treats a batch that it has stored already as another one's.
+// forgetful does not recognize a batch that it has stored already.
 type forgetful struct{ *sinktest.Transactional[int] }
 
 func (f forgetful) Write(ctx context.Context, b source.Batch[int]) error {
@@ -220,7 +220,7 @@ func TestExploreBrokenPipelines(t *testing.T) {
 			m.Start = func(ctx context.Context) (*poller.Poller[int], error) {
 				out := &late{Sink: &b.plain}
 				p := pipeline(&b.src, out, b.saved.Open())
-				p.Hooks.Poll = func(i poller.PollInfo) { // the end of a day: nothing is lost without a crash
+				p.Hooks.Poll = func(i poller.PollInfo) { // without a crash nothing is lost
 					if !i.More {
 						_ = out.flush(context.WithoutCancel(ctx))
 					}
@@ -247,7 +247,7 @@ func TestExploreBrokenPipelines(t *testing.T) {
 			m.Start = func(context.Context) (*poller.Poller[int], error) {
 				return pipeline(&b.src, &b.plain, &pollertest.Checkpointer{}), nil
 			}
-		}, []string{"pollertest: without any fault: record 1 delivered twice, and more than one batch with it (5 records, a batch has at most 2)"}, "crash"},
+		}, []string{"pollertest: without any fault: record 1 delivered twice with more than one batch (5 records, a batch has at most 2)"}, "crash"},
 
 		"saves how far it has read": {pollertest.Exploration[int]{}, func(b *bench, m *pollertest.Machine[int]) {
 			c := &readAhead{}
@@ -286,7 +286,7 @@ func TestExploreBrokenPipelines(t *testing.T) {
 
 		"out of order": {pollertest.Exploration[int]{}, func(b *bench, m *pollertest.Machine[int]) {
 			m.Delivered = func(context.Context) ([]int, error) { return []int{1, 3, 2, 4, 5}, nil }
-		}, []string{"pollertest: without any fault: record 3 out of order: it comes at place 1"}, "crash"},
+		}, []string{"pollertest: without any fault: record 3 out of order: it is at position 1"}, "crash"},
 
 		"something else": {pollertest.Exploration[int]{}, func(b *bench, m *pollertest.Machine[int]) {
 			b.src.Append(6)
@@ -347,7 +347,7 @@ func TestExploreNamesWhatCannotBeExplored(t *testing.T) {
 		"pollertest: without any fault: Start returned neither": func(m *pollertest.Machine[int]) {
 			m.Start = func(context.Context) (*poller.Poller[int], error) { return nil, nil }
 		},
-		"Source is not set: say what to read\nSink is not set": func(m *pollertest.Machine[int]) {
+		"Source is not set: the pipeline has nothing to read from\nSink is not set": func(m *pollertest.Machine[int]) {
 			m.Start = func(context.Context) (*poller.Poller[int], error) { return &poller.Poller[int]{Name: "bare"}, nil }
 		},
 	} {
@@ -356,7 +356,7 @@ func TestExploreNamesWhatCannotBeExplored(t *testing.T) {
 		require.Equal(t, 1, strings.Count(err.Error(), "pollertest:"), "nothing is explored further")
 	}
 	_, err := explore(t, pollertest.Exploration[int]{Expected: []int{1, 2, 1}}, nil)
-	require.EqualError(t, err, "pollertest: Expected[0] and [2] are the same, 1: records must differ to be told apart")
+	require.EqualError(t, err, "pollertest: Expected[0] and [2] are the same, 1: the records must differ")
 	_, err = explore(t, pollertest.Exploration[int]{Depth: -1}, nil)
 	require.EqualError(t, err, "pollertest: Exploration.Depth (-1) and Limit (1000) must not be negative")
 	_, err = explore(t, pollertest.Exploration[int]{Expected: []int{}}, nil)
@@ -383,7 +383,7 @@ func TestExploreAPipelineThatIsStuck(t *testing.T) {
 		_, err := explore(t, pollertest.Exploration[int]{}, func(b *bench, m *pollertest.Machine[int]) {
 			b.plain.Delay(24 * time.Hour)
 		})
-		require.ErrorContains(t, err, "pollertest: without any fault: process 1 ends with an error: poller: test: stopped before all was drained: stuck: not drained after 1m0s")
+		require.ErrorContains(t, err, "pollertest: without any fault: process 1 ends with an error: poller: test: stopped before all records were delivered: stuck: not drained after 1m0s")
 	})
 }
 
@@ -404,8 +404,7 @@ func TestExploreSeesEveryPoint(t *testing.T) {
 	require.Equal(t, 2*(1+3*3+2)+3*2+1, n)
 }
 
-// In a bubble the waits of a pipeline, here for records that are held back, take
-// no time.
+// In a bubble a pipeline waits in no time, here for records that are held back.
 func TestExploreInABubble(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -2,11 +2,11 @@ package pollertest
 
 import "fmt"
 
-// judge says what is wrong with what was delivered after a number of faults, with
-// batches of at most so many records.
+// judge returns an error if the delivered records are wrong, given the number of
+// faults and the largest number of records in a batch.
 func (x *explorer[T]) judge(delivered []T, faults, batch int) error {
 	times := make([]int, len(x.texts))
-	at := make([]int, len(delivered)) // where each record stands in what is expected
+	at := make([]int, len(delivered)) // the index of each record in Expected
 	for i, r := range delivered {
 		text := x.Text(r)
 		j, ok := x.want[text]
@@ -46,12 +46,12 @@ func (x *explorer[T]) judge(delivered []T, faults, batch int) error {
 		case j == before+1:
 		case j <= before && before-j < batch: // a batch again, from its first record
 			if back++; back > faults {
-				return fmt.Errorf("record %s delivered twice, more batches than the %d faults explain", x.texts[j], faults)
+				return fmt.Errorf("record %s delivered twice: the %d faults do not explain so many batches", x.texts[j], faults)
 			}
 		case j <= before && times[j] > 1:
-			return fmt.Errorf("record %s delivered twice, and more than one batch with it (%d records, a batch has at most %d)", x.texts[j], before-j+1, batch)
+			return fmt.Errorf("record %s delivered twice with more than one batch (%d records, a batch has at most %d)", x.texts[j], before-j+1, batch)
 		default:
-			return fmt.Errorf("record %s out of order: it comes at place %d", x.texts[j], i)
+			return fmt.Errorf("record %s out of order: it is at position %d", x.texts[j], i)
 		}
 	}
 	return nil

@@ -17,7 +17,8 @@ var (
 	errLost    = errors.New("pollertest: the answer was lost")
 )
 
-// process is one life of a pipeline: its parts, wrapped so that faults strike.
+// process is one process that runs the pipeline, with its parts wrapped so that
+// faults happen.
 type process[T any] struct {
 	number int
 	faults scenario
@@ -29,23 +30,23 @@ type process[T any] struct {
 	calls  []call
 	fired  int
 	dead   bool
-	batch  int // the most records in a write
+	batch  int // the most records in one write
 
 	cursor source.Cursor // last loaded or saved
-	failed bool          // a call failed since
-	moved  chan struct{} // closed when one of these changes
+	failed bool          // a call has failed since then
+	moved  chan struct{} // closed when cursor or failed changes
 }
 
 type parts[T any] struct {
 	source       source.Source[T]
 	sink         sink.Sink[T]
-	deadLetter   sink.Sink[poller.Refused[T]]
+	deadLetter   sink.Sink[poller.Rejected[T]]
 	checkpointer poller.Checkpointer
 }
 
-// do makes a call of a part, unless the process is dead or dies before it. If a
-// fault is to strike, quiet, if not nil, first waits until no other call is in
-// progress.
+// do makes a call of a part, unless the process is dead or dies before it. If the
+// call has a fault, do first calls quiet, if not nil, which waits until no other
+// call is in progress.
 func (p *process[T]) do(op poller.Op, quiet func(), effect func() error) error {
 	f, err := p.begin(op)
 	if err != nil {
@@ -69,7 +70,7 @@ func (p *process[T]) do(op poller.Op, quiet func(), effect func() error) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.dead { // it died beside this call
+	if p.dead { // by another call at the same time
 		return errCrashed
 	}
 	if err != nil && op != poller.OpFetch {
@@ -79,7 +80,7 @@ func (p *process[T]) do(op poller.Op, quiet func(), effect func() error) error {
 	return err
 }
 
-// begin counts the call and returns what is to go wrong with it.
+// begin counts the call and returns its fault.
 func (p *process[T]) begin(op poller.Op) (kind, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -111,7 +112,7 @@ func (p *process[T]) die() error {
 	return errCrashed
 }
 
-// at notes where the checkpoint is.
+// at records the cursor of the checkpoint.
 func (p *process[T]) at(c source.Cursor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,10 +120,10 @@ func (p *process[T]) at(c source.Cursor) {
 	p.wake()
 }
 
-// quietFor is how long quiet waits. Writes and saves take less.
+// quietFor is how long quiet waits. Writes and saves take less time.
 const quietFor = time.Second
 
-// wake lets quiet look again. Callers hold p.mu.
+// wake makes quiet check again. Callers hold p.mu.
 func (p *process[T]) wake() {
 	if p.moved != nil {
 		close(p.moved)
@@ -130,12 +131,13 @@ func (p *process[T]) wake() {
 	}
 }
 
-// quiet waits until the checkpoint is at c, so that no call is in progress. A
-// fetch ahead runs beside the write of the batch before it, and a crash in it
-// would find that done or not, as it happens; crashes at that write and its save
-// show both. If one of those fails, the Poller may be waiting for the fetch, and
-// one that never saves would wait for ever: then the crash comes beside the
-// write, whose effect may or may not be.
+// quiet waits until the checkpoint is at c, so that no call is in progress. The
+// Poller fetches ahead, concurrently with the write of the batch before. A crash
+// of such a fetch would find that write done or not, at random; crashes at the
+// write and its save cover both cases. quiet gives up if one of those calls fails,
+// because the Poller may be waiting for the fetch, and after quietFor, because a
+// pipeline may never save. Then the crash happens during the write, with or
+// without its effect.
 func (p *process[T]) quiet(ctx context.Context, c source.Cursor) {
 	enough := time.NewTimer(quietFor)
 	defer enough.Stop()
@@ -160,10 +162,10 @@ func (p *process[T]) quiet(ctx context.Context, c source.Cursor) {
 	}
 }
 
-func (p *process[T]) fetch(ctx context.Context, after source.Cursor, max int) (b source.Batch[T], err error) {
+func (p *process[T]) fetch(ctx context.Context, after source.Cursor, limit int) (b source.Batch[T], err error) {
 	quiet := func() { p.quiet(ctx, after) }
 	err = p.do(poller.OpFetch, quiet, func() (err error) {
-		b, err = p.parts.source.Fetch(ctx, after, max)
+		b, err = p.parts.source.Fetch(ctx, after, limit)
 		return err
 	})
 	return b, err
@@ -176,7 +178,7 @@ func (p *process[T]) write(ctx context.Context, b source.Batch[T]) error {
 	return p.do(poller.OpWrite, nil, func() error { return p.parts.sink.Write(ctx, b) })
 }
 
-func (p *process[T]) deadLetter(ctx context.Context, b source.Batch[poller.Refused[T]]) error {
+func (p *process[T]) deadLetter(ctx context.Context, b source.Batch[poller.Rejected[T]]) error {
 	return p.do(poller.OpDeadLetter, nil, func() error { return p.parts.deadLetter.Write(ctx, b) })
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 )
 
-// Recorder notes what a Poller does. The zero value is ready. It is safe for
-// concurrent use, as hooks must be, and one Recorder may serve many Pollers.
+// Recorder records the hook calls and log lines of Pollers. The zero value is ready
+// to use. It is safe for concurrent use, and one Recorder may serve many Pollers.
 //
 //	var rec pollertest.Recorder
 //	p.Hooks, p.Logger = rec.Hooks(), rec.Logger()
@@ -28,7 +28,7 @@ type Recorder struct {
 	changed     chan struct{} // closed at the next change
 }
 
-// Hooks returns hooks that note every call.
+// Hooks returns hooks that record every call.
 func (r *Recorder) Hooks() poller.Hooks {
 	return poller.Hooks{
 		StepBegin: func(ctx context.Context, i poller.StepInfo) context.Context {
@@ -42,7 +42,7 @@ func (r *Recorder) Hooks() poller.Hooks {
 	}
 }
 
-// Logger returns a logger of all levels that notes every line.
+// Logger returns a logger that records every line, at all levels.
 func (r *Recorder) Logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(lines{r}, &slog.HandlerOptions{
 		Level: slog.Level(-1 << 10),
@@ -55,7 +55,7 @@ func (r *Recorder) Logger() *slog.Logger {
 	}))
 }
 
-// lines takes the lines of a handler: each is one Write.
+// lines receives the lines of a handler: each is one Write.
 type lines struct{ r *Recorder }
 
 func (l lines) Write(line []byte) (int, error) {
@@ -79,35 +79,34 @@ func all[E any](r *Recorder, list *[]E) []E {
 	return slices.Clone(*list)
 }
 
-// Begun returns the calls of parts that have begun, ended or not.
+// Begun returns the steps that have begun, whether or not they have ended.
 func (r *Recorder) Begun() []poller.StepInfo { return all(r, &r.begun) }
 
-// Steps returns the calls of parts that have ended.
+// Steps returns the steps that have ended.
 func (r *Recorder) Steps() []poller.StepInfo { return all(r, &r.steps) }
 
-// Backoffs returns the waits before a step was tried again.
+// Backoffs returns the waits before a step was retried.
 func (r *Recorder) Backoffs() []poller.BackoffInfo { return all(r, &r.backoffs) }
 
-// Polls returns the turns of the loop.
+// Polls returns the iterations of the loop.
 func (r *Recorder) Polls() []poller.PollInfo { return all(r, &r.polls) }
 
-// DeadLetters returns the records that went to the dead-letter sink.
+// DeadLetters returns the records written to the dead-letter sink.
 func (r *Recorder) DeadLetters() []poller.DeadLetterInfo { return all(r, &r.deadLetters) }
 
-// Log returns the lines of the log, as slog.TextHandler writes them, without the
-// time.
+// Log returns the log lines in the format of slog.TextHandler, without the time.
 func (r *Recorder) Log() []string { return all(r, &r.log) }
 
-// Wait returns nil once done returns true: it is asked at once and after every
-// change. If ctx ends first, its error is returned. In a testing/synctest bubble
-// Wait blocks durably, so the clock moves on.
+// Wait returns nil when done returns true. It calls done at once and after every
+// change. If ctx ends first, Wait returns its cause. In a testing/synctest bubble
+// Wait blocks durably, so the clock advances.
 func (r *Recorder) Wait(ctx context.Context, done func() bool) error {
 	for {
 		r.mu.Lock()
 		if r.changed == nil {
 			r.changed = make(chan struct{})
 		}
-		changed := r.changed // before done looks, so that no change is missed
+		changed := r.changed // before done is called, so that no change is missed
 		r.mu.Unlock()
 		if done() {
 			return nil

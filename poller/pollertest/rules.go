@@ -7,9 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/internal/conform"
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/source"
-	"github.com/artifactofdevotion/devotion/source/sourcetest/conform"
 )
 
 func (s *suite) basics(a *handle) {
@@ -19,8 +19,8 @@ func (s *suite) basics(a *handle) {
 	}
 	a.mustLoad("Load returns the stored cursor")
 	a.mustSave("Save goes on after a Load")
-	a.mustConflict("Save wants from to be the stored cursor", s.fresh(), s.fresh(), a)
-	a.mustConflict("Save wants from to be the stored cursor", "", s.fresh(), a)
+	a.mustConflict("Save refuses a from that is not the stored cursor", s.fresh(), s.fresh(), a)
+	a.mustConflict("Save refuses a from that is not the stored cursor", "", s.fresh(), a)
 	a.mustSave("a handle that has loaded again goes on after a conflict")
 }
 
@@ -28,23 +28,23 @@ func (s *suite) basics(a *handle) {
 func (s *suite) lostAnswer(a *handle) {
 	const rule = "a Save whose answer was lost succeeds again, and stores nothing"
 	old, from := s.cursor, s.fresh()
-	if err := a.save(s.ctx, old, from); err != nil {
+	if err := a.save(s.Ctx, old, from); err != nil {
 		s.Add("Save moves the cursor from the stored one", "%v", err)
 		a.mustSync()
 		return
 	}
 	s.cursor = from
 	for range 2 {
-		if err := a.save(s.ctx, old, from); err != nil {
-			s.Add(rule, "handle %s: Save(%s, %s) again: %v", a.name, short(old), short(from), err)
+		if err := a.save(s.Ctx, old, from); err != nil {
+			s.Add(rule, "handle %s: Save(%s, %s) again: %v", a.name, conform.Short(old), conform.Short(from), err)
 		}
 	}
 	a.mustSave("Save goes on after a repeated one")
-	a.mustConflict("a Save repeated after another one is no lost answer", old, from, a)
+	a.mustConflict("a Save repeated after another one is not a lost answer", old, from, a)
 }
 
-// cursors are the ones that stores get wrong: by collation, padding, quoting
-// and length.
+// cursors saves cursors that stores get wrong: by collation, padding, quoting and
+// length.
 func (s *suite) cursors(a *handle) {
 	var printable strings.Builder
 	for c := byte(' '); c <= '~'; c++ {
@@ -56,8 +56,8 @@ func (s *suite) cursors(a *handle) {
 		source.Cursor(strings.Repeat("x", source.MaxCursor)),
 		source.Cursor(strings.Repeat("x", source.MaxCursor-1) + "y"),
 	} {
-		if err := a.save(s.ctx, s.cursor, c); err != nil {
-			s.Add("every valid cursor can be stored", "Save(…, %s): %v", short(c), err)
+		if err := a.save(s.Ctx, s.cursor, c); err != nil {
+			s.Add("every valid cursor can be stored", "Save(…, %s): %v", conform.Short(c), err)
 			a.mustSync()
 			continue
 		}
@@ -65,16 +65,16 @@ func (s *suite) cursors(a *handle) {
 		a.mustLoad("a cursor is loaded as it was saved, byte by byte")
 	}
 	for _, pair := range [][2]source.Cursor{{"Case", "case"}, {"case", "case "}, {"10", "0010"}} {
-		if err := a.save(s.ctx, s.cursor, pair[0]); err != nil {
+		if err := a.save(s.Ctx, s.cursor, pair[0]); err != nil {
 			a.mustSync()
-			continue // told already
+			continue // noted already
 		}
 		s.cursor = pair[0]
 		a.mustConflict("cursors that differ in case, blanks or zeros differ", pair[1], s.fresh(), a)
 	}
 	for _, c := range []source.Cursor{"a\nb", "a\x00b", "ä", "\x7f", source.Cursor(strings.Repeat("x", source.MaxCursor+1))} {
-		if err := a.save(s.ctx, s.cursor, c); err == nil {
-			s.Add("an invalid cursor is refused", "Save(…, %s) succeeded", short(c))
+		if err := a.save(s.Ctx, s.cursor, c); err == nil {
+			s.Add("an invalid cursor is refused", "Save(…, %s) succeeded", conform.Short(c))
 		}
 		a.mustLoad("an invalid cursor is refused and not stored")
 	}
@@ -82,34 +82,33 @@ func (s *suite) cursors(a *handle) {
 }
 
 func (s *suite) contexts(a *handle) {
-	gone, cancel := context.WithCancel(s.ctx)
+	ended, cancel := context.WithCancel(s.Ctx)
 	cancel()
-	if _, err := a.load(gone); err == nil {
-		s.Add("Load honours its context", "no error though the context has ended")
+	if _, err := a.load(ended); err == nil {
+		s.Add("Load honours its context", "no error although the context has ended")
 	}
 	to := s.fresh()
-	switch err := a.save(gone, s.cursor, to); {
+	switch err := a.save(ended, s.cursor, to); {
 	case err == nil:
-		s.Add("Save honours its context", "no error though the context has ended")
+		s.Add("Save honours its context", "no error although the context has ended")
 	case errors.Is(err, poller.ErrConflict):
 		s.Add("ErrConflict is for conflicts alone", "a context that has ended: %v", err)
 	}
 	s.again(a, to, "with a context that had ended")
 }
 
-// interrupted ends the context of a Save wherever it looks at it.
+// interrupted ends the context of a Save at each check of it in turn.
 func (s *suite) interrupted(a *handle) {
 	for n := 1; n <= 30; n++ {
 		to := s.fresh()
 		var tripped func() bool
-		_, err := watch(s, "Save", func() (struct{}, error) {
-			return conform.Call(s.ctx, func(ctx context.Context) (struct{}, error) {
-				trip, asked, cancel := conform.Trip(ctx, n)
-				defer cancel()
-				tripped = asked
-				return struct{}{}, a.Checkpointer.Save(trip, s.cursor, to)
-			})
+		err := conform.Do(s.Ctx, func(ctx context.Context) error {
+			trip, asked, cancel := conform.Trip(ctx, n)
+			defer cancel()
+			tripped = asked
+			return a.Checkpointer.Save(trip, s.cursor, to)
 		})
+		s.Watch("Save", err)
 		if errors.Is(err, poller.ErrConflict) {
 			s.Add("ErrConflict is for conflicts alone", "an interrupted Save: %v", err)
 		}
@@ -127,7 +126,7 @@ func (s *suite) interrupted(a *handle) {
 
 // again saves once more what a Save may or may not have stored.
 func (s *suite) again(a *handle, to source.Cursor, what string) {
-	if err := a.save(s.ctx, s.cursor, to); err != nil {
+	if err := a.save(s.Ctx, s.cursor, to); err != nil {
 		s.Add("the caller saves again after an error", "after a Save %s: %v", what, err)
 		a.mustSync()
 		return
@@ -138,22 +137,22 @@ func (s *suite) again(a *handle, to source.Cursor, what string) {
 
 // restart closes the handle and opens another one.
 func (s *suite) restart(a *handle) *handle {
-	a.mustSync() // its past is another handle's now
+	a.mustSync()
 	before, last := s.cursor, s.fresh()
-	if err := a.save(s.ctx, before, last); err != nil {
-		s.stop("Save goes on after a Load", "%v", err)
+	if err := a.save(s.Ctx, before, last); err != nil {
+		s.Stop("Save goes on after a Load", "%v", err)
 	}
 	s.cursor = last
 	a.close()
 	b := s.start()
 	b.mustLoad("a stored cursor survives closing and opening")
-	b.mustConflict("what another handle saved is no lost answer of this one", before, last, b)
+	b.mustConflict("what another handle saved is not a lost answer of this one", before, last, b)
 	b.mustSave("a new handle goes on where the old one was")
 	return b
 }
 
 func (s *suite) exclusive(a *handle) *handle {
-	if o, err := s.o.Open(s.ctx); err == nil {
+	if o, err := s.o.Open(s.Ctx); err == nil {
 		s.Add("a second handle is refused while one is open", "Open succeeded")
 		if o.Close != nil {
 			_ = o.Close()
@@ -163,7 +162,7 @@ func (s *suite) exclusive(a *handle) *handle {
 	a.close()
 	b := s.start()
 	b.mustLoad("a stored cursor survives closing and opening")
-	if err := a.save(s.ctx, s.cursor, s.fresh()); err == nil {
+	if err := a.save(s.Ctx, s.cursor, s.fresh()); err == nil {
 		s.Add("a closed handle saves nothing", "handle %s: Save succeeded", a.name)
 	}
 	b.mustSave("a closed handle does not disturb an open one")
@@ -171,15 +170,15 @@ func (s *suite) exclusive(a *handle) *handle {
 	return b
 }
 
-// lockstep lets two handles save the same, one after the other, each seeing the
-// cursor where it left it.
+// lockstep has two handles save the same cursor, one after the other. Each finds
+// the cursor where it left it.
 func (s *suite) lockstep(a *handle) {
 	const rule = "two handles in lockstep do not both succeed"
 	a.mustLoad("Load returns the stored cursor")
 	b := s.start()
 	b.mustLoad("Load returns the stored cursor")
 	from, to := s.cursor, s.fresh()
-	if err := a.save(s.ctx, from, to); err != nil {
+	if err := a.save(s.Ctx, from, to); err != nil {
 		s.Add("a Load by another handle does not disturb", "handle %s: %v", a.name, err)
 		return
 	}
@@ -193,26 +192,26 @@ func (s *suite) lockstep(a *handle) {
 	a.mustSave("a handle that has loaded takes over")
 }
 
-// zombie lets a handle wake up after others have moved the cursor, also to where
+// late has a handle wake up after others have moved the cursor, also back to where
 // it left it.
-func (s *suite) zombie(a *handle) {
+func (s *suite) late(a *handle) {
 	a.mustLoad("Load returns the stored cursor")
 	left := s.cursor
 	b := s.start()
 	b.mustLoad("Load returns the stored cursor")
 	b.mustSave("a handle that has loaded takes over")
-	a.mustConflict("a handle left behind cannot save", left, s.fresh(), s.start())
-	if err := b.save(s.ctx, s.cursor, left); err != nil {
+	a.mustConflict("a late handle cannot save", left, s.fresh(), s.start())
+	if err := b.save(s.Ctx, s.cursor, left); err != nil {
 		s.Add("Save moves the cursor anywhere", "%v", err)
 		return
 	}
 	s.cursor = left
-	a.mustConflict("a handle left behind cannot save, though the cursor came back", left, s.fresh(), s.start())
+	a.mustConflict("a late handle cannot save, although the cursor is back where it was", left, s.fresh(), s.start())
 	a.mustLoad("Load returns the stored cursor")
-	a.mustSave("a handle left behind goes on once it has loaded")
+	a.mustSave("a late handle goes on once it has loaded")
 }
 
-// race lets several handles save at the same time: one wins.
+// race has several handles save at the same time: one succeeds.
 func (s *suite) race() {
 	handles := []*handle{s.start(), s.start(), s.start(), s.start()}
 	for round := range 10 {
@@ -244,23 +243,21 @@ func (s *suite) race() {
 			s.Add("of handles that save at the same time one succeeds", "%d of %d did", won, len(handles))
 			handles[0].mustSync()
 		}
-		handles[0].mustLoad("the one success of a race is what is stored")
+		handles[0].mustLoad("after a race the cursor of the successful Save is stored")
 	}
 }
 
-// persist saves as a Poller does: errors other than conflicts may pass, such as
-// a store that is busy.
+// persist saves as a Poller does: it retries errors that are not conflicts, such
+// as those of a busy store.
 func (s *suite) persist(h *handle, from, to source.Cursor) (err error) {
 	for try := range 50 {
-		_, err = conform.Call(s.ctx, func(ctx context.Context) (struct{}, error) {
-			return struct{}{}, h.Checkpointer.Save(ctx, from, to)
-		})
+		err = conform.Do(s.Ctx, func(ctx context.Context) error { return h.Checkpointer.Save(ctx, from, to) })
 		if err == nil || errors.Is(err, poller.ErrConflict) || errors.Is(err, conform.ErrStuck) || errors.Is(err, conform.ErrPanic) {
 			return err
 		}
 		select {
 		case <-time.After(time.Duration(try) * time.Millisecond):
-		case <-s.ctx.Done():
+		case <-s.Ctx.Done():
 			return err
 		}
 	}
@@ -269,8 +266,8 @@ func (s *suite) persist(h *handle, from, to source.Cursor) (err error) {
 
 func (s *suite) rewind(a *handle) {
 	set := func(to source.Cursor) bool {
-		if err := s.o.Rewind(s.ctx, to); err != nil {
-			s.Add("a human can rewind", "to %s: %v", short(to), err)
+		if err := s.o.Rewind(s.Ctx, to); err != nil {
+			s.Add("a person can rewind", "to %s: %v", conform.Short(to), err)
 			return false
 		}
 		s.cursor = to
@@ -296,7 +293,7 @@ func (s *suite) rewind(a *handle) {
 	if !set(to) {
 		return
 	}
-	a.mustConflict("a rewind to where a handle would go is no lost answer of it", at, to, a)
+	a.mustConflict("a rewind to where a handle would go is not a lost answer of it", at, to, a)
 	if set("") {
 		a.mustLoad("a rewind to the empty cursor starts over")
 		a.mustSave("a handle goes on from the empty cursor")

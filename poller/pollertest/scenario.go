@@ -9,7 +9,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 )
 
-// kind is what goes wrong with a call.
+// kind is the kind of a fault.
 type kind string
 
 const (
@@ -18,19 +18,21 @@ const (
 	answerLost  kind = "answer lost of"
 )
 
-// call is the nth call of a method in one process, all counted from 0 and 1.
+// call is the nth call of a method in one process. Processes are counted from 0,
+// calls from 1.
 type call struct {
 	process int
 	op      poller.Op
 	n       int
 }
 
+// strike is a fault of a call.
 type strike struct {
 	kind
 	call
 }
 
-// scenario is what goes wrong in one run, in this order.
+// scenario is the faults of one run, in order.
 type scenario []strike
 
 func (s scenario) String() string {
@@ -57,8 +59,8 @@ func opName(op poller.Op) string {
 	return strings.ToUpper(string(op[:1])) + string(op[1:])
 }
 
-// extend returns the scenarios with one fault more, later than the last of s,
-// given the calls that s led to.
+// extend returns the scenarios with one more fault, after the last of s, given the
+// calls made in a run of s.
 func (s scenario) extend(calls []call) []scenario {
 	var more []scenario
 	for _, c := range s.later(calls) {
@@ -73,25 +75,25 @@ func (s scenario) extend(calls []call) []scenario {
 	return more
 }
 
-// later returns the calls after the last fault. After a crash these are the
-// calls of later processes. After a lost answer the process lives on, and the
-// next fault may strike there; not at a fetch, which runs beside the other calls
-// and is neither before nor after them. For the same reason the list is sorted:
-// it must be the same in every run.
+// later returns the calls after the last fault. After a crash these are the calls
+// of later processes. After a lost answer the process goes on, and the next fault
+// may happen in it, but not at a fetch: it runs concurrently with the other calls
+// and is neither before nor after them. For the same reason the list is sorted: it
+// must be the same in every run.
 func (s scenario) later(calls []call) []call {
 	last := strike{call: call{process: -1}}
 	if len(s) > 0 {
 		last = s[len(s)-1]
 	}
 	var later []call
-	past := false
+	after := false
 	for _, c := range calls {
 		switch {
 		case c.process > last.process:
 			later = append(later, c)
 		case c == last.call:
-			past = true
-		case past && last.kind == answerLost && c.process == last.process && c.op != poller.OpFetch:
+			after = true
+		case after && last.kind == answerLost && c.process == last.process && c.op != poller.OpFetch:
 			later = append(later, c)
 		}
 	}

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/artifactofdevotion/devotion/internal/conform"
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/source"
-	"github.com/artifactofdevotion/devotion/source/sourcetest/conform"
 )
 
 // Opened is a checkpointer that has been opened: a handle.
@@ -19,54 +19,41 @@ type Opened struct {
 // Options say what [TestCheckpointer] tests.
 type Options struct {
 	// Open returns a new handle on one store, the same at each call, as when a
-	// process starts. The store is empty at the first.
+	// process starts. The store is empty at the first call.
 	Open func(ctx context.Context) (Opened, error)
 
-	// Rewind moves the stored cursor, in whatever way a human is to do it. nil
-	// leaves that untested.
+	// Rewind moves the stored cursor in the way that a person does it. Nil leaves
+	// that untested.
 	Rewind func(ctx context.Context, to source.Cursor) error
 
 	// Exclusive says that Open must refuse a second handle while one is open,
-	// as with a lock on a file. Lockstep and races cannot happen then, and a
-	// closed handle stands in for a zombie.
+	// as with a file lock. Handles in lockstep and races are then impossible, and a
+	// closed handle takes the place of a process that wakes up late.
 	Exclusive bool
 }
 
 // TestCheckpointer checks a checkpointer against every sentence of
-// [poller.Checkpointer] that can be checked from outside, and returns an error
-// that names each one broken, or nil. It opens several handles on the store, and
-// leaves in it whatever its last step stored.
+// [poller.Checkpointer] that can be checked from outside. It returns an error that
+// names each one broken, or nil. It opens several handles on the store. A cursor
+// of the test stays in the store.
 //
 //	err := pollertest.TestCheckpointer(t.Context(), pollertest.Options{Open: open, Rewind: rewind})
 func TestCheckpointer(ctx context.Context, o Options) error {
 	if o.Open == nil {
 		return errors.New("pollertest: Options.Open is not set")
 	}
-	s := &suite{Violations: conform.Violations{Suite: "pollertest"}, ctx: ctx, o: o}
-	func() {
-		defer s.closeAll()
-		defer func() {
-			if p := recover(); p != nil && p != any(errStop) {
-				panic(p)
-			}
-		}()
+	return conform.Run(ctx, "pollertest", func(c *conform.Suite) {
+		s := &suite{Suite: c, o: o}
 		s.run()
-	}()
-	return s.Err()
+	})
 }
 
-// errStop unwinds the suite after a violation that leaves nothing more to test.
-// The violation itself is noted already.
-var errStop = errors.New("stop")
-
 type suite struct {
-	conform.Violations
-	ctx context.Context
-	o   Options
+	*conform.Suite
+	o Options
 
-	open   []*handle
 	cursor source.Cursor // what should be stored
-	next   int           // names cursors
+	next   int           // numbers the cursors made
 }
 
 func (s *suite) run() {
@@ -81,7 +68,7 @@ func (s *suite) run() {
 		a = s.exclusive(a)
 	} else {
 		s.lockstep(a)
-		s.zombie(a)
+		s.late(a)
 		s.race()
 	}
 	if s.o.Rewind != nil {
@@ -89,81 +76,44 @@ func (s *suite) run() {
 	}
 }
 
-// handle is an open checkpointer with a name for messages.
+// handle is an open checkpointer.
 type handle struct {
-	s    *suite
-	name string
+	s *suite
 	Opened
-	closed bool
+	name  string // for messages
+	close func()
 }
 
 func (s *suite) start() *handle {
-	o, err := s.o.Open(s.ctx)
+	o, err := s.o.Open(s.Ctx)
 	if err != nil {
-		s.stop("a handle can be opened", "%v", err)
+		s.Stop("a handle can be opened", "%v", err)
 	}
-	h := &handle{s: s, name: string(rune('A' + len(s.open)%26)), Opened: o}
-	s.open = append(s.open, h)
+	h := &handle{s: s, Opened: o}
+	h.name, h.close = s.Opened("a handle can be closed", o.Close)
 	return h
 }
 
-func (h *handle) close() {
-	if h.closed = true; h.Close != nil {
-		// Watched, too: one that waits for a Save that hangs would hang the suite.
-		_, err := conform.Call(h.s.ctx, func(context.Context) (struct{}, error) { return struct{}{}, h.Close() })
-		if err != nil {
-			h.s.Add("a handle can be closed", "%v", err)
-		}
-	}
-}
-
-func (s *suite) closeAll() {
-	for _, h := range s.open {
-		if !h.closed {
-			h.close()
-		}
-	}
-}
-
-func (s *suite) stop(rule, format string, args ...any) {
-	s.Add(rule, format, args...)
-	panic(errStop)
-}
-
 func (h *handle) load(ctx context.Context) (source.Cursor, error) {
-	return watch(h.s, "Load", func() (source.Cursor, error) {
-		return conform.Call(ctx, h.Checkpointer.Load)
-	})
+	c, err := conform.Call(ctx, h.Checkpointer.Load)
+	h.s.Watch("Load", err)
+	return c, err
 }
 
 func (h *handle) save(ctx context.Context, from, to source.Cursor) error {
-	_, err := watch(h.s, "Save", func() (struct{}, error) {
-		return conform.Call(ctx, func(ctx context.Context) (struct{}, error) {
-			return struct{}{}, h.Checkpointer.Save(ctx, from, to)
-		})
-	})
+	err := conform.Do(ctx, func(ctx context.Context) error { return h.Checkpointer.Save(ctx, from, to) })
+	h.s.Watch("Save", err)
 	return err
 }
 
-func watch[R any](s *suite, op string, call func() (R, error)) (R, error) {
-	r, err := call()
-	if errors.Is(err, conform.ErrStuck) {
-		s.stop(op+" returns soon after its context ends", "%v", err)
-	}
-	if errors.Is(err, conform.ErrPanic) {
-		s.stop(op+" does not panic", "%v", err)
-	}
-	return r, err
-}
-
-// mustLoad loads, and wants what should be stored.
+// mustLoad loads, and expects the cursor that should be stored.
 func (h *handle) mustLoad(rule string) {
-	got, err := h.load(h.s.ctx)
+	got, err := h.load(h.s.Ctx)
 	if err != nil {
-		h.s.stop("Load succeeds while nothing is wrong", "%v", err)
+		h.s.Stop("Load succeeds while nothing is wrong", "%v", err)
 	}
 	if got != h.s.cursor {
-		h.s.Add(rule, "handle %s loaded %s, want %s", h.name, short(got), short(h.s.cursor))
+		h.s.Add(rule, "handle %s loaded %s, want %s", h.name, conform.Short(got), conform.Short(h.s.cursor))
 		h.s.cursor = got
 	}
 }
@@ -171,34 +121,34 @@ func (h *handle) mustLoad(rule string) {
 // mustSave moves the cursor on to a new one.
 func (h *handle) mustSave(rule string) {
 	to := h.s.fresh()
-	if err := h.save(h.s.ctx, h.s.cursor, to); err != nil {
-		h.s.Add(rule, "handle %s: Save(%s, %s): %v", h.name, short(h.s.cursor), short(to), err)
+	if err := h.save(h.s.Ctx, h.s.cursor, to); err != nil {
+		h.s.Add(rule, "handle %s: Save(%s, %s): %v", h.name, conform.Short(h.s.cursor), conform.Short(to), err)
 		h.mustSync()
 		return
 	}
 	h.s.cursor = to
 }
 
-// mustSync makes the suite believe the store, so that it can go on after a
+// mustSync makes the suite expect what is stored, so that it can go on after a
 // violation.
 func (h *handle) mustSync() {
-	got, err := h.load(h.s.ctx)
+	got, err := h.load(h.s.Ctx)
 	if err != nil {
-		h.s.stop("Load succeeds while nothing is wrong", "%v", err)
+		h.s.Stop("Load succeeds while nothing is wrong", "%v", err)
 	}
 	h.s.cursor = got
 }
 
-// mustConflict wants a Save to be refused and nothing to be stored. The witness
-// looks at the store, and knows it from then on.
+// mustConflict expects a Save to be refused and nothing to be stored. The witness
+// is the handle that checks this by a Load.
 func (h *handle) mustConflict(rule string, from, to source.Cursor, witness *handle) {
-	err := h.save(h.s.ctx, from, to)
+	err := h.save(h.s.Ctx, from, to)
 	switch {
 	case err == nil:
-		h.s.Add(rule, "handle %s: Save(%s, %s) succeeded", h.name, short(from), short(to))
+		h.s.Add(rule, "handle %s: Save(%s, %s) succeeded", h.name, conform.Short(from), conform.Short(to))
 		witness.mustSync()
 	case !errors.Is(err, poller.ErrConflict):
-		h.s.Add(rule+": the error wraps ErrConflict", "handle %s: Save(%s, %s): %v", h.name, short(from), short(to), err)
+		h.s.Add(rule+": the error wraps ErrConflict", "handle %s: Save(%s, %s): %v", h.name, conform.Short(from), conform.Short(to), err)
 	}
 	witness.mustLoad("an error that wraps ErrConflict means that nothing was stored")
 }
@@ -207,11 +157,4 @@ func (h *handle) mustConflict(rule string, from, to source.Cursor, witness *hand
 func (s *suite) fresh() source.Cursor {
 	s.next++
 	return source.Cursor(fmt.Sprintf("cursor %d", s.next))
-}
-
-func short(c source.Cursor) string {
-	if len(c) > 60 {
-		return fmt.Sprintf("%q… (%d bytes)", c[:60], len(c))
-	}
-	return fmt.Sprintf("%q", c)
 }

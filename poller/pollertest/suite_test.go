@@ -31,9 +31,9 @@ func TestFakePasses(t *testing.T) {
 		"Load returns the empty cursor if none was stored yet: handle A loaded")
 }
 
-// store is a checkpoint store with every mistake to choose from.
+// store is a checkpoint store that can make every mistake.
 type store struct {
-	forgetsToken    bool // compares cursors alone
+	forgetsToken    bool // compares cursors only
 	comparesNothing bool
 	noLostAnswer    bool // a repeated Save is a conflict
 	anyLostAnswer   bool // a repeated Save succeeds whoever made the first
@@ -50,10 +50,10 @@ type store struct {
 	begins          source.Cursor
 	races           bool
 	exclusive       bool
-	neverRefuses    bool // though it says it is exclusive
+	neverRefuses    bool // although it says that it is exclusive
 	zombies         bool // a closed handle still saves
 	panics          bool
-	loadIgnores     bool // Load does not look at its context
+	loadIgnores     bool // Load ignores its context
 	failsLoads      int  // from this one on
 	loads           int
 	diesOnConflict  bool // never saves again after a conflict,
@@ -236,13 +236,13 @@ func TestBrokenCheckpointersFail(t *testing.T) {
 		"without a token": {&store{forgetsToken: true},
 			`pollertest: two handles in lockstep do not both succeed: handle C: Save("cursor `},
 		"the last one wins": {&store{comparesNothing: true},
-			`Save wants from to be the stored cursor: handle A: Save("cursor 5", "cursor 6") succeeded`},
+			`Save refuses a from that is not the stored cursor: handle A: Save("cursor 5", "cursor 6") succeeded`},
 		"a lost answer is a conflict": {&store{noLostAnswer: true},
 			`a Save whose answer was lost succeeds again, and stores nothing: handle A: Save("cursor 8", "cursor 9") again`},
 		"anyone's answer was lost": {&store{anyLostAnswer: true},
 			`two handles in lockstep do not both succeed`},
 		"a rewind looks like a lost answer": {&store{anyLostAnswer: true},
-			`a rewind to where a handle would go is no lost answer of it`},
+			`a rewind to where a handle would go is not a lost answer of it`},
 		"forgets": {&store{forgets: true},
 			`a stored cursor survives closing and opening: handle B loaded "", want "cursor `},
 		"ignores case": {&store{ignoresCase: true},
@@ -254,7 +254,7 @@ func TestBrokenCheckpointersFail(t *testing.T) {
 		"takes invalid cursors": {&store{takesInvalid: true},
 			`an invalid cursor is refused: Save(…, "a\nb") succeeded`},
 		"ignores its context": {&store{ignoresContext: true},
-			`Save honours its context: no error though the context has ended`},
+			`Save honours its context: no error although the context has ended`},
 		"conflicts without ErrConflict": {&store{plainConflict: true},
 			`two handles in lockstep do not both succeed: the error wraps ErrConflict: handle C: Save(`},
 		"stores on conflict": {&store{storesConflict: true},
@@ -273,12 +273,12 @@ func TestBrokenCheckpointersFail(t *testing.T) {
 		"a closed handle saves": {&store{exclusive: true, zombies: true, comparesNothing: true},
 			`a closed handle saves nothing: handle B: Save succeeded`},
 		"loads without looking at its context": {&store{loadIgnores: true},
-			`Load honours its context: no error though the context has ended`},
+			`Load honours its context: no error although the context has ended`},
 		"cannot load": {&store{failsLoads: 9}, `Load succeeds while nothing is wrong: cannot read`},
 		"is dead after a conflict": {&store{diesOnConflict: true},
 			`a handle that has loaded again goes on after a conflict: handle A`},
 		"is dead after two conflicts": {&store{diesOnTwo: true},
-			`a handle left behind goes on once it has loaded: handle B`},
+			`a late handle goes on once it has loaded: handle B`},
 		"a closed handle disturbs": {&store{exclusive: true, closedDisturbs: true},
 			`a closed handle does not disturb an open one: handle C`},
 		"is dead after an invalid cursor": {&store{diesOnInvalid: true},
@@ -349,5 +349,5 @@ func TestCheckpointerThatCannotBeTested(t *testing.T) {
 	require.ErrorContains(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{
 		Open:   (&store{}).open,
 		Rewind: func(context.Context, source.Cursor) error { return errors.New("no such command") },
-	}), `pollertest: a human can rewind: to "cursor`)
+	}), `pollertest: a person can rewind: to "cursor`)
 }

@@ -17,18 +17,18 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// named is a pipeline that only has a name.
+// named is a pipeline that has nothing but a name.
 func named(name string) func() poller.Status {
 	return func() poller.Status { return poller.Status{Name: name, State: poller.Stopped} }
 }
 
-func TestTwoPipelinesOfOneName(t *testing.T) {
+func TestTwoPipelinesWithOneName(t *testing.T) {
 	m := prometheus.New()
 	var a, b poller.Hooks
 	m.Attach(&a, named("orders"))
-	assert.PanicsWithValue(t, `prometheus: Attach: a pipeline with the name "orders" is attached already: give each a name of its own, and attach it once`,
+	assert.PanicsWithValue(t, `prometheus: Attach: a pipeline with the name "orders" is already attached: give each pipeline its own name, and attach it once`,
 		func() { m.Attach(&b, named("orders")) })
-	assert.Nil(t, b.Poll, "it is not measured by half")
+	assert.Nil(t, b.Poll, "nothing of it is attached")
 	assert.Panics(t, func() { m.Attach(&a, named("orders")) }, "it would count twice")
 	assert.PanicsWithValue(t, "prometheus: Attach: the pipeline has no name: set the Poller's Name first", func() { m.Attach(&b, named("")) })
 	m.Attach(&b, named("payments"))
@@ -60,19 +60,19 @@ func value(t *testing.T, g prom.Gatherer, metric, pipeline string) float64 {
 	return 0
 }
 
-func TestNamesThatAreNoUTF8(t *testing.T) {
+func TestNamesOfInvalidUTF8(t *testing.T) {
 	m := prometheus.New()
 	m.Version = "1.0\xff"
 	var h poller.Hooks
 	m.Attach(&h, named("caf\xe9\n\"x\""))
-	assert.Panics(t, func() { m.Attach(&h, named("caf\xe8\n\"x\"")) }, "they read the same")
+	assert.Panics(t, func() { m.Attach(&h, named("caf\xe8\n\"x\"")) }, "the labels are the same")
 	h.StepEnd(t.Context(), poller.StepInfo{Pipeline: "caf\xe9\n\"x\"", Op: poller.OpFetch, Records: 2})
 	registry := prom.NewPedanticRegistry()
 	registry.MustRegister(m)
 	assert.Equal(t, 2.0, value(t, registry, "devotion_rows_read_total", "caf\uFFFD\n\"x\""))
 }
 
-// Hooks that were there before are still called, and so is the context's maker.
+// Hooks that were set before are still called, including StepBegin.
 func TestAttachJoins(t *testing.T) {
 	type key struct{}
 	w := newWorld(3)
@@ -96,7 +96,7 @@ func TestAttachJoins(t *testing.T) {
 	assert.Equal(t, 3.0, w.gather(t)["rows_written_total"])
 	registry := prom.NewPedanticRegistry()
 	registry.MustRegister(other)
-	assert.Equal(t, 3.0, value(t, registry, "devotion_rows_written_total", "shop"), "each Metrics counts for itself")
+	assert.Equal(t, 3.0, value(t, registry, "devotion_rows_written_total", "shop"), "each Metrics counts separately")
 }
 
 func TestWithoutAPipeline(t *testing.T) {
@@ -116,8 +116,8 @@ func TestWithoutAPipeline(t *testing.T) {
 	assert.Equal(t, "1.2.3", labels[2].GetValue())
 }
 
-// Pipelines are attached, work and are collected, all at the same time, which is
-// for the race detector to judge. What is counted never falls.
+// Pipelines are attached, work and are collected concurrently, for the race
+// detector. Counters never decrease.
 func TestConcurrentUse(t *testing.T) {
 	metrics, registry := prometheus.New(), prom.NewPedanticRegistry()
 	registry.MustRegister(metrics)

@@ -15,7 +15,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/prometheus"
 )
 
-// All hooks of one batch: fetch, write and save, and the turn that ends.
+// All hooks of one batch: fetch, write, save and the end of the poll.
 func BenchmarkBatch(b *testing.B) {
 	var h poller.Hooks
 	prometheus.New().Attach(&h, named("orders"))
@@ -34,7 +34,7 @@ func BenchmarkBatch(b *testing.B) {
 	}
 }
 
-// A failed attempt of a step, which is tried again.
+// A failed attempt of a step that is tried again.
 func BenchmarkRetry(b *testing.B) {
 	var h poller.Hooks
 	prometheus.New().Attach(&h, named("orders"))
@@ -46,8 +46,8 @@ func BenchmarkRetry(b *testing.B) {
 	}
 }
 
-// What a program with one pipeline answers to a scrape, with the metrics of Go and
-// of the process.
+// A scrape of a program with one pipeline, with the metrics of Go and of the
+// process.
 func BenchmarkScrape(b *testing.B) {
 	m, registry := prometheus.New(), prom.NewRegistry()
 	registry.MustRegister(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -12,7 +12,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// The classes of an error that the label class has besides those of package retry.
+// Values of the label class that package retry does not have.
 const (
 	rejected = "rejected" // sink.ErrRejected
 	conflict = "conflict" // poller.ErrConflict
@@ -34,19 +34,19 @@ func newCounts() counts {
 	}
 	seconds := []float64{.001, .003, .01, .03, .1, .3, 1, 3, 10, 30, 60}
 	return counts{
-		polls:        counter("polls_total", "Turns of the loop that ended well, by what they found, and failed attempts of a step.", "outcome"),
-		rowsRead:     counter("rows_read_total", "Rows fetched from the source, again where a batch had to be fetched again."),
-		rowsWritten:  counter("rows_written_total", "Rows written to the sink and saved by the checkpoint."),
-		rowsDead:     counter("rows_dead_lettered_total", "Rows that the sink refused and the dead-letter sink took."),
-		bytes:        counter("written_bytes_total", "About how many bytes the rows written had, as the source counts them."),
-		errors:       counter("errors_total", "Failed attempts of a step, by the step and the class of the error.", "stage", "class"),
+		polls:        counter("polls_total", "Polls that succeeded, by what they found, and failed attempts of a step.", "outcome"),
+		rowsRead:     counter("rows_read_total", "Rows fetched from the source. A batch that is fetched twice counts twice."),
+		rowsWritten:  counter("rows_written_total", "Rows that the sink has written and whose checkpoint is saved."),
+		rowsDead:     counter("rows_dead_lettered_total", "Rows that the sink refused and the dead-letter sink accepted."),
+		bytes:        counter("written_bytes_total", "Approximate size of the rows written, as the source counts it."),
+		errors:       counter("errors_total", "Failed attempts of a step, by step and class of error.", "stage", "class"),
 		retries:      counter("retries_total", "Failed attempts after which the step is tried again.", "stage", "class"),
 		checkpoints:  counter("checkpoints_total", "Cursors saved."),
-		pollSeconds:  histogram("poll_duration_seconds", "Time of a poll that ended well, from the beginning of its fetch to the end of its save. With the wait for the batch before.", seconds),
-		stageSeconds: histogram("stage_duration_seconds", "Time of an attempt of a step, failed ones included.", seconds, "stage"),
-		batchRows:    histogram("batch_rows", "Rows of a batch that was written and saved, and had any.", []float64{1, 10, 100, 1000, 2500, 5000, 10000, 50000}),
+		pollSeconds:  histogram("poll_duration_seconds", "Time of a poll that succeeded, from the start of its fetch to the end of its save. It includes the wait for the batch before.", seconds),
+		stageSeconds: histogram("stage_duration_seconds", "Time of an attempt of a step, including failed attempts.", seconds, "stage"),
+		batchRows:    histogram("batch_rows", "Rows of a batch that was written and saved. Empty batches do not count.", []float64{1, 10, 100, 1000, 2500, 5000, 10000, 50000}),
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "devotion", Name: "in_flight_rows",
-			Help: "Rows of the batch that is being written or saved at this moment."}, []string{"pipeline"}),
+			Help: "Rows of the batch that is being written or saved now."}, []string{"pipeline"}),
 	}
 }
 
@@ -55,8 +55,8 @@ func (c *counts) all() []prometheus.Collector {
 		c.pollSeconds, c.stageSeconds, c.batchRows, c.inFlight}
 }
 
-// hooks returns hooks that count for the pipeline with a name. What they update
-// when all is well is looked up here, once.
+// hooks returns hooks that count for the pipeline with a name. The series that a
+// healthy pipeline updates are looked up here, once.
 func (c *counts) hooks(name string) poller.Hooks {
 	c.begin(name)
 	seconds := map[poller.Op]prometheus.Observer{}
@@ -102,7 +102,7 @@ func (c *counts) hooks(name string) poller.Hooks {
 				rows.Inc()
 				batchRows.Observe(float64(i.Records))
 				written.Add(float64(i.Records))
-				bytes.Add(float64(max(0, i.Bytes))) // as a foreign source says, and a counter panics below 0
+				bytes.Add(float64(max(0, i.Bytes))) // a counter panics below 0, and the value comes from the source
 			case i.Held != nil:
 				held.Inc()
 			default:
@@ -113,22 +113,22 @@ func (c *counts) hooks(name string) poller.Hooks {
 	}
 }
 
-// steps are those of the loop.
+// steps returns the steps of the loop.
 func steps() []poller.Op {
 	return []poller.Op{poller.OpLoad, poller.OpFetch, poller.OpWrite, poller.OpDeadLetter, poller.OpSave}
 }
 
-// moves reports whether a step has a batch in its hands.
+// moves reports whether a step handles a batch.
 func moves(op poller.Op) bool {
 	return op == poller.OpWrite || op == poller.OpDeadLetter || op == poller.OpSave
 }
 
-// begin makes the errors and retries that can be expected begin at 0, so that
-// the rate of the first is seen. Others begin when they occur.
+// begin creates the expected errors and retries at 0, so that rate() sees the
+// first one. Other series begin when they occur.
 func (c *counts) begin(name string) {
 	for _, op := range steps() {
 		again := []string{retry.Transient.String(), retry.Setup.String()}
-		if op != poller.OpLoad && op != poller.OpSave { // steps that have rows
+		if op != poller.OpLoad && op != poller.OpSave { // these steps handle rows
 			again = append(again, retry.Data.String())
 		}
 		for _, class := range again {
@@ -145,11 +145,11 @@ func (c *counts) begin(name string) {
 	}
 }
 
-// classify returns the class of a step's error, and false if it is none: the end
-// of a source, or of a step because the run was told to stop. A save that is
-// given up then is one, for what was written is not saved.
+// classify returns the class of a step's error. It returns false if the step did
+// not fail: the source has ended, or the run was stopped during the step. A save
+// that is abandoned at a stop is an error, because the written rows are not saved.
 func classify(ctx context.Context, i poller.StepInfo) (class string, bad bool) {
-	err, late := i.Err, errors.Is(i.Err, poller.ErrLate)
+	err, late := i.Err, errors.Is(i.Err, poller.ErrTimeout)
 	is := retry.Classify(err)
 	switch {
 	case err == nil, i.Op == poller.OpFetch && errors.Is(err, source.ErrEnd):

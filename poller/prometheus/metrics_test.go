@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/prometheus"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sourcetest/fault"
@@ -24,14 +25,16 @@ func TestAllBeginsAtZero(t *testing.T) {
 	all := w.gather(t)
 	assert.Equal(t, values{"state{state=stopped}": 1}, all.but())
 	assert.Equal(t, 1.0, all["interval_seconds"], "the Poller's default")
+	assert.Equal(t, 900.0, all["lag_objective_seconds"])
 	for name := range all {
 		assert.NotContains(t, name, "timestamp", "unknown is not 0")
 		assert.NotContains(t, name, "lag_seconds")
+		assert.NotContains(t, name, "lossy")
 	}
 	for _, name := range []string{
 		"polls_total{outcome=rows}", "polls_total{outcome=empty}", "polls_total{outcome=held}", "polls_total{outcome=error}",
 		"rows_read_total", "rows_written_total", "rows_dead_lettered_total", "written_bytes_total", "checkpoints_total",
-		"poll_duration_seconds_count", "batch_rows_count", "in_flight_rows", "held_seconds", "backoff_seconds", "overdue",
+		"poll_duration_seconds_count", "batch_rows_count", "in_flight_rows", "held_seconds", "pending_rows", "backoff_seconds", "overdue",
 		"errors_total{class=rejected,stage=write}", "errors_total{class=conflict,stage=save}", "errors_total{class=rejected,stage=deadletter}",
 	} {
 		assert.Contains(t, all, name)
@@ -44,8 +47,8 @@ func TestAllBeginsAtZero(t *testing.T) {
 			assert.Contains(t, all, "retries_total{class="+class+",stage="+stage+"}")
 		}
 	}
-	// Not in it are 7 buckets +Inf, 4 timestamps and the lag; build_info is of no pipeline.
-	assert.Equal(t, 155, len(all)+7+4+1-1, "series of a pipeline, as the package's doc says")
+	// The 7 buckets +Inf, 4 timestamps, lag_seconds and lossy are missing. build_info does not belong to the pipeline.
+	assert.Equal(t, 158, len(all)+7+4+1+1-1, "series of a pipeline, as the package comment says")
 }
 
 // 25 rows come, then none. Each fetch takes 20 ms, each write 2 s, each save 5 ms.
@@ -102,8 +105,8 @@ func TestCopying(t *testing.T) {
 		all = w.gather(t)
 		assert.Equal(t, 1.0, all["polls_total{outcome=empty}"])
 		assert.Equal(t, 4.0, all["poll_duration_seconds_count"])
-		assert.Equal(t, 3.0, all["batch_rows_count"], "one without rows is none")
-		assert.Greater(t, all["last_success_timestamp_seconds"], seconds(done.Add(50*time.Second)), "it found nothing, and ended well")
+		assert.Equal(t, 3.0, all["batch_rows_count"], "an empty batch does not count")
+		assert.Greater(t, all["last_success_timestamp_seconds"], seconds(done.Add(50*time.Second)), "an empty poll is a success")
 		assert.Equal(t, seconds(done), all["last_row_timestamp_seconds"])
 		assert.Equal(t, seconds(done), all["last_checkpoint_timestamp_seconds"], "nothing to save")
 		assert.Less(t, all["lag_seconds"], 45.0)
@@ -111,13 +114,13 @@ func TestCopying(t *testing.T) {
 	})
 }
 
-// A pipeline that stops, or has nothing more to come, has met no error.
-func TestTheEndIsNoError(t *testing.T) {
+// Neither a stop nor the end of the source is an error.
+func TestTheEndIsNotAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
 		w.src.End()
 		p := w.poller()
-		require.NoError(t, p.Run(t.Context()), "it ends by itself")
+		require.NoError(t, p.Run(t.Context()), "the source ends")
 		all := w.gather(t).but()
 		delete(all, "lag_seconds")
 		assert.Equal(t, values{
@@ -162,7 +165,7 @@ func TestTheEndIsNoError(t *testing.T) {
 	})
 }
 
-func TestSaveThatIsGivenUpIsAnError(t *testing.T) {
+func TestAnAbandonedSaveIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)
 		p := w.poller()
@@ -176,8 +179,8 @@ func TestSaveThatIsGivenUpIsAnError(t *testing.T) {
 	})
 }
 
-// Each step fails twice with each class that is tried again. It has worked before,
-// or a setup that is wrong would end the run.
+// Each step fails twice with each class that is tried again. It has succeeded
+// before, because a wrong setup would otherwise end the run.
 func TestOutages(t *testing.T) {
 	for stage, part := range map[string]func(*world) *fault.Injector{
 		"fetch":      func(w *world) *fault.Injector { return &w.src.Injector },
@@ -262,7 +265,7 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
-// What a driver says of its cancelled query does not matter.
+// The code that a driver gives to its cancelled query does not matter.
 func TestLateIsTransient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(1)
@@ -284,7 +287,7 @@ func TestLateIsTransient(t *testing.T) {
 	})
 }
 
-// One row of ten is refused: it is looked for by halves.
+// One row of ten is refused. The batch is halved to find it.
 func TestDeadLetter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(10)
@@ -310,17 +313,17 @@ func TestDeadLetter(t *testing.T) {
 		assert.Equal(t, rejections, all["errors_total{class=rejected,stage=write}"])
 		assert.Equal(t, rejections, all["polls_total{outcome=error}"])
 		assert.Equal(t, 1.0, all["stage_duration_seconds_count{stage=deadletter}"])
-		assert.Equal(t, 1.0, all["polls_total{outcome=empty}"], "the turn of the refused row wrote none")
+		assert.Equal(t, 1.0, all["polls_total{outcome=empty}"], "the poll of the refused row wrote none")
 		read := 0.0
 		for _, c := range w.src.Calls() {
 			read += float64(c.Records)
 		}
-		assert.Equal(t, read, all["rows_read_total"], "also those fetched again")
+		assert.Equal(t, read, all["rows_read_total"], "including those that were fetched again")
 		assert.Greater(t, read, 10.0)
 		for name := range all {
 			assert.NotContains(t, name, "secret")
 			if strings.HasPrefix(name, "retries_total") {
-				assert.Zero(t, all[name], "looking for it is no retry")
+				assert.Zero(t, all[name], "finding it is not a retry")
 			}
 		}
 	})
@@ -350,8 +353,7 @@ func TestConflictAndFatal(t *testing.T) {
 	}
 }
 
-// What is marked as fatal is so also where it comes late, or at the end of the run:
-// it is what the run ends with.
+// A fatal error ends the run even if it is late, or comes during a stop.
 func TestFatalWinsOverTheEnd(t *testing.T) {
 	for name, end := range map[string]func(p *poller.Poller[int], stop context.CancelFunc){
 		"late":    func(p *poller.Poller[int], _ context.CancelFunc) { p.Deadline = time.Second },
@@ -377,8 +379,7 @@ func TestFatalWinsOverTheEnd(t *testing.T) {
 	}
 }
 
-// A source that cannot say since when it holds rows back has done so since the
-// last poll at least.
+// If the source cannot say since when it holds rows back, the last poll counts.
 func TestHeldSinceUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, began := newWorld(0), time.Now()
@@ -418,12 +419,50 @@ func TestHeld(t *testing.T) {
 		time.Sleep(time.Minute)
 		assert.Greater(t, w.gather(t)["held_seconds"], 50.0)
 		require.NoError(t, stop())
-		assert.Zero(t, w.gather(t)["held_seconds"], "a pipeline that is stopped does not know")
+		assert.Zero(t, w.gather(t)["held_seconds"], "a stopped pipeline does not know")
 	})
 }
 
-// A part that does not return is shown while it hangs, and the metrics of the
-// rest are too.
+func TestGuarantee(t *testing.T) {
+	w := newWorld(1)
+	p := w.poller()
+	src, guarantee := p.Source, &source.Guarantee{Name: "lag\xff", Lossy: true}
+	p.Source = source.Func[int](func(ctx context.Context, after source.Cursor, max int) (source.Batch[int], error) {
+		b, err := src.Fetch(ctx, after, max)
+		b.Guarantee, b.Pending = guarantee, 7
+		return b, err
+	})
+	require.NoError(t, p.Drain(t.Context()))
+	all := w.gather(t)
+	assert.Equal(t, 1.0, all["lossy{guarantee=lag\uFFFD}"])
+	assert.Equal(t, 7.0, all["pending_rows"])
+	guarantee = &source.Guarantee{Name: "lock-fence"}
+	w.add(1)
+	require.NoError(t, p.Drain(t.Context()))
+	all = w.gather(t)
+	assert.Equal(t, 0.0, all["lossy{guarantee=lock-fence}"])
+	assert.Contains(t, all, "lossy{guarantee=lock-fence}")
+	assert.NotContains(t, all, "lossy{guarantee=lag\uFFFD}", "one series at a time")
+}
+
+func TestLagObjective(t *testing.T) {
+	w := newWorld(0)
+	attach := func(name string, interval time.Duration, options ...prometheus.Option) {
+		w.metrics.Attach(&poller.Hooks{}, func() poller.Status { return poller.Status{Name: name, Interval: interval} }, options...)
+	}
+	attach("often", time.Minute)
+	attach("rarely", time.Hour)
+	attach("set", time.Hour, prometheus.LagObjective(time.Minute))
+	assert.Equal(t, 900.0, value(t, w.scraped, "devotion_lag_objective_seconds", "often"))
+	assert.Equal(t, 10800.0, value(t, w.scraped, "devotion_lag_objective_seconds", "rarely"))
+	assert.Equal(t, 60.0, value(t, w.scraped, "devotion_lag_objective_seconds", "set"))
+
+	w = newWorld(0)
+	attach("none", time.Hour, prometheus.LagObjective(0))
+	assert.NotContains(t, w.gather(t), "lag_objective_seconds")
+}
+
+// A hanging part is shown while it hangs, with the other metrics.
 func TestHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(15)
@@ -447,7 +486,7 @@ func TestHang(t *testing.T) {
 	})
 }
 
-// A Poller that runs again goes on counting.
+// A Poller that runs again continues to count.
 func TestRunAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)

@@ -1,4 +1,4 @@
-// Package prometheus has the metrics of pipelines for Prometheus.
+// Package prometheus exports the metrics of pipelines to Prometheus.
 //
 //	metrics := prometheus.New()
 //	metrics.Attach(&p.Hooks, p.Status) // before Run; one line for each pipeline
@@ -6,15 +6,17 @@
 //	http.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 //
 // All metrics begin with devotion_ and have a label pipeline, the Poller's Name.
-// The README beside this file lists them, says what their labels can be, and
-// what to alert on. Seconds and bytes are the only units. No label is ever made
-// of a row, a cursor or an error's text, so the number of series is fixed: 155
-// for each pipeline, and one for a step and class of error that is not expected.
+// The README lists them with the values of their labels. Units are seconds and
+// bytes. No label value comes from a row, a cursor or an error text, so the
+// number of series is bounded: 158 for each pipeline, and one more for each step
+// and class of error that is not expected.
 //
-// What a pipeline did is counted by hooks, for which an update costs some
-// nanoseconds; how it is doing is asked of its Status when metrics are
-// collected. Neither waits for a part of the pipeline: a pipeline that hangs, or
-// is stopped, can be collected, and a slow scrape slows no pipeline.
+// dashboard.json, alerts.yml and alertmanager.yml are a Grafana dashboard, the
+// alerting rules and their routing. RUNBOOK.md says what to do about each alert.
+//
+// Hooks count what a pipeline did, in nanoseconds per update. Its Status is read
+// when metrics are collected. Neither waits for a part of the pipeline: a hanging
+// or stopped pipeline can be collected, and a slow scrape delays no pipeline.
 package prometheus
 
 import (
@@ -32,20 +34,40 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 )
 
-// Metrics is a prometheus.Collector of the metrics of any number of pipelines.
-// Make it with [New]. It is safe for concurrent use.
+// Metrics is a prometheus.Collector for any number of pipelines. Create it with
+// [New]. It is safe for concurrent use.
 type Metrics struct {
-	// Version of the program, for devotion_build_info. Defaults to that of the
-	// main module. Set it before the Metrics are registered.
+	// Version of the program, for devotion_build_info. Defaults to the version of
+	// the main module. Set it before the Metrics are registered.
 	Version string
 
 	counts counts
 	gauges []gauge
 	state  *prometheus.Desc
+	lossy  *prometheus.Desc
 	build  *prometheus.Desc
 
 	mu        sync.Mutex
-	pipelines map[string]func() poller.Status // by label
+	pipelines map[string]pipeline // by label
+}
+
+// pipeline is what Attach was given.
+type pipeline struct {
+	status       func() poller.Status
+	objective    time.Duration
+	hasObjective bool
+}
+
+// Option changes how a pipeline is measured.
+type Option func(*pipeline)
+
+// LagObjective sets how far a pipeline may lag before an alert fires. It is
+// exported as devotion_lag_objective_seconds, which the alerts compare the lag
+// with. Defaults to 15 minutes, or to three times the Poller's Interval if that is
+// longer. With 0 or less the metric is absent and no alert on lag fires, which
+// suits a source that never sets AsOf.
+func LagObjective(d time.Duration) Option {
+	return func(p *pipeline) { p.objective, p.hasObjective = d, true }
 }
 
 var _ prometheus.Collector = (*Metrics)(nil)
@@ -55,30 +77,35 @@ func New() *Metrics {
 	return &Metrics{
 		counts:    newCounts(),
 		gauges:    newGauges(),
-		state:     describe("state", "1 for what the pipeline is about now, 0 for what it is not.", "pipeline", "state"),
-		build:     describe("build_info", "1, with the program's version, the revision of its source and the version of Go as labels.", "version", "revision", "goversion"),
-		pipelines: map[string]func() poller.Status{},
+		state:     describe("state", "1 for the present state of the pipeline, 0 for the others.", "pipeline", "state"),
+		lossy:     describe("lossy", "1 if rows can be missed, 0 if not, as the source guarantees. Absent before the first batch, and if the source guarantees nothing.", "pipeline", "guarantee"),
+		build:     describe("build_info", "1, with the version of the program, the revision of its source and the version of Go as labels.", "version", "revision", "goversion"),
+		pipelines: map[string]pipeline{},
 	}
 }
 
 // Attach adds a pipeline, given by its Status method, and joins the hooks that
 // count to its own. Call it once for each pipeline, after its Name is set and
-// before Run; it may run, stop and run again.
+// before Run. The pipeline may run, stop and run again.
 //
-// Attach panics if the pipeline has no name or that of one attached before: their
-// metrics could not be told apart. A name that is no valid UTF-8, which a label
-// has to be, has its invalid bytes replaced by U+FFFD.
-func (m *Metrics) Attach(hooks *poller.Hooks, status func() poller.Status) {
+// Attach panics if the pipeline has no name, or the name of a pipeline that is
+// already attached, because their metrics could not be told apart. Invalid UTF-8
+// in the name is replaced by U+FFFD, because a label must be valid UTF-8.
+func (m *Metrics) Attach(hooks *poller.Hooks, status func() poller.Status, options ...Option) {
 	name := strings.ToValidUTF8(status().Name, "\uFFFD")
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch {
-	case name == "":
+	if name == "" {
 		panic("prometheus: Attach: the pipeline has no name: set the Poller's Name first")
-	case m.pipelines[name] != nil:
-		panic(fmt.Sprintf("prometheus: Attach: a pipeline with the name %q is attached already: give each a name of its own, and attach it once", name))
 	}
-	m.pipelines[name] = status
+	if _, attached := m.pipelines[name]; attached {
+		panic(fmt.Sprintf("prometheus: Attach: a pipeline with the name %q is already attached: give each pipeline its own name, and attach it once", name))
+	}
+	p := pipeline{status: status}
+	for _, o := range options {
+		o(&p)
+	}
+	m.pipelines[name] = p
 	*hooks = poller.JoinHooks(*hooks, m.counts.hooks(name))
 }
 
@@ -91,6 +118,7 @@ func (m *Metrics) Describe(to chan<- *prometheus.Desc) {
 		to <- g.desc
 	}
 	to <- m.state
+	to <- m.lossy
 	to <- m.build
 }
 
@@ -102,15 +130,18 @@ func (m *Metrics) Collect(to chan<- prometheus.Metric) {
 	m.mu.Lock()
 	pipelines := maps.Clone(m.pipelines)
 	m.mu.Unlock()
-	for name, status := range pipelines {
-		s, now := status(), time.Now()
+	for name, p := range pipelines {
+		s, now := p.status(), time.Now()
 		for _, g := range m.gauges {
-			if v, known := g.value(s, now); known {
+			if v, known := g.value(p, s, now); known {
 				to <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, v, name)
 			}
 		}
 		for _, state := range []poller.State{poller.Stopped, poller.Working, poller.Idle, poller.Held, poller.Backoff} {
 			to <- prometheus.MustNewConstMetric(m.state, prometheus.GaugeValue, number(s.State == state), name, string(state))
+		}
+		if g := s.Guarantee; g != nil {
+			to <- prometheus.MustNewConstMetric(m.lossy, prometheus.GaugeValue, number(g.Lossy), name, strings.ToValidUTF8(g.Name, "\uFFFD"))
 		}
 	}
 	version, revision := m.built()

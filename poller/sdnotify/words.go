@@ -29,7 +29,7 @@ func words(pipelines []func() poller.Status, now time.Time) string {
 }
 
 func line(s poller.Status, now time.Time) string {
-	text := fmt.Sprintf("%s, %d rows", s.Words(now), s.Records)
+	text := fmt.Sprintf("%s, %d rows", s.Summary(now), s.Records)
 	if s.Name != "" {
 		text = s.Name + ": " + text
 	}

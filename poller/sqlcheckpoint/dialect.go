@@ -4,56 +4,30 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// Dialect is a kind of database.
-type Dialect string
-
-// The dialects.
-const (
-	Postgres Dialect = "postgres"
-	MySQL    Dialect = "mysql" // MariaDB too
-	SQLite   Dialect = "sqlite"
-)
-
-// dialectOf returns the dialect of a database/sql driver.
-func dialectOf(driver string) (Dialect, error) {
-	switch driver {
-	case "pgx", "pgx/v4", "pgx/v5", "postgres", "pq":
-		return Postgres, nil
-	case "mysql":
-		return MySQL, nil
-	case "sqlite", "sqlite3":
-		return SQLite, nil
-	}
-	return "", fmt.Errorf("the driver %q is not known: set Options.Dialect to Postgres, MySQL or SQLite", driver)
-}
-
-// quote returns table, which may be SCHEMA.TABLE, as an identifier.
-func (d Dialect) quote(table string) (string, error) {
+// quote returns TABLE or SCHEMA.TABLE as a quoted identifier.
+func quote(d dialect.Dialect, table string) (string, error) {
 	parts := strings.Split(table, ".")
 	if len(parts) > 2 {
 		return "", fmt.Errorf("Options.Table is %q: write TABLE or SCHEMA.TABLE", table)
 	}
-	q := `"`
-	if d == MySQL {
-		q = "`"
-	}
-	for i, p := range parts {
-		if p == "" || len(p) > 63 { // Postgres cuts longer ones, in silence
-			return "", fmt.Errorf("Options.Table is %q: each part must be of 1 to 63 bytes", table)
+	for _, p := range parts {
+		if p == "" || len(p) > 63 { // Postgres silently truncates longer names
+			return "", fmt.Errorf("Options.Table is %q: each part must have 1 to 63 bytes", table)
 		}
 		for _, c := range []byte(p) {
 			if c < ' ' || c > '~' {
 				return "", fmt.Errorf("Options.Table is %q: use printable ASCII", table)
 			}
 		}
-		parts[i] = q + strings.ReplaceAll(p, q, q+q) + q
 	}
-	return strings.Join(parts, "."), nil
+	return dialect.QuoteAll(d, parts), nil
 }
 
-// checkName refuses names that a database might take for another's.
+// checkName refuses names that a database might compare as equal to another.
 func checkName(name string) error {
 	switch {
 	case name == "":
@@ -71,66 +45,57 @@ func checkName(name string) error {
 	return nil
 }
 
-// statements are all the SQL there is, for one dialect and table.
+// statements is all the SQL for one dialect and table.
 type statements struct {
 	create, probe, load, insert, update string
 	lock                                string // before load, in a transaction
 	loadLocked                          string
 }
 
-// The cursors are compared in Go, never by the database, whose collation might
-// hold two different ones for equal. Names are compared by it: hence "C" and
-// ascii_bin, and SQLite's default is to compare bytes.
+// Cursors are compared in Go and never by the database, whose collation might
+// make two different cursors equal. Names are compared by the database: hence "C"
+// and ascii_bin. SQLite compares bytes by default.
 //
-// The table has no version: its columns and the lines of history change only as
-// poller/integration/testdata/compat/README.md has it. A release that is rolled
-// back must find what it can read, and insert what it knows.
-func (d Dialect) statements(table string) statements {
-	text, long := "TEXT", "TEXT"
-	name, cursor := text, text
-	ends := ""
-	switch d {
-	case Postgres:
-		name, cursor = `TEXT COLLATE "C"`, `TEXT COLLATE "C"`
-	case MySQL:
-		const ascii = " CHARACTER SET ascii COLLATE ascii_bin"
-		name, cursor = "VARCHAR(200)"+ascii, "VARCHAR(8192)"+ascii
-		text, long = "VARCHAR(64)"+ascii, "MEDIUMTEXT"+ascii
-		ends = " ENGINE=InnoDB"
+// The table has no version. Its columns and the lines of history change only by
+// the rules of poller/integration/testdata/compat/README.md: after a rollback the
+// older release must be able to read the row and to insert one.
+func statementsFor(d dialect.Dialect, table string) statements {
+	// fill numbers the question marks of a statement that begins in front of the
+	// table's name, which may contain one itself.
+	fill := func(before, after string) string {
+		n := 0
+		var b strings.Builder
+		b.WriteString(before + table)
+		for _, c := range after {
+			if c == '?' {
+				n++
+				b.WriteString(d.Placeholder(n))
+			} else {
+				b.WriteRune(c)
+			}
+		}
+		return b.String()
 	}
+	const columns = "name, cur, writer, seq, saved_at, history"
+	short := d.TextType(64, false)
 	s := statements{
-		create: "CREATE TABLE IF NOT EXISTS " + table + " (\n" +
-			"  name     " + name + " NOT NULL PRIMARY KEY,\n" +
-			"  cur      " + cursor + " NOT NULL,\n" +
-			"  writer   " + text + " NOT NULL,\n" +
-			"  seq      BIGINT NOT NULL,\n" +
-			"  saved_at " + text + " NOT NULL,\n" +
-			"  history  " + long + " NOT NULL\n)" + ends,
-		probe:  "SELECT name, cur, writer, seq, saved_at, history FROM " + table + " WHERE 1 = 0",
-		load:   "SELECT name, cur, writer, seq, saved_at, history FROM " + table + " WHERE name = ?",
-		insert: "INSERT INTO " + table + " (name, cur, writer, seq, saved_at, history) VALUES (?, ?, ?, ?, ?, ?)",
-		update: "UPDATE " + table + " SET cur = ?, writer = ?, seq = ?, saved_at = ?, history = ? WHERE name = ? AND writer = ? AND seq = ?",
+		create: d.CreateTable(table, "\n"+
+			"  name     "+d.TextType(200, true)+" NOT NULL PRIMARY KEY,\n"+
+			"  cur      "+d.TextType(8192, true)+" NOT NULL,\n"+
+			"  writer   "+short+" NOT NULL,\n"+
+			"  seq      BIGINT NOT NULL,\n"+
+			"  saved_at "+short+" NOT NULL,\n"+
+			"  history  "+d.TextType(0, false)+" NOT NULL\n"),
+		probe:  fill("SELECT "+columns+" FROM ", " WHERE 1 = 0"),
+		load:   fill("SELECT "+columns+" FROM ", " WHERE name = ?"),
+		insert: fill("INSERT INTO ", " ("+columns+") VALUES (?, ?, ?, ?, ?, ?)"),
+		update: fill("UPDATE ", " SET cur = ?, writer = ?, seq = ?, saved_at = ?, history = ? WHERE name = ? AND writer = ? AND seq = ?"),
 	}
 	s.loadLocked = s.load
-	if d == SQLite { // a transaction that reads before it writes may not be let write
-		s.lock = "UPDATE " + table + " SET seq = seq WHERE name = ?"
+	if lock := d.LockRows(); lock != "" {
+		s.loadLocked += " " + lock
 	} else {
-		s.loadLocked += " FOR UPDATE"
-	}
-	if d == Postgres {
-		for _, p := range []*string{&s.load, &s.loadLocked, &s.insert, &s.update} {
-			*p = dollars(*p, table)
-		}
+		s.lock = fill("UPDATE ", " SET seq = seq WHERE name = ?")
 	}
 	return s
-}
-
-// dollars numbers the placeholders: $1, $2. The table's name may hold a
-// question mark of its own.
-func dollars(query, table string) string {
-	before, after, _ := strings.Cut(query, table)
-	for n := 1; strings.Contains(after, "?"); n++ {
-		after = strings.Replace(after, "?", fmt.Sprintf("$%d", n), 1)
-	}
-	return before + table + after
 }

@@ -4,25 +4,25 @@
 //	checkpoint, err := sqlcheckpoint.New(db, "orders", sqlcheckpoint.Options{})
 //	p := &poller.Poller[Order]{Name: "orders", Source: orders, Sink: api, Checkpointer: checkpoint}
 //
-// For any sink that makes a pipeline deliver at least once. For a sink that
-// writes to the same database, [Store.Advance] moves the cursor in the
-// transaction that writes the rows, which is exactly once; its example has all
-// that such a sink needs.
+// With a sink that writes elsewhere the pipeline delivers at least once. A sink
+// that writes to the same database calls [Store.Advance], which moves the cursor
+// in the transaction that writes the rows, and delivers exactly once. The example
+// of Advance is a complete sink.
 //
 // # The table
 //
-// The first Load creates it if it is missing, called devotion_checkpoint unless
-// Options says otherwise, with one row for each pipeline:
+// The first Load creates the table if it does not exist. Its name is
+// devotion_checkpoint unless Options.Table is set. It has one row per pipeline:
 //
 //	name      the pipeline
 //	cur       its cursor
 //	writer    token of the handle that stored it
 //	seq       how often it has changed
-//	saved_at  when, RFC 3339 in UTC
-//	history   the cursors before, newest first, each a line: saved_at writer cur
+//	saved_at  when it changed last, RFC 3339 in UTC
+//	history   earlier cursors, newest first, one per line: saved_at writer cur
 //
-// Where the role may not create tables, create it first, as an owner who runs
-// [Store.Schema], and grant SELECT, INSERT and UPDATE.
+// If the role may not create tables, run the statement of [Store.Schema] as the
+// owner, and grant SELECT, INSERT and UPDATE.
 //
 // # Rewinding
 //
@@ -30,24 +30,24 @@
 //
 //	UPDATE devotion_checkpoint SET cur = '...', writer = 'anna' WHERE name = 'orders'
 //
-// with a writer that was not there before: it is what tells running pipelines
-// that the cursor is no longer theirs, even if it is the one they would have
-// stored. A running one ends with [poller.ErrConflict] at its next Save or
-// Write; started again it goes on from the new cursor. [Store.History] has the
-// cursors of before. A row deleted under a running pipeline is an error; a
-// pipeline that starts without one starts from the beginning.
+// with a writer that was not used before. A running pipeline recognizes by the
+// new writer that the cursor was moved, even if it is the one it would store
+// next. It ends with poller.ErrConflict at its next Save or Write. Started again,
+// it goes on from the new cursor. [Store.History] returns earlier cursors. If the
+// row is deleted while a pipeline runs, that is an error. A pipeline that starts
+// without a row starts from the beginning.
 //
-// A release reads the row that the one before it wrote, and the one after it, so
+// A release can read rows of the release before it and the release after it, so
 // it can be rolled back.
 //
 // # Lost connections
 //
-// Load and Save are statements of their own and hold no lock between them. In a
-// transaction of the caller, Advance locks the pipeline's row to its end. If the
-// network goes silent in the middle, the server keeps that lock until it notices.
-// On Postgres Advance therefore limits how long this transaction may idle, to the
-// deadline of its context. MariaDB knows such a limit only for the whole
-// session, so it is the caller's to set: with go-sql-driver, put
-// idle_write_transaction_timeout=60 (seconds) into the data source name. MySQL
-// has none but wait_timeout.
+// Load and Save are single statements and hold no lock. Advance locks the
+// pipeline's row until the caller's transaction ends. If the network fails
+// silently during the transaction, the server keeps that lock until it notices.
+// On Postgres, Advance therefore limits how long the transaction may be idle to
+// the deadline of its context. MariaDB has such a limit for the whole session
+// only, so the caller must set it: with go-sql-driver, add
+// idle_write_transaction_timeout=60 (seconds) to the data source name. MySQL has
+// only wait_timeout.
 package sqlcheckpoint

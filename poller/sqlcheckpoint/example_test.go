@@ -16,8 +16,9 @@ type Order struct {
 	Total string `db:"total"`
 }
 
-// Orders is a sink and a checkpointer: rows and cursor move in one transaction,
-// so that each order is written exactly once. Load and Save are the Store's.
+// Orders is a Sink and a Checkpointer: rows and cursor are stored in one
+// transaction, so each order is written exactly once. Load and Save are those of
+// the Store.
 type Orders struct {
 	*sqlcheckpoint.Store
 	DB *sqlx.DB
@@ -30,7 +31,7 @@ func (o Orders) Write(ctx context.Context, b source.Batch[Order]) error {
 	}
 	defer tx.Rollback() // does nothing after Commit
 	if moved, err := o.Advance(ctx, tx, b.From, b.To); err != nil || !moved {
-		return err // not moved: an earlier try was committed
+		return err // not moved: an earlier attempt was committed
 	}
 	for _, order := range b.Records {
 		if _, err := tx.NamedExecContext(ctx, `INSERT INTO orders (id, total) VALUES (:id, :total)`, order); err != nil {
@@ -45,7 +46,7 @@ var (
 	_ poller.Checkpointer = Orders{}
 )
 
-// A sink that writes exactly once is as short as the type Orders here.
+// The type Orders is a complete exactly-once sink.
 func ExampleStore_Advance() {
 	run := func(ctx context.Context, db *sqlx.DB, src source.Source[Order]) error {
 		checkpoint, err := sqlcheckpoint.New(db, "orders", sqlcheckpoint.Options{})
@@ -59,7 +60,7 @@ func ExampleStore_Advance() {
 	_ = run
 }
 
-// A human has everything since yesterday's cursor sent again.
+// A person has everything since the oldest known cursor sent again.
 func ExampleStore_Rewind() {
 	rewind := func(ctx context.Context, db *sqlx.DB) error {
 		checkpoint, err := sqlcheckpoint.New(db, "orders", sqlcheckpoint.Options{})

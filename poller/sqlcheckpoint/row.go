@@ -5,15 +5,15 @@ import (
 	"strings"
 	"time"
 
-	"github.com/artifactofdevotion/devotion/poller/internal/fence"
+	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
 // Entry is a cursor that was stored.
 type Entry struct {
 	Cursor source.Cursor
-	Time   time.Time // when it was stored; zero if a human wrote what is no time
-	Writer string    // by the handle of which token, or "rewind-" and a token; empty at the very beginning
+	Time   time.Time // when it was stored; zero if saved_at was edited and is not a time
+	Writer string    // token of the handle that stored it, or "rewind-" and a token; empty for the first row
 }
 
 // row is a pipeline's row of the table.
@@ -27,25 +27,25 @@ type row struct {
 
 const timeFormat = "2006-01-02T15:04:05.000Z07:00"
 
-func (r row) state() fence.State {
+func (r row) state() durable.State {
 	t, _ := time.Parse(time.RFC3339, r.SavedAt)
-	return fence.State{Cursor: r.Cursor, Writer: r.Writer, Seq: r.Seq, Time: t}
+	return durable.State{Cursor: r.Cursor, Writer: r.Writer, Seq: r.Seq, Time: t}
 }
 
-// next returns the row after r, which remembers n cursors in all.
-func (r row) next(s fence.State, n int) row {
-	past := append([]string{r.line()}, lines(r.History)...)
+// next returns the row that follows r and keeps n cursors in all.
+func (r row) next(s durable.State, n int) row {
+	earlier := append([]string{r.line()}, lines(r.History)...)
 	return row{
 		Cursor:  s.Cursor,
 		Writer:  s.Writer,
 		Seq:     s.Seq,
 		SavedAt: s.Time.Format(timeFormat),
-		History: strings.Join(past[:min(len(past), n-1)], "\n"),
+		History: strings.Join(earlier[:min(len(earlier), n-1)], "\n"),
 	}
 }
 
-// line is r as a line of a history. A human may have put blanks into the
-// writer, which are the separator.
+// line returns r as a line of the history. Blanks separate its fields, so line
+// replaces those that a person has put into the writer.
 func (r row) line() string {
 	word := func(s string) string {
 		if s = strings.Join(strings.Fields(s), "_"); s == "" {
@@ -63,11 +63,11 @@ func (r row) entries(n int) ([]Entry, error) {
 		if len(words) != 3 {
 			return nil, fmt.Errorf("line %d of the history is not \"saved_at writer cur\": correct it, or set history to ''", i+1)
 		}
-		past := row{SavedAt: words[0], Writer: words[1], Cursor: source.Cursor(words[2])}
-		if past.Writer == "-" {
-			past.Writer = ""
+		earlier := row{SavedAt: words[0], Writer: words[1], Cursor: source.Cursor(words[2])}
+		if earlier.Writer == "-" {
+			earlier.Writer = ""
 		}
-		all = append(all, Entry{past.Cursor, past.state().Time, past.Writer})
+		all = append(all, Entry{earlier.Cursor, earlier.state().Time, earlier.Writer})
 	}
 	return all[:min(len(all), n)], nil
 }

@@ -14,8 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller"
-	"github.com/artifactofdevotion/devotion/poller/internal/fence"
+	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/sqlite"
 )
 
 // broken is a database whose data source name cannot be parsed.
@@ -61,9 +62,8 @@ func TestNewRefuses(t *testing.T) {
 		"not printable ASCII":           {"örders", Options{}},
 		"more than 200":                 {strings.Repeat("x", 201), Options{}},
 		"Options.History is 1001":       {"orders", Options{History: 1001}},
-		`Options.Dialect "oracle"`:      {"orders", Options{Dialect: "oracle"}},
 		"write TABLE or SCHEMA.TABLE":   {"orders", Options{Table: "a.b.c"}},
-		"each part must be of 1 to 63":  {"orders", Options{Table: "a."}},
+		"each part must have 1 to 63":   {"orders", Options{Table: "a."}},
 		`Options.Table is "a\x00": use`: {"orders", Options{Table: "a\x00"}},
 	} {
 		_, err := New(db, c.name, c.o)
@@ -73,8 +73,8 @@ func TestNewRefuses(t *testing.T) {
 	_, err := New(nil, "orders", Options{})
 	require.ErrorContains(t, err, "nil")
 	_, err = New(database(t, "odd"), "orders", Options{})
-	require.ErrorContains(t, err, "set Options.Dialect")
-	_, err = New(database(t, "odd"), "orders", Options{Dialect: SQLite})
+	require.ErrorContains(t, err, "set the field Dialect")
+	_, err = New(database(t, "odd"), "orders", Options{Dialect: sqlite.Dialect{}})
 	require.NoError(t, err)
 }
 
@@ -90,7 +90,7 @@ func TestErrors(t *testing.T) {
 	require.ErrorAs(t, err, &parse)
 
 	require.ErrorIs(t, s.Save(t.Context(), "", "a"), poller.ErrConflict, "not loaded")
-	require.ErrorContains(t, s.Save(t.Context(), "", "a\n"), "mend the source")
+	require.ErrorContains(t, s.Save(t.Context(), "", "a\n"), "fix the source")
 	_, err = s.Advance(t.Context(), db, "", "a")
 	require.ErrorContains(t, err, "begin a transaction")
 }
@@ -100,14 +100,14 @@ func TestHistory(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)
 	r := row{SavedAt: at.Format(timeFormat)} // as Load inserts it
 	for i, c := range []source.Cursor{" a  b ", "", "c"} {
-		r = r.next(fence.State{Cursor: c, Writer: "w", Seq: int64(i + 1), Time: at}, 3)
+		r = r.next(durable.State{Cursor: c, Writer: "w", Seq: int64(i + 1), Time: at}, 3)
 	}
 	r.Writer = "anna b"
-	r = r.next(fence.State{Cursor: "d", Writer: "w", Seq: 4, Time: at}, 4)
+	r = r.next(durable.State{Cursor: "d", Writer: "w", Seq: 4, Time: at}, 4)
 	entries, err := r.entries(4)
 	require.NoError(t, err)
 	require.Equal(t, []Entry{{"d", at, "w"}, {"c", at, "anna_b"}, {"", at, "w"}, {" a  b ", at, "w"}}, entries)
-	require.Equal(t, "", r.next(fence.State{}, 1).History)
+	require.Equal(t, "", r.next(durable.State{}, 1).History)
 
 	r.History = "nonsense"
 	_, err = r.entries(4)

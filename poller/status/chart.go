@@ -8,16 +8,16 @@ import (
 )
 
 // chart is a drawing of a history: a stair with a step for each point, in a
-// space of 180 by 100 with the newest at the right.
+// space of 180 by 100, with the newest point at the right.
 type chart struct {
 	ID    string
-	Kind  string // of style
+	Kind  string // CSS class
 	Title string
-	Now   string // the value now
+	Now   string // the current value
 	Alt   string // the drawing in words
-	Top   string // the value at the upper edge
+	Top   string // value at the upper edge
 	Line  string // path of the stair
-	Area  string // path of what is below it
+	Area  string // path of the area under the stair
 }
 
 func rowsChart(id string, h history) chart {
@@ -25,9 +25,9 @@ func rowsChart(id string, h history) chart {
 	for i, p := range h.points {
 		values[i] = float64(p.rows) / step.Seconds()
 	}
-	c := chart{ID: id + "-rows", Kind: "rows", Title: "Rows a second", Now: rate(h.rate)}
+	c := chart{ID: id + "-rows", Kind: "rows", Title: "Rows per second", Now: rate(h.rate)}
 	highest, _ := greatest(values)
-	c.Alt = "Rows a second in the last 15 minutes: now " + c.Now + ", highest " + rate(highest) + "."
+	c.Alt = "Rows per second in the last 15 minutes: now " + c.Now + ", highest " + rate(highest) + "."
 	top := niceNumber(highest)
 	c.Top = count(int64(top))
 	c.Line, c.Area = stair(values, top)
@@ -42,13 +42,13 @@ func lagChart(id string, h history, lag time.Duration, known bool) chart {
 			values[i] = math.NaN()
 		}
 	}
-	c := chart{ID: id + "-lag", Kind: "lag", Title: "Lag", Now: "not known"}
+	c := chart{ID: id + "-lag", Kind: "lag", Title: "Lag", Now: "unknown"}
 	if known {
 		c.Now = duration(lag)
 	}
-	highest, any := greatest(values)
+	highest, found := greatest(values)
 	c.Alt = "Lag in the last 15 minutes: now " + c.Now + "."
-	if any {
+	if found {
 		c.Alt = strings.TrimSuffix(c.Alt, ".") + ", highest " + duration(toDuration(highest)) + "."
 		top := niceDuration(toDuration(highest))
 		c.Top = duration(top)
@@ -59,18 +59,18 @@ func lagChart(id string, h history, lag time.Duration, known bool) chart {
 
 func toDuration(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// greatest ignores what is not a number, and reports whether anything is.
-func greatest(values []float64) (m float64, any bool) {
+// greatest skips NaN, and reports whether it found a number.
+func greatest(values []float64) (m float64, found bool) {
 	for _, v := range values {
 		if v >= m {
-			m, any = v, true
+			m, found = v, true
 		}
 	}
-	return m, any
+	return m, found
 }
 
-// niceNumber is the least number of one digit and zeros that is not below v, 7
-// and 9 left out.
+// niceNumber rounds v up to one digit and zeros. It skips 7 and 9, which do not
+// halve well on an axis.
 func niceNumber(v float64) float64 {
 	for unit := 1.0; ; unit *= 10 {
 		for _, f := range []float64{1, 2, 3, 4, 5, 6, 8} {
@@ -81,8 +81,8 @@ func niceNumber(v float64) float64 {
 	}
 }
 
-// niceDuration is the least duration of a clock's scale that is not below d. It
-// begins at ten seconds: less is no lag to look at.
+// niceDuration rounds d up to a usual step of a clock, at least ten seconds, so
+// that a small lag looks small.
 func niceDuration(d time.Duration) time.Duration {
 	for _, nice := range []time.Duration{
 		10 * time.Second, 20 * time.Second, 30 * time.Second,
@@ -97,7 +97,7 @@ func niceDuration(d time.Duration) time.Duration {
 	return time.Duration(niceNumber(float64(d)/float64(day))) * day
 }
 
-// stair draws values up to top. Where one is not a number there is a gap.
+// stair draws values up to top. NaN leaves a gap.
 func stair(values []float64, top float64) (line, area string) {
 	var l, a strings.Builder
 	number := func(b *strings.Builder, op byte, v float64) {
@@ -119,7 +119,7 @@ func stair(values []float64, top float64) (line, area string) {
 		number(&a, 'V', height(i))
 		for ; i < len(values) && !math.IsNaN(values[i]); i++ {
 			if i+1 < len(values) && height(i+1) == height(i) {
-				continue // one flat step
+				continue // extend the flat step
 			}
 			for _, b := range []*strings.Builder{&l, &a} {
 				number(b, 'H', x+float64(i+1))

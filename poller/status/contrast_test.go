@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// luminance is as the Web Content Accessibility Guidelines define it.
+// luminance follows the definition of the Web Content Accessibility Guidelines.
 func luminance(t *testing.T, colour string) float64 {
 	t.Helper()
 	require.Regexp(t, `^#[0-9a-f]{6}$`, colour)
@@ -37,7 +37,7 @@ func contrast(t *testing.T, a, b string) float64 {
 	return (max(la, lb) + 0.05) / (min(la, lb) + 0.05)
 }
 
-// Text has a contrast of 4.5 with what it stands on (AA), lines and symbols of 3.
+// Text has a contrast of at least 4.5 with its background (AA), lines and symbols of 3.
 func TestContrastInBothSchemes(t *testing.T) {
 	css, err := os.ReadFile("page.css")
 	require.NoError(t, err)
@@ -50,7 +50,7 @@ func TestContrastInBothSchemes(t *testing.T) {
 			colours[m[1]] = m[2]
 			names++
 		}
-		require.Equal(t, len(colours), names, "each scheme has all colours")
+		require.Equal(t, len(colours), names, "each scheme defines all colours")
 		for _, pair := range []struct {
 			what, on string
 			least    float64
@@ -67,6 +67,6 @@ func TestContrastInBothSchemes(t *testing.T) {
 		}
 	}
 	rest := strings.Join(regexp.MustCompile(`(?s):root \{.*?\}`).Split(string(css), -1), "")
-	assert.NotRegexp(t, `#[0-9a-fA-F]{3,8}\b[^{]*;|rgb|hsl`, rest, "a colour that this test does not see")
+	assert.NotRegexp(t, `#[0-9a-fA-F]{3,8}\b[^{]*;|rgb|hsl`, rest, "a colour that this test does not check")
 	assert.InDelta(t, 21, contrast(t, "#000000", "#ffffff"), 1e-9)
 }

@@ -2,11 +2,16 @@ package status_test
 
 import (
 	"context"
+	"errors"
+	"expvar"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/signal"
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
@@ -15,8 +20,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
-// A pipeline and its page. A program would listen on an address of its own, such
-// as 127.0.0.1:9464.
+// A pipeline and its page. A program would use NewServer with an address, such as
+// 127.0.0.1:9464.
 func Example() {
 	var numbers sourcetest.Fake[int]
 	numbers.Append(1, 2, 3)
@@ -47,4 +52,22 @@ func Example() {
 	// Output:
 	// 200 numbers: live: copying
 	// 503 numbers: not live: stopped
+}
+
+// A server for the page and for the metrics of package expvar. It stops with ctx,
+// as the pipelines do.
+func ExampleNewServer() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var page status.Page // Attach the pipelines
+	mux := http.NewServeMux()
+	mux.Handle("/", &page)
+	mux.Handle("/debug/vars", expvar.Handler())
+
+	server := status.NewServer(mux)
+	server.Addr = "127.0.0.1:9464"
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		log.Print(err)
+	}
 }

@@ -10,51 +10,52 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 )
 
-// reading is how a pipeline does at a moment.
+// reading is the state of a pipeline at one moment.
 type reading struct {
-	id int // the place in the order of Attach
+	id int // its position in the order of Attach, from 1
 	poller.Status
 	history
-	trouble
-	words       string
+	failing     failing
+	summary     string
 	live, ready bool
-	mood        mood
+	condition   condition
 }
 
-func read(l *pipeline, now time.Time, fresh time.Duration) reading {
+func newReading(l *pipeline, now time.Time, fresh time.Duration) reading {
 	r := reading{Status: l.status(), history: l.ring.history(now)}
 	fresh = cmp.Or(fresh, max(time.Minute, 3*r.Interval))
 	r.live = r.State != poller.Stopped && !r.Overdue
-	// A clock that is coarse may show the first poll at the very time of the start.
+	// With a coarse clock the first poll may have the same time as the start.
 	r.ready = !r.Started.IsZero() && !r.LastPoll.IsZero() && !r.LastPoll.Before(r.Started) && now.Sub(r.LastPoll) <= fresh
-	r.words = words(r.Status, now)
-	if t := l.failing.Load(); t != nil {
-		r.trouble = *t
+	r.summary = summary(r.Status, now)
+	if f := l.failing.Load(); f != nil {
+		r.failing = *f
 	}
-	r.mood = feel(&r, now, fresh)
+	r.condition = assess(&r, now, fresh)
 	return r
 }
 
-// words are the Status's. One that is held back and asks again is still held back.
-func words(s poller.Status, now time.Time) string {
+// summary is that of the Status, except that a pipeline whose rows are held
+// back stays "held back" while it fetches again.
+func summary(s poller.Status, now time.Time) string {
 	if s.Held != nil && s.State == poller.Working && s.Op == poller.OpFetch {
 		s.State = poller.Held
 	}
-	return s.Words(now)
+	return s.Summary(now)
 }
 
 func (p *Page) serveLive(w http.ResponseWriter, _ *http.Request) {
-	_, all := p.look()
+	_, all := p.read()
 	probe(w, "live", all, func(r reading) bool { return r.live })
 }
 
 func (p *Page) serveReady(w http.ResponseWriter, _ *http.Request) {
-	_, all := p.look()
+	_, all := p.read()
 	probe(w, "ready", all, func(r reading) bool { return r.ready })
 }
 
-// probe answers with a line for each pipeline. Nothing is ready where there is
-// none, but a restart would not help.
+// probe answers with a line for each pipeline. Without pipelines the program is
+// live, because a restart would not help, but not ready.
 func probe(w http.ResponseWriter, what string, all []reading, is func(reading) bool) {
 	var body strings.Builder
 	code := http.StatusOK
@@ -69,7 +70,7 @@ func probe(w http.ResponseWriter, what string, all []reading, is func(reading) b
 		if !is(r) {
 			answer, code = "not "+what, http.StatusServiceUnavailable
 		}
-		fmt.Fprintf(&body, "%s: %s: %s\n", line(r.Name), answer, line(r.words))
+		fmt.Fprintf(&body, "%s: %s: %s\n", line(r.Name), answer, line(r.summary))
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)

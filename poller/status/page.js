@@ -1,16 +1,16 @@
-// Asks the program for this page again every few seconds, and changes what has
-// changed. There is one place where the page is made, and that is the program.
+// Fetches this page again every few seconds and applies the differences. Only the
+// program renders the page; the script knows nothing of its content.
 "use strict";
 
-const every = 3000, patience = 5000;
-const chosen = new Set(); // what the reader has unfolded or folded stays so
+const interval = 3000, timeout = 5000;
+const chosen = new Set(); // cards that the reader has folded or unfolded stay so
 let answered = new Date();
 
-const zeros = n => String(n).padStart(2, "0");
+const pad = n => String(n).padStart(2, "0");
 
 // clock is a time in the reader's time zone, with the date if it is not today.
 function clock(t) {
-  const time = [t.getHours(), t.getMinutes(), t.getSeconds()].map(zeros).join(":");
+  const time = [t.getHours(), t.getMinutes(), t.getSeconds()].map(pad).join(":");
   if (t.toDateString() === new Date().toDateString()) return time;
   return t.toLocaleDateString("en", { day: "numeric", month: "short" }) + " " + time;
 }
@@ -21,8 +21,9 @@ function localise(root) {
 
 function same(a, b) { return a.nodeName === b.nodeName && (a.id || "") === (b.id || ""); }
 
-// become makes the element a like b and keeps all that is alike, so that focus,
-// selection and what a screen reader has read stay.
+// become makes the node a like b and keeps everything that is equal, so that
+// focus, selection and the place of a screen reader stay. Elements with an id
+// are moved, not replaced.
 function become(a, b) {
   if (a.nodeType === Node.TEXT_NODE) {
     if (a.data !== b.data) a.data = b.data;
@@ -36,17 +37,11 @@ function become(a, b) {
   }
   let at = a.firstChild;
   for (const want of [...b.childNodes]) {
-    let have = at;
-    if (want.id) {
-      have = [...a.children].find(e => e.id === want.id);
-      if (have && have !== at) a.insertBefore(have, at);
-    }
-    if (have && same(have, want)) {
-      at = have.nextSibling;
-      become(have, want);
-    } else {
-      a.insertBefore(document.importNode(want, true), at);
-    }
+    let have = want.id ? document.getElementById(want.id) : at;
+    if (!have || !same(have, want)) have = document.importNode(want, false);
+    if (have !== at) a.insertBefore(have, at);
+    become(have, want);
+    at = have.nextSibling;
   }
   while (at) {
     const next = at.nextSibling;
@@ -62,11 +57,11 @@ function say(text) {
   if (lost.textContent !== text) lost.textContent = text;
 }
 
-// ask returns the page as it is now, or nothing if there is no answer or one that
-// is not the page.
+// ask returns the current page, or null if there is no answer or it is not the
+// page.
 async function ask() {
   try {
-    const answer = await fetch("./", { cache: "no-store", signal: AbortSignal.timeout(patience) });
+    const answer = await fetch("./", { cache: "no-store", signal: AbortSignal.timeout(timeout) });
     const next = new DOMParser().parseFromString(await answer.text(), "text/html");
     return next.documentElement.dataset.build ? next : null;
   } catch {
@@ -85,9 +80,9 @@ function show(next) {
 
 async function refresh() {
   const next = await ask();
-  setTimeout(refresh, every);
+  setTimeout(refresh, interval);
   if (!next) {
-    say("No answer since " + clock(answered) + ". What is shown is from then.");
+    say("No answer since " + clock(answered) + ". The page shows the state at that time.");
     document.title = "? No answer since " + clock(answered);
   } else if (next.documentElement.dataset.build !== document.documentElement.dataset.build) {
     location.reload(); // the program was updated
@@ -103,4 +98,4 @@ document.addEventListener("click", e => {
   if (summary) chosen.add(summary.closest("article").id);
 });
 localise(document);
-setTimeout(refresh, every);
+setTimeout(refresh, interval);

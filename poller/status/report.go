@@ -19,7 +19,7 @@ type report struct {
 
 type pipelineReport struct {
 	Name          string         `json:"name"`
-	Words         string         `json:"words"`
+	Summary       string         `json:"summary"`
 	Live          bool           `json:"live"`
 	Ready         bool           `json:"ready"`
 	State         string         `json:"state"`
@@ -27,7 +27,12 @@ type pipelineReport struct {
 	Due           time.Time      `json:"due,omitzero"`
 	Op            string         `json:"op,omitempty"`
 	Started       time.Time      `json:"started,omitzero"`
+	Ceiling       string         `json:"ceiling,omitempty"`
+	Guarantee     string         `json:"guarantee,omitempty"`
+	Lossy         *bool          `json:"lossy,omitempty"`
 	Cursor        string         `json:"cursor"`
+	Position      string         `json:"position,omitempty"`
+	Pending       int64          `json:"pending,omitempty"`
 	Batches       int64          `json:"batches"`
 	Records       int64          `json:"records"`
 	DeadLetters   int64          `json:"dead_letters"`
@@ -57,7 +62,7 @@ type historyReport struct {
 	Lag  []*seconds `json:"lag_seconds"`
 }
 
-// seconds are exact to the millisecond.
+// seconds is a duration in seconds, to the millisecond.
 type seconds float64
 
 func toSeconds(d time.Duration) *seconds {
@@ -65,7 +70,7 @@ func toSeconds(d time.Duration) *seconds {
 	return &s
 }
 
-// instant is t as it is shown: in UTC, exact to the millisecond.
+// instant returns t in UTC, to the millisecond.
 func instant(t time.Time) time.Time {
 	if t.IsZero() {
 		return t
@@ -74,7 +79,7 @@ func instant(t time.Time) time.Time {
 }
 
 func (p *Page) serveJSON(w http.ResponseWriter, r *http.Request) {
-	now, all := p.look()
+	now, all := p.read()
 	rep := report{
 		Version: p.Version, Started: instant(p.since()), Now: instant(now),
 		Live: true, Ready: len(all) > 0, Pipelines: []pipelineReport{},
@@ -82,28 +87,31 @@ func (p *Page) serveJSON(w http.ResponseWriter, r *http.Request) {
 	history := r.URL.Query().Has("history")
 	for _, x := range all {
 		rep.Live, rep.Ready = rep.Live && x.live, rep.Ready && x.ready
-		one := tell(x, now)
+		one := newPipelineReport(x, now)
 		if history {
-			one.History = recount(x.history)
+			one.History = newHistoryReport(x.history)
 		}
 		rep.Pipelines = append(rep.Pipelines, one)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	out := json.NewEncoder(w)
 	if !history {
-		out.SetIndent("", "  ") // read by people, too
+		out.SetIndent("", "  ") // people read it, too
 	}
-	_ = out.Encode(rep) // fails only if the client has gone
+	_ = out.Encode(rep) // fails only if the client is gone
 }
 
-func tell(x reading, now time.Time) pipelineReport {
+func newPipelineReport(x reading, now time.Time) pipelineReport {
 	out := pipelineReport{
-		Name: x.Name, Words: x.words, Live: x.live, Ready: x.ready,
+		Name: x.Name, Summary: x.summary, Live: x.live, Ready: x.ready,
 		State: string(x.State), Since: instant(x.Since), Due: instant(x.Due), Op: string(x.Op), Started: instant(x.Started),
-		Cursor: string(x.Cursor), Batches: x.Batches, Records: x.Records, DeadLetters: x.DeadLetters,
+		Cursor: string(x.Cursor), Position: x.Position, Pending: x.Pending, Batches: x.Batches, Records: x.Records, DeadLetters: x.DeadLetters,
 		LastPoll: instant(x.LastPoll), LastRecord: instant(x.LastRecord), LastSave: instant(x.LastSave), AsOf: instant(x.AsOf),
-		Overdue: x.Overdue, Attempts: x.Attempts, LastError: x.LastError, LastErrorTime: instant(x.LastErrorTime),
+		Overdue: x.Overdue, Attempts: x.Attempts, LastError: line(x.LastError), LastErrorTime: instant(x.LastErrorTime),
 		Interval: *toSeconds(x.Interval),
+	}
+	if g := x.Status.Guarantee; g != nil {
+		out.Ceiling, out.Guarantee, out.Lossy = g.Name, g.Text, &g.Lossy
 	}
 	if lag, known := x.Lag(now); known {
 		out.Lag = toSeconds(lag)
@@ -114,7 +122,7 @@ func tell(x reading, now time.Time) pipelineReport {
 	return out
 }
 
-func recount(h history) *historyReport {
+func newHistoryReport(h history) *historyReport {
 	out := historyReport{Step: *toSeconds(step), End: instant(h.end), Rows: []int64{}, Lag: []*seconds{}}
 	for _, p := range h.points {
 		out.Rows = append(out.Rows, p.rows)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The history of a pipeline: 15 minutes in steps.
+// A history covers 15 minutes in steps.
 const (
 	step  = 5 * time.Second
 	steps = 180
@@ -14,24 +14,23 @@ const (
 // point is what happened in one step.
 type point struct {
 	rows int64
-	lag  time.Duration // at its end; negative if it was not known
+	lag  time.Duration // at the end of the step; negative if unknown
 }
 
-// ring keeps the last steps of a pipeline. Steps are counted on the monotonic
-// clock, so one that is set meanwhile moves nothing. It is filled when a poll
-// ends and when it is asked: between two polls nothing changes but the lag, and
-// that follows from the clock.
+// ring keeps the last steps of a pipeline. It counts steps on the monotonic
+// clock, so setting the clock moves nothing. It advances when a poll ends and
+// when it is read: between two polls only the lag changes, by the clock.
 type ring struct {
 	mu     sync.Mutex
 	born   time.Time
-	base   time.Time // when step 0 began
-	step   int64     // the one in progress
-	rows   int64     // in it, so far
-	asOf   time.Time
+	base   time.Time    // when step 0 began
+	step   int64        // number of the step in progress
+	rows   int64        // delivered in the step in progress
+	asOf   time.Time    // of the pipeline's Status
 	points [steps]point // step n is at n % steps
 }
 
-// begin starts the history. Steps begin at full five seconds of the clock.
+// begin starts the history. Steps begin at multiples of five seconds of the clock.
 func (r *ring) begin(now time.Time) {
 	r.born, r.base = now, now.Add(-time.Duration(now.UnixNano()%int64(step)))
 }
@@ -47,7 +46,7 @@ func (r *ring) add(now time.Time, rows int64, asOf time.Time) {
 	}
 }
 
-// begun notes as of when all is delivered when a run begins.
+// begun notes that a run begins, and its AsOf.
 func (r *ring) begun(now, asOf time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -55,7 +54,7 @@ func (r *ring) begun(now, asOf time.Time) {
 	r.asOf = asOf
 }
 
-// advance ends the steps that are over.
+// advance ends the steps that lie before now.
 func (r *ring) advance(now time.Time) {
 	n := int64(now.Sub(r.base) / step)
 	if n <= r.step {
@@ -76,18 +75,18 @@ func (r *ring) advance(now time.Time) {
 
 func (r *ring) end(n int64) time.Time { return r.base.Add(time.Duration(n+1) * step) }
 
-// history is a copy of a ring's steps that are over, the oldest first.
+// history is a copy of a ring's completed steps, the oldest first.
 type history struct {
 	end    time.Time // of the last step
 	points []point
-	rate   float64 // rows a second now: over the last two steps and the one in progress
+	rate   float64 // rows per second over the last two steps and the one in progress
 }
 
 func (r *ring) history(now time.Time) history {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.advance(now)
-	// The clock may have been set since base was read. What was, was so long ago.
+	// The clock may have been set since base was read: count back from now.
 	h := history{end: now.Add(r.end(r.step - 1).Sub(now))}
 	for k := max(0, r.step-steps); k < r.step; k++ {
 		h.points = append(h.points, r.points[k%steps])

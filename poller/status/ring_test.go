@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// newRing returns one in the clock of a bubble, which begins at full seconds.
+// newRing returns a ring that starts at the time of the bubble, a full second.
 func newRing(t *testing.T) *ring {
 	t.Helper()
 	var r ring
@@ -33,20 +33,20 @@ func lags(h history) (all []time.Duration) {
 	return all
 }
 
-func TestStepsEndOnTheirOwn(t *testing.T) {
+func TestStepsEndWithoutAPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRing(t)
 		assert.Empty(t, r.history(time.Now()).points)
 		r.add(time.Now(), 3, time.Now())
 		time.Sleep(4 * time.Second)
 		r.add(time.Now(), 4, time.Time{})
-		assert.Empty(t, r.history(time.Now()).points, "the step in progress is not told")
+		assert.Empty(t, r.history(time.Now()).points, "the step in progress is not included")
 		time.Sleep(time.Second)
 		h := r.history(time.Now())
 		assert.Equal(t, []int64{7}, rows(h))
 		assert.Equal(t, []time.Duration{5 * time.Second}, lags(h))
 		assert.Equal(t, time.Now(), h.end)
-		time.Sleep(11 * time.Second) // nobody asks, nothing happens
+		time.Sleep(11 * time.Second) // without being read
 		h = r.history(time.Now())
 		assert.Equal(t, []int64{7, 0, 0}, rows(h))
 		assert.Equal(t, []time.Duration{5 * time.Second, 10 * time.Second, 15 * time.Second}, lags(h))
@@ -77,23 +77,23 @@ func TestGapsLongerThanTheRing(t *testing.T) {
 	}
 }
 
-func TestClockThatGoesBackMovesNothing(t *testing.T) {
+func TestAClockSetBackMovesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRing(t)
 		began := time.Now()
 		time.Sleep(time.Minute)
 		r.add(time.Now(), 1, time.Time{})
-		r.add(began, 2, time.Time{}) // such as by a hook that was held up
+		r.add(began, 2, time.Time{}) // a hook that was called late
 		r.add(began.Add(-time.Hour), 4, time.Time{})
 		time.Sleep(step)
 		h := r.history(time.Now())
 		require.Len(t, h.points, 13)
 		assert.Equal(t, int64(7), h.points[12].rows)
-		assert.Equal(t, time.Duration(-1), h.points[12].lag, "nobody said as of when")
+		assert.Equal(t, time.Duration(-1), h.points[12].lag, "AsOf was never known")
 	})
 }
 
-// A run that begins does not know as of when all is delivered.
+// The lag is unknown when a run begins.
 func TestLagIsForgottenWhenARunBegins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRing(t)
@@ -135,7 +135,7 @@ func TestRateIsOfTheLastTenToFifteenSeconds(t *testing.T) {
 	})
 }
 
-// Against a plain list of all that was ever added.
+// The model is a plain map of all rows ever added.
 func TestRingAgainstAModel(t *testing.T) {
 	for seed := range uint64(50) {
 		synctest.Test(t, func(t *testing.T) {

@@ -1,47 +1,55 @@
 // Package status serves the health of pipelines over HTTP: a page for people,
-// and answers for probes.
+// and endpoints for probes and programs.
 //
 //	var page status.Page
 //	page.Attach(&p.Hooks, p.Status) // before Run, once for each pipeline
-//	err := http.ListenAndServe("127.0.0.1:9464", &page)
+//	server := status.NewServer(&page)
+//	server.Addr = "127.0.0.1:9464"
+//	err := server.ListenAndServe()
 //
-// It answers GET and HEAD of
+// A Page answers GET and HEAD requests for these paths:
 //
-//   - /livez: 200 if every pipeline runs and none is stuck, else 503. This is
-//     what to restart the program on. It never looks at a database: a restart
-//     cures no outage, and a pipeline that waits for one to end is alive.
-//   - /readyz: 200 if every pipeline has succeeded lately, see [Page].Fresh,
-//     else 503. During an outage this says no. It also does where no pipeline
-//     is attached.
-//   - /status: all of it as JSON, see below.
-//   - /: the page. It needs nothing from outside, refreshes itself, and says so
-//     when the program no longer answers. Without JavaScript it shows the same,
-//     as of its loading.
+//   - /livez: 200 if every pipeline runs and none is stuck, else 503. Restart
+//     the program when it fails. It does not depend on a database: a restart
+//     does not end an outage, and a pipeline that waits for its end is alive.
+//   - /readyz: 200 if every pipeline succeeded recently, see [Page].Fresh, else
+//     503. It is 503 during an outage, and while no pipeline is attached.
+//   - /status: everything as JSON, see below.
+//   - /: the page. It loads nothing from other sites, refreshes itself, and says
+//     so when the program stops answering. Without JavaScript it shows the same
+//     and reloads every 10 seconds.
 //
-// Probes are answered with a line for each pipeline. Anything else is not found.
+// The probes answer with a line for each pipeline. Other paths are not found.
 //
-// To serve it elsewhere than at the root, strip the prefix; all links of the
-// page are relative:
+// To serve the page under another path, strip the prefix. All links of the page
+// are relative:
 //
 //	mux.Handle("/ops/", http.StripPrefix("/ops", &page))
 //
-// It can change nothing, but shows cursors, errors and who holds rows back. It
-// asks for no password: listen on loopback, or put it behind something that does.
+// The page changes nothing, but it shows keys, errors and who holds rows back,
+// and it asks for no password. Listen on a loopback address, or put it behind a
+// proxy that asks for one. Use [NewServer] rather than a plain http.Server.
 //
 // # JSON
 //
 // /status is an object with version, started (when the first pipeline was
 // attached), now, live, ready and pipelines. A pipeline has the fields of
-// [poller.Status] in lower case with underscores (dead_letters), words (what it
-// is about, for people), live, ready, and durations in seconds: lag_seconds,
-// absent while not known, and interval_seconds. Times that have not been are
-// left out.
+// [poller.Status] in lower case with underscores, such as dead_letters, and:
+//
+//   - summary: what the pipeline does, in a few words; live and ready.
+//   - ceiling and guarantee: the name and the text of what the source promises,
+//     and lossy, true if rows can be missed. Absent if it promises nothing.
+//   - position: the cursor in words, and pending: the greatest number of rows
+//     after it. Absent if unknown.
+//   - lag_seconds, absent while unknown, and interval_seconds.
+//
+// Durations are seconds. Times that are not set are left out.
 //
 // With /status?history each pipeline also has a history: the last 15 minutes in
-// steps of 5 seconds, the oldest first, the one in progress not included. end is
-// when the last step ended, rows how many were delivered in each, and
-// lag_seconds the lag at the end of each, null where it was not known. The
-// history begins anew with the program.
+// steps of 5 seconds, the oldest first, without the step in progress. Its end is
+// when the last step ended. rows has the number of rows delivered in each step,
+// and lag_seconds the lag at the end of each step, null where it was unknown.
+// The history starts empty with the program.
 package status
 
 import (
@@ -54,16 +62,16 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 )
 
-// Page is an http.Handler. The zero value is ready to use. It is safe for
-// concurrent use, starts no goroutine, and keeps 3 KiB for each pipeline. It
-// must not be copied after first use.
+// Page is an http.Handler that shows pipelines. The zero value is ready to use.
+// It is safe for concurrent use, starts no goroutine, and keeps 3 KiB for each
+// pipeline. It must not be copied after first use.
 type Page struct {
-	// Version of the program is shown.
+	// Version is the version of the program, for display.
 	Version string
 
-	// Fresh is how long ago the last success of a pipeline may be for it to be
-	// ready. A poll that finds nothing is one. Defaults to a minute, or three
-	// intervals of the pipeline if that is longer.
+	// Fresh is how long a pipeline counts as ready after its last success. A
+	// poll that finds nothing is a success. Defaults to a minute, or to three
+	// of the pipeline's intervals if that is longer.
 	Fresh time.Duration
 
 	mu        sync.RWMutex
@@ -71,21 +79,21 @@ type Page struct {
 	pipelines []*pipeline
 }
 
-// pipeline is one that was attached.
 type pipeline struct {
 	status  func() poller.Status
 	ring    ring
-	failing atomic.Pointer[trouble] // nil if all went well since
+	failing atomic.Pointer[failing] // nil after a success
 }
 
-// trouble is what a Status does not say of a pipeline that fails.
-type trouble struct {
+// failing holds what a Status does not say about failures.
+type failing struct {
 	op    poller.Op // the step that failed last; another may be in progress
 	since time.Time // of the first failure after the last success
 }
 
 // Attach adds a pipeline to the page, given by its Status method, and joins the
-// page's hooks to its own. Call it before Run. The page may already be serving.
+// page's hooks to the pipeline's. Call it before Run. It may be called while the
+// page is being served.
 func (p *Page) Attach(hooks *poller.Hooks, status func() poller.Status) {
 	now := time.Now()
 	l := &pipeline{status: status}
@@ -100,13 +108,13 @@ func (p *Page) Attach(hooks *poller.Hooks, status func() poller.Status) {
 	p.pipelines = append(p.pipelines, l)
 }
 
-// stepBegin notices the beginning of a run, which forgets as of when all was
-// delivered: the cursor may have been set back.
+// stepBegin notices when a run begins. The lag is unknown then, because the
+// cursor may have been set back.
 func (l *pipeline) stepBegin(ctx context.Context, i poller.StepInfo) context.Context {
 	if i.Op == poller.OpLoad {
 		s := l.status()
 		l.ring.begun(i.Start, s.AsOf)
-		if s.Started.IsZero() && i.Attempt == 1 { // not amid a run, where a late write has it load again
+		if s.Started.IsZero() && i.Attempt == 1 { // not during a run, where a late write loads the cursor again
 			l.failing.Store(nil)
 		}
 	}
@@ -114,11 +122,11 @@ func (l *pipeline) stepBegin(ctx context.Context, i poller.StepInfo) context.Con
 }
 
 func (l *pipeline) backoff(i poller.BackoffInfo) {
-	t := trouble{i.Op, time.Now()}
+	f := failing{i.Op, time.Now()}
 	if before := l.failing.Load(); before != nil {
-		t.since = before.since
+		f.since = before.since
 	}
-	l.failing.Store(&t)
+	l.failing.Store(&f)
 }
 
 func (l *pipeline) poll(i poller.PollInfo) {
@@ -126,7 +134,7 @@ func (l *pipeline) poll(i poller.PollInfo) {
 	l.ring.add(i.Start.Add(i.Duration), int64(i.Records), i.AsOf)
 }
 
-// ServeHTTP answers what the package's documentation lists.
+// ServeHTTP answers the paths listed in the package documentation.
 func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -154,19 +162,19 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		h.Set("Allow", "GET, HEAD")
-		http.Error(w, "this is to be read only", http.StatusMethodNotAllowed)
+		http.Error(w, "only GET and HEAD are allowed", http.StatusMethodNotAllowed)
 		return
 	}
 	serve(w, r)
 }
 
-// look returns how every pipeline does at this moment, in the order of Attach.
-func (p *Page) look() (now time.Time, all []reading) {
+// read returns the state of every pipeline now, in the order of Attach.
+func (p *Page) read() (now time.Time, all []reading) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	now = time.Now()
 	for i, l := range p.pipelines {
-		r := read(l, now, p.Fresh)
+		r := newReading(l, now, p.Fresh)
 		r.id = i + 1
 		all = append(all, r)
 	}

@@ -22,7 +22,7 @@ func TestProbesInEveryState(t *testing.T) {
 		began := time.Now()
 		time.Sleep(time.Hour)
 		now := time.Now()
-		well := poller.Status{
+		healthy := poller.Status{
 			Name: "orders", Interval: time.Second, State: poller.Idle, Started: began, Since: now, LastPoll: now.Add(-time.Second),
 		}
 		for name, c := range map[string]struct {
@@ -61,7 +61,7 @@ func TestProbesInEveryState(t *testing.T) {
 			"stuck": {func(s *poller.Status) { s.State, s.Overdue = poller.Working, true }, 0, no, yes, "stuck: no answer for 0s"},
 		} {
 			page := &status.Page{Fresh: c.fresh}
-			_, change := told(page, well)
+			_, change := attach(page, healthy)
 			change(c.change)
 			live, ready := get(t, page, "/livez"), get(t, page, "/readyz")
 			assert.Equal(t, c.live, live.Code, "%s: live", name)
@@ -77,11 +77,11 @@ func TestProbesInEveryState(t *testing.T) {
 func TestOneOfSeveralDecides(t *testing.T) {
 	var page status.Page
 	now := time.Now()
-	told(&page, poller.Status{Name: "well", State: poller.Idle, Started: now, LastPoll: now})
-	told(&page, poller.Status{Name: "two\nlines", State: poller.Stopped})
+	attach(&page, poller.Status{Name: "orders", State: poller.Idle, Started: now, LastPoll: now})
+	attach(&page, poller.Status{Name: "two\nlines", State: poller.Stopped})
 	w := get(t, &page, "/livez")
 	assert.Equal(t, http.StatusServiceUnavailable, w.Code)
-	assert.Equal(t, "well: live: up to date\ntwo\\nlines: not live: stopped\n", w.Body.String())
+	assert.Equal(t, "orders: live: up to date\ntwo; lines: not live: stopped\n", w.Body.String())
 }
 
 func TestNoPipeline(t *testing.T) {
@@ -96,13 +96,13 @@ func TestNoPipeline(t *testing.T) {
 	assert.Contains(t, get(t, &page, "/status").Body.String(), `"ready": false`)
 }
 
-// A day without the database: alive all the time, and ready as soon as it is over.
+// During a day without its database the pipeline is live, and it is ready again right after.
 func TestOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var page status.Page
 		p := newPipeline(&page, "orders")
 		code := func(path string) int { return get(t, &page, path).Code }
-		assert.Equal(t, http.StatusServiceUnavailable, code("/livez"), "it does not run yet")
+		assert.Equal(t, http.StatusServiceUnavailable, code("/livez"), "not started")
 		stop := p.start(t)
 		synctest.Wait()
 		assert.Equal(t, http.StatusOK, code("/livez"))
@@ -123,7 +123,7 @@ func TestOutage(t *testing.T) {
 		time.Sleep(time.Minute)
 		assert.Equal(t, http.StatusOK, code("/readyz"))
 		body := html(t, &page)
-		assert.Contains(t, body, "<title>✓ All is well</title>")
+		assert.Contains(t, body, "<title>✓ orders is healthy</title>")
 		assert.Contains(t, body, "Recovered from an error at ")
 
 		stop()
@@ -133,9 +133,9 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-func TestWhatIsAnsweredAndHow(t *testing.T) {
+func TestPathsMethodsAndHeaders(t *testing.T) {
 	page := &status.Page{}
-	told(page, poller.Status{Name: "orders"})
+	attach(page, poller.Status{Name: "orders"})
 	mounted := http.NewServeMux()
 	mounted.Handle("/ops/", http.StripPrefix("/ops", page))
 	types := map[string]string{

@@ -9,27 +9,37 @@ import (
 	"unicode"
 )
 
-// text makes s fit to be shown to people: what cannot be seen, such as a mark
-// that turns the direction of writing, is shown by its code. Lines stay.
-func text(s string) string {
+// line makes s readable on one line: line breaks become "; ", repeated lines are
+// left out, tabs become spaces, and invisible characters, such as a mark that
+// reverses the direction of writing, become their escape sequences.
+func line(s string) string {
 	var b strings.Builder
-	for _, r := range strings.ToValidUTF8(s, "\uFFFD") {
-		if r == '\n' || unicode.IsPrint(r) {
-			b.WriteRune(r)
+	separator, last := "", ""
+	for part := range strings.FieldsFuncSeq(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool { return r == '\n' || r == '\r' }) {
+		if part = strings.ReplaceAll(strings.TrimSpace(part), "\t", " "); part == "" || part == last {
 			continue
 		}
-		q := strconv.QuoteRuneToASCII(r)
-		b.WriteString(q[1 : len(q)-1])
+		last = part
+		b.WriteString(separator)
+		for _, r := range part {
+			if unicode.IsPrint(r) {
+				b.WriteRune(r)
+				continue
+			}
+			q := strconv.QuoteRuneToASCII(r)
+			b.WriteString(q[1 : len(q)-1])
+		}
+		separator = "; "
+		if strings.HasSuffix(part, ":") {
+			separator = " "
+		}
 	}
 	return b.String()
 }
 
-// line is text on one line.
-func line(s string) string { return strings.ReplaceAll(text(s), "\n", `\n`) }
-
 const nbsp = "\u00a0" // between a number and its unit
 
-// duration is d as people say it, in two units at most.
+// duration writes d in two units at most, such as "2 h 5 min".
 func duration(d time.Duration) string {
 	const day = 24 * time.Hour
 	two := func(major, minor time.Duration, units ...string) string {
@@ -66,17 +76,10 @@ func count(n int64) string {
 	return s
 }
 
-// rate writes rows a second: small ones with a decimal.
+// rate writes a number of rows per second, small ones with a decimal.
 func rate(r float64) string {
 	if r > 0 && r < 9.95 {
 		return strconv.FormatFloat(max(r, 0.1), 'f', 1, 64)
 	}
 	return count(int64(math.Round(r)))
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		many = one
-	}
-	return count(int64(n)) + " " + many
 }

@@ -45,18 +45,20 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeSeenIsShownByItsCode(t *testing.T) {
+func TestTextIsReadableOnOneLine(t *testing.T) {
 	for s, want := range map[string]string{
-		"orders, größer, 注文":  "orders, größer, 注文",
-		"a\u202eb\u2066":      `a\u202eb\u2066`,
-		"zero\u200bwidth\x00": `zero\u200bwidth\x00`,
-		"bad\xffbytes":        "bad\uFFFDbytes",
-		"two\nlines\r\t":      "two\nlines\\r\\t",
-		`"quotes" 'and' \ `:   `"quotes" 'and' \ `,
+		"orders, größer, 注文":                   "orders, größer, 注文",
+		"a\u202eb\u2066":                       `a\u202eb\u2066`,
+		"zero\u200bwidth\x00":                  `zero\u200bwidth\x00`,
+		"bad\xffbytes":                         "bad\uFFFDbytes",
+		"two\nlines\r\t":                       "two; lines",
+		"x:\n\tdial error\n\tdial error\n\tno": "x: dial error; no",
+		"\n\n a\tb \r\n\n\tc\n":                "a b; c",
+		"failed to connect to `user=ada database=shop`:\n\t127.0.0.1:1 (127.0.0.1): dial error\n\t[::1]:1 (::1): dial error": "failed to connect to `user=ada database=shop`: 127.0.0.1:1 (127.0.0.1): dial error; [::1]:1 (::1): dial error",
+		`"quotes" 'and' \`: `"quotes" 'and' \`,
 	} {
-		assert.Equal(t, want, text(s))
+		assert.Equal(t, want, line(s))
 	}
-	assert.Equal(t, `one\nline`, line("one\nline"))
 }
 
 func TestScales(t *testing.T) {

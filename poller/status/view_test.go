@@ -24,16 +24,20 @@ func html(t *testing.T, page *status.Page) string {
 
 const hostile = `<script>alert("x")</script>'"><img src=x onerror=alert(1)>` + "\u202e\xff\x00{{.}}&amp;"
 
-// Whatever comes from outside is text, in each place where it is shown.
+// Everything that comes from outside is escaped, wherever it is shown.
 func TestEverythingIsEscaped(t *testing.T) {
 	page := &status.Page{Version: hostile}
 	for _, s := range []poller.Status{
 		{Name: hostile, State: poller.Held, Cursor: hostile, LastError: hostile, LastErrorTime: time.Now(),
 			Started: time.Now(), Held: &source.Held{By: []string{hostile}}},
+		{Name: hostile, State: poller.Idle, Started: time.Now(), LastPoll: time.Now().Add(time.Second), Position: hostile,
+			Guarantee: &source.Guarantee{Name: hostile, Text: hostile}},
+		{Name: hostile, State: poller.Stopped, Position: hostile, LastError: hostile, Guarantee: &source.Guarantee{Name: hostile, Text: hostile, Lossy: true}},
+		{Name: hostile, State: poller.Stopped, LastError: hostile},
 		{Name: hostile, State: poller.Backoff, Op: hostile, Attempts: 1, LastError: hostile},
 		{Name: hostile, State: poller.Working, Op: hostile, Overdue: true},
 	} {
-		told(page, s)
+		attach(page, s)
 	}
 	body := get(t, page, "/").Body.String()
 	for _, never := range []string{"<script>alert", "<img", "onerror=alert(1)>", "\u202e", "\xff", "\x00"} {
@@ -52,12 +56,12 @@ func TestEverythingIsEscaped(t *testing.T) {
 	}
 }
 
-func TestThoseInTroubleComeFirst(t *testing.T) {
+func TestPipelinesInTroubleComeFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var page status.Page
 		time.Sleep(time.Hour)
 		now := time.Now()
-		well := poller.Status{Interval: time.Second, State: poller.Idle, Started: now.Add(-time.Hour), LastPoll: now}
+		healthy := poller.Status{Interval: time.Second, State: poller.Idle, Started: now.Add(-time.Hour), LastPoll: now}
 		change := map[string]func(*poller.Status){
 			"b": func(s *poller.Status) {},
 			"c": func(s *poller.Status) { s.State, s.Held = poller.Held, &source.Held{Since: now.Add(-59 * time.Second)} },
@@ -69,10 +73,10 @@ func TestThoseInTroubleComeFirst(t *testing.T) {
 			"i": func(s *poller.Status) { s.State = poller.Stopped },
 		}
 		for _, name := range []string{"b", "c", "d", "e", "f", "g", "h", "i"} {
-			s := well
+			s := healthy
 			s.Name = name
 			change[name](&s)
-			told(&page, s)
+			attach(&page, s)
 		}
 		body := html(t, &page)
 		var order string
@@ -82,39 +86,39 @@ func TestThoseInTroubleComeFirst(t *testing.T) {
 		}
 		assert.Equal(t, "ghidefbc", order)
 		assert.Contains(t, body, "<title>✕ 6 of 8 pipelines need attention</title>")
-		assert.Contains(t, body, ">g is failing, h is stuck, i is stopped, d is held back, e has not succeeded lately, and 1 more.<")
-		assert.Equal(t, 3, strings.Count(body, "<details open>"), "of many only the first that need somebody")
+		assert.Contains(t, body, ">g is failing, h is stuck, i is stopped, d is held back, e has not succeeded recently, and 1 more.<")
+		assert.Equal(t, 3, strings.Count(body, "<details open>"), "with many pipelines, only the first that need attention")
 	})
 }
 
-func TestOfManyTheWellAreFolded(t *testing.T) {
+func TestWithManyPipelinesHealthyOnesAreFolded(t *testing.T) {
 	now := time.Now()
 	for n, open := range map[int]int{1: 1, 3: 3, 4: 0, 50: 0} {
 		var page status.Page
 		for range n {
-			told(&page, poller.Status{Name: "orders", State: poller.Idle, Started: now, LastPoll: now.Add(time.Second)})
+			attach(&page, poller.Status{Name: "orders", State: poller.Idle, Started: now, LastPoll: now.Add(time.Second)})
 		}
 		body := html(t, &page)
 		assert.Equal(t, open, strings.Count(body, "<details open>"))
-		assert.Contains(t, body, ">just now<", "a clock that was set back")
+		assert.Contains(t, body, ">just now<", "also after the clock was set back")
 	}
 }
 
 func TestWhenAFailedStepIsTriedAgain(t *testing.T) {
 	var page status.Page
-	_, change := told(&page, poller.Status{
+	_, change := attach(&page, poller.Status{
 		State: poller.Backoff, Op: poller.OpWrite, Attempts: 2, LastError: "disk full", LastErrorTime: time.Now(), Due: time.Now(),
 	})
-	assert.Regexp(t, "Writing failed, last at .*, to be tried again by ", html(t, &page))
+	assert.Regexp(t, "Writing failed, last at .*, next attempt by ", html(t, &page))
 	change(func(s *poller.Status) { s.State = poller.Working })
 	assert.Contains(t, html(t, &page), "Writing failed, last at ")
-	assert.NotContains(t, html(t, &page), "to be tried again")
+	assert.NotContains(t, html(t, &page), "next attempt")
 	change(func(s *poller.Status) { s.State = poller.Stopped })
-	assert.Contains(t, html(t, &page), "The last error was at ")
+	assert.Contains(t, html(t, &page), "The last error occurred at ")
 }
 
-// A write that comes too late has the cursor loaded and the batch fetched again. That
-// one of these is in progress, or fails once, is not what the trouble is.
+// After a late write the Poller loads the cursor and fetches the batch again. The page
+// still names the write as the step that fails, also when such a fetch fails once.
 func TestTheStepThatFailsIsNamedWhileAnotherIsInProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var page status.Page
@@ -143,50 +147,52 @@ func TestTheStepThatFailsIsNamedWhileAnotherIsInProgress(t *testing.T) {
 		}
 		p.sink.Heal()
 		time.Sleep(time.Minute)
-		assert.Contains(t, html(t, &page), "All is well")
+		assert.Contains(t, html(t, &page), "orders is healthy")
 		p.sink.Fail(errors.New("disk full"))
 		p.source.Append(6)
 		time.Sleep(time.Minute)
-		assert.Regexp(t, `is failing</title>(?s:.)*since <time datetime="2000-01-01T00:2`, html(t, &page), "this time")
+		assert.Regexp(t, `is failing</title>(?s:.)*since <time datetime="2000-01-01T00:2`, html(t, &page), "since the second outage")
 	})
 }
 
 func TestHeadlines(t *testing.T) {
 	now := time.Now()
-	well := poller.Status{Name: "orders", State: poller.Idle, Started: now, LastPoll: now}
+	healthy := poller.Status{Name: "orders", State: poller.Idle, Started: now, LastPoll: now}
 	starting := poller.Status{Name: "loading", State: poller.Working}
 	failing := poller.Status{Name: "a <b>", State: poller.Backoff, Attempts: 1}
 	for want, all := range map[string][]poller.Status{
 		"! No pipeline is attached":         nil,
-		"✓ All is well":                     {well, well},
-		"… loading is starting":             {well, starting},
-		"… 2 of 3 pipelines are starting":   {well, starting, starting},
-		"✕ a &lt;b&gt; is failing":          {well, failing},
+		"✓ orders is healthy":               {healthy},
+		"✓ All pipelines are healthy":       {healthy, healthy},
+		"… loading is starting":             {healthy, starting},
+		"… 2 of 3 pipelines are starting":   {healthy, starting, starting},
+		"✕ a &lt;b&gt; is failing":          {healthy, failing},
+		"✕ 2 of 3 pipelines are failing":    {failing, failing, healthy},
 		"✕ 2 of 2 pipelines need attention": {starting, failing},
 	} {
 		var page status.Page
 		for _, s := range all {
-			told(&page, s)
+			attach(&page, s)
 		}
 		assert.Contains(t, html(t, &page), "<title>"+want+"</title>")
 	}
 }
 
-// What is announced to a screen reader stays the same while numbers change.
+// The announcement for screen readers does not change with the numbers.
 func TestOnlyChangesOfStateAreAnnounced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var page status.Page
 		now := time.Now()
-		_, change := told(&page, poller.Status{Name: "orders", State: poller.Idle, Started: now, LastPoll: now})
+		_, change := attach(&page, poller.Status{Name: "orders", State: poller.Idle, Started: now, LastPoll: now})
 		announced := func() string {
 			_, rest, found := strings.Cut(html(t, &page), `<p id="announcement" class="unseen" role="status">`)
 			require.True(t, found)
 			text, _, _ := strings.Cut(rest, "</p>")
 			return text
 		}
-		assert.Equal(t, "All is well.", announced())
+		assert.Equal(t, "orders is healthy.", announced())
 		change(func(s *poller.Status) { s.State, s.Op, s.Records = poller.Working, poller.OpWrite, 7 })
-		assert.Equal(t, "All is well.", announced())
+		assert.Equal(t, "orders is healthy.", announced())
 		for i := range 5 {
 			change(func(s *poller.Status) { s.State, s.Attempts = poller.Backoff, i+1 })
 			assert.Equal(t, "orders is failing.", announced())
@@ -199,7 +205,7 @@ func TestEverythingIsShownWithoutAScript(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		page := &status.Page{Version: "1.2.3"}
 		began := time.Now()
-		hooks, _ := told(page, poller.Status{
+		hooks, _ := attach(page, poller.Status{
 			Name: "orders", Interval: 1500 * time.Millisecond, Started: began, State: poller.Held, Since: began.Add(200 * time.Second),
 			Cursor: "a-cursor-of-more-than-twenty-characters", Batches: 1234, Records: 1234567, DeadLetters: 2,
 			LastPoll: began.Add(200 * time.Second), LastRecord: began.Add(100 * time.Second), LastSave: began.Add(90 * time.Second),
@@ -215,10 +221,10 @@ func TestEverythingIsShownWithoutAScript(t *testing.T) {
 			"1.2.3", "held back for 3m24s by pid 7 (psql)", "<li><bdi>pid 7 (psql)</bdi></li>",
 			`since <time datetime="2000-01-01T00:00:01Z" title="2000-01-01T00:00:01Z" data-clock>1 Jan 00:00:01 UTC</time>`,
 			"1,234,567", "1,234", "1.5 s", ">5 s ago<", ">1 min 45 s ago<", ">1 min 55 s ago<", "waiting",
-			`<div class="code wide"><dt>Cursor</dt><dd><bdi>a-cursor-of-more-than-twenty-characters</bdi></dd></div>`,
+			`<div class="code wide"><dt>Position</dt><dd><bdi>a-cursor-of-more-than-twenty-characters</bdi></dd></div>`,
 			`<div class="some"><dt>Dead letters</dt><dd><bdi>2</bdi></dd></div>`,
-			"connection\nrefused", "Recovered from an error at ",
-			`aria-label="Rows a second in the last 15 minutes: now 100, highest 200."`,
+			"connection; refused", "Recovered from an error at ",
+			`aria-label="Rows per second in the last 15 minutes: now 100, highest 200."`,
 			`aria-label="Lag in the last 15 minutes: now 2 min 35 s, highest 2 min 35 s."`,
 			`d="M139 100H179V0H180"`,
 			`d="M179 13.9H180"`,
@@ -233,7 +239,7 @@ func TestLargestPageIsSmall(t *testing.T) {
 		var page status.Page
 		var all []poller.Hooks
 		for i := range 50 {
-			hooks, _ := told(&page, poller.Status{Name: fmt.Sprint("orders-", i)})
+			hooks, _ := attach(&page, poller.Status{Name: fmt.Sprint("orders-", i)})
 			all = append(all, hooks)
 		}
 		for i := range 180 {
@@ -246,15 +252,15 @@ func TestLargestPageIsSmall(t *testing.T) {
 	})
 }
 
-// Rows are held back for a moment wherever many write. That is no news.
+// With many writers rows are often held back for a moment, which is normal.
 func TestOnlyLongHoldsAreExplained(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var page status.Page
 		now := time.Now()
-		_, change := told(&page, poller.Status{
+		_, change := attach(&page, poller.Status{
 			Name: "orders", State: poller.Held, Started: now, LastPoll: now, Held: &source.Held{Since: now, By: []string{"pid 7"}},
 		})
-		const explained = "The next rows wait, so that none is missed, for"
+		const explained = "To miss no row, the next rows wait for"
 		time.Sleep(time.Second)
 		assert.Contains(t, html(t, &page), "held back for 1s by pid 7")
 		assert.NotContains(t, html(t, &page), explained)
@@ -274,15 +280,15 @@ func batch(ctx context.Context, hooks poller.Hooks, now time.Time) {
 
 func TestHooksAllocateNothing(t *testing.T) {
 	var page status.Page
-	hooks, _ := told(&page, poller.Status{})
+	hooks, _ := attach(&page, poller.Status{})
 	now := time.Now()
 	assert.Zero(t, testing.AllocsPerRun(1000, func() { batch(t.Context(), hooks, now) }))
 }
 
-// What the page costs a pipeline, for each batch.
+// BenchmarkHooks measures what the page adds to each batch.
 func BenchmarkHooks(b *testing.B) {
 	var page status.Page
-	hooks, _ := told(&page, poller.Status{})
+	hooks, _ := attach(&page, poller.Status{})
 	now := time.Now()
 	b.ReportAllocs()
 	for b.Loop() {

@@ -16,7 +16,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
-// get asks a page.
+// get returns the answer of a page.
 func get(t *testing.T, page http.Handler, path string) *httptest.ResponseRecorder {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -24,13 +24,13 @@ func get(t *testing.T, page http.Handler, path string) *httptest.ResponseRecorde
 	return w
 }
 
-// told is a pipeline that is what it is told to be.
-func told(page *status.Page, s poller.Status) (hooks poller.Hooks, change func(func(*poller.Status))) {
+// attach adds a pipeline whose Status is s. change changes it.
+func attach(page *status.Page, s poller.Status) (hooks poller.Hooks, change func(func(*poller.Status))) {
 	page.Attach(&hooks, func() poller.Status { return s })
 	return hooks, func(f func(*poller.Status)) { f(&s) }
 }
 
-// pipeline is a real Poller between fakes.
+// pipeline is a real Poller with a fake source, sink and checkpoint.
 type pipeline struct {
 	source     sourcetest.Fake[int]
 	sink       sinktest.Fake[int]

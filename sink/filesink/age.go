@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// ageRetry is how long after a failure a segment that is due is tried again.
+// ageRetry is the time after which a seal that failed is retried.
 const ageRetry = 10 * time.Second
 
-// ageTimer seals the open segment when it is due, whether or not records come.
+// ageTimer seals the open segment at SegmentAge, even if no more records come.
 type ageTimer struct {
 	timer   *time.Timer
 	at      time.Time // when it fires; zero if it is not set
-	number  int       // of timers set
+	number  int       // how many timers were set
 	failing bool
 
 	closing context.Context
@@ -55,8 +55,8 @@ func (t *ageTimer) stop() {
 	t.timer, t.at = nil, time.Time{}
 }
 
-// expire seals the open segment if it is due. It is what the timer of that
-// number does; another may have been set while it waited for its turn.
+// expire seals the open segment if it is due. The timer with that number calls it.
+// Another timer may have been set while it waited for its turn.
 func (s *store) expire(number int) {
 	defer s.due.running.Done()
 	select {
@@ -75,9 +75,9 @@ func (s *store) expire(number int) {
 	}
 	switch {
 	case err != nil && !s.due.failing:
-		s.logger.Warn("a segment is due and cannot be sealed, trying again", "op", "seal", "dir", s.path, "err", err)
+		s.logger.Warn("cannot seal segment, will retry", "op", "seal", "dir", s.path, "err", err)
 	case err == nil && s.due.failing:
-		s.logger.Info("the segment that was due is sealed", "op", "seal", "dir", s.path)
+		s.logger.Info("segment sealed after retry", "op", "seal", "dir", s.path)
 	}
 	s.due.failing = err != nil
 }

@@ -47,8 +47,8 @@ func wideRow(b *testing.B, i int) row.Row {
 const benchRows = 5000
 
 // BenchmarkWrite writes batches of 5,000 records, durably, and in turn the same
-// structs through encoding/json and bufio, which nothing makes durable. "x" is
-// how many times as many records a second that is.
+// structs through encoding/json and bufio, without a sync. "x" is the ratio of the
+// two in records per second.
 func BenchmarkWrite(b *testing.B) {
 	structs, rows := make([]wide, benchRows), make([]row.Row, benchRows)
 	for i := range benchRows {
@@ -98,7 +98,7 @@ func benchmarkWrite[T any](b *testing.B, e filesink.Encoder[T], records []T, str
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkCommit is the price of a batch whatever its size.
+// BenchmarkCommit measures the cost of a batch that does not depend on its size.
 func BenchmarkCommit(b *testing.B) {
 	f, err := filesink.Open(b.TempDir(), filesink.Options[order]{})
 	require.NoError(b, err)

@@ -10,43 +10,44 @@ import (
 	"slices"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
 const checkpointName = "checkpoint"
 
-// checkpointVersion changes with any key of the file, and only as
-// poller/integration/testdata/compat/README.md has it: a release that is rolled
-// back must find what it can read.
+// checkpointVersion changes with any key of the file, by the rules of
+// poller/integration/testdata/compat/README.md: after a rollback the older
+// release must be able to read the file.
 const checkpointVersion = 1
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// checkpoint is the state of the directory: everything that is committed, and
-// nothing else, is what it says. It is one JSON object in a small file.
+// checkpoint says what is committed in the directory; everything else is not. It
+// is one JSON object in a small file.
 type checkpoint struct {
 	Version int           `json:"version"`
 	Name    string        `json:"name"`
 	Cursor  source.Cursor `json:"cursor"`
-	Writer  string        `json:"writer"` // the token of the handle that stored it
-	Epoch   uint64        `json:"epoch"`  // how often the cursor was stored
+	Writer  string        `json:"writer"` // token of the handle that stored the cursor
+	Epoch   uint64        `json:"epoch"`  // how often the cursor has changed
 
-	// The open segment. Offset is 0 if there is none: Segment is then the
-	// number of the next.
+	// The open segment. Without one, Offset is 0 and Segment is the number of the
+	// next one.
 	Segment uint64        `json:"segment"`
 	File    string        `json:"file,omitempty"`  // its final name
-	Shape   string        `json:"shape,omitempty"` // what its header and columns were
+	Shape   string        `json:"shape,omitempty"` // digest of its header and columns
 	Offset  int64         `json:"offset"`          // its committed size
 	Rows    int64         `json:"rows"`
 	From    source.Cursor `json:"from,omitempty"`   // the cursor before its first record
 	Opened  time.Time     `json:"opened,omitzero"`  // when that was written
-	Tail    int64         `json:"tail,omitempty"`   // how many bytes before Offset CRC covers
-	CRC     uint32        `json:"crc32c,omitempty"` // those of the last write
+	Tail    int64         `json:"tail,omitempty"`   // how many bytes before Offset the CRC covers
+	CRC     uint32        `json:"crc32c,omitempty"` // of the last write
 
-	// Sealed segments that may not be published or announced yet.
+	// Sealed segments that may not have their final names or be announced yet.
 	Sealed []sealed `json:"sealed,omitempty"`
 
-	History []entry `json:"history"` // oldest first, the current one included
+	History []entry `json:"history"` // oldest first, including the current cursor
 }
 
 type sealed struct {
@@ -82,26 +83,34 @@ func (c *checkpoint) seal(to source.Cursor) {
 	c.File, c.Shape, c.Offset, c.Rows, c.From, c.Opened, c.Tail, c.CRC = "", "", 0, 0, "", time.Time{}, 0, 0
 }
 
-// move sets the cursor and enters it in the history.
-func (c *checkpoint) move(to source.Cursor, now time.Time) {
-	c.Cursor = to
-	c.Epoch++
+// state returns the stored cursor with the time at which it was stored.
+func (c checkpoint) state() durable.State {
+	s := durable.State{Cursor: c.Cursor, Writer: c.Writer, Seq: int64(c.Epoch)}
+	if n := len(c.History); n > 0 {
+		s.Time = c.History[n-1].Time
+	}
+	return s
+}
+
+// move sets the cursor and adds it to the history.
+func (c *checkpoint) move(to durable.State, now time.Time) {
+	c.Cursor, c.Writer, c.Epoch = to.Cursor, to.Writer, uint64(to.Seq)
 	c.History = slices.DeleteFunc(c.History, func(e entry) bool { return !kept(e.Epoch, c.Epoch) })
 	c.History = append(c.History, entry{
-		Epoch: c.Epoch, Cursor: to, Time: now, Segment: c.File, Offset: c.Offset, Rows: c.Rows,
+		Epoch: c.Epoch, Cursor: to.Cursor, Time: now, Segment: c.File, Offset: c.Offset, Rows: c.Rows,
 	})
 }
 
-// kept says which entries of the history stay: of the multiples of each power
-// of two the last four. These are all of the last few, and fewer and fewer the
-// further back they are: a week of checkpoints a second apart in 40 entries.
+// kept says which entries of the history stay: the last four multiples of each
+// power of two. So the latest entries are complete, and older ones become
+// sparser: 40 entries cover a week of checkpoints one second apart.
 func kept(epoch, now uint64) bool {
 	k := bits.TrailingZeros64(epoch)
 	return now>>k-epoch>>k < 4
 }
 
-// The file is {"crc32c":"01234567","checkpoint":{...}} and a line feed: JSON to
-// those who read it, and to this package a sum at a fixed place.
+// The file is {"crc32c":"01234567","checkpoint":{...}} and a line feed. It is
+// JSON, and the checksum has a fixed position.
 const (
 	beforeSum  = `{"crc32c":"`
 	beforeBody = `","checkpoint":`
@@ -117,7 +126,7 @@ func (c checkpoint) encode() ([]byte, error) {
 	return slices.Concat(envelope(body), body, []byte(afterBody)), nil
 }
 
-// envelope returns what stands before body.
+// envelope returns the bytes before body.
 func envelope(body []byte) []byte {
 	return fmt.Appendf(nil, "%s%08x%s", beforeSum, crc32.Checksum(body, castagnoli), beforeBody)
 }
@@ -130,12 +139,12 @@ func decodeCheckpoint(text []byte) (c checkpoint, err error) {
 	if !bytes.HasPrefix(text, envelope(body)) || !bytes.HasSuffix(text, []byte(afterBody)) {
 		return c, errors.New("it does not match its checksum")
 	}
-	var is struct{ Version int } // first: another version may have other types
+	var is struct{ Version int } // read first: another version may have other types
 	if err := json.Unmarshal(body, &is); err != nil {
 		return c, err
 	}
 	if is.Version != checkpointVersion {
-		return c, fmt.Errorf("it is of version %d, and this program knows version %d alone (run the release that wrote it, or a later one)", is.Version, checkpointVersion)
+		return c, fmt.Errorf("it has format version %d, and this program reads version %d only (run the release that wrote it, or a later one)", is.Version, checkpointVersion)
 	}
 	err = json.Unmarshal(body, &c)
 	return c, err

@@ -7,34 +7,32 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-const (
-	openSuffix = ".open"
-	tempSuffix = ".tmp"
-)
+const openSuffix = ".open"
 
 // commit appends the pieces of buf and moves the cursor. The first piece joins
-// the open segment if that continues its shape, each other begins a new one.
+// the open segment if it has the same shape. Each other piece begins a new one.
 //
-// The order is what makes it atomic. First the data is durable, then the names
-// of new segments, then the checkpoint, which commits it all, and only then are
-// segments that it says are sealed given their final names.
-func (s *store) commit(ctx context.Context, from, to source.Cursor, buf []byte, pieces []piece) error {
+// The order makes it atomic: first the data becomes durable, then the names of
+// new segments, then the checkpoint, which commits everything. Only then do
+// sealed segments get their final names.
+func (s *store) commit(ctx context.Context, from source.Cursor, to durable.State, buf []byte, pieces []piece) error {
 	if ctx.Err() != nil {
 		return s.fail("write", context.Cause(ctx))
 	}
 	now := s.now().UTC()
 	next := s.cp.clone()
 	for i, p := range pieces {
-		if i > 0 && ctx.Err() != nil { // each costs syncs; what the last ones wrote is removed again
+		if i > 0 && ctx.Err() != nil { // each piece costs syncs; recovery removes those already written
 			return s.damage("write", context.Cause(ctx))
 		}
 		if i > 0 || !s.continues(p.shape) {
 			end := from
 			if i > 0 {
-				end = to
+				end = to.Cursor
 			}
 			if err := s.finish(&next, end); err != nil {
 				return err
@@ -48,20 +46,18 @@ func (s *store) commit(ctx context.Context, from, to source.Cursor, buf []byte, 
 		next.Rows += p.rows
 	}
 	next.move(to, now)
-	next.Writer = s.writer
 	if (s.bytes > 0 && next.Offset >= s.bytes) || (s.rows > 0 && next.Rows >= s.rows) {
-		if err := s.finish(&next, to); err != nil {
+		if err := s.finish(&next, to.Cursor); err != nil {
 			return err
 		}
 	}
 	if err := s.save(next); err != nil {
 		return err
 	}
-	s.known = owned{to, s.writer}
 	return s.publish()
 }
 
-// finish ends the open segment, whose records end at to, in next.
+// finish seals the open segment in next. Its records end at to.
 func (s *store) finish(next *checkpoint, to source.Cursor) error {
 	next.seal(to)
 	return s.closeSegment()
@@ -95,7 +91,7 @@ func (s *store) append(next *checkpoint, data []byte) (err error) {
 		return s.damage("sync "+name, err)
 	}
 	if created {
-		if err := s.dir.sync(); err != nil {
+		if err := s.dir.Sync(); err != nil {
 			return s.damage("sync the directory", err)
 		}
 	}
@@ -104,50 +100,31 @@ func (s *store) append(next *checkpoint, data []byte) (err error) {
 	return nil
 }
 
-// save replaces the checkpoint: this commits.
+// save replaces the checkpoint, which commits next.
 func (s *store) save(next checkpoint) error {
 	text, err := next.encode()
 	if err != nil {
 		return s.damage("encode the checkpoint", err)
 	}
-	temp := checkpointName + "." + s.token() + tempSuffix
-	if err := s.writeTemp(temp, text); err != nil {
-		_ = s.dir.remove(temp) // to free its space; recovery does it otherwise
-		return s.damage("write "+temp, err)
-	}
-	if err := s.dir.rename(temp, checkpointName); err != nil {
+	if err := durable.Replace(s.dir, checkpointName, text); err != nil {
 		return s.damage("replace the checkpoint", err)
-	}
-	if err := s.dir.sync(); err != nil {
-		return s.damage("sync the directory", err)
 	}
 	s.cp, s.stored, s.listed = next, true, len(next.Sealed) > 0
 	return nil
 }
 
-func (s *store) writeTemp(name string, text []byte) error {
-	f, err := s.dir.open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
-	if err != nil {
-		return err
-	}
-	if _, err = f.WriteAt(text, 0); err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-// publish gives sealed segments their final names and announces them. That they
-// have been is stored with the next checkpoint, so a crash announces them again.
+// publish gives sealed segments their final names and announces them. The next
+// checkpoint stores that this is done, so a crash before it announces them again.
 func (s *store) publish() error {
 	if len(s.cp.Sealed) == 0 {
 		return nil
 	}
 	for _, seg := range s.cp.Sealed {
-		if err := s.dir.rename(seg.File+openSuffix, seg.File); err != nil {
+		if err := s.dir.Rename(seg.File+openSuffix, seg.File); err != nil {
 			return s.damage("publish "+seg.File, err)
 		}
 	}
-	if err := s.dir.sync(); err != nil {
+	if err := s.dir.Sync(); err != nil {
 		return s.damage("sync the directory", err)
 	}
 	s.announce()
@@ -178,25 +155,25 @@ func (s *store) seal() error {
 }
 
 func (s *store) rewind(to source.Cursor) error {
-	if err := to.Validate(); err != nil {
+	rewound, err := durable.Rewound(s.cp.state(), to)
+	if err != nil {
 		return s.fail("rewind", err)
 	}
 	next := s.cp.clone()
 	if err := s.finish(&next, next.Cursor); err != nil {
 		return err
 	}
-	next.move(to, s.now().UTC())
-	next.Writer = s.token() // nobody's: who had the cursor before is refused
+	next.move(rewound, s.now().UTC())
 	if err := s.save(next); err != nil {
 		return err
 	}
 	return s.publish()
 }
 
-// damage ends all use of the open file: what a failed call left behind is not
-// known, and after a failed sync the kernel may have dropped what was written
-// while a second sync succeeds. The next method recovers from what is committed
-// and has the data written again.
+// damage ends all use of the open file. The effect of a failed call is unknown,
+// and after a failed sync the kernel may have dropped the data although a second
+// sync succeeds. The next method recovers the committed state, and the data is
+// written again.
 func (s *store) damage(op string, err error) error {
 	s.broken = true
 	if s.open != nil {

@@ -58,7 +58,7 @@ func TestSinkContract(t *testing.T) {
 func TestCheckpointerContract(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	var last *filesink.File[measure]
+	var last *filesink.Dir[measure]
 	require.NoError(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{
 		Open: func(context.Context) (pollertest.Opened, error) {
 			f, err := filesink.Open(dir, filesink.Options[measure]{})

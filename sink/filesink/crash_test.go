@@ -29,11 +29,12 @@ var (
 	crashSeeds = flag.Uint64("seeds", 0, "how many seeds TestCrashModel runs; 0 for 50,000, and 5,000 with -short")
 )
 
-// raceDetector says that it is on, which makes seeds ten times as slow.
+// raceDetector says that the race detector is on, which makes seeds ten times as
+// slow.
 var raceDetector bool
 
-// TestCrashModel runs pipelines on a disk that fails and loses power at every
-// kind of moment, and looks at what a consumer gets to see.
+// TestCrashModel runs pipelines on a disk that fails and loses power at any call,
+// and checks what a consumer sees.
 func TestCrashModel(t *testing.T) {
 	t.Parallel()
 	if *crashSeed != 0 {
@@ -84,7 +85,7 @@ func TestCrashModelReplays(t *testing.T) {
 	}
 }
 
-// explore runs one pipeline and returns what it did wrong.
+// explore runs one pipeline. The error says which rule it broke.
 func explore(seed uint64) (w *world, err error) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	rates := []float64{0, 0.01, 0.03, 0.1}
@@ -105,7 +106,7 @@ func explore(seed uint64) (w *world, err error) {
 	return w, nil
 }
 
-// violation is panicked with, and ends a run.
+// violation is the panic value that ends a run.
 type violation string
 
 func violate(format string, args ...any) { panic(violation(fmt.Sprintf(format, args...))) }
@@ -116,9 +117,8 @@ type world struct {
 	settings settings
 	columns  []*row.Columns
 	shape    int // of the records to come
-	file     *File[record]
+	file     *Dir[record]
 	steps    []string
-	tokens   int
 
 	cursor  int      // committed
 	lines   []string // committed, in order
@@ -189,8 +189,8 @@ func (w *world) run() {
 	w.finish()
 }
 
-// write writes a batch, and after an error the same again, or whatever comes
-// after what turns out to be committed.
+// write writes a batch. After an error it writes the same batch again, or the
+// records after those that turn out to be committed.
 func (w *world) write() {
 	var b source.Batch[record]
 	m := move{to: w.cursor}
@@ -231,7 +231,7 @@ func (w *world) commit() {
 	w.cursor, w.lines, w.pending = w.pending.to, append(w.lines, w.pending.lines...), nil
 }
 
-// load asks for the cursor, which tells what became of the pending move.
+// load loads the cursor, which shows whether the pending move was committed.
 func (w *world) load() {
 	for {
 		if w.disk.dead {
@@ -261,7 +261,7 @@ func (w *world) resolve(c source.Cursor) {
 	}
 }
 
-// restart is a process that died, or a machine, and its next start.
+// restart is the death of the process or the machine, and the next start.
 func (w *world) restart() {
 	cut := w.rng.IntN(2) == 0
 	w.step("restart(%t)", cut)
@@ -272,7 +272,7 @@ func (w *world) restart() {
 func (w *world) start() {
 	for {
 		w.step("open")
-		f, err := w.openFile()
+		f, err := w.openDir()
 		w.check(err)
 		switch {
 		case err == nil:
@@ -285,7 +285,7 @@ func (w *world) start() {
 	}
 }
 
-func (w *world) openFile() (*File[record], error) {
+func (w *world) openDir() (*Dir[record], error) {
 	o := Options[record]{
 		Name: w.settings.name, SegmentRows: w.settings.rows, SegmentBytes: w.settings.bytes,
 		OnSeal: func(s Segment) {
@@ -300,18 +300,17 @@ func (w *world) openFile() (*File[record], error) {
 		return nil, err
 	}
 	now := func() time.Time { return time.Unix(1e9, 0) }
-	token := func() string { w.tokens++; return fmt.Sprintf("%06d", w.tokens) }
-	return openFile(w.disk, "/disk", o, now, token)
+	return openDir(w.disk, "/disk", o, now)
 }
 
-// check lets no error pass but those of the disk.
+// check accepts only the errors of the disk.
 func (w *world) check(err error) {
 	if err != nil && !errors.Is(err, errDisk) && !errors.Is(err, errDead) {
-		violate("an error that the disk is no reason for: %v", err)
+		violate("an error without a fault of the disk: %v", err)
 	}
 }
 
-// consume looks at the sealed segments, and takes some of them away.
+// consume checks the sealed segments, and removes some of them.
 func (w *world) consume() {
 	w.step("consume")
 	for _, name := range slices.Sorted(maps.Keys(w.disk.now)) {

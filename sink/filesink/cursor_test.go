@@ -28,7 +28,7 @@ func TestWriteComparesTheCursor(t *testing.T) {
 	require.NoError(t, f.Write(ctx, batch(0, 2)), "its answer was lost")
 	require.ErrorIs(t, f.Write(ctx, batch(0, 3)), poller.ErrConflict)
 	require.ErrorIs(t, f.Write(ctx, batch(5, 6)), poller.ErrConflict)
-	require.ErrorContains(t, f.Write(ctx, batch(5, 6)), `from "5" to "6": the stored cursor is "2"`)
+	require.ErrorContains(t, f.Write(ctx, batch(5, 6)), `from "5" to "6": checkpoint was moved by another writer: expected "5"`)
 
 	still := batch(2, 4)
 	still.To = "2"
@@ -46,7 +46,7 @@ func TestWriteComparesTheCursor(t *testing.T) {
 	require.NoError(t, f.Close())
 
 	f = open(t, dir, filesink.Options[order]{})
-	require.ErrorIs(t, f.Write(ctx, batch(7, 8)), poller.ErrConflict, "another handle's write is no lost answer of this one")
+	require.ErrorIs(t, f.Write(ctx, batch(7, 8)), poller.ErrConflict, "another handle's write is not a lost answer of this one")
 }
 
 // The history is read while another handle has the directory open.
@@ -242,7 +242,7 @@ type silent struct{ filesink.Encoder[order] }
 
 func (silent) Append(dst []byte, _ *order) ([]byte, error) { return dst, nil }
 
-// Several Files may be opened with the same Options.
+// Several Dirs may be opened with the same Options.
 func TestSharedEncoder(t *testing.T) {
 	t.Parallel()
 	o := filesink.Options[order]{Encoder: filesink.JSONLines[order]()}

@@ -17,7 +17,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
-// A File with Gaps takes the records that a sink refuses, each once.
+// A Dir with Gaps stores the records that a sink refuses, each once.
 func ExampleOptions_deadLetters() {
 	var src sourcetest.Fake[string]
 	src.Append("good", "bad", "fine")
@@ -30,7 +30,7 @@ func ExampleOptions_deadLetters() {
 
 	dir := tempDir()
 	defer os.RemoveAll(dir)
-	letters, err := filesink.Open(filepath.Join(dir, "refused"), filesink.Options[poller.Refused[string]]{Gaps: true})
+	letters, err := filesink.Open(filepath.Join(dir, "refused"), filesink.Options[poller.Rejected[string]]{Gaps: true})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func ExampleOptions_deadLetters() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	var r poller.Refused[string]
+	var r poller.Rejected[string]
 	err = json.Unmarshal(text, &r) // one line
 	fmt.Println(r.Record, r.From, r.To, r.Err, err)
 	// Output:

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+
+	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
 var (
@@ -15,13 +17,13 @@ var (
 	errDead = errors.New("the machine is dead")
 )
 
-// disk is a directory whose content lives in the page cache until it is synced.
-// A power cut keeps of what was not synced some pages and some names, at
-// random. Calls fail at random, having taken effect or not; a sync that fails
-// drops some of the dirty pages and calls all of them clean, as Linux does.
+// disk is a directory whose content stays in the page cache until it is synced. A
+// power cut keeps some of the unsynced pages and names, at random. Calls fail at
+// random, with or without their effect. A failed sync drops some of the dirty
+// pages and marks all of them clean, as Linux does.
 type disk struct {
 	rng          *rand.Rand
-	fails, dies  float64 // how likely a call is to fail, and to be the last
+	fails, dies  float64 // probability that a call fails, and that it is the last
 	calls        int
 	dead         bool
 	now, durable map[string]*inode
@@ -69,8 +71,8 @@ func (d *disk) call(effect func() error) error {
 	return errDisk
 }
 
-// restart is what a new process finds: after a power cut some of what was not
-// durable, after a mere kill all of it.
+// restart is the start of a new process: after a power cut some of the unsynced
+// data is left, after a kill all of it.
 func (d *disk) restart(powerCut bool) {
 	d.dead = false
 	if !powerCut {
@@ -105,7 +107,7 @@ func (n *inode) cut(d *disk) {
 	n.now = slices.Clone(n.durable)
 }
 
-// writeBack makes some of what is dirty durable, and calls all of it clean.
+// writeBack makes some of the dirty pages durable, and marks all of them clean.
 func (n *inode) writeBack(d *disk, keep func() bool) {
 	if n.resized && keep() {
 		n.durable = resize(n.durable, len(n.now))
@@ -150,7 +152,11 @@ func (d *disk) open(name string, flag int) (_ file, err error) {
 	return &handle{d: d, n: n}, nil
 }
 
-func (d *disk) rename(from, to string) error {
+func (d *disk) Create(name string) (durable.File, error) {
+	return d.open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+}
+
+func (d *disk) Rename(from, to string) error {
 	return d.call(func() error {
 		n := d.now[from]
 		if n == nil {
@@ -161,7 +167,7 @@ func (d *disk) rename(from, to string) error {
 	})
 }
 
-func (d *disk) remove(name string) error {
+func (d *disk) Remove(name string) error {
 	return d.call(func() error {
 		if d.now[name] == nil {
 			return fs.ErrNotExist
@@ -179,7 +185,7 @@ func (d *disk) list() (names []string, err error) {
 	return names, err
 }
 
-func (d *disk) sync() error {
+func (d *disk) Sync() error {
 	return d.call(func() error {
 		d.durable, d.ops = maps.Clone(d.now), nil
 		return nil
@@ -214,6 +220,8 @@ func (h *handle) WriteAt(p []byte, at int64) (int, error) {
 	}
 	return len(p), err
 }
+
+func (h *handle) Write(p []byte) (int, error) { return h.WriteAt(p, int64(len(h.n.now))) }
 
 func (h *handle) write(p []byte, at int64) {
 	n, end := h.n, int(at)+len(p)

@@ -8,27 +8,26 @@ import (
 	"sync"
 )
 
-// Encoder turns records into the bytes of a segment. A [File] calls it from one
-// goroutine at a time. One that is given to several Files must be safe for
-// concurrent use, as those of this package are. An error is a fault of the
-// record: the batch is rejected, see [sink.Reject].
+// Encoder turns records into the bytes of a segment. A [Dir] calls it from one
+// goroutine at a time. An Encoder that is shared by several Dirs must be safe for
+// concurrent use, as those of this package are. If it returns an error, the batch
+// is rejected, see sink.Reject.
 type Encoder[T any] interface {
-	// Extension ends the names of segments, such as ".jsonl".
+	// Extension returns the last part of the segments' names, such as ".jsonl".
 	Extension() string
-	// Header appends what a segment begins with whose first record is this
-	// one, nothing in most formats.
+	// Header appends the beginning of a segment whose first record is the given
+	// one. Most formats append nothing.
 	Header(dst []byte, record *T) ([]byte, error)
-	// Append appends one record, a byte at least.
+	// Append appends one record: at least one byte.
 	Append(dst []byte, record *T) ([]byte, error)
 }
 
-// JSONLines returns the encoder of JSON Lines: each record is one JSON value on
-// one line of UTF-8, ending in a line feed.
+// JSONLines returns an encoder for JSON Lines: each record is one JSON value on
+// one line of UTF-8 that ends in a line feed.
 //
-// If T or *T has a method AppendJSON([]byte) ([]byte, error), as row.Row has,
-// that makes the value. What it appends is taken as it is, but must be one
-// line. Any other T goes through encoding/json, with the characters <, > and &
-// as they are.
+// If T or *T has a method AppendJSON([]byte) ([]byte, error), as row.Row has, that
+// method encodes the record. Its output is not checked, but must be one line. Any
+// other T is encoded by encoding/json, without escaping <, > and &.
 func JSONLines[T any]() Encoder[T] {
 	type appender interface {
 		AppendJSON(dst []byte) ([]byte, error)
@@ -46,12 +45,13 @@ func JSONLines[T any]() Encoder[T] {
 	return e
 }
 
-// methodOf returns how to get from a record to what implements M, T or *T, and
-// nil if neither does. It reports false for a nil interface.
+// methodOf returns a function that converts a record to M, which T or *T
+// implements, and nil if neither does. The function returns false for a nil
+// interface.
 func methodOf[T, M any]() func(*T) (M, bool) {
 	t, method := reflect.TypeFor[T](), reflect.TypeFor[M]()
 	switch {
-	case reflect.PointerTo(t).Implements(method): // first: it copies nothing
+	case reflect.PointerTo(t).Implements(method): // first, because it copies nothing
 		return func(r *T) (M, bool) { return any(r).(M), true }
 	case t.Implements(method):
 		return func(r *T) (M, bool) { m, ok := any(*r).(M); return m, ok }
@@ -92,7 +92,7 @@ func (e *jsonLines[T]) Append(dst []byte, record *T) ([]byte, error) {
 			j = newJSONEncoder()
 		}
 		j.dst = dst
-		err := j.Encode(record) // compacts what it is given, and ends the line
+		err := j.Encode(record) // compacts the output of a Marshaler, and ends the line
 		dst, j.dst = j.dst, nil
 		e.idle.Put(j)
 		return dst, err
@@ -118,9 +118,9 @@ type CSVRecord interface {
 	AppendCSVHeader(dst []byte) []byte
 }
 
-// CSV returns the encoder of CSV as RFC 4180 has it: a header in each segment,
-// then a record each. Those of row.Row end in CR LF, and tell NULL (nothing)
-// from the empty string ("").
+// CSV returns an encoder for CSV by RFC 4180: a header in each segment, then one
+// line per record. The lines of row.Row end in CR LF. They distinguish NULL (no
+// text) from the empty string ("").
 func CSV[T CSVRecord]() Encoder[T] { return csv[T]{} }
 
 type csv[T CSVRecord] struct{}

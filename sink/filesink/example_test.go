@@ -15,7 +15,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
-// Example polls a source into files, exactly once: the File is Sink and
+// Example polls a source into files, exactly once: the Dir is Sink and
 // Checkpointer.
 func Example() {
 	type Order struct {
@@ -38,7 +38,7 @@ func Example() {
 	if err := p.Drain(ctx); err != nil {
 		log.Fatal(err)
 	}
-	if err := files.Seal(ctx); err != nil { // publish what there is
+	if err := files.Seal(ctx); err != nil { // seal the open segment
 		log.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "orders-0000000001.jsonl"))
@@ -105,8 +105,8 @@ func ExampleCSV() {
 	// <nil>
 }
 
-// Rewind has a range read again, from any cursor of the history.
-func ExampleFile_Rewind() {
+// After Rewind a range is read again, from any cursor of the history.
+func ExampleDir_Rewind() {
 	dir := tempDir()
 	defer os.RemoveAll(dir)
 	files, err := filesink.Open(dir, filesink.Options[string]{})

@@ -34,7 +34,7 @@ func TestPipelineIsExactlyOnce(t *testing.T) {
 			}
 			var src sourcetest.Fake[order]
 			src.Append(expected...)
-			var files *filesink.File[order]
+			var files *filesink.Dir[order]
 			return pollertest.Machine[order]{
 				Start: func(context.Context) (*poller.Poller[order], error) {
 					files, err = filesink.Open(dir, filesink.Options[order]{SegmentRows: 3})

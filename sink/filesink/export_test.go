@@ -1,13 +1,12 @@
 package filesink
 
 import (
-	"crypto/rand"
 	"slices"
 	"time"
 )
 
-// OpenWithClock is Open with another clock than the system's.
-func OpenWithClock[T any](dir string, o Options[T], now func() time.Time) (*File[T], error) {
+// OpenWithClock is Open with a clock of the test.
+func OpenWithClock[T any](dir string, o Options[T], now func() time.Time) (*Dir[T], error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
@@ -15,10 +14,10 @@ func OpenWithClock[T any](dir string, o Options[T], now func() time.Time) (*File
 	if err != nil {
 		return nil, err
 	}
-	return openFile(d, dir, o, now, rand.Text)
+	return openDir(d, dir, o, now)
 }
 
-// DecodeBody reads a checkpoint whose sum is right.
+// DecodeBody decodes a checkpoint with a correct checksum.
 func DecodeBody(body string) error {
 	_, err := decodeCheckpoint(slices.Concat(envelope([]byte(body)), []byte(body), []byte(afterBody)))
 	return err

@@ -2,7 +2,6 @@ package filesink
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -14,40 +13,37 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
-// File is a directory of segments. It is a [sink.Sink] and the
-// poller.Checkpointer of the same pipeline. Its methods are safe for concurrent
-// use; each waits for the others.
+// Dir is a directory of segments. It is a [sink.Sink] and the poller.Checkpointer
+// of the same pipeline. Its methods are safe for concurrent use; each waits for
+// the others.
 //
-// After an error the File reads the directory again and goes on from what is
-// committed, so every method may be called again. Errors other than those of
-// [sink.Reject] and poller.ErrConflict may pass: a full disk, lost permissions,
-// a directory that was moved away.
-type File[T any] struct {
+// After an error the Dir recovers what is committed, so every method may be
+// called again. Errors other than those of [sink.Reject] and [sink.ErrConflict]
+// may be temporary: a full disk, missing permissions, a directory that was moved.
+type Dir[T any] struct {
 	store   *store
 	encoder Encoder[T]
-	columns func(*T) *row.Columns // nil: records of T all have the same
+	columns func(*T) *row.Columns // nil: all records of T have the same columns
 
 	buf    []byte
 	pieces []piece
 
-	// Of the last record encoded; shape is empty before the first.
-	shape string
-	last  *row.Columns
+	shape string       // of the last record encoded; empty before the first
+	last  *row.Columns // of the last record encoded
 }
 
-// keepBuffer is the largest buffer kept while there is nothing to write: a
+// keepBuffer is the largest buffer in bytes that is kept between batches: a
 // process may have many idle pipelines.
 const keepBuffer = 64 << 10
 
-// Open opens a directory, making it and its parents if they are not there, and
-// locks it until Close. It recovers from whatever a crash left, see the package
-// documentation, and refuses what no crash leaves. It counts as a Load: Write
-// may follow at once.
+// Open opens a directory and locks it until Close. It creates the directory and
+// its parents if they do not exist. It recovers from a crash, and returns an error
+// if it finds what no crash can leave. It counts as a Load: Write may follow.
 //
 // The error wraps [ErrInUse] if the directory is open already.
-func Open[T any](dir string, o Options[T]) (*File[T], error) {
-	if dir == "" { // not the working directory by mistake
-		return nil, errors.New("filesink: no directory given: say where to write")
+func Open[T any](dir string, o Options[T]) (*Dir[T], error) {
+	if dir == "" { // would be the working directory
+		return nil, errors.New("filesink: the directory is empty: name the directory to write to")
 	}
 	if err := o.complete(); err != nil {
 		return nil, fmt.Errorf("filesink: %w", err)
@@ -60,38 +56,38 @@ func Open[T any](dir string, o Options[T]) (*File[T], error) {
 	if err != nil {
 		return nil, fmt.Errorf("filesink: %s: %w%s", path, err, advice(err))
 	}
-	return openFile(d, path, o, time.Now, rand.Text)
+	return openDir(d, path, o, time.Now)
 }
 
-func openFile[T any](d directory, path string, o Options[T], now func() time.Time, token func() string) (*File[T], error) {
-	s, err := openStore(d, path, settings{
-		now: now, token: token,
+func openDir[T any](in directory, path string, o Options[T], now func() time.Time) (*Dir[T], error) {
+	s, err := openStore(in, path, settings{
+		now:  now,
 		name: o.Name, bytes: o.SegmentBytes, rows: o.SegmentRows, age: o.SegmentAge,
 		gaps: o.Gaps, onSeal: o.OnSeal, logger: o.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
-	f := &File[T]{store: s, encoder: o.Encoder}
+	d := &Dir[T]{store: s, encoder: o.Encoder}
 	type columned interface{ Columns() *row.Columns }
 	if as := methodOf[T, columned](); as != nil {
-		f.columns = func(r *T) *row.Columns {
+		d.columns = func(r *T) *row.Columns {
 			if c, ok := as(r); ok {
 				return c.Columns()
 			}
 			return nil
 		}
 	}
-	return f, nil
+	return d, nil
 }
 
 // Write appends the batch's records to the open segment and moves the cursor,
-// both or neither, durably. By the rules of poller.Checkpointer it refuses a
-// batch that does not begin at the stored cursor with an error that wraps
-// poller.ErrConflict, and takes one that is stored already for done. A record
-// that cannot be encoded is rejected, see [sink.Reject].
-func (f *File[T]) Write(ctx context.Context, b source.Batch[T]) error {
-	s := f.store
+// both or neither, durably. By the rules of poller.Checkpointer, the error wraps
+// [sink.ErrConflict] if the batch does not begin at the stored cursor, and Write
+// does nothing if this Dir has stored the batch before. A record that cannot be
+// encoded is rejected, see [sink.Reject].
+func (d *Dir[T]) Write(ctx context.Context, b source.Batch[T]) error {
+	s := d.store
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
@@ -99,113 +95,115 @@ func (f *File[T]) Write(ctx context.Context, b source.Batch[T]) error {
 	if len(b.Records) > 0 && b.From == b.To {
 		return s.fault("a batch of %d records does not move the cursor %q", len(b.Records), b.To)
 	}
-	if done, err := s.compare(b.From, b.To); done || err != nil {
+	next, done, err := s.compare(b.From, b.To)
+	if done || err != nil {
 		return err
 	}
 	defer func() {
-		if !b.More && cap(f.buf) > keepBuffer {
-			f.buf = nil
+		if !b.More && cap(d.buf) > keepBuffer {
+			d.buf = nil
 		}
 	}()
-	if err := f.encode(ctx, b.Records); err != nil {
+	if err := d.encode(ctx, b.Records); err != nil {
 		return err
 	}
-	return s.commit(ctx, b.From, b.To, f.buf, f.pieces)
+	return s.commit(ctx, b.From, next, d.buf, d.pieces)
 }
 
-// encode fills buf with the records, and pieces with what part of it belongs in
-// what segment.
-func (f *File[T]) encode(ctx context.Context, records []T) (err error) {
-	f.buf, f.pieces = f.buf[:0], f.pieces[:0]
+// encode fills buf with the records, and pieces with the parts of buf that go
+// into different segments.
+func (d *Dir[T]) encode(ctx context.Context, records []T) (err error) {
+	d.buf, d.pieces = d.buf[:0], d.pieces[:0]
 	fail := func(i int, err error) error {
 		return sink.Reject(fmt.Errorf("filesink: record %d of %d cannot be encoded as %s: %w",
-			i+1, len(records), f.encoder.Extension()[1:], err))
+			i+1, len(records), d.encoder.Extension()[1:], err))
 	}
 	for i := range records {
 		if i%1024 == 0 && ctx.Err() != nil {
-			return f.store.fail("encode", context.Cause(ctx))
+			return d.store.fail("encode", context.Cause(ctx))
 		}
 		r := &records[i]
-		shape, err := f.shapeOf(r)
+		shape, err := d.shapeOf(r)
 		if err != nil {
 			return fail(i, err)
 		}
-		if i == 0 || shape != f.pieces[len(f.pieces)-1].shape {
-			f.pieces = append(f.pieces, piece{shape: shape, extension: f.encoder.Extension(), start: len(f.buf)})
-			if i > 0 || !f.store.continues(shape) {
-				if f.buf, err = f.encoder.Header(f.buf, r); err != nil {
+		if i == 0 || shape != d.pieces[len(d.pieces)-1].shape {
+			d.pieces = append(d.pieces, piece{shape: shape, extension: d.encoder.Extension(), start: len(d.buf)})
+			if i > 0 || !d.store.continues(shape) {
+				if d.buf, err = d.encoder.Header(d.buf, r); err != nil {
 					return fail(i, err)
 				}
 			}
 		}
-		before := len(f.buf)
-		if f.buf, err = f.encoder.Append(f.buf, r); err == nil && len(f.buf) <= before {
+		before := len(d.buf)
+		if d.buf, err = d.encoder.Append(d.buf, r); err == nil && len(d.buf) <= before {
 			err = errors.New("the Encoder appended nothing")
 		}
 		if err != nil {
 			return fail(i, err)
 		}
-		p := &f.pieces[len(f.pieces)-1]
-		p.end = len(f.buf)
+		p := &d.pieces[len(d.pieces)-1]
+		p.end = len(d.buf)
 		p.rows++
 	}
 	return nil
 }
 
-// shapeOf returns a digest of what a segment must have in common with a record
-// to take it: the format, the header, the names and kinds of the columns.
-func (f *File[T]) shapeOf(r *T) (string, error) {
+// shapeOf returns a digest of what a record shares with the segment it goes into:
+// the format, the header, and the names and kinds of the columns.
+func (d *Dir[T]) shapeOf(r *T) (string, error) {
 	var columns *row.Columns
-	if f.columns != nil {
-		columns = f.columns(r)
+	if d.columns != nil {
+		columns = d.columns(r)
 	}
-	if f.shape != "" && (columns == f.last || columns.Equal(f.last)) {
-		f.last = columns // most often the next one's too: compared at once
-		return f.shape, nil
+	if d.shape != "" && (columns == d.last || columns.Equal(d.last)) {
+		d.last = columns // the next record often has the same pointer
+		return d.shape, nil
 	}
-	header, err := f.encoder.Header(nil, r)
+	header, err := d.encoder.Header(nil, r)
 	if err != nil {
 		return "", err
 	}
 	digest := fnv.New128a()
-	fmt.Fprintf(digest, "%q %q", f.encoder.Extension(), header)
+	fmt.Fprintf(digest, "%q %q", d.encoder.Extension(), header)
 	if columns != nil {
 		for i := range columns.Len() {
 			fmt.Fprintf(digest, " %q %d", columns.Name(i), columns.Kind(i))
 		}
 	}
-	f.shape, f.last = fmt.Sprintf("%x", digest.Sum(nil)), columns
-	return f.shape, nil
+	d.shape, d.last = fmt.Sprintf("%x", digest.Sum(nil)), columns
+	return d.shape, nil
 }
 
 // Load returns the stored cursor.
-func (f *File[T]) Load(ctx context.Context) (source.Cursor, error) {
-	s := f.store
+func (d *Dir[T]) Load(ctx context.Context) (source.Cursor, error) {
+	s := d.store
 	if err := s.begin(ctx); err != nil {
 		return "", err
 	}
 	defer s.end()
-	s.known = owned{s.cp.Cursor, s.cp.Writer}
+	s.fence.Loaded(s.cp.state())
 	return s.cp.Cursor, nil
 }
 
-// Save moves the cursor by the rules of poller.Checkpointer. After a Write of
-// the same it has nothing to do.
-func (f *File[T]) Save(ctx context.Context, from, to source.Cursor) error {
-	s := f.store
+// Save moves the cursor by the rules of poller.Checkpointer. After Write has moved
+// it, Save does nothing.
+func (d *Dir[T]) Save(ctx context.Context, from, to source.Cursor) error {
+	s := d.store
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
 	defer s.end()
-	if done, err := s.compare(from, to); done || err != nil {
+	next, done, err := s.compare(from, to)
+	if done || err != nil {
 		return err
 	}
-	return s.commit(ctx, from, to, nil, nil)
+	return s.commit(ctx, from, next, nil, nil)
 }
 
-// Seal publishes the open segment now. It does nothing if there is none.
-func (f *File[T]) Seal(ctx context.Context) error {
-	s := f.store
+// Seal seals the open segment. Without one it does nothing.
+func (d *Dir[T]) Seal(ctx context.Context) error {
+	s := d.store
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
@@ -213,10 +211,10 @@ func (f *File[T]) Seal(ctx context.Context) error {
 	return s.seal()
 }
 
-// History returns where the pipeline was, newest first, beginning with where it
-// is: the last few positions, and of older ones ever fewer, down to the first.
-func (f *File[T]) History() ([]Entry, error) {
-	s := f.store
+// History returns stored cursors, newest first, beginning with the current one:
+// the last few, and fewer and fewer of the older ones, down to the first.
+func (d *Dir[T]) History() ([]Entry, error) {
+	s := d.store
 	if err := s.begin(context.Background()); err != nil {
 		return nil, err
 	}
@@ -224,13 +222,13 @@ func (f *File[T]) History() ([]Entry, error) {
 	return s.cp.entries(), nil
 }
 
-// Rewind sets the cursor, to one of History or any other of the same source, so
-// that what comes after it is read again. Output goes on in a new segment;
-// those before are left as they are, so it is for whoever rewinds to set aside
-// what will come again. A pipeline that is using this File ends with
-// poller.ErrConflict, and goes on from the new cursor when it is run again.
-func (f *File[T]) Rewind(to source.Cursor) error {
-	s := f.store
+// Rewind sets the cursor to one of History, or to any other cursor of the same
+// source, so that the records after it are read again. Output goes on in a new
+// segment. Rewind does not change the earlier segments: whoever rewinds must set
+// aside the records that will come again. A pipeline that uses this Dir ends with
+// [sink.ErrConflict]; when it runs again, it goes on from the new cursor.
+func (d *Dir[T]) Rewind(to source.Cursor) error {
+	s := d.store
 	if err := s.begin(context.Background()); err != nil {
 		return err
 	}
@@ -238,8 +236,7 @@ func (f *File[T]) Rewind(to source.Cursor) error {
 	return s.rewind(to)
 }
 
-// Close releases the directory. Everything written is durable already. The open
-// segment stays open, and the next Open goes on with it: call Seal before to
-// publish it. Calls of other methods after Close fail with os.ErrClosed; a second
-// Close does nothing.
-func (f *File[T]) Close() error { return f.store.close() }
+// Close releases the directory. It does not seal the open segment: the next Open
+// goes on with it; call Seal first to seal it. After Close, other methods return
+// an error that wraps os.ErrClosed. A second Close does nothing.
+func (d *Dir[T]) Close() error { return d.store.close() }

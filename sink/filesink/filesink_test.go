@@ -18,8 +18,8 @@ import (
 )
 
 var (
-	_ sink.Sink[order]    = (*filesink.File[order])(nil)
-	_ poller.Checkpointer = (*filesink.File[order])(nil)
+	_ sink.Sink[order]    = (*filesink.Dir[order])(nil)
+	_ poller.Checkpointer = (*filesink.Dir[order])(nil)
 )
 
 type order struct {
@@ -52,7 +52,7 @@ func lines(from, to int) string {
 	return b.String()
 }
 
-func open(t *testing.T, dir string, o filesink.Options[order]) *filesink.File[order] {
+func open(t *testing.T, dir string, o filesink.Options[order]) *filesink.Dir[order] {
 	t.Helper()
 	f, err := filesink.Open(dir, o)
 	require.NoError(t, err)
@@ -103,7 +103,7 @@ func TestWriteSealReopen(t *testing.T) {
 	require.NoError(t, f.Close())
 	require.ErrorIs(t, f.Write(ctx, batch(3, 4)), os.ErrClosed)
 
-	f = open(t, dir, filesink.Options[order]{}) // of the name it has
+	f = open(t, dir, filesink.Options[order]{}) // keeps the name that it has
 	c, err = f.Load(ctx)
 	require.NoError(t, err)
 	require.Equal(t, source.Cursor("3"), c)

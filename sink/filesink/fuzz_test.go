@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
@@ -22,7 +23,7 @@ func FuzzCheckpoint(f *testing.F) {
 			return
 		}
 		c := checkpoint{Version: checkpointVersion, Name: name, Segment: epoch, Offset: offset, Epoch: epoch % 1000}
-		c.move(source.Cursor(cursor), time.Unix(0, offset).UTC())
+		c.move(durable.State{Cursor: source.Cursor(cursor), Writer: "w", Seq: int64(epoch%1000) + 1}, time.Unix(0, offset).UTC())
 		text, err := c.encode()
 		require.NoError(t, err)
 		got, err := decodeCheckpoint(text)

@@ -7,16 +7,15 @@ import (
 	"slices"
 )
 
-// History returns where the pipeline that writes to a directory was, as
-// [File.History] does, without opening the directory: it takes no lock, changes
-// nothing, and may be called while the pipeline runs, in this process or
-// another. What it returns may be a moment old, and in the moment of a power cut
-// not durable yet. On Windows the pipeline's commit may fail while the file is
-// being read, and is then done again.
+// History returns the stored cursors like [Dir.History], without opening the
+// directory. It takes no lock, changes nothing, and may be called while a pipeline
+// writes to the directory, in this process or another. The newest entry may not be
+// durable yet. On Windows, a commit of the pipeline may fail while the file is
+// read; the pipeline retries it.
 //
 // The error wraps [os.ErrNotExist] if nothing was ever written there.
 func History(dir string) ([]Entry, error) {
-	text, err := os.ReadFile(filepath.Join(dir, checkpointName)) // it is only ever replaced whole
+	text, err := os.ReadFile(filepath.Join(dir, checkpointName)) // it is always replaced whole
 	if err != nil {
 		return nil, fmt.Errorf("filesink: %s: read the checkpoint: %w", dir, err)
 	}

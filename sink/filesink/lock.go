@@ -5,17 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"time"
+
+	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
-// ErrInUse is wrapped by the error of [Open] when another process, or another
-// File of this one, has the directory open. The error says which.
+// ErrInUse is wrapped by the error of [Open] if another process, or another Dir
+// of this process, has the directory open. The error names the process.
 var ErrInUse = errors.New("the directory is in use")
 
-// holder is what the lock file says about who holds the lock. It is there for
-// people to read: the lock itself is the operating system's, and ends with the
+// holder is the content of the lock file: the process that holds the lock. It is
+// for people to read. The lock itself is the operating system's and ends with the
 // process.
 type holder struct {
 	PID   int       `json:"pid"`
@@ -23,12 +24,12 @@ type holder struct {
 	Since time.Time `json:"since"`
 }
 
-func lockDirectory(root *os.Root, mode fs.FileMode) (*os.File, error) {
-	f, err := root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, mode)
+func lockDirectory(root durable.Root) (*os.File, error) {
+	f, err := root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, root.Perm)
 	if err != nil {
 		return nil, err
 	}
-	switch free, err := tryLock(f); {
+	switch free, err := durable.TryLock(f); {
 	case err != nil:
 		return nil, errors.Join(fmt.Errorf("lock: %w", err), f.Close())
 	case !free:
@@ -37,7 +38,8 @@ func lockDirectory(root *os.Root, mode fs.FileMode) (*os.File, error) {
 	h := holder{PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second)}
 	h.Host, _ = os.Hostname()
 	text, _ := json.Marshal(h) // a struct of plain fields
-	// On a full disk it says nothing: recovery may be what makes room.
+	// On a full disk the file stays empty. Go on anyway: recovery may free
+	// some space.
 	_ = f.Truncate(0)
 	_, _ = f.WriteAt(append(text, '\n'), 0)
 	return f, nil
@@ -49,7 +51,7 @@ func inUse(f *os.File) error {
 	if err == nil {
 		err = json.Unmarshal(text, &h)
 	}
-	if err != nil { // it has not written it yet, or could not
+	if err != nil { // not written yet, or the disk was full
 		return fmt.Errorf("%w by another process", ErrInUse)
 	}
 	return fmt.Errorf("%w by process %d on host %q since %s: stop it first", ErrInUse, h.PID, h.Host, h.Since.Format(time.RFC3339))

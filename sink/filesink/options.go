@@ -11,21 +11,21 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Options say how a [File] writes. The zero value of each is a good default.
+// Options say how a [Dir] writes. The zero value is ready to use.
 //
-// A segment is sealed after the batch that brings it to one of the limits, so
-// it may be larger by up to one batch.
+// A segment is sealed after the batch that brings it to a limit, so it may exceed
+// the limit by up to one batch.
 type Options[T any] struct {
-	// Name begins the name of each segment. It is of letters, digits, dots,
-	// dashes and underscores. Defaults to the name that the directory has, and
-	// to "rows" for a new one. A directory keeps its name.
+	// Name is the first part of each segment's name: up to 100 letters, digits,
+	// dots, dashes and underscores. Defaults to the name that the directory has,
+	// and to "rows" for a new directory. A directory keeps its name.
 	Name string
 
-	// Encoder is the format. Defaults to JSONLines[T](). Another than before
+	// Encoder is the format. Defaults to JSONLines[T](). A change of the format
 	// starts a new segment.
 	Encoder Encoder[T]
 
-	// SegmentBytes is the size at which a segment is sealed. Defaults to
+	// SegmentBytes is the size in bytes at which a segment is sealed. Defaults to
 	// 64 MiB; negative means no limit.
 	SegmentBytes int64
 
@@ -33,29 +33,29 @@ type Options[T any] struct {
 	// means no limit.
 	SegmentRows int64
 
-	// SegmentAge is how long after its first record a segment is sealed, also
-	// when no more records come, as long as the File is open. 0 means no limit.
+	// SegmentAge is the time from its first record after which a segment is
+	// sealed, even if no more records come, while the Dir is open. 0 means no
+	// limit.
 	SegmentAge time.Duration
 
-	// OnSeal is told of each sealed segment once it has its final name,
-	// durably, in the order of the segments. No segment is left out, but one may
-	// come again after an error or a crash, then in Open, and may have been
-	// taken away by then. It must not call the File, which waits for it.
+	// OnSeal is called for each sealed segment, in order, when its final name is
+	// durable. It may be called again for a segment after an error or a crash,
+	// then during Open, and the file may have been removed by then. It must not
+	// call the Dir, which waits for it.
 	OnSeal func(Segment)
 
-	// Gaps makes Write take a batch whatever its From, and take a batch whose
-	// To is the stored cursor for a repeat of the last one. It is meant for a
-	// dead-letter sink, whose records come from here and there. Nothing else
-	// then tells that a second writer moved the cursor.
+	// Gaps makes Write accept a batch with any From, and treat a batch whose To is
+	// the stored cursor as a repeat of the last one. It is for dead-letter sinks,
+	// whose records are not consecutive. A second writer is then not detected.
 	Gaps bool
 
-	// FileMode and DirMode are the permissions of the files and directories
-	// made, before the umask. Default to 0600 and 0700.
+	// FileMode and DirMode are the permissions of new files and directories,
+	// before the umask. They default to 0600 and 0700.
 	FileMode, DirMode fs.FileMode
 
-	// Logger gets a line when a segment is due by SegmentAge and cannot be
-	// sealed, which is tried again, and when that is over. Its keys are op, dir
-	// and err. Defaults to slog.Default().
+	// Logger logs when a segment cannot be sealed at SegmentAge, which is retried
+	// every 10 seconds, and when it is sealed after all. The keys are op, dir and
+	// err. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
@@ -65,21 +65,19 @@ type Segment struct {
 	Rows  int64
 	Bytes int64
 
-	// The records lie after From and at or before To. Where the columns change
-	// amid a batch, the segments before and after both span that batch.
+	// The records are after From and at or before To. If the columns change within
+	// a batch, the segments before and after the change both span that batch.
 	From, To source.Cursor
 }
 
-// Entry is a position that the pipeline was at.
+// Entry is a cursor that was stored.
 type Entry struct {
 	Cursor source.Cursor
-	Time   time.Time
+	Time   time.Time // when it was stored, in UTC
 
-	// Segment is the final name of the segment that was open, Offset and Rows
-	// what it held up to Cursor. It is empty if none was open.
-	Segment string
-	Offset  int64
-	Rows    int64
+	Segment string // final name of the segment that was open; empty if none was
+	Offset  int64  // bytes that Segment had up to Cursor
+	Rows    int64  // records that Segment had up to Cursor
 }
 
 var (
@@ -106,17 +104,17 @@ func (o *Options[T]) complete() error {
 	ext := o.Encoder.Extension()
 	switch {
 	case o.Name != "" && !validName.MatchString(o.Name):
-		return fmt.Errorf("Name %q is no name for files: use up to 100 letters, digits, dots, dashes and underscores, not beginning with a dot or a dash", o.Name)
-	case !validExtension.MatchString(ext) || strings.HasSuffix(ext, openSuffix) || strings.HasSuffix(ext, tempSuffix):
-		return fmt.Errorf("the Encoder's Extension %q is none: it is a dot and up to 16 letters or digits, such as .jsonl, and does not end in %s or %s", ext, openSuffix, tempSuffix)
+		return fmt.Errorf("Name %q is not a valid file name: use up to 100 letters, digits, dots, dashes and underscores, and do not begin with a dot or a dash", o.Name)
+	case !validExtension.MatchString(ext) || strings.HasSuffix(ext, openSuffix):
+		return fmt.Errorf("the Encoder's Extension %q is not valid: use a dot and up to 16 letters or digits, such as .jsonl, and do not end in %s", ext, openSuffix)
 	case o.SegmentRows < 0:
 		return fmt.Errorf("SegmentRows is negative: leave it out for no limit")
 	case o.SegmentAge < 0:
 		return fmt.Errorf("SegmentAge is negative: leave it out for no limit")
 	case o.FileMode.Perm() != o.FileMode || o.FileMode&0o600 != 0o600:
-		return fmt.Errorf("FileMode %v keeps this process from its files: it must be permissions that include 0600", o.FileMode)
+		return fmt.Errorf("FileMode %v would lock this process out of its files: use permissions that include 0600", o.FileMode)
 	case o.DirMode.Perm() != o.DirMode || o.DirMode&0o700 != 0o700:
-		return fmt.Errorf("DirMode %v keeps this process from the directory: it must be permissions that include 0700", o.DirMode)
+		return fmt.Errorf("DirMode %v would lock this process out of the directory: use permissions that include 0700", o.DirMode)
 	}
 	return nil
 }

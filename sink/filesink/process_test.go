@@ -17,8 +17,8 @@ import (
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 )
 
-// writerEnv makes the test binary a process that writes batches to the directory
-// it names until it is killed, and says so on standard output.
+// writerEnv names the directory to which the test binary, as a process of its test,
+// writes batches until it is killed. It prints the last number of each.
 const writerEnv = "FILESINK_TEST_WRITER"
 
 func TestMain(m *testing.M) {
@@ -66,8 +66,8 @@ func startWriter(t *testing.T, dir string) writer {
 	return writer{cmd, bufio.NewScanner(out)}
 }
 
-// kill kills the writer after some batches, amid one, and returns what it last
-// said was written.
+// kill kills the writer during a batch, after some others, and returns the last
+// number it printed.
 func (w writer) kill(t *testing.T, batches int) (acknowledged int) {
 	t.Helper()
 	for said := 0; w.out.Scan(); said++ {
@@ -124,8 +124,8 @@ func TestInUse(t *testing.T) {
 	require.ErrorContains(t, err, fmt.Sprintf("by process %d ", os.Getpid()))
 }
 
-// TestDirectoryGone has the directory moved, removed, emptied and replaced while
-// it is open.
+// TestDirectoryGone moves, removes, empties and replaces the directory while it is
+// open.
 func TestDirectoryGone(t *testing.T) {
 	t.Parallel()
 	if os.PathSeparator == '\\' {
@@ -143,7 +143,7 @@ func TestDirectoryGone(t *testing.T) {
 		},
 		"replaced": {
 			func(dir string) error { return errors.Join(os.Rename(dir, dir+".away"), os.Mkdir(dir, 0o700)) },
-			"another directory has taken the place",
+			"another directory has replaced the one that was opened",
 			func(dir string) error { return errors.Join(os.Remove(dir), os.Rename(dir+".away", dir)) },
 		},
 		"lock removed": {
@@ -151,9 +151,9 @@ func TestDirectoryGone(t *testing.T) {
 			"the lock file was removed or replaced",
 			func(dir string) error { return os.Rename(dir+".lock", filepath.Join(dir, "lock")) },
 		},
-		"removed": {os.RemoveAll, "the directory or files of it are gone", nil},
-		"anew":    {func(dir string) error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)) }, "another directory", nil},
-		"emptied": {func(dir string) error { return removeFiles(dir) }, "the lock file was removed", nil},
+		"removed":       {os.RemoveAll, "the directory or files in it do not exist any more", nil},
+		"created again": {func(dir string) error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)) }, "another directory", nil},
+		"emptied":       {func(dir string) error { return removeFiles(dir) }, "the lock file was removed", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -190,8 +190,7 @@ func removeFiles(dir string) error {
 	return err
 }
 
-// A File that was robbed of its lock does not put its checkpoint in the place of
-// its successor's.
+// A Dir that has lost its lock does not replace the checkpoint of its successor.
 func TestCloseAfterAnotherTookOver(t *testing.T) {
 	t.Parallel()
 	if os.PathSeparator == '\\' {

@@ -10,21 +10,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
-// recover brings the directory to what its checkpoint says, and opens the
-// segment to go on with. It changes nothing before it has seen that everything
-// is as a crash may leave it.
+// recover brings the directory to the state of its checkpoint and opens the open
+// segment. It changes nothing before it has checked that a crash can explain
+// everything it found.
 func (s *store) recover() error {
 	s.broken = true
 	_ = s.closeSegment()
 	if err := s.dir.check(); err != nil {
-		return s.fail("look at the directory", err)
+		return s.fail("check the directory", err)
 	}
-	// What is read below may have been written by a process that died, and not
-	// be durable: a checkpoint acted on now could still be undone by a power cut,
-	// and the one before come back.
-	if err := s.dir.sync(); err != nil {
+	// The names read below may be those of a process that died before it synced
+	// them. Without this sync a power cut could bring back the older checkpoint
+	// after this process has acted on the newer one.
+	if err := s.dir.Sync(); err != nil {
 		return s.fail("sync the directory", err)
 	}
 	names, err := s.dir.list()
@@ -43,7 +45,7 @@ func (s *store) recover() error {
 		s.name = cp.Name
 	}
 	if s.name != cp.Name {
-		return s.fault("the directory is that of %q, not of %q: give each name a directory of its own, or the Name it has", cp.Name, s.name)
+		return s.fault("the directory belongs to %q, not to %q: use another directory, or the Name that it has", cp.Name, s.name)
 	}
 	leftover, err := s.inspect(cp, names)
 	if err != nil {
@@ -51,7 +53,7 @@ func (s *store) recover() error {
 	}
 	s.stored = true
 	for _, name := range leftover {
-		if err := s.dir.remove(name); err != nil {
+		if err := s.dir.Remove(name); err != nil {
 			return s.fail("remove "+name, err)
 		}
 	}
@@ -68,21 +70,21 @@ func (s *store) recover() error {
 	return nil
 }
 
-// start makes the first checkpoint of a new directory.
+// start stores the first checkpoint of a new directory.
 func (s *store) start(names []string) error {
 	if s.stored {
-		return s.fault("the checkpoint is gone: put back the directory's files, or open it again to start anew")
+		return s.fault("the checkpoint does not exist any more: restore the files of the directory, or open it again for a new start")
 	}
 	for _, name := range names {
 		if of, _, ok := parseSegment(name); ok && (of == s.name || s.name == "") {
-			return s.fault("there are segments, such as %s, but no checkpoint: restore it, or move the segments away to start anew", name)
+			return s.fault("there are segments, such as %s, but no checkpoint: restore it, or move the segments away for a new start", name)
 		}
 	}
 	if s.name == "" {
 		s.name = "rows"
 	}
 	err := s.save(checkpoint{
-		Version: checkpointVersion, Name: s.name, Writer: s.writer, Segment: 1,
+		Version: checkpointVersion, Name: s.name, Segment: 1,
 		History: []entry{{Time: s.now().UTC()}},
 	})
 	s.broken = err != nil
@@ -105,16 +107,16 @@ func (s *store) read() (checkpoint, error) {
 	}
 	cp, err := decodeCheckpoint(text)
 	if err != nil {
-		return cp, s.fault("the checkpoint cannot be used: %w: restore it, or move all files away to start anew", err)
+		return cp, s.fault("the checkpoint cannot be used: %w: restore it, or move all files away for a new start", err)
 	}
 	return cp, nil
 }
 
-// inspect refuses what no crash leaves behind, and returns the files that were
-// never committed.
+// inspect returns the files that were never committed. What no crash can leave is
+// an error.
 func (s *store) inspect(cp checkpoint, names []string) (leftover []string, err error) {
 	for _, name := range names {
-		if strings.HasPrefix(name, checkpointName+".") && strings.HasSuffix(name, tempSuffix) {
+		if durable.IsTemp(name, checkpointName) {
 			leftover = append(leftover, name)
 			continue
 		}
@@ -126,18 +128,18 @@ func (s *store) inspect(cp checkpoint, names []string) (leftover []string, err e
 		listed := slices.ContainsFunc(cp.Sealed, func(seg sealed) bool { return seg.File == final })
 		switch {
 		case !isOpen && number >= cp.Segment:
-			return nil, s.fault("%s is sealed, but the checkpoint is still at segment %d: it is older than the segments, so rows would come twice; restore the newest checkpoint, or move away the segments from %d on", name, cp.Segment, cp.Segment)
+			return nil, s.fault("%s is sealed, but the checkpoint is still at segment %d: it is older than the segments, so rows would be delivered twice; restore the newest checkpoint, or move away the segments from %d on", name, cp.Segment, cp.Segment)
 		case !isOpen || final == cp.File:
 		case number >= cp.Segment:
 			leftover = append(leftover, name)
 		case !listed:
-			return nil, s.fault("%s is still open, but the checkpoint is at segment %d already: files have been put back here; move it away", name, cp.Segment)
+			return nil, s.fault("%s is open, but the checkpoint is at segment %d already: an old file was put back; move it away", name, cp.Segment)
 		case slices.Contains(names, final):
-			return nil, s.fault("there is both %s and %s: files have been put back here; move one away", final, name)
+			return nil, s.fault("both %s and %s exist: an old file was put back; move one away", final, name)
 		}
 	}
 	if cp.Offset > 0 && !slices.Contains(names, cp.File+openSuffix) {
-		return nil, s.fault("the open segment %s is gone: put it back; without it %d rows are lost", cp.File+openSuffix, cp.Rows)
+		return nil, s.fault("the open segment %s does not exist any more: put it back; without it %d rows are lost", cp.File+openSuffix, cp.Rows)
 	}
 	return leftover, nil
 }
@@ -155,12 +157,12 @@ func (s *store) reopen() error {
 		return s.fail("read "+name, err)
 	}
 	if crc32.Checksum(tail, castagnoli) != s.cp.CRC {
-		return s.fault("the last %d bytes of %s are not what was written: restore the file", s.cp.Tail, name)
+		return s.fault("the last %d bytes of %s have changed since they were written: restore the file", s.cp.Tail, name)
 	}
 	return nil
 }
 
-// openAt opens a file and cuts off, durably, what is beyond its committed size.
+// openAt opens a file and truncates it, durably, to its committed size.
 func (s *store) openAt(name string, committed int64) (file, error) {
 	f, err := s.dir.open(name, os.O_RDWR)
 	if err != nil {
@@ -171,7 +173,8 @@ func (s *store) openAt(name string, committed int64) (file, error) {
 		_ = f.Close()
 		return nil, s.fault("%s has %d bytes, but %d were committed: restore the file", name, size, committed)
 	}
-	// Also if it looks cut already: that may be of a recovery whose sync failed.
+	// Even if it has this size already: an earlier recovery may have truncated it
+	// and failed to sync.
 	if err == nil {
 		err = f.Truncate(committed)
 	}
@@ -180,13 +183,13 @@ func (s *store) openAt(name string, committed int64) (file, error) {
 	}
 	if err != nil {
 		_ = f.Close()
-		return nil, s.fail("cut "+name+" to its committed size", err)
+		return nil, s.fail("truncate "+name+" to its committed size", err)
 	}
 	return f, nil
 }
 
-// republish does what is left to do of publish. Segments that have their final
-// name may have been taken away by now.
+// republish completes what publish has begun. Segments with their final names may
+// have been removed by a consumer.
 func (s *store) republish(names []string) error {
 	renamed := false
 	for _, seg := range s.cp.Sealed {
@@ -201,13 +204,13 @@ func (s *store) republish(names []string) error {
 		if err := f.Close(); err != nil {
 			return s.fail("close "+name, err)
 		}
-		if err := s.dir.rename(name, seg.File); err != nil {
+		if err := s.dir.Rename(name, seg.File); err != nil {
 			return s.fail("publish "+seg.File, err)
 		}
 		renamed = true
 	}
 	if renamed {
-		if err := s.dir.sync(); err != nil {
+		if err := s.dir.Sync(); err != nil {
 			return s.fail("sync the directory", err)
 		}
 	}
@@ -215,7 +218,7 @@ func (s *store) republish(names []string) error {
 	return nil
 }
 
-// parseSegment takes apart what segmentName makes.
+// parseSegment is the inverse of segmentName.
 func parseSegment(file string) (name string, number uint64, ok bool) {
 	m := segmentFile.FindStringSubmatch(file)
 	if m == nil {

@@ -21,7 +21,7 @@ const (
 	second = "orders-0000000002.jsonl"
 )
 
-// files returns every file of dir but the lock, with its content.
+// files returns every file of dir except the lock, with its content.
 func files(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -38,7 +38,8 @@ func files(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// directory makes one with a sealed segment of records 1 to 3, and an open one of 4 to 6.
+// directory returns a directory with a sealed segment of records 1 to 3 and an open
+// segment of records 4 to 6.
 func directory(t *testing.T) string {
 	t.Helper()
 	ctx, dir := context.Background(), t.TempDir()
@@ -67,12 +68,12 @@ func TestOpenRefuses(t *testing.T) {
 			"the checkpoint cannot be used: it is cut off after 0 bytes: restore it, or move all files away"},
 		"half a checkpoint":   {"checkpoint", func(s string) string { return s[:len(s)/2] }, "it does not match its checksum"},
 		"edited checkpoint":   {"checkpoint", edit(`"cursor":"6"`, `"cursor":"5"`), "it does not match its checksum"},
-		"missing segment":     {second + ".open", nil, "the open segment " + second + ".open is gone: put it back; without it 3 rows are lost"},
+		"missing segment":     {second + ".open", nil, "the open segment " + second + ".open does not exist any more: put it back; without it 3 rows are lost"},
 		"short segment":       {second + ".open", func(s string) string { return s[:len(s)-1] }, "has 26 bytes, but 27 were committed: restore the file"},
-		"changed segment":     {second + ".open", edit("6", "7"), "the last 9 bytes of " + second + ".open are not what was written"},
+		"changed segment":     {second + ".open", edit("6", "7"), "the last 9 bytes of " + second + ".open have changed since they were written"},
 		"sealed beyond":       {second, func(string) string { return "x" }, second + " is sealed, but the checkpoint is still at segment 2: it is older than the segments"},
 		"sealed far beyond":   {"orders-0000000009.csv", func(string) string { return "x" }, "orders-0000000009.csv is sealed"},
-		"open again":          {first + ".open", func(string) string { return "x" }, first + ".open is still open, but the checkpoint is at segment 2 already"},
+		"open again":          {first + ".open", func(string) string { return "x" }, first + ".open is open, but the checkpoint is at segment 2 already"},
 		"checkpoint is a dir": {"checkpoint", func(string) string { return "dir" }, "the checkpoint"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -106,13 +107,13 @@ func TestOpenRefusesAnotherName(t *testing.T) {
 	t.Parallel()
 	dir := directory(t)
 	_, err := filesink.Open(dir, filesink.Options[order]{Name: "payments"})
-	require.ErrorContains(t, err, `the directory is that of "orders", not of "payments"`)
+	require.ErrorContains(t, err, `the directory belongs to "orders", not to "payments"`)
 }
 
 func TestOpenRefusesANewerVersion(t *testing.T) {
 	t.Parallel()
 	for _, newer := range []string{`{"version":2}`, `{"version":2,"offset":"of another type","shard":7}`} {
-		require.ErrorContains(t, filesink.DecodeBody(newer), "it is of version 2, and this program knows version 1 alone (run the release that wrote it, or a later one)")
+		require.ErrorContains(t, filesink.DecodeBody(newer), "it has format version 2, and this program reads version 1 only (run the release that wrote it, or a later one)")
 	}
 	require.NoError(t, filesink.DecodeBody(`{"version":1}`))
 }
@@ -120,22 +121,21 @@ func TestOpenRefusesANewerVersion(t *testing.T) {
 func TestOpenRefusesOptions(t *testing.T) {
 	t.Parallel()
 	_, err := filesink.Open("", filesink.Options[order]{})
-	require.ErrorContains(t, err, "filesink: no directory given")
+	require.ErrorContains(t, err, "filesink: the directory is empty")
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	_, err = filesink.Open(file, filesink.Options[order]{})
 	require.ErrorContains(t, err, file+" is not a directory")
 	for want, o := range map[string]filesink.Options[order]{
-		`Name "../up" is no name for files`: {Name: "../up"},
-		`Name ".hidden" is no name`:         {Name: ".hidden"},
-		"SegmentRows is negative":           {SegmentRows: -1},
-		"SegmentAge is negative":            {SegmentAge: -1},
-		"FileMode":                          {FileMode: 0o200},
-		"DirMode":                           {DirMode: fs.ModeDir | 0o700},
-		`Extension ".open" is none`:         {Encoder: named{".open"}},
-		`Extension ".x.tmp" is none`:        {Encoder: named{".x.tmp"}}, // a leftover, if the Name were "checkpoint.x"
-		`Extension "jsonl" is none`:         {Encoder: named{"jsonl"}},
-		`Extension "./x" is none`:           {Encoder: named{"./x"}},
+		`Name "../up" is not a valid file name`:   {Name: "../up"},
+		`Name ".hidden" is not a valid file name`: {Name: ".hidden"},
+		"SegmentRows is negative":                 {SegmentRows: -1},
+		"SegmentAge is negative":                  {SegmentAge: -1},
+		"FileMode":                                {FileMode: 0o200},
+		"DirMode":                                 {DirMode: fs.ModeDir | 0o700},
+		`Extension ".open" is not valid`:          {Encoder: named{".open"}},
+		`Extension "jsonl" is not valid`:          {Encoder: named{"jsonl"}},
+		`Extension "./x" is not valid`:            {Encoder: named{"./x"}},
 	} {
 		dir := filepath.Join(t.TempDir(), "new")
 		_, err := filesink.Open(dir, o)
@@ -165,7 +165,7 @@ func TestOpenCleansUp(t *testing.T) {
 	uncommitted(second+".open", `{"id":7}`+"\n"+`{"id`)
 	uncommitted("orders-0000000003.jsonl.open", `{"id":8}`)
 	uncommitted("orders-0000000002.csv.open", `id`)
-	uncommitted("checkpoint.ABC.tmp", `{`)
+	uncommitted(".checkpoint.0.tmp", `{`)
 	uncommitted("mine.txt", "not ours")
 	uncommitted("other-0000000009.jsonl", "not ours")
 	want["mine.txt"], want["other-0000000009.jsonl"] = "not ours", "not ours"

@@ -46,7 +46,7 @@ func TestSegmentLimits(t *testing.T) {
 	}
 }
 
-// safeBuffer is written to by the File's own goroutine.
+// safeBuffer is safe for use by the test and the goroutine of the Dir.
 type safeBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -110,7 +110,7 @@ func TestSegmentAgeWhenTheClockIsSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, dir := context.Background(), t.TempDir()
 		var back time.Duration
-		start := func() *filesink.File[order] {
+		start := func() *filesink.Dir[order] {
 			o := filesink.Options[order]{SegmentAge: time.Hour}
 			f, err := filesink.OpenWithClock(dir, o, func() time.Time { return time.Now().Round(0).Add(-back) })
 			require.NoError(t, err)
@@ -165,7 +165,7 @@ func TestChangedColumnsStartASegment(t *testing.T) {
 		ctx, dir := context.Background(), t.TempDir()
 		var sealed []filesink.Segment
 		o := filesink.Options[row.Row]{Encoder: encoder, OnSeal: func(s filesink.Segment) { sealed = append(sealed, s) }}
-		start := func() *filesink.File[row.Row] {
+		start := func() *filesink.Dir[row.Row] {
 			f, err := filesink.Open(dir, o)
 			require.NoError(t, err)
 			t.Cleanup(func() { f.Close() })

@@ -53,7 +53,7 @@ func TestDiskFull(t *testing.T) {
 		}
 	}
 	c, err := f.Load(ctx)
-	if err == nil { // it may be too full even to recover
+	if err == nil { // the disk may be too full even to recover
 		require.Equal(t, cursor(at), c)
 	}
 	require.NoError(t, f.Close())
@@ -66,8 +66,8 @@ func TestPermissionLost(t *testing.T) {
 	t.Parallel()
 	const nobody = 65534
 	if os.Geteuid() == 0 {
-		// File permissions do not bind root. The file system's view of who this
-		// thread is can be changed alone.
+		// File permissions do not bind root, so the thread gives up root for its
+		// file system calls only.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 	}
@@ -107,11 +107,11 @@ func TestRefusingOpenKeepsNothingOpen(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(segment, []byte(strings.Replace(string(text), "6", "7", 1)), 0o600))
 	_, err = filesink.Open(dir, filesink.Options[order]{})
-	require.ErrorContains(t, err, "are not what was written")
+	require.ErrorContains(t, err, "have changed since they were written")
 	fds, err := os.ReadDir("/proc/self/fd")
 	require.NoError(t, err)
 	for _, fd := range fds {
-		if path, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil { // else closed meanwhile
+		if path, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil { // otherwise it was closed
 			require.False(t, strings.HasPrefix(path, dir), path)
 		}
 	}

@@ -8,11 +8,11 @@ import (
 	"os"
 	"time"
 
-	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// store keeps bytes and a cursor in a directory. It knows nothing of records.
+// store keeps bytes and a cursor in a directory. It does not know records.
 type store struct {
 	settings
 	dir  directory
@@ -21,12 +21,11 @@ type store struct {
 	turn   chan struct{} // holds a value while a method works
 	closed bool
 
-	writer string     // this handle's token
-	known  owned      // what this handle last loaded or stored
-	cp     checkpoint // as it is stored
-	open   file       // the open segment, nil if there is none
-	broken bool       // something failed: recover before anything else
-	stored bool       // a checkpoint has been seen here, so there must be one
+	fence  durable.Fence
+	cp     checkpoint // as stored
+	open   file       // the open segment, or nil
+	broken bool       // a call failed: recover before anything else
+	stored bool       // a checkpoint has been seen here, so it must exist
 	listed bool       // the stored checkpoint lists sealed segments
 
 	due ageTimer
@@ -34,7 +33,6 @@ type store struct {
 
 type settings struct {
 	now         func() time.Time
-	token       func() string // a random name
 	name        string
 	bytes, rows int64
 	age         time.Duration
@@ -43,12 +41,7 @@ type settings struct {
 	logger      *slog.Logger
 }
 
-type owned struct {
-	cursor source.Cursor
-	writer string
-}
-
-// piece is a part of a batch that belongs in one segment.
+// piece is the part of a batch that goes into one segment.
 type piece struct {
 	shape, extension string
 	start, end       int // in the buffer
@@ -56,19 +49,19 @@ type piece struct {
 }
 
 func openStore(d directory, path string, o settings) (*store, error) {
-	s := &store{settings: o, dir: d, path: path, turn: make(chan struct{}, 1), writer: o.token()}
+	s := &store{settings: o, dir: d, path: path, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	if err := s.recover(); err != nil {
 		_ = s.closeSegment()
 		return nil, errors.Join(err, d.close())
 	}
-	s.known = owned{s.cp.Cursor, s.cp.Writer}
+	s.fence.Loaded(s.cp.state())
 	s.due.closing, s.due.cancel = context.WithCancel(context.Background())
 	s.end()
 	return s, nil
 }
 
-// begin waits for the other methods, and has the directory in order. If it
+// begin waits for the other methods and recovers the directory if it must. If it
 // returns nil, end must follow.
 func (s *store) begin(ctx context.Context) error {
 	if ctx.Err() != nil {
@@ -99,12 +92,12 @@ func (s *store) ready() error {
 		return s.recover()
 	}
 	if err := s.dir.check(); err != nil {
-		return s.fail("look at the directory", err)
+		return s.fail("check the directory", err)
 	}
 	return nil
 }
 
-// fail adds to an error what was being done, and what to do about it.
+// fail adds the directory, the operation and some advice to an error.
 func (s *store) fail(op string, err error) error {
 	return fmt.Errorf("filesink: %s: %s: %w%s", s.path, op, err, advice(err))
 }
@@ -113,29 +106,25 @@ func (s *store) fault(format string, args ...any) error {
 	return fmt.Errorf("filesink: %s: "+format, append([]any{s.path}, args...)...)
 }
 
-// compare is the comparing of compare and swap. It reports whether the swap is
-// done already.
-func (s *store) compare(from, to source.Cursor) (done bool, err error) {
-	if err := to.Validate(); err != nil {
-		return false, s.fail("store a cursor", err)
+// compare returns the state that moves the cursor, or done if this handle has
+// stored it already.
+func (s *store) compare(from, to source.Cursor) (next durable.State, done bool, err error) {
+	stored, expected := s.cp.state(), from
+	if s.gaps {
+		if to == stored.Cursor {
+			return stored, true, nil
+		}
+		s.fence.Loaded(stored)
+		expected = stored.Cursor
 	}
-	ours := s.known == owned{s.cp.Cursor, s.cp.Writer}
-	switch {
-	case s.gaps:
-		return to == s.cp.Cursor, nil
-	case ours && from == s.cp.Cursor:
-		return from == to, nil
-	case to == s.cp.Cursor && s.writer == s.cp.Writer:
-		s.known = owned{s.cp.Cursor, s.cp.Writer}
-		return true, nil
-	case ours:
-		return false, s.fault("from %q to %q: the stored cursor is %q: %w", from, to, s.cp.Cursor, poller.ErrConflict)
-	default:
-		return false, s.fault("from %q to %q: the stored cursor was %q and is %q: %w", from, to, s.known.cursor, s.cp.Cursor, poller.ErrConflict)
+	next, moved, err := s.fence.Move(stored, expected, to)
+	if err != nil {
+		return next, false, s.fail(fmt.Sprintf("move the cursor from %q to %q", from, to), err)
 	}
+	return next, !moved, nil
 }
 
-// continues reports whether the open segment takes records of that shape.
+// continues reports whether the open segment takes records of this shape.
 func (s *store) continues(shape string) bool { return s.cp.Offset > 0 && s.cp.Shape == shape }
 
 func (s *store) close() error {
@@ -149,8 +138,9 @@ func (s *store) close() error {
 	s.closed = true
 	s.due.stop()
 	var err error
-	// So that the next Open does not announce them again; unless this is another's
-	// directory by now, whose checkpoint would be replaced by an older one.
+	// Store that sealed segments were announced, so that the next Open does not
+	// announce them again. Not if another process has taken over the directory:
+	// this would replace its checkpoint by an older one.
 	if s.listed && !s.broken && s.dir.check() == nil {
 		err = s.save(s.cp)
 	}

@@ -1,7 +1,7 @@
-// Package sinktest helps to test what uses a sink, and sinks themselves.
+// Package sinktest helps to test sinks and the code that uses them.
 //
-//   - [Fake] is a sink in memory that stores records alone: at least once.
-//   - [Transactional] is one that stores the cursor with them, and is the
-//     pipeline's Checkpointer as well: exactly once.
+//   - [Fake] is a sink in memory that stores records only: at least once.
+//   - [Transactional] is a sink in memory that stores the cursor with the records
+//     and is the pipeline's Checkpointer too: exactly once.
 //   - [TestSink] checks a sink against the contract of package sink.
 package sinktest

@@ -21,7 +21,7 @@ func ExampleFake() {
 	fmt.Println(out.Write(ctx, source.Batch[string]{From: "", To: "2", Records: []string{"a", ""}}))
 	fmt.Println(out.Write(ctx, source.Batch[string]{From: "", To: "1", Records: []string{"a"}}))
 
-	out.LoseNext(1, errors.New("connection reset")) // stored, but we are not told
+	out.LoseNext(1, errors.New("connection reset")) // stored, but the caller gets an error
 	fmt.Println(out.Write(ctx, source.Batch[string]{From: "1", To: "2", Records: []string{"b"}}))
 	fmt.Println(out.Write(ctx, source.Batch[string]{From: "1", To: "2", Records: []string{"b"}}))
 	fmt.Println(out.Records())
@@ -33,8 +33,8 @@ func ExampleFake() {
 	// [a b b]
 }
 
-// The same lost answer does no harm to a sink that stores the cursor with the
-// records.
+// A sink that stores the cursor with the records handles the same lost answer
+// correctly.
 func ExampleTransactional() {
 	var out sinktest.Transactional[string]
 	ctx := context.Background()
@@ -54,7 +54,7 @@ func ExampleTransactional() {
 	// 1 <nil>
 }
 
-// A sink of one's own is tested in a few lines.
+// A few lines test your own sink.
 func ExampleTestSink() {
 	var out sinktest.Transactional[int]
 	err := sinktest.TestSink(context.Background(), sinktest.Options[int]{

@@ -10,16 +10,17 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest/fault"
 )
 
-// Fake is a sink in memory. It stores what it is given, a batch that comes twice
-// twice, so a test sees what was delivered. The zero value is empty. It must not
-// be copied after first use and is safe for concurrent use.
+// Fake is an at-least-once sink in memory. It stores every batch it gets, also one
+// that comes twice, so a test sees every delivery. The zero value is empty. A
+// Fake must not be copied after first use and is safe for concurrent use.
 //
-// The methods of the embedded Injector make it fail, before or after its effect.
+// The methods of the embedded Injector make calls fail, before or after their
+// effect.
 type Fake[T any] struct {
 	fault.Injector
 
-	// Refuse, if set, returns why a record is refused for good, or nil. Write
-	// then stores nothing of its batch and returns a [sink.Reject] of that.
+	// Refuse, if set, returns why a record is refused for good, or nil. If it
+	// refuses one, Write stores nothing and returns [sink.Reject] of its error.
 	Refuse func(T) error
 
 	mu      sync.Mutex
@@ -39,14 +40,14 @@ func (f *Fake[T]) Write(ctx context.Context, b source.Batch[T]) error {
 	})
 }
 
-// Batches returns the batches stored, in order, those without records included.
+// Batches returns the stored batches, in order, including those without records.
 func (f *Fake[T]) Batches() []source.Batch[T] {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.batches)
 }
 
-// Records returns the records stored, in order.
+// Records returns the stored records, in order.
 func (f *Fake[T]) Records() []T { return records(f.Batches()) }
 
 func write[T any](b source.Batch[T]) fault.Call {

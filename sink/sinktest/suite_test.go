@@ -60,17 +60,17 @@ func TestTransactionalPasses(t *testing.T) {
 	}))
 }
 
-// store is a sink's storage with every mistake to choose from.
+// store is a sink's storage that can make every mistake.
 type store struct {
 	exact, exclusive bool
 
 	late           bool // acknowledges, and stores with the next Write or Close
-	pairs          bool // takes a batch for a repetition by its From and To
+	pairs          bool // recognizes a repetition by From and To
 	noFence        bool // compares nothing
-	noToken        bool // compares cursors alone
+	noToken        bool // compares cursors only
 	noLostAnswer   bool // a repeated Write is a conflict
 	half           bool // an interrupted Write stores some records
-	ahead          bool // stores the cursor first, looks at the context, then the records
+	ahead          bool // stores the cursor first, checks the context, then stores the records
 	ignoresContext bool
 	keeps          bool // after an error stores the caller's slice later
 	scribbles      bool // changes the batch and then fails
@@ -180,7 +180,7 @@ func (h *storeHandle) move(to source.Cursor) {
 	h.cursor, h.writer, h.seen, h.seenWriter = to, h.me, to, h.me
 }
 
-// check says whether the move has been made before, or an error.
+// check reports whether the move has been made before.
 func (h *storeHandle) check(from, to source.Cursor) (repeated bool, err error) {
 	if !h.exact || h.noFence {
 		return false, nil
@@ -299,15 +299,15 @@ func TestBrokenSinksFail(t *testing.T) {
 		want  string
 	}{
 		"acknowledges before it is durable": {&store{late: true},
-			`sinktest: Write stores every record, in order, before it returns: stored are 0 records, missing from {"ID":1,"Name":"order 1"} on, the last 1 of 1`},
+			`sinktest: Write stores every record, in order, before it returns: stored: 0 records, missing from {"ID":1,"Name":"order 1"} on, the last 1 of 1`},
 		"acknowledges before it is durable, exactly": {&store{late: true, exact: true},
-			`Write stores every record, in order, before it returns: stored are 0 records, missing`},
+			`Write stores every record, in order, before it returns: stored: 0 records, missing`},
 		"takes From and To for a key": {&store{exact: true, pairs: true},
 			`From is the fence after a restart: nothing is stored twice: handle B: a batch from "cursor`},
 		"takes From and To for a key, before a restart": {&store{exact: true, pairs: true},
-			`From is the fence, not (From, To): a longer batch is no repetition: handle A`},
+			`From is the fence, not (From, To): a longer batch is not a repetition: handle A`},
 		"has no fence": {&store{exact: true, noFence: true},
-			`a Write whose answer was lost succeeds again, and stores nothing twice: stored are 4 records too many`},
+			`a Write whose answer was lost succeeds again, and stores nothing twice: stored: 4 records too many`},
 		"has no token": {&store{exact: true, noToken: true},
 			`two handles in lockstep do not both store a batch: handle`},
 		"has no token and a restart": {&store{exact: true, noToken: true},
@@ -315,29 +315,29 @@ func TestBrokenSinksFail(t *testing.T) {
 		"a lost answer is a conflict": {&store{exact: true, noLostAnswer: true},
 			`a Write whose answer was lost succeeds again, and stores nothing twice: checkpoint was moved`},
 		"stores half": {&store{exact: true, half: true},
-			`a batch is stored whole or not at all: of an interrupted batch of 3: stored are 1 records too many`},
+			`a batch is stored whole or not at all: of an interrupted batch of 3: 1 records too many`},
 		"moves the cursor ahead of the records": {&store{exact: true, ahead: true},
-			`the same batch written again after an error is stored: stored are`},
+			`the same batch written again after an error is stored: stored: `},
 		"ignores its context": {&store{ignoresContext: true},
-			`Write honours its context: no error though the context has ended`},
+			`Write honours its context: no error although the context has ended`},
 		"keeps the caller's batch": {&store{keeps: true},
-			`the same batch written again after an error is stored: stored record 1108 is {"ID":0,"Name":""}`},
+			`the same batch written again after an error is stored: stored: record 1108 is {"ID":0,"Name":""}`},
 		"changes the caller's batch": {&store{scribbles: true},
-			`after an error the batch is still the caller's, unchanged: stored record 0 is {"ID":`},
+			`after an error the batch is still the caller's, unchanged: record 0 is {"ID":`},
 		"reverses": {&store{reverses: true},
-			`Write stores every record, in order, before it returns: stored record 1 is`},
+			`Write stores every record, in order, before it returns: stored: record 1 is`},
 		"doubles": {&store{doubles: true},
 			`a Write that succeeds at once stores every record once: 2 records were stored for 1`},
 		"drops batches without records": {&store{exact: true, dropsEmpty: true},
-			`Write moves the cursor with the records, and alone if there are none: handle A loaded "cursor`},
+			`Write moves the cursor with the records, even without records: handle A loaded "cursor`},
 		"forgets": {&store{exact: true, forgets: true},
-			`what is stored survives closing and opening: stored are 0 records`},
+			`what is stored survives closing and opening: stored: 0 records`},
 		"conflicts without ErrConflict": {&store{exact: true, plainConflict: true},
-			`a longer batch is no repetition: the error wraps ErrConflict: handle A: moved`},
+			`a longer batch is not a repetition: the error wraps ErrConflict: handle A: moved`},
 		"rejects without Reject": {&store{plainReject: true},
 			`a poisoned record is refused with sink.Reject: violates a check`},
 		"rejects and stores": {&store{exact: true, storesGood: true},
-			`a rejection promises that nothing was stored: stored are 1 records too many`},
+			`a rejection promises that nothing was stored: stored: 1 records too many`},
 		"takes poison": {&store{takesPoison: true},
 			`a poisoned record is refused: Write succeeded`},
 		"conflicts with its own Write": {&store{exact: true, saveMoved: true},

@@ -6,44 +6,34 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sourcetest/fault"
 )
 
 // Transactional is a sink in memory that stores the cursor together with the
 // records. Passed to a Poller both as Sink and as Checkpointer it delivers
-// exactly once. The zero value is a handle on a new and empty store of its own;
-// [Transactional.Open] returns further handles on the same store, as a process
-// has that starts anew. It must not be copied after first use and is safe for
-// concurrent use.
+// exactly once. The zero value is a handle on a new, empty store, which may be
+// written without a Load. [Transactional.Open] returns further handles on the
+// same store, like those of a process that starts again. A Transactional must not
+// be copied after first use and is safe for concurrent use.
 //
-// The methods of the embedded Injector make the calls of this one handle fail.
+// The methods of the embedded Injector make the calls of this handle fail.
 type Transactional[T any] struct {
 	fault.Injector
 
-	// Refuse is as in [Fake].
+	// Refuse, if set, returns why a record is refused for good, or nil. See
+	// [Fake].
 	Refuse func(T) error
 
 	once  sync.Once
 	store *store[T]
-
-	mu   sync.Mutex
-	seen position // what this handle last loaded or stored
-	me   int
-}
-
-// position is the stored cursor and the token of the handle that moved it. The
-// token is a number, not a random one: the store is in this process.
-type position struct {
-	cursor source.Cursor
-	writer int
+	fence durable.Fence
 }
 
 type store[T any] struct {
 	mu      sync.Mutex
-	tokens  int
-	now     position
+	state   durable.State
 	batches []source.Batch[T]
 }
 
@@ -52,16 +42,9 @@ func (t *Transactional[T]) init() *store[T] {
 		if t.store == nil {
 			t.store = &store[T]{}
 		}
-		t.me = t.store.token()
+		t.fence.Loaded(durable.State{})
 	})
 	return t.store
-}
-
-func (s *store[T]) token() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tokens++
-	return s.tokens
 }
 
 // Open returns another handle on the same store, without the faults of this one.
@@ -72,106 +55,76 @@ func (t *Transactional[T]) Open() *Transactional[T] {
 // Write stores b and moves the cursor from b.From to b.To, both or neither. See
 // [sink.Sink].
 func (t *Transactional[T]) Write(ctx context.Context, b source.Batch[T]) error {
-	if err := b.To.Validate(); err != nil {
-		return fmt.Errorf("sinktest: write: %w", err)
-	}
-	var stored position
-	err := t.Do(ctx, write(b), func(*fault.Call) (err error) {
+	return t.Do(ctx, write(b), func(*fault.Call) error {
 		if err := refused(b, t.Refuse); err != nil {
 			return err
 		}
-		stored, err = t.swap(b.From, b.To, func(s *store[T]) { s.batches = append(s.batches, own(b)) })
-		return err
+		return t.move(b.From, b.To, own(b))
 	})
-	if err != nil {
-		return err // also if the answer was lost: this handle does not know
-	}
-	t.know(stored)
-	return nil
 }
 
-// Load returns the stored cursor. See [poller.Checkpointer].
+// Load returns the stored cursor. See poller.Checkpointer.
 func (t *Transactional[T]) Load(ctx context.Context) (source.Cursor, error) {
-	var loaded position
+	var loaded durable.State
 	err := t.Do(ctx, fault.Call{Op: "Load"}, func(call *fault.Call) error {
 		s := t.init()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		loaded, call.To = s.now, s.now.cursor
+		loaded, call.To = s.state, s.state.Cursor
 		return nil
 	})
 	if err != nil {
-		return "", err
+		return "", err // also if the answer was lost: this handle does not know it
 	}
-	t.know(loaded)
-	return loaded.cursor, nil
+	t.fence.Loaded(loaded)
+	return loaded.Cursor, nil
 }
 
-// Save moves the cursor alone; after a Write it finds it moved. See
-// [poller.Checkpointer].
+// Save moves the cursor alone. After a Write it finds the cursor moved. See
+// poller.Checkpointer.
 func (t *Transactional[T]) Save(ctx context.Context, from, to source.Cursor) error {
-	if err := to.Validate(); err != nil {
-		return fmt.Errorf("sinktest: save: %w", err)
-	}
-	var saved position
-	err := t.Do(ctx, fault.Call{Op: "Save", From: from, To: to}, func(*fault.Call) (err error) {
-		saved, err = t.swap(from, to, func(*store[T]) {})
-		return err
-	})
+	return t.Do(ctx, fault.Call{Op: "Save", From: from, To: to}, func(*fault.Call) error { return t.move(from, to) })
+}
+
+// move moves the cursor and stores the batches, unless this handle has done so
+// before and its answer was lost.
+func (t *Transactional[T]) move(from, to source.Cursor, batches ...source.Batch[T]) error {
+	s := t.init()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next, moved, err := t.fence.Move(s.state, from, to)
 	if err != nil {
-		return err
+		return fmt.Errorf("sinktest: from %q to %q: %w", from, to, err)
 	}
-	t.know(saved)
+	if moved {
+		s.state, s.batches = next, append(s.batches, batches...)
+	}
 	return nil
 }
 
-// swap moves the cursor and has its effect, unless this handle has done so
-// before, and was not told.
-func (t *Transactional[T]) swap(from, to source.Cursor, effect func(*store[T])) (position, error) {
-	s := t.init()
-	t.mu.Lock()
-	seen := t.seen
-	t.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next := position{to, t.me}
-	switch {
-	case s.now == next:
-		return next, nil
-	case s.now != seen || s.now.cursor != from:
-		return position{}, fmt.Errorf("sinktest: from %q: %w: stored is %q of handle %d, and handle %d knows %q of handle %d",
-			from, poller.ErrConflict, s.now.cursor, s.now.writer, t.me, seen.cursor, seen.writer)
-	}
-	effect(s)
-	s.now = next
-	return next, nil
-}
-
-func (t *Transactional[T]) know(now position) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.seen = now
-}
-
-// Rewind sets the stored cursor, as a human would who wants records again. It
-// draws a new token, so no handle goes on without loading.
+// Rewind sets the stored cursor, as a person does who wants records again. Every
+// handle must load it before it goes on. An invalid cursor panics.
 func (t *Transactional[T]) Rewind(to source.Cursor) {
 	s := t.init()
-	token := s.token()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.now = position{to, token}
+	next, err := durable.Rewound(s.state, to)
+	if err != nil {
+		panic(fmt.Errorf("sinktest: rewind: %w", err))
+	}
+	s.state = next
 }
 
-// Stored returns the stored cursor. It is no Load: the handle learns nothing.
+// Stored returns the stored cursor. It is not a Load: the handle may not move the
+// cursor on from there.
 func (t *Transactional[T]) Stored() source.Cursor {
 	s := t.init()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.now.cursor
+	return s.state.Cursor
 }
 
-// Batches returns the batches stored, by any handle, in order.
+// Batches returns the batches stored by all handles, in order.
 func (t *Transactional[T]) Batches() []source.Batch[T] {
 	s := t.init()
 	s.mu.Lock()
@@ -179,5 +132,5 @@ func (t *Transactional[T]) Batches() []source.Batch[T] {
 	return slices.Clone(s.batches)
 }
 
-// Records returns the records stored, by any handle, in order.
+// Records returns the records stored by all handles, in order.
 func (t *Transactional[T]) Records() []T { return records(t.Batches()) }

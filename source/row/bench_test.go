@@ -10,8 +10,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
-// BenchmarkAppendJSON compares with encoding/json, row by row in one run: of a
-// map, as MapScan gives it, and of a struct.
+// BenchmarkAppendJSON compares AppendJSON with encoding/json in the same run, for a
+// map as MapScan returns it, and for a struct.
 func BenchmarkAppendJSON(b *testing.B) {
 	values := sample()
 	r, err := row.Of(sampleColumns(), values...)
@@ -71,7 +71,7 @@ func BenchmarkAppendCSV(b *testing.B) {
 	b.SetBytes(int64(len(buf)))
 }
 
-// BenchmarkScan fills batches of 5,000 rows; an operation is one row.
+// BenchmarkScan fills batches of 5,000 rows. One operation is one row.
 func BenchmarkScan(b *testing.B) {
 	values := sample()
 	builder := row.NewBuilder(sampleColumns(), 5000)
@@ -89,7 +89,8 @@ func BenchmarkScan(b *testing.B) {
 	b.SetBytes(int64(bytes))
 }
 
-// BenchmarkAppendJSONText writes text that needs care, against encoding/json.
+// BenchmarkAppendJSONText compares AppendJSON with encoding/json for different kinds
+// of text.
 func BenchmarkAppendJSONText(b *testing.B) {
 	for name, s := range map[string]string{
 		"ascii":    "The quick brown fox jumps over the lazy dog, and then over 12 more of them.",

@@ -5,27 +5,29 @@ import (
 	"unsafe"
 )
 
-// The first allocations of a batch. An idle table's batch has a row or two.
+// The first allocations for a batch. They are small, because a batch of an idle
+// table has only a row or two.
 const (
 	firstArena = 4 << 10
 	firstRows  = 16
 )
 
-// Builder makes the rows of one batch after the other. It is not safe for
-// concurrent use. What it handed over it never touches again.
+// Builder builds batches of rows, one after the other. It does not touch a batch
+// after Rows has returned it. A Builder is not safe for concurrent use.
 type Builder struct {
 	columns *Columns
-	hint    int
+	hint    int    // the expected number of rows in a batch
 	cells   []cell // one for each column
 	dest    []any  // pointers to cells
 
 	b     *batch
 	rows  int
-	start int // of the row being scanned, in b.arena
+	start int // where the row being scanned begins in b.arena
 }
 
-// NewBuilder returns a builder of rows of these columns. The hint is how many
-// rows a batch will have at most; it may be wrong.
+// NewBuilder returns a Builder for rows with these columns. RowsHint is the
+// expected maximum number of rows in a batch. It affects only memory use, and may
+// be wrong.
 func NewBuilder(columns *Columns, rowsHint int) *Builder {
 	b := &Builder{columns: columns, hint: max(rowsHint, 1), b: &batch{columns: columns}}
 	b.cells = make([]cell, columns.Len())
@@ -37,16 +39,17 @@ func NewBuilder(columns *Columns, rowsHint int) *Builder {
 	return b
 }
 
-// Columns returns the columns of the rows it makes.
+// Columns returns the columns of the rows.
 func (b *Builder) Columns() *Columns { return b.columns }
 
-// Dest returns what to scan a row into, for [database/sql.Rows.Scan]. It is
-// always the same slice, to be scanned in order. A scan that failed may be
-// followed by another; nothing is left of it.
+// Dest returns the arguments for [database/sql.Rows.Scan], one for each column.
+// They must be scanned in order. It returns the same slice each time. After a
+// failed scan the row can be scanned again, and nothing of the failed scan
+// remains.
 func (b *Builder) Dest() []any { return b.dest }
 
-// Add ends the row that was scanned and returns how many bytes it takes. It
-// panics if no row, or only half of one, was scanned since the last Add.
+// Add adds the row that was scanned to the batch, and returns its size in bytes.
+// It panics if no complete row was scanned since the last Add.
 func (b *Builder) Add() (bytes int) {
 	n := len(b.cells)
 	if len(b.b.cells) != (b.rows+1)*n {
@@ -58,11 +61,11 @@ func (b *Builder) Add() (bytes int) {
 	return bytes
 }
 
-// Len returns how many rows were added since the last Rows.
+// Len returns the number of rows in the current batch.
 func (b *Builder) Len() int { return b.rows }
 
-// Rows hands over the rows added and begins a new batch. It returns nil if
-// there are none.
+// Rows returns the rows of the current batch, and starts a new batch. It returns
+// nil if no rows were added.
 func (b *Builder) Rows() []Row {
 	if b.rows == 0 {
 		return nil
@@ -98,17 +101,17 @@ func (b *Builder) begin(i int) error {
 	return nil
 }
 
-// grow returns the arena with room for a usual row, if need be in memory four
-// times as large, but no larger than the rows so far make the whole batch. Left
-// to itself append would copy the arena a dozen times, in steps of a quarter.
+// grow returns the arena with room for a row of average size. If it must allocate,
+// it quadruples the arena, up to the size estimated for the whole batch. Append
+// alone would grow in steps of a quarter, and copy the arena about a dozen times.
 func (b *Builder) grow(arena []byte) []byte {
 	if arena == nil {
 		return make([]byte, 0, firstArena)
 	}
-	usual := len(arena) / max(b.rows, 1)
-	if cap(arena)-len(arena) > 2*usual {
+	average := len(arena) / max(b.rows, 1)
+	if cap(arena)-len(arena) > 2*average {
 		return arena
 	}
-	whole := (usual + usual/16) * max(b.hint, b.rows)
-	return append(make([]byte, 0, max(min(4*len(arena), whole), len(arena)+4*usual)), arena...)
+	whole := (average + average/16) * max(b.hint, b.rows)
+	return append(make([]byte, 0, max(min(4*len(arena), whole), len(arena)+4*average)), arena...)
 }

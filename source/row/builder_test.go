@@ -23,8 +23,8 @@ func scan(b *row.Builder, values ...any) error {
 	return nil
 }
 
-// Rows of many batches of many sizes, each kept to the end, read as what was
-// scanned, though the driver's memory was overwritten at once.
+// Rows keep their values after their batch is complete and after the driver has
+// overwritten its buffer, for many batches of many sizes.
 func TestRowsOutliveTheirBatch(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -102,7 +102,7 @@ func TestMisuseIsNoticed(t *testing.T) {
 	assert.Equal(t, 2, b.Columns().Len())
 }
 
-// The rows of a batch cost a handful of allocations in all, none each.
+// A batch needs a few allocations, independent of its number of rows.
 func TestAllocations(t *testing.T) {
 	const n = 5000
 	values := sample()
@@ -125,8 +125,8 @@ func TestAllocations(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(100, func() { _ = rows[1].Text(3) }))
 }
 
-// sample is a row of the table the project measures with, as lib/pq hands it
-// out: 254 bytes of JSON.
+// sample is a row of the table that the benchmarks use, as lib/pq returns it. Its
+// JSON has 254 bytes.
 func sample() []any {
 	return []any{
 		int64(123456789),

@@ -13,8 +13,8 @@ import (
 	"unsafe"
 )
 
-// cell is where database/sql puts one column's value. It copies at once: what
-// drivers hand out may be their own buffer.
+// cell receives the value of one column from database/sql. It copies the value at
+// once, because the driver may reuse its buffer.
 type cell struct {
 	builder *Builder
 	index   int
@@ -29,7 +29,7 @@ func (c *cell) Scan(src any) error {
 	t := c.builder.b
 	arena, f, err := appendValue(t.arena, c.kind, src)
 	if err == nil && len(arena) > maxArena {
-		err = fmt.Errorf("a batch holds %d bytes at most; fetch fewer rows at a time", maxArena)
+		err = fmt.Errorf("a batch can hold %d bytes: fetch fewer rows at a time", maxArena)
 	}
 	if err != nil {
 		return fmt.Errorf("row: column %q: %w", t.columns.names[c.index], err)
@@ -39,7 +39,7 @@ func (c *cell) Scan(src any) error {
 	return nil
 }
 
-// appendValue appends the canonical text of what a driver handed out.
+// appendValue appends the canonical text of a value that a driver returned.
 func appendValue(dst []byte, kind Kind, src any) ([]byte, form, error) {
 	switch v := src.(type) {
 	case nil:
@@ -49,7 +49,7 @@ func appendValue(dst []byte, kind Kind, src any) ([]byte, form, error) {
 	case string:
 		dst, f := appendText(dst, kind, unsafe.Slice(unsafe.StringData(v), len(v)))
 		return dst, f, nil
-	case []byte: // a nil one is not NULL: modernc.org/sqlite hands it out for x''
+	case []byte: // nil is not NULL here: modernc.org/sqlite returns it for x''
 		if kind == Auto {
 			kind = Bytes
 		}
@@ -70,7 +70,7 @@ func appendValue(dst []byte, kind Kind, src any) ([]byte, form, error) {
 	case float32:
 		return appendFloat(dst, float64(v), 32)
 	}
-	// Drivers may go beyond driver.Value, and fakes will.
+	// Drivers and fakes may return other types than those of driver.Value.
 	switch v := reflect.ValueOf(src); v.Kind() {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		return strconv.AppendInt(dst, v.Int(), 10), literal, nil
@@ -85,10 +85,10 @@ func appendValue(dst []byte, kind Kind, src any) ([]byte, form, error) {
 		dst, f := appendText(dst, kind, b)
 		return dst, f, nil
 	}
-	return dst, null, fmt.Errorf("the driver handed out a %T, which has no known text; select it as text", src)
+	return dst, null, fmt.Errorf("the driver returned a %T, which has no known text: select the column as text", src)
 }
 
-// appendText appends a value that the driver handed out as bytes.
+// appendText appends a value that the driver returned as bytes or as a string.
 func appendText(dst []byte, kind Kind, s []byte) ([]byte, form) {
 	switch kind {
 	case Number:
@@ -123,7 +123,7 @@ func appendText(dst []byte, kind Kind, s []byte) ([]byte, form) {
 	return append(dst, s...), text
 }
 
-// appendFloat appends the fewest digits that read back as f, in the format of
+// appendFloat appends the shortest text that parses back to f, in the format of
 // encoding/json.
 func appendFloat(dst []byte, f float64, bits int) ([]byte, form, error) {
 	switch {
@@ -141,8 +141,8 @@ func appendFloat(dst []byte, f float64, bits int) ([]byte, form, error) {
 	return strconv.AppendFloat(dst, f, format, -1, bits), literal, nil
 }
 
-// appendNumber appends digits without leading zeros, which MySQL's ZEROFILL
-// adds and JSON forbids.
+// appendNumber appends a number without leading zeros. MySQL's ZEROFILL adds them,
+// and JSON forbids them.
 func appendNumber(dst, s []byte) ([]byte, form) {
 	digits := s
 	minus := len(s) > 0 && s[0] == '-'

@@ -7,19 +7,21 @@ import (
 	"strings"
 )
 
-// Columns are the names and kinds of a row's columns, in order. They never
-// change once made, and are safe for concurrent use.
+// Columns are the names and kinds of the columns of a row, in order. They are
+// immutable and safe for concurrent use.
 type Columns struct {
 	names []string
 	kinds []Kind
-	keys  []string // what precedes each value in JSON, such as ,"name":
+	keys  []string // the text before each value in JSON, such as ,"name":
 }
 
-// NewColumns returns columns of the names given. A column whose kind is missing
-// in kinds is [Auto]; it panics if there are more kinds than names.
+// NewColumns returns columns with the given names and kinds. If kinds is shorter
+// than names, the other columns have kind [Auto]. NewColumns panics if kinds is
+// longer than names.
 //
-// Names are made valid UTF-8 and unique, since JSON and CSV readers would drop
-// one of two columns of one name: the second "id" becomes "id_2", and so on.
+// Names are changed to valid UTF-8, and made unique, because a reader of JSON or
+// CSV would drop one of two columns with the same name: the second "id" becomes
+// "id_2", and so on.
 func NewColumns(names []string, kinds []Kind) *Columns {
 	if len(kinds) > len(names) {
 		panic(fmt.Sprintf("row: %d kinds for %d columns", len(kinds), len(names)))
@@ -38,7 +40,7 @@ func NewColumns(names []string, kinds []Kind) *Columns {
 	return c
 }
 
-// unique returns name, with a number appended if it is among taken.
+// unique returns name, with a number appended if taken contains it.
 func unique(name string, taken []string) string {
 	free := name
 	for n := 2; slices.Contains(taken, free); n++ {
@@ -50,17 +52,17 @@ func unique(name string, taken []string) string {
 // Len returns the number of columns.
 func (c *Columns) Len() int { return len(c.names) }
 
-// Name returns the name of column i.
+// Name returns the name of column i. It panics if i is out of range.
 func (c *Columns) Name(i int) string { return c.names[i] }
 
-// Kind returns the kind of column i.
+// Kind returns the kind of column i. It panics if i is out of range.
 func (c *Columns) Kind(i int) Kind { return c.kinds[i] }
 
-// Index returns the number of the column of that name, or -1.
+// Index returns the index of the column with that name, or -1.
 func (c *Columns) Index(name string) int { return slices.Index(c.names, name) }
 
-// Equal reports whether both have the same columns, with the same names and
-// kinds, in the same order.
+// Equal reports whether c and d have the same names and kinds in the same order.
+// A nil Columns equals only nil.
 func (c *Columns) Equal(d *Columns) bool {
 	if c == nil || d == nil {
 		return c == d
@@ -68,7 +70,7 @@ func (c *Columns) Equal(d *Columns) bool {
 	return slices.Equal(c.names, d.names) && slices.Equal(c.kinds, d.kinds)
 }
 
-// AppendCSVHeader appends the names as one CSV record.
+// AppendCSVHeader appends the names to dst as one CSV record.
 func (c *Columns) AppendCSVHeader(dst []byte) []byte {
 	for i, name := range c.names {
 		if i > 0 {

@@ -2,12 +2,12 @@ package row
 
 import "bytes"
 
-// AppendCSV appends the row as one record of CSV as RFC 4180 has it, ending in
-// CR LF. NULL is nothing between the commas, the empty string is "", which
-// readers that tell the two apart (such as COPY of Postgres) understand. A
-// record of one column that is NULL is an empty line. Bytes that are not valid
-// UTF-8 are written as they are. It allocates only to grow dst. The error is of
-// the zero Row, which is no record.
+// AppendCSV appends the row to dst as one CSV record by RFC 4180, terminated by
+// CR LF. NULL is an empty field, and the empty string is "". Readers that
+// distinguish the two, such as COPY of Postgres, understand this. A row with a
+// single column that is NULL is an empty line. Bytes that are not valid UTF-8 are
+// written unchanged. AppendCSV allocates only to grow dst. It returns an error
+// only for the zero Row.
 func (r Row) AppendCSV(dst []byte) ([]byte, error) {
 	if r.batch == nil {
 		return dst, errZero
@@ -23,8 +23,8 @@ func (r Row) AppendCSV(dst []byte) ([]byte, error) {
 	return append(dst, '\r', '\n'), nil
 }
 
-// AppendCSVHeader appends the columns' names as one CSV record; nothing for the
-// zero Row.
+// AppendCSVHeader appends the names of the columns to dst as one CSV record. It
+// appends nothing for the zero Row.
 func (r Row) AppendCSVHeader(dst []byte) []byte {
 	if r.batch == nil {
 		return dst
@@ -32,7 +32,7 @@ func (r Row) AppendCSVHeader(dst []byte) []byte {
 	return r.batch.columns.AppendCSVHeader(dst)
 }
 
-// appendField appends s, quoted if it would be misread otherwise.
+// appendField appends s, quoted if a reader would misread it otherwise.
 func appendField(dst, s []byte) []byte {
 	if !needsQuotes(s) {
 		return append(dst, s...)
@@ -50,14 +50,14 @@ func appendField(dst, s []byte) []byte {
 	return append(append(dst, s...), '"')
 }
 
-// special has the bytes that end or quote a field.
+// special marks the bytes that end or quote a field.
 var special = [256]bool{',': true, '"': true, '\r': true, '\n': true}
 
 func needsQuotes(s []byte) bool {
 	if len(s) == 0 {
 		return true
 	}
-	// Many readers trim spaces, and Postgres takes \. for the end of the data.
+	// Many readers trim spaces, and Postgres reads \. as the end of the data.
 	if s[0] <= ' ' || s[len(s)-1] <= ' ' || string(s) == `\.` {
 		return true
 	}

@@ -1,15 +1,14 @@
-// Package row has rows whose columns are known only at run time.
+// Package row represents rows whose columns are known only at run time.
 //
-// A [Row] holds every cell as text, in one canonical form for each type of
-// value, so that the same value reads the same whatever database or driver it
-// came from. [Row.AppendJSON] and [Row.AppendCSV] write that text and nothing
-// is lost on the way: no integer is squeezed through a float, no fraction of a
-// second cut, no NULL mistaken for an empty string.
+// A [Row] stores each cell as text. Each type of value has one canonical text, so
+// the same value has the same text in every database and with every driver.
+// [Row.AppendJSON] and [Row.AppendCSV] write this text without loss: integers are
+// not converted to floats, fractions of a second are not truncated, and NULL
+// differs from the empty string.
 //
-// A source fills a [Builder] by scanning into its cells and hands over the rows
-// of a batch at a time:
+// A source scans rows into a [Builder] and takes them out one batch at a time:
 //
-//	b := row.NewBuilder(row.NewColumns(names, kinds), max)
+//	b := row.NewBuilder(row.NewColumns(names, kinds), limit)
 //	for rows.Next() {
 //		if err := rows.Scan(b.Dest()...); err != nil {
 //			return err
@@ -18,15 +17,15 @@
 //	}
 //	records := b.Rows()
 //
-// The rows of one batch share their memory: a few allocations for all of them,
-// and all of it is garbage once no row of the batch is in use.
+// The rows of one batch share their memory. A batch needs only a few allocations,
+// and its memory is freed when none of its rows is in use any more.
 //
-// # The text of every type
+// # Text formats
 //
-// What a cell holds is decided by the Go type the driver hands out, and by the
-// column's [Kind] where that does not tell enough. "Text" is what [Row.Text]
-// returns and, quoted where RFC 4180 wants it, what stands in CSV. In JSON it
-// stands as it is where the table says literal, and as a string otherwise.
+// The text of a cell depends on the Go type that the driver returns, and on the
+// [Kind] of the column where the Go type is ambiguous. The column "text" below is
+// what [Row.Text] returns and what CSV contains, quoted if RFC 4180 requires it.
+// In JSON the same text is either a literal or a string.
 //
 //	value                                 text                              JSON
 //	NULL of any type                      empty; nothing in CSV             null
@@ -34,11 +33,11 @@
 //	smallint, integer, bigint, serial,    9223372036854775807               literal
 //	  oid, YEAR, unsigned to 2^64-1
 //	numeric, decimal, DECIMAL             the database's digits             literal
-//	real, float4, FLOAT                   0.1 (shortest that reads back     literal
+//	real, float4, FLOAT                   0.1 (shortest that parses back    literal
 //	  at 32 bits)
-//	double precision, DOUBLE, REAL        1e+300 (likewise at 64 bits)      literal
+//	double precision, DOUBLE, REAL        1e+300 (shortest at 64 bits)      literal
 //	NaN and infinities of those           NaN, Infinity, -Infinity          string
-//	char, varchar, text, name, citext,    as it is, padding included        string
+//	char, varchar, text, name, citext,    unchanged, including padding      string
 //	  xml, enum, ENUM, SET; JSON of
 //	  MariaDB, which is a LONGTEXT
 //	bytea, BLOB, BINARY, VARBINARY        base64 (RFC 4648, padded)         string
@@ -65,36 +64,39 @@
 //	  cidr, macaddr, tsvector, money,
 //	  xid8, geometric types of Postgres;
 //	  UUID, INET4, INET6 of MariaDB
-//	geometric types of MySQL              base64 of its own binary form     string
-//	SQLite, by each value's own type:     as the rows above                 likewise
+//	geometric types of MySQL              base64 of the internal format     string
+//	SQLite, by the type of each value:    as the rows above                 as above
 //	  INTEGER, REAL, TEXT, BLOB
 //
-// Fractions of a second are written without trailing zeros, as RFC 3339 allows.
-// A TIMESTAMP of MySQL is written as the clock of the session's time zone shows
-// it, and what is written as the database prints it may depend on a session's
-// settings likewise. A type that is not listed is written that way, as a string.
+// Fractions of a second have no trailing zeros, as RFC 3339 allows. A TIMESTAMP of
+// MySQL has the local time of the session's time zone. Other values that are
+// written as the database writes them may also depend on settings of the session.
+// A type that is not listed is written as the database writes it, as a string.
 //
-// Two things a reader may stumble over. Text that is not valid UTF-8, which
-// SQLite and SQL_ASCII databases can hold, is no JSON string; it is written as
-// {"base64":"/w=="}, so that no byte is lost and no other row is held up by it;
-// in CSV it stands as it is. And the numbers of JSON have no limits, but those of
-// many readers do: tell yours to keep digits ([encoding/json.Decoder.UseNumber]
-// in Go) where bigint or numeric columns are read.
+// Text that is not valid UTF-8 can come from SQLite and from SQL_ASCII databases.
+// JSON has no strings for it, so it is written as {"base64":"/w=="}. No byte is
+// lost, and other rows are not affected. In CSV such text is unchanged.
 //
-// # What a source must see to
+// Numbers in JSON have no limit, but many JSON parsers convert them to floats. To
+// read bigint and numeric columns, configure the parser to keep all digits. In Go
+// this is [encoding/json.Decoder.UseNumber].
 //
-// Some drivers and servers change a value before a cell gets it:
+// # Requirements for a source
 //
-//   - go-sql-driver/mysql with parseTime makes zero dates the year 1, 2026-02-30
-//     the 2nd of March, and a DATETIME that its loc skips an hour later. Select
-//     CAST(c AS CHAR) of DATE, DATETIME and TIMESTAMP columns.
-//   - MySQL and MariaDB print FLOAT with six digits in the text protocol, which a
-//     statement without arguments uses. Select c * 1e0, as Float32.
-//   - go-sql-driver/mysql hands out a BIGINT UNSIGNED of 2^63 or more as text
-//     where a statement has arguments. Take such columns for Number.
-//   - lib/pq hands out a time of 24:00 as the next day's midnight, which Time and
-//     TimeTZ undo.
-//   - Text arrives in the connection's character set. Make sure that it is UTF-8.
-//   - The SQLite drivers rewrite values by a column's declared type. Select +c,
-//     which has none, as Auto.
+// Some drivers and servers change a value before a cell receives it. A source
+// must prevent that:
+//
+//   - go-sql-driver/mysql with parseTime changes zero dates to the year 1,
+//     2026-02-30 to March 2, and adds an hour to a DATETIME that does not exist in
+//     its time zone. Select CAST(c AS CHAR) for DATE, DATETIME and TIMESTAMP
+//     columns.
+//   - MySQL and MariaDB print FLOAT with six digits in the text protocol, which is
+//     used for statements without arguments. Select c * 1e0, with kind Float32.
+//   - go-sql-driver/mysql returns a BIGINT UNSIGNED of 2^63 or more as text if the
+//     statement has arguments. Use kind Number for such columns.
+//   - lib/pq returns the time 24:00 as midnight of the next day. The kinds Time and
+//     TimeTZ reverse that.
+//   - Text has the character set of the connection. Make sure that it is UTF-8.
+//   - The SQLite drivers convert values by the declared type of the column. Select
+//     +c, which has no declared type, with kind Auto.
 package row

@@ -34,11 +34,11 @@ func Example() {
 	// "id,placed,total,note\r\n9007199254740993,2026-01-31T23:59:59.5Z,19.90,\r\n"
 }
 
-// A source scans each row of a result into a Builder and hands over a batch.
+// A source scans each row of a result into a Builder, and then takes the batch.
 func ExampleBuilder() {
 	b := row.NewBuilder(row.NewColumns([]string{"id", "name"}, nil), 5000)
 	for id, name := range []any{"ink", "paper", nil} {
-		// What rows.Scan(b.Dest()...) does:
+		// This is what rows.Scan(b.Dest()...) does:
 		for i, value := range []any{int64(id), name} {
 			if err := b.Dest()[i].(interface{ Scan(any) error }).Scan(value); err != nil {
 				fmt.Println(err)
@@ -57,7 +57,7 @@ func ExampleBuilder() {
 	// {"id":2,"name":null}
 }
 
-// A row does not show its values where a log or an error might carry them.
+// A row does not show its values in logs and errors.
 func ExampleRow_String() {
 	r, _ := row.Of(row.NewColumns([]string{"email"}, nil), "ada@example.com")
 	fmt.Println(r)

@@ -17,11 +17,11 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
-// checked are the kinds whose text this package vouches for: all but JSONB.
+// checked are the kinds whose text this package validates: all except JSONB.
 var checked = []row.Kind{row.Auto, row.Text, row.Number, row.Float32, row.Bit, row.Bytes, row.JSON,
 	row.Date, row.Time, row.TimeTZ, row.Timestamp, row.TimestampTZ}
 
-// anyRow returns a row that has every Go type in one kind.
+// anyRow returns a row with a value of every Go type, all of one kind.
 func anyRow(t *testing.T, kind uint8, name, s string, raw []byte, n int64, f float64, nsec int64) row.Row {
 	values := []any{s, raw, n, uint64(n), f, float32(f), n%2 == 0, nil,
 		time.Unix(n%1e13, nsec).In(time.FixedZone("", int(nsec%50_000)))}
@@ -49,8 +49,8 @@ func seeds(f *testing.F) {
 	}
 }
 
-// What AppendJSON appends is one line of valid JSON that an independent decoder
-// reads as the same names and texts, in the same order.
+// AppendJSON appends one line of valid JSON. An independent decoder reads the same
+// names and texts from it, in the same order.
 func FuzzAppendJSON(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, kind uint8, name, s string, raw []byte, n int64, x float64, nsec int64) {
@@ -80,7 +80,7 @@ func FuzzAppendJSON(f *testing.F) {
 	})
 }
 
-// sameJSON decodes one value and compares it with the text of column i.
+// sameJSON decodes one value, and compares it with the text of column i.
 func sameJSON(d *json.Decoder, r row.Row, i int) error {
 	var raw json.RawMessage
 	if err := d.Decode(&raw); err != nil {
@@ -120,8 +120,7 @@ func sameJSON(d *json.Decoder, r row.Row, i int) error {
 	return nil
 }
 
-// JSON of kind JSON is what encoding/json makes of it, but for the order and
-// number of its white space.
+// A value of kind JSON is compacted exactly as encoding/json compacts it.
 func FuzzCompact(f *testing.F) {
 	f.Add([]byte("{ \"a\" : [ 1 , \"\\\" \\\\\" ] }\n"))
 	f.Add([]byte("[\"\\u0000\", -0.10e+7,\t{}, [], true, null]"))
@@ -138,8 +137,8 @@ func FuzzCompact(f *testing.F) {
 	})
 }
 
-// What AppendCSV appends is read as the same texts by a parser of RFC 4180 that
-// tells NULL from the empty string, and by encoding/csv, which does not.
+// AppendCSV appends a record with the same texts for a parser of RFC 4180 that
+// distinguishes NULL from the empty string, and for encoding/csv, which does not.
 func FuzzAppendCSV(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, kind uint8, name, s string, raw []byte, n int64, x float64, nsec int64) {
@@ -161,7 +160,7 @@ func FuzzAppendCSV(f *testing.F) {
 		for i := range r.Len() {
 			require.Equal(t, r.Columns().Name(i), header[i].text)
 			require.Equal(t, field{r.Text(i), r.IsNull(i)}, fields[i])
-			// encoding/csv turns CR LF into LF inside of quotes.
+			// encoding/csv changes CR LF to LF inside quotes.
 			require.Equal(t, strings.ReplaceAll(r.Columns().Name(i), "\r\n", "\n"), records[0][i])
 			require.Equal(t, strings.ReplaceAll(r.Text(i), "\r\n", "\n"), records[1][i])
 		}
@@ -212,7 +211,7 @@ func parseRecord(s string) (fields []field, rest string, err error) {
 	}
 }
 
-// Binary data comes back from base64.
+// Binary data can be decoded from its base64.
 func FuzzBytes(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0, 0xff, '\n'})

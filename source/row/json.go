@@ -6,9 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// AppendJSON appends the row as one JSON object in one line, without a newline
-// at its end, the columns in their order. It allocates only to grow dst. The
-// error is of the zero Row, which is no record.
+// AppendJSON appends the row to dst as one JSON object on one line, without a
+// newline at the end. The columns keep their order. AppendJSON allocates only to
+// grow dst. It returns an error only for the zero Row.
 func (r Row) AppendJSON(dst []byte) ([]byte, error) {
 	if r.batch == nil {
 		return dst, errZero
@@ -33,11 +33,11 @@ func (r Row) AppendJSON(dst []byte) ([]byte, error) {
 	return append(dst, '}'), nil
 }
 
-// MarshalJSON returns what AppendJSON appends.
+// MarshalJSON returns the row as a JSON object, see [Row.AppendJSON].
 func (r Row) MarshalJSON() ([]byte, error) { return r.AppendJSON(nil) }
 
-// appendString appends s as a JSON string, or, if it is not valid UTF-8, as an
-// object that keeps its bytes.
+// appendString appends s as a JSON string. If s is not valid UTF-8, it appends an
+// object with the base64 of its bytes.
 func appendString(dst, s []byte) []byte {
 	open := len(dst)
 	dst = append(dst, '"')
@@ -61,11 +61,11 @@ func appendString(dst, s []byte) []byte {
 	}
 }
 
-// countPlain returns how many bytes at the beginning of s stand for themselves
-// in a JSON string: none below a space, no quote and no backslash, and, if ascii
-// is set, no other than ASCII. It looks at eight bytes at a time, as in "Bit
-// Twiddling Hacks" by Sean Eron Anderson, "Determine if a word has a byte less
-// than n".
+// countPlain returns how many bytes at the beginning of s need no escape in a JSON
+// string. It stops at control characters, quotes and backslashes and, if ascii is
+// set, at the first byte that is not ASCII. It tests eight bytes at a time, see
+// "Determine if a word has a byte less than n" in "Bit Twiddling Hacks" by Sean
+// Eron Anderson.
 func countPlain(s []byte, ascii bool) int {
 	const (
 		ones  = 0x0101010101010101
@@ -105,7 +105,7 @@ func appendEscaped(dst []byte, c byte) []byte {
 	return append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
 }
 
-// appendCompact appends valid JSON without the white space between its tokens.
+// appendCompact appends valid JSON without white space between tokens.
 func appendCompact(dst, s []byte) []byte {
 	quoted := false
 	for i := 0; i < len(s); i++ {

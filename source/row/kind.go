@@ -2,50 +2,64 @@ package row
 
 import "fmt"
 
-// Kind says how to read what the driver hands out for a column, where its Go
-// type does not tell. The zero value is Auto.
+// Kind says how to interpret the values that a driver returns for a column, where
+// their Go type is ambiguous. The zero value is Auto.
 type Kind uint8
 
-// The kinds. NULL is NULL in all of them.
+// The kinds of columns. NULL is NULL in every kind.
 const (
-	// Auto goes by the Go type: []byte is binary, string is text, numbers and
-	// bools are literals, a time.Time is RFC 3339 with the offset it has.
+	// Auto uses the Go type: []byte is binary data, string is text, numbers and
+	// bools are literals, and a time.Time is written by RFC 3339 with its offset.
 	Auto Kind = iota
-	// Text takes []byte for text. Numbers, bools and times are as in Auto.
+
+	// Text treats []byte as text. Numbers, bools and times are written as in
+	// Auto.
 	Text
-	// Number takes []byte and strings for a number's digits and removes leading
-	// zeros. What is no JSON number, such as NaN, is text.
+
+	// Number treats []byte and string as the digits of a number, and removes
+	// leading zeros. A value that is not a valid JSON number, such as NaN, is
+	// text.
 	Number
-	// Float32 writes a float that has 32 bits of precision, which drivers hand
-	// out as 64 bits.
+
+	// Float32 is for columns with 32 bits of precision, which drivers return as
+	// float64.
 	Float32
-	// Bit takes []byte for a big-endian unsigned number, as MySQL's BIT is.
+
+	// Bit treats []byte as a big-endian unsigned number, such as BIT of MySQL.
 	Bit
-	// Bytes takes strings for binary data too.
+
+	// Bytes treats string as binary data, like []byte.
 	Bytes
-	// JSON checks JSON text and removes white space between its tokens. What is
-	// no valid JSON is text.
+
+	// JSON validates JSON text and removes white space between tokens. A value
+	// that is not valid JSON is text.
 	JSON
-	// JSONB takes JSON text as it is, unchecked: the database vouches that it is
-	// valid JSON of one line. Postgres does so for jsonb.
+
+	// JSONB uses JSON text unchanged and does not validate it. The database must
+	// guarantee valid JSON without line breaks, as Postgres does for jsonb.
 	JSONB
-	// Date is a day of the calendar.
+
+	// Date is a calendar date.
 	Date
-	// Time is a time of day, without a zone.
+
+	// Time is a time of day without a time zone.
 	Time
-	// TimeTZ is a time of day with an offset, which is kept.
+
+	// TimeTZ is a time of day with an offset. The offset is kept.
 	TimeTZ
-	// Timestamp is a day and time without a zone. The clock of a time.Time is
-	// written as it stands.
+
+	// Timestamp is a date and time without a time zone. The zone of a time.Time
+	// is ignored.
 	Timestamp
-	// TimestampTZ is a moment. A time.Time is written in UTC.
+
+	// TimestampTZ is a point in time. A time.Time is converted to UTC.
 	TimestampTZ
 )
 
 var kindNames = [...]string{"Auto", "Text", "Number", "Float32", "Bit", "Bytes", "JSON", "JSONB",
 	"Date", "Time", "TimeTZ", "Timestamp", "TimestampTZ"}
 
-// String returns the kind's name.
+// String returns the name of the kind.
 func (k Kind) String() string {
 	if int(k) < len(kindNames) {
 		return kindNames[k]

@@ -8,10 +8,10 @@ import (
 	"unsafe"
 )
 
-// Row is one row. It is a small value to be copied, never changes, and is safe
-// for concurrent use. It keeps the memory of the whole batch it came with.
+// Row is one row. It is immutable and safe for concurrent use. It is small: pass
+// it by value. A Row keeps the memory of its whole batch alive.
 //
-// The zero Row has no columns. It is no record: writing it is an error.
+// The zero Row has no columns, and writing it is an error.
 type Row struct {
 	batch *batch
 	row   int
@@ -21,16 +21,16 @@ type Row struct {
 type batch struct {
 	columns *Columns
 	arena   []byte   // the text of all cells, one after the other
-	cells   []uint32 // for each cell its end in the arena, and its form in the low bits
+	cells   []uint32 // for each cell, its end in the arena, with its form in the low bits
 }
 
-// form says how the text of a cell stands in JSON.
+// form says how the text of a cell is written in JSON.
 type form uint32
 
 const (
 	null    form = iota
 	text         // as a string
-	literal      // as it is
+	literal      // unchanged
 
 	formBits = 2
 	maxArena = 1<<(32-formBits) - 1
@@ -53,7 +53,7 @@ func (r Row) cell(i int) ([]byte, form) {
 	return r.batch.arena[start : c>>formBits : c>>formBits], form(c & (1<<formBits - 1))
 }
 
-// Columns returns the row's columns, nil for the zero Row.
+// Columns returns the columns of the row, or nil for the zero Row.
 func (r Row) Columns() *Columns {
 	if r.batch == nil {
 		return nil
@@ -64,23 +64,23 @@ func (r Row) Columns() *Columns {
 // Len returns the number of columns.
 func (r Row) Len() int { return len(r.names()) }
 
-// IsNull reports whether column i is NULL. It panics if there is no column i.
+// IsNull reports whether column i is NULL. It panics if i is out of range.
 func (r Row) IsNull(i int) bool {
 	_, f := r.cell(i)
 	return f == null
 }
 
-// Text returns the text of column i, the empty string if it is NULL. It panics
-// if there is no column i. It does not allocate: the string keeps the batch's
-// memory, so clone one that is to outlive it by far.
+// Text returns the text of column i, or the empty string if it is NULL. It panics
+// if i is out of range. Text does not allocate: the string shares the memory
+// of the batch and keeps it alive. Use strings.Clone to keep a string for long.
 func (r Row) Text(i int) string {
 	b, _ := r.cell(i)
-	// The arena is never written once a Row points into it.
+	// Safe, because the arena is not written after a Row points into it.
 	return unsafe.String(unsafe.SliceData(b), len(b))
 }
 
-// Get returns the text of the column of that name. It reports false if the
-// column is NULL or there is none.
+// Get returns the text of the column with that name. It returns false if there is
+// no such column, or if it is NULL.
 func (r Row) Get(name string) (string, bool) {
 	if r.batch == nil {
 		return "", false
@@ -92,7 +92,7 @@ func (r Row) Get(name string) (string, bool) {
 	return r.Text(i), true
 }
 
-// Equal reports whether both rows have equal columns and equal cells.
+// Equal reports whether r and s have equal columns and equal cells.
 func (r Row) Equal(s Row) bool {
 	if !r.Columns().Equal(s.Columns()) {
 		return false
@@ -107,7 +107,8 @@ func (r Row) Equal(s Row) bool {
 	return true
 }
 
-// String describes the row without its values, which may be secret.
+// String returns the names of the columns. It omits the values, which may be
+// secret.
 func (r Row) String() string { return fmt.Sprintf("row of columns %q", r.names()) }
 
 func (r Row) names() []string {
@@ -117,11 +118,12 @@ func (r Row) names() []string {
 	return r.batch.columns.names
 }
 
-// LogValue keeps the values out of logs: it is the text of String.
+// LogValue returns the text of String, so that logs do not contain values.
 func (r Row) LogValue() slog.Value { return slog.StringValue(r.String()) }
 
-// Of returns a row of its own, of the values given, which are what a driver may
-// hand out. It is meant for tests and fakes.
+// Of returns a single row. The values are of the types that a driver returns. Of
+// is meant for tests and fakes. It returns an error if the number of values
+// differs from the number of columns, or if a value has an unknown type.
 func Of(columns *Columns, values ...any) (Row, error) {
 	b := NewBuilder(columns, 1)
 	if len(values) != columns.Len() {

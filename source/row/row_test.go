@@ -18,7 +18,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
-// of returns a row of one column named c.
+// of returns a row with one column named c.
 func of(t testing.TB, kind row.Kind, value any) row.Row {
 	t.Helper()
 	r, err := row.Of(row.NewColumns([]string{"c"}, []row.Kind{kind}), value)
@@ -55,7 +55,7 @@ func TestTextOfEveryValue(t *testing.T) {
 		kind  row.Kind
 		value any
 		text  string
-		json  string // "" for the text as a JSON string
+		json  string // "" means the text as a JSON string
 	}{
 		{row.Auto, nil, "", "null"},
 		{row.JSONB, nil, "", "null"},
@@ -177,8 +177,8 @@ func TestTextOfEveryValue(t *testing.T) {
 	}
 }
 
-// Every byte, and a character of two, at every place of the words that
-// countPlain looks at.
+// Every byte, and a character of two bytes, is tested at every position of the
+// words that countPlain reads.
 func TestEveryByteAtEveryPlace(t *testing.T) {
 	t.Parallel()
 	for c := range 257 {

@@ -13,8 +13,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
-// stillRows is a driver that hands out the same row n times and allocates
-// nothing itself.
+// stillRows is a driver that returns the same row n times without allocating
+// memory.
 type stillRows struct {
 	n      int
 	values []driver.Value
@@ -44,7 +44,7 @@ func (d *stillRows) Next(dest []driver.Value) error {
 	return nil
 }
 
-// Through database/sql the cells add nothing to what a row costs.
+// The cells add no allocations to those of database/sql.
 func TestScanAddsNoAllocations(t *testing.T) {
 	const n = 5000
 	var values []driver.Value

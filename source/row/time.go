@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// appendTime appends t in the form of its kind. Years before the first are
-// written as Postgres does, with BC behind, which it also reads.
+// appendTime appends t in the format of its kind. Years before year 1 are written
+// with BC at the end, a format that Postgres also reads.
 func appendTime(dst []byte, kind Kind, t time.Time) []byte {
 	switch kind {
 	case Time, TimeTZ:
 		if year, _, day := t.Date(); year == 0 && day == 2 && isMidnight(t) {
-			dst = append(dst, "24:00:00"...) // lib/pq hands it out as the next day
+			dst = append(dst, "24:00:00"...) // lib/pq returns 24:00 as midnight of the next day
 		} else {
 			dst = appendClock(dst, t)
 		}
@@ -23,8 +23,8 @@ func appendTime(dst []byte, kind Kind, t time.Time) []byte {
 	case TimestampTZ:
 		t = t.UTC()
 	default:
-		// ncruces/go-sqlite3 hands out text as a time if this is its format:
-		// this way it is the text again.
+		// ncruces/go-sqlite3 returns text in this format as a time.Time. Writing
+		// it in the same format restores the text.
 		if year := t.Year(); 0 <= year && year <= 9999 {
 			return t.AppendFormat(dst, time.RFC3339Nano)
 		}
@@ -57,7 +57,7 @@ func isMidnight(t time.Time) bool {
 	return hour|minute|second|t.Nanosecond() == 0
 }
 
-// appendClock appends the time of day, its fraction without trailing zeros.
+// appendClock appends the time of day, without trailing zeros in its fraction.
 func appendClock(dst []byte, t time.Time) []byte {
 	hour, minute, second := t.Clock()
 	dst = appendPadded(dst, hour, 10)
@@ -92,20 +92,20 @@ func appendOffset(dst []byte, t time.Time) []byte {
 	return dst
 }
 
-// appendPadded appends n with at least as many digits as top has.
-func appendPadded(dst []byte, n, top int) []byte {
-	for top <= n/10 {
-		top *= 10
+// appendPadded appends n with at least as many digits as unit, a power of ten, has.
+func appendPadded(dst []byte, n, unit int) []byte {
+	for unit <= n/10 {
+		unit *= 10
 	}
-	for ; top > 0; top /= 10 {
-		dst = append(dst, byte('0'+n/top%10))
+	for ; unit > 0; unit /= 10 {
+		dst = append(dst, byte('0'+n/unit%10))
 	}
 	return dst
 }
 
-// appendTimeText appends a time that came as the database's own text, in the
-// form of appendTime: a T before the clock, no trailing zeros, minutes in an
-// offset. What is no such text, such as infinity, is left as it is.
+// appendTimeText appends a time that the database returned as text, in the format
+// of appendTime: a T before the time of day, no trailing zeros, and minutes in
+// the offset. Other text, such as infinity, is unchanged.
 func appendTimeText(dst []byte, kind Kind, s []byte) []byte {
 	if kind == Timestamp {
 		if i := bytes.IndexByte(s, ' '); i > 0 && i+1 < len(s) && isDigit(s[i+1]) {

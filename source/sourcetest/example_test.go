@@ -30,16 +30,16 @@ func ExampleFake() {
 	// [c] 3 false <nil>
 }
 
-// A source of one's own is tested in a few lines.
+// A few lines test your own source.
 func ExampleTestSource() {
 	letters := "abcdefghij"
-	src := source.Func[string](func(ctx context.Context, after source.Cursor, max int) (source.Batch[string], error) {
+	src := source.Func[string](func(ctx context.Context, after source.Cursor, limit int) (source.Batch[string], error) {
 		b := source.Batch[string]{From: after, To: after}
 		at := len(after) // the cursor: all letters read so far
 		if !strings.HasPrefix(letters, string(after)) {
-			return b, fmt.Errorf("letters: no cursor of mine: %q", after)
+			return b, fmt.Errorf("letters: not a cursor of this source: %q", after)
 		}
-		for i := at; i < min(at+max, len(letters)); i++ {
+		for i := at; i < min(at+limit, len(letters)); i++ {
 			b.Records = append(b.Records, letters[i:i+1])
 		}
 		b.To = source.Cursor(letters[:at+len(b.Records)])

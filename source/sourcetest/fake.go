@@ -1,6 +1,6 @@
-// Package sourcetest helps to test what uses a source, and sources themselves:
-// [Fake] is a source in memory, and [TestSource] checks a source against the
-// contract of package source.
+// Package sourcetest helps to test sources and the code that uses them: [Fake] is
+// a source in memory, and [TestSource] checks a source against the contract of
+// package source.
 package sourcetest
 
 import (
@@ -15,25 +15,25 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest/fault"
 )
 
-// Fake is a source in memory: the records appended to it, in that order. The
-// zero value is an empty source that never ends. It must not be copied after
-// first use and is safe for concurrent use: a test may append while a Poller
-// reads.
+// Fake is a source in memory. It delivers the records appended to it, in that
+// order. The zero value is an empty source that never ends. A Fake must not be
+// copied after first use and is safe for concurrent use: a test may append while
+// a Poller reads.
 //
-// Its cursors are the number of records read, "7", so a failed test is easy to
-// follow. The methods of the embedded Injector make it fail. Fetch copies
-// records as an assignment does: what pointers in them point to is shared.
+// A cursor is the number of records read, such as "7". The methods of the
+// embedded Injector make calls fail. Fetch copies records by assignment, so it
+// shares the values that their pointers point to.
 type Fake[T any] struct {
 	fault.Injector
 
-	// Keep, if set, chooses what is delivered; the rest is passed over, as by a
-	// source that filters. Such a batch may be empty though its To has moved.
+	// Keep, if set, selects the records to deliver, like a source that filters. A
+	// batch may then be empty although its To has moved.
 	Keep func(T) bool
 
 	mu      sync.Mutex
 	records []T
 	held    *source.Held
-	ceiling int // while held: how many records may be delivered
+	ceiling int // how many records may be delivered while held is set
 	ended   bool
 }
 
@@ -44,9 +44,9 @@ func (f *Fake[T]) Append(records ...T) {
 	f.records = append(f.records, records...)
 }
 
-// Hold holds back all records appended from now on, as rows behind a
-// transaction still open are, until [Fake.Release]. Fetch reports h with them; a
-// zero h.Since becomes now.
+// Hold holds back all records appended after the call, until [Fake.Release], like
+// rows after those of a transaction that is still open. Fetch then reports h; a
+// zero h.Since is set to the current time.
 func (f *Fake[T]) Hold(h source.Held) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -56,14 +56,14 @@ func (f *Fake[T]) Hold(h source.Held) {
 	f.held, f.ceiling = &h, len(f.records)
 }
 
-// Release delivers what was held back.
+// Release delivers the records that were held back.
 func (f *Fake[T]) Release() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.held = nil
 }
 
-// End makes the source a finite one: after its last record it returns
+// End makes the source finite: after its last record Fetch returns
 // [source.ErrEnd].
 func (f *Fake[T]) End() {
 	f.mu.Lock()
@@ -79,11 +79,11 @@ func (f *Fake[T]) At(n int) source.Cursor {
 	return source.Cursor(strconv.Itoa(n))
 }
 
-// Fetch returns the records after the cursor. See [source.Source].
-func (f *Fake[T]) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[T], error) {
+// Fetch returns at most limit records after the cursor. See [source.Source].
+func (f *Fake[T]) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[T], error) {
 	var b source.Batch[T]
-	err := f.Do(ctx, fault.Call{Op: "Fetch", From: after, Max: max}, func(c *fault.Call) (err error) {
-		b, err = f.fetch(after, max)
+	err := f.Do(ctx, fault.Call{Op: "Fetch", From: after, Limit: limit}, func(c *fault.Call) (err error) {
+		b, err = f.fetch(after, limit)
 		c.To, c.Records = b.To, len(b.Records)
 		return err
 	})
@@ -93,7 +93,7 @@ func (f *Fake[T]) Fetch(ctx context.Context, after source.Cursor, max int) (sour
 	return b, nil
 }
 
-func (f *Fake[T]) fetch(after source.Cursor, atMost int) (source.Batch[T], error) {
+func (f *Fake[T]) fetch(after source.Cursor, limit int) (source.Batch[T], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	b := source.Batch[T]{From: after, To: after}
@@ -101,8 +101,8 @@ func (f *Fake[T]) fetch(after source.Cursor, atMost int) (source.Batch[T], error
 	if err != nil {
 		return b, err
 	}
-	if atMost < 1 {
-		return b, fmt.Errorf("sourcetest: max is %d and must be at least 1", atMost)
+	if limit < 1 {
+		return b, fmt.Errorf("sourcetest: limit is %d and must be at least 1", limit)
 	}
 	top := len(f.records)
 	if ceiling := max(f.ceiling, from); f.held != nil && ceiling < top {
@@ -111,7 +111,7 @@ func (f *Fake[T]) fetch(after source.Cursor, atMost int) (source.Batch[T], error
 		held.By = slices.Clone(held.By)
 		b.Held = &held
 	}
-	to := min(top, from+atMost)
+	to := min(top, from+limit)
 	b.To = f.At(to)
 	b.Records = f.kept(from, to)
 	b.More = f.Keep == nil && to < top || f.Keep != nil && slices.ContainsFunc(f.records[to:top], f.Keep)
@@ -142,8 +142,8 @@ func (f *Fake[T]) kept(from, to int) []T {
 	return kept
 }
 
-// position reads a cursor strictly: only what At makes, and no further than
-// there ever were records.
+// position parses a cursor strictly: it must be one that At returns, and not
+// after the last record.
 func (f *Fake[T]) position(c source.Cursor) (int, error) {
 	if c == "" {
 		return 0, nil
@@ -153,7 +153,7 @@ func (f *Fake[T]) position(c source.Cursor) (int, error) {
 		return 0, fmt.Errorf("sourcetest: %q is not a cursor of this source", c)
 	}
 	if n > len(f.records) {
-		return 0, fmt.Errorf("sourcetest: cursor %q is behind the last of %d records", c, len(f.records))
+		return 0, fmt.Errorf("sourcetest: cursor %q is after the last of %d records", c, len(f.records))
 	}
 	return n, nil
 }

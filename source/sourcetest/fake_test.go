@@ -32,13 +32,13 @@ func TestFakeZeroValue(t *testing.T) {
 	require.Zero(t, b.AsOf)
 
 	_, err = src.Fetch(t.Context(), "4", 1)
-	require.EqualError(t, err, `sourcetest: cursor "4" is behind the last of 3 records`)
+	require.EqualError(t, err, `sourcetest: cursor "4" is after the last of 3 records`)
 	for _, c := range []source.Cursor{"0", "-1", "01", "+1", "x", "1 "} {
 		_, err = src.Fetch(t.Context(), c, 1)
 		require.ErrorContains(t, err, "is not a cursor of this source", c)
 	}
 	_, err = src.Fetch(t.Context(), "", 0)
-	require.EqualError(t, err, "sourcetest: max is 0 and must be at least 1")
+	require.EqualError(t, err, "sourcetest: limit is 0 and must be at least 1")
 }
 
 func TestFakeHold(t *testing.T) {
@@ -51,7 +51,7 @@ func TestFakeHold(t *testing.T) {
 
 		b, err := src.Fetch(t.Context(), "", 10)
 		require.NoError(t, err)
-		require.Nil(t, b.Held, "nothing is behind the ceiling yet")
+		require.Nil(t, b.Held, "nothing is after the ceiling yet")
 
 		time.Sleep(time.Minute)
 		src.Append(3)
@@ -128,8 +128,8 @@ func TestFakeFaults(t *testing.T) {
 
 		calls := src.Calls()
 		require.Len(t, calls, 9)
-		require.Equal(t, fault.Call{Op: "Fetch", N: 9, From: "", To: "1", Max: 1, Records: 1, Done: true}, calls[8])
-		require.Equal(t, fault.Call{Op: "Fetch", N: 1, From: "", Max: 1, Done: true, Err: down}, calls[0])
+		require.Equal(t, fault.Call{Op: "Fetch", N: 9, From: "", To: "1", Limit: 1, Records: 1, Done: true}, calls[8])
+		require.Equal(t, fault.Call{Op: "Fetch", N: 1, From: "", Limit: 1, Done: true, Err: down}, calls[0])
 	})
 }
 

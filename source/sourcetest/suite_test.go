@@ -90,22 +90,22 @@ func TestSourceWaitsForWhatIsHeld(t *testing.T) {
 	})
 }
 
-// broken is a source that breaks the contract: what change makes of a fetch of a
-// good one.
-func broken(change func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error)) source.Source[order] {
+// broken is a source that breaks the contract: change replaces the Fetch of a good
+// one.
+func broken(change func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error)) source.Source[order] {
 	src := &sourcetest.Fake[order]{}
 	src.Append(orders...)
-	return source.Func[order](func(ctx context.Context, after source.Cursor, max int) (source.Batch[order], error) {
+	return source.Func[order](func(ctx context.Context, after source.Cursor, limit int) (source.Batch[order], error) {
 		if err := ctx.Err(); err != nil {
 			return source.Batch[order]{}, err
 		}
-		return change(src, after, max)
+		return change(src, after, limit)
 	})
 }
 
 func edit(change func(*source.Batch[order])) source.Source[order] {
-	return broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
-		b, err := src.Fetch(context.Background(), after, max)
+	return broken(func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error) {
+		b, err := src.Fetch(context.Background(), after, limit)
 		if err == nil {
 			change(&b)
 		}
@@ -124,30 +124,30 @@ func TestBrokenSourcesFail(t *testing.T) {
 		src  source.Source[order]
 		want string
 	}{
-		"skips at the max boundary": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
-			b, err := src.Fetch(ctx, after, max)
-			if len(b.Records) == max && max == 3 && b.To != "10" {
+		"skips at the limit": {broken(func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error) {
+			b, err := src.Fetch(ctx, after, limit)
+			if len(b.Records) == limit && limit == 3 && b.To != "10" {
 				n, _ := strconv.Atoi(string(b.To))
 				b.To = src.At(n + 1)
 			}
 			return b, err
-		}), `sourcetest: every max yields every record once, in the same order: with max 3: record 3 is {"ID":4`},
-		"reads one too many": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
-			return src.Fetch(ctx, after, max+1)
-		}), `a batch has at most max records: Fetch after "", max 1: 2 records (and `},
+		}), `sourcetest: every limit yields every record once, in the same order: with limit 3: record 3 is {"ID":4`},
+		"reads one too many": {broken(func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error) {
+			return src.Fetch(ctx, after, limit+1)
+		}), `a batch has at most limit records: Fetch after "", limit 1: 2 records (and `},
 		"uses its memory again": {edit(func(b *source.Batch[order]) {
 			arena = append(arena[:0], b.Records...)
 			b.Records = arena
 		}), `the source never touches a batch's memory again: record 0 was {"ID":0,"Name":"order 0"} and is {`},
 		"hands out its own memory": {func() source.Source[order] {
 			mine := slices.Clone(orders)
-			return broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
-				b, err := src.Fetch(ctx, after, max)
+			return broken(func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error) {
+				b, err := src.Fetch(ctx, after, limit)
 				n, _ := strconv.Atoi(string(after))
 				b.Records = mine[n : n+len(b.Records)]
 				return b, err
 			})
-		}(), `every max yields every record once, in the same order: with max 1: record 0 is {"ID":0,"Name":""}`},
+		}(), `every limit yields every record once, in the same order: with limit 1: record 0 is {"ID":0,"Name":""}`},
 		"does not move To": {edit(func(b *source.Batch[order]) { b.To = b.From }),
 			`To differs from From if there are records: Fetch after "": 1 records and the same To`},
 		"goes round": {edit(func(b *source.Batch[order]) {
@@ -157,22 +157,22 @@ func TestBrokenSourcesFail(t *testing.T) {
 		}), `To moves on: after "9" came To "1" again`},
 		"forgets From": {edit(func(b *source.Batch[order]) { b.From = "" }),
 			`From is the cursor given: Fetch after "1": From is ""`},
-		"ends with EOF": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
-			b, err := src.Fetch(ctx, after, max)
+		"ends with EOF": {broken(func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error) {
+			b, err := src.Fetch(ctx, after, limit)
 			if err == nil && len(b.Records) == 0 {
 				err = io.EOF
 			}
 			return b, err
-		}), `ErrEnd, never io.EOF, ends a source: Fetch after "10", behind 10 records: EOF`},
-		"ends with records": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
-			b, err := src.Fetch(ctx, after, max)
+		}), `ErrEnd, never io.EOF, ends a source: Fetch after "10", after 10 records: EOF`},
+		"ends with records": {broken(func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error) {
+			b, err := src.Fetch(ctx, after, limit)
 			if err == nil && b.To == "10" {
 				err = source.ErrEnd
 			}
 			return b, err
 		}), `ErrEnd comes with an empty batch: Fetch after "9": 1 records, To "10"`},
 		"cannot be repeated": {func() source.Source[order] {
-			at := 0 // a position of its own
+			at := 0 // its position, whatever the cursor
 			return edit(func(b *source.Batch[order]) {
 				if b.From == "" {
 					at = 0
@@ -184,62 +184,62 @@ func TestBrokenSourcesFail(t *testing.T) {
 			})
 		}(), `Fetch can be repeated: one cursor yields the same records again: after`},
 		"has no order": {edit(func(b *source.Batch[order]) { slices.Reverse(b.Records) }),
-			`every max yields every record once, in the same order: with max 2: record 0 is {"ID":1`},
+			`every limit yields every record once, in the same order: with limit 2: record 0 is {"ID":1`},
 		"delivers something else": {edit(func(b *source.Batch[order]) {
 			for i := range b.Records {
 				b.Records[i].Name = "x"
 			}
-		}), `the records are those expected: with max 1: record 0 is {"ID":0,"Name":"x"}, want {"ID":0,"Name":"order 0"}`},
+		}), `the records are those expected: with limit 1: record 0 is {"ID":0,"Name":"x"}, want {"ID":0,"Name":"order 0"}`},
 		"has unprintable cursors": {func() source.Source[order] {
-			return broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
+			return broken(func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error) {
 				if after != "" {
 					after = after[:len(after)-1]
 				}
-				b, err := src.Fetch(ctx, after, max)
+				b, err := src.Fetch(ctx, after, limit)
 				b.From += "\n"
 				b.To += "\n"
 				return b, err
 			})
 		}(), `a cursor is printable ASCII, 8 KiB at most: Fetch after ""`},
-		"takes any cursor": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
-			b, err := src.Fetch(ctx, after, max)
+		"takes any cursor": {broken(func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error) {
+			b, err := src.Fetch(ctx, after, limit)
 			if err != nil {
 				b, err = source.Batch[order]{From: after, To: after}, nil
 			}
 			return b, err
 		}), `a cursor that the source did not make is an error: Fetch after "~ no cursor of any source ~": 0 records and no error`},
-		"ends at a foreign cursor": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
-			b, err := src.Fetch(ctx, after, max)
+		"ends at a foreign cursor": {broken(func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error) {
+			b, err := src.Fetch(ctx, after, limit)
 			if err != nil {
 				err = source.ErrEnd
 			}
 			return b, err
-		}), `a cursor that the source did not make is an error of its own`},
+		}), `a cursor that the source did not make is neither ErrEnd nor io.EOF`},
 		"promises more at the end": {edit(func(b *source.Batch[order]) { b.More = len(b.Records) > 0 }),
 			`More says that the next Fetch has records: Fetch after "10" had none`},
 		"claims too much": {edit(func(b *source.Batch[order]) { b.AsOf = time.Now().Add(time.Second) }),
 			`every record committed before AsOf is at or before To: To "1" with AsOf`},
-		"fails now and then": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
+		"fails now and then": {broken(func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error) {
 			if calls++; calls == 20 {
 				return source.Batch[order]{}, errors.New("connection reset")
 			}
-			return src.Fetch(ctx, after, max)
+			return src.Fetch(ctx, after, limit)
 		}), `Fetch succeeds while nothing is wrong: Fetch after`},
-		"panics": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
-			if max == 7 {
+		"panics": {broken(func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error) {
+			if limit == 7 {
 				panic("seven")
 			}
-			return src.Fetch(ctx, after, max)
+			return src.Fetch(ctx, after, limit)
 		}), `Fetch does not panic: Fetch after "": panic: seven`},
-		"keeps the first context": {source.Func[order](func(ctx context.Context, after source.Cursor, max int) (source.Batch[order], error) {
+		"keeps the first context": {source.Func[order](func(ctx context.Context, after source.Cursor, limit int) (source.Batch[order], error) {
 			once.Do(func() { goroutine = ctx })
 			if err := errors.Join(goroutine.Err(), ctx.Err()); err != nil {
 				return source.Batch[order]{}, err
 			}
 			src := &sourcetest.Fake[order]{}
 			src.Append(orders...)
-			return src.Fetch(ctx, after, max)
-		}), `Fetch succeeds while nothing is wrong: Fetch after "1", behind 1 records: context canceled`},
+			return src.Fetch(ctx, after, limit)
+		}), `Fetch succeeds while nothing is wrong: Fetch after "1", after 1 records: context canceled`},
 		"has negative sizes": {edit(func(b *source.Batch[order]) { b.Bytes = -1 }),
 			`Bytes is not negative: Fetch after "": -1`},
 		"holds for no time": {edit(func(b *source.Batch[order]) {
@@ -252,30 +252,30 @@ func TestBrokenSourcesFail(t *testing.T) {
 				b.To = ""
 			}
 		}), `To is never the cursor before the first record: Fetch after "9": To is empty`},
-		"ends now and then": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
-			b, err := src.Fetch(ctx, after, max)
-			if err == nil && after == "10" && max == 1 {
+		"ends now and then": {broken(func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error) {
+			b, err := src.Fetch(ctx, after, limit)
+			if err == nil && after == "10" && limit == 1 {
 				err = source.ErrEnd
 			}
 			return b, err
 		}), `ErrEnd stays: call 2 after "10" returned an empty batch after ErrEnd`},
-		"moves on at the end": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
-			b, err := src.Fetch(ctx, after, max)
-			if max == 100 {
+		"moves on at the end": {broken(func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error) {
+			b, err := src.Fetch(ctx, after, limit)
+			if limit == 100 {
 				b.To = "11"
 			}
 			return b, err
 		}), `at the end a batch is empty and To equals From: Fetch after "10": 0 records, To "11"`},
-		"fails at the end": {broken(func(src *sourcetest.Fake[order], after source.Cursor, max int) (source.Batch[order], error) {
-			if max == 100 {
+		"fails at the end": {broken(func(src *sourcetest.Fake[order], after source.Cursor, limit int) (source.Batch[order], error) {
+			if limit == 100 {
 				return source.Batch[order]{}, errors.New("out of range")
 			}
-			return src.Fetch(ctx, after, max)
+			return src.Fetch(ctx, after, limit)
 		}), `the end is an empty batch or ErrEnd: Fetch after "10": out of range`},
-		"does not look at its context": {source.Func[order](func(_ context.Context, after source.Cursor, max int) (source.Batch[order], error) {
+		"does not look at its context": {source.Func[order](func(_ context.Context, after source.Cursor, limit int) (source.Batch[order], error) {
 			src := &sourcetest.Fake[order]{}
 			src.Append(orders...)
-			return src.Fetch(ctx, after, max)
+			return src.Fetch(ctx, after, limit)
 		}), `Fetch honours its context: after "", with a context that has ended: no error`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -306,7 +306,7 @@ func TestSourceWithoutEnd(t *testing.T) {
 		n, _ := strconv.Atoi(string(after))
 		return source.Batch[order]{From: after, To: source.Cursor(strconv.Itoa(n + 1))}, nil
 	})
-	require.ErrorContains(t, test(t, moves, nil), "To comes to rest where there are no more records: after \"10001\"")
+	require.ErrorContains(t, test(t, moves, nil), "To stays the same after the last record: after \"10001\"")
 	grows := source.Func[order](func(_ context.Context, after source.Cursor, _ int) (source.Batch[order], error) {
 		n, _ := strconv.Atoi(string(after))
 		return source.Batch[order]{From: after, To: source.Cursor(strconv.Itoa(n + 1)), Records: []order{{ID: n}}}, nil
@@ -335,7 +335,7 @@ func TestSourceThatCannotBeTested(t *testing.T) {
 			}
 			return &src, nil
 		}
-	}), "sourcetest: a source can be opened again: sourcetest: Open: opened already")
+	}), "sourcetest: a source can be opened again: opened already")
 	require.ErrorContains(t, test(t, &src, func(o *sourcetest.Options[order]) { o.Foreign = []source.Cursor{"3"} }),
 		`a cursor that the source did not make is an error: Fetch after "3": 2 records and no error`)
 }

@@ -11,12 +11,12 @@ import (
 )
 
 // binding scans rows into values of T. Its pointers are those of one T, which
-// is cleared before each row and copied behind it, so that they are found once
+// is cleared before each row and copied after it, so that they are found once
 // and not for each row.
 type binding[T any] struct {
 	into    *T
 	fields  [][]int
-	through bool // a field lies behind a pointer, which each row has its own of
+	through bool // a field is reached through a pointer, which each row allocates
 	dest    []any
 	sizes   []func() int // of what the fields point to
 	records []T
@@ -42,7 +42,7 @@ func newBinding[T any](db *sqlx.DB, columns []string) (*binding[T], error) {
 	b.fields = db.Mapper.TraversalsByName(t, columns)
 	for i, f := range b.fields {
 		if slices.Contains(columns[:i], columns[i]) {
-			return nil, fmt.Errorf("Select has two columns called %q; give each a name of its own with AS", columns[i])
+			return nil, fmt.Errorf("Select has two columns called %q; give each a different name with AS", columns[i])
 		}
 		if len(f) == 0 {
 			return nil, fmt.Errorf("%v has no field for the column %q; add one with the tag `db:%q`, or leave the column out of Select", t, columns[i], columns[i])

@@ -15,42 +15,49 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// MaxPending is how many rows behind a cursor Check counts.
+// MaxPending is how many rows after a cursor Check counts.
 const MaxPending = 10_000
 
-// Check is what Check found out: whether rows can be missed, and why, what will
-// be run, and how far the reading is. Of the rows themselves it has keys, and
-// nothing else.
+// Check is the result of Check: whether rows can be missed and why, which statement
+// is run, and how far the reading is. It contains keys of rows, and no other values.
 type Check struct {
 	Table  string // the source's name
 	Cursor string // where the cursor stands, as Describe says
 
-	// Report is what the ceiling guarantees and what it looked at. Findings are
-	// those of the source itself: the cursor, the key, the plan.
-	Report   ceiling.Report
+	// Report is what the ceiling guarantees, and its findings about the table.
+	Report ceiling.Report
+
+	// Findings are about the source itself: the cursor, the key, the plan.
 	Findings []ceiling.Finding
 
-	// Statement is what a Fetch from the cursor runs, and Args are its arguments,
-	// for a human: keys, and what the ceiling compares with. Plan is how the
-	// database goes about it; that of Postgres is made as for a large table.
+	// Statement is the SELECT that a Fetch from the cursor runs.
 	Statement string
-	Args      []string
-	Plan      []string
 
-	// Newest is the greatest key, "" if there is no row. Pending is how many rows
-	// are behind the cursor, held back or not; more than MaxPending are counted as
-	// one more. It is -1 if the cursor stands nowhere yet. If to look would cost more
-	// than reading an index, or take long, it is -1, and Newest is "".
-	Newest  string
+	// Args are the arguments of Statement, written for people: keys, and the
+	// values that the ceiling compares with.
+	Args []string
+
+	// Plan is the database's plan for Statement, line by line. It may be made as
+	// for a large table.
+	Plan []string
+
+	// Newest is the greatest key, "" if there are no rows or Pending is -1.
+	Newest string
+
+	// Pending is how many rows follow the cursor, held back or not; MaxPending+1
+	// stands for any larger number. It is -1 if the cursor is not known yet, or if
+	// counting would need more than an index scan or would take long.
 	Pending int
 
-	// AsOf and Held are what the ceiling said, as in source.Batch: every row
-	// committed before AsOf can be read, and who holds rows back.
+	// AsOf is a time such that every row committed before it can be read. Zero:
+	// not known.
 	AsOf time.Time
+
+	// Held says who holds rows back, nil if no rows are held back.
 	Held *source.Held
 }
 
-// Safe reports whether no row is missed, and a Fetch can go on from the cursor.
+// Safe reports whether no row is missed and a Fetch can continue from the cursor.
 func (c *Check) Safe() bool { return !c.Report.Lossy && !c.unsafe() }
 
 func (c *Check) unsafe() bool { return hasUnsafe(c.Findings) || hasUnsafe(c.Report.Findings) }
@@ -64,13 +71,13 @@ func hasUnsafe(findings []ceiling.Finding) bool {
 	return false
 }
 
-// Check looks at the database as a Fetch from the cursor would, and tells what it
-// finds: the ceiling's probes, what is guaranteed, the statement and its plan,
-// what is pending, who holds rows back, and whether the cursor is of the
-// database that is there. What is wrong with the table or the cursor is in the
-// Check; the error is that of a database that cannot be asked, or of a table that
-// is not there. It writes nothing, and does not disturb a Fetch that runs. A table
-// that another transaction has locked altogether makes it wait until ctx ends.
+// Check reports what a Fetch from the cursor would find: the ceiling and its
+// guarantee, the statement and its plan, how many rows are pending, who holds rows
+// back, and whether the cursor belongs to this database. Problems of the table
+// or the cursor are findings in the Check. An error means that the database could
+// not be asked, or that the table does not exist. Check writes nothing and can run
+// next to a pipeline. If another transaction has locked the whole table, it waits
+// until ctx ends.
 func (t *Table) Check(ctx context.Context, cursor source.Cursor) (*Check, error) {
 	q, err := checked(t.query)
 	if err != nil {
@@ -79,7 +86,7 @@ func (t *Table) Check(ctx context.Context, cursor source.Cursor) (*Check, error)
 	return q.check(ctx, cursor, func(*plan) error { return nil })
 }
 
-// Check looks at the database as a Fetch would. See [Table.Check].
+// Check reports what a Fetch from the cursor would find. See [Table.Check].
 func (q *Query[T]) Check(ctx context.Context, cursor source.Cursor) (*Check, error) {
 	i, err := checked(q.query)
 	if err != nil {
@@ -96,22 +103,21 @@ type checker struct {
 	*query
 	*Check
 	plan  *plan
-	after []value
-	past  past
-	known bool // after is what the cursor says
+	at    position
+	known bool // at is what the cursor says
 	below ceiling.Limit
 }
 
 func (q *query) check(ctx context.Context, cursor source.Cursor, fits func(*plan) error) (*Check, error) {
-	q.log = slog.New(slog.DiscardHandler) // the Check itself says it
-	c, err := q.look(ctx, cursor, fits)
-	if err != nil && q.sql.changed(err) { // a connection had the statement prepared for other columns
-		c, err = q.look(ctx, cursor, fits)
+	q.log = slog.New(slog.DiscardHandler) // the Check itself contains it
+	c, err := q.probe(ctx, cursor, fits)
+	if err != nil && q.sql.ColumnsChanged(err) { // a connection had the statement prepared for other columns
+		c, err = q.probe(ctx, cursor, fits)
 	}
 	if err != nil {
 		return nil, err
 	}
-	// Without a connection held, of which there may be only one.
+	// No connection is held here: the pool may have only one.
 	indexed, err := c.statement(ctx)
 	if err == nil && indexed {
 		err = c.count(ctx)
@@ -119,13 +125,13 @@ func (q *query) check(ctx context.Context, cursor source.Cursor, fits func(*plan
 	return c.Check, err
 }
 
-// look asks the database for all but the plan.
-func (q *query) look(ctx context.Context, cursor source.Cursor, fits func(*plan) error) (*checker, error) {
-	c := &checker{query: q, Check: &Check{Table: q.label, Cursor: q.explain(cursor), Pending: -1}}
+// probe asks the database about everything except the plan.
+func (q *query) probe(ctx context.Context, cursor source.Cursor, fits func(*plan) error) (*checker, error) {
+	c := &checker{query: q, Check: &Check{Table: q.label, Cursor: q.describe(cursor), Pending: -1}}
 	c.decode(cursor)
-	return c, q.onConn(ctx, func(db ceiling.Queryer) (err error) {
-		if err = q.sql.utf8(ctx, db); err != nil {
-			return fmt.Errorf("sqlsource: %s: %w", q.label, err)
+	return c, q.withConn(ctx, func(db ceiling.Queryer) (err error) {
+		if err = q.sql.CheckSession(ctx, db); err != nil {
+			return q.wrap(err, nil)
 		}
 		if c.plan, err = q.makePlan(ctx, db, 0); err != nil {
 			return err
@@ -133,15 +139,15 @@ func (q *query) look(ctx context.Context, cursor source.Cursor, fits func(*plan)
 		if err := fits(c.plan); err != nil {
 			return err
 		}
-		if err := c.raise(ctx, db); err != nil {
+		if err := c.findCeiling(ctx, db); err != nil {
 			return err
 		}
-		return c.history(ctx, db)
+		return c.compareHistory(ctx, db)
 	})
 }
 
-// countLimit is how long pending may take, or half of what is left to ctx if
-// that is less: a condition that few rows meet has many be read.
+// countLimit is how long counting may take, or half of the time that ctx leaves if
+// that is less. Where few rows meet a condition, many rows are read.
 const countLimit = 5 * time.Second
 
 func (c *checker) count(ctx context.Context) error {
@@ -151,24 +157,31 @@ func (c *checker) count(ctx context.Context) error {
 	}
 	short, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := c.onConn(short, func(db ceiling.Queryer) error { return c.pending(short, db) })
+	err := c.withConn(short, func(db ceiling.Queryer) error { return c.pending(short, db) })
 	if err != nil && short.Err() != nil && ctx.Err() == nil {
 		c.Newest, c.Pending = "", -1
-		c.add(ceiling.Note, "", "the rows behind the cursor were not counted: it would have taken longer than %v", limit.Round(time.Millisecond))
+		c.add(ceiling.Note, "", "the rows after the cursor were not counted: it would have taken longer than %v", limit.Round(time.Millisecond))
 		return nil
 	}
 	return err
 }
 
-// add adds a finding of the source's own.
+// add adds a finding about the source.
 func (c *checker) add(level ceiling.Level, fix, format string, args ...any) {
-	c.Findings = append(c.Findings, ceiling.Finding{Level: level, Text: fmt.Sprintf(format, args...), Fix: fix})
+	f := ceiling.Finding{Level: level, Text: fmt.Sprintf(format, args...)}
+	if fix != "" {
+		f.Remedies = ceiling.Advice(fix)
+	}
+	c.Findings = append(c.Findings, f)
 }
 
-func bare(err error) string { return strings.TrimPrefix(retry.Text(err), "sqlsource: ") }
+// bare is the text of an error without the names that the Check begins with.
+func (c *checker) bare(err error) string {
+	return strings.TrimPrefix(strings.TrimPrefix(retry.Text(err), "sqlsource: "), c.label+": ")
+}
 
-// decode takes the cursor apart. One that does not fit is a finding, and the rest
-// is found out as for none.
+// decode decodes the cursor. A cursor that does not fit is a finding, and the Check
+// continues without a cursor.
 func (c *checker) decode(cursor source.Cursor) {
 	if cursor == "" && c.start != Latest {
 		cursor = c.start
@@ -178,24 +191,24 @@ func (c *checker) decode(cursor source.Cursor) {
 		return
 	}
 	var err error
-	if c.after, c.past, err = decode(cursor, c.print, len(c.key)); err != nil {
+	if c.at.key, c.at.origin, err = decode(cursor, c.print, len(c.key)); err != nil {
 		c.Cursor = "not one of this table, key and condition"
 		if key, _, err := decode(cursor, "", len(c.key)); err == nil && key != nil {
 			c.Cursor += ": after " + describeKey(c.key, key)
 		}
-		c.add(ceiling.Unsafe, "", "%s", bare(err))
+		c.add(ceiling.Unsafe, "", "%s", c.bare(err))
 		return
 	}
 	c.known = true
-	if c.past.String() == "" {
-		c.add(ceiling.Note, "", "the cursor does not say which history of the database it is of: it was made from a key, or adopted; those of the batches to come will")
+	if c.at.origin.String() == "" {
+		c.add(ceiling.Note, "", "the cursor does not contain the database's history: it was made from a key, or adopted; the cursors of the next batches will")
 	}
 }
 
-// raise opens a guard of its own, and asks it once.
-func (c *checker) raise(ctx context.Context, db ceiling.Queryer) error {
+// findCeiling opens a new guard and asks it once.
+func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 	s := &state{query: c.query}
-	limit, err := s.limit(ctx, db, c.after)
+	limit, err := s.limit(ctx, db, c.at.key)
 	var unsafe *ceiling.UnsafeError
 	var rewound *ceiling.RewoundError
 	switch {
@@ -206,13 +219,13 @@ func (c *checker) raise(ctx context.Context, db ceiling.Queryer) error {
 		c.Report = s.guard.Report()
 		c.add(ceiling.Unsafe, rewindAdvice, "%v: %s", ErrHistory, rewound.What)
 	case err != nil && c.misfit(err):
-		return c.raise(ctx, db)
+		return c.findCeiling(ctx, db)
 	case err != nil:
 		return err
 	}
 	c.Report, c.AsOf, c.Held = s.guard.Report(), limit.AsOf, limit.Held
 	c.below = limit
-	if limit.Where == "" && limit.Nothing { // a ceiling need not name one where there is nothing to read
+	if limit.Where == "" && limit.Nothing { // a ceiling need not set a condition if there is nothing to read
 		if all, err := s.limit(ctx, db, nil); err == nil {
 			c.below = all
 		}
@@ -221,58 +234,58 @@ func (c *checker) raise(ctx context.Context, db ceiling.Queryer) error {
 		if retry.Classify(err) != retry.Fatal {
 			return err
 		}
-		c.add(ceiling.Unsafe, "", "%s", bare(err))
+		c.add(ceiling.Unsafe, "", "%s", c.bare(err))
 	}
 	for _, k := range c.plan.key {
-		if k.null {
-			c.add(ceiling.Note, "", "%q may be NULL: a row where it is would be an error", k.name)
+		if k.Nullable {
+			c.add(ceiling.Note, "", "%q can be NULL: a row with NULL there would be an error", k.Name)
 		}
 	}
 	return nil
 }
 
-// history compares the database's history with the cursor's.
-func (c *checker) history(ctx context.Context, db ceiling.Queryer) error {
-	h, err := c.sql.history(ctx, db, c.table)
+// compareHistory compares the database's history with the cursor's.
+func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error {
+	h, err := c.sql.History(ctx, db, c.table)
 	if err != nil {
 		return c.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
 	}
 	var parts []string
-	for _, p := range h.parts {
-		if p.value != "" {
-			parts = append(parts, p.name+" "+p.value)
+	for _, p := range h.Parts {
+		if p.Value != "" {
+			parts = append(parts, p.Name+" "+p.Value)
 		}
 	}
-	h.draw(c.below.Sequence)
-	if err := h.follows(c.past); errors.Is(err, errBehind) {
+	addSequence(&h, c.below.Sequence)
+	if err := c.at.origin.follows(h); errors.Is(err, errBehind) {
 		c.add(ceiling.Note, "", "%v", err)
 	} else if err != nil {
 		c.add(ceiling.Unsafe, adoptAdvice, "%v: %v", ErrHistory, err)
 	} else if len(parts) == 0 {
-		c.add(ceiling.Note, "", "nothing tells this database from another one, or from an older state of it: a cursor of that would be taken")
-	} else if c.past.String() != "" {
-		c.add(ceiling.OK, "", "the cursor is of this database's history (%s)", strings.Join(parts, ", "))
+		c.add(ceiling.Note, "", "nothing distinguishes this database from another one, or from an older state of itself: a cursor from there would be accepted")
+	} else if c.at.origin.String() != "" {
+		c.add(ceiling.OK, "", "the cursor belongs to this database's history (%s)", strings.Join(parts, ", "))
 	}
 	return nil
 }
 
-// misfit makes a finding of an error that is the cursor's, and drops its key.
+// misfit turns an error about the cursor into a finding, and drops the cursor's key.
 func (c *checker) misfit(err error) bool {
-	if c.after == nil || retry.Classify(err) != retry.Fatal {
+	if c.at.key == nil || retry.Classify(err) != retry.Fatal {
 		return false
 	}
-	c.add(ceiling.Unsafe, rewindAdvice, "%s", bare(err))
-	c.after, c.known = nil, false
+	c.add(ceiling.Unsafe, rewindAdvice, "%s", c.bare(err))
+	c.at.key, c.known = nil, false
 	return true
 }
 
-// statement writes the statement and has it planned. It reports whether it is
-// known to use an index.
+// statement writes the statement and asks for its plan. It reports whether the
+// statement is known to use an index.
 func (c *checker) statement(ctx context.Context) (indexed bool, err error) {
-	statement, args, err := c.query.statement(c.plan, c.after, c.below, firstLimit+1)
+	statement, args, err := c.query.statement(c.plan, c.plan.list, keyRange{after: c.at.key, below: c.below, limit: firstLimit + 1})
 	var f ceiling.Finding
 	if err == nil {
-		c.Plan, f, err = c.planOf(ctx, statement, args, c.after)
+		c.Plan, f, err = c.planOf(ctx, statement, args, c.at.key)
 	}
 	if err != nil && c.misfit(err) {
 		return c.statement(ctx)
@@ -300,7 +313,7 @@ func argument(a any) string {
 	return fmt.Sprint(a)
 }
 
-// pending finds the greatest key, and counts the rows behind the cursor.
+// pending finds the greatest key and counts the rows after the cursor.
 func (c *checker) pending(ctx context.Context, db ceiling.Queryer) error {
 	newest, err := c.latest(ctx, db, c.plan)
 	if err != nil {
@@ -312,21 +325,12 @@ func (c *checker) pending(ctx context.Context, db ceiling.Queryer) error {
 	if !c.known {
 		return nil
 	}
-	args := args{numbered: c.sql == postgres{}}
-	var conds []string
-	if c.where != "" {
-		conds = append(conds, c.where)
+	statement, args, err := c.query.statement(c.plan, "1 AS one", keyRange{after: c.at.key, limit: MaxPending + 1})
+	if err != nil {
+		return err
 	}
-	if c.after != nil {
-		cond, err := c.sql.after(c.plan.key, c.after, &args)
-		if err != nil {
-			return err
-		}
-		conds = append(conds, cond)
-	}
-	count := fmt.Sprintf("SELECT count(*) FROM (SELECT 1 AS one FROM %s%s LIMIT %d) AS n", c.from, whereClause(conds), MaxPending+1)
-	if err := db.QueryRowContext(ctx, count, args.list...).Scan(&c.Pending); err != nil {
-		return c.wrap(fmt.Errorf("counting the rows behind the cursor: %w", err), c.after)
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM ("+statement+") AS n", args...).Scan(&c.Pending); err != nil {
+		return c.wrap(fmt.Errorf("counting the rows after the cursor: %w", err), c.at.key)
 	}
 	return nil
 }

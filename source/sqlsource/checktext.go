@@ -9,11 +9,12 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// width is where sentences are broken. Statements are not: they are to be copied.
+// width is where sentences are broken. Statements are not broken, so that they can
+// be copied.
 const width = 100
 
-// WriteTo writes the Check for a human at a terminal: first whether it is safe,
-// then why. Statements to run stand on lines of their own.
+// WriteTo writes the Check for a terminal: first whether it is safe, then why. Each
+// statement to run has its own line.
 func (c *Check) WriteTo(w io.Writer) (int64, error) {
 	n, err := io.WriteString(w, c.String())
 	return int64(n), err
@@ -30,11 +31,14 @@ func (c *Check) String() string {
 	for _, findings := range [][]ceiling.Finding{c.Report.Findings, c.Findings} {
 		for _, f := range findings {
 			hang(&b, string(f.Level), f.Text)
-			for _, step := range f.Steps() {
-				if strings.HasSuffix(step, ";") {
-					fmt.Fprintf(&b, "%*s%s\n", margin+4, "", step)
-				} else {
-					hang(&b, "", "-> "+step)
+			for i, r := range f.Remedies {
+				arrow := "-> "
+				if i > 0 {
+					arrow = "-> or "
+				}
+				hang(&b, "", arrow+r.Words)
+				for _, s := range r.Statements {
+					fmt.Fprintf(&b, "%*s%s\n", margin+4, "", s)
 				}
 			}
 		}
@@ -51,7 +55,7 @@ func (c *Check) String() string {
 	if h := c.Held; h != nil {
 		by := strings.Join(h.By, "; ")
 		if by == "" {
-			by = "what is not known"
+			by = "an unknown holder"
 		}
 		hang(&b, "held", "rows are held back by "+by+"; seen since "+h.Since.UTC().Format(time.RFC3339Nano))
 	}
@@ -68,7 +72,7 @@ func (c *Check) String() string {
 }
 
 func (c *Check) verdict() string {
-	stopped := "STOPPED. It cannot go on from here"
+	stopped := "STOPPED. It cannot continue from here"
 	switch {
 	case hasUnsafe(c.Report.Findings):
 		return "UNSAFE. Rows would be missed with the ceiling " + c.Report.Strategy + ", so it is refused"
@@ -77,7 +81,7 @@ func (c *Check) verdict() string {
 	case c.unsafe():
 		return stopped
 	case c.Report.Lossy:
-		return "LOSSY. Rows can be missed with the ceiling " + c.Report.Strategy + ", which was chosen by name"
+		return "LOSSY. Rows can be missed with the ceiling " + c.Report.Strategy + ", which was chosen explicitly"
 	}
 	return "SAFE. No row is missed with the ceiling " + c.Report.Strategy
 }
@@ -94,10 +98,10 @@ func (c *Check) pendingText() string {
 	return fmt.Sprintf("%d rows", c.Pending)
 }
 
-// margin is where text begins behind its label.
+// margin is the column where text begins after its label.
 const margin = 9
 
-// hang writes a label, and beside it text in lines of width.
+// hang writes a label, and next to it text in lines of width.
 func hang(b *strings.Builder, label, text string) {
 	line := fmt.Sprintf("%-*s", margin, label)
 	for i, word := range strings.Fields(text) {

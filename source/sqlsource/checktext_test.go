@@ -19,7 +19,7 @@ func TestCheckText(t *testing.T) {
 		Table: "orders", Cursor: "orders after id = 42", Newest: "id = 4711", Pending: MaxPending + 1, AsOf: at,
 		Report: ceiling.Report{Strategy: "lock-fence", Guarantee: "every row is read once it is committed", Findings: []ceiling.Finding{
 			{Level: ceiling.OK, Text: "an index begins with the key"},
-			{Level: ceiling.Warning, Text: "a text that is so long that it does not fit on one line of the terminal, and goes on in the next", Fix: "ALTER TABLE t ADD x int; CREATE INDEX ON t (x); and then use it"},
+			{Level: ceiling.Warning, Text: "a text that is so long that it does not fit on one line of the terminal, and goes on in the next", Remedies: []ceiling.Remedy{{Words: "add it and then use it", Statements: []string{"ALTER TABLE t ADD x int;", "CREATE INDEX ON t (x);"}}, {Words: "leave it"}}},
 		}},
 		Findings:  []ceiling.Finding{{Level: ceiling.Note, Text: "of the source"}},
 		Held:      &source.Held{Since: at.Add(-time.Minute), By: []string{"pid 7 (psql)", "1 more"}},
@@ -32,9 +32,10 @@ func TestCheckText(t *testing.T) {
 ok       an index begins with the key
 warning  a text that is so long that it does not fit on one line of the terminal, and goes on in the
          next
+         -> add it and then use it
              ALTER TABLE t ADD x int;
              CREATE INDEX ON t (x);
-         -> and then use it
+         -> or leave it
 note     of the source
 
 cursor   orders after id = 42
@@ -64,11 +65,11 @@ func TestCheckVerdict(t *testing.T) {
 	t.Parallel()
 	unsafe := []ceiling.Finding{{Level: ceiling.Warning}, {Level: ceiling.Unsafe}}
 	for want, c := range map[string]Check{
-		"SAFE. No row is missed with the ceiling x":                                     {Findings: unsafe[:1]},
-		"LOSSY. Rows can be missed with the ceiling x, which was chosen by name":        {Report: ceiling.Report{Lossy: true}},
-		"STOPPED. It cannot go on from here":                                            {Findings: unsafe},
-		"STOPPED. It cannot go on from here; and rows can be missed with the ceiling x": {Findings: unsafe, Report: ceiling.Report{Lossy: true}},
-		"UNSAFE. Rows would be missed with the ceiling x, so it is refused":             {Report: ceiling.Report{Lossy: true, Findings: unsafe}},
+		"SAFE. No row is missed with the ceiling x":                                        {Findings: unsafe[:1]},
+		"LOSSY. Rows can be missed with the ceiling x, which was chosen explicitly":        {Report: ceiling.Report{Lossy: true}},
+		"STOPPED. It cannot continue from here":                                            {Findings: unsafe},
+		"STOPPED. It cannot continue from here; and rows can be missed with the ceiling x": {Findings: unsafe, Report: ceiling.Report{Lossy: true}},
+		"UNSAFE. Rows would be missed with the ceiling x, so it is refused":                {Report: ceiling.Report{Lossy: true, Findings: unsafe}},
 	} {
 		c.Report.Strategy = "x"
 		require.Equal(t, want, c.verdict())

@@ -1,139 +1,64 @@
 // Package sqlsource reads SQL databases by keyset polling: it asks for the rows
 // whose key is greater than the last one read, in the order of the key, a batch
-// at a time. It works with Postgres, MySQL, MariaDB and SQLite over sqlx.
-//
-// [Table] reads any table without knowing its columns; its records are of type
-// [row.Row]. [Query] reads a SELECT into your structs. Both are a
-// [source.Source].
+// at a time, and never skips a row that commits late.
 //
 //	orders := &sqlsource.Table{DB: db, Name: "public.orders", Key: []string{"id"}}
+//	batch, err := orders.Fetch(ctx, "", 1000)       // from the first row
+//	batch, err = orders.Fetch(ctx, batch.To, 1000)  // and on
+//	check, err := orders.Check(ctx, batch.To)       // what is guaranteed, and why
+//	fmt.Print(check)
 //
-// # What is promised
+// [Table] reads any table or view; its records are of type [row.Row]. [Query]
+// reads a SELECT into your structs. Both are a [source.Source], over sqlx. The
+// databases that are built in are listed in package [builtin]; package [dialect]
+// adds others.
 //
-// Every committed row is delivered, in the order of the key, each once. "New" is
-// a row whose key is greater than all keys read so far, and rows are read only up
-// to a ceiling: a key below which no transaction in flight can still add one.
-// Without it a reader skips rows for ever: a sequence hands out 1 to one
-// transaction and 2 to another; if the second commits first, a reader that sees 2
-// goes on behind it, and never sees 1.
+// # What is guaranteed
 //
-// The ceiling is chosen by the table; the first Fetch logs in one line what it
-// guarantees and why. Where rows could be missed it returns a
-// [ceiling.UnsafeError] instead, which lists the reasons and the statements to
-// run, or the lossy ceilings that can be chosen by name. Package [ceiling] has the
-// strategies, why each is sound, and what it assumes. While rows that exist cannot
-// be delivered yet, [source.Batch].Held says since when and who holds them back:
-// rows wait for the transactions that began beside them, so keep those short.
+// Every committed row is delivered once, in the order of the key. A new row is
+// one whose key is greater than all keys read so far, and rows are read only up
+// to a ceiling: a key below which no transaction in flight can still add a row.
+// A sequence gives 1 to one transaction and 2 to another. If the second commits
+// first, a reader without a ceiling continues after 2 and never sees 1.
 //
-// Updates of rows already read are seen only if they move the row to a new key,
-// and deletes never: package ceiling has the recipes.
+// The ceiling that fits the table is chosen automatically, and the first Fetch
+// logs what it guarantees. Where rows could be missed, Fetch returns a
+// [ceiling.UnsafeError] with the reasons and the statements that fix them. Lossy
+// ceilings must be chosen explicitly. While existing rows cannot be delivered
+// yet, [source.Batch].Held says since when and who holds them back: rows wait for
+// transactions that were open when they were added, so keep transactions short.
+//
+// An update is seen only if it moves the row to a new key, and a delete never is.
+// Package [ceiling] has recipes for both, and proofs for each ceiling.
 //
 // # Keys
 //
-// A key is one column or several, unique together, never NULL, never changed,
-// and the first columns of an index in this order: a poll then costs the same
-// however large the table is. Good keys are integers of 64 bits, signed or
-// unsigned, numerics, text, uuids, timestamps with a number behind them to make
-// them unique, dates and binary strings. All their precision is kept.
+// A key is one column or several: unique together, never NULL, never changed, and
+// the first columns of an index in this order. A poll then costs the same however
+// large the table is. Good keys are 64-bit integers, numerics, text, uuids, dates,
+// binary strings, and timestamps followed by a number that makes them unique.
 //
-// Two rows of one key, and a NULL, are errors that name them; they would mean
-// lost rows. Have a unique index and NOT NULL all the same. Equal keys may be
-// written differently, "a" and "A" under a collation that ignores case, or the
-// numerics 1.0 and 1.00: only the index rules those out. And whether a column may
-// be NULL is asked once: to drop its NOT NULL below a running pipeline hides rows
-// until it starts again. Text is compared by the column's collation, as the
-// database does for the index. Do not change the collation, nor the library it
-// comes from, below a pipeline that is running.
+// Two rows with one key, and a NULL, are errors that name them. Use a unique index
+// and NOT NULL anyway: equal keys can be written differently, such as "a" and "A"
+// under a collation that ignores case, or the numerics 1.0 and 1.00. Do not change
+// a collation, or drop a NOT NULL, while a pipeline runs.
 //
-//   - Postgres: every type that has an order, but for composite types and those
-//     of the catalog's names, such as regclass.
-//   - MySQL, MariaDB: integers, DECIMAL, CHAR, VARCHAR and TEXT, their binary
-//     kin, DATE, DATETIME, TIME, YEAR, UUID. A TIMESTAMP only if the session's
-//     time zone is UTC, since others repeat an hour each year. Not ENUM, SET,
-//     FLOAT, DOUBLE, BIT or JSON.
-//   - SQLite: INTEGER, REAL, TEXT and BLOB values, also mixed, as SQLite sorts
-//     them.
+// # Cursors
 //
-// # Cursors and histories
+// A cursor holds the key of the last row and what identifies the database's
+// history, in printable ASCII. A cursor of another query is a permanent error. So
+// is one of another server, of a recreated table, or of a database that has gone
+// back in time since ([ErrHistory]). Continue with [Table.At], a key to read on
+// from, or with [Table.Adopt], the same key in the present history.
 //
-// A cursor holds the key of the last row, a fingerprint of the table or query,
-// key and condition, what identifies the database's history, and a checksum, in
-// printable ASCII:
+// # Rows below the cursor
 //
-//	2;5f0c2a1b;7301234567890123456/1/16384/16402@25034112;i42;9d4e1c77
+// A ceiling cannot see everything, such as ids that clients make. Package [late]
+// reports rows that appear below the cursor.
 //
-// The history is, on Postgres, the cluster, timeline, database, table and, for
-// the lock fence, the sequence's file, and how far the write-ahead log had come. A cursor of another query, of another
-// server, of a table or a sequence that was made anew, or from before the database went back in
-// time is a permanent error that says what happened ([ErrHistory] for all but the
-// first). Go on with [Table.At], a key to read on from, or with [Table.Adopt], the
-// same key in the history that is there. A table that was emptied, pruned or
-// rebuilt goes on by itself. [Table.Describe] tells what a cursor means.
+// DESIGN.md beside this file has the stages of a Fetch, the form of cursors, how
+// histories are compared, what happens when columns change, and what was refused
+// and why.
 //
-// Postgres may take back the last commits made with synchronous_commit = off when
-// it crashes. So rows are delivered when the write-ahead log is on disk up to
-// where it was when they were settled; that takes as long as the next commit of
-// anybody, or wal_writer_delay, 200 ms, if a commit is what is not on disk. What
-// else is written meanwhile, as by a transaction that then stays open, may stay in
-// memory for much longer. So three times wal_writer_delay and a second, 1.6 s, are
-// waited for at most: by then Postgres has each asynchronous commit on disk, unless
-// the disk itself hangs.
-//
-// # Looking at a table
-//
-// [Table.Check] tells all there is to know before a pipeline runs, and beside one
-// that does: what is guaranteed, what the probes found, the statement and its plan,
-// how many rows are pending, who holds them back, and whether a cursor can be gone
-// on from. It writes nothing, and prints itself for a terminal:
-//
-//	check, err := orders.Check(ctx, cursor)
-//	...
-//	fmt.Print(check)
-//	if !check.Safe() {
-//		os.Exit(1)
-//	}
-//
-// # Columns that change
-//
-// A Table without Columns reads all there are. When a column is added, dropped,
-// renamed or given another type, the next rows have new columns, and one line in
-// the log says which. A value never appears under the name of another column:
-// each result is compared with what is expected before it is read, and in
-// SQLite the schema's version after it. For the same reason do not use pgx in
-// its mode cache_describe, and modernc.org/sqlite not with _texttotime.
-//
-// A view or Select may hide from SQLite's planner, as from any other, that its
-// key has an index. Check shows the plan, and the log warns of one that reads or
-// sorts the whole table for each poll.
-//
-// # Rows that appear behind the cursor
-//
-// A ceiling cannot see everything: ids that clients make or that were drawn in an
-// earlier transaction, a sequence that was set back, a partition attached with rows
-// in it. Such rows appear behind the cursor, where no reading by key looks again.
-// An [Auditor] in the field Audit does. It remembers the keys handed out last and
-// reads those of the table below the cursor again, every half minute; a key that
-// was not handed out is late. It is counted, logged and reported, and read all the
-// same if Deliver is set.
-//
-//	orders.Audit = &sqlsource.Auditor{Deliver: true}
-//
-// What it sees ends where its memory does: a row is found if it appears among the
-// last 100,000, by default. At the start nothing is known of rows behind the
-// cursor; those that are there are taken for read, so that what appears while no
-// process runs is not found. The same holds after a rewind, and where a batch is
-// asked for again, from a cursor whose row was deleted meanwhile. A row added under
-// the key of one that was handed out is not told from it. A pipeline that is
-// drained, and ends, has no time to look.
-//
-// Late rows come in batches of their own. Their cursors have the same key and count
-// the late rows delivered so far, as in 7301234567890123456/1/5/16384@24051816+17,
-// so that each is written once, also by sinks that are written exactly once; what
-// was noticed and not written when the process ends is not noticed again.
-// They are out of order: the sink gets 15 after 20. One look reads 100,000 keys, by
-// the index of the key, in a tenth of a second or less, and no rows.
-//
-// [Audit] is for knowing before: it follows a table for a while, writes nothing, and
-// says how many rows appeared behind the cursor below the ceiling, which should be
-// none, and how many a reader would have missed that just asks for greater keys.
+// [late]: https://pkg.go.dev/github.com/artifactofdevotion/devotion/source/sqlsource/late
 package sqlsource

@@ -1,19 +1,18 @@
 package sqlsource
 
 import (
-	"cmp"
 	"context"
-	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // What the zero values of Table's and Query's fields mean.
@@ -33,19 +32,18 @@ type state struct {
 	query *query
 	err   error
 
-	mu      sync.Mutex
-	plan    *plan
-	stale   bool // the plan is out of date, and kept to tell what changed
-	nonce   int  // of the next plan, 0 until the columns are found changed
-	checked bool // NULL was looked for in the first column of the key
-	planned bool // the database's plan was looked at
-	rowSize int  // average of the last batch
+	mu        sync.Mutex
+	plan      *plan
+	stale     bool // the plan is out of date, and kept to tell what changed
+	nonce     int  // of the next plan, 0 until the columns are found changed
+	nullFree  bool // NULL was looked for in the first column of the key
+	explained bool // the database's plan was looked at
+	rowSize   int  // average of the last batch
 
-	guard ceiling.Guard
-	reach *reach // nil: not known
-	said  string // the guarantee that was logged last
-
-	audit *audit // nil: none is wanted
+	guard     ceiling.Guard
+	guarantee *source.Guarantee // of the guard
+	reported  string            // the guarantee that was logged last
+	window    *window           // nil: not known
 }
 
 // records takes the rows of one batch.
@@ -61,84 +59,114 @@ var errChanged = errors.New("the columns change all the time")
 // rounds is how often one Fetch begins again because the columns changed.
 const rounds = 4
 
-// fetch is Fetch for all kinds of records.
+// position is where to read from: a cursor, decoded.
+type position struct {
+	cursor source.Cursor
+	key    []dialect.Value
+	origin origin
+}
+
+// fetch is Fetch for all kinds of records. DESIGN.md names the stages that a
+// batch passes: start, connect, plan, ceiling, checks, read.
 func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int, open func(p *plan, limit int) (records[T], error)) (source.Batch[T], error) {
-	b := source.Batch[T]{From: after, To: after}
+	none := source.Batch[T]{From: after, To: after}
 	q := s.query
 	if limit < 1 {
-		return b, permanent("%s: Fetch was called with a max of %d", q.label, limit)
+		return none, permanent("%s: Fetch was called with a max of %d", q.label, limit)
 	}
 	if err := ctx.Err(); err != nil {
-		return b, fmt.Errorf("sqlsource: %s: %w", q.label, err)
+		return none, fmt.Errorf("sqlsource: %s: %w", q.label, err)
+	}
+	at, err := q.position(after)
+	if err != nil {
+		return none, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var b source.Batch[T]
+	err = s.withPlan(ctx, func(db ceiling.Queryer) (err error) {
+		b, err = fetchBatch(ctx, s, db, at, limit, open)
+		return err
+	})
+	if err != nil {
+		return none, err
+	}
+	s.logPlan(ctx, b.To) // now that the connection is given back: there may be only one
+	b.Guarantee, b.Position = s.guarantee, positionText(q.key, b.To)
+	return b, nil
+}
 
+// position decodes a cursor. An empty one stands where Start says.
+func (q *query) position(after source.Cursor) (position, error) {
+	at := position{cursor: after}
 	from := after
 	if after == "" && q.start != Latest {
 		from = q.start
 	}
-	var key []value
-	var old past
+	var err error
 	if from != "" {
-		var err error
-		if key, old, err = decode(from, q.print, len(q.key)); err != nil {
-			return b, err
+		at.key, at.origin, err = decode(from, q.print, len(q.key))
+	}
+	return at, err
+}
+
+// withConn calls f with one connection for all of its statements: a ceiling holds
+// for the server that it was found on. A connection that turns out to be dead is
+// replaced, as package database/sql does for single statements; after an outage
+// all connections of the pool may be dead. pgx also calls a connection dead that
+// it is asked to use when ctx has ended, and then the pool returns that error.
+func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) error {
+	for left := q.db.Stats().Idle + 2; ; left-- {
+		conn, err := q.db.DB.Conn(ctx)
+		if err == nil {
+			err = f(conn)
+			conn.Close() // gives it back to the pool, or adds nothing
+		}
+		if !errors.Is(err, driver.ErrBadConn) || left == 0 {
+			return err
 		}
 	}
-	if q.audit != nil && s.audit == nil {
-		s.audit = newAudit(*q.audit)
-	}
-	if s.audit != nil {
-		s.audit.fetched = nil // of a Fetch that failed
-	}
-	err := q.onConn(ctx, func(db ceiling.Queryer) (err error) {
-		if b, err = fetchRounds(ctx, s, db, position{after, key, old}, limit, open); err != nil {
-			s.reach = nil // the next connection may lead to another server
+}
+
+// withPlan calls f with a connection and a plan for the present columns. If they
+// changed before f returned, the result of f is discarded and f is called again.
+func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) error {
+	return s.query.withConn(ctx, func(db ceiling.Queryer) error {
+		for round := 1; ; round++ {
+			err := s.makePlan(ctx, db)
+			if err == nil {
+				err = f(db)
+			}
+			changed, failed := s.changed(ctx, db, err)
+			if changed {
+				s.stale, s.nonce = true, rand.Int()
+				if err == nil || errors.Is(err, errChanged) {
+					err = fmt.Errorf("sqlsource: %s: %w", s.query.label, errChanged)
+				}
+				if round < rounds {
+					continue
+				}
+			}
+			if err = first(failed, err); err != nil {
+				s.window = nil // the next connection may lead to another server
+			}
+			return err
 		}
-		return err
 	})
-	if err == nil { // and the connection is given back: there may be only one
-		s.logPlan(ctx, b.To)
-		if s.audit != nil {
-			s.audit.handOut(time.Now())
-		}
-	}
-	return b, err
 }
 
-// position is where to read from: a cursor, and what it holds.
-type position struct {
-	cursor source.Cursor
-	key    []value
-	past   past
-}
-
-func fetchRounds[T any](ctx context.Context, s *state, db ceiling.Queryer, after position, limit int, open func(p *plan, limit int) (records[T], error)) (source.Batch[T], error) {
-	q, none := s.query, source.Batch[T]{From: after.cursor, To: after.cursor}
-	for round := 1; ; round++ {
-		b, err := fetchOnce(ctx, s, db, after, limit, open)
-		changed, failed := s.changed(ctx, db, err)
-		if failed != nil {
-			return none, failed
-		}
-		if !changed {
-			return b, err
-		}
-		s.stale = true
-		s.nonce = rand.Int()
-		if err == nil || errors.Is(err, errChanged) {
-			err = fmt.Errorf("sqlsource: %s: %w", q.label, errChanged)
-		}
-		if round == rounds {
-			return none, err
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // changed reports whether the columns may have changed since the plan was made.
 func (s *state) changed(ctx context.Context, db ceiling.Queryer, err error) (bool, error) {
-	if err != nil && (errors.Is(err, errChanged) || s.query.sql.changed(err)) {
+	if err != nil && (errors.Is(err, errChanged) || s.query.sql.ColumnsChanged(err)) {
 		return true, nil
 	}
 	if s.plan == nil || s.stale || err != nil && ctx.Err() != nil {
@@ -148,167 +176,121 @@ func (s *state) changed(ctx context.Context, db ceiling.Queryer, err error) (boo
 	return failed == nil && now != s.plan.schema, failed
 }
 
-// ready makes the plan if there is none, or it is out of date.
-func (s *state) ready(ctx context.Context, db ceiling.Queryer) error {
+// makePlan makes the plan unless there is one that is up to date.
+func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 	q := s.query
-	if s.plan == nil || s.stale {
-		if s.plan == nil {
-			if err := q.sql.utf8(ctx, db); err != nil {
-				return fmt.Errorf("sqlsource: %s: %w", q.label, err)
-			}
-		}
-		p, err := q.makePlan(ctx, db, s.nonce)
-		if err != nil {
-			return err
-		}
-		q.logChange(ctx, s.plan, p)
-		s.plan, s.stale, s.checked = p, false, false
+	if s.plan != nil && !s.stale {
+		return nil
 	}
-	if !s.checked {
-		if err := q.findNull(ctx, db, s.plan, 0, nil); err != nil {
-			return err
+	if s.plan == nil {
+		if err := q.sql.CheckSession(ctx, db); err != nil {
+			return q.wrap(err, nil)
 		}
-		s.checked = true
 	}
+	p, err := q.makePlan(ctx, db, s.nonce)
+	if err != nil {
+		return err
+	}
+	q.logChange(ctx, s.plan, p)
+	s.plan, s.stale, s.nullFree = p, false, false
 	return nil
 }
 
-func fetchOnce[T any](ctx context.Context, s *state, db ceiling.Queryer, after position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
-	b.From, b.To = after.cursor, after.cursor
-	checked := s.checked
-	if err := s.ready(ctx, db); err != nil {
+// fetchBatch reads a batch below the ceiling. When it has read all rows below one
+// that earlier batches were read below, it asks where the ceiling is now, and
+// reads on: a batch that is not full ends where the ceiling is.
+func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
+	b.From, b.To = at.cursor, at.cursor
+	known := s.nullFree
+	if err := s.checkNull(ctx, db); err != nil {
 		return b, err
 	}
-	q, p := s.query, s.plan
-	if after.cursor == "" && q.start == Latest {
-		if s.guard == nil { // what would be missed is refused now, and not after the first row
-			if err := s.open(ctx, db); err != nil {
-				return b, err
-			}
-		}
-		latest, err := q.latest(ctx, db, p)
-		if err == nil {
-			b.To, err = encode(q.print, past{}, latest)
-		}
+	if at.cursor == "" && s.query.start == Latest {
+		b.To, err = s.latest(ctx, db)
 		return b, err
 	}
-	var late source.Batch[T]
-	if s.audit != nil {
-		var ok bool
-		if late, ok, err = fetchLate(ctx, s, db, after, limit, open); ok || err != nil {
-			return late, err
-		}
-	}
-	b, err = fetchBelow(ctx, s, db, after, limit, open)
-	if err != nil {
-		return b, err
-	}
-	if late.Held != nil {
-		b.AsOf, b.Held = time.Time{}, cmp.Or(b.Held, late.Held)
-	}
-	if !b.More && checked {
-		err = q.findNull(ctx, db, p, 0, nil)
-	}
-	return b, err
-}
-
-// fetchBelow reads a batch below the ceiling. When it has read all below one
-// that earlier batches were read below, it looks where it is now, and reads on:
-// a batch that is not full ends where the ceiling is.
-func fetchBelow[T any](ctx context.Context, s *state, db ceiling.Queryer, after position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
-	b.From, b.To = after.cursor, after.cursor
-	if after.cursor == "" && after.key != nil {
+	if at.cursor == "" && at.key != nil {
 		b.To = s.query.start
 	}
-	for i, v := range after.key { // of which a ceiling sees the text alone
-		if _, _, err := s.plan.key[i].bind(v); err != nil {
-			return b, misfit(s.plan.key[i], v, err)
-		}
+	if err := s.query.checkKey(s.plan, at.key); err != nil {
+		return b, err
 	}
 	limit = min(limit, s.guess(s.query.maxBytes))
 	into, err := open(s.plan, limit)
 	if err != nil {
 		return b, err
 	}
-	r := reader{query: s.query, db: db, plan: s.plan, keys: newKeys(s.plan.key, after.key), limit: limit, add: into.add}
-	if s.audit != nil {
-		r.handOut = s.audit.fetch
-	}
+	r := &reader{query: s.query, db: db, plan: s.plan, keys: newKeys(s.plan.key, at.key), limit: limit, add: into.add}
 	dest := r.dest(into.bind)
-	at := after
 	for ended := false; !ended; {
-		fresh, err := s.reachFor(ctx, db, at)
+		w, fresh, err := s.windowAfter(ctx, db, at)
 		if err != nil {
 			return b, err
 		}
-		below := s.reach
-		for i := 1; i < len(s.plan.key) && at.key != nil && !below.Nothing; i++ {
-			if err := r.findNull(ctx, db, s.plan, i, at.key); err != nil {
-				return b, err
-			}
-		}
-		if !below.Nothing && !below.durable {
-			if found, err := r.exists(ctx, db, s.plan, at.key, below.Limit); err != nil {
-				return b, err
-			} else if found {
-				b.Held = &source.Held{Since: below.since, Retry: flushRetry, By: []string{unflushed}}
-				break
-			}
-			below.Nothing = true
-		}
-		if at, err = s.readBelow(ctx, &r, at, dest); err != nil {
+		if held, err := s.check(ctx, db, w, at.key); err != nil {
 			return b, err
-		}
-		if r.more {
-			below.to = at.cursor
+		} else if held != nil {
+			b.Held = held
 			break
 		}
-		ended = fresh && !below.More
-		s.reach, b.AsOf, b.Held = nil, below.AsOf, below.Held
+		if at, err = r.readBelow(ctx, w, at, dest); err != nil {
+			return b, err
+		}
+		b.Pending = w.pending(at.key)
+		if r.more {
+			w.to = at.cursor
+			break
+		}
+		ended = fresh && !w.More
+		s.window, b.AsOf, b.Held = nil, w.AsOf, w.Held
 	}
 	if r.rows > 0 {
 		b.Records, b.Bytes, b.More = into.take(r.rows), r.bytes, r.more
 		b.To = at.cursor
-		if s.audit != nil {
-			s.audit.to = at.key
-		}
 		s.rowSize = max(r.bytes/r.rows, 1)
 	}
-	return b, nil
+	if !b.More && known {
+		err = s.query.findNull(ctx, db, s.plan, 0, nil)
+	}
+	return b, err
 }
 
-// exists reports whether there is a row behind a key and below a ceiling.
-func (q *query) exists(ctx context.Context, db ceiling.Queryer, p *plan, after []value, below ceiling.Limit) (bool, error) {
-	one := *p
-	one.list = "1"
-	statement, args, err := q.statement(&one, after, below, 1)
-	if err != nil {
-		return false, err
+// checkNull looks for NULL in the first column of the key, once for each plan.
+func (s *state) checkNull(ctx context.Context, db ceiling.Queryer) error {
+	if s.nullFree {
+		return nil
 	}
-	err = db.QueryRowContext(ctx, statement, args...).Scan(new(int))
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
+	if err := s.query.findNull(ctx, db, s.plan, 0, nil); err != nil {
+		return err
 	}
-	if err != nil {
-		err = q.wrap(err, after)
-	}
-	return err == nil, err
+	s.nullFree = true
+	return nil
 }
 
-// readBelow reads rows below the ceiling, and returns where the last one is.
-func (s *state) readBelow(ctx context.Context, r *reader, at position, dest []any) (position, error) {
-	if s.reach.Nothing {
-		return at, nil
+// latest returns the cursor after the last row. What would be missed is refused
+// now, and not after the first row.
+func (s *state) latest(ctx context.Context, db ceiling.Queryer) (source.Cursor, error) {
+	if s.guard == nil {
+		if err := s.open(ctx, db); err != nil {
+			return "", err
+		}
 	}
-	before := r.rows
-	r.below = s.reach.Limit
-	if err := r.read(ctx, at.key, dest); err != nil || r.rows == before {
-		return at, err
+	key, err := s.query.latest(ctx, db, s.plan)
+	if err != nil {
+		return "", err
 	}
-	at.key, at.past = r.keys.lastValues(), s.reach.past
-	var err error
-	at.cursor, err = encode(r.print, at.past, at.key)
-	return at, err
+	return encode(s.query.print, origin{}, key)
+}
+
+// checkKey returns an error if a key does not fit its columns. A ceiling sees the
+// text of a key alone.
+func (q *query) checkKey(p *plan, key []dialect.Value) error {
+	for i, v := range key {
+		if _, _, err := p.key[i].Bind(v); err != nil {
+			return q.wrap(dialect.Misfit(p.key[i], v, err), nil)
+		}
+	}
+	return nil
 }
 
 // guess returns how many rows about maxBytes are. It is a power of two, since
@@ -321,14 +303,46 @@ func (s *state) guess(maxBytes int) int {
 	return 1 << (bits.Len(uint(n)) - 1)
 }
 
-// wrap says of which query an error is, and of which cursor, where its value is
-// what the database refuses.
-func (q *query) wrap(err error, after []value) error {
-	switch sqlState(err) {
-	case "22P02", "22P03", "22P05", "22003", "22007", "22008", "22009", "22021", "42804":
-		if after != nil {
-			return permanent("%s: the database does not take the cursor's key, %s, or a value in a condition: %w; rewind to a cursor that At returns", q.label, describeKey(q.key, after), err)
+// keysBetween is Keys for all kinds of records.
+func (s *state) keysBetween(ctx context.Context, after, to source.Cursor, limit int) ([]source.Cursor, error) {
+	q := s.query
+	if after == "" && q.start == Latest || to == Latest || limit < 1 {
+		return nil, permanent("%s: Keys was called with the cursors %q and %q and a max of %d", q.label, after, to, limit)
+	}
+	at, err := q.position(after)
+	if err != nil {
+		return nil, err
+	}
+	r := keyRange{after: at.key, limit: limit}
+	if to != "" {
+		if r.to, _, err = decode(to, q.print, len(q.key)); err != nil || r.to == nil {
+			return nil, err // nothing is before the first row
 		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []source.Cursor
+	err = s.withPlan(ctx, func(db ceiling.Queryer) error {
+		all = all[:0]
+		var failed error
+		err := q.eachKey(ctx, db, s.plan, r, func(k *keys) {
+			c, err := encode(q.print, origin{}, k.lastKey())
+			failed = first(failed, err)
+			all = append(all, c)
+		})
+		return first(err, failed)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// wrap says which query an error is of, and which cursor, if its key is what the
+// database refuses.
+func (q *query) wrap(err error, after []dialect.Value) error {
+	if after != nil && q.sql.RefusedValue(err) {
+		return permanent("%s: the database does not accept the cursor's key, %s, or a value in a condition: %w; rewind to a cursor that At returns", q.label, describeKey(q.key, after), err)
 	}
 	return fmt.Errorf("sqlsource: %s: %w", q.label, err)
 }
@@ -343,10 +357,10 @@ func (q *query) scanError(ctx context.Context, err error, k *keys) error {
 	if k.hasLast {
 		where = "the row after " + k.describe(k.last)
 	}
-	if q.texts { // the error is of package row, which shows no values
+	if q.rows { // the error is of package row, which shows no values
 		return permanent("%s: reading %s: %w", q.label, where, err)
 	}
-	return permanent("%s: %s of %s does not go into its field: %w", q.label, column, where, hidden{err})
+	return permanent("%s: %s of %s does not fit its field: %w", q.label, column, where, hidden{err})
 }
 
 // hidden is an error whose text may hold a row's values.
@@ -354,41 +368,3 @@ type hidden struct{ err error }
 
 func (h hidden) Error() string { return "NULL, or a value of another type" }
 func (h hidden) Unwrap() error { return h.err }
-
-// findNull returns an error if there is a row that no statement returns because
-// the i-th column of its key is NULL. The first column must not be NULL at all.
-// A later one hides a row only where the columns before it are the cursor's; in
-// any other row it is read, and seen.
-func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int, after []value) error {
-	if !p.key[i].null {
-		return nil
-	}
-	var args args
-	args.numbered = q.sql == postgres{}
-	conds := []string{p.key[i].ref + " IS NULL"}
-	if q.where != "" {
-		conds = append(conds, q.where)
-	}
-	for j, k := range p.key[:i] {
-		expr, arg, err := k.bind(after[j])
-		if err != nil {
-			return misfit(k, after[j], err)
-		}
-		conds = append(conds, k.ref+" = "+args.add(expr, arg))
-	}
-	var one int
-	err := db.QueryRowContext(ctx, "SELECT 1 FROM "+q.from+whereClause(conds)+" LIMIT 1", args.list...).Scan(&one)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return nil
-	case err != nil:
-		return q.wrap(err, after)
-	}
-	return nullKey(p.key[i].name)
-}
-
-// latest returns the greatest key, nil if there is no row.
-func (q *query) latest(ctx context.Context, db ceiling.Queryer, p *plan) (key []value, err error) {
-	err = q.eachKey(ctx, db, p, keyRange{falling: true, limit: 1}, func(k *keys) { key = k.lastValues() })
-	return key, err
-}

@@ -4,110 +4,100 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // ErrHistory is wrapped by the error of Fetch when the cursor was made in
-// another history of the database than the one that is there now: on another
-// server, before the table was made anew, or on one that has gone back in time
-// since. Rows that are there may then have been read already, or be below the
-// cursor and never be read. The error is permanent and says what happened; go
-// on by a rewind to what At returns, or by Adopt.
+// another history of the database than the present one: on another server,
+// before the table was recreated, or on a database that has gone back in time
+// since. Rows may then have been read already, or be below the cursor and never
+// be read. The error is permanent and says what happened. Continue with a rewind
+// to what At returns, or with Adopt.
 var ErrHistory = errors.New("the cursor is of another history")
 
-// history is what tells apart the states that a database can be in.
-type history struct {
-	parts   []historyPart
-	mark    uint64        // grows with every commit, and never falls while nothing is lost
-	drawn   uint64        // greater than the mark where that may fall though nothing is lost, as when the last rows are deleted
-	flushed uint64        // the mark up to which nothing can be lost by a crash
-	boot    string        // tells when the server started last; what is not flushed may be lost by a start
-	flushes time.Duration // a commit is on disk so long after it was made at the latest; 0: not known
-	behind  bool          // the server is a standby, whose mark may be behind that of another
-}
-
-// historyPart is one thing that identifies the history. An empty value is not
-// known, and not compared.
-type historyPart struct{ name, value, other string }
-
-// past is the history in a cursor: values by position, and the mark.
-type past struct {
+// origin is the history that a cursor was made in: the values of its parts by
+// position, and the mark. The zero value is not known.
+type origin struct {
 	values []string
 	mark   uint64
-	late   uint64 // late rows delivered so far, by an Auditor
 }
 
-// draw adds what draws the keys, see [ceiling.Limit].
-func (h *history) draw(sequence string) {
+// addSequence adds what draws the keys, see [ceiling.Limit].
+func addSequence(h *dialect.History, sequence string) {
 	if sequence != "" {
-		h.parts = append(h.parts, historyPart{"sequence", sequence, "it was restarted, and keys below the cursor are drawn again; or it was only altered, which loses nothing"})
+		h.Parts = append(h.Parts, dialect.HistoryPart{Name: "sequence", Value: sequence,
+			Changed: "it was restarted, and keys below the cursor are drawn again; or it was only altered, which loses nothing"})
 	}
 }
 
-func (h history) past() past {
-	p := past{mark: h.mark}
-	for _, part := range h.parts {
-		p.values = append(p.values, part.value)
+func originOf(h dialect.History) origin {
+	o := origin{mark: h.Mark}
+	for _, part := range h.Parts {
+		o.values = append(o.values, part.Value)
 	}
-	return p
+	return o
 }
 
 // String is the form in cursors.
-func (p past) String() string {
-	if strings.Join(p.values, "") == "" && p.mark == 0 && p.late == 0 {
+func (o origin) String() string {
+	if strings.Join(o.values, "") == "" && o.mark == 0 {
 		return ""
 	}
-	s := strings.Join(p.values, "/") + "@" + strconv.FormatUint(p.mark, 10)
-	if p.late > 0 {
-		s += "+" + strconv.FormatUint(p.late, 10)
-	}
-	return s
+	return strings.Join(o.values, "/") + "@" + strconv.FormatUint(o.mark, 10)
 }
 
-func parsePast(s string) (past, error) {
+// lateCount ends the history in old cursors, which counted the late rows that
+// had been delivered. It is read and dropped.
+var lateCount = regexp.MustCompile(`\+[1-9][0-9]{0,19}$`)
+
+func parseOrigin(s string) (origin, error) {
 	if s == "" {
-		return past{}, nil
+		return origin{}, nil
 	}
+	counted := lateCount.FindString(s)
+	s = strings.TrimSuffix(s, counted)
 	values, mark, ok := strings.Cut(s, "@")
-	mark, late, counted := strings.Cut(mark, "+")
 	n, err := strconv.ParseUint(mark, 10, 64)
-	p := past{values: strings.Split(values, "/"), mark: n}
-	if counted && err == nil {
-		p.late, err = strconv.ParseUint(late, 10, 64)
+	o := origin{values: strings.Split(values, "/"), mark: n}
+	if counted != "" && s == "@0" { // an unknown history was written only in front of a count
+		return origin{}, nil
 	}
-	if !ok || err != nil || p.String() != s {
-		return past{}, errors.New("its history is not in its usual form")
+	if !ok || err != nil || o.String() != s {
+		return origin{}, errors.New("its history is not in its usual form")
 	}
-	return p, nil
+	return o, nil
 }
 
-// follows returns an error if the database is not in the history that p is of.
-func (h history) follows(p past) error {
-	for i, part := range h.parts {
-		if i < len(p.values) && p.values[i] != "" && part.value != "" && p.values[i] != part.value {
-			return fmt.Errorf("the cursor was made on the %s %s, this is the %s %s: %s", part.name, p.values[i], part.name, part.value, part.other)
+// follows returns an error if a database with the history h does not continue
+// the one that the cursor was made in.
+func (o origin) follows(h dialect.History) error {
+	for i, part := range h.Parts {
+		if i < len(o.values) && o.values[i] != "" && part.Value != "" && o.values[i] != part.Value {
+			return fmt.Errorf("the cursor was made on the %s %s, this is the %s %s: %s", part.Name, o.values[i], part.Name, part.Value, part.Changed)
 		}
 	}
-	if at := max(h.mark, h.drawn); at < p.mark && len(h.parts) > 0 {
-		if h.behind {
+	if at := max(h.Mark, h.Drawn); at < o.mark && len(h.Parts) > 0 {
+		if h.Standby {
 			return errBehind
 		}
-		return fmt.Errorf("the database has gone back in time: the cursor was made at %d, it is at %d; a backup or a snapshot was restored, the table was emptied by TRUNCATE or made anew, or rows that were committed are lost", p.mark, at)
+		return fmt.Errorf("the database has gone back in time: the cursor was made at %d, it is at %d; a backup or a snapshot was restored, the table was emptied by TRUNCATE or recreated, or rows that were committed are lost", o.mark, at)
 	}
 	return nil
 }
 
-// What to do about a cursor of another history. If keys below it are drawn
-// again, to go on behind it is no way out.
+// What to do about a cursor of another history. Where keys below the cursor are
+// drawn again, continuing after it would lose rows.
 const (
 	adoptAdvice  = "if the rows up to the cursor's key are nevertheless those that were read, adopt the cursor (Adopt, or dbtofile -adopt); otherwise " + rewindAdvice
-	rewindAdvice = "rewind to where rows are to be read again (At, or dbtofile -rewind)"
+	rewindAdvice = "rewind to where rows should be read again (At, or dbtofile -rewind)"
 )
 
 // errBehind passes when the standby has caught up.
-var errBehind = errors.New("the standby has not replayed yet what the cursor has read")
+var errBehind = errors.New("the standby has not yet replayed what the cursor has read")
 
 // notFollowed makes the error of a Fetch.
 func (q *query) notFollowed(err error, advice string) error {
@@ -117,17 +107,15 @@ func (q *query) notFollowed(err error, advice string) error {
 	return permanent("%s: %w: %w: %s", q.label, ErrHistory, err, advice)
 }
 
-// joined returns the past that comes after an older one: with its values where
-// they are not known, as a standby does not know the timeline, the greater mark,
-// and its late rows.
-func (p past) joined(older past) past {
+// after returns the origin that follows an older one: with its values where they
+// are not known, as a standby does not know the timeline, and the greater mark.
+func (o origin) after(older origin) origin {
 	for i, v := range older.values {
-		if i == len(p.values) {
-			p.values = append(p.values, "")
+		if i == len(o.values) {
+			o.values = append(o.values, "")
 		}
-		p.values[i] = cmp.Or(p.values[i], v)
+		o.values[i] = cmp.Or(o.values[i], v)
 	}
-	p.mark = max(p.mark, older.mark)
-	p.late = older.late
-	return p
+	o.mark = max(o.mark, older.mark)
+	return o
 }

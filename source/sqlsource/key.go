@@ -3,6 +3,7 @@ package sqlsource
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -10,43 +11,62 @@ import (
 	"strings"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-func number(x any) (value, error) {
-	switch v := reflect.ValueOf(x); v.Kind() {
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		return value{tagInt, strconv.FormatInt(v.Int(), 10)}, nil
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return value{tagInt, strconv.FormatUint(v.Uint(), 10)}, nil
-	case reflect.Float32, reflect.Float64:
-		return value{tagFloat, strconv.FormatFloat(v.Float(), 'g', -1, v.Type().Bits())}, nil
-	case reflect.String:
-		return value{tagGiven, v.String()}, nil
+// keyValue returns the value that a user means by x, for At.
+func keyValue(x any) (dialect.Value, error) {
+	switch x := x.(type) {
+	case nil:
+		return dialect.Value{}, errors.New("is nil; a key is never NULL")
+	case string:
+		return dialect.Value{Tag: dialect.Given, Text: x}, nil
+	case []byte:
+		return dialect.Value{Tag: dialect.Bytes, Text: hex.EncodeToString(x)}, nil
+	case time.Time:
+		if x.Year() < 1 || x.Year() > 9999 {
+			return dialect.Value{}, errors.New("is a time that RFC 3339 cannot write; give it as the database does, in a string")
+		}
+		return dialect.Value{Tag: dialect.Time, Text: x.Format(time.RFC3339Nano)}, nil
 	}
-	return value{}, fmt.Errorf("is a %T; use an integer, a string, []byte or time.Time", x)
+	v, err := number(x)
+	if s, ok := x.(fmt.Stringer); ok && err != nil { // uuid.UUID, *big.Int, decimal types
+		return dialect.Value{Tag: dialect.Given, Text: s.String()}, nil
+	}
+	return v, err
 }
 
-// keys has the keys of the row being read and of the one before. Its cells are
-// scanned into beside the row's own, and take no memory per row.
+func number(x any) (dialect.Value, error) {
+	switch v := reflect.ValueOf(x); v.Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return dialect.Value{Tag: dialect.Int, Text: strconv.FormatInt(v.Int(), 10)}, nil
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return dialect.Value{Tag: dialect.Int, Text: strconv.FormatUint(v.Uint(), 10)}, nil
+	case reflect.Float32, reflect.Float64:
+		return dialect.Value{Tag: dialect.Float, Text: strconv.FormatFloat(v.Float(), 'g', -1, v.Type().Bits())}, nil
+	case reflect.String:
+		return dialect.Value{Tag: dialect.Given, Text: v.String()}, nil
+	}
+	return dialect.Value{}, fmt.Errorf("is a %T; use an integer, a string, []byte or time.Time", x)
+}
+
+// keys has the keys of the row being read and of the row before it. Each value
+// is a buffer that is used again, the tag and then the text, so that reading a
+// row needs no memory; an empty buffer is NULL.
 type keys struct {
 	names     []string
-	now, last []cell
+	now, last [][]byte
 	hasLast   bool
 }
 
-// cell is one value of a key, as value is, in memory that is used again.
-type cell struct {
-	tag  byte
-	text []byte
-}
-
-func newKeys(columns []keyColumn, after []value) *keys {
-	k := &keys{now: make([]cell, len(columns)), last: make([]cell, len(columns)), hasLast: after != nil}
+func newKeys(columns []dialect.KeyColumn, after []dialect.Value) *keys {
+	k := &keys{now: make([][]byte, len(columns)), last: make([][]byte, len(columns)), hasLast: after != nil}
 	for i, c := range columns {
-		k.names = append(k.names, c.name)
+		k.names = append(k.names, c.Name)
 		if after != nil {
-			k.last[i] = cell{after[i].tag, []byte(after[i].text)}
+			k.last[i] = append([]byte{after[i].Tag}, after[i].Text...)
 		}
 	}
 	return k
@@ -59,11 +79,11 @@ func (k *keys) keep() { k.now, k.last, k.hasLast = k.last, k.now, true }
 // before it, or of the cursor.
 func (k *keys) check() error {
 	same := k.hasLast
-	for i, c := range k.now {
-		if c.tag == 0 {
+	for i, v := range k.now {
+		if len(v) == 0 {
 			return nullKey(k.names[i])
 		}
-		same = same && c.tag == k.last[i].tag && bytes.Equal(c.text, k.last[i].text)
+		same = same && bytes.Equal(v, k.last[i])
 	}
 	if same {
 		return permanent("two rows have the key %s: rows would be lost between batches; choose a key that is unique", k.describe(k.now))
@@ -72,84 +92,102 @@ func (k *keys) check() error {
 }
 
 func nullKey(column string) error {
-	return permanent("the key column %q is NULL in a row, which no cursor can pass; declare it NOT NULL, or leave such rows out by a condition", column)
+	return permanent("the key column %q is NULL in a row, which no cursor can pass; declare it NOT NULL, or exclude such rows by a condition", column)
 }
 
-// lastValues returns the key of the row that was kept last.
-func (k *keys) lastValues() []value {
-	values := make([]value, len(k.last))
-	for i, c := range k.last {
-		values[i] = value{c.tag, string(c.text)}
-	}
-	return values
-}
+// lastKey returns the key of the row that was kept last.
+func (k *keys) lastKey() []dialect.Value { return values(k.last) }
 
-func (k *keys) describe(cells []cell) string {
-	values := make([]value, len(cells))
-	for i, c := range cells {
-		values[i] = value{c.tag, string(c.text)}
+func (k *keys) describe(key [][]byte) string { return describeKey(k.names, values(key)) }
+
+func values(key [][]byte) []dialect.Value {
+	all := make([]dialect.Value, len(key))
+	for i, v := range key {
+		if len(v) > 0 {
+			all[i] = dialect.Value{Tag: v[0], Text: string(v[1:])}
+		}
 	}
-	return describeKey(k.names, values)
+	return all
 }
 
 // describeKey writes a key for messages: id = 42, name = "x".
-func describeKey(names []string, values []value) string {
-	parts := make([]string, len(values))
-	for i, v := range values {
+func describeKey(names []string, key []dialect.Value) string {
+	parts := make([]string, len(key))
+	for i, v := range key {
 		parts[i] = fmt.Sprintf("%s = %s", names[i], v)
 	}
 	return strings.Join(parts, ", ")
 }
 
-// keyCell is where database/sql puts one value of the key. If it has a beside,
-// the value is also a column of the row.
-type keyCell struct {
+// positionText writes the key of a cursor for people: created_at 2026-01-31, id 7.
+func positionText(names []string, c source.Cursor) string {
+	if c == "" || c == Latest {
+		return ""
+	}
+	key, _, err := decode(c, "", len(names))
+	if err != nil {
+		return ""
+	}
+	parts := make([]string, len(key))
+	for i, v := range key {
+		text := v.String()
+		if v.Text != "" && text == `"`+v.Text+`"` && !strings.Contains(text, ",") {
+			text = v.Text // it needs no quotes
+		}
+		parts[i] = names[i] + " " + text
+	}
+	return strings.Join(parts, ", ")
+}
+
+// keyScanner is where database/sql puts one value of the key. If it has a column,
+// the value is also that of a column of the row.
+type keyScanner struct {
 	keys   *keys
 	index  int
 	kind   row.Kind
-	beside interface{ Scan(any) error }
+	column interface{ Scan(any) error }
 }
 
 // Scan implements [database/sql.Scanner].
-func (c *keyCell) Scan(src any) error {
-	d := &c.keys.now[c.index]
+func (s *keyScanner) Scan(src any) error {
+	v := &s.keys.now[s.index]
 	var err error
-	d.tag, d.text, err = appendKey(d.text[:0], c.kind, src)
-	if err != nil {
+	if *v, err = appendKey((*v)[:0], s.kind, src); err != nil {
 		return err
 	}
-	if c.beside != nil {
-		return c.beside.Scan(src)
+	if s.column != nil {
+		return s.column.Scan(src)
 	}
 	return nil
 }
 
-func appendKey(dst []byte, kind row.Kind, src any) (byte, []byte, error) {
+// appendKey appends the tag and the text of a value. NULL has neither.
+func appendKey(dst []byte, kind row.Kind, src any) ([]byte, error) {
 	switch v := src.(type) {
 	case nil:
-		return 0, dst, nil
+		return dst, nil
 	case int64:
-		return tagInt, strconv.AppendInt(dst, v, 10), nil
+		return strconv.AppendInt(append(dst, dialect.Int), v, 10), nil
 	case string:
-		return tagText, append(dst, v...), nil
+		return append(append(dst, dialect.Text), v...), nil
 	case []byte:
 		if kind == row.Bytes || kind == row.Auto {
-			return tagBytes, hex.AppendEncode(dst, v), nil
+			return hex.AppendEncode(append(dst, dialect.Bytes), v), nil
 		}
-		return tagText, append(dst, v...), nil
+		return append(append(dst, dialect.Text), v...), nil
 	case time.Time:
-		return tagText, appendTime(dst, kind, v), nil
+		return appendTime(append(dst, dialect.Text), kind, v), nil
 	case float64:
 		bits := 64
 		if kind == row.Float32 {
 			bits = 32
 		}
-		return tagFloat, strconv.AppendFloat(dst, v, 'g', -1, bits), nil
+		return strconv.AppendFloat(append(dst, dialect.Float), v, 'g', -1, bits), nil
 	case bool:
-		return tagText, strconv.AppendBool(dst, v), nil
+		return strconv.AppendBool(append(dst, dialect.Text), v), nil
 	}
 	v, err := number(src) // drivers may go beyond driver.Value
-	return v.tag, append(dst, v.text...), err
+	return append(append(dst, v.Tag), v.Text...), err
 }
 
 // appendTime writes a time as Postgres reads it. In SQLite it was text in this
@@ -168,18 +206,18 @@ func appendTime(dst []byte, kind row.Kind, t time.Time) []byte {
 	if year >= 1 || kind == row.Auto {
 		return t.AppendFormat(dst, layout)
 	}
-	// Postgres knows no year 0; the year before 1 is 1 BC. A year of four digits
-	// is written in the place of a leap year's, which 1 - year need not be.
+	// Postgres has no year 0; the year before 1 is 1 BC. A year of four digits is
+	// written in place of a leap year's, which 1 - year need not be.
 	dst = fmt.Appendf(dst, "%04d", 1-year)
 	dst = t.AppendFormat(dst, strings.TrimPrefix(layout, "2006"))
 	return append(dst, " BC"...)
 }
 
-// index returns where the key's columns are among names, -1 if they are not.
-func index(names []string, columns []keyColumn) []int {
+// indexes returns where the key's columns are among names, -1 if they are not.
+func indexes(names []string, columns []dialect.KeyColumn) []int {
 	at := make([]int, len(columns))
 	for i, c := range columns {
-		at[i] = slices.Index(names, c.name)
+		at[i] = slices.Index(names, c.Name)
 	}
 	return at
 }

@@ -3,6 +3,7 @@ package sqlsource
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -14,58 +15,27 @@ func permanent(format string, args ...any) error {
 	return retry.Permanent(fmt.Errorf("sqlsource: "+format, args...))
 }
 
-// splitName takes a table's name apart at its dots. A part in double quotes is
-// taken as it is, with "" for a quote.
-func splitName(name string) ([]string, error) {
-	var parts []string
-	for rest := name; ; {
-		var part string
-		if strings.HasPrefix(rest, `"`) {
-			end, found := 1, false
-			for ; end < len(rest); end++ {
-				if rest[end] != '"' {
-					continue
-				}
-				if end+1 < len(rest) && rest[end+1] == '"' {
-					end++
-					continue
-				}
-				found = true
-				break
-			}
-			if !found {
-				return nil, errors.New("a quote is not closed")
-			}
-			part, rest = strings.ReplaceAll(rest[1:end], `""`, `"`), rest[end+1:]
-			if rest != "" && rest[0] != '.' {
-				return nil, errors.New("a dot or the end must follow a closing quote")
-			}
-		} else {
-			end := strings.IndexByte(rest, '.')
-			if end < 0 {
-				end = len(rest)
-			}
-			part, rest = rest[:end], rest[end:]
-			if strings.Contains(part, `"`) {
-				return nil, errors.New(`a name that holds a quote must be quoted, with "" for the quote`)
-			}
+// namePart is a part of a table's name: in double quotes, with "" for a quote, or
+// without dots and quotes.
+var namePart = regexp.MustCompile(`^(?:"((?:[^"]|"")*)"|([^".]+))(\.|$)`)
+
+// splitName splits a table's name at its dots.
+func splitName(name string) (parts []string, err error) {
+	for rest, more := name, true; more; {
+		m := namePart.FindStringSubmatch(rest)
+		if m == nil || len(parts) == 2 {
+			return nil, errors.New("want a name, or a schema, a dot and a name; put a name with dots or quotes into double quotes, and double the quotes inside")
 		}
+		part := m[2] + strings.ReplaceAll(m[1], `""`, `"`) // one of them is empty
 		if err := checkIdent(part); err != nil {
 			return nil, err
 		}
-		parts = append(parts, part)
-		if rest == "" {
-			break
-		}
-		rest = rest[1:]
-	}
-	if len(parts) > 2 {
-		return nil, errors.New("want a name, or a schema and a name; put a name that holds dots into double quotes")
+		parts, rest, more = append(parts, part), rest[len(m[0]):], m[3] == "."
 	}
 	return parts, nil
 }
 
-// checkIdent refuses what no quoting makes a name.
+// checkIdent refuses what is not a name even in quotes.
 func checkIdent(s string) error {
 	switch {
 	case s == "":
@@ -77,5 +47,3 @@ func checkIdent(s string) error {
 	}
 	return nil
 }
-
-func quoteWith(q, s string) string { return q + strings.ReplaceAll(s, q, q+q) + q }

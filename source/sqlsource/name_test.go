@@ -4,6 +4,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 func TestSplitName(t *testing.T) {
@@ -28,8 +31,8 @@ func FuzzQuote(f *testing.F) {
 	f.Add(`a"b`)
 	f.Add("a`b;--")
 	f.Fuzz(func(t *testing.T, name string) {
-		for _, d := range []dialect{postgres{}, mysql{}, sqlite{}} {
-			q := d.quote(name)
+		for _, d := range builtin.Dialects() {
+			q := d.Quote(name)
 			mark := q[0]
 			require.Equal(t, mark, q[len(q)-1])
 			var got []byte
@@ -43,7 +46,7 @@ func FuzzQuote(f *testing.F) {
 			}
 			require.Equal(t, name, string(got))
 		}
-		parts, err := splitName(postgres{}.quote(name))
+		parts, err := splitName(dialect.QuoteWith(`"`, name))
 		if err == nil {
 			require.Equal(t, []string{name}, parts)
 		}

@@ -17,43 +17,42 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// query is what a Table's or a Query's fields come to.
+// query is made of the fields of a Table or a Query.
 type query struct {
 	db          *sqlx.DB
-	dialect     Dialect
-	sql         dialect
-	ceiling     ceiling.Ceiling
-	label       string   // for messages: the table's name, or "query"
-	from        string   // what stands behind FROM; its alias is t
-	where       string   // a condition, or empty
-	table       []string // the parts of the name of the table that has the key; nil: not known
+	sql         dialect.Dialect
+	ceiling     ceiling.Ceiling // nil: the one that fits the table
+	label       string          // for messages: the table's name, or "query"
+	from        string          // what follows FROM; its alias is t
+	where       string          // a condition, or empty
+	table       []string        // the parts of the name of the table that has the key; nil: not known
 	key         []string
 	columns     []string // nil: all
-	texts       bool     // a value that a driver changes is selected another way
+	rows        bool     // records are rows of a Table: a value that a driver changes is selected another way
 	start       source.Cursor
 	maxBytes    int
 	maxRowBytes int
 	print       string // fingerprint
 	log         *slog.Logger
-	audit       *Auditor // nil: none
 }
 
-// plan is how a query's statement is written and read. It is made of what the
-// database says of the columns, and thrown away when they change.
+// plan is how a query's statement is written and read. It is made of the columns
+// that the database describes, and discarded when they change.
 type plan struct {
-	nonce   int      // 0 for the first plan
-	columns []column // as the statement returns them, behind the extra ones
+	nonce   int              // 0 for the first plan
+	columns []dialect.Column // as the statement returns them, after the extra columns
 	row     *row.Columns
 	list    string // what is selected: the extra columns, then the columns
 	extras  []extra
-	beside  []int // for each key column, the column that has the same value; -1: there is an extra one
-	key     []keyColumn
+	sameAs  []int // for each key column, the column that has the same value; -1: an extra column has it
+	key     []dialect.KeyColumn
 	schema  int64
 }
 
-// extra is a column that is selected ahead of the columns: one of the key, or
+// extra is a column that is selected in front of the columns: one of the key, or
 // another form of a column.
 type extra struct {
 	key, column int // one of them is -1
@@ -76,12 +75,12 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 		keys[i] = q.ref(name)
 	}
 	from := q.from + " WHERE 1 = 0"
-	if q.sql.explicit() {
-		// A connection to SQLite sees that the schema changed when it makes the
-		// first step, and not before: so there is a row, of NULLs.
+	if q.sql.ListsColumns() {
+		// Some databases see that the schema changed only at the first step of a
+		// statement: so it returns a row, of NULLs.
 		from = "(SELECT 1) AS one LEFT JOIN " + q.from + " ON 1 = 0"
 	}
-	all, err := q.describe(ctx, db, p.comment("SELECT "+strings.Join(keys, ", ")+", "+q.star()+" FROM "+from))
+	all, err := q.columnsOf(ctx, db, p.comment("SELECT "+strings.Join(keys, ", ")+", "+q.star()+" FROM "+from))
 	if err != nil {
 		return nil, fmt.Errorf("sqlsource: %s: reading the columns: %w", q.label, err)
 	}
@@ -94,16 +93,16 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 }
 
 func (q *query) schema(ctx context.Context, db ceiling.Queryer) (int64, error) {
-	v, err := q.sql.schema(ctx, db, q.table)
+	v, err := q.sql.SchemaVersion(ctx, db, q.table)
 	if err != nil {
 		return 0, fmt.Errorf("sqlsource: %s: reading the schema's version: %w", q.label, err)
 	}
 	return v, nil
 }
 
-func (q *query) ref(name string) string { return "t." + q.sql.quote(name) }
+func (q *query) ref(name string) string { return "t." + q.sql.Quote(name) }
 
-// star returns the columns as they stand in the table.
+// star returns the columns in the form that the table has.
 func (q *query) star() string {
 	if q.columns == nil {
 		return "t.*"
@@ -115,70 +114,65 @@ func (q *query) star() string {
 	return strings.Join(refs, ", ")
 }
 
-// comment makes each plan's statements differ from those of all plans before it,
-// of other Tables too: connections may have one of them prepared still, for
-// columns that are no more.
+// comment makes the statements of each plan different from those of all earlier
+// plans, also of other Tables: connections may still have an old one prepared, for
+// columns that no longer exist.
 func (p *plan) comment(statement string) string {
 	if p.nonce == 0 {
 		return statement
 	}
-	return fmt.Sprintf("%s /* columns read anew, %x */", statement, p.nonce)
+	return fmt.Sprintf("%s /* columns read again, %x */", statement, p.nonce)
 }
 
-// describe returns the columns of a statement's result.
-func (q *query) describe(ctx context.Context, db ceiling.Queryer, statement string) ([]column, error) {
+// columnsOf returns the columns of a statement's result.
+func (q *query) columnsOf(ctx context.Context, db ceiling.Queryer, statement string) ([]dialect.Column, error) {
 	rows, err := db.QueryContext(ctx, statement)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	if q.sql.explicit() && !rows.Next() {
+	if q.sql.ListsColumns() && !rows.Next() {
 		return nil, cmp.Or(rows.Err(), errChanged)
 	}
-	columns, err := columnsOf(rows)
+	columns, err := resultColumns(rows)
 	return columns, errors.Join(err, rows.Close())
 }
 
-func columnsOf(rows *sql.Rows) ([]column, error) {
+func resultColumns(rows *sql.Rows) ([]dialect.Column, error) {
 	types, err := rows.ColumnTypes()
 	if err != nil {
 		return nil, err
 	}
-	columns := make([]column, len(types))
+	columns := make([]dialect.Column, len(types))
 	for i, t := range types {
-		columns[i] = column{name: t.Name(), typ: t.DatabaseTypeName()}
+		columns[i] = dialect.Column{Name: t.Name(), Type: t.DatabaseTypeName()}
 		s := t.ScanType()
-		columns[i].time = s == typeTime || s == typeNullTime
+		columns[i].Time = s == typeTime || s == typeNullTime
 		null, ok := t.Nullable()
-		columns[i].notNull = ok && !null
+		columns[i].NotNull = ok && !null
 	}
 	return columns, nil
 }
 
-func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, columns []column) error {
+func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, columns []dialect.Column) error {
 	var notNull map[string]bool
 	if q.table != nil {
-		var err error
-		if notNull, err = q.sql.notNull(ctx, db, q.table); err != nil {
-			return fmt.Errorf("sqlsource: %s: reading which columns may be NULL: %w", q.label, err)
+		var named []string
+		if q.rows {
+			named = slices.Concat(q.key, q.columns)
 		}
-	}
-	if q.sql == (postgres{}) && q.texts && len(notNull) > 0 {
-		for _, name := range slices.Concat(q.key, q.columns) {
-			// Where there is no column f, Postgres takes t.f for the function
-			// f(t), such as row_to_json.
-			if _, ok := notNull[name]; !ok {
-				return permanent("%s has no column %q", q.label, name)
-			}
+		var err error
+		if notNull, err = q.sql.NotNull(ctx, db, q.table, named); err != nil {
+			return q.wrap(err, nil)
 		}
 	}
 	for i, c := range columns {
-		k, err := q.sql.key(ctx, db, c, q.ref(q.key[i]))
+		k, err := q.sql.Key(ctx, db, c, q.ref(q.key[i]))
 		if err != nil {
-			return err
+			return q.wrap(err, nil)
 		}
-		k.name, k.typ = q.key[i], c.typ
-		k.null = !c.notNull && !notNull[c.name]
+		k.Name, k.Type = q.key[i], c.Type
+		k.Nullable = !c.NotNull && !notNull[c.Name]
 		p.key = append(p.key, k)
 	}
 	return nil
@@ -190,27 +184,27 @@ func (q *query) planList(p *plan) {
 	kinds := make([]row.Kind, len(p.columns))
 	exprs := make([]string, len(p.columns))
 	for i, c := range p.columns {
-		names[i] = c.name
-		if q.texts {
-			kinds[i], exprs[i] = q.sql.column(c, q.ref(c.name))
+		names[i] = c.Name
+		if q.rows {
+			kinds[i], exprs[i] = q.sql.Column(c, q.ref(c.Name))
 		}
 	}
 	p.row = row.NewColumns(names, kinds)
-	p.beside = index(names, p.key)
+	p.sameAs = indexes(names, p.key)
 
 	var list []string
 	for i, k := range p.key {
-		if at := p.beside[i]; at >= 0 && q.texts && (exprs[at] == "" || q.sql.explicit()) {
+		if at := p.sameAs[i]; at >= 0 && q.rows && (exprs[at] == "" || q.sql.ListsColumns()) {
 			continue
 		}
-		p.beside[i] = -1
+		p.sameAs[i] = -1
 		p.extras = append(p.extras, extra{i, -1})
-		if k.expr == "" {
-			k.expr = k.ref
+		if k.Expr == "" {
+			k.Expr = k.Ref
 		}
-		list = append(list, k.expr)
+		list = append(list, k.Expr)
 	}
-	if q.texts && q.sql.explicit() {
+	if q.rows && q.sql.ListsColumns() {
 		p.list = strings.Join(append(list, exprs...), ", ")
 		return
 	}
@@ -225,25 +219,25 @@ func (q *query) planList(p *plan) {
 
 // fits reports whether a result has the columns that the plan expects.
 func (p *plan) fits(q *query, rows *sql.Rows) (bool, error) {
-	got, err := columnsOf(rows)
+	got, err := resultColumns(rows)
 	if err != nil {
 		return false, err
 	}
-	if q.texts && q.sql.explicit() {
+	if q.rows && q.sql.ListsColumns() {
 		return len(got) == len(p.extras)+len(p.columns), nil
 	}
 	if len(got) < len(p.extras) {
 		return false, nil
 	}
 	for i, e := range p.extras {
-		if e.key >= 0 && p.key[e.key].expr == "" && got[i].typ != p.key[e.key].typ {
+		if e.key >= 0 && p.key[e.key].Expr == "" && got[i].Type != p.key[e.key].Type {
 			return false, nil
 		}
 	}
 	return slices.EqualFunc(got[len(p.extras):], p.columns, sameColumn), nil
 }
 
-func sameColumn(a, b column) bool { return a.name == b.name && a.typ == b.typ }
+func sameColumn(a, b dialect.Column) bool { return a.Name == b.Name && a.Type == b.Type }
 
 // logChange says in one line how the columns of two plans differ, if they do.
 func (q *query) logChange(ctx context.Context, old, now *plan) {
@@ -252,56 +246,20 @@ func (q *query) logChange(ctx context.Context, old, now *plan) {
 	}
 	var added, removed, changed []string
 	for _, c := range now.columns {
-		at := slices.IndexFunc(old.columns, func(d column) bool { return d.name == c.name })
+		at := slices.IndexFunc(old.columns, func(d dialect.Column) bool { return d.Name == c.Name })
 		switch {
 		case at < 0:
-			added = append(added, c.name)
-		case old.columns[at].typ != c.typ:
-			changed = append(changed, c.name)
+			added = append(added, c.Name)
+		case old.columns[at].Type != c.Type:
+			changed = append(changed, c.Name)
 		}
 	}
 	for _, c := range old.columns {
-		if !slices.ContainsFunc(now.columns, func(d column) bool { return d.name == c.name }) {
-			removed = append(removed, c.name)
+		if !slices.ContainsFunc(now.columns, func(d dialect.Column) bool { return d.Name == c.Name }) {
+			removed = append(removed, c.Name)
 		}
 	}
 	q.logger().InfoContext(ctx, "columns changed", "table", q.label, "added", added, "removed", removed, "changed", changed)
 }
 
 func (q *query) logger() *slog.Logger { return cmp.Or(q.log, slog.Default()) }
-
-// statement writes the statement for the rows after a key, nil being the first,
-// and below a ceiling.
-func (q *query) statement(p *plan, after []value, below ceiling.Limit, limit int) (string, []any, error) {
-	args := args{numbered: q.sql == postgres{}}
-	var conds, order []string
-	if q.where != "" {
-		conds = append(conds, q.where)
-	}
-	if after != nil {
-		cond, err := q.sql.after(p.key, after, &args)
-		if err != nil {
-			return "", nil, err
-		}
-		conds = append(conds, cond)
-	}
-	if below.Where != "" {
-		cond, marks := args.fill(below.Where, below.Args)
-		if marks != len(below.Args) {
-			return "", nil, permanent("%s: the ceiling (%s) gave a condition with %d arguments for %d question marks", q.label, q.ceiling, len(below.Args), marks)
-		}
-		conds = append(conds, cond)
-	}
-	for _, k := range p.key {
-		order = append(order, k.ref)
-	}
-	return p.comment("SELECT " + p.list + " FROM " + q.from + whereClause(conds) +
-		fmt.Sprintf(" ORDER BY %s LIMIT %d", strings.Join(order, ", "), limit)), args.list, nil
-}
-
-func whereClause(conds []string) string {
-	if len(conds) == 0 {
-		return ""
-	}
-	return " WHERE " + strings.Join(conds, " AND ")
-}

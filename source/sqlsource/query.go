@@ -11,23 +11,23 @@ import (
 
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// Query reads what a SELECT returns into values of T: a struct, whose fields are
-// found as sqlx finds them (the db tag, or the name in lower case), or, for one
+// Query reads the result of a SELECT into values of T. T is a struct, whose fields
+// are found as sqlx finds them (the db tag, or the name in lower case), or, for one
 // column, a type that database/sql scans into. DB, Select and Key must be set. No
-// field may be changed after the first Fetch, and the Query must not be copied.
+// field may be changed after the first Fetch, and a Query must not be copied.
 //
-// It makes no connection before the first Fetch. Its methods are safe for
-// concurrent use, but fetch one after the other.
+// A Query makes no connection before the first Fetch. Its methods are safe for
+// concurrent use, but fetches run one after the other.
 type Query[T any] struct {
 	DB *sqlx.DB
 
-	// Select is a plain SELECT, with joins and conditions as you like, without
-	// ORDER BY, LIMIT and arguments: the library puts those around it. It goes
-	// into the statement as it is: never make it of a user's input. A condition
-	// or join whose outcome for a row can change once the row is there loses
-	// rows: one that turns true only after later rows were read is missed.
+	// Select is a plain SELECT with any joins and conditions, without ORDER BY,
+	// LIMIT and arguments: the library adds those. It goes into the statement
+	// unchanged: never build it from a user's input. A row is missed if its
+	// conditions or joins become true only after later rows were read.
 	Select string
 
 	// Key are the columns of the result that order the rows and tell them apart:
@@ -35,27 +35,44 @@ type Query[T any] struct {
 	// table, in this order. All of them are columns of one table.
 	Key []string
 
-	// Table is the table that has the key, written as Table.Name is. The Ceiling
-	// guards it. It may be empty only with a Ceiling that needs no table; to see
-	// that no key is NULL then takes one more statement whenever the last row was
-	// read, and one a batch for each further column of Key.
+	// Table is the table that has the key, with a schema in front if needed, in
+	// the form of the field Name of a Table. The Ceiling guards it. It may be empty
+	// only with a Ceiling that needs no table. Then looking for NULL in the key
+	// takes one more statement after the last row, and one for each batch and
+	// further column of Key.
 	Table string
 
-	// The rest is as in Table.
-	Ceiling     ceiling.Ceiling
-	Start       source.Cursor
-	MaxBytes    int
+	// Ceiling decides how far Table can be read without missing rows that commit
+	// late. nil chooses the one that fits. If none fits, Fetch returns a
+	// *ceiling.UnsafeError that says what can be done.
+	Ceiling ceiling.Ceiling
+
+	// Start is where an empty cursor stands: "" before the first row, Latest
+	// after the last row at the first Fetch, or a cursor of At.
+	Start source.Cursor
+
+	// MaxBytes is the size in memory at which a batch ends, as in
+	// source.Batch.Bytes. A batch has at least one row. 0 means DefaultMaxBytes.
+	MaxBytes int
+
+	// MaxRowBytes is the size in memory of the largest row that is read. A larger
+	// row is a permanent error that names its key. 0 means DefaultMaxRowBytes.
 	MaxRowBytes int
-	Audit       *Auditor
-	Dialect     Dialect
-	Logger      *slog.Logger
+
+	// Dialect is the database's SQL. nil finds it by the driver among those that
+	// are built in.
+	Dialect dialect.Dialect
+
+	// Logger gets one line that says what the Ceiling guarantees, one when the
+	// columns change, and one if no index is used. nil means slog.Default().
+	Logger *slog.Logger
 
 	state state
 }
 
-// Fetch implements [source.Source]. An error wraps that of the driver. What
-// retrying does not help against, such as a column that T has no field for, is
-// marked with retry.Permanent.
+// Fetch implements [source.Source]. An error wraps that of the driver. Errors that
+// retrying cannot fix, such as a column for which T has no field, are marked with
+// retry.Permanent.
 func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[T], error) {
 	if _, err := q.state.init(q.query); err != nil {
 		return source.Batch[T]{From: after, To: after}, err
@@ -73,7 +90,7 @@ func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, max int) (sou
 func (q *Query[T]) binding(p *plan) (*binding[T], error) {
 	names := make([]string, len(p.columns))
 	for i, c := range p.columns {
-		names[i] = c.name
+		names[i] = c.Name
 	}
 	b, err := newBinding[T](q.DB, names)
 	if err != nil {
@@ -82,7 +99,7 @@ func (q *Query[T]) binding(p *plan) (*binding[T], error) {
 	return b, nil
 }
 
-// At returns the cursor behind the row of that key. See [Table.At].
+// At returns the cursor after the row with a key. See [Table.At].
 func (q *Query[T]) At(key ...any) (source.Cursor, error) {
 	i, err := checked(q.query)
 	if err != nil {
@@ -100,13 +117,24 @@ func (q *Query[T]) Adopt(c source.Cursor) (source.Cursor, error) {
 	return i.adopt(c)
 }
 
-// Describe returns where a cursor stands, for a human.
+// Describe returns where a cursor stands, in words.
 func (q *Query[T]) Describe(c source.Cursor) string {
 	i, err := checked(q.query)
 	if err != nil {
 		return err.Error()
 	}
-	return i.explain(c)
+	return i.describe(c)
+}
+
+// Position returns the key of a cursor in words. See [Table.Position].
+func (q *Query[T]) Position(c source.Cursor) string { return positionText(q.Key, c) }
+
+// Keys returns the keys of the rows between two cursors. See [Table.Keys].
+func (q *Query[T]) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
+	if _, err := q.state.init(q.query); err != nil {
+		return nil, err
+	}
+	return q.state.keysBetween(ctx, after, to, max)
 }
 
 func (q *Query[T]) query() (*query, error) {
@@ -117,7 +145,9 @@ func (q *Query[T]) query() (*query, error) {
 	if strings.ContainsRune(text, 0) {
 		return nil, errors.New("Select holds a NUL byte")
 	}
-	i := &query{label: "query", key: q.Key, from: "(" + text + "\n) AS t"} // the line may end in a comment
+	i := &query{db: q.DB, sql: q.Dialect, ceiling: q.Ceiling, label: "query", key: q.Key,
+		from:  "(" + text + "\n) AS t", // its last line may end in a comment
+		start: q.Start, maxBytes: q.MaxBytes, maxRowBytes: q.MaxRowBytes, log: q.Logger}
 	if q.Table != "" {
 		parts, err := splitName(q.Table)
 		if err != nil {
@@ -125,8 +155,6 @@ func (q *Query[T]) query() (*query, error) {
 		}
 		i.table, i.label = parts, "query of "+q.Table
 	}
-	i.audit = q.Audit
-	err := i.fill(q.DB, q.Dialect, q.Ceiling, q.Start, q.MaxBytes, q.MaxRowBytes, q.Logger)
 	i.print = fingerprint(append([]string{"query", text, q.Table}, q.Key...)...)
-	return i, err
+	return i, i.complete()
 }

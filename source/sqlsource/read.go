@@ -6,25 +6,25 @@ import (
 	"errors"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // reader reads the rows of one batch.
 type reader struct {
 	*query
-	db      ceiling.Queryer
-	below   ceiling.Limit
-	plan    *plan
-	keys    *keys
-	limit   int
-	add     func() int
-	handOut func(*keys) // nil, or called with the key of each row of the batch
+	db    ceiling.Queryer
+	below ceiling.Limit
+	plan  *plan
+	keys  *keys
+	limit int
+	add   func() int
 
 	rows, bytes int // of the batch
 	more        bool
 }
 
-// dest returns what a row is scanned into: the extra columns, then those that
-// bind sets.
+// dest returns the destinations that a row is scanned into: those of the extra
+// columns, then those that bind sets.
 func (r *reader) dest(bind func([]any)) []any {
 	p := r.plan
 	all := make([]any, len(p.extras)+len(p.columns))
@@ -32,21 +32,21 @@ func (r *reader) dest(bind func([]any)) []any {
 	bind(columns)
 	for i, e := range p.extras {
 		if e.key >= 0 {
-			all[i] = &keyCell{keys: r.keys, index: e.key, kind: p.key[e.key].kind}
+			all[i] = &keyScanner{keys: r.keys, index: e.key, kind: p.key[e.key].Kind}
 			continue
 		}
 		h := &held{cell: columns[e.column].(sql.Scanner)}
 		all[i], columns[e.column] = h, (*release)(h)
 	}
-	for i, at := range p.beside {
+	for i, at := range p.sameAs {
 		if at >= 0 {
-			columns[at] = &keyCell{keys: r.keys, index: i, kind: p.key[i].kind, beside: columns[at].(sql.Scanner)}
+			columns[at] = &keyScanner{keys: r.keys, index: i, kind: p.key[i].Kind, column: columns[at].(sql.Scanner)}
 		}
 	}
 	return all
 }
 
-// held keeps the extra form of a column until its place in the row has come.
+// held keeps the extra form of a column until its column is scanned.
 type held struct {
 	cell sql.Scanner
 	src  any
@@ -63,17 +63,34 @@ func (h *held) Scan(src any) error {
 	return nil
 }
 
-// release puts the held value in the place of what the driver made of it.
+// release scans the held value instead of the one that the driver made.
 type release held
 
 // Scan implements [database/sql.Scanner].
 func (r *release) Scan(any) error { return r.cell.Scan(r.src) }
 
-// read reads on, to the limit of rows, and one more to see whether there is one
-// and whether it has the same key. It asks for as many when it goes on as when it
-// began: every number makes another statement.
-func (r *reader) read(ctx context.Context, after []value, dest []any) error {
-	statement, args, err := r.statement(r.plan, after, r.below, r.limit+1)
+// readBelow reads the rows after a position and below a window, and returns where
+// the last one is.
+func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []any) (position, error) {
+	if w.Nothing {
+		return at, nil
+	}
+	before := r.rows
+	r.below = w.Limit
+	if err := r.read(ctx, at.key, dest); err != nil || r.rows == before {
+		return at, err
+	}
+	at.key, at.origin = r.keys.lastKey(), w.origin
+	var err error
+	at.cursor, err = encode(r.print, at.origin, at.key)
+	return at, err
+}
+
+// read reads up to the limit of rows, and one more to see whether it exists and
+// whether it has the same key. It asks for the same number each time: every number
+// makes another statement.
+func (r *reader) read(ctx context.Context, after []dialect.Value, dest []any) error {
+	statement, args, err := r.statement(r.plan, r.plan.list, keyRange{after: after, below: r.below, limit: r.limit + 1})
 	if err != nil {
 		return err
 	}
@@ -91,7 +108,7 @@ func (r *reader) read(ctx context.Context, after []value, dest []any) error {
 	}
 	for rows.Next() {
 		if err := rows.Scan(dest...); err != nil {
-			if r.rows > 0 && ctx.Err() == nil { // first deliver those that can be read
+			if r.rows > 0 && ctx.Err() == nil { // deliver the rows before it first
 				r.more = true
 				return nil
 			}
@@ -111,15 +128,12 @@ func (r *reader) read(ctx context.Context, after []value, dest []any) error {
 			return nil
 		}
 		if size > r.maxRowBytes {
-			return permanent("%s: the row with the key %s takes %d bytes, more than MaxRowBytes, which is %d; raise it, or leave the row out by a condition",
+			return permanent("%s: the row with the key %s takes %d bytes, more than MaxRowBytes, which is %d; raise it, or exclude the row by a condition",
 				r.label, r.keys.describe(r.keys.now), size, r.maxRowBytes)
 		}
 		r.rows++
 		r.bytes += size
 		r.keys.keep()
-		if r.handOut != nil {
-			r.handOut(r.keys)
-		}
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return r.wrap(err, after)

@@ -13,76 +13,76 @@ import (
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// Latest as a Start begins behind the greatest key that is there at the first
-// Fetch. A row of a smaller key that is committed later is behind it, too: to begin
-// with all rows of transactions that are in flight, begin at a key of your own.
+// Latest, as a Start, skips every row that exists at the first Fetch. A row with a
+// smaller key that commits later is skipped as well. To include the rows of
+// transactions in flight, start at a cursor of At instead.
 const Latest source.Cursor = "latest"
 
-// Table reads any table or view, a row.Row for each of its rows. DB, Name and
-// Key must be set. No field may be changed after the first Fetch, and the Table
-// must not be copied.
+// Table reads any table or view, one row.Row for each of its rows. DB, Name and Key
+// must be set. No field may be changed after the first Fetch, and a Table must not
+// be copied.
 //
-// It makes no connection before the first Fetch. Its methods are safe for
-// concurrent use, but fetch one after the other.
+// A Table makes no connection before the first Fetch. Its methods are safe for
+// concurrent use, but fetches run one after the other.
 type Table struct {
 	DB *sqlx.DB
 
-	// Name is the table's name as the database has it, upper and lower case
-	// included, with a schema ahead if need be: orders, public.orders. Where a
-	// name holds a dot or a quote, put it into double quotes, and double its
-	// own: "odd.name", public."a ""quoted"" one".
+	// Name is the table's name as the database spells it, including upper and
+	// lower case, with a schema in front if needed: orders, public.orders. Put a
+	// name that contains a dot or a quote into double quotes, and double the
+	// quotes inside: "odd.name", public."a ""quoted"" one".
 	Name string
 
 	// Key are the columns that order the rows and tell them apart: together
 	// unique, never NULL, never changed, and first in an index, in this order.
 	Key []string
 
-	// Columns are the columns to read, in order. nil reads all of them, also
+	// Columns are the columns to read, in order. nil reads all columns, including
 	// those added later.
 	Columns []string
 
 	// Where is a condition in SQL for the rows to read, such as
-	// "t.kind = 'order'". The table's name in it is t. It goes into the
-	// statement as it is: never make it of a user's input. A row for which it
-	// turns true only after later rows were read is missed.
+	// "t.kind = 'order'". In it the table is called t. It goes into the statement
+	// unchanged: never build it from a user's input. A row for which it becomes
+	// true only after later rows were read is missed.
 	Where string
 
 	// Ceiling decides how far the table can be read without missing rows that
-	// commit late. nil chooses the one that fits the table; where none does,
-	// Fetch returns a *ceiling.UnsafeError that says what can be done.
+	// commit late. nil chooses the one that fits the table. If none fits, Fetch
+	// returns a *ceiling.UnsafeError that says what can be done.
 	Ceiling ceiling.Ceiling
 
 	// Start is where an empty cursor stands: "" before the first row, Latest
-	// behind the last one at the first Fetch, or a cursor of At.
+	// after the last row at the first Fetch, or a cursor of At.
 	Start source.Cursor
 
-	// MaxBytes ends a batch before it grows larger, by the measure of
-	// source.Batch.Bytes; it has one row at least. 0 means DefaultMaxBytes.
+	// MaxBytes is the size in memory at which a batch ends, as in
+	// source.Batch.Bytes. A batch has at least one row. 0 means DefaultMaxBytes.
 	MaxBytes int
 
-	// MaxRowBytes is the size of the largest row that is read. A larger one is
-	// a permanent error that names its key. 0 means DefaultMaxRowBytes.
+	// MaxRowBytes is the size in memory of the largest row that is read. A larger
+	// row is a permanent error that names its key. 0 means DefaultMaxRowBytes.
 	MaxRowBytes int
 
-	// Audit, if not nil, looks for rows that appeared behind the cursor.
-	Audit *Auditor
+	// Dialect is the database's SQL. nil finds it by the driver among those that
+	// are built in. It must be set for other databases, and for a driver that
+	// wraps another one under a name of its own.
+	Dialect dialect.Dialect
 
-	// Dialect is needed only where the driver does not tell it, as one that
-	// wraps another may not.
-	Dialect Dialect
-
-	// Logger gets a line that says what the Ceiling guarantees, and one when the
-	// columns change. nil means slog.Default().
+	// Logger gets one line that says what the Ceiling guarantees, one when the
+	// columns change, and one if no index is used. nil means slog.Default().
 	Logger *slog.Logger
 
 	state state
 }
 
-// Fetch implements [source.Source]. An error wraps that of the driver. What
-// retrying does not help against is marked with [retry.Permanent].
+// Fetch implements [source.Source]. An error wraps that of the driver. Errors that
+// retrying cannot fix are marked with [retry.Permanent].
 func (t *Table) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[row.Row], error) {
 	if _, err := t.state.init(t.query); err != nil {
 		return source.Batch[row.Row]{From: after, To: after}, err
@@ -92,16 +92,16 @@ func (t *Table) Fetch(ctx context.Context, after source.Cursor, max int) (source
 	})
 }
 
-// At returns the cursor behind the row of that key, for Start or a rewind: the
-// first row delivered is the one after it. The row need not exist. The values
-// are integers, strings, []byte or time.Time, one for each column of Key; a
-// string may stand for any type; that of a binary column is its bytes, and one of
-// digits is refused where SQLite has no type for the column, as in a view. Of a
-// time.Time a column without a zone gets the clock as it stands. At does not ask
-// the database: that a value does not fit its column is an error of Fetch.
+// At returns the cursor after the row with a key, for Start or a rewind: the first
+// row delivered is the one after it. The row need not exist. The values are
+// integers, strings, []byte or time.Time, one for each column of Key. A string can
+// stand for any type; for a binary column it holds the bytes. For a column without
+// a time zone, the zone of a time.Time is ignored. At does not ask the database: a
+// value that does not fit its column is an error of Fetch. So is a string of
+// digits for a column that may hold numbers and texts.
 //
-// Without values it is the cursor before the first row. For a rewind that differs
-// from the empty cursor, which stands where Start says.
+// Without values At returns the cursor before the first row. In a rewind that
+// differs from the empty cursor, which stands where Start says.
 func (t *Table) At(key ...any) (source.Cursor, error) {
 	q, err := checked(t.query)
 	if err != nil {
@@ -110,10 +110,10 @@ func (t *Table) At(key ...any) (source.Cursor, error) {
 	return q.at(key)
 }
 
-// Adopt returns a cursor that stands where c does, in the history of the
-// database that is there, and for this Table as it is now. It is for going on
-// after an [ErrHistory], or with a changed Where, if you know that the rows up to
-// c's key are those that were read. At and Adopt do not ask the database.
+// Adopt returns a cursor that stands where c does, for this Table as it is now and
+// without a history. Use it to continue after an [ErrHistory], or with a changed
+// Where, if you know that the rows up to c's key are those that were read. Adopt
+// does not ask the database.
 func (t *Table) Adopt(c source.Cursor) (source.Cursor, error) {
 	q, err := checked(t.query)
 	if err != nil {
@@ -122,13 +122,29 @@ func (t *Table) Adopt(c source.Cursor) (source.Cursor, error) {
 	return q.adopt(c)
 }
 
-// Describe returns where a cursor stands, for a human.
+// Describe returns where a cursor stands, in words.
 func (t *Table) Describe(c source.Cursor) string {
 	q, err := checked(t.query)
 	if err != nil {
 		return err.Error()
 	}
-	return q.explain(c)
+	return q.describe(c)
+}
+
+// Position returns the key of a cursor in words, such as "id 42", or an empty
+// string if c holds no key. It is what source.Batch.Position says of Batch.To.
+func (t *Table) Position(c source.Cursor) string { return positionText(t.Key, c) }
+
+// Keys returns the keys of the rows after one cursor and up to another, in order,
+// at most max of them. Each is the cursor that stands after its row, without a
+// history, as [Table.Adopt] returns it: equal keys are equal cursors. An empty
+// after stands where it does in Fetch, an empty to sets no bound. Keys reads what
+// is committed, above the ceiling too. It waits for a Fetch that is running.
+func (t *Table) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
+	if _, err := t.state.init(t.query); err != nil {
+		return nil, err
+	}
+	return t.state.keysBetween(ctx, after, to, max)
 }
 
 func (t *Table) query() (*query, error) {
@@ -144,24 +160,23 @@ func (t *Table) query() (*query, error) {
 			return nil, fmt.Errorf("Columns[%d]: %w", i, err)
 		}
 	}
-	q := &query{label: t.Name, table: parts, key: t.Key, columns: t.Columns, texts: true}
-	q.audit = t.Audit
-	err = q.fill(t.DB, t.Dialect, t.Ceiling, t.Start, t.MaxBytes, t.MaxRowBytes, t.Logger)
-	if err != nil {
+	q := &query{db: t.DB, sql: t.Dialect, ceiling: t.Ceiling, label: t.Name, table: parts, key: t.Key, columns: t.Columns, rows: true,
+		start: t.Start, maxBytes: t.MaxBytes, maxRowBytes: t.MaxRowBytes, log: t.Logger}
+	if err := q.complete(); err != nil {
 		return nil, err
 	}
 	if strings.ContainsRune(t.Where, 0) {
 		return nil, errors.New("Where holds a NUL byte")
 	}
 	if strings.TrimSpace(t.Where) != "" {
-		q.where = "(" + t.Where + "\n)" // the line may end in a comment
+		q.where = "(" + t.Where + "\n)" // its last line may end in a comment
 	}
-	q.from = quoteAll(q.sql, parts) + " AS t"
+	q.from = dialect.QuoteAll(q.sql, parts) + " AS t"
 	q.print = fingerprint(append([]string{"table", t.Name, t.Where}, t.Key...)...)
 	return q, nil
 }
 
-// checked makes a query of the fields as they stand.
+// checked makes a query of the present fields.
 func checked(of func() (*query, error)) (*query, error) {
 	q, err := of()
 	if err == nil && q.start != "" && q.start != Latest {
@@ -175,16 +190,16 @@ func checked(of func() (*query, error)) (*query, error) {
 	return q, nil
 }
 
-// init makes the query that all fetches go by. At and Describe make their own,
-// so that Start can be set to what At returns.
+// init makes the query that all fetches use. At and Describe make another one, so
+// that Start can be set to what At returns.
 func (s *state) init(of func() (*query, error)) (*query, error) {
 	s.setup.Do(func() { s.query, s.err = checked(of) })
 	return s.query, s.err
 }
 
-// fill sets and checks what Table and Query have in common.
-func (q *query) fill(db *sqlx.DB, d Dialect, c ceiling.Ceiling, start source.Cursor, maxBytes, maxRowBytes int, log *slog.Logger) error {
-	if db == nil {
+// complete checks the fields that Table and Query share, and sets their defaults.
+func (q *query) complete() error {
+	if q.db == nil {
 		return errors.New("DB is nil")
 	}
 	if len(q.key) == 0 {
@@ -200,33 +215,22 @@ func (q *query) fill(db *sqlx.DB, d Dialect, c ceiling.Ceiling, start source.Cur
 			}
 		}
 	}
-	if err := q.audit.check(); err != nil {
-		return err
-	}
-	if maxBytes < 0 || maxRowBytes < 0 {
+	if q.maxBytes < 0 || q.maxRowBytes < 0 {
 		return errors.New("MaxBytes or MaxRowBytes is negative")
 	}
-	d, sql, err := findDialect(d, db)
-	if err != nil {
-		return err
+	q.maxBytes, q.maxRowBytes = cmp.Or(q.maxBytes, DefaultMaxBytes), cmp.Or(q.maxRowBytes, DefaultMaxRowBytes)
+	var err error
+	if q.sql == nil {
+		q.sql, err = builtin.Find(q.db)
 	}
-	q.db, q.dialect, q.sql, q.start, q.log = db, d, sql, start, log
-	q.ceiling = cmp.Or[ceiling.Ceiling](c, ceiling.Auto{})
-	q.maxBytes, q.maxRowBytes = maxBytes, maxRowBytes
-	if maxBytes == 0 {
-		q.maxBytes = DefaultMaxBytes
-	}
-	if maxRowBytes == 0 {
-		q.maxRowBytes = DefaultMaxRowBytes
-	}
-	return nil
+	return err
 }
 
 func (q *query) at(key []any) (source.Cursor, error) {
 	if len(key) != 0 && len(key) != len(q.key) {
 		return "", permanent("At got %d values for the key %s", len(key), strings.Join(q.key, ", "))
 	}
-	values := make([]value, len(key))
+	values := make([]dialect.Value, len(key))
 	for i, x := range key {
 		v, err := keyValue(x)
 		if err != nil {
@@ -234,7 +238,7 @@ func (q *query) at(key []any) (source.Cursor, error) {
 		}
 		values[i] = v
 	}
-	return encode(q.print, past{}, values)
+	return encode(q.print, origin{}, values)
 }
 
 func (q *query) adopt(c source.Cursor) (source.Cursor, error) {
@@ -245,21 +249,21 @@ func (q *query) adopt(c source.Cursor) (source.Cursor, error) {
 	if err != nil {
 		return "", err
 	}
-	return encode(q.print, past{}, key)
+	return encode(q.print, origin{}, key)
 }
 
-func (q *query) explain(c source.Cursor) string {
+func (q *query) describe(c source.Cursor) string {
 	switch c {
 	case "":
 		if q.start == Latest {
-			return q.label + ", not begun: behind the rows that are there at the first fetch"
+			return q.label + ", not begun: starts after the existing rows at the first fetch"
 		}
 		if q.start != "" {
-			return q.label + ", not begun: " + q.explain(q.start)
+			return q.label + ", not begun: " + q.describe(q.start)
 		}
 		return q.label + " before the first row"
 	case Latest:
-		return q.label + " behind the rows that are there at the first fetch"
+		return q.label + " after the existing rows at the first fetch"
 	}
 	key, _, err := decode(c, q.print, len(q.key))
 	switch {

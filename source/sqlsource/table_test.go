@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -20,6 +19,10 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/mysql"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/sqlite"
 )
 
 // fake is a driver whose every statement returns a key and the same columns
@@ -87,19 +90,18 @@ func TestFieldsAreChecked(t *testing.T) {
 	db := open(t, &fake{})
 	key := []string{"id"}
 	for field, table := range map[string]*Table{
-		"DB":               {Name: "t", Key: key},
-		"Name":             {DB: db, Key: key},
-		"Key is empty":     {DB: db, Name: "t"},
-		"Key[0]":           {DB: db, Name: "t", Key: []string{""}},
-		`column "a" twice`: {DB: db, Name: "t", Key: []string{"a", "b", "a"}},
-		"Columns is":       {DB: db, Name: "t", Key: key, Columns: []string{}},
-		"Columns[1]":       {DB: db, Name: "t", Key: key, Columns: []string{"a", "\x00"}},
-		"Where":            {DB: db, Name: "t", Key: key, Where: "a\x00"},
-		"Start":            {DB: db, Name: "t", Key: key, Start: "x"},
-		"MaxBytes":         {DB: db, Name: "t", Key: key, MaxBytes: -1},
-		"MaxRowBytes":      {DB: db, Name: "t", Key: key, MaxRowBytes: -1},
-		`Dialect is "x"`:   {DB: db, Name: "t", Key: key, Dialect: "x"},
-		"Dialect is empty": {DB: sqlx.NewDb(sql.OpenDB(&fake{}), "odd"), Name: "t", Key: key},
+		"DB":                    {Name: "t", Key: key},
+		"Name":                  {DB: db, Key: key},
+		"Key is empty":          {DB: db, Name: "t"},
+		"Key[0]":                {DB: db, Name: "t", Key: []string{""}},
+		`column "a" twice`:      {DB: db, Name: "t", Key: []string{"a", "b", "a"}},
+		"Columns is":            {DB: db, Name: "t", Key: key, Columns: []string{}},
+		"Columns[1]":            {DB: db, Name: "t", Key: key, Columns: []string{"a", "\x00"}},
+		"Where":                 {DB: db, Name: "t", Key: key, Where: "a\x00"},
+		"Start":                 {DB: db, Name: "t", Key: key, Start: "x"},
+		"MaxBytes":              {DB: db, Name: "t", Key: key, MaxBytes: -1},
+		"MaxRowBytes":           {DB: db, Name: "t", Key: key, MaxRowBytes: -1},
+		"set the field Dialect": {DB: sqlx.NewDb(sql.OpenDB(&fake{}), "odd"), Name: "t", Key: key},
 	} {
 		_, err := table.Fetch(t.Context(), "", 1)
 		require.ErrorContains(t, err, field)
@@ -156,9 +158,9 @@ func TestErrors(t *testing.T) {
 	require.Equal(t, retry.Transient, retry.Classify(err))
 	f.fail = nil
 	f.rows = [][]driver.Value{{int64(1), int64(1), "hunter2"}}
-	src = &Query[struct{ ID, Secret int }]{DB: db, Select: "select 1", Key: []string{"id"}, Ceiling: ceiling.None{}, Dialect: Postgres}
+	src = &Query[struct{ ID, Secret int }]{DB: db, Select: "select 1", Key: []string{"id"}, Ceiling: ceiling.None{}, Dialect: postgres.Dialect{}}
 	_, err = src.Fetch(t.Context(), "", 1)
-	require.ErrorContains(t, err, `column index 2, name "secret" of the first row does not go into its field`)
+	require.ErrorContains(t, err, `column index 2, name "secret" of the first row does not fit its field`)
 	require.Equal(t, retry.Fatal, retry.Classify(err))
 	require.NotContains(t, err.Error(), "hunter2")
 	require.Zero(t, f.open.Load())
@@ -171,52 +173,50 @@ func TestErrors(t *testing.T) {
 func TestStatements(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		dialect Dialect
-		key     []string
-		types   []string
-		after   []value
-		want    string
-		args    []any
+		sql   dialect.Dialect
+		key   []string
+		types []string
+		after []dialect.Value
+		want  string
+		args  []any
 	}{
-		{Postgres, []string{"id"}, []string{"INT8"}, nil, `SELECT x FROM "t" AS t WHERE (v > 0` + "\n" + `) ORDER BY t."id" LIMIT 5`, nil},
-		{Postgres, []string{"id"}, []string{"INT8"}, []value{{tagInt, "7"}}, `SELECT x FROM "t" AS t WHERE (v > 0` + "\n" + `) AND t."id" > $1 ORDER BY t."id" LIMIT 5`, []any{"7"}},
-		{Postgres, []string{"a", "b"}, []string{"TIMESTAMPTZ", "BYTEA"}, []value{{tagText, "2026-01-31T00:00:00Z"}, {tagBytes, "00ff"}},
+		{postgres.Dialect{}, []string{"id"}, []string{"INT8"}, nil, `SELECT x FROM "t" AS t WHERE (v > 0` + "\n" + `) ORDER BY t."id" LIMIT 5`, nil},
+		{postgres.Dialect{}, []string{"id"}, []string{"INT8"}, []dialect.Value{{Tag: dialect.Int, Text: "7"}}, `SELECT x FROM "t" AS t WHERE (v > 0` + "\n" + `) AND t."id" > $1 ORDER BY t."id" LIMIT 5`, []any{"7"}},
+		{postgres.Dialect{}, []string{"a", "b"}, []string{"TIMESTAMPTZ", "BYTEA"}, []dialect.Value{{Tag: dialect.Text, Text: "2026-01-31T00:00:00Z"}, {Tag: dialect.Bytes, Text: "00ff"}},
 			`SELECT x FROM "t" AS t WHERE (v > 0` + "\n" + `) AND (t."a", t."b") > ($1, $2) ORDER BY t."a", t."b" LIMIT 5`, []any{"2026-01-31T00:00:00Z", []byte{0, 255}}},
-		{MySQL, []string{"id"}, []string{"UNSIGNED BIGINT"}, []value{{tagInt, "18446744073709551615"}}, "SELECT x FROM `t` AS t WHERE (v > 0\n) AND t.`id` > ? ORDER BY t.`id` LIMIT 5", []any{uint64(1<<64 - 1)}},
-		{MySQL, []string{"a", "b", "c"}, []string{"DECIMAL", "VARBINARY", "VARCHAR"}, []value{{tagText, "1.50"}, {tagBytes, "ff"}, {tagText, "x"}},
+		{mysql.Dialect{}, []string{"id"}, []string{"UNSIGNED BIGINT"}, []dialect.Value{{Tag: dialect.Int, Text: "18446744073709551615"}}, "SELECT x FROM `t` AS t WHERE (v > 0\n) AND t.`id` > ? ORDER BY t.`id` LIMIT 5", []any{uint64(1<<64 - 1)}},
+		{mysql.Dialect{}, []string{"a", "b", "c"}, []string{"DECIMAL", "VARBINARY", "VARCHAR"}, []dialect.Value{{Tag: dialect.Text, Text: "1.50"}, {Tag: dialect.Bytes, Text: "ff"}, {Tag: dialect.Text, Text: "x"}},
 			"SELECT x FROM `t` AS t WHERE (v > 0\n) AND t.`a` >= CAST(? AS DECIMAL(65,2)) AND (t.`a` > CAST(? AS DECIMAL(65,2)) OR (t.`a` = CAST(? AS DECIMAL(65,2)) AND (t.`b` > UNHEX(?) OR (t.`b` = UNHEX(?) AND t.`c` > ?)))) ORDER BY t.`a`, t.`b`, t.`c` LIMIT 5",
 			[]any{"1.50", "1.50", "1.50", "ff", "ff", "x"}},
-		{SQLite, []string{"a", "b"}, []string{"", "INTEGER"}, []value{{tagBytes, "ff"}, {tagInt, "-1"}},
+		{sqlite.Dialect{}, []string{"a", "b"}, []string{"", "INTEGER"}, []dialect.Value{{Tag: dialect.Bytes, Text: "ff"}, {Tag: dialect.Int, Text: "-1"}},
 			`SELECT x FROM "t" AS t WHERE (v > 0` + "\n" + `) AND (t."a", t."b") > (?, ?) ORDER BY t."a", t."b" LIMIT 5`, []any{[]byte{255}, int64(-1)}},
 	} {
-		table := &Table{DB: open(t, &fake{}), Name: "t", Key: c.key, Where: "v > 0", Dialect: c.dialect}
+		table := &Table{DB: open(t, &fake{}), Name: "t", Key: c.key, Where: "v > 0", Dialect: c.sql}
 		q, err := table.query()
 		require.NoError(t, err)
 		p := &plan{list: "x"}
 		for i, name := range c.key {
-			k, err := q.sql.key(t.Context(), nil, column{name: name, typ: c.types[i]}, q.ref(name))
+			k, err := q.sql.Key(t.Context(), nil, dialect.Column{Name: name, Type: c.types[i]}, q.ref(name))
 			require.NoError(t, err)
+			k.Name = name
 			p.key = append(p.key, k)
 		}
-		got, args, err := q.statement(p, c.after, ceiling.Limit{}, 5)
+		got, args, err := q.statement(p, p.list, keyRange{after: c.after, limit: 5})
 		require.NoError(t, err)
 		require.Equal(t, c.want, got)
 		require.Equal(t, c.args, args)
 
-		below, mark := ceiling.Limit{Where: "t.x <= ?", Args: []any{99}}, "?"
-		if c.dialect == Postgres {
-			mark = fmt.Sprintf("$%d", len(c.args)+1)
-		}
-		got, args, err = q.statement(p, c.after, below, 5)
+		below, mark := ceiling.Limit{Where: "t.x <= ?", Args: []any{99}}, c.sql.Placeholder(len(c.args)+1)
+		got, args, err = q.statement(p, p.list, keyRange{after: c.after, below: below, limit: 5})
 		require.NoError(t, err)
 		require.Equal(t, strings.Replace(c.want, " ORDER BY", " AND t.x <= "+mark+" ORDER BY", 1), got)
 		require.Equal(t, append(slices.Clone(c.args), 99), args)
 		below.Args = nil
-		_, _, err = q.statement(p, c.after, below, 5)
+		_, _, err = q.statement(p, p.list, keyRange{after: c.after, below: below, limit: 5})
 		require.ErrorContains(t, err, "0 arguments for 1 question marks")
 	}
 	for _, typ := range []string{"ENUM", "SET", "FLOAT", "DOUBLE", "BIT", "JSON", "GEOMETRY", ""} {
-		_, err := mysql{}.key(t.Context(), nil, column{name: "k", typ: typ}, "t.k")
+		_, err := mysql.Dialect{}.Key(t.Context(), nil, dialect.Column{Name: "k", Type: typ}, "t.k")
 		require.ErrorContains(t, err, `key column "k"`)
 	}
 }

@@ -1,245 +1,220 @@
 package sqlsource
 
 import (
-	"encoding/binary"
-	"hash/maphash"
-	"slices"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
 	"time"
+
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// window remembers the keys that were handed out last, in their order: a hash for
-// each, in blocks whose bounds are known whole. Two keys of one hash are taken for
-// one, which hides one late row in 10^15 or so.
+// window is how far the table can be read, and for which cursors that was found:
+// the one it was opened for, and that of the last batch since.
 type window struct {
-	seed   maphash.Seed
-	from   []value // below the first block; nil: it begins with the table
-	blocks []block
-	size   int // keys in all blocks
-	next   int // the block to look at next
+	ceiling.Limit
+	from, to source.Cursor
+	origin   origin
+	since    time.Time // when it was found
+	greatest int64     // the greatest key, if it is a positive integer; 0: not known
+	boot     string    // of the server
+	durable  bool      // a crash of the server cannot take back what is below the limit
 }
 
-// block has the keys behind the end of the block before it, up to its own.
-// The last one is its end, but for the block of the base line.
-type block struct {
-	to   []value
-	keys []handed
-	seen bool // it was looked at since the last one came
-	torn bool // the first ones may lie below it: they are those of rows that were deleted
-}
+// unflushed is who holds rows back whose commit is not on disk.
+const unflushed = "the server's write-ahead log, which is not on disk so far (asynchronous commit)"
 
-// handed is a key that was handed out.
-type handed struct {
-	hash uint64
-	at   int64 // when: nanoseconds since 1970
-}
+// flushRetry is when to ask again whether it is. The server's WAL writer runs
+// every 200 ms by default, and any other commit flushes it too.
+const flushRetry = 5 * time.Millisecond
 
-// keyRead is a key that was read.
-type keyRead struct {
-	hash   uint64
-	values []value
-}
-
-// lateKey is a key that is late.
-type lateKey struct {
-	keyRead
-	passed int64 // when the next key was handed out
-	behind int   // keys handed out above it
-}
-
-func newWindow(at []value) *window { return &window{seed: maphash.MakeSeed(), from: at} }
-
-// end is the last key handed out.
-func (w *window) end() []value {
-	if len(w.blocks) == 0 {
-		return w.from
-	}
-	return w.blocks[len(w.blocks)-1].to
-}
-
-func (w *window) hash(key []cell) uint64 {
-	var h maphash.Hash
-	h.SetSeed(w.seed)
-	var size [binary.MaxVarintLen64]byte
-	for _, c := range key {
-		h.WriteByte(c.tag)
-		h.Write(binary.AppendUvarint(size[:0], uint64(len(c.text))))
-		h.Write(c.text)
-	}
-	return h.Sum64()
-}
-
-func (w *window) hashOf(key []value) uint64 {
-	cells := make([]cell, len(key))
-	for i, v := range key {
-		cells[i] = cell{v.tag, []byte(v.text)}
-	}
-	return w.hash(cells)
-}
-
-// add adds the keys of a batch, the last of which is to. They go into the last
-// block as long as that has no more than room.
-func (w *window) add(hashes []uint64, to []value, now time.Time, room int) {
-	if n := len(w.blocks); n == 0 || len(w.blocks[n-1].keys)+len(hashes) > room {
-		w.blocks = append(w.blocks, block{})
-	}
-	b := &w.blocks[len(w.blocks)-1]
-	b.to, b.seen = to, false
-	for _, h := range hashes {
-		b.keys = append(b.keys, handed{h, now.UnixNano()})
-	}
-	w.size += len(hashes)
-}
-
-// prepend adds keys below all others, and above from. They are in falling order.
-func (w *window) prepend(keys []keyRead, from []value, now time.Time) {
-	b := block{to: w.from, seen: true}
-	for _, k := range slices.Backward(keys) {
-		b.keys = append(b.keys, handed{k.hash, now.UnixNano()})
-	}
-	w.blocks = slices.Insert(w.blocks, 0, b)
-	w.from = from
-	w.size += len(keys)
-	if w.next > 0 {
-		w.next++
-	}
-}
-
-// cut forgets the keys above key, and returns them: they will be handed out again.
-// ok is false if the window does not have key.
-func (w *window) cut(key []value) (gone map[uint64]bool, ok bool) {
-	if slices.Equal(key, w.end()) {
-		return nil, true
-	}
-	b, i := -1, -1
-	if !slices.Equal(key, w.from) {
-		if b, i = w.find(key); b < 0 {
-			return nil, false
+// windowAfter returns how far the table can be read after a cursor. fresh says
+// that it was found now. A window that is open is used again, unless the server
+// is another one, or was started since: its log may have ended below the mark,
+// and then keys are drawn again.
+func (s *state) windowAfter(ctx context.Context, db ceiling.Queryer, at position) (w *window, fresh bool, err error) {
+	if w := s.window; w != nil && (at.cursor == w.from || at.cursor == w.to) {
+		h, err := s.query.sql.History(ctx, db, s.query.table)
+		if err != nil {
+			return nil, false, s.query.wrap(err, nil)
+		}
+		if h.Boot == w.boot && w.origin.follows(h) == nil {
+			if !w.durable && h.Flushes > 0 && time.Since(w.since) > h.Flushes {
+				w.durable, w.origin.mark = true, min(w.origin.mark, h.Flushed) // what is not on disk is not a commit
+			}
+			w.durable = w.durable || h.Flushed >= w.origin.mark
+			return w, false, nil
 		}
 	}
-	gone = map[uint64]bool{}
-	left := 0
-	for j := len(w.blocks) - 1; j >= max(b, 0); j-- {
-		keep := 0
-		if j == b {
-			keep = i + 1
-		}
-		for _, k := range w.blocks[j].keys[keep:] {
-			gone[k.hash] = true
-			left++
-		}
+	s.window = nil
+	if w, err = s.openWindow(ctx, db, at); err == nil {
+		s.window = w
 	}
-	w.size -= left
-	w.blocks = w.blocks[:b+1]
-	if b >= 0 {
-		w.blocks[b].to, w.blocks[b].keys = key, w.blocks[b].keys[:i+1]
-	}
-	w.next = min(w.next, len(w.blocks))
-	return gone, true
+	return w, true, err
 }
 
-// find returns where a key is, -1 if nowhere.
-func (w *window) find(key []value) (b, i int) {
-	h := w.hashOf(key)
-	for b := len(w.blocks) - 1; b >= 0; b-- {
-		i := slices.IndexFunc(w.blocks[b].keys, func(k handed) bool { return k.hash == h })
-		if i >= 0 && (!w.blocks[b].torn || slices.Equal(key, w.blocks[b].to)) {
-			return b, i
-		}
+// openWindow asks the ceiling how far the table can be read, and compares the
+// database's history with the cursor's.
+func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position) (*window, error) {
+	q := s.query
+	limit, failed := s.limit(ctx, db, at.key)
+	var rewound *ceiling.RewoundError
+	if failed != nil && !errors.As(failed, &rewound) {
+		return nil, failed
 	}
-	return -1, -1
+	h, err := q.sql.History(ctx, db, q.table) // after the limit, so that its mark is above all rows below that
+	if err != nil {
+		return nil, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
+	}
+	addSequence(&h, limit.Sequence)
+	if err := at.origin.follows(h); err != nil {
+		return nil, q.notFollowed(err, adoptAdvice)
+	}
+	if rewound != nil {
+		return nil, q.notFollowed(errors.New(rewound.What), rewindAdvice)
+	}
+	greatest := int64(0)
+	if limit.Pending > 0 {
+		greatest = limit.Pending + integerOf(at.key)
+	}
+	return &window{Limit: limit, greatest: greatest, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot,
+		origin: originOf(h).after(at.origin), durable: h.Flushed >= h.Mark}, nil
 }
 
-// trim forgets blocks from the first on, as long as there are more than rows
-// keys, or they were handed out before a moment. It returns how many, and how many
-// keys in those that were not looked at.
-func (w *window) trim(rows int, before int64) (n, unseen int) {
-	for n < len(w.blocks) {
-		keys := w.blocks[n].keys
-		old := len(keys) == 0 || keys[len(keys)-1].at < before
-		if !old && (w.size <= rows || n == len(w.blocks)-1) {
-			break
-		}
-		if !w.blocks[n].seen {
-			unseen += len(keys)
-		}
-		w.size -= len(keys)
-		w.from = w.blocks[n].to
-		n++
+// pending returns the greatest number of rows that can follow a key, 0 if it is
+// not known.
+func (w *window) pending(after []dialect.Value) int64 {
+	if w.greatest == 0 {
+		return 0
 	}
-	w.blocks = slices.Delete(w.blocks, 0, n)
-	w.next = max(w.next-n, 0)
-	return n, unseen
+	return max(w.greatest-integerOf(after), 0)
 }
 
-// bounds returns those of the block to look at next.
-func (w *window) bounds() (after, to []value) {
-	after = w.from
-	if w.next > 0 {
-		after = w.blocks[w.next-1].to
+// integerOf returns a key that is one positive integer, 0 for others.
+func integerOf(key []dialect.Value) int64 {
+	if len(key) != 1 {
+		return 0
 	}
-	return after, w.blocks[w.next].to
+	n, err := strconv.ParseInt(key[0].Text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return max(n, 0)
 }
 
-// looked takes the keys that are there, in order, from the start of the block to
-// look at next: all of it, or some, after which the block is split. It returns
-// those that were not handed out, and holds them for known from then on.
-func (w *window) looked(read []keyRead, whole bool, now time.Time) (late []lateKey) {
-	b := w.blocks[w.next]
-	index := make(map[uint64]int, len(b.keys))
-	for i, k := range b.keys {
-		index[k.hash] = i
+// check looks for what would lose rows below the window: a NULL that hides a row,
+// and rows that a crash of the server could take back. These are held.
+func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after []dialect.Value) (*source.Held, error) {
+	if w.Nothing {
+		return nil, nil
 	}
-	above := 0
-	for _, other := range w.blocks[w.next+1:] {
-		above += len(other.keys)
+	for i := 1; i < len(s.plan.key) && after != nil; i++ {
+		if err := s.query.findNull(ctx, db, s.plan, i, after); err != nil {
+			return nil, err
+		}
 	}
-	// A key handed out that is not there was deleted. Which side of a late key
-	// it was on is not known, so it is forgotten if it is beside one.
-	var keys []handed
-	seen, next, split, torn := 0, 0, -1, b.torn // late ones in all of keys; of b.keys; of read
-	for i, k := range read {
-		if at, ok := index[k.hash]; ok {
-			if at < next {
+	if w.durable {
+		return nil, nil
+	}
+	found, err := s.query.exists(ctx, db, s.plan, keyRange{after: after, below: w.Limit})
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		return &source.Held{Since: w.since, Retry: flushRetry, By: []string{unflushed}}, nil
+	}
+	w.Nothing = true
+	return nil, nil
+}
+
+// limit asks the guard, and opens a guard first if necessary. A new one is opened
+// if the table changed, or names in its statements no longer exist: another table
+// may have taken the name, and its sequence has a different name.
+func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Value) (ceiling.Limit, error) {
+	var after []string
+	for _, v := range key {
+		after = append(after, v.Text)
+	}
+	for round := 1; ; round++ {
+		if s.guard == nil {
+			if err := s.open(ctx, db); err != nil {
+				return ceiling.Limit{}, err
+			}
+		}
+		l, err := s.guard.Advance(ctx, db, after)
+		if errors.Is(err, ceiling.ErrChanged) || retry.Classify(err) == retry.Setup {
+			s.guard = nil
+			if round < rounds {
 				continue
 			}
-			if torn {
-				next = at
-			}
-			keys = append(keys, b.keys[next:at+1]...)
-			seen, next, split, torn = len(late), at+1, i, false
-			continue
 		}
-		passed := now.UnixNano()
-		if next < len(b.keys) {
-			passed = b.keys[next].at
+		if err != nil {
+			err = s.query.wrap(fmt.Errorf("finding the ceiling: %w", err), key)
 		}
-		late = append(late, lateKey{k, passed, above + len(b.keys) - next})
-		keys = append(keys, handed{k.hash, passed})
-		torn = true
+		return l, err
 	}
-	rest := b.keys[next:]
-	w.size -= len(b.keys)
-	switch {
-	case whole:
-		if torn && len(rest) > 0 {
-			rest = rest[len(rest)-1:]
-			if rest[0].hash != w.hashOf(b.to) { // not the end of the block, which is known
-				rest = nil
-			}
-		}
-		keys = append(keys, rest...)
-		w.size += len(keys)
-		w.blocks[w.next] = block{to: b.to, keys: keys, seen: true}
-	default:
-		if split < 0 {
-			split = len(read) - 1
-		} else { // those behind are read again with what follows
-			keys, late, torn = keys[:len(keys)-(len(late)-seen)], late[:seen], false
-		}
-		w.size += len(keys) + len(rest)
-		w.blocks[w.next] = block{to: read[split].values, keys: keys, seen: true}
-		w.blocks = slices.Insert(w.blocks, w.next+1, block{to: b.to, keys: slices.Clone(rest), torn: torn})
+}
+
+// open makes a guard, and says in one line what is guaranteed.
+func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
+	q := s.query
+	g, err := q.openCeiling(ctx, db)
+	var unsafe *ceiling.UnsafeError
+	if errors.As(err, &unsafe) {
+		return retry.Permanent(fmt.Errorf("sqlsource: %w", err))
 	}
-	w.next++
-	return late
+	if err != nil {
+		return fmt.Errorf("sqlsource: %s: %w", q.label, err)
+	}
+	s.guard = g
+	r := g.Report()
+	s.guarantee = &source.Guarantee{Name: r.Strategy, Text: r.Guarantee, Lossy: r.Lossy}
+	if r.Strategy+r.Guarantee == s.reported {
+		return nil
+	}
+	s.reported = r.Strategy + r.Guarantee
+	level := slog.LevelInfo
+	var warnings []string
+	for _, f := range r.Findings {
+		if f.Level == ceiling.Warning {
+			warnings = append(warnings, f.Text)
+		}
+	}
+	if r.Lossy || warnings != nil {
+		level = slog.LevelWarn
+	}
+	attrs := []any{"table", q.label, "ceiling", r.Strategy, "guarantee", r.Guarantee}
+	if warnings != nil {
+		attrs = append(attrs, "warnings", warnings)
+	}
+	q.logger().Log(ctx, level, "guarantee", attrs...)
+	return nil
+}
+
+// openCeiling opens the Ceiling that was set, or the one that fits the table.
+func (q *query) openCeiling(ctx context.Context, db ceiling.Queryer) (ceiling.Guard, error) {
+	t, c := q.target(), q.ceiling
+	if c == nil {
+		var err error
+		if c, err = q.sql.Choose(ctx, db, t); err != nil {
+			return nil, err
+		}
+	}
+	return c.Open(ctx, db, t)
+}
+
+func (q *query) target() ceiling.Table {
+	t := ceiling.Table{SQL: q.sql, Label: q.label, Parts: q.table}
+	if q.table != nil {
+		t.Name = dialect.QuoteAll(q.sql, q.table)
+	}
+	for _, name := range q.key {
+		t.Key = append(t.Key, ceiling.Column{Name: name, Quoted: q.sql.Quote(name), Ref: q.ref(name)})
+	}
+	return t
 }

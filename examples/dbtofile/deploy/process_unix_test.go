@@ -10,10 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// separate puts a command into a group of its own.
+// separate puts a command into a new process group.
 func separate(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-// interrupt does what Ctrl-C does: all of the group get the signal.
+// interrupt sends the signal of Ctrl-C to the whole group.
 func interrupt(t *testing.T, cmd *exec.Cmd) {
 	require.NoError(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGINT))
 }

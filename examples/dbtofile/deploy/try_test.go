@@ -1,7 +1,6 @@
 //go:build unix
 
-// Package deploy_test runs what the deployment has for people to run: the script
-// try, and the commands of the README.
+// Package deploy_test runs the script try and the commands of the README.
 package deploy_test
 
 import (
@@ -23,18 +22,21 @@ import (
 	"github.com/artifactofdevotion/devotion/examples/dbtofile/deploy/internal/deploytest"
 )
 
+// metrics is where the alerts and the dashboard are.
+const metrics = "../../../poller/prometheus"
+
 var address = regexp.MustCompile(`^http://[^/]+`)
 
-// attempt is a run of the script.
+// attempt is one run of the script.
 type attempt struct {
 	*exec.Cmd
 	t    *testing.T
-	dir  string // where it makes its own
+	dir  string // where it creates its directory
 	out  *bufio.Scanner
 	errs strings.Builder
 }
 
-// try starts the script, in a group of its own as a shell does.
+// try starts the script in a separate process group, as a shell does.
 func try(t *testing.T, environ []string, args ...string) *attempt {
 	deploytest.Heavy(t)
 	for name, debianPackage := range map[string]string{
@@ -49,10 +51,10 @@ func try(t *testing.T, environ []string, args ...string) *attempt {
 		}
 		deploytest.Program(t, name, debianPackage)
 	}
-	dir, err := os.MkdirTemp("", "try-") // that of the test lets no other user pass
+	dir, err := os.MkdirTemp("", "try-") // other users cannot pass through the test's
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755)) // the database's user passes through
+	require.NoError(t, os.Chmod(dir, 0o755)) // for the database's user
 	a := &attempt{Cmd: exec.CommandContext(t.Context(), "./try", args...), t: t, dir: dir}
 	a.Env = append(append(os.Environ(), "TMPDIR="+dir), environ...)
 	a.Stderr = &a.errs
@@ -64,7 +66,7 @@ func try(t *testing.T, environ []string, args ...string) *attempt {
 	return a
 }
 
-// says reads what the script prints up to a pattern, and returns its first group.
+// says reads the output up to a pattern, and returns its first group.
 func (a *attempt) says(pattern string) string {
 	a.t.Helper()
 	for re := regexp.MustCompile(pattern); a.out.Scan(); {
@@ -73,11 +75,11 @@ func (a *attempt) says(pattern string) string {
 		}
 	}
 	_ = a.Wait()
-	a.t.Fatalf("it never said %s: %s\n%s", pattern, a.ProcessState, &a.errs)
+	a.t.Fatalf("no line matches %s: %s\n%s", pattern, a.ProcessState, &a.errs)
 	return ""
 }
 
-// ends waits for the end, and sees that it was in order and nothing is left.
+// ends waits for the end, and checks that nothing is left.
 func (a *attempt) ends() {
 	a.t.Helper()
 	for a.out.Scan() {
@@ -87,7 +89,7 @@ func (a *attempt) ends() {
 	assert.Empty(a.t, a.leftovers())
 }
 
-// leftovers are the files of the script, and the processes that know of them.
+// leftovers are the files of the script and the processes that refer to them.
 func (a *attempt) leftovers() (left []string) {
 	files, err := os.ReadDir(a.dir)
 	require.NoError(a.t, err)
@@ -98,7 +100,7 @@ func (a *attempt) leftovers() (left []string) {
 	require.NoError(a.t, err)
 	for _, p := range processes {
 		for _, name := range []string{"environ", "cmdline"} {
-			text, _ := os.ReadFile(filepath.Join(p, name)) // it may have gone
+			text, _ := os.ReadFile(filepath.Join(p, name)) // it may have ended
 			if strings.Contains(string(text), a.dir) {
 				left = append(left, p+" "+name)
 			}
@@ -107,13 +109,13 @@ func (a *attempt) leftovers() (left []string) {
 	return left
 }
 
-func TestTryShowsAllOfIt(t *testing.T) {
+func TestTryShowsEverything(t *testing.T) {
 	t.Parallel()
 	a := try(t, nil)
 	ctx := t.Context()
 	page := a.says(`^status page +(http://.*)$`)
 	list := a.says(`^Prometheus +(http://.*)$`)
-	prom := deploytest.Prometheus(address.FindString(list))
+	prom := address.FindString(list)
 	amtool := strings.Fields(a.says(`^Alertmanager +(amtool .*)$`))
 	a.says(`^(Ctrl-C)`)
 	assert.NotEmpty(t, a.leftovers(), "while it runs")
@@ -123,7 +125,7 @@ func TestTryShowsAllOfIt(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, string(html), "orders")
 	deploytest.Eventually(t, "targets", func() error {
-		targets, err := prom.Targets(ctx)
+		targets, err := deploytest.Targets(ctx, prom)
 		if len(targets) != 2 {
 			return fmt.Errorf("the targets are %v: %w", targets, err)
 		}
@@ -134,13 +136,15 @@ func TestTryShowsAllOfIt(t *testing.T) {
 		}
 		return nil
 	})
-	alerts, err := prom.Alerts(ctx)
+	rules, err := deploytest.Get(ctx, prom+"/api/v1/rules")
 	require.NoError(t, err)
 	html, err = deploytest.Get(ctx, list)
 	require.NoError(t, err)
-	for _, rule := range deploytest.Alerts(t, deploytest.Read(t, "prometheus", "alerts.yml")) {
-		assert.Contains(t, alerts, rule.Name)
-		assert.Contains(t, string(html), rule.Name)
+	for _, file := range [][]string{{metrics, "alerts.yml"}, {"prometheus", "machine.yml"}, {"prometheus", "updates.yml"}} {
+		for _, rule := range deploytest.Alerts(t, deploytest.Read(t, file...)) {
+			assert.Contains(t, string(rules), `"name":"`+rule.Name+`"`)
+			assert.Contains(t, string(html), rule.Name)
+		}
 	}
 	deploytest.Eventually(t, "the Watchdog", func() error {
 		out, err := exec.Command(deploytest.Program(t, amtool[0], "prometheus-alertmanager"), amtool[1:]...).CombinedOutput()
@@ -154,7 +158,7 @@ func TestTryShowsAllOfIt(t *testing.T) {
 	a.ends()
 }
 
-// copied returns an error if the status page does not tell of copied rows.
+// copied returns an error if the status page shows no copied rows.
 func copied(ctx context.Context, page string) error {
 	text, err := deploytest.Get(ctx, page+"status")
 	if err != nil {
@@ -173,7 +177,7 @@ func copied(ctx context.Context, page string) error {
 	return nil
 }
 
-// No real Grafana is to be had, so one that only says what it was given.
+// A stand-in for Grafana, which is not in Debian. It records its configuration.
 const fakeGrafana = `#!/bin/sh
 cat "$GF_PATHS_PROVISIONING/datasources/prometheus.yaml" >"$SEEN/datasource"
 cat "$GF_PATHS_PROVISIONING/dashboards/devotion.yaml" >"$SEEN/provider"
@@ -183,14 +187,14 @@ touch "$SEEN/all"
 exec /bin/sleep 600
 `
 
-// The script's time is not over before that has been said, in the two minutes that a slow machine may take.
+// The script does not end before that is recorded, or before two minutes.
 const longSleep = `#!/bin/sh
 while [ "$1" = 1s ] && [ ! -e "$SEEN/all" ] && [ $((n += 1)) -lt 1200 ]; do /bin/sleep 0.1; done
 exec /bin/sleep "$@"
 `
 
-// Not beside the other one, so that they do not choose the same ports.
-func TestTryEndsByItself(t *testing.T) {
+// Not parallel with the other test, so that they do not choose the same ports.
+func TestTryEndsAfterItsTime(t *testing.T) {
 	bin := t.TempDir()
 	for name, text := range map[string]string{"grafana-server": fakeGrafana, "sleep": longSleep} {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700)) // they are programs
@@ -216,10 +220,10 @@ func TestTryEndsByItself(t *testing.T) {
 	assert.NotEmpty(t, provider.Providers[0].Options.Path)
 	text, err := os.ReadFile(filepath.Join(bin, "dashboard"))
 	require.NoError(t, err)
-	assert.Equal(t, deploytest.Read(t, "grafana", "dashboard.json"), string(text))
+	assert.Equal(t, deploytest.Read(t, metrics, "dashboard.json"), string(text))
 }
 
-func TestTryNamesWhatIsMissing(t *testing.T) {
+func TestTryNamesMissingPackages(t *testing.T) {
 	bash := deploytest.Program(t, "bash", "bash")
 	bin := t.TempDir()
 	for _, name := range []string{"dirname", "sort", "tail"} {

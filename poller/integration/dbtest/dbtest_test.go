@@ -184,15 +184,18 @@ func TestArgs(t *testing.T) {
 
 func TestAStartFailsWithTheServersWords(t *testing.T) {
 	t.Parallel()
-	dbtest.Postgres(t) // skips where there is none
-	for name, broken := range map[string]func(testing.TB){
-		`unrecognized configuration parameter "no_such_setting"`: func(tb testing.TB) { dbtest.StartPostgres(tb, dbtest.Args("-c", "no_such_setting=1")) },
-		"unknown option '--no-such-setting'":                     func(tb testing.TB) { dbtest.StartMariaDB(tb, dbtest.Args("--no-such-setting")) },
-	} {
+	t.Run("Postgres", func(t *testing.T) {
+		dbtest.Postgres(t) // skips where it is not installed
 		tb := &fatalTB{TB: t}
-		tb.run(broken)
-		assert.Contains(t, tb.fatal, name)
-	}
+		tb.run(func(tb testing.TB) { dbtest.StartPostgres(tb, dbtest.Args("-c", "no_such_setting=1")) })
+		assert.Contains(t, tb.fatal, `unrecognized configuration parameter "no_such_setting"`)
+	})
+	t.Run("MariaDB", func(t *testing.T) {
+		dbtest.MariaDB(t)
+		tb := &fatalTB{TB: t}
+		tb.run(func(tb testing.TB) { dbtest.StartMariaDB(tb, dbtest.Args("--no-such-setting")) })
+		assert.Contains(t, tb.fatal, "unknown option '--no-such-setting'")
+	})
 }
 
 func TestMissingBinaries(t *testing.T) {

@@ -23,19 +23,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience is how long anything may take on a busy machine.
+// patience limits each wait. It is long enough for a busy machine.
 const patience = time.Minute
 
-var screenshots = flag.String("page.screenshots", "", "directory to write a picture of each page to")
+var screenshots = flag.String("page.screenshots", "", "directory to write screenshots to")
 
 // browse starts Chromium for a test, and returns the context to open tabs with.
 func browse(t *testing.T) context.Context {
 	t.Helper()
 	switch {
 	case testing.Short():
-		t.Skip("starts a browser, which takes long")
+		t.Skip("starting a browser takes long")
 	case race:
-		t.Skip("the browser runs outside of this process, where the race detector sees nothing")
+		t.Skip("the browser is another process, which the race detector cannot see")
 	}
 	path, err := exec.LookPath("chromium")
 	if err != nil {
@@ -57,15 +57,15 @@ func browse(t *testing.T) context.Context {
 	return ctx
 }
 
-// look is how somebody looks at a page.
-type look struct {
+// viewer describes the browser window.
+type viewer struct {
 	width    int64
 	dark     bool
 	noScript bool
-	hasty    bool // the page refreshes itself ten times as often
+	fast     bool // the page refreshes itself ten times as often
 }
 
-// tab is a page that is open.
+// tab is an open page.
 type tab struct {
 	t     *testing.T
 	ctx   context.Context
@@ -74,11 +74,11 @@ type tab struct {
 
 	mu       sync.Mutex
 	requests []string
-	errors   []string // of the console, violations of the policy included
+	errors   []string // of the console, including violations of the Content-Security-Policy
 }
 
-// open opens an address in a tab of its own.
-func open(t *testing.T, browser context.Context, address string, l look) *tab {
+// open opens an address in a new tab.
+func open(t *testing.T, browser context.Context, address string, v viewer) *tab {
 	t.Helper()
 	ctx, end := chromedp.NewContext(browser)
 	t.Cleanup(end)
@@ -87,7 +87,7 @@ func open(t *testing.T, browser context.Context, address string, l look) *tab {
 	p := &tab{t: t, ctx: ctx, close: end, host: own.Host}
 	require.NoError(t, chromedp.Listen(ctx, p.hear))
 	scheme := "light"
-	if l.dark {
+	if v.dark {
 		scheme = "dark"
 	}
 	call(p, network.Enable, network.EnableParams{})
@@ -95,10 +95,10 @@ func open(t *testing.T, browser context.Context, address string, l look) *tab {
 	p.prefer("prefers-color-scheme", scheme)
 	call(p, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Kathmandu"})
 	call(p, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
-		Width: l.width, Height: 800, DeviceScaleFactor: 1, Mobile: l.width < 500,
+		Width: v.width, Height: 800, DeviceScaleFactor: 1, Mobile: v.width < 500,
 	})
-	call(p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: l.noScript})
-	if l.hasty {
+	call(p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: v.noScript})
+	if v.fast {
 		call(p, cdpage.AddScriptToEvaluateOnNewDocument, cdpage.AddScriptToEvaluateOnNewDocumentParams{
 			Source: "{ const slow = setTimeout; window.setTimeout = (f, ms) => slow(f, ms === 3000 ? 300 : ms); }",
 		})
@@ -114,7 +114,7 @@ func call[P, R any](p *tab, c cdp.Command[P, R], params P) R {
 	return r
 }
 
-// prefer sets a preference of the reader, the only one.
+// prefer sets the reader's only preference, a CSS media feature.
 func (p *tab) prefer(name, value string) {
 	p.t.Helper()
 	call(p, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: name, Value: value}}})
@@ -131,7 +131,7 @@ func (p *tab) hear(event any) {
 			p.errors = append(p.errors, e.Entry.Text+" "+e.Entry.URL)
 		}
 	case *runtime.EventConsoleAPICalled:
-		p.errors = append(p.errors, "a call of console."+string(e.Type))
+		p.errors = append(p.errors, "call of console."+string(e.Type))
 	case *runtime.EventExceptionThrown:
 		p.errors = append(p.errors, e.ExceptionDetails.Text)
 	}
@@ -142,7 +142,7 @@ func (p *tab) do(a chromedp.Action[chromedp.Void]) {
 	require.NoError(p.t, chromedp.Do(p.ctx, a))
 }
 
-// eval returns what an expression is.
+// eval returns the value of an expression.
 func eval[T any](p *tab, js string) T {
 	p.t.Helper()
 	v, err := chromedp.Run(p.ctx, chromedp.Evaluate[T](js))
@@ -150,7 +150,7 @@ func eval[T any](p *tab, js string) T {
 	return v
 }
 
-// until waits for an expression to be true.
+// until waits until an expression is true.
 func (p *tab) until(js string) {
 	p.t.Helper()
 	err := chromedp.Do(p.ctx, chromedp.Poll[chromedp.Void](js,
@@ -160,25 +160,25 @@ func (p *tab) until(js string) {
 	}
 }
 
-// text is what is to be read, without empty lines.
+// text returns the visible text without empty lines.
 func (p *tab) text() string {
 	p.t.Helper()
 	return strings.ReplaceAll(eval[string](p, `document.body.innerText.replace(/\n+/g, "\n")`), "\u00a0", " ")
 }
 
-// errorsSoFar are what the console has, violations of the policy included.
+// errorsSoFar returns the console's errors so far.
 func (p *tab) errorsSoFar() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]string(nil), p.errors...)
 }
 
-// behaves checks what holds for each page: it fits, is silent, and asks nobody
-// but the program.
+// behaves checks every page: it fits the width, logs nothing, and requests nothing
+// from other hosts.
 func (p *tab) behaves() {
 	p.t.Helper()
 	assert.LessOrEqual(p.t, eval[int](p, "document.documentElement.scrollWidth"), eval[int](p, "document.documentElement.clientWidth"),
-		"nothing is to be scrolled sideways")
+		"no horizontal scrolling")
 	assert.Empty(p.t, p.errorsSoFar())
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -190,7 +190,7 @@ func (p *tab) behaves() {
 	}
 }
 
-// picture writes a screenshot of the page, where wanted.
+// picture writes a screenshot if -page.screenshots is set.
 func (p *tab) picture(name string) {
 	p.t.Helper()
 	if *screenshots == "" {

@@ -43,16 +43,16 @@ func run(t *testing.T, page *status.Page, name string, src source.Source[string]
 	})
 }
 
-// live: the page follows what happens, without being loaded anew.
-func live(t *testing.T, open func(string, look) *tab) {
+// live: the page follows the pipelines without being reloaded.
+func live(t *testing.T, open func(string, viewer) *tab) {
 	var page status.Page
 	var orders, invoices sourcetest.Fake[string]
 	run(t, &page, "orders", &orders)
 	run(t, &page, "invoices", &invoices)
 	server := httptest.NewServer(&page)
 	t.Cleanup(server.Close)
-	p := open(server.URL+"/", look{width: 1280, hasty: true})
-	p.until(`document.querySelector("h1").innerText === "All is well"`)
+	p := open(server.URL+"/", viewer{width: 1280, fast: true})
+	p.until(`document.querySelector("h1").innerText === "All pipelines are healthy"`)
 	p.do(chromedp.Evaluate[chromedp.Void](`{
 		window.loaded = true;
 		window.announced = [];
@@ -64,7 +64,7 @@ func live(t *testing.T, open func(string, look) *tab) {
 	orders.Append("a", "b", "c")
 	p.until(`document.querySelector("#pipeline-1 .facts dd").innerText === "3"`)
 	p.until(`/now \d.*, highest 0.6/.test(document.querySelector("#pipeline-1 svg[role=img]").getAttribute("aria-label"))`)
-	assert.Positive(t, eval[float64](p, `document.querySelector("#pipeline-1-rows .line").getTotalLength()`), "and the chart is drawn")
+	assert.Positive(t, eval[float64](p, `document.querySelector("#pipeline-1-rows .line").getTotalLength()`), "the chart is drawn")
 	assert.Empty(t, eval[[]string](p, "announced"), "numbers are not announced")
 
 	invoices.Fail(errors.New("connection refused"))
@@ -74,20 +74,34 @@ func live(t *testing.T, open func(string, look) *tab) {
 	assert.Equal(t, "invoices\norders", p.headings("h2"), "trouble comes first")
 	assert.Equal(t, "pipeline-2", p.focused(), "the focus moves with it")
 	p.awaitRefresh()
-	assert.Equal(t, []string{"invoices is failing."}, eval[[]string](p, "announced"), "once, though attempts go on")
+	assert.Equal(t, []string{"invoices is failing."}, eval[[]string](p, "announced"), "once, although attempts continue")
 
 	invoices.Heal()
-	p.until(`document.querySelector("h1").innerText === "All is well"`)
-	assert.Equal(t, []string{"invoices is failing.", "All is well."}, eval[[]string](p, "announced"))
+	p.until(`document.querySelector("h1").innerText === "All pipelines are healthy"`)
+	assert.Equal(t, []string{"invoices is failing.", "All pipelines are healthy."}, eval[[]string](p, "announced"))
 	assert.Equal(t, "orders\ninvoices", p.headings("h2"))
 	assert.Contains(t, p.text(), "Recovered from an error at")
-	assert.True(t, eval[bool](p, "window.loaded"), "it was not loaded anew")
+
+	p.do(chromedp.Evaluate[chromedp.Void](`window.card = document.getElementById("pipeline-2")`))
+	orders.Fail(errors.New("connection refused"))
+	invoices.Fail(errors.New("connection refused"))
+	p.until(`document.querySelector("h1").innerText === "2 of 2 pipelines are failing"`)
+	p.until(`document.querySelectorAll("main > article").length === 1`)
+	assert.Equal(t, "2 pipelines are failing\norders\ninvoices", p.headings("h2"))
+	assert.Equal(t, "pipeline-2", p.focused(), "the focus moves into the group")
+	orders.Heal()
+	p.until(`document.querySelectorAll("main > article").length === 2`)
+	assert.Equal(t, "invoices\norders", p.headings("h2"))
+	assert.Equal(t, "pipeline-2", p.focused(), "and out of it")
+	assert.True(t, eval[bool](p, `window.card === document.getElementById("pipeline-2")`), "it was moved, not replaced")
+
+	assert.True(t, eval[bool](p, "window.loaded"), "it was not reloaded")
 	p.behaves()
 }
 
-// away: the page says so when the program does not answer, recovers, and loads
-// itself anew when the program was updated.
-func away(t *testing.T, open func(string, look) *tab) {
+// away: the page says so when the program does not answer, recovers, and reloads
+// after the program was updated.
+func away(t *testing.T, open func(string, viewer) *tab) {
 	var page status.Page
 	var orders sourcetest.Fake[string]
 	run(t, &page, "orders", &orders)
@@ -107,19 +121,19 @@ func away(t *testing.T, open func(string, look) *tab) {
 	}
 
 	server := serve(listener, &page)
-	p := open("http://"+address+"/", look{width: 390, hasty: true})
+	p := open("http://"+address+"/", viewer{width: 390, fast: true})
 	p.do(chromedp.Evaluate[chromedp.Void]("window.loaded = true"))
 	p.awaitRefresh()
 	server.Close()
-	p.until(`/^No answer since ` + clock + `\. What is shown is from then\.$/.test(document.getElementById("lost").innerText)`)
+	p.until(`/^No answer since ` + clock + `\. The page shows the state at that time\.$/.test(document.getElementById("lost").innerText)`)
 	assert.Regexp(t, `^\? No answer since `+clock+`$`, eval[string](p, "document.title"))
 	assert.True(t, eval[bool](p, `document.getElementById("lost").innerText.includes(clock(answered))`))
-	assert.Less(t, eval[float64](p, `Math.abs(answered - new Date(document.querySelector(".headline time").dateTime))`), 60e3, "when the page was last true")
-	assert.Contains(t, p.text(), "up to date", "what was known is still shown")
+	assert.Less(t, eval[float64](p, `Math.abs(answered - new Date(document.querySelector(".headline time").dateTime))`), 60e3, "the time of the last answer")
+	assert.Contains(t, p.text(), "up to date", "the last state is still shown")
 	assert.Equal(t, eval[int](p, "document.documentElement.scrollWidth"), eval[int](p, "document.documentElement.clientWidth"))
 	p.picture("away-phone")
 	for _, e := range p.errorsSoFar() {
-		assert.Contains(t, e, "ERR_CONNECTION_REFUSED", "the browser's own words")
+		assert.Contains(t, e, "ERR_CONNECTION_REFUSED", "the browser's own message")
 	}
 
 	server = again(http.NotFoundHandler()) // another program, at the same address
@@ -129,14 +143,14 @@ func away(t *testing.T, open func(string, look) *tab) {
 
 	var silent atomic.Bool
 	server = again(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if silent.Load() { // as a program that was suspended
+		if silent.Load() { // like a suspended program
 			<-r.Context().Done()
 			return
 		}
 		page.ServeHTTP(w, r)
 	}))
 	p.until(`document.getElementById("lost").innerText === ""`)
-	assert.Equal(t, "✓ All is well", eval[string](p, "document.title"))
+	assert.Equal(t, "✓ orders is healthy", eval[string](p, "document.title"))
 	silent.Store(true)
 	p.until(`document.getElementById("lost").innerText.startsWith("No answer")`)
 	silent.Store(false)
@@ -152,7 +166,7 @@ func away(t *testing.T, open func(string, look) *tab) {
 		}
 		_, _ = w.Write([]byte(strings.Replace(recorder.Body.String(), `data-build="`, `data-build="new`, 1)))
 	}))
-	require.Eventually(t, func() bool { // a poll does not outlive the page that is left
+	require.Eventually(t, func() bool { // a poll does not survive the reload
 		fresh, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool]("window.loaded === undefined && document.readyState === 'complete'"))
 		return err == nil && fresh
 	}, patience, 50*time.Millisecond)
@@ -166,9 +180,8 @@ func (p *tab) awaitError(text string) {
 	require.Eventually(p.t, func() bool { return strings.Contains(strings.Join(p.errorsSoFar(), "\n"), text) }, patience, 20*time.Millisecond)
 }
 
-// hostile: names, cursors, errors and holders are text, whatever they look like,
-// and long ones wrap.
-func hostile(t *testing.T, open func(string, look) *tab) {
+// hostile: names, cursors, errors and holders are escaped, and long ones wrap.
+func hostile(t *testing.T, open func(string, viewer) *tab) {
 	const evil = `<script>window.evil=1</script>'"><img src="http://evil.example/x" onerror="window.evil=1">`
 	var page status.Page
 	long := strings.Repeat("x", 7000)
@@ -187,16 +200,16 @@ func hostile(t *testing.T, open func(string, look) *tab) {
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	for _, width := range []int64{1280, 390} {
-		p := open(server.URL+"/ops/", look{width: width, hasty: true})
+		p := open(server.URL+"/ops/", viewer{width: width, fast: true})
 		p.until(`document.querySelectorAll(".card.bad").length === 1 && document.querySelectorAll(".card.warn").length === 1`)
 		p.awaitRefresh()
 		assert.Equal(t, evil+`\u202e`+"\uFFFD", eval[string](p, `document.querySelector("h2").innerText`))
-		assert.True(t, eval[bool](p, `document.querySelector(".notice.bad bdi").innerText.endsWith("x\n\\u202eline")`))
+		assert.True(t, eval[bool](p, `document.querySelector(".notice.bad bdi").innerText.endsWith("x; \\u202eline")`))
 		assert.Equal(t, evil+long, eval[string](p, `document.querySelector("dl .code dd").innerText`))
 		assert.Equal(t, evil, eval[string](p, `document.querySelector(".notice li").innerText`))
 		assert.True(t, eval[bool](p, "window.evil === undefined && document.images.length === 0 && document.scripts.length === 1"))
 		assert.Equal(t, 0, eval[int](p, `[...document.querySelectorAll("#page *")].filter(e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display === "block" && !e.closest(".unseen")).length`),
-			"nothing sticks out of its box")
+			"nothing overflows its box")
 		p.behaves()
 	}
 }

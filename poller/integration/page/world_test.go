@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,24 +23,31 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// pipeline is a real Poller between fakes.
+// pipeline describes a real Poller with a fake source, sink and checkpoint.
 type pipeline struct {
-	name     string
-	perSec   float64               // rows that appear in a second
-	answer   func(time.Time) error // of the source, at a time since the start
-	held     func(time.Time) *source.Held
-	write    func(context.Context) error
-	interval time.Duration
+	name      string
+	perSec    float64               // rows that appear per second
+	answer    func(time.Time) error // error of the source at a time
+	held      func(time.Time) *source.Held
+	write     func(context.Context) error
+	interval  time.Duration
+	guarantee *source.Guarantee // defaults to every
 }
 
-// traffic is a source in which rows appear as time goes by, more at times and
-// less at others, the same in every run.
+var (
+	every = &source.Guarantee{Name: "lock-fence", Text: "Every row is read exactly once, in the order of id."}
+	lag   = &source.Guarantee{Name: "lag=5m0s", Text: "A row whose transaction commits more than 5m after the time in created_at is missed.", Lossy: true}
+)
+
+// traffic is a source whose rows appear over time, at a rate that varies but is
+// the same in every run.
 func (p *pipeline) traffic(began time.Time) source.Func[struct{}] {
 	noise := rand.New(rand.NewPCG(1, uint64(len(p.name))))
 	var rows, at float64
+	guarantee := cmp.Or(p.guarantee, every)
 	return func(ctx context.Context, after source.Cursor, limit int) (source.Batch[struct{}], error) {
 		now := time.Now()
-		b := source.Batch[struct{}]{From: after, To: after, AsOf: now}
+		b := source.Batch[struct{}]{From: after, To: after, AsOf: now, Guarantee: guarantee, Position: "id " + cmp.Or(string(after), "0")}
 		if p.answer != nil {
 			if err := p.answer(now); err != nil {
 				return b, err
@@ -57,7 +65,7 @@ func (p *pipeline) traffic(began time.Time) source.Func[struct{}] {
 		from, _ := strconv.Atoi(string(after))
 		if n := min(limit, int(rows)-from); n > 0 {
 			b.Records, b.To = make([]struct{}, n), source.Cursor(strconv.Itoa(from+n))
-			b.More = from+n < int(rows)
+			b.More, b.Pending, b.Position = from+n < int(rows), int64(int(rows)-from-n), "id "+string(b.To)
 		}
 		return b, nil
 	}
@@ -81,8 +89,8 @@ func (p *pipeline) poller(page *status.Page, began time.Time) *poller.Poller[str
 	return q
 }
 
-// simulate runs pipelines for as long as it takes, in no time, and returns a
-// server that answers as their page did at the end, which is now.
+// simulate runs pipelines for length in a bubble, and returns a server that
+// answers as their page did at the end, which is now.
 func simulate(t *testing.T, length time.Duration, build func(end time.Time) []*pipeline) *httptest.Server {
 	t.Helper()
 	end := time.Now()
@@ -121,16 +129,19 @@ func simulate(t *testing.T, length time.Duration, build func(end time.Time) []*p
 	return server
 }
 
-var errDown = errors.New("dial tcp 10.20.0.7:5432: connect: connection refused")
+// errDown has two lines, as pgx writes it.
+var errDown = errors.New("failed to connect to `user=copy database=shop`:\n\t10.20.0.7:5432 (db-1): dial error: dial tcp 10.20.0.7:5432: connect: connection refused")
 
-func healthy(time.Time) []*pipeline {
-	return []*pipeline{
-		{name: "orders", perSec: 1240},
-		{name: "invoices", perSec: 86, interval: 2 * time.Second},
+// shop has ten pipelines.
+func shop(time.Time) []*pipeline {
+	var all []*pipeline
+	for i, name := range []string{"orders", "order_lines", "invoices", "payments", "refunds", "customers", "addresses", "shipments", "stock_moves", "price_changes"} {
+		all = append(all, &pipeline{name: name, perSec: 1240 / float64(1+i*i), interval: 2 * time.Second})
 	}
+	return all
 }
 
-// outage: the database of two pipelines is away, the third has another one.
+// outage: the database of ten pipelines is down, two others have another database.
 func outage(end time.Time) []*pipeline {
 	down := func(now time.Time) error {
 		if now.After(end.Add(-6 * time.Minute)) {
@@ -138,15 +149,29 @@ func outage(end time.Time) []*pipeline {
 		}
 		return nil
 	}
+	all := shop(end)
+	for _, p := range all {
+		p.answer = func(now time.Time) error {
+			if err := down(now); err != nil {
+				return fmt.Errorf("sqlsource: %s: %w", p.name, err)
+			}
+			return nil
+		}
+	}
+	return append(all, &pipeline{name: "audit", perSec: 12}, &pipeline{name: "web_sessions", perSec: 310})
+}
+
+// lossy: one of three pipelines can miss rows, and has some left to copy.
+func lossy(time.Time) []*pipeline {
 	return []*pipeline{
-		{name: "orders", perSec: 1240, answer: down},
-		{name: "invoices", perSec: 86, answer: down},
-		{name: "audit", perSec: 12},
+		{name: "orders", perSec: 1240},
+		{name: "page_views", perSec: 9000, guarantee: lag},
+		{name: "invoices", perSec: 86},
 	}
 }
 
-// trouble: one is held back by a transaction that somebody forgot, one is stuck
-// in a disk that does not answer.
+// trouble: one pipeline is held back by a forgotten transaction, one is stuck in
+// a disk that does not answer.
 func trouble(end time.Time) []*pipeline {
 	since := end.Add(-4*time.Minute - 12*time.Second)
 	return []*pipeline{
@@ -159,14 +184,14 @@ func trouble(end time.Time) []*pipeline {
 		}},
 		{name: "invoices", perSec: 86, write: func(ctx context.Context) error {
 			if time.Now().After(end.Add(-3 * time.Minute)) {
-				time.Sleep(4 * time.Minute) // whatever its context says
+				time.Sleep(4 * time.Minute) // ignores its context
 			}
 			return nil
 		}},
 	}
 }
 
-// many: fifty, of which a few are in trouble, and names that are not short.
+// many: fifty pipelines with long names, of which three fail.
 func many(end time.Time) []*pipeline {
 	var all []*pipeline
 	for i := range 50 {

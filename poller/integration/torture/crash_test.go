@@ -10,7 +10,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/hostile"
-	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/mysql"
 )
 
 // crashes ends a server, three times by a crash and once in order, each time when
@@ -121,7 +121,7 @@ func TestMariaDBCrashes(t *testing.T) {
 		c := crashes{server: server, db: db, prepared: `xa recover`}
 		ledger, results := trial(t, "MariaDB, crashes", hostile.Trial{
 			Writers:   hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 40_000, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.2, Outages: true},
-			Readers:   []hostile.Reader{naive(low, "id"), reader("dirty probe", low, ceiling.DirtyProbe{}, "id")},
+			Readers:   []hostile.Reader{naive(low, "id"), reader("dirty probe", low, mysql.DirtyProbe{}, "id")},
 			Meanwhile: c.run,
 		})
 		loses(t, results["naive"])

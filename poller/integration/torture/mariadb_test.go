@@ -10,6 +10,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/hostile"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/mysql"
 )
 
 func startMariaDB(t *testing.T, args ...string) *dbtest.Server {
@@ -50,7 +51,7 @@ func TestDirtyProbe(t *testing.T) {
 		defer low.Close()
 		ledger, results := trial(t, "MariaDB, dirty probe", hostile.Trial{
 			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: n, For: *forFlag, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.1},
-			Readers: []hostile.Reader{naive(low, "id"), reader("dirty probe", low, ceiling.DirtyProbe{}, "id")},
+			Readers: []hostile.Reader{naive(low, "id"), reader("dirty probe", low, mysql.DirtyProbe{}, "id")},
 		})
 		loses(t, results["naive"])
 		sound(t, ledger, results["dirty probe"])
@@ -74,7 +75,7 @@ func TestMariaDBUpsert(t *testing.T) {
 		low := poorMariaDB(t, d, db)
 		ledger, results := trial(t, "MariaDB, IGNORE and ON DUPLICATE KEY of 200,000", hostile.Trial{
 			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Seed: seed, Prefill: prefill, Acts: append(sure(t, db), upsert.Weigh(0.05))},
-			Readers: []hostile.Reader{naive(low, "id"), reader("dirty probe", low, ceiling.DirtyProbe{}, "id")},
+			Readers: []hostile.Reader{naive(low, "id"), reader("dirty probe", low, mysql.DirtyProbe{}, "id")},
 		})
 		loses(t, results["naive"])
 		sound(t, ledger, results["dirty probe"])
@@ -98,7 +99,7 @@ func TestAutoIncrementGoesBack(t *testing.T) {
 			db := open(t, d)
 			db.MustExec(ordersMariaDB)
 			low := poorMariaDB(t, d, db)
-			err := back(t, db, reader("dirty probe", low, ceiling.DirtyProbe{}, "id").Source, append(statements, `insert into orders (token) values (-1)`)...)
+			err := back(t, db, reader("dirty probe", low, mysql.DirtyProbe{}, "id").Source, append(statements, `insert into orders (token) values (-1)`)...)
 			require.ErrorIs(t, err, sqlsource.ErrHistory)
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
 // A sequence that goes back while a pipeline runs ends it, with an error that
@@ -34,7 +35,7 @@ func TestSequenceGoesBack(t *testing.T) {
 			db := open(t, d)
 			db.MustExec(orders)
 			low := poor(t, d, db, `grant select on orders, orders_id_seq to reader`)
-			err := back(t, db, reader("lock fence", low, ceiling.LockFence{}, "id").Source, statement)
+			err := back(t, db, reader("lock fence", low, postgres.LockFence{}, "id").Source, statement)
 			require.ErrorIs(t, err, sqlsource.ErrHistory)
 		})
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/hostile"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
 // maxRound is the most rows of one round, whose ledger is kept in memory.
@@ -105,7 +106,7 @@ func TestLockFence(t *testing.T) {
 		defer low.Close()
 		ledger, results := trial(t, "Postgres, lock fence", hostile.Trial{
 			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: n, For: *forFlag, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.1},
-			Readers: []hostile.Reader{naive(low, "id"), reader("lock fence", low, ceiling.LockFence{}, "id")},
+			Readers: []hostile.Reader{naive(low, "id"), reader("lock fence", low, postgres.LockFence{}, "id")},
 		})
 		loses(t, results["naive"])
 		sound(t, ledger, results["lock fence"])
@@ -128,7 +129,7 @@ func TestTransactionID(t *testing.T) {
 		acts := append(sure(t, db), hostile.Earlier, hostile.Low)
 		ledger, results := trial(t, "Postgres, transaction id", hostile.Trial{
 			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: n, For: *forFlag, Seed: seed, Acts: acts, Rollbacks: 0.1, Prepared: 0.1},
-			Readers: []hostile.Reader{naive(low, "_tx", "id"), reader("transaction id", low, ceiling.TransactionID{}, "_tx", "id")},
+			Readers: []hostile.Reader{naive(low, "_tx", "id"), reader("transaction id", low, postgres.TransactionID{}, "_tx", "id")},
 		})
 		loses(t, results["naive"])
 		sound(t, ledger, results["transaction id"])
@@ -139,7 +140,7 @@ func TestTransactionID(t *testing.T) {
 // both lets both strategies, and a naive reader, read a table by the side of each
 // other.
 func both(db *sqlx.DB) []hostile.Reader {
-	return []hostile.Reader{naive(db, "id"), reader("lock fence", db, ceiling.LockFence{}, "id"), reader("transaction id", db, ceiling.TransactionID{}, "_tx", "id")}
+	return []hostile.Reader{naive(db, "id"), reader("lock fence", db, postgres.LockFence{}, "id"), reader("transaction id", db, postgres.TransactionID{}, "_tx", "id")}
 }
 
 // Statements that insert 200,000 rows of which two are new.

@@ -40,6 +40,6 @@ func (xminFilter) Report() ceiling.Report {
 	return ceiling.Report{Strategy: "xmin filter", Lossy: true}
 }
 
-func (xminFilter) Raise(context.Context, ceiling.Queryer, []string) (ceiling.Limit, error) {
+func (xminFilter) Advance(context.Context, ceiling.Queryer, []string) (ceiling.Limit, error) {
 	return ceiling.Limit{Where: "t.xmin::text::bigint < pg_snapshot_xmin(pg_current_snapshot())::text::bigint"}, nil
 }

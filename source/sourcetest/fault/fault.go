@@ -1,14 +1,14 @@
-// Package fault makes fakes fail: an outage until it is healed, an error on the
+// Package fault makes fakes fail: an outage until it is healed, an error of the
 // next calls, an answer that is lost after the effect, a slow or silent peer.
 //
-// The fakes of sourcetest, sinktest and pollertest embed an [Injector], so its
-// methods are theirs:
+// The fakes of sourcetest, sinktest and pollertest embed an [Injector] and have
+// its methods:
 //
-//	src.Fail(errors.New("database is down")) // until
+//	src.Fail(errors.New("database is down")) // all calls, until
 //	src.Heal()
-//	snk.LoseNext(1, errors.New("connection reset")) // stored, but the caller is not told
+//	snk.LoseNext(1, errors.New("connection reset")) // stored, but the caller gets an error
 //
-// All waiting is on timers and contexts, so inside a testing/synctest bubble an
+// It waits on timers and contexts only, so inside a testing/synctest bubble an
 // outage of an hour takes no time.
 package fault
 
@@ -24,15 +24,15 @@ import (
 // Call is one call of a fake.
 type Call struct {
 	Op       string        // the method: "Fetch", "Write", "Load" or "Save"
-	N        int           // which call of this method, from 1
-	From, To source.Cursor // To is empty where it is not known yet
-	Max      int           // Fetch only
+	N        int           // number of the call of this method, from 1
+	From, To source.Cursor // To is empty if it is not known
+	Limit    int           // Fetch only
 	Records  int
-	Done     bool  // it has returned
-	Err      error // what it returned
+	Done     bool  // the call has returned
+	Err      error // the error it returned
 }
 
-// Point is where in a call a fault strikes.
+// Point is the point in a call at which it fails.
 type Point string
 
 // The points.
@@ -72,32 +72,33 @@ func (i *Injector) FailNext(n int, err error) {
 	i.next[0] = streak{n, err}
 }
 
-// LoseNext makes the next n calls have their effect and fail with err all the
-// same: the answer is lost.
+// LoseNext makes the next n calls fail with err after their effect: the answer is
+// lost.
 func (i *Injector) LoseNext(n int, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.next[1] = streak{n, err}
 }
 
-// FailFunc asks f at both points of every call; an error of f is the call's. f
-// is called without locks held, by the goroutines of the calls. nil ends it.
+// FailFunc calls f at both points of every call. If f returns an error, the call
+// fails with it. f runs without locks, in the goroutine of the call. A nil f ends
+// this.
 func (i *Injector) FailFunc(f func(Call, Point) error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.failFunc = f
 }
 
-// Delay makes every call take d before anything else happens. A call whose
-// context ends in that time returns the context's error, without effect. A
-// delay of hours is a peer that has gone silent.
+// Delay makes every call wait for d first. A call whose context ends during the
+// wait returns the context's error, without effect. A delay of hours simulates a
+// silent peer.
 func (i *Injector) Delay(d time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.delay = d
 }
 
-// Heal ends all faults and delays, but not that of a call already delayed.
+// Heal ends all faults and delays. A call that is already waiting goes on waiting.
 func (i *Injector) Heal() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -111,8 +112,8 @@ func (i *Injector) Calls() []Call {
 	return slices.Clone(i.calls)
 }
 
-// Do runs effect as the call c and returns its error or that of a fault. It is
-// for writing fakes: N and Done need not be set, and effect may complete c.
+// Do runs effect as the call c and returns its error or that of a fault. Fakes
+// call it. N, Done and Err need not be set, and effect may set other fields of c.
 func (i *Injector) Do(ctx context.Context, c Call, effect func(*Call) error) error {
 	at, delay := i.begin(&c)
 	err := sleep(ctx, delay)

@@ -12,7 +12,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest/fault"
 )
 
-// ping is a fake of one method.
+// ping is a fake with one method.
 type ping struct {
 	fault.Injector
 	effects int
@@ -88,7 +88,7 @@ func TestDelayHonoursItsContext(t *testing.T) {
 	})
 }
 
-// An outage that begins while a call is delayed strikes it.
+// An outage that begins while a call is delayed makes it fail.
 func TestOutageStrikesACallInProgress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

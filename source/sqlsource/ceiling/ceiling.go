@@ -4,18 +4,19 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math"
+	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Ceiling is a strategy for finding ceilings. Its String is its name, as in
-// logs and in [Parse].
+// Ceiling is a strategy for finding ceilings. Its String is its name, as logs and
+// settings show it.
 //
-// Open looks at the table and returns a Guard over it, or an [UnsafeError] if
-// rows could be missed. It is called when a source begins, and again when its
-// Guard says that the table changed. The zero values of this package's
-// strategies are ready for use, and one value may serve any number of tables.
+// Open probes the table and returns a Guard for it, or an [*UnsafeError] if rows could
+// be missed. It is called when a source begins, and again when its Guard reports that
+// the table changed. One value may serve any number of tables.
 type Ceiling interface {
 	String() string
 	Open(ctx context.Context, db Queryer, t Table) (Guard, error)
@@ -23,22 +24,22 @@ type Ceiling interface {
 
 // Guard is a strategy at work over one table.
 //
-// Raise returns how far the table can be read now, behind the row whose key is
-// after (nil: from the first row on). Every row at or below the limit must be
-// there for the statement that follows on db, and none may ever be added. It
-// does not wait: while rows exist that cannot be read yet, it says who holds
-// them back. It is asked again when all below the limit has been read. An error
-// that wraps [ErrChanged] has the Guard replaced by a new one, and a
-// [*RewoundError] ends the reading: rows may be added below the cursor.
+// Advance returns how far the table can be read now, after the row whose key is after
+// (nil: from the first row on). Every committed row at or below the limit must be visible
+// to the statement that follows on db, and none may ever be added there. Advance does not
+// wait: while rows exist that cannot be read yet, it says who holds them back. It is
+// called again when all rows below the limit have been read. An error that wraps
+// [ErrChanged] makes the source replace the Guard by a new one. A [*RewoundError] ends the
+// reading, because rows may be added below the cursor.
 //
-// A source calls Raise from one goroutine at a time. db is one connection for
-// the whole call, and for the statement that reads the rows.
+// A source calls Advance from one goroutine at a time. db is one connection for the whole
+// call, and for the statement that reads the rows.
 type Guard interface {
 	Report() Report
-	Raise(ctx context.Context, db Queryer, after []string) (Limit, error)
+	Advance(ctx context.Context, db Queryer, after []string) (Limit, error)
 }
 
-// Queryer is what a strategy asks: a *sql.Conn or *sql.DB.
+// Queryer runs a strategy's statements: a *sql.Conn or *sql.DB.
 type Queryer interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
@@ -46,11 +47,11 @@ type Queryer interface {
 
 // Table is the table to guard.
 type Table struct {
-	Dialect string   // "postgres", "mysql", "sqlite", as in package sqlsource
-	Label   string   // the source's name, for messages
-	Parts   []string // the name, with a schema ahead or without; nil: a Query that names no table
-	Name    string   // the same for SQL, quoted; "" if Parts is nil
-	Key     []Column // at least one
+	SQL   SQL      // the database's kind of SQL; required
+	Label string   // the source's name, for messages
+	Parts []string // the table's name, with or without a schema before it; nil: a Query that names no table
+	Name  string   // the table's name for SQL, quoted; "" if Parts is nil
+	Key   []Column // the key's columns in order; at least one
 }
 
 // Column is a column of the key.
@@ -60,36 +61,106 @@ type Column struct {
 	Ref    string // for SQL with the table's alias, as Limit.Where needs it: t."id"
 }
 
+// Columns returns the key's columns for SQL, quoted, with commas between them.
+func (t Table) Columns() string {
+	names := make([]string, len(t.Key))
+	for i, k := range t.Key {
+		names[i] = k.Quoted
+	}
+	return strings.Join(names, ", ")
+}
+
+// NameTable is the remedy for a Query that names no table.
+func NameTable() []Remedy {
+	return Advice("set the Query's field Table to the table that has the key")
+}
+
 // Limit is how far a table can be read.
 type Limit struct {
-	// Where is a condition that the rows to be read meet, in which t is the
-	// table and each ? stands for one of Args. Empty means all rows. It should
-	// be fixed when Raise returns, by Args, and not rise with the clock of the
-	// statement that reads: rows are waited for until they are on disk, as of
-	// the end of Raise.
+	// Where is a condition that holds for the rows to read. In it, t is the table and each
+	// ? stands for one of Args. Empty means all rows. Args should fix it when Advance
+	// returns, so that it does not rise with the clock of the statement that reads the
+	// rows: the source waits for rows to be on disk as of the end of Advance.
 	Where string
 	Args  []any
 
-	// Nothing says that there is no row to read, so that none is looked for.
+	// Nothing says that no row can be read. The source then skips the statement.
 	Nothing bool
 
-	// More says that rows above the limit can be read at once: Raise is asked
-	// again when those below it have been read, without waiting.
+	// More says that rows above the limit can be read without waiting: Advance is called
+	// again when the rows below it have been read.
 	More bool
 
-	// AsOf is a moment such that every row committed before it is below the
-	// limit. Zero: not claimed.
+	// AsOf is a moment such that every row committed before it is below the limit. Zero
+	// means that no such moment is known.
 	AsOf time.Time
 
-	// Sequence identifies what draws the keys, if anything can be told apart from
-	// one that draws them again from the beginning. It goes into the cursors, and
-	// one that was made under another Sequence is refused. Empty: not compared.
+	// Sequence identifies what draws the keys, such that it differs when keys are drawn
+	// again from the beginning. The source keeps it in its cursors and refuses a cursor
+	// made under another Sequence. Empty: not compared.
 	Sequence string
+
+	// Pending is the greatest number of rows that can exist after the key after, including
+	// those held back. 0 if no row exists, or if counting would need a further statement.
+	Pending int64
 
 	// Held is not nil if there are rows above the limit.
 	Held *source.Held
 }
 
-// ErrChanged is wrapped by an error of Raise after which the table must be
-// looked at anew, such as a sequence that was altered.
+// Pending returns the greatest number of rows that can have a key after from, up to greatest,
+// for a Limit: 0 if several rows can share a value of the key's first column. from is the least
+// int64 without a cursor; keys below 1 are then not counted.
+func (t Table) Pending(from, greatest int64) int64 {
+	if from == math.MinInt64 {
+		from = 0
+	}
+	switch n := greatest - from; {
+	case len(t.Key) > 1 || greatest <= from:
+		return 0
+	case n < 0: // an overflow
+		return math.MaxInt64
+	default:
+		return n
+	}
+}
+
+// ErrChanged is wrapped by an error of Advance after which the table must be probed
+// again, such as after an ALTER SEQUENCE.
 var ErrChanged = errors.New("the table changed")
+
+// RewoundError is what Advance returns if keys below the cursor were drawn again, or will
+// be. Package sqlsource turns it into an ErrHistory.
+type RewoundError struct {
+	Table string // the source's name
+	What  string // what happened
+}
+
+// Error names the table and what happened to it.
+func (e *RewoundError) Error() string { return "ceiling: " + e.Table + ": " + e.What }
+
+// Each calls f for each row of a result, until f returns an error.
+func Each(ctx context.Context, db Queryer, f func(*sql.Rows) error, query string, args ...any) error {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := f(rows); err != nil {
+			return err
+		}
+	}
+	return errors.Join(rows.Err(), rows.Close())
+}
+
+// Texts returns the first column of a result.
+func Texts(ctx context.Context, db Queryer, query string, args ...any) (list []string, err error) {
+	err = Each(ctx, db, func(rows *sql.Rows) error {
+		var text string
+		err := rows.Scan(&text)
+		list = append(list, text)
+		return err
+	}, query, args...)
+	return list, err
+}

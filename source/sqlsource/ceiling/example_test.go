@@ -27,10 +27,10 @@ func (w Watermark) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 		return nil, fmt.Errorf("reading the watermark: %w", err)
 	}
 	if rows != 1 {
-		r.Add(ceiling.Unsafe, "INSERT INTO progress (done) VALUES (0)", "the table progress has %d rows, and must have one", rows)
+		r.Add(ceiling.Unsafe, ceiling.Advice("have exactly one row, which holds the watermark"), "the table progress has %d rows, and must have one", rows)
 		return nil, r.Err(t)
 	}
-	r.Add(ceiling.Note, "", "that no row is added at or below the watermark is the writers' word")
+	r.Add(ceiling.Note, nil, "that no row is added at or below the watermark is the writers' word")
 	r.Guarantee = "every row up to the writers' watermark is read"
 	return watermark{r, t.Key[0].Ref, "SELECT progress.done, (SELECT max(" + t.Key[0].Quoted + ") FROM " + t.Name + ") FROM progress"}, nil
 }
@@ -43,8 +43,8 @@ type watermark struct {
 
 func (g watermark) Report() ceiling.Report { return g.report }
 
-// Raise is asked before rows are read, and again when all below the limit were.
-func (g watermark) Raise(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
+// Advance is asked before rows are read, and again when all below the limit were.
+func (g watermark) Advance(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
 	at := time.Now()
 	var done int64
 	var top sql.NullInt64

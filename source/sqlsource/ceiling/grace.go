@@ -12,17 +12,16 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Grace waits at each hole in the keys, which must be integers that are drawn in
-// ascending order, for as long as For. Then the hole is taken for one that will
-// never be filled, as a rollback leaves them. It is lossy: a row that commits
-// later than that is missed. It is for databases where nothing better can be
-// had, and works on Postgres, MySQL, MariaDB and SQLite with any role that may
-// read the table.
+// Grace waits at each hole in the keys for as long as For. The keys must be integers that
+// are drawn in ascending order. After that time the hole is taken for one that is never
+// filled, such as a rollback leaves. It is lossy: a row that commits later is missed. It
+// serves databases that have no better ceiling, and needs no rights but to read the table.
+// It must be chosen explicitly.
 //
-// A hole waits For and a 64th of it, from when a key above it was seen first by
-// this Guard: after a restart of the program it waits anew.
+// A hole waits for For and up to a 64th of it, counted from when this Guard first saw a
+// key above it. After a restart of the program the wait begins again.
 type Grace struct {
-	For time.Duration // longer than any transaction that adds rows is open; must be set
+	For time.Duration // longer than any transaction that adds rows is open; must be positive
 }
 
 func (c Grace) String() string { return "grace=" + c.For.String() }
@@ -32,22 +31,22 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	r := Report{Strategy: c.String(), Lossy: true}
 	switch {
 	case t.Name == "":
-		r.Add(Unsafe, "set the Query's field Table", "the table that has the key is not named")
+		r.Add(Unsafe, NameTable(), "no table is named, so its keys cannot be read")
 	case c.For <= 0:
-		r.Add(Unsafe, "set Grace's field For to longer than any transaction that adds rows is open", "there is no time of grace")
+		r.Add(Unsafe, Advice("set Grace.For to longer than any transaction that adds rows is open"), "Grace.For is %v", c.For)
 	}
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	typ, err := columnType(ctx, db, t)
+	integers, err := integerKey(ctx, db, t)
 	if err != nil {
 		return nil, err
 	}
 	g := &grace{table: t, wait: c.For, stretch: stretch}
 	_, _, _, err = g.ends(ctx, db, 0)
 	switch {
-	case errors.Is(err, errNoInteger) || !strings.Contains(strings.ToUpper(typ), "INT") && (typ != "" || t.Dialect != "sqlite"):
-		r.Add(Unsafe, "choose the ceiling lag for a column of times", "%q does not hold integers up to %d", t.Key[0].Name, int64(1<<63-1))
+	case errors.Is(err, errNoInteger) || !integers:
+		r.Add(Unsafe, Advice("use a key of integers; for a column of times choose the ceiling lag"), "%q does not hold integers up to %d", t.Key[0].Name, int64(1<<63-1))
 		return nil, r.Err(t)
 	case err != nil:
 		return nil, err
@@ -57,19 +56,20 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	return g, nil
 }
 
-// columnType returns the driver's name for the type of the key, which holds INT
-// if it is one of integers.
-func columnType(ctx context.Context, db Queryer, t Table) (string, error) {
+// integerKey reports whether the key's first column may hold integers: its type, as the
+// driver names it, contains INT, or the column has no type.
+func integerKey(ctx context.Context, db Queryer, t Table) (bool, error) {
 	rows, err := db.QueryContext(ctx, "SELECT "+t.Key[0].Quoted+" FROM "+t.Name+" WHERE 1 = 0")
 	if err != nil {
-		return "", fmt.Errorf("reading the type of the key: %w", err)
+		return false, fmt.Errorf("reading the type of the key: %w", err)
 	}
 	defer rows.Close()
 	types, err := rows.ColumnTypes()
 	if err = errors.Join(err, rows.Err()); err != nil {
-		return "", fmt.Errorf("reading the type of the key: %w", err)
+		return false, fmt.Errorf("reading the type of the key: %w", err)
 	}
-	return types[0].DatabaseTypeName(), nil
+	typ := types[0].DatabaseTypeName()
+	return typ == "" || strings.Contains(strings.ToUpper(typ), "INT"), nil
 }
 
 type grace struct {
@@ -78,26 +78,26 @@ type grace struct {
 	wait    time.Duration
 	stretch int64
 
-	marks   []fence[int64] // the greatest keys there were, and when
-	horizon int64          // no hole up to here is waited for
-	clear   int64
-	tops    tops
+	marks    []fence[int64] // the greatest keys, and when they were read
+	horizon  int64          // no hole up to here is waited for
+	settled  int64          // no hole up to here is left
+	progress Progress
 }
 
 func (g *grace) Report() Report { return g.report }
 
-// Raise implements [Guard].
-func (g *grace) Raise(ctx context.Context, db Queryer, after []string) (Limit, error) {
+// Advance implements [Guard].
+func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit, error) {
 	from := int64(-1 << 63)
 	if after != nil {
 		var err error
 		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
-			return Limit{}, fmt.Errorf("the cursor's %q is no integer", g.table.Key[0].Name)
+			return Limit{}, fmt.Errorf("the cursor's %q is not an integer; rewind to a cursor that At returns", g.table.Key[0].Name)
 		}
 	}
-	base := max(from, g.clear, 0)
+	base := max(from, g.settled, 0)
 	at := time.Now()
-	low, top, some, err := g.ends(ctx, db, base)
+	low, greatest, some, err := g.ends(ctx, db, base)
 	if err != nil {
 		if errors.Is(err, errNoInteger) {
 			err = fmt.Errorf("%w: %w", err, ErrChanged)
@@ -105,43 +105,39 @@ func (g *grace) Raise(ctx context.Context, db Queryer, after []string) (Limit, e
 		return Limit{}, err
 	}
 	if !some {
-		g.tops.read(1<<63-1, at)
-		return g.limit(base, from), nil
+		g.progress.Advance(1<<63-1, at)
+		return g.limit(base, from, from), nil
 	}
-	g.tops.see(top, at)
-	g.mark(top, at)
-	high := top
-	if top-low >= g.stretch {
+	g.progress.See(greatest, at)
+	g.mark(greatest, at)
+	high := greatest
+	if greatest-low >= g.stretch {
 		high = low + g.stretch - 1
 	}
 	limit, err := g.firstHole(ctx, db, max(base, min(g.horizon, high)), high)
 	if err != nil {
 		return Limit{}, err
 	}
-	g.clear = max(g.clear, limit)
-	g.tops.read(limit, at)
-	l := g.limit(limit, from)
+	g.settled = max(g.settled, limit)
+	g.progress.Advance(limit, at)
+	l := g.limit(limit, from, greatest)
 	if limit < high {
-		l.Held = &source.Held{Since: g.tops.since(), By: []string{fmt.Sprintf("a missing key, which is waited for until it has been missing for %s", g.wait)}}
+		l.Held = &source.Held{Since: g.progress.HeldSince(), By: []string{fmt.Sprintf("a missing key, which is waited for until it has been missing for %s", g.wait)}}
 	} else {
-		l.More = limit < top
+		l.More = limit < greatest
 	}
 	return l, nil
 }
 
-func (g *grace) limit(limit, from int64) Limit {
-	mark := "?"
-	if g.table.Dialect == "postgres" {
-		mark = "?::bigint"
-	}
-	return Limit{Where: g.table.Key[0].Ref + " <= " + mark, Args: []any{limit}, Nothing: limit <= from, AsOf: g.tops.asOf}
+func (g *grace) limit(limit, from, greatest int64) Limit {
+	return Limit{Where: g.table.Key[0].Ref + " <= " + g.table.SQL.Integer(), Args: []any{limit}, Nothing: limit <= from, AsOf: g.progress.AsOf(), Pending: g.table.Pending(from, greatest)}
 }
 
-// mark notes that all keys up to top are drawn, and moves the horizon to what
-// was noted so for long enough.
-func (g *grace) mark(top int64, at time.Time) {
-	if n := len(g.marks); n == 0 || g.marks[n-1].high < top && at.Sub(g.marks[n-1].at) >= g.wait/64 {
-		g.marks = append(g.marks, fence[int64]{high: top, at: at})
+// mark records that all keys up to greatest are drawn, and moves the horizon to the
+// greatest key for which that has been known long enough.
+func (g *grace) mark(greatest int64, at time.Time) {
+	if n := len(g.marks); n == 0 || g.marks[n-1].high < greatest && at.Sub(g.marks[n-1].at) >= g.wait/64 {
+		g.marks = append(g.marks, fence[int64]{high: greatest, at: at})
 	}
 	for len(g.marks) > 0 && at.Sub(g.marks[0].at) >= g.wait {
 		g.horizon = max(g.horizon, g.marks[0].high)
@@ -149,8 +145,7 @@ func (g *grace) mark(top int64, at time.Time) {
 	}
 }
 
-// firstHole returns the last key before the first hole in the keys from start on
-// to high.
+// firstHole returns the last key before the first hole in the keys after start up to high.
 func (g *grace) firstHole(ctx context.Context, db Queryer, start, high int64) (int64, error) {
 	key := g.table.Key[0].Quoted
 	where := fmt.Sprintf(" FROM %s WHERE %s > %d AND %s <= %d", g.table.Name, key, start, key, high)
@@ -162,7 +157,7 @@ func (g *grace) firstHole(ctx context.Context, db Queryer, start, high int64) (i
 		return high, nil
 	}
 	found := errors.New("found")
-	err := each(ctx, db, func(rows *sql.Rows) error {
+	err := Each(ctx, db, func(rows *sql.Rows) error {
 		var k int64
 		if err := rows.Scan(&k); err != nil {
 			return err
@@ -179,7 +174,11 @@ func (g *grace) firstHole(ctx context.Context, db Queryer, start, high int64) (i
 	return start, nil
 }
 
-var errNoInteger = errors.New("a key is no integer")
+// stretch is how many numbers are examined at once: so many that the statements are few
+// compared with the rows read, and so few that each takes milliseconds.
+const stretch = 1 << 16
+
+var errNoInteger = errors.New("a key is not an integer")
 
 // ends returns the smallest and the greatest key above base.
 func (g *grace) ends(ctx context.Context, db Queryer, base int64) (low, high int64, some bool, err error) {

@@ -28,6 +28,10 @@ const (
 	opCancel    = 'A' // ROLLBACK PREPARED
 )
 
+// noBackend begins the id of a prepared transaction that is not that of the session
+// which prepared it.
+const noBackend = "-1/"
+
 const (
 	maxSessions = 5
 	maxIDs      = 32
@@ -153,8 +157,8 @@ func (d *database) end(s *session) {
 	*s = session{at: s.at, backend: s.backend, local: s.local + 1}
 }
 
-// restart ends all that is not prepared. Virtual ids are given anew, to others.
-// A crash takes what was not on disk with it: it returns the rows that are gone.
+// restart ends every transaction that is not prepared. Virtual ids are given again, to others. A
+// crash loses commits that were not on disk: it returns the rows that are gone.
 func (d *database) restart(scripts []string, crash bool) (gone uint32) {
 	if !crash {
 		d.flush()
@@ -191,25 +195,25 @@ func (s *session) begun() bool {
 func (d *database) id(i int) string {
 	s := &d.sessions[i]
 	if s.survivor || d.old && s.prepared {
-		return fmt.Sprintf("%s%d.%d", pgNoBackend, i, s.gid)
+		return fmt.Sprintf("%s%d.%d", noBackend, i, s.gid)
 	}
 	return fmt.Sprintf("%d/%d", s.backend, s.local)
 }
 
 // locks lists those who hold one of the locks in which.
-func (d *database) locks(which uint8) map[string]*holder {
-	list := map[string]*holder{}
+func (d *database) locks(which uint8) map[string]*Holder {
+	list := map[string]*Holder{}
 	for i := range d.sessions {
 		s := &d.sessions[i]
 		if s.locks&which == 0 {
 			continue
 		}
-		h := &holder{pid: int64(i + 1), prepared: s.prepared}
+		h := &Holder{Session: int64(i + 1), Prepared: s.prepared}
 		if s.prepared {
-			h.pid = 0
+			h.Session = 0
 		}
 		id := d.id(i)
-		h.heir = strings.HasPrefix(id, pgNoBackend)
+		h.Inherits = strings.HasPrefix(id, noBackend)
 		list[id] = h
 	}
 	return list

@@ -25,7 +25,7 @@ type variant struct {
 	oneSnapshot bool  // rows are read with the snapshot of the greatest key
 	unfenced    bool  // rows are read up to the greatest key
 	xmin        bool  // rows are read whose transactions are below the snapshot's xmin
-	xminFence   bool  // a fence is settled when the snapshot's xmin has passed what was its xmax
+	xminFence   bool  // a fence is settled when the snapshot's xmin has passed its earlier xmax
 	noWait      bool  // rows are read that may not be on disk
 	staleReach  bool  // a ceiling that waits for the disk is kept over a restart
 	stopAtMax   bool  // the fence that is moved keeps its number
@@ -54,8 +54,8 @@ type reader struct {
 	xmax      int8
 
 	settled int64
-	fences  *fences[int64]     // replaced, not changed, so that copies of the reader may share it
-	list    map[string]*holder // for variants
+	fences  *Fences[int64]     // replaced, not changed, so that copies of the reader may share it
+	list    map[string]*Holder // for variants
 	passing []fence[int64]     // for variants: each number is an xmax
 
 	reached   bool // all below is of a ceiling that was found
@@ -68,7 +68,7 @@ type reader struct {
 }
 
 func newReader(v variant) reader {
-	r := reader{cursor: math.MinInt64, settled: math.MinInt64, fences: &fences[int64]{}}
+	r := reader{cursor: math.MinInt64, settled: math.MinInt64, fences: &Fences[int64]{}}
 	if v.zeroSettled {
 		r.settled = 0
 	}
@@ -149,11 +149,11 @@ func (r *reader) readLocks(w *world) (ended bool) {
 	}
 	now := d.locks(watched)
 	for id, h := range now {
-		if h.prepared && v.noPrepared {
+		if h.Prepared && v.noPrepared {
 			delete(now, id)
 		}
 		if v.noHeirs {
-			h.heir = false
+			h.Inherits = false
 		}
 	}
 	if v.listBefore {
@@ -162,7 +162,7 @@ func (r *reader) readLocks(w *world) (ended bool) {
 	}
 	r.fences = cloned(r.fences)
 	if r.boot != d.boot && !v.listOnce && w.noticed {
-		r.fences.forget()
+		r.fences.Forget()
 		r.passing = nil
 		r.settled = math.MinInt64
 	}
@@ -174,23 +174,23 @@ func (r *reader) readLocks(w *world) (ended bool) {
 	return r.fence(w, now)
 }
 
-func (r *reader) fence(w *world, now map[string]*holder) (ended bool) {
+func (r *reader) fence(w *world, now map[string]*Holder) (ended bool) {
 	d, v := &w.db, w.variant
 	var places map[string]int64
 	if v.heirOfGone {
 		places = r.placesOfGone(now)
 	}
-	full := len(r.fences.waiting) == maxFences
+	full := len(r.fences.waiting) == MaxFences
 	var last int64
 	if full {
-		last = r.fences.waiting[maxFences-1].number
+		last = r.fences.waiting[MaxFences-1].number
 	}
-	r.fences.set(r.high, time.Time{}, now)
+	r.fences.Set(r.high, time.Time{}, now)
 	for id, first := range places {
 		now[id].first = min(first, r.fences.last)
 	}
 	if full && v.stopAtMax {
-		r.fences.waiting[maxFences-1].number = last
+		r.fences.waiting[MaxFences-1].number = last
 	}
 	if v.xminFence {
 		r.passing = append(slices.Clone(r.passing), fence[int64]{number: int64(r.xmax), high: r.high})
@@ -198,7 +198,7 @@ func (r *reader) fence(w *world, now map[string]*holder) (ended bool) {
 			r.settled = max(r.settled, r.passing[0].high)
 			r.passing = r.passing[1:]
 		}
-	} else if high, _, ok := r.fences.settle(); ok {
+	} else if high, _, ok := r.fences.Settle(); ok {
 		r.settled = max(r.settled, high)
 	}
 	if r.settled <= r.cursor {
@@ -210,7 +210,7 @@ func (r *reader) fence(w *world, now map[string]*holder) (ended bool) {
 
 // placesOfGone returns the places of new heirs if they inherited from those only
 // whose ids have vanished.
-func (r *reader) placesOfGone(now map[string]*holder) map[string]int64 {
+func (r *reader) placesOfGone(now map[string]*Holder) map[string]int64 {
 	first := int64(math.MaxInt64)
 	for id, h := range r.fences.holders {
 		if _, still := now[id]; !still {
@@ -219,7 +219,7 @@ func (r *reader) placesOfGone(now map[string]*holder) map[string]int64 {
 	}
 	places := map[string]int64{}
 	for id, h := range now {
-		if _, old := r.fences.holders[id]; h.heir && !old {
+		if _, old := r.fences.holders[id]; h.Inherits && !old {
 			places[id] = first
 		}
 	}
@@ -285,11 +285,11 @@ func (r *reader) cut(v variant) {
 	}
 }
 
-func cloned(f *fences[int64]) *fences[int64] {
-	return &fences[int64]{f.last, slices.Clone(f.waiting), clonedHolders(f.holders)}
+func cloned(f *Fences[int64]) *Fences[int64] {
+	return &Fences[int64]{f.last, slices.Clone(f.waiting), clonedHolders(f.holders)}
 }
 
-func clonedHolders(all map[string]*holder) map[string]*holder {
+func clonedHolders(all map[string]*Holder) map[string]*Holder {
 	all = maps.Clone(all)
 	for id, h := range all {
 		c := *h

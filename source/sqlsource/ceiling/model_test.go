@@ -23,11 +23,11 @@ var (
 	modelSeeds = flag.Uint64("model.seeds", 0, "how many seeds TestModelAtRandom runs; 0 for 200,000, and 20,000 with -short")
 )
 
-// raceDetector says that it is on, which makes the model ten times as slow.
+// raceDetector reports whether the race detector is on, which makes the model ten times slower.
 var raceDetector bool
 
-// explorer goes through all schedules of a scene. States that were reached in
-// another way before are not gone through again.
+// explorer goes through all schedules of a scene. It explores each state once, however it is
+// reached.
 type explorer struct {
 	seen   map[[2]uint64]float64 // how many schedules begin at a state
 	buffer []byte
@@ -209,8 +209,8 @@ func TestModel(t *testing.T) {
 	require.Greater(t, fewest, 1e6, "less is explored than is claimed")
 }
 
-// TestModelAtRandom has more writers with longer scripts, pollers that are
-// started anew and cursors that are set back.
+// TestModelAtRandom has more writers with longer scripts, pollers that restart and cursors that
+// are set back.
 func TestModelAtRandom(t *testing.T) {
 	if *modelSeed != 0 {
 		require.NoError(t, atRandom(*modelSeed, variant{byXID: *modelSeed%4 == 0}))

@@ -62,13 +62,13 @@ func (w *world) fillFences() {
 	last := len(w.scripts) - 1
 	w.scripts[last] = string([]byte{opParent, opAbort})
 	w.db.step(last, w.scripts[last])
-	for range maxFences {
-		w.reader.fences.set(math.MinInt64, time.Time{}, w.db.locks(everything))
+	for range MaxFences {
+		w.reader.fences.Set(math.MinInt64, time.Time{}, w.db.locks(everything))
 	}
 }
 
-// key is the key of a row: its id, or if the reader goes by those, its
-// transaction id and its id.
+// key is the key of a row: its id or, for a reader of transaction ids, its transaction id and
+// its id.
 func (w *world) key(i int) int64 {
 	if w.byXID {
 		return firstKey(w.db.xids[i]) + int64(i)
@@ -107,7 +107,7 @@ const (
 	moves
 
 	// In random schedules only.
-	moveReopen = maxSessions + iota // the poller is started anew
+	moveReopen = maxSessions + iota // the poller is restarted
 	moveRewind                      // its cursor is set back
 )
 
@@ -213,7 +213,7 @@ func (w *world) drain() (wrong string) {
 
 var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 
-// hash is the same for states from which the same can happen.
+// hash is the same for states that have the same futures.
 func (w *world) hash(b []byte) ([2]uint64, []byte) {
 	d, r := &w.db, &w.reader
 	b = append(b[:0], byte(d.seq), byte(d.boot), byte(w.restarts), byte(r.polls), byte(r.pc), byte(r.boot))
@@ -270,9 +270,9 @@ func bit(b bool) byte {
 	return 0
 }
 
-// appendHolders appends holders, each with the first fence that it holds: what
-// number that has is of no account.
-func appendHolders(b []byte, f *fences[int64], holders map[string]*holder) []byte {
+// appendHolders appends holders, each with the first fence that it holds back; the numbers of
+// fences are ignored.
+func appendHolders(b []byte, f *Fences[int64], holders map[string]*Holder) []byte {
 	var ids []string
 	for id := range holders {
 		ids = append(ids, id)
@@ -285,7 +285,7 @@ func appendHolders(b []byte, f *fences[int64], holders map[string]*holder) []byt
 			first++
 		}
 		b = binary.LittleEndian.AppendUint16(append(b, id...), uint16(first))
-		b = append(b, bit(h.heir))
+		b = append(b, bit(h.Inherits))
 	}
 	return append(b, '/')
 }

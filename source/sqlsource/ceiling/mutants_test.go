@@ -55,8 +55,8 @@ var mutants = []struct {
 		variant: variant{byXID: true, rises: true}, scene: crashed(quickly, quickly)},
 }
 
-// TestModelKillsMutants shows that the model sees such faults, and what it sees
-// is the mutant's: in the same scene the reader without a fault loses nothing.
+// TestModelKillsMutants shows that the model finds such faults, and that the fault is the
+// mutant's: in the same scene the reader without a fault loses nothing.
 func TestModelKillsMutants(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {

@@ -2,7 +2,6 @@ package ceiling
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -12,50 +11,34 @@ import (
 type Report struct {
 	Strategy  string    // the strategy's name
 	Guarantee string    // what it guarantees for this table, and why, in one sentence
-	Lossy     bool      // rows may be missed
-	Findings  []Finding // in the order in which they were looked for
+	Lossy     bool      // rows can be missed
+	Findings  []Finding // in the order in which they were found
+
+	// Fallbacks are lossy ceilings that work for this key, such as lag=5m, for those who
+	// accept that rows can be missed. Empty where the keys do not ascend with time.
+	Fallbacks []string
 }
 
-// Finding is one thing that was found out.
+// Finding is one fact about a table that matters for the guarantee.
 type Finding struct {
 	Level Level
-	Text  string // what is the case: "the sequence orders_id_seq has CACHE 50, ..."
-	Fix   string // the statement to run, or what else to do about it; "" if nothing is needed
+	Text  string // "the sequence orders_id_seq has CACHE 50, ..."
+
+	// Remedies are the ways to change that, the best first. Any one of them is enough.
+	// Empty if nothing needs to be done.
+	Remedies []Remedy
 }
 
-// Steps returns what Fix says to do, one step each: a statement, which ends in a
-// semicolon and can be run as it is, or a few words.
-func (f Finding) Steps() []string {
-	var steps []string
-	for _, part := range splitOutsideQuotes(f.Fix) {
-		rest, either := strings.CutPrefix(part, "or ")
-		switch {
-		case statement.MatchString(part):
-			steps = append(steps, part+";")
-		case either && statement.MatchString(rest):
-			steps = append(steps, "or", rest+";")
-		case part != "":
-			steps = append(steps, part)
-		}
-	}
-	return steps
-}
+// Remedy is one way to change what a finding says.
+type Remedy struct {
+	// Words says what to do. Where there are statements, it says what they do and what
+	// remains to be done after them.
+	Words string
 
-var statement = regexp.MustCompile(`^(ALTER|BEGIN|CREATE|DROP|GRANT|INSERT|PRAGMA|REVOKE|SET|UPDATE) |^COMMIT$`)
-
-// token is a quoted name, text or body, or what a split goes by.
-var token = regexp.MustCompile("(?is:\\bBEGIN\\s+(DELETE|INSERT|REPLACE|SELECT|UPDATE|WITH)\\b.*?;\\s*END\\b)|(?s:\\$\\$.*?\\$\\$|\"[^\"]*\"|`[^`]*`|\\B'[^']*'|;)")
-
-func splitOutsideQuotes(text string) []string {
-	var parts []string
-	begin := 0
-	for _, at := range token.FindAllStringIndex(text, -1) {
-		if text[at[0]:at[1]] == ";" {
-			parts = append(parts, strings.TrimSpace(text[begin:at[0]]))
-			begin = at[1]
-		}
-	}
-	return append(parts, strings.TrimSpace(text[begin:]))
+	// Statements are complete SQL statements in the order in which they must run, on one
+	// connection, up to the first error. Each can be run as it stands. Running all of
+	// them a second time does no harm.
+	Statements []string
 }
 
 // Level says what a finding means.
@@ -64,17 +47,22 @@ type Level string
 // The levels.
 const (
 	OK      Level = "ok"      // as it should be
-	Note    Level = "note"    // an assumption that the database does not enforce, or could not be looked at
-	Warning Level = "warning" // slow, or a check that is not possible
+	Note    Level = "note"    // an assumption that the database does not enforce, or a fact that could not be read
+	Warning Level = "warning" // reading is slow, a check is not possible, or the guarantee depends on what nobody can check
 	Unsafe  Level = "unsafe"  // rows would be missed
 )
 
-// Add adds a finding.
-func (r *Report) Add(level Level, fix, format string, args ...any) {
-	r.Findings = append(r.Findings, Finding{level, fmt.Sprintf(format, args...), fix})
+// Add adds a finding. Remedies may be nil.
+func (r *Report) Add(level Level, remedies []Remedy, format string, args ...any) {
+	r.Findings = append(r.Findings, Finding{level, fmt.Sprintf(format, args...), remedies})
 }
 
-// Err returns an [UnsafeError] if any finding is Unsafe, otherwise nil.
+// Advice returns a single remedy.
+func Advice(words string, statements ...string) []Remedy {
+	return []Remedy{{Words: words, Statements: statements}}
+}
+
+// Err returns an [*UnsafeError] if any finding is Unsafe, otherwise nil.
 func (r *Report) Err(t Table) error {
 	for _, f := range r.Findings {
 		if f.Level == Unsafe {
@@ -85,36 +73,54 @@ func (r *Report) Err(t Table) error {
 	return nil
 }
 
+// Require returns an [*UnsafeError] if t is not a named table of the database whose SQL has
+// that name.
+func (r *Report) Require(t Table, database string) error {
+	switch {
+	case t.SQL.Name() != database:
+		r.Add(Unsafe, Advice("leave Ceiling nil: the ceiling that fits the table is then chosen automatically"), "it works on %s only, and this is %s", database, t.SQL.Name())
+	case t.Name == "":
+		r.Add(Unsafe, NameTable(), "no table is named, so nobody can check how rows are added")
+	}
+	return r.Err(t)
+}
+
 // UnsafeError says that rows would be missed, why, and what can be done. Package
 // sqlsource marks it as permanent.
 type UnsafeError struct {
-	Table  string
+	Table  string // the source's name
 	Report Report
 }
 
-// Error lists every reason with what to do about it. It names objects of the
-// database, and no values.
+// Error lists every reason and its remedies, each statement on a separate line. It names
+// objects of the database, and contains no values.
 func (e *UnsafeError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "ceiling: %s: rows would be missed with the %s:", e.Table, e.Report.Strategy)
-	n := 0
+	fmt.Fprintf(&b, "ceiling: %s: rows would be missed with the ceiling %s", e.Table, e.Report.Strategy)
 	for _, f := range e.Report.Findings {
 		if f.Level != Unsafe {
 			continue
 		}
-		n++
-		fmt.Fprintf(&b, " (%d) %s", n, f.Text)
-		if f.Fix != "" {
-			fmt.Fprintf(&b, "; to mend it: %s", f.Fix)
+		fmt.Fprintf(&b, "\n- %s", f.Text)
+		for i, r := range f.Remedies {
+			what := "to fix it"
+			if i > 0 {
+				what = "or"
+			}
+			fmt.Fprintf(&b, "\n  %s: %s", what, r.Words)
+			for _, s := range r.Statements {
+				b.WriteString("\n      " + s)
+			}
 		}
-		b.WriteString(".")
 	}
-	b.WriteString(" Or accept that rows can be missed and choose a lossy ceiling by name: lag, grace or none")
+	if len(e.Report.Fallbacks) > 0 {
+		fmt.Fprintf(&b, "\nTo accept that rows can be missed, choose a lossy ceiling explicitly: %s", strings.Join(e.Report.Fallbacks, " or "))
+	}
 	return b.String()
 }
 
-// age is a duration for people: 0.3s, 12s, 5m10s.
-func age(seconds float64) string {
+// FormatAge writes a number of seconds for people: 0.3s, 12s, 5m10s.
+func FormatAge(seconds float64) string {
 	d := max(time.Duration(seconds*float64(time.Second)), 0)
 	if d < 10*time.Second {
 		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + "s"

@@ -6,8 +6,9 @@ import (
 	"syscall"
 )
 
-// Connected reports whether standard error goes to the systemd journal, as
-// systemd.exec(5) says: the variable alone may have been inherited.
+// Connected reports whether standard error goes to the systemd journal. It compares
+// JOURNAL_STREAM with the file, see systemd.exec(5), because the variable may be
+// inherited.
 func Connected() bool {
 	info, err := os.Stderr.Stat()
 	if err != nil {

@@ -2,5 +2,6 @@
 
 package journal
 
-// Connected reports whether standard error goes to the systemd journal: never, here.
+// Connected reports whether standard error goes to the systemd journal, which only
+// Linux has.
 func Connected() bool { return false }

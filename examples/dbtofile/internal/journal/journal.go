@@ -1,5 +1,5 @@
-// Package journal writes a program's log to the systemd journal by way of its
-// standard error, for dbtofile and its updater.
+// Package journal writes a program's log to the systemd journal through its
+// standard error.
 package journal
 
 import (
@@ -7,13 +7,13 @@ import (
 	"regexp"
 )
 
-// Writer gives each line of a log the priority of its level, as sd-daemon(3)
-// has it, so that journalctl -p warning shows what is worth a look. The line
-// keeps its level, for grep. Lines are those of a TextHandler or JSONHandler without a
-// time, one in a Write.
+// Writer prefixes each line of a log with the priority of its level, see
+// sd-daemon(3), so that journalctl -p warning finds warnings and errors. The line
+// keeps its level, for grep. Each Write must be one line of a slog.TextHandler or
+// slog.JSONHandler without a time.
 type Writer struct{ To io.Writer }
 
-var levels = regexp.MustCompile(`^(?:level=|{"level":")([A-Z]+)`) // without a time they come first
+var levels = regexp.MustCompile(`^(?:level=|{"level":")([A-Z]+)`) // without a time the level comes first
 
 var priorities = map[string]string{"DEBUG": "<7>", "INFO": "<6>", "WARN": "<4>", "ERROR": "<3>"}
 

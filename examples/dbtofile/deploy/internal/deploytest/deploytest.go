@@ -1,31 +1,25 @@
-// Package deploytest has what the tests of the deployment share: the programs
-// they start, free ports, and the files that are deployed.
-//
-// The programs are those of Debian. Where one is missing the test is skipped and
-// names the package to install; if the environment has CI=true it fails, because
-// a skipped test in CI is a hole that nobody sees.
+// Package deploytest has helpers for the tests of the deployment. A test that needs
+// a missing program is skipped and names the Debian package. In CI (CI=true) it
+// fails, because nobody sees a skipped test there.
 package deploytest
 
 import (
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"testing"
 )
 
-// Heavy skips a test that only watches other programs: with -short, since it
-// takes long, and under the race detector, which does not see into them.
+// Heavy skips a test that mostly waits for other programs: with -short, because it
+// takes long, and with the race detector, which does not see other programs.
 func Heavy(tb testing.TB) {
 	tb.Helper()
 	if testing.Short() {
-		tb.Skip("starts servers and waits for them; skipped with -short")
+		tb.Skip("starts servers and waits for them: skipped with -short")
 	}
 	if race {
-		tb.Skip("the work is done by other programs, which the race detector does not see")
+		tb.Skip("other programs do the work, which the race detector does not see")
 	}
 }
 
@@ -57,17 +51,4 @@ func Read(tb testing.TB, path ...string) string {
 		tb.Fatalf("deploytest: %v", err)
 	}
 	return string(text)
-}
-
-// FreeAddrs returns as many addresses of the loopback interface where nobody
-// listens just now. Their ports lie below those that systems give to outgoing connections.
-func FreeAddrs(n int) (addrs []string) {
-	for len(addrs) < n {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(20000+rand.IntN(12000)))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			defer l.Close() // not before all are chosen, or one might come twice
-			addrs = append(addrs, addr)
-		}
-	}
-	return addrs
 }

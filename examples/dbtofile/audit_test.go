@@ -1,0 +1,40 @@
+package main_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// An audit without writers shows nothing. It needs no directory, and finds a row
+// whose id was drawn in an earlier transaction.
+func TestAudit(t *testing.T) {
+	t.Parallel()
+	db, args := drawn(t, 5)
+	p := succeeds(t, append(args, "-audit", "100ms")...)
+	prints(t, p, `below the ceiling \(lock-fence\): 0 rows read, 0 late`, `No row was added: this shows nothing\.`)
+	require.Empty(t, p.stderr.String())
+
+	deadline := time.Now().Add(patience)
+	for {
+		p := start(t, nil, append(args, "-audit", "2s")...)
+		for running := true; running; {
+			var drawn int64
+			require.NoError(t, db.Get(&drawn, `SELECT nextval('orders_id_seq')`))
+			order(db, 1)
+			select {
+			case <-p.ended:
+				running = false
+			case <-time.After(300 * time.Millisecond): // by then the row above is read
+				db.MustExec(`INSERT INTO orders VALUES ($1, 'late')`, drawn)
+			}
+		}
+		if p.code() == 4 {
+			prints(t, p, `below the ceiling \(lock-fence\): \d+ rows read, \d+ late: id \d+.*`, `The ceiling did not hold: .*`)
+			break
+		}
+		require.Equal(t, 0, p.code())
+		require.True(t, time.Now().Before(deadline), "%s", &p.stdout)
+	}
+}

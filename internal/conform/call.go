@@ -1,0 +1,101 @@
+package conform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+const (
+	// Soon is how long a call may go on after its context has ended.
+	Soon = 10 * time.Second
+	// Limit is how long a call may take. Its context ends then.
+	Limit = time.Minute
+)
+
+// ErrStuck is wrapped by the error of [Call] if a call went on for [Soon] after
+// its context had ended. The call may still be running.
+var ErrStuck = errors.New("did not return")
+
+// ErrPanic is wrapped by the error of [Call] if a call panicked.
+var ErrPanic = errors.New("panic")
+
+// Call runs f in a new goroutine, which detects parts that are bound to one
+// goroutine, and with a context that ends when f returns, which detects parts
+// that keep using the context of an earlier call.
+func Call[R any](ctx context.Context, f func(context.Context) (R, error)) (R, error) {
+	type answer struct {
+		r   R
+		err error
+	}
+	ctx, cancel := context.WithTimeout(ctx, Limit)
+	defer cancel()
+	done := make(chan answer, 1)
+	go func() {
+		var a answer
+		defer func() {
+			if p := recover(); p != nil {
+				a.err = fmt.Errorf("%w: %v\n%s", ErrPanic, p, debug.Stack())
+			}
+			done <- a
+		}()
+		a.r, a.err = f(ctx)
+	}()
+	select {
+	case a := <-done:
+		return a.r, a.err
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(Soon)
+	defer late.Stop()
+	select {
+	case a := <-done:
+		return a.r, a.err
+	case <-late.C:
+		var none R
+		return none, fmt.Errorf("%w within %v of the end of its context", ErrStuck, Soon)
+	}
+}
+
+// Do is [Call] for a function that returns only an error.
+func Do(ctx context.Context, f func(context.Context) error) error {
+	_, err := Call(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) })
+	return err
+}
+
+// Trip returns a context that is cancelled when its Done or Err is called for
+// the nth time. With n = 1, 2, 3, … a call is interrupted at every place where it
+// checks its context, the same places in every run. Pass it to the part
+// unchanged: checks of a derived context do not count.
+func Trip(ctx context.Context, n int) (_ context.Context, tripped func() bool, cancel context.CancelFunc) {
+	ctx, cancel = context.WithCancel(ctx)
+	t := &trip{Context: ctx, cancel: cancel, left: n}
+	return t, t.tripped, cancel
+}
+
+type trip struct {
+	context.Context
+	cancel context.CancelFunc
+	mu     sync.Mutex
+	left   int
+}
+
+func (t *trip) count() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.left--; t.left == 0 {
+		t.cancel()
+	}
+}
+
+func (t *trip) tripped() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.left <= 0
+}
+
+func (t *trip) Done() <-chan struct{} { t.count(); return t.Context.Done() }
+func (t *trip) Err() error            { t.count(); return t.Context.Err() }

@@ -1,0 +1,114 @@
+// Package conform is what the conformance suites of sourcetest, sinktest and
+// pollertest share: the list of broken rules, watched calls, and texts for
+// messages.
+//
+//	err := conform.Run(ctx, "sinktest", func(s *conform.Suite) {
+//		err := conform.Do(s.Ctx, write)
+//		s.Watch("Write", err)
+//		if err != nil {
+//			s.Add("Write stores every record", "%v", err)
+//		}
+//	})
+package conform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// Suite is one run of a conformance suite.
+type Suite struct {
+	Ctx context.Context // of the whole run
+
+	name  string
+	rules []string
+	found map[string]*violation
+	open  []func()
+}
+
+type violation struct {
+	first string
+	more  int
+}
+
+// errStop is the panic value of [Suite.Stop].
+var errStop = errors.New("stop")
+
+// Run runs a suite with a name such as "sinktest". Then it closes the parts that
+// are still open, and returns an error for each rule that was broken, in the
+// order in which they were found, joined, or nil.
+func Run(ctx context.Context, name string, f func(*Suite)) error {
+	s := &Suite{Ctx: ctx, name: name, found: make(map[string]*violation)}
+	func() {
+		defer func() {
+			for _, closePart := range s.open {
+				closePart()
+			}
+		}()
+		defer func() {
+			if p := recover(); p != nil && p != any(errStop) {
+				panic(p)
+			}
+		}()
+		f(s)
+	}()
+	var errs []error
+	for _, rule := range s.rules {
+		if f := s.found[rule]; f.more > 0 {
+			errs = append(errs, fmt.Errorf("%s: %s: %s (and %d more)", s.name, rule, f.first, f.more))
+		} else {
+			errs = append(errs, fmt.Errorf("%s: %s: %s", s.name, rule, f.first))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Add notes that a rule was broken. It keeps the details of the first violation
+// of each rule and counts the others.
+func (s *Suite) Add(rule, format string, args ...any) {
+	if f, ok := s.found[rule]; ok {
+		f.more++
+		return
+	}
+	s.rules = append(s.rules, rule)
+	s.found[rule] = &violation{first: fmt.Sprintf(format, args...)}
+}
+
+// Stop is Add, and ends the suite: nothing more can be tested. It must be called
+// in the goroutine of the suite.
+func (s *Suite) Stop(rule, format string, args ...any) {
+	s.Add(rule, format, args...)
+	panic(errStop)
+}
+
+// Watch stops the suite if err, the error of a [Call] of the method op, says that
+// the call is stuck or has panicked.
+func (s *Suite) Watch(op string, err error) {
+	switch {
+	case errors.Is(err, ErrStuck):
+		s.Stop(op+" returns soon after its context ends", "%v", err)
+	case errors.Is(err, ErrPanic):
+		s.Stop(op+" does not panic", "%v", err)
+	}
+}
+
+// Opened notes that a part was opened. It returns a name for it in messages, "A",
+// "B" and so on, and a function that closes it, which Run calls in the end. The
+// rule is that the part can be closed. A nil function means that there is nothing
+// to close.
+func (s *Suite) Opened(rule string, closePart func() error) (name string, closeOnce func()) {
+	name = string(rune('A' + len(s.open)%26))
+	closeOnce = sync.OnceFunc(func() {
+		if closePart == nil {
+			return
+		}
+		// Watched, because a Close that waits for a stuck call would hang too.
+		if err := Do(s.Ctx, func(context.Context) error { return closePart() }); err != nil {
+			s.Add(rule, "%v", err)
+		}
+	})
+	s.open = append(s.open, closeOnce)
+	return name, closeOnce
+}

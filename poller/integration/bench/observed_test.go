@@ -1,0 +1,174 @@
+//go:build unix
+
+package bench
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	prom "github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/orders"
+	"github.com/artifactofdevotion/devotion/poller/prometheus"
+	"github.com/artifactofdevotion/devotion/poller/status"
+	"github.com/artifactofdevotion/devotion/sink/filesink"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+)
+
+// What metrics and status page must leave, with -bench.require.
+const leastOfUnobserved = 0.98
+
+// The price of being watched: a table of Postgres is copied to files by the same
+// pipeline, at full throughput, with metrics and status page attached, and all
+// that they serve fetched at the start and then each second (so give -bench.rows for
+// some seconds, or it is fetched more often than that); and with nothing attached.
+// Both are measured in each round, in turns, by the clock and by the CPU time of this
+// process, which does all but the database's work and so the watching too. Medians of
+// the ratios are reported, and the ratios of the best. With -bench.require it fails if
+// all four are too low. Watching that costs too much is seen in each of them; other work
+// on the machine slows the one copy or the other, and rather by the clock.
+func BenchmarkObserved(b *testing.B) {
+	_, db := orders.Tables[0].Filled(b, *benchRows)
+	_, err := db.Exec("vacuum analyze orders") // or it would begin by itself some time
+	require.NoError(b, err)
+	rounds := 3 * *benchRounds // the difference is less than that of two rounds
+	best := [2]float64{math.Inf(1), math.Inf(1)}
+	least := best // of CPU time
+	var clock, cpu []float64
+	scrapes := 0
+	ways := []func(*poller.Poller[row.Row]) (beside func(context.Context)){
+		func(*poller.Poller[row.Row]) func(context.Context) { return func(context.Context) {} },
+		func(p *poller.Poller[row.Row]) func(context.Context) { return watch(b, p, &scrapes) },
+	}
+	for b.Loop() {
+		for round := range rounds + 1 { // the first warms up
+			var took, worked [2]float64
+			for i := range ways {
+				w := (i + round) % 2
+				took[w], worked[w] = copyTable(b, db, ways[w])
+				best[w], least[w] = min(best[w], took[w]), min(least[w], worked[w])
+			}
+			if round > 0 {
+				clock, cpu = append(clock, took[0]/took[1]), append(cpu, worked[0]/worked[1])
+			}
+		}
+	}
+	require.GreaterOrEqual(b, scrapes, rounds, "it was watched")
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(clock), "x-unobserved")
+	b.ReportMetric(best[0]/best[1], "x-unobserved-best")
+	b.ReportMetric(median(cpu), "x-unobserved-cpu")
+	b.ReportMetric(least[0]/least[1], "x-unobserved-cpu-best")
+	b.ReportMetric(float64(*benchRows)/best[1]/1000, "krows/s-best")
+	b.Logf("%d rows, %d rounds, %d scrapes: %.3f to %.3f x the unobserved copy by the clock, %.3f to %.3f by CPU time",
+		*benchRows, rounds, scrapes, slices.Min(clock), slices.Max(clock), slices.Min(cpu), slices.Max(cpu))
+	if *benchRequire {
+		require.GreaterOrEqual(b, max(median(clock), best[0]/best[1], median(cpu), least[0]/least[1]), leastOfUnobserved,
+			"times the throughput of an unobserved copy, or its rows in a second of CPU time")
+	}
+}
+
+// copyTable copies the table orders to a directory of its own, and returns the
+// seconds by the clock and of CPU time.
+func copyTable(b *testing.B, db *sqlx.DB, observe func(*poller.Poller[row.Row]) (beside func(context.Context))) (took, worked float64) {
+	b.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	dir := filepath.Join(b.TempDir(), "out")
+	files, err := filesink.Open(dir, filesink.Options[row.Row]{Name: "orders", Logger: quiet})
+	require.NoError(b, err)
+	p := &poller.Poller[row.Row]{
+		Name:         "orders",
+		Source:       &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Logger: quiet},
+		Sink:         files,
+		Checkpointer: files,
+		Logger:       quiet,
+	}
+	beside := observe(p)
+	runtime.GC() // of what was before
+	began, before := time.Now(), cpuSeconds(b)
+	ctx, cancel := context.WithCancel(b.Context())
+	var watching sync.WaitGroup
+	watching.Go(func() { beside(ctx) })
+	require.NoError(b, p.Drain(ctx))
+	cancel()
+	watching.Wait()
+	took, worked = time.Since(began).Seconds(), cpuSeconds(b)-before
+	require.EqualValues(b, *benchRows, p.Status().Records)
+	require.NoError(b, files.Close())
+	require.NoError(b, os.RemoveAll(dir))
+	return took, worked
+}
+
+func cpuSeconds(b *testing.B) float64 {
+	var used syscall.Rusage
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &used))
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds()
+}
+
+// watch attaches all there is to a pipeline and serves it. What it returns fetches it,
+// at once and then each second until ctx ends, and counts that.
+func watch(b *testing.B, p *poller.Poller[row.Row], scrapes *int) func(ctx context.Context) {
+	var page status.Page
+	page.Attach(&p.Hooks, p.Status)
+	metrics, registry := prometheus.New(), prom.NewRegistry()
+	metrics.Attach(&p.Hooks, p.Status)
+	registry.MustRegister(metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.Handle("/", &page)
+	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	server := httptest.NewServer(mux)
+	b.Cleanup(server.Close)
+
+	return func(ctx context.Context) {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			for _, path := range []string{"/metrics", "/status", "/readyz", "/"} {
+				if err := visit(ctx, server, path); err != nil {
+					if ctx.Err() == nil {
+						b.Error(err)
+					}
+					return
+				}
+			}
+			*scrapes++
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+func visit(ctx context.Context, server *httptest.Server, path string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+path, nil)
+	if err != nil {
+		return err
+	}
+	response, err := server.Client().Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body)
+	return err
+}

@@ -1,0 +1,165 @@
+package ceilings
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/pollertest"
+	"github.com/artifactofdevotion/devotion/sink"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+func lagging(db *sqlx.DB, name string, by time.Duration, key ...string) *sqlsource.Table {
+	table := silent(db, name, key...)
+	table.Ceiling = ceiling.Lag{By: by}
+	return table
+}
+
+// Where the key begins with a time, rows are read when that is old enough by the
+// database's clock, to the microsecond, in every time zone.
+func TestLagByTheClock(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		types, ago, zone := []string{"timestamptz", "timestamp"}, "statement_timestamp() - interval '%d s'", `set timezone = 'Asia/Kathmandu'` // whose clock is never set back
+		switch {
+		case isMariaDB(driver):
+			types, zone = []string{"datetime(6)", "timestamp(6)"}, "" // sqlsource wants UTC of the latter
+			ago = "now(6) - interval %d second"
+		case !isPostgres(driver):
+			return // which has no types for times
+		}
+		for _, typ := range types {
+			for _, zone := range []string{"", zone} {
+				db.SetMaxOpenConns(1) // the time zone is the connection's
+				if zone != "" {
+					db.MustExec(zone)
+				}
+				db.MustExec(`drop table if exists t`)
+				db.MustExec(`create table t (at ` + typ + ` not null, id int not null, primary key (at, id))`)
+				db.MustExec(fmt.Sprintf(`insert into t values (`+ago+`, 1), (`+ago+`, 2), (`+ago+`, 3)`, 7200, 3700, 3500))
+				table := lagging(db, "t", time.Hour, "at", "id")
+				b, err := fetch(t, table, "", 10)
+				require.NoError(t, err)
+				require.Len(t, b.Records, 2, "%s %s", typ, zone)
+				require.Nil(t, b.Held)
+				require.True(t, b.AsOf.IsZero())
+				got, _ := readAll(t, lagging(db, "t", time.Microsecond, "at", "id"), "", 10, rowJSON)
+				require.Len(t, got, 3)
+				got, _ = readAll(t, lagging(db, "t", time.Hour, "at", "id"), b.To, 10, rowJSON)
+				require.Empty(t, got)
+			}
+		}
+		db.MustExec(`drop table t`)
+		db.MustExec(`create table t (at date not null, id int not null, primary key (at, id))`)
+		days := `insert into t values (current_date - interval '2 days', 1), (current_date, 2)`
+		if isMariaDB(driver) {
+			days = `insert into t values (current_date - interval 2 day, 1), (current_date, 2)`
+		}
+		db.MustExec(days)
+		// An hour, or the day would be over if midnight came in between.
+		got, _ := readAll(t, lagging(db, "t", time.Hour, "at", "id"), "", 10, func(r row.Row) string { return r.Text(1) })
+		require.Equal(t, []string{"1"}, got, "the day is not over")
+	})
+}
+
+// The greatest integer is found by its value, not by its text: 235 is greater than 99.
+func TestLagOfIntegers(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (id bigint not null primary key)`)
+		for i := range 235 {
+			db.MustExec(fmt.Sprintf(`insert into t values (%d)`, i+1))
+		}
+		table := lagging(db, "t", time.Nanosecond, "id")
+		_, err := fetch(t, table, "", 1) // which notes the greatest key
+		require.NoError(t, err)
+		got, _ := readAll(t, table, "", 100, rowJSON)
+		require.Len(t, got, 235)
+	})
+}
+
+// With another key, rows are read up to what was seen some time ago.
+func TestLagByWhatWasSeen(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		keys := []string{"bigint", "decimal(30,3)", "varchar(40)"}
+		switch {
+		case isPostgres(driver):
+			keys = append(keys, "bytea")
+		case isMariaDB(driver):
+			keys = append(keys, "bigint unsigned", "varbinary(40)")
+		default:
+			keys = append(keys, "datetime", "blob", "")
+		}
+		for i, typ := range keys {
+			name := fmt.Sprint("t", i)
+			db.MustExec(`create table ` + name + ` (k ` + typ + ` not null, b varchar(40) not null, n int, primary key (k, b))`)
+			db.MustExec(`insert into ` + name + ` values ('9007199254740992', 'a', 1), ('9007199254740993', 'b', 2)`)
+			long, short := lagging(db, name, time.Hour, "k", "b"), lagging(db, name, 300*time.Millisecond, "k", "b")
+			number := func(r row.Row) string { return r.Text(2) }
+			b, err := short.Fetch(t.Context(), "", 10)
+			require.NoError(t, err)
+			require.Empty(t, b.Records)
+			require.Nil(t, b.Held, "to wait is what was asked for")
+			require.True(t, b.AsOf.IsZero())
+			db.MustExec(`insert into ` + name + ` values ('9007199254740993', 'c', 3), ('9007199254740994', 'a', 4)`)
+			var got []string
+			var after source.Cursor
+			require.Eventually(t, func() bool {
+				var more []string
+				more, after = readAll(t, short, after, 10, number)
+				got = append(got, more...)
+				return len(got) > 0
+			}, patience, 5*time.Millisecond)
+			if len(got) < 4 { // what was seen first comes first, and nothing above it
+				require.Equal(t, []string{"1", "2"}, got, typ)
+			}
+			require.Eventually(t, func() bool {
+				var more []string
+				more, after = readAll(t, short, after, 1, number)
+				got = append(got, more...)
+				return len(got) >= 4
+			}, patience, 5*time.Millisecond)
+			require.Equal(t, []string{"1", "2", "3", "4"}, got, typ)
+			more, _ := readAll(t, long, "", 10, number)
+			require.Empty(t, more)
+		}
+	})
+}
+
+func TestLagIsValidated(t *testing.T) {
+	t.Parallel()
+	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)
+	db.MustExec(`create table t (k text primary key)`)
+	for _, by := range []time.Duration{0, -1} {
+		require.Contains(t, fmt.Sprint(unsafeIn(t, lagging(db, "t", by, "k"))), "By is")
+	}
+	query := &sqlsource.Query[string]{DB: db, Select: "select k from t", Key: []string{"k"}, Ceiling: ceiling.Lag{By: time.Second}}
+	_, err := query.Fetch(t.Context(), "", 1)
+	requirePermanent(t, err, "field Table")
+}
+
+// Drain does not wait for what is younger.
+func TestLagAndDrain(t *testing.T) {
+	t.Parallel()
+	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)
+	db.MustExec(`create table t (k text primary key not null)`)
+	db.MustExec(`insert into t values ('a')`)
+	n := 0
+	p := &poller.Poller[row.Row]{
+		Name: "lag", Source: lagging(db, "t", time.Hour, "k"), Checkpointer: new(pollertest.Checkpointer),
+		Sink: sink.Func[row.Row](func(_ context.Context, b source.Batch[row.Row]) error { n += len(b.Records); return nil }),
+	}
+	require.NoError(t, p.Drain(t.Context()))
+	require.Zero(t, n)
+}

@@ -1,0 +1,443 @@
+package ceilings
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/sqlite"
+)
+
+func eachSQLiteDriver(t *testing.T, f func(t *testing.T, db *sqlx.DB, file string)) {
+	t.Parallel()
+	for _, driver := range []dbtest.Driver{dbtest.Modernc, dbtest.NCruces} {
+		t.Run(string(driver), func(t *testing.T) {
+			t.Parallel()
+			d := dbtest.SQLite(t)
+			f(t, d.Open(t, driver), d.Name())
+		})
+	}
+}
+
+// unsafeIn returns what a Fetch finds unsafe, as text and as findings.
+func unsafeIn(t *testing.T, table *sqlsource.Table) []ceiling.Finding {
+	t.Helper()
+	_, err := table.Fetch(t.Context(), "", 10)
+	var unsafe *ceiling.UnsafeError
+	require.ErrorAs(t, err, &unsafe)
+	requirePermanent(t, err)
+	return slices.DeleteFunc(unsafe.Report.Findings, func(f ceiling.Finding) bool { return f.Level != ceiling.Unsafe })
+}
+
+func TestSQLiteProbes(t *testing.T) {
+	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
+		db.SetMaxOpenConns(1) // the attached and the temporary are the connection's
+		db.MustExec(`attach ':memory:' as "other db"`)
+		for _, c := range []struct {
+			create, table, key string
+			unsafe             string // "": none
+			version            string // the column that the recipe adds; "" if it offers none
+		}{
+			{`create table a (id integer primary key autoincrement, v)`, "a", "id", "", ""},
+			{`create table A2 (v, "Id" INTEGER /* no */ PRIMARY KEY ASC ON CONFLICT ABORT AUTOINCREMENT)`, "a2", "id", "", ""},
+			{`create table b (v text default 'x', id integer primary key autoincrement)`, "b", "id,v", "", ""},
+			{`create table "q ""?' t" ("k ""?" integer primary key autoincrement, v)`, `"q ""?' t"`, `k "?`, "", ""},
+			{`create table "other db".c (id integer primary key autoincrement, v)`, `"other db".c`, "id", "", ""},
+			{`create table "other db".c2 (id integer primary key autoincrement, v)`, `c2`, "id", "", ""},
+			{`create table d (id integer primary key, v)`, "d", "id", "without AUTOINCREMENT", "_version"},
+			{`create table d2 (id integer primary key, v text default 'autoincrement' /* autoincrement */, "autoincrement" int) -- autoincrement`, "d2", "id", "without AUTOINCREMENT", "_version"},
+			{`create table "d ""3" (v, id integer primary key on conflict fail, g as (v || 'x'), w int check (w > 0)); create index i3 on "d ""3" (v); create trigger t3 after insert on "d ""3" begin update "d ""3" set w = 1 where id = 0; end`, `"d ""3"`, "id", "without AUTOINCREMENT", "_version"},
+			{`create table d4 (id integer, v, primary key (id))`, "d4", "id", "without AUTOINCREMENT", "_version"},
+			{`create table d5 (id integer primary key, v, version int default 7, _version int default 7)`, "d5", "id", "without AUTOINCREMENT", "_version2"},
+			{`create table "other db".d6 (id integer primary key, v)`, `"other db".d6`, "id", "without AUTOINCREMENT", "_version"},
+			{`create table e (id integer primary key desc, v)`, "e", "id", "does not draw", "_version"},
+			{`create table f (id int primary key, v)`, "f", "id", "does not draw", "_version"},
+			{`create table g (id integer primary key, v) without rowid`, "g", "id", "does not draw", "_version"},
+			{`create table h (a text not null, "b c" int, v, primary key (a, "b c")) without rowid`, "h", "a,b c", "does not draw", "_version"},
+			{`create table k (id integer primary key autoincrement, at text not null unique, v)`, "k", "at,id", `begins with "at"`, "_version"},
+			{`create table l (id integer primary key autoincrement, v); create view lv as select * from l`, "lv", "id", "is a view", ""},
+			{`create virtual table m using rtree (id, low, high)`, "m", "id", "virtual table", ""},
+			{`create temp table n (id integer primary key autoincrement, v)`, "n", "id", "temporary", ""},
+			{`create table o (id integer primary key autoincrement); create temp table o (id integer primary key)`, "o", "id", "temporary", ""},
+		} {
+			if strings.Contains(c.create, "using rtree") && db.DriverName() != "sqlite" {
+				continue // ncruces is built without modules
+			}
+			db.MustExec(c.create)
+			key := strings.Split(c.key, ",")
+			if c.unsafe == "" {
+				b, err := silent(db, c.table, key...).Fetch(t.Context(), "", 10)
+				require.NoError(t, err, c.create)
+				require.False(t, b.AsOf.IsZero())
+				continue
+			}
+			insert := func(values ...int) {
+				for _, v := range values {
+					key := strings.Repeat(fmt.Sprint(", ", v), len(key))[2:]
+					db.MustExec("insert into " + c.table + ` ("` + strings.ReplaceAll(c.key, ",", `", "`) + `") values (` + key + ")")
+				}
+			}
+			if c.version != "" { // else whether it has AUTOINCREMENT shows with the first row
+				insert(1, 2)
+			}
+			found := unsafeIn(t, silent(db, c.table, key...))
+			require.Contains(t, fmt.Sprint(found), c.unsafe, c.create)
+			require.NotEmpty(t, found[0].Remedies, c.create)
+			if c.version == "" {
+				continue
+			}
+			// What it says to run can be run twice, keeps the rows, and mends it.
+			remedy := found[0].Remedies[len(found[0].Remedies)-1]
+			require.Contains(t, remedy.Words, "set Key to "+c.version+" ")
+			for _, s := range remedy.Statements {
+				_, err := db.Exec(s)
+				require.NoError(t, err, "%s: %s", c.create, s)
+			}
+			insert(3, 4)
+			table := silent(db, c.table, c.version)
+			table.Ceiling = sqlite.SingleWriter{}
+			first := func(r row.Row) string { v, _ := r.Get(key[0]); return v }
+			got, at := readAll(t, table, "", 1, first)
+			require.Equal(t, []string{"1", "2", "3", "4"}, got, c.create)
+			for _, goesOn := range []bool{true, false} { // as sqlite3 does without -bail, and with it
+				for _, s := range remedy.Statements {
+					if _, err := db.Exec(s); err != nil && !goesOn {
+						db.MustExec(`rollback`)
+						break
+					}
+				}
+				got, _ = readAll(t, table, at, 1, first)
+				require.Empty(t, got, c.create)
+			}
+			db.MustExec(`update ` + c.table + ` set v = 'changed' where "` + key[0] + `" = 2`)
+			got, _ = readAll(t, table, at, 1, first)
+			require.Equal(t, []string{"2"}, got, c.create)
+			again := silent(db, c.table, c.version)
+			again.Ceiling = sqlite.SingleWriter{}
+			_, err := again.Fetch(t.Context(), at, 1)
+			require.NoError(t, err)
+		}
+		var spoilt int
+		require.NoError(t, db.Get(&spoilt, `select count(*) from d5 where version <> 7 or _version <> 7`))
+		require.Zero(t, spoilt, "the user's columns")
+	})
+}
+
+// Whether an empty table has AUTOINCREMENT shows with its first row. Until then nothing can be
+// missed, and then it is refused if it has not.
+func TestSQLiteEmptyTable(t *testing.T) {
+	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
+		db.MustExec(`create table unrelated (id integer primary key)`)
+		require.Contains(t, fmt.Sprint(unsafeIn(t, silent(db, "unrelated", "id"))), "without AUTOINCREMENT", "no table has it")
+		db.MustExec(`create table good (id integer primary key autoincrement, v)`)
+		db.MustExec(`create table bad (id integer primary key, v)`)
+		good, bad := silent(db, "good", "id"), silent(db, "bad", "id")
+		for _, table := range []*sqlsource.Table{good, bad} {
+			got, _ := readAll(t, table, "", 10, rowJSON)
+			require.Empty(t, got)
+			db.MustExec(`insert into ` + table.Name + ` (v) values (1)`)
+		}
+		got, _ := readAll(t, good, "", 10, rowJSON)
+		require.Len(t, got, 1)
+		require.Contains(t, fmt.Sprint(unsafeIn(t, bad)), "without AUTOINCREMENT")
+	})
+}
+
+// A connection that reads what may be rolled back is refused.
+func TestSQLiteReadUncommitted(t *testing.T) {
+	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
+		db.SetMaxOpenConns(1)
+		db.MustExec(`create table t (id integer primary key autoincrement, v)`)
+		db.MustExec(`pragma read_uncommitted = 1`)
+		require.Contains(t, fmt.Sprint(unsafeIn(t, silent(db, "t", "id"))), "not committed")
+		found := unsafeIn(t, func() *sqlsource.Table {
+			table := silent(db, "t", "id")
+			table.Ceiling = sqlite.SingleWriter{}
+			return table
+		}())
+		for _, s := range found[0].Remedies[0].Statements {
+			db.MustExec(s)
+		}
+		_, err := silent(db, "t", "id").Fetch(t.Context(), "", 10)
+		require.NoError(t, err)
+	})
+}
+
+// On another database several transactions write at a time.
+func TestSingleWriterIsForSQLite(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(identity)
+	table := silent(db, "orders", "id")
+	table.Ceiling = sqlite.SingleWriter{}
+	require.Contains(t, fmt.Sprint(unsafeIn(t, table)), "SQLite only")
+}
+
+func TestSQLiteSequenceThatFell(t *testing.T) {
+	const create = `create table orders (id integer primary key autoincrement, v)`
+	const add = `insert into orders (v) values (1), (2), (3)`
+	alarms := map[string][]string{
+		"made anew":       {`drop table orders`, create},
+		"and used":        {`drop table orders`, create, `insert into orders (v) values (1)`},
+		"set back":        {`update sqlite_sequence set seq = 1 where name = 'orders'`},
+		"forgotten":       {`delete from orders`, `delete from sqlite_sequence`},
+		"another's place": {`alter table orders rename to old_orders`, create},
+	}
+	quiet := map[string][]string{
+		"emptied":           {`delete from orders`},
+		"emptied, vacuumed": {`delete from orders`, `vacuum`},
+		"pruned":            {`delete from orders where id < 3`, `vacuum`},
+		"rebuilt": {`create table fresh (id integer primary key autoincrement, v)`, `insert into fresh select * from orders`,
+			`drop table orders`, `alter table fresh rename to orders`},
+		"a new column": {`alter table orders add column w`},
+	}
+	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, file string) {
+		for alarm, steps := range map[bool]map[string][]string{true: alarms, false: quiet} {
+			for name, statements := range steps {
+				for _, restarted := range []bool{false, true} {
+					db.MustExec(`drop table if exists orders`)
+					db.MustExec(`drop table if exists old_orders`)
+					db.MustExec(create)
+					db.MustExec(add)
+					table := silent(db, "orders", "id")
+					got, at := readAll(t, table, "", 10, func(r row.Row) string { return r.Text(0) })
+					require.Equal(t, []string{"1", "2", "3"}, got)
+					for _, s := range statements {
+						db.MustExec(s)
+					}
+					if restarted {
+						table = silent(db, "orders", "id")
+					}
+					_, err := table.Fetch(t.Context(), at, 10)
+					if alarm {
+						require.ErrorIs(t, err, sqlsource.ErrHistory, name)
+						requirePermanent(t, err, "sqlite_sequence is at", "rewind")
+						continue
+					}
+					require.NoError(t, err, name)
+					db.MustExec(`insert into orders (v) values (4)`)
+					got, _ = readAll(t, table, at, 10, func(r row.Row) string { return r.Text(0) })
+					require.Equal(t, []string{"4"}, got, name)
+				}
+			}
+		}
+	})
+}
+
+// An older file is put in the place of the one that was read.
+func TestSQLiteFileThatIsOlder(t *testing.T) {
+	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, file string) {
+		db.MustExec(`create table orders (id integer primary key autoincrement, v)`)
+		db.MustExec(`insert into orders (v) values (1), (2)`)
+		backup := filepath.Join(t.TempDir(), "backup.db")
+		db.MustExec(`vacuum into '` + strings.ReplaceAll(backup, `'`, `''`) + `'`)
+		db.MustExec(`insert into orders (v) values (3)`)
+		_, at := readAll(t, silent(db, "orders", "id"), "", 10, rowJSON)
+		require.NoError(t, db.Close())
+		text, err := os.ReadFile(backup)
+		require.NoError(t, err)
+		require.NoError(t, os.Remove(file))
+		require.NoError(t, os.WriteFile(file, text, 0o600))
+		again, err := sqlx.Open(db.DriverName(), "file:"+filepath.ToSlash(file))
+		require.NoError(t, err)
+		defer again.Close()
+		_, err = silent(again, "orders", "id").Fetch(t.Context(), at, 10)
+		require.ErrorIs(t, err, sqlsource.ErrHistory)
+	})
+}
+
+// Many writers, with rollbacks and savepoints and rows that are deleted, and a
+// reader that must see each row that was committed once. Beside it a reader of
+// a table without AUTOINCREMENT, which must be seen to lose rows.
+func TestSQLiteWriters(t *testing.T) {
+	t.Parallel()
+	for _, driver := range []dbtest.Driver{dbtest.Modernc, dbtest.NCruces} {
+		for _, mode := range []string{"wal", "delete"} {
+			t.Run(fmt.Sprint(driver, " ", mode), func(t *testing.T) {
+				t.Parallel()
+				db := dbtest.SQLite(t).Open(t, driver)
+				var now string
+				require.NoError(t, db.Get(&now, `pragma journal_mode = `+mode))
+				require.Equal(t, mode, now)
+				testSQLiteWriters(t, db)
+			})
+		}
+	}
+}
+
+func testSQLiteWriters(t *testing.T, db *sqlx.DB) {
+	seed := rand.Uint64()
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d", seed)
+		}
+	}()
+	perWriter := 150
+	if testing.Short() {
+		perWriter = 40
+	}
+	db.MustExec(`create table good (id integer primary key autoincrement, note text not null)`)
+	db.MustExec(`create table bad (id integer primary key, note text not null)`)
+	var mu sync.Mutex
+	committed := map[string]bool{}
+	var writers sync.WaitGroup
+	for w := range 6 {
+		random := rand.New(rand.NewPCG(seed, uint64(w)))
+		writers.Go(func() {
+			for i := range perWriter {
+				kept, err := writeSQLite(t, db, random, fmt.Sprint(w, " ", i))
+				if err != nil {
+					continue // BUSY, and rolled back
+				}
+				mu.Lock()
+				for _, note := range kept {
+					committed[note] = true
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { writers.Wait(); close(done) }()
+	good, bad := silent(db, "good", "id"), silent(db, "bad", "id")
+	bad.Ceiling = ceiling.None{}
+	failed := 0
+	var goodAt, badAt source.Cursor
+	seen, seenBad := map[string]int{}, map[string]int{}
+	read := func(table *sqlsource.Table, at source.Cursor, into map[string]int) (source.Cursor, bool) {
+		b, err := table.Fetch(t.Context(), at, 7)
+		if err != nil { // BUSY, as a Poller would find, and retry
+			failed++
+			require.Less(t, failed, 100_000, "%v", err)
+			return at, false
+		}
+		for _, r := range b.Records {
+			into[r.Text(1)]++
+		}
+		return b.To, b.To == at
+	}
+	for ended, idle := false, false; !ended || !idle; {
+		select {
+		case <-done:
+			ended = true
+		default:
+		}
+		var goodIdle, badIdle bool
+		goodAt, goodIdle = read(good, goodAt, seen)
+		badAt, badIdle = read(bad, badAt, seenBad)
+		idle = goodIdle && badIdle
+	}
+	require.Greater(t, len(committed), perWriter)
+	lost, lostBad := 0, 0
+	for note := range committed {
+		if seen[note] != 1 {
+			lost++
+		}
+		if seenBad[note] == 0 {
+			lostBad++
+		}
+	}
+	require.Zero(t, lost, "of %d", len(committed))
+	for note, n := range seen {
+		require.Equal(t, 1, n, note)
+	}
+	for _, statement := range []string{`insert into % (note) values ('last')`, `delete from % where note = 'last'`, `insert into % (note) values ('in its place')`} {
+		db.MustExec(strings.Replace(statement, "%", "good", 1))
+		db.MustExec(strings.Replace(statement, "%", "bad", 1))
+		goodAt, _ = read(good, goodAt, seen)
+		badAt, _ = read(bad, badAt, seenBad)
+	}
+	require.Equal(t, 1, seen["in its place"])
+	require.Zero(t, seenBad["in its place"], "the test shows nothing")
+	t.Logf("%d rows committed; 0 lost; %d lost without AUTOINCREMENT", len(committed)+2, lostBad+1)
+}
+
+// writeSQLite makes a transaction that adds some rows to both tables, and
+// deletes some of them again, and returns the notes of those that stay. The
+// last row is always deleted by a transaction of its own, once it may have been
+// read.
+func writeSQLite(t *testing.T, db *sqlx.DB, random *rand.Rand, name string) (kept []string, err error) {
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Rollback()
+	add := func(note string) error {
+		_, failed := tx.Exec(`insert into good (note) values (?)`, note)
+		_, failed2 := tx.Exec(`insert into bad (note) values (?)`, note)
+		return errors.Join(failed, failed2)
+	}
+	for i := range 1 + random.IntN(5) {
+		note := fmt.Sprint(name, " ", i)
+		if random.IntN(3) == 0 { // rolled back within the transaction
+			_, err = tx.Exec(`savepoint s`)
+			if err = errors.Join(err, add("never "+note)); err != nil {
+				return nil, err
+			}
+			if _, err = tx.Exec(`rollback to s`); err != nil {
+				return nil, err
+			}
+		}
+		if err := add(note); err != nil {
+			return nil, err
+		}
+		kept = append(kept, note)
+	}
+	if random.IntN(5) == 0 {
+		return nil, errors.Join(errors.New("rolled back"), tx.Rollback())
+	}
+	if err := tx.Commit(); err != nil {
+		return nil, err
+	}
+	if random.IntN(2) == 0 {
+		last := kept[len(kept)-1]
+		for _, table := range []string{"good", "bad"} {
+			_, _ = db.Exec(`delete from `+table+` where note = ?`, last) // it may be BUSY, and stay
+		}
+		kept = kept[:len(kept)-1]
+	}
+	return kept, nil
+}
+
+// A file that was moved into the place of an open one is read when a connection is
+// opened anew, and not before; what has no sequence as far as the cursor is told.
+func TestCeilingSQLiteReplaced(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, backup := filepath.Join(dir, "a.db"), filepath.Join(dir, "b.db")
+	writer := sqlx.MustOpen("sqlite", file)
+	defer func() { writer.Close() }()
+	writer.MustExec("create table t (id integer primary key autoincrement, v int)")
+	writer.MustExec("insert into t (v) values (1)")
+	writer.MustExec("vacuum into '" + backup + "'")
+	writer.MustExec("insert into t (v) values (2), (3), (4)")
+	require.NoError(t, writer.Close())
+	db := sqlx.MustOpen("sqlite", file)
+	defer db.Close()
+	table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"id"}}
+	var got []string
+	after, _ := pollOnce(t, table, "", &got)
+	require.Len(t, got, 4)
+	require.NoError(t, os.Rename(backup, file))
+	writer = sqlx.MustOpen("sqlite", file)
+	writer.MustExec("insert into t (v) values (2)")
+	after, _ = pollOnce(t, table, after, &got)
+	require.Len(t, got, 4)
+	db.SetMaxIdleConns(0)
+	_, err := table.Fetch(t.Context(), after, 10)
+	require.ErrorIs(t, err, sqlsource.ErrHistory)
+}

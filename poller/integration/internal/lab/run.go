@@ -1,0 +1,93 @@
+package lab
+
+import (
+	"context"
+	"database/sql"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/artifactofdevotion/devotion/poller"
+)
+
+// Start runs a poller. The returned function ends its context and returns how long
+// Run took to return, and its error.
+func Start[T any](t *testing.T, p *poller.Poller[T]) (stop func() (time.Duration, error)) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	return sync.OnceValues(func() (took time.Duration, err error) {
+		began := time.Now()
+		cancel()
+		err = <-done
+		return time.Since(began), err
+	})
+}
+
+// WaitFor waits until ok returns true.
+func WaitFor(t *testing.T, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(Patience); !ok(); {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatal("the condition does not come true")
+		}
+	}
+}
+
+// Begin opens a transaction and runs statements in it. It is rolled back when the
+// test ends.
+func Begin(t *testing.T, db *sqlx.DB, statements ...string) *sql.Tx {
+	t.Helper()
+	tx, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tx.Rollback() })
+	for _, s := range statements {
+		if _, err := tx.Exec(s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+	return tx
+}
+
+// Identity makes the Postgres table orders, whose key the server generates.
+const Identity = `create table orders (id bigint generated always as identity primary key, v text)`
+
+// OrdersOf makes the Postgres table orders with n rows; their ids count from 1.
+func OrdersOf(db *sqlx.DB, n int) {
+	db.MustExec(Identity)
+	db.MustExec(`insert into orders (v) select 'v' from generate_series(1, $1::int)`, n)
+}
+
+// Words replaces the line breaks in a text by spaces.
+func Words(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// Module is the path of the root module.
+const Module = "github.com/artifactofdevotion/devotion"
+
+// RepositoryRoot returns the directory of the root module.
+func RepositoryRoot(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.Getwd() // of the package that is tested
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && strings.Contains(string(text), "module "+Module+"\n") {
+			return dir
+		}
+	}
+	tb.Fatalf("the test does not run within module %s", Module)
+	return ""
+}

@@ -1,0 +1,202 @@
+// Package orders has a table of orders for each database, and runs the example program
+// dbtofile on it.
+package orders
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+)
+
+// Table is a table of any number of rows of about 254 bytes of JSON each, with notes
+// that need escapes and notes that are NULL.
+type Table struct {
+	Name   string // of the database
+	DSN    string // as dbtofile takes it; set by Filled
+	Driver dbtest.Driver
+	Fill   string // inserts rows; ROWS stands for their number
+	open   func(testing.TB) dbtest.Database
+	create string
+	texts  string // every row as the database's own text of its cells
+
+	// payload says how the payload stands in JSON: as it is where its type is
+	// known to be JSON, else as a string.
+	payload func(string) string
+}
+
+// Tables are the tables of Postgres, MariaDB and SQLite. Their payload is made of
+// text, so that all databases keep it as it was made.
+var Tables = []Table{
+	{
+		Name: "Postgres", Driver: dbtest.PGX,
+		open: func(tb testing.TB) dbtest.Database { return dbtest.Postgres(tb).NewDatabase(tb) },
+		create: `create table orders (id bigint generated always as identity primary key, created_at timestamptz not null,
+			customer bigint not null, note text, amount numeric(12,2) not null, payload jsonb not null)`,
+		Fill: `insert into orders (created_at, customer, note, amount, payload)
+			select timestamptz '2024-01-01 00:00:00+00' + i * interval '1.234567 s', i * 7919 % 100003,
+				case i % 50 when 0 then null when 1 then E'a "quoted" note\nof <two> lines, für ' || i else 'note ' || md5(i::text) end,
+				(i % 1000000) / 100.0,
+				jsonb_build_object('sku', md5((i + 1)::text), 'qty', i % 9, 'tags', jsonb_build_array('new', 'fragile'), 'gift', i % 2 = 0, 'weight', i % 997 / 8.0)
+			from generate_series(1::bigint, ROWS) i`,
+		texts: `select id::text, to_char(created_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US'), customer::text, note, amount::text, payload::text
+			from orders order by orders.id`,
+		payload: func(s string) string { return s },
+	},
+	{
+		Name: "MariaDB", Driver: dbtest.MySQL,
+		open: func(tb testing.TB) dbtest.Database { return dbtest.MariaDB(tb).NewDatabase(tb) },
+		create: `create table orders (id bigint auto_increment primary key, created_at datetime(6) not null,
+			customer bigint not null, note text, amount decimal(12,2) not null, payload json not null)`,
+		Fill: `insert into orders (created_at, customer, note, amount, payload)
+			select timestamp'2024-01-01 00:00:00' + interval seq * 1234567 microsecond, seq * 7919 % 100003,
+				case seq % 50 when 0 then null when 1 then concat('a "quoted" note\nof <two> lines, für ', seq) else concat('note ', md5(seq)) end,
+				seq % 1000000 / 100.0,
+				json_object('sku', md5(seq + 1), 'qty', seq % 9, 'tags', json_array('new', 'fragile'), 'gift', seq % 2 = 0, 'weight', seq % 997 / 8.0)
+			from seq_1_to_ROWS`,
+		texts: `select cast(id as char), date_format(created_at, '%Y-%m-%dT%H:%i:%s.%f'), cast(customer as char), note, cast(amount as char), payload
+			from orders order by orders.id`,
+		payload: quote, // a longtext with a constraint: the driver cannot tell
+	},
+	{
+		Name: "SQLite", Driver: dbtest.Modernc,
+		open: dbtest.SQLite,
+		create: `create table orders (id integer primary key autoincrement, created_at text not null,
+			customer integer not null, note text, amount integer not null, payload text not null)`,
+		Fill: `with recursive seq(i) as (select 1 union all select i + 1 from seq where i < ROWS)
+			insert into orders (created_at, customer, note, amount, payload)
+			select strftime('%Y-%m-%dT%H:%M:%fZ', '2024-01-01', i || ' seconds'), i * 7919 % 100003,
+				case i % 50 when 0 then null when 1 then 'a "quoted" note' || char(10) || 'of <two> lines, für ' || i else printf('note %032d', i * 7919) end,
+				i % 1000000,
+				json_object('sku', printf('%032x', i * 7919), 'qty', i % 9, 'tags', json_array('new', 'fragile'), 'gift', i % 2 = 0, 'weight', i % 997 / 8.0)
+			from seq`,
+		texts:   `select cast(id as text), created_at, cast(customer as text), note, cast(amount as text), payload from orders order by orders.id`,
+		payload: quote,
+	},
+}
+
+// Filled creates the table in a new database, with the given number of rows.
+func (o Table) Filled(tb testing.TB, rows int) (Table, *sqlx.DB) {
+	tb.Helper()
+	database := o.open(tb)
+	o.DSN = database.DSN(o.Driver)
+	switch o.Driver {
+	case dbtest.MySQL:
+		o.DSN = "mysql://" + o.DSN
+	case dbtest.Modernc:
+		o.DSN = "sqlite:" + database.Name()
+	}
+	db := database.Open(tb, o.Driver)
+	db.MustExec(o.create)
+	_, err := db.Exec(strings.ReplaceAll(o.Fill, "ROWS", strconv.Itoa(rows)))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return o, db
+}
+
+func quote(s string) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(s); err != nil {
+		panic(err) // a string is always fit for JSON
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// Compare holds the segments of dir, one after the other in name order, against
+// the table, byte for byte: every row once, in the order of its key. The
+// expected lines are made here, of what the database prints.
+func (o Table) Compare(tb testing.TB, db *sqlx.DB, dir string, rows int) {
+	tb.Helper()
+	segments, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var files []io.Reader
+	for _, segment := range segments {
+		f, err := os.Open(segment)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		defer f.Close()
+		files = append(files, f)
+	}
+	lines := bufio.NewReaderSize(io.MultiReader(files...), 1<<20)
+
+	all, err := db.Queryx(o.texts)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer all.Close()
+	n := 0
+	var want []byte
+	for ; all.Next(); n++ {
+		var id, at, customer, amount, payload string
+		var note *string
+		if err := all.Scan(&id, &at, &customer, &note, &amount, &payload); err != nil {
+			tb.Fatal(err)
+		}
+		noteText := "null"
+		if note != nil {
+			noteText = quote(*note)
+		}
+		want = fmt.Appendf(want[:0], `{"id":%s,"created_at":"%s","customer":%s,"note":%s,"amount":%s,"payload":%s}`+"\n",
+			id, o.clock(at), customer, noteText, amount, o.payload(payload))
+		got, err := lines.ReadSlice('\n')
+		if err != nil || !bytes.Equal(want, got) {
+			tb.Fatalf("line %d (%v)\nis     %s\nand not %s", n+1, err, got, want)
+		}
+	}
+	if err := all.Err(); err != nil || n != rows {
+		tb.Fatalf("the table has %d rows and not %d: %v", n, rows, err)
+	}
+	if _, err := lines.ReadByte(); err != io.EOF {
+		tb.Fatalf("more lines than rows: %v", err)
+	}
+	tb.Logf("%d rows in %d segments, each once, in order", n, len(segments))
+}
+
+// clock takes the zeros off the end of a fraction that a database prints whole.
+func (o Table) clock(s string) string {
+	switch o.Driver {
+	case dbtest.PGX:
+		return strings.TrimSuffix(strings.TrimRight(s, "0"), ".") + "Z"
+	case dbtest.MySQL:
+		return strings.TrimSuffix(strings.TrimRight(s, "0"), ".")
+	}
+	return s
+}
+
+// Build builds dbtofile and returns its path.
+func Build(tb testing.TB) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "dbtofile.exe")
+	build := exec.CommandContext(tb.Context(), "go", "build", "-o", path, "./dbtofile")
+	build.Dir = filepath.Join(lab.RepositoryRoot(tb), "examples")
+	out, err := build.CombinedOutput()
+	if err != nil {
+		tb.Fatalf("%v: %s", err, out)
+	}
+	return path
+}
+
+// Service is dbtofile with its settings for a table of orders.
+func (o Table) Service(tb testing.TB, binary, dir string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(tb.Context(), binary, append([]string{"-table", "orders", "-key", "id", "-out", dir}, args...)...)
+	cmd.Env = append(os.Environ(), "DBTOFILE_DSN="+o.DSN)
+	return cmd
+}

@@ -1,0 +1,133 @@
+package mariadb
+
+import (
+	"context"
+	"database/sql"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// eachMariaDB runs a test with both settings of the driver, in a database with a
+// table t of the form that the probe is for.
+func eachMariaDB(t *testing.T, f func(t *testing.T, db *sqlx.DB)) {
+	t.Helper()
+	for _, driver := range []dbtest.Driver{dbtest.MySQL, dbtest.MySQLText} {
+		t.Run(string(driver), func(t *testing.T) {
+			t.Parallel()
+			db := dbtest.MariaDB(t).NewDatabase(t).Open(t, driver)
+			db.MustExec("create table t (id bigint not null auto_increment primary key, v varchar(40) not null unique, wait double not null default 0)")
+			f(t, db)
+		})
+	}
+}
+
+// reader polls the table t, beside a naive one that reads what there is.
+type reader struct {
+	t           *testing.T
+	guarded     *sqlsource.Table
+	naive       *sqlsource.Table
+	after, last source.Cursor
+	got, naked  []string
+	held        *source.Held
+}
+
+func newReader(t *testing.T, db *sqlx.DB) *reader {
+	quiet := slog.New(slog.DiscardHandler)
+	return &reader{t: t,
+		guarded: &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"id"}, Logger: quiet},
+		naive:   &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"id"}, Logger: quiet, Ceiling: ceiling.None{}},
+	}
+}
+
+// poll reads all that there is to be had, with both.
+func (r *reader) poll() {
+	r.t.Helper()
+	r.after, r.held = pollOnce(r.t, r.guarded, r.after, &r.got)
+	r.last, _ = pollOnce(r.t, r.naive, r.last, &r.naked)
+}
+
+// pollUntil polls until all of the ids have been read, in this order.
+func (r *reader) pollUntil(ids ...string) {
+	r.t.Helper()
+	require.Eventually(r.t, func() bool { r.poll(); return len(r.got) >= len(ids) && r.held == nil }, 30*time.Second, 5*time.Millisecond)
+	require.Equal(r.t, ids, r.got)
+}
+
+// session is a connection whose statements can be started and waited for.
+type session struct {
+	t    *testing.T
+	conn *sql.Conn
+	id   int64
+	done chan error
+}
+
+func newSession(t *testing.T, db *sqlx.DB) *session {
+	t.Helper()
+	conn, err := db.DB.Conn(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	s := &session{t: t, conn: conn}
+	s.exec("set innodb_lock_wait_timeout = 5")
+	require.NoError(t, conn.QueryRowContext(t.Context(), "select connection_id()").Scan(&s.id))
+	return s
+}
+
+func (s *session) exec(statements ...string) {
+	s.t.Helper()
+	for _, q := range statements {
+		_, err := s.conn.ExecContext(s.t.Context(), q)
+		require.NoError(s.t, err, q)
+	}
+}
+
+// start begins a statement, and returns once the server shows it in the state.
+func (s *session) start(db *sqlx.DB, statement, state string) {
+	s.t.Helper()
+	s.done = make(chan error, 1)
+	go func() {
+		_, err := s.conn.ExecContext(context.WithoutCancel(s.t.Context()), statement)
+		s.done <- err
+	}()
+	require.Eventually(s.t, func() bool {
+		var n int
+		require.NoError(s.t, db.Get(&n, "select count(*) from information_schema.processlist where id = ? and state = ?", s.id, state))
+		return n == 1
+	}, 30*time.Second, 5*time.Millisecond, "%s is not in the state %q", statement, state)
+}
+
+// end waits for the statement that was started.
+func (s *session) end() { s.t.Helper(); require.NoError(s.t, <-s.done) }
+
+// A row that was added first and committed last: the naive reader misses it.
+func TestCeilingMariaDBCommitOrder(t *testing.T) {
+	t.Parallel()
+	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
+		r, a, b := newReader(t, db), newSession(t, db), newSession(t, db)
+		r.poll()
+		a.exec("begin", "insert into t (v) values ('a')")
+		b.exec("insert into t (v) values ('b')")
+		r.poll()
+		require.Equal(t, []string{"2"}, r.naked)
+		require.Empty(t, r.got)
+		require.NotNil(t, r.held)
+		a.exec("commit")
+		r.pollUntil("1", "2")
+		require.Equal(t, []string{"2"}, r.naked, "the naive reader must lose a row, or this tests nothing")
+
+		a.exec("begin", "insert into t (v) values ('c')") // 3, which becomes a hole
+		b.exec("insert into t (v) values ('d')")
+		r.poll()
+		require.Equal(t, []string{"1", "2"}, r.got)
+		a.exec("rollback")
+		r.pollUntil("1", "2", "4")
+	})
+}

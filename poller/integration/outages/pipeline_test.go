@@ -1,0 +1,358 @@
+package outages
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/sink/filesink"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+)
+
+const (
+	interval = 20 * time.Millisecond
+	capped   = 100 * time.Millisecond // of the backoff
+	patience = lab.Patience           // for what must happen; far more than it takes
+	slack    = 10 * time.Second       // for a machine with other work
+	brief    = 2 * time.Second        // a deadline that a hung step waits for; an answered one keeps it unless the machine stands still
+)
+
+// table is a table that one writer keeps adding rows to, over a connection that
+// no fault touches but those of the server itself.
+type table struct {
+	t  testing.TB
+	db *sqlx.DB
+
+	mu sync.Mutex // one insert at a time: rows commit in the order of their keys
+	n  int
+}
+
+var create = map[dbtest.Driver]string{
+	dbtest.PGX:     "create table items (id bigint generated always as identity primary key, note text not null)",
+	dbtest.PQ:      "create table items (id bigint generated always as identity primary key, note text not null)",
+	dbtest.MySQL:   "create table items (id bigint auto_increment primary key, note longtext not null)",
+	dbtest.Modernc: "create table items (id integer primary key autoincrement, note text not null)",
+	dbtest.NCruces: "create table items (id integer primary key autoincrement, note text not null)",
+}
+
+func newTable(t testing.TB, db *sqlx.DB, driver dbtest.Driver) *table {
+	t.Helper()
+	db.MustExec(create[driver])
+	return &table{t: t, db: db}
+}
+
+// keepWriting inserts a few rows every now and then until the test ends or the
+// returned function is called. A server that is down is tried again: whether
+// such an insert was committed is for the table to say.
+func (tb *table) keepWriting() (stop func()) {
+	ctx, cancel := context.WithCancel(tb.t.Context())
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				_ = tb.insert(20+i%40, 200)
+			}
+		}
+	})
+	stop = func() { cancel(); writer.Wait() }
+	tb.t.Cleanup(stop)
+	return stop
+}
+
+// insert adds n rows in one statement, with notes of so many bytes.
+func (tb *table) insert(n, size int) error {
+	tb.mu.Lock()
+	defer tb.mu.Unlock()
+	return tb.insertLocked(n, size)
+}
+
+func (tb *table) insertLocked(n, size int) error {
+	values := make([]string, n)
+	for i := range values {
+		tb.n++
+		note := fmt.Sprintf("note %d ", tb.n)
+		values[i] = "('" + note + strings.Repeat("x", size-len(note)) + "')"
+	}
+	_, err := tb.db.Exec("insert into items (note) values " + strings.Join(values, ", "))
+	return err
+}
+
+type line struct {
+	ID   int64  `db:"id" json:"id"`
+	Note string `db:"note" json:"note"`
+}
+
+func (tb *table) rows() (all []line) {
+	tb.t.Helper()
+	require.NoError(tb.t, tb.db.Select(&all, "select id, note from items order by id"))
+	return all
+}
+
+// pipeline copies a table into files.
+type pipeline struct {
+	*journal
+	t        *testing.T
+	table    *table
+	source   *sqlsource.Table
+	dir      string
+	files    *filesink.Dir[row.Row]
+	deadline time.Duration
+}
+
+// newPipeline makes the pipeline of a table. The database is the table's, as it
+// is reached through whatever fails.
+func newPipeline(t *testing.T, tb *table, db *sqlx.DB) *pipeline {
+	t.Helper()
+	dir := t.TempDir()
+	files, err := filesink.Open(dir, filesink.Options[row.Row]{SegmentRows: 2000})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, files.Close()) })
+	return &pipeline{
+		t: t, table: tb, journal: &journal{t: t}, dir: dir, files: files, deadline: patience,
+		source: &sqlsource.Table{DB: db, Name: "items", Key: []string{"id"}},
+	}
+}
+
+func (p *pipeline) poller() *poller.Poller[row.Row] {
+	return &poller.Poller[row.Row]{
+		Name: p.t.Name(), Source: p.source, Sink: p.files, Checkpointer: p.files,
+		BatchSize: 100, Interval: interval, Deadline: p.deadline,
+		Retry: retry.Policy{Base: 10 * time.Millisecond, Cap: capped},
+		Hooks: p.hooks(), Logger: slog.New(p.journal),
+	}
+}
+
+// moving waits until rows are being delivered.
+func (p *pipeline) moving() {
+	p.t.Helper()
+	now := time.Now()
+	p.eventually("rows are delivered", func() bool { return len(p.after(poller.OpWrite, now)) >= 3 })
+}
+
+// caughtUp waits until a fetch finds nothing. Nobody may insert meanwhile.
+func (p *pipeline) caughtUp() {
+	p.t.Helper()
+	now := time.Now()
+	p.eventually("all is delivered", func() bool {
+		return slices.ContainsFunc(p.after(poller.OpFetch, now), func(s step) bool { return s.ended && s.Err == nil && s.Records == 0 })
+	})
+}
+
+// finish delivers what is left and compares the files with the table.
+func (p *pipeline) finish() {
+	p.t.Helper()
+	require.NoError(p.t, p.poller().Drain(p.t.Context()))
+	require.NoError(p.t, p.files.Seal(p.t.Context()))
+	var got []line
+	segments, err := filepath.Glob(filepath.Join(p.dir, "*.jsonl"))
+	require.NoError(p.t, err)
+	for _, segment := range segments { // in name order
+		text, err := os.ReadFile(segment)
+		require.NoError(p.t, err)
+		lines := bufio.NewScanner(bytes.NewReader(text))
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			var l line
+			require.NoError(p.t, json.Unmarshal(lines.Bytes(), &l))
+			got = append(got, l)
+		}
+		require.NoError(p.t, lines.Err())
+	}
+	sameLines(p.t, p.table.rows(), got)
+	p.t.Logf("%d rows in %d segments", len(got), len(segments))
+}
+
+// sameLines names the first difference: two slices of thousands would be
+// printed whole.
+func sameLines(t *testing.T, want, got []line) {
+	t.Helper()
+	require.NotEmpty(t, want)
+	for i := range min(len(want), len(got)) {
+		require.Equal(t, want[i], got[i], "row %d of %d delivered, %d in the table", i, len(got), len(want))
+	}
+	require.Len(t, got, len(want))
+}
+
+// journal notes what a poller says and does.
+type journal struct {
+	t testing.TB
+
+	mu    sync.Mutex
+	said  []said
+	steps []*step
+	fails int // fetches in a row that failed
+}
+
+type said struct {
+	text string
+	op   poller.Op
+	err  string
+	time time.Time
+}
+
+// late says that a step ran into its deadline, or the limit of its connection.
+func (s said) late() bool {
+	return strings.HasPrefix(s.err, "no answer within ") || strings.HasSuffix(s.err, "i/o timeout")
+}
+
+type step struct {
+	poller.StepInfo
+	ended bool
+}
+
+func (j *journal) Enabled(context.Context, slog.Level) bool { return true }
+func (j *journal) WithAttrs([]slog.Attr) slog.Handler       { return j }
+func (j *journal) WithGroup(string) slog.Handler            { return j }
+
+func (j *journal) Handle(_ context.Context, r slog.Record) error {
+	s := said{text: r.Message, time: r.Time}
+	r.Attrs(func(a slog.Attr) bool {
+		switch a.Key {
+		case "op":
+			s.op = a.Value.Any().(poller.Op)
+		case "err":
+			s.err = a.Value.String()
+		}
+		return true
+	})
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.said = append(j.said, s)
+	return nil
+}
+
+func (j *journal) hooks() poller.Hooks {
+	type key struct{}
+	return poller.Hooks{
+		StepBegin: func(ctx context.Context, i poller.StepInfo) context.Context {
+			s := &step{StepInfo: i}
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			j.steps = append(j.steps, s)
+			return context.WithValue(ctx, key{}, s)
+		},
+		StepEnd: func(ctx context.Context, i poller.StepInfo) {
+			j.mu.Lock()
+			defer j.mu.Unlock()
+			s := ctx.Value(key{}).(*step)
+			s.StepInfo, s.ended = i, true
+			if i.Op == poller.OpFetch {
+				if j.fails++; i.Err == nil {
+					j.fails = 0
+				}
+			}
+		},
+	}
+}
+
+// lines returns what was said with a text.
+func (j *journal) lines(text string) (found []said) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, s := range j.said {
+		if s.text == text {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+// outage is what was said of a step that failed, and then did no longer.
+type outage struct {
+	began, ended said // zero if it was not said
+}
+
+// outages returns what was said of a fault that lasted from a moment to another,
+// or why not. A machine that stands still for longer than a deadline makes
+// outages of its own: late calls, before the fault or after it, are left out.
+func (j *journal) outages(from, to time.Time) (found []outage) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	open := map[poller.Op]int{}
+	for _, s := range j.said {
+		switch s.text {
+		case "failing, will retry":
+			open[s.op] = len(found)
+			found = append(found, outage{began: s})
+		case "recovered":
+			if i, ok := open[s.op]; ok {
+				found[i].ended = s
+				delete(open, s.op)
+			} else {
+				found = append(found, outage{ended: s})
+			}
+		}
+	}
+	return slices.DeleteFunc(found, func(o outage) bool {
+		before := !o.ended.time.IsZero() && o.ended.time.Before(from)
+		return o.began.late() && (before || o.began.time.After(to))
+	})
+}
+
+// since returns what was said with a text from a moment on.
+func (j *journal) since(from time.Time, text string) []said {
+	return slices.DeleteFunc(j.lines(text), func(s said) bool { return s.time.Before(from) })
+}
+
+// after returns the steps of one kind that began after a time.
+func (j *journal) after(op poller.Op, begin time.Time) (found []step) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, s := range j.steps {
+		if s.Op == op && s.Start.After(begin) {
+			found = append(found, *s)
+		}
+	}
+	return found
+}
+
+// fetching says that a fetch is in progress.
+func (j *journal) fetching() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.ContainsFunc(j.steps, func(s *step) bool { return s.Op == poller.OpFetch && !s.ended })
+}
+
+// failures returns how many fetches failed since one succeeded.
+func (j *journal) failures() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.fails
+}
+
+// eventually waits for something, and shows the journal if it does not come.
+func (j *journal) eventually(what string, is func() bool) {
+	j.t.Helper()
+	if !assert.Eventually(j.t, is, patience, 2*time.Millisecond, what) {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		for _, s := range j.said {
+			j.t.Logf("%s %s op=%s err=%q", s.time.Format(time.TimeOnly), s.text, s.op, s.err)
+		}
+		j.t.FailNow()
+	}
+}

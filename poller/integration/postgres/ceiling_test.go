@@ -1,0 +1,254 @@
+package postgres
+
+import (
+	"context"
+	"log/slog"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
+)
+
+// reading follows a table and keeps what it was given.
+type reading struct {
+	t     *testing.T
+	table *sqlsource.Table
+	at    source.Cursor
+	last  source.Batch[row.Row]
+}
+
+func follow(t *testing.T, db *sqlx.DB, key ...string) *reading {
+	return &reading{t: t, table: &sqlsource.Table{DB: db, Name: "orders", Key: key, Logger: slog.New(slog.DiscardHandler)}}
+}
+
+// next returns the ids of the rows that are delivered now.
+func (r *reading) next() []string {
+	r.t.Helper()
+	var ids []string
+	for {
+		b, err := r.table.Fetch(r.t.Context(), r.at, 1000)
+		require.NoError(r.t, err)
+		r.at, r.last = b.To, b
+		for _, rec := range b.Records {
+			id, _ := rec.Get("id")
+			ids = append(ids, id)
+		}
+		if b.More || unflushed(b.Held) {
+			continue
+		}
+		return ids
+	}
+}
+
+func (r *reading) fails() error {
+	r.t.Helper()
+	_, err := r.table.Fetch(r.t.Context(), r.at, 1000)
+	require.Error(r.t, err)
+	return err
+}
+
+// heldBy requires that the rows wait for one transaction, which began no earlier
+// than the time given: how long ago depends on how busy the machine is.
+func (r *reading) heldBy(pattern string, began time.Time) {
+	r.t.Helper()
+	require.NotNil(r.t, r.last.Held)
+	by := strings.Join(r.last.Held.By, ", ")
+	m := regexp.MustCompile("^" + pattern + "$").FindStringSubmatch(by)
+	require.NotNil(r.t, m, by)
+	age, err := time.ParseDuration(m[1])
+	require.NoError(r.t, err, by)
+	require.LessOrEqual(r.t, age, time.Since(began)+time.Second, by) // it is rounded
+}
+
+// The race that all of this is about: 1 commits after 2.
+func TestLockFence(t *testing.T) {
+	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
+		db.MustExec(identity)
+		r := follow(t, db, "id")
+		naive := follow(t, db, "id")
+		naive.table.Ceiling = ceiling.None{}
+		require.Empty(t, r.next())
+		require.False(t, r.last.AsOf.IsZero())
+
+		began := time.Now()
+		late := begin(t, db, `set application_name = 'late'`, `insert into orders (v) values ('late')`)
+		db.MustExec(`insert into orders (v) values ('early')`)
+		require.Equal(t, []string{"2"}, naive.next())
+		require.Empty(t, r.next())
+		r.heldBy(`pid \d+ \(late\), open for (\S+)`, began)
+		require.NoError(t, late.Commit())
+		require.Equal(t, []string{"1", "2"}, r.next())
+		require.Nil(t, r.last.Held)
+		require.Empty(t, naive.next(), "the reader without a ceiling has lost a row")
+
+		// A row waits for those that were there with it, and for none that came later.
+		first := begin(t, db, `insert into orders (v) values ('3')`)
+		db.MustExec(`insert into orders (v) values ('4')`)
+		require.Empty(t, r.next())
+		begin(t, db, `insert into orders (v) values ('5')`)
+		db.MustExec(`insert into orders (v) values ('6')`)
+		require.Empty(t, r.next())
+		since := r.last.Held.Since
+		require.NoError(t, first.Rollback())
+		require.Equal(t, []string{"4"}, r.next())
+		require.NotNil(t, r.last.Held)
+		require.True(t, r.last.Held.Since.After(since))
+	})
+}
+
+// On a server of its own, since any transaction of the cluster holds rows back,
+// those of autovacuum too.
+func TestTransactionID(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartPostgres(t, dbtest.Args("-c", "autovacuum=off"))
+	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ} {
+		db := server.NewDatabase(t).Open(t, driver)
+		db.MustExec(`create table orders (id bigint primary key, _tx xid8 not null default pg_current_xact_id()); create index on orders (_tx, id)`)
+		r := follow(t, db, "_tx", "id")
+		require.Empty(t, r.next())
+		began := time.Now()
+		late := begin(t, db, `set application_name = 'late'`, `insert into orders values (9), (7)`)
+		db.MustExec(`insert into orders values (1)`)
+		require.Empty(t, r.next())
+		r.heldBy(`pid \d+ \(late\), open for (\S+)`, began)
+		require.NoError(t, late.Commit())
+		require.Equal(t, []string{"7", "9", "1"}, r.next())
+		require.Nil(t, r.last.Held)
+		require.False(t, r.last.AsOf.IsZero())
+
+		// With a trigger, changes are read, too.
+		run(t, db, unsafeOrNote(t, guard(t, db, "orders", chosen{}, "_tx", "id").Report(), "changes are not read").Remedies[0].Statements)
+		db.MustExec(`update orders set id = id where id < 9`)
+		r = follow(t, db, "_tx", "id")
+		require.Equal(t, []string{"9", "1", "7"}, r.next())
+	}
+}
+
+// unsafeOrNote returns the finding that contains a text.
+func unsafeOrNote(t *testing.T, r ceiling.Report, text string) ceiling.Finding {
+	t.Helper()
+	for _, f := range r.Findings {
+		if strings.Contains(f.Text, text) {
+			return f
+		}
+	}
+	require.Fail(t, "no such finding", "%q in %v", text, r.Findings)
+	return ceiling.Finding{}
+}
+
+// run runs the statements of a remedy as a shell does, on one connection.
+func run(t *testing.T, db *sqlx.DB, statements []string) {
+	t.Helper()
+	require.NotEmpty(t, statements)
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	for _, s := range statements {
+		_, err := conn.ExecContext(t.Context(), s)
+		require.NoError(t, err, s)
+	}
+}
+
+func guard(t *testing.T, db *sqlx.DB, table string, c ceiling.Ceiling, key ...string) ceiling.Guard {
+	g, err := c.Open(t.Context(), db.DB, ceilingTable(table, key...))
+	require.NoError(t, err)
+	return g
+}
+
+// chosen is the ceiling that a nil Ceiling stands for.
+type chosen struct{}
+
+func (chosen) String() string { return "chosen" }
+
+func (chosen) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
+	c, err := postgres.Dialect{}.Choose(ctx, db, t)
+	if err != nil {
+		return nil, err
+	}
+	return c.Open(ctx, db, t)
+}
+
+func ceilingTable(table string, key ...string) ceiling.Table {
+	ct := ceiling.Table{SQL: postgres.Dialect{}, Label: table, Parts: []string{table}, Name: `"` + table + `"`}
+	for _, k := range key {
+		ct.Key = append(ct.Key, ceiling.Column{Name: k, Quoted: `"` + k + `"`, Ref: `t."` + k + `"`})
+	}
+	return ct
+}
+
+func TestStamp(t *testing.T) {
+	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
+		db.MustExec(`create table orders (id bigint primary key, at timestamptz not null default now(), v int)`)
+		var unsafe *ceiling.UnsafeError
+		require.ErrorAs(t, follow(t, db, "at", "id").fails(), &unsafe)
+		f := unsafeOrNote(t, unsafe.Report, "the key begins with")
+		require.Equal(t, ceiling.Unsafe, f.Level)
+		require.Contains(t, f.Remedies[1].Words, "set Key to _at, at, id and Ceiling to stamp")
+		require.Contains(t, f.Remedies[2].Words, "set Ceiling to stamp")
+		run(t, db, f.Remedies[1].Statements)
+
+		require.ErrorAs(t, follow(t, db, "_at", "id").fails(), &unsafe, "it is never chosen automatically")
+		r := follow(t, db, "_at", "id")
+		r.table.Ceiling = postgres.Stamp{}
+		require.Empty(t, r.next())
+		late := begin(t, db, `insert into orders (id) values (1)`)
+		db.MustExec(`insert into orders (id) values (2)`)
+		require.Empty(t, r.next())
+		require.NotNil(t, r.last.Held)
+		require.NoError(t, late.Commit())
+		require.Equal(t, []string{"1", "2"}, r.next())
+
+		late = begin(t, db, `update orders set v = 1 where id = 2`)
+		db.MustExec(`update orders set v = 2 where id = 1`)
+		require.Empty(t, r.next())
+		require.NoError(t, late.Commit())
+		require.Equal(t, []string{"2", "1"}, r.next())
+		require.Nil(t, r.last.Held)
+	})
+}
+
+func roleOf(t *testing.T, database dbtest.Database, db *sqlx.DB, grants ...string) *sqlx.DB {
+	t.Helper()
+	name := "reader_" + database.Name()
+	db.MustExec(`create role ` + name + ` login password 'plain'`)
+	t.Cleanup(func() { db.MustExec(`drop owned by ` + name + `; drop role ` + name) })
+	for _, g := range grants {
+		db.MustExec(g + ` to ` + name)
+	}
+	plain := database.As(name, "plain").Open(t, dbtest.PGX)
+	t.Cleanup(func() { plain.Close() }) // before the role is dropped
+	return plain
+}
+
+// A role that may no more than SELECT gets the same guarantee.
+func TestLockFencePlainRole(t *testing.T) {
+	t.Parallel()
+	database := dbtest.Postgres(t).NewDatabase(t)
+	db := database.Open(t, dbtest.PGX)
+	db.MustExec(identity)
+	plain := roleOf(t, database, db, `grant select on orders`)
+	r := follow(t, plain, "id")
+	require.Empty(t, r.next())
+	late := begin(t, db, `set application_name = 'late'`, `insert into orders (v) values ('late')`)
+	db.MustExec(`insert into orders (v) values ('early')`)
+	require.Empty(t, r.next())
+	require.Regexp(t, `^pid \d+ \(late\)$`, strings.Join(r.last.Held.By, ", "), "the role may not see for how long")
+	require.NoError(t, late.Commit())
+	require.Equal(t, []string{"1", "2"}, r.next())
+
+	// Where the sequence stands is not for this role: that it was restarted is seen.
+	db.MustExec(`truncate orders restart identity`)
+	err := r.fails()
+	require.ErrorIs(t, err, sqlsource.ErrHistory)
+	require.ErrorContains(t, err, "it was restarted")
+}

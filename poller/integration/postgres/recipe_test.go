@@ -1,0 +1,141 @@
+package postgres
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
+)
+
+// Every recipe that an error or a note prints can be run twice, on a second table, too, and on
+// one that has columns of those names. It leaves the user's columns alone, and the application's
+// statements work as before.
+func TestRecipes(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartPostgres(t, dbtest.Args("-c", "autovacuum=off")) // whose transactions would be waited for
+	for name, c := range map[string]struct {
+		create string // of a table, in which %s is its name
+		key    []string
+	}{
+		"uuid":        {`create table %s (id uuid primary key default gen_random_uuid(), v int)`, []string{"id"}},
+		"time":        {`create table %s (id serial primary key, at timestamptz not null default now(), v int)`, []string{"at", "id"}},
+		"taken":       {`create table %s (id uuid primary key default gen_random_uuid(), v int, _tx text default 'mine', _at text default 'mine')`, []string{"id"}},
+		"taken, time": {`create table %s (id serial primary key, at timestamptz not null default now(), v int, _tx text default 'mine', _at text default 'mine')`, []string{"at", "id"}},
+		"partitioned": {`create table %s (id uuid default gen_random_uuid(), v int, at timestamptz not null default now(), primary key (id, at)) partition by range (at);
+			create table part_of_%[1]s partition of %[1]s default`, []string{"at", "id"}},
+		"inherited": {`create table %s (id uuid primary key default gen_random_uuid(), v int); create table child_of_%[1]s () inherits (%[1]s)`, []string{"id"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			db := server.NewDatabase(t).Open(t, dbtest.PGX)
+			tables := []string{"orders", "a_table_whose_name_is_so_long_that_nothing_can_be_added_to_it_00"[:63]}
+			for _, table := range tables {
+				db.MustExec(fmt.Sprintf(c.create, table))
+				db.MustExec(`insert into ` + table + ` (v) values (1), (2)`)
+			}
+			for _, table := range tables {
+				_, err := chosen{}.Open(t.Context(), db.DB, ceilingTable(table, c.key...))
+				var unsafe *ceiling.UnsafeError
+				require.ErrorAs(t, err, &unsafe)
+				f := unsafeOrNote(t, unsafe.Report, "the key begins with")
+				require.GreaterOrEqual(t, len(f.Remedies), 2)
+				for _, remedy := range f.Remedies[:2] { // the third of times is words alone
+					run(t, db, remedy.Statements)
+					run(t, db, remedy.Statements)
+				}
+			}
+			for _, table := range tables {
+				readByRecipe(t, db, table, c.key)
+			}
+		})
+	}
+}
+
+func readByRecipe(t *testing.T, db *sqlx.DB, table string, key []string) {
+	t.Helper()
+	var columns []string
+	require.NoError(t, db.Select(&columns, `select attname from pg_attribute where attrelid = $1::regclass and attname ~ '^_(tx|at)[0-9]*$' and atttypid <> 'text'::regtype`, table))
+	require.NotEmpty(t, columns)
+	for _, column := range columns {
+		r := follow(t, db, append([]string{column}, key...)...)
+		r.table.Name, r.table.Columns = table, []string{"v"}
+		by := ceiling.Ceiling(chosen{})
+		if column[:3] == "_at" {
+			r.table.Ceiling, by = postgres.Stamp{}, postgres.Stamp{}
+		}
+		report := guard(t, db, table, by, r.table.Key...).Report()
+		require.Contains(t, report.Guarantee, "its latest version again after each change")
+		require.NotContains(t, report.Guarantee, "as long as", "the trigger of the recipe is known")
+		for _, f := range report.Findings {
+			require.NotEqual(t, ceiling.Warning, f.Level, f.Text)
+		}
+		count := func() (n int) {
+			t.Helper()
+			for {
+				b, err := r.table.Fetch(t.Context(), r.at, 1000)
+				require.NoError(t, err)
+				n, r.at = n+len(b.Records), b.To
+				if !b.More && b.Held == nil {
+					return n
+				}
+			}
+		}
+		before := count()
+		require.GreaterOrEqual(t, before, 2)
+		db.MustExec(`insert into ` + table + ` (v) values (3)`)
+		require.Equal(t, 1, count())
+		db.MustExec(`update ` + table + ` set v = v + 1`)
+		require.Equal(t, before+1, count())
+	}
+	var spoilt int // the user's own columns
+	for _, own := range []string{"_tx", "_at"} {
+		var text bool
+		require.NoError(t, db.Get(&text, `select exists (select from pg_attribute where attrelid = $1::regclass and attname = $2 and atttypid = 'text'::regtype)`, table, own))
+		if text {
+			require.NoError(t, db.Get(&spoilt, `select count(*) from `+table+` where `+own+` is distinct from 'mine'`))
+			require.Zero(t, spoilt)
+		}
+	}
+}
+
+// INSERT without a list of columns still works, since the column comes last and has a default.
+func TestRecipeWithOldStatements(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table orders (id uuid primary key, v int)`)
+	_, err := chosen{}.Open(t.Context(), db.DB, ceilingTable("orders", "id"))
+	var unsafe *ceiling.UnsafeError
+	require.ErrorAs(t, err, &unsafe)
+	for _, remedy := range unsafeOrNote(t, unsafe.Report, "the key begins with").Remedies {
+		run(t, db, remedy.Statements)
+		db.MustExec(`insert into orders values (gen_random_uuid(), 1)`)
+		db.MustExec(`update orders set v = 2`)
+		db.MustExec(`insert into orders select gen_random_uuid(), 3`)
+	}
+}
+
+// A trigger that comes after that of a recipe could still change the column.
+func TestTriggerAfterTheRecipe(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table orders (id uuid primary key, v int)`)
+	_, err := chosen{}.Open(t.Context(), db.DB, ceilingTable("orders", "id"))
+	var unsafe *ceiling.UnsafeError
+	require.ErrorAs(t, err, &unsafe)
+	run(t, db, unsafeOrNote(t, unsafe.Report, "the key begins with").Remedies[1].Statements)
+	db.MustExec(`create function other() returns trigger language plpgsql as $$ begin return new; end $$`)
+	for name, assumed := range map[string]bool{"before": false, "zzz": true} {
+		db.MustExec(`create trigger ` + name + ` before insert or update on orders for each row execute function other()`)
+		text := guard(t, db, "orders", chosen{}, "_tx", "id").Report().Guarantee
+		if assumed {
+			require.Contains(t, text, `as long as the trigger zzz on orders sets "_tx" to pg_current_xact_id() or leaves it alone`)
+		} else {
+			require.NotContains(t, text, "as long as")
+		}
+		db.MustExec(`drop trigger ` + name + ` on orders`)
+	}
+}

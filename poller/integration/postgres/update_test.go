@@ -1,0 +1,143 @@
+package postgres
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
+)
+
+// A bulk update makes all rows tie: by transaction, or by a stamp of whole
+// seconds. Each is read once, in order, a batch at a time.
+func TestBulkUpdate(t *testing.T) {
+	t.Parallel()
+	rows := 1_000_000
+	if testing.Short() || raceDetector { // one goroutine reads them, and half a minute of CPU is minutes then
+		rows = 20_000
+	}
+	server := dbtest.StartPostgres(t)
+	for _, c := range []struct{ name, column, trigger string }{
+		{"transaction", "ver xid8", "pg_current_xact_id()"},
+		{"seconds", "ver timestamptz(0)", "clock_timestamp()"},
+		{"microseconds", "ver timestamptz", "clock_timestamp()"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			db := server.NewDatabase(t).Open(t, dbtest.PGX)
+			db.MustExec(fmt.Sprintf(`create table orders (id bigint primary key, %[1]s not null default %[2]s, v int);
+				create function set_ver() returns trigger language plpgsql as $$ begin new.ver := %[2]s; return new; end $$;
+				create trigger set_ver before insert or update on orders for each row execute function set_ver();
+				insert into orders select i from generate_series(1, %[3]d) i; create index on orders (ver, id); analyze orders`, c.column, c.trigger, rows))
+			r := follow(t, db, "ver", "id")
+			if c.name != "transaction" {
+				r.table.Ceiling = postgres.Stamp{}
+			}
+			read := func() {
+				t.Helper()
+				seen := make([]bool, rows+1)
+				batches := 0
+				for n := 0; n < rows; batches++ {
+					b, err := r.table.Fetch(t.Context(), r.at, 10_000)
+					require.NoError(t, err)
+					r.at = b.To
+					for i, rec := range b.Records {
+						var id int
+						text, _ := rec.Get("id")
+						_, err := fmt.Sscan(text, &id)
+						require.NoError(t, err)
+						require.False(t, seen[id], "%d twice", id)
+						seen[id] = true
+						if c.name == "transaction" {
+							require.Equal(t, n+i+1, id, "in the order of the key")
+						}
+					}
+					n += len(b.Records)
+				}
+				require.Empty(t, r.next())
+			}
+			read()
+			db.MustExec(`update orders set v = 1`)
+			read()
+			check, err := r.table.Check(t.Context(), r.at)
+			require.NoError(t, err)
+			require.True(t, check.Safe())
+			require.NotContains(t, strings.Join(check.Plan, "\n"), "Sort")
+		})
+	}
+}
+
+// What the error for a stamp by now() says: a transaction's beginning is no order
+// of commits. Even the fence loses such a row, which is why it is refused.
+func TestStampsByNowAreLossy(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table orders (id bigint primary key, at timestamptz default clock_timestamp()); create index on orders (at, id)`)
+	r := follow(t, db, "at", "id")
+	r.table.Ceiling = postgres.Stamp{}
+	require.Empty(t, r.next())
+	db.MustExec(`alter table orders alter at set default now()`)
+	early := begin(t, db, `select now()`)
+	db.MustExec(`insert into orders values (2)`)
+	// The default changed: the table is looked at anew, and refused from now on.
+	var unsafe *ceiling.UnsafeError
+	require.ErrorAs(t, r.fails(), &unsafe)
+	naive := follow(t, db, "at", "id")
+	naive.table.Ceiling = ceiling.None{}
+	require.Equal(t, []string{"2"}, naive.next())
+	_, err := early.Exec(`insert into orders values (1)`)
+	require.NoError(t, err)
+	require.NoError(t, early.Commit())
+	require.Empty(t, naive.next(), "1 has an earlier stamp, and is lost")
+}
+
+// The crash of one process has the server begin anew, with ids of transactions
+// given again, without being started again.
+func TestLockFenceCrashOfAProcess(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartPostgres(t)
+	db := server.NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table orders (id bigserial primary key)`)
+	r := follow(t, db, "id")
+	require.Empty(t, r.next())
+	tx := begin(t, db, `insert into orders default values`)
+	_, err := tx.Exec(`prepare transaction 'kept'`)
+	require.NoError(t, err)
+	_ = tx.Commit() // nothing is left to commit
+	db.MustExec(`insert into orders default values`)
+	require.Empty(t, r.next())
+	for range 3 {
+		crash(t, db)
+		// Those that come now take the ids of those that were.
+		for range 5 {
+			begin(t, db, `insert into orders default values`)
+		}
+		require.Empty(t, r.next())
+		require.NotNil(t, r.last.Held)
+		require.Contains(t, strings.Join(r.last.Held.By, ", "), `prepared transaction "kept"`)
+	}
+	crash(t, db)
+	db.MustExec(`commit prepared 'kept'`)
+	require.Equal(t, []string{"1", "2"}, r.next())
+}
+
+// crash kills a process of the server.
+func crash(t *testing.T, db *sqlx.DB) {
+	t.Helper()
+	var pid int
+	var before, now string
+	const reset = `select pg_stat_get_bgwriter_stat_reset_time()::text` // processes that are about to end may still answer
+	require.NoError(t, db.Get(&before, reset))
+	require.NoError(t, db.Get(&pid, `select pg_backend_pid()`))
+	if out, err := exec.Command("kill", "-9", fmt.Sprint(pid)).CombinedOutput(); err != nil {
+		require.NotEqual(t, "true", os.Getenv("CI"), "kill, of the package procps: %v: %s", err, out)
+		t.Skipf("a process of the server cannot be killed: it takes the package procps, and the rights to: %v: %s", err, out)
+	}
+	waitFor(t, func() bool { return db.Get(&now, reset) == nil && now != before })
+}

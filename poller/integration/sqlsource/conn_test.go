@@ -1,0 +1,131 @@
+package sqlsource
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/internal/conform"
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/pollertest"
+	"github.com/artifactofdevotion/devotion/sink/sinktest"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+)
+
+// All statements of a Fetch run on one connection, so that a pool of one is
+// enough, and it is given back whatever happens.
+func TestSQLSourceNeedsOneConnection(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.SetMaxOpenConns(1)
+		db.MustExec(`create table t (id ` + idColumn(driver) + `, v varchar(10))`)
+		db.MustExec(`insert into t (v) values ('a'), ('b'), ('c')`)
+		given := func() { require.Zero(t, db.Stats().InUse) }
+		table := silent(db, "t", "id")
+		query := &sqlsource.Query[struct{ ID, V string }]{DB: db, Select: "select * from t", Key: []string{"id"}, Table: "t", Logger: slog.New(slog.DiscardHandler)}
+		got, at := readAll(t, table, "", 2, rowJSON)
+		require.Len(t, got, 3)
+		given()
+		_, err := fetch(t, query, "", 2)
+		require.NoError(t, err)
+		given()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err = table.Fetch(ctx, at, 10)
+		require.ErrorIs(t, err, context.Canceled)
+		given()
+		for _, bad := range []*sqlsource.Table{silent(db, "absent", "id"), silent(db, "t", "absent"), silent(db, "t", "v")} {
+			_, err = bad.Fetch(t.Context(), "", 10)
+			require.Error(t, err)
+			given()
+		}
+		_, err = table.Check(t.Context(), at)
+		require.NoError(t, err)
+		given()
+		db.MustExec(`alter table t add c int`)
+		_, err = fetch(t, table, at, 10)
+		require.NoError(t, err)
+		given()
+		var out sinktest.Fake[row.Row]
+		p := &poller.Poller[row.Row]{Name: "test", Source: table, Sink: &out, Checkpointer: new(pollertest.Checkpointer), Logger: slog.New(slog.DiscardHandler)}
+		require.NoError(t, p.Drain(t.Context()))
+		var delivered []string
+		for _, r := range out.Records() {
+			delivered = append(delivered, r.Text(0))
+		}
+		require.Equal(t, []string{"1", "2", "3"}, delivered)
+		given()
+	})
+}
+
+// A context that ends between two statements is what the error tells of, and not
+// a bad connection, which pgx takes it for.
+func TestSQLSourceContextEndsBetweenStatements(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	ordersOf(db, 1)
+	for n, tripped := 1, true; tripped; n++ {
+		ctx, asked, cancel := conform.Trip(t.Context(), n)
+		_, err := silent(db, "orders", "id").Fetch(ctx, "", 10)
+		tripped = asked()
+		cancel()
+		if err != nil {
+			require.ErrorIs(t, err, context.Canceled, "at look %d", n)
+		}
+	}
+}
+
+// However many connections of the pool are dead, the first Fetch after that
+// succeeds.
+func TestSQLSourcePoolOfDeadConnections(t *testing.T) {
+	t.Parallel()
+	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ, dbtest.MySQL, dbtest.MySQLText} {
+		t.Run(string(driver), func(t *testing.T) {
+			t.Parallel()
+			d := databaseFor(t, driver)
+			db, admin := d.Open(t, driver), d.Open(t, driver)
+			id, kill, left := `select pg_backend_pid()`, `select pg_terminate_backend(%d)`, `select count(*) from pg_stat_activity where pid in (%s)`
+			if isMariaDB(driver) {
+				id, kill, left = `select connection_id()`, `kill %d`, `select count(*) from information_schema.processlist where id in (%s)`
+			}
+			db.MustExec(`create table t (id ` + idColumn(driver) + `, v varchar(10))`)
+			db.MustExec(`insert into t (v) values ('a')`)
+			table := silent(db, "t", "id")
+			_, err := fetch(t, table, "", 10)
+			require.NoError(t, err)
+
+			const pool = 8
+			db.SetMaxIdleConns(pool)
+			var conns []*sqlx.Conn
+			var ids []string
+			for range pool {
+				conn, err := db.Connx(t.Context())
+				require.NoError(t, err)
+				var n int64
+				require.NoError(t, conn.GetContext(t.Context(), &n, id))
+				conns, ids = append(conns, conn), append(ids, fmt.Sprint(n))
+			}
+			for _, conn := range conns {
+				require.NoError(t, conn.Close())
+			}
+			require.Equal(t, pool, db.Stats().Idle)
+			for _, n := range ids {
+				admin.MustExec(strings.Replace(kill, "%d", n, 1))
+			}
+			require.Eventually(t, func() bool {
+				var n int
+				return admin.Get(&n, fmt.Sprintf(left, strings.Join(ids, ", "))) == nil && n == 0
+			}, patience, 5*time.Millisecond)
+			_, err = table.Fetch(t.Context(), "", 10)
+			require.NoError(t, err)
+		})
+	}
+}

@@ -1,0 +1,82 @@
+package sqlsource
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sourcetest"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/sqlite"
+)
+
+// fourth is a database that the library does not know: SQLite, with names and
+// placeholders written in another way that SQLite also reads.
+type fourth struct{ sqlite.Dialect }
+
+func (fourth) Name() string             { return "Fourth" }
+func (fourth) DriverNames() []string    { return []string{"fourth"} }
+func (fourth) Quote(name string) string { return "[" + name + "]" }
+func (fourth) Placeholder(n int) string { return fmt.Sprintf("?%d", n) }
+func (fourth) Limit(n int) string       { return fmt.Sprintf("LIMIT %d OFFSET 0", n) }
+
+func (fourth) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
+	return fourthWriter{}, nil
+}
+
+// fourthWriter is the ceiling of that database.
+type fourthWriter struct{}
+
+func (fourthWriter) String() string { return "fourth-writer" }
+func (fourthWriter) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
+	t.SQL = sqlite.Dialect{}
+	return sqlite.SingleWriter{}.Open(ctx, db, t)
+}
+
+// A fourth database is a Dialect, and no change to the library.
+func TestOwnDialect(t *testing.T) {
+	t.Parallel()
+	db := dbtest.SQLite(t).Open(t, dbtest.NCruces)
+	db.MustExec(`create table orders (id integer primary key autoincrement, at text not null, note text); create unique index by_at on orders (at, id)`)
+	for i := range 12 {
+		db.MustExec(`insert into orders (at, note) values (?, ?)`, fmt.Sprintf("2026-01-%02d", i+1), fmt.Sprint(i))
+	}
+	for name, c := range map[string]ceiling.Ceiling{"chosen": nil, "grace": ceiling.Grace{For: time.Minute}, "lag": ceiling.Lag{By: time.Nanosecond}, "none": ceiling.None{}} {
+		for _, key := range []string{"id", "at,id"} {
+			if key != "id" && (name == "chosen" || name == "grace") { // which need an integer
+				continue
+			}
+			table := func() *sqlsource.Table {
+				return &sqlsource.Table{DB: db, Name: "orders", Key: strings.Split(key, ","), Ceiling: c, Dialect: fourth{}, Logger: silent(db, "orders").Logger}
+			}
+			if name == "lag" { // which reads what it has seen before
+				lag := table()
+				_, err := lag.Fetch(t.Context(), "", 100)
+				require.NoError(t, err)
+				b, err := lag.Fetch(t.Context(), "", 100)
+				require.NoError(t, err)
+				require.Len(t, b.Records, 12)
+				continue
+			}
+			require.NoError(t, sourcetest.TestSource(t.Context(), sourcetest.Options[row.Row]{
+				Open:    func(context.Context) (source.Source[row.Row], error) { return table(), nil },
+				AtLeast: 12, Text: rowJSON,
+			}), name)
+			_, at := readAll(t, table(), "", 5, rowJSON)
+			c, err := table().Check(t.Context(), at)
+			require.NoError(t, err)
+			require.Contains(t, c.Statement, `FROM [orders] AS t WHERE`)
+			require.Contains(t, c.Statement, `?1`)
+			require.Contains(t, c.Statement, ` LIMIT 1025 OFFSET 0`)
+			require.Zero(t, c.Pending)
+		}
+	}
+}

@@ -1,0 +1,42 @@
+package sqlsource
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+// A batch says where it stands, what is guaranteed and how many rows can follow.
+func TestBatchSaysWhereItStands(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table orders (id ` + idColumn(driver) + `, note varchar(10))`)
+		for i := range 10 {
+			db.MustExec(fmt.Sprintf(`insert into orders (note) values ('%d')`, i))
+		}
+		table := silent(db, "orders", "id")
+		var promised *source.Guarantee
+		at := source.Cursor("")
+		for _, want := range []struct {
+			position string
+			pending  int64
+		}{{"id 4", 6}, {"id 8", 2}, {"id 10", 0}} {
+			b, err := fetch(t, table, at, 4)
+			require.NoError(t, err)
+			require.Equal(t, want.position, b.Position)
+			require.Equal(t, want.position, table.Position(b.To))
+			require.Equal(t, want.pending, b.Pending)
+			require.NotEmpty(t, b.Guarantee.Text)
+			require.False(t, b.Guarantee.Lossy)
+			if promised != nil {
+				require.Same(t, promised, b.Guarantee, "it is shared by all batches")
+			}
+			promised, at = b.Guarantee, b.To
+		}
+	})
+}

@@ -1,0 +1,188 @@
+package sqlsource
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// A name is a name, whatever it looks like.
+func TestSQLSourceInjection(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table orders (id ` + idColumn(driver) + `, note int)`)
+		db.MustExec(`insert into orders (note) values (2)`)
+		for _, name := range []string{
+			"orders; drop table orders", "orders -- ", "orders/*", `orders" as t; drop table orders; --`, "orders` as t; drop table orders; -- ",
+			"orders'", "(select 1)", "orders as x", "ORDERS ", `"orders;"`, `"or""ders"`, "$1", "?", ":id",
+		} {
+			_, err := fetch(t, &sqlsource.Table{DB: db, Name: name, Key: []string{"id"}}, "", 10)
+			require.Error(t, err, name)
+			_, err = fetch(t, &sqlsource.Table{DB: db, Name: "orders", Key: []string{name}}, "", 10)
+			require.Error(t, err, name)
+			_, err = fetch(t, &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Columns: []string{name}}, "", 10)
+			require.Error(t, err, name)
+		}
+		table := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}}
+		got, _ := readAll(t, table, "", 10, rowJSON)
+		require.Equal(t, []string{`{"id":1,"note":2}`}, got)
+
+		// Odd names work.
+		quote := func(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+		if isMariaDB(driver) {
+			quote = func(s string) string { return "`" + strings.ReplaceAll(s, "`", "``") + "`" }
+		}
+		for _, odd := range []string{"a.b", `q"q`, "b`t", "select", "x y", "Ümlaut", "a;b--c", "?", "$1"} {
+			db.MustExec("create table " + quote(odd) + " (" + quote(odd) + " " + idColumn(driver) + ", t int)")
+			db.MustExec("insert into " + quote(odd) + " (t) values (2), (3)")
+			got, _ := readAll(t, &sqlsource.Table{DB: db, Name: `"` + strings.ReplaceAll(odd, `"`, `""`) + `"`, Key: []string{odd}}, "", 1,
+				func(r row.Row) string { return r.Text(0) + r.Text(1) })
+			require.Equal(t, []string{"12", "23"}, got, odd)
+		}
+	})
+}
+
+func TestSQLSourceNullKeys(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (a bigint, b bigint, v int)`)
+		sources := func(key ...string) []func(source.Cursor) (source.Cursor, error) {
+			table := &sqlsource.Table{DB: db, Name: "t", Key: key, Ceiling: ceiling.None{}}
+			query := &sqlsource.Query[struct{ A, B, V *int64 }]{DB: db, Select: "select * from t", Key: key, Ceiling: ceiling.None{}}
+			named := &sqlsource.Query[struct{ A, B, V *int64 }]{DB: db, Select: "select * from t", Key: key, Table: "t", Ceiling: ceiling.None{}}
+			return []func(source.Cursor) (source.Cursor, error){
+				func(c source.Cursor) (source.Cursor, error) {
+					b, err := fetch(t, table, c, 2)
+					return b.To, err
+				},
+				func(c source.Cursor) (source.Cursor, error) {
+					b, err := fetch(t, query, c, 2)
+					return b.To, err
+				},
+				func(c source.Cursor) (source.Cursor, error) {
+					b, err := fetch(t, named, c, 2)
+					return b.To, err
+				},
+			}
+		}
+		for _, test := range []struct {
+			name, before, later string
+			key                 []string
+			column              string
+		}{
+			{"at once", "(1, 1, 1), (null, 2, 2)", "", []string{"a"}, "a"},
+			{"later", "(1, 1, 1)", "(null, 2, 2)", []string{"a"}, "a"},
+			{"first of two", "(1, 1, 1)", "(null, 2, 2)", []string{"a", "b"}, "a"},
+			{"second of two", "(1, 1, 1)", "(2, null, 2)", []string{"a", "b"}, "b"},
+			{"second of two, beside the cursor", "(1, 1, 1)", "(1, null, 2)", []string{"a", "b"}, "b"},
+			{"second of two, between batches", "(1, 1, 1), (1, 2, 1), (1, null, 1), (2, 1, 1)", "", []string{"a", "b"}, "b"},
+		} {
+			for i, fetch := range sources(test.key...) {
+				t.Run(fmt.Sprintf("%s %d", test.name, i), func(t *testing.T) {
+					db.MustExec(`delete from t`)
+					db.MustExec(`insert into t values ` + test.before)
+					to, err := fetch("")
+					if test.later != "" {
+						require.NoError(t, err)
+						db.MustExec(`insert into t values ` + test.later)
+					}
+					for range 2 {
+						if err == nil {
+							to, err = fetch(to)
+						}
+					}
+					requirePermanent(t, err, fmt.Sprintf("%q is NULL", test.column))
+				})
+			}
+		}
+	})
+}
+
+func TestSQLSourceDuplicateKeys(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (a bigint not null, b varchar(10) not null)`)
+		db.MustExec(`insert into t values (1, 'x'), (2, 'x'), (3, 'x'), (3, 'x'), (4, 'x')`)
+		for max := 1; max < 7; max++ {
+			for _, key := range [][]string{{"a"}, {"a", "b"}, {"b", "a"}} {
+				table := &sqlsource.Table{DB: db, Name: "t", Key: key, Ceiling: ceiling.None{}}
+				query := &sqlsource.Query[struct{ B string }]{DB: db, Select: "select a, b from t", Key: key, Ceiling: ceiling.None{}}
+				var err error
+				for after, n := source.Cursor(""), 0; err == nil && n < 10; n++ {
+					var b source.Batch[row.Row]
+					b, err = fetch(t, table, after, max)
+					after = b.To
+				}
+				requirePermanent(t, err, "a = 3")
+				_, err = fetch(t, query, "", max)
+				requirePermanent(t, err, `no field for the column "a"`)
+			}
+		}
+	})
+}
+
+func TestSQLSourceForeignCursors(t *testing.T) {
+	t.Parallel()
+	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (id ` + idColumn(driver) + `, d date)`)
+		db.MustExec(`insert into t (d) values ('2026-01-31')`)
+		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}}
+		good, err := table.At(0)
+		require.NoError(t, err)
+		for _, other := range []*sqlsource.Table{
+			{DB: db, Name: "u", Key: []string{"id"}}, {DB: db, Name: "t", Key: []string{"d"}}, {DB: db, Name: "t", Key: []string{"id"}, Where: "id > 0"},
+		} {
+			c, err := other.At(0)
+			require.NoError(t, err)
+			_, err = fetch(t, table, c, 1)
+			requirePermanent(t, err, "another query", "rewind")
+		}
+		for i := range good {
+			damaged := []byte(good)
+			damaged[i] ^= 1
+			_, err := fetch(t, table, source.Cursor(damaged), 1)
+			requirePermanent(t, err)
+		}
+		// Values that do not fit, from a human.
+		bad := []any{"abc", "99999999999999999999", "1.5", time.Now()}
+		if isPostgres(driver) || isMariaDB(driver) {
+			bad = append(bad, []byte{1}) // columns of SQLite may hold any type
+		}
+		for _, bad := range bad {
+			c, err := table.At(bad)
+			require.NoError(t, err)
+			_, err = fetch(t, table, c, 1)
+			requirePermanent(t, err)
+		}
+		for _, fits := range []any{"0", 0, int8(0), uint64(0)} {
+			c, err := table.At(fits)
+			require.NoError(t, err)
+			got, _ := readAll(t, table, c, 1, rowJSON)
+			require.Len(t, got, 1, "%v %T", fits, fits)
+		}
+	})
+}
+
+// In another time zone than UTC two moments may have one text.
+func TestSQLSourceTimestampKeyWantsUTC(t *testing.T) {
+	t.Parallel()
+	db := dbtest.MariaDB(t).NewDatabase(t).Open(t, dbtest.MySQL)
+	db.SetMaxOpenConns(1) // the time zone is the connection's
+	db.MustExec(`create table t (at timestamp not null primary key)`)
+	table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"at"}, Ceiling: ceiling.None{}}
+	_, err := fetch(t, table, "", 1)
+	require.NoError(t, err)
+	db.MustExec(`set time_zone = '+02:00'`)
+	_, err = fetch(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"at"}, Ceiling: ceiling.None{}}, "", 1)
+	requirePermanent(t, err, `"+02:00"`, "time_zone=%27%2B00:00%27")
+}

@@ -1,0 +1,80 @@
+package sqlsource
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// TestPostgresEncodings reads text from databases that are not in UTF-8. In
+// SQL_ASCII the bytes have no meaning, and must all come through all the same.
+func TestPostgresEncodings(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Postgres(t)
+	admin := server.Database("postgres").Open(t, dbtest.PGX)
+	utf8 := column{ddl: "text", oracle: `encode(convert_to({}, 'UTF8'), 'hex')`}
+	ascii := column{ddl: "text", oracle: `encode(convert_to({}, 'SQL_ASCII'), 'hex')`}
+	for _, c := range []struct {
+		encoding string
+		column   column
+		driver   dbtest.Driver
+		options  string
+		err      string
+		values   []string
+	}{
+		{"LATIN1", utf8, dbtest.PQ, "", "", []string{`convert_from('\x636166e9', 'LATIN1')`}},
+		{"LATIN1", utf8, dbtest.PGX, "&client_encoding=UTF8", "", []string{`convert_from('\x636166e9', 'LATIN1')`}},
+		{"LATIN1", utf8, dbtest.PGX, "", "client_encoding is LATIN1, and text would not arrive as UTF-8: set client_encoding=UTF8 in the DSN", nil},
+		{"EUC_JP", utf8, dbtest.PQ, "", "", []string{`convert_from('\xa4a2', 'EUC_JP')`}},
+		{"EUC_JP", utf8, dbtest.PGX, "&client_encoding=UTF8", "", []string{`convert_from('\xa4a2', 'EUC_JP')`}},
+		{"SQL_ASCII", ascii, dbtest.PGX, "", "", []string{`'plain'`, `convert_from('\x636166e9220a', 'SQL_ASCII')`, `convert_from('\xc3a9', 'SQL_ASCII')`}},
+		{"SQL_ASCII", ascii, dbtest.PQ, "", "22021", []string{`convert_from('\x636166e9', 'SQL_ASCII')`}}, // it insists on UTF-8, and the server refuses
+	} {
+		t.Run(fmt.Sprint(c.encoding, " ", c.driver, c.options), func(t *testing.T) {
+			name := strings.ToLower(strings.Map(func(r rune) rune {
+				if r == '/' || r == ' ' || r == '&' || r == '=' || r == '-' {
+					return '_'
+				}
+				return r
+			}, t.Name()))
+			admin.MustExec(fmt.Sprintf(`CREATE DATABASE %s ENCODING '%s' LOCALE 'C' TEMPLATE template0`, name, c.encoding))
+			t.Cleanup(func() { admin.MustExec(`DROP DATABASE ` + name + ` WITH (FORCE)`) })
+			db, err := sqlx.Open(c.driver.SQLName(), server.Database(name).DSN(c.driver)+c.options)
+			require.NoError(t, err)
+			defer db.Close()
+			c.column.values, c.column.json = c.values, inString
+			c.column.same = func(want, got string) bool { return want == hex(got) }
+			types := newTypesTable([]column{c.column})
+			types.create(t, db, "")
+			if c.err != "" {
+				_, err := fetch(t, &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}}, "", 10)
+				require.ErrorContains(t, err, c.err)
+				return
+			}
+			types.check(t, db, types.want(t, db))
+		})
+	}
+}
+
+// TestMariaDBCharsets refuses connections over which the server would put
+// question marks in place of characters.
+func TestMariaDBCharsets(t *testing.T) {
+	t.Parallel()
+	d := dbtest.MariaDB(t).NewDatabase(t)
+	d.Open(t, dbtest.MySQLText).MustExec(`CREATE TABLE types (id integer PRIMARY KEY)`)
+	for charset, name := range map[string]string{"latin1": "latin1", "utf8": "utf8mb3", "binary": "binary"} {
+		db, err := sqlx.Open("mysql", d.DSN(dbtest.MySQLText)+"?charset="+charset)
+		require.NoError(t, err)
+		defer db.Close()
+		_, err = fetch(t, &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}}, "", 10)
+		require.EqualError(t, err, "sqlsource: types: the connection's character set is "+name+
+			", and text would lose characters: set charset=utf8mb4 in the DSN")
+	}
+}

@@ -1,0 +1,128 @@
+package filesink
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"syscall"
+
+	"github.com/artifactofdevotion/devotion/sink/durable"
+)
+
+// directory is what the sink needs of a file system: the names in one directory.
+// The tests replace it with a model of a disk that loses unsynced data.
+type directory interface {
+	durable.FS
+	open(name string, flag int) (file, error)
+	list() ([]string, error)
+	check() error // an error if this is not the directory that was opened and locked
+	close() error
+}
+
+type file interface {
+	durable.File
+	io.ReaderAt
+	io.WriterAt
+	Truncate(size int64) error
+	Size() (int64, error)
+}
+
+const lockName = "lock"
+
+// osDirectory holds the directory itself, not its path: after it was removed
+// every call fails, even if another directory has its path now.
+type osDirectory struct {
+	durable.Root
+	path string
+	lock *os.File
+}
+
+type osFile struct{ *os.File }
+
+func (f osFile) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// openDirectory creates the directory if it does not exist, and locks it.
+func openDirectory(path string, dirMode, fileMode fs.FileMode) (_ *osDirectory, err error) {
+	if err := durable.MkdirAll(path, dirMode); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &osDirectory{Root: durable.Root{Root: root, Perm: fileMode}, path: path}
+	if d.lock, err = lockDirectory(d.Root); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return d, nil
+}
+
+func (d *osDirectory) open(name string, flag int) (file, error) {
+	f, err := d.OpenFile(name, flag, d.Perm)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (d *osDirectory) list() ([]string, error) {
+	f, err := d.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
+func (d *osDirectory) check() error {
+	current, err := os.Stat(d.path)
+	if err != nil {
+		return err
+	}
+	opened, err := d.Stat(".")
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(current, opened) {
+		return errors.New("another directory has replaced the one that was opened: put the first one back, or open the new one")
+	}
+	if current, err = d.Stat(lockName); err == nil {
+		if opened, err = d.lock.Stat(); err == nil && os.SameFile(current, opened) {
+			return nil
+		}
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return errors.New("the lock file was removed or replaced, so another process may be writing here: restore the directory's files, or open it again")
+	}
+	return err
+}
+
+func (d *osDirectory) close() error { return errors.Join(durable.Unlock(d.lock), d.Close()) }
+
+// advice says what to do about an error of the file system, if that is known.
+func advice(err error) string {
+	switch {
+	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || isFullOnWindows(err):
+		return " (free some space on its file system; nothing is lost)"
+	case errors.Is(err, syscall.EROFS):
+		return " (its file system is read-only: mount it for writing)"
+	case errors.Is(err, fs.ErrPermission):
+		return " (let this process read, write and enter the directory, and read and write its files)"
+	case errors.Is(err, fs.ErrNotExist):
+		return " (the directory or files in it do not exist any more: put them back; they are not created again)"
+	}
+	return ""
+}
+
+func isFullOnWindows(err error) bool {
+	const handleDiskFull, diskFull = syscall.Errno(39), syscall.Errno(112)
+	return runtime.GOOS == "windows" && (errors.Is(err, handleDiskFull) || errors.Is(err, diskFull))
+}

@@ -1,0 +1,100 @@
+// Package builtin lists the databases that are built in, and finds one by a
+// driver, or a ceiling by its name.
+//
+//	d, err := builtin.Find(db)
+//	c, err := builtin.ParseCeiling("grace=30s")
+package builtin
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/mysql"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/sqlite"
+)
+
+// Dialects returns the databases that are built in.
+func Dialects() []dialect.Dialect {
+	return []dialect.Dialect{
+		postgres.Dialect{},
+		mysql.Dialect{},
+		sqlite.Dialect{},
+	}
+}
+
+// Find returns the dialect of a database: by the name of its driver, or by the
+// package of the driver's type.
+func Find(db *sqlx.DB) (dialect.Dialect, error) {
+	all := Dialects()
+	var names []string
+	for _, d := range all {
+		if slices.Contains(d.DriverNames(), db.DriverName()) {
+			return d, nil
+		}
+		names = append(names, d.Name())
+	}
+	if v := reflect.Indirect(reflect.ValueOf(db.Driver())); v.IsValid() {
+		for _, d := range all {
+			if slices.ContainsFunc(d.DriverPackages(), func(part string) bool { return strings.Contains(v.Type().PkgPath(), part) }) {
+				return d, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("the driver %q (%T) is not known as one of %s: set the field Dialect", db.DriverName(), db.Driver(), strings.Join(names, ", "))
+}
+
+// ParseCeiling returns the ceiling with a name, as a setting of a program has it:
+// one of [Ceilings], or with a duration of package time grace=30s or lag=5m. The
+// name auto returns nil, which stands for the ceiling that fits the table. What
+// String returns is such a name.
+func ParseCeiling(text string) (ceiling.Ceiling, error) {
+	c, err := parseCeiling(text)
+	if err != nil {
+		return nil, fmt.Errorf("ceiling: %q: %w", text, err)
+	}
+	return c, nil
+}
+
+func parseCeiling(text string) (ceiling.Ceiling, error) {
+	if text == "auto" {
+		return nil, nil
+	}
+	names := []string{"auto"}
+	for _, c := range Ceilings() {
+		if text == c.String() {
+			return c, nil
+		}
+		names = append(names, c.String())
+	}
+	name, value, _ := strings.Cut(text, "=")
+	if name != "grace" && name != "lag" {
+		return nil, errors.New("want " + strings.Join(names, ", ") + ", grace=30s or lag=5m")
+	}
+	d, err := time.ParseDuration(value)
+	if err != nil || d <= 0 {
+		return nil, fmt.Errorf("want a duration of more than 0 after %s, such as %[1]s=30s", name)
+	}
+	if name == "grace" {
+		return ceiling.Grace{For: d}, nil
+	}
+	return ceiling.Lag{By: d}, nil
+}
+
+// Ceilings returns the ceilings that need no options: those of the databases, and
+// ceiling.None.
+func Ceilings() []ceiling.Ceiling {
+	var all []ceiling.Ceiling
+	for _, d := range Dialects() {
+		all = append(all, d.Ceilings()...)
+	}
+	return append(all, ceiling.None{})
+}

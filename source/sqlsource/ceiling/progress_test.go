@@ -1,0 +1,31 @@
+package ceiling
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestProgress(t *testing.T) {
+	var p Progress
+	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
+	p.See(10, at(1))
+	p.See(10, at(2))
+	p.See(20, at(3))
+	p.Advance(5, at(3))
+	require.True(t, p.AsOf().IsZero())
+	require.Equal(t, at(1), p.HeldSince())
+	p.Advance(15, at(4))
+	require.Equal(t, at(1), p.AsOf())
+	require.Equal(t, at(3), p.HeldSince())
+	p.Advance(20, at(5))
+	require.Equal(t, at(5), p.AsOf())
+	for i := range 2 * MaxFences {
+		p.See(int64(100+i), at(10+i))
+	}
+	require.Len(t, p.seen, MaxFences)
+	require.Equal(t, at(10), p.HeldSince())
+	last := p.seen[MaxFences-1]
+	require.Equal(t, int64(100+2*MaxFences-1), last.high)
+}

@@ -1,0 +1,70 @@
+package ceiling
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+type fakeSQL struct{}
+
+func (fakeSQL) Name() string     { return "Fake" }
+func (fakeSQL) Limit(int) string { return "" }
+func (fakeSQL) KeyTypes(context.Context, Queryer, Table) ([]string, error) {
+	return nil, nil
+}
+func (fakeSQL) Older(string, string) string { return "" }
+func (fakeSQL) KeyValue(string) KeyValue    { return KeyValue{} }
+func (fakeSQL) Integer() string             { return "?" }
+
+// An UnsafeError has every reason, its remedies, and each statement on a separate line.
+func TestUnsafeError(t *testing.T) {
+	t.Parallel()
+	r := Report{Strategy: "x", Fallbacks: []string{"lag=5m", "grace=30s"}}
+	r.Add(OK, nil, "an index begins with the key")
+	require.NoError(t, r.Err(Table{Label: "orders"}))
+	r.Add(Unsafe, append(Advice("do this", "ALTER A;", "ALTER B;"), Remedy{Words: "do that"}), "the %s is wrong", "cache")
+	r.Add(Unsafe, nil, "so is the rest")
+	require.EqualError(t, r.Err(Table{Label: "orders"}), `ceiling: orders: rows would be missed with the ceiling x
+- the cache is wrong
+  to fix it: do this
+      ALTER A;
+      ALTER B;
+  or: do that
+- so is the rest
+To accept that rows can be missed, choose a lossy ceiling explicitly: lag=5m or grace=30s`)
+	require.True(t, r.Lossy)
+}
+
+// A ceiling of one database refuses another, and a Query that names no table.
+func TestRequire(t *testing.T) {
+	t.Parallel()
+	for database, table := range map[string]Table{"Other": {SQL: fakeSQL{}, Name: "t"}, "Fake": {SQL: fakeSQL{}}} {
+		var r Report
+		var unsafe *UnsafeError
+		require.ErrorAs(t, r.Require(table, database), &unsafe)
+		require.NotEmpty(t, unsafe.Report.Findings[0].Remedies)
+	}
+	var r Report
+	require.NoError(t, r.Require(Table{SQL: fakeSQL{}, Name: "t"}, "Fake"))
+}
+
+func TestPending(t *testing.T) {
+	t.Parallel()
+	const least, most = -1 << 63, 1<<63 - 1
+	one, two := Table{Key: make([]Column, 1)}, Table{Key: make([]Column, 2)}
+	for _, c := range []struct{ from, greatest, want int64 }{
+		{least, 7, 7}, {5, 7, 2}, {7, 7, 0}, {9, 7, 0}, {-5, 3, 8}, {least, -3, 0}, {least + 1, most, most}, {0, most, most},
+	} {
+		require.Equal(t, c.want, one.Pending(c.from, c.greatest), "%d to %d", c.from, c.greatest)
+	}
+	require.Zero(t, two.Pending(5, 7), "several rows can share a value")
+}
+
+func TestFormatAge(t *testing.T) {
+	t.Parallel()
+	for seconds, want := range map[float64]string{-1: "0.0s", 0.34: "0.3s", 9.96: "10.0s", 12.3: "12s", 310: "5m10s"} {
+		require.Equal(t, want, FormatAge(seconds))
+	}
+}

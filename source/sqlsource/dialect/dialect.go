@@ -1,0 +1,161 @@
+// Package dialect is the seam between package sqlsource and a database: everything
+// that sqlsource and sqlcheckpoint must know about its SQL.
+//
+//	orders := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Dialect: MyDatabase{}}
+//
+// Packages postgres, mysql and sqlite implement a [Dialect] each, and package
+// builtin finds the one that fits a driver. For another database implement
+// Dialect in a package of your own and set the field Dialect of a Table, a Query
+// or sqlcheckpoint.Options. The example shows one for SQL Server. This package
+// has helpers for the parts that most databases share.
+package dialect
+
+import (
+	"context"
+	"database/sql"
+
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// Dialect answers the questions about one database. Its methods are safe for concurrent
+// use. Those with a context ask the database; an error of the driver is returned
+// wrapped, and one that retrying does not help against is marked with
+// retry.Permanent.
+type Dialect interface {
+	// SQL is what the ceilings Grace and Lag need.
+	ceiling.SQL
+
+	Drivers
+	Writer
+	Reader
+	Ceilings
+	Checkpoints
+}
+
+// Drivers tells by which drivers the database is reached.
+type Drivers interface {
+	// DriverNames are the names under which drivers are registered with package
+	// database/sql.
+	DriverNames() []string
+
+	// DriverPackages are parts of the import paths of the drivers' types. They
+	// identify a driver that is registered under another name.
+	DriverPackages() []string
+}
+
+// Writer is how statements are written.
+type Writer interface {
+	// Quote returns a name as a quoted identifier.
+	Quote(name string) string
+
+	// Placeholder returns what stands for the n-th argument, from 1: ? or $1.
+	Placeholder(n int) string
+
+	// Compare writes the condition that the key of a row is greater than a key,
+	// or with upTo that it is not greater. It adds the arguments to args. Its
+	// error says which value does not fit its column; see [Misfit].
+	Compare(columns []KeyColumn, key []Value, upTo bool, args *Args) (string, error)
+}
+
+// Reader is how tables are read.
+type Reader interface {
+	// ListsColumns says that a Table's columns are selected one by one, with the
+	// expressions of Column, and not by a star. It is for databases that can
+	// prepare a statement again, unseen, after the schema changed.
+	ListsColumns() bool
+
+	// Column says how the values of a column are read, and with which expression,
+	// if not as it stands. ref is the column for SQL.
+	Column(c Column, ref string) (kind row.Kind, expr string)
+
+	// Key makes a key column of a column, or says why it cannot be one. The
+	// caller sets Name, Type and Nullable.
+	Key(ctx context.Context, db ceiling.Queryer, c Column, ref string) (KeyColumn, error)
+
+	// CheckSession returns an error if text would not arrive unchanged and in
+	// UTF-8.
+	CheckSession(ctx context.Context, db ceiling.Queryer) error
+
+	// NotNull says which columns of a table are known to hold no NULL. table is
+	// the name's parts: a schema, if there is one, and the table. It returns an
+	// error if the table lacks one of the named columns, where the database would
+	// take the name for something else.
+	NotNull(ctx context.Context, db ceiling.Queryer, table, named []string) (map[string]bool, error)
+
+	// SchemaVersion returns a number that changes with the schema, or 0 if a
+	// statement itself shows that its columns changed.
+	SchemaVersion(ctx context.Context, db ceiling.Queryer, table []string) (int64, error)
+
+	// ColumnsChanged reports whether an error may come of columns that changed.
+	ColumnsChanged(err error) bool
+
+	// RefusedValue reports whether an error says that the database does not
+	// accept the value of an argument.
+	RefusedValue(err error) bool
+
+	// History returns what identifies the database's history, at a moment after
+	// the call began. A nil table is not known.
+	History(ctx context.Context, db ceiling.Queryer, table []string) (History, error)
+
+	// Explain returns the plan of a statement, and what is bad about it; a
+	// finding without a Text says that nothing is. after says that the statement
+	// reads the rows after a key, and not all rows.
+	Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error)
+}
+
+// Ceilings tells which ceilings the database has.
+type Ceilings interface {
+	// Ceilings returns the database's own ceilings, without options. String
+	// returns the name of each.
+	Ceilings() []ceiling.Ceiling
+
+	// Choose returns the ceiling that fits a table. It never is a lossy one.
+	Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error)
+
+	// CeilingsSeeIndexes says that the ceilings that are not lossy check whether
+	// a table has an index on its key, so that no plan is asked for.
+	CeilingsSeeIndexes() bool
+}
+
+// Checkpoints is what sqlcheckpoint needs for the table that it keeps.
+type Checkpoints interface {
+	// CreateTable returns a statement that creates a table with these columns
+	// unless it exists.
+	CreateTable(table, columns string) string
+
+	// TextType returns the type of a column of ASCII text of at most max bytes; 0
+	// sets no bound. compared says that values are compared, byte by byte.
+	TextType(max int, compared bool) string
+
+	// LockRows returns the clause with which a SELECT locks its rows until the
+	// transaction ends. If it is "", the rows are updated first instead.
+	LockRows() string
+
+	// IdleTimeout returns a statement that ends the current transaction when it
+	// has been idle for so many milliseconds, or "".
+	IdleTimeout(milliseconds int64) string
+}
+
+// Column is a column of a statement's result, as the driver describes it.
+type Column struct {
+	Name    string
+	Type    string // the driver's name for the type
+	Time    bool   // the driver makes a time.Time of it
+	NotNull bool   // the driver says that it holds no NULL
+}
+
+// KeyColumn is a column of the key.
+type KeyColumn struct {
+	Name string
+	Type string   // the driver's name for the type
+	Ref  string   // the column for SQL, with the table's alias: t."id"
+	Expr string   // the expression that reads it, "" if it is read as it stands
+	Kind row.Kind // how its values are read
+
+	// Bind returns the argument for a value and the expression that compares as
+	// the column does, in which %s stands for the placeholder.
+	Bind func(Value) (expr string, arg any, err error)
+
+	Nullable bool // it may hold NULL
+}

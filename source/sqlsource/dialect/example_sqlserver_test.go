@@ -1,0 +1,234 @@
+package dialect_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+)
+
+// SQLServer is a dialect from outside of the library, with its own ceiling. It
+// compiles against what is exported, but it was never run: there was no server to
+// test it with.
+type SQLServer struct{}
+
+func (SQLServer) Name() string             { return "SQL Server" }
+func (SQLServer) DriverNames() []string    { return []string{"sqlserver", "mssql"} }
+func (SQLServer) DriverPackages() []string { return []string{"go-mssqldb"} }
+
+func (SQLServer) Quote(name string) string { return "[" + strings.ReplaceAll(name, "]", "]]") + "]" }
+func (SQLServer) Placeholder(n int) string { return fmt.Sprintf("@p%d", n) }
+func (SQLServer) Integer() string          { return "?" }
+func (SQLServer) Limit(n int) string {
+	return fmt.Sprintf("OFFSET 0 ROWS FETCH NEXT %d ROWS ONLY", n)
+}
+
+// Compare cannot compare rows, (a, b) > (1, 2), which SQL Server lacks.
+func (SQLServer) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bool, args *dialect.Args) (string, error) {
+	return dialect.CompareColumns(columns, key, upTo, args)
+}
+
+func (SQLServer) ListsColumns() bool { return false }
+
+func (SQLServer) Column(c dialect.Column, ref string) (row.Kind, string) {
+	switch c.Type {
+	case "TINYINT", "SMALLINT", "INT", "BIGINT", "DECIMAL", "MONEY", "SMALLMONEY", "FLOAT", "REAL":
+		return row.Number, ""
+	case "BINARY", "VARBINARY", "IMAGE":
+		return row.Bytes, ""
+	case "DATE":
+		return row.Date, ""
+	case "DATETIME", "DATETIME2", "SMALLDATETIME":
+		return row.Timestamp, ""
+	case "DATETIMEOFFSET":
+		return row.TimestampTZ, ""
+	case "UNIQUEIDENTIFIER": // the driver returns its bytes
+		return row.Text, "CONVERT(char(36), " + ref + ")"
+	}
+	return row.Text, ""
+}
+
+func (s SQLServer) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string) (dialect.KeyColumn, error) {
+	kind, expr := s.Column(c, ref)
+	k := dialect.KeyColumn{Ref: ref, Expr: expr, Kind: kind, Bind: dialect.BindText}
+	switch c.Type {
+	case "TINYINT", "SMALLINT", "INT", "BIGINT":
+		k.Bind = func(v dialect.Value) (string, any, error) {
+			n, err := v.Integer()
+			return "%s", n, err
+		}
+	case "BINARY", "VARBINARY": // a rowversion too
+		k.Bind = dialect.BindBytes
+	case "FLOAT", "REAL", "SQL_VARIANT", "XML":
+		return k, dialect.Permanent("the key column %q is of the type %s, which cannot be a key", c.Name, c.Type)
+	}
+	return k, nil
+}
+
+// CheckSession has nothing to check: the driver converts text to UTF-8.
+func (SQLServer) CheckSession(context.Context, ceiling.Queryer) error { return nil }
+
+func (s SQLServer) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []string) (map[string]bool, error) {
+	return dialect.ReadNotNull(ctx, db, `SELECT name, CASE is_nullable WHEN 0 THEN 1 ELSE 0 END FROM sys.columns WHERE object_id = OBJECT_ID(@p1)`,
+		dialect.QuoteAll(s, table))
+}
+
+func (SQLServer) SchemaVersion(context.Context, ceiling.Queryer, []string) (int64, error) {
+	return 0, nil
+}
+
+func number(err error) int32 {
+	var e interface{ SQLErrorNumber() int32 }
+	if errors.As(err, &e) {
+		return e.SQLErrorNumber()
+	}
+	return 0
+}
+
+func (SQLServer) ColumnsChanged(err error) bool { return number(err) == 207 }
+
+func (SQLServer) RefusedValue(err error) bool {
+	n := number(err)
+	return n == 241 || n == 245 || n == 8114
+}
+
+// History uses the recovery fork, which changes when a backup is restored, and
+// the database's last row version, which never falls otherwise.
+func (s SQLServer) History(ctx context.Context, db ceiling.Queryer, table []string) (dialect.History, error) {
+	var fork, object string
+	var h dialect.History
+	err := db.QueryRowContext(ctx, `SELECT CONVERT(char(36), recovery_fork_guid), COALESCE(CONVERT(varchar(20), OBJECT_ID(@p1)), ''), CONVERT(bigint, @@DBTS)
+		FROM sys.database_recovery_status WHERE database_id = DB_ID()`, dialect.QuoteAll(s, table)).Scan(&fork, &object, &h.Mark)
+	h.Flushed = h.Mark
+	h.Parts = []dialect.HistoryPart{
+		{Name: "recovery fork", Value: fork, Changed: "a backup was restored, or this is another database"},
+		{Name: "table", Value: object, Changed: "the table was dropped and recreated"},
+	}
+	return h, err
+}
+
+func (SQLServer) Explain(context.Context, *sql.DB, string, []any, bool) ([]string, ceiling.Finding, error) {
+	return nil, ceiling.Finding{Level: ceiling.Note, Text: "the plan is not read on SQL Server"}, nil
+}
+
+func (SQLServer) Ceilings() []ceiling.Ceiling { return []ceiling.Ceiling{RowVersion{}} }
+
+func (SQLServer) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
+	return RowVersion{}, nil
+}
+
+func (SQLServer) CeilingsSeeIndexes() bool { return false }
+
+func (SQLServer) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) ([]string, error) {
+	types := make([]string, len(t.Key))
+	for i, k := range t.Key {
+		err := db.QueryRowContext(ctx, `SELECT t.name FROM sys.columns AS c JOIN sys.types AS t ON t.user_type_id = c.user_type_id
+			WHERE c.object_id = OBJECT_ID(@p1) AND c.name = @p2`, t.Name, k.Name).Scan(&types[i])
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return nil, fmt.Errorf("reading the type of the key: %w", err)
+		}
+	}
+	return types, nil
+}
+
+func (SQLServer) Older(ref, typ string) string {
+	if typ == "datetime2" || typ == "datetimeoffset" {
+		return ref + " < DATEADD(microsecond, -?, SYSUTCDATETIME())"
+	}
+	return ""
+}
+
+func (SQLServer) KeyValue(typ string) ceiling.KeyValue {
+	if typ == "timestamp" || strings.HasSuffix(typ, "binary") {
+		return ceiling.KeyValue{Select: "%s", Argument: "?"}
+	}
+	return ceiling.KeyValue{Select: "CONVERT(nvarchar(4000), %s)", Argument: "?"}
+}
+
+func (SQLServer) CreateTable(table, columns string) string {
+	return "IF OBJECT_ID('" + strings.ReplaceAll(table, "'", "''") + "') IS NULL CREATE TABLE " + table + " (" + columns + ")"
+}
+
+func (SQLServer) TextType(max int, _ bool) string {
+	size := "max"
+	if max > 0 && max <= 8000 {
+		size = fmt.Sprint(max)
+	}
+	return "VARCHAR(" + size + ") COLLATE Latin1_General_BIN2"
+}
+
+func (SQLServer) LockRows() string         { return "" }
+func (SQLServer) IdleTimeout(int64) string { return "" }
+
+// RowVersion guards a table whose key is its rowversion column, which each INSERT
+// and UPDATE sets to a number that only grows. All below MIN_ACTIVE_ROWVERSION()
+// is committed: it is the lowest number of a transaction in progress.
+type RowVersion struct{}
+
+func (RowVersion) String() string { return "row-version" }
+
+// Open checks that the key is what it must be.
+func (c RowVersion) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
+	r := ceiling.Report{Strategy: c.String()}
+	types, err := t.SQL.KeyTypes(ctx, db, t)
+	if err != nil {
+		return nil, err
+	}
+	if types[0] != "timestamp" { // the old name, which the catalogue keeps
+		r.Add(ceiling.Unsafe, ceiling.Advice("add a rowversion column with a unique index, and set Key to it",
+			"ALTER TABLE "+t.Name+" ADD version rowversion", "CREATE UNIQUE INDEX by_version ON "+t.Name+" (version)"),
+			"the key begins with %q of the type %s, not rowversion", t.Key[0].Name, types[0])
+		return nil, r.Err(t)
+	}
+	r.Guarantee = "every row is read once it is committed, and its latest version again after each change, below the oldest transaction in progress"
+	key := t.Key[0]
+	return rowVersion{
+		report: r,
+		ends:   "SELECT CONVERT(bigint, MIN_ACTIVE_ROWVERSION()), COALESCE(CONVERT(bigint, (SELECT max(" + key.Quoted + ") FROM " + t.Name + ")), 0)",
+		where:  key.Ref + " < CONVERT(binary(8), CONVERT(bigint, ?))",
+	}, nil
+}
+
+type rowVersion struct {
+	report      ceiling.Report
+	ends, where string
+}
+
+func (g rowVersion) Report() ceiling.Report { return g.report }
+
+// Advance reads the limit in a statement of its own. The statement that reads the
+// rows begins after it, so it sees all rows that were committed by then, whatever
+// the isolation level. In one statement the limit could be newer than the rows.
+func (g rowVersion) Advance(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
+	at := time.Now()
+	var active, top int64
+	if err := db.QueryRowContext(ctx, g.ends).Scan(&active, &top); err != nil {
+		return ceiling.Limit{}, fmt.Errorf("reading the oldest row version in progress: %w", err)
+	}
+	l := ceiling.Limit{Where: g.where, Args: []any{active}, AsOf: at}
+	if top >= active {
+		l.AsOf = time.Time{}
+		l.Held = &source.Held{Since: at, By: []string{"a transaction in progress; see sys.dm_tran_database_transactions"}}
+	}
+	return l, nil
+}
+
+// A database that is not built in needs no change to the library: a Dialect, and
+// a ceiling if it has one.
+func ExampleDialect() {
+	var d dialect.Dialect = SQLServer{}
+	orders := &sqlsource.Table{DB: db, Name: "dbo.orders", Key: []string{"version"}, Dialect: d}
+	fmt.Println(orders.Describe(""))
+	fmt.Println(d.Quote("a]b"), d.Placeholder(1), d.Limit(1000), d.Ceilings())
+	// Output:
+	// dbo.orders before the first row
+	// [a]]b] @p1 OFFSET 0 ROWS FETCH NEXT 1000 ROWS ONLY [row-version]
+}

@@ -1,0 +1,119 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// table is what the database says about a table and about itself.
+type table struct {
+	server  server
+	maria   bool
+	version string
+	vars    map[string]string
+
+	schema, name, kind, engine, options string
+	typ, fullType, extra                string   // of the key's first column
+	updated                             bool     // it changes with each update of a row
+	drawn                               string   // the AUTO_INCREMENT column; "" if it has none
+	columns                             []string // all of them
+	index                               string   // quoted: one that begins with the key's first column
+	triggers                            []string // those that run before each INSERT
+	last                                uint64   // the greatest number that the key's first column takes; 0: it is not drawn
+}
+
+// probe reads what the strategy must know about a table, and reports it.
+func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table, r *ceiling.Report) (*table, error) {
+	if err := r.Require(t, name); err != nil {
+		return nil, err
+	}
+	p := &table{}
+	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readServer, p.readTable, p.readColumns, p.readIndex, p.readTriggers} {
+		if err := read(ctx, db, t); err != nil {
+			return nil, fmt.Errorf("reading what the database says about the table: %w", err)
+		}
+	}
+	p.checkSession(r)
+	if err := r.Err(t); err != nil {
+		return nil, err // without autocommit, a locking read would keep its locks
+	}
+	p.checkServer(r)
+	if p.checkTable(r, t) {
+		p.checkKey(r, t)
+		if err := p.checkRows(ctx, db, r, t); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.checkRights(ctx, db, r); err != nil {
+		return nil, err
+	}
+	return p, r.Err(t)
+}
+
+func (p *table) readServer(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
+	p.vars = map[string]string{}
+	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		var name, value string
+		err := rows.Scan(&name, &value)
+		p.vars[strings.ToLower(name)] = value
+		return err
+	}, `SHOW VARIABLES WHERE Variable_name IN ('version', 'autocommit', 'tx_isolation', 'transaction_isolation', 'auto_increment_increment', 'read_only', 'super_read_only',
+		'sql_select_limit', 'innodb_read_only', 'wsrep_on', 'group_replication_group_name', 'innodb_flush_log_at_trx_commit', 'performance_schema')`)
+	p.version = p.vars["version"]
+	p.maria = strings.Contains(p.version, "MariaDB")
+	p.server = newServer(p.version)
+	return err
+}
+
+func (p *table) readTable(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	var schema any
+	if len(t.Parts) > 1 {
+		schema = t.Parts[len(t.Parts)-2]
+	}
+	p.name = t.Parts[len(t.Parts)-1]
+	err := db.QueryRowContext(ctx, `SELECT TABLE_SCHEMA, TABLE_TYPE, COALESCE(ENGINE, ''), COALESCE(CREATE_OPTIONS, '') FROM information_schema.TABLES
+		WHERE TABLE_SCHEMA = COALESCE(?, DATABASE()) AND TABLE_NAME = ?`, schema, p.name).Scan(&p.schema, &p.kind, &p.engine, &p.options)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("the table %s does not exist, or it is temporary", t.Name)
+	}
+	return err
+}
+
+func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		var column, typ, fullType, extra string
+		if err := rows.Scan(&column, &typ, &fullType, &extra); err != nil {
+			return err
+		}
+		p.columns = append(p.columns, column)
+		lower := strings.ToLower(extra)
+		if strings.Contains(lower, "auto_increment") {
+			p.drawn = column
+		}
+		if strings.EqualFold(column, t.Key[0].Name) {
+			p.typ, p.fullType, p.extra, p.updated = typ, fullType, lower, strings.Contains(lower, "on update")
+		}
+		return nil
+	}, `SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, EXTRA FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?`, p.schema, p.name)
+}
+
+// readIndex finds the index to read keys by, preferably the primary key.
+func (p *table) readIndex(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	names, err := ceiling.Texts(ctx, db, `SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?
+		AND SEQ_IN_INDEX = 1 AND COLUMN_NAME = ? AND INDEX_TYPE = 'BTREE' AND SUB_PART IS NULL ORDER BY INDEX_NAME <> 'PRIMARY', NON_UNIQUE, INDEX_NAME`, p.schema, p.name, t.Key[0].Name)
+	if len(names) > 0 {
+		p.index = quote(names[0])
+	}
+	return err
+}
+
+func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
+	p.triggers, err = ceiling.Texts(ctx, db, `SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ?
+		AND EVENT_OBJECT_TABLE = ? AND ACTION_TIMING = 'BEFORE' AND EVENT_MANIPULATION = 'INSERT' ORDER BY 1`, p.schema, p.name)
+	return err
+}

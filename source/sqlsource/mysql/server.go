@@ -1,0 +1,147 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// server is what differs between MariaDB and MySQL, and among their settings.
+type server struct {
+	level  string // the variable with the session's isolation level
+	share  string // the clause of a locking read that does not wait
+	events bool   // performance_schema shows each thread's statement
+}
+
+func newServer(version string) server {
+	if strings.Contains(version, "MariaDB") {
+		return server{level: "@@session.tx_isolation", share: "LOCK IN SHARE MODE NOWAIT"}
+	}
+	return server{level: "@@session.transaction_isolation", share: "FOR SHARE NOWAIT"}
+}
+
+// listing lists the threads that may be running a statement which adds rows. It leaves out only
+// threads without a statement, threads that send the log to a replica, background threads without
+// a statement, connections before their login, and threads whose statement begins or ends a
+// transaction, which nothing within an INSERT can do.
+//
+// The row of this connection shows that the list is not empty for want of rights. Reading
+// INNODB_CMP fails without the privilege PROCESS, without which threads of other users would be
+// missing. performance_schema has the row of a statement at level 0 as long as it runs, whatever
+// triggers and functions run within it. Their statements are at that level if the outer one is
+// not recorded, because its instrument, or its thread's, was off when it began: they are ignored.
+func (s server) listing() string {
+	event, join := "NULL", ""
+	if s.events {
+		event = "e.EVENT_ID"
+		join = ` LEFT JOIN performance_schema.threads h ON h.PROCESSLIST_ID = p.ID
+		LEFT JOIN performance_schema.events_statements_current e ON e.THREAD_ID = h.THREAD_ID AND e.NESTING_EVENT_LEVEL = 0 AND e.END_EVENT_ID IS NULL
+			AND e.EVENT_NAME NOT LIKE 'statement/sp/%'`
+	}
+	return `SELECT p.ID, CONNECTION_ID(), p.USER, p.COMMAND, ` + event + `
+		FROM (SELECT COUNT(*) AS n FROM information_schema.INNODB_CMP) AS allowed CROSS JOIN information_schema.PROCESSLIST p` + join + `
+		WHERE allowed.n >= 0 AND (p.ID = CONNECTION_ID() OR NOT (p.COMMAND IN ('Sleep', 'Binlog Dump', 'Binlog Dump GTID')
+			OR p.COMMAND = 'Daemon' AND p.INFO IS NULL OR p.USER = 'unauthenticated user'
+			OR p.INFO IS NOT NULL AND p.INFO IN ('COMMIT', 'ROLLBACK', 'BEGIN', 'START TRANSACTION')))`
+}
+
+var (
+	errSpread  = errors.New("the statements of one connection ran on several connections: a proxy distributes them; connect to the server itself")
+	errApplier = errors.New("a replication applier is running")
+)
+
+// statements lists the threads that may be running a statement. A holder is identified by its
+// thread and, where that is shown, by its statement.
+//
+// MariaDB's QUERY_ID and TIME_MS cannot identify a statement: they change with each statement of
+// a trigger or function within it.
+func (s server) statements(ctx context.Context, db ceiling.Queryer, connection int64, before map[string]*ceiling.Holder) (map[string]*ceiling.Holder, error) {
+	all := map[string]*ceiling.Holder{}
+	hidden := map[string]bool{} // threads that run a statement which is not shown
+	own, applier := int64(0), false
+	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		var id, self int64
+		var user, command string
+		var event sql.NullInt64
+		if err := rows.Scan(&id, &self, &user, &command, &event); err != nil {
+			return err
+		}
+		if id == self {
+			own = self
+			return nil
+		}
+		applier = applier || isApplier(user, command)
+		name := strconv.FormatInt(id, 10)
+		hidden[name] = !event.Valid
+		if event.Valid {
+			name += "/" + strconv.FormatInt(event.Int64, 10)
+		}
+		all[name] = &ceiling.Holder{Session: id}
+		return nil
+	}, s.listing())
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("listing the statements that run: %w", err)
+	case own != connection:
+		return nil, errSpread
+	case applier:
+		return nil, fmt.Errorf("%w: %w", errApplier, ceiling.ErrChanged)
+	}
+	keepUnfinished(all, before, hidden)
+	return all, nil
+}
+
+// keepUnfinished keeps the holders listed before that may not have ended: their thread runs a statement,
+// and for one of the two it is not shown which statement that is.
+func keepUnfinished(all, before map[string]*ceiling.Holder, hidden map[string]bool) {
+	for name, h := range before {
+		thread, _, shown := strings.Cut(name, "/")
+		if now, running := hidden[thread]; running && (now || !shown) && all[name] == nil {
+			all[name] = &ceiling.Holder{Session: h.Session}
+		}
+	}
+}
+
+func isApplier(user, command string) bool {
+	return user == "system user" && (strings.HasPrefix(command, "Slave_") && command != "Slave_IO" || command == "Connect" || command == "Query")
+}
+
+// restoreLimit is how long it may take to set a session's level back. After that its connection
+// is ended.
+const restoreLimit = 2 * time.Second
+
+// readUncommitted calls f while the session reads uncommitted rows. No statement of anyone else
+// runs in such a session: the level is set back even when ctx has ended, and if that fails the
+// connection is ended.
+//
+// The level is set for the session, and not for the next transaction alone, which would save a
+// statement: so the result of each statement shows whether the level was in force.
+func (s server) readUncommitted(ctx context.Context, db ceiling.Queryer, connection int64, level string, f func() error) (err error) {
+	back := "SET SESSION TRANSACTION ISOLATION LEVEL " + strings.ReplaceAll(level, "-", " ")
+	defer func() {
+		if exec(ctx, db, back) == nil {
+			return
+		}
+		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreLimit)
+		defer cancel()
+		failed := exec(detached, db, back)
+		if failed != nil {
+			exec(detached, db, fmt.Sprint("KILL ", connection)) //nolint:errcheck // its error is that the connection has ended
+			err = errors.Join(err, fmt.Errorf("setting the isolation level back: %w", failed))
+		}
+	}()
+	if err := exec(ctx, db, "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED"); err != nil {
+		return fmt.Errorf("setting the isolation level: %w", err)
+	}
+	return f()
+}
+
+func exec(ctx context.Context, db ceiling.Queryer, statement string) error {
+	return ceiling.Each(ctx, db, func(*sql.Rows) error { return nil }, statement)
+}

@@ -1,0 +1,83 @@
+package postgres
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+func ordersTable() (*table, ceiling.Table) {
+	p := &table{oid: 7, kind: "r", version: 150000, columns: map[string]column{"id": {typ: "uuid"}}}
+	p.tree = []member{{oid: 7, name: `public.orders`, schema: "public", relation: "orders", kind: "r", keyType: "uuid", found: true}}
+	return p, ceiling.Table{SQL: Dialect{}, Label: "orders", Name: `"orders"`, Key: []ceiling.Column{{Name: "id", Quoted: `"id"`, Ref: `t."id"`}}}
+}
+
+func TestRecipeStatements(t *testing.T) {
+	t.Parallel()
+	p, target := ordersTable()
+	require.Equal(t, []string{
+		`BEGIN;`,
+		`SET LOCAL lock_timeout = '2s';`,
+		`ALTER TABLE public.orders ADD COLUMN IF NOT EXISTS "_tx" xid8 NOT NULL DEFAULT pg_current_xact_id();`,
+		`CREATE OR REPLACE FUNCTION "public"."zz_devotion_orders_tx"() RETURNS trigger LANGUAGE plpgsql AS ' BEGIN NEW."_tx" := pg_catalog.pg_current_xact_id(); RETURN NEW; END ';`,
+		`DROP TRIGGER IF EXISTS "zz_devotion_orders_tx" ON public.orders;`,
+		`CREATE TRIGGER "zz_devotion_orders_tx" BEFORE INSERT OR UPDATE ON public.orders FOR EACH ROW EXECUTE FUNCTION "public"."zz_devotion_orders_tx"();`,
+		`COMMIT;`,
+		`CREATE INDEX CONCURRENTLY IF NOT EXISTS "zz_devotion_orders_tx" ON public.orders ("_tx", "id");`,
+	}, txRecipe.statements(p, target, "_tx", true, true))
+	require.NotContains(t, strings.Join(txRecipe.statements(p, target, "_tx", true, false), ""), "TRIGGER")
+	stamp := strings.Join(stampRecipe.statements(p, target, "_at", true, true), "\n")
+	require.Contains(t, stamp, `"_at" timestamp with time zone NOT NULL DEFAULT now();`, "a volatile default would rewrite the table")
+	require.Contains(t, stamp, `ALTER COLUMN "_at" SET DEFAULT clock_timestamp();`)
+}
+
+// What a name contains is never taken for a placeholder, nor for the end of a quote.
+func TestRecipeOfAnOddName(t *testing.T) {
+	t.Parallel()
+	p, target := ordersTable()
+	p.tree[0].relation = `{key}"; DROP TABLE x; --`
+	for _, s := range txRecipe.statements(p, target, "_tx", true, true) {
+		if strings.Contains(s, "zz_devotion") {
+			require.Contains(t, s, `"zz_devotion_{key}""; DROP TABLE x; --_tx"`)
+		}
+	}
+	p.tree[0].relation = strings.Repeat("ä", 30)
+	require.Equal(t, "zz_devotion_7_tx", objectName(p.tree[0], "tx"))
+}
+
+// A user's column is never used, and the recipe's own is used again.
+func TestRecipeColumn(t *testing.T) {
+	t.Parallel()
+	p, target := ordersTable()
+	p.columns["_tx"] = column{typ: "text"}
+	name, exists := txRecipe.free(p)
+	require.Equal(t, "_tx2", name)
+	require.False(t, exists)
+	p.columns["_tx2"] = column{typ: "xid8", expr: "pg_catalog.pg_current_xact_id()"}
+	name, exists = txRecipe.free(p)
+	require.Equal(t, "_tx2", name)
+	require.True(t, exists)
+	require.Contains(t, txRecipe.remedy(p, target, true).Words, "read by the column _tx2, which the table has already; then set Key to _tx2, id.")
+	p.version = 120000
+	require.Contains(t, p.remedies(target, false)[0].Words, "upgrade to Postgres 13")
+	require.Empty(t, p.remedies(target, false)[0].Statements)
+}
+
+func TestAssumptions(t *testing.T) {
+	t.Parallel()
+	var r ceiling.Report
+	var a assumptions
+	require.Empty(t, a.clause("sets it", "set it"))
+	for _, name := range []string{"a", "a", "b", "c"} { // a has a clone
+		a.add(&r, trigger{name: name, table: "orders", insert: true}, nil, "careful")
+		if name == "a" {
+			require.Equal(t, ", as long as the trigger a on orders sets it", a.clause("sets it", "set it"))
+		}
+	}
+	require.Equal(t, ", as long as the triggers a on orders, b on orders and c on orders set it", a.clause("sets it", "set it"))
+	require.Len(t, r.Findings, 3)
+	require.Equal(t, ceiling.Warning, r.Findings[0].Level)
+}

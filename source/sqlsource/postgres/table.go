@@ -1,0 +1,198 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// table is what Postgres says about a table, read with the rights of a plain role.
+type table struct {
+	oid       int64
+	kind      string // relkind: r, p, v, m, f
+	version   int    // 150018
+	standby   bool
+	security  bool   // row-level security applies to this role
+	role      string // this role, quoted
+	tree      []member
+	columns   map[string]column // of the root
+	sequences []sequence
+	triggers  []trigger
+	rules     bool
+	published bool     // rows come from a publisher of logical replication
+	unique    bool     // an index says that the key is unique
+	indexed   bool     // an index begins with the key's columns
+	bases     []string // the tables that a view reads
+	members   string   // read first, so that any later change shows
+}
+
+// member is the table, an ancestor of it, or a partition or child of those.
+type member struct {
+	oid               int64
+	name              string // with its schema, quoted
+	schema, relation  string // the parts of the name, not quoted
+	kind, persistence string
+	keyType, keyExact string // of the key's first column, without and with its modifier
+	identity          string // a: GENERATED ALWAYS, d: BY DEFAULT
+	expr              string // the column's default
+	found, notNull    bool
+	child, partition  bool
+	ancestor, top     bool // an ancestor's own rows are not read; top has no parent
+}
+
+// column is a column of a table.
+type column struct{ typ, expr string }
+
+// sequence is a sequence that the key's first column draws from.
+type sequence struct {
+	oid              int64
+	name             string // quoted
+	draw             string // the default that draws from it, as pg_get_expr shows it
+	persistence      string
+	cache, increment int64
+	cycles, mayRead  bool
+}
+
+// treeQuery is the statement for all tables whose inserts can reach the table $1:
+// an insert into an ancestor draws the key before it locks a partition.
+const treeQuery = `WITH RECURSIVE up(oid) AS (
+	SELECT $1::oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.oid
+), tree(oid) AS (
+	SELECT oid FROM up UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+)`
+
+// probe reads what strategies must know about a table.
+func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, error) {
+	p := &table{}
+	err := db.QueryRowContext(ctx, `SELECT c.oid::bigint, c.relkind::text, row_security_active(c.oid), c.relhasrules,
+		pg_is_in_recovery(), current_setting('server_version_num')::int, quote_ident(current_user)
+		FROM pg_catalog.pg_class c WHERE c.oid = to_regclass($1::text)`, t.Name).
+		Scan(&p.oid, &p.kind, &p.security, &p.rules, &p.standby, &p.version, &p.role)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("the table %s does not exist", t.Name)
+	}
+	if err == nil {
+		err = db.QueryRowContext(ctx, strings.ReplaceAll(treeQuery+" SELECT "+membersExpr, "$3", "$2"), p.oid, t.Name).Scan(&p.members)
+	}
+	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readTree, p.readColumns, p.readSequences, p.readTriggers, p.readIndexes, p.readBases} {
+		if err == nil {
+			err = read(ctx, db, t)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading what the database says about the table: %w", err)
+	}
+	return p, nil
+}
+
+func (p *table) readTree(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		m := member{}
+		err := rows.Scan(&m.oid, &m.name, &m.schema, &m.relation, &m.kind, &m.persistence, &m.child, &m.partition, &m.ancestor, &m.top, &m.found, &m.keyType, &m.keyExact, &m.notNull, &m.identity, &m.expr)
+		p.tree = append(p.tree, m)
+		return err
+	}, treeQuery+` SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+		c.oid <> $1::oid, c.relispartition, c.oid <> $1::oid AND c.oid IN (SELECT oid FROM up), NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid), a.attnum IS NOT NULL, COALESCE(format_type(a.atttypid, NULL), ''), COALESCE(format_type(a.atttypid, a.atttypmod), ''), COALESCE(a.attnotnull, false),
+		COALESCE(a.attidentity::text, ''), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
+		FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = $2::text AND NOT a.attisdropped
+		LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+		ORDER BY c.oid <> $1::oid, c.oid`, p.oid, t.Key[0].Name)
+}
+
+// root is the table that a column must be added to: that of which it is a partition.
+func (p *table) root() member {
+	if own := p.tree[0]; !own.partition {
+		return own
+	}
+	return p.tree[slices.IndexFunc(p.tree, func(m member) bool { return m.top })]
+}
+
+// inheriting returns the root, and the tables that inherit from it without being partitions,
+// which inherit neither triggers nor indexes.
+func (p *table) inheriting(root member) []member {
+	return slices.DeleteFunc(slices.Clone(p.tree), func(m member) bool {
+		return m.oid != root.oid && (m.partition || m.ancestor || m.kind != "r" || root.kind == "p")
+	})
+}
+
+func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
+	p.columns = map[string]column{}
+	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		var name string
+		var c column
+		err := rows.Scan(&name, &c.typ, &c.expr)
+		p.columns[name] = c
+		return err
+	}, `SELECT a.attname::text, format_type(a.atttypid, NULL), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
+		FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+		WHERE a.attrelid = $1::oid AND NOT a.attisdropped`, p.root().oid)
+}
+
+func (p *table) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		s := sequence{}
+		err := rows.Scan(&s.oid, &s.name, &s.draw, &s.persistence, &s.cache, &s.increment, &s.cycles, &s.mayRead)
+		p.sequences = append(p.sequences, s)
+		return err
+	}, treeQuery+` SELECT DISTINCT s.oid::bigint, format('%I.%I', n.nspname, s.relname), format('nextval(%L::regclass)', s.oid::regclass::text), s.relpersistence::text,
+		q.seqcache, q.seqincrement, q.seqcycle, has_sequence_privilege(s.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
+		FROM tree JOIN pg_catalog.pg_attribute a ON a.attrelid = tree.oid AND a.attname = $2::text AND NOT a.attisdropped
+		LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+		JOIN pg_catalog.pg_depend e ON
+			e.classid = 'pg_catalog.pg_attrdef'::regclass AND e.objid = d.oid AND e.refclassid = 'pg_catalog.pg_class'::regclass
+			OR e.deptype = 'i' AND e.classid = 'pg_catalog.pg_class'::regclass AND e.refclassid = 'pg_catalog.pg_class'::regclass
+				AND e.refobjid = a.attrelid AND e.refobjsubid = a.attnum
+		JOIN pg_catalog.pg_class s ON s.relkind = 'S' AND s.oid IN (e.refobjid, e.objid)
+		JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
+		JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid`, p.oid, t.Key[0].Name)
+}
+
+func (p *table) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	names := make([]string, len(t.Key))
+	for i, k := range t.Key {
+		names[i] = k.Name
+	}
+	return db.QueryRowContext(ctx, treeQuery+`, key AS (
+			SELECT array_agg(a.attnum::int ORDER BY k.n) AS columns FROM unnest($2::text[]) WITH ORDINALITY AS k(name, n)
+			JOIN pg_catalog.pg_attribute a ON a.attrelid = $1::oid AND a.attname = k.name AND NOT a.attisdropped
+		), indexes AS (
+			SELECT i.indisunique, (string_to_array(i.indkey::text, ' ')::int[])[1:i.indnkeyatts] AS columns
+			FROM pg_catalog.pg_index i WHERE i.indrelid = $1::oid AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+		)
+		SELECT COALESCE(bool_or(i.indisunique AND i.columns <@ k.columns), false),
+			COALESCE(bool_or(i.columns[1:cardinality(k.columns)] = k.columns), false),
+			EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN tree ON tree.oid = r.srrelid)
+		FROM key k LEFT JOIN indexes i ON true`, p.oid, array(names)).Scan(&p.unique, &p.indexed, &p.published)
+}
+
+// readBases finds the tables that a view reads.
+func (p *table) readBases(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
+	if p.kind == "v" || p.kind == "m" {
+		p.bases, err = ceiling.Texts(ctx, db, `SELECT DISTINCT d.refobjid::regclass::text FROM pg_catalog.pg_rewrite r
+			JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+				AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> r.ev_class
+			WHERE r.ev_class = $1::oid ORDER BY 1`, p.oid)
+	}
+	return err
+}
+
+// array writes an array as every driver passes it on, as text.
+func array[T string | int64](items []T) string {
+	quoted := make([]string, len(items))
+	for i, item := range items {
+		switch v := any(item).(type) {
+		case int64:
+			quoted[i] = strconv.FormatInt(v, 10)
+		case string:
+			quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v) + `"`
+		}
+	}
+	return "{" + strings.Join(quoted, ",") + "}"
+}

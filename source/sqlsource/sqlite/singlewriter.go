@@ -1,0 +1,120 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// SingleWriter relies on SQLite to let one transaction write at a time. Where each write gives
+// a row a key greater than all before it, rows commit in the order of their keys, and all
+// visible rows can be read.
+//
+// A key that is INTEGER PRIMARY KEY AUTOINCREMENT is such a key, and SingleWriter is chosen
+// automatically for it. Without AUTOINCREMENT a new row gets the id after the greatest one in
+// the table: once the last row is deleted, its id is used again, below the cursor.
+//
+// Chosen explicitly, it takes your word for any other key: each INSERT, and each UPDATE that is
+// to be read, gives it a value greater than all before, drawn by the writing transaction after
+// it has begun to write. A version that triggers draw from a counter is such a key, by which
+// each row's latest version is read after each change; the error for a table without a fitting
+// key contains the statements for one. A uuid of version 7, or a time, is not such a key,
+// because clients draw it whenever they like.
+//
+// It assumes that clients do not insert or update ids below the greatest one, that the locks
+// of the file work, which on network file systems they often do not, that the file is not
+// replaced while it is open, and that commits are durable: with PRAGMA synchronous = OFF, or
+// NORMAL and a write-ahead log, a power loss can take back rows that were read.
+type SingleWriter struct {
+	proven bool // the key must be drawn by AUTOINCREMENT
+}
+
+func (SingleWriter) String() string { return "single-writer" }
+
+// Open implements [ceiling.Ceiling].
+func (c SingleWriter) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
+	r := ceiling.Report{Strategy: c.String()}
+	if c.proven || t.Name != "" || t.SQL.Name() != name {
+		if err := r.Require(t, name); err != nil {
+			return nil, err
+		}
+	}
+	g := &singleWriter{table: t}
+	if t.Name != "" {
+		p, err := probe(ctx, db, t)
+		if err != nil {
+			return nil, err
+		}
+		if p.report(&r, t, c.proven) {
+			g.statement = p.sequenceStatement(t)
+		}
+		g.empty, g.triggers = p.sequence == pending, p.triggers
+	}
+	if err := r.Err(t); err != nil {
+		return nil, err
+	}
+	r.Guarantee = g.guarantee()
+	g.report = r
+	return g, nil
+}
+
+type singleWriter struct {
+	table     ceiling.Table
+	report    ceiling.Report
+	triggers  []string
+	statement string // reads the sequence; "" if AUTOINCREMENT does not draw the key
+	empty     bool   // no row was inserted yet
+}
+
+func (g *singleWriter) guarantee() string {
+	key := g.table.Key[0].Name
+	if g.statement == "" {
+		return fmt.Sprintf("every row is read once it is committed, and its latest version again after each change that draws a new %q, by your word that each write draws one greater than all before: SQLite lets one transaction write at a time", key)
+	}
+	text := fmt.Sprintf("every row is read once it is committed, in the order of %q: SQLite lets one transaction write at a time, and AUTOINCREMENT gives each row an id greater than any before", key)
+	if g.empty {
+		text += "; whether AUTOINCREMENT draws it shows with the first row, and the table is refused if it does not"
+	}
+	if len(g.triggers) > 0 {
+		text += fmt.Sprintf(", as long as the triggers of the table (%s) leave %q alone", strings.Join(g.triggers, ", "), key)
+	}
+	return text
+}
+
+func (g *singleWriter) Report() ceiling.Report { return g.report }
+
+// Advance implements [ceiling.Guard].
+func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
+	l := ceiling.Limit{AsOf: time.Now()}
+	if g.statement == "" {
+		return l, nil
+	}
+	var last, greatest sql.NullInt64
+	if err := db.QueryRowContext(ctx, g.statement).Scan(&last, &greatest); err != nil {
+		return l, fmt.Errorf("reading sqlite_sequence: %w", err)
+	}
+	from := int64(-1 << 63)
+	if after != nil {
+		var err error
+		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
+			return l, retry.Permanent(fmt.Errorf("the cursor's value for %q is not an integer; rewind to a cursor that At returns", g.table.Key[0].Name))
+		}
+		if from > 0 && last.Int64 < from {
+			return l, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("sqlite_sequence is at %d, below the cursor, so ids that were read are drawn again: the table was recreated, an older file was restored, or sqlite_sequence was changed", last.Int64)}
+		}
+	}
+	switch {
+	case !last.Valid && greatest.Valid:
+		return l, fmt.Errorf("the table has rows, and none in sqlite_sequence: %w", ceiling.ErrChanged)
+	case g.empty && last.Valid:
+		return l, fmt.Errorf("the table has its first row: %w", ceiling.ErrChanged)
+	}
+	l.Pending = g.table.Pending(from, greatest.Int64)
+	return l, nil
+}

@@ -1,0 +1,176 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// table is what pragmas and the catalogue say about a table.
+type table struct {
+	schema, name     string // as the database has them
+	kind             string // table, view, virtual, shadow
+	withoutRowid     bool
+	columns          []string // all of them, those that are generated too
+	primary          []string // the columns of the primary key
+	integer          bool     // the primary key is one column of the type INTEGER
+	rowid            bool     // and another name of the rowid
+	triggers         []string // names
+	readsUncommitted bool     // the connection reads what is not committed
+	indexed          bool     // an index begins with the key's first column
+	sequence         sequence
+}
+
+// sequence says whether AUTOINCREMENT draws the primary key. SQLite keeps the greatest id that
+// it has drawn in a row of sqlite_sequence. The row appears with the first row of the table.
+type sequence int
+
+const (
+	absent  sequence = iota // AUTOINCREMENT does not draw it
+	pending                 // the table is empty, and sqlite_sequence has no row for it yet
+	present                 // sqlite_sequence has a row for it
+)
+
+func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, error) {
+	p := &table{}
+	for _, step := range []struct {
+		what string
+		read func(context.Context, ceiling.Queryer, ceiling.Table) error
+	}{
+		{"which table it is", p.readTable},
+		{"its columns", p.readColumns},
+		{"its indexes and triggers", p.readRest},
+		{"sqlite_sequence", p.readSequence},
+	} {
+		if err := step.read(ctx, db, t); err != nil {
+			return nil, fmt.Errorf("reading %s: %w", step.what, err)
+		}
+	}
+	return p, nil
+}
+
+// readTable finds the table as SQLite does: without a schema, first among the temporary ones,
+// then in the main database, then in the attached ones in their order.
+func (p *table) readTable(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	name, schema := t.Parts[len(t.Parts)-1], ""
+	if len(t.Parts) == 2 {
+		schema = t.Parts[0]
+	}
+	err := db.QueryRowContext(ctx, `SELECT l.schema, l.name, l.type, l.wr, (SELECT read_uncommitted FROM pragma_read_uncommitted)
+		FROM pragma_table_list(?) AS l JOIN pragma_database_list AS d ON d.name = l.schema
+		WHERE ? IN ('', l.schema COLLATE NOCASE) ORDER BY d.name <> 'temp', d.seq LIMIT 1`, name, schema).
+		Scan(&p.schema, &p.name, &p.kind, &p.withoutRowid, &p.readsUncommitted)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("the table %s does not exist", t.Label)
+	}
+	return err
+}
+
+func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
+	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		var name, typ string
+		var pk int
+		err := rows.Scan(&name, &typ, &pk)
+		p.columns = append(p.columns, name)
+		if pk > 0 {
+			p.primary = append(p.primary, name)
+			p.integer = len(p.primary) == 1 && strings.EqualFold(typ, "INTEGER")
+		}
+		return err
+	}, `SELECT name, type, pk FROM pragma_table_xinfo(?, ?)`, p.name, p.schema)
+}
+
+func (p *table) readRest(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
+	p.triggers, err = ceiling.Texts(ctx, db, `SELECT name FROM `+quote(p.schema)+`.sqlite_master WHERE tbl_name = ? COLLATE NOCASE AND type = 'trigger' ORDER BY name`, p.name)
+	if err != nil {
+		return err
+	}
+	// INTEGER PRIMARY KEY is the rowid, and has no separate index, unless it is DESC.
+	var own bool
+	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pragma_index_list(?, ?) AS l, pragma_index_info(l.name, ?) AS i
+			WHERE i.seqno = 0 AND i.name = ? COLLATE NOCASE AND NOT l.partial),
+		EXISTS (SELECT 1 FROM pragma_index_list(?, ?) WHERE origin = 'pk')`,
+		p.name, p.schema, p.schema, t.Key[0].Name, p.name, p.schema).Scan(&p.indexed, &own)
+	p.rowid = p.integer && !p.withoutRowid && !own
+	return err
+}
+
+// readSequence tells AUTOINCREMENT by the table's row in sqlite_sequence, which only
+// AUTOINCREMENT makes. sqlite_sequence exists once any table has AUTOINCREMENT.
+func (p *table) readSequence(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
+	if p.kind != "table" || !p.rowid {
+		return nil
+	}
+	schema := quote(p.schema)
+	var exists bool
+	err := db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+schema+`.sqlite_master WHERE name = 'sqlite_sequence')`).Scan(&exists)
+	if err != nil || !exists {
+		return err
+	}
+	var row, rows bool
+	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+schema+`.sqlite_sequence WHERE name = ?), EXISTS (SELECT 1 FROM `+schema+`.`+quote(p.name)+`)`, p.name).Scan(&row, &rows)
+	switch {
+	case row:
+		p.sequence = present
+	case !rows:
+		p.sequence = pending
+	}
+	return err
+}
+
+// sequenceStatement reads where the sequence is, and the greatest key.
+func (p *table) sequenceStatement(t ceiling.Table) string {
+	return fmt.Sprintf(`SELECT (SELECT seq FROM %s.sqlite_sequence WHERE name = %s), (SELECT max(%s) FROM %[1]s.%s)`,
+		quote(p.schema), `'`+strings.ReplaceAll(p.name, `'`, `''`)+`'`, t.Key[0].Quoted, quote(p.name))
+}
+
+// report adds the findings, and reports whether AUTOINCREMENT draws the key. proven says that
+// it must; otherwise the user vouches for the key.
+func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn bool) {
+	key := t.Key[0].Name
+	worst := ceiling.Note
+	if proven {
+		worst = ceiling.Unsafe
+	}
+	if p.readsUncommitted {
+		r.Add(ceiling.Unsafe, ceiling.Advice("read committed rows only", "PRAGMA read_uncommitted = 0;"), "the connection reads what other connections of a shared cache have not committed, and may roll back")
+	}
+	own := len(p.primary) == 1 && strings.EqualFold(p.primary[0], key)
+	switch {
+	case p.schema == "temp":
+		r.Add(ceiling.Unsafe, ceiling.Advice("poll a table that other connections can see"), "%s is temporary", t.Label)
+	case p.kind == "view":
+		r.Add(worst, ceiling.Advice("use a Query with Select and with Table set to the table that has the key"), "%s is a view, which does not show how %q is drawn", t.Label, key)
+	case p.kind != "table":
+		r.Add(worst, ceiling.Advice("copy the rows into an ordinary table, and read that"), "%s is a %s table, whose module decides how its rows are numbered", t.Label, p.kind)
+	case own && p.sequence != absent:
+		p.reportDrawn(r, key)
+		return true
+	case own && p.rowid:
+		r.Add(worst, p.remedies(t, key), "%q is an INTEGER PRIMARY KEY without AUTOINCREMENT: once the last row is deleted, a new row gets its id", key)
+	case p.sequence == present:
+		r.Add(worst, append(ceiling.Advice("set Key to "+p.primary[0]+" alone"), p.remedies(t, "")...), "the key begins with %q, and AUTOINCREMENT draws %q", key, p.primary[0])
+	default:
+		r.Add(worst, p.remedies(t, ""), "the key begins with %q, which AUTOINCREMENT does not draw, so nothing shows in which order its values are given", key)
+	}
+	if p.kind == "table" && !p.indexed && !(own && p.rowid) {
+		r.Add(ceiling.Warning, ceiling.Advice("create an index", fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s.%s ON %s (%s);", quote(p.schema), quote(p.name+"_by_key"), quote(p.name), t.Columns())), "no index begins with the key (%s): each poll may read the whole table", t.Columns())
+	}
+	return false
+}
+
+func (p *table) reportDrawn(r *ceiling.Report, key string) {
+	if p.sequence == present {
+		r.Add(ceiling.OK, nil, "%q is INTEGER PRIMARY KEY AUTOINCREMENT", key)
+	} else {
+		r.Add(ceiling.Note, nil, "the table is empty: whether AUTOINCREMENT draws %q shows with its first row", key)
+	}
+	r.Add(ceiling.Note, nil, "SQLite lets clients choose the value of %q: a row with one below the greatest is missed", key)
+	for _, name := range p.triggers {
+		r.Add(ceiling.Note, nil, "the trigger %s may run when rows are written, and its statements are not checked: rows are missed if it changes %q", name, key)
+	}
+}

@@ -1,0 +1,166 @@
+package sqlsource
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strings"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+)
+
+// keyRange is a range of keys, in their order or in falling order.
+type keyRange struct {
+	after, to []dialect.Value // nil: no bound
+	below     ceiling.Limit
+	falling   bool
+	limit     int
+}
+
+// statement writes the statement that selects list in a range.
+func (q *query) statement(p *plan, list string, r keyRange) (string, []any, error) {
+	where, args, err := q.conditions(p, r)
+	if err != nil {
+		return "", nil, err
+	}
+	order := make([]string, len(p.key))
+	for i, k := range p.key {
+		order[i] = k.Ref
+		if r.falling {
+			order[i] += " DESC"
+		}
+	}
+	return p.comment("SELECT " + list + " FROM " + q.from + where + " ORDER BY " + strings.Join(order, ", ") + " " + q.sql.Limit(r.limit)), args, nil
+}
+
+// conditions writes the WHERE clause of a range.
+func (q *query) conditions(p *plan, r keyRange) (string, []any, error) {
+	args := dialect.Args{Writer: q.sql}
+	var conds []string
+	if q.where != "" {
+		conds = append(conds, q.where)
+	}
+	for _, bound := range []struct {
+		key  []dialect.Value
+		upTo bool
+	}{{r.after, false}, {r.to, true}} {
+		if bound.key == nil {
+			continue
+		}
+		cond, err := q.sql.Compare(p.key, bound.key, bound.upTo, &args)
+		if err != nil {
+			return "", nil, q.wrap(err, nil)
+		}
+		conds = append(conds, cond)
+	}
+	if r.below.Where != "" {
+		cond, marks := args.Fill(r.below.Where, r.below.Args)
+		if marks != len(r.below.Args) {
+			return "", nil, permanent("%s: the ceiling (%s) gave a condition with %d arguments for %d question marks", q.label, q.ceiling, len(r.below.Args), marks)
+		}
+		conds = append(conds, cond)
+	}
+	return whereClause(conds), args.List, nil
+}
+
+func whereClause(conds []string) string {
+	if len(conds) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(conds, " AND ")
+}
+
+// exists reports whether there is a row in a range.
+func (q *query) exists(ctx context.Context, db ceiling.Queryer, p *plan, r keyRange) (bool, error) {
+	r.limit = 1
+	statement, args, err := q.statement(p, "1", r)
+	if err != nil {
+		return false, err
+	}
+	return q.some(ctx, db, statement, args, r.after)
+}
+
+// findNull returns an error if there is a row that no statement returns because
+// the i-th column of its key is NULL. The first column must not be NULL at all. A
+// later one hides a row only where the columns before it are the cursor's; in
+// any other row it is read, and seen.
+func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int, after []dialect.Value) error {
+	if !p.key[i].Nullable {
+		return nil
+	}
+	args := dialect.Args{Writer: q.sql}
+	conds := []string{p.key[i].Ref + " IS NULL"}
+	if q.where != "" {
+		conds = append(conds, q.where)
+	}
+	for j, k := range p.key[:i] {
+		expr, arg, err := k.Bind(after[j])
+		if err != nil {
+			return q.wrap(dialect.Misfit(k, after[j], err), nil)
+		}
+		conds = append(conds, k.Ref+" = "+args.Add(expr, arg))
+	}
+	found, err := q.some(ctx, db, "SELECT 1 FROM "+q.from+whereClause(conds)+" ORDER BY "+p.key[i].Ref+" "+q.sql.Limit(1), args.List, after)
+	if err == nil && found {
+		err = nullKey(p.key[i].Name)
+	}
+	return err
+}
+
+// some reports whether a statement returns a row.
+func (q *query) some(ctx context.Context, db ceiling.Queryer, statement string, args []any, after []dialect.Value) (bool, error) {
+	err := db.QueryRowContext(ctx, statement, args...).Scan(new(int))
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return false, nil
+	case err != nil:
+		return false, q.wrap(err, after)
+	}
+	return true, nil
+}
+
+// latest returns the greatest key, nil if the table is empty.
+func (q *query) latest(ctx context.Context, db ceiling.Queryer, p *plan) (key []dialect.Value, err error) {
+	err = q.eachKey(ctx, db, p, keyRange{falling: true, limit: 1}, func(k *keys) { key = k.lastKey() })
+	return key, err
+}
+
+// eachKey reads the keys in a range without the rest of the rows. Each is the
+// last of k when it is called for.
+func (q *query) eachKey(ctx context.Context, db ceiling.Queryer, p *plan, r keyRange, each func(k *keys)) error {
+	k := newKeys(p.key, nil)
+	var list []string
+	var dest []any
+	for i, c := range p.key {
+		expr := c.Expr
+		if expr == "" {
+			expr = c.Ref
+		}
+		list = append(list, expr)
+		dest = append(dest, &keyScanner{keys: k, index: i, kind: c.Kind})
+	}
+	statement, args, err := q.statement(p, strings.Join(list, ", "), r)
+	if err != nil {
+		return err
+	}
+	rows, err := db.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return q.wrap(err, r.to)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := rows.Scan(dest...); err != nil {
+			return q.scanError(ctx, err, k)
+		}
+		if err := k.check(); err != nil {
+			return err
+		}
+		k.keep()
+		each(k)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return q.wrap(err, r.to)
+	}
+	return nil
+}
