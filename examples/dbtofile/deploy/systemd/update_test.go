@@ -145,9 +145,11 @@ func refused(t *testing.T, r releases) {
 	s.publish()
 	s.update(0, "up to date: "+version(2))
 	s.publish(release{version: version(3)})
-	s.Must("sh", "-c", "rm /var/lib/dbtofile-update/archives/*.deb")
+	const clear = "rm /var/lib/dbtofile-update/archives/*.deb"
+	s.Must("sh", "-c", clear)
 	s.update(1, "no way back")
 	s.runs(version(2))
+	s.Must("sh", "-c", clear)
 	s.Must("sed", "-i", "s#http://.*#file:/opt/lab/public#", "/etc/dbtofile/apt/dbtofile.sources")
 	s.update(1, "copy:")
 	s.Must("rm", "/etc/dbtofile/apt/dbtofile.sources")
@@ -185,14 +187,6 @@ func putOff(t *testing.T, r releases) {
 	s.runs(version(1))
 	require.True(t, s.answers(9465, version(1)))
 
-	// Options of curl, for a status page with TLS, which this one has not.
-	s.publish(release{version: version(2)})
-	s.Write("/etc/dbtofile/update.env", "curl='--proto-default https'\n")
-	s.update(3, "SSL")
-	s.Write("/etc/dbtofile/update.env", quick)
-	s.remove(debName(version(2)))
-	s.publish()
-
 	// By hand, and by cron, as in the README.
 	s.Must("apt-get", "-c", "/usr/share/dbtofile/apt.conf", "install", "-y", "--allow-downgrades", "dbtofile="+first)
 	s.runs(first)
@@ -204,20 +198,36 @@ func putOff(t *testing.T, r releases) {
 	s.runs(version(1))
 	require.Contains(t, s.Must("journalctl", "--identifier=dbtofile-update", "--output=cat"), "upgraded from "+first+" to "+version(1))
 
-	// A stopped unit stays stopped.
-	s.Must("systemctl", "stop", service, "dbtofile@copy")
+	// A status page with a password.
 	s.publish(release{version: version(2)})
+	s.Write(shop+"/web.yml", "basic_auth_users:\n  ada: $2a$04$fdy4UdZ5J6UlfqC36N5SuuVEx0SF.p9FGNt2wqMMF92bYCSLqE6fq\n")
+	plain := s.Must("cat", "/etc/dbtofile/dbtofile.env")
+	s.Must("systemctl", "stop", "dbtofile@copy")
+	s.Write("/etc/dbtofile/dbtofile.env", plain+"\nDBTOFILE_WEB_CONFIG_FILE="+shop+"/web.yml\n")
+	s.Must("systemctl", "restart", service)
+	s.update(3, "401")
+	s.Write("/etc/dbtofile/update.curl", `user = "ada:secret"`+"\n")
+	s.Write("/etc/dbtofile/update.env", quick+"curl='--config /etc/dbtofile/update.curl'\n")
+	s.update(0, "upgraded from "+version(1)+" to "+version(2))
+	s.Write("/etc/dbtofile/dbtofile.env", plain+"\n")
+	s.Write("/etc/dbtofile/update.env", quick)
+	s.Must("systemctl", "restart", service)
+	s.runs(version(2))
+
+	// A stopped unit stays stopped.
+	s.Must("systemctl", "stop", service)
+	s.publish(release{version: version(3)})
 	s.update(3, "no unit is running")
 	require.Equal(t, "inactive", s.Show(service, "ActiveState"))
 
 	// A version that cannot start is replaced by force.
-	s.Unit(service+".d/lab.conf", "[Service]\nExecStart=\nExecStart=sh -c '! grep -q "+version(1)+" /usr/bin/dbtofile || exit 2; exec dbtofile'\n")
+	s.Unit(service+".d/lab.conf", "[Service]\nExecStart=\nExecStart=sh -c '! grep -q "+version(2)+" /usr/bin/dbtofile || exit 2; exec dbtofile'\n")
 	_, err = s.Run(t.Context(), "systemctl", "start", service)
 	require.Error(t, err)
 	require.Equal(t, "failed", s.Show(service, "ActiveState"))
 	s.update(3, service+" does not run")
 	s.Must("dbtofile-update", "-force")
-	s.runs(version(2))
+	s.runs(version(3))
 	s.noneLost()
 }
 
