@@ -69,7 +69,7 @@ The next start copies the rows after it again, to new files. Complete files stay
 	require.Contains(t, p.stderr.String(), "rewind to a cursor that At returns")
 	p = run(t, nil, append(args, "-check")...)
 	require.Equal(t, 4, p.code(), "%s", &p.stderr)
-	prints(t, p, `unsafe   .*the cursor's value for "id" is no integer.*`)
+	prints(t, p, `unsafe   .*the cursor's value for "id" is not an integer.*`)
 	require.Len(t, files(t, dir, ".jsonl"), 4)
 }
 
@@ -108,7 +108,7 @@ func TestAdopt(t *testing.T) {
 	p = succeeds(t, append(args, "-adopt")...)
 	require.Equal(t, "was: orders after id = 10\nnow: orders after id = 10\nThe copy continues from there, in the database as it is now.\n", p.stdout.String())
 	p = succeeds(t, append(args, "-check")...)
-	prints(t, p, `pending  2 rows`, `note     the cursor does not say which history .*`)
+	prints(t, p, `pending  2 rows`, `note     the cursor does not contain the database's history: .*`)
 	succeeds(t, append(args, "-once")...)
 	require.Equal(t, map[string]string{"orders-0000000001.jsonl": sold(1, 10), "orders-0000000002.jsonl": sold(11, 12)}, texts(t, dir))
 

@@ -30,7 +30,7 @@ import (
 var leastOfUnguarded = map[string]float64{"Postgres": 0.95, "MariaDB": 0.75}
 
 // The price of a ceiling for the reading of a backlog: the same rows by the same
-// code with the ceiling that is chosen by itself, and with none. Both are
+// code with the ceiling that is chosen automatically, and with none. Both are
 // measured in each round, in turns. With -bench.require it fails if both the median
 // of the rounds and the ratio of the best times are too low: other work on the
 // machine slows the one in some rounds, and the other in others.
@@ -98,7 +98,7 @@ func (*counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData)
 
 // The price of a poll: how many statements it takes and for how long, when there
 // is nothing new, when one row is, and when rows are held back; on a quiet server,
-// and beside 500 connections that hold 10,000 locks on other tables, or on this
+// and next to 500 connections that hold 10,000 locks on other tables, or on this
 // one. None is what the same poll costs without a ceiling.
 func BenchmarkCeilingPoll(b *testing.B) {
 	server := dbtest.StartPostgres(b, dbtest.Args("-c", "max_connections=600", "-c", "max_locks_per_transaction=256", "-c", "shared_buffers=64MB"))

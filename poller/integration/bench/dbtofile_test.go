@@ -62,7 +62,7 @@ func BenchmarkPostgresToJSONLines(b *testing.B) {
 	rows := *benchRows
 	binary := orders.Build(b)
 	o, db := orders.Tables[0].Filled(b, rows)
-	_, err = db.Exec("vacuum analyze orders") // or it would begin by itself some time
+	_, err = db.Exec("vacuum analyze orders") // or autovacuum would start at some point
 	require.NoError(b, err)
 
 	dir := b.TempDir()
@@ -211,7 +211,7 @@ func naivePage(db *sqlx.DB, lines *json.Encoder, after int64) (_ int64, more boo
 }
 
 // runMeasured runs a command and returns the peak of its resident memory in MB,
-// 0 where that cannot be known, and what it printed. The peak is read from
+// or 0 where that is unknown, and its output. The peak is read from
 // Linux while the process runs, for it only grows: the rusage of a child counts
 // its parent's memory too, which it shared until it became another program.
 func runMeasured(cmd *exec.Cmd) (peak float64, text string, err error) {

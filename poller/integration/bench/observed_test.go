@@ -47,7 +47,7 @@ const leastOfUnobserved = 0.98
 // on the machine slows the one copy or the other, and rather by the clock.
 func BenchmarkObserved(b *testing.B) {
 	_, db := orders.Tables[0].Filled(b, *benchRows)
-	_, err := db.Exec("vacuum analyze orders") // or it would begin by itself some time
+	_, err := db.Exec("vacuum analyze orders") // or autovacuum would start at some point
 	require.NoError(b, err)
 	rounds := 3 * *benchRounds // the difference is less than that of two rounds
 	best := [2]float64{math.Inf(1), math.Inf(1)}
@@ -86,7 +86,7 @@ func BenchmarkObserved(b *testing.B) {
 	}
 }
 
-// copyTable copies the table orders to a directory of its own, and returns the
+// copyTable copies the table orders to a new directory, and returns the
 // seconds by the clock and of CPU time.
 func copyTable(b *testing.B, db *sqlx.DB, observe func(*poller.Poller[row.Row]) (beside func(context.Context))) (took, worked float64) {
 	b.Helper()
@@ -102,7 +102,7 @@ func copyTable(b *testing.B, db *sqlx.DB, observe func(*poller.Poller[row.Row]) 
 		Logger:       quiet,
 	}
 	beside := observe(p)
-	runtime.GC() // of what was before
+	runtime.GC() // the garbage of earlier rounds
 	began, before := time.Now(), cpuSeconds(b)
 	ctx, cancel := context.WithCancel(b.Context())
 	var watching sync.WaitGroup
@@ -123,8 +123,8 @@ func cpuSeconds(b *testing.B) float64 {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds()
 }
 
-// watch attaches all there is to a pipeline and serves it. What it returns fetches it,
-// at once and then each second until ctx ends, and counts that.
+// watch attaches metrics and the status page to a pipeline and serves them. The returned
+// function fetches them, at once and then each second until ctx ends, and counts that.
 func watch(b *testing.B, p *poller.Poller[row.Row], scrapes *int) func(ctx context.Context) {
 	var page status.Page
 	page.Attach(&p.Hooks, p.Status)

@@ -88,7 +88,7 @@ func TestLagOfIntegers(t *testing.T) {
 	})
 }
 
-// With another key, rows are read up to what was seen some time ago.
+// With another key, rows are read up to the greatest key seen some time ago.
 func TestLagByWhatWasSeen(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -121,7 +121,7 @@ func TestLagByWhatWasSeen(t *testing.T) {
 				got = append(got, more...)
 				return len(got) > 0
 			}, patience, 5*time.Millisecond)
-			if len(got) < 4 { // what was seen first comes first, and nothing above it
+			if len(got) < 4 { // the rows that were seen first come first, and nothing above them
 				require.Equal(t, []string{"1", "2"}, got, typ)
 			}
 			require.Eventually(t, func() bool {

@@ -73,8 +73,8 @@ func (d *delivered) poller(table *sqlsource.Table) *poller.Poller[row.Row] {
 }
 
 // A strategy from outside of the package, through a Poller: jobs write keys of
-// their own, in any order, and then say how far they are. Beside it the same
-// reader without it must be seen to lose rows.
+// their own, in any order, and then say how far they are. The same
+// reader without it runs concurrently and must lose rows.
 func TestCeilingOfOnesOwn(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
@@ -145,7 +145,7 @@ func (d *delivered) polled(t *testing.T, table *sqlsource.Table) (top int) {
 }
 
 // The versions that SingleWriter's documentation tells to make bring each row's
-// latest version after each change: what was delivered last is what is there.
+// latest version after each change: the last delivery of each row equals the table.
 func TestSQLiteUpdates(t *testing.T) {
 	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
 		seed := rand.Uint64()

@@ -20,7 +20,7 @@ var (
 )
 
 // dbtofile is killed with SIGKILL at random moments, again and again, while it
-// copies a table. What it wrote is the table, byte for byte.
+// copies a table. Its files equal the table, byte for byte.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	if raceDetector {
@@ -71,7 +71,7 @@ func TestKill(t *testing.T) {
 					amid++
 					continue
 				}
-				finish() // all was copied before the kill came, on a machine with other work: begin anew
+				finish() // the copy ended before the kill came, on a busy machine: start again
 				k.dir, lives = t.TempDir(), 0
 			}
 			took := time.Since(began)

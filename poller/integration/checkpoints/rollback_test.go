@@ -45,7 +45,7 @@ func TestRollback(t *testing.T) {
 			rows, forms := each, map[string]int{}
 			for n := range 8 {
 				binary := []string{old, now}[n%2]
-				// Somewhere amid the rows that were added before.
+				// Somewhere within the rows that were added before.
 				at := int64(254 * each * (float64(n) + 0.2 + 0.6*k.random.Float64()))
 				k.life(o.Service(t, binary, dir, append(args, "-interval", "10ms")...), time.Minute, at)
 				history, err := filesink.History(dir)

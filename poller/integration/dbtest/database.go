@@ -19,8 +19,8 @@ import (
 )
 
 // Driver is a way to talk to a database: a driver, and a setting of it that
-// changes what it hands out. The package imports all of them. Its text is fit
-// for the name of a subtest.
+// changes its values. The package imports all of them. The text can be the name of
+// a subtest.
 type Driver string
 
 // The drivers.

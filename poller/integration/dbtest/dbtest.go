@@ -19,7 +19,7 @@
 //
 // Nothing is shared between test processes and nothing is fixed: not a port,
 // not a directory, not a password. So packages may be tested at the same time,
-// beside whatever else runs on the machine.
+// next to whatever else runs on the machine.
 //
 // # What must be installed
 //
@@ -149,8 +149,8 @@ func need(tb testing.TB, e engine) {
 // described above.
 func Main(m *testing.M) { os.Exit(Run(m)) }
 
-// Run is as [Main], for a TestMain that has something of its own to clean up: it
-// returns the code to exit with.
+// Run does what [Main] does, for a TestMain that has more to clean up: it returns
+// the exit code instead of exiting.
 func Run(m *testing.M) int {
 	code := m.Run()
 	for _, sh := range []*shared{&sharedPostgres, &sharedMariaDB} {

@@ -6,7 +6,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// Each test takes a database of its own on the one server of the process.
+// Each test takes a new database on the one server of the process.
 func ExamplePostgres() {
 	_ = func(t *testing.T) {
 		db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)

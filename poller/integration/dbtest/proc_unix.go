@@ -79,8 +79,8 @@ func (o owner) own(path string) error {
 	return os.Chown(path, int(o.credential.Uid), int(o.credential.Gid))
 }
 
-// apply makes cmd run as the owner, in a process group of its own: an interrupt
-// typed at the terminal is for the test, which then ends the server.
+// apply makes cmd run as the owner, in a new process group: an interrupt typed at
+// the terminal reaches the test, which then ends the server.
 func (o owner) apply(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: o.credential, Setpgid: true}
 }
@@ -90,7 +90,7 @@ func signal(p *os.Process, sig os.Signal) error { return p.Signal(sig) }
 // reaper ends a server whose test process has gone. It is a shell that reads
 // from a pipe which only the test process can write to, so it sees the end of
 // it however the process dies, SIGKILL included. Linux could send the server a
-// signal by itself (PR_SET_PDEATHSIG), but does so when the thread ends that
+// signal (PR_SET_PDEATHSIG), but does so when the thread ends that
 // started it, and could not remove the directory.
 type reaper struct {
 	cmd  *exec.Cmd
@@ -123,7 +123,7 @@ func startReaper(dir string, quit syscall.Signal) (*reaper, error) {
 	return &reaper{cmd, pipe}, nil
 }
 
-// watch says which process is to be ended; 0 is none.
+// watch sets the process that the reaper ends; 0 means none.
 func (r *reaper) watch(pid int) { fmt.Fprintln(r.pipe, pid) }
 
 // finish ends the reaper, which removes dir.

@@ -108,7 +108,7 @@ func (s *Server) Start() error {
 			return nil
 		}
 		// A server that never ran fails for good, unless another process took
-		// the port meanwhile. One that ran before will run again.
+		// the port. A server that ran before will run again.
 		if clash := bytes.Contains(s.logTail(), []byte("in use")); first && !clash || time.Now().After(deadline) {
 			return fmt.Errorf("dbtest: %s does not start: %w\n%s", s.engine.name(), err, s.logTail())
 		}
@@ -126,7 +126,7 @@ func (s *Server) launch(deadline time.Time) error {
 	cmd := s.prepare(exec.Command(bin, append(args, s.args...)...))
 	// Not a file but a pipe that is copied to one: so Wait returns only when all
 	// processes of the server have ended, also Postgres' backends, which outlive
-	// a killed postmaster by moments and answer meanwhile.
+	// a killed postmaster for a moment and still answer.
 	cmd.Stdout = struct{ io.Writer }{log}
 	cmd.Stderr = cmd.Stdout
 	cmd.WaitDelay = orphanLimit
@@ -175,9 +175,8 @@ func (s *Server) Stop() error { return s.halt(s.engine.stopSignal()) }
 
 // Kill ends the server at once with SIGKILL, as a crash or the kernel's
 // out-of-memory killer does, and returns when all its processes have ended. Of
-// Postgres the postmaster is killed; its backends notice and end by themselves,
-// one that is computing later than others. What was committed is there after
-// Start.
+// Postgres the postmaster is killed; its backends notice and end, a busy one later
+// than others. Committed data is available after Start.
 func (s *Server) Kill() error { return s.halt(os.Kill) }
 
 func (s *Server) halt(sig os.Signal) error {
@@ -208,7 +207,7 @@ func (s *Server) end(sig os.Signal) error {
 	return nil
 }
 
-// running also notices a server that ended by itself.
+// running also notices a server that ended without being stopped.
 func (s *Server) running() bool {
 	if s.cmd == nil {
 		return false
@@ -227,8 +226,8 @@ func (s *Server) down() {
 	s.reaper.watch(0)
 }
 
-// remove ends the server for good and removes its directory. What it would write in
-// order to stop in order, and how long that takes, does not matter any more.
+// remove ends the server and removes its directory. It does not wait for an orderly
+// shutdown, whose data would be removed anyway.
 func (s *Server) remove() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -83,7 +83,7 @@ var (
 		return x.insert(ctx, x.Rows)
 	}}
 
-	// Revived inserts, deletes what it inserted, and takes the deletion back by a
+	// Revived inserts rows, deletes them, and undoes the deletion by a
 	// savepoint: rows that none can see for a while, and that come back.
 	Revived = Act{Name: "deletion rolled back", Do: func(ctx context.Context, x *Txn) error {
 		if err := x.insert(ctx, x.Rows); err != nil {
@@ -122,12 +122,12 @@ var (
 
 	// Truncate empties the table by TRUNCATE, which leaves the sequence alone, and
 	// inserts. It needs Postgres. Rows that it removes count as deleted, so a
-	// reader may have missed them: try it by itself, and rarely.
+	// reader may have missed them: try it alone, and rarely.
 	Truncate = Act{Name: "truncate", Do: truncate}
 )
 
 // Acts that break what ceilings rest on: the key is not drawn by the transaction
-// that inserts it. Rows are missed by every reader that goes by the key, and the
+// that inserts it. Rows are missed by every reader that uses the key, and the
 // database does not tell.
 var (
 	// Earlier inserts with keys that were drawn from the sequence some
@@ -141,7 +141,7 @@ var (
 		return x.insert(ctx, x.Rows, x.stock(fresh)...)
 	}}
 
-	// Low inserts with keys of its own making, below all there are.
+	// Low inserts with explicit keys, below all existing keys.
 	Low = Act{Name: "explicit low keys", Do: func(ctx context.Context, x *Txn) error {
 		var keys []int64
 		for range x.Rows {
@@ -152,7 +152,7 @@ var (
 )
 
 // Upsert inserts the first n rows of Writers.Prefill again, by one statement, with
-// a new row before and behind them. Those rows keep their tokens, so that the
+// a new row before and after them. Those rows keep their tokens, so that the
 // statement takes long, and draws keys, for nothing. On MySQL it is INSERT IGNORE
 // or ON DUPLICATE KEY UPDATE, whose last row gets the lowest key of those drawn;
 // on Postgres ON CONFLICT. All columns but Token need a default, and Token a

@@ -1,8 +1,8 @@
 // Package hostile writes to a table as the worst of its clients would, and judges
 // whether a reader that polls it missed anything.
 //
-// Rows do not become visible in the order of their keys, so a poller that goes by
-// the key can pass rows that commit late. Whether yours does depends on how the
+// Rows do not become visible in the order of their keys, so a poller that reads by
+// key can pass rows that commit late. Whether yours does depends on how the
 // rows are written. To find out, take a copy of the table, on a server that you
 // can spare, add a column by which each row is known again, and let the writers
 // loose on it while a reader polls:
@@ -28,16 +28,16 @@
 // Each of them does one transaction after another: of 1 to MaxRows rows, most
 // short, some held open for up to Hold, by acts that are drawn by their weights.
 // [Common] returns those that any application does: rows one by one, several at
-// once, COPY, INSERT ... SELECT, below savepoints, behind savepoints that were
+// once, COPY, INSERT ... SELECT, below savepoints, after savepoints that were
 // rolled back, with keys drawn from the sequence ahead. Some transactions are
 // rolled back as a whole, or prepared and committed later, if Rollbacks and
-// Prepared say so. Deletes and long upserts are to be asked for. So are
-// [Earlier] and [Low], which no reader that goes by the key can stand: they show
-// what an audit finds.
+// Prepared say so. Deletes and long upserts must be asked for. So must
+// [Earlier] and [Low], whose rows every reader by key misses: they show what an
+// audit finds.
 //
-// What your application does and these do not is an [Act] of your own, a function
-// that takes tokens and inserts rows with them. Triggers, partitions and defaults
-// are the table's: what it has is tried.
+// For what your application does and these do not, write an [Act], a function that
+// takes tokens and inserts rows with them. Triggers, partitions and defaults are
+// those of your table.
 //
 // # What is judged
 //

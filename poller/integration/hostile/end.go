@@ -92,7 +92,7 @@ const finishLimit = time.Minute
 // twoPhases prepares and commits, or one in five times rolls back. The session
 // that has prepared does that, unless it was lost: a MariaDB confirms the XA
 // COMMIT of another, right after the first has gone, one time in ten thousand
-// without doing it. What was prepared stays open then, and XA RECOVER does not
+// without doing it. The prepared transaction stays open then, and XA RECOVER does not
 // show it (seen with 10.11.19).
 func (t transaction) twoPhases(ctx context.Context) (outcome, error) {
 	x := t.x
@@ -107,7 +107,7 @@ func (t transaction) twoPhases(ctx context.Context) (outcome, error) {
 			if !t.r.Outages || victim(err) {
 				return didRollback, err
 			}
-			return didUnknown, errors.Join(err, t.finish(ctx, rollback)) // it may be prepared all the same
+			return didUnknown, errors.Join(err, t.finish(ctx, rollback)) // it may be prepared anyway
 		}
 	}
 	if err := sleep(ctx, x.hold); err != nil {
@@ -144,7 +144,7 @@ func (t transaction) finish(ctx context.Context, statement string) error {
 	return nil
 }
 
-// sweep rolls back prepared transactions that are there though they were ended: a
+// sweep rolls back prepared transactions that still exist although they were ended: a
 // MariaDB that crashes forgets that it has rolled one back.
 func (r *run) sweep(ctx context.Context) error {
 	if r.prepared.Load() == 0 {
@@ -186,7 +186,7 @@ func (r *run) sweep(ctx context.Context) error {
 	return nil
 }
 
-// notPrepared reports whether there is no prepared transaction of that name.
+// notPrepared reports whether no prepared transaction has that name.
 func notPrepared(err error) bool {
 	state, number := code(err)
 	return state == "42704" || number == 1397

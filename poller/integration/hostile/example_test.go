@@ -15,7 +15,7 @@ import (
 )
 
 // Is my table safe to poll? It has columns that need values, and an application
-// that draws numbers for invoices long before it writes them: an act of its own.
+// that draws numbers for invoices long before it writes them, as an Act.
 func ExampleTrial() {
 	_ = func(ctx context.Context, db *sqlx.DB) {
 		// A copy of the application's table, with a column for the tokens.

@@ -17,7 +17,7 @@ import (
 // concurrent use.
 type Recorder struct {
 	Token string   // the column of Table.Token
-	Key   []string // columns of integers by which the rows are to be in order; nil: that is not judged
+	Key   []string // columns of integers by which the rows must be in order; nil: order is not judged
 
 	mu         sync.Mutex
 	deliveries []delivery
@@ -93,7 +93,7 @@ func (r *Recorder) times() map[int64]time.Time {
 	return m
 }
 
-// Result is what a reader made of what was written.
+// Result compares what a reader delivered with the rows that were written.
 type Result struct {
 	Reader     string
 	Committed  int // rows
@@ -118,7 +118,7 @@ func (r Result) Sound() bool {
 // Quantiles are those of a delay.
 type Quantiles struct{ P50, P99 time.Duration }
 
-// Judge compares what came with what was committed. base is the Recorder whose
+// Judge compares the delivered rows with the committed ones. base is the Recorder whose
 // delays are the measure for Result.Added; nil: none.
 func (l *Ledger) Judge(name string, r, base *Recorder) Result {
 	l.mu.Lock()

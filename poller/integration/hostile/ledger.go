@@ -66,7 +66,7 @@ func (l *Ledger) take(n int) int64 {
 	return first
 }
 
-// Counts returns what was done so far.
+// Counts returns the numbers so far.
 func (l *Ledger) Counts() Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -197,7 +197,7 @@ func (l *Ledger) settle(ctx context.Context, db *sql.DB, t Table) error {
 	return nil
 }
 
-// split cuts a span into parts that are there and parts that are not. It has
+// split cuts a span into parts that exist and parts that do not. It has
 // more than one only where some of it was deleted.
 func (s span) split(there, deleted map[int64]bool) []span {
 	var parts []span

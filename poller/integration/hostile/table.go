@@ -26,7 +26,7 @@ type Table struct {
 	Token string
 
 	// Columns are those that need a value besides, and Values makes one for each
-	// of them. It is called from several goroutines. nil: there are none.
+	// of them. It is called from several goroutines. nil means no such column.
 	Columns []string
 	Values  func(r *rand.Rand) []any
 }

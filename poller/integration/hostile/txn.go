@@ -64,8 +64,8 @@ func (x *Txn) Savepoint(ctx context.Context, f func() (rollback bool, err error)
 	return x.Exec(ctx, "ROLLBACK TO SAVEPOINT hostile")
 }
 
-// Hold waits for part of the time that the transaction is to be held open, most
-// often for none.
+// Hold waits for part of the time for which the transaction is held open, most often
+// not at all.
 func (x *Txn) Hold(ctx context.Context) error {
 	d := time.Duration(x.Rand.Float64() * float64(x.hold))
 	x.hold -= d

@@ -38,7 +38,7 @@ type Writers struct {
 	// Prefill is how many rows are inserted before the writers begin, for Upsert.
 	Prefill int
 
-	// Outages says that the database may go away meanwhile. Otherwise a
+	// Outages says that the database may go away while the writers write. Otherwise a
 	// transaction that fails by more than a deadlock ends Run.
 	Outages bool
 
@@ -50,8 +50,8 @@ type Writers struct {
 	Progress func(Counts)
 }
 
-// Run writes until Rows or For is reached or ctx ends, and returns what it wrote
-// when nothing of it is open any more.
+// Run writes until Rows or For is reached or ctx ends. It returns the ledger of its
+// rows once no transaction is open any more.
 func (w *Writers) Run(ctx context.Context) (*Ledger, error) {
 	r, err := w.start(ctx)
 	if err != nil {
@@ -234,7 +234,7 @@ func (r *run) transaction(ctx context.Context, rng *rand.Rand) error {
 	}
 	outcome, err := t.do(ctx, end)
 	if err != nil {
-		discard(conn) // its session ends, and what it had open with it
+		discard(conn) // its session ends, and so do its transactions
 	}
 	switch outcome {
 	case didCommit:
@@ -295,5 +295,5 @@ func (s *stock) swap(fresh []int64) []int64 {
 	return old
 }
 
-// discard closes a connection for good, with all that its session has.
+// discard closes a connection, with its session and transactions.
 func discard(conn *sql.Conn) { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }

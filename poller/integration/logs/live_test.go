@@ -180,7 +180,7 @@ type sinkFunc func(context.Context, source.Batch[string]) error
 func (f sinkFunc) Write(ctx context.Context, b source.Batch[string]) error { return f(ctx, b) }
 
 // logOfATable reads a table of SQLite that is altered, has no index, and to
-// which rows are added behind the cursor.
+// which rows are added below the cursor.
 func logOfATable(t *testing.T, log *slog.Logger) {
 	db := dbtest.SQLite(t).Open(t, dbtest.NCruces)
 	db.MustExec(`CREATE TABLE safe (id INTEGER PRIMARY KEY AUTOINCREMENT, secret TEXT)`)

@@ -38,7 +38,7 @@ func TestLogsAreDocumented(t *testing.T) {
 	for _, dir := range []string{"source", "sink", "retry", "poller"} {
 		require.NoError(t, filepath.WalkDir(filepath.Join(root, dir), func(path string, d os.DirEntry, err error) error {
 			if err == nil && d.IsDir() && (d.Name() == "integration" || d.Name() == "testdata") {
-				return filepath.SkipDir // programs and tests of their own
+				return filepath.SkipDir // separate programs and tests
 			}
 			if err == nil {
 				scanLogs(t, path, found)

@@ -30,7 +30,7 @@ func eachMariaDB(t *testing.T, f func(t *testing.T, db *sqlx.DB)) {
 	}
 }
 
-// reader polls the table t, beside a naive one that reads what there is.
+// reader polls the table t with a ceiling and, concurrently, without one.
 type reader struct {
 	t           *testing.T
 	guarded     *sqlsource.Table
@@ -48,7 +48,7 @@ func newReader(t *testing.T, db *sqlx.DB) *reader {
 	}
 }
 
-// poll reads all that there is to be had, with both.
+// poll reads every available row, with both.
 func (r *reader) poll() {
 	r.t.Helper()
 	r.after, r.held = pollOnce(r.t, r.guarded, r.after, &r.got)

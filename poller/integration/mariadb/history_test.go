@@ -13,7 +13,7 @@ import (
 )
 
 // A counter that was set back is noticed, whatever the ceiling; a table that was
-// only emptied, pruned or rebuilt is no alarm.
+// only emptied, pruned or rebuilt does not raise an alarm.
 func TestHistoryMariaDB(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -78,8 +78,8 @@ func fetchOne(t *testing.T, table *sqlsource.Table, after source.Cursor) source.
 	return b.To
 }
 
-// A cursor that says nothing of its history is told by the counter alone. After
-// a rewind to the beginning, all that is there is read.
+// For a cursor without a history, only the counter tells. After a rewind to the
+// beginning, every existing row is read.
 func TestHistoryMariaDBTripwire(t *testing.T) {
 	t.Parallel()
 	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
@@ -117,7 +117,7 @@ func TestHistoryMariaDBTripwire(t *testing.T) {
 }
 
 // Numbers that were drawn and that no row got are forgotten by a restart, and
-// drawn again: that is no alarm, neither after a crash.
+// drawn again. That is not an alarm, after a crash either.
 func TestHistoryMariaDBRestart(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartMariaDB(t)

@@ -110,7 +110,7 @@ func TestCeilingMariaDBSavepoint(t *testing.T) {
 	})
 }
 
-// Rows deleted behind the reader, ahead of it, and in the same transaction as
+// Rows deleted below the reader's cursor, above it, and in the same transaction as
 // another one is added: counts of rows would cancel out.
 func TestCeilingMariaDBDelete(t *testing.T) {
 	t.Parallel()
@@ -131,8 +131,8 @@ func TestCeilingMariaDBDelete(t *testing.T) {
 	})
 }
 
-// A row that was read and is being changed holds nothing back, also where the
-// holes are many beside the rows and a look at all rows would find them sooner.
+// A row that was read and is being changed holds nothing back, even where holes
+// outnumber the rows and a scan of all rows would find them sooner.
 func TestCeilingMariaDBUpdate(t *testing.T) {
 	t.Parallel()
 	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
@@ -210,8 +210,8 @@ func TestCeilingMariaDBCutOff(t *testing.T) {
 	})
 }
 
-// A connection of the pool that was left within a transaction sees no row that was
-// committed since, neither uncommitted. It delivers nothing behind such a row.
+// A connection of the pool that was left within a transaction sees neither rows
+// committed since nor uncommitted ones. It delivers nothing after such a row.
 func TestCeilingMariaDBOpenTransaction(t *testing.T) {
 	t.Parallel()
 	database := dbtest.MariaDB(t).NewDatabase(t)

@@ -127,7 +127,7 @@ func TestCeilingMariaDBRefusesServer(t *testing.T) {
 	db.MustExec("set sql_select_limit = default")
 	db.MustExec("delete from t")
 
-	// An applier that comes up later. There is no primary; it waits for one.
+	// An applier that starts later. It waits for a primary, and has none.
 	admin.MustExec("insert into t values (), (), ()")
 	admin.MustExec("delete from t where id = 2") // a hole: the threads are looked at
 	admin.MustExec("change master to master_host = '127.0.0.1', master_port = 1, master_user = 'x'")

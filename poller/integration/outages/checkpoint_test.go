@@ -25,7 +25,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// heap is a sink that keeps what it gets and knows nothing of cursors.
+// heap is a sink that keeps its records and ignores cursors.
 type heap struct {
 	mu      sync.Mutex
 	batches [][]line

@@ -153,7 +153,7 @@ func (p *pipeline) moving() {
 	p.eventually("rows are delivered", func() bool { return len(p.after(poller.OpWrite, now)) >= 3 })
 }
 
-// caughtUp waits until a fetch finds nothing. Nobody may insert meanwhile.
+// caughtUp waits until a fetch finds nothing. Nobody may insert while it waits.
 func (p *pipeline) caughtUp() {
 	p.t.Helper()
 	now := time.Now()
@@ -269,7 +269,7 @@ func (j *journal) hooks() poller.Hooks {
 	}
 }
 
-// lines returns what was said with a text.
+// lines returns the log lines with a message.
 func (j *journal) lines(text string) (found []said) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -281,14 +281,14 @@ func (j *journal) lines(text string) (found []said) {
 	return found
 }
 
-// outage is what was said of a step that failed, and then did no longer.
+// outage holds the log lines about a step that failed and recovered.
 type outage struct {
 	began, ended said // zero if it was not said
 }
 
-// outages returns what was said of a fault that lasted from a moment to another,
-// or why not. A machine that stands still for longer than a deadline makes
-// outages of its own: late calls, before the fault or after it, are left out.
+// outages returns the outages logged for a fault that lasted from one moment to another.
+// A machine that stands still for longer than a deadline causes further outages:
+// late calls, before the fault or after it, are left out.
 func (j *journal) outages(from, to time.Time) (found []outage) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -313,7 +313,7 @@ func (j *journal) outages(from, to time.Time) (found []outage) {
 	})
 }
 
-// since returns what was said with a text from a moment on.
+// since returns the log lines with a message from a moment on.
 func (j *journal) since(from time.Time, text string) []said {
 	return slices.DeleteFunc(j.lines(text), func(s said) bool { return s.time.Before(from) })
 }

@@ -32,8 +32,8 @@ func newProxy(t testing.TB, upstream string) proxy {
 	return p
 }
 
-// again starts the proxy after Stop. Its port may be taken meanwhile, by whoever
-// asks the system for any: then it waits.
+// again starts the proxy after Stop. If another program has taken its port, it waits
+// until the port is free.
 func (p proxy) again() {
 	require.Eventually(p.t, func() bool { return p.Start() == nil }, patience, 10*time.Millisecond, "its port is free")
 }
@@ -51,7 +51,7 @@ func (p proxy) remove(kind, way string) {
 	require.NoError(p.t, p.Toxics.RemoveToxic(p.t.Context(), kind+way))
 }
 
-// blackHole swallows all that is sent, either way, and tells nobody.
+// blackHole swallows all data, in both directions, without an error.
 func (p proxy) blackHole() {
 	p.add("timeout", "upstream", map[string]any{"timeout": 0})
 	p.add("timeout", "downstream", map[string]any{"timeout": 0})
@@ -65,7 +65,7 @@ func (p proxy) pass() {
 
 // impatient opens a database with a driver that does not wait for an answer
 // much longer than its context. Most do not, but lib/pq waits for ever unless
-// its connection has a limit of its own.
+// the connection itself has a limit.
 func impatient(t testing.TB, d dbtest.Database, driver dbtest.Driver, limit time.Duration) *sqlx.DB {
 	t.Helper()
 	if driver != dbtest.PQ {

@@ -31,7 +31,7 @@ type failure struct {
 	fail  func(*testing.T, dbtest.Database, dbtest.Driver) error
 }
 
-// check runs one failure with each driver, on a database of its own from create.
+// check runs one failure with each driver, on a new database from create.
 func (f failure) check(t *testing.T, create func(testing.TB) dbtest.Database, drivers ...dbtest.Driver) {
 	t.Run(f.name, func(t *testing.T) {
 		t.Parallel()
@@ -229,7 +229,7 @@ func tmpfs(t *testing.T) string {
 	return dir
 }
 
-// What needs a server of its own: that is stopped, full, or read-only.
+// Failures that need a private server, which is stopped, full, or read-only.
 func TestRetryServers(t *testing.T) {
 	t.Parallel()
 	type engine struct {

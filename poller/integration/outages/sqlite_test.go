@@ -23,7 +23,7 @@ func TestOutageOfAFile(t *testing.T) {
 				t.Parallel()
 				tb, p, _ := newFile(t, driver)
 				// It waits for the writer, however slow the disk: only in the
-				// outage, when there is no writer, it gives up soon.
+				// outage, without a writer, it gives up soon.
 				p.source.DB.SetMaxOpenConns(1)
 				waits := func(ms int) {
 					p.source.DB.MustExec(fmt.Sprintf("pragma busy_timeout = %d", ms))

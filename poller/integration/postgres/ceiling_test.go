@@ -19,7 +19,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
-// reading follows a table and keeps what it was given.
+// reading follows a table and keeps the last batch.
 type reading struct {
 	t     *testing.T
 	table *sqlsource.Table
@@ -91,7 +91,7 @@ func TestLockFence(t *testing.T) {
 		require.Nil(t, r.last.Held)
 		require.Empty(t, naive.next(), "the reader without a ceiling has lost a row")
 
-		// A row waits for those that were there with it, and for none that came later.
+		// A row waits for the transactions that were open with it, and not for later ones.
 		first := begin(t, db, `insert into orders (v) values ('3')`)
 		db.MustExec(`insert into orders (v) values ('4')`)
 		require.Empty(t, r.next())
@@ -106,8 +106,8 @@ func TestLockFence(t *testing.T) {
 	})
 }
 
-// On a server of its own, since any transaction of the cluster holds rows back,
-// those of autovacuum too.
+// On a private server, because any transaction of the cluster holds rows back, those
+// of autovacuum too.
 func TestTransactionID(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t, dbtest.Args("-c", "autovacuum=off"))

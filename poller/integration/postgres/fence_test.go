@@ -121,8 +121,8 @@ func TestLockFenceSequenceSetBack(t *testing.T) {
 			require.ErrorContains(t, err, "it was set back")
 		})
 	}
-	// Keys below the cursor were drawn anew, and no poll came upon the sequence
-	// while it stood there; nor did a pipeline that was down.
+	// Keys below the cursor were drawn again, and no poll read the sequence while it
+	// stood there. A pipeline that was down has not read it either.
 	t.Run("refilled", func(t *testing.T) {
 		t.Parallel()
 		db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)

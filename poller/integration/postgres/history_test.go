@@ -29,7 +29,7 @@ func (r *reading) refused(parts ...string) {
 	require.Contains(r.t, c.String(), "\nunsafe   the cursor is of another history: ")
 }
 
-// adopts goes on at the same key in the history that is there now.
+// adopts continues at the same key in the present history.
 func (r *reading) adopts() {
 	r.t.Helper()
 	adopted, err := r.table.Adopt(r.at)
@@ -39,7 +39,7 @@ func (r *reading) adopts() {
 	r.at = adopted
 }
 
-// rewinds goes back behind a key, or to the beginning.
+// rewinds goes back to a key, or to the beginning.
 func (r *reading) rewinds(key ...any) {
 	r.t.Helper()
 	var err error
@@ -101,7 +101,7 @@ func TestHistoryOfATableMadeAnew(t *testing.T) {
 	})
 }
 
-// Keys below the cursor are drawn again: to go on behind it is no way out.
+// Keys below the cursor are drawn again: continuing after it would lose them.
 func TestHistoryOfASequenceSetBack(t *testing.T) {
 	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
 		ordersOf(db, 3)
@@ -141,7 +141,7 @@ func TestHistoryOfAnEditedQuery(t *testing.T) {
 	})
 }
 
-// A server that is stopped, killed, or idle behind a page of its log goes on; one
+// A server that is stopped, killed, or idle after a page of its log continues; one
 // whose disk is put back as it was, or that was promoted, does not.
 func TestHistoryThatGoesBack(t *testing.T) {
 	t.Parallel()
@@ -199,8 +199,8 @@ func TestHistoryThatGoesBack(t *testing.T) {
 	require.Len(t, r.next(), 1)
 }
 
-// The log's insert position lies behind the header of a page that is not written
-// yet: all the same what was committed is on disk, and is delivered at once.
+// The log's insert position lies after the header of a page that is not written yet.
+// Committed rows are on disk anyway, and are delivered at once.
 func TestHistoryAtTheEndOfALogFile(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t, dbtest.Args("-c", "autovacuum=off", "-c", "bgwriter_delay=10s"))
@@ -215,7 +215,7 @@ func TestHistoryAtTheEndOfALogFile(t *testing.T) {
 		var behind bool
 		require.NoError(t, db.Get(&behind, `select pg_current_wal_insert_lsn() - '0/0' = 40 + (pg_current_wal_flush_lsn() - '0/0')`))
 		if !behind {
-			continue // the server wrote meanwhile
+			continue // the server has written since
 		}
 		require.Nil(t, b.Held)
 		require.NotEmpty(t, b.Records)
@@ -227,8 +227,8 @@ func TestHistoryAtTheEndOfALogFile(t *testing.T) {
 	t.Fatal("the server was never idle")
 }
 
-// Without the right to the cluster's identity the rest of the history is kept,
-// and asynchronous commits are waited for all the same.
+// Without the right to read the cluster's identity, the rest of the history is kept,
+// and asynchronous commits are still waited for.
 func TestHistoryWithoutTheCluster(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t)

@@ -24,7 +24,7 @@ func TestUnsafePostgres(t *testing.T) {
 			table  string
 			key    string
 			reason string
-			fix    string // "" if there is none to run; "-" if running it is not enough
+			fix    string // "" without a statement to run; "-" if running it is not enough
 			lossy  bool   // a lossy ceiling is offered, since the key ascends with time
 		}{
 			"cache":          {`(id bigint primary key default nextval('cached'))`, "id", `CACHE 50`, `ALTER SEQUENCE public.cached CACHE 1;`, false},

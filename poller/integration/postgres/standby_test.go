@@ -47,8 +47,8 @@ func TestStandby(t *testing.T) {
 	require.Nil(t, r.last.Held)
 	require.True(t, r.last.AsOf.IsZero(), "it does not know what the primary has committed since")
 
-	// A cursor goes from standby to primary and back; a standby that is behind the
-	// cursor is an error that passes.
+	// A cursor goes from standby to primary and back. A standby that lags the cursor is
+	// a transient error.
 	both := follow(t, db, "_tx", "id")
 	both.at = r.at
 	standby.MustExec(`select pg_wal_replay_pause()`)
@@ -181,7 +181,7 @@ func TestCeilingIsNotTakenToAnotherServer(t *testing.T) {
 	servers.dsn.Store(database.DSN(dbtest.PGX))
 	pool := sqlx.NewDb(sql.OpenDB(servers), "pgx")
 	defer pool.Close()
-	pool.SetMaxIdleConns(0) // every Fetch has a connection of its own
+	pool.SetMaxIdleConns(0) // every Fetch opens a new connection
 	r := follow(t, pool, "id")
 	for range 2 {
 		b, err := fetch(t, r.table, r.at, 500) // what the server itself has logged may not be on disk

@@ -73,8 +73,8 @@ func TestBulkUpdate(t *testing.T) {
 	}
 }
 
-// What the error for a stamp by now() says: a transaction's beginning is no order
-// of commits. Even the fence loses such a row, which is why it is refused.
+// A stamp by now() is the time at which a transaction begins, which is not the order
+// of commits. Even the fence loses such a row, so the stamp is refused.
 func TestStampsByNowAreLossy(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -85,7 +85,7 @@ func TestStampsByNowAreLossy(t *testing.T) {
 	db.MustExec(`alter table orders alter at set default now()`)
 	early := begin(t, db, `select now()`)
 	db.MustExec(`insert into orders values (2)`)
-	// The default changed: the table is looked at anew, and refused from now on.
+	// The default changed: the table is checked again, and refused from now on.
 	var unsafe *ceiling.UnsafeError
 	require.ErrorAs(t, r.fails(), &unsafe)
 	naive := follow(t, db, "at", "id")
@@ -97,8 +97,8 @@ func TestStampsByNowAreLossy(t *testing.T) {
 	require.Empty(t, naive.next(), "1 has an earlier stamp, and is lost")
 }
 
-// The crash of one process has the server begin anew, with ids of transactions
-// given again, without being started again.
+// The crash of one process makes the server recover without a restart, and reuse
+// transaction ids.
 func TestLockFenceCrashOfAProcess(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t)

@@ -134,8 +134,8 @@ func TestSQLSourceAtTime(t *testing.T) {
 	})
 }
 
-// The statement reads as many rows as it returns, through the index, however
-// many there are before and behind.
+// The statement reads as many rows as it returns, through the index, however many
+// rows come before and after.
 func TestSQLSourceUsesIndex(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {

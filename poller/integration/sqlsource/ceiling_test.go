@@ -13,7 +13,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// uptoGreatest is a Ceiling at the greatest key that is there.
+// uptoGreatest is a Ceiling at the greatest existing key.
 type uptoGreatest struct{ raised *int }
 
 func (uptoGreatest) String() string { return "greatest" }
@@ -36,7 +36,7 @@ func (c uptoGreatest) Advance(ctx context.Context, db ceiling.Queryer, _ []strin
 }
 
 // One ceiling serves a whole backlog. A batch that comes to it goes on to where
-// it is by then: one that is not full would say that there is no more.
+// it is by then: a batch that is not full would say that the end is reached.
 func TestSQLSourceReadsOnBeyondAnOldCeiling(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -69,7 +69,7 @@ func TestSQLSourceReadsOnBeyondAnOldCeiling(t *testing.T) {
 		require.Equal(t, []string{"5", "6", "7", "8", "9", "10", "11", "12"}, ids(b.Records))
 		require.False(t, b.More)
 
-		// Full where the old one is: more is there all the same.
+		// The batch is full at the old ceiling, and more rows exist.
 		insert()
 		b, err = fetch(t, table, b.To, 3)
 		require.NoError(t, err)

@@ -269,7 +269,7 @@ func TestCheckErrors(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-// A key that is none of its column's is the cursor's fault, whoever finds it out.
+// A key that its column cannot hold is the cursor's fault, whichever step notices.
 func TestCheckKeyThatDoesNotFit(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {

@@ -18,8 +18,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// A column that is added, and one that is dropped, begin a new file with a
-// header of its own, and one line in the log names them.
+// A column that is added or dropped begins a new file with a new header, and one log
+// line names it.
 func TestChangedColumnsBeginANewSegment(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {

@@ -57,7 +57,7 @@ func TestOwnDialect(t *testing.T) {
 			table := func() *sqlsource.Table {
 				return &sqlsource.Table{DB: db, Name: "orders", Key: strings.Split(key, ","), Ceiling: c, Dialect: fourth{}, Logger: silent(db, "orders").Logger}
 			}
-			if name == "lag" { // which reads what it has seen before
+			if name == "lag" { // it reads up to keys it has seen before
 				lag := table()
 				_, err := lag.Fetch(t.Context(), "", 100)
 				require.NoError(t, err)

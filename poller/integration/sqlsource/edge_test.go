@@ -38,7 +38,7 @@ func TestSQLSourceNewTableAfterColumnsChanged(t *testing.T) {
 	})
 }
 
-// Postgres takes t.f for f(t) where there is no column f.
+// Postgres takes t.f for f(t) unless a column f exists.
 func TestSQLSourceColumnsAreNoFunctions(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -61,7 +61,7 @@ func TestSQLSourceColumnsAreNoFunctions(t *testing.T) {
 	})
 }
 
-// A key that is not among the columns may change its type all the same.
+// A key that is not among the columns may change its type, too.
 func TestSQLSourceKeyTypeChanges(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {

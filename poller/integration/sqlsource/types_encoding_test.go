@@ -14,7 +14,7 @@ import (
 )
 
 // TestPostgresEncodings reads text from databases that are not in UTF-8. In
-// SQL_ASCII the bytes have no meaning, and must all come through all the same.
+// SQL_ASCII the bytes have no meaning, and must still come through.
 func TestPostgresEncodings(t *testing.T) {
 	t.Parallel()
 	server := dbtest.Postgres(t)

@@ -142,7 +142,7 @@ func TestPostgresTypes(t *testing.T) {
 		}
 	}
 	for name, driver := range map[string]dbtest.Driver{
-		"default_query_exec_mode=simple_protocol": dbtest.PGX, // as behind a connection pooler
+		"default_query_exec_mode=simple_protocol": dbtest.PGX, // as with a connection pooler
 		"default_query_exec_mode=exec":            dbtest.PGX,
 		"binary_parameters=yes":                   dbtest.PQ,
 	} {

@@ -67,7 +67,7 @@ func TestSQLiteTypes(t *testing.T) {
 	}
 }
 
-// strictTable has the types of a STRICT table, each with what it takes.
+// strictTable has the types of a STRICT table, each with its values.
 func strictTable(anything column) typesTable {
 	of := func(ddl string, values ...string) column {
 		return column{ddl: ddl, oracle: sqliteOracle, same: sameSQLite, json: byClass, values: values}

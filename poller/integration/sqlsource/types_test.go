@@ -27,7 +27,7 @@ type column struct {
 	oracle string                      // an expression over the column, {}, that gives the expected text
 	same   func(want, got string) bool // nil: equal
 	json   shape
-	values []string // SQL literals; NULL comes by itself
+	values []string // SQL literals; NULL is added to them
 }
 
 // shape is how a value that is not NULL stands in JSON.

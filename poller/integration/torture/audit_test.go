@@ -89,8 +89,8 @@ func TestMariaDBUnsoundIsFound(t *testing.T) {
 	})
 }
 
-// pause lets the writers wait, half way, until the reader has passed all that
-// they have committed, and calls f. So it is sure that rows come too late.
+// pause makes the writers wait, half way, until the reader has passed every row they
+// have committed, and calls f. The rows of f are then certain to be late.
 func pause(db *sqlx.DB, r *resumed, f func()) func(hostile.Counts) {
 	var once sync.Once
 	return func(c hostile.Counts) { // called outside of transactions

@@ -72,8 +72,8 @@ func (c *crashes) count() (n int, err error) {
 	return n, rows.Err()
 }
 
-// untilTelling runs a trial until what it is for has happened, which is the seed's
-// and the machine's. Each run is judged by itself.
+// untilTelling runs a trial until the event that it tests has happened, which depends on
+// the seed and the machine. Each run is judged separately.
 func untilTelling(t *testing.T, run func(seed uint64) (telling bool)) {
 	for try := range uint64(10) {
 		if run(*seedFlag + try) {
@@ -83,8 +83,8 @@ func untilTelling(t *testing.T, run func(seed uint64) (telling bool)) {
 	require.Fail(t, "in ten runs what it is for did not happen, so this test tests nothing")
 }
 
-// A server without synchronous commit loses what it confirmed last when it
-// crashes. What was delivered is never among that.
+// A server without synchronous commit loses its last confirmed transactions when it
+// crashes. Delivered rows are never among them.
 func TestPostgresCrashes(t *testing.T) {
 	t.Parallel()
 	notShort(t)
@@ -107,7 +107,7 @@ func TestPostgresCrashes(t *testing.T) {
 	})
 }
 
-// MariaDB keeps what it has confirmed, as it is set by default.
+// MariaDB keeps confirmed transactions with its default settings.
 func TestMariaDBCrashes(t *testing.T) {
 	t.Parallel()
 	notShort(t)

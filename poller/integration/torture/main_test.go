@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 // long reports whether the run is not the short form.
 func long() bool { return *rowsFlag > 0 || *forFlag > 0 }
 
-// rows is how many rows are to be committed.
+// rows returns how many rows to commit.
 func rows() int {
 	if testing.Short() || raceDetector { // a race of goroutines needs no rare order of commits
 		return cmp.Or(*rowsFlag, 20_000)

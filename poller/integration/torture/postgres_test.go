@@ -189,7 +189,7 @@ func TestPartitions(t *testing.T) {
 	table.Columns, table.Values = []string{"part"}, func(r *rand.Rand) []any { return []any{r.IntN(int(parts.Load()))} }
 	ledger, results := trial(t, "Postgres, empty partitions attached", hostile.Trial{
 		// A transaction that has written before does not see a new partition, and
-		// fails if it writes there. That is no concern of the readers.
+		// fails if it writes there. That does not concern the readers.
 		Writers:   hostile.Writers{DB: db.DB, Table: table, Rows: 20_000, Seed: *seedFlag, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.1, Outages: true},
 		Readers:   both(poor(t, d, db, `grant select on orders to reader`)),
 		Meanwhile: every(500*time.Millisecond, attach),
@@ -202,7 +202,7 @@ func TestPartitions(t *testing.T) {
 	sound(t, ledger, results["transaction id"])
 }
 
-// TRUNCATE alone leaves the sequence where it is, and is no end of a history.
+// TRUNCATE alone leaves the sequence unchanged, and does not end a history.
 func TestTruncate(t *testing.T) {
 	t.Parallel()
 	notShort(t)

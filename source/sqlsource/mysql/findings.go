@@ -46,7 +46,7 @@ func (p *table) checkServer(r *ceiling.Report) {
 		}
 	}
 	if n := p.vars["innodb_flush_log_at_trx_commit"]; n != "1" && n != "" {
-		r.Add(ceiling.Warning, ceiling.Advice("have each commit written to disk", "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"), "innodb_flush_log_at_trx_commit is %s: a crash can take back rows that were committed and read", n)
+		r.Add(ceiling.Warning, ceiling.Advice("have each commit written to disk, which makes commits slower", "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"), "innodb_flush_log_at_trx_commit is %s: a crash can take back rows that were committed and read", n)
 	}
 }
 
@@ -153,7 +153,7 @@ func (p *table) checkRows(ctx context.Context, db ceiling.Queryer, r *ceiling.Re
 	if _, ok, err := readCounter(ctx, db, t.Parts); err != nil {
 		return err
 	} else if !ok {
-		r.Add(ceiling.Unsafe, ceiling.Advice("let the role read the table", "GRANT SELECT ON "+t.Name+" TO CURRENT_USER;"), "information_schema does not show the AUTO_INCREMENT counter")
+		r.Add(ceiling.Unsafe, ceiling.Advice("grant the role SELECT on the table"), "information_schema does not show the AUTO_INCREMENT counter")
 	}
 	err = exec(ctx, db, "SELECT COUNT(*) FROM "+t.Name+" WHERE 1 = 0 "+p.server.share)
 	switch dberr.MySQLNumber(err) {

@@ -145,6 +145,9 @@ func (c recipe) remedy(p *table, t ceiling.Table, trigger bool) ceiling.Remedy {
 	} else {
 		words += ". Each row is read as it was inserted; changes are not read"
 	}
+	if p.root().kind == "p" {
+		words += ". Building the index blocks writers, because the table is partitioned"
+	}
 	words += ". (SELECT * then returns the column, too, and COPY without a list of columns expects it.)"
 	return ceiling.Remedy{Words: words, Statements: c.statements(p, t, column, true, trigger)}
 }

@@ -41,7 +41,7 @@ type member struct {
 	keyType, keyExact string // of the key's first column, without and with its modifier
 	identity          string // a: GENERATED ALWAYS, d: BY DEFAULT
 	expr              string // the column's default
-	found, notNull    bool
+	found             bool
 	child, partition  bool
 	ancestor, top     bool // an ancestor's own rows are not read; top has no parent
 }
@@ -94,11 +94,11 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 func (p *table) readTree(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
 	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		m := member{}
-		err := rows.Scan(&m.oid, &m.name, &m.schema, &m.relation, &m.kind, &m.persistence, &m.child, &m.partition, &m.ancestor, &m.top, &m.found, &m.keyType, &m.keyExact, &m.notNull, &m.identity, &m.expr)
+		err := rows.Scan(&m.oid, &m.name, &m.schema, &m.relation, &m.kind, &m.persistence, &m.child, &m.partition, &m.ancestor, &m.top, &m.found, &m.keyType, &m.keyExact, &m.identity, &m.expr)
 		p.tree = append(p.tree, m)
 		return err
 	}, treeQuery+` SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
-		c.oid <> $1::oid, c.relispartition, c.oid <> $1::oid AND c.oid IN (SELECT oid FROM up), NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid), a.attnum IS NOT NULL, COALESCE(format_type(a.atttypid, NULL), ''), COALESCE(format_type(a.atttypid, a.atttypmod), ''), COALESCE(a.attnotnull, false),
+		c.oid <> $1::oid, c.relispartition, c.oid <> $1::oid AND c.oid IN (SELECT oid FROM up), NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid), a.attnum IS NOT NULL, COALESCE(format_type(a.atttypid, NULL), ''), COALESCE(format_type(a.atttypid, a.atttypmod), ''),
 		COALESCE(a.attidentity::text, ''), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
 		FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = $2::text AND NOT a.attisdropped

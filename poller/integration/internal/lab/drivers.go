@@ -8,7 +8,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// EachDriver runs a test with a database of its own for each driver.
+// EachDriver runs a test for each driver, with a new database.
 func EachDriver(t *testing.T, f func(t *testing.T, driver dbtest.Driver, db *sqlx.DB)) {
 	t.Helper()
 	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ, dbtest.MySQL, dbtest.MySQLText, dbtest.Modernc, dbtest.NCruces} {
@@ -19,8 +19,7 @@ func EachDriver(t *testing.T, f func(t *testing.T, driver dbtest.Driver, db *sql
 	}
 }
 
-// EachPostgresDriver runs a test with a database of its own for each driver of
-// Postgres.
+// EachPostgresDriver runs a test for each driver of Postgres, with a new database.
 func EachPostgresDriver(t *testing.T, f func(t *testing.T, db *sqlx.DB)) {
 	t.Parallel()
 	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ} {

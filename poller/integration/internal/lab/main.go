@@ -1,5 +1,5 @@
-// Package lab is what the tests of several packages beside it need: a database for
-// each driver, and a few ways to read from a source.
+// Package lab holds what several test packages of this module share: a database for
+// each driver, and ways to read from a source.
 package lab
 
 import (
