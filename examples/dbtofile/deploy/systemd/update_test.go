@@ -207,6 +207,10 @@ func putOff(t *testing.T, r releases) {
 	s.Must("systemctl", "restart", service)
 	s.update(3, "401")
 	s.Write("/etc/dbtofile/update.curl", `user = "ada:secret"`+"\n")
+	s.Eventually("the service has read the database", func() bool {
+		_, err := s.Run(t.Context(), "sh", "-c", "curl -fsS --config /etc/dbtofile/update.curl http://127.0.0.1:9464/status | jq -e 'all(.pipelines[]; .last_poll)'")
+		return err == nil
+	})
 	s.Write("/etc/dbtofile/update.env", quick+"curl='--config /etc/dbtofile/update.curl'\n")
 	s.update(0, "upgraded from "+version(1)+" to "+version(2))
 	s.Write("/etc/dbtofile/dbtofile.env", plain+"\n")
