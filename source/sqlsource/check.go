@@ -41,7 +41,7 @@ type Check struct {
 	// for a large table.
 	Plan []string
 
-	// Newest is the greatest key, "" if there are no rows or Pending is -1.
+	// Newest is the greatest key, "" if the table is empty or Pending is -1.
 	Newest string
 
 	// Pending is how many rows follow the cursor, held back or not; MaxPending+1

@@ -17,7 +17,7 @@ import (
 
 // A cursor has the form VERSION;FINGERPRINT;HISTORY;VALUE;VALUE;CHECKSUM. HISTORY
 // identifies the database's history and is empty if that is not known. The values
-// are those of the key, in order; there are none before the first row. Version 1
+// are those of the key, in order. A cursor before the first row has no values. Version 1
 // had no history. Any change of the form changes the version, by the rules in
 // poller/integration/testdata/compat/README.md: a release that is rolled back must
 // be able to read the stored cursors.

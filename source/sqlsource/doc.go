@@ -56,9 +56,9 @@
 // A ceiling cannot see everything, such as ids that clients make. Package [late]
 // reports rows that appear below the cursor.
 //
-// DESIGN.md beside this file has the stages of a Fetch, the form of cursors, how
-// histories are compared, what happens when columns change, and what was refused
-// and why.
+// DESIGN.md next to this file has the stages of a Fetch, the form of cursors, how
+// histories are compared, what happens when columns change, and which ideas
+// were refused and why.
 //
 // [late]: https://pkg.go.dev/github.com/artifactofdevotion/devotion/source/sqlsource/late
 package sqlsource

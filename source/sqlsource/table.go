@@ -71,7 +71,7 @@ type Table struct {
 
 	// Dialect is the database's SQL. nil finds it by the driver among those that
 	// are built in. It must be set for other databases, and for a driver that
-	// wraps another one under a name of its own.
+	// wraps another one under a new name.
 	Dialect dialect.Dialect
 
 	// Logger gets one line that says what the Ceiling guarantees, one when the

@@ -5,7 +5,7 @@
 //
 // Packages postgres, mysql and sqlite implement a [Dialect] each, and package
 // builtin finds the one that fits a driver. For another database implement
-// Dialect in a package of your own and set the field Dialect of a Table, a Query
+// Dialect in your own package and set the field Dialect of a Table, a Query
 // or sqlcheckpoint.Options. The example shows one for SQL Server. This package
 // has helpers for the parts that most databases share.
 package dialect

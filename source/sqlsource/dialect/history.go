@@ -12,12 +12,12 @@ type History struct {
 	Flushed uint64        // the mark up to which a crash cannot lose anything
 	Boot    string        // changes when the server starts; a start can lose what is not flushed
 	Flushes time.Duration // a commit is on disk at most this long after it was made; 0: not known
-	Standby bool          // the server is a standby, whose mark may lag behind that of another server
+	Standby bool          // the server is a standby, whose mark can be lower than that of another server
 }
 
 // HistoryPart is one thing that identifies a history.
 type HistoryPart struct {
-	Name    string // what it is, such as "cluster"
+	Name    string // the kind of identity, such as "cluster"
 	Value   string // "" if it is not known; then it is not compared
-	Changed string // what it means if it is another one
+	Changed string // the meaning of a different value
 }

@@ -61,7 +61,7 @@ func (Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref s
 			return "%s", b, err
 		case dialect.Time:
 			return "", nil, errors.New("SQLite has no type for times; give the text or number that the column holds")
-		case dialect.Given: // which SQLite makes a number beside a column of numbers, and only there
+		case dialect.Given: // which SQLite converts to a number when it is compared with a column of numbers, and only then
 			_, noInteger := v.Integer()
 			_, noNumber := strconv.ParseFloat(v.Text, 64)
 			switch typ := strings.ToUpper(c.Type); {
@@ -147,7 +147,7 @@ func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
 }
 
-// LockRows implements [dialect.Checkpoints]. There is no such clause, and a
+// LockRows implements [dialect.Checkpoints]. SQLite has no such clause, and a
 // transaction that reads before it writes may be refused the write lock.
 func (Dialect) LockRows() string { return "" }
 
