@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -96,7 +97,7 @@ func openFiles(c config, log *slog.Logger) (*filesink.Dir[row.Row], error) {
 		Name:         c.name,
 		Encoder:      encoder,
 		SegmentBytes: c.segmentBytes,
-		SegmentAge:   c.segmentAge,
+		SegmentAge:   cmp.Or(c.segmentAge, -1), // the flag has 0 for never
 		Logger:       log,
 		OnSeal: func(s filesink.Segment) {
 			log.Info("file complete", "path", s.Path, "rows", s.Rows, "bytes", s.Bytes)

@@ -34,8 +34,8 @@ type Options[T any] struct {
 	SegmentRows int64
 
 	// SegmentAge is the time from its first record after which a segment is
-	// sealed, even if no more records come, while the Dir is open. 0 means no
-	// limit.
+	// sealed, even if no more records come, while the Dir is open. Defaults to 5
+	// minutes; negative means no limit.
 	SegmentAge time.Duration
 
 	// OnSeal is called for each sealed segment, in order, when its final name is
@@ -92,6 +92,12 @@ func (o *Options[T]) complete() error {
 	if o.SegmentBytes == 0 {
 		o.SegmentBytes = 64 << 20
 	}
+	switch {
+	case o.SegmentAge == 0:
+		o.SegmentAge = 5 * time.Minute
+	case o.SegmentAge < 0:
+		o.SegmentAge = 0
+	}
 	if o.FileMode == 0 {
 		o.FileMode = 0o600
 	}
@@ -109,8 +115,6 @@ func (o *Options[T]) complete() error {
 		return fmt.Errorf("the Encoder's Extension %q is not valid: use a dot and up to 16 letters or digits, such as .jsonl, and do not end in %s", ext, openSuffix)
 	case o.SegmentRows < 0:
 		return fmt.Errorf("SegmentRows is negative: leave it out for no limit")
-	case o.SegmentAge < 0:
-		return fmt.Errorf("SegmentAge is negative: leave it out for no limit")
 	case o.FileMode.Perm() != o.FileMode || o.FileMode&0o600 != 0o600:
 		return fmt.Errorf("FileMode %v would lock this process out of its files: use permissions that include 0600", o.FileMode)
 	case o.DirMode.Perm() != o.DirMode || o.DirMode&0o700 != 0o700:

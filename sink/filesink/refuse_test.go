@@ -130,7 +130,6 @@ func TestOpenRefusesOptions(t *testing.T) {
 		`Name "../up" is not a valid file name`:   {Name: "../up"},
 		`Name ".hidden" is not a valid file name`: {Name: ".hidden"},
 		"SegmentRows is negative":                 {SegmentRows: -1},
-		"SegmentAge is negative":                  {SegmentAge: -1},
 		"FileMode":                                {FileMode: 0o200},
 		"DirMode":                                 {DirMode: fs.ModeDir | 0o700},
 		`Extension ".open" is not valid`:          {Encoder: named{".open"}},

@@ -105,6 +105,25 @@ func TestSegmentAge(t *testing.T) {
 	})
 }
 
+// By default the rows of a small table are in a complete file within minutes.
+func TestSegmentAgeDefault(t *testing.T) {
+	t.Parallel()
+	for age, want := range map[time.Duration]string{0: "rows-0000000001.jsonl", -1: "rows-0000000001.jsonl.open"} {
+		synctest.Test(t, func(t *testing.T) {
+			dir := t.TempDir()
+			f := open(t, dir, filesink.Options[order]{SegmentAge: age})
+			require.NoError(t, f.Write(context.Background(), batch(0, 1)))
+			time.Sleep(5*time.Minute - 1)
+			synctest.Wait()
+			require.Equal(t, []string{"rows-0000000001.jsonl.open"}, segments(t, dir))
+			time.Sleep(1)
+			synctest.Wait()
+			require.Equal(t, []string{want}, segments(t, dir))
+			require.NoError(t, f.Close())
+		})
+	}
+}
+
 func TestSegmentAgeWhenTheClockIsSetBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

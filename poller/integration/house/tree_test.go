@@ -90,6 +90,25 @@ func TestDatabasesAreNamedInTheirRoomsOnly(t *testing.T) {
 	}
 }
 
+var depguardFiles = regexp.MustCompile(`"\*\*/([^"*]+)/(\*\*/)?\*\.go"`)
+
+// A package without a depguard rule could import anything.
+func TestEachPackageHasARuleOfDepguard(t *testing.T) {
+	t.Parallel()
+	config, err := os.ReadFile(filepath.Join(repositoryRoot(t), ".golangci.yml"))
+	require.NoError(t, err)
+	rules := depguardFiles.FindAllStringSubmatch(string(config), -1)
+	require.Greater(t, len(rules), 10)
+	for _, f := range goFiles(t) {
+		dir, _ := filepath.Split(f.path)
+		ruled := slices.ContainsFunc(rules, func(rule []string) bool {
+			return dir == rule[1]+"/" || rule[2] != "" && strings.HasPrefix(dir, rule[1]+"/")
+		})
+		free := strings.HasPrefix(dir, "examples/") || strings.HasPrefix(dir, "poller/integration/")
+		assert.True(t, f.test || free || ruled, "%s: .golangci.yml has no depguard rule for its package", f.path)
+	}
+}
+
 // compareWithList requires that the offenders found are those in the list: no new ones, and
 // none in the list that no longer offends.
 func compareWithList(t *testing.T, known, found []string, problem string) {
