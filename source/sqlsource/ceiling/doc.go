@@ -16,14 +16,13 @@
 //
 // A ceiling for another database, or for a promise that only you know of, is a type with two
 // methods: see the example of [Ceiling]. [Fences] is the bookkeeping for a strategy that waits
-// for transactions to end, [Progress] for one that reads up to integer keys. [Report.Add] says
-// what was found about the table: each [Finding] has its remedies as statements and words.
+// for transactions to end, [Progress] for one that reads up to integer keys. [Report.Add] reports
+// a fact about the table: each [Finding] has its remedies as statements and words.
 //
 // With a key that is drawn once, a row is read once, as it is at that time. With a key that each
 // change sets again, each row's latest version is read after each change. Versions in between are
 // not seen. A DELETE leaves nothing to poll: make it an update that sets deleted_at, and delete
 // the rows for real some days later.
 //
-// DESIGN-ceilings.md of package sqlsource explains why each ceiling is sound, what it assumes and
-// what it costs.
+// DESIGN-ceilings.md of package sqlsource has the proof, the assumptions and the price of each ceiling.
 package ceiling
