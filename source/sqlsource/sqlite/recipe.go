@@ -1,20 +1,16 @@
 package sqlite
 
 import (
-	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // The recipe gives a table a version to read it by, which triggers draw from a counter at each
-// INSERT and UPDATE. It touches no column, table, index or trigger of the user: the column has a
-// name that is free, and the other names begin with devotion and contain the table's.
-//
-// SQLite has no ADD COLUMN IF NOT EXISTS: a second run fails at that statement. A shell that
-// continues after the error changes nothing by the others: rows that have a version keep it, and
-// existing objects are not created again.
+// INSERT and UPDATE. A second run fails at ADD COLUMN. A shell that continues after the error
+// changes nothing by the others: rows that have a version keep it, and existing objects are not
+// created again.
 var recipe = []string{
 	`BEGIN IMMEDIATE;`,
 	`ALTER TABLE {table} ADD COLUMN {version} INTEGER NOT NULL DEFAULT 0;`,
@@ -54,35 +50,12 @@ func (p *table) statements(version string) []string {
 	return all
 }
 
-// remedies returns how the table can be read. If key is not "", it is the rowid, which a new table
-// can have AUTOINCREMENT draw.
-func (p *table) remedies(t ceiling.Table, key string) []ceiling.Remedy {
-	if p.kind != "table" {
-		return nil
-	}
-	var list []ceiling.Remedy
-	if key != "" {
-		list = ceiling.Advice(fmt.Sprintf("recreate the table with %q as INTEGER PRIMARY KEY AUTOINCREMENT, and copy its rows: see \"Making Other Kinds Of Table Schema Changes\" in SQLite's documentation of ALTER TABLE", key))
-	}
-	version := p.free()
-	return append(list, ceiling.Remedy{
-		Words: "add a version that triggers draw from a counter; then set Key to " + version + " and Ceiling to single-writer. Each row is read, and its latest version again after each change. " +
-			"(INSERT without a list of columns then fails, and SELECT * returns the column, too. Run the statements with sqlite3 -bail, which stops at the first error.)",
-		Statements: p.statements(version),
-	})
-}
-
-// free returns a name for the version that no column of the table has.
-func (p *table) free() string {
-	for i := 1; ; i++ {
-		version := "_version"
-		if i > 1 {
-			version = fmt.Sprint(version, i)
-		}
-		if !slices.ContainsFunc(p.columns, func(c string) bool { return strings.EqualFold(c, version) }) {
-			return version
-		}
-	}
+// remedies returns how the table can be read by another key.
+func (p *table) remedies() []ceiling.Remedy {
+	version := dialect.FreeName("_version", p.columns)
+	return ceiling.Advice("add a version that triggers draw from a counter; then set Key to "+version+" and Ceiling to single-writer. "+
+		"Each row is read, and its latest version again after each change. (INSERT without a list of columns then fails, and SELECT * "+
+		"returns the column, too. Run the statements with sqlite3 -bail, which stops at the first error.)", p.statements(version)...)
 }
 
 // names lists columns for SQL, each after a prefix.

@@ -22,32 +22,15 @@ type table struct {
 	triggers         []string // names
 	readsUncommitted bool     // the connection reads what is not committed
 	indexed          bool     // an index begins with the key's first column
-	sequence         sequence
+	drawn            bool     // AUTOINCREMENT draws the primary key
+	empty            bool     // there is no row yet, which would show whether it does
 }
-
-// sequence says whether AUTOINCREMENT draws the primary key. SQLite keeps the greatest id that
-// it has drawn in a row of sqlite_sequence. The row appears with the first row of the table.
-type sequence int
-
-const (
-	absent  sequence = iota // AUTOINCREMENT does not draw it
-	pending                 // the table is empty, and sqlite_sequence has no row for it yet
-	present                 // sqlite_sequence has a row for it
-)
 
 func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, error) {
 	p := &table{}
-	for _, step := range []struct {
-		what string
-		read func(context.Context, ceiling.Queryer, ceiling.Table) error
-	}{
-		{"which table it is", p.readTable},
-		{"its columns", p.readColumns},
-		{"its indexes and triggers", p.readRest},
-		{"sqlite_sequence", p.readSequence},
-	} {
-		if err := step.read(ctx, db, t); err != nil {
-			return nil, fmt.Errorf("reading %s: %w", step.what, err)
+	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readTable, p.readColumns, p.readRest, p.readSequence} {
+		if err := read(ctx, db, t); err != nil {
+			return nil, fmt.Errorf("reading what SQLite says about the table: %w", err)
 		}
 	}
 	return p, nil
@@ -99,33 +82,22 @@ func (p *table) readRest(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 	return err
 }
 
-// readSequence tells AUTOINCREMENT by the table's row in sqlite_sequence, which only
-// AUTOINCREMENT makes. sqlite_sequence exists once any table has AUTOINCREMENT.
+// readSequence tells AUTOINCREMENT by the table's row in sqlite_sequence, which only AUTOINCREMENT
+// makes, with the first row of the table. sqlite_sequence exists once any table has AUTOINCREMENT.
 func (p *table) readSequence(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
 	if p.kind != "table" || !p.rowid {
 		return nil
 	}
 	schema := quote(p.schema)
-	var exists bool
+	var exists, rows bool
 	err := db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+schema+`.sqlite_master WHERE name = 'sqlite_sequence')`).Scan(&exists)
 	if err != nil || !exists {
 		return err
 	}
-	var row, rows bool
-	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+schema+`.sqlite_sequence WHERE name = ?), EXISTS (SELECT 1 FROM `+schema+`.`+quote(p.name)+`)`, p.name).Scan(&row, &rows)
-	switch {
-	case row:
-		p.sequence = present
-	case !rows:
-		p.sequence = pending
-	}
+	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+schema+`.sqlite_sequence WHERE name = ?), EXISTS (SELECT 1 FROM `+schema+`.`+quote(p.name)+`)`, p.name).
+		Scan(&p.drawn, &rows)
+	p.empty = !p.drawn && !rows
 	return err
-}
-
-// sequenceStatement reads where the sequence is, and the greatest key.
-func (p *table) sequenceStatement(t ceiling.Table) string {
-	return fmt.Sprintf(`SELECT (SELECT seq FROM %s.sqlite_sequence WHERE name = %s), (SELECT max(%s) FROM %[1]s.%s)`,
-		quote(p.schema), `'`+strings.ReplaceAll(p.name, `'`, `''`)+`'`, t.Key[0].Quoted, quote(p.name))
 }
 
 // report adds the findings, and reports whether AUTOINCREMENT draws the key. proven says that
@@ -137,7 +109,8 @@ func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn b
 		worst = ceiling.Unsafe
 	}
 	if p.readsUncommitted {
-		r.Add(ceiling.Unsafe, ceiling.Advice("read committed rows only", "PRAGMA read_uncommitted = 0;"), "the connection reads what other connections of a shared cache have not committed, and may roll back")
+		r.Add(ceiling.Unsafe, ceiling.Advice("read committed rows only", "PRAGMA read_uncommitted = 0;"),
+			"the connection reads what other connections of a shared cache have not committed, and may roll back")
 	}
 	own := len(p.primary) == 1 && strings.EqualFold(p.primary[0], key)
 	switch {
@@ -147,24 +120,26 @@ func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn b
 		r.Add(worst, ceiling.Advice("use a Query with Select and with Table set to the table that has the key"), "%s is a view, which does not show how %q is drawn", t.Label, key)
 	case p.kind != "table":
 		r.Add(worst, ceiling.Advice("copy the rows into an ordinary table, and read that"), "%s is a %s table, whose module decides how its rows are numbered", t.Label, p.kind)
-	case own && p.sequence != absent:
+	case own && (p.drawn || p.empty):
 		p.reportDrawn(r, key)
 		return true
 	case own && p.rowid:
-		r.Add(worst, p.remedies(t, key), "%q is an INTEGER PRIMARY KEY without AUTOINCREMENT: once the last row is deleted, a new row gets its id", key)
-	case p.sequence == present:
-		r.Add(worst, append(ceiling.Advice("set Key to "+p.primary[0]+" alone"), p.remedies(t, "")...), "the key begins with %q, and AUTOINCREMENT draws %q", key, p.primary[0])
+		recreate := ceiling.Advice(fmt.Sprintf("recreate the table with %q as INTEGER PRIMARY KEY AUTOINCREMENT, and copy its rows: see \"Making Other Kinds Of Table Schema Changes\" in SQLite's documentation of ALTER TABLE", key))
+		r.Add(worst, append(recreate, p.remedies()...), "%q is an INTEGER PRIMARY KEY without AUTOINCREMENT: once the last row is deleted, a new row gets its id", key)
+	case p.drawn:
+		r.Add(worst, append(ceiling.Advice("set Key to "+p.primary[0]+" alone"), p.remedies()...), "the key begins with %q, and AUTOINCREMENT draws %q", key, p.primary[0])
 	default:
-		r.Add(worst, p.remedies(t, ""), "the key begins with %q, which AUTOINCREMENT does not draw, so nothing shows in which order its values are given", key)
+		r.Add(worst, p.remedies(), "the key begins with %q, which AUTOINCREMENT does not draw, so nothing shows in which order its values are given", key)
 	}
 	if p.kind == "table" && !p.indexed && !(own && p.rowid) {
-		r.Add(ceiling.Warning, ceiling.Advice("create an index", fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s.%s ON %s (%s);", quote(p.schema), quote(p.name+"_by_key"), quote(p.name), t.Columns())), "no index begins with the key (%s): each poll may read the whole table", t.Columns())
+		create := fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s.%s ON %s (%s);", quote(p.schema), quote(p.name+"_by_key"), quote(p.name), t.Columns())
+		r.Add(ceiling.Warning, ceiling.Advice("create an index", create), "no index begins with the key (%s): each poll may read the whole table", t.Columns())
 	}
 	return false
 }
 
 func (p *table) reportDrawn(r *ceiling.Report, key string) {
-	if p.sequence == present {
+	if p.drawn {
 		r.Add(ceiling.OK, nil, "%q is INTEGER PRIMARY KEY AUTOINCREMENT", key)
 	} else {
 		r.Add(ceiling.Note, nil, "the table is empty: whether AUTOINCREMENT draws %q shows with its first row", key)
