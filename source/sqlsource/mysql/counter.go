@@ -14,10 +14,8 @@ import (
 // readCounter returns the number that AUTO_INCREMENT draws next in a table, if it has drawn none
 // since. ok is false if the table has no such counter, or the role may not see the table.
 //
-// MySQL 8 keeps what information_schema shows of a counter for information_schema_stats_expiry
-// seconds, a day by default. So the statement also returns that variable, and where it is not
-// 0 it is set to 0 for the session, and the counter is read again. MariaDB has neither: it skips
-// comments for versions of MySQL.
+// The second column says for how long MySQL 8 may cache the counter; DESIGN-ceilings.md explains
+// that. MariaDB skips comments for versions of MySQL.
 func readCounter(ctx context.Context, db ceiling.Queryer, parts []string) (next uint64, ok bool, err error) {
 	statement := "SELECT AUTO_INCREMENT, 0 /*!80003 + @@session.information_schema_stats_expiry */ FROM information_schema.TABLES WHERE " + isTable(parts)
 	for round := range 2 {
@@ -38,19 +36,6 @@ func readCounter(ctx context.Context, db ceiling.Queryer, parts []string) (next 
 		}
 	}
 	return 0, false, errSpread
-}
-
-// readDrawn returns the AUTO_INCREMENT column of a table, "" if it has none. It takes several
-// times as long as readCounter.
-func readDrawn(ctx context.Context, db ceiling.Queryer, parts []string) (column string, err error) {
-	err = db.QueryRowContext(ctx, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE "+isTable(parts)+" AND EXTRA LIKE '%auto_increment%'").Scan(&column)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
-	}
-	if err != nil {
-		err = fmt.Errorf("reading the AUTO_INCREMENT column: %w", err)
-	}
-	return column, err
 }
 
 // isTable is the condition for a table's rows in information_schema. With literals the server

@@ -1,3 +1,4 @@
+// Package mysql is what package sqlsource must know about MySQL and MariaDB.
 package mysql
 
 import (
@@ -12,18 +13,80 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
+// name is the databases' name, for messages.
+const name = "MySQL or MariaDB"
+
+// Dialect is the SQL of MySQL and MariaDB.
+type Dialect struct{}
+
 var _ dialect.Dialect = Dialect{}
 
-// Short answers, each explained in package dialect.
+// Short answers, each explained in packages dialect and ceiling.
 
-func (Dialect) DriverNames() []string    { return []string{"mysql", "mariadb"} }
-func (Dialect) DriverPackages() []string { return []string{"go-sql-driver/mysql"} }
-func (Dialect) Quote(name string) string { return dialect.QuoteWith("`", name) }
-func (Dialect) Placeholder(int) string   { return "?" }
-func (Dialect) ListsColumns() bool       { return false }
-func (Dialect) RefusedValue(error) bool  { return false }
-func (Dialect) CeilingsSeeIndexes() bool { return false }
-func (Dialect) LockRows() string         { return "FOR UPDATE" }
+func (Dialect) Name() string                { return name }
+func (Dialect) DriverNames() []string       { return []string{"mysql", "mariadb"} }
+func (Dialect) DriverPackages() []string    { return []string{"go-sql-driver/mysql"} }
+func (Dialect) Quote(name string) string    { return dialect.QuoteWith("`", name) }
+func (Dialect) Placeholder(int) string      { return "?" }
+func (Dialect) Integer() string             { return "?" }
+func (Dialect) Limit(n int) string          { return fmt.Sprintf("LIMIT %d", n) }
+func (Dialect) ListsColumns() bool          { return false }
+func (Dialect) RefusedValue(error) bool     { return false }
+func (Dialect) CeilingsSeeIndexes() bool    { return false }
+func (Dialect) Ceilings() []ceiling.Ceiling { return []ceiling.Ceiling{DirtyProbe{}} }
+func (Dialect) LockRows() string            { return "FOR UPDATE" }
+func (Dialect) IdleTimeout(int64) string    { return "" } // MariaDB has one for the whole session only, MySQL none
+
+// KeyTypes implements [ceiling.SQL].
+func (Dialect) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) ([]string, error) {
+	types := make([]string, len(t.Key))
+	for i, k := range t.Key {
+		typ, err := ceiling.Texts(ctx, db, "SELECT data_type FROM information_schema.columns WHERE "+isTable(t.Parts)+" AND column_name = ?", k.Name)
+		if err != nil {
+			return nil, fmt.Errorf("reading the type of the key: %w", err)
+		}
+		if len(typ) > 0 {
+			types[i] = typ[0]
+		}
+	}
+	return types, nil
+}
+
+// Older implements [ceiling.SQL].
+func (Dialect) Older(ref, typ string) string {
+	switch typ {
+	case "datetime", "timestamp":
+		return ref + " < NOW(6) - INTERVAL ? MICROSECOND"
+	case "date":
+		return ref + " < DATE(NOW(6) - INTERVAL ? MICROSECOND)"
+	}
+	return ""
+}
+
+// KeyValue implements [ceiling.SQL]. It makes numbers of digits, because MySQL compares text and
+// numbers as doubles.
+func (Dialect) KeyValue(typ string) ceiling.KeyValue {
+	v := ceiling.KeyValue{Select: "CAST(%s AS CHAR)", Argument: "?", Text: true}
+	switch {
+	case strings.HasSuffix(typ, "binary"), strings.HasSuffix(typ, "blob"):
+		v.Select, v.Argument = "HEX(%s)", "UNHEX(?)"
+	case typ == "decimal":
+		v.Argument = "CAST(? AS DECIMAL(65,30))"
+	case strings.HasSuffix(typ, "int"):
+		v.Parse = func(text string) any {
+			if n, err := (dialect.Value{Text: text}).Integer(); err == nil {
+				return n
+			}
+			return text
+		}
+	}
+	return v
+}
+
+// Choose returns the ceiling that fits a table. Its Open may still refuse the table.
+func (Dialect) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
+	return DirtyProbe{}, nil
+}
 
 // Compare implements [dialect.Writer]. MySQL compares rows without an index.
 func (Dialect) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bool, args *dialect.Args) (string, error) {
@@ -62,11 +125,11 @@ func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, 
 		k.Bind = bindInteger
 	case c.Type == "DECIMAL":
 		k.Bind = bindDecimal
-	case c.Type == "DATE", c.Type == "DATETIME", c.Type == "TIMESTAMP", c.Type == "TIME":
+	case c.Type == "TIMESTAMP":
 		k.Bind = bindDate(c.Type)
-		if c.Type == "TIMESTAMP" {
-			return k, wantUTC(ctx, db, c.Name)
-		}
+		return k, wantUTC(ctx, db, c.Name)
+	case c.Type == "DATE", c.Type == "DATETIME", c.Type == "TIME":
+		k.Bind = bindDate(c.Type)
 	case kind == row.Bytes && c.Type != "GEOMETRY" && c.Type != "VECTOR":
 		// Binary strings must not pass through the connection's character set.
 		k.Bind = func(v dialect.Value) (string, any, error) {
@@ -75,17 +138,14 @@ func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, 
 		}
 	case strings.HasSuffix(c.Type, "CHAR"), strings.HasSuffix(c.Type, "TEXT"):
 		k.Bind = dialect.BindText
-	default:
-		// ENUM and SET are sorted by number and compared as text; a FLOAT is
-		// equal to no number that can be written down.
+	default: // DESIGN.md says why
 		return k, dialect.Permanent("the key column %q is of the type %s, which cannot be a key; use integers, DECIMAL, text, binary strings, dates or times", c.Name, c.Type)
 	}
 	return k, nil
 }
 
-// CheckSession implements [dialect.Reader]. The server replaces a character that
-// the connection's character set lacks by a question mark, and its utf8 has no
-// emoji.
+// CheckSession implements [dialect.Reader]. The server replaces a character that the connection's
+// character set lacks by a question mark, and its utf8 has no emoji.
 func (Dialect) CheckSession(ctx context.Context, db ceiling.Queryer) error {
 	var results string
 	err := db.QueryRowContext(ctx, `SELECT COALESCE(@@character_set_results, 'none')`).Scan(&results)
@@ -95,8 +155,8 @@ func (Dialect) CheckSession(ctx context.Context, db ceiling.Queryer) error {
 	return dialect.Permanent("the connection's character set is %s, and text would lose characters: set charset=utf8mb4 in the DSN", results)
 }
 
-// NotNull implements [dialect.Reader]. It knows nothing: the driver tells, for
-// each column of a result.
+// NotNull implements [dialect.Reader]. It knows nothing: the driver tells, for each column of a
+// result.
 func (Dialect) NotNull(context.Context, ceiling.Queryer, []string, []string) (map[string]bool, error) {
 	return nil, nil
 }
@@ -116,8 +176,6 @@ func (Dialect) ColumnsChanged(err error) bool {
 	return false
 }
 
-const ascii = " CHARACTER SET ascii COLLATE ascii_bin"
-
 // CreateTable implements [dialect.Checkpoints].
 func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ") ENGINE=InnoDB"
@@ -125,12 +183,9 @@ func (Dialect) CreateTable(table, columns string) string {
 
 // TextType implements [dialect.Checkpoints].
 func (Dialect) TextType(max int, _ bool) string {
-	if max == 0 {
-		return "MEDIUMTEXT" + ascii
+	typ := "MEDIUMTEXT"
+	if max > 0 {
+		typ = fmt.Sprintf("VARCHAR(%d)", max)
 	}
-	return fmt.Sprintf("VARCHAR(%d)%s", max, ascii)
+	return typ + " CHARACTER SET ascii COLLATE ascii_bin"
 }
-
-// IdleTimeout implements [dialect.Checkpoints]. MariaDB has such a limit for the
-// whole session only, MySQL has none.
-func (Dialect) IdleTimeout(int64) string { return "" }

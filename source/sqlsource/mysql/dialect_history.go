@@ -12,47 +12,45 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// History implements [dialect.Reader]. It uses the AUTO_INCREMENT counter, which
-// DELETE and a rebuild do not set back, but TRUNCATE, a recreated table and a
-// restored backup do. A cursor keeps the greatest key there was, and not the
-// counter: numbers that no row got are forgotten at a restart. MariaDB has
-// nothing that identifies a server and stays the same when it moves: its
+// History implements [dialect.Reader]. It uses the AUTO_INCREMENT counter, which DELETE and a
+// rebuild do not set back, but TRUNCATE, a recreated table and a restored backup do. A cursor keeps
+// the greatest key there was, and not the counter: numbers that no row got are forgotten at a
+// restart. MariaDB has nothing that identifies a server and stays the same when it moves: its
 // server_uid is made of the network address.
-func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string) (dialect.History, error) {
-	next, top := uint64(0), "0"
-	known := false
+func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string) (h dialect.History, err error) {
+	var next uint64
+	var counted bool
 	if table != nil {
-		var err error
-		if next, known, err = readCounter(ctx, db, table); err != nil {
-			return dialect.History{}, err
+		if next, counted, err = readCounter(ctx, db, table); err != nil {
+			return h, err
 		}
 	}
-	if known {
-		column, err := readDrawn(ctx, db, table)
+	var drawn []string // the AUTO_INCREMENT column, if there is one
+	if counted {
+		drawn, err = ceiling.Texts(ctx, db, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE "+isTable(table)+" AND EXTRA LIKE '%auto_increment%'")
 		if err != nil {
-			return dialect.History{}, err
+			return h, fmt.Errorf("reading the AUTO_INCREMENT column: %w", err)
 		}
-		if known = column != ""; known {
-			top = "COALESCE((SELECT MAX(" + d.Quote(column) + ") FROM " + dialect.QuoteAll(d, table) + "), 0)"
-		}
+	}
+	top := "0"
+	if drawn != nil {
+		top = "COALESCE((SELECT MAX(" + quote(drawn[0]) + ") FROM " + dialect.QuoteAll(d, table) + "), 0)"
 	}
 	var server, greatest string
-	err := db.QueryRowContext(ctx, "SELECT /*!80000 @@server_uuid */ /*M! '' */, "+top).Scan(&server, &greatest)
-	if err != nil {
-		return dialect.History{}, err
+	if err := db.QueryRowContext(ctx, "SELECT /*!80000 @@server_uuid */ /*M! '' */, "+top).Scan(&server, &greatest); err != nil {
+		return h, err
 	}
-	h := dialect.History{Drawn: math.MaxUint64, Flushed: math.MaxUint64, Parts: []dialect.HistoryPart{
-		{Name: "server", Value: server, Changed: "the data source name leads to another server, or a replica took its place"},
-	}}
-	if known && greatest[0] != '-' {
+	h.Drawn, h.Flushed = math.MaxUint64, math.MaxUint64
+	h.Parts = []dialect.HistoryPart{{Name: "server", Value: server, Changed: "the data source name leads to another server, or a replica took its place"}}
+	if drawn != nil && greatest[0] != '-' {
 		h.Drawn = next - 1
 		h.Mark, err = strconv.ParseUint(greatest, 10, 64)
 	}
 	return h, err
 }
 
-// small is up to how many rows it means nothing that MySQL reads and sorts all of
-// them: it does so, with an index too, where a batch is a good part of them.
+// small is up to how many rows it means nothing that MySQL reads and sorts all of them: it does
+// so, with an index too, where a batch is a good part of them.
 const small = 100 * 1024
 
 // Explain implements [dialect.Reader].

@@ -5,13 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/source"
-
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -21,9 +21,10 @@ import (
 // chosen automatically.
 //
 // It reads the committed keys, the uncommitted ones, and which statements run. Rows are read up
-// to a key below which no uncommitted row exists and no statement in progress could add one. While a number below the greatest key is missing, it waits for every statement that was
-// running on the server when that was first seen, a long report as well as an INSERT. A
-// procedure is one statement, from CALL to its end, and so is an event of the scheduler.
+// to a key below which no uncommitted row exists and no statement in progress could add one. While
+// a number below the greatest key is missing, it waits for every statement that was running on the
+// server when that was first seen, a long report as well as an INSERT. A procedure is one
+// statement, from CALL to its end, and so is an event of the scheduler.
 //
 // It assumes that AUTO_INCREMENT gives the key and that it never changes. Clients and triggers
 // can give another: a row with one below the greatest key can be missed. A counter that is set
@@ -53,19 +54,16 @@ func (c DirtyProbe) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 	if err != nil {
 		return nil, err
 	}
-	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key below which no uncommitted row exists and no statement in progress could add one", t.Key[0].Name)
+	key := t.Key[0]
+	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key below which no uncommitted row exists and no statement in progress could add one", key.Name)
 	switch len(p.triggers) {
 	case 0:
 	case 1:
-		r.Guarantee += fmt.Sprintf(", as long as the trigger %s leaves %q alone", p.triggers[0], t.Key[0].Name)
+		r.Guarantee += fmt.Sprintf(", as long as the trigger %s leaves %q alone", p.triggers[0], key.Name)
 	default:
-		r.Guarantee += fmt.Sprintf(", as long as the triggers %s leave %q alone", strings.Join(p.triggers, ", "), t.Key[0].Name)
+		r.Guarantee += fmt.Sprintf(", as long as the triggers %s leave %q alone", strings.Join(p.triggers, ", "), key.Name)
 	}
-	from := t.Name + " FORCE INDEX (" + p.index + ")"
-	key := t.Key[0].Quoted
-	return &dirtyProbe{
-		table: t, report: r, server: p.server, from: from, key: key, last: p.last, stretch: stretch,
-	}, nil
+	return &dirtyProbe{table: t, report: r, server: p.server, from: p.from, key: key.Quoted, last: p.last, stretch: stretch}, nil
 }
 
 type dirtyProbe struct {
@@ -86,43 +84,40 @@ type dirtyProbe struct {
 func (g *dirtyProbe) Report() ceiling.Report { return g.report }
 
 // Advance implements [ceiling.Guard].
-func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
-	from := int64(-1 << 63)
+func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []string) (l ceiling.Limit, err error) {
+	from := int64(math.MinInt64)
 	if after != nil {
-		var err error
 		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
-			return ceiling.Limit{}, fmt.Errorf("the cursor's %q is not a number up to %d; rewind to a cursor that At returns", g.table.Key[0].Name, int64(1<<63-1))
+			return l, fmt.Errorf("the cursor's %q is not a number up to %d; rewind to a cursor that At returns", g.table.Key[0].Name, int64(math.MaxInt64))
 		}
 	}
 	if err := g.check(ctx, db, from); err != nil {
-		return ceiling.Limit{}, err
+		return l, err
 	}
-	base := max(from, g.settled, 0) // a number below 1 is not drawn
 	at := time.Now()
-	e, err := g.readEnds(ctx, db, base)
+	w, err := g.readWindow(ctx, db, max(from, g.settled, 0)) // a number below 1 is not drawn
 	if err != nil {
-		return ceiling.Limit{}, err
+		return l, err
 	}
-	if !e.some {
-		g.progress.Advance(1<<63-1, at)
-		return g.limit(base, from, from), nil
+	if w.greatest == 0 {
+		g.progress.Advance(math.MaxInt64, at)
+		return g.limit(w.base, from, from), nil
 	}
-	g.progress.See(e.high, at)
-	w := window{base, e.low, e.low + min(e.high-e.low, g.stretch-1), e}
+	g.progress.See(w.greatest, at)
 	limit, by, err := g.search(ctx, db, w, at)
 	if err != nil {
-		return ceiling.Limit{}, err
+		return l, err
 	}
 	g.settled = max(g.settled, limit)
 	g.progress.Advance(limit, at)
-	l := g.limit(limit, from, e.high)
+	l = g.limit(limit, from, w.greatest)
 	switch {
 	case limit < w.high:
 		l.Held = &source.Held{Since: g.progress.HeldSince()}
 		if time.Since(l.Held.Since) >= describeAfter {
 			l.Held.By, err = g.server.describe(ctx, db, by)
 		}
-	case limit < e.high:
+	case limit < w.greatest:
 		l.More = true
 	}
 	return l, err
@@ -144,45 +139,45 @@ func (g *dirtyProbe) check(ctx context.Context, db ceiling.Queryer, from int64) 
 	if from > 0 && next <= uint64(from) && next < g.last {
 		return &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the AUTO_INCREMENT counter stands at %d, and the cursor is not below it: the counter was set back, as by TRUNCATE or ALTER TABLE, or the table was recreated", next)}
 	}
-	fell := next < g.next
+	before := g.next
 	g.next = next
-	if fell { // what is known about the numbers is not true any more
+	if next < before { // what is known about the numbers is not true any more
 		return fmt.Errorf("the AUTO_INCREMENT counter was set back: %w", ceiling.ErrChanged)
 	}
 	return nil
 }
 
-// ends are the smallest and the greatest key above the base, and the session
-// they were read in.
-type ends struct {
-	some       bool
-	low, high  int64
-	connection int64
-	level      string
+// window is the range of numbers that is examined: those above base up to high.
+type window struct {
+	base, low, high int64  // low is the smallest key
+	greatest        int64  // the greatest key above base; 0 if there is none
+	connection      int64  // the connection that read them
+	level           string // its isolation level
 }
 
-func (g *dirtyProbe) readEnds(ctx context.Context, db ceiling.Queryer, base int64) (e ends, err error) {
+func (g *dirtyProbe) readWindow(ctx context.Context, db ceiling.Queryer, base int64) (window, error) {
+	w := window{base: base}
 	var autocommit, whole bool
-	var low, high sql.NullString
-	above := " FROM " + g.from + " WHERE " + g.key + " > " + strconv.FormatInt(base, 10) + ")" // reads the end of an index
-	if err := db.QueryRowContext(ctx, "SELECT SQL_NO_CACHE CONNECTION_ID(), "+g.server.level+", @@session.autocommit, @@session.sql_select_limit = "+noLimit+", (SELECT MIN("+g.key+")"+above+", (SELECT MAX("+g.key+")"+above).Scan(&e.connection, &e.level, &autocommit, &whole, &low, &high); err != nil {
-		return e, fmt.Errorf("reading the greatest key: %w", err)
+	var low, high sql.Null[uint64]
+	above := fmt.Sprintf(" FROM %s WHERE %s > %d)", g.from, g.key, base) // reads the end of an index
+	err := db.QueryRowContext(ctx, "SELECT SQL_NO_CACHE CONNECTION_ID(), "+g.server.level+", @@session.autocommit, @@session.sql_select_limit = "+noLimit+
+		", (SELECT MIN("+g.key+")"+above+", (SELECT MAX("+g.key+")"+above).Scan(&w.connection, &w.level, &autocommit, &whole, &low, &high)
+	if err != nil {
+		return w, fmt.Errorf("reading the greatest key: %w", err)
 	}
-	if err := sessionError(e.level, autocommit, whole); err != "" {
-		return e, errors.New(err)
+	if wrong := sessionError(w.level, autocommit, whole); wrong != "" {
+		return w, errors.New(wrong)
 	}
 	if !low.Valid || !high.Valid { // the only row may have been deleted between the two
-		return e, nil
+		return w, nil
 	}
-	e.some = true
-	if e.low, err = strconv.ParseInt(low.String, 10, 64); err == nil {
-		e.high, err = strconv.ParseInt(high.String, 10, 64)
+	if max(low.V, high.V) > math.MaxInt64 {
+		return w, fmt.Errorf("a key is above %d: %w", int64(math.MaxInt64), ceiling.ErrChanged)
 	}
-	if err != nil {
-		return e, fmt.Errorf("a key is above %d: %w", int64(1<<63-1), ceiling.ErrChanged)
-	}
-	e.high = max(e.high, e.low)
-	return e, nil
+	w.low = int64(low.V)
+	w.greatest = max(int64(high.V), w.low)
+	w.high = w.low + min(w.greatest-w.low, g.stretch-1)
+	return w, nil
 }
 
 // noLimit is the value of sql_select_limit that sets no limit.
@@ -201,13 +196,6 @@ func sessionError(level string, autocommit, whole bool) string {
 	return ""
 }
 
-// window is the range of numbers that is examined: those above base up to high. low is the
-// smallest key in it.
-type window struct {
-	base, low, high int64
-	ends            ends
-}
-
 // search returns how far the rows of a window can be read and, if that is not to its end,
 // the statements that it waits for; none if it waits for a transaction.
 func (g *dirtyProbe) search(ctx context.Context, db ceiling.Queryer, w window, at time.Time) (limit int64, by []*ceiling.Holder, err error) {
@@ -216,13 +204,13 @@ func (g *dirtyProbe) search(ctx context.Context, db ceiling.Queryer, w window, a
 		if err != nil || len(holes) == 0 {
 			return w.high, nil, err
 		}
-		limit = w.high
-		open, some := beyond(holes, g.horizon)
-		if some {
+		limit := w.high
+		open := beyond(holes, g.horizon)
+		if open > 0 {
 			limit = open - 1
 		}
-		if some && !fenced {
-			advanced, err := g.fence(ctx, db, w.ends, at)
+		if open > 0 && !fenced {
+			advanced, err := g.fence(ctx, db, w, at)
 			if err != nil {
 				return 0, nil, err
 			}
@@ -230,13 +218,13 @@ func (g *dirtyProbe) search(ctx context.Context, db ceiling.Queryer, w window, a
 				continue // the holes were read before that, and must be read again
 			}
 		}
-		first, found, err := g.uncommitted(ctx, db, w.ends, upTo(holes, limit))
+		first, err := g.uncommitted(ctx, db, w, upTo(holes, limit))
 		switch {
 		case err != nil:
 			return 0, nil, err
-		case found:
+		case first > 0:
 			return first - 1, nil, nil
-		case some:
+		case open > 0:
 			by = g.fences.Blockers()
 		}
 		return limit, by, nil
@@ -244,14 +232,14 @@ func (g *dirtyProbe) search(ctx context.Context, db ceiling.Queryer, w window, a
 }
 
 // fence sets a fence, and reports whether the horizon advanced.
-func (g *dirtyProbe) fence(ctx context.Context, db ceiling.Queryer, e ends, at time.Time) (advanced bool, err error) {
+func (g *dirtyProbe) fence(ctx context.Context, db ceiling.Queryer, w window, at time.Time) (advanced bool, err error) {
 	for i := range listings {
-		running, err := g.server.statements(ctx, db, e.connection, g.fences.Holders())
+		running, err := g.server.statements(ctx, db, w.connection, g.fences.Holders())
 		if err != nil {
 			return false, err
 		}
 		if i == 0 {
-			g.fences.Set(e.high, at, running)
+			g.fences.Set(w.greatest, at, running)
 		} else {
 			g.fences.Watch(running)
 		}
@@ -281,35 +269,35 @@ func (g *dirtyProbe) holes(ctx context.Context, db ceiling.Queryer, w window) ([
 	return keys.holes(w.base), nil
 }
 
-// uncommitted returns the first number in holes that has a row.
-func (g *dirtyProbe) uncommitted(ctx context.Context, db ceiling.Queryer, e ends, holes []span) (first int64, found bool, err error) {
+// uncommitted returns the first number in holes that has a row, 0 if there is none.
+func (g *dirtyProbe) uncommitted(ctx context.Context, db ceiling.Queryer, w window, holes []span) (first int64, err error) {
 	if len(holes) == 0 {
-		return 0, false, nil
+		return 0, nil
 	}
-	err = g.server.readUncommitted(ctx, db, e.connection, e.level, func() error {
+	err = readUncommitted(ctx, db, w.connection, w.level, func() error {
 		for _, some := range chunks(holes, probed) {
-			if first, found, err = g.visible(ctx, db, e, some); err != nil {
+			if first, err = g.visible(ctx, db, w, some); err != nil {
 				return err
 			}
-			if found {
+			if first > 0 {
 				some = upTo(some, first-1)
 			}
-			hidden, locked, err := g.locked(ctx, db, some)
-			if locked {
-				first, found = hidden, true
+			hidden, err := g.locked(ctx, db, some)
+			if hidden > 0 {
+				first = hidden
 			}
-			if found || err != nil {
+			if first > 0 || err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return first, found, err
+	return first, err
 }
 
-// visible returns the first number in holes that has a row which is not marked as deleted. The
-// session must read uncommitted rows.
-func (g *dirtyProbe) visible(ctx context.Context, db ceiling.Queryer, e ends, holes []span) (int64, bool, error) {
+// visible returns the first number in holes that has a row which is not marked as deleted, 0 if
+// there is none. The session must read uncommitted rows.
+func (g *dirtyProbe) visible(ctx context.Context, db ceiling.Queryer, w window, holes []span) (int64, error) {
 	var connection int64
 	var level string
 	var first sql.NullInt64
@@ -317,47 +305,49 @@ func (g *dirtyProbe) visible(ctx context.Context, db ceiling.Queryer, e ends, ho
 		g.server.level, g.key, g.from, within(g.key, holes))).Scan(&connection, &level, &first)
 	switch {
 	case err != nil:
-		return 0, false, fmt.Errorf("reading the uncommitted keys: %w", err)
-	case connection != e.connection || level != "READ-UNCOMMITTED":
-		return 0, false, errSpread
+		return 0, fmt.Errorf("reading the uncommitted keys: %w", err)
+	case connection != w.connection || level != "READ-UNCOMMITTED":
+		return 0, errSpread
 	}
-	return first.Int64, first.Valid, nil
+	return first.Int64, nil
 }
 
 // locked returns the first number in holes whose row is locked, or has become visible since
-// visible ran. At READ UNCOMMITTED no gaps are locked.
-func (g *dirtyProbe) locked(ctx context.Context, db ceiling.Queryer, holes []span) (first int64, found bool, err error) {
-	// ORDER BY keeps the server to the holes. To count their rows it may read a whole index
-	// where that seems cheaper, and run into a row that someone updates.
-	probe := func(spans []span) (bool, error) {
-		err := db.QueryRowContext(ctx, fmt.Sprintf("SELECT SQL_NO_CACHE %[1]s FROM %[2]s WHERE %[3]s ORDER BY %[1]s LIMIT 1 %[4]s",
-			g.key, g.from, within(g.key, spans), g.server.share)).Scan(new(int64))
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			return false, nil
-		case err != nil && !isLocked(err):
-			return false, fmt.Errorf("probing for locked rows: %w", err)
-		}
-		return true, nil
-	}
+// visible ran, 0 if there is none. At READ UNCOMMITTED no gaps are locked.
+func (g *dirtyProbe) locked(ctx context.Context, db ceiling.Queryer, holes []span) (int64, error) {
 	if len(holes) == 0 {
-		return 0, false, nil
+		return 0, nil
 	}
-	if found, err = probe(holes); err != nil || !found {
-		return 0, false, err
+	if found, err := g.anyLocked(ctx, db, holes); err != nil || !found {
+		return 0, err
 	}
 	for len(holes) > 1 {
 		half := holes[:len(holes)/2]
-		if found, err = probe(half); err != nil {
-			return 0, false, err
+		found, err := g.anyLocked(ctx, db, half)
+		if err != nil {
+			return 0, err
 		}
-		if found {
-			holes = half
-		} else {
-			holes = holes[len(half):]
+		if !found {
+			half = holes[len(half):]
 		}
+		holes = half
 	}
-	return holes[0].first, true, nil
+	return holes[0].first, nil
+}
+
+// anyLocked reports whether a row of the holes is locked or visible. ORDER BY keeps the server to
+// the holes. To count their rows it may read a whole index where that seems cheaper, and run into
+// a row that someone updates.
+func (g *dirtyProbe) anyLocked(ctx context.Context, db ceiling.Queryer, holes []span) (bool, error) {
+	err := db.QueryRowContext(ctx, fmt.Sprintf("SELECT SQL_NO_CACHE %[1]s FROM %[2]s WHERE %[3]s ORDER BY %[1]s LIMIT 1 %[4]s",
+		g.key, g.from, within(g.key, holes), g.server.share)).Scan(new(int64))
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return false, nil
+	case err != nil && !isLocked(err):
+		return false, fmt.Errorf("probing for locked rows: %w", err)
+	}
+	return true, nil
 }
 
 func isLocked(err error) bool {

@@ -11,17 +11,6 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// checkSession adds what is wrong with the session.
-func (p *table) checkSession(r *ceiling.Report) {
-	level := p.vars["transaction_isolation"]
-	if level == "" {
-		level = p.vars["tx_isolation"]
-	}
-	if text := sessionError(level, p.vars["autocommit"] == "ON", p.vars["sql_select_limit"] == noLimit); text != "" {
-		r.Add(ceiling.Unsafe, ceiling.Advice("set autocommit=1, transaction_isolation='REPEATABLE-READ' and sql_select_limit=DEFAULT in the data source name"), "%s", text)
-	}
-}
-
 // checkServer adds what matters about the server, whatever the table.
 func (p *table) checkServer(r *ceiling.Report) {
 	if want := p.tooOld(); want != "" {
@@ -65,66 +54,58 @@ func (p *table) tooOld() string {
 	return ""
 }
 
-// checkTable adds what kind of table it is, and reports whether its key can be probed.
-func (p *table) checkTable(r *ceiling.Report, t ceiling.Table) bool {
+// checkTable adds what kind of table it is and, if that fits, whether AUTO_INCREMENT draws the key.
+func (p *table) checkTable(r *ceiling.Report, t ceiling.Table) {
 	switch {
 	case strings.Contains(p.kind, "VIEW"):
 		r.Add(ceiling.Unsafe, ceiling.Advice(fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the table in it that has the key", t.Name)),
 			"%s is a view, which does not show how rows are added, nor which table draws the key", t.Label)
-		return false
 	case p.kind == "SYSTEM VERSIONED":
 		r.Add(ceiling.Unsafe, ceiling.Advice("read a table that is not system-versioned, such as one that a trigger fills"), "the table is system-versioned: it keeps rows when they are deleted, and the ceiling was not tested with that")
-		return false
 	case p.kind != "BASE TABLE":
 		r.Add(ceiling.Unsafe, ceiling.Advice("poll a table that other sessions can see"), "%s is not a base table, but a %s", t.Label, strings.ToLower(p.kind))
-		return false
 	case !strings.EqualFold(p.engine, "InnoDB"):
 		r.Add(ceiling.Unsafe, ceiling.Advice("change the engine, which rebuilds the table and blocks writers until that is done", "ALTER TABLE "+t.Name+" ENGINE = InnoDB;"), "the engine is %s: the ceiling relies on how InnoDB shows uncommitted rows", p.engine)
-		return false
+	default:
+		r.Add(ceiling.OK, nil, "the engine is InnoDB")
+		if strings.Contains(p.options, "partitioned") {
+			r.Add(ceiling.OK, nil, "the table is partitioned: its partitions draw from one counter, and are read together; rows that EXCHANGE PARTITION brings are not noticed")
+		}
+		p.checkKey(r, t)
 	}
-	r.Add(ceiling.OK, nil, "the engine is InnoDB")
-	if strings.Contains(p.options, "partitioned") {
-		r.Add(ceiling.OK, nil, "the table is partitioned: its partitions draw from one counter, and are read together; rows that EXCHANGE PARTITION brings are not noticed")
-	}
-	return true
 }
 
-// checkKey adds whether AUTO_INCREMENT draws the key.
 func (p *table) checkKey(r *ceiling.Report, t ceiling.Table) {
 	column, bits := t.Key[0].Name, map[string]int{"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}[p.typ]
 	switch {
 	case p.typ == "":
 		r.Add(ceiling.Unsafe, ceiling.Advice("name a column of the table in Key"), "the table has no column %q", column)
-		return
 	case p.typ == "timestamp" || p.typ == "datetime":
 		p.refuseTime(r, t, column)
-		return
 	case bits == 0 || !strings.Contains(p.extra, "auto_increment"):
 		r.Add(ceiling.Unsafe, p.remedies(t), "%q of the type %s is not AUTO_INCREMENT: clients or a trigger make its values, and rows do not commit in their order", column, p.typ)
-		return
 	case p.index == "":
 		r.Add(ceiling.Unsafe, ceiling.Advice("create an index", fmt.Sprintf("ALTER TABLE %s ADD UNIQUE (%s);", t.Name, t.Key[0].Quoted)), "no index begins with the key %q", column)
-		return
-	}
-	if !strings.Contains(p.fullType, "unsigned") {
-		bits--
-	}
-	p.last = 1<<bits - 1
-	r.Fallbacks = []string{"lag=5m", "grace=30s"}
-	if p.vars["auto_increment_increment"] != "1" {
-		r.Fallbacks = nil
-	}
-	r.Add(ceiling.OK, nil, "%q is AUTO_INCREMENT, and the index %s begins with it", column, p.index)
-	r.Add(ceiling.Note, nil, "the database lets clients choose the value of %q: a row with one below the greatest can be missed", column)
-	for _, name := range p.triggers {
-		r.Add(ceiling.Warning, p.remedies(t), "the trigger %s runs before each INSERT, and its body is not checked: rows are missed if it changes %q", name, column)
+	default:
+		if !strings.Contains(p.fullType, "unsigned") {
+			bits--
+		}
+		p.last = 1<<bits - 1
+		if p.vars["auto_increment_increment"] == "1" {
+			r.Fallbacks = []string{"lag=5m", "grace=30s"}
+		}
+		r.Add(ceiling.OK, nil, "%q is AUTO_INCREMENT, and the index %s begins with it", column, p.index)
+		r.Add(ceiling.Note, nil, "the database lets clients choose the value of %q: a row with one below the greatest can be missed", column)
+		for _, name := range p.triggers {
+			r.Add(ceiling.Warning, p.remedies(t), "the trigger %s runs before each INSERT, and its body is not checked: rows are missed if it changes %q", name, column)
+		}
 	}
 }
 
 // refuseTime adds why a key that begins with a time is refused.
 func (p *table) refuseTime(r *ceiling.Report, t ceiling.Table, column string) {
 	what := "CURRENT_TIMESTAMP or a client sets a time before its row is committed"
-	if p.updated {
+	if strings.Contains(p.extra, "on update") {
 		what = "ON UPDATE CURRENT_TIMESTAMP sets the time at which a statement began, even if it then waited for a lock"
 	}
 	r.Fallbacks = []string{"lag=5m"}
@@ -142,8 +123,7 @@ func (p *table) checkRows(ctx context.Context, db ceiling.Queryer, r *ceiling.Re
 		return nil
 	}
 	var above bool
-	from := " FROM " + t.Name + " FORCE INDEX (" + p.index + ") WHERE " + t.Key[0].Quoted
-	err := db.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1"+from+" > 9223372036854775807)").Scan(&above)
+	err := db.QueryRowContext(ctx, "SELECT EXISTS (SELECT 1 FROM "+p.from+" WHERE "+t.Key[0].Quoted+" > 9223372036854775807)").Scan(&above)
 	if err != nil {
 		return fmt.Errorf("reading the greatest key: %w", err)
 	}
@@ -174,8 +154,7 @@ func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.
 	if err := db.QueryRowContext(ctx, "SELECT CONNECTION_ID(), CURRENT_USER()").Scan(&connection, &user); err != nil {
 		return err
 	}
-	name, host, _ := strings.Cut(user, "@")
-	user = "'" + name + "'@'" + host + "'"
+	user = "'" + strings.Replace(user, "@", "'@'", 1) + "'"
 	_, err := p.server.statements(ctx, db, connection, nil)
 	switch {
 	case dberr.MySQLNumber(err) == 1227:

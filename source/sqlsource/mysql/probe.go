@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -19,10 +20,9 @@ type table struct {
 
 	schema, name, kind, engine, options string
 	typ, fullType, extra                string   // of the key's first column
-	updated                             bool     // it changes with each update of a row
 	drawn                               string   // the AUTO_INCREMENT column; "" if it has none
 	columns                             []string // all of them
-	index                               string   // quoted: one that begins with the key's first column
+	index, from                         string   // one that begins with the key's first column, quoted, and the table with it
 	triggers                            []string // those that run before each INSERT
 	last                                uint64   // the greatest number that the key's first column takes; 0: it is not drawn
 }
@@ -33,21 +33,22 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table, r *ceiling.
 		return nil, err
 	}
 	p := &table{}
-	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readServer, p.readTable, p.readColumns, p.readIndex, p.readTriggers} {
+	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readServer, p.readTable, p.readColumns, p.readIndex} {
 		if err := read(ctx, db, t); err != nil {
 			return nil, fmt.Errorf("reading what the database says about the table: %w", err)
 		}
 	}
-	p.checkSession(r)
+	level := cmp.Or(p.vars["transaction_isolation"], p.vars["tx_isolation"])
+	if wrong := sessionError(level, p.vars["autocommit"] == "ON", p.vars["sql_select_limit"] == noLimit); wrong != "" {
+		r.Add(ceiling.Unsafe, ceiling.Advice("set autocommit=1, transaction_isolation='REPEATABLE-READ' and sql_select_limit=DEFAULT in the data source name"), "%s", wrong)
+	}
 	if err := r.Err(t); err != nil {
 		return nil, err // without autocommit, a locking read would keep its locks
 	}
 	p.checkServer(r)
-	if p.checkTable(r, t) {
-		p.checkKey(r, t)
-		if err := p.checkRows(ctx, db, r, t); err != nil {
-			return nil, err
-		}
+	p.checkTable(r, t)
+	if err := p.checkRows(ctx, db, r, t); err != nil {
+		return nil, err
 	}
 	if err := p.checkRights(ctx, db, r); err != nil {
 		return nil, err
@@ -63,7 +64,7 @@ func (p *table) readServer(ctx context.Context, db ceiling.Queryer, _ ceiling.Ta
 		p.vars[strings.ToLower(name)] = value
 		return err
 	}, `SHOW VARIABLES WHERE Variable_name IN ('version', 'autocommit', 'tx_isolation', 'transaction_isolation', 'auto_increment_increment', 'read_only', 'super_read_only',
-		'sql_select_limit', 'innodb_read_only', 'wsrep_on', 'group_replication_group_name', 'innodb_flush_log_at_trx_commit', 'performance_schema')`)
+		'sql_select_limit', 'innodb_read_only', 'wsrep_on', 'group_replication_group_name', 'innodb_flush_log_at_trx_commit')`)
 	p.version = p.vars["version"]
 	p.maria = strings.Contains(p.version, "MariaDB")
 	p.server = newServer(p.version)
@@ -71,13 +72,9 @@ func (p *table) readServer(ctx context.Context, db ceiling.Queryer, _ ceiling.Ta
 }
 
 func (p *table) readTable(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	var schema any
-	if len(t.Parts) > 1 {
-		schema = t.Parts[len(t.Parts)-2]
-	}
 	p.name = t.Parts[len(t.Parts)-1]
-	err := db.QueryRowContext(ctx, `SELECT TABLE_SCHEMA, TABLE_TYPE, COALESCE(ENGINE, ''), COALESCE(CREATE_OPTIONS, '') FROM information_schema.TABLES
-		WHERE TABLE_SCHEMA = COALESCE(?, DATABASE()) AND TABLE_NAME = ?`, schema, p.name).Scan(&p.schema, &p.kind, &p.engine, &p.options)
+	err := db.QueryRowContext(ctx, `SELECT TABLE_SCHEMA, TABLE_TYPE, COALESCE(ENGINE, ''), COALESCE(CREATE_OPTIONS, '')
+		FROM information_schema.TABLES WHERE `+isTable(t.Parts)).Scan(&p.schema, &p.kind, &p.engine, &p.options)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("the table %s does not exist, or it is temporary", t.Name)
 	}
@@ -91,28 +88,28 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, t ceiling.T
 			return err
 		}
 		p.columns = append(p.columns, column)
-		lower := strings.ToLower(extra)
-		if strings.Contains(lower, "auto_increment") {
+		extra = strings.ToLower(extra)
+		if strings.Contains(extra, "auto_increment") {
 			p.drawn = column
 		}
 		if strings.EqualFold(column, t.Key[0].Name) {
-			p.typ, p.fullType, p.extra, p.updated = typ, fullType, lower, strings.Contains(lower, "on update")
+			p.typ, p.fullType, p.extra = typ, fullType, extra
 		}
 		return nil
 	}, `SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, EXTRA FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?`, p.schema, p.name)
 }
 
-// readIndex finds the index to read keys by, preferably the primary key.
+// readIndex finds the index to read keys by, preferably the primary key, and the triggers.
 func (p *table) readIndex(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
 	names, err := ceiling.Texts(ctx, db, `SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?
 		AND SEQ_IN_INDEX = 1 AND COLUMN_NAME = ? AND INDEX_TYPE = 'BTREE' AND SUB_PART IS NULL ORDER BY INDEX_NAME <> 'PRIMARY', NON_UNIQUE, INDEX_NAME`, p.schema, p.name, t.Key[0].Name)
+	if err != nil {
+		return err
+	}
 	if len(names) > 0 {
 		p.index = quote(names[0])
+		p.from = t.Name + " FORCE INDEX (" + p.index + ")"
 	}
-	return err
-}
-
-func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
 	p.triggers, err = ceiling.Texts(ctx, db, `SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ?
 		AND EVENT_OBJECT_TABLE = ? AND ACTION_TIMING = 'BEFORE' AND EVENT_MANIPULATION = 'INSERT' ORDER BY 1`, p.schema, p.name)
 	return err

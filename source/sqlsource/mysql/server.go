@@ -26,16 +26,12 @@ func newServer(version string) server {
 	return server{level: "@@session.transaction_isolation", share: "FOR SHARE NOWAIT"}
 }
 
-// listing lists the threads that may be running a statement which adds rows. It leaves out only
-// threads without a statement, threads that send the log to a replica, background threads without
-// a statement, connections before their login, and threads whose statement begins or ends a
-// transaction, which nothing within an INSERT can do.
+// listing lists the threads that may be running a statement which adds rows. DESIGN-ceilings.md says
+// which it leaves out, and what this connection's row and INNODB_CMP are for.
 //
-// The row of this connection shows that the list is not empty for want of rights. Reading
-// INNODB_CMP fails without the privilege PROCESS, without which threads of other users would be
-// missing. performance_schema has the row of a statement at level 0 as long as it runs, whatever
-// triggers and functions run within it. Their statements are at that level if the outer one is
-// not recorded, because its instrument, or its thread's, was off when it began: they are ignored.
+// performance_schema has the row of a statement at level 0 as long as it runs, whatever triggers and
+// functions run within it. Their statements are at that level if the outer one is not recorded,
+// because its instrument, or its thread's, was off when it began: they are ignored.
 func (s server) listing() string {
 	event, join := "NULL", ""
 	if s.events {
@@ -57,10 +53,7 @@ var (
 )
 
 // statements lists the threads that may be running a statement. A holder is identified by its
-// thread and, where that is shown, by its statement.
-//
-// MariaDB's QUERY_ID and TIME_MS cannot identify a statement: they change with each statement of
-// a trigger or function within it.
+// thread and, where that is shown, by its statement. before is the list before this one.
 func (s server) statements(ctx context.Context, db ceiling.Queryer, connection int64, before map[string]*ceiling.Holder) (map[string]*ceiling.Holder, error) {
 	all := map[string]*ceiling.Holder{}
 	hidden := map[string]bool{} // threads that run a statement which is not shown
@@ -76,7 +69,8 @@ func (s server) statements(ctx context.Context, db ceiling.Queryer, connection i
 			own = self
 			return nil
 		}
-		applier = applier || isApplier(user, command)
+		applier = applier || user == "system user" &&
+			(strings.HasPrefix(command, "Slave_") && command != "Slave_IO" || command == "Connect" || command == "Query")
 		name := strconv.FormatInt(id, 10)
 		hidden[name] = !event.Valid
 		if event.Valid {
@@ -108,21 +102,14 @@ func keepUnfinished(all, before map[string]*ceiling.Holder, hidden map[string]bo
 	}
 }
 
-func isApplier(user, command string) bool {
-	return user == "system user" && (strings.HasPrefix(command, "Slave_") && command != "Slave_IO" || command == "Connect" || command == "Query")
-}
-
-// restoreLimit is how long it may take to set a session's level back. After that its connection
-// is ended.
+// restoreLimit is how long it may take to set a session's level back when its context has ended.
 const restoreLimit = 2 * time.Second
 
-// readUncommitted calls f while the session reads uncommitted rows. No statement of anyone else
-// runs in such a session: the level is set back even when ctx has ended, and if that fails the
-// connection is ended.
-//
-// The level is set for the session, and not for the next transaction alone, which would save a
-// statement: so the result of each statement shows whether the level was in force.
-func (s server) readUncommitted(ctx context.Context, db ceiling.Queryer, connection int64, level string, f func() error) (err error) {
+// readUncommitted calls f while the session reads uncommitted rows. The level is set back even when
+// ctx has ended; if that fails, the connection is ended, so that no statement of anyone else runs at
+// that level. It is set for the session, and not for the next transaction alone, which would save a
+// statement: so the result of each statement shows whether it was in force.
+func readUncommitted(ctx context.Context, db ceiling.Queryer, connection int64, level string, f func() error) (err error) {
 	back := "SET SESSION TRANSACTION ISOLATION LEVEL " + strings.ReplaceAll(level, "-", " ")
 	defer func() {
 		if exec(ctx, db, back) == nil {
@@ -130,8 +117,7 @@ func (s server) readUncommitted(ctx context.Context, db ceiling.Queryer, connect
 		}
 		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreLimit)
 		defer cancel()
-		failed := exec(detached, db, back)
-		if failed != nil {
+		if failed := exec(detached, db, back); failed != nil {
 			exec(detached, db, fmt.Sprint("KILL ", connection)) //nolint:errcheck // its error is that the connection has ended
 			err = errors.Join(err, fmt.Errorf("setting the isolation level back: %w", failed))
 		}
