@@ -20,11 +20,10 @@ import (
 // locks nothing in the table but, for the length of a statement, entries of deleted rows. It is
 // chosen automatically.
 //
-// It reads the committed keys, the uncommitted ones, and which statements run. Rows are read up
-// to a key below which no uncommitted row exists and no statement in progress could add one. While
-// a number below the greatest key is missing, it waits for every statement that was running on the
-// server when that was first seen, a long report as well as an INSERT. A procedure is one
-// statement, from CALL to its end, and so is an event of the scheduler.
+// Rows are read up to a key below which no uncommitted row exists and no statement in progress
+// could add one. While a number below the greatest key is missing, it waits for every statement
+// that was running on the server when that was first seen, a long report as well as an INSERT. A
+// procedure is one statement, from CALL to its end, and so is an event of the scheduler.
 //
 // It assumes that AUTO_INCREMENT gives the key and that it never changes. Clients and triggers
 // can give another: a row with one below the greatest key can be missed. A counter that is set
@@ -63,7 +62,7 @@ func (c DirtyProbe) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 	default:
 		r.Guarantee += fmt.Sprintf(", as long as the triggers %s leave %q alone", strings.Join(p.triggers, ", "), key.Name)
 	}
-	return &dirtyProbe{table: t, report: r, server: p.server, from: p.from, key: key.Quoted, last: p.last, stretch: stretch}, nil
+	return &dirtyProbe{table: t, report: r, server: p.server, from: p.from, key: key.Quoted, last: p.last}, nil
 }
 
 type dirtyProbe struct {
@@ -72,7 +71,6 @@ type dirtyProbe struct {
 	server    server
 	from, key string // for SQL
 	last      uint64 // the greatest number that the column takes
-	stretch   int64
 
 	fences   ceiling.Fences[int64]
 	horizon  int64
@@ -162,21 +160,20 @@ func (g *dirtyProbe) readWindow(ctx context.Context, db ceiling.Queryer, base in
 	above := fmt.Sprintf(" FROM %s WHERE %s > %d)", g.from, g.key, base) // reads the end of an index
 	err := db.QueryRowContext(ctx, "SELECT SQL_NO_CACHE CONNECTION_ID(), "+g.server.level+", @@session.autocommit, @@session.sql_select_limit = "+noLimit+
 		", (SELECT MIN("+g.key+")"+above+", (SELECT MAX("+g.key+")"+above).Scan(&w.connection, &w.level, &autocommit, &whole, &low, &high)
-	if err != nil {
+	wrong := sessionError(w.level, autocommit, whole)
+	switch {
+	case err != nil:
 		return w, fmt.Errorf("reading the greatest key: %w", err)
-	}
-	if wrong := sessionError(w.level, autocommit, whole); wrong != "" {
+	case wrong != "":
 		return w, errors.New(wrong)
-	}
-	if !low.Valid || !high.Valid { // the only row may have been deleted between the two
+	case !low.Valid || !high.Valid: // the only row may have been deleted between the two
 		return w, nil
-	}
-	if max(low.V, high.V) > math.MaxInt64 {
+	case max(low.V, high.V) > math.MaxInt64:
 		return w, fmt.Errorf("a key is above %d: %w", int64(math.MaxInt64), ceiling.ErrChanged)
 	}
 	w.low = int64(low.V)
 	w.greatest = max(int64(high.V), w.low)
-	w.high = w.low + min(w.greatest-w.low, g.stretch-1)
+	w.high = w.low + min(w.greatest-w.low, stretch-1)
 	return w, nil
 }
 
@@ -205,16 +202,13 @@ func (g *dirtyProbe) search(ctx context.Context, db ceiling.Queryer, w window, a
 			return w.high, nil, err
 		}
 		limit := w.high
-		open := beyond(holes, g.horizon)
-		if open > 0 {
+		if open := beyond(holes, g.horizon); open > 0 {
 			limit = open - 1
 		}
-		if open > 0 && !fenced {
-			advanced, err := g.fence(ctx, db, w, at)
-			if err != nil {
+		if limit < w.high && !fenced {
+			if advanced, err := g.fence(ctx, db, w, at); err != nil {
 				return 0, nil, err
-			}
-			if advanced {
+			} else if advanced {
 				continue // the holes were read before that, and must be read again
 			}
 		}
@@ -224,7 +218,7 @@ func (g *dirtyProbe) search(ctx context.Context, db ceiling.Queryer, w window, a
 			return 0, nil, err
 		case first > 0:
 			return first - 1, nil, nil
-		case open > 0:
+		case limit < w.high:
 			by = g.fences.Blockers()
 		}
 		return limit, by, nil
@@ -255,44 +249,38 @@ func (g *dirtyProbe) fence(ctx context.Context, db ceiling.Queryer, w window, at
 
 // holes returns the numbers without a committed row.
 func (g *dirtyProbe) holes(ctx context.Context, db ceiling.Queryer, w window) ([]span, error) {
-	keys := newNumbers(w.low, w.high)
+	words := map[int64]uint64{}
 	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var word int64
 		var set uint64
 		err := rows.Scan(&word, &set)
-		keys.add(word, set)
+		words[word] = set
 		return err
 	}, fmt.Sprintf("SELECT SQL_NO_CACHE %[1]s >> 6, BIT_OR(1 << (%[1]s & 63)) FROM %[2]s WHERE %[1]s BETWEEN %[3]d AND %[4]d GROUP BY 1", g.key, g.from, w.low, w.high))
 	if err != nil {
 		return nil, fmt.Errorf("reading the committed keys: %w", err)
 	}
-	return keys.holes(w.base), nil
+	return missing(words, w.base, w.low, w.high), nil
 }
 
 // uncommitted returns the first number in holes that has a row, 0 if there is none.
-func (g *dirtyProbe) uncommitted(ctx context.Context, db ceiling.Queryer, w window, holes []span) (first int64, err error) {
+func (g *dirtyProbe) uncommitted(ctx context.Context, db ceiling.Queryer, w window, holes []span) (found int64, err error) {
 	if len(holes) == 0 {
 		return 0, nil
 	}
 	err = readUncommitted(ctx, db, w.connection, w.level, func() error {
 		for _, some := range chunks(holes, probed) {
-			if first, err = g.visible(ctx, db, w, some); err != nil {
-				return err
+			first, err := g.visible(ctx, db, w, some)
+			if err == nil {
+				first, err = g.locked(ctx, db, some, first)
 			}
-			if first > 0 {
-				some = upTo(some, first-1)
-			}
-			hidden, err := g.locked(ctx, db, some)
-			if hidden > 0 {
-				first = hidden
-			}
-			if first > 0 || err != nil {
+			if found = first; found > 0 || err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	return first, err
+	return found, err
 }
 
 // visible returns the first number in holes that has a row which is not marked as deleted, 0 if
@@ -312,14 +300,17 @@ func (g *dirtyProbe) visible(ctx context.Context, db ceiling.Queryer, w window, 
 	return first.Int64, nil
 }
 
-// locked returns the first number in holes whose row is locked, or has become visible since
-// visible ran, 0 if there is none. At READ UNCOMMITTED no gaps are locked.
-func (g *dirtyProbe) locked(ctx context.Context, db ceiling.Queryer, holes []span) (int64, error) {
+// locked returns the first number in holes, below the first visible one if that is not 0, whose row
+// is locked or has become visible since; otherwise visible. At READ UNCOMMITTED no gaps are locked.
+func (g *dirtyProbe) locked(ctx context.Context, db ceiling.Queryer, holes []span, visible int64) (int64, error) {
+	if visible > 0 {
+		holes = upTo(holes, visible-1)
+	}
 	if len(holes) == 0 {
-		return 0, nil
+		return visible, nil
 	}
 	if found, err := g.anyLocked(ctx, db, holes); err != nil || !found {
-		return 0, err
+		return visible, err
 	}
 	for len(holes) > 1 {
 		half := holes[:len(holes)/2]

@@ -9,6 +9,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // checkServer adds what matters about the server, whatever the table.
@@ -136,12 +137,10 @@ func (p *table) checkRows(ctx context.Context, db ceiling.Queryer, r *ceiling.Re
 		r.Add(ceiling.Unsafe, ceiling.Advice("grant the role SELECT on the table"), "information_schema does not show the AUTO_INCREMENT counter")
 	}
 	err = exec(ctx, db, "SELECT COUNT(*) FROM "+t.Name+" WHERE 1 = 0 "+p.server.share)
-	switch dberr.MySQLNumber(err) {
-	case 1142, 1143:
+	switch number := dberr.MySQLNumber(err); {
+	case number == 1142 || number == 1143:
 		r.Add(ceiling.Unsafe, ceiling.Advice("grant the role SELECT and LOCK TABLES, or upgrade MySQL to 8.0.22"), "the role may not use a locking read, which finds rows that a transaction has both added and deleted")
-		return nil
-	}
-	if err != nil && !isLocked(err) {
+	case err != nil && !isLocked(err):
 		return fmt.Errorf("trying a locking read: %w", err)
 	}
 	return nil
@@ -189,3 +188,25 @@ func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.
 	r.Add(level, fix, "performance_schema does not show which statements run: a thread is waited for until it is seen idle")
 	return ctx.Err()
 }
+
+// remedies returns how the table can be read by a key that AUTO_INCREMENT draws. A table can have
+// one such column only. A new one is INVISIBLE where the server knows that, so that statements which
+// insert without a list of columns, and SELECT *, work as before. IF NOT EXISTS lets the statement
+// run twice on MariaDB; on MySQL the second run fails and changes nothing.
+func (p *table) remedies(t ceiling.Table) []ceiling.Remedy {
+	switch {
+	case strings.EqualFold(p.drawn, t.Key[0].Name):
+		return ceiling.Advice("drop the trigger, or make sure that it leaves the key alone")
+	case p.drawn != "":
+		return ceiling.Advice("set Key to " + p.drawn + ", which AUTO_INCREMENT draws")
+	}
+	unless, invisible := "", "/*!80023 INVISIBLE */"
+	if p.maria {
+		unless, invisible = "IF NOT EXISTS ", "INVISIBLE"
+	}
+	column := dialect.FreeName("_id", p.columns)
+	return ceiling.Advice("add a column that AUTO_INCREMENT draws, which rebuilds the table and blocks writers until that is done; then set Key to "+column,
+		"ALTER TABLE "+t.Name+" ADD COLUMN "+unless+quote(column)+" bigint NOT NULL AUTO_INCREMENT UNIQUE "+invisible+";")
+}
+
+func quote(name string) string { return Dialect{}.Quote(name) }

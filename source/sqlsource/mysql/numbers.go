@@ -7,41 +7,25 @@ import (
 	"strings"
 )
 
-// numbers is a set of positive numbers within bounds, 64 of them to a word.
-type numbers struct {
-	low, high int64
-	words     []uint64
-}
-
-func newNumbers(low, high int64) *numbers {
-	return &numbers{low, high, make([]uint64, high>>6-low>>6+1)}
-}
-
-// add adds a word: bit b of it stands for 64*word + b.
-func (n *numbers) add(word int64, set uint64) {
-	if i := word - n.low>>6; i >= 0 && i < int64(len(n.words)) {
-		n.words[i] |= set
-	}
-}
-
 // span is the numbers from first to last.
 type span struct{ first, last int64 }
 
-// holes returns the missing numbers above base, in order.
-func (n *numbers) holes(base int64) []span {
+// missing returns the numbers above base up to high that are not in a set, in order. Bit b of
+// words[w] stands for the number 64*w + b. The smallest number in the set is low.
+func missing(words map[int64]uint64, base, low, high int64) []span {
 	var all []span
-	last := base // the number before the next hole
-	for i, word := range n.words {
-		for ; word != 0; word &= word - 1 {
-			number := (n.low>>6+int64(i))<<6 + int64(bits.TrailingZeros64(word))
+	last := base // the number before the next span
+	for w := low >> 6; w <= high>>6; w++ {
+		for word := words[w]; word != 0; word &= word - 1 {
+			number := w<<6 + int64(bits.TrailingZeros64(word))
 			if number > last+1 {
 				all = append(all, span{last + 1, number - 1})
 			}
 			last = max(last, number)
 		}
 	}
-	if last < n.high {
-		all = append(all, span{last + 1, n.high})
+	if last < high {
+		all = append(all, span{last + 1, high})
 	}
 	return all
 }
