@@ -35,8 +35,7 @@ type DirtyProbe struct{}
 func (DirtyProbe) String() string { return "dirty-probe" }
 
 const (
-	// stretch is how many numbers are examined at once: so many that the statements are few
-	// compared with the rows read, and so few that each takes milliseconds.
+	// stretch is how many numbers are examined at once: few statements, each of milliseconds.
 	stretch = 1 << 16
 	// probed is how many numbers one statement asks for.
 	probed = 500
@@ -44,6 +43,8 @@ const (
 	listings = 4
 	// describeAfter is how long rows may be held before it is asked who holds them.
 	describeAfter = time.Second
+	// noLimit is the value of sql_select_limit that sets no limit.
+	noLimit = "18446744073709551615"
 )
 
 // Open implements [ceiling.Ceiling].
@@ -128,13 +129,12 @@ func (g *dirtyProbe) limit(limit, from, greatest int64) ceiling.Limit {
 // check returns an error if the counter does not stand above the cursor, or was set back.
 func (g *dirtyProbe) check(ctx context.Context, db ceiling.Queryer, from int64) error {
 	next, ok, err := readCounter(ctx, db, g.table.Parts)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	if !ok {
+	case !ok:
 		return fmt.Errorf("information_schema does not show the AUTO_INCREMENT counter any more: %w", ceiling.ErrChanged)
-	}
-	if from > 0 && next <= uint64(from) && next < g.last {
+	case from > 0 && next <= uint64(from) && next < g.last:
 		return &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the AUTO_INCREMENT counter stands at %d, and the cursor is not below it: the counter was set back, as by TRUNCATE or ALTER TABLE, or the table was recreated", next)}
 	}
 	before := g.next
@@ -176,9 +176,6 @@ func (g *dirtyProbe) readWindow(ctx context.Context, db ceiling.Queryer, base in
 	w.high = w.low + min(w.greatest-w.low, stretch-1)
 	return w, nil
 }
-
-// noLimit is the value of sql_select_limit that sets no limit.
-const noLimit = "18446744073709551615"
 
 // sessionError says what is wrong with a session, "" if nothing is.
 func sessionError(level string, autocommit, whole bool) string {

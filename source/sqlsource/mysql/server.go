@@ -20,13 +20,6 @@ type server struct {
 	events bool   // performance_schema shows each thread's statement
 }
 
-func newServer(version string) server {
-	if strings.Contains(version, "MariaDB") {
-		return server{level: "@@session.tx_isolation", share: "LOCK IN SHARE MODE NOWAIT"}
-	}
-	return server{level: "@@session.transaction_isolation", share: "FOR SHARE NOWAIT"}
-}
-
 // listing lists the threads that may be running a statement which adds rows. DESIGN-ceilings.md says
 // which it leaves out, and what this connection's row and INNODB_CMP are for.
 //
@@ -203,13 +196,11 @@ func preparedXA(ctx context.Context, db ceiling.Queryer) (who []string, err erro
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var format, global, branch int64
 		var data []byte
-		if err := rows.Scan(&format, &global, &branch, &data); err != nil {
-			return err
-		}
+		err := rows.Scan(&format, &global, &branch, &data)
 		if len(who) < shownHolders {
 			who = append(who, fmt.Sprintf("prepared transaction %q (XA)", data[:min(int(global), len(data))]))
 		}
-		return nil
+		return err
 	}, "XA RECOVER")
 	switch dberr.MySQLNumber(err) {
 	case 1227, 1401: // no privilege XA_RECOVER_ADMIN

@@ -1,7 +1,10 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
+	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,16 +15,162 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
+// table is what the database says about a table and about itself.
+type table struct {
+	server  server
+	maria   bool
+	version string
+	vars    map[string]string
+
+	schema, name, kind, engine, options string
+	typ, fullType, extra                string   // of the key's first column
+	drawn                               string   // the AUTO_INCREMENT column; "" if it has none
+	columns                             []string // all of them
+	index, from                         string   // one that begins with the key's first column, quoted, and the table with it
+	triggers                            []string // those that run before each INSERT
+	last                                uint64   // the greatest number that the key's first column takes; 0: it is not drawn
+}
+
+// probe reads what the strategy must know about a table, and reports it.
+func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table, r *ceiling.Report) (*table, error) {
+	if err := r.Require(t, name); err != nil {
+		return nil, err
+	}
+	p := &table{}
+	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readServer, p.readTable, p.readColumns, p.readIndex} {
+		if err := read(ctx, db, t); err != nil {
+			return nil, fmt.Errorf("reading what the database says about the table: %w", err)
+		}
+	}
+	level := cmp.Or(p.vars["transaction_isolation"], p.vars["tx_isolation"])
+	if wrong := sessionError(level, p.vars["autocommit"] == "ON", p.vars["sql_select_limit"] == noLimit); wrong != "" {
+		r.Add(ceiling.Unsafe, ceiling.Advice("set autocommit=1, transaction_isolation='REPEATABLE-READ' and sql_select_limit=DEFAULT in the data source name"), "%s", wrong)
+	}
+	if err := r.Err(t); err != nil {
+		return nil, err // without autocommit, a locking read would keep its locks
+	}
+	p.checkServer(r)
+	p.checkTable(r, t)
+	if err := p.checkRows(ctx, db, r, t); err != nil {
+		return nil, err
+	}
+	if err := p.checkRights(ctx, db, r); err != nil {
+		return nil, err
+	}
+	return p, r.Err(t)
+}
+
+func (p *table) readServer(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
+	p.vars = map[string]string{}
+	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		var name, value string
+		err := rows.Scan(&name, &value)
+		p.vars[strings.ToLower(name)] = value
+		return err
+	}, `SHOW VARIABLES WHERE Variable_name IN ('version', 'autocommit', 'tx_isolation', 'transaction_isolation', 'auto_increment_increment', 'read_only', 'super_read_only',
+		'sql_select_limit', 'innodb_read_only', 'wsrep_on', 'group_replication_group_name', 'innodb_flush_log_at_trx_commit')`)
+	p.version = p.vars["version"]
+	p.server = server{level: "@@session.transaction_isolation", share: "FOR SHARE NOWAIT"}
+	if p.maria = strings.Contains(p.version, "MariaDB"); p.maria {
+		p.server = server{level: "@@session.tx_isolation", share: "LOCK IN SHARE MODE NOWAIT"}
+	}
+	return err
+}
+
+func (p *table) readTable(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	p.name = t.Parts[len(t.Parts)-1]
+	err := db.QueryRowContext(ctx, `SELECT TABLE_SCHEMA, TABLE_TYPE, COALESCE(ENGINE, ''), COALESCE(CREATE_OPTIONS, '')
+		FROM information_schema.TABLES WHERE `+isTable(t.Parts)).Scan(&p.schema, &p.kind, &p.engine, &p.options)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("the table %s does not exist, or it is temporary", t.Name)
+	}
+	return err
+}
+
+func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		var column, typ, fullType, extra string
+		err := rows.Scan(&column, &typ, &fullType, &extra)
+		p.columns = append(p.columns, column)
+		extra = strings.ToLower(extra)
+		if strings.Contains(extra, "auto_increment") {
+			p.drawn = column
+		}
+		if strings.EqualFold(column, t.Key[0].Name) {
+			p.typ, p.fullType, p.extra = typ, fullType, extra
+		}
+		return err
+	}, `SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, EXTRA FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?`, p.schema, p.name)
+}
+
+// readIndex finds the index to read keys by, preferably the primary key, and the triggers.
+func (p *table) readIndex(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	names, err := ceiling.Texts(ctx, db, `SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?
+		AND SEQ_IN_INDEX = 1 AND COLUMN_NAME = ? AND INDEX_TYPE = 'BTREE' AND SUB_PART IS NULL ORDER BY INDEX_NAME <> 'PRIMARY', NON_UNIQUE, INDEX_NAME`, p.schema, p.name, t.Key[0].Name)
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		p.index = quote(names[0])
+		p.from = t.Name + " FORCE INDEX (" + p.index + ")"
+	}
+	p.triggers, err = ceiling.Texts(ctx, db, `SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ?
+		AND EVENT_OBJECT_TABLE = ? AND ACTION_TIMING = 'BEFORE' AND EVENT_MANIPULATION = 'INSERT' ORDER BY 1`, p.schema, p.name)
+	return err
+}
+
+// readCounter returns the number that AUTO_INCREMENT draws next in a table, if it has drawn none
+// since. ok is false if the table has no such counter, or the role may not see the table. The second
+// column says for how long MySQL caches the counter (see DESIGN-ceilings.md). MariaDB skips it.
+func readCounter(ctx context.Context, db ceiling.Queryer, parts []string) (next uint64, ok bool, err error) {
+	statement := "SELECT AUTO_INCREMENT, 0 /*!80003 + @@session.information_schema_stats_expiry */ FROM information_schema.TABLES WHERE " + isTable(parts)
+	for round := range 2 {
+		var next sql.Null[uint64]
+		var expiry int64
+		err := db.QueryRowContext(ctx, statement).Scan(&next, &expiry)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return 0, false, nil
+		case err != nil:
+			return 0, false, fmt.Errorf("reading the AUTO_INCREMENT counter: %w", err)
+		case expiry == 0:
+			return next.V, next.Valid, nil
+		case round == 0:
+			if err := exec(ctx, db, "SET SESSION information_schema_stats_expiry = 0"); err != nil {
+				return 0, false, fmt.Errorf("switching off the cache of information_schema: %w", err)
+			}
+		}
+	}
+	return 0, false, errSpread
+}
+
+// isTable is the condition for a table's rows in information_schema. With literals the server opens
+// that table alone, and the statement need not be prepared first, in two more round trips.
+func isTable(parts []string) string {
+	schema := "DATABASE()"
+	if len(parts) > 1 {
+		schema = literal(parts[len(parts)-2])
+	}
+	return "TABLE_SCHEMA = " + schema + " AND TABLE_NAME = " + literal(parts[len(parts)-1])
+}
+
+// literal writes a string.
+func literal(s string) string {
+	if strings.ContainsAny(s, `'\`) { // what a backslash means depends on sql_mode
+		return "_utf8mb4 x'" + hex.EncodeToString([]byte(s)) + "'"
+	}
+	return "'" + s + "'"
+}
+
 // checkServer adds what matters about the server, whatever the table.
 func (p *table) checkServer(r *ceiling.Report) {
 	if want := p.tooOld(); want != "" {
 		r.Add(ceiling.Unsafe, ceiling.Advice("upgrade the server to "+want+" or later"), "this is version %s, whose AUTO_INCREMENT counter falls back at a restart and then draws numbers again", p.version)
 	}
 	if n := p.vars["auto_increment_increment"]; n != "1" {
-		r.Add(ceiling.Unsafe, []ceiling.Remedy{
-			{Words: "if only this server is written to, let it draw every number", Statements: []string{"SET GLOBAL auto_increment_increment = 1;"}},
-			{Words: "read each server separately, by a key that only this server draws"},
-		}, "auto_increment_increment is %s: several servers draw numbers in turn", n)
+		remedies := ceiling.Advice("if only this server is written to, let it draw every number", "SET GLOBAL auto_increment_increment = 1;")
+		r.Add(ceiling.Unsafe, append(remedies, ceiling.Remedy{Words: "read each server separately, by a key that only this server draws"}),
+			"auto_increment_increment is %s: several servers draw numbers in turn", n)
 	}
 	if p.vars["wsrep_on"] == "ON" {
 		r.Add(ceiling.Unsafe, ceiling.Advice("read a server that is not part of the cluster"), "wsrep_on is ON: rows come from the other servers of a Galera cluster, and not in the order of their keys")
@@ -111,9 +260,7 @@ func (p *table) refuseTime(r *ceiling.Report, t ceiling.Table, column string) {
 	}
 	r.Fallbacks = []string{"lag=5m"}
 	remedies := p.remedies(t)
-	for i := range remedies {
-		remedies[i].Words = "for inserted rows, " + remedies[i].Words
-	}
+	remedies[0].Words = "for inserted rows, " + remedies[0].Words
 	r.Add(ceiling.Unsafe, append(remedies, ceiling.Remedy{Words: "for changes of rows, choose the ceiling lag explicitly, longer than any transaction is open; it can miss rows"}),
 		"the key begins with %q, a %s: %s, and rows commit in another order", column, p.typ, what)
 }
