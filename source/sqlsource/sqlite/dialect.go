@@ -42,9 +42,20 @@ func (Dialect) TextType(int, bool) string   { return "TEXT" }
 func (Dialect) IdleTimeout(int64) string    { return "" }
 func (Dialect) LockRows() string            { return "" } // a transaction that reads first may be refused the write lock
 
-// KeyTypes implements [ceiling.SQL]. No type of SQLite tells what a column holds.
+func (Dialect) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
+	return SingleWriter{proven: true}, nil
+}
+
+func (Dialect) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bool, args *dialect.Args) (string, error) {
+	return dialect.CompareRows(columns, key, upTo, args)
+}
+
+func (Dialect) CreateTable(table, columns string) string {
+	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
+}
+
 func (Dialect) KeyTypes(_ context.Context, _ ceiling.Queryer, t ceiling.Table) ([]string, error) {
-	return make([]string, len(t.Key)), nil
+	return make([]string, len(t.Key)), nil // no type of SQLite tells what a column holds
 }
 
 // KeyValue implements [ceiling.SQL]. It reads an expression, as Column does.
@@ -52,18 +63,8 @@ func (Dialect) KeyValue(string) ceiling.KeyValue {
 	return ceiling.KeyValue{Select: "+%s", Argument: "?"}
 }
 
-// Choose returns the ceiling that fits a table. Its Open may still refuse the table.
-func (Dialect) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
-	return SingleWriter{proven: true}, nil
-}
-
 // CheckSession implements [dialect.Reader]. The drivers ask for UTF-8, whatever the file is in.
 func (Dialect) CheckSession(context.Context, ceiling.Queryer) error { return nil }
-
-// Compare implements [dialect.Writer].
-func (Dialect) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bool, args *dialect.Args) (string, error) {
-	return dialect.CompareRows(columns, key, upTo, args)
-}
 
 // Column implements [dialect.Reader]. It selects +c: an expression has no declared type, by which
 // the drivers would change values.
@@ -132,22 +133,19 @@ func (Dialect) SchemaVersion(ctx context.Context, db ceiling.Queryer, table []st
 	return v, err
 }
 
-// ColumnsChanged implements [dialect.Reader]. It knows the errors of a statement that was prepared
-// before the change and run after it. A column that is gone has no code of its own, and ncruces'
-// driver calls a changed number of columns its own misuse.
+// ColumnsChanged implements [dialect.Reader]. A column that is gone has no code of its own, and
+// ncruces' driver calls a changed number of columns its own misuse.
 func (Dialect) ColumnsChanged(err error) bool {
 	return strings.Contains(err.Error(), "no such column") || strings.Contains(err.Error(), "API misuse")
 }
 
-// History implements [dialect.Reader]. Nothing identifies a file's history.
 func (Dialect) History(context.Context, ceiling.Queryer, []string) (h dialect.History, err error) {
-	return h, nil
+	return h, nil // nothing identifies a file's history
 }
 
 var fullRead = regexp.MustCompile(`^SCAN (\S+|\(.*\))$|AUTOMATIC .*INDEX`)
 
-// Explain implements [dialect.Reader]. The plan does not depend on the size of the table, unless
-// ANALYZE was run.
+// Explain implements [dialect.Reader]. Without ANALYZE the plan does not depend on the table's size.
 func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error) {
 	_, steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN QUERY PLAN "+statement, args)
 	var lines, bad []string
@@ -162,9 +160,4 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 		return lines, ceiling.Finding{}, err
 	}
 	return lines, dialect.Slow("no index is used to read the rows in the order of the key (%s)", strings.Join(bad, "; ")), nil
-}
-
-// CreateTable implements [dialect.Checkpoints].
-func (Dialect) CreateTable(table, columns string) string {
-	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
 }

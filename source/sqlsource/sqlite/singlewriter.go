@@ -89,8 +89,8 @@ func (g *singleWriter) guarantee() string {
 func (g *singleWriter) Report() ceiling.Report { return g.report }
 
 // Advance implements [ceiling.Guard].
-func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
-	l := ceiling.Limit{AsOf: time.Now()}
+func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []string) (l ceiling.Limit, err error) {
+	l.AsOf = time.Now()
 	if g.statement == "" {
 		return l, nil
 	}
@@ -100,15 +100,13 @@ func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []
 	}
 	from := int64(math.MinInt64)
 	if after != nil {
-		var err error
 		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
 			return l, retry.Permanent(fmt.Errorf("the cursor's value for %q is not an integer; rewind to a cursor that At returns", g.table.Key[0].Name))
 		}
-		if from > 0 && last.Int64 < from {
-			return l, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("sqlite_sequence is at %d, below the cursor, so ids that were read are drawn again: the table was recreated, an older file was restored, or sqlite_sequence was changed", last.Int64)}
-		}
 	}
 	switch {
+	case from > 0 && last.Int64 < from:
+		return l, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("sqlite_sequence is at %d, below the cursor, so ids that were read are drawn again: the table was recreated, an older file was restored, or sqlite_sequence was changed", last.Int64)}
 	case !last.Valid && greatest.Valid:
 		return l, fmt.Errorf("the table has rows, and none in sqlite_sequence: %w", ceiling.ErrChanged)
 	case g.empty && last.Valid:

@@ -149,9 +149,8 @@ func (p *table) reportDrawn(r *ceiling.Report, key string) {
 }
 
 // The recipe gives a table a version to read it by, which triggers draw from a counter at each
-// INSERT and UPDATE. A second run fails at ADD COLUMN. A shell that continues after the error
-// changes nothing by the others: rows that have a version keep it, and existing objects are not
-// created again.
+// INSERT and UPDATE. A second run fails at ADD COLUMN. The others change nothing then: rows keep the
+// version that they have, and existing objects are not created again.
 var recipe = []string{
 	`BEGIN IMMEDIATE;`,
 	`ALTER TABLE {table} ADD COLUMN {version} INTEGER NOT NULL DEFAULT 0;`,
