@@ -251,7 +251,7 @@ func (g *dirtyProbe) holes(ctx context.Context, db ceiling.Queryer, w window) ([
 		var word int64
 		var set uint64
 		err := rows.Scan(&word, &set)
-		words[word] = set
+		words[word] |= set
 		return err
 	}, fmt.Sprintf("SELECT SQL_NO_CACHE %[1]s >> 6, BIT_OR(1 << (%[1]s & 63)) FROM %[2]s WHERE %[1]s BETWEEN %[3]d AND %[4]d GROUP BY 1", g.key, g.from, w.low, w.high))
 	if err != nil {
