@@ -148,7 +148,7 @@ func (g *dirtyProbe) check(ctx context.Context, db ceiling.Queryer, from int64) 
 // window is the range of numbers that is examined: those above base up to high.
 type window struct {
 	base, low, high int64  // low is the smallest key
-	greatest        int64  // the greatest key above base; 0 if there is none
+	greatest        int64  // the greatest key above base, or 0
 	connection      int64  // the connection that read them
 	level           string // its isolation level
 }
@@ -260,7 +260,7 @@ func (g *dirtyProbe) holes(ctx context.Context, db ceiling.Queryer, w window) ([
 	return missing(words, w.base, w.low, w.high), nil
 }
 
-// uncommitted returns the first number in holes that has a row, 0 if there is none.
+// uncommitted returns the first number in holes that has a row, or 0.
 func (g *dirtyProbe) uncommitted(ctx context.Context, db ceiling.Queryer, w window, holes []span) (found int64, err error) {
 	if len(holes) == 0 {
 		return 0, nil
@@ -280,8 +280,8 @@ func (g *dirtyProbe) uncommitted(ctx context.Context, db ceiling.Queryer, w wind
 	return found, err
 }
 
-// visible returns the first number in holes that has a row which is not marked as deleted, 0 if
-// there is none. The session must read uncommitted rows.
+// visible returns the first number in holes that has a row which is not marked as deleted, or 0.
+// The session must read uncommitted rows.
 func (g *dirtyProbe) visible(ctx context.Context, db ceiling.Queryer, w window, holes []span) (int64, error) {
 	var connection int64
 	var level string

@@ -42,7 +42,7 @@ func upTo(spans []span, last int64) []span {
 	return all
 }
 
-// beyond returns the first number in the spans above a number, 0 if there is none.
+// beyond returns the first number in the spans above a number, or 0.
 func beyond(spans []span, above int64) int64 {
 	for _, s := range spans {
 		if s.last > above {

@@ -133,7 +133,7 @@ func (Dialect) SchemaVersion(ctx context.Context, db ceiling.Queryer, table []st
 	return v, err
 }
 
-// ColumnsChanged implements [dialect.Reader]. A column that is gone has no code of its own, and
+// ColumnsChanged implements [dialect.Reader]. A column that is gone has no separate code, and
 // ncruces' driver calls a changed number of columns its own misuse.
 func (Dialect) ColumnsChanged(err error) bool {
 	return strings.Contains(err.Error(), "no such column") || strings.Contains(err.Error(), "API misuse")

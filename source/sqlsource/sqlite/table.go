@@ -24,7 +24,7 @@ type table struct {
 	readsUncommitted bool     // the connection reads what is not committed
 	indexed          bool     // an index begins with the key's first column
 	drawn            bool     // AUTOINCREMENT draws the primary key
-	empty            bool     // there is no row yet, which would show whether it does
+	empty            bool     // the table has no row yet, so nothing shows whether it does
 }
 
 func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, error) {
