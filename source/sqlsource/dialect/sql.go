@@ -111,6 +111,15 @@ func QuoteAll(w interface{ Quote(name string) string }, parts []string) string {
 	return strings.Join(quoted, ".")
 }
 
+// FreeName returns the name or, if a column has that, the first of name2, name3, ... that is free.
+func FreeName(name string, columns []string) string {
+	free := name
+	for i := 2; slices.ContainsFunc(columns, func(c string) bool { return strings.EqualFold(c, free) }); i++ {
+		free = fmt.Sprint(name, i)
+	}
+	return free
+}
+
 // ReadNotNull runs a statement that returns columns' names and whether they are
 // NOT NULL.
 func ReadNotNull(ctx context.Context, db ceiling.Queryer, statement string, args ...any) (map[string]bool, error) {
