@@ -152,22 +152,22 @@ func TestCeilingMariaDBRole(t *testing.T) {
 		admin.MustExec("create table t (id bigint auto_increment primary key, v int)")
 		admin.MustExec("insert into t (v) values (1), (2), (3)")
 		admin.MustExec("delete from t where v = 2")
-		user := fmt.Sprintf("plain_%s", database.Name())
-		admin.MustExec("create user " + user + "@'%' identified by 'pw'")
-		t.Cleanup(func() { admin.MustExec("drop user " + user + "@'%'") })
+		user := "a@" + database.Name()
+		admin.MustExec("create user `" + user + "`@'%' identified by 'pw'")
+		t.Cleanup(func() { admin.MustExec("drop user `" + user + "`@'%'") })
 		open := func() *sqlsource.Table {
 			return &sqlsource.Table{DB: database.WithUser(user, "pw").Open(t, driver), Name: "t", Key: []string{"id"}}
 		}
-		admin.MustExec("grant select (id, v) on " + database.Name() + ".t to " + user + "@'%'")
-		wantUnsafe(t, requireRefused(t, open()), "PROCESS", "GRANT PROCESS ON *.* TO '"+user+"'@'%'")
-		admin.MustExec("grant select on " + database.Name() + ".* to " + user + "@'%'")
-		wantUnsafe(t, requireRefused(t, open()), "PROCESS", "GRANT PROCESS ON *.* TO '"+user+"'@'%'")
-		admin.MustExec("grant process on *.* to " + user + "@'%'")
+		admin.MustExec("grant select (id, v) on " + database.Name() + ".t to `" + user + "`@'%'")
+		wantUnsafe(t, requireRefused(t, open()), "PROCESS", "GRANT PROCESS ON *.* TO `"+user+"`@`%`")
+		admin.MustExec("grant select on " + database.Name() + ".* to `" + user + "`@'%'")
+		wantUnsafe(t, requireRefused(t, open()), "PROCESS", "GRANT PROCESS ON *.* TO `"+user+"`@`%`")
+		admin.MustExec("grant process on *.* to `" + user + "`@'%'")
 		table := open()
 		var got []string
 		pollHeld(t, table, "", &got)
 		require.Equal(t, []string{"1", "3"}, got)
-		admin.MustExec("revoke process on *.* from " + user + "@'%'")
+		admin.MustExec("revoke process on *.* from `" + user + "`@'%'")
 		table.DB.SetMaxIdleConns(0) // a session keeps its global privileges
 		admin.MustExec("insert into t (v) values (4), (5), (6)")
 		admin.MustExec("delete from t where v = 5")

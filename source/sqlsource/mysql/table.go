@@ -300,7 +300,7 @@ func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.
 	if err := db.QueryRowContext(ctx, "SELECT CONNECTION_ID(), CURRENT_USER()").Scan(&connection, &user); err != nil {
 		return err
 	}
-	user = "'" + strings.Replace(user, "@", "'@'", 1) + "'"
+	user = account(user)
 	_, err := p.server.statements(ctx, db, connection, nil)
 	switch {
 	case dberr.MySQLNumber(err) == 1227:
@@ -336,6 +336,12 @@ func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.
 	return ctx.Err()
 }
 
+// account quotes what CURRENT_USER returns. A user's name may contain @, a host's may not.
+func account(user string) string {
+	at := strings.LastIndex(user, "@")
+	return quote(user[:at]) + "@" + quote(user[at+1:])
+}
+
 // remedies returns how the table can be read by a key that AUTO_INCREMENT draws. A table can have
 // one such column only. A new one is INVISIBLE where the server knows that, so that statements which
 // insert without a list of columns, and SELECT *, work as before. IF NOT EXISTS lets the statement
@@ -352,7 +358,8 @@ func (p *table) remedies(t ceiling.Table) []ceiling.Remedy {
 		unless, invisible = "IF NOT EXISTS ", "INVISIBLE"
 	}
 	column := dialect.FreeName("_id", p.columns)
-	return ceiling.Advice("add a column that AUTO_INCREMENT draws, which rebuilds the table and blocks writers until that is done; then set Key to "+column,
+	return ceiling.Advice("add a column that AUTO_INCREMENT draws, which rebuilds the table and blocks writers until that is done; then set Key to "+column+
+		", and name it in Columns, too: SELECT * leaves an invisible column out",
 		"ALTER TABLE "+t.Name+" ADD COLUMN "+unless+quote(column)+" bigint NOT NULL AUTO_INCREMENT UNIQUE "+invisible+";")
 }
 
