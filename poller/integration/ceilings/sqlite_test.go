@@ -56,7 +56,7 @@ func TestSQLiteProbes(t *testing.T) {
 			{`create table "other db".c2 (id integer primary key autoincrement, v)`, `c2`, "id", "", ""},
 			{`create table d (id integer primary key, v)`, "d", "id", "without AUTOINCREMENT", "_version"},
 			{`create table d2 (id integer primary key, v text default 'autoincrement' /* autoincrement */, "autoincrement" int) -- autoincrement`, "d2", "id", "without AUTOINCREMENT", "_version"},
-			{`create table "d ""3" (v, id integer primary key on conflict fail, g as (v || 'x'), w int check (w > 0)); create index i3 on "d ""3" (v); create trigger t3 after insert on "d ""3" begin update "d ""3" set w = 1 where id = 0; end`, `"d ""3"`, "id", "without AUTOINCREMENT", "_version"},
+			{`create table "d ""3" (v, id integer primary key on conflict fail, g as (v || 'x'), w int check (w > 0)); create index i3 on "d ""3" (v)`, `"d ""3"`, "id", "without AUTOINCREMENT", "_version"},
 			{`create table d4 (id integer, v, primary key (id))`, "d4", "id", "without AUTOINCREMENT", "_version"},
 			{`create table d5 (id integer primary key, v, version int default 7, _version int default 7)`, "d5", "id", "without AUTOINCREMENT", "_version2"},
 			{`create table "other db".d6 (id integer primary key, v)`, `"other db".d6`, "id", "without AUTOINCREMENT", "_version"},

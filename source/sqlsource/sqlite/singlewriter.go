@@ -78,7 +78,9 @@ func (g *singleWriter) guarantee() string {
 	}
 	text := fmt.Sprintf("every row is read once it is committed, in the order of %q: SQLite lets one transaction write at a time, and AUTOINCREMENT gives each row an id greater than any before", key)
 	if g.empty {
-		text += "; whether AUTOINCREMENT draws it shows with the first row, and the table is refused if it does not"
+		text += "; whether AUTOINCREMENT draws it shows with the first row, and if it does not, the table is refused, or read by your word that each write draws a greater one if the ceiling was chosen explicitly"
+	} else {
+		text += ", as the table's row in sqlite_sequence shows, which only AUTOINCREMENT should write"
 	}
 	if len(g.triggers) > 0 {
 		text += fmt.Sprintf(", as long as the triggers of the table (%s) leave %q alone", strings.Join(g.triggers, ", "), key)
@@ -109,6 +111,9 @@ func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []
 		return l, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("sqlite_sequence is at %d, below the cursor, so ids that were read are drawn again: the table was recreated, an older file was restored, or sqlite_sequence was changed", last.Int64)}
 	case !last.Valid && greatest.Valid:
 		return l, fmt.Errorf("the table has rows, and none in sqlite_sequence: %w", ceiling.ErrChanged)
+	case last.Valid && greatest.Int64 > last.Int64:
+		return l, retry.Permanent(fmt.Errorf("sqlite_sequence is below the greatest %q: either the table has no AUTOINCREMENT, and somebody inserted its row there, "+
+			"or an UPDATE changed one of the two; start again after the next INSERT without an id, which sets it right if the table has AUTOINCREMENT", g.table.Key[0].Name))
 	case g.empty && last.Valid:
 		return l, fmt.Errorf("the table has its first row: %w", ceiling.ErrChanged)
 	}

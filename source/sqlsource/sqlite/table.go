@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -122,15 +123,16 @@ func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn b
 		p.reportDrawn(r, key)
 		return true
 	case own && p.rowid:
-		recreate := ceiling.Advice(fmt.Sprintf("recreate the table with %q as INTEGER PRIMARY KEY AUTOINCREMENT, and copy its rows: see \"Making Other Kinds Of Table Schema Changes\" in SQLite's documentation of ALTER TABLE", key))
-		r.Add(worst, append(recreate, p.remedies()...), "%q is an INTEGER PRIMARY KEY without AUTOINCREMENT: once the last row is deleted, a new row gets its id", key)
+		recreate := ceiling.Advice(fmt.Sprintf("if the table has AUTOINCREMENT, start again after the next INSERT; if not, recreate it with %q as INTEGER PRIMARY KEY AUTOINCREMENT, and copy its rows: see \"Making Other Kinds Of Table Schema Changes\" in SQLite's documentation of ALTER TABLE", key))
+		r.Add(worst, append(recreate, p.remedies()...), "sqlite_sequence has no row for the table: either %q is an INTEGER PRIMARY KEY without AUTOINCREMENT, "+
+			"and a new row can get the id of a deleted one, or that row was deleted, and comes back with the next INSERT", key)
 	case p.drawn:
 		r.Add(worst, append(ceiling.Advice("set Key to "+p.primary[0]+" alone"), p.remedies()...), "the key begins with %q, and AUTOINCREMENT draws %q", key, p.primary[0])
 	default:
 		r.Add(worst, p.remedies(), "the key begins with %q, which AUTOINCREMENT does not draw, so nothing shows in which order its values are given", key)
 	}
 	if p.kind == "table" && !p.indexed && !(own && p.rowid) {
-		create := fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s.%s ON %s (%s);", quote(p.schema), quote(p.name+"_by_key"), quote(p.name), t.Columns())
+		create := fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s.%s ON %s (%s);", quote(p.schema), quote(p.name+"_by_"+strings.ReplaceAll(t.Columns(), `"`, "")), quote(p.name), t.Columns())
 		r.Add(ceiling.Warning, ceiling.Advice("create an index", create), "no index begins with the key (%s): each poll may read the whole table", t.Columns())
 	}
 	return false
@@ -138,7 +140,7 @@ func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn b
 
 func (p *table) reportDrawn(r *ceiling.Report, key string) {
 	if p.drawn {
-		r.Add(ceiling.OK, nil, "%q is INTEGER PRIMARY KEY AUTOINCREMENT", key)
+		r.Add(ceiling.OK, nil, "%q is INTEGER PRIMARY KEY AUTOINCREMENT, as its row in sqlite_sequence shows", key)
 	} else {
 		r.Add(ceiling.Note, nil, "the table is empty: whether AUTOINCREMENT draws %q shows with its first row", key)
 	}
@@ -154,7 +156,7 @@ func (p *table) reportDrawn(r *ceiling.Report, key string) {
 var recipe = []string{
 	`BEGIN IMMEDIATE;`,
 	`ALTER TABLE {table} ADD COLUMN {version} INTEGER NOT NULL DEFAULT 0;`,
-	`UPDATE {table} SET {version} = {number} WHERE {version} = 0{same};`,
+	`UPDATE {table} SET {version} = {o}.{n} FROM (SELECT row_number() OVER (ORDER BY {row}) AS {n}, {row} FROM {table}) AS {o} WHERE {name}.{version} = 0 AND ({numbered}) = ({own});`,
 	`CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {name} ({version});`,
 	`CREATE TABLE IF NOT EXISTS {schema}.{counter} (last INTEGER NOT NULL);`,
 	`INSERT INTO {schema}.{counter} SELECT coalesce(max({version}), 0) FROM {table} WHERE NOT EXISTS (SELECT 1 FROM {schema}.{counter});`,
@@ -163,24 +165,23 @@ var recipe = []string{
 	`COMMIT;`,
 }
 
-const draw = `UPDATE {counter} SET last = last + 1; UPDATE {name} SET {version} = (SELECT last FROM {counter}) WHERE {row} = {changed};`
+const draw = `UPDATE {counter} SET last = last + 1; UPDATE {name} SET {version} = (SELECT last FROM {counter}) WHERE ({row}) = ({changed});`
 
 // statements fills in the recipe for a column's name.
 func (p *table) statements(version string) []string {
 	object := func(suffix string) string { return quote("devotion_" + p.name + version + suffix) }
-	schema := quote(p.schema)
+	schema, name := quote(p.schema), quote(p.name)
+	id := p.primary
+	if !p.withoutRowid && !p.rowid {
+		id = []string{"_rowid_"} // fewer tables have such a column than one called rowid
+	}
+	o := quote(dialect.FreeName("o", []string{p.name}))
 	pairs := []string{
-		"{table}", schema + "." + quote(p.name), "{name}", quote(p.name), "{schema}", schema, "{version}", quote(version),
+		"{table}", schema + "." + name, "{name}", name, "{schema}", schema, "{version}", quote(version),
 		"{index}", schema + "." + object("_index"), "{counter}", object("_counter"),
 		"{inserted}", schema + "." + object("_inserted"), "{updated}", schema + "." + object("_updated"),
-	}
-	if p.withoutRowid {
-		id := names("", p.primary)
-		pairs = append(pairs, "{row}", "("+id+")", "{changed}", "("+names("NEW.", p.primary)+")",
-			"{number}", "n FROM (SELECT row_number() OVER (ORDER BY "+id+") AS n, "+id+" FROM "+schema+"."+quote(p.name)+") AS o",
-			"{same}", " AND ("+names("o.", p.primary)+") = ("+names(quote(p.name)+".", p.primary)+")")
-	} else {
-		pairs = append(pairs, "{row}", "rowid", "{changed}", "NEW.rowid", "{number}", "rowid", "{same}", "")
+		"{o}", o, "{n}", quote(dialect.FreeName("n", p.columns)), "{row}", names("", id),
+		"{numbered}", names(o+".", id), "{own}", names(name+".", id), "{changed}", names("NEW.", id),
 	}
 	replacer := strings.NewReplacer(append(pairs, "{draw}", strings.NewReplacer(pairs...).Replace(draw))...)
 	all := make([]string, len(recipe))
@@ -192,10 +193,19 @@ func (p *table) statements(version string) []string {
 
 // remedies returns how the table can be read by another key.
 func (p *table) remedies() []ceiling.Remedy {
+	for _, c := range p.columns {
+		if own := "devotion_" + p.name + c; slices.Contains(p.triggers, own+"_inserted") && slices.Contains(p.triggers, own+"_updated") {
+			return ceiling.Advice("set Key to " + c + " and Ceiling to single-writer: the table has the triggers that draw it")
+		}
+	}
 	version := dialect.FreeName("_version", p.columns)
-	return ceiling.Advice("add a version that triggers draw from a counter; then set Key to "+version+" and Ceiling to single-writer. "+
-		"Each row is read, and its latest version again after each change. (INSERT without a list of columns then fails, and SELECT * "+
-		"returns the column, too. Run the statements with sqlite3 -bail, which stops at the first error.)", p.statements(version)...)
+	words := "add a version that triggers draw from a counter; then set Key to " + version + " and Ceiling to single-writer. " +
+		"Each row is read, and its latest version again after each change. (INSERT without a list of columns then fails, and SELECT * returns the column, too."
+	if len(p.triggers) > 0 {
+		return ceiling.Advice(words + ") The table has triggers (" + strings.Join(p.triggers, ", ") + "), which the recipe's UPDATE would run for every row, and again after " +
+			"each write. So its statements are not printed: they are in source/sqlsource/DESIGN-ceilings.md, to be adapted")
+	}
+	return ceiling.Advice(words+" Run the statements with sqlite3 -bail, which stops at the first error.)", p.statements(version)...)
 }
 
 // names lists columns for SQL, each after a prefix.
