@@ -22,14 +22,15 @@ type binding[T any] struct {
 	records []T
 }
 
-var typeRawBytes = reflect.TypeFor[sql.RawBytes]()
-
-var scanner = reflect.TypeFor[sql.Scanner]()
+var (
+	typeRawBytes = reflect.TypeFor[sql.RawBytes]()
+	typeScanner  = reflect.TypeFor[sql.Scanner]()
+)
 
 func newBinding[T any](db *sqlx.DB, columns []string) (*binding[T], error) {
 	b := &binding[T]{into: new(T)}
 	t := reflect.TypeFor[T]()
-	if t.Kind() != reflect.Struct || t == typeTime || reflect.PointerTo(t).Implements(scanner) {
+	if t.Kind() != reflect.Struct || t == typeTime || reflect.PointerTo(t).Implements(typeScanner) {
 		if t.Kind() == reflect.Map || t.Kind() == reflect.Interface || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct {
 			return nil, fmt.Errorf("records of the type %v are not supported; use a struct, or a Table", t)
 		}
@@ -80,12 +81,9 @@ func (b *binding[T]) bind(dest []any) {
 	}
 }
 
+// sizeOf returns a function for the size of what a field points to, nil for other fields.
 func sizeOf(field reflect.Value) func() int {
 	switch p := field.Addr().Interface().(type) {
-	case *string:
-		return func() int { return len(*p) }
-	case *[]byte:
-		return func() int { return len(*p) }
 	case *sql.NullString:
 		return func() int { return len(p.String) }
 	case **string:

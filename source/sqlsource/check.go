@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,12 +64,7 @@ func (c *Check) Safe() bool { return !c.Report.Lossy && !c.unsafe() }
 func (c *Check) unsafe() bool { return hasUnsafe(c.Findings) || hasUnsafe(c.Report.Findings) }
 
 func hasUnsafe(findings []ceiling.Finding) bool {
-	for _, f := range findings {
-		if f.Level == ceiling.Unsafe {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(findings, func(f ceiling.Finding) bool { return f.Level == ceiling.Unsafe })
 }
 
 // Check reports what a Fetch from the cursor would find: the ceiling and its
@@ -79,20 +75,12 @@ func hasUnsafe(findings []ceiling.Finding) bool {
 // next to a pipeline. If another transaction has locked the whole table, it waits
 // until ctx ends.
 func (t *Table) Check(ctx context.Context, cursor source.Cursor) (*Check, error) {
-	q, err := checked(t.query)
-	if err != nil {
-		return nil, err
-	}
-	return q.check(ctx, cursor, func(*plan) error { return nil })
+	return check(ctx, t.query, cursor, func(*plan) error { return nil })
 }
 
 // Check reports what a Fetch from the cursor would find. See [Table.Check].
 func (q *Query[T]) Check(ctx context.Context, cursor source.Cursor) (*Check, error) {
-	i, err := checked(q.query)
-	if err != nil {
-		return nil, err
-	}
-	return i.check(ctx, cursor, func(p *plan) error {
+	return check(ctx, q.query, cursor, func(p *plan) error {
 		_, err := q.binding(p)
 		return err
 	})
@@ -108,7 +96,11 @@ type checker struct {
 	below ceiling.Limit
 }
 
-func (q *query) check(ctx context.Context, cursor source.Cursor, fits func(*plan) error) (*Check, error) {
+func check(ctx context.Context, of fields, cursor source.Cursor, fits func(*plan) error) (*Check, error) {
+	q, err := checked(of)
+	if err != nil {
+		return nil, err
+	}
 	q.log = slog.New(slog.DiscardHandler) // the Check itself contains it
 	c, err := q.probe(ctx, cursor, fits)
 	if err != nil && q.sql.ColumnsChanged(err) { // a connection had the statement prepared for other columns

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -134,13 +135,11 @@ func parseValue(s string) (dialect.Value, error) {
 	return v, err
 }
 
-const upperHex = "0123456789ABCDEF"
-
 // escape writes bytes that are not printable ASCII, and the codec's own marks, as %XX.
 func escape(dst []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == ';' || c == '%' {
-			dst = append(dst, '%', upperHex[c>>4], upperHex[c&15])
+			dst = fmt.Appendf(dst, "%%%02X", c)
 		} else {
 			dst = append(dst, c)
 		}
@@ -149,24 +148,9 @@ func escape(dst []byte, s string) []byte {
 }
 
 func unescape(s string) (string, error) {
-	if !strings.Contains(s, "%") {
-		return s, nil
+	text, err := url.PathUnescape(s)
+	if err != nil {
+		return "", errors.New("an escape is not two hexadecimal digits")
 	}
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] != '%' {
-			b = append(b, s[i])
-			continue
-		}
-		if i+2 >= len(s) {
-			return "", errors.New("an escape is cut off")
-		}
-		n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
-		if err != nil {
-			return "", errors.New("an escape is not a number")
-		}
-		b = append(b, byte(n))
-		i += 2
-	}
-	return string(b), nil
+	return text, nil
 }

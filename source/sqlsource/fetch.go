@@ -1,6 +1,7 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -68,9 +69,12 @@ type position struct {
 
 // fetch is Fetch for all kinds of records. DESIGN.md names the stages that a
 // batch passes: start, connect, plan, ceiling, checks, read.
-func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int, open func(p *plan, limit int) (records[T], error)) (source.Batch[T], error) {
+func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor, limit int, open func(*plan, int) (records[T], error)) (source.Batch[T], error) {
 	none := source.Batch[T]{From: after, To: after}
-	q := s.query
+	q, err := s.init(of)
+	if err != nil {
+		return none, err
+	}
 	if limit < 1 {
 		return none, permanent("%s: Fetch was called with a max of %d", q.label, limit)
 	}
@@ -147,21 +151,12 @@ func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) err
 					continue
 				}
 			}
-			if err = first(failed, err); err != nil {
+			if err = cmp.Or(failed, err); err != nil {
 				s.window = nil // the next connection may lead to another server
 			}
 			return err
 		}
 	})
-}
-
-func first(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // changed reports whether the columns may have changed since the plan was made.
@@ -202,8 +197,11 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
 	b.From, b.To = at.cursor, at.cursor
 	known := s.nullFree
-	if err := s.checkNull(ctx, db); err != nil {
-		return b, err
+	if !known {
+		if err := s.query.findNull(ctx, db, s.plan, 0, nil); err != nil {
+			return b, err
+		}
+		s.nullFree = true
 	}
 	if at.cursor == "" && s.query.start == Latest {
 		b.To, err = s.latest(ctx, db)
@@ -255,18 +253,6 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	return b, err
 }
 
-// checkNull looks for NULL in the first column of the key, once for each plan.
-func (s *state) checkNull(ctx context.Context, db ceiling.Queryer) error {
-	if s.nullFree {
-		return nil
-	}
-	if err := s.query.findNull(ctx, db, s.plan, 0, nil); err != nil {
-		return err
-	}
-	s.nullFree = true
-	return nil
-}
-
 // latest returns the cursor after the last row. What would be missed is refused
 // now, and not after the first row.
 func (s *state) latest(ctx context.Context, db ceiling.Queryer) (source.Cursor, error) {
@@ -304,8 +290,11 @@ func (s *state) guess(maxBytes int) int {
 }
 
 // keysBetween is Keys for all kinds of records.
-func (s *state) keysBetween(ctx context.Context, after, to source.Cursor, limit int) ([]source.Cursor, error) {
-	q := s.query
+func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cursor, limit int) ([]source.Cursor, error) {
+	q, err := s.init(of)
+	if err != nil {
+		return nil, err
+	}
 	if after == "" && q.start == Latest || to == Latest || limit < 1 {
 		return nil, permanent("%s: Keys was called with the cursors %q and %q and a max of %d", q.label, after, to, limit)
 	}
@@ -327,10 +316,10 @@ func (s *state) keysBetween(ctx context.Context, after, to source.Cursor, limit 
 		var failed error
 		err := q.eachKey(ctx, db, s.plan, r, func(k *keys) {
 			c, err := encode(q.print, origin{}, k.lastKey())
-			failed = first(failed, err)
+			failed = cmp.Or(failed, err)
 			all = append(all, c)
 		})
-		return first(err, failed)
+		return cmp.Or(err, failed)
 	})
 	if err != nil {
 		return nil, err

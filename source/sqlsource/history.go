@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -34,10 +35,16 @@ func addSequence(h *dialect.History, sequence string) {
 	}
 }
 
-func originOf(h dialect.History) origin {
-	o := origin{mark: h.Mark}
-	for _, part := range h.Parts {
-		o.values = append(o.values, part.Value)
+// originOf returns the origin of a batch that follows one of an older origin: its
+// values where they are not known now, as a standby does not know the timeline, and
+// the greater mark.
+func originOf(h dialect.History, older origin) origin {
+	o := origin{values: slices.Clone(older.values), mark: max(h.Mark, older.mark)}
+	for i, part := range h.Parts {
+		if i == len(o.values) {
+			o.values = append(o.values, "")
+		}
+		o.values[i] = cmp.Or(part.Value, o.values[i])
 	}
 	return o
 }
@@ -105,17 +112,4 @@ func (q *query) notFollowed(err error, advice string) error {
 		return fmt.Errorf("sqlsource: %s: %w", q.label, err)
 	}
 	return permanent("%s: %w: %w: %s", q.label, ErrHistory, err, advice)
-}
-
-// after returns the origin that follows an older one: with its values where they
-// are not known, as a standby does not know the timeline, and the greater mark.
-func (o origin) after(older origin) origin {
-	for i, v := range older.values {
-		if i == len(o.values) {
-			o.values = append(o.values, "")
-		}
-		o.values[i] = cmp.Or(o.values[i], v)
-	}
-	o.mark = max(o.mark, older.mark)
-	return o
 }

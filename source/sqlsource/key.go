@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -120,10 +119,8 @@ func describeKey(names []string, key []dialect.Value) string {
 }
 
 // positionText writes the key of a cursor for people: created_at 2026-01-31, id 7.
+// A cursor that holds none, such as Latest, has no text.
 func positionText(names []string, c source.Cursor) string {
-	if c == "" || c == Latest {
-		return ""
-	}
 	key, _, err := decode(c, "", len(names))
 	if err != nil {
 		return ""
@@ -211,13 +208,4 @@ func appendTime(dst []byte, kind row.Kind, t time.Time) []byte {
 	dst = fmt.Appendf(dst, "%04d", 1-year)
 	dst = t.AppendFormat(dst, strings.TrimPrefix(layout, "2006"))
 	return append(dst, " BC"...)
-}
-
-// indexes returns where the key's columns are among names, -1 if they are not.
-func indexes(names []string, columns []dialect.KeyColumn) []int {
-	at := make([]int, len(columns))
-	for i, c := range columns {
-		at[i] = slices.Index(names, c.Name)
-	}
-	return at
 }

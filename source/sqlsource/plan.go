@@ -70,24 +70,20 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 	if p.schema, err = q.schema(ctx, db); err != nil { // before the columns, so that no change is missed
 		return nil, err
 	}
-	keys := make([]string, len(q.key))
-	for i, name := range q.key {
-		keys[i] = q.ref(name)
-	}
 	from := q.from + " WHERE 1 = 0"
 	if q.sql.ListsColumns() {
 		// Some databases see that the schema changed only at the first step of a
 		// statement: so it returns a row, of NULLs.
 		from = "(SELECT 1) AS one LEFT JOIN " + q.from + " ON 1 = 0"
 	}
-	all, err := q.columnsOf(ctx, db, p.comment("SELECT "+strings.Join(keys, ", ")+", "+q.star()+" FROM "+from))
+	all, err := q.columnsOf(ctx, db, p.comment("SELECT "+q.refs(q.key)+", "+q.star()+" FROM "+from))
 	if err != nil {
 		return nil, fmt.Errorf("sqlsource: %s: reading the columns: %w", q.label, err)
 	}
-	if err := q.planKey(ctx, db, p, all[:len(keys)]); err != nil {
+	if err := q.planKey(ctx, db, p, all[:len(q.key)]); err != nil {
 		return nil, err
 	}
-	p.columns = all[len(keys):]
+	p.columns = all[len(q.key):]
 	q.planList(p)
 	return p, nil
 }
@@ -102,16 +98,21 @@ func (q *query) schema(ctx context.Context, db ceiling.Queryer) (int64, error) {
 
 func (q *query) ref(name string) string { return "t." + q.sql.Quote(name) }
 
+// refs returns columns for SQL, with commas between them.
+func (q *query) refs(names []string) string {
+	refs := make([]string, len(names))
+	for i, name := range names {
+		refs[i] = q.ref(name)
+	}
+	return strings.Join(refs, ", ")
+}
+
 // star returns the columns in the form that the table has.
 func (q *query) star() string {
 	if q.columns == nil {
 		return "t.*"
 	}
-	refs := make([]string, len(q.columns))
-	for i, name := range q.columns {
-		refs[i] = q.ref(name)
-	}
-	return strings.Join(refs, ", ")
+	return q.refs(q.columns)
 }
 
 // comment makes the statements of each plan different from those of all earlier
@@ -190,19 +191,16 @@ func (q *query) planList(p *plan) {
 		}
 	}
 	p.row = row.NewColumns(names, kinds)
-	p.sameAs = indexes(names, p.key)
-
 	var list []string
 	for i, k := range p.key {
-		if at := p.sameAs[i]; at >= 0 && q.rows && (exprs[at] == "" || q.sql.ListsColumns()) {
+		at := slices.Index(names, k.Name)
+		p.sameAs = append(p.sameAs, at)
+		if at >= 0 && q.rows && (exprs[at] == "" || q.sql.ListsColumns()) {
 			continue
 		}
 		p.sameAs[i] = -1
 		p.extras = append(p.extras, extra{i, -1})
-		if k.Expr == "" {
-			k.Expr = k.Ref
-		}
-		list = append(list, k.Expr)
+		list = append(list, cmp.Or(k.Expr, k.Ref))
 	}
 	if q.rows && q.sql.ListsColumns() {
 		p.list = strings.Join(append(list, exprs...), ", ")

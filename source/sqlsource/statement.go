@@ -1,6 +1,7 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -71,16 +72,6 @@ func whereClause(conds []string) string {
 	return " WHERE " + strings.Join(conds, " AND ")
 }
 
-// exists reports whether there is a row in a range.
-func (q *query) exists(ctx context.Context, db ceiling.Queryer, p *plan, r keyRange) (bool, error) {
-	r.limit = 1
-	statement, args, err := q.statement(p, "1", r)
-	if err != nil {
-		return false, err
-	}
-	return q.some(ctx, db, statement, args, r.after)
-}
-
 // findNull returns an error if there is a row that no statement returns because
 // the i-th column of its key is NULL. The first column must not be NULL at all. A
 // later one hides a row only where the columns before it are the cursor's; in
@@ -133,11 +124,7 @@ func (q *query) eachKey(ctx context.Context, db ceiling.Queryer, p *plan, r keyR
 	var list []string
 	var dest []any
 	for i, c := range p.key {
-		expr := c.Expr
-		if expr == "" {
-			expr = c.Ref
-		}
-		list = append(list, expr)
+		list = append(list, cmp.Or(c.Expr, c.Ref))
 		dest = append(dest, &keyScanner{keys: k, index: i, kind: c.Kind})
 	}
 	statement, args, err := q.statement(p, strings.Join(list, ", "), r)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
@@ -84,10 +85,7 @@ type Table struct {
 // Fetch implements [source.Source]. An error wraps that of the driver. Errors that
 // retrying cannot fix are marked with [retry.Permanent].
 func (t *Table) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[row.Row], error) {
-	if _, err := t.state.init(t.query); err != nil {
-		return source.Batch[row.Row]{From: after, To: after}, err
-	}
-	return fetch(ctx, &t.state, after, max, func(p *plan, limit int) (records[row.Row], error) {
+	return fetch(ctx, &t.state, t.query, after, max, func(p *plan, limit int) (records[row.Row], error) {
 		return rowRecords{row.NewBuilder(p.row, limit+1)}, nil
 	})
 }
@@ -103,11 +101,7 @@ func (t *Table) Fetch(ctx context.Context, after source.Cursor, max int) (source
 // Without values At returns the cursor before the first row. In a rewind that
 // differs from the empty cursor, which stands where Start says.
 func (t *Table) At(key ...any) (source.Cursor, error) {
-	q, err := checked(t.query)
-	if err != nil {
-		return "", err
-	}
-	return q.at(key)
+	return at(t.query, key)
 }
 
 // Adopt returns a cursor that stands where c does, for this Table as it is now and
@@ -115,20 +109,12 @@ func (t *Table) At(key ...any) (source.Cursor, error) {
 // Where, if you know that the rows up to c's key are those that were read. Adopt
 // does not ask the database.
 func (t *Table) Adopt(c source.Cursor) (source.Cursor, error) {
-	q, err := checked(t.query)
-	if err != nil {
-		return "", err
-	}
-	return q.adopt(c)
+	return adopt(t.query, c)
 }
 
 // Describe returns where a cursor stands, in words.
 func (t *Table) Describe(c source.Cursor) string {
-	q, err := checked(t.query)
-	if err != nil {
-		return err.Error()
-	}
-	return q.describe(c)
+	return describe(t.query, c)
 }
 
 // Position returns the key of a cursor in words, such as "id 42", or an empty
@@ -141,10 +127,7 @@ func (t *Table) Position(c source.Cursor) string { return positionText(t.Key, c)
 // after stands where it does in Fetch, an empty to sets no bound. Keys reads what
 // is committed, above the ceiling too. It waits for a Fetch that is running.
 func (t *Table) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
-	if _, err := t.state.init(t.query); err != nil {
-		return nil, err
-	}
-	return t.state.keysBetween(ctx, after, to, max)
+	return t.state.keysBetween(ctx, t.query, after, to, max)
 }
 
 func (t *Table) query() (*query, error) {
@@ -176,8 +159,11 @@ func (t *Table) query() (*query, error) {
 	return q, nil
 }
 
-// checked makes a query of the present fields.
-func checked(of func() (*query, error)) (*query, error) {
+// fields makes a query of what the fields of a Table or a Query are now.
+type fields func() (*query, error)
+
+// checked makes a query, or says which field is wrong.
+func checked(of fields) (*query, error) {
 	q, err := of()
 	if err == nil && q.start != "" && q.start != Latest {
 		if _, _, err = decode(q.start, q.print, len(q.key)); err != nil {
@@ -192,7 +178,7 @@ func checked(of func() (*query, error)) (*query, error) {
 
 // init makes the query that all fetches use. At and Describe make another one, so
 // that Start can be set to what At returns.
-func (s *state) init(of func() (*query, error)) (*query, error) {
+func (s *state) init(of fields) (*query, error) {
 	s.setup.Do(func() { s.query, s.err = checked(of) })
 	return s.query, s.err
 }
@@ -209,10 +195,8 @@ func (q *query) complete() error {
 		if err := checkIdent(c); err != nil {
 			return fmt.Errorf("Key[%d]: %w", i, err)
 		}
-		for _, other := range q.key[:i] {
-			if c == other {
-				return fmt.Errorf("Key names the column %q twice", c)
-			}
+		if slices.Contains(q.key[:i], c) {
+			return fmt.Errorf("Key names the column %q twice", c)
 		}
 	}
 	if q.maxBytes < 0 || q.maxRowBytes < 0 {
@@ -226,30 +210,41 @@ func (q *query) complete() error {
 	return err
 }
 
-func (q *query) at(key []any) (source.Cursor, error) {
+func at(of fields, key []any) (source.Cursor, error) {
+	q, err := checked(of)
+	if err != nil {
+		return "", err
+	}
 	if len(key) != 0 && len(key) != len(q.key) {
 		return "", permanent("At got %d values for the key %s", len(key), strings.Join(q.key, ", "))
 	}
 	values := make([]dialect.Value, len(key))
 	for i, x := range key {
-		v, err := keyValue(x)
-		if err != nil {
+		if values[i], err = keyValue(x); err != nil {
 			return "", permanent("At: the value for %q %w", q.key[i], err)
 		}
-		values[i] = v
 	}
 	return encode(q.print, origin{}, values)
 }
 
-func (q *query) adopt(c source.Cursor) (source.Cursor, error) {
-	if c == "" {
-		return "", nil
+func adopt(of fields, c source.Cursor) (source.Cursor, error) {
+	q, err := checked(of)
+	if err != nil || c == "" {
+		return "", err
 	}
 	key, _, err := decode(c, "", len(q.key))
 	if err != nil {
 		return "", err
 	}
 	return encode(q.print, origin{}, key)
+}
+
+func describe(of fields, c source.Cursor) string {
+	q, err := checked(of)
+	if err != nil {
+		return err.Error()
+	}
+	return q.describe(c)
 }
 
 func (q *query) describe(c source.Cursor) string {

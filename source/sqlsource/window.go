@@ -83,7 +83,7 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 		greatest = limit.Pending + integerOf(at.key)
 	}
 	return &window{Limit: limit, greatest: greatest, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot,
-		origin: originOf(h).after(at.origin), durable: h.Flushed >= h.Mark}, nil
+		origin: originOf(h, at.origin), durable: h.Flushed >= h.Mark}, nil
 }
 
 // pending returns the greatest number of rows that can follow a key, 0 if it is
@@ -121,11 +121,13 @@ func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after 
 	if w.durable {
 		return nil, nil
 	}
-	found, err := s.query.exists(ctx, db, s.plan, keyRange{after: after, below: w.Limit})
+	statement, args, err := s.query.statement(s.plan, "1", keyRange{after: after, below: w.Limit, limit: 1})
 	if err != nil {
 		return nil, err
 	}
-	if found {
+	if found, err := s.query.some(ctx, db, statement, args, after); err != nil {
+		return nil, err
+	} else if found {
 		return &source.Held{Since: w.since, Retry: flushRetry, By: []string{unflushed}}, nil
 	}
 	w.Nothing = true
@@ -163,7 +165,15 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Val
 // open makes a guard, and says in one line what is guaranteed.
 func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	q := s.query
-	g, err := q.openCeiling(ctx, db)
+	t, c := q.target(), q.ceiling
+	var g ceiling.Guard
+	var err error
+	if c == nil {
+		c, err = q.sql.Choose(ctx, db, t)
+	}
+	if err == nil {
+		g, err = c.Open(ctx, db, t)
+	}
 	var unsafe *ceiling.UnsafeError
 	if errors.As(err, &unsafe) {
 		return retry.Permanent(fmt.Errorf("sqlsource: %w", err))
@@ -178,34 +188,21 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 		return nil
 	}
 	s.reported = r.Strategy + r.Guarantee
-	level := slog.LevelInfo
+	attrs, level := []any{"table", q.label, "ceiling", r.Strategy, "guarantee", r.Guarantee}, slog.LevelInfo
 	var warnings []string
 	for _, f := range r.Findings {
 		if f.Level == ceiling.Warning {
 			warnings = append(warnings, f.Text)
 		}
 	}
-	if r.Lossy || warnings != nil {
-		level = slog.LevelWarn
-	}
-	attrs := []any{"table", q.label, "ceiling", r.Strategy, "guarantee", r.Guarantee}
 	if warnings != nil {
 		attrs = append(attrs, "warnings", warnings)
 	}
+	if r.Lossy || warnings != nil {
+		level = slog.LevelWarn
+	}
 	q.logger().Log(ctx, level, "guarantee", attrs...)
 	return nil
-}
-
-// openCeiling opens the Ceiling that was set, or the one that fits the table.
-func (q *query) openCeiling(ctx context.Context, db ceiling.Queryer) (ceiling.Guard, error) {
-	t, c := q.target(), q.ceiling
-	if c == nil {
-		var err error
-		if c, err = q.sql.Choose(ctx, db, t); err != nil {
-			return nil, err
-		}
-	}
-	return c.Open(ctx, db, t)
 }
 
 func (q *query) target() ceiling.Table {
