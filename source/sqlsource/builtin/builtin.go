@@ -6,7 +6,6 @@
 package builtin
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -24,11 +23,7 @@ import (
 
 // Dialects returns the databases that are built in.
 func Dialects() []dialect.Dialect {
-	return []dialect.Dialect{
-		postgres.Dialect{},
-		mysql.Dialect{},
-		sqlite.Dialect{},
-	}
+	return []dialect.Dialect{postgres.Dialect{}, mysql.Dialect{}, sqlite.Dialect{}}
 }
 
 // Find returns the dialect of a database: by the name of its driver, or by the
@@ -57,14 +52,6 @@ func Find(db *sqlx.DB) (dialect.Dialect, error) {
 // name auto returns nil, which stands for the ceiling that fits the table. What
 // String returns is such a name.
 func ParseCeiling(text string) (ceiling.Ceiling, error) {
-	c, err := parseCeiling(text)
-	if err != nil {
-		return nil, fmt.Errorf("ceiling: %q: %w", text, err)
-	}
-	return c, nil
-}
-
-func parseCeiling(text string) (ceiling.Ceiling, error) {
 	if text == "auto" {
 		return nil, nil
 	}
@@ -77,11 +64,11 @@ func parseCeiling(text string) (ceiling.Ceiling, error) {
 	}
 	name, value, _ := strings.Cut(text, "=")
 	if name != "grace" && name != "lag" {
-		return nil, errors.New("want " + strings.Join(names, ", ") + ", grace=30s or lag=5m")
+		return nil, fmt.Errorf("ceiling: %q: want %s, grace=30s or lag=5m", text, strings.Join(names, ", "))
 	}
 	d, err := time.ParseDuration(value)
 	if err != nil || d <= 0 {
-		return nil, fmt.Errorf("want a duration of more than 0 after %s, such as %[1]s=30s", name)
+		return nil, fmt.Errorf("ceiling: %q: want a duration of more than 0 after %s, such as %[2]s=30s", text, name)
 	}
 	if name == "grace" {
 		return ceiling.Grace{For: d}, nil
