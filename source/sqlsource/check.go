@@ -19,43 +19,32 @@ import (
 // MaxPending is how many rows after a cursor Check counts.
 const MaxPending = 10_000
 
-// Check is the result of Check: whether rows can be missed and why, which statement
-// is run, and how far the reading is. It contains keys of rows, and no other values.
+// Check says whether rows can be missed and why, which statement is run, and how far the
+// reading is. It contains keys of rows, and no other values.
 type Check struct {
 	Table  string // the source's name
 	Cursor string // where the cursor stands, as Describe says
 
-	// Report is what the ceiling guarantees, and its findings about the table.
-	Report ceiling.Report
+	Report   ceiling.Report    // what the ceiling guarantees, and its findings about the table
+	Findings []ceiling.Finding // about the source itself: the cursor, the key, the plan
 
-	// Findings are about the source itself: the cursor, the key, the plan.
-	Findings []ceiling.Finding
+	Statement string // the SELECT that a Fetch from the cursor runs
 
-	// Statement is the SELECT that a Fetch from the cursor runs.
-	Statement string
-
-	// Args are the arguments of Statement, written for people: keys, and the
-	// values that the ceiling compares with.
+	// Args are the arguments of Statement, written for people: keys, and limits.
 	Args []string
 
-	// Plan is the database's plan for Statement, line by line. It may be made as
-	// for a large table.
+	// Plan is the database's plan for Statement, which may be made as for a large table.
 	Plan []string
 
-	// Newest is the greatest key, "" if the table is empty or Pending is -1.
-	Newest string
+	Newest string // the greatest key, "" if the table is empty or Pending is -1
 
-	// Pending is how many rows follow the cursor, held back or not; MaxPending+1
-	// stands for any larger number. It is -1 if the cursor is not known yet, or if
-	// counting would need more than an index scan or would take long.
+	// Pending is how many rows follow the cursor, held back or not; MaxPending+1 stands
+	// for any larger number. It is -1 if the cursor is not known,
+	// or if counting would need more than an index scan or would take long.
 	Pending int
 
-	// AsOf is a time such that every row committed before it can be read. Zero:
-	// not known.
-	AsOf time.Time
-
-	// Held says who holds rows back, nil if no rows are held back.
-	Held *source.Held
+	AsOf time.Time    // every row committed before it can be read; zero: not known
+	Held *source.Held // who holds rows back; nil: nobody
 }
 
 // Safe reports whether no row is missed and a Fetch can continue from the cursor.
@@ -67,13 +56,10 @@ func hasUnsafe(findings []ceiling.Finding) bool {
 	return slices.ContainsFunc(findings, func(f ceiling.Finding) bool { return f.Level == ceiling.Unsafe })
 }
 
-// Check reports what a Fetch from the cursor would find: the ceiling and its
-// guarantee, the statement and its plan, how many rows are pending, who holds rows
-// back, and whether the cursor belongs to this database. Problems of the table
-// or the cursor are findings in the Check. An error means that the database could
-// not be asked, or that the table does not exist. Check writes nothing and can run
-// next to a pipeline. If another transaction has locked the whole table, it waits
-// until ctx ends.
+// Check reports what a Fetch from the cursor would find. Problems of the table or the
+// cursor are findings. An error means that the database could not be asked, or that the
+// table does not exist. Check writes nothing and can run next to a pipeline. If another
+// transaction has locked the whole table, it waits until ctx ends.
 func (t *Table) Check(ctx context.Context, cursor source.Cursor) (*Check, error) {
 	return check(ctx, t.query, cursor, func(*plan) error { return nil })
 }

@@ -47,6 +47,9 @@ type state struct {
 	window    *window           // nil: not known
 }
 
+// opener makes the records of a batch of at most limit rows.
+type opener[T any] func(p *plan, limit int) (records[T], error)
+
 // records takes the rows of one batch.
 type records[T any] interface {
 	bind(dest []any) // sets what the columns are scanned into; the slice is kept
@@ -69,7 +72,7 @@ type position struct {
 
 // fetch is Fetch for all kinds of records. DESIGN.md names the stages that a
 // batch passes: start, connect, plan, ceiling, checks, read.
-func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor, limit int, open func(*plan, int) (records[T], error)) (source.Batch[T], error) {
+func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor, limit int, open opener[T]) (source.Batch[T], error) {
 	none := source.Batch[T]{From: after, To: after}
 	q, err := s.init(of)
 	if err != nil {
@@ -194,7 +197,7 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 // fetchBatch reads a batch below the ceiling. When it has read all rows below one
 // that earlier batches were read below, it asks where the ceiling is now, and
 // reads on: a batch that is not full ends where the ceiling is.
-func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
+func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open opener[T]) (b source.Batch[T], err error) {
 	b.From, b.To = at.cursor, at.cursor
 	known := s.nullFree
 	if !known {

@@ -24,10 +24,9 @@ import (
 type Query[T any] struct {
 	DB *sqlx.DB
 
-	// Select is a plain SELECT with any joins and conditions, without ORDER BY,
-	// LIMIT and arguments: the library adds those. It goes into the statement
-	// unchanged: never build it from a user's input. A row is missed if its
-	// conditions or joins become true only after later rows were read.
+	// Select is a SELECT with any joins and conditions, without ORDER BY, LIMIT and
+	// arguments. It goes into the statement unchanged: never build it from a user's
+	// input. A row is missed if these become true for it only after later rows were read.
 	Select string
 
 	// Key are the columns of the result that order the rows and tell them apart:
@@ -35,11 +34,10 @@ type Query[T any] struct {
 	// table, in this order. All of them are columns of one table.
 	Key []string
 
-	// Table is the table that has the key, with a schema in front if needed, in
-	// the form of the field Name of a Table. The Ceiling guards it. It may be empty
-	// only with a Ceiling that needs no table. Then looking for NULL in the key
-	// takes one more statement after the last row, and one for each batch and
-	// further column of Key.
+	// Table is the table that has the key and that the Ceiling guards, in the form of
+	// the field Name of a Table. It may be empty only with a Ceiling that needs no table.
+	// Then looking for NULL in the key takes one more statement after the last row, and
+	// one for each batch and further column of Key.
 	Table string
 
 	// The other fields mean what they mean in a [Table].
@@ -58,13 +56,7 @@ type Query[T any] struct {
 // retrying cannot fix, such as a column for which T has no field, are marked with
 // retry.Permanent.
 func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[T], error) {
-	return fetch(ctx, &q.state, q.query, after, max, func(p *plan, _ int) (records[T], error) {
-		b, err := q.binding(p)
-		if err != nil {
-			return nil, err
-		}
-		return b, nil
-	})
+	return fetch(ctx, &q.state, q.query, after, max, func(p *plan, _ int) (records[T], error) { return q.binding(p) })
 }
 
 // binding finds a field of T for each column.
@@ -81,19 +73,13 @@ func (q *Query[T]) binding(p *plan) (*binding[T], error) {
 }
 
 // At returns the cursor after the row with a key. See [Table.At].
-func (q *Query[T]) At(key ...any) (source.Cursor, error) {
-	return at(q.query, key)
-}
+func (q *Query[T]) At(key ...any) (source.Cursor, error) { return at(q.query, key) }
 
 // Adopt returns a cursor that stands where c does. See [Table.Adopt].
-func (q *Query[T]) Adopt(c source.Cursor) (source.Cursor, error) {
-	return adopt(q.query, c)
-}
+func (q *Query[T]) Adopt(c source.Cursor) (source.Cursor, error) { return adopt(q.query, c) }
 
 // Describe returns where a cursor stands, in words.
-func (q *Query[T]) Describe(c source.Cursor) string {
-	return describe(q.query, c)
-}
+func (q *Query[T]) Describe(c source.Cursor) string { return describe(q.query, c) }
 
 // Position returns the key of a cursor in words. See [Table.Position].
 func (q *Query[T]) Position(c source.Cursor) string { return positionText(q.Key, c) }

@@ -19,9 +19,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// Latest is a Start that skips every row that exists at the first Fetch. A row with a
-// smaller key that commits later is skipped as well. To include the rows of
-// transactions in flight, start at a cursor of At instead.
+// Latest is a Start that skips every row that exists at the first Fetch, and those with
+// a smaller key that commit later. To include these, start at a cursor of At.
 const Latest source.Cursor = "latest"
 
 // Table reads any table or view, one row.Row for each of its rows. DB, Name and Key
@@ -33,18 +32,16 @@ const Latest source.Cursor = "latest"
 type Table struct {
 	DB *sqlx.DB
 
-	// Name is the table's name as the database spells it, including upper and
-	// lower case, with a schema in front if needed: orders, public.orders. Put a
-	// name that contains a dot or a quote into double quotes, and double the
-	// quotes inside: "odd.name", public."a ""quoted"" one".
+	// Name is the table's name as the database spells it, with a schema in front if
+	// needed: orders, public.orders. Put a name that contains a dot or a quote into
+	// double quotes, and double the quotes inside: public."a ""quoted"" one".
 	Name string
 
 	// Key are the columns that order the rows and tell them apart: together
 	// unique, never NULL, never changed, and first in an index, in this order.
 	Key []string
 
-	// Columns are the columns to read, in order. nil reads all columns, including
-	// those added later.
+	// Columns are the columns to read, in order. nil reads all, also those added later.
 	Columns []string
 
 	// Where is a condition in SQL for the rows to read, such as
@@ -70,9 +67,8 @@ type Table struct {
 	// row is a permanent error that names its key. 0 means DefaultMaxRowBytes.
 	MaxRowBytes int
 
-	// Dialect is the database's SQL. nil finds it by the driver among those that
-	// are built in. It must be set for other databases, and for a driver that
-	// wraps another one under a new name.
+	// Dialect is the database's SQL. nil finds it by the driver. It must be set for
+	// databases that are not built in, and for a driver that wraps another one.
 	Dialect dialect.Dialect
 
 	// Logger gets one line that says what the Ceiling guarantees, one when the
@@ -90,35 +86,26 @@ func (t *Table) Fetch(ctx context.Context, after source.Cursor, max int) (source
 	})
 }
 
-// At returns the cursor after the row with a key, for Start or a rewind: the first
-// row delivered is the one after it. The row need not exist. The values are
-// integers, strings, []byte or time.Time, one for each column of Key. A string can
-// stand for any type; for a binary column it holds the bytes. For a column without
-// a time zone, the zone of a time.Time is ignored. At does not ask the database: a
-// value that does not fit its column is an error of Fetch. So is a string of
+// At returns the cursor after the row with a key, for Start or a rewind. The row need
+// not exist. The values are integers, strings, []byte or time.Time, one for each column
+// of Key. A string can stand for any type; for a binary column it holds the bytes. For a
+// column without a time zone, the zone of a time.Time is ignored. At does not ask the
+// database: a value that does not fit its column is an error of Fetch. So is a string of
 // digits for a column that may hold numbers and texts.
 //
 // Without values At returns the cursor before the first row. In a rewind that
 // differs from the empty cursor, which stands where Start says.
-func (t *Table) At(key ...any) (source.Cursor, error) {
-	return at(t.query, key)
-}
+func (t *Table) At(key ...any) (source.Cursor, error) { return at(t.query, key) }
 
-// Adopt returns a cursor that stands where c does, for this Table as it is now and
-// without a history. Use it to continue after an [ErrHistory], or with a changed
-// Where, if you know that the rows up to c's key are those that were read. Adopt
-// does not ask the database.
-func (t *Table) Adopt(c source.Cursor) (source.Cursor, error) {
-	return adopt(t.query, c)
-}
+// Adopt returns a cursor with c's key, for this Table as it is now and without a
+// history. Use it to continue after an [ErrHistory], or with a changed Where, if the rows
+// up to that key are those that were read. Adopt does not ask the database.
+func (t *Table) Adopt(c source.Cursor) (source.Cursor, error) { return adopt(t.query, c) }
 
 // Describe returns where a cursor stands, in words.
-func (t *Table) Describe(c source.Cursor) string {
-	return describe(t.query, c)
-}
+func (t *Table) Describe(c source.Cursor) string { return describe(t.query, c) }
 
-// Position returns the key of a cursor in words, such as "id 42", or an empty
-// string if c holds no key. It is what source.Batch.Position says of Batch.To.
+// Position returns the key of a cursor in words, such as "id 42", "" if c holds none.
 func (t *Table) Position(c source.Cursor) string { return positionText(t.Key, c) }
 
 // Keys returns the keys of the rows after one cursor and up to another, in order,
@@ -250,13 +237,13 @@ func describe(of fields, c source.Cursor) string {
 func (q *query) describe(c source.Cursor) string {
 	switch c {
 	case "":
-		if q.start == Latest {
+		switch q.start {
+		case "":
+			return q.label + " before the first row"
+		case Latest:
 			return q.label + ", not begun: starts after the existing rows at the first fetch"
 		}
-		if q.start != "" {
-			return q.label + ", not begun: " + q.describe(q.start)
-		}
-		return q.label + " before the first row"
+		return q.label + ", not begun: " + q.describe(q.start)
 	case Latest:
 		return q.label + " after the existing rows at the first fetch"
 	}
