@@ -10,9 +10,8 @@ import (
 	"github.com/jmoiron/sqlx/reflectx"
 )
 
-// binding scans rows into values of T. Its pointers are those of one T, which
-// is cleared before each row and copied after it, so that they are found once
-// and not for each row.
+// binding scans rows into values of T. Its pointers are found once: those of one T, which is
+// copied after each row.
 type binding[T any] struct {
 	into    *T
 	fields  [][]int

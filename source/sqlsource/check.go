@@ -128,6 +128,7 @@ func (q *query) probe(ctx context.Context, cursor source.Cursor, fits func(*plan
 // that is less. Where few rows meet a condition, many rows are read.
 const countLimit = 5 * time.Second
 
+// count finds the greatest key and counts the rows after the cursor.
 func (c *checker) count(ctx context.Context) error {
 	limit := countLimit
 	if end, ok := ctx.Deadline(); ok {
@@ -291,7 +292,6 @@ func argument(a any) string {
 	return fmt.Sprint(a)
 }
 
-// pending finds the greatest key and counts the rows after the cursor.
 func (c *checker) pending(ctx context.Context, db ceiling.Queryer) error {
 	newest, err := c.latest(ctx, db, c.plan)
 	if err != nil {

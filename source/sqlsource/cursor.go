@@ -16,12 +16,9 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// A cursor has the form VERSION;FINGERPRINT;HISTORY;VALUE;VALUE;CHECKSUM. HISTORY
-// identifies the database's history and is empty if that is not known. The values
-// are those of the key, in order. A cursor before the first row has no values. Version 1
-// had no history. Any change of the form changes the version, by the rules in
-// poller/integration/testdata/compat/README.md: a release that is rolled back must
-// be able to read the stored cursors.
+// A cursor has the form VERSION;FINGERPRINT;HISTORY;VALUE;VALUE;CHECKSUM, with the values of
+// the key; one before the first row has none. HISTORY is empty if it is not known. Version 1 had
+// none. For a change of the form see poller/integration/testdata/compat/README.md.
 const (
 	version    = "2"
 	oldVersion = "1"
@@ -63,10 +60,11 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 	}
 	v, _, _ := strings.Cut(string(c), ";")
 	_, notNumber := strconv.ParseUint(v, 10, 16)
-	switch known := v == version || v == oldVersion; {
-	case !known && notNumber == nil:
+	switch {
+	case v == version || v == oldVersion:
+	case notNumber == nil:
 		return nil, origin{}, permanent("the cursor %.200q is of version %s, and this program knows %s and %s: run the release that wrote it, or a later one; or %s", string(c), v, oldVersion, version, advice)
-	case !known:
+	default:
 		return nil, origin{}, permanent("the cursor %.200q was not made by this package; %s", string(c), advice)
 	}
 	end := len(c) - 8

@@ -22,12 +22,10 @@ const (
 	DefaultMaxRowBytes = 32 << 20
 )
 
-// firstLimit is how many rows the first statement asks for at most, while
-// nothing is known of their size.
+// firstLimit is how many rows are asked for at most while nothing is known of their size.
 const firstLimit = 1024
 
-// state is what a Table or a Query learns. Nothing of it decides which rows a
-// cursor stands for, only how they are read.
+// state is what a Table or a Query learns: how rows are read, never which ones.
 type state struct {
 	setup sync.Once
 	query *query
@@ -117,11 +115,10 @@ func (q *query) position(after source.Cursor) (position, error) {
 	return at, err
 }
 
-// withConn calls f with one connection for all of its statements: a ceiling holds
-// for the server that it was found on. A connection that turns out to be dead is
-// replaced, as package database/sql does for single statements; after an outage
-// all connections of the pool may be dead. pgx also calls a connection dead that
-// it is asked to use when ctx has ended, and then the pool returns that error.
+// withConn calls f with one connection for all of its statements: a ceiling holds for the
+// server that it was found on. A dead connection is replaced, as database/sql does for single
+// statements; all of the pool may be dead. pgx also calls a connection dead that it is
+// asked to use when ctx has ended, and then the pool returns that error.
 func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) error {
 	for left := q.db.Stats().Idle + 2; ; left-- {
 		conn, err := q.db.DB.Conn(ctx)
@@ -135,8 +132,8 @@ func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) err
 	}
 }
 
-// withPlan calls f with a connection and a plan for the present columns. If they
-// changed before f returned, the result of f is discarded and f is called again.
+// withPlan calls f with a connection and a plan for the present columns, and again if these
+// changed before f returned.
 func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) error {
 	return s.query.withConn(ctx, func(db ceiling.Queryer) error {
 		for round := 1; ; round++ {
@@ -194,9 +191,8 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 	return nil
 }
 
-// fetchBatch reads a batch below the ceiling. When it has read all rows below one
-// that earlier batches were read below, it asks where the ceiling is now, and
-// reads on: a batch that is not full ends where the ceiling is.
+// fetchBatch reads a batch below the ceiling. When all rows below an old one are read, it
+// asks where the ceiling is now, and reads on.
 func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open opener[T]) (b source.Batch[T], err error) {
 	b.From, b.To = at.cursor, at.cursor
 	known := s.nullFree
@@ -271,8 +267,7 @@ func (s *state) latest(ctx context.Context, db ceiling.Queryer) (source.Cursor, 
 	return encode(s.query.print, origin{}, key)
 }
 
-// checkKey returns an error if a key does not fit its columns. A ceiling sees the
-// text of a key alone.
+// checkKey returns an error if a key does not fit its columns. A ceiling sees its text alone.
 func (q *query) checkKey(p *plan, key []dialect.Value) error {
 	for i, v := range key {
 		if _, _, err := p.key[i].Bind(v); err != nil {
@@ -282,8 +277,8 @@ func (q *query) checkKey(p *plan, key []dialect.Value) error {
 	return nil
 }
 
-// guess returns how many rows about maxBytes are. It is a power of two, since
-// every number makes another statement, which drivers keep prepared.
+// guess returns how many rows about maxBytes are: a power of two, since every number makes
+// another statement, which drivers keep prepared.
 func (s *state) guess(maxBytes int) int {
 	if s.rowSize == 0 {
 		return firstLimit
@@ -330,8 +325,7 @@ func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cur
 	return all, nil
 }
 
-// wrap says which query an error is of, and which cursor, if its key is what the
-// database refuses.
+// wrap says which query an error is of, and which cursor, if the database refuses its key.
 func (q *query) wrap(err error, after []dialect.Value) error {
 	if after != nil && q.sql.RefusedValue(err) {
 		return permanent("%s: the database does not accept the cursor's key, %s, or a value in a condition: %w; rewind to a cursor that At returns", q.label, describeKey(q.key, after), err)

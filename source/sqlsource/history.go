@@ -12,18 +12,15 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// ErrHistory is wrapped by the error of Fetch when the cursor was made in
-// another history of the database than the present one: on another server,
-// before the table was recreated, or on a database that has gone back in time
-// since. Rows may then have been read already, or be below the cursor and never
-// be read. The error is permanent and says what happened. Continue with a rewind
-// to what At returns, or with Adopt.
+// ErrHistory is wrapped by the error of Fetch when the cursor was made on another server,
+// before the table was recreated, or on a database that has gone back in time since. Rows
+// may then have been read already, or be below the cursor and never be read. The error is
+// permanent and says what happened. Continue with a rewind to what At returns, or with Adopt.
 var ErrHistory = errors.New("the cursor is of another history")
 
-// origin is the history that a cursor was made in: the values of its parts by
-// position, and the mark. The zero value is not known.
+// origin is the history that a cursor was made in. The zero value is not known.
 type origin struct {
-	values []string
+	values []string // of the parts, by position; "": not known
 	mark   uint64
 }
 
@@ -35,9 +32,8 @@ func addSequence(h *dialect.History, sequence string) {
 	}
 }
 
-// originOf returns the origin of a batch that follows one of an older origin: its
-// values where they are not known now, as a standby does not know the timeline, and
-// the greater mark.
+// originOf returns the origin of a batch that follows an older one, whose values stay where
+// they are not known now, as a standby does not know the timeline.
 func originOf(h dialect.History, older origin) origin {
 	o := origin{values: slices.Clone(older.values), mark: max(h.Mark, older.mark)}
 	for i, part := range h.Parts {
@@ -57,8 +53,7 @@ func (o origin) String() string {
 	return strings.Join(o.values, "/") + "@" + strconv.FormatUint(o.mark, 10)
 }
 
-// lateCount ends the history in old cursors, which counted the late rows that
-// had been delivered. It is read and dropped.
+// lateCount ends the history in old cursors, see DESIGN.md. It is read and dropped.
 var lateCount = regexp.MustCompile(`\+[1-9][0-9]{0,19}$`)
 
 func parseOrigin(s string) (origin, error) {
@@ -79,8 +74,7 @@ func parseOrigin(s string) (origin, error) {
 	return o, nil
 }
 
-// follows returns an error if a database with the history h does not continue
-// the one that the cursor was made in.
+// follows returns an error if h does not continue the history that the cursor was made in.
 func (o origin) follows(h dialect.History) error {
 	for i, part := range h.Parts {
 		if i < len(o.values) && o.values[i] != "" && part.Value != "" && o.values[i] != part.Value {
@@ -96,8 +90,8 @@ func (o origin) follows(h dialect.History) error {
 	return nil
 }
 
-// What to do about a cursor of another history. Where keys below the cursor are
-// drawn again, continuing after it would lose rows.
+// What to do about a cursor of another history. Where keys below the cursor are drawn
+// again, only a rewind loses no rows.
 const (
 	adoptAdvice  = "if the rows up to the cursor's key are nevertheless those that were read, adopt the cursor (Adopt, or dbtofile -adopt); otherwise " + rewindAdvice
 	rewindAdvice = "rewind to where rows should be read again (At, or dbtofile -rewind)"

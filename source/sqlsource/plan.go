@@ -39,8 +39,7 @@ type query struct {
 	log         *slog.Logger
 }
 
-// plan is how a query's statement is written and read. It is made of the columns
-// that the database describes, and discarded when they change.
+// plan is how the statement for the present columns is written and read.
 type plan struct {
 	nonce   int              // 0 for the first plan
 	columns []dialect.Column // as the statement returns them, after the extra columns
@@ -52,8 +51,7 @@ type plan struct {
 	schema  int64
 }
 
-// extra is a column that is selected in front of the columns: one of the key, or
-// another form of a column.
+// extra is selected in front of the columns: a column of the key, or another form of a column.
 type extra struct {
 	key, column int // one of them is -1
 }
@@ -72,8 +70,7 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 	}
 	from := q.from + " WHERE 1 = 0"
 	if q.sql.ListsColumns() {
-		// Some databases see that the schema changed only at the first step of a
-		// statement: so it returns a row, of NULLs.
+		// It returns a row, of NULLs: the database sees that the schema changed at the first step.
 		from = "(SELECT 1) AS one LEFT JOIN " + q.from + " ON 1 = 0"
 	}
 	all, err := q.columnsOf(ctx, db, p.comment("SELECT "+q.refs(q.key)+", "+q.star()+" FROM "+from))
@@ -115,9 +112,8 @@ func (q *query) star() string {
 	return q.refs(q.columns)
 }
 
-// comment makes the statements of each plan different from those of all earlier
-// plans, also of other Tables: connections may still have an old one prepared, for
-// columns that no longer exist.
+// comment makes the statements of each plan different from those of all earlier plans:
+// connections may still have one prepared for columns that no longer exist.
 func (p *plan) comment(statement string) string {
 	if p.nonce == 0 {
 		return statement
@@ -146,22 +142,20 @@ func resultColumns(rows *sql.Rows) ([]dialect.Column, error) {
 	}
 	columns := make([]dialect.Column, len(types))
 	for i, t := range types {
-		columns[i] = dialect.Column{Name: t.Name(), Type: t.DatabaseTypeName()}
-		s := t.ScanType()
-		columns[i].Time = s == typeTime || s == typeNullTime
-		null, ok := t.Nullable()
-		columns[i].NotNull = ok && !null
+		null, known := t.Nullable()
+		columns[i] = dialect.Column{Name: t.Name(), Type: t.DatabaseTypeName(), NotNull: known && !null,
+			Time: t.ScanType() == typeTime || t.ScanType() == typeNullTime}
 	}
 	return columns, nil
 }
 
 func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, columns []dialect.Column) error {
+	var named []string
+	if q.rows {
+		named = slices.Concat(q.key, q.columns)
+	}
 	var notNull map[string]bool
 	if q.table != nil {
-		var named []string
-		if q.rows {
-			named = slices.Concat(q.key, q.columns)
-		}
 		var err error
 		if notNull, err = q.sql.NotNull(ctx, db, q.table, named); err != nil {
 			return q.wrap(err, nil)
@@ -244,16 +238,14 @@ func (q *query) logChange(ctx context.Context, old, now *plan) {
 	}
 	var added, removed, changed []string
 	for _, c := range now.columns {
-		at := slices.IndexFunc(old.columns, func(d dialect.Column) bool { return d.Name == c.Name })
-		switch {
-		case at < 0:
+		if at := old.row.Index(c.Name); at < 0 {
 			added = append(added, c.Name)
-		case old.columns[at].Type != c.Type:
+		} else if old.columns[at].Type != c.Type {
 			changed = append(changed, c.Name)
 		}
 	}
 	for _, c := range old.columns {
-		if !slices.ContainsFunc(now.columns, func(d dialect.Column) bool { return d.Name == c.Name }) {
+		if now.row.Index(c.Name) < 0 {
 			removed = append(removed, c.Name)
 		}
 	}

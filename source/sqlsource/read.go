@@ -6,14 +6,12 @@ import (
 	"errors"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
-	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // reader reads the rows of one batch.
 type reader struct {
 	*query
 	db    ceiling.Queryer
-	below ceiling.Limit
 	plan  *plan
 	keys  *keys
 	limit int
@@ -23,8 +21,7 @@ type reader struct {
 	more        bool
 }
 
-// dest returns the destinations that a row is scanned into: those of the extra
-// columns, then those that bind sets.
+// dest returns what a row is scanned into: the extra columns, then what bind sets.
 func (r *reader) dest(bind func([]any)) []any {
 	p := r.plan
 	all := make([]any, len(p.extras)+len(p.columns))
@@ -69,15 +66,13 @@ type release held
 // Scan implements [database/sql.Scanner].
 func (r *release) Scan(any) error { return r.cell.Scan(r.src) }
 
-// readBelow reads the rows after a position and below a window, and returns where
-// the last one is.
+// readBelow reads the rows after a position and below a window, and returns where the last is.
 func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []any) (position, error) {
 	if w.Nothing {
 		return at, nil
 	}
 	before := r.rows
-	r.below = w.Limit
-	if err := r.read(ctx, at.key, dest); err != nil || r.rows == before {
+	if err := r.read(ctx, keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}, dest); err != nil || r.rows == before {
 		return at, err
 	}
 	at.key, at.origin = r.keys.lastKey(), w.origin
@@ -86,11 +81,10 @@ func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []a
 	return at, err
 }
 
-// read reads up to the limit of rows, and one more to see whether it exists and
-// whether it has the same key. It asks for the same number each time: every number
-// makes another statement.
-func (r *reader) read(ctx context.Context, after []dialect.Value, dest []any) error {
-	statement, args, err := r.statement(r.plan, r.plan.list, keyRange{after: after, below: r.below, limit: r.limit + 1})
+// read reads up to the limit of rows, and one more to see whether it exists and has the same
+// key. It asks for the same number each time: every number makes another statement.
+func (r *reader) read(ctx context.Context, where keyRange, dest []any) error {
+	statement, args, err := r.statement(r.plan, r.plan.list, where)
 	if err != nil {
 		return err
 	}
@@ -98,11 +92,11 @@ func (r *reader) read(ctx context.Context, after []dialect.Value, dest []any) er
 	defer cancel()
 	rows, err := r.db.QueryContext(ctx, statement, args...)
 	if err != nil {
-		return r.wrap(err, after)
+		return r.wrap(err, where.after)
 	}
 	defer rows.Close()
 	if ok, err := r.plan.fits(r.query, rows); err != nil {
-		return r.wrap(err, after)
+		return r.wrap(err, where.after)
 	} else if !ok {
 		return errChanged
 	}
@@ -120,8 +114,7 @@ func (r *reader) read(ctx context.Context, after []dialect.Value, dest []any) er
 		size := r.add()
 		if r.rows == r.limit || r.rows > 0 && (r.bytes+size > r.maxBytes || size > r.maxRowBytes) {
 			r.more = true
-			// Drivers read to the end of a result when it is closed. Where that
-			// may be much, a new connection costs less.
+			// Drivers read a closed result to its end. Where that is much, a new connection costs less.
 			if left := r.limit - r.rows; left*(max(size, r.bytes/r.rows)/4) > r.maxBytes {
 				cancel()
 			}
@@ -136,7 +129,7 @@ func (r *reader) read(ctx context.Context, after []dialect.Value, dest []any) er
 		r.keys.keep()
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return r.wrap(err, after)
+		return r.wrap(err, where.after)
 	}
 	return nil
 }

@@ -29,14 +29,12 @@ type window struct {
 // unflushed is who holds rows back whose commit is not on disk.
 const unflushed = "the server's write-ahead log, which is not on disk so far (asynchronous commit)"
 
-// flushRetry is when to ask again whether it is. The server's WAL writer runs
-// every 200 ms by default, and any other commit flushes it too.
+// flushRetry is when to ask again whether it is: any other commit flushes it too.
 const flushRetry = 5 * time.Millisecond
 
-// windowAfter returns how far the table can be read after a cursor. fresh says
-// that it was found now. A window that is open is used again, unless the server
-// is another one, or was started since: its log may have ended below the mark,
-// and then keys are drawn again.
+// windowAfter returns how far the table can be read after a cursor, and whether that was
+// found now. An open window is used again, unless the server is another one, or was started
+// since: its log may have ended below the mark, and then keys are drawn again.
 func (s *state) windowAfter(ctx context.Context, db ceiling.Queryer, at position) (w *window, fresh bool, err error) {
 	if w := s.window; w != nil && (at.cursor == w.from || at.cursor == w.to) {
 		h, err := s.query.sql.History(ctx, db, s.query.table)
@@ -86,14 +84,8 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 		origin: originOf(h, at.origin), durable: h.Flushed >= h.Mark}, nil
 }
 
-// pending returns the greatest number of rows that can follow a key, 0 if it is
-// not known.
-func (w *window) pending(after []dialect.Value) int64 {
-	if w.greatest == 0 {
-		return 0
-	}
-	return max(w.greatest-integerOf(after), 0)
-}
+// pending returns the greatest number of rows that can follow a key, 0 if it is not known.
+func (w *window) pending(after []dialect.Value) int64 { return max(w.greatest-integerOf(after), 0) }
 
 // integerOf returns a key that is one positive integer, 0 for others.
 func integerOf(key []dialect.Value) int64 {
@@ -107,8 +99,8 @@ func integerOf(key []dialect.Value) int64 {
 	return max(n, 0)
 }
 
-// check looks for what would lose rows below the window: a NULL that hides a row,
-// and rows that a crash of the server could take back. These are held.
+// check looks for what would lose rows below the window: a NULL that hides a row, and rows
+// that a crash of the server could take back. These are held.
 func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after []dialect.Value) (*source.Held, error) {
 	if w.Nothing {
 		return nil, nil
@@ -134,9 +126,8 @@ func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after 
 	return nil, nil
 }
 
-// limit asks the guard, and opens a guard first if necessary. A new one is opened
-// if the table changed, or names in its statements no longer exist: another table
-// may have taken the name, and its sequence has a different name.
+// limit asks the guard, and opens one first if necessary: at the start, if the table
+// changed, or if names in its statements no longer exist.
 func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Value) (ceiling.Limit, error) {
 	var after []string
 	for _, v := range key {
