@@ -1,6 +1,7 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -159,18 +160,10 @@ func (c *checker) bare(err error) string {
 	return strings.TrimPrefix(strings.TrimPrefix(retry.Text(err), "sqlsource: "), c.label+": ")
 }
 
-// decode decodes the cursor. A cursor that does not fit is a finding, and the Check
-// continues without a cursor.
+// decode decodes the cursor. Without one that fits, the Check continues with a finding.
 func (c *checker) decode(cursor source.Cursor) {
-	if cursor == "" && c.start != Latest {
-		cursor = c.start
-	}
-	if cursor == "" {
-		c.known = c.start != Latest
-		return
-	}
 	var err error
-	if c.at.key, c.at.origin, err = decode(cursor, c.print, len(c.key)); err != nil {
+	if c.at, err = c.position(cursor); err != nil {
 		c.Cursor = "not one of this table, key and condition"
 		if key, _, err := decode(cursor, "", len(c.key)); err == nil && key != nil {
 			c.Cursor += ": after " + describeKey(c.key, key)
@@ -178,8 +171,9 @@ func (c *checker) decode(cursor source.Cursor) {
 		c.add(ceiling.Unsafe, "", "%s", c.bare(err))
 		return
 	}
-	c.known = true
-	if c.at.origin.String() == "" {
+	from := cmp.Or(cursor, c.start)
+	c.known = from != Latest
+	if c.known && from != "" && c.at.origin.String() == "" {
 		c.add(ceiling.Note, "", "the cursor does not contain the database's history: it was made from a key, or adopted; the cursors of the next batches will")
 	}
 }

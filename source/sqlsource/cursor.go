@@ -17,8 +17,8 @@ import (
 )
 
 // A cursor has the form VERSION;FINGERPRINT;HISTORY;VALUE;VALUE;CHECKSUM, with the values of
-// the key; one before the first row has none. HISTORY is empty if it is not known. Version 1 had
-// none. For a change of the form see poller/integration/testdata/compat/README.md.
+// the key; one before the first row has none. HISTORY is empty if it is not known, and version
+// 1 has no such part. For a change of the form see poller/integration/testdata/compat/README.md.
 const (
 	version    = "2"
 	oldVersion = "1"

@@ -185,7 +185,7 @@ func appendKey(dst []byte, kind row.Kind, src any) ([]byte, error) {
 	return append(append(dst, v.Tag), v.Text...), err
 }
 
-// appendTime writes a time as Postgres reads it, and SQLite's driver has it from a text.
+// appendTime writes a time as Postgres reads it. SQLite's driver made it of such a text.
 func appendTime(dst []byte, kind row.Kind, t time.Time) []byte {
 	layout := time.RFC3339Nano
 	switch kind {

@@ -20,8 +20,7 @@ const (
 // budget is how many keys one Fetch checks, about.
 const budget = 10 * pageKeys
 
-// Table is what a [Source] watches: a *sqlsource.Table, which is a
-// Table[row.Row], or a *sqlsource.Query[T].
+// Table is what a [Source] watches: a *sqlsource.Table (of row.Row) or a *sqlsource.Query[T].
 type Table[T any] interface {
 	source.Source[T]
 	Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error)
