@@ -105,7 +105,7 @@ func (q *query) latest(ctx context.Context, db ceiling.Queryer, p *plan) (key []
 	return key, err
 }
 
-// eachKey calls each for the rows in a range, whose keys alone are read. It is the last of k.
+// eachKey reads the keys in a range and calls each for every one, which is then the last of k.
 func (q *query) eachKey(ctx context.Context, db ceiling.Queryer, p *plan, r keyRange, each func(k *keys)) error {
 	k := newKeys(p.key, nil)
 	var list []string
