@@ -3,7 +3,6 @@ module github.com/artifactofdevotion/devotion/examples
 go 1.26.0
 
 require (
-	aead.dev/minisign v0.3.0
 	github.com/artifactofdevotion/devotion v0.0.0
 	github.com/artifactofdevotion/devotion/poller/integration v0.0.0-00010101000000-000000000000
 	github.com/artifactofdevotion/devotion/poller/prometheus v0.0.0
@@ -21,7 +20,6 @@ require (
 	go.opentelemetry.io/otel/trace v1.47.0
 	go.yaml.in/yaml/v3 v3.0.5
 	golang.org/x/crypto v0.58.0
-	golang.org/x/mod v0.43.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/term v0.47.0
 )
@@ -58,6 +56,7 @@ require (
 	go.opentelemetry.io/otel/log v1.47.0 // indirect
 	go.opentelemetry.io/otel/metric v1.47.0 // indirect
 	go.yaml.in/yaml/v2 v2.4.4 // indirect
+	golang.org/x/mod v0.43.0 // indirect
 	golang.org/x/net v0.60.0 // indirect
 	golang.org/x/oauth2 v0.37.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect

@@ -109,6 +109,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/artifactofdevotion/devotion/poller"
@@ -158,5 +159,6 @@ func report(err error, logFormat string) int {
 
 // refusal explains why a table is refused and what to do.
 func refusal(e *ceiling.UnsafeError) string {
-	return fmt.Sprintf("dbtofile: %v\nFor all findings run dbtofile -check with the same settings.", e)
+	text := strings.TrimPrefix(e.Error(), "ceiling: ")
+	return fmt.Sprintf("dbtofile: %s\nFor all findings run dbtofile -check with the same settings.", text)
 }

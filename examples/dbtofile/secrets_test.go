@@ -114,7 +114,7 @@ func TestAWrongPasswordIsNotShown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "out")
-			dsn := db.As("dbtest", planted).DSN(db.Drivers()[0])
+			dsn := db.WithUser("dbtest", planted).DSN(db.Drivers()[0])
 			p := run(t, nil, "-dsn", dsn, "-table", "orders", "-key", "id", "-out", dir, "-log-level", "debug")
 			require.Equal(t, 1, p.code(), "%s", &p.stderr)
 			require.Regexp(t, `dbtofile: poller: orders: fetch: .*(28P01|28000|1045)`, p.stderr.String())

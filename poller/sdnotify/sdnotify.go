@@ -1,5 +1,5 @@
-// Package sdnotify tells systemd how pipelines do, so that it can restart what
-// is stuck, and nothing else. For a unit of Type=notify with WatchdogSec:
+// Package sdnotify reports the state of pipelines to systemd, so that systemd restarts
+// a process that hangs, and only then. For a unit with Type=notify and WatchdogSec:
 //
 //	stop, err := sdnotify.Start(ctx, p.Status)
 //	if err != nil {
@@ -8,37 +8,35 @@
 //	defer stop()
 //	return p.Run(ctx)
 //
-// # What systemd is told
+// # What is sent
 //
-// READY=1 when every pipeline has loaded its checkpoint. The database is not asked: one
-// that is down is waited for, and a restart would not bring it up. Until then the
-// start's timeout is extended, as long as every pipeline runs and is not Overdue, so
-// that a checkpoint store that is slow or down makes no restart loop either.
+// READY=1 when every pipeline has loaded its checkpoint. The database need not answer:
+// a restart would not end its outage, so the pipeline waits for it. Before READY=1, the
+// start timeout is extended while every pipeline runs and is not Overdue, so a slow or
+// unreachable checkpoint store does not cause a restart loop.
 //
-// WATCHDOG=1 at half of WatchdogSec, while every pipeline runs and is not Overdue: also
-// while it backs off or is held back, so an outage restarts nothing. A step or a loop
-// that hangs stops it, and systemd restarts the service.
+// WATCHDOG=1 twice per WatchdogSec, while every pipeline runs and is not Overdue. That
+// includes pipelines in backoff and pipelines that are held back, so an outage restarts
+// nothing. It stops when a step or the loop hangs, and systemd restarts the service.
 //
-// STATUS with what each pipeline is about, its rows and its lag, for systemctl status:
-// when it has changed, and at most every five seconds. It holds no row values and no
-// error texts.
+// STATUS when it changes, at most every five seconds: the state, the rows and the lag of
+// each pipeline, for systemctl status. It contains no row values and no error texts.
 //
-// STOPPING=1 when the context ends. From then on TimeoutStopSec is what limits the time
-// that is left, and the watchdog is kept quiet until stop is called.
+// STOPPING=1 when the context ends. From then on TimeoutStopSec limits the remaining
+// time, and WATCHDOG=1 is sent until stop is called.
 //
 // # When Run returns
 //
-// A pipeline that ran and has ended while the context has not is a pipeline that stands
-// still: the watchdog is not fed any more. So let the process end when Run
-// returns an error, or run again, within WatchdogSec. The same holds for Drain: a
-// program that Drains and exits is right, but one that Drains several pipelines of
-// which some end long before others is a job, not a service, and wants no WatchdogSec.
+// A pipeline whose Run has returned, while the context has not ended, makes no progress,
+// so WATCHDOG=1 is no longer sent. Exit when Run returns an error, or call Run again,
+// within WatchdogSec. The same holds for Drain. A program that drains several pipelines
+// of very different length is a job, not a service: give it no WatchdogSec.
 //
 // # The environment
 //
-// NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are read and left as they are, so
-// child processes inherit them. NotifyAccess=main, the default of Type=notify, has
-// systemd ignore what children say. Without NOTIFY_SOCKET, as on a terminal or another
+// NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID are read and not changed, so child
+// processes inherit them. NotifyAccess=main, the default of Type=notify, makes systemd
+// ignore messages from children. Without NOTIFY_SOCKET, as on a terminal or on another
 // system than Linux, Start does nothing.
 package sdnotify
 
@@ -55,20 +53,20 @@ import (
 )
 
 const (
-	loadEvery   = 20 * time.Millisecond // to look whether the checkpoints are loaded
+	loadEvery   = 20 * time.Millisecond // how often the checkpoints are checked
 	extendEvery = 10 * time.Second
-	extendBy    = 30 * time.Second // three times extendEvery: one that is lost does no harm
+	extendBy    = 30 * time.Second // three times extendEvery: one may be lost
 	statusEvery = 5 * time.Second
 	sendLimit   = 200 * time.Millisecond
 )
 
-// Start tells systemd about pipelines, given by their Status methods, until stop is
-// called. The end of ctx, which has to be that of their Run, tells it that the service
-// stops. It is an error if systemd's variables make no sense. A socket that
-// is full or gone later is none: what could not be said is said again.
+// Start reports pipelines, given by their Status methods, to systemd until stop is
+// called. ctx must be the context of their Run: when it ends, systemd is told that the
+// service stops. Start returns an error if systemd's variables are not valid. A socket
+// that is full or missing later is not an error: the message is sent again.
 //
-// Call stop when the pipelines have ended. It returns when the last message is sent,
-// within a second, and may be called again.
+// Call stop when the pipelines have ended. It returns within a second, when the last
+// message has been sent, and may be called again.
 func Start(ctx context.Context, pipelines ...func() poller.Status) (stop func(), err error) {
 	address := os.Getenv("NOTIFY_SOCKET")
 	if address == "" {
@@ -87,7 +85,7 @@ func Start(ctx context.Context, pipelines ...func() poller.Status) (stop func(),
 	return n.start(ctx), nil
 }
 
-// watchdog returns WatchdogSec of the unit, or 0 if no watchdog waits for this process.
+// watchdog returns the unit's WatchdogSec, or 0 if this process is not watched.
 func watchdog() (time.Duration, error) {
 	text := os.Getenv("WATCHDOG_USEC")
 	if pid := os.Getenv("WATCHDOG_PID"); text == "" || pid != "" && pid != strconv.Itoa(os.Getpid()) {
@@ -97,10 +95,10 @@ func watchdog() (time.Duration, error) {
 	if d := time.Duration(µs) * time.Microsecond; err == nil && d > 0 && d/time.Microsecond == time.Duration(µs) {
 		return d, nil
 	}
-	return 0, fmt.Errorf("sdnotify: WATCHDOG_USEC=%s is no number of microseconds: leave it to systemd to set it", text)
+	return 0, fmt.Errorf("sdnotify: WATCHDOG_USEC=%s is not a number of microseconds: leave it to systemd", text)
 }
 
-// send connects anew for each message, so that a socket that was gone may come back.
+// send connects again for each message, because the socket may be recreated.
 func send(address, text string) error {
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: address, Net: "unixgram"})
 	if err != nil {
@@ -114,14 +112,15 @@ func send(address, text string) error {
 	return err
 }
 
-// notifier sends what is due. All but start belongs to its goroutine.
+// notifier sends the messages that are due. Its fields belong to its goroutine, except
+// in start.
 type notifier struct {
 	pipelines []func() poller.Status
 	watchdog  time.Duration
 	send      func(string) error
 
-	loaded   []bool    // of each pipeline: its checkpoint has been seen loaded
-	extended time.Time // when more time was last asked for
+	loaded   []bool    // per pipeline: its checkpoint is loaded
+	extended time.Time // when the start timeout was last extended
 	said     string    // the last STATUS
 	stopped  bool      // STOPPING=1 was sent
 }
@@ -152,11 +151,11 @@ func (n *notifier) run(ctx context.Context, end <-chan struct{}) {
 		select {
 		case <-done:
 			done, stopping = nil, true
-			load.Reset(loadEvery) // until it is heard
+			load.Reset(loadEvery) // until it is sent
 			status.Stop()
 			n.stopping()
 		case <-end:
-			if ctx.Err() != nil { // it may be that both come at once
+			if ctx.Err() != nil { // both may be ready at once
 				n.stopping()
 			}
 			return
@@ -167,7 +166,7 @@ func (n *notifier) run(ctx context.Context, end <-chan struct{}) {
 		case <-hungry:
 			next := n.watchdog / 2
 			if !stopping && !n.well() || n.send("WATCHDOG=1") != nil {
-				next /= 8 // the other half of the time is to get well, or through
+				next /= 8 // the other half of the time is for recovering, or for sending
 			}
 			feed.Reset(next)
 		case <-status.C:
@@ -176,14 +175,14 @@ func (n *notifier) run(ctx context.Context, end <-chan struct{}) {
 	}
 }
 
-// load says READY=1 once every checkpoint is loaded, and reports whether it has. Until
-// then it asks for more time.
+// load sends READY=1 once every checkpoint is loaded, and reports whether it did. Until
+// then it extends the start timeout.
 func (n *notifier) load() bool {
 	all := true
 	for i, pipeline := range n.pipelines {
 		if !n.loaded[i] {
 			s := pipeline()
-			// A short Drain may be over by now, but it has polled.
+			// A short Drain may have ended already, but it has polled.
 			n.loaded[i] = !s.Started.IsZero() || !s.LastPoll.IsZero()
 		}
 		all = all && n.loaded[i]
@@ -197,7 +196,7 @@ func (n *notifier) load() bool {
 	return false
 }
 
-// status says STATUS, after what else there is to say, and reports whether it was sent.
+// status sends STATUS and the other fields, and reports whether they were sent.
 func (n *notifier) status(also string) bool {
 	text := words(n.pipelines, time.Now())
 	if also == "" && text == n.said {
@@ -210,13 +209,13 @@ func (n *notifier) status(also string) bool {
 	return true
 }
 
-// stopping says STOPPING=1 once, and reports whether it was sent.
+// stopping sends STOPPING=1 once, and reports whether it was sent.
 func (n *notifier) stopping() bool {
 	n.stopped = n.stopped || n.send("STOPPING=1\nSTATUS=stopping: "+words(n.pipelines, time.Now())) == nil
 	return n.stopped
 }
 
-// well reports whether every pipeline runs and gets on, or waits for what may come.
+// well reports whether every pipeline runs and makes progress, or waits for something.
 func (n *notifier) well() bool {
 	for _, pipeline := range n.pipelines {
 		if s := pipeline(); s.State == poller.Stopped || s.Overdue {

@@ -20,7 +20,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// heard is a systemd that notes what it is told and when.
+// heard is a systemd that records the messages and their times.
 type heard struct {
 	mu    sync.Mutex
 	begin time.Time
@@ -358,7 +358,7 @@ func TestALostFeedIsRepeatedInTime(t *testing.T) {
 	})
 }
 
-// One that is stuck for a moment, as by a call that returns late, gets on by itself.
+// One that is stuck for a moment, by a call that returns late, recovers.
 func TestOneThatIsStuckForAMomentIsFedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeline("p")

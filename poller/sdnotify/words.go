@@ -10,11 +10,11 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 )
 
-// wordsLimit is in bytes. More does not fit on a screen, and a message has 4 KiB at most.
+// wordsLimit is in bytes. More does not fit on a screen, and a message is at most 4 KiB.
 const wordsLimit = 500
 
-// words says on one line how the pipelines get on, those in trouble first: a line that is
-// cut must not lose them.
+// words describes the pipelines on one line. Those that fail come first, because a long
+// line is cut.
 func words(pipelines []func() poller.Status, now time.Time) string {
 	var all []poller.Status
 	for _, pipeline := range pipelines {
@@ -37,7 +37,7 @@ func line(s poller.Status, now time.Time) string {
 	switch {
 	case !known:
 		return text
-	case lag < statusEvery: // what is said so seldom cannot be more exact
+	case lag < statusEvery: // no finer than the messages
 		return fmt.Sprintf("%s, lag under %v", text, statusEvery)
 	}
 	return fmt.Sprintf("%s, lag %v", text, lag.Round(time.Second))
@@ -57,7 +57,7 @@ func trouble(s poller.Status) int {
 	return 0
 }
 
-// printable keeps a name from breaking the line or the terminal.
+// printable replaces characters of a name that would break the line or the terminal.
 func printable(r rune) rune {
 	if unicode.IsPrint(r) {
 		return r

@@ -26,14 +26,14 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
-// The throughput that a ceiling must leave, with -bench.require.
-var leastOfUnguarded = map[string]float64{"Postgres": 0.95, "MariaDB": 0.75}
+// The lowest accepted ratio of the throughput with a ceiling to that without, with
+// -bench.require.
+var minUnguardedRatio = map[string]float64{"Postgres": 0.95, "MariaDB": 0.75}
 
-// The price of a ceiling for the reading of a backlog: the same rows by the same
-// code with the ceiling that is chosen automatically, and with none. Both are
-// measured in each round, in turns. With -bench.require it fails if both the median
-// of the rounds and the ratio of the best times are too low: other work on the
-// machine slows the one in some rounds, and the other in others.
+// BenchmarkCeilingThroughput compares the throughput of reading a backlog with the default
+// ceiling and without a ceiling. Each round measures both, in alternating order. With
+// -bench.require it fails only if both the median ratio and the ratio of the best times are
+// too low, because other work on the machine slows one of the two in some rounds.
 func BenchmarkCeilingThroughput(b *testing.B) {
 	for _, o := range orders.Tables[:2] {
 		b.Run(o.Name, func(b *testing.B) {
@@ -47,7 +47,7 @@ func BenchmarkCeilingThroughput(b *testing.B) {
 			best := [2]float64{math.Inf(1), math.Inf(1)}
 			var ratios []float64
 			for b.Loop() {
-				for round := range *benchRounds + 1 { // the first warms up
+				for round := range *benchRounds + 1 { // the first round is a warm-up
 					var took [2]float64
 					for i := range ways {
 						w := (i + round) % 2
@@ -65,7 +65,7 @@ func BenchmarkCeilingThroughput(b *testing.B) {
 			b.ReportMetric(float64(*benchRows)/best[1]/1000, "krows/s-best")
 			b.Logf("%s, %d rows: %.3f to %.3f x the unguarded read", o.Name, *benchRows, slices.Min(ratios), slices.Max(ratios))
 			if *benchRequire {
-				require.GreaterOrEqual(b, max(median(ratios), best[0]/best[1]), leastOfUnguarded[o.Name], "times the throughput of an unguarded read")
+				require.GreaterOrEqual(b, max(median(ratios), best[0]/best[1]), minUnguardedRatio[o.Name], "times the throughput of an unguarded read")
 			}
 		})
 	}
@@ -86,7 +86,7 @@ func readTable(b *testing.B, db *sqlx.DB, c ceiling.Ceiling) time.Duration {
 	return took
 }
 
-// counter counts the statements of a connection of pgx.
+// counter counts the statements of a pgx connection.
 type counter struct{ n atomic.Int64 }
 
 func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
@@ -96,10 +96,10 @@ func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQ
 
 func (*counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// The price of a poll: how many statements it takes and for how long, when there
-// is nothing new, when one row is, and when rows are held back; on a quiet server,
-// and next to 500 connections that hold 10,000 locks on other tables, or on this
-// one. None is what the same poll costs without a ceiling.
+// BenchmarkCeilingPoll measures the statements and the time of one poll: with nothing new,
+// with one new row, and with rows held back; on an idle server, and with 500 other
+// connections that hold 10,000 locks on other tables or on this one. "none" is the same
+// poll without a ceiling.
 func BenchmarkCeilingPoll(b *testing.B) {
 	server := dbtest.StartPostgres(b, dbtest.Args("-c", "max_connections=600", "-c", "max_locks_per_transaction=256", "-c", "shared_buffers=64MB"))
 	database := server.NewDatabase(b)
@@ -171,7 +171,7 @@ func BenchmarkCeilingPoll(b *testing.B) {
 	measure("500 connections, 10000 locks/held", nothing)
 }
 
-// settle reads what can be read.
+// settle reads until nothing more is available.
 func settle(b *testing.B, table *sqlsource.Table, at source.Cursor) source.Cursor {
 	b.Helper()
 	for {

@@ -27,30 +27,29 @@ import (
 var (
 	benchRows    = flag.Int("bench.rows", 200_000, "rows to copy in BenchmarkPostgresToJSONLines")
 	benchRounds  = flag.Int("bench.rounds", 7, "rounds of BenchmarkPostgresToJSONLines")
-	benchRequire = flag.Bool("bench.require", os.Getenv("CI") == "true", "let BenchmarkPostgresToJSONLines fail if it is slower or larger than it has to be; set by CI=true")
+	benchRequire = flag.Bool("bench.require", os.Getenv("CI") == "true", "fail a benchmark if a figure misses its limit; the default is true with CI=true")
 )
 
-// What has to be reached, with -bench.require.
+// Limits that -bench.require enforces.
 const (
-	leastOfPsql  = 1.3 // times the speed of psql
-	leastOfNaive = 2.5 // times the speed of the naive loop
-	mostMB       = 48  // of memory
+	minPsqlRatio  = 1.3 // of the speed of psql
+	minNaiveRatio = 2.5 // of the speed of the naive loop
+	maxMB         = 48  // of resident memory
 )
 
-// The time to copy a table of Postgres to files of JSON Lines, next to what one
-// would do without the library. Each round runs all three one after the other,
-// on the same server, so that only ratios within a round are compared; the
-// median of the rounds is reported, and the lowest and highest are logged. The
-// first two use two cores, ours evenly, so other work on the machine counts
-// against ours most. -bench.require looks at the median of quiet rounds, or the
-// ratios of the best times, which suffer least.
+// BenchmarkPostgresToJSONLines measures the time to copy a Postgres table to JSON Lines
+// files, next to two ways without the library. Each round runs all three in turn on the
+// same server, and only times of the same round are compared. The median ratio is reported,
+// the lowest and highest are logged. The first two ways use two cores, ours most evenly, so
+// other work on the machine slows ours most. Therefore -bench.require checks the median of
+// quiet rounds or the ratios of the best times.
 //
 //   - ours: dbtofile -once, durable: each batch is fsynced and checkpointed
 //   - psql: \copy (select row_to_json(t) from orders t) to a file, no fsync
 //   - naive: a loop over sqlx MapScan and encoding/json, no fsync, no checkpoint
 //
-// The first two are processes and include their start, the third runs in this
-// process and does not. MB is the peak of dbtofile's resident memory.
+// The first two are processes, and their time includes the start; the third runs in this
+// process. MB is the peak of dbtofile's resident memory.
 func BenchmarkPostgresToJSONLines(b *testing.B) {
 	psql, err := exec.LookPath("psql")
 	if err != nil {
@@ -62,7 +61,7 @@ func BenchmarkPostgresToJSONLines(b *testing.B) {
 	rows := *benchRows
 	binary := orders.Build(b)
 	o, db := orders.Tables[0].Filled(b, rows)
-	_, err = db.Exec("vacuum analyze orders") // or autovacuum would start at some point
+	_, err = db.Exec("vacuum analyze orders") // or autovacuum might start during the measurement
 	require.NoError(b, err)
 
 	dir := b.TempDir()
@@ -96,11 +95,11 @@ func BenchmarkPostgresToJSONLines(b *testing.B) {
 	best := [3]float64{math.Inf(1), math.Inf(1), math.Inf(1)}
 	var quietPsql, quietNaive []float64
 	for b.Loop() {
-		for round := range *benchRounds + 1 { // the first warms up
+		for round := range *benchRounds + 1 { // the first round is a warm-up
 			var took [3]time.Duration
 			before := share(b)
 			for i := range ways {
-				w := (i + round) % len(ways) // none always runs in another's wake
+				w := (i + round) % len(ways) // the order changes with each round
 				out := filepath.Join(dir, "out")
 				took[w] = ways[w](out)
 				if w == 0 && round == 0 {
@@ -108,7 +107,7 @@ func BenchmarkPostgresToJSONLines(b *testing.B) {
 				}
 				require.NoError(b, os.RemoveAll(out))
 			}
-			quiet := min(before, share(b)) >= leastOfMachine
+			quiet := min(before, share(b)) >= quietShare
 			for w := range ways {
 				best[w] = min(best[w], took[w].Seconds())
 			}
@@ -128,25 +127,25 @@ func BenchmarkPostgresToJSONLines(b *testing.B) {
 	b.ReportMetric(best[1]/best[0], "x-psql-best")
 	b.ReportMetric(best[2]/best[0], "x-naive-best")
 	b.ReportMetric(peak, "peak-MB")
-	b.ReportMetric(0, "ns/op") // of no interest
+	b.ReportMetric(0, "ns/op") // hides the default metric
 	b.Logf("%d rows, %d rounds, lowest to highest: %.0f to %.0f krows/s, %.2f to %.2f x psql, %.2f to %.2f x naive, %.0f MB at most; %d rounds were quiet",
 		rows, *benchRounds, slices.Min(ours), slices.Max(ours), slices.Min(ofPsql), slices.Max(ofPsql), slices.Min(ofNaive), slices.Max(ofNaive), peak, len(quietNaive))
 	if *benchRequire {
-		require.LessOrEqual(b, peak, float64(mostMB), "MB")
+		require.LessOrEqual(b, peak, float64(maxMB), "MB")
 	}
 	if *benchRequire && len(quietNaive) == 0 {
-		b.Logf("the ratios are not judged: in each round others took more than %.0f%% of the machine", 100*(1-leastOfMachine))
+		b.Logf("the ratios are not checked: in each round other work took more than %.0f%% of the machine", 100*(1-quietShare))
 	} else if *benchRequire {
-		require.GreaterOrEqual(b, max(median(quietPsql), best[1]/best[0]), leastOfPsql, "times the speed of psql")
-		require.GreaterOrEqual(b, max(median(quietNaive), best[2]/best[0]), leastOfNaive, "times the speed of the naive loop")
+		require.GreaterOrEqual(b, max(median(quietPsql), best[1]/best[0]), minPsqlRatio, "times the speed of psql")
+		require.GreaterOrEqual(b, max(median(quietNaive), best[2]/best[0]), minNaiveRatio, "times the speed of the naive loop")
 	}
 }
 
-// leastOfMachine is the share of it that makes a round a quiet one.
-const leastOfMachine = 0.9
+// quietShare is the share of the machine that must be available in a quiet round.
+const quietShare = 0.9
 
-// share returns what part of the machine's cores other work leaves to this process,
-// when it wants all of them for a moment.
+// share returns the share of the machine's cores that this process gets when it tries to
+// use all of them for a moment.
 func share(b *testing.B) float64 {
 	b.Helper()
 	began, before, cores := time.Now(), cpuSeconds(b), runtime.NumCPU()
@@ -166,7 +165,7 @@ func median(v []float64) float64 {
 	return (v[len(v)/2] + v[(len(v)-1)/2]) / 2
 }
 
-// naive is the loop one writes first: keyset pages, a map for each row.
+// naive is the loop that one writes first: keyset pages, and a map for each row.
 func naive(db *sqlx.DB, out string) error {
 	f, err := os.Create(out)
 	if err != nil {
@@ -197,7 +196,7 @@ func naivePage(db *sqlx.DB, lines *json.Encoder, after int64) (_ int64, more boo
 		if err := rows.MapScan(cells); err != nil {
 			return after, false, err
 		}
-		for name, cell := range cells { // or jsonb would come as base64
+		for name, cell := range cells { // otherwise jsonb becomes base64
 			if text, ok := cell.([]byte); ok {
 				cells[name] = json.RawMessage(text)
 			}
@@ -210,10 +209,10 @@ func naivePage(db *sqlx.DB, lines *json.Encoder, after int64) (_ int64, more boo
 	return after, more, rows.Err()
 }
 
-// runMeasured runs a command and returns the peak of its resident memory in MB,
-// or 0 where that is unknown, and its output. The peak is read from
-// Linux while the process runs, for it only grows: the rusage of a child counts
-// its parent's memory too, which it shared until it became another program.
+// runMeasured runs a command, and returns the peak of its resident memory in MB, or 0 if
+// that is not available, and its output. The peak is read from /proc while the process
+// runs, because the rusage of a child includes memory that it shared with its parent before
+// exec.
 func runMeasured(cmd *exec.Cmd) (peak float64, text string, err error) {
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out

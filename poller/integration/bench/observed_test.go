@@ -33,45 +33,45 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// What metrics and status page must leave, with -bench.require.
-const leastOfUnobserved = 0.98
+// The lowest accepted ratio of the throughput with metrics and a status page to that
+// without, with -bench.require.
+const minUnobservedRatio = 0.98
 
-// The price of being watched: a table of Postgres is copied to files by the same
-// pipeline, at full throughput, with metrics and status page attached, and all
-// that they serve fetched at the start and then each second (so give -bench.rows for
-// some seconds, or it is fetched more often than that); and with nothing attached.
-// Both are measured in each round, in turns, by the clock and by the CPU time of this
-// process, which does all but the database's work and so the watching too. Medians of
-// the ratios are reported, and the ratios of the best. With -bench.require it fails if
-// all four are too low. Watching that costs too much is seen in each of them; other work
-// on the machine slows the one copy or the other, and rather by the clock.
+// BenchmarkObserved measures what metrics and a status page cost. The same pipeline copies
+// a Postgres table to files at full throughput, once with both attached and fetched at the
+// start and then each second, and once with neither. Use enough -bench.rows for several
+// seconds, or fetches are more frequent than that. Each round measures both, in alternating
+// order, by wall-clock time and by the CPU time of this process, which does everything but
+// the database's work. The medians of the ratios and the ratios of the best are reported.
+// With -bench.require it fails only if all four are too low: a real cost shows in each of
+// them, while other work on the machine slows one of the copies, mostly by wall-clock time.
 func BenchmarkObserved(b *testing.B) {
 	_, db := orders.Tables[0].Filled(b, *benchRows)
-	_, err := db.Exec("vacuum analyze orders") // or autovacuum would start at some point
+	_, err := db.Exec("vacuum analyze orders") // or autovacuum might start during the measurement
 	require.NoError(b, err)
-	rounds := 3 * *benchRounds // the difference is less than that of two rounds
+	rounds := 3 * *benchRounds // the cost is smaller than the variation between two rounds
 	best := [2]float64{math.Inf(1), math.Inf(1)}
-	least := best // of CPU time
+	least := best // lowest CPU times
 	var clock, cpu []float64
 	scrapes := 0
-	ways := []func(*poller.Poller[row.Row]) (beside func(context.Context)){
+	ways := []func(*poller.Poller[row.Row]) (scrape func(context.Context)){
 		func(*poller.Poller[row.Row]) func(context.Context) { return func(context.Context) {} },
 		func(p *poller.Poller[row.Row]) func(context.Context) { return watch(b, p, &scrapes) },
 	}
 	for b.Loop() {
-		for round := range rounds + 1 { // the first warms up
-			var took, worked [2]float64
+		for round := range rounds + 1 { // the first round is a warm-up
+			var took, cpuTime [2]float64
 			for i := range ways {
 				w := (i + round) % 2
-				took[w], worked[w] = copyTable(b, db, ways[w])
-				best[w], least[w] = min(best[w], took[w]), min(least[w], worked[w])
+				took[w], cpuTime[w] = copyTable(b, db, ways[w])
+				best[w], least[w] = min(best[w], took[w]), min(least[w], cpuTime[w])
 			}
 			if round > 0 {
-				clock, cpu = append(clock, took[0]/took[1]), append(cpu, worked[0]/worked[1])
+				clock, cpu = append(clock, took[0]/took[1]), append(cpu, cpuTime[0]/cpuTime[1])
 			}
 		}
 	}
-	require.GreaterOrEqual(b, scrapes, rounds, "it was watched")
+	require.GreaterOrEqual(b, scrapes, rounds, "metrics and page were fetched")
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(median(clock), "x-unobserved")
 	b.ReportMetric(best[0]/best[1], "x-unobserved-best")
@@ -81,14 +81,14 @@ func BenchmarkObserved(b *testing.B) {
 	b.Logf("%d rows, %d rounds, %d scrapes: %.3f to %.3f x the unobserved copy by the clock, %.3f to %.3f by CPU time",
 		*benchRows, rounds, scrapes, slices.Min(clock), slices.Max(clock), slices.Min(cpu), slices.Max(cpu))
 	if *benchRequire {
-		require.GreaterOrEqual(b, max(median(clock), best[0]/best[1], median(cpu), least[0]/least[1]), leastOfUnobserved,
+		require.GreaterOrEqual(b, max(median(clock), best[0]/best[1], median(cpu), least[0]/least[1]), minUnobservedRatio,
 			"times the throughput of an unobserved copy, or its rows in a second of CPU time")
 	}
 }
 
-// copyTable copies the table orders to a new directory, and returns the
-// seconds by the clock and of CPU time.
-func copyTable(b *testing.B, db *sqlx.DB, observe func(*poller.Poller[row.Row]) (beside func(context.Context))) (took, worked float64) {
+// copyTable copies the table orders to a new directory, and returns the wall-clock time and
+// the CPU time in seconds.
+func copyTable(b *testing.B, db *sqlx.DB, observe func(*poller.Poller[row.Row]) (scrape func(context.Context))) (took, cpuTime float64) {
 	b.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	dir := filepath.Join(b.TempDir(), "out")
@@ -101,20 +101,20 @@ func copyTable(b *testing.B, db *sqlx.DB, observe func(*poller.Poller[row.Row]) 
 		Checkpointer: files,
 		Logger:       quiet,
 	}
-	beside := observe(p)
-	runtime.GC() // the garbage of earlier rounds
+	scrape := observe(p)
+	runtime.GC() // so that earlier garbage is not collected during the measurement
 	began, before := time.Now(), cpuSeconds(b)
 	ctx, cancel := context.WithCancel(b.Context())
 	var watching sync.WaitGroup
-	watching.Go(func() { beside(ctx) })
+	watching.Go(func() { scrape(ctx) })
 	require.NoError(b, p.Drain(ctx))
 	cancel()
 	watching.Wait()
-	took, worked = time.Since(began).Seconds(), cpuSeconds(b)-before
+	took, cpuTime = time.Since(began).Seconds(), cpuSeconds(b)-before
 	require.EqualValues(b, *benchRows, p.Status().Records)
 	require.NoError(b, files.Close())
 	require.NoError(b, os.RemoveAll(dir))
-	return took, worked
+	return took, cpuTime
 }
 
 func cpuSeconds(b *testing.B) float64 {
@@ -123,8 +123,9 @@ func cpuSeconds(b *testing.B) float64 {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds()
 }
 
-// watch attaches metrics and the status page to a pipeline and serves them. The returned
-// function fetches them, at once and then each second until ctx ends, and counts that.
+// watch attaches metrics and a status page to a pipeline, and serves them. The returned
+// function fetches them at once and then each second until ctx ends, and counts that in
+// scrapes.
 func watch(b *testing.B, p *poller.Poller[row.Row], scrapes *int) func(ctx context.Context) {
 	var page status.Page
 	page.Attach(&p.Hooks, p.Status)

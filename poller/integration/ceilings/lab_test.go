@@ -12,8 +12,8 @@ import (
 func TestMain(m *testing.M) { lab.Main(m) }
 
 const (
-	identity = lab.Identity
-	patience = lab.Patience
+	identity  = lab.Identity
+	waitLimit = lab.WaitLimit
 )
 
 var (

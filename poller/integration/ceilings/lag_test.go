@@ -25,22 +25,22 @@ func lagging(db *sqlx.DB, name string, by time.Duration, key ...string) *sqlsour
 	return table
 }
 
-// Where the key begins with a time, rows are read when that is old enough by the
-// database's clock, to the microsecond, in every time zone.
+// If the key begins with a time, a row is read when that time is old enough by the
+// database's clock, to the microsecond and in every time zone.
 func TestLagByTheClock(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		types, ago, zone := []string{"timestamptz", "timestamp"}, "statement_timestamp() - interval '%d s'", `set timezone = 'Asia/Kathmandu'` // whose clock is never set back
+		types, ago, zone := []string{"timestamptz", "timestamp"}, "statement_timestamp() - interval '%d s'", `set timezone = 'Asia/Kathmandu'` // a zone without daylight saving time
 		switch {
 		case isMariaDB(driver):
-			types, zone = []string{"datetime(6)", "timestamp(6)"}, "" // sqlsource wants UTC of the latter
+			types, zone = []string{"datetime(6)", "timestamp(6)"}, "" // sqlsource requires UTC for timestamp
 			ago = "now(6) - interval %d second"
 		case !isPostgres(driver):
-			return // which has no types for times
+			return // SQLite has no types for times
 		}
 		for _, typ := range types {
 			for _, zone := range []string{"", zone} {
-				db.SetMaxOpenConns(1) // the time zone is the connection's
+				db.SetMaxOpenConns(1) // the time zone is a setting of the connection
 				if zone != "" {
 					db.MustExec(zone)
 				}
@@ -66,13 +66,14 @@ func TestLagByTheClock(t *testing.T) {
 			days = `insert into t values (current_date - interval 2 day, 1), (current_date, 2)`
 		}
 		db.MustExec(days)
-		// An hour, or the day would be over if midnight came in between.
+		// One hour, so that the expected value does not change if the test runs at
+		// midnight.
 		got, _ := readAll(t, lagging(db, "t", time.Hour, "at", "id"), "", 10, func(r row.Row) string { return r.Text(1) })
 		require.Equal(t, []string{"1"}, got, "the day is not over")
 	})
 }
 
-// The greatest integer is found by its value, not by its text: 235 is greater than 99.
+// The greatest integer is found by value and not by text: 235 is greater than 99.
 func TestLagOfIntegers(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
@@ -81,15 +82,16 @@ func TestLagOfIntegers(t *testing.T) {
 			db.MustExec(fmt.Sprintf(`insert into t values (%d)`, i+1))
 		}
 		table := lagging(db, "t", time.Nanosecond, "id")
-		_, err := fetch(t, table, "", 1) // which notes the greatest key
+		_, err := fetch(t, table, "", 1) // records the greatest key
 		require.NoError(t, err)
 		got, _ := readAll(t, table, "", 100, rowJSON)
 		require.Len(t, got, 235)
 	})
 }
 
-// With another key, rows are read up to the greatest key seen some time ago.
-func TestLagByWhatWasSeen(t *testing.T) {
+// With another kind of key, rows are read up to the greatest key that was seen long enough
+// ago.
+func TestLagByObservedKeys(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		keys := []string{"bigint", "decimal(30,3)", "varchar(40)"}
@@ -110,7 +112,7 @@ func TestLagByWhatWasSeen(t *testing.T) {
 			b, err := short.Fetch(t.Context(), "", 10)
 			require.NoError(t, err)
 			require.Empty(t, b.Records)
-			require.Nil(t, b.Held, "to wait is what was asked for")
+			require.Nil(t, b.Held, "a wait that the setting asks for is not reported as held")
 			require.True(t, b.AsOf.IsZero())
 			db.MustExec(`insert into ` + name + ` values ('9007199254740993', 'c', 3), ('9007199254740994', 'a', 4)`)
 			var got []string
@@ -120,8 +122,8 @@ func TestLagByWhatWasSeen(t *testing.T) {
 				more, after = readAll(t, short, after, 10, number)
 				got = append(got, more...)
 				return len(got) > 0
-			}, patience, 5*time.Millisecond)
-			if len(got) < 4 { // the rows that were seen first come first, and nothing above them
+			}, waitLimit, 5*time.Millisecond)
+			if len(got) < 4 { // keys seen first are delivered first, and no greater ones
 				require.Equal(t, []string{"1", "2"}, got, typ)
 			}
 			require.Eventually(t, func() bool {
@@ -129,7 +131,7 @@ func TestLagByWhatWasSeen(t *testing.T) {
 				more, after = readAll(t, short, after, 1, number)
 				got = append(got, more...)
 				return len(got) >= 4
-			}, patience, 5*time.Millisecond)
+			}, waitLimit, 5*time.Millisecond)
 			require.Equal(t, []string{"1", "2", "3", "4"}, got, typ)
 			more, _ := readAll(t, long, "", 10, number)
 			require.Empty(t, more)
@@ -149,7 +151,7 @@ func TestLagIsValidated(t *testing.T) {
 	requirePermanent(t, err, "field Table")
 }
 
-// Drain does not wait for what is younger.
+// Drain does not wait for younger rows.
 func TestLagAndDrain(t *testing.T) {
 	t.Parallel()
 	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)

@@ -25,8 +25,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/sqlite"
 )
 
-// watermark is the strategy of the example of ceiling.Ceiling: the writers say up
-// to which key all rows are committed.
+// watermark is the ceiling of the example of ceiling.Ceiling: the writers record up to
+// which key all rows are committed.
 type watermark struct{}
 
 func (watermark) String() string { return "watermark" }
@@ -52,7 +52,7 @@ func (watermark) Advance(ctx context.Context, db ceiling.Queryer, _ []string) (c
 	return l, nil
 }
 
-// delivered is where a Poller puts rows.
+// delivered is a sink that keeps all rows.
 type delivered struct {
 	mu   sync.Mutex
 	rows []row.Row
@@ -72,10 +72,9 @@ func (d *delivered) poller(table *sqlsource.Table) *poller.Poller[row.Row] {
 	}
 }
 
-// A strategy from outside of the package, through a Poller: jobs write keys of
-// their own, in any order, and then say how far they are. The same
-// reader without it runs concurrently and must lose rows.
-func TestCeilingOfOnesOwn(t *testing.T) {
+// A custom ceiling works with a Poller. Concurrent jobs write explicit keys in any order,
+// and then record how far they are. The same reader without the ceiling must lose rows.
+func TestCustomCeiling(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
 		seed := rand.Uint64()
@@ -98,14 +97,14 @@ func TestCeilingOfOnesOwn(t *testing.T) {
 			ids := random.Perm(each)
 			for i, id := range ids {
 				db.MustExec(fmt.Sprintf(`insert into items values (%d, 'x')`, job*each+id+1))
-				if i == each/2 { // somewhere in the middle, and both have polled
-					from := bad.polled(t, naive)
+				if i == each/2 { // in the middle, when both readers have polled
+					from := bad.waitForLatest(t, naive)
 					require.Positive(t, from)
 				}
 			}
 			db.MustExec(fmt.Sprintf(`update progress set done = %d`, (job+1)*each))
 		}
-		require.Eventually(t, func() bool { return good.len() >= jobs*each }, patience, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return good.len() >= jobs*each }, waitLimit, 5*time.Millisecond)
 		_, err := stop()
 		require.NoError(t, err)
 		_, err = stopBad()
@@ -115,7 +114,7 @@ func TestCeilingOfOnesOwn(t *testing.T) {
 			want = append(want, id+1)
 		}
 		require.Equal(t, want, good.ids())
-		require.Less(t, bad.len(), jobs*each, "the test shows nothing")
+		require.Less(t, bad.len(), jobs*each, "the reader without the ceiling must lose rows, or the test shows nothing")
 	})
 }
 
@@ -136,16 +135,17 @@ func (d *delivered) ids() (all []int) {
 	return all
 }
 
-// polled waits until the greatest row of the table has come, and returns its id.
-func (d *delivered) polled(t *testing.T, table *sqlsource.Table) (top int) {
+// waitForLatest waits until the row with the greatest key was delivered, and returns its
+// id.
+func (d *delivered) waitForLatest(t *testing.T, table *sqlsource.Table) (top int) {
 	t.Helper()
 	require.NoError(t, table.DB.Get(&top, `select max(id) from `+table.Name))
-	require.Eventually(t, func() bool { return slices.Contains(d.ids(), top) }, patience, 2*time.Millisecond)
+	require.Eventually(t, func() bool { return slices.Contains(d.ids(), top) }, waitLimit, 2*time.Millisecond)
 	return top
 }
 
-// The versions that SingleWriter's documentation tells to make bring each row's
-// latest version after each change: the last delivery of each row equals the table.
+// With the version column that SingleWriter's documentation describes, each change delivers
+// the row again: the last delivered version of each row equals the table.
 func TestSQLiteUpdates(t *testing.T) {
 	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
 		seed := rand.Uint64()
@@ -219,7 +219,7 @@ func TestSQLiteUpdates(t *testing.T) {
 			slices.SortFunc(all, func(a, b version) int { return int(a.ID - b.ID) })
 			return all
 		}
-		require.Eventually(t, func() bool { return slices.Equal(latest(), want) }, patience, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return slices.Equal(latest(), want) }, waitLimit, 10*time.Millisecond)
 		_, err := stop()
 		require.NoError(t, err)
 		t.Logf("%d rows, %d versions delivered", len(want), out.len())

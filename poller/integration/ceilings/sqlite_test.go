@@ -29,7 +29,7 @@ func eachSQLiteDriver(t *testing.T, f func(t *testing.T, db *sqlx.DB, file strin
 	}
 }
 
-// unsafeIn returns what a Fetch finds unsafe, as text and as findings.
+// unsafeIn returns the unsafe findings of a Fetch.
 func unsafeIn(t *testing.T, table *sqlsource.Table) []ceiling.Finding {
 	t.Helper()
 	_, err := table.Fetch(t.Context(), "", 10)
@@ -41,12 +41,12 @@ func unsafeIn(t *testing.T, table *sqlsource.Table) []ceiling.Finding {
 
 func TestSQLiteProbes(t *testing.T) {
 	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
-		db.SetMaxOpenConns(1) // the attached and the temporary are the connection's
+		db.SetMaxOpenConns(1) // attached databases and temporary tables belong to the connection
 		db.MustExec(`attach ':memory:' as "other db"`)
 		for _, c := range []struct {
 			create, table, key string
-			unsafe             string // "": none
-			version            string // the column that the recipe adds; "" if it offers none
+			unsafe             string // "" if the table is safe
+			version            string // the column that the recipe adds; "" without a recipe
 		}{
 			{`create table a (id integer primary key autoincrement, v)`, "a", "id", "", ""},
 			{`create table A2 (v, "Id" INTEGER /* no */ PRIMARY KEY ASC ON CONFLICT ABORT AUTOINCREMENT)`, "a2", "id", "", ""},
@@ -71,7 +71,7 @@ func TestSQLiteProbes(t *testing.T) {
 			{`create table o (id integer primary key autoincrement); create temp table o (id integer primary key)`, "o", "id", "temporary", ""},
 		} {
 			if strings.Contains(c.create, "using rtree") && db.DriverName() != "sqlite" {
-				continue // ncruces is built without modules
+				continue // ncruces is built without this module
 			}
 			db.MustExec(c.create)
 			key := strings.Split(c.key, ",")
@@ -87,7 +87,7 @@ func TestSQLiteProbes(t *testing.T) {
 					db.MustExec("insert into " + c.table + ` ("` + strings.ReplaceAll(c.key, ",", `", "`) + `") values (` + key + ")")
 				}
 			}
-			if c.version != "" { // else whether it has AUTOINCREMENT shows with the first row
+			if c.version != "" { // a row shows whether the table has AUTOINCREMENT
 				insert(1, 2)
 			}
 			found := unsafeIn(t, silent(db, c.table, key...))
@@ -109,7 +109,7 @@ func TestSQLiteProbes(t *testing.T) {
 			first := func(r row.Row) string { v, _ := r.Get(key[0]); return v }
 			got, at := readAll(t, table, "", 1, first)
 			require.Equal(t, []string{"1", "2", "3", "4"}, got, c.create)
-			for _, goesOn := range []bool{true, false} { // as sqlite3 does without -bail, and with it
+			for _, goesOn := range []bool{true, false} { // like sqlite3 without and with -bail
 				for _, s := range remedy.Statements {
 					if _, err := db.Exec(s); err != nil && !goesOn {
 						db.MustExec(`rollback`)
@@ -127,18 +127,18 @@ func TestSQLiteProbes(t *testing.T) {
 			_, err := again.Fetch(t.Context(), at, 1)
 			require.NoError(t, err)
 		}
-		var spoilt int
-		require.NoError(t, db.Get(&spoilt, `select count(*) from d5 where version <> 7 or _version <> 7`))
-		require.Zero(t, spoilt, "the user's columns")
+		var changed int
+		require.NoError(t, db.Get(&changed, `select count(*) from d5 where version <> 7 or _version <> 7`))
+		require.Zero(t, changed, "the recipe changed columns of the user")
 	})
 }
 
-// Whether an empty table has AUTOINCREMENT shows with its first row. Until then nothing can be
-// missed, and then it is refused if it has not.
+// The first row shows whether a table has AUTOINCREMENT. Until then no row can be missed; a
+// table without it is refused afterwards.
 func TestSQLiteEmptyTable(t *testing.T) {
 	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
 		db.MustExec(`create table unrelated (id integer primary key)`)
-		require.Contains(t, fmt.Sprint(unsafeIn(t, silent(db, "unrelated", "id"))), "without AUTOINCREMENT", "no table has it")
+		require.Contains(t, fmt.Sprint(unsafeIn(t, silent(db, "unrelated", "id"))), "without AUTOINCREMENT", "other tables do not have it either")
 		db.MustExec(`create table good (id integer primary key autoincrement, v)`)
 		db.MustExec(`create table bad (id integer primary key, v)`)
 		good, bad := silent(db, "good", "id"), silent(db, "bad", "id")
@@ -153,7 +153,7 @@ func TestSQLiteEmptyTable(t *testing.T) {
 	})
 }
 
-// A connection that reads what may be rolled back is refused.
+// A connection that can read uncommitted rows is refused.
 func TestSQLiteReadUncommitted(t *testing.T) {
 	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
 		db.SetMaxOpenConns(1)
@@ -173,7 +173,7 @@ func TestSQLiteReadUncommitted(t *testing.T) {
 	})
 }
 
-// On another database several transactions write at a time.
+// Other databases allow several concurrent writers.
 func TestSingleWriterIsForSQLite(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -183,7 +183,7 @@ func TestSingleWriterIsForSQLite(t *testing.T) {
 	require.Contains(t, fmt.Sprint(unsafeIn(t, table)), "SQLite only")
 }
 
-func TestSQLiteSequenceThatFell(t *testing.T) {
+func TestSQLiteSequenceSetBack(t *testing.T) {
 	const create = `create table orders (id integer primary key autoincrement, v)`
 	const add = `insert into orders (v) values (1), (2), (3)`
 	alarms := map[string][]string{
@@ -234,8 +234,8 @@ func TestSQLiteSequenceThatFell(t *testing.T) {
 	})
 }
 
-// An older file is put in the place of the one that was read.
-func TestSQLiteFileThatIsOlder(t *testing.T) {
+// The file is replaced by an older copy of it.
+func TestSQLiteOlderFile(t *testing.T) {
 	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, file string) {
 		db.MustExec(`create table orders (id integer primary key autoincrement, v)`)
 		db.MustExec(`insert into orders (v) values (1), (2)`)
@@ -256,8 +256,8 @@ func TestSQLiteFileThatIsOlder(t *testing.T) {
 	})
 }
 
-// A file that was moved into the place of an open one is read once a connection is
-// opened again, and not before. Without a sequence, the cursor cannot tell.
+// Only new connections see a file that replaces an open one. The sequence in the older file
+// has not reached the cursor, so the cursor is refused.
 func TestCeilingSQLiteReplaced(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -17,9 +17,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// Many writers, with rollbacks and savepoints and rows that are deleted, and a
-// reader that must see each row that was committed once. A reader of a
-// table without AUTOINCREMENT runs concurrently and must lose rows.
+// Concurrent writers with rollbacks, savepoints and deletions: a reader must deliver each
+// committed row once. A reader of a table without AUTOINCREMENT must lose rows.
 func TestSQLiteWriters(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []dbtest.Driver{dbtest.Modernc, dbtest.NCruces} {
@@ -58,7 +57,7 @@ func testSQLiteWriters(t *testing.T, db *sqlx.DB) {
 			for i := range perWriter {
 				kept, err := writeSQLite(t, db, random, fmt.Sprint(w, " ", i))
 				if err != nil {
-					continue // BUSY, and rolled back
+					continue // BUSY: rolled back
 				}
 				mu.Lock()
 				for _, note := range kept {
@@ -77,7 +76,7 @@ func testSQLiteWriters(t *testing.T, db *sqlx.DB) {
 	seen, seenBad := map[string]int{}, map[string]int{}
 	read := func(table *sqlsource.Table, at source.Cursor, into map[string]int) (source.Cursor, bool) {
 		b, err := table.Fetch(t.Context(), at, 7)
-		if err != nil { // BUSY, as a Poller would find, and retry
+		if err != nil { // BUSY: a Poller would retry
 			failed++
 			require.Less(t, failed, 100_000, "%v", err)
 			return at, false
@@ -123,10 +122,9 @@ func testSQLiteWriters(t *testing.T, db *sqlx.DB) {
 	t.Logf("%d rows committed; 0 lost; %d lost without AUTOINCREMENT", len(committed)+2, lostBad+1)
 }
 
-// writeSQLite makes a transaction that adds some rows to both tables, and
-// deletes some of them again, and returns the notes of those that stay. The
-// last row is always deleted by a separate transaction, once it may have been
-// read.
+// writeSQLite runs a transaction that inserts rows into both tables and deletes some of
+// them, and returns the notes of the remaining rows. A second transaction always deletes
+// the last row, which may have been read by then.
 func writeSQLite(t *testing.T, db *sqlx.DB, random *rand.Rand, name string) (kept []string, err error) {
 	tx, err := db.BeginTx(t.Context(), nil)
 	if err != nil {
@@ -140,7 +138,7 @@ func writeSQLite(t *testing.T, db *sqlx.DB, random *rand.Rand, name string) (kep
 	}
 	for i := range 1 + random.IntN(5) {
 		note := fmt.Sprint(name, " ", i)
-		if random.IntN(3) == 0 { // rolled back within the transaction
+		if random.IntN(3) == 0 { // rolled back to a savepoint
 			_, err = tx.Exec(`savepoint s`)
 			if err = errors.Join(err, add("never "+note)); err != nil {
 				return nil, err
@@ -163,7 +161,7 @@ func writeSQLite(t *testing.T, db *sqlx.DB, random *rand.Rand, name string) (kep
 	if random.IntN(2) == 0 {
 		last := kept[len(kept)-1]
 		for _, table := range []string{"good", "bad"} {
-			_, _ = db.Exec(`delete from `+table+` where note = ?`, last) // it may be BUSY, and stay
+			_, _ = db.Exec(`delete from `+table+` where note = ?`, last) // may be BUSY: then the row stays
 		}
 		kept = kept[:len(kept)-1]
 	}

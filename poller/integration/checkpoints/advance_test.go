@@ -17,7 +17,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// checkpointedOrder and checkpointedOrders are as in the example of sqlcheckpoint.
+// checkpointedOrder and checkpointedOrders are the types in the example of sqlcheckpoint.
 type checkpointedOrder struct {
 	ID int64 `db:"id"`
 }
@@ -50,7 +50,7 @@ func commitTx(tx *sqlx.Tx) error { return tx.Commit() }
 func TestCheckpointAdvance(t *testing.T) {
 	eachCheckpointDriver(t, func(t *testing.T, d dbtest.Database, driver dbtest.Driver) {
 		db := d.Open(t, driver)
-		db.MustExec(`CREATE TABLE orders (id BIGINT)`) // no key: twice would show
+		db.MustExec(`CREATE TABLE orders (id BIGINT)`) // without a key, so that duplicates show
 		lost := errors.New("connection lost")
 		o := checkpointedOrders{openCheckpoint(t, db, sqlcheckpoint.Options{}), db, commitTx}
 		batch := func(from, to source.Cursor, ids ...int64) source.Batch[checkpointedOrder] {
@@ -64,7 +64,7 @@ func TestCheckpointAdvance(t *testing.T) {
 			require.NoError(t, db.Select(&ids, `SELECT id FROM orders ORDER BY id`))
 			return ids
 		}
-		require.ErrorIs(t, o.Write(t.Context(), batch("", "2", 1, 2)), poller.ErrConflict, "not loaded")
+		require.ErrorIs(t, o.Write(t.Context(), batch("", "2", 1, 2)), poller.ErrConflict, "Write before Load")
 		require.Empty(t, loadedCursor(t, o.Store))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -77,8 +77,8 @@ func TestCheckpointAdvance(t *testing.T) {
 		require.ErrorIs(t, o.Write(ctx, first), lost)
 		require.Equal(t, []int64{1, 2}, stored())
 		o.commit = commitTx
-		require.NoError(t, o.Write(ctx, first), "its answer was lost")
-		require.ErrorIs(t, o.Write(ctx, batch("", "3", 1, 2, 3)), poller.ErrConflict, "another batch needs a Load first")
+		require.NoError(t, o.Write(ctx, first), "the first commit succeeded, but its answer was lost")
+		require.ErrorIs(t, o.Write(ctx, batch("", "3", 1, 2, 3)), poller.ErrConflict, "a different batch needs a Load first")
 		require.Equal(t, []int64{1, 2}, stored())
 		require.NoError(t, o.Save(ctx, "", "2"), "as a Poller does after Write")
 		require.NoError(t, o.Write(ctx, batch("2", "3", 3)))
@@ -93,12 +93,11 @@ func TestCheckpointAdvance(t *testing.T) {
 		require.ErrorContains(t, err, `found "4"`)
 		require.Equal(t, []int64{1, 2, 3, 4}, stored())
 		require.Equal(t, source.Cursor("4"), loadedCursor(t, o.Store))
-		require.NoError(t, o.Write(ctx, batch("4", "4", 5)), "a cursor may stay")
+		require.NoError(t, o.Write(ctx, batch("4", "4", 5)), "the cursor of a batch may be unchanged")
 	})
 }
 
-// Of two pipelines in transactions at the same time one waits and has its
-// conflict.
+// If two pipelines save in concurrent transactions, one of them waits and gets a conflict.
 func TestCheckpointAdvanceRace(t *testing.T) {
 	eachCheckpointDriver(t, func(t *testing.T, d dbtest.Database, driver dbtest.Driver) {
 		db := d.Open(t, driver)
@@ -140,7 +139,7 @@ func TestCheckpointAdvanceRace(t *testing.T) {
 	})
 }
 
-// A session that goes silent inside the transaction does not keep the row.
+// A session that goes silent in its transaction does not lock the row for ever.
 func TestCheckpointAdvanceIdles(t *testing.T) {
 	t.Parallel()
 	d := dbtest.Postgres(t).NewDatabase(t)
@@ -151,9 +150,9 @@ func TestCheckpointAdvanceIdles(t *testing.T) {
 		require.Equal(t, at, loadedCursor(t, next))
 		var tx *sqlx.Tx
 		limit := 300 * time.Millisecond
-		for ; ; limit *= 2 { // Advance itself may take that long, on a machine with other work
+		for ; ; limit *= 2 { // on a busy machine Advance itself may take that long
 			var err error
-			tx, err = db.Beginx() // of no context: nothing on this side ends it
+			tx, err = db.Beginx() // without a context, so that the client does not end it
 			require.NoError(t, err)
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			_, err = silent.Advance(ctx, tx, at, "silent")
@@ -162,10 +161,10 @@ func TestCheckpointAdvanceIdles(t *testing.T) {
 				break
 			}
 			_ = tx.Rollback() // the session may have ended
-			require.Less(t, limit, patience, err)
+			require.Less(t, limit, waitLimit, err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), limit+patience)
-		require.NoError(t, next.Save(ctx, at, "next "+source.Cursor(driver)), "waits for the row, and gets it")
+		ctx, cancel := context.WithTimeout(t.Context(), limit+waitLimit)
+		require.NoError(t, next.Save(ctx, at, "next "+source.Cursor(driver)), "waits until the server releases the row")
 		cancel()
 		require.Error(t, tx.Commit())
 	}

@@ -31,9 +31,9 @@ import (
 
 var compatWrite = flag.Bool("compat.write", false, "write what this version stores to testdata/compat/new, see testdata/compat/README.md")
 
-const compatRule = "what is stored has changed: see testdata/compat/README.md for how to do that so that a rollback loses nothing"
+const compatRule = "the stored format has changed: see testdata/compat/README.md for the steps by which a rollback loses nothing"
 
-// stored are the formats: each is what a function leaves in a directory.
+// stored maps a format's name to the function that writes it to a directory.
 var stored = map[string]func(t *testing.T, dir string){
 	"filesink":       storeFiles,
 	"filecheckpoint": storeFileCheckpoint,
@@ -41,8 +41,8 @@ var stored = map[string]func(t *testing.T, dir string){
 	"cursors":        storeCursors,
 }
 
-// What this version stores has the form of what the last one stored, to the
-// letter, so either reads what the other has written.
+// This version stores the same format as the last version, byte for byte apart from the
+// masks. So each reads what the other has written.
 func TestWhatIsStoredHasNotChanged(t *testing.T) {
 	t.Parallel()
 	versions := compatVersions(t)
@@ -53,7 +53,7 @@ func TestWhatIsStoredHasNotChanged(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), name)
 			require.NoError(t, os.Mkdir(dir, 0o700))
 			store(t, dir)
-			for _, lock := range []string{"orders.lock", "open/lock", "crashed/lock"} { // no part of what is stored
+			for _, lock := range []string{"orders.lock", "open/lock", "crashed/lock"} { // not part of the format
 				if err := os.Remove(filepath.Join(dir, lock)); !os.IsNotExist(err) {
 					require.NoError(t, err)
 				}
@@ -67,7 +67,7 @@ func TestWhatIsStoredHasNotChanged(t *testing.T) {
 	}
 }
 
-// compatVersions are the versions that testdata has files of, oldest first.
+// compatVersions returns the versions that testdata contains, oldest first.
 func compatVersions(t *testing.T) (versions []string) {
 	text, err := os.ReadFile(filepath.Join("..", "testdata", "compat", "README.md"))
 	require.NoError(t, err)
@@ -78,17 +78,17 @@ func compatVersions(t *testing.T) (versions []string) {
 	return versions
 }
 
-// What differs from run to run.
+// Parts that differ from run to run.
 var masks = []struct {
 	what *regexp.Regexp
 	by   string
 }{
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "<time>"},
-	{regexp.MustCompile(`\b(?:[A-Z2-7]{12}|[A-Z2-7]{26})\b`), "<token>"}, // of any length: no reader looks into it
+	{regexp.MustCompile(`\b(?:[A-Z2-7]{12}|[A-Z2-7]{26})\b`), "<token>"}, // of any length: no reader interprets it
 	{regexp.MustCompile(`^{"crc32c":"[0-9a-f]{8}"`), `{"crc32c":"<sum>"`},
 }
 
-// masked returns the texts of the files in dir, by name.
+// masked returns the contents of the files in dir by name, with the masks applied.
 func masked(t *testing.T, dir string) map[string]string {
 	all := map[string]string{}
 	require.NoError(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
@@ -106,7 +106,7 @@ func masked(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// A new version goes on exactly where any older one has ended.
+// This version continues exactly where each older version stopped.
 func TestWhatOlderVersionsStored(t *testing.T) {
 	t.Parallel()
 	for _, version := range compatVersions(t) {
@@ -140,8 +140,8 @@ func compatCursor(n int) source.Cursor {
 	return source.Cursor(fmt.Sprintf("row %d", n))
 }
 
-// storeFiles leaves two directories: one with complete and open segments, and a
-// copy of it from the moment before a complete one got its name.
+// storeFiles writes two directories: one with complete and open segments, and a copy of it
+// from before a complete segment was renamed.
 func storeFiles(t *testing.T, dir string) {
 	work, crashed := filepath.Join(dir, "open"), filepath.Join(dir, "crashed")
 	f, err := filesink.Open(work, filesink.Options[int]{Name: "numbers", SegmentRows: 5, OnSeal: func(s filesink.Segment) {
@@ -218,7 +218,7 @@ func readFileCheckpoint(t *testing.T, dir string) {
 	require.NoError(t, f.Close())
 }
 
-// compatRow is a row of the table of checkpoints.
+// compatRow is a row of the checkpoint table.
 type compatRow struct {
 	Name    string `db:"name" json:"name"`
 	Cursor  string `db:"cur" json:"cur"`
@@ -228,8 +228,8 @@ type compatRow struct {
 	History string `db:"history" json:"history"`
 }
 
-// storeSQLCheckpoint leaves the statements that make the table, and the row of a
-// pipeline. SQLite stands for all: the values are the same.
+// storeSQLCheckpoint writes the CREATE TABLE statements and the row of a pipeline. The
+// values are the same in all databases, so SQLite provides them.
 func storeSQLCheckpoint(t *testing.T, dir string) {
 	db := dbtest.SQLite(t).Open(t, dbtest.NCruces)
 	for name, d := range map[string]dialect.Dialect{"postgres": postgres.Dialect{}, "mysql": mysql.Dialect{}, "sqlite": sqlite.Dialect{}} {
@@ -286,7 +286,7 @@ func readSQLCheckpoint(t *testing.T, dir string) {
 	})
 }
 
-// compatTables are read up to half of their rows, by keys of all kinds.
+// compatTables have keys of all kinds. storeCursors reads them up to their second row.
 var compatTables = map[string]struct{ create, insert, where string }{
 	"integers": {`k INTEGER PRIMARY KEY AUTOINCREMENT`, `(1), (2), (9223372036854775806), (9223372036854775807)`, ""},
 	"floats":   {`k REAL PRIMARY KEY NOT NULL`, `(-1.5), (0.1), (1e300), (2e300)`, ""},
@@ -295,7 +295,7 @@ var compatTables = map[string]struct{ create, insert, where string }{
 	"chosen":   {`k INTEGER PRIMARY KEY AUTOINCREMENT`, `(1), (2), (3), (4)`, "k <> 5"},
 }
 
-// compatTable returns the table in a database that has it.
+// compatTable creates the table in a new database.
 func compatTable(t *testing.T, name string) *sqlsource.Table {
 	db := dbtest.SQLite(t).Open(t, dbtest.NCruces)
 	c := compatTables[name]
@@ -304,8 +304,8 @@ func compatTable(t *testing.T, name string) *sqlsource.Table {
 	return &sqlsource.Table{DB: db, Name: name, Key: []string{"k"}, Where: c.where, Ceiling: ceiling.None{}, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// storeCursors leaves one cursor of each table after its second row, and those
-// of At.
+// storeCursors writes the cursor of each table after its second row, and cursors made by
+// At.
 func storeCursors(t *testing.T, dir string) {
 	all := map[string]source.Cursor{}
 	for name := range compatTables {

@@ -16,8 +16,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// A pipeline from one table to another is crashed before and after every call
-// it makes, and every two. Each row is there once.
+// A pipeline from one table to another is crashed before and after every call, and every
+// pair of calls. Each row is copied once.
 func TestPipelineIsExactlyOnce(t *testing.T) {
 	t.Parallel()
 	limit := 60
@@ -57,7 +57,7 @@ func TestPipelineIsExactlyOnce(t *testing.T) {
 	})
 }
 
-// The sink of the example passes the suite of sinks, with every driver.
+// The example's sink passes the sink test suite with every driver.
 func TestCheckpointAdvanceConformance(t *testing.T) {
 	eachCheckpointDriver(t, func(t *testing.T, d dbtest.Database, driver dbtest.Driver) {
 		db := d.Open(t, driver)
@@ -77,7 +77,7 @@ func TestCheckpointAdvanceConformance(t *testing.T) {
 	})
 }
 
-// createOrders makes the table that checkpointedOrders writes.
+// createOrders creates the table that checkpointedOrders writes to.
 func createOrders(db *sqlx.DB, driver dbtest.Driver) {
 	key := map[bool]string{true: "serial", false: "integer"}[isPostgres(driver)] + " primary key"
 	if isMariaDB(driver) {

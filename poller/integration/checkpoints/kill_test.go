@@ -15,12 +15,12 @@ import (
 
 var (
 	killRows  = flag.Int("kill.rows", 0, "rows to copy in TestKill; 0 is 100,000, or 20,000 with -short")
-	killCount = flag.Int("kill.count", 0, "how often to kill in TestKill, of Postgres; the others get 3 in 10 of it; 0 is 20, or 5 with -short")
-	killSeed  = flag.Uint64("kill.seed", 0, "seed of the moments to kill at in TestKill; 0 draws one")
+	killCount = flag.Int("kill.count", 0, "kills in TestKill with Postgres, other databases get 3 of 10 of them; 0 is 20, or 5 with -short")
+	killSeed  = flag.Uint64("kill.seed", 0, "seed of the times at which TestKill kills; 0 draws one")
 )
 
-// dbtofile is killed with SIGKILL at random moments, again and again, while it
-// copies a table. Its files equal the table, byte for byte.
+// dbtofile is killed with SIGKILL at random times while it copies a table, and started
+// again. The files then equal the table, byte for byte.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	if raceDetector {
@@ -57,40 +57,41 @@ func TestKill(t *testing.T) {
 				o.Compare(t, db, k.dir, rows)
 			}
 			began, whole := time.Now(), float64(254*rows)
-			n, lives, amid := 0, 0, 0
-			for ; n < count || amid < count/3; n++ {
-				require.Less(t, n, 20*count, "only %d kills came amid the copying", amid)
-				// Every other life ends early: as it starts, recovers, reads its
-				// first rows. The others end when another part of all is copied.
+			n, processes, midCopy := 0, 0, 0
+			for ; n < count || midCopy < count/3; n++ {
+				require.Less(t, n, 20*count, "only %d kills happened during the copy", midCopy)
+				// Every second process is killed early: while it starts, recovers or reads
+				// its first rows. The others are killed when they have copied some more of
+				// the table.
 				limit := time.Minute
 				if n%2 == 1 {
 					limit = time.Duration(k.random.IntN(int(30 * time.Millisecond)))
 				}
-				k.life(o.Service(t, binary, k.dir, append(args, "-interval", "10ms")...), limit, int64(whole*(float64(lives)+k.random.Float64())/float64(count+1)))
-				if lives++; float64(size(t, k.dir)) < 0.97*whole {
-					amid++
+				k.runUntilKilled(o.Service(t, binary, k.dir, append(args, "-interval", "10ms")...), limit, int64(whole*(float64(processes)+k.random.Float64())/float64(count+1)))
+				if processes++; float64(size(t, k.dir)) < 0.97*whole {
+					midCopy++
 					continue
 				}
-				finish() // the copy ended before the kill came, on a busy machine: start again
-				k.dir, lives = t.TempDir(), 0
+				finish() // the copy was complete before the kill: start over in a new directory
+				k.dir, processes = t.TempDir(), 0
 			}
 			took := time.Since(began)
 			finish()
-			t.Logf("%d kills, %d of them amid the copying, %v a life", n, amid, (took / time.Duration(n)).Round(time.Millisecond))
+			t.Logf("%d kills, %d of them during the copy, %v per process", n, midCopy, (took / time.Duration(n)).Round(time.Millisecond))
 		})
 	}
 }
 
-// killer ends processes that copy into a directory.
+// killer kills processes that copy into a directory.
 type killer struct {
 	t      *testing.T
 	random *rand.Rand
 	dir    string
 }
 
-// life runs a process and kills it after a time, or when so many bytes are in
-// the directory.
-func (k *killer) life(cmd *exec.Cmd, limit time.Duration, bytes int64) {
+// runUntilKilled runs a process, and kills it after the limit or when the directory has the
+// given number of bytes.
+func (k *killer) runUntilKilled(cmd *exec.Cmd, limit time.Duration, bytes int64) {
 	k.t.Helper()
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -98,7 +99,7 @@ func (k *killer) life(cmd *exec.Cmd, limit time.Duration, bytes int64) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = cmd.Wait() // its state is looked at below
+		_ = cmd.Wait() // ProcessState is checked below
 	}()
 	over := time.After(limit)
 	tick := time.NewTicker(time.Millisecond)
@@ -112,12 +113,13 @@ func (k *killer) life(cmd *exec.Cmd, limit time.Duration, bytes int64) {
 			alive = false
 		}
 	}
-	_ = cmd.Process.Kill() // it may have ended just now
+	_ = cmd.Process.Kill() // it may have ended already
 	<-ended
-	require.False(k.t, cmd.ProcessState.Exited(), "it ended by itself (%v):\n%s", cmd.ProcessState, &out)
+	require.False(k.t, cmd.ProcessState.Exited(), "the process ended without being killed (%v):\n%s", cmd.ProcessState, &out)
 }
 
-// size returns how many bytes the files in dir have. Some come and go.
+// size returns the total size of the files in dir. Files may appear and vanish during the
+// call.
 func size(t *testing.T, dir string) (n int64) {
 	t.Helper()
 	files, err := os.ReadDir(dir)

@@ -9,7 +9,7 @@ import (
 func TestMain(m *testing.M) { lab.Main(m) }
 
 const (
-	patience     = lab.Patience
+	waitLimit    = lab.WaitLimit
 	raceDetector = lab.Race
 )
 

@@ -19,14 +19,14 @@ import (
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 )
 
-// A bad release is rolled back, and tried again: the last version and this one
-// take turns over a table that grows, and each is killed at its work.
+// A bad release is rolled back and retried: the last version and this version run in turn
+// over a growing table, and each is killed while it works.
 func TestRollback(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the last version and kills it and this one many times: not with -short")
 	}
 	if raceDetector {
-		t.Skip("all happens in programs that are not built with the race detector")
+		t.Skip("it only runs programs, which are not built with the race detector")
 	}
 	t.Parallel()
 	versions := compatVersions(t)
@@ -45,17 +45,17 @@ func TestRollback(t *testing.T) {
 			rows, forms := each, map[string]int{}
 			for n := range 8 {
 				binary := []string{old, now}[n%2]
-				// Somewhere within the rows that were added before.
+				// Somewhere among the rows that were added before.
 				at := int64(254 * each * (float64(n) + 0.2 + 0.6*k.random.Float64()))
-				k.life(o.Service(t, binary, dir, append(args, "-interval", "10ms")...), time.Minute, at)
+				k.runUntilKilled(o.Service(t, binary, dir, append(args, "-interval", "10ms")...), time.Minute, at)
 				history, err := filesink.History(dir)
 				require.NoError(t, err)
-				forms[form(string(history[0].Cursor))]++
+				forms[cursorForm(string(history[0].Cursor))]++
 				_, err = db.Exec(strings.ReplaceAll(o.Fill, "ROWS", strconv.Itoa(each)))
 				require.NoError(t, err)
 				rows += each
 			}
-			assert.Len(t, forms, 1, "both write cursors of one form")
+			assert.Len(t, forms, 1, "both versions write cursors of the same format")
 			for _, binary := range []string{old, now, old} {
 				out, err := o.Service(t, binary, dir, append(args, "-once")...).CombinedOutput()
 				require.NoError(t, err, string(out))
@@ -65,18 +65,18 @@ func TestRollback(t *testing.T) {
 	}
 }
 
-// form is a cursor without its numbers and sums.
-func form(cursor string) string {
+// cursorForm returns a cursor with its numbers and checksums masked.
+func cursorForm(cursor string) string {
 	cursor = regexp.MustCompile(`;[0-9a-f]{8}$`).ReplaceAllString(cursor, ";sum")
 	return regexp.MustCompile(`[0-9]+`).ReplaceAllString(cursor, "0")
 }
 
-// dbtofileOf builds the example service as it was at a commit.
+// dbtofileOf builds the example service from a commit.
 func dbtofileOf(t *testing.T, commit string) string {
 	root, dir := repositoryRoot(t), t.TempDir()
 	archive := filepath.Join(dir, "source.tar")
 	if out, err := exec.CommandContext(t.Context(), "git", "-C", root, "archive", "--output="+archive, commit).CombinedOutput(); err != nil {
-		missing := fmt.Sprintf("no commit %s here: it takes the package git, and a clone with its history (git fetch --unshallow): %v: %s", commit, err, out)
+		missing := fmt.Sprintf("commit %s not found: install the package git, and fetch the whole history (git fetch --unshallow): %v: %s", commit, err, out)
 		if os.Getenv("CI") == "true" {
 			t.Fatal(missing)
 		}

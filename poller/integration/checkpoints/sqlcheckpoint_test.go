@@ -22,7 +22,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// eachCheckpointDriver runs test with each driver, on an empty database.
+// eachCheckpointDriver runs a test with each driver, on an empty database.
 func eachCheckpointDriver(t *testing.T, test func(*testing.T, dbtest.Database, dbtest.Driver)) {
 	t.Parallel()
 	for name, create := range map[string]func(testing.TB) dbtest.Database{
@@ -65,7 +65,8 @@ func TestCheckpointConformance(t *testing.T) {
 	})
 }
 
-// The same with the statement that the documentation gives to humans.
+// The suite of checkpoints passes if rewinding uses the SQL statement from the
+// documentation.
 func TestCheckpointRewoundInSQL(t *testing.T) {
 	eachCheckpointDriver(t, func(t *testing.T, d dbtest.Database, driver dbtest.Driver) {
 		db := d.Open(t, driver)
@@ -84,7 +85,7 @@ func TestCheckpointRewoundInSQL(t *testing.T) {
 	})
 }
 
-// Pipelines share a table, and no name or table's name gets out of its quotes.
+// Pipelines share a table, and names of pipelines and tables are always quoted.
 func TestCheckpointNames(t *testing.T) {
 	eachCheckpointDriver(t, func(t *testing.T, d dbtest.Database, driver dbtest.Driver) {
 		db := d.Open(t, driver)
@@ -153,12 +154,12 @@ func TestCheckpointHistory(t *testing.T) {
 	})
 }
 
-// A role that may not create tables uses the existing one, and gets a clear error
-// if it is missing.
+// A role without the right to create tables uses an existing table. If the table does not
+// exist, the error says what is wrong.
 func TestCheckpointPrivileges(t *testing.T) {
 	t.Parallel()
 	check := func(t *testing.T, d dbtest.Database, driver dbtest.Driver, admin *sqlx.DB, user, grant string) {
-		db := d.As(user, "hunter3secret").Open(t, driver)
+		db := d.WithUser(user, "hunter3secret").Open(t, driver)
 		s := openCheckpoint(t, db, sqlcheckpoint.Options{})
 		_, err := s.Load(t.Context())
 		require.ErrorContains(t, err, "nor created")
@@ -171,7 +172,7 @@ func TestCheckpointPrivileges(t *testing.T) {
 		require.NoError(t, s.Save(t.Context(), at, "a"))
 		admin.MustExec(`DROP TABLE devotion_checkpoint`)
 		_, err = s.Load(t.Context())
-		require.Error(t, err, "a table that goes later is no new start")
+		require.Error(t, err, "a table dropped later is an error, not a new start")
 	}
 	t.Run("postgres", func(t *testing.T) {
 		for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ} {
@@ -191,8 +192,8 @@ func TestCheckpointPrivileges(t *testing.T) {
 	})
 }
 
-// A Postgres transaction that cannot see the row's last change is told so by an
-// error that may pass, not by a conflict or a success.
+// A Postgres transaction whose snapshot is older than the row's last change gets a
+// transient error, not a conflict or a success.
 func TestCheckpointAdvanceRepeatableRead(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -202,7 +203,7 @@ func TestCheckpointAdvanceRepeatableRead(t *testing.T) {
 	tx, err := db.BeginTxx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
 	require.NoError(t, err)
 	defer tx.Rollback()
-	_, err = tx.Exec(`SELECT 1 FROM devotion_checkpoint`) // takes the snapshot
+	_, err = tx.Exec(`SELECT 1 FROM devotion_checkpoint`) // creates the snapshot
 	require.NoError(t, err)
 	require.NoError(t, a.Save(t.Context(), at, "a"))
 	moved, err := b.Advance(t.Context(), tx, at, "b")
@@ -211,7 +212,7 @@ func TestCheckpointAdvanceRepeatableRead(t *testing.T) {
 	require.False(t, moved)
 }
 
-// A database handle may map fields to columns in its own way.
+// A database handle may have its own mapping of fields to columns.
 func TestCheckpointMapper(t *testing.T) {
 	t.Parallel()
 	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)
@@ -221,7 +222,8 @@ func TestCheckpointMapper(t *testing.T) {
 	require.NoError(t, s.Save(t.Context(), "", "a"))
 }
 
-// An update that does nothing, and says nothing, is not tried for ever.
+// An UPDATE that succeeds without changing the row is an error, and is not retried for
+// ever.
 func TestCheckpointDoesNotChange(t *testing.T) {
 	t.Parallel()
 	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)
@@ -232,8 +234,8 @@ func TestCheckpointDoesNotChange(t *testing.T) {
 	require.ErrorContains(t, s.Rewind(t.Context(), "a"), "can be read but does not change")
 }
 
-// A table made by hand may take two names for one: no pipeline then gets the
-// cursor of another.
+// A table created by hand may compare names without case. A pipeline then does not get the
+// cursor of another one.
 func TestCheckpointNamesOfOtherCase(t *testing.T) {
 	t.Parallel()
 	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)

@@ -18,23 +18,21 @@ import (
 	_ "modernc.org/sqlite"                   // registers "sqlite"
 )
 
-// Driver is a way to talk to a database: a driver, and a setting of it that
-// changes its values. The package imports all of them. The text can be the name of
-// a subtest.
+// Driver is a database driver together with its settings. This package imports all of the
+// drivers. The value can be used as the name of a subtest.
 type Driver string
 
 // The drivers.
 const (
 	PGX       Driver = "pgx"        // Postgres: github.com/jackc/pgx/v5
 	PQ        Driver = "pq"         // Postgres: github.com/lib/pq
-	MySQL     Driver = "mysql"      // MariaDB: github.com/go-sql-driver/mysql with parseTime=true: times as time.Time
-	MySQLText Driver = "mysql-text" // the same without parseTime: times as text
+	MySQL     Driver = "mysql"      // MariaDB: github.com/go-sql-driver/mysql with parseTime=true: returns times as time.Time
+	MySQLText Driver = "mysql-text" // MariaDB: the driver of MySQL without parseTime: returns times as text
 	Modernc   Driver = "modernc"    // SQLite: modernc.org/sqlite
 	NCruces   Driver = "ncruces"    // SQLite: github.com/ncruces/go-sqlite3
 )
 
-// SQLName returns the name under which the driver is registered with
-// database/sql.
+// SQLName returns the name that the driver registers with database/sql.
 func (d Driver) SQLName() string {
 	switch d {
 	case PQ:
@@ -49,22 +47,23 @@ func (d Driver) SQLName() string {
 	return string(d)
 }
 
-// Database is a database that a test may fill. It is a value: As and At return
-// changed copies.
+// Database is a database that a test may write to. It is a value: WithUser and WithAddr
+// return changed copies. The zero Database is not usable.
 type Database struct {
-	name     string // of the database, or the path of the SQLite file
-	addr     string // empty: SQLite
+	name     string // the database's name, or the path of the SQLite file
+	addr     string // host:port; empty for SQLite
 	user     string
 	password string
 	drivers  []Driver
 }
 
-// NewDatabase creates an empty database, which is dropped when the test ends.
+// NewDatabase creates an empty database, and drops it when the test ends. It fails the test
+// on an error.
 func (s *Server) NewDatabase(tb testing.TB) Database {
 	tb.Helper()
 	name := "db" + strconv.FormatInt(s.names.Add(1), 10)
 	s.exec(tb, s.engine.createDatabase(name))
-	if s.shared { // a private server goes with all it has, and may be down by then
+	if s.shared { // a private server is removed with its databases, and may be stopped by then
 		tb.Cleanup(func() { s.exec(tb, s.engine.dropDatabase(name)) })
 	}
 	return s.Database(name)
@@ -83,8 +82,8 @@ func (s *Server) exec(tb testing.TB, statement string) {
 	}
 }
 
-// Database returns the database called name, which need not exist. Each server
-// has one to begin with: postgres, or mysql.
+// Database returns the database of that name without creating it. A new server has one
+// database: postgres, or mysql.
 func (s *Server) Database(name string) Database {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,38 +100,38 @@ func (s *Server) database(name string, port int) Database {
 	return d
 }
 
-// SQLite returns a database in a file that is removed when the test ends. Use
-// it through one of the two drivers at a time: within one process their file
-// locks do not see each other.
+// SQLite returns a database in a file that is removed when the test ends. Do not open it
+// with both drivers at once: within one process neither driver sees the other's file locks.
 func SQLite(tb testing.TB) Database {
 	tb.Helper()
 	return Database{name: filepath.Join(tb.TempDir(), "test.db"), drivers: []Driver{Modernc, NCruces}}
 }
 
-// Name returns the database's name; of SQLite, the path of its file.
+// Name returns the database's name, or the path of an SQLite file.
 func (d Database) Name() string { return d.name }
 
-// Password returns the password of the database's user, for tests that look
-// for it where it must not be.
+// Password returns the password of the database's user. Tests use it to check that logs and
+// errors do not contain it.
 func (d Database) Password() string { return d.password }
 
 // Drivers returns the drivers that can open the database.
 func (d Database) Drivers() []Driver { return d.drivers }
 
-// As returns the database as another user opens it.
-func (d Database) As(user, password string) Database {
+// WithUser returns a copy that connects as another user. It does not create the user.
+func (d Database) WithUser(user, password string) Database {
 	d.user, d.password = user, password
 	return d
 }
 
-// At returns the database as it is reached over another address, such as that
-// of a proxy before the server.
-func (d Database) At(addr string) Database {
+// WithAddr returns a copy that connects to another address, such as a proxy in front of the
+// server. addr is host:port.
+func (d Database) WithAddr(addr string) Database {
 	d.addr = addr
 	return d
 }
 
-// DSN returns the data source name with which the driver opens the database.
+// DSN returns the data source name that opens the database with the driver. It contains the
+// password.
 func (d Database) DSN(driver Driver) string {
 	switch driver {
 	case PGX, PQ:
@@ -143,13 +142,14 @@ func (d Database) DSN(driver Driver) string {
 	case MySQLText:
 		return fmt.Sprintf("%s:%s@tcp(%s)/%s", d.user, d.password, d.addr, d.name)
 	}
-	// The settings of a program that reads while another writes. Both drivers
-	// know the parameter _pragma.
+	// Settings of a program that reads while another one writes. Both drivers know the
+	// parameter _pragma.
 	u := url.URL{Scheme: "file", Path: filepath.ToSlash(d.name), RawQuery: "_pragma=busy_timeout(5000)&_pragma=journal_mode(wal)"}
 	return u.String()
 }
 
-// Open opens the database and closes it when the test ends.
+// Open connects to the database, and closes the handle when the test ends. It fails the
+// test if the server does not answer within 10 seconds.
 func (d Database) Open(tb testing.TB, driver Driver) *sqlx.DB {
 	tb.Helper()
 	db, err := d.open(driver)

@@ -1,7 +1,6 @@
-// Package dbtest starts real database servers for tests: Postgres and MariaDB,
-// from the binaries installed on the machine, each in a temporary directory
-// and on a free port of the loopback interface. SQLite needs no server; it
-// gets a file.
+// Package dbtest starts real Postgres and MariaDB servers for tests, from the
+// binaries installed on the machine. Each server has a temporary directory and a
+// free port of the loopback interface. SQLite needs no server: it gets a file.
 //
 //	func TestMain(m *testing.M) { dbtest.Main(m) }
 //
@@ -11,37 +10,37 @@
 //		...
 //	}
 //
-// [Postgres] and [MariaDB] return one server for the whole test process,
-// started when the first test asks for it; each test takes a database of its
-// own there, so tests may run in parallel. A test that wants to stop, kill or
-// restart a server, or to give it other settings, starts a private one with
-// [StartPostgres] or [StartMariaDB].
+// [Postgres] and [MariaDB] return a server that all tests of the process share.
+// The first call starts it. Each test creates its own database there, so tests
+// may run in parallel. A test that stops, kills or restarts a server, or needs
+// other settings, starts a private one with [StartPostgres] or [StartMariaDB].
 //
-// Nothing is shared between test processes and nothing is fixed: not a port,
-// not a directory, not a password. So packages may be tested at the same time,
-// next to whatever else runs on the machine.
+// Test processes share nothing, and no port, directory or password is fixed.
+// Several packages can be tested concurrently, next to other servers on the
+// machine.
 //
-// # What must be installed
+// # Requirements
 //
-// On Debian and Ubuntu `apt-get install postgresql mariadb-server`; the
-// services those packages start are not used. Where the binaries are missing
-// the test is skipped and says so; if the environment has CI=true it fails,
-// because a skipped test in CI is a hole that nobody sees.
+// On Debian and Ubuntu: apt-get install postgresql mariadb-server. The services
+// that these packages start are not used. If the binaries are missing, the test
+// is skipped and names the package to install. With CI=true in the environment
+// it fails instead, because nobody notices a skipped test in CI.
 //
 // # Settings
 //
-// The servers do not fsync: their data survives kill -9 of the server, which
-// is what tests do, but not a power cut. Time zone is UTC, locale C with UTF-8.
-// Postgres asks for a password (SCRAM), MariaDB does too, so that a wrong one
-// is a real error. All else is the server's default; [Args] changes it. Started
-// by root, Postgres runs as the user postgres, or nobody.
+// The servers do not fsync. Their data survives kill -9 of the server, which is
+// what tests do, but not a power cut. The time zone is UTC, the locale is C with
+// UTF-8. Postgres (SCRAM) and MariaDB both require a password, so that a wrong
+// password is a real error. Other settings have the server's defaults; [Args]
+// changes them. Postgres refuses to run as root: in a test run by root it runs as
+// the user postgres or nobody.
 //
-// # What is left behind
+// # Cleanup
 //
-// Nothing: [Main] stops the shared servers and a test's cleanup the private
-// ones. If the test process panics, runs into its -timeout or is killed with
-// SIGKILL, a small shell process that waits for that ends the servers and
-// removes their directories. Windows has no such process, and leaves them.
+// [Main] stops the shared servers, and the cleanup of a test stops its private ones. If the
+// test process panics, exceeds its -timeout or is killed with SIGKILL, a small shell
+// process notices it, ends the servers and removes their directories. On Windows nothing
+// does this, and both remain.
 package dbtest
 
 import (
@@ -50,18 +49,17 @@ import (
 	"testing"
 )
 
-// Option is a setting of a private server.
+// Option is a setting of a private server, such as [Args].
 type Option func(*Server)
 
-// Args adds arguments to the server's command line, where they win over the
-// ones this package gives: Args("-c", "max_connections=5") for Postgres,
-// Args("--max-connections=5") for MariaDB.
+// Args appends arguments to the server's command line, where they override those of this
+// package: Args("-c", "max_connections=5") for Postgres, Args("--max-connections=5") for
+// MariaDB.
 func Args(args ...string) Option {
 	return func(s *Server) { s.args = append(s.args, args...) }
 }
 
-// The shared servers have to be package-level state: tests have nothing else
-// in common.
+// Package-level state, because tests of one process have nothing else in common.
 var sharedPostgres, sharedMariaDB shared
 
 type shared struct {
@@ -85,29 +83,31 @@ func (sh *shared) get(tb testing.TB, e engine) *Server {
 	return sh.server
 }
 
-// Postgres returns the test process's own Postgres server, and starts it if
-// this is the first call. It is safe for concurrent use.
+// Postgres returns the Postgres server that all tests of the process share. The first call
+// starts it. It skips the test if Postgres is not installed, or fails it with CI=true. It
+// is safe for concurrent use.
 func Postgres(tb testing.TB) *Server {
 	tb.Helper()
 	return sharedPostgres.get(tb, &postgres{})
 }
 
-// MariaDB returns the test process's own MariaDB server, and starts it if this
-// is the first call. It is safe for concurrent use.
+// MariaDB returns the MariaDB server that all tests of the process share. The first call
+// starts it. It skips the test if MariaDB is not installed, or fails it with CI=true. It is
+// safe for concurrent use.
 func MariaDB(tb testing.TB) *Server {
 	tb.Helper()
 	return sharedMariaDB.get(tb, &mariadb{})
 }
 
-// StartPostgres starts a Postgres server for this test alone, which may stop,
-// kill and start it. It is stopped and removed when the test ends.
+// StartPostgres starts a Postgres server for this test alone. The test may stop, kill and
+// restart it. It is stopped and removed when the test ends.
 func StartPostgres(tb testing.TB, opts ...Option) *Server {
 	tb.Helper()
 	return startPrivate(tb, &postgres{}, opts)
 }
 
-// StartMariaDB starts a MariaDB server for this test alone, which may stop,
-// kill and start it. It is stopped and removed when the test ends.
+// StartMariaDB starts a MariaDB server for this test alone. The test may stop, kill and
+// restart it. It is stopped and removed when the test ends.
 func StartMariaDB(tb testing.TB, opts ...Option) *Server {
 	tb.Helper()
 	return startPrivate(tb, &mariadb{}, opts)
@@ -122,7 +122,7 @@ func startPrivate(tb testing.TB, e engine, opts []Option) *Server {
 	}
 	tb.Cleanup(func() {
 		if tb.Failed() {
-			tb.Logf("dbtest: the end of the log of %s:\n%s", e.name(), s.logTail())
+			tb.Logf("dbtest: last lines of the log of %s:\n%s", e.name(), s.logTail())
 		}
 		if err := s.remove(); err != nil {
 			tb.Error(err)
@@ -131,7 +131,8 @@ func startPrivate(tb testing.TB, e engine, opts []Option) *Server {
 	return s
 }
 
-// need finds the engine's binaries, and skips or fails the test without them.
+// need looks for the engine's binaries. Without them it skips the test, or fails it with
+// CI=true.
 func need(tb testing.TB, e engine) {
 	tb.Helper()
 	err := e.find()
@@ -144,13 +145,12 @@ func need(tb testing.TB, e engine) {
 	tb.Skipf("%v", err)
 }
 
-// Main runs the tests of m, stops the shared servers and exits. Call it from
-// TestMain. A test process without it leaves the stopping to the shell process
-// described above.
+// Main runs the tests of m, stops the shared servers and exits. Call it from TestMain.
+// Without it, the shell process described in the package comment stops the servers.
 func Main(m *testing.M) { os.Exit(Run(m)) }
 
-// Run does what [Main] does, for a TestMain that has more to clean up: it returns
-// the exit code instead of exiting.
+// Run does what [Main] does, but returns the exit code instead of exiting. Use it in a
+// TestMain that has its own cleanup.
 func Run(m *testing.M) int {
 	code := m.Run()
 	for _, sh := range []*shared{&sharedPostgres, &sharedMariaDB} {

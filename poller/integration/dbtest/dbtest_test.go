@@ -65,7 +65,7 @@ func TestParseTimeIsTheOnlyDifferenceOfTheMySQLDrivers(t *testing.T) {
 	}
 }
 
-func TestDatabasesAreTheTestsOwn(t *testing.T) {
+func TestDatabaseIsDroppedWithItsTest(t *testing.T) {
 	t.Parallel()
 	for _, server := range []*dbtest.Server{dbtest.Postgres(t), dbtest.MariaDB(t)} {
 		var first dbtest.Database
@@ -79,14 +79,14 @@ func TestDatabasesAreTheTestsOwn(t *testing.T) {
 		gone, err := sqlx.Open(first.Drivers()[0].SQLName(), first.DSN(first.Drivers()[0]))
 		require.NoError(t, err)
 		defer gone.Close()
-		assert.Error(t, gone.Ping(), "%s outlived its test", first.Name())
+		assert.Error(t, gone.Ping(), "%s exists after its test", first.Name())
 	}
 }
 
-func TestAWrongPasswordIsRefused(t *testing.T) {
+func TestWrongPasswordIsRefused(t *testing.T) {
 	t.Parallel()
 	open := func(db dbtest.Database, driver dbtest.Driver) error {
-		db = db.As("dbtest", "wrong")
+		db = db.WithUser("dbtest", "wrong")
 		x, err := sqlx.Open(driver.SQLName(), db.DSN(driver))
 		require.NoError(t, err)
 		defer x.Close()
@@ -116,10 +116,10 @@ func TestStopKillStart(t *testing.T) {
 			for i, halt := range []func() error{server.Stop, server.Kill, server.Kill} {
 				x.MustExec(x.Rebind("insert into t values (?)"), i)
 				require.NoError(t, halt())
-				require.Error(t, x.Ping(), "the server still answers")
-				require.NoError(t, halt(), "halting a server that is down")
+				require.Error(t, x.Ping(), "the server answers after it was stopped")
+				require.NoError(t, halt(), "stopping a stopped server")
 				require.NoError(t, server.Start())
-				require.NoError(t, server.Start(), "starting a server that runs")
+				require.NoError(t, server.Start(), "starting a running server")
 				var n int
 				require.NoError(t, x.Get(&n, "select count(*) from t"))
 				assert.Equal(t, i+1, n, "committed rows")
@@ -144,7 +144,7 @@ func TestBackup(t *testing.T) {
 			backup, err := server.Backup()
 			require.NoError(t, err)
 			require.NoError(t, server.Start())
-			require.Eventually(t, func() bool { // the pool has connections that the stop ended
+			require.Eventually(t, func() bool { // the pool holds connections that Stop closed
 				_, err := x.Exec("insert into t values (2)")
 				return err == nil
 			}, 10*time.Second, 10*time.Millisecond)
@@ -158,10 +158,10 @@ func TestBackup(t *testing.T) {
 		})
 	}
 	_, err := dbtest.Postgres(t).Backup()
-	require.Error(t, err, "of the shared server")
+	require.Error(t, err, "backup of the shared server")
 }
 
-func TestASharedServerCannotBeStopped(t *testing.T) {
+func TestSharedServerCannotBeStopped(t *testing.T) {
 	t.Parallel()
 	for _, server := range []*dbtest.Server{dbtest.Postgres(t), dbtest.MariaDB(t)} {
 		assert.ErrorContains(t, server.Stop(), "start a private one")
@@ -182,10 +182,10 @@ func TestArgs(t *testing.T) {
 	assert.Equal(t, 11, n)
 }
 
-func TestAStartFailsWithTheServersWords(t *testing.T) {
+func TestStartErrorContainsServerLog(t *testing.T) {
 	t.Parallel()
 	t.Run("Postgres", func(t *testing.T) {
-		dbtest.Postgres(t) // skips where it is not installed
+		dbtest.Postgres(t) // skips if it is not installed
 		tb := &fatalTB{TB: t}
 		tb.run(func(tb testing.TB) { dbtest.StartPostgres(tb, dbtest.Args("-c", "no_such_setting=1")) })
 		assert.Contains(t, tb.fatal, `unrecognized configuration parameter "no_such_setting"`)
@@ -199,8 +199,8 @@ func TestAStartFailsWithTheServersWords(t *testing.T) {
 }
 
 func TestMissingBinaries(t *testing.T) {
-	// Postgres is looked for outside of PATH, and so is MariaDB's server, but not
-	// its installer.
+	// Postgres and MariaDB's server are searched outside of PATH, MariaDB's installer is
+	// not.
 	t.Setenv("PATH", t.TempDir())
 	missing := func(tb testing.TB) { dbtest.StartMariaDB(tb) }
 
@@ -217,7 +217,7 @@ func TestMissingBinaries(t *testing.T) {
 	assert.Empty(t, tb.skip)
 }
 
-// fatalTB keeps what a test would have ended with.
+// fatalTB records the message that would have ended the test.
 type fatalTB struct {
 	testing.TB
 	fatal, skip string
@@ -243,15 +243,15 @@ func sprint(args []any) string {
 	return err.Error()
 }
 
-// A test process that is killed leaves neither servers nor directories.
-func TestAKilledTestProcessLeavesNothing(t *testing.T) {
+// A killed test process leaves neither servers nor directories.
+func TestKilledTestProcessLeavesNothing(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no process to end the servers")
 	}
 	dbtest.Postgres(t)
 	dbtest.MariaDB(t)
-	tmp, err := os.MkdirTemp("/tmp", "dbtest-orphan-*") // not t.TempDir: the user postgres must reach it
+	tmp, err := os.MkdirTemp("/tmp", "dbtest-orphan-*") // not t.TempDir: the user postgres needs access
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(tmp) })
 	require.NoError(t, os.Chmod(tmp, 0o755))
@@ -280,7 +280,7 @@ func TestAKilledTestProcessLeavesNothing(t *testing.T) {
 		} else {
 			require.NoError(t, in.Close())
 		}
-		assert.Error(t, cmd.Wait(), "it was to die")
+		assert.Error(t, cmd.Wait(), "the process must have been killed")
 
 		require.Eventually(t, func() bool {
 			left, err := filepath.Glob(filepath.Join(tmp, "dbtest-*"))
@@ -298,8 +298,8 @@ func TestAKilledTestProcessLeavesNothing(t *testing.T) {
 	}
 }
 
-// orphan is the process that TestAKilledTestProcessLeavesNothing kills, or that
-// panics when it is told to, by the end of its input.
+// orphan runs in the process that TestKilledTestProcessLeavesNothing kills. Depending on
+// its input it panics instead.
 func orphan() {
 	tb := &fatalTB{}
 	for _, start := range []func(testing.TB) *dbtest.Server{dbtest.Postgres, dbtest.MariaDB} {
@@ -313,10 +313,10 @@ type helperTB struct{ *fatalTB }
 
 func (helperTB) Helper() {}
 
-func TestDSNsAreOfTheirDrivers(t *testing.T) {
+func TestDSNs(t *testing.T) {
 	t.Parallel()
 	server := dbtest.Postgres(t)
-	db := server.Database("postgres").As("me", "p@ss/word").At("example.org:1")
+	db := server.Database("postgres").WithUser("me", "p@ss/word").WithAddr("example.org:1")
 	assert.Equal(t, "postgres://me:p%40ss%2Fword@example.org:1/postgres?sslmode=disable", db.DSN(dbtest.PGX))
 	assert.True(t, strings.HasPrefix(dbtest.SQLite(t).DSN(dbtest.Modernc), "file:///"))
 }

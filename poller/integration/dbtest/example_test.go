@@ -6,7 +6,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// Each test takes a new database on the one server of the process.
+// Each test creates its own database on the server that the process shares.
 func ExamplePostgres() {
 	_ = func(t *testing.T) {
 		db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -14,7 +14,7 @@ func ExamplePostgres() {
 	}
 }
 
-// A test that breaks its server starts a private one.
+// A test that stops or kills its server starts a private one.
 func ExampleStartPostgres() {
 	_ = func(t *testing.T) {
 		server := dbtest.StartPostgres(t, dbtest.Args("-c", "max_connections=5"))
@@ -23,7 +23,7 @@ func ExampleStartPostgres() {
 			t.Fatal(err)
 		}
 		if db.Ping() == nil {
-			t.Error("a killed server answers")
+			t.Error("the server answers after Kill")
 		}
 		if err := server.Start(); err != nil {
 			t.Fatal(err)

@@ -20,8 +20,8 @@ func (*mariadb) admin() (Driver, string)    { return MySQL, "mysql" }
 func (*mariadb) createDatabase(name string) string { return "CREATE DATABASE " + name }
 func (*mariadb) dropDatabase(name string) string   { return "DROP DATABASE IF EXISTS " + name }
 
-// find looks on PATH and in /usr/sbin, which often is not on it. A server of
-// MySQL may bear the name mysqld: it has another installer, and is passed over.
+// find searches PATH and /usr/sbin, which is often not on PATH. A binary named mysqld may
+// be a MySQL server, which has another installer: it is skipped.
 func (m *mariadb) find() error {
 	for _, name := range []string{"mariadbd", "/usr/sbin/mariadbd", "mysqld", "/usr/sbin/mysqld"} {
 		server, err := exec.LookPath(name)
@@ -47,8 +47,8 @@ func (m *mariadb) install(s *Server) error {
 	if err != nil {
 		return err
 	}
-	// Run at each start of the server, which has no other way to be given a
-	// password before it listens.
+	// The server runs this script at each start. It has no other way to set a password
+	// before it listens.
 	script := fmt.Sprintf("CREATE USER IF NOT EXISTS '%[1]s'@'%%' IDENTIFIED BY '%[2]s';\n"+
 		"GRANT ALL ON *.* TO '%[1]s'@'%%' WITH GRANT OPTION;\n"+
 		"DROP USER IF EXISTS ''@'localhost';\nDROP USER IF EXISTS 'root'@'localhost';\n", s.user, s.password)
@@ -60,14 +60,14 @@ func (m *mariadb) install(s *Server) error {
 
 func (m *mariadb) command(s *Server) (string, []string) {
 	return m.server, append(m.settings(s),
-		"--port="+strconv.Itoa(s.port), "--bind-address=127.0.0.1", "--socket=socket", // within the data directory: short
+		"--port="+strconv.Itoa(s.port), "--bind-address=127.0.0.1", "--socket=socket", // relative to the data directory, because socket paths must be short
 		"--pid-file="+filepath.Join(s.dir, "pid"), "--init-file="+m.script(s),
 		"--skip-name-resolve", "--skip-log-bin", "--default-time-zone=+00:00",
 		"--max-connections=200")
 }
 
-// settings are those of installer and server alike. --no-defaults must be the
-// first. A log flushed at each commit but not synced survives kill -9.
+// settings are the arguments that the installer and the server share. --no-defaults must be
+// the first. A log that is flushed but not synced at each commit survives kill -9.
 func (m *mariadb) settings(s *Server) []string {
 	args := []string{"--no-defaults", "--datadir=" + s.dataDir(),
 		"--innodb-log-file-size=32M", "--innodb-flush-log-at-trx-commit=2", "--skip-innodb-doublewrite",

@@ -12,8 +12,8 @@ import (
 
 var starts = map[string]func(testing.TB, ...Option) *Server{"Postgres": StartPostgres, "MariaDB": StartMariaDB}
 
-// Between the choice of a port and the server's start another process may take it.
-func TestATakenPortLeadsToAnother(t *testing.T) {
+// Another process may take the port after it was chosen and before the server starts.
+func TestStartChoosesAnotherPort(t *testing.T) {
 	t.Parallel()
 	for name, start := range starts {
 		t.Run(name, func(t *testing.T) {
@@ -37,9 +37,9 @@ func TestATakenPortLeadsToAnother(t *testing.T) {
 	}
 }
 
-// The server of another test must not get the port of one that is down, which
-// might never start again.
-func TestThePortOfAServerThatIsDownIsNotFree(t *testing.T) {
+// The server of another test must not get the port of a stopped server, which then could
+// not start again.
+func TestPortOfStoppedServerStaysReserved(t *testing.T) {
 	t.Parallel()
 	server := StartPostgres(t)
 	require.NoError(t, server.Stop())
@@ -47,7 +47,8 @@ func TestThePortOfAServerThatIsDownIsNotFree(t *testing.T) {
 	require.Error(t, err)
 }
 
-// While a server is down its port may be taken; Start waits for it.
+// Another process may take the port of a stopped server. Start waits until the port is
+// free.
 func TestStartWaitsForItsPort(t *testing.T) {
 	t.Parallel()
 	for name, start := range starts {
@@ -58,7 +59,7 @@ func TestStartWaitsForItsPort(t *testing.T) {
 			other, err := net.Listen("tcp", server.Addr())
 			require.NoError(t, err)
 			var freed atomic.Bool
-			go func() { // the server's attempts to start connect here, to see whether it answers
+			go func() { // Start connects here to see whether the server answers
 				c, err := other.Accept()
 				if err == nil {
 					c.Close()

@@ -15,8 +15,8 @@ import (
 type postgres struct{ bin string } // the directory of its binaries
 
 func (*postgres) name() string               { return "Postgres" }
-func (*postgres) stopSignal() os.Signal      { return syscall.SIGINT }  // a fast shutdown
-func (*postgres) quitSignal() syscall.Signal { return syscall.SIGQUIT } // an immediate one
+func (*postgres) stopSignal() os.Signal      { return syscall.SIGINT }  // fast shutdown
+func (*postgres) quitSignal() syscall.Signal { return syscall.SIGQUIT } // immediate shutdown
 func (*postgres) admin() (Driver, string)    { return PGX, "postgres" }
 
 func (*postgres) createDatabase(name string) string { return "CREATE DATABASE " + name }
@@ -24,9 +24,9 @@ func (*postgres) dropDatabase(name string) string {
 	return "DROP DATABASE IF EXISTS " + name + " WITH (FORCE)"
 }
 
-// find takes the newest version installed where Debian, Red Hat and Homebrew
-// put servers, else what is on PATH. There a client or a wrapper may bear the
-// name: it must say that it is a server.
+// find chooses the newest version in the directories of Debian, Red Hat and Homebrew, and
+// otherwise the one on PATH. A client or a wrapper may have the same name, so the binary
+// must report that it is a server.
 func (p *postgres) find() error {
 	var dirs []string
 	for _, pattern := range []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin"} {
@@ -51,7 +51,7 @@ func (p *postgres) find() error {
 		strings.Join(append(dirs, "/usr/lib/postgresql/*/bin", "PATH"), ", "))
 }
 
-// version is the number in a path such as /usr/lib/postgresql/15/bin.
+// version returns the number in a path such as /usr/lib/postgresql/15/bin, or 0.
 func version(dir string) int {
 	digits := strings.FieldsFunc(dir, func(r rune) bool { return r < '0' || r > '9' })
 	if len(digits) == 0 {
@@ -79,7 +79,7 @@ func (p *postgres) command(s *Server) (string, []string) {
 	for _, set := range []string{
 		"port=" + strconv.Itoa(s.port), "listen_addresses=127.0.0.1", "unix_socket_directories=",
 		"fsync=off", "full_page_writes=off",
-		"max_connections=200", "max_prepared_transactions=20", // 0 by default, and pollers must survive them
+		"max_connections=200", "max_prepared_transactions=20", // the default is 0, and pollers are tested with prepared transactions
 	} {
 		args = append(args, "-c", set)
 	}

@@ -19,10 +19,10 @@ func makeDir(engine) (o owner, dir string, err error) {
 func (owner) own(string) error { return nil }
 func (owner) apply(*exec.Cmd)  {}
 
-// signal knows only one signal here.
+// signal can only kill on this platform.
 func signal(p *os.Process, _ os.Signal) error { return p.Kill() }
 
-// reaper needs a shell and pipes; without them only finish removes anything.
+// reaper needs a shell and pipes. Without them only finish removes the directory.
 type reaper struct{}
 
 func startReaper(string, syscall.Signal) (*reaper, error) { return &reaper{}, nil }

@@ -13,10 +13,10 @@ import (
 	"syscall"
 )
 
-// owner is the user a server runs as; zero is the test's own.
+// owner is the user that a server runs as. The zero value is the user of the test.
 type owner struct{ credential *syscall.Credential }
 
-// makeDir makes a server's directory where its owner may reach it.
+// makeDir creates a server's directory in a place that its owner can access.
 func makeDir(e engine) (o owner, dir string, err error) {
 	if e.name() == "Postgres" && os.Geteuid() == 0 { // Postgres refuses to run as root
 		if o.credential, err = unprivileged(); err != nil {
@@ -32,7 +32,7 @@ func makeDir(e engine) (o owner, dir string, err error) {
 		}
 	}
 	if err == nil {
-		err = fmt.Errorf("neither %s nor /tmp nor /var/tmp can be reached by the user that runs Postgres", os.TempDir())
+		err = fmt.Errorf("the user that runs Postgres can access neither %s nor /tmp nor /var/tmp", os.TempDir())
 	}
 	return o, "", err
 }
@@ -53,10 +53,10 @@ func unprivileged() (*syscall.Credential, error) {
 		}
 		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 	}
-	return nil, fmt.Errorf("Postgres does not run as root, and there is neither a user postgres nor nobody")
+	return nil, fmt.Errorf("Postgres does not run as root, and neither of the users postgres and nobody exists")
 }
 
-// reachable reports whether every user may pass through dir and its parents.
+// reachable reports whether every user may traverse dir and its parents.
 func reachable(dir string) bool {
 	for {
 		info, err := os.Stat(dir)
@@ -71,7 +71,7 @@ func reachable(dir string) bool {
 	}
 }
 
-// own hands a file to the owner.
+// own changes the owner of a file to o.
 func (o owner) own(path string) error {
 	if o.credential == nil {
 		return nil
@@ -79,26 +79,26 @@ func (o owner) own(path string) error {
 	return os.Chown(path, int(o.credential.Uid), int(o.credential.Gid))
 }
 
-// apply makes cmd run as the owner, in a new process group: an interrupt typed at
-// the terminal reaches the test, which then ends the server.
+// apply runs cmd as the owner and in a separate process group. An interrupt typed at the
+// terminal then reaches only the test, which ends the server.
 func (o owner) apply(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: o.credential, Setpgid: true}
 }
 
 func signal(p *os.Process, sig os.Signal) error { return p.Signal(sig) }
 
-// reaper ends a server whose test process has gone. It is a shell that reads
-// from a pipe which only the test process can write to, so it sees the end of
-// it however the process dies, SIGKILL included. Linux could send the server a
-// signal (PR_SET_PDEATHSIG), but does so when the thread ends that
-// started it, and could not remove the directory.
+// reaper ends a server whose test process has ended. It is a shell that reads from a pipe.
+// Only the test process can write to the pipe, so the shell sees its end however the
+// process dies, SIGKILL included. Linux can send the server a signal instead
+// (PR_SET_PDEATHSIG), but does so when the thread that started the server ends, and cannot
+// remove the directory.
 type reaper struct {
 	cmd  *exec.Cmd
 	pipe io.WriteCloser
 }
 
-// The loop reads the process to end, 0 for none. Removing is tried again while
-// processes of the server still write.
+// The first loop reads the id of the process to end; 0 means none. The removal is repeated
+// because processes of the server may still write.
 const reaperScript = `trap '' HUP INT TERM
 pid=0
 while read -r p; do pid=$p; done
@@ -123,7 +123,7 @@ func startReaper(dir string, quit syscall.Signal) (*reaper, error) {
 	return &reaper{cmd, pipe}, nil
 }
 
-// watch sets the process that the reaper ends; 0 means none.
+// watch sets the process to end. 0 means none.
 func (r *reaper) watch(pid int) { fmt.Fprintln(r.pipe, pid) }
 
 // finish ends the reaper, which removes dir.

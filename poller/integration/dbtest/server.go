@@ -19,26 +19,27 @@ import (
 )
 
 const (
-	startLimit = 60 * time.Second // for a server to answer; recovery after a kill included
-	stopLimit  = 30 * time.Second // for a server to stop when asked
+	startLimit = 60 * time.Second // until a server answers, including recovery after a kill
+	stopLimit  = 30 * time.Second // until a server has stopped
 
-	orphanLimit = 10 * time.Second // for the backends of a killed Postgres to notice
+	orphanLimit = 10 * time.Second // until the backends of a killed Postgres have ended
 )
 
-// engine is what differs between the servers.
+// engine is the part that differs between Postgres and MariaDB.
 type engine interface {
 	name() string
-	find() error                                // the binaries
-	install(s *Server) error                    // make the data directory
-	command(s *Server) (bin string, a []string) // run the server in the foreground
-	stopSignal() os.Signal                      // asks it to stop and drop its clients
-	quitSignal() syscall.Signal                 // ends it at once
+	find() error                                // locates the binaries
+	install(s *Server) error                    // creates the data directory
+	command(s *Server) (bin string, a []string) // runs the server in the foreground
+	stopSignal() os.Signal                      // stops it and disconnects its clients
+	quitSignal() syscall.Signal                 // ends it immediately
 	admin() (driver Driver, database string)
 	createDatabase(name string) string
 	dropDatabase(name string) string
 }
 
-// Server is a running database server. Its methods are safe for concurrent use.
+// Server is a database server that this package started. Its methods are safe for
+// concurrent use.
 type Server struct {
 	engine   engine
 	args     []string
@@ -53,8 +54,8 @@ type Server struct {
 
 	mu     sync.Mutex
 	port   int
-	claim  io.Closer     // of the port
-	cmd    *exec.Cmd     // nil: down
+	claim  io.Closer     // reserves the port
+	cmd    *exec.Cmd     // nil if the server is stopped
 	exited chan struct{} // closed when cmd has ended
 }
 
@@ -79,18 +80,16 @@ func start(e engine, opts []Option) (s *Server, err error) {
 	return s, nil
 }
 
-// Addr returns the server's address, host:port. It stays the same over Stop,
-// Kill and Start.
+// Addr returns the server's address, host:port. Stop, Kill and Start do not change it.
 func (s *Server) Addr() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
 }
 
-// Start starts the server again after Stop or Kill, and returns when it
-// answers. A Postgres that was killed may refuse the first starts, while its
-// orphaned backends are still ending: Start tries again. It does nothing if
-// the server runs.
+// Start starts the server after Stop or Kill, and returns when it answers connections. A
+// killed Postgres refuses to start until its backends have ended, so Start retries for up
+// to a minute. Start does nothing if the server is running.
 func (s *Server) Start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,8 +106,8 @@ func (s *Server) Start() error {
 		if err == nil {
 			return nil
 		}
-		// A server that never ran fails for good, unless another process took
-		// the port. A server that ran before will run again.
+		// The first start of a server fails for good, unless another process took the port
+		// in the meantime. Later starts are retried.
 		if clash := bytes.Contains(s.logTail(), []byte("in use")); first && !clash || time.Now().After(deadline) {
 			return fmt.Errorf("dbtest: %s does not start: %w\n%s", s.engine.name(), err, s.logTail())
 		}
@@ -116,7 +115,7 @@ func (s *Server) Start() error {
 	}
 }
 
-// launch starts the process and waits until it answers.
+// launch starts the process and waits until the server answers.
 func (s *Server) launch(deadline time.Time) error {
 	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -124,9 +123,9 @@ func (s *Server) launch(deadline time.Time) error {
 	}
 	bin, args := s.engine.command(s)
 	cmd := s.prepare(exec.Command(bin, append(args, s.args...)...))
-	// Not a file but a pipe that is copied to one: so Wait returns only when all
-	// processes of the server have ended, also Postgres' backends, which outlive
-	// a killed postmaster for a moment and still answer.
+	// A pipe that is copied to the log instead of a file: then Wait returns only when all
+	// processes of the server have ended. The backends of Postgres outlive a killed
+	// postmaster for a moment and still answer.
 	cmd.Stdout = struct{ io.Writer }{log}
 	cmd.Stderr = cmd.Stdout
 	cmd.WaitDelay = orphanLimit
@@ -147,14 +146,14 @@ func (s *Server) launch(deadline time.Time) error {
 		select {
 		case <-exited:
 			s.down()
-			return fmt.Errorf("it exited: %s", cmd.ProcessState)
+			return fmt.Errorf("the server exited: %s", cmd.ProcessState)
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
 			_ = cmd.Process.Kill()
 			<-exited
 			s.down()
-			return fmt.Errorf("it does not answer: %w", err)
+			return fmt.Errorf("the server does not answer: %w", err)
 		}
 	}
 }
@@ -168,20 +167,20 @@ func (s *Server) ping() error {
 	return err
 }
 
-// Stop stops the server in order: it ends its clients' connections, and its
-// data is consistent. It does nothing if the server is down. On Windows it is
-// the same as Kill.
+// Stop shuts the server down cleanly: it closes its clients' connections, and its data is
+// consistent. It does nothing if the server is stopped. On Windows it does the same as
+// Kill.
 func (s *Server) Stop() error { return s.halt(s.engine.stopSignal()) }
 
-// Kill ends the server at once with SIGKILL, as a crash or the kernel's
-// out-of-memory killer does, and returns when all its processes have ended. Of
-// Postgres the postmaster is killed; its backends notice and end, a busy one later
-// than others. Committed data is available after Start.
+// Kill ends the server with SIGKILL, like a crash or the kernel's out-of-memory killer, and
+// returns when all its processes have ended. For Postgres it kills the postmaster; the
+// backends notice that and exit, a busy one later than others. After Start all
+// committed rows exist. It does nothing if the server is stopped.
 func (s *Server) Kill() error { return s.halt(os.Kill) }
 
 func (s *Server) halt(sig os.Signal) error {
 	if s.shared {
-		return fmt.Errorf("dbtest: other tests use the shared %s; start a private one", s.engine.name())
+		return fmt.Errorf("dbtest: other tests use the shared %s: start a private one", s.engine.name())
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,7 +206,7 @@ func (s *Server) end(sig os.Signal) error {
 	return nil
 }
 
-// running also notices a server that ended without being stopped.
+// running also detects that the server has ended without being stopped.
 func (s *Server) running() bool {
 	if s.cmd == nil {
 		return false
@@ -226,8 +225,8 @@ func (s *Server) down() {
 	s.reaper.watch(0)
 }
 
-// remove ends the server and removes its directory. It does not wait for an orderly
-// shutdown, whose data would be removed anyway.
+// remove ends the server and removes its directory. It does not shut down cleanly, because
+// the data is removed.
 func (s *Server) remove() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -241,8 +240,8 @@ func (s *Server) unclaim() {
 	}
 }
 
-// prepare gives a command of the server's its user, directory and environment.
-// Variables such as PGPORT or MYSQL_HOME must not leak in.
+// prepare sets the user, directory and environment of a command. Variables such as PGPORT
+// or MYSQL_HOME must not reach it.
 func (s *Server) prepare(cmd *exec.Cmd) *exec.Cmd {
 	cmd.Dir = s.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC", "TMPDIR=" + s.dir, "SYSTEMROOT=" + os.Getenv("SYSTEMROOT")}
@@ -271,10 +270,9 @@ func (s *Server) logTail() []byte {
 
 func tail(b []byte) []byte { return b[max(0, len(b)-4<<10):] }
 
-// claimPort returns a port that nobody listens on just now, and that is the
-// server's until the claim is closed. It lies below the range from which systems
-// draw the ports of outgoing connections: one of those would take the port of a
-// server that is down.
+// claimPort returns a port that no process listens on, and reserves it until the claim is
+// closed. The port lies below the range that systems use for outgoing connections: one of
+// those could otherwise take the port of a stopped server.
 func claimPort() (int, io.Closer) {
 	for {
 		port := 20000 + mrand.IntN(12000)
@@ -284,9 +282,9 @@ func claimPort() (int, io.Closer) {
 	}
 }
 
-// claim keeps other test processes off a port, also while its server is down: by
-// the UDP port of that number, which nobody else needs, and which the system frees
-// when this process ends.
+// claim reserves a port among test processes, also while its server is stopped. It binds
+// the UDP port of that number, which nobody else needs and which the system frees when this
+// process ends.
 func claim(port int) (io.Closer, error) {
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	c, err := net.ListenPacket("udp", addr)

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// StartStandby starts a hot standby of a private Postgres server, which must
-// run. It follows the primary until it is promoted, by SELECT pg_promote(), and
-// is stopped and removed when the test ends.
+// StartStandby starts a hot standby of a private Postgres server, which must be running. It
+// follows the primary until SELECT pg_promote() promotes it. It is stopped and removed when
+// the test ends.
 func StartStandby(tb testing.TB, primary *Server, opts ...Option) *Server {
 	tb.Helper()
 	as := func(s *Server) { s.user, s.password = primary.user, primary.password }

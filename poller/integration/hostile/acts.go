@@ -12,42 +12,45 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// Act is one thing that a transaction does. Its Do adds about x.Rows rows, by
-// x.Take and x.Exec.
+// Act is one step of a transaction, such as an INSERT of several rows. Do should add about
+// x.Rows rows, with tokens from x.Reserve and statements by x.Exec. An error from Do rolls
+// the transaction back. It also ends Run, unless it is a deadlock or a lock timeout, or
+// Writers.Outages is true. Do is called from several goroutines.
 type Act struct {
 	Name   string
-	Weight float64 // how often it is picked, next to others; 0 is 1
+	Weight float64 // how often it is drawn, relative to other acts; 0 means 1; must not be negative
 	Do     func(ctx context.Context, x *Txn) error
 }
 
-// Weigh returns the act with another weight.
-func (a Act) Weigh(w float64) Act {
+// WithWeight returns a copy of the act with another weight.
+func (a Act) WithWeight(w float64) Act {
 	a.Weight = w
 	return a
 }
 
-// Common returns the acts that every application does, and that no ceiling but
-// a lossy one may stumble over: those of this package that are not named unsound,
-// and work on the database at hand with any table.
+// Common returns the sound acts that work on any table of the database: SingleRows,
+// MultiRow, InsertSelect, Savepoint, SavepointRollback, DeleteRollback, on Postgres
+// NextvalAhead, and with pgx Copy. No ceiling but a lossy one may miss their rows. It
+// returns an error for a driver that the package does not know.
 func Common(db *sql.DB) ([]Act, error) {
 	d, err := findDialect(db)
 	if err != nil {
 		return nil, err
 	}
-	acts := []Act{Single, Multi.Weigh(4), Select, Nested, Undone, Revived.Weigh(0.3)}
+	acts := []Act{SingleRows, MultiRow.WithWeight(4), InsertSelect, Savepoint, SavepointRollback, DeleteRollback.WithWeight(0.3)}
 	if d == postgres {
 		if isPGX(db) {
 			acts = append(acts, Copy)
 		}
-		acts = append(acts, Ahead)
+		acts = append(acts, NextvalAhead)
 	}
 	return acts, nil
 }
 
-// Acts that are sound.
+// Sound acts: the transaction that inserts a row also draws its key.
 var (
-	// Single inserts its rows one statement each, with time between them.
-	Single = Act{Name: "single rows", Do: func(ctx context.Context, x *Txn) error {
+	// SingleRows inserts rows with a statement each, and pauses between them.
+	SingleRows = Act{Name: "single rows", Do: func(ctx context.Context, x *Txn) error {
 		for range x.Rows {
 			if err := x.insert(ctx, 1); err != nil {
 				return err
@@ -59,23 +62,23 @@ var (
 		return nil
 	}}
 
-	// Multi inserts all its rows by one statement.
-	Multi = Act{Name: "multi-row", Do: func(ctx context.Context, x *Txn) error { return x.insert(ctx, x.Rows) }}
+	// MultiRow inserts all rows with one statement.
+	MultiRow = Act{Name: "multi-row", Do: func(ctx context.Context, x *Txn) error { return x.insert(ctx, x.Rows) }}
 
-	// Select inserts by INSERT ... SELECT.
-	Select = Act{Name: "insert select", Do: insertSelect}
+	// InsertSelect inserts all rows with INSERT ... SELECT.
+	InsertSelect = Act{Name: "insert select", Do: insertSelect}
 
-	// Copy uses COPY FROM STDIN. It needs Postgres and pgx.
+	// Copy inserts all rows with COPY FROM STDIN. It needs Postgres and pgx.
 	Copy = Act{Name: "copy", Do: copyRows}
 
-	// Nested inserts below a savepoint that is released.
-	Nested = Act{Name: "savepoint", Do: func(ctx context.Context, x *Txn) error {
+	// Savepoint inserts after a savepoint, and releases the savepoint.
+	Savepoint = Act{Name: "savepoint", Do: func(ctx context.Context, x *Txn) error {
 		return x.Savepoint(ctx, func() (bool, error) { return false, x.insert(ctx, x.Rows) })
 	}}
 
-	// Undone inserts, rolls that back to a savepoint, and inserts again: keys
-	// below its own are drawn and never used.
-	Undone = Act{Name: "savepoint rolled back", Do: func(ctx context.Context, x *Txn) error {
+	// SavepointRollback inserts rows, rolls them back to a savepoint, and inserts other
+	// rows. So keys are drawn and never used.
+	SavepointRollback = Act{Name: "savepoint rolled back", Do: func(ctx context.Context, x *Txn) error {
 		err := x.Savepoint(ctx, func() (bool, error) { return true, x.insert(ctx, x.Rows) })
 		if err != nil {
 			return err
@@ -83,9 +86,10 @@ var (
 		return x.insert(ctx, x.Rows)
 	}}
 
-	// Revived inserts rows, deletes them, and undoes the deletion by a
-	// savepoint: rows that none can see for a while, and that come back.
-	Revived = Act{Name: "deletion rolled back", Do: func(ctx context.Context, x *Txn) error {
+	// DeleteRollback inserts rows, deletes them, and rolls the deletion back to a
+	// savepoint. The rows are invisible to every reader for a while, and then visible
+	// again.
+	DeleteRollback = Act{Name: "deletion rolled back", Do: func(ctx context.Context, x *Txn) error {
 		if err := x.insert(ctx, x.Rows); err != nil {
 			return err
 		}
@@ -100,9 +104,9 @@ var (
 		})
 	}}
 
-	// Ahead draws its keys from the sequence, waits, and then inserts with them,
+	// NextvalAhead draws keys from the sequence, pauses, and inserts rows with these keys,
 	// all in one transaction. It needs Postgres.
-	Ahead = Act{Name: "nextval ahead", Do: func(ctx context.Context, x *Txn) error {
+	NextvalAhead = Act{Name: "nextval ahead", Do: func(ctx context.Context, x *Txn) error {
 		keys, err := draw(ctx, x.Conn, x.Sequence, x.Rows)
 		if err != nil {
 			return err
@@ -113,27 +117,25 @@ var (
 		return x.insert(ctx, x.Rows, keys...)
 	}}
 
-	// DeleteNewest deletes rows that have just been committed, which a reader may
-	// or may not have read, and inserts.
-	DeleteNewest = Act{Name: "delete ahead", Do: func(ctx context.Context, x *Txn) error { return deleteRows(ctx, x, true) }}
+	// DeleteNewest deletes up to five of the rows committed last, which a reader may or may
+	// not have read, and inserts other rows.
+	DeleteNewest = Act{Name: "delete newest", Do: func(ctx context.Context, x *Txn) error { return deleteRows(ctx, x, true) }}
 
-	// DeleteAny deletes committed rows of any age, and inserts.
-	DeleteAny = Act{Name: "delete behind", Do: func(ctx context.Context, x *Txn) error { return deleteRows(ctx, x, false) }}
+	// DeleteAny deletes up to five committed rows of any age, and inserts other rows.
+	DeleteAny = Act{Name: "delete any", Do: func(ctx context.Context, x *Txn) error { return deleteRows(ctx, x, false) }}
 
-	// Truncate empties the table by TRUNCATE, which leaves the sequence alone, and
-	// inserts. It needs Postgres. Rows that it removes count as deleted, so a
-	// reader may have missed them: try it alone, and rarely.
+	// Truncate empties the table with TRUNCATE, which does not change the sequence, and
+	// inserts rows. It needs Postgres. The removed rows count as deleted, so a reader that
+	// missed them is not reported. Use it in a separate trial and with a low weight.
 	Truncate = Act{Name: "truncate", Do: truncate}
 )
 
-// Acts that break what ceilings rest on: the key is not drawn by the transaction
-// that inserts it. Rows are missed by every reader that uses the key, and the
-// database does not tell.
+// Unsound acts: the transaction that inserts a row does not draw its key. Every reader that
+// orders rows by the key misses such rows, and the database gives no sign of them.
 var (
-	// Earlier inserts with keys that were drawn from the sequence some
-	// transactions ago, as clients do that fetch a stock of them. It needs
-	// Postgres.
-	Earlier = Act{Name: "nextval earlier", Do: func(ctx context.Context, x *Txn) error {
+	// NextvalEarlier inserts with keys that an earlier transaction drew from the sequence,
+	// like clients that reserve keys in advance. It needs Postgres.
+	NextvalEarlier = Act{Name: "nextval earlier", Do: func(ctx context.Context, x *Txn) error {
 		fresh, err := draw(ctx, x.DB, x.Sequence, x.Rows)
 		if err != nil {
 			return err
@@ -141,8 +143,8 @@ var (
 		return x.insert(ctx, x.Rows, x.stock(fresh)...)
 	}}
 
-	// Low inserts with explicit keys, below all existing keys.
-	Low = Act{Name: "explicit low keys", Do: func(ctx context.Context, x *Txn) error {
+	// LowKeys inserts with explicit keys below all existing ones.
+	LowKeys = Act{Name: "explicit low keys", Do: func(ctx context.Context, x *Txn) error {
 		var keys []int64
 		for range x.Rows {
 			keys = append(keys, x.low())
@@ -151,18 +153,17 @@ var (
 	}}
 )
 
-// Upsert inserts the first n rows of Writers.Prefill again, by one statement, with
-// a new row before and after them. Those rows keep their tokens, so that the
-// statement takes long, and draws keys, for nothing. On MySQL it is INSERT IGNORE
-// or ON DUPLICATE KEY UPDATE, whose last row gets the lowest key of those drawn;
-// on Postgres ON CONFLICT. All columns but Token need a default, and Token a
-// unique index.
+// Upsert inserts the first n rows of Writers.Prefill again with one statement, and one new
+// row before and one after them. The existing rows keep their tokens: the statement takes
+// long and draws keys that no row gets. On MySQL it uses INSERT IGNORE or ON DUPLICATE KEY
+// UPDATE, where the last new row gets the lowest of the keys drawn. On Postgres it uses ON
+// CONFLICT. All columns but Table.Token need a default, and Token needs a unique index.
 func Upsert(n int) Act {
 	return Act{Name: "upsert of " + strconv.Itoa(n), Do: func(ctx context.Context, x *Txn) error { return upsert(ctx, x, n) }}
 }
 
 func insertSelect(ctx context.Context, x *Txn) error {
-	first := x.Take(x.Rows)
+	first := x.Reserve(x.Rows)
 	s := x.Table.into(x.dialect, false)
 	if x.dialect == mysql {
 		s.WriteString("WITH RECURSIVE n (n) AS (SELECT " + s.arg(first) + " UNION ALL SELECT n + 1 FROM n WHERE n < " + s.arg(first+int64(x.Rows)-1) + ") ")
@@ -187,7 +188,7 @@ func isPGX(db *sql.DB) bool {
 
 func copyRows(ctx context.Context, x *Txn) error {
 	var rows [][]any
-	first := x.Take(x.Rows)
+	first := x.Reserve(x.Rows)
 	for i := range x.Rows {
 		rows = append(rows, x.Table.row(x.Rand, first+int64(i)))
 	}
@@ -195,14 +196,14 @@ func copyRows(ctx context.Context, x *Txn) error {
 	return x.Conn.Raw(func(c any) error {
 		conn, ok := c.(*stdlib.Conn)
 		if !ok {
-			return errors.New("COPY needs the driver pgx")
+			return errors.New("COPY needs the pgx driver")
 		}
 		_, err := conn.Conn().CopyFrom(ctx, name, unquoted(x.Table.columns(false)), pgx.CopyFromRows(rows))
 		return err
 	})
 }
 
-// unquoted takes the quotes off, which CopyFrom adds again.
+// unquoted removes the quotes, because CopyFrom adds them.
 func unquoted(names []string) []string {
 	var list []string
 	for _, n := range names {
@@ -212,7 +213,7 @@ func unquoted(names []string) []string {
 }
 
 func deleteRows(ctx context.Context, x *Txn, newest bool) error {
-	for _, token := range x.ledger.victims(x.Rand.IntN, newest) {
+	for _, token := range x.ledger.deletable(x.Rand.IntN, newest) {
 		if err := x.delete(ctx, token); err != nil {
 			return err
 		}
@@ -221,14 +222,14 @@ func deleteRows(ctx context.Context, x *Txn, newest bool) error {
 	return x.insert(ctx, x.Rows)
 }
 
-// delete deletes one row: for several MariaDB would look through the whole table,
-// and lock all of it.
+// delete deletes one row. If several rows were deleted with one statement, MariaDB would
+// scan and lock the whole table.
 func (x *Txn) delete(ctx context.Context, token int64) error {
 	return x.Exec(ctx, "DELETE FROM "+x.Table.Name+" WHERE "+x.Table.Token+" = "+strconv.FormatInt(token, 10))
 }
 
-// truncate empties the table. The rows are read first, below a lock, to know
-// whose end it is.
+// truncate reads the rows under a lock before it empties the table, so that it knows which
+// ones it removes.
 func truncate(ctx context.Context, x *Txn) error {
 	if err := x.Exec(ctx, "LOCK TABLE "+x.Table.Name+" IN ACCESS EXCLUSIVE MODE"); err != nil {
 		return err
@@ -258,11 +259,11 @@ func upsert(ctx context.Context, x *Txn, n int) error {
 	if x.prefill < n {
 		return fmt.Errorf("Writers.Prefill is %d, below %d", x.prefill, n)
 	}
-	first, last := x.Take(1), x.Take(1)
+	first, last := x.Reserve(1), x.Reserve(1)
 	update := x.Rand.IntN(2) == 0
 	if x.dialect == postgres {
 		then := "NOTHING"
-		if update { // only a few, or the table would double with each
+		if update { // only a few: Postgres writes a new version of each updated row, so the table would double with each act
 			then = fmt.Sprintf("UPDATE SET %s = EXCLUDED.%[1]s WHERE EXCLUDED.%[1]s %% 100 = 0", x.Table.Token)
 		}
 		return x.Exec(ctx, fmt.Sprintf(`INSERT INTO %s (%s) SELECT $1::bigint UNION ALL SELECT generate_series(1, $2::bigint) UNION ALL SELECT $3::bigint ON CONFLICT (%[2]s) DO %s`,

@@ -1,11 +1,11 @@
-// Package hostile writes to a table as the worst of its clients would, and judges
-// whether a reader that polls it missed anything.
+// Package hostile tests whether a reader that polls a table misses rows. It writes to the
+// table like its worst clients would, while the reader polls, and then compares the
+// committed rows with the delivered ones.
 //
-// Rows do not become visible in the order of their keys, so a poller that reads by
-// key can pass rows that commit late. Whether yours does depends on how the
-// rows are written. To find out, take a copy of the table, on a server that you
-// can spare, add a column by which each row is known again, and let the writers
-// loose on it while a reader polls:
+// Rows do not become visible in the order of their keys, so a poller that
+// remembers the greatest key can skip rows that commit late. Whether yours does
+// depends on how the rows are written. To find out, copy the table to a server
+// that you can spare, add a column that identifies each row, and run a trial:
 //
 //	db.MustExec(`alter table orders add column token bigint unique`)
 //	trial := hostile.Trial{
@@ -17,37 +17,37 @@
 //	}
 //	_, results, err := trial.Run(ctx)
 //
-// If the naive reader lost nothing, the writers were not hostile enough, and the
-// result of the other says little: write more, or hold transactions longer. If
-// "ours" has Result.Lost above 0, rows of that table are missed, and
-// Ledger.Describe tells how one of them was written. Columns that need values get
-// them by Table.Columns and Table.Values.
+// If Result.Lost of "ours" is above 0, the reader misses rows of that table, and
+// Ledger.Describe says how a lost row was written. If the naive reader lost
+// nothing, the writers were not hostile enough and the trial shows little: write
+// more rows, or hold transactions open longer. Table.Columns and Table.Values
+// supply values for columns that need them.
 //
 // # What the writers do
 //
-// Each of them does one transaction after another: of 1 to MaxRows rows, most
-// short, some held open for up to Hold, by acts that are drawn by their weights.
-// [Common] returns those that any application does: rows one by one, several at
-// once, COPY, INSERT ... SELECT, below savepoints, after savepoints that were
-// rolled back, with keys drawn from the sequence ahead. Some transactions are
-// rolled back as a whole, or prepared and committed later, if Rollbacks and
-// Prepared say so. Deletes and long upserts must be asked for. So must
-// [Earlier] and [Low], whose rows every reader by key misses: they show what an
-// audit finds.
+// Each writer runs one transaction after another, of 1 to MaxRows rows. Most are
+// short; some are held open for up to Hold. A transaction consists of acts, which
+// are drawn at random by their weights. [Common] returns the acts of any
+// application: rows inserted one by one or several at once, COPY, INSERT ...
+// SELECT, savepoints that are released or rolled back, keys drawn from the
+// sequence ahead of the INSERT. Rollbacks and Prepared set the share of
+// transactions that are rolled back as a whole, or prepared and committed later.
+// Deletes, long upserts and TRUNCATE are used only if you list them in
+// Writers.Acts. So are [NextvalEarlier] and [LowKeys]: every reader that orders
+// rows by the key misses their rows. They show what an audit finds.
 //
-// For what your application does and these do not, write an [Act], a function that
-// takes tokens and inserts rows with them. Triggers, partitions and defaults are
-// those of your table.
+// Write an [Act] for what your application does and these acts do not: a function
+// that reserves tokens and inserts rows with them. Triggers, partitions and
+// defaults of the table take effect as usual, so they are tested as well.
 //
-// # What is judged
+// # What is compared
 //
-// Each row has a token, and the [Ledger] knows which tokens were committed, and
-// when. A commit that got no answer because the server went away is looked up in
-// the table afterwards. What the reader delivered is compared with that: rows
-// lost, rows that came twice or out of order, rows that came and were never
-// committed, and the delay between commit and delivery.
+// Each row has a token. The [Ledger] records which tokens were committed, and
+// when. If the connection is lost during a commit, the table shows afterwards
+// whether it happened. A [Result] counts rows that were lost, delivered twice, out
+// of order, or delivered without having been committed, and gives the delay
+// between commit and delivery.
 //
-// It works with Postgres over pgx or lib/pq (no [Copy]), and with MySQL and
-// MariaDB. A seed fixes what each writer does, but not the moments, which are the
-// machine's.
+// The package works with Postgres by pgx or lib/pq ([Copy] needs pgx), and with
+// MySQL and MariaDB. A seed fixes what each writer does, but not the timing.
 package hostile

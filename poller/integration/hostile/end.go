@@ -10,7 +10,7 @@ import (
 	gomysql "github.com/go-sql-driver/mysql"
 )
 
-// end is how a transaction is to end.
+// end is the planned end of a transaction.
 type end int
 
 const (
@@ -19,7 +19,7 @@ const (
 	endPrepared
 )
 
-// outcome is how it did.
+// outcome is the actual end of a transaction.
 type outcome int
 
 const (
@@ -28,11 +28,11 @@ const (
 	didUnknown
 )
 
-// transaction is a Txn from its begin to its end.
+// transaction runs a Txn from BEGIN to its end.
 type transaction struct {
 	r   *run
 	x   *Txn
-	xid string // of a prepared one
+	xid string // of a prepared transaction
 }
 
 func (t transaction) do(ctx context.Context, end end) (outcome, error) {
@@ -47,7 +47,7 @@ func (t transaction) do(ctx context.Context, end end) (outcome, error) {
 	if err := t.fill(ctx); err != nil {
 		return didRollback, err
 	}
-	if end == endPrepared { // it is held when it is prepared
+	if end == endPrepared { // twoPhases holds it open after PREPARE
 		return t.twoPhases(ctx)
 	}
 	if err := sleep(ctx, x.hold); err != nil {
@@ -57,7 +57,7 @@ func (t transaction) do(ctx context.Context, end end) (outcome, error) {
 		return didRollback, x.Exec(ctx, "ROLLBACK")
 	}
 	if err := x.Exec(ctx, "COMMIT"); err != nil {
-		if victim(err) {
+		if aborted(err) {
 			return didRollback, err
 		}
 		return didUnknown, err
@@ -65,7 +65,7 @@ func (t transaction) do(ctx context.Context, end end) (outcome, error) {
 	return didCommit, nil
 }
 
-// fill does acts until the transaction has as many rows as it is to have.
+// fill runs acts until the transaction has its number of rows.
 func (t transaction) fill(ctx context.Context) error {
 	x := t.x
 	for left := 1 + x.Rand.IntN(t.r.MaxRows); left > 0; left -= x.Rows {
@@ -85,15 +85,15 @@ func (t transaction) fill(ctx context.Context) error {
 	return nil
 }
 
-// finishLimit is how long it is tried to end a prepared transaction, which would
-// hold its locks for ever.
+// finishLimit is how long finish and sweep retry to end a prepared transaction, which would
+// otherwise hold its locks for ever.
 const finishLimit = time.Minute
 
-// twoPhases prepares and commits, or one in five times rolls back. The session
-// that has prepared does that, unless it was lost: a MariaDB confirms the XA
-// COMMIT of another, right after the first has gone, one time in ten thousand
-// without doing it. The prepared transaction stays open then, and XA RECOVER does not
-// show it (seen with 10.11.19).
+// twoPhases prepares the transaction, and then commits it, or rolls it back one time in
+// five. It uses the session that prepared it unless that is lost. If another session sends
+// XA COMMIT right after the first one has ended, MariaDB confirms it without doing it, one
+// time in ten thousand. The transaction then stays open, and XA RECOVER does not list it
+// (seen with 10.11.19).
 func (t transaction) twoPhases(ctx context.Context) (outcome, error) {
 	x := t.x
 	prepare := []string{"PREPARE TRANSACTION '" + t.xid + "'"}
@@ -104,10 +104,10 @@ func (t transaction) twoPhases(ctx context.Context) (outcome, error) {
 	}
 	for _, s := range prepare {
 		if err := x.Exec(ctx, s); err != nil {
-			if !t.r.Outages || victim(err) {
+			if !t.r.Outages || aborted(err) {
 				return didRollback, err
 			}
-			return didUnknown, errors.Join(err, t.finish(ctx, rollback)) // it may be prepared anyway
+			return didUnknown, errors.Join(err, t.finish(ctx, rollback)) // it may be prepared despite the error
 		}
 	}
 	if err := sleep(ctx, x.hold); err != nil {
@@ -125,27 +125,27 @@ func (t transaction) twoPhases(ctx context.Context) (outcome, error) {
 	return didCommit, nil
 }
 
-// finish ends a prepared transaction, over any connection.
+// finish ends a prepared transaction. If its connection fails, finish retries over others.
 func (t transaction) finish(ctx context.Context, statement string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishLimit)
 	defer cancel()
 	err := t.x.Exec(ctx, statement)
 	for try := 0; err != nil; try++ {
-		if notPrepared(err) || !t.r.Outages && try > 5 { // the try before has ended it, or it was never prepared
+		if notPrepared(err) || !t.r.Outages && try > 5 { // an earlier attempt ended it, or it was never prepared
 			return err
 		}
 		if err := sleep(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 		if _, err = t.r.DB.ExecContext(ctx, statement); err == nil {
-			t.r.ledger.note(func(c *Counts) { c.Survived++ })
+			t.r.ledger.note(func(c *Counts) { c.Reconnected++ })
 		}
 	}
 	return nil
 }
 
-// sweep rolls back prepared transactions that still exist although they were ended: a
-// MariaDB that crashes forgets that it has rolled one back.
+// sweep rolls back prepared transactions that exist although they were ended: a MariaDB
+// that crashes can forget that it rolled one back.
 func (r *run) sweep(ctx context.Context) error {
 	if r.prepared.Load() == 0 {
 		return nil
@@ -186,21 +186,21 @@ func (r *run) sweep(ctx context.Context) error {
 	return nil
 }
 
-// notPrepared reports whether no prepared transaction has that name.
+// notPrepared reports whether no prepared transaction has the given name.
 func notPrepared(err error) bool {
 	state, number := code(err)
 	return state == "42704" || number == 1397
 }
 
-// victim reports whether the database chose the transaction to end a deadlock,
-// or did not let it wait for ever. 1467 is what InnoDB says of that when it
-// waited to draw a key.
-func victim(err error) bool {
+// aborted reports whether the database aborted the transaction because of a deadlock, a
+// serialization failure or a lock timeout. InnoDB reports 1467 if that happens while it
+// waits to draw a key.
+func aborted(err error) bool {
 	state, number := code(err)
 	return state == "40001" || state == "40P01" || number == 1213 || number == 1205 || number == 1467
 }
 
-// code returns the SQLSTATE of a driver's error, or its number.
+// code returns the SQLSTATE of a Postgres error, or the number of a MySQL error.
 func code(err error) (state string, number uint16) {
 	var s interface{ SQLState() string }
 	if errors.As(err, &s) {

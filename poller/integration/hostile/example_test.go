@@ -14,11 +14,11 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// Is my table safe to poll? It has columns that need values, and an application
-// that draws numbers for invoices long before it writes them, as an Act.
+// Test a table whose columns need values, and an application that draws invoice numbers
+// long before it inserts the invoices.
 func ExampleTrial() {
 	_ = func(ctx context.Context, db *sqlx.DB) {
-		// A copy of the application's table, with a column for the tokens.
+		// A copy of the application's table with a column for the tokens.
 		db.MustExec(`create table invoices (like real.invoices including all); alter table invoices add column token bigint unique`)
 		db.SetMaxOpenConns(64)
 
@@ -35,7 +35,7 @@ func ExampleTrial() {
 			if err := x.Hold(ctx); err != nil {
 				return err
 			}
-			return x.Exec(ctx, `insert into invoices (id, token, customer, cents) values ($1, $2, 1, 100)`, id, x.Take(1))
+			return x.Exec(ctx, `insert into invoices (id, token, customer, cents) values ($1, $2, 1, 100)`, id, x.Reserve(1))
 		}}
 		acts, err := hostile.Common(db.DB)
 		if err != nil {

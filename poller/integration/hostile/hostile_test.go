@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { dbtest.Main(m) }
 
-// rec makes a Recorder that got rows, each a token and a key.
+// rec makes a Recorder that received rows, each a token and a key.
 func rec(t *testing.T, rows ...[2]int64) *Recorder {
 	b := row.NewBuilder(row.NewColumns([]string{"token", "id"}, nil), len(rows))
 	for _, r := range rows {
@@ -32,10 +32,10 @@ func rec(t *testing.T, rows ...[2]int64) *Recorder {
 	return r
 }
 
-// Every fault of a reader is seen.
+// Every fault of a reader is detected.
 func TestJudge(t *testing.T) {
 	l := newLedger()
-	l.spans = []span{{first: 1, n: 3, what: "multi-row"}, {first: 7, n: 1, state: gone}, {first: 9, n: 2}}
+	l.spans = []span{{first: 1, n: 3, what: "multi-row"}, {first: 7, n: 1, state: absent}, {first: 9, n: 2}}
 	l.count.Committed = 5
 	for _, c := range []struct {
 		name string
@@ -44,7 +44,7 @@ func TestJudge(t *testing.T) {
 	}{
 		{"sound", rec(t, [2]int64{2, 1}, [2]int64{1, 2}, [2]int64{3, 3}, [2]int64{9, 5}, [2]int64{10, 6}), Result{Delivered: 5}},
 		{"lost", rec(t, [2]int64{2, 1}, [2]int64{3, 3}, [2]int64{9, 5}), Result{Delivered: 3, Lost: 2, LostTokens: []int64{1, 10}}},
-		{"twice", rec(t, [2]int64{1, 1}, [2]int64{2, 2}, [2]int64{3, 3}, [2]int64{9, 4}, [2]int64{10, 5}, [2]int64{9, 6}), Result{Delivered: 5, Twice: 1}},
+		{"twice", rec(t, [2]int64{1, 1}, [2]int64{2, 2}, [2]int64{3, 3}, [2]int64{9, 4}, [2]int64{10, 5}, [2]int64{9, 6}), Result{Delivered: 5, Duplicates: 1}},
 		{"out of order", rec(t, [2]int64{1, 1}, [2]int64{2, 3}, [2]int64{3, 2}, [2]int64{9, 5}, [2]int64{10, 6}), Result{Delivered: 5, OutOfOrder: 1}},
 		{"one key twice", rec(t, [2]int64{1, 1}, [2]int64{2, 3}, [2]int64{3, 3}, [2]int64{9, 5}, [2]int64{10, 6}), Result{Delivered: 5, OutOfOrder: 1}},
 		{"rolled back", rec(t, [2]int64{1, 1}, [2]int64{2, 2}, [2]int64{3, 3}, [2]int64{4, 4}, [2]int64{9, 5}, [2]int64{10, 6}), Result{Delivered: 5, Phantom: 1}},
@@ -56,7 +56,7 @@ func TestJudge(t *testing.T) {
 		assert.Equal(t, c.want, got)
 	}
 	l.deleted[1] = true
-	assert.True(t, l.Judge("deleted", rec(t, [2]int64{2, 1}, [2]int64{3, 3}, [2]int64{9, 5}, [2]int64{10, 6}), nil).Sound(), "a deleted row need not come")
+	assert.True(t, l.Judge("deleted", rec(t, [2]int64{2, 1}, [2]int64{3, 3}, [2]int64{9, 5}, [2]int64{10, 6}), nil).Sound(), "a deleted row need not be delivered")
 	assert.Contains(t, l.Describe(2), "multi-row")
 	assert.Contains(t, l.Describe(4), "not committed")
 }
@@ -66,11 +66,11 @@ func TestDelays(t *testing.T) {
 	at := time.Now()
 	l.spans = []span{{first: 1, n: 2, at: at}}
 	a, b := rec(t, [2]int64{1, 1}, [2]int64{2, 2}), rec(t, [2]int64{1, 1}, [2]int64{2, 2})
-	a.deliveries[0].at, a.deliveries[1].at = at.Add(-time.Second), at.Add(time.Second) // the first before its commit was confirmed
+	a.deliveries[0].at, a.deliveries[1].at = at.Add(-time.Second), at.Add(time.Second) // the first row is delivered before its commit is confirmed
 	b.deliveries[0].at, b.deliveries[1].at = at.Add(time.Second), at.Add(4*time.Second)
 	assert.Equal(t, Quantiles{time.Second, time.Second}, l.Judge("a", a, a).Delay)
-	assert.Equal(t, Quantiles{}, l.Judge("a", a, a).Added)
-	assert.Equal(t, Quantiles{3 * time.Second, 3 * time.Second}, l.Judge("b", b, a).Added)
+	assert.Equal(t, Quantiles{}, l.Judge("a", a, a).AddedDelay)
+	assert.Equal(t, Quantiles{3 * time.Second, 3 * time.Second}, l.Judge("b", b, a).AddedDelay)
 }
 
 // eachDatabase runs f on an empty table of each kind of database.
@@ -89,15 +89,15 @@ func eachDatabase(t *testing.T, f func(t *testing.T, db *sqlx.DB)) {
 	})
 }
 
-// What the ledger says of each act is what is in the table: Run compares them.
+// Run compares the ledger with the table after each act.
 func TestEveryAct(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *sqlx.DB) {
 		acts, err := Common(db.DB)
 		require.NoError(t, err)
-		acts = append(acts, DeleteNewest, DeleteAny, Low, Upsert(1000))
+		acts = append(acts, DeleteNewest, DeleteAny, LowKeys, Upsert(1000))
 		if db.DriverName() == "pgx" {
-			acts = append(acts, Earlier)
+			acts = append(acts, NextvalEarlier)
 		}
 		w := Writers{DB: db.DB, Table: Table{Name: "orders", Key: "id", Token: "token"}, Rows: 4000, Writers: 8, Hold: 20 * time.Millisecond,
 			Acts: acts, Prefill: 1000, Rollbacks: 0.2, Prepared: 0.2, Seed: 1}
@@ -122,32 +122,32 @@ func TestTruncate(t *testing.T) {
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
 	db.MustExec(`create table orders (id bigserial primary key, token bigint unique)`)
 	w := Writers{DB: db.DB, Table: Table{Name: "orders", Key: "id", Token: "token"}, Rows: 2000, Writers: 8, Hold: 20 * time.Millisecond,
-		Acts: []Act{Multi.Weigh(20), Truncate}, Rollbacks: 0.2, Prepared: 0.2, Seed: 1}
+		Acts: []Act{MultiRow.WithWeight(20), Truncate}, Rollbacks: 0.2, Prepared: 0.2, Seed: 1}
 	l, err := w.Run(t.Context())
 	require.NoError(t, err)
 	assert.Positive(t, l.Acts()["truncate"])
 	assert.Positive(t, l.Counts().Deleted)
 }
 
-// An act that leaves other rows than it said is found out.
-func TestLiars(t *testing.T) {
+// An act that inserts other rows than it reserved is detected.
+func TestDishonestActs(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *sqlx.DB) {
 		table := Table{Name: "orders", Key: "id", Token: "token"}
 		for name, act := range map[string]func(ctx context.Context, x *Txn) error{
-			"did not commit": func(ctx context.Context, x *Txn) error { // keeps what it says it rolled back
+			"did not commit": func(ctx context.Context, x *Txn) error { // keeps rows that it reports as rolled back
 				err := x.Savepoint(ctx, func() (bool, error) { return false, x.insert(ctx, 1) })
 				x.spans = x.spans[:len(x.spans)-1]
 				return err
 			},
-			"no token": func(ctx context.Context, x *Txn) error {
+			"without a token": func(ctx context.Context, x *Txn) error {
 				return x.Exec(ctx, "insert into orders (token) values (null)")
 			},
 			"on purpose": func(context.Context, *Txn) error { return errors.New("on purpose") },
 		} {
 			db.MustExec(`delete from orders`)
-			// Until rows are committed, not for a time, in which nothing may come to run.
-			w := Writers{DB: db.DB, Table: table, Rows: 500, Writers: 2, Hold: -1, Acts: []Act{Multi, {Name: name, Do: act}}}
+			// Limited by rows and not by time, so that every act has run.
+			w := Writers{DB: db.DB, Table: table, Rows: 500, Writers: 2, Hold: -1, Acts: []Act{MultiRow, {Name: name, Do: act}}}
 			_, err := w.Run(t.Context())
 			assert.ErrorContains(t, err, name)
 		}
@@ -164,17 +164,17 @@ func TestBadWriters(t *testing.T) {
 	}
 }
 
-// Writers that would write nothing, or never commit, are refused.
+// Writers that would write nothing, or never commit, are rejected.
 func TestWritersAreChecked(t *testing.T) {
 	none := Act{Name: "none"}
 	for what, w := range map[string]Writers{
-		"is negative":        {MaxRows: -1},
-		"Prefill":            {Prefill: -1},
-		"Rollbacks is below": {Rollbacks: 1},
-		"1 together":         {Rollbacks: 0.5, Prepared: 0.6},
-		"Acts is empty":      {Acts: []Act{}},
-		`act "none"`:         {Acts: []Act{none}},
-		`act "multi-row"`:    {Acts: []Act{Multi.Weigh(-1)}},
+		"is negative":             {MaxRows: -1},
+		"Prefill":                 {Prefill: -1},
+		"Rollbacks must be below": {Rollbacks: 1},
+		"at most 1":               {Rollbacks: 0.5, Prepared: 0.6},
+		"Acts is empty":           {Acts: []Act{}},
+		`act "none"`:              {Acts: []Act{none}},
+		`act "multi-row"`:         {Acts: []Act{MultiRow.WithWeight(-1)}},
 	} {
 		w.DB, w.Rows, w.Table = new(sql.DB), 1, Table{Name: "t", Key: "id", Token: "token"}
 		_, err := w.Run(t.Context())

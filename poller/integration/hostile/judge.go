@@ -13,11 +13,11 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
-// Recorder is a sink that notes which rows came, and when. It is safe for
+// Recorder is a sink that records which rows were delivered, and when. It is safe for
 // concurrent use.
 type Recorder struct {
-	Token string   // the column of Table.Token
-	Key   []string // columns of integers by which the rows must be in order; nil: order is not judged
+	Token string   // name of the column Table.Token, without quotes
+	Key   []string // integer columns by which rows must be in order; nil: the order is not checked
 
 	mu         sync.Mutex
 	deliveries []delivery
@@ -30,7 +30,8 @@ type delivery struct {
 	at    time.Time
 }
 
-// Write implements [sink.Sink].
+// Write implements [sink.Sink]. It fails if a row lacks the column of the token or of the
+// key, or has no integer there.
 //
 // [sink.Sink]: https://pkg.go.dev/github.com/artifactofdevotion/devotion/sink#Sink
 func (r *Recorder) Write(_ context.Context, b source.Batch[row.Row]) error {
@@ -66,12 +67,12 @@ func number(r row.Row, column string) (int64, error) {
 	}
 	n, err := strconv.ParseInt(r.Text(i), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("hostile: the column %q has more than integers of 64 bits", column)
+		return 0, fmt.Errorf("hostile: the column %q has a value that is not a 64-bit integer", column)
 	}
 	return n, nil
 }
 
-// Tokens returns the tokens that came, in their order.
+// Tokens returns the tokens of the delivered rows, in the order of delivery.
 func (r *Recorder) Tokens() []int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -82,7 +83,7 @@ func (r *Recorder) Tokens() []int64 {
 	return list
 }
 
-// times returns when each token came first.
+// times returns when each token was first delivered.
 func (r *Recorder) times() map[int64]time.Time {
 	m := make(map[int64]time.Time, len(r.deliveries))
 	for _, d := range r.deliveries {
@@ -93,40 +94,41 @@ func (r *Recorder) times() map[int64]time.Time {
 	return m
 }
 
-// Result compares what a reader delivered with the rows that were written.
+// Result compares what one reader delivered with what the writers committed.
 type Result struct {
 	Reader     string
-	Committed  int // rows
-	Delivered  int // of those, each counted once
-	Lost       int // committed, not deleted, and not delivered
-	Twice      int // delivered once more than once
-	OutOfOrder int // deliveries with a key that is not above the one before
-	Phantom    int // delivered, and never committed or taken back by the server
+	Committed  int // rows committed
+	Delivered  int // committed rows delivered at least once
+	Lost       int // rows committed, not deleted, and not delivered
+	Duplicates int // deliveries of a token that was delivered before
+	OutOfOrder int // deliveries with a key that is not above the previous one
+	Phantom    int // rows delivered that were never committed, or that the server lost after a crash
 
-	Delay Quantiles // from the confirmed commit to the delivery
-	Added Quantiles // beyond the delivery of the first reader, for the rows that both have
+	Delay      Quantiles // from the confirmed commit to the delivery
+	AddedDelay Quantiles // delay behind the base reader, for rows that both delivered
 
-	LostTokens []int64 // the rows lost
+	LostTokens []int64 // tokens of the lost rows
 }
 
-// Sound reports whether nothing was lost, nothing came twice, out of order or
-// without having been committed.
+// Sound reports whether every row was delivered exactly once, in order, and no other row
+// was delivered.
 func (r Result) Sound() bool {
-	return r.Lost == 0 && r.Twice == 0 && r.OutOfOrder == 0 && r.Phantom == 0
+	return r.Lost == 0 && r.Duplicates == 0 && r.OutOfOrder == 0 && r.Phantom == 0
 }
 
-// Quantiles are those of a delay.
+// Quantiles are the median and the 99th percentile of a delay.
 type Quantiles struct{ P50, P99 time.Duration }
 
-// Judge compares the delivered rows with the committed ones. base is the Recorder whose
-// delays are the measure for Result.Added; nil: none.
+// Judge compares the rows that r delivered with the committed rows. name is the reader's
+// name in the Result. Result.AddedDelay is measured against base; with a nil base it is
+// zero. Call it after Writers.Run has returned.
 func (l *Ledger) Judge(name string, r, base *Recorder) Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	came := r.times()
-	res := Result{Reader: name, Committed: l.count.Committed, Twice: len(r.deliveries) - len(came), OutOfOrder: r.disorder}
+	res := Result{Reader: name, Committed: l.count.Committed, Duplicates: len(r.deliveries) - len(came), OutOfOrder: r.disorder}
 	var delays, added []time.Duration
 	var before map[int64]time.Time
 	if base != nil && base != r {
@@ -156,7 +158,7 @@ func (l *Ledger) Judge(name string, r, base *Recorder) Result {
 		}
 	}
 	res.Phantom = len(came)
-	res.Delay, res.Added = quantiles(delays), quantiles(added)
+	res.Delay, res.AddedDelay = quantiles(delays), quantiles(added)
 	return res
 }
 
@@ -168,7 +170,7 @@ func quantiles(d []time.Duration) Quantiles {
 	return Quantiles{d[len(d)/2], d[len(d)*99/100]}
 }
 
-// Describe tells how a row was written, for finding out why it was lost.
+// Describe says how and when a row was written, to find out why it was lost.
 func (l *Ledger) Describe(token int64) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -179,7 +181,8 @@ func (l *Ledger) Describe(token int64) string {
 	return fmt.Sprintf("token %d: %s, %d rows from token %d, committed at %s", token, s.what, s.n, s.first, s.at.Format("15:04:05.000"))
 }
 
-// Markdown writes results as the rows of a table, the first with a heading.
+// Markdown writes the results as rows of a Markdown table, and its head first if heading is
+// true.
 func Markdown(w io.Writer, heading bool, scenario string, results ...Result) error {
 	if heading {
 		if _, err := fmt.Fprint(w, "| scenario | reader | committed | delivered | lost | twice | out of order | not committed | delay p50, p99 | added p50, p99 |\n|---|---|---|---|---|---|---|---|---|---|\n"); err != nil {
@@ -188,14 +191,14 @@ func Markdown(w io.Writer, heading bool, scenario string, results ...Result) err
 	}
 	for _, r := range results {
 		if _, err := fmt.Fprintf(w, "| %s | %s | %d | %d | %d | %d | %d | %d | %s | %s |\n", scenario, r.Reader,
-			r.Committed, r.Delivered, r.Lost, r.Twice, r.OutOfOrder, r.Phantom, r.Delay, r.Added); err != nil {
+			r.Committed, r.Delivered, r.Lost, r.Duplicates, r.OutOfOrder, r.Phantom, r.Delay, r.AddedDelay); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// String is as in 12ms, 1.9s.
+// String returns the median and the 99th percentile, as in "12ms, 1.9s".
 func (q Quantiles) String() string {
 	return short(q.P50) + ", " + short(q.P99)
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Ledger knows what became of every row that the writers wrote. It is safe for
+// Ledger records what happened to every row that the writers wrote. It is safe for
 // concurrent use.
 type Ledger struct {
 	mu      sync.Mutex
@@ -23,20 +23,20 @@ type Ledger struct {
 	count   Counts
 }
 
-// Counts says what the writers did.
+// Counts are the totals of a run of the writers.
 type Counts struct {
-	Committed    int // rows, deleted ones included
-	Transactions int // that committed
-	RolledBack   int // transactions
-	Prepared     int // transactions, that committed or not
-	Survived     int // prepared transactions that were ended over another connection, since theirs was lost
-	Failed       int // transactions that the database ended: deadlocks, outages
+	Committed    int // rows committed, including rows deleted later
+	Transactions int // transactions committed
+	RolledBack   int // transactions rolled back
+	Prepared     int // transactions prepared, whether they committed or not
+	Reconnected  int // prepared transactions ended over another connection, because theirs was lost
+	Failed       int // transactions that the database ended, as by deadlocks and outages
 	Unknown      int // transactions whose commit got no answer
-	Deleted      int // rows
-	TakenBack    int // rows that the server confirmed, and has lost
+	Deleted      int // rows deleted
+	LostByServer int // rows whose commit the server confirmed and then lost
 }
 
-// span is the rows of one act in a transaction that committed, or may have.
+// span is the rows of one act in a transaction that committed, or may have committed.
 type span struct {
 	first int64
 	n     int32
@@ -50,14 +50,14 @@ type state uint8
 const (
 	committed state = iota
 	unknown         // the commit got no answer
-	gone            // it did not commit, or the server took it back
+	absent          // not committed, or lost by the server
 )
 
 func newLedger() *Ledger {
 	return &Ledger{next: 1, deleted: map[int64]bool{}, acts: map[string]int{}}
 }
 
-// take reserves tokens.
+// take reserves n tokens and returns the first.
 func (l *Ledger) take(n int) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -66,14 +66,14 @@ func (l *Ledger) take(n int) int64 {
 	return first
 }
 
-// Counts returns the numbers so far.
+// Counts returns the totals so far.
 func (l *Ledger) Counts() Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.count
 }
 
-// Acts returns how often each act was committed, by its name.
+// Acts returns how often each act was committed, by name.
 func (l *Ledger) Acts() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,7 +86,7 @@ func (l *Ledger) note(f func(c *Counts)) {
 	f(&l.count)
 }
 
-// end enters a transaction that committed, or may have.
+// end records a transaction that committed, or may have committed.
 func (l *Ledger) end(x *Txn, s state) {
 	at := time.Now()
 	l.mu.Lock()
@@ -118,9 +118,9 @@ func (l *Ledger) end(x *Txn, s state) {
 	}
 }
 
-// victims returns tokens of committed rows: of the newest rows, which may not have
-// been read yet, or of any.
-func (l *Ledger) victims(pick func(n int) int, newest bool) []int64 {
+// deletable returns tokens of committed rows to delete: of the newest rows, which a reader
+// may not have read yet, or of rows of any age.
+func (l *Ledger) deletable(pick func(n int) int, newest bool) []int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.spans) < 2 {
@@ -128,7 +128,7 @@ func (l *Ledger) victims(pick func(n int) int, newest bool) []int64 {
 	}
 	i := len(l.spans) - 1
 	if !newest {
-		i = 1 + pick(len(l.spans)-1) // the first may be what Upsert needs
+		i = 1 + pick(len(l.spans)-1) // the first span may be the prefill, which Upsert needs
 	}
 	s := l.spans[i]
 	if s.state != committed {
@@ -143,10 +143,10 @@ func (l *Ledger) victims(pick func(n int) int, newest bool) []int64 {
 	return tokens
 }
 
-// settle asks the table which rows are there: those whose commit got no answer,
-// and whether the others are.
-func (l *Ledger) settle(ctx context.Context, db *sql.DB, t Table) error {
-	there := map[int64]bool{}
+// reconcile reads which rows exist. That decides about commits that got no answer, and
+// reveals confirmed rows that the server lost.
+func (l *Ledger) reconcile(ctx context.Context, db *sql.DB, t Table) error {
+	present := map[int64]bool{}
 	rows, err := db.QueryContext(ctx, "SELECT "+t.Token+" FROM "+t.Name)
 	if err != nil {
 		return fmt.Errorf("hostile: reading the rows there are: %w", err)
@@ -159,52 +159,52 @@ func (l *Ledger) settle(ctx context.Context, db *sql.DB, t Table) error {
 		}
 		token, err := strconv.ParseInt(text.String, 10, 64)
 		if err != nil {
-			return fmt.Errorf("hostile: a row with no token in %s is in the table: somebody else's, or of an act that takes none", t.Token)
+			return fmt.Errorf("hostile: the table has a row without a token in %s: another client wrote it, or an act that does not call Reserve", t.Token)
 		}
-		if there[token] {
-			return fmt.Errorf("hostile: token %d is in the table twice: an act inserts rows that are not its own", token)
+		if present[token] {
+			return fmt.Errorf("hostile: token %d is in the table twice: an act inserted rows with tokens that it did not reserve", token)
 		}
-		there[token] = true
+		present[token] = true
 	}
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("hostile: reading the rows there are: %w", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	maps.DeleteFunc(l.deleted, func(token int64, _ bool) bool { return there[token] }) // the delete did not commit
+	maps.DeleteFunc(l.deleted, func(token int64, _ bool) bool { return present[token] }) // the delete did not commit
 	l.count.Deleted = len(l.deleted)
 	slices.SortFunc(l.spans, func(a, b span) int { return int(a.first - b.first) })
 	var settled []span
 	for _, s := range l.spans {
-		for _, part := range s.split(there, l.deleted) {
+		for _, part := range s.split(present, l.deleted) {
 			if part.state == committed && s.state == unknown {
 				l.count.Committed += int(part.n)
 			}
-			if part.state == gone && s.state == committed {
+			if part.state == absent && s.state == committed {
 				l.count.Committed -= int(part.n)
-				l.count.TakenBack += int(part.n)
+				l.count.LostByServer += int(part.n)
 			}
 			settled = append(settled, part)
 		}
 		for t := s.first; t < s.first+int64(s.n); t++ {
-			delete(there, t)
+			delete(present, t)
 		}
 	}
 	l.spans = settled
-	for token := range there {
+	for token := range present {
 		return fmt.Errorf("hostile: token %d is in the table though its transaction did not commit", token)
 	}
 	return nil
 }
 
-// split cuts a span into parts that exist and parts that do not. It has
-// more than one only where some of it was deleted.
-func (s span) split(there, deleted map[int64]bool) []span {
+// split divides a span into parts that exist and parts that do not. It returns more than
+// one part only if some of the rows were deleted.
+func (s span) split(present, deleted map[int64]bool) []span {
 	var parts []span
 	for t := s.first; t < s.first+int64(s.n); t++ {
 		st := committed
-		if !there[t] && !deleted[t] {
-			st = gone
+		if !present[t] && !deleted[t] {
+			st = absent
 		}
 		if n := len(parts); n > 0 && parts[n-1].state == st {
 			parts[n-1].n++
@@ -217,7 +217,7 @@ func (s span) split(there, deleted map[int64]bool) []span {
 	return parts
 }
 
-// find returns the span of a token.
+// find returns the span that contains a token.
 func (l *Ledger) find(token int64) (span, bool) {
 	i := sort.Search(len(l.spans), func(i int) bool { return l.spans[i].first > token }) - 1
 	if i < 0 || token >= l.spans[i].first+int64(l.spans[i].n) {

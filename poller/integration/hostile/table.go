@@ -14,24 +14,26 @@ import (
 	"github.com/lib/pq"
 )
 
-// Table is the table to write to. Everything in it goes into statements as it
-// is, quoted where the database needs that.
+// Table describes the table to write to. Its names are inserted into statements unchanged,
+// so quote them where the database requires it.
 type Table struct {
-	Name string // orders, public.orders
-	Key  string // the column that orders the rows; an integer that the database draws
+	Name string // such as orders or public.orders
+	Key  string // the integer column that orders the rows, whose values the database generates
 
-	// Token is a column for integers of 64 bits that nobody else writes to, by
-	// which each row is known again. Give it a unique index: Delete and Upsert
-	// find their rows by it.
+	// Token is a column of 64-bit integers that identifies each row, and that nobody else
+	// writes to. It should have a unique index: deletes and Upsert find rows by it.
 	Token string
 
-	// Columns are those that need a value besides, and Values makes one for each
-	// of them. It is called from several goroutines. nil means no such column.
+	// Columns are further columns that need a value. nil means none. Values must be set
+	// with them.
 	Columns []string
-	Values  func(r *rand.Rand) []any
+
+	// Values returns a value for each of Columns, in their order. It is called from
+	// several goroutines, each with its own r.
+	Values func(r *rand.Rand) []any
 }
 
-// dialect is what differs between the databases.
+// dialect is the kind of database.
 type dialect string
 
 const (
@@ -46,7 +48,7 @@ func findDialect(db *sql.DB) (dialect, error) {
 	case *gomysql.MySQLDriver:
 		return mysql, nil
 	}
-	return "", fmt.Errorf("hostile: no writers are known for the driver %T", db.Driver())
+	return "", fmt.Errorf("hostile: the driver %T is not supported: use pgx, lib/pq or go-sql-driver/mysql", db.Driver())
 }
 
 func (t *Table) check() error {
@@ -54,19 +56,19 @@ func (t *Table) check() error {
 		return errors.New("hostile: Table needs Name, Key and Token")
 	}
 	if len(t.Columns) > 0 && t.Values == nil {
-		return errors.New("hostile: Table has Columns, and no Values")
+		return errors.New("hostile: Table has Columns but no Values")
 	}
 	return nil
 }
 
-// statement collects a statement's text and arguments.
+// statement builds the text and the arguments of a statement.
 type statement struct {
 	strings.Builder
 	dialect dialect
 	args    []any
 }
 
-// arg adds an argument and returns what stands for it in the text.
+// arg adds an argument and returns its placeholder.
 func (s *statement) arg(v any) string {
 	s.args = append(s.args, v)
 	if s.dialect == postgres {
@@ -75,7 +77,7 @@ func (s *statement) arg(v any) string {
 	return "?"
 }
 
-// into begins a statement that inserts, with the key too if it is given by hand.
+// into begins an INSERT statement. Its columns include the key if withKey is true.
 func (t *Table) into(d dialect, withKey bool) *statement {
 	s := &statement{dialect: d}
 	s.WriteString("INSERT INTO " + t.Name + " (" + strings.Join(t.columns(withKey), ", ") + ") ")
@@ -90,7 +92,7 @@ func (t *Table) columns(withKey bool) []string {
 	return list
 }
 
-// row returns the values for the columns of one row.
+// row returns the values of one row.
 func (t *Table) row(r *rand.Rand, token int64, key ...int64) []any {
 	list := []any{token}
 	if t.Values != nil {
@@ -102,7 +104,7 @@ func (t *Table) row(r *rand.Rand, token int64, key ...int64) []any {
 	return list
 }
 
-// sequence returns the sequence that draws the key, for Postgres.
+// sequence returns the Postgres sequence that generates the key, or "" if the key has none.
 func (t *Table) sequence(ctx context.Context, db *sql.DB) (string, error) {
 	var name sql.NullString
 	err := db.QueryRowContext(ctx, `SELECT pg_get_serial_sequence($1, $2)`, t.Name, strings.Trim(t.Key, `"`)).Scan(&name)

@@ -15,39 +15,40 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
-// Trial lets readers poll a table while hostile writers write to it.
+// Trial runs hostile writers on a table while readers poll it. Writers and Readers must be
+// set. It must not be changed while Run runs.
 type Trial struct {
 	Writers Writers
 
-	// Readers are judged side by side. The delay of the others is measured
-	// against the first: let that be the one that knows no ceiling.
+	// Readers poll concurrently. Result.AddedDelay of the others is measured against the
+	// first, so the first should be the one without a ceiling.
 	Readers []Reader
 
-	// Interval is how long a reader waits when it has read all there is. 0 is
+	// Interval is how long a reader waits after it has read everything available. 0 means
 	// 20 ms.
 	Interval time.Duration
 
-	// Meanwhile runs while the writers write, if it is not nil. Its context ends
-	// when they are done, and the readers go on until it has returned.
-	Meanwhile func(ctx context.Context) error
+	// Background, if not nil, runs while the writers write, for example to restart the
+	// server. Its context ends when the writers are done. The readers continue until it has
+	// returned. An error from it ends the trial.
+	Background func(ctx context.Context) error
 
-	// Patience is how long a reader may go without anything new when the writers
-	// have ended before the trial fails. 0 is a minute.
-	Patience time.Duration
+	// DrainWait is how long a reader may receive no new row after the writers are done,
+	// before the trial fails. 0 means one minute.
+	DrainWait time.Duration
 
-	Logger *slog.Logger // of the pollers; nil: silent
+	Logger *slog.Logger // for the pollers; nil: they do not log
 }
 
 // Reader is a source under test.
 type Reader struct {
 	Name   string
 	Source source.Source[row.Row]
-	Key    []string // as of Recorder: integers by which the rows are in order
+	Key    []string // integer columns by which rows must be in order; nil: the order is not checked
 }
 
-// Run writes, reads, and judges. The results are in the order of Readers. An
-// error means that the trial did not come to its end; that rows were lost is in
-// the results.
+// Run runs the trial, and returns the results in the order of Readers. An error means that
+// the trial did not finish. Lost rows are not an error: see [Result].
 func (t *Trial) Run(ctx context.Context) (*Ledger, []Result, error) {
 	w, err := t.Writers.start(ctx)
 	if err != nil {
@@ -63,7 +64,7 @@ func (t *Trial) Run(ctx context.Context) (*Ledger, []Result, error) {
 		}
 		recorders = append(recorders, rec)
 		pollers = append(pollers, &poller.Poller[row.Row]{Name: r.Name, Source: r.Source, Sink: rec, Checkpointer: &pollertest.Checkpointer{},
-			Interval: cmp.Or(t.Interval, 20*time.Millisecond), DrainWait: cmp.Or(t.Patience, time.Minute), Logger: log})
+			Interval: cmp.Or(t.Interval, 20*time.Millisecond), DrainWait: cmp.Or(t.DrainWait, time.Minute), Logger: log})
 	}
 	if err := t.write(ctx, w, pollers); err != nil {
 		return w.ledger, nil, err
@@ -78,7 +79,7 @@ func (t *Trial) Run(ctx context.Context) (*Ledger, []Result, error) {
 	return w.ledger, results, nil
 }
 
-// write lets the pollers run while the writers write. If one of them ends, all do.
+// write runs the pollers while the writers write. If one of them fails, all end.
 func (t *Trial) write(ctx context.Context, w *run, pollers []*poller.Poller[row.Row]) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -97,9 +98,9 @@ func (t *Trial) write(ctx context.Context, w *run, pollers []*poller.Poller[row.
 	writing, done := context.WithCancel(ctx)
 	var meanwhile error
 	var wg sync.WaitGroup
-	if t.Meanwhile != nil {
+	if t.Background != nil {
 		wg.Go(func() {
-			if meanwhile = t.Meanwhile(writing); meanwhile != nil {
+			if meanwhile = t.Background(writing); meanwhile != nil {
 				fail(meanwhile)
 			}
 		})
@@ -121,7 +122,7 @@ func (t *Trial) write(ctx context.Context, w *run, pollers []*poller.Poller[row.
 	return nil
 }
 
-// each calls f for all at once.
+// each calls f for all elements concurrently.
 func each[T any](all []T, f func(T) error) error {
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup

@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// Txn is a transaction of a writer, as an [Act] sees it. It is used by one
-// goroutine.
+// Txn is a transaction of a writer, passed to an [Act]. It must be used by one goroutine
+// only.
 type Txn struct {
 	Rand *rand.Rand
-	Rows int // how many rows the act should add
-	Conn *sql.Conn
-	DB   *sql.DB // for what happens outside the transaction
+	Rows int       // how many rows the act should add
+	Conn *sql.Conn // the connection of the transaction
+	DB   *sql.DB   // for statements outside the transaction
 
 	Table    Table
-	Sequence string // that draws the key, on Postgres; "" if none is the key's own
+	Sequence string // the Postgres sequence that generates the key; "" if the key has none
 
 	ledger   *Ledger
 	dialect  dialect
@@ -32,10 +32,9 @@ type Txn struct {
 	prepared bool
 }
 
-// Take reserves tokens for n rows that the transaction inserts, and returns the
-// first; the others follow it. All of them must be inserted, or the part of the
-// transaction since a Savepoint be rolled back.
-func (x *Txn) Take(n int) (first int64) {
+// Reserve reserves n consecutive tokens and returns the first. The transaction must insert
+// a row for each of them, or roll back to a Savepoint before the call.
+func (x *Txn) Reserve(n int) (first int64) {
 	first = x.ledger.take(n)
 	x.spans = append(x.spans, span{first: first, n: int32(n), what: x.act})
 	return first
@@ -47,7 +46,8 @@ func (x *Txn) Exec(ctx context.Context, query string, args ...any) error {
 	return err
 }
 
-// Savepoint runs f below a savepoint, and rolls it back if f asks for it.
+// Savepoint runs f after a savepoint. Then it rolls back to the savepoint if f returns
+// true, and otherwise releases it.
 func (x *Txn) Savepoint(ctx context.Context, f func() (rollback bool, err error)) error {
 	spans, deletes := len(x.spans), len(x.deletes)
 	if err := x.Exec(ctx, "SAVEPOINT hostile"); err != nil {
@@ -64,8 +64,8 @@ func (x *Txn) Savepoint(ctx context.Context, f func() (rollback bool, err error)
 	return x.Exec(ctx, "ROLLBACK TO SAVEPOINT hostile")
 }
 
-// Hold waits for part of the time for which the transaction is held open, most often
-// not at all.
+// Hold waits for a random part of the time for which the transaction is held open. Most
+// transactions are not held open, and Hold returns at once.
 func (x *Txn) Hold(ctx context.Context) error {
 	d := time.Duration(x.Rand.Float64() * float64(x.hold))
 	x.hold -= d
@@ -86,10 +86,10 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// insert adds rows by one statement, with keys given by hand or drawn.
+// insert inserts n rows with one statement. Without keys the database generates them.
 func (x *Txn) insert(ctx context.Context, n int, keys ...int64) error {
 	s := x.Table.into(x.dialect, len(keys) > 0)
-	first := x.Take(n)
+	first := x.Reserve(n)
 	for i := range n {
 		row := x.Table.row(x.Rand, first+int64(i))
 		if len(keys) > 0 {
@@ -111,7 +111,7 @@ func (x *Txn) insert(ctx context.Context, n int, keys ...int64) error {
 	return x.Exec(ctx, s.String(), s.args...)
 }
 
-// draw takes keys from the sequence.
+// draw draws n keys from the sequence.
 func draw(ctx context.Context, q interface {
 	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
 }, sequence string, n int) (keys []int64, err error) {

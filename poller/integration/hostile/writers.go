@@ -14,44 +14,46 @@ import (
 	"time"
 )
 
-// Writers are clients that write to a table at the same time, each one
-// transaction after another. DB, Table and Rows or For must be set.
+// Writers write to a table concurrently, each of them one transaction after another. DB,
+// Table, and Rows or For must be set. It must not be changed while Run runs.
 type Writers struct {
 	DB    *sql.DB
 	Table Table
 
-	Rows int           // how many rows to commit, at least; 0: no limit
-	For  time.Duration // how long to write; 0: no limit
+	Rows int           // stop after at least this many committed rows; 0: no limit
+	For  time.Duration // stop after this time; 0: no limit
 
-	Writers int           // how many; 0 is 32. Allow DB as many connections
-	MaxRows int           // of a transaction; 0 is 50
-	Hold    time.Duration // how long a transaction is held open at most; 0 is 2 s, negative not at all. Four in five are not
+	Writers int           // number of concurrent writers; 0 means 32. DB must allow as many connections
+	MaxRows int           // largest number of rows in a transaction; 0 means 50
+	Hold    time.Duration // longest time that a transaction is held open, which happens to one in five; 0 means 2 s, negative never
 
-	// Acts are what the transactions do; nil is what Common returns.
+	// Acts are the steps of the transactions. nil means those that Common returns.
 	Acts []Act
 
-	// Rollbacks and Prepared are the share of transactions that are rolled back,
-	// and of those that are prepared first, by PREPARE TRANSACTION or XA, and
-	// committed, or rolled back, by and by. Both are 0 by default.
+	// Rollbacks is the share of transactions that are rolled back. Prepared is the share
+	// that are prepared, by PREPARE TRANSACTION or XA, and later committed or rolled back.
+	// Their sum is at most 1, and both are 0 by default.
 	Rollbacks, Prepared float64
 
-	// Prefill is how many rows are inserted before the writers begin, for Upsert.
+	// Prefill is the number of rows that are inserted before the writers start. Upsert
+	// needs them.
 	Prefill int
 
-	// Outages says that the database may go away while the writers write. Otherwise a
-	// transaction that fails by more than a deadlock ends Run.
+	// Outages allows the database to be unavailable at times: writers retry. If it is
+	// false, any error but a deadlock or a lock timeout ends Run.
 	Outages bool
 
-	// Seed fixes what each writer does. It does not fix the moments.
+	// Seed determines what each writer does, but not the timing.
 	Seed uint64
 
-	// Progress is called after each commit, if it is not nil, from many
-	// goroutines.
+	// Progress, if not nil, is called after each commit, from several goroutines.
 	Progress func(Counts)
 }
 
-// Run writes until Rows or For is reached or ctx ends. It returns the ledger of its
-// rows once no transaction is open any more.
+// Run writes until Rows are committed, For has passed or ctx ends. It returns when no
+// transaction is open any more. The Ledger records the written rows; it is nil only if the
+// settings are invalid. An error says that a setting is invalid, that a transaction failed,
+// or that an act inserted other rows than it reserved.
 func (w *Writers) Run(ctx context.Context) (*Ledger, error) {
 	r, err := w.start(ctx)
 	if err != nil {
@@ -60,7 +62,7 @@ func (w *Writers) Run(ctx context.Context) (*Ledger, error) {
 	return r.ledger, r.run(ctx)
 }
 
-// run is one Run.
+// run is the state of one call of Run.
 type run struct {
 	Writers
 	dialect  dialect
@@ -70,7 +72,7 @@ type run struct {
 	stock    stock
 	names    string
 	prepared atomic.Int64
-	total    float64 // of the acts' weights
+	total    float64 // sum of the acts' weights
 }
 
 func (w *Writers) start(ctx context.Context) (*run, error) {
@@ -107,15 +109,15 @@ func (w *Writers) start(ctx context.Context) (*run, error) {
 	return r, nil
 }
 
-// check refuses what would write nothing, or nothing that is ever committed.
+// check rejects settings by which nothing would ever be committed.
 func (w *Writers) check() error {
 	switch {
 	case w.Writers < 0 || w.MaxRows < 0 || w.Prefill < 0:
 		return errors.New("hostile: Writers, MaxRows or Prefill is negative")
 	case !(w.Rollbacks >= 0 && w.Prepared >= 0 && w.Rollbacks+w.Prepared <= 1 && w.Rollbacks < 1):
-		return errors.New("hostile: Rollbacks and Prepared are shares, of 1 together at most, and Rollbacks is below 1")
+		return errors.New("hostile: Rollbacks and Prepared must not be negative, their sum must be at most 1, and Rollbacks must be below 1")
 	case w.Acts != nil && len(w.Acts) == 0:
-		return errors.New("hostile: Acts is empty; nil means those of Common")
+		return errors.New("hostile: Acts is empty: leave it nil for the acts of Common")
 	}
 	for _, a := range w.Acts {
 		if a.Do == nil || a.Weight < 0 {
@@ -125,7 +127,7 @@ func (w *Writers) check() error {
 	return nil
 }
 
-// run lets the writers write.
+// run runs the writers.
 func (r *run) run(ctx context.Context) error {
 	if err := r.prefill(ctx); err != nil {
 		return err
@@ -144,7 +146,7 @@ func (r *run) run(ctx context.Context) error {
 		all.Go(func() {
 			rng := rand.New(rand.NewPCG(r.Seed, uint64(i)))
 			for enough.Err() == nil && (r.Rows <= 0 || r.ledger.Counts().Committed < r.Rows+r.Prefill) {
-				// The transaction itself is not cut off by the end of the time.
+				// The end of the time must not interrupt a transaction.
 				if err := r.transaction(begun, rng); err != nil {
 					err = fmt.Errorf("hostile: writer %d: %w", i, err)
 					failed.CompareAndSwap(nil, &err)
@@ -164,10 +166,10 @@ func (r *run) run(ctx context.Context) error {
 	if swept != nil {
 		return swept
 	}
-	if err := r.ledger.settle(ctx, r.DB, r.Table); err != nil {
+	if err := r.ledger.reconcile(ctx, r.DB, r.Table); err != nil {
 		return err
 	}
-	if n := r.ledger.Counts().TakenBack; n > 0 && !r.Outages {
+	if n := r.ledger.Counts().LostByServer; n > 0 && !r.Outages {
 		return fmt.Errorf("hostile: %d rows are not in the table though their commit was confirmed", n)
 	}
 	return nil
@@ -185,7 +187,7 @@ func (r *run) prefill(ctx context.Context) error {
 			return fmt.Errorf("hostile: filling the table: %w", err)
 		}
 	}
-	if r.Prefill > 0 { // one span, which is never a victim
+	if r.Prefill > 0 { // one span, which DeleteAny does not touch
 		x.spans = []span{{first: x.spans[0].first, n: int32(r.Prefill), what: "prefill"}}
 		r.ledger.end(x, committed)
 	}
@@ -195,7 +197,7 @@ func (r *run) prefill(ctx context.Context) error {
 func (r *run) begin(rng *rand.Rand, conn *sql.Conn, act string) *Txn {
 	x := &Txn{Rand: rng, Conn: conn, DB: r.DB, Table: r.Table, Sequence: r.sequence,
 		ledger: r.ledger, dialect: r.dialect, act: act, prefill: r.Prefill, low: func() int64 { return r.low.Add(-1) }, stock: r.stock.swap}
-	if r.Hold > 0 && rng.IntN(5) == 0 { // most are short
+	if r.Hold > 0 && rng.IntN(5) == 0 { // most are not held open
 		u := rng.Float64()
 		x.hold = time.Duration(u * u * u * float64(r.Hold))
 	}
@@ -212,8 +214,7 @@ func (r *run) pick(rng *rand.Rand) Act {
 	return r.Acts[len(r.Acts)-1]
 }
 
-// transaction does one transaction. It returns an error only for what must not
-// happen.
+// transaction runs one transaction. It returns an error only if the writers must stop.
 func (r *run) transaction(ctx context.Context, rng *rand.Rand) error {
 	conn, err := r.DB.Conn(ctx)
 	if err != nil {
@@ -234,7 +235,7 @@ func (r *run) transaction(ctx context.Context, rng *rand.Rand) error {
 	}
 	outcome, err := t.do(ctx, end)
 	if err != nil {
-		discard(conn) // its session ends, and so do its transactions
+		discard(conn) // ends the session and its open transaction
 	}
 	switch outcome {
 	case didCommit:
@@ -255,7 +256,7 @@ func (r *run) transaction(ctx context.Context, rng *rand.Rand) error {
 	return r.failed(ctx, err)
 }
 
-// failed decides what an error means.
+// failed counts an error, and decides whether the writers must stop.
 func (r *run) failed(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -264,7 +265,7 @@ func (r *run) failed(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case victim(err):
+	case aborted(err):
 		return nil
 	case r.Outages:
 		return sleep(ctx, 20*time.Millisecond)
@@ -272,22 +273,21 @@ func (r *run) failed(ctx context.Context, err error) error {
 	return err
 }
 
-// stocked is how many keys Earlier has in stock.
-const stocked = 500
+// stockSize is how many keys NextvalEarlier keeps in stock.
+const stockSize = 500
 
-// stock is keys that were drawn and not used yet.
+// stock holds keys that were drawn and not used yet.
 type stock struct {
 	mu   sync.Mutex
 	keys []int64
 }
 
-// swap puts keys in and takes as many out: the oldest, or none as long as the
-// stock is small.
+// swap adds keys and returns as many of the oldest ones, or none while the stock is small.
 func (s *stock) swap(fresh []int64) []int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys = append(s.keys, fresh...)
-	if len(s.keys) < stocked {
+	if len(s.keys) < stockSize {
 		return nil
 	}
 	old := s.keys[:len(fresh):len(fresh)]
@@ -295,5 +295,6 @@ func (s *stock) swap(fresh []int64) []int64 {
 	return old
 }
 
-// discard closes a connection, with its session and transactions.
+// discard closes a connection instead of returning it to the pool, so that its session
+// ends.
 func discard(conn *sql.Conn) { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }

@@ -14,22 +14,21 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A program that imports package poller gains two lines in its go.mod, and no
-// version it chose moves: neither a driver's nor a framework's, nor that of Go.
+// A program that imports package poller gains two lines in its go.mod. No version that it
+// chose changes: neither of a driver or framework, nor of Go.
 //
-// The program requires what the nested modules here require, in versions so old
-// that any requirement of the root module's on one of them would move it. The
-// old versions are stubs in the program's own tree: a version that moved would
-// escape its replacement. So nothing is downloaded but what the root module
-// needs itself.
-func TestAnImporterOfPollerGainsTwoLines(t *testing.T) {
+// The program requires the dependencies of the nested modules, in versions so old that any
+// requirement by the root module would raise them. These versions are stubs in the
+// program's directory; a raised version would not be replaced by its stub. Nothing is
+// downloaded except the dependencies of the root module.
+func TestImporterOfPollerGainsTwoLines(t *testing.T) {
 	t.Parallel()
 	if raceDetector {
-		t.Skip("it runs go commands alone, which are not built with the race detector")
+		t.Skip("it only runs go commands, which are not built with the race detector")
 	}
 	root := repositoryRoot(t)
 	dir := t.TempDir()
-	stubs := []string{ // its package is in the module's root
+	stubs := []string{ // modules with a package in their root
 		"github.com/go-sql-driver/mysql", "github.com/google/uuid", "github.com/lib/pq",
 		"github.com/mattn/go-sqlite3", "github.com/rs/zerolog", "golang.org/x/sys", "modernc.org/sqlite",
 		"github.com/prometheus/client_golang", "google.golang.org/protobuf",
@@ -46,7 +45,7 @@ func TestAnImporterOfPollerGainsTwoLines(t *testing.T) {
 	write(t, filepath.Join(dir, "main.go"), "package main\n\n"+imports.String()+"\nfunc main() {}\n")
 	run(t, dir, "mod", "tidy")
 	before := readMod(t, dir)
-	require.Len(t, before.Require, len(stubs), "a program of its own, tidy before it imports anything of ours")
+	require.Len(t, before.Require, len(stubs), "the program is tidy before it imports package poller")
 
 	write(t, filepath.Join(dir, "pipeline.go"), `package main
 
@@ -66,9 +65,9 @@ func init() { _ = (&poller.Poller[string]{Name: "test"}).Status() }
 	}
 	assert.ElementsMatch(t, []string{module + " indirect=false", "github.com/sethvargo/go-retry indirect=true"}, gained)
 	for _, r := range before.Require {
-		assert.Contains(t, after.Require, r, "a line moved")
+		assert.Contains(t, after.Require, r, "a requirement changed")
 	}
-	assert.Equal(t, before.Go, after.Go, "its Go version moved")
+	assert.Equal(t, before.Go, after.Go, "the Go version changed")
 	assert.Empty(t, after.Toolchain)
 
 	run(t, dir, "build", "-o", filepath.Join(dir, "importer.exe"), ".")
@@ -93,7 +92,7 @@ func readMod(t *testing.T, dir string) (m goMod) {
 	return m
 }
 
-// run runs the go command in dir as on a machine where the workspace is not.
+// run runs the go command in dir, without the workspace.
 func run(t testing.TB, dir string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", args...)

@@ -16,9 +16,9 @@ import (
 
 const released = "v0.99.0"
 
-// The tags that .ci/release makes are taken as an importer takes them, from a module
-// proxy of files: every package builds, and so does the program that users install.
-// The modules of others are those in the module cache.
+// The tags that .ci/release creates work for an importer who uses a module proxy: every
+// package builds, and so does the program that users install. Other modules come from the
+// module cache.
 func TestReleaseBuildsForImporters(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds every module again: not with -short")
@@ -30,7 +30,7 @@ func TestReleaseBuildsForImporters(t *testing.T) {
 	r := newRelease(t)
 	for _, path := range r.modules {
 		t.Run("."+strings.TrimPrefix(path, module), func(t *testing.T) {
-			if path != module+"/examples" { // programs, which are not imported
+			if path != module+"/examples" { // contains programs only
 				r.importer(t, path)
 				return
 			}
@@ -40,12 +40,12 @@ func TestReleaseBuildsForImporters(t *testing.T) {
 	}
 }
 
-// release is a clone of the repository in which a version is tagged.
+// release is a clone of the repository with a tagged version.
 type release struct {
 	dir     string
 	tree    string
-	modules []string // their paths
-	env     []string // of the go command of an importer
+	modules []string // paths of the repository's modules
+	env     []string // environment of an importer's go command
 }
 
 func newRelease(t *testing.T) *release {
@@ -72,7 +72,8 @@ func newRelease(t *testing.T) *release {
 	require.Greater(t, len(r.modules), 3)
 	r.run(t, r.tree, "git", "checkout", "-q", released)
 
-	// A module proxy: what the go command has of the tags, as it would have them of the server.
+	// A module proxy with the files that the go command gets for the tags, as it would from
+	// the server.
 	proxy := filepath.Join(dir, "proxy")
 	direct := *r
 	direct.env = append(slices.Clone(r.env), "GOWORK=off", "GOFLAGS=-modcacherw", "GOMODCACHE="+proxy, "GOPROXY=direct", "GONOSUMDB="+module+","+module+"/*",
@@ -86,13 +87,14 @@ func newRelease(t *testing.T) *release {
 	modules := filepath.Join(dir, "modules")
 	ours := filepath.Dir(module)
 	mirror(t, theirs, modules, ours, "cache/download/"+ours)
-	// Without the paths of this test's directories, the build cache has the packages of others.
+	// Without -trimpath the packages would contain this test's directories, and the build
+	// cache could not provide them.
 	r.env = append(r.env, "GOWORK=off", "GOFLAGS=-mod=mod -trimpath -modcacherw", "GOMODCACHE="+modules, "GOBIN="+filepath.Join(dir, "bin"), "GOSUMDB=off",
 		"GOPROXY=file://"+filepath.Join(proxy, "cache", "download")+",file://"+filepath.Join(theirs, "cache", "download")+","+env[1])
 	return r
 }
 
-// copyTree makes a repository of the files as they are, committed or not.
+// copyTree creates a repository from the current files, committed or not.
 func (r *release) copyTree(t *testing.T) {
 	root := repositoryRoot(t)
 	list := exec.CommandContext(t.Context(), "git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
@@ -104,7 +106,7 @@ func (r *release) copyTree(t *testing.T) {
 	for _, file := range strings.Split(strings.TrimRight(string(files), "\x00"), "\x00") {
 		info, err := os.Stat(filepath.Join(root, file))
 		if os.IsNotExist(err) {
-			continue // it was removed, and that is not committed
+			continue // removed, but not committed
 		}
 		require.NoError(t, err)
 		text, err := os.ReadFile(filepath.Join(root, file))
@@ -146,7 +148,7 @@ func (r *release) importer(t *testing.T, path string) {
 	r.run(t, dir, "go", "build", "-o", filepath.Join(dir, "importer"), ".")
 }
 
-// run runs a command, and returns its output.
+// run runs a command and returns its output.
 func (r *release) run(t *testing.T, dir, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
@@ -158,7 +160,7 @@ func (r *release) run(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// mirror makes to a directory of links to what is in from, but for some paths.
+// mirror fills the directory to with links to the entries of from, except the given paths.
 func mirror(t *testing.T, from, to string, except ...string) {
 	require.NoError(t, os.MkdirAll(to, 0o700))
 	entries, err := os.ReadDir(from)

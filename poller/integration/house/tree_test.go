@@ -22,8 +22,8 @@ const (
 	maxFunction = 60  // lines, tests excluded
 )
 
-// Files and functions that are longer than they may be. A function that is one
-// table may stay here. All others must be cut: then their line goes.
+// Files and functions above the limit. A function that consists of one table may stay in
+// this list. Others should be split, and then removed from it.
 var tooLong = []string{
 	"poller/pollertest/explore_test.go",
 	"poller/prometheus/metrics_test.go",
@@ -48,18 +48,18 @@ func TestFilesAndFunctionsAreShort(t *testing.T) {
 			}
 		}
 	}
-	compare(t, tooLong, long, fmt.Sprintf("is longer than %d lines (a file) or %d lines (a function)", maxFile, maxFunction))
+	compareWithList(t, tooLong, long, fmt.Sprintf("is longer than %d lines (a file) or %d lines (a function)", maxFile, maxFunction))
 }
 
-// database is a name in code that belongs to one database.
+// database matches names that belong to one database.
 var database = regexp.MustCompile(`(?i)postgres|mysql|mariadb|sqlite|pgx|\bpg_`)
 
-// Where the code may name databases, besides tests.
+// Directories whose code may name databases. Tests may name them everywhere.
 var roomsOfDatabases = []string{
 	"source/sqlsource/postgres/",
 	"source/sqlsource/mysql/",
 	"source/sqlsource/sqlite/",
-	"source/sqlsource/builtin/", // the list of built-in databases
+	"source/sqlsource/builtin/", // lists the built-in databases
 	"internal/dberr/",           // classifies the errors of drivers
 	"poller/integration/",
 	"examples/",
@@ -90,20 +90,39 @@ func TestDatabasesAreNamedInTheirRoomsOnly(t *testing.T) {
 	}
 }
 
-// compare requires that what offends is what is known to: nothing new, and nothing
-// listed that does not offend any more.
-func compare(t *testing.T, known, found []string, offence string) {
+var depguardFiles = regexp.MustCompile(`"\*\*/([^"*]+)/(\*\*/)?\*\.go"`)
+
+// A package without a depguard rule could import anything.
+func TestEachPackageHasARuleOfDepguard(t *testing.T) {
+	t.Parallel()
+	config, err := os.ReadFile(filepath.Join(repositoryRoot(t), ".golangci.yml"))
+	require.NoError(t, err)
+	rules := depguardFiles.FindAllStringSubmatch(string(config), -1)
+	require.Greater(t, len(rules), 10)
+	for _, f := range goFiles(t) {
+		dir, _ := filepath.Split(f.path)
+		ruled := slices.ContainsFunc(rules, func(rule []string) bool {
+			return dir == rule[1]+"/" || rule[2] != "" && strings.HasPrefix(dir, rule[1]+"/")
+		})
+		free := strings.HasPrefix(dir, "examples/") || strings.HasPrefix(dir, "poller/integration/")
+		assert.True(t, f.test || free || ruled, "%s: .golangci.yml has no depguard rule for its package", f.path)
+	}
+}
+
+// compareWithList requires that the offenders found are those in the list: no new ones, and
+// none in the list that no longer offends.
+func compareWithList(t *testing.T, known, found []string, problem string) {
 	t.Helper()
 	for _, f := range found {
-		assert.Contains(t, known, f, "%s %s", f, offence)
+		assert.Contains(t, known, f, "%s %s", f, problem)
 	}
 	for _, k := range known {
-		assert.Contains(t, found, k, "remove %q from the list in this test: nothing there %s", k, offence)
+		assert.Contains(t, found, k, "remove %q from the list in this test: it no longer %s", k, problem)
 	}
 }
 
 type goFile struct {
-	path  string // from the root of the repository, with slashes
+	path  string // relative to the root of the repository, with slashes
 	test  bool
 	lines int
 	ast   *ast.File
@@ -112,7 +131,7 @@ type goFile struct {
 
 func (f goFile) line(at token.Pos) int { return f.files.Position(at).Line }
 
-// goFiles returns all files of Go in the repository.
+// goFiles returns all Go files of the repository.
 func goFiles(t *testing.T) (all []goFile) {
 	t.Helper()
 	root := os.DirFS(repositoryRoot(t))

@@ -30,10 +30,11 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/late"
 )
 
-// notForLogs is in every row, in what drivers say, and in the DSN.
+// notForLogs is in every row, in the errors of drivers, and in the DSN. It must not be
+// logged.
 const notForLogs = "hunter2"
 
-// leakyError is a driver's, with a value of a row in it.
+// leakyError is a driver's error that contains a value of a row.
 type leakyError struct{}
 
 func (leakyError) Error() string    { return "duplicate key (" + notForLogs + ")" }
@@ -78,7 +79,7 @@ func (r logRecorder) Handle(_ context.Context, line slog.Record) error {
 		text := fmt.Sprint(a.Value.Any())
 		assert.NotContains(r.t, text, notForLogs, "%q: %s", line.Message, a.Key)
 		kind := r.types[a.Key]
-		if v := a.Value; kind == "string" && v.Kind() != slog.KindString { // such as an Op, or an error
+		if v := a.Value; kind == "string" && v.Kind() != slog.KindString { // such as an Op or an error
 			a.Value = slog.StringValue(text)
 		}
 		if assert.NotEmpty(r.t, kind, "%q: the key %s", line.Message, a.Key) {
@@ -95,8 +96,7 @@ func (r logRecorder) Handle(_ context.Context, line slog.Record) error {
 	return nil
 }
 
-// Whatever a pipeline goes through, it logs what LOGS.md says, and no value of a
-// row.
+// Every log line of a pipeline is in LOGS.md, and none contains a value of a row.
 func TestLogsAreAsDocumented(t *testing.T) {
 	rec := newLogRecorder(t)
 	synctest.Test(t, func(t *testing.T) { logOfALife(t, slog.New(rec)) })
@@ -104,21 +104,21 @@ func TestLogsAreAsDocumented(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { logOfFiles(t, slog.New(rec)) })
 	for _, l := range rec.lines {
 		switch l.message {
-		case "file complete", "listening", "ended": // of dbtofile
-		case "query plan not available": // an outage between two statements
+		case "file complete", "listening", "ended": // logged by dbtofile
+		case "query plan not available": // needs an outage between two statements
 		default:
 			assert.NotZero(t, rec.seen[l.level+" "+l.message], "%s %q was not seen", l.level, l.message)
 		}
 	}
 }
 
-// logOfALife takes a Poller through every change of state.
+// logOfALife takes a Poller through every change of its state.
 func logOfALife(t *testing.T, log *slog.Logger) {
 	var src sourcetest.Fake[string]
 	var dst sinktest.Fake[string]
 	var dead sinktest.Fake[poller.Rejected[string]]
 	var mu sync.Mutex
-	var fault func() error // of a write
+	var fault func() error // returns the error of the next write
 	dst.Refuse = func(s string) error {
 		if s == "refused "+notForLogs {
 			return leakyError{}
@@ -179,8 +179,8 @@ type sinkFunc func(context.Context, source.Batch[string]) error
 
 func (f sinkFunc) Write(ctx context.Context, b source.Batch[string]) error { return f(ctx, b) }
 
-// logOfATable reads a table of SQLite that is altered, has no index, and to
-// which rows are added below the cursor.
+// logOfATable reads an SQLite table that is altered, has no index, and gets rows below the
+// cursor.
 func logOfATable(t *testing.T, log *slog.Logger) {
 	db := dbtest.SQLite(t).Open(t, dbtest.NCruces)
 	db.MustExec(`CREATE TABLE safe (id INTEGER PRIMARY KEY AUTOINCREMENT, secret TEXT)`)
@@ -210,14 +210,14 @@ func logOfATable(t *testing.T, log *slog.Logger) {
 	fetch(&late.Source[row.Row]{Table: unreadKeys{loose.Table}, Logger: log}, "")
 }
 
-// unreadKeys is a table whose keys cannot be read.
+// unreadKeys is a table whose Keys always fails.
 type unreadKeys struct{ late.Table[row.Row] }
 
 func (unreadKeys) Keys(context.Context, source.Cursor, source.Cursor, int) ([]source.Cursor, error) {
 	return nil, errors.New("no answer")
 }
 
-// logOfFiles takes a directory away while a segment is due.
+// logOfFiles removes the directory before a segment is created.
 func logOfFiles(t *testing.T, log *slog.Logger) {
 	dir := filepath.Join(t.TempDir(), "out")
 	sealed := make(chan struct{})

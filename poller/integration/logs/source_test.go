@@ -18,20 +18,20 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// logCall is what the source says of the lines with one message.
+// logCall describes the source's calls that log one message.
 type logCall struct {
 	keys, levels map[string]bool
 }
 
-// The calls that log, and at which argument their message is.
+// The methods that log, and the index of their message argument.
 var logMethods = map[string]int{
 	"Debug": 0, "Info": 0, "Warn": 0, "Error": 0, "DebugContext": 1, "InfoContext": 1, "WarnContext": 1, "ErrorContext": 1, "Log": 2, "LogAttrs": 2,
 }
 
 var isLogger = regexp.MustCompile(`(?i)(^|\.)(log|logger|slog)(\(\))?$`)
 
-// LOGS.md has every line of the library and of dbtofile with every key it can
-// have, and none that is not logged.
+// LOGS.md lists every line of the library and of dbtofile with all its keys, and no other
+// lines.
 func TestLogsAreDocumented(t *testing.T) {
 	root := lab.RepositoryRoot(t)
 	found := map[string]*logCall{}
@@ -67,7 +67,7 @@ func TestLogsAreDocumented(t *testing.T) {
 		if !assert.NotNil(t, d, "LOGS.md has no line %q", message) {
 			continue
 		}
-		delete(d.keys, "pipeline") // of the logger, not of the call
+		delete(d.keys, "pipeline") // an attribute of the logger, not of the call
 		assert.Equal(t, slices.Sorted(maps.Keys(c.keys)), slices.Sorted(maps.Keys(d.keys)), "keys of %q: in the source, and in LOGS.md", message)
 		if len(c.levels) > 0 {
 			assert.Equal(t, c.levels, d.levels, "levels of %q: in the source, and in LOGS.md", message)
@@ -85,7 +85,7 @@ func entryOf(all map[string]*logCall, message string) *logCall {
 	return all[message]
 }
 
-// scanLogs adds the calls that log in a file of Go, other than a test.
+// scanLogs adds the calls that log in a Go file, unless it is a test.
 func scanLogs(t *testing.T, path string, found map[string]*logCall) {
 	if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 		return
@@ -112,7 +112,7 @@ func scanLogs(t *testing.T, path string, found map[string]*logCall) {
 				return true
 			}
 			message, ok := stringLiteral(call.Args[at])
-			require.True(t, ok, "%s: write the message as a literal, so that it can be looked for", files.Position(call.Pos()))
+			require.True(t, ok, "%s: write the message as a literal, so that this test can find it", files.Position(call.Pos()))
 			c := entryOf(found, message)
 			if level, _ := strings.CutSuffix(method.Sel.Name, "Context"); !strings.HasPrefix(level, "Log") {
 				c.levels[strings.ToUpper(level)] = true
@@ -128,7 +128,7 @@ func scanLogs(t *testing.T, path string, found map[string]*logCall) {
 	}
 }
 
-// expression is the text of a name, a field or a call of a method.
+// expression returns the text of a name, a field or a method call.
 func expression(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.Ident:
@@ -149,7 +149,7 @@ func stringLiteral(e ast.Expr) (string, bool) {
 	return "", false
 }
 
-// logKeys collects keys from the attributes of a call in f.
+// logKeys collects the keys from the attributes of a call.
 type logKeys struct {
 	t     *testing.T
 	files *token.FileSet
@@ -165,8 +165,8 @@ func (r logKeys) pairs(attrs []ast.Expr) {
 	}
 }
 
-// list follows an expression such as append(attrs, "err", err) back to where
-// the keys are.
+// list follows an expression such as append(attrs, "err", err) back to the literals of its
+// keys.
 func (r logKeys) list(e ast.Expr) {
 	switch e := e.(type) {
 	case *ast.CompositeLit:
@@ -178,7 +178,7 @@ func (r logKeys) list(e ast.Expr) {
 			r.list(e.Args[0])
 			r.pairs(e.Args[1:])
 			return
-		case strings.HasSuffix(name, ".withUnlogged"): // of poller's logLimiter
+		case strings.HasSuffix(name, ".withUnlogged"): // method of poller's logLimiter
 			if r.keys["unlogged"] = true; e.Ellipsis.IsValid() {
 				r.list(e.Args[0])
 			} else {
@@ -205,5 +205,5 @@ func (r logKeys) list(e ast.Expr) {
 			return
 		}
 	}
-	require.Fail(r.t, "where are the keys?", "%s: this test cannot follow it", r.files.Position(e.Pos()))
+	require.Fail(r.t, "keys not found", "%s: this test cannot follow the expression", r.files.Position(e.Pos()))
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// logLine is a row of the table of lines in LOGS.md.
+// logLine is a row of the table of log lines in LOGS.md.
 type logLine struct {
 	message            string
 	level              string
@@ -20,7 +20,7 @@ type logLine struct {
 
 func (l logLine) keys() []string { return append(slices.Clone(l.required), l.optional...) }
 
-// loggedKeys are the types that LOGS.md gives for keys.
+// loggedKeys maps each type in LOGS.md to a check of a value.
 var loggedKeys = map[string]func(slog.Value) bool{
 	"string":   kindIs(slog.KindString),
 	"int":      kindIs(slog.KindInt64),
@@ -40,7 +40,7 @@ var (
 	logKey     = regexp.MustCompile("(\\[?)`([a-z]+)`")
 )
 
-// logTable reads both tables of LOGS.md.
+// logTable parses both tables of LOGS.md.
 func logTable(t *testing.T) (lines []logLine, types map[string]string) {
 	text, err := os.ReadFile("../../LOGS.md")
 	require.NoError(t, err)

@@ -16,8 +16,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// eachMariaDB runs a test with both settings of the driver, in a database with a
-// table t of the form that the probe is for.
+// eachMariaDB runs a test with both settings of the driver, in a database with a table t
+// that the dirty probe accepts.
 func eachMariaDB(t *testing.T, f func(t *testing.T, db *sqlx.DB)) {
 	t.Helper()
 	for _, driver := range []dbtest.Driver{dbtest.MySQL, dbtest.MySQLText} {
@@ -30,14 +30,15 @@ func eachMariaDB(t *testing.T, f func(t *testing.T, db *sqlx.DB)) {
 	}
 }
 
-// reader polls the table t with a ceiling and, concurrently, without one.
+// reader polls the table t with the dirty probe, and concurrently with a naive reader that
+// reads every row it sees.
 type reader struct {
-	t           *testing.T
-	guarded     *sqlsource.Table
-	naive       *sqlsource.Table
-	after, last source.Cursor
-	got, naked  []string
-	held        *source.Held
+	t             *testing.T
+	guarded       *sqlsource.Table
+	naive         *sqlsource.Table
+	after, last   source.Cursor
+	got, naiveIDs []string
+	held          *source.Held
 }
 
 func newReader(t *testing.T, db *sqlx.DB) *reader {
@@ -48,21 +49,21 @@ func newReader(t *testing.T, db *sqlx.DB) *reader {
 	}
 }
 
-// poll reads every available row, with both.
+// poll reads everything available with both readers.
 func (r *reader) poll() {
 	r.t.Helper()
 	r.after, r.held = pollOnce(r.t, r.guarded, r.after, &r.got)
-	r.last, _ = pollOnce(r.t, r.naive, r.last, &r.naked)
+	r.last, _ = pollOnce(r.t, r.naive, r.last, &r.naiveIDs)
 }
 
-// pollUntil polls until all of the ids have been read, in this order.
+// pollUntil polls until the probe's reader has read these ids, in this order.
 func (r *reader) pollUntil(ids ...string) {
 	r.t.Helper()
 	require.Eventually(r.t, func() bool { r.poll(); return len(r.got) >= len(ids) && r.held == nil }, 30*time.Second, 5*time.Millisecond)
 	require.Equal(r.t, ids, r.got)
 }
 
-// session is a connection whose statements can be started and waited for.
+// session is a connection that can run a statement in the background.
 type session struct {
 	t    *testing.T
 	conn *sql.Conn
@@ -89,7 +90,7 @@ func (s *session) exec(statements ...string) {
 	}
 }
 
-// start begins a statement, and returns once the server shows it in the state.
+// start starts a statement, and returns when the server shows it in the given state.
 func (s *session) start(db *sqlx.DB, statement, state string) {
 	s.t.Helper()
 	s.done = make(chan error, 1)
@@ -104,10 +105,10 @@ func (s *session) start(db *sqlx.DB, statement, state string) {
 	}, 30*time.Second, 5*time.Millisecond, "%s is not in the state %q", statement, state)
 }
 
-// end waits for the statement that was started.
+// end waits for the statement that start started.
 func (s *session) end() { s.t.Helper(); require.NoError(s.t, <-s.done) }
 
-// A row that was added first and committed last: the naive reader misses it.
+// A row that was inserted first and committed last: the naive reader misses it.
 func TestCeilingMariaDBCommitOrder(t *testing.T) {
 	t.Parallel()
 	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
@@ -116,14 +117,14 @@ func TestCeilingMariaDBCommitOrder(t *testing.T) {
 		a.exec("begin", "insert into t (v) values ('a')")
 		b.exec("insert into t (v) values ('b')")
 		r.poll()
-		require.Equal(t, []string{"2"}, r.naked)
+		require.Equal(t, []string{"2"}, r.naiveIDs)
 		require.Empty(t, r.got)
 		require.NotNil(t, r.held)
 		a.exec("commit")
 		r.pollUntil("1", "2")
-		require.Equal(t, []string{"2"}, r.naked, "the naive reader must lose a row, or this tests nothing")
+		require.Equal(t, []string{"2"}, r.naiveIDs, "the naive reader must lose a row, or the test shows nothing")
 
-		a.exec("begin", "insert into t (v) values ('c')") // 3, which becomes a hole
+		a.exec("begin", "insert into t (v) values ('c')") // id 3, which becomes a gap
 		b.exec("insert into t (v) values ('d')")
 		r.poll()
 		require.Equal(t, []string{"1", "2"}, r.got)

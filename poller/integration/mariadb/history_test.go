@@ -12,15 +12,15 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// A counter that was set back is noticed, whatever the ceiling; a table that was
-// only emptied, pruned or rebuilt does not raise an alarm.
+// A counter that was set back is detected with every ceiling. A table that was only
+// emptied, pruned or rebuilt raises no error.
 func TestHistoryMariaDB(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name       string
 		statements []string
 		refused    bool
-		added      []string // what is read after one more row was added
+		added      []string // ids read after one more row was inserted
 	}{
 		{"emptied", []string{"delete from t"}, false, []string{"6"}},
 		{"pruned at the top", []string{"delete from t where id > 3"}, false, []string{"6"}},
@@ -32,8 +32,8 @@ func TestHistoryMariaDB(t *testing.T) {
 		{"truncated", []string{"truncate table t"}, true, nil},
 		{"truncated and filled to below", []string{"truncate table t", "insert into t (v) values ('x'), ('y'), ('z')"}, true, nil},
 		{"emptied, and set back", []string{"delete from t", "alter table t auto_increment = 1"}, true, nil},
-		{"made anew", []string{"drop table t", "create table t (id bigint not null auto_increment primary key, v varchar(40) not null unique)"}, true, nil},
-		{"a backup put back", []string{"drop table t", "create table t (id bigint not null auto_increment primary key, v varchar(40) not null unique)", "insert into t values (1, '1'), (2, '2')"}, true, nil},
+		{"recreated", []string{"drop table t", "create table t (id bigint not null auto_increment primary key, v varchar(40) not null unique)"}, true, nil},
+		{"restored from a backup", []string{"drop table t", "create table t (id bigint not null auto_increment primary key, v varchar(40) not null unique)", "insert into t values (1, '1'), (2, '2')"}, true, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
@@ -53,7 +53,7 @@ func TestHistoryMariaDB(t *testing.T) {
 						if c.refused {
 							require.ErrorIs(t, err, sqlsource.ErrHistory)
 							_, err = again.Fetch(t.Context(), early, 5)
-							require.ErrorIs(t, err, sqlsource.ErrHistory, "also of a cursor that stands below")
+							require.ErrorIs(t, err, sqlsource.ErrHistory, "also for a cursor that is below the counter")
 							continue
 						}
 						require.NoError(t, err)
@@ -78,8 +78,8 @@ func fetchOne(t *testing.T, table *sqlsource.Table, after source.Cursor) source.
 	return b.To
 }
 
-// For a cursor without a history, only the counter tells. After a rewind to the
-// beginning, every existing row is read.
+// For a cursor without history, only the counter shows that the table was reset. After a
+// rewind to the beginning, all existing rows are read.
 func TestHistoryMariaDBTripwire(t *testing.T) {
 	t.Parallel()
 	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
@@ -99,13 +99,13 @@ func TestHistoryMariaDBTripwire(t *testing.T) {
 		b.exec("insert into t (v) values ('b')")
 		var got []string
 		after, held := pollOnce(t, table, "", &got)
-		require.Empty(t, got, "what was known of the numbers before they were drawn anew must be forgotten")
+		require.Empty(t, got, "what the probe knew about numbers before the reset must be forgotten")
 		require.NotNil(t, held)
 		a.exec("commit")
 		pollHeld(t, table, after, &got)
 		require.Equal(t, []string{"1", "2"}, got)
 	})
-	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) { // a column at its end: the counter stands still
+	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) { // the counter has reached the end of the type and does not change
 		db.MustExec("create table x (id tinyint auto_increment primary key)")
 		db.MustExec("insert into x values (126), (127)")
 		table := &sqlsource.Table{DB: db, Name: "x", Key: []string{"id"}, Columns: []string{"id"}}
@@ -116,8 +116,8 @@ func TestHistoryMariaDBTripwire(t *testing.T) {
 	})
 }
 
-// Numbers that were drawn and that no row got are forgotten by a restart, and
-// drawn again. That is not an alarm, after a crash either.
+// A restart forgets numbers that were drawn and that no row got, and draws them again. That
+// is not an error, not even after a crash.
 func TestHistoryMariaDBRestart(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartMariaDB(t)
@@ -125,7 +125,7 @@ func TestHistoryMariaDBRestart(t *testing.T) {
 	db.MustExec("create table t (id bigint not null auto_increment primary key, v varchar(40) not null unique)")
 	db.MustExec("insert into t (v) values ('1'), ('2')")
 	for _, stop := range []func() error{server.Stop, server.Kill} {
-		_, err := db.Exec("insert into t (v) select case when seq = 1 then null else seq end from seq_1_to_1000") // fails at its first row
+		_, err := db.Exec("insert into t (v) select case when seq = 1 then null else seq end from seq_1_to_1000") // fails at the first row
 		require.Error(t, err)
 		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"id"}}
 		var got []string

@@ -13,8 +13,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// gates makes a trigger that waits at two gates for each row with wait = 1, in a
-// statement each, and returns how to open them.
+// gates creates a trigger that waits at two gates, in separate statements, for each row
+// with wait = 1. It returns the functions that open them.
 func gates(t *testing.T, db *sqlx.DB) (open [2]func()) {
 	t.Helper()
 	var name string
@@ -32,12 +32,12 @@ func gates(t *testing.T, db *sqlx.DB) (open [2]func()) {
 	return open
 }
 
-// A number that was drawn and has no row yet is in no read. It holds as long as
-// its statement runs, also while a trigger's statements within it come and go.
+// No read shows a number that was drawn and has no row yet. The probe waits for it as long
+// as its statement runs, also while statements of a trigger within it start and end.
 func TestCeilingMariaDBDrawn(t *testing.T) {
 	t.Parallel()
 	for _, statement := range []string{
-		// The new row comes last, and gets the lowest of the numbers drawn.
+		// The new row is the last one, and gets the lowest of the drawn numbers.
 		"insert ignore into t (v, wait) values ('old', 0), ('old', 0), ('new', 1)",
 		"insert into t (v, wait) values ('old', 0), ('old', 0), ('new', 1) on duplicate key update wait = 0",
 		"begin not atomic insert ignore into t (v, wait) values ('old', 0), ('new', 1); end",
@@ -58,11 +58,11 @@ func TestCeilingMariaDBDrawn(t *testing.T) {
 					require.Equal(t, []string{"1"}, r.got)
 					require.NotNil(t, r.held)
 				}
-				require.Len(t, r.naked, 2, "the naive reader must be ahead, or this tests nothing")
+				require.Len(t, r.naiveIDs, 2, "the naive reader must be ahead, or the test shows nothing")
 				open[0]()
 				require.Eventually(t, func() bool {
 					var now int64
-					err := db.Get(&now, query+" and state = 'User lock'", a.id) // no row while it is between the locks
+					err := db.Get(&now, query+" and state = 'User lock'", a.id) // no row while it is between the two locks
 					return err == nil && now != before
 				}, 30*time.Second, 5*time.Millisecond)
 				for range 3 {
@@ -78,14 +78,14 @@ func TestCeilingMariaDBDrawn(t *testing.T) {
 				require.NoError(t, db.Get(&second, "select v from t order by id limit 1 offset 1"))
 				require.Equal(t, "new", second, "its key must be below that of the row committed before")
 				r.pollUntil(want...)
-				require.Len(t, r.naked, 2, "the naive reader must lose a row")
+				require.Len(t, r.naiveIDs, 2, "the naive reader must lose a row")
 			})
 		})
 	}
 }
 
-// A row that its own transaction has deleted cannot be seen, and comes back when
-// the DELETE alone is taken back.
+// A row that its own transaction has deleted is invisible, and reappears when the DELETE
+// alone is rolled back.
 func TestCeilingMariaDBSavepoint(t *testing.T) {
 	t.Parallel()
 	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
@@ -106,12 +106,12 @@ func TestCeilingMariaDBSavepoint(t *testing.T) {
 		require.NotNil(t, r.held)
 		a.exec("commit")
 		r.pollUntil("1", "2", "4")
-		require.Equal(t, []string{"2", "4"}, r.naked, "the naive reader must lose a row")
+		require.Equal(t, []string{"2", "4"}, r.naiveIDs, "the naive reader must lose a row")
 	})
 }
 
-// Rows deleted below the reader's cursor, above it, and in the same transaction as
-// another one is added: counts of rows would cancel out.
+// Rows are deleted below the cursor, above it, and in the same transaction as another one
+// is inserted, so that row counts would cancel out.
 func TestCeilingMariaDBDelete(t *testing.T) {
 	t.Parallel()
 	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
@@ -131,8 +131,8 @@ func TestCeilingMariaDBDelete(t *testing.T) {
 	})
 }
 
-// A row that was read and is being changed holds nothing back, even where holes
-// outnumber the rows and a scan of all rows would find them sooner.
+// Updating a row that was read holds nothing back, even if there are more gaps than rows
+// and reading all rows would find the gaps faster.
 func TestCeilingMariaDBUpdate(t *testing.T) {
 	t.Parallel()
 	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
@@ -146,7 +146,7 @@ func TestCeilingMariaDBUpdate(t *testing.T) {
 	})
 }
 
-// A prepared transaction holds the ceiling, over a restart of the server, too.
+// A prepared transaction holds the ceiling, also after a restart of the server.
 func TestCeilingMariaDBPrepared(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartMariaDB(t)
@@ -172,12 +172,12 @@ func TestCeilingMariaDBPrepared(t *testing.T) {
 			}, 30*time.Second, 20*time.Millisecond)
 			db.MustExec("xa commit '" + gid + "'")
 			r.pollUntil("1", "2")
-			require.Equal(t, []string{"2"}, r.naked)
+			require.Equal(t, []string{"2"}, r.naiveIDs)
 		})
 	}
 }
 
-// Wherever a Fetch is cut off, no connection is left that reads uncommitted rows.
+// Wherever a Fetch is interrupted, no connection is left in READ UNCOMMITTED.
 func TestCeilingMariaDBCutOff(t *testing.T) {
 	t.Parallel()
 	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
@@ -187,7 +187,8 @@ func TestCeilingMariaDBCutOff(t *testing.T) {
 		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}}
 		cut, whole := 0, 0
 		for i := 0; i < 400 && (i < 40 || whole == 0); i++ {
-			// The first are cut off one after another; the later ones are for a busy machine.
+			// The first timeouts differ by microseconds; the later ones are for a busy
+			// machine.
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*20*time.Microsecond+time.Duration(max(0, i-40))*time.Millisecond)
 			b, err := table.Fetch(ctx, "", 10)
 			cancel()
@@ -195,7 +196,7 @@ func TestCeilingMariaDBCutOff(t *testing.T) {
 				cut++
 			} else {
 				whole++
-				for i, r := range b.Records { // fewer, where other tests' statements hold the hole
+				for i, r := range b.Records { // fewer, if statements of other tests hold rows back
 					require.Equal(t, []string{"1", "3", "4"}[i], r.Text(0))
 				}
 			}
@@ -210,8 +211,8 @@ func TestCeilingMariaDBCutOff(t *testing.T) {
 	})
 }
 
-// A connection of the pool that was left within a transaction sees neither rows
-// committed since nor uncommitted ones. It delivers nothing after such a row.
+// A connection of the pool with an open transaction sees neither rows committed since then
+// nor uncommitted ones. It delivers nothing above such a row.
 func TestCeilingMariaDBOpenTransaction(t *testing.T) {
 	t.Parallel()
 	database := dbtest.MariaDB(t).NewDatabase(t)
@@ -228,7 +229,7 @@ func TestCeilingMariaDBOpenTransaction(t *testing.T) {
 		require.Empty(t, r.got)
 		require.NotNil(t, r.held)
 	}
-	require.Equal(t, []string{"2"}, r.naked, "the naive reader must be ahead, or this tests nothing")
+	require.Equal(t, []string{"2"}, r.naiveIDs, "the naive reader must be ahead, or the test shows nothing")
 	left.MustExec("rollback")
 	r.pollUntil("1", "2")
 }

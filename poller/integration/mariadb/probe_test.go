@@ -16,8 +16,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
-// refused returns what is said of a table that the probe does not take.
-func refused(t *testing.T, table *sqlsource.Table) *ceiling.UnsafeError {
+// requireRefused returns the error of a table that the probe refuses.
+func requireRefused(t *testing.T, table *sqlsource.Table) *ceiling.UnsafeError {
 	t.Helper()
 	_, err := table.Fetch(t.Context(), "", 10)
 	var unsafe *ceiling.UnsafeError
@@ -26,7 +26,7 @@ func refused(t *testing.T, table *sqlsource.Table) *ceiling.UnsafeError {
 	return unsafe
 }
 
-// want looks for one finding that is Unsafe, with that text and that fix.
+// wantUnsafe requires an unsafe finding with that text and that fix.
 func wantUnsafe(t *testing.T, e *ceiling.UnsafeError, text, fix string) {
 	t.Helper()
 	var all []string
@@ -43,7 +43,7 @@ func wantUnsafe(t *testing.T, e *ceiling.UnsafeError, text, fix string) {
 	require.Fail(t, "no such finding", "%q with the fix %q in\n%s", text, fix, strings.Join(all, "\n"))
 }
 
-// Every table that is not safe is refused, with the reason and what to run.
+// Every unsafe table is refused with the reason and the statement to run.
 func TestCeilingMariaDBRefuses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ create, key, text, fix string }{
@@ -69,23 +69,23 @@ func TestCeilingMariaDBRefuses(t *testing.T) {
 					db.SetMaxOpenConns(1)
 					db.MustExec("set time_zone = '+00:00'")
 				}
-				wantUnsafe(t, refused(t, table), c.text, c.fix)
+				wantUnsafe(t, requireRefused(t, table), c.text, c.fix)
 			})
 		})
 	}
 	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
-		e := refused(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Ceiling: postgres.LockFence{}})
+		e := requireRefused(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Ceiling: postgres.LockFence{}})
 		wantUnsafe(t, e, "Postgres only", "leave Ceiling nil")
 	})
 	t.Run("Postgres", func(t *testing.T) {
 		db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
 		db.MustExec("create table t (id bigserial primary key)")
-		e := refused(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Ceiling: mysql.DirtyProbe{}})
+		e := requireRefused(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Ceiling: mysql.DirtyProbe{}})
 		wantUnsafe(t, e, "MySQL or MariaDB only, and this is Postgres", "leave Ceiling nil")
 	})
 }
 
-// A server that is not safe is refused, whatever the table.
+// An unsafe server is refused, whatever the table.
 func TestCeilingMariaDBRefusesServer(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartMariaDB(t)
@@ -103,12 +103,12 @@ func TestCeilingMariaDBRefusesServer(t *testing.T) {
 	} {
 		for _, driver := range database.Drivers() {
 			admin.MustExec(c.set)
-			wantUnsafe(t, refused(t, &sqlsource.Table{DB: database.Open(t, driver), Name: "t", Key: []string{"id"}}), c.text, c.fix)
+			wantUnsafe(t, requireRefused(t, &sqlsource.Table{DB: database.Open(t, driver), Name: "t", Key: []string{"id"}}), c.text, c.fix)
 			admin.MustExec(c.back)
 		}
 	}
 
-	// A session that turns out so later.
+	// A session whose isolation level changes later.
 	db := database.Open(t, dbtest.MySQL)
 	db.SetMaxOpenConns(1)
 	table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}}
@@ -119,7 +119,7 @@ func TestCeilingMariaDBRefusesServer(t *testing.T) {
 	require.ErrorContains(t, err, "READ UNCOMMITTED")
 	db.MustExec("set session transaction isolation level read committed")
 	_, err = table.Fetch(t.Context(), "", 10)
-	require.NoError(t, err, "READ COMMITTED will do")
+	require.NoError(t, err, "READ COMMITTED is allowed")
 	db.MustExec("insert into t values (1)")
 	db.MustExec("set sql_select_limit = 100")
 	_, err = table.Fetch(t.Context(), "", 10)
@@ -127,21 +127,22 @@ func TestCeilingMariaDBRefusesServer(t *testing.T) {
 	db.MustExec("set sql_select_limit = default")
 	db.MustExec("delete from t")
 
-	// An applier that starts later. It waits for a primary, and has none.
+	// A replication applier that starts later. It waits for a primary, which does not
+	// exist.
 	admin.MustExec("insert into t values (), (), ()")
-	admin.MustExec("delete from t where id = 2") // a hole: the threads are looked at
+	admin.MustExec("delete from t where id = 2") // a gap makes the probe check the threads
 	admin.MustExec("change master to master_host = '127.0.0.1', master_port = 1, master_user = 'x'")
 	admin.MustExec("start slave")
-	wantUnsafe(t, refused(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}}), "applier", "STOP SLAVE")
-	wantUnsafe(t, refused(t, table), "applier", "STOP SLAVE")
+	wantUnsafe(t, requireRefused(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}}), "applier", "STOP SLAVE")
+	wantUnsafe(t, requireRefused(t, table), "applier", "STOP SLAVE")
 	admin.MustExec("stop slave")
 	var got []string
 	pollHeld(t, table, "", &got)
 	require.Equal(t, []string{"3", "4"}, got)
 }
 
-// A plain role needs SELECT and PROCESS, and is told which of them is missing,
-// also if it is taken away later.
+// A plain role needs SELECT and PROCESS. The error names the missing one, also if it is
+// revoked later.
 func TestCeilingMariaDBRole(t *testing.T) {
 	t.Parallel()
 	server := dbtest.MariaDB(t)
@@ -155,26 +156,26 @@ func TestCeilingMariaDBRole(t *testing.T) {
 		admin.MustExec("create user " + user + "@'%' identified by 'pw'")
 		t.Cleanup(func() { admin.MustExec("drop user " + user + "@'%'") })
 		open := func() *sqlsource.Table {
-			return &sqlsource.Table{DB: database.As(user, "pw").Open(t, driver), Name: "t", Key: []string{"id"}}
+			return &sqlsource.Table{DB: database.WithUser(user, "pw").Open(t, driver), Name: "t", Key: []string{"id"}}
 		}
 		admin.MustExec("grant select (id, v) on " + database.Name() + ".t to " + user + "@'%'")
-		wantUnsafe(t, refused(t, open()), "PROCESS", "GRANT PROCESS ON *.* TO '"+user+"'@'%'")
+		wantUnsafe(t, requireRefused(t, open()), "PROCESS", "GRANT PROCESS ON *.* TO '"+user+"'@'%'")
 		admin.MustExec("grant select on " + database.Name() + ".* to " + user + "@'%'")
-		wantUnsafe(t, refused(t, open()), "PROCESS", "GRANT PROCESS ON *.* TO '"+user+"'@'%'")
+		wantUnsafe(t, requireRefused(t, open()), "PROCESS", "GRANT PROCESS ON *.* TO '"+user+"'@'%'")
 		admin.MustExec("grant process on *.* to " + user + "@'%'")
 		table := open()
 		var got []string
 		pollHeld(t, table, "", &got)
 		require.Equal(t, []string{"1", "3"}, got)
 		admin.MustExec("revoke process on *.* from " + user + "@'%'")
-		table.DB.SetMaxIdleConns(0) // a session keeps the rights it began with
+		table.DB.SetMaxIdleConns(0) // a session keeps its global privileges
 		admin.MustExec("insert into t (v) values (4), (5), (6)")
 		admin.MustExec("delete from t where v = 5")
-		wantUnsafe(t, refused(t, table), "PROCESS", "GRANT PROCESS")
+		wantUnsafe(t, requireRefused(t, table), "PROCESS", "GRANT PROCESS")
 	}
 }
 
-// What a trigger does to the key is not known, and the guarantee says so.
+// A trigger may change the key, and the guarantee says so.
 func TestCeilingMariaDBTrigger(t *testing.T) {
 	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
 		db.MustExec("create table x (id bigint auto_increment primary key, v int)")
@@ -191,7 +192,7 @@ func TestCeilingMariaDBTrigger(t *testing.T) {
 	})
 }
 
-// The recipe can be run twice, on a second table, too, and on one that has a column of that
+// The recipe can be run twice, on a second table, and on a table that has a column of that
 // name. The application's statements work as before.
 func TestCeilingMariaDBRecipe(t *testing.T) {
 	eachMariaDB(t, func(t *testing.T, db *sqlx.DB) {
@@ -201,7 +202,7 @@ func TestCeilingMariaDBRecipe(t *testing.T) {
 		} {
 			db.MustExec(create)
 			db.MustExec("insert into " + name + " values ('a', 1)")
-			e := refused(t, &sqlsource.Table{DB: db, Name: name, Key: []string{"id"}})
+			e := requireRefused(t, &sqlsource.Table{DB: db, Name: name, Key: []string{"id"}})
 			var remedy ceiling.Remedy
 			for _, f := range e.Report.Findings {
 				if f.Level == ceiling.Unsafe {

@@ -25,13 +25,13 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// heap is a sink that keeps its records and ignores cursors.
-type heap struct {
+// plainSink keeps the rows it receives, and stores no cursor.
+type plainSink struct {
 	mu      sync.Mutex
 	batches [][]line
 }
 
-func (h *heap) Write(_ context.Context, b source.Batch[row.Row]) error {
+func (h *plainSink) Write(_ context.Context, b source.Batch[row.Row]) error {
 	lines, err := parse(b.Records)
 	if err != nil {
 		return err
@@ -56,10 +56,10 @@ func parse(rows []row.Row) ([]line, error) {
 	return lines, nil
 }
 
-// A pipeline to a plain sink, its checkpoint in the database that it reads. The
-// network turns deaf or is cut at some moment, in the middle of a save or not.
-// A run that lives through it repeats nothing. One that is told to stop may
-// have to leave a batch written and not saved: the next run begins with it.
+// A pipeline to a plain sink stores its checkpoint in the database that it reads. The
+// network loses answers or is cut at random times, possibly during a save. A run that
+// outlives an outage repeats nothing. A run that is stopped during an outage may leave a
+// batch written and not saved; the next run starts with that batch.
 func TestOutageOfTheCheckpoint(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ, dbtest.MySQL} {
@@ -72,10 +72,10 @@ func TestOutageOfTheCheckpoint(t *testing.T) {
 			database := server(t).NewDatabase(t)
 			between := newProxy(t, server(t).Addr())
 			tb := newTable(t, database.Open(t, driver), driver)
-			deadline := brief
-			db := impatient(t, database.At(between.Listen), driver, deadline)
-			var got heap
-			life := func() (*poller.Poller[row.Row], *journal) {
+			deadline := shortDeadline
+			db := openLimited(t, database.WithAddr(between.Listen), driver, deadline)
+			var got plainSink
+			newRun := func() (*poller.Poller[row.Row], *journal) {
 				store, err := sqlcheckpoint.New(db, "items", sqlcheckpoint.Options{})
 				require.NoError(t, err)
 				j := &journal{t: t}
@@ -85,7 +85,7 @@ func TestOutageOfTheCheckpoint(t *testing.T) {
 					Sink:         &got,
 					Checkpointer: store,
 					Interval:     interval, Deadline: deadline, Grace: deadline / 4,
-					Retry: retry.Policy{Base: 10 * time.Millisecond, Cap: capped},
+					Retry: retry.Policy{Base: 10 * time.Millisecond, Cap: maxBackoff},
 					Hooks: j.hooks(), Logger: slog.New(j),
 				}, j
 			}
@@ -93,40 +93,40 @@ func TestOutageOfTheCheckpoint(t *testing.T) {
 			t.Logf("seed %d", seed)
 			random := rand.New(rand.NewPCG(seed, 0))
 			stopWriting := tb.keepWriting()
-			lives := 3
+			runs := 3
 			if testing.Short() {
-				lives = 2
+				runs = 2
 			}
 			again := 0
-			for range lives {
-				p, j := life()
+			for range runs {
+				p, j := newRun()
 				stop := start(t, p)
-				moving := func() {
+				waitForSaves := func() {
 					now := time.Now()
 					j.eventually("cursors are saved", func() bool { return len(j.after(poller.OpSave, now)) >= 2 })
 				}
 				failing := func(since time.Time) {
-					j.eventually("it says that it fails", func() bool { return len(j.since(since, "failing, will retry")) > 0 })
+					j.eventually("a failure is logged", func() bool { return len(j.since(since, "failing, will retry")) > 0 })
 				}
-				moving()
+				waitForSaves()
 				<-time.After(time.Duration(random.IntN(30)) * time.Millisecond)
 				deaf := time.Now()
-				between.add("timeout", "downstream", map[string]any{"timeout": 0}) // the server hears, its answers are lost
+				between.add("timeout", "downstream", map[string]any{"timeout": 0}) // the server receives requests, its answers are lost
 				failing(deaf)
 				between.remove("timeout", "downstream")
 				heard := time.Now()
-				moving()
+				waitForSaves()
 				times := map[poller.Op]int{}
 				for _, o := range j.outages(deaf, heard) {
 					times[o.began.op]++
 					assert.Equal(t, o.began.op, o.ended.op, "it recovers")
 				}
 				for op, n := range times {
-					assert.Equal(t, 1, n, "%s: one line an outage", op)
+					assert.Equal(t, 1, n, "%s: one line per outage", op)
 				}
 
 				cut := time.Now()
-				between.Stop() // refused, and all connections cut
+				between.Stop() // cuts all connections and refuses new ones
 				failing(cut)
 				took, err := stop()
 				assert.Less(t, took, deadline+slack)
@@ -136,21 +136,21 @@ func TestOutageOfTheCheckpoint(t *testing.T) {
 				} else {
 					require.NoError(t, err)
 				}
-				between.again()
+				between.restart()
 			}
 			stopWriting()
-			p, _ := life()
+			p, _ := newRun()
 			require.NoError(t, p.Drain(t.Context()))
 			repeated := got.compare(t, tb.rows())
-			assert.LessOrEqual(t, repeated, again, "batches that came twice, of runs that ended with one not saved")
-			t.Logf("%d of %d runs ended with a batch not saved, %d came twice", again, lives, repeated)
+			assert.LessOrEqual(t, repeated, again, "more batches were repeated than runs ended with a batch not saved")
+			t.Logf("%d of %d runs ended with a batch not saved, %d batches were repeated", again, runs, repeated)
 		})
 	}
 }
 
-// compare holds what came against the table, and returns how often the batch
-// before came again.
-func (h *heap) compare(t *testing.T, want []line) (repeated int) {
+// compare requires that the delivered rows equal the table, and returns how often a batch
+// was repeated.
+func (h *plainSink) compare(t *testing.T, want []line) (repeated int) {
 	t.Helper()
 	var got []line
 	for i, batch := range h.batches {
@@ -164,8 +164,8 @@ func (h *heap) compare(t *testing.T, want []line) (repeated int) {
 	return repeated
 }
 
-// ledger is a sink that copies rows within a database, each exactly once. One
-// transaction is begun over a network that goes silent right before its commit.
+// ledger is a sink that copies rows within a database, each exactly once. One of its
+// transactions runs over a network that goes silent right before the commit.
 type ledger struct {
 	*sqlcheckpoint.Store
 	db, dying *sqlx.DB
@@ -176,9 +176,9 @@ type ledger struct {
 
 func (l *ledger) Write(ctx context.Context, b source.Batch[row.Row]) error {
 	l.writes++
-	dies := l.writes >= 3 && !l.silent // again if a machine with other work is late before that
+	silence := l.writes >= 3 && !l.silent // repeated if a write fails before its commit, as on a busy machine
 	db := l.db
-	if dies {
+	if silence {
 		db = l.dying
 	}
 	tx, err := db.BeginTxx(ctx, nil)
@@ -196,7 +196,7 @@ func (l *ledger) Write(ctx context.Context, b source.Batch[row.Row]) error {
 	if _, err := tx.NamedExecContext(ctx, "insert into copies (id, note) values (:id, :note)", lines); err != nil {
 		return err
 	}
-	if dies {
+	if silence {
 		l.silence()
 		l.silent = true
 	}
@@ -205,9 +205,8 @@ func (l *ledger) Write(ctx context.Context, b source.Batch[row.Row]) error {
 
 var _ sink.Sink[row.Row] = (*ledger)(nil)
 
-// The network goes silent within a transaction, and the server never learns
-// that its client has gone. Its session holds the checkpoint's row locked, but
-// not for ever.
+// The network goes silent in a transaction, and the server does not notice that its client
+// is gone. Its session locks the checkpoint's row, but not for ever.
 func TestOutageOfASessionThatHoldsTheCheckpoint(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ, dbtest.MySQL} {
@@ -225,11 +224,11 @@ func TestOutageOfASessionThatHoldsTheCheckpoint(t *testing.T) {
 			for range 10 {
 				require.NoError(t, tb.insert(100, 50))
 			}
-			dying := sessionTimeout(t, database.At(between.Listen), driver)
+			dying := sessionTimeout(t, database.WithAddr(between.Listen), driver)
 			store, err := sqlcheckpoint.New(db, "items", sqlcheckpoint.Options{})
 			require.NoError(t, err)
 			l := &ledger{Store: store, db: db, dying: dying, silence: func() {
-				// Unlike the toxic timeout this one does not let the end of the
+				// Unlike the toxic "timeout", this one does not let the end of the
 				// connection through either.
 				between.add("latency", "upstream", map[string]any{"latency": time.Hour.Milliseconds()})
 			}}
@@ -240,18 +239,18 @@ func TestOutageOfASessionThatHoldsTheCheckpoint(t *testing.T) {
 				Sink:         l,
 				Checkpointer: l,
 				BatchSize:    100, Interval: interval, Deadline: time.Second,
-				Retry: retry.Policy{Base: 10 * time.Millisecond, Cap: capped},
+				Retry: retry.Policy{Base: 10 * time.Millisecond, Cap: maxBackoff},
 				Hooks: j.hooks(), Logger: slog.New(j),
 			}
 			began := time.Now()
 			require.NoError(t, p.Drain(t.Context()))
-			assert.Less(t, time.Since(began), patience)
+			assert.Less(t, time.Since(began), waitLimit)
 			assert.True(t, l.silent)
-			// By its deadline, or by the server, which ends the session then: the
+			// The write fails by its deadline, or because the server ends the session: the
 			// two are milliseconds apart.
-			assert.True(t, slices.ContainsFunc(j.lines("failing, will retry"), func(s said) bool {
+			assert.True(t, slices.ContainsFunc(j.lines("failing, will retry"), func(s logLine) bool {
 				return s.op == poller.OpWrite
-			}), "the write fails whose commit is not answered")
+			}), "the write whose commit got no answer fails")
 			var copies []line
 			require.NoError(t, db.Select(&copies, "select id, note from copies order by id"))
 			sameLines(t, tb.rows(), copies)
@@ -260,8 +259,8 @@ func TestOutageOfASessionThatHoldsTheCheckpoint(t *testing.T) {
 	}
 }
 
-// sessionTimeout opens a database over which the caller's transactions may not
-// idle for ever. On Postgres the checkpoint sees to that.
+// sessionTimeout opens a database where the server ends transactions that idle too long. On
+// Postgres the checkpoint sets that itself.
 func sessionTimeout(t *testing.T, d dbtest.Database, driver dbtest.Driver) *sqlx.DB {
 	t.Helper()
 	dsn := d.DSN(driver)

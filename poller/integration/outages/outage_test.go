@@ -16,18 +16,18 @@ import (
 	"github.com/artifactofdevotion/devotion/retry"
 )
 
-// fault is a way to come between pipelines and their database.
+// fault makes a database unavailable to pipelines, and available again.
 type fault struct {
 	begin, end func()
 	hangs      bool // calls hang instead of failing
-	porous     bool // short answers come through: a fetch of no rows may succeed in the middle
+	partial    bool // short answers still arrive: a fetch without rows may succeed during the fault
 }
 
-// survive lets pipelines that share a database live through a fault twice: once
-// they wait it out, once they are told to stop in the middle of it. Of each
-// outage there is one line when it begins and one when it is over, the first
-// attempt after it succeeds, and in the end the files are the table.
-func survive(t *testing.T, f fault, pipelines ...*pipeline) {
+// runThroughFault runs pipelines that share a database through a fault twice: once until
+// they recover, and once until they are stopped during the fault. Each outage logs one line
+// when it begins and one when it ends, the first attempt after it succeeds, and in the end
+// the files equal the table.
+func runThroughFault(t *testing.T, f fault, pipelines ...*pipeline) {
 	t.Helper()
 	each := func(do func(p *pipeline)) {
 		for _, p := range pipelines {
@@ -36,7 +36,7 @@ func survive(t *testing.T, f fault, pipelines ...*pipeline) {
 	}
 	attempts := 3
 	if f.hangs {
-		attempts = 2 // each takes its time
+		attempts = 2 // each one takes until its deadline
 	}
 	stops := map[*pipeline]func() (time.Duration, error){}
 	writes := map[*pipeline]func(){}
@@ -45,11 +45,11 @@ func survive(t *testing.T, f fault, pipelines ...*pipeline) {
 		stops[p] = start(t, p.poller())
 	})
 
-	each((*pipeline).moving)
+	each((*pipeline).waitForRows)
 	began := time.Now()
 	f.begin()
 	each(func(p *pipeline) {
-		p.eventually("it says that it fails", func() bool { return len(p.lines("failing, will retry")) > 0 })
+		p.eventually("a failure is logged", func() bool { return len(p.lines("failing, will retry")) > 0 })
 		p.eventually("it tries again", func() bool { return p.failures() >= attempts })
 	})
 	f.end()
@@ -57,19 +57,19 @@ func survive(t *testing.T, f fault, pipelines ...*pipeline) {
 	each(func(p *pipeline) {
 		p.eventually("it recovers", func() bool { return len(p.since(began, "recovered")) > 0 })
 		took := p.since(began, "recovered")[0].time.Sub(healed)
-		most := capped + slack // the backoff in progress, and a fetch
+		most := maxBackoff + slack // the backoff in progress, and a fetch
 		if f.hangs {
-			most += p.deadline // of the attempt in progress
+			most += p.deadline // plus the deadline of the attempt in progress
 		}
 		assert.LessOrEqual(t, took, most)
 		for i, s := range p.after(poller.OpFetch, healed) {
 			if f.hangs && (errors.Is(s.Err, poller.ErrTimeout) || errors.Is(s.Err, os.ErrDeadlineExceeded)) {
-				continue // slow: the connections of the outage are cut, and do not hang
+				continue // a late failure: connections of the outage are cut and do not hang
 			}
 			assert.NoError(t, s.Err, "attempt %d after the outage", i+1)
 		}
 	})
-	each((*pipeline).moving)
+	each((*pipeline).waitForRows)
 	each(func(p *pipeline) {
 		_, err := stops[p]()
 		require.NoError(t, err)
@@ -79,33 +79,34 @@ func survive(t *testing.T, f fault, pipelines ...*pipeline) {
 			assert.Equal(t, poller.OpFetch, o.began.op)
 			assert.Equal(t, poller.OpFetch, o.ended.op)
 		}
-		if !f.porous {
+		if !f.partial {
 			require.Len(t, outages, 1)
 		}
 		t.Logf("%s: %d attempts failed, it recovered %v after: %s", p.source.DB.DriverName(),
 			failed(p), recovered.Sub(healed).Round(time.Millisecond), outages[0].began.err)
 	})
 
-	// Told to stop: neither a deadline nor a backoff of a minute keeps it.
+	// Stopped during the fault: neither a deadline nor a backoff of one minute delays the
+	// end.
 	each(func(p *pipeline) {
 		p.journal = &journal{t: t}
 		again := p.poller()
 		again.Deadline = time.Minute
-		if !f.hangs { // then no attempt fails
+		if !f.hangs { // otherwise no attempt fails
 			again.Retry = retry.Policy{Base: time.Minute, Cap: time.Minute}
 		}
 		stops[p] = start(t, again)
 	})
-	each((*pipeline).moving)
+	each((*pipeline).waitForRows)
 	f.begin()
 	began = time.Now()
 	each(func(p *pipeline) {
-		p.eventually("the outage is felt", func() bool {
-			hangs := f.hangs && p.fetching() && time.Since(began) > 20*interval // far longer than it takes
+		p.eventually("the outage has begun", func() bool {
+			hangs := f.hangs && p.fetching() && time.Since(began) > 20*interval // far longer than a fetch takes
 			return hangs || len(p.lines("failing, will retry")) > 0
 		})
 		took, err := stops[p]()
-		assert.NoError(t, err, "told to stop in the middle of an outage")
+		assert.NoError(t, err, "stopped during an outage")
 		assert.Less(t, took, slack)
 		assert.Empty(t, p.since(began, "recovered"))
 		assert.Len(t, p.lines("stopped"), 1)
@@ -126,7 +127,7 @@ func failed(p *pipeline) (n int) {
 	return n
 }
 
-// The server is stopped in order, or killed with SIGKILL, and started again.
+// The server is stopped cleanly or killed with SIGKILL, and started again.
 func TestOutageOfTheServer(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(testing.TB, ...dbtest.Option) *dbtest.Server{
@@ -142,14 +143,14 @@ func TestOutageOfTheServer(t *testing.T) {
 				t.Run(how.name, func(t *testing.T) {
 					var pipelines []*pipeline
 					for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ, dbtest.MySQL} {
-						if !speaks(server, driver) {
+						if !answers(server, driver) {
 							continue
 						}
 						db := server.NewDatabase(t)
 						tb := newTable(t, db.Open(t, driver), driver)
 						pipelines = append(pipelines, newPipeline(t, tb, db.Open(t, driver)))
 					}
-					survive(t, fault{
+					runThroughFault(t, fault{
 						begin: func() { require.NoError(t, how.down()) },
 						end:   func() { require.NoError(t, server.Start()) },
 					}, pipelines...)
@@ -159,7 +160,7 @@ func TestOutageOfTheServer(t *testing.T) {
 	}
 }
 
-func speaks(s *dbtest.Server, driver dbtest.Driver) bool {
+func answers(s *dbtest.Server, driver dbtest.Driver) bool {
 	for _, d := range s.Database("").Drivers() {
 		if d == driver {
 			return true
@@ -168,12 +169,12 @@ func speaks(s *dbtest.Server, driver dbtest.Driver) bool {
 	return false
 }
 
-// The network fails, in each of the ways it has.
+// The network fails in several ways.
 func TestOutageOfTheNetwork(t *testing.T) {
 	t.Parallel()
 	faults := map[string]func(between proxy, p *pipeline) fault{
 		"refused": func(between proxy, _ *pipeline) fault {
-			return fault{begin: between.Stop, end: between.again}
+			return fault{begin: between.Stop, end: between.restart}
 		},
 		"reset": func(between proxy, _ *pipeline) fault {
 			return fault{
@@ -181,11 +182,11 @@ func TestOutageOfTheNetwork(t *testing.T) {
 				end:   func() { between.remove("reset_peer", "downstream") },
 			}
 		},
-		// Each connection is cut after 30,000 bytes of answers, and the next
-		// row to read is longer than that: batches of shorter ones would pass.
+		// Each connection is cut after 30,000 bytes of answers. The next row is longer than
+		// that; batches of shorter rows would pass.
 		"cut in mid-row": func(between proxy, p *pipeline) fault {
 			return fault{
-				porous: true,
+				partial: true,
 				begin: func() {
 					p.table.mu.Lock()
 					defer p.table.mu.Unlock()
@@ -197,7 +198,7 @@ func TestOutageOfTheNetwork(t *testing.T) {
 			}
 		},
 		"black-holed": func(between proxy, _ *pipeline) fault {
-			return fault{hangs: true, begin: between.blackHole, end: between.pass}
+			return fault{hangs: true, begin: between.blackHole, end: between.endBlackHole}
 		},
 	}
 	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ, dbtest.MySQL} {
@@ -211,37 +212,37 @@ func TestOutageOfTheNetwork(t *testing.T) {
 				db := server(t).NewDatabase(t)
 				between := newProxy(t, server(t).Addr())
 				tb := newTable(t, db.Open(t, driver), driver)
-				deadline := patience
+				deadline := waitLimit
 				if name == "black-holed" {
-					deadline = brief
+					deadline = shortDeadline
 				}
-				p := newPipeline(t, tb, impatient(t, db.At(between.Listen), driver, deadline))
+				p := newPipeline(t, tb, openLimited(t, db.WithAddr(between.Listen), driver, deadline))
 				p.deadline = deadline
-				survive(t, make(between, p), p)
+				runThroughFault(t, make(between, p), p)
 			})
 		}
 	}
 }
 
-// lib/pq does not interrupt a read when its context ends, so it sits out a
-// black hole. The pipeline cannot help that, but it says so, and goes on after.
-func TestOutageThatTheDriverSitsOut(t *testing.T) {
+// lib/pq does not interrupt a read when its context ends, so a fetch blocks while packets
+// are lost. The pipeline cannot prevent that, but it logs it, and continues afterwards.
+func TestOutageThatBlocksTheDriver(t *testing.T) {
 	t.Parallel()
 	database := dbtest.Postgres(t).NewDatabase(t)
 	between := newProxy(t, dbtest.Postgres(t).Addr())
 	tb := newTable(t, database.Open(t, dbtest.PQ), dbtest.PQ)
-	p := newPipeline(t, tb, database.At(between.Listen).Open(t, dbtest.PQ))
-	p.deadline = brief
+	p := newPipeline(t, tb, database.WithAddr(between.Listen).Open(t, dbtest.PQ))
+	p.deadline = shortDeadline
 	stopWriting := tb.keepWriting()
 	running := p.poller()
 	stop := start(t, running)
-	p.moving()
+	p.waitForRows()
 	began := time.Now()
 	between.blackHole()
 	p.eventually("it is overdue", func() bool { return running.Status().Overdue })
-	between.pass()
+	between.endBlackHole()
 	p.eventually("it recovers", func() bool { return len(p.since(began, "recovered")) > 0 })
-	p.moving()
+	p.waitForRows()
 	assert.False(t, running.Status().Overdue)
 	_, err := stop()
 	require.NoError(t, err)
@@ -251,7 +252,7 @@ func TestOutageThatTheDriverSitsOut(t *testing.T) {
 		"overdue: the call ignores its timeout, the pipeline is stuck until it returns", "no longer overdue",
 		"failing, will retry", "recovered",
 	} {
-		lines := slices.DeleteFunc(p.since(began, text), func(s said) bool { return s.time.After(recovered) })
+		lines := slices.DeleteFunc(p.since(began, text), func(s logLine) bool { return s.time.After(recovered) })
 		if assert.Len(t, lines, 1, text) {
 			assert.Equal(t, poller.OpFetch, lines[0].op)
 		}

@@ -29,20 +29,20 @@ import (
 )
 
 const (
-	interval = 20 * time.Millisecond
-	capped   = 100 * time.Millisecond // of the backoff
-	patience = lab.Patience           // for what must happen; far more than it takes
-	slack    = 10 * time.Second       // for a machine with other work
-	brief    = 2 * time.Second        // a deadline that a hung step waits for; an answered one keeps it unless the machine stands still
+	interval      = 20 * time.Millisecond
+	maxBackoff    = 100 * time.Millisecond // longest backoff
+	waitLimit     = lab.WaitLimit          // how long a test waits for an expected event
+	slack         = 10 * time.Second       // tolerance for a busy machine
+	shortDeadline = 2 * time.Second        // deadline of a step: hung steps exceed it, others only if the machine stalls
 )
 
-// table is a table that one writer keeps adding rows to, over a connection that
-// no fault touches but those of the server itself.
+// table is a table that one writer keeps inserting into. Only faults of the server itself
+// affect the writer's connection.
 type table struct {
 	t  testing.TB
 	db *sqlx.DB
 
-	mu sync.Mutex // one insert at a time: rows commit in the order of their keys
+	mu sync.Mutex // one insert at a time, so that rows commit in the order of their keys
 	n  int
 }
 
@@ -60,9 +60,9 @@ func newTable(t testing.TB, db *sqlx.DB, driver dbtest.Driver) *table {
 	return &table{t: t, db: db}
 }
 
-// keepWriting inserts a few rows every now and then until the test ends or the
-// returned function is called. A server that is down is tried again: whether
-// such an insert was committed is for the table to say.
+// keepWriting inserts a few rows from time to time until the test ends or the returned
+// function is called. It retries while the server is down; the table shows whether such an
+// insert was committed.
 func (tb *table) keepWriting() (stop func()) {
 	ctx, cancel := context.WithCancel(tb.t.Context())
 	var writer sync.WaitGroup
@@ -83,7 +83,7 @@ func (tb *table) keepWriting() (stop func()) {
 	return stop
 }
 
-// insert adds n rows in one statement, with notes of so many bytes.
+// insert inserts n rows with one statement. Their notes have size bytes.
 func (tb *table) insert(n, size int) error {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
@@ -112,7 +112,7 @@ func (tb *table) rows() (all []line) {
 	return all
 }
 
-// pipeline copies a table into files.
+// pipeline copies a table to files.
 type pipeline struct {
 	*journal
 	t        *testing.T
@@ -123,8 +123,8 @@ type pipeline struct {
 	deadline time.Duration
 }
 
-// newPipeline makes the pipeline of a table. The database is the table's, as it
-// is reached through whatever fails.
+// newPipeline creates the pipeline of a table. db connects to the table's database through
+// the faulty path.
 func newPipeline(t *testing.T, tb *table, db *sqlx.DB) *pipeline {
 	t.Helper()
 	dir := t.TempDir()
@@ -132,7 +132,7 @@ func newPipeline(t *testing.T, tb *table, db *sqlx.DB) *pipeline {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, files.Close()) })
 	return &pipeline{
-		t: t, table: tb, journal: &journal{t: t}, dir: dir, files: files, deadline: patience,
+		t: t, table: tb, journal: &journal{t: t}, dir: dir, files: files, deadline: waitLimit,
 		source: &sqlsource.Table{DB: db, Name: "items", Key: []string{"id"}},
 	}
 }
@@ -141,19 +141,19 @@ func (p *pipeline) poller() *poller.Poller[row.Row] {
 	return &poller.Poller[row.Row]{
 		Name: p.t.Name(), Source: p.source, Sink: p.files, Checkpointer: p.files,
 		BatchSize: 100, Interval: interval, Deadline: p.deadline,
-		Retry: retry.Policy{Base: 10 * time.Millisecond, Cap: capped},
+		Retry: retry.Policy{Base: 10 * time.Millisecond, Cap: maxBackoff},
 		Hooks: p.hooks(), Logger: slog.New(p.journal),
 	}
 }
 
-// moving waits until rows are being delivered.
-func (p *pipeline) moving() {
+// waitForRows waits until rows are delivered.
+func (p *pipeline) waitForRows() {
 	p.t.Helper()
 	now := time.Now()
 	p.eventually("rows are delivered", func() bool { return len(p.after(poller.OpWrite, now)) >= 3 })
 }
 
-// caughtUp waits until a fetch finds nothing. Nobody may insert while it waits.
+// caughtUp waits until a fetch finds no row. Nobody may insert rows during the call.
 func (p *pipeline) caughtUp() {
 	p.t.Helper()
 	now := time.Now()
@@ -162,7 +162,7 @@ func (p *pipeline) caughtUp() {
 	})
 }
 
-// finish delivers what is left and compares the files with the table.
+// finish delivers the remaining rows and requires that the files equal the table.
 func (p *pipeline) finish() {
 	p.t.Helper()
 	require.NoError(p.t, p.poller().Drain(p.t.Context()))
@@ -170,7 +170,7 @@ func (p *pipeline) finish() {
 	var got []line
 	segments, err := filepath.Glob(filepath.Join(p.dir, "*.jsonl"))
 	require.NoError(p.t, err)
-	for _, segment := range segments { // in name order
+	for _, segment := range segments { // in the order of their names
 		text, err := os.ReadFile(segment)
 		require.NoError(p.t, err)
 		lines := bufio.NewScanner(bytes.NewReader(text))
@@ -186,8 +186,7 @@ func (p *pipeline) finish() {
 	p.t.Logf("%d rows in %d segments", len(got), len(segments))
 }
 
-// sameLines names the first difference: two slices of thousands would be
-// printed whole.
+// sameLines reports only the first difference, because the slices have thousands of rows.
 func sameLines(t *testing.T, want, got []line) {
 	t.Helper()
 	require.NotEmpty(t, want)
@@ -197,25 +196,25 @@ func sameLines(t *testing.T, want, got []line) {
 	require.Len(t, got, len(want))
 }
 
-// journal notes what a poller says and does.
+// journal records the log lines and steps of a poller.
 type journal struct {
 	t testing.TB
 
-	mu    sync.Mutex
-	said  []said
-	steps []*step
-	fails int // fetches in a row that failed
+	mu     sync.Mutex
+	logged []logLine
+	steps  []*step
+	fails  int // consecutive failed fetches
 }
 
-type said struct {
+type logLine struct {
 	text string
 	op   poller.Op
 	err  string
 	time time.Time
 }
 
-// late says that a step ran into its deadline, or the limit of its connection.
-func (s said) late() bool {
+// timedOut reports whether a step exceeded its deadline or the limit of its connection.
+func (s logLine) timedOut() bool {
 	return strings.HasPrefix(s.err, "no answer within ") || strings.HasSuffix(s.err, "i/o timeout")
 }
 
@@ -229,7 +228,7 @@ func (j *journal) WithAttrs([]slog.Attr) slog.Handler       { return j }
 func (j *journal) WithGroup(string) slog.Handler            { return j }
 
 func (j *journal) Handle(_ context.Context, r slog.Record) error {
-	s := said{text: r.Message, time: r.Time}
+	s := logLine{text: r.Message, time: r.Time}
 	r.Attrs(func(a slog.Attr) bool {
 		switch a.Key {
 		case "op":
@@ -241,7 +240,7 @@ func (j *journal) Handle(_ context.Context, r slog.Record) error {
 	})
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.said = append(j.said, s)
+	j.logged = append(j.logged, s)
 	return nil
 }
 
@@ -269,11 +268,11 @@ func (j *journal) hooks() poller.Hooks {
 	}
 }
 
-// lines returns the log lines with a message.
-func (j *journal) lines(text string) (found []said) {
+// lines returns the log lines with a text.
+func (j *journal) lines(text string) (found []logLine) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, s := range j.said {
+	for _, s := range j.logged {
 		if s.text == text {
 			found = append(found, s)
 		}
@@ -281,19 +280,19 @@ func (j *journal) lines(text string) (found []said) {
 	return found
 }
 
-// outage holds the log lines about a step that failed and recovered.
+// outage is the pair of log lines of a step that failed and recovered.
 type outage struct {
-	began, ended said // zero if it was not said
+	began, ended logLine // zero if the line is missing
 }
 
-// outages returns the outages logged for a fault that lasted from one moment to another.
-// A machine that stands still for longer than a deadline causes further outages:
-// late calls, before the fault or after it, are left out.
+// outages returns the outages logged for a fault from one time to another. On a machine
+// that stalls for longer than a deadline, calls time out without a fault: those before or
+// after the fault are left out.
 func (j *journal) outages(from, to time.Time) (found []outage) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	open := map[poller.Op]int{}
-	for _, s := range j.said {
+	for _, s := range j.logged {
 		switch s.text {
 		case "failing, will retry":
 			open[s.op] = len(found)
@@ -309,13 +308,13 @@ func (j *journal) outages(from, to time.Time) (found []outage) {
 	}
 	return slices.DeleteFunc(found, func(o outage) bool {
 		before := !o.ended.time.IsZero() && o.ended.time.Before(from)
-		return o.began.late() && (before || o.began.time.After(to))
+		return o.began.timedOut() && (before || o.began.time.After(to))
 	})
 }
 
-// since returns the log lines with a message from a moment on.
-func (j *journal) since(from time.Time, text string) []said {
-	return slices.DeleteFunc(j.lines(text), func(s said) bool { return s.time.Before(from) })
+// since returns the log lines with a text from a time on.
+func (j *journal) since(from time.Time, text string) []logLine {
+	return slices.DeleteFunc(j.lines(text), func(s logLine) bool { return s.time.Before(from) })
 }
 
 // after returns the steps of one kind that began after a time.
@@ -330,27 +329,27 @@ func (j *journal) after(op poller.Op, begin time.Time) (found []step) {
 	return found
 }
 
-// fetching says that a fetch is in progress.
+// fetching reports whether a fetch is in progress.
 func (j *journal) fetching() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return slices.ContainsFunc(j.steps, func(s *step) bool { return s.Op == poller.OpFetch && !s.ended })
 }
 
-// failures returns how many fetches failed since one succeeded.
+// failures returns how many fetches failed since the last success.
 func (j *journal) failures() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.fails
 }
 
-// eventually waits for something, and shows the journal if it does not come.
+// eventually waits for a condition, and prints the journal if it does not become true.
 func (j *journal) eventually(what string, is func() bool) {
 	j.t.Helper()
-	if !assert.Eventually(j.t, is, patience, 2*time.Millisecond, what) {
+	if !assert.Eventually(j.t, is, waitLimit, 2*time.Millisecond, what) {
 		j.mu.Lock()
 		defer j.mu.Unlock()
-		for _, s := range j.said {
+		for _, s := range j.logged {
 			j.t.Logf("%s %s op=%s err=%q", s.time.Format(time.TimeOnly), s.text, s.op, s.err)
 		}
 		j.t.FailNow()

@@ -17,7 +17,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// proxy stands before a server and does harm to what passes.
+// proxy is a TCP proxy in front of a server that injects faults.
 type proxy struct {
 	t testing.TB
 	*toxiproxy.Proxy
@@ -32,14 +32,12 @@ func newProxy(t testing.TB, upstream string) proxy {
 	return p
 }
 
-// again starts the proxy after Stop. If another program has taken its port, it waits
-// until the port is free.
-func (p proxy) again() {
-	require.Eventually(p.t, func() bool { return p.Start() == nil }, patience, 10*time.Millisecond, "its port is free")
+// restart starts the proxy after Stop. Another process may have its port: then it waits.
+func (p proxy) restart() {
+	require.Eventually(p.t, func() bool { return p.Start() == nil }, waitLimit, 10*time.Millisecond, "the port of the proxy is still taken")
 }
 
-// add lets a toxic work on what flows one way, "upstream" to the server or
-// "downstream" from it.
+// add adds a toxic for one direction: "upstream" to the server, or "downstream" from it.
 func (p proxy) add(kind, way string, attributes map[string]any) {
 	text, err := json.Marshal(map[string]any{"name": kind + way, "type": kind, "stream": way, "attributes": attributes})
 	require.NoError(p.t, err)
@@ -51,22 +49,21 @@ func (p proxy) remove(kind, way string) {
 	require.NoError(p.t, p.Toxics.RemoveToxic(p.t.Context(), kind+way))
 }
 
-// blackHole swallows all data, in both directions, without an error.
+// blackHole drops all data in both directions without closing a connection.
 func (p proxy) blackHole() {
 	p.add("timeout", "upstream", map[string]any{"timeout": 0})
 	p.add("timeout", "downstream", map[string]any{"timeout": 0})
 }
 
-// pass ends blackHole, and the connections that fell into it.
-func (p proxy) pass() {
+// endBlackHole ends blackHole, and closes the connections it affected.
+func (p proxy) endBlackHole() {
 	p.remove("timeout", "upstream")
 	p.remove("timeout", "downstream")
 }
 
-// impatient opens a database with a driver that does not wait for an answer
-// much longer than its context. Most do not, but lib/pq waits for ever unless
-// the connection itself has a limit.
-func impatient(t testing.TB, d dbtest.Database, driver dbtest.Driver, limit time.Duration) *sqlx.DB {
+// openLimited opens a database with a driver that returns soon after its context ends. Most
+// drivers do. lib/pq waits for ever unless its connection has a limit.
+func openLimited(t testing.TB, d dbtest.Database, driver dbtest.Driver, limit time.Duration) *sqlx.DB {
 	t.Helper()
 	if driver != dbtest.PQ {
 		return d.Open(t, driver)
@@ -90,8 +87,8 @@ func (d limitedDialer) DialTimeout(network, address string, timeout time.Duratio
 	return limitedConn{c, d.limit}, err
 }
 
-// limitedConn fails a read that gets nothing for so long. The driver only reads
-// when it waits for an answer.
+// limitedConn fails a read that gets no data for the given time. The driver only reads when
+// it waits for an answer.
 type limitedConn struct {
 	net.Conn
 	limit time.Duration

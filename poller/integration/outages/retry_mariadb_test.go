@@ -21,7 +21,7 @@ func TestRetryMariaDB(t *testing.T) {
 	const table = "create table t (id integer primary key, n integer check (n < 100), s varchar(40) not null default '' unique)"
 	for _, f := range []failure{
 		{"wrong password", retry.Setup, "MySQL error 1045 (28000): Access denied for user", false, func(_ *testing.T, db dbtest.Database, d dbtest.Driver) error {
-			return ping(db.As("dbtest", secret), d)
+			return ping(db.WithUser("dbtest", secret), d)
 		}},
 		{"unknown database", retry.Setup, "MySQL error 1049 (42000): Unknown database 'absent'", false, func(t *testing.T, _ dbtest.Database, d dbtest.Driver) error {
 			return ping(dbtest.MariaDB(t).Database("absent"), d)
@@ -42,7 +42,7 @@ func TestRetryMariaDB(t *testing.T) {
 			x, user := db.Open(t, d), fmt.Sprintf("'none_%s'@'%%'", db.Name())
 			x.MustExec("create user " + user + " identified by 'pw'")
 			defer x.MustExec("drop user " + user)
-			return ping(db.As("none_"+db.Name(), "pw"), d)
+			return ping(db.WithUser("none_"+db.Name(), "pw"), d)
 		}},
 		{"read-only transaction", retry.Transient, "MySQL error 1792 (25006)", false,
 			statements(table, "set session transaction read only", "insert into t values (1, 1, 'a')")},
@@ -57,7 +57,7 @@ func TestRetryMariaDB(t *testing.T) {
 			x.MustExec("create user " + user + " identified by 'pw' with max_user_connections 1")
 			x.MustExec("grant select on " + db.Name() + ".* to " + user)
 			t.Cleanup(func() { x.MustExec("drop user " + user) })
-			few := db.As("few_"+db.Name(), "pw")
+			few := db.WithUser("few_"+db.Name(), "pw")
 			few.Open(t, d)
 			return ping(few, d)
 		}},
@@ -65,7 +65,7 @@ func TestRetryMariaDB(t *testing.T) {
 			var thread int64
 			err := ended("select connection_id()", "do sleep(60)", "select count(*) from information_schema.processlist where id = ? and info = 'do sleep(60)'",
 				func(_ *sqlx.DB, id int64, expire func()) error { thread = id; expire(); return nil })(t, db, d)
-			_, _ = db.Open(t, d).Exec(fmt.Sprint("kill ", thread)) // if it has not noticed yet that nobody listens
+			_, _ = db.Open(t, d).Exec(fmt.Sprint("kill ", thread)) // the server may not have noticed that the client is gone
 			return err
 		}},
 		{"unique violation", retry.Data, "MySQL error 1062 (23000): integrity constraint violated (key 's')", true,

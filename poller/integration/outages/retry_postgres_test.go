@@ -23,10 +23,10 @@ func TestRetryPostgres(t *testing.T) {
 	const table = "create table t (id integer primary key, n integer check (n < 100), s varchar(40) not null default '' unique)"
 	for _, f := range []failure{
 		{"wrong password", retry.Setup, "SQLSTATE 28P01: password authentication failed", false, func(_ *testing.T, db dbtest.Database, d dbtest.Driver) error {
-			return ping(db.As("dbtest", secret), d)
+			return ping(db.WithUser("dbtest", secret), d)
 		}},
 		{"unknown user", retry.Setup, "SQLSTATE 28P01", false, func(_ *testing.T, db dbtest.Database, d dbtest.Driver) error {
-			return ping(db.As("nobody", secret), d)
+			return ping(db.WithUser("nobody", secret), d)
 		}},
 		{"unknown database", retry.Setup, `SQLSTATE 3D000: database "absent" does not exist`, false, func(t *testing.T, _ dbtest.Database, d dbtest.Driver) error {
 			return ping(dbtest.Postgres(t).Database("absent"), d)
@@ -45,7 +45,7 @@ func TestRetryPostgres(t *testing.T) {
 			x, user := db.Open(t, d), "nologin_"+db.Name()
 			x.MustExec("create role " + user + " nologin password '" + secret + "'")
 			defer x.MustExec("drop role " + user)
-			return ping(db.As(user, secret), d)
+			return ping(db.WithUser(user, secret), d)
 		}},
 		{"read-only", retry.Transient, "SQLSTATE 25006: cannot execute INSERT in a read-only transaction", false,
 			statements(table, "set default_transaction_read_only = on", "insert into t values (1)")},
@@ -109,7 +109,7 @@ func TestRetryPostgres(t *testing.T) {
 		}},
 		{"disk full", retry.Transient, "SQLSTATE 53100", false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
 			dir, x := tmpfs(t), db.Open(t, d)
-			var data string // its owner is the server's user, who must own the tablespace too
+			var data string // the server's user owns it, and must own the tablespace too
 			require.NoError(t, x.Get(&data, "select current_setting('data_directory')"))
 			out, err := exec.Command("chown", "--reference="+data, dir).CombinedOutput()
 			require.NoError(t, err, "%s", out)

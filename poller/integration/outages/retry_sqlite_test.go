@@ -18,7 +18,7 @@ import (
 func TestRetrySQLite(t *testing.T) {
 	t.Parallel()
 	const table = "create table t (id integer primary key, n integer check (n < 100), s text not null default '' unique)"
-	// at opens a file or a setting of it by the form of name that both drivers take.
+	// at opens a file with parameters, in the form that both drivers accept.
 	at := func(path, parameters string, then ...string) func(*testing.T, dbtest.Database, dbtest.Driver) error {
 		return func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
 			x, err := sqlx.Open(d.SQLName(), "file:"+strings.ReplaceAll(path, "DB", db.Name())+parameters)
@@ -56,7 +56,7 @@ func TestRetrySQLite(t *testing.T) {
 		{"full", retry.Transient, "SQLite error 13 (FULL)", false,
 			statements(table, "pragma max_page_count = 5", "insert into t values (1, 1, zeroblob(100000))")},
 		{"disk full", retry.Transient, "SQLite error ", false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
-			// FULL, or IOERR if it is the file of the shared memory that finds no room.
+			// FULL, or IOERR if the shared-memory file finds no space.
 			return at(filepath.Join(tmpfs(t), "test.db"), "", table, "insert into t values (1, 1, zeroblob(10000000))")(t, db, d)
 		}},
 		{"no directory", retry.Setup, "(CANTOPEN)", false, at("DB-absent/test.db", "", table)},
@@ -72,7 +72,7 @@ func TestRetrySQLite(t *testing.T) {
 			require.NoError(t, at("DB", "", table, "insert into t values (1, 1, 'a')")(t, db, d))
 			file, err := os.ReadFile(db.Name())
 			require.NoError(t, err)
-			for i := 4096; i < len(file); i++ { // all but the page with the schema
+			for i := 4096; i < len(file); i++ { // keeps the page with the schema
 				file[i] = 0xff
 			}
 			require.NoError(t, os.WriteFile(db.Name(), file, 0o600))
@@ -96,7 +96,7 @@ func TestRetrySQLite(t *testing.T) {
 			require.NoError(t, err)
 			defer reader.Close()
 			defer func() { _, _ = reader.ExecContext(t.Context(), "rollback") }()
-			_, err = reader.ExecContext(t.Context(), "begin deferred") // ncruces' transactions are immediate
+			_, err = reader.ExecContext(t.Context(), "begin deferred") // ncruces starts immediate transactions by default
 			require.NoError(t, err)
 			var n int
 			require.NoError(t, reader.GetContext(t.Context(), &n, "select count(*) from t"))

@@ -19,19 +19,19 @@ import (
 	"github.com/artifactofdevotion/devotion/retry"
 )
 
-// secret is planted in rows and passwords; no text may show it.
+// secret is in rows and passwords, and must not appear in any text.
 const secret = "hunter2secret"
 
-// failure is a way to make a real server, or its driver, return an error.
+// failure makes a real server or its driver return an error.
 type failure struct {
 	name  string
 	class retry.Class
-	text  string // what Text must contain: the code, and what is known to be useful
-	leaks bool   // the error's own text holds the secret; this shows that the test would notice
+	text  string // what Text must contain: the code and the useful parts
+	leaks bool   // the error's own text contains the secret, so the test would detect a leak
 	fail  func(*testing.T, dbtest.Database, dbtest.Driver) error
 }
 
-// check runs one failure with each driver, on a new database from create.
+// check runs a failure with each driver, in a new database from create.
 func (f failure) check(t *testing.T, create func(testing.TB) dbtest.Database, drivers ...dbtest.Driver) {
 	t.Run(f.name, func(t *testing.T) {
 		t.Parallel()
@@ -57,11 +57,11 @@ func (f failure) check(t *testing.T, create func(testing.TB) dbtest.Database, dr
 	})
 }
 
-// statements fails with the last of the statements, run one after the other.
+// statements runs statements one after the other and fails with the last.
 func statements(all ...string) func(*testing.T, dbtest.Database, dbtest.Driver) error {
 	return func(t *testing.T, db dbtest.Database, driver dbtest.Driver) error {
 		x := db.Open(t, driver)
-		x.SetMaxOpenConns(1) // settings are the session's
+		x.SetMaxOpenConns(1) // settings belong to the session
 		last := len(all) - 1
 		for _, s := range all[:last] {
 			_, err := x.Exec(s)
@@ -81,7 +81,7 @@ func ping(db dbtest.Database, driver dbtest.Driver) error {
 	return x.Ping()
 }
 
-// as fails with a statement of another user's, who is created with setup.
+// as fails with a statement of another user, whom setup creates.
 func as(statement string, setup ...string) func(*testing.T, dbtest.Database, dbtest.Driver) error {
 	return func(t *testing.T, db dbtest.Database, driver dbtest.Driver) error {
 		user := fmt.Sprintf("user_%s_%s", db.Name(), strings.ReplaceAll(string(driver), "-", "_"))
@@ -92,15 +92,15 @@ func as(statement string, setup ...string) func(*testing.T, dbtest.Database, dbt
 		}
 		t.Cleanup(func() {
 			for _, s := range []string{"drop owned by USER_", "drop user USER_"} {
-				_, _ = x.Exec(strings.ReplaceAll(s, "USER_", user)) // MariaDB does not know the first
+				_, _ = x.Exec(strings.ReplaceAll(s, "USER_", user)) // MariaDB does not have the first
 			}
 		})
-		_, err := db.As(user, "pw").Open(t, driver).Exec(statement)
+		_, err := db.WithUser(user, "pw").Open(t, driver).Exec(statement)
 		return err
 	}
 }
 
-// deadlock lets two transactions wait for each other.
+// deadlock makes two transactions wait for each other.
 func deadlock(setup ...string) func(*testing.T, dbtest.Database, dbtest.Driver) error {
 	return func(t *testing.T, db dbtest.Database, driver dbtest.Driver) error {
 		x := db.Open(t, driver)
@@ -123,13 +123,13 @@ func deadlock(setup ...string) func(*testing.T, dbtest.Database, dbtest.Driver) 
 		both.Go(func() { _, ea = a.Exec("update t set n = 1 where id = 2"); a.Rollback() })
 		both.Go(func() { _, eb = b.Exec("update t set n = 1 where id = 1"); b.Rollback() })
 		both.Wait()
-		assert.NotEqual(t, ea == nil, eb == nil, "one of two is to lose: %v, %v", ea, eb)
+		assert.NotEqual(t, ea == nil, eb == nil, "exactly one of the two must fail: %v, %v", ea, eb)
 		return errors.Join(ea, eb)
 	}
 }
 
-// blocked fails with the last statement while another session holds the lock
-// that the first took.
+// blocked fails with the last statement, while another session holds the lock of the first
+// one.
 func blocked(hold string, wait ...string) func(*testing.T, dbtest.Database, dbtest.Driver) error {
 	return func(t *testing.T, db dbtest.Database, driver dbtest.Driver) error {
 		x := db.Open(t, driver)
@@ -148,10 +148,10 @@ func blocked(hold string, wait ...string) func(*testing.T, dbtest.Database, dbte
 	}
 }
 
-// ended runs a long query and ends it once it runs: from outside, or by its
-// context's deadline, which passes when expire is called. No deadline by the clock
-// will do, since lib/pq asks the server to cancel the query, which it does not
-// hear before it runs it.
+// ended runs a long query, and ends it when it runs: by another session, or by the deadline
+// of its context, which passes when expire is called. A deadline by the clock does not
+// work, because lib/pq asks the server to cancel the query, which the server ignores before
+// the query runs.
 func ended(id, long, running string, end func(x *sqlx.DB, id int64, expire func()) error) func(*testing.T, dbtest.Database, dbtest.Driver) error {
 	return func(t *testing.T, db dbtest.Database, driver dbtest.Driver) error {
 		x := db.Open(t, driver)
@@ -165,7 +165,7 @@ func ended(id, long, running string, end func(x *sqlx.DB, id int64, expire func(
 		require.Eventually(t, func() bool {
 			var n int
 			return x.Get(&n, x.Rebind(running), pid) == nil && n == 1
-		}, 20*time.Second, 5*time.Millisecond, "the query does not run")
+		}, 20*time.Second, 5*time.Millisecond, "the query did not start")
 		require.NoError(t, end(x, pid, func() { close(ctx.done) }))
 		return <-failed
 	}
@@ -188,7 +188,7 @@ func (e expiring) Err() error {
 	}
 }
 
-// badDSN fails to open a data source name that cannot be parsed.
+// badDSN fails to open a data source name with a syntax error.
 func badDSN(dsns map[dbtest.Driver]string) func(*testing.T, dbtest.Database, dbtest.Driver) error {
 	return func(t *testing.T, _ dbtest.Database, driver dbtest.Driver) error {
 		x, err := sqlx.Open(driver.SQLName(), dsns[driver])
@@ -200,13 +200,13 @@ func badDSN(dsns map[dbtest.Driver]string) func(*testing.T, dbtest.Database, dbt
 	}
 }
 
-// scanned fails to put a text into an int.
+// scanned fails to scan a text into an int.
 func scanned(t *testing.T, db dbtest.Database, driver dbtest.Driver) error {
 	var n int
 	return db.Open(t, driver).Get(&n, "select '"+secret+"' as s")
 }
 
-// tmpfs mounts a small file system that fills up soon.
+// tmpfs mounts a small file system that is soon full.
 func tmpfs(t *testing.T) string {
 	t.Helper()
 	skip := t.Skipf
@@ -229,7 +229,7 @@ func tmpfs(t *testing.T) string {
 	return dir
 }
 
-// Failures that need a private server, which is stopped, full, or read-only.
+// Failures that need a private server: one that is stopped, full, or read-only.
 func TestRetryServers(t *testing.T) {
 	t.Parallel()
 	type engine struct {
@@ -247,7 +247,7 @@ func TestRetryServers(t *testing.T) {
 			t.Parallel()
 			own := e.start(t, e.few).NewDatabase(t)
 			failure{"too many connections", retry.Transient, e.full, false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
-				for range 20 { // MariaDB keeps one more for an administrator
+				for range 20 { // MariaDB reserves one more connection for an administrator
 					x, err := sqlx.Open(d.SQLName(), db.DSN(d))
 					require.NoError(t, err)
 					defer x.Close()
@@ -298,8 +298,8 @@ func TestRetryServers(t *testing.T) {
 	})
 	t.Run("MariaDB full", func(t *testing.T) {
 		t.Parallel()
-		// A full disk under a table's own file makes MariaDB end itself, so its
-		// one file of fixed size is filled instead.
+		// MariaDB ends itself if the disk of a table's file is full. So this fills its one
+		// file of fixed size.
 		server := dbtest.StartMariaDB(t, dbtest.Args("--innodb-data-file-path=ibdata1:12M", "--skip-innodb-file-per-table"))
 		failure{"table", retry.Transient, "MySQL error 1114 (HY000): The table 't' is full", false,
 			statements("create table t (s text)", "insert into t select repeat('x', 1000) from seq_1_to_20000"),

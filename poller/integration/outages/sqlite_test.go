@@ -13,7 +13,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// SQLite has no server to lose, but a file that others lock, or move.
+// SQLite has no server that can fail, but its file can be locked or moved.
 func TestOutageOfAFile(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []dbtest.Driver{dbtest.Modernc, dbtest.NCruces} {
@@ -22,8 +22,8 @@ func TestOutageOfAFile(t *testing.T) {
 			t.Run("locked", func(t *testing.T) {
 				t.Parallel()
 				tb, p, _ := newFile(t, driver)
-				// It waits for the writer, however slow the disk: only in the
-				// outage, without a writer, it gives up soon.
+				// The reader waits for the writer, however slow the disk is. Only during
+				// the outage, without a writer, does it give up soon.
 				p.source.DB.SetMaxOpenConns(1)
 				waits := func(ms int) {
 					p.source.DB.MustExec(fmt.Sprintf("pragma busy_timeout = %d", ms))
@@ -33,9 +33,9 @@ func TestOutageOfAFile(t *testing.T) {
 					_, err := locked.ExecContext(t.Context(), statement)
 					require.NoError(t, err, statement)
 				}
-				survive(t, fault{
+				runThroughFault(t, fault{
 					begin: func() {
-						tb.mu.Lock() // its writer would fail as well
+						tb.mu.Lock() // the writer would fail as well
 						var err error
 						locked, err = tb.db.Connx(t.Context())
 						require.NoError(t, err)
@@ -54,11 +54,11 @@ func TestOutageOfAFile(t *testing.T) {
 			t.Run("moved away", func(t *testing.T) {
 				t.Parallel()
 				tb, p, path := newFile(t, driver)
-				// An open file is not lost by being moved. Who opens it for each
-				// poll is the one to notice.
+				// An open file can still be read after it was moved. Only a connection
+				// opened for each poll notices.
 				p.source.DB.SetMaxIdleConns(0)
 				away := filepath.Join(t.TempDir(), "away.db")
-				survive(t, fault{
+				runThroughFault(t, fault{
 					begin: func() {
 						tb.mu.Lock()
 						require.NoError(t, os.Rename(path, away))
@@ -73,9 +73,8 @@ func TestOutageOfAFile(t *testing.T) {
 	}
 }
 
-// newFile makes a table in a file, in which readers and writers lock each other
-// out, and a pipeline that waits for a lock and does not make a file that is not
-// there.
+// newFile creates a table in a file in which readers and writers lock each other out, and a
+// pipeline that waits for locks and does not create a missing file.
 func newFile(t *testing.T, driver dbtest.Driver) (*table, *pipeline, string) {
 	t.Helper()
 	path := dbtest.SQLite(t).Name()

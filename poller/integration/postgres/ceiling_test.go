@@ -19,7 +19,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
-// reading follows a table and keeps the last batch.
+// reading reads a table batch by batch and keeps the cursor.
 type reading struct {
 	t     *testing.T
 	table *sqlsource.Table
@@ -31,7 +31,7 @@ func follow(t *testing.T, db *sqlx.DB, key ...string) *reading {
 	return &reading{t: t, table: &sqlsource.Table{DB: db, Name: "orders", Key: key, Logger: slog.New(slog.DiscardHandler)}}
 }
 
-// next returns the ids of the rows that are delivered now.
+// next returns the ids of the rows that are available now.
 func (r *reading) next() []string {
 	r.t.Helper()
 	var ids []string
@@ -57,8 +57,8 @@ func (r *reading) fails() error {
 	return err
 }
 
-// heldBy requires that the rows wait for one transaction, which began no earlier
-// than the time given: how long ago depends on how busy the machine is.
+// heldBy requires that rows are held back by one transaction, which began no earlier than
+// the given time. The reported age depends on how busy the machine is.
 func (r *reading) heldBy(pattern string, began time.Time) {
 	r.t.Helper()
 	require.NotNil(r.t, r.last.Held)
@@ -67,10 +67,10 @@ func (r *reading) heldBy(pattern string, began time.Time) {
 	require.NotNil(r.t, m, by)
 	age, err := time.ParseDuration(m[1])
 	require.NoError(r.t, err, by)
-	require.LessOrEqual(r.t, age, time.Since(began)+time.Second, by) // it is rounded
+	require.LessOrEqual(r.t, age, time.Since(began)+time.Second, by) // the age is rounded
 }
 
-// The race that all of this is about: 1 commits after 2.
+// The race that ceilings exist for: row 1 commits after row 2.
 func TestLockFence(t *testing.T) {
 	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
 		db.MustExec(identity)
@@ -91,7 +91,8 @@ func TestLockFence(t *testing.T) {
 		require.Nil(t, r.last.Held)
 		require.Empty(t, naive.next(), "the reader without a ceiling has lost a row")
 
-		// A row waits for the transactions that were open with it, and not for later ones.
+		// A row waits for transactions that were open at the same time, and for no later
+		// ones.
 		first := begin(t, db, `insert into orders (v) values ('3')`)
 		db.MustExec(`insert into orders (v) values ('4')`)
 		require.Empty(t, r.next())
@@ -106,8 +107,8 @@ func TestLockFence(t *testing.T) {
 	})
 }
 
-// On a private server, because any transaction of the cluster holds rows back, those
-// of autovacuum too.
+// On a private server, because every transaction of the cluster holds rows back, including
+// those of autovacuum.
 func TestTransactionID(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t, dbtest.Args("-c", "autovacuum=off"))
@@ -126,16 +127,16 @@ func TestTransactionID(t *testing.T) {
 		require.Nil(t, r.last.Held)
 		require.False(t, r.last.AsOf.IsZero())
 
-		// With a trigger, changes are read, too.
-		run(t, db, unsafeOrNote(t, guard(t, db, "orders", chosen{}, "_tx", "id").Report(), "changes are not read").Remedies[0].Statements)
+		// With a trigger, updated rows are read again.
+		run(t, db, findingWith(t, guard(t, db, "orders", defaultCeiling{}, "_tx", "id").Report(), "changes are not read").Remedies[0].Statements)
 		db.MustExec(`update orders set id = id where id < 9`)
 		r = follow(t, db, "_tx", "id")
 		require.Equal(t, []string{"9", "1", "7"}, r.next())
 	}
 }
 
-// unsafeOrNote returns the finding that contains a text.
-func unsafeOrNote(t *testing.T, r ceiling.Report, text string) ceiling.Finding {
+// findingWith returns the finding that contains a text.
+func findingWith(t *testing.T, r ceiling.Report, text string) ceiling.Finding {
 	t.Helper()
 	for _, f := range r.Findings {
 		if strings.Contains(f.Text, text) {
@@ -146,7 +147,7 @@ func unsafeOrNote(t *testing.T, r ceiling.Report, text string) ceiling.Finding {
 	return ceiling.Finding{}
 }
 
-// run runs the statements of a remedy as a shell does, on one connection.
+// run runs the statements of a remedy on one connection, like psql.
 func run(t *testing.T, db *sqlx.DB, statements []string) {
 	t.Helper()
 	require.NotEmpty(t, statements)
@@ -165,12 +166,12 @@ func guard(t *testing.T, db *sqlx.DB, table string, c ceiling.Ceiling, key ...st
 	return g
 }
 
-// chosen is the ceiling that a nil Ceiling stands for.
-type chosen struct{}
+// defaultCeiling is the ceiling that a Table uses if its Ceiling is nil.
+type defaultCeiling struct{}
 
-func (chosen) String() string { return "chosen" }
+func (defaultCeiling) String() string { return "chosen" }
 
-func (chosen) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
+func (defaultCeiling) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
 	c, err := postgres.Dialect{}.Choose(ctx, db, t)
 	if err != nil {
 		return nil, err
@@ -191,7 +192,7 @@ func TestStamp(t *testing.T) {
 		db.MustExec(`create table orders (id bigint primary key, at timestamptz not null default now(), v int)`)
 		var unsafe *ceiling.UnsafeError
 		require.ErrorAs(t, follow(t, db, "at", "id").fails(), &unsafe)
-		f := unsafeOrNote(t, unsafe.Report, "the key begins with")
+		f := findingWith(t, unsafe.Report, "the key begins with")
 		require.Equal(t, ceiling.Unsafe, f.Level)
 		require.Contains(t, f.Remedies[1].Words, "set Key to _at, at, id and Ceiling to stamp")
 		require.Contains(t, f.Remedies[2].Words, "set Ceiling to stamp")
@@ -225,12 +226,12 @@ func roleOf(t *testing.T, database dbtest.Database, db *sqlx.DB, grants ...strin
 	for _, g := range grants {
 		db.MustExec(g + ` to ` + name)
 	}
-	plain := database.As(name, "plain").Open(t, dbtest.PGX)
-	t.Cleanup(func() { plain.Close() }) // before the role is dropped
+	plain := database.WithUser(name, "plain").Open(t, dbtest.PGX)
+	t.Cleanup(func() { plain.Close() }) // close before the role is dropped
 	return plain
 }
 
-// A role that may no more than SELECT gets the same guarantee.
+// A role with no right but SELECT gets the same guarantee.
 func TestLockFencePlainRole(t *testing.T) {
 	t.Parallel()
 	database := dbtest.Postgres(t).NewDatabase(t)
@@ -242,11 +243,11 @@ func TestLockFencePlainRole(t *testing.T) {
 	late := begin(t, db, `set application_name = 'late'`, `insert into orders (v) values ('late')`)
 	db.MustExec(`insert into orders (v) values ('early')`)
 	require.Empty(t, r.next())
-	require.Regexp(t, `^pid \d+ \(late\)$`, strings.Join(r.last.Held.By, ", "), "the role may not see for how long")
+	require.Regexp(t, `^pid \d+ \(late\)$`, strings.Join(r.last.Held.By, ", "), "the role may not see the transaction's age")
 	require.NoError(t, late.Commit())
 	require.Equal(t, []string{"1", "2"}, r.next())
 
-	// Where the sequence stands is not for this role: that it was restarted is seen.
+	// The role may not read the sequence, but a restart of it is detected.
 	db.MustExec(`truncate orders restart identity`)
 	err := r.fails()
 	require.ErrorIs(t, err, sqlsource.ErrHistory)

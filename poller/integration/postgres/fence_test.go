@@ -12,8 +12,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// An insert into the parent draws the key before it locks a partition; one into
-// a partition does not lock the parent. Whoever polls either waits for both.
+// An INSERT into the parent draws the key before it locks a partition. An INSERT into a
+// partition does not lock the parent. A reader of either must wait for both.
 func TestLockFencePartitions(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -29,8 +29,8 @@ func TestLockFencePartitions(t *testing.T) {
 	require.Empty(t, parent.next())
 	require.Empty(t, leaf.next())
 
-	// The trigger stops the insert when the key is drawn and no partition is locked,
-	// nor an id given to the transaction.
+	// The trigger stops the INSERT when the key is drawn, no partition is locked, and the
+	// transaction has no id yet.
 	gate := begin(t, db, `select pg_advisory_xact_lock(1)`)
 	done := make(chan error, 1)
 	go func() {
@@ -58,7 +58,7 @@ func TestLockFencePartitions(t *testing.T) {
 	require.Equal(t, []string{"4", "5"}, parent.next())
 	require.Equal(t, []string{"5"}, leaf.next())
 
-	// A partition that comes later is watched from then on.
+	// A partition that is attached later is watched from then on.
 	db.MustExec(`create table orders_3 partition of orders for values in (3)`)
 	tx = begin(t, db, `insert into orders_3 (day) values (3)`)
 	db.MustExec(`insert into orders_1 (day) values (1)`)
@@ -67,8 +67,8 @@ func TestLockFencePartitions(t *testing.T) {
 	require.Equal(t, []string{"6", "7"}, parent.next())
 }
 
-// A key that is drawn ahead of its INSERT keeps the sequence locked to the end of
-// the transaction, also when the savepoint it was drawn in is rolled back.
+// A key drawn before its INSERT locks the sequence until the end of the transaction, even
+// if the savepoint in which it was drawn is rolled back.
 func TestLockFenceNextvalAhead(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -84,15 +84,15 @@ func TestLockFenceNextvalAhead(t *testing.T) {
 	require.Equal(t, []string{"1", "2"}, r.next())
 }
 
-// Rows above the sequence were given their keys by hand. Reading them would let
-// the cursor pass keys that are still to be drawn.
+// Rows above the sequence have explicit keys. If they were read, the cursor would skip keys
+// that are still to be drawn.
 func TestLockFenceKeyGivenByHand(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
 	db.MustExec(`create table orders (id bigserial primary key, v text); insert into orders (v) values ('1'); insert into orders (id) values (4)`)
 	r := follow(t, db, "id")
 	require.Equal(t, []string{"1"}, r.next())
-	require.Contains(t, strings.Join(r.last.Held.By, ", "), "a key that the sequence public.orders_id_seq has not reached")
+	require.Contains(t, strings.Join(r.last.Held.By, ", "), "sequence public.orders_id_seq")
 	require.True(t, r.last.AsOf.IsZero())
 	db.MustExec(`insert into orders (v) values ('2'); insert into orders (v) values ('3')`)
 	require.Equal(t, []string{"2", "3"}, r.next())
@@ -101,7 +101,8 @@ func TestLockFenceKeyGivenByHand(t *testing.T) {
 	require.Nil(t, r.last.Held)
 }
 
-// What would draw keys below the cursor is noticed before a row is lost.
+// A sequence that was set back is detected before it draws keys below the cursor and a row
+// is lost.
 func TestLockFenceSequenceSetBack(t *testing.T) {
 	t.Parallel()
 	for name, statement := range map[string]string{
@@ -121,8 +122,8 @@ func TestLockFenceSequenceSetBack(t *testing.T) {
 			require.ErrorContains(t, err, "it was set back")
 		})
 	}
-	// Keys below the cursor were drawn again, and no poll read the sequence while it
-	// stood there. A pipeline that was down has not read it either.
+	// Keys below the cursor were drawn again, and no poll saw the sequence before it passed
+	// the cursor. The same happens to a pipeline that was down.
 	t.Run("refilled", func(t *testing.T) {
 		t.Parallel()
 		db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -135,7 +136,7 @@ func TestLockFenceSequenceSetBack(t *testing.T) {
 		restarted.at = r.at
 		for _, r := range []*reading{r, restarted} {
 			require.ErrorIs(t, r.fails(), sqlsource.ErrHistory)
-			require.ErrorContains(t, r.fails(), "it was restarted, and keys below the cursor are drawn again")
+			require.ErrorContains(t, r.fails(), "it was restarted")
 			r.at = ""
 			require.Len(t, r.next(), 5)
 		}
@@ -171,10 +172,10 @@ func TestLockFenceSequenceSetBack(t *testing.T) {
 	})
 }
 
-// A prepared transaction belongs to no session, and outlives the server.
+// A prepared transaction belongs to no session and survives a restart of the server.
 func TestPreparedTransactions(t *testing.T) {
 	t.Parallel()
-	// Autovacuum has transactions, too, for which the reader of ids would wait.
+	// Autovacuum has transactions too, and the transaction id ceiling would wait for them.
 	server := dbtest.StartPostgres(t, dbtest.Args("-c", "max_prepared_transactions=5", "-c", "autovacuum=off"))
 	db := server.NewDatabase(t).Open(t, dbtest.PGX)
 	db.MustExec(`create table orders (id bigserial primary key, _tx xid8 default pg_current_xact_id()); create index on orders (_tx, id)`)
@@ -188,7 +189,7 @@ func TestPreparedTransactions(t *testing.T) {
 	began := time.Now()
 	_, err := tx.Exec(`prepare transaction 'transfer 42'`)
 	require.NoError(t, err)
-	_ = tx.Commit() // nothing is left to commit
+	_ = tx.Commit() // the transaction is prepared already
 
 	held := func() {
 		t.Helper()

@@ -21,7 +21,7 @@ var (
 	requirePermanent   = lab.RequirePermanent
 	unflushed          = lab.Unflushed
 	waitFor            = lab.WaitFor
-	words              = lab.Words
+	oneLine            = lab.OneLine
 )
 
 func fetch[T any](tb testing.TB, src source.Source[T], after source.Cursor, limit int) (source.Batch[T], error) {

@@ -15,8 +15,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// What would lose rows is refused at the first Fetch. Where the error says which
-// statement to run, running it makes the table fit.
+// Unsafe tables are refused at the first Fetch. If the error contains statements to run,
+// they make the table safe.
 func TestUnsafePostgres(t *testing.T) {
 	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
 		db.MustExec(`create sequence other; create sequence cached cache 50; create sequence unlogged_ids`)
@@ -24,8 +24,8 @@ func TestUnsafePostgres(t *testing.T) {
 			table  string
 			key    string
 			reason string
-			fix    string // "" without a statement to run; "-" if running it is not enough
-			lossy  bool   // a lossy ceiling is offered, since the key ascends with time
+			fix    string // the statement in the error; "" if the error has no fix; "-" if the fix needs more than a statement
+			lossy  bool   // the error offers a lossy ceiling, because the key ascends with time
 		}{
 			"cache":          {`(id bigint primary key default nextval('cached'))`, "id", `CACHE 50`, `ALTER SEQUENCE public.cached CACHE 1;`, false},
 			"identity cache": {`(id bigint generated always as identity (cache 20) primary key)`, "id", `CACHE 20`, `ALTER SEQUENCE public.orders_id_seq CACHE 1;`, false},
@@ -54,7 +54,7 @@ func TestUnsafePostgres(t *testing.T) {
 					db.MustExec(`create unlogged table orders (id bigint primary key default nextval('unlogged_ids'))`)
 				case c.table == "rls":
 					db.MustExec(identity + `; alter table orders enable row level security, force row level security`)
-					return // this role passes by it; see TestUnsafePostgresRole
+					return // row security does not apply to a superuser, see TestUnsafePostgresRelations
 				default:
 					db.MustExec(`create table orders ` + c.table)
 				}
@@ -74,7 +74,7 @@ func TestUnsafePostgres(t *testing.T) {
 				require.Contains(t, err.Error(), strings.TrimPrefix(c.fix, "-"))
 
 				r = follow(t, db, strings.Split(c.key, ",")...)
-				r.table.Ceiling = ceiling.None{} // by name it is done
+				r.table.Ceiling = ceiling.None{} // an explicit choice is accepted
 				require.Empty(t, r.next())
 
 				if c.fix != "-" {
@@ -154,13 +154,13 @@ func TestUnsafePostgresRelations(t *testing.T) {
 		db.MustExec(`create function from_elsewhere() returns trigger language plpgsql as $$ begin new.id := 7; return new; end $$;
 			create trigger elsewhere before insert on orders for each row execute function from_elsewhere()`)
 		defer db.MustExec(`drop trigger elsewhere on orders`)
-		r := guard(t, db, "orders", chosen{}, "id").Report()
+		r := guard(t, db, "orders", defaultCeiling{}, "id").Report()
 		require.Contains(t, r.Guarantee, `as long as the trigger elsewhere on orders leaves "id" alone`)
-		require.Equal(t, ceiling.Warning, unsafeOrNote(t, r, "the trigger elsewhere on orders").Level)
+		require.Equal(t, ceiling.Warning, findingWith(t, r, "the trigger elsewhere on orders").Level)
 	})
 }
 
-// One line at the start says what is guaranteed, and why.
+// One log line at the start states the guarantee and its reason.
 func TestGuaranteeIsLogged(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)

@@ -12,14 +12,14 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
-// Every recipe that an error or a note prints can be run twice, on a second table, too, and on
-// one that has columns of those names. It leaves the user's columns alone, and the application's
+// Every recipe in an error or a note can be run twice, on a second table, and on a table
+// that has columns of those names. It keeps the user's columns, and the application's
 // statements work as before.
 func TestRecipes(t *testing.T) {
 	t.Parallel()
-	server := dbtest.StartPostgres(t, dbtest.Args("-c", "autovacuum=off")) // whose transactions would be waited for
+	server := dbtest.StartPostgres(t, dbtest.Args("-c", "autovacuum=off")) // the reader would wait for its transactions
 	for name, c := range map[string]struct {
-		create string // of a table, in which %s is its name
+		create string // CREATE TABLE statement; %s is the name
 		key    []string
 	}{
 		"uuid":        {`create table %s (id uuid primary key default gen_random_uuid(), v int)`, []string{"id"}},
@@ -38,12 +38,12 @@ func TestRecipes(t *testing.T) {
 				db.MustExec(`insert into ` + table + ` (v) values (1), (2)`)
 			}
 			for _, table := range tables {
-				_, err := chosen{}.Open(t.Context(), db.DB, ceilingTable(table, c.key...))
+				_, err := defaultCeiling{}.Open(t.Context(), db.DB, ceilingTable(table, c.key...))
 				var unsafe *ceiling.UnsafeError
 				require.ErrorAs(t, err, &unsafe)
-				f := unsafeOrNote(t, unsafe.Report, "the key begins with")
+				f := findingWith(t, unsafe.Report, "the key begins with")
 				require.GreaterOrEqual(t, len(f.Remedies), 2)
-				for _, remedy := range f.Remedies[:2] { // the third of times is words alone
+				for _, remedy := range f.Remedies[:2] { // a third remedy, for times, has no statements
 					run(t, db, remedy.Statements)
 					run(t, db, remedy.Statements)
 				}
@@ -63,13 +63,13 @@ func readByRecipe(t *testing.T, db *sqlx.DB, table string, key []string) {
 	for _, column := range columns {
 		r := follow(t, db, append([]string{column}, key...)...)
 		r.table.Name, r.table.Columns = table, []string{"v"}
-		by := ceiling.Ceiling(chosen{})
+		by := ceiling.Ceiling(defaultCeiling{})
 		if column[:3] == "_at" {
 			r.table.Ceiling, by = postgres.Stamp{}, postgres.Stamp{}
 		}
 		report := guard(t, db, table, by, r.table.Key...).Report()
 		require.Contains(t, report.Guarantee, "its latest version again after each change")
-		require.NotContains(t, report.Guarantee, "as long as", "the trigger of the recipe is known")
+		require.NotContains(t, report.Guarantee, "as long as", "the recipe's own trigger is known to be safe")
 		for _, f := range report.Findings {
 			require.NotEqual(t, ceiling.Warning, f.Level, f.Text)
 		}
@@ -91,26 +91,27 @@ func readByRecipe(t *testing.T, db *sqlx.DB, table string, key []string) {
 		db.MustExec(`update ` + table + ` set v = v + 1`)
 		require.Equal(t, before+1, count())
 	}
-	var spoilt int // the user's own columns
+	var changed int // rows where a column of the user changed
 	for _, own := range []string{"_tx", "_at"} {
 		var text bool
 		require.NoError(t, db.Get(&text, `select exists (select from pg_attribute where attrelid = $1::regclass and attname = $2 and atttypid = 'text'::regtype)`, table, own))
 		if text {
-			require.NoError(t, db.Get(&spoilt, `select count(*) from `+table+` where `+own+` is distinct from 'mine'`))
-			require.Zero(t, spoilt)
+			require.NoError(t, db.Get(&changed, `select count(*) from `+table+` where `+own+` is distinct from 'mine'`))
+			require.Zero(t, changed)
 		}
 	}
 }
 
-// INSERT without a list of columns still works, since the column comes last and has a default.
+// INSERT without a column list still works, because the new column is the last one and has
+// a default.
 func TestRecipeWithOldStatements(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
 	db.MustExec(`create table orders (id uuid primary key, v int)`)
-	_, err := chosen{}.Open(t.Context(), db.DB, ceilingTable("orders", "id"))
+	_, err := defaultCeiling{}.Open(t.Context(), db.DB, ceilingTable("orders", "id"))
 	var unsafe *ceiling.UnsafeError
 	require.ErrorAs(t, err, &unsafe)
-	for _, remedy := range unsafeOrNote(t, unsafe.Report, "the key begins with").Remedies {
+	for _, remedy := range findingWith(t, unsafe.Report, "the key begins with").Remedies {
 		run(t, db, remedy.Statements)
 		db.MustExec(`insert into orders values (gen_random_uuid(), 1)`)
 		db.MustExec(`update orders set v = 2`)
@@ -118,19 +119,19 @@ func TestRecipeWithOldStatements(t *testing.T) {
 	}
 }
 
-// A trigger that comes after that of a recipe could still change the column.
+// A trigger that fires after the one of the recipe could change the column.
 func TestTriggerAfterTheRecipe(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
 	db.MustExec(`create table orders (id uuid primary key, v int)`)
-	_, err := chosen{}.Open(t.Context(), db.DB, ceilingTable("orders", "id"))
+	_, err := defaultCeiling{}.Open(t.Context(), db.DB, ceilingTable("orders", "id"))
 	var unsafe *ceiling.UnsafeError
 	require.ErrorAs(t, err, &unsafe)
-	run(t, db, unsafeOrNote(t, unsafe.Report, "the key begins with").Remedies[1].Statements)
+	run(t, db, findingWith(t, unsafe.Report, "the key begins with").Remedies[1].Statements)
 	db.MustExec(`create function other() returns trigger language plpgsql as $$ begin return new; end $$`)
 	for name, assumed := range map[string]bool{"before": false, "zzz": true} {
 		db.MustExec(`create trigger ` + name + ` before insert or update on orders for each row execute function other()`)
-		text := guard(t, db, "orders", chosen{}, "_tx", "id").Report().Guarantee
+		text := guard(t, db, "orders", defaultCeiling{}, "_tx", "id").Report().Guarantee
 		if assumed {
 			require.Contains(t, text, `as long as the trigger zzz on orders sets "_tx" to pg_current_xact_id() or leaves it alone`)
 		} else {

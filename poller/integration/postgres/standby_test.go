@@ -18,10 +18,10 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// A standby shows no locks, but knows which transactions are in progress.
+// A standby does not show locks, but it knows which transactions are in progress.
 func TestStandby(t *testing.T) {
 	t.Parallel()
-	primary := dbtest.StartPostgres(t, dbtest.Args("-c", "autovacuum=off")) // whose transactions would be waited for
+	primary := dbtest.StartPostgres(t, dbtest.Args("-c", "autovacuum=off")) // the reader would wait for its transactions
 	database := primary.NewDatabase(t)
 	db := database.Open(t, dbtest.PGX)
 	db.MustExec(`create table orders (id bigint generated always as identity primary key, _tx xid8 not null default pg_current_xact_id()); create index on orders (_tx, id)`)
@@ -45,10 +45,10 @@ func TestStandby(t *testing.T) {
 	caughtUp(t, db, standby)
 	require.Equal(t, []string{"1", "2"}, r.next())
 	require.Nil(t, r.last.Held)
-	require.True(t, r.last.AsOf.IsZero(), "it does not know what the primary has committed since")
+	require.True(t, r.last.AsOf.IsZero(), "a standby does not know what the primary has committed since then")
 
-	// A cursor goes from standby to primary and back. A standby that lags the cursor is
-	// a transient error.
+	// A cursor is valid on both standby and primary. If the standby has not reached the
+	// cursor, the error is transient.
 	both := follow(t, db, "_tx", "id")
 	both.at = r.at
 	standby.MustExec(`select pg_wal_replay_pause()`)
@@ -61,7 +61,7 @@ func TestStandby(t *testing.T) {
 	caughtUp(t, db, standby)
 	require.Empty(t, r.next())
 
-	// What the primary committed last may be missing from the one that takes over.
+	// The promoted standby may lack the last commits of the primary.
 	require.NoError(t, primary.Kill())
 	standby.MustExec(`select pg_promote()`)
 	require.ErrorIs(t, r.fails(), sqlsource.ErrHistory)
@@ -76,7 +76,7 @@ func caughtUp(t *testing.T, primary, standby *sqlx.DB) {
 	t.Helper()
 	var lsn string
 	require.NoError(t, primary.Get(&lsn, `select pg_current_wal_insert_lsn()::text`))
-	primary.MustExec(`select pg_switch_wal()`) // so that it is sent
+	primary.MustExec(`select pg_switch_wal()`) // so that the log is sent
 	waitFor(t, func() bool {
 		var there bool
 		require.NoError(t, standby.Get(&there, `select pg_last_wal_replay_lsn() >= $1::pg_lsn`, lsn))
@@ -84,8 +84,8 @@ func caughtUp(t *testing.T, primary, standby *sqlx.DB) {
 	})
 }
 
-// With synchronous_commit = off a crash takes back rows that everybody saw, and
-// hands out their keys again. They are delivered when they are on disk.
+// With synchronous_commit = off, a crash loses rows that were visible to everybody, and the
+// server draws their keys again. Rows are delivered only when they are on disk.
 func TestAsynchronousCommit(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t, dbtest.Args("-c", "fsync=on", "-c", "wal_writer_delay=10s", "-c", "bgwriter_delay=10s", "-c", "autovacuum=off"))
@@ -106,7 +106,7 @@ func TestAsynchronousCommit(t *testing.T) {
 		waitFor(t, func() bool { return read(i) == 1 })
 	}
 
-	taken := 0 // back by crashes
+	taken := 0 // rows lost by crashes
 	for range 10 {
 		require.NoError(t, begin(t, db, `set local synchronous_commit = off`, `insert into orders (v) values ('async')`).Commit())
 		var seen, kept int
@@ -124,14 +124,15 @@ func TestAsynchronousCommit(t *testing.T) {
 		kept++
 		for i := range guarded {
 			waitFor(t, func() bool { read(i); return delivered[i] >= kept })
-			require.Equal(t, kept, delivered[i], "every row that was delivered is there, and none is missed")
+			require.Equal(t, kept, delivered[i], "every delivered row exists, and none is missed")
 		}
 	}
-	require.Positive(t, taken, "no crash took a row back: nothing was tested")
-	t.Logf("10 crashes took %d rows back", taken)
+	require.Positive(t, taken, "no crash lost a row: the test shows nothing")
+	t.Logf("10 crashes lost %d rows", taken)
 }
 
-// A row that no statement returns is named also while what is written is not flushed.
+// A row with a NULL key, which no statement returns, is reported also while the log is not
+// flushed.
 func TestNullKeyBeforeTheFlush(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t, dbtest.Args("-c", "fsync=on", "-c", "wal_writer_delay=10s", "-c", "bgwriter_delay=10s", "-c", "autovacuum=off"))
@@ -151,8 +152,8 @@ func TestNullKeyBeforeTheFlush(t *testing.T) {
 	requirePermanent(t, err, `"b" is NULL`)
 }
 
-// switching opens connections to the server that is current, as a data source
-// name of several hosts does.
+// switching connects to the current one of several servers, like a data source name with
+// several hosts.
 type switching struct {
 	driver driver.Driver
 	dsn    atomic.Value
@@ -164,9 +165,9 @@ func (s *switching) Connect(context.Context) (driver.Conn, error) {
 
 func (s *switching) Driver() driver.Driver { return s.driver }
 
-// A ceiling that many batches are read below is one of the server that it was
-// found on. The pool may lead to another in the middle, without any error.
-func TestCeilingIsNotTakenToAnotherServer(t *testing.T) {
+// A ceiling that serves several batches is valid only on the server where it was
+// determined. The pool may switch to another server between them without an error.
+func TestCeilingIsNotUsedOnAnotherServer(t *testing.T) {
 	t.Parallel()
 	primary := dbtest.StartPostgres(t)
 	database := primary.NewDatabase(t)
@@ -184,7 +185,7 @@ func TestCeilingIsNotTakenToAnotherServer(t *testing.T) {
 	pool.SetMaxIdleConns(0) // every Fetch opens a new connection
 	r := follow(t, pool, "id")
 	for range 2 {
-		b, err := fetch(t, r.table, r.at, 500) // what the server itself has logged may not be on disk
+		b, err := fetch(t, r.table, r.at, 500) // the server's own log records may not be on disk
 		require.NoError(t, err)
 		require.True(t, b.More)
 		r.at = b.To
@@ -192,17 +193,16 @@ func TestCeilingIsNotTakenToAnotherServer(t *testing.T) {
 	begin(t, there, `insert into orders (v) values ('late')`)
 	there.MustExec(`insert into orders (v) select 'early' from generate_series(1, 900)`)
 	servers.dsn.Store(other.DSN(dbtest.PGX))
-	_, err := r.table.Fetch(t.Context(), r.at, 100) // below the ceiling that the primary had
+	_, err := r.table.Fetch(t.Context(), r.at, 100) // below the ceiling from the primary
 	require.ErrorIs(t, err, sqlsource.ErrHistory)
 	require.ErrorContains(t, err, "a standby was promoted")
 }
 
-// A transaction that has written something, and stays open, leaves the end of the
-// log in memory for as long as nobody commits. Rows whose commits are on disk do
-// not wait for that.
+// An open transaction that has written something leaves the end of the log in memory until
+// somebody commits. Rows whose commits are on disk do not wait for that.
 func TestCommitBeforeAnOpenTransaction(t *testing.T) {
 	t.Parallel()
-	// With this wal_level the background writer writes nothing to the log either.
+	// With this wal_level, the background writer writes nothing to the log either.
 	server := dbtest.StartPostgres(t, dbtest.Args("-c", "wal_level=minimal", "-c", "max_wal_senders=0", "-c", "autovacuum=off", "-c", "checkpoint_timeout=1h"))
 	db := server.NewDatabase(t).Open(t, dbtest.PGX)
 	db.MustExec(identity + `; create table others (v text)`)
@@ -212,9 +212,9 @@ func TestCommitBeforeAnOpenTransaction(t *testing.T) {
 	begin(t, db, `insert into others values ('open')`)
 	var behind bool
 	require.NoError(t, db.Get(&behind, `select pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()`))
-	require.True(t, behind, "the log is on disk: nothing is tested")
+	require.True(t, behind, "the whole log is on disk: the test shows nothing")
 	require.Equal(t, []string{"1"}, r.next())
 	require.NoError(t, db.Get(&behind, `select pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()`))
 	require.True(t, behind)
-	require.Empty(t, r.next()) // its cursor is of what is on disk, and no later
+	require.Empty(t, r.next()) // its cursor does not go beyond the rows on disk
 }

@@ -15,12 +15,12 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
-// A bulk update makes all rows tie: by transaction, or by a stamp of whole
-// seconds. Each is read once, in order, a batch at a time.
+// After a bulk update all rows have the same transaction id, or the same stamp in whole
+// seconds. Each is read once, in order, batch by batch.
 func TestBulkUpdate(t *testing.T) {
 	t.Parallel()
 	rows := 1_000_000
-	if testing.Short() || raceDetector { // one goroutine reads them, and half a minute of CPU is minutes then
+	if testing.Short() || raceDetector { // one goroutine reads all rows, which takes minutes with the race detector
 		rows = 20_000
 	}
 	server := dbtest.StartPostgres(t)
@@ -73,8 +73,8 @@ func TestBulkUpdate(t *testing.T) {
 	}
 }
 
-// A stamp by now() is the time at which a transaction begins, which is not the order
-// of commits. Even the fence loses such a row, so the stamp is refused.
+// Stamps by now() are refused, because the start of a transaction says nothing about the
+// order of commits: even the fence loses such a row.
 func TestStampsByNowAreLossy(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -85,7 +85,7 @@ func TestStampsByNowAreLossy(t *testing.T) {
 	db.MustExec(`alter table orders alter at set default now()`)
 	early := begin(t, db, `select now()`)
 	db.MustExec(`insert into orders values (2)`)
-	// The default changed: the table is checked again, and refused from now on.
+	// The default changed: the table is probed again and refused from now on.
 	var unsafe *ceiling.UnsafeError
 	require.ErrorAs(t, r.fails(), &unsafe)
 	naive := follow(t, db, "at", "id")
@@ -97,8 +97,8 @@ func TestStampsByNowAreLossy(t *testing.T) {
 	require.Empty(t, naive.next(), "1 has an earlier stamp, and is lost")
 }
 
-// The crash of one process makes the server recover without a restart, and reuse
-// transaction ids.
+// After the crash of a backend the server reinitializes without a new postmaster, and
+// assigns virtual transaction ids again.
 func TestLockFenceCrashOfAProcess(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t)
@@ -109,12 +109,12 @@ func TestLockFenceCrashOfAProcess(t *testing.T) {
 	tx := begin(t, db, `insert into orders default values`)
 	_, err := tx.Exec(`prepare transaction 'kept'`)
 	require.NoError(t, err)
-	_ = tx.Commit() // nothing is left to commit
+	_ = tx.Commit() // the transaction is prepared already
 	db.MustExec(`insert into orders default values`)
 	require.Empty(t, r.next())
 	for range 3 {
 		crash(t, db)
-		// Those that come now take the ids of those that were.
+		// New transactions take the ids of the ended ones.
 		for range 5 {
 			begin(t, db, `insert into orders default values`)
 		}
@@ -127,17 +127,17 @@ func TestLockFenceCrashOfAProcess(t *testing.T) {
 	require.Equal(t, []string{"1", "2"}, r.next())
 }
 
-// crash kills a process of the server.
+// crash kills a backend.
 func crash(t *testing.T, db *sqlx.DB) {
 	t.Helper()
 	var pid int
 	var before, now string
-	const reset = `select pg_stat_get_bgwriter_stat_reset_time()::text` // processes that are about to end may still answer
+	const reset = `select pg_stat_get_bgwriter_stat_reset_time()::text` // backends that are about to end may still answer
 	require.NoError(t, db.Get(&before, reset))
 	require.NoError(t, db.Get(&pid, `select pg_backend_pid()`))
 	if out, err := exec.Command("kill", "-9", fmt.Sprint(pid)).CombinedOutput(); err != nil {
 		require.NotEqual(t, "true", os.Getenv("CI"), "kill, of the package procps: %v: %s", err, out)
-		t.Skipf("a process of the server cannot be killed: it takes the package procps, and the rights to: %v: %s", err, out)
+		t.Skipf("cannot kill a process of the server: it needs the package procps and the right to signal it: %v: %s", err, out)
 	}
 	waitFor(t, func() bool { return db.Get(&now, reset) == nil && now != before })
 }

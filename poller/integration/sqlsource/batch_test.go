@@ -78,7 +78,7 @@ func TestSQLSourceStart(t *testing.T) {
 		latest := &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}, Ceiling: ceiling.None{}, Start: sqlsource.Latest}
 		text := func(r row.Row) string { return r.Text(0) + r.Text(1) }
 
-		// Of an empty table: before what comes, which is below what may be there later.
+		// In an empty table, Latest starts before every later row.
 		empty, err := fetch(t, latest, "", 10)
 		require.NoError(t, err)
 		require.Empty(t, empty.Records)
@@ -114,7 +114,7 @@ func TestSQLSourceStart(t *testing.T) {
 	})
 }
 
-// At takes times; where the database has types for them.
+// At accepts times if the database has a type for them.
 func TestSQLSourceAtTime(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -134,16 +134,16 @@ func TestSQLSourceAtTime(t *testing.T) {
 	})
 }
 
-// The statement reads as many rows as it returns, through the index, however many
-// rows come before and after.
+// The statement reads through the index only as many rows as it returns, however many rows
+// precede or follow them.
 func TestSQLSourceUsesIndex(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		const rows = 20_000
-		db.SetMaxOpenConns(1) // the counters are the connection's
+		db.SetMaxOpenConns(1) // the counters belong to the connection
 		switch {
 		case isPostgres(driver):
-			// The counters are of all sessions, and autovacuum reads the whole table.
+			// The counters include all sessions, and autovacuum reads the whole table.
 			db.MustExec(`create table t (a int not null, b int not null, v text, primary key (a, b)) with (autovacuum_enabled = off)`)
 			db.MustExec(fmt.Sprintf(`insert into t select n / 5000, n, 'x' from generate_series(1, %d) n`, rows))
 			db.MustExec(`analyze t`)
@@ -193,18 +193,17 @@ func TestSQLSourceUsesIndex(t *testing.T) {
 			work, least = blocksRead, 2
 		}
 		for _, fetch := range []func(){fetchTable, fetchQuery} {
-			fetch() // reads the columns, too
+			fetch() // the first fetch also reads the columns
 			n := work(t, db, fetch)
 			require.GreaterOrEqual(t, n, least)
 			require.Less(t, n, 8*least)
 		}
 		fetchUnindexed()
-		require.Greater(t, work(t, db, fetchUnindexed), 8*least, "the measure shows nothing")
+		require.Greater(t, work(t, db, fetchUnindexed), 8*least, "a fetch without an index must read more, or the measure shows nothing")
 	})
 }
 
-// blocksRead returns how many blocks of table and index a fetch touches in
-// Postgres.
+// blocksRead returns how many blocks of table and index a fetch accesses in Postgres.
 func blocksRead(t *testing.T, db *sqlx.DB, fetch func()) int {
 	t.Helper()
 	blocks := func() (n int) {
@@ -217,7 +216,7 @@ func blocksRead(t *testing.T, db *sqlx.DB, fetch func()) int {
 	return blocks() - before
 }
 
-// rowsRead returns how many rows a fetch makes MariaDB read.
+// rowsRead returns how many rows MariaDB reads during a fetch.
 func rowsRead(t *testing.T, db *sqlx.DB, fetch func()) (n int) {
 	t.Helper()
 	db.MustExec(`flush status`)

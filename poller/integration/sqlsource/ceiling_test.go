@@ -13,21 +13,21 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// uptoGreatest is a Ceiling at the greatest existing key.
-type uptoGreatest struct{ raised *int }
+// greatestKey is a Ceiling at the greatest existing key. advances counts calls of Advance.
+type greatestKey struct{ advances *int }
 
-func (uptoGreatest) String() string { return "greatest" }
+func (greatestKey) String() string { return "greatest" }
 
-func (c uptoGreatest) Open(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Guard, error) {
+func (c greatestKey) Open(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Guard, error) {
 	return c, nil
 }
 
-func (c uptoGreatest) Report() ceiling.Report {
+func (c greatestKey) Report() ceiling.Report {
 	return ceiling.Report{Strategy: c.String(), Guarantee: "none"}
 }
 
-func (c uptoGreatest) Advance(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
-	*c.raised++
+func (c greatestKey) Advance(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
+	*c.advances++
 	l := ceiling.Limit{Where: "t.id <= ?"}
 	var top int64
 	err := db.QueryRowContext(ctx, "select coalesce(max(id), 0) from t").Scan(&top)
@@ -35,15 +35,15 @@ func (c uptoGreatest) Advance(ctx context.Context, db ceiling.Queryer, _ []strin
 	return l, err
 }
 
-// One ceiling serves a whole backlog. A batch that comes to it goes on to where
-// it is by then: a batch that is not full would say that the end is reached.
+// One ceiling serves a whole backlog. A batch that reaches it is continued up to the
+// current ceiling, because a batch that is not full would say that no more rows exist.
 func TestSQLSourceReadsOnBeyondAnOldCeiling(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table t (id ` + idColumn(driver) + `, v int)`)
 		insert := func() { db.MustExec(`insert into t (v) values (1), (2), (3), (4), (5), (6)`) }
-		raised := 0
-		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"id"}, Ceiling: uptoGreatest{&raised}}
+		advances := 0
+		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"id"}, Ceiling: greatestKey{&advances}}
 		ids := func(records []row.Row) (all []string) {
 			for _, r := range records {
 				all = append(all, r.Text(0))
@@ -58,9 +58,9 @@ func TestSQLSourceReadsOnBeyondAnOldCeiling(t *testing.T) {
 		b, err = fetch(t, table, b.To, 2)
 		require.NoError(t, err)
 		require.True(t, b.More)
-		require.Equal(t, 1, raised)
+		require.Equal(t, 1, advances)
 		b, err = fetch(t, table, b.To, 100)
-		for err == nil && isPostgres(driver) && len(b.Records) < 8 { // it may wait for the disk between the two
+		for err == nil && isPostgres(driver) && len(b.Records) < 8 { // the second part may wait for the disk
 			require.NotNil(t, b.Held)
 			more, failed := fetch(t, table, b.To, 100)
 			b.Records, b.To, b.Held, err = append(b.Records, more.Records...), more.To, more.Held, failed

@@ -21,8 +21,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// looked is a Check and its text.
-type looked struct {
+// checked is a Check with its text.
+type checked struct {
 	*sqlsource.Check
 	t    *testing.T
 	text string
@@ -32,7 +32,7 @@ type checkable interface {
 	Check(context.Context, source.Cursor) (*sqlsource.Check, error)
 }
 
-func check(t *testing.T, of checkable, at source.Cursor) looked {
+func check(t *testing.T, of checkable, at source.Cursor) checked {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -43,21 +43,27 @@ func check(t *testing.T, of checkable, at source.Cursor) looked {
 	require.NoError(t, err)
 	require.EqualValues(t, b.Len(), n)
 	require.Equal(t, c.String(), b.String())
-	return looked{c, t, b.String()}
+	return checked{c, t, b.String()}
 }
 
-// line requires a line of the text, whole.
-func (l looked) line(want string) {
+// line requires a whole line of the text.
+func (l checked) line(want string) {
 	l.t.Helper()
 	require.Contains(l.t, "\n"+l.text, "\n"+want+"\n")
 }
 
+// verdict requires the table, the level and the ceiling in the first line of the text.
+func (l checked) verdict(level, strategy string) {
+	l.t.Helper()
+	require.Regexp(l.t, `^orders: `+level+`\b.*\b`+strategy+`\b`, l.text)
+}
+
 // finds requires a finding whose text matches.
-func (l looked) finds(level ceiling.Level, pattern string) {
+func (l checked) finds(level ceiling.Level, pattern string) {
 	l.t.Helper()
 	for _, f := range append(l.Report.Findings, l.Findings...) {
 		if f.Level == level && regexp.MustCompile(pattern).MatchString(f.Text) {
-			require.Contains(l.t, words(l.text), string(level)+" "+words(f.Text))
+			require.Contains(l.t, oneLine(l.text), string(level)+" "+oneLine(f.Text))
 			return
 		}
 	}
@@ -66,13 +72,13 @@ func (l looked) finds(level ceiling.Level, pattern string) {
 
 func TestCheckPostgres(t *testing.T) {
 	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
-		db.SetMaxOpenConns(2) // one for the writer: Check needs no more than one
+		db.SetMaxOpenConns(2) // one for the writer, one for Check
 		ordersOf(db, 20)
 		db.MustExec(`update orders set v = 'hunter2'`)
 		r := follow(t, db, "id")
 		c := check(t, r.table, "")
 		require.True(t, c.Safe(), c.text)
-		c.line("orders: SAFE. No row is missed with the ceiling lock-fence")
+		c.verdict("SAFE", "lock-fence")
 		c.finds(ceiling.OK, `^"id" is drawn by the sequence public\.orders_id_seq: CACHE 1`)
 		c.finds(ceiling.OK, `by an index, in its order`)
 		c.line("cursor   orders before the first row")
@@ -96,14 +102,14 @@ func TestCheckPostgres(t *testing.T) {
 		require.NoError(t, err)
 		c = check(t, r.table, at)
 		require.True(t, c.Safe())
-		c.finds(ceiling.Note, "does not contain the database's history")
+		c.finds(ceiling.Note, "database's history")
 		c.line("cursor   orders after id = 7")
 		c.line("pending  13 rows")
 
 		tx := begin(t, db, `set local application_name = 'night shift'`, `insert into orders (v) values ('v')`)
 		db.MustExec(`insert into orders (v) select 'v' from generate_series(1, 10500)`)
 		c = check(t, r.table, r.at)
-		require.True(t, c.Safe(), "held is not unsafe")
+		require.True(t, c.Safe(), "rows held back are not unsafe")
 		require.Regexp(t, `\nheld     rows are held back by pid \d+ \(night shift\), open for \S+s; seen since`, c.text)
 		require.NotNil(t, c.Held)
 		c.line("pending  more than 10000 rows")
@@ -112,7 +118,7 @@ func TestCheckPostgres(t *testing.T) {
 		db.MustExec(`alter sequence orders_id_seq cache 50`)
 		c = check(t, r.table, r.at)
 		require.False(t, c.Safe())
-		c.line("orders: UNSAFE. Rows would be missed with the ceiling lock-fence, so it is refused")
+		c.verdict("UNSAFE", "lock-fence")
 		c.finds(ceiling.Unsafe, "has CACHE 50")
 		c.line("             ALTER SEQUENCE public.orders_id_seq CACHE 1;")
 		c.line(`  SELECT t.* FROM "orders" AS t WHERE t."id" > $1 ORDER BY t."id" LIMIT 1025`)
@@ -120,11 +126,11 @@ func TestCheckPostgres(t *testing.T) {
 		r.table = &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Ceiling: ceiling.None{}}
 		c = check(t, r.table, r.at)
 		require.False(t, c.Safe())
-		c.line("orders: LOSSY. Rows can be missed with the ceiling none, which was chosen explicitly")
+		c.verdict("LOSSY", "none")
 	})
 }
 
-// A role that may only read is enough, and a session that may not write.
+// A role that may only read, in a read-only session, is sufficient.
 func TestCheckWritesNothing(t *testing.T) {
 	t.Parallel()
 	database := dbtest.Postgres(t).NewDatabase(t)
@@ -132,7 +138,7 @@ func TestCheckWritesNothing(t *testing.T) {
 	ordersOf(db, 3)
 	db.MustExec(`create role check_reader login password 'x'; grant select on orders to check_reader; alter role check_reader set default_transaction_read_only = on`)
 	t.Cleanup(func() { db.MustExec(`drop owned by check_reader; drop role check_reader`) })
-	reader := database.As("check_reader", "x").Open(t, dbtest.PGX)
+	reader := database.WithUser("check_reader", "x").Open(t, dbtest.PGX)
 	reader.SetMaxOpenConns(1)
 	c := check(t, follow(t, reader, "id").table, "")
 	require.True(t, c.Safe(), c.text)
@@ -140,11 +146,10 @@ func TestCheckWritesNothing(t *testing.T) {
 	c.line(`             GRANT SELECT ON SEQUENCE public.orders_id_seq TO check_reader;`)
 	var settings []string
 	require.NoError(t, reader.Select(&settings, `select current_setting(s) from unnest('{enable_seqscan,enable_sort}'::text[]) s`))
-	require.Equal(t, []string{"on", "on"}, settings, "on the same connection")
+	require.Equal(t, []string{"on", "on"}, settings, "settings of the connection that Check used")
 }
 
-// A poll must not cost the more, the larger the table is; that is seen while it
-// is small, and nothing else is.
+// A plan is reported if its cost grows with the table, even while the table is small.
 func TestCheckPlanPostgres(t *testing.T) {
 	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
 		ordersOf(db, 3)
@@ -157,11 +162,11 @@ func TestCheckPlanPostgres(t *testing.T) {
 			ID int64
 			N  *int64
 		}
-		run := func(q *sqlsource.Query[row], slow bool) looked {
+		run := func(q *sqlsource.Query[row], slow bool) checked {
 			t.Helper()
 			log.Reset()
 			q.DB, q.Ceiling, q.Logger = db, ceiling.None{}, logger
-			waitFor(t, func() bool { // the shared server's log may not be on disk
+			waitFor(t, func() bool { // the log of the shared server may not be on disk
 				b, err := q.Fetch(t.Context(), "", 1)
 				require.NoError(t, err)
 				return len(b.Records) > 0
@@ -179,7 +184,7 @@ func TestCheckPlanPostgres(t *testing.T) {
 			}
 			c := check(t, q, at)
 			if slow {
-				c.finds(ceiling.Warning, "each poll costs more as the table grows")
+				c.finds(ceiling.Warning, "table grows")
 				require.Equal(t, -1, c.Pending)
 				require.Empty(t, c.Newest)
 				c.line("pending  not counted")
@@ -197,7 +202,7 @@ func TestCheckPlanPostgres(t *testing.T) {
 		db.MustExec(`create table kinds (id bigint, kind text); insert into kinds values (1, 'a'), (2, 'b')`)
 		c = run(&sqlsource.Query[row]{Select: `select o.id from orders o join kinds k on k.id = o.id`, Key: []string{"id"}, Table: "orders"}, true)
 		c.finds(ceiling.Warning, `reads the whole of a table \(Seq Scan on kinds k\)`)
-		// In the right order, but from the beginning.
+		// In the right order, but scanned from the first row.
 		c = run(&sqlsource.Query[row]{Select: `select id, count(*) over (order by id) - 1 as n from orders`, Key: []string{"id"}, Table: "orders"}, true)
 		c.finds(ceiling.Warning, "from the first one on")
 
@@ -239,8 +244,8 @@ func TestCheckErrors(t *testing.T) {
 	c.finds(ceiling.Note, "no unique index")
 	c.finds(ceiling.Warning, "no index begins with the key")
 
-	// What would take long to count is left out, and half of the time is left for
-	// that. A busy machine may need more of it for the rest.
+	// Counts that would take long are omitted, and Check reserves half of its time for
+	// them. A busy machine may need more time for the rest.
 	slow := follow(t, db, "id").table
 	slow.Where = "pg_sleep(60) is not null"
 	var left *sqlsource.Check
@@ -248,13 +253,13 @@ func TestCheckErrors(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		left, err = slow.Check(ctx, "")
 		cancel()
-		if limit > patience || !errors.Is(err, context.DeadlineExceeded) {
+		if limit > waitLimit || !errors.Is(err, context.DeadlineExceeded) {
 			require.NoError(t, err)
 		}
 	}
 	require.True(t, left.Safe())
 	require.Contains(t, left.String(), "pending  not counted")
-	require.Contains(t, words(left.String()), "were not counted: it would have taken longer than")
+	require.Contains(t, oneLine(left.String()), "not counted")
 
 	late := follow(t, db, "id").table
 	late.Start = sqlsource.Latest
@@ -269,8 +274,8 @@ func TestCheckErrors(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
-// A key that its column cannot hold is the cursor's fault, whichever step notices.
-func TestCheckKeyThatDoesNotFit(t *testing.T) {
+// A key that does not fit its column is reported as an error of the cursor.
+func TestCheckInvalidKey(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table orders (id bigint primary key, v varchar(10))`)
@@ -281,7 +286,7 @@ func TestCheckKeyThatDoesNotFit(t *testing.T) {
 		c := check(t, table, at)
 		require.False(t, c.Safe())
 		c.finds(ceiling.Unsafe, `id`)
-		require.Contains(t, words(c.text), "rewind to where rows should be read again")
+		require.Contains(t, oneLine(c.text), "rewind")
 		c.line("cursor   orders after id = \"seven\"")
 		c.line("pending  not counted")
 		require.Contains(t, c.Statement, "ORDER BY")
@@ -311,7 +316,7 @@ func TestCheckSQLite(t *testing.T) {
 			db.MustExec(`insert into orders (at) values ('d')`)
 			c := check(t, r.table, r.at)
 			require.True(t, c.Safe(), c.text)
-			c.line("orders: SAFE. No row is missed with the ceiling single-writer")
+			c.verdict("SAFE", "single-writer")
 			c.line("cursor   orders after id = 3")
 			c.line("newest   id = 4")
 			c.line("pending  1 row")
@@ -362,7 +367,7 @@ func TestCheckMariaDB(t *testing.T) {
 			c = check(t, table, "")
 			c.finds(ceiling.Note, "so few that no index is used")
 			if driver == dbtest.MySQLText {
-				return // the rest takes many rows, and is the server's
+				return // the rest needs many rows and depends on the server
 			}
 			db.MustExec(`insert into orders (at, v) select '2026-02-01' + interval seq second, 'hunter2' from seq_1_to_200000`)
 			db.MustExec(`analyze table orders`)
@@ -379,7 +384,7 @@ func TestCheckMariaDB(t *testing.T) {
 	}
 }
 
-// A connection that had the same statement prepared before the columns changed.
+// A connection that prepared the same statement before the columns changed.
 func TestCheckAfterColumnsChanged(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)

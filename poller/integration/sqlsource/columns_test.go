@@ -18,8 +18,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// A column that is added or dropped begins a new file with a new header, and one log
-// line names it.
+// After a column is added or dropped, a new file begins with its own header, and one log
+// line names the columns.
 func TestChangedColumnsBeginANewSegment(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {

@@ -20,8 +20,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// All statements of a Fetch run on one connection, so that a pool of one is
-// enough, and it is given back whatever happens.
+// All statements of a Fetch run on one connection, so a pool of one is sufficient. The
+// connection always returns to the pool.
 func TestSQLSourceNeedsOneConnection(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -66,8 +66,8 @@ func TestSQLSourceNeedsOneConnection(t *testing.T) {
 	})
 }
 
-// A context that ends between two statements is what the error tells of, and not
-// a bad connection, which pgx takes it for.
+// If a context ends between two statements, the error says that, and not that the
+// connection is bad, as pgx reports.
 func TestSQLSourceContextEndsBetweenStatements(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -78,13 +78,12 @@ func TestSQLSourceContextEndsBetweenStatements(t *testing.T) {
 		tripped = asked()
 		cancel()
 		if err != nil {
-			require.ErrorIs(t, err, context.Canceled, "at look %d", n)
+			require.ErrorIs(t, err, context.Canceled, "at check %d of the context", n)
 		}
 	}
 }
 
-// However many connections of the pool are dead, the first Fetch after that
-// succeeds.
+// The first Fetch succeeds however many connections of the pool are dead.
 func TestSQLSourcePoolOfDeadConnections(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ, dbtest.MySQL, dbtest.MySQLText} {
@@ -123,7 +122,7 @@ func TestSQLSourcePoolOfDeadConnections(t *testing.T) {
 			require.Eventually(t, func() bool {
 				var n int
 				return admin.Get(&n, fmt.Sprintf(left, strings.Join(ids, ", "))) == nil && n == 0
-			}, patience, 5*time.Millisecond)
+			}, waitLimit, 5*time.Millisecond)
 			_, err = table.Fetch(t.Context(), "", 10)
 			require.NoError(t, err)
 		})

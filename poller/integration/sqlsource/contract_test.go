@@ -23,7 +23,7 @@ type order struct {
 	Note string
 }
 
-// Both kinds of source keep the contract's every sentence, with every driver.
+// Both kinds of source fulfil the whole contract with every driver.
 func TestSQLSourceContract(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -34,7 +34,7 @@ func TestSQLSourceContract(t *testing.T) {
 			db.MustExec(fmt.Sprintf(`insert into orders values (%d, '%s')`, o.ID, o.Note))
 			want = append(want, o)
 		}
-		if isPostgres(driver) { // the others' counters have followed
+		if isPostgres(driver) { // the counters of the other databases follow explicit keys
 			db.MustExec(`select setval(pg_get_serial_sequence('orders', 'id'), max(id)) from orders`)
 		}
 		other := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Where: "t.id > 0"}
@@ -76,7 +76,7 @@ func TestSQLSourceColumnsChange(t *testing.T) {
 			var b source.Batch[row.Row]
 			var got []string
 			var err error
-			// Several connections may have prepared the statement of old.
+			// Several connections may have prepared the old statement.
 			b, err = fetch(t, table, after, 10)
 			require.NoError(t, err)
 			for _, r := range b.Records {
@@ -119,7 +119,7 @@ func TestSQLSourceColumnsChange(t *testing.T) {
 		case isMariaDB(driver):
 			db.MustExec(`alter table orders modify b varchar(10)`)
 		default:
-			return // SQLite cannot
+			return // SQLite cannot change a column's type
 		}
 		db.MustExec(`insert into orders (b, e, c) values ('17', 'e7', 'c7')`)
 		next(`{"id":7,"b":"17","e":"e7","c":"c7"}`)

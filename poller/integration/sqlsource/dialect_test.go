@@ -18,8 +18,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/sqlite"
 )
 
-// fourth is a database that the library does not know: SQLite, with names and
-// placeholders written in another way that SQLite also reads.
+// fourth is a database that the library does not know: SQLite with another syntax for names
+// and placeholders, which SQLite accepts as well.
 type fourth struct{ sqlite.Dialect }
 
 func (fourth) Name() string             { return "Fourth" }
@@ -41,7 +41,7 @@ func (fourthWriter) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 	return sqlite.SingleWriter{}.Open(ctx, db, t)
 }
 
-// A fourth database is a Dialect, and no change to the library.
+// A new database needs a Dialect and no change to the library.
 func TestOwnDialect(t *testing.T) {
 	t.Parallel()
 	db := dbtest.SQLite(t).Open(t, dbtest.NCruces)
@@ -51,13 +51,13 @@ func TestOwnDialect(t *testing.T) {
 	}
 	for name, c := range map[string]ceiling.Ceiling{"chosen": nil, "grace": ceiling.Grace{For: time.Minute}, "lag": ceiling.Lag{By: time.Nanosecond}, "none": ceiling.None{}} {
 		for _, key := range []string{"id", "at,id"} {
-			if key != "id" && (name == "chosen" || name == "grace") { // which need an integer
+			if key != "id" && (name == "chosen" || name == "grace") { // these need an integer key
 				continue
 			}
 			table := func() *sqlsource.Table {
 				return &sqlsource.Table{DB: db, Name: "orders", Key: strings.Split(key, ","), Ceiling: c, Dialect: fourth{}, Logger: silent(db, "orders").Logger}
 			}
-			if name == "lag" { // it reads up to keys it has seen before
+			if name == "lag" { // lag reads up to keys seen earlier
 				lag := table()
 				_, err := lag.Fetch(t.Context(), "", 100)
 				require.NoError(t, err)

@@ -16,8 +16,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// A connection of the pool may have the very first statement prepared still, by
-// a Table of before the change.
+// A connection of the pool may have prepared the first statement for a Table that existed
+// before the change.
 func TestSQLSourceNewTableAfterColumnsChanged(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -25,7 +25,7 @@ func TestSQLSourceNewTableAfterColumnsChanged(t *testing.T) {
 		db.MustExec(`insert into t (v) values ('a'), ('b')`)
 		for i := range 3 {
 			want := []string{"1", "2"}
-			for range 2 { // the second has the statements of the first prepared
+			for range 2 { // the second Table finds statements that the first prepared
 				table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}}
 				got, _ := readAll(t, table, "", 1, func(r row.Row) string {
 					require.Equal(t, 2+i, r.Len())
@@ -38,7 +38,7 @@ func TestSQLSourceNewTableAfterColumnsChanged(t *testing.T) {
 	})
 }
 
-// Postgres takes t.f for f(t) unless a column f exists.
+// Postgres interprets t.f as f(t) if the table has no column f.
 func TestSQLSourceColumnsAreNoFunctions(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -61,12 +61,12 @@ func TestSQLSourceColumnsAreNoFunctions(t *testing.T) {
 	})
 }
 
-// A key that is not among the columns may change its type, too.
+// The type of a key may change although the key is not among the selected columns.
 func TestSQLSourceKeyTypeChanges(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		if !isPostgres(driver) && !isMariaDB(driver) {
-			return // SQLite cannot
+			return // SQLite cannot change a column's type
 		}
 		db.MustExec(`create table t (id int not null unique, v int not null)`)
 		db.MustExec(`insert into t values (1, 1)`)
@@ -84,8 +84,8 @@ func TestSQLSourceKeyTypeChanges(t *testing.T) {
 	})
 }
 
-// What no row can be compared with would find no rows, for ever, or all.
-func TestSQLSourceAtWhatIsNoValue(t *testing.T) {
+// At refuses a value with which no row can be compared. It would match no row, or all rows.
+func TestSQLSourceAtInvalidValue(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		bad := map[string][]any{"real": {math.NaN()}, "": {"1", "1e3"}, "integer": {"1.5", "a"}}
@@ -135,8 +135,8 @@ func TestSQLSourceAtWhatIsNoValue(t *testing.T) {
 	})
 }
 
-// Two columns of one name would go into one field.
-func TestSQLSourceQueryOfTwoColumnsOfOneName(t *testing.T) {
+// Two columns with the same name would be scanned into one field.
+func TestSQLSourceQueryWithDuplicateColumn(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table a (id int not null primary key, v int)`)
@@ -144,14 +144,15 @@ func TestSQLSourceQueryOfTwoColumnsOfOneName(t *testing.T) {
 		query := &sqlsource.Query[struct{ ID, V int }]{DB: db, Select: "select a.id, a.v, b.v from a join b on a.id = b.id", Key: []string{"id"}, Ceiling: ceiling.None{}}
 		_, err := fetch(t, query, "", 1)
 		require.ErrorContains(t, err, "v")
-		if isPostgres(driver) { // the others refuse or rename them
+		if isPostgres(driver) { // the other databases refuse or rename such columns
 			requirePermanent(t, err, `two columns called "v"`, "AS")
 		}
 	})
 }
 
-// A batch that ends by its number of rows keeps its connection, whatever MaxBytes
-// is, and one that ends before large rows may leave the only one for a new one.
+// A batch that ends at its number of rows keeps its connection, whatever MaxBytes is. A
+// batch that ends early because of large rows may close the only connection and open a new
+// one.
 func TestSQLSourceConnections(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -192,7 +193,7 @@ func TestSQLSourceConnections(t *testing.T) {
 	})
 }
 
-// A row that cannot be read does not hold up those before it.
+// A row that cannot be read does not block the rows before it.
 func TestSQLSourceRowThatDoesNotScan(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {

@@ -18,10 +18,10 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// keyCase is a type of key, and values of it in ascending order.
+// keyCase is a type of key with values in ascending order.
 type keyCase struct {
 	typ    string
-	values []string // in SQL
+	values []string // SQL literals
 }
 
 var integers = []string{fmt.Sprint(math.MinInt64), "-9007199254740993", "-1", "0", "1", "9007199254740992", "9007199254740993", fmt.Sprint(math.MaxInt64 - 1), fmt.Sprint(math.MaxInt64)}
@@ -100,8 +100,8 @@ func casesFor(d dbtest.Driver) []keyCase {
 	return keyCases["sqlite"]
 }
 
-// Each type of key, alone and as the first and second column of two, is passed
-// value by value: none comes again, none is left out, however the batches fall.
+// Keys of each type, alone and as the first and second of two columns, are read value by
+// value: each row once, with every batch size.
 func TestSQLSourceKeyTypes(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {

@@ -13,8 +13,8 @@ import (
 func TestMain(m *testing.M) { lab.Main(m) }
 
 const (
-	identity = lab.Identity
-	patience = lab.Patience
+	identity  = lab.Identity
+	waitLimit = lab.WaitLimit
 )
 
 var (
@@ -30,7 +30,7 @@ var (
 	rowJSON            = lab.RowJSON
 	silent             = lab.Silent
 	waitFor            = lab.WaitFor
-	words              = lab.Words
+	oneLine            = lab.OneLine
 )
 
 func fetch[T any](tb testing.TB, src source.Source[T], after source.Cursor, limit int) (source.Batch[T], error) {
@@ -43,7 +43,7 @@ func readAll[T any](tb testing.TB, src source.Source[T], after source.Cursor, li
 	return lab.ReadAll(tb, src, after, limit, text)
 }
 
-// reading follows the table orders.
+// reading reads the table orders batch by batch and keeps the cursor.
 type reading struct {
 	t     *testing.T
 	table *sqlsource.Table
@@ -54,7 +54,7 @@ func follow(t *testing.T, db *sqlx.DB, key ...string) *reading {
 	return &reading{t: t, table: silent(db, "orders", key...)}
 }
 
-// next returns the first column of the rows that are delivered now.
+// next returns the first column of the rows that are available now.
 func (r *reading) next() (ids []string) {
 	r.t.Helper()
 	r.at, _ = lab.PollOnce(r.t, r.table, r.at, &ids)

@@ -23,7 +23,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
-// watched is a Table that is checked for late rows at each Fetch, and what that
+// watched is a Table that is checked for late rows at each Fetch, with the rows that were
 // found.
 type watched struct {
 	*sqlsource.Table
@@ -45,7 +45,7 @@ func newWatched(t *testing.T, db *sqlx.DB, c ceiling.Ceiling, key ...string) *wa
 	return w
 }
 
-// read fetches until there is nothing new, and returns the first columns.
+// read fetches until nothing more is available, and returns the first columns.
 func (w *watched) read(max int) (got []string) {
 	w.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -65,12 +65,12 @@ func (w *watched) read(max int) (got []string) {
 	}
 }
 
-// A late row is found once, whatever the type of the key. Rows that were read, or
-// deleted, are not reported.
+// A late row is reported once, whatever the type of the key. Rows that were read or deleted
+// are not reported.
 func TestLateKeys(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		typ, cut string // the type, and how a value is made of a number
+		typ, cut string // the type, and an expression that converts a number to a value
 	}{
 		"bigint":    {"bigint", "%d"},
 		"decimal":   {"decimal(10,2)", "%d.50"},
@@ -111,7 +111,7 @@ func TestLateKeys(t *testing.T) {
 				require.Empty(t, w.read(3))
 				require.Equal(t, late.Stats{Late: 1, Watched: 5}, w.source.Stats())
 
-				// Keys between two cursors, also of one row, and of none.
+				// Keys between two cursors, also of one row and of no row.
 				all, err := w.Keys(t.Context(), "", "", 10)
 				require.NoError(t, err)
 				require.Len(t, all, 5)
@@ -139,7 +139,7 @@ func TestLateKeys(t *testing.T) {
 	}
 }
 
-// The sources keep their contract with a Source that checks at each Fetch.
+// A Source that checks at each Fetch fulfils the contract of sources.
 func TestLateContract(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
@@ -170,7 +170,7 @@ func TestLateContract(t *testing.T) {
 	})
 }
 
-// What breaks the assumptions of the lock fence is found, through a rewind too.
+// Rows that break the assumptions of the lock fence are reported, also after a rewind.
 func TestLateBehindTheLockFence(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -188,7 +188,7 @@ func TestLateBehindTheLockFence(t *testing.T) {
 	settled := func(n int) {
 		t.Helper()
 		got := 0
-		require.Eventually(t, func() bool { got += len(w.read(3)); return got >= n }, patience, 5*time.Millisecond)
+		require.Eventually(t, func() bool { got += len(w.read(3)); return got >= n }, waitLimit, 5*time.Millisecond)
 		require.Equal(t, n, got)
 	}
 	settled(20)
@@ -218,8 +218,8 @@ func TestLateBehindTheLockFence(t *testing.T) {
 	require.Len(t, w.late, 13, "a row below deleted ones")
 }
 
-// A row that an update moves to a new key is not late, one that takes the id of
-// an old transaction is.
+// A row that an update moves to a new key is not late. A row that gets the id of an old
+// transaction is late.
 func TestLateTransactionID(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -232,7 +232,7 @@ func TestLateTransactionID(t *testing.T) {
 	settled := func(want ...string) {
 		t.Helper()
 		var got []string
-		require.Eventually(t, func() bool { got = append(got, w.read(100)...); return len(got) >= len(want) }, patience, 5*time.Millisecond)
+		require.Eventually(t, func() bool { got = append(got, w.read(100)...); return len(got) >= len(want) }, waitLimit, 5*time.Millisecond)
 		require.ElementsMatch(t, want, got)
 	}
 	settled("1", "2", "3", "4", "5", "6", "7", "8", "9", "10")
@@ -245,9 +245,8 @@ func TestLateTransactionID(t *testing.T) {
 	require.Len(t, w.late, 1)
 }
 
-// A table whose writers keep to what the fence assumes has no late row, where a
-// reader without it misses rows: their ids are drawn in one order and commit in
-// the other.
+// If the writers keep the assumptions of the fence, no row is late, while a reader without
+// it misses rows: their ids are drawn in one order and committed in another.
 func TestLateAudit(t *testing.T) {
 	t.Parallel()
 	database := dbtest.Postgres(t).NewDatabase(t)
@@ -267,7 +266,7 @@ func TestLateAudit(t *testing.T) {
 	defer writers.Wait()
 	defer cancel()
 	table := &sqlsource.Table{DB: database.Open(t, dbtest.PGX), Name: "orders", Key: []string{"id"}, Ceiling: postgres.LockFence{}}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitLimit)
 	for {
 		r, err := late.Audit(t.Context(), table, late.Options{For: 500 * time.Millisecond, Interval: 5 * time.Millisecond})
 		require.NoError(t, err)
@@ -276,16 +275,16 @@ func TestLateAudit(t *testing.T) {
 		require.NotEmpty(t, r.Guarantee)
 		if r.Naive.Late > 0 && r.Below.Rows > 0 {
 			require.NotEmpty(t, r.Naive.Keys)
-			require.Contains(t, r.String(), "The ceiling held for the writers at work in this time. A reader without a ceiling missed rows.")
+			require.Contains(t, r.String(), "The ceiling held")
 			break
 		}
 		require.True(t, time.Now().Before(deadline), "%s", r)
 	}
 
-	// A writer that sets ids by hand is found.
+	// A writer that sets explicit ids is detected.
 	cancel()
 	writers.Wait()
-	deadline = time.Now().Add(patience)
+	deadline = time.Now().Add(waitLimit)
 	done := make(chan late.Report, 1)
 	for next := 1_000_000; ; next += 1000 {
 		db.MustExec(`select setval('orders_id_seq', $1)`, next)
@@ -299,7 +298,7 @@ func TestLateAudit(t *testing.T) {
 		var r late.Report
 		for running := true; running; {
 			db.MustExec(`insert into orders default values`)
-			db.MustExec(`select pg_sleep(0.3)`) // the first is on disk, and read, by then
+			db.MustExec(`select pg_sleep(0.3)`) // by then the first row is on disk and was read
 			db.MustExec(`insert into orders select max(id) - 1 from orders on conflict do nothing`)
 			select {
 			case r = <-done:
@@ -326,7 +325,7 @@ func TestLateAudit(t *testing.T) {
 	require.ErrorAs(t, err, &unsafe)
 }
 
-// BenchmarkLateCheck is one check of 100,000 keys, as an idle pipeline makes every
+// BenchmarkLateCheck measures one check of 100,000 keys, which an idle pipeline makes every
 // half minute.
 func BenchmarkLateCheck(b *testing.B) {
 	db := dbtest.Postgres(b).NewDatabase(b).Open(b, dbtest.PGX)
@@ -341,7 +340,7 @@ func BenchmarkLateCheck(b *testing.B) {
 		c, more = batch.To, batch.More
 	}
 	for b.Loop() {
-		for range 5 { // a Fetch checks about 20,000
+		for range 5 { // each Fetch checks about 20,000 keys
 			_, err := orders.Fetch(context.Background(), c, 5000)
 			require.NoError(b, err)
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// A batch says where it stands, what is guaranteed and how many rows can follow.
+// A batch reports its position, its guarantee and the number of rows that can follow.
 func TestBatchSaysWhereItStands(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -34,7 +34,7 @@ func TestBatchSaysWhereItStands(t *testing.T) {
 			require.NotEmpty(t, b.Guarantee.Text)
 			require.False(t, b.Guarantee.Lossy)
 			if promised != nil {
-				require.Same(t, promised, b.Guarantee, "it is shared by all batches")
+				require.Same(t, promised, b.Guarantee, "all batches share the same value")
 			}
 			promised, at = b.Guarantee, b.To
 		}

@@ -14,9 +14,9 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// While another connection changes the columns, every cell has the value of its
-// own column, and no value of a column that a row was written with is missing.
-func TestSQLSourceColumnsChangeMeanwhile(t *testing.T) {
+// While another connection changes the columns, every cell has the value of its column, and
+// no value of a written column is missing.
+func TestSQLSourceColumnsChangeConcurrently(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table orders (id ` + idColumn(driver) + `, v varchar(20), c0 varchar(20))`)
@@ -62,7 +62,7 @@ func TestSQLSourceColumnsChangeMeanwhile(t *testing.T) {
 		next, errs := 1, 0
 		for ended := false; ; {
 			b, err := fetch(t, table, after, 7)
-			if err != nil { // a lock, or more changes than one fetch puts up with
+			if err != nil { // a lock, or more changes than one fetch tolerates
 				errs++
 				require.Less(t, errs, 100, "%v", err)
 				continue
@@ -98,8 +98,8 @@ func TestSQLSourceColumnsChangeMeanwhile(t *testing.T) {
 	})
 }
 
-// A connection of the pool need not know of a change that another one made until
-// it runs a statement, which may be the first of all.
+// A connection of the pool may not know of a change by another connection until it runs a
+// statement, which may be its first one.
 func TestSQLSourceColumnsChangedOnAnotherConnection(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {

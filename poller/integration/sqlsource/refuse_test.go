@@ -16,7 +16,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// A name is a name, whatever it looks like.
+// Names are quoted, whatever characters they contain.
 func TestSQLSourceInjection(t *testing.T) {
 	t.Parallel()
 	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -37,7 +37,7 @@ func TestSQLSourceInjection(t *testing.T) {
 		got, _ := readAll(t, table, "", 10, rowJSON)
 		require.Equal(t, []string{`{"id":1,"note":2}`}, got)
 
-		// Odd names work.
+		// Unusual names work.
 		quote := func(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
 		if isMariaDB(driver) {
 			quote = func(s string) string { return "`" + strings.ReplaceAll(s, "`", "``") + "`" }
@@ -84,7 +84,7 @@ func TestSQLSourceNullKeys(t *testing.T) {
 			{"later", "(1, 1, 1)", "(null, 2, 2)", []string{"a"}, "a"},
 			{"first of two", "(1, 1, 1)", "(null, 2, 2)", []string{"a", "b"}, "a"},
 			{"second of two", "(1, 1, 1)", "(2, null, 2)", []string{"a", "b"}, "b"},
-			{"second of two, beside the cursor", "(1, 1, 1)", "(1, null, 2)", []string{"a", "b"}, "b"},
+			{"second of two, next to the cursor", "(1, 1, 1)", "(1, null, 2)", []string{"a", "b"}, "b"},
 			{"second of two, between batches", "(1, 1, 1), (1, 2, 1), (1, null, 1), (2, 1, 1)", "", []string{"a", "b"}, "b"},
 		} {
 			for i, fetch := range sources(test.key...) {
@@ -153,10 +153,10 @@ func TestSQLSourceForeignCursors(t *testing.T) {
 			_, err := fetch(t, table, source.Cursor(damaged), 1)
 			requirePermanent(t, err)
 		}
-		// Values that do not fit, from a human.
+		// Values entered by hand that do not fit the column.
 		bad := []any{"abc", "99999999999999999999", "1.5", time.Now()}
 		if isPostgres(driver) || isMariaDB(driver) {
-			bad = append(bad, []byte{1}) // columns of SQLite may hold any type
+			bad = append(bad, []byte{1}) // columns of SQLite accept any type
 		}
 		for _, bad := range bad {
 			c, err := table.At(bad)
@@ -173,11 +173,11 @@ func TestSQLSourceForeignCursors(t *testing.T) {
 	})
 }
 
-// In another time zone than UTC two moments may have one text.
+// In a time zone other than UTC, two times may have the same text.
 func TestSQLSourceTimestampKeyWantsUTC(t *testing.T) {
 	t.Parallel()
 	db := dbtest.MariaDB(t).NewDatabase(t).Open(t, dbtest.MySQL)
-	db.SetMaxOpenConns(1) // the time zone is the connection's
+	db.SetMaxOpenConns(1) // the time zone is a setting of the connection
 	db.MustExec(`create table t (at timestamp not null primary key)`)
 	table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"at"}, Ceiling: ceiling.None{}}
 	_, err := fetch(t, table, "", 1)

@@ -10,20 +10,20 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// Expressions for the text of MariaDB types, over a column {}.
+// Expressions that return the expected text of a MariaDB type. {} stands for the column.
 const (
 	myText   = `CAST({} AS CHAR)`
-	myNumber = `CAST({} + 0 AS CHAR)` // without ZEROFILL's zeros, and of BIT
+	myNumber = `CAST({} + 0 AS CHAR)` // for numbers with ZEROFILL, and for BIT
 	myDouble = `CAST(CAST({} AS DOUBLE) AS CHAR)`
 	myHex    = `HEX(CONVERT({} USING utf8mb4))`
 	myBase64 = `REPLACE(TO_BASE64({}), '\n', '')`
-	// Without the trailing zeros of a fraction.
+	// Removes the trailing zeros of a fraction.
 	myTime  = `IF({} IS NULL OR LOCATE('.', {}) = 0, CAST({} AS CHAR), TRIM(TRAILING '.' FROM TRIM(TRAILING '0' FROM CAST({} AS CHAR))))`
 	myClock = `REPLACE(` + myTime + `, ' ', 'T')`
 )
 
-// sameHex compares bytes that the database gives in hexadecimal, so that no
-// character set comes between.
+// sameHex compares bytes that the database returns in hexadecimal, so that no character set
+// affects them.
 func sameHex(want, got string) bool { return want == strings.ToUpper(hex(got)) }
 
 func hex(s string) string {
@@ -108,8 +108,7 @@ func everyByte(from, to int) string {
 	return b.String()
 }
 
-// TestMariaDBTypes reads extreme values of every type, however the connection is
-// set up.
+// TestMariaDBTypes reads extreme values of every type with different connection settings.
 func TestMariaDBTypes(t *testing.T) {
 	t.Parallel()
 	d := dbtest.MariaDB(t).NewDatabase(t)
@@ -120,7 +119,7 @@ func TestMariaDBTypes(t *testing.T) {
 		return db
 	}
 	types := newTypesTable(mariadbColumns())
-	// A mode that stores zero and impossible dates.
+	// This SQL mode allows zero dates and impossible dates.
 	types.create(t, open(t, "charset=utf8mb4&sql_mode=%27ALLOW_INVALID_DATES%27"), "CHARACTER SET utf8mb4")
 
 	for _, options := range []string{

@@ -12,11 +12,11 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
-// Expressions for the text of Postgres types, over a column {}.
+// Expressions that return the expected text of a Postgres type. {} stands for the column.
 const (
 	pgText  = `{}::text`
 	pgOut   = `NULLIF(format('%s', {}), '')`       // not a cast, which adds /32 to an address
-	pgClock = `regexp_replace({}::text, ' ', 'T')` // the first space alone, not that of BC
+	pgClock = `regexp_replace({}::text, ' ', 'T')` // replaces the first space only, not the one before BC
 	pgUTC   = `CASE WHEN isfinite({})
 		THEN regexp_replace(regexp_replace(({} AT TIME ZONE 'UTC')::text, ' ', 'T'), '( BC)?$', 'Z\1')
 		ELSE {}::text END`
@@ -25,8 +25,8 @@ const (
 	pgPadded = `convert_from(bpcharsend({}), 'UTF8')` // a cast to text removes the padding
 )
 
-// everyASCII is a SQL literal of all characters that Postgres text can hold up
-// to DEL.
+// everyASCII returns a SQL literal with all ASCII characters that Postgres text can
+// contain.
 func everyASCII() string {
 	var b strings.Builder
 	for c := byte(1); c < 0x80; c++ {
@@ -112,8 +112,8 @@ func postgresColumns() []column {
 	}
 }
 
-// TestPostgresTypes reads extreme values of every type, with each driver, in
-// sessions of several time zones and styles.
+// TestPostgresTypes reads extreme values of every type with each driver, in sessions with
+// several time zones and styles.
 func TestPostgresTypes(t *testing.T) {
 	t.Parallel()
 	d := dbtest.Postgres(t).NewDatabase(t)
@@ -125,7 +125,7 @@ func TestPostgresTypes(t *testing.T) {
 	types := newTypesTable(postgresColumns())
 	types.create(t, db, "")
 
-	zones := []string{"UTC", "America/New_York", "Asia/Kolkata", "Africa/Monrovia"} // the last had seconds in its offset
+	zones := []string{"UTC", "America/New_York", "Asia/Kolkata", "Africa/Monrovia"} // the offset of the last one once included seconds
 	if testing.Short() {
 		zones = zones[1:2]
 	}
@@ -155,15 +155,15 @@ func TestPostgresTypes(t *testing.T) {
 	}
 }
 
-// readBack has Postgres read the text of every cell and compare the value with
-// the one in the table.
+// readBack makes Postgres parse the text of every cell and compare it with the value in the
+// table.
 func readBack(t *testing.T, db *sqlx.DB, types typesTable, records []row.Row) {
 	for i, c := range types.columns {
 		value := fmt.Sprintf(`CAST($1::text AS %s)`, c.ddl)
 		if c.ddl == "bytea" {
 			value = `decode($1, 'base64')`
 		}
-		if c.ddl == "json" { // has no equality, and jsonb cannot hold all of it
+		if c.ddl == "json" { // json has no equality operator, and jsonb cannot represent all of it
 			continue
 		}
 		same := fmt.Sprintf(`SELECT %s::text IS NOT DISTINCT FROM c%d::text FROM types WHERE id = $2`, value, i)
@@ -175,7 +175,7 @@ func readBack(t *testing.T, db *sqlx.DB, types typesTable, records []row.Row) {
 			}
 			var ok bool
 			if err := db.Get(&ok, same, text, n); err != nil || !ok {
-				t.Errorf("c%d %s: Postgres does not read %.200q as the value it was written from: %v", i, c.ddl, r.Text(i+1), err)
+				t.Errorf("c%d %s: Postgres does not parse %.200q as the original value: %v", i, c.ddl, r.Text(i+1), err)
 			}
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// sqliteOracle gives the storage class and the bytes or digits of a value.
+// sqliteOracle returns the storage class and the bytes or digits of a value.
 const sqliteOracle = `CASE typeof({})
 	WHEN 'integer' THEN 'i' || {}
 	WHEN 'real' THEN 'r' || printf('%!.17g', {})
@@ -24,7 +24,7 @@ func sameSQLite(want, got string) bool {
 	case 'r':
 		w, err1 := strconv.ParseFloat(value, 64)
 		g, err2 := strconv.ParseFloat(got, 64)
-		return err1 == nil && err2 == nil && w == g // printf knows no -0
+		return err1 == nil && err2 == nil && w == g // printf prints -0 as 0
 	case 't':
 		return sameHex(value, got)
 	}
@@ -32,9 +32,8 @@ func sameSQLite(want, got string) bool {
 	return err == nil && sameHex(value, string(b))
 }
 
-// TestSQLiteTypes stores every storage class under every affinity, and under the
-// declared types that the drivers rewrite values of, and reads them with each
-// driver.
+// TestSQLiteTypes stores every storage class in columns of every affinity, and of the
+// declared types whose values the drivers convert, and reads them with each driver.
 func TestSQLiteTypes(t *testing.T) {
 	t.Parallel()
 	values := []string{
@@ -67,7 +66,7 @@ func TestSQLiteTypes(t *testing.T) {
 	}
 }
 
-// strictTable has the types of a STRICT table, each with its values.
+// strictTable has the types of a STRICT table, each with values that it accepts.
 func strictTable(anything column) typesTable {
 	of := func(ddl string, values ...string) column {
 		return column{ddl: ddl, oracle: sqliteOracle, same: sameSQLite, json: byClass, values: values}

@@ -20,17 +20,17 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// column is a column of a table of extreme values, and how the database itself
-// says what its values are.
+// column is a column of a table of extreme values. oracle asks the database for the
+// expected text.
 type column struct {
-	ddl    string                      // its type
-	oracle string                      // an expression over the column, {}, that gives the expected text
-	same   func(want, got string) bool // nil: equal
+	ddl    string                      // type of the column
+	oracle string                      // expression that returns the expected text; {} stands for the column
+	same   func(want, got string) bool // nil: the texts must be equal
 	json   shape
-	values []string // SQL literals; NULL is added to them
+	values []string // SQL literals; NULL is added
 }
 
-// shape is how a value that is not NULL stands in JSON.
+// shape is the form of a value that is not NULL in JSON.
 type shape string
 
 const (
@@ -39,7 +39,7 @@ const (
 	float    shape = "number, or NaN and infinities as strings"
 	document shape = "document"
 	damaged  shape = "object with the base64 of invalid UTF-8"
-	byClass  shape = "as its SQLite storage class has it" // the first letter of the oracle's text
+	byClass  shape = "as its SQLite storage class has it" // the first letter of the oracle's text says which
 )
 
 func (s shape) of(want, text string) shape {
@@ -66,8 +66,8 @@ func (s shape) of(want, text string) shape {
 	return s
 }
 
-// sameFloat compares what two programs print for one float by its bits, and
-// wants no more digits than it takes to tell it from its neighbours.
+// sameFloat compares the printed forms of a float by its bits. It also requires that
+// neither form has more digits than needed to identify the float.
 func sameFloat(bits int) func(want, got string) bool {
 	return func(want, got string) bool {
 		w, err1 := strconv.ParseFloat(want, bits)
@@ -88,16 +88,16 @@ func digits(s string) string {
 	return strings.Trim(strings.ReplaceAll(strings.TrimPrefix(s, "-"), ".", ""), "0")
 }
 
-// sameJSON compares documents but for the white space between tokens, order,
-// duplicates and digits included.
+// sameJSON compares two documents, including the order of keys, duplicates and digits. It
+// ignores white space between tokens.
 func sameJSON(want, got string) bool {
 	var w bytes.Buffer
 	return json.Compact(&w, []byte(want)) == nil && w.String() == got
 }
 
-// typesTable is a table "types" of all columns, named c0, c1 and so on, with a
-// key id. Row n has every column's value n; the first row, and columns that
-// have run out of values, are NULL.
+// typesTable is a table "types" with all columns, named c0, c1 and so on, and the key id.
+// Row n has value n of every column. The first row is NULL, and so are columns without a
+// value n.
 type typesTable struct {
 	columns []column
 	rows    int
@@ -115,9 +115,9 @@ func (t typesTable) create(tb testing.TB, db *sqlx.DB, options string) {
 	tb.Helper()
 	defs := []string{"id integer not null primary key"}
 	for i, c := range t.columns {
-		null := " NULL" // or MariaDB takes NULL for the current time
+		null := " NULL" // otherwise MariaDB replaces NULL by the current time
 		if strings.HasPrefix(db.DriverName(), "sqlite") {
-			null = "" // where it would become part of the type's name
+			null = "" // it would become part of the type's name
 		}
 		defs = append(defs, fmt.Sprintf("c%d %s%s", i, c.ddl, null))
 	}
@@ -137,7 +137,7 @@ func (t typesTable) create(tb testing.TB, db *sqlx.DB, options string) {
 	}
 }
 
-// want asks the database for the text of every cell, nil for NULL.
+// want returns the expected text of every cell, by the database, and nil for NULL.
 func (t typesTable) want(tb testing.TB, db *sqlx.DB) [][]*string {
 	tb.Helper()
 	exprs := []string{"id"}
@@ -162,9 +162,8 @@ func (t typesTable) want(tb testing.TB, db *sqlx.DB) [][]*string {
 	return all
 }
 
-// check reads the table through sqlsource, writes it as JSON Lines and CSV,
-// parses both with the standard library's parsers, and compares every cell with
-// what the database says.
+// check reads the table through sqlsource, writes it as JSON Lines and CSV, parses both
+// with the standard library, and compares every cell with the expected text.
 func (t typesTable) check(tb testing.TB, db *sqlx.DB, want [][]*string) []row.Row {
 	tb.Helper()
 	records := fetchAll(tb, &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}})
@@ -215,7 +214,7 @@ func (t typesTable) check(tb testing.TB, db *sqlx.DB, want [][]*string) []row.Ro
 			if !same(*want[n][i], got) {
 				tb.Errorf("%s: the database says %.200q, JSON %.200q", where, *want[n][i], got)
 			}
-			// encoding/csv turns CR LF into LF inside of quotes.
+			// encoding/csv converts CR LF to LF within quotes.
 			if cell != strings.ReplaceAll(got, "\r\n", "\n") {
 				tb.Errorf("%s: JSON says %.200q, CSV %.200q", where, got, cell)
 			}
@@ -223,14 +222,14 @@ func (t typesTable) check(tb testing.TB, db *sqlx.DB, want [][]*string) []row.Ro
 				tb.Errorf("%s: JSON says %.200q, Text %.200q", where, got, r.Text(i+1))
 			}
 			if form != c.json.of(*want[n][i], got) {
-				tb.Errorf("%s: stands in JSON as %s (%.200s), not as %s", where, form, raw, c.json.of(*want[n][i], got))
+				tb.Errorf("%s: JSON has the form %s (%.200s), want %s", where, form, raw, c.json.of(*want[n][i], got))
 			}
 		}
 	}
 	return records
 }
 
-// parseJSON returns the text of a JSON value and how it stands there.
+// parseJSON returns the text of a JSON value, and its form.
 func parseJSON(tb testing.TB, raw string, as shape) (string, shape) {
 	tb.Helper()
 	if as == document {

@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// together has a command in a process group of its own, which its context ends as a whole. To
-// end nsenter alone is not enough: it has a child from the moment on at which it is inside, and
-// the child may not have got far enough by then to notice that its parent dies.
+// together runs a command in its own process group, all of which ends with its context. Ending
+// nsenter alone is not enough: once inside, it has a child, which may not yet notice that its
+// parent dies.
 func together(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error {

@@ -11,15 +11,15 @@ import (
 
 // Entry is a line of the journal.
 type Entry struct {
-	At       time.Duration // when the journal took it in, by the monotonic clock; on a busy machine that can be late
+	At       time.Duration // when the journal received it, by the monotonic clock; on a busy machine that can be late
 	Message  string
 	PID      string // of the process that wrote it
 	Priority string // 0 to 7, where 3 is an error
-	// Fields are all that the journal knows, by name, such as MESSAGE_ID.
+	// Fields are the entry's fields in the journal, by name, such as MESSAGE_ID.
 	Fields map[string]string
 }
 
-// Journal returns the journal's lines from and about a unit, oldest first.
+// Journal returns the lines from and about a unit, oldest first.
 func (l *Lab) Journal(unit string) []Entry {
 	l.tb.Helper()
 	l.Must("journalctl", "--sync")
@@ -36,7 +36,7 @@ func (l *Lab) Journal(unit string) []Entry {
 	}
 }
 
-// entry leaves out fields that are no text: a list if they are repeated, or bytes.
+// entry leaves out fields that are not text: repeated ones, which are lists, and bytes.
 func entry(fields map[string]any) Entry {
 	e := Entry{Fields: map[string]string{}}
 	for name, value := range fields {

@@ -1,14 +1,14 @@
-# Boots a systemd in namespaces of its own and ends it when standard input does.
-# The test process holds the other end: however it dies, the lab dies with it.
+# Boots a systemd in its own namespaces, and ends it when standard input ends.
+# The test process holds the other end, so the lab ends with the test process.
 #
 #	bash -c "$(cat lab.sh)" lab DIR SYSTEMD
 #
-# DIR/shared is seen inside as /opt/lab. DIR/pid is the lab's first process,
-# once there is one. Everything else written inside is in memory.
+# DIR/shared is /opt/lab inside. DIR/pid contains the lab's first process, once
+# it runs. Everything else written inside is in memory.
 set -u
 dir=$1 systemd=$2 asked=false
 
-# On a machine with both hierarchies of cgroups systemd takes the second alone.
+# On a machine with both hierarchies of cgroups, systemd uses the second.
 tree=/sys/fs/cgroup
 [ -d $tree/unified ] && tree=$tree/unified
 cgroup=$tree/${dir##*/}
@@ -26,7 +26,7 @@ inside() {
 	echo systemdlab >/proc/sys/kernel/hostname
 	echo systemdlab >"$root/etc/hostname"
 	mount -t proc proc "$root/proc"
-	# These are the machine's own, not the lab's.
+	# These belong to the machine, not to the lab.
 	mount --bind "$root/proc/sys" "$root/proc/sys"
 	mount -o remount,bind,ro "$root/proc/sys"
 	[ ! -e "$root/proc/sysrq-trigger" ] || mount --bind /dev/null "$root/proc/sysrq-trigger"
@@ -54,7 +54,7 @@ inside() {
 	mount -t tmpfs -o mode=755 tmpfs "$root/run"
 	mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 
-	# None of the services that this machine has starts, nor what minds hardware.
+	# No service of this machine starts, and nothing that manages hardware.
 	rm -rf "$root/etc/systemd/system"
 	mkdir -p "$root/etc/systemd/system"
 	for unit in getty.target console-getty.service systemd-logind.service systemd-networkd.service \
@@ -66,16 +66,16 @@ inside() {
 	: >"$root/etc/fstab"
 	: >"$root/etc/machine-id"
 	rm -f "$root/var/lib/dbus/machine-id"
-	rm -f "$root/usr/sbin/policy-rc.d" # by which images of containers forbid packages to start services
+	rm -f "$root/usr/sbin/policy-rc.d" # with it, container images forbid packages to start services
 
 	mkdir "$root/outside"
 	cd "$root"
 	pivot_root . outside
 	echo "$pid" >"/outside$dir/pid"
 	umount -l /outside
-	# As systemd itself does where it knows of no container. Credentials need it.
+	# As systemd does outside of containers. Credentials need it.
 	mount --make-rshared /
-	# It is root on this machine's kernel: the clock, modules and the audit are not its business.
+	# It is root on this machine's kernel: it must not touch the clock, the modules and the audit.
 	exec env -i container=systemdlab PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 		setpriv --bounding-set=-sys_time,-sys_module,-sys_rawio,-audit_read,-audit_control \
 		"$systemd" --system --log-target=journal-or-kmsg --show-status=no
@@ -93,17 +93,17 @@ mkdir "$cgroup" || exit 1
 start </dev/null &
 outer=$!
 
-while kill -0 "$outer" 2>/dev/null; do # it ends by itself if it cannot boot
-	read -r -t 0.2 _ # nothing ever comes but the end, for which it returns 1; over 128 if time is up
+while kill -0 "$outer" 2>/dev/null; do # it ends early if it cannot boot
+	read -r -t 0.2 _ # returns 1 at the end of the input, and more than 128 after the time
 	[ $? -gt 128 ] || { asked=true; break; }
 done
 
-# Killing the first process ends all; unshare, its parent, then buries it and ends as well.
+# Killing the first process ends all of them; unshare, its parent, then ends as well.
 if kill -0 "$outer" 2>/dev/null; then
 	kill -KILL "$(cat "$dir/pid" 2>/dev/null || echo "$outer")" 2>/dev/null
 fi
 wait "$outer" 2>/dev/null
-for _ in $(seq 200); do # the kernel takes a moment to end them all
+for _ in $(seq 200); do # the kernel takes a moment to end them
 	find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null
 	[ -d "$cgroup" ] || break
 	sleep 0.05

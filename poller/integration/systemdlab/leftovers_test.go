@@ -23,7 +23,7 @@ func busy(lab *systemdlab.Lab) (dir string) {
 	return filepath.Dir(lab.Dir())
 }
 
-// leftovers lists what is there of a lab: its directory, mounts and cgroup, and the processes in
+// leftovers lists what exists of a lab: its directory, mounts and cgroup, and the processes in
 // that or that speak of the lab.
 func leftovers(dir string) (found []string) {
 	name := filepath.Base(dir)

@@ -8,17 +8,17 @@ import (
 	"testing"
 )
 
-const systemd = "/lib/systemd/systemd" // where /usr is merged, which is everywhere by now, /usr/lib too
+const systemd = "/lib/systemd/systemd" // also /usr/lib where /usr is merged
 
-// Need skips the test where no lab can be, or fails it, as Boot does: for one that has
-// much to do before it boots.
+// Need skips or fails the test where no lab can run, as Boot does. Call it in a test that
+// does much before it boots.
 func Need(tb testing.TB) {
 	tb.Helper()
 	switch {
 	case testing.Short():
 		tb.Skip("systemdlab: boots a systemd; not with -short")
 	case race:
-		tb.Skip("systemdlab: all happens in other processes, where the race detector does not look")
+		tb.Skip("systemdlab: the race detector does not see into other processes")
 	}
 	err := missing()
 	switch {
@@ -47,7 +47,7 @@ func missing() error {
 	}
 	out, err := exec.Command("unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--fork", "mount", "--make-rprivate", "/").CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("systemdlab: needs the right to make namespaces and to mount, which a container has with --privileged: %w: %s", err, out)
+		return fmt.Errorf("systemdlab: needs the right to create namespaces and to mount, which a container has with --privileged: %w: %s", err, out)
 	}
 	return nil
 }

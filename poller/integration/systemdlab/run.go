@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// Run runs a command inside, as root with an empty environment and standard input,
-// and returns its standard output. The error of one that fails holds its standard error and wraps
-// an [exec.ExitError], which has the exit code. When ctx ends, so does the command.
+// Run runs a command inside, as root with an empty environment and standard input, and
+// returns its standard output. If it fails, the error contains its standard error and
+// wraps an [exec.ExitError], which has the exit code. The command ends with ctx.
 func (l *Lab) Run(ctx context.Context, command ...string) (stdout string, err error) {
 	if l.pid == "" {
 		return "", errors.New("systemdlab: systemd has not started")
@@ -27,7 +27,7 @@ func (l *Lab) Run(ctx context.Context, command ...string) (stdout string, err er
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	together(cmd)
-	cmd.WaitDelay = time.Second // what the command left in the background may hold the pipes
+	cmd.WaitDelay = time.Second // processes in the background may keep the pipes open
 	if err = cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("%w: %w", ctx.Err(), err)
@@ -37,8 +37,8 @@ func (l *Lab) Run(ctx context.Context, command ...string) (stdout string, err er
 	return out.String(), err
 }
 
-// Must is Run for a command that has to succeed: if it fails or takes longer than a
-// minute, the test ends. It returns standard output without the space around it.
+// Must is Run for a command that must succeed. If it fails or takes longer than three
+// minutes, the test ends. It returns standard output without the surrounding space.
 func (l *Lab) Must(command ...string) string {
 	l.tb.Helper()
 	ctx, cancel := context.WithTimeout(l.tb.Context(), limit)
@@ -50,8 +50,8 @@ func (l *Lab) Must(command ...string) string {
 	return strings.TrimSpace(out)
 }
 
-// Eventually waits until a condition is true. After a minute the test ends, and names
-// what it waited for.
+// Eventually waits until a condition is true. After three minutes the test ends with a
+// message that contains what.
 func (l *Lab) Eventually(what string, condition func() bool) {
 	l.tb.Helper()
 	for deadline := time.Now().Add(limit); !condition(); {
@@ -64,12 +64,12 @@ func (l *Lab) Eventually(what string, condition func() bool) {
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			l.tb.Fatalf("systemdlab: waited %v in vain: %s", limit, what)
+			l.tb.Fatalf("systemdlab: waited %v for: %s", limit, what)
 		}
 	}
 }
 
-// Write writes a file inside, with its directories, readable by all.
+// Write writes a file inside and creates its directories. All users can read it.
 func (l *Lab) Write(path, text string) {
 	l.tb.Helper()
 	path = l.Path(path)
@@ -82,7 +82,7 @@ func (l *Lab) Write(path, text string) {
 	}
 }
 
-// Unit writes a unit, or a drop-in such as hello.service.d/fast.conf, and has systemd
+// Unit writes a unit, or a drop-in such as hello.service.d/fast.conf, and makes systemd
 // read it. It starts nothing.
 func (l *Lab) Unit(name, text string) {
 	l.tb.Helper()
@@ -91,7 +91,7 @@ func (l *Lab) Unit(name, text string) {
 }
 
 // Show returns a property of a unit, such as ActiveState, MainPID, NRestarts or
-// StatusText, as systemctl show gives it.
+// StatusText, as systemctl show prints it.
 func (l *Lab) Show(unit, property string) string {
 	l.tb.Helper()
 	return l.Must("systemctl", "show", "--value", "--property="+property, "--", unit)

@@ -1,5 +1,5 @@
-// Package systemdlab boots a real systemd for a test: in namespaces of its own,
-// over a copy-on-write view of the machine's files, in about a second.
+// Package systemdlab boots a real systemd for a test, in its own namespaces and over a
+// copy-on-write view of the machine's files, in about a second.
 //
 //	func TestRestart(t *testing.T) {
 //		lab := systemdlab.Boot(t)
@@ -9,36 +9,36 @@
 //		lab.Eventually("hello restarts", func() bool { return lab.Show("hello", "NRestarts") == "1" })
 //	}
 //
-// All programs of the machine are there, none of its services runs. What a test
-// writes inside is in memory, and gone with the lab. Several labs may run at once.
+// All programs of the machine are available, but none of its services runs. What a test
+// writes inside is in memory and disappears with the lab. Several labs may run at once.
 // A test that fails logs the lab's journal.
 //
 // # What is shared
 //
 // The directory [Lab.Dir] is the same inside and outside; inside it is /opt/lab.
-// [Lab.Path] gives any other path of the lab to the test. The machine's /tmp is
-// hidden inside, and so is what the machine has mounted below its root.
+// [Lab.Path] returns the path outside of any other path of the lab. The machine's /tmp
+// and everything mounted below its root are hidden inside.
 //
-// The network is the lab's own and has only a loopback interface. A server outside
-// is reached by a unix socket in the shared directory alone; better is to run it
-// inside, as a unit: Postgres' programs, for one, are there.
+// The lab's network has only a loopback interface. A server outside is reachable only by
+// a unix socket in the shared directory. It is better to run the server inside, as a
+// unit: Postgres' programs, for example, are available.
 //
 // The kernel is the machine's. The lab cannot change its settings, clock or modules.
 // Limits of memory and CPU may not be enforced, as on a machine whose controllers
 // belong to the first hierarchy of cgroups.
 //
-// # What it needs
+// # Requirements
 //
-// Linux, root with the right to make namespaces and cgroups (in a container that is
-// a privileged one), and the Debian packages systemd and util-linux. Without them
-// the test is skipped and says so; if the environment has CI=true it fails. It is
-// skipped as well under -short, and under the race detector, which does not look into
-// other processes.
+// Linux, root with the right to create namespaces and cgroups (in a container: a
+// privileged one), and the Debian packages systemd and util-linux. If one is missing, the
+// test is skipped and names it; with CI=true in the environment it fails. The test is
+// also skipped under -short, and under the race detector, which does not see into other
+// processes.
 //
-// # What is left behind
+// # Cleanup
 //
-// Nothing: no process, mount, cgroup or directory; also if the test process panics, runs
-// into its -timeout or is killed. A shell that waits for its end does the tidying.
+// No process, mount, cgroup or directory remains, even if the test process panics, reaches
+// its -timeout or is killed. A shell that waits for its end cleans up.
 package systemdlab
 
 import (
@@ -54,22 +54,22 @@ import (
 	"time"
 )
 
-// limit is for anything inside to happen. It guards against hanging for ever, and
-// is generous: the machine may be busy.
-const limit = 60 * time.Second
+// limit is how long anything inside may take. It only ends a test that hangs, so it is
+// generous: the machine may be busy.
+const limit = 3 * time.Minute
 
 //go:embed lab.sh
 var script string
 
-// Lab is a running systemd. Its methods may be called from several goroutines, but
-// those that can end the test only from the test's own.
+// Lab is a running systemd. Its methods may be called from several goroutines, except
+// those that can end the test, which only the test's goroutine may call.
 type Lab struct {
 	tb   testing.TB
 	dir  string
 	pid  string // of systemd, as seen from outside
 	log  *os.File
 	hold io.Closer
-	end  chan error // of the shell that keeps the lab
+	end  chan error // result of the shell that runs the lab
 }
 
 // Boot boots a systemd and returns when it runs. It ends with the test.
@@ -100,8 +100,8 @@ func (l *Lab) start() error {
 	if l.log, err = os.Create(filepath.Join(l.dir, "log")); err != nil {
 		return err
 	}
-	// In a session of its own: Ctrl-C in a terminal is for the test, and the shell
-	// is to outlive it.
+	// In another session, because Ctrl-C in a terminal ends the test, and the shell must
+	// outlive it.
 	cmd := exec.Command("setsid", "bash", "-c", script, "lab", l.dir, systemd)
 	cmd.Stdout, cmd.Stderr = l.log, l.log
 	if l.hold, err = cmd.StdinPipe(); err != nil {
@@ -114,8 +114,8 @@ func (l *Lab) start() error {
 	return nil
 }
 
-// booted reports whether systemd has started all it is to start. A failed unit
-// among them, as the machine may have, is none of the test's business.
+// booted reports whether systemd has finished starting its units. Some unit of the
+// machine may have failed; that does not concern the test.
 func (l *Lab) booted() bool {
 	if l.pid == "" {
 		pid, err := os.ReadFile(filepath.Join(l.dir, "pid"))
@@ -135,7 +135,7 @@ func (l *Lab) stop() {
 	if l.tb.Failed() {
 		journal, err := l.Run(ctx, "journalctl", "--no-pager", "--output=short-monotonic", "--lines=400")
 		if err != nil {
-			// The file is gone with a lab that ended by itself, but not what we hold of it.
+			// If the lab has ended, the file is deleted, but still open here.
 			outside, _ := io.ReadAll(io.NewSectionReader(l.log, 0, 1<<20))
 			journal = fmt.Sprintf("%v\n%s", err, outside)
 		}
@@ -146,16 +146,16 @@ func (l *Lab) stop() {
 	select {
 	case err := <-l.end:
 		if err != nil {
-			l.tb.Errorf("systemdlab: the lab did not end in order: %v", err)
+			l.tb.Errorf("systemdlab: the lab did not end cleanly: %v", err)
 		}
 	case <-ctx.Done():
 		l.tb.Errorf("systemdlab: the lab did not end within %v", limit)
 	}
 }
 
-// Dir is a directory that is seen inside as /opt/lab.
+// Dir returns a directory that is /opt/lab inside.
 func (l *Lab) Dir() string { return filepath.Join(l.dir, "shared") }
 
-// Path is where the test finds a path of the lab. Absolute symbolic links inside
-// lead astray: they would be followed on the machine.
+// Path returns the path outside of a path of the lab. It must not contain an absolute
+// symbolic link, which would be followed on the machine.
 func (l *Lab) Path(inside string) string { return filepath.Join("/proc", l.pid, "root", inside) }

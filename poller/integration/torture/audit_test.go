@@ -23,24 +23,24 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
-// What no ceiling can guard against, since the database does not tell: package
-// late reports every row that was missed, and no other.
+// No ceiling can guard against unsound acts, because the database gives no sign of them.
+// Package late reports every missed row and no others.
 func TestUnsoundIsFound(t *testing.T) {
 	t.Parallel()
 	notShort(t)
 	server := startPostgres(t)
-	multi := hostile.Multi.Weigh(4)
+	multi := hostile.MultiRow.WithWeight(4)
 	for name, acts := range map[string][]hostile.Act{
-		"nextval in an earlier transaction": {multi, hostile.Earlier},
-		"explicit low keys":                 {multi, hostile.Low},
+		"nextval in an earlier transaction": {multi, hostile.NextvalEarlier},
+		"explicit low keys":                 {multi, hostile.LowKeys},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := server.NewDatabase(t)
 			db := open(t, d)
 			db.MustExec(orders)
-			low := poor(t, d, db, `grant select on orders to reader`)
-			audited(t, "Postgres, unsound: "+name, db, low, postgres.LockFence{}, func(r *resumed) hostile.Writers {
+			restricted := selectOnly(t, d, db, `grant select on orders to reader`)
+			runAudited(t, "Postgres, unsound: "+name, db, restricted, postgres.LockFence{}, func(r *resumed) hostile.Writers {
 				return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: acts, Progress: pause(db, r, func() {})}
 			})
 		})
@@ -50,8 +50,8 @@ func TestUnsoundIsFound(t *testing.T) {
 		d := server.NewDatabase(t)
 		db := open(t, d)
 		db.MustExec(orders + `alter sequence orders_id_seq restart 1000000`)
-		low := poor(t, d, db, `grant select on orders to reader`) // who may not read the sequence
-		audited(t, "Postgres, unsound: setval backwards, unseen", db, low, postgres.LockFence{}, func(r *resumed) hostile.Writers {
+		restricted := selectOnly(t, d, db, `grant select on orders to reader`) // without the right to read the sequence
+		runAudited(t, "Postgres, unsound: setval backwards, unseen", db, restricted, postgres.LockFence{}, func(r *resumed) hostile.Writers {
 			return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: []hostile.Act{multi},
 				Progress: pause(db, r, func() { db.MustExec(`select setval('orders_id_seq', 1)`) })}
 		})
@@ -63,15 +63,15 @@ func TestUnsoundIsFound(t *testing.T) {
 		db.MustExec(`create table orders (id bigserial, token bigint not null, part int not null default 0, primary key (id, part)) partition by list (part);
 			create table orders0 partition of orders for values in (0);
 			create table orders1 (like orders including defaults)`)
-		low := poor(t, d, db, `grant select on orders to reader`)
-		// The rows are written as all others are, by the sequence, but where no
-		// reader sees them.
+		restricted := selectOnly(t, d, db, `grant select on orders to reader`)
+		// These rows get keys from the sequence like all others, but in a table that no
+		// reader reads yet.
 		aside := hostile.Act{Name: "into a table that is attached later", Do: func(ctx context.Context, x *hostile.Txn) error {
-			return x.Exec(ctx, `insert into orders1 (token, part) values ($1, 1)`, x.Take(1))
+			return x.Exec(ctx, `insert into orders1 (token, part) values ($1, 1)`, x.Reserve(1))
 		}}
-		audited(t, "Postgres, unsound: partition attached with rows", db, low, postgres.LockFence{}, func(r *resumed) hostile.Writers {
+		runAudited(t, "Postgres, unsound: partition attached with rows", db, restricted, postgres.LockFence{}, func(r *resumed) hostile.Writers {
 			attach := pause(db, r, func() { db.MustExec(`alter table orders attach partition orders1 for values in (1)`) })
-			return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: []hostile.Act{multi, aside.Weigh(0.5)}, Progress: attach}
+			return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: []hostile.Act{multi, aside.WithWeight(0.5)}, Progress: attach}
 		})
 	})
 }
@@ -83,17 +83,17 @@ func TestMariaDBUnsoundIsFound(t *testing.T) {
 	d := server.NewDatabase(t)
 	db := open(t, d)
 	db.MustExec(ordersMariaDB)
-	audited(t, "MariaDB, unsound: explicit low keys", db, poorMariaDB(t, d, db), mysql.DirtyProbe{}, func(r *resumed) hostile.Writers {
+	runAudited(t, "MariaDB, unsound: explicit low keys", db, selectOnlyMariaDB(t, d, db), mysql.DirtyProbe{}, func(r *resumed) hostile.Writers {
 		return hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Hold: 100 * time.Millisecond, Seed: *seedFlag,
-			Acts: []hostile.Act{hostile.Multi.Weigh(4), hostile.Low}, Progress: pause(db, r, func() {})}
+			Acts: []hostile.Act{hostile.MultiRow.WithWeight(4), hostile.LowKeys}, Progress: pause(db, r, func() {})}
 	})
 }
 
-// pause makes the writers wait, half way, until the reader has passed every row they
-// have committed, and calls f. The rows of f are then certain to be late.
+// pause stops the writers half way until the reader has read all committed rows, and then
+// calls f. Rows that f makes visible are then late for certain.
 func pause(db *sqlx.DB, r *resumed, f func()) func(hostile.Counts) {
 	var once sync.Once
-	return func(c hostile.Counts) { // called outside of transactions
+	return func(c hostile.Counts) { // called between transactions
 		if c.Committed < 10_000 {
 			return
 		}
@@ -112,11 +112,12 @@ func pause(db *sqlx.DB, r *resumed, f func()) func(hostile.Counts) {
 	}
 }
 
-// audited runs a trial with a reader whose late rows are reported.
-func audited(t *testing.T, scenario string, db, low *sqlx.DB, c ceiling.Ceiling, writers func(*resumed) hostile.Writers) {
+// runAudited runs a trial with a reader whose late rows are reported by package late, and
+// requires a report of every missed row.
+func runAudited(t *testing.T, scenario string, db, restricted *sqlx.DB, c ceiling.Ceiling, writers func(*resumed) hostile.Writers) {
 	var mu sync.Mutex
 	named, unnamed := map[string]bool{}, 0
-	table := &sqlsource.Table{DB: low, Name: "orders", Key: []string{"id"}, Ceiling: c, Logger: slog.New(slog.DiscardHandler)}
+	table := &sqlsource.Table{DB: restricted, Name: "orders", Key: []string{"id"}, Ceiling: c, Logger: slog.New(slog.DiscardHandler)}
 	found := &resumed{Source: &late.Source[row.Row]{Table: table, Rows: 1_000_000, Every: 200 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 		Report: func(_ context.Context, f late.Found) {
 			mu.Lock()
@@ -126,14 +127,14 @@ func audited(t *testing.T, scenario string, db, low *sqlx.DB, c ceiling.Ceiling,
 				named[strings.TrimPrefix(table.Position(key), "id ")] = true
 			}
 		}}}
-	_, results := try(t, scenario, hostile.Trial{
+	_, results := runTrial(t, scenario, hostile.Trial{
 		Writers: writers(found),
-		Readers: []hostile.Reader{naive(low, "id"), {Name: c.String(), Source: found, Key: []string{"id"}}},
+		Readers: []hostile.Reader{naive(restricted, "id"), {Name: c.String(), Source: found, Key: []string{"id"}}},
 	})
 	missed := results[1]
-	loses(t, results[0])
-	loses(t, missed)
-	require.Zero(t, missed.Twice+missed.OutOfOrder+missed.Phantom)
+	requireLoss(t, results[0])
+	requireLoss(t, missed)
+	require.Zero(t, missed.Duplicates+missed.OutOfOrder+missed.Phantom)
 
 	want := map[string]bool{}
 	for chunk := range slices.Chunk(missed.LostTokens, 1000) {
@@ -146,12 +147,12 @@ func audited(t *testing.T, scenario string, db, low *sqlx.DB, c ceiling.Ceiling,
 		}
 	}
 	deadline := time.Now().Add(time.Minute)
-	for { // the last rows are found when the next check is due
+	for { // the next check finds the last rows
 		found.fetch(t)
 		mu.Lock()
 		n := unnamed
 		for id := range named {
-			require.True(t, want[id], "row %s was not missed, and is reported", id)
+			require.True(t, want[id], "row %s is reported, but was not missed", id)
 			n++
 		}
 		mu.Unlock()
@@ -160,16 +161,17 @@ func audited(t *testing.T, scenario string, db, low *sqlx.DB, c ceiling.Ceiling,
 		}
 		require.True(t, time.Now().Before(deadline), "%d rows were missed, %d are reported", len(want), n)
 	}
-	t.Logf("%s: all %d rows that were missed were reported, %d without their keys", scenario, len(want), unnamed)
+	t.Logf("%s: all %d missed rows were reported, %d of them without keys", scenario, len(want), unnamed)
 	board.add(scenario, results...)
 }
 
-// resumed can be fetched from where a pipeline has ended.
+// resumed records the position of a source, so that a test can fetch more after the
+// pipeline has ended.
 type resumed struct {
 	source.Source[row.Row]
 	mu sync.Mutex
 	at source.Cursor
-	id int64 // of the last row
+	id int64 // id of the last row
 }
 
 func (r *resumed) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[row.Row], error) {

@@ -13,8 +13,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/mysql"
 )
 
-// crashes ends a server, three times by a crash and once in order, each time when
-// a transaction is prepared, and starts it again.
+// crashes stops and restarts a server four times, three times by a crash and once cleanly,
+// each time while a transaction is prepared.
 type crashes struct {
 	server   *dbtest.Server
 	db       *sqlx.DB
@@ -22,7 +22,7 @@ type crashes struct {
 	ends     int
 }
 
-// run does so when the server has run for a while.
+// run does that each time the server has run for a while. It is the Background of a trial.
 func (c *crashes) run(ctx context.Context) error {
 	for _, end := range []func() error{c.server.Kill, c.server.Kill, c.server.Stop, c.server.Kill} {
 		select {
@@ -44,7 +44,7 @@ func (c *crashes) run(ctx context.Context) error {
 	return nil
 }
 
-// wait waits until a transaction is prepared, and reports false if ctx ends first.
+// wait waits until a transaction is prepared. It returns false if ctx ends first.
 func (c *crashes) wait(ctx context.Context) bool {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -72,60 +72,60 @@ func (c *crashes) count() (n int, err error) {
 	return n, rows.Err()
 }
 
-// untilTelling runs a trial until the event that it tests has happened, which depends on
-// the seed and the machine. Each run is judged separately.
-func untilTelling(t *testing.T, run func(seed uint64) (telling bool)) {
+// untilConclusive repeats a trial with other seeds until the event under test has happened,
+// which depends on the seed and on timing. Every trial is checked on its own.
+func untilConclusive(t *testing.T, run func(seed uint64) (conclusive bool)) {
 	for try := range uint64(10) {
 		if run(*seedFlag + try) {
 			return
 		}
 	}
-	require.Fail(t, "in ten runs what it is for did not happen, so this test tests nothing")
+	require.Fail(t, "the event under test did not happen in ten trials, so the test shows nothing")
 }
 
-// A server without synchronous commit loses its last confirmed transactions when it
-// crashes. Delivered rows are never among them.
+// Without synchronous commit, a crash loses the rows that were confirmed last, but never a
+// delivered row.
 func TestPostgresCrashes(t *testing.T) {
 	t.Parallel()
 	notShort(t)
 	server := startPostgres(t, "-c", "fsync=on", "-c", "full_page_writes=on", "-c", "synchronous_commit=off", "-c", "wal_writer_delay=500ms")
 	d := server.NewDatabase(t)
 	db := open(t, d)
-	untilTelling(t, func(seed uint64) bool {
+	untilConclusive(t, func(seed uint64) bool {
 		db.MustExec(`drop table if exists orders; ` + orders + withTx)
 		c := crashes{server: server, db: db, prepared: `select gid from pg_prepared_xacts`}
 		ledger, results := trial(t, "Postgres, asynchronous commit, crashes", hostile.Trial{
-			Writers:   hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 40_000, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.2, Outages: true},
-			Readers:   both(poor(t, d, db, `grant select on orders to reader`)),
-			Meanwhile: c.run,
+			Writers:    hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 40_000, Seed: seed, Acts: soundActs(t, db), Rollbacks: 0.1, Prepared: 0.2, Outages: true},
+			Readers:    both(selectOnly(t, d, db, `grant select on orders to reader`)),
+			Background: c.run,
 		})
-		loses(t, results["naive"])
-		sound(t, ledger, results["lock fence"])
-		sound(t, ledger, results["transaction id"])
+		requireLoss(t, results["naive"])
+		requireSound(t, ledger, results["lock fence"])
+		requireSound(t, ledger, results["transaction id"])
 		counts := ledger.Counts()
-		return c.ends > 0 && counts.Survived > 0 && counts.TakenBack > 0
+		return c.ends > 0 && counts.Reconnected > 0 && counts.LostByServer > 0
 	})
 }
 
-// MariaDB keeps confirmed transactions with its default settings.
+// With its default settings MariaDB loses no confirmed row.
 func TestMariaDBCrashes(t *testing.T) {
 	t.Parallel()
 	notShort(t)
 	server := startMariaDB(t)
 	d := server.NewDatabase(t)
 	db := open(t, d)
-	untilTelling(t, func(seed uint64) bool {
+	untilConclusive(t, func(seed uint64) bool {
 		db.MustExec(`drop table if exists orders`)
 		db.MustExec(ordersMariaDB)
-		low := poorMariaDB(t, d, db)
+		restricted := selectOnlyMariaDB(t, d, db)
 		c := crashes{server: server, db: db, prepared: `xa recover`}
 		ledger, results := trial(t, "MariaDB, crashes", hostile.Trial{
-			Writers:   hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 40_000, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.2, Outages: true},
-			Readers:   []hostile.Reader{naive(low, "id"), reader("dirty probe", low, mysql.DirtyProbe{}, "id")},
-			Meanwhile: c.run,
+			Writers:    hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 40_000, Seed: seed, Acts: soundActs(t, db), Rollbacks: 0.1, Prepared: 0.2, Outages: true},
+			Readers:    []hostile.Reader{naive(restricted, "id"), reader("dirty probe", restricted, mysql.DirtyProbe{}, "id")},
+			Background: c.run,
 		})
-		loses(t, results["naive"])
-		sound(t, ledger, results["dirty probe"])
-		return c.ends > 0 && ledger.Counts().Survived > 0
+		requireLoss(t, results["naive"])
+		requireSound(t, ledger, results["dirty probe"])
+		return c.ends > 0 && ledger.Counts().Reconnected > 0
 	})
 }

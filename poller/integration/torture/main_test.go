@@ -23,13 +23,13 @@ import (
 
 var (
 	rowsFlag = flag.Int("torture.rows", 0, "rows to commit in each of TestLockFence, TestTransactionID and TestDirtyProbe, in rounds of at most a million; 0 is 200,000, or 20,000 with -short")
-	forFlag  = flag.Duration("torture.for", 0, "how long each of these may write at most; 0: no limit")
+	forFlag  = flag.Duration("torture.for", 0, "longest time that each of these tests writes; 0: no limit")
 	seedFlag = flag.Uint64("torture.seed", 0, "seed of what the writers do; 0 draws one")
 )
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := mysql.SetLogger(&mysql.NopLogger{}); err != nil { // it would print each lost connection
+	if err := mysql.SetLogger(&mysql.NopLogger{}); err != nil { // it prints every lost connection
 		panic(err)
 	}
 	if *seedFlag == 0 {
@@ -40,12 +40,12 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// long reports whether the run is not the short form.
+// long reports whether this is the long form.
 func long() bool { return *rowsFlag > 0 || *forFlag > 0 }
 
 // rows returns how many rows to commit.
 func rows() int {
-	if testing.Short() || raceDetector { // a race of goroutines needs no rare order of commits
+	if testing.Short() || raceDetector { // the race detector does not need rare orders of commits
 		return cmp.Or(*rowsFlag, 20_000)
 	}
 	return cmp.Or(*rowsFlag, 200_000)
@@ -53,8 +53,8 @@ func rows() int {
 
 var raceDetector bool
 
-// notShort skips a case that takes longer than -short has time for. What is left is
-// enough for the race detector: all readers and writers, over thousands of rows.
+// notShort skips a case that takes too long for -short. The remaining cases are sufficient
+// for the race detector: they run all readers and writers over thousands of rows.
 func notShort(t *testing.T) {
 	if testing.Short() || raceDetector {
 		t.Skip("takes up to half a minute: not with -short, nor with the race detector")
@@ -74,8 +74,8 @@ type line struct {
 	hostile.Result
 }
 
-// add enters results. Those of one scenario and reader are summed up; their
-// delays are those of the worst round.
+// add records results. Results of the same scenario and reader are summed up; the delays
+// are those of the worst round.
 func (s *scores) add(scenario string, results ...hostile.Result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,11 +86,11 @@ next:
 				l.Committed += r.Committed
 				l.Delivered += r.Delivered
 				l.Lost += r.Lost
-				l.Twice += r.Twice
+				l.Duplicates += r.Duplicates
 				l.OutOfOrder += r.OutOfOrder
 				l.Phantom += r.Phantom
 				l.Delay = worse(l.Delay, r.Delay)
-				l.Added = worse(l.Added, r.Added)
+				l.AddedDelay = worse(l.AddedDelay, r.AddedDelay)
 				continue next
 			}
 		}
@@ -115,10 +115,10 @@ func (s *scores) print() {
 	fmt.Printf("\nseed %d\n\n%s\n", *seedFlag, b.String())
 }
 
-// trial runs a trial and enters its results.
+// trial runs a trial and records its results.
 func trial(t *testing.T, scenario string, h hostile.Trial) (*hostile.Ledger, map[string]hostile.Result) {
 	t.Helper()
-	ledger, results := try(t, scenario, h)
+	ledger, results := runTrial(t, scenario, h)
 	board.add(scenario, results...)
 	byName := map[string]hostile.Result{}
 	for _, r := range results {
@@ -127,10 +127,10 @@ func trial(t *testing.T, scenario string, h hostile.Trial) (*hostile.Ledger, map
 	return ledger, byName
 }
 
-// try runs a trial.
-func try(t *testing.T, scenario string, h hostile.Trial) (*hostile.Ledger, []hostile.Result) {
+// runTrial runs a trial without recording its results.
+func runTrial(t *testing.T, scenario string, h hostile.Trial) (*hostile.Ledger, []hostile.Result) {
 	t.Helper()
-	t.Logf("%s: to replay it, as far as the machine does the same: go test ./poller/integration/torture -run '^%s$' -torture.seed %d -torture.rows %d",
+	t.Logf("%s: to repeat it, except for its timing: go test ./poller/integration/torture -run '^%s$' -torture.seed %d -torture.rows %d",
 		scenario, strings.ReplaceAll(t.Name(), "/", "$/^"), h.Writers.Seed, h.Writers.Rows)
 	begun := time.Now()
 	var mu sync.Mutex
@@ -151,14 +151,14 @@ func try(t *testing.T, scenario string, h hostile.Trial) (*hostile.Ledger, []hos
 	require.NoError(t, err)
 	for _, r := range results {
 		t.Logf("%s: %s: committed %d, delivered %d, lost %d, twice %d, out of order %d, not committed %d, delay %s, added %s", scenario, r.Reader,
-			r.Committed, r.Delivered, r.Lost, r.Twice, r.OutOfOrder, r.Phantom, r.Delay, r.Added)
+			r.Committed, r.Delivered, r.Lost, r.Duplicates, r.OutOfOrder, r.Phantom, r.Delay, r.AddedDelay)
 	}
 	t.Logf("%s: %+v in %v, acts %v", scenario, ledger.Counts(), time.Since(begun).Round(100*time.Millisecond), ledger.Acts())
 	return ledger, results
 }
 
-// sound fails the test if a reader did not deliver every row once and in order.
-func sound(t *testing.T, l *hostile.Ledger, r hostile.Result) {
+// requireSound requires that the reader delivered every row once and in order.
+func requireSound(t *testing.T, l *hostile.Ledger, r hostile.Result) {
 	t.Helper()
 	if r.Sound() {
 		return
@@ -166,12 +166,11 @@ func sound(t *testing.T, l *hostile.Ledger, r hostile.Result) {
 	for _, token := range r.LostTokens[:min(len(r.LostTokens), 10)] {
 		t.Logf("lost: %s", l.Describe(token))
 	}
-	t.Errorf("%s: lost %d, twice %d, out of order %d, never committed %d, of %d rows", r.Reader, r.Lost, r.Twice, r.OutOfOrder, r.Phantom, r.Committed)
+	t.Errorf("%s: lost %d, twice %d, out of order %d, never committed %d, of %d rows", r.Reader, r.Lost, r.Duplicates, r.OutOfOrder, r.Phantom, r.Committed)
 }
 
-// loses fails the test if a reader that can lose rows lost none: then the
-// scenario shows nothing.
-func loses(t *testing.T, r hostile.Result) {
+// requireLoss requires that the reader lost rows. Otherwise the scenario shows nothing.
+func requireLoss(t *testing.T, r hostile.Result) {
 	t.Helper()
-	require.Positive(t, r.Lost, "%s lost nothing of %d rows, so this test tests nothing", r.Reader, r.Committed)
+	require.Positive(t, r.Lost, "%s lost none of %d rows, so the test shows nothing", r.Reader, r.Committed)
 }

@@ -19,48 +19,46 @@ func startMariaDB(t *testing.T, args ...string) *dbtest.Server {
 	}, args...)...))
 }
 
-// ordersMariaDB is a table as applications have it.
+// ordersMariaDB creates a typical table of an application.
 const ordersMariaDB = `create table orders (id bigint auto_increment primary key, token bigint not null unique, note varchar(20) not null default 'none')`
 
-// slowMariaDB is a trigger that now and then is slow.
+// slowMariaDB creates a trigger that is sometimes slow.
 const slowMariaDB = `create trigger slow before insert on orders for each row begin if rand() < 0.0005 then do sleep(rand() * 0.5); end if; end`
 
-// poorMariaDB returns the database as a user sees it that may read the table and
-// see who is at work.
-func poorMariaDB(t *testing.T, d dbtest.Database, admin *sqlx.DB) *sqlx.DB {
+// selectOnlyMariaDB opens the database as a user with SELECT on the table and PROCESS.
+func selectOnlyMariaDB(t *testing.T, d dbtest.Database, admin *sqlx.DB) *sqlx.DB {
 	admin.MustExec(`create user if not exists reader identified by 'reader'`)
 	admin.MustExec(`grant select on ` + d.Name() + `.* to reader`)
 	admin.MustExec(`grant process on *.* to reader`)
-	db := d.As("reader", "reader").Open(t, dbtest.MySQL)
+	db := d.WithUser("reader", "reader").Open(t, dbtest.MySQL)
 	db.SetMaxOpenConns(10)
 	return db
 }
 
-// The dirty probe misses nothing on a table as it is, for a user with SELECT and
-// PROCESS.
+// The dirty probe misses no row of a typical table, for a user with SELECT and PROCESS.
 func TestDirtyProbe(t *testing.T) {
 	t.Parallel()
 	server := startMariaDB(t)
 	rounds(t, func(seed uint64, n int) {
 		d := server.NewDatabase(t)
 		db := open(t, d)
-		defer db.Close() // a server has so many connections, and a long run so many rounds
+		defer db.Close() // frees the connections, because a long run has many rounds
 		db.MustExec(ordersMariaDB)
 		db.MustExec(slowMariaDB)
-		low := poorMariaDB(t, d, db)
-		defer low.Close()
+		restricted := selectOnlyMariaDB(t, d, db)
+		defer restricted.Close()
 		ledger, results := trial(t, "MariaDB, dirty probe", hostile.Trial{
-			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: n, For: *forFlag, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.1},
-			Readers: []hostile.Reader{naive(low, "id"), reader("dirty probe", low, mysql.DirtyProbe{}, "id")},
+			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: n, For: *forFlag, Seed: seed, Acts: soundActs(t, db), Rollbacks: 0.1, Prepared: 0.1},
+			Readers: []hostile.Reader{naive(restricted, "id"), reader("dirty probe", restricted, mysql.DirtyProbe{}, "id")},
 		})
-		loses(t, results["naive"])
-		sound(t, ledger, results["dirty probe"])
+		requireLoss(t, results["naive"])
+		requireSound(t, ledger, results["dirty probe"])
 		db.MustExec(`drop table orders`)
 	})
 }
 
-// INSERT IGNORE and ON DUPLICATE KEY UPDATE of 200,000 rows, of which two are new:
-// the last of them gets a low key at last.
+// INSERT IGNORE and ON DUPLICATE KEY UPDATE of 200,000 rows, two of which are new: the last
+// one gets the lowest of the drawn keys, long after it was drawn.
 func TestMariaDBUpsert(t *testing.T) {
 	t.Parallel()
 	notShort(t)
@@ -69,21 +67,21 @@ func TestMariaDBUpsert(t *testing.T) {
 	d := server.NewDatabase(t)
 	db := open(t, d)
 	upsert := hostile.Upsert(prefill)
-	untilTelling(t, func(seed uint64) bool { // of so few upserts a seed may draw none
+	untilConclusive(t, func(seed uint64) bool { // upserts are rare, and a seed may draw none
 		db.MustExec(`drop table if exists orders`)
 		db.MustExec(ordersMariaDB)
-		low := poorMariaDB(t, d, db)
+		restricted := selectOnlyMariaDB(t, d, db)
 		ledger, results := trial(t, "MariaDB, IGNORE and ON DUPLICATE KEY of 200,000", hostile.Trial{
-			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Seed: seed, Prefill: prefill, Acts: append(sure(t, db), upsert.Weigh(0.05))},
-			Readers: []hostile.Reader{naive(low, "id"), reader("dirty probe", low, mysql.DirtyProbe{}, "id")},
+			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Seed: seed, Prefill: prefill, Acts: append(soundActs(t, db), upsert.WithWeight(0.05))},
+			Readers: []hostile.Reader{naive(restricted, "id"), reader("dirty probe", restricted, mysql.DirtyProbe{}, "id")},
 		})
-		loses(t, results["naive"])
-		sound(t, ledger, results["dirty probe"])
+		requireLoss(t, results["naive"])
+		requireSound(t, ledger, results["dirty probe"])
 		return ledger.Acts()[upsert.Name] > 0
 	})
 }
 
-// A counter that goes back while a pipeline runs ends it.
+// A counter that is set back ends a running pipeline.
 func TestAutoIncrementGoesBack(t *testing.T) {
 	t.Parallel()
 	notShort(t)
@@ -98,14 +96,14 @@ func TestAutoIncrementGoesBack(t *testing.T) {
 			d := server.NewDatabase(t)
 			db := open(t, d)
 			db.MustExec(ordersMariaDB)
-			low := poorMariaDB(t, d, db)
-			err := back(t, db, reader("dirty probe", low, mysql.DirtyProbe{}, "id").Source, append(statements, `insert into orders (token) values (-1)`)...)
+			restricted := selectOnlyMariaDB(t, d, db)
+			err := runAndAlter(t, db, reader("dirty probe", restricted, mysql.DirtyProbe{}, "id").Source, append(statements, `insert into orders (token) values (-1)`)...)
 			require.ErrorIs(t, err, sqlsource.ErrHistory)
 		})
 	}
 }
 
-// What cannot be made safe is refused before the first row.
+// Unsafe tables are refused before the first row.
 func TestMariaDBRefused(t *testing.T) {
 	t.Parallel()
 	server := startMariaDB(t)
@@ -118,7 +116,7 @@ func TestMariaDBRefused(t *testing.T) {
 			d := server.NewDatabase(t)
 			db := open(t, d)
 			db.MustExec(c.ddl)
-			_, err := reader("auto", poorMariaDB(t, d, db), nil, "id").Source.Fetch(t.Context(), "", 10)
+			_, err := reader("auto", selectOnlyMariaDB(t, d, db), nil, "id").Source.Fetch(t.Context(), "", 10)
 			var unsafe *ceiling.UnsafeError
 			require.ErrorAs(t, err, &unsafe)
 			require.ErrorContains(t, err, c.says)

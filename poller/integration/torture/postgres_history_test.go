@@ -17,8 +17,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
-// A sequence that goes back while a pipeline runs ends it, with an error that
-// says so. Nothing is read past that in silence.
+// A sequence that is set back ends a running pipeline with an error that says so. It never
+// continues silently.
 func TestSequenceGoesBack(t *testing.T) {
 	t.Parallel()
 	notShort(t)
@@ -34,23 +34,23 @@ func TestSequenceGoesBack(t *testing.T) {
 			d := server.NewDatabase(t)
 			db := open(t, d)
 			db.MustExec(orders)
-			low := poor(t, d, db, `grant select on orders, orders_id_seq to reader`)
-			err := back(t, db, reader("lock fence", low, postgres.LockFence{}, "id").Source, statement)
+			restricted := selectOnly(t, d, db, `grant select on orders, orders_id_seq to reader`)
+			err := runAndAlter(t, db, reader("lock fence", restricted, postgres.LockFence{}, "id").Source, statement)
 			require.ErrorIs(t, err, sqlsource.ErrHistory)
 		})
 	}
 }
 
-// back runs statements when writers have written and the reader has read, and
-// returns how the reader ends.
-func back(t *testing.T, db *sqlx.DB, s source.Source[row.Row], statements ...string) error {
+// runAndAlter runs statements after the writers have written and the reader has read, and
+// returns the error that ends the reader.
+func runAndAlter(t *testing.T, db *sqlx.DB, s source.Source[row.Row], statements ...string) error {
 	t.Helper()
 	read := &counted{Source: s}
 	_, _, err := (&hostile.Trial{
-		Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 5000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: sure(t, db)},
+		Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 5000, Hold: 100 * time.Millisecond, Seed: *seedFlag, Acts: soundActs(t, db)},
 		Readers: []hostile.Reader{{Name: "ours", Source: read}},
-		Meanwhile: func(ctx context.Context) error {
-			<-ctx.Done() // or the keys might have caught up before the next poll
+		Background: func(ctx context.Context) error {
+			<-ctx.Done() // the writers have ended; otherwise the keys could catch up before the next poll
 			tick := time.NewTicker(10 * time.Millisecond)
 			defer tick.Stop()
 			for read.rows.Load() == 0 {
@@ -67,7 +67,7 @@ func back(t *testing.T, db *sqlx.DB, s source.Source[row.Row], statements ...str
 	return err
 }
 
-// counted counts the rows that a source hands out.
+// counted counts the rows that a source returns.
 type counted struct {
 	source.Source[row.Row]
 	rows atomic.Int64
@@ -79,7 +79,7 @@ func (c *counted) Fetch(ctx context.Context, after source.Cursor, limit int) (so
 	return b, err
 }
 
-// What cannot be made safe is refused before the first row.
+// Unsafe tables are refused before the first row.
 func TestPostgresRefused(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t)
@@ -94,8 +94,8 @@ func TestPostgresRefused(t *testing.T) {
 			d := server.NewDatabase(t)
 			db := open(t, d)
 			db.MustExec(c.ddl)
-			low := poor(t, d, db, `grant select on orders to reader`)
-			_, err := reader("auto", low, nil, "id").Source.Fetch(t.Context(), "", 10)
+			restricted := selectOnly(t, d, db, `grant select on orders to reader`)
+			_, err := reader("auto", restricted, nil, "id").Source.Fetch(t.Context(), "", 10)
 			var unsafe *ceiling.UnsafeError
 			require.ErrorAs(t, err, &unsafe)
 			require.ErrorContains(t, err, c.says)

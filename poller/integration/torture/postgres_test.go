@@ -19,10 +19,12 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
-// maxRound is the most rows of one round, whose ledger is kept in memory.
+// maxRound is the largest number of rows of a round. The ledger of a round is kept in
+// memory.
 const maxRound = 1_000_000
 
-// connections of the writers: each may need another to draw keys by.
+// connections is the limit of the writers' connections: each writer may need a second one
+// to draw keys.
 const connections = 70
 
 func startPostgres(t *testing.T, args ...string) *dbtest.Server {
@@ -31,11 +33,11 @@ func startPostgres(t *testing.T, args ...string) *dbtest.Server {
 	}, args...)...))
 }
 
-// orders is a table as applications have it.
+// orders creates a typical table of an application.
 const orders = `
 create table orders (id bigserial primary key, token bigint not null unique, note text not null default 'none');`
 
-// slow is a trigger that now and then is slow after the key was drawn.
+// slow creates a trigger that is sometimes slow, after the key was drawn.
 const slow = `
 create function slow() returns trigger language plpgsql as $$ begin
 	if random() < 0.0005 then perform pg_sleep(random() * 0.5); end if;
@@ -43,18 +45,17 @@ create function slow() returns trigger language plpgsql as $$ begin
 end $$;
 create trigger slow before insert on orders for each row execute function slow();`
 
-// withTx adds the column that TransactionID reads by.
+// withTx adds the column for the TransactionID ceiling.
 const withTx = `
 alter table orders add column _tx xid8 not null default pg_current_xact_id();
 create index on orders (_tx, id);`
 
 var ordersTable = hostile.Table{Name: "orders", Key: "id", Token: "token"}
 
-// poor returns the database as a role sees it that may do no more than grants
-// say.
-func poor(t *testing.T, d dbtest.Database, admin *sqlx.DB, grants string) *sqlx.DB {
+// selectOnly opens the database as a role that has only the rights in grants.
+func selectOnly(t *testing.T, d dbtest.Database, admin *sqlx.DB, grants string) *sqlx.DB {
 	admin.MustExec(`do $$ begin create role reader login password 'reader'; exception when duplicate_object or unique_violation then null; end $$; ` + grants)
-	db := d.As("reader", "reader").Open(t, dbtest.PGX)
+	db := d.WithUser("reader", "reader").Open(t, dbtest.PGX)
 	db.SetMaxOpenConns(10)
 	return db
 }
@@ -67,8 +68,8 @@ func reader(name string, db *sqlx.DB, c ceiling.Ceiling, key ...string) hostile.
 	return hostile.Reader{Name: name, Key: key, Source: &sqlsource.Table{DB: db, Name: "orders", Key: key, Ceiling: c, Logger: slog.New(slog.DiscardHandler)}}
 }
 
-// rounds calls f until all rows are committed, with the seed and rows of each
-// round.
+// rounds calls f with the seed and the number of rows of each round, until all rows are
+// committed.
 func rounds(t *testing.T, f func(seed uint64, n int)) {
 	for left, i := rows(), uint64(0); left > 0 && !t.Failed(); i++ {
 		n := min(left, maxRound)
@@ -84,61 +85,60 @@ func open(t *testing.T, d dbtest.Database) *sqlx.DB {
 	return db
 }
 
-// sure are all sound acts on Postgres, which no reader but a lossy one may
-// stumble over.
-func sure(t *testing.T, db *sqlx.DB) []hostile.Act {
+// soundActs are all sound acts for Postgres. No ceiling but a lossy one may miss their
+// rows.
+func soundActs(t *testing.T, db *sqlx.DB) []hostile.Act {
 	acts, err := hostile.Common(db.DB)
 	require.NoError(t, err)
-	return append(acts, hostile.DeleteNewest.Weigh(0.3), hostile.DeleteAny.Weigh(0.3))
+	return append(acts, hostile.DeleteNewest.WithWeight(0.3), hostile.DeleteAny.WithWeight(0.3))
 }
 
-// The lock fence misses nothing on a table as it is, for a role that may no more
-// than SELECT.
+// The lock fence misses no row of a typical table, for a role with no right but SELECT.
 func TestLockFence(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t)
 	rounds(t, func(seed uint64, n int) {
 		d := server.NewDatabase(t)
 		db := open(t, d)
-		defer db.Close() // a server has so many connections, and a long run so many rounds
+		defer db.Close() // frees the connections, because a long run has many rounds
 		db.MustExec(orders + slow)
-		low := poor(t, d, db, `grant select on orders to reader`)
-		defer low.Close()
+		restricted := selectOnly(t, d, db, `grant select on orders to reader`)
+		defer restricted.Close()
 		ledger, results := trial(t, "Postgres, lock fence", hostile.Trial{
-			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: n, For: *forFlag, Seed: seed, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.1},
-			Readers: []hostile.Reader{naive(low, "id"), reader("lock fence", low, postgres.LockFence{}, "id")},
+			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: n, For: *forFlag, Seed: seed, Acts: soundActs(t, db), Rollbacks: 0.1, Prepared: 0.1},
+			Readers: []hostile.Reader{naive(restricted, "id"), reader("lock fence", restricted, postgres.LockFence{}, "id")},
 		})
-		loses(t, results["naive"])
-		sound(t, ledger, results["lock fence"])
+		requireLoss(t, results["naive"])
+		requireSound(t, ledger, results["lock fence"])
 		db.MustExec(`drop table orders`)
 	})
 }
 
-// Neither does the transaction's id in a column.
+// The transaction id ceiling misses no row either.
 func TestTransactionID(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t)
 	rounds(t, func(seed uint64, n int) {
 		d := server.NewDatabase(t)
 		db := open(t, d)
-		defer db.Close() // a server has so many connections, and a long run so many rounds
+		defer db.Close() // frees the connections, because a long run has many rounds
 		db.MustExec(orders + withTx + slow)
-		low := poor(t, d, db, `grant select on orders to reader`)
-		defer low.Close()
-		// By the transaction's id nothing depends on who draws the key, and when.
-		acts := append(sure(t, db), hostile.Earlier, hostile.Low)
+		restricted := selectOnly(t, d, db, `grant select on orders to reader`)
+		defer restricted.Close()
+		// With this ceiling, it does not matter who draws the key, and when.
+		acts := append(soundActs(t, db), hostile.NextvalEarlier, hostile.LowKeys)
 		ledger, results := trial(t, "Postgres, transaction id", hostile.Trial{
 			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: n, For: *forFlag, Seed: seed, Acts: acts, Rollbacks: 0.1, Prepared: 0.1},
-			Readers: []hostile.Reader{naive(low, "_tx", "id"), reader("transaction id", low, postgres.TransactionID{}, "_tx", "id")},
+			Readers: []hostile.Reader{naive(restricted, "_tx", "id"), reader("transaction id", restricted, postgres.TransactionID{}, "_tx", "id")},
 		})
-		loses(t, results["naive"])
-		sound(t, ledger, results["transaction id"])
+		requireLoss(t, results["naive"])
+		requireSound(t, ledger, results["transaction id"])
 		db.MustExec(`drop table orders`)
 	})
 }
 
-// both lets both strategies, and a naive reader, read a table by the side of each
-// other.
+// both returns readers with both ceilings, and a naive reader, to read a table
+// concurrently.
 func both(db *sqlx.DB) []hostile.Reader {
 	return []hostile.Reader{naive(db, "id"), reader("lock fence", db, postgres.LockFence{}, "id"), reader("transaction id", db, postgres.TransactionID{}, "_tx", "id")}
 }
@@ -152,21 +152,21 @@ func TestPostgresUpsert(t *testing.T) {
 	d := server.NewDatabase(t)
 	db := open(t, d)
 	upsert := hostile.Upsert(prefill)
-	untilTelling(t, func(seed uint64) bool { // of so few upserts a seed may draw none
+	untilConclusive(t, func(seed uint64) bool { // of so few upserts a seed may draw none
 		db.MustExec(`drop table if exists orders; ` + orders + withTx)
 		ledger, results := trial(t, "Postgres, ON CONFLICT of 200,000", hostile.Trial{
 			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Seed: seed, Prefill: prefill,
-				Acts: append(sure(t, db), upsert.Weigh(0.05))},
-			Readers: both(poor(t, d, db, `grant select on orders to reader`)),
+				Acts: append(soundActs(t, db), upsert.WithWeight(0.05))},
+			Readers: both(selectOnly(t, d, db, `grant select on orders to reader`)),
 		})
-		loses(t, results["naive"])
-		sound(t, ledger, results["lock fence"])
-		sound(t, ledger, results["transaction id"])
+		requireLoss(t, results["naive"])
+		requireSound(t, ledger, results["lock fence"])
+		requireSound(t, ledger, results["transaction id"])
 		return ledger.Acts()[upsert.Name] > 0
 	})
 }
 
-// A table of partitions, new ones of which are attached as it is read.
+// New partitions are attached to a table while it is read.
 func TestPartitions(t *testing.T) {
 	t.Parallel()
 	notShort(t)
@@ -188,40 +188,41 @@ func TestPartitions(t *testing.T) {
 	table := ordersTable
 	table.Columns, table.Values = []string{"part"}, func(r *rand.Rand) []any { return []any{r.IntN(int(parts.Load()))} }
 	ledger, results := trial(t, "Postgres, empty partitions attached", hostile.Trial{
-		// A transaction that has written before does not see a new partition, and
-		// fails if it writes there. That does not concern the readers.
-		Writers:   hostile.Writers{DB: db.DB, Table: table, Rows: 20_000, Seed: *seedFlag, Acts: sure(t, db), Rollbacks: 0.1, Prepared: 0.1, Outages: true},
-		Readers:   both(poor(t, d, db, `grant select on orders to reader`)),
-		Meanwhile: every(500*time.Millisecond, attach),
+		// A transaction that has written before does not see a new partition, and fails if
+		// it writes there. That does not concern the readers.
+		Writers:    hostile.Writers{DB: db.DB, Table: table, Rows: 20_000, Seed: *seedFlag, Acts: soundActs(t, db), Rollbacks: 0.1, Prepared: 0.1, Outages: true},
+		Readers:    both(selectOnly(t, d, db, `grant select on orders to reader`)),
+		Background: every(500*time.Millisecond, attach),
 	})
 	var late int
 	require.NoError(t, db.Get(&late, `select count(*) from orders where part >= 4`))
-	require.Positive(t, late, "rows went into partitions that were attached")
-	loses(t, results["naive"])
-	sound(t, ledger, results["lock fence"])
-	sound(t, ledger, results["transaction id"])
+	require.Positive(t, late, "no row was inserted into an attached partition")
+	requireLoss(t, results["naive"])
+	requireSound(t, ledger, results["lock fence"])
+	requireSound(t, ledger, results["transaction id"])
 }
 
-// TRUNCATE alone leaves the sequence unchanged, and does not end a history.
+// TRUNCATE without RESTART IDENTITY does not change the sequence, so the cursor stays
+// valid.
 func TestTruncate(t *testing.T) {
 	t.Parallel()
 	notShort(t)
 	server := startPostgres(t)
 	d := server.NewDatabase(t)
 	db := open(t, d)
-	untilTelling(t, func(seed uint64) bool { // a seed may draw none
+	untilConclusive(t, func(seed uint64) bool { // a seed may draw none
 		db.MustExec(`drop table if exists orders; ` + orders + withTx)
 		ledger, results := trial(t, "Postgres, TRUNCATE", hostile.Trial{
-			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Seed: seed, Hold: 100 * time.Millisecond, Acts: []hostile.Act{hostile.Multi.Weigh(150), hostile.Truncate}},
-			Readers: both(poor(t, d, db, `grant select on orders to reader`)),
+			Writers: hostile.Writers{DB: db.DB, Table: ordersTable, Rows: 20_000, Seed: seed, Hold: 100 * time.Millisecond, Acts: []hostile.Act{hostile.MultiRow.WithWeight(150), hostile.Truncate}},
+			Readers: both(selectOnly(t, d, db, `grant select on orders to reader`)),
 		})
-		sound(t, ledger, results["lock fence"])
-		sound(t, ledger, results["transaction id"])
+		requireSound(t, ledger, results["lock fence"])
+		requireSound(t, ledger, results["transaction id"])
 		return ledger.Acts()[hostile.Truncate.Name] > 0
 	})
 }
 
-// every returns what calls f at each interval.
+// every returns a function that calls f at each interval.
 func every(d time.Duration, f func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		tick := time.NewTicker(d)

@@ -31,13 +31,16 @@ func TestMain(m *testing.M) {
 		hang()
 		return
 	}
+	if os.Getenv("SERVE") != "" {
+		serve()
+	}
 	flag.Parse()
 	_ = flag.Set("test.parallel", "8") // the labs wait more than they work
 	os.Exit(m.Run())
 }
 
-// stuck has a step of dbtofile hang: a tracer holds up each fsync until systemd has noticed, as a
-// disk does that is gone for a while. The deadline of the step is the minute that it always is.
+// stuck makes a step of dbtofile hang: a tracer delays each fsync until systemd has noticed, like a
+// disk that is gone for a while. The step's deadline is a minute, as always.
 func stuck(t *testing.T, packages string, f *figures) {
 	deploytest.Program(t, "strace", "strace") // to hold up a system call
 	m := boot(t, packages)
@@ -62,8 +65,8 @@ func stuck(t *testing.T, packages string, f *figures) {
 	m.same(out, m.rows())
 }
 
-// hangs has the loop of a pipeline hang: that of dbtofile does not do so on demand, so it is another
-// program, this one, that is put into the unit.
+// hangs makes the loop of a pipeline hang. dbtofile's loop does not hang on demand, so this program
+// runs in the unit instead.
 func hangs(t *testing.T, packages string, f *figures) {
 	m := boot(t, packages)
 	m.install("1.0.0")

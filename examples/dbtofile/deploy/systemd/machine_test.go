@@ -19,11 +19,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/artifactofdevotion/devotion/examples/dbtofile/deploy/internal/deploytest"
 	"github.com/artifactofdevotion/devotion/poller/integration/systemdlab"
 )
 
 // build makes the packages of two versions.
 func build(t *testing.T) (dir string) {
+	dependencies(t)
 	dir = t.TempDir()
 	for _, version := range []string{"1.0.0", "v1.1.0"} { // as a tag has it, too
 		cmd := exec.Command("../package/build", version, dir)
@@ -33,7 +35,14 @@ func build(t *testing.T) (dir string) {
 	return dir
 }
 
-// machine is a lab with the packages at hand, and what an administrator would do.
+// dependencies skips the test where a package is missing that dbtofile's depends on.
+func dependencies(t *testing.T) {
+	for _, name := range []string{"curl", "jq", "gpgv"} {
+		deploytest.Program(t, name, name)
+	}
+}
+
+// machine is a lab with the packages, and methods for what an administrator would do.
 type machine struct {
 	*systemdlab.Lab
 	t     *testing.T
@@ -51,7 +60,7 @@ func deb(version string) string {
 	return "/opt/lab/dbtofile_" + version + "_" + runtime.GOARCH + ".deb"
 }
 
-// install is dpkg's, of a version of the package.
+// install installs a version of the package with dpkg.
 func (m *machine) install(version string) {
 	m.t.Helper()
 	m.Must("dpkg", "--install", deb(version))
@@ -69,7 +78,7 @@ func (m *machine) configure(instance, dsn string, settings ...string) {
 	m.Must("chmod", "600", secret)
 }
 
-// postgres makes a server a unit of the machine, with a table that writers will fill.
+// postgres starts a server as a unit of the machine, with a table for the writers.
 func (m *machine) postgres() {
 	m.t.Helper()
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
@@ -103,8 +112,8 @@ func (m *machine) psql(statement string) string {
 	return m.Must("runuser", "-u", "postgres", "--", "psql", "-XAtq", "-h", "/run/pg", "-c", statement)
 }
 
-// write has clients add rows all the time, until the function it returns is called. One
-// of them takes its time to commit.
+// write starts clients that add rows until the returned function is called. One of them
+// commits slowly.
 func (m *machine) write() (stop func()) {
 	m.t.Helper()
 	const insert = "insert into orders (body) select md5(random()::text) from generate_series(1, 20)"
@@ -139,7 +148,7 @@ func (m *machine) backlog(rows int) {
 	m.psql(fmt.Sprintf("insert into orders (body) select md5(random()::text) from generate_series(1, %d)", rows))
 }
 
-// output is all that was copied to a directory, in order.
+// output returns everything copied to a directory, in order.
 func (m *machine) output(dir string) (text string) {
 	m.t.Helper()
 	paths := m.files(dir)
@@ -195,12 +204,12 @@ func (m *machine) same(dir, want string) {
 			}
 			delete(lines, line)
 		}
-		m.t.Fatalf("%s: of %d rows %d are lost and %d there more than once, %d lines are no rows, or they are out of order", dir, strings.Count(want, "\n"), lost, twice, len(lines))
+		m.t.Fatalf("%s: of %d rows %d are lost and %d copied more than once, %d lines are not rows, or they are out of order", dir, strings.Count(want, "\n"), lost, twice, len(lines))
 	}
 	m.t.Logf("%s: %d rows, none lost, none twice, all in order", dir, strings.Count(want, "\n"))
 }
 
-// rows is what has to be copied from the table orders.
+// rows returns what must be copied from the table orders.
 func (m *machine) rows() string {
 	m.t.Helper()
 	return m.psql(`select '{"id":' || id || ',"body":"' || body || '"}' from orders order by id`) + "\n"
@@ -252,8 +261,8 @@ const (
 	shopDSN = "sqlite:" + shop + "/shop.db"
 )
 
-// sqlite makes a database that the service may open, in a directory of its own: SQLite
-// keeps files beside it.
+// sqlite creates a database that the service may open, in a separate directory, because SQLite
+// creates files next to it.
 func (m *machine) sqlite(tables ...string) *sqlx.DB {
 	m.t.Helper()
 	dir := filepath.Join(m.Dir(), "shop")

@@ -2,8 +2,8 @@
 
 // Package systemd_test runs the Debian package of dbtofile in a real systemd.
 //
-// The units are those of the package. Where WatchdogSec would have a test wait for half
-// a minute, a drop-in shortens it; RestartSec is what the package says.
+// The units are those of the package. A drop-in shortens WatchdogSec where a test would wait for
+// half a minute; RestartSec is unchanged.
 package systemd_test
 
 import (
@@ -41,8 +41,8 @@ func TestInSystemd(t *testing.T) {
 	t.Logf("times:\n%s", &f)
 }
 
-// crashes kills the service in all ways in the middle of a backlog, while rows come in,
-// upgrades it, and stops it in the middle of another.
+// crashes kills the service in several ways during a backlog, while rows arrive, upgrades it, and
+// stops it during another backlog.
 func crashes(t *testing.T, packages string, f *figures) {
 	m := boot(t, packages)
 	m.postgres()
@@ -92,8 +92,8 @@ func crashes(t *testing.T, packages string, f *figures) {
 	assert.Contains(t, metrics, "\nprocess_start_time_seconds ", "the sandbox hides it")
 }
 
-// outages has the database down when the service starts, and then for longer than
-// WatchdogSec.
+// outages starts the service while the database is down, and later stops the database for longer
+// than WatchdogSec.
 func outages(t *testing.T, packages string, f *figures) {
 	m := boot(t, packages)
 	m.postgres()
@@ -124,8 +124,8 @@ func outages(t *testing.T, packages string, f *figures) {
 	assert.Contains(t, m.Show(service, "StatusText"), "orders: ")
 }
 
-// crashLoop has the service end by itself: with 1 it is tried again, but not at once, and
-// with 2, for wrong settings, it is not.
+// crashLoop makes the service exit: with 1 it is restarted after a while, and with 2, for wrong
+// settings, it is not.
 func crashLoop(t *testing.T, packages string) {
 	m := boot(t, packages)
 	m.install("1.0.0")
@@ -150,7 +150,7 @@ func crashLoop(t *testing.T, packages string) {
 			last = µs
 		}
 	}
-	// Somebody mends it, and need not know of the service.
+	// Once the database is fixed, the service continues without being told.
 	db.MustExec("create table orders (id integer primary key autoincrement, body text)")
 	db.MustExec("insert into orders (body) values ('a'), ('b')")
 	m.same(out, "{\"id\":1,\"body\":\"a\"}\n{\"id\":2,\"body\":\"b\"}\n")
@@ -165,7 +165,7 @@ func crashLoop(t *testing.T, packages string) {
 	m.Must("systemctl", "restart", service)
 }
 
-// readme runs the commands of README.md, one after the other, with a DSN that is right.
+// readme runs the commands of README.md in order, with a correct DSN.
 func readme(t *testing.T, packages string) {
 	m := boot(t, packages)
 	m.postgres()
@@ -192,7 +192,7 @@ func readme(t *testing.T, packages string) {
 	m.same(out+"/customers", m.rows())
 }
 
-// The units are right by systemd's own judgement.
+// units requires that systemd finds no fault in the units.
 func units(t *testing.T, m *machine) {
 	var paths []string
 	for _, pattern := range []string{"*.service", "*.timer"} {
@@ -212,7 +212,7 @@ func units(t *testing.T, m *machine) {
 	}
 }
 
-// The template differs from the unit in what has to be an instance's own, and in nothing else.
+// The template must differ from the unit only in what belongs to an instance.
 func TestTheTemplateIsTheSame(t *testing.T) {
 	settings := func(path string) (lines []string) {
 		text, err := os.ReadFile(path)

@@ -8,7 +8,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// EachDriver runs a test for each driver, with a new database.
+// EachDriver runs a test with each driver, in a new database.
 func EachDriver(t *testing.T, f func(t *testing.T, driver dbtest.Driver, db *sqlx.DB)) {
 	t.Helper()
 	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ, dbtest.MySQL, dbtest.MySQLText, dbtest.Modernc, dbtest.NCruces} {
@@ -19,7 +19,7 @@ func EachDriver(t *testing.T, f func(t *testing.T, driver dbtest.Driver, db *sql
 	}
 }
 
-// EachPostgresDriver runs a test for each driver of Postgres, with a new database.
+// EachPostgresDriver runs a test with each Postgres driver, in a new database.
 func EachPostgresDriver(t *testing.T, f func(t *testing.T, db *sqlx.DB)) {
 	t.Parallel()
 	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ} {
@@ -30,7 +30,7 @@ func EachPostgresDriver(t *testing.T, f func(t *testing.T, db *sqlx.DB)) {
 	}
 }
 
-// DatabaseFor returns a new database that the driver can open.
+// DatabaseFor returns a new database for the driver.
 func DatabaseFor(t *testing.T, driver dbtest.Driver) dbtest.Database {
 	switch {
 	case IsPostgres(driver):
@@ -41,13 +41,14 @@ func DatabaseFor(t *testing.T, driver dbtest.Driver) dbtest.Database {
 	return dbtest.SQLite(t)
 }
 
-// IsPostgres reports whether the driver is one of Postgres.
+// IsPostgres reports whether the driver is for Postgres.
 func IsPostgres(d dbtest.Driver) bool { return d == dbtest.PGX || d == dbtest.PQ }
 
-// IsMariaDB reports whether the driver is one of MariaDB.
+// IsMariaDB reports whether the driver is for MariaDB.
 func IsMariaDB(d dbtest.Driver) bool { return d == dbtest.MySQL || d == dbtest.MySQLText }
 
-// IDColumn is the type of a primary key that the database generates in ascending order.
+// IDColumn returns the type of a primary key that the database generates in ascending
+// order.
 func IDColumn(d dbtest.Driver) string {
 	switch {
 	case IsPostgres(d):

@@ -1,5 +1,5 @@
-// Package lab holds what several test packages of this module share: a database for
-// each driver, and ways to read from a source.
+// Package lab has what the tests of several packages share: a database for each driver, and
+// ways to read from a source.
 package lab
 
 import (
@@ -11,11 +11,11 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// Main runs the tests of a package, for its TestMain.
+// Main runs the tests of a package. Call it from TestMain.
 func Main(m *testing.M) {
-	if err := mysql.SetLogger(&mysql.NopLogger{}); err != nil { // it would print each lost connection
+	if err := mysql.SetLogger(&mysql.NopLogger{}); err != nil { // it prints every lost connection
 		panic(err)
 	}
-	slog.SetDefault(slog.New(slog.DiscardHandler)) // thousands of lines would bury what failed
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // thousands of lines would hide the failure
 	dbtest.Main(m)
 }

@@ -2,6 +2,5 @@
 
 package lab
 
-// Race says that the race detector is on. It does not see into the programs that a
-// test starts.
+// Race is true if the race detector is on. It does not cover programs that a test starts.
 const Race = true

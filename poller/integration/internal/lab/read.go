@@ -16,20 +16,20 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// Patience is the limit for what must happen: far more than it takes.
-const Patience = 30 * time.Second
+// WaitLimit is how long a test waits for an expected event: far longer than it takes.
+const WaitLimit = 30 * time.Second
 
-// Silent returns a source that logs nothing.
+// Silent returns a table source that logs nothing.
 func Silent(db *sqlx.DB, name string, key ...string) *sqlsource.Table {
 	return &sqlsource.Table{DB: db, Name: name, Key: key, Logger: slog.New(slog.DiscardHandler)}
 }
 
-// Fetch calls src.Fetch again while rows are held back.
+// Fetch calls src.Fetch, and repeats it while rows are held back.
 func Fetch[T any](tb testing.TB, src source.Source[T], after source.Cursor, limit int) (source.Batch[T], error) {
 	tb.Helper()
 	again := time.NewTicker(2 * time.Millisecond)
 	defer again.Stop()
-	for late := time.After(Patience); ; {
+	for late := time.After(WaitLimit); ; {
 		b, err := src.Fetch(context.Background(), after, limit)
 		if err != nil || b.Held == nil || len(b.Records) > 0 {
 			return b, err
@@ -37,13 +37,13 @@ func Fetch[T any](tb testing.TB, src source.Source[T], after source.Cursor, limi
 		select {
 		case <-again.C:
 		case <-late:
-			tb.Fatalf("rows are held back for good, by %q", b.Held.By)
+			tb.Fatalf("rows are still held back, by %q", b.Held.By)
 		}
 	}
 }
 
-// ReadAll reads to the end, in batches of at most limit records. It returns the text
-// of every record, and the last cursor.
+// ReadAll reads to the end in batches of at most limit records. It returns the text of
+// every record, and the last cursor.
 func ReadAll[T any](tb testing.TB, src source.Source[T], after source.Cursor, limit int, text func(T) string) ([]string, source.Cursor) {
 	tb.Helper()
 	var all []string
@@ -65,8 +65,8 @@ func ReadAll[T any](tb testing.TB, src source.Source[T], after source.Cursor, li
 	}
 }
 
-// PollOnce reads until nothing more is available, and adds the first column of
-// every row to got. Rows that wait for a transaction are not waited for.
+// PollOnce reads until nothing more is available, and appends the first column of every row
+// to got. It does not wait for rows that are held back.
 func PollOnce(tb testing.TB, table *sqlsource.Table, after source.Cursor, got *[]string) (source.Cursor, *source.Held) {
 	tb.Helper()
 	for {
@@ -84,8 +84,8 @@ func PollOnce(tb testing.TB, table *sqlsource.Table, after source.Cursor, got *[
 	}
 }
 
-// Unflushed reports whether rows wait for the log of a Postgres server, which
-// writes for other tests too and flushes five times a second.
+// Unflushed reports whether rows are held back until a Postgres server flushes its log. The
+// server is shared with other tests and flushes five times a second.
 func Unflushed(held *source.Held) bool {
 	return held != nil && len(held.By) > 0 && strings.Contains(held.By[0], "write-ahead log")
 }
@@ -99,14 +99,15 @@ func RowJSON(r row.Row) string {
 	return string(b)
 }
 
-// RequirePermanent requires an error that no retry removes and that contains the parts.
+// RequirePermanent requires an error that is not worth a retry and whose text contains the
+// parts.
 func RequirePermanent(tb testing.TB, err error, parts ...string) {
 	tb.Helper()
 	if err == nil {
 		tb.Fatalf("no error, want one with %q", parts)
 	}
 	if class := retry.Classify(err); class != retry.Fatal || errors.Is(err, source.ErrEnd) {
-		tb.Fatalf("the error is classified as %v and must be permanent: %v", class, err)
+		tb.Fatalf("the error is classified as %v, want a permanent one: %v", class, err)
 	}
 	for _, p := range parts {
 		if !strings.Contains(err.Error(), p) {

@@ -15,8 +15,8 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 )
 
-// Start runs a poller. The returned function ends its context and returns how long
-// Run took to return, and its error.
+// Start runs a poller. The returned function cancels its context, and returns how long Run
+// then took and its error.
 func Start[T any](t *testing.T, p *poller.Poller[T]) (stop func() (time.Duration, error)) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -34,11 +34,11 @@ func WaitFor(t *testing.T, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for late := time.After(Patience); !ok(); {
+	for late := time.After(WaitLimit); !ok(); {
 		select {
 		case <-tick.C:
 		case <-late:
-			t.Fatal("the condition does not come true")
+			t.Fatal("the condition did not become true")
 		}
 	}
 }
@@ -60,17 +60,17 @@ func Begin(t *testing.T, db *sqlx.DB, statements ...string) *sql.Tx {
 	return tx
 }
 
-// Identity makes the Postgres table orders, whose key the server generates.
+// Identity creates the Postgres table orders with a generated key.
 const Identity = `create table orders (id bigint generated always as identity primary key, v text)`
 
-// OrdersOf makes the Postgres table orders with n rows; their ids count from 1.
+// OrdersOf creates the Postgres table orders with n rows; their ids start at 1.
 func OrdersOf(db *sqlx.DB, n int) {
 	db.MustExec(Identity)
 	db.MustExec(`insert into orders (v) select 'v' from generate_series(1, $1::int)`, n)
 }
 
-// Words replaces the line breaks in a text by spaces.
-func Words(text string) string { return strings.Join(strings.Fields(text), " ") }
+// OneLine replaces line breaks in a text by spaces.
+func OneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // Module is the path of the root module.
 const Module = "github.com/artifactofdevotion/devotion"
@@ -78,7 +78,7 @@ const Module = "github.com/artifactofdevotion/devotion"
 // RepositoryRoot returns the directory of the root module.
 func RepositoryRoot(tb testing.TB) string {
 	tb.Helper()
-	dir, err := os.Getwd() // of the package that is tested
+	dir, err := os.Getwd() // the directory of the package under test
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-// Package orders has a table of orders for each database, and runs the example program
+// Package orders provides a table of orders for each database, and runs the example program
 // dbtofile on it.
 package orders
 
@@ -21,24 +21,24 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 )
 
-// Table is a table of any number of rows of about 254 bytes of JSON each, with notes
-// that need escapes and notes that are NULL.
+// Table is a table whose rows have about 254 bytes of JSON each. Some notes need escapes,
+// and some are NULL.
 type Table struct {
-	Name   string // of the database
-	DSN    string // as dbtofile takes it; set by Filled
+	Name   string // name of the database
+	DSN    string // data source name for dbtofile; set by Filled
 	Driver dbtest.Driver
-	Fill   string // inserts rows; ROWS stands for their number
+	Fill   string // statement that inserts rows; ROWS is replaced by their number
 	open   func(testing.TB) dbtest.Database
 	create string
-	texts  string // every row as the database's own text of its cells
+	texts  string // query for all rows, with each cell as text by the database
 
-	// payload says how the payload stands in JSON: as it is where its type is
-	// known to be JSON, else as a string.
+	// payload returns how the payload appears in JSON: unchanged if its type is known to be
+	// JSON, otherwise as a string.
 	payload func(string) string
 }
 
-// Tables are the tables of Postgres, MariaDB and SQLite. Their payload is made of
-// text, so that all databases keep it as it was made.
+// Tables are the tables of Postgres, MariaDB and SQLite. Their payload is generated as
+// text, so that all databases keep it unchanged.
 var Tables = []Table{
 	{
 		Name: "Postgres", Driver: dbtest.PGX,
@@ -68,7 +68,7 @@ var Tables = []Table{
 			from seq_1_to_ROWS`,
 		texts: `select cast(id as char), date_format(created_at, '%Y-%m-%dT%H:%i:%s.%f'), cast(customer as char), note, cast(amount as char), payload
 			from orders order by orders.id`,
-		payload: quote, // a longtext with a constraint: the driver cannot tell
+		payload: quote, // the type is longtext with a constraint, so the driver does not know that it is JSON
 	},
 	{
 		Name: "SQLite", Driver: dbtest.Modernc,
@@ -87,7 +87,7 @@ var Tables = []Table{
 	},
 }
 
-// Filled creates the table in a new database, with the given number of rows.
+// Filled creates the table with the given number of rows in a new database.
 func (o Table) Filled(tb testing.TB, rows int) (Table, *sqlx.DB) {
 	tb.Helper()
 	database := o.open(tb)
@@ -112,14 +112,14 @@ func quote(s string) string {
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(s); err != nil {
-		panic(err) // a string is always fit for JSON
+		panic(err) // a string can always be encoded
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// Compare holds the segments of dir, one after the other in name order, against
-// the table, byte for byte: every row once, in the order of its key. The
-// expected lines are made here, of what the database prints.
+// Compare requires that the segments in dir, in the order of their names, equal the table
+// byte for byte: every row once, in the order of its key. The expected lines are built here
+// from the texts of the database.
 func (o Table) Compare(tb testing.TB, db *sqlx.DB, dir string, rows int) {
 	tb.Helper()
 	segments, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
@@ -158,19 +158,19 @@ func (o Table) Compare(tb testing.TB, db *sqlx.DB, dir string, rows int) {
 			id, o.clock(at), customer, noteText, amount, o.payload(payload))
 		got, err := lines.ReadSlice('\n')
 		if err != nil || !bytes.Equal(want, got) {
-			tb.Fatalf("line %d (%v)\nis     %s\nand not %s", n+1, err, got, want)
+			tb.Fatalf("line %d (%v)\ngot  %s\nwant %s", n+1, err, got, want)
 		}
 	}
 	if err := all.Err(); err != nil || n != rows {
-		tb.Fatalf("the table has %d rows and not %d: %v", n, rows, err)
+		tb.Fatalf("the table has %d rows, want %d: %v", n, rows, err)
 	}
 	if _, err := lines.ReadByte(); err != io.EOF {
-		tb.Fatalf("more lines than rows: %v", err)
+		tb.Fatalf("there are more lines than rows: %v", err)
 	}
 	tb.Logf("%d rows in %d segments, each once, in order", n, len(segments))
 }
 
-// clock takes the zeros off the end of a fraction that a database prints whole.
+// clock removes the trailing zeros of a fraction that the database prints in full.
 func (o Table) clock(s string) string {
 	switch o.Driver {
 	case dbtest.PGX:
@@ -194,7 +194,7 @@ func Build(tb testing.TB) string {
 	return path
 }
 
-// Service is dbtofile with its settings for a table of orders.
+// Service returns a command that runs dbtofile on the table.
 func (o Table) Service(tb testing.TB, binary, dir string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(tb.Context(), binary, append([]string{"-table", "orders", "-key", "id", "-out", dir}, args...)...)
 	cmd.Env = append(os.Environ(), "DBTOFILE_DSN="+o.DSN)

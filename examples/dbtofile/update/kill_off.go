@@ -1,5 +1,0 @@
-//go:build !(killpoints && linux)
-
-package main
-
-func killpoints() func(string, func() error) error { return nil }
