@@ -255,10 +255,8 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 // latest returns the cursor after the last row. What would be missed is refused
 // now, and not after the first row.
 func (s *state) latest(ctx context.Context, db ceiling.Queryer) (source.Cursor, error) {
-	if s.guard == nil {
-		if err := s.open(ctx, db); err != nil {
-			return "", err
-		}
+	if err := s.open(ctx, db); err != nil {
+		return "", err
 	}
 	key, err := s.query.latest(ctx, db, s.plan)
 	if err != nil {

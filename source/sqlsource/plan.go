@@ -41,19 +41,15 @@ type query struct {
 
 // plan is how the statement for the present columns is written and read.
 type plan struct {
-	nonce   int              // 0 for the first plan
-	columns []dialect.Column // as the statement returns them, after the extra columns
-	row     *row.Columns
-	list    string // what is selected: the extra columns, then the columns
-	extras  []extra
-	sameAs  []int // for each key column, the column that has the same value; -1: an extra column has it
-	key     []dialect.KeyColumn
-	schema  int64
-}
-
-// extra is selected in front of the columns: a column of the key, or another form of a column.
-type extra struct {
-	key, column int // one of them is -1
+	nonce      int              // 0 for the first plan
+	columns    []dialect.Column // as the statement returns them, after the extra columns
+	row        *row.Columns
+	list       string // what is selected: the extra columns, then the columns
+	extraKeys  []int  // the columns of the key that are selected first, as extra columns
+	extraForms []int  // the columns that are selected in another form next
+	sameAs     []int  // for each key column, the column that has the same value; -1: an extra column has it
+	key        []dialect.KeyColumn
+	schema     int64
 }
 
 var (
@@ -193,7 +189,7 @@ func (q *query) planList(p *plan) {
 			continue
 		}
 		p.sameAs[i] = -1
-		p.extras = append(p.extras, extra{i, -1})
+		p.extraKeys = append(p.extraKeys, i)
 		list = append(list, cmp.Or(k.Expr, k.Ref))
 	}
 	if q.rows && q.sql.ListsColumns() {
@@ -202,31 +198,37 @@ func (q *query) planList(p *plan) {
 	}
 	for i, expr := range exprs {
 		if expr != "" {
-			p.extras = append(p.extras, extra{-1, i})
+			p.extraForms = append(p.extraForms, i)
 			list = append(list, expr)
 		}
 	}
 	p.list = strings.Join(append(list, q.star()), ", ")
 }
 
-// fits reports whether a result has the columns that the plan expects.
-func (p *plan) fits(q *query, rows *sql.Rows) (bool, error) {
+// extras returns how many columns are selected in front of the columns.
+func (p *plan) extras() int { return len(p.extraKeys) + len(p.extraForms) }
+
+// fits returns an error if a result does not have the columns that the plan expects.
+func (p *plan) fits(q *query, rows *sql.Rows) error {
 	got, err := resultColumns(rows)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if q.rows && q.sql.ListsColumns() {
-		return len(got) == len(p.extras)+len(p.columns), nil
+		if len(got) != p.extras()+len(p.columns) {
+			return errChanged
+		}
+		return nil
 	}
-	if len(got) < len(p.extras) {
-		return false, nil
+	if len(got) < p.extras() || !slices.EqualFunc(got[p.extras():], p.columns, sameColumn) {
+		return errChanged
 	}
-	for i, e := range p.extras {
-		if e.key >= 0 && p.key[e.key].Expr == "" && got[i].Type != p.key[e.key].Type {
-			return false, nil
+	for i, k := range p.extraKeys {
+		if p.key[k].Expr == "" && got[i].Type != p.key[k].Type {
+			return errChanged
 		}
 	}
-	return slices.EqualFunc(got[len(p.extras):], p.columns, sameColumn), nil
+	return nil
 }
 
 func sameColumn(a, b dialect.Column) bool { return a.Name == b.Name && a.Type == b.Type }

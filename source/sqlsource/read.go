@@ -24,16 +24,15 @@ type reader struct {
 // dest returns what a row is scanned into: the extra columns, then what bind sets.
 func (r *reader) dest(bind func([]any)) []any {
 	p := r.plan
-	all := make([]any, len(p.extras)+len(p.columns))
-	columns := all[len(p.extras):]
+	all := make([]any, p.extras()+len(p.columns))
+	columns := all[p.extras():]
 	bind(columns)
-	for i, e := range p.extras {
-		if e.key >= 0 {
-			all[i] = &keyScanner{keys: r.keys, index: e.key, kind: p.key[e.key].Kind}
-			continue
-		}
-		h := &held{cell: columns[e.column].(sql.Scanner)}
-		all[i], columns[e.column] = h, (*release)(h)
+	for i, k := range p.extraKeys {
+		all[i] = &keyScanner{keys: r.keys, index: k, kind: p.key[k].Kind}
+	}
+	for i, c := range p.extraForms {
+		h := &held{cell: columns[c].(sql.Scanner)}
+		all[len(p.extraKeys)+i], columns[c] = h, (*release)(h)
 	}
 	for i, at := range p.sameAs {
 		if at >= 0 {
@@ -95,10 +94,8 @@ func (r *reader) read(ctx context.Context, where keyRange, dest []any) error {
 		return r.wrap(err, where.after)
 	}
 	defer rows.Close()
-	if ok, err := r.plan.fits(r.query, rows); err != nil {
+	if err := r.plan.fits(r.query, rows); err != nil {
 		return r.wrap(err, where.after)
-	} else if !ok {
-		return errChanged
 	}
 	for rows.Next() {
 		if err := rows.Scan(dest...); err != nil {

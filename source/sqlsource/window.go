@@ -134,10 +134,8 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Val
 		after = append(after, v.Text)
 	}
 	for round := 1; ; round++ {
-		if s.guard == nil {
-			if err := s.open(ctx, db); err != nil {
-				return ceiling.Limit{}, err
-			}
+		if err := s.open(ctx, db); err != nil {
+			return ceiling.Limit{}, err
 		}
 		l, err := s.guard.Advance(ctx, db, after)
 		if errors.Is(err, ceiling.ErrChanged) || retry.Classify(err) == retry.Setup {
@@ -153,9 +151,12 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Val
 	}
 }
 
-// open makes a guard, and says in one line what is guaranteed.
+// open makes a guard if there is none, and says in one line what is guaranteed.
 func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	q := s.query
+	if s.guard != nil {
+		return nil
+	}
 	t, c := q.target(), q.ceiling
 	var g ceiling.Guard
 	var err error
