@@ -52,7 +52,9 @@ func Replace(dir FS, name string, data []byte) error {
 		err = dir.Rename(temp, name)
 	}
 	if err != nil {
-		_ = dir.Remove(temp) // frees its space; a later cleanup removes it otherwise
+		if temp != "" {
+			_ = dir.Remove(temp) // frees its space; a later cleanup removes it otherwise
+		}
 		return err
 	}
 	if err := dir.Sync(); err != nil {
@@ -61,7 +63,9 @@ func Replace(dir FS, name string, data []byte) error {
 	return nil
 }
 
-// writeTemp writes data to a new file and returns its name, also if it fails.
+// writeTemp writes data to a new file and returns its name, also if it fails
+// after it created the file. A file of that name that another call created is not
+// its own to remove.
 func writeTemp(dir FS, name string, data []byte) (temp string, err error) {
 	var f File
 	for n := 0; ; n++ { // not random: tests of a crash model are repeatable
@@ -71,7 +75,7 @@ func writeTemp(dir FS, name string, data []byte) (temp string, err error) {
 		}
 	}
 	if err != nil {
-		return temp, err
+		return "", err
 	}
 	_, err = f.Write(data)
 	if err == nil {

@@ -99,16 +99,27 @@ func TestReplaceFailsWhole(t *testing.T) {
 			m := &memory{files: map[string]string{"c": "old"}, fail: fail, after: after}
 			require.ErrorIs(t, Replace(m, "c", []byte("new")), errMemory)
 			renamed := fail == 6 || fail == 5 && after
-			want := map[bool]string{false: "old", true: "new"}[renamed]
-			require.Equal(t, map[string]string{"c": want}, m.files, "%v", m.calls)
+			want := map[string]string{"c": map[bool]string{false: "old", true: "new"}[renamed]}
+			if fail == 1 && after { // it cannot be told from a file of another call
+				want[".c.0.tmp"] = ""
+			}
+			require.Equal(t, want, m.files, "%v", m.calls)
 			syncs := slices.DeleteFunc(slices.Clone(m.calls), func(c string) bool { return !strings.HasPrefix(c, "sync .") })
 			require.LessOrEqual(t, len(syncs), 1)
 
 			m.fail = 0
 			require.NoError(t, Replace(m, "c", []byte("new")))
-			require.Equal(t, map[string]string{"c": "new"}, m.files)
+			require.Equal(t, "new", m.files["c"])
 		}
 	}
+}
+
+// A call that cannot create its temporary file leaves that of another call alone.
+func TestReplaceRemovesItsOwnFileOnly(t *testing.T) {
+	t.Parallel()
+	m := &memory{files: map[string]string{".c.0.tmp": "another call's"}, fail: 1}
+	require.ErrorIs(t, Replace(m, "c", []byte("new")), errMemory)
+	require.Equal(t, map[string]string{".c.0.tmp": "another call's"}, m.files)
 }
 
 func TestReplaceBesideLeftovers(t *testing.T) {
