@@ -38,8 +38,8 @@ type Table[T any] interface {
 type Source[T any] struct {
 	Table Table[T]
 
-	// Rows is how many keys to remember, 8 bytes for each: more than are added
-	// within Every. Late rows further back are not found. 0 means DefaultRows.
+	// Rows is how many keys to remember, 8 bytes for each. Late rows further back are not
+	// found, so choose more than are added within Every. 0 means DefaultRows.
 	Rows int
 
 	// Every is how long after the end of one check the next one begins. A Fetch
