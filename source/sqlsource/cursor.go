@@ -82,11 +82,7 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 		return nil, origin{}, permanent("the cursor %.200q is of another query: its fingerprint is %s, this query's is %s, so the table, the select, the key or the condition differs; adopt it if its key means the same row, or %s",
 			string(c), parts[1], print, advice)
 	}
-	text, err := unescape(parts[2])
-	if err != nil {
-		return damaged(err.Error())
-	}
-	made, err := parseOrigin(text)
+	made, err := parseOrigin(parts[2])
 	if err != nil {
 		return damaged(err.Error())
 	}

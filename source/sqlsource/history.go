@@ -56,9 +56,11 @@ func (o origin) String() string {
 // lateCount ends the history in old cursors, see DESIGN.md. It is read and dropped.
 var lateCount = regexp.MustCompile(`\+[1-9][0-9]{0,19}$`)
 
+// parseOrigin reads what String wrote and encode escaped.
 func parseOrigin(s string) (origin, error) {
-	if s == "" {
-		return origin{}, nil
+	s, err := unescape(s)
+	if err != nil || s == "" {
+		return origin{}, err
 	}
 	counted := lateCount.FindString(s)
 	s = strings.TrimSuffix(s, counted)
