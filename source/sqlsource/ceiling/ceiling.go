@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"time"
@@ -12,11 +13,10 @@ import (
 )
 
 // Ceiling is a strategy for finding ceilings. Its String is its name, as logs and
-// settings show it.
+// settings show it. One value may serve any number of tables.
 //
-// Open probes the table and returns a Guard for it, or an [*UnsafeError] if rows could
-// be missed. It is called when a source begins, and again when its Guard reports that
-// the table changed. One value may serve any number of tables.
+// Open probes the table and returns a Guard for it, or an [*UnsafeError] if rows could be
+// missed. It is called when a source begins, and again after an [ErrChanged] of its Guard.
 type Ceiling interface {
 	String() string
 	Open(ctx context.Context, db Queryer, t Table) (Guard, error)
@@ -28,12 +28,10 @@ type Ceiling interface {
 // (nil: from the first row on). Every committed row at or below the limit must be visible
 // to the statement that follows on db, and none may ever be added there. Advance does not
 // wait: while rows exist that cannot be read yet, it says who holds them back. It is
-// called again when all rows below the limit have been read. An error that wraps
+// called again when all rows below the limit have been read, and by one goroutine at a time.
+// db is one connection, also for the statement that reads the rows. An error that wraps
 // [ErrChanged] makes the source replace the Guard by a new one. A [*RewoundError] ends the
 // reading, because rows may be added below the cursor.
-//
-// A source calls Advance from one goroutine at a time. db is one connection for the whole
-// call, and for the statement that reads the rows.
 type Guard interface {
 	Report() Report
 	Advance(ctx context.Context, db Queryer, after []string) (Limit, error)
@@ -47,7 +45,7 @@ type Queryer interface {
 
 // Table is the table to guard.
 type Table struct {
-	SQL   SQL      // the database's kind of SQL; required
+	SQL   SQL      // the database's SQL; required
 	Label string   // the source's name, for messages
 	Parts []string // the table's name, with or without a schema before it; nil: a Query that names no table
 	Name  string   // the table's name for SQL, quoted; "" if Parts is nil
@@ -63,16 +61,11 @@ type Column struct {
 
 // Columns returns the key's columns for SQL, quoted, with commas between them.
 func (t Table) Columns() string {
-	names := make([]string, len(t.Key))
-	for i, k := range t.Key {
-		names[i] = k.Quoted
+	var names []string
+	for _, k := range t.Key {
+		names = append(names, k.Quoted)
 	}
 	return strings.Join(names, ", ")
-}
-
-// NameTable is the remedy for a Query that names no table.
-func NameTable() []Remedy {
-	return Advice("set the Query's field Table to the table that has the key")
 }
 
 // Limit is how far a table can be read.
@@ -84,16 +77,10 @@ type Limit struct {
 	Where string
 	Args  []any
 
-	// Nothing says that no row can be read. The source then skips the statement.
-	Nothing bool
-
-	// More says that rows above the limit can be read without waiting: Advance is called
-	// again when the rows below it have been read.
-	More bool
-
-	// AsOf is a moment such that every row committed before it is below the limit. Zero
-	// means that no such moment is known.
-	AsOf time.Time
+	Nothing bool         // no row can be read; the source then skips the statement
+	More    bool         // rows above the limit can be read without waiting, by another Advance
+	AsOf    time.Time    // every row committed before it is below the limit; zero: not known
+	Held    *source.Held // not nil if there are rows above the limit that must wait
 
 	// Sequence identifies what draws the keys, such that it differs when keys are drawn
 	// again from the beginning. The source keeps it in its cursors and refuses a cursor
@@ -103,37 +90,37 @@ type Limit struct {
 	// Pending is the greatest number of rows that can exist after the key after, including
 	// those held back. 0 if no row exists, or if counting would need a further statement.
 	Pending int64
-
-	// Held is not nil if there are rows above the limit.
-	Held *source.Held
 }
 
 // Pending returns the greatest number of rows that can have a key after from, up to greatest,
-// for a Limit: 0 if several rows can share a value of the key's first column. from is the least
-// int64 without a cursor; keys below 1 are then not counted.
+// for a Limit: 0 if several rows can share a value of the key's first column. from is
+// math.MinInt64 without a cursor; keys below 1 are then not counted.
 func (t Table) Pending(from, greatest int64) int64 {
 	if from == math.MinInt64 {
 		from = 0
 	}
-	switch n := greatest - from; {
-	case len(t.Key) > 1 || greatest <= from:
+	if len(t.Key) > 1 || greatest <= from {
 		return 0
-	case n < 0: // an overflow
-		return math.MaxInt64
-	default:
+	}
+	if n := greatest - from; n > 0 {
 		return n
 	}
+	return math.MaxInt64 // the difference overflows
 }
 
-// ErrChanged is wrapped by an error of Advance after which the table must be probed
-// again, such as after an ALTER SEQUENCE.
+// ErrChanged is wrapped by an error of Advance after which the table must be probed again.
 var ErrChanged = errors.New("the table changed")
 
-// RewoundError is what Advance returns if keys below the cursor were drawn again, or will
-// be. Package sqlsource turns it into an ErrHistory.
+// RewoundError says that keys below the cursor were drawn again, or will be. Package sqlsource
+// turns it into an ErrHistory.
 type RewoundError struct {
 	Table string // the source's name
 	What  string // what happened
+}
+
+// Rewound returns a [*RewoundError] about the table.
+func (t Table) Rewound(format string, args ...any) error {
+	return &RewoundError{Table: t.Label, What: fmt.Sprintf(format, args...)}
 }
 
 // Error names the table and what happened to it.
@@ -154,13 +141,18 @@ func Each(ctx context.Context, db Queryer, f func(*sql.Rows) error, query string
 	return errors.Join(rows.Err(), rows.Close())
 }
 
-// Texts returns the first column of a result.
-func Texts(ctx context.Context, db Queryer, query string, args ...any) (list []string, err error) {
+// List returns a value for each row of a result, scanned into what into returns.
+func List[T any](ctx context.Context, db Queryer, into func(*T) []any, query string, args ...any) (list []T, err error) {
 	err = Each(ctx, db, func(rows *sql.Rows) error {
-		var text string
-		err := rows.Scan(&text)
-		list = append(list, text)
+		var item T
+		err := rows.Scan(into(&item)...)
+		list = append(list, item)
 		return err
 	}, query, args...)
 	return list, err
+}
+
+// Texts returns the first column of a result.
+func Texts(ctx context.Context, db Queryer, query string, args ...any) ([]string, error) {
+	return List(ctx, db, func(text *string) []any { return []any{text} }, query, args...)
 }

@@ -6,23 +6,19 @@ import (
 	"time"
 )
 
-// MaxFences bounds the memory of a long wait. Once there are that many fences, the
-// newest one is moved instead of setting another; those before it keep their place.
+// MaxFences bounds the memory of a long wait. When as many fences wait, the newest one is
+// moved instead of setting another.
 const MaxFences = 256
 
 // Fences is the bookkeeping of a strategy that waits for transactions or statements
 // to end. The zero value is ready for use. It is not safe for concurrent use.
 //
-// A fence is set in two steps, in this order: read how far the rows go, then list the
-// holders: everyone who might still add a row at or below that. Once all holders
-// of a fence have ended, everything up to its high is settled. A new fence is set at
-// each poll, so that a row waits for the holders that existed at the first poll that
-// saw it, and not for those that came later. Only the newest of MaxFences fences, and a
-// fence with an inherited holder, may wait for more.
+// A fence is set in two steps, in this order: read how far the rows go (its high), then list
+// the holders: everyone who might still add a row at or below that. Once all holders have
+// ended, everything up to the high is settled. Set a new fence at each poll, so that a row
+// waits for no holder that came after the first poll that saw it. Only the newest of MaxFences
+// fences, and a fence with an inherited holder, may wait for more.
 type Fences[H any] struct {
-	// Instead of a list for each fence there is one number for each holder: the first
-	// fence that it holds back. A fence is settled when the smallest of these numbers
-	// is above its own.
 	last    int64 // number of the newest fence ever set
 	waiting []fence[H]
 	holders map[string]*Holder
@@ -38,41 +34,34 @@ type fence[H any] struct {
 type Holder struct {
 	Session  int64 // what the database calls its session: the id of a process or thread
 	Prepared bool  // a prepared transaction, which has no session
+	Inherits bool  // it may have been listed under another id before, and keeps this one from now on
 
-	// Inherits says that it may be a holder that was listed under another id before.
-	// From now on it keeps its id.
-	Inherits bool
-
-	first int64 // the first fence that it holds back
+	first int64 // the first fence that it holds back; a fence is settled when all are above its number
 }
 
 // Forget drops all fences. They must be set again.
 func (f *Fences[H]) Forget() { f.waiting, f.holders = nil, nil }
 
-// Set sets a fence at high with the holders that were listed after high was read. At is
-// a moment before high was read. The key of holders identifies a holder as long as it
-// exists. A fence that is moved waits for its old holders and for the new ones.
+// Set sets a fence at high with the holders that were listed after high was read, each by an
+// id that it keeps as long as it exists. At is a moment before high was read. A fence that is
+// moved waits for its old holders and for the new ones.
 func (f *Fences[H]) Set(high H, at time.Time, holders map[string]*Holder) {
 	f.last++
 	f.update(holders, f.last)
-	n := fence[H]{f.last, high, at}
-	if len(f.waiting) == MaxFences {
-		f.waiting[MaxFences-1] = n
-	} else {
-		f.waiting = append(f.waiting, n)
-	}
+	f.waiting = appendFence(f.waiting, fence[H]{f.last, high, at})
+}
+
+// appendFence appends a fence. If there are MaxFences, it takes the place of the newest one.
+func appendFence[H any](list []fence[H], n fence[H]) []fence[H] {
+	return append(list[:min(len(list), MaxFences-1)], n)
 }
 
 // Watch records which holders still exist, without setting a fence.
 func (f *Fences[H]) Watch(holders map[string]*Holder) { f.update(holders, f.last+1) }
 
 // update records the current holders. A holder keeps its place as long as its id is
-// listed; the others get the place next.
-//
-// Nobody knows which holder an inheriting one was before, nor whether it is one whose id
-// has vanished, because ids are used again after a crash of the server. So it takes the
-// place of the oldest holder of all. Inheriting holders keep their ids, so they do not
-// pass on what they inherited: otherwise a stream of them would hold a fence back for ever.
+// listed. A new one gets the place next, or inherits that of the oldest holder that has not
+// inherited its own ("Fences" in DESIGN-ceilings.md).
 func (f *Fences[H]) update(now map[string]*Holder, next int64) {
 	inherited := next
 	for _, h := range f.holders {
@@ -101,23 +90,19 @@ func (f *Fences[H]) Settle() (high H, at time.Time, ok bool) {
 		oldest = min(oldest, h.first)
 	}
 	n := 0
-	for n < len(f.waiting) && f.waiting[n].number < oldest {
-		n++
+	for ; n < len(f.waiting) && f.waiting[n].number < oldest; n++ {
+		high, at, ok = f.waiting[n].high, f.waiting[n].at, true
 	}
-	if n == 0 {
-		return high, at, false
-	}
-	s := f.waiting[n-1]
-	f.waiting = append(f.waiting[:0], f.waiting[n:]...)
-	return s.high, s.at, true
+	f.waiting = slices.Delete(f.waiting, 0, n)
+	return high, at, ok
 }
 
 // Oldest returns when the oldest waiting fence was set. ok is false if none waits.
 func (f *Fences[H]) Oldest() (at time.Time, ok bool) {
-	if len(f.waiting) == 0 {
-		return at, false
+	if ok = len(f.waiting) > 0; ok {
+		at = f.waiting[0].at
 	}
-	return f.waiting[0].at, true
+	return at, ok
 }
 
 // Holders returns the holders as they were last listed, by id.
@@ -138,4 +123,43 @@ func (f *Fences[H]) Blockers() []*Holder {
 		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.Session, b.Session))
 	})
 	return all
+}
+
+// Progress remembers when rows with integer keys were first seen, so that a strategy can
+// say how long the first row that cannot be read has existed. The zero value is ready for
+// use. It is not safe for concurrent use.
+type Progress struct {
+	seen []fence[int64]
+	asOf time.Time
+}
+
+// See records the greatest key, which was read after at.
+func (p *Progress) See(greatest int64, at time.Time) {
+	if n := len(p.seen); n == 0 || p.seen[n-1].high < greatest {
+		p.seen = appendFence(p.seen, fence[int64]{high: greatest, at: at})
+	}
+}
+
+// Advance records that all rows up to limit can be read. At is a moment before the
+// greatest key was last read.
+func (p *Progress) Advance(limit int64, at time.Time) {
+	n := 0
+	for ; n < len(p.seen) && p.seen[n].high <= limit; n++ {
+		p.asOf = p.seen[n].at
+	}
+	if p.seen = slices.Delete(p.seen, 0, n); len(p.seen) == 0 {
+		p.asOf = at
+	}
+}
+
+// AsOf returns a moment such that every row committed before it can be read. It is zero
+// if no such moment is known.
+func (p *Progress) AsOf() time.Time { return p.asOf }
+
+// HeldSince returns since when rows exist that cannot be read, zero if all can be read.
+func (p *Progress) HeldSince() time.Time {
+	if len(p.seen) == 0 {
+		return time.Time{}
+	}
+	return p.seen[0].at
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -12,14 +13,13 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Grace waits at each hole in the keys for as long as For. The keys must be integers that
-// are drawn in ascending order. After that time the hole is taken for one that is never
-// filled, such as a rollback leaves. It is lossy: a row that commits later is missed. It
-// serves databases that have no better ceiling, and needs no rights but to read the table.
-// It must be chosen explicitly.
+// Grace waits at each hole in the keys, which must be integers that are drawn in ascending
+// order. After the time For, and up to a 64th more, the hole is taken for one that is never
+// filled, such as a rollback leaves. The time counts from when this Guard first saw a key above
+// the hole; a restart of the program begins the wait again.
 //
-// A hole waits for For and up to a 64th of it, counted from when this Guard first saw a
-// key above it. After a restart of the program the wait begins again.
+// It is lossy: a row that commits later is missed. So it must be chosen explicitly. It serves
+// databases that have no better ceiling, and needs no rights but to read the table.
 type Grace struct {
 	For time.Duration // longer than any transaction that adds rows is open; must be positive
 }
@@ -29,26 +29,22 @@ func (c Grace) String() string { return "grace=" + c.For.String() }
 // Open implements [Ceiling].
 func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	r := Report{Strategy: c.String(), Lossy: true}
-	switch {
-	case t.Name == "":
-		r.Add(Unsafe, NameTable(), "no table is named, so its keys cannot be read")
-	case c.For <= 0:
-		r.Add(Unsafe, Advice("set Grace.For to longer than any transaction that adds rows is open"), "Grace.For is %v", c.For)
-	}
+	r.addUnnamed(t.Name == "", "its keys cannot be read")
+	r.AddIf(c.For <= 0, Unsafe, Advice("set Grace.For to longer than any transaction that adds rows is open"), "Grace.For is %v", c.For)
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	integers, err := integerKey(ctx, db, t)
-	if err != nil {
-		return nil, err
+	g := &grace{table: t, wait: c.For}
+	err := g.integers(ctx, db)
+	if err == nil {
+		_, _, err = g.ends(ctx, db, 0)
 	}
-	g := &grace{table: t, wait: c.For, stretch: stretch}
-	_, _, _, err = g.ends(ctx, db, 0)
-	switch {
-	case errors.Is(err, errNoInteger) || !integers:
-		r.Add(Unsafe, Advice("use a key of integers; for a column of times choose the ceiling lag"), "%q does not hold integers up to %d", t.Key[0].Name, int64(1<<63-1))
-		return nil, r.Err(t)
-	case err != nil:
+	if errors.Is(err, errNoInteger) {
+		r.Add(Unsafe, Advice("use a key of integers; for a column of times choose the ceiling lag"),
+			"%q does not hold integers up to %d", t.Key[0].Name, int64(math.MaxInt64))
+		err = r.Err(t)
+	}
+	if err != nil {
 		return nil, err
 	}
 	r.Guarantee = fmt.Sprintf("a row is missed if it is committed more than %s after one with a greater %q", c.For, t.Key[0].Name)
@@ -56,27 +52,29 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	return g, nil
 }
 
-// integerKey reports whether the key's first column may hold integers: its type, as the
-// driver names it, contains INT, or the column has no type.
-func integerKey(ctx context.Context, db Queryer, t Table) (bool, error) {
-	rows, err := db.QueryContext(ctx, "SELECT "+t.Key[0].Quoted+" FROM "+t.Name+" WHERE 1 = 0")
+// integers returns errNoInteger unless the key's first column may hold integers: its type, as
+// the driver names it, contains INT, or the column has no type.
+func (g *grace) integers(ctx context.Context, db Queryer) error {
+	rows, err := db.QueryContext(ctx, "SELECT "+g.table.Key[0].Quoted+" FROM "+g.table.Name+" WHERE 1 = 0")
+	var types []*sql.ColumnType
+	if err == nil {
+		defer rows.Close()
+		types, err = rows.ColumnTypes()
+		err = errors.Join(err, rows.Err())
+	}
 	if err != nil {
-		return false, fmt.Errorf("reading the type of the key: %w", err)
+		return fmt.Errorf("reading the type of the key: %w", err)
 	}
-	defer rows.Close()
-	types, err := rows.ColumnTypes()
-	if err = errors.Join(err, rows.Err()); err != nil {
-		return false, fmt.Errorf("reading the type of the key: %w", err)
+	if typ := types[0].DatabaseTypeName(); typ != "" && !strings.Contains(strings.ToUpper(typ), "INT") {
+		return errNoInteger
 	}
-	typ := types[0].DatabaseTypeName()
-	return typ == "" || strings.Contains(strings.ToUpper(typ), "INT"), nil
+	return nil
 }
 
 type grace struct {
-	table   Table
-	report  Report
-	wait    time.Duration
-	stretch int64
+	table  Table
+	report Report
+	wait   time.Duration
 
 	marks    []fence[int64] // the greatest keys, and when they were read
 	horizon  int64          // no hole up to here is waited for
@@ -88,7 +86,7 @@ func (g *grace) Report() Report { return g.report }
 
 // Advance implements [Guard].
 func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit, error) {
-	from := int64(-1 << 63)
+	from := int64(math.MinInt64)
 	if after != nil {
 		var err error
 		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
@@ -97,23 +95,19 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 	}
 	base := max(from, g.settled, 0)
 	at := time.Now()
-	low, greatest, some, err := g.ends(ctx, db, base)
-	if err != nil {
-		if errors.Is(err, errNoInteger) {
-			err = fmt.Errorf("%w: %w", err, ErrChanged)
-		}
+	low, greatest, err := g.ends(ctx, db, base)
+	switch {
+	case errors.Is(err, errNoInteger):
+		return Limit{}, fmt.Errorf("%w: %w", err, ErrChanged)
+	case err != nil:
 		return Limit{}, err
-	}
-	if !some {
-		g.progress.Advance(1<<63-1, at)
+	case greatest == base:
+		g.progress.Advance(math.MaxInt64, at)
 		return g.limit(base, from, from), nil
 	}
 	g.progress.See(greatest, at)
 	g.mark(greatest, at)
-	high := greatest
-	if greatest-low >= g.stretch {
-		high = low + g.stretch - 1
-	}
+	high := low + min(greatest-low, stretch-1)
 	limit, err := g.firstHole(ctx, db, max(base, min(g.horizon, high)), high)
 	if err != nil {
 		return Limit{}, err
@@ -122,7 +116,8 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 	g.progress.Advance(limit, at)
 	l := g.limit(limit, from, greatest)
 	if limit < high {
-		l.Held = &source.Held{Since: g.progress.HeldSince(), By: []string{fmt.Sprintf("a missing key, which is waited for until it has been missing for %s", g.wait)}}
+		by := fmt.Sprintf("a missing key, which is waited for until it has been missing for %s", g.wait)
+		l.Held = &source.Held{Since: g.progress.HeldSince(), By: []string{by}}
 	} else {
 		l.More = limit < greatest
 	}
@@ -130,7 +125,10 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 }
 
 func (g *grace) limit(limit, from, greatest int64) Limit {
-	return Limit{Where: g.table.Key[0].Ref + " <= " + g.table.SQL.Integer(), Args: []any{limit}, Nothing: limit <= from, AsOf: g.progress.AsOf(), Pending: g.table.Pending(from, greatest)}
+	return Limit{
+		Where: g.table.Key[0].Ref + " <= " + g.table.SQL.Integer(), Args: []any{limit}, Nothing: limit <= from,
+		AsOf: g.progress.AsOf(), Pending: g.table.Pending(from, greatest),
+	}
 }
 
 // mark records that all keys up to greatest are drawn, and moves the horizon to the
@@ -140,8 +138,7 @@ func (g *grace) mark(greatest int64, at time.Time) {
 		g.marks = append(g.marks, fence[int64]{high: greatest, at: at})
 	}
 	for len(g.marks) > 0 && at.Sub(g.marks[0].at) >= g.wait {
-		g.horizon = max(g.horizon, g.marks[0].high)
-		g.marks = g.marks[1:]
+		g.horizon, g.marks = max(g.horizon, g.marks[0].high), g.marks[1:]
 	}
 }
 
@@ -180,22 +177,21 @@ const stretch = 1 << 16
 
 var errNoInteger = errors.New("a key is not an integer")
 
-// ends returns the smallest and the greatest key above base.
-func (g *grace) ends(ctx context.Context, db Queryer, base int64) (low, high int64, some bool, err error) {
-	above := " FROM " + g.table.Name + " WHERE " + g.table.Key[0].Quoted + " > " + strconv.FormatInt(base, 10) + ")"
-	var texts [2]sql.NullString
-	err = db.QueryRowContext(ctx, "SELECT (SELECT MIN("+g.table.Key[0].Quoted+")"+above+", (SELECT MAX("+g.table.Key[0].Quoted+")"+above).Scan(&texts[0], &texts[1])
+// ends returns the smallest and the greatest key above base, or base if there is none.
+func (g *grace) ends(ctx context.Context, db Queryer, base int64) (low, high int64, err error) {
+	above := fmt.Sprintf("(%s) FROM %s WHERE %[1]s > %[3]d)", g.table.Key[0].Quoted, g.table.Name, base)
+	var least, most sql.NullString
+	err = db.QueryRowContext(ctx, "SELECT (SELECT MIN"+above+", (SELECT MAX"+above).Scan(&least, &most)
 	if err != nil {
-		return 0, 0, false, fmt.Errorf("reading the greatest key: %w", err)
+		return 0, 0, fmt.Errorf("reading the greatest key: %w", err)
 	}
-	if !texts[0].Valid || !texts[1].Valid {
-		return 0, 0, false, nil
+	if !least.Valid || !most.Valid {
+		return base, base, nil
 	}
-	if low, err = strconv.ParseInt(texts[0].String, 10, 64); err == nil {
-		high, err = strconv.ParseInt(texts[1].String, 10, 64)
+	low, errLow := strconv.ParseInt(least.String, 10, 64)
+	high, errHigh := strconv.ParseInt(most.String, 10, 64)
+	if errLow != nil || errHigh != nil {
+		return 0, 0, errNoInteger
 	}
-	if err != nil {
-		err = errNoInteger
-	}
-	return low, high, err == nil, err
+	return low, high, nil
 }

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// Lag reads rows that are older than By. It works on any database. It is lossy: a row whose
-// transaction takes longer than By from drawing the key to its commit is missed. It must be
-// chosen explicitly, and only for keys that ascend with time: a random key, such as a uuid,
-// loses rows however long By is.
+// Lag reads rows that are older than By, on any database. It is lossy: a row whose transaction
+// takes longer than By from drawing the key to its commit is missed. It must be chosen
+// explicitly, and only for keys that ascend with time: a random key, such as a uuid, loses rows
+// however long By is.
 //
 // Where the key begins with a column of times, it is compared with the database's clock, in
 // microseconds. A column without a time zone is compared with the clock of the session's time
@@ -26,8 +26,7 @@ import (
 // The wait is intended, so Lag reports neither AsOf nor Held, and Drain of package poller does
 // not wait for younger rows.
 type Lag struct {
-	// By is how old a row must be. It must be positive.
-	By time.Duration
+	By time.Duration // how old a row must be; must be positive
 }
 
 func (c Lag) String() string { return "lag=" + c.By.String() }
@@ -35,12 +34,8 @@ func (c Lag) String() string { return "lag=" + c.By.String() }
 // Open implements [Ceiling].
 func (c Lag) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	r := Report{Strategy: c.String(), Lossy: true}
-	if c.By <= 0 {
-		r.Add(Unsafe, Advice("set Lag.By to a positive duration"), "Lag.By is %v", c.By)
-	}
-	if t.Name == "" {
-		r.Add(Unsafe, NameTable(), "no table is named, so its keys cannot be read")
-	}
+	r.AddIf(c.By <= 0, Unsafe, Advice("set Lag.By to a positive duration"), "Lag.By is %v", c.By)
+	r.addUnnamed(t.Name == "", "its keys cannot be read")
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
@@ -50,23 +45,13 @@ func (c Lag) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	}
 	const missed = "a row whose transaction takes longer than that to commit is missed"
 	if where := t.SQL.Older(t.Key[0].Ref, types[0]); where != "" {
-		r.Guarantee = fmt.Sprintf("rows are read when their %q lies %v before the database's clock; %s, and so is one whose time was set earlier, by a client or at the start of a long transaction", t.Key[0].Name, c.By, missed)
-		return lagClock{r, Limit{Where: where, Args: []any{c.By.Microseconds()}}}, nil
+		r.Guarantee = fmt.Sprintf("rows are read when their %q lies %v before the database's clock; %s, "+
+			"and so is one whose time was set earlier, by a client or at the start of a long transaction", t.Key[0].Name, c.By, missed)
+		return fixed{r, Limit{Where: where, Args: []any{c.By.Microseconds()}}}, nil
 	}
 	r.Guarantee = fmt.Sprintf("rows are read up to the greatest key that was seen %v ago; %s", c.By, missed)
 	return newLagSeen(t, r, c.By, types), nil
 }
-
-// lagClock reads by the database's clock.
-type lagClock struct {
-	report Report
-	limit  Limit
-}
-
-func (g lagClock) Report() Report { return g.report }
-
-// Advance implements [Guard].
-func (g lagClock) Advance(context.Context, Queryer, []string) (Limit, error) { return g.limit, nil }
 
 // lagSeen reads up to the greatest key that was seen some time ago.
 type lagSeen struct {
@@ -75,14 +60,7 @@ type lagSeen struct {
 	top    string // the statement for the greatest key
 	where  string
 	values []KeyValue
-	repeat []int // for each ? of where, the column of the key
-
-	seen []sighting // the first is settled, if it is old enough
-}
-
-type sighting struct {
-	at  time.Time
-	key []any
+	seen   []fence[[]any] // greatest keys; the first is settled, if it is old enough
 }
 
 func newLagSeen(t Table, r Report, by time.Duration, types []string) *lagSeen {
@@ -96,16 +74,11 @@ func newLagSeen(t Table, r Report, by time.Duration, types []string) *lagSeen {
 		order = append(order, k.Ref+" DESC")
 	}
 	g.top = "SELECT " + strings.Join(list, ", ") + " FROM " + t.Name + " AS t ORDER BY " + strings.Join(order, ", ") + " " + t.SQL.Limit(1)
-	// a < ? OR (a = ? AND (b <= ?)): some databases compare rows without an index.
-	for i := len(t.Key) - 1; i >= 0; i-- {
-		mark := g.values[i].Argument
-		if g.where == "" {
-			g.where = t.Key[i].Ref + " <= " + mark
-			g.repeat = []int{i}
-			continue
-		}
-		g.where = fmt.Sprintf("%s <= %s AND (%[1]s < %[2]s OR %s)", t.Key[i].Ref, mark, g.where)
-		g.repeat = append([]int{i, i}, g.repeat...)
+	// a <= ? AND (a < ? OR b <= ?): some databases compare rows without an index.
+	last := len(t.Key) - 1
+	g.where = t.Key[last].Ref + " <= " + g.values[last].Argument
+	for i := last - 1; i >= 0; i-- {
+		g.where = fmt.Sprintf("%s <= %s AND (%[1]s < %[2]s OR %s)", t.Key[i].Ref, g.values[i].Argument, g.where)
 	}
 	return g
 }
@@ -120,7 +93,7 @@ func (g *lagSeen) Advance(ctx context.Context, db Queryer, _ []string) (Limit, e
 		return Limit{}, fmt.Errorf("reading the greatest key: %w", err)
 	}
 	if n := len(g.seen); key != nil && (n == 0 || now.Sub(g.seen[n-1].at) >= g.by/256) {
-		g.seen = append(g.seen, sighting{now, key})
+		g.seen = append(g.seen, fence[[]any]{high: key, at: now})
 	}
 	for len(g.seen) > 1 && now.Sub(g.seen[1].at) >= g.by {
 		g.seen = g.seen[1:]
@@ -128,11 +101,11 @@ func (g *lagSeen) Advance(ctx context.Context, db Queryer, _ []string) (Limit, e
 	if len(g.seen) == 0 || now.Sub(g.seen[0].at) < g.by {
 		return Limit{Nothing: true}, nil
 	}
-	l := Limit{Where: g.where}
-	for _, i := range g.repeat {
-		l.Args = append(l.Args, g.seen[0].key[i])
+	var args []any
+	for _, value := range g.seen[0].high {
+		args = append(args, value, value)
 	}
-	return l, nil
+	return Limit{Where: g.where, Args: args[:len(args)-1]}, nil // the last column stands there once
 }
 
 // greatest returns the greatest key, nil for an empty table.

@@ -2,7 +2,7 @@ package ceiling
 
 import (
 	"fmt"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 )
@@ -24,20 +24,16 @@ type Finding struct {
 	Level Level
 	Text  string // "the sequence orders_id_seq has CACHE 50, ..."
 
-	// Remedies are the ways to change that, the best first. Any one of them is enough.
-	// Empty if nothing needs to be done.
+	// Remedies are the ways to change that, the best first. Any one of them is enough. Nil: none is needed.
 	Remedies []Remedy
 }
 
 // Remedy is one way to change what a finding says.
 type Remedy struct {
-	// Words says what to do. Where there are statements, it says what they do and what
-	// remains to be done after them.
-	Words string
+	Words string // what to do; where there are statements, what they do and what remains to be done after them
 
-	// Statements are complete SQL statements in the order in which they must run, on one
-	// connection, up to the first error. Each can be run as it stands. Running all of
-	// them a second time does no harm.
+	// Statements are complete SQL statements, to be run as they stand, in this order, on one
+	// connection, up to the first error. Running all of them a second time does no harm.
 	Statements []string
 }
 
@@ -57,6 +53,13 @@ func (r *Report) Add(level Level, remedies []Remedy, format string, args ...any)
 	r.Findings = append(r.Findings, Finding{level, fmt.Sprintf(format, args...), remedies})
 }
 
+// AddIf adds a finding if is holds.
+func (r *Report) AddIf(is bool, level Level, remedies []Remedy, format string, args ...any) {
+	if is {
+		r.Add(level, remedies, format, args...)
+	}
+}
+
 // Advice returns a single remedy.
 func Advice(words string, statements ...string) []Remedy {
 	return []Remedy{{Words: words, Statements: statements}}
@@ -64,25 +67,26 @@ func Advice(words string, statements ...string) []Remedy {
 
 // Err returns an [*UnsafeError] if any finding is Unsafe, otherwise nil.
 func (r *Report) Err(t Table) error {
-	for _, f := range r.Findings {
-		if f.Level == Unsafe {
-			r.Lossy = true
-			return &UnsafeError{Table: t.Label, Report: *r}
-		}
+	if !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Level == Unsafe }) {
+		return nil
 	}
-	return nil
+	r.Lossy = true
+	return &UnsafeError{Table: t.Label, Report: *r}
 }
 
 // Require returns an [*UnsafeError] if t is not a named table of the database whose SQL has
 // that name.
 func (r *Report) Require(t Table, database string) error {
-	switch {
-	case t.SQL.Name() != database:
-		r.Add(Unsafe, Advice("leave Ceiling nil: the ceiling that fits the table is then chosen automatically"), "it works on %s only, and this is %s", database, t.SQL.Name())
-	case t.Name == "":
-		r.Add(Unsafe, NameTable(), "no table is named, so nobody can check how rows are added")
-	}
+	other := t.SQL.Name() != database
+	r.AddIf(other, Unsafe, Advice("leave Ceiling nil: the ceiling that fits the table is then chosen automatically"),
+		"it works on %s only, and this is %s", database, t.SQL.Name())
+	r.addUnnamed(!other && t.Name == "", "nobody can check how rows are added")
 	return r.Err(t)
+}
+
+// addUnnamed adds the finding about a Query that names no table.
+func (r *Report) addUnnamed(is bool, so string) {
+	r.AddIf(is, Unsafe, Advice("set the Query's field Table to the table that has the key"), "no table is named, so %s", so)
 }
 
 // UnsafeError says that rows would be missed, why, and what can be done. Package
@@ -123,7 +127,7 @@ func (e *UnsafeError) Error() string {
 func FormatAge(seconds float64) string {
 	d := max(time.Duration(seconds*float64(time.Second)), 0)
 	if d < 10*time.Second {
-		return strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + "s"
+		return fmt.Sprintf("%.1fs", d.Seconds())
 	}
 	return d.Round(time.Second).String()
 }

@@ -4,28 +4,22 @@ import "context"
 
 // SQL is what [Grace] and [Lag] must know about a database. Package dialect includes it.
 type SQL interface {
-	// Name is the database's name, for messages, such as "SQL Server".
-	Name() string
-
-	// Limit returns the clause that ends an ordered statement after n rows: LIMIT 1.
-	Limit(n int) string
+	Name() string       // the database's name, for messages, such as "SQL Server"
+	Limit(n int) string // the clause that ends an ordered statement after n rows: LIMIT 1
+	Integer() string    // how an int64 argument is written: ?, or a cast of it
 
 	// KeyTypes returns the types of the key's columns, as Older and KeyValue take them, ""
 	// where a type is not known.
 	KeyTypes(ctx context.Context, db Queryer, t Table) ([]string, error)
 
-	// Older returns a condition that holds when a column of that type is a time which lies
-	// more than some microseconds before the database's clock. ref is the column for SQL.
-	// A ? stands for the microseconds, an int64. It returns "" if the type is not a time,
-	// or is not compared with the clock.
+	// Older returns a condition that holds when the column ref of that type is a time more than
+	// some microseconds, the ? in it (an int64), before the database's clock. It returns "" if
+	// the type is not a time, or is not compared with the clock.
 	Older(ref, typ string) string
 
 	// KeyValue says how the value of a key's column of that type is read, and how it is
 	// written in a later statement so that it compares as the column does.
 	KeyValue(typ string) KeyValue
-
-	// Integer returns how an int64 argument is written: ?, or a cast of it.
-	Integer() string
 }
 
 // KeyValue is how a key's value is read and written again.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -104,6 +105,15 @@ func QuoteAll(w interface{ Quote(name string) string }, parts []string) string {
 		quoted[i] = w.Quote(p)
 	}
 	return strings.Join(quoted, ".")
+}
+
+// FreeName returns the name or, if a column has that, the first of name2, name3, ... that is free.
+func FreeName(name string, columns []string) string {
+	free := name
+	for i := 2; slices.ContainsFunc(columns, func(c string) bool { return strings.EqualFold(c, free) }); i++ {
+		free = fmt.Sprint(name, i)
+	}
+	return free
 }
 
 // ReadNotNull runs a statement that returns columns' names and whether they are NOT NULL.

@@ -1,10 +1,18 @@
+// Package mysql is what package sqlsource must know about MySQL and MariaDB.
 package mysql
 
 import (
 	"context"
+	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/source/row"
@@ -12,18 +20,92 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
+// name is the databases' name, for messages.
+const name = "MySQL or MariaDB"
+
+// Dialect is the SQL of MySQL and MariaDB.
+type Dialect struct{}
+
 var _ dialect.Dialect = Dialect{}
 
-// Short answers, each explained in package dialect.
+// Short answers, each explained in packages dialect and ceiling.
 
-func (Dialect) DriverNames() []string    { return []string{"mysql", "mariadb"} }
-func (Dialect) DriverPackages() []string { return []string{"go-sql-driver/mysql"} }
-func (Dialect) Quote(name string) string { return dialect.QuoteWith("`", name) }
-func (Dialect) Placeholder(int) string   { return "?" }
-func (Dialect) ListsColumns() bool       { return false }
-func (Dialect) RefusedValue(error) bool  { return false }
-func (Dialect) CeilingsSeeIndexes() bool { return false }
-func (Dialect) LockRows() string         { return "FOR UPDATE" }
+func (Dialect) Name() string                { return name }
+func (Dialect) DriverNames() []string       { return []string{"mysql", "mariadb"} }
+func (Dialect) DriverPackages() []string    { return []string{"go-sql-driver/mysql"} }
+func (Dialect) Quote(name string) string    { return dialect.QuoteWith("`", name) }
+func (Dialect) Placeholder(int) string      { return "?" }
+func (Dialect) Integer() string             { return "?" }
+func (Dialect) Limit(n int) string          { return fmt.Sprintf("LIMIT %d", n) }
+func (Dialect) ListsColumns() bool          { return false }
+func (Dialect) RefusedValue(error) bool     { return false }
+func (Dialect) CeilingsSeeIndexes() bool    { return false }
+func (Dialect) Ceilings() []ceiling.Ceiling { return []ceiling.Ceiling{DirtyProbe{}} }
+func (Dialect) LockRows() string            { return "FOR UPDATE" }
+func (Dialect) IdleTimeout(int64) string    { return "" } // MariaDB has one for the whole session only, MySQL none
+
+func (Dialect) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
+	return DirtyProbe{}, nil
+}
+
+func (Dialect) SchemaVersion(context.Context, ceiling.Queryer, []string) (int64, error) {
+	return 0, nil
+}
+
+func (Dialect) CreateTable(table, columns string) string {
+	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ") ENGINE=InnoDB"
+}
+
+// NotNull implements [dialect.Reader]. The driver tells instead, for each column of a result.
+func (Dialect) NotNull(context.Context, ceiling.Queryer, []string, []string) (map[string]bool, error) {
+	return nil, nil
+}
+
+// KeyTypes implements [ceiling.SQL].
+func (Dialect) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) ([]string, error) {
+	types := make([]string, len(t.Key))
+	for i, k := range t.Key {
+		typ, err := ceiling.Texts(ctx, db, "SELECT data_type FROM information_schema.columns WHERE "+isTable(t.Parts)+" AND column_name = ?", k.Name)
+		if err != nil {
+			return nil, fmt.Errorf("reading the type of the key: %w", err)
+		}
+		if len(typ) > 0 {
+			types[i] = typ[0]
+		}
+	}
+	return types, nil
+}
+
+// Older implements [ceiling.SQL].
+func (Dialect) Older(ref, typ string) string {
+	switch typ {
+	case "datetime", "timestamp":
+		return ref + " < NOW(6) - INTERVAL ? MICROSECOND"
+	case "date":
+		return ref + " < DATE(NOW(6) - INTERVAL ? MICROSECOND)"
+	}
+	return ""
+}
+
+// KeyValue implements [ceiling.SQL]. It makes numbers of digits, because MySQL compares text and
+// numbers as doubles.
+func (Dialect) KeyValue(typ string) ceiling.KeyValue {
+	v := ceiling.KeyValue{Select: "CAST(%s AS CHAR)", Argument: "?", Text: true}
+	switch {
+	case strings.HasSuffix(typ, "binary"), strings.HasSuffix(typ, "blob"):
+		v.Select, v.Argument = "HEX(%s)", "UNHEX(?)"
+	case typ == "decimal":
+		v.Argument = "CAST(? AS DECIMAL(65,30))"
+	case strings.HasSuffix(typ, "int"):
+		v.Parse = func(text string) any {
+			if n, err := (dialect.Value{Text: text}).Integer(); err == nil {
+				return n
+			}
+			return text
+		}
+	}
+	return v
+}
 
 // Compare implements [dialect.Writer]. MySQL compares rows without an index.
 func (Dialect) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bool, args *dialect.Args) (string, error) {
@@ -62,11 +144,11 @@ func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, 
 		k.Bind = bindInteger
 	case c.Type == "DECIMAL":
 		k.Bind = bindDecimal
-	case c.Type == "DATE", c.Type == "DATETIME", c.Type == "TIMESTAMP", c.Type == "TIME":
+	case c.Type == "TIMESTAMP":
 		k.Bind = bindDate(c.Type)
-		if c.Type == "TIMESTAMP" {
-			return k, wantUTC(ctx, db, c.Name)
-		}
+		return k, wantUTC(ctx, db, c.Name)
+	case c.Type == "DATE", c.Type == "DATETIME", c.Type == "TIME":
+		k.Bind = bindDate(c.Type)
 	case kind == row.Bytes && c.Type != "GEOMETRY" && c.Type != "VECTOR":
 		// Binary strings must not pass through the connection's character set.
 		k.Bind = func(v dialect.Value) (string, any, error) {
@@ -75,17 +157,14 @@ func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, 
 		}
 	case strings.HasSuffix(c.Type, "CHAR"), strings.HasSuffix(c.Type, "TEXT"):
 		k.Bind = dialect.BindText
-	default:
-		// ENUM and SET are sorted by number and compared as text; a FLOAT is
-		// equal to no number that can be written down.
+	default: // DESIGN.md says why
 		return k, dialect.Permanent("the key column %q is of the type %s, which cannot be a key; use integers, DECIMAL, text, binary strings, dates or times", c.Name, c.Type)
 	}
 	return k, nil
 }
 
-// CheckSession implements [dialect.Reader]. The server replaces a character that
-// the connection's character set lacks by a question mark, and its utf8 has no
-// emoji.
+// CheckSession implements [dialect.Reader]. The server replaces a character that the connection's
+// character set lacks by a question mark, and its utf8 has no emoji.
 func (Dialect) CheckSession(ctx context.Context, db ceiling.Queryer) error {
 	var results string
 	err := db.QueryRowContext(ctx, `SELECT COALESCE(@@character_set_results, 'none')`).Scan(&results)
@@ -95,42 +174,145 @@ func (Dialect) CheckSession(ctx context.Context, db ceiling.Queryer) error {
 	return dialect.Permanent("the connection's character set is %s, and text would lose characters: set charset=utf8mb4 in the DSN", results)
 }
 
-// NotNull implements [dialect.Reader]. It knows nothing: the driver tells, for
-// each column of a result.
-func (Dialect) NotNull(context.Context, ceiling.Queryer, []string, []string) (map[string]bool, error) {
-	return nil, nil
-}
-
-// SchemaVersion implements [dialect.Reader].
-func (Dialect) SchemaVersion(context.Context, ceiling.Queryer, []string) (int64, error) {
-	return 0, nil
-}
-
-// ColumnsChanged implements [dialect.Reader].
+// ColumnsChanged implements [dialect.Reader]. A column is gone (1054), the table's definition
+// changed (1412), or the statement must be prepared again (1615).
 func (Dialect) ColumnsChanged(err error) bool {
-	switch dberr.MySQLNumber(err) {
-	case 1054, // a column is gone
-		1412, 1615: // the table's definition changed; the statement must be prepared again
-		return true
-	}
-	return false
+	return slices.Contains([]uint16{1054, 1412, 1615}, dberr.MySQLNumber(err))
 }
 
-const ascii = " CHARACTER SET ascii COLLATE ascii_bin"
+// History implements [dialect.Reader]. It uses the AUTO_INCREMENT counter, which DELETE and a
+// rebuild do not set back, but TRUNCATE, a recreated table and a restored backup do. A cursor keeps
+// the greatest key there was, and not the counter: numbers that no row got are forgotten at a
+// restart. MariaDB has nothing that identifies a server and stays the same when it moves: its
+// server_uid is made of the network address.
+func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string) (h dialect.History, err error) {
+	var next uint64
+	var counted bool
+	if table != nil {
+		if next, counted, err = readCounter(ctx, db, table); err != nil {
+			return h, err
+		}
+	}
+	var drawn []string // the AUTO_INCREMENT column, if there is one
+	if counted {
+		drawn, err = ceiling.Texts(ctx, db, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE "+isTable(table)+" AND EXTRA LIKE '%auto_increment%'")
+		if err != nil {
+			return h, fmt.Errorf("reading the AUTO_INCREMENT column: %w", err)
+		}
+	}
+	top := "0"
+	if drawn != nil {
+		top = "COALESCE((SELECT MAX(" + quote(drawn[0]) + ") FROM " + dialect.QuoteAll(d, table) + "), 0)"
+	}
+	var server, greatest string
+	if err := db.QueryRowContext(ctx, "SELECT /*!80000 @@server_uuid */ /*M! '' */, "+top).Scan(&server, &greatest); err != nil {
+		return h, err
+	}
+	h.Drawn, h.Flushed = math.MaxUint64, math.MaxUint64
+	h.Parts = []dialect.HistoryPart{{Name: "server", Value: server, Changed: "the data source name leads to another server, or a replica took its place"}}
+	if drawn != nil && greatest[0] != '-' {
+		h.Drawn = next - 1
+		h.Mark, err = strconv.ParseUint(greatest, 10, 64)
+	}
+	return h, err
+}
 
-// CreateTable implements [dialect.Checkpoints].
-func (Dialect) CreateTable(table, columns string) string {
-	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ") ENGINE=InnoDB"
+// small is up to how many rows it means nothing that MySQL reads and sorts all of them: it does
+// so, with an index too, where a batch is a good part of them.
+const small = 100 * 1024
+
+// Explain implements [dialect.Reader].
+func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args []any, _ bool) ([]string, ceiling.Finding, error) {
+	lines, steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN "+statement, args)
+	var bad []string
+	large := false
+	for _, s := range steps {
+		n, _ := strconv.ParseFloat(s["rows"], 64)
+		if s["type"] == "ALL" || strings.Contains(s["Extra"], "Using filesort") || strings.Contains(s["Extra"], "Using temporary") {
+			bad = append(bad, fmt.Sprintf("%s: type %s, %s", s["table"], s["type"], s["Extra"]))
+			large = large || n > small
+		}
+	}
+	switch {
+	case err != nil || bad == nil:
+		return lines, ceiling.Finding{}, err
+	case !large:
+		return lines, ceiling.Finding{Level: ceiling.Note, Text: fmt.Sprintf("the rows are so few that no index is used (%s); check again when there are more than %d", strings.Join(bad, "; "), small)}, nil
+	}
+	return lines, dialect.Slow("no index is used to read the rows in the order of the key (%s)", strings.Join(bad, "; ")), nil
 }
 
 // TextType implements [dialect.Checkpoints].
 func (Dialect) TextType(max int, _ bool) string {
-	if max == 0 {
-		return "MEDIUMTEXT" + ascii
+	typ := "MEDIUMTEXT"
+	if max > 0 {
+		typ = fmt.Sprintf("VARCHAR(%d)", max)
 	}
-	return fmt.Sprintf("VARCHAR(%d)%s", max, ascii)
+	return typ + " CHARACTER SET ascii COLLATE ascii_bin"
 }
 
-// IdleTimeout implements [dialect.Checkpoints]. MariaDB has such a limit for the
-// whole session only, MySQL has none.
-func (Dialect) IdleTimeout(int64) string { return "" }
+// bindInteger binds a number: MySQL compares a string with a BIGINT as doubles.
+func bindInteger(v dialect.Value) (string, any, error) {
+	if v.Tag == dialect.Bytes || v.Tag == dialect.Time {
+		return "", nil, errors.New("the column holds integers")
+	}
+	n, err := v.Integer()
+	return "%s", n, err
+}
+
+var decimal = regexp.MustCompile(`^-?\d{1,65}(\.(\d{1,38}))?$`)
+
+func bindDecimal(v dialect.Value) (string, any, error) {
+	m := decimal.FindStringSubmatch(v.Text)
+	if m == nil || v.Tag == dialect.Bytes {
+		return "", nil, errors.New("the column holds decimal numbers")
+	}
+	return fmt.Sprintf("CAST(%%s AS DECIMAL(65,%d))", len(m[2])), v.Text, nil
+}
+
+var (
+	date  = regexp.MustCompile(`^\d{4}-\d\d-\d\d([ T]\d\d:\d\d:\d\d(\.\d{1,6})?)?$`)
+	clock = regexp.MustCompile(`^-?\d{2,3}:[0-5]\d:[0-5]\d(\.\d{1,6})?$`)
+)
+
+// bindDate binds text, which MySQL converts to a date when it compares it with a column of dates.
+// Text that is not a date would not be an error, but find no rows, or all of them.
+func bindDate(typ string) func(dialect.Value) (string, any, error) {
+	layout, form, short := "2006-01-02 15:04:05.999999", date, ", or the date alone"
+	if typ == "TIME" {
+		layout, form, short = "15:04:05.999999", clock, ""
+	}
+	return func(v dialect.Value) (string, any, error) {
+		if v.Tag == dialect.Time {
+			t, err := time.Parse(time.RFC3339Nano, v.Text)
+			if typ == "TIMESTAMP" {
+				t = t.UTC()
+			}
+			return "%s", t.Format(layout), err
+		}
+		if !form.MatchString(v.Text) {
+			return "", nil, errors.New("want " + layout + short)
+		}
+		if v.Tag == dialect.Given && typ != "TIME" { // the database itself may hold 0000-00-00 and 2026-02-30
+			text := strings.Replace(v.Text, "T", " ", 1)
+			if _, err := time.Parse(layout[:min(len(text), 19)], text); err != nil {
+				return "", nil, errors.New("the date or time of day does not exist")
+			}
+		}
+		return "%s", v.Text, nil
+	}
+}
+
+// wantUTC refuses a TIMESTAMP key in a session whose clock repeats an hour.
+func wantUTC(ctx context.Context, db ceiling.Queryer, column string) error {
+	var winter, summer int64
+	var zone string
+	err := db.QueryRowContext(ctx, "SELECT @@session.time_zone, UNIX_TIMESTAMP('2026-01-15 00:00:00'), UNIX_TIMESTAMP('2026-07-15 00:00:00')").Scan(&zone, &winter, &summer)
+	if err != nil {
+		return fmt.Errorf("sqlsource: reading the session's time zone: %w", err)
+	}
+	if winter != time.Date(2026, 1, 15, 0, 0, 0, 0, time.UTC).Unix() || summer != time.Date(2026, 7, 15, 0, 0, 0, 0, time.UTC).Unix() {
+		return dialect.Permanent("the key column %q is a TIMESTAMP, and the session's time zone is %s, in which two moments can have one text; add time_zone=%%27%%2B00:00%%27 to the data source name", column, strconv.Quote(zone))
+	}
+	return nil
+}

@@ -1,56 +1,31 @@
 package mysql
 
 import (
+	"fmt"
 	"math/bits"
 	"strconv"
 	"strings"
 )
 
-// numbers is a set of positive numbers within bounds, 64 of them to a word.
-type numbers struct {
-	low, high int64
-	words     []uint64
-}
-
-func newNumbers(low, high int64) *numbers {
-	return &numbers{low, high, make([]uint64, high>>6-low>>6+1)}
-}
-
-// add adds a word: bit b of it stands for 64*word + b.
-func (n *numbers) add(word int64, set uint64) {
-	if i := word - n.low>>6; i >= 0 && i < int64(len(n.words)) {
-		n.words[i] |= set
-	}
-}
-
 // span is the numbers from first to last.
 type span struct{ first, last int64 }
 
-// holes returns the missing numbers above base, in order.
-func (n *numbers) holes(base int64) []span {
+// missing returns the numbers above base up to high that are not in a set, in order. Bit b of
+// words[w] stands for the number 64*w + b. The smallest number in the set is low.
+func missing(words map[int64]uint64, base, low, high int64) []span {
 	var all []span
-	add := func(first, last int64) {
-		if first > last {
-			return
-		}
-		if len(all) > 0 && all[len(all)-1].last == first-1 {
-			all[len(all)-1].last = last
-			return
-		}
-		all = append(all, span{first, last})
-	}
-	add(base+1, n.low-1)
-	for i, w := range n.words {
-		start := (n.low>>6 + int64(i)) << 6
-		for missing := ^w; missing != 0; {
-			from := bits.TrailingZeros64(missing)
-			run := bits.TrailingZeros64(^(missing >> from))
-			add(max(start+int64(from), n.low, base+1), min(start+int64(from+run)-1, n.high))
-			if from+run >= 64 {
-				break
+	last := base // the number before the next span
+	for w := low >> 6; w <= high>>6; w++ {
+		for word := words[w]; word != 0; word &= word - 1 {
+			number := w<<6 + int64(bits.TrailingZeros64(word))
+			if number > last+1 {
+				all = append(all, span{last + 1, number - 1})
 			}
-			missing &^= 1<<(from+run) - 1
+			last = max(last, number)
 		}
+	}
+	if last < high {
+		all = append(all, span{last + 1, high})
 	}
 	return all
 }
@@ -67,14 +42,14 @@ func upTo(spans []span, last int64) []span {
 	return all
 }
 
-// beyond returns the first number in the spans above a number.
-func beyond(spans []span, above int64) (int64, bool) {
+// beyond returns the first number in the spans above a number, or 0.
+func beyond(spans []span, above int64) int64 {
 	for _, s := range spans {
 		if s.last > above {
-			return max(s.first, above+1), true
+			return max(s.first, above+1)
 		}
 	}
-	return 0, false
+	return 0
 }
 
 // short is the longest span whose numbers are listed one by one. A range also locks the row
@@ -101,14 +76,13 @@ func chunks(spans []span, limit int) [][]span {
 	return all
 }
 
-// within writes the condition that a column's value lies in one of the spans. It
-// contains only numbers, no arguments: a statement with arguments is prepared first, which takes
-// another round trip.
+// within writes the condition that a column's value lies in one of the spans. It has no arguments,
+// for which the statement would be prepared first, in another round trip.
 func within(column string, spans []span) string {
 	var list, ranges []string
 	for _, s := range spans {
 		if s.last-s.first >= short {
-			ranges = append(ranges, column+" BETWEEN "+strconv.FormatInt(s.first, 10)+" AND "+strconv.FormatInt(s.last, 10))
+			ranges = append(ranges, fmt.Sprintf("%s BETWEEN %d AND %d", column, s.first, s.last))
 			continue
 		}
 		for i := range s.last - s.first + 1 { // the last may be the greatest there is

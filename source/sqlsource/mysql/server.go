@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -19,23 +20,12 @@ type server struct {
 	events bool   // performance_schema shows each thread's statement
 }
 
-func newServer(version string) server {
-	if strings.Contains(version, "MariaDB") {
-		return server{level: "@@session.tx_isolation", share: "LOCK IN SHARE MODE NOWAIT"}
-	}
-	return server{level: "@@session.transaction_isolation", share: "FOR SHARE NOWAIT"}
-}
-
-// listing lists the threads that may be running a statement which adds rows. It leaves out only
-// threads without a statement, threads that send the log to a replica, background threads without
-// a statement, connections before their login, and threads whose statement begins or ends a
-// transaction, which nothing within an INSERT can do.
+// listing lists the threads that may be running a statement which adds rows. DESIGN-ceilings.md says
+// which it leaves out, and what this connection's row and INNODB_CMP are for.
 //
-// The row of this connection shows that the list is not empty for want of rights. Reading
-// INNODB_CMP fails without the privilege PROCESS, without which threads of other users would be
-// missing. performance_schema has the row of a statement at level 0 as long as it runs, whatever
-// triggers and functions run within it. Their statements are at that level if the outer one is
-// not recorded, because its instrument, or its thread's, was off when it began: they are ignored.
+// performance_schema has the row of a statement at level 0 as long as it runs, whatever triggers and
+// functions run within it. Their statements are at that level if the outer one is not recorded,
+// because its instrument, or its thread's, was off when it began: they are ignored.
 func (s server) listing() string {
 	event, join := "NULL", ""
 	if s.events {
@@ -57,10 +47,7 @@ var (
 )
 
 // statements lists the threads that may be running a statement. A holder is identified by its
-// thread and, where that is shown, by its statement.
-//
-// MariaDB's QUERY_ID and TIME_MS cannot identify a statement: they change with each statement of
-// a trigger or function within it.
+// thread and, where that is shown, by its statement. before is the list before this one.
 func (s server) statements(ctx context.Context, db ceiling.Queryer, connection int64, before map[string]*ceiling.Holder) (map[string]*ceiling.Holder, error) {
 	all := map[string]*ceiling.Holder{}
 	hidden := map[string]bool{} // threads that run a statement which is not shown
@@ -76,7 +63,8 @@ func (s server) statements(ctx context.Context, db ceiling.Queryer, connection i
 			own = self
 			return nil
 		}
-		applier = applier || isApplier(user, command)
+		applier = applier || user == "system user" &&
+			(strings.HasPrefix(command, "Slave_") && command != "Slave_IO" || command == "Connect" || command == "Query")
 		name := strconv.FormatInt(id, 10)
 		hidden[name] = !event.Valid
 		if event.Valid {
@@ -108,21 +96,14 @@ func keepUnfinished(all, before map[string]*ceiling.Holder, hidden map[string]bo
 	}
 }
 
-func isApplier(user, command string) bool {
-	return user == "system user" && (strings.HasPrefix(command, "Slave_") && command != "Slave_IO" || command == "Connect" || command == "Query")
-}
-
-// restoreLimit is how long it may take to set a session's level back. After that its connection
-// is ended.
+// restoreLimit is how long it may take to set a session's level back when its context has ended.
 const restoreLimit = 2 * time.Second
 
-// readUncommitted calls f while the session reads uncommitted rows. No statement of anyone else
-// runs in such a session: the level is set back even when ctx has ended, and if that fails the
-// connection is ended.
-//
-// The level is set for the session, and not for the next transaction alone, which would save a
-// statement: so the result of each statement shows whether the level was in force.
-func (s server) readUncommitted(ctx context.Context, db ceiling.Queryer, connection int64, level string, f func() error) (err error) {
+// readUncommitted calls f while the session reads uncommitted rows. The level is set back even when
+// ctx has ended; if that fails, the connection is ended, so that no statement of anyone else runs at
+// that level. It is set for the session, and not for the next transaction alone, which would save a
+// statement: so the result of each statement shows whether it was in force.
+func readUncommitted(ctx context.Context, db ceiling.Queryer, connection int64, level string, f func() error) (err error) {
 	back := "SET SESSION TRANSACTION ISOLATION LEVEL " + strings.ReplaceAll(level, "-", " ")
 	defer func() {
 		if exec(ctx, db, back) == nil {
@@ -130,8 +111,7 @@ func (s server) readUncommitted(ctx context.Context, db ceiling.Queryer, connect
 		}
 		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreLimit)
 		defer cancel()
-		failed := exec(detached, db, back)
-		if failed != nil {
+		if failed := exec(detached, db, back); failed != nil {
 			exec(detached, db, fmt.Sprint("KILL ", connection)) //nolint:errcheck // its error is that the connection has ended
 			err = errors.Join(err, fmt.Errorf("setting the isolation level back: %w", failed))
 		}
@@ -144,4 +124,90 @@ func (s server) readUncommitted(ctx context.Context, db ceiling.Queryer, connect
 
 func exec(ctx context.Context, db ceiling.Queryer, statement string) error {
 	return ceiling.Each(ctx, db, func(*sql.Rows) error { return nil }, statement)
+}
+
+// shownHolders is how many holders are named.
+const shownHolders = 5
+
+// describe names the threads of the holders or, without holders, those with a transaction that
+// has changed rows: they probably hold this table's rows back. INNODB_TRX may be slightly old.
+func (s server) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) (who []string, err error) {
+	var ids []string
+	for _, h := range by[:min(len(by), shownHolders)] {
+		ids = append(ids, strconv.FormatInt(h.Session, 10))
+	}
+	if ids == nil { // the id 0 stands for a prepared transaction whose session has ended
+		ids, err = ceiling.Texts(ctx, db, fmt.Sprintf("SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX WHERE trx_rows_modified > 0 AND trx_mysql_thread_id > 0 ORDER BY trx_started LIMIT %d", shownHolders))
+		if err != nil {
+			return nil, fmt.Errorf("reading the transactions: %w", err)
+		}
+	}
+	program := "''" // the name that a client gave its connection, if that is visible
+	if s.events {
+		program = "COALESCE((SELECT MAX(a.ATTR_VALUE) FROM performance_schema.session_connect_attrs a WHERE a.PROCESSLIST_ID = p.ID AND a.ATTR_NAME = 'program_name'), '')"
+	}
+	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		thread, err := describeThread(rows)
+		who = append(who, thread)
+		return err
+	}, "SELECT p.ID, p.USER, COALESCE(p.HOST, ''), p.COMMAND, p.TIME, COALESCE(p.STATE, ''), "+program+
+		" FROM information_schema.PROCESSLIST p WHERE p.ID IN ("+strings.Join(append(ids, "-1"), ", ")+") ORDER BY p.ID")
+	if err != nil {
+		return nil, fmt.Errorf("reading the threads: %w", err)
+	}
+	prepared, err := preparedXA(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	unknown := "a statement that can still add a row"
+	switch {
+	case len(by) > shownHolders:
+		who = append(who, fmt.Sprintf("%d more", len(by)-shownHolders))
+	case len(by) == 0:
+		who = append(who, prepared...)
+		unknown = "a transaction that has not committed its rows"
+	}
+	if who == nil {
+		who = []string{unknown}
+	}
+	return who, nil
+}
+
+func describeThread(rows *sql.Rows) (string, error) {
+	var id int64
+	var user, host, command, state, program string
+	var seconds float64
+	err := rows.Scan(&id, &user, &host, &command, &seconds, &state, &program)
+	if program != "" {
+		program = ", " + program
+	}
+	doing := "running a statement"
+	switch {
+	case command == "Sleep":
+		doing = "idle in its transaction"
+	case state != "":
+		doing += " (" + state + ")"
+	}
+	return fmt.Sprintf("thread %d (%s@%s%s), %s for %s", id, user, host, program, doing, ceiling.FormatAge(seconds)), err
+}
+
+// preparedXA names the prepared transactions, if the role may see them.
+func preparedXA(ctx context.Context, db ceiling.Queryer) (who []string, err error) {
+	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		var format, global, branch int64
+		var data []byte
+		err := rows.Scan(&format, &global, &branch, &data)
+		if len(who) < shownHolders {
+			who = append(who, fmt.Sprintf("prepared transaction %q (XA)", data[:min(int(global), len(data))]))
+		}
+		return err
+	}, "XA RECOVER")
+	switch dberr.MySQLNumber(err) {
+	case 1227, 1401: // no privilege XA_RECOVER_ADMIN
+		return nil, nil
+	}
+	if err != nil {
+		err = fmt.Errorf("reading the prepared transactions: %w", err)
+	}
+	return who, err
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,15 +13,10 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// History implements [dialect.Reader]. It needs no rights beyond those that
-// everybody has. If the right on pg_control_system was revoked, the cluster's
-// identity is not known. A standby cannot lose commits that it has replayed, and its
-// timeline is not known. Databases that speak the protocol but lack these
-// functions have no history.
-//
-// The WAL writer has an asynchronous commit on disk after three times its delay
-// ("Asynchronous Commit" in the manual). What a transaction in progress has
-// written since may stay in memory for much longer.
+// History implements [dialect.Reader]. It needs no rights beyond those that everybody
+// has. If the right on pg_control_system was revoked, the cluster's identity is not
+// known, nor is a standby's timeline. A standby cannot lose commits that it has replayed.
+// Databases that speak the protocol but lack these functions have no history.
 func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string) (dialect.History, error) {
 	var name any
 	if table != nil {
@@ -40,8 +34,8 @@ func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string
 }
 
 func readHistory(ctx context.Context, db ceiling.Queryer, name any, identifier string) (dialect.History, error) {
-	var cluster, timeline, database, oid, mark, flushed, boot string
-	var standby bool
+	var h dialect.History
+	var cluster, timeline, database, oid string
 	var writer float64
 	err := db.QueryRowContext(ctx, `SELECT pg_is_in_recovery(), `+identifier+`,
 		CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
@@ -50,29 +44,24 @@ func readHistory(ctx context.Context, db ceiling.Queryer, name any, identifier s
 			WHEN at % pg_size_bytes(current_setting('wal_block_size')) = 24 THEN at - 24 ELSE at END::text,
 		(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn)::text,
 		extract(epoch FROM current_setting('wal_writer_delay')::interval)::float8,
-		concat((extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint, ' ', (extract(epoch FROM pg_stat_get_bgwriter_stat_reset_time()) * 1000000)::bigint)
-		FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn AS at) AS log`, name). // a crash changes the time of the reset alone
-		Scan(&standby, &cluster, &timeline, &database, &oid, &mark, &flushed, &writer, &boot)
-	h := dialect.History{Standby: standby, Boot: boot, Flushes: 3*time.Duration(writer*float64(time.Second)) + time.Second, Parts: []dialect.HistoryPart{
+		`+bootExpr+`
+		FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn AS at) AS log`, name).
+		Scan(&h.Standby, &cluster, &timeline, &database, &oid, &h.Mark, &h.Flushed, &writer, &h.Boot)
+	// An asynchronous commit is on disk after three times the delay ("Asynchronous Commit" in the manual).
+	h.Flushes = 3*time.Duration(writer*float64(time.Second)) + time.Second
+	h.Parts = []dialect.HistoryPart{
 		{Name: "cluster", Value: cluster, Changed: "the data source name leads to another server, or the server was initialised again, as by an upgrade"},
 		{Name: "timeline", Value: strings.TrimLeft(timeline, "0"), Changed: "a standby was promoted, or the server was restored to a point in time; the last commits may be lost"},
 		{Name: "database", Value: database, Changed: "the data source name leads to another database, or the database was recreated"},
 		{Name: "table", Value: oid, Changed: "the table was dropped and recreated, or another table took its name"},
-	}}
-	if err == nil {
-		h.Mark, err = strconv.ParseUint(mark, 10, 64)
-	}
-	if err == nil {
-		h.Flushed, err = strconv.ParseUint(flushed, 10, 64)
 	}
 	return h, err
 }
 
 var fullRead = regexp.MustCompile(`^\s*(?:->\s+)?(?:Parallel )?(Seq Scan on .*|Sort|Incremental Sort)$`)
 
-// Explain implements [dialect.Reader]. It has the plan made as for a table so
-// large that an index is used wherever one can be. Scans and sorts that remain
-// are there because an index is missing, not because the table is small.
+// Explain implements [dialect.Reader]. The plan is made as for a large table: scans and
+// sorts that remain are there because an index is missing.
 func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error) {
 	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
 	if err != nil {
@@ -98,11 +87,10 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 		return lines, ceiling.Finding{}, err
 	case bad == nil:
 		return lines, dialect.Slow("the rows are read in the order of an index, but from the first one on, whatever the cursor"), nil
+	case slices.ContainsFunc(bad, func(node string) bool { return strings.HasSuffix(node, "Sort") }):
+		return lines, dialect.Slow("no index is used to read the rows in the order of the key (%s)", strings.Join(bad, ", ")), nil
 	}
-	if !slices.ContainsFunc(bad, func(node string) bool { return strings.HasSuffix(node, "Sort") }) {
-		f := dialect.Slow("each poll reads the whole of a table (%s)", strings.Join(bad, ", "))
-		f.Remedies = ceiling.Advice("create an index on the columns by which the Select joins it")
-		return lines, f, nil
-	}
-	return lines, dialect.Slow("no index is used to read the rows in the order of the key (%s)", strings.Join(bad, ", ")), nil
+	f := dialect.Slow("each poll reads the whole of a table (%s)", strings.Join(bad, ", "))
+	f.Remedies = ceiling.Advice("create an index on the columns by which the Select joins it")
+	return lines, f, nil
 }

@@ -19,8 +19,7 @@ import (
 // and works on the primary only. It is chosen automatically.
 //
 // Rows are read up to a key once all transactions have ended that could still add one at or
-// below it. These are the ones that hold a lock for writing on the table, on a table of its
-// partition tree, or on the sequence.
+// below it: those with a lock for writing on a table of its partition tree, or on the sequence.
 //
 // It assumes that the transaction which adds a row draws its key. A row whose key was drawn
 // by an earlier transaction, or made up below the greatest, is missed.
@@ -30,12 +29,10 @@ func (LockFence) String() string { return "lock-fence" }
 
 // Open implements [ceiling.Ceiling].
 func (c LockFence) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
-	p, r, err := open(ctx, db, t, c)
+	p, r, err := open(ctx, db, t, c, true)
 	if err != nil {
 		return nil, err
 	}
-	p.onPrimary(&r, t)
-	p.common(&r, t)
 	var a assumptions
 	if p.readable() {
 		a = p.drawn(&r, t)
@@ -46,8 +43,7 @@ func (c LockFence) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 	s, column := p.sequences[0], t.Key[0].Name
 	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key when all transactions that could still add one below it have ended (their locks on the table and on the sequence %s are watched)%s",
 		column, s.name, a.clause(fmt.Sprintf("leaves %q alone", column), fmt.Sprintf("leave %q alone", column)))
-	g := &lockFence{table: t, report: r, locks: newLocks(p, t), sequence: s.name}
-	g.forget()
+	g := &lockFence{fence: newFence(p, t, r, math.MinInt64), sequence: s.name, drawn: math.MinInt64}
 	drawn, from := "NULL::bigint", "(SELECT) AS nothing"
 	if s.mayRead {
 		drawn, from = "CASE WHEN is_called THEN last_value ELSE greatest(last_value, -9223372036854775807) - 1 END", s.name
@@ -57,53 +53,15 @@ func (c LockFence) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 	return g, nil
 }
 
-// open probes a table for a strategy.
-func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ceiling) (*table, ceiling.Report, error) {
-	r := ceiling.Report{Strategy: c.String()}
-	if err := r.Require(t, name); err != nil {
-		return nil, r, err
-	}
-	p, err := probe(ctx, db, t)
-	return p, r, err
-}
-
-// onPrimary adds whether the server shows the locks of the transactions that write.
-func (p *table) onPrimary(r *ceiling.Report, t ceiling.Table) {
-	if p.standby {
-		remedies := ceiling.Advice("read from the primary")
-		for _, way := range p.remedies(t, false) {
-			way.Words = "on the primary, " + way.Words
-			remedies = append(remedies, way)
-		}
-		r.Add(ceiling.Unsafe, remedies, "this server is a standby, which shows no locks of the primary's transactions")
-	}
-}
-
 type lockFence struct {
-	table    ceiling.Table
-	report   ceiling.Report
-	locks    *locks
-	probe    string // the statement for the greatest key, and for that of the sequence
+	fence
 	sequence string
 	file     sql.NullInt64 // of the sequence: it changes when that is altered or restarted
+	drawn    int64         // where the sequence stood
 
-	fences  ceiling.Fences[int64]
-	settled int64     // all up to this key; math.MinInt64: nothing
-	asOf    time.Time // of settled
-	drawn   int64     // where the sequence stood
-
-	// When keys above the sequence, which a client must have made up, were seen last, and
-	// since when they have been seen at each poll.
+	// When keys above the sequence were seen last, and since when at each poll. A client made them up.
 	byHand, byHandSince time.Time
 }
-
-// forget drops what is known of keys that may be drawn again.
-func (g *lockFence) forget() {
-	g.fences.Forget()
-	g.settled, g.asOf, g.drawn = math.MinInt64, time.Time{}, math.MinInt64
-}
-
-func (g *lockFence) Report() ceiling.Report { return g.report }
 
 // Advance implements [ceiling.Guard]. The order of its two statements makes it sound: first
 // how far the rows go, then who may still add to them.
@@ -114,25 +72,39 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 	}
 	at := time.Now()
 	greatest, drawn, err := g.read(ctx, db, from)
-	if err != nil {
+	switch {
+	case err != nil:
 		return ceiling.Limit{}, err
-	}
-	if drawn.Valid && after != nil && drawn.Int64 < last {
-		return ceiling.Limit{}, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the sequence %s stands at %d, below the cursor: it was set back, as by TRUNCATE RESTART IDENTITY, ALTER SEQUENCE RESTART or setval", g.sequence, drawn.Int64)}
-	}
-	if !greatest.Valid {
+	case drawn.Valid && drawn.Int64 < last:
+		return ceiling.Limit{}, g.table.Rewound("the sequence %s stands at %d, below the cursor: "+
+			"it was set back, as by TRUNCATE RESTART IDENTITY, ALTER SEQUENCE RESTART or setval", g.sequence, drawn.Int64)
+	case !greatest.Valid:
 		g.byHandSince = time.Time{}
 		return ceiling.Limit{Nothing: true, AsOf: at, Sequence: g.draws()}, nil
 	}
-	if err := g.fence(ctx, db, greatest.Int64, drawn, at); err != nil {
+	high := greatest.Int64
+	if drawn.Valid && drawn.Int64 < high {
+		high, g.byHand = drawn.Int64, at
+		if g.byHandSince.IsZero() {
+			g.byHandSince = at
+		}
+	} else {
+		g.byHandSince = time.Time{}
+	}
+	if err := g.set(ctx, db, high, at); err != nil {
 		return ceiling.Limit{}, err
+	}
+	if !g.asOf.After(g.byHand) { // keys above the sequence were committed before it
+		g.asOf = time.Time{}
 	}
 	l := ceiling.Limit{
 		Where: g.table.Key[0].Ref + " <= ?::bigint", Args: []any{g.settled}, AsOf: g.asOf, Nothing: g.settled < from,
 		Sequence: g.draws(), Pending: g.table.Pending(last, greatest.Int64),
 	}
 	if g.settled < greatest.Int64 {
-		l.Held, err = g.held(ctx, db)
+		byHand := fmt.Sprintf("a key that the sequence %s has not reached: "+
+			"a client made it up, and it is read when the sequence has passed it", g.sequence)
+		l.Held, err = g.held(ctx, db, source.Held{Since: g.byHandSince, By: []string{byHand}})
 	}
 	return l, err
 }
@@ -155,65 +127,20 @@ func (g *lockFence) begin(after []string) (last, from int64, err error) {
 // read returns the greatest key, and where the sequence stands if the role may read that.
 func (g *lockFence) read(ctx context.Context, db ceiling.Queryer, from int64) (greatest, drawn sql.NullInt64, err error) {
 	var file sql.NullInt64
-	var standby, hidden bool
-	if err := db.QueryRowContext(ctx, g.probe, from).Scan(&greatest, &drawn, &file, &standby, &hidden); err != nil {
-		return greatest, drawn, fmt.Errorf("reading the greatest key: %w", err)
+	if err = g.fence.read(ctx, db, "key", from, &greatest, &drawn, &file); err != nil {
+		return greatest, drawn, err
 	}
-	switch { // checked here as well as with the locks, which are not read for an empty table
-	case standby:
-		return greatest, drawn, errStandby
-	case hidden:
-		return greatest, drawn, errTable
-	case g.file.Valid && g.file != file:
+	if g.file.Valid && g.file != file {
 		return greatest, drawn, fmt.Errorf("the sequence %s was altered: %w", g.sequence, ceiling.ErrChanged)
 	}
 	g.file = file
+	if drawn.Valid && drawn.Int64 < g.drawn {
+		g.forget()
+	}
 	if drawn.Valid {
-		if drawn.Int64 < g.drawn {
-			g.forget()
-		}
 		g.drawn = drawn.Int64
 	}
 	return greatest, drawn, nil
-}
-
-// fence sets a fence, and moves settled to the newest one whose holders have ended.
-func (g *lockFence) fence(ctx context.Context, db ceiling.Queryer, high int64, drawn sql.NullInt64, at time.Time) error {
-	if drawn.Valid && drawn.Int64 < high {
-		high, g.byHand = drawn.Int64, at
-		if g.byHandSince.IsZero() {
-			g.byHandSince = at
-		}
-	} else {
-		g.byHandSince = time.Time{}
-	}
-	holders, restarted, err := g.locks.list(ctx, db)
-	if err != nil {
-		return err
-	}
-	if restarted { // ids are given again, and so are keys whose commits were not on disk
-		g.forget()
-	}
-	g.fences.Set(high, at, holders)
-	if h, at, ok := g.fences.Settle(); ok {
-		g.settled, g.asOf = max(h, g.settled), at
-	}
-	if !g.asOf.After(g.byHand) { // keys above the sequence were committed before it
-		g.asOf = time.Time{}
-	}
-	return nil
-}
-
-// held says who holds the rows above settled back.
-func (g *lockFence) held(ctx context.Context, db ceiling.Queryer) (h *source.Held, err error) {
-	h = &source.Held{Since: g.byHandSince}
-	if by := g.fences.Blockers(); len(by) > 0 {
-		h.Since, _ = g.fences.Oldest()
-		h.By, err = g.locks.describe(ctx, db, by)
-	} else {
-		h.By = []string{fmt.Sprintf("a key that the sequence %s has not reached: a client made it up, and it is read when the sequence has passed it", g.sequence)}
-	}
-	return h, err
 }
 
 // draws identifies what the sequence has been since the last TRUNCATE RESTART IDENTITY or

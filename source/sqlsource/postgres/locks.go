@@ -7,21 +7,28 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// locks lists the transactions that may still write to a table: those that hold a lock for
-// writing on it, on another table of its tree, or on its sequence.
-type locks struct {
-	oid  int64
-	name string
-	oids string // of tables and sequence
-	tree string // membersExpr when the table was probed
-	boot string // bootExpr at the last poll
+// fence is what LockFence and Stamp share. It waits for the transactions that may still write to
+// a table: those that hold a lock for writing on it, on another table of its tree, or on its
+// sequence.
+type fence struct {
+	guard
+	probe string // the statement for how far the rows go
+	oids  string // of tables and sequence
+	boot  string // bootExpr at the last poll
+
+	fences  ceiling.Fences[int64]
+	nothing int64     // settled, as long as nothing is
+	settled int64     // rows up to this key, or below this stamp, can be read
+	asOf    time.Time // of settled
 }
 
-func newLocks(p *table, t ceiling.Table) *locks {
+func newFence(p *table, t ceiling.Table, r ceiling.Report, nothing int64) fence {
 	var oids []int64
 	for _, m := range p.tree {
 		oids = append(oids, m.oid)
@@ -29,7 +36,56 @@ func newLocks(p *table, t ceiling.Table) *locks {
 	for _, s := range p.sequences {
 		oids = append(oids, s.oid)
 	}
-	return &locks{oid: p.oid, name: t.Name, oids: array(oids), tree: p.members}
+	return fence{guard: guard{t, r, p.oid, p.members}, oids: array(oids), nothing: nothing, settled: nothing}
+}
+
+// read runs the probe. Its last two columns, whether the server is a standby and whether row-level
+// security applies, are checked here too, because the locks of an empty table are not read.
+func (f *fence) read(ctx context.Context, db ceiling.Queryer, what string, from any, dest ...any) error {
+	var standby, hidden bool
+	err := db.QueryRowContext(ctx, f.probe, from).Scan(append(dest, &standby, &hidden)...)
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading the greatest %s: %w", what, err)
+	case standby:
+		return errStandby
+	case hidden:
+		return errTable
+	}
+	return nil
+}
+
+// forget drops what is known of keys or stamps that may be drawn again.
+func (f *fence) forget() {
+	f.fences.Forget()
+	f.settled, f.asOf = f.nothing, time.Time{}
+}
+
+// set sets a fence, and moves settled to the newest one whose holders have ended. At is a
+// moment before high was read.
+func (f *fence) set(ctx context.Context, db ceiling.Queryer, high int64, at time.Time) error {
+	holders, restarted, err := f.holders(ctx, db)
+	if err != nil {
+		return err
+	}
+	if restarted { // ids are given again, and so are keys whose commits were not on disk
+		f.forget()
+	}
+	f.fences.Set(high, at, holders)
+	if h, at, ok := f.fences.Settle(); ok {
+		f.settled, f.asOf = max(h, f.settled), at
+	}
+	return nil
+}
+
+// held says who holds the rows above settled back, or otherwise if no fence waits.
+func (f *fence) held(ctx context.Context, db ceiling.Queryer, otherwise source.Held) (*source.Held, error) {
+	since, waiting := f.fences.Oldest()
+	if !waiting {
+		return &otherwise, nil
+	}
+	by, err := f.describe(ctx, db, f.fences.Blockers())
+	return &source.Held{Since: since, By: by}, err
 }
 
 // noBackend begins the id of a prepared transaction whose id is not that of the session which
@@ -53,7 +109,7 @@ const membersExpr = `concat(to_regclass($3::text)::oid, ' ', row_security_active
 // with the same start time, but it resets its statistics.
 var bootExpr = "concat(" + micros("pg_postmaster_start_time()") + ", ' ', " + micros("pg_stat_get_bgwriter_stat_reset_time()") + ")"
 
-// The statement's own lock on pg_locks is listed, too. It shows that the server shows locks, and
+// The statement's own lock on pg_locks is listed, too. It proves that the server shows locks, and
 // its row carries the values that are needed once.
 var locksQuery = treeQuery + `, head AS MATERIALIZED (
 	SELECT pg_is_in_recovery() AS standby, ` + bootExpr + ` AS boot,
@@ -75,140 +131,114 @@ var errStandby = fmt.Errorf("this server is a standby now, which shows no locks:
 
 var errTable = fmt.Errorf("the table was recreated, or a partition, default, trigger or row-level security was added or removed: %w", ceiling.ErrChanged)
 
-// list returns the current holders. restarted says that the server was restarted, so that they
+// holders returns the current holders. restarted says that the server was restarted, so that they
 // have nothing to do with those listed before. The error wraps ErrChanged if the tables changed.
-func (l *locks) list(ctx context.Context, db ceiling.Queryer) (holders map[string]*ceiling.Holder, restarted bool, err error) {
-	holders = map[string]*ceiling.Holder{}
-	shown, standby := false, false
-	var boot, tree string
+func (f *fence) holders(ctx context.Context, db ceiling.Queryer) (all map[string]*ceiling.Holder, restarted bool, err error) {
+	all = map[string]*ceiling.Holder{}
+	var head, row struct {
+		own, standby  sql.NullBool
+		boot, members sql.NullString
+	}
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		h := &ceiling.Holder{}
 		var id string
-		var own bool
-		var isStandby sql.NullBool
-		var bootText, treeText sql.NullString
-		if err := rows.Scan(&id, &h.Session, &own, &isStandby, &bootText, &treeText); err != nil {
+		if err := rows.Scan(&id, &h.Session, &row.own, &row.standby, &row.boot, &row.members); err != nil {
 			return err
 		}
-		if own {
-			shown, standby = true, isStandby.Bool
-			boot, tree = bootText.String, treeText.String
+		if row.own.Bool {
+			head = row
 			return nil
 		}
 		h.Prepared, h.Inherits = h.Session == 0, strings.HasPrefix(id, noBackend)
-		holders[id] = h
+		all[id] = h
 		return nil
-	}, locksQuery, l.oid, l.oids, l.name)
+	}, locksQuery, f.oid, f.oids, f.table.Name)
 	switch {
 	case err != nil:
 		return nil, false, fmt.Errorf("reading the locks: %w", err)
-	case !shown:
+	case !head.own.Bool:
 		return nil, false, errNoLocks
-	case standby:
+	case head.standby.Bool:
 		return nil, false, errStandby
-	case tree != l.tree:
+	case head.members.String != f.members:
 		return nil, false, errTable
 	}
-	restarted = l.boot != "" && boot != l.boot
-	l.boot = boot
-	return holders, restarted, nil
+	restarted = f.boot != "" && head.boot.String != f.boot
+	f.boot = head.boot.String
+	return all, restarted, nil
 }
 
 // shownHolders is how many holders are named.
 const shownHolders = 5
 
 // describe names holders by pid, application and, where the role may see it, age; a prepared
-// transaction by its name.
-func (l *locks) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) ([]string, error) {
-	slices.SortStableFunc(by, func(a, b *ceiling.Holder) int { // prepared ones first: nobody may remember them
-		switch {
-		case a.Prepared == b.Prepared:
-			return 0
-		case a.Prepared:
-			return -1
-		}
-		return 1
-	})
-	more := len(by) - shownHolders
-	by = by[:min(len(by), shownHolders)]
+// transaction by its name. Prepared ones are the last to be left out: nobody may remember them.
+func (f *fence) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) (who []string, err error) {
 	var pids []int64
 	for _, h := range by {
 		if !h.Prepared {
 			pids = append(pids, h.Session)
 		}
 	}
-	names := map[int64]string{}
-	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		var pid int64
-		var app string
-		var open sql.NullFloat64
-		if err := rows.Scan(&pid, &app, &open); err != nil {
-			return err
-		}
-		names[pid] = describeSession(pid, app, open)
-		return nil
-	}, `SELECT pid, COALESCE(application_name, ''), extract(epoch FROM clock_timestamp() - xact_start)::float8
+	prepared := len(by) - len(pids)
+	pids = pids[:min(len(pids), max(shownHolders-prepared, 0))]
+	shown, err := sessions(ctx, db, `SELECT pid, COALESCE(application_name, ''), '', extract(epoch FROM clock_timestamp() - xact_start)::float8
 		FROM pg_catalog.pg_stat_activity WHERE pid = ANY ($1::int[])`, array(pids))
 	if err != nil {
 		return nil, fmt.Errorf("reading who holds the locks: %w", err)
 	}
-	var who []string
-	prepared := false
-	for _, h := range by {
-		if h.Prepared {
-			prepared = true
-		} else if name := names[h.Session]; name != "" {
-			who = append(who, name)
-		} else {
-			who = append(who, fmt.Sprintf("pid %d", h.Session))
+	for _, pid := range pids {
+		s := session{pid: pid}
+		if i := slices.IndexFunc(shown, func(s session) bool { return s.pid == pid }); i >= 0 {
+			s = shown[i]
 		}
+		who = append(who, s.String())
 	}
-	if prepared {
-		gids, err := l.prepared(ctx, db)
+	if prepared > 0 {
+		named, err := sessions(ctx, db, `SELECT 0, '', x.gid, extract(epoch FROM clock_timestamp() - x.prepared)::float8 FROM pg_catalog.pg_prepared_xacts x
+			WHERE x.database = current_database() AND x.transaction::text IN (
+				SELECT t.transactionid::text FROM pg_catalog.pg_locks t WHERE t.locktype = 'transactionid' AND t.pid IS NULL AND t.virtualtransaction IN (
+					SELECT r.virtualtransaction FROM pg_catalog.pg_locks r WHERE r.pid IS NULL AND r.relation = ANY ($1::oid[])))
+			ORDER BY x.prepared LIMIT 5`, f.oids)
 		if err != nil {
 			return nil, err
 		}
-		who = append(who, gids...)
+		for _, s := range named {
+			who = append(who, s.String())
+		}
+		if named == nil {
+			who = append(who, "a prepared transaction")
+		}
 	}
-	if more > 0 {
+	if more := len(by) - shownHolders; more > 0 {
 		who = append(who, fmt.Sprintf("%d more", more))
 	}
 	return who, nil
 }
 
-// prepared names the prepared transactions that hold one of the locks.
-func (l *locks) prepared(ctx context.Context, db ceiling.Queryer) (who []string, err error) {
-	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		var gid string
-		var age float64
-		if err := rows.Scan(&gid, &age); err != nil {
-			return err
-		}
-		who = append(who, describePrepared(gid, age))
-		return nil
-	}, `SELECT x.gid, extract(epoch FROM clock_timestamp() - x.prepared)::float8 FROM pg_catalog.pg_prepared_xacts x
-		WHERE x.database = current_database() AND x.transaction::text IN (
-			SELECT t.transactionid::text FROM pg_catalog.pg_locks t WHERE t.locktype = 'transactionid' AND t.pid IS NULL AND t.virtualtransaction IN (
-				SELECT r.virtualtransaction FROM pg_catalog.pg_locks r WHERE r.pid IS NULL AND r.relation = ANY ($1::oid[])))
-		ORDER BY x.prepared LIMIT 5`, l.oids)
-	if err == nil && who == nil {
-		who = []string{"a prepared transaction"}
-	}
-	return who, err
+// session is a transaction that others wait for.
+type session struct {
+	pid  int64
+	app  string
+	gid  string          // of a prepared transaction, which has no pid
+	open sql.NullFloat64 // since when, in seconds
 }
 
-func describeSession(pid int64, app string, seconds sql.NullFloat64) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "pid %d", pid)
-	if app != "" {
-		fmt.Fprintf(&b, " (%s)", app)
-	}
-	if seconds.Valid {
-		fmt.Fprintf(&b, ", open for %s", ceiling.FormatAge(seconds.Float64))
-	}
-	return b.String()
+// sessions runs a statement that returns these columns.
+func sessions(ctx context.Context, db ceiling.Queryer, query string, args ...any) ([]session, error) {
+	return ceiling.List(ctx, db, func(s *session) []any { return []any{&s.pid, &s.app, &s.gid, &s.open} }, query, args...)
 }
 
-func describePrepared(gid string, seconds float64) string {
-	return fmt.Sprintf("prepared transaction %q, %s ago", gid, ceiling.FormatAge(seconds))
+func (s session) String() string {
+	if s.pid == 0 {
+		return fmt.Sprintf("prepared transaction %q, %s ago", s.gid, ceiling.FormatAge(s.open.Float64))
+	}
+	name := fmt.Sprintf("pid %d", s.pid)
+	if s.app != "" {
+		name += " (" + s.app + ")"
+	}
+	if s.open.Valid {
+		name += ", open for " + ceiling.FormatAge(s.open.Float64)
+	}
+	return name
 }

@@ -7,52 +7,34 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// A recipe gives a table a column to read it by: the transaction that wrote a row, or the
-// moment when it was written. Its statements can be run twice. They never touch a column,
-// function or trigger of the user: the column has a name that is free, and the other names
-// begin with zz_devotion and contain the table's. Triggers run in the order of their names,
-// so that of a recipe comes last and no other one changes the value that it sets.
-//
-// Adding the column does not rewrite the table, because the defaults are not volatile. It
-// waits for its lock only briefly, because other sessions queue up after it: if that fails, run
-// the recipe again. Indexes are built without blocking writers, except that
-// of a partitioned table.
+// A recipe gives a table a column to read it by: the transaction that wrote a row, or the moment
+// when it was written. DESIGN-ceilings.md ("Advice") says what makes its statements harmless.
 type recipe struct {
 	suffix string // of the names of functions, triggers and indexes
 	column string
 	typ    string
 	value  string // what the column is set to, as pg_get_expr shows it
 	add    string // the default for existing rows
+	holds  string // what the column holds
+	set    string // what to set beyond the key
 }
 
 var (
-	txRecipe    = recipe{"tx", "_tx", "xid8", "pg_current_xact_id()", "pg_current_xact_id()"}
-	stampRecipe = recipe{"at", "_at", "timestamp with time zone", "clock_timestamp()", "now()"}
-)
-
-// The templates. {table} is each table in turn whose rows are read, {root} the one that the
-// others inherit from.
-const (
-	beginTemplate    = `BEGIN;`
-	timeoutTemplate  = `SET LOCAL lock_timeout = '2s';`
-	columnTemplate   = `ALTER TABLE {root} ADD COLUMN IF NOT EXISTS {column} {type} NOT NULL DEFAULT {add};`
-	defaultTemplate  = `ALTER TABLE {root} ALTER COLUMN {column} SET DEFAULT {value};`
-	functionTemplate = `CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS {body};`
-	bodyTemplate     = ` BEGIN NEW.{column} := pg_catalog.{value}; RETURN NEW; END `
-	dropTemplate     = `DROP TRIGGER IF EXISTS {trigger} ON {table};`
-	triggerTemplate  = `CREATE TRIGGER {trigger} BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION {function}();`
-	alwaysTemplate   = `ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger};`
-	commitTemplate   = `COMMIT;`
-	indexTemplate    = `CREATE INDEX {concurrently}IF NOT EXISTS {index} ON {table} ({column}, {key});`
+	txRecipe = recipe{"tx", "_tx", "xid8", "pg_current_xact_id()", "pg_current_xact_id()",
+		"the transaction which wrote the row", ""}
+	stampRecipe = recipe{"at", "_at", "timestamp with time zone", "clock_timestamp()", "now()",
+		"the moment when the row was written", " and Ceiling to stamp"}
 )
 
 // body is the text of a recipe's function. A trigger whose function has exactly this text is
 // known to set the column.
 func (c recipe) body(column string) string {
-	return strings.NewReplacer("{column}", quote(column), "{value}", c.value).Replace(bodyTemplate)
+	return fmt.Sprintf(" BEGIN NEW.%s := pg_catalog.%s; RETURN NEW; END ", quote(column), c.value)
 }
 
-// statements returns those that add the column with its index, and those that add the trigger.
+// statements returns those that add the column with its index, and those that add the trigger. In
+// the templates {table} is each table in turn whose rows are read, {root} the one that the others
+// inherit from.
 func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigger bool) (list []string) {
 	root := p.root()
 	name, body := quote(objectName(root, c.suffix)), c.body(column)
@@ -70,26 +52,27 @@ func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigge
 		}
 	}
 	tables := p.inheriting(root)
-	write(root, beginTemplate, timeoutTemplate)
+	write(root, `BEGIN;`, `SET LOCAL lock_timeout = '2s';`)
 	if add {
-		write(root, columnTemplate)
+		write(root, `ALTER TABLE {root} ADD COLUMN IF NOT EXISTS {column} {type} NOT NULL DEFAULT {add};`)
 		if c.add != c.value {
-			write(root, defaultTemplate)
+			write(root, `ALTER TABLE {root} ALTER COLUMN {column} SET DEFAULT {value};`)
 		}
 	}
 	if trigger {
-		write(root, functionTemplate)
+		write(root, `CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS {body};`)
 		for _, m := range tables {
-			write(m, dropTemplate, triggerTemplate)
+			write(m, `DROP TRIGGER IF EXISTS {trigger} ON {table};`,
+				`CREATE TRIGGER {trigger} BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION {function}();`)
 			if p.published {
-				write(m, alwaysTemplate)
+				write(m, `ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger};`)
 			}
 		}
 	}
-	write(root, commitTemplate)
+	write(root, `COMMIT;`)
 	if add {
 		for _, m := range tables {
-			write(m, indexTemplate)
+			write(m, `CREATE INDEX {concurrently}IF NOT EXISTS {index} ON {table} ({column}, {key});`)
 		}
 	}
 	return list
@@ -108,27 +91,20 @@ func objectName(m member, suffix string) string {
 // free returns a name for a recipe's column that no other column has, and whether the table
 // has the recipe's column already.
 func (c recipe) free(p *table) (column string, exists bool) {
-	for i := 1; ; i++ {
-		column := c.column
-		if i > 1 {
-			column = fmt.Sprint(c.column, i)
+	column = c.column
+	for i := 2; ; i++ {
+		existing, taken := p.columns[column]
+		if !taken || existing.typ == c.typ && unqualified(existing.expr) == c.value {
+			return column, taken
 		}
-		switch existing, taken := p.columns[column]; {
-		case !taken:
-			return column, false
-		case existing.typ == c.typ && unqualified(existing.expr) == c.value:
-			return column, true
-		}
+		column = fmt.Sprint(c.column, i)
 	}
 }
 
 // remedy offers the recipe. Changes of rows are read only with a trigger.
 func (c recipe) remedy(p *table, t ceiling.Table, trigger bool) ceiling.Remedy {
 	column, exists := c.free(p)
-	words := "add a column that holds the transaction which wrote the row"
-	if c.suffix == stampRecipe.suffix {
-		words = "add a column that holds the moment when the row was written"
-	}
+	words := "add a column that holds " + c.holds
 	if exists {
 		words = "read by the column " + column + ", which the table has already"
 	}
@@ -136,10 +112,7 @@ func (c recipe) remedy(p *table, t ceiling.Table, trigger bool) ceiling.Remedy {
 	for _, k := range t.Key {
 		key += ", " + k.Name
 	}
-	words += "; then set Key to " + key
-	if c.suffix == stampRecipe.suffix {
-		words += " and Ceiling to stamp"
-	}
+	words += "; then set Key to " + key + c.set
 	if trigger {
 		words += ". Each row is read, and its latest version again after each change"
 	} else {
@@ -175,6 +148,21 @@ func (p *table) stampRemedies(t ceiling.Table) []ceiling.Remedy {
 		list = append(list, ceiling.Remedy{Words: fmt.Sprintf("if a trigger sets %q to clock_timestamp() at each INSERT and UPDATE, set Ceiling to stamp, which takes your word for that", t.Key[0].Name)})
 	}
 	return list
+}
+
+// resetRemedies returns what to do about a column that is not known to be set at each change: a
+// trigger for it, if its default shows that it is the recipe's, or else another column.
+func (p *table) resetRemedies(t ceiling.Table, c recipe) []ceiling.Remedy {
+	if unqualified(p.columns[t.Key[0].Name].expr) != c.value {
+		other := t
+		if len(t.Key) > 1 {
+			other.Key = t.Key[1:]
+		}
+		return []ceiling.Remedy{c.remedy(p, other, true)}
+	}
+	column := t.Key[0].Name
+	words := fmt.Sprintf("let a trigger set %q at each change; it runs after the other triggers of the table", column)
+	return ceiling.Advice(words, c.statements(p, t, column, false, true)...)
 }
 
 // unqualified is an expression without the schema that pg_get_expr may show.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -18,8 +17,8 @@ type table struct {
 	kind      string // relkind: r, p, v, m, f
 	version   int    // 150018
 	standby   bool
-	security  bool   // row-level security applies to this role
 	role      string // this role, quoted
+	security  bool   // row-level security applies to it
 	tree      []member
 	columns   map[string]column // of the root
 	sequences []sequence
@@ -91,12 +90,10 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 	return p, nil
 }
 
-func (p *table) readTree(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		m := member{}
-		err := rows.Scan(&m.oid, &m.name, &m.schema, &m.relation, &m.kind, &m.persistence, &m.child, &m.partition, &m.ancestor, &m.top, &m.found, &m.keyType, &m.keyExact, &m.identity, &m.expr)
-		p.tree = append(p.tree, m)
-		return err
+func (p *table) readTree(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
+	p.tree, err = ceiling.List(ctx, db, func(m *member) []any {
+		return []any{&m.oid, &m.name, &m.schema, &m.relation, &m.kind, &m.persistence, &m.child, &m.partition, &m.ancestor, &m.top,
+			&m.found, &m.keyType, &m.keyExact, &m.identity, &m.expr}
 	}, treeQuery+` SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
 		c.oid <> $1::oid, c.relispartition, c.oid <> $1::oid AND c.oid IN (SELECT oid FROM up), NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid), a.attnum IS NOT NULL, COALESCE(format_type(a.atttypid, NULL), ''), COALESCE(format_type(a.atttypid, a.atttypmod), ''),
 		COALESCE(a.attidentity::text, ''), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
@@ -104,6 +101,7 @@ func (p *table) readTree(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = $2::text AND NOT a.attisdropped
 		LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 		ORDER BY c.oid <> $1::oid, c.oid`, p.oid, t.Key[0].Name)
+	return err
 }
 
 // root is the table that a column must be added to: that of which it is a partition.
@@ -135,12 +133,9 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.T
 		WHERE a.attrelid = $1::oid AND NOT a.attisdropped`, p.root().oid)
 }
 
-func (p *table) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		s := sequence{}
-		err := rows.Scan(&s.oid, &s.name, &s.draw, &s.persistence, &s.cache, &s.increment, &s.cycles, &s.mayRead)
-		p.sequences = append(p.sequences, s)
-		return err
+func (p *table) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
+	p.sequences, err = ceiling.List(ctx, db, func(s *sequence) []any {
+		return []any{&s.oid, &s.name, &s.draw, &s.persistence, &s.cache, &s.increment, &s.cycles, &s.mayRead}
 	}, treeQuery+` SELECT DISTINCT s.oid::bigint, format('%I.%I', n.nspname, s.relname), format('nextval(%L::regclass)', s.oid::regclass::text), s.relpersistence::text,
 		q.seqcache, q.seqincrement, q.seqcycle, has_sequence_privilege(s.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
 		FROM tree JOIN pg_catalog.pg_attribute a ON a.attrelid = tree.oid AND a.attname = $2::text AND NOT a.attisdropped
@@ -152,12 +147,13 @@ func (p *table) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling
 		JOIN pg_catalog.pg_class s ON s.relkind = 'S' AND s.oid IN (e.refobjid, e.objid)
 		JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
 		JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid`, p.oid, t.Key[0].Name)
+	return err
 }
 
 func (p *table) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	names := make([]string, len(t.Key))
-	for i, k := range t.Key {
-		names[i] = k.Name
+	var names []string
+	for _, k := range t.Key {
+		names = append(names, k.Name)
 	}
 	return db.QueryRowContext(ctx, treeQuery+`, key AS (
 			SELECT array_agg(a.attnum::int ORDER BY k.n) AS columns FROM unnest($2::text[]) WITH ORDINALITY AS k(name, n)
@@ -185,14 +181,10 @@ func (p *table) readBases(ctx context.Context, db ceiling.Queryer, _ ceiling.Tab
 
 // array writes an array as every driver passes it on, as text.
 func array[T string | int64](items []T) string {
-	quoted := make([]string, len(items))
-	for i, item := range items {
-		switch v := any(item).(type) {
-		case int64:
-			quoted[i] = strconv.FormatInt(v, 10)
-		case string:
-			quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v) + `"`
-		}
+	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+	var quoted []string
+	for _, item := range items {
+		quoted = append(quoted, `"`+escape.Replace(fmt.Sprint(item))+`"`)
 	}
 	return "{" + strings.Join(quoted, ",") + "}"
 }

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,12 +21,9 @@ type trigger struct {
 
 // readTriggers also reads the partitions' clones of a trigger, which some versions of the
 // server mark as internal, like those of constraints.
-func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
-	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		g := trigger{}
-		err := rows.Scan(&g.oid, &g.name, &g.table, &g.function, &g.source, &g.insert, &g.update, &g.always, &g.conditional)
-		p.triggers = append(p.triggers, g)
-		return err
+func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
+	p.triggers, err = ceiling.List(ctx, db, func(g *trigger) []any {
+		return []any{&g.oid, &g.name, &g.table, &g.function, &g.source, &g.insert, &g.update, &g.always, &g.conditional}
 	}, treeQuery+` SELECT g.tgrelid::bigint, g.tgname::text, g.tgrelid::regclass::text, g.tgfoid::regproc::text,
 		CASE WHEN l.lanname = 'plpgsql' AND f.proconfig IS NULL THEN f.prosrc ELSE '' END,
 		g.tgtype & 4 > 0, g.tgtype & 16 > 0, g.tgenabled = 'A', g.tgqual IS NOT NULL OR g.tgattr <> ''::int2vector
@@ -35,35 +31,33 @@ func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.
 		JOIN pg_catalog.pg_language l ON l.oid = f.prolang
 		WHERE g.tgconstraint = 0 AND g.tgenabled IN ('O', 'A') AND g.tgtype & 3 = 3 AND g.tgtype & 20 > 0
 		ORDER BY g.tgrelid <> $1::oid, g.tgname, g.tgrelid`, p.oid)
+	return err
 }
 
 // events names the statements before which a trigger runs.
 func (g trigger) events() string {
 	switch {
-	case g.insert && g.update:
-		return "INSERT and UPDATE"
-	case g.insert:
+	case !g.insert:
+		return "UPDATE"
+	case !g.update:
 		return "INSERT"
 	}
-	return "UPDATE"
+	return "INSERT and UPDATE"
 }
 
-// assumptions are triggers that the guarantee depends on, since nothing but their text could
-// say what they do.
+// assumptions are triggers that the guarantee depends on.
 type assumptions struct {
 	names []string
-	seen  map[[2]string]bool
+	seen  [][2]string // name and function
 }
 
 // add adds a warning about a trigger, once for all of its clones.
 func (a *assumptions) add(r *ceiling.Report, g trigger, remedies []ceiling.Remedy, format string, args ...any) {
-	if key := [2]string{g.name, g.function}; !a.seen[key] {
-		if a.seen == nil {
-			a.seen = map[[2]string]bool{}
-		}
-		a.seen[key] = true
+	if key := [2]string{g.name, g.function}; !slices.Contains(a.seen, key) {
+		a.seen = append(a.seen, key)
 		a.names = append(a.names, g.name+" on "+g.table)
-		r.Add(ceiling.Warning, remedies, "the trigger %s on %s runs before each %s, and its function is not checked: "+format, append([]any{g.name, g.table, g.events()}, args...)...)
+		r.Add(ceiling.Warning, remedies, "the trigger %s on %s runs before each %s, and its function is not checked: %s",
+			g.name, g.table, g.events(), fmt.Sprintf(format, args...))
 	}
 }
 
@@ -87,22 +81,21 @@ type setting struct {
 	triggers assumptions
 }
 
-// settings finds out from the catalogue who sets the key's first column to the value of a
-// recipe. Only a trigger of the recipe is known to do so. By word says that the user vouches
-// for other triggers.
-func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bool, fix []ceiling.Remedy) (s setting) {
-	column := t.Key[0].Name
+// settings finds out who sets the key's first column to the value of a recipe. Only a trigger of
+// the recipe is known to do so. ByWord says that the user vouches for other triggers.
+func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bool) (s setting) {
+	column, fix := t.Key[0].Name, p.resetRemedies(t, c)
 	inserted, updated := map[int64]bool{}, map[int64]bool{} // tables whose triggers set it
 	for _, g := range p.triggers {
+		if p.setsOther(g, column) {
+			continue
+		}
 		known := g.source == c.body(column) && !g.conditional
-		switch {
-		case p.published && !g.always, p.setsOther(g, column): // it does not run for what replication brings
-		case known || byWord:
+		if (known || byWord) && (g.always || !p.published) { // others do not run for what replication brings
 			inserted[g.oid] = inserted[g.oid] || g.insert && !g.conditional
 			updated[g.oid] = updated[g.oid] || g.update
 		}
 		switch {
-		case p.setsOther(g, column):
 		case known:
 			r.Add(ceiling.OK, nil, "the trigger %s on %s sets %q to %s", g.name, g.table, column, c.value)
 		case p.overruled(g, c.body(column)):
@@ -123,12 +116,8 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 			s.vouched = p.setByDefault(r, m, c, column, byWord, fix) || s.vouched
 		}
 	}
-	if !inserts {
-		r.Add(ceiling.Note, nil, "clients can choose the value of %q: a row with one below the cursor is missed", column)
-	}
-	if !s.updates {
-		r.Add(ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)
-	}
+	r.AddIf(!inserts, ceiling.Note, nil, "clients can choose the value of %q: a row with one below the cursor is missed", column)
+	r.AddIf(!s.updates, ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)
 	return s
 }
 
@@ -169,9 +158,8 @@ func (p *table) overruled(g trigger, body string) bool {
 	})
 }
 
-// everywhere reports whether all tables of the tree whose rows are read are in a set. A
-// trigger of a partitioned table is one of each partition, too; a table that inherits from
-// another does not inherit its triggers.
+// everywhere reports whether all tables of the tree whose rows are read are in a set. Partitions
+// inherit the triggers of their table; children that are not partitions do not.
 func (p *table) everywhere(set map[int64]bool) bool {
 	return len(set) > 0 && !slices.ContainsFunc(p.tree, func(m member) bool { return m.kind == "r" && !m.ancestor && !set[m.oid] })
 }

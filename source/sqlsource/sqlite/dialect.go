@@ -1,9 +1,11 @@
+// Package sqlite is what package sqlsource must know about SQLite.
 package sqlite
 
 import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"math"
 	"regexp"
 	"strconv"
@@ -14,114 +16,136 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
+// name is the database's name, for messages.
+const name = "SQLite"
+
+// Dialect is the SQL of SQLite.
+type Dialect struct{}
+
 var _ dialect.Dialect = Dialect{}
 
-// Short answers, each explained in package dialect.
+// Short answers, each explained in packages dialect and ceiling.
 
-func (Dialect) DriverNames() []string     { return []string{"sqlite", "sqlite3"} }
-func (Dialect) DriverPackages() []string  { return []string{"sqlite"} }
-func (Dialect) Quote(name string) string  { return dialect.QuoteWith(`"`, name) }
-func (Dialect) Placeholder(int) string    { return "?" }
-func (Dialect) RefusedValue(error) bool   { return false }
-func (Dialect) CeilingsSeeIndexes() bool  { return false }
-func (Dialect) TextType(int, bool) string { return "TEXT" }
+func (Dialect) Name() string                { return name }
+func (Dialect) DriverNames() []string       { return []string{"sqlite", "sqlite3"} }
+func (Dialect) DriverPackages() []string    { return []string{"sqlite"} }
+func (Dialect) Quote(name string) string    { return dialect.QuoteWith(`"`, name) }
+func (Dialect) Placeholder(int) string      { return "?" }
+func (Dialect) Integer() string             { return "?" }
+func (Dialect) Limit(n int) string          { return fmt.Sprintf("LIMIT %d", n) }
+func (Dialect) Older(string, string) string { return "" }   // times are texts and numbers of any form
+func (Dialect) ListsColumns() bool          { return true } // the columns of a star can change after it was prepared
+func (Dialect) RefusedValue(error) bool     { return false }
+func (Dialect) CeilingsSeeIndexes() bool    { return false }
+func (Dialect) Ceilings() []ceiling.Ceiling { return []ceiling.Ceiling{SingleWriter{}} }
+func (Dialect) TextType(int, bool) string   { return "TEXT" }
+func (Dialect) IdleTimeout(int64) string    { return "" }
+func (Dialect) LockRows() string            { return "" } // a transaction that reads first may be refused the write lock
 
-// Compare implements [dialect.Writer].
+func (Dialect) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
+	return SingleWriter{proven: true}, nil
+}
+
 func (Dialect) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bool, args *dialect.Args) (string, error) {
 	return dialect.CompareRows(columns, key, upTo, args)
 }
 
-// ListsColumns implements [dialect.Reader]. SQLite prepares a statement again,
-// unseen, when the schema changed before its first step: a star could then stand
-// for other columns than the driver was told.
-func (Dialect) ListsColumns() bool { return true }
+func (Dialect) CreateTable(table, columns string) string {
+	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
+}
 
-// Column implements [dialect.Reader]. It selects +c: an expression has no
-// declared type, by which the drivers would change values.
+func (Dialect) KeyTypes(_ context.Context, _ ceiling.Queryer, t ceiling.Table) ([]string, error) {
+	return make([]string, len(t.Key)), nil // no type of SQLite tells what a column holds
+}
+
+// KeyValue implements [ceiling.SQL]. It reads an expression, as Column does.
+func (Dialect) KeyValue(string) ceiling.KeyValue {
+	return ceiling.KeyValue{Select: "+%s", Argument: "?"}
+}
+
+// CheckSession implements [dialect.Reader]. The drivers ask for UTF-8, whatever the file is in.
+func (Dialect) CheckSession(context.Context, ceiling.Queryer) error { return nil }
+
+// Column implements [dialect.Reader]. It selects +c: an expression has no declared type, by which
+// the drivers would change values.
 func (Dialect) Column(_ dialect.Column, ref string) (row.Kind, string) { return row.Auto, "+" + ref }
 
 // Key implements [dialect.Reader].
 func (Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string) (dialect.KeyColumn, error) {
-	return dialect.KeyColumn{Ref: ref, Expr: "+" + ref, Kind: row.Auto, Bind: func(v dialect.Value) (string, any, error) {
-		switch v.Tag {
-		case dialect.Int:
-			n, err := v.Integer()
-			if _, unsigned := n.(uint64); unsigned {
-				return "", nil, errors.New("SQLite has no integer as large")
-			}
-			return "%s", n, err
-		case dialect.Float:
-			f, err := strconv.ParseFloat(v.Text, 64)
-			if math.IsNaN(f) { // it is NULL, and no row is greater
-				err = errors.New("SQLite has no NaN")
-			}
-			return "%s", f, err
-		case dialect.Bytes:
-			b, err := v.Bytes()
-			return "%s", b, err
-		case dialect.Time:
-			return "", nil, errors.New("SQLite has no type for times; give the text or number that the column holds")
-		case dialect.Given: // which SQLite converts to a number when it is compared with a column of numbers, and only then
-			_, noInteger := v.Integer()
-			_, noNumber := strconv.ParseFloat(v.Text, 64)
-			switch typ := strings.ToUpper(c.Type); {
-			case strings.Contains(typ, "INT") && noInteger != nil:
-				// Text is greater than all numbers: there would never be a row.
-				return "", nil, errors.New("the column holds integers")
-			case typ == "" && noNumber == nil:
-				return "", nil, errors.New("the column has no type that tells whether this is a number or text; give At an integer, or declare the column")
-			case typ == "BLOB":
-				return "%s", []byte(v.Text), nil
-			}
-		}
-		return "%s", v.Text, nil
-	}}, nil
+	bind := func(v dialect.Value) (string, any, error) {
+		arg, err := argument(v, strings.ToUpper(c.Type))
+		return "%s", arg, err
+	}
+	return dialect.KeyColumn{Ref: ref, Expr: "+" + ref, Kind: row.Auto, Bind: bind}, nil
 }
 
-// CheckSession implements [dialect.Reader]. The drivers ask for UTF-8, whatever
-// the file is in.
-func (Dialect) CheckSession(context.Context, ceiling.Queryer) error { return nil }
-
-// NotNull implements [dialect.Reader].
-func (Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []string) (map[string]bool, error) {
-	// INTEGER PRIMARY KEY is the row's number, which is never NULL. Other
-	// primary keys of SQLite may be.
-	q := `SELECT name, "notnull" OR (pk = 1 AND upper(type) = 'INTEGER' AND (SELECT count(*) FROM pragma_table_info(?, ?) WHERE pk > 0) = 1)
-		FROM pragma_table_info(?, ?) AS c`
-	schema, name := any(nil), table[0]
-	if len(table) == 2 {
-		schema, name = table[0], table[1]
+// argument returns what a key's value is bound as, for a column of a declared type.
+func argument(v dialect.Value, typ string) (any, error) {
+	number, noInteger := v.Integer()
+	float, noNumber := strconv.ParseFloat(v.Text, 64)
+	switch v.Tag {
+	case dialect.Int:
+		if _, unsigned := number.(uint64); unsigned {
+			return nil, errors.New("SQLite has no integer as large")
+		}
+		return number, noInteger
+	case dialect.Float:
+		if math.IsNaN(float) { // it is NULL, and no row is greater
+			return nil, errors.New("SQLite has no NaN")
+		}
+		return float, noNumber
+	case dialect.Bytes:
+		return v.Bytes()
+	case dialect.Time:
+		return nil, errors.New("SQLite has no type for times; give the text or number that the column holds")
+	case dialect.Given: // which SQLite converts to a number when it is compared with a column of numbers, and only then
+		switch {
+		case strings.Contains(typ, "INT") && noInteger != nil: // text is greater than all numbers: there would never be a row
+			return nil, errors.New("the column holds integers")
+		case typ == "" && noNumber == nil:
+			return nil, errors.New("the column has no type that tells whether this is a number or text; give At an integer, or declare the column")
+		case typ == "BLOB":
+			return []byte(v.Text), nil
+		}
 	}
-	return dialect.ReadNotNull(ctx, db, q, name, schema, name, schema)
+	return v.Text, nil
+}
+
+// NotNull implements [dialect.Reader]. INTEGER PRIMARY KEY is the row's number, which is never
+// NULL. Other primary keys of SQLite may be.
+func (Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []string) (map[string]bool, error) {
+	schema, name := any(nil), table[len(table)-1]
+	if len(table) == 2 {
+		schema = table[0]
+	}
+	return dialect.ReadNotNull(ctx, db, `SELECT name, "notnull" OR (pk = 1 AND upper(type) = 'INTEGER'
+			AND (SELECT count(*) FROM pragma_table_info(?, ?) WHERE pk > 0) = 1)
+		FROM pragma_table_info(?, ?) AS c`, name, schema, name, schema)
 }
 
 // SchemaVersion implements [dialect.Reader].
-func (d Dialect) SchemaVersion(ctx context.Context, db ceiling.Queryer, table []string) (v int64, err error) {
+func (Dialect) SchemaVersion(ctx context.Context, db ceiling.Queryer, table []string) (v int64, err error) {
 	prefix := ""
 	if len(table) == 2 {
-		prefix = d.Quote(table[0]) + "."
+		prefix = quote(table[0]) + "."
 	}
 	err = db.QueryRowContext(ctx, "PRAGMA "+prefix+"schema_version").Scan(&v)
 	return v, err
 }
 
-// ColumnsChanged implements [dialect.Reader]. It knows the errors of a statement
-// that was prepared before the change and run after it. A column that is gone has
-// no code of its own, and ncruces' driver calls a changed number of columns its
-// own misuse.
+// ColumnsChanged implements [dialect.Reader]. A column that is gone has no separate code, and
+// ncruces' driver calls a changed number of columns its own misuse.
 func (Dialect) ColumnsChanged(err error) bool {
 	return strings.Contains(err.Error(), "no such column") || strings.Contains(err.Error(), "API misuse")
 }
 
-// History implements [dialect.Reader]. Nothing identifies a file's history.
-func (Dialect) History(context.Context, ceiling.Queryer, []string) (dialect.History, error) {
-	return dialect.History{}, nil
+func (Dialect) History(context.Context, ceiling.Queryer, []string) (h dialect.History, err error) {
+	return h, nil // nothing identifies a file's history
 }
 
 var fullRead = regexp.MustCompile(`^SCAN (\S+|\(.*\))$|AUTOMATIC .*INDEX`)
 
-// Explain implements [dialect.Reader]. The plan does not depend on the size of the
-// table, unless ANALYZE was run.
+// Explain implements [dialect.Reader]. Without ANALYZE the plan does not depend on the table's size.
 func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error) {
 	_, steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN QUERY PLAN "+statement, args)
 	var lines, bad []string
@@ -137,15 +161,3 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 	}
 	return lines, dialect.Slow("no index is used to read the rows in the order of the key (%s)", strings.Join(bad, "; ")), nil
 }
-
-// CreateTable implements [dialect.Checkpoints].
-func (Dialect) CreateTable(table, columns string) string {
-	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
-}
-
-// LockRows implements [dialect.Checkpoints]. SQLite has no such clause, and a
-// transaction that reads before it writes may be refused the write lock.
-func (Dialect) LockRows() string { return "" }
-
-// IdleTimeout implements [dialect.Checkpoints].
-func (Dialect) IdleTimeout(int64) string { return "" }

@@ -4,28 +4,26 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // SingleWriter relies on SQLite to let one transaction write at a time. Where each write gives
 // a row a key greater than all before it, rows commit in the order of their keys, and all
-// visible rows can be read.
-//
-// A key that is INTEGER PRIMARY KEY AUTOINCREMENT is such a key, and SingleWriter is chosen
-// automatically for it. Without AUTOINCREMENT a new row gets the id after the greatest one in
-// the table: once the last row is deleted, its id is used again, below the cursor.
+// visible rows can be read. INTEGER PRIMARY KEY AUTOINCREMENT is such a key, and SingleWriter is
+// chosen automatically for it. Without AUTOINCREMENT the id of a deleted last row is used again.
 //
 // Chosen explicitly, it takes your word for any other key: each INSERT, and each UPDATE that is
 // to be read, gives it a value greater than all before, drawn by the writing transaction after
 // it has begun to write. A version that triggers draw from a counter is such a key, by which
-// each row's latest version is read after each change; the error for a table without a fitting
-// key contains the statements for one. A uuid of version 7, or a time, is not such a key,
-// because clients draw it whenever they like.
+// each row's latest version is read; the error for a table without a fitting key contains the
+// statements for one. A uuid of version 7, or a time, is not: clients draw it whenever they like.
 //
 // It assumes that clients do not insert or update ids below the greatest one, that the locks
 // of the file work, which on network file systems they often do not, that the file is not
@@ -52,9 +50,10 @@ func (c SingleWriter) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Ta
 			return nil, err
 		}
 		if p.report(&r, t, c.proven) {
-			g.statement = p.sequenceStatement(t)
+			g.statement = fmt.Sprintf(`SELECT (SELECT seq FROM %s.sqlite_sequence WHERE name = %s), (SELECT max(%s) FROM %[1]s.%s)`,
+				quote(p.schema), dialect.QuoteWith(`'`, p.name), t.Key[0].Quoted, quote(p.name))
 		}
-		g.empty, g.triggers = p.sequence == pending, p.triggers
+		g.empty, g.triggers = p.empty, p.triggers
 	}
 	if err := r.Err(t); err != nil {
 		return nil, err
@@ -68,7 +67,7 @@ type singleWriter struct {
 	table     ceiling.Table
 	report    ceiling.Report
 	triggers  []string
-	statement string // reads the sequence; "" if AUTOINCREMENT does not draw the key
+	statement string // reads the sequence and the greatest key; "" if AUTOINCREMENT does not draw the key
 	empty     bool   // no row was inserted yet
 }
 
@@ -90,8 +89,8 @@ func (g *singleWriter) guarantee() string {
 func (g *singleWriter) Report() ceiling.Report { return g.report }
 
 // Advance implements [ceiling.Guard].
-func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
-	l := ceiling.Limit{AsOf: time.Now()}
+func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []string) (l ceiling.Limit, err error) {
+	l.AsOf = time.Now()
 	if g.statement == "" {
 		return l, nil
 	}
@@ -99,17 +98,15 @@ func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []
 	if err := db.QueryRowContext(ctx, g.statement).Scan(&last, &greatest); err != nil {
 		return l, fmt.Errorf("reading sqlite_sequence: %w", err)
 	}
-	from := int64(-1 << 63)
+	from := int64(math.MinInt64)
 	if after != nil {
-		var err error
 		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
 			return l, retry.Permanent(fmt.Errorf("the cursor's value for %q is not an integer; rewind to a cursor that At returns", g.table.Key[0].Name))
 		}
-		if from > 0 && last.Int64 < from {
-			return l, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("sqlite_sequence is at %d, below the cursor, so ids that were read are drawn again: the table was recreated, an older file was restored, or sqlite_sequence was changed", last.Int64)}
-		}
 	}
 	switch {
+	case from > 0 && last.Int64 < from:
+		return l, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("sqlite_sequence is at %d, below the cursor, so ids that were read are drawn again: the table was recreated, an older file was restored, or sqlite_sequence was changed", last.Int64)}
 	case !last.Valid && greatest.Valid:
 		return l, fmt.Errorf("the table has rows, and none in sqlite_sequence: %w", ceiling.ErrChanged)
 	case g.empty && last.Valid:

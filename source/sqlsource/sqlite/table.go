@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // table is what pragmas and the catalogue say about a table.
@@ -22,32 +23,15 @@ type table struct {
 	triggers         []string // names
 	readsUncommitted bool     // the connection reads what is not committed
 	indexed          bool     // an index begins with the key's first column
-	sequence         sequence
+	drawn            bool     // AUTOINCREMENT draws the primary key
+	empty            bool     // the table has no row yet, so nothing shows whether it does
 }
-
-// sequence says whether AUTOINCREMENT draws the primary key. SQLite keeps the greatest id that
-// it has drawn in a row of sqlite_sequence. The row appears with the first row of the table.
-type sequence int
-
-const (
-	absent  sequence = iota // AUTOINCREMENT does not draw it
-	pending                 // the table is empty, and sqlite_sequence has no row for it yet
-	present                 // sqlite_sequence has a row for it
-)
 
 func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, error) {
 	p := &table{}
-	for _, step := range []struct {
-		what string
-		read func(context.Context, ceiling.Queryer, ceiling.Table) error
-	}{
-		{"which table it is", p.readTable},
-		{"its columns", p.readColumns},
-		{"its indexes and triggers", p.readRest},
-		{"sqlite_sequence", p.readSequence},
-	} {
-		if err := step.read(ctx, db, t); err != nil {
-			return nil, fmt.Errorf("reading %s: %w", step.what, err)
+	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readTable, p.readColumns, p.readRest, p.readSequence} {
+		if err := read(ctx, db, t); err != nil {
+			return nil, fmt.Errorf("reading what SQLite says about the table: %w", err)
 		}
 	}
 	return p, nil
@@ -56,13 +40,10 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 // readTable finds the table as SQLite does: without a schema, first among the temporary ones,
 // then in the main database, then in the attached ones in their order.
 func (p *table) readTable(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	name, schema := t.Parts[len(t.Parts)-1], ""
-	if len(t.Parts) == 2 {
-		schema = t.Parts[0]
-	}
+	last := len(t.Parts) - 1 // before it stands a schema, or nothing
 	err := db.QueryRowContext(ctx, `SELECT l.schema, l.name, l.type, l.wr, (SELECT read_uncommitted FROM pragma_read_uncommitted)
 		FROM pragma_table_list(?) AS l JOIN pragma_database_list AS d ON d.name = l.schema
-		WHERE ? IN ('', l.schema COLLATE NOCASE) ORDER BY d.name <> 'temp', d.seq LIMIT 1`, name, schema).
+		WHERE ? IN ('', l.schema COLLATE NOCASE) ORDER BY d.name <> 'temp', d.seq LIMIT 1`, t.Parts[last], strings.Join(t.Parts[:last], "")).
 		Scan(&p.schema, &p.name, &p.kind, &p.withoutRowid, &p.readsUncommitted)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("the table %s does not exist", t.Label)
@@ -99,33 +80,22 @@ func (p *table) readRest(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 	return err
 }
 
-// readSequence tells AUTOINCREMENT by the table's row in sqlite_sequence, which only
-// AUTOINCREMENT makes. sqlite_sequence exists once any table has AUTOINCREMENT.
+// readSequence tells AUTOINCREMENT by the table's row in sqlite_sequence, which only AUTOINCREMENT
+// makes, with the first row of the table. sqlite_sequence exists once any table has AUTOINCREMENT.
 func (p *table) readSequence(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
 	if p.kind != "table" || !p.rowid {
 		return nil
 	}
 	schema := quote(p.schema)
-	var exists bool
+	var exists, rows bool
 	err := db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+schema+`.sqlite_master WHERE name = 'sqlite_sequence')`).Scan(&exists)
 	if err != nil || !exists {
 		return err
 	}
-	var row, rows bool
-	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+schema+`.sqlite_sequence WHERE name = ?), EXISTS (SELECT 1 FROM `+schema+`.`+quote(p.name)+`)`, p.name).Scan(&row, &rows)
-	switch {
-	case row:
-		p.sequence = present
-	case !rows:
-		p.sequence = pending
-	}
+	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM `+schema+`.sqlite_sequence WHERE name = ?), EXISTS (SELECT 1 FROM `+schema+`.`+quote(p.name)+`)`, p.name).
+		Scan(&p.drawn, &rows)
+	p.empty = !p.drawn && !rows
 	return err
-}
-
-// sequenceStatement reads where the sequence is, and the greatest key.
-func (p *table) sequenceStatement(t ceiling.Table) string {
-	return fmt.Sprintf(`SELECT (SELECT seq FROM %s.sqlite_sequence WHERE name = %s), (SELECT max(%s) FROM %[1]s.%s)`,
-		quote(p.schema), `'`+strings.ReplaceAll(p.name, `'`, `''`)+`'`, t.Key[0].Quoted, quote(p.name))
 }
 
 // report adds the findings, and reports whether AUTOINCREMENT draws the key. proven says that
@@ -137,7 +107,8 @@ func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn b
 		worst = ceiling.Unsafe
 	}
 	if p.readsUncommitted {
-		r.Add(ceiling.Unsafe, ceiling.Advice("read committed rows only", "PRAGMA read_uncommitted = 0;"), "the connection reads what other connections of a shared cache have not committed, and may roll back")
+		r.Add(ceiling.Unsafe, ceiling.Advice("read committed rows only", "PRAGMA read_uncommitted = 0;"),
+			"the connection reads what other connections of a shared cache have not committed, and may roll back")
 	}
 	own := len(p.primary) == 1 && strings.EqualFold(p.primary[0], key)
 	switch {
@@ -147,24 +118,26 @@ func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn b
 		r.Add(worst, ceiling.Advice("use a Query with Select and with Table set to the table that has the key"), "%s is a view, which does not show how %q is drawn", t.Label, key)
 	case p.kind != "table":
 		r.Add(worst, ceiling.Advice("copy the rows into an ordinary table, and read that"), "%s is a %s table, whose module decides how its rows are numbered", t.Label, p.kind)
-	case own && p.sequence != absent:
+	case own && (p.drawn || p.empty):
 		p.reportDrawn(r, key)
 		return true
 	case own && p.rowid:
-		r.Add(worst, p.remedies(t, key), "%q is an INTEGER PRIMARY KEY without AUTOINCREMENT: once the last row is deleted, a new row gets its id", key)
-	case p.sequence == present:
-		r.Add(worst, append(ceiling.Advice("set Key to "+p.primary[0]+" alone"), p.remedies(t, "")...), "the key begins with %q, and AUTOINCREMENT draws %q", key, p.primary[0])
+		recreate := ceiling.Advice(fmt.Sprintf("recreate the table with %q as INTEGER PRIMARY KEY AUTOINCREMENT, and copy its rows: see \"Making Other Kinds Of Table Schema Changes\" in SQLite's documentation of ALTER TABLE", key))
+		r.Add(worst, append(recreate, p.remedies()...), "%q is an INTEGER PRIMARY KEY without AUTOINCREMENT: once the last row is deleted, a new row gets its id", key)
+	case p.drawn:
+		r.Add(worst, append(ceiling.Advice("set Key to "+p.primary[0]+" alone"), p.remedies()...), "the key begins with %q, and AUTOINCREMENT draws %q", key, p.primary[0])
 	default:
-		r.Add(worst, p.remedies(t, ""), "the key begins with %q, which AUTOINCREMENT does not draw, so nothing shows in which order its values are given", key)
+		r.Add(worst, p.remedies(), "the key begins with %q, which AUTOINCREMENT does not draw, so nothing shows in which order its values are given", key)
 	}
 	if p.kind == "table" && !p.indexed && !(own && p.rowid) {
-		r.Add(ceiling.Warning, ceiling.Advice("create an index", fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s.%s ON %s (%s);", quote(p.schema), quote(p.name+"_by_key"), quote(p.name), t.Columns())), "no index begins with the key (%s): each poll may read the whole table", t.Columns())
+		create := fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s.%s ON %s (%s);", quote(p.schema), quote(p.name+"_by_key"), quote(p.name), t.Columns())
+		r.Add(ceiling.Warning, ceiling.Advice("create an index", create), "no index begins with the key (%s): each poll may read the whole table", t.Columns())
 	}
 	return false
 }
 
 func (p *table) reportDrawn(r *ceiling.Report, key string) {
-	if p.sequence == present {
+	if p.drawn {
 		r.Add(ceiling.OK, nil, "%q is INTEGER PRIMARY KEY AUTOINCREMENT", key)
 	} else {
 		r.Add(ceiling.Note, nil, "the table is empty: whether AUTOINCREMENT draws %q shows with its first row", key)
@@ -174,3 +147,64 @@ func (p *table) reportDrawn(r *ceiling.Report, key string) {
 		r.Add(ceiling.Note, nil, "the trigger %s may run when rows are written, and its statements are not checked: rows are missed if it changes %q", name, key)
 	}
 }
+
+// The recipe gives a table a version to read it by, which triggers draw from a counter at each
+// INSERT and UPDATE. A second run fails at ADD COLUMN. The others change nothing then: rows keep the
+// version that they have, and existing objects are not created again.
+var recipe = []string{
+	`BEGIN IMMEDIATE;`,
+	`ALTER TABLE {table} ADD COLUMN {version} INTEGER NOT NULL DEFAULT 0;`,
+	`UPDATE {table} SET {version} = {number} WHERE {version} = 0{same};`,
+	`CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {name} ({version});`,
+	`CREATE TABLE IF NOT EXISTS {schema}.{counter} (last INTEGER NOT NULL);`,
+	`INSERT INTO {schema}.{counter} SELECT coalesce(max({version}), 0) FROM {table} WHERE NOT EXISTS (SELECT 1 FROM {schema}.{counter});`,
+	`CREATE TRIGGER IF NOT EXISTS {inserted} AFTER INSERT ON {name} BEGIN {draw} END;`,
+	`CREATE TRIGGER IF NOT EXISTS {updated} AFTER UPDATE ON {name} WHEN NEW.{version} = OLD.{version} BEGIN {draw} END;`,
+	`COMMIT;`,
+}
+
+const draw = `UPDATE {counter} SET last = last + 1; UPDATE {name} SET {version} = (SELECT last FROM {counter}) WHERE {row} = {changed};`
+
+// statements fills in the recipe for a column's name.
+func (p *table) statements(version string) []string {
+	object := func(suffix string) string { return quote("devotion_" + p.name + version + suffix) }
+	schema := quote(p.schema)
+	pairs := []string{
+		"{table}", schema + "." + quote(p.name), "{name}", quote(p.name), "{schema}", schema, "{version}", quote(version),
+		"{index}", schema + "." + object("_index"), "{counter}", object("_counter"),
+		"{inserted}", schema + "." + object("_inserted"), "{updated}", schema + "." + object("_updated"),
+	}
+	if p.withoutRowid {
+		id := names("", p.primary)
+		pairs = append(pairs, "{row}", "("+id+")", "{changed}", "("+names("NEW.", p.primary)+")",
+			"{number}", "n FROM (SELECT row_number() OVER (ORDER BY "+id+") AS n, "+id+" FROM "+schema+"."+quote(p.name)+") AS o",
+			"{same}", " AND ("+names("o.", p.primary)+") = ("+names(quote(p.name)+".", p.primary)+")")
+	} else {
+		pairs = append(pairs, "{row}", "rowid", "{changed}", "NEW.rowid", "{number}", "rowid", "{same}", "")
+	}
+	replacer := strings.NewReplacer(append(pairs, "{draw}", strings.NewReplacer(pairs...).Replace(draw))...)
+	all := make([]string, len(recipe))
+	for i, s := range recipe {
+		all[i] = replacer.Replace(s)
+	}
+	return all
+}
+
+// remedies returns how the table can be read by another key.
+func (p *table) remedies() []ceiling.Remedy {
+	version := dialect.FreeName("_version", p.columns)
+	return ceiling.Advice("add a version that triggers draw from a counter; then set Key to "+version+" and Ceiling to single-writer. "+
+		"Each row is read, and its latest version again after each change. (INSERT without a list of columns then fails, and SELECT * "+
+		"returns the column, too. Run the statements with sqlite3 -bail, which stops at the first error.)", p.statements(version)...)
+}
+
+// names lists columns for SQL, each after a prefix.
+func names(prefix string, columns []string) string {
+	quoted := make([]string, len(columns))
+	for i, c := range columns {
+		quoted[i] = prefix + quote(c)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+func quote(name string) string { return Dialect{}.Quote(name) }

@@ -4,12 +4,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 func TestRecipe(t *testing.T) {
 	t.Parallel()
 	p := &table{schema: "main", name: "orders", kind: "table", columns: []string{"id", "_Version"}}
-	require.Equal(t, "_version2", p.free())
+	require.Equal(t, "_version2", dialect.FreeName("_version", p.columns))
 	require.Equal(t, []string{
 		`BEGIN IMMEDIATE;`,
 		`ALTER TABLE "main"."orders" ADD COLUMN "_version" INTEGER NOT NULL DEFAULT 0;`,
