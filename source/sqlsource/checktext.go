@@ -9,8 +9,7 @@ import (
 	"time"
 )
 
-// width is where sentences are broken. Statements are not broken, so that they can
-// be copied.
+// width is where sentences are broken. Statements are not broken, so that they can be copied.
 const width = 100
 
 // WriteTo writes the Check for a terminal: first whether it is safe, then why. Each

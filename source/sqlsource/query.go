@@ -52,9 +52,8 @@ type Query[T any] struct {
 	state state
 }
 
-// Fetch implements [source.Source]. An error wraps that of the driver. Errors that
-// retrying cannot fix, such as a column for which T has no field, are marked with
-// retry.Permanent.
+// Fetch implements [source.Source]. An error wraps that of the driver. Errors that retrying
+// cannot fix, such as a column for which T has no field, are marked with retry.Permanent.
 func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[T], error) {
 	return fetch(ctx, &q.state, q.query, after, max, func(p *plan, _ int) (records[T], error) { return q.binding(p) })
 }

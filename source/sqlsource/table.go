@@ -23,9 +23,8 @@ import (
 // a smaller key that commit later. To include these, start at a cursor of At.
 const Latest source.Cursor = "latest"
 
-// Table reads any table or view, one row.Row for each of its rows. DB, Name and Key
-// must be set. No field may be changed after the first Fetch, and a Table must not
-// be copied.
+// Table reads any table or view, one row.Row for each of its rows. DB, Name and Key must be set.
+// No field may be changed after the first Fetch, and a Table must not be copied.
 //
 // A Table makes no connection before the first Fetch. Its methods are safe for
 // concurrent use, but fetches run one after the other.
@@ -44,10 +43,9 @@ type Table struct {
 	// Columns are the columns to read, in order. nil reads all, also those added later.
 	Columns []string
 
-	// Where is a condition in SQL for the rows to read, such as
-	// "t.kind = 'order'". In it the table is called t. It goes into the statement
-	// unchanged: never build it from a user's input. A row for which it becomes
-	// true only after later rows were read is missed.
+	// Where is a condition in SQL for the rows to read, such as "t.kind = 'order'". In it the
+	// table is called t. It goes into the statement unchanged: never build it from a user's
+	// input. A row for which it becomes true only after later rows were read is missed.
 	Where string
 
 	// Ceiling decides how far the table can be read without missing rows that

@@ -47,10 +47,9 @@ func Find(db *sqlx.DB) (dialect.Dialect, error) {
 	return nil, fmt.Errorf("the driver %q (%T) is not known as one of %s: set the field Dialect", db.DriverName(), db.Driver(), strings.Join(names, ", "))
 }
 
-// ParseCeiling returns the ceiling with a name, as a setting of a program has it:
-// one of [Ceilings], or with a duration of package time grace=30s or lag=5m. The
-// name auto returns nil, which stands for the ceiling that fits the table. What
-// String returns is such a name.
+// ParseCeiling returns the ceiling with a name, as a setting of a program has it: one of
+// [Ceilings], or with a duration of package time grace=30s or lag=5m. The name auto returns nil,
+// which stands for the ceiling that fits the table. What String returns is such a name.
 func ParseCeiling(text string) (ceiling.Ceiling, error) {
 	if text == "auto" {
 		return nil, nil
@@ -76,8 +75,7 @@ func ParseCeiling(text string) (ceiling.Ceiling, error) {
 	return ceiling.Lag{By: d}, nil
 }
 
-// Ceilings returns the ceilings that need no options: those of the databases, and
-// ceiling.None.
+// Ceilings returns the ceilings that need no options: those of the databases, and ceiling.None.
 func Ceilings() []ceiling.Ceiling {
 	var all []ceiling.Ceiling
 	for _, d := range Dialects() {

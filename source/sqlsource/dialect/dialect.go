@@ -149,8 +149,7 @@ type KeyColumn struct {
 	Nullable bool // it may hold NULL
 }
 
-// History tells apart the states that a database can be in. The zero value tells
-// nothing.
+// History tells apart the states that a database can be in. The zero value tells nothing.
 type History struct {
 	Parts []HistoryPart
 

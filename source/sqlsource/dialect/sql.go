@@ -129,9 +129,8 @@ func ReadNotNull(ctx context.Context, db ceiling.Queryer, statement string, args
 	return all, err
 }
 
-// ReadPlan runs a statement with a small result of any shape, such as EXPLAIN. It
-// returns a line for each row, and the row's values by column. If there is one
-// column, the line is its value.
+// ReadPlan runs a statement with a small result of any shape, such as EXPLAIN. It returns a line
+// for each row, and the row's values by column. If there is one column, the line is its value.
 func ReadPlan(ctx context.Context, db ceiling.Queryer, statement string, args []any) (lines []string, values []map[string]string, err error) {
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		names, err := rows.Columns()

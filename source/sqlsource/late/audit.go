@@ -46,12 +46,11 @@ type Reading struct {
 // namedKeys is how many late rows a Reading names.
 const namedKeys = 10
 
-// Audit tells whether rows of a table appear below a reader's cursor. It begins
-// after the last existing row, reads keys only, and writes and delivers nothing.
-// One reader stays below the table's ceiling; a second one polls at the same
-// moments without a ceiling, to show what that would miss. A result without late rows
-// holds for the writers that were at work during the audit, and says nothing about a
-// job that runs at night.
+// Audit tells whether rows of a table appear below a reader's cursor. It begins after the last
+// existing row, reads keys only, and writes and delivers nothing. One reader stays below the
+// table's ceiling; a second one polls at the same moments without a ceiling, to show what that
+// would miss. A result without late rows holds for the writers that were at work during the
+// audit, and says nothing about a job that runs at night.
 //
 // Audit returns its report without an error when o.For is over or ctx ends. Any other
 // error ends it; nothing is retried. It reads the fields of t and does not fetch from t.
