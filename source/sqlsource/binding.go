@@ -10,9 +10,8 @@ import (
 	"github.com/jmoiron/sqlx/reflectx"
 )
 
-// binding scans rows into values of T. Its pointers are those of one T, which
-// is cleared before each row and copied after it, so that they are found once
-// and not for each row.
+// binding scans rows into values of T. Its pointers are found once: those of one T, which is
+// copied after each row.
 type binding[T any] struct {
 	into    *T
 	fields  [][]int
@@ -22,14 +21,15 @@ type binding[T any] struct {
 	records []T
 }
 
-var typeRawBytes = reflect.TypeFor[sql.RawBytes]()
-
-var scanner = reflect.TypeFor[sql.Scanner]()
+var (
+	typeRawBytes = reflect.TypeFor[sql.RawBytes]()
+	typeScanner  = reflect.TypeFor[sql.Scanner]()
+)
 
 func newBinding[T any](db *sqlx.DB, columns []string) (*binding[T], error) {
 	b := &binding[T]{into: new(T)}
 	t := reflect.TypeFor[T]()
-	if t.Kind() != reflect.Struct || t == typeTime || reflect.PointerTo(t).Implements(scanner) {
+	if t.Kind() != reflect.Struct || t == typeTime || reflect.PointerTo(t).Implements(typeScanner) {
 		if t.Kind() == reflect.Map || t.Kind() == reflect.Interface || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct {
 			return nil, fmt.Errorf("records of the type %v are not supported; use a struct, or a Table", t)
 		}
@@ -80,12 +80,9 @@ func (b *binding[T]) bind(dest []any) {
 	}
 }
 
+// sizeOf returns a function for the size of what a field points to, nil for other fields.
 func sizeOf(field reflect.Value) func() int {
 	switch p := field.Addr().Interface().(type) {
-	case *string:
-		return func() int { return len(*p) }
-	case *[]byte:
-		return func() int { return len(*p) }
 	case *sql.NullString:
 		return func() int { return len(p.String) }
 	case **string:

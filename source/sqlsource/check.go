@@ -1,11 +1,13 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,43 +20,32 @@ import (
 // MaxPending is how many rows after a cursor Check counts.
 const MaxPending = 10_000
 
-// Check is the result of Check: whether rows can be missed and why, which statement
-// is run, and how far the reading is. It contains keys of rows, and no other values.
+// Check says whether rows can be missed and why, which statement is run, and how far the
+// reading is. It contains keys of rows, and no other values.
 type Check struct {
 	Table  string // the source's name
 	Cursor string // where the cursor stands, as Describe says
 
-	// Report is what the ceiling guarantees, and its findings about the table.
-	Report ceiling.Report
+	Report   ceiling.Report    // what the ceiling guarantees, and its findings about the table
+	Findings []ceiling.Finding // about the source itself: the cursor, the key, the plan
 
-	// Findings are about the source itself: the cursor, the key, the plan.
-	Findings []ceiling.Finding
+	Statement string // the SELECT that a Fetch from the cursor runs
 
-	// Statement is the SELECT that a Fetch from the cursor runs.
-	Statement string
-
-	// Args are the arguments of Statement, written for people: keys, and the
-	// values that the ceiling compares with.
+	// Args are the arguments of Statement, written for people: keys, and limits.
 	Args []string
 
-	// Plan is the database's plan for Statement, line by line. It may be made as
-	// for a large table.
+	// Plan is the database's plan for Statement, which may be made as for a large table.
 	Plan []string
 
-	// Newest is the greatest key, "" if the table is empty or Pending is -1.
-	Newest string
+	Newest string // the greatest key, "" if the table is empty or Pending is -1
 
-	// Pending is how many rows follow the cursor, held back or not; MaxPending+1
-	// stands for any larger number. It is -1 if the cursor is not known yet, or if
-	// counting would need more than an index scan or would take long.
+	// Pending is how many rows follow the cursor, held back or not; MaxPending+1 stands
+	// for any larger number. It is -1 if the cursor is not known,
+	// or if counting would need more than an index scan or would take long.
 	Pending int
 
-	// AsOf is a time such that every row committed before it can be read. Zero:
-	// not known.
-	AsOf time.Time
-
-	// Held says who holds rows back, nil if no rows are held back.
-	Held *source.Held
+	AsOf time.Time    // every row committed before it can be read; zero: not known
+	Held *source.Held // who holds rows back; nil: nobody
 }
 
 // Safe reports whether no row is missed and a Fetch can continue from the cursor.
@@ -63,36 +54,20 @@ func (c *Check) Safe() bool { return !c.Report.Lossy && !c.unsafe() }
 func (c *Check) unsafe() bool { return hasUnsafe(c.Findings) || hasUnsafe(c.Report.Findings) }
 
 func hasUnsafe(findings []ceiling.Finding) bool {
-	for _, f := range findings {
-		if f.Level == ceiling.Unsafe {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(findings, func(f ceiling.Finding) bool { return f.Level == ceiling.Unsafe })
 }
 
-// Check reports what a Fetch from the cursor would find: the ceiling and its
-// guarantee, the statement and its plan, how many rows are pending, who holds rows
-// back, and whether the cursor belongs to this database. Problems of the table
-// or the cursor are findings in the Check. An error means that the database could
-// not be asked, or that the table does not exist. Check writes nothing and can run
-// next to a pipeline. If another transaction has locked the whole table, it waits
-// until ctx ends.
+// Check reports what a Fetch from the cursor would find. Problems of the table or the
+// cursor are findings. An error means that the database could not be asked, or that the
+// table does not exist. Check writes nothing and can run next to a pipeline. If another
+// transaction has locked the whole table, it waits until ctx ends.
 func (t *Table) Check(ctx context.Context, cursor source.Cursor) (*Check, error) {
-	q, err := checked(t.query)
-	if err != nil {
-		return nil, err
-	}
-	return q.check(ctx, cursor, func(*plan) error { return nil })
+	return check(ctx, t.query, cursor, func(*plan) error { return nil })
 }
 
 // Check reports what a Fetch from the cursor would find. See [Table.Check].
 func (q *Query[T]) Check(ctx context.Context, cursor source.Cursor) (*Check, error) {
-	i, err := checked(q.query)
-	if err != nil {
-		return nil, err
-	}
-	return i.check(ctx, cursor, func(p *plan) error {
+	return check(ctx, q.query, cursor, func(p *plan) error {
 		_, err := q.binding(p)
 		return err
 	})
@@ -108,7 +83,11 @@ type checker struct {
 	below ceiling.Limit
 }
 
-func (q *query) check(ctx context.Context, cursor source.Cursor, fits func(*plan) error) (*Check, error) {
+func check(ctx context.Context, of fields, cursor source.Cursor, fits func(*plan) error) (*Check, error) {
+	q, err := checked(of)
+	if err != nil {
+		return nil, err
+	}
 	q.log = slog.New(slog.DiscardHandler) // the Check itself contains it
 	c, err := q.probe(ctx, cursor, fits)
 	if err != nil && q.sql.ColumnsChanged(err) { // a connection had the statement prepared for other columns
@@ -150,6 +129,7 @@ func (q *query) probe(ctx context.Context, cursor source.Cursor, fits func(*plan
 // that is less. Where few rows meet a condition, many rows are read.
 const countLimit = 5 * time.Second
 
+// count finds the greatest key and counts the rows after the cursor.
 func (c *checker) count(ctx context.Context) error {
 	limit := countLimit
 	if end, ok := ctx.Deadline(); ok {
@@ -180,18 +160,10 @@ func (c *checker) bare(err error) string {
 	return strings.TrimPrefix(strings.TrimPrefix(retry.Text(err), "sqlsource: "), c.label+": ")
 }
 
-// decode decodes the cursor. A cursor that does not fit is a finding, and the Check
-// continues without a cursor.
+// decode decodes the cursor. Without one that fits, the Check continues with a finding.
 func (c *checker) decode(cursor source.Cursor) {
-	if cursor == "" && c.start != Latest {
-		cursor = c.start
-	}
-	if cursor == "" {
-		c.known = c.start != Latest
-		return
-	}
 	var err error
-	if c.at.key, c.at.origin, err = decode(cursor, c.print, len(c.key)); err != nil {
+	if c.at, err = c.position(cursor); err != nil {
 		c.Cursor = "not one of this table, key and condition"
 		if key, _, err := decode(cursor, "", len(c.key)); err == nil && key != nil {
 			c.Cursor += ": after " + describeKey(c.key, key)
@@ -199,8 +171,9 @@ func (c *checker) decode(cursor source.Cursor) {
 		c.add(ceiling.Unsafe, "", "%s", c.bare(err))
 		return
 	}
-	c.known = true
-	if c.at.origin.String() == "" {
+	from := cmp.Or(cursor, c.start)
+	c.known = from != Latest
+	if c.known && from != "" && c.at.origin.String() == "" {
 		c.add(ceiling.Note, "", "the cursor does not contain the database's history: it was made from a key, or adopted; the cursors of the next batches will")
 	}
 }
@@ -313,7 +286,6 @@ func argument(a any) string {
 	return fmt.Sprint(a)
 }
 
-// pending finds the greatest key and counts the rows after the cursor.
 func (c *checker) pending(ctx context.Context, db ceiling.Queryer) error {
 	newest, err := c.latest(ctx, db, c.plan)
 	if err != nil {

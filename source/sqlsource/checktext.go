@@ -1,16 +1,15 @@
 package sqlsource
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
-
-	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// width is where sentences are broken. Statements are not broken, so that they can
-// be copied.
+// width is where sentences are broken. Statements are not broken, so that they can be copied.
 const width = 100
 
 // WriteTo writes the Check for a terminal: first whether it is safe, then why. Each
@@ -28,19 +27,15 @@ func (c *Check) String() string {
 		hang(&b, "", c.Report.Guarantee)
 	}
 	b.WriteByte('\n')
-	for _, findings := range [][]ceiling.Finding{c.Report.Findings, c.Findings} {
-		for _, f := range findings {
-			hang(&b, string(f.Level), f.Text)
-			for i, r := range f.Remedies {
-				arrow := "-> "
-				if i > 0 {
-					arrow = "-> or "
-				}
-				hang(&b, "", arrow+r.Words)
-				for _, s := range r.Statements {
-					fmt.Fprintf(&b, "%*s%s\n", margin+4, "", s)
-				}
+	for _, f := range slices.Concat(c.Report.Findings, c.Findings) {
+		hang(&b, string(f.Level), f.Text)
+		arrow := "-> "
+		for _, r := range f.Remedies {
+			hang(&b, "", arrow+r.Words)
+			for _, s := range r.Statements {
+				fmt.Fprintf(&b, "%*s%s\n", margin+4, "", s)
 			}
+			arrow = "-> or "
 		}
 	}
 	b.WriteByte('\n')
@@ -53,10 +48,7 @@ func (c *Check) String() string {
 		hang(&b, "as of", "all rows committed before "+c.AsOf.UTC().Format(time.RFC3339Nano)+" can be read")
 	}
 	if h := c.Held; h != nil {
-		by := strings.Join(h.By, "; ")
-		if by == "" {
-			by = "an unknown holder"
-		}
+		by := cmp.Or(strings.Join(h.By, "; "), "an unknown holder")
 		hang(&b, "held", "rows are held back by "+by+"; seen since "+h.Since.UTC().Format(time.RFC3339Nano))
 	}
 	b.WriteString("\nreads with\n")

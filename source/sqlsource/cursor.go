@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,12 +16,9 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// A cursor has the form VERSION;FINGERPRINT;HISTORY;VALUE;VALUE;CHECKSUM. HISTORY
-// identifies the database's history and is empty if that is not known. The values
-// are those of the key, in order. A cursor before the first row has no values. Version 1
-// had no history. Any change of the form changes the version, by the rules in
-// poller/integration/testdata/compat/README.md: a release that is rolled back must
-// be able to read the stored cursors.
+// A cursor has the form VERSION;FINGERPRINT;HISTORY;VALUE;VALUE;CHECKSUM, with the values of
+// the key; one before the first row has none. HISTORY is empty if it is not known, and version
+// 1 has no such part. For a change of the form see poller/integration/testdata/compat/README.md.
 const (
 	version    = "2"
 	oldVersion = "1"
@@ -62,10 +60,11 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 	}
 	v, _, _ := strings.Cut(string(c), ";")
 	_, notNumber := strconv.ParseUint(v, 10, 16)
-	switch known := v == version || v == oldVersion; {
-	case !known && notNumber == nil:
+	switch {
+	case v == version || v == oldVersion:
+	case notNumber == nil:
 		return nil, origin{}, permanent("the cursor %.200q is of version %s, and this program knows %s and %s: run the release that wrote it, or a later one; or %s", string(c), v, oldVersion, version, advice)
-	case !known:
+	default:
 		return nil, origin{}, permanent("the cursor %.200q was not made by this package; %s", string(c), advice)
 	}
 	end := len(c) - 8
@@ -83,11 +82,7 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 		return nil, origin{}, permanent("the cursor %.200q is of another query: its fingerprint is %s, this query's is %s, so the table, the select, the key or the condition differs; adopt it if its key means the same row, or %s",
 			string(c), parts[1], print, advice)
 	}
-	text, err := unescape(parts[2])
-	if err != nil {
-		return damaged(err.Error())
-	}
-	made, err := parseOrigin(text)
+	made, err := parseOrigin(parts[2])
 	if err != nil {
 		return damaged(err.Error())
 	}
@@ -134,13 +129,11 @@ func parseValue(s string) (dialect.Value, error) {
 	return v, err
 }
 
-const upperHex = "0123456789ABCDEF"
-
 // escape writes bytes that are not printable ASCII, and the codec's own marks, as %XX.
 func escape(dst []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == ';' || c == '%' {
-			dst = append(dst, '%', upperHex[c>>4], upperHex[c&15])
+			dst = fmt.Appendf(dst, "%%%02X", c)
 		} else {
 			dst = append(dst, c)
 		}
@@ -149,24 +142,9 @@ func escape(dst []byte, s string) []byte {
 }
 
 func unescape(s string) (string, error) {
-	if !strings.Contains(s, "%") {
-		return s, nil
+	text, err := url.PathUnescape(s)
+	if err != nil {
+		return "", errors.New("an escape is not two hexadecimal digits")
 	}
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] != '%' {
-			b = append(b, s[i])
-			continue
-		}
-		if i+2 >= len(s) {
-			return "", errors.New("an escape is cut off")
-		}
-		n, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
-		if err != nil {
-			return "", errors.New("an escape is not a number")
-		}
-		b = append(b, byte(n))
-		i += 2
-	}
-	return string(b), nil
+	return text, nil
 }

@@ -10,26 +10,24 @@
 //
 // [Table] reads any table or view; its records are of type [row.Row]. [Query]
 // reads a SELECT into your structs. Both are a [source.Source], over sqlx. The
-// databases that are built in are listed in package [builtin]; package [dialect]
-// adds others.
+// databases are those of package [builtin]; package [dialect] adds others.
 //
 // # What is guaranteed
 //
 // Every committed row is delivered once, in the order of the key. A new row is
 // one whose key is greater than all keys read so far, and rows are read only up
 // to a ceiling: a key below which no transaction in flight can still add a row.
-// A sequence gives 1 to one transaction and 2 to another. If the second commits
-// first, a reader without a ceiling continues after 2 and never sees 1.
 //
 // The ceiling that fits the table is chosen automatically, and the first Fetch
 // logs what it guarantees. Where rows could be missed, Fetch returns a
 // [ceiling.UnsafeError] with the reasons and the statements that fix them. Lossy
-// ceilings must be chosen explicitly. While existing rows cannot be delivered
-// yet, [source.Batch].Held says since when and who holds them back: rows wait for
-// transactions that were open when they were added, so keep transactions short.
+// ceilings must be chosen explicitly. Rows wait for transactions that were open
+// when they were added, and [source.Batch].Held says since when and for whom, so
+// keep transactions short.
 //
 // An update is seen only if it moves the row to a new key, and a delete never is.
-// Package [ceiling] has recipes for both, and proofs for each ceiling.
+// Package [ceiling] has recipes for both. Rows that appear below the cursor all
+// the same, such as those with ids that clients make, are reported by package [late].
 //
 // # Keys
 //
@@ -51,14 +49,7 @@
 // back in time since ([ErrHistory]). Continue with [Table.At], a key to read on
 // from, or with [Table.Adopt], the same key in the present history.
 //
-// # Rows below the cursor
-//
-// A ceiling cannot see everything, such as ids that clients make. Package [late]
-// reports rows that appear below the cursor.
-//
-// DESIGN.md next to this file has the stages of a Fetch, the form of cursors, how
-// histories are compared, what happens when columns change, and which ideas
-// were refused and why.
+// DESIGN.md next to this file explains how it works and what was refused.
 //
 // [late]: https://pkg.go.dev/github.com/artifactofdevotion/devotion/source/sqlsource/late
 package sqlsource

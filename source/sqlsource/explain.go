@@ -10,9 +10,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// planOf returns the database's plan for a statement that reads a batch after a
-// key, if any, and what must be said about it. A database that does not show the
-// plan, because a right or the command is missing, is not an error.
+// planOf returns the database's plan for a statement that reads a batch after a key, if any,
+// and what must be said about it. It is no error if the database does not show the plan.
 func (q *query) planOf(ctx context.Context, statement string, args []any, after []dialect.Value) ([]string, ceiling.Finding, error) {
 	lines, problem, err := q.sql.Explain(ctx, q.db.DB, statement, args, after != nil)
 	switch {
@@ -26,9 +25,8 @@ func (q *query) planOf(ctx context.Context, statement string, args []any, after 
 	return lines, problem, nil
 }
 
-// logPlan warns if no index is used to read on after a cursor. It asks once, when
-// there is a cursor, and logs an error at level debug. No plan is asked for where
-// the ceiling has looked for an index itself.
+// logPlan warns, once, if no index is used to read on after a cursor. No plan is asked for
+// where the ceiling has looked for an index itself.
 func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	q := s.query
 	if s.explained || s.guard == nil || q.rows && q.sql.CeilingsSeeIndexes() && !s.guard.Report().Lossy {

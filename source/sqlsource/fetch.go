@@ -1,6 +1,7 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -21,12 +22,10 @@ const (
 	DefaultMaxRowBytes = 32 << 20
 )
 
-// firstLimit is how many rows the first statement asks for at most, while
-// nothing is known of their size.
+// firstLimit is how many rows are asked for at most while nothing is known of their size.
 const firstLimit = 1024
 
-// state is what a Table or a Query learns. Nothing of it decides which rows a
-// cursor stands for, only how they are read.
+// state is what a Table or a Query learns: how rows are read, never which ones.
 type state struct {
 	setup sync.Once
 	query *query
@@ -45,6 +44,9 @@ type state struct {
 	reported  string            // the guarantee that was logged last
 	window    *window           // nil: not known
 }
+
+// opener makes the records of a batch of at most limit rows.
+type opener[T any] func(p *plan, limit int) (records[T], error)
 
 // records takes the rows of one batch.
 type records[T any] interface {
@@ -68,9 +70,12 @@ type position struct {
 
 // fetch is Fetch for all kinds of records. DESIGN.md names the stages that a
 // batch passes: start, connect, plan, ceiling, checks, read.
-func fetch[T any](ctx context.Context, s *state, after source.Cursor, limit int, open func(p *plan, limit int) (records[T], error)) (source.Batch[T], error) {
+func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor, limit int, open opener[T]) (source.Batch[T], error) {
 	none := source.Batch[T]{From: after, To: after}
-	q := s.query
+	q, err := s.init(of)
+	if err != nil {
+		return none, err
+	}
 	if limit < 1 {
 		return none, permanent("%s: Fetch was called with a max of %d", q.label, limit)
 	}
@@ -110,11 +115,10 @@ func (q *query) position(after source.Cursor) (position, error) {
 	return at, err
 }
 
-// withConn calls f with one connection for all of its statements: a ceiling holds
-// for the server that it was found on. A connection that turns out to be dead is
-// replaced, as package database/sql does for single statements; after an outage
-// all connections of the pool may be dead. pgx also calls a connection dead that
-// it is asked to use when ctx has ended, and then the pool returns that error.
+// withConn calls f with one connection for all of its statements: a ceiling holds for the
+// server that it was found on. A dead connection is replaced, as database/sql does for single
+// statements; all of the pool may be dead. pgx also calls a connection dead that it is
+// asked to use when ctx has ended, and then the pool returns that error.
 func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) error {
 	for left := q.db.Stats().Idle + 2; ; left-- {
 		conn, err := q.db.DB.Conn(ctx)
@@ -128,8 +132,8 @@ func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) err
 	}
 }
 
-// withPlan calls f with a connection and a plan for the present columns. If they
-// changed before f returned, the result of f is discarded and f is called again.
+// withPlan calls f with a connection and a plan for the present columns, and again if these
+// changed before f returned.
 func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) error {
 	return s.query.withConn(ctx, func(db ceiling.Queryer) error {
 		for round := 1; ; round++ {
@@ -147,21 +151,12 @@ func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) err
 					continue
 				}
 			}
-			if err = first(failed, err); err != nil {
+			if err = cmp.Or(failed, err); err != nil {
 				s.window = nil // the next connection may lead to another server
 			}
 			return err
 		}
 	})
-}
-
-func first(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // changed reports whether the columns may have changed since the plan was made.
@@ -196,14 +191,16 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 	return nil
 }
 
-// fetchBatch reads a batch below the ceiling. When it has read all rows below one
-// that earlier batches were read below, it asks where the ceiling is now, and
-// reads on: a batch that is not full ends where the ceiling is.
-func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
+// fetchBatch reads a batch below the ceiling. When all rows below an old one are read, it
+// asks where the ceiling is now, and reads on.
+func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open opener[T]) (b source.Batch[T], err error) {
 	b.From, b.To = at.cursor, at.cursor
 	known := s.nullFree
-	if err := s.checkNull(ctx, db); err != nil {
-		return b, err
+	if !known {
+		if err := s.query.findNull(ctx, db, s.plan, 0, nil); err != nil {
+			return b, err
+		}
+		s.nullFree = true
 	}
 	if at.cursor == "" && s.query.start == Latest {
 		b.To, err = s.latest(ctx, db)
@@ -255,25 +252,11 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	return b, err
 }
 
-// checkNull looks for NULL in the first column of the key, once for each plan.
-func (s *state) checkNull(ctx context.Context, db ceiling.Queryer) error {
-	if s.nullFree {
-		return nil
-	}
-	if err := s.query.findNull(ctx, db, s.plan, 0, nil); err != nil {
-		return err
-	}
-	s.nullFree = true
-	return nil
-}
-
 // latest returns the cursor after the last row. What would be missed is refused
 // now, and not after the first row.
 func (s *state) latest(ctx context.Context, db ceiling.Queryer) (source.Cursor, error) {
-	if s.guard == nil {
-		if err := s.open(ctx, db); err != nil {
-			return "", err
-		}
+	if err := s.open(ctx, db); err != nil {
+		return "", err
 	}
 	key, err := s.query.latest(ctx, db, s.plan)
 	if err != nil {
@@ -282,8 +265,7 @@ func (s *state) latest(ctx context.Context, db ceiling.Queryer) (source.Cursor, 
 	return encode(s.query.print, origin{}, key)
 }
 
-// checkKey returns an error if a key does not fit its columns. A ceiling sees the
-// text of a key alone.
+// checkKey returns an error if a key does not fit its columns. A ceiling sees its text alone.
 func (q *query) checkKey(p *plan, key []dialect.Value) error {
 	for i, v := range key {
 		if _, _, err := p.key[i].Bind(v); err != nil {
@@ -293,8 +275,8 @@ func (q *query) checkKey(p *plan, key []dialect.Value) error {
 	return nil
 }
 
-// guess returns how many rows about maxBytes are. It is a power of two, since
-// every number makes another statement, which drivers keep prepared.
+// guess returns how many rows about maxBytes are: a power of two, since every number makes
+// another statement, which drivers keep prepared.
 func (s *state) guess(maxBytes int) int {
 	if s.rowSize == 0 {
 		return firstLimit
@@ -304,8 +286,11 @@ func (s *state) guess(maxBytes int) int {
 }
 
 // keysBetween is Keys for all kinds of records.
-func (s *state) keysBetween(ctx context.Context, after, to source.Cursor, limit int) ([]source.Cursor, error) {
-	q := s.query
+func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cursor, limit int) ([]source.Cursor, error) {
+	q, err := s.init(of)
+	if err != nil {
+		return nil, err
+	}
 	if after == "" && q.start == Latest || to == Latest || limit < 1 {
 		return nil, permanent("%s: Keys was called with the cursors %q and %q and a max of %d", q.label, after, to, limit)
 	}
@@ -327,10 +312,10 @@ func (s *state) keysBetween(ctx context.Context, after, to source.Cursor, limit 
 		var failed error
 		err := q.eachKey(ctx, db, s.plan, r, func(k *keys) {
 			c, err := encode(q.print, origin{}, k.lastKey())
-			failed = first(failed, err)
+			failed = cmp.Or(failed, err)
 			all = append(all, c)
 		})
-		return first(err, failed)
+		return cmp.Or(err, failed)
 	})
 	if err != nil {
 		return nil, err
@@ -338,8 +323,7 @@ func (s *state) keysBetween(ctx context.Context, after, to source.Cursor, limit 
 	return all, nil
 }
 
-// wrap says which query an error is of, and which cursor, if its key is what the
-// database refuses.
+// wrap says which query an error is of, and which cursor, if the database refuses its key.
 func (q *query) wrap(err error, after []dialect.Value) error {
 	if after != nil && q.sql.RefusedValue(err) {
 		return permanent("%s: the database does not accept the cursor's key, %s, or a value in a condition: %w; rewind to a cursor that At returns", q.label, describeKey(q.key, after), err)

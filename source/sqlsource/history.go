@@ -5,24 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// ErrHistory is wrapped by the error of Fetch when the cursor was made in
-// another history of the database than the present one: on another server,
-// before the table was recreated, or on a database that has gone back in time
-// since. Rows may then have been read already, or be below the cursor and never
-// be read. The error is permanent and says what happened. Continue with a rewind
-// to what At returns, or with Adopt.
+// ErrHistory is wrapped by the error of Fetch when the cursor was made on another server,
+// before the table was recreated, or on a database that has gone back in time since. Rows
+// may then have been read already, or be below the cursor and never be read. The error is
+// permanent and says what happened. Continue with a rewind to what At returns, or with Adopt.
 var ErrHistory = errors.New("the cursor is of another history")
 
-// origin is the history that a cursor was made in: the values of its parts by
-// position, and the mark. The zero value is not known.
+// origin is the history that a cursor was made in. The zero value is not known.
 type origin struct {
-	values []string
+	values []string // of the parts, by position; "": not known
 	mark   uint64
 }
 
@@ -34,10 +32,15 @@ func addSequence(h *dialect.History, sequence string) {
 	}
 }
 
-func originOf(h dialect.History) origin {
-	o := origin{mark: h.Mark}
-	for _, part := range h.Parts {
-		o.values = append(o.values, part.Value)
+// originOf returns the origin of a batch that follows an older one, whose values stay where
+// they are not known now, as a standby does not know the timeline.
+func originOf(h dialect.History, older origin) origin {
+	o := origin{values: slices.Clone(older.values), mark: max(h.Mark, older.mark)}
+	for i, part := range h.Parts {
+		if i == len(o.values) {
+			o.values = append(o.values, "")
+		}
+		o.values[i] = cmp.Or(part.Value, o.values[i])
 	}
 	return o
 }
@@ -50,13 +53,14 @@ func (o origin) String() string {
 	return strings.Join(o.values, "/") + "@" + strconv.FormatUint(o.mark, 10)
 }
 
-// lateCount ends the history in old cursors, which counted the late rows that
-// had been delivered. It is read and dropped.
+// lateCount ends the history in old cursors, see DESIGN.md. It is read and dropped.
 var lateCount = regexp.MustCompile(`\+[1-9][0-9]{0,19}$`)
 
+// parseOrigin reads what String wrote and encode escaped.
 func parseOrigin(s string) (origin, error) {
-	if s == "" {
-		return origin{}, nil
+	s, err := unescape(s)
+	if err != nil || s == "" {
+		return origin{}, err
 	}
 	counted := lateCount.FindString(s)
 	s = strings.TrimSuffix(s, counted)
@@ -72,8 +76,7 @@ func parseOrigin(s string) (origin, error) {
 	return o, nil
 }
 
-// follows returns an error if a database with the history h does not continue
-// the one that the cursor was made in.
+// follows returns an error if h does not continue the history that the cursor was made in.
 func (o origin) follows(h dialect.History) error {
 	for i, part := range h.Parts {
 		if i < len(o.values) && o.values[i] != "" && part.Value != "" && o.values[i] != part.Value {
@@ -89,8 +92,8 @@ func (o origin) follows(h dialect.History) error {
 	return nil
 }
 
-// What to do about a cursor of another history. Where keys below the cursor are
-// drawn again, continuing after it would lose rows.
+// What to do about a cursor of another history. Where keys below the cursor are drawn
+// again, only a rewind loses no rows.
 const (
 	adoptAdvice  = "if the rows up to the cursor's key are nevertheless those that were read, adopt the cursor (Adopt, or dbtofile -adopt); otherwise " + rewindAdvice
 	rewindAdvice = "rewind to where rows should be read again (At, or dbtofile -rewind)"
@@ -105,17 +108,4 @@ func (q *query) notFollowed(err error, advice string) error {
 		return fmt.Errorf("sqlsource: %s: %w", q.label, err)
 	}
 	return permanent("%s: %w: %w: %s", q.label, ErrHistory, err, advice)
-}
-
-// after returns the origin that follows an older one: with its values where they
-// are not known, as a standby does not know the timeline, and the greater mark.
-func (o origin) after(older origin) origin {
-	for i, v := range older.values {
-		if i == len(o.values) {
-			o.values = append(o.values, "")
-		}
-		o.values[i] = cmp.Or(o.values[i], v)
-	}
-	o.mark = max(o.mark, older.mark)
-	return o
 }

@@ -2,11 +2,11 @@ package sqlsource
 
 import (
 	"bytes"
+	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -52,9 +52,8 @@ func number(x any) (dialect.Value, error) {
 	return dialect.Value{}, fmt.Errorf("is a %T; use an integer, a string, []byte or time.Time", x)
 }
 
-// keys has the keys of the row being read and of the row before it. Each value
-// is a buffer that is used again, the tag and then the text, so that reading a
-// row needs no memory; an empty buffer is NULL.
+// keys has the keys of the row being read and of the row before it. Each value is a buffer
+// that is used again: the tag and then the text, or nothing for NULL.
 type keys struct {
 	names     []string
 	now, last [][]byte
@@ -75,8 +74,7 @@ func newKeys(columns []dialect.KeyColumn, after []dialect.Value) *keys {
 // keep makes the row just scanned the last one.
 func (k *keys) keep() { k.now, k.last, k.hasLast = k.last, k.now, true }
 
-// check returns an error if the row just scanned has no key, or that of the row
-// before it, or of the cursor.
+// check returns an error if the row just scanned has no key, or that of the row before it.
 func (k *keys) check() error {
 	same := k.hasLast
 	for i, v := range k.now {
@@ -120,10 +118,8 @@ func describeKey(names []string, key []dialect.Value) string {
 }
 
 // positionText writes the key of a cursor for people: created_at 2026-01-31, id 7.
+// A cursor that holds none, such as Latest, has no text.
 func positionText(names []string, c source.Cursor) string {
-	if c == "" || c == Latest {
-		return ""
-	}
 	key, _, err := decode(c, "", len(names))
 	if err != nil {
 		return ""
@@ -139,13 +135,12 @@ func positionText(names []string, c source.Cursor) string {
 	return strings.Join(parts, ", ")
 }
 
-// keyScanner is where database/sql puts one value of the key. If it has a column,
-// the value is also that of a column of the row.
+// keyScanner is where database/sql puts one value of the key.
 type keyScanner struct {
 	keys   *keys
 	index  int
 	kind   row.Kind
-	column interface{ Scan(any) error }
+	column sql.Scanner // of the row that has the same value; nil: none
 }
 
 // Scan implements [database/sql.Scanner].
@@ -190,8 +185,7 @@ func appendKey(dst []byte, kind row.Kind, src any) ([]byte, error) {
 	return append(append(dst, v.Tag), v.Text...), err
 }
 
-// appendTime writes a time as Postgres reads it. In SQLite it was text in this
-// form, which the driver made a time.
+// appendTime writes a time as Postgres reads it. SQLite's driver made it of such a text.
 func appendTime(dst []byte, kind row.Kind, t time.Time) []byte {
 	layout := time.RFC3339Nano
 	switch kind {
@@ -202,22 +196,11 @@ func appendTime(dst []byte, kind row.Kind, t time.Time) []byte {
 	case row.TimestampTZ:
 		t = t.UTC()
 	}
-	year := t.Year()
-	if year >= 1 || kind == row.Auto {
+	if t.Year() >= 1 || kind == row.Auto {
 		return t.AppendFormat(dst, layout)
 	}
-	// Postgres has no year 0; the year before 1 is 1 BC. A year of four digits is
-	// written in place of a leap year's, which 1 - year need not be.
-	dst = fmt.Appendf(dst, "%04d", 1-year)
-	dst = t.AppendFormat(dst, strings.TrimPrefix(layout, "2006"))
-	return append(dst, " BC"...)
-}
-
-// indexes returns where the key's columns are among names, -1 if they are not.
-func indexes(names []string, columns []dialect.KeyColumn) []int {
-	at := make([]int, len(columns))
-	for i, c := range columns {
-		at[i] = slices.Index(names, c.Name)
-	}
-	return at
+	// The year before 1 is 1 BC. Only the year's digits are replaced, because 1 - year need
+	// not be a leap year.
+	dst = fmt.Appendf(dst, "%04d", 1-t.Year())
+	return append(t.AppendFormat(dst, strings.TrimPrefix(layout, "2006")), " BC"...)
 }

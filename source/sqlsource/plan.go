@@ -39,23 +39,17 @@ type query struct {
 	log         *slog.Logger
 }
 
-// plan is how a query's statement is written and read. It is made of the columns
-// that the database describes, and discarded when they change.
+// plan is how the statement for the present columns is written and read.
 type plan struct {
-	nonce   int              // 0 for the first plan
-	columns []dialect.Column // as the statement returns them, after the extra columns
-	row     *row.Columns
-	list    string // what is selected: the extra columns, then the columns
-	extras  []extra
-	sameAs  []int // for each key column, the column that has the same value; -1: an extra column has it
-	key     []dialect.KeyColumn
-	schema  int64
-}
-
-// extra is a column that is selected in front of the columns: one of the key, or
-// another form of a column.
-type extra struct {
-	key, column int // one of them is -1
+	nonce      int              // 0 for the first plan
+	columns    []dialect.Column // as the statement returns them, after the extra columns
+	row        *row.Columns
+	list       string // what is selected: the extra columns, then the columns
+	extraKeys  []int  // the columns of the key that are selected first, as extra columns
+	extraForms []int  // the columns that are selected in another form next
+	sameAs     []int  // for each key column, the column that has the same value; -1: an extra column has it
+	key        []dialect.KeyColumn
+	schema     int64
 }
 
 var (
@@ -70,24 +64,19 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 	if p.schema, err = q.schema(ctx, db); err != nil { // before the columns, so that no change is missed
 		return nil, err
 	}
-	keys := make([]string, len(q.key))
-	for i, name := range q.key {
-		keys[i] = q.ref(name)
-	}
 	from := q.from + " WHERE 1 = 0"
 	if q.sql.ListsColumns() {
-		// Some databases see that the schema changed only at the first step of a
-		// statement: so it returns a row, of NULLs.
+		// It returns a row, of NULLs: the database sees that the schema changed at the first step.
 		from = "(SELECT 1) AS one LEFT JOIN " + q.from + " ON 1 = 0"
 	}
-	all, err := q.columnsOf(ctx, db, p.comment("SELECT "+strings.Join(keys, ", ")+", "+q.star()+" FROM "+from))
+	all, err := q.columnsOf(ctx, db, p.comment("SELECT "+q.refs(q.key)+", "+q.star()+" FROM "+from))
 	if err != nil {
 		return nil, fmt.Errorf("sqlsource: %s: reading the columns: %w", q.label, err)
 	}
-	if err := q.planKey(ctx, db, p, all[:len(keys)]); err != nil {
+	if err := q.planKey(ctx, db, p, all[:len(q.key)]); err != nil {
 		return nil, err
 	}
-	p.columns = all[len(keys):]
+	p.columns = all[len(q.key):]
 	q.planList(p)
 	return p, nil
 }
@@ -102,21 +91,25 @@ func (q *query) schema(ctx context.Context, db ceiling.Queryer) (int64, error) {
 
 func (q *query) ref(name string) string { return "t." + q.sql.Quote(name) }
 
-// star returns the columns in the form that the table has.
-func (q *query) star() string {
-	if q.columns == nil {
-		return "t.*"
-	}
-	refs := make([]string, len(q.columns))
-	for i, name := range q.columns {
+// refs returns columns for SQL, with commas between them.
+func (q *query) refs(names []string) string {
+	refs := make([]string, len(names))
+	for i, name := range names {
 		refs[i] = q.ref(name)
 	}
 	return strings.Join(refs, ", ")
 }
 
-// comment makes the statements of each plan different from those of all earlier
-// plans, also of other Tables: connections may still have an old one prepared, for
-// columns that no longer exist.
+// star returns the columns in the form that the table has.
+func (q *query) star() string {
+	if q.columns == nil {
+		return "t.*"
+	}
+	return q.refs(q.columns)
+}
+
+// comment makes the statements of each plan different from those of all earlier plans:
+// connections may still have one prepared for columns that no longer exist.
 func (p *plan) comment(statement string) string {
 	if p.nonce == 0 {
 		return statement
@@ -145,22 +138,20 @@ func resultColumns(rows *sql.Rows) ([]dialect.Column, error) {
 	}
 	columns := make([]dialect.Column, len(types))
 	for i, t := range types {
-		columns[i] = dialect.Column{Name: t.Name(), Type: t.DatabaseTypeName()}
-		s := t.ScanType()
-		columns[i].Time = s == typeTime || s == typeNullTime
-		null, ok := t.Nullable()
-		columns[i].NotNull = ok && !null
+		null, known := t.Nullable()
+		columns[i] = dialect.Column{Name: t.Name(), Type: t.DatabaseTypeName(), NotNull: known && !null,
+			Time: t.ScanType() == typeTime || t.ScanType() == typeNullTime}
 	}
 	return columns, nil
 }
 
 func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, columns []dialect.Column) error {
+	var named []string
+	if q.rows {
+		named = slices.Concat(q.key, q.columns)
+	}
 	var notNull map[string]bool
 	if q.table != nil {
-		var named []string
-		if q.rows {
-			named = slices.Concat(q.key, q.columns)
-		}
 		var err error
 		if notNull, err = q.sql.NotNull(ctx, db, q.table, named); err != nil {
 			return q.wrap(err, nil)
@@ -190,19 +181,16 @@ func (q *query) planList(p *plan) {
 		}
 	}
 	p.row = row.NewColumns(names, kinds)
-	p.sameAs = indexes(names, p.key)
-
 	var list []string
 	for i, k := range p.key {
-		if at := p.sameAs[i]; at >= 0 && q.rows && (exprs[at] == "" || q.sql.ListsColumns()) {
+		at := slices.Index(names, k.Name)
+		p.sameAs = append(p.sameAs, at)
+		if at >= 0 && q.rows && (exprs[at] == "" || q.sql.ListsColumns()) {
 			continue
 		}
 		p.sameAs[i] = -1
-		p.extras = append(p.extras, extra{i, -1})
-		if k.Expr == "" {
-			k.Expr = k.Ref
-		}
-		list = append(list, k.Expr)
+		p.extraKeys = append(p.extraKeys, i)
+		list = append(list, cmp.Or(k.Expr, k.Ref))
 	}
 	if q.rows && q.sql.ListsColumns() {
 		p.list = strings.Join(append(list, exprs...), ", ")
@@ -210,31 +198,37 @@ func (q *query) planList(p *plan) {
 	}
 	for i, expr := range exprs {
 		if expr != "" {
-			p.extras = append(p.extras, extra{-1, i})
+			p.extraForms = append(p.extraForms, i)
 			list = append(list, expr)
 		}
 	}
 	p.list = strings.Join(append(list, q.star()), ", ")
 }
 
-// fits reports whether a result has the columns that the plan expects.
-func (p *plan) fits(q *query, rows *sql.Rows) (bool, error) {
+// extras returns how many columns are selected in front of the columns.
+func (p *plan) extras() int { return len(p.extraKeys) + len(p.extraForms) }
+
+// fits returns an error if a result does not have the columns that the plan expects.
+func (p *plan) fits(q *query, rows *sql.Rows) error {
 	got, err := resultColumns(rows)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if q.rows && q.sql.ListsColumns() {
-		return len(got) == len(p.extras)+len(p.columns), nil
+		if len(got) != p.extras()+len(p.columns) {
+			return errChanged
+		}
+		return nil
 	}
-	if len(got) < len(p.extras) {
-		return false, nil
+	if len(got) < p.extras() || !slices.EqualFunc(got[p.extras():], p.columns, sameColumn) {
+		return errChanged
 	}
-	for i, e := range p.extras {
-		if e.key >= 0 && p.key[e.key].Expr == "" && got[i].Type != p.key[e.key].Type {
-			return false, nil
+	for i, k := range p.extraKeys {
+		if p.key[k].Expr == "" && got[i].Type != p.key[k].Type {
+			return errChanged
 		}
 	}
-	return slices.EqualFunc(got[len(p.extras):], p.columns, sameColumn), nil
+	return nil
 }
 
 func sameColumn(a, b dialect.Column) bool { return a.Name == b.Name && a.Type == b.Type }
@@ -246,16 +240,14 @@ func (q *query) logChange(ctx context.Context, old, now *plan) {
 	}
 	var added, removed, changed []string
 	for _, c := range now.columns {
-		at := slices.IndexFunc(old.columns, func(d dialect.Column) bool { return d.Name == c.Name })
-		switch {
-		case at < 0:
+		if at := old.row.Index(c.Name); at < 0 {
 			added = append(added, c.Name)
-		case old.columns[at].Type != c.Type:
+		} else if old.columns[at].Type != c.Type {
 			changed = append(changed, c.Name)
 		}
 	}
 	for _, c := range old.columns {
-		if !slices.ContainsFunc(now.columns, func(d dialect.Column) bool { return d.Name == c.Name }) {
+		if now.row.Index(c.Name) < 0 {
 			removed = append(removed, c.Name)
 		}
 	}

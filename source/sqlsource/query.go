@@ -24,10 +24,9 @@ import (
 type Query[T any] struct {
 	DB *sqlx.DB
 
-	// Select is a plain SELECT with any joins and conditions, without ORDER BY,
-	// LIMIT and arguments: the library adds those. It goes into the statement
-	// unchanged: never build it from a user's input. A row is missed if its
-	// conditions or joins become true only after later rows were read.
+	// Select is a SELECT with any joins and conditions, without ORDER BY, LIMIT and
+	// arguments. It goes into the statement unchanged: never build it from a user's
+	// input. A row is missed if these become true for it only after later rows were read.
 	Select string
 
 	// Key are the columns of the result that order the rows and tell them apart:
@@ -35,55 +34,28 @@ type Query[T any] struct {
 	// table, in this order. All of them are columns of one table.
 	Key []string
 
-	// Table is the table that has the key, with a schema in front if needed, in
-	// the form of the field Name of a Table. The Ceiling guards it. It may be empty
-	// only with a Ceiling that needs no table. Then looking for NULL in the key
-	// takes one more statement after the last row, and one for each batch and
-	// further column of Key.
+	// Table is the table that has the key and that the Ceiling guards, in the form of
+	// the field Name of a Table. It may be empty only with a Ceiling that needs no table.
+	// Then looking for NULL in the key takes one more statement after the last row, and
+	// one for each batch and further column of Key.
 	Table string
 
-	// Ceiling decides how far Table can be read without missing rows that commit
-	// late. nil chooses the one that fits. If none fits, Fetch returns a
-	// *ceiling.UnsafeError that says what can be done.
-	Ceiling ceiling.Ceiling
+	// The other fields mean what they mean in a [Table].
 
-	// Start is where an empty cursor stands: "" before the first row, Latest
-	// after the last row at the first Fetch, or a cursor of At.
-	Start source.Cursor
-
-	// MaxBytes is the size in memory at which a batch ends, as in
-	// source.Batch.Bytes. A batch has at least one row. 0 means DefaultMaxBytes.
-	MaxBytes int
-
-	// MaxRowBytes is the size in memory of the largest row that is read. A larger
-	// row is a permanent error that names its key. 0 means DefaultMaxRowBytes.
-	MaxRowBytes int
-
-	// Dialect is the database's SQL. nil finds it by the driver among those that
-	// are built in.
-	Dialect dialect.Dialect
-
-	// Logger gets one line that says what the Ceiling guarantees, one when the
-	// columns change, and one if no index is used. nil means slog.Default().
-	Logger *slog.Logger
+	Ceiling     ceiling.Ceiling // decides how far Table can be read; nil chooses the one that fits
+	Start       source.Cursor   // where an empty cursor stands: "", Latest, or a cursor of At
+	MaxBytes    int             // the size in memory at which a batch ends; 0 means DefaultMaxBytes
+	MaxRowBytes int             // the size in memory of the largest row that is read; 0 means DefaultMaxRowBytes
+	Dialect     dialect.Dialect // the database's SQL; nil finds it by the driver
+	Logger      *slog.Logger    // nil means slog.Default()
 
 	state state
 }
 
-// Fetch implements [source.Source]. An error wraps that of the driver. Errors that
-// retrying cannot fix, such as a column for which T has no field, are marked with
-// retry.Permanent.
+// Fetch implements [source.Source]. An error wraps that of the driver. Errors that retrying
+// cannot fix, such as a column for which T has no field, are marked with retry.Permanent.
 func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[T], error) {
-	if _, err := q.state.init(q.query); err != nil {
-		return source.Batch[T]{From: after, To: after}, err
-	}
-	return fetch(ctx, &q.state, after, max, func(p *plan, _ int) (records[T], error) {
-		b, err := q.binding(p)
-		if err != nil {
-			return nil, err
-		}
-		return b, nil
-	})
+	return fetch(ctx, &q.state, q.query, after, max, func(p *plan, _ int) (records[T], error) { return q.binding(p) })
 }
 
 // binding finds a field of T for each column.
@@ -100,41 +72,20 @@ func (q *Query[T]) binding(p *plan) (*binding[T], error) {
 }
 
 // At returns the cursor after the row with a key. See [Table.At].
-func (q *Query[T]) At(key ...any) (source.Cursor, error) {
-	i, err := checked(q.query)
-	if err != nil {
-		return "", err
-	}
-	return i.at(key)
-}
+func (q *Query[T]) At(key ...any) (source.Cursor, error) { return at(q.query, key) }
 
 // Adopt returns a cursor that stands where c does. See [Table.Adopt].
-func (q *Query[T]) Adopt(c source.Cursor) (source.Cursor, error) {
-	i, err := checked(q.query)
-	if err != nil {
-		return "", err
-	}
-	return i.adopt(c)
-}
+func (q *Query[T]) Adopt(c source.Cursor) (source.Cursor, error) { return adopt(q.query, c) }
 
 // Describe returns where a cursor stands, in words.
-func (q *Query[T]) Describe(c source.Cursor) string {
-	i, err := checked(q.query)
-	if err != nil {
-		return err.Error()
-	}
-	return i.describe(c)
-}
+func (q *Query[T]) Describe(c source.Cursor) string { return describe(q.query, c) }
 
 // Position returns the key of a cursor in words. See [Table.Position].
 func (q *Query[T]) Position(c source.Cursor) string { return positionText(q.Key, c) }
 
 // Keys returns the keys of the rows between two cursors. See [Table.Keys].
 func (q *Query[T]) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
-	if _, err := q.state.init(q.query); err != nil {
-		return nil, err
-	}
-	return q.state.keysBetween(ctx, after, to, max)
+	return q.state.keysBetween(ctx, q.query, after, to, max)
 }
 
 func (q *Query[T]) query() (*query, error) {

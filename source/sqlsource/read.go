@@ -6,14 +6,12 @@ import (
 	"errors"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
-	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // reader reads the rows of one batch.
 type reader struct {
 	*query
 	db    ceiling.Queryer
-	below ceiling.Limit
 	plan  *plan
 	keys  *keys
 	limit int
@@ -23,20 +21,18 @@ type reader struct {
 	more        bool
 }
 
-// dest returns the destinations that a row is scanned into: those of the extra
-// columns, then those that bind sets.
+// dest returns what a row is scanned into: the extra columns, then what bind sets.
 func (r *reader) dest(bind func([]any)) []any {
 	p := r.plan
-	all := make([]any, len(p.extras)+len(p.columns))
-	columns := all[len(p.extras):]
+	all := make([]any, p.extras()+len(p.columns))
+	columns := all[p.extras():]
 	bind(columns)
-	for i, e := range p.extras {
-		if e.key >= 0 {
-			all[i] = &keyScanner{keys: r.keys, index: e.key, kind: p.key[e.key].Kind}
-			continue
-		}
-		h := &held{cell: columns[e.column].(sql.Scanner)}
-		all[i], columns[e.column] = h, (*release)(h)
+	for i, k := range p.extraKeys {
+		all[i] = &keyScanner{keys: r.keys, index: k, kind: p.key[k].Kind}
+	}
+	for i, c := range p.extraForms {
+		h := &held{cell: columns[c].(sql.Scanner)}
+		all[len(p.extraKeys)+i], columns[c] = h, (*release)(h)
 	}
 	for i, at := range p.sameAs {
 		if at >= 0 {
@@ -69,15 +65,13 @@ type release held
 // Scan implements [database/sql.Scanner].
 func (r *release) Scan(any) error { return r.cell.Scan(r.src) }
 
-// readBelow reads the rows after a position and below a window, and returns where
-// the last one is.
+// readBelow reads the rows after a position and below a window, and returns where the last is.
 func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []any) (position, error) {
 	if w.Nothing {
 		return at, nil
 	}
 	before := r.rows
-	r.below = w.Limit
-	if err := r.read(ctx, at.key, dest); err != nil || r.rows == before {
+	if err := r.read(ctx, keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}, dest); err != nil || r.rows == before {
 		return at, err
 	}
 	at.key, at.origin = r.keys.lastKey(), w.origin
@@ -86,11 +80,10 @@ func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []a
 	return at, err
 }
 
-// read reads up to the limit of rows, and one more to see whether it exists and
-// whether it has the same key. It asks for the same number each time: every number
-// makes another statement.
-func (r *reader) read(ctx context.Context, after []dialect.Value, dest []any) error {
-	statement, args, err := r.statement(r.plan, r.plan.list, keyRange{after: after, below: r.below, limit: r.limit + 1})
+// read reads up to the limit of rows, and one more to see whether it exists and has the same
+// key. It asks for the same number each time: every number makes another statement.
+func (r *reader) read(ctx context.Context, where keyRange, dest []any) error {
+	statement, args, err := r.statement(r.plan, r.plan.list, where)
 	if err != nil {
 		return err
 	}
@@ -98,13 +91,11 @@ func (r *reader) read(ctx context.Context, after []dialect.Value, dest []any) er
 	defer cancel()
 	rows, err := r.db.QueryContext(ctx, statement, args...)
 	if err != nil {
-		return r.wrap(err, after)
+		return r.wrap(err, where.after)
 	}
 	defer rows.Close()
-	if ok, err := r.plan.fits(r.query, rows); err != nil {
-		return r.wrap(err, after)
-	} else if !ok {
-		return errChanged
+	if err := r.plan.fits(r.query, rows); err != nil {
+		return r.wrap(err, where.after)
 	}
 	for rows.Next() {
 		if err := rows.Scan(dest...); err != nil {
@@ -120,8 +111,7 @@ func (r *reader) read(ctx context.Context, after []dialect.Value, dest []any) er
 		size := r.add()
 		if r.rows == r.limit || r.rows > 0 && (r.bytes+size > r.maxBytes || size > r.maxRowBytes) {
 			r.more = true
-			// Drivers read to the end of a result when it is closed. Where that
-			// may be much, a new connection costs less.
+			// Drivers read a closed result to its end. Where that is much, a new connection costs less.
 			if left := r.limit - r.rows; left*(max(size, r.bytes/r.rows)/4) > r.maxBytes {
 				cancel()
 			}
@@ -136,7 +126,7 @@ func (r *reader) read(ctx context.Context, after []dialect.Value, dest []any) er
 		r.keys.keep()
 	}
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return r.wrap(err, after)
+		return r.wrap(err, where.after)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -10,7 +11,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// keyRange is a range of keys, in their order or in falling order.
+// keyRange is a range of keys.
 type keyRange struct {
 	after, to []dialect.Value // nil: no bound
 	below     ceiling.Limit
@@ -20,35 +21,16 @@ type keyRange struct {
 
 // statement writes the statement that selects list in a range.
 func (q *query) statement(p *plan, list string, r keyRange) (string, []any, error) {
-	where, args, err := q.conditions(p, r)
-	if err != nil {
-		return "", nil, err
-	}
-	order := make([]string, len(p.key))
-	for i, k := range p.key {
-		order[i] = k.Ref
-		if r.falling {
-			order[i] += " DESC"
-		}
-	}
-	return p.comment("SELECT " + list + " FROM " + q.from + where + " ORDER BY " + strings.Join(order, ", ") + " " + q.sql.Limit(r.limit)), args, nil
-}
-
-// conditions writes the WHERE clause of a range.
-func (q *query) conditions(p *plan, r keyRange) (string, []any, error) {
 	args := dialect.Args{Writer: q.sql}
 	var conds []string
 	if q.where != "" {
 		conds = append(conds, q.where)
 	}
-	for _, bound := range []struct {
-		key  []dialect.Value
-		upTo bool
-	}{{r.after, false}, {r.to, true}} {
-		if bound.key == nil {
+	for i, bound := range [][]dialect.Value{r.after, r.to} {
+		if bound == nil {
 			continue
 		}
-		cond, err := q.sql.Compare(p.key, bound.key, bound.upTo, &args)
+		cond, err := q.sql.Compare(p.key, bound, i == 1, &args)
 		if err != nil {
 			return "", nil, q.wrap(err, nil)
 		}
@@ -61,7 +43,15 @@ func (q *query) conditions(p *plan, r keyRange) (string, []any, error) {
 		}
 		conds = append(conds, cond)
 	}
-	return whereClause(conds), args.List, nil
+	order := make([]string, len(p.key))
+	for i, k := range p.key {
+		order[i] = k.Ref
+		if r.falling {
+			order[i] += " DESC"
+		}
+	}
+	text := "SELECT " + list + " FROM " + q.from + whereClause(conds) + " ORDER BY " + strings.Join(order, ", ") + " " + q.sql.Limit(r.limit)
+	return p.comment(text), args.List, nil
 }
 
 func whereClause(conds []string) string {
@@ -71,20 +61,9 @@ func whereClause(conds []string) string {
 	return " WHERE " + strings.Join(conds, " AND ")
 }
 
-// exists reports whether there is a row in a range.
-func (q *query) exists(ctx context.Context, db ceiling.Queryer, p *plan, r keyRange) (bool, error) {
-	r.limit = 1
-	statement, args, err := q.statement(p, "1", r)
-	if err != nil {
-		return false, err
-	}
-	return q.some(ctx, db, statement, args, r.after)
-}
-
-// findNull returns an error if there is a row that no statement returns because
-// the i-th column of its key is NULL. The first column must not be NULL at all. A
-// later one hides a row only where the columns before it are the cursor's; in
-// any other row it is read, and seen.
+// findNull returns an error if a row is hidden by NULL in the i-th column of its key. The
+// first column must not be NULL at all. A later one hides a row only where the columns
+// before it are the cursor's; in any other row it is read, and seen.
 func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int, after []dialect.Value) error {
 	if !p.key[i].Nullable {
 		return nil
@@ -126,18 +105,13 @@ func (q *query) latest(ctx context.Context, db ceiling.Queryer, p *plan) (key []
 	return key, err
 }
 
-// eachKey reads the keys in a range without the rest of the rows. Each is the
-// last of k when it is called for.
+// eachKey reads the keys in a range and calls each for every one, which is then the last of k.
 func (q *query) eachKey(ctx context.Context, db ceiling.Queryer, p *plan, r keyRange, each func(k *keys)) error {
 	k := newKeys(p.key, nil)
 	var list []string
 	var dest []any
 	for i, c := range p.key {
-		expr := c.Expr
-		if expr == "" {
-			expr = c.Ref
-		}
-		list = append(list, expr)
+		list = append(list, cmp.Or(c.Expr, c.Ref))
 		dest = append(dest, &keyScanner{keys: k, index: i, kind: c.Kind})
 	}
 	statement, args, err := q.statement(p, strings.Join(list, ", "), r)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
@@ -18,38 +19,33 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// Latest is a Start that skips every row that exists at the first Fetch. A row with a
-// smaller key that commits later is skipped as well. To include the rows of
-// transactions in flight, start at a cursor of At instead.
+// Latest is a Start that skips every row that exists at the first Fetch, and those with
+// a smaller key that commit later. To include these, start at a cursor of At.
 const Latest source.Cursor = "latest"
 
-// Table reads any table or view, one row.Row for each of its rows. DB, Name and Key
-// must be set. No field may be changed after the first Fetch, and a Table must not
-// be copied.
+// Table reads any table or view, one row.Row for each of its rows. DB, Name and Key must be set.
+// No field may be changed after the first Fetch, and a Table must not be copied.
 //
 // A Table makes no connection before the first Fetch. Its methods are safe for
 // concurrent use, but fetches run one after the other.
 type Table struct {
 	DB *sqlx.DB
 
-	// Name is the table's name as the database spells it, including upper and
-	// lower case, with a schema in front if needed: orders, public.orders. Put a
-	// name that contains a dot or a quote into double quotes, and double the
-	// quotes inside: "odd.name", public."a ""quoted"" one".
+	// Name is the table's name as the database spells it, with a schema in front if
+	// needed: orders, public.orders. Put a name that contains a dot or a quote into
+	// double quotes, and double the quotes inside: public."a ""quoted"" one".
 	Name string
 
 	// Key are the columns that order the rows and tell them apart: together
 	// unique, never NULL, never changed, and first in an index, in this order.
 	Key []string
 
-	// Columns are the columns to read, in order. nil reads all columns, including
-	// those added later.
+	// Columns are the columns to read, in order. nil reads all, also those added later.
 	Columns []string
 
-	// Where is a condition in SQL for the rows to read, such as
-	// "t.kind = 'order'". In it the table is called t. It goes into the statement
-	// unchanged: never build it from a user's input. A row for which it becomes
-	// true only after later rows were read is missed.
+	// Where is a condition in SQL for the rows to read, such as "t.kind = 'order'". In it the
+	// table is called t. It goes into the statement unchanged: never build it from a user's
+	// input. A row for which it becomes true only after later rows were read is missed.
 	Where string
 
 	// Ceiling decides how far the table can be read without missing rows that
@@ -69,9 +65,8 @@ type Table struct {
 	// row is a permanent error that names its key. 0 means DefaultMaxRowBytes.
 	MaxRowBytes int
 
-	// Dialect is the database's SQL. nil finds it by the driver among those that
-	// are built in. It must be set for other databases, and for a driver that
-	// wraps another one under a new name.
+	// Dialect is the database's SQL. nil finds it by the driver. It must be set for
+	// databases that are not built in, and for a driver that wraps another one.
 	Dialect dialect.Dialect
 
 	// Logger gets one line that says what the Ceiling guarantees, one when the
@@ -84,55 +79,31 @@ type Table struct {
 // Fetch implements [source.Source]. An error wraps that of the driver. Errors that
 // retrying cannot fix are marked with [retry.Permanent].
 func (t *Table) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[row.Row], error) {
-	if _, err := t.state.init(t.query); err != nil {
-		return source.Batch[row.Row]{From: after, To: after}, err
-	}
-	return fetch(ctx, &t.state, after, max, func(p *plan, limit int) (records[row.Row], error) {
+	return fetch(ctx, &t.state, t.query, after, max, func(p *plan, limit int) (records[row.Row], error) {
 		return rowRecords{row.NewBuilder(p.row, limit+1)}, nil
 	})
 }
 
-// At returns the cursor after the row with a key, for Start or a rewind: the first
-// row delivered is the one after it. The row need not exist. The values are
-// integers, strings, []byte or time.Time, one for each column of Key. A string can
-// stand for any type; for a binary column it holds the bytes. For a column without
-// a time zone, the zone of a time.Time is ignored. At does not ask the database: a
-// value that does not fit its column is an error of Fetch. So is a string of
+// At returns the cursor after the row with a key, for Start or a rewind. The row need
+// not exist. The values are integers, strings, []byte or time.Time, one for each column
+// of Key. A string can stand for any type; for a binary column it holds the bytes. For a
+// column without a time zone, the zone of a time.Time is ignored. At does not ask the
+// database: a value that does not fit its column is an error of Fetch. So is a string of
 // digits for a column that may hold numbers and texts.
 //
 // Without values At returns the cursor before the first row. In a rewind that
 // differs from the empty cursor, which stands where Start says.
-func (t *Table) At(key ...any) (source.Cursor, error) {
-	q, err := checked(t.query)
-	if err != nil {
-		return "", err
-	}
-	return q.at(key)
-}
+func (t *Table) At(key ...any) (source.Cursor, error) { return at(t.query, key) }
 
-// Adopt returns a cursor that stands where c does, for this Table as it is now and
-// without a history. Use it to continue after an [ErrHistory], or with a changed
-// Where, if you know that the rows up to c's key are those that were read. Adopt
-// does not ask the database.
-func (t *Table) Adopt(c source.Cursor) (source.Cursor, error) {
-	q, err := checked(t.query)
-	if err != nil {
-		return "", err
-	}
-	return q.adopt(c)
-}
+// Adopt returns a cursor with c's key, for this Table as it is now and without a
+// history. Use it to continue after an [ErrHistory], or with a changed Where, if the rows
+// up to that key are those that were read. Adopt does not ask the database.
+func (t *Table) Adopt(c source.Cursor) (source.Cursor, error) { return adopt(t.query, c) }
 
 // Describe returns where a cursor stands, in words.
-func (t *Table) Describe(c source.Cursor) string {
-	q, err := checked(t.query)
-	if err != nil {
-		return err.Error()
-	}
-	return q.describe(c)
-}
+func (t *Table) Describe(c source.Cursor) string { return describe(t.query, c) }
 
-// Position returns the key of a cursor in words, such as "id 42", or an empty
-// string if c holds no key. It is what source.Batch.Position says of Batch.To.
+// Position returns the key of a cursor in words, such as "id 42", "" if c holds none.
 func (t *Table) Position(c source.Cursor) string { return positionText(t.Key, c) }
 
 // Keys returns the keys of the rows after one cursor and up to another, in order,
@@ -141,10 +112,7 @@ func (t *Table) Position(c source.Cursor) string { return positionText(t.Key, c)
 // after stands where it does in Fetch, an empty to sets no bound. Keys reads what
 // is committed, above the ceiling too. It waits for a Fetch that is running.
 func (t *Table) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
-	if _, err := t.state.init(t.query); err != nil {
-		return nil, err
-	}
-	return t.state.keysBetween(ctx, after, to, max)
+	return t.state.keysBetween(ctx, t.query, after, to, max)
 }
 
 func (t *Table) query() (*query, error) {
@@ -176,8 +144,11 @@ func (t *Table) query() (*query, error) {
 	return q, nil
 }
 
-// checked makes a query of the present fields.
-func checked(of func() (*query, error)) (*query, error) {
+// fields makes a query of what the fields of a Table or a Query are now.
+type fields func() (*query, error)
+
+// checked makes a query, or says which field is wrong.
+func checked(of fields) (*query, error) {
 	q, err := of()
 	if err == nil && q.start != "" && q.start != Latest {
 		if _, _, err = decode(q.start, q.print, len(q.key)); err != nil {
@@ -192,7 +163,7 @@ func checked(of func() (*query, error)) (*query, error) {
 
 // init makes the query that all fetches use. At and Describe make another one, so
 // that Start can be set to what At returns.
-func (s *state) init(of func() (*query, error)) (*query, error) {
+func (s *state) init(of fields) (*query, error) {
 	s.setup.Do(func() { s.query, s.err = checked(of) })
 	return s.query, s.err
 }
@@ -209,10 +180,8 @@ func (q *query) complete() error {
 		if err := checkIdent(c); err != nil {
 			return fmt.Errorf("Key[%d]: %w", i, err)
 		}
-		for _, other := range q.key[:i] {
-			if c == other {
-				return fmt.Errorf("Key names the column %q twice", c)
-			}
+		if slices.Contains(q.key[:i], c) {
+			return fmt.Errorf("Key names the column %q twice", c)
 		}
 	}
 	if q.maxBytes < 0 || q.maxRowBytes < 0 {
@@ -226,24 +195,27 @@ func (q *query) complete() error {
 	return err
 }
 
-func (q *query) at(key []any) (source.Cursor, error) {
+func at(of fields, key []any) (source.Cursor, error) {
+	q, err := checked(of)
+	if err != nil {
+		return "", err
+	}
 	if len(key) != 0 && len(key) != len(q.key) {
 		return "", permanent("At got %d values for the key %s", len(key), strings.Join(q.key, ", "))
 	}
 	values := make([]dialect.Value, len(key))
 	for i, x := range key {
-		v, err := keyValue(x)
-		if err != nil {
+		if values[i], err = keyValue(x); err != nil {
 			return "", permanent("At: the value for %q %w", q.key[i], err)
 		}
-		values[i] = v
 	}
 	return encode(q.print, origin{}, values)
 }
 
-func (q *query) adopt(c source.Cursor) (source.Cursor, error) {
-	if c == "" {
-		return "", nil
+func adopt(of fields, c source.Cursor) (source.Cursor, error) {
+	q, err := checked(of)
+	if err != nil || c == "" {
+		return "", err
 	}
 	key, _, err := decode(c, "", len(q.key))
 	if err != nil {
@@ -252,16 +224,24 @@ func (q *query) adopt(c source.Cursor) (source.Cursor, error) {
 	return encode(q.print, origin{}, key)
 }
 
+func describe(of fields, c source.Cursor) string {
+	q, err := checked(of)
+	if err != nil {
+		return err.Error()
+	}
+	return q.describe(c)
+}
+
 func (q *query) describe(c source.Cursor) string {
 	switch c {
 	case "":
-		if q.start == Latest {
+		switch q.start {
+		case "":
+			return q.label + " before the first row"
+		case Latest:
 			return q.label + ", not begun: starts after the existing rows at the first fetch"
 		}
-		if q.start != "" {
-			return q.label + ", not begun: " + q.describe(q.start)
-		}
-		return q.label + " before the first row"
+		return q.label + ", not begun: " + q.describe(q.start)
 	case Latest:
 		return q.label + " after the existing rows at the first fetch"
 	}

@@ -29,14 +29,12 @@ type window struct {
 // unflushed is who holds rows back whose commit is not on disk.
 const unflushed = "the server's write-ahead log, which is not on disk so far (asynchronous commit)"
 
-// flushRetry is when to ask again whether it is. The server's WAL writer runs
-// every 200 ms by default, and any other commit flushes it too.
+// flushRetry is when to ask again whether it is: any other commit flushes it too.
 const flushRetry = 5 * time.Millisecond
 
-// windowAfter returns how far the table can be read after a cursor. fresh says
-// that it was found now. A window that is open is used again, unless the server
-// is another one, or was started since: its log may have ended below the mark,
-// and then keys are drawn again.
+// windowAfter returns how far the table can be read after a cursor, and whether that was
+// found now. An open window is used again, unless the server is another one, or was started
+// since: its log may have ended below the mark, and then keys are drawn again.
 func (s *state) windowAfter(ctx context.Context, db ceiling.Queryer, at position) (w *window, fresh bool, err error) {
 	if w := s.window; w != nil && (at.cursor == w.from || at.cursor == w.to) {
 		h, err := s.query.sql.History(ctx, db, s.query.table)
@@ -83,17 +81,11 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 		greatest = limit.Pending + integerOf(at.key)
 	}
 	return &window{Limit: limit, greatest: greatest, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot,
-		origin: originOf(h).after(at.origin), durable: h.Flushed >= h.Mark}, nil
+		origin: originOf(h, at.origin), durable: h.Flushed >= h.Mark}, nil
 }
 
-// pending returns the greatest number of rows that can follow a key, 0 if it is
-// not known.
-func (w *window) pending(after []dialect.Value) int64 {
-	if w.greatest == 0 {
-		return 0
-	}
-	return max(w.greatest-integerOf(after), 0)
-}
+// pending returns the greatest number of rows that can follow a key, 0 if it is not known.
+func (w *window) pending(after []dialect.Value) int64 { return max(w.greatest-integerOf(after), 0) }
 
 // integerOf returns a key that is one positive integer, 0 for others.
 func integerOf(key []dialect.Value) int64 {
@@ -107,8 +99,8 @@ func integerOf(key []dialect.Value) int64 {
 	return max(n, 0)
 }
 
-// check looks for what would lose rows below the window: a NULL that hides a row,
-// and rows that a crash of the server could take back. These are held.
+// check looks for what would lose rows below the window: a NULL that hides a row, and rows
+// that a crash of the server could take back. These are held.
 func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after []dialect.Value) (*source.Held, error) {
 	if w.Nothing {
 		return nil, nil
@@ -121,30 +113,29 @@ func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after 
 	if w.durable {
 		return nil, nil
 	}
-	found, err := s.query.exists(ctx, db, s.plan, keyRange{after: after, below: w.Limit})
+	statement, args, err := s.query.statement(s.plan, "1", keyRange{after: after, below: w.Limit, limit: 1})
 	if err != nil {
 		return nil, err
 	}
-	if found {
+	if found, err := s.query.some(ctx, db, statement, args, after); err != nil {
+		return nil, err
+	} else if found {
 		return &source.Held{Since: w.since, Retry: flushRetry, By: []string{unflushed}}, nil
 	}
 	w.Nothing = true
 	return nil, nil
 }
 
-// limit asks the guard, and opens a guard first if necessary. A new one is opened
-// if the table changed, or names in its statements no longer exist: another table
-// may have taken the name, and its sequence has a different name.
+// limit asks the guard, and opens one first if necessary: at the start, if the table
+// changed, or if names in its statements no longer exist.
 func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Value) (ceiling.Limit, error) {
 	var after []string
 	for _, v := range key {
 		after = append(after, v.Text)
 	}
 	for round := 1; ; round++ {
-		if s.guard == nil {
-			if err := s.open(ctx, db); err != nil {
-				return ceiling.Limit{}, err
-			}
+		if err := s.open(ctx, db); err != nil {
+			return ceiling.Limit{}, err
 		}
 		l, err := s.guard.Advance(ctx, db, after)
 		if errors.Is(err, ceiling.ErrChanged) || retry.Classify(err) == retry.Setup {
@@ -160,10 +151,21 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Val
 	}
 }
 
-// open makes a guard, and says in one line what is guaranteed.
+// open makes a guard if there is none, and says in one line what is guaranteed.
 func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	q := s.query
-	g, err := q.openCeiling(ctx, db)
+	if s.guard != nil {
+		return nil
+	}
+	t, c := q.target(), q.ceiling
+	var g ceiling.Guard
+	var err error
+	if c == nil {
+		c, err = q.sql.Choose(ctx, db, t)
+	}
+	if err == nil {
+		g, err = c.Open(ctx, db, t)
+	}
 	var unsafe *ceiling.UnsafeError
 	if errors.As(err, &unsafe) {
 		return retry.Permanent(fmt.Errorf("sqlsource: %w", err))
@@ -178,34 +180,21 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 		return nil
 	}
 	s.reported = r.Strategy + r.Guarantee
-	level := slog.LevelInfo
+	attrs, level := []any{"table", q.label, "ceiling", r.Strategy, "guarantee", r.Guarantee}, slog.LevelInfo
 	var warnings []string
 	for _, f := range r.Findings {
 		if f.Level == ceiling.Warning {
 			warnings = append(warnings, f.Text)
 		}
 	}
-	if r.Lossy || warnings != nil {
-		level = slog.LevelWarn
-	}
-	attrs := []any{"table", q.label, "ceiling", r.Strategy, "guarantee", r.Guarantee}
 	if warnings != nil {
 		attrs = append(attrs, "warnings", warnings)
 	}
+	if r.Lossy || warnings != nil {
+		level = slog.LevelWarn
+	}
 	q.logger().Log(ctx, level, "guarantee", attrs...)
 	return nil
-}
-
-// openCeiling opens the Ceiling that was set, or the one that fits the table.
-func (q *query) openCeiling(ctx context.Context, db ceiling.Queryer) (ceiling.Guard, error) {
-	t, c := q.target(), q.ceiling
-	if c == nil {
-		var err error
-		if c, err = q.sql.Choose(ctx, db, t); err != nil {
-			return nil, err
-		}
-	}
-	return c.Open(ctx, db, t)
 }
 
 func (q *query) target() ceiling.Table {

@@ -135,7 +135,7 @@ func TestStampsAtTheUsersWord(t *testing.T) {
 	)
 	for name, c := range map[string]struct{ make, refused, guarantee string }{
 		"a trigger":            {table + always + trigger, "", word},
-		"a default":            {`create table orders (id bigint primary key, at timestamptz not null default clock_timestamp()); create index on orders (at, id);`, "", "every row is read once it is committed, in the order"},
+		"a default":            {`create table orders (id bigint primary key, at timestamptz not null default clock_timestamp()); create index on orders (at, id);`, "", "every row is read once it is committed, and its later changes are not read, in the order"},
 		"nothing":              {`create table orders (id bigint primary key, at timestamptz not null)`, "", "by your word"},
 		"another default":      {table, `the default of "at" in public.orders is now()`, ""},
 		"a trigger for UPDATE": {table + always + `create trigger set_at before update on orders for each row execute function set_at();`, `the default of "at" in public.orders is now()`, ""},

@@ -6,7 +6,6 @@
 package builtin
 
 import (
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -24,11 +23,7 @@ import (
 
 // Dialects returns the databases that are built in.
 func Dialects() []dialect.Dialect {
-	return []dialect.Dialect{
-		postgres.Dialect{},
-		mysql.Dialect{},
-		sqlite.Dialect{},
-	}
+	return []dialect.Dialect{postgres.Dialect{}, mysql.Dialect{}, sqlite.Dialect{}}
 }
 
 // Find returns the dialect of a database: by the name of its driver, or by the
@@ -52,19 +47,10 @@ func Find(db *sqlx.DB) (dialect.Dialect, error) {
 	return nil, fmt.Errorf("the driver %q (%T) is not known as one of %s: set the field Dialect", db.DriverName(), db.Driver(), strings.Join(names, ", "))
 }
 
-// ParseCeiling returns the ceiling with a name, as a setting of a program has it:
-// one of [Ceilings], or with a duration of package time grace=30s or lag=5m. The
-// name auto returns nil, which stands for the ceiling that fits the table. What
-// String returns is such a name.
+// ParseCeiling returns the ceiling with a name, as a setting of a program has it: one of
+// [Ceilings], or with a duration of package time grace=30s or lag=5m. The name auto returns nil,
+// which stands for the ceiling that fits the table. What String returns is such a name.
 func ParseCeiling(text string) (ceiling.Ceiling, error) {
-	c, err := parseCeiling(text)
-	if err != nil {
-		return nil, fmt.Errorf("ceiling: %q: %w", text, err)
-	}
-	return c, nil
-}
-
-func parseCeiling(text string) (ceiling.Ceiling, error) {
 	if text == "auto" {
 		return nil, nil
 	}
@@ -77,11 +63,11 @@ func parseCeiling(text string) (ceiling.Ceiling, error) {
 	}
 	name, value, _ := strings.Cut(text, "=")
 	if name != "grace" && name != "lag" {
-		return nil, errors.New("want " + strings.Join(names, ", ") + ", grace=30s or lag=5m")
+		return nil, fmt.Errorf("ceiling: %q: want %s, grace=30s or lag=5m", text, strings.Join(names, ", "))
 	}
 	d, err := time.ParseDuration(value)
 	if err != nil || d <= 0 {
-		return nil, fmt.Errorf("want a duration of more than 0 after %s, such as %[1]s=30s", name)
+		return nil, fmt.Errorf("ceiling: %q: want a duration of more than 0 after %s, such as %[2]s=30s", text, name)
 	}
 	if name == "grace" {
 		return ceiling.Grace{For: d}, nil
@@ -89,8 +75,7 @@ func parseCeiling(text string) (ceiling.Ceiling, error) {
 	return ceiling.Lag{By: d}, nil
 }
 
-// Ceilings returns the ceilings that need no options: those of the databases, and
-// ceiling.None.
+// Ceilings returns the ceilings that need no options: those of the databases, and ceiling.None.
 func Ceilings() []ceiling.Ceiling {
 	var all []ceiling.Ceiling
 	for _, d := range Dialects() {

@@ -3,29 +3,26 @@
 //
 //	orders := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Dialect: MyDatabase{}}
 //
-// Packages postgres, mysql and sqlite implement a [Dialect] each, and package
-// builtin finds the one that fits a driver. For another database implement
-// Dialect in your own package and set the field Dialect of a Table, a Query
-// or sqlcheckpoint.Options. The example shows one for SQL Server. This package
-// has helpers for the parts that most databases share.
+// Packages postgres, mysql and sqlite implement a [Dialect] each, and package builtin finds
+// the one that fits a driver. For another database implement Dialect in your own package and
+// set the field Dialect of a Table, a Query or sqlcheckpoint.Options. The example shows one
+// for SQL Server. This package has helpers for the parts that most databases share.
 package dialect
 
 import (
 	"context"
 	"database/sql"
+	"time"
 
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // Dialect answers the questions about one database. Its methods are safe for concurrent
-// use. Those with a context ask the database; an error of the driver is returned
-// wrapped, and one that retrying does not help against is marked with
-// retry.Permanent.
+// use. Those with a context ask the database; an error of the driver is returned wrapped,
+// and one that retrying does not help against is marked with retry.Permanent.
 type Dialect interface {
-	// SQL is what the ceilings Grace and Lag need.
-	ceiling.SQL
-
+	ceiling.SQL // what the ceilings Grace and Lag need
 	Drivers
 	Writer
 	Reader
@@ -35,12 +32,11 @@ type Dialect interface {
 
 // Drivers tells by which drivers the database is reached.
 type Drivers interface {
-	// DriverNames are the names under which drivers are registered with package
-	// database/sql.
+	// DriverNames are the names under which drivers are registered with database/sql.
 	DriverNames() []string
 
-	// DriverPackages are parts of the import paths of the drivers' types. They
-	// identify a driver that is registered under another name.
+	// DriverPackages are parts of the import paths of the drivers' types. They identify a
+	// driver that is registered under another name.
 	DriverPackages() []string
 }
 
@@ -52,88 +48,81 @@ type Writer interface {
 	// Placeholder returns what stands for the n-th argument, from 1: ? or $1.
 	Placeholder(n int) string
 
-	// Compare writes the condition that the key of a row is greater than a key,
-	// or with upTo that it is not greater. It adds the arguments to args. Its
-	// error says which value does not fit its column; see [Misfit].
+	// Compare writes the condition that the key of a row is greater than a key, or with upTo
+	// that it is not. It adds the arguments to args. Its error is that of [Misfit].
 	Compare(columns []KeyColumn, key []Value, upTo bool, args *Args) (string, error)
 }
 
 // Reader is how tables are read.
 type Reader interface {
-	// ListsColumns says that a Table's columns are selected one by one, with the
-	// expressions of Column, and not by a star. It is for databases that can
-	// prepare a statement again, unseen, after the schema changed.
+	// ListsColumns says that a Table's columns are selected one by one, with the expressions
+	// of Column, and not by a star, because the database can prepare a statement again,
+	// unseen, after the schema changed.
 	ListsColumns() bool
 
-	// Column says how the values of a column are read, and with which expression,
-	// if not as it stands. ref is the column for SQL.
+	// Column says how the values of a column are read, and with which expression, if not as
+	// it stands. ref is the column for SQL.
 	Column(c Column, ref string) (kind row.Kind, expr string)
 
-	// Key makes a key column of a column, or says why it cannot be one. The
-	// caller sets Name, Type and Nullable.
+	// Key makes a key column of a column, or says why it cannot be one. The caller sets
+	// Name, Type and Nullable.
 	Key(ctx context.Context, db ceiling.Queryer, c Column, ref string) (KeyColumn, error)
 
-	// CheckSession returns an error if text would not arrive unchanged and in
-	// UTF-8.
+	// CheckSession returns an error if text would not arrive unchanged and in UTF-8.
 	CheckSession(ctx context.Context, db ceiling.Queryer) error
 
-	// NotNull says which columns of a table are known to hold no NULL. table is
-	// the name's parts: a schema, if there is one, and the table. It returns an
-	// error if the table lacks one of the named columns, where the database would
-	// take the name for something else.
+	// NotNull says which columns of a table are known to hold no NULL. table is the name's
+	// parts: a schema, if there is one, and the table. It returns an error if the table lacks
+	// a named column, where the database would take the name for something else.
 	NotNull(ctx context.Context, db ceiling.Queryer, table, named []string) (map[string]bool, error)
 
-	// SchemaVersion returns a number that changes with the schema, or 0 if a
-	// statement itself shows that its columns changed.
+	// SchemaVersion returns a number that changes with the schema, or 0 if a statement itself
+	// shows that its columns changed.
 	SchemaVersion(ctx context.Context, db ceiling.Queryer, table []string) (int64, error)
 
 	// ColumnsChanged reports whether an error may come of columns that changed.
 	ColumnsChanged(err error) bool
 
-	// RefusedValue reports whether an error says that the database does not
-	// accept the value of an argument.
+	// RefusedValue reports whether the database did not accept the value of an argument.
 	RefusedValue(err error) bool
 
-	// History returns what identifies the database's history, at a moment after
-	// the call began. A nil table is not known.
+	// History returns what identifies the database's history, at a moment after the call
+	// began. A nil table is not known.
 	History(ctx context.Context, db ceiling.Queryer, table []string) (History, error)
 
-	// Explain returns the plan of a statement, and what is bad about it; a
-	// finding without a Text says that nothing is. after says that the statement
-	// reads the rows after a key, and not all rows.
+	// Explain returns the plan of a statement, and what is bad about it; a finding without a
+	// Text says that nothing is. after says that the rows after a key are read, and not all.
 	Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error)
 }
 
 // Ceilings tells which ceilings the database has.
 type Ceilings interface {
-	// Ceilings returns the database's own ceilings, without options. String
-	// returns the name of each.
+	// Ceilings returns the database's own ceilings, without options.
 	Ceilings() []ceiling.Ceiling
 
 	// Choose returns the ceiling that fits a table. It never is a lossy one.
 	Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error)
 
-	// CeilingsSeeIndexes says that the ceilings that are not lossy check whether
-	// a table has an index on its key, so that no plan is asked for.
+	// CeilingsSeeIndexes says that the ceilings that are not lossy check whether a table has
+	// an index on its key, so that no plan is asked for.
 	CeilingsSeeIndexes() bool
 }
 
 // Checkpoints is what sqlcheckpoint needs for the table that it keeps.
 type Checkpoints interface {
-	// CreateTable returns a statement that creates a table with these columns
-	// unless it exists.
+	// CreateTable returns a statement that creates a table unless it exists.
 	CreateTable(table, columns string) string
 
-	// TextType returns the type of a column of ASCII text of at most max bytes; 0
-	// sets no bound. compared says that values are compared, byte by byte.
+	// TextType returns the type of a column of ASCII text of at most max bytes; 0 sets no
+	// bound. compared says that values are compared, byte by byte.
 	TextType(max int, compared bool) string
 
-	// LockRows returns the clause with which a SELECT locks its rows until the
-	// transaction ends. If it is "", the rows are updated first instead.
+	// LockRows returns the clause with which a SELECT locks its rows until the transaction
+	// ends. If it is "", the rows are updated first instead.
 	LockRows() string
 
-	// IdleTimeout returns a statement that ends the current transaction when it
-	// has been idle for so many milliseconds, or "".
+	// IdleTimeout returns a statement that ends the current transaction when it has been idle
+	// for so many milliseconds, or "".
 	IdleTimeout(milliseconds int64) string
 }
 
@@ -158,4 +147,23 @@ type KeyColumn struct {
 	Bind func(Value) (expr string, arg any, err error)
 
 	Nullable bool // it may hold NULL
+}
+
+// History tells apart the states that a database can be in. The zero value tells nothing.
+type History struct {
+	Parts []HistoryPart
+
+	Mark    uint64        // grows with every commit, and never falls while nothing is lost
+	Drawn   uint64        // at least Mark, where Mark can fall although nothing is lost, as when the last rows are deleted
+	Flushed uint64        // the mark up to which a crash cannot lose anything
+	Boot    string        // changes when the server starts; a start can lose what is not flushed
+	Flushes time.Duration // a commit is on disk at most this long after it was made; 0: not known
+	Standby bool          // the server is a standby, whose mark can be lower than that of another server
+}
+
+// HistoryPart is one thing that identifies a history.
+type HistoryPart struct {
+	Name    string // the kind of identity, such as "cluster"
+	Value   string // "" if it is not known; then it is not compared
+	Changed string // the meaning of a different value
 }

@@ -3,7 +3,6 @@ package dialect
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -23,9 +22,8 @@ func (a *Args) Add(expr string, arg any) string {
 	return strings.Replace(expr, "%s", a.Writer.Placeholder(len(a.List)), 1)
 }
 
-// Fill adds the arguments of a condition that has a ? for each. It returns the
-// condition with placeholders, and how many question marks it has. One in quotes
-// is part of a name or a string.
+// Fill adds the arguments of a condition that has a ? for each. It returns the condition
+// with placeholders, and how many question marks it has outside of quotes.
 func (a *Args) Fill(cond string, list []any) (string, int) {
 	var b strings.Builder
 	var quote rune
@@ -47,8 +45,7 @@ func (a *Args) Fill(cond string, list []any) (string, int) {
 	return b.String(), marks
 }
 
-// CompareRows implements Compare for databases that compare rows by an index:
-// (a, b) > (1, 2).
+// CompareRows implements Compare for databases that compare rows by an index: (a, b) > (1, 2).
 func CompareRows(columns []KeyColumn, key []Value, upTo bool, args *Args) (string, error) {
 	op := " > "
 	if upTo {
@@ -91,12 +88,11 @@ func CompareColumns(columns []KeyColumn, key []Value, upTo bool, args *Args) (st
 		}
 		return "(" + compare(i, op) + " OR (" + compare(i, " = ") + " AND " + beyond(i+1) + "))"
 	}
-	cond := ""
+	first := ""
 	if len(columns) > 1 {
-		cond = compare(0, op[:2]+"= ") + " AND "
+		first = compare(0, op[:2]+"= ") + " AND "
 	}
-	cond += beyond(0)
-	return cond, fail
+	return first + beyond(0), fail
 }
 
 // QuoteWith quotes a name with q, which is doubled inside.
@@ -120,47 +116,34 @@ func FreeName(name string, columns []string) string {
 	return free
 }
 
-// ReadNotNull runs a statement that returns columns' names and whether they are
-// NOT NULL.
+// ReadNotNull runs a statement that returns columns' names and whether they are NOT NULL.
 func ReadNotNull(ctx context.Context, db ceiling.Queryer, statement string, args ...any) (map[string]bool, error) {
-	rows, err := db.QueryContext(ctx, statement, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
 	all := map[string]bool{}
-	for rows.Next() {
+	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var name string
 		var notNull bool
-		if err := rows.Scan(&name, &notNull); err != nil {
-			return nil, err
-		}
+		err := rows.Scan(&name, &notNull)
 		all[name] = notNull
-	}
-	return all, errors.Join(rows.Err(), rows.Close())
+		return err
+	}, statement, args...)
+	return all, err
 }
 
-// ReadPlan runs a statement with a small result of any shape, such as EXPLAIN. It
-// returns a line for each row, and the row's values by column. If there is one
-// column, the line is its value.
+// ReadPlan runs a statement with a small result of any shape, such as EXPLAIN. It returns a line
+// for each row, and the row's values by column. If there is one column, the line is its value.
 func ReadPlan(ctx context.Context, db ceiling.Queryer, statement string, args []any) (lines []string, values []map[string]string, err error) {
-	rows, err := db.QueryContext(ctx, statement, args...)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer rows.Close()
-	names, err := rows.Columns()
-	if err != nil {
-		return nil, nil, err
-	}
-	for rows.Next() {
+	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		names, err := rows.Columns()
+		if err != nil {
+			return err
+		}
 		cells := make([]sql.NullString, len(names))
 		dest := make([]any, len(names))
 		for i := range cells {
 			dest[i] = &cells[i]
 		}
 		if err := rows.Scan(dest...); err != nil {
-			return nil, nil, err
+			return err
 		}
 		row := map[string]string{}
 		var parts []string
@@ -170,12 +153,14 @@ func ReadPlan(ctx context.Context, db ceiling.Queryer, statement string, args []
 				parts = append(parts, name+"="+cells[i].String)
 			}
 		}
+		line := strings.Join(parts, " ")
 		if len(names) == 1 {
-			parts = []string{cells[0].String}
+			line = cells[0].String
 		}
-		lines, values = append(lines, strings.Join(parts, " ")), append(values, row)
-	}
-	return slices.Clip(lines), values, errors.Join(rows.Err(), rows.Close())
+		lines, values = append(lines, line), append(values, row)
+		return nil
+	}, statement, args...)
+	return lines, values, err
 }
 
 // Slow returns the finding about a plan that costs more as the table grows.

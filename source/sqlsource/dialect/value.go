@@ -30,8 +30,7 @@ func (v Value) Integer() (any, error) {
 	if n, err := strconv.ParseInt(v.Text, 10, 64); err == nil {
 		return n, nil
 	}
-	n, err := strconv.ParseUint(v.Text, 10, 64)
-	return n, err
+	return strconv.ParseUint(v.Text, 10, 64)
 }
 
 // Bytes returns a binary value. At may have been given a string.
@@ -47,10 +46,10 @@ func (v Value) Bytes() ([]byte, error) {
 
 // String returns the value for messages, quoted if it is text.
 func (v Value) String() string {
-	if v.Tag == Int || v.Tag == Float {
+	switch v.Tag {
+	case Int, Float:
 		return v.Text
-	}
-	if v.Tag == Bytes {
+	case Bytes:
 		return "0x" + v.Text
 	}
 	return strconv.QuoteToASCII(v.Text)

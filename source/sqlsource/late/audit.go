@@ -26,11 +26,10 @@ type Options struct {
 
 // Report is the result of [Audit].
 type Report struct {
-	Table     string // the table's name
-	Ceiling   string // the name of the ceiling
-	Guarantee string // what the ceiling guarantees
-	Start     time.Time
-	End       time.Time
+	Table      string // the table's name
+	Ceiling    string // the name of the ceiling
+	Guarantee  string // what the ceiling guarantees
+	Start, End time.Time
 
 	Below Reading // of the reader that stays below the ceiling
 	Naive Reading // of the reader that asks for all keys greater than the last one it saw
@@ -47,29 +46,25 @@ type Reading struct {
 // namedKeys is how many late rows a Reading names.
 const namedKeys = 10
 
-// Audit tells whether rows of a table appear below a reader's cursor. It begins
-// after the last existing row, reads keys only, and writes and delivers nothing.
-// One reader stays below the table's ceiling; a second one polls at the same
-// moments without a ceiling, to show what that would miss.
+// Audit tells whether rows of a table appear below a reader's cursor. It begins after the last
+// existing row, reads keys only, and writes and delivers nothing. One reader stays below the
+// table's ceiling; a second one polls at the same moments without a ceiling, to show what that
+// would miss. A result without late rows holds for the writers that were at work during the
+// audit, and says nothing about a job that runs at night.
 //
-// No late row below the ceiling shows that the ceiling held for the writers that
-// were at work during the audit. It says nothing about a job that runs at night.
-//
-// Audit returns its report without an error when o.For is over or ctx ends.
-// Any other error ends it; nothing is retried. It reads the fields of t and does
-// not fetch from t.
+// Audit returns its report without an error when o.For is over or ctx ends. Any other
+// error ends it; nothing is retried. It reads the fields of t and does not fetch from t.
 func Audit(ctx context.Context, t *sqlsource.Table, o Options) (Report, error) {
 	r := Report{Table: t.Name, Start: time.Now()}
 	if o.For < 0 || o.Interval < 0 || o.Rows < 0 {
 		return r, retry.Permanent(errors.New("late: Options: For, Interval or Rows is negative"))
 	}
-	below, naive := newReader(t, t.Ceiling, o, &r.Below), newReader(t, ceiling.None{}, o, &r.Naive)
+	below, naive := newReader(t, t.Ceiling, o), newReader(t, ceiling.None{}, o)
 	err := audit(ctx, o, &r, below, naive)
-	if err != nil && ctx.Err() != nil {
+	if ctx.Err() != nil {
 		err = nil
 	}
-	r.Below.Unchecked, r.Naive.Unchecked = below.Stats().Unchecked, naive.Stats().Unchecked
-	r.End = time.Now()
+	r.Below, r.Naive, r.End = below.result(), naive.result(), time.Now()
 	return r, err
 }
 
@@ -101,27 +96,34 @@ func audit(ctx context.Context, o Options, r *Report, below, naive *reader) erro
 
 // reader follows a table as a pipeline would.
 type reader struct {
-	*Source[row.Row]
+	Source[row.Row]
 	cursor source.Cursor
-	seen   *Reading
+	seen   Reading
 }
 
-func newReader(t *sqlsource.Table, c ceiling.Ceiling, o Options, seen *Reading) *reader {
-	table := &sqlsource.Table{DB: t.DB, Name: t.Name, Key: t.Key, Columns: t.Key, Where: t.Where, Ceiling: c,
-		Dialect: t.Dialect, Start: sqlsource.Latest, Logger: slog.New(slog.DiscardHandler)}
-	report := func(_ context.Context, f Found) {
-		seen.Late = int(f.Total)
-		for _, k := range f.Keys[:min(len(f.Keys), namedKeys-len(seen.Keys))] {
-			seen.Keys = append(seen.Keys, table.Position(k))
+func newReader(t *sqlsource.Table, c ceiling.Ceiling, o Options) *reader {
+	r := &reader{}
+	r.Logger, r.Rows, r.Every = slog.New(slog.DiscardHandler), o.Rows, time.Second
+	r.Table = &sqlsource.Table{DB: t.DB, Name: t.Name, Key: t.Key, Columns: t.Key, Where: t.Where, Ceiling: c,
+		Dialect: t.Dialect, Start: sqlsource.Latest, Logger: r.Logger}
+	r.Report = func(_ context.Context, f Found) {
+		for _, k := range f.Keys[:min(len(f.Keys), namedKeys-len(r.seen.Keys))] {
+			r.seen.Keys = append(r.seen.Keys, r.Table.Position(k))
 		}
 	}
-	return &reader{Source: &Source[row.Row]{Table: table, Rows: o.Rows, Every: time.Second, Report: report, Logger: table.Logger}, seen: seen}
+	return r
+}
+
+func (r *reader) result() Reading {
+	s := r.Stats()
+	r.seen.Late, r.seen.Unchecked = int(s.Late), s.Unchecked
+	return r.seen
 }
 
 // poll reads the existing rows, unless writers are faster. The last poll checks
 // every key that is remembered.
 func (r *reader) poll(ctx context.Context, last bool) error {
-	for range 100 {
+	for more, n := true, 0; more && n < 100; n++ {
 		b, err := r.Table.Fetch(ctx, r.cursor, pageKeys)
 		if err != nil {
 			return err
@@ -129,16 +131,13 @@ func (r *reader) poll(ctx context.Context, last bool) error {
 		if err := r.observe(ctx, b.From, b.To, len(b.Records)); err != nil {
 			return err
 		}
-		r.cursor = b.To
+		r.cursor, more = b.To, b.More
 		r.seen.Rows += len(b.Records)
-		if !b.More {
-			break
-		}
 	}
 	if !last {
 		return nil
 	}
-	r.watch.window.next = 0
+	r.watch.next = 0
 	keys, _, err := r.watch.check(ctx, math.MaxInt)
 	r.report(ctx, 0, keys)
 	return err
@@ -146,25 +145,21 @@ func (r *reader) poll(ctx context.Context, last bool) error {
 
 // String returns the result in a few lines.
 func (r Report) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %v from %s\n", r.Table, r.End.Sub(r.Start).Round(time.Second), r.Start.UTC().Format(time.RFC3339))
-	fmt.Fprintf(&b, "below the ceiling (%s): %s\n", r.Ceiling, r.Below)
-	fmt.Fprintf(&b, "key > cursor, without a ceiling: %s\n", r.Naive)
+	conclusion := "The ceiling held for the writers at work in this time. None of them put it to the test."
 	switch {
 	case r.Below.Late > 0:
-		b.WriteString("The ceiling did not hold: writers add rows in a way that it cannot see, such as keys set by hand. Rows are missed.")
+		conclusion = "The ceiling did not hold: writers add rows in a way that it cannot see, such as keys set by hand. Rows are missed."
 	case r.Below.Unchecked > 0:
-		fmt.Fprintf(&b, "Rows were added faster than they could be checked: this shows nothing about %d of them. Remember more rows.", r.Below.Unchecked)
+		conclusion = fmt.Sprintf("Rows were added faster than they could be checked: this shows nothing about %d of them. Remember more rows.", r.Below.Unchecked)
 	case r.Below.Rows == 0 && r.Naive.Rows > 0:
-		b.WriteString("All rows were held back by transactions that did not end in this time: this shows nothing.")
+		conclusion = "All rows were held back by transactions that did not end in this time: this shows nothing."
 	case r.Below.Rows == 0:
-		b.WriteString("No row was added: this shows nothing.")
+		conclusion = "No row was added: this shows nothing."
 	case r.Naive.Late > 0:
-		b.WriteString("The ceiling held for the writers at work in this time. A reader without a ceiling missed rows.")
-	default:
-		b.WriteString("The ceiling held for the writers at work in this time. None of them put it to the test.")
+		conclusion = "The ceiling held for the writers at work in this time. A reader without a ceiling missed rows."
 	}
-	return b.String()
+	return fmt.Sprintf("%s, %v from %s\nbelow the ceiling (%s): %s\nkey > cursor, without a ceiling: %s\n%s", r.Table,
+		r.End.Sub(r.Start).Round(time.Second), r.Start.UTC().Format(time.RFC3339), r.Ceiling, r.Below, r.Naive, conclusion)
 }
 
 // String returns the counts of a reader, such as "73490 rows read, 2 late: id 17, id 19".

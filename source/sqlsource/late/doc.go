@@ -10,18 +10,15 @@
 //
 // [Source] passes every batch on as it is and reports late rows: a line in the
 // log, a callback, counters. It never delivers them, because they are out of
-// order; rewind the pipeline for that. [Audit] is for the time before there is a
-// pipeline. It follows a table for a while and counts the rows that a pipeline
-// would miss, with the table's ceiling and without one.
+// order; rewind the pipeline for that. [Audit] counts the rows that a pipeline
+// would miss, with the table's ceiling and without one, before there is one.
 //
 // # What is found
 //
 // A Source remembers the keys of the rows it passed on, 8 bytes for each, up to a
-// limit. Every half minute it reads the keys of that range again, by the index
-// of the key; a key that is not remembered is late. So a row is found if it
-// appears while its neighbours are remembered. Nothing is remembered across a
-// restart or a rewind. A row that is deleted and added again under its key is
-// late if a check came in between.
+// limit. Every half minute it reads the keys of that range again; one that it does
+// not remember is late. Nothing is remembered across a restart or a rewind. A row
+// that is deleted and added again is late if a check came in between.
 //
 // The keys are read by a separate statement after each batch with rows. A row
 // that appears between the two is counted but not named, and a row deleted

@@ -20,8 +20,7 @@ const (
 // budget is how many keys one Fetch checks, about.
 const budget = 10 * pageKeys
 
-// Table is what a [Source] watches: a *sqlsource.Table, which is a
-// Table[row.Row], or a *sqlsource.Query[T].
+// Table is what a [Source] watches: a *sqlsource.Table (of row.Row) or a *sqlsource.Query[T].
 type Table[T any] interface {
 	source.Source[T]
 	Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error)
@@ -29,41 +28,36 @@ type Table[T any] interface {
 	Position(c source.Cursor) string
 }
 
-// Source is a source.Source that returns the batches of a Table unchanged and
-// reports rows that appear below the cursor. Table must be set. No field may be
-// changed after the first Fetch, and a Source must not be copied. Its methods are
-// safe for concurrent use, but fetch one batch after the other.
+// Source is a source.Source that returns the batches of a Table unchanged and reports rows
+// that appear below the cursor. Table must be set. No field may be changed after the first
+// Fetch, and a Source must not be copied. Its methods are safe for concurrent use.
 //
-// An error of a check is logged and never returned: the check continues with the
-// next Fetch. If it is the keys of a batch that could not be read, rows that
-// appear among them before the next check are not found.
+// An error of a check is logged and never returned: the check continues with the next
+// Fetch. If the keys of a batch could not be read, rows that appear among them before the
+// next check are not found.
 type Source[T any] struct {
 	Table Table[T]
 
-	// Rows is how many keys to remember, 8 bytes for each. Late rows are found
-	// as long as fewer rows than this follow them. Choose more than are added
-	// within Every. 0 means DefaultRows.
+	// Rows is how many keys to remember, 8 bytes for each. Late rows further back are not
+	// found, so choose more than are added within Every. 0 means DefaultRows.
 	Rows int
 
-	// Every is how long after the end of one check the next one begins, in a
-	// Fetch. A Fetch checks about 20,000 keys and leaves the rest to the next
-	// Fetch. 0 means DefaultEvery.
+	// Every is how long after the end of one check the next one begins. A Fetch
+	// checks about 20,000 keys and leaves the rest to the next. 0 means DefaultEvery.
 	Every time.Duration
 
-	// Report, if not nil, is called with the late rows that a check found. It is
-	// called from within Fetch and delays it.
+	// Report, if not nil, is called with the late rows that a check found, within Fetch.
 	Report func(context.Context, Found)
 
-	// Logger gets a warning when late rows are found, once a minute at most, and
-	// when a check fails. Give it an attribute that names the table. nil means
-	// slog.Default().
+	// Logger gets a warning when a check fails or, once a minute at most, when late rows
+	// are found. Give it an attribute that names the table. nil means slog.Default().
 	Logger *slog.Logger
 
-	mu     sync.Mutex
-	watch  *watch
-	due    time.Time
-	warned time.Time
-	total  int64
+	mu      sync.Mutex
+	watch   *watch[T]
+	checked time.Time // when all keys had been checked last
+	warned  time.Time
+	total   int64
 }
 
 // Found is what a check found: rows that appeared below the cursor.
@@ -72,13 +66,11 @@ type Found struct {
 	// appeared while a batch was being read is not known.
 	Rows int
 
-	// Keys are the keys of the late rows, in order, each as the cursor that
-	// stands after the row. There are never more than about 20,000; a check that
-	// finds more reports them in several calls.
+	// Keys are the keys of the late rows, in order, each as the cursor that stands after
+	// the row: about 20,000 at most. A check that finds more reports them in several calls.
 	Keys []source.Cursor
 
-	// Total is how many late rows the Source has found so far, these included.
-	Total int64
+	Total int64 // late rows found so far, these included
 }
 
 // Stats are the counters of a [Source].
@@ -94,7 +86,7 @@ func (s *Source[T]) Stats() Stats {
 	defer s.mu.Unlock()
 	st := Stats{Late: s.total}
 	if s.watch != nil {
-		st.Watched, st.Unchecked = s.watch.window.size, s.watch.window.unchecked
+		st.Watched, st.Unchecked = s.watch.size(), s.watch.unchecked
 	}
 	return st
 }
@@ -108,28 +100,24 @@ func (s *Source[T]) Fetch(ctx context.Context, after source.Cursor, max int) (so
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.observe(ctx, b.From, b.To, len(b.Records)); err != nil {
-		s.log().WarnContext(ctx, "check for late rows failed", "err", retry.Text(err))
+		cmp.Or(s.Logger, slog.Default()).WarnContext(ctx, "check for late rows failed", "err", retry.Text(err))
 	}
 	return b, nil
 }
 
-func (s *Source[T]) log() *slog.Logger { return cmp.Or(s.Logger, slog.Default()) }
-
 func (s *Source[T]) observe(ctx context.Context, from, to source.Cursor, rows int) error {
 	if s.watch == nil {
-		s.watch = newWatch(s.Table, cmp.Or(s.Rows, DefaultRows))
-		s.due = time.Now().Add(cmp.Or(s.Every, DefaultEvery))
+		s.watch, s.checked = newWatch(s.Table, cmp.Or(s.Rows, DefaultRows)), time.Now()
 	}
 	unnamed, err := s.watch.passed(ctx, from, to, rows)
 	if err != nil {
 		return err
 	}
 	var keys []source.Cursor
-	if s.watch.window.next > 0 || !time.Now().Before(s.due) {
+	if s.watch.next > 0 || time.Since(s.checked) >= cmp.Or(s.Every, DefaultEvery) {
 		var done bool
-		keys, done, err = s.watch.check(ctx, budget)
-		if done {
-			s.due = time.Now().Add(cmp.Or(s.Every, DefaultEvery))
+		if keys, done, err = s.watch.check(ctx, budget); done {
+			s.checked = time.Now()
 		}
 	}
 	s.report(ctx, unnamed, keys)
@@ -143,12 +131,12 @@ func (s *Source[T]) report(ctx context.Context, unnamed int, keys []source.Curso
 	}
 	s.total += int64(n)
 	if now := time.Now(); now.Sub(s.warned) >= time.Minute {
-		s.warned = now
 		first := ""
 		if len(keys) > 0 {
 			first = s.Table.Position(keys[0])
 		}
-		s.log().WarnContext(ctx, "late rows", "rows", n, "total", s.total, "first", first)
+		s.warned = now
+		cmp.Or(s.Logger, slog.Default()).WarnContext(ctx, "late rows", "rows", n, "total", s.total, "first", first)
 	}
 	if s.Report != nil {
 		s.Report(ctx, Found{Rows: n, Keys: keys, Total: s.total})

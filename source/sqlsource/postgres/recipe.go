@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"fmt"
+	"hash/crc32"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -10,7 +11,6 @@ import (
 // A recipe gives a table a column to read it by: the transaction that wrote a row, or the moment
 // when it was written. DESIGN-ceilings.md ("Advice") says what makes its statements harmless.
 type recipe struct {
-	suffix string // of the names of functions, triggers and indexes
 	column string
 	typ    string
 	value  string // what the column is set to, as pg_get_expr shows it
@@ -20,9 +20,9 @@ type recipe struct {
 }
 
 var (
-	txRecipe = recipe{"tx", "_tx", "xid8", "pg_current_xact_id()", "pg_current_xact_id()",
+	txRecipe = recipe{"_tx", "xid8", "pg_current_xact_id()", "pg_current_xact_id()",
 		"the transaction which wrote the row", ""}
-	stampRecipe = recipe{"at", "_at", "timestamp with time zone", "clock_timestamp()", "now()",
+	stampRecipe = recipe{"_at", "timestamp with time zone", "clock_timestamp()", "now()",
 		"the moment when the row was written", " and Ceiling to stamp"}
 )
 
@@ -37,7 +37,11 @@ func (c recipe) body(column string) string {
 // inherit from.
 func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigger bool) (list []string) {
 	root := p.root()
-	name, body := quote(objectName(root, c.suffix)), c.body(column)
+	name, body := quote(objectName(root, column)), c.body(column)
+	indexed := column
+	for _, k := range t.Key {
+		indexed += "_" + k.Name
+	}
 	write := func(m member, templates ...string) {
 		concurrently := "CONCURRENTLY "
 		if m.kind == "p" {
@@ -46,7 +50,7 @@ func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigge
 		r := strings.NewReplacer(
 			"{root}", root.name, "{table}", m.name, "{column}", quote(column), "{type}", c.typ, "{add}", c.add, "{value}", c.value,
 			"{function}", quote(root.schema)+"."+name, "{trigger}", name, "{body}", "'"+strings.ReplaceAll(body, "'", "''")+"'",
-			"{index}", quote(objectName(m, c.suffix)), "{concurrently}", concurrently, "{key}", t.Columns())
+			"{index}", quote(objectName(m, indexed)), "{concurrently}", concurrently, "{key}", t.Columns())
 		for _, s := range templates {
 			list = append(list, r.Replace(s))
 		}
@@ -78,12 +82,12 @@ func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigge
 	return list
 }
 
-// objectName names a function, trigger or index of a recipe. Names that would be cut off
-// have the table's id instead of its name.
-func objectName(m member, suffix string) string {
-	name := fmt.Sprintf("zz_devotion_%s_%s", m.relation, suffix)
+// objectName names a function, trigger or index of a recipe by the table and by what it is for,
+// so that no second recipe takes it over. Names that would be cut off have numbers instead.
+func objectName(m member, purpose string) string {
+	name := fmt.Sprintf("zz_devotion_%s_%s", m.relation, strings.TrimLeft(purpose, "_"))
 	if len(name) > 63 {
-		name = fmt.Sprintf("zz_devotion_%d_%s", m.oid, suffix)
+		name = fmt.Sprintf("zz_devotion_%d_%08x", m.oid, crc32.ChecksumIEEE([]byte(purpose)))
 	}
 	return name
 }
@@ -151,16 +155,18 @@ func (p *table) stampRemedies(t ceiling.Table) []ceiling.Remedy {
 }
 
 // resetRemedies returns what to do about a column that is not known to be set at each change: a
-// trigger for it, if its default shows that it is the recipe's, or else another column.
+// trigger for it, if it is the recipe's own by its name and default, or else another column. A
+// trigger on a user's column would rewrite it, such as created_at, at each UPDATE.
 func (p *table) resetRemedies(t ceiling.Table, c recipe) []ceiling.Remedy {
-	if unqualified(p.columns[t.Key[0].Name].expr) != c.value {
+	column := t.Key[0].Name
+	own := strings.TrimRight(column, "0123456789") == c.column && unqualified(p.columns[column].expr) == c.value
+	if !own {
 		other := t
 		if len(t.Key) > 1 {
 			other.Key = t.Key[1:]
 		}
 		return []ceiling.Remedy{c.remedy(p, other, true)}
 	}
-	column := t.Key[0].Name
 	words := fmt.Sprintf("let a trigger set %q at each change; it runs after the other triggers of the table", column)
 	return ceiling.Advice(words, c.statements(p, t, column, false, true)...)
 }

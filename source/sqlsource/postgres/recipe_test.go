@@ -26,7 +26,7 @@ func TestRecipeStatements(t *testing.T) {
 		`DROP TRIGGER IF EXISTS "zz_devotion_orders_tx" ON public.orders;`,
 		`CREATE TRIGGER "zz_devotion_orders_tx" BEFORE INSERT OR UPDATE ON public.orders FOR EACH ROW EXECUTE FUNCTION "public"."zz_devotion_orders_tx"();`,
 		`COMMIT;`,
-		`CREATE INDEX CONCURRENTLY IF NOT EXISTS "zz_devotion_orders_tx" ON public.orders ("_tx", "id");`,
+		`CREATE INDEX CONCURRENTLY IF NOT EXISTS "zz_devotion_orders_tx_id" ON public.orders ("_tx", "id");`,
 	}, txRecipe.statements(p, target, "_tx", true, true))
 	require.NotContains(t, strings.Join(txRecipe.statements(p, target, "_tx", true, false), ""), "TRIGGER")
 	stamp := strings.Join(stampRecipe.statements(p, target, "_at", true, true), "\n")
@@ -41,11 +41,12 @@ func TestRecipeOfAnOddName(t *testing.T) {
 	p.tree[0].relation = `{key}"; DROP TABLE x; --`
 	for _, s := range txRecipe.statements(p, target, "_tx", true, true) {
 		if strings.Contains(s, "zz_devotion") {
-			require.Contains(t, s, `"zz_devotion_{key}""; DROP TABLE x; --_tx"`)
+			require.Contains(t, s, `"zz_devotion_{key}""; DROP TABLE x; --_tx`)
 		}
 	}
 	p.tree[0].relation = strings.Repeat("ä", 30)
-	require.Equal(t, "zz_devotion_7_tx", objectName(p.tree[0], "tx"))
+	require.Equal(t, "zz_devotion_7_8d2cf563", objectName(p.tree[0], "_tx"))
+	require.NotEqual(t, objectName(p.tree[0], "_tx"), objectName(p.tree[0], "_tx_id"))
 }
 
 // A user's column is never used, and the recipe's own is used again.
@@ -64,6 +65,30 @@ func TestRecipeColumn(t *testing.T) {
 	p.version = 120000
 	require.Contains(t, p.remedies(target, false)[0].Words, "upgrade to Postgres 13")
 	require.Empty(t, p.remedies(target, false)[0].Statements)
+}
+
+// No trigger is put on a user's column, whatever its default. One recipe does not take over
+// the functions, triggers and indexes of another.
+func TestRecipeLeavesUsersColumnsAlone(t *testing.T) {
+	t.Parallel()
+	p, target := ordersTable()
+	p.columns["created_at"] = column{typ: "timestamp with time zone", expr: "clock_timestamp()"}
+	p.columns["_at"] = p.columns["created_at"]
+	target.Key = append([]ceiling.Column{{Name: "created_at", Quoted: `"created_at"`}}, target.Key...)
+	list := strings.Join(p.resetRemedies(target, stampRecipe)[0].Statements, "\n")
+	require.NotContains(t, list, "created_at")
+	require.Contains(t, list, `NEW."_at" :=`)
+	target.Key[0].Name = "_at"
+	list = strings.Join(p.resetRemedies(target, stampRecipe)[0].Statements, "\n")
+	require.Contains(t, list, `NEW."_at" :=`)
+	require.NotContains(t, list, "ADD COLUMN")
+
+	seen := map[string]bool{}
+	for _, purpose := range []string{"_tx", "_at", "_tx2", "_tx_id", "_tx_created_at_id"} {
+		name := objectName(p.tree[0], purpose)
+		require.False(t, seen[name], name)
+		seen[name] = true
+	}
 }
 
 func TestAssumptions(t *testing.T) {

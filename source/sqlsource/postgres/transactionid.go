@@ -57,7 +57,7 @@ func promise(updates bool) string {
 	if updates {
 		return "every row is read once it is committed, and its latest version again after each change"
 	}
-	return "every row is read once it is committed"
+	return "every row is read once it is committed, and its later changes are not read"
 }
 
 type transactionID struct {

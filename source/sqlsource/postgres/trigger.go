@@ -93,7 +93,7 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 		known := g.source == c.body(column) && !g.conditional
 		if (known || byWord) && (g.always || !p.published) { // others do not run for what replication brings
 			inserted[g.oid] = inserted[g.oid] || g.insert && !g.conditional
-			updated[g.oid] = updated[g.oid] || g.update
+			updated[g.oid] = updated[g.oid] || g.update && !g.conditional
 		}
 		switch {
 		case known:
