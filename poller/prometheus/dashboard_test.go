@@ -133,8 +133,8 @@ type panel struct {
 }
 
 type target struct {
-	RefID, Expr string
-	Instant     bool
+	RefID, Expr, LegendFormat string
+	Instant                   bool
 }
 
 func dashboard(t *testing.T) (b board) {
@@ -230,7 +230,11 @@ func TestDashboard(t *testing.T) {
 			assert.Less(t, x, 24, p.Title)
 		}
 		for _, target := range p.Targets {
-			assert.Contains(t, target.Expr, `$selector`, p.Title)
+			alerts := strings.Contains(target.Expr, "ALERTS{") // they do not carry the further labels
+			assert.NotEqual(t, alerts, strings.Contains(target.Expr, `$selector`), p.Title)
+			if strings.Contains(target.LegendFormat, "{{pipeline}}") {
+				assert.Contains(t, target.LegendFormat, "{{job}}", p.Title)
+			}
 			assert.Contains(t, target.Expr, `job=~"$job"`, p.Title)
 		}
 	}
@@ -250,6 +254,9 @@ func TestDashboard(t *testing.T) {
 				}
 			}
 		}
+	}
+	for _, a := range b.Annotations.List {
+		assert.NotContains(t, a.Target.Expr, "$selector", a.Name)
 	}
 	for _, v := range b.Templating.List {
 		assert.Regexp(t, `\$(\{`+v.Name+`\}|`+v.Name+`\b)`, text, "the variable is not used")

@@ -57,11 +57,12 @@ func newGauges() []gauge {
 }
 
 func objective(p pipeline, s poller.Status, _ time.Time) (float64, bool) {
-	d := p.objective
-	if !p.hasObjective {
-		d = max(defaultObjective, 3*s.Interval)
+	if p.hasObjective {
+		return p.objective.Seconds(), p.objective > 0
 	}
-	return d.Seconds(), d > 0
+	// A lossy source, such as a table with the ceiling none, may never know its lag.
+	known := s.Guarantee == nil || !s.Guarantee.Lossy || !s.AsOf.IsZero()
+	return max(defaultObjective, 3*s.Interval).Seconds(), known
 }
 
 func held(s poller.Status, now time.Time) float64 {

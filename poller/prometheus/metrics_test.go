@@ -462,6 +462,28 @@ func TestLagObjective(t *testing.T) {
 	assert.NotContains(t, w.gather(t), "lag_objective_seconds")
 }
 
+// A lossy source without AsOf has no lag to compare with, unless somebody asked for it.
+func TestLagObjectiveOfALossySource(t *testing.T) {
+	for name, c := range map[string]struct {
+		lossy   bool
+		asOf    time.Time
+		options []prometheus.Option
+		want    bool
+	}{
+		"lossy, without AsOf": {lossy: true},
+		"lossy, with AsOf":    {lossy: true, asOf: time.Now(), want: true},
+		"not lossy":           {want: true},
+		"asked for":           {lossy: true, options: []prometheus.Option{prometheus.LagObjective(time.Minute)}, want: true},
+	} {
+		w := newWorld(0)
+		w.metrics.Attach(&poller.Hooks{}, func() poller.Status {
+			return poller.Status{Name: "orders", AsOf: c.asOf, Guarantee: &source.Guarantee{Name: "none", Lossy: c.lossy}}
+		}, c.options...)
+		_, exported := w.gather(t)["lag_objective_seconds"]
+		assert.Equal(t, c.want, exported, name)
+	}
+}
+
 // A hanging part is shown while it hangs, with the other metrics.
 func TestHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

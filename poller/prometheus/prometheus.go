@@ -64,8 +64,9 @@ type Option func(*pipeline)
 // LagObjective sets how far a pipeline may lag before an alert fires. It is
 // exported as devotion_lag_objective_seconds, which the alerts compare the lag
 // with. Defaults to 15 minutes, or to three times the Poller's Interval if that is
-// longer. With 0 or less the metric is absent and no alert on lag fires, which
-// suits a source that never sets AsOf.
+// longer, and to none while the source is lossy and has not set AsOf. With 0 or
+// less the metric is absent and no alert on lag fires, which suits a source that
+// never sets AsOf.
 func LagObjective(d time.Duration) Option {
 	return func(p *pipeline) { p.objective, p.hasObjective = d, true }
 }

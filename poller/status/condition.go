@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strings"
@@ -53,21 +54,24 @@ func assess(r *reading, now time.Time, fresh time.Duration) condition {
 }
 
 var (
-	origin   = regexp.MustCompile(`^(\S+: )+`)                            // "sqlsource: orders: "
-	volatile = regexp.MustCompile(`\S+->|(\d+(\.\d+)?(h|m|s|ms|µs|ns))+`) // the client's port, and durations
+	origin   = regexp.MustCompile(`^(\w*source: ([\w."]+: )?|[a-z]+: )`)      // "sqlsource: orders: "
+	volatile = regexp.MustCompile(`\S+->|\b(\d+(\.\d+)?(h|m|s|ms|µs|ns))+\b`) // the client's port, and durations
 )
 
-// cause returns why a pipeline needs attention, without the names that errors
-// begin with. Pipelines with equal keys have one cause. It is empty if unknown.
+// cause returns why a pipeline needs attention, without the names of the package
+// and the table that errors begin with. Pipelines with equal keys have one cause.
+// It is empty if unknown.
 func (r *reading) cause() (text, key string) {
+	key = r.condition.is
 	switch {
 	case r.Overdue:
 	case r.Attempts > 0, r.State == poller.Stopped:
 		text = origin.ReplaceAllString(line(r.LastError), "")
+		key += " " + string(cmp.Or(r.failing.op, r.Op))
 	case r.condition.level == warn && r.Held != nil:
 		text = line(strings.Join(r.Held.By, ", "))
 	}
-	return text, r.condition.is + " " + volatile.ReplaceAllString(text, "")
+	return text, key + " " + volatile.ReplaceAllString(text, "")
 }
 
 // worst returns the level of the pipeline that needs attention most.

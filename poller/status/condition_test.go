@@ -69,6 +69,9 @@ func TestWhatCountsAsOneCause(t *testing.T) {
 		return poller.Status{State: poller.Backoff, Attempts: 1, LastError: text}
 	}
 	stopped := func(text string) poller.Status { return poller.Status{State: poller.Stopped, LastError: text} }
+	step := func(op poller.Op) poller.Status {
+		return poller.Status{State: poller.Backoff, Attempts: 1, Op: op, LastError: "context deadline exceeded"}
+	}
 	held := func(by ...string) poller.Status {
 		return poller.Status{State: poller.Held, Started: since, LastPoll: now, Held: &source.Held{Since: since, By: by}}
 	}
@@ -82,6 +85,11 @@ func TestWhatCountsAsOneCause(t *testing.T) {
 		"after different times":      {failing("no answer within 1m30s"), failing("no answer within 2.5s"), true},
 		"of different servers":       {failing("dial tcp 10.0.0.2:5432: refused"), failing("dial tcp 10.0.0.3:5432: refused"), false},
 		"different errors":           {failing("no route to host"), failing("disk full"), false},
+		"of hosts with digits":       {failing("lookup db1master: no such host"), failing("lookup db2master: no such host"), false},
+		"of different files":         {failing("filesink: /data/a: permission denied"), failing("filecheckpoint: /other/b: permission denied"), false},
+		"of different directories":   {failing("filesink: a: permission denied"), failing("filesink: b: permission denied"), false},
+		"in the same step":           {step(poller.OpFetch), step(poller.OpFetch), true},
+		"in different steps":         {step(poller.OpFetch), step(poller.OpWrite), false},
 		"unknown errors":             {failing(""), failing(""), false},
 		"failing and stopped":        {failing("disk full"), stopped("disk full"), false},
 		"stopped":                    {stopped("wrong password"), stopped("wrong password"), true},
