@@ -180,7 +180,8 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 		return nil
 	}
 	s.reported = r.Strategy + r.Guarantee
-	attrs, level := []any{"table", q.label, "ceiling", r.Strategy, "guarantee", r.Guarantee}, slog.LevelInfo
+	level := slog.LevelInfo
+	attrs := []any{"table", q.label, "ceiling", r.Strategy, "guarantee", r.Guarantee}
 	var warnings []string
 	for _, f := range r.Findings {
 		if f.Level == ceiling.Warning {

@@ -100,10 +100,12 @@ func (s *Source[T]) Fetch(ctx context.Context, after source.Cursor, max int) (so
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.observe(ctx, b.From, b.To, len(b.Records)); err != nil {
-		cmp.Or(s.Logger, slog.Default()).WarnContext(ctx, "check for late rows failed", "err", retry.Text(err))
+		s.logger().WarnContext(ctx, "check for late rows failed", "err", retry.Text(err))
 	}
 	return b, nil
 }
+
+func (s *Source[T]) logger() *slog.Logger { return cmp.Or(s.Logger, slog.Default()) }
 
 func (s *Source[T]) observe(ctx context.Context, from, to source.Cursor, rows int) error {
 	if s.watch == nil {
@@ -136,7 +138,7 @@ func (s *Source[T]) report(ctx context.Context, unnamed int, keys []source.Curso
 			first = s.Table.Position(keys[0])
 		}
 		s.warned = now
-		cmp.Or(s.Logger, slog.Default()).WarnContext(ctx, "late rows", "rows", n, "total", s.total, "first", first)
+		s.logger().WarnContext(ctx, "late rows", "rows", n, "total", s.total, "first", first)
 	}
 	if s.Report != nil {
 		s.Report(ctx, Found{Rows: n, Keys: keys, Total: s.total})

@@ -77,11 +77,7 @@ func (g *singleWriter) guarantee() string {
 		return fmt.Sprintf("every row is read once it is committed, and its latest version again after each change that draws a new %q, by your word that each write draws one greater than all before: SQLite lets one transaction write at a time", key)
 	}
 	text := fmt.Sprintf("every row is read once it is committed, in the order of %q: SQLite lets one transaction write at a time, and AUTOINCREMENT gives each row an id greater than any before", key)
-	if g.empty {
-		text += "; whether AUTOINCREMENT draws it shows with the first row, and if it does not, the table is refused, or read by your word that each write draws a greater one if the ceiling was chosen explicitly"
-	} else {
-		text += ", as the table's row in sqlite_sequence shows, which only AUTOINCREMENT should write"
-	}
+	text += ", which the table's row in sqlite_sequence must show: only AUTOINCREMENT should write it"
 	if len(g.triggers) > 0 {
 		text += fmt.Sprintf(", as long as the triggers of the table (%s) leave %q alone", strings.Join(g.triggers, ", "), key)
 	}

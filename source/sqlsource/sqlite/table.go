@@ -142,7 +142,7 @@ func (p *table) reportDrawn(r *ceiling.Report, key string) {
 	if p.drawn {
 		r.Add(ceiling.OK, nil, "%q is INTEGER PRIMARY KEY AUTOINCREMENT, as its row in sqlite_sequence shows", key)
 	} else {
-		r.Add(ceiling.Note, nil, "the table is empty: whether AUTOINCREMENT draws %q shows with its first row", key)
+		r.Add(ceiling.Note, nil, "the table is empty: whether AUTOINCREMENT draws %q shows with its first row; if it does not, the table is refused, or read by your word if the ceiling was chosen explicitly", key)
 	}
 	r.Add(ceiling.Note, nil, "SQLite lets clients choose the value of %q: a row with one below the greatest is missed", key)
 	for _, name := range p.triggers {

@@ -68,6 +68,7 @@ func releasesOf(t *testing.T, r releases, faults ...release) {
 	s.Unit("dbtofile-update.timer.d/lab.conf", "[Timer]\nOnCalendar=\nOnActiveSec=0\nRandomizedDelaySec=0\n")
 	s.Must("systemctl", "start", "dbtofile-update.timer")
 	s.Eventually("the timer has started it", func() bool { return s.metric(`info{version="`+version(9)+`"}`) == "1" })
+	s.Eventually("the upgrade ends", s.idle)
 	s.runs(version(9))
 	require.Equal(t, "0", s.metric("quarantined_releases"))
 	require.Equal(t, "2", s.metric("deploys_total"))
