@@ -56,24 +56,32 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Rejected is a record that the sink rejected, as it is written to the DeadLetter
-// sink.
+// Rejected is a record that the sink rejected, or that the source could not make,
+// as it is written to the DeadLetter sink.
 type Rejected[T any] struct {
 	// Pipeline is the Name of the Poller.
 	Pipeline string `json:"pipeline"`
 
-	// Record is the record as the source returned it.
+	// Record is the record as the source returned it. It is the zero value if the
+	// source could not make it, see Key.
 	Record T `json:"record"`
 
-	// From is the cursor before the record: fetching one record after From
-	// returns it again.
+	// Key names a record that the source could not make, such as "id 42". It is
+	// empty for a record that the sink rejected.
+	Key string `json:"key,omitempty"`
+
+	// From is the cursor before the record, or before the batch of a record that
+	// a sink has named with [sink.Stored], see Index.
 	From source.Cursor `json:"from"`
 
-	// To is the cursor after the record.
+	// To is the cursor after the record, or after its batch.
 	To source.Cursor `json:"to"`
 
-	// Err is the complete text of the sink's error. It may contain values of the
-	// record.
+	// Index is how many records after From precede the record: it is the last one
+	// of the Index + 1 records that a fetch after From returns.
+	Index int `json:"index,omitempty"`
+
+	// Err is the complete text of the error. It may contain values of the record.
 	Err string `json:"error"`
 
 	// Time is when the record was rejected.

@@ -18,7 +18,7 @@ type fetched[T any] struct {
 }
 
 // fetch returns the batch after a cursor. It uses the prefetched batch if there
-// is one, and retries. The error may be source.ErrEnd.
+// is one, and retries. The error may be source.ErrEnd or a *source.BadRecord.
 func (r *run[T]) fetch(after source.Cursor) (f fetched[T], err error) {
 	for {
 		r.enter(Working, OpFetch, r.deadline())
@@ -28,7 +28,7 @@ func (r *run[T]) fetch(after source.Cursor) (f fetched[T], err error) {
 		} else {
 			f = r.fetchOnce(after, r.limit, r.steps[OpFetch].failures+1)
 		}
-		if f.err == nil || errors.Is(f.err, source.ErrEnd) {
+		if f.err == nil || errors.Is(f.err, source.ErrEnd) || errors.As(f.err, new(*source.BadRecord)) {
 			r.succeeded(OpFetch)
 			return f, f.err
 		}

@@ -63,8 +63,8 @@ func TestHooks(t *testing.T) {
 		assert.Equal(t, []string{
 			`test: write "1"-"2" attempt 1, 1 records, 8 bytes, 0s: rejected: record 2 is poison`,
 			`test: deadletter "1"-"2" attempt 1, 1 records, 8 bytes, 0s: <nil>`,
-			`test: save "1"-"2" attempt 1, 1 records, 8 bytes, 0s: <nil>`,
 			`test: dead letter "1"-"2": rejected: record 2 is poison`,
+			`test: save "1"-"2" attempt 1, 1 records, 8 bytes, 0s: <nil>`,
 		}, seen[7:11])
 		assert.Regexp(t, `^test: poll "1"-"2" 0 records, 0 bytes, more false, `, seen[11])
 		assert.Len(t, seen, 12)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
-	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
@@ -28,6 +27,9 @@ type run[T any] struct {
 	wake     <-chan struct{}
 
 	limit        int             // for the next fetch: BatchSize, or less after a timeout or a rejection
+	most         int             // the greatest limit, after a batch was too large for the sink; 0: BatchSize
+	written      int             // batches since most was set
+	unsaved      bool            // records of the batch in progress are stored, and its cursor is not saved
 	prefetched   chan fetched[T] // receives the prefetched batch; nil without a prefetch
 	steps        map[Op]*stepState
 	rejected     int // records rejected in a row
@@ -119,10 +121,14 @@ func (r *run[T]) loop() error {
 	r.log.Info("started", "cursor", cursor)
 	for {
 		f, err := r.fetch(cursor)
+		var bad *source.BadRecord
 		switch {
 		case errors.Is(err, source.ErrEnd):
 			return nil
-		case err != nil:
+		case errors.As(err, &bad):
+			err = r.skip(&f, bad)
+		}
+		if err != nil {
 			return err
 		}
 		b := &f.batch
@@ -156,110 +162,6 @@ func (r *run[T]) load() (c source.Cursor, err error) {
 		r.update(func(s *Status) { s.Cursor = c })
 	}
 	return c, err
-}
-
-// deliver writes b and saves its cursor. It returns the cursor to continue from:
-// b.To, or an earlier one if the batch has to be fetched again.
-func (r *run[T]) deliver(b *source.Batch[T]) (source.Cursor, error) {
-	s := StepInfo{Op: OpWrite, From: b.From, To: b.To, Records: len(b.Records), Bytes: b.Bytes}
-	for uncertain := false; ; uncertain = true { // whether an earlier attempt may have stored b
-		if r.ctx.Err() != nil {
-			return "", errStopped
-		}
-		err := r.step(r.graceCtx, &s, func(ctx context.Context) error { return r.Sink.Write(ctx, *b) })
-		if err == nil {
-			r.succeeded(OpWrite)
-			if len(b.Records) > 0 {
-				r.rejected = 0
-			}
-			r.limit += min(r.limit, cmp.Or(r.BatchSize, 5000)-r.limit)
-			return b.To, r.save(b)
-		}
-		if errors.Is(err, sink.ErrRejected) && len(b.Records) > 0 {
-			if uncertain {
-				if c, err := r.reconcile(b); err != nil || c == b.To {
-					return c, err
-				}
-			}
-			return r.reject(b, &s, err)
-		}
-		if err := r.failed(r.graceCtx, &s, err); err != nil {
-			return "", err
-		}
-		if timedOut(err) && len(b.Records) > 1 {
-			r.limit = len(b.Records) / 2
-			return r.reconcile(b)
-		}
-	}
-}
-
-func (r *run[T]) save(b *source.Batch[T]) error {
-	s := StepInfo{Op: OpSave, From: b.From, To: b.To, Records: len(b.Records), Bytes: b.Bytes}
-	err := r.until(r.graceCtx, &s, func(ctx context.Context) error { return r.Checkpointer.Save(ctx, b.From, b.To) })
-	if err == nil {
-		r.update(func(s *Status) { s.Cursor, s.LastSave = b.To, time.Now(); s.Batches++ })
-	}
-	return err
-}
-
-// reconcile finds out whether b was stored, by loading the cursor. It is called
-// after a write that failed but may have succeeded, and before a shorter batch
-// is written: an exactly-once sink that has stored b reports a conflict for it.
-// If the cursor has moved, Save tells whether this handle or another writer
-// moved it.
-func (r *run[T]) reconcile(b *source.Batch[T]) (source.Cursor, error) {
-	r.dropPrefetched()
-	c, err := r.load()
-	if err != nil || c == b.From {
-		return c, err
-	}
-	if err := r.save(b); err != nil {
-		return "", err
-	}
-	r.succeeded(OpWrite)
-	return b.To, nil
-}
-
-// reject handles a batch that the sink rejected. A batch of several records is
-// fetched again with half the limit. A single record goes to DeadLetter.
-func (r *run[T]) reject(b *source.Batch[T], s *StepInfo, cause error) (source.Cursor, error) {
-	r.dropPrefetched()
-	r.recovered(OpWrite) // the sink has answered, so it is not failing
-	if n := len(b.Records); n > 1 {
-		r.limit = n / 2
-		return b.From, nil
-	}
-	switch limit := cmp.Or(r.DeadLetterLimit, 100); {
-	case r.DeadLetter == nil:
-		return "", r.fail(s, fmt.Errorf("%w (DeadLetter is not set: set it to skip rejected records)", cause))
-	case r.rejected == limit:
-		return "", r.fail(s, fmt.Errorf("%w (after %d rejected records in a row: see DeadLetterLimit)", cause, limit))
-	}
-	letter := source.Batch[Rejected[T]]{From: b.From, To: b.To, Bytes: b.Bytes, Records: []Rejected[T]{{
-		Pipeline: r.Name, Record: b.Records[0], From: b.From, To: b.To, Err: cause.Error(), Time: time.Now(),
-	}}}
-	d := StepInfo{Op: OpDeadLetter, From: b.From, To: b.To, Records: 1, Bytes: b.Bytes}
-	err := r.until(r.graceCtx, &d, func(ctx context.Context) error { return r.DeadLetter.Write(ctx, letter) })
-	if err != nil {
-		return "", err
-	}
-	if err := r.save(b); err != nil {
-		return "", err
-	}
-	r.rejected++
-	b.Records, b.Bytes = nil, 0 // not delivered, so not counted
-	var total int64
-	r.update(func(s *Status) { s.DeadLetters++; total = s.DeadLetters })
-	r.rejectionLog.begin(time.Now())
-	// Logging each power of two keeps the last logged total above half of the real
-	// one, even if no more records are rejected.
-	if powerOfTwo := total&(total-1) == 0; r.rejectionLog.allow(time.Now()) || powerOfTwo {
-		r.log.Warn("record rejected", "from", b.From, "to", b.To, "err", retry.Text(cause), "total", total)
-	}
-	if h := r.Hooks.DeadLetter; h != nil {
-		h(DeadLetterInfo{Pipeline: r.Name, From: b.From, To: b.To, Err: cause})
-	}
-	return b.To, nil
 }
 
 // completed records that a turn of the loop has completed.

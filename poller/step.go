@@ -163,13 +163,13 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 		class = retry.Transient // a driver may report any code for a cancelled query
 	}
 	switch {
-	case class == retry.Fatal, errors.Is(err, ErrConflict), errors.Is(err, sink.ErrRejected):
+	case class == retry.Fatal, errors.Is(err, ErrConflict), errors.Is(err, sink.ErrRejected), errors.Is(err, sink.ErrTooLarge):
 		return r.fail(info, err)
 	case ctx.Err() != nil:
 		return r.interrupted(info, err)
 	case class == retry.Setup && !s.succeeded:
 		return r.fail(info, err)
-	case r.ctx.Err() != nil && info.Op != OpSave:
+	case r.ctx.Err() != nil && !r.unsaved:
 		return r.interrupted(info, err) // Grace lets an attempt finish, but starts no new one
 	}
 	r.setError(err)
@@ -206,8 +206,8 @@ func (r *run[T]) logFailure(op Op, s *stepState, wait time.Duration, err error) 
 
 func (r *run[T]) backOff(s *StepInfo, wait time.Duration, err error) error {
 	end := r.ctx.Done()
-	if s.Op == OpSave && r.ctx.Err() != nil {
-		// The batch has been written, so the save uses the rest of Grace.
+	if r.unsaved && r.ctx.Err() != nil {
+		// Records have been written, so the rest of Grace is used to save their cursor.
 		end, wait = r.graceCtx.Done(), min(wait, time.Second)
 	}
 	r.enter(Backoff, s.Op, wait)
@@ -216,7 +216,7 @@ func (r *run[T]) backOff(s *StepInfo, wait time.Duration, err error) error {
 	select {
 	case <-t.C:
 	case <-end:
-		if s.Op != OpSave || r.graceCtx.Err() != nil {
+		if !r.unsaved || r.graceCtx.Err() != nil {
 			return r.interrupted(s, err)
 		}
 	}
@@ -226,7 +226,7 @@ func (r *run[T]) backOff(s *StepInfo, wait time.Duration, err error) error {
 // interrupted returns the error that ends a run which was told to stop while a
 // step was failing.
 func (r *run[T]) interrupted(s *StepInfo, err error) error {
-	if s.Op == OpSave {
+	if r.unsaved {
 		return r.fail(s, err)
 	}
 	return errStopped

@@ -13,8 +13,9 @@
 //     atomically. It is also the pipeline's Checkpointer. Package filesink is an
 //     example.
 //
-// [Map] and [Filter] change what a sink receives. [Reject] tells the Poller that
-// a record can never be stored.
+// [Map] and [Filter] change what a sink receives, and [Each] makes a sink of a
+// function for one record. [Reject], [TooLarge] and [Stored] tell the Poller what
+// is wrong with a record or a batch, and how much of it is stored.
 //
 // Package sinktest has an in-memory fake with injectable faults, and [TestSink],
 // the conformance suite for this contract.
@@ -40,13 +41,14 @@ import (
 // an error, the caller still owns them and may write them again.
 //
 // An error means that the batch may or may not have been stored. An error made
-// by [Reject] is the exception: it promises that nothing was stored. After an
-// error the caller gives up, or calls Write again with the same batch, or with a
-// shorter or longer batch that has the same From. An exactly-once sink that has
-// in fact stored the batch returns nil and does not store it again. If it has
+// by [Reject] or [TooLarge] promises that nothing was stored, and one made by
+// [Stored] says what was. After an error the caller gives up, or calls Write again
+// with the same batch, or with a shorter or longer batch that has the same From.
+// After Stored it writes the rest of the batch instead. An exactly-once sink that
+// has in fact stored the batch returns nil and does not store it again. If it has
 // stored a different batch with the same From, it returns an error that wraps
-// [ErrConflict]. A caller that wants to write a different batch, after an
-// error that was not made by Reject, must therefore load the cursor first and
+// [ErrConflict]. A caller that wants to write a different batch, after an error
+// that was made by none of these, must therefore load the cursor first and
 // continue from there.
 //
 // Write does not retry and does not log. When ctx ends, Write returns soon, with
@@ -87,13 +89,18 @@ func Reject(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &rejected{err}
+	return &marked{ErrRejected, "rejected: ", err}
 }
 
-type rejected struct{ err error }
+// marked is an error that also matches a sentinel.
+type marked struct {
+	as     error
+	prefix string
+	err    error
+}
 
-func (r *rejected) Error() string   { return "rejected: " + r.err.Error() }
-func (r *rejected) Unwrap() []error { return []error{ErrRejected, r.err} }
+func (m *marked) Error() string   { return m.prefix + m.err.Error() }
+func (m *marked) Unwrap() []error { return []error{m.as, m.err} }
 
 // Map returns a sink that converts each record with f and writes the results to
 // s. If f returns an error, the batch is rejected with that error, and nothing
@@ -102,7 +109,7 @@ func Map[A, B any](s Sink[B], f func(A) (B, error)) Sink[A] {
 	return Func[A](func(ctx context.Context, in source.Batch[A]) error {
 		out := source.Batch[B]{
 			From: in.From, To: in.To, Bytes: in.Bytes, More: in.More, AsOf: in.AsOf, Held: in.Held,
-			Guarantee: in.Guarantee, Position: in.Position, Pending: in.Pending,
+			ID: in.ID, Guarantee: in.Guarantee, Position: in.Position, Pending: in.Pending,
 		}
 		out.Records = make([]B, len(in.Records))
 		for i, a := range in.Records {
@@ -127,7 +134,26 @@ func Filter[T any](s Sink[T], keep func(T) bool) Sink[T] {
 				kept = append(kept, r)
 			}
 		}
+		all := b.Records
 		b.Records = kept
-		return s.Write(ctx, b)
+		err := s.Write(ctx, b)
+		if stored := (*StoredError)(nil); errors.As(err, &stored) && stored.N >= 0 && stored.N <= len(kept) {
+			return Stored(indexOf(all, keep, stored.N), stored.Err)
+		}
+		return err
 	})
+}
+
+// indexOf returns the index in all of the record that has index n among those for
+// which keep returns true, or len(all) if n is how many there are.
+func indexOf[T any](all []T, keep func(T) bool, n int) int {
+	for i, r := range all {
+		if keep(r) {
+			if n == 0 {
+				return i
+			}
+			n--
+		}
+	}
+	return len(all)
 }

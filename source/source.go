@@ -39,6 +39,8 @@ import (
 // with the same cursor returns the same records in the same order. New records
 // may follow them, and the batch may end at a different record. Following To
 // from batch to batch returns every record once, in order, whatever the limits.
+// A record that does not fit into T ends the batch before it, and is then the
+// error of the next Fetch, a [*BadRecord].
 //
 // Fetch does not retry and does not log. It returns the error, and the caller
 // decides what to do. After any error except [ErrEnd] the caller must ignore the
@@ -56,6 +58,31 @@ type Source[T any] interface {
 // record after the cursor and never will. It is deliberately not io.EOF: a lost
 // connection surfaces as io.EOF and must not be mistaken for the end.
 var ErrEnd = errors.New("source: no more records")
+
+// BadRecord is the error of a Fetch that cannot make the record directly after
+// the cursor, and never will, for example because a NULL does not fit into a
+// field of type T. Records before it come first, in batches without an error.
+//
+// The Poller passes a BadRecord to its DeadLetter sink and moves on to To.
+type BadRecord struct {
+	// Key names the record for people, such as "id 42". It must not contain other
+	// values of the record.
+	Key string
+
+	// To is the cursor after the record.
+	To Cursor
+
+	// Err is why the record cannot be made.
+	Err error
+}
+
+// Error returns the key and the text of Err.
+func (e *BadRecord) Error() string {
+	return fmt.Sprintf("source: the record with %s cannot be read: %v", e.Key, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *BadRecord) Unwrap() error { return e.Err }
 
 // Func is a function that implements [Source].
 type Func[T any] func(ctx context.Context, after Cursor, limit int) (Batch[T], error)
@@ -126,6 +153,11 @@ type Batch[T any] struct {
 	// Position describes To in words for people, such as "id 42". It is empty
 	// if the source has no better description than To itself.
 	Position string
+
+	// ID is set by the Poller before it writes the batch. It is the same for each
+	// attempt to write the batch or the rest of it, and different for each other
+	// batch, so that a sink can recognise what it has in part. Sources leave it 0.
+	ID uint64
 
 	// Pending is an upper bound on the number of records after To. 0 means none
 	// or unknown: a source does not count records just for this field.

@@ -1,0 +1,60 @@
+package sink
+
+import (
+	"errors"
+	"fmt"
+)
+
+// StoredError is an error of Write that reports progress. It is made by [Stored].
+type StoredError struct {
+	// N is the number of records at the start of the batch that are stored.
+	N int
+
+	// Err is what went wrong with the next record. It is nil if the sink stopped
+	// before it tried the next record.
+	Err error
+}
+
+// Stored reports that the first n records of the batch are stored durably, that
+// record n is not, because of err, and that no record after it is stored.
+//
+// The Poller keeps the other records in memory and goes on with them. It calls
+// Write with the rest of the batch, in one or more parts, and saves the cursor
+// once all of them are stored. Each part has the From and To of the batch. So no
+// record is written twice, unless the process ends before the cursor is saved.
+//
+// If err was made by [Reject], record n is the rejected one. The Poller writes it
+// to its DeadLetter sink and goes on with the record after it. A nil err means
+// that the sink stopped before it tried record n, for example because little was
+// left of its time.
+//
+// Only a sink that stores records one by one uses Stored. An exactly-once sink
+// stores all of a batch or none.
+func Stored(n int, err error) error { return &StoredError{N: n, Err: err} }
+
+// Error returns how many records are stored, and the text of Err.
+func (e *StoredError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("%d records stored, the next one was not tried", e.N)
+	}
+	return fmt.Sprintf("%d records stored: %v", e.N, e.Err)
+}
+
+// Unwrap returns Err.
+func (e *StoredError) Unwrap() error { return e.Err }
+
+// ErrTooLarge matches, with errors.Is, every error made by [TooLarge].
+var ErrTooLarge = errors.New("sink: batch too large")
+
+// TooLarge marks err: nothing of the batch was stored, because it has more
+// records or bytes than the sink can store at once, and a shorter batch may be
+// stored. The Poller halves the batch and remembers the size. It treats a single
+// record that is too large like one that was rejected, see [Reject].
+//
+// TooLarge(nil) returns nil.
+func TooLarge(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &marked{ErrTooLarge, "too large: ", err}
+}
