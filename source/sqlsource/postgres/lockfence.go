@@ -48,8 +48,10 @@ func (c LockFence) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 	if s.mayRead {
 		drawn, from = "CASE WHEN is_called THEN last_value ELSE greatest(last_value, -9223372036854775807) - 1 END", s.name
 	}
-	g.probe = fmt.Sprintf(`SELECT (SELECT max(%s) FROM %s WHERE %[1]s >= $1::bigint), %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d), pg_is_in_recovery(), row_security_active(%[6]d::oid) FROM %[5]s`,
-		t.Key[0].Quoted, t.Name, drawn, s.oid, from, p.oid)
+	g.probe = treeQuery + fmt.Sprintf(` SELECT greatest, %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d),
+			pg_is_in_recovery(), CASE WHEN greatest IS NULL THEN %[6]s END
+		FROM (SELECT max(%[1]s) AS greatest FROM %[2]s WHERE %[1]s >= $3::bigint) AS g, %[5]s`,
+		t.Key[0].Quoted, t.Name, drawn, s.oid, from, membersExpr)
 	return g, nil
 }
 

@@ -77,7 +77,7 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 		return nil, fmt.Errorf("the table %s does not exist", t.Name)
 	}
 	if err == nil {
-		err = db.QueryRowContext(ctx, strings.ReplaceAll(treeQuery+" SELECT "+membersExpr, "$3", "$2"), p.oid, t.Name).Scan(&p.members)
+		err = db.QueryRowContext(ctx, treeQuery+" SELECT "+membersExpr, p.oid, t.Name).Scan(&p.members)
 	}
 	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readTree, p.readColumns, p.readSequences, p.readTriggers, p.readIndexes, p.readBases} {
 		if err == nil {

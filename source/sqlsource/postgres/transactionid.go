@@ -49,7 +49,7 @@ func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.T
 		` SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
 			COALESCE((SELECT %[2]s FROM %[1]s WHERE %[2]s IS NOT NULL ORDER BY %[2]s DESC LIMIT 1) >= pg_snapshot_xmin(s), false), pg_is_in_recovery(),
 			%[3]s
-		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, strings.ReplaceAll(membersExpr, "$3", "$2"))}, nil
+		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, membersExpr)}, nil
 }
 
 // promise is the part of the guarantee that says what is read.
