@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
@@ -56,13 +55,7 @@ func (c DirtyProbe) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 	}
 	key := t.Key[0]
 	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key below which no uncommitted row exists and no statement in progress could add one", key.Name)
-	switch len(p.triggers) {
-	case 0:
-	case 1:
-		r.Guarantee += fmt.Sprintf(", as long as the trigger %s leaves %q alone", p.triggers[0], key.Name)
-	default:
-		r.Guarantee += fmt.Sprintf(", as long as the triggers %s leave %q alone", strings.Join(p.triggers, ", "), key.Name)
-	}
+	r.Guarantee += ceiling.AsLongAs(p.triggers, "leave", fmt.Sprintf("%q alone", key.Name))
 	return &dirtyProbe{table: t, report: r, server: p.server, from: p.from, key: key.Quoted, last: p.last}, nil
 }
 

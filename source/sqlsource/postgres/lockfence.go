@@ -42,7 +42,7 @@ func (c LockFence) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 	}
 	s, column := p.sequences[0], t.Key[0].Name
 	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key when all transactions that could still add one below it have ended (their locks on the table and on the sequence %s are watched)%s",
-		column, s.name, a.clause(fmt.Sprintf("leaves %q alone", column), fmt.Sprintf("leave %q alone", column)))
+		column, s.name, ceiling.AsLongAs(a.names, "leave", fmt.Sprintf("%q alone", column)))
 	g := &lockFence{fence: newFence(p, t, r, math.MinInt64), sequence: s.name, drawn: math.MinInt64}
 	drawn, from := "NULL::bigint", "(SELECT) AS nothing"
 	if s.mayRead {

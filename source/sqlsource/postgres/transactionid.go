@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
@@ -41,9 +40,8 @@ func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.T
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	does := fmt.Sprintf("%q to %s or leaves it alone", column, txRecipe.value)
 	r.Guarantee = fmt.Sprintf("%s, in the order of the transactions in %q: rows are read up to the oldest transaction of the cluster that is in progress%s",
-		promise(s.updates), column, s.triggers.clause("sets "+does, "set "+strings.Replace(does, "leaves", "leave", 1)))
+		promise(s.updates), column, s.assumed)
 	// Not EXISTS (... >= xmin): the planner may read the whole table for that.
 	return &transactionID{guard: guard{t, r, p.oid, p.members}, probe: treeQuery + fmt.Sprintf(
 		` SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
@@ -78,10 +77,7 @@ func (g *singleWriter) guarantee() string {
 	}
 	text := fmt.Sprintf("every row is read once it is committed, in the order of %q: SQLite lets one transaction write at a time, and AUTOINCREMENT gives each row an id greater than any before", key)
 	text += ", which the table's row in sqlite_sequence must show: only AUTOINCREMENT should write it"
-	if len(g.triggers) > 0 {
-		text += fmt.Sprintf(", as long as the triggers of the table (%s) leave %q alone", strings.Join(g.triggers, ", "), key)
-	}
-	return text
+	return text + ceiling.AsLongAs(g.triggers, "leave", fmt.Sprintf("%q alone", key))
 }
 
 func (g *singleWriter) Report() ceiling.Report { return g.report }
