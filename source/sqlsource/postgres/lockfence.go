@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -68,9 +67,13 @@ type lockFence struct {
 // Advance implements [ceiling.Guard]. The order of its two statements makes it sound: first
 // how far the rows go, then who may still add to them.
 func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
-	last, from, err := g.begin(after)
+	last, err := g.table.After(after)
 	if err != nil {
 		return ceiling.Limit{}, err
+	}
+	from := last                                                               // the least key that may have to be read
+	if len(g.table.Key) == 1 && math.MinInt64 < last && last < math.MaxInt64 { // else it may stand between rows of one drawn value
+		from++
 	}
 	at := time.Now()
 	greatest, drawn, err := g.read(ctx, db, from)
@@ -109,21 +112,6 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 		l.Held, err = g.held(ctx, db, source.Held{Since: g.byHandSince, By: []string{byHand}})
 	}
 	return l, err
-}
-
-// begin returns the cursor's key, and the least key that may have to be read.
-func (g *lockFence) begin(after []string) (last, from int64, err error) {
-	if after == nil {
-		return math.MinInt64, math.MinInt64, nil
-	}
-	if last, err = strconv.ParseInt(after[0], 10, 64); err != nil {
-		return 0, 0, retry.Permanent(fmt.Errorf("the cursor's value for %q is not an integer of 64 bits; rewind to a cursor that At returns", g.table.Key[0].Name))
-	}
-	from = last
-	if len(g.table.Key) == 1 && last < math.MaxInt64 { // else it may stand between rows of one drawn value
-		from++
-	}
-	return last, from, nil
 }
 
 // read returns the greatest key, and where the sequence stands if the role may read that.

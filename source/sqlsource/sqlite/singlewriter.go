@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"math"
-	"strconv"
 	"strings"
 	"time"
 
@@ -106,15 +104,12 @@ func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []
 	case triggers != strings.Join(g.triggers, ","):
 		return l, fmt.Errorf("a trigger of the table was added or removed: %w", ceiling.ErrChanged)
 	}
-	from := int64(math.MinInt64)
-	if after != nil {
-		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
-			return l, retry.Permanent(fmt.Errorf("the cursor's value for %q is not an integer; rewind to a cursor that At returns", g.table.Key[0].Name))
-		}
-	}
+	from, err := g.table.After(after)
 	switch {
+	case err != nil:
+		return l, err
 	case from > 0 && last.Int64 < from:
-		return l, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("sqlite_sequence is at %d, below the cursor, so ids that were read are drawn again: the table was recreated, an older file was restored, or sqlite_sequence was changed", last.Int64)}
+		return l, g.table.Rewound("sqlite_sequence is at %d, below the cursor, so ids that were read are drawn again: the table was recreated, an older file was restored, or sqlite_sequence was changed", last.Int64)
 	case !last.Valid && greatest.Valid:
 		return l, fmt.Errorf("the table has rows, and none in sqlite_sequence: %w", ceiling.ErrChanged)
 	case last.Valid && greatest.Int64 > last.Int64:
