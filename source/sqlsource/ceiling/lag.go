@@ -134,3 +134,29 @@ func (g *lagSeen) greatest(ctx context.Context, db Queryer) ([]any, error) {
 	}
 	return key, nil
 }
+
+// None reads all visible rows. It is lossy, unless the table has a single writer that only
+// appends, or no writer at all. It takes your word for that, so it must be chosen
+// explicitly. With asynchronous commit it can read rows that a crash of the server takes back.
+type None struct{}
+
+func (None) String() string { return "none" }
+
+// Open implements [Ceiling].
+func (c None) Open(context.Context, Queryer, Table) (Guard, error) {
+	return fixed{report: Report{
+		Strategy:  c.String(),
+		Guarantee: "no row is missed if a single writer adds rows in the order of their key, for which it takes your word; with several writers, rows that commit late are missed",
+		Lossy:     true,
+	}}, nil
+}
+
+// fixed is a Guard whose limit is always the same.
+type fixed struct {
+	report Report
+	limit  Limit
+}
+
+func (g fixed) Report() Report { return g.report }
+
+func (g fixed) Advance(context.Context, Queryer, []string) (Limit, error) { return g.limit, nil }

@@ -67,11 +67,9 @@ func (Dialect) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 	for i, k := range t.Key {
 		typ, err := ceiling.Texts(ctx, db, "SELECT data_type FROM information_schema.columns WHERE "+isTable(t.Parts)+" AND column_name = ?", k.Name)
 		if err != nil {
-			return nil, fmt.Errorf("reading the type of the key: %w", err)
+			return nil, err
 		}
-		if len(typ) > 0 {
-			types[i] = typ[0]
-		}
+		types[i] = strings.Join(typ, "")
 	}
 	return types, nil
 }

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -174,7 +173,7 @@ const shownHolders = 5
 
 // describe names holders by pid, application and, where the role may see it, age; a prepared
 // transaction by its name. Prepared ones are the last to be left out: nobody may remember them.
-func (f *fence) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) (who []string, err error) {
+func (f *fence) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) ([]string, error) {
 	var pids []int64
 	for _, h := range by {
 		if !h.Prepared {
@@ -182,21 +181,15 @@ func (f *fence) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.
 		}
 	}
 	prepared := len(by) - len(pids)
-	pids = pids[:min(len(pids), max(shownHolders-prepared, 0))]
-	shown, err := sessions(ctx, db, `SELECT pid, COALESCE(application_name, ''), '', extract(epoch FROM clock_timestamp() - xact_start)::float8
-		FROM pg_catalog.pg_stat_activity WHERE pid = ANY ($1::int[])`, array(pids))
+	who, err := ceiling.DescribeHolders(ctx, db, "SELECT "+sessionName+", "+secondsSince("a.xact_start")+`
+		FROM unnest($1::int[]) WITH ORDINALITY AS l(pid, n)
+		LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid ORDER BY n`, array(pids[:min(len(pids), max(shownHolders-prepared, 0))]))
 	if err != nil {
-		return nil, fmt.Errorf("reading who holds the locks: %w", err)
-	}
-	for _, pid := range pids {
-		s := session{pid: pid}
-		if i := slices.IndexFunc(shown, func(s session) bool { return s.pid == pid }); i >= 0 {
-			s = shown[i]
-		}
-		who = append(who, s.String())
+		return nil, err
 	}
 	if prepared > 0 {
-		named, err := sessions(ctx, db, `SELECT 0, '', x.gid, extract(epoch FROM clock_timestamp() - x.prepared)::float8 FROM pg_catalog.pg_prepared_xacts x
+		named, err := ceiling.DescribeHolders(ctx, db, "SELECT "+preparedName+", "+secondsSince("x.prepared")+`
+			FROM pg_catalog.pg_prepared_xacts x
 			WHERE x.database = current_database() AND x.transaction::text IN (
 				SELECT t.transactionid::text FROM pg_catalog.pg_locks t WHERE t.locktype = 'transactionid' AND t.pid IS NULL AND t.virtualtransaction IN (
 					SELECT r.virtualtransaction FROM pg_catalog.pg_locks r WHERE r.pid IS NULL AND r.relation = ANY ($1::oid[])))
@@ -204,12 +197,10 @@ func (f *fence) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.
 		if err != nil {
 			return nil, err
 		}
-		for _, s := range named {
-			who = append(who, s.String())
-		}
 		if named == nil {
-			who = append(who, "a prepared transaction")
+			named = []string{"a prepared transaction"}
 		}
+		who = append(who, named...)
 	}
 	if more := len(by) - shownHolders; more > 0 {
 		who = append(who, fmt.Sprintf("%d more", more))
@@ -217,29 +208,12 @@ func (f *fence) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.
 	return who, nil
 }
 
-// session is a transaction that others wait for.
-type session struct {
-	pid  int64
-	app  string
-	gid  string          // of a prepared transaction, which has no pid
-	open sql.NullFloat64 // since when, in seconds
-}
+// What a session a with the lock l, and a prepared transaction x, are called.
+const (
+	sessionName  = `concat('pid ', l.pid, ' (' || NULLIF(a.application_name, '') || ')', CASE WHEN a.xact_start IS NOT NULL THEN ', open' END)`
+	preparedName = `concat('prepared transaction "', regexp_replace(x.gid, '[[:cntrl:]]', '?', 'g'), '", open')`
+)
 
-// sessions runs a statement that returns these columns.
-func sessions(ctx context.Context, db ceiling.Queryer, query string, args ...any) ([]session, error) {
-	return ceiling.List(ctx, db, func(s *session) []any { return []any{&s.pid, &s.app, &s.gid, &s.open} }, query, args...)
-}
-
-func (s session) String() string {
-	if s.pid == 0 {
-		return fmt.Sprintf("prepared transaction %q, %s ago", s.gid, ceiling.FormatAge(s.open.Float64))
-	}
-	name := fmt.Sprintf("pid %d", s.pid)
-	if s.app != "" {
-		name += " (" + s.app + ")"
-	}
-	if s.open.Valid {
-		name += ", open for " + ceiling.FormatAge(s.open.Float64)
-	}
-	return name
+func secondsSince(moment string) string {
+	return "extract(epoch FROM clock_timestamp() - " + moment + ")::float8"
 }

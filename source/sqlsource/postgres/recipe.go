@@ -79,17 +79,14 @@ func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigge
 // createIndex returns the statement for an index of a table. IF NOT EXISTS would keep an invalid
 // one, which CREATE INDEX CONCURRENTLY leaves when it fails.
 func (p *table) createIndex(m member, key []ceiling.Column) string {
-	var purpose []string
-	for _, k := range key {
-		purpose = append(purpose, k.Name)
-	}
-	name, concurrently := objectName(m, strings.Join(purpose, "_")), "CONCURRENTLY "
+	k := ceiling.Table{Key: key}
+	name, concurrently := objectName(m, strings.Join(k.Names(), "_")), "CONCURRENTLY "
 	if m.kind == "p" {
 		concurrently = ""
 	} else if i := slices.IndexFunc(p.indexes, func(i index) bool { return !i.valid && i.table == m.oid && i.relation == name }); i >= 0 {
 		return reindex(p.indexes[i].name)
 	}
-	return fmt.Sprintf("CREATE INDEX %sIF NOT EXISTS %s ON %s (%s);", concurrently, quote(name), m.name, ceiling.Table{Key: key}.Columns())
+	return fmt.Sprintf("CREATE INDEX %sIF NOT EXISTS %s ON %s (%s);", concurrently, quote(name), m.name, k.Columns())
 }
 
 func reindex(name string) string { return "REINDEX INDEX CONCURRENTLY " + name + ";" }
@@ -124,11 +121,7 @@ func (c recipe) remedy(p *table, t ceiling.Table, trigger bool) ceiling.Remedy {
 	if exists {
 		words = "read by the column " + column + ", which the table has already"
 	}
-	key := column
-	for _, k := range t.Key {
-		key += ", " + k.Name
-	}
-	words += "; then set Key to " + key + c.set
+	words += "; then set Key to " + strings.Join(append([]string{column}, t.Names()...), ", ") + c.set
 	if trigger {
 		words += ". Each row is read, and its latest version again after each change" + noHOT
 	} else {

@@ -161,10 +161,6 @@ func (p *table) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling
 
 // readIndexes reads the indexes of all tables of the tree.
 func (p *table) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
-	var names []string
-	for _, k := range t.Key {
-		names = append(names, k.Name)
-	}
 	p.indexes, err = ceiling.List(ctx, db, func(i *index) []any {
 		return []any{&i.table, &i.relation, &i.name, &i.valid, &i.unique, &i.begins}
 	}, treeQuery+`, key AS (
@@ -176,7 +172,7 @@ func (p *table) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.T
 		FROM key, tree JOIN pg_catalog.pg_index i ON i.indrelid = tree.oid JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, LATERAL (
 			SELECT i.indrelid = $1::oid AND i.indpred IS NULL AND i.indexprs IS NULL AS own, (string_to_array(i.indkey::text, ' ')::int[])[1:i.indnkeyatts] AS columns
-		) AS u`, p.oid, array(names))
+		) AS u`, p.oid, array(t.Names()))
 	return err
 }
 

@@ -98,9 +98,8 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 	if above {
 		g.progress.See(next, at)
 		g.progress.Advance(min(oldest, next-1), at) // not next itself: the rows that were just seen wait
-		var by string
-		by, err = oldestTransaction(ctx, db)
-		l.Held = &source.Held{Since: g.progress.HeldSince(), By: []string{by}}
+		l.Held = &source.Held{Since: g.progress.HeldSince()}
+		l.Held.By, err = oldestTransaction(ctx, db)
 	} else {
 		g.progress.Advance(math.MaxInt64, at)
 	}
@@ -112,18 +111,14 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 
 // oldestTransaction names the one that all others wait for. It is found by its lock, because
 // pg_stat_activity shows a plain role no ids of other roles.
-func oldestTransaction(ctx context.Context, db ceiling.Queryer) (string, error) {
-	shown, err := sessions(ctx, db, `SELECT COALESCE(l.pid, 0), COALESCE(a.application_name, ''), COALESCE(x.gid, ''),
-			extract(epoch FROM clock_timestamp() - COALESCE(a.xact_start, x.prepared))::float8
+func oldestTransaction(ctx context.Context, db ceiling.Queryer) ([]string, error) {
+	who, err := ceiling.DescribeHolders(ctx, db, "SELECT CASE WHEN l.pid IS NULL THEN "+preparedName+" ELSE "+sessionName+" END, "+secondsSince("COALESCE(a.xact_start, x.prepared)")+`
 		FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 		LEFT JOIN pg_catalog.pg_prepared_xacts x ON l.pid IS NULL AND x.transaction = l.transactionid
 		WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
 		ORDER BY age(l.transactionid) DESC LIMIT 1`)
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("reading the oldest transaction in progress: %w", err)
-	case len(shown) == 0:
-		return "a transaction that is not shown here: one of the primary, if this is a standby, or one that has just ended", nil
+	if err == nil && who == nil {
+		who = []string{"a transaction that is not shown here: one of the primary, if this is a standby, or one that has just ended"}
 	}
-	return shown[0].String(), nil
+	return who, err
 }
