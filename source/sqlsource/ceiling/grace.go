@@ -84,7 +84,6 @@ type grace struct {
 
 func (g *grace) Report() Report { return g.report }
 
-// Advance implements [Guard].
 func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit, error) {
 	from, err := g.table.After(after)
 	if err != nil {

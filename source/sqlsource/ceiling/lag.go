@@ -85,7 +85,6 @@ func newLagSeen(t Table, r Report, by time.Duration, types []string) *lagSeen {
 
 func (g *lagSeen) Report() Report { return g.report }
 
-// Advance implements [Guard].
 func (g *lagSeen) Advance(ctx context.Context, db Queryer, _ []string) (Limit, error) {
 	now := time.Now()
 	key, err := g.greatest(ctx, db)

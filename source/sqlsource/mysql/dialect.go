@@ -23,12 +23,11 @@ import (
 // name is the databases' name, for messages.
 const name = "MySQL or MariaDB"
 
-// Dialect is the SQL of MySQL and MariaDB.
+// Dialect is the SQL of MySQL and MariaDB. The interfaces of packages dialect and
+// ceiling explain its methods.
 type Dialect struct{}
 
 var _ dialect.Dialect = Dialect{}
-
-// Short answers, each explained in packages dialect and ceiling.
 
 func (Dialect) Name() string                { return name }
 func (Dialect) DriverNames() []string       { return []string{"mysql", "mariadb"} }
@@ -61,7 +60,6 @@ func (Dialect) NotNull(context.Context, ceiling.Queryer, []string, []string) (ma
 	return nil, nil
 }
 
-// KeyTypes implements [ceiling.SQL].
 func (Dialect) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) ([]string, error) {
 	types := make([]string, len(t.Key))
 	for i, k := range t.Key {
@@ -74,7 +72,6 @@ func (Dialect) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 	return types, nil
 }
 
-// Older implements [ceiling.SQL].
 func (Dialect) Older(ref, typ string) string {
 	switch typ {
 	case "datetime", "timestamp":
@@ -117,7 +114,6 @@ var kinds = map[string]row.Kind{
 	"GEOMETRY": row.Bytes, "VECTOR": row.Bytes,
 }
 
-// Column implements [dialect.Reader].
 func (Dialect) Column(c dialect.Column, ref string) (row.Kind, string) {
 	kind, ok := kinds[c.Type]
 	switch {
@@ -133,7 +129,6 @@ func (Dialect) Column(c dialect.Column, ref string) (row.Kind, string) {
 	return kind, ""
 }
 
-// Key implements [dialect.Reader].
 func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, ref string) (dialect.KeyColumn, error) {
 	kind, expr := d.Column(c, ref)
 	k := dialect.KeyColumn{Ref: ref, Expr: expr, Kind: kind}
@@ -219,12 +214,18 @@ func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string
 // so, with an index too, where a batch is a good part of them.
 const small = 100 * 1024
 
-// Explain implements [dialect.Reader].
 func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args []any, _ bool) ([]string, ceiling.Finding, error) {
-	lines, steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN "+statement, args)
-	var bad []string
+	steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN "+statement, args)
+	var lines, bad []string
 	large := false
 	for _, s := range steps {
+		var parts []string
+		for _, column := range []string{"id", "select_type", "table", "partitions", "type", "possible_keys", "key", "key_len", "ref", "rows", "filtered", "Extra"} {
+			if s[column] != "" {
+				parts = append(parts, column+"="+s[column])
+			}
+		}
+		lines = append(lines, strings.Join(parts, " "))
 		n, _ := strconv.ParseFloat(s["rows"], 64)
 		if s["type"] == "ALL" || strings.Contains(s["Extra"], "Using filesort") || strings.Contains(s["Extra"], "Using temporary") {
 			bad = append(bad, fmt.Sprintf("%s: type %s, %s", s["table"], s["type"], s["Extra"]))
@@ -240,7 +241,6 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 	return lines, dialect.Slow("no index is used to read the rows in the order of the key (%s)", strings.Join(bad, "; ")), nil
 }
 
-// TextType implements [dialect.Checkpoints].
 func (Dialect) TextType(max int, _ bool) string {
 	typ := "MEDIUMTEXT"
 	if max > 0 {

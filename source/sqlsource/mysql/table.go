@@ -165,42 +165,40 @@ func literal(s string) string {
 
 // checkServer adds what matters about the server, whatever the table.
 func (p *table) checkServer(r *ceiling.Report) {
-	if want := p.tooOld(); want != "" {
-		r.Add(ceiling.Unsafe, ceiling.Advice("upgrade the server to "+want+" or later"), "this is version %s, whose AUTO_INCREMENT counter falls back at a restart and then draws numbers again", p.version)
-	}
-	if n := p.vars["auto_increment_increment"]; n != "1" {
-		remedies := ceiling.Advice("if only this server is written to, let it draw every number", "SET GLOBAL auto_increment_increment = 1;")
-		r.Add(ceiling.Unsafe, append(remedies, ceiling.Remedy{Words: "read each server separately, by a key that only this server draws"}),
-			"auto_increment_increment is %s: several servers draw numbers in turn", n)
-	}
-	if p.vars["wsrep_on"] == "ON" {
-		r.Add(ceiling.Unsafe, ceiling.Advice("read a server that is not part of the cluster"), "wsrep_on is ON: rows come from the other servers of a Galera cluster, and not in the order of their keys")
-	}
-	if p.vars["group_replication_group_name"] != "" {
-		r.Add(ceiling.Unsafe, ceiling.Advice("read a server that is not part of the group"), "group replication is set up: rows come from the other members, and not in the order of their keys")
-	}
+	want := p.tooOld()
+	r.AddIf(want != "", ceiling.Unsafe, ceiling.Advice("upgrade the server to "+want+" or later"), "this is version %s, whose AUTO_INCREMENT counter falls back at a restart and then draws numbers again", p.version)
+	increment := p.vars["auto_increment_increment"]
+	remedies := ceiling.Advice("if only this server is written to, let it draw every number", "SET GLOBAL auto_increment_increment = 1;")
+	r.AddIf(increment != "1", ceiling.Unsafe, append(remedies, ceiling.Remedy{Words: "read each server separately, by a key that only this server draws"}),
+		"auto_increment_increment is %s: several servers draw numbers in turn", increment)
+	r.AddIf(p.vars["wsrep_on"] == "ON", ceiling.Unsafe, ceiling.Advice("read a server that is not part of the cluster"),
+		"wsrep_on is ON: rows come from the other servers of a Galera cluster, and not in the order of their keys")
+	r.AddIf(p.vars["group_replication_group_name"] != "", ceiling.Unsafe, ceiling.Advice("read a server that is not part of the group"),
+		"group replication is set up: rows come from the other members, and not in the order of their keys")
 	for _, name := range []string{"read_only", "super_read_only", "innodb_read_only"} {
-		if v := p.vars[name]; v != "" && v != "OFF" && v != "0" {
-			r.Add(ceiling.Unsafe, ceiling.Advice("read from the primary; if this is the primary, set "+name+" to OFF"), "%s is %s: this is a replica, whose rows come in the order of the primary's commits, not of its keys", name, v)
-			break
-		}
+		value := p.vars[name]
+		r.AddIf(value != "" && value != "OFF" && value != "0", ceiling.Unsafe, ceiling.Advice("read from the primary; if this is the primary, set "+name+" to OFF"),
+			"%s is %s: this is a replica, whose rows come in the order of the primary's commits, not of its keys", name, value)
 	}
-	if n := p.vars["innodb_flush_log_at_trx_commit"]; n != "1" && n != "" {
-		r.Add(ceiling.Warning, ceiling.Advice("have each commit written to disk, which makes commits slower", "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"), "innodb_flush_log_at_trx_commit is %s: a crash can take back rows that were committed and read", n)
-	}
+	flush := p.vars["innodb_flush_log_at_trx_commit"]
+	r.AddIf(flush != "1" && flush != "", ceiling.Warning, ceiling.Advice("have each commit written to disk, which makes commits slower", "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"),
+		"innodb_flush_log_at_trx_commit is %s: a crash can take back rows that were committed and read", flush)
 }
 
 // tooOld returns the first version whose counter survives a restart, if the server's version
 // is older or unknown.
 func (p *table) tooOld() string {
-	first, want := [3]int{8, 0, 0}, "8.0"
+	first := "8.0.0"
 	if p.maria {
-		first, want = [3]int{10, 2, 4}, "10.2.4"
+		first = "10.2.4"
 	}
-	var have [3]int
-	version := strings.TrimPrefix(p.version, "5.5.5-") // MariaDB tells old replicas that it is 5.5.5
-	if _, err := fmt.Sscanf(version, "%d.%d.%d", &have[0], &have[1], &have[2]); err != nil || slices.Compare(have[:], first[:]) < 0 {
-		return want
+	numbers := func(version string) []int {
+		var n [3]int
+		fmt.Sscanf(version, "%d.%d.%d", &n[0], &n[1], &n[2]) //nolint:errcheck // an unknown version is older than any
+		return n[:]
+	}
+	if slices.Compare(numbers(strings.TrimPrefix(p.version, "5.5.5-")), numbers(first)) < 0 { // MariaDB tells old replicas that it is 5.5.5
+		return first
 	}
 	return ""
 }
@@ -297,7 +295,7 @@ func (p *table) checkRows(ctx context.Context, db ceiling.Queryer, r *ceiling.Re
 // checkRights adds whether the role sees all threads, and their statements.
 func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.Report) error {
 	var connection int64
-	var user string
+	var user, enabled string
 	if err := db.QueryRowContext(ctx, "SELECT CONNECTION_ID(), CURRENT_USER()").Scan(&connection, &user); err != nil {
 		return err
 	}
@@ -315,25 +313,26 @@ func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.
 	}
 	with := p.server
 	with.events = true
-	var enabled string
 	err = db.QueryRowContext(ctx, "SELECT ENABLED FROM performance_schema.setup_consumers WHERE NAME = 'events_statements_current'").Scan(&enabled)
-	if err == nil && enabled == "YES" {
-		if _, err = with.statements(ctx, db, connection, nil); err == nil {
-			_, err = with.describe(ctx, db, nil)
-		}
-		if err == nil {
-			p.server = with
-			r.Add(ceiling.OK, nil, "performance_schema tells each thread's statements apart")
-			return nil
-		}
+	if err == nil {
+		_, err = with.statements(ctx, db, connection, nil)
 	}
-	level, fix := ceiling.Note, []ceiling.Remedy(nil)
-	if !p.maria {
+	if err == nil {
+		_, err = with.describe(ctx, db, nil)
+	}
+	var fix []ceiling.Remedy
+	switch level := ceiling.Note; {
+	case err == nil && enabled == "YES":
+		p.server = with
+		r.Add(ceiling.OK, nil, "performance_schema tells each thread's statements apart")
+	case !p.maria:
 		level = ceiling.Warning
 		fix = ceiling.Advice("let the role read performance_schema, and switch the consumer on", "GRANT SELECT ON performance_schema.* TO "+user+";",
 			"UPDATE performance_schema.setup_consumers SET ENABLED = 'YES' WHERE NAME = 'events_statements_current';")
+		fallthrough
+	default:
+		r.Add(level, fix, "performance_schema does not show which statements run: a thread is waited for until it is seen idle")
 	}
-	r.Add(level, fix, "performance_schema does not show which statements run: a thread is waited for until it is seen idle")
 	return ctx.Err()
 }
 

@@ -19,12 +19,11 @@ import (
 // name is the database's name, for messages.
 const name = "Postgres"
 
-// Dialect is the SQL of Postgres.
+// Dialect is the SQL of Postgres. The interfaces of packages dialect and
+// ceiling explain its methods.
 type Dialect struct{}
 
 var _ dialect.Dialect = Dialect{}
-
-// Short answers, each explained in package ceiling or dialect.
 
 func (Dialect) Name() string             { return name }
 func (Dialect) Limit(n int) string       { return fmt.Sprintf("LIMIT %d", n) }
@@ -43,7 +42,6 @@ func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
 }
 
-// Compare implements [dialect.Writer].
 func (Dialect) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bool, args *dialect.Args) (string, error) {
 	return dialect.CompareRows(columns, key, upTo, args)
 }
@@ -57,7 +55,6 @@ var kinds = map[string]row.Kind{
 	"1266": row.TimeTZ, // pgx has no name for it
 }
 
-// Column implements [dialect.Reader].
 func (Dialect) Column(c dialect.Column, ref string) (row.Kind, string) {
 	kind, ok := kinds[c.Type]
 	if !ok {
@@ -108,7 +105,6 @@ func (d Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, named [
 	return all, err
 }
 
-// ColumnsChanged implements [dialect.Reader].
 func (Dialect) ColumnsChanged(err error) bool {
 	switch dberr.SQLState(err) {
 	case "0A000", // cached plan must not change result type
@@ -118,13 +114,11 @@ func (Dialect) ColumnsChanged(err error) bool {
 	return false
 }
 
-// RefusedValue implements [dialect.Reader].
 func (Dialect) RefusedValue(err error) bool {
 	refused := []string{"22P02", "22P03", "22P05", "22003", "22007", "22008", "22009", "22021", "42804"}
 	return slices.Contains(refused, dberr.SQLState(err))
 }
 
-// TextType implements [dialect.Checkpoints].
 func (Dialect) TextType(_ int, compared bool) string {
 	if compared {
 		return `TEXT COLLATE "C"`
@@ -132,18 +126,15 @@ func (Dialect) TextType(_ int, compared bool) string {
 	return "TEXT"
 }
 
-// IdleTimeout implements [dialect.Checkpoints].
 func (Dialect) IdleTimeout(milliseconds int64) string {
 	return fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", milliseconds)
 }
 
-// KeyTypes implements [ceiling.SQL].
 func (Dialect) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) ([]string, error) {
 	return ceiling.Texts(ctx, db, `SELECT COALESCE(format_type(a.atttypid, NULL), '') FROM unnest($2::text[]) WITH ORDINALITY AS k(name, n)
 		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = to_regclass($1::text) AND a.attname = k.name AND NOT a.attisdropped ORDER BY k.n`, t.Name, array(t.Names()))
 }
 
-// Older implements [ceiling.SQL].
 func (Dialect) Older(ref, typ string) string {
 	const ago = " - ?::bigint * interval '1 microsecond'"
 	switch typ {
@@ -222,7 +213,7 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 			return nil, ceiling.Finding{}, err
 		}
 	}
-	lines, _, err := dialect.ReadPlan(ctx, tx, "EXPLAIN (COSTS OFF) "+statement, args)
+	lines, err := ceiling.Texts(ctx, tx, "EXPLAIN (COSTS OFF) "+statement, args...)
 	var bad []string
 	seeks := !after
 	for _, line := range lines {

@@ -84,7 +84,6 @@ func (g *singleWriter) guarantee() string {
 
 func (g *singleWriter) Report() ceiling.Report { return g.report }
 
-// Advance implements [ceiling.Guard].
 func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []string) (l ceiling.Limit, err error) {
 	l.AsOf = time.Now()
 	var uncommitted bool
