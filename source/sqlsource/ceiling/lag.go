@@ -55,12 +55,13 @@ func (c Lag) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 
 // lagSeen reads up to the greatest key that was seen some time ago.
 type lagSeen struct {
-	report Report
-	by     time.Duration
-	top    string // the statement for the greatest key
-	where  string
-	values []KeyValue
-	seen   []fence[[]any] // greatest keys; the first is settled, if it is old enough
+	report  Report
+	by      time.Duration
+	top     string // the statement for the greatest key
+	where   string
+	values  []KeyValue
+	seen    ages[[]any] // greatest keys
+	settled []any
 }
 
 func newLagSeen(t Table, r Report, by time.Duration, types []string) *lagSeen {
@@ -91,17 +92,16 @@ func (g *lagSeen) Advance(ctx context.Context, db Queryer, _ []string) (Limit, e
 	if err != nil {
 		return Limit{}, fmt.Errorf("reading the greatest key: %w", err)
 	}
-	if n := len(g.seen); key != nil && (n == 0 || now.Sub(g.seen[n-1].at) >= g.by/256) {
-		g.seen = append(g.seen, fence[[]any]{high: key, at: now})
+	if key != nil {
+		if old, ok := g.seen.add(key, now, g.by); ok {
+			g.settled = old
+		}
 	}
-	for len(g.seen) > 1 && now.Sub(g.seen[1].at) >= g.by {
-		g.seen = g.seen[1:]
-	}
-	if len(g.seen) == 0 || now.Sub(g.seen[0].at) < g.by {
+	if g.settled == nil {
 		return Limit{Nothing: true}, nil
 	}
 	var args []any
-	for _, value := range g.seen[0].high {
+	for _, value := range g.settled {
 		args = append(args, value, value)
 	}
 	return Limit{Where: g.where, Args: args[:len(args)-1]}, nil // the last column stands there once

@@ -52,26 +52,23 @@ func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ce
 		"row-level security applies to this role: its policies decide which rows appear and vanish, not commits")
 	r.AddIf(len(p.tree) > 1, ceiling.OK, nil,
 		"%d tables are watched together: the table, its ancestors and all their partitions or children", len(p.tree))
-	if p.readable() {
-		p.keyIndex(&r, t)
-	} else if p.isTable() {
+	switch {
+	case p.kind != "r" && p.kind != "p":
+		return nil, r, r.Err(t)
+	case !p.tree[0].found:
 		r.Add(ceiling.Unsafe, ceiling.Advice("let the Select return the table's columns of the key under their own names"), "the table has no column %q", t.Key[0].Name)
+		return nil, r, r.Err(t)
 	}
+	p.keyIndex(&r, t)
 	return p, r, nil
 }
 
 // relation adds why rows of something that is not a table cannot be guarded.
 func (p *table) relation(r *ceiling.Report, t ceiling.Table) {
-	switch p.kind {
-	case "v":
-		tables := cmp.Or(strings.Join(p.bases, ", "), "its tables")
-		words := fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the one of %s that has the key", t.Name, tables)
-		r.Add(ceiling.Unsafe, ceiling.Advice(words), "%s is a view, which does not show how rows are added, nor which table draws the key", t.Label)
-	case "m":
-		r.Add(ceiling.Unsafe, ceiling.Advice("read the tables that it is made of"), "%s is a materialized view: a refresh adds rows anywhere", t.Label)
-	case "f":
-		r.Add(ceiling.Unsafe, ceiling.Advice("read it on its own server"), "%s is a foreign table: its transactions are those of another server", t.Label)
-	}
+	words := fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the one of %s that has the key", t.Name, cmp.Or(strings.Join(p.bases, ", "), "its tables"))
+	r.AddIf(p.kind == "v", ceiling.Unsafe, ceiling.Advice(words), "%s is a view, which does not show how rows are added, nor which table draws the key", t.Label)
+	r.AddIf(p.kind == "m", ceiling.Unsafe, ceiling.Advice("read the tables that it is made of"), "%s is a materialized view: a refresh adds rows anywhere", t.Label)
+	r.AddIf(p.kind == "f", ceiling.Unsafe, ceiling.Advice("read it on its own server"), "%s is a foreign table: its transactions are those of another server", t.Label)
 }
 
 // keyIndex adds whether the key is indexed and unique.
@@ -97,11 +94,6 @@ func (p *table) keyIndex(r *ceiling.Report, t ceiling.Table) {
 		"no unique index shows that the key (%s) is unique: two rows with the same key are an error, which may be found late", t.Columns())
 	r.AddIf(p.rules, ceiling.Note, nil, "the table has rules, which may turn an INSERT into another statement")
 }
-
-// readable reports whether it is a table that stores its rows and has the key.
-func (p *table) readable() bool { return p.isTable() && p.tree[0].found }
-
-func (p *table) isTable() bool { return p.kind == "r" || p.kind == "p" }
 
 // drawn adds whether a single sequence draws the key, in ascending order. It returns the
 // triggers that the guarantee depends on.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
-
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -35,10 +34,7 @@ func (c Stamp) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (c
 	if err != nil {
 		return nil, err
 	}
-	var s setting
-	if p.readable() {
-		s = p.stamped(&r, t)
-	}
+	s := p.stamped(&r, t)
 	column := t.Key[0].Name
 	r.AddIf(len(t.Key) == 1, ceiling.Unsafe, ceiling.Advice("add the primary key to Key, after "+column), "several rows can have the same %q", column)
 	if err := r.Err(t); err != nil {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
-
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -31,10 +30,10 @@ func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.T
 	}
 	var s setting
 	column := t.Key[0].Name
-	if typ := p.tree[0].keyType; p.readable() && typ != txRecipe.typ {
-		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a column of the type xid8", column, typ)
-	} else if p.readable() {
+	if typ := p.tree[0].keyType; typ == txRecipe.typ {
 		s = p.settings(&r, t, txRecipe, false)
+	} else {
+		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a column of the type xid8", column, typ)
 	}
 	r.AddIf(len(t.Key) == 1, ceiling.Unsafe, ceiling.Advice("add the primary key to Key, after "+column), "all rows of a transaction have the same %q", column)
 	if err := r.Err(t); err != nil {
