@@ -22,13 +22,13 @@ type table struct {
 	version string
 	vars    map[string]string
 
-	schema, name, kind, engine, options string
-	typ, fullType, extra                string   // of the key's first column
-	drawn                               string   // the AUTO_INCREMENT column; "" if it has none
-	columns                             []string // all of them
-	index, from                         string   // one that begins with the key's first column, quoted, and the table with it
-	triggers                            []string // those that run before each INSERT
-	last                                uint64   // the greatest number that the key's first column takes; 0: it is not drawn
+	kind, engine, options string
+	typ, fullType, extra  string   // of the key's first column
+	drawn                 string   // the AUTO_INCREMENT column; "" if it has none
+	columns               []string // all of them
+	index, from           string   // one that begins with the key's first column, quoted, and the table with it
+	triggers              []string // those that run before each INSERT
+	last                  uint64   // the greatest number that the key's first column takes; 0: it is not drawn
 }
 
 // probe reads what the strategy must know about a table, and reports it.
@@ -78,9 +78,8 @@ func (p *table) readServer(ctx context.Context, db ceiling.Queryer, _ ceiling.Ta
 }
 
 func (p *table) readTable(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	p.name = t.Parts[len(t.Parts)-1]
-	err := db.QueryRowContext(ctx, `SELECT TABLE_SCHEMA, TABLE_TYPE, COALESCE(ENGINE, ''), COALESCE(CREATE_OPTIONS, '')
-		FROM information_schema.TABLES WHERE `+isTable(t.Parts)).Scan(&p.schema, &p.kind, &p.engine, &p.options)
+	err := db.QueryRowContext(ctx, `SELECT TABLE_TYPE, COALESCE(ENGINE, ''), COALESCE(CREATE_OPTIONS, '')
+		FROM information_schema.TABLES WHERE `+isTable(t.Parts)).Scan(&p.kind, &p.engine, &p.options)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("the table %s does not exist, or it is temporary", t.Name)
 	}
@@ -92,7 +91,6 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, t ceiling.T
 		var column, typ, fullType, extra string
 		err := rows.Scan(&column, &typ, &fullType, &extra)
 		p.columns = append(p.columns, column)
-		extra = strings.ToLower(extra)
 		if strings.Contains(extra, "auto_increment") {
 			p.drawn = column
 		}
@@ -100,14 +98,14 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, t ceiling.T
 			p.typ, p.fullType, p.extra = typ, fullType, extra
 		}
 		return err
-	}, `SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, EXTRA FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?`, p.schema, p.name)
+	}, "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, LOWER(EXTRA) FROM information_schema.COLUMNS WHERE "+isTable(t.Parts))
 }
 
 // readIndex finds the index to read keys by, preferably the primary key, and the triggers.
 func (p *table) readIndex(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	names, err := ceiling.Texts(ctx, db, `SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?
+	names, err := ceiling.Texts(ctx, db, `SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE `+isTable(t.Parts)+`
 		AND SEQ_IN_INDEX = 1 AND COLUMN_NAME = ? AND INDEX_TYPE = 'BTREE' AND SUB_PART IS NULL
-		/*!80000 AND IS_VISIBLE = 'YES' */ /*M!100600 AND IGNORED = 'NO' */ ORDER BY INDEX_NAME <> 'PRIMARY', NON_UNIQUE, INDEX_NAME`, p.schema, p.name, t.Key[0].Name)
+		/*!80000 AND IS_VISIBLE = 'YES' */ /*M!100600 AND IGNORED = 'NO' */ ORDER BY INDEX_NAME <> 'PRIMARY', NON_UNIQUE, INDEX_NAME`, t.Key[0].Name)
 	if err != nil {
 		return err
 	}
@@ -115,8 +113,9 @@ func (p *table) readIndex(ctx context.Context, db ceiling.Queryer, t ceiling.Tab
 		p.index = quote(names[0])
 		p.from = t.Name + " FORCE INDEX (" + p.index + ")"
 	}
-	p.triggers, err = ceiling.Texts(ctx, db, `SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ?
-		AND EVENT_OBJECT_TABLE = ? AND ACTION_TIMING = 'BEFORE' AND EVENT_MANIPULATION = 'INSERT' ORDER BY 1`, p.schema, p.name)
+	p.triggers, err = ceiling.Texts(ctx, db, `SELECT TRIGGER_NAME FROM information_schema.TRIGGERS
+		WHERE (EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE) IN (SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE `+isTable(t.Parts)+`)
+		AND ACTION_TIMING = 'BEFORE' AND EVENT_MANIPULATION = 'INSERT' ORDER BY 1`)
 	return err
 }
 
@@ -124,25 +123,25 @@ func (p *table) readIndex(ctx context.Context, db ceiling.Queryer, t ceiling.Tab
 // since. ok is false if the table has no such counter, or the role may not see the table. The second
 // column says for how long MySQL caches the counter (see DESIGN-ceilings.md). MariaDB skips it.
 func readCounter(ctx context.Context, db ceiling.Queryer, parts []string) (next uint64, ok bool, err error) {
-	statement := "SELECT AUTO_INCREMENT, 0 /*!80003 + @@session.information_schema_stats_expiry */ FROM information_schema.TABLES WHERE " + isTable(parts)
-	for round := range 2 {
-		var next sql.Null[uint64]
-		var expiry int64
-		err := db.QueryRowContext(ctx, statement).Scan(&next, &expiry)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			return 0, false, nil
-		case err != nil:
-			return 0, false, fmt.Errorf("reading the AUTO_INCREMENT counter: %w", err)
-		case expiry == 0:
-			return next.V, next.Valid, nil
-		case round == 0:
-			if err := exec(ctx, db, "SET SESSION information_schema_stats_expiry = 0"); err != nil {
-				return 0, false, fmt.Errorf("switching off the cache of information_schema: %w", err)
-			}
+	var number sql.Null[uint64]
+	var expiry int64
+	read := func() error {
+		return db.QueryRowContext(ctx, "SELECT AUTO_INCREMENT, 0 /*!80003 + @@session.information_schema_stats_expiry */ FROM information_schema.TABLES WHERE "+isTable(parts)).Scan(&number, &expiry)
+	}
+	if err = read(); err == nil && expiry != 0 {
+		if err = exec(ctx, db, "SET SESSION information_schema_stats_expiry = 0"); err == nil {
+			err = read()
 		}
 	}
-	return 0, false, errSpread
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return 0, false, nil
+	case err != nil:
+		return 0, false, fmt.Errorf("reading the AUTO_INCREMENT counter: %w", err)
+	case expiry != 0:
+		return 0, false, errSpread
+	}
+	return number.V, number.Valid, nil
 }
 
 // isTable is the condition for a table's rows in information_schema. With literals the server opens

@@ -208,10 +208,8 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 		return nil, ceiling.Finding{}, err
 	}
 	defer tx.Rollback()
-	for _, set := range []string{"SET LOCAL enable_seqscan = off", "SET LOCAL enable_sort = off"} {
-		if _, err := tx.ExecContext(ctx, set); err != nil {
-			return nil, ceiling.Finding{}, err
-		}
+	if _, err := tx.ExecContext(ctx, `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)`); err != nil {
+		return nil, ceiling.Finding{}, err
 	}
 	lines, err := ceiling.Texts(ctx, tx, "EXPLAIN (COSTS OFF) "+statement, args...)
 	var bad []string

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // A recipe gives a table a column to read it by: the transaction that wrote a row, or the moment
@@ -104,14 +105,14 @@ func objectName(m member, purpose string) string {
 // free returns a name for a recipe's column that no other column has, and whether the table
 // has the recipe's column already.
 func (c recipe) free(p *table) (column string, exists bool) {
-	column = c.column
-	for i := 2; ; i++ {
-		existing, taken := p.columns[column]
-		if !taken || existing.typ == c.typ && unqualified(existing.expr) == c.value {
-			return column, taken
+	var taken []string
+	for _, other := range p.columns {
+		if strings.TrimRight(other.name, "0123456789") == c.column && other.typ == c.typ && unqualified(other.expr) == c.value {
+			return other.name, true
 		}
-		column = fmt.Sprint(c.column, i)
+		taken = append(taken, other.name)
 	}
+	return dialect.FreeName(c.column, taken), false
 }
 
 // remedy offers the recipe. Changes of rows are read only with a trigger.
@@ -164,9 +165,8 @@ func (p *table) stampRemedies(t ceiling.Table) []ceiling.Remedy {
 // trigger for it, if it is the recipe's own by its name and default, or else another column. A
 // trigger on a user's column would rewrite it, such as created_at, at each UPDATE.
 func (p *table) resetRemedies(t ceiling.Table, c recipe) []ceiling.Remedy {
-	column := t.Key[0].Name
-	own := strings.TrimRight(column, "0123456789") == c.column && unqualified(p.columns[column].expr) == c.value
-	if !own {
+	column, exists := c.free(p)
+	if !exists || column != t.Key[0].Name {
 		other := t
 		if len(t.Key) > 1 {
 			other.Key = t.Key[1:]

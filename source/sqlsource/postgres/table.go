@@ -20,7 +20,7 @@ type table struct {
 	role      string // this role, quoted
 	security  bool   // row-level security applies to it
 	tree      []member
-	columns   map[string]column // of the root
+	columns   []column // of the root
 	sequences []sequence
 	triggers  []trigger
 	rules     bool
@@ -45,7 +45,7 @@ type member struct {
 }
 
 // column is a column of a table.
-type column struct{ typ, expr string }
+type column struct{ name, typ, expr string }
 
 // index is an index of a table of the tree.
 type index struct {
@@ -129,17 +129,12 @@ func (p *table) inheriting(root member) []member {
 	})
 }
 
-func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
-	p.columns = map[string]column{}
-	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		var name string
-		var c column
-		err := rows.Scan(&name, &c.typ, &c.expr)
-		p.columns[name] = c
-		return err
-	}, `SELECT a.attname::text, format_type(a.atttypid, NULL), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
+func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
+	p.columns, err = ceiling.List(ctx, db, func(c *column) []any { return []any{&c.name, &c.typ, &c.expr} },
+		`SELECT a.attname::text, format_type(a.atttypid, NULL), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
 		FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 		WHERE a.attrelid = $1::oid AND NOT a.attisdropped`, p.root().oid)
+	return err
 }
 
 func (p *table) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {

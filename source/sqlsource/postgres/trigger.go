@@ -165,8 +165,8 @@ func (p *table) setters(is func(trigger) bool) setters {
 
 // setsOther reports whether a trigger is that of a recipe for another column.
 func (p *table) setsOther(g trigger, column string) bool {
-	for name := range p.columns {
-		if name != column && (g.source == txRecipe.body(name) || g.source == stampRecipe.body(name)) {
+	for _, other := range p.columns {
+		if other.name != column && (g.source == txRecipe.body(other.name) || g.source == stampRecipe.body(other.name)) {
 			return true
 		}
 	}

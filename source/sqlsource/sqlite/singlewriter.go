@@ -43,6 +43,13 @@ func (c SingleWriter) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Ta
 		}
 	}
 	g := &singleWriter{table: t, probe: `SELECT read_uncommitted FROM pragma_read_uncommitted`}
+	var uncommitted bool
+	if err := db.QueryRowContext(ctx, g.probe).Scan(&uncommitted); err != nil {
+		return nil, fmt.Errorf("reading PRAGMA read_uncommitted: %w", err)
+	}
+	r.AddIf(uncommitted, ceiling.Unsafe, ceiling.Advice("set it for every connection, in the data source name: _pragma=read_uncommitted(0) for modernc.org/sqlite and ncruces/go-sqlite3; "+
+		"with another driver, open the file without cache=shared. A PRAGMA statement would reach one connection of the pool only"),
+		"the connection reads what other connections of a shared cache have not committed, and may roll back")
 	if t.Name != "" {
 		p, err := probe(ctx, db, t)
 		if err != nil {
