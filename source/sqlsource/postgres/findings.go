@@ -68,6 +68,7 @@ func (p *table) relation(r *ceiling.Report, t ceiling.Table) {
 	words := fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the one of %s that has the key", t.Name, cmp.Or(strings.Join(p.bases, ", "), "its tables"))
 	r.AddIf(p.kind == "v", ceiling.Unsafe, ceiling.Advice(words), "%s is a view, which does not show how rows are added, nor which table draws the key", t.Label)
 	r.AddIf(p.kind == "m", ceiling.Unsafe, ceiling.Advice("read the tables that it is made of"), "%s is a materialized view: a refresh adds rows anywhere", t.Label)
+	r.AddIf(!strings.Contains("rpvmf", p.kind), ceiling.Unsafe, ceiling.Advice("name a table"), "%s is not a table", t.Label)
 	r.AddIf(p.kind == "f", ceiling.Unsafe, ceiling.Advice("read it on its own server"), "%s is a foreign table: its transactions are those of another server", t.Label)
 }
 

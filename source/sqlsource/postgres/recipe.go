@@ -120,7 +120,7 @@ func (c recipe) remedy(p *table, t ceiling.Table, trigger bool) ceiling.Remedy {
 	column, exists := c.free(p)
 	words := "add a column that holds " + c.holds
 	if exists {
-		words = "read by the column " + column + ", which the table has already"
+		words = "read by the column " + column + ", which the table already has"
 	}
 	words += "; then set Key to " + strings.Join(append([]string{column}, t.Names()...), ", ") + c.set
 	if trigger {

@@ -61,7 +61,7 @@ func TestRecipeColumn(t *testing.T) {
 	name, exists = txRecipe.free(p)
 	require.Equal(t, "_tx2", name)
 	require.True(t, exists)
-	require.Contains(t, txRecipe.remedy(p, target, true).Words, "read by the column _tx2, which the table has already; then set Key to _tx2, id.")
+	require.Contains(t, txRecipe.remedy(p, target, true).Words, "read by the column _tx2, which the table already has; then set Key to _tx2, id.")
 	p.version = 120000
 	require.Contains(t, p.remedies(target, false)[0].Words, "upgrade to Postgres 13")
 	require.Empty(t, p.remedies(target, false)[0].Statements)
