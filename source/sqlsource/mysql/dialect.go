@@ -307,7 +307,7 @@ func wantUTC(ctx context.Context, db ceiling.Queryer, column string) error {
 	var zone string
 	err := db.QueryRowContext(ctx, "SELECT @@session.time_zone, UNIX_TIMESTAMP('2026-01-15 00:00:00'), UNIX_TIMESTAMP('2026-07-15 00:00:00')").Scan(&zone, &winter, &summer)
 	if err != nil {
-		return fmt.Errorf("sqlsource: reading the session's time zone: %w", err)
+		return fmt.Errorf("reading the session's time zone: %w", err)
 	}
 	if winter != time.Date(2026, 1, 15, 0, 0, 0, 0, time.UTC).Unix() || summer != time.Date(2026, 7, 15, 0, 0, 0, 0, time.UTC).Unix() {
 		return dialect.Permanent("the key column %q is a TIMESTAMP, and the session's time zone is %s, in which two moments can have one text; add time_zone=%%27%%2B00:00%%27 to the data source name", column, strconv.Quote(zone))

@@ -180,7 +180,7 @@ func (p *table) checkServer(r *ceiling.Report) {
 			"%s is %s: this is a replica, whose rows come in the order of the primary's commits, not of its keys", name, value)
 	}
 	flush := p.vars["innodb_flush_log_at_trx_commit"]
-	r.AddIf(flush != "1" && flush != "", ceiling.Warning, ceiling.Advice("have each commit written to disk, which makes commits slower", "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"),
+	r.AddIf(flush != "1" && flush != "", ceiling.Warning, ceiling.Advice("write each commit to disk, which makes commits slower", "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"),
 		"innodb_flush_log_at_trx_commit is %s: a crash can take back rows that were committed and read", flush)
 }
 
@@ -233,7 +233,7 @@ func (p *table) checkKey(r *ceiling.Report, t ceiling.Table) {
 	case bits == 0 || !strings.Contains(p.extra, "auto_increment"):
 		r.Add(ceiling.Unsafe, p.remedies(t), "%q of the type %s is not AUTO_INCREMENT: clients or a trigger make its values, and rows do not commit in their order", column, p.typ)
 	case p.index == "":
-		r.Add(ceiling.Unsafe, ceiling.Advice("create an index, or let the optimizer use the one that is there", fmt.Sprintf("ALTER TABLE %s ADD INDEX %s%s (%s);", t.Name, p.unless(), quote("devotion_"+column), t.Key[0].Quoted)), "no index that the optimizer may use begins with the key %q", column)
+		r.Add(ceiling.Unsafe, ceiling.Advice("create an index, or let the optimizer use the existing one", fmt.Sprintf("ALTER TABLE %s ADD INDEX %s%s (%s);", t.Name, p.unless(), quote("devotion_"+column), t.Key[0].Quoted)), "no index that the optimizer may use begins with the key %q", column)
 	default:
 		if !strings.Contains(p.fullType, "unsigned") {
 			bits--

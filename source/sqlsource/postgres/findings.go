@@ -44,7 +44,7 @@ func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ce
 		r.AddIf(m.kind == "f" && m.child, ceiling.Unsafe, ceiling.Advice("detach it, or read the partitions one by one"),
 			"the partition %s is a foreign table: its transactions are those of another server", m.name)
 		r.AddIf(m.persistence == "u", ceiling.Unsafe,
-			ceiling.Advice("have it logged, which rewrites the table and locks it until that is done", "ALTER TABLE "+m.name+" SET LOGGED;"),
+			ceiling.Advice("make it logged, which rewrites the table and locks it until that is done", "ALTER TABLE "+m.name+" SET LOGGED;"),
 			"%s is unlogged: a crash empties it", m.name)
 		r.AddIf(m.persistence == "t", ceiling.Unsafe, ceiling.Advice("poll a table that other sessions can see"), "%s is temporary", m.name)
 	}
@@ -145,7 +145,7 @@ func (p *table) sequence(r *ceiling.Report, t ceiling.Table, s sequence) {
 		"the sequence %s has INCREMENT %d: it is shared with other servers, or runs backwards", s.name, s.increment)
 	r.AddIf(s.cycles, ceiling.Unsafe, ceiling.Advice("let it end at its greatest value", alter+" NO CYCLE;"),
 		"the sequence %s has CYCLE: it would begin again below the cursor", s.name)
-	r.AddIf(s.persistence == "u", ceiling.Unsafe, ceiling.Advice("have it logged", alter+" SET LOGGED;"),
+	r.AddIf(s.persistence == "u", ceiling.Unsafe, ceiling.Advice("make it logged", alter+" SET LOGGED;"),
 		"the sequence %s is unlogged: after a crash it begins again", s.name)
 	if len(r.Findings) == before {
 		r.Add(ceiling.OK, nil, "%q is drawn by the sequence %s: CACHE 1, INCREMENT 1, NO CYCLE", t.Key[0].Name, s.name)

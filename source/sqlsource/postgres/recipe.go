@@ -92,7 +92,7 @@ func (p *table) createIndex(m member, key []ceiling.Column) string {
 
 func reindex(name string) string { return "REINDEX INDEX CONCURRENTLY " + name + ";" }
 
-// objectName names a function, trigger or index of a recipe by the table and by what it is for,
+// objectName names a function, trigger or index of a recipe by the table and by its purpose,
 // so that no second recipe takes it over. Names that would be cut off have numbers instead.
 func objectName(m member, purpose string) string {
 	name := fmt.Sprintf("zz_devotion_%s_%s", m.relation, strings.TrimLeft(purpose, "_"))

@@ -103,7 +103,7 @@ func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []
 	switch err := db.QueryRowContext(ctx, g.probe).Scan(dest...); {
 	case err != nil:
 		return l, fmt.Errorf("reading sqlite_sequence: %w", err)
-	case uncommitted: // each connection of the pool has a setting of its own
+	case uncommitted: // each connection of the pool has its own setting
 		return l, fmt.Errorf("the connection reads uncommitted rows: %w", ceiling.ErrChanged)
 	case !g.drawn:
 		return l, nil
