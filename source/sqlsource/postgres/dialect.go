@@ -137,15 +137,15 @@ func (Dialect) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 
 func (Dialect) Older(ref, typ string) string {
 	const ago = " - ?::bigint * interval '1 microsecond'"
-	switch typ {
-	case "timestamp with time zone":
-		return ref + " < statement_timestamp()" + ago
-	case "timestamp without time zone":
-		return ref + " < statement_timestamp()::timestamp" + ago
-	case "date":
-		return ref + " < (statement_timestamp()" + ago + ")::date"
+	then := map[string]string{
+		"timestamp with time zone":    "statement_timestamp()" + ago,
+		"timestamp without time zone": "statement_timestamp()::timestamp" + ago,
+		"date":                        "(statement_timestamp()" + ago + ")::date",
+	}[typ]
+	if then == "" {
+		return ""
 	}
-	return ""
+	return ref + " < " + then
 }
 
 // KeyValue implements [ceiling.SQL]. Postgres takes text for the type of the column that it is compared with.

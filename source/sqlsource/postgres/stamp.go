@@ -41,7 +41,7 @@ func (c Stamp) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (c
 		return nil, err
 	}
 	r.Guarantee = fmt.Sprintf("%s, in the order of %q: rows are read up to a moment when all transactions that wrote to the table then have ended (their locks on it are watched)%s",
-		promise(s.updates), column, s.assumed)
+		s.promise, column, s.assumed)
 	g := &stamp{fence: newFence(p, t, r, 0)}
 	g.probe = treeQuery + fmt.Sprintf(
 		` SELECT %s, %s, %s, pg_is_in_recovery(), CASE WHEN greatest IS NULL THEN %s END FROM (SELECT clock_timestamp()::%s AS clock) AS c, (SELECT max(%s) AS greatest FROM %s) AS g`,

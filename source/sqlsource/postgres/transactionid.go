@@ -40,21 +40,13 @@ func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.T
 		return nil, err
 	}
 	r.Guarantee = fmt.Sprintf("%s, in the order of the transactions in %q: rows are read up to the oldest transaction of the cluster that is in progress%s",
-		promise(s.updates), column, s.assumed)
+		s.promise, column, s.assumed)
 	// Not EXISTS (... >= xmin): the planner may read the whole table for that.
 	return &transactionID{guard: guard{t, r, p.oid, p.members}, probe: treeQuery + fmt.Sprintf(
 		` SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
 			COALESCE((SELECT %[2]s FROM %[1]s WHERE %[2]s IS NOT NULL ORDER BY %[2]s DESC LIMIT 1) >= pg_snapshot_xmin(s), false), pg_is_in_recovery(),
 			%[3]s
 		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, membersExpr)}, nil
-}
-
-// promise is the part of the guarantee that says what is read.
-func promise(updates bool) string {
-	if updates {
-		return "every row is read once it is committed, and its latest version again after each change"
-	}
-	return "every row is read once it is committed, and its later changes are not read"
 }
 
 type transactionID struct {

@@ -65,8 +65,8 @@ func (a *assumptions) add(r *ceiling.Report, g trigger, remedies []ceiling.Remed
 
 // setting is who sets a column of the key when a row is written.
 type setting struct {
-	updates bool   // each change of a row sets it
-	assumed string // what the guarantee assumes, as its last clause
+	promise string // what the guarantee says is read
+	assumed string // what it assumes, as its last clause
 }
 
 // settings finds out who sets the key's first column to the value of a recipe. Only a trigger of
@@ -92,17 +92,21 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 		}
 	}
 	inserts := p.everywhere(all.insert)
-	s.updates = p.everywhere(all.update)
+	updates := p.everywhere(all.update)
 	if p.published && !inserts {
 		r.Add(ceiling.Unsafe, slices.Concat(ceiling.Advice("read at the publisher"), fix), "the table is filled by logical replication, which runs no defaults, and no triggers but those that are ENABLE ALWAYS")
 		return s
 	}
 	vouched, replaced := p.defaults(r, c, column, fix, known, all, byWord)
 	r.AddIf(!inserts, ceiling.Note, nil, "clients can choose the value of %q: a row with one below the cursor is missed", column)
-	r.AddIf(!s.updates, ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)
+	s.promise = "every row is read once it is committed, and its latest version again after each change"
+	if !updates {
+		s.promise = "every row is read once it is committed, and its later changes are not read"
+	}
+	r.AddIf(!updates, ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)
 	switch value := fmt.Sprintf("%q to %s at each ", column, c.value); {
 	case vouched:
-		s.assumed = ", as long as clients or triggers set " + value + events(true, s.updates) + ", for which it takes your word"
+		s.assumed = ", as long as clients or triggers set " + value + events(true, updates) + ", for which it takes your word"
 	case byWord:
 		s.assumed = ceiling.AsLongAs(a.names, "set", value+events(a.insert, a.update)) + replaced
 	default:

@@ -65,7 +65,12 @@ func (c SingleWriter) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Ta
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	r.Guarantee = g.guarantee()
+	key := t.Key[0].Name
+	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: SQLite lets one transaction write at a time, and AUTOINCREMENT gives each row an id greater than any before, "+
+		"which the table's row in sqlite_sequence must show: only AUTOINCREMENT should write it", key) + ceiling.AsLongAs(g.triggers, "leave", fmt.Sprintf("%q alone", key))
+	if !g.drawn {
+		r.Guarantee = fmt.Sprintf("every row is read once it is committed, and its latest version again after each change that draws a new %q, by your word that each write draws one greater than all before: SQLite lets one transaction write at a time", key)
+	}
 	g.report = r
 	return g, nil
 }
@@ -77,16 +82,6 @@ type singleWriter struct {
 	probe    string   // reads whether the connection reads uncommitted rows and, if drawn, the triggers, the sequence and the greatest key
 	triggers []string // of the table
 	empty    bool     // no row was inserted yet
-}
-
-func (g *singleWriter) guarantee() string {
-	key := g.table.Key[0].Name
-	if !g.drawn {
-		return fmt.Sprintf("every row is read once it is committed, and its latest version again after each change that draws a new %q, by your word that each write draws one greater than all before: SQLite lets one transaction write at a time", key)
-	}
-	text := fmt.Sprintf("every row is read once it is committed, in the order of %q: SQLite lets one transaction write at a time, and AUTOINCREMENT gives each row an id greater than any before", key)
-	text += ", which the table's row in sqlite_sequence must show: only AUTOINCREMENT should write it"
-	return text + ceiling.AsLongAs(g.triggers, "leave", fmt.Sprintf("%q alone", key))
 }
 
 func (g *singleWriter) Report() ceiling.Report { return g.report }
