@@ -14,7 +14,6 @@ import (
 type guard struct {
 	table   ceiling.Table
 	report  ceiling.Report
-	oid     int64
 	members string // membersExpr when the table was probed
 }
 

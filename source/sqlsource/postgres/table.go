@@ -86,7 +86,7 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 		return nil, fmt.Errorf("the table %s does not exist", t.Name)
 	}
 	if err == nil {
-		err = db.QueryRowContext(ctx, treeQuery+" SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN tree ON tree.oid = r.srrelid), "+membersExpr, p.oid, t.Name).Scan(&p.published, &p.members)
+		err = p.readMembers(ctx, db, t)
 	}
 	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readTree, p.readColumns, p.readSequences, p.readTriggers, p.readIndexes, p.readBases} {
 		if err == nil {
@@ -97,6 +97,25 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 		return nil, fmt.Errorf("reading what the database says about the table: %w", err)
 	}
 	return p, nil
+}
+
+// readMembers is called first: what changes after it shows in membersExpr, and so does a table that
+// is in the tree by the time when that is read.
+func (p *table) readMembers(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	oids, err := ceiling.Texts(ctx, db, treeQuery+" SELECT oid::text FROM tree", p.oid)
+	if err != nil {
+		return err
+	}
+	return db.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = ANY ($2::oid[])), "+membersExpr(p.oid, array(oids)), t.Name, array(oids)).
+		Scan(&p.published, &p.members)
+}
+
+// oids returns those of the tree.
+func (p *table) oids() (list []int64) {
+	for _, m := range p.tree {
+		list = append(list, m.oid)
+	}
+	return list
 }
 
 func (p *table) readTree(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {

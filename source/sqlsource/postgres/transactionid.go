@@ -42,11 +42,11 @@ func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.T
 	r.Guarantee = fmt.Sprintf("%s, in the order of the transactions in %q: rows are read up to the oldest transaction of the cluster that is in progress%s",
 		s.promise, column, s.assumed)
 	// Not EXISTS (... >= xmin): the planner may read the whole table for that.
-	return &transactionID{guard: guard{t, r, p.oid, p.members}, probe: treeQuery + fmt.Sprintf(
-		` SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
+	return &transactionID{guard: guard{t, r, p.members}, probe: fmt.Sprintf(
+		`SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
 			COALESCE((SELECT %[2]s FROM %[1]s WHERE %[2]s IS NOT NULL ORDER BY %[2]s DESC LIMIT 1) >= pg_snapshot_xmin(s), false), pg_is_in_recovery(),
 			%[3]s
-		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, membersExpr)}, nil
+		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, membersExpr(p.oid, array(p.oids())))}, nil
 }
 
 type transactionID struct {
@@ -63,7 +63,7 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 	var oldest, next int64
 	var members string
 	var above, standby bool
-	if err := db.QueryRowContext(ctx, g.probe, g.oid, g.table.Name).Scan(&oldest, &next, &above, &standby, &members); err != nil {
+	if err := db.QueryRowContext(ctx, g.probe, g.table.Name).Scan(&oldest, &next, &above, &standby, &members); err != nil {
 		return ceiling.Limit{}, fmt.Errorf("reading the oldest transaction in progress: %w", err)
 	}
 	if members != g.members {
