@@ -112,8 +112,8 @@ func membersExpr(oid int64, tables string) string {
 // with the same start time, but it resets its statistics.
 var bootExpr = "concat(" + micros("pg_postmaster_start_time()") + ", ' ', " + micros("pg_stat_get_bgwriter_stat_reset_time()") + ")"
 
-// locksQuery returns the statement for the holders. Its own lock on pg_locks is listed, too. It proves that the server shows locks, and
-// its row carries the values that are needed once.
+// locksQuery returns the statement for the holders. Its own lock on pg_locks is listed, too. It
+// proves that the server shows locks, and its row carries the values that are needed once.
 func locksQuery(p *table) string {
 	return `WITH head AS MATERIALIZED (
 	SELECT pg_is_in_recovery() AS standby, ` + bootExpr + ` AS boot,
