@@ -15,8 +15,9 @@ import (
 // The tests replace it with a model of a disk that loses unsynced data.
 type directory interface {
 	durable.FS
+	ReadFile(name string) ([]byte, error)
+	List() ([]string, error)
 	open(name string, flag int) (file, error)
-	list() ([]string, error)
 	check() error // an error if this is not the directory that was opened and locked
 	close() error
 }
@@ -71,15 +72,6 @@ func (d *osDirectory) open(name string, flag int) (file, error) {
 		return nil, err
 	}
 	return osFile{f}, nil
-}
-
-func (d *osDirectory) list() ([]string, error) {
-	f, err := d.Open(".")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return f.Readdirnames(-1)
 }
 
 func (d *osDirectory) check() error {

@@ -152,6 +152,20 @@ func (d *disk) open(name string, flag int) (_ file, err error) {
 	return &handle{d: d, n: n}, nil
 }
 
+func (d *disk) ReadFile(name string) ([]byte, error) {
+	f, err := d.open(name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	text := make([]byte, size)
+	_, err = f.ReadAt(text, 0)
+	return text, errors.Join(err, f.Close())
+}
+
 func (d *disk) Create(name string) (durable.File, error) {
 	return d.open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 }
@@ -177,7 +191,7 @@ func (d *disk) Remove(name string) error {
 	})
 }
 
-func (d *disk) list() (names []string, err error) {
+func (d *disk) List() (names []string, err error) {
 	err = d.call(func() error {
 		names = slices.Collect(maps.Keys(d.now))
 		return nil
