@@ -11,9 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+type mutant struct{ name, file, old, new string }
+
 // mutants are faults that only a crash shows. Each changes one place in the source:
 // it leaves out a call, or makes it too early.
-var mutants = []struct{ name, file, old, new string }{
+var mutants = []mutant{
 	{"the directory is acted on before it is synced", "recover.go",
 		"if err := s.dir.Sync(); err != nil {\n\t\treturn s.fail(\"sync the directory\", err)\n\t}\n\tnames, err",
 		"names, err"},
@@ -48,7 +50,18 @@ var mutants = []struct{ name, file, old, new string }{
 		"s.cp.Offset > 0 && s.cp.Shape == shape", "s.cp.Offset > 0"},
 }
 
-// TestMutantsDie shows that the crash model finds such faults: it compiles each
+// checkpointMutants must fail the crash model of package filecheckpoint.
+var checkpointMutants = []mutant{
+	{"a cursor is loaded that a power cut can undo", checkpointDir + "/file.go",
+		"if err := dir.Sync(); err != nil {", "if err := error(nil); err != nil {"},
+	{"a Save that failed at its last sync is not done again", checkpointDir + "/file.go",
+		"if moved {", "if !moved {\n\t\t\treturn nil\n\t\t}\n\t\tif moved {"},
+	{"temporary files of killed writers stay", checkpointDir + "/file.go", "range names {", "range names[:0] {"},
+}
+
+const checkpointDir = "../../poller/filecheckpoint"
+
+// TestMutantsDie shows that the crash models find such faults: it compiles each
 // mutant, which must fail TestCrashModel.
 func TestMutantsDie(t *testing.T) {
 	t.Parallel()
@@ -67,25 +80,31 @@ func TestMutantsDie(t *testing.T) {
 		some = mutants[:1] // the subtlest
 	}
 	for _, m := range some {
-		t.Run(m.name, func(t *testing.T) {
-			source, err := os.ReadFile(m.file)
-			require.NoError(t, err)
-			require.Equal(t, 1, strings.Count(string(source), m.old), "the mutation no longer fits %s", m.file)
-			dir := t.TempDir()
-			mutated, overlay := filepath.Join(dir, filepath.Base(m.file)), filepath.Join(dir, "overlay.json")
-			require.NoError(t, os.WriteFile(mutated, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600))
-			here, err := filepath.Abs(m.file)
-			require.NoError(t, err)
-			text, err := json.Marshal(map[string]any{"Replace": map[string]string{here: mutated}})
-			require.NoError(t, err)
-			require.NoError(t, os.WriteFile(overlay, text, 0o600))
-
-			out, err := exec.Command("go", "test", "-vet=off", "-overlay", overlay, "-run", "^TestCrashModel$", "-seeds", "50000", ".").CombinedOutput()
-			require.Error(t, err, "the mutant survived:\n%s", out)
-			require.Contains(t, string(out), "crash model: seed ", "it died of something else")
-			t.Logf("%s", firstLine(out))
-		})
+		t.Run(m.name, func(t *testing.T) { requireDies(t, m, ".") })
 	}
+	for _, m := range checkpointMutants {
+		t.Run(m.name, func(t *testing.T) { requireDies(t, m, checkpointDir) })
+	}
+}
+
+// requireDies runs the crash model in dir with a mutant.
+func requireDies(t *testing.T, m mutant, dir string) {
+	source, err := os.ReadFile(m.file)
+	require.NoError(t, err)
+	require.Equal(t, 1, strings.Count(string(source), m.old), "the mutation no longer fits %s", m.file)
+	temp := t.TempDir()
+	mutated, overlay := filepath.Join(temp, filepath.Base(m.file)), filepath.Join(temp, "overlay.json")
+	require.NoError(t, os.WriteFile(mutated, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600))
+	here, err := filepath.Abs(m.file)
+	require.NoError(t, err)
+	text, err := json.Marshal(map[string]any{"Replace": map[string]string{here: mutated}})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(overlay, text, 0o600))
+
+	out, err := exec.Command("go", "test", "-vet=off", "-overlay", overlay, "-run", "^TestCrashModel$", dir, "-seeds", "50000").CombinedOutput()
+	require.Error(t, err, "the mutant survived:\n%s", out)
+	require.Contains(t, string(out), "crash model: seed ", "it died of something else")
+	t.Logf("%s", firstLine(out))
 }
 
 func firstLine(out []byte) string {
