@@ -157,11 +157,11 @@ func (d *disk) ReadFile(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	size, err := f.Size()
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	text := make([]byte, size)
+	text := make([]byte, info.Size())
 	_, err = f.ReadAt(text, 0)
 	return text, errors.Join(err, f.Close())
 }
@@ -274,9 +274,16 @@ func (h *handle) Sync() error {
 	return nil
 }
 
-func (h *handle) Size() (size int64, err error) {
-	err = h.d.call(func() error { size = int64(len(h.n.now)); return nil })
-	return size, err
+func (h *handle) Stat() (fs.FileInfo, error) {
+	info := fileInfo{size: int64(len(h.n.now))}
+	return info, h.d.call(func() error { return nil })
 }
+
+type fileInfo struct {
+	fs.FileInfo
+	size int64
+}
+
+func (i fileInfo) Size() int64 { return i.size }
 
 func (h *handle) Close() error { return h.d.call(func() error { return nil }) }

@@ -27,7 +27,7 @@ var mutants = []mutant{
 		"for _, seg := range next.Sealed {\n\t\t_ = s.dir.Rename(seg.File+openSuffix, seg.File)\n\t}\n\ttext, err := next.encode()"},
 	{"a cut that failed is not done again", "recover.go",
 		"err = f.Truncate(committed)\n\tif err == nil {",
-		"size, _ := f.Size()\n\terr = f.Truncate(committed)\n\tif err == nil && size > committed {"},
+		"info, _ := f.Stat()\n\terr = f.Truncate(committed)\n\tif err == nil && info.Size() > committed {"},
 	{"data is not synced", "commit.go",
 		"if err := s.open.Sync(); err != nil {", "if err := error(nil); err != nil {"},
 	{"the name of a new segment is not synced", "commit.go",

@@ -161,12 +161,12 @@ func (s *store) verifyFile(name string, committed, tail int64, crc uint32) error
 		return s.fail("open "+name, err)
 	}
 	defer f.Close()
-	size, err := f.Size()
+	info, err := f.Stat()
 	if err != nil {
 		return s.fail("read "+name, err)
 	}
-	if size < committed {
-		return s.fault("%s has %d bytes, but %d were committed: restore the file", name, size, committed)
+	if info.Size() < committed {
+		return s.fault("%s has %d bytes, but %d were committed: restore the file", name, info.Size(), committed)
 	}
 	last := make([]byte, tail)
 	if _, err := f.ReadAt(last, committed-tail); err != nil {
