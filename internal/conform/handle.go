@@ -3,6 +3,7 @@ package conform
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/artifactofdevotion/devotion/source"
 )
@@ -34,11 +35,21 @@ type Handle struct {
 	Close        func()
 }
 
-// Handle returns the handle of a part that was opened. The rule is that it can be
-// closed, which closePart does, if it is not nil.
+// Handle returns the handle of a part that was opened. Names are "A", "B" and so on.
+// The rule is that closePart, if it is not nil, can close the part. [Run] closes
+// parts that are still open in the end.
 func (c *Checkpoint) Handle(checkpointer Checkpointer, rule string, closePart func() error) *Handle {
-	h := &Handle{Checkpoint: c, Checkpointer: checkpointer}
-	h.Name, h.Close = c.Opened(rule, closePart)
+	h := &Handle{Checkpoint: c, Checkpointer: checkpointer, Name: string(rune('A' + len(c.open)%26))}
+	h.Close = sync.OnceFunc(func() {
+		if closePart == nil {
+			return
+		}
+		// Watched, because a Close that waits for a stuck call would hang too.
+		if err := Do(c.Ctx, func(context.Context) error { return closePart() }); err != nil {
+			c.Add(rule, "%v", err)
+		}
+	})
+	c.open = append(c.open, h.Close)
 	return h
 }
 

@@ -28,12 +28,9 @@ func (s *suite) basics(a handle) {
 func (s *suite) lostAnswer(a handle) {
 	const rule = "a Save whose answer was lost succeeds again, and stores nothing"
 	old, from := s.At, s.Fresh()
-	if err := a.Save(s.Ctx, old, from); err != nil {
-		s.Add("Save moves the cursor from the stored one", "%v", err)
-		a.Sync()
+	if !a.moveTo("Save moves the cursor from the stored one", from) {
 		return
 	}
-	s.At = from
 	for range 2 {
 		if err := a.Save(s.Ctx, old, from); err != nil {
 			s.Add(rule, "handle %s: Save(%s, %s) again: %v", a.Name, conform.Short(old), conform.Short(from), err)
@@ -56,21 +53,14 @@ func (s *suite) cursors(a handle) {
 		source.Cursor(strings.Repeat("x", source.MaxCursor)),
 		source.Cursor(strings.Repeat("x", source.MaxCursor-1) + "y"),
 	} {
-		if err := a.Save(s.Ctx, s.At, c); err != nil {
-			s.Add("every valid cursor can be stored", "Save(…, %s): %v", conform.Short(c), err)
-			a.Sync()
-			continue
+		if a.moveTo("every valid cursor can be stored", c) {
+			a.MustLoad("a cursor is loaded as it was saved, byte by byte")
 		}
-		s.At = c
-		a.MustLoad("a cursor is loaded as it was saved, byte by byte")
 	}
 	for _, pair := range [][2]source.Cursor{{"Case", "case"}, {"case", "case "}, {"10", "0010"}} {
-		if err := a.Save(s.Ctx, s.At, pair[0]); err != nil {
-			a.Sync()
-			continue // noted already
+		if a.moveTo("every valid cursor can be stored", pair[0]) {
+			a.mustConflict("cursors that differ in case, blanks or zeros differ", pair[1], s.Fresh(), a)
 		}
-		s.At = pair[0]
-		a.mustConflict("cursors that differ in case, blanks or zeros differ", pair[1], s.Fresh(), a)
 	}
 	for _, c := range []source.Cursor{"a\nb", "a\x00b", "ä", "\x7f", source.Cursor(strings.Repeat("x", source.MaxCursor+1))} {
 		if err := a.Save(s.Ctx, s.At, c); err == nil {
@@ -99,14 +89,10 @@ func (s *suite) contexts(a handle) {
 
 // interrupted ends the context of a Save at each check of it in turn.
 func (s *suite) interrupted(a handle) {
-	for n := 1; n <= 30; n++ {
+	for _, trip := range conform.Trips(30) {
 		to := s.Fresh()
-		var tripped func() bool
 		err := conform.Do(s.Ctx, func(ctx context.Context) error {
-			trip, asked, cancel := conform.Trip(ctx, n)
-			defer cancel()
-			tripped = asked
-			return a.Checkpointer.Save(trip, s.At, to)
+			return a.Checkpointer.Save(trip.On(ctx), s.At, to)
 		})
 		s.Watch("Save", err)
 		if errors.Is(err, poller.ErrConflict) {
@@ -117,9 +103,6 @@ func (s *suite) interrupted(a handle) {
 			a.MustLoad("a Save that is interrupted and succeeds has stored")
 		} else {
 			s.again(a, to, "interrupted")
-		}
-		if !tripped() {
-			return
 		}
 	}
 }
@@ -178,11 +161,9 @@ func (s *suite) lockstep(a handle) {
 	b := s.start()
 	b.MustLoad("Load returns the stored cursor")
 	from, to := s.At, s.Fresh()
-	if err := a.Save(s.Ctx, from, to); err != nil {
-		s.Add("a Load by another handle does not disturb", "handle %s: %v", a.Name, err)
+	if !a.moveTo("a Load by another handle does not disturb", to) {
 		return
 	}
-	s.At = to
 	b.mustConflict(rule, from, to, s.start())
 
 	b.MustLoad("Load returns the stored cursor")
@@ -201,11 +182,9 @@ func (s *suite) late(a handle) {
 	b.MustLoad("Load returns the stored cursor")
 	b.mustSave("a handle that has loaded takes over")
 	a.mustConflict("a late handle cannot save", left, s.Fresh(), s.start())
-	if err := b.Save(s.Ctx, s.At, left); err != nil {
-		s.Add("Save moves the cursor anywhere", "%v", err)
+	if !b.moveTo("Save moves the cursor anywhere", left) {
 		return
 	}
-	s.At = left
 	a.mustConflict("a late handle cannot save, although the cursor is back where it was", left, s.Fresh(), s.start())
 	a.MustLoad("Load returns the stored cursor")
 	a.mustSave("a late handle goes on once it has loaded")

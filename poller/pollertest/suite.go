@@ -83,16 +83,19 @@ func (s *suite) start() handle {
 	return handle{s.Handle(o.Checkpointer, "a handle can be closed", o.Close)}
 }
 
-// mustSave moves the cursor on to a new one.
-func (h handle) mustSave(rule string) {
-	to := h.Fresh()
+// moveTo saves a cursor, which must succeed.
+func (h handle) moveTo(rule string, to source.Cursor) bool {
 	if err := h.Save(h.Ctx, h.At, to); err != nil {
 		h.Add(rule, "handle %s: Save(%s, %s): %v", h.Name, conform.Short(h.At), conform.Short(to), err)
 		h.Sync()
-		return
+		return false
 	}
 	h.At = to
+	return true
 }
+
+// mustSave moves the cursor on to a new one.
+func (h handle) mustSave(rule string) { h.moveTo(rule, h.Fresh()) }
 
 // mustConflict expects a Save to be refused and nothing to be stored. The witness
 // is the handle that checks this by a Load.

@@ -34,23 +34,16 @@ func (s *suite[T]) contexts(a *handle[T]) {
 
 // interrupted ends the context of a Write at each check of it in turn.
 func (s *suite[T]) interrupted(a *handle[T]) {
-	for n := 1; n <= 30; n++ {
+	for _, trip := range conform.Trips(30) {
 		b := s.batch(3)
 		texts := s.texts(b.Records)
-		var tripped func() bool
 		err := a.call(s.Ctx, b, func(ctx context.Context, b source.Batch[T]) error {
-			trip, asked, cancel := conform.Trip(ctx, n)
-			defer cancel()
-			tripped = asked
-			return a.sink.Write(trip, b)
+			return a.sink.Write(trip.On(ctx), b)
 		})
 		if errors.Is(err, sink.ErrConflict) || errors.Is(err, sink.ErrRejected) {
 			s.Add("an interruption is neither a conflict nor a rejection", "%v", err)
 		}
 		s.mustSettle(a, b, texts, err)
-		if !tripped() {
-			return
-		}
 	}
 }
 
@@ -107,14 +100,11 @@ func (s *suite[T]) poison(a *handle[T]) {
 		a.MustLoad("a rejection promises that nothing was stored")
 	}
 	good.To = s.Fresh()
-	texts := s.texts(good.Records)
-	if err := a.write(s.Ctx, good); err != nil {
-		s.Add("after a rejection a shorter batch with the same From can be written", "%v", err)
-		a.sync()
+	const rule = "after a rejection a shorter batch with the same From can be written"
+	if !a.put(rule, good) {
 		return
 	}
-	s.At, s.want = good.To, append(s.want, texts...)
-	s.mustRead("after a rejection a shorter batch with the same From can be written")
+	s.mustRead(rule)
 	if s.exact { // Save alone skips a poisoned record
 		to := s.Fresh()
 		if err := a.Save(s.Ctx, s.At, to); err != nil {
@@ -139,13 +129,9 @@ func (s *suite[T]) lostAnswer(a *handle[T]) {
 	longer.To = s.Fresh()
 	shorter := source.Batch[T]{From: b.From, To: s.Fresh(), Records: slices.Clone(b.Records[:2])}
 
-	texts := s.texts(b.Records)
-	if err := a.write(s.Ctx, b); err != nil {
-		s.Add("Write stores every record, in order, before it returns", "%v", err)
-		a.sync()
+	if !a.put("Write stores every record, in order, before it returns", b) {
 		return
 	}
-	s.At, s.want = b.To, append(s.want, texts...)
 	a.MustLoad("Write moves the cursor with the records")
 	if err := a.write(s.Ctx, twice); err != nil {
 		s.Add(rule, "%v", err)
@@ -230,12 +216,9 @@ func (s *suite[T]) lockstep(a *handle[T]) {
 	mine := s.batch(3)
 	theirs := mine
 	theirs.Records = slices.Clone(mine.Records)
-	texts := s.texts(mine.Records)
-	if err := a.write(s.Ctx, mine); err != nil {
-		s.Add("a Load by another handle does not disturb", "handle %s: %v", a.Name, err)
+	if !a.put("a Load by another handle does not disturb", mine) {
 		return
 	}
-	s.At, s.want = mine.To, append(s.want, texts...)
 	b.mustConflict(rule, theirs, s.start())
 	b.MustLoad("Load returns the stored cursor")
 	b.mustWrite("a handle that has loaded takes over", 2)

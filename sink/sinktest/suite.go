@@ -154,18 +154,26 @@ func (h *handle[T]) call(ctx context.Context, b source.Batch[T], write func(cont
 	return err
 }
 
-// mustWrite writes a batch of n new records and expects them to be stored. The
-// batch belongs to the sink then, so the suite keeps a copy.
+// put writes a batch, which must succeed. The batch belongs to the sink then, so the
+// suite keeps the texts of its records.
+func (h *handle[T]) put(rule string, b source.Batch[T]) bool {
+	texts := h.s.texts(b.Records)
+	if err := h.write(h.Ctx, b); err != nil {
+		h.Add(rule, "handle %s: %v (for a batch of %d records from %q to %q)", h.Name, err, len(b.Records), b.From, b.To)
+		h.sync()
+		return false
+	}
+	h.At, h.s.want = b.To, append(h.s.want, texts...)
+	return true
+}
+
+// mustWrite writes a batch of n new records and expects them to be stored.
 func (h *handle[T]) mustWrite(rule string, n int) {
 	s := h.s
 	b := s.batch(n)
-	texts := s.texts(b.Records)
-	if err := h.write(s.Ctx, b); err != nil {
-		s.Add(rule, "handle %s: a batch of %d records from %q to %q: %v", h.Name, n, b.From, b.To, err)
-		h.sync()
+	if !h.put(rule, b) {
 		return
 	}
-	s.At, s.want = b.To, append(s.want, texts...)
 	before := s.stored
 	s.mustRead(rule)
 	if s.stored != before+n {
