@@ -49,7 +49,10 @@ func (s *store) recover() error {
 	if err != nil {
 		return err
 	}
-	if err := s.verify(cp, names); err != nil {
+	unnamed := slices.DeleteFunc(slices.Clone(cp.Sealed), func(seg sealed) bool {
+		return !slices.Contains(names, seg.File+openSuffix)
+	})
+	if err := s.verify(cp, unnamed); err != nil {
 		return err
 	}
 	s.stored = true
@@ -59,12 +62,20 @@ func (s *store) recover() error {
 		}
 	}
 	s.cp, s.listed = cp, len(cp.Sealed) > 0
-	if cp.Offset > 0 {
-		if s.open, err = s.cut(cp.File+openSuffix, cp.Offset); err != nil {
+	for _, seg := range unnamed {
+		if s.open, err = s.cut(seg.File, seg.Bytes); err != nil {
+			return err
+		}
+		if err := s.closeSegment(); err != nil {
 			return err
 		}
 	}
-	if err := s.republish(names); err != nil {
+	if cp.Offset > 0 {
+		if s.open, err = s.cut(cp.File, cp.Offset); err != nil {
+			return err
+		}
+	}
+	if err := s.publish(unnamed); err != nil {
 		return err
 	}
 	s.broken = false
@@ -136,26 +147,23 @@ func (s *store) inspect(cp checkpoint, names []string) (leftover []string, err e
 	return leftover, nil
 }
 
-// verify compares the segments that are not published yet with the checkpoint.
-func (s *store) verify(cp checkpoint, names []string) error {
-	for _, seg := range cp.Sealed {
-		name := seg.File + openSuffix
-		if !slices.Contains(names, name) {
-			continue
-		}
-		if err := s.verifyFile(name, seg.Bytes, 0, 0); err != nil {
+// verify compares the content of the segments that end in .open with the checkpoint.
+func (s *store) verify(cp checkpoint, unnamed []sealed) error {
+	for _, seg := range unnamed {
+		if err := s.verifyFile(seg.File, seg.Bytes, 0, 0); err != nil {
 			return err
 		}
 	}
 	if cp.Offset == 0 {
 		return nil
 	}
-	return s.verifyFile(cp.File+openSuffix, cp.Offset, cp.Tail, cp.CRC)
+	return s.verifyFile(cp.File, cp.Offset, cp.Tail, cp.CRC)
 }
 
-// verifyFile checks that a file has at least the committed size, and the checksum
-// of the tail before that.
-func (s *store) verifyFile(name string, committed, tail int64, crc uint32) error {
+// verifyFile checks that a segment has at least the committed size, and the
+// checksum of the tail before that.
+func (s *store) verifyFile(segment string, committed, tail int64, crc uint32) error {
+	name := segment + openSuffix
 	f, err := s.dir.open(name, os.O_RDWR)
 	if err != nil {
 		return s.fail("open "+name, err)
@@ -178,10 +186,11 @@ func (s *store) verifyFile(name string, committed, tail int64, crc uint32) error
 	return nil
 }
 
-// cut opens a file and truncates it, durably, to its committed size. It does so
+// cut opens a segment and truncates it, durably, to its committed size. It does so
 // even if the file has this size: an earlier recovery may have truncated it and
 // failed to sync.
-func (s *store) cut(name string, committed int64) (file, error) {
+func (s *store) cut(segment string, committed int64) (file, error) {
+	name := segment + openSuffix
 	f, err := s.dir.open(name, os.O_RDWR)
 	if err != nil {
 		return nil, s.fail("open "+name, err)
@@ -195,36 +204,6 @@ func (s *store) cut(name string, committed int64) (file, error) {
 		return nil, s.fail("truncate "+name+" to its committed size", err)
 	}
 	return f, nil
-}
-
-// republish completes what publish has begun. Segments with their final names may
-// have been removed by a consumer.
-func (s *store) republish(names []string) error {
-	renamed := false
-	for _, seg := range s.cp.Sealed {
-		name := seg.File + openSuffix
-		if !slices.Contains(names, name) {
-			continue
-		}
-		f, err := s.cut(name, seg.Bytes)
-		if err != nil {
-			return err
-		}
-		if err := f.Close(); err != nil {
-			return s.fail("close "+name, err)
-		}
-		if err := s.dir.Rename(name, seg.File); err != nil {
-			return s.fail("publish "+seg.File, err)
-		}
-		renamed = true
-	}
-	if renamed {
-		if err := s.dir.Sync(); err != nil {
-			return s.fail("sync the directory", err)
-		}
-	}
-	s.announce()
-	return nil
 }
 
 // parseSegment is the inverse of segmentName.
