@@ -87,7 +87,7 @@ func (f *File) check() error {
 		return err
 	}
 	defer dir.Close()
-	_, _, err = f.read(dir)
+	_, err = f.read(dir)
 	return err
 }
 
@@ -120,7 +120,7 @@ func (f *File) Close() error {
 // yet. It is an error if this handle has seen the file and it no longer exists.
 func (f *File) Load(ctx context.Context) (cursor source.Cursor, err error) {
 	err = f.locked(ctx, func(dir directory) error {
-		c, _, err := f.read(dir)
+		c, err := f.read(dir)
 		if err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func (f *File) Save(ctx context.Context, from, to source.Cursor) error {
 		return f.error(err)
 	}
 	return f.locked(ctx, func(dir directory) error {
-		c, _, err := f.read(dir)
+		c, err := f.read(dir)
 		if err != nil {
 			return err
 		}
@@ -164,10 +164,8 @@ func (f *File) Save(ctx context.Context, from, to source.Cursor) error {
 // one. It is empty if nothing was stored yet.
 func (f *File) History() (entries []Entry, err error) {
 	err = f.lockedSoon(func(dir directory) error {
-		c, exists, err := f.read(dir)
-		if err == nil && exists {
-			entries = c.entries()
-		}
+		c, err := f.read(dir)
+		entries = c.entries()
 		return err
 	})
 	return entries, err
@@ -180,7 +178,7 @@ func (f *File) History() (entries []Entry, err error) {
 // Rewind creates it.
 func (f *File) Rewind(to source.Cursor) error {
 	return f.lockedSoon(func(dir directory) error {
-		c, _, err := f.read(dir)
+		c, err := f.read(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -218,37 +216,36 @@ func (f *File) locked(ctx context.Context, do func(directory) error) error {
 		return f.error(err)
 	}
 	defer unlock()
-	if err := do(dir); err != nil {
-		return f.error(err)
-	}
-	return nil
+	return f.error(do(dir))
 }
 
 func (f *File) error(err error) error {
+	if err == nil {
+		return nil
+	}
 	return fmt.Errorf("filecheckpoint: %s: %w", f.path, err)
 }
 
-// read returns the stored checkpoint, and false if nothing was stored yet.
-func (f *File) read(dir directory) (checkpoint, bool, error) {
+// read returns the stored checkpoint, or the zero one if nothing was stored yet.
+func (f *File) read(dir directory) (checkpoint, error) {
 	text, err := dir.ReadFile(filepath.Base(f.path))
-	if errors.Is(err, fs.ErrNotExist) {
-		if f.exists.Load() {
-			return checkpoint{}, false, fmt.Errorf("the checkpoint file no longer exists, which is not a new start: put it back (or mount its directory), or Rewind to the cursor to continue from: %w", err)
-		}
-		return checkpoint{}, false, nil
-	}
-	if err != nil {
-		return checkpoint{}, false, err
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && f.exists.Load():
+		return checkpoint{}, fmt.Errorf("the checkpoint file no longer exists, which is not a new start: put it back (or mount its directory), or Rewind to the cursor to continue from: %w", err)
+	case errors.Is(err, fs.ErrNotExist):
+		return checkpoint{}, nil
+	case err != nil:
+		return checkpoint{}, err
 	}
 	c, err := parse(text)
-	if errors.Is(err, errVersion) {
-		return checkpoint{}, false, err
-	}
-	if err != nil {
-		return checkpoint{}, false, fmt.Errorf("the file is damaged (%w): restore it from a backup, correct it by hand, or remove it and Rewind to the cursor to continue from", err)
+	switch {
+	case errors.Is(err, errVersion):
+		return checkpoint{}, err
+	case err != nil:
+		return checkpoint{}, fmt.Errorf("the file is damaged (%w): restore it from a backup, correct it by hand, or remove it and Rewind to the cursor to continue from", err)
 	}
 	f.exists.Store(true)
-	return c, true, nil
+	return c, nil
 }
 
 func (f *File) write(ctx context.Context, dir directory, c checkpoint) error {
