@@ -246,9 +246,6 @@ func sprint(args []any) string {
 // A killed test process leaves neither servers nor directories.
 func TestKilledTestProcessLeavesNothing(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no process to end the servers")
-	}
 	dbtest.Postgres(t)
 	dbtest.MariaDB(t)
 	tmp, err := os.MkdirTemp("/tmp", "dbtest-orphan-*") // not t.TempDir: the user postgres needs access
