@@ -70,10 +70,12 @@ func (s *Server) NewDatabase(tb testing.TB) Database {
 func (s *Server) exec(tb testing.TB, statement string) {
 	tb.Helper()
 	admin := s.Database(s.engine.kind().admin)
-	db, err := admin.open(admin.drivers[0])
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	db, err := admin.open(ctx, admin.drivers[0])
 	if err == nil {
 		defer db.Close()
-		_, err = db.Exec(statement)
+		_, err = db.ExecContext(ctx, statement)
 	}
 	if err != nil {
 		tb.Fatalf("dbtest: %s: %v", statement, err)
@@ -144,7 +146,9 @@ func (d Database) DSN(driver Driver) string {
 // test if the server does not answer within three minutes.
 func (d Database) Open(tb testing.TB, driver Driver) *sqlx.DB {
 	tb.Helper()
-	db, err := d.open(driver)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	db, err := d.open(ctx, driver)
 	if err != nil {
 		tb.Fatalf("dbtest: opening %s with %s: %v", d.name, driver, err)
 	}
@@ -152,13 +156,11 @@ func (d Database) Open(tb testing.TB, driver Driver) *sqlx.DB {
 	return db
 }
 
-func (d Database) open(driver Driver) (*sqlx.DB, error) {
+func (d Database) open(ctx context.Context, driver Driver) (*sqlx.DB, error) {
 	db, err := sqlx.Open(driver.SQLName(), d.DSN(driver))
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
 	if err := db.PingContext(ctx); err != nil {
 		db.Close()
 		return nil, err

@@ -2,6 +2,7 @@ package dbtest
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -142,11 +143,17 @@ func (s *Server) launch(deadline time.Time) error {
 	}
 	s.reaper.watch(cmd.Process.Pid)
 	exited := make(chan struct{})
-	go func() { _ = cmd.Wait(); log.Close(); close(exited) }()
 	s.cmd, s.exited = cmd, exited
-
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	go func() {
+		_ = cmd.Wait()
+		log.Close()
+		close(exited)
+		cancel() // whoever has the port may accept connections and not answer
+	}()
 	for {
-		err := s.ping()
+		err := s.ping(ctx)
 		if err == nil {
 			return nil
 		}
@@ -156,7 +163,7 @@ func (s *Server) launch(deadline time.Time) error {
 			return fmt.Errorf("the server exited: %s", cmd.ProcessState)
 		case <-time.After(20 * time.Millisecond):
 		}
-		if time.Now().After(deadline) {
+		if !time.Now().Before(deadline) {
 			_ = cmd.Process.Kill()
 			<-exited
 			s.down()
@@ -165,9 +172,9 @@ func (s *Server) launch(deadline time.Time) error {
 	}
 }
 
-func (s *Server) ping() error {
+func (s *Server) ping(ctx context.Context) error {
 	k := s.engine.kind()
-	db, err := s.database(k.admin, s.port).open(k.drivers[0])
+	db, err := s.database(k.admin, s.port).open(ctx, k.drivers[0])
 	if err == nil {
 		db.Close()
 	}
