@@ -14,14 +14,9 @@ import (
 
 type postgres struct{ bin string } // the directory of its binaries
 
-func (*postgres) name() string               { return "Postgres" }
-func (*postgres) stopSignal() os.Signal      { return syscall.SIGINT }  // fast shutdown
-func (*postgres) quitSignal() syscall.Signal { return syscall.SIGQUIT } // immediate shutdown
-func (*postgres) admin() (Driver, string)    { return PGX, "postgres" }
-
-func (*postgres) createDatabase(name string) string { return "CREATE DATABASE " + name }
-func (*postgres) dropDatabase(name string) string {
-	return "DROP DATABASE IF EXISTS " + name + " WITH (FORCE)"
+func (*postgres) kind() kind {
+	return kind{name: "Postgres", drivers: []Driver{PGX, PQ}, admin: "postgres", force: " WITH (FORCE)",
+		stop: syscall.SIGINT, quit: syscall.SIGQUIT} // fast and immediate shutdown
 }
 
 // find chooses the newest version in the directories of Debian, Red Hat and Homebrew, and
