@@ -12,9 +12,9 @@ import (
 	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
-// recover brings the directory to the state of its checkpoint and opens the open
-// segment. It changes nothing before it has checked that a crash can explain
-// everything it found. DESIGN.md lists the checks.
+// recover checks that a crash can explain everything in the directory, and then
+// restores the state of its checkpoint and opens the open segment. Until all checks
+// have passed it changes nothing.
 func (s *store) recover() error {
 	s.broken = true
 	_ = s.closeSegment()
@@ -55,6 +55,12 @@ func (s *store) recover() error {
 	if err := s.verify(cp, unnamed); err != nil {
 		return err
 	}
+	return s.restore(cp, leftover, unnamed)
+}
+
+// restore brings the directory to the state of its checkpoint. It removes what was
+// never committed, and publishes the sealed segments that have no final name yet.
+func (s *store) restore(cp checkpoint, leftover []string, unnamed []sealed) (err error) {
 	s.stored = true
 	for _, name := range leftover {
 		if err := s.dir.Remove(name); err != nil {
