@@ -74,14 +74,14 @@ func TestMutantsDie(t *testing.T) {
 	if raceDetector {
 		t.Skip("the mutants are not built with the race detector")
 	}
-	some := mutants
+	some, others := mutants, checkpointMutants
 	if testing.Short() {
-		some = mutants[:1] // the subtlest
+		some, others = mutants[:1], nil // the subtlest
 	}
 	for _, m := range some {
 		t.Run(m.name, func(t *testing.T) { requireDies(t, m, ".") })
 	}
-	for _, m := range checkpointMutants {
+	for _, m := range others {
 		t.Run(m.name, func(t *testing.T) { requireDies(t, m, checkpointDir) })
 	}
 }
