@@ -50,7 +50,11 @@ func TestCrashModel(t *testing.T) {
 // each call of the disk, which is then the last before a kill or a power cut.
 func TestKilledAtEachCall(t *testing.T) {
 	t.Parallel()
-	for seed := uint64(1); seed <= 20; seed++ {
+	seeds := uint64(20)
+	if testing.Short() {
+		seeds = 5
+	}
+	for seed := uint64(1); seed <= seeds; seed++ {
 		calls, err := explore(seed, -1)
 		require.NoError(t, err)
 		require.Greater(t, calls, 50)
