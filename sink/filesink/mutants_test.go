@@ -88,6 +88,7 @@ func TestMutantsDie(t *testing.T) {
 
 // requireDies runs the crash model in dir with a mutant.
 func requireDies(t *testing.T, m mutant, dir string) {
+	t.Parallel()
 	source, err := os.ReadFile(m.file)
 	require.NoError(t, err)
 	require.Equal(t, 1, strings.Count(string(source), m.old), "the mutation no longer fits %s", m.file)
