@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -212,3 +213,22 @@ func (d *Dir[T]) Rewind(to source.Cursor) error {
 // goes on with it; call Seal first to seal it. After Close, other methods return
 // an error that wraps os.ErrClosed. A second Close does nothing.
 func (d *Dir[T]) Close() error { return d.store.close() }
+
+// History returns the stored cursors like [Dir.History], without opening the
+// directory. It takes no lock, changes nothing, and may be called while a pipeline
+// writes to the directory, in this process or another. The newest entry may not be
+// durable yet. On Windows, a commit of the pipeline may fail while the file is
+// read; the pipeline retries it.
+//
+// The error wraps [os.ErrNotExist] if nothing was ever written there.
+func History(dir string) ([]Entry, error) {
+	text, err := os.ReadFile(filepath.Join(dir, checkpointName)) // it is always replaced whole
+	if err != nil {
+		return nil, fmt.Errorf("filesink: %s: read the checkpoint: %w", dir, err)
+	}
+	cp, err := decodeCheckpoint(text)
+	if err != nil {
+		return nil, fmt.Errorf("filesink: %s: the checkpoint cannot be used: %w", dir, err)
+	}
+	return cp.entries(), nil
+}
