@@ -21,7 +21,7 @@ import (
 
 var (
 	crashSeed  = flag.Uint64("seed", 0, "replay this seed of TestCrashModel alone")
-	crashSeeds = flag.Uint64("seeds", 0, "how many seeds TestCrashModel runs; 0 for 10,000, and 2,000 with -short")
+	crashSeeds = flag.Uint64("seeds", 0, "how many seeds TestCrashModel runs; 0 for 5,000, and 1,000 with -short")
 )
 
 // TestCrashModel uses checkpoints on a disk that fails, is killed and loses power at
@@ -35,9 +35,9 @@ func TestCrashModel(t *testing.T) {
 		first, last = *crashSeed, *crashSeed
 	case last > 0:
 	case testing.Short():
-		last = 2_000
+		last = 1_000
 	default:
-		last = 10_000
+		last = 5_000
 	}
 	for seed := first; seed <= last; seed++ {
 		if _, err := explore(seed, 0); err != nil {
@@ -50,9 +50,9 @@ func TestCrashModel(t *testing.T) {
 // each call of the disk, which is then the last before a kill or a power cut.
 func TestKilledAtEachCall(t *testing.T) {
 	t.Parallel()
-	seeds := uint64(20)
+	seeds := uint64(10)
 	if testing.Short() {
-		seeds = 5
+		seeds = 3
 	}
 	for seed := uint64(1); seed <= seeds; seed++ {
 		calls, err := explore(seed, -1)
