@@ -31,7 +31,7 @@ func EachPostgresDriver(t *testing.T, f func(t *testing.T, db *sqlx.DB)) {
 }
 
 // DatabaseFor returns a new database for the driver.
-func DatabaseFor(t *testing.T, driver dbtest.Driver) dbtest.Database {
+func DatabaseFor(t testing.TB, driver dbtest.Driver) dbtest.Database {
 	switch {
 	case IsPostgres(driver):
 		return dbtest.Postgres(t).NewDatabase(t)
