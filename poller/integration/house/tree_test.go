@@ -27,7 +27,6 @@ const (
 // this list. Others should be split, and then removed from it.
 var tooLong = []string{
 	"poller/pollertest/explore_test.go",
-	"poller/prometheus/metrics_test.go",
 	"poller/sdnotify/sdnotify_test.go",
 	"sink/sinktest/suite_test.go",
 }

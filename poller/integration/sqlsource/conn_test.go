@@ -73,12 +73,8 @@ func TestSQLSourceContextEndsBetweenStatements(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
 	lab.OrdersOf(db, 1)
-	for n, tripped := 1, true; tripped; n++ {
-		ctx, asked, cancel := conform.Trip(t.Context(), n)
-		_, err := lab.Silent(db, "orders", "id").Fetch(ctx, "", 10)
-		tripped = asked()
-		cancel()
-		if err != nil {
+	for n, trip := range conform.Trips(1000) {
+		if _, err := lab.Silent(db, "orders", "id").Fetch(trip.On(t.Context()), "", 10); err != nil {
 			require.ErrorIs(t, err, context.Canceled, "at check %d of the context", n)
 		}
 	}
