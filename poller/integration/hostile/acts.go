@@ -39,7 +39,7 @@ func Common(db *sql.DB) ([]Act, error) {
 	}
 	acts := []Act{SingleRows, MultiRow.WithWeight(4), InsertSelect, Savepoint, SavepointRollback, DeleteRollback.WithWeight(0.3)}
 	if d == postgres {
-		if isPGX(db) {
+		if _, ok := db.Driver().(*stdlib.Driver); ok {
 			acts = append(acts, Copy)
 		}
 		acts = append(acts, NextvalAhead)
@@ -182,11 +182,6 @@ func (x *Txn) draw(ctx context.Context, q queryer) ([]int64, error) {
 		return nil, errors.New("no sequence belongs to the key")
 	}
 	return list[int64](ctx, q, `SELECT nextval($1::regclass) FROM generate_series(1, $2::int)`, x.run.sequence, x.Rows)
-}
-
-func isPGX(db *sql.DB) bool {
-	_, ok := db.Driver().(*stdlib.Driver)
-	return ok
 }
 
 func copyRows(ctx context.Context, x *Txn) error {

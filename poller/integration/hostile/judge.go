@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"sync"
@@ -127,23 +126,20 @@ func (l *Ledger) Judge(name string, r, base *Recorder) Result {
 		before = base.times()
 	}
 	for _, s := range l.spans {
-		if s.state != committed {
-			continue
-		}
-		for t := s.first; t < s.first+int64(s.n); t++ {
+		for t := s.first; s.has(t); t++ {
 			at, ok := came[t]
-			if !ok && !l.deleted[t] {
+			switch {
+			case l.absent[t]: // delivered, it is a phantom
+			case ok:
+				delete(came, t)
+				res.Delivered++
+				delays = append(delays, max(at.Sub(s.at), 0))
+				if b, ok := before[t]; ok {
+					added = append(added, at.Sub(b))
+				}
+			case !l.deleted[t]:
 				res.Lost++
 				res.LostTokens = append(res.LostTokens, t)
-			}
-			if !ok {
-				continue
-			}
-			delete(came, t)
-			res.Delivered++
-			delays = append(delays, max(at.Sub(s.at), 0))
-			if b, ok := before[t]; ok {
-				added = append(added, at.Sub(b))
 			}
 		}
 	}
@@ -166,28 +162,20 @@ func (l *Ledger) Describe(token int64) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	i, _ := slices.BinarySearchFunc(l.spans, token, func(s span, token int64) int { return cmp.Compare(s.first+int64(s.n)-1, token) })
-	if i == len(l.spans) || token < l.spans[i].first {
+	if i == len(l.spans) || !l.spans[i].has(token) || l.absent[token] {
 		return fmt.Sprintf("token %d: not committed", token)
 	}
 	s := l.spans[i]
 	return fmt.Sprintf("token %d: %s, %d rows from token %d, committed at %s", token, s.what, s.n, s.first, s.at.Format("15:04:05.000"))
 }
 
-// Markdown writes the results as rows of a Markdown table, and its head first if heading is
-// true.
-func Markdown(w io.Writer, heading bool, scenario string, results ...Result) error {
-	if heading {
-		if _, err := fmt.Fprint(w, "| scenario | reader | committed | delivered | lost | twice | out of order | not committed | delay p50, p99 | added p50, p99 |\n|---|---|---|---|---|---|---|---|---|---|\n"); err != nil {
-			return err
-		}
-	}
-	for _, r := range results {
-		if _, err := fmt.Fprintf(w, "| %s | %s | %d | %d | %d | %d | %d | %d | %s | %s |\n", scenario, r.Reader,
-			r.Committed, r.Delivered, r.Lost, r.Duplicates, r.OutOfOrder, r.Phantom, r.Delay, r.AddedDelay); err != nil {
-			return err
-		}
-	}
-	return nil
+// MarkdownHead is the head of a Markdown table of Results.
+const MarkdownHead = "| scenario | reader | committed | delivered | lost | twice | out of order | not committed | delay p50, p99 | added p50, p99 |\n|---|---|---|---|---|---|---|---|---|---|\n"
+
+// Markdown returns the row of the result in a Markdown table.
+func (r Result) Markdown(scenario string) string {
+	return fmt.Sprintf("| %s | %s | %d | %d | %d | %d | %d | %d | %s | %s |\n", scenario, r.Reader,
+		r.Committed, r.Delivered, r.Lost, r.Duplicates, r.OutOfOrder, r.Phantom, r.Delay, r.AddedDelay)
 }
 
 // String returns the median and the 99th percentile, as in "12ms, 1.934s".

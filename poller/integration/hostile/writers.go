@@ -226,7 +226,7 @@ func (r *run) transaction(ctx context.Context, rng *rand.Rand) error {
 		// Not back to the pool: the end of its session ends an open transaction.
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
-	if err == nil || end != absent {
+	if err == nil || end != rolledBack {
 		r.ledger.end(x, end)
 	}
 	if end == committed && r.Progress != nil {
