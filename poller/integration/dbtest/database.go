@@ -30,20 +30,10 @@ const (
 	NCruces   Driver = "ncruces"    // SQLite: github.com/ncruces/go-sqlite3
 )
 
+var sqlNames = map[Driver]string{PGX: "pgx", PQ: "postgres", MySQL: "mysql", MySQLText: "mysql", Modernc: "sqlite", NCruces: "sqlite3"}
+
 // SQLName returns the name that the driver registers with database/sql.
-func (d Driver) SQLName() string {
-	switch d {
-	case PQ:
-		return "postgres"
-	case MySQLText:
-		return "mysql"
-	case Modernc:
-		return "sqlite"
-	case NCruces:
-		return "sqlite3"
-	}
-	return string(d)
-}
+func (d Driver) SQLName() string { return sqlNames[d] }
 
 // Database is a database that a test may write to. It is a value: WithUser and WithAddr
 // return changed copies. The zero Database is not usable.
