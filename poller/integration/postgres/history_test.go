@@ -163,7 +163,7 @@ func TestHistoryThatGoesBack(t *testing.T) {
 	}
 
 	require.NoError(t, server.Stop())
-	backup, err := server.Backup()
+	restore, err := server.Backup()
 	require.NoError(t, err)
 	require.NoError(t, server.Start())
 	require.Empty(t, r.next(), "all rows were read before the backup")
@@ -173,7 +173,7 @@ func TestHistoryThatGoesBack(t *testing.T) {
 	}
 	require.Len(t, r.next(), 100)
 	require.NoError(t, server.Stop())
-	require.NoError(t, backup.Restore())
+	require.NoError(t, restore())
 	require.NoError(t, server.Start())
 	r.requireRefused("gone back in time", "snapshot")
 	adopted := *r
