@@ -75,13 +75,7 @@ func (s *Server) exec(tb testing.TB, statement string) {
 // Database returns the database of that name without creating it. A new server has one
 // database: postgres, or mysql.
 func (s *Server) Database(name string) Database {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.database(name, s.port)
-}
-
-func (s *Server) database(name string, port int) Database {
-	return Database{name: name, addr: address(port), user: s.user, password: s.password, drivers: s.engine.kind().drivers}
+	return Database{name: name, addr: s.Addr(), user: s.user, password: s.password, drivers: s.engine.kind().drivers}
 }
 
 // SQLite returns a database in a file that is removed when the test ends. Do not open it

@@ -140,7 +140,7 @@ var (
 		if err != nil {
 			return err
 		}
-		return x.insert(ctx, x.Rows, x.run.stock.swap(fresh)...)
+		return x.insert(ctx, x.Rows, x.run.swap(fresh)...)
 	}}
 
 	// LowKeys inserts with explicit keys below all existing ones.
@@ -178,10 +178,10 @@ func insertSelect(ctx context.Context, x *Txn) error {
 
 // draw draws x.Rows keys from the sequence.
 func (x *Txn) draw(ctx context.Context, q queryer) ([]int64, error) {
-	if x.run.sequence == "" {
+	if !x.run.sequence.Valid {
 		return nil, errors.New("no sequence belongs to the key")
 	}
-	return list[int64](ctx, q, `SELECT nextval($1::regclass) FROM generate_series(1, $2::int)`, x.run.sequence, x.Rows)
+	return list[int64](ctx, q, `SELECT nextval($1::regclass) FROM generate_series(1, $2::int)`, x.run.sequence.String, x.Rows)
 }
 
 func copyRows(ctx context.Context, x *Txn) error {

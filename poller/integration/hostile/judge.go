@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -19,15 +20,11 @@ type Recorder struct {
 	Token string   // name of the column Table.Token, without quotes
 	Key   []string // integer columns by which rows must be in order; nil: the order is not checked
 
-	mu         sync.Mutex
-	deliveries []delivery
-	last       []int64
-	disorder   int
-}
-
-type delivery struct {
-	token int64
-	at    time.Time
+	mu       sync.Mutex
+	first    map[int64]time.Time // when each token was first delivered
+	twice    int
+	last     []int64
+	disorder int
 }
 
 // Write implements [sink.Sink]. It fails if a row lacks the column of the token or of the
@@ -38,12 +35,19 @@ func (r *Recorder) Write(_ context.Context, b source.Batch[row.Row]) error {
 	at := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.first == nil {
+		r.first = map[int64]time.Time{}
+	}
 	for _, rec := range b.Records {
 		token, err := number(rec, r.Token)
 		if err != nil {
 			return err
 		}
-		r.deliveries = append(r.deliveries, delivery{token, at})
+		if _, ok := r.first[token]; ok {
+			r.twice++
+		} else {
+			r.first[token] = at
+		}
 		var key []int64
 		for _, name := range r.Key {
 			k, err := number(rec, name)
@@ -70,17 +74,6 @@ func number(r row.Row, column string) (int64, error) {
 		return 0, fmt.Errorf("hostile: the column %q has a value that is not a 64-bit integer", column)
 	}
 	return n, nil
-}
-
-// times returns when each token was first delivered.
-func (r *Recorder) times() map[int64]time.Time {
-	m := make(map[int64]time.Time, len(r.deliveries))
-	for _, d := range r.deliveries {
-		if _, twice := m[d.token]; !twice {
-			m[d.token] = d.at
-		}
-	}
-	return m
 }
 
 // Result compares what one reader delivered with what the writers committed.
@@ -116,14 +109,14 @@ func (l *Ledger) Judge(name string, r, base *Recorder) Result {
 	defer l.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	came := r.times()
-	res := Result{Reader: name, Committed: l.count.Committed, Duplicates: len(r.deliveries) - len(came), OutOfOrder: r.disorder}
+	came := maps.Clone(r.first)
+	res := Result{Reader: name, Committed: l.count.Committed, Duplicates: r.twice, OutOfOrder: r.disorder}
 	var delays, added []time.Duration
 	var before map[int64]time.Time
 	if base != nil && base != r {
 		base.mu.Lock()
 		defer base.mu.Unlock()
-		before = base.times()
+		before = base.first
 	}
 	for _, s := range l.spans {
 		for t := s.first; s.has(t); t++ {
