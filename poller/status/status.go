@@ -160,12 +160,9 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		h.Set("Allow", "GET, HEAD")
-		http.Error(w, "only GET and HEAD are allowed", http.StatusMethodNotAllowed)
-		return
+	if !refused(w, r) {
+		serve(w, r)
 	}
-	serve(w, r)
 }
 
 // read returns the state of every pipeline now, in the order of Attach.
