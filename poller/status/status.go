@@ -149,9 +149,9 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/":
 		serve = p.serveHTML
 	case "/livez":
-		serve = p.serveLive
+		serve = p.probe("live", func(r reading) bool { return r.live })
 	case "/readyz":
-		serve = p.serveReady
+		serve = p.probe("ready", func(r reading) bool { return r.ready })
 	case "/status":
 		serve = p.serveJSON
 	case "/page.css", "/page.js", "/icon-ok.svg", "/icon-wait.svg", "/icon-warn.svg", "/icon-bad.svg":
@@ -165,15 +165,18 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// read returns the state of every pipeline now, in the order of Attach.
-func (p *Page) read() (now time.Time, all []reading) {
+// snapshot is the state of every pipeline at one moment, in the order of Attach.
+type snapshot struct {
+	now, started time.Time
+	pipelines    []reading
+}
+
+func (p *Page) read() snapshot {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	now = time.Now()
+	s := snapshot{now: time.Now(), started: p.started}
 	for i, l := range p.pipelines {
-		r := newReading(l, now, p.Fresh)
-		r.id = i + 1
-		all = append(all, r)
+		s.pipelines = append(s.pipelines, newReading(i+1, l, s.now, p.Fresh))
 	}
-	return now, all
+	return s
 }
