@@ -52,10 +52,8 @@ func newCounts() counts {
 	}
 }
 
-// hooks returns hooks that count for the pipeline with a name. All counters of the
-// pipeline are created here at 0, so that rate() sees the first event. The series
-// that a healthy pipeline updates are looked up once.
-func (c *counts) hooks(name string) poller.Hooks {
+// begin creates the counters of all steps at 0, so that rate() sees the first event.
+func (c *counts) begin(name string) map[poller.Op]prometheus.Observer {
 	seconds := map[poller.Op]prometheus.Observer{}
 	for _, op := range []poller.Op{poller.OpLoad, poller.OpFetch, poller.OpWrite, poller.OpDeadLetter, poller.OpSave} {
 		seconds[op] = c.stageSeconds.WithLabelValues(name, string(op))
@@ -66,6 +64,12 @@ func (c *counts) hooks(name string) poller.Hooks {
 			c.retries.WithLabelValues(name, string(op), class)
 		}
 	}
+	return seconds
+}
+
+// hooks returns hooks that count. They look up the usual series once.
+func (c *counts) hooks(name string) poller.Hooks {
+	seconds := c.begin(name)
 	rows, empty, held := c.polls.WithLabelValues(name, "rows"), c.polls.WithLabelValues(name, "empty"), c.polls.WithLabelValues(name, "held")
 	failed := c.polls.WithLabelValues(name, "error")
 	read, written, dead, bytes := c.rowsRead.WithLabelValues(name), c.rowsWritten.WithLabelValues(name), c.rowsDead.WithLabelValues(name), c.bytes.WithLabelValues(name)

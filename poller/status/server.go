@@ -162,6 +162,6 @@ func (c *connections) makeRoom() time.Duration {
 		return wait
 	}
 	c.idle = c.idle[1:]
-	go oldest.Close() //nolint:errcheck // with TLS it can take seconds
+	go oldest.Close() // with TLS it can take seconds
 	return 0
 }
