@@ -76,7 +76,7 @@ func New() *Metrics {
 		counts:    newCounts(),
 		gauges:    newGauges(),
 		state:     describe("state", "1 for the current state of the pipeline, 0 for the others.", "state"),
-		lossy:     describe("lossy", "1 if rows can be missed, 0 if not, as the source guarantees. Absent before the first batch, and if the source guarantees nothing.", "guarantee"),
+		lossy:     describe("lossy", "1 if the source can miss rows, 0 if it guarantees that it does not. Absent before the first batch, and if the source guarantees nothing.", "guarantee"),
 		build:     prometheus.NewDesc("devotion_build_info", "1, with the version of the program, the revision of its source and the version of Go as labels.", []string{"version", "revision", "goversion"}, nil),
 		pipelines: map[string]pipeline{},
 	}

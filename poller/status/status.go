@@ -11,7 +11,7 @@
 //
 //   - /livez: 200 if every pipeline runs and none is stuck, else 503. Restart
 //     the program when it fails. It does not depend on a database: a restart
-//     does not end an outage, and a pipeline that waits for its end is alive.
+//     does not end an outage, and a pipeline that waits for the end of one is alive.
 //   - /readyz: 200 if every pipeline succeeded recently, see [Page].Fresh, else
 //     503. It is 503 during an outage, and while no pipeline is attached.
 //   - /status: everything as JSON, see below.
@@ -27,8 +27,9 @@
 //	mux.Handle("/ops/", http.StripPrefix("/ops", &page))
 //
 // The page changes nothing, but it shows keys, errors and who holds rows back,
-// and it asks for no password. Listen on a loopback address, or put it behind a
-// proxy that asks for one. Use [NewServer] rather than a plain http.Server.
+// and it does not ask for a password. Listen on a loopback address, or put a
+// proxy that asks for one in front. Use [NewServer] rather than a plain
+// http.Server.
 //
 // # JSON
 //
