@@ -24,6 +24,7 @@ type pipelineReport struct {
 	Ready         bool           `json:"ready"`
 	State         string         `json:"state"`
 	Since         time.Time      `json:"since,omitzero"`
+	Done          bool           `json:"done,omitempty"`
 	Due           time.Time      `json:"due,omitzero"`
 	Op            string         `json:"op,omitempty"`
 	Started       time.Time      `json:"started,omitzero"`
@@ -102,7 +103,7 @@ func (p *Page) serveJSON(w http.ResponseWriter, r *http.Request) {
 func newPipelineReport(x reading) pipelineReport {
 	out := pipelineReport{
 		Name: x.Name, Summary: x.Summary, Live: x.live, Ready: x.ready,
-		State: string(x.State), Since: instant(x.Since), Due: instant(x.Due), Op: string(x.Op), Started: instant(x.Started),
+		State: string(x.State), Since: instant(x.Since), Done: x.Done, Due: instant(x.Due), Op: string(x.Op), Started: instant(x.Started),
 		Cursor: string(x.Cursor), Position: x.Position, Pending: x.Pending, Batches: x.Batches, Records: x.Records, DeadLetters: x.DeadLetters,
 		LastPoll: instant(x.LastPoll), LastRecord: instant(x.LastRecord), LastSave: instant(x.LastSave), AsOf: instant(x.AsOf),
 		Overdue: x.Overdue, Attempts: x.Attempts, LastError: line(x.LastError), LastErrorTime: instant(x.LastErrorTime),
