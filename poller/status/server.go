@@ -20,8 +20,9 @@ const maxConnections = 32
 //
 //   - It answers GET and HEAD only, and does not wait for the body of a request.
 //   - It keeps at most 32 connections open. To accept another one it closes the
-//     one that has been idle longest, so that idle clients neither use up the
-//     file descriptors of the program nor keep a probe out.
+//     one that has been idle longest, or one whose answer takes longer than a
+//     second, so that clients neither use up the file descriptors of the program
+//     nor keep a probe out.
 //   - A client that is slow to send a request is cut off after 5 seconds, and one
 //     that is slow to read the answer after 10.
 //   - On a loopback address it refuses requests for foreign host names, so that
@@ -38,11 +39,12 @@ func NewServer(h http.Handler, names ...string) *http.Server {
 		short, _, _ := strings.Cut(own, ".")
 		names = append(names, own, short)
 	}
-	c := &connections{busy: map[net.Conn]bool{}, changed: make(chan struct{}, 1)}
+	c := &connections{changed: make(chan struct{}, 1)}
 	return &http.Server{
 		Handler:           readOnly(checkHost(h, names)),
 		ConnState:         c.track,
 		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second, // a handler around this one may wait for a body
 		WriteTimeout:      10 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
@@ -99,22 +101,24 @@ func accepted(host string, names []string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, host) })
 }
 
-// requestGrace is how long a connection is kept for its first or next request. Then
-// it may be closed for another one. Without it, clients that connect again at once
-// would push out a connection whose request has arrived but has not been read yet.
-const requestGrace = 100 * time.Millisecond
+// A connection may be closed for another one after these times. Without requestGrace,
+// clients that connect again at once would push out a connection whose request has
+// arrived but has not been read yet. answerGrace is far longer than an answer takes.
+const (
+	requestGrace = 100 * time.Millisecond // without a request
+	answerGrace  = time.Second            // with a request in progress
+)
 
 // connections limits the connections of a server.
 type connections struct {
 	mu      sync.Mutex
-	idle    []idleConn        // without a request, the one that has been so longest first
-	busy    map[net.Conn]bool // with a request in progress; the server's timeouts end it
-	changed chan struct{}     // receives a value after a change
+	open    []connection
+	changed chan struct{} // receives a value after a change
 }
 
-type idleConn struct {
+type connection struct {
 	net.Conn
-	since time.Time
+	expires time.Time // when it may be closed for another one
 }
 
 // track is the server's ConnState hook. For a new connection it is called by the
@@ -132,13 +136,12 @@ func (c *connections) track(conn net.Conn, state http.ConnState) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.busy, conn)
-	c.idle = slices.DeleteFunc(c.idle, func(other idleConn) bool { return other.Conn == conn })
+	c.open = slices.DeleteFunc(c.open, func(other connection) bool { return other.Conn == conn })
 	switch state {
 	case http.StateNew, http.StateIdle:
-		c.idle = append(c.idle, idleConn{conn, time.Now()})
+		c.open = append(c.open, connection{conn, time.Now().Add(requestGrace)})
 	case http.StateActive:
-		c.busy[conn] = true
+		c.open = append(c.open, connection{conn, time.Now().Add(answerGrace)})
 	}
 	select {
 	case c.changed <- struct{}{}:
@@ -146,22 +149,19 @@ func (c *connections) track(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// makeRoom closes the connection that has been idle longest if the limit is reached.
-// It returns how long to wait before it can do that, or 0.
+// makeRoom closes the connection that has expired first if the limit is reached. It
+// returns how long to wait before it can do that, or 0.
 func (c *connections) makeRoom() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case len(c.idle)+len(c.busy) < maxConnections:
+	if len(c.open) < maxConnections {
 		return 0
-	case len(c.idle) == 0:
-		return time.Minute // the server's timeouts end a request before
 	}
-	oldest := c.idle[0]
-	if wait := requestGrace - time.Since(oldest.since); wait > 0 {
+	first := slices.MinFunc(c.open, func(a, b connection) int { return a.expires.Compare(b.expires) })
+	if wait := time.Until(first.expires); wait > 0 {
 		return wait
 	}
-	c.idle = c.idle[1:]
-	go oldest.Close() // with TLS it can take seconds
+	c.open = slices.DeleteFunc(c.open, func(other connection) bool { return other == first })
+	go first.Close() // with TLS it can take seconds
 	return 0
 }

@@ -125,15 +125,16 @@ func TestTheConnectionThatIsIdleLongestIsClosed(t *testing.T) {
 				c.send(t, probe) // all 32 are busy in the end
 			}
 		}
-		connect()
-		last := clients[len(clients)-1]
+		last := listener.connect()
 		sent := make(chan error, 1)
 		go func() { _, err := io.WriteString(last, probe); sent <- err }()
-		time.Sleep(time.Second)
+		time.Sleep(900 * time.Millisecond)
 		assert.Empty(t, sent, "no connection is idle, so the new one waits")
-		answer <- true
-		time.Sleep(time.Second)
-		assert.Len(t, sent, 1, "it took the place of the one that was answered")
+		assert.Equal(t, 32, open(clients))
+		time.Sleep(200 * time.Millisecond)
+		assert.Len(t, sent, 1, "it took the place of one whose answer took too long")
+		assert.Equal(t, 31, open(clients))
+		assert.False(t, last.closed())
 		close(answer)
 		time.Sleep(2 * time.Minute)
 		assert.Zero(t, open(clients), "idle connections time out")
