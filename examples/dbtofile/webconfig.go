@@ -55,7 +55,7 @@ func webConfigText(err error) string {
 	}
 	var file *fs.PathError
 	if errors.As(err, &file) {
-		return "it, or its client_ca_file, cannot be read: " + file.Err.Error()
+		return "the file, or its client_ca_file, cannot be read: " + file.Err.Error()
 	}
 	var lines []string
 	for _, m := range yamlError.FindAllStringSubmatch(text, -1) {
