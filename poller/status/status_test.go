@@ -130,6 +130,7 @@ func TestOutage(t *testing.T) {
 		assert.Equal(t, http.StatusServiceUnavailable, code("/livez"))
 		assert.Equal(t, http.StatusServiceUnavailable, code("/readyz"))
 		assert.Contains(t, get(t, &page, "/").Body.String(), "<title>✕ orders is stopped</title>")
+		assert.Contains(t, get(t, &page, "/status").Body.String(), `"done": true`)
 	})
 }
 

@@ -260,7 +260,7 @@ func TestOnlyLongHoldsAreExplained(t *testing.T) {
 		_, change := attach(&page, poller.Status{
 			Name: "orders", State: poller.Held, Started: now, LastPoll: now, Held: &source.Held{Since: now, By: []string{"pid 7"}},
 		})
-		const explained = "To miss no row, the next rows wait for"
+		const explained = "So that no row is missed, the next rows wait for"
 		time.Sleep(time.Second)
 		assert.Contains(t, html(t, &page), "held back for 1s by pid 7")
 		assert.NotContains(t, html(t, &page), explained)
