@@ -92,7 +92,7 @@ func TestSQLiteRecipeTriggers(t *testing.T) {
 	})
 }
 
-// Each key has an index of its own.
+// Each key has its own index.
 func TestSQLiteIndexes(t *testing.T) {
 	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
 		db.MustExec(`create table t (a int not null, b int not null)`)

@@ -172,6 +172,10 @@ func TestSQLiteReadUncommitted(t *testing.T) {
 		require.Empty(t, found[0].Remedies[0].Statements, "they would reach one connection")
 		require.Contains(t, unsafeIn(t, chosen(open("1"), "t", "id"))[0].Text, "not committed")
 
+		query := &sqlsource.Query[string]{DB: open("1"), Select: "select v from t", Key: []string{"v"}, Ceiling: sqlite.SingleWriter{}}
+		_, err := query.Fetch(t.Context(), "", 1)
+		requirePermanent(t, err, "_pragma=read_uncommitted(0)")
+
 		good := open("0")
 		for _, table := range []*sqlsource.Table{lab.Silent(good, "t", "id"), chosen(good, "t", "v")} {
 			b, err := table.Fetch(t.Context(), "", 1)

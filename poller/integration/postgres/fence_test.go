@@ -199,7 +199,7 @@ func TestPreparedTransactions(t *testing.T) {
 		t.Helper()
 		for _, r := range []*reading{fence, ids} {
 			require.Empty(t, r.next())
-			r.heldBy(`prepared transaction "transfer 42", (\S+) ago`, began)
+			r.heldBy(`prepared transaction "transfer 42", open for (\S+)`, began)
 		}
 	}
 	held()

@@ -14,6 +14,7 @@ import (
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
 // Unsafe tables are refused at the first Fetch. If the error contains statements to run,
@@ -116,6 +117,12 @@ func TestUnsafePostgresRelations(t *testing.T) {
 		r := follow(t, db, "id")
 		r.table.Name = "totals"
 		require.ErrorContains(t, r.fails(), "materialized view")
+	})
+	t.Run("sequence", func(t *testing.T) {
+		for _, by := range []ceiling.Ceiling{postgres.LockFence{}, postgres.TransactionID{}, postgres.Stamp{}} {
+			_, err := by.Open(t.Context(), db.DB, ceilingTable("orders_id_seq", "last_value", "log_cnt"))
+			require.ErrorContains(t, err, "orders_id_seq is not a table")
+		}
 	})
 	t.Run("row security", func(t *testing.T) {
 		plain := roleOf(t, database, db, `grant select on orders`)

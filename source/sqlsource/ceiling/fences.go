@@ -175,3 +175,18 @@ func (p *Progress) HeldSince() time.Time {
 	}
 	return p.seen[0].at
 }
+
+// ages remembers values, and when they were seen.
+type ages[H any] []fence[H]
+
+// add adds a value, unless another one was added less than a 256th of wait before. It returns the
+// newest value that is as old as wait, and forgets it and all older ones. ok is false if there is none.
+func (a *ages[H]) add(value H, at time.Time, wait time.Duration) (old H, ok bool) {
+	if n := len(*a); n == 0 || at.Sub((*a)[n-1].at) >= wait/256 {
+		*a = append(*a, fence[H]{high: value, at: at})
+	}
+	for ; len(*a) > 0 && at.Sub((*a)[0].at) >= wait; *a = (*a)[1:] {
+		old, ok = (*a)[0].high, true
+	}
+	return old, ok
+}

@@ -14,7 +14,7 @@ import (
 )
 
 // Grace waits at each hole in the keys, which must be integers that are drawn in ascending
-// order. After the time For, and up to a 64th more, the hole is taken for one that is never
+// order. After the time For, and up to a 256th more, the hole is taken for one that is never
 // filled, such as a rollback leaves. The time counts from when this Guard first saw a key above
 // the hole; a restart of the program begins the wait again.
 //
@@ -76,15 +76,14 @@ type grace struct {
 	report Report
 	wait   time.Duration
 
-	marks    []fence[int64] // the greatest keys, and when they were read
-	horizon  int64          // no hole up to here is waited for
-	settled  int64          // no hole up to here is left
+	seen     ages[int64] // the greatest keys
+	horizon  int64       // no hole up to here is waited for
+	settled  int64       // no hole up to here is left
 	progress Progress
 }
 
 func (g *grace) Report() Report { return g.report }
 
-// Advance implements [Guard].
 func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit, error) {
 	from, err := g.table.After(after)
 	if err != nil {
@@ -102,7 +101,9 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 		return g.progress.Limit(g.table, base, from, from, at), nil
 	}
 	g.progress.See(greatest, at)
-	g.mark(greatest, at)
+	if old, ok := g.seen.add(greatest, at, g.wait); ok {
+		g.horizon = max(g.horizon, old)
+	}
 	high := low + min(greatest-low, stretch-1)
 	limit, err := g.firstHole(ctx, db, max(base, min(g.horizon, high)), high)
 	if err != nil {
@@ -117,17 +118,6 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 		l.More = limit < greatest
 	}
 	return l, nil
-}
-
-// mark records that all keys up to greatest are drawn, and moves the horizon to the
-// greatest key for which that has been known long enough.
-func (g *grace) mark(greatest int64, at time.Time) {
-	if n := len(g.marks); n == 0 || g.marks[n-1].high < greatest && at.Sub(g.marks[n-1].at) >= g.wait/64 {
-		g.marks = append(g.marks, fence[int64]{high: greatest, at: at})
-	}
-	for len(g.marks) > 0 && at.Sub(g.marks[0].at) >= g.wait {
-		g.horizon, g.marks = max(g.horizon, g.marks[0].high), g.marks[1:]
-	}
 }
 
 // firstHole returns the last key before the first hole in the keys after start up to high.

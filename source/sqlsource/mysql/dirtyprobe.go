@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -74,7 +75,6 @@ type dirtyProbe struct {
 
 func (g *dirtyProbe) Report() ceiling.Report { return g.report }
 
-// Advance implements [ceiling.Guard].
 func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []string) (l ceiling.Limit, err error) {
 	from, err := g.table.After(after)
 	if err == nil {
@@ -251,11 +251,14 @@ func (g *dirtyProbe) uncommitted(ctx context.Context, db ceiling.Queryer, w wind
 	}
 	err = readUncommitted(ctx, db, w.connection, w.level, func() error {
 		for _, some := range chunks(holes, probed) {
-			first, err := g.visible(ctx, db, w, some)
-			if err == nil {
-				first, err = g.locked(ctx, db, some, first)
+			visible, err := g.visible(ctx, db, w, some)
+			if visible > 0 {
+				some = upTo(some, visible-1)
 			}
-			if found = first; found > 0 || err != nil {
+			if err == nil {
+				found, err = g.locked(ctx, db, some)
+			}
+			if found = cmp.Or(found, visible); found > 0 || err != nil {
 				return err
 			}
 		}
@@ -281,30 +284,23 @@ func (g *dirtyProbe) visible(ctx context.Context, db ceiling.Queryer, w window, 
 	return first.Int64, nil
 }
 
-// locked returns the first number in holes, below the first visible one if that is not 0, whose row
-// is locked or has become visible since; otherwise visible. At READ UNCOMMITTED no gaps are locked.
-func (g *dirtyProbe) locked(ctx context.Context, db ceiling.Queryer, holes []span, visible int64) (int64, error) {
-	if visible > 0 {
-		holes = upTo(holes, visible-1)
-	}
+// locked returns the first number in holes whose row is locked or has become visible since, or 0.
+// At READ UNCOMMITTED no gaps are locked.
+func (g *dirtyProbe) locked(ctx context.Context, db ceiling.Queryer, holes []span) (int64, error) {
 	if len(holes) == 0 {
-		return visible, nil
+		return 0, nil
 	}
 	if found, err := g.anyLocked(ctx, db, holes); err != nil || !found {
-		return visible, err
+		return 0, err
 	}
-	for len(holes) > 1 {
-		half := holes[:len(holes)/2]
-		found, err := g.anyLocked(ctx, db, half)
-		if err != nil {
-			return 0, err
-		}
-		if !found {
-			half = holes[len(half):]
-		}
-		holes = half
+	if len(holes) == 1 {
+		return holes[0].first, nil
 	}
-	return holes[0].first, nil
+	half := len(holes) / 2
+	if first, err := g.locked(ctx, db, holes[:half]); err != nil || first > 0 {
+		return first, err
+	}
+	return g.locked(ctx, db, holes[half:])
 }
 
 // anyLocked reports whether a row of the holes is locked or visible. ORDER BY keeps the server to

@@ -145,20 +145,11 @@ func (s server) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.
 	if s.events {
 		program = "COALESCE((SELECT CONCAT(', ', MAX(a.ATTR_VALUE)) FROM performance_schema.session_connect_attrs a WHERE a.PROCESSLIST_ID = p.ID AND a.ATTR_NAME = 'program_name' AND a.ATTR_VALUE <> ''), '')"
 	}
-	type thread struct {
-		text    string
-		seconds float64
-	}
-	threads, err := ceiling.List(ctx, db, func(t *thread) []any { return []any{&t.text, &t.seconds} },
-		"SELECT CONCAT('thread ', p.ID, ' (', p.USER, '@', COALESCE(p.HOST, ''), "+program+`, '), ',
+	who, err := ceiling.DescribeHolders(ctx, db, "SELECT CONCAT('thread ', p.ID, ' (', p.USER, '@', COALESCE(p.HOST, ''), "+program+`, '), ',
 			CASE WHEN p.COMMAND = 'Sleep' THEN 'idle in its transaction' WHEN p.STATE <> '' THEN CONCAT('running a statement (', p.STATE, ')') ELSE 'running a statement' END), p.TIME
 		FROM information_schema.PROCESSLIST p WHERE p.ID IN (`+ids+") ORDER BY p.ID")
 	if err != nil {
-		return nil, fmt.Errorf("reading the threads: %w", err)
-	}
-	var who []string
-	for _, t := range threads {
-		who = append(who, t.text+" for "+ceiling.FormatAge(t.seconds))
+		return nil, err
 	}
 	prepared, err := preparedXA(ctx, db)
 	switch {

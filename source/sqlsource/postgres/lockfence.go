@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
-
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -32,10 +31,7 @@ func (c LockFence) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 	if err != nil {
 		return nil, err
 	}
-	var a assumptions
-	if p.readable() {
-		a = p.drawn(&r, t)
-	}
+	a := p.drawn(&r, t)
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
@@ -47,10 +43,10 @@ func (c LockFence) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 	if s.mayRead {
 		drawn, from = "CASE WHEN is_called THEN last_value ELSE greatest(last_value, -9223372036854775807) - 1 END", s.name
 	}
-	g.probe = treeQuery + fmt.Sprintf(` SELECT greatest, %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d),
+	g.probe = fmt.Sprintf(`SELECT greatest, %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d),
 			pg_is_in_recovery(), CASE WHEN greatest IS NULL THEN %[6]s END
-		FROM (SELECT max(%[1]s) AS greatest FROM %[2]s WHERE %[1]s >= $3::bigint) AS g, %[5]s`,
-		t.Key[0].Quoted, t.Name, drawn, s.oid, from, membersExpr)
+		FROM (SELECT max(%[1]s) AS greatest FROM %[2]s WHERE %[1]s >= $2::bigint) AS g, %[5]s`,
+		t.Key[0].Quoted, t.Name, drawn, s.oid, from, membersExpr(p.oid, array(p.oids())))
 	return g, nil
 }
 
@@ -76,10 +72,22 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 		from++
 	}
 	at := time.Now()
-	greatest, drawn, err := g.read(ctx, db, from)
-	switch {
-	case err != nil:
+	var greatest, drawn, file sql.NullInt64 // drawn is where the sequence stands, if the role may read that
+	err = g.read(ctx, db, "key", from, &greatest, &drawn, &file)
+	if err == nil && g.file.Valid && g.file != file {
+		err = fmt.Errorf("the sequence %s was altered: %w", g.sequence, ceiling.ErrChanged)
+	}
+	if err != nil {
 		return ceiling.Limit{}, err
+	}
+	g.file = file
+	if drawn.Valid && drawn.Int64 < g.drawn {
+		g.forget()
+	}
+	if drawn.Valid {
+		g.drawn = drawn.Int64
+	}
+	switch {
 	case drawn.Valid && drawn.Int64 < last:
 		return ceiling.Limit{}, g.table.Rewound("the sequence %s stands at %d, below the cursor: "+
 			"it was set back, as by TRUNCATE RESTART IDENTITY, ALTER SEQUENCE RESTART or setval", g.sequence, drawn.Int64)
@@ -112,25 +120,6 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 		l.Held, err = g.held(ctx, db, source.Held{Since: g.byHandSince, By: []string{byHand}})
 	}
 	return l, err
-}
-
-// read returns the greatest key, and where the sequence stands if the role may read that.
-func (g *lockFence) read(ctx context.Context, db ceiling.Queryer, from int64) (greatest, drawn sql.NullInt64, err error) {
-	var file sql.NullInt64
-	if err = g.fence.read(ctx, db, "key", from, &greatest, &drawn, &file); err != nil {
-		return greatest, drawn, err
-	}
-	if g.file.Valid && g.file != file {
-		return greatest, drawn, fmt.Errorf("the sequence %s was altered: %w", g.sequence, ceiling.ErrChanged)
-	}
-	g.file = file
-	if drawn.Valid && drawn.Int64 < g.drawn {
-		g.forget()
-	}
-	if drawn.Valid {
-		g.drawn = drawn.Int64
-	}
-	return greatest, drawn, nil
 }
 
 // draws identifies what the sequence has been since the last TRUNCATE RESTART IDENTITY or

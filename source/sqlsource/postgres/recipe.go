@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // A recipe gives a table a column to read it by: the transaction that wrote a row, or the moment
@@ -79,22 +80,19 @@ func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigge
 // createIndex returns the statement for an index of a table. IF NOT EXISTS would keep an invalid
 // one, which CREATE INDEX CONCURRENTLY leaves when it fails.
 func (p *table) createIndex(m member, key []ceiling.Column) string {
-	var purpose []string
-	for _, k := range key {
-		purpose = append(purpose, k.Name)
-	}
-	name, concurrently := objectName(m, strings.Join(purpose, "_")), "CONCURRENTLY "
+	k := ceiling.Table{Key: key}
+	name, concurrently := objectName(m, strings.Join(k.Names(), "_")), "CONCURRENTLY "
 	if m.kind == "p" {
 		concurrently = ""
 	} else if i := slices.IndexFunc(p.indexes, func(i index) bool { return !i.valid && i.table == m.oid && i.relation == name }); i >= 0 {
 		return reindex(p.indexes[i].name)
 	}
-	return fmt.Sprintf("CREATE INDEX %sIF NOT EXISTS %s ON %s (%s);", concurrently, quote(name), m.name, ceiling.Table{Key: key}.Columns())
+	return fmt.Sprintf("CREATE INDEX %sIF NOT EXISTS %s ON %s (%s);", concurrently, quote(name), m.name, k.Columns())
 }
 
 func reindex(name string) string { return "REINDEX INDEX CONCURRENTLY " + name + ";" }
 
-// objectName names a function, trigger or index of a recipe by the table and by what it is for,
+// objectName names a function, trigger or index of a recipe by the table and by its purpose,
 // so that no second recipe takes it over. Names that would be cut off have numbers instead.
 func objectName(m member, purpose string) string {
 	name := fmt.Sprintf("zz_devotion_%s_%s", m.relation, strings.TrimLeft(purpose, "_"))
@@ -107,14 +105,14 @@ func objectName(m member, purpose string) string {
 // free returns a name for a recipe's column that no other column has, and whether the table
 // has the recipe's column already.
 func (c recipe) free(p *table) (column string, exists bool) {
-	column = c.column
-	for i := 2; ; i++ {
-		existing, taken := p.columns[column]
-		if !taken || existing.typ == c.typ && unqualified(existing.expr) == c.value {
-			return column, taken
+	var taken []string
+	for _, other := range p.columns {
+		if strings.TrimRight(other.name, "0123456789") == c.column && other.typ == c.typ && unqualified(other.expr) == c.value {
+			return other.name, true
 		}
-		column = fmt.Sprint(c.column, i)
+		taken = append(taken, other.name)
 	}
+	return dialect.FreeName(c.column, taken), false
 }
 
 // remedy offers the recipe. Changes of rows are read only with a trigger.
@@ -122,13 +120,9 @@ func (c recipe) remedy(p *table, t ceiling.Table, trigger bool) ceiling.Remedy {
 	column, exists := c.free(p)
 	words := "add a column that holds " + c.holds
 	if exists {
-		words = "read by the column " + column + ", which the table has already"
+		words = "read by the column " + column + ", which the table already has"
 	}
-	key := column
-	for _, k := range t.Key {
-		key += ", " + k.Name
-	}
-	words += "; then set Key to " + key + c.set
+	words += "; then set Key to " + strings.Join(append([]string{column}, t.Names()...), ", ") + c.set
 	if trigger {
 		words += ". Each row is read, and its latest version again after each change" + noHOT
 	} else {
@@ -171,9 +165,8 @@ func (p *table) stampRemedies(t ceiling.Table) []ceiling.Remedy {
 // trigger for it, if it is the recipe's own by its name and default, or else another column. A
 // trigger on a user's column would rewrite it, such as created_at, at each UPDATE.
 func (p *table) resetRemedies(t ceiling.Table, c recipe) []ceiling.Remedy {
-	column := t.Key[0].Name
-	own := strings.TrimRight(column, "0123456789") == c.column && unqualified(p.columns[column].expr) == c.value
-	if !own {
+	column, exists := c.free(p)
+	if !exists || column != t.Key[0].Name {
 		other := t
 		if len(t.Key) > 1 {
 			other.Key = t.Key[1:]

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
-
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -31,31 +30,23 @@ func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.T
 	}
 	var s setting
 	column := t.Key[0].Name
-	if typ := p.tree[0].keyType; p.readable() && typ != txRecipe.typ {
-		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a column of the type xid8", column, typ)
-	} else if p.readable() {
+	if typ := p.tree[0].keyType; typ == txRecipe.typ {
 		s = p.settings(&r, t, txRecipe, false)
+	} else {
+		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a column of the type xid8", column, typ)
 	}
 	r.AddIf(len(t.Key) == 1, ceiling.Unsafe, ceiling.Advice("add the primary key to Key, after "+column), "all rows of a transaction have the same %q", column)
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
 	r.Guarantee = fmt.Sprintf("%s, in the order of the transactions in %q: rows are read up to the oldest transaction of the cluster that is in progress%s",
-		promise(s.updates), column, s.assumed)
+		s.promise, column, s.assumed)
 	// Not EXISTS (... >= xmin): the planner may read the whole table for that.
-	return &transactionID{guard: guard{t, r, p.oid, p.members}, probe: treeQuery + fmt.Sprintf(
-		` SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
+	return &transactionID{guard: guard{t, r, p.members}, probe: fmt.Sprintf(
+		`SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
 			COALESCE((SELECT %[2]s FROM %[1]s WHERE %[2]s IS NOT NULL ORDER BY %[2]s DESC LIMIT 1) >= pg_snapshot_xmin(s), false), pg_is_in_recovery(),
 			%[3]s
-		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, membersExpr)}, nil
-}
-
-// promise is the part of the guarantee that says what is read.
-func promise(updates bool) string {
-	if updates {
-		return "every row is read once it is committed, and its latest version again after each change"
-	}
-	return "every row is read once it is committed, and its later changes are not read"
+		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, membersExpr(p.oid, array(p.oids())))}, nil
 }
 
 type transactionID struct {
@@ -72,7 +63,7 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 	var oldest, next int64
 	var members string
 	var above, standby bool
-	if err := db.QueryRowContext(ctx, g.probe, g.oid, g.table.Name).Scan(&oldest, &next, &above, &standby, &members); err != nil {
+	if err := db.QueryRowContext(ctx, g.probe, g.table.Name).Scan(&oldest, &next, &above, &standby, &members); err != nil {
 		return ceiling.Limit{}, fmt.Errorf("reading the oldest transaction in progress: %w", err)
 	}
 	if members != g.members {
@@ -98,9 +89,8 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 	if above {
 		g.progress.See(next, at)
 		g.progress.Advance(min(oldest, next-1), at) // not next itself: the rows that were just seen wait
-		var by string
-		by, err = oldestTransaction(ctx, db)
-		l.Held = &source.Held{Since: g.progress.HeldSince(), By: []string{by}}
+		l.Held = &source.Held{Since: g.progress.HeldSince()}
+		l.Held.By, err = oldestTransaction(ctx, db)
 	} else {
 		g.progress.Advance(math.MaxInt64, at)
 	}
@@ -112,18 +102,14 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 
 // oldestTransaction names the one that all others wait for. It is found by its lock, because
 // pg_stat_activity shows a plain role no ids of other roles.
-func oldestTransaction(ctx context.Context, db ceiling.Queryer) (string, error) {
-	shown, err := sessions(ctx, db, `SELECT COALESCE(l.pid, 0), COALESCE(a.application_name, ''), COALESCE(x.gid, ''),
-			extract(epoch FROM clock_timestamp() - COALESCE(a.xact_start, x.prepared))::float8
+func oldestTransaction(ctx context.Context, db ceiling.Queryer) ([]string, error) {
+	who, err := ceiling.DescribeHolders(ctx, db, "SELECT CASE WHEN l.pid IS NULL THEN "+preparedName+" ELSE "+sessionName+" END, "+secondsSince("COALESCE(a.xact_start, x.prepared)")+`
 		FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 		LEFT JOIN pg_catalog.pg_prepared_xacts x ON l.pid IS NULL AND x.transaction = l.transactionid
 		WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
 		ORDER BY age(l.transactionid) DESC LIMIT 1`)
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("reading the oldest transaction in progress: %w", err)
-	case len(shown) == 0:
-		return "a transaction that is not shown here: one of the primary, if this is a standby, or one that has just ended", nil
+	if err == nil && who == nil {
+		who = []string{"a transaction that is not shown here: one of the primary, if this is a standby, or one that has just ended"}
 	}
-	return shown[0].String(), nil
+	return who, err
 }

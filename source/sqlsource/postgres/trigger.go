@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -48,8 +47,9 @@ func events(insert, update bool) string {
 
 // assumptions are triggers that the guarantee depends on.
 type assumptions struct {
-	names []string
-	seen  [][2]string // name and function
+	names          []string
+	seen           [][2]string // name and function
+	insert, update bool        // the statements before which they run
 }
 
 // add adds a warning about a trigger, once for all of its clones.
@@ -57,6 +57,7 @@ func (a *assumptions) add(r *ceiling.Report, g trigger, remedies []ceiling.Remed
 	if key := [2]string{g.name, g.function}; !slices.Contains(a.seen, key) {
 		a.seen = append(a.seen, key)
 		a.names = append(a.names, g.name+" on "+g.table)
+		a.insert, a.update = a.insert || g.insert, a.update || g.update
 		r.Add(ceiling.Warning, remedies, "the trigger %s on %s runs before each %s, and its function is not checked: %s",
 			g.name, g.table, events(g.insert, g.update), fmt.Sprintf(format, args...))
 	}
@@ -64,57 +65,50 @@ func (a *assumptions) add(r *ceiling.Report, g trigger, remedies []ceiling.Remed
 
 // setting is who sets a column of the key when a row is written.
 type setting struct {
-	updates bool   // each change of a row sets it
-	assumed string // what the guarantee assumes, as its last clause
+	promise string // what the guarantee says is read
+	assumed string // what it assumes, as its last clause
 }
 
 // settings finds out who sets the key's first column to the value of a recipe. Only a trigger of
 // the recipe is known to do so. ByWord says that the user vouches for other triggers.
 func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bool) (s setting) {
 	column, fix := t.Key[0].Name, p.resetRemedies(t, c)
-	known := setters{map[int64]bool{}, map[int64]bool{}}
-	for _, g := range p.triggers {
-		if g.source == c.body(column) && g.setsAll(p) {
-			known.add(g)
-		}
-	}
+	known := p.setters(func(g trigger) bool { return g.source == c.body(column) })
 	byWord = byWord && !(p.everywhere(known.insert) && p.everywhere(known.update))
-	all := setters{maps.Clone(known.insert), maps.Clone(known.update)}
+	all := known
+	if byWord {
+		all = p.setters(func(g trigger) bool { return !p.setsOther(g, column) })
+	}
 	var a assumptions
-	var insert, update bool // the events before which the triggers in a run
 	for _, g := range p.triggers {
 		switch {
-		case p.setsOther(g, column):
-			continue
+		case p.setsOther(g, column), p.overruled(g, c.body(column)):
 		case g.source == c.body(column) && !g.conditional:
 			r.Add(ceiling.OK, nil, "the trigger %s on %s sets %q to %s", g.name, g.table, column, c.value)
-			continue
-		case p.overruled(g, c.body(column)):
-			continue
 		case byWord:
 			a.add(r, g, fix, "by your word it sets %q to %s each time", column, c.value)
 		default:
 			a.add(r, g, fix, "rows are missed if it sets %q to anything but %s", column, c.value)
 		}
-		insert, update = insert || g.insert, update || g.update
-		if byWord && g.setsAll(p) {
-			all.add(g)
-		}
 	}
 	inserts := p.everywhere(all.insert)
-	s.updates = p.everywhere(all.update)
+	updates := p.everywhere(all.update)
 	if p.published && !inserts {
 		r.Add(ceiling.Unsafe, slices.Concat(ceiling.Advice("read at the publisher"), fix), "the table is filled by logical replication, which runs no defaults, and no triggers but those that are ENABLE ALWAYS")
 		return s
 	}
 	vouched, replaced := p.defaults(r, c, column, fix, known, all, byWord)
 	r.AddIf(!inserts, ceiling.Note, nil, "clients can choose the value of %q: a row with one below the cursor is missed", column)
-	r.AddIf(!s.updates, ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)
+	s.promise = "every row is read once it is committed, and its latest version again after each change"
+	if !updates {
+		s.promise = "every row is read once it is committed, and its later changes are not read"
+	}
+	r.AddIf(!updates, ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)
 	switch value := fmt.Sprintf("%q to %s at each ", column, c.value); {
 	case vouched:
-		s.assumed = ", as long as clients or triggers set " + value + events(true, s.updates) + ", for which it takes your word"
+		s.assumed = ", as long as clients or triggers set " + value + events(true, updates) + ", for which it takes your word"
 	case byWord:
-		s.assumed = ceiling.AsLongAs(a.names, "set", value+events(insert, update)) + replaced
+		s.assumed = ceiling.AsLongAs(a.names, "set", value+events(a.insert, a.update)) + replaced
 	default:
 		s.assumed = ceiling.AsLongAs(a.names, "set", fmt.Sprintf("%q to nothing but %s", column, c.value))
 	}
@@ -156,23 +150,27 @@ func (p *table) defaults(r *ceiling.Report, c recipe, column string, fix []ceili
 	return vouched, replaced
 }
 
-// setters are the tables, by their oids, with a trigger that sets a column before each INSERT, or
-// before each UPDATE.
+// setters are the tables, by their oids, with a trigger that sets a column for each row before each
+// INSERT, or before each UPDATE.
 type setters struct{ insert, update map[int64]bool }
 
-func (s setters) add(g trigger) {
-	s.insert[g.oid] = s.insert[g.oid] || g.insert
-	s.update[g.oid] = s.update[g.oid] || g.update
+// setters returns the tables with such triggers. What replication brings runs only triggers that
+// are ENABLE ALWAYS.
+func (p *table) setters(is func(trigger) bool) setters {
+	s := setters{map[int64]bool{}, map[int64]bool{}}
+	for _, g := range p.triggers {
+		if is(g) && !g.conditional && (g.always || !p.published) {
+			s.insert[g.oid] = s.insert[g.oid] || g.insert
+			s.update[g.oid] = s.update[g.oid] || g.update
+		}
+	}
+	return s
 }
-
-// setsAll reports whether a trigger runs for every row of its table. What replication brings runs
-// only triggers that are ENABLE ALWAYS.
-func (g trigger) setsAll(p *table) bool { return !g.conditional && (g.always || !p.published) }
 
 // setsOther reports whether a trigger is that of a recipe for another column.
 func (p *table) setsOther(g trigger, column string) bool {
-	for name := range p.columns {
-		if name != column && (g.source == txRecipe.body(name) || g.source == stampRecipe.body(name)) {
+	for _, other := range p.columns {
+		if other.name != column && (g.source == txRecipe.body(other.name) || g.source == stampRecipe.body(other.name)) {
 			return true
 		}
 	}

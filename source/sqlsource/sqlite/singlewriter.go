@@ -43,6 +43,13 @@ func (c SingleWriter) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Ta
 		}
 	}
 	g := &singleWriter{table: t, probe: `SELECT read_uncommitted FROM pragma_read_uncommitted`}
+	var uncommitted bool
+	if err := db.QueryRowContext(ctx, g.probe).Scan(&uncommitted); err != nil {
+		return nil, fmt.Errorf("reading PRAGMA read_uncommitted: %w", err)
+	}
+	r.AddIf(uncommitted, ceiling.Unsafe, ceiling.Advice("set it for every connection, in the data source name: _pragma=read_uncommitted(0) for modernc.org/sqlite and ncruces/go-sqlite3; "+
+		"with another driver, open the file without cache=shared. A PRAGMA statement would reach one connection of the pool only"),
+		"the connection reads what other connections of a shared cache have not committed, and may roll back")
 	if t.Name != "" {
 		p, err := probe(ctx, db, t)
 		if err != nil {
@@ -58,7 +65,12 @@ func (c SingleWriter) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Ta
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	r.Guarantee = g.guarantee()
+	key := t.Key[0].Name
+	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: SQLite lets one transaction write at a time, and AUTOINCREMENT gives each row an id greater than any before, "+
+		"which the table's row in sqlite_sequence must show: only AUTOINCREMENT should write it", key) + ceiling.AsLongAs(g.triggers, "leave", fmt.Sprintf("%q alone", key))
+	if !g.drawn {
+		r.Guarantee = fmt.Sprintf("every row is read once it is committed, and its latest version again after each change that draws a new %q, by your word that each write draws one greater than all before: SQLite lets one transaction write at a time", key)
+	}
 	g.report = r
 	return g, nil
 }
@@ -72,19 +84,8 @@ type singleWriter struct {
 	empty    bool     // no row was inserted yet
 }
 
-func (g *singleWriter) guarantee() string {
-	key := g.table.Key[0].Name
-	if !g.drawn {
-		return fmt.Sprintf("every row is read once it is committed, and its latest version again after each change that draws a new %q, by your word that each write draws one greater than all before: SQLite lets one transaction write at a time", key)
-	}
-	text := fmt.Sprintf("every row is read once it is committed, in the order of %q: SQLite lets one transaction write at a time, and AUTOINCREMENT gives each row an id greater than any before", key)
-	text += ", which the table's row in sqlite_sequence must show: only AUTOINCREMENT should write it"
-	return text + ceiling.AsLongAs(g.triggers, "leave", fmt.Sprintf("%q alone", key))
-}
-
 func (g *singleWriter) Report() ceiling.Report { return g.report }
 
-// Advance implements [ceiling.Guard].
 func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []string) (l ceiling.Limit, err error) {
 	l.AsOf = time.Now()
 	var uncommitted bool
@@ -97,7 +98,7 @@ func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []
 	switch err := db.QueryRowContext(ctx, g.probe).Scan(dest...); {
 	case err != nil:
 		return l, fmt.Errorf("reading sqlite_sequence: %w", err)
-	case uncommitted: // each connection of the pool has a setting of its own
+	case uncommitted: // each connection of the pool has its own setting
 		return l, fmt.Errorf("the connection reads uncommitted rows: %w", ceiling.ErrChanged)
 	case !g.drawn:
 		return l, nil

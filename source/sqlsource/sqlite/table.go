@@ -14,18 +14,17 @@ import (
 
 // table is what pragmas and the catalogue say about a table.
 type table struct {
-	schema, name     string // as the database has them
-	kind             string // table, view, virtual, shadow
-	withoutRowid     bool
-	columns          []string // all of them, those that are generated too
-	primary          []string // the columns of the primary key
-	integer          bool     // the primary key is one column of the type INTEGER
-	rowid            bool     // and another name of the rowid
-	triggers         []string // names
-	readsUncommitted bool     // the connection reads what is not committed
-	indexed          bool     // an index begins with the key's first column
-	drawn            bool     // AUTOINCREMENT draws the primary key
-	empty            bool     // the table has no row yet, so nothing shows whether it does
+	schema, name string // as the database has them
+	kind         string // table, view, virtual, shadow
+	withoutRowid bool
+	columns      []string // all of them, those that are generated too
+	primary      []string // the columns of the primary key
+	integer      bool     // the primary key is one column of the type INTEGER
+	rowid        bool     // and another name of the rowid
+	triggers     []string // names
+	indexed      bool     // an index begins with the key's first column
+	drawn        bool     // AUTOINCREMENT draws the primary key
+	empty        bool     // the table has no row yet, so nothing shows whether it does
 }
 
 func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, error) {
@@ -42,10 +41,10 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 // then in the main database, then in the attached ones in their order.
 func (p *table) readTable(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
 	last := len(t.Parts) - 1 // before it stands a schema, or nothing
-	err := db.QueryRowContext(ctx, `SELECT l.schema, l.name, l.type, l.wr, (SELECT read_uncommitted FROM pragma_read_uncommitted)
+	err := db.QueryRowContext(ctx, `SELECT l.schema, l.name, l.type, l.wr
 		FROM pragma_table_list(?) AS l JOIN pragma_database_list AS d ON d.name = l.schema
 		WHERE ? IN ('', l.schema COLLATE NOCASE) ORDER BY d.name <> 'temp', d.seq LIMIT 1`, t.Parts[last], strings.Join(t.Parts[:last], "")).
-		Scan(&p.schema, &p.name, &p.kind, &p.withoutRowid, &p.readsUncommitted)
+		Scan(&p.schema, &p.name, &p.kind, &p.withoutRowid)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("the table %s does not exist", t.Label)
 	}
@@ -109,11 +108,6 @@ func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn b
 	worst := ceiling.Note
 	if proven {
 		worst = ceiling.Unsafe
-	}
-	if p.readsUncommitted {
-		r.Add(ceiling.Unsafe, ceiling.Advice("set it for every connection, in the data source name: _pragma=read_uncommitted(0) for modernc.org/sqlite and ncruces/go-sqlite3; with another driver, open the file without cache=shared. "+
-			"A PRAGMA statement would reach one connection of the pool only"),
-			"the connection reads what other connections of a shared cache have not committed, and may roll back")
 	}
 	own := len(p.primary) == 1 && strings.EqualFold(p.primary[0], key)
 	switch {
