@@ -21,7 +21,6 @@ type window struct {
 	from, to source.Cursor
 	origin   origin
 	since    time.Time // when it was found
-	greatest int64     // the greatest key, if it is a positive integer; 0: not known
 	boot     string    // of the server
 	durable  bool      // a crash of the server cannot take back what is below the limit
 }
@@ -76,27 +75,21 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 	if rewound != nil {
 		return nil, q.notFollowed(errors.New(rewound.What), rewindAdvice)
 	}
-	greatest := int64(0)
-	if limit.Pending > 0 {
-		greatest = limit.Pending + integerOf(at.key)
-	}
-	return &window{Limit: limit, greatest: greatest, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot,
+	return &window{Limit: limit, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot,
 		origin: originOf(h, at.origin), durable: h.Flushed >= h.Mark}, nil
 }
 
-// pending returns the greatest number of rows that can follow a key, 0 if it is not known.
-func (w *window) pending(after []dialect.Value) int64 { return max(w.greatest-integerOf(after), 0) }
-
-// integerOf returns a key that is one positive integer, 0 for others.
-func integerOf(key []dialect.Value) int64 {
-	if len(key) != 1 {
+// pending returns the greatest number of rows that can follow a key, 0 if it is not known:
+// without a key, or if several rows can share an integer. So is a number that overflows.
+func (w *window) pending(after []dialect.Value) int64 {
+	if len(after) != 1 || w.Greatest == 0 {
 		return 0
 	}
-	n, err := strconv.ParseInt(key[0].Text, 10, 64)
-	if err != nil {
+	n, err := strconv.ParseInt(after[0].Text, 10, 64)
+	if err != nil || n > w.Greatest {
 		return 0
 	}
-	return max(n, 0)
+	return max(w.Greatest-n, 0)
 }
 
 // check looks for what would lose rows below the window: a NULL that hides a row, and rows

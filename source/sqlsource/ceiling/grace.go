@@ -103,7 +103,7 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 		return Limit{}, err
 	case greatest == base:
 		g.progress.Advance(math.MaxInt64, at)
-		return g.limit(base, from, from), nil
+		return g.limit(base, from, base), nil
 	}
 	g.progress.See(greatest, at)
 	g.mark(greatest, at)
@@ -127,7 +127,7 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 func (g *grace) limit(limit, from, greatest int64) Limit {
 	return Limit{
 		Where: g.table.Key[0].Ref + " <= " + g.table.SQL.Integer(), Args: []any{limit}, Nothing: limit <= from,
-		AsOf: g.progress.AsOf(), Pending: g.table.Pending(from, greatest),
+		AsOf: g.progress.AsOf(), Greatest: greatest,
 	}
 }
 

@@ -100,7 +100,7 @@ func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []st
 	}
 	if w.greatest == 0 {
 		g.progress.Advance(math.MaxInt64, at)
-		return g.limit(w.base, from, from), nil
+		return g.limit(w.base, from, w.base), nil
 	}
 	g.progress.See(w.greatest, at)
 	limit, by, err := g.search(ctx, db, w, at)
@@ -123,7 +123,7 @@ func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []st
 }
 
 func (g *dirtyProbe) limit(limit, from, greatest int64) ceiling.Limit {
-	return ceiling.Limit{Where: g.table.Key[0].Ref + " <= ?", Args: []any{limit}, Nothing: limit <= from, AsOf: g.progress.AsOf(), Pending: g.table.Pending(from, greatest)}
+	return ceiling.Limit{Where: g.table.Key[0].Ref + " <= ?", Args: []any{limit}, Nothing: limit <= from, AsOf: g.progress.AsOf(), Greatest: greatest}
 }
 
 // check returns an error if the counter does not stand above the cursor, or was set back.
