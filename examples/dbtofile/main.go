@@ -59,7 +59,7 @@
 // On a terminal the last line shows the progress. Otherwise there are only log lines, on
 // standard error. Under systemd each has the priority of its level: journalctl -u dbtofile
 // -p warning shows the problems. With -log-format json each line is a JSON object, also
-// the reason for the exit, and durations are seconds. poller/LOGS.md lists the lines.
+// the reason for the exit. poller/LOGS.md lists the lines and their keys.
 //
 // With -listen :9464 it serves, over HTTP and read-only,
 //
