@@ -23,15 +23,15 @@ func (l logLine) keys() []string { return append(slices.Clone(l.required), l.opt
 
 // loggedKeys maps each type in LOGS.md to a check of a value.
 var loggedKeys = map[string]func(slog.Value) bool{
-	"string":   kindIs(slog.KindString),
-	"int":      kindIs(slog.KindInt64),
+	"string": kindIs(slog.KindString),
+	"int":    kindIs(slog.KindInt64),
 	"duration": func(v slog.Value) bool { // slog's JSON handler writes a time.Duration as nanoseconds
 		_, err := time.ParseDuration(v.String())
 		return v.Kind() == slog.KindString && err == nil
 	},
-	"time":     kindIs(slog.KindTime),
-	"bool":     kindIs(slog.KindBool),
-	"list":     func(v slog.Value) bool { _, ok := v.Any().([]string); return ok },
+	"time": kindIs(slog.KindTime),
+	"bool": kindIs(slog.KindBool),
+	"list": func(v slog.Value) bool { _, ok := v.Any().([]string); return ok },
 }
 
 func kindIs(k slog.Kind) func(slog.Value) bool {

@@ -13,7 +13,7 @@ func (None) String() string { return "none" }
 func (c None) Open(context.Context, Queryer, Table) (Guard, error) {
 	return fixed{report: Report{
 		Strategy:  c.String(),
-		Guarantee: "no row is missed if a single writer adds rows in the order of their key, for which it takes your word; with several writers, rows that commit late are missed",
+		Guarantee: "no row is missed if a single writer adds rows in the order of their key, for which it takes your word; otherwise a row that is committed with a key below the cursor is missed",
 		Lossy:     true,
 	}}, nil
 }
