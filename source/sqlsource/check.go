@@ -89,30 +89,33 @@ func check(ctx context.Context, of fields, cursor source.Cursor, fits func(*plan
 		return nil, err
 	}
 	q.log = slog.New(slog.DiscardHandler) // the Check itself contains it
-	c, err := q.probe(ctx, cursor, fits)
-	if err != nil && q.sql.ColumnsChanged(err) { // a connection had the statement prepared for other columns
-		c, err = q.probe(ctx, cursor, fits)
-	}
-	if err != nil {
-		return nil, err
-	}
-	// No connection is held here: the pool may have only one.
-	indexed, err := c.statement(ctx)
-	if err == nil && indexed {
-		err = c.count(ctx)
-	}
-	return c.Check, err
-}
-
-// probe asks the database about everything except the plan.
-func (q *query) probe(ctx context.Context, cursor source.Cursor, fits func(*plan) error) (*checker, error) {
 	c := &checker{query: q, Check: &Check{Table: q.label, Cursor: q.describe(cursor), Pending: -1}}
 	c.decode(cursor)
-	return c, q.withConn(ctx, func(db ceiling.Queryer) (err error) {
-		if err = q.sql.CheckSession(ctx, db); err != nil {
-			return q.wrap(err, nil)
+	for first := true; ; first = false {
+		before := slices.Clip(c.Findings)
+		err := c.ask(ctx, fits)
+		switch {
+		case err == nil:
+			return c.Check, nil
+		case first && q.sql.ColumnsChanged(err): // a connection had the statement prepared for other columns
+			c.Findings = before
+		case c.at.key != nil && retry.Classify(err) == retry.Fatal: // it continues without the key, which may be to blame
+			c.Findings = before
+			c.add(ceiling.Unsafe, rewindAdvice, "%s", c.bare(err))
+			c.at.key, c.known = nil, false
+		default:
+			return nil, err
 		}
-		if c.plan, err = q.makePlan(ctx, db, 0); err != nil {
+	}
+}
+
+// ask asks the database about everything.
+func (c *checker) ask(ctx context.Context, fits func(*plan) error) error {
+	err := c.withConn(ctx, func(db ceiling.Queryer) (err error) {
+		if err = c.sql.CheckSession(ctx, db); err != nil {
+			return c.wrap(err, nil)
+		}
+		if c.plan, err = c.makePlan(ctx, db, 0); err != nil {
 			return err
 		}
 		if err := fits(c.plan); err != nil {
@@ -123,25 +126,13 @@ func (q *query) probe(ctx context.Context, cursor source.Cursor, fits func(*plan
 		}
 		return c.compareHistory(ctx, db)
 	})
-}
-
-// countLimit is how long counting may take, or half of the time that ctx leaves if
-// that is less. Where few rows meet a condition, many rows are read.
-const countLimit = 5 * time.Second
-
-// count finds the greatest key and counts the rows after the cursor.
-func (c *checker) count(ctx context.Context) error {
-	limit := countLimit
-	if end, ok := ctx.Deadline(); ok {
-		limit = min(limit, time.Until(end)/2)
+	if err != nil {
+		return err
 	}
-	short, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	err := c.withConn(short, func(db ceiling.Queryer) error { return c.pending(short, db) })
-	if err != nil && short.Err() != nil && ctx.Err() == nil {
-		c.Newest, c.Pending = "", -1
-		c.add(ceiling.Note, "", "the rows after the cursor were not counted: it would have taken longer than %v", limit.Round(time.Millisecond))
-		return nil
+	// No connection is held here: the pool may have only one.
+	indexed, err := c.explain(ctx)
+	if err == nil && indexed {
+		err = c.count(ctx)
 	}
 	return err
 }
@@ -178,7 +169,7 @@ func (c *checker) decode(cursor source.Cursor) {
 	}
 }
 
-// findCeiling opens a new guard and asks it once.
+// findCeiling opens a new guard, asks it once, and looks for NULL in the key.
 func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 	s := &state{query: c.query}
 	limit, err := s.limit(ctx, db, c.at.key)
@@ -189,25 +180,20 @@ func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 		c.Report = unsafe.Report
 		return nil
 	case errors.As(err, &rewound):
-		c.Report = s.guard.Report()
 		c.add(ceiling.Unsafe, rewindAdvice, "%v: %s", ErrHistory, rewound.What)
-	case err != nil && c.misfit(err):
-		return c.findCeiling(ctx, db)
 	case err != nil:
 		return err
 	}
-	c.Report, c.AsOf, c.Held = s.guard.Report(), limit.AsOf, limit.Held
-	c.below = limit
+	c.Report, c.AsOf, c.Held, c.below = s.guard.Report(), limit.AsOf, limit.Held, limit
 	if limit.Where == "" && limit.Nothing { // a ceiling need not set a condition if there is nothing to read
 		if all, err := s.limit(ctx, db, nil); err == nil {
 			c.below = all
 		}
 	}
-	if err := c.findNull(ctx, db, c.plan, 0, nil); err != nil {
-		if retry.Classify(err) != retry.Fatal {
-			return err
-		}
+	if err := c.findNull(ctx, db, c.plan, 0, nil); retry.Classify(err) == retry.Fatal {
 		c.add(ceiling.Unsafe, "", "%s", c.bare(err))
+	} else if err != nil {
+		return err
 	}
 	for _, k := range c.plan.key {
 		if k.Nullable {
@@ -219,9 +205,9 @@ func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 
 // compareHistory compares the database's history with the cursor's.
 func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error {
-	h, err := c.sql.History(ctx, db, c.table)
+	h, err := c.history(ctx, db)
 	if err != nil {
-		return c.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
+		return err
 	}
 	var parts []string
 	for _, p := range h.Parts {
@@ -230,43 +216,31 @@ func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error 
 		}
 	}
 	addSequence(&h, c.below.Sequence)
-	if err := c.at.origin.follows(h); errors.Is(err, errBehind) {
+	switch err := c.at.origin.follows(h); {
+	case errors.Is(err, errBehind):
 		c.add(ceiling.Note, "", "%v", err)
-	} else if err != nil {
+	case err != nil:
 		c.add(ceiling.Unsafe, adoptAdvice, "%v: %v", ErrHistory, err)
-	} else if len(parts) == 0 {
+	case len(parts) == 0:
 		c.add(ceiling.Note, "", "nothing distinguishes this database from another one, or from an older state of itself: a cursor from there would be accepted")
-	} else if c.at.origin.String() != "" {
+	case c.at.origin.String() != "":
 		c.add(ceiling.OK, "", "the cursor belongs to this database's history (%s)", strings.Join(parts, ", "))
 	}
 	return nil
 }
 
-// misfit turns an error about the cursor into a finding, and drops the cursor's key.
-func (c *checker) misfit(err error) bool {
-	if c.at.key == nil || retry.Classify(err) != retry.Fatal {
-		return false
-	}
-	c.add(ceiling.Unsafe, rewindAdvice, "%s", c.bare(err))
-	c.at.key, c.known = nil, false
-	return true
-}
-
-// statement writes the statement and asks for its plan. It reports whether the
-// statement is known to use an index.
-func (c *checker) statement(ctx context.Context) (indexed bool, err error) {
-	statement, args, err := c.query.statement(c.plan, c.plan.list, keyRange{after: c.at.key, below: c.below, limit: firstLimit + 1})
-	var f ceiling.Finding
-	if err == nil {
-		c.Plan, f, err = c.planOf(ctx, statement, args, c.at.key)
-	}
-	if err != nil && c.misfit(err) {
-		return c.statement(ctx)
-	}
+// explain writes the statement and asks for its plan. It reports whether the statement is
+// known to use an index.
+func (c *checker) explain(ctx context.Context) (indexed bool, err error) {
+	statement, args, err := c.statement(c.plan, c.plan.list, keyRange{after: c.at.key, below: c.below, limit: firstLimit + 1})
 	if err != nil {
 		return false, err
 	}
-	c.Statement = statement
+	var f ceiling.Finding
+	if c.Plan, f, err = c.planOf(ctx, statement, args, c.at.key); err != nil {
+		return false, err
+	}
+	c.Statement, c.Args = statement, nil
 	for _, a := range args {
 		c.Args = append(c.Args, argument(a))
 	}
@@ -286,6 +260,27 @@ func argument(a any) string {
 	return fmt.Sprint(a)
 }
 
+// countLimit is how long counting may take, or half of the time that ctx leaves if
+// that is less. Where few rows meet a condition, many rows are read.
+const countLimit = 5 * time.Second
+
+// count finds the greatest key and counts the rows after the cursor.
+func (c *checker) count(ctx context.Context) error {
+	limit := countLimit
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end)/2)
+	}
+	short, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := c.withConn(short, func(db ceiling.Queryer) error { return c.pending(short, db) })
+	if err != nil && short.Err() != nil && ctx.Err() == nil {
+		c.Newest, c.Pending = "", -1
+		c.add(ceiling.Note, "", "the rows after the cursor were not counted: it would have taken longer than %v", limit.Round(time.Millisecond))
+		return nil
+	}
+	return err
+}
+
 func (c *checker) pending(ctx context.Context, db ceiling.Queryer) error {
 	newest, err := c.latest(ctx, db, c.plan)
 	if err != nil {
@@ -297,7 +292,7 @@ func (c *checker) pending(ctx context.Context, db ceiling.Queryer) error {
 	if !c.known {
 		return nil
 	}
-	statement, args, err := c.query.statement(c.plan, "1 AS one", keyRange{after: c.at.key, limit: MaxPending + 1})
+	statement, args, err := c.statement(c.plan, "1 AS one", keyRange{after: c.at.key, limit: MaxPending + 1})
 	if err != nil {
 		return err
 	}

@@ -310,8 +310,8 @@ func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cur
 	err = s.withPlan(ctx, func(db ceiling.Queryer) error {
 		all = all[:0]
 		var failed error
-		err := q.eachKey(ctx, db, s.plan, r, func(k *keys) {
-			c, err := encode(q.print, origin{}, k.lastKey())
+		err := q.eachKey(ctx, db, s.plan, r, func(key []dialect.Value) {
+			c, err := encode(q.print, origin{}, key)
 			failed = cmp.Or(failed, err)
 			all = append(all, c)
 		})

@@ -2,6 +2,7 @@ package sqlsource
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
@@ -22,6 +24,15 @@ var ErrHistory = errors.New("the cursor is of another history")
 type origin struct {
 	values []string // of the parts, by position; "": not known
 	mark   uint64
+}
+
+// history reads what identifies the database's history.
+func (q *query) history(ctx context.Context, db ceiling.Queryer) (dialect.History, error) {
+	h, err := q.sql.History(ctx, db, q.table)
+	if err != nil {
+		err = q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
+	}
+	return h, err
 }
 
 // addSequence adds what draws the keys, see [ceiling.Limit].

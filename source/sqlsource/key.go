@@ -93,9 +93,6 @@ func nullKey(column string) error {
 	return permanent("the key column %q is NULL in a row, which no cursor can pass; declare it NOT NULL, or exclude such rows by a condition", column)
 }
 
-// lastKey returns the key of the row that was kept last.
-func (k *keys) lastKey() []dialect.Value { return values(k.last) }
-
 func (k *keys) describe(key [][]byte) string { return describeKey(k.names, values(key)) }
 
 func values(key [][]byte) []dialect.Value {

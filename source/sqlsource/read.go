@@ -17,8 +17,9 @@ type reader struct {
 	limit int
 	add   func() int
 
-	rows, bytes int // of the batch
-	more        bool
+	rows, bytes int   // of the batch
+	more        bool  // another row follows
+	unread      error // why that row could not be read
 }
 
 // dest returns what a row is scanned into: the extra columns, then what bind sets.
@@ -74,7 +75,7 @@ func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []a
 	if err := r.read(ctx, keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}, dest); err != nil || r.rows == before {
 		return at, err
 	}
-	at.key, at.origin = r.keys.lastKey(), w.origin
+	at.key, at.origin = values(r.keys.last), w.origin
 	var err error
 	at.cursor, err = encode(r.print, at.origin, at.key)
 	return at, err
@@ -99,11 +100,12 @@ func (r *reader) read(ctx context.Context, where keyRange, dest []any) error {
 	}
 	for rows.Next() {
 		if err := rows.Scan(dest...); err != nil {
+			err = r.scanError(ctx, err, r.keys)
 			if r.rows > 0 && ctx.Err() == nil { // deliver the rows before it first
-				r.more = true
+				r.more, r.unread = true, err
 				return nil
 			}
-			return r.scanError(ctx, err, r.keys)
+			return err
 		}
 		if err := r.keys.check(); err != nil {
 			return err

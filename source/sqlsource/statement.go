@@ -101,40 +101,20 @@ func (q *query) some(ctx context.Context, db ceiling.Queryer, statement string, 
 
 // latest returns the greatest key, nil if the table is empty.
 func (q *query) latest(ctx context.Context, db ceiling.Queryer, p *plan) (key []dialect.Value, err error) {
-	err = q.eachKey(ctx, db, p, keyRange{falling: true, limit: 1}, func(k *keys) { key = k.lastKey() })
+	err = q.eachKey(ctx, db, p, keyRange{falling: true, limit: 1}, func(k []dialect.Value) { key = k })
 	return key, err
 }
 
-// eachKey reads the keys in a range and calls each for every one, which is then the last of k.
-func (q *query) eachKey(ctx context.Context, db ceiling.Queryer, p *plan, r keyRange, each func(k *keys)) error {
-	k := newKeys(p.key, nil)
-	var list []string
-	var dest []any
-	for i, c := range p.key {
-		list = append(list, cmp.Or(c.Expr, c.Ref))
-		dest = append(dest, &keyScanner{keys: k, index: i, kind: c.Kind})
+// eachKey calls each for every key in a range.
+func (q *query) eachKey(ctx context.Context, db ceiling.Queryer, p *plan, where keyRange, each func([]dialect.Value)) error {
+	only := &plan{nonce: p.nonce, key: p.key}
+	list := make([]string, len(p.key))
+	for i, k := range p.key {
+		list[i] = cmp.Or(k.Expr, k.Ref)
+		only.extraKeys = append(only.extraKeys, i)
 	}
-	statement, args, err := q.statement(p, strings.Join(list, ", "), r)
-	if err != nil {
-		return err
-	}
-	rows, err := db.QueryContext(ctx, statement, args...)
-	if err != nil {
-		return q.wrap(err, r.to)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := rows.Scan(dest...); err != nil {
-			return q.scanError(ctx, err, k)
-		}
-		if err := k.check(); err != nil {
-			return err
-		}
-		k.keep()
-		each(k)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return q.wrap(err, r.to)
-	}
-	return nil
+	only.list = strings.Join(list, ", ")
+	r := &reader{query: q, db: db, plan: only, keys: newKeys(p.key, nil), limit: where.limit}
+	r.add = func() int { each(values(r.keys.now)); return 0 }
+	return cmp.Or(r.read(ctx, where, r.dest(func([]any) {})), r.unread)
 }

@@ -36,9 +36,9 @@ const flushRetry = 5 * time.Millisecond
 // since: its log may have ended below the mark, and then keys are drawn again.
 func (s *state) windowAfter(ctx context.Context, db ceiling.Queryer, at position) (w *window, fresh bool, err error) {
 	if w := s.window; w != nil && (at.cursor == w.from || at.cursor == w.to) {
-		h, err := s.query.sql.History(ctx, db, s.query.table)
+		h, err := s.query.history(ctx, db)
 		if err != nil {
-			return nil, false, s.query.wrap(err, nil)
+			return nil, false, err
 		}
 		if h.Boot == w.boot && w.origin.follows(h) == nil {
 			if !w.durable && h.Flushes > 0 && time.Since(w.since) > h.Flushes {
@@ -64,9 +64,9 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 	if failed != nil && !errors.As(failed, &rewound) {
 		return nil, failed
 	}
-	h, err := q.sql.History(ctx, db, q.table) // after the limit, so that its mark is above all rows below that
+	h, err := q.history(ctx, db) // after the limit, so that its mark is above all rows below that
 	if err != nil {
-		return nil, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
+		return nil, err
 	}
 	addSequence(&h, limit.Sequence)
 	if err := at.origin.follows(h); err != nil {
