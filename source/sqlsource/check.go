@@ -68,16 +68,15 @@ func (t *Table) Check(ctx context.Context, cursor source.Cursor) (*Check, error)
 // Check reports what a Fetch from the cursor would find. See [Table.Check].
 func (q *Query[T]) Check(ctx context.Context, cursor source.Cursor) (*Check, error) {
 	return check(ctx, q.query, cursor, func(p *plan) error {
-		_, err := q.binding(p)
+		_, err := newBinding[T](q.DB, p.names())
 		return err
 	})
 }
 
 // checker is a Check being made.
 type checker struct {
-	*query
 	*Check
-	plan  *plan
+	*state
 	at    position
 	known bool // at is what the cursor says
 	below ceiling.Limit
@@ -89,35 +88,28 @@ func check(ctx context.Context, of fields, cursor source.Cursor, fits func(*plan
 		return nil, err
 	}
 	q.log = slog.New(slog.DiscardHandler) // the Check itself contains it
-	c := &checker{query: q, Check: &Check{Table: q.label, Cursor: q.describe(cursor), Pending: -1}}
+	c := &checker{Check: &Check{Table: q.label, Cursor: q.describe(cursor), Pending: -1}, state: &state{query: q}}
 	c.decode(cursor)
-	for first := true; ; first = false {
-		before := slices.Clip(c.Findings)
+	for {
 		err := c.ask(ctx, fits)
-		switch {
-		case err == nil:
+		if err == nil {
 			return c.Check, nil
-		case first && q.sql.ColumnsChanged(err): // a connection had the statement prepared for other columns
-			c.Findings = before
-		case c.at.key != nil && retry.Classify(err) == retry.Fatal: // it continues without the key, which may be to blame
-			c.Findings = before
-			c.add(ceiling.Unsafe, rewindAdvice, "%s", c.bare(err))
-			c.at.key, c.known = nil, false
-		default:
+		}
+		if c.at.key == nil || retry.Classify(err) != retry.Fatal {
 			return nil, err
 		}
+		// It continues without the cursor's key, which may be to blame.
+		c.Findings = nil
+		c.add(ceiling.Unsafe, rewindAdvice, "%s", c.bare(err))
+		c.at.key, c.known = nil, false
 	}
 }
 
 // ask asks the database about everything.
 func (c *checker) ask(ctx context.Context, fits func(*plan) error) error {
-	err := c.withConn(ctx, func(db ceiling.Queryer) (err error) {
-		if err = c.sql.CheckSession(ctx, db); err != nil {
-			return c.wrap(err, nil)
-		}
-		if c.plan, err = c.makePlan(ctx, db, 0); err != nil {
-			return err
-		}
+	found := c.Findings
+	err := c.withPlan(ctx, func(db ceiling.Queryer) error {
+		c.Findings = slices.Clip(found)
 		if err := fits(c.plan); err != nil {
 			return err
 		}
@@ -148,21 +140,21 @@ func (c *checker) add(level ceiling.Level, fix, format string, args ...any) {
 
 // bare is the text of an error without the names that the Check begins with.
 func (c *checker) bare(err error) string {
-	return strings.TrimPrefix(strings.TrimPrefix(retry.Text(err), "sqlsource: "), c.label+": ")
+	return strings.TrimPrefix(strings.TrimPrefix(retry.Text(err), "sqlsource: "), c.query.label+": ")
 }
 
 // decode decodes the cursor. Without one that fits, the Check continues with a finding.
 func (c *checker) decode(cursor source.Cursor) {
 	var err error
-	if c.at, err = c.position(cursor); err != nil {
+	if c.at, err = c.query.position(cursor); err != nil {
 		c.Cursor = "not one of this table, key and condition"
-		if key, _, err := decode(cursor, "", len(c.key)); err == nil && key != nil {
-			c.Cursor += ": after " + describeKey(c.key, key)
+		if key, _, err := decode(cursor, "", len(c.query.key)); err == nil && key != nil {
+			c.Cursor += ": after " + describeKey(c.query.key, key)
 		}
 		c.add(ceiling.Unsafe, "", "%s", c.bare(err))
 		return
 	}
-	from := cmp.Or(cursor, c.start)
+	from := cmp.Or(cursor, c.query.start)
 	c.known = from != Latest
 	if c.known && from != "" && c.at.origin.String() == "" {
 		c.add(ceiling.Note, "", "the cursor does not contain the database's history: it was made from a key, or adopted; the cursors of the next batches will")
@@ -171,8 +163,7 @@ func (c *checker) decode(cursor source.Cursor) {
 
 // findCeiling opens a new guard, asks it once, and looks for NULL in the key.
 func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
-	s := &state{query: c.query}
-	limit, err := s.limit(ctx, db, c.at.key)
+	limit, err := c.limit(ctx, db, c.at.key)
 	var unsafe *ceiling.UnsafeError
 	var rewound *ceiling.RewoundError
 	switch {
@@ -184,13 +175,13 @@ func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 	case err != nil:
 		return err
 	}
-	c.Report, c.AsOf, c.Held, c.below = s.guard.Report(), limit.AsOf, limit.Held, limit
+	c.Report, c.AsOf, c.Held, c.below = c.guard.Report(), limit.AsOf, limit.Held, limit
 	if limit.Where == "" && limit.Nothing { // a ceiling need not set a condition if there is nothing to read
-		if all, err := s.limit(ctx, db, nil); err == nil {
+		if all, err := c.limit(ctx, db, nil); err == nil {
 			c.below = all
 		}
 	}
-	if err := c.findNull(ctx, db, c.plan, 0, nil); retry.Classify(err) == retry.Fatal {
+	if err := c.query.findNull(ctx, db, c.plan, 0, nil); retry.Classify(err) == retry.Fatal {
 		c.add(ceiling.Unsafe, "", "%s", c.bare(err))
 	} else if err != nil {
 		return err
@@ -205,7 +196,7 @@ func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 
 // compareHistory compares the database's history with the cursor's.
 func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error {
-	h, err := c.history(ctx, db)
+	h, err := c.query.history(ctx, db)
 	if err != nil {
 		return err
 	}
@@ -232,12 +223,12 @@ func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error 
 // explain writes the statement and asks for its plan. It reports whether the statement is
 // known to use an index.
 func (c *checker) explain(ctx context.Context) (indexed bool, err error) {
-	statement, args, err := c.statement(c.plan, c.plan.list, keyRange{after: c.at.key, below: c.below, limit: firstLimit + 1})
+	statement, args, err := c.query.statement(c.plan, c.plan.list, keyRange{after: c.at.key, below: c.below, limit: firstLimit + 1})
 	if err != nil {
 		return false, err
 	}
 	var f ceiling.Finding
-	if c.Plan, f, err = c.planOf(ctx, statement, args, c.at.key); err != nil {
+	if c.Plan, f, err = c.query.planOf(ctx, statement, args, c.at.key); err != nil {
 		return false, err
 	}
 	c.Statement, c.Args = statement, nil
@@ -272,7 +263,7 @@ func (c *checker) count(ctx context.Context) error {
 	}
 	short, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := c.withConn(short, func(db ceiling.Queryer) error { return c.pending(short, db) })
+	err := c.query.withConn(short, func(db ceiling.Queryer) error { return c.pending(short, db) })
 	if err != nil && short.Err() != nil && ctx.Err() == nil {
 		c.Newest, c.Pending = "", -1
 		c.add(ceiling.Note, "", "the rows after the cursor were not counted: it would have taken longer than %v", limit.Round(time.Millisecond))
@@ -282,22 +273,22 @@ func (c *checker) count(ctx context.Context) error {
 }
 
 func (c *checker) pending(ctx context.Context, db ceiling.Queryer) error {
-	newest, err := c.latest(ctx, db, c.plan)
+	newest, err := c.query.latest(ctx, db, c.plan)
 	if err != nil {
 		return err
 	}
 	if newest != nil {
-		c.Newest = describeKey(c.key, newest)
+		c.Newest = describeKey(c.query.key, newest)
 	}
 	if !c.known {
 		return nil
 	}
-	statement, args, err := c.statement(c.plan, "1 AS one", keyRange{after: c.at.key, limit: MaxPending + 1})
+	statement, args, err := c.query.statement(c.plan, "1 AS one", keyRange{after: c.at.key, limit: MaxPending + 1})
 	if err != nil {
 		return err
 	}
 	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM ("+statement+") AS n", args...).Scan(&c.Pending); err != nil {
-		return c.wrap(fmt.Errorf("counting the rows after the cursor: %w", err), c.at.key)
+		return c.query.wrap(fmt.Errorf("counting the rows after the cursor: %w", err), c.at.key)
 	}
 	return nil
 }

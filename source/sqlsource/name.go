@@ -35,6 +35,15 @@ func splitName(name string) (parts []string, err error) {
 	return parts, nil
 }
 
+func checkIdents(field string, names []string) error {
+	for i, name := range names {
+		if err := checkIdent(name); err != nil {
+			return fmt.Errorf("%s[%d]: %w", field, i, err)
+		}
+	}
+	return nil
+}
+
 // checkIdent refuses what is not a name even in quotes.
 func checkIdent(s string) error {
 	switch {

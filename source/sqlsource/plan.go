@@ -171,11 +171,8 @@ func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, column
 
 // planList decides how each column is selected.
 func (q *query) planList(p *plan) {
-	names := make([]string, len(p.columns))
-	kinds := make([]row.Kind, len(p.columns))
-	exprs := make([]string, len(p.columns))
+	names, kinds, exprs := p.names(), make([]row.Kind, len(p.columns)), make([]string, len(p.columns))
 	for i, c := range p.columns {
-		names[i] = c.Name
 		if q.rows {
 			kinds[i], exprs[i] = q.sql.Column(c, q.ref(c.Name))
 		}
@@ -203,6 +200,14 @@ func (q *query) planList(p *plan) {
 		}
 	}
 	p.list = strings.Join(append(list, q.star()), ", ")
+}
+
+func (p *plan) names() []string {
+	names := make([]string, len(p.columns))
+	for i, c := range p.columns {
+		names[i] = c.Name
+	}
+	return names
 }
 
 // extras returns how many columns are selected in front of the columns.
@@ -239,16 +244,17 @@ func (q *query) logChange(ctx context.Context, old, now *plan) {
 		return
 	}
 	var added, removed, changed []string
-	for _, c := range now.columns {
-		if at := old.row.Index(c.Name); at < 0 {
-			added = append(added, c.Name)
-		} else if old.columns[at].Type != c.Type {
-			changed = append(changed, c.Name)
+	before, after := old.names(), now.names()
+	for i, name := range after {
+		if at := slices.Index(before, name); at < 0 {
+			added = append(added, name)
+		} else if old.columns[at].Type != now.columns[i].Type {
+			changed = append(changed, name)
 		}
 	}
-	for _, c := range old.columns {
-		if now.row.Index(c.Name) < 0 {
-			removed = append(removed, c.Name)
+	for _, name := range before {
+		if !slices.Contains(after, name) {
+			removed = append(removed, name)
 		}
 	}
 	q.logger().InfoContext(ctx, "columns changed", "table", q.label, "added", added, "removed", removed, "changed", changed)

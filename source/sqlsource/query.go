@@ -55,20 +55,7 @@ type Query[T any] struct {
 // Fetch implements [source.Source]. An error wraps that of the driver. Errors that retrying
 // cannot fix, such as a column for which T has no field, are marked with retry.Permanent.
 func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[T], error) {
-	return fetch(ctx, &q.state, q.query, after, max, func(p *plan, _ int) (records[T], error) { return q.binding(p) })
-}
-
-// binding finds a field of T for each column.
-func (q *Query[T]) binding(p *plan) (*binding[T], error) {
-	names := make([]string, len(p.columns))
-	for i, c := range p.columns {
-		names[i] = c.Name
-	}
-	b, err := newBinding[T](q.DB, names)
-	if err != nil {
-		return nil, permanent("query: %w", err)
-	}
-	return b, nil
+	return fetch(ctx, &q.state, q.query, after, max, func(p *plan, _ int) (records[T], error) { return newBinding[T](q.DB, p.names()) })
 }
 
 // At returns the cursor after the row with a key. See [Table.At].
@@ -93,9 +80,6 @@ func (q *Query[T]) query() (*query, error) {
 	if strings.TrimSpace(text) == "" {
 		return nil, errors.New("Select is empty")
 	}
-	if strings.ContainsRune(text, 0) {
-		return nil, errors.New("Select holds a NUL byte")
-	}
 	i := &query{db: q.DB, sql: q.Dialect, ceiling: q.Ceiling, label: "query", key: q.Key,
 		from:  "(" + text + "\n) AS t", // its last line may end in a comment
 		start: q.Start, maxBytes: q.MaxBytes, maxRowBytes: q.MaxRowBytes, log: q.Logger}
@@ -107,5 +91,5 @@ func (q *Query[T]) query() (*query, error) {
 		i.table, i.label = parts, "query of "+q.Table
 	}
 	i.print = fingerprint(append([]string{"query", text, q.Table}, q.Key...)...)
-	return i, i.complete()
+	return i, i.complete("Select", text)
 }

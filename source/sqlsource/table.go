@@ -123,18 +123,10 @@ func (t *Table) query() (*query, error) {
 	if t.Columns != nil && len(t.Columns) == 0 {
 		return nil, errors.New("Columns is empty; nil means all")
 	}
-	for i, c := range t.Columns {
-		if err := checkIdent(c); err != nil {
-			return nil, fmt.Errorf("Columns[%d]: %w", i, err)
-		}
-	}
 	q := &query{db: t.DB, sql: t.Dialect, ceiling: t.Ceiling, label: t.Name, table: parts, key: t.Key, columns: t.Columns, rows: true,
 		start: t.Start, maxBytes: t.MaxBytes, maxRowBytes: t.MaxRowBytes, log: t.Logger}
-	if err := q.complete(); err != nil {
+	if err := q.complete("Where", t.Where); err != nil {
 		return nil, err
-	}
-	if strings.ContainsRune(t.Where, 0) {
-		return nil, errors.New("Where holds a NUL byte")
 	}
 	if strings.TrimSpace(t.Where) != "" {
 		q.where = "(" + t.Where + "\n)" // its last line may end in a comment
@@ -168,21 +160,25 @@ func (s *state) init(of fields) (*query, error) {
 	return s.query, s.err
 }
 
-// complete checks the fields that Table and Query share, and sets their defaults.
-func (q *query) complete() error {
+// complete checks the fields that Table and Query share, and sets their defaults. The
+// user's SQL is that of a field.
+func (q *query) complete(field, sql string) error {
 	if q.db == nil {
 		return errors.New("DB is nil")
 	}
 	if len(q.key) == 0 {
 		return errors.New("Key is empty; name the columns that order the rows, such as the primary key")
 	}
+	if err := cmp.Or(checkIdents("Key", q.key), checkIdents("Columns", q.columns)); err != nil {
+		return err
+	}
 	for i, c := range q.key {
-		if err := checkIdent(c); err != nil {
-			return fmt.Errorf("Key[%d]: %w", i, err)
-		}
 		if slices.Contains(q.key[:i], c) {
 			return fmt.Errorf("Key names the column %q twice", c)
 		}
+	}
+	if strings.ContainsRune(sql, 0) {
+		return fmt.Errorf("%s holds a NUL byte", field)
 	}
 	if q.maxBytes < 0 || q.maxRowBytes < 0 {
 		return errors.New("MaxBytes or MaxRowBytes is negative")
@@ -233,26 +229,20 @@ func describe(of fields, c source.Cursor) string {
 }
 
 func (q *query) describe(c source.Cursor) string {
-	switch c {
-	case "":
-		switch q.start {
-		case "":
-			return q.label + " before the first row"
-		case Latest:
-			return q.label + ", not begun: starts after the existing rows at the first fetch"
-		}
+	if c == "" && q.start != "" {
 		return q.label + ", not begun: " + q.describe(q.start)
-	case Latest:
+	}
+	if c == Latest {
 		return q.label + " after the existing rows at the first fetch"
 	}
-	key, _, err := decode(c, q.print, len(q.key))
+	at, err := q.position(c)
 	switch {
 	case err != nil:
 		return err.Error()
-	case key == nil:
+	case at.key == nil:
 		return q.label + " before the first row"
 	}
-	return q.label + " after " + describeKey(q.key, key)
+	return q.label + " after " + describeKey(q.key, at.key)
 }
 
 // rowRecords are the rows of a Table.
