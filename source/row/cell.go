@@ -64,7 +64,7 @@ func appendValue(dst []byte, kind Kind, src any) ([]byte, form, error) {
 	case bool:
 		return strconv.AppendBool(dst, v), literal, nil
 	case time.Time:
-		return appendTime(dst, kind, v), text, nil
+		return AppendTime(dst, kind, v), text, nil
 	case uint64:
 		return strconv.AppendUint(dst, v, 10), literal, nil
 	case float32:

@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// appendTime appends t in the format of its kind. Years before year 1 are written
-// with BC at the end, a format that Postgres also reads.
-func appendTime(dst []byte, kind Kind, t time.Time) []byte {
+// AppendTime appends the text that a time has in a column of a kind.
+func AppendTime(dst []byte, kind Kind, t time.Time) []byte {
 	switch kind {
 	case Time, TimeTZ:
 		if year, _, day := t.Date(); year == 0 && day == 2 && isMidnight(t) {
@@ -104,7 +103,7 @@ func appendPadded(dst []byte, n, unit int) []byte {
 }
 
 // appendTimeText appends a time that the database returned as text, in the format
-// of appendTime: a T before the time of day, no trailing zeros, and minutes in
+// of AppendTime: a T before the time of day, no trailing zeros, and minutes in
 // the offset. Other text, such as infinity, is unchanged.
 func appendTimeText(dst []byte, kind Kind, s []byte) []byte {
 	if kind == Timestamp {

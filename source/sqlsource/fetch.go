@@ -178,8 +178,8 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 		return nil
 	}
 	if s.plan == nil {
-		if err := q.sql.CheckSession(ctx, db); err != nil {
-			return q.wrap(err, nil)
+		if err := q.wrap(q.sql.CheckSession(ctx, db), nil); err != nil {
+			return err
 		}
 	}
 	p, err := q.makePlan(ctx, db, s.nonce)
@@ -325,6 +325,9 @@ func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cur
 
 // wrap says which query an error is of, and which cursor, if the database refuses its key.
 func (q *query) wrap(err error, after []dialect.Value) error {
+	if err == nil {
+		return nil
+	}
 	if after != nil && q.sql.RefusedValue(err) {
 		return permanent("%s: the database does not accept the cursor's key, %s, or a value in a condition: %w; rewind to a cursor that At returns", q.label, describeKey(q.key, after), err)
 	}

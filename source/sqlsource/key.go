@@ -168,7 +168,7 @@ func appendKey(dst []byte, kind row.Kind, src any) ([]byte, error) {
 		}
 		return append(append(dst, dialect.Text), v...), nil
 	case time.Time:
-		return appendTime(append(dst, dialect.Text), kind, v), nil
+		return row.AppendTime(append(dst, dialect.Text), kind, v), nil
 	case float64:
 		bits := 64
 		if kind == row.Float32 {
@@ -180,24 +180,4 @@ func appendKey(dst []byte, kind row.Kind, src any) ([]byte, error) {
 	}
 	v, err := number(src) // drivers may go beyond driver.Value
 	return append(append(dst, v.Tag), v.Text...), err
-}
-
-// appendTime writes a time as Postgres reads it. SQLite's driver made it of such a text.
-func appendTime(dst []byte, kind row.Kind, t time.Time) []byte {
-	layout := time.RFC3339Nano
-	switch kind {
-	case row.Date:
-		layout = time.DateOnly
-	case row.Timestamp:
-		layout = "2006-01-02T15:04:05.999999999"
-	case row.TimestampTZ:
-		t = t.UTC()
-	}
-	if t.Year() >= 1 || kind == row.Auto {
-		return t.AppendFormat(dst, layout)
-	}
-	// The year before 1 is 1 BC. Only the year's digits are replaced, because 1 - year need
-	// not be a leap year.
-	dst = fmt.Appendf(dst, "%04d", 1-t.Year())
-	return append(t.AppendFormat(dst, strings.TrimPrefix(layout, "2006")), " BC"...)
 }

@@ -71,7 +71,7 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 	}
 	all, err := q.columnsOf(ctx, db, p.comment("SELECT "+q.refs(q.key)+", "+q.star()+" FROM "+from))
 	if err != nil {
-		return nil, fmt.Errorf("sqlsource: %s: reading the columns: %w", q.label, err)
+		return nil, q.wrap(fmt.Errorf("reading the columns: %w", err), nil)
 	}
 	if err := q.planKey(ctx, db, p, all[:len(q.key)]); err != nil {
 		return nil, err
@@ -84,9 +84,9 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 func (q *query) schema(ctx context.Context, db ceiling.Queryer) (int64, error) {
 	v, err := q.sql.SchemaVersion(ctx, db, q.table)
 	if err != nil {
-		return 0, fmt.Errorf("sqlsource: %s: reading the schema's version: %w", q.label, err)
+		err = q.wrap(fmt.Errorf("reading the schema's version: %w", err), nil)
 	}
-	return v, nil
+	return v, err
 }
 
 func (q *query) ref(name string) string { return "t." + q.sql.Quote(name) }

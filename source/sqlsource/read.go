@@ -127,8 +127,5 @@ func (r *reader) read(ctx context.Context, where keyRange, dest []any) error {
 		r.bytes += size
 		r.keys.keep()
 	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return r.wrap(err, where.after)
-	}
-	return nil
+	return r.wrap(errors.Join(rows.Err(), rows.Close()), where.after)
 }

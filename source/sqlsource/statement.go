@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -23,9 +24,6 @@ type keyRange struct {
 func (q *query) statement(p *plan, list string, r keyRange) (string, []any, error) {
 	args := dialect.Args{Writer: q.sql}
 	var conds []string
-	if q.where != "" {
-		conds = append(conds, q.where)
-	}
 	for i, bound := range [][]dialect.Value{r.after, r.to} {
 		if bound == nil {
 			continue
@@ -50,15 +48,19 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 			order[i] += " DESC"
 		}
 	}
-	text := "SELECT " + list + " FROM " + q.from + whereClause(conds) + " ORDER BY " + strings.Join(order, ", ") + " " + q.sql.Limit(r.limit)
-	return p.comment(text), args.List, nil
+	return p.comment(q.selects(list, conds, strings.Join(order, ", "), r.limit)), args.List, nil
 }
 
-func whereClause(conds []string) string {
-	if len(conds) == 0 {
-		return ""
+// selects writes a SELECT of rows for which the user's condition and conds hold.
+func (q *query) selects(list string, conds []string, order string, limit int) string {
+	if q.where != "" {
+		conds = slices.Insert(conds, 0, q.where)
 	}
-	return " WHERE " + strings.Join(conds, " AND ")
+	text := "SELECT " + list + " FROM " + q.from
+	if len(conds) > 0 {
+		text += " WHERE " + strings.Join(conds, " AND ")
+	}
+	return text + " ORDER BY " + order + " " + q.sql.Limit(limit)
 }
 
 // findNull returns an error if a row is hidden by NULL in the i-th column of its key. The
@@ -70,9 +72,6 @@ func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int
 	}
 	args := dialect.Args{Writer: q.sql}
 	conds := []string{p.key[i].Ref + " IS NULL"}
-	if q.where != "" {
-		conds = append(conds, q.where)
-	}
 	for j, k := range p.key[:i] {
 		expr, arg, err := k.Bind(after[j])
 		if err != nil {
@@ -80,7 +79,7 @@ func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int
 		}
 		conds = append(conds, k.Ref+" = "+args.Add(expr, arg))
 	}
-	found, err := q.some(ctx, db, "SELECT 1 FROM "+q.from+whereClause(conds)+" ORDER BY "+p.key[i].Ref+" "+q.sql.Limit(1), args.List, after)
+	found, err := q.some(ctx, db, q.selects("1", conds, p.key[i].Ref, 1), args.List, after)
 	if err == nil && found {
 		err = nullKey(p.key[i].Name)
 	}
@@ -90,13 +89,10 @@ func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int
 // some reports whether a statement returns a row.
 func (q *query) some(ctx context.Context, db ceiling.Queryer, statement string, args []any, after []dialect.Value) (bool, error) {
 	err := db.QueryRowContext(ctx, statement, args...).Scan(new(int))
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
+	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
-	case err != nil:
-		return false, q.wrap(err, after)
 	}
-	return true, nil
+	return err == nil, q.wrap(err, after)
 }
 
 // latest returns the greatest key, nil if the table is empty.

@@ -234,6 +234,6 @@ func TestKeyTimes(t *testing.T) {
 		"0001-02-29 BC":               {row.Date, time.Date(0, 2, 29, 0, 0, 0, 0, time.UTC)},
 		"4713-01-01T00:00:00Z BC":     {row.TimestampTZ, time.Date(-4712, 1, 1, 0, 0, 0, 0, time.UTC)},
 	} {
-		require.Equal(t, want, string(appendTime(nil, c.kind, c.t)))
+		require.Equal(t, want, string(row.AppendTime(nil, c.kind, c.t)))
 	}
 }

@@ -164,7 +164,7 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 		return retry.Permanent(fmt.Errorf("sqlsource: %w", err))
 	}
 	if err != nil {
-		return fmt.Errorf("sqlsource: %s: %w", q.label, err)
+		return q.wrap(err, nil)
 	}
 	s.guard = g
 	r := g.Report()
@@ -173,8 +173,7 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 		return nil
 	}
 	s.reported = r.Strategy + r.Guarantee
-	level := slog.LevelInfo
-	attrs := []any{"table", q.label, "ceiling", r.Strategy, "guarantee", r.Guarantee}
+	level, attrs := slog.LevelInfo, []any{"table", q.label, "ceiling", r.Strategy, "guarantee", r.Guarantee}
 	var warnings []string
 	for _, f := range r.Findings {
 		if f.Level == ceiling.Warning {
