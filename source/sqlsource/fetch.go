@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
@@ -283,6 +284,30 @@ func (s *state) guess(maxBytes int) int {
 	}
 	n := max(maxBytes/s.rowSize, 1)
 	return 1 << (bits.Len(uint(n)) - 1)
+}
+
+// logPlan warns, once, if no index is used to read on after a cursor. No plan is asked for
+// where the ceiling has looked for an index itself.
+func (s *state) logPlan(ctx context.Context, after source.Cursor) {
+	q := s.query
+	if s.explained || s.guard == nil || q.rows && q.sql.CeilingsSeeIndexes() && !s.guard.Report().Lossy {
+		return
+	}
+	key, _, err := decode(after, q.print, len(q.key))
+	if err != nil || key == nil {
+		return
+	}
+	s.explained = true
+	var f ceiling.Finding
+	statement, args, err := q.statement(s.plan, s.plan.list, keyRange{after: key, limit: firstLimit + 1})
+	if err == nil {
+		_, f, err = q.sql.Explain(ctx, q.db.DB, statement, args, true)
+	}
+	if err != nil {
+		q.logger().DebugContext(ctx, "query plan not available", "table", q.label, "err", retry.Text(err))
+	} else if f.Level == ceiling.Warning {
+		q.logger().WarnContext(ctx, "inefficient query plan", "table", q.label, "warning", f.Text, "fix", f.Remedies[0].Words)
+	}
 }
 
 // keysBetween is Keys for all kinds of records.
