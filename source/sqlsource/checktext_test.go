@@ -1,7 +1,6 @@
 package sqlsource
 
 import (
-	"bytes"
 	"testing"
 	"time"
 
@@ -54,11 +53,6 @@ planned as
     ->  Index Scan
 `
 	require.Equal(t, want, c.String())
-	var b bytes.Buffer
-	n, err := c.WriteTo(&b)
-	require.NoError(t, err)
-	require.Equal(t, want, b.String())
-	require.EqualValues(t, len(want), n)
 }
 
 func TestCheckVerdict(t *testing.T) {
