@@ -196,7 +196,7 @@ func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 
 // compareHistory compares the database's history with the cursor's.
 func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error {
-	h, err := c.query.history(ctx, db)
+	h, err := c.query.history(ctx, db, c.below.Sequence)
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,6 @@ func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error 
 			parts = append(parts, p.Name+" "+p.Value)
 		}
 	}
-	addSequence(&h, c.below.Sequence)
 	switch err := c.at.origin.follows(h); {
 	case errors.Is(err, errBehind):
 		c.add(ceiling.Note, "", "%v", err)

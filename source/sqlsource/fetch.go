@@ -73,17 +73,7 @@ type position struct {
 // batch passes: start, connect, plan, ceiling, checks, read.
 func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor, limit int, open opener[T]) (source.Batch[T], error) {
 	none := source.Batch[T]{From: after, To: after}
-	q, err := s.init(of)
-	if err != nil {
-		return none, err
-	}
-	if limit < 1 {
-		return none, permanent("%s: Fetch was called with a max of %d", q.label, limit)
-	}
-	if err := ctx.Err(); err != nil {
-		return none, fmt.Errorf("sqlsource: %s: %w", q.label, err)
-	}
-	at, err := q.position(after)
+	at, err := s.begin(ctx, of, after, limit)
 	if err != nil {
 		return none, err
 	}
@@ -98,8 +88,23 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 		return none, err
 	}
 	s.logPlan(ctx, b.To) // now that the connection is given back: there may be only one
-	b.Guarantee, b.Position = s.guarantee, positionText(q.key, b.To)
+	b.Guarantee, b.Position = s.guarantee, positionText(s.query.key, b.To)
 	return b, nil
+}
+
+// begin checks the arguments of a Fetch, and decodes its cursor.
+func (s *state) begin(ctx context.Context, of fields, after source.Cursor, limit int) (position, error) {
+	q, err := s.init(of)
+	if err != nil {
+		return position{}, err
+	}
+	if limit < 1 {
+		return position{}, permanent("%s: the caller asked for a max of %d rows", q.label, limit)
+	}
+	if err := ctx.Err(); err != nil {
+		return position{}, q.wrap(err, nil)
+	}
+	return q.position(after)
 }
 
 // position decodes a cursor. An empty one stands where Start says.
@@ -312,16 +317,13 @@ func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 
 // keysBetween is Keys for all kinds of records.
 func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cursor, limit int) ([]source.Cursor, error) {
-	q, err := s.init(of)
+	at, err := s.begin(ctx, of, after, limit)
 	if err != nil {
 		return nil, err
 	}
-	if after == "" && q.start == Latest || to == Latest || limit < 1 {
-		return nil, permanent("%s: Keys was called with the cursors %q and %q and a max of %d", q.label, after, to, limit)
-	}
-	at, err := q.position(after)
-	if err != nil {
-		return nil, err
+	q := s.query
+	if after == "" && q.start == Latest || to == Latest {
+		return nil, permanent("%s: Keys was called with the cursors %q and %q, which have no key", q.label, after, to)
 	}
 	r := keyRange{after: at.key, limit: limit}
 	if to != "" {
@@ -367,7 +369,7 @@ func (q *query) scanError(ctx context.Context, err error, k *keys) error {
 	column, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "sql: Scan error on "), ": ")
 	where := "the first row"
 	if k.hasLast {
-		where = "the row after " + k.describe(k.last)
+		where = "the row after " + describeKey(k.names, values(k.last))
 	}
 	if q.rows { // the error is of package row, which shows no values
 		return permanent("%s: reading %s: %w", q.label, where, err)

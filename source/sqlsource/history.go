@@ -26,21 +26,18 @@ type origin struct {
 	mark   uint64
 }
 
-// history reads what identifies the database's history.
-func (q *query) history(ctx context.Context, db ceiling.Queryer) (dialect.History, error) {
+// history reads what identifies the database's history. The sequence is what draws the keys,
+// see [ceiling.Limit].
+func (q *query) history(ctx context.Context, db ceiling.Queryer, sequence string) (dialect.History, error) {
 	h, err := q.sql.History(ctx, db, q.table)
 	if err != nil {
-		err = q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
+		return h, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
 	}
-	return h, err
-}
-
-// addSequence adds what draws the keys, see [ceiling.Limit].
-func addSequence(h *dialect.History, sequence string) {
 	if sequence != "" {
 		h.Parts = append(h.Parts, dialect.HistoryPart{Name: "sequence", Value: sequence,
 			Changed: "it was restarted, and keys below the cursor are drawn again; or it was only altered, which loses nothing"})
 	}
+	return h, nil
 }
 
 // originOf returns the origin of a batch that follows an older one, whose values stay where

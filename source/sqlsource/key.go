@@ -84,7 +84,7 @@ func (k *keys) check() error {
 		same = same && bytes.Equal(v, k.last[i])
 	}
 	if same {
-		return permanent("two rows have the key %s: rows would be lost between batches; choose a key that is unique", k.describe(k.now))
+		return permanent("two rows have the key %s: rows would be lost between batches; choose a key that is unique", describeKey(k.names, values(k.now)))
 	}
 	return nil
 }
@@ -92,8 +92,6 @@ func (k *keys) check() error {
 func nullKey(column string) error {
 	return permanent("the key column %q is NULL in a row, which no cursor can pass; declare it NOT NULL, or exclude such rows by a condition", column)
 }
-
-func (k *keys) describe(key [][]byte) string { return describeKey(k.names, values(key)) }
 
 func values(key [][]byte) []dialect.Value {
 	all := make([]dialect.Value, len(key))
@@ -132,25 +130,15 @@ func positionText(names []string, c source.Cursor) string {
 	return strings.Join(parts, ", ")
 }
 
-// keyScanner is where database/sql puts one value of the key.
-type keyScanner struct {
-	keys   *keys
-	index  int
-	kind   row.Kind
-	column sql.Scanner // of the row that has the same value; nil: none
-}
-
-// Scan implements [database/sql.Scanner].
-func (s *keyScanner) Scan(src any) error {
-	v := &s.keys.now[s.index]
-	var err error
-	if *v, err = appendKey((*v)[:0], s.kind, src); err != nil {
+// scanner returns where database/sql puts the i-th value of the key, and then column, if a
+// column of the row has the same value.
+func (k *keys) scanner(i int, kind row.Kind, column sql.Scanner) scanner {
+	return func(src any) (err error) {
+		if k.now[i], err = appendKey(k.now[i][:0], kind, src); err == nil && column != nil {
+			err = column.Scan(src)
+		}
 		return err
 	}
-	if s.column != nil {
-		return s.column.Scan(src)
-	}
-	return nil
 }
 
 // appendKey appends the tag and the text of a value. NULL has neither.

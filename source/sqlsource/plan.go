@@ -210,22 +210,20 @@ func (p *plan) names() []string {
 	return names
 }
 
-// extras returns how many columns are selected in front of the columns.
-func (p *plan) extras() int { return len(p.extraKeys) + len(p.extraForms) }
-
 // fits returns an error if a result does not have the columns that the plan expects.
 func (p *plan) fits(q *query, rows *sql.Rows) error {
 	got, err := resultColumns(rows)
 	if err != nil {
 		return err
 	}
+	extras := len(got) - len(p.columns)
+	if extras != len(p.extraKeys)+len(p.extraForms) {
+		return errChanged
+	}
 	if q.rows && q.sql.ListsColumns() {
-		if len(got) != p.extras()+len(p.columns) {
-			return errChanged
-		}
 		return nil
 	}
-	if len(got) < p.extras() || !slices.EqualFunc(got[p.extras():], p.columns, sameColumn) {
+	if !slices.EqualFunc(got[extras:], p.columns, sameColumn) {
 		return errChanged
 	}
 	for i, k := range p.extraKeys {
@@ -243,21 +241,17 @@ func (q *query) logChange(ctx context.Context, old, now *plan) {
 	if old == nil || slices.EqualFunc(old.columns, now.columns, sameColumn) {
 		return
 	}
-	var added, removed, changed []string
 	before, after := old.names(), now.names()
-	for i, name := range after {
-		if at := slices.Index(before, name); at < 0 {
-			added = append(added, name)
-		} else if old.columns[at].Type != now.columns[i].Type {
-			changed = append(changed, name)
+	missing := func(from, names []string) []string {
+		return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(from, name) })
+	}
+	changed := []string{}
+	for _, c := range now.columns {
+		if at := slices.Index(before, c.Name); at >= 0 && old.columns[at].Type != c.Type {
+			changed = append(changed, c.Name)
 		}
 	}
-	for _, name := range before {
-		if !slices.Contains(after, name) {
-			removed = append(removed, name)
-		}
-	}
-	q.logger().InfoContext(ctx, "columns changed", "table", q.label, "added", added, "removed", removed, "changed", changed)
+	q.logger().InfoContext(ctx, "columns changed", "table", q.label, "added", missing(before, after), "removed", missing(after, before), "changed", changed)
 }
 
 func (q *query) logger() *slog.Logger { return cmp.Or(q.log, slog.Default()) }

@@ -22,22 +22,30 @@ type reader struct {
 	unread      error // why that row could not be read
 }
 
+// scanner is a [sql.Scanner].
+type scanner func(src any) error
+
+// Scan implements [sql.Scanner].
+func (s scanner) Scan(src any) error { return s(src) }
+
 // dest returns what a row is scanned into: the extra columns, then what bind sets.
 func (r *reader) dest(bind func([]any)) []any {
 	p := r.plan
-	all := make([]any, p.extras()+len(p.columns))
-	columns := all[p.extras():]
+	n := len(p.extraKeys) + len(p.extraForms)
+	all := make([]any, n+len(p.columns))
+	extra, columns := all[:0], all[n:]
 	bind(columns)
-	for i, k := range p.extraKeys {
-		all[i] = &keyScanner{keys: r.keys, index: k, kind: p.key[k].Kind}
+	for _, k := range p.extraKeys {
+		extra = append(extra, r.keys.scanner(k, p.key[k].Kind, nil))
 	}
-	for i, c := range p.extraForms {
-		h := &held{cell: columns[c].(sql.Scanner)}
-		all[len(p.extraKeys)+i], columns[c] = h, (*release)(h)
+	for _, c := range p.extraForms {
+		held, cell := new(held), columns[c].(sql.Scanner)
+		extra = append(extra, held)
+		columns[c] = scanner(func(any) error { return cell.Scan(held.src) }) // instead of what the driver made
 	}
 	for i, at := range p.sameAs {
 		if at >= 0 {
-			columns[at] = &keyScanner{keys: r.keys, index: i, kind: p.key[i].Kind, column: columns[at].(sql.Scanner)}
+			columns[at] = r.keys.scanner(i, p.key[i].Kind, columns[at].(sql.Scanner))
 		}
 	}
 	return all
@@ -45,12 +53,11 @@ func (r *reader) dest(bind func([]any)) []any {
 
 // held keeps the extra form of a column until its column is scanned.
 type held struct {
-	cell sql.Scanner
-	src  any
-	buf  []byte
+	src any
+	buf []byte
 }
 
-// Scan implements [database/sql.Scanner].
+// Scan implements [sql.Scanner].
 func (h *held) Scan(src any) error {
 	if b, ok := src.([]byte); ok { // the driver's own memory
 		h.buf = append(h.buf[:0], b...)
@@ -59,12 +66,6 @@ func (h *held) Scan(src any) error {
 	h.src = src
 	return nil
 }
-
-// release scans the held value instead of the one that the driver made.
-type release held
-
-// Scan implements [database/sql.Scanner].
-func (r *release) Scan(any) error { return r.cell.Scan(r.src) }
 
 // readBelow reads the rows after a position and below a window, and returns where the last is.
 func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []any) (position, error) {
@@ -121,7 +122,7 @@ func (r *reader) read(ctx context.Context, where keyRange, dest []any) error {
 		}
 		if size > r.maxRowBytes {
 			return permanent("%s: the row with the key %s takes %d bytes, more than MaxRowBytes, which is %d; raise it, or exclude the row by a condition",
-				r.label, r.keys.describe(r.keys.now), size, r.maxRowBytes)
+				r.label, describeKey(r.keys.names, values(r.keys.now)), size, r.maxRowBytes)
 		}
 		r.rows++
 		r.bytes += size

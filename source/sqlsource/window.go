@@ -36,7 +36,7 @@ const flushRetry = 5 * time.Millisecond
 // since: its log may have ended below the mark, and then keys are drawn again.
 func (s *state) windowAfter(ctx context.Context, db ceiling.Queryer, at position) (w *window, fresh bool, err error) {
 	if w := s.window; w != nil && (at.cursor == w.from || at.cursor == w.to) {
-		h, err := s.query.history(ctx, db)
+		h, err := s.query.history(ctx, db, w.Sequence)
 		if err != nil {
 			return nil, false, err
 		}
@@ -64,11 +64,10 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 	if failed != nil && !errors.As(failed, &rewound) {
 		return nil, failed
 	}
-	h, err := q.history(ctx, db) // after the limit, so that its mark is above all rows below that
+	h, err := q.history(ctx, db, limit.Sequence) // after the limit, so that its mark is above all rows below that
 	if err != nil {
 		return nil, err
 	}
-	addSequence(&h, limit.Sequence)
 	if err := at.origin.follows(h); err != nil {
 		return nil, q.notFollowed(err, adoptAdvice)
 	}
