@@ -10,7 +10,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// A minute must do to read it, and a paste to run what it says.
+// The text is read in a minute, and its statements can be pasted into a client.
 func TestCheckText(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)

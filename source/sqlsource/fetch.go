@@ -23,7 +23,7 @@ const (
 	DefaultMaxRowBytes = 32 << 20
 )
 
-// firstLimit is how many rows are asked for at most while nothing is known of their size.
+// firstLimit is the most rows to ask for while their size is not known.
 const firstLimit = 1024
 
 // state is what a Table or a Query learns: how rows are read, never which ones.
@@ -41,7 +41,7 @@ type state struct {
 	rowSize   int  // average of the last batch
 
 	guard     ceiling.Guard
-	guarantee *source.Guarantee // of the guard
+	guarantee *source.Guarantee // the guard's
 	reported  string            // the guarantee that was logged last
 	window    *window           // nil: not known
 }
@@ -57,7 +57,7 @@ type records[T any] interface {
 }
 
 // errChanged says that the columns are not those of the plan.
-var errChanged = errors.New("the columns change all the time")
+var errChanged = errors.New("the columns changed again and again while a batch was read")
 
 // rounds is how often one Fetch begins again because the columns changed.
 const rounds = 4
@@ -138,8 +138,8 @@ func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) err
 	}
 }
 
-// withPlan calls f with a connection and a plan for the present columns, and again if these
-// changed before f returned.
+// withPlan calls f with a connection and a plan for the present columns. It calls f again if
+// the columns changed before f returned.
 func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) error {
 	return s.query.withConn(ctx, func(db ceiling.Queryer) error {
 		for round := 1; ; round++ {
@@ -281,8 +281,8 @@ func (q *query) checkKey(p *plan, key []dialect.Value) error {
 	return nil
 }
 
-// guess returns how many rows about maxBytes are: a power of two, since every number makes
-// another statement, which drivers keep prepared.
+// guess estimates how many rows take maxBytes. It is a power of two, because each number makes
+// another statement, and drivers keep statements prepared.
 func (s *state) guess(maxBytes int) int {
 	if s.rowSize == 0 {
 		return firstLimit

@@ -16,7 +16,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// keyValue returns the value that a user means by x, for At.
+// keyValue returns the value for an argument of At.
 func keyValue(x any) (dialect.Value, error) {
 	switch x := x.(type) {
 	case nil:

@@ -63,9 +63,9 @@ func (q *query) selects(list string, conds []string, order string, limit int) st
 	return text + " ORDER BY " + order + " " + q.sql.Limit(limit)
 }
 
-// findNull returns an error if a row is hidden by NULL in the i-th column of its key. The
-// first column must not be NULL at all. A later one hides a row only where the columns
-// before it are the cursor's; in any other row it is read, and seen.
+// findNull returns an error if NULL in the i-th column of its key hides a row. The first
+// column must never be NULL. A later one hides a row only where the columns before it equal
+// the cursor's: any other row is read, and its NULL is seen.
 func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int, after []dialect.Value) error {
 	if !p.key[i].Nullable {
 		return nil

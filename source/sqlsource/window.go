@@ -25,15 +25,15 @@ type window struct {
 	durable  bool      // a crash of the server cannot take back what is below the limit
 }
 
-// unflushed is who holds rows back whose commit is not on disk.
+// unflushed is the holder of rows whose commit is not on disk yet.
 const unflushed = "the server's write-ahead log, which is not on disk so far (asynchronous commit)"
 
 // flushRetry is when to ask again whether it is: any other commit flushes it too.
 const flushRetry = 5 * time.Millisecond
 
-// windowAfter returns how far the table can be read after a cursor, and whether that was
-// found now. An open window is used again, unless the server is another one, or was started
-// since: its log may have ended below the mark, and then keys are drawn again.
+// windowAfter returns how far the table can be read after a cursor, and whether the ceiling
+// was asked for it. An open window is used again, unless the server is another one or was
+// restarted: its log may have ended below the mark, and then keys are drawn again.
 func (s *state) windowAfter(ctx context.Context, db ceiling.Queryer, at position) (w *window, fresh bool, err error) {
 	if w := s.window; w != nil && (at.cursor == w.from || at.cursor == w.to) {
 		h, err := s.query.history(ctx, db, w.Sequence)
@@ -91,8 +91,8 @@ func (w *window) pending(after []dialect.Value) int64 {
 	return max(w.Greatest-n, 0)
 }
 
-// check looks for what would lose rows below the window: a NULL that hides a row, and rows
-// that a crash of the server could take back. These are held.
+// check looks for what would lose rows below the window. A NULL that hides a row is an error.
+// Rows that a crash of the server could take back are held.
 func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after []dialect.Value) (*source.Held, error) {
 	if w.Nothing {
 		return nil, nil
@@ -143,7 +143,7 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Val
 	}
 }
 
-// open makes a guard if there is none, and says in one line what is guaranteed.
+// open makes the guard, unless it exists, and logs its guarantee in one line.
 func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	q := s.query
 	if s.guard != nil {

@@ -57,8 +57,8 @@ const lastCheck = 30 * time.Second
 //
 // The audit ends when o.For is over or ctx ends. Then it reads all remembered keys once more,
 // for at most 30 s, and returns its report without an error. An error ends it early, also one
-// of ctx during the first statement; nothing is retried, and the report covers only what was
-// checked until then. Audit reads the fields of t and does not fetch from t.
+// of ctx during the first statement. Nothing is retried, and the report then covers the rows
+// checked so far. Audit reads the fields of t and does not fetch from t.
 func Audit(ctx context.Context, t *sqlsource.Table, o Options) (Report, error) {
 	r := Report{Table: t.Name, Start: time.Now()}
 	if o.For < 0 || o.Interval < 0 || o.Rows < 0 {

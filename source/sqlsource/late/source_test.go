@@ -47,8 +47,8 @@ func TestSourceReports(t *testing.T) {
 		require.Len(t, found, 1, "once")
 		require.Equal(t, Stats{Late: 1, Watched: 3}, s.Stats())
 
-		// The keys of a batch and of a check cannot be read for a while. What was
-		// remembered before stays, and what appears after is found.
+		// The keys of a batch and of a check cannot be read for a while. The keys
+		// remembered before stay, and rows that appear after are found.
 		failing := &failingKeys{numbers: table, fail: errors.New("gone")}
 		s.watch.table = failing
 		table.add(30)
@@ -109,7 +109,7 @@ func TestAuditRefusesOptions(t *testing.T) {
 	require.ErrorContains(t, err, "DB is nil")
 }
 
-// The report says what was seen and no more.
+// The report claims no more than the readers saw.
 func TestReportText(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
@@ -139,8 +139,8 @@ func (k keyed) Fetch(ctx context.Context, after source.Cursor, max int) (source.
 		Guarantee: &source.Guarantee{Name: "lock-fence"}}, err
 }
 
-// An audit that is stopped still checks what it read, and does not claim to have checked
-// what it could not.
+// An audit that is stopped still checks the rows it read, and does not claim to have
+// checked others.
 func TestAuditChecksWhenItIsStopped(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
