@@ -26,7 +26,7 @@ type window struct {
 }
 
 // unflushed is the holder of rows whose commit is not on disk yet.
-const unflushed = "the server's write-ahead log, which is not on disk so far (asynchronous commit)"
+const unflushed = "the server's write-ahead log, which is not on disk yet (asynchronous commit)"
 
 // flushRetry is when to ask again whether it is: any other commit flushes it too.
 const flushRetry = 5 * time.Millisecond
