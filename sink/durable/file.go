@@ -124,6 +124,16 @@ func (r Root) Create(name string) (File, error) {
 	return f, nil
 }
 
+// List returns the names in the directory, in no order.
+func (r Root) List() ([]string, error) {
+	f, err := r.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
 // Sync makes the directory's names durable, see [SyncDir]. Each call opens the
 // directory again, so that no descriptor is synced a second time after an error.
 func (r Root) Sync() error {

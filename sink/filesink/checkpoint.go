@@ -146,6 +146,15 @@ func decodeCheckpoint(text []byte) (c checkpoint, err error) {
 	if is.Version != checkpointVersion {
 		return c, fmt.Errorf("it has format version %d, and this program reads version %d only (run the release that wrote it, or a later one)", is.Version, checkpointVersion)
 	}
-	err = json.Unmarshal(body, &c)
-	return c, err
+	if err := json.Unmarshal(body, &c); err != nil {
+		return c, err
+	}
+	impossible := c.Offset < 0 || c.Tail < 0 || c.Tail > c.Offset
+	for _, seg := range c.Sealed {
+		impossible = impossible || seg.Bytes < 0
+	}
+	if impossible {
+		return c, errors.New("it has sizes that no segment can have")
+	}
+	return c, nil
 }

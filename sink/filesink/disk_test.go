@@ -152,6 +152,20 @@ func (d *disk) open(name string, flag int) (_ file, err error) {
 	return &handle{d: d, n: n}, nil
 }
 
+func (d *disk) ReadFile(name string) ([]byte, error) {
+	f, err := d.open(name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	text := make([]byte, info.Size())
+	_, err = f.ReadAt(text, 0)
+	return text, errors.Join(err, f.Close())
+}
+
 func (d *disk) Create(name string) (durable.File, error) {
 	return d.open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 }
@@ -177,7 +191,7 @@ func (d *disk) Remove(name string) error {
 	})
 }
 
-func (d *disk) list() (names []string, err error) {
+func (d *disk) List() (names []string, err error) {
 	err = d.call(func() error {
 		names = slices.Collect(maps.Keys(d.now))
 		return nil
@@ -260,9 +274,16 @@ func (h *handle) Sync() error {
 	return nil
 }
 
-func (h *handle) Size() (size int64, err error) {
-	err = h.d.call(func() error { size = int64(len(h.n.now)); return nil })
-	return size, err
+func (h *handle) Stat() (fs.FileInfo, error) {
+	info := fileInfo{size: int64(len(h.n.now))}
+	return info, h.d.call(func() error { return nil })
 }
+
+type fileInfo struct {
+	fs.FileInfo
+	size int64
+}
+
+func (i fileInfo) Size() int64 { return i.size }
 
 func (h *handle) Close() error { return h.d.call(func() error { return nil }) }

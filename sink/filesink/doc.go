@@ -51,9 +51,9 @@
 //
 // After an error, call the method again: the Dir recovers what is committed first.
 // A directory that no longer exists is an error until it is back. Open recovers in
-// the same way and refuses, without changing anything, what no crash can cause,
-// such as a damaged or outdated checkpoint. DESIGN.md has the details and how they
-// are tested.
+// the same way. It refuses what no crash can cause, such as a damaged or outdated
+// checkpoint, and then changes no file but the lock. DESIGN.md has the details and
+// how they are tested.
 //
 // # Rewinding
 //

@@ -87,11 +87,11 @@ func openDir[T any](in directory, path string, o Options[T], now func() time.Tim
 // does nothing if this Dir has stored the batch before. A record that cannot be
 // encoded is rejected, see [sink.Reject].
 func (d *Dir[T]) Write(ctx context.Context, b source.Batch[T]) error {
+	return d.store.do(ctx, func() error { return d.write(ctx, b) })
+}
+
+func (d *Dir[T]) write(ctx context.Context, b source.Batch[T]) error {
 	s := d.store
-	if err := s.begin(ctx); err != nil {
-		return err
-	}
-	defer s.end()
 	if len(b.Records) > 0 && b.From == b.To {
 		return s.fault("a batch of %d records does not move the cursor %q", len(b.Records), b.To)
 	}
@@ -176,50 +176,32 @@ func (d *Dir[T]) shapeOf(r *T) (string, error) {
 }
 
 // Load returns the stored cursor.
-func (d *Dir[T]) Load(ctx context.Context) (source.Cursor, error) {
-	s := d.store
-	if err := s.begin(ctx); err != nil {
-		return "", err
-	}
-	defer s.end()
-	s.fence.Loaded(s.cp.state())
-	return s.cp.Cursor, nil
+func (d *Dir[T]) Load(ctx context.Context) (cursor source.Cursor, err error) {
+	err = d.store.do(ctx, func() error {
+		cursor = d.store.cp.Cursor
+		d.store.fence.Loaded(d.store.cp.state())
+		return nil
+	})
+	return cursor, err
 }
 
 // Save moves the cursor by the rules of poller.Checkpointer. After Write has moved
 // it, Save does nothing.
 func (d *Dir[T]) Save(ctx context.Context, from, to source.Cursor) error {
-	s := d.store
-	if err := s.begin(ctx); err != nil {
-		return err
-	}
-	defer s.end()
-	next, done, err := s.compare(from, to)
-	if done || err != nil {
-		return err
-	}
-	return s.commit(ctx, from, next, nil, nil)
+	return d.Write(ctx, source.Batch[T]{From: from, To: to})
 }
 
 // Seal seals the open segment. Without one it does nothing.
-func (d *Dir[T]) Seal(ctx context.Context) error {
-	s := d.store
-	if err := s.begin(ctx); err != nil {
-		return err
-	}
-	defer s.end()
-	return s.seal()
-}
+func (d *Dir[T]) Seal(ctx context.Context) error { return d.store.do(ctx, d.store.seal) }
 
 // History returns stored cursors, newest first, beginning with the current one:
 // the last few, and fewer and fewer of the older ones, down to the first.
-func (d *Dir[T]) History() ([]Entry, error) {
-	s := d.store
-	if err := s.begin(context.Background()); err != nil {
-		return nil, err
-	}
-	defer s.end()
-	return s.cp.entries(), nil
+func (d *Dir[T]) History() (entries []Entry, err error) {
+	err = d.store.do(context.Background(), func() error {
+		entries = d.store.cp.entries()
+		return nil
+	})
+	return entries, err
 }
 
 // Rewind sets the cursor to one of History, or to any other cursor of the same
@@ -228,12 +210,7 @@ func (d *Dir[T]) History() ([]Entry, error) {
 // aside the records that will come again. A pipeline that uses this Dir ends with
 // [sink.ErrConflict]; when it runs again, it goes on from the new cursor.
 func (d *Dir[T]) Rewind(to source.Cursor) error {
-	s := d.store
-	if err := s.begin(context.Background()); err != nil {
-		return err
-	}
-	defer s.end()
-	return s.rewind(to)
+	return d.store.do(context.Background(), func() error { return d.store.rewind(to) })
 }
 
 // Close releases the directory. It does not seal the open segment: the next Open

@@ -2,7 +2,6 @@ package ceilings
 
 import (
 	"testing"
-	"time"
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
@@ -36,6 +35,6 @@ func readAll[T any](tb testing.TB, src source.Source[T], after source.Cursor, li
 	return lab.ReadAll(tb, src, after, limit, text)
 }
 
-func start[T any](t *testing.T, p *poller.Poller[T]) (stop func() (time.Duration, error)) {
+func start[T any](t *testing.T, p *poller.Poller[T]) (stop func() error) {
 	return lab.Start(t, p)
 }

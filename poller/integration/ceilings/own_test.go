@@ -105,9 +105,9 @@ func TestCustomCeiling(t *testing.T) {
 			db.MustExec(fmt.Sprintf(`update progress set done = %d`, (job+1)*each))
 		}
 		require.Eventually(t, func() bool { return good.len() >= jobs*each }, waitLimit, 5*time.Millisecond)
-		_, err := stop()
+		err := stop()
 		require.NoError(t, err)
-		_, err = stopBad()
+		err = stopBad()
 		require.NoError(t, err)
 		var want []int
 		for id := range jobs * each {
@@ -220,7 +220,7 @@ func TestSQLiteUpdates(t *testing.T) {
 			return all
 		}
 		require.Eventually(t, func() bool { return slices.Equal(latest(), want) }, waitLimit, 10*time.Millisecond)
-		_, err := stop()
+		err := stop()
 		require.NoError(t, err)
 		t.Logf("%d rows, %d versions delivered", len(want), out.len())
 	})

@@ -39,6 +39,7 @@ func TestSQLiteRecipe(t *testing.T) {
 			"rowid":   {`create table rowid (id integer primary key, n int, v)`, "id"},
 			"o":       {`create table o (id integer primary key, n int, n2 int, o int, v)`, "id"},
 			"others":  {`create table others (id int, rowid int default 7, n int, v)`, "id"},
+			"hidden":  {`create table hidden (id int, _RowID_ int default 7, rowid int default 7, v)`, "id"},
 			"without": {`create table without (n int primary key, o int, v) without rowid`, "n"},
 		} {
 			db.MustExec(c.create)
@@ -62,6 +63,16 @@ func TestSQLiteRecipe(t *testing.T) {
 			require.Empty(t, again.Statements, "the table has the recipe's version")
 			require.Contains(t, again.Words, "set Key to _version and Ceiling to single-writer")
 		}
+	})
+}
+
+// No statements are printed for a table whose rows the recipe cannot tell apart.
+func TestSQLiteRecipeWithoutRowid(t *testing.T) {
+	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
+		db.MustExec(`create table t (id int, rowid int, oid int, _rowid_ int)`)
+		remedy := lastRemedy(t, silent(db, "t", "id"))
+		require.Empty(t, remedy.Statements)
+		require.Contains(t, remedy.Words, "hide the number by which the recipe tells rows apart")
 	})
 }
 

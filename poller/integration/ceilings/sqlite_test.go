@@ -2,6 +2,7 @@ package ceilings
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -153,23 +154,54 @@ func TestSQLiteEmptyTable(t *testing.T) {
 	})
 }
 
-// A connection that can read uncommitted rows is refused.
+// A connection that can read uncommitted rows is refused, whichever of the pool it is and whenever
+// that is set. The data source name sets it for all of them.
 func TestSQLiteReadUncommitted(t *testing.T) {
-	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
-		db.SetMaxOpenConns(1)
-		db.MustExec(`create table t (id integer primary key autoincrement, v)`)
-		db.MustExec(`pragma read_uncommitted = 1`)
-		require.Contains(t, fmt.Sprint(unsafeIn(t, silent(db, "t", "id"))), "not committed")
-		found := unsafeIn(t, func() *sqlsource.Table {
-			table := silent(db, "t", "id")
-			table.Ceiling = sqlite.SingleWriter{}
-			return table
-		}())
-		for _, s := range found[0].Remedies[0].Statements {
-			db.MustExec(s)
+	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, file string) {
+		db.MustExec(`create table t (id integer primary key autoincrement, v); insert into t (v) values (1), (2)`)
+		open := func(setting string) *sqlx.DB {
+			again, err := sqlx.Open(db.DriverName(), "file:"+filepath.ToSlash(file)+"?_pragma=read_uncommitted("+setting+")")
+			require.NoError(t, err)
+			t.Cleanup(func() { again.Close() })
+			return again
 		}
-		_, err := silent(db, "t", "id").Fetch(t.Context(), "", 10)
-		require.NoError(t, err)
+		found := unsafeIn(t, silent(open("1"), "t", "id"))
+		require.Contains(t, found[0].Text, "not committed")
+		require.Contains(t, found[0].Remedies[0].Words, "_pragma=read_uncommitted(0)")
+		require.Empty(t, found[0].Remedies[0].Statements, "they would reach one connection")
+		require.Contains(t, unsafeIn(t, chosen(open("1"), "t", "id"))[0].Text, "not committed")
+
+		good := open("0")
+		for _, table := range []*sqlsource.Table{silent(good, "t", "id"), chosen(good, "t", "v")} {
+			b, err := table.Fetch(t.Context(), "", 1)
+			require.NoError(t, err)
+			conn, err := good.Connx(t.Context()) // the next Fetch takes the same connection
+			require.NoError(t, err)
+			_, err = conn.ExecContext(t.Context(), `pragma read_uncommitted = 1`)
+			require.NoError(t, err)
+			require.NoError(t, conn.Close())
+			_, err = table.Fetch(t.Context(), b.To, 10)
+			requirePermanent(t, err, "not committed")
+			good.SetMaxIdleConns(0) // a new connection has the setting of the data source name
+			_, err = table.Fetch(t.Context(), b.To, 10)
+			require.NoError(t, err)
+			good.SetMaxIdleConns(2)
+		}
+	})
+}
+
+// A trigger that is added while the table is read is named, whether or not a row is above the cursor.
+func TestSQLiteNewTrigger(t *testing.T) {
+	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
+		db.MustExec(`create table t (id integer primary key autoincrement, v); insert into t (v) values (1)`)
+		var out strings.Builder
+		table := silent(db, "t", "id")
+		table.Logger = slog.New(slog.NewTextHandler(&out, nil))
+		_, at := readAll(t, table, "", 10, rowJSON)
+		db.MustExec(`create trigger low after insert on t begin update t set id = -id where id = new.id; end; insert into t (v) values (2)`)
+		got, _ := readAll(t, table, at, 10, rowJSON)
+		require.Empty(t, got)
+		require.Contains(t, out.String(), `as long as the trigger low leaves`)
 	})
 }
 

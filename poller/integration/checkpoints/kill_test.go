@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/orders"
 	"github.com/stretchr/testify/require"
 )
@@ -23,7 +24,7 @@ var (
 // again. The files then equal the table, byte for byte.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	if raceDetector {
+	if lab.Race() {
 		t.Skip("the program that is killed is not built with the race detector")
 	}
 	rows, count := 100_000, 20

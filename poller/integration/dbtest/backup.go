@@ -28,7 +28,7 @@ func (s *Server) copyData(from, to string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shared || s.running() {
-		return fmt.Errorf("dbtest: %s is running or shared: stop it first, and use a private server", s.engine.name())
+		return fmt.Errorf("dbtest: %s is running or shared: stop it first, and use a private server", s.engine.kind().name)
 	}
 	if err := s.runTool("rm", "-rf", to); err != nil {
 		return err

@@ -21,8 +21,8 @@
 //
 // # Requirements
 //
-// On Debian and Ubuntu: apt-get install postgresql mariadb-server. The services
-// that these packages start are not used. If the binaries are missing, the test
+// A Unix system. On Debian and Ubuntu: apt-get install postgresql mariadb-server. The
+// services that these packages start are not used. If the binaries are missing, the test
 // is skipped and names the package to install. With CI=true in the environment
 // it fails instead, because nobody notices a skipped test in CI.
 //
@@ -39,12 +39,13 @@
 //
 // [Main] stops the shared servers, and the cleanup of a test stops its private ones. If the
 // test process panics, exceeds its -timeout or is killed with SIGKILL, a small shell
-// process notices it, ends the servers and removes their directories. On Windows nothing
-// does this, and both remain.
+// process notices it, ends the servers and removes their directories.
 package dbtest
 
 import (
+	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 )
@@ -122,7 +123,7 @@ func startPrivate(tb testing.TB, e engine, opts []Option) *Server {
 	}
 	tb.Cleanup(func() {
 		if tb.Failed() {
-			tb.Logf("dbtest: last lines of the log of %s:\n%s", e.name(), s.logTail())
+			tb.Logf("dbtest: last lines of the log of %s:\n%s", e.kind().name, s.logTail())
 		}
 		if err := s.remove(); err != nil {
 			tb.Error(err)
@@ -136,6 +137,9 @@ func startPrivate(tb testing.TB, e engine, opts []Option) *Server {
 func need(tb testing.TB, e engine) {
 	tb.Helper()
 	err := e.find()
+	if runtime.GOOS == "windows" {
+		err = errors.New("dbtest: needs a Unix system")
+	}
 	if err == nil {
 		return
 	}

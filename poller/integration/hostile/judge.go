@@ -1,6 +1,7 @@
 package hostile
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -70,17 +71,6 @@ func number(r row.Row, column string) (int64, error) {
 		return 0, fmt.Errorf("hostile: the column %q has a value that is not a 64-bit integer", column)
 	}
 	return n, nil
-}
-
-// Tokens returns the tokens of the delivered rows, in the order of delivery.
-func (r *Recorder) Tokens() []int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var list []int64
-	for _, d := range r.deliveries {
-		list = append(list, d.token)
-	}
-	return list
 }
 
 // times returns when each token was first delivered.
@@ -170,14 +160,16 @@ func quantiles(d []time.Duration) Quantiles {
 	return Quantiles{d[len(d)/2], d[len(d)*99/100]}
 }
 
-// Describe says how and when a row was written, to find out why it was lost.
+// Describe says how and when a row was written, to find out why it was lost. Call it after
+// Writers.Run has returned.
 func (l *Ledger) Describe(token int64) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s, ok := l.find(token)
-	if !ok {
+	i, _ := slices.BinarySearchFunc(l.spans, token, func(s span, token int64) int { return cmp.Compare(s.first+int64(s.n)-1, token) })
+	if i == len(l.spans) || token < l.spans[i].first {
 		return fmt.Sprintf("token %d: not committed", token)
 	}
+	s := l.spans[i]
 	return fmt.Sprintf("token %d: %s, %d rows from token %d, committed at %s", token, s.what, s.n, s.first, s.at.Format("15:04:05.000"))
 }
 
@@ -198,14 +190,7 @@ func Markdown(w io.Writer, heading bool, scenario string, results ...Result) err
 	return nil
 }
 
-// String returns the median and the 99th percentile, as in "12ms, 1.9s".
+// String returns the median and the 99th percentile, as in "12ms, 1.934s".
 func (q Quantiles) String() string {
-	return short(q.P50) + ", " + short(q.P99)
-}
-
-func short(d time.Duration) string {
-	if d.Abs() < time.Second {
-		return d.Round(time.Millisecond).String()
-	}
-	return d.Round(10 * time.Millisecond).String()
+	return fmt.Sprint(q.P50.Round(time.Millisecond), ", ", q.P99.Round(time.Millisecond))
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -45,12 +43,13 @@ type span struct {
 	what  string
 }
 
+// state is how a transaction ended, and what that means for its rows.
 type state uint8
 
 const (
 	committed state = iota
 	unknown         // the commit got no answer
-	absent          // not committed, or lost by the server
+	absent          // rolled back, or lost by the server
 )
 
 func newLedger() *Ledger {
@@ -86,14 +85,22 @@ func (l *Ledger) note(f func(c *Counts)) {
 	f(&l.count)
 }
 
-// end records a transaction that committed, or may have committed.
+// end records how a transaction ended.
 func (l *Ledger) end(x *Txn, s state) {
 	at := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if x.xid != "" {
+		l.count.Prepared++
+		x.acts = append(x.acts, "prepared")
+	}
+	if s == absent {
+		l.count.RolledBack++
+		return
+	}
 	for _, sp := range x.spans {
 		sp.at, sp.state = at, s
-		if x.prepared {
+		if x.xid != "" {
 			sp.what += ", prepared"
 		}
 		l.spans = append(l.spans, sp)
@@ -112,9 +119,6 @@ func (l *Ledger) end(x *Txn, s state) {
 	l.count.Transactions++
 	for _, a := range x.acts {
 		l.acts[a]++
-	}
-	if x.prepared {
-		l.acts["prepared"]++
 	}
 }
 
@@ -146,28 +150,19 @@ func (l *Ledger) deletable(pick func(n int) int, newest bool) []int64 {
 // reconcile reads which rows exist. That decides about commits that got no answer, and
 // reveals confirmed rows that the server lost.
 func (l *Ledger) reconcile(ctx context.Context, db *sql.DB, t Table) error {
-	present := map[int64]bool{}
-	rows, err := db.QueryContext(ctx, "SELECT "+t.Token+" FROM "+t.Name)
+	tokens, err := list[sql.NullInt64](ctx, db, "SELECT "+t.Token+" FROM "+t.Name)
 	if err != nil {
-		return fmt.Errorf("hostile: reading the rows there are: %w", err)
+		return fmt.Errorf("hostile: reading the existing rows: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var text sql.NullString
-		if err := rows.Scan(&text); err != nil {
-			return fmt.Errorf("hostile: reading the rows there are: %w", err)
-		}
-		token, err := strconv.ParseInt(text.String, 10, 64)
-		if err != nil {
+	present := map[int64]bool{}
+	for _, token := range tokens {
+		if !token.Valid {
 			return fmt.Errorf("hostile: the table has a row without a token in %s: another client wrote it, or an act that does not call Reserve", t.Token)
 		}
-		if present[token] {
-			return fmt.Errorf("hostile: token %d is in the table twice: an act inserted rows with tokens that it did not reserve", token)
+		if present[token.Int64] {
+			return fmt.Errorf("hostile: token %d is in the table twice: an act inserted rows with tokens that it did not reserve", token.Int64)
 		}
-		present[token] = true
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("hostile: reading the rows there are: %w", err)
+		present[token.Int64] = true
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -215,13 +210,4 @@ func (s span) split(present, deleted map[int64]bool) []span {
 		parts = append(parts, p)
 	}
 	return parts
-}
-
-// find returns the span that contains a token.
-func (l *Ledger) find(token int64) (span, bool) {
-	i := sort.Search(len(l.spans), func(i int) bool { return l.spans[i].first > token }) - 1
-	if i < 0 || token >= l.spans[i].first+int64(l.spans[i].n) {
-		return span{}, false
-	}
-	return l.spans[i], true
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -26,7 +27,6 @@ const (
 // this list. Others should be split, and then removed from it.
 var tooLong = []string{
 	"poller/pollertest/explore_test.go",
-	"poller/prometheus/metrics_test.go",
 	"poller/sdnotify/sdnotify_test.go",
 	"sink/sinktest/suite_test.go",
 }
@@ -95,7 +95,7 @@ var depguardFiles = regexp.MustCompile(`"\*\*/([^"*]+)/(\*\*/)?\*\.go"`)
 // A package without a depguard rule could import anything.
 func TestEachPackageHasARuleOfDepguard(t *testing.T) {
 	t.Parallel()
-	config, err := os.ReadFile(filepath.Join(repositoryRoot(t), ".golangci.yml"))
+	config, err := os.ReadFile(filepath.Join(lab.RepositoryRoot(t), ".golangci.yml"))
 	require.NoError(t, err)
 	rules := depguardFiles.FindAllStringSubmatch(string(config), -1)
 	require.Greater(t, len(rules), 10)
@@ -134,7 +134,7 @@ func (f goFile) line(at token.Pos) int { return f.files.Position(at).Line }
 // goFiles returns all Go files of the repository.
 func goFiles(t *testing.T) (all []goFile) {
 	t.Helper()
-	root := os.DirFS(repositoryRoot(t))
+	root := os.DirFS(lab.RepositoryRoot(t))
 	require.NoError(t, fs.WalkDir(root, ".", func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:

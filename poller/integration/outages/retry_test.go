@@ -165,7 +165,7 @@ func ended(id, long, running string, end func(x *sqlx.DB, id int64, expire func(
 		require.Eventually(t, func() bool {
 			var n int
 			return x.Get(&n, x.Rebind(running), pid) == nil && n == 1
-		}, 20*time.Second, 5*time.Millisecond, "the query did not start")
+		}, waitLimit, 5*time.Millisecond, "the query did not start")
 		require.NoError(t, end(x, pid, func() { close(ctx.done) }))
 		return <-failed
 	}
@@ -271,7 +271,7 @@ func TestRetryServers(t *testing.T) {
 						require.Eventually(t, func() bool {
 							var n int
 							return x.Get(&n, e.asked) == nil && n == 1
-						}, 20*time.Second, 5*time.Millisecond)
+						}, waitLimit, 5*time.Millisecond)
 						require.NoError(t, halt(server))
 						err := <-failed
 						down := ping(db, d)

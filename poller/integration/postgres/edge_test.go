@@ -131,7 +131,9 @@ func TestStampsAtTheUsersWord(t *testing.T) {
 		trigger = `create trigger set_at before insert or update on orders for each row execute function set_at();`
 		always  = `create function set_at() returns trigger language plpgsql as $$ begin new.at := clock_timestamp(); return new; end $$;`
 		word    = `as long as the trigger set_at on orders sets "at" to clock_timestamp() at each INSERT and UPDATE`
-		child   = `the default of "at" in public.child is now()`
+		other   = `create function other() returns trigger language plpgsql as $$ begin return new; end $$;
+			create trigger other before insert or update on orders for each row execute function other();`
+		child = `the default of "at" in public.child is now()`
 	)
 	for name, c := range map[string]struct{ make, refused, guarantee string }{
 		"a trigger":            {table + always + trigger, "", word},
@@ -149,6 +151,12 @@ func TestStampsAtTheUsersWord(t *testing.T) {
 		"one partition": {`create table orders (id bigint, at timestamptz not null default now(), v int) partition by list (v);
 			create table one partition of orders for values in (1); create table two partition of orders for values in (2); create index on orders (at, id);` + always +
 			`create trigger set_at before insert or update on one for each row execute function set_at();`, `the default of "at" in public.two is now()`, ""},
+		"a trigger that sets another column": {table + other, "",
+			`, as long as the trigger other on orders sets "at" to clock_timestamp() at each INSERT and UPDATE, in place of the default now()`},
+		"one for INSERT": {table + strings.Replace(other, "or update ", "", 1), "",
+			`, as long as the trigger other on orders sets "at" to clock_timestamp() at each INSERT, in place of the default now()`},
+		"one for UPDATE": {strings.Replace(table, "now()", "clock_timestamp()", 1) + strings.Replace(other, "insert or ", "", 1), "",
+			`, as long as the trigger other on orders sets "at" to clock_timestamp() at each UPDATE`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
@@ -167,9 +175,14 @@ func TestStampsAtTheUsersWord(t *testing.T) {
 				return
 			}
 			require.Contains(t, g.Report().Guarantee, c.guarantee)
-			require.Equal(t, c.guarantee == word, strings.Contains(g.Report().Guarantee, "its latest version again after each change"))
-			if c.guarantee == word {
+			require.Equal(t, strings.Contains(c.guarantee, "UPDATE"), strings.Contains(g.Report().Guarantee, "its latest version again after each change"))
+			if strings.Contains(c.guarantee, "as long as") {
 				require.Equal(t, ceiling.Warning, findingWith(t, g.Report(), "its function is not checked").Level)
+			}
+			replaced := strings.Contains(g.Report().Guarantee, "in place of the default now()")
+			require.Equal(t, strings.Contains(c.make, "default now()"), replaced)
+			if replaced {
+				require.Equal(t, ceiling.Warning, findingWith(t, g.Report(), `in public.orders is now(): by your word a trigger sets "at" to clock_timestamp() in its place at each INSERT`).Level)
 			}
 		})
 	}

@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
 // An INSERT into the parent draws the key before it locks a partition. An INSERT into a
@@ -208,4 +211,59 @@ func TestPreparedTransactions(t *testing.T) {
 	db.MustExec(`commit prepared 'transfer 42'`)
 	require.Equal(t, []string{"1", "2"}, fence.next()[:2])
 	require.Equal(t, []string{"1", "2"}, ids.next()[:2])
+}
+
+// Whatever changes who gives the key is noticed while no row is above the cursor, too: a new
+// trigger may give every row a key below it.
+func TestChangesWithoutNewRows(t *testing.T) {
+	t.Parallel()
+	const trigger = `create function set_id() returns trigger language plpgsql as $$ begin new.id := 7; return new; end $$;
+		create trigger set_id before insert on orders for each row execute function set_id()`
+	for name, change := range map[string]string{
+		"trigger":      trigger,
+		"function":     `create or replace function other() returns trigger language plpgsql as $$ begin new.id := 7; return new; end $$`,
+		"disabled":     `alter table orders disable trigger other`,
+		"child":        `create table child () inherits (orders)`,
+		"default":      `alter table orders alter id set default 7`,
+		"row security": `alter table orders enable row level security, force row level security`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			database := dbtest.Postgres(t).NewDatabase(t)
+			db := database.Open(t, dbtest.PGX)
+			db.MustExec(`create table orders (id bigserial primary key, tx xid8 not null default pg_current_xact_id(), at timestamptz not null default clock_timestamp());
+				create function other() returns trigger language plpgsql as $$ begin return new; end $$;
+				create trigger other before insert on orders for each row execute function other()`)
+			plain := roleOf(t, database, db, `grant select on orders, orders_id_seq`)
+			guards := []ceiling.Guard{
+				guard(t, plain, "orders", postgres.LockFence{}, "id"),
+				guard(t, plain, "orders", postgres.TransactionID{}, "tx", "id"),
+				guard(t, plain, "orders", postgres.Stamp{}, "at", "id"),
+			}
+			for _, g := range guards {
+				_, err := g.Advance(t.Context(), plain.DB, nil)
+				require.NoError(t, err)
+			}
+			db.MustExec(change)
+			for _, g := range guards {
+				_, err := g.Advance(t.Context(), plain.DB, nil)
+				require.ErrorIs(t, err, ceiling.ErrChanged, g.Report().Strategy)
+			}
+		})
+	}
+}
+
+// A trigger that gives keys below the cursor is named once it exists, although no row shows it.
+func TestLockFenceNamesANewTrigger(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(identity + `; insert into orders default values; insert into orders default values`)
+	var out bytes.Buffer
+	r := follow(t, db, "id")
+	r.table.Logger = slog.New(slog.NewTextHandler(&out, nil))
+	require.Equal(t, []string{"1", "2"}, r.next())
+	db.MustExec(`create function low() returns trigger language plpgsql as $$ begin new.id := 0; return new; end $$;
+		create trigger low before insert on orders for each row execute function low();
+		insert into orders default values`)
+	require.Empty(t, r.next())
+	require.Contains(t, out.String(), `as long as the trigger low on orders leaves`)
 }

@@ -9,12 +9,10 @@ import (
 
 func TestMain(m *testing.M) { lab.Main(m) }
 
-const (
-	identity     = lab.Identity
-	raceDetector = lab.Race
-)
+const identity = lab.Identity
 
 var (
+	raceDetector       = lab.Race()
 	begin              = lab.Begin
 	eachPostgresDriver = lab.EachPostgresDriver
 	ordersOf           = lab.OrdersOf

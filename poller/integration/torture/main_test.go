@@ -19,6 +19,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/hostile"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 )
 
 var (
@@ -45,18 +46,16 @@ func long() bool { return *rowsFlag > 0 || *forFlag > 0 }
 
 // rows returns how many rows to commit.
 func rows() int {
-	if testing.Short() || raceDetector { // the race detector does not need rare orders of commits
+	if testing.Short() || lab.Race() { // the race detector does not need rare orders of commits
 		return cmp.Or(*rowsFlag, 20_000)
 	}
 	return cmp.Or(*rowsFlag, 200_000)
 }
 
-var raceDetector bool
-
 // notShort skips a case that takes too long for -short. The remaining cases are sufficient
 // for the race detector: they run all readers and writers over thousands of rows.
 func notShort(t *testing.T) {
-	if testing.Short() || raceDetector {
+	if testing.Short() || lab.Race() {
 		t.Skip("takes up to half a minute: not with -short, nor with the race detector")
 	}
 }

@@ -5,9 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
@@ -65,6 +68,19 @@ func (t Table) Columns() string {
 		names = append(names, k.Quoted)
 	}
 	return strings.Join(names, ", ")
+}
+
+// After returns the key after which to read, where its first column holds integers: math.MinInt64
+// without a cursor.
+func (t Table) After(after []string) (int64, error) {
+	if after == nil {
+		return math.MinInt64, nil
+	}
+	key, err := strconv.ParseInt(after[0], 10, 64)
+	if err != nil {
+		err = retry.Permanent(fmt.Errorf("the cursor's value for %q is not an integer up to %d; rewind to a cursor that At returns", t.Key[0].Name, int64(math.MaxInt64)))
+	}
+	return key, err
 }
 
 // Limit is how far a table can be read.

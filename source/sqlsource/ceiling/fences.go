@@ -2,6 +2,7 @@ package ceiling
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 )
@@ -150,6 +151,17 @@ func (p *Progress) Advance(limit int64, at time.Time) {
 	if p.seen = slices.Delete(p.seen, 0, n); len(p.seen) == 0 {
 		p.asOf = at
 	}
+}
+
+// Limit records that all rows up to limit can be read, and returns the Limit. From is the cursor's
+// key, and no key is above greatest, as last read after at.
+func (p *Progress) Limit(t Table, limit, from, greatest int64, at time.Time) Limit {
+	if limit < greatest {
+		p.Advance(limit, at)
+	} else {
+		p.Advance(math.MaxInt64, at)
+	}
+	return Limit{Where: t.Key[0].Ref + " <= " + t.SQL.Integer(), Args: []any{limit}, Nothing: limit <= from, AsOf: p.asOf, Greatest: greatest}
 }
 
 // AsOf returns a moment such that every row committed before it can be read. It is zero

@@ -86,12 +86,9 @@ func (g *grace) Report() Report { return g.report }
 
 // Advance implements [Guard].
 func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit, error) {
-	from := int64(math.MinInt64)
-	if after != nil {
-		var err error
-		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
-			return Limit{}, fmt.Errorf("the cursor's %q is not an integer; rewind to a cursor that At returns", g.table.Key[0].Name)
-		}
+	from, err := g.table.After(after)
+	if err != nil {
+		return Limit{}, err
 	}
 	base := max(from, g.settled, 0)
 	at := time.Now()
@@ -102,8 +99,7 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 	case err != nil:
 		return Limit{}, err
 	case greatest == base:
-		g.progress.Advance(math.MaxInt64, at)
-		return g.limit(base, from, base), nil
+		return g.progress.Limit(g.table, base, from, base, at), nil
 	}
 	g.progress.See(greatest, at)
 	g.mark(greatest, at)
@@ -113,8 +109,7 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 		return Limit{}, err
 	}
 	g.settled = max(g.settled, limit)
-	g.progress.Advance(limit, at)
-	l := g.limit(limit, from, greatest)
+	l := g.progress.Limit(g.table, limit, from, greatest, at)
 	if limit < high {
 		by := fmt.Sprintf("a missing key, which is waited for until it has been missing for %s", g.wait)
 		l.Held = &source.Held{Since: g.progress.HeldSince(), By: []string{by}}
@@ -122,13 +117,6 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 		l.More = limit < greatest
 	}
 	return l, nil
-}
-
-func (g *grace) limit(limit, from, greatest int64) Limit {
-	return Limit{
-		Where: g.table.Key[0].Ref + " <= " + g.table.SQL.Integer(), Args: []any{limit}, Nothing: limit <= from,
-		AsOf: g.progress.AsOf(), Greatest: greatest,
-	}
 }
 
 // mark records that all keys up to greatest are drawn, and moves the horizon to the

@@ -106,7 +106,8 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, t ceiling.T
 // readIndex finds the index to read keys by, preferably the primary key, and the triggers.
 func (p *table) readIndex(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
 	names, err := ceiling.Texts(ctx, db, `SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?
-		AND SEQ_IN_INDEX = 1 AND COLUMN_NAME = ? AND INDEX_TYPE = 'BTREE' AND SUB_PART IS NULL ORDER BY INDEX_NAME <> 'PRIMARY', NON_UNIQUE, INDEX_NAME`, p.schema, p.name, t.Key[0].Name)
+		AND SEQ_IN_INDEX = 1 AND COLUMN_NAME = ? AND INDEX_TYPE = 'BTREE' AND SUB_PART IS NULL
+		/*!80000 AND IS_VISIBLE = 'YES' */ /*M!100600 AND IGNORED = 'NO' */ ORDER BY INDEX_NAME <> 'PRIMARY', NON_UNIQUE, INDEX_NAME`, p.schema, p.name, t.Key[0].Name)
 	if err != nil {
 		return err
 	}
@@ -235,7 +236,7 @@ func (p *table) checkKey(r *ceiling.Report, t ceiling.Table) {
 	case bits == 0 || !strings.Contains(p.extra, "auto_increment"):
 		r.Add(ceiling.Unsafe, p.remedies(t), "%q of the type %s is not AUTO_INCREMENT: clients or a trigger make its values, and rows do not commit in their order", column, p.typ)
 	case p.index == "":
-		r.Add(ceiling.Unsafe, ceiling.Advice("create an index", fmt.Sprintf("ALTER TABLE %s ADD UNIQUE (%s);", t.Name, t.Key[0].Quoted)), "no index begins with the key %q", column)
+		r.Add(ceiling.Unsafe, ceiling.Advice("create an index, or let the optimizer use the one that is there", fmt.Sprintf("ALTER TABLE %s ADD INDEX %s%s (%s);", t.Name, p.unless(), quote("devotion_"+column), t.Key[0].Quoted)), "no index that the optimizer may use begins with the key %q", column)
 	default:
 		if !strings.Contains(p.fullType, "unsigned") {
 			bits--
@@ -245,7 +246,7 @@ func (p *table) checkKey(r *ceiling.Report, t ceiling.Table) {
 			r.Fallbacks = []string{"lag=5m", "grace=30s"}
 		}
 		r.Add(ceiling.OK, nil, "%q is AUTO_INCREMENT, and the index %s begins with it", column, p.index)
-		r.Add(ceiling.Note, nil, "the database lets clients choose the value of %q: a row with one below the greatest can be missed", column)
+		r.Add(ceiling.Note, nil, "clients and triggers can choose the value of %q: a row with one below the greatest can be missed. A trigger shows only to a role with the privilege TRIGGER, and one that is created later only at the next start", column)
 		for _, name := range p.triggers {
 			r.Add(ceiling.Warning, p.remedies(t), "the trigger %s runs before each INSERT, and its body is not checked: rows are missed if it changes %q", name, column)
 		}
@@ -344,8 +345,7 @@ func account(user string) string {
 
 // remedies returns how the table can be read by a key that AUTO_INCREMENT draws. A table can have
 // one such column only. A new one is INVISIBLE where the server knows that, so that statements which
-// insert without a list of columns, and SELECT *, work as before. IF NOT EXISTS lets the statement
-// run twice on MariaDB; on MySQL the second run fails and changes nothing.
+// insert without a list of columns, and SELECT *, work as before.
 func (p *table) remedies(t ceiling.Table) []ceiling.Remedy {
 	switch {
 	case strings.EqualFold(p.drawn, t.Key[0].Name):
@@ -353,14 +353,22 @@ func (p *table) remedies(t ceiling.Table) []ceiling.Remedy {
 	case p.drawn != "":
 		return ceiling.Advice("set Key to " + p.drawn + ", which AUTO_INCREMENT draws")
 	}
-	unless, invisible := "", "/*!80023 INVISIBLE */"
+	invisible := "/*!80023 INVISIBLE */"
 	if p.maria {
-		unless, invisible = "IF NOT EXISTS ", "INVISIBLE"
+		invisible = "INVISIBLE"
 	}
 	column := dialect.FreeName("_id", p.columns)
 	return ceiling.Advice("add a column that AUTO_INCREMENT draws, which rebuilds the table and blocks writers until that is done; then set Key to "+column+
 		", and name it in Columns, too: SELECT * leaves an invisible column out",
-		"ALTER TABLE "+t.Name+" ADD COLUMN "+unless+quote(column)+" bigint NOT NULL AUTO_INCREMENT UNIQUE "+invisible+";")
+		"ALTER TABLE "+t.Name+" ADD COLUMN "+p.unless()+quote(column)+" bigint NOT NULL AUTO_INCREMENT UNIQUE "+invisible+";")
+}
+
+// unless lets a statement run twice on MariaDB. On MySQL the second run fails and changes nothing.
+func (p *table) unless() string {
+	if p.maria {
+		return "IF NOT EXISTS "
+	}
+	return ""
 }
 
 func quote(name string) string { return Dialect{}.Quote(name) }

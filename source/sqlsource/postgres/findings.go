@@ -53,7 +53,7 @@ func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ce
 	r.AddIf(len(p.tree) > 1, ceiling.OK, nil,
 		"%d tables are watched together: the table, its ancestors and all their partitions or children", len(p.tree))
 	if p.readable() {
-		p.indexes(&r, t)
+		p.keyIndex(&r, t)
 	} else if p.isTable() {
 		r.Add(ceiling.Unsafe, ceiling.Advice("let the Select return the table's columns of the key under their own names"), "the table has no column %q", t.Key[0].Name)
 	}
@@ -74,19 +74,26 @@ func (p *table) relation(r *ceiling.Report, t ceiling.Table) {
 	}
 }
 
-// indexes adds whether the key is indexed and unique.
-func (p *table) indexes(r *ceiling.Report, t ceiling.Table) {
-	if p.indexed {
+// keyIndex adds whether the key is indexed and unique.
+func (p *table) keyIndex(r *ceiling.Report, t ceiling.Table) {
+	invalid := slices.IndexFunc(p.indexes, func(i index) bool { return i.begins && !i.valid })
+	switch {
+	case slices.ContainsFunc(p.indexes, func(i index) bool { return i.begins && i.valid }):
 		r.Add(ceiling.OK, nil, "an index begins with the key")
-	} else {
-		words, create := "create an index", "CREATE INDEX CONCURRENTLY ON"
+	case invalid >= 0 && p.kind != "p":
+		name := p.indexes[invalid].name
+		r.Add(ceiling.Warning, ceiling.Advice("build it again, unless its CREATE INDEX is still running", reindex(name)),
+			"the index %s begins with the key (%s), but it is invalid, and so not used: CREATE INDEX CONCURRENTLY leaves it like that when it fails; each poll may read the whole table", name, t.Columns())
+	default:
+		words := "create an index"
 		if p.kind == "p" {
-			words, create = "create an index, which blocks writers until it is built, because the table is partitioned", "CREATE INDEX ON"
+			words += ", which blocks writers until it is built, because the table is partitioned"
 		}
-		r.Add(ceiling.Warning, ceiling.Advice(words, fmt.Sprintf("%s %s (%s);", create, t.Name, t.Columns())),
+		r.Add(ceiling.Warning, ceiling.Advice(words, p.createIndex(p.tree[0], t.Key)),
 			"no index begins with the key (%s): each poll may read the whole table", t.Columns())
 	}
-	r.AddIf(!p.unique, ceiling.Note, nil,
+	unique := slices.ContainsFunc(p.indexes, func(i index) bool { return i.unique && i.valid })
+	r.AddIf(!unique, ceiling.Note, nil,
 		"no unique index shows that the key (%s) is unique: two rows with the same key are an error, which may be found late", t.Columns())
 	r.AddIf(p.rules, ceiling.Note, nil, "the table has rules, which may turn an INSERT into another statement")
 }

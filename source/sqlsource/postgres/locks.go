@@ -18,7 +18,7 @@ import (
 // sequence.
 type fence struct {
 	guard
-	probe string // the statement for how far the rows go
+	probe string // the statement for how far the rows go; $1 is the table, $2 its name, $3 the cursor
 	oids  string // of tables and sequence
 	boot  string // bootExpr at the last poll
 
@@ -39,17 +39,18 @@ func newFence(p *table, t ceiling.Table, r ceiling.Report, nothing int64) fence 
 	return fence{guard: guard{t, r, p.oid, p.members}, oids: array(oids), nothing: nothing, settled: nothing}
 }
 
-// read runs the probe. Its last two columns, whether the server is a standby and whether row-level
-// security applies, are checked here too, because the locks of an empty table are not read.
+// read runs the probe. Its last two columns are whether the server is a standby and, if it finds no
+// row, membersExpr: without rows above the cursor the locks are not read, which would show both.
 func (f *fence) read(ctx context.Context, db ceiling.Queryer, what string, from any, dest ...any) error {
-	var standby, hidden bool
-	err := db.QueryRowContext(ctx, f.probe, from).Scan(append(dest, &standby, &hidden)...)
+	var standby bool
+	var members sql.NullString
+	err := db.QueryRowContext(ctx, f.probe, f.oid, f.table.Name, from).Scan(append(dest, &standby, &members)...)
 	switch {
 	case err != nil:
 		return fmt.Errorf("reading the greatest %s: %w", what, err)
 	case standby:
 		return errStandby
-	case hidden:
+	case members.Valid && members.String != f.members:
 		return errTable
 	}
 	return nil
@@ -93,10 +94,10 @@ func (f *fence) held(ctx context.Context, db ceiling.Queryer, otherwise source.H
 // like this, later ones only those from before the server's last start.
 const noBackend = "-1/"
 
-// membersExpr is an expression for the table that the name $3 stands for, whether row-level
+// membersExpr is an expression for the table that the name $2 stands for, whether row-level
 // security applies, and the tables of the tree with their defaults and triggers. When its value
 // changes, the table must be probed again.
-const membersExpr = `concat(to_regclass($3::text)::oid, ' ', row_security_active($1::oid)) || (
+const membersExpr = `concat(to_regclass($2::text)::oid, ' ', row_security_active($1::oid)) || (
 			SELECT string_agg(concat(' ', tree.oid, ':', d.oid), '' ORDER BY tree.oid, d.oid)
 			FROM tree LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = tree.oid
 		) || (
@@ -121,7 +122,7 @@ FROM head h, (
 	WHERE locktype = 'relation' AND granted
 		AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
 ) l
-WHERE l.relation = ANY ($2::oid[]) AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+WHERE l.relation = ANY ($3::oid[]) AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 	OR own AND l.pid = pg_backend_pid()`
 
 var errNoLocks = errors.New("pg_locks does not show this session's own lock: the server, or a proxy in front of it, hides locks; connect to the server itself, or use the ceiling transaction-id")
@@ -152,7 +153,7 @@ func (f *fence) holders(ctx context.Context, db ceiling.Queryer) (all map[string
 		h.Prepared, h.Inherits = h.Session == 0, strings.HasPrefix(id, noBackend)
 		all[id] = h
 		return nil
-	}, locksQuery, f.oid, f.oids, f.table.Name)
+	}, locksQuery, f.oid, f.table.Name, f.oids)
 	switch {
 	case err != nil:
 		return nil, false, fmt.Errorf("reading the locks: %w", err)

@@ -3,6 +3,7 @@ package postgres
 import (
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -26,6 +27,8 @@ var (
 		"the moment when the row was written", " and Ceiling to stamp"}
 )
 
+const noHOT = ". Each UPDATE then changes an indexed column, so it cannot be a HOT update"
+
 // body is the text of a recipe's function. A trigger whose function has exactly this text is
 // known to set the column.
 func (c recipe) body(column string) string {
@@ -38,19 +41,10 @@ func (c recipe) body(column string) string {
 func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigger bool) (list []string) {
 	root := p.root()
 	name, body := quote(objectName(root, column)), c.body(column)
-	indexed := column
-	for _, k := range t.Key {
-		indexed += "_" + k.Name
-	}
 	write := func(m member, templates ...string) {
-		concurrently := "CONCURRENTLY "
-		if m.kind == "p" {
-			concurrently = ""
-		}
 		r := strings.NewReplacer(
 			"{root}", root.name, "{table}", m.name, "{column}", quote(column), "{type}", c.typ, "{add}", c.add, "{value}", c.value,
-			"{function}", quote(root.schema)+"."+name, "{trigger}", name, "{body}", "'"+strings.ReplaceAll(body, "'", "''")+"'",
-			"{index}", quote(objectName(m, indexed)), "{concurrently}", concurrently, "{key}", t.Columns())
+			"{function}", quote(root.schema)+"."+name, "{trigger}", name, "{body}", "'"+strings.ReplaceAll(body, "'", "''")+"'")
 		for _, s := range templates {
 			list = append(list, r.Replace(s))
 		}
@@ -76,11 +70,29 @@ func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigge
 	write(root, `COMMIT;`)
 	if add {
 		for _, m := range tables {
-			write(m, `CREATE INDEX {concurrently}IF NOT EXISTS {index} ON {table} ({column}, {key});`)
+			list = append(list, p.createIndex(m, append([]ceiling.Column{{Name: column, Quoted: quote(column)}}, t.Key...)))
 		}
 	}
 	return list
 }
+
+// createIndex returns the statement for an index of a table. IF NOT EXISTS would keep an invalid
+// one, which CREATE INDEX CONCURRENTLY leaves when it fails.
+func (p *table) createIndex(m member, key []ceiling.Column) string {
+	var purpose []string
+	for _, k := range key {
+		purpose = append(purpose, k.Name)
+	}
+	name, concurrently := objectName(m, strings.Join(purpose, "_")), "CONCURRENTLY "
+	if m.kind == "p" {
+		concurrently = ""
+	} else if i := slices.IndexFunc(p.indexes, func(i index) bool { return !i.valid && i.table == m.oid && i.relation == name }); i >= 0 {
+		return reindex(p.indexes[i].name)
+	}
+	return fmt.Sprintf("CREATE INDEX %sIF NOT EXISTS %s ON %s (%s);", concurrently, quote(name), m.name, ceiling.Table{Key: key}.Columns())
+}
+
+func reindex(name string) string { return "REINDEX INDEX CONCURRENTLY " + name + ";" }
 
 // objectName names a function, trigger or index of a recipe by the table and by what it is for,
 // so that no second recipe takes it over. Names that would be cut off have numbers instead.
@@ -118,14 +130,15 @@ func (c recipe) remedy(p *table, t ceiling.Table, trigger bool) ceiling.Remedy {
 	}
 	words += "; then set Key to " + key + c.set
 	if trigger {
-		words += ". Each row is read, and its latest version again after each change"
+		words += ". Each row is read, and its latest version again after each change" + noHOT
 	} else {
 		words += ". Each row is read as it was inserted; changes are not read"
 	}
 	if p.root().kind == "p" {
 		words += ". Building the index blocks writers, because the table is partitioned"
 	}
-	words += ". (SELECT * then returns the column, too, and COPY without a list of columns expects it.)"
+	words += ". Subscribers of a publication with the table stop until their tables have the column, too. SELECT * then returns it, and COPY without a list of columns expects it." +
+		" A CREATE INDEX that fails leaves an invalid index: Check then says how to build it again"
 	return ceiling.Remedy{Words: words, Statements: c.statements(p, t, column, true, trigger)}
 }
 
@@ -167,7 +180,7 @@ func (p *table) resetRemedies(t ceiling.Table, c recipe) []ceiling.Remedy {
 		}
 		return []ceiling.Remedy{c.remedy(p, other, true)}
 	}
-	words := fmt.Sprintf("let a trigger set %q at each change; it runs after the other triggers of the table", column)
+	words := fmt.Sprintf("let a trigger set %q at each change; it runs after the other triggers of the table"+noHOT, column)
 	return ceiling.Advice(words, c.statements(p, t, column, false, true)...)
 }
 

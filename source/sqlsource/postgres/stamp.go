@@ -44,17 +44,12 @@ func (c Stamp) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (c
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	does := fmt.Sprintf("%q to clock_timestamp() at each INSERT and UPDATE", column)
-	clause := s.triggers.clause("sets "+does, "set "+does)
-	if s.vouched {
-		clause = fmt.Sprintf(", as long as clients or triggers set %s, for which it takes your word", does)
-	}
 	r.Guarantee = fmt.Sprintf("%s, in the order of %q: rows are read up to a moment when all transactions that wrote to the table then have ended (their locks on it are watched)%s",
-		promise(s.updates), column, clause)
+		promise(s.updates), column, s.assumed)
 	g := &stamp{fence: newFence(p, t, r, 0)}
-	g.probe = fmt.Sprintf(
-		`SELECT %s, %s, %s, pg_is_in_recovery(), row_security_active(%d::oid) FROM (SELECT clock_timestamp()::%s AS clock) AS c, (SELECT max(%s) AS greatest FROM %s) AS g`,
-		micros("clock"), micros(finite("greatest")), micros(finite("$1::text::timestamptz")), p.oid, p.tree[0].keyExact, t.Key[0].Quoted, t.Name)
+	g.probe = treeQuery + fmt.Sprintf(
+		` SELECT %s, %s, %s, pg_is_in_recovery(), CASE WHEN greatest IS NULL THEN %s END FROM (SELECT clock_timestamp()::%s AS clock) AS c, (SELECT max(%s) AS greatest FROM %s) AS g`,
+		micros("clock"), micros(finite("greatest")), micros(finite("$3::text::timestamptz")), membersExpr, p.tree[0].keyExact, t.Key[0].Quoted, t.Name)
 	return g, nil
 }
 

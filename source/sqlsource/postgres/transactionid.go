@@ -3,11 +3,10 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -41,15 +40,14 @@ func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.T
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	does := fmt.Sprintf("%q to %s or leaves it alone", column, txRecipe.value)
 	r.Guarantee = fmt.Sprintf("%s, in the order of the transactions in %q: rows are read up to the oldest transaction of the cluster that is in progress%s",
-		promise(s.updates), column, s.triggers.clause("sets "+does, "set "+strings.Replace(does, "leaves", "leave", 1)))
+		promise(s.updates), column, s.assumed)
 	// Not EXISTS (... >= xmin): the planner may read the whole table for that.
 	return &transactionID{guard: guard{t, r, p.oid, p.members}, probe: treeQuery + fmt.Sprintf(
 		` SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
 			COALESCE((SELECT %[2]s FROM %[1]s WHERE %[2]s IS NOT NULL ORDER BY %[2]s DESC LIMIT 1) >= pg_snapshot_xmin(s), false), pg_is_in_recovery(),
 			%[3]s
-		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, strings.ReplaceAll(membersExpr, "$3", "$2"))}, nil
+		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, membersExpr)}, nil
 }
 
 // promise is the part of the guarantee that says what is read.
@@ -62,22 +60,16 @@ func promise(updates bool) string {
 
 type transactionID struct {
 	guard
-	probe   string
-	waiting []snapshot // oldest first: rows were there that could not be read
-	asOf    time.Time
-}
-
-// snapshot is a moment when all transactions below next had begun.
-type snapshot struct {
-	next uint64
-	at   time.Time
+	probe    string
+	standby  bool             // at the last poll
+	progress ceiling.Progress // by the next transaction's id, while rows are there that cannot be read
 }
 
 // Advance implements [ceiling.Guard]. The statement that reads the rows finds the limit again in
 // its own snapshot, so that it holds on whatever server that statement runs.
 func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
 	at := time.Now()
-	var oldest, next uint64
+	var oldest, next int64
 	var members string
 	var above, standby bool
 	if err := db.QueryRowContext(ctx, g.probe, g.oid, g.table.Name).Scan(&oldest, &next, &above, &standby, &members); err != nil {
@@ -86,37 +78,35 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 	if members != g.members {
 		return ceiling.Limit{}, errTable
 	}
+	last, err := g.table.After(after)
+	if err != nil {
+		return ceiling.Limit{}, err
+	}
+	if last >= next {
+		return ceiling.Limit{}, g.table.Rewound("the next transaction of this cluster has the id %d, below the cursor's: "+
+			"the rows came from another cluster, or this one was restored to an earlier state", next)
+	}
+	if g.standby && !standby { // it did not know about commits that it had not replayed
+		g.progress = ceiling.Progress{}
+	}
+	g.standby = standby
 	ref := g.table.Key[0].Ref
-	if after != nil {
-		last, err := strconv.ParseUint(after[0], 10, 64)
-		if err != nil {
-			err = fmt.Errorf("the cursor's value for %q is not a transaction id; rewind to a cursor that At returns", g.table.Key[0].Name)
-			return ceiling.Limit{}, retry.Permanent(err)
-		}
-		if last >= next {
-			return ceiling.Limit{}, g.table.Rewound("the next transaction of this cluster has the id %d, below the cursor's: "+
-				"the rows came from another cluster, or this one was restored to an earlier state", next)
-		}
-	}
-	for len(g.waiting) > 0 && g.waiting[0].next <= oldest {
-		g.asOf, g.waiting = g.waiting[0].at, g.waiting[1:]
-	}
-	if !above {
-		g.waiting, g.asOf = nil, at
-	}
-	if standby { // it does not know about commits that it has not replayed
-		g.asOf = time.Time{}
-	}
 	l := ceiling.Limit{
 		Where: ref + " < ?::text::xid8 AND " + ref + " < pg_snapshot_xmin(pg_current_snapshot())",
-		Args:  []any{strconv.FormatUint(oldest, 10)}, AsOf: g.asOf,
+		Args:  []any{strconv.FormatInt(oldest, 10)},
 	}
-	if !above {
-		return l, nil
+	if above {
+		g.progress.See(next, at)
+		g.progress.Advance(min(oldest, next-1), at) // not next itself: the rows that were just seen wait
+		var by string
+		by, err = oldestTransaction(ctx, db)
+		l.Held = &source.Held{Since: g.progress.HeldSince(), By: []string{by}}
+	} else {
+		g.progress.Advance(math.MaxInt64, at)
 	}
-	g.waiting = append(g.waiting[:min(len(g.waiting), ceiling.MaxFences-1)], snapshot{next, at})
-	by, err := oldestTransaction(ctx, db)
-	l.Held = &source.Held{Since: g.waiting[0].at, By: []string{by}}
+	if !standby {
+		l.AsOf = g.progress.AsOf()
+	}
 	return l, err
 }
 

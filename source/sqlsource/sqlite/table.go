@@ -66,8 +66,11 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.T
 	}, `SELECT name, type, pk FROM pragma_table_xinfo(?, ?)`, p.name, p.schema)
 }
 
+// triggers lists the triggers of a table.
+const triggers = `SELECT name FROM %s.sqlite_master WHERE tbl_name = %s COLLATE NOCASE AND type = 'trigger' ORDER BY name`
+
 func (p *table) readRest(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
-	p.triggers, err = ceiling.Texts(ctx, db, `SELECT name FROM `+quote(p.schema)+`.sqlite_master WHERE tbl_name = ? COLLATE NOCASE AND type = 'trigger' ORDER BY name`, p.name)
+	p.triggers, err = ceiling.Texts(ctx, db, fmt.Sprintf(triggers, quote(p.schema), dialect.QuoteWith(`'`, p.name)))
 	if err != nil {
 		return err
 	}
@@ -108,7 +111,8 @@ func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn b
 		worst = ceiling.Unsafe
 	}
 	if p.readsUncommitted {
-		r.Add(ceiling.Unsafe, ceiling.Advice("read committed rows only", "PRAGMA read_uncommitted = 0;"),
+		r.Add(ceiling.Unsafe, ceiling.Advice("set it for every connection, in the data source name: _pragma=read_uncommitted(0) for modernc.org/sqlite and ncruces/go-sqlite3; with another driver, open the file without cache=shared. "+
+			"A PRAGMA statement would reach one connection of the pool only"),
 			"the connection reads what other connections of a shared cache have not committed, and may roll back")
 	}
 	own := len(p.primary) == 1 && strings.EqualFold(p.primary[0], key)
@@ -144,6 +148,7 @@ func (p *table) reportDrawn(r *ceiling.Report, key string) {
 	} else {
 		r.Add(ceiling.Note, nil, "the table is empty: whether AUTOINCREMENT draws %q shows with its first row; if it does not, the table is refused, or read by your word if the ceiling was chosen explicitly", key)
 	}
+	r.Add(ceiling.Note, nil, "nothing tells a table that was recreated from one that was rebuilt: if it is dropped, recreated and filled past the cursor between two polls, the rows below the cursor are missed")
 	r.Add(ceiling.Note, nil, "SQLite lets clients choose the value of %q: a row with one below the greatest is missed", key)
 	for _, name := range p.triggers {
 		r.Add(ceiling.Note, nil, "the trigger %s may run when rows are written, and its statements are not checked: rows are missed if it changes %q", name, key)
@@ -167,14 +172,25 @@ var recipe = []string{
 
 const draw = `UPDATE {counter} SET last = last + 1; UPDATE {name} SET {version} = (SELECT last FROM {counter}) WHERE ({row}) = ({changed});`
 
+// identity returns the columns that tell rows apart: the primary key, or a name of the rowid that
+// no column has. It is nil if columns have all of its names.
+func (p *table) identity() []string {
+	if p.withoutRowid || p.rowid {
+		return p.primary
+	}
+	for _, name := range []string{"_rowid_", "rowid", "oid"} {
+		if !slices.ContainsFunc(p.columns, func(c string) bool { return strings.EqualFold(c, name) }) {
+			return []string{name}
+		}
+	}
+	return nil
+}
+
 // statements fills in the recipe for a column's name.
 func (p *table) statements(version string) []string {
 	object := func(suffix string) string { return quote("devotion_" + p.name + version + suffix) }
 	schema, name := quote(p.schema), quote(p.name)
-	id := p.primary
-	if !p.withoutRowid && !p.rowid {
-		id = []string{"_rowid_"} // fewer tables have such a column than one called rowid
-	}
+	id := p.identity()
 	o := quote(dialect.FreeName("o", []string{p.name}))
 	pairs := []string{
 		"{table}", schema + "." + name, "{name}", name, "{schema}", schema, "{version}", quote(version),
@@ -201,9 +217,12 @@ func (p *table) remedies() []ceiling.Remedy {
 	version := dialect.FreeName("_version", p.columns)
 	words := "add a version that triggers draw from a counter; then set Key to " + version + " and Ceiling to single-writer. " +
 		"Each row is read, and its latest version again after each change. (INSERT without a list of columns then fails, and SELECT * returns the column, too."
-	if len(p.triggers) > 0 {
-		return ceiling.Advice(words + ") The table has triggers (" + strings.Join(p.triggers, ", ") + "), which the recipe's UPDATE would run for every row, and again after " +
-			"each write. So its statements are not printed: they are in source/sqlsource/DESIGN-ceilings.md, to be adapted")
+	const adapt = ". So its statements are not printed: they are in source/sqlsource/DESIGN-ceilings.md, to be adapted"
+	switch {
+	case len(p.triggers) > 0:
+		return ceiling.Advice(words + ") The table has triggers (" + strings.Join(p.triggers, ", ") + "), which the recipe's UPDATE would run for every row, and again after each write" + adapt)
+	case p.identity() == nil:
+		return ceiling.Advice(words + ") The table has columns called _rowid_, rowid and oid, which hide the number by which the recipe tells rows apart" + adapt)
 	}
 	return ceiling.Advice(words+" Run the statements with sqlite3 -bail, which stops at the first error.)", p.statements(version)...)
 }

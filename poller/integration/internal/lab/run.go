@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,17 +16,20 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 )
 
-// Start runs a poller. The returned function cancels its context, and returns how long Run
-// then took and its error.
-func Start[T any](t *testing.T, p *poller.Poller[T]) (stop func() (time.Duration, error)) {
+// Start runs a poller. The returned function cancels its context and returns the error of
+// Run, or an error if Run does not end.
+func Start[T any](t *testing.T, p *poller.Poller[T]) (stop func() error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
-	return sync.OnceValues(func() (took time.Duration, err error) {
-		began := time.Now()
+	return sync.OnceValue(func() error {
 		cancel()
-		err = <-done
-		return time.Since(began), err
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(WaitLimit):
+			return errors.New("Run does not end with its context")
+		}
 	})
 }
 
