@@ -202,7 +202,7 @@ func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error 
 	}
 	var parts []string
 	for _, p := range h.Parts {
-		if p.Value != "" {
+		if p.Value != "" && p.Name != "sequence" { // which means something to the source only
 			parts = append(parts, p.Name+" "+p.Value)
 		}
 	}
