@@ -172,7 +172,8 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 		return nil
 	}
 	s.reported = r.Strategy + r.Guarantee
-	level, attrs := slog.LevelInfo, []any{"table", q.label, "ceiling", r.Strategy, "guarantee", r.Guarantee}
+	level := slog.LevelInfo
+	attrs := []any{"table", q.label, "ceiling", r.Strategy, "guarantee", r.Guarantee}
 	var warnings []string
 	for _, f := range r.Findings {
 		if f.Level == ceiling.Warning {
