@@ -368,7 +368,7 @@ func (q *query) scanError(ctx context.Context, err error, k *keys) error {
 	}
 	column, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "sql: Scan error on "), ": ")
 	where := "the first row"
-	if k.hasLast {
+	if len(k.last[0]) > 0 {
 		where = "the row after " + describeKey(k.names, values(k.last))
 	}
 	if q.rows { // the error is of package row, which shows no values

@@ -53,15 +53,14 @@ func number(x any) (dialect.Value, error) {
 }
 
 // keys has the keys of the row being read and of the row before it. Each value is a buffer
-// that is used again: the tag and then the text, or nothing for NULL.
+// that is used again: the tag and then the text, or nothing for NULL and without a row before.
 type keys struct {
 	names     []string
 	now, last [][]byte
-	hasLast   bool
 }
 
 func newKeys(columns []dialect.KeyColumn, after []dialect.Value) *keys {
-	k := &keys{now: make([][]byte, len(columns)), last: make([][]byte, len(columns)), hasLast: after != nil}
+	k := &keys{now: make([][]byte, len(columns)), last: make([][]byte, len(columns))}
 	for i, c := range columns {
 		k.names = append(k.names, c.Name)
 		if after != nil {
@@ -72,11 +71,11 @@ func newKeys(columns []dialect.KeyColumn, after []dialect.Value) *keys {
 }
 
 // keep makes the row just scanned the last one.
-func (k *keys) keep() { k.now, k.last, k.hasLast = k.last, k.now, true }
+func (k *keys) keep() { k.now, k.last = k.last, k.now }
 
 // check returns an error if the row just scanned has no key, or that of the row before it.
 func (k *keys) check() error {
-	same := k.hasLast
+	same := true
 	for i, v := range k.now {
 		if len(v) == 0 {
 			return nullKey(k.names[i])

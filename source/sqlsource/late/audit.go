@@ -131,7 +131,11 @@ func (r *reader) result() Reading {
 	s := r.Stats()
 	r.seen.Late, r.seen.Unchecked = int(s.Late), s.Unchecked
 	if r.watch != nil {
-		r.seen.Unchecked += r.watch.waiting()
+		for _, span := range r.watch.spans {
+			if !span.checked { // its keys were never read again
+				r.seen.Unchecked += int64(len(span.keys))
+			}
+		}
 	}
 	return r.seen
 }

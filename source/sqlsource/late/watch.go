@@ -54,16 +54,6 @@ func (w *watch[T]) size() (n int) {
 	return n
 }
 
-// waiting returns how many of the remembered keys have not been checked.
-func (w *watch[T]) waiting() (n int64) {
-	for _, s := range w.spans {
-		if !s.checked {
-			n += int64(len(s.keys))
-		}
-	}
-	return n
-}
-
 // begin forgets all keys.
 func (w *watch[T]) begin(at source.Cursor) { w.from, w.spans, w.next = at, nil, 0 }
 
