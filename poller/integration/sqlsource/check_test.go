@@ -35,7 +35,7 @@ type checkable interface {
 
 func check(t *testing.T, of checkable, at source.Cursor) checked {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), lab.WaitLimit)
 	defer cancel()
 	c, err := of.Check(ctx, at)
 	require.NoError(t, err)
