@@ -35,7 +35,7 @@ func serve(c config, hooks *poller.Hooks, health func() poller.Status, log *slog
 
 func serveOn(listener net.Listener, handler http.Handler, webConfig string, log *slog.Logger) (stop func()) {
 	server := status.NewServer(handler)
-	server.ErrorLog = stdlog.New(serverLog{log}, "", 0)
+	server.ErrorLog = stdlog.New(serverLog{slog.NewLogLogger(log.Handler(), slog.LevelDebug)}, "", 0)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -160,9 +160,9 @@ func TestInvalidWebConfiguration(t *testing.T) {
 	certificate(t, other)
 	file := filepath.Join(dir, "web.yml")
 	for want, text := range map[string]string{
-		"it, or its client_ca_file, cannot be read: no such file or directory": "",
-		"line 1 has a value of the wrong type":                                 "basic_auth_users: hunter2",
-		"the certificate and the key do not belong together":                   fmt.Sprintf("tls_server_config: {cert_file: server.crt, key_file: %s/server.key}", other),
+		"the file, or its client_ca_file, cannot be read: no such file or directory": "",
+		"line 1 has a value of the wrong type":                                       "basic_auth_users: hunter2",
+		"the certificate and the key do not belong together":                         fmt.Sprintf("tls_server_config: {cert_file: server.crt, key_file: %s/server.key}", other),
 	} {
 		if text != "" {
 			write(t, file, text)

@@ -3,7 +3,7 @@ package main
 import (
 	"errors"
 	"io/fs"
-	"log/slog"
+	"log"
 	"regexp"
 	"strings"
 
@@ -55,7 +55,7 @@ func webConfigText(err error) string {
 	}
 	var file *fs.PathError
 	if errors.As(err, &file) {
-		return "it, or its client_ca_file, cannot be read: " + file.Err.Error()
+		return "the file, or its client_ca_file, cannot be read: " + file.Err.Error()
 	}
 	var lines []string
 	for _, m := range yamlError.FindAllStringSubmatch(text, -1) {
@@ -82,13 +82,13 @@ func webConfigText(err error) string {
 var handshake = regexp.MustCompile(`^(http: TLS handshake error from \S+: )(EOF|tls: |remote error: |read |write |client sent )?`)
 
 // serverLog logs what the server reports, without values of the web configuration file.
-type serverLog struct{ *slog.Logger }
+type serverLog struct{ *log.Logger }
 
 func (l serverLog) Write(line []byte) (int, error) {
 	text := strings.TrimSpace(string(line))
 	if m := handshake.FindStringSubmatch(text); m != nil && m[2] == "" {
 		text = m[1] + webConfigText(errors.New(text[len(m[1]):]))
 	}
-	l.Debug(text)
+	l.Print(text)
 	return len(line), nil
 }

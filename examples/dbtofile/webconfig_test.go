@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/pem"
-	"log/slog"
+	"log"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -70,8 +70,7 @@ func TestNoErrorShowsAValueOfTheWebConfiguration(t *testing.T) {
 
 			// The file is read again for each connection, and the server logs the error.
 			var out bytes.Buffer
-			log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-			_, _ = serverLog{log}.Write([]byte("http: TLS handshake error from 127.0.0.1:4711: " + original.Error() + "\n"))
+			_, _ = serverLog{log.New(&out, "", 0)}.Write([]byte("http: TLS handshake error from 127.0.0.1:4711: " + original.Error() + "\n"))
 			assert.Contains(t, out.String(), "http: TLS handshake error from 127.0.0.1:4711: ")
 			assert.NotContains(t, out.String(), marker)
 		})
@@ -79,7 +78,6 @@ func TestNoErrorShowsAValueOfTheWebConfiguration(t *testing.T) {
 
 	// Errors of the connection itself are logged as they are.
 	var out bytes.Buffer
-	_, _ = serverLog{slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))}.
-		Write([]byte("http: TLS handshake error from 127.0.0.1:4711: remote error: tls: bad certificate\n"))
+	_, _ = serverLog{log.New(&out, "", 0)}.Write([]byte("http: TLS handshake error from 127.0.0.1:4711: remote error: tls: bad certificate\n"))
 	assert.Contains(t, out.String(), "4711: remote error: tls: bad certificate")
 }

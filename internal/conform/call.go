@@ -50,12 +50,10 @@ func Call[R any](ctx context.Context, f func(context.Context) (R, error)) (R, er
 		return a.r, a.err
 	case <-ctx.Done():
 	}
-	late := time.NewTimer(Soon)
-	defer late.Stop()
 	select {
 	case a := <-done:
 		return a.r, a.err
-	case <-late.C:
+	case <-time.After(Soon):
 		var none R
 		return none, fmt.Errorf("%w within %v of the end of its context", ErrStuck, Soon)
 	}

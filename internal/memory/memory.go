@@ -74,8 +74,7 @@ func (h *Handle[E]) Move(from, to source.Cursor, more ...E) error {
 	return err
 }
 
-// Rewind sets the cursor and appends to the list. The next Move of every handle
-// that has not loaded the cursor since is a conflict.
+// Rewind sets the cursor and appends to the list, as [durable.Rewound] describes.
 func (h *Handle[E]) Rewind(to source.Cursor, more ...E) error {
 	s := h.locked()
 	defer s.mu.Unlock()

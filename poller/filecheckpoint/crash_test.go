@@ -13,13 +13,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
 var (
 	crashSeed  = flag.Uint64("seed", 0, "replay this seed of TestCrashModel alone")
-	crashSeeds = flag.Uint64("seeds", 0, "how many seeds TestCrashModel runs; 0 for 10,000, and 2,000 with -short")
+	crashSeeds = flag.Uint64("seeds", 0, "how many seeds TestCrashModel runs; 0 for 5,000, and 1,000 with -short")
 )
 
 // TestCrashModel uses checkpoints on a disk that fails, is killed and loses power at
@@ -33,13 +35,32 @@ func TestCrashModel(t *testing.T) {
 		first, last = *crashSeed, *crashSeed
 	case last > 0:
 	case testing.Short():
-		last = 2_000
+		last = 1_000
 	default:
-		last = 10_000
+		last = 5_000
 	}
 	for seed := first; seed <= last; seed++ {
-		if err := explore(seed); err != nil {
+		if _, err := explore(seed, 0); err != nil {
 			t.Fatalf("crash model: seed %d: %v\n\treplay: go test ./poller/filecheckpoint -run TestCrashModel -seed %d", seed, err, seed)
+		}
+	}
+}
+
+// TestKilledAtEachCall uses a checkpoint on a disk that works, and again once for
+// each call of the disk, which is then the last before a kill or a power cut.
+func TestKilledAtEachCall(t *testing.T) {
+	t.Parallel()
+	seeds := uint64(10)
+	if testing.Short() {
+		seeds = 3
+	}
+	for seed := uint64(1); seed <= seeds; seed++ {
+		calls, err := explore(seed, -1)
+		require.NoError(t, err)
+		require.Greater(t, calls, 50)
+		for at := 1; at <= calls; at++ {
+			_, err := explore(seed, at)
+			require.NoError(t, err, "seed %d, killed at call %d", seed, at)
 		}
 	}
 }
@@ -56,10 +77,15 @@ type world struct {
 // violation is the panic value that ends a run.
 type violation string
 
-func explore(seed uint64) (err error) {
+// explore returns the number of calls. The disk fails at random if dieAt is 0.
+// Otherwise it works until it dies at that call.
+func explore(seed uint64, dieAt int) (calls int, err error) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	rates := []float64{0, 0.02, 0.1}
-	w := &world{rng: rng, disk: &disk{rng: rng, now: names{}, durable: names{}, fails: rates[rng.IntN(3)], dies: rates[rng.IntN(3)]}}
+	w := &world{rng: rng, disk: &disk{rng: rng, now: names{}, durable: names{}, dieAt: dieAt}}
+	if dieAt == 0 {
+		w.disk.fails, w.disk.dies = rates[rng.IntN(3)], rates[rng.IntN(3)]
+	}
 	defer func() {
 		if v, ok := recover().(violation); ok {
 			err = fmt.Errorf("%s\n\tsteps: %s", v, strings.Join(w.steps, ", "))
@@ -77,6 +103,7 @@ func explore(seed uint64) (err error) {
 		}
 		w.load()
 	}
+	calls = w.disk.calls
 	w.disk.fails, w.disk.dies, w.disk.dead = 0, 0, true
 	w.start()
 	for name := range w.disk.now {
@@ -84,7 +111,7 @@ func explore(seed uint64) (err error) {
 			panic(violation(name + " was left behind"))
 		}
 	}
-	return nil
+	return calls, nil
 }
 
 // start is the end of a process or of the machine, and the next start.
@@ -157,6 +184,7 @@ var errDisk = errors.New("the disk failed")
 type disk struct {
 	rng          *rand.Rand
 	fails, dies  float64
+	calls, dieAt int
 	dead         bool
 	now, durable names
 	ops          []func(names) // between durable and now
@@ -173,7 +201,8 @@ func (d *disk) call(effect func() error) error {
 	if d.dead {
 		return errDisk
 	}
-	fail, die := d.rng.Float64() < d.fails, d.rng.Float64() < d.dies
+	d.calls++
+	fail, die := d.rng.Float64() < d.fails, d.rng.Float64() < d.dies || d.calls == d.dieAt
 	if d.dead = die; (fail || die) && d.rng.IntN(2) == 0 {
 		return errDisk
 	}

@@ -44,7 +44,7 @@ func newCounts() counts {
 		errors:       counter("errors_total", "Failed attempts of a step, by step and class of error.", "stage", "class"),
 		retries:      counter("retries_total", "Failed attempts after which the step is tried again.", "stage", "class"),
 		checkpoints:  counter("checkpoints_total", "Cursors saved."),
-		pollSeconds:  histogram("poll_duration_seconds", "Time of a poll that succeeded, from the start of its fetch to the end of its save. It includes the wait for the batch before.", seconds),
+		pollSeconds:  histogram("poll_duration_seconds", "Time of a poll that succeeded, from the start of its fetch to the end of its save. It includes the wait for the previous batch.", seconds),
 		stageSeconds: histogram("stage_duration_seconds", "Time of an attempt of a step, including failed attempts.", seconds, "stage"),
 		batchRows:    histogram("batch_rows", "Rows of a batch that was written and saved. Empty batches do not count.", []float64{1, 10, 100, 1000, 2500, 5000, 10000, 50000}),
 		inFlight:     gauge("in_flight_rows", "Rows of the batch that is being written or saved now."),
@@ -52,10 +52,8 @@ func newCounts() counts {
 	}
 }
 
-// hooks returns hooks that count for the pipeline with a name. All counters of the
-// pipeline are created here at 0, so that rate() sees the first event. The series
-// that a healthy pipeline updates are looked up once.
-func (c *counts) hooks(name string) poller.Hooks {
+// begin creates the counters of all steps at 0, so that rate() sees the first event.
+func (c *counts) begin(name string) map[poller.Op]prometheus.Observer {
 	seconds := map[poller.Op]prometheus.Observer{}
 	for _, op := range []poller.Op{poller.OpLoad, poller.OpFetch, poller.OpWrite, poller.OpDeadLetter, poller.OpSave} {
 		seconds[op] = c.stageSeconds.WithLabelValues(name, string(op))
@@ -66,6 +64,12 @@ func (c *counts) hooks(name string) poller.Hooks {
 			c.retries.WithLabelValues(name, string(op), class)
 		}
 	}
+	return seconds
+}
+
+// hooks returns hooks that count. A healthy pipeline looks up no series.
+func (c *counts) hooks(name string) poller.Hooks {
+	seconds := c.begin(name)
 	rows, empty, held := c.polls.WithLabelValues(name, "rows"), c.polls.WithLabelValues(name, "empty"), c.polls.WithLabelValues(name, "held")
 	failed := c.polls.WithLabelValues(name, "error")
 	read, written, dead, bytes := c.rowsRead.WithLabelValues(name), c.rowsWritten.WithLabelValues(name), c.rowsDead.WithLabelValues(name), c.bytes.WithLabelValues(name)

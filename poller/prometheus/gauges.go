@@ -35,7 +35,7 @@ func newGauges() []gauge {
 		{describe("lag_seconds", "How far delivery is behind: every row committed longer ago than this has been delivered. Absent while unknown, and in state done."), reading.lag},
 		{describe("lag_objective_seconds", "The lag above which an alert fires. Absent if the pipeline has no objective, and in state done."), reading.lagObjective},
 		{describe("held_seconds", "How long rows have been held back by transactions that are still open. 0 if none are held back."), reading.held},
-		{describe("pending_rows", "An upper bound on the number of rows after the cursor. 0 if there are none, or if the source would have to count them."),
+		{describe("pending_rows", "An upper bound on the number of rows after the cursor. 0 can also mean that the source would have to count them."),
 			func(r reading) float64 { return float64(r.Pending) }},
 		{describe("interval_seconds", "The wait between two polls when there is nothing to do."),
 			func(r reading) float64 { return r.Interval.Seconds() }},

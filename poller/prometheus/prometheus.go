@@ -76,7 +76,7 @@ func New() *Metrics {
 		counts:    newCounts(),
 		gauges:    newGauges(),
 		state:     describe("state", "1 for the current state of the pipeline, 0 for the others.", "state"),
-		lossy:     describe("lossy", "1 if rows can be missed, 0 if not, as the source guarantees. Absent before the first batch, and if the source guarantees nothing.", "guarantee"),
+		lossy:     describe("lossy", "1 if the source can miss rows, 0 if it guarantees that it does not. Absent before the first batch, and if the source guarantees nothing.", "guarantee"),
 		build:     prometheus.NewDesc("devotion_build_info", "1, with the version of the program, the revision of its source and the version of Go as labels.", []string{"version", "revision", "goversion"}, nil),
 		pipelines: map[string]pipeline{},
 	}
@@ -128,25 +128,21 @@ func (m *Metrics) Collect(to chan<- prometheus.Metric) {
 		r := reading{p, p.status(), time.Now()}
 		for _, g := range m.gauges {
 			if v := g.value(r); !math.IsNaN(v) {
-				export(to, g.desc, v, name)
+				to <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, v, name)
 			}
 		}
 		if r.Done { // a value of the label only
 			r.State = "done"
 		}
 		for _, state := range []poller.State{poller.Stopped, poller.Working, poller.Idle, poller.Held, poller.Backoff, "done"} {
-			export(to, m.state, number(r.State == state), name, string(state))
+			to <- prometheus.MustNewConstMetric(m.state, prometheus.GaugeValue, number(r.State == state), name, string(state))
 		}
 		if g := r.Guarantee; g != nil {
-			export(to, m.lossy, number(g.Lossy), name, strings.ToValidUTF8(g.Name, "\uFFFD"))
+			to <- prometheus.MustNewConstMetric(m.lossy, prometheus.GaugeValue, number(g.Lossy), name, strings.ToValidUTF8(g.Name, "\uFFFD"))
 		}
 	}
 	version, revision := m.built()
-	export(to, m.build, 1, version, revision, runtime.Version())
-}
-
-func export(to chan<- prometheus.Metric, desc *prometheus.Desc, value float64, labels ...string) {
-	to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	to <- prometheus.MustNewConstMetric(m.build, prometheus.GaugeValue, 1, version, revision, runtime.Version())
 }
 
 // built returns the version of the program and the revision of its source.

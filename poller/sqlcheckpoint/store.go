@@ -162,7 +162,7 @@ func (s *Store) advance(ctx context.Context, tx sqlx.ExtContext, from, to source
 	case err != nil:
 		return false, err
 	case !stored:
-		return false, errors.New("the row changed though it is locked: is tx a transaction, and the table's engine one that has them?")
+		return false, errors.New("the row changed although it is locked: is tx a transaction, and does the table's engine support transactions?")
 	}
 	return true, nil
 }
@@ -206,7 +206,7 @@ func (s *Store) swap(ctx context.Context, load func() (row, error), decide func(
 			return err
 		}
 		if try > 0 && r == last { // nobody else has changed it
-			return errors.New("the row can be read but does not change: is there a trigger, a rule or a policy on the table that skips updates, or a replica that is read instead?")
+			return errors.New("the row can be read but does not change: does a trigger, a rule or a policy on the table skip updates, or does db read from a replica?")
 		}
 		last = r
 		next, moved, err := decide(r)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 )
@@ -154,6 +155,13 @@ func SyncDir(path string) error {
 		return err
 	}
 	return errors.Join(syncDir(f), f.Close())
+}
+
+func syncDir(d *os.File) error {
+	if runtime.GOOS == "windows" {
+		return nil // see SyncDir
+	}
+	return d.Sync()
 }
 
 // MkdirAll creates a directory and its missing parents, durably, with the

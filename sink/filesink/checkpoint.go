@@ -101,6 +101,15 @@ func (c *checkpoint) move(to durable.State, now time.Time) {
 	})
 }
 
+// entries returns the history, newest first.
+func (c checkpoint) entries() []Entry {
+	entries := make([]Entry, 0, len(c.History))
+	for _, e := range slices.Backward(c.History) {
+		entries = append(entries, Entry{e.Cursor, e.Time, e.Segment, e.Offset, e.Rows})
+	}
+	return entries
+}
+
 // kept says which entries of the history stay: the last four multiples of each
 // power of two. So the latest entries are complete, and older ones become
 // sparser: 40 entries cover a week of checkpoints one second apart.

@@ -99,7 +99,7 @@ func advice(err error) string {
 	case errors.Is(err, fs.ErrPermission):
 		return " (let this process read, write and enter the directory, and read and write its files)"
 	case errors.Is(err, fs.ErrNotExist):
-		return " (the directory or files in it do not exist any more: put them back; they are not created again)"
+		return " (the directory or files in it no longer exist: put them back; they are not created again)"
 	}
 	return ""
 }

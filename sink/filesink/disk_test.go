@@ -25,6 +25,7 @@ type disk struct {
 	rng          *rand.Rand
 	fails, dies  float64 // probability that a call fails, and that it is the last
 	calls        int
+	dieAt        int // the call that is the last; 0: none
 	dead         bool
 	now, durable map[string]*inode
 	ops          []nameOp // between durable and now
@@ -55,7 +56,7 @@ func (d *disk) call(effect func() error) error {
 		return errDead
 	}
 	d.calls++
-	fail, die := d.chance(d.fails), d.chance(d.dies)
+	fail, die := d.chance(d.fails), d.chance(d.dies) || d.calls == d.dieAt
 	if !fail && !die {
 		return effect()
 	}
@@ -263,7 +264,7 @@ func (h *handle) Sync() error {
 	}
 	h.d.calls++
 	switch {
-	case h.d.chance(h.d.dies):
+	case h.d.chance(h.d.dies) || h.d.calls == h.d.dieAt:
 		h.d.dead = true
 		return errDead
 	case h.d.chance(h.d.fails):

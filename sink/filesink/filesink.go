@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 type Dir[T any] struct {
 	store   *store
 	encoder Encoder[T]
-	columns func(*T) *row.Columns // nil: all records of T have the same columns
+	columns func(*T) (columned, bool) // nil: all records of T have the same columns
 
 	buf    []byte
 	pieces []piece
@@ -68,18 +69,11 @@ func openDir[T any](in directory, path string, o Options[T], now func() time.Tim
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir[T]{store: s, encoder: o.Encoder}
-	type columned interface{ Columns() *row.Columns }
-	if as := methodOf[T, columned](); as != nil {
-		d.columns = func(r *T) *row.Columns {
-			if c, ok := as(r); ok {
-				return c.Columns()
-			}
-			return nil
-		}
-	}
-	return d, nil
+	return &Dir[T]{store: s, encoder: o.Encoder, columns: methodOf[T, columned]()}, nil
 }
+
+// columned is a record whose columns may differ from those of the record before.
+type columned interface{ Columns() *row.Columns }
 
 // Write appends the batch's records to the open segment and moves the cursor,
 // both or neither, durably. By the rules of poller.Checkpointer, the error wraps
@@ -154,7 +148,9 @@ func (d *Dir[T]) encode(ctx context.Context, records []T) (err error) {
 func (d *Dir[T]) shapeOf(r *T) (string, error) {
 	var columns *row.Columns
 	if d.columns != nil {
-		columns = d.columns(r)
+		if c, ok := d.columns(r); ok {
+			columns = c.Columns()
+		}
 	}
 	if d.shape != "" && (columns == d.last || columns.Equal(d.last)) {
 		d.last = columns // the next record often has the same pointer
@@ -217,3 +213,22 @@ func (d *Dir[T]) Rewind(to source.Cursor) error {
 // goes on with it; call Seal first to seal it. After Close, other methods return
 // an error that wraps os.ErrClosed. A second Close does nothing.
 func (d *Dir[T]) Close() error { return d.store.close() }
+
+// History returns the stored cursors like [Dir.History], without opening the
+// directory. It takes no lock, changes nothing, and may be called while a pipeline
+// writes to the directory, in this process or another. The newest entry may not be
+// durable yet. On Windows, a commit of the pipeline may fail while the file is
+// read; the pipeline retries it.
+//
+// The error wraps [os.ErrNotExist] if nothing was ever written there.
+func History(dir string) ([]Entry, error) {
+	text, err := os.ReadFile(filepath.Join(dir, checkpointName)) // it is always replaced whole
+	if err != nil {
+		return nil, fmt.Errorf("filesink: %s: read the checkpoint: %w", dir, err)
+	}
+	cp, err := decodeCheckpoint(text)
+	if err != nil {
+		return nil, fmt.Errorf("filesink: %s: the checkpoint cannot be used: %w", dir, err)
+	}
+	return cp.entries(), nil
+}

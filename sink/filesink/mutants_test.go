@@ -74,20 +74,21 @@ func TestMutantsDie(t *testing.T) {
 	if raceDetector {
 		t.Skip("the mutants are not built with the race detector")
 	}
-	some := mutants
+	some, others := mutants, checkpointMutants
 	if testing.Short() {
-		some = mutants[:1] // the subtlest
+		some, others = mutants[:1], nil // the subtlest
 	}
 	for _, m := range some {
 		t.Run(m.name, func(t *testing.T) { requireDies(t, m, ".") })
 	}
-	for _, m := range checkpointMutants {
+	for _, m := range others {
 		t.Run(m.name, func(t *testing.T) { requireDies(t, m, checkpointDir) })
 	}
 }
 
 // requireDies runs the crash model in dir with a mutant.
 func requireDies(t *testing.T, m mutant, dir string) {
+	t.Parallel()
 	source, err := os.ReadFile(m.file)
 	require.NoError(t, err)
 	require.Equal(t, 1, strings.Count(string(source), m.old), "the mutation no longer fits %s", m.file)

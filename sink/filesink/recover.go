@@ -12,9 +12,9 @@ import (
 	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
-// recover brings the directory to the state of its checkpoint and opens the open
-// segment. It changes nothing before it has checked that a crash can explain
-// everything it found. DESIGN.md lists the checks.
+// recover checks that a crash can explain everything in the directory, and then
+// restores the state of its checkpoint and opens the open segment. Until all checks
+// have passed it changes nothing.
 func (s *store) recover() error {
 	s.broken = true
 	_ = s.closeSegment()
@@ -55,6 +55,12 @@ func (s *store) recover() error {
 	if err := s.verify(cp, unnamed); err != nil {
 		return err
 	}
+	return s.restore(cp, leftover, unnamed)
+}
+
+// restore brings the directory to the state of its checkpoint. It removes files and
+// bytes that were never committed, and gives sealed segments their final names.
+func (s *store) restore(cp checkpoint, leftover []string, unnamed []sealed) (err error) {
 	s.stored = true
 	for _, name := range leftover {
 		if err := s.dir.Remove(name); err != nil {
@@ -85,11 +91,11 @@ func (s *store) recover() error {
 // start stores the first checkpoint of a new directory.
 func (s *store) start(names []string) error {
 	if s.stored {
-		return s.fault("the checkpoint does not exist any more: restore the files of the directory, or open it again for a new start")
+		return s.fault("the checkpoint no longer exists: restore the files of the directory, or open it again for a new start")
 	}
 	for _, name := range names {
 		if of, _, ok := parseSegment(name); ok && (of == s.name || s.name == "") {
-			return s.fault("there are segments, such as %s, but no checkpoint: restore it, or move the segments away for a new start", name)
+			return s.fault("there are segments, such as %s, but no checkpoint: restore the checkpoint, or move the segments away for a new start", name)
 		}
 	}
 	if s.name == "" {
@@ -142,7 +148,7 @@ func (s *store) inspect(cp checkpoint, names []string) (leftover []string, err e
 		}
 	}
 	if cp.Offset > 0 && !slices.Contains(names, cp.File+openSuffix) {
-		return nil, s.fault("the open segment %s does not exist any more: put it back; without it %d rows are lost", cp.File+openSuffix, cp.Rows)
+		return nil, s.fault("the open segment %s no longer exists: put it back; without it, %d rows are lost", cp.File+openSuffix, cp.Rows)
 	}
 	return leftover, nil
 }

@@ -67,12 +67,12 @@ func TestOpenRefuses(t *testing.T) {
 		want string
 	}{
 		"no checkpoint": {"checkpoint", nil,
-			"there are segments, such as " + first + ", but no checkpoint: restore it, or move the segments away"},
+			"there are segments, such as " + first + ", but no checkpoint: restore the checkpoint, or move the segments away"},
 		"empty checkpoint": {"checkpoint", func(string) string { return "" },
 			"the checkpoint cannot be used: it is cut off after 0 bytes: restore it, or move all files away"},
 		"half a checkpoint":   {"checkpoint", func(s string) string { return s[:len(s)/2] }, "it does not match its checksum"},
 		"edited checkpoint":   {"checkpoint", edit(`"cursor":"6"`, `"cursor":"5"`), "it does not match its checksum"},
-		"missing segment":     {second + ".open", nil, "the open segment " + second + ".open does not exist any more: put it back; without it 3 rows are lost"},
+		"missing segment":     {second + ".open", nil, "the open segment " + second + ".open no longer exists: put it back; without it, 3 rows are lost"},
 		"short segment":       {second + ".open", func(s string) string { return s[:len(s)-1] }, "has 26 bytes, but 27 were committed: restore the file"},
 		"changed segment":     {second + ".open", func(s string) string { return edit("6", "7")(s) + "uncommitted" }, "the last 9 bytes of " + second + ".open have changed since they were written"},
 		"sealed beyond":       {second, func(string) string { return "x" }, second + " is sealed, but the checkpoint is still at segment 2: it is older than the segments"},

@@ -34,8 +34,8 @@ type Options[T any] struct {
 	// process starts. The storage is empty at the first call.
 	Open func(ctx context.Context) (Opened[T], error)
 
-	// Read returns the stored records, in order. It is called while a handle is
-	// open, right after a Write: durable records can be read.
+	// Read returns the stored records, in order. It is called right after a Write,
+	// while a handle is open: stored records must be readable at once.
 	Read func(ctx context.Context) ([]T, error)
 
 	// Record makes a record for the test, a different one for each i.
@@ -44,8 +44,8 @@ type Options[T any] struct {
 	// Poison makes a record that the sink refuses. Nil leaves that untested.
 	Poison func() T
 
-	// Text renders a record: two records are the same if their texts are. Nil
-	// renders JSON, without what encoding/json leaves out.
+	// Text renders a record. Two records are the same if their texts are equal.
+	// Defaults to JSON; fields that encoding/json leaves out are not compared.
 	Text func(T) string
 
 	// Exclusive says that Open must refuse a second handle while one is open,

@@ -23,15 +23,15 @@ type Options[T any] struct {
 
 	// Expected holds all records of the source, in order. If it is nil, the
 	// records are unknown, and there must be at least AtLeast. The suite needs at
-	// least three records; about ten, no two neighbours equal, test well.
+	// least three records. Use about ten, with no two equal neighbours.
 	Expected []T
 	AtLeast  int
 
 	// Start is the cursor to begin with, usually the empty one.
 	Start source.Cursor
 
-	// Text renders a record: two records are the same if their texts are. Nil
-	// renders JSON, without what encoding/json leaves out.
+	// Text renders a record. Two records are the same if their texts are equal.
+	// Defaults to JSON; fields that encoding/json leaves out are not compared.
 	Text func(T) string
 
 	// Foreign holds cursors that the source must refuse, such as one of another
@@ -42,8 +42,8 @@ type Options[T any] struct {
 // heldFor is how long TestSource waits for records that are held back.
 const heldFor = 30 * time.Second
 
-// largestLimit is the largest limit that is tried: more than anybody asks for, and
-// not so much that a source which allocates for it hurts.
+// largestLimit is the largest limit that is tried. It is larger than any in use, and
+// small enough for a source that allocates memory for it.
 const largestLimit = 100_000
 
 // TestSource checks a source against every sentence of [source.Source] that can

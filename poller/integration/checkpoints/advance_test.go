@@ -67,7 +67,7 @@ func TestCheckpointAdvance(t *testing.T) {
 		}
 		require.ErrorIs(t, o.Write(t.Context(), batch("", "2", 1, 2)), poller.ErrConflict, "Write before Load")
 		require.Empty(t, loadedCursor(t, o.Store))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), lab.WaitLimit)
 		defer cancel()
 
 		first := batch("", "2", 1, 2)

@@ -64,7 +64,7 @@ func TestKill(t *testing.T) {
 				// Every second process is killed early: while it starts, recovers or reads
 				// its first rows. The others are killed when they have copied some more of
 				// the table.
-				limit := time.Minute
+				limit := lab.WaitLimit
 				if n%2 == 1 {
 					limit = time.Duration(k.random.IntN(int(30 * time.Millisecond)))
 				}

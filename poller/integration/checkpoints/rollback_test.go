@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -48,7 +47,7 @@ func TestRollback(t *testing.T) {
 				binary := []string{old, now}[n%2]
 				// Somewhere among the rows that were added before.
 				at := int64(254 * each * (float64(n) + 0.2 + 0.6*k.random.Float64()))
-				k.runUntilKilled(o.Service(t, binary, dir, append(args, "-interval", "10ms")...), time.Minute, at)
+				k.runUntilKilled(o.Service(t, binary, dir, append(args, "-interval", "10ms")...), lab.WaitLimit, at)
 				history, err := filesink.History(dir)
 				require.NoError(t, err)
 				forms[cursorForm(string(history[0].Cursor))]++

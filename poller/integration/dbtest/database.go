@@ -30,20 +30,10 @@ const (
 	NCruces   Driver = "ncruces"    // SQLite: github.com/ncruces/go-sqlite3
 )
 
+var sqlNames = map[Driver]string{PGX: "pgx", PQ: "postgres", MySQL: "mysql", MySQLText: "mysql", Modernc: "sqlite", NCruces: "sqlite3"}
+
 // SQLName returns the name that the driver registers with database/sql.
-func (d Driver) SQLName() string {
-	switch d {
-	case PQ:
-		return "postgres"
-	case MySQLText:
-		return "mysql"
-	case Modernc:
-		return "sqlite"
-	case NCruces:
-		return "sqlite3"
-	}
-	return string(d)
-}
+func (d Driver) SQLName() string { return sqlNames[d] }
 
 // Database is a database that a test may write to. It is a value: WithUser and WithAddr
 // return changed copies. The zero Database is not usable.
@@ -85,13 +75,7 @@ func (s *Server) exec(tb testing.TB, statement string) {
 // Database returns the database of that name without creating it. A new server has one
 // database: postgres, or mysql.
 func (s *Server) Database(name string) Database {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.database(name, s.port)
-}
-
-func (s *Server) database(name string, port int) Database {
-	return Database{name: name, addr: address(port), user: s.user, password: s.password, drivers: s.engine.kind().drivers}
+	return Database{name: name, addr: s.Addr(), user: s.user, password: s.password, drivers: s.engine.kind().drivers}
 }
 
 // SQLite returns a database in a file that is removed when the test ends. Do not open it

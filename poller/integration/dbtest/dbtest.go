@@ -64,20 +64,19 @@ func Args(args ...string) Option {
 var sharedPostgres, sharedMariaDB shared
 
 type shared struct {
-	once   sync.Once
-	server *Server
-	err    error
+	once         sync.Once
+	server       *Server
+	missing, err error
 }
 
 func (sh *shared) get(tb testing.TB, e engine) *Server {
 	tb.Helper()
-	need(tb, e)
 	sh.once.Do(func() {
-		sh.server, sh.err = start(e, nil)
-		if sh.err == nil {
-			sh.server.shared = true
+		if sh.missing = e.find(); sh.missing == nil {
+			sh.server, sh.err = start(e, []Option{func(s *Server) { s.shared = true }})
 		}
 	})
+	need(tb, sh.missing)
 	if sh.err != nil {
 		tb.Fatal(sh.err)
 	}
@@ -116,7 +115,7 @@ func StartMariaDB(tb testing.TB, opts ...Option) *Server {
 
 func startPrivate(tb testing.TB, e engine, opts []Option) *Server {
 	tb.Helper()
-	need(tb, e)
+	need(tb, e.find())
 	s, err := start(e, opts)
 	if err != nil {
 		tb.Fatal(err)
@@ -132,21 +131,19 @@ func startPrivate(tb testing.TB, e engine, opts []Option) *Server {
 	return s
 }
 
-// need looks for the engine's binaries. Without them it skips the test, or fails it with
-// CI=true.
-func need(tb testing.TB, e engine) {
+// need skips a test because the binaries are missing, or fails it with CI=true.
+func need(tb testing.TB, missing error) {
 	tb.Helper()
-	err := e.find()
 	if runtime.GOOS == "windows" {
-		err = errors.New("dbtest: needs a Unix system")
+		missing = errors.New("dbtest: needs a Unix system")
 	}
-	if err == nil {
-		return
+	switch {
+	case missing == nil:
+	case os.Getenv("CI") == "true":
+		tb.Fatalf("%v", missing)
+	default:
+		tb.Skipf("%v", missing)
 	}
-	if os.Getenv("CI") == "true" {
-		tb.Fatalf("%v", err)
-	}
-	tb.Skipf("%v", err)
 }
 
 // Main runs the tests of m, stops the shared servers and exits. Call it from TestMain.

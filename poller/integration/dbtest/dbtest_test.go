@@ -144,16 +144,16 @@ func TestBackup(t *testing.T) {
 			_, err := server.Backup()
 			require.ErrorContains(t, err, "stop it first")
 			require.NoError(t, server.Stop())
-			backup, err := server.Backup()
+			restore, err := server.Backup()
 			require.NoError(t, err)
 			require.NoError(t, server.Start())
 			require.Eventually(t, func() bool { // the pool holds connections that Stop closed
 				_, err := x.Exec("insert into t values (2)")
 				return err == nil
 			}, wait, 10*time.Millisecond)
-			require.ErrorContains(t, backup.Restore(), "stop it first")
+			require.ErrorContains(t, restore(), "stop it first")
 			require.NoError(t, server.Kill())
-			require.NoError(t, backup.Restore())
+			require.NoError(t, restore())
 			require.NoError(t, server.Start())
 			var ids []int
 			require.Eventually(t, func() bool { return x.Select(&ids, "select id from t") == nil }, wait, 10*time.Millisecond)

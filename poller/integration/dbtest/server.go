@@ -58,8 +58,9 @@ type Server struct {
 	names    atomic.Int64
 	newPort  func() (int, io.Closer)
 
+	port int // does not change after the first start
+
 	mu     sync.Mutex
-	port   int
 	claim  io.Closer     // reserves the port
 	cmd    *exec.Cmd     // nil if the server is stopped
 	exited chan struct{} // closed when cmd has ended
@@ -87,11 +88,7 @@ func start(e engine, opts []Option) (s *Server, err error) {
 }
 
 // Addr returns the server's address, host:port. Stop, Kill and Start do not change it.
-func (s *Server) Addr() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return address(s.port)
-}
+func (s *Server) Addr() string { return address(s.port) }
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
@@ -174,7 +171,7 @@ func (s *Server) launch(deadline time.Time) error {
 
 func (s *Server) ping(ctx context.Context) error {
 	k := s.engine.kind()
-	db, err := s.database(k.admin, s.port).open(ctx, k.drivers[0])
+	db, err := s.Database(k.admin).open(ctx, k.drivers[0])
 	if err == nil {
 		db.Close()
 	}

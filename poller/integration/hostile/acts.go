@@ -39,7 +39,7 @@ func Common(db *sql.DB) ([]Act, error) {
 	}
 	acts := []Act{SingleRows, MultiRow.WithWeight(4), InsertSelect, Savepoint, SavepointRollback, DeleteRollback.WithWeight(0.3)}
 	if d == postgres {
-		if isPGX(db) {
+		if _, ok := db.Driver().(*stdlib.Driver); ok {
 			acts = append(acts, Copy)
 		}
 		acts = append(acts, NextvalAhead)
@@ -140,7 +140,7 @@ var (
 		if err != nil {
 			return err
 		}
-		return x.insert(ctx, x.Rows, x.run.stock.swap(fresh)...)
+		return x.insert(ctx, x.Rows, x.run.swap(fresh)...)
 	}}
 
 	// LowKeys inserts with explicit keys below all existing ones.
@@ -178,15 +178,10 @@ func insertSelect(ctx context.Context, x *Txn) error {
 
 // draw draws x.Rows keys from the sequence.
 func (x *Txn) draw(ctx context.Context, q queryer) ([]int64, error) {
-	if x.run.sequence == "" {
+	if !x.run.sequence.Valid {
 		return nil, errors.New("no sequence belongs to the key")
 	}
-	return list[int64](ctx, q, `SELECT nextval($1::regclass) FROM generate_series(1, $2::int)`, x.run.sequence, x.Rows)
-}
-
-func isPGX(db *sql.DB) bool {
-	_, ok := db.Driver().(*stdlib.Driver)
-	return ok
+	return list[int64](ctx, q, `SELECT nextval($1::regclass) FROM generate_series(1, $2::int)`, x.run.sequence.String, x.Rows)
 }
 
 func copyRows(ctx context.Context, x *Txn) error {

@@ -19,25 +19,25 @@ func (x *Txn) do(ctx context.Context, rollback bool) (state, error) {
 		begin = "XA START '" + x.xid + "'"
 	}
 	if err := x.Exec(ctx, begin); err != nil {
-		return absent, err
+		return rolledBack, err
 	}
 	if err := x.fill(ctx); err != nil {
-		return absent, err
+		return rolledBack, err
 	}
 	if x.xid != "" { // twoPhases holds it open after PREPARE
 		return x.twoPhases(ctx)
 	}
 	if err := sleep(ctx, x.hold); err != nil {
-		return absent, err
+		return rolledBack, err
 	}
 	if rollback {
-		return absent, x.Exec(ctx, "ROLLBACK")
+		return rolledBack, x.Exec(ctx, "ROLLBACK")
 	}
 	switch err := x.Exec(ctx, "COMMIT"); {
 	case err == nil:
 		return committed, nil
 	case aborted(err):
-		return absent, err
+		return rolledBack, err
 	default:
 		return unknown, err
 	}
@@ -84,7 +84,7 @@ func (x *Txn) twoPhases(ctx context.Context) (state, error) {
 	for _, s := range prepare {
 		if err := x.Exec(ctx, s); err != nil {
 			if !x.run.Outages || aborted(err) {
-				return absent, err
+				return rolledBack, err
 			}
 			return unknown, errors.Join(err, x.finish(ctx, rollback)) // it may be prepared despite the error
 		}
@@ -94,7 +94,7 @@ func (x *Txn) twoPhases(ctx context.Context) (state, error) {
 	}
 	end, statement := committed, commit
 	if x.Rand.IntN(5) == 0 {
-		end, statement = absent, rollback
+		end, statement = rolledBack, rollback
 	}
 	if err := x.finish(ctx, statement); err != nil {
 		return unknown, err

@@ -35,7 +35,8 @@ func rec(t *testing.T, rows ...[2]int64) *Recorder {
 // Every fault of a reader is detected.
 func TestJudge(t *testing.T) {
 	l := newLedger()
-	l.spans = []span{{first: 1, n: 3, what: "multi-row"}, {first: 7, n: 1, state: absent}, {first: 9, n: 2}}
+	l.spans = []span{{first: 1, n: 3, what: "multi-row"}, {first: 7, n: 1}, {first: 9, n: 2}}
+	l.absent[7] = true
 	l.count.Committed = 5
 	for _, c := range []struct {
 		name string
@@ -66,8 +67,8 @@ func TestDelays(t *testing.T) {
 	at := time.Now()
 	l.spans = []span{{first: 1, n: 2, at: at}}
 	a, b := rec(t, [2]int64{1, 1}, [2]int64{2, 2}), rec(t, [2]int64{1, 1}, [2]int64{2, 2})
-	a.deliveries[0].at, a.deliveries[1].at = at.Add(-time.Second), at.Add(time.Second) // the first row is delivered before its commit is confirmed
-	b.deliveries[0].at, b.deliveries[1].at = at.Add(time.Second), at.Add(4*time.Second)
+	a.first[1], a.first[2] = at.Add(-time.Second), at.Add(time.Second) // the first row is delivered before its commit is confirmed
+	b.first[1], b.first[2] = at.Add(time.Second), at.Add(4*time.Second)
 	assert.Equal(t, Quantiles{time.Second, time.Second}, l.Judge("a", a, a).Delay)
 	assert.Equal(t, Quantiles{}, l.Judge("a", a, a).AddedDelay)
 	assert.Equal(t, Quantiles{3 * time.Second, 3 * time.Second}, l.Judge("b", b, a).AddedDelay)

@@ -17,6 +17,7 @@ type Ledger struct {
 	next    int64 // the next token
 	spans   []span
 	deleted map[int64]bool
+	absent  map[int64]bool // tokens that turned out not to be committed, or that the server lost
 	acts    map[string]int
 	count   Counts
 }
@@ -43,17 +44,20 @@ type span struct {
 	what  string
 }
 
-// state is how a transaction ended, and what that means for its rows.
+// has reports whether the span contains a token.
+func (s span) has(token int64) bool { return s.first <= token && token < s.first+int64(s.n) }
+
+// state is how a transaction ended.
 type state uint8
 
 const (
-	committed state = iota
-	unknown         // the commit got no answer
-	absent          // rolled back, or lost by the server
+	committed  state = iota
+	unknown          // the commit got no answer
+	rolledBack       // by the writer or the database
 )
 
 func newLedger() *Ledger {
-	return &Ledger{next: 1, deleted: map[int64]bool{}, acts: map[string]int{}}
+	return &Ledger{next: 1, deleted: map[int64]bool{}, absent: map[int64]bool{}, acts: map[string]int{}}
 }
 
 // take reserves n tokens and returns the first.
@@ -94,7 +98,7 @@ func (l *Ledger) end(x *Txn, s state) {
 		l.count.Prepared++
 		x.acts = append(x.acts, "prepared")
 	}
-	if s == absent {
+	if s == rolledBack {
 		l.count.RolledBack++
 		return
 	}
@@ -139,7 +143,7 @@ func (l *Ledger) deletable(pick func(n int) int, newest bool) []int64 {
 		return nil
 	}
 	var tokens []int64
-	for t := s.first; t < s.first+int64(s.n) && len(tokens) < 5; t++ {
+	for t := s.first; s.has(t) && len(tokens) < 5; t++ {
 		if !l.deleted[t] {
 			tokens = append(tokens, t)
 		}
@@ -169,45 +173,24 @@ func (l *Ledger) reconcile(ctx context.Context, db *sql.DB, t Table) error {
 	maps.DeleteFunc(l.deleted, func(token int64, _ bool) bool { return present[token] }) // the delete did not commit
 	l.count.Deleted = len(l.deleted)
 	slices.SortFunc(l.spans, func(a, b span) int { return int(a.first - b.first) })
-	var settled []span
 	for _, s := range l.spans {
-		for _, part := range s.split(present, l.deleted) {
-			if part.state == committed && s.state == unknown {
-				l.count.Committed += int(part.n)
+		for t := s.first; s.has(t); t++ {
+			exists := present[t] || l.deleted[t]
+			switch {
+			case exists && s.state == unknown:
+				l.count.Committed++
+			case !exists && s.state == committed:
+				l.count.Committed--
+				l.count.LostByServer++
 			}
-			if part.state == absent && s.state == committed {
-				l.count.Committed -= int(part.n)
-				l.count.LostByServer += int(part.n)
+			if !exists {
+				l.absent[t] = true
 			}
-			settled = append(settled, part)
-		}
-		for t := s.first; t < s.first+int64(s.n); t++ {
 			delete(present, t)
 		}
 	}
-	l.spans = settled
 	for token := range present {
 		return fmt.Errorf("hostile: token %d is in the table though its transaction did not commit", token)
 	}
 	return nil
-}
-
-// split divides a span into parts that exist and parts that do not. It returns more than
-// one part only if some of the rows were deleted.
-func (s span) split(present, deleted map[int64]bool) []span {
-	var parts []span
-	for t := s.first; t < s.first+int64(s.n); t++ {
-		st := committed
-		if !present[t] && !deleted[t] {
-			st = absent
-		}
-		if n := len(parts); n > 0 && parts[n-1].state == st {
-			parts[n-1].n++
-			continue
-		}
-		p := s
-		p.first, p.n, p.state = t, 1, st
-		parts = append(parts, p)
-	}
-	return parts
 }

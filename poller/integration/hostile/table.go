@@ -91,16 +91,6 @@ func (t *Table) row(r *rand.Rand, token int64) []any {
 	return list
 }
 
-// sequence returns the Postgres sequence that generates the key, or "" if the key has none.
-func (t *Table) sequence(ctx context.Context, db *sql.DB) (string, error) {
-	var name sql.NullString
-	err := db.QueryRowContext(ctx, `SELECT pg_get_serial_sequence($1, $2)`, t.Name, strings.Trim(t.Key, `"`)).Scan(&name)
-	if err != nil {
-		return "", fmt.Errorf("hostile: looking for the sequence of %s: %w", t.Name, err)
-	}
-	return name.String, nil
-}
-
 // queryer is a database or a connection.
 type queryer interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)

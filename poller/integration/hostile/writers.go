@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,11 +66,11 @@ func (w *Writers) Run(ctx context.Context) (*Ledger, error) {
 type run struct {
 	Writers
 	dialect  dialect
-	sequence string // generates the key, on Postgres; "" if none does
+	sequence sql.NullString // generates the key, on Postgres
 	ledger   *Ledger
 	low      atomic.Int64
-	stock    stock
-	names    string // prefix of the names of prepared transactions
+	stock    chan int64 // keys that were drawn and not used yet
+	names    string     // prefix of the names of prepared transactions
 	prepared atomic.Int64
 	total    float64 // sum of the acts' weights
 }
@@ -95,10 +96,14 @@ func (w *Writers) start(ctx context.Context) (*run, error) {
 	}
 	r.Writers.Writers = cmp.Or(r.Writers.Writers, 32)
 	r.Hold = cmp.Or(r.Hold, 2*time.Second)
+	r.stock = make(chan int64, stockSize+r.Writers.Writers*maxRows)
 	if r.dialect == postgres {
-		r.sequence, err = r.Table.sequence(ctx, r.DB)
+		row := r.DB.QueryRowContext(ctx, `SELECT pg_get_serial_sequence($1, $2)`, r.Table.Name, strings.Trim(r.Table.Key, `"`))
+		if err := row.Scan(&r.sequence); err != nil {
+			return nil, fmt.Errorf("hostile: looking for the sequence of %s: %w", r.Table.Name, err)
+		}
 	}
-	return r, err
+	return r, nil
 }
 
 // check rejects missing settings, and those by which nothing would ever be committed.
@@ -226,7 +231,7 @@ func (r *run) transaction(ctx context.Context, rng *rand.Rand) error {
 		// Not back to the pool: the end of its session ends an open transaction.
 		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
-	if err == nil || end != absent {
+	if err == nil || end != rolledBack {
 		r.ledger.end(x, end)
 	}
 	if end == committed && r.Progress != nil {
@@ -255,21 +260,17 @@ func (r *run) failed(ctx context.Context, err error) error {
 // stockSize is how many keys NextvalEarlier keeps in stock.
 const stockSize = 500
 
-// stock holds keys that were drawn and not used yet.
-type stock struct {
-	mu   sync.Mutex
-	keys []int64
-}
-
-// swap adds keys and returns as many of the oldest ones, or none while the stock is small.
-func (s *stock) swap(fresh []int64) []int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keys = append(s.keys, fresh...)
-	if len(s.keys) < stockSize {
+// swap adds keys to the stock and returns as many of the oldest ones, or none while the
+// stock is small. It never waits: nobody takes more keys than he has added.
+func (r *run) swap(fresh []int64) (old []int64) {
+	for _, key := range fresh {
+		r.stock <- key
+	}
+	if len(r.stock) < stockSize {
 		return nil
 	}
-	old := s.keys[:len(fresh):len(fresh)]
-	s.keys = s.keys[len(fresh):]
+	for range fresh {
+		old = append(old, <-r.stock)
+	}
 	return old
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
@@ -34,13 +35,13 @@ func TestLockFencePartitions(t *testing.T) {
 
 	// The trigger stops the INSERT when the key is drawn, no partition is locked, and the
 	// transaction has no id yet.
-	gate := begin(t, db, `select pg_advisory_xact_lock(1)`)
+	gate := lab.Begin(t, db, `select pg_advisory_xact_lock(1)`)
 	done := make(chan error, 1)
 	go func() {
 		_, err := db.Exec(`insert into orders (day, v) values (1, 'slow')`)
 		done <- err
 	}()
-	waitFor(t, func() bool {
+	lab.WaitFor(t, func() bool {
 		var n int
 		require.NoError(t, db.Get(&n, `select count(*) from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())`))
 		return n == 1
@@ -53,7 +54,7 @@ func TestLockFencePartitions(t *testing.T) {
 	require.Equal(t, []string{"1", "2", "3"}, parent.next())
 	require.Equal(t, []string{"1", "2"}, leaf.next())
 
-	tx := begin(t, db, `insert into orders_2 (day) values (2)`)
+	tx := lab.Begin(t, db, `insert into orders_2 (day) values (2)`)
 	db.MustExec(`insert into orders_1 (day) values (1)`)
 	require.Empty(t, parent.next())
 	require.NotNil(t, parent.last.Held)
@@ -63,7 +64,7 @@ func TestLockFencePartitions(t *testing.T) {
 
 	// A partition that is attached later is watched from then on.
 	db.MustExec(`create table orders_3 partition of orders for values in (3)`)
-	tx = begin(t, db, `insert into orders_3 (day) values (3)`)
+	tx = lab.Begin(t, db, `insert into orders_3 (day) values (3)`)
 	db.MustExec(`insert into orders_1 (day) values (1)`)
 	require.Empty(t, parent.next())
 	require.NoError(t, tx.Commit())
@@ -78,7 +79,7 @@ func TestLockFenceNextvalAhead(t *testing.T) {
 	db.MustExec(`create table orders (id bigserial primary key, v text)`)
 	r := follow(t, db, "id")
 	require.Empty(t, r.next())
-	tx := begin(t, db, `savepoint a`, `select nextval('orders_id_seq')`, `rollback to a`)
+	tx := lab.Begin(t, db, `savepoint a`, `select nextval('orders_id_seq')`, `rollback to a`)
 	db.MustExec(`insert into orders (v) values ('2')`)
 	require.Empty(t, r.next())
 	_, err := tx.Exec(`insert into orders (id) values (1)`)
@@ -133,7 +134,7 @@ func TestLockFenceSequenceSetBack(t *testing.T) {
 		db.MustExec(`create table orders (id bigserial primary key, v text); insert into orders (v) values ('1'), ('2'), ('3')`)
 		r := follow(t, db, "id")
 		require.Len(t, r.next(), 3)
-		tx := begin(t, db, `truncate orders restart identity`, `insert into orders (v) select 'new' from generate_series(1, 5)`)
+		tx := lab.Begin(t, db, `truncate orders restart identity`, `insert into orders (v) select 'new' from generate_series(1, 5)`)
 		require.NoError(t, tx.Commit())
 		restarted := follow(t, db, "id")
 		restarted.at = r.at
@@ -185,7 +186,7 @@ func TestPreparedTransactions(t *testing.T) {
 	fence, ids := follow(t, db, "id"), follow(t, db, "_tx", "id")
 	require.Empty(t, fence.next())
 	require.Empty(t, ids.next())
-	tx := begin(t, db, `insert into orders default values`)
+	tx := lab.Begin(t, db, `insert into orders default values`)
 	db.MustExec(`insert into orders default values`)
 	require.Empty(t, fence.next())
 	require.Empty(t, ids.next())
@@ -204,7 +205,7 @@ func TestPreparedTransactions(t *testing.T) {
 	held()
 	require.NoError(t, server.Kill())
 	require.NoError(t, server.Start())
-	waitFor(t, func() bool { return db.Ping() == nil })
+	lab.WaitFor(t, func() bool { return db.Ping() == nil })
 	held()
 	db.MustExec(`insert into orders default values`)
 	held()
@@ -256,7 +257,7 @@ func TestChangesWithoutNewRows(t *testing.T) {
 func TestLockFenceNamesANewTrigger(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
-	db.MustExec(identity + `; insert into orders default values; insert into orders default values`)
+	db.MustExec(lab.Identity + `; insert into orders default values; insert into orders default values`)
 	var out bytes.Buffer
 	r := follow(t, db, "id")
 	r.table.Logger = slog.New(slog.NewTextHandler(&out, nil))

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
@@ -207,7 +208,7 @@ func TestRecipeAfterAFailedIndex(t *testing.T) {
 // transaction that holds a lock on the table, and is cancelled.
 func failAtTheEnd(t *testing.T, db *sqlx.DB, create string) {
 	t.Helper()
-	holder := begin(t, db, `lock table orders in row exclusive mode`)
+	holder := lab.Begin(t, db, `lock table orders in row exclusive mode`)
 	conn, err := db.Conn(t.Context())
 	require.NoError(t, err)
 	defer conn.Close()
@@ -218,7 +219,7 @@ func failAtTheEnd(t *testing.T, db *sqlx.DB, create string) {
 		_, err := conn.ExecContext(t.Context(), create)
 		done <- err
 	}()
-	waitFor(t, func() bool {
+	lab.WaitFor(t, func() bool {
 		var waits bool
 		require.NoError(t, db.Get(&waits, `select exists (select from pg_locks where pid = $1 and not granted)
 			and exists (select from pg_index where indrelid = 'orders'::regclass and not indisvalid)`, pid))

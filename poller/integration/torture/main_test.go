@@ -3,7 +3,6 @@
 package torture
 
 import (
-	"bytes"
 	"cmp"
 	"flag"
 	"fmt"
@@ -105,13 +104,11 @@ func (s *scores) print() {
 	if len(s.lines) == 0 || !testing.Verbose() && !long() {
 		return
 	}
-	var b bytes.Buffer
-	for i, l := range s.lines {
-		if err := hostile.Markdown(&b, i == 0, l.scenario, l.Result); err != nil {
-			panic(err)
-		}
+	table := hostile.MarkdownHead
+	for _, l := range s.lines {
+		table += l.Markdown(l.scenario)
 	}
-	fmt.Printf("\nseed %d\n\n%s\n", *seedFlag, b.String())
+	fmt.Printf("\nseed %d\n\n%s\n", *seedFlag, table)
 }
 
 // trial runs a trial and records its results.
