@@ -11,8 +11,8 @@ import (
 
 // Lag reads rows that are older than By, on any database. It is lossy: a row whose transaction
 // takes longer than By from drawing the key to its commit is missed. It must be chosen
-// explicitly, and only for keys that ascend with time: a random key, such as a uuid, loses rows
-// however long By is.
+// explicitly, and only for keys that ascend with time: with a random key, such as a uuid, most
+// new rows are below the cursor and missed, however long By is. Lag warns of that.
 //
 // Where the key begins with a column of times, it is compared with the database's clock, in
 // microseconds. A column without a time zone is compared with the clock of the session's time
@@ -43,24 +43,26 @@ func (c Lag) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the types of the key: %w", err)
 	}
-	const missed = "a row whose transaction takes longer than that to commit is missed"
 	if where := t.SQL.Older(t.Key[0].Ref, types[0]); where != "" {
-		r.Guarantee = fmt.Sprintf("rows are read when their %q lies %v before the database's clock; %s, "+
-			"and so is one whose time was set earlier, by a client or at the start of a long transaction", t.Key[0].Name, c.By, missed)
+		r.Guarantee = fmt.Sprintf("rows are read when their %q lies %v before the database's clock; "+
+			"a row whose transaction takes longer than that to commit is missed, and so is one whose time was set earlier, by a client or at the start of a long transaction", t.Key[0].Name, c.By)
 		return fixed{r, Limit{Where: where, Args: []any{c.By.Microseconds()}}}, nil
 	}
-	r.Guarantee = fmt.Sprintf("rows are read up to the greatest key that was seen %v ago; %s", c.By, missed)
+	r.Guarantee = fmt.Sprintf("rows are read up to the greatest key that was seen %v ago; a row that is committed later with a key below the cursor is missed", c.By)
+	r.Add(Warning, Advice("use a key that ascends, such as one that the database draws; without a Ceiling, the error says how to add one"),
+		"nobody checks that the key (%s) ascends with time: if it does not, as random uuids and texts, most new rows have a key below the cursor and are missed", t.Columns())
 	return newLagSeen(t, r, c.By, types), nil
 }
 
 // lagSeen reads up to the greatest key that was seen some time ago.
 type lagSeen struct {
-	report Report
-	by     time.Duration
-	top    string // the statement for the greatest key
-	where  string
-	values []KeyValue
-	seen   []fence[[]any] // greatest keys; the first is settled, if it is old enough
+	report  Report
+	by      time.Duration
+	top     string // the statement for the greatest key
+	where   string
+	values  []KeyValue
+	seen    ages[[]any] // greatest keys
+	settled []any
 }
 
 func newLagSeen(t Table, r Report, by time.Duration, types []string) *lagSeen {
@@ -85,24 +87,22 @@ func newLagSeen(t Table, r Report, by time.Duration, types []string) *lagSeen {
 
 func (g *lagSeen) Report() Report { return g.report }
 
-// Advance implements [Guard].
 func (g *lagSeen) Advance(ctx context.Context, db Queryer, _ []string) (Limit, error) {
 	now := time.Now()
 	key, err := g.greatest(ctx, db)
 	if err != nil {
 		return Limit{}, fmt.Errorf("reading the greatest key: %w", err)
 	}
-	if n := len(g.seen); key != nil && (n == 0 || now.Sub(g.seen[n-1].at) >= g.by/256) {
-		g.seen = append(g.seen, fence[[]any]{high: key, at: now})
+	if key != nil {
+		if old, ok := g.seen.add(key, now, g.by); ok {
+			g.settled = old
+		}
 	}
-	for len(g.seen) > 1 && now.Sub(g.seen[1].at) >= g.by {
-		g.seen = g.seen[1:]
-	}
-	if len(g.seen) == 0 || now.Sub(g.seen[0].at) < g.by {
+	if g.settled == nil {
 		return Limit{Nothing: true}, nil
 	}
 	var args []any
-	for _, value := range g.seen[0].high {
+	for _, value := range g.settled {
 		args = append(args, value, value)
 	}
 	return Limit{Where: g.where, Args: args[:len(args)-1]}, nil // the last column stands there once
@@ -134,3 +134,29 @@ func (g *lagSeen) greatest(ctx context.Context, db Queryer) ([]any, error) {
 	}
 	return key, nil
 }
+
+// None reads all visible rows. It is lossy, unless the table has a single writer that only
+// appends, or no writer at all. It takes your word for that, so it must be chosen
+// explicitly. With asynchronous commit it can read rows that a crash of the server takes back.
+type None struct{}
+
+func (None) String() string { return "none" }
+
+// Open implements [Ceiling].
+func (c None) Open(context.Context, Queryer, Table) (Guard, error) {
+	return fixed{report: Report{
+		Strategy:  c.String(),
+		Guarantee: "no row is missed if a single writer adds rows in the order of their key, for which it takes your word; otherwise a row that is committed with a key below the cursor is missed",
+		Lossy:     true,
+	}}, nil
+}
+
+// fixed is a Guard whose limit is always the same.
+type fixed struct {
+	report Report
+	limit  Limit
+}
+
+func (g fixed) Report() Report { return g.report }
+
+func (g fixed) Advance(context.Context, Queryer, []string) (Limit, error) { return g.limit, nil }
