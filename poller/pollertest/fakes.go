@@ -19,6 +19,9 @@ type Fakes[T any] struct {
 	DeadLetter sinktest.Fake[poller.Rejected[T]]
 }
 
+// Checkpointer is a checkpoint in memory, with fault points.
+type Checkpointer = sinktest.Checkpoint
+
 // Poller returns a pipeline over these parts that logs nothing. Change its fields
 // before it runs.
 func (f *Fakes[T]) Poller(name string) *poller.Poller[T] {
