@@ -55,9 +55,7 @@ func run(ctx context.Context, c config) (err error) {
 		Logger:       log,
 	}
 	if screen != nil {
-		var shown progress
-		p.Hooks.Poll = shown.poll
-		defer screen.watch(&shown, p.Status)()
+		defer screen.watch(p.Status)()
 	}
 	if c.listen != "" {
 		stop, err := serve(c, &p.Hooks, p.Status, log)
