@@ -101,7 +101,7 @@ func parse(args, environ []string) (c config, err error) {
 	given := map[string]bool{}
 	f.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
 	if c.version {
-		return c, answer(versionLine() + "\n")
+		return c, answer(fmt.Sprintf("dbtofile %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH))
 	}
 	if err := fromEnvironment(f, environ, given); err != nil {
 		return c, err
@@ -166,7 +166,7 @@ func fromEnvironment(f *flag.FlagSet, environ []string, given map[string]bool) e
 }
 
 // complete checks the settings, applies defaults and reads the file of the DSN.
-func (c *config) complete() error {
+func (c *config) complete() (err error) {
 	switch {
 	case c.dsn == "" && c.dsnFile == "":
 		return wrong("-dsn or -dsn-file is missing: which database?")
@@ -190,24 +190,19 @@ func (c *config) complete() error {
 		return wrong("-segment-bytes is %d: want at least 1", c.segmentBytes)
 	case c.segmentAge < 0:
 		return wrong("-segment-age is %v: want 0 or more", c.segmentAge)
+	case c.webConfig != "" && c.listen == "":
+		return wrong("-web.config.file is given without -listen: give both")
 	}
 	c.name = cmp.Or(c.name, notInNames.ReplaceAllString(c.table, "_"))
-	if err := c.completeListen(); err != nil {
-		return err
-	}
-	return c.readDSN()
-}
-
-func (c *config) completeListen() (err error) {
-	switch {
-	case c.listen != "":
+	if c.listen != "" {
 		if c.listen, err = listenAddress(c.listen); err != nil {
 			return err
 		}
-	case c.webConfig != "":
-		return wrong("-web.config.file is given without -listen: give both")
 	}
-	return checkWebConfig(c.webConfig)
+	if err := checkWebConfig(c.webConfig); err != nil {
+		return err
+	}
+	return c.readDSN()
 }
 
 func (c *config) readDSN() error {
@@ -310,10 +305,6 @@ func version() string {
 		return info.Main.Version
 	}
 	return "unknown"
-}
-
-func versionLine() string {
-	return fmt.Sprintf("dbtofile %s (%s, %s/%s)", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // usageError reports wrong arguments or settings.

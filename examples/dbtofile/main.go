@@ -131,7 +131,7 @@ func report(err error, logFormat string) int {
 	case errors.Is(err, errCheck): // already printed
 		return 4
 	case errors.As(err, &unsafe):
-		say(logFormat, refusal(unsafe))
+		say(logFormat, "dbtofile: "+strings.TrimPrefix(unsafe.Error(), "ceiling: ")+"\nFor all findings run dbtofile -check with the same settings.")
 		return 1
 	}
 	say(logFormat, "dbtofile: "+err.Error())
@@ -139,10 +139,4 @@ func report(err error, logFormat string) int {
 		return 3
 	}
 	return 1
-}
-
-// refusal explains why a table is refused and what to do.
-func refusal(e *ceiling.UnsafeError) string {
-	text := strings.TrimPrefix(e.Error(), "ceiling: ")
-	return fmt.Sprintf("dbtofile: %s\nFor all findings run dbtofile -check with the same settings.", text)
 }

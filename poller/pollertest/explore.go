@@ -1,6 +1,7 @@
 package pollertest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,12 +83,7 @@ func Explore[T any](ctx context.Context, e Exploration[T]) (scenarios int, err e
 	if e.Text == nil {
 		e.Text = conform.JSON[T]
 	}
-	if e.Depth == 0 {
-		e.Depth = 2
-	}
-	if e.Limit == 0 {
-		e.Limit = 1000
-	}
+	e.Depth, e.Limit = cmp.Or(e.Depth, 2), cmp.Or(e.Limit, 1000)
 	switch {
 	case e.New == nil:
 		return 0, errors.New("pollertest: Exploration.New is not set")

@@ -24,12 +24,11 @@ type process struct {
 	faults scenario
 	cancel context.CancelFunc
 
-	mu     sync.Mutex
-	counts map[poller.Op]int
-	calls  []call
-	fired  int
-	dead   bool
-	batch  int // the most records in one write
+	mu    sync.Mutex
+	calls []call
+	fired int
+	dead  bool
+	batch int // the most records in one write
 
 	cursor source.Cursor // last loaded or saved
 	failed bool          // a call has failed since then
@@ -51,21 +50,18 @@ func (p *process) do(op poller.Op, quiet func(), effect func() error) error {
 		return p.die()
 	}
 	err = effect()
-	switch {
-	case f == crashAfter:
+	if f == crashAfter {
 		return p.die()
-	case f == answerLost && err == nil:
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.fired++
-		return errLost
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.dead { // by another call at the same time
+	switch {
+	case f == answerLost && err == nil:
+		p.fired++
+		return errLost
+	case p.dead: // by another call at the same time
 		return errCrashed
-	}
-	if err != nil && op != poller.OpFetch {
+	case err != nil && op != poller.OpFetch:
 		p.failed = true
 		p.wake()
 	}
@@ -79,11 +75,12 @@ func (p *process) begin(op poller.Op) (kind, error) {
 	if p.dead {
 		return "", errCrashed
 	}
-	if p.counts == nil {
-		p.counts = make(map[poller.Op]int)
+	c := call{p.number, op, 1}
+	for _, before := range p.calls {
+		if before.op == op {
+			c.n++
+		}
 	}
-	p.counts[op]++
-	c := call{p.number, op, p.counts[op]}
 	p.calls = append(p.calls, c)
 	for _, f := range p.faults {
 		if f.call == c {
