@@ -106,19 +106,17 @@ func parse(args, environ []string) (c config, err error) {
 	if err := fromEnvironment(f, environ, given); err != nil {
 		return c, err
 	}
-	if f.NFlag() == 0 {
+	first, second := two(given, "check", "audit", "rewind", "adopt")
+	switch {
+	case f.NFlag() == 0:
 		return c, usageError(usage)
-	}
-	if given["dsn"] && given["dsn-file"] {
+	case given["dsn"] && given["dsn-file"]:
 		return c, wrong("-dsn and -dsn-file are both given: give one")
-	}
-	if first, second := two(given, "check", "audit", "rewind", "adopt"); second != "" {
+	case second != "":
 		return c, wrong("-%s and -%s are both given: run one after the other", first, second)
-	}
-	if given["audit"] && c.audit <= 0 {
+	case given["audit"] && c.audit <= 0:
 		return c, wrong("-audit is %v: want more than 0", c.audit)
-	}
-	if given["rewind"] && (c.rewind == "" || c.rewind == "latest") {
+	case given["rewind"] && (c.rewind == "" || c.rewind == "latest"):
 		return c, wrong("-rewind is %q: want first or a key", c.rewind)
 	}
 	f.VisitAll(func(fl *flag.Flag) {

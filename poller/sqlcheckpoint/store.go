@@ -123,11 +123,7 @@ func (s *Store) Save(ctx context.Context, from, to source.Cursor) error {
 // On Postgres, if ctx has a deadline, Advance sets
 // idle_in_transaction_session_timeout for this transaction to the time left.
 func (s *Store) Advance(ctx context.Context, tx sqlx.ExtContext, from, to source.Cursor) (moved bool, err error) {
-	moved, err = s.advance(ctx, tx, from, to)
-	return moved, s.error("advance", err)
-}
-
-func (s *Store) advance(ctx context.Context, tx sqlx.ExtContext, from, to source.Cursor) (bool, error) {
+	defer func() { err = s.error("advance", err) }()
 	if _, plain := tx.(*sqlx.DB); plain {
 		return false, errors.New("tx is a *sqlx.DB, which commits each statement: begin a transaction and pass that")
 	}
