@@ -96,10 +96,13 @@ func refused(t *testing.T, r releases) {
 		s.runs(first)
 	}
 	// Settings of the machine that must not matter.
+	s.Must("apt-mark", "auto", "apt-utils") // so that it may be removed
 	s.Write("/etc/apt/apt.conf.d/99lab", `Acquire::Check-Date "false"; Acquire::Check-Valid-Until "false"; Acquire::Min-ValidTime "100000000";
 		Acquire::AllowInsecureRepositories "true"; APT::Get::AllowUnauthenticated "true"; Acquire::By-Hash "no";
 		APT::Default-Release "stable"; APT::Get::AutomaticRemove "true";`+"\n")
-	s.Write("/etc/apt/preferences.d/99lab", "Package: *\nPin: release o=dbtofile\nPin-Priority: -1\n")
+	for _, path := range []string{"/etc/apt/preferences", "/etc/apt/preferences.d/99lab"} {
+		s.Write(path, "Package: *\nPin: release o=dbtofile\nPin-Priority: -1\n")
+	}
 	s.update(0, "up to date: "+first)
 	s.publish(release{version: version(1)})
 	index := s.read("InRelease")
@@ -212,6 +215,8 @@ func putOff(t *testing.T, r releases) {
 	require.NoError(t, err)
 	line := regexp.MustCompile(`(?m)^ +0 3 \* \* \* root sleep \$\(\(RANDOM \\% 7200\)\); (.*)$`).FindSubmatch(text)
 	require.NotNil(t, line)
+	s.Must("dpkg", "--unpack", "/opt/lab/public/"+debName(version(1))) // as a kill leaves it; dpkg, unlike apt, keeps open files open
+	s.Must("sed", "-i", `s/ upgrading=""/ upgrading="yes"/`, "/var/lib/dbtofile-update/state")
 	s.Must("env", "-i", "/bin/bash", "-c", string(line[1]))
 	s.runs(version(1))
 	s.Must("pgrep", "-x", "sleep") // which the script of the package has left
