@@ -47,7 +47,7 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 		p.mu.Unlock()
 		return fmt.Errorf("poller: %s: %w", p.Name, ErrRunning)
 	}
-	p.status.State, p.status.Since, p.status.Attempts = Working, time.Now(), 0
+	p.status.State, p.status.Since, p.status.Attempts, p.status.Done = Working, time.Now(), 0, false
 	p.status.AsOf, p.status.Held = time.Time{}, nil // the cursor may have been rewound
 	p.status.Position, p.status.Pending = "", 0
 	before := p.status.Records
@@ -66,8 +66,9 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 		limit:    cmp.Or(p.BatchSize, 5000),
 		steps:    map[Op]*stepState{OpLoad: {}, OpFetch: {}, OpWrite: {}, OpDeadLetter: {}, OpSave: {}},
 	}
+	done := false
 	defer p.update(func(s *Status) {
-		s.State, s.Op, s.Since, s.Due, s.Started = Stopped, "", time.Now(), time.Time{}, time.Time{}
+		s.State, s.Op, s.Since, s.Due, s.Started, s.Done = Stopped, "", time.Now(), time.Time{}, time.Time{}, done
 	})
 	defer r.dropPrefetched() // deferred, so that it also runs if a step panics
 
@@ -78,6 +79,7 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 			err = fmt.Errorf("poller: %s: stopped before all records were delivered: %w", p.Name, context.Cause(ctx))
 		}
 	}
+	done = err == nil
 	status := p.Status()
 	attrs := []any{"cursor", status.Cursor, "records", status.Records - before}
 	if err != nil {

@@ -43,6 +43,11 @@ type Status struct {
 	// end of a wait. It is zero when the Poller is stopped.
 	Due time.Time
 
+	// Done is true after a run that returned nil: the source or the context has
+	// ended, or all records are delivered. It is false before the first run, during
+	// a run and after an error.
+	Done bool
+
 	// Op is the step in progress. In state Backoff it is the step that failed.
 	Op Op
 

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
@@ -154,6 +155,24 @@ func TestSummary(t *testing.T) {
 	} {
 		assert.Equal(t, want, s.Summary(now))
 	}
+}
+
+func TestDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		p := w.poller()
+		assert.False(t, p.Status().Done, "before the first run")
+		require.NoError(t, p.Drain(t.Context()))
+		assert.True(t, p.Status().Done, "all records are delivered")
+		stop := start(t, p)
+		synctest.Wait()
+		assert.False(t, p.Status().Done, "during a run")
+		require.NoError(t, stop())
+		assert.True(t, p.Status().Done, "the context has ended")
+		breakStep(w, poller.OpFetch, until(time.Hour, retry.Permanent(errOutage)))
+		require.Error(t, p.Run(t.Context()))
+		assert.False(t, p.Status().Done, "after an error")
+	})
 }
 
 // A run starts without Held: the source has not yet reported it in this run.

@@ -14,12 +14,14 @@ import (
 	"time"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
 // world is the source, sink and checkpointer of a pipeline of ints. Tests can change
-// how they behave. The cursor after record i is the text of i. Mu guards the
+// how they behave, also against their contracts, which pollertest.Fakes keep. The
+// order of all calls is recorded. The cursor after record i is the text of i. Mu guards the
 // fields, because fetch and write run concurrently.
 type world struct {
 	mu      sync.Mutex
@@ -197,14 +199,9 @@ func seq(from, to int) (s []int) {
 
 var errOutage = errors.New("connection refused")
 
-// start runs the poller in the background. The returned function ends its context
-// and returns the result of Run.
+// start runs the poller in the background until the returned function is called.
 func start(t *testing.T, p *poller.Poller[int]) (stop func() error) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
-	return func() error { cancel(); return <-done }
+	return pollertest.Start(t.Context(), p)
 }
 
 // until returns a hook that returns err until d has passed since its first call.

@@ -39,8 +39,8 @@ func TestJournalctlFindsProblems(t *testing.T) {
 		require.NotContains(t, warnings(unit), "started")
 		got := map[string]string{}
 		for _, e := range lab.Journal(unit) {
-			if e.Fields["SYSLOG_IDENTIFIER"] == "dbtofile" && got[e.Priority] == "" {
-				got[e.Priority] = e.Message
+			if e.Fields["SYSLOG_IDENTIFIER"] == "dbtofile" && got[e.Fields["PRIORITY"]] == "" {
+				got[e.Fields["PRIORITY"]] = e.Message
 			}
 		}
 		require.Equal(t, []string{"4", "6"}, slices.Sorted(maps.Keys(got)))

@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -35,7 +35,7 @@ func serve(c config, hooks *poller.Hooks, health func() poller.Status, log *slog
 
 func serveOn(listener net.Listener, handler http.Handler, webConfig string, log *slog.Logger) (stop func()) {
 	server := status.NewServer(handler)
-	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	server.ErrorLog = stdlog.New(serverLog{slog.NewLogLogger(log.Handler(), slog.LevelDebug)}, "", 0)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -87,21 +87,4 @@ func listenAddress(text string) (string, error) {
 		return "", wrong("-listen is %q: want a port, such as :9464, or an address and a port, such as 0.0.0.0:9464 or [::1]:9464", text)
 	}
 	return net.JoinHostPort(cmp.Or(host, "127.0.0.1"), port), nil
-}
-
-// checkWebConfig checks a web configuration file and the certificates that it
-// names.
-func checkWebConfig(path string) error {
-	if err := web.Validate(path); err != nil {
-		return wrong("-web.config.file %s: %s: want the format of the Prometheus exporters, "+
-			"with a certificate in tls_server_config and bcrypt hashes of passwords in basic_auth_users", path, webConfigText(err))
-	}
-	return nil
-}
-
-// webValue matches what the YAML parser quotes of the file: it may be a password.
-var webValue = regexp.MustCompile("`[^`]*`")
-
-func webConfigText(err error) string {
-	return webValue.ReplaceAllString(strings.Join(strings.Fields(err.Error()), " "), "(not shown)")
 }

@@ -158,34 +158,23 @@ func TestInvalidWebConfiguration(t *testing.T) {
 	certificate(t, dir)
 	other := t.TempDir()
 	certificate(t, other)
+	file := filepath.Join(dir, "web.yml")
 	for want, text := range map[string]string{
-		"no such file or directory":            "",
-		"cannot unmarshal !!str (not shown)":   "basic_auth_users: hunter2",
-		"field users not found":                "users: {ada: hunter2}",
-		"bcrypt":                               "basic_auth_users: {ada: hunter2}",
-		"failed to read cert_file":             "tls_server_config: {cert_file: nosuch.crt, key_file: server.key}",
-		"missing one of key or key_file":       "tls_server_config: {cert_file: server.crt}",
-		"failed to load X509KeyPair":           fmt.Sprintf("tls_server_config: {cert_file: server.crt, key_file: %s/server.key}", other),
-		"did not find expected node content":   "tls_server_config: {cert_file: {{",
-		"client CA's have been configured":     "tls_server_config: {cert_file: server.crt, key_file: server.key, client_ca_file: server.crt}",
-		`HTTP header "Server" can not be conf`: "http_server_config: {headers: {Server: x}}",
+		"the file, or its client_ca_file, cannot be read: no such file or directory": "",
+		"line 1 has a value of the wrong type":                                       "basic_auth_users: hunter2",
+		"the certificate and the key do not belong together":                         fmt.Sprintf("tls_server_config: {cert_file: server.crt, key_file: %s/server.key}", other),
 	} {
-		t.Run(want, func(t *testing.T) {
-			t.Parallel()
-			file := filepath.Join(dir, fmt.Sprintf("%x.yml", want))
-			if text != "" {
-				write(t, file, text)
-			}
-			for _, action := range []string{"-once", "-check"} {
-				p := run(t, nil, serving(dsn, t.TempDir(), "-web.config.file", file, action)...)
-				require.Equal(t, 2, p.code(), "%s", &p.stderr)
-				require.Contains(t, p.stderr.String(), "dbtofile: -web.config.file "+file+": ")
-				require.Contains(t, p.stderr.String(), want)
-				require.Contains(t, p.stderr.String(), "bcrypt hashes of passwords in basic_auth_users")
-				require.Equal(t, 1, strings.Count(p.stderr.String(), "\n"), "one line: %s", &p.stderr)
-				keeps(t, p)
-			}
-		})
+		if text != "" {
+			write(t, file, text)
+		}
+		for _, action := range []string{"-once", "-check"} {
+			p := run(t, nil, serving(dsn, t.TempDir(), "-web.config.file", file, action)...)
+			require.Equal(t, 2, p.code(), "%s", &p.stderr)
+			require.Contains(t, p.stderr.String(), "dbtofile: -web.config.file "+file+": "+want)
+			require.Equal(t, 1, strings.Count(p.stderr.String(), "\n"), "one line: %s", &p.stderr)
+			keeps(t, p)
+		}
+		require.NoError(t, os.RemoveAll(file))
 	}
 	p := run(t, nil, append(complete(t), "-web.config.file", filepath.Join(dir, "web.yml"))...)
 	require.Equal(t, 2, p.code())

@@ -33,7 +33,7 @@ func TestRun(t *testing.T) {
 	assert.Equal(t, map[string]int{"load": 1, "batch": 3, "fetch": 3, "write": 3, "save": 3}, count)
 }
 
-// Each request carries the span of its own write.
+// Each request carries the span of its write.
 func TestPostCarriesItsSpan(t *testing.T) {
 	var carried []string
 	status := http.StatusOK

@@ -15,15 +15,13 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Traces creates the traces of one pipeline. Each batch is a trace. It begins with
-// the fetch and ends when the batch is saved. Its child spans are the attempts to
-// fetch, write, deadletter and save the batch. A poll that finds no records is also
-// a trace, and so is the load at the start.
+// Traces creates the traces of one pipeline. Each batch is a trace, from its fetch
+// to its save. Its child spans are the attempts at its steps. A poll that finds no
+// records is also a trace, and so is the load at the start.
 //
-// The next batch is prefetched while one is written, so two traces can be open at
-// the same time. The cursor before the batch identifies its trace. If a batch has
-// to be split, the prefetched batch after it is discarded. Its trace continues if
-// it is fetched again next. Otherwise its trace ends when the next batch is saved.
+// The next batch is prefetched while one is written, so two traces can be open. The
+// cursor before a batch identifies its trace. The trace of a prefetched batch that
+// is discarded ends with the next save, unless the batch is fetched again.
 type Traces struct {
 	tracer trace.Tracer
 
@@ -40,10 +38,7 @@ type batch struct {
 
 // NewTraces returns traces for one pipeline.
 func NewTraces(provider trace.TracerProvider) *Traces {
-	return &Traces{
-		tracer: provider.Tracer("github.com/artifactofdevotion/devotion"),
-		open:   map[source.Cursor]*batch{},
-	}
+	return &Traces{tracer: provider.Tracer("github.com/artifactofdevotion/devotion"), open: map[source.Cursor]*batch{}}
 }
 
 // Hooks returns the hooks for the pipeline.
@@ -61,61 +56,57 @@ func (t *Traces) Close() {
 	}
 }
 
-// own is the context key for the span of a step. The current span of the context
-// may belong to other hooks.
+// own is the context key for the span of a step: the current span may be of other hooks.
 type own struct{ *Traces }
 
-// begin begins the span of a step. The span is in the context of the step, so
-// spans and requests made there become its children.
+// begin puts the span of a step into its context, as the parent of what happens there.
 func (t *Traces) begin(ctx context.Context, i poller.StepInfo) context.Context {
 	about := trace.WithAttributes(attribute.String("devotion.pipeline", i.Pipeline), attribute.String("devotion.from", string(i.From)))
-	options := []trace.SpanStartOption{about, trace.WithTimestamp(i.Start), trace.WithAttributes(attribute.Int("devotion.attempt", i.Attempt))}
-	if i.Op == poller.OpLoad {
-		options = append(options, trace.WithNewRoot())
-	} else {
+	ctx = trace.ContextWithSpan(ctx, nil) // otherwise all batches would be in the trace of the program
+	if i.Op != poller.OpLoad {
 		t.mu.Lock()
-		b := t.open[i.From]
-		if b == nil {
-			// A new root: otherwise all batches would be in the trace of the program.
-			_, span := t.tracer.Start(ctx, "batch", about, trace.WithTimestamp(i.Start), trace.WithNewRoot())
-			b = &batch{span: span, until: i.Start}
-			t.open[i.From] = b
+		if t.open[i.From] == nil {
+			_, span := t.tracer.Start(ctx, "batch", about)
+			t.open[i.From] = &batch{span: span}
 		}
+		ctx = trace.ContextWithSpan(ctx, t.open[i.From].span)
 		t.mu.Unlock()
-		ctx = trace.ContextWithSpan(ctx, b.span)
 	}
-	ctx, span := t.tracer.Start(ctx, string(i.Op), options...)
+	ctx, span := t.tracer.Start(ctx, string(i.Op), about, trace.WithAttributes(attribute.Int("devotion.attempt", i.Attempt)))
 	return context.WithValue(ctx, own{t}, span)
 }
 
 func (t *Traces) end(ctx context.Context, i poller.StepInfo) {
-	span, until := ctx.Value(own{t}).(trace.Span), i.Start.Add(i.Duration)
-	span.SetAttributes(attribute.String("devotion.to", string(i.To)), attribute.Int("devotion.rows", i.Records), attribute.Int("devotion.bytes", i.Bytes))
-	failed, class := failure(ctx, i)
+	span, failed := ctx.Value(own{t}).(trace.Span), failure(ctx, i)
+	describe(span, i.To, i.Records, i.Bytes)
 	if failed != "" {
 		span.SetStatus(codes.Error, failed)
-		span.SetAttributes(attribute.String("error.type", class))
+		span.SetAttributes(attribute.String("error.type", retry.Classify(i.Err).String()))
 	}
-	span.End(trace.WithTimestamp(until))
+	span.End()
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if b := t.open[i.From]; b != nil && i.Op != poller.OpLoad {
-		b.until, b.failed = until, failed
+		b.until, b.failed = time.Now(), failed
 		if errors.Is(i.Err, source.ErrEnd) {
 			t.finish(i.From, "end")
 		}
 	}
 }
 
-// failure returns the text and the class of a step's error, or empty strings. It
+func describe(span trace.Span, to source.Cursor, rows, bytes int) {
+	span.SetAttributes(attribute.String("devotion.to", string(to)), attribute.Int("devotion.rows", rows), attribute.Int("devotion.bytes", bytes))
+}
+
+// failure returns the text of a step's error, empty if the step did not fail. It
 // uses retry.Text, because the error itself can contain values of rows.
-func failure(ctx context.Context, i poller.StepInfo) (text, class string) {
+func failure(ctx context.Context, i poller.StepInfo) string {
 	stopped := ctx.Err() != nil && !errors.Is(i.Err, poller.ErrTimeout) && i.Op != poller.OpSave
 	if i.Err == nil || stopped || errors.Is(i.Err, source.ErrEnd) {
-		return "", ""
+		return ""
 	}
-	return retry.Text(i.Err), retry.Classify(i.Err).String()
+	return retry.Text(i.Err)
 }
 
 // poll ends the trace of the batch that was saved, and of discarded batches.
@@ -123,17 +114,15 @@ func (t *Traces) poll(i poller.PollInfo) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for from, b := range t.open {
-		switch from {
-		case i.From:
-			b.span.SetAttributes(attribute.String("devotion.to", string(i.To)), attribute.Int("devotion.rows", i.Records), attribute.Int("devotion.bytes", i.Bytes))
-			b.until, b.failed = i.Start.Add(i.Duration), ""
-			outcome := "rows"
-			if i.Records == 0 {
-				outcome = "empty"
+		switch {
+		case from == i.From:
+			describe(b.span, i.To, i.Records, i.Bytes)
+			if i.Records > 0 {
+				t.finish(from, "rows")
+			} else {
+				t.finish(from, "empty")
 			}
-			t.finish(from, outcome)
-		case i.To: // prefetched: it is the next batch
-		default:
+		case from != i.To: // i.To is the next batch, prefetched
 			t.finish(from, "discarded")
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -49,12 +50,10 @@ func Call[R any](ctx context.Context, f func(context.Context) (R, error)) (R, er
 		return a.r, a.err
 	case <-ctx.Done():
 	}
-	late := time.NewTimer(Soon)
-	defer late.Stop()
 	select {
 	case a := <-done:
 		return a.r, a.err
-	case <-late.C:
+	case <-time.After(Soon):
 		var none R
 		return none, fmt.Errorf("%w within %v of the end of its context", ErrStuck, Soon)
 	}
@@ -66,24 +65,37 @@ func Do(ctx context.Context, f func(context.Context) error) error {
 	return err
 }
 
-// Trip returns a context that is cancelled when its Done or Err is called for
-// the nth time. With n = 1, 2, 3, … a call is interrupted at every place where it
-// checks its context, the same places in every run. Pass it to the part
-// unchanged: checks of a derived context do not count.
-func Trip(ctx context.Context, n int) (_ context.Context, tripped func() bool, cancel context.CancelFunc) {
-	ctx, cancel = context.WithCancel(ctx)
-	t := &trip{Context: ctx, cancel: cancel, left: n}
-	return t, t.tripped, cancel
+// Trips yields n = 1, 2, 3, … and a [Trip] that interrupts a call where it checks its
+// context for the nth time. It ends with a call that checks less often than that, or
+// after most calls.
+func Trips(most int) iter.Seq2[int, *Trip] {
+	return func(yield func(int, *Trip) bool) {
+		for n := 1; n <= most; n++ {
+			t := &Trip{left: n}
+			if !yield(n, t) || !t.tripped() {
+				return
+			}
+		}
+	}
 }
 
-type trip struct {
+// Trip is a context that is cancelled when its Done or Err is called for the nth time,
+// at the same place in every run. Pass it to the part unchanged: checks of a derived
+// context do not count.
+type Trip struct {
 	context.Context
 	cancel context.CancelFunc
 	mu     sync.Mutex
 	left   int
 }
 
-func (t *trip) count() {
+// On makes t a child of ctx.
+func (t *Trip) On(ctx context.Context) context.Context {
+	t.Context, t.cancel = context.WithCancel(ctx)
+	return t
+}
+
+func (t *Trip) count() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.left--; t.left == 0 {
@@ -91,11 +103,14 @@ func (t *trip) count() {
 	}
 }
 
-func (t *trip) tripped() bool {
+func (t *Trip) tripped() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.left <= 0
 }
 
-func (t *trip) Done() <-chan struct{} { t.count(); return t.Context.Done() }
-func (t *trip) Err() error            { t.count(); return t.Context.Err() }
+// Done is that of a context.
+func (t *Trip) Done() <-chan struct{} { t.count(); return t.Context.Done() }
+
+// Err is that of a context.
+func (t *Trip) Err() error { t.count(); return t.Context.Err() }

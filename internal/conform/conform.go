@@ -15,7 +15,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 )
 
 // Suite is one run of a conformance suite.
@@ -92,23 +91,4 @@ func (s *Suite) Watch(op string, err error) {
 	case errors.Is(err, ErrPanic):
 		s.Stop(op+" does not panic", "%v", err)
 	}
-}
-
-// Opened notes that a part was opened. It returns a name for it in messages, "A",
-// "B" and so on, and a function that closes it, which Run calls in the end. The
-// rule is that the part can be closed. A nil function means that there is nothing
-// to close.
-func (s *Suite) Opened(rule string, closePart func() error) (name string, closeOnce func()) {
-	name = string(rune('A' + len(s.open)%26))
-	closeOnce = sync.OnceFunc(func() {
-		if closePart == nil {
-			return
-		}
-		// Watched, because a Close that waits for a stuck call would hang too.
-		if err := Do(s.Ctx, func(context.Context) error { return closePart() }); err != nil {
-			s.Add(rule, "%v", err)
-		}
-	})
-	s.open = append(s.open, closeOnce)
-	return name, closeOnce
 }

@@ -56,20 +56,21 @@ func TestRun(t *testing.T) {
 	closed := ""
 	err := conform.Run(t.Context(), "mytest", func(s *conform.Suite) {
 		require.Equal(t, t.Context(), s.Ctx)
+		c := &conform.Checkpoint{Suite: s}
 		for _, want := range []string{"A", "B", "C"} {
-			name, closeOnce := s.Opened("it can be closed", func() error {
+			h := c.Handle(nil, "it can be closed", func() error {
 				closed += want
 				if want == "B" {
 					return errors.New("B is busy")
 				}
 				return nil
 			})
-			require.Equal(t, want, name)
+			require.Equal(t, want, h.Name)
 			if want == "A" {
-				closeOnce()
+				h.Close()
 			}
 		}
-		s.Opened("it can be closed", nil)
+		c.Handle(nil, "it can be closed", nil)
 		s.Watch("Write", nil)
 		s.Watch("Write", errors.New("an ordinary error"))
 		s.Add("one is one", "it is %d", 2)
@@ -114,14 +115,27 @@ func TestDifference(t *testing.T) {
 	}
 }
 
-func TestTrip(t *testing.T) {
+func TestTrips(t *testing.T) {
 	t.Parallel()
-	ctx, tripped, cancel := conform.Trip(t.Context(), 3)
-	defer cancel()
-	require.NoError(t, ctx.Err())
-	done := ctx.Done()
-	require.False(t, tripped())
-	require.ErrorIs(t, ctx.Err(), context.Canceled, "the third look")
-	require.True(t, tripped())
-	<-done
+	var ended []int // the check at which each call ended
+	for _, trip := range conform.Trips(10) {
+		ctx := trip.On(t.Context())
+		done := ctx.Done()
+		for check := 2; check <= 4; check++ {
+			if ctx.Err() != nil {
+				ended = append(ended, check)
+				<-done
+				break
+			}
+		}
+	}
+	require.Equal(t, []int{2, 2, 3, 4}, ended, "the first call is interrupted at Done, and the fifth not at all")
+	calls := 0
+	for _, trip := range conform.Trips(1) {
+		calls++
+		ctx := trip.On(t.Context())
+		<-ctx.Done()
+		require.Error(t, ctx.Err())
+	}
+	require.Equal(t, 1, calls)
 }

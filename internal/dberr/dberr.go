@@ -57,10 +57,21 @@ func Read(err error) (string, Kind, bool) {
 	return "", Other, false
 }
 
-// kinds maps a SQLSTATE or its class, the first two characters, to a kind.
+// classes holds what the first two characters of a SQLSTATE say: the kind, and
+// whether messages of that class are safe, because they name objects and conditions
+// only. Those of most other classes hold values.
+var classes = map[string]struct {
+	kind Kind
+	safe bool
+}{
+	"08": {Other, true}, "25": {Other, true}, "40": {Other, true}, "53": {Other, true},
+	"55": {Other, true}, "57": {Other, true}, "58": {Other, true}, "70": {Other, true},
+	"0A": {Setup, true}, "28": {Setup, true}, "3D": {Setup, true}, "3F": {Setup, true}, "42": {Setup, true},
+	"21": {Data, false}, "22": {Data, false}, "23": {Data, false}, "44": {Data, false},
+}
+
+// kinds holds the SQLSTATEs whose kind differs from that of their class.
 var kinds = map[string]Kind{
-	"0A": Setup, "28": Setup, "3D": Setup, "3F": Setup, "42": Setup,
-	"21": Data, "22": Data, "23": Data, "44": Data,
 	"54000": Data,                                  // row or index entry too large
 	"54001": Setup, "54011": Setup, "54023": Setup, // statement too complex, too many columns or arguments
 	"21S01": Setup, // MySQL: the number of columns differs
@@ -70,17 +81,7 @@ func byState(state string) Kind {
 	if k, ok := kinds[state]; ok {
 		return k
 	}
-	return kinds[prefix(state)]
-}
-
-// safeMessage reports whether messages of this SQLSTATE's class name objects and
-// conditions only. Those of most other classes hold values.
-func safeMessage(state string) bool {
-	switch prefix(state) {
-	case "08", "0A", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58", "70":
-		return true
-	}
-	return false
+	return classes[prefix(state)].kind
 }
 
 func prefix(state string) string { return state[:min(2, len(state))] }

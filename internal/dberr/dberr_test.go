@@ -6,8 +6,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-
-	"github.com/artifactofdevotion/devotion/internal/dberr/sqlitefake"
 )
 
 func TestSQLite(t *testing.T) {
@@ -37,22 +35,6 @@ func TestSQLite(t *testing.T) {
 		assert.Equal(t, c.text, text)
 		assert.Equal(t, c.kind, kind, c.text)
 	}
-}
-
-// Each SQLite driver keeps its code in another shape.
-func TestSQLiteCodes(t *testing.T) {
-	t.Parallel()
-	for _, err := range []error{
-		&sqlitefake.Modernc{N: 2067}, &sqlitefake.NCruces{N: 2067}, sqlitefake.Extended(2067),
-		sqlitefake.Mattn{Code: 19, ExtendedCode: 2067}, &sqlitefake.Mattn{Code: 19, ExtendedCode: 2067},
-	} {
-		text, kind, ok := Read(err)
-		assert.True(t, ok, "%T", err)
-		assert.Equal(t, Data, kind, "%T", err)
-		assert.Equal(t, "SQLite error 2067 (CONSTRAINT)", text, "%T", err)
-	}
-	_, _, ok := Read(sqlitefake.Uncoded{})
-	assert.False(t, ok)
 }
 
 // Types that only resemble those of a driver are not read.

@@ -44,7 +44,7 @@ func mysql(number uint16, state, message string) (string, Kind) {
 	case 1021, 1040, 1048, 1114, 1129, 1130, 1205, 1264, 1290, 1364, 1406, 1451, 1452, 1836, 3819, 4025: // no values
 		said = message
 	default:
-		if safeMessage(state) || number < 1000 { // below 1000: file errors
+		if classes[prefix(state)].safe || number < 1000 { // below 1000: file errors
 			said = message
 		}
 	}

@@ -11,7 +11,7 @@ func postgres(state string, v reflect.Value) (string, Kind) {
 	switch message := text(v, "Message"); {
 	case state == "42601":
 		said = syntax(message)
-	case safeMessage(state) && text(v, "Where") == "": // Where: a trigger or function may have raised it, with any text
+	case classes[prefix(state)].safe && text(v, "Where") == "": // Where: a trigger or function may have raised it, with any text
 		said = message
 	}
 	var names []string

@@ -12,23 +12,43 @@ import (
 	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
-// removeLeftovers removes the temporary files of writers that were killed. The
-// lock must be held, so that no writer is alive.
-func removeLeftovers(path string) error {
-	dir, name := filepath.Split(path)
-	entries, err := os.ReadDir(dir)
+// directory is what a [File] needs of the directory in which its file is. The tests
+// replace it with a model of a disk that loses unsynced data.
+type directory interface {
+	durable.FS
+	ReadFile(name string) ([]byte, error)
+	List() ([]string, error)
+	lock(ctx context.Context, name string) (unlock func(), err error)
+	Close() error
+}
+
+type osDirectory struct{ durable.Root }
+
+func openDirectory(path string) (directory, error) {
+	root, err := os.OpenRoot(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, e := range entries {
-		if !durable.IsTemp(e.Name(), name) {
-			continue
-		}
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	return osDirectory{durable.Root{Root: root, Perm: 0o600}}, nil
+}
+
+// lock waits for the lock on the file called name, which it creates if it does not
+// exist.
+func (d osDirectory) lock(ctx context.Context, name string) (unlock func(), err error) {
+	f, err := d.OpenFile(name, os.O_RDWR|os.O_CREATE, d.Perm)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	err = durable.Lock(ctx, f)
+	switch {
+	case err == nil:
+		return func() { _ = durable.Unlock(f) }, nil // nothing was written to f
+	case ctx.Err() != nil:
+		err = fmt.Errorf("waiting for the lock %s, which another handle holds: %w", f.Name(), err)
+	default:
+		err = fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return nil, errors.Join(err, f.Close())
 }
 
 // resolve returns the file that path leads to if it is a symbolic link. Save
@@ -59,21 +79,3 @@ func checkName(name string) error {
 }
 
 const lockSuffix = ".lock"
-
-// lock waits for the lock at path. Release it with durable.Unlock.
-func lock(ctx context.Context, path string) (*os.File, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	switch err := durable.Lock(ctx, f); {
-	case ctx.Err() != nil && err != nil:
-		return nil, errors.Join(fmt.Errorf("waiting for the lock %s, which another handle holds: %w", path, err), f.Close())
-	case err != nil:
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
-	}
-	return f, nil
-}

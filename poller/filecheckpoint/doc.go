@@ -34,8 +34,8 @@
 // Rewind and edit as the user that the pipeline runs as, because whoever writes
 // the file owns it.
 //
-// A damaged file is an error and not a new start, which would send everything
-// again without a word. A file that disappears while a handle is open is an error
+// A damaged file is an error and not a new start, which would silently send
+// everything again. A file that disappears while a handle is open is an error
 // too. A pipeline that starts without a file starts from the beginning.
 //
 // A release can read files of the release before it and the release after it, so

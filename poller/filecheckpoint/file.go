@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -37,6 +36,7 @@ type Entry struct {
 type File struct {
 	path    string
 	history int
+	open    func(dir string) (directory, error)
 	fence   durable.Fence
 	closed  atomic.Bool
 	exists  atomic.Bool // this handle has seen the file
@@ -63,19 +63,50 @@ func Open(path string, o Options) (*File, error) {
 	if err := checkName(filepath.Base(path)); err != nil {
 		return nil, fmt.Errorf("filecheckpoint: %s: %w", path, err)
 	}
-	f := &File{path: path, history: history}
+	f := &File{path: path, history: history, open: openDirectory}
+	if err := f.check(); err != nil {
+		return nil, f.error(err)
+	}
 	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("filecheckpoint: %w", err)
 	}
-	if err := f.lockedSoon(func() error {
-		if _, _, err := f.read(); err != nil {
-			return err
-		}
-		return removeLeftovers(path)
-	}); err != nil {
+	if err := f.lockedSoon(f.removeLeftovers); err != nil {
 		return nil, err
 	}
 	return f, nil
+}
+
+// check returns an error if the file exists and cannot be used. It takes no lock and
+// changes nothing: a file is always replaced whole.
+func (f *File) check() error {
+	dir, err := f.open(filepath.Dir(f.path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	_, err = f.read(dir)
+	return err
+}
+
+// removeLeftovers removes the temporary files of writers that were killed. The
+// lock is held, so no writer is alive.
+func (f *File) removeLeftovers(dir directory) error {
+	names, err := dir.List()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !durable.IsTemp(name, filepath.Base(f.path)) {
+			continue
+		}
+		if err := dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close ends the use of the handle: later calls return [ErrClosed]. It stores
@@ -88,13 +119,13 @@ func (f *File) Close() error {
 // Load returns the stored cursor, or the empty cursor if the file does not exist
 // yet. It is an error if this handle has seen the file and it no longer exists.
 func (f *File) Load(ctx context.Context) (cursor source.Cursor, err error) {
-	err = f.locked(ctx, func() error {
-		c, _, err := f.read()
+	err = f.locked(ctx, func(dir directory) error {
+		c, err := f.read(dir)
 		if err != nil {
 			return err
 		}
 		// The file may be there by a rename that a power cut would undo.
-		if err := durable.SyncDir(filepath.Dir(f.path)); err != nil {
+		if err := dir.Sync(); err != nil {
 			return err
 		}
 		f.fence.Loaded(c.state())
@@ -110,8 +141,8 @@ func (f *File) Save(ctx context.Context, from, to source.Cursor) error {
 	if err := f.fence.Check(from, to); err != nil {
 		return f.error(err)
 	}
-	return f.locked(ctx, func() error {
-		c, _, err := f.read()
+	return f.locked(ctx, func(dir directory) error {
+		c, err := f.read(dir)
 		if err != nil {
 			return err
 		}
@@ -125,18 +156,16 @@ func (f *File) Save(ctx context.Context, from, to source.Cursor) error {
 		// Write again even if the cursor has moved already: the earlier Save may
 		// have failed at its last fsync, which must not be repeated on the same
 		// pages.
-		return f.write(ctx, c)
+		return f.write(ctx, dir, c)
 	})
 }
 
 // History returns the last cursors, newest first, beginning with the current
 // one. It is empty if nothing was stored yet.
 func (f *File) History() (entries []Entry, err error) {
-	err = f.lockedSoon(func() error {
-		c, exists, err := f.read()
-		if err == nil && exists {
-			entries = c.entries()
-		}
+	err = f.lockedSoon(func(dir directory) error {
+		c, err := f.read(dir)
+		entries = c.entries()
 		return err
 	})
 	return entries, err
@@ -148,8 +177,8 @@ func (f *File) History() (entries []Entry, err error) {
 // its next Save and does not undo the rewind. If the file no longer exists,
 // Rewind creates it.
 func (f *File) Rewind(to source.Cursor) error {
-	return f.lockedSoon(func() error {
-		c, _, err := f.read()
+	return f.lockedSoon(func(dir directory) error {
+		c, err := f.read(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -157,63 +186,69 @@ func (f *File) Rewind(to source.Cursor) error {
 		if err != nil {
 			return err
 		}
-		return f.write(context.Background(), c.next(next, f.history))
+		return f.write(context.Background(), dir, c.next(next, f.history))
 	})
 }
 
 // lockedSoon is locked with a generous timeout. A lock is held for milliseconds
 // unless its process was stopped or its disk hangs.
-func (f *File) lockedSoon(do func() error) error {
+func (f *File) lockedSoon(do func(directory) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return f.locked(ctx, do)
 }
 
 // locked calls do while this handle holds the lock.
-func (f *File) locked(ctx context.Context, do func() error) error {
+func (f *File) locked(ctx context.Context, do func(directory) error) error {
 	if f.closed.Load() {
 		return f.error(ErrClosed)
 	}
-	l, err := lock(ctx, f.path+lockSuffix)
+	if err := ctx.Err(); err != nil {
+		return f.error(err)
+	}
+	dir, err := f.open(filepath.Dir(f.path))
 	if err != nil {
 		return f.error(err)
 	}
-	err = do()
-	_ = durable.Unlock(l) // nothing was written to its file
+	defer dir.Close()
+	unlock, err := dir.lock(ctx, filepath.Base(f.path)+lockSuffix)
 	if err != nil {
 		return f.error(err)
 	}
-	return nil
+	defer unlock()
+	return f.error(do(dir))
 }
 
 func (f *File) error(err error) error {
+	if err == nil {
+		return nil
+	}
 	return fmt.Errorf("filecheckpoint: %s: %w", f.path, err)
 }
 
-// read returns the stored checkpoint, and false if nothing was stored yet.
-func (f *File) read() (checkpoint, bool, error) {
-	text, err := os.ReadFile(f.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if f.exists.Load() {
-			return checkpoint{}, false, fmt.Errorf("the checkpoint file no longer exists, which is not a new start: put it back (or mount its directory), or Rewind to the cursor to continue from: %w", err)
-		}
-		return checkpoint{}, false, nil
-	}
-	if err != nil {
-		return checkpoint{}, false, err
+// read returns the stored checkpoint, or the zero one if nothing was stored yet.
+func (f *File) read(dir directory) (checkpoint, error) {
+	text, err := dir.ReadFile(filepath.Base(f.path))
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && f.exists.Load():
+		return checkpoint{}, fmt.Errorf("the checkpoint file no longer exists, which is not a new start: put it back (or mount its directory), or Rewind to the cursor to continue from: %w", err)
+	case errors.Is(err, fs.ErrNotExist):
+		return checkpoint{}, nil
+	case err != nil:
+		return checkpoint{}, err
 	}
 	c, err := parse(text)
-	if errors.Is(err, errVersion) {
-		return checkpoint{}, false, err
-	}
-	if err != nil {
-		return checkpoint{}, false, fmt.Errorf("the file is damaged (%w): restore it from a backup, correct it by hand, or remove it and Rewind to the cursor to continue from", err)
+	switch {
+	case errors.Is(err, errVersion):
+		return checkpoint{}, err
+	case err != nil:
+		return checkpoint{}, fmt.Errorf("the file is damaged (%w): restore it from a backup, correct it by hand, or remove it and Rewind to the cursor to continue from", err)
 	}
 	f.exists.Store(true)
-	return c, true, nil
+	return c, nil
 }
 
-func (f *File) write(ctx context.Context, c checkpoint) error {
+func (f *File) write(ctx context.Context, dir directory, c checkpoint) error {
 	text, err := c.text()
 	if err != nil {
 		return err
@@ -221,7 +256,7 @@ func (f *File) write(ctx context.Context, c checkpoint) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := durable.ReplaceFile(f.path, text, 0o600); err != nil {
+	if err := durable.Replace(dir, filepath.Base(f.path), text); err != nil {
 		return err
 	}
 	f.exists.Store(true)

@@ -206,9 +206,17 @@ func TestDamaged(t *testing.T) {
 		"other thing": {`hello`, "invalid character"},
 	} {
 		path := filepath.Join(t.TempDir(), "checkpoint.json")
-		f := open(t, path)
 		require.NoError(t, os.WriteFile(path, []byte(c.text), 0o600))
 		_, err := filecheckpoint.Open(path, filecheckpoint.Options{})
+		require.ErrorContains(t, err, c.want, name)
+		entries, err := os.ReadDir(filepath.Dir(path))
+		require.NoError(t, err)
+		require.Len(t, entries, 1, "a refusal changes nothing, not even by a lock file")
+
+		require.NoError(t, os.Remove(path))
+		f := open(t, path)
+		require.NoError(t, os.WriteFile(path, []byte(c.text), 0o600))
+		_, err = filecheckpoint.Open(path, filecheckpoint.Options{})
 		require.ErrorContains(t, err, c.want, name)
 		require.ErrorContains(t, err, "restore it from a backup", name)
 		_, err = f.Load(t.Context())
@@ -257,6 +265,7 @@ func TestRefusals(t *testing.T) {
 	require.ErrorContains(t, err, "Options.History is -1")
 	_, err = filecheckpoint.Open(dir, filecheckpoint.Options{})
 	require.Error(t, err, "a directory")
+	require.NoFileExists(t, dir+".lock")
 	_, err = filecheckpoint.Open(filepath.Join(dir, "c.lock"), filecheckpoint.Options{})
 	require.ErrorContains(t, err, "the name ends in .lock")
 	_, err = filecheckpoint.Open(filepath.Join(dir, strings.Repeat("c", 201)), filecheckpoint.Options{})

@@ -41,10 +41,7 @@ func (c checkpoint) state() durable.State {
 
 // next returns the checkpoint that follows c and keeps n cursors in all.
 func (c checkpoint) next(s durable.State, n int) checkpoint {
-	earlier := []entry{}
-	if c.Version != 0 { // c was stored
-		earlier = append(append(earlier, c.entry), c.History...)
-	}
+	earlier := append([]entry{}, c.all()...) // never null in the file
 	return checkpoint{
 		Version: version,
 		entry:   entry{s.Cursor, s.Writer, s.Time},
@@ -53,12 +50,19 @@ func (c checkpoint) next(s durable.State, n int) checkpoint {
 	}
 }
 
-func (c checkpoint) entries() []Entry {
-	all := []Entry{{c.Cursor, c.Time, c.Writer}}
-	for _, e := range c.History {
-		all = append(all, Entry{e.Cursor, e.Time, e.Writer})
+// all returns the stored entries, newest first.
+func (c checkpoint) all() []entry {
+	if c.Version == 0 { // nothing was stored
+		return nil
 	}
-	return all
+	return append([]entry{c.entry}, c.History...)
+}
+
+func (c checkpoint) entries() (entries []Entry) {
+	for _, e := range c.all() {
+		entries = append(entries, Entry{e.Cursor, e.Time, e.Writer})
+	}
+	return entries
 }
 
 func (c checkpoint) text() ([]byte, error) {

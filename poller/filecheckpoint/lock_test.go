@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
 // A lock that a stopped process never releases does not make a person wait
@@ -20,14 +18,17 @@ func TestLockHeldForEver(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "c")
 		f, err := Open(path, Options{})
 		require.NoError(t, err)
-		l, err := lock(t.Context(), path+lockSuffix)
+		dir, err := openDirectory(filepath.Dir(path))
+		require.NoError(t, err)
+		defer dir.Close()
+		unlock, err := dir.lock(t.Context(), "c"+lockSuffix)
 		require.NoError(t, err)
 		start := time.Now()
 		require.ErrorContains(t, f.Rewind("a"), "waiting for the lock "+path+".lock, which another handle holds")
 		_, err = f.History()
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Less(t, time.Since(start), time.Minute)
-		require.NoError(t, durable.Unlock(l))
+		unlock()
 		require.NoError(t, f.Rewind("a"))
 	})
 }

@@ -1,6 +1,7 @@
 // Package pollertest helps to test pipelines and checkpointers.
 //
-//   - [Checkpointer] is a checkpoint in memory, with fault points.
+//   - [Fakes] are the parts of a pipeline in memory, with fault points.
+//   - [Checkpointer] is the checkpoint among them.
 //   - [Recorder] records the hook calls and log lines of a Poller, and waits for
 //     them.
 //   - [Explore] crashes a pipeline at every call of its parts, restarts it, and
@@ -8,35 +9,28 @@
 //   - [TestCheckpointer] checks a checkpointer against the contract of package
 //     poller.
 //
-// Packages sourcetest and sinktest have sources and sinks in memory. All of them
-// wait on timers, channels and contexts only, so inside a testing/synctest bubble
-// an hour takes no time:
+// They wait on timers, channels and contexts only, so inside a testing/synctest
+// bubble an hour takes no time:
 //
 //	synctest.Test(t, func(t *testing.T) {
-//		var src sourcetest.Fake[int]
-//		var out sinktest.Transactional[int]
+//		var fakes pollertest.Fakes[int]
 //		var rec pollertest.Recorder
-//		p := &poller.Poller[int]{
-//			Name: "numbers", Source: &src, Sink: &out, Checkpointer: &out,
-//			Hooks: rec.Hooks(), Logger: rec.Logger(),
-//		}
-//		ctx, stop := context.WithCancel(t.Context())
-//		ended := make(chan error)
-//		go func() { ended <- p.Run(ctx) }()
+//		p := fakes.Poller("numbers")
+//		p.Hooks, p.Logger = rec.Hooks(), rec.Logger()
+//		stop := pollertest.Start(t.Context(), p)
 //
-//		src.Append(1, 2)
+//		fakes.Source.Append(1, 2)
 //		time.Sleep(time.Minute) // returns at once
-//		src.Fail(errors.New("database is down"))
-//		src.Append(3)
+//		fakes.Source.Fail(errors.New("database is down"))
+//		fakes.Source.Append(3)
 //		time.Sleep(time.Hour)
-//		src.Heal()
+//		fakes.Source.Heal()
 //		time.Sleep(time.Minute)
 //
-//		if got := fmt.Sprint(out.Records()); got != "[1 2 3]" {
+//		if got := fmt.Sprint(fakes.Sink.Records()); got != "[1 2 3]" {
 //			t.Errorf("delivered %s in\n%v", got, rec.Log())
 //		}
-//		stop()
-//		if err := <-ended; err != nil {
+//		if err := stop(); err != nil {
 //			t.Error(err)
 //		}
 //	})

@@ -104,30 +104,24 @@ func ExampleTestCheckpointer() {
 func TestOutageOfAnHour(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var src sourcetest.Fake[int]
-		var out sinktest.Transactional[int]
+		var fakes pollertest.Fakes[int]
 		var rec pollertest.Recorder
-		p := &poller.Poller[int]{
-			Name: "numbers", Source: &src, Sink: &out, Checkpointer: &out,
-			Hooks: rec.Hooks(), Logger: rec.Logger(),
-		}
-		ctx, stop := context.WithCancel(t.Context())
-		ended := make(chan error)
-		go func() { ended <- p.Run(ctx) }()
+		p := fakes.Poller("numbers")
+		p.Hooks, p.Logger = rec.Hooks(), rec.Logger()
+		stop := pollertest.Start(t.Context(), p)
 
-		src.Append(1, 2)
+		fakes.Source.Append(1, 2)
 		time.Sleep(time.Minute) // returns at once
-		src.Fail(errors.New("database is down"))
-		src.Append(3)
+		fakes.Source.Fail(errors.New("database is down"))
+		fakes.Source.Append(3)
 		time.Sleep(time.Hour)
-		src.Heal()
+		fakes.Source.Heal()
 		time.Sleep(time.Minute)
 
-		if got := fmt.Sprint(out.Records()); got != "[1 2 3]" {
+		if got := fmt.Sprint(fakes.Sink.Records()); got != "[1 2 3]" {
 			t.Errorf("delivered %s in\n%v", got, rec.Log())
 		}
-		stop()
-		if err := <-ended; err != nil {
+		if err := stop(); err != nil {
 			t.Error(err)
 		}
 	})

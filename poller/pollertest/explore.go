@@ -47,8 +47,8 @@ type Exploration[T any] struct {
 	// fault may cause one batch to be delivered twice.
 	ExactlyOnce bool
 
-	// Text renders a record: two records are the same if their texts are. Nil
-	// renders JSON, without what encoding/json leaves out.
+	// Text renders a record. Two records are the same if their texts are equal.
+	// Defaults to JSON; fields that encoding/json leaves out are not compared.
 	Text func(T) string
 
 	// Depth is the largest number of faults in a scenario. With 2, recovery from a

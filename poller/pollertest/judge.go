@@ -16,25 +16,20 @@ func (x *explorer[T]) judge(delivered []T, faults, batch int) error {
 		at[i] = j
 		times[j]++
 	}
-	lost, twice := 0, 0
-	var firstLost, firstTwice string
+	var lost, twice []string
 	for j, n := range times {
-		if n == 0 {
-			if lost++; firstLost == "" {
-				firstLost = x.texts[j]
-			}
-		}
-		if n > 1 {
-			if twice++; firstTwice == "" {
-				firstTwice = x.texts[j]
-			}
+		switch {
+		case n == 0:
+			lost = append(lost, x.texts[j])
+		case n > 1:
+			twice = append(twice, x.texts[j])
 		}
 	}
 	switch {
-	case lost > 0:
-		return fmt.Errorf("record %s lost (%d lost of %d)", firstLost, lost, len(times))
-	case twice > 0 && x.ExactlyOnce:
-		return fmt.Errorf("record %s delivered twice (%d twice of %d)", firstTwice, twice, len(times))
+	case len(lost) > 0:
+		return fmt.Errorf("record %s lost (%d lost of %d)", lost[0], len(lost), len(times))
+	case len(twice) > 0 && x.ExactlyOnce:
+		return fmt.Errorf("record %s delivered twice (%d twice of %d)", twice[0], len(twice), len(times))
 	}
 	back := 0
 	for i, j := range at {

@@ -139,8 +139,7 @@ func (p *process[T]) wake() {
 // pipeline may never save. Then the crash happens during the write, with or
 // without its effect.
 func (p *process[T]) quiet(ctx context.Context, c source.Cursor) {
-	enough := time.NewTimer(quietFor)
-	defer enough.Stop()
+	enough := time.After(quietFor)
 	for {
 		p.mu.Lock()
 		if p.cursor == c || p.failed || p.dead {
@@ -154,7 +153,7 @@ func (p *process[T]) quiet(ctx context.Context, c source.Cursor) {
 		p.mu.Unlock()
 		select {
 		case <-moved:
-		case <-enough.C:
+		case <-enough:
 			return
 		case <-ctx.Done():
 			return

@@ -12,38 +12,30 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
-	"github.com/artifactofdevotion/devotion/sink/sinktest"
 	"github.com/artifactofdevotion/devotion/source"
-	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
 func TestRecorder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var src sourcetest.Fake[int]
-		var out sinktest.Fake[int]
-		var letters sinktest.Fake[poller.Rejected[int]]
+		var fakes pollertest.Fakes[int]
 		var rec pollertest.Recorder
-		src.Append(1, 2, 3)
-		out.Refuse = func(r int) error {
+		fakes.Source.Append(1, 2, 3)
+		fakes.Sink.Refuse = func(r int) error {
 			if r == 2 {
 				return errors.New("no twos")
 			}
 			return nil
 		}
-		out.FailNext(2, errors.New("disk gone"))
-		p := &poller.Poller[int]{
-			Name: "numbers", Source: &src, Sink: &out, Checkpointer: &pollertest.Checkpointer{},
-			DeadLetter: &letters, BatchSize: 1, Hooks: rec.Hooks(), Logger: rec.Logger(),
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- p.Run(ctx) }()
-		require.NoError(t, rec.Wait(ctx, func() bool { return len(rec.Polls()) == 3 }))
-		require.Equal(t, []int{1, 3}, out.Records())
-		require.Len(t, letters.Records(), 1)
-		cancel()
-		require.NoError(t, <-ended)
+		fakes.Sink.FailNext(2, errors.New("disk gone"))
+		p := fakes.Poller("numbers")
+		p.BatchSize, p.Hooks, p.Logger = 1, rec.Hooks(), rec.Logger()
+		stop := pollertest.Start(t.Context(), p)
+		require.NoError(t, rec.Wait(t.Context(), func() bool { return len(rec.Polls()) == 3 }))
+		require.Equal(t, []int{1, 3}, fakes.Sink.Records())
+		require.Len(t, fakes.DeadLetter.Records(), 1)
+		require.NoError(t, stop())
+		require.NoError(t, stop(), "again")
 
 		require.Len(t, rec.Backoffs(), 2)
 		require.Equal(t, poller.OpWrite, rec.Backoffs()[0].Op)

@@ -12,31 +12,28 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-func (s *suite) basics(a *handle) {
-	a.mustLoad("Load returns the empty cursor if none was stored yet")
+func (s *suite) basics(a handle) {
+	a.MustLoad("Load returns the empty cursor if none was stored yet")
 	for range 3 {
 		a.mustSave("Save moves the cursor from the stored one")
 	}
-	a.mustLoad("Load returns the stored cursor")
+	a.MustLoad("Load returns the stored cursor")
 	a.mustSave("Save goes on after a Load")
-	a.mustConflict("Save refuses a from that is not the stored cursor", s.fresh(), s.fresh(), a)
-	a.mustConflict("Save refuses a from that is not the stored cursor", "", s.fresh(), a)
+	a.mustConflict("Save refuses a from that is not the stored cursor", s.Fresh(), s.Fresh(), a)
+	a.mustConflict("Save refuses a from that is not the stored cursor", "", s.Fresh(), a)
 	a.mustSave("a handle that has loaded again goes on after a conflict")
 }
 
 // lostAnswer calls Save again as if the answer had been lost.
-func (s *suite) lostAnswer(a *handle) {
+func (s *suite) lostAnswer(a handle) {
 	const rule = "a Save whose answer was lost succeeds again, and stores nothing"
-	old, from := s.cursor, s.fresh()
-	if err := a.save(s.Ctx, old, from); err != nil {
-		s.Add("Save moves the cursor from the stored one", "%v", err)
-		a.mustSync()
+	old, from := s.At, s.Fresh()
+	if !a.moveTo("Save moves the cursor from the stored one", from) {
 		return
 	}
-	s.cursor = from
 	for range 2 {
-		if err := a.save(s.Ctx, old, from); err != nil {
-			s.Add(rule, "handle %s: Save(%s, %s) again: %v", a.name, conform.Short(old), conform.Short(from), err)
+		if err := a.Save(s.Ctx, old, from); err != nil {
+			s.Add(rule, "handle %s: Save(%s, %s) again: %v", a.Name, conform.Short(old), conform.Short(from), err)
 		}
 	}
 	a.mustSave("Save goes on after a repeated one")
@@ -45,7 +42,7 @@ func (s *suite) lostAnswer(a *handle) {
 
 // cursors saves cursors that stores get wrong: by collation, padding, quoting and
 // length.
-func (s *suite) cursors(a *handle) {
+func (s *suite) cursors(a handle) {
 	var printable strings.Builder
 	for c := byte(' '); c <= '~'; c++ {
 		printable.WriteByte(c)
@@ -56,39 +53,32 @@ func (s *suite) cursors(a *handle) {
 		source.Cursor(strings.Repeat("x", source.MaxCursor)),
 		source.Cursor(strings.Repeat("x", source.MaxCursor-1) + "y"),
 	} {
-		if err := a.save(s.Ctx, s.cursor, c); err != nil {
-			s.Add("every valid cursor can be stored", "Save(…, %s): %v", conform.Short(c), err)
-			a.mustSync()
-			continue
+		if a.moveTo("every valid cursor can be stored", c) {
+			a.MustLoad("a cursor is loaded as it was saved, byte by byte")
 		}
-		s.cursor = c
-		a.mustLoad("a cursor is loaded as it was saved, byte by byte")
 	}
 	for _, pair := range [][2]source.Cursor{{"Case", "case"}, {"case", "case "}, {"10", "0010"}} {
-		if err := a.save(s.Ctx, s.cursor, pair[0]); err != nil {
-			a.mustSync()
-			continue // noted already
+		if a.moveTo("every valid cursor can be stored", pair[0]) {
+			a.mustConflict("cursors that differ in case, blanks or zeros differ", pair[1], s.Fresh(), a)
 		}
-		s.cursor = pair[0]
-		a.mustConflict("cursors that differ in case, blanks or zeros differ", pair[1], s.fresh(), a)
 	}
 	for _, c := range []source.Cursor{"a\nb", "a\x00b", "ä", "\x7f", source.Cursor(strings.Repeat("x", source.MaxCursor+1))} {
-		if err := a.save(s.Ctx, s.cursor, c); err == nil {
+		if err := a.Save(s.Ctx, s.At, c); err == nil {
 			s.Add("an invalid cursor is refused", "Save(…, %s) succeeded", conform.Short(c))
 		}
-		a.mustLoad("an invalid cursor is refused and not stored")
+		a.MustLoad("an invalid cursor is refused and not stored")
 	}
 	a.mustSave("Save goes on after an invalid cursor")
 }
 
-func (s *suite) contexts(a *handle) {
+func (s *suite) contexts(a handle) {
 	ended, cancel := context.WithCancel(s.Ctx)
 	cancel()
-	if _, err := a.load(ended); err == nil {
+	if _, err := a.Load(ended); err == nil {
 		s.Add("Load honours its context", "no error although the context has ended")
 	}
-	to := s.fresh()
-	switch err := a.save(ended, s.cursor, to); {
+	to := s.Fresh()
+	switch err := a.Save(ended, s.At, to); {
 	case err == nil:
 		s.Add("Save honours its context", "no error although the context has ended")
 	case errors.Is(err, poller.ErrConflict):
@@ -98,60 +88,53 @@ func (s *suite) contexts(a *handle) {
 }
 
 // interrupted ends the context of a Save at each check of it in turn.
-func (s *suite) interrupted(a *handle) {
-	for n := 1; n <= 30; n++ {
-		to := s.fresh()
-		var tripped func() bool
+func (s *suite) interrupted(a handle) {
+	for _, trip := range conform.Trips(30) {
+		to := s.Fresh()
 		err := conform.Do(s.Ctx, func(ctx context.Context) error {
-			trip, asked, cancel := conform.Trip(ctx, n)
-			defer cancel()
-			tripped = asked
-			return a.Checkpointer.Save(trip, s.cursor, to)
+			return a.Checkpointer.Save(trip.On(ctx), s.At, to)
 		})
 		s.Watch("Save", err)
 		if errors.Is(err, poller.ErrConflict) {
 			s.Add("ErrConflict is for conflicts alone", "an interrupted Save: %v", err)
 		}
 		if err == nil {
-			s.cursor = to
-			a.mustLoad("a Save that is interrupted and succeeds has stored")
+			s.At = to
+			a.MustLoad("a Save that is interrupted and succeeds has stored")
 		} else {
 			s.again(a, to, "interrupted")
-		}
-		if !tripped() {
-			return
 		}
 	}
 }
 
 // again saves once more what a Save may or may not have stored.
-func (s *suite) again(a *handle, to source.Cursor, what string) {
-	if err := a.save(s.Ctx, s.cursor, to); err != nil {
+func (s *suite) again(a handle, to source.Cursor, what string) {
+	if err := a.Save(s.Ctx, s.At, to); err != nil {
 		s.Add("the caller saves again after an error", "after a Save %s: %v", what, err)
-		a.mustSync()
+		a.Sync()
 		return
 	}
-	s.cursor = to
-	a.mustLoad("the caller saves again after an error")
+	s.At = to
+	a.MustLoad("the caller saves again after an error")
 }
 
 // restart closes the handle and opens another one.
-func (s *suite) restart(a *handle) *handle {
-	a.mustSync()
-	before, last := s.cursor, s.fresh()
-	if err := a.save(s.Ctx, before, last); err != nil {
+func (s *suite) restart(a handle) handle {
+	a.Sync()
+	before, last := s.At, s.Fresh()
+	if err := a.Save(s.Ctx, before, last); err != nil {
 		s.Stop("Save goes on after a Load", "%v", err)
 	}
-	s.cursor = last
-	a.close()
+	s.At = last
+	a.Close()
 	b := s.start()
-	b.mustLoad("a stored cursor survives closing and opening")
+	b.MustLoad("a stored cursor survives closing and opening")
 	b.mustConflict("what another handle saved is not a lost answer of this one", before, last, b)
 	b.mustSave("a new handle goes on where the old one was")
 	return b
 }
 
-func (s *suite) exclusive(a *handle) *handle {
+func (s *suite) exclusive(a handle) handle {
 	if o, err := s.o.Open(s.Ctx); err == nil {
 		s.Add("a second handle is refused while one is open", "Open succeeded")
 		if o.Close != nil {
@@ -159,97 +142,93 @@ func (s *suite) exclusive(a *handle) *handle {
 		}
 	}
 	a.mustSave("a refused second handle leaves the first alone")
-	a.close()
+	a.Close()
 	b := s.start()
-	b.mustLoad("a stored cursor survives closing and opening")
-	if err := a.save(s.Ctx, s.cursor, s.fresh()); err == nil {
-		s.Add("a closed handle saves nothing", "handle %s: Save succeeded", a.name)
+	b.MustLoad("a stored cursor survives closing and opening")
+	if err := a.Save(s.Ctx, s.At, s.Fresh()); err == nil {
+		s.Add("a closed handle saves nothing", "handle %s: Save succeeded", a.Name)
 	}
 	b.mustSave("a closed handle does not disturb an open one")
-	b.mustLoad("a closed handle saves nothing")
+	b.MustLoad("a closed handle saves nothing")
 	return b
 }
 
 // lockstep has two handles save the same cursor, one after the other. Each finds
 // the cursor where it left it.
-func (s *suite) lockstep(a *handle) {
+func (s *suite) lockstep(a handle) {
 	const rule = "two handles in lockstep do not both succeed"
-	a.mustLoad("Load returns the stored cursor")
+	a.MustLoad("Load returns the stored cursor")
 	b := s.start()
-	b.mustLoad("Load returns the stored cursor")
-	from, to := s.cursor, s.fresh()
-	if err := a.save(s.Ctx, from, to); err != nil {
-		s.Add("a Load by another handle does not disturb", "handle %s: %v", a.name, err)
+	b.MustLoad("Load returns the stored cursor")
+	from, to := s.At, s.Fresh()
+	if !a.moveTo("a Load by another handle does not disturb", to) {
 		return
 	}
-	s.cursor = to
 	b.mustConflict(rule, from, to, s.start())
 
-	b.mustLoad("Load returns the stored cursor")
+	b.MustLoad("Load returns the stored cursor")
 	b.mustSave("a handle that has loaded takes over")
-	a.mustConflict(rule, s.cursor, s.fresh(), s.start())
-	a.mustLoad("Load returns the stored cursor")
+	a.mustConflict(rule, s.At, s.Fresh(), s.start())
+	a.MustLoad("Load returns the stored cursor")
 	a.mustSave("a handle that has loaded takes over")
 }
 
 // late has a handle wake up after others have moved the cursor, also back to where
 // it left it.
-func (s *suite) late(a *handle) {
-	a.mustLoad("Load returns the stored cursor")
-	left := s.cursor
+func (s *suite) late(a handle) {
+	a.MustLoad("Load returns the stored cursor")
+	left := s.At
 	b := s.start()
-	b.mustLoad("Load returns the stored cursor")
+	b.MustLoad("Load returns the stored cursor")
 	b.mustSave("a handle that has loaded takes over")
-	a.mustConflict("a late handle cannot save", left, s.fresh(), s.start())
-	if err := b.save(s.Ctx, s.cursor, left); err != nil {
-		s.Add("Save moves the cursor anywhere", "%v", err)
+	a.mustConflict("a late handle cannot save", left, s.Fresh(), s.start())
+	if !b.moveTo("Save moves the cursor anywhere", left) {
 		return
 	}
-	s.cursor = left
-	a.mustConflict("a late handle cannot save, although the cursor is back where it was", left, s.fresh(), s.start())
-	a.mustLoad("Load returns the stored cursor")
+	a.mustConflict("a late handle cannot save, although the cursor is back where it was", left, s.Fresh(), s.start())
+	a.MustLoad("Load returns the stored cursor")
 	a.mustSave("a late handle goes on once it has loaded")
 }
 
 // race has several handles save at the same time: one succeeds.
 func (s *suite) race() {
-	handles := []*handle{s.start(), s.start(), s.start(), s.start()}
+	handles := []handle{s.start(), s.start(), s.start(), s.start()}
 	for round := range 10 {
-		same := s.fresh()
+		same := s.Fresh()
 		to := make([]source.Cursor, len(handles))
 		for i, h := range handles {
-			h.mustLoad("Load returns the stored cursor")
+			h.MustLoad("Load returns the stored cursor")
 			if to[i] = same; round%2 == 0 {
-				to[i] = s.fresh()
+				to[i] = s.Fresh()
 			}
 		}
 		errs := make([]error, len(handles))
 		var all sync.WaitGroup
 		for i, h := range handles {
-			all.Go(func() { errs[i] = s.persist(h, s.cursor, to[i]) })
+			all.Go(func() { errs[i] = s.persist(h, s.At, to[i]) })
 		}
 		all.Wait()
 		won := 0
 		for i, err := range errs {
 			if err == nil {
-				won, s.cursor = won+1, to[i]
+				won, s.At = won+1, to[i]
 			} else if !errors.Is(err, poller.ErrConflict) {
-				s.Add("a race ends in one success and conflicts", "handle %s: %v", handles[i].name, err)
-				handles[0].mustSync()
+				s.Add("a race ends in one success and conflicts", "handle %s: %v", handles[i].Name, err)
+				handles[0].Sync()
 				return
 			}
 		}
 		if won != 1 {
 			s.Add("of handles that save at the same time one succeeds", "%d of %d did", won, len(handles))
-			handles[0].mustSync()
+			handles[0].Sync()
 		}
-		handles[0].mustLoad("after a race the cursor of the successful Save is stored")
+		handles[0].MustLoad("after a race the cursor of the successful Save is stored")
 	}
 }
 
 // persist saves as a Poller does: it retries errors that are not conflicts, such
 // as those of a busy store.
-func (s *suite) persist(h *handle, from, to source.Cursor) (err error) {
+func (s *suite) persist(h handle, from, to source.Cursor) (err error) {
 	for try := range 50 {
 		err = conform.Do(s.Ctx, func(ctx context.Context) error { return h.Checkpointer.Save(ctx, from, to) })
 		if err == nil || errors.Is(err, poller.ErrConflict) || errors.Is(err, conform.ErrStuck) || errors.Is(err, conform.ErrPanic) {
@@ -264,38 +243,38 @@ func (s *suite) persist(h *handle, from, to source.Cursor) (err error) {
 	return err
 }
 
-func (s *suite) rewind(a *handle) {
+func (s *suite) rewind(a handle) {
 	set := func(to source.Cursor) bool {
 		if err := s.o.Rewind(s.Ctx, to); err != nil {
 			s.Add("a person can rewind", "to %s: %v", conform.Short(to), err)
 			return false
 		}
-		s.cursor = to
+		s.At = to
 		return true
 	}
-	a.mustLoad("Load returns the stored cursor")
-	first := s.cursor
+	a.MustLoad("Load returns the stored cursor")
+	first := s.At
 	a.mustSave("Save goes on after a Load")
-	at := s.cursor
+	at := s.At
 	if !set(first) {
 		return
 	}
-	a.mustConflict("after a rewind no handle saves without loading", at, s.fresh(), a)
+	a.mustConflict("after a rewind no handle saves without loading", at, s.Fresh(), a)
 	a.mustSave("a handle goes on from where it was rewound to, once it has loaded")
 
-	if at = s.cursor; !set(at) {
+	if at = s.At; !set(at) {
 		return
 	}
-	a.mustConflict("a rewind to where the cursor is counts as one", at, s.fresh(), a)
+	a.mustConflict("a rewind to where the cursor is counts as one", at, s.Fresh(), a)
 
-	at = s.cursor
-	to := s.fresh()
+	at = s.At
+	to := s.Fresh()
 	if !set(to) {
 		return
 	}
 	a.mustConflict("a rewind to where a handle would go is not a lost answer of it", at, to, a)
 	if set("") {
-		a.mustLoad("a rewind to the empty cursor starts over")
+		a.MustLoad("a rewind to the empty cursor starts over")
 		a.mustSave("a handle goes on from the empty cursor")
 	}
 }

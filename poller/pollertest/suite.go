@@ -3,7 +3,6 @@ package pollertest
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/artifactofdevotion/devotion/internal/conform"
 	"github.com/artifactofdevotion/devotion/poller"
@@ -43,17 +42,14 @@ func TestCheckpointer(ctx context.Context, o Options) error {
 		return errors.New("pollertest: Options.Open is not set")
 	}
 	return conform.Run(ctx, "pollertest", func(c *conform.Suite) {
-		s := &suite{Suite: c, o: o}
+		s := &suite{&conform.Checkpoint{Suite: c}, o}
 		s.run()
 	})
 }
 
 type suite struct {
-	*conform.Suite
+	*conform.Checkpoint
 	o Options
-
-	cursor source.Cursor // what should be stored
-	next   int           // numbers the cursors made
 }
 
 func (s *suite) run() {
@@ -77,84 +73,40 @@ func (s *suite) run() {
 }
 
 // handle is an open checkpointer.
-type handle struct {
-	s *suite
-	Opened
-	name  string // for messages
-	close func()
-}
+type handle struct{ *conform.Handle }
 
-func (s *suite) start() *handle {
+func (s *suite) start() handle {
 	o, err := s.o.Open(s.Ctx)
 	if err != nil {
 		s.Stop("a handle can be opened", "%v", err)
 	}
-	h := &handle{s: s, Opened: o}
-	h.name, h.close = s.Opened("a handle can be closed", o.Close)
-	return h
+	return handle{s.Handle(o.Checkpointer, "a handle can be closed", o.Close)}
 }
 
-func (h *handle) load(ctx context.Context) (source.Cursor, error) {
-	c, err := conform.Call(ctx, h.Checkpointer.Load)
-	h.s.Watch("Load", err)
-	return c, err
-}
-
-func (h *handle) save(ctx context.Context, from, to source.Cursor) error {
-	err := conform.Do(ctx, func(ctx context.Context) error { return h.Checkpointer.Save(ctx, from, to) })
-	h.s.Watch("Save", err)
-	return err
-}
-
-// mustLoad loads, and expects the cursor that should be stored.
-func (h *handle) mustLoad(rule string) {
-	got, err := h.load(h.s.Ctx)
-	if err != nil {
-		h.s.Stop("Load succeeds while nothing is wrong", "%v", err)
+// moveTo saves a cursor, which must succeed.
+func (h handle) moveTo(rule string, to source.Cursor) bool {
+	if err := h.Save(h.Ctx, h.At, to); err != nil {
+		h.Add(rule, "handle %s: Save(%s, %s): %v", h.Name, conform.Short(h.At), conform.Short(to), err)
+		h.Sync()
+		return false
 	}
-	if got != h.s.cursor {
-		h.s.Add(rule, "handle %s loaded %s, want %s", h.name, conform.Short(got), conform.Short(h.s.cursor))
-		h.s.cursor = got
-	}
+	h.At = to
+	return true
 }
 
 // mustSave moves the cursor on to a new one.
-func (h *handle) mustSave(rule string) {
-	to := h.s.fresh()
-	if err := h.save(h.s.Ctx, h.s.cursor, to); err != nil {
-		h.s.Add(rule, "handle %s: Save(%s, %s): %v", h.name, conform.Short(h.s.cursor), conform.Short(to), err)
-		h.mustSync()
-		return
-	}
-	h.s.cursor = to
-}
-
-// mustSync makes the suite expect what is stored, so that it can go on after a
-// violation.
-func (h *handle) mustSync() {
-	got, err := h.load(h.s.Ctx)
-	if err != nil {
-		h.s.Stop("Load succeeds while nothing is wrong", "%v", err)
-	}
-	h.s.cursor = got
-}
+func (h handle) mustSave(rule string) { h.moveTo(rule, h.Fresh()) }
 
 // mustConflict expects a Save to be refused and nothing to be stored. The witness
 // is the handle that checks this by a Load.
-func (h *handle) mustConflict(rule string, from, to source.Cursor, witness *handle) {
-	err := h.save(h.s.Ctx, from, to)
+func (h handle) mustConflict(rule string, from, to source.Cursor, witness handle) {
+	err := h.Save(h.Ctx, from, to)
 	switch {
 	case err == nil:
-		h.s.Add(rule, "handle %s: Save(%s, %s) succeeded", h.name, conform.Short(from), conform.Short(to))
-		witness.mustSync()
+		h.Add(rule, "handle %s: Save(%s, %s) succeeded", h.Name, conform.Short(from), conform.Short(to))
+		witness.Sync()
 	case !errors.Is(err, poller.ErrConflict):
-		h.s.Add(rule+": the error wraps ErrConflict", "handle %s: Save(%s, %s): %v", h.name, conform.Short(from), conform.Short(to), err)
+		h.Add(rule+": the error wraps ErrConflict", "handle %s: Save(%s, %s): %v", h.Name, conform.Short(from), conform.Short(to), err)
 	}
-	witness.mustLoad("an error that wraps ErrConflict means that nothing was stored")
-}
-
-// fresh returns a cursor that was never used.
-func (s *suite) fresh() source.Cursor {
-	s.next++
-	return source.Cursor(fmt.Sprintf("cursor %d", s.next))
+	witness.MustLoad("an error that wraps ErrConflict means that nothing was stored")
 }

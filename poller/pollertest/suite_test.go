@@ -292,7 +292,7 @@ func TestBrokenCheckpointersFail(t *testing.T) {
 		"cannot save at all": {&store{neverTakesOver: true, tokens: 1},
 			`Save moves the cursor from the stored one: handle A`},
 		"refuses long cursors": {&store{refusesLong: true},
-			`every valid cursor can be stored: Save(…, "xxx`},
+			`every valid cursor can be stored: handle A: Save("`},
 		"says it has stored": {&store{lies: true},
 			`a Save that is interrupted and succeeds has stored: handle A loaded`},
 		"never takes over": {&store{neverTakesOver: true},

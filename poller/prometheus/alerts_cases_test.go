@@ -60,6 +60,43 @@ var alertCases = []alertCase{
 		at:     []moment{{"20m", nil}, {"40m", orders("30m 0s")}, {"23h", orders("22h 50m 0s")}, {"24h20m", nil}},
 	},
 	{
+		// orders runs again from 60m and fails. items: one of two replicas is done. carts: failed.
+		name: "a pipeline that is done needs nobody", alert: "PipelineStalled",
+		series: []string{
+			`last_success_timestamp_seconds{pipeline="orders"} 0+60x10 600x90`, `interval_seconds{pipeline="orders"} 1x100`, `state{pipeline="orders",state="done"} 0x9 1x49 0x40`,
+			`last_success_timestamp_seconds{pipeline="items"} 0+60x100`, `interval_seconds{pipeline="items"} 1x100`, `state{pipeline="items",state="done"} 1x100`,
+			`state{pipeline="items",state="done",instance="b:80"} 0x100`,
+			`interval_seconds{pipeline="carts"} 1x100`, `state{pipeline="carts",state="done"} 0x100`,
+		},
+		at: []moment{{"9m", nil}, {"30m", []firing{{"pipeline=carts", "30m 0s"}}}, {"59m", []firing{{"pipeline=carts", "59m 0s"}}},
+			{"64m", []firing{{"pipeline=carts", "1h 4m 0s"}, {"pipeline=orders", "54m 0s"}}}},
+	},
+	{
+		name: "one of two replicas is done, and nothing succeeds", alert: "PipelineStalled",
+		series: []string{
+			`interval_seconds{pipeline="orders"} 1x40`, `state{pipeline="orders",state="done"} 1x40`,
+			`interval_seconds{pipeline="orders",instance="b:80"} 1x40`, `state{pipeline="orders",state="done",instance="b:80"} 0x40`,
+		},
+		at: []moment{{"9m", nil}, {"15m", orders("15m 0s")}},
+	},
+	{
+		// items also runs at b:80, and fails there. The program answers from 40m, and orders fails.
+		name: "a program that is down is reported once", alert: "PipelineStalled",
+		series: []string{
+			`up{} 1x9 0x29 1x20`, `up{instance="b:80"} 1x60`,
+			`interval_seconds{pipeline="orders"} 1x9 stale _x29 1x20`, `last_success_timestamp_seconds{pipeline="orders"} 0+60x9 stale`,
+			`interval_seconds{pipeline="items"} 1x9 stale _x29 1x20`, `last_success_timestamp_seconds{pipeline="items"} 0+60x9 stale`,
+			`interval_seconds{pipeline="items",instance="b:80"} 1x60`,
+		},
+		at: []moment{{"15m", nil}, {"30m", []firing{{"pipeline=items", "21m 0s"}}}, {"45m", []firing{{"pipeline=items", "36m 0s"}, {"pipeline=orders", "36m 0s"}}}},
+	},
+	{
+		// The target answers one scrape in four.
+		name: "a program that crashes again and again is not down", alert: "PipelineStalled",
+		series: []string{`up{} 1x9 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1 0 0 0 1`, `interval_seconds{pipeline="orders"} 1x9 _ _ _ 1 _ _ _ 1 _ _ _ 1 _ _ _ 1 _ _ _ 1`},
+		at:     []moment{{"9m", nil}, {"20m", orders("20m 0s")}, {"24m", orders("24m 0s")}},
+	},
+	{
 		name: "rollouts", every: "5m", series: rollouts,
 		at: []moment{{"65m", nil}, {"75m", nil}, {"90m", nil}, {"130m", nil}, {"140m", nil}, {"3h", nil}},
 	},
@@ -142,6 +179,15 @@ var alertCases = []alertCase{
 		at: []moment{{"30m", nil}, {"32m", orders("16m 0s")}, {"62m", nil}},
 	},
 	{
+		// The lag was even, and grows at another address from 21m.
+		name: "the lag grows at another address", alert: "PipelineLagGrowing",
+		series: []string{
+			`lag_seconds{pipeline="orders"} 500x20 stale`, `lag_objective_seconds{pipeline="orders"} 900x20 stale`,
+			`lag_seconds{pipeline="orders",instance="b:80"} _x21 530+30x29 stale`, `lag_objective_seconds{pipeline="orders",instance="b:80"} _x21 900x29 stale`,
+		},
+		at: []moment{{"30m", nil}, {"41m", orders("18m 50s")}, {"60m", nil}},
+	},
+	{
 		// orders: a restart and a failed scrape between. items: 14 minutes. carts: an objective of 3 hours.
 		name: "a transaction is open", alert: "PipelineHeldBack",
 		series: []string{
@@ -186,19 +232,25 @@ var alertCases = []alertCase{
 		at: []moment{{"15m", nil}, {"24m", orders("")}, {"45m", nil}},
 	},
 	{
-		// items: the counter restarts at 40m without dead letters. carts: 3 long ago, and Prometheus is down for half an hour.
+		// items: 3 long ago, and Prometheus is down for half an hour. carts: a deployment, after rows were refused long ago.
 		name: "rows are refused", alert: "PipelineDeadLetters",
 		series: []string{
-			`rows_dead_lettered_total{pipeline="orders"} 0x9 1x400`,
-			`rows_dead_lettered_total{pipeline="items"} 0x39 _ 0x400`,
-			`rows_dead_lettered_total{pipeline="carts"} _x200 3x100 _x30 3x200`,
+			`last_dead_letter_timestamp_seconds{pipeline="orders"} _x100 6030x400`,
+			`last_dead_letter_timestamp_seconds{pipeline="items"} _x0 -7200x200 _x30 -7200x200`,
+			`last_dead_letter_timestamp_seconds{pipeline="carts"} -7200x50 stale`, `interval_seconds{pipeline="carts"} 1x50 _ 1x300`,
 		},
-		at: []moment{{"9m", nil}, {"12m", orders("1")}, {"69m", orders("1")}, {"75m", nil}, {"340m", nil}},
+		at: []moment{{"99m", nil}, {"102m", orders("1m 30s")}, {"160m", orders("59m 30s")}, {"162m", nil}, {"340m", nil}},
 	},
 	{
+		// orders: at the same address, after two hours without a program. items: at another address. Then both are gone.
 		name: "a new process refuses rows before its first scrape", alert: "PipelineDeadLetters",
-		series: []string{`rows_dead_lettered_total{pipeline="orders"} 0x19 stale`, `rows_dead_lettered_total{pipeline="orders",instance="b:80"} _x20 2x200`},
-		at:     []moment{{"19m", nil}, {"22m", orders("2")}, {"79m", orders("2")}, {"90m", nil}},
+		series: []string{
+			`rows_dead_lettered_total{pipeline="orders"} 2x10 stale _x119 2x20 stale`, `last_dead_letter_timestamp_seconds{pipeline="orders"} _x131 7830x20 stale`,
+			`rows_dead_lettered_total{pipeline="items"} 0x10 stale`,
+			`rows_dead_lettered_total{pipeline="items",instance="b:80"} _x131 2x20 stale`, `last_dead_letter_timestamp_seconds{pipeline="items",instance="b:80"} _x131 7830x20 stale`,
+		},
+		at: []moment{{"129m", nil}, {"132m", []firing{{"pipeline=items", "1m 30s"}, {"pipeline=orders", "1m 30s"}}},
+			{"189m", []firing{{"pipeline=items", "58m 30s"}, {"pipeline=orders", "58m 30s"}}}, {"192m", nil}},
 	},
 	{
 		// a: every 3 minutes until 30m. b: a deployment and its rollback.

@@ -161,18 +161,3 @@ func TestConfigurationsAreValid(t *testing.T) {
 	}
 	assert.Equal(t, "deadman", run(amtool, "config", "routes", "test", "--config.file=alertmanager.yml", "severity=none", "alertname=Watchdog"))
 }
-
-// The alert that no pipeline is seen has no label job. A copy of it for one job has, and only that job's PipelineDown
-// explains it.
-func TestAlertsOfOneJobDoNotSilenceAnother(t *testing.T) {
-	_, text, _ := strings.Cut(read(t, "alertmanager.yml"), "inhibit_rules:")
-	text, _, _ = strings.Cut(text, "receivers:")
-	found := 0
-	for _, rule := range strings.Split(text, "- source_matchers:")[1:] {
-		assert.True(t, strings.Contains(rule, "equal: [job") || strings.Contains(rule, `job = ""]`), rule)
-		if strings.Contains(rule, "PipelineAbsent") {
-			found++
-		}
-	}
-	assert.Equal(t, 2, found)
-}

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/retry"
@@ -12,28 +13,29 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Values of the label class that package retry does not have.
-const (
-	rejected = "rejected" // sink.ErrRejected
-	conflict = "conflict" // poller.ErrConflict
-)
-
 // counts are the metrics that hooks update.
 type counts struct {
+	*prometheus.Registry                                                        // of all of them
 	polls, rowsRead, rowsWritten, rowsDead, bytes, errors, retries, checkpoints *prometheus.CounterVec
 	pollSeconds, stageSeconds, batchRows                                        *prometheus.HistogramVec
-	inFlight                                                                    *prometheus.GaugeVec
+	inFlight, lastDead                                                          *prometheus.GaugeVec
 }
 
 func newCounts() counts {
+	registry := prometheus.NewRegistry()
+	new := promauto.With(registry)
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "devotion", Name: name, Help: help}, append([]string{"pipeline"}, labels...))
+		return new.NewCounterVec(prometheus.CounterOpts{Namespace: "devotion", Name: name, Help: help}, append([]string{"pipeline"}, labels...))
 	}
 	histogram := func(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
-		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "devotion", Name: name, Help: help, Buckets: buckets}, append([]string{"pipeline"}, labels...))
+		return new.NewHistogramVec(prometheus.HistogramOpts{Namespace: "devotion", Name: name, Help: help, Buckets: buckets}, append([]string{"pipeline"}, labels...))
+	}
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		return new.NewGaugeVec(prometheus.GaugeOpts{Namespace: "devotion", Name: name, Help: help}, []string{"pipeline"})
 	}
 	seconds := []float64{.001, .003, .01, .03, .1, .3, 1, 3, 10, 30, 60}
 	return counts{
+		Registry:     registry,
 		polls:        counter("polls_total", "Polls that succeeded, by what they found, and failed attempts of a step.", "outcome"),
 		rowsRead:     counter("rows_read_total", "Rows fetched from the source. A batch that is fetched twice counts twice."),
 		rowsWritten:  counter("rows_written_total", "Rows that the sink has written and whose checkpoint is saved."),
@@ -42,27 +44,32 @@ func newCounts() counts {
 		errors:       counter("errors_total", "Failed attempts of a step, by step and class of error.", "stage", "class"),
 		retries:      counter("retries_total", "Failed attempts after which the step is tried again.", "stage", "class"),
 		checkpoints:  counter("checkpoints_total", "Cursors saved."),
-		pollSeconds:  histogram("poll_duration_seconds", "Time of a poll that succeeded, from the start of its fetch to the end of its save. It includes the wait for the batch before.", seconds),
+		pollSeconds:  histogram("poll_duration_seconds", "Time of a poll that succeeded, from the start of its fetch to the end of its save. It includes the wait for the previous batch.", seconds),
 		stageSeconds: histogram("stage_duration_seconds", "Time of an attempt of a step, including failed attempts.", seconds, "stage"),
 		batchRows:    histogram("batch_rows", "Rows of a batch that was written and saved. Empty batches do not count.", []float64{1, 10, 100, 1000, 2500, 5000, 10000, 50000}),
-		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "devotion", Name: "in_flight_rows",
-			Help: "Rows of the batch that is being written or saved now."}, []string{"pipeline"}),
+		inFlight:     gauge("in_flight_rows", "Rows of the batch that is being written or saved now."),
+		lastDead:     gauge("last_dead_letter_timestamp_seconds", "When the dead-letter sink last accepted a row. Absent before the first."),
 	}
 }
 
-func (c *counts) all() []prometheus.Collector {
-	return []prometheus.Collector{c.polls, c.rowsRead, c.rowsWritten, c.rowsDead, c.bytes, c.errors, c.retries, c.checkpoints,
-		c.pollSeconds, c.stageSeconds, c.batchRows, c.inFlight}
-}
-
-// hooks returns hooks that count for the pipeline with a name. The series that a
-// healthy pipeline updates are looked up here, once.
-func (c *counts) hooks(name string) poller.Hooks {
-	c.begin(name)
+// begin creates the counters of all steps at 0, so that rate() sees the first event.
+func (c *counts) begin(name string) map[poller.Op]prometheus.Observer {
 	seconds := map[poller.Op]prometheus.Observer{}
-	for _, op := range steps() {
+	for _, op := range []poller.Op{poller.OpLoad, poller.OpFetch, poller.OpWrite, poller.OpDeadLetter, poller.OpSave} {
 		seconds[op] = c.stageSeconds.WithLabelValues(name, string(op))
+		for _, class := range []string{"transient", "setup", "data", "fatal", "conflict", "rejected"} {
+			c.errors.WithLabelValues(name, string(op), class)
+		}
+		for _, class := range []string{"transient", "setup", "data"} { // the other errors are not retried
+			c.retries.WithLabelValues(name, string(op), class)
+		}
 	}
+	return seconds
+}
+
+// hooks returns hooks that count. A healthy pipeline looks up no series.
+func (c *counts) hooks(name string) poller.Hooks {
+	seconds := c.begin(name)
 	rows, empty, held := c.polls.WithLabelValues(name, "rows"), c.polls.WithLabelValues(name, "empty"), c.polls.WithLabelValues(name, "held")
 	failed := c.polls.WithLabelValues(name, "error")
 	read, written, dead, bytes := c.rowsRead.WithLabelValues(name), c.rowsWritten.WithLabelValues(name), c.rowsDead.WithLabelValues(name), c.bytes.WithLabelValues(name)
@@ -70,13 +77,13 @@ func (c *counts) hooks(name string) poller.Hooks {
 	pollSeconds, batchRows := c.pollSeconds.WithLabelValues(name), c.batchRows.WithLabelValues(name)
 	return poller.Hooks{
 		StepBegin: func(ctx context.Context, i poller.StepInfo) context.Context {
-			if moves(i.Op) {
+			if i.Op != poller.OpFetch { // may run during a write
 				inFlight.Set(float64(i.Records))
 			}
 			return ctx
 		},
 		StepEnd: func(ctx context.Context, i poller.StepInfo) {
-			if moves(i.Op) {
+			if i.Op != poller.OpFetch { // may run during a write
 				inFlight.Set(0)
 			}
 			seconds[i.Op].Observe(i.Duration.Seconds())
@@ -109,39 +116,10 @@ func (c *counts) hooks(name string) poller.Hooks {
 				empty.Inc()
 			}
 		},
-		DeadLetter: func(poller.DeadLetterInfo) { dead.Inc() },
-	}
-}
-
-// steps returns the steps of the loop.
-func steps() []poller.Op {
-	return []poller.Op{poller.OpLoad, poller.OpFetch, poller.OpWrite, poller.OpDeadLetter, poller.OpSave}
-}
-
-// moves reports whether a step handles a batch.
-func moves(op poller.Op) bool {
-	return op == poller.OpWrite || op == poller.OpDeadLetter || op == poller.OpSave
-}
-
-// begin creates the expected errors and retries at 0, so that rate() sees the
-// first one. Other series begin when they occur.
-func (c *counts) begin(name string) {
-	for _, op := range steps() {
-		again := []string{retry.Transient.String(), retry.Setup.String()}
-		if op != poller.OpLoad && op != poller.OpSave { // these steps handle rows
-			again = append(again, retry.Data.String())
-		}
-		for _, class := range again {
-			c.retries.WithLabelValues(name, string(op), class)
-			c.errors.WithLabelValues(name, string(op), class)
-		}
-		c.errors.WithLabelValues(name, string(op), retry.Fatal.String())
-		if moves(op) {
-			c.errors.WithLabelValues(name, string(op), conflict)
-		}
-		if op == poller.OpWrite || op == poller.OpDeadLetter {
-			c.errors.WithLabelValues(name, string(op), rejected)
-		}
+		DeadLetter: func(poller.DeadLetterInfo) {
+			dead.Inc()
+			c.lastDead.WithLabelValues(name).SetToCurrentTime()
+		},
 	}
 }
 
@@ -149,20 +127,18 @@ func (c *counts) begin(name string) {
 // not fail: the source has ended, or the run was stopped during the step. A save
 // that is abandoned at a stop is an error, because the written rows are not saved.
 func classify(ctx context.Context, i poller.StepInfo) (class string, bad bool) {
-	err, late := i.Err, errors.Is(i.Err, poller.ErrTimeout)
-	is := retry.Classify(err)
-	switch {
-	case err == nil, i.Op == poller.OpFetch && errors.Is(err, source.ErrEnd):
+	switch is := retry.Classify(i.Err); {
+	case i.Err == nil, i.Op == poller.OpFetch && errors.Is(i.Err, source.ErrEnd):
 		return "", false
-	case errors.Is(err, poller.ErrConflict):
-		return conflict, true
-	case errors.Is(err, sink.ErrRejected):
-		return rejected, true
+	case errors.Is(i.Err, poller.ErrConflict):
+		return "conflict", true
+	case errors.Is(i.Err, sink.ErrRejected):
+		return "rejected", true
 	case is == retry.Fatal:
-	case late: // a driver may give a cancelled query any code
-		is = retry.Transient
-	case ctx.Err() != nil && i.Op != poller.OpSave:
-		return "", false
+		return "fatal", true
+	case errors.Is(i.Err, poller.ErrTimeout): // a driver may give a cancelled query any code
+		return "transient", true
+	default:
+		return is.String(), ctx.Err() == nil || i.Op == poller.OpSave
 	}
-	return is.String(), true
 }

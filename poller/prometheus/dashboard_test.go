@@ -168,7 +168,7 @@ func (s *stack) height(t *testing.T) int {
 }
 
 // severity is the order of the states in the table.
-var severity = []string{"up to date", "copying", "held back", "failing", "stuck", "stopped", "down"}
+var severity = []string{"done", "up to date", "copying", "held back", "failing", "stuck", "stopped", "down"}
 
 // judge checks the drawn panels: each has a canvas or text, the table has all
 // pipelines and the worst first, and a legend has the greatest value first.

@@ -2,10 +2,8 @@ package prometheus_test
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -26,7 +24,7 @@ const scrape = time.Second
 type stack struct {
 	*fleet
 	prom    server
-	manager string
+	manager manager
 	rules   []rule
 	webhook *webhook
 }
@@ -43,20 +41,21 @@ func shorten(t *testing.T, text string, pairs ...string) string {
 
 func newStack(t *testing.T) *stack {
 	prometheus := program(t, "prometheus", "prometheus")
-	alertmanager := program(t, "prometheus-alertmanager", "prometheus-alertmanager")
 	s := &stack{webhook: newWebhook(t)}
-	dir, addrs := t.TempDir(), freeAddrs(6)
+	s.manager = newManager(t, s.webhook)
+	dir, addrs := t.TempDir(), freeAddrs(5)
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		return path
 	}
 	// The rules as they are, except for how long they wait.
-	text := shorten(t, read(t, "alerts.yml"), "[1d]), 600)", "[1d]), 5)", "[1d:1m]", "[5m:1s]", "offset 1h", "offset 5s",
-		"for: 1m\n", "for: 1s\n", "for: 2m\n", "for: 1s\n", "for: 5m\n", "for: 1s\n", "for: 10m\n", "for: 1s\n", "for: 15m\n", "for: 1s\n", "for: 30m\n", "for: 1s\n")
+	text := shorten(t, read(t, "alerts.yml"), "[1d]), 600)", "[1d]), 5)", "[1d:1m]", "[5m:1s]",
+		"for: 1m\n", "for: 1s\n", "for: 2m\n", "for: 1s\n", "for: 5m\n", "for: 1s\n", "for: 10m\n", "for: 1s\n", "for: 15m\n", "for: 1s\n", "for: 30m\n", "for: 1s\n",
+		`(max_over_time(up{job=~".+"}[5m]))`, `(max_over_time(up{job=~".+"}[5s]))`, "[15m:1m]", "[15s:1s]")
 	s.rules = rules(text)
 	write("alerts.yml", text)
-	s.fleet = newFleet(t, addrs[3:])
+	s.fleet = newFleet(t, addrs[2:])
 	// Another system that is down is in the same Prometheus.
 	config := write("prometheus.yml", fmt.Sprintf(`global: {scrape_interval: %[1]v, evaluation_interval: %[1]v}
 rule_files: [alerts.yml]
@@ -64,14 +63,10 @@ alerting: {alertmanagers: [{static_configs: [{targets: [%[2]q]}]}]}
 scrape_configs:
   - {job_name: shop, static_configs: [{targets: [%[3]s]}]}
   - {job_name: web, static_configs: [{targets: [%[4]q]}]}
-`, scrape, addrs[0], `"`+strings.Join(s.addrs, `", "`)+`"`, addrs[2]))
-	routes := write("alertmanager.yml", shorten(t, read(t, "alertmanager.yml"),
-		"group_wait: 10s", "group_wait: 100ms", "group_interval: 5m", "group_interval: 500ms", "http://127.0.0.1:9095", s.webhook.url))
-	startProgram(t, alertmanager, "--config.file="+routes, "--storage.path="+filepath.Join(dir, "alertmanager"),
-		"--web.listen-address="+addrs[0], "--cluster.listen-address=", "--log.level=warn")
+`, scrape, strings.TrimPrefix(string(s.manager), "http://"), `"`+strings.Join(s.addrs, `", "`)+`"`, addrs[1]))
 	startProgram(t, prometheus, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "prometheus"),
-		"--web.listen-address="+addrs[1], "--rules.alert.resend-delay=1s", "--log.level=warn")
-	s.manager, s.prom = "http://"+addrs[0], server("http://"+addrs[1])
+		"--web.listen-address="+addrs[0], "--rules.alert.resend-delay=1s", "--log.level=warn")
+	s.prom = server("http://" + addrs[0])
 	return s
 }
 
@@ -195,6 +190,19 @@ func (s *stack) canFire(t *testing.T) {
 	}
 }
 
+// downOnce returns an error unless PipelineDown fires, and PipelineStalled does not, although no poll has been
+// seen to succeed for long enough.
+func (s *stack) downOnce() error {
+	pipeline := names[2] // of the third program
+	found, err := s.prom.query(s.t.Context(), fmt.Sprintf(`ALERTS{alertname="PipelineDown",alertstate="firing"}
+		and on (job) (time() - max by (job) (max_over_time(devotion_last_success_timestamp_seconds{pipeline=%q}[1d])) > 15)
+		unless on (job) ALERTS{alertname="PipelineStalled",pipeline=%[1]q}`, pipeline))
+	if err == nil && len(found) == 0 {
+		err = fmt.Errorf("PipelineDown does not fire alone for %s", pipeline)
+	}
+	return err
+}
+
 // pages: the alerts on the fleet arrive, and those that follow from them do not.
 func (s *stack) pages(t *testing.T) {
 	page := s.webhook.wait(t, "firing", "PipelineStalled", "pipeline", "payments")
@@ -209,7 +217,7 @@ func (s *stack) pages(t *testing.T) {
 		s.webhook.wait(t, "firing", alert, "pipeline", pipeline)
 	}
 	for _, pipeline := range []string{"payments", "shipments"} { // whose lag follows from what is reported
-		eventually(t, "inhibition for "+pipeline, func() error { return s.inhibited(t.Context(), "PipelineLagHigh", pipeline) })
+		s.manager.waitInhibited(t, "PipelineLagHigh job=shop pipeline="+pipeline)
 	}
 
 	s.members["payments"].src.FailFunc(nil)
@@ -218,36 +226,10 @@ func (s *stack) pages(t *testing.T) {
 	s.servers[2].Close()
 	down := s.webhook.wait(t, "firing", "PipelineDown", "instance", s.addrs[2])
 	assert.Equal(t, map[string]string{"alertname": "PipelineDown", "job": "shop", "instance": s.addrs[2], "severity": "page"}, down.Labels)
+	eventually(t, "one page for the program that is down", s.downOnce)
 	s.serve(2)
 	s.webhook.wait(t, "resolved", "PipelineDown", "instance", s.addrs[2])
 	for _, m := range s.webhook.messages() {
 		assert.NotEqual(t, "web", m.Labels["job"], "%v", m)
 	}
-}
-
-// inhibited returns an error if Alertmanager does not hold back an alert because of
-// another.
-func (s *stack) inhibited(ctx context.Context, alert, pipeline string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.manager+"/api/v2/alerts", nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	var alerts []struct {
-		Labels map[string]string
-		Status struct{ InhibitedBy []string }
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&alerts); err != nil {
-		return err
-	}
-	for _, a := range alerts {
-		if a.Labels["alertname"] == alert && a.Labels["pipeline"] == pipeline && len(a.Status.InhibitedBy) > 0 {
-			return nil
-		}
-	}
-	return fmt.Errorf("of %d alerts none is %s of %s and inhibited", len(alerts), alert, pipeline)
 }

@@ -8,8 +8,7 @@
 // All metrics begin with devotion_ and have a label pipeline, the Poller's Name.
 // The README lists them with the values of their labels. Units are seconds and
 // bytes. No label value comes from a row, a cursor or an error text, so the
-// number of series is bounded: 158 for each pipeline, and one more for each step
-// and class of error that is not expected.
+// number of series is bounded: at most 169 for each pipeline.
 //
 // dashboard.json, alerts.yml and alertmanager.yml are a Grafana dashboard, the
 // alerting rules and their routing. RUNBOOK.md says what to do about each alert.
@@ -20,11 +19,12 @@
 package prometheus
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -53,9 +53,8 @@ type Metrics struct {
 
 // pipeline is what Attach was given.
 type pipeline struct {
-	status       func() poller.Status
-	objective    time.Duration
-	hasObjective bool
+	status    func() poller.Status
+	objective *time.Duration // nil: the default
 }
 
 // Option changes how a pipeline is measured.
@@ -66,21 +65,19 @@ type Option func(*pipeline)
 // with. Defaults to 15 minutes, or to three times the Poller's Interval if that is
 // longer, and to none while the source is lossy and has not set AsOf. With 0 or
 // less the metric is absent and no alert on lag fires, which suits a source that
-// never sets AsOf.
+// never sets AsOf. The metric is also absent after Run has returned nil.
 func LagObjective(d time.Duration) Option {
-	return func(p *pipeline) { p.objective, p.hasObjective = d, true }
+	return func(p *pipeline) { p.objective = &d }
 }
-
-var _ prometheus.Collector = (*Metrics)(nil)
 
 // New returns metrics without a pipeline.
 func New() *Metrics {
 	return &Metrics{
 		counts:    newCounts(),
 		gauges:    newGauges(),
-		state:     describe("state", "1 for the present state of the pipeline, 0 for the others.", "pipeline", "state"),
-		lossy:     describe("lossy", "1 if rows can be missed, 0 if not, as the source guarantees. Absent before the first batch, and if the source guarantees nothing.", "pipeline", "guarantee"),
-		build:     describe("build_info", "1, with the version of the program, the revision of its source and the version of Go as labels.", "version", "revision", "goversion"),
+		state:     describe("state", "1 for the current state of the pipeline, 0 for the others.", "state"),
+		lossy:     describe("lossy", "1 if the source can miss rows, 0 if it guarantees that it does not. Absent before the first batch, and if the source guarantees nothing.", "guarantee"),
+		build:     prometheus.NewDesc("devotion_build_info", "1, with the version of the program, the revision of its source and the version of Go as labels.", []string{"version", "revision", "goversion"}, nil),
 		pipelines: map[string]pipeline{},
 	}
 }
@@ -112,9 +109,7 @@ func (m *Metrics) Attach(hooks *poller.Hooks, status func() poller.Status, optio
 
 // Describe implements prometheus.Collector.
 func (m *Metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, c := range m.counts.all() {
-		c.Describe(to)
-	}
+	m.counts.Describe(to)
 	for _, g := range m.gauges {
 		to <- g.desc
 	}
@@ -125,23 +120,24 @@ func (m *Metrics) Describe(to chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *Metrics) Collect(to chan<- prometheus.Metric) {
-	for _, c := range m.counts.all() {
-		c.Collect(to)
-	}
+	m.counts.Collect(to)
 	m.mu.Lock()
 	pipelines := maps.Clone(m.pipelines)
 	m.mu.Unlock()
 	for name, p := range pipelines {
-		s, now := p.status(), time.Now()
+		r := reading{p, p.status(), time.Now()}
 		for _, g := range m.gauges {
-			if v, known := g.value(p, s, now); known {
+			if v := g.value(r); !math.IsNaN(v) {
 				to <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, v, name)
 			}
 		}
-		for _, state := range []poller.State{poller.Stopped, poller.Working, poller.Idle, poller.Held, poller.Backoff} {
-			to <- prometheus.MustNewConstMetric(m.state, prometheus.GaugeValue, number(s.State == state), name, string(state))
+		if r.Done { // a value of the label only
+			r.State = "done"
 		}
-		if g := s.Guarantee; g != nil {
+		for _, state := range []poller.State{poller.Stopped, poller.Working, poller.Idle, poller.Held, poller.Backoff, "done"} {
+			to <- prometheus.MustNewConstMetric(m.state, prometheus.GaugeValue, number(r.State == state), name, string(state))
+		}
+		if g := r.Guarantee; g != nil {
 			to <- prometheus.MustNewConstMetric(m.lossy, prometheus.GaugeValue, number(g.Lossy), name, strings.ToValidUTF8(g.Name, "\uFFFD"))
 		}
 	}
@@ -153,19 +149,17 @@ func (m *Metrics) Collect(to chan<- prometheus.Metric) {
 func (m *Metrics) built() (version, revision string) {
 	version, revision = "unknown", "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
-		if info.Main.Version != "" {
-			version = info.Main.Version
-		}
-		if i := slices.IndexFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "vcs.revision" }); i >= 0 {
-			revision = info.Settings[i].Value
+		version = cmp.Or(info.Main.Version, version)
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = s.Value
+			}
 		}
 	}
-	if m.Version != "" {
-		version = strings.ToValidUTF8(m.Version, "\uFFFD")
-	}
-	return version, revision
+	return cmp.Or(strings.ToValidUTF8(m.Version, "\uFFFD"), version), revision
 }
 
+// describe describes a metric of a pipeline.
 func describe(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("devotion_"+name, help, labels, nil)
+	return prometheus.NewDesc("devotion_"+name, help, append([]string{"pipeline"}, labels...), nil)
 }

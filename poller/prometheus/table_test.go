@@ -41,6 +41,7 @@ func everything(t *testing.T) []*dto.MetricFamily {
 			h.Backoff(poller.BackoffInfo{Op: op, Class: retry.Classify(err), Err: err})
 		}
 	}
+	h.DeadLetter(poller.DeadLetterInfo{})
 	registry := prom.NewPedanticRegistry()
 	registry.MustRegister(m)
 	families, err := registry.Gather()

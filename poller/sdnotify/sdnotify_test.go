@@ -3,11 +3,9 @@ package sdnotify
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sourcetest/fault"
 )
 
 // heard is a systemd that records the messages and their times.
@@ -76,56 +76,37 @@ func listen(ctx context.Context, watchdog time.Duration, pipelines ...func() pol
 	return h, n.start(ctx)
 }
 
-// pipeline is a Poller whose parts a test bends.
+// pipeline is a Poller over fakes.
 type pipeline struct {
-	poller.Poller[int]
-	load, fetch, write func(context.Context) error
-	at                 source.Cursor
-	rows               atomic.Int64 // that come with the next batch
+	*poller.Poller[int]
+	pollertest.Fakes[int]
 }
 
 func newPipeline(name string) *pipeline {
-	nothing := func(context.Context) error { return nil }
-	p := &pipeline{load: nothing, fetch: nothing, write: nothing}
-	p.Poller = poller.Poller[int]{Name: name, Source: p, Sink: p, Checkpointer: p, Logger: slog.New(slog.DiscardHandler)}
+	p := &pipeline{}
+	p.Poller = p.Fakes.Poller(name)
 	return p
-}
-
-func (p *pipeline) Load(ctx context.Context) (source.Cursor, error) { return p.at, p.load(ctx) }
-func (p *pipeline) Save(_ context.Context, _, to source.Cursor) error {
-	p.at = to
-	return nil
-}
-func (p *pipeline) Write(ctx context.Context, _ source.Batch[int]) error { return p.write(ctx) }
-func (p *pipeline) Fetch(ctx context.Context, after source.Cursor, _ int) (source.Batch[int], error) {
-	b := source.Batch[int]{From: after, To: after, AsOf: time.Now()}
-	if rows := p.rows.Swap(0); rows > 0 {
-		b.To, b.Records = after+"x", make([]int, rows)
-	}
-	return b, p.fetch(ctx)
 }
 
 // run runs the pipeline until the function it returns is called.
 func (p *pipeline) run(ctx context.Context) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = p.Run(ctx) }()
-	return func() { cancel(); <-ended }
+	end := pollertest.Start(ctx, p.Poller)
+	return func() { _ = end() }
 }
 
-func down(context.Context) error { return errors.New("connection refused") }
+// hang makes calls wait for a channel, and ignore their context.
+func hang(release chan struct{}) func(fault.Call, fault.Point) error {
+	return func(fault.Call, fault.Point) error { <-release; return nil }
+}
+
+var errDown = errors.New("connection refused")
 
 func TestReadyWhenEveryCheckpointIsLoadedAlthoughTheDatabaseIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newPipeline("a"), newPipeline("b")
-		a.fetch = down
-		store := time.Now().Add(10 * time.Minute)
-		b.load = func(context.Context) error {
-			if time.Now().Before(store) {
-				return errors.New("the store is down")
-			}
-			return nil
-		}
+		a.Fakes.Source.Fail(errDown)
+		b.Checkpoint.Fail(errDown)
+		time.AfterFunc(10*time.Minute, b.Checkpoint.Heal)
 		h, stop := listen(t.Context(), 30*time.Second, a.Status, b.Status)
 		defer stop()
 		time.Sleep(15 * time.Second)
@@ -151,7 +132,7 @@ func TestAHungLoadGetsNoMoreTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeline("p")
 		release := make(chan struct{})
-		p.load = func(context.Context) error { <-release; return nil }
+		p.Checkpoint.FailFunc(hang(release))
 		h, stop := listen(t.Context(), 0, p.Status)
 		defer stop()
 		end := p.run(t.Context())
@@ -168,7 +149,7 @@ func TestAHungLoadGetsNoMoreTime(t *testing.T) {
 func TestTheWatchdogIsFedThroughAnOutageOfADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeline("p")
-		p.fetch = down
+		p.Fakes.Source.Fail(errDown)
 		h, stop := listen(t.Context(), 30*time.Second, p.Status)
 		defer stop()
 		defer p.run(t.Context())()
@@ -183,22 +164,22 @@ func TestTheWatchdogIsFedThroughAnOutageOfADay(t *testing.T) {
 }
 
 func TestTheWatchdogIsNotFedWhileAStepHangs(t *testing.T) {
-	for name, hang := range map[string]func(*pipeline, func(context.Context) error){
-		"fetch": func(p *pipeline, f func(context.Context) error) { p.fetch = f },
-		"write": func(p *pipeline, f func(context.Context) error) { p.write = f; p.rows.Store(1) },
-		"the loop itself": func(p *pipeline, f func(context.Context) error) {
-			p.Hooks.Poll = func(poller.PollInfo) { _ = f(context.Background()) }
+	for name, hangAt := range map[string]func(*pipeline, chan struct{}){
+		"fetch": func(p *pipeline, release chan struct{}) { p.Fakes.Source.FailFunc(hang(release)) },
+		"write": func(p *pipeline, release chan struct{}) {
+			p.Fakes.Sink.FailFunc(hang(release))
+			p.Fakes.Source.Append(1)
 		},
+		"the loop itself": func(p *pipeline, release chan struct{}) { p.Hooks.Poll = func(poller.PollInfo) { <-release } },
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			well, stuck := newPipeline("well"), newPipeline("stuck")
 			release := make(chan struct{})
-			hang(stuck, func(context.Context) error { <-release; return nil })
-			h, stop := listen(context.Background(), 30*time.Second, well.Status, stuck.Status) // which never ends
-			defer stop()
-			defer well.run(t.Context())()
-			end := stuck.run(t.Context())
+			hangAt(stuck, release)
+			h, end := listen(context.Background(), 30*time.Second, well.Status, stuck.Status) // which never ends
 			defer end()
+			defer well.run(t.Context())()
+			defer stuck.run(t.Context())()
 			time.Sleep(time.Hour)
 			assert.NotEmpty(t, h.at("WATCHDOG=1"), name)
 			assert.Zero(t, h.since("WATCHDOG=1", 10*time.Minute), name)
@@ -260,8 +241,8 @@ func TestStopping(t *testing.T) {
 		p := newPipeline("p")
 		h, stop := listen(ctx, 10*time.Second, p.Status)
 		release := make(chan struct{})
-		p.rows.Store(1)
-		p.write = func(context.Context) error { <-release; return nil }
+		p.Fakes.Source.Append(1)
+		p.Fakes.Sink.FailFunc(hang(release))
 		end := p.run(ctx)
 		time.Sleep(time.Second)
 		cancel()
@@ -299,7 +280,7 @@ func TestStatusIsSaidWhenItChanges(t *testing.T) {
 
 		var said int
 		for range 60 {
-			p.rows.Add(7)
+			p.Fakes.Source.Append(make([]int, 7)...)
 			time.Sleep(time.Second)
 			said = len(h.at("STATUS="))
 		}
@@ -362,7 +343,12 @@ func TestALostFeedIsRepeatedInTime(t *testing.T) {
 func TestOneThatIsStuckForAMomentIsFedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPipeline("p")
-		p.fetch = func(context.Context) error { time.Sleep(time.Minute + 16*time.Second); return nil } // overdue for 10 s
+		p.Fakes.Source.FailFunc(func(_ fault.Call, at fault.Point) error {
+			if at == fault.Before {
+				time.Sleep(time.Minute + 16*time.Second) // overdue for 10 s
+			}
+			return nil
+		})
 		h, stop := listen(t.Context(), 30*time.Second, p.Status)
 		defer stop()
 		defer p.run(t.Context())()

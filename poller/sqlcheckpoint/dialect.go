@@ -15,13 +15,8 @@ func quote(d dialect.Dialect, table string) (string, error) {
 		return "", fmt.Errorf("Options.Table is %q: write TABLE or SCHEMA.TABLE", table)
 	}
 	for _, p := range parts {
-		if p == "" || len(p) > 63 { // Postgres silently truncates longer names
-			return "", fmt.Errorf("Options.Table is %q: each part must have 1 to 63 bytes", table)
-		}
-		for _, c := range []byte(p) {
-			if c < ' ' || c > '~' {
-				return "", fmt.Errorf("Options.Table is %q: use printable ASCII", table)
-			}
+		if p == "" || len(p) > 63 || !printable(p) { // Postgres silently truncates longer names
+			return "", fmt.Errorf("Options.Table is %q: use printable ASCII; each part must have 1 to 63 bytes", table)
 		}
 	}
 	return dialect.QuoteAll(d, parts), nil
@@ -36,13 +31,14 @@ func checkName(name string) error {
 		return fmt.Errorf("the name %.20q… has %d bytes, more than 200", name, len(name))
 	case strings.TrimSpace(name) != name:
 		return fmt.Errorf("the name %q begins or ends with a blank, which databases ignore when they compare", name)
-	}
-	for _, c := range []byte(name) {
-		if c < ' ' || c > '~' {
-			return fmt.Errorf("the name %q is not printable ASCII", name)
-		}
+	case !printable(name):
+		return fmt.Errorf("the name %q is not printable ASCII", name)
 	}
 	return nil
+}
+
+func printable(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
 }
 
 // statements is all the SQL for one dialect and table.
@@ -60,21 +56,15 @@ type statements struct {
 // the rules of poller/integration/testdata/compat/README.md: after a rollback the
 // older release must be able to read the row and to insert one.
 func statementsFor(d dialect.Dialect, table string) statements {
-	// fill numbers the question marks of a statement that begins in front of the
-	// table's name, which may contain one itself.
+	// fill numbers the question marks after the table's name, which may contain one
+	// itself.
 	fill := func(before, after string) string {
-		n := 0
-		var b strings.Builder
-		b.WriteString(before + table)
-		for _, c := range after {
-			if c == '?' {
-				n++
-				b.WriteString(d.Placeholder(n))
-			} else {
-				b.WriteRune(c)
-			}
+		parts := strings.Split(after, "?")
+		text := before + table + parts[0]
+		for n, part := range parts[1:] {
+			text += d.Placeholder(n+1) + part
 		}
-		return b.String()
+		return text
 	}
 	const columns = "name, cur, writer, seq, saved_at, history"
 	short := d.TextType(64, false)

@@ -102,14 +102,10 @@ func (s *Store) Save(ctx context.Context, from, to source.Cursor) error {
 	if err := s.fence.Check(from, to); err != nil {
 		return s.error("save", err)
 	}
-	err := s.swap(ctx, func() (row, error) { return s.load(ctx, s.db, s.sql.load) }, func(r row) (row, bool, error) {
-		next, moved, err := s.fence.Move(r.state(), from, to)
-		return r.next(next, s.history), moved, err
-	})
-	if err != nil {
-		return s.error("save", err)
-	}
-	return nil
+	load := func() (row, error) { return s.load(ctx, s.db, s.sql.load) }
+	return s.error("save", s.swap(ctx, load, func(r row) (durable.State, bool, error) {
+		return s.fence.Move(r.state(), from, to)
+	}))
 }
 
 // Advance is Save within the caller's transaction, for a sink that writes rows to
@@ -130,19 +126,17 @@ func (s *Store) Save(ctx context.Context, from, to source.Cursor) error {
 // On Postgres, if ctx has a deadline, Advance sets
 // idle_in_transaction_session_timeout for this transaction to the time left.
 func (s *Store) Advance(ctx context.Context, tx sqlx.ExtContext, from, to source.Cursor) (moved bool, err error) {
-	if _, plain := tx.(*sqlx.DB); plain {
-		return false, s.error("advance", errors.New("tx is a *sqlx.DB, which commits each statement: begin a transaction and pass that"))
-	}
-	if err := s.fence.Check(from, to); err != nil {
-		return false, s.error("advance", err)
-	}
-	if moved, err = s.advance(ctx, tx, from, to); err != nil {
-		return false, s.error("advance", err)
-	}
-	return moved, nil
+	moved, err = s.advance(ctx, tx, from, to)
+	return moved, s.error("advance", err)
 }
 
 func (s *Store) advance(ctx context.Context, tx sqlx.ExtContext, from, to source.Cursor) (bool, error) {
+	if _, plain := tx.(*sqlx.DB); plain {
+		return false, errors.New("tx is a *sqlx.DB, which commits each statement: begin a transaction and pass that")
+	}
+	if err := s.fence.Check(from, to); err != nil {
+		return false, err
+	}
 	if at, limited := ctx.Deadline(); limited {
 		ms := min(max(time.Until(at).Milliseconds(), 1), math.MaxInt32)
 		if limit := s.dialect.IdleTimeout(ms); limit != "" {
@@ -164,11 +158,11 @@ func (s *Store) advance(ctx context.Context, tx sqlx.ExtContext, from, to source
 	if err != nil || !moved {
 		return false, err
 	}
-	switch stored, err := s.update(ctx, tx, r, r.next(next, s.history)); {
+	switch stored, err := s.update(ctx, tx, r, next); {
 	case err != nil:
 		return false, err
 	case !stored:
-		return false, errors.New("the row changed though it is locked: is tx a transaction, and the table's engine one that has them?")
+		return false, errors.New("the row changed although it is locked: is tx a transaction, and does the table's engine support transactions?")
 	}
 	return true, nil
 }
@@ -182,10 +176,7 @@ func (s *Store) History(ctx context.Context) ([]Entry, error) {
 		return nil, s.error("history", err)
 	}
 	entries, err := r.entries(s.history)
-	if err != nil {
-		return nil, s.error("history", err)
-	}
-	return entries, nil
+	return entries, s.error("history", err)
 }
 
 // Rewind sets the cursor to any cursor of the same source, such as one of
@@ -197,20 +188,17 @@ func (s *Store) Rewind(ctx context.Context, to source.Cursor) error {
 	if err := to.Validate(); err != nil { // before a missing row is inserted
 		return s.error("rewind", err)
 	}
-	err := s.swap(ctx, func() (row, error) { return s.loadOrInsert(ctx, true) }, func(r row) (row, bool, error) {
+	load := func() (row, error) { return s.loadOrInsert(ctx, true) }
+	return s.error("rewind", s.swap(ctx, load, func(r row) (durable.State, bool, error) {
 		next, err := durable.Rewound(r.state(), to)
-		return r.next(next, s.history), true, err
-	})
-	if err != nil {
-		return s.error("rewind", err)
-	}
-	return nil
+		return next, true, err
+	}))
 }
 
 // swap loads the row and stores what decide returns, if it moved. If the row has
 // changed in between, swap starts over: only decide can tell another writer from
 // a late statement of this handle.
-func (s *Store) swap(ctx context.Context, load func() (row, error), decide func(row) (next row, moved bool, err error)) error {
+func (s *Store) swap(ctx context.Context, load func() (row, error), decide func(row) (next durable.State, moved bool, err error)) error {
 	var last row
 	for try := 0; ; try++ {
 		r, err := load()
@@ -218,7 +206,7 @@ func (s *Store) swap(ctx context.Context, load func() (row, error), decide func(
 			return err
 		}
 		if try > 0 && r == last { // nobody else has changed it
-			return errors.New("the row can be read but does not change: is there a trigger, a rule or a policy on the table that skips updates, or a replica that is read instead?")
+			return errors.New("the row can be read but does not change: does a trigger, a rule or a policy on the table skip updates, or does db read from a replica?")
 		}
 		last = r
 		next, moved, err := decide(r)
@@ -231,9 +219,10 @@ func (s *Store) swap(ctx context.Context, load func() (row, error), decide func(
 	}
 }
 
-// update stores next if the row is still r. Every update changes seq, so MySQL
+// update stores the state if the row is still r. Every update changes seq, so MySQL
 // counts the row even where it counts changed rows only.
-func (s *Store) update(ctx context.Context, db sqlx.ExtContext, r, next row) (stored bool, err error) {
+func (s *Store) update(ctx context.Context, db sqlx.ExtContext, r row, to durable.State) (stored bool, err error) {
+	next := r.next(to, s.history)
 	result, err := db.ExecContext(ctx, s.sql.update,
 		string(next.Cursor), next.Writer, next.Seq, next.SavedAt, next.History, s.name, r.Writer, r.Seq)
 	if err != nil {
@@ -312,6 +301,9 @@ type safeError struct {
 }
 
 func (s *Store) error(op string, err error) error {
+	if err == nil {
+		return nil
+	}
 	return &safeError{fmt.Sprintf("sqlcheckpoint: %q: %s: ", s.name, op), err}
 }
 

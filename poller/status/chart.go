@@ -1,7 +1,9 @@
 package status
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -10,63 +12,53 @@ import (
 // chart is a drawing of a history: a stair with a step for each point, in a
 // space of 180 by 100, with the newest point at the right.
 type chart struct {
-	ID    string
-	Kind  string // CSS class
-	Title string
-	Now   string // the current value
-	Alt   string // the drawing in words
-	Top   string // value at the upper edge
-	Line  string // path of the stair
-	Area  string // path of the area under the stair
+	ID      string
+	Kind    string // CSS class
+	Title   string
+	Now     string // the current value
+	Highest string // empty if none is known
+	Top     string // value at the upper edge
+	Line    string // path of the stair
+	Area    string // path of the area under the stair
 }
 
-func rowsChart(id string, h history) chart {
-	values := make([]float64, len(h.points))
-	for i, p := range h.points {
+// Rows is the chart of the rows, for page.html.
+func (r reading) Rows() chart {
+	values := make([]float64, len(r.points))
+	for i, p := range r.points {
 		values[i] = float64(p.rows) / step.Seconds()
 	}
-	c := chart{ID: id + "-rows", Kind: "rows", Title: "Rows per second", Now: rate(h.rate)}
-	highest, _ := greatest(values)
-	c.Alt = "Rows per second in the last 15 minutes: now " + c.Now + ", highest " + rate(highest) + "."
-	top := niceNumber(highest)
-	c.Top = count(int64(top))
-	c.Line, c.Area = stair(values, top)
-	return c
+	c := chart{ID: fmt.Sprintf("pipeline-%d-rows", r.ID), Kind: "rows", Title: "Rows per second", Now: rate(r.rate)}
+	return c.draw(values, niceNumber, rate)
 }
 
-func lagChart(id string, h history, lag time.Duration, known bool) chart {
-	values := make([]float64, len(h.points))
-	for i, p := range h.points {
-		values[i] = p.lag.Seconds()
+// Delay is the chart of the lag, for page.html.
+func (r reading) Delay() chart {
+	values := make([]float64, len(r.points))
+	for i, p := range r.points {
+		values[i] = float64(p.lag)
 		if p.lag < 0 {
 			values[i] = math.NaN()
 		}
 	}
-	c := chart{ID: id + "-lag", Kind: "lag", Title: "Lag", Now: "unknown"}
-	if known {
+	c := chart{ID: fmt.Sprintf("pipeline-%d-lag", r.ID), Kind: "lag", Title: "Lag", Now: "unknown"}
+	if lag, known := r.Lag(r.now); known {
 		c.Now = duration(lag)
 	}
-	highest, found := greatest(values)
-	c.Alt = "Lag in the last 15 minutes: now " + c.Now + "."
-	if found {
-		c.Alt = strings.TrimSuffix(c.Alt, ".") + ", highest " + duration(toDuration(highest)) + "."
-		top := niceDuration(toDuration(highest))
-		c.Top = duration(top)
-		c.Line, c.Area = stair(values, top.Seconds())
-	}
-	return c
+	return c.draw(values, niceDuration, func(d float64) string { return duration(time.Duration(d)) })
 }
 
-func toDuration(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-
-// greatest skips NaN, and reports whether it found a number.
-func greatest(values []float64) (m float64, found bool) {
-	for _, v := range values {
-		if v >= m {
-			m, found = v, true
-		}
+// draw draws values, where NaN is unknown. nice rounds up to the upper edge, and
+// words writes a value.
+func (c chart) draw(values []float64, nice func(float64) float64, words func(float64) string) chart {
+	known := slices.DeleteFunc(slices.Clone(values), math.IsNaN)
+	if len(known) > 0 {
+		highest := slices.Max(known)
+		top := nice(highest)
+		c.Highest, c.Top = words(highest), strings.TrimSuffix(words(top), ".0")
+		c.Line, c.Area = stair(values, top)
 	}
-	return m, found
+	return c
 }
 
 // niceNumber rounds v up to one digit and zeros. It skips 7 and 9, which do not
@@ -81,54 +73,49 @@ func niceNumber(v float64) float64 {
 	}
 }
 
-// niceDuration rounds d up to a usual step of a clock, at least ten seconds, so
-// that a small lag looks small.
-func niceDuration(d time.Duration) time.Duration {
+// niceDuration rounds nanoseconds up to a usual step of a clock, at least ten
+// seconds, so that a small lag looks small.
+func niceDuration(d float64) float64 {
 	for _, nice := range []time.Duration{
 		10 * time.Second, 20 * time.Second, 30 * time.Second,
 		time.Minute, 2 * time.Minute, 3 * time.Minute, 4 * time.Minute, 6 * time.Minute, 10 * time.Minute, 20 * time.Minute, 30 * time.Minute,
 		time.Hour, 2 * time.Hour, 3 * time.Hour, 4 * time.Hour, 6 * time.Hour, 12 * time.Hour,
 	} {
-		if nice >= d {
-			return nice
+		if float64(nice) >= d {
+			return float64(nice)
 		}
 	}
-	const day = 24 * time.Hour
-	return time.Duration(niceNumber(float64(d)/float64(day))) * day
+	const day = float64(24 * time.Hour)
+	return niceNumber(d/day) * day
 }
 
 // stair draws values up to top. NaN leaves a gap.
 func stair(values []float64, top float64) (line, area string) {
-	var l, a strings.Builder
-	number := func(b *strings.Builder, op byte, v float64) {
-		b.WriteByte(op)
-		b.WriteString(strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64))
-	}
-	height := func(i int) float64 { return math.Round(1000*(1-values[i]/top)) / 10 }
-	for i := 0; i < len(values); {
-		if math.IsNaN(values[i]) {
-			i++
+	number := func(v float64) string { return strconv.FormatFloat(math.Round(v*10)/10, 'f', -1, 64) }
+	height := func(i int) string { return number(100 * (1 - values[i]/top)) }
+	known := func(i int) bool { return i < len(values) && !math.IsNaN(values[i]) }
+	first := steps - len(values)
+	for i := range values {
+		if !known(i) {
 			continue
 		}
-		x := float64(steps - len(values))
-		for _, b := range []*strings.Builder{&l, &a} {
-			number(b, 'M', x+float64(i))
+		if i == 0 || !known(i-1) { // a stair begins
+			x := number(float64(first + i))
+			line += "M" + x + " " + height(i)
+			area += "M" + x + " 100V" + height(i)
 		}
-		number(&l, ' ', height(i))
-		a.WriteString(" 100")
-		number(&a, 'V', height(i))
-		for ; i < len(values) && !math.IsNaN(values[i]); i++ {
-			if i+1 < len(values) && height(i+1) == height(i) {
-				continue // extend the flat step
-			}
-			for _, b := range []*strings.Builder{&l, &a} {
-				number(b, 'H', x+float64(i+1))
-				if i+1 < len(values) && !math.IsNaN(values[i+1]) {
-					number(b, 'V', height(i+1))
-				}
-			}
+		if known(i+1) && height(i+1) == height(i) {
+			continue // extend the flat step
 		}
-		a.WriteString("V100Z")
+		next := "H" + number(float64(first+i+1))
+		if known(i + 1) {
+			next += "V" + height(i+1)
+		}
+		line += next
+		area += next
+		if !known(i + 1) {
+			area += "V100Z"
+		}
 	}
-	return l.String(), a.String()
+	return line, area
 }

@@ -12,26 +12,28 @@ import (
 
 // reading is the state of a pipeline at one moment.
 type reading struct {
-	id int // its position in the order of Attach, from 1
+	ID int // its position in the order of Attach, from 1
 	poller.Status
+	condition
 	history
+	now         time.Time
 	failing     failing
-	summary     string
+	Summary     string
 	live, ready bool
-	condition   condition
+	Open        bool // the page shows everything of it
 }
 
-func newReading(l *pipeline, now time.Time, fresh time.Duration) reading {
-	r := reading{Status: l.status(), history: l.ring.history(now)}
+func newReading(id int, l *pipeline, now time.Time, fresh time.Duration) reading {
+	r := reading{ID: id, Status: l.status(), history: l.ring.history(now), now: now}
 	fresh = cmp.Or(fresh, max(time.Minute, 3*r.Interval))
 	r.live = r.State != poller.Stopped && !r.Overdue
 	// With a coarse clock the first poll may have the same time as the start.
 	r.ready = !r.Started.IsZero() && !r.LastPoll.IsZero() && !r.LastPoll.Before(r.Started) && now.Sub(r.LastPoll) <= fresh
-	r.summary = summary(r.Status, now)
+	r.Summary = summary(r.Status, now)
 	if f := l.failing.Load(); f != nil {
 		r.failing = *f
 	}
-	r.condition = assess(&r, now, fresh)
+	r.condition = assess(&r, fresh)
 	return r
 }
 
@@ -44,35 +46,28 @@ func summary(s poller.Status, now time.Time) string {
 	return s.Summary(now)
 }
 
-func (p *Page) serveLive(w http.ResponseWriter, _ *http.Request) {
-	_, all := p.read()
-	probe(w, "live", all, func(r reading) bool { return r.live })
-}
-
-func (p *Page) serveReady(w http.ResponseWriter, _ *http.Request) {
-	_, all := p.read()
-	probe(w, "ready", all, func(r reading) bool { return r.ready })
-}
-
-// probe answers with a line for each pipeline. Without pipelines the program is
-// live, because a restart would not help, but not ready.
-func probe(w http.ResponseWriter, what string, all []reading, is func(reading) bool) {
-	var body strings.Builder
-	code := http.StatusOK
-	if len(all) == 0 {
-		body.WriteString("no pipeline is attached\n")
-		if what == "ready" {
-			code = http.StatusServiceUnavailable
+// probe serves a line for each pipeline. Without pipelines the program is live,
+// because a restart would not help, but not ready.
+func (p *Page) probe(what string, is func(reading) bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		all := p.read().pipelines
+		var body strings.Builder
+		code := http.StatusOK
+		if len(all) == 0 {
+			body.WriteString("no pipeline is attached\n")
+			if what == "ready" {
+				code = http.StatusServiceUnavailable
+			}
 		}
-	}
-	for _, r := range all {
-		answer := what
-		if !is(r) {
-			answer, code = "not "+what, http.StatusServiceUnavailable
+		for _, r := range all {
+			answer := what
+			if !is(r) {
+				answer, code = "not "+what, http.StatusServiceUnavailable
+			}
+			fmt.Fprintf(&body, "%s: %s: %s\n", line(r.Name), answer, line(r.Summary))
 		}
-		fmt.Fprintf(&body, "%s: %s: %s\n", line(r.Name), answer, line(r.summary))
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.WriteHeader(code)
+		_, _ = w.Write([]byte(body.String()))
 	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.WriteHeader(code)
-	_, _ = w.Write([]byte(body.String()))
 }

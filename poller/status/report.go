@@ -24,6 +24,7 @@ type pipelineReport struct {
 	Ready         bool           `json:"ready"`
 	State         string         `json:"state"`
 	Since         time.Time      `json:"since,omitzero"`
+	Done          bool           `json:"done,omitempty"`
 	Due           time.Time      `json:"due,omitzero"`
 	Op            string         `json:"op,omitempty"`
 	Started       time.Time      `json:"started,omitzero"`
@@ -40,13 +41,13 @@ type pipelineReport struct {
 	LastRecord    time.Time      `json:"last_record,omitzero"`
 	LastSave      time.Time      `json:"last_save,omitzero"`
 	AsOf          time.Time      `json:"as_of,omitzero"`
-	Lag           *seconds       `json:"lag_seconds,omitempty"`
+	Lag           *float64       `json:"lag_seconds,omitempty"`
 	Held          *heldReport    `json:"held,omitempty"`
 	Overdue       bool           `json:"overdue"`
 	Attempts      int            `json:"attempts"`
 	LastError     string         `json:"last_error,omitempty"`
 	LastErrorTime time.Time      `json:"last_error_time,omitzero"`
-	Interval      seconds        `json:"interval_seconds"`
+	Interval      float64        `json:"interval_seconds"`
 	History       *historyReport `json:"history,omitempty"`
 }
 
@@ -56,17 +57,15 @@ type heldReport struct {
 }
 
 type historyReport struct {
-	Step seconds    `json:"step_seconds"`
+	Step float64    `json:"step_seconds"`
 	End  time.Time  `json:"end"`
 	Rows []int64    `json:"rows"`
-	Lag  []*seconds `json:"lag_seconds"`
+	Lag  []*float64 `json:"lag_seconds"`
 }
 
-// seconds is a duration in seconds, to the millisecond.
-type seconds float64
-
-func toSeconds(d time.Duration) *seconds {
-	s := seconds(math.Round(float64(d)/float64(time.Millisecond)) / 1000)
+// seconds returns d in seconds, to the millisecond.
+func seconds(d time.Duration) *float64 {
+	s := math.Round(float64(d)/float64(time.Millisecond)) / 1000
 	return &s
 }
 
@@ -79,15 +78,15 @@ func instant(t time.Time) time.Time {
 }
 
 func (p *Page) serveJSON(w http.ResponseWriter, r *http.Request) {
-	now, all := p.read()
+	s := p.read()
 	rep := report{
-		Version: p.Version, Started: instant(p.since()), Now: instant(now),
-		Live: true, Ready: len(all) > 0, Pipelines: []pipelineReport{},
+		Version: p.Version, Started: instant(s.started), Now: instant(s.now),
+		Live: true, Ready: len(s.pipelines) > 0, Pipelines: []pipelineReport{},
 	}
 	history := r.URL.Query().Has("history")
-	for _, x := range all {
+	for _, x := range s.pipelines {
 		rep.Live, rep.Ready = rep.Live && x.live, rep.Ready && x.ready
-		one := newPipelineReport(x, now)
+		one := newPipelineReport(x)
 		if history {
 			one.History = newHistoryReport(x.history)
 		}
@@ -101,20 +100,20 @@ func (p *Page) serveJSON(w http.ResponseWriter, r *http.Request) {
 	_ = out.Encode(rep) // fails only if the client is gone
 }
 
-func newPipelineReport(x reading, now time.Time) pipelineReport {
+func newPipelineReport(x reading) pipelineReport {
 	out := pipelineReport{
-		Name: x.Name, Summary: x.summary, Live: x.live, Ready: x.ready,
-		State: string(x.State), Since: instant(x.Since), Due: instant(x.Due), Op: string(x.Op), Started: instant(x.Started),
+		Name: x.Name, Summary: x.Summary, Live: x.live, Ready: x.ready,
+		State: string(x.State), Since: instant(x.Since), Done: x.Done, Due: instant(x.Due), Op: string(x.Op), Started: instant(x.Started),
 		Cursor: string(x.Cursor), Position: x.Position, Pending: x.Pending, Batches: x.Batches, Records: x.Records, DeadLetters: x.DeadLetters,
 		LastPoll: instant(x.LastPoll), LastRecord: instant(x.LastRecord), LastSave: instant(x.LastSave), AsOf: instant(x.AsOf),
 		Overdue: x.Overdue, Attempts: x.Attempts, LastError: line(x.LastError), LastErrorTime: instant(x.LastErrorTime),
-		Interval: *toSeconds(x.Interval),
+		Interval: *seconds(x.Interval),
 	}
-	if g := x.Status.Guarantee; g != nil {
+	if g := x.Guarantee; g != nil {
 		out.Ceiling, out.Guarantee, out.Lossy = g.Name, g.Text, &g.Lossy
 	}
-	if lag, known := x.Lag(now); known {
-		out.Lag = toSeconds(lag)
+	if lag, known := x.Lag(x.now); known {
+		out.Lag = seconds(lag)
 	}
 	if x.Held != nil {
 		out.Held = &heldReport{Since: instant(x.Held.Since), By: x.Held.By}
@@ -123,20 +122,14 @@ func newPipelineReport(x reading, now time.Time) pipelineReport {
 }
 
 func newHistoryReport(h history) *historyReport {
-	out := historyReport{Step: *toSeconds(step), End: instant(h.end), Rows: []int64{}, Lag: []*seconds{}}
+	out := historyReport{Step: *seconds(step), End: instant(h.end), Rows: []int64{}, Lag: []*float64{}}
 	for _, p := range h.points {
 		out.Rows = append(out.Rows, p.rows)
-		var lag *seconds
+		var lag *float64
 		if p.lag >= 0 {
-			lag = toSeconds(p.lag)
+			lag = seconds(p.lag)
 		}
 		out.Lag = append(out.Lag, lag)
 	}
 	return &out
-}
-
-func (p *Page) since() time.Time {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	return p.started
 }

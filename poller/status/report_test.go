@@ -85,7 +85,7 @@ func TestHistoryAgreesWithTheSink(t *testing.T) {
 			p := newPipeline(&page, "orders")
 			p.poller.BatchSize = 10
 			p.poller.Source = source.Func[int](func(ctx context.Context, after source.Cursor, limit int) (source.Batch[int], error) {
-				b, err := p.source.Fetch(ctx, after, limit)
+				b, err := p.Source.Fetch(ctx, after, limit)
 				if says.IntN(5) > 0 {
 					b.AsOf = time.Now()
 				}
@@ -95,21 +95,21 @@ func TestHistoryAgreesWithTheSink(t *testing.T) {
 			var want []int64
 			var lags []*float64
 			for range 180 {
-				before := len(p.sink.Records())
+				before := len(p.Sink.Records())
 				switch random.IntN(10) {
 				case 0:
-					p.source.Fail(errors.New("database is down"))
+					p.Source.Fail(errors.New("database is down"))
 				case 1:
-					p.source.Heal()
+					p.Source.Heal()
 				case 2:
 					stop()
 					stop = p.start(t)
 				default:
-					p.source.Append(make([]int, random.IntN(50))...)
+					p.Source.Append(make([]int, random.IntN(50))...)
 				}
 				time.Sleep(5 * time.Second)
 				synctest.Wait()
-				want = append(want, int64(len(p.sink.Records())-before))
+				want = append(want, int64(len(p.Sink.Records())-before))
 				var lag *float64
 				if d, known := p.poller.Status().Lag(time.Now()); known {
 					s := math.Round(float64(d)/1e6) / 1e3
@@ -119,7 +119,7 @@ func TestHistoryAgreesWithTheSink(t *testing.T) {
 			}
 			h, records := history(t, &page)
 			assert.Equal(t, want, h.Rows, "seed %d", seed)
-			assert.Equal(t, int64(len(p.sink.Records())), records)
+			assert.Equal(t, int64(len(p.Sink.Records())), records)
 			assert.Equal(t, time.Now().UTC(), h.End)
 			assert.Equal(t, lags, h.Lag, "seed %d", seed)
 			stop()
@@ -139,11 +139,11 @@ func TestRequestsWhilePipelinesRun(t *testing.T) {
 		running.Go(func() {
 			defer stop()
 			for range 100 {
-				p.source.Append(1, 2, 3)
-				p.source.Hold(source.Held{By: []string{"somebody"}})
-				p.source.Release()
+				p.Source.Append(1, 2, 3)
+				p.Source.Hold(source.Held{By: []string{"somebody"}})
+				p.Source.Release()
 			}
-			assert.Eventually(t, func() bool { return len(p.sink.Records()) == 300 }, time.Minute, time.Millisecond)
+			assert.Eventually(t, func() bool { return len(p.Sink.Records()) == 300 }, time.Minute, time.Millisecond)
 		})
 	}
 	for _, path := range []string{"/", "/livez", "/readyz", "/status", "/status?history"} {
@@ -156,6 +156,6 @@ func TestRequestsWhilePipelinesRun(t *testing.T) {
 	asking.Go(func() { newPipeline(&page, "late") })
 	asking.Wait()
 	running.Wait()
-	assert.Len(t, all[0].sink.Records(), 300)
+	assert.Len(t, all[0].Sink.Records(), 300)
 	assert.Contains(t, get(t, &page, "/livez").Body.String(), "late: not live: stopped")
 }

@@ -18,11 +18,13 @@ const maxConnections = 32
 // NewServer returns a server for a [Page], or for a mux that also serves other
 // things, such as metrics. It protects the pipelines and their data:
 //
+//   - It answers GET and HEAD only, and does not wait for the body of a request.
 //   - It keeps at most 32 connections open. To accept another one it closes the
-//     one that has been idle longest, so that idle clients neither use up the
-//     file descriptors of the program nor keep a probe out.
-//   - A client that is slow to send a request or to read the answer is cut off
-//     after 10 seconds.
+//     one that has been idle longest, or one whose answer takes longer than a
+//     second, so that clients neither use up the file descriptors of the program
+//     nor keep a probe out.
+//   - A client that is slow to send a request is cut off after 5 seconds, and one
+//     that is slow to read the answer after 10.
 //   - On a loopback address it refuses requests for foreign host names, so that
 //     no web site can read the page through the browser of somebody on this
 //     machine (DNS rebinding). IP addresses, localhost, the name of this machine
@@ -37,16 +39,41 @@ func NewServer(h http.Handler, names ...string) *http.Server {
 		short, _, _ := strings.Cut(own, ".")
 		names = append(names, own, short)
 	}
-	c := &connections{busy: map[net.Conn]bool{}}
+	c := &connections{changed: make(chan struct{}, 1)}
 	return &http.Server{
-		Handler:           checkHost(h, names),
+		Handler:           readOnly(checkHost(h, names)),
 		ConnState:         c.track,
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
+		ReadTimeout:       10 * time.Second, // a handler around this one may wait for a body
 		WriteTimeout:      10 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}
+}
+
+// readOnly answers GET and HEAD only. It does not wait for the body that a request
+// announces: it closes the connection.
+func readOnly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			w.Header().Set("Connection", "close")
+			_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) // or the server reads the body after the answer
+		}
+		if !refused(w, r) {
+			h.ServeHTTP(w, r)
+		}
+	})
+}
+
+// refused answers a request whose method is neither GET nor HEAD.
+func refused(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return false
+	}
+	w.Header().Set("Allow", "GET, HEAD")
+	w.Header().Set("Connection", "close")
+	http.Error(w, "only GET and HEAD are allowed", http.StatusMethodNotAllowed)
+	return true
 }
 
 // checkHost refuses requests to a loopback address for any other host name. A
@@ -74,28 +101,67 @@ func accepted(host string, names []string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, host) })
 }
 
+// A connection may be closed for another one after these times. Without requestGrace,
+// clients that connect again at once would push out a connection whose request has
+// arrived but has not been read yet. answerGrace is far longer than an answer takes.
+const (
+	requestGrace = 100 * time.Millisecond // without a request
+	answerGrace  = time.Second            // with a request in progress
+)
+
 // connections limits the connections of a server.
 type connections struct {
-	mu   sync.Mutex
-	idle []net.Conn        // without a request, the one that has been so longest first
-	busy map[net.Conn]bool // with a request in progress; the server's timeouts end it
+	mu      sync.Mutex
+	open    []connection
+	changed chan struct{} // receives a value after a change
 }
 
-// track is the server's ConnState hook.
+type connection struct {
+	net.Conn
+	expires time.Time // when it may be closed for another one
+}
+
+// track is the server's ConnState hook. For a new connection it is called by the
+// goroutine that accepts, which waits here until there is room.
 func (c *connections) track(conn net.Conn, state http.ConnState) {
+	for state == http.StateNew {
+		wait := c.makeRoom()
+		if wait == 0 {
+			break
+		}
+		select {
+		case <-c.changed:
+		case <-time.After(wait):
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.busy, conn)
-	c.idle = slices.DeleteFunc(c.idle, func(other net.Conn) bool { return other == conn })
+	c.open = slices.DeleteFunc(c.open, func(other connection) bool { return other.Conn == conn })
 	switch state {
 	case http.StateNew, http.StateIdle:
-		c.idle = append(c.idle, conn)
+		c.open = append(c.open, connection{conn, time.Now().Add(requestGrace)})
 	case http.StateActive:
-		c.busy[conn] = true
+		c.open = append(c.open, connection{conn, time.Now().Add(answerGrace)})
 	}
-	if len(c.idle) == 0 || len(c.idle)+len(c.busy) <= maxConnections {
-		return
+	select {
+	case c.changed <- struct{}{}:
+	default:
 	}
-	_ = c.idle[0].Close()
-	c.idle = c.idle[1:]
+}
+
+// makeRoom closes the connection that has expired first if the limit is reached. It
+// returns how long to wait before it can do that, or 0.
+func (c *connections) makeRoom() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.open) < maxConnections {
+		return 0
+	}
+	first := slices.MinFunc(c.open, func(a, b connection) int { return a.expires.Compare(b.expires) })
+	if wait := time.Until(first.expires); wait > 0 {
+		return wait
+	}
+	c.open = slices.DeleteFunc(c.open, func(other connection) bool { return other == first })
+	go first.Close() // with TLS it can take seconds
+	return 0
 }

@@ -1,12 +1,14 @@
 package status_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,84 +32,170 @@ func (p pipes) Accept() (net.Conn, error) {
 func (p pipes) Close() error   { close(p); return nil }
 func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
 
-// connect returns a client's end of a connection, and whether the server closed it.
-func (p pipes) connect() (client net.Conn, closed func() bool) {
-	client, server := net.Pipe()
-	p <- server
-	end := make(chan struct{})
+// client is a client's end of a connection. It reads all answers.
+type client struct {
+	net.Conn
+	answers bytes.Buffer // once the server has closed the connection
+	end     chan struct{}
+}
+
+func (p pipes) connect() *client {
+	here, there := net.Pipe()
+	p <- there
+	c := &client{Conn: here, end: make(chan struct{})}
 	go func() {
-		_, _ = io.Copy(io.Discard, client)
-		close(end)
+		_, _ = io.Copy(&c.answers, here)
+		close(c.end)
 	}()
-	return client, func() bool {
-		synctest.Wait()
-		select {
-		case <-end:
-			return true
-		default:
-			return false
-		}
+	return c
+}
+
+// closed reports whether the server closed the connection.
+func (c *client) closed() bool {
+	synctest.Wait()
+	select {
+	case <-c.end:
+		return true
+	default:
+		return false
 	}
 }
 
-func ask(t *testing.T, client net.Conn) {
+func (c *client) send(t *testing.T, request string) {
 	t.Helper()
-	_, err := io.WriteString(client, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	_, err := io.WriteString(c, request)
 	require.NoError(t, err)
 	synctest.Wait()
 }
 
+const probe = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+func open(clients []*client) (n int) {
+	for _, c := range clients {
+		if !c.closed() {
+			n++
+		}
+	}
+	return n
+}
+
+// serve serves h until the end of the test.
+func serve(t *testing.T, h http.HandlerFunc) pipes {
+	listener := make(pipes)
+	server := status.NewServer(h)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.Serve(listener)
+	}()
+	t.Cleanup(func() { server.Close(); <-ended })
+	return listener
+}
+
 func TestTheConnectionThatIsIdleLongestIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		listener, answer := make(pipes), make(chan bool)
-		server := status.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-answer }))
-		go func() { _ = server.Serve(listener) }()
-		defer server.Close()
-		var clients []net.Conn
-		var closed []func() bool
-		connect := func() {
-			client, isClosed := listener.connect()
-			clients, closed = append(clients, client), append(closed, isClosed)
-		}
-		open := func() (n int) {
-			for _, isClosed := range closed {
-				if !isClosed() {
-					n++
-				}
-			}
-			return n
-		}
+		answer := make(chan bool)
+		listener := serve(t, func(http.ResponseWriter, *http.Request) { <-answer })
+		var clients []*client
+		connect := func() { clients = append(clients, listener.connect()) }
 		for range 200 {
 			connect()
-			synctest.Wait()
 		}
-		assert.Equal(t, 32, open())
-		assert.True(t, closed[167]())
-		assert.False(t, closed[168]())
+		time.Sleep(time.Second)
+		assert.Equal(t, 32, open(clients))
+		assert.True(t, clients[167].closed())
+		assert.False(t, clients[168].closed())
 
-		ask(t, clients[168]) // busy now
-		ask(t, clients[169])
+		clients[168].send(t, probe) // busy now
+		clients[169].send(t, probe)
 		answer <- true // for one of the two, which is idle again, but not the longest
+		time.Sleep(time.Second)
 		connect()
 		connect()
-		assert.Equal(t, 32, open())
-		assert.False(t, closed[168]())
-		assert.False(t, closed[169]())
-		assert.True(t, closed[170]())
-		assert.True(t, closed[171]())
+		time.Sleep(time.Second)
+		assert.Equal(t, 32, open(clients))
+		assert.False(t, clients[168].closed())
+		assert.False(t, clients[169].closed())
+		assert.True(t, clients[170].closed())
+		assert.True(t, clients[171].closed())
 
 		answer <- true
-		for i, isClosed := range closed {
-			if !isClosed() {
-				ask(t, clients[i]) // all 32 are busy in the end
+		for _, c := range clients {
+			if !c.closed() {
+				c.send(t, probe) // all 32 are busy in the end
 			}
 		}
-		connect()
-		assert.True(t, closed[len(closed)-1](), "no connection is idle, so the new one is closed")
-		assert.Equal(t, 32, open())
+		last := listener.connect()
+		sent := make(chan error, 1)
+		go func() { _, err := io.WriteString(last, probe); sent <- err }()
+		time.Sleep(900 * time.Millisecond)
+		assert.Empty(t, sent, "no connection is idle, so the new one waits")
+		assert.Equal(t, 32, open(clients))
+		time.Sleep(200 * time.Millisecond)
+		assert.Len(t, sent, 1, "it took the place of one whose answer took too long")
+		assert.Equal(t, 31, open(clients))
+		assert.False(t, last.closed())
 		close(answer)
 		time.Sleep(2 * time.Minute)
-		assert.Zero(t, open(), "idle connections time out")
+		assert.Zero(t, open(clients), "idle connections time out")
+	})
+}
+
+// 200 clients connect again as soon as they are cut off, and send nothing.
+func TestAProbeGetsThroughAmongIdleClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listener := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "live") })
+		over := make(chan struct{})
+		var idle sync.WaitGroup
+		for range 200 {
+			idle.Go(func() {
+				for {
+					here, there := net.Pipe()
+					select {
+					case listener <- there:
+					case <-over:
+						return
+					}
+					go func() { <-over; here.Close() }()
+					_, _ = io.Copy(io.Discard, here)
+				}
+			})
+		}
+		for range 5 {
+			time.Sleep(time.Second)
+			c := listener.connect()
+			c.send(t, "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+			require.True(t, c.closed())
+			assert.Contains(t, c.answers.String(), "live")
+		}
+		close(over)
+		idle.Wait()
+	})
+}
+
+// Nobody waits for the body of a request, so no client can occupy a connection with it.
+func TestBodiesAreNotAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listener := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "live") })
+		began := time.Now()
+		for request, want := range map[string]string{
+			"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n":                          "live",
+			"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n":                  "live",
+			"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n":                         "405 Method Not Allowed",
+			"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n": "405 Method Not Allowed",
+			"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel":          "405 Method Not Allowed",
+			"DELETE / HTTP/1.1\r\nHost: x\r\n\r\n":                                             "405 Method Not Allowed",
+		} {
+			for range 40 {
+				c := listener.connect()
+				c.send(t, request)
+				require.True(t, c.closed(), request)
+				assert.Contains(t, c.answers.String(), want)
+				assert.Contains(t, c.answers.String(), "Connection: close")
+				assert.NotContains(t, c.answers.String(), "100 Continue")
+			}
+		}
+		assert.Equal(t, began, time.Now(), "at once")
 	})
 }
 

@@ -11,7 +11,7 @@
 //
 //   - /livez: 200 if every pipeline runs and none is stuck, else 503. Restart
 //     the program when it fails. It does not depend on a database: a restart
-//     does not end an outage, and a pipeline that waits for its end is alive.
+//     does not end an outage, and a pipeline that waits for the end of one is alive.
 //   - /readyz: 200 if every pipeline succeeded recently, see [Page].Fresh, else
 //     503. It is 503 during an outage, and while no pipeline is attached.
 //   - /status: everything as JSON, see below.
@@ -27,8 +27,9 @@
 //	mux.Handle("/ops/", http.StripPrefix("/ops", &page))
 //
 // The page changes nothing, but it shows keys, errors and who holds rows back,
-// and it asks for no password. Listen on a loopback address, or put it behind a
-// proxy that asks for one. Use [NewServer] rather than a plain http.Server.
+// and it does not ask for a password. Listen on a loopback address, or put a
+// proxy that asks for one in front. Use [NewServer] rather than a plain
+// http.Server.
 //
 // # JSON
 //
@@ -149,9 +150,9 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/":
 		serve = p.serveHTML
 	case "/livez":
-		serve = p.serveLive
+		serve = p.probe("live", func(r reading) bool { return r.live })
 	case "/readyz":
-		serve = p.serveReady
+		serve = p.probe("ready", func(r reading) bool { return r.ready })
 	case "/status":
 		serve = p.serveJSON
 	case "/page.css", "/page.js", "/icon-ok.svg", "/icon-wait.svg", "/icon-warn.svg", "/icon-bad.svg":
@@ -160,23 +161,23 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		h.Set("Allow", "GET, HEAD")
-		http.Error(w, "only GET and HEAD are allowed", http.StatusMethodNotAllowed)
-		return
+	if !refused(w, r) {
+		serve(w, r)
 	}
-	serve(w, r)
 }
 
-// read returns the state of every pipeline now, in the order of Attach.
-func (p *Page) read() (now time.Time, all []reading) {
+// snapshot is the state of every pipeline at one moment, in the order of Attach.
+type snapshot struct {
+	now, started time.Time
+	pipelines    []reading
+}
+
+func (p *Page) read() snapshot {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	now = time.Now()
+	s := snapshot{now: time.Now(), started: p.started}
 	for i, l := range p.pipelines {
-		r := newReading(l, now, p.Fresh)
-		r.id = i + 1
-		all = append(all, r)
+		s.pipelines = append(s.pipelines, newReading(i+1, l, s.now, p.Fresh))
 	}
-	return now, all
+	return s
 }

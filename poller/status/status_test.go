@@ -108,7 +108,7 @@ func TestOutage(t *testing.T) {
 		assert.Equal(t, http.StatusOK, code("/livez"))
 		assert.Equal(t, http.StatusOK, code("/readyz"))
 
-		p.source.Fail(errors.New("connection refused"))
+		p.Source.Fail(errors.New("connection refused"))
 		time.Sleep(2 * time.Minute)
 		for range 24 {
 			assert.Equal(t, http.StatusOK, code("/livez"))
@@ -119,7 +119,7 @@ func TestOutage(t *testing.T) {
 			assert.Regexp(t, `<span class="since">since <time datetime="2000-01-01T00:00:0[^>]*>[^<]*</time> \(\d+ (min|h)`, body, "of the first failure")
 			time.Sleep(time.Hour)
 		}
-		p.source.Heal()
+		p.Source.Heal()
 		time.Sleep(time.Minute)
 		assert.Equal(t, http.StatusOK, code("/readyz"))
 		body := html(t, &page)
@@ -130,6 +130,7 @@ func TestOutage(t *testing.T) {
 		assert.Equal(t, http.StatusServiceUnavailable, code("/livez"))
 		assert.Equal(t, http.StatusServiceUnavailable, code("/readyz"))
 		assert.Contains(t, get(t, &page, "/").Body.String(), "<title>✕ orders is stopped</title>")
+		assert.Contains(t, get(t, &page, "/status").Body.String(), `"done": true`)
 	})
 }
 

@@ -13,26 +13,27 @@ import (
 // left out, tabs become spaces, and invisible characters, such as a mark that
 // reverses the direction of writing, become their escape sequences.
 func line(s string) string {
-	var b strings.Builder
-	separator, last := "", ""
+	var text, last string
 	for part := range strings.FieldsFuncSeq(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool { return r == '\n' || r == '\r' }) {
-		if part = strings.ReplaceAll(strings.TrimSpace(part), "\t", " "); part == "" || part == last {
+		part = strings.ReplaceAll(strings.TrimSpace(part), "\t", " ")
+		switch {
+		case part == "" || part == last:
+			continue
+		case strings.HasSuffix(last, ":"):
+			text += " "
+		case last != "":
+			text += "; "
+		}
+		text, last = text+part, part
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
 			continue
 		}
-		last = part
-		b.WriteString(separator)
-		for _, r := range part {
-			if unicode.IsPrint(r) {
-				b.WriteRune(r)
-				continue
-			}
-			q := strconv.QuoteRuneToASCII(r)
-			b.WriteString(q[1 : len(q)-1])
-		}
-		separator = "; "
-		if strings.HasSuffix(part, ":") {
-			separator = " "
-		}
+		q := strconv.QuoteRuneToASCII(r)
+		b.WriteString(q[1 : len(q)-1])
 	}
 	return b.String()
 }
@@ -41,14 +42,6 @@ const nbsp = "\u00a0" // between a number and its unit
 
 // duration writes d in two units at most, such as "2 h 5 min".
 func duration(d time.Duration) string {
-	const day = 24 * time.Hour
-	two := func(major, minor time.Duration, units ...string) string {
-		s := fmt.Sprintf("%d%s%s", d/major, nbsp, units[0])
-		if rest := d % major / minor; rest > 0 {
-			s += fmt.Sprintf("%s%d%s%s", nbsp, rest, nbsp, units[1])
-		}
-		return s
-	}
 	if 100*time.Millisecond <= d && d < 10*time.Second {
 		d = d.Round(100 * time.Millisecond)
 	}
@@ -57,14 +50,21 @@ func duration(d time.Duration) string {
 		return fmt.Sprintf("%d%sms", max(1, d.Milliseconds()), nbsp)
 	case d < 10*time.Second && d%time.Second > 0:
 		return fmt.Sprintf("%.1f%ss", d.Seconds(), nbsp)
-	case d < time.Minute:
-		return fmt.Sprintf("%d%ss", d/time.Second, nbsp)
-	case d < time.Hour:
-		return two(time.Minute, time.Second, "min", "s")
-	case d < day:
-		return two(time.Hour, time.Minute, "h", "min")
 	}
-	return two(day, time.Hour, "d", "h")
+	units := []struct {
+		length time.Duration
+		name   string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "min"}, {time.Second, "s"}}
+	for i, u := range units[:3] {
+		if d >= u.length {
+			text, minor := fmt.Sprintf("%d%s%s", d/u.length, nbsp, u.name), units[i+1]
+			if rest := d % u.length / minor.length; rest > 0 {
+				text += fmt.Sprintf("%s%d%s%s", nbsp, rest, nbsp, minor.name)
+			}
+			return text
+		}
+	}
+	return fmt.Sprintf("%d%ss", d/time.Second, nbsp)
 }
 
 // count writes n with commas between the thousands.

@@ -69,7 +69,7 @@ func TestScales(t *testing.T) {
 		0: 10 * time.Second, 11 * time.Second: 20 * time.Second, 5 * time.Minute: 6 * time.Minute,
 		12 * time.Hour: 12 * time.Hour, 13 * time.Hour: 24 * time.Hour, 100 * time.Hour: 120 * time.Hour,
 	} {
-		assert.Equal(t, want, niceDuration(d), d)
+		assert.EqualValues(t, want, niceDuration(float64(d)), d)
 	}
 }
 

@@ -123,9 +123,9 @@ func TestTheStepThatFailsIsNamedWhileAnotherIsInProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var page status.Page
 		p := newPipeline(&page, "orders")
-		p.source.Append(1, 2, 3, 4, 5)
-		p.source.Delay(5 * time.Second)
-		p.sink.Delay(time.Hour)
+		p.Source.Append(1, 2, 3, 4, 5)
+		p.Source.Delay(5 * time.Second)
+		p.Sink.Delay(time.Hour)
 		p.poller.Deadline = 10 * time.Second
 		defer p.start(t)()
 		time.Sleep(15*time.Second + time.Millisecond) // of which 5 for the fetch
@@ -140,16 +140,16 @@ func TestTheStepThatFailsIsNamedWhileAnotherIsInProgress(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		assert.NotZero(t, fetching)
-		p.source.FailNext(1, errors.New("connection reset"))
+		p.Source.FailNext(1, errors.New("connection reset"))
 		for range 600 {
 			require.Contains(t, html(t, &page), `since <time datetime="`+first.Format(time.RFC3339)+`"`)
 			time.Sleep(time.Second)
 		}
-		p.sink.Heal()
+		p.Sink.Heal()
 		time.Sleep(time.Minute)
 		assert.Contains(t, html(t, &page), "orders is healthy")
-		p.sink.Fail(errors.New("disk full"))
-		p.source.Append(6)
+		p.Sink.Fail(errors.New("disk full"))
+		p.Source.Append(6)
 		time.Sleep(time.Minute)
 		assert.Regexp(t, `is failing</title>(?s:.)*since <time datetime="2000-01-01T00:2`, html(t, &page), "since the second outage")
 	})
@@ -260,7 +260,7 @@ func TestOnlyLongHoldsAreExplained(t *testing.T) {
 		_, change := attach(&page, poller.Status{
 			Name: "orders", State: poller.Held, Started: now, LastPoll: now, Held: &source.Held{Since: now, By: []string{"pid 7"}},
 		})
-		const explained = "To miss no row, the next rows wait for"
+		const explained = "So that no row is missed, the next rows wait for"
 		time.Sleep(time.Second)
 		assert.Contains(t, html(t, &page), "held back for 1s by pid 7")
 		assert.NotContains(t, html(t, &page), explained)

@@ -1,8 +1,6 @@
 package status_test
 
 import (
-	"context"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -12,8 +10,6 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/poller/status"
-	"github.com/artifactofdevotion/devotion/sink/sinktest"
-	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
 // get returns the answer of a page.
@@ -30,19 +26,15 @@ func attach(page *status.Page, s poller.Status) (hooks poller.Hooks, change func
 	return hooks, func(f func(*poller.Status)) { f(&s) }
 }
 
-// pipeline is a real Poller with a fake source, sink and checkpoint.
+// pipeline is a real Poller over fakes.
 type pipeline struct {
-	source     sourcetest.Fake[int]
-	sink       sinktest.Fake[int]
-	checkpoint pollertest.Checkpointer
-	poller     poller.Poller[int]
+	pollertest.Fakes[int]
+	poller *poller.Poller[int]
 }
 
 func newPipeline(page *status.Page, name string) *pipeline {
 	p := &pipeline{}
-	p.poller = poller.Poller[int]{
-		Name: name, Source: &p.source, Sink: &p.sink, Checkpointer: &p.checkpoint, Logger: slog.New(slog.DiscardHandler),
-	}
+	p.poller = p.Poller(name)
 	page.Attach(&p.poller.Hooks, p.poller.Status)
 	return p
 }
@@ -50,11 +42,6 @@ func newPipeline(page *status.Page, name string) *pipeline {
 // start runs the pipeline until stop is called.
 func (p *pipeline) start(t *testing.T) (stop func()) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- p.poller.Run(ctx) }()
-	return func() {
-		cancel()
-		require.NoError(t, <-ended)
-	}
+	end := pollertest.Start(t.Context(), p.poller)
+	return func() { require.NoError(t, end()) }
 }

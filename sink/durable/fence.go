@@ -115,7 +115,7 @@ func (f *Fence) Move(stored State, from, to source.Cursor) (next State, moved bo
 	case stored.Cursor == from && (mine || stored.same(f.seen)):
 		return State{Cursor: to, Writer: f.token, Seq: stored.Seq + 1, Time: now()}, true, nil
 	}
-	return State{}, false, fmt.Errorf("%w: expected %q, stored by %s or by this handle, %s; found %q, stored by %s%s: load it again, and run one pipeline only",
+	return State{}, false, fmt.Errorf("%w: expected %q, stored by %s or by this handle (%s); found %q, stored by %s%s: load the cursor again, and run one pipeline only",
 		sink.ErrConflict, from, name(f.seen.Writer), name(f.token), stored.Cursor, name(stored.Writer), when(stored.Time))
 }
 

@@ -66,8 +66,8 @@ func TestConflictSaysWhoAndWhen(t *testing.T) {
 	f := &Fence{token: "me"}
 	f.Loaded(State{})
 	_, _, err := f.Move(State{"b", "anna", 2, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, "a", "c")
-	require.EqualError(t, err, `checkpoint was moved by another writer: expected "a", stored by nobody or by this handle, "me"; `+
-		`found "b", stored by "anna" at 2026-01-02T03:04:05Z: load it again, and run one pipeline only`)
+	require.EqualError(t, err, `checkpoint was moved by another writer: expected "a", stored by nobody or by this handle ("me"); `+
+		`found "b", stored by "anna" at 2026-01-02T03:04:05Z: load the cursor again, and run one pipeline only`)
 }
 
 func TestZeroFence(t *testing.T) {

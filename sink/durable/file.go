@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 )
@@ -124,6 +125,16 @@ func (r Root) Create(name string) (File, error) {
 	return f, nil
 }
 
+// List returns the names in the directory, in no order.
+func (r Root) List() ([]string, error) {
+	f, err := r.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
 // Sync makes the directory's names durable, see [SyncDir]. Each call opens the
 // directory again, so that no descriptor is synced a second time after an error.
 func (r Root) Sync() error {
@@ -144,6 +155,13 @@ func SyncDir(path string) error {
 		return err
 	}
 	return errors.Join(syncDir(f), f.Close())
+}
+
+func syncDir(d *os.File) error {
+	if runtime.GOOS == "windows" {
+		return nil // see SyncDir
+	}
+	return d.Sync()
 }
 
 // MkdirAll creates a directory and its missing parents, durably, with the

@@ -101,6 +101,15 @@ func (c *checkpoint) move(to durable.State, now time.Time) {
 	})
 }
 
+// entries returns the history, newest first.
+func (c checkpoint) entries() []Entry {
+	entries := make([]Entry, 0, len(c.History))
+	for _, e := range slices.Backward(c.History) {
+		entries = append(entries, Entry{e.Cursor, e.Time, e.Segment, e.Offset, e.Rows})
+	}
+	return entries
+}
+
 // kept says which entries of the history stay: the last four multiples of each
 // power of two. So the latest entries are complete, and older ones become
 // sparser: 40 entries cover a week of checkpoints one second apart.
@@ -146,6 +155,15 @@ func decodeCheckpoint(text []byte) (c checkpoint, err error) {
 	if is.Version != checkpointVersion {
 		return c, fmt.Errorf("it has format version %d, and this program reads version %d only (run the release that wrote it, or a later one)", is.Version, checkpointVersion)
 	}
-	err = json.Unmarshal(body, &c)
-	return c, err
+	if err := json.Unmarshal(body, &c); err != nil {
+		return c, err
+	}
+	impossible := c.Offset < 0 || c.Tail < 0 || c.Tail > c.Offset
+	for _, seg := range c.Sealed {
+		impossible = impossible || seg.Bytes < 0
+	}
+	if impossible {
+		return c, errors.New("it has sizes that no segment can have")
+	}
+	return c, nil
 }

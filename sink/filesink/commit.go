@@ -51,10 +51,7 @@ func (s *store) commit(ctx context.Context, from source.Cursor, to durable.State
 			return err
 		}
 	}
-	if err := s.save(next); err != nil {
-		return err
-	}
-	return s.publish()
+	return s.store(next)
 }
 
 // finish seals the open segment in next. Its records end at to.
@@ -113,19 +110,27 @@ func (s *store) save(next checkpoint) error {
 	return nil
 }
 
-// publish gives sealed segments their final names and announces them. The next
-// checkpoint stores that this is done, so a crash before it announces them again.
-func (s *store) publish() error {
-	if len(s.cp.Sealed) == 0 {
-		return nil
+// store saves next, and publishes the segments that it seals.
+func (s *store) store(next checkpoint) error {
+	if err := s.save(next); err != nil {
+		return err
 	}
-	for _, seg := range s.cp.Sealed {
+	return s.publish(next.Sealed)
+}
+
+// publish gives segments their final names, and announces all sealed ones. The
+// next checkpoint stores that this is done, so a crash before it announces them
+// again.
+func (s *store) publish(unnamed []sealed) error {
+	for _, seg := range unnamed {
 		if err := s.dir.Rename(seg.File+openSuffix, seg.File); err != nil {
 			return s.damage("publish "+seg.File, err)
 		}
 	}
-	if err := s.dir.Sync(); err != nil {
-		return s.damage("sync the directory", err)
+	if len(unnamed) > 0 {
+		if err := s.dir.Sync(); err != nil {
+			return s.damage("sync the directory", err)
+		}
 	}
 	s.announce()
 	return nil
@@ -148,10 +153,7 @@ func (s *store) seal() error {
 	if err := s.finish(&next, next.Cursor); err != nil {
 		return err
 	}
-	if err := s.save(next); err != nil {
-		return err
-	}
-	return s.publish()
+	return s.store(next)
 }
 
 func (s *store) rewind(to source.Cursor) error {
@@ -164,10 +166,7 @@ func (s *store) rewind(to source.Cursor) error {
 		return err
 	}
 	next.move(rewound, s.now().UTC())
-	if err := s.save(next); err != nil {
-		return err
-	}
-	return s.publish()
+	return s.store(next)
 }
 
 // damage ends all use of the open file. The effect of a failed call is unknown,

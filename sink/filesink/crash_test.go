@@ -85,25 +85,58 @@ func TestCrashModelReplays(t *testing.T) {
 	}
 }
 
-// explore runs one pipeline. The error says which rule it broke.
-func explore(seed uint64) (w *world, err error) {
-	rng := rand.New(rand.NewPCG(seed, 0))
+// TestKilledAtEachCall runs a pipeline on a disk that works, and again once for each
+// call of the disk, which is then the last before the process or the machine dies.
+func TestKilledAtEachCall(t *testing.T) {
+	t.Parallel()
+	seeds := uint64(10)
+	if testing.Short() || raceDetector {
+		seeds = 2
+	}
+	runs := 0
+	for seed := uint64(1); seed <= seeds; seed++ {
+		w := newWorld(seed)
+		require.NoError(t, w.explore())
+		for at := 1; at <= w.calls; at++ {
+			w := newWorld(seed)
+			w.disk.dieAt = at
+			require.NoError(t, w.explore(), "killed at call %d", at)
+			runs++
+		}
+	}
+	require.Greater(t, runs, 100*int(seeds))
+	t.Logf("%d runs", runs)
+}
+
+// explore runs one pipeline on a disk that fails at random. The error says which
+// rule it broke.
+func explore(seed uint64) (*world, error) {
+	w := newWorld(seed)
 	rates := []float64{0, 0.01, 0.03, 0.1}
-	w = &world{
-		rng: rng, disk: newDisk(rng),
+	w.disk.fails, w.disk.dies = rates[w.rng.IntN(4)], rates[w.rng.IntN(4)]
+	return w, w.explore()
+}
+
+func newWorld(seed uint64) *world {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	return &world{
+		seed: seed, rng: rng, disk: newDisk(rng),
 		settings:  settings{name: "n", rows: []int64{0, 3, 6}[rng.IntN(3)], bytes: []int64{0, 40, 150}[rng.IntN(3)]},
 		columns:   []*row.Columns{row.NewColumns([]string{"a"}, nil), row.NewColumns([]string{"b"}, nil)},
 		collected: map[string]string{}, announced: map[string]bool{},
 	}
-	w.disk.fails, w.disk.dies = rates[rng.IntN(4)], rates[rng.IntN(4)]
+}
+
+// explore runs the pipeline.
+func (w *world) explore() (err error) {
 	defer func() {
 		if v, ok := recover().(violation); ok {
 			err = fmt.Errorf("crash model: seed %d: %s\n\treplay: go test ./sink/filesink -run TestCrashModel -seed %d\n\tlast steps: %s",
-				seed, string(v), seed, strings.Join(w.steps[max(0, len(w.steps)-12):], ", "))
+				w.seed, string(v), w.seed, strings.Join(w.steps[max(0, len(w.steps)-12):], ", "))
 		}
 	}()
 	w.run()
-	return w, nil
+	return nil
 }
 
 // violation is the panic value that ends a run.
@@ -112,6 +145,7 @@ type violation string
 func violate(format string, args ...any) { panic(violation(fmt.Sprintf(format, args...))) }
 
 type world struct {
+	seed     uint64
 	rng      *rand.Rand
 	disk     *disk
 	settings settings
@@ -119,6 +153,7 @@ type world struct {
 	shape    int // of the records to come
 	file     *Dir[record]
 	steps    []string
+	calls    int // of the disk, before finish
 
 	cursor  int      // committed
 	lines   []string // committed, in order
@@ -329,7 +364,7 @@ func (w *world) consume() {
 }
 
 func (w *world) finish() {
-	w.disk.fails, w.disk.dies = 0, 0
+	w.disk.fails, w.disk.dies, w.calls = 0, 0, w.disk.calls
 	w.restart()
 	w.step("finish")
 	w.check(w.file.Seal(context.Background()))

@@ -15,8 +15,9 @@ import (
 // The tests replace it with a model of a disk that loses unsynced data.
 type directory interface {
 	durable.FS
+	ReadFile(name string) ([]byte, error)
+	List() ([]string, error)
 	open(name string, flag int) (file, error)
-	list() ([]string, error)
 	check() error // an error if this is not the directory that was opened and locked
 	close() error
 }
@@ -26,7 +27,7 @@ type file interface {
 	io.ReaderAt
 	io.WriterAt
 	Truncate(size int64) error
-	Size() (int64, error)
+	Stat() (fs.FileInfo, error)
 }
 
 const lockName = "lock"
@@ -37,16 +38,6 @@ type osDirectory struct {
 	durable.Root
 	path string
 	lock *os.File
-}
-
-type osFile struct{ *os.File }
-
-func (f osFile) Size() (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
 }
 
 // openDirectory creates the directory if it does not exist, and locks it.
@@ -68,18 +59,9 @@ func openDirectory(path string, dirMode, fileMode fs.FileMode) (_ *osDirectory, 
 func (d *osDirectory) open(name string, flag int) (file, error) {
 	f, err := d.OpenFile(name, flag, d.Perm)
 	if err != nil {
-		return nil, err
+		return nil, err // not a nil *os.File in an interface
 	}
-	return osFile{f}, nil
-}
-
-func (d *osDirectory) list() ([]string, error) {
-	f, err := d.Open(".")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return f.Readdirnames(-1)
+	return f, nil
 }
 
 func (d *osDirectory) check() error {
@@ -117,7 +99,7 @@ func advice(err error) string {
 	case errors.Is(err, fs.ErrPermission):
 		return " (let this process read, write and enter the directory, and read and write its files)"
 	case errors.Is(err, fs.ErrNotExist):
-		return " (the directory or files in it do not exist any more: put them back; they are not created again)"
+		return " (the directory or files in it no longer exist: put them back; they are not created again)"
 	}
 	return ""
 }

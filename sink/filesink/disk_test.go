@@ -25,6 +25,7 @@ type disk struct {
 	rng          *rand.Rand
 	fails, dies  float64 // probability that a call fails, and that it is the last
 	calls        int
+	dieAt        int // the call that is the last; 0: none
 	dead         bool
 	now, durable map[string]*inode
 	ops          []nameOp // between durable and now
@@ -55,7 +56,7 @@ func (d *disk) call(effect func() error) error {
 		return errDead
 	}
 	d.calls++
-	fail, die := d.chance(d.fails), d.chance(d.dies)
+	fail, die := d.chance(d.fails), d.chance(d.dies) || d.calls == d.dieAt
 	if !fail && !die {
 		return effect()
 	}
@@ -152,6 +153,20 @@ func (d *disk) open(name string, flag int) (_ file, err error) {
 	return &handle{d: d, n: n}, nil
 }
 
+func (d *disk) ReadFile(name string) ([]byte, error) {
+	f, err := d.open(name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	text := make([]byte, info.Size())
+	_, err = f.ReadAt(text, 0)
+	return text, errors.Join(err, f.Close())
+}
+
 func (d *disk) Create(name string) (durable.File, error) {
 	return d.open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 }
@@ -177,7 +192,7 @@ func (d *disk) Remove(name string) error {
 	})
 }
 
-func (d *disk) list() (names []string, err error) {
+func (d *disk) List() (names []string, err error) {
 	err = d.call(func() error {
 		names = slices.Collect(maps.Keys(d.now))
 		return nil
@@ -249,7 +264,7 @@ func (h *handle) Sync() error {
 	}
 	h.d.calls++
 	switch {
-	case h.d.chance(h.d.dies):
+	case h.d.chance(h.d.dies) || h.d.calls == h.d.dieAt:
 		h.d.dead = true
 		return errDead
 	case h.d.chance(h.d.fails):
@@ -260,9 +275,16 @@ func (h *handle) Sync() error {
 	return nil
 }
 
-func (h *handle) Size() (size int64, err error) {
-	err = h.d.call(func() error { size = int64(len(h.n.now)); return nil })
-	return size, err
+func (h *handle) Stat() (fs.FileInfo, error) {
+	info := fileInfo{size: int64(len(h.n.now))}
+	return info, h.d.call(func() error { return nil })
 }
+
+type fileInfo struct {
+	fs.FileInfo
+	size int64
+}
+
+func (i fileInfo) Size() int64 { return i.size }
 
 func (h *handle) Close() error { return h.d.call(func() error { return nil }) }

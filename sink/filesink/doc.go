@@ -28,11 +28,11 @@
 //
 // # What consumers may do
 //
-// Consumers may read, move and delete sealed segments at any time. One that
-// watches the directory takes the segments whose names do not end in .open; one
-// that is called by Options.OnSeal knows that the name is durable too. A segment
-// that was taken before its name was durable can come back after a power cut,
-// with the same name and content.
+// Consumers may read, move and delete sealed segments at any time. A consumer that
+// watches the directory takes the segments whose names do not end in .open. If it
+// takes a segment before the name is durable, the segment can come back after a
+// power cut, with the same name and content. When Options.OnSeal is called, the
+// name is durable.
 //
 // Leave the open segment, checkpoint and lock alone. The open segment may be read,
 // but it may end in the middle of a record, or in records that are not committed
@@ -51,18 +51,18 @@
 //
 // After an error, call the method again: the Dir recovers what is committed first.
 // A directory that no longer exists is an error until it is back. Open recovers in
-// the same way and refuses, without changing anything, what no crash can cause,
-// such as a damaged or outdated checkpoint. DESIGN.md has the details and how they
-// are tested.
+// the same way. It refuses what no crash can cause, such as a damaged or outdated
+// checkpoint, and then changes no file but the lock. DESIGN.md has the details and
+// how they are tested.
 //
 // # Rewinding
 //
 // The checkpoint keeps a history of cursors: the last few, and fewer of the older
 // ones. To read a range again, stop the service, then call Open, [Dir.History],
-// [Dir.Rewind] and Close, as the service's user, who must own new files, and with
-// its OnSeal, which is called for what is sealed. The checkpoint is JSON, for
-// people to read; an edited one is refused. Programs may call [History] while the
-// service runs.
+// [Dir.Rewind] and Close. Do so as the service's user, who must own new files, and
+// with its OnSeal, because Rewind seals the open segment. Programs may call
+// [History] while the service runs. The checkpoint is JSON for people to read. Do
+// not edit it: a checkpoint that does not match its checksum is refused.
 //
 // A release can read checkpoints of the release before it and the release after
 // it, so it can be rolled back. A later format version is an error.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 type Dir[T any] struct {
 	store   *store
 	encoder Encoder[T]
-	columns func(*T) *row.Columns // nil: all records of T have the same columns
+	columns func(*T) (columned, bool) // nil: all records of T have the same columns
 
 	buf    []byte
 	pieces []piece
@@ -68,18 +69,11 @@ func openDir[T any](in directory, path string, o Options[T], now func() time.Tim
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir[T]{store: s, encoder: o.Encoder}
-	type columned interface{ Columns() *row.Columns }
-	if as := methodOf[T, columned](); as != nil {
-		d.columns = func(r *T) *row.Columns {
-			if c, ok := as(r); ok {
-				return c.Columns()
-			}
-			return nil
-		}
-	}
-	return d, nil
+	return &Dir[T]{store: s, encoder: o.Encoder, columns: methodOf[T, columned]()}, nil
 }
+
+// columned is a record whose columns may differ from those of the record before.
+type columned interface{ Columns() *row.Columns }
 
 // Write appends the batch's records to the open segment and moves the cursor,
 // both or neither, durably. By the rules of poller.Checkpointer, the error wraps
@@ -87,11 +81,11 @@ func openDir[T any](in directory, path string, o Options[T], now func() time.Tim
 // does nothing if this Dir has stored the batch before. A record that cannot be
 // encoded is rejected, see [sink.Reject].
 func (d *Dir[T]) Write(ctx context.Context, b source.Batch[T]) error {
+	return d.store.do(ctx, func() error { return d.write(ctx, b) })
+}
+
+func (d *Dir[T]) write(ctx context.Context, b source.Batch[T]) error {
 	s := d.store
-	if err := s.begin(ctx); err != nil {
-		return err
-	}
-	defer s.end()
 	if len(b.Records) > 0 && b.From == b.To {
 		return s.fault("a batch of %d records does not move the cursor %q", len(b.Records), b.To)
 	}
@@ -154,7 +148,9 @@ func (d *Dir[T]) encode(ctx context.Context, records []T) (err error) {
 func (d *Dir[T]) shapeOf(r *T) (string, error) {
 	var columns *row.Columns
 	if d.columns != nil {
-		columns = d.columns(r)
+		if c, ok := d.columns(r); ok {
+			columns = c.Columns()
+		}
 	}
 	if d.shape != "" && (columns == d.last || columns.Equal(d.last)) {
 		d.last = columns // the next record often has the same pointer
@@ -176,50 +172,32 @@ func (d *Dir[T]) shapeOf(r *T) (string, error) {
 }
 
 // Load returns the stored cursor.
-func (d *Dir[T]) Load(ctx context.Context) (source.Cursor, error) {
-	s := d.store
-	if err := s.begin(ctx); err != nil {
-		return "", err
-	}
-	defer s.end()
-	s.fence.Loaded(s.cp.state())
-	return s.cp.Cursor, nil
+func (d *Dir[T]) Load(ctx context.Context) (cursor source.Cursor, err error) {
+	err = d.store.do(ctx, func() error {
+		cursor = d.store.cp.Cursor
+		d.store.fence.Loaded(d.store.cp.state())
+		return nil
+	})
+	return cursor, err
 }
 
 // Save moves the cursor by the rules of poller.Checkpointer. After Write has moved
 // it, Save does nothing.
 func (d *Dir[T]) Save(ctx context.Context, from, to source.Cursor) error {
-	s := d.store
-	if err := s.begin(ctx); err != nil {
-		return err
-	}
-	defer s.end()
-	next, done, err := s.compare(from, to)
-	if done || err != nil {
-		return err
-	}
-	return s.commit(ctx, from, next, nil, nil)
+	return d.Write(ctx, source.Batch[T]{From: from, To: to})
 }
 
 // Seal seals the open segment. Without one it does nothing.
-func (d *Dir[T]) Seal(ctx context.Context) error {
-	s := d.store
-	if err := s.begin(ctx); err != nil {
-		return err
-	}
-	defer s.end()
-	return s.seal()
-}
+func (d *Dir[T]) Seal(ctx context.Context) error { return d.store.do(ctx, d.store.seal) }
 
 // History returns stored cursors, newest first, beginning with the current one:
 // the last few, and fewer and fewer of the older ones, down to the first.
-func (d *Dir[T]) History() ([]Entry, error) {
-	s := d.store
-	if err := s.begin(context.Background()); err != nil {
-		return nil, err
-	}
-	defer s.end()
-	return s.cp.entries(), nil
+func (d *Dir[T]) History() (entries []Entry, err error) {
+	err = d.store.do(context.Background(), func() error {
+		entries = d.store.cp.entries()
+		return nil
+	})
+	return entries, err
 }
 
 // Rewind sets the cursor to one of History, or to any other cursor of the same
@@ -228,15 +206,29 @@ func (d *Dir[T]) History() ([]Entry, error) {
 // aside the records that will come again. A pipeline that uses this Dir ends with
 // [sink.ErrConflict]; when it runs again, it goes on from the new cursor.
 func (d *Dir[T]) Rewind(to source.Cursor) error {
-	s := d.store
-	if err := s.begin(context.Background()); err != nil {
-		return err
-	}
-	defer s.end()
-	return s.rewind(to)
+	return d.store.do(context.Background(), func() error { return d.store.rewind(to) })
 }
 
 // Close releases the directory. It does not seal the open segment: the next Open
 // goes on with it; call Seal first to seal it. After Close, other methods return
 // an error that wraps os.ErrClosed. A second Close does nothing.
 func (d *Dir[T]) Close() error { return d.store.close() }
+
+// History returns the stored cursors like [Dir.History], without opening the
+// directory. It takes no lock, changes nothing, and may be called while a pipeline
+// writes to the directory, in this process or another. The newest entry may not be
+// durable yet. On Windows, a commit of the pipeline may fail while the file is
+// read; the pipeline retries it.
+//
+// The error wraps [os.ErrNotExist] if nothing was ever written there.
+func History(dir string) ([]Entry, error) {
+	text, err := os.ReadFile(filepath.Join(dir, checkpointName)) // it is always replaced whole
+	if err != nil {
+		return nil, fmt.Errorf("filesink: %s: read the checkpoint: %w", dir, err)
+	}
+	cp, err := decodeCheckpoint(text)
+	if err != nil {
+		return nil, fmt.Errorf("filesink: %s: the checkpoint cannot be used: %w", dir, err)
+	}
+	return cp.entries(), nil
+}

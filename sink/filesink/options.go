@@ -1,6 +1,7 @@
 package filesink
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -89,24 +90,10 @@ func (o *Options[T]) complete() error {
 	if o.Encoder == nil {
 		o.Encoder = JSONLines[T]()
 	}
-	if o.SegmentBytes == 0 {
-		o.SegmentBytes = 64 << 20
-	}
-	switch {
-	case o.SegmentAge == 0:
-		o.SegmentAge = 5 * time.Minute
-	case o.SegmentAge < 0:
-		o.SegmentAge = 0
-	}
-	if o.FileMode == 0 {
-		o.FileMode = 0o600
-	}
-	if o.DirMode == 0 {
-		o.DirMode = 0o700
-	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.SegmentBytes = cmp.Or(o.SegmentBytes, 64<<20)
+	o.SegmentAge = max(cmp.Or(o.SegmentAge, 5*time.Minute), 0)
+	o.FileMode, o.DirMode = cmp.Or(o.FileMode, 0o600), cmp.Or(o.DirMode, 0o700)
+	o.Logger = cmp.Or(o.Logger, slog.Default())
 	ext := o.Encoder.Extension()
 	switch {
 	case o.Name != "" && !validName.MatchString(o.Name):

@@ -151,7 +151,7 @@ func TestDirectoryGone(t *testing.T) {
 			"the lock file was removed or replaced",
 			func(dir string) error { return os.Rename(dir+".lock", filepath.Join(dir, "lock")) },
 		},
-		"removed":       {os.RemoveAll, "the directory or files in it do not exist any more", nil},
+		"removed":       {os.RemoveAll, "the directory or files in it no longer exist", nil},
 		"created again": {func(dir string) error { return errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)) }, "another directory", nil},
 		"emptied":       {func(dir string) error { return removeFiles(dir) }, "the lock file was removed", nil},
 	} {

@@ -1,10 +1,8 @@
 package filesink
 
 import (
-	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -14,9 +12,9 @@ import (
 	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
-// recover brings the directory to the state of its checkpoint and opens the open
-// segment. It changes nothing before it has checked that a crash can explain
-// everything it found.
+// recover checks that a crash can explain everything in the directory, and then
+// restores the state of its checkpoint and opens the open segment. Until all checks
+// have passed it changes nothing.
 func (s *store) recover() error {
 	s.broken = true
 	_ = s.closeSegment()
@@ -29,7 +27,7 @@ func (s *store) recover() error {
 	if err := s.dir.Sync(); err != nil {
 		return s.fail("sync the directory", err)
 	}
-	names, err := s.dir.list()
+	names, err := s.dir.List()
 	if err != nil {
 		return s.fail("list the directory", err)
 	}
@@ -51,6 +49,18 @@ func (s *store) recover() error {
 	if err != nil {
 		return err
 	}
+	unnamed := slices.DeleteFunc(slices.Clone(cp.Sealed), func(seg sealed) bool {
+		return !slices.Contains(names, seg.File+openSuffix)
+	})
+	if err := s.verify(cp, unnamed); err != nil {
+		return err
+	}
+	return s.restore(cp, leftover, unnamed)
+}
+
+// restore brings the directory to the state of its checkpoint. It removes files and
+// bytes that were never committed, and gives sealed segments their final names.
+func (s *store) restore(cp checkpoint, leftover []string, unnamed []sealed) (err error) {
 	s.stored = true
 	for _, name := range leftover {
 		if err := s.dir.Remove(name); err != nil {
@@ -58,12 +68,20 @@ func (s *store) recover() error {
 		}
 	}
 	s.cp, s.listed = cp, len(cp.Sealed) > 0
-	if cp.Offset > 0 {
-		if err := s.reopen(); err != nil {
+	for _, seg := range unnamed {
+		if s.open, err = s.cut(seg.File, seg.Bytes); err != nil {
+			return err
+		}
+		if err := s.closeSegment(); err != nil {
 			return err
 		}
 	}
-	if err := s.republish(names); err != nil {
+	if cp.Offset > 0 {
+		if s.open, err = s.cut(cp.File, cp.Offset); err != nil {
+			return err
+		}
+	}
+	if err := s.publish(unnamed); err != nil {
 		return err
 	}
 	s.broken = false
@@ -73,11 +91,11 @@ func (s *store) recover() error {
 // start stores the first checkpoint of a new directory.
 func (s *store) start(names []string) error {
 	if s.stored {
-		return s.fault("the checkpoint does not exist any more: restore the files of the directory, or open it again for a new start")
+		return s.fault("the checkpoint no longer exists: restore the files of the directory, or open it again for a new start")
 	}
 	for _, name := range names {
 		if of, _, ok := parseSegment(name); ok && (of == s.name || s.name == "") {
-			return s.fault("there are segments, such as %s, but no checkpoint: restore it, or move the segments away for a new start", name)
+			return s.fault("there are segments, such as %s, but no checkpoint: restore the checkpoint, or move the segments away for a new start", name)
 		}
 	}
 	if s.name == "" {
@@ -92,17 +110,8 @@ func (s *store) start(names []string) error {
 }
 
 func (s *store) read() (checkpoint, error) {
-	f, err := s.dir.open(checkpointName, os.O_RDONLY)
+	text, err := s.dir.ReadFile(checkpointName)
 	if err != nil {
-		return checkpoint{}, s.fail("open the checkpoint", err)
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return checkpoint{}, s.fail("read the checkpoint", err)
-	}
-	text := make([]byte, size)
-	if _, err := f.ReadAt(text, 0); err != nil && !errors.Is(err, io.EOF) {
 		return checkpoint{}, s.fail("read the checkpoint", err)
 	}
 	cp, err := decodeCheckpoint(text)
@@ -116,7 +125,7 @@ func (s *store) read() (checkpoint, error) {
 // an error.
 func (s *store) inspect(cp checkpoint, names []string) (leftover []string, err error) {
 	for _, name := range names {
-		if durable.IsTemp(name, checkpointName) {
+		if durable.IsTemp(name, checkpointName) || formerTemp.MatchString(name) {
 			leftover = append(leftover, name)
 			continue
 		}
@@ -139,45 +148,60 @@ func (s *store) inspect(cp checkpoint, names []string) (leftover []string, err e
 		}
 	}
 	if cp.Offset > 0 && !slices.Contains(names, cp.File+openSuffix) {
-		return nil, s.fault("the open segment %s does not exist any more: put it back; without it %d rows are lost", cp.File+openSuffix, cp.Rows)
+		return nil, s.fault("the open segment %s no longer exists: put it back; without it, %d rows are lost", cp.File+openSuffix, cp.Rows)
 	}
 	return leftover, nil
 }
 
-// reopen opens the open segment at its committed size.
-func (s *store) reopen() error {
-	name := s.cp.File + openSuffix
-	f, err := s.openAt(name, s.cp.Offset)
-	if err != nil {
-		return err
+// verify compares the content of the segments that end in .open with the checkpoint.
+func (s *store) verify(cp checkpoint, unnamed []sealed) error {
+	for _, seg := range unnamed {
+		if err := s.verifyFile(seg.File, seg.Bytes, 0, 0); err != nil {
+			return err
+		}
 	}
-	s.open = f
-	tail := make([]byte, s.cp.Tail)
-	if _, err := f.ReadAt(tail, s.cp.Offset-s.cp.Tail); err != nil {
+	if cp.Offset == 0 {
+		return nil
+	}
+	return s.verifyFile(cp.File, cp.Offset, cp.Tail, cp.CRC)
+}
+
+// verifyFile checks that a segment has at least the committed size, and the
+// checksum of the tail before that.
+func (s *store) verifyFile(segment string, committed, tail int64, crc uint32) error {
+	name := segment + openSuffix
+	f, err := s.dir.open(name, os.O_RDWR)
+	if err != nil {
+		return s.fail("open "+name, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
 		return s.fail("read "+name, err)
 	}
-	if crc32.Checksum(tail, castagnoli) != s.cp.CRC {
-		return s.fault("the last %d bytes of %s have changed since they were written: restore the file", s.cp.Tail, name)
+	if info.Size() < committed {
+		return s.fault("%s has %d bytes, but %d were committed: restore the file", name, info.Size(), committed)
+	}
+	last := make([]byte, tail)
+	if _, err := f.ReadAt(last, committed-tail); err != nil {
+		return s.fail("read "+name, err)
+	}
+	if crc32.Checksum(last, castagnoli) != crc {
+		return s.fault("the last %d bytes of %s have changed since they were written: restore the file", tail, name)
 	}
 	return nil
 }
 
-// openAt opens a file and truncates it, durably, to its committed size.
-func (s *store) openAt(name string, committed int64) (file, error) {
+// cut opens a segment and truncates it, durably, to its committed size. It does so
+// even if the file has this size: an earlier recovery may have truncated it and
+// failed to sync.
+func (s *store) cut(segment string, committed int64) (file, error) {
+	name := segment + openSuffix
 	f, err := s.dir.open(name, os.O_RDWR)
 	if err != nil {
 		return nil, s.fail("open "+name, err)
 	}
-	size, err := f.Size()
-	if err == nil && size < committed {
-		_ = f.Close()
-		return nil, s.fault("%s has %d bytes, but %d were committed: restore the file", name, size, committed)
-	}
-	// Even if it has this size already: an earlier recovery may have truncated it
-	// and failed to sync.
-	if err == nil {
-		err = f.Truncate(committed)
-	}
+	err = f.Truncate(committed)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -186,36 +210,6 @@ func (s *store) openAt(name string, committed int64) (file, error) {
 		return nil, s.fail("truncate "+name+" to its committed size", err)
 	}
 	return f, nil
-}
-
-// republish completes what publish has begun. Segments with their final names may
-// have been removed by a consumer.
-func (s *store) republish(names []string) error {
-	renamed := false
-	for _, seg := range s.cp.Sealed {
-		name := seg.File + openSuffix
-		if !slices.Contains(names, name) {
-			continue
-		}
-		f, err := s.openAt(name, seg.Bytes)
-		if err != nil {
-			return err
-		}
-		if err := f.Close(); err != nil {
-			return s.fail("close "+name, err)
-		}
-		if err := s.dir.Rename(name, seg.File); err != nil {
-			return s.fail("publish "+seg.File, err)
-		}
-		renamed = true
-	}
-	if renamed {
-		if err := s.dir.Sync(); err != nil {
-			return s.fail("sync the directory", err)
-		}
-	}
-	s.announce()
-	return nil
 }
 
 // parseSegment is the inverse of segmentName.
@@ -231,5 +225,8 @@ func parseSegment(file string) (name string, number uint64, ok bool) {
 func segmentName(name string, number uint64, extension string) string {
 	return fmt.Sprintf("%s-%010d%s", name, number, extension) // a segment a second for 300 years
 }
+
+// formerTemp matches the temporary files of releases before package durable.
+var formerTemp = regexp.MustCompile(`^checkpoint\.[A-Z2-7]{26}\.tmp$`)
 
 var segmentFile = regexp.MustCompile(`^(.+)-([0-9]{10})\.[A-Za-z0-9_.]+$`)

@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	first  = "orders-0000000001.jsonl"
-	second = "orders-0000000002.jsonl"
+	formerTemp = "checkpoint.ABCDEFGHIJKLMNOPQRSTUVWX27.tmp" // as releases before package durable named it
+	first      = "orders-0000000001.jsonl"
+	second     = "orders-0000000002.jsonl"
 )
 
 // files returns every file of dir except the lock, with its content.
@@ -31,8 +32,11 @@ func files(t *testing.T, dir string) map[string]string {
 		if e.Name() == "lock" {
 			continue
 		}
-		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		require.NoError(t, err)
+		text := []byte("a directory")
+		if !e.IsDir() {
+			text, err = os.ReadFile(filepath.Join(dir, e.Name()))
+			require.NoError(t, err)
+		}
 		all[e.Name()] = string(text)
 	}
 	return all
@@ -63,35 +67,34 @@ func TestOpenRefuses(t *testing.T) {
 		want string
 	}{
 		"no checkpoint": {"checkpoint", nil,
-			"there are segments, such as " + first + ", but no checkpoint: restore it, or move the segments away"},
+			"there are segments, such as " + first + ", but no checkpoint: restore the checkpoint, or move the segments away"},
 		"empty checkpoint": {"checkpoint", func(string) string { return "" },
 			"the checkpoint cannot be used: it is cut off after 0 bytes: restore it, or move all files away"},
 		"half a checkpoint":   {"checkpoint", func(s string) string { return s[:len(s)/2] }, "it does not match its checksum"},
 		"edited checkpoint":   {"checkpoint", edit(`"cursor":"6"`, `"cursor":"5"`), "it does not match its checksum"},
-		"missing segment":     {second + ".open", nil, "the open segment " + second + ".open does not exist any more: put it back; without it 3 rows are lost"},
+		"missing segment":     {second + ".open", nil, "the open segment " + second + ".open no longer exists: put it back; without it, 3 rows are lost"},
 		"short segment":       {second + ".open", func(s string) string { return s[:len(s)-1] }, "has 26 bytes, but 27 were committed: restore the file"},
-		"changed segment":     {second + ".open", edit("6", "7"), "the last 9 bytes of " + second + ".open have changed since they were written"},
+		"changed segment":     {second + ".open", func(s string) string { return edit("6", "7")(s) + "uncommitted" }, "the last 9 bytes of " + second + ".open have changed since they were written"},
 		"sealed beyond":       {second, func(string) string { return "x" }, second + " is sealed, but the checkpoint is still at segment 2: it is older than the segments"},
 		"sealed far beyond":   {"orders-0000000009.csv", func(string) string { return "x" }, "orders-0000000009.csv is sealed"},
 		"open again":          {first + ".open", func(string) string { return "x" }, first + ".open is open, but the checkpoint is at segment 2 already"},
-		"checkpoint is a dir": {"checkpoint", func(string) string { return "dir" }, "the checkpoint"},
+		"checkpoint is a dir": {"checkpoint", nil, "is a directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := directory(t)
+			for _, leftover := range []string{"orders-0000000003.jsonl.open", ".checkpoint.0.tmp", formerTemp} {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, leftover), []byte("never committed"), 0o600))
+			}
 			path := filepath.Join(dir, test.file)
 			before, _ := os.ReadFile(path) // some are new
 			require.NoError(t, os.RemoveAll(path))
-			if name == "checkpoint is a dir" {
+			if test.want == "is a directory" {
 				require.NoError(t, os.Mkdir(path, 0o700))
 			} else if test.edit != nil {
 				require.NoError(t, os.WriteFile(path, []byte(test.edit(string(before))), 0o600))
 			}
-			for range 2 { // and changes nothing
-				_, err := filesink.Open(dir, filesink.Options[order]{})
-				require.ErrorContains(t, err, "filesink: "+dir+": ")
-				require.ErrorContains(t, err, test.want)
-			}
+			requireRefused(t, dir, test.want)
 			require.NoError(t, os.RemoveAll(path))
 			if before != nil { // the advice helps
 				require.NoError(t, os.WriteFile(path, before, 0o600))
@@ -101,6 +104,57 @@ func TestOpenRefuses(t *testing.T) {
 			require.Equal(t, lines(0, 7), content(t, dir))
 		})
 	}
+}
+
+// requireRefused opens a directory twice, which fails and changes no file.
+func requireRefused(t *testing.T, dir, want string) {
+	t.Helper()
+	before := files(t, dir)
+	for range 2 {
+		_, err := filesink.Open(dir, filesink.Options[order]{})
+		require.ErrorContains(t, err, "filesink: "+dir+": ")
+		require.ErrorContains(t, err, want)
+		require.Equal(t, before, files(t, dir))
+	}
+}
+
+// A sealed segment that is not published yet is checked before the open segment
+// is cut.
+func TestOpenRefusesAShortSealedSegment(t *testing.T) {
+	t.Parallel()
+	ctx, dir := context.Background(), t.TempDir()
+	f := open(t, dir, filesink.Options[order]{Name: "orders"})
+	require.NoError(t, f.Write(ctx, batch(0, 3)))
+	require.NoError(t, f.Close())
+	f = open(t, dir, filesink.Options[order]{Encoder: named{".txt"}}) // the next Write seals and begins a segment
+	require.NoError(t, f.Write(ctx, batch(3, 5)))
+	state := files(t, dir)
+	require.NoError(t, f.Close())
+
+	for name, text := range map[string]string{
+		"checkpoint":                 state["checkpoint"],
+		first + ".open":              state[first][1:],
+		"orders-0000000002.txt.open": state["orders-0000000002.txt.open"] + "uncommitted",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	require.NoError(t, os.Remove(filepath.Join(dir, first)))
+	requireRefused(t, dir, first+".open has 26 bytes, but 27 were committed: restore the file")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, first+".open"), []byte(state[first]), 0o600))
+	open(t, dir, filesink.Options[order]{})
+	require.Equal(t, state[first], files(t, dir)[first])
+	require.Equal(t, state["orders-0000000002.txt.open"], files(t, dir)["orders-0000000002.txt.open"])
+}
+
+func TestOpenRefusesImpossibleSizes(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{
+		`{"version":1,"offset":-1}`, `{"version":1,"offset":3,"tail":-1}`, `{"version":1,"offset":3,"tail":4}`,
+		`{"version":1,"sealed":[{"bytes":-1}]}`,
+	} {
+		require.EqualError(t, filesink.DecodeBody(body), "it has sizes that no segment can have", body)
+	}
+	require.NoError(t, filesink.DecodeBody(`{"version":1,"offset":3,"tail":3,"sealed":[{"bytes":1}]}`))
 }
 
 func TestOpenRefusesAnotherName(t *testing.T) {
@@ -165,16 +219,18 @@ func TestOpenCleansUp(t *testing.T) {
 	uncommitted("orders-0000000003.jsonl.open", `{"id":8}`)
 	uncommitted("orders-0000000002.csv.open", `id`)
 	uncommitted(".checkpoint.0.tmp", `{`)
-	uncommitted("mine.txt", "not ours")
-	uncommitted("other-0000000009.jsonl", "not ours")
-	want["mine.txt"], want["other-0000000009.jsonl"] = "not ours", "not ours"
+	uncommitted(formerTemp, `{`)
+	foreign := []string{"mine.txt", "other-0000000009.jsonl", "checkpoint.mine.tmp", "my" + formerTemp, formerTemp + ".txt"}
+	for _, name := range foreign {
+		uncommitted(name, "not ours")
+		want[name] = "not ours"
+	}
 	f := open(t, dir, filesink.Options[order]{Name: "orders"})
 	require.Equal(t, want, files(t, dir))
 	require.NoError(t, os.Remove(filepath.Join(dir, first)), "consumers may take what is sealed")
 	require.NoError(t, f.Close())
 	open(t, dir, filesink.Options[order]{Name: "orders"})
-	require.Equal(t, []string{"checkpoint", "mine.txt", second + ".open", "other-0000000009.jsonl"},
-		slices.Sorted(maps.Keys(files(t, dir))))
+	require.ElementsMatch(t, append(foreign, "checkpoint", second+".open"), slices.Collect(maps.Keys(files(t, dir))))
 }
 
 func TestCheckpointIsJSON(t *testing.T) {

@@ -61,9 +61,9 @@ func openStore(d directory, path string, o settings) (*store, error) {
 	return s, nil
 }
 
-// begin waits for the other methods and recovers the directory if it must. If it
-// returns nil, end must follow.
-func (s *store) begin(ctx context.Context) error {
+// do calls f after the other methods have ended. It recovers the directory first if
+// it must.
+func (s *store) do(ctx context.Context, f func() error) error {
 	if ctx.Err() != nil {
 		return s.fail("wait", context.Cause(ctx))
 	}
@@ -72,11 +72,12 @@ func (s *store) begin(ctx context.Context) error {
 	case <-ctx.Done():
 		return s.fail("wait", context.Cause(ctx))
 	}
-	err := s.ready()
-	if err != nil {
+	if err := s.ready(); err != nil {
 		<-s.turn
+		return err
 	}
-	return err
+	defer s.end()
+	return f()
 }
 
 func (s *store) end() {

@@ -3,7 +3,6 @@ package sinktest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/artifactofdevotion/devotion/internal/conform"
@@ -35,8 +34,8 @@ type Options[T any] struct {
 	// process starts. The storage is empty at the first call.
 	Open func(ctx context.Context) (Opened[T], error)
 
-	// Read returns the stored records, in order. It is called while a handle is
-	// open, right after a Write: durable records can be read.
+	// Read returns the stored records, in order. It is called right after a Write,
+	// while a handle is open: stored records must be readable at once.
 	Read func(ctx context.Context) ([]T, error)
 
 	// Record makes a record for the test, a different one for each i.
@@ -45,8 +44,8 @@ type Options[T any] struct {
 	// Poison makes a record that the sink refuses. Nil leaves that untested.
 	Poison func() T
 
-	// Text renders a record: two records are the same if their texts are. Nil
-	// renders JSON, without what encoding/json leaves out.
+	// Text renders a record. Two records are the same if their texts are equal.
+	// Defaults to JSON; fields that encoding/json leaves out are not compared.
 	Text func(T) string
 
 	// Exclusive says that Open must refuse a second handle while one is open,
@@ -70,20 +69,18 @@ func TestSink[T any](ctx context.Context, o Options[T]) error {
 		o.Text = conform.JSON[T]
 	}
 	return conform.Run(ctx, "sinktest", func(c *conform.Suite) {
-		s := &suite[T]{Suite: c, o: o}
+		s := &suite[T]{Checkpoint: &conform.Checkpoint{Suite: c}, o: o}
 		s.run()
 	})
 }
 
 type suite[T any] struct {
-	*conform.Suite
+	*conform.Checkpoint
 	o Options[T]
 
-	exact  bool          // exactly once is promised
-	want   []string      // the records that should be stored, each once
-	stored int           // how many records are stored, repeated ones included
-	cursor source.Cursor // the cursor that should be stored
-	made   int           // records and cursors made
+	exact  bool     // exactly once is promised
+	want   []string // the records that should be stored, each once
+	stored int      // how many records are stored, repeated ones included
 }
 
 func (s *suite[T]) run() {
@@ -93,7 +90,7 @@ func (s *suite[T]) run() {
 	a := s.start()
 	s.exact = a.Checkpointer != nil
 	if s.exact {
-		a.mustLoad("the storage is empty at first")
+		a.MustLoad("the storage is empty at first")
 	}
 	s.mustRead("the storage is empty at first")
 	s.basics(a)
@@ -116,10 +113,9 @@ func (s *suite[T]) run() {
 
 // handle is an open sink.
 type handle[T any] struct {
-	s *suite[T]
-	Opened[T]
-	name  string // for messages
-	close func()
+	*conform.Handle
+	s    *suite[T]
+	sink sink.Sink[T]
 }
 
 func (s *suite[T]) start() *handle[T] {
@@ -127,91 +123,68 @@ func (s *suite[T]) start() *handle[T] {
 	if err != nil {
 		s.Stop("the sink can be opened", "%v", err)
 	}
-	h := &handle[T]{s: s, Opened: o}
-	h.name, h.close = s.Opened("the sink can be closed", o.Close)
-	return h
+	return &handle[T]{s.Handle(o.Checkpointer, "the sink can be closed", o.Close), s, o.Sink}
 }
 
 // batch makes a batch of n new records after what is stored.
 func (s *suite[T]) batch(n int) source.Batch[T] {
-	b := source.Batch[T]{From: s.cursor}
+	b := source.Batch[T]{From: s.At}
 	for range n {
-		s.made++
-		b.Records = append(b.Records, s.o.Record(s.made))
+		s.Made++
+		b.Records = append(b.Records, s.o.Record(s.Made))
 	}
-	b.To = s.fresh()
+	b.To = s.Fresh()
 	return b
-}
-
-// fresh returns a cursor that was never used.
-func (s *suite[T]) fresh() source.Cursor {
-	s.made++
-	return source.Cursor(fmt.Sprintf("cursor %d", s.made))
 }
 
 func (s *suite[T]) texts(records []T) []string { return conform.Texts(records, s.o.Text) }
 
 // write writes b, and checks that b is unchanged if that fails.
 func (h *handle[T]) write(ctx context.Context, b source.Batch[T]) error {
-	return h.call(ctx, b, h.Sink.Write)
+	return h.call(ctx, b, h.sink.Write)
 }
 
 func (h *handle[T]) call(ctx context.Context, b source.Batch[T], write func(context.Context, source.Batch[T]) error) error {
 	before := h.s.texts(b.Records)
 	err := conform.Do(ctx, func(ctx context.Context) error { return write(ctx, b) })
-	h.s.Watch("Write", err)
+	h.Watch("Write", err)
 	if after := h.s.texts(b.Records); err != nil && !slices.Equal(after, before) {
-		h.s.Add("after an error the batch is still the caller's, unchanged", "%s", conform.Difference(after, before))
+		h.Add("after an error the batch is still the caller's, unchanged", "%s", conform.Difference(after, before))
 	}
 	return err
 }
 
-func (h *handle[T]) load() source.Cursor {
-	c, err := conform.Call(h.s.Ctx, h.Checkpointer.Load)
-	h.s.Watch("Load", err)
-	if err != nil {
-		h.s.Stop("Load succeeds while nothing is wrong", "%v", err)
+// put writes a batch, which must succeed. The batch belongs to the sink then, so the
+// suite keeps the texts of its records.
+func (h *handle[T]) put(rule string, b source.Batch[T]) bool {
+	texts := h.s.texts(b.Records)
+	if err := h.write(h.Ctx, b); err != nil {
+		h.Add(rule, "handle %s: %v (for a batch of %d records from %q to %q)", h.Name, err, len(b.Records), b.From, b.To)
+		h.sync()
+		return false
 	}
-	return c
+	h.At, h.s.want = b.To, append(h.s.want, texts...)
+	return true
 }
 
-// mustLoad loads, and expects the cursor that should be stored.
-func (h *handle[T]) mustLoad(rule string) {
-	if got := h.load(); got != h.s.cursor {
-		h.s.Add(rule, "handle %s loaded %q, want %q", h.name, got, h.s.cursor)
-		h.s.cursor = got
-	}
-}
-
-// mustWrite writes a batch of n new records and expects them to be stored. The
-// batch belongs to the sink then, so the suite keeps a copy.
+// mustWrite writes a batch of n new records and expects them to be stored.
 func (h *handle[T]) mustWrite(rule string, n int) {
 	s := h.s
 	b := s.batch(n)
-	texts := s.texts(b.Records)
-	if err := h.write(s.Ctx, b); err != nil {
-		s.Add(rule, "handle %s: a batch of %d records from %q to %q: %v", h.name, n, b.From, b.To, err)
-		h.sync()
+	if !h.put(rule, b) {
 		return
 	}
-	s.cursor, s.want = b.To, append(s.want, texts...)
 	before := s.stored
 	s.mustRead(rule)
 	if s.stored != before+n {
 		s.Add("a Write that succeeds at once stores every record once", "%d records were stored for %d", s.stored-before, n)
 	}
 	if s.exact {
-		if err := h.save(b.From, b.To); err != nil {
+		if err := h.Save(s.Ctx, b.From, b.To); err != nil {
 			s.Add("the Save that follows a Write finds the cursor moved", "Save(%q, %q): %v", b.From, b.To, err)
 			h.sync()
 		}
 	}
-}
-
-func (h *handle[T]) save(from, to source.Cursor) error {
-	err := conform.Do(h.s.Ctx, func(ctx context.Context) error { return h.Checkpointer.Save(ctx, from, to) })
-	h.s.Watch("Save", err)
-	return err
 }
 
 // mustRead reads the stored records and expects those that should be stored. An
@@ -240,7 +213,7 @@ func (s *suite[T]) read() []string {
 // violation.
 func (h *handle[T]) sync() {
 	if h.s.want = h.s.read(); h.s.exact {
-		h.s.cursor = h.load()
+		h.Sync()
 	} else {
 		h.s.want = firsts(h.s.want)
 	}

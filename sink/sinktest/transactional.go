@@ -3,10 +3,8 @@ package sinktest
 import (
 	"context"
 	"fmt"
-	"slices"
-	"sync"
 
-	"github.com/artifactofdevotion/devotion/sink/durable"
+	"github.com/artifactofdevotion/devotion/internal/memory"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sourcetest/fault"
 )
@@ -26,30 +24,14 @@ type Transactional[T any] struct {
 	// [Fake].
 	Refuse func(T) error
 
-	once  sync.Once
-	store *store[T]
-	fence durable.Fence
-}
-
-type store[T any] struct {
-	mu      sync.Mutex
-	state   durable.State
-	batches []source.Batch[T]
-}
-
-func (t *Transactional[T]) init() *store[T] {
-	t.once.Do(func() {
-		if t.store == nil {
-			t.store = &store[T]{}
-		}
-		t.fence.Loaded(durable.State{})
-	})
-	return t.store
+	memory memory.Handle[source.Batch[T]]
 }
 
 // Open returns another handle on the same store, without the faults of this one.
 func (t *Transactional[T]) Open() *Transactional[T] {
-	return &Transactional[T]{store: t.init(), Refuse: t.Refuse}
+	other := &Transactional[T]{Refuse: t.Refuse}
+	other.memory.OpenOn(&t.memory)
+	return other
 }
 
 // Write stores b and moves the cursor from b.From to b.To, both or neither. See
@@ -65,19 +47,7 @@ func (t *Transactional[T]) Write(ctx context.Context, b source.Batch[T]) error {
 
 // Load returns the stored cursor. See poller.Checkpointer.
 func (t *Transactional[T]) Load(ctx context.Context) (source.Cursor, error) {
-	var loaded durable.State
-	err := t.Do(ctx, fault.Call{Op: "Load"}, func(call *fault.Call) error {
-		s := t.init()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		loaded, call.To = s.state, s.state.Cursor
-		return nil
-	})
-	if err != nil {
-		return "", err // also if the answer was lost: this handle does not know it
-	}
-	t.fence.Loaded(loaded)
-	return loaded.Cursor, nil
+	return t.memory.Load(ctx, &t.Injector)
 }
 
 // Save moves the cursor alone. After a Write it finds the cursor moved. See
@@ -86,18 +56,9 @@ func (t *Transactional[T]) Save(ctx context.Context, from, to source.Cursor) err
 	return t.Do(ctx, fault.Call{Op: "Save", From: from, To: to}, func(*fault.Call) error { return t.move(from, to) })
 }
 
-// move moves the cursor and stores the batches, unless this handle has done so
-// before and its answer was lost.
 func (t *Transactional[T]) move(from, to source.Cursor, batches ...source.Batch[T]) error {
-	s := t.init()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next, moved, err := t.fence.Move(s.state, from, to)
-	if err != nil {
+	if err := t.memory.Move(from, to, batches...); err != nil {
 		return fmt.Errorf("sinktest: from %q to %q: %w", from, to, err)
-	}
-	if moved {
-		s.state, s.batches = next, append(s.batches, batches...)
 	}
 	return nil
 }
@@ -105,31 +66,22 @@ func (t *Transactional[T]) move(from, to source.Cursor, batches ...source.Batch[
 // Rewind sets the stored cursor, as a person does who wants records again. Every
 // handle must load it before it goes on. An invalid cursor panics.
 func (t *Transactional[T]) Rewind(to source.Cursor) {
-	s := t.init()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next, err := durable.Rewound(s.state, to)
-	if err != nil {
+	if err := t.memory.Rewind(to); err != nil {
 		panic(fmt.Errorf("sinktest: rewind: %w", err))
 	}
-	s.state = next
 }
 
 // Stored returns the stored cursor. It is not a Load: the handle may not move the
 // cursor on from there.
 func (t *Transactional[T]) Stored() source.Cursor {
-	s := t.init()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state.Cursor
+	c, _ := t.memory.Stored()
+	return c
 }
 
 // Batches returns the batches stored by all handles, in order.
 func (t *Transactional[T]) Batches() []source.Batch[T] {
-	s := t.init()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.batches)
+	_, batches := t.memory.Stored()
+	return batches
 }
 
 // Records returns the records stored by all handles, in order.

@@ -23,15 +23,15 @@ type Options[T any] struct {
 
 	// Expected holds all records of the source, in order. If it is nil, the
 	// records are unknown, and there must be at least AtLeast. The suite needs at
-	// least three records; about ten, no two neighbours equal, test well.
+	// least three records. Use about ten, with no two equal neighbours.
 	Expected []T
 	AtLeast  int
 
 	// Start is the cursor to begin with, usually the empty one.
 	Start source.Cursor
 
-	// Text renders a record: two records are the same if their texts are. Nil
-	// renders JSON, without what encoding/json leaves out.
+	// Text renders a record. Two records are the same if their texts are equal.
+	// Defaults to JSON; fields that encoding/json leaves out are not compared.
 	Text func(T) string
 
 	// Foreign holds cursors that the source must refuse, such as one of another
@@ -42,8 +42,8 @@ type Options[T any] struct {
 // heldFor is how long TestSource waits for records that are held back.
 const heldFor = 30 * time.Second
 
-// largestLimit is the largest limit that is tried: more than anybody asks for, and
-// not so much that a source which allocates for it hurts.
+// largestLimit is the largest limit that is tried. It is larger than any in use, and
+// small enough for a source that allocates memory for it.
 const largestLimit = 100_000
 
 // TestSource checks a source against every sentence of [source.Source] that can
@@ -183,13 +183,9 @@ func (s *suite[T]) cancelled() {
 			s.Add("Fetch honours its context", "after %q, with a context that has ended: no error", c)
 		}
 	}
-	for n := 1; n <= 20; n++ {
-		var tripped func() bool
+	for n, trip := range conform.Trips(20) {
 		b, err := conform.Call(s.Ctx, func(ctx context.Context) (source.Batch[T], error) {
-			trip, asked, cancel := conform.Trip(ctx, n)
-			defer cancel()
-			tripped = asked
-			return s.src.Fetch(trip, s.o.Start, 3)
+			return s.src.Fetch(trip.On(ctx), s.o.Start, 3)
 		})
 		s.watch(s.o.Start, err)
 		got := conform.Texts(b.Records, s.o.Text)
@@ -197,9 +193,6 @@ func (s *suite[T]) cancelled() {
 		if err == nil && !slices.Equal(got, want) {
 			s.Add("a fetch that is interrupted returns an error or the right records",
 				"context ended at check %d: %s", n, conform.Difference(got, want))
-		}
-		if !tripped() {
-			break
 		}
 	}
 	w := s.walk(s.o.Start, 2, 2)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
@@ -20,7 +21,7 @@ import (
 )
 
 func lagging(db *sqlx.DB, name string, by time.Duration, key ...string) *sqlsource.Table {
-	table := silent(db, name, key...)
+	table := lab.Silent(db, name, key...)
 	table.Ceiling = ceiling.Lag{By: by}
 	return table
 }
@@ -29,13 +30,13 @@ func lagging(db *sqlx.DB, name string, by time.Duration, key ...string) *sqlsour
 // database's clock, to the microsecond and in every time zone.
 func TestLagByTheClock(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		types, ago, zone := []string{"timestamptz", "timestamp"}, "statement_timestamp() - interval '%d s'", `set timezone = 'Asia/Kathmandu'` // a zone without daylight saving time
 		switch {
-		case isMariaDB(driver):
+		case lab.IsMariaDB(driver):
 			types, zone = []string{"datetime(6)", "timestamp(6)"}, "" // sqlsource requires UTC for timestamp
 			ago = "now(6) - interval %d second"
-		case !isPostgres(driver):
+		case !lab.IsPostgres(driver):
 			return // SQLite has no types for times
 		}
 		for _, typ := range types {
@@ -48,27 +49,27 @@ func TestLagByTheClock(t *testing.T) {
 				db.MustExec(`create table t (at ` + typ + ` not null, id int not null, primary key (at, id))`)
 				db.MustExec(fmt.Sprintf(`insert into t values (`+ago+`, 1), (`+ago+`, 2), (`+ago+`, 3)`, 7200, 3700, 3500))
 				table := lagging(db, "t", time.Hour, "at", "id")
-				b, err := fetch(t, table, "", 10)
+				b, err := lab.Fetch(t, table, "", 10)
 				require.NoError(t, err)
 				require.Len(t, b.Records, 2, "%s %s", typ, zone)
 				require.Nil(t, b.Held)
 				require.True(t, b.AsOf.IsZero())
-				got, _ := readAll(t, lagging(db, "t", time.Microsecond, "at", "id"), "", 10, rowJSON)
+				got, _ := lab.ReadAll(t, lagging(db, "t", time.Microsecond, "at", "id"), "", 10, lab.RowJSON)
 				require.Len(t, got, 3)
-				got, _ = readAll(t, lagging(db, "t", time.Hour, "at", "id"), b.To, 10, rowJSON)
+				got, _ = lab.ReadAll(t, lagging(db, "t", time.Hour, "at", "id"), b.To, 10, lab.RowJSON)
 				require.Empty(t, got)
 			}
 		}
 		db.MustExec(`drop table t`)
 		db.MustExec(`create table t (at date not null, id int not null, primary key (at, id))`)
 		days := `insert into t values (current_date - interval '2 days', 1), (current_date, 2)`
-		if isMariaDB(driver) {
+		if lab.IsMariaDB(driver) {
 			days = `insert into t values (current_date - interval 2 day, 1), (current_date, 2)`
 		}
 		db.MustExec(days)
 		// One hour, so that the expected value does not change if the test runs at
 		// midnight.
-		got, _ := readAll(t, lagging(db, "t", time.Hour, "at", "id"), "", 10, func(r row.Row) string { return r.Text(1) })
+		got, _ := lab.ReadAll(t, lagging(db, "t", time.Hour, "at", "id"), "", 10, func(r row.Row) string { return r.Text(1) })
 		require.Equal(t, []string{"1"}, got, "the day is not over")
 	})
 }
@@ -76,15 +77,15 @@ func TestLagByTheClock(t *testing.T) {
 // The greatest integer is found by value and not by text: 235 is greater than 99.
 func TestLagOfIntegers(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table t (id bigint not null primary key)`)
 		for i := range 235 {
 			db.MustExec(fmt.Sprintf(`insert into t values (%d)`, i+1))
 		}
 		table := lagging(db, "t", time.Nanosecond, "id")
-		_, err := fetch(t, table, "", 1) // records the greatest key
+		_, err := lab.Fetch(t, table, "", 1) // records the greatest key
 		require.NoError(t, err)
-		got, _ := readAll(t, table, "", 100, rowJSON)
+		got, _ := lab.ReadAll(t, table, "", 100, lab.RowJSON)
 		require.Len(t, got, 235)
 	})
 }
@@ -93,12 +94,12 @@ func TestLagOfIntegers(t *testing.T) {
 // ago.
 func TestLagByObservedKeys(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		keys := []string{"bigint", "decimal(30,3)", "varchar(40)"}
 		switch {
-		case isPostgres(driver):
+		case lab.IsPostgres(driver):
 			keys = append(keys, "bytea")
-		case isMariaDB(driver):
+		case lab.IsMariaDB(driver):
 			keys = append(keys, "bigint unsigned", "varbinary(40)")
 		default:
 			keys = append(keys, "datetime", "blob", "")
@@ -119,21 +120,21 @@ func TestLagByObservedKeys(t *testing.T) {
 			var after source.Cursor
 			require.Eventually(t, func() bool {
 				var more []string
-				more, after = readAll(t, short, after, 10, number)
+				more, after = lab.ReadAll(t, short, after, 10, number)
 				got = append(got, more...)
 				return len(got) > 0
-			}, waitLimit, 5*time.Millisecond)
+			}, lab.WaitLimit, 5*time.Millisecond)
 			if len(got) < 4 { // keys seen first are delivered first, and no greater ones
 				require.Equal(t, []string{"1", "2"}, got, typ)
 			}
 			require.Eventually(t, func() bool {
 				var more []string
-				more, after = readAll(t, short, after, 1, number)
+				more, after = lab.ReadAll(t, short, after, 1, number)
 				got = append(got, more...)
 				return len(got) >= 4
-			}, waitLimit, 5*time.Millisecond)
+			}, lab.WaitLimit, 5*time.Millisecond)
 			require.Equal(t, []string{"1", "2", "3", "4"}, got, typ)
-			more, _ := readAll(t, long, "", 10, number)
+			more, _ := lab.ReadAll(t, long, "", 10, number)
 			require.Empty(t, more)
 		}
 	})
@@ -148,7 +149,7 @@ func TestLagIsValidated(t *testing.T) {
 	}
 	query := &sqlsource.Query[string]{DB: db, Select: "select k from t", Key: []string{"k"}, Ceiling: ceiling.Lag{By: time.Second}}
 	_, err := query.Fetch(t.Context(), "", 1)
-	requirePermanent(t, err, "field Table")
+	lab.RequirePermanent(t, err, "field Table")
 }
 
 // Drain does not wait for younger rows.

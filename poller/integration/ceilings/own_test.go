@@ -16,6 +16,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
@@ -76,7 +77,7 @@ func (d *delivered) poller(table *sqlsource.Table) *poller.Poller[row.Row] {
 // and then record how far they are. The same reader without the ceiling must lose rows.
 func TestCustomCeiling(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
 		seed := rand.Uint64()
 		random := rand.New(rand.NewPCG(seed, 1))
 		defer func() {
@@ -87,11 +88,11 @@ func TestCustomCeiling(t *testing.T) {
 		db.MustExec(`create table items (id bigint primary key, v varchar(10))`)
 		db.MustExec(`create table progress (done bigint not null)`)
 		db.MustExec(`insert into progress values (0)`)
-		guarded, naive := silent(db, "items", "id"), silent(db, "items", "id")
+		guarded, naive := lab.Silent(db, "items", "id"), lab.Silent(db, "items", "id")
 		guarded.Ceiling, naive.Ceiling = watermark{}, ceiling.None{}
 		var good, bad delivered
-		stop := start(t, good.poller(guarded))
-		stopBad := start(t, bad.poller(naive))
+		stop := lab.Start(t, good.poller(guarded))
+		stopBad := lab.Start(t, bad.poller(naive))
 		const jobs, each = 12, 10
 		for job := range jobs {
 			ids := random.Perm(each)
@@ -104,10 +105,10 @@ func TestCustomCeiling(t *testing.T) {
 			}
 			db.MustExec(fmt.Sprintf(`update progress set done = %d`, (job+1)*each))
 		}
-		require.Eventually(t, func() bool { return good.len() >= jobs*each }, waitLimit, 5*time.Millisecond)
-		_, err := stop()
+		require.Eventually(t, func() bool { return good.len() >= jobs*each }, lab.WaitLimit, 5*time.Millisecond)
+		err := stop()
 		require.NoError(t, err)
-		_, err = stopBad()
+		err = stopBad()
 		require.NoError(t, err)
 		var want []int
 		for id := range jobs * each {
@@ -140,7 +141,7 @@ func (d *delivered) ids() (all []int) {
 func (d *delivered) waitForLatest(t *testing.T, table *sqlsource.Table) (top int) {
 	t.Helper()
 	require.NoError(t, table.DB.Get(&top, `select max(id) from `+table.Name))
-	require.Eventually(t, func() bool { return slices.Contains(d.ids(), top) }, waitLimit, 2*time.Millisecond)
+	require.Eventually(t, func() bool { return slices.Contains(d.ids(), top) }, lab.WaitLimit, 2*time.Millisecond)
 	return top
 }
 
@@ -157,10 +158,10 @@ func TestSQLiteUpdates(t *testing.T) {
 		db.MustExec(`create table orders (id integer primary key, v text not null)`)
 		db.MustExec(`insert into orders (id, v) values (3, 'old'), (5, 'old')`)
 		db.MustExec(versionRecipe)
-		table := silent(db, "orders", "version")
+		table := lab.Silent(db, "orders", "version")
 		table.Ceiling = sqlite.SingleWriter{}
 		var out delivered
-		stop := start(t, out.poller(table))
+		stop := lab.Start(t, out.poller(table))
 		steps := 60
 		if testing.Short() {
 			steps = 20
@@ -219,8 +220,8 @@ func TestSQLiteUpdates(t *testing.T) {
 			slices.SortFunc(all, func(a, b version) int { return int(a.ID - b.ID) })
 			return all
 		}
-		require.Eventually(t, func() bool { return slices.Equal(latest(), want) }, waitLimit, 10*time.Millisecond)
-		_, err := stop()
+		require.Eventually(t, func() bool { return slices.Equal(latest(), want) }, lab.WaitLimit, 10*time.Millisecond)
+		err := stop()
 		require.NoError(t, err)
 		t.Logf("%d rows, %d versions delivered", len(want), out.len())
 	})

@@ -7,6 +7,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/sqlite"
@@ -27,7 +28,7 @@ func report(t *testing.T, table *sqlsource.Table) ceiling.Report {
 }
 
 func chosen(db *sqlx.DB, name, key string) *sqlsource.Table {
-	table := silent(db, name, key)
+	table := lab.Silent(db, name, key)
 	table.Ceiling = sqlite.SingleWriter{}
 	return table
 }
@@ -39,6 +40,7 @@ func TestSQLiteRecipe(t *testing.T) {
 			"rowid":   {`create table rowid (id integer primary key, n int, v)`, "id"},
 			"o":       {`create table o (id integer primary key, n int, n2 int, o int, v)`, "id"},
 			"others":  {`create table others (id int, rowid int default 7, n int, v)`, "id"},
+			"hidden":  {`create table hidden (id int, _RowID_ int default 7, rowid int default 7, v)`, "id"},
 			"without": {`create table without (n int primary key, o int, v) without rowid`, "n"},
 		} {
 			db.MustExec(c.create)
@@ -46,7 +48,7 @@ func TestSQLiteRecipe(t *testing.T) {
 			for _, id := range []int{0, -3, 1, 5} {
 				add(id)
 			}
-			remedy := lastRemedy(t, silent(db, name, c.key))
+			remedy := lastRemedy(t, lab.Silent(db, name, c.key))
 			for _, s := range remedy.Statements {
 				_, err := db.Exec(s)
 				require.NoError(t, err, "%s: %s", name, s)
@@ -58,10 +60,20 @@ func TestSQLiteRecipe(t *testing.T) {
 			require.Equal(t, []int{-3, 0, 1, 5, 6, 7}, ids, name)
 			require.NoError(t, db.Select(&versions, fmt.Sprintf("select _version from %s order by 1", name)))
 			require.Equal(t, []int{1, 2, 3, 4, 5, 6}, versions, name)
-			again := lastRemedy(t, silent(db, name, c.key))
+			again := lastRemedy(t, lab.Silent(db, name, c.key))
 			require.Empty(t, again.Statements, "the table has the recipe's version")
 			require.Contains(t, again.Words, "set Key to _version and Ceiling to single-writer")
 		}
+	})
+}
+
+// No statements are printed for a table whose rows the recipe cannot tell apart.
+func TestSQLiteRecipeWithoutRowid(t *testing.T) {
+	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
+		db.MustExec(`create table t (id int, rowid int, oid int, _rowid_ int)`)
+		remedy := lastRemedy(t, lab.Silent(db, "t", "id"))
+		require.Empty(t, remedy.Statements)
+		require.Contains(t, remedy.Words, "hide the number by which the recipe tells rows apart")
 	})
 }
 
@@ -71,16 +83,16 @@ func TestSQLiteRecipeTriggers(t *testing.T) {
 		db.MustExec(`create table log (id integer primary key, v)`)
 		db.MustExec(`create trigger forbid before update on log begin select raise(abort, 'append only'); end`)
 		db.MustExec(`insert into log (v) values (1)`)
-		remedy := lastRemedy(t, silent(db, "log", "id"))
+		remedy := lastRemedy(t, lab.Silent(db, "log", "id"))
 		require.Empty(t, remedy.Statements)
 		require.Contains(t, remedy.Words, "(forbid)")
 		require.Contains(t, remedy.Words, "DESIGN-ceilings.md")
 		db.MustExec(`drop trigger forbid`)
-		require.NotEmpty(t, lastRemedy(t, silent(db, "log", "id")).Statements)
+		require.NotEmpty(t, lastRemedy(t, lab.Silent(db, "log", "id")).Statements)
 	})
 }
 
-// Each key has an index of its own.
+// Each key has its own index.
 func TestSQLiteIndexes(t *testing.T) {
 	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
 		db.MustExec(`create table t (a int not null, b int not null)`)
@@ -110,22 +122,22 @@ func TestSQLiteSequenceWritten(t *testing.T) {
 			`update real set id = id + 9 where v = 2`: "start again after the next INSERT",
 		} {
 			db.MustExec(change)
-			_, err := silent(db, "real", "id").Fetch(t.Context(), "", 10)
-			requirePermanent(t, err, want)
+			_, err := lab.Silent(db, "real", "id").Fetch(t.Context(), "", 10)
+			lab.RequirePermanent(t, err, want)
 			db.MustExec(`insert into real (v) values (3)`)
-			_, err = silent(db, "real", "id").Fetch(t.Context(), "", 10)
+			_, err = lab.Silent(db, "real", "id").Fetch(t.Context(), "", 10)
 			require.NoError(t, err, change)
 		}
 		db.MustExec(`create table other (id integer primary key, v)`)
 		db.MustExec(`insert into other values (1, 1)`)
 		db.MustExec(`insert into sqlite_sequence values ('other', 1)`)
-		other := silent(db, "other", "id")
-		got, at := readAll(t, other, "", 10, rowJSON)
+		other := lab.Silent(db, "other", "id")
+		got, at := lab.ReadAll(t, other, "", 10, lab.RowJSON)
 		require.Len(t, got, 1, "nothing shows yet that it has no AUTOINCREMENT")
 		require.Contains(t, report(t, other).Guarantee, "only AUTOINCREMENT should write it")
 		db.MustExec(`insert into other (v) values (2)`)
 		_, err := other.Fetch(t.Context(), at, 10)
-		requirePermanent(t, err, "the table has no AUTOINCREMENT")
+		lab.RequirePermanent(t, err, "the table has no AUTOINCREMENT")
 	})
 }
 
@@ -136,9 +148,9 @@ func TestSQLiteChosenEmpty(t *testing.T) {
 		db.MustExec(`create table t (id integer primary key, v)`)
 		table := chosen(db, "t", "id")
 		require.Contains(t, fmt.Sprint(report(t, table).Findings), "or read by your word")
-		_, at := readAll(t, table, "", 10, rowJSON)
+		_, at := lab.ReadAll(t, table, "", 10, lab.RowJSON)
 		db.MustExec(`insert into t (v) values (1)`)
-		got, _ := readAll(t, table, at, 10, rowJSON)
+		got, _ := lab.ReadAll(t, table, at, 10, lab.RowJSON)
 		require.Len(t, got, 1)
 	})
 }

@@ -2,6 +2,7 @@ package ceilings
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -35,7 +37,7 @@ func unsafeIn(t *testing.T, table *sqlsource.Table) []ceiling.Finding {
 	_, err := table.Fetch(t.Context(), "", 10)
 	var unsafe *ceiling.UnsafeError
 	require.ErrorAs(t, err, &unsafe)
-	requirePermanent(t, err)
+	lab.RequirePermanent(t, err)
 	return slices.DeleteFunc(unsafe.Report.Findings, func(f ceiling.Finding) bool { return f.Level != ceiling.Unsafe })
 }
 
@@ -76,7 +78,7 @@ func TestSQLiteProbes(t *testing.T) {
 			db.MustExec(c.create)
 			key := strings.Split(c.key, ",")
 			if c.unsafe == "" {
-				b, err := silent(db, c.table, key...).Fetch(t.Context(), "", 10)
+				b, err := lab.Silent(db, c.table, key...).Fetch(t.Context(), "", 10)
 				require.NoError(t, err, c.create)
 				require.False(t, b.AsOf.IsZero())
 				continue
@@ -90,7 +92,7 @@ func TestSQLiteProbes(t *testing.T) {
 			if c.version != "" { // a row shows whether the table has AUTOINCREMENT
 				insert(1, 2)
 			}
-			found := unsafeIn(t, silent(db, c.table, key...))
+			found := unsafeIn(t, lab.Silent(db, c.table, key...))
 			require.Contains(t, fmt.Sprint(found), c.unsafe, c.create)
 			require.NotEmpty(t, found[0].Remedies, c.create)
 			if c.version == "" {
@@ -104,10 +106,10 @@ func TestSQLiteProbes(t *testing.T) {
 				require.NoError(t, err, "%s: %s", c.create, s)
 			}
 			insert(3, 4)
-			table := silent(db, c.table, c.version)
+			table := lab.Silent(db, c.table, c.version)
 			table.Ceiling = sqlite.SingleWriter{}
 			first := func(r row.Row) string { v, _ := r.Get(key[0]); return v }
-			got, at := readAll(t, table, "", 1, first)
+			got, at := lab.ReadAll(t, table, "", 1, first)
 			require.Equal(t, []string{"1", "2", "3", "4"}, got, c.create)
 			for _, goesOn := range []bool{true, false} { // like sqlite3 without and with -bail
 				for _, s := range remedy.Statements {
@@ -116,13 +118,13 @@ func TestSQLiteProbes(t *testing.T) {
 						break
 					}
 				}
-				got, _ = readAll(t, table, at, 1, first)
+				got, _ = lab.ReadAll(t, table, at, 1, first)
 				require.Empty(t, got, c.create)
 			}
 			db.MustExec(`update ` + c.table + ` set v = 'changed' where "` + key[0] + `" = 2`)
-			got, _ = readAll(t, table, at, 1, first)
+			got, _ = lab.ReadAll(t, table, at, 1, first)
 			require.Equal(t, []string{"2"}, got, c.create)
-			again := silent(db, c.table, c.version)
+			again := lab.Silent(db, c.table, c.version)
 			again.Ceiling = sqlite.SingleWriter{}
 			_, err := again.Fetch(t.Context(), at, 1)
 			require.NoError(t, err)
@@ -138,38 +140,73 @@ func TestSQLiteProbes(t *testing.T) {
 func TestSQLiteEmptyTable(t *testing.T) {
 	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
 		db.MustExec(`create table unrelated (id integer primary key)`)
-		require.Contains(t, fmt.Sprint(unsafeIn(t, silent(db, "unrelated", "id"))), "without AUTOINCREMENT", "other tables do not have it either")
+		require.Contains(t, fmt.Sprint(unsafeIn(t, lab.Silent(db, "unrelated", "id"))), "without AUTOINCREMENT", "other tables do not have it either")
 		db.MustExec(`create table good (id integer primary key autoincrement, v)`)
 		db.MustExec(`create table bad (id integer primary key, v)`)
-		good, bad := silent(db, "good", "id"), silent(db, "bad", "id")
+		good, bad := lab.Silent(db, "good", "id"), lab.Silent(db, "bad", "id")
 		for _, table := range []*sqlsource.Table{good, bad} {
-			got, _ := readAll(t, table, "", 10, rowJSON)
+			got, _ := lab.ReadAll(t, table, "", 10, lab.RowJSON)
 			require.Empty(t, got)
 			db.MustExec(`insert into ` + table.Name + ` (v) values (1)`)
 		}
-		got, _ := readAll(t, good, "", 10, rowJSON)
+		got, _ := lab.ReadAll(t, good, "", 10, lab.RowJSON)
 		require.Len(t, got, 1)
 		require.Contains(t, fmt.Sprint(unsafeIn(t, bad)), "without AUTOINCREMENT")
 	})
 }
 
-// A connection that can read uncommitted rows is refused.
+// A connection that can read uncommitted rows is refused, whichever of the pool it is and whenever
+// that is set. The data source name sets it for all of them.
 func TestSQLiteReadUncommitted(t *testing.T) {
-	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
-		db.SetMaxOpenConns(1)
-		db.MustExec(`create table t (id integer primary key autoincrement, v)`)
-		db.MustExec(`pragma read_uncommitted = 1`)
-		require.Contains(t, fmt.Sprint(unsafeIn(t, silent(db, "t", "id"))), "not committed")
-		found := unsafeIn(t, func() *sqlsource.Table {
-			table := silent(db, "t", "id")
-			table.Ceiling = sqlite.SingleWriter{}
-			return table
-		}())
-		for _, s := range found[0].Remedies[0].Statements {
-			db.MustExec(s)
+	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, file string) {
+		db.MustExec(`create table t (id integer primary key autoincrement, v); insert into t (v) values (1), (2)`)
+		open := func(setting string) *sqlx.DB {
+			again, err := sqlx.Open(db.DriverName(), "file:"+filepath.ToSlash(file)+"?_pragma=read_uncommitted("+setting+")")
+			require.NoError(t, err)
+			t.Cleanup(func() { again.Close() })
+			return again
 		}
-		_, err := silent(db, "t", "id").Fetch(t.Context(), "", 10)
-		require.NoError(t, err)
+		found := unsafeIn(t, lab.Silent(open("1"), "t", "id"))
+		require.Contains(t, found[0].Text, "not committed")
+		require.Contains(t, found[0].Remedies[0].Words, "_pragma=read_uncommitted(0)")
+		require.Empty(t, found[0].Remedies[0].Statements, "they would reach one connection")
+		require.Contains(t, unsafeIn(t, chosen(open("1"), "t", "id"))[0].Text, "not committed")
+
+		query := &sqlsource.Query[string]{DB: open("1"), Select: "select v from t", Key: []string{"v"}, Ceiling: sqlite.SingleWriter{}}
+		_, err := query.Fetch(t.Context(), "", 1)
+		requirePermanent(t, err, "_pragma=read_uncommitted(0)")
+
+		good := open("0")
+		for _, table := range []*sqlsource.Table{lab.Silent(good, "t", "id"), chosen(good, "t", "v")} {
+			b, err := table.Fetch(t.Context(), "", 1)
+			require.NoError(t, err)
+			conn, err := good.Connx(t.Context()) // the next Fetch takes the same connection
+			require.NoError(t, err)
+			_, err = conn.ExecContext(t.Context(), `pragma read_uncommitted = 1`)
+			require.NoError(t, err)
+			require.NoError(t, conn.Close())
+			_, err = table.Fetch(t.Context(), b.To, 10)
+			lab.RequirePermanent(t, err, "not committed")
+			good.SetMaxIdleConns(0) // a new connection has the setting of the data source name
+			_, err = table.Fetch(t.Context(), b.To, 10)
+			require.NoError(t, err)
+			good.SetMaxIdleConns(2)
+		}
+	})
+}
+
+// A trigger that is added while the table is read is named, whether or not a row is above the cursor.
+func TestSQLiteNewTrigger(t *testing.T) {
+	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
+		db.MustExec(`create table t (id integer primary key autoincrement, v); insert into t (v) values (1)`)
+		var out strings.Builder
+		table := lab.Silent(db, "t", "id")
+		table.Logger = slog.New(slog.NewTextHandler(&out, nil))
+		_, at := lab.ReadAll(t, table, "", 10, lab.RowJSON)
+		db.MustExec(`create trigger low after insert on t begin update t set id = -id where id = new.id; end; insert into t (v) values (2)`)
+		got, _ := lab.ReadAll(t, table, at, 10, lab.RowJSON)
+		require.Empty(t, got)
+		require.Contains(t, out.String(), `as long as the trigger low leaves`)
 	})
 }
 
@@ -177,8 +214,8 @@ func TestSQLiteReadUncommitted(t *testing.T) {
 func TestSingleWriterIsForSQLite(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
-	db.MustExec(identity)
-	table := silent(db, "orders", "id")
+	db.MustExec(lab.Identity)
+	table := lab.Silent(db, "orders", "id")
 	table.Ceiling = sqlite.SingleWriter{}
 	require.Contains(t, fmt.Sprint(unsafeIn(t, table)), "SQLite only")
 }
@@ -209,24 +246,24 @@ func TestSQLiteSequenceSetBack(t *testing.T) {
 					db.MustExec(`drop table if exists old_orders`)
 					db.MustExec(create)
 					db.MustExec(add)
-					table := silent(db, "orders", "id")
-					got, at := readAll(t, table, "", 10, func(r row.Row) string { return r.Text(0) })
+					table := lab.Silent(db, "orders", "id")
+					got, at := lab.ReadAll(t, table, "", 10, func(r row.Row) string { return r.Text(0) })
 					require.Equal(t, []string{"1", "2", "3"}, got)
 					for _, s := range statements {
 						db.MustExec(s)
 					}
 					if restarted {
-						table = silent(db, "orders", "id")
+						table = lab.Silent(db, "orders", "id")
 					}
 					_, err := table.Fetch(t.Context(), at, 10)
 					if alarm {
 						require.ErrorIs(t, err, sqlsource.ErrHistory, name)
-						requirePermanent(t, err, "sqlite_sequence is at", "rewind")
+						lab.RequirePermanent(t, err, "sqlite_sequence is at", "rewind")
 						continue
 					}
 					require.NoError(t, err, name)
 					db.MustExec(`insert into orders (v) values (4)`)
-					got, _ = readAll(t, table, at, 10, func(r row.Row) string { return r.Text(0) })
+					got, _ = lab.ReadAll(t, table, at, 10, func(r row.Row) string { return r.Text(0) })
 					require.Equal(t, []string{"4"}, got, name)
 				}
 			}
@@ -242,7 +279,7 @@ func TestSQLiteOlderFile(t *testing.T) {
 		backup := filepath.Join(t.TempDir(), "backup.db")
 		db.MustExec(`vacuum into '` + strings.ReplaceAll(backup, `'`, `''`) + `'`)
 		db.MustExec(`insert into orders (v) values (3)`)
-		_, at := readAll(t, silent(db, "orders", "id"), "", 10, rowJSON)
+		_, at := lab.ReadAll(t, lab.Silent(db, "orders", "id"), "", 10, lab.RowJSON)
 		require.NoError(t, db.Close())
 		text, err := os.ReadFile(backup)
 		require.NoError(t, err)
@@ -251,7 +288,7 @@ func TestSQLiteOlderFile(t *testing.T) {
 		again, err := sqlx.Open(db.DriverName(), "file:"+filepath.ToSlash(file))
 		require.NoError(t, err)
 		defer again.Close()
-		_, err = silent(again, "orders", "id").Fetch(t.Context(), at, 10)
+		_, err = lab.Silent(again, "orders", "id").Fetch(t.Context(), at, 10)
 		require.ErrorIs(t, err, sqlsource.ErrHistory)
 	})
 }
@@ -273,12 +310,12 @@ func TestCeilingSQLiteReplaced(t *testing.T) {
 	defer db.Close()
 	table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"id"}}
 	var got []string
-	after, _ := pollOnce(t, table, "", &got)
+	after, _ := lab.PollOnce(t, table, "", &got)
 	require.Len(t, got, 4)
 	require.NoError(t, os.Rename(backup, file))
 	writer = sqlx.MustOpen("sqlite", file)
 	writer.MustExec("insert into t (v) values (2)")
-	after, _ = pollOnce(t, table, after, &got)
+	after, _ = lab.PollOnce(t, table, after, &got)
 	require.Len(t, got, 4)
 	db.SetMaxIdleConns(0)
 	_, err := table.Fetch(t.Context(), after, 10)

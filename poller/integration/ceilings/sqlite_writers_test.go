@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -69,7 +70,7 @@ func testSQLiteWriters(t *testing.T, db *sqlx.DB) {
 	}
 	done := make(chan struct{})
 	go func() { writers.Wait(); close(done) }()
-	good, bad := silent(db, "good", "id"), silent(db, "bad", "id")
+	good, bad := lab.Silent(db, "good", "id"), lab.Silent(db, "bad", "id")
 	bad.Ceiling = ceiling.None{}
 	failed := 0
 	var goodAt, badAt source.Cursor

@@ -13,6 +13,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/poller/sqlcheckpoint"
 	"github.com/artifactofdevotion/devotion/source"
 )
@@ -66,7 +67,7 @@ func TestCheckpointAdvance(t *testing.T) {
 		}
 		require.ErrorIs(t, o.Write(t.Context(), batch("", "2", 1, 2)), poller.ErrConflict, "Write before Load")
 		require.Empty(t, loadedCursor(t, o.Store))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), lab.WaitLimit)
 		defer cancel()
 
 		first := batch("", "2", 1, 2)
@@ -161,9 +162,9 @@ func TestCheckpointAdvanceIdles(t *testing.T) {
 				break
 			}
 			_ = tx.Rollback() // the session may have ended
-			require.Less(t, limit, waitLimit, err)
+			require.Less(t, limit, lab.WaitLimit, err)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), limit+waitLimit)
+		ctx, cancel := context.WithTimeout(t.Context(), limit+lab.WaitLimit)
 		require.NoError(t, next.Save(ctx, at, "next "+source.Cursor(driver)), "waits until the server releases the row")
 		cancel()
 		require.Error(t, tx.Commit())

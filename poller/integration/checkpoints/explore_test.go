@@ -10,6 +10,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/poller/sqlcheckpoint"
 	"github.com/artifactofdevotion/devotion/sink/sinktest"
@@ -24,8 +25,8 @@ func TestPipelineIsExactlyOnce(t *testing.T) {
 	if testing.Short() {
 		limit = 20
 	}
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		db.MustExec(`create table numbers (id ` + idColumn(driver) + `, note varchar(10))`)
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table numbers (id ` + lab.IDColumn(driver) + `, note varchar(10))`)
 		db.MustExec(`insert into numbers (note) values ('a'), ('b'), ('c'), ('d'), ('e')`)
 		createOrders(db, driver)
 		machines := 0
@@ -79,8 +80,8 @@ func TestCheckpointAdvanceConformance(t *testing.T) {
 
 // createOrders creates the table that checkpointedOrders writes to.
 func createOrders(db *sqlx.DB, driver dbtest.Driver) {
-	key := map[bool]string{true: "serial", false: "integer"}[isPostgres(driver)] + " primary key"
-	if isMariaDB(driver) {
+	key := map[bool]string{true: "serial", false: "integer"}[lab.IsPostgres(driver)] + " primary key"
+	if lab.IsMariaDB(driver) {
 		key += " auto_increment"
 	}
 	db.MustExec(`create table orders (place ` + key + `, id int not null)`)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/orders"
 	"github.com/stretchr/testify/require"
 )
@@ -23,7 +24,7 @@ var (
 // again. The files then equal the table, byte for byte.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	if raceDetector {
+	if lab.Race() {
 		t.Skip("the program that is killed is not built with the race detector")
 	}
 	rows, count := 100_000, 20
@@ -63,7 +64,7 @@ func TestKill(t *testing.T) {
 				// Every second process is killed early: while it starts, recovers or reads
 				// its first rows. The others are killed when they have copied some more of
 				// the table.
-				limit := time.Minute
+				limit := lab.WaitLimit
 				if n%2 == 1 {
 					limit = time.Duration(k.random.IntN(int(30 * time.Millisecond)))
 				}

@@ -10,11 +10,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/orders"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 )
@@ -25,7 +25,7 @@ func TestRollback(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds the last version and kills it and this one many times: not with -short")
 	}
-	if raceDetector {
+	if lab.Race() {
 		t.Skip("it only runs programs, which are not built with the race detector")
 	}
 	t.Parallel()
@@ -47,7 +47,7 @@ func TestRollback(t *testing.T) {
 				binary := []string{old, now}[n%2]
 				// Somewhere among the rows that were added before.
 				at := int64(254 * each * (float64(n) + 0.2 + 0.6*k.random.Float64()))
-				k.runUntilKilled(o.Service(t, binary, dir, append(args, "-interval", "10ms")...), time.Minute, at)
+				k.runUntilKilled(o.Service(t, binary, dir, append(args, "-interval", "10ms")...), lab.WaitLimit, at)
 				history, err := filesink.History(dir)
 				require.NoError(t, err)
 				forms[cursorForm(string(history[0].Cursor))]++
@@ -73,7 +73,7 @@ func cursorForm(cursor string) string {
 
 // dbtofileOf builds the example service from a commit.
 func dbtofileOf(t *testing.T, commit string) string {
-	root, dir := repositoryRoot(t), t.TempDir()
+	root, dir := lab.RepositoryRoot(t), t.TempDir()
 	archive := filepath.Join(dir, "source.tar")
 	if out, err := exec.CommandContext(t.Context(), "git", "-C", root, "archive", "--output="+archive, commit).CombinedOutput(); err != nil {
 		missing := fmt.Sprintf("commit %s not found: install the package git, and fetch the whole history (git fetch --unshallow): %v: %s", commit, err, out)

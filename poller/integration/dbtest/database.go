@@ -3,12 +3,10 @@ package dbtest
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/url"
 	"path/filepath"
 	"strconv"
 	"testing"
-	"time"
 
 	_ "github.com/go-sql-driver/mysql" // registers "mysql"
 	_ "github.com/jackc/pgx/v5/stdlib" // registers "pgx"
@@ -32,20 +30,10 @@ const (
 	NCruces   Driver = "ncruces"    // SQLite: github.com/ncruces/go-sqlite3
 )
 
+var sqlNames = map[Driver]string{PGX: "pgx", PQ: "postgres", MySQL: "mysql", MySQLText: "mysql", Modernc: "sqlite", NCruces: "sqlite3"}
+
 // SQLName returns the name that the driver registers with database/sql.
-func (d Driver) SQLName() string {
-	switch d {
-	case PQ:
-		return "postgres"
-	case MySQLText:
-		return "mysql"
-	case Modernc:
-		return "sqlite"
-	case NCruces:
-		return "sqlite3"
-	}
-	return string(d)
-}
+func (d Driver) SQLName() string { return sqlNames[d] }
 
 // Database is a database that a test may write to. It is a value: WithUser and WithAddr
 // return changed copies. The zero Database is not usable.
@@ -62,22 +50,24 @@ type Database struct {
 func (s *Server) NewDatabase(tb testing.TB) Database {
 	tb.Helper()
 	name := "db" + strconv.FormatInt(s.names.Add(1), 10)
-	s.exec(tb, s.engine.createDatabase(name))
+	s.exec(tb, "CREATE DATABASE "+name)
 	if s.shared { // a private server is removed with its databases, and may be stopped by then
-		tb.Cleanup(func() { s.exec(tb, s.engine.dropDatabase(name)) })
+		tb.Cleanup(func() { s.exec(tb, "DROP DATABASE IF EXISTS "+name+s.engine.kind().force) })
 	}
 	return s.Database(name)
 }
 
 func (s *Server) exec(tb testing.TB, statement string) {
 	tb.Helper()
-	driver, name := s.engine.admin()
-	db, err := s.Database(name).open(driver)
-	if err != nil {
-		tb.Fatalf("dbtest: %s: %v", statement, err)
+	admin := s.Database(s.engine.kind().admin)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	db, err := admin.open(ctx, admin.drivers[0])
+	if err == nil {
+		defer db.Close()
+		_, err = db.ExecContext(ctx, statement)
 	}
-	defer db.Close()
-	if _, err := db.Exec(statement); err != nil {
+	if err != nil {
 		tb.Fatalf("dbtest: %s: %v", statement, err)
 	}
 }
@@ -85,19 +75,7 @@ func (s *Server) exec(tb testing.TB, statement string) {
 // Database returns the database of that name without creating it. A new server has one
 // database: postgres, or mysql.
 func (s *Server) Database(name string) Database {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.database(name, s.port)
-}
-
-func (s *Server) database(name string, port int) Database {
-	d := Database{name: name, addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), user: s.user, password: s.password}
-	if driver, _ := s.engine.admin(); driver == PGX {
-		d.drivers = []Driver{PGX, PQ}
-	} else {
-		d.drivers = []Driver{MySQL, MySQLText}
-	}
-	return d
+	return Database{name: name, addr: s.Addr(), user: s.user, password: s.password, drivers: s.engine.kind().drivers}
 }
 
 // SQLite returns a database in a file that is removed when the test ends. Do not open it
@@ -149,10 +127,12 @@ func (d Database) DSN(driver Driver) string {
 }
 
 // Open connects to the database, and closes the handle when the test ends. It fails the
-// test if the server does not answer within 10 seconds.
+// test if the server does not answer within three minutes.
 func (d Database) Open(tb testing.TB, driver Driver) *sqlx.DB {
 	tb.Helper()
-	db, err := d.open(driver)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	db, err := d.open(ctx, driver)
 	if err != nil {
 		tb.Fatalf("dbtest: opening %s with %s: %v", d.name, driver, err)
 	}
@@ -160,13 +140,11 @@ func (d Database) Open(tb testing.TB, driver Driver) *sqlx.DB {
 	return db
 }
 
-func (d Database) open(driver Driver) (*sqlx.DB, error) {
+func (d Database) open(ctx context.Context, driver Driver) (*sqlx.DB, error) {
 	db, err := sqlx.Open(driver.SQLName(), d.DSN(driver))
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
 	if err := db.PingContext(ctx); err != nil {
 		db.Close()
 		return nil, err

@@ -21,8 +21,8 @@
 //
 // # Requirements
 //
-// On Debian and Ubuntu: apt-get install postgresql mariadb-server. The services
-// that these packages start are not used. If the binaries are missing, the test
+// A Unix system. On Debian and Ubuntu: apt-get install postgresql mariadb-server. The
+// services that these packages start are not used. If the binaries are missing, the test
 // is skipped and names the package to install. With CI=true in the environment
 // it fails instead, because nobody notices a skipped test in CI.
 //
@@ -39,12 +39,13 @@
 //
 // [Main] stops the shared servers, and the cleanup of a test stops its private ones. If the
 // test process panics, exceeds its -timeout or is killed with SIGKILL, a small shell
-// process notices it, ends the servers and removes their directories. On Windows nothing
-// does this, and both remain.
+// process notices it, ends the servers and removes their directories.
 package dbtest
 
 import (
+	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 )
@@ -63,20 +64,19 @@ func Args(args ...string) Option {
 var sharedPostgres, sharedMariaDB shared
 
 type shared struct {
-	once   sync.Once
-	server *Server
-	err    error
+	once         sync.Once
+	server       *Server
+	missing, err error
 }
 
 func (sh *shared) get(tb testing.TB, e engine) *Server {
 	tb.Helper()
-	need(tb, e)
 	sh.once.Do(func() {
-		sh.server, sh.err = start(e, nil)
-		if sh.err == nil {
-			sh.server.shared = true
+		if sh.missing = e.find(); sh.missing == nil {
+			sh.server, sh.err = start(e, []Option{func(s *Server) { s.shared = true }})
 		}
 	})
+	need(tb, sh.missing)
 	if sh.err != nil {
 		tb.Fatal(sh.err)
 	}
@@ -115,14 +115,14 @@ func StartMariaDB(tb testing.TB, opts ...Option) *Server {
 
 func startPrivate(tb testing.TB, e engine, opts []Option) *Server {
 	tb.Helper()
-	need(tb, e)
+	need(tb, e.find())
 	s, err := start(e, opts)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
 		if tb.Failed() {
-			tb.Logf("dbtest: last lines of the log of %s:\n%s", e.name(), s.logTail())
+			tb.Logf("dbtest: last lines of the log of %s:\n%s", e.kind().name, s.logTail())
 		}
 		if err := s.remove(); err != nil {
 			tb.Error(err)
@@ -131,18 +131,19 @@ func startPrivate(tb testing.TB, e engine, opts []Option) *Server {
 	return s
 }
 
-// need looks for the engine's binaries. Without them it skips the test, or fails it with
-// CI=true.
-func need(tb testing.TB, e engine) {
+// need skips a test because the binaries are missing, or fails it with CI=true.
+func need(tb testing.TB, missing error) {
 	tb.Helper()
-	err := e.find()
-	if err == nil {
-		return
+	if runtime.GOOS == "windows" {
+		missing = errors.New("dbtest: needs a Unix system")
 	}
-	if os.Getenv("CI") == "true" {
-		tb.Fatalf("%v", err)
+	switch {
+	case missing == nil:
+	case os.Getenv("CI") == "true":
+		tb.Fatalf("%v", missing)
+	default:
+		tb.Skipf("%v", missing)
 	}
-	tb.Skipf("%v", err)
 }
 
 // Main runs the tests of m, stops the shared servers and exits. Call it from TestMain.

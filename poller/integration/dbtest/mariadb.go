@@ -12,13 +12,9 @@ import (
 
 type mariadb struct{ server, installer string }
 
-func (*mariadb) name() string               { return "MariaDB" }
-func (*mariadb) stopSignal() os.Signal      { return syscall.SIGTERM }
-func (*mariadb) quitSignal() syscall.Signal { return syscall.SIGKILL }
-func (*mariadb) admin() (Driver, string)    { return MySQL, "mysql" }
-
-func (*mariadb) createDatabase(name string) string { return "CREATE DATABASE " + name }
-func (*mariadb) dropDatabase(name string) string   { return "DROP DATABASE IF EXISTS " + name }
+func (*mariadb) kind() kind {
+	return kind{name: "MariaDB", drivers: []Driver{MySQL, MySQLText}, admin: "mysql", stop: syscall.SIGTERM, quit: syscall.SIGKILL}
+}
 
 // find searches PATH and /usr/sbin, which is often not on PATH. A binary named mysqld may
 // be a MySQL server, which has another installer: it is skipped.

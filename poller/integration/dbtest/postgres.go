@@ -14,19 +14,14 @@ import (
 
 type postgres struct{ bin string } // the directory of its binaries
 
-func (*postgres) name() string               { return "Postgres" }
-func (*postgres) stopSignal() os.Signal      { return syscall.SIGINT }  // fast shutdown
-func (*postgres) quitSignal() syscall.Signal { return syscall.SIGQUIT } // immediate shutdown
-func (*postgres) admin() (Driver, string)    { return PGX, "postgres" }
-
-func (*postgres) createDatabase(name string) string { return "CREATE DATABASE " + name }
-func (*postgres) dropDatabase(name string) string {
-	return "DROP DATABASE IF EXISTS " + name + " WITH (FORCE)"
+func (*postgres) kind() kind {
+	return kind{name: "Postgres", drivers: []Driver{PGX, PQ}, admin: "postgres", force: " WITH (FORCE)",
+		stop: syscall.SIGINT, quit: syscall.SIGQUIT} // fast and immediate shutdown
 }
 
 // find chooses the newest version in the directories of Debian, Red Hat and Homebrew, and
-// otherwise the one on PATH. A client or a wrapper may have the same name, so the binary
-// must report that it is a server.
+// otherwise the one on PATH. DBTEST_POSTGRES names the only directory to look in. A client or a
+// wrapper may have the same name, so the binary must report that it is a server.
 func (p *postgres) find() error {
 	var dirs []string
 	for _, pattern := range []string{"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin"} {
@@ -36,6 +31,9 @@ func (p *postgres) find() error {
 	slices.SortStableFunc(dirs, func(a, b string) int { return cmp.Compare(version(b), version(a)) })
 	if path, err := exec.LookPath("postgres"); err == nil {
 		dirs = append(dirs, filepath.Dir(path))
+	}
+	if dir := os.Getenv("DBTEST_POSTGRES"); dir != "" {
+		dirs = []string{dir}
 	}
 	for _, dir := range dirs {
 		out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output()
@@ -48,7 +46,7 @@ func (p *postgres) find() error {
 		}
 	}
 	return fmt.Errorf("dbtest: no Postgres server found: install the package postgresql (looked for postgres and initdb in %s)",
-		strings.Join(append(dirs, "/usr/lib/postgresql/*/bin", "PATH"), ", "))
+		strings.Join(append(dirs, "/usr/lib/postgresql/*/bin", "PATH", "DBTEST_POSTGRES"), ", "))
 }
 
 // version returns the number in a path such as /usr/lib/postgresql/15/bin, or 0.

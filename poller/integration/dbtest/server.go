@@ -2,6 +2,7 @@ package dbtest
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -18,24 +19,29 @@ import (
 	"time"
 )
 
-const (
-	startLimit = 60 * time.Second // until a server answers, including recovery after a kill
-	stopLimit  = 30 * time.Second // until a server has stopped
+// limit is how long a server may take to start, with its recovery after a kill, to answer
+// and to stop. It only ends a test that hangs, so it is generous: the machine may be busy.
+const limit = 3 * time.Minute
 
-	orphanLimit = 10 * time.Second // until the backends of a killed Postgres have ended
-)
+// orphanLimit is how long the backends of a killed Postgres may take to end.
+const orphanLimit = 10 * time.Second
 
-// engine is the part that differs between Postgres and MariaDB.
+// engine starts servers of one kind.
 type engine interface {
-	name() string
+	kind() kind
 	find() error                                // locates the binaries
 	install(s *Server) error                    // creates the data directory
 	command(s *Server) (bin string, a []string) // runs the server in the foreground
-	stopSignal() os.Signal                      // stops it and disconnects its clients
-	quitSignal() syscall.Signal                 // ends it immediately
-	admin() (driver Driver, database string)
-	createDatabase(name string) string
-	dropDatabase(name string) string
+}
+
+// kind describes Postgres or MariaDB.
+type kind struct {
+	name    string
+	drivers []Driver
+	admin   string         // a database that a new server has
+	force   string         // added to DROP DATABASE, disconnects the database's clients
+	stop    syscall.Signal // stops the server and disconnects its clients
+	quit    syscall.Signal // ends it immediately
 }
 
 // Server is a database server that this package started. Its methods are safe for
@@ -52,8 +58,9 @@ type Server struct {
 	names    atomic.Int64
 	newPort  func() (int, io.Closer)
 
+	port int // does not change after the first start
+
 	mu     sync.Mutex
-	port   int
 	claim  io.Closer     // reserves the port
 	cmd    *exec.Cmd     // nil if the server is stopped
 	exited chan struct{} // closed when cmd has ended
@@ -67,7 +74,7 @@ func start(e engine, opts []Option) (s *Server, err error) {
 	if s.owner, s.dir, err = makeDir(e); err != nil {
 		return nil, fmt.Errorf("dbtest: %w", err)
 	}
-	if s.reaper, err = startReaper(s.dir, e.quitSignal()); err != nil {
+	if s.reaper, err = startReaper(s.dir, e.kind().quit); err != nil {
 		os.RemoveAll(s.dir)
 		return nil, fmt.Errorf("dbtest: %w", err)
 	}
@@ -81,22 +88,20 @@ func start(e engine, opts []Option) (s *Server, err error) {
 }
 
 // Addr returns the server's address, host:port. Stop, Kill and Start do not change it.
-func (s *Server) Addr() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
-}
+func (s *Server) Addr() string { return address(s.port) }
+
+func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // Start starts the server after Stop or Kill, and returns when it answers connections. A
-// killed Postgres refuses to start until its backends have ended, so Start retries for up
-// to a minute. Start does nothing if the server is running.
+// killed Postgres refuses to start until its backends have ended, so Start retries. Start
+// does nothing if the server is running.
 func (s *Server) Start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.running() {
 		return nil
 	}
-	deadline := time.Now().Add(startLimit)
+	deadline := time.Now().Add(limit)
 	for first := s.port == 0; ; {
 		if first {
 			s.unclaim()
@@ -109,7 +114,7 @@ func (s *Server) Start() error {
 		// The first start of a server fails for good, unless another process took the port
 		// in the meantime. Later starts are retried.
 		if clash := bytes.Contains(s.logTail(), []byte("in use")); first && !clash || time.Now().After(deadline) {
-			return fmt.Errorf("dbtest: %s does not start: %w\n%s", s.engine.name(), err, s.logTail())
+			return fmt.Errorf("dbtest: %s does not start: %w\n%s", s.engine.kind().name, err, s.logTail())
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -135,11 +140,17 @@ func (s *Server) launch(deadline time.Time) error {
 	}
 	s.reaper.watch(cmd.Process.Pid)
 	exited := make(chan struct{})
-	go func() { _ = cmd.Wait(); log.Close(); close(exited) }()
 	s.cmd, s.exited = cmd, exited
-
+	ctx, cancel := context.WithDeadline(context.Background(), deadline)
+	defer cancel()
+	go func() {
+		_ = cmd.Wait()
+		log.Close()
+		close(exited)
+		cancel() // whoever has the port may accept connections and not answer
+	}()
 	for {
-		err := s.ping()
+		err := s.ping(ctx)
 		if err == nil {
 			return nil
 		}
@@ -149,7 +160,7 @@ func (s *Server) launch(deadline time.Time) error {
 			return fmt.Errorf("the server exited: %s", cmd.ProcessState)
 		case <-time.After(20 * time.Millisecond):
 		}
-		if time.Now().After(deadline) {
+		if !time.Now().Before(deadline) {
 			_ = cmd.Process.Kill()
 			<-exited
 			s.down()
@@ -158,9 +169,9 @@ func (s *Server) launch(deadline time.Time) error {
 	}
 }
 
-func (s *Server) ping() error {
-	driver, name := s.engine.admin()
-	db, err := s.database(name, s.port).open(driver)
+func (s *Server) ping(ctx context.Context) error {
+	k := s.engine.kind()
+	db, err := s.Database(k.admin).open(ctx, k.drivers[0])
 	if err == nil {
 		db.Close()
 	}
@@ -168,39 +179,38 @@ func (s *Server) ping() error {
 }
 
 // Stop shuts the server down cleanly: it closes its clients' connections, and its data is
-// consistent. It does nothing if the server is stopped. On Windows it does the same as
-// Kill.
-func (s *Server) Stop() error { return s.halt(s.engine.stopSignal()) }
+// consistent. It does nothing if the server is stopped.
+func (s *Server) Stop() error { return s.halt(s.engine.kind().stop) }
 
 // Kill ends the server with SIGKILL, like a crash or the kernel's out-of-memory killer, and
 // returns when all its processes have ended. For Postgres it kills the postmaster; the
 // backends notice that and exit, a busy one later than others. After Start all
 // committed rows exist. It does nothing if the server is stopped.
-func (s *Server) Kill() error { return s.halt(os.Kill) }
+func (s *Server) Kill() error { return s.halt(syscall.SIGKILL) }
 
-func (s *Server) halt(sig os.Signal) error {
+func (s *Server) halt(sig syscall.Signal) error {
 	if s.shared {
-		return fmt.Errorf("dbtest: other tests use the shared %s: start a private one", s.engine.name())
+		return fmt.Errorf("dbtest: other tests use the shared %s: start a private one", s.engine.kind().name)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.end(sig)
 }
 
-func (s *Server) end(sig os.Signal) error {
+func (s *Server) end(sig syscall.Signal) error {
 	if !s.running() {
 		return nil
 	}
-	if err := signal(s.cmd.Process, sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := s.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("dbtest: %w", err)
 	}
 	select {
 	case <-s.exited:
-	case <-time.After(stopLimit):
+	case <-time.After(limit):
 		_ = s.cmd.Process.Kill()
 		<-s.exited
 		s.down()
-		return fmt.Errorf("dbtest: %s did not stop within %v, killed\n%s", s.engine.name(), stopLimit, s.logTail())
+		return fmt.Errorf("dbtest: %s did not stop within %v, killed\n%s", s.engine.kind().name, limit, s.logTail())
 	}
 	s.down()
 	return nil
@@ -231,7 +241,7 @@ func (s *Server) remove() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.unclaim()
-	return errors.Join(s.end(s.engine.quitSignal()), s.reaper.finish(s.dir))
+	return errors.Join(s.end(s.engine.kind().quit), s.reaper.finish(s.dir))
 }
 
 func (s *Server) unclaim() {
@@ -244,7 +254,7 @@ func (s *Server) unclaim() {
 // or MYSQL_HOME must not reach it.
 func (s *Server) prepare(cmd *exec.Cmd) *exec.Cmd {
 	cmd.Dir = s.dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC", "TMPDIR=" + s.dir, "SYSTEMROOT=" + os.Getenv("SYSTEMROOT")}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC", "TMPDIR=" + s.dir}
 	s.owner.apply(cmd)
 	return cmd
 }
@@ -286,7 +296,7 @@ func claimPort() (int, io.Closer) {
 // the UDP port of that number, which nobody else needs and which the system frees when this
 // process ends.
 func claim(port int) (io.Closer, error) {
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	addr := address(port)
 	c, err := net.ListenPacket("udp", addr)
 	if err != nil {
 		return nil, err

@@ -39,7 +39,7 @@ func Common(db *sql.DB) ([]Act, error) {
 	}
 	acts := []Act{SingleRows, MultiRow.WithWeight(4), InsertSelect, Savepoint, SavepointRollback, DeleteRollback.WithWeight(0.3)}
 	if d == postgres {
-		if isPGX(db) {
+		if _, ok := db.Driver().(*stdlib.Driver); ok {
 			acts = append(acts, Copy)
 		}
 		acts = append(acts, NextvalAhead)
@@ -107,7 +107,7 @@ var (
 	// NextvalAhead draws keys from the sequence, pauses, and inserts rows with these keys,
 	// all in one transaction. It needs Postgres.
 	NextvalAhead = Act{Name: "nextval ahead", Do: func(ctx context.Context, x *Txn) error {
-		keys, err := draw(ctx, x.Conn, x.Sequence, x.Rows)
+		keys, err := x.draw(ctx, x.Conn)
 		if err != nil {
 			return err
 		}
@@ -136,18 +136,18 @@ var (
 	// NextvalEarlier inserts with keys that an earlier transaction drew from the sequence,
 	// like clients that reserve keys in advance. It needs Postgres.
 	NextvalEarlier = Act{Name: "nextval earlier", Do: func(ctx context.Context, x *Txn) error {
-		fresh, err := draw(ctx, x.DB, x.Sequence, x.Rows)
+		fresh, err := x.draw(ctx, x.DB)
 		if err != nil {
 			return err
 		}
-		return x.insert(ctx, x.Rows, x.stock(fresh)...)
+		return x.insert(ctx, x.Rows, x.run.swap(fresh)...)
 	}}
 
 	// LowKeys inserts with explicit keys below all existing ones.
 	LowKeys = Act{Name: "explicit low keys", Do: func(ctx context.Context, x *Txn) error {
 		var keys []int64
 		for range x.Rows {
-			keys = append(keys, x.low())
+			keys = append(keys, x.run.low.Add(-1))
 		}
 		return x.insert(ctx, x.Rows, keys...)
 	}}
@@ -164,41 +164,39 @@ func Upsert(n int) Act {
 
 func insertSelect(ctx context.Context, x *Txn) error {
 	first := x.Reserve(x.Rows)
-	s := x.Table.into(x.dialect, false)
-	if x.dialect == mysql {
-		s.WriteString("WITH RECURSIVE n (n) AS (SELECT " + s.arg(first) + " UNION ALL SELECT n + 1 FROM n WHERE n < " + s.arg(first+int64(x.Rows)-1) + ") ")
+	last := first + int64(x.Rows) - 1
+	tokens := fmt.Sprintf("generate_series(%d::bigint, %d::bigint) AS n", first, last)
+	if x.run.dialect == mysql {
+		tokens = fmt.Sprintf("(WITH RECURSIVE n (n) AS (SELECT CAST(%d AS SIGNED) UNION ALL SELECT n + 1 FROM n WHERE n < %d) SELECT n FROM n) AS n", first, last)
 	}
-	s.WriteString("SELECT n")
-	for _, v := range x.Table.row(x.Rand, 0)[1:] {
-		s.WriteString(", " + s.arg(v))
+	columns, args := "n", arguments{dialect: x.run.dialect}
+	for _, v := range x.run.Table.row(x.Rand, 0)[1:] {
+		columns += ", " + args.add(v)
 	}
-	s.WriteString(" FROM ")
-	if x.dialect == mysql {
-		s.WriteString("n")
-	} else {
-		s.WriteString("generate_series(" + s.arg(first) + "::bigint, " + s.arg(first+int64(x.Rows)-1) + "::bigint) AS n")
-	}
-	return x.Exec(ctx, s.String(), s.args...)
+	return x.Exec(ctx, x.run.Table.into(false)+"SELECT "+columns+" FROM "+tokens, args.values...)
 }
 
-func isPGX(db *sql.DB) bool {
-	_, ok := db.Driver().(*stdlib.Driver)
-	return ok
+// draw draws x.Rows keys from the sequence.
+func (x *Txn) draw(ctx context.Context, q queryer) ([]int64, error) {
+	if !x.run.sequence.Valid {
+		return nil, errors.New("no sequence belongs to the key")
+	}
+	return list[int64](ctx, q, `SELECT nextval($1::regclass) FROM generate_series(1, $2::int)`, x.run.sequence.String, x.Rows)
 }
 
 func copyRows(ctx context.Context, x *Txn) error {
 	var rows [][]any
 	first := x.Reserve(x.Rows)
 	for i := range x.Rows {
-		rows = append(rows, x.Table.row(x.Rand, first+int64(i)))
+		rows = append(rows, x.run.Table.row(x.Rand, first+int64(i)))
 	}
-	name := unquoted(strings.Split(x.Table.Name, "."))
+	name := unquoted(strings.Split(x.run.Table.Name, "."))
 	return x.Conn.Raw(func(c any) error {
 		conn, ok := c.(*stdlib.Conn)
 		if !ok {
 			return errors.New("COPY needs the pgx driver")
 		}
-		_, err := conn.Conn().CopyFrom(ctx, name, unquoted(x.Table.columns(false)), pgx.CopyFromRows(rows))
+		_, err := conn.Conn().CopyFrom(ctx, name, unquoted(x.run.Table.columns()), pgx.CopyFromRows(rows))
 		return err
 	})
 }
@@ -213,7 +211,7 @@ func unquoted(names []string) []string {
 }
 
 func deleteRows(ctx context.Context, x *Txn, newest bool) error {
-	for _, token := range x.ledger.deletable(x.Rand.IntN, newest) {
+	for _, token := range x.run.ledger.deletable(x.Rand.IntN, newest) {
 		if err := x.delete(ctx, token); err != nil {
 			return err
 		}
@@ -225,59 +223,49 @@ func deleteRows(ctx context.Context, x *Txn, newest bool) error {
 // delete deletes one row. If several rows were deleted with one statement, MariaDB would
 // scan and lock the whole table.
 func (x *Txn) delete(ctx context.Context, token int64) error {
-	return x.Exec(ctx, "DELETE FROM "+x.Table.Name+" WHERE "+x.Table.Token+" = "+strconv.FormatInt(token, 10))
+	return x.Exec(ctx, fmt.Sprintf("DELETE FROM %s WHERE %s = %d", x.run.Table.Name, x.run.Table.Token, token))
 }
 
 // truncate reads the rows under a lock before it empties the table, so that it knows which
 // ones it removes.
 func truncate(ctx context.Context, x *Txn) error {
-	if err := x.Exec(ctx, "LOCK TABLE "+x.Table.Name+" IN ACCESS EXCLUSIVE MODE"); err != nil {
+	t := &x.run.Table
+	if err := x.Exec(ctx, "LOCK TABLE "+t.Name+" IN ACCESS EXCLUSIVE MODE"); err != nil {
 		return err
 	}
-	rows, err := x.Conn.QueryContext(ctx, "SELECT "+x.Table.Token+" FROM "+x.Table.Name)
+	tokens, err := list[int64](ctx, x.Conn, "SELECT "+t.Token+" FROM "+t.Name)
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var token int64
-		if err := rows.Scan(&token); err != nil {
-			return err
-		}
-		x.deletes = append(x.deletes, token)
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	if err := x.Exec(ctx, "TRUNCATE "+x.Table.Name); err != nil {
+	x.deletes = append(x.deletes, tokens...)
+	if err := x.Exec(ctx, "TRUNCATE "+t.Name); err != nil {
 		return err
 	}
 	return x.insert(ctx, x.Rows)
 }
 
 func upsert(ctx context.Context, x *Txn, n int) error {
-	if x.prefill < n {
-		return fmt.Errorf("Writers.Prefill is %d, below %d", x.prefill, n)
+	if x.run.Prefill < n {
+		return fmt.Errorf("Writers.Prefill is %d, below %d", x.run.Prefill, n)
 	}
 	first, last := x.Reserve(1), x.Reserve(1)
 	update := x.Rand.IntN(2) == 0
-	if x.dialect == postgres {
+	t := &x.run.Table
+	if x.run.dialect == postgres {
 		then := "NOTHING"
 		if update { // only a few: Postgres writes a new version of each updated row, so the table would double with each act
-			then = fmt.Sprintf("UPDATE SET %s = EXCLUDED.%[1]s WHERE EXCLUDED.%[1]s %% 100 = 0", x.Table.Token)
+			then = fmt.Sprintf("UPDATE SET %s = EXCLUDED.%[1]s WHERE EXCLUDED.%[1]s %% 100 = 0", t.Token)
 		}
-		return x.Exec(ctx, fmt.Sprintf(`INSERT INTO %s (%s) SELECT $1::bigint UNION ALL SELECT generate_series(1, $2::bigint) UNION ALL SELECT $3::bigint ON CONFLICT (%[2]s) DO %s`,
-			x.Table.Name, x.Table.Token, then), first, n, last)
+		return x.Exec(ctx, fmt.Sprintf(`INSERT INTO %s (%s) SELECT %d::bigint UNION ALL SELECT generate_series(1, %d::bigint) UNION ALL SELECT %d::bigint ON CONFLICT (%[2]s) DO %[6]s`,
+			t.Name, t.Token, first, n, last, then))
 	}
-	var s strings.Builder
 	ignore, then := "IGNORE ", ""
 	if update {
-		ignore, then = "", fmt.Sprintf(" ON DUPLICATE KEY UPDATE %s = VALUES(%[1]s)", x.Table.Token)
+		ignore, then = "", fmt.Sprintf(" ON DUPLICATE KEY UPDATE %s = VALUES(%[1]s)", t.Token)
 	}
-	fmt.Fprintf(&s, "INSERT %sINTO %s (%s) VALUES (%d)", ignore, x.Table.Name, x.Table.Token, first)
+	var old strings.Builder
 	for i := range n {
-		s.WriteString(",(" + strconv.Itoa(i+1) + ")")
+		fmt.Fprintf(&old, "(%d),", i+1)
 	}
-	fmt.Fprintf(&s, ",(%d)%s", last, then)
-	return x.Exec(ctx, s.String())
+	return x.Exec(ctx, fmt.Sprintf("INSERT %sINTO %s (%s) VALUES (%d),%s(%d)%s", ignore, t.Name, t.Token, first, old.String(), last, then))
 }

@@ -25,7 +25,7 @@
 //
 // # What the writers do
 //
-// Each writer runs one transaction after another, of 1 to MaxRows rows. Most are
+// Each writer runs one transaction after another, of 1 to 50 rows. Most are
 // short; some are held open for up to Hold. A transaction consists of acts, which
 // are drawn at random by their weights. [Common] returns the acts of any
 // application: rows inserted one by one or several at once, COPY, INSERT ...

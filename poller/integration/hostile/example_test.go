@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log"
 	"math/rand/v2"
-	"os"
 
 	"github.com/jmoiron/sqlx"
 
@@ -52,13 +51,12 @@ func ExampleTrial() {
 		if err != nil {
 			log.Fatal(err)
 		}
+		fmt.Print(hostile.MarkdownHead)
 		for _, r := range results {
+			fmt.Print(r.Markdown("invoices"))
 			for _, token := range r.LostTokens {
 				fmt.Println(r.Reader, "lost", ledger.Describe(token))
 			}
-		}
-		if err := hostile.Markdown(os.Stdout, true, "invoices", results...); err != nil {
-			log.Fatal(err)
 		}
 	}
 }

@@ -1,9 +1,10 @@
 package hostile
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -19,15 +20,11 @@ type Recorder struct {
 	Token string   // name of the column Table.Token, without quotes
 	Key   []string // integer columns by which rows must be in order; nil: the order is not checked
 
-	mu         sync.Mutex
-	deliveries []delivery
-	last       []int64
-	disorder   int
-}
-
-type delivery struct {
-	token int64
-	at    time.Time
+	mu       sync.Mutex
+	first    map[int64]time.Time // when each token was first delivered
+	twice    int
+	last     []int64
+	disorder int
 }
 
 // Write implements [sink.Sink]. It fails if a row lacks the column of the token or of the
@@ -38,12 +35,19 @@ func (r *Recorder) Write(_ context.Context, b source.Batch[row.Row]) error {
 	at := time.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.first == nil {
+		r.first = map[int64]time.Time{}
+	}
 	for _, rec := range b.Records {
 		token, err := number(rec, r.Token)
 		if err != nil {
 			return err
 		}
-		r.deliveries = append(r.deliveries, delivery{token, at})
+		if _, ok := r.first[token]; ok {
+			r.twice++
+		} else {
+			r.first[token] = at
+		}
 		var key []int64
 		for _, name := range r.Key {
 			k, err := number(rec, name)
@@ -70,28 +74,6 @@ func number(r row.Row, column string) (int64, error) {
 		return 0, fmt.Errorf("hostile: the column %q has a value that is not a 64-bit integer", column)
 	}
 	return n, nil
-}
-
-// Tokens returns the tokens of the delivered rows, in the order of delivery.
-func (r *Recorder) Tokens() []int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var list []int64
-	for _, d := range r.deliveries {
-		list = append(list, d.token)
-	}
-	return list
-}
-
-// times returns when each token was first delivered.
-func (r *Recorder) times() map[int64]time.Time {
-	m := make(map[int64]time.Time, len(r.deliveries))
-	for _, d := range r.deliveries {
-		if _, twice := m[d.token]; !twice {
-			m[d.token] = d.at
-		}
-	}
-	return m
 }
 
 // Result compares what one reader delivered with what the writers committed.
@@ -127,33 +109,30 @@ func (l *Ledger) Judge(name string, r, base *Recorder) Result {
 	defer l.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	came := r.times()
-	res := Result{Reader: name, Committed: l.count.Committed, Duplicates: len(r.deliveries) - len(came), OutOfOrder: r.disorder}
+	came := maps.Clone(r.first)
+	res := Result{Reader: name, Committed: l.count.Committed, Duplicates: r.twice, OutOfOrder: r.disorder}
 	var delays, added []time.Duration
 	var before map[int64]time.Time
 	if base != nil && base != r {
 		base.mu.Lock()
 		defer base.mu.Unlock()
-		before = base.times()
+		before = base.first
 	}
 	for _, s := range l.spans {
-		if s.state != committed {
-			continue
-		}
-		for t := s.first; t < s.first+int64(s.n); t++ {
+		for t := s.first; s.has(t); t++ {
 			at, ok := came[t]
-			if !ok && !l.deleted[t] {
+			switch {
+			case l.absent[t]: // delivered, it is a phantom
+			case ok:
+				delete(came, t)
+				res.Delivered++
+				delays = append(delays, max(at.Sub(s.at), 0))
+				if b, ok := before[t]; ok {
+					added = append(added, at.Sub(b))
+				}
+			case !l.deleted[t]:
 				res.Lost++
 				res.LostTokens = append(res.LostTokens, t)
-			}
-			if !ok {
-				continue
-			}
-			delete(came, t)
-			res.Delivered++
-			delays = append(delays, max(at.Sub(s.at), 0))
-			if b, ok := before[t]; ok {
-				added = append(added, at.Sub(b))
 			}
 		}
 	}
@@ -170,42 +149,29 @@ func quantiles(d []time.Duration) Quantiles {
 	return Quantiles{d[len(d)/2], d[len(d)*99/100]}
 }
 
-// Describe says how and when a row was written, to find out why it was lost.
+// Describe says how and when a row was written, to find out why it was lost. Call it after
+// Writers.Run has returned.
 func (l *Ledger) Describe(token int64) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s, ok := l.find(token)
-	if !ok {
+	i, _ := slices.BinarySearchFunc(l.spans, token, func(s span, token int64) int { return cmp.Compare(s.first+int64(s.n)-1, token) })
+	if i == len(l.spans) || !l.spans[i].has(token) || l.absent[token] {
 		return fmt.Sprintf("token %d: not committed", token)
 	}
+	s := l.spans[i]
 	return fmt.Sprintf("token %d: %s, %d rows from token %d, committed at %s", token, s.what, s.n, s.first, s.at.Format("15:04:05.000"))
 }
 
-// Markdown writes the results as rows of a Markdown table, and its head first if heading is
-// true.
-func Markdown(w io.Writer, heading bool, scenario string, results ...Result) error {
-	if heading {
-		if _, err := fmt.Fprint(w, "| scenario | reader | committed | delivered | lost | twice | out of order | not committed | delay p50, p99 | added p50, p99 |\n|---|---|---|---|---|---|---|---|---|---|\n"); err != nil {
-			return err
-		}
-	}
-	for _, r := range results {
-		if _, err := fmt.Fprintf(w, "| %s | %s | %d | %d | %d | %d | %d | %d | %s | %s |\n", scenario, r.Reader,
-			r.Committed, r.Delivered, r.Lost, r.Duplicates, r.OutOfOrder, r.Phantom, r.Delay, r.AddedDelay); err != nil {
-			return err
-		}
-	}
-	return nil
+// MarkdownHead is the head of a Markdown table of Results.
+const MarkdownHead = "| scenario | reader | committed | delivered | lost | twice | out of order | not committed | delay p50, p99 | added p50, p99 |\n|---|---|---|---|---|---|---|---|---|---|\n"
+
+// Markdown returns the row of the result in a Markdown table.
+func (r Result) Markdown(scenario string) string {
+	return fmt.Sprintf("| %s | %s | %d | %d | %d | %d | %d | %d | %s | %s |\n", scenario, r.Reader,
+		r.Committed, r.Delivered, r.Lost, r.Duplicates, r.OutOfOrder, r.Phantom, r.Delay, r.AddedDelay)
 }
 
-// String returns the median and the 99th percentile, as in "12ms, 1.9s".
+// String returns the median and the 99th percentile, as in "12ms, 1.934s".
 func (q Quantiles) String() string {
-	return short(q.P50) + ", " + short(q.P99)
-}
-
-func short(d time.Duration) string {
-	if d.Abs() < time.Second {
-		return d.Round(time.Millisecond).String()
-	}
-	return d.Round(10 * time.Millisecond).String()
+	return fmt.Sprint(q.P50.Round(time.Millisecond), ", ", q.P99.Round(time.Millisecond))
 }

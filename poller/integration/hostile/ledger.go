@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -19,6 +17,7 @@ type Ledger struct {
 	next    int64 // the next token
 	spans   []span
 	deleted map[int64]bool
+	absent  map[int64]bool // tokens that turned out not to be committed, or that the server lost
 	acts    map[string]int
 	count   Counts
 }
@@ -45,16 +44,20 @@ type span struct {
 	what  string
 }
 
+// has reports whether the span contains a token.
+func (s span) has(token int64) bool { return s.first <= token && token < s.first+int64(s.n) }
+
+// state is how a transaction ended.
 type state uint8
 
 const (
-	committed state = iota
-	unknown         // the commit got no answer
-	absent          // not committed, or lost by the server
+	committed  state = iota
+	unknown          // the commit got no answer
+	rolledBack       // by the writer or the database
 )
 
 func newLedger() *Ledger {
-	return &Ledger{next: 1, deleted: map[int64]bool{}, acts: map[string]int{}}
+	return &Ledger{next: 1, deleted: map[int64]bool{}, absent: map[int64]bool{}, acts: map[string]int{}}
 }
 
 // take reserves n tokens and returns the first.
@@ -86,14 +89,22 @@ func (l *Ledger) note(f func(c *Counts)) {
 	f(&l.count)
 }
 
-// end records a transaction that committed, or may have committed.
+// end records how a transaction ended.
 func (l *Ledger) end(x *Txn, s state) {
 	at := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if x.xid != "" {
+		l.count.Prepared++
+		x.acts = append(x.acts, "prepared")
+	}
+	if s == rolledBack {
+		l.count.RolledBack++
+		return
+	}
 	for _, sp := range x.spans {
 		sp.at, sp.state = at, s
-		if x.prepared {
+		if x.xid != "" {
 			sp.what += ", prepared"
 		}
 		l.spans = append(l.spans, sp)
@@ -112,9 +123,6 @@ func (l *Ledger) end(x *Txn, s state) {
 	l.count.Transactions++
 	for _, a := range x.acts {
 		l.acts[a]++
-	}
-	if x.prepared {
-		l.acts["prepared"]++
 	}
 }
 
@@ -135,7 +143,7 @@ func (l *Ledger) deletable(pick func(n int) int, newest bool) []int64 {
 		return nil
 	}
 	var tokens []int64
-	for t := s.first; t < s.first+int64(s.n) && len(tokens) < 5; t++ {
+	for t := s.first; s.has(t) && len(tokens) < 5; t++ {
 		if !l.deleted[t] {
 			tokens = append(tokens, t)
 		}
@@ -146,82 +154,43 @@ func (l *Ledger) deletable(pick func(n int) int, newest bool) []int64 {
 // reconcile reads which rows exist. That decides about commits that got no answer, and
 // reveals confirmed rows that the server lost.
 func (l *Ledger) reconcile(ctx context.Context, db *sql.DB, t Table) error {
-	present := map[int64]bool{}
-	rows, err := db.QueryContext(ctx, "SELECT "+t.Token+" FROM "+t.Name)
+	tokens, err := list[sql.NullInt64](ctx, db, "SELECT "+t.Token+" FROM "+t.Name)
 	if err != nil {
-		return fmt.Errorf("hostile: reading the rows there are: %w", err)
+		return fmt.Errorf("hostile: reading the existing rows: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var text sql.NullString
-		if err := rows.Scan(&text); err != nil {
-			return fmt.Errorf("hostile: reading the rows there are: %w", err)
-		}
-		token, err := strconv.ParseInt(text.String, 10, 64)
-		if err != nil {
+	present := map[int64]bool{}
+	for _, token := range tokens {
+		if !token.Valid {
 			return fmt.Errorf("hostile: the table has a row without a token in %s: another client wrote it, or an act that does not call Reserve", t.Token)
 		}
-		if present[token] {
-			return fmt.Errorf("hostile: token %d is in the table twice: an act inserted rows with tokens that it did not reserve", token)
+		if present[token.Int64] {
+			return fmt.Errorf("hostile: token %d is in the table twice: an act inserted rows with tokens that it did not reserve", token.Int64)
 		}
-		present[token] = true
-	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("hostile: reading the rows there are: %w", err)
+		present[token.Int64] = true
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	maps.DeleteFunc(l.deleted, func(token int64, _ bool) bool { return present[token] }) // the delete did not commit
 	l.count.Deleted = len(l.deleted)
 	slices.SortFunc(l.spans, func(a, b span) int { return int(a.first - b.first) })
-	var settled []span
 	for _, s := range l.spans {
-		for _, part := range s.split(present, l.deleted) {
-			if part.state == committed && s.state == unknown {
-				l.count.Committed += int(part.n)
+		for t := s.first; s.has(t); t++ {
+			exists := present[t] || l.deleted[t]
+			switch {
+			case exists && s.state == unknown:
+				l.count.Committed++
+			case !exists && s.state == committed:
+				l.count.Committed--
+				l.count.LostByServer++
 			}
-			if part.state == absent && s.state == committed {
-				l.count.Committed -= int(part.n)
-				l.count.LostByServer += int(part.n)
+			if !exists {
+				l.absent[t] = true
 			}
-			settled = append(settled, part)
-		}
-		for t := s.first; t < s.first+int64(s.n); t++ {
 			delete(present, t)
 		}
 	}
-	l.spans = settled
 	for token := range present {
 		return fmt.Errorf("hostile: token %d is in the table though its transaction did not commit", token)
 	}
 	return nil
-}
-
-// split divides a span into parts that exist and parts that do not. It returns more than
-// one part only if some of the rows were deleted.
-func (s span) split(present, deleted map[int64]bool) []span {
-	var parts []span
-	for t := s.first; t < s.first+int64(s.n); t++ {
-		st := committed
-		if !present[t] && !deleted[t] {
-			st = absent
-		}
-		if n := len(parts); n > 0 && parts[n-1].state == st {
-			parts[n-1].n++
-			continue
-		}
-		p := s
-		p.first, p.n, p.state = t, 1, st
-		parts = append(parts, p)
-	}
-	return parts
-}
-
-// find returns the span that contains a token.
-func (l *Ledger) find(token int64) (span, bool) {
-	i := sort.Search(len(l.spans), func(i int) bool { return l.spans[i].first > token }) - 1
-	if i < 0 || token >= l.spans[i].first+int64(l.spans[i].n) {
-		return span{}, false
-	}
-	return l.spans[i], true
 }

@@ -3,7 +3,6 @@ package hostile
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -51,65 +50,74 @@ func findDialect(db *sql.DB) (dialect, error) {
 	return "", fmt.Errorf("hostile: the driver %T is not supported: use pgx, lib/pq or go-sql-driver/mysql", db.Driver())
 }
 
-func (t *Table) check() error {
-	if t.Name == "" || t.Key == "" || t.Token == "" {
-		return errors.New("hostile: Table needs Name, Key and Token")
-	}
-	if len(t.Columns) > 0 && t.Values == nil {
-		return errors.New("hostile: Table has Columns but no Values")
-	}
-	return nil
-}
-
-// statement builds the text and the arguments of a statement.
-type statement struct {
-	strings.Builder
+// arguments are the arguments of a statement.
+type arguments struct {
 	dialect dialect
-	args    []any
+	values  []any
 }
 
-// arg adds an argument and returns its placeholder.
-func (s *statement) arg(v any) string {
-	s.args = append(s.args, v)
-	if s.dialect == postgres {
-		return "$" + strconv.Itoa(len(s.args))
+// add adds arguments and returns their placeholders.
+func (a *arguments) add(values ...any) string {
+	var holders []string
+	for _, v := range values {
+		a.values = append(a.values, v)
+		holder := "?"
+		if a.dialect == postgres {
+			holder = "$" + strconv.Itoa(len(a.values))
+		}
+		holders = append(holders, holder)
 	}
-	return "?"
+	return strings.Join(holders, ", ")
 }
 
-// into begins an INSERT statement. Its columns include the key if withKey is true.
-func (t *Table) into(d dialect, withKey bool) *statement {
-	s := &statement{dialect: d}
-	s.WriteString("INSERT INTO " + t.Name + " (" + strings.Join(t.columns(withKey), ", ") + ") ")
-	return s
-}
-
-func (t *Table) columns(withKey bool) []string {
-	list := append([]string{t.Token}, t.Columns...)
+// into returns the beginning of an INSERT statement. Its columns include the key if withKey
+// is true.
+func (t *Table) into(withKey bool) string {
+	columns := t.columns()
 	if withKey {
-		list = append(list, t.Key)
+		columns = append(columns, t.Key)
 	}
-	return list
+	return "INSERT INTO " + t.Name + " (" + strings.Join(columns, ", ") + ") "
 }
 
-// row returns the values of one row.
-func (t *Table) row(r *rand.Rand, token int64, key ...int64) []any {
+func (t *Table) columns() []string { return append([]string{t.Token}, t.Columns...) }
+
+// row returns the values of one row, without the key.
+func (t *Table) row(r *rand.Rand, token int64) []any {
 	list := []any{token}
 	if t.Values != nil {
 		list = append(list, t.Values(r)...)
 	}
-	for _, k := range key {
-		list = append(list, k)
-	}
 	return list
 }
 
-// sequence returns the Postgres sequence that generates the key, or "" if the key has none.
-func (t *Table) sequence(ctx context.Context, db *sql.DB) (string, error) {
-	var name sql.NullString
-	err := db.QueryRowContext(ctx, `SELECT pg_get_serial_sequence($1, $2)`, t.Name, strings.Trim(t.Key, `"`)).Scan(&name)
+// queryer is a database or a connection.
+type queryer interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// list returns the values of a query's last column.
+func list[T any](ctx context.Context, q queryer, query string, args ...any) (values []T, err error) {
+	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
-		return "", fmt.Errorf("hostile: looking for the sequence of %s: %w", t.Name, err)
+		return nil, err
 	}
-	return name.String, nil
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	row := make([]any, len(columns))
+	for i := range row {
+		row[i] = new(any)
+	}
+	for rows.Next() {
+		var v T
+		row[len(row)-1] = &v
+		if err := rows.Scan(row...); err != nil {
+			return nil, err
+		}
+		values = append(values, v)
+	}
+	return values, rows.Err()
 }

@@ -1,9 +1,7 @@
 package hostile
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -24,20 +22,10 @@ type Trial struct {
 	// first, so the first should be the one without a ceiling.
 	Readers []Reader
 
-	// Interval is how long a reader waits after it has read everything available. 0 means
-	// 20 ms.
-	Interval time.Duration
-
 	// Background, if not nil, runs while the writers write, for example to restart the
 	// server. Its context ends when the writers are done. The readers continue until it has
 	// returned. An error from it ends the trial.
 	Background func(ctx context.Context) error
-
-	// DrainWait is how long a reader may receive no new row after the writers are done,
-	// before the trial fails. 0 means one minute.
-	DrainWait time.Duration
-
-	Logger *slog.Logger // for the pollers; nil: they do not log
 }
 
 // Reader is a source under test.
@@ -48,7 +36,8 @@ type Reader struct {
 }
 
 // Run runs the trial, and returns the results in the order of Readers. An error means that
-// the trial did not finish. Lost rows are not an error: see [Result].
+// the trial did not finish, as when a reader gets no new row for a minute after the writers
+// are done. Lost rows are not an error: see [Result].
 func (t *Trial) Run(ctx context.Context) (*Ledger, []Result, error) {
 	w, err := t.Writers.start(ctx)
 	if err != nil {
@@ -58,19 +47,12 @@ func (t *Trial) Run(ctx context.Context) (*Ledger, []Result, error) {
 	var recorders []*Recorder
 	for _, r := range t.Readers {
 		rec := &Recorder{Token: unquoted([]string{w.Table.Token})[0], Key: r.Key}
-		log := t.Logger
-		if log == nil {
-			log = slog.New(slog.DiscardHandler)
-		}
 		recorders = append(recorders, rec)
 		pollers = append(pollers, &poller.Poller[row.Row]{Name: r.Name, Source: r.Source, Sink: rec, Checkpointer: &pollertest.Checkpointer{},
-			Interval: cmp.Or(t.Interval, 20*time.Millisecond), DrainWait: cmp.Or(t.DrainWait, time.Minute), Logger: log})
+			Interval: 20 * time.Millisecond, DrainWait: time.Minute, Logger: slog.New(slog.DiscardHandler)})
 	}
-	if err := t.write(ctx, w, pollers); err != nil {
-		return w.ledger, nil, err
-	}
-	if err := each(pollers, func(p *poller.Poller[row.Row]) error { return p.Drain(ctx) }); err != nil {
-		return w.ledger, nil, err
+	if err := t.run(ctx, w, pollers); err != nil {
+		return w.ledger, nil, fmt.Errorf("hostile: the trial did not finish: %w", err)
 	}
 	var results []Result
 	for i, r := range t.Readers {
@@ -79,56 +61,35 @@ func (t *Trial) Run(ctx context.Context) (*Ledger, []Result, error) {
 	return w.ledger, results, nil
 }
 
-// write runs the pollers while the writers write. If one of them fails, all end.
-func (t *Trial) write(ctx context.Context, w *run, pollers []*poller.Poller[row.Row]) error {
+// run runs the pollers while the writers write, and then drains them. The first error ends
+// all of them.
+func (t *Trial) run(ctx context.Context, w *run, pollers []*poller.Poller[row.Row]) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	polled := make(chan error, 1)
-	go func() {
-		polled <- each(pollers, func(p *poller.Poller[row.Row]) error {
-			err := p.Run(running)
-			if err != nil {
-				fail(err)
-			}
-			return err
-		})
-	}()
+	note := func(err error) {
+		if err != nil {
+			fail(err)
+		}
+	}
+	reading, stop := context.WithCancel(ctx)
 	writing, done := context.WithCancel(ctx)
-	var meanwhile error
-	var wg sync.WaitGroup
+	defer stop()
+	defer done()
+	var readers, background sync.WaitGroup
+	for _, p := range pollers {
+		readers.Go(func() { note(p.Run(reading)) })
+	}
 	if t.Background != nil {
-		wg.Go(func() {
-			if meanwhile = t.Background(writing); meanwhile != nil {
-				fail(meanwhile)
-			}
-		})
+		background.Go(func() { note(t.Background(writing)) })
 	}
-	wrote := w.run(ctx)
+	note(w.run(ctx))
 	done()
-	wg.Wait()
+	background.Wait()
 	stop()
-	err := <-polled
-	if err == nil {
-		err = meanwhile
+	readers.Wait()
+	for _, p := range pollers {
+		readers.Go(func() { note(p.Drain(ctx)) })
 	}
-	if err == nil {
-		err = wrote
-	}
-	if err != nil {
-		return fmt.Errorf("hostile: the trial ended early: %w", err)
-	}
-	return nil
-}
-
-// each calls f for all elements concurrently.
-func each[T any](all []T, f func(T) error) error {
-	errs := make([]error, len(all))
-	var wg sync.WaitGroup
-	for i, x := range all {
-		wg.Go(func() { errs[i] = f(x) })
-	}
-	wg.Wait()
-	return errors.Join(errs...)
+	readers.Wait()
+	return context.Cause(ctx)
 }

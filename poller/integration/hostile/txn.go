@@ -3,8 +3,8 @@ package hostile
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 )
 
@@ -16,26 +16,19 @@ type Txn struct {
 	Conn *sql.Conn // the connection of the transaction
 	DB   *sql.DB   // for statements outside the transaction
 
-	Table    Table
-	Sequence string // the Postgres sequence that generates the key; "" if the key has none
-
-	ledger   *Ledger
-	dialect  dialect
-	act      string
-	hold     time.Duration
-	prefill  int
-	low      func() int64
-	stock    func(fresh []int64) []int64
-	spans    []span
-	deletes  []int64
-	acts     []string
-	prepared bool
+	run     *run
+	xid     string // name of a prepared transaction, otherwise ""
+	act     string
+	hold    time.Duration
+	spans   []span
+	deletes []int64
+	acts    []string
 }
 
 // Reserve reserves n consecutive tokens and returns the first. The transaction must insert
 // a row for each of them, or roll back to a Savepoint before the call.
 func (x *Txn) Reserve(n int) (first int64) {
-	first = x.ledger.take(n)
+	first = x.run.ledger.take(n)
 	x.spans = append(x.spans, span{first: first, n: int32(n), what: x.act})
 	return first
 }
@@ -88,47 +81,15 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // insert inserts n rows with one statement. Without keys the database generates them.
 func (x *Txn) insert(ctx context.Context, n int, keys ...int64) error {
-	s := x.Table.into(x.dialect, len(keys) > 0)
+	args := arguments{dialect: x.run.dialect}
 	first := x.Reserve(n)
+	var rows []string
 	for i := range n {
-		row := x.Table.row(x.Rand, first+int64(i))
-		if len(keys) > 0 {
+		row := x.run.Table.row(x.Rand, first+int64(i))
+		if keys != nil {
 			row = append(row, keys[i])
 		}
-		sep := ", ("
-		if i == 0 {
-			sep = "VALUES ("
-		}
-		s.WriteString(sep)
-		for j, v := range row {
-			if j > 0 {
-				s.WriteString(", ")
-			}
-			s.WriteString(s.arg(v))
-		}
-		s.WriteString(")")
+		rows = append(rows, "("+args.add(row...)+")")
 	}
-	return x.Exec(ctx, s.String(), s.args...)
-}
-
-// draw draws n keys from the sequence.
-func draw(ctx context.Context, q interface {
-	QueryContext(context.Context, string, ...any) (*sql.Rows, error)
-}, sequence string, n int) (keys []int64, err error) {
-	if sequence == "" {
-		return nil, fmt.Errorf("no sequence belongs to the key")
-	}
-	rows, err := q.QueryContext(ctx, `SELECT nextval($1::regclass) FROM generate_series(1, $2::int)`, sequence, n)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var k int64
-		if err := rows.Scan(&k); err != nil {
-			return nil, err
-		}
-		keys = append(keys, k)
-	}
-	return keys, rows.Err()
+	return x.Exec(ctx, x.run.Table.into(keys != nil)+"VALUES "+strings.Join(rows, ", "), args.values...)
 }

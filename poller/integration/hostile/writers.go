@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,6 @@ type Writers struct {
 	For  time.Duration // stop after this time; 0: no limit
 
 	Writers int           // number of concurrent writers; 0 means 32. DB must allow as many connections
-	MaxRows int           // largest number of rows in a transaction; 0 means 50
 	Hold    time.Duration // longest time that a transaction is held open, which happens to one in five; 0 means 2 s, negative never
 
 	// Acts are the steps of the transactions. nil means those that Common returns.
@@ -66,21 +66,18 @@ func (w *Writers) Run(ctx context.Context) (*Ledger, error) {
 type run struct {
 	Writers
 	dialect  dialect
-	sequence string
+	sequence sql.NullString // generates the key, on Postgres
 	ledger   *Ledger
 	low      atomic.Int64
-	stock    stock
-	names    string
+	stock    chan int64 // keys that were drawn and not used yet
+	names    string     // prefix of the names of prepared transactions
 	prepared atomic.Int64
 	total    float64 // sum of the acts' weights
 }
 
 func (w *Writers) start(ctx context.Context) (*run, error) {
-	r := &run{Writers: *w, ledger: newLedger()}
-	if r.DB == nil || r.Rows <= 0 && r.For <= 0 {
-		return nil, errors.New("hostile: Writers need DB, and Rows or For")
-	}
-	if err := cmp.Or(r.Table.check(), r.check()); err != nil {
+	r := &run{Writers: *w, ledger: newLedger(), names: fmt.Sprintf("hostile-%x-%x-", w.Seed, rand.Uint32())}
+	if err := r.check(); err != nil {
 		return nil, err
 	}
 	var err error
@@ -98,22 +95,28 @@ func (w *Writers) start(ctx context.Context) (*run, error) {
 		r.total += r.Acts[i].Weight
 	}
 	r.Writers.Writers = cmp.Or(r.Writers.Writers, 32)
-	r.MaxRows = cmp.Or(r.MaxRows, 50)
 	r.Hold = cmp.Or(r.Hold, 2*time.Second)
+	r.stock = make(chan int64, stockSize+r.Writers.Writers*maxRows)
 	if r.dialect == postgres {
-		if r.sequence, err = r.Table.sequence(ctx, r.DB); err != nil {
-			return nil, err
+		row := r.DB.QueryRowContext(ctx, `SELECT pg_get_serial_sequence($1, $2)`, r.Table.Name, strings.Trim(r.Table.Key, `"`))
+		if err := row.Scan(&r.sequence); err != nil {
+			return nil, fmt.Errorf("hostile: looking for the sequence of %s: %w", r.Table.Name, err)
 		}
 	}
-	r.names = fmt.Sprintf("hostile-%x-%x-", r.Seed, rand.Uint32())
 	return r, nil
 }
 
-// check rejects settings by which nothing would ever be committed.
+// check rejects missing settings, and those by which nothing would ever be committed.
 func (w *Writers) check() error {
 	switch {
-	case w.Writers < 0 || w.MaxRows < 0 || w.Prefill < 0:
-		return errors.New("hostile: Writers, MaxRows or Prefill is negative")
+	case w.DB == nil || w.Rows <= 0 && w.For <= 0:
+		return errors.New("hostile: Writers need DB, and Rows or For")
+	case w.Table.Name == "" || w.Table.Key == "" || w.Table.Token == "":
+		return errors.New("hostile: Table needs Name, Key and Token")
+	case len(w.Table.Columns) > 0 && w.Table.Values == nil:
+		return errors.New("hostile: Table has Columns but no Values")
+	case w.Writers < 0 || w.Prefill < 0:
+		return errors.New("hostile: Writers or Prefill is negative")
 	case !(w.Rollbacks >= 0 && w.Prepared >= 0 && w.Rollbacks+w.Prepared <= 1 && w.Rollbacks < 1):
 		return errors.New("hostile: Rollbacks and Prepared must not be negative, their sum must be at most 1, and Rollbacks must be below 1")
 	case w.Acts != nil && len(w.Acts) == 0:
@@ -141,27 +144,21 @@ func (r *run) run(ctx context.Context) error {
 		defer cancel()
 	}
 	var all sync.WaitGroup
-	var failed atomic.Pointer[error]
 	for i := range r.Writers.Writers {
 		all.Go(func() {
 			rng := rand.New(rand.NewPCG(r.Seed, uint64(i)))
 			for enough.Err() == nil && (r.Rows <= 0 || r.ledger.Counts().Committed < r.Rows+r.Prefill) {
 				// The end of the time must not interrupt a transaction.
 				if err := r.transaction(begun, rng); err != nil {
-					err = fmt.Errorf("hostile: writer %d: %w", i, err)
-					failed.CompareAndSwap(nil, &err)
-					stop(err)
+					stop(fmt.Errorf("writer %d: %w", i, err)) // the first error counts
 				}
 			}
 		})
 	}
 	all.Wait()
 	swept := r.sweep(ctx)
-	if err := failed.Load(); err != nil {
-		return *err
-	}
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("hostile: %w", context.Cause(ctx))
+	if begun.Err() != nil {
+		return fmt.Errorf("hostile: %w", context.Cause(begun))
 	}
 	if swept != nil {
 		return swept
@@ -176,27 +173,28 @@ func (r *run) run(ctx context.Context) error {
 }
 
 func (r *run) prefill(ctx context.Context) error {
+	if r.Prefill == 0 {
+		return nil
+	}
 	conn, err := r.DB.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("hostile: %w", err)
 	}
 	defer conn.Close()
-	x := r.begin(rand.New(rand.NewPCG(r.Seed, 1<<32)), conn, "prefill")
+	x := r.begin(rand.New(rand.NewPCG(r.Seed, 1<<32)), conn)
 	for left := r.Prefill; left > 0; left -= 500 {
 		if err := x.insert(ctx, min(left, 500)); err != nil {
 			return fmt.Errorf("hostile: filling the table: %w", err)
 		}
 	}
-	if r.Prefill > 0 { // one span, which DeleteAny does not touch
-		x.spans = []span{{first: x.spans[0].first, n: int32(r.Prefill), what: "prefill"}}
-		r.ledger.end(x, committed)
-	}
+	// One span, which DeleteAny does not touch.
+	x.spans = []span{{first: x.spans[0].first, n: int32(r.Prefill), what: "prefill"}}
+	r.ledger.end(x, committed)
 	return nil
 }
 
-func (r *run) begin(rng *rand.Rand, conn *sql.Conn, act string) *Txn {
-	x := &Txn{Rand: rng, Conn: conn, DB: r.DB, Table: r.Table, Sequence: r.sequence,
-		ledger: r.ledger, dialect: r.dialect, act: act, prefill: r.Prefill, low: func() int64 { return r.low.Add(-1) }, stock: r.stock.swap}
+func (r *run) begin(rng *rand.Rand, conn *sql.Conn) *Txn {
+	x := &Txn{Rand: rng, Conn: conn, DB: r.DB, run: r}
 	if r.Hold > 0 && rng.IntN(5) == 0 { // most are not held open
 		u := rng.Float64()
 		x.hold = time.Duration(u * u * u * float64(r.Hold))
@@ -221,37 +219,23 @@ func (r *run) transaction(ctx context.Context, rng *rand.Rand) error {
 		return r.failed(ctx, err)
 	}
 	defer conn.Close()
-	x := r.begin(rng, conn, "")
-	end := endCommit
+	x, rollback := r.begin(rng, conn), false
 	switch u := rng.Float64(); {
 	case u < r.Rollbacks:
-		end = endRollback
+		rollback = true
 	case u < r.Rollbacks+r.Prepared:
-		end, x.prepared = endPrepared, true
+		x.xid = fmt.Sprintf("%s%d", r.names, r.prepared.Add(1))
 	}
-	t := transaction{r: r, x: x}
-	if x.prepared {
-		t.xid = fmt.Sprintf("%s%d", r.names, r.prepared.Add(1))
-	}
-	outcome, err := t.do(ctx, end)
+	end, err := x.do(ctx, rollback)
 	if err != nil {
-		discard(conn) // ends the session and its open transaction
+		// Not back to the pool: the end of its session ends an open transaction.
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 	}
-	switch outcome {
-	case didCommit:
-		r.ledger.end(x, committed)
-		if r.Progress != nil {
-			r.Progress(r.ledger.Counts())
-		}
-	case didUnknown:
-		r.ledger.end(x, unknown)
-	case didRollback:
-		if err == nil {
-			r.ledger.note(func(c *Counts) { c.RolledBack++ })
-		}
+	if err == nil || end != rolledBack {
+		r.ledger.end(x, end)
 	}
-	if x.prepared {
-		r.ledger.note(func(c *Counts) { c.Prepared++ })
+	if end == committed && r.Progress != nil {
+		r.Progress(r.ledger.Counts())
 	}
 	return r.failed(ctx, err)
 }
@@ -276,25 +260,17 @@ func (r *run) failed(ctx context.Context, err error) error {
 // stockSize is how many keys NextvalEarlier keeps in stock.
 const stockSize = 500
 
-// stock holds keys that were drawn and not used yet.
-type stock struct {
-	mu   sync.Mutex
-	keys []int64
-}
-
-// swap adds keys and returns as many of the oldest ones, or none while the stock is small.
-func (s *stock) swap(fresh []int64) []int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keys = append(s.keys, fresh...)
-	if len(s.keys) < stockSize {
+// swap adds keys to the stock and returns as many of the oldest ones, or none while the
+// stock is small. It never waits: nobody takes more keys than he has added.
+func (r *run) swap(fresh []int64) (old []int64) {
+	for _, key := range fresh {
+		r.stock <- key
+	}
+	if len(r.stock) < stockSize {
 		return nil
 	}
-	old := s.keys[:len(fresh):len(fresh)]
-	s.keys = s.keys[len(fresh):]
+	for range fresh {
+		old = append(old, <-r.stock)
+	}
 	return old
 }
-
-// discard closes a connection instead of returning it to the pool, so that its session
-// ends.
-func discard(conn *sql.Conn) { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -23,10 +24,10 @@ import (
 // downloaded except the dependencies of the root module.
 func TestImporterOfPollerGainsTwoLines(t *testing.T) {
 	t.Parallel()
-	if raceDetector {
+	if lab.Race() {
 		t.Skip("it only runs go commands, which are not built with the race detector")
 	}
-	root := repositoryRoot(t)
+	root := lab.RepositoryRoot(t)
 	dir := t.TempDir()
 	stubs := []string{ // modules with a package in their root
 		"github.com/go-sql-driver/mysql", "github.com/google/uuid", "github.com/lib/pq",
@@ -49,11 +50,11 @@ func TestImporterOfPollerGainsTwoLines(t *testing.T) {
 
 	write(t, filepath.Join(dir, "pipeline.go"), `package main
 
-import "`+module+`/poller"
+import "`+lab.Module+`/poller"
 
 func init() { _ = (&poller.Poller[string]{Name: "test"}).Status() }
 `)
-	run(t, dir, "mod", "edit", "-replace="+module+"="+root)
+	run(t, dir, "mod", "edit", "-replace="+lab.Module+"="+root)
 	run(t, dir, "mod", "tidy")
 	after := readMod(t, dir)
 
@@ -63,7 +64,7 @@ func init() { _ = (&poller.Poller[string]{Name: "test"}).Status() }
 			gained = append(gained, fmt.Sprintf("%s indirect=%t", r.Path, r.Indirect))
 		}
 	}
-	assert.ElementsMatch(t, []string{module + " indirect=false", "github.com/sethvargo/go-retry indirect=true"}, gained)
+	assert.ElementsMatch(t, []string{lab.Module + " indirect=false", "github.com/sethvargo/go-retry indirect=true"}, gained)
 	for _, r := range before.Require {
 		assert.Contains(t, after.Require, r, "a requirement changed")
 	}
@@ -72,7 +73,7 @@ func init() { _ = (&poller.Poller[string]{Name: "test"}).Status() }
 
 	run(t, dir, "build", "-o", filepath.Join(dir, "importer.exe"), ".")
 	for _, pkg := range strings.Fields(run(t, dir, "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".")) {
-		ours := strings.HasPrefix(pkg, module+"/") || pkg == "github.com/sethvargo/go-retry"
+		ours := strings.HasPrefix(pkg, lab.Module+"/") || pkg == "github.com/sethvargo/go-retry"
 		assert.True(t, ours || pkg == "example.org/importer" || slices.Contains(stubs, pkg), "links %s", pkg)
 	}
 }

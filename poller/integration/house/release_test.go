@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/stretchr/testify/require"
 )
 
@@ -23,14 +24,14 @@ func TestReleaseBuildsForImporters(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds every module again: not with -short")
 	}
-	if raceDetector {
+	if lab.Race() {
 		t.Skip("runs go commands only, which are not built with the race detector")
 	}
 	t.Parallel()
 	r := newRelease(t)
 	for _, path := range r.modules {
-		t.Run("."+strings.TrimPrefix(path, module), func(t *testing.T) {
-			if path != module+"/examples" { // contains programs only
+		t.Run("."+strings.TrimPrefix(path, lab.Module), func(t *testing.T) {
+			if path != lab.Module+"/examples" { // contains programs only
 				r.importer(t, path)
 				return
 			}
@@ -64,7 +65,7 @@ func newRelease(t *testing.T) *release {
 	r.run(t, r.tree, ".ci/release", released)
 	r.refused(t, "has been tagged")
 	for _, file := range strings.Fields(r.run(t, r.tree, "git", "ls-files", "go.mod", "*/go.mod")) {
-		path := strings.TrimSuffix(module+"/"+filepath.Dir(file), "/.")
+		path := strings.TrimSuffix(lab.Module+"/"+filepath.Dir(file), "/.")
 		r.modules = append(r.modules, path)
 		mod := r.run(t, r.tree, "git", "show", strings.TrimPrefix(filepath.Dir(file)+"/", "./")+released+":"+file)
 		require.NotContains(t, mod, "=>", "%s of the release replaces modules", file)
@@ -76,8 +77,8 @@ func newRelease(t *testing.T) *release {
 	// the server.
 	proxy := filepath.Join(dir, "proxy")
 	direct := *r
-	direct.env = append(slices.Clone(r.env), "GOWORK=off", "GOFLAGS=-modcacherw", "GOMODCACHE="+proxy, "GOPROXY=direct", "GONOSUMDB="+module+","+module+"/*",
-		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url."+r.tree+".insteadOf", "GIT_CONFIG_VALUE_0=https://"+module)
+	direct.env = append(slices.Clone(r.env), "GOWORK=off", "GOFLAGS=-modcacherw", "GOMODCACHE="+proxy, "GOPROXY=direct", "GONOSUMDB="+lab.Module+","+lab.Module+"/*",
+		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url."+r.tree+".insteadOf", "GIT_CONFIG_VALUE_0=https://"+lab.Module)
 	for _, path := range r.modules {
 		direct.run(t, dir, "go", "mod", "download", path+"@"+released)
 	}
@@ -85,7 +86,7 @@ func newRelease(t *testing.T) *release {
 	env := strings.Fields(r.run(t, r.tree, "go", "env", "GOMODCACHE", "GOPROXY"))
 	theirs := env[0]
 	modules := filepath.Join(dir, "modules")
-	ours := filepath.Dir(module)
+	ours := filepath.Dir(lab.Module)
 	mirror(t, theirs, modules, ours, "cache/download/"+ours)
 	// Without -trimpath the packages would contain this test's directories, and the build
 	// cache could not provide them.
@@ -96,7 +97,7 @@ func newRelease(t *testing.T) *release {
 
 // copyTree creates a repository from the current files, committed or not.
 func (r *release) copyTree(t *testing.T) {
-	root := repositoryRoot(t)
+	root := lab.RepositoryRoot(t)
 	list := exec.CommandContext(t.Context(), "git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	files, err := list.Output()
 	if err != nil && os.Getenv("CI") != "true" {
@@ -135,7 +136,7 @@ func (r *release) refused(t *testing.T, why string) {
 // module.
 func (r *release) importer(t *testing.T, path string) {
 	program := []string{"package main"}
-	list := r.run(t, filepath.Join(r.tree, strings.TrimPrefix(path, module)), "go", "list", "-mod=readonly", "-f", `{{if .GoFiles}}{{.ImportPath}}{{end}}`, "./...")
+	list := r.run(t, filepath.Join(r.tree, strings.TrimPrefix(path, lab.Module)), "go", "list", "-mod=readonly", "-f", `{{if .GoFiles}}{{.ImportPath}}{{end}}`, "./...")
 	for _, p := range strings.Fields(list) {
 		if !strings.Contains(p+"/", "/internal/") {
 			program = append(program, fmt.Sprintf("import _ %q", p))

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -52,8 +53,8 @@ func newReader(t *testing.T, db *sqlx.DB) *reader {
 // poll reads everything available with both readers.
 func (r *reader) poll() {
 	r.t.Helper()
-	r.after, r.held = pollOnce(r.t, r.guarded, r.after, &r.got)
-	r.last, _ = pollOnce(r.t, r.naive, r.last, &r.naiveIDs)
+	r.after, r.held = lab.PollOnce(r.t, r.guarded, r.after, &r.got)
+	r.last, _ = lab.PollOnce(r.t, r.naive, r.last, &r.naiveIDs)
 }
 
 // pollUntil polls until the probe's reader has read these ids, in this order.

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -98,7 +99,7 @@ func TestHistoryMariaDBTripwire(t *testing.T) {
 		a.exec("begin", "insert into t (v) values ('a')")
 		b.exec("insert into t (v) values ('b')")
 		var got []string
-		after, held := pollOnce(t, table, "", &got)
+		after, held := lab.PollOnce(t, table, "", &got)
 		require.Empty(t, got, "what the probe knew about numbers before the reset must be forgotten")
 		require.NotNil(t, held)
 		a.exec("commit")

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -25,7 +26,7 @@ func pollHeld(t *testing.T, table *sqlsource.Table, after source.Cursor, got *[]
 	t.Helper()
 	var held *source.Held
 	require.Eventually(t, func() bool {
-		after, held = pollOnce(t, table, after, got)
+		after, held = lab.PollOnce(t, table, after, got)
 		return held == nil
 	}, dbWait, dbTick)
 	return after
@@ -248,26 +249,26 @@ func TestCeilingMariaDBUnrecorded(t *testing.T) {
 // Grace reads past a gap after its time, or before that if the gap is filled.
 func TestCeilingGrace(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		db.MustExec(map[bool]string{true: "create table t (id bigint not null primary key, v int)", false: "create table t (id integer not null primary key, v int)"}[isPostgres(driver) || isMariaDB(driver)])
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(map[bool]string{true: "create table t (id bigint not null primary key, v int)", false: "create table t (id integer not null primary key, v int)"}[lab.IsPostgres(driver) || lab.IsMariaDB(driver)])
 		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"id"}, Ceiling: ceiling.Grace{For: time.Hour}}
 		var got []string
-		after, held := pollOnce(t, table, "", &got)
+		after, held := lab.PollOnce(t, table, "", &got)
 		require.Nil(t, held)
 		db.MustExec("insert into t (id) values (1), (2), (4)")
-		after, held = pollOnce(t, table, after, &got)
+		after, held = lab.PollOnce(t, table, after, &got)
 		require.Equal(t, []string{"1", "2"}, got)
 		require.NotNil(t, held)
 		require.Contains(t, held.By[0], "1h0m0s")
 		db.MustExec("insert into t (id) values (3)")
-		after, held = pollOnce(t, table, after, &got)
+		after, held = lab.PollOnce(t, table, after, &got)
 		require.Equal(t, []string{"1", "2", "3", "4"}, got)
 		require.Nil(t, held)
 
 		short := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"id"}, Ceiling: ceiling.Grace{For: 50 * time.Millisecond}}
 		db.MustExec("insert into t (id) values (7), (9)")
 		require.Eventually(t, func() bool {
-			after, held = pollOnce(t, short, after, &got)
+			after, held = lab.PollOnce(t, short, after, &got)
 			return held == nil && len(got) == 6
 		}, dbWait, dbTick)
 		require.Equal(t, []string{"1", "2", "3", "4", "7", "9"}, got)

@@ -32,7 +32,6 @@ const (
 	interval      = 20 * time.Millisecond
 	maxBackoff    = 100 * time.Millisecond // longest backoff
 	waitLimit     = lab.WaitLimit          // how long a test waits for an expected event
-	slack         = 10 * time.Second       // tolerance for a busy machine
 	shortDeadline = 2 * time.Second        // deadline of a step: hung steps exceed it, others only if the machine stalls
 )
 
@@ -101,6 +100,14 @@ func (tb *table) insertLocked(n, size int) error {
 	return err
 }
 
+// serverFor returns the shared server of a driver.
+func serverFor(t testing.TB, driver dbtest.Driver) *dbtest.Server {
+	if driver == dbtest.MySQL {
+		return dbtest.MariaDB(t)
+	}
+	return dbtest.Postgres(t)
+}
+
 type line struct {
 	ID   int64  `db:"id" json:"id"`
 	Note string `db:"note" json:"note"`
@@ -150,7 +157,7 @@ func (p *pipeline) poller() *poller.Poller[row.Row] {
 func (p *pipeline) waitForRows() {
 	p.t.Helper()
 	now := time.Now()
-	p.eventually("rows are delivered", func() bool { return len(p.after(poller.OpWrite, now)) >= 3 })
+	p.eventually("rows are delivered", func() bool { return len(p.after(now, poller.OpWrite)) >= 3 })
 }
 
 // caughtUp waits until a fetch finds no row. Nobody may insert rows during the call.
@@ -158,8 +165,13 @@ func (p *pipeline) caughtUp() {
 	p.t.Helper()
 	now := time.Now()
 	p.eventually("all is delivered", func() bool {
-		return slices.ContainsFunc(p.after(poller.OpFetch, now), func(s step) bool { return s.ended && s.Err == nil && s.Records == 0 })
+		return slices.ContainsFunc(p.after(now, poller.OpFetch), func(s step) bool { return s.ended && s.Err == nil && s.Records == 0 })
 	})
+}
+
+// fetching reports whether a fetch is in progress.
+func (p *pipeline) fetching() bool {
+	return slices.ContainsFunc(p.after(time.Time{}, poller.OpFetch), func(s step) bool { return !s.ended })
 }
 
 // finish delivers the remaining rows and requires that the files equal the table.
@@ -194,164 +206,4 @@ func sameLines(t *testing.T, want, got []line) {
 		require.Equal(t, want[i], got[i], "row %d of %d delivered, %d in the table", i, len(got), len(want))
 	}
 	require.Len(t, got, len(want))
-}
-
-// journal records the log lines and steps of a poller.
-type journal struct {
-	t testing.TB
-
-	mu     sync.Mutex
-	logged []logLine
-	steps  []*step
-	fails  int // consecutive failed fetches
-}
-
-type logLine struct {
-	text string
-	op   poller.Op
-	err  string
-	time time.Time
-}
-
-// timedOut reports whether a step exceeded its deadline or the limit of its connection.
-func (s logLine) timedOut() bool {
-	return strings.HasPrefix(s.err, "no answer within ") || strings.HasSuffix(s.err, "i/o timeout")
-}
-
-type step struct {
-	poller.StepInfo
-	ended bool
-}
-
-func (j *journal) Enabled(context.Context, slog.Level) bool { return true }
-func (j *journal) WithAttrs([]slog.Attr) slog.Handler       { return j }
-func (j *journal) WithGroup(string) slog.Handler            { return j }
-
-func (j *journal) Handle(_ context.Context, r slog.Record) error {
-	s := logLine{text: r.Message, time: r.Time}
-	r.Attrs(func(a slog.Attr) bool {
-		switch a.Key {
-		case "op":
-			s.op = a.Value.Any().(poller.Op)
-		case "err":
-			s.err = a.Value.String()
-		}
-		return true
-	})
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.logged = append(j.logged, s)
-	return nil
-}
-
-func (j *journal) hooks() poller.Hooks {
-	type key struct{}
-	return poller.Hooks{
-		StepBegin: func(ctx context.Context, i poller.StepInfo) context.Context {
-			s := &step{StepInfo: i}
-			j.mu.Lock()
-			defer j.mu.Unlock()
-			j.steps = append(j.steps, s)
-			return context.WithValue(ctx, key{}, s)
-		},
-		StepEnd: func(ctx context.Context, i poller.StepInfo) {
-			j.mu.Lock()
-			defer j.mu.Unlock()
-			s := ctx.Value(key{}).(*step)
-			s.StepInfo, s.ended = i, true
-			if i.Op == poller.OpFetch {
-				if j.fails++; i.Err == nil {
-					j.fails = 0
-				}
-			}
-		},
-	}
-}
-
-// lines returns the log lines with a text.
-func (j *journal) lines(text string) (found []logLine) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, s := range j.logged {
-		if s.text == text {
-			found = append(found, s)
-		}
-	}
-	return found
-}
-
-// outage is the pair of log lines of a step that failed and recovered.
-type outage struct {
-	began, ended logLine // zero if the line is missing
-}
-
-// outages returns the outages logged for a fault from one time to another. On a machine
-// that stalls for longer than a deadline, calls time out without a fault: those before or
-// after the fault are left out.
-func (j *journal) outages(from, to time.Time) (found []outage) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	open := map[poller.Op]int{}
-	for _, s := range j.logged {
-		switch s.text {
-		case "failing, will retry":
-			open[s.op] = len(found)
-			found = append(found, outage{began: s})
-		case "recovered":
-			if i, ok := open[s.op]; ok {
-				found[i].ended = s
-				delete(open, s.op)
-			} else {
-				found = append(found, outage{ended: s})
-			}
-		}
-	}
-	return slices.DeleteFunc(found, func(o outage) bool {
-		before := !o.ended.time.IsZero() && o.ended.time.Before(from)
-		return o.began.timedOut() && (before || o.began.time.After(to))
-	})
-}
-
-// since returns the log lines with a text from a time on.
-func (j *journal) since(from time.Time, text string) []logLine {
-	return slices.DeleteFunc(j.lines(text), func(s logLine) bool { return s.time.Before(from) })
-}
-
-// after returns the steps of one kind that began after a time.
-func (j *journal) after(op poller.Op, begin time.Time) (found []step) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, s := range j.steps {
-		if s.Op == op && s.Start.After(begin) {
-			found = append(found, *s)
-		}
-	}
-	return found
-}
-
-// fetching reports whether a fetch is in progress.
-func (j *journal) fetching() bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return slices.ContainsFunc(j.steps, func(s *step) bool { return s.Op == poller.OpFetch && !s.ended })
-}
-
-// failures returns how many fetches failed since the last success.
-func (j *journal) failures() int {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.fails
-}
-
-// eventually waits for a condition, and prints the journal if it does not become true.
-func (j *journal) eventually(what string, is func() bool) {
-	j.t.Helper()
-	if !assert.Eventually(j.t, is, waitLimit, 2*time.Millisecond, what) {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		for _, s := range j.logged {
-			j.t.Logf("%s %s op=%s err=%q", s.time.Format(time.TimeOnly), s.text, s.op, s.err)
-		}
-		j.t.FailNow()
-	}
 }

@@ -22,7 +22,7 @@ func TestRetryPostgres(t *testing.T) {
 	}
 	const table = "create table t (id integer primary key, n integer check (n < 100), s varchar(40) not null default '' unique)"
 	for _, f := range []failure{
-		{"wrong password", retry.Setup, "SQLSTATE 28P01: password authentication failed", false, func(_ *testing.T, db dbtest.Database, d dbtest.Driver) error {
+		{"wrong password", retry.Setup, "SQLSTATE 28P01", false, func(_ *testing.T, db dbtest.Database, d dbtest.Driver) error {
 			return ping(db.WithUser("dbtest", secret), d)
 		}},
 		{"unknown user", retry.Setup, "SQLSTATE 28P01", false, func(_ *testing.T, db dbtest.Database, d dbtest.Driver) error {
@@ -38,7 +38,7 @@ func TestRetryPostgres(t *testing.T) {
 		{"missing schema", retry.Setup, `SQLSTATE 3F000: schema "absent" does not exist`, false, statements("create table absent.t ()")},
 		{"missing column", retry.Setup, `SQLSTATE 42703: column "absent" does not exist`, false, statements(table, "select absent from t")},
 		{"syntax error", retry.Setup, "SQLSTATE 42601: syntax error near FORM", false, statements("select * FORM t where s = '" + secret + "'")},
-		{"syntax error at a value", retry.Setup, "SQLSTATE 42601: syntax error", true, statements("select 1 '" + secret + "'")},
+		{"syntax error at a value", retry.Setup, "SQLSTATE 42601", true, statements("select 1 '" + secret + "'")},
 		{"no privilege", retry.Setup, "SQLSTATE 42501: permission denied for table t", false,
 			as("select * from t", table, "create user USER_ password 'pw'")},
 		{"no login", retry.Setup, "SQLSTATE 28000", false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
@@ -47,9 +47,9 @@ func TestRetryPostgres(t *testing.T) {
 			defer x.MustExec("drop role " + user)
 			return ping(db.WithUser(user, secret), d)
 		}},
-		{"read-only", retry.Transient, "SQLSTATE 25006: cannot execute INSERT in a read-only transaction", false,
+		{"read-only", retry.Transient, "SQLSTATE 25006", false,
 			statements(table, "set default_transaction_read_only = on", "insert into t values (1)")},
-		{"serialization failure", retry.Transient, "SQLSTATE 40001: could not serialize access", false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
+		{"serialization failure", retry.Transient, "SQLSTATE 40001", false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
 			x := db.Open(t, d)
 			x.MustExec(table)
 			x.MustExec("insert into t values (1, 0)")
@@ -62,14 +62,14 @@ func TestRetryPostgres(t *testing.T) {
 			_, err := tx.Exec("update t set n = 2")
 			return err
 		}},
-		{"deadlock", retry.Transient, "SQLSTATE 40P01: deadlock", false, deadlock("set local deadlock_timeout = '20ms'")},
-		{"lock timeout", retry.Transient, "SQLSTATE 55P03: canceling statement due to lock timeout", false,
+		{"deadlock", retry.Transient, "SQLSTATE 40P01", false, deadlock("set local deadlock_timeout = '20ms'")},
+		{"lock timeout", retry.Transient, "SQLSTATE 55P03", false,
 			blocked("lock table t", "set local lock_timeout = '10ms'", "insert into t values (2)")},
-		{"lock timeout at a row", retry.Transient, "SQLSTATE 55P03: lock not available", false,
+		{"lock timeout at a row", retry.Transient, "SQLSTATE 55P03", false,
 			blocked("update t set n = 1", "set local lock_timeout = '10ms'", "update t set n = 2")},
-		{"statement timeout", retry.Transient, "SQLSTATE 57014: canceling statement due to statement timeout", false,
+		{"statement timeout", retry.Transient, "SQLSTATE 57014", false,
 			statements("set statement_timeout = '10ms'", "select pg_sleep(60)")},
-		{"query cancelled", retry.Transient, "SQLSTATE 57014: canceling statement due to user request", false, endedBy("select pg_cancel_backend($1)")},
+		{"query cancelled", retry.Transient, "SQLSTATE 57014", false, endedBy("select pg_cancel_backend($1)")},
 		{"session terminated", retry.Transient, "", false, endedBy("select pg_terminate_backend($1)")},
 		{"context deadline", retry.Transient, "", false, sleep(func(_ *sqlx.DB, _ int64, expire func()) error { expire(); return nil })},
 		{"unique violation", retry.Data, "SQLSTATE 23505: duplicate key (constraint t_s_key, schema public, table t)", false,
@@ -77,28 +77,28 @@ func TestRetryPostgres(t *testing.T) {
 		{"check violation", retry.Data, "SQLSTATE 23514: check constraint violated (constraint t_n_check", false, statements(table, "insert into t values (1, 100)")},
 		{"null", retry.Data, "table t, column s)", false, statements(table, "insert into t values (1, 1, null)")},
 		{"foreign key", retry.Data, "SQLSTATE 23503", false, statements(table, "create table u (s varchar(40) references t (s))", "insert into u values ('"+secret+"')")},
-		{"out of range", retry.Data, "SQLSTATE 22003: number out of range", false, statements(table, "insert into t values (3000000000)")},
-		{"invalid text", retry.Data, "SQLSTATE 22P02: invalid text for its type", true, statements(table, "insert into t values ('"+secret+"')")},
+		{"out of range", retry.Data, "SQLSTATE 22003", false, statements(table, "insert into t values (3000000000)")},
+		{"invalid text", retry.Data, "SQLSTATE 22P02", true, statements(table, "insert into t values ('"+secret+"')")},
 		{"invalid date", retry.Data, "SQLSTATE 22007", true, statements("select date '" + secret + "'")},
-		{"too long", retry.Data, "SQLSTATE 22001: value too long", false, statements(table, "insert into t values (1, 1, repeat('x', 41))")},
-		{"NUL byte", retry.Data, "SQLSTATE 22021: invalid byte sequence", false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
+		{"too long", retry.Data, "SQLSTATE 22001", false, statements(table, "insert into t values (1, 1, repeat('x', 41))")},
+		{"NUL byte", retry.Data, "SQLSTATE 22021", false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
 			x := db.Open(t, d)
 			x.MustExec(table)
 			_, err := x.Exec("insert into t values (1, 1, $1)", secret+"\x00")
 			return err
 		}},
-		{"one row twice in a batch", retry.Data, "SQLSTATE 21000: cardinality violation", false,
+		{"one row twice in a batch", retry.Data, "SQLSTATE 21000", false,
 			statements(table, "insert into t values (1, 1, 'a'), (1, 2, 'b') on conflict (id) do update set n = excluded.n")},
 		{"index entry too large", retry.Data, "SQLSTATE 54000", false,
 			statements("create table big (s text unique)", "insert into big select string_agg(md5(i::text), '') from generate_series(1, 1000) i")},
-		{"raised", retry.Transient, "SQLSTATE P0001: raised by code in the database", true,
+		{"raised", retry.Transient, "SQLSTATE P0001", true,
 			statements("do $$ begin raise exception 'no such user: " + secret + "'; end $$")},
 		{"raised with a code", retry.Setup, "SQLSTATE 42501", true,
 			statements("do $$ begin raise exception '" + secret + "' using errcode = '42501'; end $$")},
 		{"raised as a violation", retry.Data, "SQLSTATE 23514", true,
 			statements("do $$ begin raise exception '" + secret + "' using errcode = 'check_violation'; end $$")},
 		{"scan", retry.Transient, "value not shown", true, scanned},
-		{"cached plan", retry.Setup, "SQLSTATE 0A000: cached plan must not change result type", false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
+		{"cached plan", retry.Setup, "SQLSTATE 0A000", false, func(t *testing.T, db dbtest.Database, d dbtest.Driver) error {
 			x := db.Open(t, d)
 			x.SetMaxOpenConns(1)
 			x.MustExec(table)

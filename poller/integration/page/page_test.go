@@ -75,7 +75,7 @@ func TestPage(t *testing.T) {
 			assert.Regexp(t, `stuck: no answer for (2m5\ds|3m0s)\nsince `+clock+`\n`, p.text())
 			assert.Contains(t, p.text(), "Writing does not return\nIt ignores its timeout. Restart the program.")
 			assert.Regexp(t, `held back for 4m12s by pid 48213 \(psql\), open for 4m12s, prepared transaction nightly-import\nsince `+clock+`\n`, p.text())
-			assert.Contains(t, p.text(), "To miss no row, the next rows wait for\npid 48213 (psql), open for 4m12s\nprepared transaction nightly-import")
+			assert.Contains(t, p.text(), "So that no row is missed, the next rows wait for\npid 48213 (psql), open for 4m12s\nprepared transaction nightly-import")
 		}},
 		{"many", many, func(t *testing.T, p *tab) {
 			assert.Equal(t, "3 of 50 pipelines are failing", p.headings("h1"))
@@ -186,7 +186,7 @@ func screenReader(t *testing.T, p *tab) {
 	assert.Equal(t, []string{"For programs"}, names["navigation"])
 	assert.Equal(t, []string{"invoices", "orders", "shipments"}, names["article"])
 	assert.Equal(t, "2 of 3 pipelines need attention", names["heading"][0])
-	for _, heading := range []string{"invoices", "orders", "shipments", "Writing does not return", "To miss no row, the next rows wait for"} {
+	for _, heading := range []string{"invoices", "orders", "shipments", "Writing does not return", "So that no row is missed, the next rows wait for"} {
 		assert.Contains(t, names["heading"], heading)
 	}
 	assert.Len(t, names["status"], 2, "changes are announced politely")

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
@@ -43,7 +44,7 @@ func (r *reading) next() []string {
 			id, _ := rec.Get("id")
 			ids = append(ids, id)
 		}
-		if b.More || unflushed(b.Held) {
+		if b.More || lab.Unflushed(b.Held) {
 			continue
 		}
 		return ids
@@ -72,8 +73,8 @@ func (r *reading) heldBy(pattern string, began time.Time) {
 
 // The race that ceilings exist for: row 1 commits after row 2.
 func TestLockFence(t *testing.T) {
-	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
-		db.MustExec(identity)
+	lab.EachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
+		db.MustExec(lab.Identity)
 		r := follow(t, db, "id")
 		naive := follow(t, db, "id")
 		naive.table.Ceiling = ceiling.None{}
@@ -81,7 +82,7 @@ func TestLockFence(t *testing.T) {
 		require.False(t, r.last.AsOf.IsZero())
 
 		began := time.Now()
-		late := begin(t, db, `set application_name = 'late'`, `insert into orders (v) values ('late')`)
+		late := lab.Begin(t, db, `set application_name = 'late'`, `insert into orders (v) values ('late')`)
 		db.MustExec(`insert into orders (v) values ('early')`)
 		require.Equal(t, []string{"2"}, naive.next())
 		require.Empty(t, r.next())
@@ -93,10 +94,10 @@ func TestLockFence(t *testing.T) {
 
 		// A row waits for transactions that were open at the same time, and for no later
 		// ones.
-		first := begin(t, db, `insert into orders (v) values ('3')`)
+		first := lab.Begin(t, db, `insert into orders (v) values ('3')`)
 		db.MustExec(`insert into orders (v) values ('4')`)
 		require.Empty(t, r.next())
-		begin(t, db, `insert into orders (v) values ('5')`)
+		lab.Begin(t, db, `insert into orders (v) values ('5')`)
 		db.MustExec(`insert into orders (v) values ('6')`)
 		require.Empty(t, r.next())
 		since := r.last.Held.Since
@@ -118,7 +119,7 @@ func TestTransactionID(t *testing.T) {
 		r := follow(t, db, "_tx", "id")
 		require.Empty(t, r.next())
 		began := time.Now()
-		late := begin(t, db, `set application_name = 'late'`, `insert into orders values (9), (7)`)
+		late := lab.Begin(t, db, `set application_name = 'late'`, `insert into orders values (9), (7)`)
 		db.MustExec(`insert into orders values (1)`)
 		require.Empty(t, r.next())
 		r.heldBy(`pid \d+ \(late\), open for (\S+)`, began)
@@ -188,7 +189,7 @@ func ceilingTable(table string, key ...string) ceiling.Table {
 }
 
 func TestStamp(t *testing.T) {
-	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
+	lab.EachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
 		db.MustExec(`create table orders (id bigint primary key, at timestamptz not null default now(), v int)`)
 		var unsafe *ceiling.UnsafeError
 		require.ErrorAs(t, follow(t, db, "at", "id").fails(), &unsafe)
@@ -202,14 +203,14 @@ func TestStamp(t *testing.T) {
 		r := follow(t, db, "_at", "id")
 		r.table.Ceiling = postgres.Stamp{}
 		require.Empty(t, r.next())
-		late := begin(t, db, `insert into orders (id) values (1)`)
+		late := lab.Begin(t, db, `insert into orders (id) values (1)`)
 		db.MustExec(`insert into orders (id) values (2)`)
 		require.Empty(t, r.next())
 		require.NotNil(t, r.last.Held)
 		require.NoError(t, late.Commit())
 		require.Equal(t, []string{"1", "2"}, r.next())
 
-		late = begin(t, db, `update orders set v = 1 where id = 2`)
+		late = lab.Begin(t, db, `update orders set v = 1 where id = 2`)
 		db.MustExec(`update orders set v = 2 where id = 1`)
 		require.Empty(t, r.next())
 		require.NoError(t, late.Commit())
@@ -236,11 +237,11 @@ func TestLockFencePlainRole(t *testing.T) {
 	t.Parallel()
 	database := dbtest.Postgres(t).NewDatabase(t)
 	db := database.Open(t, dbtest.PGX)
-	db.MustExec(identity)
+	db.MustExec(lab.Identity)
 	plain := roleOf(t, database, db, `grant select on orders`)
 	r := follow(t, plain, "id")
 	require.Empty(t, r.next())
-	late := begin(t, db, `set application_name = 'late'`, `insert into orders (v) values ('late')`)
+	late := lab.Begin(t, db, `set application_name = 'late'`, `insert into orders (v) values ('late')`)
 	db.MustExec(`insert into orders (v) values ('early')`)
 	require.Empty(t, r.next())
 	require.Regexp(t, `^pid \d+ \(late\)$`, strings.Join(r.last.Held.By, ", "), "the role may not see the transaction's age")

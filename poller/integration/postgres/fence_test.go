@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -8,8 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
 // An INSERT into the parent draws the key before it locks a partition. An INSERT into a
@@ -31,13 +35,13 @@ func TestLockFencePartitions(t *testing.T) {
 
 	// The trigger stops the INSERT when the key is drawn, no partition is locked, and the
 	// transaction has no id yet.
-	gate := begin(t, db, `select pg_advisory_xact_lock(1)`)
+	gate := lab.Begin(t, db, `select pg_advisory_xact_lock(1)`)
 	done := make(chan error, 1)
 	go func() {
 		_, err := db.Exec(`insert into orders (day, v) values (1, 'slow')`)
 		done <- err
 	}()
-	waitFor(t, func() bool {
+	lab.WaitFor(t, func() bool {
 		var n int
 		require.NoError(t, db.Get(&n, `select count(*) from pg_locks where locktype = 'advisory' and not granted and database = (select oid from pg_database where datname = current_database())`))
 		return n == 1
@@ -50,7 +54,7 @@ func TestLockFencePartitions(t *testing.T) {
 	require.Equal(t, []string{"1", "2", "3"}, parent.next())
 	require.Equal(t, []string{"1", "2"}, leaf.next())
 
-	tx := begin(t, db, `insert into orders_2 (day) values (2)`)
+	tx := lab.Begin(t, db, `insert into orders_2 (day) values (2)`)
 	db.MustExec(`insert into orders_1 (day) values (1)`)
 	require.Empty(t, parent.next())
 	require.NotNil(t, parent.last.Held)
@@ -60,7 +64,7 @@ func TestLockFencePartitions(t *testing.T) {
 
 	// A partition that is attached later is watched from then on.
 	db.MustExec(`create table orders_3 partition of orders for values in (3)`)
-	tx = begin(t, db, `insert into orders_3 (day) values (3)`)
+	tx = lab.Begin(t, db, `insert into orders_3 (day) values (3)`)
 	db.MustExec(`insert into orders_1 (day) values (1)`)
 	require.Empty(t, parent.next())
 	require.NoError(t, tx.Commit())
@@ -75,7 +79,7 @@ func TestLockFenceNextvalAhead(t *testing.T) {
 	db.MustExec(`create table orders (id bigserial primary key, v text)`)
 	r := follow(t, db, "id")
 	require.Empty(t, r.next())
-	tx := begin(t, db, `savepoint a`, `select nextval('orders_id_seq')`, `rollback to a`)
+	tx := lab.Begin(t, db, `savepoint a`, `select nextval('orders_id_seq')`, `rollback to a`)
 	db.MustExec(`insert into orders (v) values ('2')`)
 	require.Empty(t, r.next())
 	_, err := tx.Exec(`insert into orders (id) values (1)`)
@@ -130,7 +134,7 @@ func TestLockFenceSequenceSetBack(t *testing.T) {
 		db.MustExec(`create table orders (id bigserial primary key, v text); insert into orders (v) values ('1'), ('2'), ('3')`)
 		r := follow(t, db, "id")
 		require.Len(t, r.next(), 3)
-		tx := begin(t, db, `truncate orders restart identity`, `insert into orders (v) select 'new' from generate_series(1, 5)`)
+		tx := lab.Begin(t, db, `truncate orders restart identity`, `insert into orders (v) select 'new' from generate_series(1, 5)`)
 		require.NoError(t, tx.Commit())
 		restarted := follow(t, db, "id")
 		restarted.at = r.at
@@ -182,7 +186,7 @@ func TestPreparedTransactions(t *testing.T) {
 	fence, ids := follow(t, db, "id"), follow(t, db, "_tx", "id")
 	require.Empty(t, fence.next())
 	require.Empty(t, ids.next())
-	tx := begin(t, db, `insert into orders default values`)
+	tx := lab.Begin(t, db, `insert into orders default values`)
 	db.MustExec(`insert into orders default values`)
 	require.Empty(t, fence.next())
 	require.Empty(t, ids.next())
@@ -195,17 +199,72 @@ func TestPreparedTransactions(t *testing.T) {
 		t.Helper()
 		for _, r := range []*reading{fence, ids} {
 			require.Empty(t, r.next())
-			r.heldBy(`prepared transaction "transfer 42", (\S+) ago`, began)
+			r.heldBy(`prepared transaction "transfer 42", open for (\S+)`, began)
 		}
 	}
 	held()
 	require.NoError(t, server.Kill())
 	require.NoError(t, server.Start())
-	waitFor(t, func() bool { return db.Ping() == nil })
+	lab.WaitFor(t, func() bool { return db.Ping() == nil })
 	held()
 	db.MustExec(`insert into orders default values`)
 	held()
 	db.MustExec(`commit prepared 'transfer 42'`)
 	require.Equal(t, []string{"1", "2"}, fence.next()[:2])
 	require.Equal(t, []string{"1", "2"}, ids.next()[:2])
+}
+
+// Whatever changes who gives the key is noticed while no row is above the cursor, too: a new
+// trigger may give every row a key below it.
+func TestChangesWithoutNewRows(t *testing.T) {
+	t.Parallel()
+	const trigger = `create function set_id() returns trigger language plpgsql as $$ begin new.id := 7; return new; end $$;
+		create trigger set_id before insert on orders for each row execute function set_id()`
+	for name, change := range map[string]string{
+		"trigger":      trigger,
+		"function":     `create or replace function other() returns trigger language plpgsql as $$ begin new.id := 7; return new; end $$`,
+		"disabled":     `alter table orders disable trigger other`,
+		"child":        `create table child () inherits (orders)`,
+		"default":      `alter table orders alter id set default 7`,
+		"row security": `alter table orders enable row level security, force row level security`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			database := dbtest.Postgres(t).NewDatabase(t)
+			db := database.Open(t, dbtest.PGX)
+			db.MustExec(`create table orders (id bigserial primary key, tx xid8 not null default pg_current_xact_id(), at timestamptz not null default clock_timestamp());
+				create function other() returns trigger language plpgsql as $$ begin return new; end $$;
+				create trigger other before insert on orders for each row execute function other()`)
+			plain := roleOf(t, database, db, `grant select on orders, orders_id_seq`)
+			guards := []ceiling.Guard{
+				guard(t, plain, "orders", postgres.LockFence{}, "id"),
+				guard(t, plain, "orders", postgres.TransactionID{}, "tx", "id"),
+				guard(t, plain, "orders", postgres.Stamp{}, "at", "id"),
+			}
+			for _, g := range guards {
+				_, err := g.Advance(t.Context(), plain.DB, nil)
+				require.NoError(t, err)
+			}
+			db.MustExec(change)
+			for _, g := range guards {
+				_, err := g.Advance(t.Context(), plain.DB, nil)
+				require.ErrorIs(t, err, ceiling.ErrChanged, g.Report().Strategy)
+			}
+		})
+	}
+}
+
+// A trigger that gives keys below the cursor is named once it exists, although no row shows it.
+func TestLockFenceNamesANewTrigger(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(lab.Identity + `; insert into orders default values; insert into orders default values`)
+	var out bytes.Buffer
+	r := follow(t, db, "id")
+	r.table.Logger = slog.New(slog.NewTextHandler(&out, nil))
+	require.Equal(t, []string{"1", "2"}, r.next())
+	db.MustExec(`create function low() returns trigger language plpgsql as $$ begin new.id := 0; return new; end $$;
+		create trigger low before insert on orders for each row execute function low();
+		insert into orders default values`)
+	require.Empty(t, r.next())
+	require.Contains(t, out.String(), `as long as the trigger low on orders leaves`)
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
@@ -19,7 +20,7 @@ func (r *reading) requireRefused(parts ...string) {
 	for _, r := range []*reading{r, fresh} {
 		err := r.fails()
 		require.ErrorIs(r.t, err, sqlsource.ErrHistory)
-		requirePermanent(r.t, err, parts...)
+		lab.RequirePermanent(r.t, err, parts...)
 		require.ErrorContains(r.t, err, "dbtofile -rewind")
 	}
 	c, err := r.table.Check(r.t.Context(), r.at)
@@ -50,13 +51,13 @@ func (r *reading) rewind(key ...any) {
 func TestHistoryOfAnotherCluster(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
-	ordersOf(db, 3)
+	lab.OrdersOf(db, 3)
 	r := follow(t, db, "id")
 	require.Equal(t, []string{"1", "2", "3"}, r.next())
 
 	other := dbtest.StartPostgres(t)
 	moved := other.NewDatabase(t).Open(t, dbtest.PQ)
-	ordersOf(moved, 5)
+	lab.OrdersOf(moved, 5)
 	there := follow(t, moved, "id")
 	there.at = r.at
 	there.requireRefused("was made on the cluster ", "another server")
@@ -69,7 +70,7 @@ func TestHistoryOfAnotherCluster(t *testing.T) {
 
 	// Another database of the same cluster.
 	second := other.NewDatabase(t).Open(t, dbtest.PGX)
-	ordersOf(second, 8)
+	lab.OrdersOf(second, 8)
 	r = follow(t, second, "id")
 	r.at = there.at
 	r.requireRefused("was made on the database ", "leads to another database")
@@ -78,12 +79,12 @@ func TestHistoryOfAnotherCluster(t *testing.T) {
 }
 
 func TestHistoryOfARecreatedTable(t *testing.T) {
-	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
-		ordersOf(db, 3)
+	lab.EachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
+		lab.OrdersOf(db, 3)
 		r := follow(t, db, "id")
 		require.Equal(t, []string{"1", "2", "3"}, r.next())
 		db.MustExec(`drop table orders`)
-		ordersOf(db, 5)
+		lab.OrdersOf(db, 5)
 		r.requireRefused("was made on the table ", "dropped and recreated")
 		adopted := *r
 		adopted.adopt()
@@ -93,7 +94,7 @@ func TestHistoryOfARecreatedTable(t *testing.T) {
 
 		// The table is renamed and replaced, as in migrations.
 		db.MustExec(`alter table orders rename to old`)
-		ordersOf(db, 6)
+		lab.OrdersOf(db, 6)
 		r.requireRefused("another table took its name")
 		db.MustExec(`drop table orders`)
 		db.MustExec(`alter table old rename to orders`)
@@ -103,8 +104,8 @@ func TestHistoryOfARecreatedTable(t *testing.T) {
 
 // Keys below the cursor are drawn again, so adopting the cursor does not help.
 func TestHistoryOfASequenceSetBack(t *testing.T) {
-	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
-		ordersOf(db, 3)
+	lab.EachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
+		lab.OrdersOf(db, 3)
 		r := follow(t, db, "id")
 		require.Len(t, r.next(), 3)
 		db.MustExec(`truncate orders restart identity`)
@@ -119,20 +120,20 @@ func TestHistoryOfASequenceSetBack(t *testing.T) {
 }
 
 func TestHistoryOfAnEditedQuery(t *testing.T) {
-	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
-		ordersOf(db, 6)
+	lab.EachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
+		lab.OrdersOf(db, 6)
 		r := follow(t, db, "id")
 		r.table.Where = "t.id <> 2"
 		require.Equal(t, []string{"1", "3", "4", "5", "6"}, r.next())
 		db.MustExec(`insert into orders (v) values ('v'), ('v')`)
 		edited := follow(t, db, "id")
 		edited.table.Where, edited.at = "t.id % 2 = 0", r.at
-		requirePermanent(t, edited.fails(), "of another query", "adopt it")
+		lab.RequirePermanent(t, edited.fails(), "of another query", "adopt it")
 		c, err := edited.table.Check(t.Context(), r.at)
 		require.NoError(t, err)
 		require.False(t, c.Safe())
 		require.Contains(t, c.String(), "orders: STOPPED.")
-		require.Contains(t, oneLine(c.String()), "another query")
+		require.Contains(t, lab.OneLine(c.String()), "another query")
 		require.Equal(t, -1, c.Pending)
 
 		edited.at, err = edited.table.Adopt(r.at)
@@ -149,7 +150,7 @@ func TestHistoryThatGoesBack(t *testing.T) {
 	database := server.NewDatabase(t)
 	db := database.Open(t, dbtest.PGX)
 	db.SetMaxIdleConns(0) // no connection survives a restart
-	ordersOf(db, 3)
+	lab.OrdersOf(db, 3)
 	r := follow(t, db, "id")
 	insert := func() { db.MustExec(`insert into orders (v) values ('v')`) }
 	require.Equal(t, []string{"1", "2", "3"}, r.next())
@@ -162,7 +163,7 @@ func TestHistoryThatGoesBack(t *testing.T) {
 	}
 
 	require.NoError(t, server.Stop())
-	backup, err := server.Backup()
+	restore, err := server.Backup()
 	require.NoError(t, err)
 	require.NoError(t, server.Start())
 	require.Empty(t, r.next(), "all rows were read before the backup")
@@ -172,7 +173,7 @@ func TestHistoryThatGoesBack(t *testing.T) {
 	}
 	require.Len(t, r.next(), 100)
 	require.NoError(t, server.Stop())
-	require.NoError(t, backup.Restore())
+	require.NoError(t, restore())
 	require.NoError(t, server.Start())
 	r.requireRefused("gone back in time", "snapshot")
 	adopted := *r
@@ -189,7 +190,7 @@ func TestHistoryThatGoesBack(t *testing.T) {
 	db.MustExec(`copy (select) to '` + data + `/recovery.signal'`)
 	require.NoError(t, server.Stop())
 	require.NoError(t, server.Start())
-	waitFor(t, func() bool {
+	lab.WaitFor(t, func() bool {
 		var recovers bool
 		return db.Get(&recovers, `select pg_is_in_recovery()`) == nil && !recovers
 	})
@@ -205,7 +206,7 @@ func TestHistoryAtTheEndOfALogFile(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t, dbtest.Args("-c", "autovacuum=off", "-c", "bgwriter_delay=10s"))
 	db := server.NewDatabase(t).Open(t, dbtest.PGX)
-	ordersOf(db, 1)
+	lab.OrdersOf(db, 1)
 	r := follow(t, db, "id")
 	for range 100 {
 		db.MustExec(`insert into orders (v) values ('v')`)
@@ -234,10 +235,10 @@ func TestHistoryWithoutTheCluster(t *testing.T) {
 	server := dbtest.StartPostgres(t)
 	database := server.NewDatabase(t)
 	db := database.Open(t, dbtest.PGX)
-	db.MustExec(identity + `; insert into orders (v) values ('1'); revoke execute on function pg_control_system from public`)
+	db.MustExec(lab.Identity + `; insert into orders (v) values ('1'); revoke execute on function pg_control_system from public`)
 	r := follow(t, roleOf(t, database, db, `grant select on orders`), "id")
 	require.Equal(t, []string{"1"}, r.next())
 	require.Regexp(t, `^2;[0-9a-f]{8};/1/\d+/\d+/\d+@\d+;i1;`, string(r.at))
-	db.MustExec(`drop table orders; ` + identity + `; grant select on orders to public`)
+	db.MustExec(`drop table orders; ` + lab.Identity + `; grant select on orders to public`)
 	require.ErrorIs(t, r.fails(), sqlsource.ErrHistory)
 }

@@ -10,15 +10,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
 // Unsafe tables are refused at the first Fetch. If the error contains statements to run,
 // they make the table safe.
 func TestUnsafePostgres(t *testing.T) {
-	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
+	lab.EachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
 		db.MustExec(`create sequence other; create sequence cached cache 50; create sequence unlogged_ids`)
 		for name, c := range map[string]struct {
 			table  string
@@ -53,7 +55,7 @@ func TestUnsafePostgres(t *testing.T) {
 				case c.table == "unlogged":
 					db.MustExec(`create unlogged table orders (id bigint primary key default nextval('unlogged_ids'))`)
 				case c.table == "rls":
-					db.MustExec(identity + `; alter table orders enable row level security, force row level security`)
+					db.MustExec(lab.Identity + `; alter table orders enable row level security, force row level security`)
 					return // row security does not apply to a superuser, see TestUnsafePostgresRelations
 				default:
 					db.MustExec(`create table orders ` + c.table)
@@ -90,7 +92,7 @@ func TestUnsafePostgresRelations(t *testing.T) {
 	t.Parallel()
 	database := dbtest.Postgres(t).NewDatabase(t)
 	db := database.Open(t, dbtest.PGX)
-	db.MustExec(identity)
+	db.MustExec(lab.Identity)
 
 	t.Run("view", func(t *testing.T) {
 		db.MustExec(`create view recent as select * from orders`)
@@ -115,6 +117,12 @@ func TestUnsafePostgresRelations(t *testing.T) {
 		r := follow(t, db, "id")
 		r.table.Name = "totals"
 		require.ErrorContains(t, r.fails(), "materialized view")
+	})
+	t.Run("sequence", func(t *testing.T) {
+		for _, by := range []ceiling.Ceiling{postgres.LockFence{}, postgres.TransactionID{}, postgres.Stamp{}} {
+			_, err := by.Open(t.Context(), db.DB, ceilingTable("orders_id_seq", "last_value", "log_cnt"))
+			require.ErrorContains(t, err, "orders_id_seq is not a table")
+		}
 	})
 	t.Run("row security", func(t *testing.T) {
 		plain := roleOf(t, database, db, `grant select on orders`)
@@ -164,7 +172,7 @@ func TestUnsafePostgresRelations(t *testing.T) {
 func TestGuaranteeIsLogged(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
-	db.MustExec(identity)
+	db.MustExec(lab.Identity)
 	var out bytes.Buffer
 	r := follow(t, db, "id")
 	r.table.Logger = slog.New(slog.NewTextHandler(&out, nil))

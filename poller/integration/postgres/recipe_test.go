@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
@@ -133,10 +134,98 @@ func TestTriggerAfterTheRecipe(t *testing.T) {
 		db.MustExec(`create trigger ` + name + ` before insert or update on orders for each row execute function other()`)
 		text := guard(t, db, "orders", defaultCeiling{}, "_tx", "id").Report().Guarantee
 		if assumed {
-			require.Contains(t, text, `as long as the trigger zzz on orders sets "_tx" to pg_current_xact_id() or leaves it alone`)
+			require.Contains(t, text, `as long as the trigger zzz on orders sets "_tx" to nothing but pg_current_xact_id()`)
 		} else {
 			require.NotContains(t, text, "as long as")
 		}
 		db.MustExec(`drop trigger ` + name + ` on orders`)
 	}
+}
+
+// The printed index is built once, however often the statement is run. An invalid one, as a
+// CREATE INDEX CONCURRENTLY that failed leaves it, does not count as an index, and is built again.
+func TestKeyIndex(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	indexes := func() (n int) {
+		require.NoError(t, db.Get(&n, `select count(*) from pg_index where indrelid = 'orders'::regclass`))
+		return n
+	}
+	find := func(text string) ceiling.Finding {
+		return findingWith(t, guard(t, db, "orders", defaultCeiling{}, "id").Report(), text)
+	}
+	for _, partitioned := range []string{"", " partition by hash (id)"} {
+		db.MustExec(`create table orders (id bigint generated always as identity, v int)` + partitioned)
+		f := find("no index begins with the key")
+		for range 2 {
+			run(t, db, f.Remedies[0].Statements)
+			require.Equal(t, 1, indexes())
+		}
+		require.Equal(t, ceiling.OK, find("an index begins with the key").Level)
+		db.MustExec(`drop table orders`)
+	}
+	db.MustExec(`create table orders (id bigint generated always as identity, v int); insert into orders (v) values (1)`)
+	for _, failed := range []string{find("no index begins").Remedies[0].Statements[0], `create index concurrently "My Index" on orders (id, v)`} {
+		failAtTheEnd(t, db, failed)
+		require.Equal(t, 1, indexes())
+		f := find("is invalid")
+		require.Equal(t, ceiling.Warning, f.Level)
+		for range 2 {
+			run(t, db, f.Remedies[0].Statements)
+			require.Equal(t, 1, indexes())
+		}
+		require.Equal(t, ceiling.OK, find("an index begins with the key").Level)
+		db.MustExec(`drop table orders; create table orders (id bigint generated always as identity, v int); insert into orders (v) values (1)`)
+	}
+}
+
+// A recipe that is printed again builds an invalid index again, which IF NOT EXISTS would keep.
+func TestRecipeAfterAFailedIndex(t *testing.T) {
+	t.Parallel()
+	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table orders (id uuid primary key, v int)`)
+	recipe := func() ceiling.Remedy {
+		_, err := defaultCeiling{}.Open(t.Context(), db.DB, ceilingTable("orders", "id"))
+		var unsafe *ceiling.UnsafeError
+		require.ErrorAs(t, err, &unsafe)
+		return findingWith(t, unsafe.Report, "the key begins with").Remedies[1]
+	}
+	first := recipe()
+	require.Contains(t, first.Words, "cannot be a HOT update")
+	require.Contains(t, first.Words, "Subscribers of a publication with the table stop until")
+	last := len(first.Statements) - 1
+	run(t, db, first.Statements[:last])
+	failAtTheEnd(t, db, first.Statements[last])
+	run(t, db, first.Statements)
+	require.Equal(t, ceiling.Warning, findingWith(t, guard(t, db, "orders", defaultCeiling{}, "_tx", "id").Report(), "is invalid").Level)
+	for range 2 {
+		run(t, db, recipe().Statements)
+		require.Equal(t, ceiling.OK, findingWith(t, guard(t, db, "orders", defaultCeiling{}, "_tx", "id").Report(), "an index begins with the key").Level)
+	}
+}
+
+// failAtTheEnd makes CREATE INDEX CONCURRENTLY fail after it has added the index: it waits for a
+// transaction that holds a lock on the table, and is cancelled.
+func failAtTheEnd(t *testing.T, db *sqlx.DB, create string) {
+	t.Helper()
+	holder := lab.Begin(t, db, `lock table orders in row exclusive mode`)
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	var pid int
+	require.NoError(t, conn.QueryRowContext(t.Context(), `select pg_backend_pid()`).Scan(&pid))
+	done := make(chan error, 1)
+	go func() {
+		_, err := conn.ExecContext(t.Context(), create)
+		done <- err
+	}()
+	lab.WaitFor(t, func() bool {
+		var waits bool
+		require.NoError(t, db.Get(&waits, `select exists (select from pg_locks where pid = $1 and not granted)
+			and exists (select from pg_index where indrelid = 'orders'::regclass and not indisvalid)`, pid))
+		return waits
+	})
+	db.MustExec(`select pg_cancel_backend($1)`, pid)
+	require.Error(t, <-done)
+	require.NoError(t, holder.Rollback())
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
@@ -35,7 +36,7 @@ func TestStandby(t *testing.T) {
 
 	r := follow(t, standby, "_tx", "id")
 	require.Empty(t, r.next())
-	late := begin(t, db, `insert into orders default values`)
+	late := lab.Begin(t, db, `insert into orders default values`)
 	db.MustExec(`insert into orders default values`)
 	caughtUp(t, db, standby)
 	require.Empty(t, r.next())
@@ -77,7 +78,7 @@ func caughtUp(t *testing.T, primary, standby *sqlx.DB) {
 	var lsn string
 	require.NoError(t, primary.Get(&lsn, `select pg_current_wal_insert_lsn()::text`))
 	primary.MustExec(`select pg_switch_wal()`) // so that the log is sent
-	waitFor(t, func() bool {
+	lab.WaitFor(t, func() bool {
 		var there bool
 		require.NoError(t, standby.Get(&there, `select pg_last_wal_replay_lsn() >= $1::pg_lsn`, lsn))
 		return there
@@ -103,12 +104,12 @@ func TestAsynchronousCommit(t *testing.T) {
 	}
 	db.MustExec(`insert into orders (v) values ('kept')`)
 	for i := range guarded {
-		waitFor(t, func() bool { return read(i) == 1 })
+		lab.WaitFor(t, func() bool { return read(i) == 1 })
 	}
 
 	taken := 0 // rows lost by crashes
 	for range 10 {
-		require.NoError(t, begin(t, db, `set local synchronous_commit = off`, `insert into orders (v) values ('async')`).Commit())
+		require.NoError(t, lab.Begin(t, db, `set local synchronous_commit = off`, `insert into orders (v) values ('async')`).Commit())
 		var seen, kept int
 		require.NoError(t, db.Get(&seen, `select count(*) from orders`))
 		for i := range guarded {
@@ -118,12 +119,12 @@ func TestAsynchronousCommit(t *testing.T) {
 		}
 		require.NoError(t, server.Kill())
 		require.NoError(t, server.Start())
-		waitFor(t, func() bool { return db.Get(&kept, `select count(*) from orders`) == nil })
+		lab.WaitFor(t, func() bool { return db.Get(&kept, `select count(*) from orders`) == nil })
 		taken += seen - kept
 		db.MustExec(`insert into orders (v) values ('sync')`)
 		kept++
 		for i := range guarded {
-			waitFor(t, func() bool { read(i); return delivered[i] >= kept })
+			lab.WaitFor(t, func() bool { read(i); return delivered[i] >= kept })
 			require.Equal(t, kept, delivered[i], "every delivered row exists, and none is missed")
 		}
 	}
@@ -140,16 +141,16 @@ func TestNullKeyBeforeTheFlush(t *testing.T) {
 	db.MustExec(`create table orders (a bigint not null, b bigint); create index on orders (a, b); insert into orders values (1, 1)`)
 	table := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"a", "b"}, Ceiling: ceiling.None{}}
 	var first source.Batch[row.Row]
-	waitFor(t, func() bool {
+	lab.WaitFor(t, func() bool {
 		var err error
 		first, err = table.Fetch(t.Context(), "", 10)
 		require.NoError(t, err)
 		return len(first.Records) == 1
 	})
 
-	require.NoError(t, begin(t, db, `set local synchronous_commit = off`, `insert into orders values (1, null)`).Commit())
+	require.NoError(t, lab.Begin(t, db, `set local synchronous_commit = off`, `insert into orders values (1, null)`).Commit())
 	_, err := table.Fetch(t.Context(), first.To, 10)
-	requirePermanent(t, err, `"b" is NULL`)
+	lab.RequirePermanent(t, err, `"b" is NULL`)
 }
 
 // switching connects to the current one of several servers, like a data source name with
@@ -172,7 +173,7 @@ func TestCeilingIsNotUsedOnAnotherServer(t *testing.T) {
 	primary := dbtest.StartPostgres(t)
 	database := primary.NewDatabase(t)
 	db := database.Open(t, dbtest.PGX)
-	ordersOf(db, 1000)
+	lab.OrdersOf(db, 1000)
 	other := dbtest.StartStandby(t, primary).Database(database.Name())
 	there := other.Open(t, dbtest.PGX)
 	there.MustExec(`select pg_promote()`)
@@ -185,12 +186,12 @@ func TestCeilingIsNotUsedOnAnotherServer(t *testing.T) {
 	pool.SetMaxIdleConns(0) // every Fetch opens a new connection
 	r := follow(t, pool, "id")
 	for range 2 {
-		b, err := fetch(t, r.table, r.at, 500) // the server's own log records may not be on disk
+		b, err := lab.Fetch(t, r.table, r.at, 500) // the server's own log records may not be on disk
 		require.NoError(t, err)
 		require.True(t, b.More)
 		r.at = b.To
 	}
-	begin(t, there, `insert into orders (v) values ('late')`)
+	lab.Begin(t, there, `insert into orders (v) values ('late')`)
 	there.MustExec(`insert into orders (v) select 'early' from generate_series(1, 900)`)
 	servers.dsn.Store(other.DSN(dbtest.PGX))
 	_, err := r.table.Fetch(t.Context(), r.at, 100) // below the ceiling from the primary
@@ -205,11 +206,11 @@ func TestCommitBeforeAnOpenTransaction(t *testing.T) {
 	// With this wal_level, the background writer writes nothing to the log either.
 	server := dbtest.StartPostgres(t, dbtest.Args("-c", "wal_level=minimal", "-c", "max_wal_senders=0", "-c", "autovacuum=off", "-c", "checkpoint_timeout=1h"))
 	db := server.NewDatabase(t).Open(t, dbtest.PGX)
-	db.MustExec(identity + `; create table others (v text)`)
+	db.MustExec(lab.Identity + `; create table others (v text)`)
 	r := follow(t, db, "id")
 	require.Empty(t, r.next())
 	db.MustExec(`insert into orders (v) values ('committed')`)
-	begin(t, db, `insert into others values ('open')`)
+	lab.Begin(t, db, `insert into others values ('open')`)
 	var behind bool
 	require.NoError(t, db.Get(&behind, `select pg_current_wal_insert_lsn() > pg_current_wal_flush_lsn()`))
 	require.True(t, behind, "the whole log is on disk: the test shows nothing")

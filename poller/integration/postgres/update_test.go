@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
@@ -20,7 +21,7 @@ import (
 func TestBulkUpdate(t *testing.T) {
 	t.Parallel()
 	rows := 1_000_000
-	if testing.Short() || raceDetector { // one goroutine reads all rows, which takes minutes with the race detector
+	if testing.Short() || lab.Race() { // one goroutine reads all rows, which takes minutes with the race detector
 		rows = 20_000
 	}
 	server := dbtest.StartPostgres(t)
@@ -83,7 +84,7 @@ func TestStampsByNowAreLossy(t *testing.T) {
 	r.table.Ceiling = postgres.Stamp{}
 	require.Empty(t, r.next())
 	db.MustExec(`alter table orders alter at set default now()`)
-	early := begin(t, db, `select now()`)
+	early := lab.Begin(t, db, `select now()`)
 	db.MustExec(`insert into orders values (2)`)
 	// The default changed: the table is probed again and refused from now on.
 	var unsafe *ceiling.UnsafeError
@@ -106,7 +107,7 @@ func TestLockFenceCrashOfAProcess(t *testing.T) {
 	db.MustExec(`create table orders (id bigserial primary key)`)
 	r := follow(t, db, "id")
 	require.Empty(t, r.next())
-	tx := begin(t, db, `insert into orders default values`)
+	tx := lab.Begin(t, db, `insert into orders default values`)
 	_, err := tx.Exec(`prepare transaction 'kept'`)
 	require.NoError(t, err)
 	_ = tx.Commit() // the transaction is prepared already
@@ -116,7 +117,7 @@ func TestLockFenceCrashOfAProcess(t *testing.T) {
 		crash(t, db)
 		// New transactions take the ids of the ended ones.
 		for range 5 {
-			begin(t, db, `insert into orders default values`)
+			lab.Begin(t, db, `insert into orders default values`)
 		}
 		require.Empty(t, r.next())
 		require.NotNil(t, r.last.Held)
@@ -139,5 +140,5 @@ func crash(t *testing.T, db *sqlx.DB) {
 		require.NotEqual(t, "true", os.Getenv("CI"), "kill, of the package procps: %v: %s", err, out)
 		t.Skipf("cannot kill a process of the server: it needs the package procps and the right to signal it: %v: %s", err, out)
 	}
-	waitFor(t, func() bool { return db.Get(&now, reset) == nil && now != before })
+	lab.WaitFor(t, func() bool { return db.Get(&now, reset) == nil && now != before })
 }

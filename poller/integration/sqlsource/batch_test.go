@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -17,8 +18,8 @@ import (
 
 func TestSQLSourceMaxBytes(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		db.MustExec(`create table t (id ` + idColumn(driver) + `, v text not null)`)
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (id ` + lab.IDColumn(driver) + `, v text not null)`)
 		var want []string
 		for i := 1; i <= 60; i++ {
 			size := 10
@@ -35,8 +36,8 @@ func TestSQLSourceMaxBytes(t *testing.T) {
 		}]{DB: db, Select: "select * from t", Key: []string{"id"}, Table: "t", MaxBytes: 600}
 
 		var got []string
-		b, err := fetch(t, table, "", 1000)
-		for ; err == nil && len(b.Records) > 0; b, err = fetch(t, table, b.To, 1000) {
+		b, err := lab.Fetch(t, table, "", 1000)
+		for ; err == nil && len(b.Records) > 0; b, err = lab.Fetch(t, table, b.To, 1000) {
 			if len(b.Records) > 1 {
 				require.LessOrEqual(t, b.Bytes, 600)
 			}
@@ -49,8 +50,8 @@ func TestSQLSourceMaxBytes(t *testing.T) {
 		require.Equal(t, want, got)
 
 		got = nil
-		q, err := fetch(t, query, "", 1000)
-		for ; err == nil && len(q.Records) > 0; q, err = fetch(t, query, q.To, 1000) {
+		q, err := lab.Fetch(t, query, "", 1000)
+		for ; err == nil && len(q.Records) > 0; q, err = lab.Fetch(t, query, q.To, 1000) {
 			if len(q.Records) > 1 {
 				require.LessOrEqual(t, q.Bytes, 600)
 			}
@@ -62,52 +63,52 @@ func TestSQLSourceMaxBytes(t *testing.T) {
 		require.Equal(t, want, got)
 
 		small := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, MaxRowBytes: 5000}
-		b, err = fetch(t, small, "", 1000)
+		b, err = lab.Fetch(t, small, "", 1000)
 		require.NoError(t, err)
 		require.Len(t, b.Records, 9)
 		require.True(t, b.More)
-		_, err = fetch(t, small, b.To, 1000)
-		requirePermanent(t, err, "id = 10", "MaxRowBytes")
+		_, err = lab.Fetch(t, small, b.To, 1000)
+		lab.RequirePermanent(t, err, "id = 10", "MaxRowBytes")
 	})
 }
 
 func TestSQLSourceStart(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table t (a int not null, b varchar(5) not null, primary key (a, b))`)
 		latest := &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}, Ceiling: ceiling.None{}, Start: sqlsource.Latest}
 		text := func(r row.Row) string { return r.Text(0) + r.Text(1) }
 
 		// In an empty table, Latest starts before every later row.
-		empty, err := fetch(t, latest, "", 10)
+		empty, err := lab.Fetch(t, latest, "", 10)
 		require.NoError(t, err)
 		require.Empty(t, empty.Records)
 		require.NotEmpty(t, empty.To)
-		idle, err := fetch(t, latest, empty.To, 10)
+		idle, err := lab.Fetch(t, latest, empty.To, 10)
 		require.NoError(t, err)
 		require.Equal(t, empty.To, idle.To)
 
 		db.MustExec(`insert into t values (1, 'x'), (1, 'y'), (2, 'a')`)
-		got, _ := readAll(t, latest, empty.To, 10, text)
+		got, _ := lab.ReadAll(t, latest, empty.To, 10, text)
 		require.Equal(t, []string{"1x", "1y", "2a"}, got)
 
-		behind, err := fetch(t, latest, "", 10)
+		behind, err := lab.Fetch(t, latest, "", 10)
 		require.NoError(t, err)
 		require.Empty(t, behind.Records)
 		require.Equal(t, "t after a = 2, b = \"a\"", latest.Describe(behind.To))
 		db.MustExec(`insert into t values (2, 'b')`)
-		got, _ = readAll(t, latest, behind.To, 10, text)
+		got, _ = lab.ReadAll(t, latest, behind.To, 10, text)
 		require.Equal(t, []string{"2b"}, got)
 
 		from := &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}, Ceiling: ceiling.None{}}
 		from.Start, err = from.At(1, "x")
 		require.NoError(t, err)
-		got, _ = readAll(t, from, "", 2, text)
+		got, _ = lab.ReadAll(t, from, "", 2, text)
 		require.Equal(t, []string{"1y", "2a", "2b"}, got)
 		end, err := from.At(9, "")
 		require.NoError(t, err)
 		from = &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b"}, Ceiling: ceiling.None{}, Start: end}
-		none, err := fetch(t, from, "", 2)
+		none, err := lab.Fetch(t, from, "", 2)
 		require.NoError(t, err)
 		require.Empty(t, none.Records)
 		require.Equal(t, end, none.To)
@@ -117,16 +118,16 @@ func TestSQLSourceStart(t *testing.T) {
 // At accepts times if the database has a type for them.
 func TestSQLSourceAtTime(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		typ := map[bool]string{true: "timestamptz", false: "timestamp(6)"}[isPostgres(driver)]
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		typ := map[bool]string{true: "timestamptz", false: "timestamp(6)"}[lab.IsPostgres(driver)]
 		db.MustExec(`create table t (at ` + typ + ` not null primary key)`)
 		db.MustExec(`insert into t values ('2026-01-31 10:00:00.5'), ('2026-01-31 10:00:00.500001')`)
 		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"at"}, Ceiling: ceiling.None{}}
 		at, err := table.At(time.Date(2026, 1, 31, 12, 0, 0, 500_000_000, time.FixedZone("", 7200)))
 		require.NoError(t, err)
-		b, err := fetch(t, table, at, 10)
-		if !isPostgres(driver) && !isMariaDB(driver) {
-			requirePermanent(t, err, "SQLite has no type for times")
+		b, err := lab.Fetch(t, table, at, 10)
+		if !lab.IsPostgres(driver) && !lab.IsMariaDB(driver) {
+			lab.RequirePermanent(t, err, "SQLite has no type for times")
 			return
 		}
 		require.NoError(t, err)
@@ -138,16 +139,16 @@ func TestSQLSourceAtTime(t *testing.T) {
 // precede or follow them.
 func TestSQLSourceUsesIndex(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		const rows = 20_000
 		db.SetMaxOpenConns(1) // the counters belong to the connection
 		switch {
-		case isPostgres(driver):
+		case lab.IsPostgres(driver):
 			// The counters include all sessions, and autovacuum reads the whole table.
 			db.MustExec(`create table t (a int not null, b int not null, v text, primary key (a, b)) with (autovacuum_enabled = off)`)
 			db.MustExec(fmt.Sprintf(`insert into t select n / 5000, n, 'x' from generate_series(1, %d) n`, rows))
 			db.MustExec(`analyze t`)
-		case isMariaDB(driver):
+		case lab.IsMariaDB(driver):
 			db.MustExec(`create table t (a int not null, b int not null, v text, primary key (a, b))`)
 			db.MustExec(fmt.Sprintf(`insert into t select seq div 5000, seq, 'x' from seq_1_to_%d`, rows))
 			db.MustExec(`analyze table t`)
@@ -169,27 +170,27 @@ func TestSQLSourceUsesIndex(t *testing.T) {
 		require.NoError(t, err)
 
 		fetchTable := func() {
-			b, err := fetch(t, table, after, 100)
+			b, err := lab.Fetch(t, table, after, 100)
 			require.NoError(t, err)
 			require.Len(t, b.Records, 100)
 			require.Equal(t, "12401", b.Records[0].Text(1))
 		}
 		fetchQuery := func() {
-			b, err := fetch(t, query, afterQ, 100)
+			b, err := lab.Fetch(t, query, afterQ, 100)
 			require.NoError(t, err)
 			require.Len(t, b.Records, 100)
 			require.Equal(t, 12401, b.Records[0].B)
 		}
 		fetchUnindexed := func() {
-			_, err := fetch(t, unindexed, afterU, 100)
+			_, err := lab.Fetch(t, unindexed, afterU, 100)
 			require.NoError(t, err)
 		}
-		if !isPostgres(driver) && !isMariaDB(driver) {
+		if !lab.IsPostgres(driver) && !lab.IsMariaDB(driver) {
 			requireSQLitePlan(t, db)
 			return
 		}
 		work, least := rowsRead, 100
-		if isPostgres(driver) {
+		if lab.IsPostgres(driver) {
 			work, least = blocksRead, 2
 		}
 		for _, fetch := range []func(){fetchTable, fetchQuery} {

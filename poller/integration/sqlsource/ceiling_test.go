@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -39,8 +40,8 @@ func (c greatestKey) Advance(ctx context.Context, db ceiling.Queryer, _ []string
 // current ceiling, because a batch that is not full would say that no more rows exist.
 func TestSQLSourceReadsOnBeyondAnOldCeiling(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		db.MustExec(`create table t (id ` + idColumn(driver) + `, v int)`)
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (id ` + lab.IDColumn(driver) + `, v int)`)
 		insert := func() { db.MustExec(`insert into t (v) values (1), (2), (3), (4), (5), (6)`) }
 		advances := 0
 		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"id"}, Ceiling: greatestKey{&advances}}
@@ -51,18 +52,18 @@ func TestSQLSourceReadsOnBeyondAnOldCeiling(t *testing.T) {
 			return all
 		}
 		insert()
-		b, err := fetch(t, table, "", 2)
+		b, err := lab.Fetch(t, table, "", 2)
 		require.NoError(t, err)
 		require.True(t, b.More)
 		insert()
-		b, err = fetch(t, table, b.To, 2)
+		b, err = lab.Fetch(t, table, b.To, 2)
 		require.NoError(t, err)
 		require.True(t, b.More)
 		require.Equal(t, 1, advances)
-		b, err = fetch(t, table, b.To, 100)
-		for err == nil && isPostgres(driver) && len(b.Records) < 8 { // the second part may wait for the disk
+		b, err = lab.Fetch(t, table, b.To, 100)
+		for err == nil && lab.IsPostgres(driver) && len(b.Records) < 8 { // the second part may wait for the disk
 			require.NotNil(t, b.Held)
-			more, failed := fetch(t, table, b.To, 100)
+			more, failed := lab.Fetch(t, table, b.To, 100)
 			b.Records, b.To, b.Held, err = append(b.Records, more.Records...), more.To, more.Held, failed
 		}
 		require.NoError(t, err)
@@ -71,10 +72,10 @@ func TestSQLSourceReadsOnBeyondAnOldCeiling(t *testing.T) {
 
 		// The batch is full at the old ceiling, and more rows exist.
 		insert()
-		b, err = fetch(t, table, b.To, 3)
+		b, err = lab.Fetch(t, table, b.To, 3)
 		require.NoError(t, err)
 		insert()
-		b, err = fetch(t, table, b.To, 3)
+		b, err = lab.Fetch(t, table, b.To, 3)
 		require.NoError(t, err)
 		require.Len(t, b.Records, 3)
 		require.True(t, b.More || b.Held != nil)

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
@@ -34,7 +35,7 @@ type checkable interface {
 
 func check(t *testing.T, of checkable, at source.Cursor) checked {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), lab.WaitLimit)
 	defer cancel()
 	c, err := of.Check(ctx, at)
 	require.NoError(t, err)
@@ -63,7 +64,7 @@ func (l checked) finds(level ceiling.Level, pattern string) {
 	l.t.Helper()
 	for _, f := range append(l.Report.Findings, l.Findings...) {
 		if f.Level == level && regexp.MustCompile(pattern).MatchString(f.Text) {
-			require.Contains(l.t, oneLine(l.text), string(level)+" "+oneLine(f.Text))
+			require.Contains(l.t, lab.OneLine(l.text), string(level)+" "+lab.OneLine(f.Text))
 			return
 		}
 	}
@@ -71,9 +72,9 @@ func (l checked) finds(level ceiling.Level, pattern string) {
 }
 
 func TestCheckPostgres(t *testing.T) {
-	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
+	lab.EachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
 		db.SetMaxOpenConns(2) // one for the writer, one for Check
-		ordersOf(db, 20)
+		lab.OrdersOf(db, 20)
 		db.MustExec(`update orders set v = 'hunter2'`)
 		r := follow(t, db, "id")
 		c := check(t, r.table, "")
@@ -106,7 +107,7 @@ func TestCheckPostgres(t *testing.T) {
 		c.line("cursor   orders after id = 7")
 		c.line("pending  13 rows")
 
-		tx := begin(t, db, `set local application_name = 'night shift'`, `insert into orders (v) values ('v')`)
+		tx := lab.Begin(t, db, `set local application_name = 'night shift'`, `insert into orders (v) values ('v')`)
 		db.MustExec(`insert into orders (v) select 'v' from generate_series(1, 10500)`)
 		c = check(t, r.table, r.at)
 		require.True(t, c.Safe(), "rows held back are not unsafe")
@@ -135,7 +136,7 @@ func TestCheckWritesNothing(t *testing.T) {
 	t.Parallel()
 	database := dbtest.Postgres(t).NewDatabase(t)
 	db := database.Open(t, dbtest.PGX)
-	ordersOf(db, 3)
+	lab.OrdersOf(db, 3)
 	db.MustExec(`create role check_reader login password 'x'; grant select on orders to check_reader; alter role check_reader set default_transaction_read_only = on`)
 	t.Cleanup(func() { db.MustExec(`drop owned by check_reader; drop role check_reader`) })
 	reader := database.WithUser("check_reader", "x").Open(t, dbtest.PGX)
@@ -151,8 +152,8 @@ func TestCheckWritesNothing(t *testing.T) {
 
 // A plan is reported if its cost grows with the table, even while the table is small.
 func TestCheckPlanPostgres(t *testing.T) {
-	eachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
-		ordersOf(db, 3)
+	lab.EachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
+		lab.OrdersOf(db, 3)
 		db.MustExec(`create table lines (at timestamptz not null default clock_timestamp(), id bigint not null, customer bigint not null)`)
 		db.MustExec(`create table customers (id bigint primary key, email text)`)
 		db.MustExec(`insert into lines (id, customer) values (1, 1), (2, 1); insert into customers values (1, 'ada')`)
@@ -166,7 +167,7 @@ func TestCheckPlanPostgres(t *testing.T) {
 			t.Helper()
 			log.Reset()
 			q.DB, q.Ceiling, q.Logger = db, ceiling.None{}, logger
-			waitFor(t, func() bool { // the log of the shared server may not be on disk
+			lab.WaitFor(t, func() bool { // the log of the shared server may not be on disk
 				b, err := q.Fetch(t.Context(), "", 1)
 				require.NoError(t, err)
 				return len(b.Records) > 0
@@ -223,14 +224,14 @@ func TestCheckPlanPostgres(t *testing.T) {
 func TestCheckErrors(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
-	ordersOf(db, 3)
+	lab.OrdersOf(db, 3)
 	_, err := (&sqlsource.Table{DB: db, Name: "nosuchtable", Key: []string{"id"}}).Check(t.Context(), "")
 	require.ErrorContains(t, err, "nosuchtable")
 	require.Equal(t, retry.Setup, retry.Classify(err))
 	_, err = (&sqlsource.Query[struct{ ID int64 }]{DB: db, Select: `select id, v from orders`, Key: []string{"id"}, Table: "orders"}).Check(t.Context(), "")
-	requirePermanent(t, err, `no field for the column "v"`)
+	lab.RequirePermanent(t, err, `no field for the column "v"`)
 	_, err = (&sqlsource.Table{DB: db, Name: "orders"}).Check(t.Context(), "")
-	requirePermanent(t, err, "Key is empty")
+	lab.RequirePermanent(t, err, "Key is empty")
 
 	c := check(t, &sqlsource.Query[struct{ ID int64 }]{DB: db, Select: `select id from orders`, Key: []string{"id"}}, "")
 	require.False(t, c.Safe())
@@ -253,13 +254,13 @@ func TestCheckErrors(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		left, err = slow.Check(ctx, "")
 		cancel()
-		if limit > waitLimit || !errors.Is(err, context.DeadlineExceeded) {
+		if limit > lab.WaitLimit || !errors.Is(err, context.DeadlineExceeded) {
 			require.NoError(t, err)
 		}
 	}
 	require.True(t, left.Safe())
 	require.Contains(t, left.String(), "pending  not counted")
-	require.Contains(t, oneLine(left.String()), "not counted")
+	require.Contains(t, lab.OneLine(left.String()), "not counted")
 
 	late := follow(t, db, "id").table
 	late.Start = sqlsource.Latest
@@ -267,7 +268,7 @@ func TestCheckErrors(t *testing.T) {
 	c.line("pending  not counted")
 	c.line("newest   id = 3")
 
-	begin(t, db, `lock table orders in access exclusive mode`)
+	lab.Begin(t, db, `lock table orders in access exclusive mode`)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	_, err = follow(t, db, "id").table.Check(ctx, "")
@@ -277,7 +278,7 @@ func TestCheckErrors(t *testing.T) {
 // A key that does not fit its column is reported as an error of the cursor.
 func TestCheckInvalidKey(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table orders (id bigint primary key, v varchar(10))`)
 		db.MustExec(`insert into orders values (1, 'x')`)
 		table := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Ceiling: ceiling.None{}}
@@ -286,14 +287,14 @@ func TestCheckInvalidKey(t *testing.T) {
 		c := check(t, table, at)
 		require.False(t, c.Safe())
 		c.finds(ceiling.Unsafe, `id`)
-		require.Contains(t, oneLine(c.text), "rewind")
+		require.Contains(t, lab.OneLine(c.text), "rewind")
 		c.line("cursor   orders after id = \"seven\"")
 		c.line("pending  not counted")
 		require.Contains(t, c.Statement, "ORDER BY")
 	})
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
-	ordersOf(db, 1)
-	table := silent(db, "orders", "id")
+	lab.OrdersOf(db, 1)
+	table := lab.Silent(db, "orders", "id")
 	at, err := table.At("seven")
 	require.NoError(t, err)
 	c := check(t, table, at)
@@ -389,7 +390,7 @@ func TestCheckAfterColumnsChanged(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
 	db.SetMaxOpenConns(1)
-	db.MustExec(identity)
+	db.MustExec(lab.Identity)
 	r := follow(t, db, "id")
 	_, err := r.table.Check(t.Context(), "")
 	require.NoError(t, err)

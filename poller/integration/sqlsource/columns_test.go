@@ -13,6 +13,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
@@ -22,7 +23,7 @@ import (
 // line names the columns.
 func TestChangedColumnsBeginANewSegment(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		var log bytes.Buffer
 		logger := slog.New(slog.NewTextHandler(&log, nil))
 		dir := t.TempDir()
@@ -34,7 +35,7 @@ func TestChangedColumnsBeginANewSegment(t *testing.T) {
 			Source: &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Logger: logger},
 		}
 		for _, statement := range []string{
-			`create table orders (id ` + idColumn(driver) + `, note varchar(10))`,
+			`create table orders (id ` + lab.IDColumn(driver) + `, note varchar(10))`,
 			`insert into orders (note) values ('a'), (null)`,
 			`alter table orders add column cents int`,
 			`insert into orders (note, cents) values ('', 30)`,

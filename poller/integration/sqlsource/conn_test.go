@@ -14,6 +14,7 @@ import (
 	"github.com/artifactofdevotion/devotion/internal/conform"
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/sink/sinktest"
 	"github.com/artifactofdevotion/devotion/source/row"
@@ -24,17 +25,17 @@ import (
 // connection always returns to the pool.
 func TestSQLSourceNeedsOneConnection(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		db.SetMaxOpenConns(1)
-		db.MustExec(`create table t (id ` + idColumn(driver) + `, v varchar(10))`)
+		db.MustExec(`create table t (id ` + lab.IDColumn(driver) + `, v varchar(10))`)
 		db.MustExec(`insert into t (v) values ('a'), ('b'), ('c')`)
 		given := func() { require.Zero(t, db.Stats().InUse) }
-		table := silent(db, "t", "id")
+		table := lab.Silent(db, "t", "id")
 		query := &sqlsource.Query[struct{ ID, V string }]{DB: db, Select: "select * from t", Key: []string{"id"}, Table: "t", Logger: slog.New(slog.DiscardHandler)}
-		got, at := readAll(t, table, "", 2, rowJSON)
+		got, at := lab.ReadAll(t, table, "", 2, lab.RowJSON)
 		require.Len(t, got, 3)
 		given()
-		_, err := fetch(t, query, "", 2)
+		_, err := lab.Fetch(t, query, "", 2)
 		require.NoError(t, err)
 		given()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -42,7 +43,7 @@ func TestSQLSourceNeedsOneConnection(t *testing.T) {
 		_, err = table.Fetch(ctx, at, 10)
 		require.ErrorIs(t, err, context.Canceled)
 		given()
-		for _, bad := range []*sqlsource.Table{silent(db, "absent", "id"), silent(db, "t", "absent"), silent(db, "t", "v")} {
+		for _, bad := range []*sqlsource.Table{lab.Silent(db, "absent", "id"), lab.Silent(db, "t", "absent"), lab.Silent(db, "t", "v")} {
 			_, err = bad.Fetch(t.Context(), "", 10)
 			require.Error(t, err)
 			given()
@@ -51,7 +52,7 @@ func TestSQLSourceNeedsOneConnection(t *testing.T) {
 		require.NoError(t, err)
 		given()
 		db.MustExec(`alter table t add c int`)
-		_, err = fetch(t, table, at, 10)
+		_, err = lab.Fetch(t, table, at, 10)
 		require.NoError(t, err)
 		given()
 		var out sinktest.Fake[row.Row]
@@ -71,13 +72,9 @@ func TestSQLSourceNeedsOneConnection(t *testing.T) {
 func TestSQLSourceContextEndsBetweenStatements(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX)
-	ordersOf(db, 1)
-	for n, tripped := 1, true; tripped; n++ {
-		ctx, asked, cancel := conform.Trip(t.Context(), n)
-		_, err := silent(db, "orders", "id").Fetch(ctx, "", 10)
-		tripped = asked()
-		cancel()
-		if err != nil {
+	lab.OrdersOf(db, 1)
+	for n, trip := range conform.Trips(1000) {
+		if _, err := lab.Silent(db, "orders", "id").Fetch(trip.On(t.Context()), "", 10); err != nil {
 			require.ErrorIs(t, err, context.Canceled, "at check %d of the context", n)
 		}
 	}
@@ -89,16 +86,16 @@ func TestSQLSourcePoolOfDeadConnections(t *testing.T) {
 	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ, dbtest.MySQL, dbtest.MySQLText} {
 		t.Run(string(driver), func(t *testing.T) {
 			t.Parallel()
-			d := databaseFor(t, driver)
+			d := lab.DatabaseFor(t, driver)
 			db, admin := d.Open(t, driver), d.Open(t, driver)
 			id, kill, left := `select pg_backend_pid()`, `select pg_terminate_backend(%d)`, `select count(*) from pg_stat_activity where pid in (%s)`
-			if isMariaDB(driver) {
+			if lab.IsMariaDB(driver) {
 				id, kill, left = `select connection_id()`, `kill %d`, `select count(*) from information_schema.processlist where id in (%s)`
 			}
-			db.MustExec(`create table t (id ` + idColumn(driver) + `, v varchar(10))`)
+			db.MustExec(`create table t (id ` + lab.IDColumn(driver) + `, v varchar(10))`)
 			db.MustExec(`insert into t (v) values ('a')`)
-			table := silent(db, "t", "id")
-			_, err := fetch(t, table, "", 10)
+			table := lab.Silent(db, "t", "id")
+			_, err := lab.Fetch(t, table, "", 10)
 			require.NoError(t, err)
 
 			const pool = 8
@@ -122,7 +119,7 @@ func TestSQLSourcePoolOfDeadConnections(t *testing.T) {
 			require.Eventually(t, func() bool {
 				var n int
 				return admin.Get(&n, fmt.Sprintf(left, strings.Join(ids, ", "))) == nil && n == 0
-			}, waitLimit, 5*time.Millisecond)
+			}, lab.WaitLimit, 5*time.Millisecond)
 			_, err = table.Fetch(t.Context(), "", 10)
 			require.NoError(t, err)
 		})

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
@@ -26,15 +27,15 @@ type order struct {
 // Both kinds of source fulfil the whole contract with every driver.
 func TestSQLSourceContract(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		db.MustExec(`create table orders (id ` + idColumn(driver) + `, note varchar(100) not null)`)
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table orders (id ` + lab.IDColumn(driver) + `, note varchar(100) not null)`)
 		var want []order
 		for i := range 12 {
 			o := order{int64(i*i) + 1, fmt.Sprintf("note %d", i)}
 			db.MustExec(fmt.Sprintf(`insert into orders values (%d, '%s')`, o.ID, o.Note))
 			want = append(want, o)
 		}
-		if isPostgres(driver) { // the counters of the other databases follow explicit keys
+		if lab.IsPostgres(driver) { // the counters of the other databases follow explicit keys
 			db.MustExec(`select setval(pg_get_serial_sequence('orders', 'id'), max(id)) from orders`)
 		}
 		other := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Where: "t.id > 0"}
@@ -52,7 +53,7 @@ func TestSQLSourceContract(t *testing.T) {
 			Open: func(context.Context) (source.Source[row.Row], error) {
 				return &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}}, nil
 			},
-			Expected: rows, Text: rowJSON, Foreign: []source.Cursor{foreign},
+			Expected: rows, Text: lab.RowJSON, Foreign: []source.Cursor{foreign},
 		}))
 		require.NoError(t, sourcetest.TestSource(t.Context(), sourcetest.Options[order]{
 			Open: func(context.Context) (source.Source[order], error) {
@@ -65,9 +66,9 @@ func TestSQLSourceContract(t *testing.T) {
 
 func TestSQLSourceColumnsChange(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		var log bytes.Buffer
-		db.MustExec(`create table orders (id ` + idColumn(driver) + `, a varchar(10), b int, d varchar(10))`)
+		db.MustExec(`create table orders (id ` + lab.IDColumn(driver) + `, a varchar(10), b int, d varchar(10))`)
 		db.MustExec(`insert into orders (a, b, d) values ('a1', 11, 'd1'), ('a2', 12, 'd2')`)
 		table := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 		var after source.Cursor
@@ -77,10 +78,10 @@ func TestSQLSourceColumnsChange(t *testing.T) {
 			var got []string
 			var err error
 			// Several connections may have prepared the old statement.
-			b, err = fetch(t, table, after, 10)
+			b, err = lab.Fetch(t, table, after, 10)
 			require.NoError(t, err)
 			for _, r := range b.Records {
-				got = append(got, rowJSON(r))
+				got = append(got, lab.RowJSON(r))
 			}
 			require.Equal(t, want, got)
 			after = b.To
@@ -114,9 +115,9 @@ func TestSQLSourceColumnsChange(t *testing.T) {
 
 		log.Reset()
 		switch {
-		case isPostgres(driver):
+		case lab.IsPostgres(driver):
 			db.MustExec(`alter table orders alter column b type text`)
-		case isMariaDB(driver):
+		case lab.IsMariaDB(driver):
 			db.MustExec(`alter table orders modify b varchar(10)`)
 		default:
 			return // SQLite cannot change a column's type

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
@@ -55,7 +56,7 @@ func TestOwnDialect(t *testing.T) {
 				continue
 			}
 			table := func() *sqlsource.Table {
-				return &sqlsource.Table{DB: db, Name: "orders", Key: strings.Split(key, ","), Ceiling: c, Dialect: fourth{}, Logger: silent(db, "orders").Logger}
+				return &sqlsource.Table{DB: db, Name: "orders", Key: strings.Split(key, ","), Ceiling: c, Dialect: fourth{}, Logger: lab.Silent(db, "orders").Logger}
 			}
 			if name == "lag" { // lag reads up to keys seen earlier
 				lag := table()
@@ -68,9 +69,9 @@ func TestOwnDialect(t *testing.T) {
 			}
 			require.NoError(t, sourcetest.TestSource(t.Context(), sourcetest.Options[row.Row]{
 				Open:    func(context.Context) (source.Source[row.Row], error) { return table(), nil },
-				AtLeast: 12, Text: rowJSON,
+				AtLeast: 12, Text: lab.RowJSON,
 			}), name)
-			_, at := readAll(t, table(), "", 5, rowJSON)
+			_, at := lab.ReadAll(t, table(), "", 5, lab.RowJSON)
 			c, err := table().Check(t.Context(), at)
 			require.NoError(t, err)
 			require.Contains(t, c.Statement, `FROM [orders] AS t WHERE`)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -20,14 +21,14 @@ import (
 // before the change.
 func TestSQLSourceNewTableAfterColumnsChanged(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		db.MustExec(`create table t (id ` + idColumn(driver) + `, v varchar(10) not null)`)
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (id ` + lab.IDColumn(driver) + `, v varchar(10) not null)`)
 		db.MustExec(`insert into t (v) values ('a'), ('b')`)
 		for i := range 3 {
 			want := []string{"1", "2"}
 			for range 2 { // the second Table finds statements that the first prepared
 				table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}}
-				got, _ := readAll(t, table, "", 1, func(r row.Row) string {
+				got, _ := lab.ReadAll(t, table, "", 1, func(r row.Row) string {
 					require.Equal(t, 2+i, r.Len())
 					return r.Text(0)
 				})
@@ -41,20 +42,20 @@ func TestSQLSourceNewTableAfterColumnsChanged(t *testing.T) {
 // Postgres interprets t.f as f(t) if the table has no column f.
 func TestSQLSourceColumnsAreNoFunctions(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table orders (id bigint primary key, secret varchar(10))`)
 		db.MustExec(`insert into orders values (1, 'hunter2')`)
 		db.MustExec(`create view v as select * from orders`)
 		for _, table := range []string{"orders", "v"} {
 			for _, f := range []string{"row_to_json", "to_jsonb", "pg_typeof", "t", "text"} {
-				_, err := fetch(t, &sqlsource.Table{DB: db, Name: table, Key: []string{"id"}, Columns: []string{"id", f}, Ceiling: ceiling.None{}}, "", 10)
+				_, err := lab.Fetch(t, &sqlsource.Table{DB: db, Name: table, Key: []string{"id"}, Columns: []string{"id", f}, Ceiling: ceiling.None{}}, "", 10)
 				require.ErrorContains(t, err, f)
-				_, err = fetch(t, &sqlsource.Table{DB: db, Name: table, Key: []string{f}, Ceiling: ceiling.None{}}, "", 10)
+				_, err = lab.Fetch(t, &sqlsource.Table{DB: db, Name: table, Key: []string{f}, Ceiling: ceiling.None{}}, "", 10)
 				require.ErrorContains(t, err, f)
 			}
 		}
-		if isPostgres(driver) {
-			b, err := fetch(t, &sqlsource.Table{DB: db, Name: "orders", Key: []string{"ctid"}, Columns: []string{"ctid", "tableoid"}, Ceiling: ceiling.None{}}, "", 10)
+		if lab.IsPostgres(driver) {
+			b, err := lab.Fetch(t, &sqlsource.Table{DB: db, Name: "orders", Key: []string{"ctid"}, Columns: []string{"ctid", "tableoid"}, Ceiling: ceiling.None{}}, "", 10)
 			require.NoError(t, err)
 			require.Equal(t, "(0,1)", b.Records[0].Text(0))
 		}
@@ -64,22 +65,22 @@ func TestSQLSourceColumnsAreNoFunctions(t *testing.T) {
 // The type of a key may change although the key is not among the selected columns.
 func TestSQLSourceKeyTypeChanges(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		if !isPostgres(driver) && !isMariaDB(driver) {
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		if !lab.IsPostgres(driver) && !lab.IsMariaDB(driver) {
 			return // SQLite cannot change a column's type
 		}
 		db.MustExec(`create table t (id int not null unique, v int not null)`)
 		db.MustExec(`insert into t values (1, 1)`)
 		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"v"}, Ceiling: ceiling.None{}}
 		text := func(r row.Row) string { return r.Text(0) }
-		_, after := readAll(t, table, "", 10, text)
-		if isPostgres(driver) {
+		_, after := lab.ReadAll(t, table, "", 10, text)
+		if lab.IsPostgres(driver) {
 			db.MustExec(`alter table t alter id type text collate "C"`)
 		} else {
 			db.MustExec(`alter table t modify id varchar(10) not null`)
 		}
 		db.MustExec(`insert into t values ('10', 2), ('9', 3), ('abc', 4)`)
-		got, _ := readAll(t, table, after, 1, text)
+		got, _ := lab.ReadAll(t, table, after, 1, text)
 		require.Equal(t, []string{"2", "3", "4"}, got)
 	})
 }
@@ -87,12 +88,12 @@ func TestSQLSourceKeyTypeChanges(t *testing.T) {
 // At refuses a value with which no row can be compared. It would match no row, or all rows.
 func TestSQLSourceAtInvalidValue(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		bad := map[string][]any{"real": {math.NaN()}, "": {"1", "1e3"}, "integer": {"1.5", "a"}}
 		switch {
-		case isPostgres(driver):
+		case lab.IsPostgres(driver):
 			bad = map[string][]any{"text": {"a\x00b", "\xff"}, "bigint": {"a\x00", math.NaN()}, "date": {"2026-02-30", "\x00"}, "timestamptz": {"2026-01-01 00:00:00+99"}}
-		case isMariaDB(driver):
+		case lab.IsMariaDB(driver):
 			moments := []any{"2026-02-30", "2026-13-01 10:00:00", "2026-01-01T24:00:00", "10:00:00", "", "0000-00-00"}
 			bad = map[string][]any{"date": moments, "datetime(6)": moments, "timestamp(6)": moments, "time(6)": {"10:60:00", "2026-01-01", "10:00"}, "decimal(9,2)": {math.NaN()}}
 		}
@@ -105,11 +106,11 @@ func TestSQLSourceAtInvalidValue(t *testing.T) {
 			for _, v := range values {
 				c, err := table.At(v)
 				require.NoError(t, err)
-				_, err = fetch(t, table, c, 1)
-				requirePermanent(t, err, "rewind")
+				_, err = lab.Fetch(t, table, c, 1)
+				lab.RequirePermanent(t, err, "rewind")
 			}
 		}
-		if !isPostgres(driver) && !isMariaDB(driver) {
+		if !lab.IsPostgres(driver) && !lab.IsMariaDB(driver) {
 			db.MustExec(`create table bytes (k blob not null unique)`)
 			db.MustExec(`insert into bytes values (x'61'), (x'62')`)
 			db.MustExec(`create view numbers as select 1 + 1 as k`)
@@ -117,18 +118,18 @@ func TestSQLSourceAtInvalidValue(t *testing.T) {
 				table := &sqlsource.Table{DB: db, Name: name, Key: []string{"k"}, Ceiling: ceiling.None{}}
 				c, err := table.At(v)
 				require.NoError(t, err)
-				got, _ := readAll(t, table, c, 10, rowJSON)
+				got, _ := lab.ReadAll(t, table, c, 10, lab.RowJSON)
 				require.Len(t, got, 1, name)
 			}
 		}
-		if isMariaDB(driver) {
+		if lab.IsMariaDB(driver) {
 			db.MustExec(`create table clock (k time(6) not null unique)`)
 			db.MustExec(`insert into clock values ('10:00:00.5'), ('10:00:00.500001')`)
 			table := &sqlsource.Table{DB: db, Name: "clock", Key: []string{"k"}, Ceiling: ceiling.None{}}
 			for _, v := range []any{"10:00:00.5", time.Date(2026, 1, 1, 10, 0, 0, 500_000_000, time.UTC)} {
 				c, err := table.At(v)
 				require.NoError(t, err)
-				got, _ := readAll(t, table, c, 10, rowJSON)
+				got, _ := lab.ReadAll(t, table, c, 10, lab.RowJSON)
 				require.Len(t, got, 1)
 			}
 		}
@@ -138,14 +139,14 @@ func TestSQLSourceAtInvalidValue(t *testing.T) {
 // Two columns with the same name would be scanned into one field.
 func TestSQLSourceQueryWithDuplicateColumn(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table a (id int not null primary key, v int)`)
 		db.MustExec(`create table b (id int not null primary key, v int)`)
 		query := &sqlsource.Query[struct{ ID, V int }]{DB: db, Select: "select a.id, a.v, b.v from a join b on a.id = b.id", Key: []string{"id"}, Ceiling: ceiling.None{}}
-		_, err := fetch(t, query, "", 1)
+		_, err := lab.Fetch(t, query, "", 1)
 		require.ErrorContains(t, err, "v")
-		if isPostgres(driver) { // the other databases refuse or rename such columns
-			requirePermanent(t, err, `two columns called "v"`, "AS")
+		if lab.IsPostgres(driver) { // the other databases refuse or rename such columns
+			lab.RequirePermanent(t, err, `two columns called "v"`, "AS")
 		}
 	})
 }
@@ -155,20 +156,20 @@ func TestSQLSourceQueryWithDuplicateColumn(t *testing.T) {
 // one.
 func TestSQLSourceConnections(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		db.SetMaxOpenConns(1)
 		id := `select 0`
 		switch {
-		case isPostgres(driver):
+		case lab.IsPostgres(driver):
 			id = `select pg_backend_pid()`
-		case isMariaDB(driver):
+		case lab.IsMariaDB(driver):
 			id = `select connection_id()`
 		}
 		connection := func() (n int64) {
 			require.NoError(t, db.Get(&n, id))
 			return n
 		}
-		db.MustExec(`create table t (id ` + idColumn(driver) + `, v text not null)`)
+		db.MustExec(`create table t (id ` + lab.IDColumn(driver) + `, v text not null)`)
 		tx := db.MustBegin()
 		for i := range 400 {
 			size := 1
@@ -180,15 +181,15 @@ func TestSQLSourceConnections(t *testing.T) {
 		require.NoError(t, tx.Commit())
 		first := connection()
 		whole := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, MaxBytes: math.MaxInt, MaxRowBytes: math.MaxInt}
-		got, _ := readAll(t, whole, "", 50, rowJSON)
+		got, _ := lab.ReadAll(t, whole, "", 50, lab.RowJSON)
 		require.Len(t, got, 400)
 		require.Equal(t, first, connection())
 
 		small := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, MaxBytes: 50_000}
-		b, err := fetch(t, small, "", 5000)
+		b, err := lab.Fetch(t, small, "", 5000)
 		require.NoError(t, err)
 		require.Less(t, len(b.Records), 205)
-		rest, _ := readAll(t, small, b.To, 5000, rowJSON)
+		rest, _ := lab.ReadAll(t, small, b.To, 5000, lab.RowJSON)
 		require.Len(t, rest, 400-len(b.Records))
 	})
 }
@@ -196,17 +197,17 @@ func TestSQLSourceConnections(t *testing.T) {
 // A row that cannot be read does not block the rows before it.
 func TestSQLSourceRowThatDoesNotScan(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		db.MustExec(`create table t (id ` + idColumn(driver) + `, v varchar(10) not null)`)
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (id ` + lab.IDColumn(driver) + `, v varchar(10) not null)`)
 		db.MustExec(`insert into t (v) values ('1'), ('2'), ('hunter2'), ('4')`)
 		query := &sqlsource.Query[struct{ ID, V int }]{DB: db, Select: "select * from t", Key: []string{"id"}, Table: "t"}
 		for _, max := range []int{2, 3, 10} {
-			b, err := fetch(t, query, "", max)
+			b, err := lab.Fetch(t, query, "", max)
 			require.NoError(t, err)
 			require.Len(t, b.Records, 2)
 			require.True(t, b.More)
-			_, err = fetch(t, query, b.To, max)
-			requirePermanent(t, err, `"v"`, "after id = 2")
+			_, err = lab.Fetch(t, query, b.To, max)
+			lab.RequirePermanent(t, err, `"v"`, "after id = 2")
 			require.NotContains(t, err.Error(), "hunter2")
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
@@ -92,9 +93,9 @@ var keyCases = map[string][]keyCase{
 
 func casesFor(d dbtest.Driver) []keyCase {
 	switch {
-	case isPostgres(d):
+	case lab.IsPostgres(d):
 		return keyCases["postgres"]
-	case isMariaDB(d):
+	case lab.IsMariaDB(d):
 		return keyCases["mariadb"]
 	}
 	return keyCases["sqlite"]
@@ -104,8 +105,8 @@ func casesFor(d dbtest.Driver) []keyCase {
 // value: each row once, with every batch size.
 func TestSQLSourceKeyTypes(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		if isPostgres(driver) {
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		if lab.IsPostgres(driver) {
 			db.MustExec(`create type mood as enum ('sad', 'ok', 'happy')`)
 			db.MustExec(`create domain posint as bigint check (value > 0)`)
 		}
@@ -129,12 +130,12 @@ func TestSQLSourceKeyTypes(t *testing.T) {
 						want = two
 					}
 					for _, max := range []int{1, 2, 3, len(want), len(want) + 1} {
-						got, _ := readAll(t, &sqlsource.Table{DB: db, Name: name, Key: key, Columns: []string{"pos"}, Ceiling: ceiling.None{}}, "", max, rowJSON)
+						got, _ := lab.ReadAll(t, &sqlsource.Table{DB: db, Name: name, Key: key, Columns: []string{"pos"}, Ceiling: ceiling.None{}}, "", max, lab.RowJSON)
 						require.Equal(t, positions(want), got, "Table, max %d", max)
-						got, _ = readAll(t, &sqlsource.Table{DB: db, Name: name, Key: key, Ceiling: ceiling.None{}}, "", max,
+						got, _ = lab.ReadAll(t, &sqlsource.Table{DB: db, Name: name, Key: key, Ceiling: ceiling.None{}}, "", max,
 							func(r row.Row) string { return `{"pos":` + r.Text(0) + `}` })
 						require.Equal(t, positions(want), got, "Table with its key, max %d", max)
-						got, _ = readAll(t, &sqlsource.Query[position]{DB: db, Select: "select pos, " + strings.Join(key, ", ") + " from " + name, Key: key, Ceiling: ceiling.None{}}, "", max,
+						got, _ = lab.ReadAll(t, &sqlsource.Query[position]{DB: db, Select: "select pos, " + strings.Join(key, ", ") + " from " + name, Key: key, Ceiling: ceiling.None{}}, "", max,
 							func(p position) string { return fmt.Sprintf(`{"pos":%d}`, p.Pos) })
 						require.Equal(t, positions(want), got, "Query, max %d", max)
 					}
@@ -160,7 +161,7 @@ func positions(ns []int) []string {
 
 func TestSQLSourceThreeKeys(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table t (c int not null, b varchar(5) not null, a bigint not null, primary key (a, b, c))`)
 		var want []row.Row
 		columns := row.NewColumns([]string{"c", "b", "a"}, []row.Kind{row.Number, row.Text, row.Number})
@@ -178,7 +179,7 @@ func TestSQLSourceThreeKeys(t *testing.T) {
 			Open: func(context.Context) (source.Source[row.Row], error) {
 				return &sqlsource.Table{DB: db, Name: "t", Key: []string{"a", "b", "c"}, Ceiling: ceiling.None{}}, nil
 			},
-			Expected: want, Text: rowJSON,
+			Expected: want, Text: lab.RowJSON,
 		}))
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
@@ -80,9 +81,9 @@ func TestLateKeys(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+			lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 				typ := c.typ
-				if typ == "timestamp(6)" && isMariaDB(driver) {
+				if typ == "timestamp(6)" && lab.IsMariaDB(driver) {
 					typ = "datetime(6)"
 				}
 				db.MustExec(fmt.Sprintf(`create table orders (n int, a %s not null, id bigint not null, primary key (a, id))`, typ))
@@ -142,7 +143,7 @@ func TestLateKeys(t *testing.T) {
 // A Source that checks at each Fetch fulfils the contract of sources.
 func TestLateContract(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table orders (id bigint primary key, note varchar(100) not null)`)
 		var want []order
 		for i := range 12 {
@@ -164,7 +165,7 @@ func TestLateContract(t *testing.T) {
 					return &late.Source[row.Row]{Rows: rows, Every: 1, Report: none,
 						Table: &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Ceiling: ceiling.None{}}}, nil
 				},
-				AtLeast: 12, Text: rowJSON,
+				AtLeast: 12, Text: lab.RowJSON,
 			}))
 		}
 	})
@@ -188,7 +189,7 @@ func TestLateBehindTheLockFence(t *testing.T) {
 	settled := func(n int) {
 		t.Helper()
 		got := 0
-		require.Eventually(t, func() bool { got += len(w.read(3)); return got >= n }, waitLimit, 5*time.Millisecond)
+		require.Eventually(t, func() bool { got += len(w.read(3)); return got >= n }, lab.WaitLimit, 5*time.Millisecond)
 		require.Equal(t, n, got)
 	}
 	settled(20)
@@ -232,7 +233,7 @@ func TestLateTransactionID(t *testing.T) {
 	settled := func(want ...string) {
 		t.Helper()
 		var got []string
-		require.Eventually(t, func() bool { got = append(got, w.read(100)...); return len(got) >= len(want) }, waitLimit, 5*time.Millisecond)
+		require.Eventually(t, func() bool { got = append(got, w.read(100)...); return len(got) >= len(want) }, lab.WaitLimit, 5*time.Millisecond)
 		require.ElementsMatch(t, want, got)
 	}
 	settled("1", "2", "3", "4", "5", "6", "7", "8", "9", "10")
@@ -266,7 +267,7 @@ func TestLateAudit(t *testing.T) {
 	defer writers.Wait()
 	defer cancel()
 	table := &sqlsource.Table{DB: database.Open(t, dbtest.PGX), Name: "orders", Key: []string{"id"}, Ceiling: postgres.LockFence{}}
-	deadline := time.Now().Add(waitLimit)
+	deadline := time.Now().Add(lab.WaitLimit)
 	for {
 		r, err := late.Audit(t.Context(), table, late.Options{For: 500 * time.Millisecond, Interval: 5 * time.Millisecond})
 		require.NoError(t, err)
@@ -284,7 +285,7 @@ func TestLateAudit(t *testing.T) {
 	// A writer that sets explicit ids is detected.
 	cancel()
 	writers.Wait()
-	deadline = time.Now().Add(waitLimit)
+	deadline = time.Now().Add(lab.WaitLimit)
 	done := make(chan late.Report, 1)
 	for next := 1_000_000; ; next += 1000 {
 		db.MustExec(`select setval('orders_id_seq', $1)`, next)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -18,8 +19,8 @@ import (
 // no value of a written column is missing.
 func TestSQLSourceColumnsChangeConcurrently(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		db.MustExec(`create table orders (id ` + idColumn(driver) + `, v varchar(20), c0 varchar(20))`)
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table orders (id ` + lab.IDColumn(driver) + `, v varchar(20), c0 varchar(20))`)
 		rounds := 60
 		if testing.Short() {
 			rounds = 15
@@ -61,7 +62,7 @@ func TestSQLSourceColumnsChangeConcurrently(t *testing.T) {
 		var after source.Cursor
 		next, errs := 1, 0
 		for ended := false; ; {
-			b, err := fetch(t, table, after, 7)
+			b, err := lab.Fetch(t, table, after, 7)
 			if err != nil { // a lock, or more changes than one fetch tolerates
 				errs++
 				require.Less(t, errs, 100, "%v", err)
@@ -102,12 +103,12 @@ func TestSQLSourceColumnsChangeConcurrently(t *testing.T) {
 // statement, which may be its first one.
 func TestSQLSourceColumnsChangedOnAnotherConnection(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		db.SetMaxOpenConns(2)
 		other, err := db.Connx(t.Context())
 		require.NoError(t, err)
 		defer other.Close()
-		_, err = other.ExecContext(t.Context(), `create table orders (id `+idColumn(driver)+`, v varchar(20))`)
+		_, err = other.ExecContext(t.Context(), `create table orders (id `+lab.IDColumn(driver)+`, v varchar(20))`)
 		require.NoError(t, err)
 		_, err = other.ExecContext(t.Context(), `insert into orders (v) values ('a')`)
 		require.NoError(t, err)
@@ -116,11 +117,11 @@ func TestSQLSourceColumnsChangedOnAnotherConnection(t *testing.T) {
 			for _, table := range []*sqlsource.Table{&before, &after} {
 				table.DB, table.Name, table.Key, table.Ceiling = db, "orders", []string{"id"}, ceiling.None{}
 			}
-			_, err := fetch(t, &before, "", 10)
+			_, err := lab.Fetch(t, &before, "", 10)
 			require.NoError(t, err)
 			_, err = other.ExecContext(t.Context(), "alter table orders "+change)
 			require.NoError(t, err)
-			b, err := fetch(t, &after, "", 10)
+			b, err := lab.Fetch(t, &after, "", 10)
 			require.NoError(t, err, change)
 			require.Len(t, b.Records, 1)
 		}

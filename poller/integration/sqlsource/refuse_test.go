@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
@@ -19,33 +20,33 @@ import (
 // Names are quoted, whatever characters they contain.
 func TestSQLSourceInjection(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		db.MustExec(`create table orders (id ` + idColumn(driver) + `, note int)`)
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table orders (id ` + lab.IDColumn(driver) + `, note int)`)
 		db.MustExec(`insert into orders (note) values (2)`)
 		for _, name := range []string{
 			"orders; drop table orders", "orders -- ", "orders/*", `orders" as t; drop table orders; --`, "orders` as t; drop table orders; -- ",
 			"orders'", "(select 1)", "orders as x", "ORDERS ", `"orders;"`, `"or""ders"`, "$1", "?", ":id",
 		} {
-			_, err := fetch(t, &sqlsource.Table{DB: db, Name: name, Key: []string{"id"}}, "", 10)
+			_, err := lab.Fetch(t, &sqlsource.Table{DB: db, Name: name, Key: []string{"id"}}, "", 10)
 			require.Error(t, err, name)
-			_, err = fetch(t, &sqlsource.Table{DB: db, Name: "orders", Key: []string{name}}, "", 10)
+			_, err = lab.Fetch(t, &sqlsource.Table{DB: db, Name: "orders", Key: []string{name}}, "", 10)
 			require.Error(t, err, name)
-			_, err = fetch(t, &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Columns: []string{name}}, "", 10)
+			_, err = lab.Fetch(t, &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Columns: []string{name}}, "", 10)
 			require.Error(t, err, name)
 		}
 		table := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}}
-		got, _ := readAll(t, table, "", 10, rowJSON)
+		got, _ := lab.ReadAll(t, table, "", 10, lab.RowJSON)
 		require.Equal(t, []string{`{"id":1,"note":2}`}, got)
 
 		// Unusual names work.
 		quote := func(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
-		if isMariaDB(driver) {
+		if lab.IsMariaDB(driver) {
 			quote = func(s string) string { return "`" + strings.ReplaceAll(s, "`", "``") + "`" }
 		}
 		for _, odd := range []string{"a.b", `q"q`, "b`t", "select", "x y", "Ümlaut", "a;b--c", "?", "$1"} {
-			db.MustExec("create table " + quote(odd) + " (" + quote(odd) + " " + idColumn(driver) + ", t int)")
+			db.MustExec("create table " + quote(odd) + " (" + quote(odd) + " " + lab.IDColumn(driver) + ", t int)")
 			db.MustExec("insert into " + quote(odd) + " (t) values (2), (3)")
-			got, _ := readAll(t, &sqlsource.Table{DB: db, Name: `"` + strings.ReplaceAll(odd, `"`, `""`) + `"`, Key: []string{odd}}, "", 1,
+			got, _ := lab.ReadAll(t, &sqlsource.Table{DB: db, Name: `"` + strings.ReplaceAll(odd, `"`, `""`) + `"`, Key: []string{odd}}, "", 1,
 				func(r row.Row) string { return r.Text(0) + r.Text(1) })
 			require.Equal(t, []string{"12", "23"}, got, odd)
 		}
@@ -54,7 +55,7 @@ func TestSQLSourceInjection(t *testing.T) {
 
 func TestSQLSourceNullKeys(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table t (a bigint, b bigint, v int)`)
 		sources := func(key ...string) []func(source.Cursor) (source.Cursor, error) {
 			table := &sqlsource.Table{DB: db, Name: "t", Key: key, Ceiling: ceiling.None{}}
@@ -62,15 +63,15 @@ func TestSQLSourceNullKeys(t *testing.T) {
 			named := &sqlsource.Query[struct{ A, B, V *int64 }]{DB: db, Select: "select * from t", Key: key, Table: "t", Ceiling: ceiling.None{}}
 			return []func(source.Cursor) (source.Cursor, error){
 				func(c source.Cursor) (source.Cursor, error) {
-					b, err := fetch(t, table, c, 2)
+					b, err := lab.Fetch(t, table, c, 2)
 					return b.To, err
 				},
 				func(c source.Cursor) (source.Cursor, error) {
-					b, err := fetch(t, query, c, 2)
+					b, err := lab.Fetch(t, query, c, 2)
 					return b.To, err
 				},
 				func(c source.Cursor) (source.Cursor, error) {
-					b, err := fetch(t, named, c, 2)
+					b, err := lab.Fetch(t, named, c, 2)
 					return b.To, err
 				},
 			}
@@ -101,7 +102,7 @@ func TestSQLSourceNullKeys(t *testing.T) {
 							to, err = fetch(to)
 						}
 					}
-					requirePermanent(t, err, fmt.Sprintf("%q is NULL", test.column))
+					lab.RequirePermanent(t, err, fmt.Sprintf("%q is NULL", test.column))
 				})
 			}
 		}
@@ -110,7 +111,7 @@ func TestSQLSourceNullKeys(t *testing.T) {
 
 func TestSQLSourceDuplicateKeys(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table t (a bigint not null, b varchar(10) not null)`)
 		db.MustExec(`insert into t values (1, 'x'), (2, 'x'), (3, 'x'), (3, 'x'), (4, 'x')`)
 		for max := 1; max < 7; max++ {
@@ -120,12 +121,12 @@ func TestSQLSourceDuplicateKeys(t *testing.T) {
 				var err error
 				for after, n := source.Cursor(""), 0; err == nil && n < 10; n++ {
 					var b source.Batch[row.Row]
-					b, err = fetch(t, table, after, max)
+					b, err = lab.Fetch(t, table, after, max)
 					after = b.To
 				}
-				requirePermanent(t, err, "a = 3")
-				_, err = fetch(t, query, "", max)
-				requirePermanent(t, err, `no field for the column "a"`)
+				lab.RequirePermanent(t, err, "a = 3")
+				_, err = lab.Fetch(t, query, "", max)
+				lab.RequirePermanent(t, err, `no field for the column "a"`)
 			}
 		}
 	})
@@ -133,8 +134,8 @@ func TestSQLSourceDuplicateKeys(t *testing.T) {
 
 func TestSQLSourceForeignCursors(t *testing.T) {
 	t.Parallel()
-	eachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		db.MustExec(`create table t (id ` + idColumn(driver) + `, d date)`)
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (id ` + lab.IDColumn(driver) + `, d date)`)
 		db.MustExec(`insert into t (d) values ('2026-01-31')`)
 		table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}}
 		good, err := table.At(0)
@@ -144,30 +145,30 @@ func TestSQLSourceForeignCursors(t *testing.T) {
 		} {
 			c, err := other.At(0)
 			require.NoError(t, err)
-			_, err = fetch(t, table, c, 1)
-			requirePermanent(t, err, "another query", "rewind")
+			_, err = lab.Fetch(t, table, c, 1)
+			lab.RequirePermanent(t, err, "another query", "rewind")
 		}
 		for i := range good {
 			damaged := []byte(good)
 			damaged[i] ^= 1
-			_, err := fetch(t, table, source.Cursor(damaged), 1)
-			requirePermanent(t, err)
+			_, err := lab.Fetch(t, table, source.Cursor(damaged), 1)
+			lab.RequirePermanent(t, err)
 		}
 		// Values entered by hand that do not fit the column.
 		bad := []any{"abc", "99999999999999999999", "1.5", time.Now()}
-		if isPostgres(driver) || isMariaDB(driver) {
+		if lab.IsPostgres(driver) || lab.IsMariaDB(driver) {
 			bad = append(bad, []byte{1}) // columns of SQLite accept any type
 		}
 		for _, bad := range bad {
 			c, err := table.At(bad)
 			require.NoError(t, err)
-			_, err = fetch(t, table, c, 1)
-			requirePermanent(t, err)
+			_, err = lab.Fetch(t, table, c, 1)
+			lab.RequirePermanent(t, err)
 		}
 		for _, fits := range []any{"0", 0, int8(0), uint64(0)} {
 			c, err := table.At(fits)
 			require.NoError(t, err)
-			got, _ := readAll(t, table, c, 1, rowJSON)
+			got, _ := lab.ReadAll(t, table, c, 1, lab.RowJSON)
 			require.Len(t, got, 1, "%v %T", fits, fits)
 		}
 	})
@@ -180,9 +181,9 @@ func TestSQLSourceTimestampKeyWantsUTC(t *testing.T) {
 	db.SetMaxOpenConns(1) // the time zone is a setting of the connection
 	db.MustExec(`create table t (at timestamp not null primary key)`)
 	table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"at"}, Ceiling: ceiling.None{}}
-	_, err := fetch(t, table, "", 1)
+	_, err := lab.Fetch(t, table, "", 1)
 	require.NoError(t, err)
 	db.MustExec(`set time_zone = '+02:00'`)
-	_, err = fetch(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"at"}, Ceiling: ceiling.None{}}, "", 1)
-	requirePermanent(t, err, `"+02:00"`, "time_zone=%27%2B00:00%27")
+	_, err = lab.Fetch(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"at"}, Ceiling: ceiling.None{}}, "", 1)
+	lab.RequirePermanent(t, err, `"+02:00"`, "time_zone=%27%2B00:00%27")
 }

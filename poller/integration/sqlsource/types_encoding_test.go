@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
@@ -54,7 +55,7 @@ func TestPostgresEncodings(t *testing.T) {
 			types := newTypesTable([]column{c.column})
 			types.create(t, db, "")
 			if c.err != "" {
-				_, err := fetch(t, &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}}, "", 10)
+				_, err := lab.Fetch(t, &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}}, "", 10)
 				require.ErrorContains(t, err, c.err)
 				return
 			}
@@ -73,7 +74,7 @@ func TestMariaDBCharsets(t *testing.T) {
 		db, err := sqlx.Open("mysql", d.DSN(dbtest.MySQLText)+"?charset="+charset)
 		require.NoError(t, err)
 		defer db.Close()
-		_, err = fetch(t, &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}}, "", 10)
+		_, err = lab.Fetch(t, &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}}, "", 10)
 		require.ErrorContains(t, err, "character set is "+name)
 		require.ErrorContains(t, err, "set charset=utf8mb4")
 	}

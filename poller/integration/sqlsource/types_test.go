@@ -14,6 +14,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
@@ -253,7 +254,7 @@ func fetchAll(tb testing.TB, src source.Source[row.Row]) []row.Row {
 	tb.Helper()
 	var records []row.Row
 	for after := source.Cursor(""); ; {
-		b, err := fetch(tb, src, after, 3)
+		b, err := lab.Fetch(tb, src, after, 3)
 		require.NoError(tb, err)
 		if len(b.Records) == 0 && b.To == after {
 			return records

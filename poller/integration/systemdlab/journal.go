@@ -11,12 +11,9 @@ import (
 
 // Entry is a line of the journal.
 type Entry struct {
-	At       time.Duration // when the journal received it, by the monotonic clock; on a busy machine that can be late
-	Message  string
-	PID      string // of the process that wrote it
-	Priority string // 0 to 7, where 3 is an error
-	// Fields are the entry's fields in the journal, by name, such as MESSAGE_ID.
-	Fields map[string]string
+	At      time.Duration // when the journal received it, by the monotonic clock; on a busy machine that can be late
+	Message string
+	Fields  map[string]string // as the journal has them, such as _PID, PRIORITY (0 to 7, where 3 is an error) and MESSAGE_ID
 }
 
 // Journal returns the lines from and about a unit, oldest first.
@@ -32,20 +29,14 @@ func (l *Lab) Journal(unit string) []Entry {
 		} else if err != nil {
 			l.tb.Fatalf("systemdlab: the journal: %v", err)
 		}
-		entries = append(entries, entry(fields))
-	}
-}
-
-// entry leaves out fields that are not text: repeated ones, which are lists, and bytes.
-func entry(fields map[string]any) Entry {
-	e := Entry{Fields: map[string]string{}}
-	for name, value := range fields {
-		if text, ok := value.(string); ok {
-			e.Fields[name] = text
+		e := Entry{Fields: map[string]string{}}
+		for name, value := range fields {
+			if text, ok := value.(string); ok { // others are repeated fields and bytes
+				e.Fields[name] = text
+			}
 		}
+		µs, _ := strconv.ParseInt(e.Fields["__MONOTONIC_TIMESTAMP"], 10, 64)
+		e.At, e.Message = time.Duration(µs)*time.Microsecond, e.Fields["MESSAGE"]
+		entries = append(entries, e)
 	}
-	µs, _ := strconv.ParseInt(e.Fields["__MONOTONIC_TIMESTAMP"], 10, 64)
-	e.At = time.Duration(µs) * time.Microsecond
-	e.Message, e.PID, e.Priority = e.Fields["MESSAGE"], e.Fields["_PID"], e.Fields["PRIORITY"]
-	return e
 }

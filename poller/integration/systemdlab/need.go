@@ -5,6 +5,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"testing"
 )
 
@@ -17,7 +19,7 @@ func Need(tb testing.TB) {
 	switch {
 	case testing.Short():
 		tb.Skip("systemdlab: boots a systemd; not with -short")
-	case race:
+	case race():
 		tb.Skip("systemdlab: the race detector does not see into other processes")
 	}
 	err := missing()
@@ -28,6 +30,11 @@ func Need(tb testing.TB) {
 	default:
 		tb.Skip(err)
 	}
+}
+
+func race() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
 func missing() error {

@@ -10,7 +10,7 @@ import (
 )
 
 func TestWithoutItsProgramsATestIsSkippedButFailsInCI(t *testing.T) {
-	if testing.Short() || race || runtime.GOOS != "linux" {
+	if testing.Short() || race() || runtime.GOOS != "linux" {
 		t.Skip("other reasons come first")
 	}
 	if _, err := os.Stat(systemd); err != nil && os.Getenv("CI") != "true" {

@@ -19,14 +19,14 @@ func (l *Lab) Run(ctx context.Context, command ...string) (stdout string, err er
 	if l.pid == "" {
 		return "", errors.New("systemdlab: systemd has not started")
 	}
-	args := []string{
-		"--target=" + l.pid, "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--root", "--wd", "--",
+	args := []string{ // setsid makes a process group, all of which ends with ctx: nsenter has a child, which would go on
+		"nsenter", "--target=" + l.pid, "--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup", "--root", "--wd", "--",
 		"env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb",
 	}
-	cmd := exec.CommandContext(ctx, "nsenter", append(args, command...)...)
+	cmd := exec.CommandContext(ctx, "setsid", append(args, command...)...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	together(cmd)
+	cmd.Cancel = func() error { return exec.Command("kill", "-KILL", "--", fmt.Sprint(-cmd.Process.Pid)).Run() }
 	cmd.WaitDelay = time.Second // processes in the background may keep the pipes open
 	if err = cmd.Run(); err != nil {
 		if ctx.Err() != nil {

@@ -51,7 +51,7 @@ func TestAServiceIsRestarted(t *testing.T) {
 		case strings.HasPrefix(e.Message, "Started hello.service"):
 			started = e.At
 		}
-		assert.Equal(t, "1", e.PID, "systemd wrote: %s", e.Message)
+		assert.Equal(t, "1", e.Fields["_PID"], "systemd wrote: %s", e.Message)
 	}
 	assert.Positive(t, killed)
 	assert.Greater(t, started, killed)

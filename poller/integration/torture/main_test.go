@@ -3,7 +3,6 @@
 package torture
 
 import (
-	"bytes"
 	"cmp"
 	"flag"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/hostile"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 )
 
 var (
@@ -45,18 +45,16 @@ func long() bool { return *rowsFlag > 0 || *forFlag > 0 }
 
 // rows returns how many rows to commit.
 func rows() int {
-	if testing.Short() || raceDetector { // the race detector does not need rare orders of commits
+	if testing.Short() || lab.Race() { // the race detector does not need rare orders of commits
 		return cmp.Or(*rowsFlag, 20_000)
 	}
 	return cmp.Or(*rowsFlag, 200_000)
 }
 
-var raceDetector bool
-
 // notShort skips a case that takes too long for -short. The remaining cases are sufficient
 // for the race detector: they run all readers and writers over thousands of rows.
 func notShort(t *testing.T) {
-	if testing.Short() || raceDetector {
+	if testing.Short() || lab.Race() {
 		t.Skip("takes up to half a minute: not with -short, nor with the race detector")
 	}
 }
@@ -106,13 +104,11 @@ func (s *scores) print() {
 	if len(s.lines) == 0 || !testing.Verbose() && !long() {
 		return
 	}
-	var b bytes.Buffer
-	for i, l := range s.lines {
-		if err := hostile.Markdown(&b, i == 0, l.scenario, l.Result); err != nil {
-			panic(err)
-		}
+	table := hostile.MarkdownHead
+	for _, l := range s.lines {
+		table += l.Markdown(l.scenario)
 	}
-	fmt.Printf("\nseed %d\n\n%s\n", *seedFlag, b.String())
+	fmt.Printf("\nseed %d\n\n%s\n", *seedFlag, table)
 }
 
 // trial runs a trial and records its results.

@@ -48,7 +48,8 @@ type Injector struct {
 	calls    []Call
 	count    map[string]int // by Op
 	outage   error
-	next     [2]streak // before, after
+	fail     streak // before the effect
+	lose     streak // after it
 	failFunc func(Call, Point) error
 	delay    time.Duration
 }
@@ -69,7 +70,7 @@ func (i *Injector) Fail(err error) {
 func (i *Injector) FailNext(n int, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.next[0] = streak{n, err}
+	i.fail = streak{n, err}
 }
 
 // LoseNext makes the next n calls fail with err after their effect: the answer is
@@ -77,7 +78,7 @@ func (i *Injector) FailNext(n int, err error) {
 func (i *Injector) LoseNext(n int, err error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.next[1] = streak{n, err}
+	i.lose = streak{n, err}
 }
 
 // FailFunc calls f at both points of every call. If f returns an error, the call
@@ -102,7 +103,7 @@ func (i *Injector) Delay(d time.Duration) {
 func (i *Injector) Heal() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.outage, i.next, i.failFunc, i.delay = nil, [2]streak{}, nil, 0
+	i.outage, i.fail, i.lose, i.failFunc, i.delay = nil, streak{}, streak{}, nil, 0
 }
 
 // Calls returns all calls so far, in the order in which they began.
@@ -155,12 +156,12 @@ func (i *Injector) strike(c Call, p Point) error {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	s := &i.next[1]
+	s := &i.lose
 	if p == Before {
 		if i.outage != nil {
 			return i.outage
 		}
-		s = &i.next[0]
+		s = &i.fail
 	}
 	if s.left > 0 {
 		s.left--
@@ -170,15 +171,11 @@ func (i *Injector) strike(c Call, p Point) error {
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
+	if d > 0 {
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+		}
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return ctx.Err()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return ctx.Err()
 }

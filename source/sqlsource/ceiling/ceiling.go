@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
@@ -43,6 +45,34 @@ type Queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
+// SQL is what [Grace] and [Lag] must know about a database. Package dialect includes it.
+type SQL interface {
+	Name() string       // the database's name, for messages, such as "SQL Server"
+	Limit(n int) string // the clause that ends an ordered statement after n rows: LIMIT 1
+	Integer() string    // how an int64 argument is written: ?, or a cast of it
+
+	// KeyTypes returns the types of the key's columns, as Older and KeyValue take them, ""
+	// where a type is not known.
+	KeyTypes(ctx context.Context, db Queryer, t Table) ([]string, error)
+
+	// Older returns a condition that holds when the column ref of that type is a time more than
+	// some microseconds, the ? in it (an int64), before the database's clock. It returns "" if
+	// the type is not a time, or is not compared with the clock.
+	Older(ref, typ string) string
+
+	// KeyValue says how the value of a key's column of that type is read, and how it is
+	// written in a later statement so that it compares as the column does.
+	KeyValue(typ string) KeyValue
+}
+
+// KeyValue is how a key's value is read and written again.
+type KeyValue struct {
+	Select   string           // the expression that reads it; %s stands for the column
+	Argument string           // the expression that writes it, with one ?
+	Text     bool             // it is read as text, which some drivers return as []byte
+	Parse    func(string) any // makes the argument of that text; nil: the text itself
+}
+
 // Table is the table to guard.
 type Table struct {
 	SQL   SQL      // the database's SQL; required
@@ -66,6 +96,27 @@ func (t Table) Columns() string {
 		names = append(names, k.Quoted)
 	}
 	return strings.Join(names, ", ")
+}
+
+// After returns the key after which to read, where its first column holds integers: math.MinInt64
+// without a cursor.
+func (t Table) After(after []string) (int64, error) {
+	if after == nil {
+		return math.MinInt64, nil
+	}
+	key, err := strconv.ParseInt(after[0], 10, 64)
+	if err != nil {
+		err = retry.Permanent(fmt.Errorf("the cursor's value for %q is not an integer up to %d; rewind to a cursor that At returns", t.Key[0].Name, int64(math.MaxInt64)))
+	}
+	return key, err
+}
+
+// Names returns the names of the key's columns.
+func (t Table) Names() (names []string) {
+	for _, k := range t.Key {
+		names = append(names, k.Name)
+	}
+	return names
 }
 
 // Limit is how far a table can be read.
@@ -155,4 +206,23 @@ func List[T any](ctx context.Context, db Queryer, into func(*T) []any, query str
 // Texts returns the first column of a result.
 func Texts(ctx context.Context, db Queryer, query string, args ...any) ([]string, error) {
 	return List(ctx, db, func(text *string) []any { return []any{text} }, query, args...)
+}
+
+// DescribeHolders runs a statement that returns a text and, if it is known, for how many seconds
+// that has been so: "pid 7 (nightly), open" and 72.
+func DescribeHolders(ctx context.Context, db Queryer, query string, args ...any) (who []string, err error) {
+	err = Each(ctx, db, func(rows *sql.Rows) error {
+		var text string
+		var seconds sql.NullFloat64
+		err := rows.Scan(&text, &seconds)
+		if seconds.Valid {
+			text += " for " + FormatAge(seconds.Float64)
+		}
+		who = append(who, text)
+		return err
+	}, query, args...)
+	if err != nil {
+		err = fmt.Errorf("reading who holds rows back: %w", err)
+	}
+	return who, err
 }

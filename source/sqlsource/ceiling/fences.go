@@ -2,6 +2,7 @@ package ceiling
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 )
@@ -152,6 +153,17 @@ func (p *Progress) Advance(limit int64, at time.Time) {
 	}
 }
 
+// Limit records that all rows up to limit can be read, and returns the Limit. From is the cursor's
+// key, and greatest the greatest key, which was last read after at.
+func (p *Progress) Limit(t Table, limit, from, greatest int64, at time.Time) Limit {
+	if limit < greatest {
+		p.Advance(limit, at)
+	} else {
+		p.Advance(math.MaxInt64, at)
+	}
+	return Limit{Where: t.Key[0].Ref + " <= " + t.SQL.Integer(), Args: []any{limit}, Nothing: limit <= from, AsOf: p.asOf, Pending: t.Pending(from, greatest)}
+}
+
 // AsOf returns a moment such that every row committed before it can be read. It is zero
 // if no such moment is known.
 func (p *Progress) AsOf() time.Time { return p.asOf }
@@ -162,4 +174,19 @@ func (p *Progress) HeldSince() time.Time {
 		return time.Time{}
 	}
 	return p.seen[0].at
+}
+
+// ages remembers values, and when they were seen.
+type ages[H any] []fence[H]
+
+// add adds a value, unless another one was added less than a 256th of wait before. It returns the
+// newest value that is as old as wait, and forgets it and all older ones. ok is false if there is none.
+func (a *ages[H]) add(value H, at time.Time, wait time.Duration) (old H, ok bool) {
+	if n := len(*a); n == 0 || at.Sub((*a)[n-1].at) >= wait/256 {
+		*a = append(*a, fence[H]{high: value, at: at})
+	}
+	for ; len(*a) > 0 && at.Sub((*a)[0].at) >= wait; *a = (*a)[1:] {
+		old, ok = (*a)[0].high, true
+	}
+	return old, ok
 }

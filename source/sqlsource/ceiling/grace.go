@@ -14,7 +14,7 @@ import (
 )
 
 // Grace waits at each hole in the keys, which must be integers that are drawn in ascending
-// order. After the time For, and up to a 64th more, the hole is taken for one that is never
+// order. After the time For, and up to a 256th more, the hole is taken for one that is never
 // filled, such as a rollback leaves. The time counts from when this Guard first saw a key above
 // the hole; a restart of the program begins the wait again.
 //
@@ -76,22 +76,18 @@ type grace struct {
 	report Report
 	wait   time.Duration
 
-	marks    []fence[int64] // the greatest keys, and when they were read
-	horizon  int64          // no hole up to here is waited for
-	settled  int64          // no hole up to here is left
+	seen     ages[int64] // the greatest keys
+	horizon  int64       // no hole up to here is waited for
+	settled  int64       // no hole up to here is left
 	progress Progress
 }
 
 func (g *grace) Report() Report { return g.report }
 
-// Advance implements [Guard].
 func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit, error) {
-	from := int64(math.MinInt64)
-	if after != nil {
-		var err error
-		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
-			return Limit{}, fmt.Errorf("the cursor's %q is not an integer; rewind to a cursor that At returns", g.table.Key[0].Name)
-		}
+	from, err := g.table.After(after)
+	if err != nil {
+		return Limit{}, err
 	}
 	base := max(from, g.settled, 0)
 	at := time.Now()
@@ -102,19 +98,19 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 	case err != nil:
 		return Limit{}, err
 	case greatest == base:
-		g.progress.Advance(math.MaxInt64, at)
-		return g.limit(base, from, from), nil
+		return g.progress.Limit(g.table, base, from, from, at), nil
 	}
 	g.progress.See(greatest, at)
-	g.mark(greatest, at)
+	if old, ok := g.seen.add(greatest, at, g.wait); ok {
+		g.horizon = max(g.horizon, old)
+	}
 	high := low + min(greatest-low, stretch-1)
 	limit, err := g.firstHole(ctx, db, max(base, min(g.horizon, high)), high)
 	if err != nil {
 		return Limit{}, err
 	}
 	g.settled = max(g.settled, limit)
-	g.progress.Advance(limit, at)
-	l := g.limit(limit, from, greatest)
+	l := g.progress.Limit(g.table, limit, from, greatest, at)
 	if limit < high {
 		by := fmt.Sprintf("a missing key, which is waited for until it has been missing for %s", g.wait)
 		l.Held = &source.Held{Since: g.progress.HeldSince(), By: []string{by}}
@@ -122,24 +118,6 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 		l.More = limit < greatest
 	}
 	return l, nil
-}
-
-func (g *grace) limit(limit, from, greatest int64) Limit {
-	return Limit{
-		Where: g.table.Key[0].Ref + " <= " + g.table.SQL.Integer(), Args: []any{limit}, Nothing: limit <= from,
-		AsOf: g.progress.AsOf(), Pending: g.table.Pending(from, greatest),
-	}
-}
-
-// mark records that all keys up to greatest are drawn, and moves the horizon to the
-// greatest key for which that has been known long enough.
-func (g *grace) mark(greatest int64, at time.Time) {
-	if n := len(g.marks); n == 0 || g.marks[n-1].high < greatest && at.Sub(g.marks[n-1].at) >= g.wait/64 {
-		g.marks = append(g.marks, fence[int64]{high: greatest, at: at})
-	}
-	for len(g.marks) > 0 && at.Sub(g.marks[0].at) >= g.wait {
-		g.horizon, g.marks = max(g.horizon, g.marks[0].high), g.marks[1:]
-	}
 }
 
 // firstHole returns the last key before the first hole in the keys after start up to high.

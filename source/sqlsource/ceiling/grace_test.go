@@ -7,22 +7,25 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestGraceMarks(t *testing.T) {
-	g := &grace{wait: 64 * time.Second}
-	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
-	g.mark(10, at(0))
-	g.mark(10, at(1))
-	g.mark(20, at(30))
-	g.mark(21, at(30)) // too soon
-	require.Len(t, g.marks, 2)
-	g.mark(30, at(63))
-	require.Zero(t, g.horizon)
-	g.mark(30, at(64))
-	require.EqualValues(t, 10, g.horizon)
-	g.mark(30, at(127))
-	require.EqualValues(t, 30, g.horizon)
+func TestAges(t *testing.T) {
+	const wait = 256 * time.Second
+	var a ages[int]
+	add := func(value int, second int64) int {
+		old, _ := a.add(value, time.Unix(second, 0), wait)
+		return old
+	}
+	add(10, 0)
+	add(10, 1)
+	add(20, 30)
+	add(21, 30) // too soon
+	require.Len(t, a, 3)
+	require.Zero(t, add(30, 255))
+	require.Equal(t, 10, add(30, 256))
+	require.Equal(t, 10, add(30, 257))
+	require.Zero(t, add(30, 285))
+	require.Equal(t, 20, add(30, 286))
 	for i := range 100_000 {
-		g.mark(int64(100+i), time.Unix(200, int64(i)*1e7))
-		require.LessOrEqual(t, len(g.marks), 65)
+		a.add(100+i, time.Unix(2000, int64(i)*1e7), wait)
+		require.LessOrEqual(t, len(a), 257)
 	}
 }

@@ -55,12 +55,13 @@ func (c Lag) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 
 // lagSeen reads up to the greatest key that was seen some time ago.
 type lagSeen struct {
-	report Report
-	by     time.Duration
-	top    string // the statement for the greatest key
-	where  string
-	values []KeyValue
-	seen   []fence[[]any] // greatest keys; the first is settled, if it is old enough
+	report  Report
+	by      time.Duration
+	top     string // the statement for the greatest key
+	where   string
+	values  []KeyValue
+	seen    ages[[]any] // greatest keys
+	settled []any
 }
 
 func newLagSeen(t Table, r Report, by time.Duration, types []string) *lagSeen {
@@ -85,24 +86,22 @@ func newLagSeen(t Table, r Report, by time.Duration, types []string) *lagSeen {
 
 func (g *lagSeen) Report() Report { return g.report }
 
-// Advance implements [Guard].
 func (g *lagSeen) Advance(ctx context.Context, db Queryer, _ []string) (Limit, error) {
 	now := time.Now()
 	key, err := g.greatest(ctx, db)
 	if err != nil {
 		return Limit{}, fmt.Errorf("reading the greatest key: %w", err)
 	}
-	if n := len(g.seen); key != nil && (n == 0 || now.Sub(g.seen[n-1].at) >= g.by/256) {
-		g.seen = append(g.seen, fence[[]any]{high: key, at: now})
+	if key != nil {
+		if old, ok := g.seen.add(key, now, g.by); ok {
+			g.settled = old
+		}
 	}
-	for len(g.seen) > 1 && now.Sub(g.seen[1].at) >= g.by {
-		g.seen = g.seen[1:]
-	}
-	if len(g.seen) == 0 || now.Sub(g.seen[0].at) < g.by {
+	if g.settled == nil {
 		return Limit{Nothing: true}, nil
 	}
 	var args []any
-	for _, value := range g.seen[0].high {
+	for _, value := range g.settled {
 		args = append(args, value, value)
 	}
 	return Limit{Where: g.where, Args: args[:len(args)-1]}, nil // the last column stands there once
@@ -134,3 +133,29 @@ func (g *lagSeen) greatest(ctx context.Context, db Queryer) ([]any, error) {
 	}
 	return key, nil
 }
+
+// None reads all visible rows. It is lossy, unless the table has a single writer that only
+// appends, or no writer at all. It takes your word for that, so it must be chosen
+// explicitly. With asynchronous commit it can read rows that a crash of the server takes back.
+type None struct{}
+
+func (None) String() string { return "none" }
+
+// Open implements [Ceiling].
+func (c None) Open(context.Context, Queryer, Table) (Guard, error) {
+	return fixed{report: Report{
+		Strategy:  c.String(),
+		Guarantee: "no row is missed if a single writer adds rows in the order of their key, for which it takes your word; with several writers, rows that commit late are missed",
+		Lossy:     true,
+	}}, nil
+}
+
+// fixed is a Guard whose limit is always the same.
+type fixed struct {
+	report Report
+	limit  Limit
+}
+
+func (g fixed) Report() Report { return g.report }
+
+func (g fixed) Advance(context.Context, Queryer, []string) (Limit, error) { return g.limit, nil }

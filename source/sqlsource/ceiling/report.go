@@ -65,6 +65,19 @@ func Advice(words string, statements ...string) []Remedy {
 	return []Remedy{{Words: words, Statements: statements}}
 }
 
+// AsLongAs returns the last clause of a guarantee that depends on triggers, such as
+// `, as long as the trigger set_id leaves "id" alone`. Verb is its plural. Without triggers it is "".
+func AsLongAs(triggers []string, verb, rest string) string {
+	last := len(triggers) - 1
+	switch last {
+	case -1:
+		return ""
+	case 0:
+		return fmt.Sprintf(", as long as the trigger %s %ss %s", triggers[0], verb, rest)
+	}
+	return fmt.Sprintf(", as long as the triggers %s and %s %s %s", strings.Join(triggers[:last], ", "), triggers[last], verb, rest)
+}
+
 // Err returns an [*UnsafeError] if any finding is Unsafe, otherwise nil.
 func (r *Report) Err(t Table) error {
 	if !slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Level == Unsafe }) {

@@ -68,3 +68,10 @@ func TestFormatAge(t *testing.T) {
 		require.Equal(t, want, FormatAge(seconds))
 	}
 }
+
+func TestAsLongAs(t *testing.T) {
+	t.Parallel()
+	require.Empty(t, AsLongAs(nil, "leave", "it alone"))
+	require.Equal(t, ", as long as the trigger a leaves it alone", AsLongAs([]string{"a"}, "leave", "it alone"))
+	require.Equal(t, ", as long as the triggers a, b and c set it", AsLongAs([]string{"a", "b", "c"}, "set", "it"))
+}

@@ -16,7 +16,7 @@ import (
 )
 
 // SQLServer is a dialect from outside of the library, with its own ceiling. It
-// compiles against what is exported, but it was never run: there was no server to
+// compiles against what is exported, but it was never run, for lack of a server to
 // test it with.
 type SQLServer struct{}
 
@@ -204,7 +204,7 @@ type rowVersion struct {
 
 func (g rowVersion) Report() ceiling.Report { return g.report }
 
-// Advance reads the limit in a statement of its own. The statement that reads the
+// Advance reads the limit in a separate statement. The statement that reads the
 // rows begins after it, so it sees all rows that were committed by then, whatever
 // the isolation level. In one statement the limit could be newer than the rows.
 func (g rowVersion) Advance(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {

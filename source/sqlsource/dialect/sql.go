@@ -3,6 +3,7 @@ package dialect
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -129,38 +130,24 @@ func ReadNotNull(ctx context.Context, db ceiling.Queryer, statement string, args
 	return all, err
 }
 
-// ReadPlan runs a statement with a small result of any shape, such as EXPLAIN. It returns a line
-// for each row, and the row's values by column. If there is one column, the line is its value.
-func ReadPlan(ctx context.Context, db ceiling.Queryer, statement string, args []any) (lines []string, values []map[string]string, err error) {
+// ReadPlan runs a statement with a small result of any shape, such as EXPLAIN. It returns each
+// row's values by column.
+func ReadPlan(ctx context.Context, db ceiling.Queryer, statement string, args []any) (steps []map[string]string, err error) {
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		names, err := rows.Columns()
-		if err != nil {
-			return err
-		}
-		cells := make([]sql.NullString, len(names))
-		dest := make([]any, len(names))
+		cells, dest := make([]sql.NullString, len(names)), make([]any, len(names))
 		for i := range cells {
 			dest[i] = &cells[i]
 		}
-		if err := rows.Scan(dest...); err != nil {
-			return err
-		}
-		row := map[string]string{}
-		var parts []string
+		err = errors.Join(err, rows.Scan(dest...))
+		step := map[string]string{}
 		for i, name := range names {
-			row[name] = cells[i].String
-			if cells[i].String != "" {
-				parts = append(parts, name+"="+cells[i].String)
-			}
+			step[name] = cells[i].String
 		}
-		line := strings.Join(parts, " ")
-		if len(names) == 1 {
-			line = cells[0].String
-		}
-		lines, values = append(lines, line), append(values, row)
-		return nil
+		steps = append(steps, step)
+		return err
 	}, statement, args...)
-	return lines, values, err
+	return steps, err
 }
 
 // Slow returns the finding about a plan that costs more as the table grows.

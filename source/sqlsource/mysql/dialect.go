@@ -23,12 +23,11 @@ import (
 // name is the databases' name, for messages.
 const name = "MySQL or MariaDB"
 
-// Dialect is the SQL of MySQL and MariaDB.
+// Dialect is the SQL of MySQL and MariaDB. The interfaces of packages dialect and
+// ceiling explain its methods.
 type Dialect struct{}
 
 var _ dialect.Dialect = Dialect{}
-
-// Short answers, each explained in packages dialect and ceiling.
 
 func (Dialect) Name() string                { return name }
 func (Dialect) DriverNames() []string       { return []string{"mysql", "mariadb"} }
@@ -61,22 +60,18 @@ func (Dialect) NotNull(context.Context, ceiling.Queryer, []string, []string) (ma
 	return nil, nil
 }
 
-// KeyTypes implements [ceiling.SQL].
 func (Dialect) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) ([]string, error) {
 	types := make([]string, len(t.Key))
 	for i, k := range t.Key {
 		typ, err := ceiling.Texts(ctx, db, "SELECT data_type FROM information_schema.columns WHERE "+isTable(t.Parts)+" AND column_name = ?", k.Name)
 		if err != nil {
-			return nil, fmt.Errorf("reading the type of the key: %w", err)
+			return nil, err
 		}
-		if len(typ) > 0 {
-			types[i] = typ[0]
-		}
+		types[i] = strings.Join(typ, "")
 	}
 	return types, nil
 }
 
-// Older implements [ceiling.SQL].
 func (Dialect) Older(ref, typ string) string {
 	switch typ {
 	case "datetime", "timestamp":
@@ -119,7 +114,6 @@ var kinds = map[string]row.Kind{
 	"GEOMETRY": row.Bytes, "VECTOR": row.Bytes,
 }
 
-// Column implements [dialect.Reader].
 func (Dialect) Column(c dialect.Column, ref string) (row.Kind, string) {
 	kind, ok := kinds[c.Type]
 	switch {
@@ -135,7 +129,6 @@ func (Dialect) Column(c dialect.Column, ref string) (row.Kind, string) {
 	return kind, ""
 }
 
-// Key implements [dialect.Reader].
 func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, ref string) (dialect.KeyColumn, error) {
 	kind, expr := d.Column(c, ref)
 	k := dialect.KeyColumn{Ref: ref, Expr: expr, Kind: kind}
@@ -221,12 +214,18 @@ func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string
 // so, with an index too, where a batch is a good part of them.
 const small = 100 * 1024
 
-// Explain implements [dialect.Reader].
 func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args []any, _ bool) ([]string, ceiling.Finding, error) {
-	lines, steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN "+statement, args)
-	var bad []string
+	steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN "+statement, args)
+	var lines, bad []string
 	large := false
 	for _, s := range steps {
+		var parts []string
+		for _, column := range []string{"id", "select_type", "table", "partitions", "type", "possible_keys", "key", "key_len", "ref", "rows", "filtered", "Extra"} {
+			if s[column] != "" {
+				parts = append(parts, column+"="+s[column])
+			}
+		}
+		lines = append(lines, strings.Join(parts, " "))
 		n, _ := strconv.ParseFloat(s["rows"], 64)
 		if s["type"] == "ALL" || strings.Contains(s["Extra"], "Using filesort") || strings.Contains(s["Extra"], "Using temporary") {
 			bad = append(bad, fmt.Sprintf("%s: type %s, %s", s["table"], s["type"], s["Extra"]))
@@ -242,7 +241,6 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 	return lines, dialect.Slow("no index is used to read the rows in the order of the key (%s)", strings.Join(bad, "; ")), nil
 }
 
-// TextType implements [dialect.Checkpoints].
 func (Dialect) TextType(max int, _ bool) string {
 	typ := "MEDIUMTEXT"
 	if max > 0 {
@@ -309,7 +307,7 @@ func wantUTC(ctx context.Context, db ceiling.Queryer, column string) error {
 	var zone string
 	err := db.QueryRowContext(ctx, "SELECT @@session.time_zone, UNIX_TIMESTAMP('2026-01-15 00:00:00'), UNIX_TIMESTAMP('2026-07-15 00:00:00')").Scan(&zone, &winter, &summer)
 	if err != nil {
-		return fmt.Errorf("sqlsource: reading the session's time zone: %w", err)
+		return fmt.Errorf("reading the session's time zone: %w", err)
 	}
 	if winter != time.Date(2026, 1, 15, 0, 0, 0, 0, time.UTC).Unix() || summer != time.Date(2026, 7, 15, 0, 0, 0, 0, time.UTC).Unix() {
 		return dialect.Permanent("the key column %q is a TIMESTAMP, and the session's time zone is %s, in which two moments can have one text; add time_zone=%%27%%2B00:00%%27 to the data source name", column, strconv.Quote(zone))

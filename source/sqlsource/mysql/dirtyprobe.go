@@ -1,13 +1,12 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
@@ -56,13 +55,7 @@ func (c DirtyProbe) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 	}
 	key := t.Key[0]
 	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key below which no uncommitted row exists and no statement in progress could add one", key.Name)
-	switch len(p.triggers) {
-	case 0:
-	case 1:
-		r.Guarantee += fmt.Sprintf(", as long as the trigger %s leaves %q alone", p.triggers[0], key.Name)
-	default:
-		r.Guarantee += fmt.Sprintf(", as long as the triggers %s leave %q alone", strings.Join(p.triggers, ", "), key.Name)
-	}
+	r.Guarantee += ceiling.AsLongAs(p.triggers, "leave", fmt.Sprintf("%q alone", key.Name))
 	return &dirtyProbe{table: t, report: r, server: p.server, from: p.from, key: key.Quoted, last: p.last}, nil
 }
 
@@ -82,15 +75,12 @@ type dirtyProbe struct {
 
 func (g *dirtyProbe) Report() ceiling.Report { return g.report }
 
-// Advance implements [ceiling.Guard].
 func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []string) (l ceiling.Limit, err error) {
-	from := int64(math.MinInt64)
-	if after != nil {
-		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
-			return l, fmt.Errorf("the cursor's %q is not a number up to %d; rewind to a cursor that At returns", g.table.Key[0].Name, int64(math.MaxInt64))
-		}
+	from, err := g.table.After(after)
+	if err == nil {
+		err = g.check(ctx, db, from)
 	}
-	if err := g.check(ctx, db, from); err != nil {
+	if err != nil {
 		return l, err
 	}
 	at := time.Now()
@@ -99,8 +89,7 @@ func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []st
 		return l, err
 	}
 	if w.greatest == 0 {
-		g.progress.Advance(math.MaxInt64, at)
-		return g.limit(w.base, from, from), nil
+		return g.progress.Limit(g.table, w.base, from, from, at), nil
 	}
 	g.progress.See(w.greatest, at)
 	limit, by, err := g.search(ctx, db, w, at)
@@ -108,8 +97,7 @@ func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []st
 		return l, err
 	}
 	g.settled = max(g.settled, limit)
-	g.progress.Advance(limit, at)
-	l = g.limit(limit, from, w.greatest)
+	l = g.progress.Limit(g.table, limit, from, w.greatest, at)
 	switch {
 	case limit < w.high:
 		l.Held = &source.Held{Since: g.progress.HeldSince()}
@@ -122,10 +110,6 @@ func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []st
 	return l, err
 }
 
-func (g *dirtyProbe) limit(limit, from, greatest int64) ceiling.Limit {
-	return ceiling.Limit{Where: g.table.Key[0].Ref + " <= ?", Args: []any{limit}, Nothing: limit <= from, AsOf: g.progress.AsOf(), Pending: g.table.Pending(from, greatest)}
-}
-
 // check returns an error if the counter does not stand above the cursor, or was set back.
 func (g *dirtyProbe) check(ctx context.Context, db ceiling.Queryer, from int64) error {
 	next, ok, err := readCounter(ctx, db, g.table.Parts)
@@ -135,7 +119,7 @@ func (g *dirtyProbe) check(ctx context.Context, db ceiling.Queryer, from int64) 
 	case !ok:
 		return fmt.Errorf("information_schema does not show the AUTO_INCREMENT counter any more: %w", ceiling.ErrChanged)
 	case from > 0 && next <= uint64(from) && next < g.last:
-		return &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("the AUTO_INCREMENT counter stands at %d, and the cursor is not below it: the counter was set back, as by TRUNCATE or ALTER TABLE, or the table was recreated", next)}
+		return g.table.Rewound("the AUTO_INCREMENT counter stands at %d, and the cursor is not below it: the counter was set back, as by TRUNCATE or ALTER TABLE, or the table was recreated", next)
 	}
 	before := g.next
 	g.next = next
@@ -267,11 +251,14 @@ func (g *dirtyProbe) uncommitted(ctx context.Context, db ceiling.Queryer, w wind
 	}
 	err = readUncommitted(ctx, db, w.connection, w.level, func() error {
 		for _, some := range chunks(holes, probed) {
-			first, err := g.visible(ctx, db, w, some)
-			if err == nil {
-				first, err = g.locked(ctx, db, some, first)
+			visible, err := g.visible(ctx, db, w, some)
+			if visible > 0 {
+				some = upTo(some, visible-1)
 			}
-			if found = first; found > 0 || err != nil {
+			if err == nil {
+				found, err = g.locked(ctx, db, some)
+			}
+			if found = cmp.Or(found, visible); found > 0 || err != nil {
 				return err
 			}
 		}
@@ -297,30 +284,23 @@ func (g *dirtyProbe) visible(ctx context.Context, db ceiling.Queryer, w window, 
 	return first.Int64, nil
 }
 
-// locked returns the first number in holes, below the first visible one if that is not 0, whose row
-// is locked or has become visible since; otherwise visible. At READ UNCOMMITTED no gaps are locked.
-func (g *dirtyProbe) locked(ctx context.Context, db ceiling.Queryer, holes []span, visible int64) (int64, error) {
-	if visible > 0 {
-		holes = upTo(holes, visible-1)
-	}
+// locked returns the first number in holes whose row is locked or has become visible since, or 0.
+// At READ UNCOMMITTED no gaps are locked.
+func (g *dirtyProbe) locked(ctx context.Context, db ceiling.Queryer, holes []span) (int64, error) {
 	if len(holes) == 0 {
-		return visible, nil
+		return 0, nil
 	}
 	if found, err := g.anyLocked(ctx, db, holes); err != nil || !found {
-		return visible, err
+		return 0, err
 	}
-	for len(holes) > 1 {
-		half := holes[:len(holes)/2]
-		found, err := g.anyLocked(ctx, db, half)
-		if err != nil {
-			return 0, err
-		}
-		if !found {
-			half = holes[len(half):]
-		}
-		holes = half
+	if len(holes) == 1 {
+		return holes[0].first, nil
 	}
-	return holes[0].first, nil
+	half := len(holes) / 2
+	if first, err := g.locked(ctx, db, holes[:half]); err != nil || first > 0 {
+		return first, err
+	}
+	return g.locked(ctx, db, holes[half:])
 }
 
 // anyLocked reports whether a row of the holes is locked or visible. ORDER BY keeps the server to

@@ -131,36 +131,30 @@ const shownHolders = 5
 
 // describe names the threads of the holders or, without holders, those with a transaction that
 // has changed rows: they probably hold this table's rows back. INNODB_TRX may be slightly old.
-func (s server) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) (who []string, err error) {
-	var ids []string
-	for _, h := range by[:min(len(by), shownHolders)] {
-		ids = append(ids, strconv.FormatInt(h.Session, 10))
-	}
-	if ids == nil { // the id 0 stands for a prepared transaction whose session has ended
-		ids, err = ceiling.Texts(ctx, db, fmt.Sprintf("SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX WHERE trx_rows_modified > 0 AND trx_mysql_thread_id > 0 ORDER BY trx_started LIMIT %d", shownHolders))
-		if err != nil {
-			return nil, fmt.Errorf("reading the transactions: %w", err)
+func (s server) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) ([]string, error) {
+	unknown := "a statement that can still add a row"
+	// The id 0 stands for a prepared transaction whose session has ended.
+	ids := "SELECT * FROM (SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX WHERE trx_rows_modified > 0 AND trx_mysql_thread_id > 0 ORDER BY trx_started LIMIT 5) AS x"
+	if len(by) > 0 {
+		ids = "-1"
+		for _, h := range by[:min(len(by), shownHolders)] {
+			ids += fmt.Sprint(", ", h.Session)
 		}
 	}
 	program := "''" // the name that a client gave its connection, if that is visible
 	if s.events {
-		program = "COALESCE((SELECT MAX(a.ATTR_VALUE) FROM performance_schema.session_connect_attrs a WHERE a.PROCESSLIST_ID = p.ID AND a.ATTR_NAME = 'program_name'), '')"
+		program = "COALESCE((SELECT CONCAT(', ', MAX(a.ATTR_VALUE)) FROM performance_schema.session_connect_attrs a WHERE a.PROCESSLIST_ID = p.ID AND a.ATTR_NAME = 'program_name' AND a.ATTR_VALUE <> ''), '')"
 	}
-	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		thread, err := describeThread(rows)
-		who = append(who, thread)
-		return err
-	}, "SELECT p.ID, p.USER, COALESCE(p.HOST, ''), p.COMMAND, p.TIME, COALESCE(p.STATE, ''), "+program+
-		" FROM information_schema.PROCESSLIST p WHERE p.ID IN ("+strings.Join(append(ids, "-1"), ", ")+") ORDER BY p.ID")
-	if err != nil {
-		return nil, fmt.Errorf("reading the threads: %w", err)
-	}
-	prepared, err := preparedXA(ctx, db)
+	who, err := ceiling.DescribeHolders(ctx, db, "SELECT CONCAT('thread ', p.ID, ' (', p.USER, '@', COALESCE(p.HOST, ''), "+program+`, '), ',
+			CASE WHEN p.COMMAND = 'Sleep' THEN 'idle in its transaction' WHEN p.STATE <> '' THEN CONCAT('running a statement (', p.STATE, ')') ELSE 'running a statement' END), p.TIME
+		FROM information_schema.PROCESSLIST p WHERE p.ID IN (`+ids+") ORDER BY p.ID")
 	if err != nil {
 		return nil, err
 	}
-	unknown := "a statement that can still add a row"
+	prepared, err := preparedXA(ctx, db)
 	switch {
+	case err != nil:
+		return nil, err
 	case len(by) > shownHolders:
 		who = append(who, fmt.Sprintf("%d more", len(by)-shownHolders))
 	case len(by) == 0:
@@ -171,24 +165,6 @@ func (s server) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.
 		who = []string{unknown}
 	}
 	return who, nil
-}
-
-func describeThread(rows *sql.Rows) (string, error) {
-	var id int64
-	var user, host, command, state, program string
-	var seconds float64
-	err := rows.Scan(&id, &user, &host, &command, &seconds, &state, &program)
-	if program != "" {
-		program = ", " + program
-	}
-	doing := "running a statement"
-	switch {
-	case command == "Sleep":
-		doing = "idle in its transaction"
-	case state != "":
-		doing += " (" + state + ")"
-	}
-	return fmt.Sprintf("thread %d (%s@%s%s), %s for %s", id, user, host, program, doing, ceiling.FormatAge(seconds)), err
 }
 
 // preparedXA names the prepared transactions, if the role may see them.

@@ -22,13 +22,13 @@ type table struct {
 	version string
 	vars    map[string]string
 
-	schema, name, kind, engine, options string
-	typ, fullType, extra                string   // of the key's first column
-	drawn                               string   // the AUTO_INCREMENT column; "" if it has none
-	columns                             []string // all of them
-	index, from                         string   // one that begins with the key's first column, quoted, and the table with it
-	triggers                            []string // those that run before each INSERT
-	last                                uint64   // the greatest number that the key's first column takes; 0: it is not drawn
+	kind, engine, options string
+	typ, fullType, extra  string   // of the key's first column
+	drawn                 string   // the AUTO_INCREMENT column; "" if it has none
+	columns               []string // all of them
+	index, from           string   // one that begins with the key's first column, quoted, and the table with it
+	triggers              []string // those that run before each INSERT
+	last                  uint64   // the greatest number that the key's first column takes; 0: it is not drawn
 }
 
 // probe reads what the strategy must know about a table, and reports it.
@@ -78,9 +78,8 @@ func (p *table) readServer(ctx context.Context, db ceiling.Queryer, _ ceiling.Ta
 }
 
 func (p *table) readTable(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	p.name = t.Parts[len(t.Parts)-1]
-	err := db.QueryRowContext(ctx, `SELECT TABLE_SCHEMA, TABLE_TYPE, COALESCE(ENGINE, ''), COALESCE(CREATE_OPTIONS, '')
-		FROM information_schema.TABLES WHERE `+isTable(t.Parts)).Scan(&p.schema, &p.kind, &p.engine, &p.options)
+	err := db.QueryRowContext(ctx, `SELECT TABLE_TYPE, COALESCE(ENGINE, ''), COALESCE(CREATE_OPTIONS, '')
+		FROM information_schema.TABLES WHERE `+isTable(t.Parts)).Scan(&p.kind, &p.engine, &p.options)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("the table %s does not exist, or it is temporary", t.Name)
 	}
@@ -92,7 +91,6 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, t ceiling.T
 		var column, typ, fullType, extra string
 		err := rows.Scan(&column, &typ, &fullType, &extra)
 		p.columns = append(p.columns, column)
-		extra = strings.ToLower(extra)
 		if strings.Contains(extra, "auto_increment") {
 			p.drawn = column
 		}
@@ -100,13 +98,14 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, t ceiling.T
 			p.typ, p.fullType, p.extra = typ, fullType, extra
 		}
 		return err
-	}, `SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, EXTRA FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?`, p.schema, p.name)
+	}, "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, LOWER(EXTRA) FROM information_schema.COLUMNS WHERE "+isTable(t.Parts))
 }
 
 // readIndex finds the index to read keys by, preferably the primary key, and the triggers.
 func (p *table) readIndex(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	names, err := ceiling.Texts(ctx, db, `SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?
-		AND SEQ_IN_INDEX = 1 AND COLUMN_NAME = ? AND INDEX_TYPE = 'BTREE' AND SUB_PART IS NULL ORDER BY INDEX_NAME <> 'PRIMARY', NON_UNIQUE, INDEX_NAME`, p.schema, p.name, t.Key[0].Name)
+	names, err := ceiling.Texts(ctx, db, `SELECT INDEX_NAME FROM information_schema.STATISTICS WHERE `+isTable(t.Parts)+`
+		AND SEQ_IN_INDEX = 1 AND COLUMN_NAME = ? AND INDEX_TYPE = 'BTREE' AND SUB_PART IS NULL
+		/*!80000 AND IS_VISIBLE = 'YES' */ /*M!100600 AND IGNORED = 'NO' */ ORDER BY INDEX_NAME <> 'PRIMARY', NON_UNIQUE, INDEX_NAME`, t.Key[0].Name)
 	if err != nil {
 		return err
 	}
@@ -114,8 +113,9 @@ func (p *table) readIndex(ctx context.Context, db ceiling.Queryer, t ceiling.Tab
 		p.index = quote(names[0])
 		p.from = t.Name + " FORCE INDEX (" + p.index + ")"
 	}
-	p.triggers, err = ceiling.Texts(ctx, db, `SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = ?
-		AND EVENT_OBJECT_TABLE = ? AND ACTION_TIMING = 'BEFORE' AND EVENT_MANIPULATION = 'INSERT' ORDER BY 1`, p.schema, p.name)
+	p.triggers, err = ceiling.Texts(ctx, db, `SELECT TRIGGER_NAME FROM information_schema.TRIGGERS
+		WHERE (EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE) IN (SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE `+isTable(t.Parts)+`)
+		AND ACTION_TIMING = 'BEFORE' AND EVENT_MANIPULATION = 'INSERT' ORDER BY 1`)
 	return err
 }
 
@@ -123,25 +123,25 @@ func (p *table) readIndex(ctx context.Context, db ceiling.Queryer, t ceiling.Tab
 // since. ok is false if the table has no such counter, or the role may not see the table. The second
 // column says for how long MySQL caches the counter (see DESIGN-ceilings.md). MariaDB skips it.
 func readCounter(ctx context.Context, db ceiling.Queryer, parts []string) (next uint64, ok bool, err error) {
-	statement := "SELECT AUTO_INCREMENT, 0 /*!80003 + @@session.information_schema_stats_expiry */ FROM information_schema.TABLES WHERE " + isTable(parts)
-	for round := range 2 {
-		var next sql.Null[uint64]
-		var expiry int64
-		err := db.QueryRowContext(ctx, statement).Scan(&next, &expiry)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			return 0, false, nil
-		case err != nil:
-			return 0, false, fmt.Errorf("reading the AUTO_INCREMENT counter: %w", err)
-		case expiry == 0:
-			return next.V, next.Valid, nil
-		case round == 0:
-			if err := exec(ctx, db, "SET SESSION information_schema_stats_expiry = 0"); err != nil {
-				return 0, false, fmt.Errorf("switching off the cache of information_schema: %w", err)
-			}
+	var number sql.Null[uint64]
+	var expiry int64
+	read := func() error {
+		return db.QueryRowContext(ctx, "SELECT AUTO_INCREMENT, 0 /*!80003 + @@session.information_schema_stats_expiry */ FROM information_schema.TABLES WHERE "+isTable(parts)).Scan(&number, &expiry)
+	}
+	if err = read(); err == nil && expiry != 0 {
+		if err = exec(ctx, db, "SET SESSION information_schema_stats_expiry = 0"); err == nil {
+			err = read()
 		}
 	}
-	return 0, false, errSpread
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return 0, false, nil
+	case err != nil:
+		return 0, false, fmt.Errorf("reading the AUTO_INCREMENT counter: %w", err)
+	case expiry != 0:
+		return 0, false, errSpread
+	}
+	return number.V, number.Valid, nil
 }
 
 // isTable is the condition for a table's rows in information_schema. With literals the server opens
@@ -164,42 +164,40 @@ func literal(s string) string {
 
 // checkServer adds what matters about the server, whatever the table.
 func (p *table) checkServer(r *ceiling.Report) {
-	if want := p.tooOld(); want != "" {
-		r.Add(ceiling.Unsafe, ceiling.Advice("upgrade the server to "+want+" or later"), "this is version %s, whose AUTO_INCREMENT counter falls back at a restart and then draws numbers again", p.version)
-	}
-	if n := p.vars["auto_increment_increment"]; n != "1" {
-		remedies := ceiling.Advice("if only this server is written to, let it draw every number", "SET GLOBAL auto_increment_increment = 1;")
-		r.Add(ceiling.Unsafe, append(remedies, ceiling.Remedy{Words: "read each server separately, by a key that only this server draws"}),
-			"auto_increment_increment is %s: several servers draw numbers in turn", n)
-	}
-	if p.vars["wsrep_on"] == "ON" {
-		r.Add(ceiling.Unsafe, ceiling.Advice("read a server that is not part of the cluster"), "wsrep_on is ON: rows come from the other servers of a Galera cluster, and not in the order of their keys")
-	}
-	if p.vars["group_replication_group_name"] != "" {
-		r.Add(ceiling.Unsafe, ceiling.Advice("read a server that is not part of the group"), "group replication is set up: rows come from the other members, and not in the order of their keys")
-	}
+	want := p.tooOld()
+	r.AddIf(want != "", ceiling.Unsafe, ceiling.Advice("upgrade the server to "+want+" or later"), "this is version %s, whose AUTO_INCREMENT counter falls back at a restart and then draws numbers again", p.version)
+	increment := p.vars["auto_increment_increment"]
+	remedies := ceiling.Advice("if only this server is written to, let it draw every number", "SET GLOBAL auto_increment_increment = 1;")
+	r.AddIf(increment != "1", ceiling.Unsafe, append(remedies, ceiling.Remedy{Words: "read each server separately, by a key that only this server draws"}),
+		"auto_increment_increment is %s: several servers draw numbers in turn", increment)
+	r.AddIf(p.vars["wsrep_on"] == "ON", ceiling.Unsafe, ceiling.Advice("read a server that is not part of the cluster"),
+		"wsrep_on is ON: rows come from the other servers of a Galera cluster, and not in the order of their keys")
+	r.AddIf(p.vars["group_replication_group_name"] != "", ceiling.Unsafe, ceiling.Advice("read a server that is not part of the group"),
+		"group replication is set up: rows come from the other members, and not in the order of their keys")
 	for _, name := range []string{"read_only", "super_read_only", "innodb_read_only"} {
-		if v := p.vars[name]; v != "" && v != "OFF" && v != "0" {
-			r.Add(ceiling.Unsafe, ceiling.Advice("read from the primary; if this is the primary, set "+name+" to OFF"), "%s is %s: this is a replica, whose rows come in the order of the primary's commits, not of its keys", name, v)
-			break
-		}
+		value := p.vars[name]
+		r.AddIf(value != "" && value != "OFF" && value != "0", ceiling.Unsafe, ceiling.Advice("read from the primary; if this is the primary, set "+name+" to OFF"),
+			"%s is %s: this is a replica, whose rows come in the order of the primary's commits, not of its keys", name, value)
 	}
-	if n := p.vars["innodb_flush_log_at_trx_commit"]; n != "1" && n != "" {
-		r.Add(ceiling.Warning, ceiling.Advice("have each commit written to disk, which makes commits slower", "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"), "innodb_flush_log_at_trx_commit is %s: a crash can take back rows that were committed and read", n)
-	}
+	flush := p.vars["innodb_flush_log_at_trx_commit"]
+	r.AddIf(flush != "1" && flush != "", ceiling.Warning, ceiling.Advice("write each commit to disk, which makes commits slower", "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"),
+		"innodb_flush_log_at_trx_commit is %s: a crash can take back rows that were committed and read", flush)
 }
 
 // tooOld returns the first version whose counter survives a restart, if the server's version
 // is older or unknown.
 func (p *table) tooOld() string {
-	first, want := [3]int{8, 0, 0}, "8.0"
+	first := "8.0.0"
 	if p.maria {
-		first, want = [3]int{10, 2, 4}, "10.2.4"
+		first = "10.2.4"
 	}
-	var have [3]int
-	version := strings.TrimPrefix(p.version, "5.5.5-") // MariaDB tells old replicas that it is 5.5.5
-	if _, err := fmt.Sscanf(version, "%d.%d.%d", &have[0], &have[1], &have[2]); err != nil || slices.Compare(have[:], first[:]) < 0 {
-		return want
+	numbers := func(version string) []int {
+		var n [3]int
+		fmt.Sscanf(version, "%d.%d.%d", &n[0], &n[1], &n[2]) //nolint:errcheck // an unknown version is older than any
+		return n[:]
+	}
+	if slices.Compare(numbers(strings.TrimPrefix(p.version, "5.5.5-")), numbers(first)) < 0 { // MariaDB tells old replicas that it is 5.5.5
+		return first
 	}
 	return ""
 }
@@ -235,7 +233,7 @@ func (p *table) checkKey(r *ceiling.Report, t ceiling.Table) {
 	case bits == 0 || !strings.Contains(p.extra, "auto_increment"):
 		r.Add(ceiling.Unsafe, p.remedies(t), "%q of the type %s is not AUTO_INCREMENT: clients or a trigger make its values, and rows do not commit in their order", column, p.typ)
 	case p.index == "":
-		r.Add(ceiling.Unsafe, ceiling.Advice("create an index", fmt.Sprintf("ALTER TABLE %s ADD UNIQUE (%s);", t.Name, t.Key[0].Quoted)), "no index begins with the key %q", column)
+		r.Add(ceiling.Unsafe, ceiling.Advice("create an index, or let the optimizer use the existing one", fmt.Sprintf("ALTER TABLE %s ADD INDEX %s%s (%s);", t.Name, p.unless(), quote("devotion_"+column), t.Key[0].Quoted)), "no index that the optimizer may use begins with the key %q", column)
 	default:
 		if !strings.Contains(p.fullType, "unsigned") {
 			bits--
@@ -245,7 +243,7 @@ func (p *table) checkKey(r *ceiling.Report, t ceiling.Table) {
 			r.Fallbacks = []string{"lag=5m", "grace=30s"}
 		}
 		r.Add(ceiling.OK, nil, "%q is AUTO_INCREMENT, and the index %s begins with it", column, p.index)
-		r.Add(ceiling.Note, nil, "the database lets clients choose the value of %q: a row with one below the greatest can be missed", column)
+		r.Add(ceiling.Note, nil, "clients and triggers can choose the value of %q: a row with one below the greatest can be missed. A trigger shows only to a role with the privilege TRIGGER, and one that is created later only at the next start", column)
 		for _, name := range p.triggers {
 			r.Add(ceiling.Warning, p.remedies(t), "the trigger %s runs before each INSERT, and its body is not checked: rows are missed if it changes %q", name, column)
 		}
@@ -296,7 +294,7 @@ func (p *table) checkRows(ctx context.Context, db ceiling.Queryer, r *ceiling.Re
 // checkRights adds whether the role sees all threads, and their statements.
 func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.Report) error {
 	var connection int64
-	var user string
+	var user, enabled string
 	if err := db.QueryRowContext(ctx, "SELECT CONNECTION_ID(), CURRENT_USER()").Scan(&connection, &user); err != nil {
 		return err
 	}
@@ -314,25 +312,26 @@ func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.
 	}
 	with := p.server
 	with.events = true
-	var enabled string
 	err = db.QueryRowContext(ctx, "SELECT ENABLED FROM performance_schema.setup_consumers WHERE NAME = 'events_statements_current'").Scan(&enabled)
-	if err == nil && enabled == "YES" {
-		if _, err = with.statements(ctx, db, connection, nil); err == nil {
-			_, err = with.describe(ctx, db, nil)
-		}
-		if err == nil {
-			p.server = with
-			r.Add(ceiling.OK, nil, "performance_schema tells each thread's statements apart")
-			return nil
-		}
+	if err == nil {
+		_, err = with.statements(ctx, db, connection, nil)
 	}
-	level, fix := ceiling.Note, []ceiling.Remedy(nil)
-	if !p.maria {
+	if err == nil {
+		_, err = with.describe(ctx, db, nil)
+	}
+	var fix []ceiling.Remedy
+	switch level := ceiling.Note; {
+	case err == nil && enabled == "YES":
+		p.server = with
+		r.Add(ceiling.OK, nil, "performance_schema tells each thread's statements apart")
+	case !p.maria:
 		level = ceiling.Warning
 		fix = ceiling.Advice("let the role read performance_schema, and switch the consumer on", "GRANT SELECT ON performance_schema.* TO "+user+";",
 			"UPDATE performance_schema.setup_consumers SET ENABLED = 'YES' WHERE NAME = 'events_statements_current';")
+		fallthrough
+	default:
+		r.Add(level, fix, "performance_schema does not show which statements run: a thread is waited for until it is seen idle")
 	}
-	r.Add(level, fix, "performance_schema does not show which statements run: a thread is waited for until it is seen idle")
 	return ctx.Err()
 }
 
@@ -344,8 +343,7 @@ func account(user string) string {
 
 // remedies returns how the table can be read by a key that AUTO_INCREMENT draws. A table can have
 // one such column only. A new one is INVISIBLE where the server knows that, so that statements which
-// insert without a list of columns, and SELECT *, work as before. IF NOT EXISTS lets the statement
-// run twice on MariaDB; on MySQL the second run fails and changes nothing.
+// insert without a list of columns, and SELECT *, work as before.
 func (p *table) remedies(t ceiling.Table) []ceiling.Remedy {
 	switch {
 	case strings.EqualFold(p.drawn, t.Key[0].Name):
@@ -353,14 +351,22 @@ func (p *table) remedies(t ceiling.Table) []ceiling.Remedy {
 	case p.drawn != "":
 		return ceiling.Advice("set Key to " + p.drawn + ", which AUTO_INCREMENT draws")
 	}
-	unless, invisible := "", "/*!80023 INVISIBLE */"
+	invisible := "/*!80023 INVISIBLE */"
 	if p.maria {
-		unless, invisible = "IF NOT EXISTS ", "INVISIBLE"
+		invisible = "INVISIBLE"
 	}
 	column := dialect.FreeName("_id", p.columns)
 	return ceiling.Advice("add a column that AUTO_INCREMENT draws, which rebuilds the table and blocks writers until that is done; then set Key to "+column+
 		", and name it in Columns, too: SELECT * leaves an invisible column out",
-		"ALTER TABLE "+t.Name+" ADD COLUMN "+unless+quote(column)+" bigint NOT NULL AUTO_INCREMENT UNIQUE "+invisible+";")
+		"ALTER TABLE "+t.Name+" ADD COLUMN "+p.unless()+quote(column)+" bigint NOT NULL AUTO_INCREMENT UNIQUE "+invisible+";")
+}
+
+// unless lets a statement run twice on MariaDB. On MySQL the second run fails and changes nothing.
+func (p *table) unless() string {
+	if p.maria {
+		return "IF NOT EXISTS "
+	}
+	return ""
 }
 
 func quote(name string) string { return Dialect{}.Quote(name) }

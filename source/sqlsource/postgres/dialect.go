@@ -3,8 +3,12 @@ package postgres
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
+	"regexp"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/source/row"
@@ -15,12 +19,11 @@ import (
 // name is the database's name, for messages.
 const name = "Postgres"
 
-// Dialect is the SQL of Postgres.
+// Dialect is the SQL of Postgres. The interfaces of packages dialect and
+// ceiling explain its methods.
 type Dialect struct{}
 
 var _ dialect.Dialect = Dialect{}
-
-// Short answers, each explained in package ceiling or dialect.
 
 func (Dialect) Name() string             { return name }
 func (Dialect) Limit(n int) string       { return fmt.Sprintf("LIMIT %d", n) }
@@ -39,7 +42,6 @@ func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
 }
 
-// Compare implements [dialect.Writer].
 func (Dialect) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bool, args *dialect.Args) (string, error) {
 	return dialect.CompareRows(columns, key, upTo, args)
 }
@@ -53,7 +55,6 @@ var kinds = map[string]row.Kind{
 	"1266": row.TimeTZ, // pgx has no name for it
 }
 
-// Column implements [dialect.Reader].
 func (Dialect) Column(c dialect.Column, ref string) (row.Kind, string) {
 	kind, ok := kinds[c.Type]
 	if !ok {
@@ -104,7 +105,6 @@ func (d Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, named [
 	return all, err
 }
 
-// ColumnsChanged implements [dialect.Reader].
 func (Dialect) ColumnsChanged(err error) bool {
 	switch dberr.SQLState(err) {
 	case "0A000", // cached plan must not change result type
@@ -114,13 +114,11 @@ func (Dialect) ColumnsChanged(err error) bool {
 	return false
 }
 
-// RefusedValue implements [dialect.Reader].
 func (Dialect) RefusedValue(err error) bool {
 	refused := []string{"22P02", "22P03", "22P05", "22003", "22007", "22008", "22009", "22021", "42804"}
 	return slices.Contains(refused, dberr.SQLState(err))
 }
 
-// TextType implements [dialect.Checkpoints].
 func (Dialect) TextType(_ int, compared bool) string {
 	if compared {
 		return `TEXT COLLATE "C"`
@@ -128,41 +126,111 @@ func (Dialect) TextType(_ int, compared bool) string {
 	return "TEXT"
 }
 
-// IdleTimeout implements [dialect.Checkpoints].
 func (Dialect) IdleTimeout(milliseconds int64) string {
 	return fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", milliseconds)
 }
 
-// KeyTypes implements [ceiling.SQL].
 func (Dialect) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) ([]string, error) {
-	types := make([]string, len(t.Key))
-	for i, k := range t.Key {
-		err := db.QueryRowContext(ctx, `SELECT COALESCE((SELECT format_type(atttypid, NULL) FROM pg_catalog.pg_attribute
-			WHERE attrelid = to_regclass($1::text) AND attname = $2::text AND NOT attisdropped), '')`, t.Name, k.Name).Scan(&types[i])
-		if err != nil {
-			return nil, fmt.Errorf("reading the type of the key: %w", err)
-		}
-	}
-	return types, nil
+	return ceiling.Texts(ctx, db, `SELECT COALESCE(format_type(a.atttypid, NULL), '') FROM unnest($2::text[]) WITH ORDINALITY AS k(name, n)
+		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = to_regclass($1::text) AND a.attname = k.name AND NOT a.attisdropped ORDER BY k.n`, t.Name, array(t.Names()))
 }
 
-// Older implements [ceiling.SQL].
 func (Dialect) Older(ref, typ string) string {
 	const ago = " - ?::bigint * interval '1 microsecond'"
-	switch typ {
-	case "timestamp with time zone":
-		return ref + " < statement_timestamp()" + ago
-	case "timestamp without time zone":
-		return ref + " < statement_timestamp()::timestamp" + ago
-	case "date":
-		return ref + " < (statement_timestamp()" + ago + ")::date"
+	then := map[string]string{
+		"timestamp with time zone":    "statement_timestamp()" + ago,
+		"timestamp without time zone": "statement_timestamp()::timestamp" + ago,
+		"date":                        "(statement_timestamp()" + ago + ")::date",
+	}[typ]
+	if then == "" {
+		return ""
 	}
-	return ""
+	return ref + " < " + then
 }
 
 // KeyValue implements [ceiling.SQL]. Postgres takes text for the type of the column that it is compared with.
 func (Dialect) KeyValue(string) ceiling.KeyValue {
 	return ceiling.KeyValue{Select: "%s::text", Argument: "?", Text: true}
+}
+
+// History implements [dialect.Reader]. It needs no rights beyond those that everybody
+// has. If the right on pg_control_system was revoked, the cluster's identity is not
+// known, nor is a standby's timeline. A standby cannot lose commits that it has replayed.
+// Databases that speak the protocol but lack these functions have no history.
+func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string) (dialect.History, error) {
+	var name any
+	if table != nil {
+		name = dialect.QuoteAll(d, table)
+	}
+	h, err := readHistory(ctx, db, name, `(SELECT system_identifier::text FROM pg_control_system())`)
+	if dberr.SQLState(err) == "42501" {
+		h, err = readHistory(ctx, db, name, `''`)
+	}
+	switch dberr.SQLState(err) {
+	case "42883", "0A000":
+		return dialect.History{}, nil
+	}
+	return h, err
+}
+
+func readHistory(ctx context.Context, db ceiling.Queryer, name any, identifier string) (dialect.History, error) {
+	var h dialect.History
+	var cluster, timeline, database, oid string
+	var writer float64
+	err := db.QueryRowContext(ctx, `SELECT pg_is_in_recovery(), `+identifier+`,
+		CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
+		(SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()), COALESCE(to_regclass($1::text)::oid::text, ''),
+		CASE WHEN at % pg_size_bytes(current_setting('wal_segment_size')) = 40 THEN at - 40
+			WHEN at % pg_size_bytes(current_setting('wal_block_size')) = 24 THEN at - 24 ELSE at END::text,
+		(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0'::pg_lsn)::text,
+		extract(epoch FROM current_setting('wal_writer_delay')::interval)::float8,
+		`+bootExpr+`
+		FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn AS at) AS log`, name).
+		Scan(&h.Standby, &cluster, &timeline, &database, &oid, &h.Mark, &h.Flushed, &writer, &h.Boot)
+	// An asynchronous commit is on disk after three times the delay ("Asynchronous Commit" in the manual).
+	h.Flushes = 3*time.Duration(writer*float64(time.Second)) + time.Second
+	h.Parts = []dialect.HistoryPart{
+		{Name: "cluster", Value: cluster, Changed: "the data source name leads to another server, or the server was initialised again, as by an upgrade"},
+		{Name: "timeline", Value: strings.TrimLeft(timeline, "0"), Changed: "a standby was promoted, or the server was restored to a point in time; the last commits may be lost"},
+		{Name: "database", Value: database, Changed: "the data source name leads to another database, or the database was recreated"},
+		{Name: "table", Value: oid, Changed: "the table was dropped and recreated, or another table took its name"},
+	}
+	return h, err
+}
+
+var fullRead = regexp.MustCompile(`^\s*(?:->\s+)?(?:Parallel )?(Seq Scan on .*|Sort|Incremental Sort)$`)
+
+// Explain implements [dialect.Reader]. The plan is made as for a large table: scans and
+// sorts that remain are there because an index is missing.
+func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error) {
+	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return nil, ceiling.Finding{}, err
+	}
+	defer tx.Rollback()
+	if _, err := tx.ExecContext(ctx, `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)`); err != nil {
+		return nil, ceiling.Finding{}, err
+	}
+	lines, err := ceiling.Texts(ctx, tx, "EXPLAIN (COSTS OFF) "+statement, args...)
+	var bad []string
+	seeks := !after
+	for _, line := range lines {
+		if m := fullRead.FindStringSubmatch(line); m != nil {
+			bad = append(bad, m[1])
+		}
+		seeks = seeks || strings.Contains(line, "Index Cond:")
+	}
+	switch {
+	case err != nil || bad == nil && seeks:
+		return lines, ceiling.Finding{}, err
+	case bad == nil:
+		return lines, dialect.Slow("the rows are read in the order of an index, but from the first one on, whatever the cursor"), nil
+	case slices.ContainsFunc(bad, func(node string) bool { return strings.HasSuffix(node, "Sort") }):
+		return lines, dialect.Slow("no index is used to read the rows in the order of the key (%s)", strings.Join(bad, ", ")), nil
+	}
+	f := dialect.Slow("each poll reads the whole of a table (%s)", strings.Join(bad, ", "))
+	f.Remedies = ceiling.Advice("create an index on the columns by which the Select joins it")
+	return lines, f, nil
 }
 
 // Ceilings returns the ceilings of Postgres.
@@ -178,7 +246,7 @@ func (Dialect) Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) 
 	}
 	types, err := Dialect{}.KeyTypes(ctx, db, t)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the types of the key: %w", err)
 	}
 	if types[0] == txRecipe.typ {
 		return TransactionID{}, nil

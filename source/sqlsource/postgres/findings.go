@@ -14,7 +14,6 @@ import (
 type guard struct {
 	table   ceiling.Table
 	report  ceiling.Report
-	oid     int64
 	members string // membersExpr when the table was probed
 }
 
@@ -44,7 +43,7 @@ func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ce
 		r.AddIf(m.kind == "f" && m.child, ceiling.Unsafe, ceiling.Advice("detach it, or read the partitions one by one"),
 			"the partition %s is a foreign table: its transactions are those of another server", m.name)
 		r.AddIf(m.persistence == "u", ceiling.Unsafe,
-			ceiling.Advice("have it logged, which rewrites the table and locks it until that is done", "ALTER TABLE "+m.name+" SET LOGGED;"),
+			ceiling.Advice("make it logged, which rewrites the table and locks it until that is done", "ALTER TABLE "+m.name+" SET LOGGED;"),
 			"%s is unlogged: a crash empties it", m.name)
 		r.AddIf(m.persistence == "t", ceiling.Unsafe, ceiling.Advice("poll a table that other sessions can see"), "%s is temporary", m.name)
 	}
@@ -52,49 +51,49 @@ func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ce
 		"row-level security applies to this role: its policies decide which rows appear and vanish, not commits")
 	r.AddIf(len(p.tree) > 1, ceiling.OK, nil,
 		"%d tables are watched together: the table, its ancestors and all their partitions or children", len(p.tree))
-	if p.readable() {
-		p.indexes(&r, t)
-	} else if p.isTable() {
+	switch {
+	case p.kind != "r" && p.kind != "p":
+		return nil, r, r.Err(t)
+	case !p.tree[0].found:
 		r.Add(ceiling.Unsafe, ceiling.Advice("let the Select return the table's columns of the key under their own names"), "the table has no column %q", t.Key[0].Name)
+		return nil, r, r.Err(t)
 	}
+	p.keyIndex(&r, t)
 	return p, r, nil
 }
 
 // relation adds why rows of something that is not a table cannot be guarded.
 func (p *table) relation(r *ceiling.Report, t ceiling.Table) {
-	switch p.kind {
-	case "v":
-		tables := cmp.Or(strings.Join(p.bases, ", "), "its tables")
-		words := fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the one of %s that has the key", t.Name, tables)
-		r.Add(ceiling.Unsafe, ceiling.Advice(words), "%s is a view, which does not show how rows are added, nor which table draws the key", t.Label)
-	case "m":
-		r.Add(ceiling.Unsafe, ceiling.Advice("read the tables that it is made of"), "%s is a materialized view: a refresh adds rows anywhere", t.Label)
-	case "f":
-		r.Add(ceiling.Unsafe, ceiling.Advice("read it on its own server"), "%s is a foreign table: its transactions are those of another server", t.Label)
-	}
+	words := fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the one of %s that has the key", t.Name, cmp.Or(strings.Join(p.bases, ", "), "its tables"))
+	r.AddIf(p.kind == "v", ceiling.Unsafe, ceiling.Advice(words), "%s is a view, which does not show how rows are added, nor which table draws the key", t.Label)
+	r.AddIf(p.kind == "m", ceiling.Unsafe, ceiling.Advice("read the tables that it is made of"), "%s is a materialized view: a refresh adds rows anywhere", t.Label)
+	r.AddIf(!strings.Contains("rpvmf", p.kind), ceiling.Unsafe, ceiling.Advice("name a table"), "%s is not a table", t.Label)
+	r.AddIf(p.kind == "f", ceiling.Unsafe, ceiling.Advice("read it on its own server"), "%s is a foreign table: its transactions are those of another server", t.Label)
 }
 
-// indexes adds whether the key is indexed and unique.
-func (p *table) indexes(r *ceiling.Report, t ceiling.Table) {
-	if p.indexed {
+// keyIndex adds whether the key is indexed and unique.
+func (p *table) keyIndex(r *ceiling.Report, t ceiling.Table) {
+	invalid := slices.IndexFunc(p.indexes, func(i index) bool { return i.begins && !i.valid })
+	switch {
+	case slices.ContainsFunc(p.indexes, func(i index) bool { return i.begins && i.valid }):
 		r.Add(ceiling.OK, nil, "an index begins with the key")
-	} else {
-		words, create := "create an index", "CREATE INDEX CONCURRENTLY ON"
+	case invalid >= 0 && p.kind != "p":
+		name := p.indexes[invalid].name
+		r.Add(ceiling.Warning, ceiling.Advice("build it again, unless its CREATE INDEX is still running", reindex(name)),
+			"the index %s begins with the key (%s), but it is invalid, and so not used: CREATE INDEX CONCURRENTLY leaves it like that when it fails; each poll may read the whole table", name, t.Columns())
+	default:
+		words := "create an index"
 		if p.kind == "p" {
-			words, create = "create an index, which blocks writers until it is built, because the table is partitioned", "CREATE INDEX ON"
+			words += ", which blocks writers until it is built, because the table is partitioned"
 		}
-		r.Add(ceiling.Warning, ceiling.Advice(words, fmt.Sprintf("%s %s (%s);", create, t.Name, t.Columns())),
+		r.Add(ceiling.Warning, ceiling.Advice(words, p.createIndex(p.tree[0], t.Key)),
 			"no index begins with the key (%s): each poll may read the whole table", t.Columns())
 	}
-	r.AddIf(!p.unique, ceiling.Note, nil,
+	unique := slices.ContainsFunc(p.indexes, func(i index) bool { return i.unique && i.valid })
+	r.AddIf(!unique, ceiling.Note, nil,
 		"no unique index shows that the key (%s) is unique: two rows with the same key are an error, which may be found late", t.Columns())
 	r.AddIf(p.rules, ceiling.Note, nil, "the table has rules, which may turn an INSERT into another statement")
 }
-
-// readable reports whether it is a table that stores its rows and has the key.
-func (p *table) readable() bool { return p.isTable() && p.tree[0].found }
-
-func (p *table) isTable() bool { return p.kind == "r" || p.kind == "p" }
 
 // drawn adds whether a single sequence draws the key, in ascending order. It returns the
 // triggers that the guarantee depends on.
@@ -145,7 +144,7 @@ func (p *table) sequence(r *ceiling.Report, t ceiling.Table, s sequence) {
 		"the sequence %s has INCREMENT %d: it is shared with other servers, or runs backwards", s.name, s.increment)
 	r.AddIf(s.cycles, ceiling.Unsafe, ceiling.Advice("let it end at its greatest value", alter+" NO CYCLE;"),
 		"the sequence %s has CYCLE: it would begin again below the cursor", s.name)
-	r.AddIf(s.persistence == "u", ceiling.Unsafe, ceiling.Advice("have it logged", alter+" SET LOGGED;"),
+	r.AddIf(s.persistence == "u", ceiling.Unsafe, ceiling.Advice("make it logged", alter+" SET LOGGED;"),
 		"the sequence %s is unlogged: after a crash it begins again", s.name)
 	if len(r.Findings) == before {
 		r.Add(ceiling.OK, nil, "%q is drawn by the sequence %s: CACHE 1, INCREMENT 1, NO CYCLE", t.Key[0].Name, s.name)

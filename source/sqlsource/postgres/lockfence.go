@@ -8,9 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
-
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -33,23 +31,22 @@ func (c LockFence) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 	if err != nil {
 		return nil, err
 	}
-	var a assumptions
-	if p.readable() {
-		a = p.drawn(&r, t)
-	}
+	a := p.drawn(&r, t)
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
 	s, column := p.sequences[0], t.Key[0].Name
 	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key when all transactions that could still add one below it have ended (their locks on the table and on the sequence %s are watched)%s",
-		column, s.name, a.clause(fmt.Sprintf("leaves %q alone", column), fmt.Sprintf("leave %q alone", column)))
+		column, s.name, ceiling.AsLongAs(a.names, "leave", fmt.Sprintf("%q alone", column)))
 	g := &lockFence{fence: newFence(p, t, r, math.MinInt64), sequence: s.name, drawn: math.MinInt64}
 	drawn, from := "NULL::bigint", "(SELECT) AS nothing"
 	if s.mayRead {
 		drawn, from = "CASE WHEN is_called THEN last_value ELSE greatest(last_value, -9223372036854775807) - 1 END", s.name
 	}
-	g.probe = fmt.Sprintf(`SELECT (SELECT max(%s) FROM %s WHERE %[1]s >= $1::bigint), %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d), pg_is_in_recovery(), row_security_active(%[6]d::oid) FROM %[5]s`,
-		t.Key[0].Quoted, t.Name, drawn, s.oid, from, p.oid)
+	g.probe = fmt.Sprintf(`SELECT greatest, %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d),
+			pg_is_in_recovery(), CASE WHEN greatest IS NULL THEN %[6]s END
+		FROM (SELECT max(%[1]s) AS greatest FROM %[2]s WHERE %[1]s >= $2::bigint) AS g, %[5]s`,
+		t.Key[0].Quoted, t.Name, drawn, s.oid, from, membersExpr(p.oid, array(p.oids())))
 	return g, nil
 }
 
@@ -66,15 +63,31 @@ type lockFence struct {
 // Advance implements [ceiling.Guard]. The order of its two statements makes it sound: first
 // how far the rows go, then who may still add to them.
 func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
-	last, from, err := g.begin(after)
+	last, err := g.table.After(after)
 	if err != nil {
 		return ceiling.Limit{}, err
 	}
+	from := last                                                               // the least key that may have to be read
+	if len(g.table.Key) == 1 && math.MinInt64 < last && last < math.MaxInt64 { // else it may stand between rows of one drawn value
+		from++
+	}
 	at := time.Now()
-	greatest, drawn, err := g.read(ctx, db, from)
-	switch {
-	case err != nil:
+	var greatest, drawn, file sql.NullInt64 // drawn is where the sequence stands, if the role may read that
+	err = g.read(ctx, db, "key", from, &greatest, &drawn, &file)
+	if err == nil && g.file.Valid && g.file != file {
+		err = fmt.Errorf("the sequence %s was altered: %w", g.sequence, ceiling.ErrChanged)
+	}
+	if err != nil {
 		return ceiling.Limit{}, err
+	}
+	g.file = file
+	if drawn.Valid && drawn.Int64 < g.drawn {
+		g.forget()
+	}
+	if drawn.Valid {
+		g.drawn = drawn.Int64
+	}
+	switch {
 	case drawn.Valid && drawn.Int64 < last:
 		return ceiling.Limit{}, g.table.Rewound("the sequence %s stands at %d, below the cursor: "+
 			"it was set back, as by TRUNCATE RESTART IDENTITY, ALTER SEQUENCE RESTART or setval", g.sequence, drawn.Int64)
@@ -107,40 +120,6 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 		l.Held, err = g.held(ctx, db, source.Held{Since: g.byHandSince, By: []string{byHand}})
 	}
 	return l, err
-}
-
-// begin returns the cursor's key, and the least key that may have to be read.
-func (g *lockFence) begin(after []string) (last, from int64, err error) {
-	if after == nil {
-		return math.MinInt64, math.MinInt64, nil
-	}
-	if last, err = strconv.ParseInt(after[0], 10, 64); err != nil {
-		return 0, 0, retry.Permanent(fmt.Errorf("the cursor's value for %q is not an integer of 64 bits; rewind to a cursor that At returns", g.table.Key[0].Name))
-	}
-	from = last
-	if len(g.table.Key) == 1 && last < math.MaxInt64 { // else it may stand between rows of one drawn value
-		from++
-	}
-	return last, from, nil
-}
-
-// read returns the greatest key, and where the sequence stands if the role may read that.
-func (g *lockFence) read(ctx context.Context, db ceiling.Queryer, from int64) (greatest, drawn sql.NullInt64, err error) {
-	var file sql.NullInt64
-	if err = g.fence.read(ctx, db, "key", from, &greatest, &drawn, &file); err != nil {
-		return greatest, drawn, err
-	}
-	if g.file.Valid && g.file != file {
-		return greatest, drawn, fmt.Errorf("the sequence %s was altered: %w", g.sequence, ceiling.ErrChanged)
-	}
-	g.file = file
-	if drawn.Valid && drawn.Int64 < g.drawn {
-		g.forget()
-	}
-	if drawn.Valid {
-		g.drawn = drawn.Int64
-	}
-	return greatest, drawn, nil
 }
 
 // draws identifies what the sequence has been since the last TRUNCATE RESTART IDENTITY or

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +17,8 @@ import (
 // sequence.
 type fence struct {
 	guard
-	probe string // the statement for how far the rows go
+	probe string // the statement for how far the rows go; $1 is the table's name, $2 the cursor
+	locks string // the statement for the holders; $2 is oids
 	oids  string // of tables and sequence
 	boot  string // bootExpr at the last poll
 
@@ -29,27 +29,25 @@ type fence struct {
 }
 
 func newFence(p *table, t ceiling.Table, r ceiling.Report, nothing int64) fence {
-	var oids []int64
-	for _, m := range p.tree {
-		oids = append(oids, m.oid)
-	}
+	oids := p.oids()
 	for _, s := range p.sequences {
 		oids = append(oids, s.oid)
 	}
-	return fence{guard: guard{t, r, p.oid, p.members}, oids: array(oids), nothing: nothing, settled: nothing}
+	return fence{guard: guard{t, r, p.members}, locks: locksQuery(p), oids: array(oids), nothing: nothing, settled: nothing}
 }
 
-// read runs the probe. Its last two columns, whether the server is a standby and whether row-level
-// security applies, are checked here too, because the locks of an empty table are not read.
+// read runs the probe. Its last two columns are whether the server is a standby and, if it finds no
+// row, membersExpr: without rows above the cursor the locks are not read, which would show both.
 func (f *fence) read(ctx context.Context, db ceiling.Queryer, what string, from any, dest ...any) error {
-	var standby, hidden bool
-	err := db.QueryRowContext(ctx, f.probe, from).Scan(append(dest, &standby, &hidden)...)
+	var standby bool
+	var members sql.NullString
+	err := db.QueryRowContext(ctx, f.probe, f.table.Name, from).Scan(append(dest, &standby, &members)...)
 	switch {
 	case err != nil:
 		return fmt.Errorf("reading the greatest %s: %w", what, err)
 	case standby:
 		return errStandby
-	case hidden:
+	case members.Valid && members.String != f.members:
 		return errTable
 	}
 	return nil
@@ -93,27 +91,33 @@ func (f *fence) held(ctx context.Context, db ceiling.Queryer, otherwise source.H
 // like this, later ones only those from before the server's last start.
 const noBackend = "-1/"
 
-// membersExpr is an expression for the table that the name $3 stands for, whether row-level
-// security applies, and the tables of the tree with their defaults and triggers. When its value
-// changes, the table must be probed again.
-const membersExpr = `concat(to_regclass($3::text)::oid, ' ', row_security_active($1::oid)) || (
-			SELECT string_agg(concat(' ', tree.oid, ':', d.oid), '' ORDER BY tree.oid, d.oid)
-			FROM tree LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = tree.oid
-		) || (
-			SELECT COALESCE(string_agg(concat(' ', g.oid, g.tgenabled, f.xmin), '' ORDER BY g.oid), '')
-			FROM tree JOIN pg_catalog.pg_trigger g ON g.tgrelid = tree.oid AND g.tgconstraint = 0 AND g.tgtype & 3 = 3
-			JOIN pg_catalog.pg_proc f ON f.oid = g.tgfoid)`
+// membersExpr returns an expression for the table that the name $1 stands for, whether row-level
+// security applies to the table oid, and the defaults, triggers, parents and children of the tables
+// of its tree. When its value changes, the table must be probed again. Every poll reads it, so each
+// part is found by an index, and the tables are constants: by the number of elements that it expects
+// of a parameter, the server would make a new plan each time.
+func membersExpr(oid int64, tables string) string {
+	return fmt.Sprintf(`concat(to_regclass($1::text)::oid, ' ', row_security_active(%d::oid)) || (
+			SELECT string_agg(concat_ws(':', ' ' || m,
+				(SELECT string_agg(d.oid::text, ',' ORDER BY d.oid) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = m), '',
+				(SELECT string_agg(concat(g.oid, g.tgenabled, (SELECT f.xmin FROM pg_catalog.pg_proc f WHERE f.oid = g.tgfoid)), ',' ORDER BY g.oid)
+					FROM pg_catalog.pg_trigger g WHERE g.tgrelid = m AND g.tgconstraint = 0 AND g.tgtype & 3 = 3), '',
+				(SELECT string_agg(i.inhparent::text, ',' ORDER BY i.inhparent) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = m), '',
+				(SELECT string_agg(i.inhrelid::text, ',' ORDER BY i.inhrelid) FROM pg_catalog.pg_inherits i WHERE i.inhparent = m)
+			), '' ORDER BY m) FROM unnest('%s'::oid[]) AS m)`, oid, tables)
+}
 
 // bootExpr is an expression for when the server started, the same in all sessions, whatever
 // their time zone and style of dates. When one of its processes has crashed, the server restarts
 // with the same start time, but it resets its statistics.
 var bootExpr = "concat(" + micros("pg_postmaster_start_time()") + ", ' ', " + micros("pg_stat_get_bgwriter_stat_reset_time()") + ")"
 
-// The statement's own lock on pg_locks is listed, too. It proves that the server shows locks, and
-// its row carries the values that are needed once.
-var locksQuery = treeQuery + `, head AS MATERIALIZED (
+// locksQuery returns the statement for the holders. Its own lock on pg_locks is listed, too. It
+// proves that the server shows locks, and its row carries the values that are needed once.
+func locksQuery(p *table) string {
+	return `WITH head AS MATERIALIZED (
 	SELECT pg_is_in_recovery() AS standby, ` + bootExpr + ` AS boot,
-		` + membersExpr + ` AS members
+		` + membersExpr(p.oid, array(p.oids())) + ` AS members
 )
 SELECT l.virtualtransaction, COALESCE(l.pid, 0), own, CASE WHEN own THEN h.standby END, CASE WHEN own THEN h.boot END, CASE WHEN own THEN h.members END
 FROM head h, (
@@ -123,6 +127,7 @@ FROM head h, (
 ) l
 WHERE l.relation = ANY ($2::oid[]) AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 	OR own AND l.pid = pg_backend_pid()`
+}
 
 var errNoLocks = errors.New("pg_locks does not show this session's own lock: the server, or a proxy in front of it, hides locks; connect to the server itself, or use the ceiling transaction-id")
 
@@ -152,7 +157,7 @@ func (f *fence) holders(ctx context.Context, db ceiling.Queryer) (all map[string
 		h.Prepared, h.Inherits = h.Session == 0, strings.HasPrefix(id, noBackend)
 		all[id] = h
 		return nil
-	}, locksQuery, f.oid, f.oids, f.table.Name)
+	}, f.locks, f.table.Name, f.oids)
 	switch {
 	case err != nil:
 		return nil, false, fmt.Errorf("reading the locks: %w", err)
@@ -173,7 +178,7 @@ const shownHolders = 5
 
 // describe names holders by pid, application and, where the role may see it, age; a prepared
 // transaction by its name. Prepared ones are the last to be left out: nobody may remember them.
-func (f *fence) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) (who []string, err error) {
+func (f *fence) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) ([]string, error) {
 	var pids []int64
 	for _, h := range by {
 		if !h.Prepared {
@@ -181,21 +186,15 @@ func (f *fence) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.
 		}
 	}
 	prepared := len(by) - len(pids)
-	pids = pids[:min(len(pids), max(shownHolders-prepared, 0))]
-	shown, err := sessions(ctx, db, `SELECT pid, COALESCE(application_name, ''), '', extract(epoch FROM clock_timestamp() - xact_start)::float8
-		FROM pg_catalog.pg_stat_activity WHERE pid = ANY ($1::int[])`, array(pids))
+	who, err := ceiling.DescribeHolders(ctx, db, "SELECT "+sessionName+", "+secondsSince("a.xact_start")+`
+		FROM unnest($1::int[]) WITH ORDINALITY AS l(pid, n)
+		LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid ORDER BY n`, array(pids[:min(len(pids), max(shownHolders-prepared, 0))]))
 	if err != nil {
-		return nil, fmt.Errorf("reading who holds the locks: %w", err)
-	}
-	for _, pid := range pids {
-		s := session{pid: pid}
-		if i := slices.IndexFunc(shown, func(s session) bool { return s.pid == pid }); i >= 0 {
-			s = shown[i]
-		}
-		who = append(who, s.String())
+		return nil, err
 	}
 	if prepared > 0 {
-		named, err := sessions(ctx, db, `SELECT 0, '', x.gid, extract(epoch FROM clock_timestamp() - x.prepared)::float8 FROM pg_catalog.pg_prepared_xacts x
+		named, err := ceiling.DescribeHolders(ctx, db, "SELECT "+preparedName+", "+secondsSince("x.prepared")+`
+			FROM pg_catalog.pg_prepared_xacts x
 			WHERE x.database = current_database() AND x.transaction::text IN (
 				SELECT t.transactionid::text FROM pg_catalog.pg_locks t WHERE t.locktype = 'transactionid' AND t.pid IS NULL AND t.virtualtransaction IN (
 					SELECT r.virtualtransaction FROM pg_catalog.pg_locks r WHERE r.pid IS NULL AND r.relation = ANY ($1::oid[])))
@@ -203,12 +202,10 @@ func (f *fence) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.
 		if err != nil {
 			return nil, err
 		}
-		for _, s := range named {
-			who = append(who, s.String())
-		}
 		if named == nil {
-			who = append(who, "a prepared transaction")
+			named = []string{"a prepared transaction"}
 		}
+		who = append(who, named...)
 	}
 	if more := len(by) - shownHolders; more > 0 {
 		who = append(who, fmt.Sprintf("%d more", more))
@@ -216,29 +213,12 @@ func (f *fence) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.
 	return who, nil
 }
 
-// session is a transaction that others wait for.
-type session struct {
-	pid  int64
-	app  string
-	gid  string          // of a prepared transaction, which has no pid
-	open sql.NullFloat64 // since when, in seconds
-}
+// What a session a with the lock l, and a prepared transaction x, are called.
+const (
+	sessionName  = `concat('pid ', l.pid, ' (' || NULLIF(a.application_name, '') || ')', CASE WHEN a.xact_start IS NOT NULL THEN ', open' END)`
+	preparedName = `concat('prepared transaction "', regexp_replace(x.gid, '[[:cntrl:]]', '?', 'g'), '", open')`
+)
 
-// sessions runs a statement that returns these columns.
-func sessions(ctx context.Context, db ceiling.Queryer, query string, args ...any) ([]session, error) {
-	return ceiling.List(ctx, db, func(s *session) []any { return []any{&s.pid, &s.app, &s.gid, &s.open} }, query, args...)
-}
-
-func (s session) String() string {
-	if s.pid == 0 {
-		return fmt.Sprintf("prepared transaction %q, %s ago", s.gid, ceiling.FormatAge(s.open.Float64))
-	}
-	name := fmt.Sprintf("pid %d", s.pid)
-	if s.app != "" {
-		name += " (" + s.app + ")"
-	}
-	if s.open.Valid {
-		name += ", open for " + ceiling.FormatAge(s.open.Float64)
-	}
-	return name
+func secondsSince(moment string) string {
+	return "extract(epoch FROM clock_timestamp() - " + moment + ")::float8"
 }

@@ -3,9 +3,11 @@ package postgres
 import (
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // A recipe gives a table a column to read it by: the transaction that wrote a row, or the moment
@@ -26,6 +28,8 @@ var (
 		"the moment when the row was written", " and Ceiling to stamp"}
 )
 
+const noHOT = ". Each UPDATE then changes an indexed column, so it cannot be a HOT update"
+
 // body is the text of a recipe's function. A trigger whose function has exactly this text is
 // known to set the column.
 func (c recipe) body(column string) string {
@@ -38,19 +42,10 @@ func (c recipe) body(column string) string {
 func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigger bool) (list []string) {
 	root := p.root()
 	name, body := quote(objectName(root, column)), c.body(column)
-	indexed := column
-	for _, k := range t.Key {
-		indexed += "_" + k.Name
-	}
 	write := func(m member, templates ...string) {
-		concurrently := "CONCURRENTLY "
-		if m.kind == "p" {
-			concurrently = ""
-		}
 		r := strings.NewReplacer(
 			"{root}", root.name, "{table}", m.name, "{column}", quote(column), "{type}", c.typ, "{add}", c.add, "{value}", c.value,
-			"{function}", quote(root.schema)+"."+name, "{trigger}", name, "{body}", "'"+strings.ReplaceAll(body, "'", "''")+"'",
-			"{index}", quote(objectName(m, indexed)), "{concurrently}", concurrently, "{key}", t.Columns())
+			"{function}", quote(root.schema)+"."+name, "{trigger}", name, "{body}", "'"+strings.ReplaceAll(body, "'", "''")+"'")
 		for _, s := range templates {
 			list = append(list, r.Replace(s))
 		}
@@ -76,13 +71,28 @@ func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigge
 	write(root, `COMMIT;`)
 	if add {
 		for _, m := range tables {
-			write(m, `CREATE INDEX {concurrently}IF NOT EXISTS {index} ON {table} ({column}, {key});`)
+			list = append(list, p.createIndex(m, append([]ceiling.Column{{Name: column, Quoted: quote(column)}}, t.Key...)))
 		}
 	}
 	return list
 }
 
-// objectName names a function, trigger or index of a recipe by the table and by what it is for,
+// createIndex returns the statement for an index of a table. IF NOT EXISTS would keep an invalid
+// one, which CREATE INDEX CONCURRENTLY leaves when it fails.
+func (p *table) createIndex(m member, key []ceiling.Column) string {
+	k := ceiling.Table{Key: key}
+	name, concurrently := objectName(m, strings.Join(k.Names(), "_")), "CONCURRENTLY "
+	if m.kind == "p" {
+		concurrently = ""
+	} else if i := slices.IndexFunc(p.indexes, func(i index) bool { return !i.valid && i.table == m.oid && i.relation == name }); i >= 0 {
+		return reindex(p.indexes[i].name)
+	}
+	return fmt.Sprintf("CREATE INDEX %sIF NOT EXISTS %s ON %s (%s);", concurrently, quote(name), m.name, k.Columns())
+}
+
+func reindex(name string) string { return "REINDEX INDEX CONCURRENTLY " + name + ";" }
+
+// objectName names a function, trigger or index of a recipe by the table and by its purpose,
 // so that no second recipe takes it over. Names that would be cut off have numbers instead.
 func objectName(m member, purpose string) string {
 	name := fmt.Sprintf("zz_devotion_%s_%s", m.relation, strings.TrimLeft(purpose, "_"))
@@ -95,14 +105,14 @@ func objectName(m member, purpose string) string {
 // free returns a name for a recipe's column that no other column has, and whether the table
 // has the recipe's column already.
 func (c recipe) free(p *table) (column string, exists bool) {
-	column = c.column
-	for i := 2; ; i++ {
-		existing, taken := p.columns[column]
-		if !taken || existing.typ == c.typ && unqualified(existing.expr) == c.value {
-			return column, taken
+	var taken []string
+	for _, other := range p.columns {
+		if strings.TrimRight(other.name, "0123456789") == c.column && other.typ == c.typ && unqualified(other.expr) == c.value {
+			return other.name, true
 		}
-		column = fmt.Sprint(c.column, i)
+		taken = append(taken, other.name)
 	}
+	return dialect.FreeName(c.column, taken), false
 }
 
 // remedy offers the recipe. Changes of rows are read only with a trigger.
@@ -110,22 +120,19 @@ func (c recipe) remedy(p *table, t ceiling.Table, trigger bool) ceiling.Remedy {
 	column, exists := c.free(p)
 	words := "add a column that holds " + c.holds
 	if exists {
-		words = "read by the column " + column + ", which the table has already"
+		words = "read by the column " + column + ", which the table already has"
 	}
-	key := column
-	for _, k := range t.Key {
-		key += ", " + k.Name
-	}
-	words += "; then set Key to " + key + c.set
+	words += "; then set Key to " + strings.Join(append([]string{column}, t.Names()...), ", ") + c.set
 	if trigger {
-		words += ". Each row is read, and its latest version again after each change"
+		words += ". Each row is read, and its latest version again after each change" + noHOT
 	} else {
 		words += ". Each row is read as it was inserted; changes are not read"
 	}
 	if p.root().kind == "p" {
 		words += ". Building the index blocks writers, because the table is partitioned"
 	}
-	words += ". (SELECT * then returns the column, too, and COPY without a list of columns expects it.)"
+	words += ". Subscribers of a publication with the table stop until their tables have the column, too. SELECT * then returns it, and COPY without a list of columns expects it." +
+		" A CREATE INDEX that fails leaves an invalid index: Check then says how to build it again"
 	return ceiling.Remedy{Words: words, Statements: c.statements(p, t, column, true, trigger)}
 }
 
@@ -158,16 +165,15 @@ func (p *table) stampRemedies(t ceiling.Table) []ceiling.Remedy {
 // trigger for it, if it is the recipe's own by its name and default, or else another column. A
 // trigger on a user's column would rewrite it, such as created_at, at each UPDATE.
 func (p *table) resetRemedies(t ceiling.Table, c recipe) []ceiling.Remedy {
-	column := t.Key[0].Name
-	own := strings.TrimRight(column, "0123456789") == c.column && unqualified(p.columns[column].expr) == c.value
-	if !own {
+	column, exists := c.free(p)
+	if !exists || column != t.Key[0].Name {
 		other := t
 		if len(t.Key) > 1 {
 			other.Key = t.Key[1:]
 		}
 		return []ceiling.Remedy{c.remedy(p, other, true)}
 	}
-	words := fmt.Sprintf("let a trigger set %q at each change; it runs after the other triggers of the table", column)
+	words := fmt.Sprintf("let a trigger set %q at each change; it runs after the other triggers of the table"+noHOT, column)
 	return ceiling.Advice(words, c.statements(p, t, column, false, true)...)
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
-
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -35,26 +34,18 @@ func (c Stamp) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (c
 	if err != nil {
 		return nil, err
 	}
-	var s setting
-	if p.readable() {
-		s = p.stamped(&r, t)
-	}
+	s := p.stamped(&r, t)
 	column := t.Key[0].Name
 	r.AddIf(len(t.Key) == 1, ceiling.Unsafe, ceiling.Advice("add the primary key to Key, after "+column), "several rows can have the same %q", column)
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	does := fmt.Sprintf("%q to clock_timestamp() at each INSERT and UPDATE", column)
-	clause := s.triggers.clause("sets "+does, "set "+does)
-	if s.vouched {
-		clause = fmt.Sprintf(", as long as clients or triggers set %s, for which it takes your word", does)
-	}
 	r.Guarantee = fmt.Sprintf("%s, in the order of %q: rows are read up to a moment when all transactions that wrote to the table then have ended (their locks on it are watched)%s",
-		promise(s.updates), column, clause)
+		s.promise, column, s.assumed)
 	g := &stamp{fence: newFence(p, t, r, 0)}
 	g.probe = fmt.Sprintf(
-		`SELECT %s, %s, %s, pg_is_in_recovery(), row_security_active(%d::oid) FROM (SELECT clock_timestamp()::%s AS clock) AS c, (SELECT max(%s) AS greatest FROM %s) AS g`,
-		micros("clock"), micros(finite("greatest")), micros(finite("$1::text::timestamptz")), p.oid, p.tree[0].keyExact, t.Key[0].Quoted, t.Name)
+		`SELECT %s, %s, %s, pg_is_in_recovery(), CASE WHEN greatest IS NULL THEN %s END FROM (SELECT clock_timestamp()::%s AS clock) AS c, (SELECT max(%s) AS greatest FROM %s) AS g`,
+		micros("clock"), micros(finite("greatest")), micros(finite("$2::text::timestamptz")), membersExpr(p.oid, array(p.oids())), p.tree[0].keyExact, t.Key[0].Quoted, t.Name)
 	return g, nil
 }
 

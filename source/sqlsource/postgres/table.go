@@ -20,13 +20,12 @@ type table struct {
 	role      string // this role, quoted
 	security  bool   // row-level security applies to it
 	tree      []member
-	columns   map[string]column // of the root
+	columns   []column // of the root
 	sequences []sequence
 	triggers  []trigger
 	rules     bool
-	published bool     // rows come from a publisher of logical replication
-	unique    bool     // an index says that the key is unique
-	indexed   bool     // an index begins with the key's columns
+	published bool // rows come from a publisher of logical replication
+	indexes   []index
 	bases     []string // the tables that a view reads
 	members   string   // read first, so that any later change shows
 }
@@ -46,7 +45,17 @@ type member struct {
 }
 
 // column is a column of a table.
-type column struct{ typ, expr string }
+type column struct{ name, typ, expr string }
+
+// index is an index of a table of the tree.
+type index struct {
+	table    int64  // its oid
+	relation string // the index's name, not quoted
+	name     string // with its schema, quoted
+	valid    bool
+	unique   bool // it says that the key is unique
+	begins   bool // it begins with the key's columns
+}
 
 // sequence is a sequence that the key's first column draws from.
 type sequence struct {
@@ -77,7 +86,7 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 		return nil, fmt.Errorf("the table %s does not exist", t.Name)
 	}
 	if err == nil {
-		err = db.QueryRowContext(ctx, strings.ReplaceAll(treeQuery+" SELECT "+membersExpr, "$3", "$2"), p.oid, t.Name).Scan(&p.members)
+		err = p.readMembers(ctx, db, t)
 	}
 	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readTree, p.readColumns, p.readSequences, p.readTriggers, p.readIndexes, p.readBases} {
 		if err == nil {
@@ -88,6 +97,25 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 		return nil, fmt.Errorf("reading what the database says about the table: %w", err)
 	}
 	return p, nil
+}
+
+// readMembers is called first: what changes after it shows in membersExpr, and so does a table that
+// is in the tree by the time when that is read.
+func (p *table) readMembers(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
+	oids, err := ceiling.Texts(ctx, db, treeQuery+" SELECT oid::text FROM tree", p.oid)
+	if err != nil {
+		return err
+	}
+	return db.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = ANY ($2::oid[])), "+membersExpr(p.oid, array(oids)), t.Name, array(oids)).
+		Scan(&p.published, &p.members)
+}
+
+// oids returns those of the tree.
+func (p *table) oids() (list []int64) {
+	for _, m := range p.tree {
+		list = append(list, m.oid)
+	}
+	return list
 }
 
 func (p *table) readTree(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
@@ -120,17 +148,12 @@ func (p *table) inheriting(root member) []member {
 	})
 }
 
-func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) error {
-	p.columns = map[string]column{}
-	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		var name string
-		var c column
-		err := rows.Scan(&name, &c.typ, &c.expr)
-		p.columns[name] = c
-		return err
-	}, `SELECT a.attname::text, format_type(a.atttypid, NULL), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
+func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
+	p.columns, err = ceiling.List(ctx, db, func(c *column) []any { return []any{&c.name, &c.typ, &c.expr} },
+		`SELECT a.attname::text, format_type(a.atttypid, NULL), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
 		FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 		WHERE a.attrelid = $1::oid AND NOT a.attisdropped`, p.root().oid)
+	return err
 }
 
 func (p *table) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
@@ -150,22 +173,21 @@ func (p *table) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling
 	return err
 }
 
-func (p *table) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	var names []string
-	for _, k := range t.Key {
-		names = append(names, k.Name)
-	}
-	return db.QueryRowContext(ctx, treeQuery+`, key AS (
+// readIndexes reads the indexes of all tables of the tree.
+func (p *table) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
+	p.indexes, err = ceiling.List(ctx, db, func(i *index) []any {
+		return []any{&i.table, &i.relation, &i.name, &i.valid, &i.unique, &i.begins}
+	}, treeQuery+`, key AS (
 			SELECT array_agg(a.attnum::int ORDER BY k.n) AS columns FROM unnest($2::text[]) WITH ORDINALITY AS k(name, n)
 			JOIN pg_catalog.pg_attribute a ON a.attrelid = $1::oid AND a.attname = k.name AND NOT a.attisdropped
-		), indexes AS (
-			SELECT i.indisunique, (string_to_array(i.indkey::text, ' ')::int[])[1:i.indnkeyatts] AS columns
-			FROM pg_catalog.pg_index i WHERE i.indrelid = $1::oid AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
 		)
-		SELECT COALESCE(bool_or(i.indisunique AND i.columns <@ k.columns), false),
-			COALESCE(bool_or(i.columns[1:cardinality(k.columns)] = k.columns), false),
-			EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN tree ON tree.oid = r.srrelid)
-		FROM key k LEFT JOIN indexes i ON true`, p.oid, array(names)).Scan(&p.unique, &p.indexed, &p.published)
+		SELECT i.indrelid::bigint, c.relname::text, format('%I.%I', n.nspname, c.relname), i.indisvalid,
+			COALESCE(own AND i.indisunique AND u.columns <@ key.columns, false), COALESCE(own AND u.columns[1:cardinality(key.columns)] = key.columns, false)
+		FROM key, tree JOIN pg_catalog.pg_index i ON i.indrelid = tree.oid JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, LATERAL (
+			SELECT i.indrelid = $1::oid AND i.indpred IS NULL AND i.indexprs IS NULL AS own, (string_to_array(i.indkey::text, ' ')::int[])[1:i.indnkeyatts] AS columns
+		) AS u`, p.oid, array(t.Names()))
+	return err
 }
 
 // readBases finds the tables that a view reads.

@@ -3,13 +3,11 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
-
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -32,108 +30,86 @@ func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.T
 	}
 	var s setting
 	column := t.Key[0].Name
-	if typ := p.tree[0].keyType; p.readable() && typ != txRecipe.typ {
-		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a column of the type xid8", column, typ)
-	} else if p.readable() {
+	if typ := p.tree[0].keyType; typ == txRecipe.typ {
 		s = p.settings(&r, t, txRecipe, false)
+	} else {
+		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a column of the type xid8", column, typ)
 	}
 	r.AddIf(len(t.Key) == 1, ceiling.Unsafe, ceiling.Advice("add the primary key to Key, after "+column), "all rows of a transaction have the same %q", column)
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	does := fmt.Sprintf("%q to %s or leaves it alone", column, txRecipe.value)
 	r.Guarantee = fmt.Sprintf("%s, in the order of the transactions in %q: rows are read up to the oldest transaction of the cluster that is in progress%s",
-		promise(s.updates), column, s.triggers.clause("sets "+does, "set "+strings.Replace(does, "leaves", "leave", 1)))
+		s.promise, column, s.assumed)
 	// Not EXISTS (... >= xmin): the planner may read the whole table for that.
-	return &transactionID{guard: guard{t, r, p.oid, p.members}, probe: treeQuery + fmt.Sprintf(
-		` SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
+	return &transactionID{guard: guard{t, r, p.members}, probe: fmt.Sprintf(
+		`SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
 			COALESCE((SELECT %[2]s FROM %[1]s WHERE %[2]s IS NOT NULL ORDER BY %[2]s DESC LIMIT 1) >= pg_snapshot_xmin(s), false), pg_is_in_recovery(),
 			%[3]s
-		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, strings.ReplaceAll(membersExpr, "$3", "$2"))}, nil
-}
-
-// promise is the part of the guarantee that says what is read.
-func promise(updates bool) string {
-	if updates {
-		return "every row is read once it is committed, and its latest version again after each change"
-	}
-	return "every row is read once it is committed, and its later changes are not read"
+		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, membersExpr(p.oid, array(p.oids())))}, nil
 }
 
 type transactionID struct {
 	guard
-	probe   string
-	waiting []snapshot // oldest first: rows were there that could not be read
-	asOf    time.Time
-}
-
-// snapshot is a moment when all transactions below next had begun.
-type snapshot struct {
-	next uint64
-	at   time.Time
+	probe    string
+	standby  bool             // at the last poll
+	progress ceiling.Progress // by the next transaction's id, while rows are there that cannot be read
 }
 
 // Advance implements [ceiling.Guard]. The statement that reads the rows finds the limit again in
 // its own snapshot, so that it holds on whatever server that statement runs.
 func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
 	at := time.Now()
-	var oldest, next uint64
+	var oldest, next int64
 	var members string
 	var above, standby bool
-	if err := db.QueryRowContext(ctx, g.probe, g.oid, g.table.Name).Scan(&oldest, &next, &above, &standby, &members); err != nil {
+	if err := db.QueryRowContext(ctx, g.probe, g.table.Name).Scan(&oldest, &next, &above, &standby, &members); err != nil {
 		return ceiling.Limit{}, fmt.Errorf("reading the oldest transaction in progress: %w", err)
 	}
 	if members != g.members {
 		return ceiling.Limit{}, errTable
 	}
+	last, err := g.table.After(after)
+	if err != nil {
+		return ceiling.Limit{}, err
+	}
+	if last >= next {
+		return ceiling.Limit{}, g.table.Rewound("the next transaction of this cluster has the id %d, below the cursor's: "+
+			"the rows came from another cluster, or this one was restored to an earlier state", next)
+	}
+	if g.standby && !standby { // it did not know about commits that it had not replayed
+		g.progress = ceiling.Progress{}
+	}
+	g.standby = standby
 	ref := g.table.Key[0].Ref
-	if after != nil {
-		last, err := strconv.ParseUint(after[0], 10, 64)
-		if err != nil {
-			err = fmt.Errorf("the cursor's value for %q is not a transaction id; rewind to a cursor that At returns", g.table.Key[0].Name)
-			return ceiling.Limit{}, retry.Permanent(err)
-		}
-		if last >= next {
-			return ceiling.Limit{}, g.table.Rewound("the next transaction of this cluster has the id %d, below the cursor's: "+
-				"the rows came from another cluster, or this one was restored to an earlier state", next)
-		}
-	}
-	for len(g.waiting) > 0 && g.waiting[0].next <= oldest {
-		g.asOf, g.waiting = g.waiting[0].at, g.waiting[1:]
-	}
-	if !above {
-		g.waiting, g.asOf = nil, at
-	}
-	if standby { // it does not know about commits that it has not replayed
-		g.asOf = time.Time{}
-	}
 	l := ceiling.Limit{
 		Where: ref + " < ?::text::xid8 AND " + ref + " < pg_snapshot_xmin(pg_current_snapshot())",
-		Args:  []any{strconv.FormatUint(oldest, 10)}, AsOf: g.asOf,
+		Args:  []any{strconv.FormatInt(oldest, 10)},
 	}
-	if !above {
-		return l, nil
+	if above {
+		g.progress.See(next, at)
+		g.progress.Advance(min(oldest, next-1), at) // not next itself: the rows that were just seen wait
+		l.Held = &source.Held{Since: g.progress.HeldSince()}
+		l.Held.By, err = oldestTransaction(ctx, db)
+	} else {
+		g.progress.Advance(math.MaxInt64, at)
 	}
-	g.waiting = append(g.waiting[:min(len(g.waiting), ceiling.MaxFences-1)], snapshot{next, at})
-	by, err := oldestTransaction(ctx, db)
-	l.Held = &source.Held{Since: g.waiting[0].at, By: []string{by}}
+	if !standby {
+		l.AsOf = g.progress.AsOf()
+	}
 	return l, err
 }
 
 // oldestTransaction names the one that all others wait for. It is found by its lock, because
 // pg_stat_activity shows a plain role no ids of other roles.
-func oldestTransaction(ctx context.Context, db ceiling.Queryer) (string, error) {
-	shown, err := sessions(ctx, db, `SELECT COALESCE(l.pid, 0), COALESCE(a.application_name, ''), COALESCE(x.gid, ''),
-			extract(epoch FROM clock_timestamp() - COALESCE(a.xact_start, x.prepared))::float8
+func oldestTransaction(ctx context.Context, db ceiling.Queryer) ([]string, error) {
+	who, err := ceiling.DescribeHolders(ctx, db, "SELECT CASE WHEN l.pid IS NULL THEN "+preparedName+" ELSE "+sessionName+" END, "+secondsSince("COALESCE(a.xact_start, x.prepared)")+`
 		FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 		LEFT JOIN pg_catalog.pg_prepared_xacts x ON l.pid IS NULL AND x.transaction = l.transactionid
 		WHERE l.locktype = 'transactionid' AND l.granted AND l.mode = 'ExclusiveLock'
 		ORDER BY age(l.transactionid) DESC LIMIT 1`)
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("reading the oldest transaction in progress: %w", err)
-	case len(shown) == 0:
-		return "a transaction that is not shown here: one of the primary, if this is a standby, or one that has just ended", nil
+	if err == nil && who == nil {
+		who = []string{"a transaction that is not shown here: one of the primary, if this is a standby, or one that has just ended"}
 	}
-	return shown[0].String(), nil
+	return who, err
 }

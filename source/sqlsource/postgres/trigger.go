@@ -34,12 +34,12 @@ func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.
 	return err
 }
 
-// events names the statements before which a trigger runs.
-func (g trigger) events() string {
+// events names the statements before which triggers run.
+func events(insert, update bool) string {
 	switch {
-	case !g.insert:
+	case !insert:
 		return "UPDATE"
-	case !g.update:
+	case !update:
 		return "INSERT"
 	}
 	return "INSERT and UPDATE"
@@ -47,8 +47,9 @@ func (g trigger) events() string {
 
 // assumptions are triggers that the guarantee depends on.
 type assumptions struct {
-	names []string
-	seen  [][2]string // name and function
+	names          []string
+	seen           [][2]string // name and function
+	insert, update bool        // the statements before which they run
 }
 
 // add adds a warning about a trigger, once for all of its clones.
@@ -56,94 +57,120 @@ func (a *assumptions) add(r *ceiling.Report, g trigger, remedies []ceiling.Remed
 	if key := [2]string{g.name, g.function}; !slices.Contains(a.seen, key) {
 		a.seen = append(a.seen, key)
 		a.names = append(a.names, g.name+" on "+g.table)
+		a.insert, a.update = a.insert || g.insert, a.update || g.update
 		r.Add(ceiling.Warning, remedies, "the trigger %s on %s runs before each %s, and its function is not checked: %s",
-			g.name, g.table, g.events(), fmt.Sprintf(format, args...))
+			g.name, g.table, events(g.insert, g.update), fmt.Sprintf(format, args...))
 	}
-}
-
-// clause is what the guarantee says about the triggers, such as
-// `, as long as the trigger set_id on orders leaves "id" alone`.
-func (a *assumptions) clause(one, several string) string {
-	switch len(a.names) {
-	case 0:
-		return ""
-	case 1:
-		return fmt.Sprintf(", as long as the trigger %s %s", a.names[0], one)
-	}
-	last := len(a.names) - 1
-	return fmt.Sprintf(", as long as the triggers %s and %s %s", strings.Join(a.names[:last], ", "), a.names[last], several)
 }
 
 // setting is who sets a column of the key when a row is written.
 type setting struct {
-	updates  bool // each change of a row sets it
-	vouched  bool // nothing but the user's word says that it is set
-	triggers assumptions
+	promise string // what the guarantee says is read
+	assumed string // what it assumes, as its last clause
 }
 
 // settings finds out who sets the key's first column to the value of a recipe. Only a trigger of
 // the recipe is known to do so. ByWord says that the user vouches for other triggers.
 func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bool) (s setting) {
 	column, fix := t.Key[0].Name, p.resetRemedies(t, c)
-	inserted, updated := map[int64]bool{}, map[int64]bool{} // tables whose triggers set it
+	known := p.setters(func(g trigger) bool { return g.source == c.body(column) })
+	byWord = byWord && !(p.everywhere(known.insert) && p.everywhere(known.update))
+	all := known
+	if byWord {
+		all = p.setters(func(g trigger) bool { return !p.setsOther(g, column) })
+	}
+	var a assumptions
 	for _, g := range p.triggers {
-		if p.setsOther(g, column) {
-			continue
-		}
-		known := g.source == c.body(column) && !g.conditional
-		if (known || byWord) && (g.always || !p.published) { // others do not run for what replication brings
-			inserted[g.oid] = inserted[g.oid] || g.insert && !g.conditional
-			updated[g.oid] = updated[g.oid] || g.update && !g.conditional
-		}
 		switch {
-		case known:
+		case p.setsOther(g, column), p.overruled(g, c.body(column)):
+		case g.source == c.body(column) && !g.conditional:
 			r.Add(ceiling.OK, nil, "the trigger %s on %s sets %q to %s", g.name, g.table, column, c.value)
-		case p.overruled(g, c.body(column)):
 		case byWord:
-			s.triggers.add(r, g, fix, "by your word it sets %q to %s each time", column, c.value)
+			a.add(r, g, fix, "by your word it sets %q to %s each time", column, c.value)
 		default:
-			s.triggers.add(r, g, fix, "rows are missed if it sets %q to anything but %s", column, c.value)
+			a.add(r, g, fix, "rows are missed if it sets %q to anything but %s", column, c.value)
 		}
 	}
-	inserts := p.everywhere(inserted)
-	s.updates = p.everywhere(updated)
+	inserts := p.everywhere(all.insert)
+	updates := p.everywhere(all.update)
 	if p.published && !inserts {
 		r.Add(ceiling.Unsafe, slices.Concat(ceiling.Advice("read at the publisher"), fix), "the table is filled by logical replication, which runs no defaults, and no triggers but those that are ENABLE ALWAYS")
 		return s
 	}
-	for _, m := range p.tree {
-		if !inserts && !inserted[m.oid] && !(m.ancestor && m.kind == "r") { // the rows of such an ancestor are not read
-			s.vouched = p.setByDefault(r, m, c, column, byWord, fix) || s.vouched
-		}
-	}
+	vouched, replaced := p.defaults(r, c, column, fix, known, all, byWord)
 	r.AddIf(!inserts, ceiling.Note, nil, "clients can choose the value of %q: a row with one below the cursor is missed", column)
-	r.AddIf(!s.updates, ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)
+	s.promise = "every row is read once it is committed, and its latest version again after each change"
+	if !updates {
+		s.promise = "every row is read once it is committed, and its later changes are not read"
+	}
+	r.AddIf(!updates, ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)
+	switch value := fmt.Sprintf("%q to %s at each ", column, c.value); {
+	case vouched:
+		s.assumed = ", as long as clients or triggers set " + value + events(true, updates) + ", for which it takes your word"
+	case byWord:
+		s.assumed = ceiling.AsLongAs(a.names, "set", value+events(a.insert, a.update)) + replaced
+	default:
+		s.assumed = ceiling.AsLongAs(a.names, "set", fmt.Sprintf("%q to nothing but %s", column, c.value))
+	}
 	return s
 }
 
-// setByDefault adds whether the default of a table's column is the value of a recipe. It reports
-// whether the user must vouch for it.
-func (p *table) setByDefault(r *ceiling.Report, m member, c recipe, column string, byWord bool, fix []ceiling.Remedy) (vouched bool) {
-	switch {
-	case unqualified(m.expr) == c.value:
-		r.Add(ceiling.OK, nil, "%q of %s is %s by default", column, m.name, c.value)
-	case m.expr != "":
-		r.Add(ceiling.Unsafe, fix, "the default of %q in %s is %s, not %s", column, m.name, m.expr, c.value)
-	case m.child:
-		r.Add(ceiling.Note, nil, "%q has no default in %s: rows that are inserted there directly must set it to %s", column, m.name, c.value)
-	case byWord:
-		r.Add(ceiling.Warning, fix, "%q of %s has no default, and no trigger runs before each INSERT: by your word it is set to %s each time", column, m.name, c.value)
-		return true
-	default:
-		r.Add(ceiling.Unsafe, fix, "%q of %s has no default %s, and no trigger that is known to set it: clients make its values, or a trigger whose text is not read", column, m.name, c.value)
+// defaults adds the defaults of the column in all tables where no trigger is known to set it. The
+// user vouches for a table without any. Replaced says which defaults hold nothing but by the user's
+// word that a trigger replaces them.
+func (p *table) defaults(r *ceiling.Report, c recipe, column string, fix []ceiling.Remedy, known, all setters, byWord bool) (vouched bool, replaced string) {
+	var list []string
+	for _, m := range p.tree {
+		right := unqualified(m.expr) == c.value
+		switch {
+		case m.ancestor && m.kind == "r": // its rows are not read
+		case known.insert[m.oid] || p.everywhere(known.insert):
+		case all.insert[m.oid] || p.everywhere(all.insert):
+			if m.expr != "" && !right {
+				r.Add(ceiling.Warning, fix, "the default of %q in %s is %s: by your word a trigger sets %[1]q to %[4]s in its place at each INSERT; otherwise rows are missed", column, m.name, m.expr, c.value)
+				list = append(list, m.expr)
+			}
+		case right:
+			r.Add(ceiling.OK, nil, "%q of %s is %s by default", column, m.name, c.value)
+		case m.expr != "":
+			r.Add(ceiling.Unsafe, fix, "the default of %q in %s is %s, not %s", column, m.name, m.expr, c.value)
+		case m.child:
+			r.Add(ceiling.Note, nil, "%q has no default in %s: rows that are inserted there directly must set it to %s", column, m.name, c.value)
+		case byWord:
+			r.Add(ceiling.Warning, fix, "%q of %s has no default, and no trigger runs before each INSERT: by your word it is set to %s each time", column, m.name, c.value)
+			vouched = true
+		default:
+			r.Add(ceiling.Unsafe, fix, "%q of %s has no default %s, and no trigger that is known to set it: clients make its values, or a trigger whose text is not read", column, m.name, c.value)
+		}
 	}
-	return false
+	slices.Sort(list)
+	if list = slices.Compact(list); list != nil {
+		replaced = ", in place of the default " + strings.Join(list, " or ")
+	}
+	return vouched, replaced
+}
+
+// setters are the tables, by their oids, with a trigger that sets a column for each row before each
+// INSERT, or before each UPDATE.
+type setters struct{ insert, update map[int64]bool }
+
+// setters returns the tables with such triggers. What replication brings runs only triggers that
+// are ENABLE ALWAYS.
+func (p *table) setters(is func(trigger) bool) setters {
+	s := setters{map[int64]bool{}, map[int64]bool{}}
+	for _, g := range p.triggers {
+		if is(g) && !g.conditional && (g.always || !p.published) {
+			s.insert[g.oid] = s.insert[g.oid] || g.insert
+			s.update[g.oid] = s.update[g.oid] || g.update
+		}
+	}
+	return s
 }
 
 // setsOther reports whether a trigger is that of a recipe for another column.
 func (p *table) setsOther(g trigger, column string) bool {
-	for name := range p.columns {
-		if name != column && (g.source == txRecipe.body(name) || g.source == stampRecipe.body(name)) {
+	for _, other := range p.columns {
+		if other.name != column && (g.source == txRecipe.body(other.name) || g.source == stampRecipe.body(other.name)) {
 			return true
 		}
 	}

@@ -19,12 +19,11 @@ import (
 // name is the database's name, for messages.
 const name = "SQLite"
 
-// Dialect is the SQL of SQLite.
+// Dialect is the SQL of SQLite. The interfaces of packages dialect and
+// ceiling explain its methods.
 type Dialect struct{}
 
 var _ dialect.Dialect = Dialect{}
-
-// Short answers, each explained in packages dialect and ceiling.
 
 func (Dialect) Name() string                { return name }
 func (Dialect) DriverNames() []string       { return []string{"sqlite", "sqlite3"} }
@@ -70,7 +69,6 @@ func (Dialect) CheckSession(context.Context, ceiling.Queryer) error { return nil
 // the drivers would change values.
 func (Dialect) Column(_ dialect.Column, ref string) (row.Kind, string) { return row.Auto, "+" + ref }
 
-// Key implements [dialect.Reader].
 func (Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string) (dialect.KeyColumn, error) {
 	bind := func(v dialect.Value) (string, any, error) {
 		arg, err := argument(v, strings.ToUpper(c.Type))
@@ -123,7 +121,6 @@ func (Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []strin
 		FROM pragma_table_info(?, ?) AS c`, name, schema, name, schema)
 }
 
-// SchemaVersion implements [dialect.Reader].
 func (Dialect) SchemaVersion(ctx context.Context, db ceiling.Queryer, table []string) (v int64, err error) {
 	prefix := ""
 	if len(table) == 2 {
@@ -147,7 +144,7 @@ var fullRead = regexp.MustCompile(`^SCAN (\S+|\(.*\))$|AUTOMATIC .*INDEX`)
 
 // Explain implements [dialect.Reader]. Without ANALYZE the plan does not depend on the table's size.
 func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error) {
-	_, steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN QUERY PLAN "+statement, args)
+	steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN QUERY PLAN "+statement, args)
 	var lines, bad []string
 	for _, s := range steps {
 		line := s["detail"]

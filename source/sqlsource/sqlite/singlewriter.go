@@ -4,8 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"math"
-	"strconv"
 	"strings"
 	"time"
 
@@ -28,7 +26,8 @@ import (
 // It assumes that clients do not insert or update ids below the greatest one, that the locks
 // of the file work, which on network file systems they often do not, that the file is not
 // replaced while it is open, and that commits are durable: with PRAGMA synchronous = OFF, or
-// NORMAL and a write-ahead log, a power loss can take back rows that were read.
+// NORMAL and a write-ahead log, a power loss can take back rows that were read. A table that is
+// dropped and recreated is noticed, unless new rows have passed the cursor by then.
 type SingleWriter struct {
 	proven bool // the key must be drawn by AUTOINCREMENT
 }
@@ -43,68 +42,75 @@ func (c SingleWriter) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Ta
 			return nil, err
 		}
 	}
-	g := &singleWriter{table: t}
+	g := &singleWriter{table: t, probe: `SELECT read_uncommitted FROM pragma_read_uncommitted`}
+	var uncommitted bool
+	if err := db.QueryRowContext(ctx, g.probe).Scan(&uncommitted); err != nil {
+		return nil, fmt.Errorf("reading PRAGMA read_uncommitted: %w", err)
+	}
+	r.AddIf(uncommitted, ceiling.Unsafe, ceiling.Advice("set it for every connection, in the data source name: _pragma=read_uncommitted(0) for modernc.org/sqlite and ncruces/go-sqlite3; "+
+		"with another driver, open the file without cache=shared. A PRAGMA statement would reach one connection of the pool only"),
+		"the connection reads what other connections of a shared cache have not committed, and may roll back")
 	if t.Name != "" {
 		p, err := probe(ctx, db, t)
 		if err != nil {
 			return nil, err
 		}
-		if p.report(&r, t, c.proven) {
-			g.statement = fmt.Sprintf(`SELECT (SELECT seq FROM %s.sqlite_sequence WHERE name = %s), (SELECT max(%s) FROM %[1]s.%s)`,
-				quote(p.schema), dialect.QuoteWith(`'`, p.name), t.Key[0].Quoted, quote(p.name))
+		if g.drawn = p.report(&r, t, c.proven); g.drawn {
+			schema, name := quote(p.schema), dialect.QuoteWith(`'`, p.name)
+			g.probe = fmt.Sprintf(`SELECT (%s), (SELECT coalesce(group_concat(name), '') FROM (%s)), (SELECT seq FROM %s.sqlite_sequence WHERE name = %s), (SELECT max(%s) FROM %[3]s.%[6]s)`,
+				g.probe, fmt.Sprintf(triggers, schema, name), schema, name, t.Key[0].Quoted, quote(p.name))
 		}
 		g.empty, g.triggers = p.empty, p.triggers
 	}
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	r.Guarantee = g.guarantee()
+	key := t.Key[0].Name
+	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: SQLite lets one transaction write at a time, and AUTOINCREMENT gives each row an id greater than any before, "+
+		"which the table's row in sqlite_sequence must show: only AUTOINCREMENT should write it", key) + ceiling.AsLongAs(g.triggers, "leave", fmt.Sprintf("%q alone", key))
+	if !g.drawn {
+		r.Guarantee = fmt.Sprintf("every row is read once it is committed, and its latest version again after each change that draws a new %q, by your word that each write draws one greater than all before: SQLite lets one transaction write at a time", key)
+	}
 	g.report = r
 	return g, nil
 }
 
 type singleWriter struct {
-	table     ceiling.Table
-	report    ceiling.Report
-	triggers  []string
-	statement string // reads the sequence and the greatest key; "" if AUTOINCREMENT does not draw the key
-	empty     bool   // no row was inserted yet
-}
-
-func (g *singleWriter) guarantee() string {
-	key := g.table.Key[0].Name
-	if g.statement == "" {
-		return fmt.Sprintf("every row is read once it is committed, and its latest version again after each change that draws a new %q, by your word that each write draws one greater than all before: SQLite lets one transaction write at a time", key)
-	}
-	text := fmt.Sprintf("every row is read once it is committed, in the order of %q: SQLite lets one transaction write at a time, and AUTOINCREMENT gives each row an id greater than any before", key)
-	text += ", which the table's row in sqlite_sequence must show: only AUTOINCREMENT should write it"
-	if len(g.triggers) > 0 {
-		text += fmt.Sprintf(", as long as the triggers of the table (%s) leave %q alone", strings.Join(g.triggers, ", "), key)
-	}
-	return text
+	table    ceiling.Table
+	report   ceiling.Report
+	drawn    bool     // AUTOINCREMENT draws the key
+	probe    string   // reads whether the connection reads uncommitted rows and, if drawn, the triggers, the sequence and the greatest key
+	triggers []string // of the table
+	empty    bool     // no row was inserted yet
 }
 
 func (g *singleWriter) Report() ceiling.Report { return g.report }
 
-// Advance implements [ceiling.Guard].
 func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []string) (l ceiling.Limit, err error) {
 	l.AsOf = time.Now()
-	if g.statement == "" {
-		return l, nil
-	}
+	var uncommitted bool
+	var triggers string
 	var last, greatest sql.NullInt64
-	if err := db.QueryRowContext(ctx, g.statement).Scan(&last, &greatest); err != nil {
+	dest := []any{&uncommitted}
+	if g.drawn {
+		dest = append(dest, &triggers, &last, &greatest)
+	}
+	switch err := db.QueryRowContext(ctx, g.probe).Scan(dest...); {
+	case err != nil:
 		return l, fmt.Errorf("reading sqlite_sequence: %w", err)
+	case uncommitted: // each connection of the pool has its own setting
+		return l, fmt.Errorf("the connection reads uncommitted rows: %w", ceiling.ErrChanged)
+	case !g.drawn:
+		return l, nil
+	case triggers != strings.Join(g.triggers, ","):
+		return l, fmt.Errorf("a trigger of the table was added or removed: %w", ceiling.ErrChanged)
 	}
-	from := int64(math.MinInt64)
-	if after != nil {
-		if from, err = strconv.ParseInt(after[0], 10, 64); err != nil {
-			return l, retry.Permanent(fmt.Errorf("the cursor's value for %q is not an integer; rewind to a cursor that At returns", g.table.Key[0].Name))
-		}
-	}
+	from, err := g.table.After(after)
 	switch {
+	case err != nil:
+		return l, err
 	case from > 0 && last.Int64 < from:
-		return l, &ceiling.RewoundError{Table: g.table.Label, What: fmt.Sprintf("sqlite_sequence is at %d, below the cursor, so ids that were read are drawn again: the table was recreated, an older file was restored, or sqlite_sequence was changed", last.Int64)}
+		return l, g.table.Rewound("sqlite_sequence is at %d, below the cursor, so ids that were read are drawn again: the table was recreated, an older file was restored, or sqlite_sequence was changed", last.Int64)
 	case !last.Valid && greatest.Valid:
 		return l, fmt.Errorf("the table has rows, and none in sqlite_sequence: %w", ceiling.ErrChanged)
 	case last.Valid && greatest.Int64 > last.Int64:

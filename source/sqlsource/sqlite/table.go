@@ -14,18 +14,17 @@ import (
 
 // table is what pragmas and the catalogue say about a table.
 type table struct {
-	schema, name     string // as the database has them
-	kind             string // table, view, virtual, shadow
-	withoutRowid     bool
-	columns          []string // all of them, those that are generated too
-	primary          []string // the columns of the primary key
-	integer          bool     // the primary key is one column of the type INTEGER
-	rowid            bool     // and another name of the rowid
-	triggers         []string // names
-	readsUncommitted bool     // the connection reads what is not committed
-	indexed          bool     // an index begins with the key's first column
-	drawn            bool     // AUTOINCREMENT draws the primary key
-	empty            bool     // the table has no row yet, so nothing shows whether it does
+	schema, name string // as the database has them
+	kind         string // table, view, virtual, shadow
+	withoutRowid bool
+	columns      []string // all of them, those that are generated too
+	primary      []string // the columns of the primary key
+	integer      bool     // the primary key is one column of the type INTEGER
+	rowid        bool     // and another name of the rowid
+	triggers     []string // names
+	indexed      bool     // an index begins with the key's first column
+	drawn        bool     // AUTOINCREMENT draws the primary key
+	empty        bool     // the table has no row yet, so nothing shows whether it does
 }
 
 func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, error) {
@@ -42,10 +41,10 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 // then in the main database, then in the attached ones in their order.
 func (p *table) readTable(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
 	last := len(t.Parts) - 1 // before it stands a schema, or nothing
-	err := db.QueryRowContext(ctx, `SELECT l.schema, l.name, l.type, l.wr, (SELECT read_uncommitted FROM pragma_read_uncommitted)
+	err := db.QueryRowContext(ctx, `SELECT l.schema, l.name, l.type, l.wr
 		FROM pragma_table_list(?) AS l JOIN pragma_database_list AS d ON d.name = l.schema
 		WHERE ? IN ('', l.schema COLLATE NOCASE) ORDER BY d.name <> 'temp', d.seq LIMIT 1`, t.Parts[last], strings.Join(t.Parts[:last], "")).
-		Scan(&p.schema, &p.name, &p.kind, &p.withoutRowid, &p.readsUncommitted)
+		Scan(&p.schema, &p.name, &p.kind, &p.withoutRowid)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("the table %s does not exist", t.Label)
 	}
@@ -66,8 +65,11 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.T
 	}, `SELECT name, type, pk FROM pragma_table_xinfo(?, ?)`, p.name, p.schema)
 }
 
+// triggers lists the triggers of a table.
+const triggers = `SELECT name FROM %s.sqlite_master WHERE tbl_name = %s COLLATE NOCASE AND type = 'trigger' ORDER BY name`
+
 func (p *table) readRest(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
-	p.triggers, err = ceiling.Texts(ctx, db, `SELECT name FROM `+quote(p.schema)+`.sqlite_master WHERE tbl_name = ? COLLATE NOCASE AND type = 'trigger' ORDER BY name`, p.name)
+	p.triggers, err = ceiling.Texts(ctx, db, fmt.Sprintf(triggers, quote(p.schema), dialect.QuoteWith(`'`, p.name)))
 	if err != nil {
 		return err
 	}
@@ -107,10 +109,6 @@ func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn b
 	if proven {
 		worst = ceiling.Unsafe
 	}
-	if p.readsUncommitted {
-		r.Add(ceiling.Unsafe, ceiling.Advice("read committed rows only", "PRAGMA read_uncommitted = 0;"),
-			"the connection reads what other connections of a shared cache have not committed, and may roll back")
-	}
 	own := len(p.primary) == 1 && strings.EqualFold(p.primary[0], key)
 	switch {
 	case p.schema == "temp":
@@ -144,6 +142,7 @@ func (p *table) reportDrawn(r *ceiling.Report, key string) {
 	} else {
 		r.Add(ceiling.Note, nil, "the table is empty: whether AUTOINCREMENT draws %q shows with its first row; if it does not, the table is refused, or read by your word if the ceiling was chosen explicitly", key)
 	}
+	r.Add(ceiling.Note, nil, "nothing tells a table that was recreated from one that was rebuilt: if it is dropped, recreated and filled past the cursor between two polls, the rows below the cursor are missed")
 	r.Add(ceiling.Note, nil, "SQLite lets clients choose the value of %q: a row with one below the greatest is missed", key)
 	for _, name := range p.triggers {
 		r.Add(ceiling.Note, nil, "the trigger %s may run when rows are written, and its statements are not checked: rows are missed if it changes %q", name, key)
@@ -167,14 +166,25 @@ var recipe = []string{
 
 const draw = `UPDATE {counter} SET last = last + 1; UPDATE {name} SET {version} = (SELECT last FROM {counter}) WHERE ({row}) = ({changed});`
 
+// identity returns the columns that tell rows apart: the primary key, or a name of the rowid that
+// no column has. It is nil if columns have all of its names.
+func (p *table) identity() []string {
+	if p.withoutRowid || p.rowid {
+		return p.primary
+	}
+	for _, name := range []string{"_rowid_", "rowid", "oid"} {
+		if !slices.ContainsFunc(p.columns, func(c string) bool { return strings.EqualFold(c, name) }) {
+			return []string{name}
+		}
+	}
+	return nil
+}
+
 // statements fills in the recipe for a column's name.
 func (p *table) statements(version string) []string {
 	object := func(suffix string) string { return quote("devotion_" + p.name + version + suffix) }
 	schema, name := quote(p.schema), quote(p.name)
-	id := p.primary
-	if !p.withoutRowid && !p.rowid {
-		id = []string{"_rowid_"} // fewer tables have such a column than one called rowid
-	}
+	id := p.identity()
 	o := quote(dialect.FreeName("o", []string{p.name}))
 	pairs := []string{
 		"{table}", schema + "." + name, "{name}", name, "{schema}", schema, "{version}", quote(version),
@@ -201,9 +211,12 @@ func (p *table) remedies() []ceiling.Remedy {
 	version := dialect.FreeName("_version", p.columns)
 	words := "add a version that triggers draw from a counter; then set Key to " + version + " and Ceiling to single-writer. " +
 		"Each row is read, and its latest version again after each change. (INSERT without a list of columns then fails, and SELECT * returns the column, too."
-	if len(p.triggers) > 0 {
-		return ceiling.Advice(words + ") The table has triggers (" + strings.Join(p.triggers, ", ") + "), which the recipe's UPDATE would run for every row, and again after " +
-			"each write. So its statements are not printed: they are in source/sqlsource/DESIGN-ceilings.md, to be adapted")
+	const adapt = ". So its statements are not printed: they are in source/sqlsource/DESIGN-ceilings.md, to be adapted"
+	switch {
+	case len(p.triggers) > 0:
+		return ceiling.Advice(words + ") The table has triggers (" + strings.Join(p.triggers, ", ") + "), which the recipe's UPDATE would run for every row, and again after each write" + adapt)
+	case p.identity() == nil:
+		return ceiling.Advice(words + ") The table has columns called _rowid_, rowid and oid, which hide the number by which the recipe tells rows apart" + adapt)
 	}
 	return ceiling.Advice(words+" Run the statements with sqlite3 -bail, which stops at the first error.)", p.statements(version)...)
 }

@@ -71,6 +71,12 @@ func releasesOf(t *testing.T, r releases, faults ...release) {
 	require.Equal(t, "0", s.metric("pending"))
 	require.NotEmpty(t, s.metric("last_rollback_timestamp_seconds"))
 
+	s.publish(release{version: version(8)})
+	s.Must("dpkg", "--install", "/opt/lab/public/"+debName(version(8))) // by hand
+	s.update(0, "up to date: "+version(8))
+	require.Equal(t, "0", s.metric("quarantined_releases"))
+	s.Eventually("ready", func() bool { return s.healthy(version(8)) })
+
 	s.Write("/etc/dbtofile/update.env", quick)
 	s.publish(release{version: version(9)})
 	s.Unit("dbtofile-update.timer.d/lab.conf", "[Timer]\nOnCalendar=\nOnActiveSec=0\nRandomizedDelaySec=0\n")

@@ -11,7 +11,17 @@ import (
 // EachDriver runs a test with each driver, in a new database.
 func EachDriver(t *testing.T, f func(t *testing.T, driver dbtest.Driver, db *sqlx.DB)) {
 	t.Helper()
-	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ, dbtest.MySQL, dbtest.MySQLText, dbtest.Modernc, dbtest.NCruces} {
+	each(t, f, dbtest.PGX, dbtest.PQ, dbtest.MySQL, dbtest.MySQLText, dbtest.Modernc, dbtest.NCruces)
+}
+
+// EachPostgresDriver runs a test with each Postgres driver, in a new database.
+func EachPostgresDriver(t *testing.T, f func(t *testing.T, db *sqlx.DB)) {
+	t.Parallel()
+	each(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) { f(t, db) }, dbtest.PGX, dbtest.PQ)
+}
+
+func each(t *testing.T, f func(*testing.T, dbtest.Driver, *sqlx.DB), drivers ...dbtest.Driver) {
+	for _, driver := range drivers {
 		t.Run(string(driver), func(t *testing.T) {
 			t.Parallel()
 			f(t, driver, DatabaseFor(t, driver).Open(t, driver))
@@ -19,19 +29,8 @@ func EachDriver(t *testing.T, f func(t *testing.T, driver dbtest.Driver, db *sql
 	}
 }
 
-// EachPostgresDriver runs a test with each Postgres driver, in a new database.
-func EachPostgresDriver(t *testing.T, f func(t *testing.T, db *sqlx.DB)) {
-	t.Parallel()
-	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ} {
-		t.Run(string(driver), func(t *testing.T) {
-			t.Parallel()
-			f(t, dbtest.Postgres(t).NewDatabase(t).Open(t, driver))
-		})
-	}
-}
-
 // DatabaseFor returns a new database for the driver.
-func DatabaseFor(t *testing.T, driver dbtest.Driver) dbtest.Database {
+func DatabaseFor(t testing.TB, driver dbtest.Driver) dbtest.Database {
 	switch {
 	case IsPostgres(driver):
 		return dbtest.Postgres(t).NewDatabase(t)

@@ -4,6 +4,8 @@ package lab
 
 import (
 	"log/slog"
+	"runtime/debug"
+	"slices"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
@@ -18,4 +20,11 @@ func Main(m *testing.M) {
 	}
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // thousands of lines would hide the failure
 	dbtest.Main(m)
+}
+
+// Race reports whether the race detector is on. It does not see into programs that a test
+// starts.
+func Race() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,17 +16,20 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 )
 
-// Start runs a poller. The returned function cancels its context, and returns how long Run
-// then took and its error.
-func Start[T any](t *testing.T, p *poller.Poller[T]) (stop func() (time.Duration, error)) {
+// Start runs a poller. The returned function cancels its context and returns the error of
+// Run, or an error if Run does not end.
+func Start[T any](t *testing.T, p *poller.Poller[T]) (stop func() error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
-	return sync.OnceValues(func() (took time.Duration, err error) {
-		began := time.Now()
+	return sync.OnceValue(func() error {
 		cancel()
-		err = <-done
-		return time.Since(began), err
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(WaitLimit):
+			return errors.New("Run does not end with its context")
+		}
 	})
 }
 
@@ -75,19 +79,16 @@ func OneLine(text string) string { return strings.Join(strings.Fields(text), " "
 // Module is the path of the root module.
 const Module = "github.com/artifactofdevotion/devotion"
 
-// RepositoryRoot returns the directory of the root module.
+// RepositoryRoot returns the directory of the root module. The package under test is three
+// levels below it, and tests run in the directory of their package.
 func RepositoryRoot(tb testing.TB) string {
 	tb.Helper()
-	dir, err := os.Getwd() // the directory of the package under test
+	dir, err := filepath.Abs("../../..")
+	if err == nil {
+		_, err = os.Stat(filepath.Join(dir, "go.work"))
+	}
 	if err != nil {
 		tb.Fatal(err)
 	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err == nil && strings.Contains(string(text), "module "+Module+"\n") {
-			return dir
-		}
-	}
-	tb.Fatalf("the test does not run within module %s", Module)
-	return ""
+	return dir
 }

@@ -1,4 +1,4 @@
-package mariadb
+package outages
 
 import (
 	"testing"
@@ -7,10 +7,3 @@ import (
 )
 
 func TestMain(m *testing.M) { lab.Main(m) }
-
-var (
-	eachDriver = lab.EachDriver
-	isMariaDB  = lab.IsMariaDB
-	isPostgres = lab.IsPostgres
-	pollOnce   = lab.PollOnce
-)

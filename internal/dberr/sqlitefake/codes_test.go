@@ -1,6 +1,14 @@
-// Package sqlitefake has errors shaped like those of the SQLite drivers. Its
+// Package sqlitefake_test has errors shaped like those of the SQLite drivers. Its
 // import path contains "sqlite", as theirs do.
-package sqlitefake
+package sqlitefake_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/artifactofdevotion/devotion/internal/dberr"
+)
 
 // Modernc returns the code as an int.
 type Modernc struct{ N int }
@@ -35,3 +43,19 @@ func (Mattn) Error() string { return "it failed" }
 type Uncoded struct{}
 
 func (Uncoded) Error() string { return "it failed" }
+
+// Each SQLite driver keeps its code in another shape.
+func TestSQLiteCodes(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{
+		&Modernc{N: 2067}, &NCruces{N: 2067}, Extended(2067),
+		Mattn{Code: 19, ExtendedCode: 2067}, &Mattn{Code: 19, ExtendedCode: 2067},
+	} {
+		text, kind, ok := dberr.Read(err)
+		assert.True(t, ok, "%T", err)
+		assert.Equal(t, dberr.Data, kind, "%T", err)
+		assert.Equal(t, "SQLite error 2067 (CONSTRAINT)", text, "%T", err)
+	}
+	_, _, ok := dberr.Read(Uncoded{})
+	assert.False(t, ok)
+}

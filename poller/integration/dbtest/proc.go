@@ -1,5 +1,3 @@
-//go:build unix
-
 package dbtest
 
 import (
@@ -14,17 +12,17 @@ import (
 )
 
 // owner is the user that a server runs as. The zero value is the user of the test.
-type owner struct{ credential *syscall.Credential }
+type owner struct{ uid, gid int }
 
 // makeDir creates a server's directory in a place that its owner can access.
 func makeDir(e engine) (o owner, dir string, err error) {
-	if e.name() == "Postgres" && os.Geteuid() == 0 { // Postgres refuses to run as root
-		if o.credential, err = unprivileged(); err != nil {
+	if e.kind().name == "Postgres" && os.Geteuid() == 0 { // Postgres refuses to run as root
+		if o, err = unprivileged(); err != nil {
 			return o, "", err
 		}
 	}
 	for _, parent := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
-		if o.credential != nil && !reachable(parent) {
+		if o.uid != 0 && !reachable(parent) {
 			continue
 		}
 		if dir, err = os.MkdirTemp(parent, "dbtest-*"); err == nil {
@@ -37,23 +35,19 @@ func makeDir(e engine) (o owner, dir string, err error) {
 	return o, "", err
 }
 
-func unprivileged() (*syscall.Credential, error) {
+func unprivileged() (o owner, err error) {
 	for _, name := range []string{"postgres", "nobody"} {
-		u, err := user.Lookup(name)
-		if err != nil {
+		var u *user.User
+		if u, err = user.Lookup(name); err != nil {
 			continue
 		}
-		uid, err := strconv.ParseUint(u.Uid, 10, 32)
-		if err != nil {
-			continue
+		if o.uid, err = strconv.Atoi(u.Uid); err == nil {
+			if o.gid, err = strconv.Atoi(u.Gid); err == nil {
+				return o, nil
+			}
 		}
-		gid, err := strconv.ParseUint(u.Gid, 10, 32)
-		if err != nil {
-			continue
-		}
-		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 	}
-	return nil, fmt.Errorf("Postgres does not run as root, and neither of the users postgres and nobody exists")
+	return o, fmt.Errorf("Postgres does not run as root, and neither of the users postgres and nobody exists: %w", err)
 }
 
 // reachable reports whether every user may traverse dir and its parents.
@@ -73,19 +67,11 @@ func reachable(dir string) bool {
 
 // own changes the owner of a file to o.
 func (o owner) own(path string) error {
-	if o.credential == nil {
+	if o.uid == 0 {
 		return nil
 	}
-	return os.Chown(path, int(o.credential.Uid), int(o.credential.Gid))
+	return os.Chown(path, o.uid, o.gid)
 }
-
-// apply runs cmd as the owner and in a separate process group. An interrupt typed at the
-// terminal then reaches only the test, which ends the server.
-func (o owner) apply(cmd *exec.Cmd) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: o.credential, Setpgid: true}
-}
-
-func signal(p *os.Process, sig os.Signal) error { return p.Signal(sig) }
 
 // reaper ends a server whose test process has ended. It is a shell that reads from a pipe.
 // Only the test process can write to the pipe, so the shell sees its end however the
@@ -112,15 +98,12 @@ exit 1
 
 func startReaper(dir string, quit syscall.Signal) (*reaper, error) {
 	cmd := exec.Command("/bin/sh", "-c", reaperScript, "dbtest", dir, strconv.Itoa(int(quit)))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	owner{}.apply(cmd)
 	pipe, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	return &reaper{cmd, pipe}, nil
+	return &reaper{cmd, pipe}, cmd.Start()
 }
 
 // watch sets the process to end. 0 means none.

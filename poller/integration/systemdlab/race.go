@@ -1,5 +1,0 @@
-//go:build race
-
-package systemdlab
-
-const race = true

@@ -1,7 +1,0 @@
-//go:build !windows
-
-package durable
-
-import "os"
-
-func syncDir(d *os.File) error { return d.Sync() }
