@@ -88,7 +88,7 @@ func killed(t *testing.T, r releases) {
 		switch {
 		case strings.HasPrefix(before[len(before)-1], "systemctl"):
 			return "restart"
-		case strings.Contains(text, "\nsystemctl"):
+		case strings.Contains(text, "\nsystemctl reset-failed"):
 			return "record"
 		case strings.Contains(text, "--reinstall"):
 			return "install"
