@@ -80,7 +80,7 @@ func (r *run[T]) watch(s *StepInfo, f func() error) error {
 		for {
 			if log.allow(time.Now()) {
 				r.log.Warn("overdue: the call ignores its timeout, the pipeline is stuck until it returns",
-					log.withUnlogged("op", s.Op, "deadline", r.deadline(), "from", s.From, "after", since(s.Start))...)
+					log.withUnlogged("op", s.Op, "deadline", readable(r.deadline()), "from", s.From, "after", since(s.Start))...)
 			}
 			select {
 			case <-returned:
@@ -103,8 +103,12 @@ func (r *run[T]) watch(s *StepInfo, f func() error) error {
 	return f()
 }
 
-// since returns the time since t, rounded for the log.
-func since(t time.Time) time.Duration { return time.Since(t).Round(time.Millisecond) }
+// since returns the time since t for the log.
+func since(t time.Time) string { return readable(time.Since(t)) }
+
+// readable writes a duration for the log, such as 1.5s: slog's JSON handler would write
+// a time.Duration as a number of nanoseconds.
+func readable(d time.Duration) string { return d.Round(time.Millisecond).String() }
 
 // ErrTimeout matches, with errors.Is, the error of a step that did not finish
 // within the Poller's Deadline. Hooks and [Error] see it. It distinguishes such a
@@ -196,7 +200,7 @@ func (r *run[T]) logFailure(op Op, s *stepState, wait time.Duration, err error) 
 	if !s.failureLog.allow(time.Now()) {
 		return
 	}
-	attrs := []any{"op", op, "err", retry.Text(err), "attempts", s.failures, "wait", wait.Round(time.Millisecond)}
+	attrs := []any{"op", op, "err", retry.Text(err), "attempts", s.failures, "wait", readable(wait)}
 	if first {
 		r.log.Warn("failing, will retry", s.failureLog.withUnlogged(attrs...)...)
 	} else {

@@ -2,6 +2,7 @@ package retry
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
@@ -14,7 +15,8 @@ import (
 // 'bob@example.org' for key 'email'". Text replaces the message of a driver's
 // error by its code and the names of the constraint, table and column. It keeps
 // the message only if messages with that code contain no values. The text of the
-// errors that wrap it is kept.
+// errors that wrap it is kept. The list of attempts to connect that pgx returns is
+// put on one line.
 //
 // Text also hides values in the errors that database/sql, strconv, time and pgx
 // return when a value cannot be converted. It cannot look into an error that was
@@ -24,7 +26,17 @@ func Text(err error) string {
 	if err == nil {
 		return ""
 	}
-	return unconverted.ReplaceAllString(text(err), "$1$2 (value not shown)")
+	return unconverted.ReplaceAllString(attempts(text(err)), "$1$2 (value not shown)")
+}
+
+// attempts joins the lines on which pgx lists its attempts to connect. Equal ones follow
+// each other where it tried with and without TLS.
+func attempts(s string) string {
+	head, list, found := strings.Cut(s, ":\n\t")
+	if !found {
+		return s
+	}
+	return head + ": " + strings.Join(slices.Compact(strings.Split(list, "\n\t")), "; ")
 }
 
 // unconverted matches conversion errors, up to the position of the value.

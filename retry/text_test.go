@@ -41,6 +41,8 @@ func TestText(t *testing.T) {
 		{&net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5432}, Err: syscall.ECONNREFUSED}, "dial tcp 127.0.0.1:5432: connection refused"},
 		{(*PgError)(nil), "<nil>"},
 		{errors.Join(errors.New("a"), errors.New("b")), "a\nb"},
+		{errors.New("sqlsource: orders: failed to connect to `user=ada`:\n\t[::1]:1: refused\n\t[::1]:1: refused\n\t127.0.0.1:1: refused"),
+			"sqlsource: orders: failed to connect to `user=ada`: [::1]:1: refused; 127.0.0.1:1: refused"},
 
 		// The driver's message is replaced, the text around it is kept.
 		{duplicate, duplicateText},

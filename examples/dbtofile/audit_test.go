@@ -38,3 +38,28 @@ func TestAudit(t *testing.T) {
 		require.True(t, time.Now().Before(deadline), "%s", &p.stdout)
 	}
 }
+
+// A table that is refused is refused in the words of -check, with the statements that fix it.
+func TestAuditRefuses(t *testing.T) {
+	t.Parallel()
+	db, args := drawn(t, 5)
+	db.MustExec(`ALTER SEQUENCE orders_id_seq CACHE 20`)
+	p := run(t, nil, append(args, "-audit", "1s")...)
+	require.Equal(t, 1, p.code())
+	require.Contains(t, p.stderr.String(), "dbtofile: orders: rows would be missed with the ceiling lock-fence\n")
+	require.Contains(t, p.stderr.String(), "ALTER SEQUENCE public.orders_id_seq CACHE 1;\n")
+}
+
+// Each error is one line, also where the driver lists its attempts to connect.
+func TestAnErrorIsOneLine(t *testing.T) {
+	t.Parallel()
+	args := []string{"-dsn", "postgres://ada@127.0.0.1:1/shop?sslmode=prefer", "-table", "orders", "-key", "id"}
+	for _, action := range [][]string{{"-check"}, {"-audit", "1h"}} {
+		p := run(t, nil, append(args, action...)...)
+		require.Equal(t, 1, p.code())
+		require.Regexp(t, "^dbtofile: failed to connect to [^\n]+: connection refused\n$", p.stderr.String())
+	}
+	p := start(t, nil, append(args, "-out", t.TempDir())...)
+	p.says("failing, will retry", 1)
+	require.NotContains(t, p.stderr.String(), `\t`)
+}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
@@ -42,7 +41,7 @@ func check(ctx context.Context, t *sqlsource.Table, dir string) error {
 	if err != nil {
 		return errors.New(retry.Text(err))
 	}
-	if _, err := c.WriteTo(os.Stdout); err != nil {
+	if _, err := fmt.Print(c); err != nil {
 		return err
 	}
 	fmt.Println(copied)

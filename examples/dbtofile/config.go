@@ -63,7 +63,7 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the lowest `level` to log: debug, info, warn or error")
 	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, the statement and its plan, how many rows are pending and who holds them back, and exit; it changes nothing and can run at the same time as the copy, or without -out before the first copy")
-	f.DurationVar(&c.audit, "audit", 0, "watch the table for this long, print how many rows appeared below the ceiling after the copy would have passed them, and how many a reader without a ceiling would have missed, and exit; it writes nothing and reads only keys")
+	f.DurationVar(&c.audit, "audit", 0, "watch the table for this long, print how many rows appeared below the ceiling after the copy would have passed them, and how many a reader without a ceiling would have missed, and exit; SIGINT ends it early, with the result so far; it writes nothing and reads only keys")
 	f.StringVar(&c.rewind, "rewind", "", "set the copy back to after a `key`, or to first, and exit; the next start copies the rows after it again, to new files")
 	f.BoolVar(&c.adopt, "adopt", false, "let the copy continue at the same key in the database as it is now, and exit; for use after an error that the cursor belongs to another history or query")
 	f.BoolVar(&c.version, "version", false, "print the version and exit")

@@ -39,8 +39,6 @@ func output(format string, level slog.Level) (*slog.Logger, *screen) {
 				return slog.Attr{}
 			case a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime:
 				return slog.String(a.Key, a.Value.Time().Format(clock))
-			case a.Value.Kind() == slog.KindDuration && format == "json":
-				return slog.Float64(a.Key, a.Value.Duration().Seconds()) // JSONHandler writes nanoseconds
 			}
 			return a
 		},

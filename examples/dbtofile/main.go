@@ -39,7 +39,8 @@
 //
 // dbtofile -audit 1h watches the table for an hour and prints how many rows appeared
 // below the cursor, where a copy would have missed them: with the ceiling, and without
-// one. Run it while all writers are active. It writes nothing and reads only keys.
+// one. Run it while all writers are active. It writes nothing and reads only keys. SIGTERM
+// or SIGINT ends it early: it then prints the result for the time until then.
 //
 // # Rewinding
 //
@@ -58,7 +59,7 @@
 // On a terminal the last line shows the progress. Otherwise there are only log lines, on
 // standard error. Under systemd each has the priority of its level: journalctl -u dbtofile
 // -p warning shows the problems. With -log-format json each line is a JSON object, also
-// the reason for the exit, and durations are seconds. poller/LOGS.md lists the lines.
+// the reason for the exit. poller/LOGS.md lists the lines and their keys.
 //
 // With -listen :9464 it serves, over HTTP and read-only,
 //
@@ -88,7 +89,8 @@
 // logs the error, tries again until the outage is over, and continues. The exit codes are:
 //
 //	0  stopped by SIGTERM or SIGINT; with -once: all rows are copied; with -check: no
-//	   problem was found; with -rewind and -adopt: done
+//	   problem was found; with -audit: no missed row was found, also if a signal ended
+//	   it early; with -rewind and -adopt: done
 //	1  it cannot continue, for example: no such table, a wrong password, the directory or
 //	   the port of -listen is in use, rows would be missed, -once was stopped before the
 //	   end, or -check could not reach the database. The error says why

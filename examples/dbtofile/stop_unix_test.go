@@ -44,6 +44,24 @@ func TestStop(t *testing.T) {
 	require.Len(t, files(t, dir, ".jsonl"), 1)
 }
 
+// An audit that is stopped prints its result.
+func TestAuditStopped(t *testing.T) {
+	t.Parallel()
+	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
+		db, args := drawn(t, 5)
+		p := start(t, nil, append(args, "-audit", "1h")...)
+		require.Eventually(t, func() (reads bool) { // the reader without a ceiling polls
+			require.NoError(t, db.Get(&reads, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+				AND pid <> pg_backend_pid() AND query LIKE $1)`, `SELECT%WHERE t."id" > %`))
+			return reads
+		}, patience, 10*time.Millisecond)
+		p.signal(signal)
+		require.Equal(t, 0, p.code(), "%s", &p.stderr)
+		prints(t, p, `below the ceiling \(lock-fence\): 0 rows read, 0 late`, `No row was added: this shows nothing\.`)
+		require.Empty(t, p.stderr.String())
+	}
+}
+
 func TestOnceStoppedBeforeTheEnd(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil, "-dsn", "postgres://ada@127.0.0.1:1/shop", "-table", "orders", "-key", "id", "-out", t.TempDir(), "-once")

@@ -39,9 +39,6 @@ func NewBuilder(columns *Columns, rowsHint int) *Builder {
 	return b
 }
 
-// Columns returns the columns of the rows.
-func (b *Builder) Columns() *Columns { return b.columns }
-
 // Dest returns the arguments for [database/sql.Rows.Scan], one for each column.
 // They must be scanned in order. It returns the same slice each time. After a
 // failed scan the row can be scanned again, and nothing of the failed scan

@@ -99,7 +99,6 @@ func TestMisuseIsNoticed(t *testing.T) {
 	assert.EqualError(t, b.Dest()[1].(sql.Scanner).Scan(3), `row: column "b" was scanned out of order`)
 	b.Add()
 	assert.PanicsWithValue(t, "row: Add after 0 of 2 cells were scanned", func() { b.Add() })
-	assert.Equal(t, 2, b.Columns().Len())
 }
 
 // A batch needs a few allocations, independent of its number of rows.

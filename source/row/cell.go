@@ -1,6 +1,7 @@
 package row
 
 import (
+	"bytes"
 	"encoding"
 	"encoding/base64"
 	"encoding/json"
@@ -64,7 +65,7 @@ func appendValue(dst []byte, kind Kind, src any) ([]byte, form, error) {
 	case bool:
 		return strconv.AppendBool(dst, v), literal, nil
 	case time.Time:
-		return appendTime(dst, kind, v), text, nil
+		return AppendTime(dst, kind, v), text, nil
 	case uint64:
 		return strconv.AppendUint(dst, v, 10), literal, nil
 	case float32:
@@ -144,11 +145,7 @@ func appendFloat(dst []byte, f float64, bits int) ([]byte, form, error) {
 // appendNumber appends a number without leading zeros. MySQL's ZEROFILL adds them,
 // and JSON forbids them.
 func appendNumber(dst, s []byte) ([]byte, form) {
-	digits := s
-	minus := len(s) > 0 && s[0] == '-'
-	if minus {
-		digits = s[1:]
-	}
+	digits, minus := bytes.CutPrefix(s, []byte{'-'})
 	for len(digits) > 1 && digits[0] == '0' && isDigit(digits[1]) {
 		digits = digits[1:]
 	}

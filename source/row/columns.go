@@ -33,20 +33,16 @@ func NewColumns(names []string, kinds []Kind) *Columns {
 	}
 	copy(c.kinds, kinds)
 	for i, name := range names {
-		c.names[i] = unique(strings.ToValidUTF8(name, "\uFFFD"), c.names[:i])
-		key := appendString([]byte{','}, []byte(c.names[i]))
+		name = strings.ToValidUTF8(name, "\uFFFD")
+		free := name
+		for n := 2; slices.Contains(c.names[:i], free); n++ {
+			free = name + "_" + strconv.Itoa(n)
+		}
+		c.names[i] = free
+		key := appendString([]byte{','}, []byte(free))
 		c.keys[i] = string(append(key, ':'))
 	}
 	return c
-}
-
-// unique returns name, with a number appended if taken contains it.
-func unique(name string, taken []string) string {
-	free := name
-	for n := 2; slices.Contains(taken, free); n++ {
-		free = name + "_" + strconv.Itoa(n)
-	}
-	return free
 }
 
 // Len returns the number of columns.
@@ -68,15 +64,4 @@ func (c *Columns) Equal(d *Columns) bool {
 		return c == d
 	}
 	return slices.Equal(c.names, d.names) && slices.Equal(c.kinds, d.kinds)
-}
-
-// AppendCSVHeader appends the names to dst as one CSV record.
-func (c *Columns) AppendCSVHeader(dst []byte) []byte {
-	for i, name := range c.names {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = appendField(dst, []byte(name))
-	}
-	return append(dst, '\r', '\n')
 }

@@ -29,7 +29,13 @@ func (r Row) AppendCSVHeader(dst []byte) []byte {
 	if r.batch == nil {
 		return dst
 	}
-	return r.batch.columns.AppendCSVHeader(dst)
+	for i, name := range r.batch.columns.names {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendField(dst, []byte(name))
+	}
+	return append(dst, '\r', '\n')
 }
 
 // appendField appends s, quoted if a reader would misread it otherwise.

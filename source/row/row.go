@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"unsafe"
 )
 
@@ -82,10 +83,7 @@ func (r Row) Text(i int) string {
 // Get returns the text of the column with that name. It returns false if there is
 // no such column, or if it is NULL.
 func (r Row) Get(name string) (string, bool) {
-	if r.batch == nil {
-		return "", false
-	}
-	i := r.batch.columns.Index(name)
+	i := slices.Index(r.names(), name)
 	if i < 0 || r.IsNull(i) {
 		return "", false
 	}

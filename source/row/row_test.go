@@ -223,12 +223,11 @@ func TestColumns(t *testing.T) {
 	assert.Equal(t, row.Auto, c.Kind(6))
 	assert.Equal(t, 3, c.Index("a\"b"))
 	assert.Equal(t, -1, c.Index("none"))
-	assert.Equal(t, "id,id_2,id_2_2,\"a\"\"b\",\uFFFD,\uFFFD_2,\"\"\r\n", string(c.AppendCSVHeader(nil)))
 
 	r, err := row.Of(c, 1, 2, 3, 4, 5, 6, 7)
 	require.NoError(t, err)
 	assert.Equal(t, `{"id":1,"id_2":2,"id_2_2":3,"a\"b":4,"`+"\uFFFD"+`":5,"`+"\uFFFD"+`_2":6,"":7}`, appendJSON(t, r))
-	assert.Equal(t, string(c.AppendCSVHeader(nil)), string(r.AppendCSVHeader(nil)))
+	assert.Equal(t, "id,id_2,id_2_2,\"a\"\"b\",\uFFFD,\uFFFD_2,\"\"\r\n", string(r.AppendCSVHeader(nil)))
 
 	assert.Panics(t, func() { row.NewColumns(nil, []row.Kind{row.Text}) })
 

@@ -68,16 +68,15 @@ func (t *Table) Check(ctx context.Context, cursor source.Cursor) (*Check, error)
 // Check reports what a Fetch from the cursor would find. See [Table.Check].
 func (q *Query[T]) Check(ctx context.Context, cursor source.Cursor) (*Check, error) {
 	return check(ctx, q.query, cursor, func(p *plan) error {
-		_, err := q.binding(p)
+		_, err := newBinding[T](q.DB, p.names())
 		return err
 	})
 }
 
 // checker is a Check being made.
 type checker struct {
-	*query
 	*Check
-	plan  *plan
+	*state
 	at    position
 	known bool // at is what the cursor says
 	below ceiling.Limit
@@ -89,32 +88,28 @@ func check(ctx context.Context, of fields, cursor source.Cursor, fits func(*plan
 		return nil, err
 	}
 	q.log = slog.New(slog.DiscardHandler) // the Check itself contains it
-	c, err := q.probe(ctx, cursor, fits)
-	if err != nil && q.sql.ColumnsChanged(err) { // a connection had the statement prepared for other columns
-		c, err = q.probe(ctx, cursor, fits)
+	c := &checker{Check: &Check{Table: q.label, Cursor: q.describe(cursor), Pending: -1}, state: &state{query: q}}
+	c.decode(cursor)
+	for {
+		err := c.ask(ctx, fits)
+		if err == nil {
+			return c.Check, nil
+		}
+		if c.at.key == nil || retry.Classify(err) != retry.Fatal {
+			return nil, err
+		}
+		// It continues without the cursor's key, which may be to blame.
+		c.Findings = nil
+		c.add(ceiling.Unsafe, rewindAdvice, "%s", c.bare(err))
+		c.at.key, c.known = nil, false
 	}
-	if err != nil {
-		return nil, err
-	}
-	// No connection is held here: the pool may have only one.
-	indexed, err := c.statement(ctx)
-	if err == nil && indexed {
-		err = c.count(ctx)
-	}
-	return c.Check, err
 }
 
-// probe asks the database about everything except the plan.
-func (q *query) probe(ctx context.Context, cursor source.Cursor, fits func(*plan) error) (*checker, error) {
-	c := &checker{query: q, Check: &Check{Table: q.label, Cursor: q.describe(cursor), Pending: -1}}
-	c.decode(cursor)
-	return c, q.withConn(ctx, func(db ceiling.Queryer) (err error) {
-		if err = q.sql.CheckSession(ctx, db); err != nil {
-			return q.wrap(err, nil)
-		}
-		if c.plan, err = q.makePlan(ctx, db, 0); err != nil {
-			return err
-		}
+// ask asks the database about everything.
+func (c *checker) ask(ctx context.Context, fits func(*plan) error) error {
+	found := c.Findings
+	err := c.withPlan(ctx, func(db ceiling.Queryer) error {
+		c.Findings = slices.Clip(found)
 		if err := fits(c.plan); err != nil {
 			return err
 		}
@@ -123,25 +118,13 @@ func (q *query) probe(ctx context.Context, cursor source.Cursor, fits func(*plan
 		}
 		return c.compareHistory(ctx, db)
 	})
-}
-
-// countLimit is how long counting may take, or half of the time that ctx leaves if
-// that is less. Where few rows meet a condition, many rows are read.
-const countLimit = 5 * time.Second
-
-// count finds the greatest key and counts the rows after the cursor.
-func (c *checker) count(ctx context.Context) error {
-	limit := countLimit
-	if end, ok := ctx.Deadline(); ok {
-		limit = min(limit, time.Until(end)/2)
+	if err != nil {
+		return err
 	}
-	short, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	err := c.withConn(short, func(db ceiling.Queryer) error { return c.pending(short, db) })
-	if err != nil && short.Err() != nil && ctx.Err() == nil {
-		c.Newest, c.Pending = "", -1
-		c.add(ceiling.Note, "", "the rows after the cursor were not counted: it would have taken longer than %v", limit.Round(time.Millisecond))
-		return nil
+	// No connection is held here: the pool may have only one.
+	indexed, err := c.explain(ctx)
+	if err == nil && indexed {
+		err = c.count(ctx)
 	}
 	return err
 }
@@ -157,31 +140,30 @@ func (c *checker) add(level ceiling.Level, fix, format string, args ...any) {
 
 // bare is the text of an error without the names that the Check begins with.
 func (c *checker) bare(err error) string {
-	return strings.TrimPrefix(strings.TrimPrefix(retry.Text(err), "sqlsource: "), c.label+": ")
+	return strings.TrimPrefix(strings.TrimPrefix(retry.Text(err), "sqlsource: "), c.query.label+": ")
 }
 
 // decode decodes the cursor. Without one that fits, the Check continues with a finding.
 func (c *checker) decode(cursor source.Cursor) {
 	var err error
-	if c.at, err = c.position(cursor); err != nil {
+	if c.at, err = c.query.position(cursor); err != nil {
 		c.Cursor = "not one of this table, key and condition"
-		if key, _, err := decode(cursor, "", len(c.key)); err == nil && key != nil {
-			c.Cursor += ": after " + describeKey(c.key, key)
+		if key, _, err := decode(cursor, "", len(c.query.key)); err == nil && key != nil {
+			c.Cursor += ": after " + describeKey(c.query.key, key)
 		}
 		c.add(ceiling.Unsafe, "", "%s", c.bare(err))
 		return
 	}
-	from := cmp.Or(cursor, c.start)
+	from := cmp.Or(cursor, c.query.start)
 	c.known = from != Latest
 	if c.known && from != "" && c.at.origin.String() == "" {
 		c.add(ceiling.Note, "", "the cursor does not contain the database's history: it was made from a key, or adopted; the cursors of the next batches will")
 	}
 }
 
-// findCeiling opens a new guard and asks it once.
+// findCeiling opens a new guard, asks it once, and looks for NULL in the key.
 func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
-	s := &state{query: c.query}
-	limit, err := s.limit(ctx, db, c.at.key)
+	limit, err := c.limit(ctx, db, c.at.key)
 	var unsafe *ceiling.UnsafeError
 	var rewound *ceiling.RewoundError
 	switch {
@@ -189,25 +171,20 @@ func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 		c.Report = unsafe.Report
 		return nil
 	case errors.As(err, &rewound):
-		c.Report = s.guard.Report()
 		c.add(ceiling.Unsafe, rewindAdvice, "%v: %s", ErrHistory, rewound.What)
-	case err != nil && c.misfit(err):
-		return c.findCeiling(ctx, db)
 	case err != nil:
 		return err
 	}
-	c.Report, c.AsOf, c.Held = s.guard.Report(), limit.AsOf, limit.Held
-	c.below = limit
+	c.Report, c.AsOf, c.Held, c.below = c.guard.Report(), limit.AsOf, limit.Held, limit
 	if limit.Where == "" && limit.Nothing { // a ceiling need not set a condition if there is nothing to read
-		if all, err := s.limit(ctx, db, nil); err == nil {
+		if all, err := c.limit(ctx, db, nil); err == nil {
 			c.below = all
 		}
 	}
-	if err := c.findNull(ctx, db, c.plan, 0, nil); err != nil {
-		if retry.Classify(err) != retry.Fatal {
-			return err
-		}
+	if err := c.query.findNull(ctx, db, c.plan, 0, nil); retry.Classify(err) == retry.Fatal {
 		c.add(ceiling.Unsafe, "", "%s", c.bare(err))
+	} else if err != nil {
+		return err
 	}
 	for _, k := range c.plan.key {
 		if k.Nullable {
@@ -219,54 +196,47 @@ func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 
 // compareHistory compares the database's history with the cursor's.
 func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error {
-	h, err := c.sql.History(ctx, db, c.table)
+	h, err := c.query.history(ctx, db, c.below.Sequence)
 	if err != nil {
-		return c.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
+		return err
 	}
 	var parts []string
 	for _, p := range h.Parts {
-		if p.Value != "" {
+		if p.Value != "" && p.Name != "sequence" { // which means something to the source only
 			parts = append(parts, p.Name+" "+p.Value)
 		}
 	}
-	addSequence(&h, c.below.Sequence)
-	if err := c.at.origin.follows(h); errors.Is(err, errBehind) {
+	switch err := c.at.origin.follows(h); {
+	case errors.Is(err, errBehind):
 		c.add(ceiling.Note, "", "%v", err)
-	} else if err != nil {
+	case err != nil:
 		c.add(ceiling.Unsafe, adoptAdvice, "%v: %v", ErrHistory, err)
-	} else if len(parts) == 0 {
+	case len(parts) == 0:
 		c.add(ceiling.Note, "", "nothing distinguishes this database from another one, or from an older state of itself: a cursor from there would be accepted")
-	} else if c.at.origin.String() != "" {
+	case c.at.origin.String() != "":
 		c.add(ceiling.OK, "", "the cursor belongs to this database's history (%s)", strings.Join(parts, ", "))
 	}
 	return nil
 }
 
-// misfit turns an error about the cursor into a finding, and drops the cursor's key.
-func (c *checker) misfit(err error) bool {
-	if c.at.key == nil || retry.Classify(err) != retry.Fatal {
-		return false
-	}
-	c.add(ceiling.Unsafe, rewindAdvice, "%s", c.bare(err))
-	c.at.key, c.known = nil, false
-	return true
-}
-
-// statement writes the statement and asks for its plan. It reports whether the
-// statement is known to use an index.
-func (c *checker) statement(ctx context.Context) (indexed bool, err error) {
+// explain writes the statement and asks for its plan. It reports whether the statement is
+// known to use an index.
+func (c *checker) explain(ctx context.Context) (indexed bool, err error) {
 	statement, args, err := c.query.statement(c.plan, c.plan.list, keyRange{after: c.at.key, below: c.below, limit: firstLimit + 1})
-	var f ceiling.Finding
-	if err == nil {
-		c.Plan, f, err = c.planOf(ctx, statement, args, c.at.key)
-	}
-	if err != nil && c.misfit(err) {
-		return c.statement(ctx)
-	}
 	if err != nil {
 		return false, err
 	}
-	c.Statement = statement
+	var f ceiling.Finding
+	c.Plan, f, err = c.query.sql.Explain(ctx, c.query.db.DB, statement, args, c.at.key != nil)
+	switch {
+	case err != nil && retry.Classify(err) == retry.Setup && ctx.Err() == nil:
+		f = ceiling.Finding{Level: ceiling.Warning, Text: "the database does not show how it reads the rows: " + retry.Text(err)}
+	case err != nil:
+		return false, c.query.wrap(fmt.Errorf("asking for the plan: %w", err), c.at.key)
+	case f.Text == "":
+		f = ceiling.Finding{Level: ceiling.OK, Text: "the rows are read by an index, in its order"}
+	}
+	c.Statement, c.Args = statement, nil
 	for _, a := range args {
 		c.Args = append(c.Args, argument(a))
 	}
@@ -286,13 +256,34 @@ func argument(a any) string {
 	return fmt.Sprint(a)
 }
 
+// countLimit is how long counting may take, or half of the time that ctx leaves if
+// that is less. Where few rows meet a condition, many rows are read.
+const countLimit = 5 * time.Second
+
+// count finds the greatest key and counts the rows after the cursor.
+func (c *checker) count(ctx context.Context) error {
+	limit := countLimit
+	if end, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(end)/2)
+	}
+	short, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := c.query.withConn(short, func(db ceiling.Queryer) error { return c.pending(short, db) })
+	if err != nil && short.Err() != nil && ctx.Err() == nil {
+		c.Newest, c.Pending = "", -1
+		c.add(ceiling.Note, "", "the rows after the cursor were not counted: it would have taken longer than %v", limit.Round(time.Millisecond))
+		return nil
+	}
+	return err
+}
+
 func (c *checker) pending(ctx context.Context, db ceiling.Queryer) error {
-	newest, err := c.latest(ctx, db, c.plan)
+	newest, err := c.query.latest(ctx, db, c.plan)
 	if err != nil {
 		return err
 	}
 	if newest != nil {
-		c.Newest = describeKey(c.key, newest)
+		c.Newest = describeKey(c.query.key, newest)
 	}
 	if !c.known {
 		return nil
@@ -302,7 +293,7 @@ func (c *checker) pending(ctx context.Context, db ceiling.Queryer) error {
 		return err
 	}
 	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM ("+statement+") AS n", args...).Scan(&c.Pending); err != nil {
-		return c.wrap(fmt.Errorf("counting the rows after the cursor: %w", err), c.at.key)
+		return c.query.wrap(fmt.Errorf("counting the rows after the cursor: %w", err), c.at.key)
 	}
 	return nil
 }

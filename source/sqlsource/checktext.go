@@ -3,7 +3,6 @@ package sqlsource
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -12,14 +11,8 @@ import (
 // width is where sentences are broken. Statements are not broken, so that they can be copied.
 const width = 100
 
-// WriteTo writes the Check for a terminal: first whether it is safe, then why. Each
+// String returns the Check for a terminal: first whether it is safe, then why. Each
 // statement to run has its own line.
-func (c *Check) WriteTo(w io.Writer) (int64, error) {
-	n, err := io.WriteString(w, c.String())
-	return int64(n), err
-}
-
-// String returns what WriteTo writes.
 func (c *Check) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n", c.Table, c.verdict())

@@ -14,42 +14,35 @@
 //
 // # What is guaranteed
 //
-// Every committed row is delivered once, in the order of the key. A new row is
-// one whose key is greater than all keys read so far, and rows are read only up
-// to a ceiling: a key below which no transaction in flight can still add a row.
+// Every committed row is delivered once, in the order of the key. A new row is one
+// whose key is greater than all keys read so far. Rows are read only up to a ceiling:
+// a key below which no transaction in flight can still add a row.
 //
-// The ceiling that fits the table is chosen automatically, and the first Fetch
-// logs what it guarantees. Where rows could be missed, Fetch returns a
-// [ceiling.UnsafeError] with the reasons and the statements that fix them. Lossy
-// ceilings must be chosen explicitly. Rows wait for transactions that were open
-// when they were added, and [source.Batch].Held says since when and for whom, so
-// keep transactions short.
+// The ceiling that fits the table is chosen automatically, and the first Fetch logs
+// its guarantee. Where rows could be missed, Fetch returns a [ceiling.UnsafeError]
+// with the reasons and the statements that fix them. Lossy ceilings must be chosen
+// explicitly. Rows wait for transactions that were open when they were added, so keep
+// transactions short: [source.Batch].Held says since when rows wait, and for whom.
 //
 // An update is seen only if it moves the row to a new key, and a delete never is.
-// Package [ceiling] has recipes for both. Rows that appear below the cursor all
-// the same, such as those with ids that clients make, are reported by package [late].
+// Package [ceiling] has recipes for both. Package [late] reports rows that appear below
+// the cursor anyway, such as those with ids that clients make.
 //
 // # Keys
 //
 // A key is one column or several: unique together, never NULL, never changed, and
 // the first columns of an index in this order. A poll then costs the same however
-// large the table is. Good keys are 64-bit integers, numerics, text, uuids, dates,
-// binary strings, and timestamps followed by a number that makes them unique.
-//
-// Two rows with one key, and a NULL, are errors that name them. Use a unique index
-// and NOT NULL anyway: equal keys can be written differently, such as "a" and "A"
-// under a collation that ignores case, or the numerics 1.0 and 1.00. Do not change
-// a collation, or drop a NOT NULL, while a pipeline runs.
+// large the table is. Two rows with one key, and a NULL, are errors that name them.
+// Use a unique index and NOT NULL anyway: equal keys can be written differently, such
+// as "a" and "A" under a collation that ignores case. Do not change a collation, or drop
+// a NOT NULL, while a pipeline runs.
 //
 // # Cursors
 //
 // A cursor holds the key of the last row and what identifies the database's
 // history, in printable ASCII. A cursor of another query is a permanent error. So
 // is one of another server, of a recreated table, or of a database that has gone
-// back in time since ([ErrHistory]). Continue with [Table.At], a key to read on
-// from, or with [Table.Adopt], the same key in the present history.
-//
-// DESIGN.md next to this file explains how it works and what was refused.
+// back in time since ([ErrHistory]). Continue with [Table.At] or [Table.Adopt].
 //
 // [late]: https://pkg.go.dev/github.com/artifactofdevotion/devotion/source/sqlsource/late
 package sqlsource

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
@@ -22,7 +23,7 @@ const (
 	DefaultMaxRowBytes = 32 << 20
 )
 
-// firstLimit is how many rows are asked for at most while nothing is known of their size.
+// firstLimit is the most rows to ask for while their size is not known.
 const firstLimit = 1024
 
 // state is what a Table or a Query learns: how rows are read, never which ones.
@@ -40,7 +41,7 @@ type state struct {
 	rowSize   int  // average of the last batch
 
 	guard     ceiling.Guard
-	guarantee *source.Guarantee // of the guard
+	guarantee *source.Guarantee // the guard's
 	reported  string            // the guarantee that was logged last
 	window    *window           // nil: not known
 }
@@ -56,7 +57,7 @@ type records[T any] interface {
 }
 
 // errChanged says that the columns are not those of the plan.
-var errChanged = errors.New("the columns change all the time")
+var errChanged = errors.New("the columns changed again and again while a batch was read")
 
 // rounds is how often one Fetch begins again because the columns changed.
 const rounds = 4
@@ -72,17 +73,7 @@ type position struct {
 // batch passes: start, connect, plan, ceiling, checks, read.
 func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor, limit int, open opener[T]) (source.Batch[T], error) {
 	none := source.Batch[T]{From: after, To: after}
-	q, err := s.init(of)
-	if err != nil {
-		return none, err
-	}
-	if limit < 1 {
-		return none, permanent("%s: Fetch was called with a max of %d", q.label, limit)
-	}
-	if err := ctx.Err(); err != nil {
-		return none, fmt.Errorf("sqlsource: %s: %w", q.label, err)
-	}
-	at, err := q.position(after)
+	at, err := s.begin(ctx, of, after, limit)
 	if err != nil {
 		return none, err
 	}
@@ -97,8 +88,23 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 		return none, err
 	}
 	s.logPlan(ctx, b.To) // now that the connection is given back: there may be only one
-	b.Guarantee, b.Position = s.guarantee, positionText(q.key, b.To)
+	b.Guarantee, b.Position = s.guarantee, positionText(s.query.key, b.To)
 	return b, nil
+}
+
+// begin checks the arguments of a Fetch, and decodes its cursor.
+func (s *state) begin(ctx context.Context, of fields, after source.Cursor, limit int) (position, error) {
+	q, err := s.init(of)
+	if err != nil {
+		return position{}, err
+	}
+	if limit < 1 {
+		return position{}, permanent("%s: the caller asked for a max of %d rows", q.label, limit)
+	}
+	if err := ctx.Err(); err != nil {
+		return position{}, q.wrap(err, nil)
+	}
+	return q.position(after)
 }
 
 // position decodes a cursor. An empty one stands where Start says.
@@ -132,8 +138,8 @@ func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) err
 	}
 }
 
-// withPlan calls f with a connection and a plan for the present columns, and again if these
-// changed before f returned.
+// withPlan calls f with a connection and a plan for the present columns. It calls f again if
+// the columns changed before f returned.
 func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) error {
 	return s.query.withConn(ctx, func(db ceiling.Queryer) error {
 		for round := 1; ; round++ {
@@ -178,8 +184,8 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 		return nil
 	}
 	if s.plan == nil {
-		if err := q.sql.CheckSession(ctx, db); err != nil {
-			return q.wrap(err, nil)
+		if err := q.wrap(q.sql.CheckSession(ctx, db), nil); err != nil {
+			return err
 		}
 	}
 	p, err := q.makePlan(ctx, db, s.nonce)
@@ -275,8 +281,8 @@ func (q *query) checkKey(p *plan, key []dialect.Value) error {
 	return nil
 }
 
-// guess returns how many rows about maxBytes are: a power of two, since every number makes
-// another statement, which drivers keep prepared.
+// guess estimates how many rows take maxBytes. It is a power of two, because each number makes
+// another statement, and drivers keep statements prepared.
 func (s *state) guess(maxBytes int) int {
 	if s.rowSize == 0 {
 		return firstLimit
@@ -285,18 +291,39 @@ func (s *state) guess(maxBytes int) int {
 	return 1 << (bits.Len(uint(n)) - 1)
 }
 
+// logPlan warns, once, if no index is used to read on after a cursor. No plan is asked for
+// where the ceiling has looked for an index itself.
+func (s *state) logPlan(ctx context.Context, after source.Cursor) {
+	q := s.query
+	if s.explained || s.guard == nil || q.rows && q.sql.CeilingsSeeIndexes() && !s.guard.Report().Lossy {
+		return
+	}
+	key, _, err := decode(after, q.print, len(q.key))
+	if err != nil || key == nil {
+		return
+	}
+	s.explained = true
+	var f ceiling.Finding
+	statement, args, err := q.statement(s.plan, s.plan.list, keyRange{after: key, limit: firstLimit + 1})
+	if err == nil {
+		_, f, err = q.sql.Explain(ctx, q.db.DB, statement, args, true)
+	}
+	if err != nil {
+		q.logger().DebugContext(ctx, "query plan not available", "table", q.label, "err", retry.Text(err))
+	} else if f.Level == ceiling.Warning {
+		q.logger().WarnContext(ctx, "inefficient query plan", "table", q.label, "warning", f.Text, "fix", f.Remedies[0].Words)
+	}
+}
+
 // keysBetween is Keys for all kinds of records.
 func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cursor, limit int) ([]source.Cursor, error) {
-	q, err := s.init(of)
+	at, err := s.begin(ctx, of, after, limit)
 	if err != nil {
 		return nil, err
 	}
-	if after == "" && q.start == Latest || to == Latest || limit < 1 {
-		return nil, permanent("%s: Keys was called with the cursors %q and %q and a max of %d", q.label, after, to, limit)
-	}
-	at, err := q.position(after)
-	if err != nil {
-		return nil, err
+	q := s.query
+	if after == "" && q.start == Latest || to == Latest {
+		return nil, permanent("%s: Keys was called with the cursors %q and %q, which have no key", q.label, after, to)
 	}
 	r := keyRange{after: at.key, limit: limit}
 	if to != "" {
@@ -310,8 +337,8 @@ func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cur
 	err = s.withPlan(ctx, func(db ceiling.Queryer) error {
 		all = all[:0]
 		var failed error
-		err := q.eachKey(ctx, db, s.plan, r, func(k *keys) {
-			c, err := encode(q.print, origin{}, k.lastKey())
+		err := q.eachKey(ctx, db, s.plan, r, func(key []dialect.Value) {
+			c, err := encode(q.print, origin{}, key)
 			failed = cmp.Or(failed, err)
 			all = append(all, c)
 		})
@@ -325,6 +352,9 @@ func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cur
 
 // wrap says which query an error is of, and which cursor, if the database refuses its key.
 func (q *query) wrap(err error, after []dialect.Value) error {
+	if err == nil {
+		return nil
+	}
 	if after != nil && q.sql.RefusedValue(err) {
 		return permanent("%s: the database does not accept the cursor's key, %s, or a value in a condition: %w; rewind to a cursor that At returns", q.label, describeKey(q.key, after), err)
 	}
@@ -338,8 +368,8 @@ func (q *query) scanError(ctx context.Context, err error, k *keys) error {
 	}
 	column, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "sql: Scan error on "), ": ")
 	where := "the first row"
-	if k.hasLast {
-		where = "the row after " + k.describe(k.last)
+	if len(k.last[0]) > 0 {
+		where = "the row after " + describeKey(k.names, values(k.last))
 	}
 	if q.rows { // the error is of package row, which shows no values
 		return permanent("%s: reading %s: %w", q.label, where, err)

@@ -16,7 +16,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// keyValue returns the value that a user means by x, for At.
+// keyValue returns the value for an argument of At.
 func keyValue(x any) (dialect.Value, error) {
 	switch x := x.(type) {
 	case nil:
@@ -53,15 +53,14 @@ func number(x any) (dialect.Value, error) {
 }
 
 // keys has the keys of the row being read and of the row before it. Each value is a buffer
-// that is used again: the tag and then the text, or nothing for NULL.
+// that is used again: the tag and then the text, or nothing for NULL and without a row before.
 type keys struct {
 	names     []string
 	now, last [][]byte
-	hasLast   bool
 }
 
 func newKeys(columns []dialect.KeyColumn, after []dialect.Value) *keys {
-	k := &keys{now: make([][]byte, len(columns)), last: make([][]byte, len(columns)), hasLast: after != nil}
+	k := &keys{now: make([][]byte, len(columns)), last: make([][]byte, len(columns))}
 	for i, c := range columns {
 		k.names = append(k.names, c.Name)
 		if after != nil {
@@ -72,11 +71,11 @@ func newKeys(columns []dialect.KeyColumn, after []dialect.Value) *keys {
 }
 
 // keep makes the row just scanned the last one.
-func (k *keys) keep() { k.now, k.last, k.hasLast = k.last, k.now, true }
+func (k *keys) keep() { k.now, k.last = k.last, k.now }
 
 // check returns an error if the row just scanned has no key, or that of the row before it.
 func (k *keys) check() error {
-	same := k.hasLast
+	same := true
 	for i, v := range k.now {
 		if len(v) == 0 {
 			return nullKey(k.names[i])
@@ -84,7 +83,7 @@ func (k *keys) check() error {
 		same = same && bytes.Equal(v, k.last[i])
 	}
 	if same {
-		return permanent("two rows have the key %s: rows would be lost between batches; choose a key that is unique", k.describe(k.now))
+		return permanent("two rows have the key %s: rows would be lost between batches; choose a key that is unique", describeKey(k.names, values(k.now)))
 	}
 	return nil
 }
@@ -92,11 +91,6 @@ func (k *keys) check() error {
 func nullKey(column string) error {
 	return permanent("the key column %q is NULL in a row, which no cursor can pass; declare it NOT NULL, or exclude such rows by a condition", column)
 }
-
-// lastKey returns the key of the row that was kept last.
-func (k *keys) lastKey() []dialect.Value { return values(k.last) }
-
-func (k *keys) describe(key [][]byte) string { return describeKey(k.names, values(key)) }
 
 func values(key [][]byte) []dialect.Value {
 	all := make([]dialect.Value, len(key))
@@ -135,25 +129,15 @@ func positionText(names []string, c source.Cursor) string {
 	return strings.Join(parts, ", ")
 }
 
-// keyScanner is where database/sql puts one value of the key.
-type keyScanner struct {
-	keys   *keys
-	index  int
-	kind   row.Kind
-	column sql.Scanner // of the row that has the same value; nil: none
-}
-
-// Scan implements [database/sql.Scanner].
-func (s *keyScanner) Scan(src any) error {
-	v := &s.keys.now[s.index]
-	var err error
-	if *v, err = appendKey((*v)[:0], s.kind, src); err != nil {
+// scanner returns where database/sql puts the i-th value of the key, and then column, if a
+// column of the row has the same value.
+func (k *keys) scanner(i int, kind row.Kind, column sql.Scanner) scanner {
+	return func(src any) (err error) {
+		if k.now[i], err = appendKey(k.now[i][:0], kind, src); err == nil && column != nil {
+			err = column.Scan(src)
+		}
 		return err
 	}
-	if s.column != nil {
-		return s.column.Scan(src)
-	}
-	return nil
 }
 
 // appendKey appends the tag and the text of a value. NULL has neither.
@@ -171,7 +155,7 @@ func appendKey(dst []byte, kind row.Kind, src any) ([]byte, error) {
 		}
 		return append(append(dst, dialect.Text), v...), nil
 	case time.Time:
-		return appendTime(append(dst, dialect.Text), kind, v), nil
+		return row.AppendTime(append(dst, dialect.Text), kind, v), nil
 	case float64:
 		bits := 64
 		if kind == row.Float32 {
@@ -183,24 +167,4 @@ func appendKey(dst []byte, kind row.Kind, src any) ([]byte, error) {
 	}
 	v, err := number(src) // drivers may go beyond driver.Value
 	return append(append(dst, v.Tag), v.Text...), err
-}
-
-// appendTime writes a time as Postgres reads it. SQLite's driver made it of such a text.
-func appendTime(dst []byte, kind row.Kind, t time.Time) []byte {
-	layout := time.RFC3339Nano
-	switch kind {
-	case row.Date:
-		layout = time.DateOnly
-	case row.Timestamp:
-		layout = "2006-01-02T15:04:05.999999999"
-	case row.TimestampTZ:
-		t = t.UTC()
-	}
-	if t.Year() >= 1 || kind == row.Auto {
-		return t.AppendFormat(dst, layout)
-	}
-	// The year before 1 is 1 BC. Only the year's digits are replaced, because 1 - year need
-	// not be a leap year.
-	dst = fmt.Appendf(dst, "%04d", 1-t.Year())
-	return append(t.AppendFormat(dst, strings.TrimPrefix(layout, "2006")), " BC"...)
 }

@@ -71,7 +71,7 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 	}
 	all, err := q.columnsOf(ctx, db, p.comment("SELECT "+q.refs(q.key)+", "+q.star()+" FROM "+from))
 	if err != nil {
-		return nil, fmt.Errorf("sqlsource: %s: reading the columns: %w", q.label, err)
+		return nil, q.wrap(fmt.Errorf("reading the columns: %w", err), nil)
 	}
 	if err := q.planKey(ctx, db, p, all[:len(q.key)]); err != nil {
 		return nil, err
@@ -84,9 +84,9 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 func (q *query) schema(ctx context.Context, db ceiling.Queryer) (int64, error) {
 	v, err := q.sql.SchemaVersion(ctx, db, q.table)
 	if err != nil {
-		return 0, fmt.Errorf("sqlsource: %s: reading the schema's version: %w", q.label, err)
+		err = q.wrap(fmt.Errorf("reading the schema's version: %w", err), nil)
 	}
-	return v, nil
+	return v, err
 }
 
 func (q *query) ref(name string) string { return "t." + q.sql.Quote(name) }
@@ -171,11 +171,8 @@ func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, column
 
 // planList decides how each column is selected.
 func (q *query) planList(p *plan) {
-	names := make([]string, len(p.columns))
-	kinds := make([]row.Kind, len(p.columns))
-	exprs := make([]string, len(p.columns))
+	names, kinds, exprs := p.names(), make([]row.Kind, len(p.columns)), make([]string, len(p.columns))
 	for i, c := range p.columns {
-		names[i] = c.Name
 		if q.rows {
 			kinds[i], exprs[i] = q.sql.Column(c, q.ref(c.Name))
 		}
@@ -205,8 +202,13 @@ func (q *query) planList(p *plan) {
 	p.list = strings.Join(append(list, q.star()), ", ")
 }
 
-// extras returns how many columns are selected in front of the columns.
-func (p *plan) extras() int { return len(p.extraKeys) + len(p.extraForms) }
+func (p *plan) names() []string {
+	names := make([]string, len(p.columns))
+	for i, c := range p.columns {
+		names[i] = c.Name
+	}
+	return names
+}
 
 // fits returns an error if a result does not have the columns that the plan expects.
 func (p *plan) fits(q *query, rows *sql.Rows) error {
@@ -214,13 +216,14 @@ func (p *plan) fits(q *query, rows *sql.Rows) error {
 	if err != nil {
 		return err
 	}
+	extras := len(got) - len(p.columns)
+	if extras != len(p.extraKeys)+len(p.extraForms) {
+		return errChanged
+	}
 	if q.rows && q.sql.ListsColumns() {
-		if len(got) != p.extras()+len(p.columns) {
-			return errChanged
-		}
 		return nil
 	}
-	if len(got) < p.extras() || !slices.EqualFunc(got[p.extras():], p.columns, sameColumn) {
+	if !slices.EqualFunc(got[extras:], p.columns, sameColumn) {
 		return errChanged
 	}
 	for i, k := range p.extraKeys {
@@ -238,20 +241,17 @@ func (q *query) logChange(ctx context.Context, old, now *plan) {
 	if old == nil || slices.EqualFunc(old.columns, now.columns, sameColumn) {
 		return
 	}
-	var added, removed, changed []string
+	before, after := old.names(), now.names()
+	missing := func(from, names []string) []string {
+		return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(from, name) })
+	}
+	changed := []string{}
 	for _, c := range now.columns {
-		if at := old.row.Index(c.Name); at < 0 {
-			added = append(added, c.Name)
-		} else if old.columns[at].Type != c.Type {
+		if at := slices.Index(before, c.Name); at >= 0 && old.columns[at].Type != c.Type {
 			changed = append(changed, c.Name)
 		}
 	}
-	for _, c := range old.columns {
-		if now.row.Index(c.Name) < 0 {
-			removed = append(removed, c.Name)
-		}
-	}
-	q.logger().InfoContext(ctx, "columns changed", "table", q.label, "added", added, "removed", removed, "changed", changed)
+	q.logger().InfoContext(ctx, "columns changed", "table", q.label, "added", missing(before, after), "removed", missing(after, before), "changed", changed)
 }
 
 func (q *query) logger() *slog.Logger { return cmp.Or(q.log, slog.Default()) }

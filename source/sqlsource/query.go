@@ -2,12 +2,16 @@ package sqlsource
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/jmoiron/sqlx/reflectx"
 
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -55,20 +59,7 @@ type Query[T any] struct {
 // Fetch implements [source.Source]. An error wraps that of the driver. Errors that retrying
 // cannot fix, such as a column for which T has no field, are marked with retry.Permanent.
 func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[T], error) {
-	return fetch(ctx, &q.state, q.query, after, max, func(p *plan, _ int) (records[T], error) { return q.binding(p) })
-}
-
-// binding finds a field of T for each column.
-func (q *Query[T]) binding(p *plan) (*binding[T], error) {
-	names := make([]string, len(p.columns))
-	for i, c := range p.columns {
-		names[i] = c.Name
-	}
-	b, err := newBinding[T](q.DB, names)
-	if err != nil {
-		return nil, permanent("query: %w", err)
-	}
-	return b, nil
+	return fetch(ctx, &q.state, q.query, after, max, func(p *plan, _ int) (records[T], error) { return newBinding[T](q.DB, p.names()) })
 }
 
 // At returns the cursor after the row with a key. See [Table.At].
@@ -93,9 +84,6 @@ func (q *Query[T]) query() (*query, error) {
 	if strings.TrimSpace(text) == "" {
 		return nil, errors.New("Select is empty")
 	}
-	if strings.ContainsRune(text, 0) {
-		return nil, errors.New("Select holds a NUL byte")
-	}
 	i := &query{db: q.DB, sql: q.Dialect, ceiling: q.Ceiling, label: "query", key: q.Key,
 		from:  "(" + text + "\n) AS t", // its last line may end in a comment
 		start: q.Start, maxBytes: q.MaxBytes, maxRowBytes: q.MaxRowBytes, log: q.Logger}
@@ -107,5 +95,106 @@ func (q *Query[T]) query() (*query, error) {
 		i.table, i.label = parts, "query of "+q.Table
 	}
 	i.print = fingerprint(append([]string{"query", text, q.Table}, q.Key...)...)
-	return i, i.complete()
+	return i, i.complete("Select", text)
 }
+
+// binding scans rows into values of T. Its pointers are found once: those of one T, which is
+// copied after each row.
+type binding[T any] struct {
+	into    *T
+	fields  [][]int
+	through bool // a field is reached through a pointer, which each row allocates
+	dest    []any
+	sized   []reflect.Value // fields that point to something whose size counts
+	records []T
+}
+
+var (
+	typeRawBytes = reflect.TypeFor[sql.RawBytes]()
+	typeScanner  = reflect.TypeFor[sql.Scanner]()
+)
+
+// newBinding finds a field of T for each column.
+func newBinding[T any](db *sqlx.DB, columns []string) (*binding[T], error) {
+	b := &binding[T]{into: new(T)}
+	t := reflect.TypeFor[T]()
+	if t.Kind() != reflect.Struct || t == typeTime || reflect.PointerTo(t).Implements(typeScanner) {
+		if t.Kind() == reflect.Map || t.Kind() == reflect.Interface || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct {
+			return nil, permanent("query: records of the type %v are not supported; use a struct, or a Table", t)
+		}
+		if len(columns) != 1 {
+			return nil, permanent("query: a %v takes one column, Select has %d: %q", t, len(columns), columns)
+		}
+		b.fields = [][]int{nil}
+		return b, nil
+	}
+	b.fields = db.Mapper.TraversalsByName(t, columns)
+	for i, f := range b.fields {
+		if slices.Contains(columns[:i], columns[i]) {
+			return nil, permanent("query: Select has two columns called %q; give each a different name with AS", columns[i])
+		}
+		if len(f) == 0 {
+			return nil, permanent("query: %v has no field for the column %q; add one with the tag `db:%q`, or leave the column out of Select", t, columns[i], columns[i])
+		}
+		at := t
+		for n, index := range f {
+			if at.Kind() == reflect.Pointer {
+				at, b.through = at.Elem(), true
+			}
+			field := at.Field(index)
+			at = field.Type
+			if !field.IsExported() && (at.Kind() == reflect.Pointer || n == len(f)-1) {
+				return nil, permanent("query: the field %s of %v for the column %q is not exported and cannot be set", field.Name, t, columns[i])
+			}
+		}
+		if at == typeRawBytes {
+			return nil, permanent("query: the field of %v for the column %q is sql.RawBytes, the driver's own memory; use []byte", t, columns[i])
+		}
+	}
+	return b, nil
+}
+
+func (b *binding[T]) bind(dest []any) {
+	b.dest, b.sized = dest, b.sized[:0]
+	v := reflect.ValueOf(b.into).Elem()
+	for i, f := range b.fields {
+		field := reflectx.FieldByIndexes(v, f)
+		dest[i] = field.Addr().Interface()
+		if n, ok := dest[i].(*sql.NullString); ok {
+			field = reflect.ValueOf(&n.String).Elem()
+		}
+		switch field.Kind() {
+		case reflect.String, reflect.Slice, reflect.Pointer:
+			b.sized = append(b.sized, field)
+		}
+	}
+}
+
+// sizeOf returns the size of what a field points to.
+func sizeOf(field reflect.Value) int {
+	if field.Kind() == reflect.Pointer {
+		field = field.Elem()
+	}
+	switch field.Kind() {
+	case reflect.String:
+		return field.Len()
+	case reflect.Slice:
+		return field.Len() * int(field.Type().Elem().Size())
+	}
+	return 0
+}
+
+func (b *binding[T]) add() int {
+	size := int(reflect.TypeFor[T]().Size())
+	for _, field := range b.sized {
+		size += sizeOf(field)
+	}
+	b.records = append(b.records, *b.into)
+	*b.into = *new(T)
+	if b.through {
+		b.bind(b.dest)
+	}
+	return size
+}
+
+func (b *binding[T]) take(n int) []T { return b.records[:n:n] }

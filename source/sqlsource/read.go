@@ -1,11 +1,15 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // reader reads the rows of one batch.
@@ -17,26 +21,35 @@ type reader struct {
 	limit int
 	add   func() int
 
-	rows, bytes int // of the batch
-	more        bool
+	rows, bytes int   // of the batch
+	more        bool  // another row follows
+	unread      error // why that row could not be read
 }
+
+// scanner is a [sql.Scanner].
+type scanner func(src any) error
+
+// Scan implements [sql.Scanner].
+func (s scanner) Scan(src any) error { return s(src) }
 
 // dest returns what a row is scanned into: the extra columns, then what bind sets.
 func (r *reader) dest(bind func([]any)) []any {
 	p := r.plan
-	all := make([]any, p.extras()+len(p.columns))
-	columns := all[p.extras():]
+	n := len(p.extraKeys) + len(p.extraForms)
+	all := make([]any, n+len(p.columns))
+	extra, columns := all[:0], all[n:]
 	bind(columns)
-	for i, k := range p.extraKeys {
-		all[i] = &keyScanner{keys: r.keys, index: k, kind: p.key[k].Kind}
+	for _, k := range p.extraKeys {
+		extra = append(extra, r.keys.scanner(k, p.key[k].Kind, nil))
 	}
-	for i, c := range p.extraForms {
-		h := &held{cell: columns[c].(sql.Scanner)}
-		all[len(p.extraKeys)+i], columns[c] = h, (*release)(h)
+	for _, c := range p.extraForms {
+		held, cell := new(held), columns[c].(sql.Scanner)
+		extra = append(extra, held)
+		columns[c] = scanner(func(any) error { return cell.Scan(held.src) }) // instead of what the driver made
 	}
 	for i, at := range p.sameAs {
 		if at >= 0 {
-			columns[at] = &keyScanner{keys: r.keys, index: i, kind: p.key[i].Kind, column: columns[at].(sql.Scanner)}
+			columns[at] = r.keys.scanner(i, p.key[i].Kind, columns[at].(sql.Scanner))
 		}
 	}
 	return all
@@ -44,12 +57,11 @@ func (r *reader) dest(bind func([]any)) []any {
 
 // held keeps the extra form of a column until its column is scanned.
 type held struct {
-	cell sql.Scanner
-	src  any
-	buf  []byte
+	src any
+	buf []byte
 }
 
-// Scan implements [database/sql.Scanner].
+// Scan implements [sql.Scanner].
 func (h *held) Scan(src any) error {
 	if b, ok := src.([]byte); ok { // the driver's own memory
 		h.buf = append(h.buf[:0], b...)
@@ -58,12 +70,6 @@ func (h *held) Scan(src any) error {
 	h.src = src
 	return nil
 }
-
-// release scans the held value instead of the one that the driver made.
-type release held
-
-// Scan implements [database/sql.Scanner].
-func (r *release) Scan(any) error { return r.cell.Scan(r.src) }
 
 // readBelow reads the rows after a position and below a window, and returns where the last is.
 func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []any) (position, error) {
@@ -74,7 +80,7 @@ func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []a
 	if err := r.read(ctx, keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}, dest); err != nil || r.rows == before {
 		return at, err
 	}
-	at.key, at.origin = r.keys.lastKey(), w.origin
+	at.key, at.origin = values(r.keys.last), w.origin
 	var err error
 	at.cursor, err = encode(r.print, at.origin, at.key)
 	return at, err
@@ -99,11 +105,12 @@ func (r *reader) read(ctx context.Context, where keyRange, dest []any) error {
 	}
 	for rows.Next() {
 		if err := rows.Scan(dest...); err != nil {
+			err = r.scanError(ctx, err, r.keys)
 			if r.rows > 0 && ctx.Err() == nil { // deliver the rows before it first
-				r.more = true
+				r.more, r.unread = true, err
 				return nil
 			}
-			return r.scanError(ctx, err, r.keys)
+			return err
 		}
 		if err := r.keys.check(); err != nil {
 			return err
@@ -119,14 +126,114 @@ func (r *reader) read(ctx context.Context, where keyRange, dest []any) error {
 		}
 		if size > r.maxRowBytes {
 			return permanent("%s: the row with the key %s takes %d bytes, more than MaxRowBytes, which is %d; raise it, or exclude the row by a condition",
-				r.label, r.keys.describe(r.keys.now), size, r.maxRowBytes)
+				r.label, describeKey(r.keys.names, values(r.keys.now)), size, r.maxRowBytes)
 		}
 		r.rows++
 		r.bytes += size
 		r.keys.keep()
 	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return r.wrap(err, where.after)
+	return r.wrap(errors.Join(rows.Err(), rows.Close()), where.after)
+}
+
+// keyRange is a range of keys.
+type keyRange struct {
+	after, to []dialect.Value // nil: no bound
+	below     ceiling.Limit
+	falling   bool
+	limit     int
+}
+
+// statement writes the statement that selects list in a range.
+func (q *query) statement(p *plan, list string, r keyRange) (string, []any, error) {
+	args := dialect.Args{Writer: q.sql}
+	var conds []string
+	for i, bound := range [][]dialect.Value{r.after, r.to} {
+		if bound == nil {
+			continue
+		}
+		cond, err := q.sql.Compare(p.key, bound, i == 1, &args)
+		if err != nil {
+			return "", nil, q.wrap(err, nil)
+		}
+		conds = append(conds, cond)
 	}
-	return nil
+	if r.below.Where != "" {
+		cond, marks := args.Fill(r.below.Where, r.below.Args)
+		if marks != len(r.below.Args) {
+			return "", nil, permanent("%s: the ceiling (%s) gave a condition with %d arguments for %d question marks", q.label, q.ceiling, len(r.below.Args), marks)
+		}
+		conds = append(conds, cond)
+	}
+	order := make([]string, len(p.key))
+	for i, k := range p.key {
+		order[i] = k.Ref
+		if r.falling {
+			order[i] += " DESC"
+		}
+	}
+	return p.comment(q.selects(list, conds, strings.Join(order, ", "), r.limit)), args.List, nil
+}
+
+// selects writes a SELECT of rows for which the user's condition and conds hold.
+func (q *query) selects(list string, conds []string, order string, limit int) string {
+	if q.where != "" {
+		conds = slices.Insert(conds, 0, q.where)
+	}
+	text := "SELECT " + list + " FROM " + q.from
+	if len(conds) > 0 {
+		text += " WHERE " + strings.Join(conds, " AND ")
+	}
+	return text + " ORDER BY " + order + " " + q.sql.Limit(limit)
+}
+
+// findNull returns an error if NULL in the i-th column of its key hides a row. The first
+// column must never be NULL. A later one hides a row only where the columns before it equal
+// the cursor's: any other row is read, and its NULL is seen.
+func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int, after []dialect.Value) error {
+	if !p.key[i].Nullable {
+		return nil
+	}
+	args := dialect.Args{Writer: q.sql}
+	conds := []string{p.key[i].Ref + " IS NULL"}
+	for j, k := range p.key[:i] {
+		expr, arg, err := k.Bind(after[j])
+		if err != nil {
+			return q.wrap(dialect.Misfit(k, after[j], err), nil)
+		}
+		conds = append(conds, k.Ref+" = "+args.Add(expr, arg))
+	}
+	found, err := q.some(ctx, db, q.selects("1", conds, p.key[i].Ref, 1), args.List, after)
+	if err == nil && found {
+		err = nullKey(p.key[i].Name)
+	}
+	return err
+}
+
+// some reports whether a statement returns a row.
+func (q *query) some(ctx context.Context, db ceiling.Queryer, statement string, args []any, after []dialect.Value) (bool, error) {
+	err := db.QueryRowContext(ctx, statement, args...).Scan(new(int))
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	return err == nil, q.wrap(err, after)
+}
+
+// latest returns the greatest key, nil if the table is empty.
+func (q *query) latest(ctx context.Context, db ceiling.Queryer, p *plan) (key []dialect.Value, err error) {
+	err = q.eachKey(ctx, db, p, keyRange{falling: true, limit: 1}, func(k []dialect.Value) { key = k })
+	return key, err
+}
+
+// eachKey calls each for every key in a range.
+func (q *query) eachKey(ctx context.Context, db ceiling.Queryer, p *plan, where keyRange, each func([]dialect.Value)) error {
+	only := &plan{nonce: p.nonce, key: p.key}
+	list := make([]string, len(p.key))
+	for i, k := range p.key {
+		list[i] = cmp.Or(k.Expr, k.Ref)
+		only.extraKeys = append(only.extraKeys, i)
+	}
+	only.list = strings.Join(list, ", ")
+	r := &reader{query: q, db: db, plan: only, keys: newKeys(p.key, nil), limit: where.limit}
+	r.add = func() int { each(values(r.keys.now)); return 0 }
+	return cmp.Or(r.read(ctx, where, r.dest(func([]any) {})), r.unread)
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jmoiron/sqlx"
 
@@ -123,18 +125,10 @@ func (t *Table) query() (*query, error) {
 	if t.Columns != nil && len(t.Columns) == 0 {
 		return nil, errors.New("Columns is empty; nil means all")
 	}
-	for i, c := range t.Columns {
-		if err := checkIdent(c); err != nil {
-			return nil, fmt.Errorf("Columns[%d]: %w", i, err)
-		}
-	}
 	q := &query{db: t.DB, sql: t.Dialect, ceiling: t.Ceiling, label: t.Name, table: parts, key: t.Key, columns: t.Columns, rows: true,
 		start: t.Start, maxBytes: t.MaxBytes, maxRowBytes: t.MaxRowBytes, log: t.Logger}
-	if err := q.complete(); err != nil {
+	if err := q.complete("Where", t.Where); err != nil {
 		return nil, err
-	}
-	if strings.ContainsRune(t.Where, 0) {
-		return nil, errors.New("Where holds a NUL byte")
 	}
 	if strings.TrimSpace(t.Where) != "" {
 		q.where = "(" + t.Where + "\n)" // its last line may end in a comment
@@ -168,21 +162,25 @@ func (s *state) init(of fields) (*query, error) {
 	return s.query, s.err
 }
 
-// complete checks the fields that Table and Query share, and sets their defaults.
-func (q *query) complete() error {
+// complete checks the fields that Table and Query share, and sets their defaults. The
+// user's SQL is that of a field.
+func (q *query) complete(field, sql string) error {
 	if q.db == nil {
 		return errors.New("DB is nil")
 	}
 	if len(q.key) == 0 {
 		return errors.New("Key is empty; name the columns that order the rows, such as the primary key")
 	}
+	if err := cmp.Or(checkIdents("Key", q.key), checkIdents("Columns", q.columns)); err != nil {
+		return err
+	}
 	for i, c := range q.key {
-		if err := checkIdent(c); err != nil {
-			return fmt.Errorf("Key[%d]: %w", i, err)
-		}
 		if slices.Contains(q.key[:i], c) {
 			return fmt.Errorf("Key names the column %q twice", c)
 		}
+	}
+	if strings.ContainsRune(sql, 0) {
+		return fmt.Errorf("%s holds a NUL byte", field)
 	}
 	if q.maxBytes < 0 || q.maxRowBytes < 0 {
 		return errors.New("MaxBytes or MaxRowBytes is negative")
@@ -233,26 +231,20 @@ func describe(of fields, c source.Cursor) string {
 }
 
 func (q *query) describe(c source.Cursor) string {
-	switch c {
-	case "":
-		switch q.start {
-		case "":
-			return q.label + " before the first row"
-		case Latest:
-			return q.label + ", not begun: starts after the existing rows at the first fetch"
-		}
+	if c == "" && q.start != "" {
 		return q.label + ", not begun: " + q.describe(q.start)
-	case Latest:
+	}
+	if c == Latest {
 		return q.label + " after the existing rows at the first fetch"
 	}
-	key, _, err := decode(c, q.print, len(q.key))
+	at, err := q.position(c)
 	switch {
 	case err != nil:
 		return err.Error()
-	case key == nil:
+	case at.key == nil:
 		return q.label + " before the first row"
 	}
-	return q.label + " after " + describeKey(q.key, key)
+	return q.label + " after " + describeKey(q.key, at.key)
 }
 
 // rowRecords are the rows of a Table.
@@ -261,3 +253,50 @@ type rowRecords struct{ *row.Builder }
 func (r rowRecords) bind(dest []any)      { copy(dest, r.Dest()) }
 func (r rowRecords) add() int             { return r.Add() }
 func (r rowRecords) take(n int) []row.Row { return r.Rows()[:n:n] }
+
+// permanent returns an error of this package that is not worth retrying.
+func permanent(format string, args ...any) error {
+	return retry.Permanent(fmt.Errorf("sqlsource: "+format, args...))
+}
+
+// namePart is a part of a table's name: in double quotes, with "" for a quote, or
+// without dots and quotes.
+var namePart = regexp.MustCompile(`^(?:"((?:[^"]|"")*)"|([^".]+))(\.|$)`)
+
+// splitName splits a table's name at its dots.
+func splitName(name string) (parts []string, err error) {
+	for rest, more := name, true; more; {
+		m := namePart.FindStringSubmatch(rest)
+		if m == nil || len(parts) == 2 {
+			return nil, errors.New("want a name, or a schema, a dot and a name; put a name with dots or quotes into double quotes, and double the quotes inside")
+		}
+		part := m[2] + strings.ReplaceAll(m[1], `""`, `"`) // one of them is empty
+		if err := checkIdent(part); err != nil {
+			return nil, err
+		}
+		parts, rest, more = append(parts, part), rest[len(m[0]):], m[3] == "."
+	}
+	return parts, nil
+}
+
+func checkIdents(field string, names []string) error {
+	for i, name := range names {
+		if err := checkIdent(name); err != nil {
+			return fmt.Errorf("%s[%d]: %w", field, i, err)
+		}
+	}
+	return nil
+}
+
+// checkIdent refuses what is not a name even in quotes.
+func checkIdent(s string) error {
+	switch {
+	case s == "":
+		return errors.New("a name is empty")
+	case strings.ContainsRune(s, 0):
+		return errors.New("a name holds a NUL byte")
+	case !utf8.ValidString(s):
+		return errors.New("a name is not valid UTF-8")
+	}
+	return nil
+}

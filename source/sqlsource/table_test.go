@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -234,6 +235,30 @@ func TestKeyTimes(t *testing.T) {
 		"0001-02-29 BC":               {row.Date, time.Date(0, 2, 29, 0, 0, 0, 0, time.UTC)},
 		"4713-01-01T00:00:00Z BC":     {row.TimestampTZ, time.Date(-4712, 1, 1, 0, 0, 0, 0, time.UTC)},
 	} {
-		require.Equal(t, want, string(appendTime(nil, c.kind, c.t)))
+		require.Equal(t, want, string(row.AppendTime(nil, c.kind, c.t)))
 	}
+}
+
+// closed is a database that shows no plans to the role.
+type closed struct{ postgres.Dialect }
+
+func (closed) CeilingsSeeIndexes() bool { return false }
+func (closed) Explain(context.Context, *sql.DB, string, []any, bool) ([]string, ceiling.Finding, error) {
+	return nil, ceiling.Finding{}, denied{}
+}
+
+type denied struct{}
+
+func (denied) Error() string    { return "permission denied" }
+func (denied) SQLState() string { return "42501" }
+
+func TestPlanThatIsNotShown(t *testing.T) {
+	t.Parallel()
+	f := &fake{columns: []string{"id"}, rows: [][]driver.Value{{int64(1), int64(1)}}}
+	var log strings.Builder
+	q := &Query[int]{DB: open(t, f), Select: "select 1", Key: []string{"id"}, Ceiling: ceiling.None{}, Dialect: closed{},
+		Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	_, err := q.Fetch(t.Context(), "", 1)
+	require.NoError(t, err)
+	require.Contains(t, log.String(), `msg="query plan not available" table=query err="SQLSTATE 42501`)
 }

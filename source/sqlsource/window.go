@@ -21,25 +21,24 @@ type window struct {
 	from, to source.Cursor
 	origin   origin
 	since    time.Time // when it was found
-	greatest int64     // the greatest key, if it is a positive integer; 0: not known
 	boot     string    // of the server
 	durable  bool      // a crash of the server cannot take back what is below the limit
 }
 
-// unflushed is who holds rows back whose commit is not on disk.
-const unflushed = "the server's write-ahead log, which is not on disk so far (asynchronous commit)"
+// unflushed is the holder of rows whose commit is not on disk yet.
+const unflushed = "the server's write-ahead log, which is not on disk yet (asynchronous commit)"
 
 // flushRetry is when to ask again whether it is: any other commit flushes it too.
 const flushRetry = 5 * time.Millisecond
 
-// windowAfter returns how far the table can be read after a cursor, and whether that was
-// found now. An open window is used again, unless the server is another one, or was started
-// since: its log may have ended below the mark, and then keys are drawn again.
+// windowAfter returns how far the table can be read after a cursor, and whether the ceiling
+// was asked for it. An open window is used again, unless the server is another one or was
+// restarted: its log may have ended below the mark, and then keys are drawn again.
 func (s *state) windowAfter(ctx context.Context, db ceiling.Queryer, at position) (w *window, fresh bool, err error) {
 	if w := s.window; w != nil && (at.cursor == w.from || at.cursor == w.to) {
-		h, err := s.query.sql.History(ctx, db, s.query.table)
+		h, err := s.query.history(ctx, db, w.Sequence)
 		if err != nil {
-			return nil, false, s.query.wrap(err, nil)
+			return nil, false, err
 		}
 		if h.Boot == w.boot && w.origin.follows(h) == nil {
 			if !w.durable && h.Flushes > 0 && time.Since(w.since) > h.Flushes {
@@ -65,42 +64,35 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 	if failed != nil && !errors.As(failed, &rewound) {
 		return nil, failed
 	}
-	h, err := q.sql.History(ctx, db, q.table) // after the limit, so that its mark is above all rows below that
+	h, err := q.history(ctx, db, limit.Sequence) // after the limit, so that its mark is above all rows below that
 	if err != nil {
-		return nil, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
+		return nil, err
 	}
-	addSequence(&h, limit.Sequence)
 	if err := at.origin.follows(h); err != nil {
 		return nil, q.notFollowed(err, adoptAdvice)
 	}
 	if rewound != nil {
 		return nil, q.notFollowed(errors.New(rewound.What), rewindAdvice)
 	}
-	greatest := int64(0)
-	if limit.Pending > 0 {
-		greatest = limit.Pending + integerOf(at.key)
-	}
-	return &window{Limit: limit, greatest: greatest, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot,
+	return &window{Limit: limit, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot,
 		origin: originOf(h, at.origin), durable: h.Flushed >= h.Mark}, nil
 }
 
-// pending returns the greatest number of rows that can follow a key, 0 if it is not known.
-func (w *window) pending(after []dialect.Value) int64 { return max(w.greatest-integerOf(after), 0) }
-
-// integerOf returns a key that is one positive integer, 0 for others.
-func integerOf(key []dialect.Value) int64 {
-	if len(key) != 1 {
+// pending returns the greatest number of rows that can follow a key, 0 if it is not known:
+// without a key, or if several rows can share an integer. So is a number that overflows.
+func (w *window) pending(after []dialect.Value) int64 {
+	if len(after) != 1 || w.Greatest == 0 {
 		return 0
 	}
-	n, err := strconv.ParseInt(key[0].Text, 10, 64)
-	if err != nil {
+	n, err := strconv.ParseInt(after[0].Text, 10, 64)
+	if err != nil || n > w.Greatest {
 		return 0
 	}
-	return max(n, 0)
+	return max(w.Greatest-n, 0)
 }
 
-// check looks for what would lose rows below the window: a NULL that hides a row, and rows
-// that a crash of the server could take back. These are held.
+// check looks for what would lose rows below the window. A NULL that hides a row is an error.
+// Rows that a crash of the server could take back are held.
 func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after []dialect.Value) (*source.Held, error) {
 	if w.Nothing {
 		return nil, nil
@@ -151,7 +143,7 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Val
 	}
 }
 
-// open makes a guard if there is none, and says in one line what is guaranteed.
+// open makes the guard, unless it exists, and logs its guarantee in one line.
 func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	q := s.query
 	if s.guard != nil {
@@ -171,7 +163,7 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 		return retry.Permanent(fmt.Errorf("sqlsource: %w", err))
 	}
 	if err != nil {
-		return fmt.Errorf("sqlsource: %s: %w", q.label, err)
+		return q.wrap(err, nil)
 	}
 	s.guard = g
 	r := g.Report()

@@ -166,3 +166,37 @@ func TestLagAndDrain(t *testing.T) {
 	require.NoError(t, p.Drain(t.Context()))
 	require.Zero(t, n)
 }
+
+// With a key that does not ascend, the guarantee and a warning say which rows are missed.
+func TestLagOfRandomKeys(t *testing.T) {
+	t.Parallel()
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		typ := "varchar(36)"
+		if lab.IsPostgres(driver) {
+			typ = "uuid"
+		}
+		db.MustExec(`create table t (id ` + typ + ` not null primary key)`)
+		db.MustExec(`insert into t values ('b0000000-0000-4000-8000-000000000000')`)
+		table := lagging(db, "t", time.Nanosecond, "id")
+		_, err := lab.Fetch(t, table, "", 10)
+		require.NoError(t, err)
+		b, err := lab.Fetch(t, table, "", 10)
+		require.NoError(t, err)
+		require.Len(t, b.Records, 1)
+		db.MustExec(`insert into t values ('a0000000-0000-4000-8000-000000000000')`)
+		missed, _ := lab.ReadAll(t, table, b.To, 10, lab.RowJSON)
+		require.Empty(t, missed)
+
+		c, err := table.Check(t.Context(), b.To)
+		require.NoError(t, err)
+		require.True(t, b.Guarantee.Lossy)
+		require.Equal(t, b.Guarantee.Text, c.Report.Guarantee)
+		require.Contains(t, b.Guarantee.Text, "a row that is committed later with a key below the cursor is missed")
+		require.Contains(t, c.String(), "LOSSY. Rows can be missed with the ceiling lag=1ns")
+		require.Regexp(t, `(?s)\nwarning  nobody checks that the key.*most new\s+rows\s+have\s+a\s+key\s+below\s+the\s+cursor.*-> use a key that ascends`, c.String())
+		table.Ceiling = nil
+		c, err = table.Check(t.Context(), b.To)
+		require.NoError(t, err)
+		require.NotContains(t, c.String(), "choose the ceiling lag", "a lossy ceiling is not offered")
+	})
+}

@@ -174,7 +174,7 @@ func TestSQLiteReadUncommitted(t *testing.T) {
 
 		query := &sqlsource.Query[string]{DB: open("1"), Select: "select v from t", Key: []string{"v"}, Ceiling: sqlite.SingleWriter{}}
 		_, err := query.Fetch(t.Context(), "", 1)
-		requirePermanent(t, err, "_pragma=read_uncommitted(0)")
+		lab.RequirePermanent(t, err, "_pragma=read_uncommitted(0)")
 
 		good := open("0")
 		for _, table := range []*sqlsource.Table{lab.Silent(good, "t", "id"), chosen(good, "t", "v")} {

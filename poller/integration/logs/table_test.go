@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -22,12 +23,15 @@ func (l logLine) keys() []string { return append(slices.Clone(l.required), l.opt
 
 // loggedKeys maps each type in LOGS.md to a check of a value.
 var loggedKeys = map[string]func(slog.Value) bool{
-	"string":   kindIs(slog.KindString),
-	"int":      kindIs(slog.KindInt64),
-	"duration": kindIs(slog.KindDuration),
-	"time":     kindIs(slog.KindTime),
-	"bool":     kindIs(slog.KindBool),
-	"list":     func(v slog.Value) bool { _, ok := v.Any().([]string); return ok },
+	"string": kindIs(slog.KindString),
+	"int":    kindIs(slog.KindInt64),
+	"duration": func(v slog.Value) bool { // slog's JSON handler writes a time.Duration as nanoseconds
+		_, err := time.ParseDuration(v.String())
+		return v.Kind() == slog.KindString && err == nil
+	},
+	"time": kindIs(slog.KindTime),
+	"bool": kindIs(slog.KindBool),
+	"list": func(v slog.Value) bool { _, ok := v.Any().([]string); return ok },
 }
 
 func kindIs(k slog.Kind) func(slog.Value) bool {

@@ -41,3 +41,25 @@ func TestBatchSaysWhereItStands(t *testing.T) {
 		}
 	})
 }
+
+// Pending is never less than the rows that follow, with keys below 1 too.
+func TestPendingIsAnUpperBound(t *testing.T) {
+	t.Parallel()
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table orders (id ` + lab.IDColumn(driver) + `, note varchar(10))`)
+		for i := range 3 {
+			db.MustExec(fmt.Sprintf(`insert into orders (note) values ('%d')`, i))
+		}
+		db.MustExec(`insert into orders (id, note) values (-8, 'a'), (-7, 'b'), (-6, 'c'), (-1, 'd')`)
+		table := lab.Silent(db, "orders", "id")
+		at, left := source.Cursor(""), int64(7)
+		for _, want := range []int64{10, 4, 1, 0} { // after -7, -1, 2, 3
+			b, err := lab.Fetch(t, table, at, 2)
+			require.NoError(t, err)
+			left -= int64(len(b.Records))
+			require.Equal(t, want, b.Pending, "after %s", b.Position)
+			require.GreaterOrEqual(t, b.Pending, left)
+			at = b.To
+		}
+	})
+}

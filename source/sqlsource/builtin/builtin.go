@@ -29,20 +29,17 @@ func Dialects() []dialect.Dialect {
 // Find returns the dialect of a database: by the name of its driver, or by the
 // package of the driver's type.
 func Find(db *sqlx.DB) (dialect.Dialect, error) {
-	all := Dialects()
+	path := ""
+	if v := reflect.Indirect(reflect.ValueOf(db.Driver())); v.IsValid() {
+		path = v.Type().PkgPath()
+	}
 	var names []string
-	for _, d := range all {
-		if slices.Contains(d.DriverNames(), db.DriverName()) {
+	for _, d := range Dialects() {
+		if slices.Contains(d.DriverNames(), db.DriverName()) ||
+			slices.ContainsFunc(d.DriverPackages(), func(part string) bool { return strings.Contains(path, part) }) {
 			return d, nil
 		}
 		names = append(names, d.Name())
-	}
-	if v := reflect.Indirect(reflect.ValueOf(db.Driver())); v.IsValid() {
-		for _, d := range all {
-			if slices.ContainsFunc(d.DriverPackages(), func(part string) bool { return strings.Contains(v.Type().PkgPath(), part) }) {
-				return d, nil
-			}
-		}
 	}
 	return nil, fmt.Errorf("the driver %q (%T) is not known as one of %s: set the field Dialect", db.DriverName(), db.Driver(), strings.Join(names, ", "))
 }

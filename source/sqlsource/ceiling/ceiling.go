@@ -138,25 +138,9 @@ type Limit struct {
 	// made under another Sequence. Empty: not compared.
 	Sequence string
 
-	// Pending is the greatest number of rows that can exist after the key after, including
-	// those held back. 0 if no row exists, or if counting would need a further statement.
-	Pending int64
-}
-
-// Pending returns the greatest number of rows that can have a key after from, up to greatest,
-// for a Limit: 0 if several rows can share a value of the key's first column. from is
-// math.MinInt64 without a cursor; keys below 1 are then not counted.
-func (t Table) Pending(from, greatest int64) int64 {
-	if from == math.MinInt64 {
-		from = 0
-	}
-	if len(t.Key) > 1 || greatest <= from {
-		return 0
-	}
-	if n := greatest - from; n > 0 {
-		return n
-	}
-	return math.MaxInt64 // the difference overflows
+	// Greatest is the greatest integer in the key's first column, of rows that are held back
+	// too: no committed key is above it. 0 if it is not known without a further statement.
+	Greatest int64
 }
 
 // ErrChanged is wrapped by an error of Advance after which the table must be probed again.

@@ -154,14 +154,14 @@ func (p *Progress) Advance(limit int64, at time.Time) {
 }
 
 // Limit records that all rows up to limit can be read, and returns the Limit. From is the cursor's
-// key, and greatest the greatest key, which was last read after at.
+// key, and no key is above greatest, as last read after at.
 func (p *Progress) Limit(t Table, limit, from, greatest int64, at time.Time) Limit {
 	if limit < greatest {
 		p.Advance(limit, at)
 	} else {
 		p.Advance(math.MaxInt64, at)
 	}
-	return Limit{Where: t.Key[0].Ref + " <= " + t.SQL.Integer(), Args: []any{limit}, Nothing: limit <= from, AsOf: p.asOf, Pending: t.Pending(from, greatest)}
+	return Limit{Where: t.Key[0].Ref + " <= " + t.SQL.Integer(), Args: []any{limit}, Nothing: limit <= from, AsOf: p.asOf, Greatest: greatest}
 }
 
 // AsOf returns a moment such that every row committed before it can be read. It is zero

@@ -11,8 +11,8 @@ import (
 
 // Lag reads rows that are older than By, on any database. It is lossy: a row whose transaction
 // takes longer than By from drawing the key to its commit is missed. It must be chosen
-// explicitly, and only for keys that ascend with time: a random key, such as a uuid, loses rows
-// however long By is.
+// explicitly, and only for keys that ascend with time: with a random key, such as a uuid, most
+// new rows are below the cursor and missed, however long By is. Lag warns of that.
 //
 // Where the key begins with a column of times, it is compared with the database's clock, in
 // microseconds. A column without a time zone is compared with the clock of the session's time
@@ -43,13 +43,14 @@ func (c Lag) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the types of the key: %w", err)
 	}
-	const missed = "a row whose transaction takes longer than that to commit is missed"
 	if where := t.SQL.Older(t.Key[0].Ref, types[0]); where != "" {
-		r.Guarantee = fmt.Sprintf("rows are read when their %q lies %v before the database's clock; %s, "+
-			"and so is one whose time was set earlier, by a client or at the start of a long transaction", t.Key[0].Name, c.By, missed)
+		r.Guarantee = fmt.Sprintf("rows are read when their %q lies %v before the database's clock; "+
+			"a row whose transaction takes longer than that to commit is missed, and so is one whose time was set earlier, by a client or at the start of a long transaction", t.Key[0].Name, c.By)
 		return fixed{r, Limit{Where: where, Args: []any{c.By.Microseconds()}}}, nil
 	}
-	r.Guarantee = fmt.Sprintf("rows are read up to the greatest key that was seen %v ago; %s", c.By, missed)
+	r.Guarantee = fmt.Sprintf("rows are read up to the greatest key that was seen %v ago; a row that is committed later with a key below the cursor is missed", c.By)
+	r.Add(Warning, Advice("use a key that ascends, such as one that the database draws; without a Ceiling, the error says how to add one"),
+		"nobody checks that the key (%s) ascends with time: if it does not, as random uuids and texts, most new rows have a key below the cursor and are missed", t.Columns())
 	return newLagSeen(t, r, c.By, types), nil
 }
 
@@ -145,7 +146,7 @@ func (None) String() string { return "none" }
 func (c None) Open(context.Context, Queryer, Table) (Guard, error) {
 	return fixed{report: Report{
 		Strategy:  c.String(),
-		Guarantee: "no row is missed if a single writer adds rows in the order of their key, for which it takes your word; with several writers, rows that commit late are missed",
+		Guarantee: "no row is missed if a single writer adds rows in the order of their key, for which it takes your word; otherwise a row that is committed with a key below the cursor is missed",
 		Lossy:     true,
 	}}, nil
 }

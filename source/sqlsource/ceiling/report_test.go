@@ -50,18 +50,6 @@ func TestRequire(t *testing.T) {
 	require.NoError(t, r.Require(Table{SQL: fakeSQL{}, Name: "t"}, "Fake"))
 }
 
-func TestPending(t *testing.T) {
-	t.Parallel()
-	const least, most = -1 << 63, 1<<63 - 1
-	one, two := Table{Key: make([]Column, 1)}, Table{Key: make([]Column, 2)}
-	for _, c := range []struct{ from, greatest, want int64 }{
-		{least, 7, 7}, {5, 7, 2}, {7, 7, 0}, {9, 7, 0}, {-5, 3, 8}, {least, -3, 0}, {least + 1, most, most}, {0, most, most},
-	} {
-		require.Equal(t, c.want, one.Pending(c.from, c.greatest), "%d to %d", c.from, c.greatest)
-	}
-	require.Zero(t, two.Pending(5, 7), "several rows can share a value")
-}
-
 func TestFormatAge(t *testing.T) {
 	t.Parallel()
 	for seconds, want := range map[float64]string{-1: "0.0s", 0.34: "0.3s", 9.96: "10.0s", 12.3: "12s", 310: "5m10s"} {

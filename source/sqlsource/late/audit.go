@@ -39,12 +39,15 @@ type Report struct {
 type Reading struct {
 	Rows      int      // rows read
 	Late      int      // rows that appeared below the cursor: this reader missed them
-	Unchecked int64    // rows that were forgotten before they were checked: raise Options.Rows
+	Unchecked int64    // rows read that were not checked: forgotten before (raise Options.Rows), or the audit ended with an error
 	Keys      []string // the keys of the first ten late rows, such as "id 42"
 }
 
 // namedKeys is how many late rows a Reading names.
 const namedKeys = 10
+
+// lastCheck is how long the last check may take, also when the context has ended.
+const lastCheck = 30 * time.Second
 
 // Audit tells whether rows of a table appear below a reader's cursor. It begins after the last
 // existing row, reads keys only, and writes and delivers nothing. One reader stays below the
@@ -52,8 +55,10 @@ const namedKeys = 10
 // would miss. A result without late rows holds for the writers that were at work during the
 // audit, and says nothing about a job that runs at night.
 //
-// Audit returns its report without an error when o.For is over or ctx ends. Any other
-// error ends it; nothing is retried. It reads the fields of t and does not fetch from t.
+// The audit ends when o.For is over or ctx ends. Then it reads all remembered keys once more,
+// for at most 30 s, and returns its report without an error. An error ends it early, also one
+// of ctx during the first statement. Nothing is retried, and the report then covers the rows
+// checked so far. Audit reads the fields of t and does not fetch from t.
 func Audit(ctx context.Context, t *sqlsource.Table, o Options) (Report, error) {
 	r := Report{Table: t.Name, Start: time.Now()}
 	if o.For < 0 || o.Interval < 0 || o.Rows < 0 {
@@ -61,9 +66,6 @@ func Audit(ctx context.Context, t *sqlsource.Table, o Options) (Report, error) {
 	}
 	below, naive := newReader(t, t.Ceiling, o), newReader(t, ceiling.None{}, o)
 	err := audit(ctx, o, &r, below, naive)
-	if ctx.Err() != nil {
-		err = nil
-	}
 	r.Below, r.Naive, r.End = below.result(), naive.result(), time.Now()
 	return r, err
 }
@@ -75,20 +77,31 @@ func audit(ctx context.Context, o Options, r *Report, below, naive *reader) erro
 	}
 	r.Ceiling, r.Guarantee = b.Guarantee.Name, b.Guarantee.Text
 	below.cursor, naive.cursor = b.To, b.To
-	end := time.Now().Add(cmp.Or(o.For, math.MaxInt64/4))
+	var over <-chan time.Time
+	if o.For > 0 {
+		over = time.After(o.For)
+	}
 	tick := time.NewTicker(cmp.Or(o.Interval, 100*time.Millisecond))
 	defer tick.Stop()
-	for last := false; !last; {
-		last = !time.Now().Before(end)
+	for ended := false; !ended; {
 		for _, reader := range []*reader{below, naive} {
-			if err := reader.poll(ctx, last); err != nil {
+			if err := reader.poll(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
 		select {
 		case <-tick.C:
+		case <-over:
+			ended = true
 		case <-ctx.Done():
-			return ctx.Err()
+			ended = true
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastCheck)
+	defer cancel()
+	for _, reader := range []*reader{below, naive} {
+		if err := reader.finish(ctx); err != nil {
+			return fmt.Errorf("late: the last check: %w", err)
 		}
 	}
 	return nil
@@ -117,12 +130,18 @@ func newReader(t *sqlsource.Table, c ceiling.Ceiling, o Options) *reader {
 func (r *reader) result() Reading {
 	s := r.Stats()
 	r.seen.Late, r.seen.Unchecked = int(s.Late), s.Unchecked
+	if r.watch != nil {
+		for _, span := range r.watch.spans {
+			if !span.checked { // its keys were never read again
+				r.seen.Unchecked += int64(len(span.keys))
+			}
+		}
+	}
 	return r.seen
 }
 
-// poll reads the existing rows, unless writers are faster. The last poll checks
-// every key that is remembered.
-func (r *reader) poll(ctx context.Context, last bool) error {
+// poll reads the existing rows, unless writers are faster.
+func (r *reader) poll(ctx context.Context) error {
 	for more, n := true, 0; more && n < 100; n++ {
 		b, err := r.Table.Fetch(ctx, r.cursor, pageKeys)
 		if err != nil {
@@ -134,7 +153,12 @@ func (r *reader) poll(ctx context.Context, last bool) error {
 		r.cursor, more = b.To, b.More
 		r.seen.Rows += len(b.Records)
 	}
-	if !last {
+	return nil
+}
+
+// finish checks every key that is remembered.
+func (r *reader) finish(ctx context.Context) error {
+	if r.watch == nil {
 		return nil
 	}
 	r.watch.next = 0

@@ -13,15 +13,9 @@
 // order; rewind the pipeline for that. [Audit] counts the rows that a pipeline
 // would miss, with the table's ceiling and without one, before there is one.
 //
-// # What is found
-//
-// A Source remembers the keys of the rows it passed on, 8 bytes for each, up to a
-// limit. Every half minute it reads the keys of that range again; one that it does
-// not remember is late. Nothing is remembered across a restart or a rewind. A row
-// that is deleted and added again is late if a check came in between.
-//
-// The keys are read by a separate statement after each batch with rows. A row
-// that appears between the two is counted but not named, and a row deleted
-// in that moment hides one. If the pool's connections lead to several servers,
+// A Source remembers the keys of the rows it passed on. Every half minute it reads
+// the keys of that range again; one that it does not remember is late. Nothing is
+// remembered across a restart or a rewind. A row that is deleted and added again is
+// late if a check came in between. If the pool's connections lead to several servers,
 // such as a primary and a standby, rows can be reported that are not late.
 package late

@@ -62,8 +62,9 @@ type Source[T any] struct {
 
 // Found is what a check found: rows that appeared below the cursor.
 type Found struct {
-	// Rows is how many there are. It may be more than len(Keys): which rows
-	// appeared while a batch was being read is not known.
+	// Rows is how many there are. It may be more than len(Keys): rows that appear between
+	// a batch and the statement that reads its keys are counted, and not named. A row that
+	// is deleted at that moment hides one.
 	Rows int
 
 	// Keys are the keys of the late rows, in order, each as the cursor that stands after

@@ -13,6 +13,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
@@ -46,8 +47,8 @@ func TestSourceReports(t *testing.T) {
 		require.Len(t, found, 1, "once")
 		require.Equal(t, Stats{Late: 1, Watched: 3}, s.Stats())
 
-		// The keys of a batch and of a check cannot be read for a while. What was
-		// remembered before stays, and what appears after is found.
+		// The keys of a batch and of a check cannot be read for a while. The keys
+		// remembered before stay, and rows that appear after are found.
 		failing := &failingKeys{numbers: table, fail: errors.New("gone")}
 		s.watch.table = failing
 		table.add(30)
@@ -108,7 +109,7 @@ func TestAuditRefusesOptions(t *testing.T) {
 	require.ErrorContains(t, err, "DB is nil")
 }
 
-// The report says what was seen and no more.
+// The report claims no more than the readers saw.
 func TestReportText(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
@@ -127,4 +128,60 @@ func TestReportText(t *testing.T) {
 		require.Contains(t, r.String(), want)
 		require.Contains(t, r.String(), "orders, 1m0s from 2026-01-31T12:00:00Z\nbelow the ceiling (lock-fence): ")
 	}
+}
+
+// keyed is a table of rows that only have a key.
+type keyed struct{ *numbers }
+
+func (k keyed) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[row.Row], error) {
+	b, err := k.numbers.Fetch(ctx, after, max)
+	return source.Batch[row.Row]{From: b.From, To: b.To, Records: make([]row.Row, len(b.Records)),
+		Guarantee: &source.Guarantee{Name: "lock-fence"}}, err
+}
+
+// An audit that is stopped still checks the rows it read, and does not claim to have
+// checked others.
+func TestAuditChecksWhenItIsStopped(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fail    error
+		verdict string
+	}{
+		"a row appears last": {nil, "The ceiling did not hold"},
+		"the table is gone":  {errors.New("gone"), "this shows nothing about 2 of them"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				table := &numbers{keys: []int{10}}
+				below, naive := &reader{}, &reader{}
+				for _, r := range []*reader{below, naive} {
+					r.Table, r.Every, r.Logger = keyed{table}, time.Hour, slog.New(slog.DiscardHandler)
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				var r Report
+				ended := make(chan error)
+				go func() { ended <- audit(ctx, Options{}, &r, below, naive) }()
+				time.Sleep(time.Second)
+				table.add(20, 30)
+				time.Sleep(time.Second)
+				table.add(15, 25)
+				table.fail = c.fail
+				stop()
+				require.ErrorIs(t, <-ended, c.fail)
+				r.Below, r.Naive = below.result(), naive.result()
+				require.Equal(t, 2, r.Below.Rows)
+				require.Contains(t, r.String(), c.verdict)
+			})
+		})
+	}
+}
+
+// An audit that cannot begin has no result.
+func TestAuditEndsBeforeItBegan(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	r := &reader{}
+	r.Table = keyed{&numbers{}}
+	require.ErrorIs(t, audit(ctx, Options{}, &Report{}, r, &reader{}), context.Canceled)
 }

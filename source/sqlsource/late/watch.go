@@ -31,7 +31,7 @@ type span struct {
 	to      source.Cursor
 	keys    []uint64
 	checked bool
-	unread  bool // the keys could not be read: those of the next check are taken for passed
+	unread  bool // the keys could not be read: the next check takes those it finds for passed
 }
 
 func newWatch[T any](t Table[T], limit int) *watch[T] {
@@ -57,8 +57,8 @@ func (w *watch[T]) size() (n int) {
 // begin forgets all keys.
 func (w *watch[T]) begin(at source.Cursor) { w.from, w.spans, w.next = at, nil, 0 }
 
-// passed takes note of a batch of rows between two cursors. It returns how many
-// more rows the table has there: late rows whose keys are not known.
+// passed records the keys of a batch of rows between two cursors. It returns how many more
+// rows the table has there: late rows whose keys are not known.
 func (w *watch[T]) passed(ctx context.Context, from, to source.Cursor, rows int) (unnamed int, err error) {
 	// The cursor of a key is the same text in any history only after Adopt.
 	if from, err = w.table.Adopt(from); err != nil {

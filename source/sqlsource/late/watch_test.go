@@ -182,7 +182,7 @@ func TestWatchGoesBack(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, late)
 	require.Equal(t, 6, w.size())
-	pass("7", 5) // a rewind to anywhere else begins anew
+	pass("7", 5) // a rewind to anywhere else forgets all keys
 	require.Equal(t, source.Cursor("7"), w.from)
 	require.Equal(t, 5, w.size())
 

@@ -89,7 +89,7 @@ func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []st
 		return l, err
 	}
 	if w.greatest == 0 {
-		return g.progress.Limit(g.table, w.base, from, from, at), nil
+		return g.progress.Limit(g.table, w.base, from, w.base, at), nil
 	}
 	g.progress.See(w.greatest, at)
 	limit, by, err := g.search(ctx, db, w, at)

@@ -112,7 +112,7 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 	}
 	l := ceiling.Limit{
 		Where: g.table.Key[0].Ref + " <= ?::bigint", Args: []any{g.settled}, AsOf: g.asOf, Nothing: g.settled < from,
-		Sequence: g.draws(), Pending: g.table.Pending(last, greatest.Int64),
+		Sequence: g.draws(), Greatest: greatest.Int64,
 	}
 	if g.settled < greatest.Int64 {
 		byHand := fmt.Sprintf("a key that the sequence %s has not reached: "+

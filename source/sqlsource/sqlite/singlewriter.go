@@ -119,6 +119,6 @@ func (g *singleWriter) Advance(ctx context.Context, db ceiling.Queryer, after []
 	case g.empty && last.Valid:
 		return l, fmt.Errorf("the table has its first row: %w", ceiling.ErrChanged)
 	}
-	l.Pending = g.table.Pending(from, greatest.Int64)
+	l.Greatest = greatest.Int64
 	return l, nil
 }

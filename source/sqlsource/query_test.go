@@ -2,15 +2,20 @@ package sqlsource
 
 import (
 	"database/sql"
+	"database/sql/driver"
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
 type Inner struct{ City string }
 
-// Every record has memory of its own, also behind pointers.
+// Records share no memory, nor does what they point to.
 func TestBinding(t *testing.T) {
 	t.Parallel()
 	type record struct {
@@ -75,4 +80,19 @@ func TestBindingRefuses(t *testing.T) {
 	byValue.bind(make([]any, 1))
 	_, err = newBinding[struct{ ID sql.RawBytes }](db, []string{"id"})
 	require.ErrorContains(t, err, "sql.RawBytes")
+}
+
+// A field behind a pointer is a new one for each row, also where a statement has extra columns.
+func TestQueryThroughAPointer(t *testing.T) {
+	t.Parallel()
+	f := &fake{columns: []string{"id", "city"}, rows: [][]driver.Value{{int64(1), int64(1), "Ulm"}, {int64(2), int64(2), "Bonn"}}}
+	type record struct {
+		ID int
+		*Inner
+	}
+	q := &Query[record]{DB: open(t, f), Select: "select 1", Key: []string{"id"}, Ceiling: ceiling.None{}, Dialect: postgres.Dialect{},
+		Logger: slog.New(slog.DiscardHandler)}
+	b, err := q.Fetch(t.Context(), "", 10)
+	require.NoError(t, err)
+	require.Equal(t, []record{{1, &Inner{"Ulm"}}, {2, &Inner{"Bonn"}}}, b.Records)
 }
