@@ -1,6 +1,7 @@
 package status
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -19,10 +20,16 @@ const maxConnections = 32
 // things, such as metrics. It protects the pipelines and their data:
 //
 //   - It answers GET and HEAD only, and does not wait for the body of a request.
-//   - It keeps at most 32 connections open. To accept another one it closes the
-//     one that has been idle longest, or one whose answer takes longer than a
-//     second, so that clients neither use up the file descriptors of the program
-//     nor keep a probe out.
+//   - It keeps at most 32 connections open, and one that waits for room. To make
+//     room it closes the one that has been idle longest, or the next one that has
+//     had its answer, or one whose answer takes longer than a second, so that
+//     clients neither use up the file descriptors of the program nor keep a probe
+//     out. It speaks HTTP/1 only, so that a connection has one request at a time.
+//   - Connections are accepted in order. While clients connect again all the time,
+//     every 32 of them that come before a probe delay it by 10 ms if they send no
+//     request, by 25 ms with TLS, and by a second if they do not read a long answer.
+//     Only a firewall or a proxy prevents that. A client whose request takes longer
+//     than these 10 or 25 ms to arrive is then cut off, and has to try again.
 //   - A client that is slow to send a request is cut off after 5 seconds, and one
 //     that is slow to read the answer after 10.
 //   - On a loopback address it refuses requests for foreign host names, so that
@@ -40,8 +47,11 @@ func NewServer(h http.Handler, names ...string) *http.Server {
 		names = append(names, own, short)
 	}
 	c := &connections{changed: make(chan struct{}, 1)}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
 	return &http.Server{
 		Handler:           readOnly(checkHost(h, names)),
+		Protocols:         &protocols,
 		ConnState:         c.track,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second, // a handler around this one may wait for a body
@@ -105,14 +115,16 @@ func accepted(host string, names []string) bool {
 // clients that connect again at once would push out a connection whose request has
 // arrived but has not been read yet. answerGrace is far longer than an answer takes.
 const (
-	requestGrace = 100 * time.Millisecond // without a request
-	answerGrace  = time.Second            // with a request in progress
+	requestGrace = 10 * time.Millisecond // without a request
+	secureGrace  = 25 * time.Millisecond // without a request, with TLS: a handshake takes a round trip
+	answerGrace  = time.Second           // with a request in progress
 )
 
 // connections limits the connections of a server.
 type connections struct {
 	mu      sync.Mutex
 	open    []connection
+	waiting int           // accepted connections that wait for room
 	changed chan struct{} // receives a value after a change
 }
 
@@ -124,24 +136,59 @@ type connection struct {
 // track is the server's ConnState hook. For a new connection it is called by the
 // goroutine that accepts, which waits here until there is room.
 func (c *connections) track(conn net.Conn, state http.ConnState) {
-	for state == http.StateNew {
-		wait := c.makeRoom()
-		if wait == 0 {
-			break
-		}
-		select {
-		case <-c.changed:
-		case <-time.After(wait):
-		}
+	if state == http.StateNew {
+		c.admit(conn)
+	} else {
+		c.update(conn, state)
 	}
+}
+
+// admit adds a connection when there is room. If the limit is reached it closes the
+// connection that expires first, once it has expired.
+func (c *connections) admit(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open = slices.DeleteFunc(c.open, func(other connection) bool { return other.Conn == conn })
-	switch state {
-	case http.StateNew, http.StateIdle:
-		c.open = append(c.open, connection{conn, time.Now().Add(requestGrace)})
-	case http.StateActive:
-		c.open = append(c.open, connection{conn, time.Now().Add(answerGrace)})
+	c.waiting++
+	for len(c.open) >= maxConnections {
+		first := slices.MinFunc(c.open, func(a, b connection) int { return a.expires.Compare(b.expires) })
+		if wait := time.Until(first.expires); wait > 0 {
+			c.mu.Unlock()
+			select {
+			case <-c.changed:
+			case <-time.After(wait):
+			}
+			c.mu.Lock()
+			continue
+		}
+		terminate(first.Conn)
+		c.open = slices.DeleteFunc(c.open, func(other connection) bool { return other == first })
+	}
+	c.waiting--
+	grace := requestGrace
+	if _, secure := conn.(*tls.Conn); secure {
+		grace = secureGrace
+	}
+	c.open = append(c.open, connection{conn, time.Now().Add(grace)})
+}
+
+// update records a new state of an open connection. One that has had its answer
+// makes room for one that waits: otherwise its next request would let it stay again.
+func (c *connections) update(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.IndexFunc(c.open, func(other connection) bool { return other.Conn == conn })
+	switch {
+	case i < 0: // closed by admit
+		return
+	case state == http.StateActive:
+		c.open[i].expires = time.Now().Add(answerGrace)
+	case state == http.StateIdle && c.waiting == 0:
+		c.open[i].expires = time.Now()
+	default:
+		if state == http.StateIdle {
+			terminate(conn)
+		}
+		c.open = slices.Delete(c.open, i, i+1)
 	}
 	select {
 	case c.changed <- struct{}{}:
@@ -149,19 +196,11 @@ func (c *connections) track(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// makeRoom closes the connection that has expired first if the limit is reached. It
-// returns how long to wait before it can do that, or 0.
-func (c *connections) makeRoom() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.open) < maxConnections {
-		return 0
+// terminate closes a connection. Its descriptor is free afterwards: the goodbye of
+// TLS, which can take seconds, is left out.
+func terminate(conn net.Conn) {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
 	}
-	first := slices.MinFunc(c.open, func(a, b connection) int { return a.expires.Compare(b.expires) })
-	if wait := time.Until(first.expires); wait > 0 {
-		return wait
-	}
-	c.open = slices.DeleteFunc(c.open, func(other connection) bool { return other == first })
-	go first.Close() // with TLS it can take seconds
-	return 0
+	_ = conn.Close()
 }
