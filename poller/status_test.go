@@ -136,6 +136,7 @@ func TestSummary(t *testing.T) {
 	}
 	for want, s := range map[string]poller.Status{
 		"stopped":               {State: poller.Stopped, Attempts: 3},
+		"done":                  {State: poller.Stopped, Attempts: 3, Done: true},
 		"starting":              {State: poller.Working, Op: poller.OpLoad},
 		"up to date":            running,
 		"copying":               with(func(s *poller.Status) { s.State, s.Held = poller.Working, &source.Held{} }),

@@ -59,7 +59,7 @@
 //	/         the status page
 //	/status   the same as JSON
 //	/livez    200, or 503 if only a restart can help
-//	/readyz   200 if the last poll succeeded recently, else 503
+//	/readyz   200 if the last poll succeeded recently, or the copy is done, else 503
 //	/metrics  metrics for Prometheus, see package poller/prometheus
 //
 // An address without a host, such as :9464 or 9464, is only reachable from this machine,
