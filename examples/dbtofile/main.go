@@ -73,7 +73,8 @@
 //	basic_auth_users: {ada: $2y$10$...} # a bcrypt hash, as htpasswd -nB ada prints it
 //
 // Changes of that file and of the certificate take effect without a restart. While it is
-// invalid, requests fail; dbtofile -check with the same settings says why.
+// invalid, requests fail; dbtofile -check with the same settings says why. To add or to
+// remove tls_server_config, restart.
 // At most 32 connections are open: a new one closes the one that is idle longest.
 //
 // # Failures
