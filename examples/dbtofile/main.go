@@ -129,7 +129,10 @@ func report(err error, logFormat string) int {
 	case errors.As(err, &usage):
 		say(logFormat, usage.Error())
 		return 2
-	case errors.Is(err, errCheck): // already printed
+	case errors.Is(err, errCheck):
+		if err != errCheck { // itself already printed
+			say(logFormat, "dbtofile: "+err.Error())
+		}
 		return 4
 	case errors.As(err, &unsafe):
 		say(logFormat, "dbtofile: "+strings.TrimPrefix(unsafe.Error(), "ceiling: ")+"\nFor all findings run dbtofile -check with the same settings.")
