@@ -173,6 +173,12 @@ func TestDone(t *testing.T) {
 		breakStep(w, poller.OpFetch, until(time.Hour, retry.Permanent(errOutage)))
 		require.Error(t, p.Run(t.Context()))
 		assert.False(t, p.Status().Done, "after an error")
+
+		p = newWorld(5).poller()
+		require.NoError(t, p.Drain(t.Context()))
+		p.Sink = nil
+		require.Error(t, p.Run(t.Context()))
+		assert.False(t, p.Status().Done, "after an invalid configuration")
 	})
 }
 
