@@ -130,7 +130,7 @@ func report(err error, logFormat string) int {
 		say(logFormat, usage.Error())
 		return 2
 	case errors.Is(err, errCheck):
-		if err != errCheck { // itself already printed
+		if errors.Unwrap(err) != nil { // errCheck alone is already printed
 			say(logFormat, "dbtofile: "+err.Error())
 		}
 		return 4
