@@ -72,9 +72,8 @@
 //	tls_server_config: {cert_file: server.crt, key_file: server.key}
 //	basic_auth_users: {ada: $2y$10$...} # a bcrypt hash, as htpasswd -nB ada prints it
 //
-// Changes of that file and of the certificate take effect without a restart. While it is
-// invalid, requests fail; dbtofile -check with the same settings says why. To add or to
-// remove tls_server_config, restart.
+// Changes of that file and of the certificate take effect without a restart, but adding or
+// removing tls_server_config does not. While it is invalid, requests fail; -check says why.
 // At most 32 connections are open: a new one closes the one that is idle longest.
 //
 // # Failures

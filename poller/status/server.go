@@ -25,11 +25,9 @@ const maxConnections = 32
 //     had its answer, or one whose answer takes longer than a second, so that
 //     clients neither use up the file descriptors of the program nor keep a probe
 //     out. It speaks HTTP/1 only, so that a connection has one request at a time.
-//   - Connections are accepted in order. While clients connect again all the time,
-//     every 32 of them that come before a probe delay it by 10 ms if they send no
-//     request, by 25 ms with TLS, and by a second if they do not read a long answer.
-//     Only a firewall or a proxy prevents that. A client whose request takes longer
-//     than these 10 or 25 ms to arrive is then cut off, and has to try again.
+//     While more clients than that connect again and again, a request must arrive
+//     within 20 ms, and every 32 clients ahead of a probe delay it by up to 20 ms,
+//     or by a second if they do not read long answers: use a firewall or a proxy.
 //   - A client that is slow to send a request is cut off after 5 seconds, and one
 //     that is slow to read the answer after 10.
 //   - On a loopback address it refuses requests for foreign host names, so that
@@ -41,18 +39,15 @@ const maxConnections = 32
 // Set Addr, TLSConfig, ErrorLog and so on as needed before serving. A ConnState
 // hook must call the one that is set.
 func NewServer(h http.Handler, names ...string) *http.Server {
-	names = append([]string{"localhost"}, names...)
-	if own, err := os.Hostname(); err == nil {
-		short, _, _ := strings.Cut(own, ".")
-		names = append(names, own, short)
-	}
-	c := &connections{changed: make(chan struct{}, 1)}
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
+	own, _ := os.Hostname() // empty if unknown, which is accepted anyway
+	short, _, _ := strings.Cut(own, ".")
+	names = append([]string{"localhost", own, short}, names...)
+	var http1 http.Protocols
+	http1.SetHTTP1(true)
 	return &http.Server{
 		Handler:           readOnly(checkHost(h, names)),
-		Protocols:         &protocols,
-		ConnState:         c.track,
+		Protocols:         &http1,
+		ConnState:         new(connections).track,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second, // a handler around this one may wait for a body
 		WriteTimeout:      10 * time.Second,
@@ -115,8 +110,7 @@ func accepted(host string, names []string) bool {
 // clients that connect again at once would push out a connection whose request has
 // arrived but has not been read yet. answerGrace is far longer than an answer takes.
 const (
-	requestGrace = 10 * time.Millisecond // without a request
-	secureGrace  = 25 * time.Millisecond // without a request, with TLS: a handshake takes a round trip
+	requestGrace = 20 * time.Millisecond // without a request, including a TLS handshake
 	answerGrace  = time.Second           // with a request in progress
 )
 
@@ -124,8 +118,7 @@ const (
 type connections struct {
 	mu      sync.Mutex
 	open    []connection
-	waiting int           // accepted connections that wait for room
-	changed chan struct{} // receives a value after a change
+	waiting int // accepted connections that wait for room
 }
 
 type connection struct {
@@ -136,69 +129,46 @@ type connection struct {
 // track is the server's ConnState hook. For a new connection it is called by the
 // goroutine that accepts, which waits here until there is room.
 func (c *connections) track(conn net.Conn, state http.ConnState) {
-	if state == http.StateNew {
-		c.admit(conn)
-	} else {
-		c.update(conn, state)
-	}
-}
-
-// admit adds a connection when there is room. If the limit is reached it closes the
-// connection that expires first, once it has expired.
-func (c *connections) admit(conn net.Conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.waiting++
-	for len(c.open) >= maxConnections {
-		first := slices.MinFunc(c.open, func(a, b connection) int { return a.expires.Compare(b.expires) })
-		if wait := time.Until(first.expires); wait > 0 {
-			c.mu.Unlock()
-			select {
-			case <-c.changed:
-			case <-time.After(wait):
-			}
-			c.mu.Lock()
-			continue
-		}
-		terminate(first.Conn)
-		c.open = slices.DeleteFunc(c.open, func(other connection) bool { return other == first })
-	}
-	c.waiting--
-	grace := requestGrace
-	if _, secure := conn.(*tls.Conn); secure {
-		grace = secureGrace
-	}
-	c.open = append(c.open, connection{conn, time.Now().Add(grace)})
-}
-
-// update records a new state of an open connection. One that has had its answer
-// makes room for one that waits: otherwise its next request would let it stay again.
-func (c *connections) update(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := slices.IndexFunc(c.open, func(other connection) bool { return other.Conn == conn })
 	switch {
-	case i < 0: // closed by admit
-		return
+	case state == http.StateNew:
+		c.makeRoom()
+		c.open = append(c.open, connection{conn, time.Now().Add(requestGrace)})
+	case i < 0: // closed for another one
 	case state == http.StateActive:
 		c.open[i].expires = time.Now().Add(answerGrace)
 	case state == http.StateIdle && c.waiting == 0:
 		c.open[i].expires = time.Now()
+	case state == http.StateIdle: // or its next request would let it stay again
+		c.terminate(conn)
 	default:
-		if state == http.StateIdle {
-			terminate(conn)
-		}
 		c.open = slices.Delete(c.open, i, i+1)
 	}
-	select {
-	case c.changed <- struct{}{}:
-	default:
+}
+
+// makeRoom waits until the limit is not reached, or the connection that expires
+// first has expired, and closes that one.
+func (c *connections) makeRoom() {
+	c.waiting++
+	for len(c.open) >= maxConnections {
+		first := slices.MinFunc(c.open, func(a, b connection) int { return a.expires.Compare(b.expires) })
+		if time.Until(first.expires) <= 0 {
+			c.terminate(first.Conn)
+			break
+		}
+		c.mu.Unlock()
+		time.Sleep(time.Millisecond)
+		c.mu.Lock()
 	}
+	c.waiting--
 }
 
 // terminate closes a connection. Its descriptor is free afterwards: the goodbye of
 // TLS, which can take seconds, is left out.
-func terminate(conn net.Conn) {
+func (c *connections) terminate(conn net.Conn) {
+	c.open = slices.DeleteFunc(c.open, func(other connection) bool { return other.Conn == conn })
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}

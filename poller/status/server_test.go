@@ -145,6 +145,30 @@ func TestTheConnectionThatIsIdleLongestIsClosed(t *testing.T) {
 	})
 }
 
+// 32 clients have sent their next request already, which does not let them stay.
+func TestAConnectionThatHasHadItsAnswerMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := make(chan bool)
+		listener := serve(t, func(http.ResponseWriter, *http.Request) { <-answer })
+		var clients []*client
+		for range 32 {
+			c := listener.connect()
+			c.send(t, probe+probe)
+			clients = append(clients, c)
+		}
+		last := listener.connect()
+		sent := make(chan error, 1)
+		go func() { _, err := io.WriteString(last, probe); sent <- err }()
+		time.Sleep(500 * time.Millisecond)
+		assert.Empty(t, sent)
+		answer <- true
+		time.Sleep(10 * time.Millisecond)
+		assert.Len(t, sent, 1)
+		assert.Equal(t, 31, open(clients))
+		close(answer)
+	})
+}
+
 // counting counts the connections that are accepted and whose Close has not returned.
 type counting struct {
 	net.Listener
