@@ -55,7 +55,10 @@ var checkpointMutants = []mutant{
 		"if err := dir.Sync(); err != nil {", "if err := error(nil); err != nil {"},
 	{"a Save that failed at its last sync is not done again", checkpointDir + "/file.go",
 		"if moved {", "if !moved {\n\t\t\treturn nil\n\t\t}\n\t\tif moved {"},
-	{"temporary files of killed writers stay", checkpointDir + "/file.go", "range names {", "range names[:0] {"},
+	{"Replace retries a failed sync", "../durable/file.go",
+		"if err == nil {\n\t\terr = f.Sync()\n\t}",
+		"if err == nil {\n\t\tif err = f.Sync(); err != nil {\n\t\t\terr = f.Sync()\n\t\t}\n\t}"},
+	{"temporary files of killed writers stay", checkpointDir + "/file.go", "range names {\n\t\tif err := dir.Remove", "range names[:0] {\n\t\tif err := dir.Remove"},
 }
 
 const checkpointDir = "../../poller/filecheckpoint"
