@@ -59,7 +59,7 @@ func TestSource[T any](ctx context.Context, o Options[T]) error {
 	if o.Text == nil {
 		o.Text = conform.JSON[T]
 	}
-	src, err := o.Open(ctx)
+	src, err := o.open(ctx)
 	if err != nil {
 		return fmt.Errorf("sourcetest: Open: %w", err)
 	}
@@ -67,6 +67,14 @@ func TestSource[T any](ctx context.Context, o Options[T]) error {
 		s := &suite[T]{Suite: c, o: o, src: src, began: time.Now()}
 		s.run()
 	})
+}
+
+func (o Options[T]) open(ctx context.Context) (source.Source[T], error) {
+	src, err := o.Open(ctx)
+	if err == nil && src == nil {
+		err = errors.New("no source and no error")
+	}
+	return src, err
 }
 
 type suite[T any] struct {
@@ -89,7 +97,7 @@ func (s *suite[T]) run() {
 	s.atTheEnd()
 	s.foreign()
 	s.cancelled()
-	src, err := s.o.Open(s.Ctx)
+	src, err := s.o.open(s.Ctx)
 	if err != nil {
 		s.Stop("a source can be opened again", "%v", err)
 	}
