@@ -209,7 +209,9 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		s.nullFree = true
 	}
 	if at.cursor == "" && s.query.start == Latest {
-		b.To, err = s.latest(ctx, db)
+		if err = s.open(ctx, db); err == nil { // what would be missed is refused now, and not after the first row
+			b.To, err = s.greatest(ctx, db)
+		}
 		return b, err
 	}
 	if at.cursor == "" && at.key != nil {
@@ -256,19 +258,6 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		err = s.query.findNull(ctx, db, s.plan, 0, nil)
 	}
 	return b, err
-}
-
-// latest returns the cursor after the last row. What would be missed is refused
-// now, and not after the first row.
-func (s *state) latest(ctx context.Context, db ceiling.Queryer) (source.Cursor, error) {
-	if err := s.open(ctx, db); err != nil {
-		return "", err
-	}
-	key, err := s.query.latest(ctx, db, s.plan)
-	if err != nil {
-		return "", err
-	}
-	return encode(s.query.print, origin{}, key)
 }
 
 // checkKey returns an error if a key does not fit its columns. A ceiling sees its text alone.

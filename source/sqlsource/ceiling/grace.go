@@ -35,8 +35,8 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 		return nil, err
 	}
 	g := &grace{table: t, wait: c.For}
-	err := g.integers(ctx, db)
-	if err == nil {
+	err := errNoInteger
+	if typ := t.Key[0].Type; typ == "" || strings.Contains(strings.ToUpper(typ), "INT") {
 		_, _, err = g.ends(ctx, db, 0)
 	}
 	if errors.Is(err, errNoInteger) {
@@ -50,25 +50,6 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	r.Guarantee = fmt.Sprintf("a row is missed if it is committed more than %s after one with a greater %q", c.For, t.Key[0].Name)
 	g.report = r
 	return g, nil
-}
-
-// integers returns errNoInteger unless the key's first column may hold integers: its type, as
-// the driver names it, contains INT, or the column has no type.
-func (g *grace) integers(ctx context.Context, db Queryer) error {
-	rows, err := db.QueryContext(ctx, "SELECT "+g.table.Key[0].Quoted+" FROM "+g.table.Name+" WHERE 1 = 0")
-	var types []*sql.ColumnType
-	if err == nil {
-		defer rows.Close()
-		types, err = rows.ColumnTypes()
-		err = errors.Join(err, rows.Err())
-	}
-	if err != nil {
-		return fmt.Errorf("reading the type of the key: %w", err)
-	}
-	if typ := types[0].DatabaseTypeName(); typ != "" && !strings.Contains(strings.ToUpper(typ), "INT") {
-		return errNoInteger
-	}
-	return nil
 }
 
 type grace struct {

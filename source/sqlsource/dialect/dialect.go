@@ -48,6 +48,9 @@ type Writer interface {
 	// Placeholder returns what stands for the n-th argument, from 1: ? or $1.
 	Placeholder(n int) string
 
+	// Limit returns the clause that ends an ordered statement after n rows: LIMIT 1.
+	Limit(n int) string
+
 	// Compare writes the condition that the key of a row is greater than a key, or with upTo
 	// that it is not. It adds the arguments to args. Its error is that of [Misfit].
 	Compare(columns []KeyColumn, key []Value, upTo bool, args *Args) (string, error)

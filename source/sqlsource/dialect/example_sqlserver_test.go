@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -127,30 +128,11 @@ func (SQLServer) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceilin
 
 func (SQLServer) CeilingsSeeIndexes() bool { return false }
 
-func (SQLServer) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) ([]string, error) {
-	types := make([]string, len(t.Key))
-	for i, k := range t.Key {
-		err := db.QueryRowContext(ctx, `SELECT t.name FROM sys.columns AS c JOIN sys.types AS t ON t.user_type_id = c.user_type_id
-			WHERE c.object_id = OBJECT_ID(@p1) AND c.name = @p2`, t.Name, k.Name).Scan(&types[i])
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return nil, fmt.Errorf("reading the type of the key: %w", err)
-		}
-	}
-	return types, nil
-}
-
 func (SQLServer) Older(ref, typ string) string {
-	if typ == "datetime2" || typ == "datetimeoffset" {
+	if typ == "DATETIME2" || typ == "DATETIMEOFFSET" {
 		return ref + " < DATEADD(microsecond, -?, SYSUTCDATETIME())"
 	}
 	return ""
-}
-
-func (SQLServer) KeyValue(typ string) ceiling.KeyValue {
-	if typ == "timestamp" || strings.HasSuffix(typ, "binary") {
-		return ceiling.KeyValue{Select: "%s", Argument: "?"}
-	}
-	return ceiling.KeyValue{Select: "CONVERT(nvarchar(4000), %s)", Argument: "?"}
 }
 
 func (SQLServer) CreateTable(table, columns string) string {
@@ -178,18 +160,19 @@ func (RowVersion) String() string { return "row-version" }
 // Open checks that the key is what it must be.
 func (c RowVersion) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
 	r := ceiling.Report{Strategy: c.String()}
-	types, err := t.SQL.KeyTypes(ctx, db, t)
+	key := t.Key[0]
+	typ, err := ceiling.Texts(ctx, db, `SELECT t.name FROM sys.columns AS c JOIN sys.types AS t ON t.user_type_id = c.user_type_id
+		WHERE c.object_id = OBJECT_ID(@p1) AND c.name = @p2`, t.Name, key.Name)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the type of the key: %w", err)
 	}
-	if types[0] != "timestamp" { // the old name, which the catalogue keeps
+	if !slices.Contains(typ, "timestamp") { // the old name, which the catalogue keeps; the driver calls it BINARY
 		r.Add(ceiling.Unsafe, ceiling.Advice("add a rowversion column with a unique index, and set Key to it",
 			"ALTER TABLE "+t.Name+" ADD version rowversion", "CREATE UNIQUE INDEX by_version ON "+t.Name+" (version)"),
-			"the key begins with %q of the type %s, not rowversion", t.Key[0].Name, types[0])
+			"the key begins with %q of the type %s, not rowversion", key.Name, strings.Join(typ, ""))
 		return nil, r.Err(t)
 	}
 	r.Guarantee = "every row is read once it is committed, and its latest version again after each change, below the oldest transaction in progress"
-	key := t.Key[0]
 	return rowVersion{
 		report: r,
 		ends:   "SELECT CONVERT(bigint, MIN_ACTIVE_ROWVERSION()), COALESCE(CONVERT(bigint, (SELECT max(" + key.Quoted + ") FROM " + t.Name + ")), 0)",

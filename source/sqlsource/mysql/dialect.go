@@ -60,46 +60,14 @@ func (Dialect) NotNull(context.Context, ceiling.Queryer, []string, []string) (ma
 	return nil, nil
 }
 
-func (Dialect) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) ([]string, error) {
-	types := make([]string, len(t.Key))
-	for i, k := range t.Key {
-		typ, err := ceiling.Texts(ctx, db, "SELECT data_type FROM information_schema.columns WHERE "+isTable(t.Parts)+" AND column_name = ?", k.Name)
-		if err != nil {
-			return nil, err
-		}
-		types[i] = strings.Join(typ, "")
-	}
-	return types, nil
-}
-
 func (Dialect) Older(ref, typ string) string {
 	switch typ {
-	case "datetime", "timestamp":
+	case "DATETIME", "TIMESTAMP":
 		return ref + " < NOW(6) - INTERVAL ? MICROSECOND"
-	case "date":
+	case "DATE":
 		return ref + " < DATE(NOW(6) - INTERVAL ? MICROSECOND)"
 	}
 	return ""
-}
-
-// KeyValue implements [ceiling.SQL]. It makes numbers of digits, because MySQL compares text and
-// numbers as doubles.
-func (Dialect) KeyValue(typ string) ceiling.KeyValue {
-	v := ceiling.KeyValue{Select: "CAST(%s AS CHAR)", Argument: "?", Text: true}
-	switch {
-	case strings.HasSuffix(typ, "binary"), strings.HasSuffix(typ, "blob"):
-		v.Select, v.Argument = "HEX(%s)", "UNHEX(?)"
-	case typ == "decimal":
-		v.Argument = "CAST(? AS DECIMAL(65,30))"
-	case strings.HasSuffix(typ, "int"):
-		v.Parse = func(text string) any {
-			if n, err := (dialect.Value{Text: text}).Integer(); err == nil {
-				return n
-			}
-			return text
-		}
-	}
-	return v
 }
 
 // Compare implements [dialect.Writer]. MySQL compares rows without an index.

@@ -53,15 +53,6 @@ func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
 }
 
-func (Dialect) KeyTypes(_ context.Context, _ ceiling.Queryer, t ceiling.Table) ([]string, error) {
-	return make([]string, len(t.Key)), nil // no type of SQLite tells what a column holds
-}
-
-// KeyValue implements [ceiling.SQL]. It reads an expression, as Column does.
-func (Dialect) KeyValue(string) ceiling.KeyValue {
-	return ceiling.KeyValue{Select: "+%s", Argument: "?"}
-}
-
 // CheckSession implements [dialect.Reader]. The drivers ask for UTF-8, whatever the file is in.
 func (Dialect) CheckSession(context.Context, ceiling.Queryer) error { return nil }
 
