@@ -45,10 +45,10 @@ type Queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// SQL is what [Grace] and [Lag] must know about a database. Package dialect includes it.
+// SQL is what a ceiling for any database, such as [Lag], must know about it. Package dialect includes it.
 type SQL interface {
-	Name() string    // the database's name, for messages, such as "SQL Server"
-	Integer() string // how an int64 argument is written: ?, or a cast of it
+	// Name is the database's name, for messages, such as "SQL Server".
+	Name() string
 
 	// Older returns a condition that holds when the column ref is a time more than some
 	// microseconds, the ? in it (an int64), before the database's clock. typ is the driver's name

@@ -161,7 +161,7 @@ func (p *Progress) Limit(t Table, limit, from, greatest int64, at time.Time) Lim
 	} else {
 		p.Advance(math.MaxInt64, at)
 	}
-	return Limit{Where: t.Key[0].Ref + " <= " + t.SQL.Integer(), Args: []any{limit}, Nothing: limit <= from, AsOf: p.asOf, Greatest: greatest}
+	return Limit{Where: t.Key[0].Ref + " <= ?", Args: []any{limit}, Nothing: limit <= from, AsOf: p.asOf, Greatest: greatest}
 }
 
 // AsOf returns a moment such that every row committed before it can be read. It is zero

@@ -10,7 +10,6 @@ type fakeSQL struct{}
 
 func (fakeSQL) Name() string                { return "Fake" }
 func (fakeSQL) Older(string, string) string { return "" }
-func (fakeSQL) Integer() string             { return "?" }
 
 // An UnsafeError has every reason, its remedies, and each statement on a separate line.
 func TestUnsafeError(t *testing.T) {

@@ -22,22 +22,11 @@ import (
 // use. Those with a context ask the database; an error of the driver is returned wrapped,
 // and one that retrying does not help against is marked with retry.Permanent.
 type Dialect interface {
-	ceiling.SQL // what the ceilings Grace and Lag need
-	Drivers
+	ceiling.SQL // what ceilings for any database need
 	Writer
 	Reader
 	Ceilings
 	Checkpoints
-}
-
-// Drivers tells by which drivers the database is reached.
-type Drivers interface {
-	// DriverNames are the names under which drivers are registered with database/sql.
-	DriverNames() []string
-
-	// DriverPackages are parts of the import paths of the drivers' types. They identify a
-	// driver that is registered under another name.
-	DriverPackages() []string
 }
 
 // Writer is how statements are written.
@@ -98,11 +87,8 @@ type Reader interface {
 	Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error)
 }
 
-// Ceilings tells which ceilings the database has.
+// Ceilings tells which ceiling a table gets.
 type Ceilings interface {
-	// Ceilings returns the database's own ceilings, without options.
-	Ceilings() []ceiling.Ceiling
-
 	// Choose returns the ceiling that fits a table. It never is a lossy one.
 	Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error)
 

@@ -21,13 +21,10 @@ import (
 // test it with.
 type SQLServer struct{}
 
-func (SQLServer) Name() string             { return "SQL Server" }
-func (SQLServer) DriverNames() []string    { return []string{"sqlserver", "mssql"} }
-func (SQLServer) DriverPackages() []string { return []string{"go-mssqldb"} }
+func (SQLServer) Name() string { return "SQL Server" }
 
 func (SQLServer) Quote(name string) string { return "[" + strings.ReplaceAll(name, "]", "]]") + "]" }
 func (SQLServer) Placeholder(n int) string { return fmt.Sprintf("@p%d", n) }
-func (SQLServer) Integer() string          { return "?" }
 func (SQLServer) Limit(n int) string {
 	return fmt.Sprintf("OFFSET 0 ROWS FETCH NEXT %d ROWS ONLY", n)
 }
@@ -120,8 +117,6 @@ func (SQLServer) Explain(context.Context, *sql.DB, string, []any, bool) ([]strin
 	return nil, ceiling.Finding{Level: ceiling.Note, Text: "the plan is not read on SQL Server"}, nil
 }
 
-func (SQLServer) Ceilings() []ceiling.Ceiling { return []ceiling.Ceiling{RowVersion{}} }
-
 func (SQLServer) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
 	return RowVersion{}, nil
 }
@@ -210,8 +205,8 @@ func ExampleDialect() {
 	var d dialect.Dialect = SQLServer{}
 	orders := &sqlsource.Table{DB: db, Name: "dbo.orders", Key: []string{"version"}, Dialect: d}
 	fmt.Println(orders.Describe(""))
-	fmt.Println(d.Quote("a]b"), d.Placeholder(1), d.Limit(1000), d.Ceilings())
+	fmt.Println(d.Quote("a]b"), d.Placeholder(1), d.Limit(1000))
 	// Output:
 	// dbo.orders before the first row
-	// [a]]b] @p1 OFFSET 0 ROWS FETCH NEXT 1000 ROWS ONLY [row-version]
+	// [a]]b] @p1 OFFSET 0 ROWS FETCH NEXT 1000 ROWS ONLY
 }

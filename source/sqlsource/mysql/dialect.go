@@ -29,19 +29,15 @@ type Dialect struct{}
 
 var _ dialect.Dialect = Dialect{}
 
-func (Dialect) Name() string                { return name }
-func (Dialect) DriverNames() []string       { return []string{"mysql", "mariadb"} }
-func (Dialect) DriverPackages() []string    { return []string{"go-sql-driver/mysql"} }
-func (Dialect) Quote(name string) string    { return dialect.QuoteWith("`", name) }
-func (Dialect) Placeholder(int) string      { return "?" }
-func (Dialect) Integer() string             { return "?" }
-func (Dialect) Limit(n int) string          { return fmt.Sprintf("LIMIT %d", n) }
-func (Dialect) ListsColumns() bool          { return false }
-func (Dialect) RefusedValue(error) bool     { return false }
-func (Dialect) CeilingsSeeIndexes() bool    { return false }
-func (Dialect) Ceilings() []ceiling.Ceiling { return []ceiling.Ceiling{DirtyProbe{}} }
-func (Dialect) LockRows() string            { return "FOR UPDATE" }
-func (Dialect) IdleTimeout(int64) string    { return "" } // MariaDB has one for the whole session only, MySQL none
+func (Dialect) Name() string             { return name }
+func (Dialect) Quote(name string) string { return dialect.QuoteWith("`", name) }
+func (Dialect) Placeholder(int) string   { return "?" }
+func (Dialect) Limit(n int) string       { return fmt.Sprintf("LIMIT %d", n) }
+func (Dialect) ListsColumns() bool       { return false }
+func (Dialect) RefusedValue(error) bool  { return false }
+func (Dialect) CeilingsSeeIndexes() bool { return false }
+func (Dialect) LockRows() string         { return "FOR UPDATE" }
+func (Dialect) IdleTimeout(int64) string { return "" } // MariaDB has one for the whole session only, MySQL none
 
 func (Dialect) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
 	return DirtyProbe{}, nil

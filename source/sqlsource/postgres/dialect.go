@@ -27,9 +27,6 @@ var _ dialect.Dialect = Dialect{}
 
 func (Dialect) Name() string             { return name }
 func (Dialect) Limit(n int) string       { return fmt.Sprintf("LIMIT %d", n) }
-func (Dialect) Integer() string          { return "?::bigint" }
-func (Dialect) DriverNames() []string    { return []string{"pgx", "pgx/v4", "pgx/v5", "postgres", "pq"} }
-func (Dialect) DriverPackages() []string { return []string{"jackc/pgx", "lib/pq"} }
 func (Dialect) Quote(name string) string { return dialect.QuoteWith(`"`, name) }
 func (Dialect) Placeholder(n int) string { return fmt.Sprintf("$%d", n) }
 func (Dialect) ListsColumns() bool       { return false }
@@ -221,11 +218,6 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 	f := dialect.Slow("each poll reads the whole of a table (%s)", strings.Join(bad, ", "))
 	f.Remedies = ceiling.Advice("create an index on the columns by which the Select joins it")
 	return lines, f, nil
-}
-
-// Ceilings returns the ceilings of Postgres.
-func (Dialect) Ceilings() []ceiling.Ceiling {
-	return []ceiling.Ceiling{LockFence{}, TransactionID{}, Stamp{}}
 }
 
 // Choose returns the ceiling that fits a table, by the type of the key's first column. Its

@@ -26,17 +26,13 @@ type Dialect struct{}
 var _ dialect.Dialect = Dialect{}
 
 func (Dialect) Name() string                { return name }
-func (Dialect) DriverNames() []string       { return []string{"sqlite", "sqlite3"} }
-func (Dialect) DriverPackages() []string    { return []string{"sqlite"} }
 func (Dialect) Quote(name string) string    { return dialect.QuoteWith(`"`, name) }
 func (Dialect) Placeholder(int) string      { return "?" }
-func (Dialect) Integer() string             { return "?" }
 func (Dialect) Limit(n int) string          { return fmt.Sprintf("LIMIT %d", n) }
 func (Dialect) Older(string, string) string { return "" }   // times are texts and numbers of any form
 func (Dialect) ListsColumns() bool          { return true } // the columns of a star can change after it was prepared
 func (Dialect) RefusedValue(error) bool     { return false }
 func (Dialect) CeilingsSeeIndexes() bool    { return false }
-func (Dialect) Ceilings() []ceiling.Ceiling { return []ceiling.Ceiling{SingleWriter{}} }
 func (Dialect) TextType(int, bool) string   { return "TEXT" }
 func (Dialect) IdleTimeout(int64) string    { return "" }
 func (Dialect) LockRows() string            { return "" } // a transaction that reads first may be refused the write lock
