@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/artifactofdevotion/devotion/source"
 )
 
 // Grace waits at each hole in the keys, which must be integers that are drawn in ascending
@@ -79,7 +77,7 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 	case err != nil:
 		return Limit{}, err
 	case greatest == base:
-		return g.progress.Limit(g.table, base, from, base, at), nil
+		return g.progress.Limit(g.table, from, base, base, base, at), nil
 	}
 	g.progress.See(greatest, at)
 	if old, ok := g.seen.add(greatest, at, g.wait); ok {
@@ -91,40 +89,26 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 		return Limit{}, err
 	}
 	g.settled = max(g.settled, limit)
-	l := g.progress.Limit(g.table, limit, from, greatest, at)
-	if limit < high {
-		by := fmt.Sprintf("a missing key, which is waited for until it has been missing for %s", g.wait)
-		l.Held = &source.Held{Since: g.progress.HeldSince(), By: []string{by}}
-	} else {
-		l.More = limit < greatest
+	l := g.progress.Limit(g.table, from, limit, high, greatest, at)
+	if l.Held != nil {
+		l.Held.By = []string{fmt.Sprintf("a missing key, which is waited for until it has been missing for %s", g.wait)}
 	}
 	return l, nil
 }
 
 // firstHole returns the last key before the first hole in the keys after start up to high.
 func (g *grace) firstHole(ctx context.Context, db Queryer, start, high int64) (int64, error) {
-	key := g.table.Key[0].Quoted
-	where := fmt.Sprintf(" FROM %s WHERE %s > %d AND %s <= %d", g.table.Name, key, start, key, high)
-	var n int64
-	if err := db.QueryRowContext(ctx, "SELECT COUNT(DISTINCT "+key+")"+where).Scan(&n); err != nil {
-		return 0, fmt.Errorf("counting the keys: %w", err)
-	}
-	if n == high-start {
-		return high, nil
-	}
-	found := errors.New("found")
+	hole := errors.New("a key is missing")
 	err := Each(ctx, db, func(rows *sql.Rows) error {
 		var k int64
-		if err := rows.Scan(&k); err != nil {
-			return err
-		}
-		if k > start+1 {
-			return found
+		err := rows.Scan(&k)
+		if err == nil && k > start+1 {
+			return hole
 		}
 		start = k
-		return nil
-	}, "SELECT "+key+where+" ORDER BY "+key)
-	if err != nil && !errors.Is(err, found) {
+		return err
+	}, fmt.Sprintf("SELECT %[1]s FROM %[2]s WHERE %[1]s > %[3]d AND %[1]s <= %[4]d ORDER BY %[1]s", g.table.Key[0].Quoted, g.table.Name, start, high))
+	if err != nil && !errors.Is(err, hole) {
 		return 0, fmt.Errorf("reading the keys: %w", err)
 	}
 	return start, nil
