@@ -284,7 +284,7 @@ func (s *state) guess(maxBytes int) int {
 // where the ceiling has looked for an index itself.
 func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	q := s.query
-	if s.explained || s.guard == nil || q.rows && q.sql.CeilingsSeeIndexes() && !s.guard.Report().Lossy {
+	if s.explained || s.guard == nil || q.rows && s.guard.Report().Indexed {
 		return
 	}
 	key, _, err := decode(after, q.print, len(q.key))

@@ -47,11 +47,6 @@ type Writer interface {
 
 // Reader is how tables are read.
 type Reader interface {
-	// ListsColumns says that a Table's columns are selected one by one, with the expressions
-	// of Column, and not by a star, because the database can prepare a statement again,
-	// unseen, after the schema changed.
-	ListsColumns() bool
-
 	// Column says how the values of a column are read, and with which expression, if not as
 	// it stands. ref is the column for SQL.
 	Column(c Column, ref string) (kind row.Kind, expr string)
@@ -68,9 +63,11 @@ type Reader interface {
 	// a named column, where the database would take the name for something else.
 	NotNull(ctx context.Context, db ceiling.Queryer, table, named []string) (map[string]bool, error)
 
-	// SchemaVersion returns a number that changes with the schema, or 0 if a statement itself
-	// shows that its columns changed.
-	SchemaVersion(ctx context.Context, db ceiling.Queryer, table []string) (int64, error)
+	// SchemaVersion returns a statement for a number that changes with the schema. It is for a
+	// database that can prepare a statement again, unseen, after the schema changed: then a
+	// Table's columns are selected one by one, with the expressions of Column, and not by a
+	// star. "" says that each result shows whether its columns changed.
+	SchemaVersion(table []string) string
 
 	// ColumnsChanged reports whether an error may come of columns that changed.
 	ColumnsChanged(err error) bool
@@ -91,10 +88,6 @@ type Reader interface {
 type Ceilings interface {
 	// Choose returns the ceiling that fits a table. It never is a lossy one.
 	Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error)
-
-	// CeilingsSeeIndexes says that the ceilings that are not lossy check whether a table has
-	// an index on its key, so that no plan is asked for.
-	CeilingsSeeIndexes() bool
 }
 
 // Checkpoints is what sqlcheckpoint needs for the table that it keeps.

@@ -34,8 +34,6 @@ func (SQLServer) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo 
 	return dialect.CompareColumns(columns, key, upTo, args)
 }
 
-func (SQLServer) ListsColumns() bool { return false }
-
 func (SQLServer) Column(c dialect.Column, ref string) (row.Kind, string) {
 	switch c.Type {
 	case "TINYINT", "SMALLINT", "INT", "BIGINT", "DECIMAL", "MONEY", "SMALLMONEY", "FLOAT", "REAL":
@@ -79,9 +77,7 @@ func (s SQLServer) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []s
 		dialect.QuoteAll(s, table))
 }
 
-func (SQLServer) SchemaVersion(context.Context, ceiling.Queryer, []string) (int64, error) {
-	return 0, nil
-}
+func (SQLServer) SchemaVersion([]string) string { return "" }
 
 func number(err error) int32 {
 	var e interface{ SQLErrorNumber() int32 }
@@ -120,8 +116,6 @@ func (SQLServer) Explain(context.Context, *sql.DB, string, []any, bool) ([]strin
 func (SQLServer) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
 	return RowVersion{}, nil
 }
-
-func (SQLServer) CeilingsSeeIndexes() bool { return false }
 
 func (SQLServer) Older(ref, typ string) string {
 	if typ == "DATETIME2" || typ == "DATETIMEOFFSET" {

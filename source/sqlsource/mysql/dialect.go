@@ -29,22 +29,17 @@ type Dialect struct{}
 
 var _ dialect.Dialect = Dialect{}
 
-func (Dialect) Name() string             { return name }
-func (Dialect) Quote(name string) string { return dialect.QuoteWith("`", name) }
-func (Dialect) Placeholder(int) string   { return "?" }
-func (Dialect) Limit(n int) string       { return fmt.Sprintf("LIMIT %d", n) }
-func (Dialect) ListsColumns() bool       { return false }
-func (Dialect) RefusedValue(error) bool  { return false }
-func (Dialect) CeilingsSeeIndexes() bool { return false }
-func (Dialect) LockRows() string         { return "FOR UPDATE" }
-func (Dialect) IdleTimeout(int64) string { return "" } // MariaDB has one for the whole session only, MySQL none
+func (Dialect) Name() string                  { return name }
+func (Dialect) Quote(name string) string      { return dialect.QuoteWith("`", name) }
+func (Dialect) Placeholder(int) string        { return "?" }
+func (Dialect) Limit(n int) string            { return fmt.Sprintf("LIMIT %d", n) }
+func (Dialect) SchemaVersion([]string) string { return "" }
+func (Dialect) RefusedValue(error) bool       { return false }
+func (Dialect) LockRows() string              { return "FOR UPDATE" }
+func (Dialect) IdleTimeout(int64) string      { return "" } // MariaDB has one for the whole session only, MySQL none
 
 func (Dialect) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
 	return DirtyProbe{}, nil
-}
-
-func (Dialect) SchemaVersion(context.Context, ceiling.Queryer, []string) (int64, error) {
-	return 0, nil
 }
 
 func (Dialect) CreateTable(table, columns string) string {
@@ -145,17 +140,15 @@ func (Dialect) ColumnsChanged(err error) bool {
 func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string) (h dialect.History, err error) {
 	var next uint64
 	var counted bool
-	if table != nil {
-		if next, counted, err = readCounter(ctx, db, table); err != nil {
-			return h, err
-		}
-	}
 	var drawn []string // the AUTO_INCREMENT column, if there is one
+	if table != nil {
+		next, counted, err = readCounter(ctx, db, table)
+	}
 	if counted {
 		drawn, err = ceiling.Texts(ctx, db, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE "+isTable(table)+" AND EXTRA LIKE '%auto_increment%'")
-		if err != nil {
-			return h, fmt.Errorf("reading the AUTO_INCREMENT column: %w", err)
-		}
+	}
+	if err != nil {
+		return h, err
 	}
 	top := "0"
 	if drawn != nil {

@@ -25,16 +25,12 @@ type Dialect struct{}
 
 var _ dialect.Dialect = Dialect{}
 
-func (Dialect) Name() string             { return name }
-func (Dialect) Limit(n int) string       { return fmt.Sprintf("LIMIT %d", n) }
-func (Dialect) Quote(name string) string { return dialect.QuoteWith(`"`, name) }
-func (Dialect) Placeholder(n int) string { return fmt.Sprintf("$%d", n) }
-func (Dialect) ListsColumns() bool       { return false }
-func (Dialect) CeilingsSeeIndexes() bool { return true }
-func (Dialect) LockRows() string         { return "FOR UPDATE" }
-func (Dialect) SchemaVersion(context.Context, ceiling.Queryer, []string) (int64, error) {
-	return 0, nil
-}
+func (Dialect) Name() string                  { return name }
+func (Dialect) Limit(n int) string            { return fmt.Sprintf("LIMIT %d", n) }
+func (Dialect) Quote(name string) string      { return dialect.QuoteWith(`"`, name) }
+func (Dialect) Placeholder(n int) string      { return fmt.Sprintf("$%d", n) }
+func (Dialect) SchemaVersion([]string) string { return "" }
+func (Dialect) LockRows() string              { return "FOR UPDATE" }
 func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
 }

@@ -29,10 +29,8 @@ func (Dialect) Name() string                { return name }
 func (Dialect) Quote(name string) string    { return dialect.QuoteWith(`"`, name) }
 func (Dialect) Placeholder(int) string      { return "?" }
 func (Dialect) Limit(n int) string          { return fmt.Sprintf("LIMIT %d", n) }
-func (Dialect) Older(string, string) string { return "" }   // times are texts and numbers of any form
-func (Dialect) ListsColumns() bool          { return true } // the columns of a star can change after it was prepared
+func (Dialect) Older(string, string) string { return "" } // times are texts and numbers of any form
 func (Dialect) RefusedValue(error) bool     { return false }
-func (Dialect) CeilingsSeeIndexes() bool    { return false }
 func (Dialect) TextType(int, bool) string   { return "TEXT" }
 func (Dialect) IdleTimeout(int64) string    { return "" }
 func (Dialect) LockRows() string            { return "" } // a transaction that reads first may be refused the write lock
@@ -108,13 +106,12 @@ func (Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []strin
 		FROM pragma_table_info(?, ?) AS c`, name, schema, name, schema)
 }
 
-func (Dialect) SchemaVersion(ctx context.Context, db ceiling.Queryer, table []string) (v int64, err error) {
-	prefix := ""
+// SchemaVersion implements [dialect.Reader]. The columns of a star can change after it was prepared.
+func (Dialect) SchemaVersion(table []string) string {
 	if len(table) == 2 {
-		prefix = quote(table[0]) + "."
+		return "PRAGMA " + quote(table[0]) + ".schema_version"
 	}
-	err = db.QueryRowContext(ctx, "PRAGMA "+prefix+"schema_version").Scan(&v)
-	return v, err
+	return "PRAGMA schema_version"
 }
 
 // ColumnsChanged implements [dialect.Reader]. A column that is gone has no separate code, and
