@@ -25,8 +25,10 @@ type Dialect interface {
 	ceiling.SQL // what ceilings for any database need
 	Writer
 	Reader
-	Ceilings
 	Checkpoints
+
+	// Choose returns the ceiling that fits a table. It never is a lossy one.
+	Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error)
 }
 
 // Writer is how statements are written.
@@ -82,12 +84,6 @@ type Reader interface {
 	// Explain returns the plan of a statement, and what is bad about it; a finding without a
 	// Text says that nothing is. after says that the rows after a key are read, and not all.
 	Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error)
-}
-
-// Ceilings tells which ceiling a table gets.
-type Ceilings interface {
-	// Choose returns the ceiling that fits a table. It never is a lossy one.
-	Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error)
 }
 
 // Checkpoints is what sqlcheckpoint needs for the table that it keeps.
