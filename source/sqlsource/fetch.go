@@ -209,7 +209,9 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		s.nullFree = true
 	}
 	if at.cursor == "" && s.query.start == Latest {
-		b.To, err = s.latest(ctx, db)
+		if err = s.open(ctx, db); err == nil { // what would be missed is refused now, and not after the first row
+			b.To, err = s.greatest(ctx, db)
+		}
 		return b, err
 	}
 	if at.cursor == "" && at.key != nil {
@@ -258,19 +260,6 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	return b, err
 }
 
-// latest returns the cursor after the last row. What would be missed is refused
-// now, and not after the first row.
-func (s *state) latest(ctx context.Context, db ceiling.Queryer) (source.Cursor, error) {
-	if err := s.open(ctx, db); err != nil {
-		return "", err
-	}
-	key, err := s.query.latest(ctx, db, s.plan)
-	if err != nil {
-		return "", err
-	}
-	return encode(s.query.print, origin{}, key)
-}
-
 // checkKey returns an error if a key does not fit its columns. A ceiling sees its text alone.
 func (q *query) checkKey(p *plan, key []dialect.Value) error {
 	for i, v := range key {
@@ -295,7 +284,7 @@ func (s *state) guess(maxBytes int) int {
 // where the ceiling has looked for an index itself.
 func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	q := s.query
-	if s.explained || s.guard == nil || q.rows && q.sql.CeilingsSeeIndexes() && !s.guard.Report().Lossy {
+	if s.explained || s.guard == nil || q.rows && s.guard.Report().Indexed {
 		return
 	}
 	key, _, err := decode(after, q.print, len(q.key))
