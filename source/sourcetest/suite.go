@@ -59,22 +59,17 @@ func TestSource[T any](ctx context.Context, o Options[T]) error {
 	if o.Text == nil {
 		o.Text = conform.JSON[T]
 	}
-	src, err := o.open(ctx)
+	src, err := o.Open(ctx)
 	if err != nil {
 		return fmt.Errorf("sourcetest: Open: %w", err)
+	}
+	if src == nil {
+		return errors.New("sourcetest: Options.Open returned neither a source nor an error")
 	}
 	return conform.Run(ctx, "sourcetest", func(c *conform.Suite) {
 		s := &suite[T]{Suite: c, o: o, src: src, began: time.Now()}
 		s.run()
 	})
-}
-
-func (o Options[T]) open(ctx context.Context) (source.Source[T], error) {
-	src, err := o.Open(ctx)
-	if err == nil && src == nil {
-		err = errors.New("no source and no error")
-	}
-	return src, err
 }
 
 type suite[T any] struct {
@@ -97,7 +92,7 @@ func (s *suite[T]) run() {
 	s.atTheEnd()
 	s.foreign()
 	s.cancelled()
-	src, err := s.o.open(s.Ctx)
+	src, err := s.o.Open(s.Ctx)
 	if err != nil {
 		s.Stop("a source can be opened again", "%v", err)
 	}

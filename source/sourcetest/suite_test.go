@@ -330,7 +330,7 @@ func TestSourceThatCannotBeTested(t *testing.T) {
 	require.EqualError(t, test(t, &src, func(o *sourcetest.Options[order]) {
 		o.Open = func(context.Context) (source.Source[order], error) { return nil, errors.New("no database") }
 	}), "sourcetest: Open: no database")
-	require.EqualError(t, test(t, nil, nil), "sourcetest: Open: no source and no error")
+	require.EqualError(t, test(t, nil, nil), "sourcetest: Options.Open returned neither a source nor an error")
 	src.Append(orders[2:]...)
 	opened := 0
 	require.EqualError(t, test(t, &src, func(o *sourcetest.Options[order]) {
