@@ -39,7 +39,7 @@ var mutants = []mutant{
 	{"segments are announced before their names are synced", "commit.go",
 		"if len(unnamed) > 0 {", "if false {"},
 	{"nothing is cut", "recover.go", "err = f.Truncate(committed)", "_ = committed"},
-	{"uncommitted segments stay", "recover.go", "range leftover {", "range leftover[:0] {"},
+	{"uncommitted segments stay", "recover.go", "range leftover {\n\t\tif err := s.dir.Remove", "range leftover[:0] {\n\t\tif err := s.dir.Remove"},
 	{"sealed segments are not published after a crash", "recover.go",
 		"if err := s.publish(unnamed); err != nil {", "if err := error(nil); err != nil {"},
 	{"nothing is recovered after an error", "commit.go", "s.broken = true", "s.broken = false"},
