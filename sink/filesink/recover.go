@@ -152,7 +152,7 @@ func (s *store) inspect(cp checkpoint, names []string) (leftover []string, err e
 	}
 	for _, name := range leftover {
 		if info, err := s.dir.Lstat(name); err != nil {
-			return nil, s.fail("look at "+name, err)
+			return nil, s.fail("read "+name, err)
 		} else if !info.Mode().IsRegular() {
 			return nil, s.fault("%s has the name of a file of the sink and is not a regular file: move it away", name)
 		}
