@@ -99,7 +99,7 @@ func (s *state) begin(ctx context.Context, of fields, after source.Cursor, limit
 		return position{}, err
 	}
 	if limit < 1 {
-		return position{}, permanent("%s: the caller asked for a max of %d rows", q.label, limit)
+		return position{}, permanent("%s: the caller asked for a limit of %d rows", q.label, limit)
 	}
 	if err := ctx.Err(); err != nil {
 		return position{}, q.wrap(err, nil)

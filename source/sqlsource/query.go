@@ -58,8 +58,8 @@ type Query[T any] struct {
 
 // Fetch implements [source.Source]. An error wraps that of the driver. Errors that retrying
 // cannot fix, such as a column for which T has no field, are marked with retry.Permanent.
-func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[T], error) {
-	return fetch(ctx, &q.state, q.query, after, max, func(p *plan, _ int) (records[T], error) { return newBinding[T](q.DB, p.names()) })
+func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[T], error) {
+	return fetch(ctx, &q.state, q.query, after, limit, func(p *plan, _ int) (records[T], error) { return newBinding[T](q.DB, p.names()) })
 }
 
 // At returns the cursor after the row with a key. See [Table.At].
@@ -75,8 +75,8 @@ func (q *Query[T]) Describe(c source.Cursor) string { return describe(q.query, c
 func (q *Query[T]) Position(c source.Cursor) string { return positionText(q.Key, c) }
 
 // Keys returns the keys of the rows between two cursors. See [Table.Keys].
-func (q *Query[T]) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
-	return q.state.keysBetween(ctx, q.query, after, to, max)
+func (q *Query[T]) Keys(ctx context.Context, after, to source.Cursor, limit int) ([]source.Cursor, error) {
+	return q.state.keysBetween(ctx, q.query, after, to, limit)
 }
 
 func (q *Query[T]) query() (*query, error) {

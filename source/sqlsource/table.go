@@ -80,9 +80,9 @@ type Table struct {
 
 // Fetch implements [source.Source]. An error wraps that of the driver. Errors that
 // retrying cannot fix are marked with [retry.Permanent].
-func (t *Table) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[row.Row], error) {
-	return fetch(ctx, &t.state, t.query, after, max, func(p *plan, limit int) (records[row.Row], error) {
-		return rowRecords{row.NewBuilder(p.row, limit+1)}, nil
+func (t *Table) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[row.Row], error) {
+	return fetch(ctx, &t.state, t.query, after, limit, func(p *plan, n int) (records[row.Row], error) {
+		return rowRecords{row.NewBuilder(p.row, n+1)}, nil
 	})
 }
 
@@ -109,12 +109,12 @@ func (t *Table) Describe(c source.Cursor) string { return describe(t.query, c) }
 func (t *Table) Position(c source.Cursor) string { return positionText(t.Key, c) }
 
 // Keys returns the keys of the rows after one cursor and up to another, in order,
-// at most max of them. Each is the cursor that stands after its row, without a
+// at most limit of them. Each is the cursor that stands after its row, without a
 // history, as [Table.Adopt] returns it: equal keys are equal cursors. An empty
 // after stands where it does in Fetch, an empty to sets no bound. Keys reads what
 // is committed, above the ceiling too. It waits for a Fetch that is running.
-func (t *Table) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
-	return t.state.keysBetween(ctx, t.query, after, to, max)
+func (t *Table) Keys(ctx context.Context, after, to source.Cursor, limit int) ([]source.Cursor, error) {
+	return t.state.keysBetween(ctx, t.query, after, to, limit)
 }
 
 func (t *Table) query() (*query, error) {

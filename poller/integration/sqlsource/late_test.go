@@ -134,7 +134,7 @@ func TestLateKeys(t *testing.T) {
 				require.NoError(t, err)
 				require.Empty(t, none)
 				_, err = w.Keys(t.Context(), "", "", 0)
-				require.ErrorContains(t, err, "a max of 0")
+				require.ErrorContains(t, err, "a limit of 0")
 			})
 		})
 	}

@@ -23,7 +23,7 @@ const budget = 10 * pageKeys
 // Table is what a [Source] watches: a *sqlsource.Table (of row.Row) or a *sqlsource.Query[T].
 type Table[T any] interface {
 	source.Source[T]
-	Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error)
+	Keys(ctx context.Context, after, to source.Cursor, limit int) ([]source.Cursor, error)
 	Adopt(c source.Cursor) (source.Cursor, error)
 	Position(c source.Cursor) string
 }
@@ -93,8 +93,8 @@ func (s *Source[T]) Stats() Stats {
 }
 
 // Fetch implements [source.Source]. It returns what the Table returned.
-func (s *Source[T]) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[T], error) {
-	b, err := s.Table.Fetch(ctx, after, max)
+func (s *Source[T]) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[T], error) {
+	b, err := s.Table.Fetch(ctx, after, limit)
 	if err != nil {
 		return b, err
 	}

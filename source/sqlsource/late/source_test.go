@@ -78,11 +78,11 @@ type failingKeys struct {
 	fail error
 }
 
-func (f *failingKeys) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
+func (f *failingKeys) Keys(ctx context.Context, after, to source.Cursor, limit int) ([]source.Cursor, error) {
 	if f.fail != nil {
 		return nil, f.fail
 	}
-	return f.numbers.Keys(ctx, after, to, max)
+	return f.numbers.Keys(ctx, after, to, limit)
 }
 
 func TestSourceKeepsTheContract(t *testing.T) {
@@ -133,8 +133,8 @@ func TestReportText(t *testing.T) {
 // keyed is a table of rows that only have a key.
 type keyed struct{ *numbers }
 
-func (k keyed) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[row.Row], error) {
-	b, err := k.numbers.Fetch(ctx, after, max)
+func (k keyed) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[row.Row], error) {
+	b, err := k.numbers.Fetch(ctx, after, limit)
 	return source.Batch[row.Row]{From: b.From, To: b.To, Records: make([]row.Row, len(b.Records)),
 		Guarantee: &source.Guarantee{Name: "lock-fence"}}, err
 }
