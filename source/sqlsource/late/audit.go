@@ -35,17 +35,6 @@ type Report struct {
 	Naive Reading // of the reader that asks for all keys greater than the last one it saw
 }
 
-// Reading is how one reader fared.
-type Reading struct {
-	Rows      int      // rows read
-	Late      int      // rows that appeared below the cursor: this reader missed them
-	Unchecked int64    // rows read that were not checked: forgotten before (raise Options.Rows), or the audit ended with an error
-	Keys      []string // the keys of the first ten late rows, such as "id 42"
-}
-
-// namedKeys is how many late rows a Reading names.
-const namedKeys = 10
-
 // lastCheck is how long the last check may take, also when the context has ended.
 const lastCheck = 30 * time.Second
 
@@ -111,7 +100,6 @@ func audit(ctx context.Context, o Options, r *Report, below, naive *reader) erro
 type reader struct {
 	Source[row.Row]
 	cursor source.Cursor
-	seen   Reading
 }
 
 func newReader(t *sqlsource.Table, c ceiling.Ceiling, o Options) *reader {
@@ -119,21 +107,15 @@ func newReader(t *sqlsource.Table, c ceiling.Ceiling, o Options) *reader {
 	r.Logger, r.Rows, r.Every = slog.New(slog.DiscardHandler), o.Rows, time.Second
 	r.Table = &sqlsource.Table{DB: t.DB, Name: t.Name, Key: t.Key, Columns: t.Key, Where: t.Where, Ceiling: c,
 		Dialect: t.Dialect, Start: sqlsource.Latest, Logger: r.Logger}
-	r.Report = func(_ context.Context, f Found) {
-		for _, k := range f.Keys[:min(len(f.Keys), namedKeys-len(r.seen.Keys))] {
-			r.seen.Keys = append(r.seen.Keys, r.Table.Position(k))
-		}
-	}
 	return r
 }
 
+// result returns how the reader has fared. Keys that were never read again are unchecked.
 func (r *reader) result() Reading {
-	s := r.Stats()
-	r.seen.Late, r.seen.Unchecked = int(s.Late), s.Unchecked
 	if r.watch != nil {
 		for _, span := range r.watch.spans {
-			if !span.checked { // its keys were never read again
-				r.seen.Unchecked += int64(len(span.keys))
+			if !span.checked {
+				r.seen.Unchecked += len(span.keys)
 			}
 		}
 	}
@@ -147,11 +129,10 @@ func (r *reader) poll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.observe(ctx, b.From, b.To, len(b.Records)); err != nil {
+		if err := r.observe(ctx, b); err != nil {
 			return err
 		}
 		r.cursor, more = b.To, b.More
-		r.seen.Rows += len(b.Records)
 	}
 	return nil
 }
@@ -162,9 +143,7 @@ func (r *reader) finish(ctx context.Context) error {
 		return nil
 	}
 	r.watch.next = 0
-	keys, _, err := r.watch.check(ctx, math.MaxInt)
-	r.report(ctx, 0, keys)
-	return err
+	return r.check(ctx, math.MaxInt, 0)
 }
 
 // String returns the result in a few lines.

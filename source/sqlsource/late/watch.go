@@ -23,7 +23,7 @@ type watch[T any] struct {
 	spans []span
 	next  int // the span to check next
 
-	unchecked int64 // keys forgotten before they were checked
+	unchecked int // keys forgotten before they were checked
 }
 
 // span has the keys after the end of the span before it, up to its own end.
@@ -125,7 +125,7 @@ func (w *watch[T]) trim() {
 	for size := w.size(); size > w.limit && len(w.spans) > 1; {
 		s := w.spans[0]
 		if !s.checked {
-			w.unchecked += int64(len(s.keys))
+			w.unchecked += len(s.keys)
 		}
 		size -= len(s.keys)
 		w.from, w.spans, w.next = s.to, slices.Delete(w.spans, 0, 1), max(w.next-1, 0)
