@@ -3,12 +3,10 @@ package sqlsource
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -29,10 +27,9 @@ type Check struct {
 	Report   ceiling.Report    // what the ceiling guarantees, and its findings about the table
 	Findings []ceiling.Finding // about the source itself: the cursor, the key, the plan
 
-	Statement string // the SELECT that a Fetch from the cursor runs
-
-	// Args are the arguments of Statement, written for people: keys, and limits.
-	Args []string
+	// Statement is the SELECT that a Fetch from the cursor runs. Comments at its end show its
+	// arguments: keys, and limits.
+	Statement string
 
 	// Plan is the database's plan for Statement, which may be made as for a large table.
 	Plan []string
@@ -49,9 +46,7 @@ type Check struct {
 }
 
 // Safe reports whether no row is missed and a Fetch can continue from the cursor.
-func (c *Check) Safe() bool { return !c.Report.Lossy && !c.unsafe() }
-
-func (c *Check) unsafe() bool { return hasUnsafe(c.Findings) || hasUnsafe(c.Report.Findings) }
+func (c *Check) Safe() bool { return !c.Report.Lossy && !hasUnsafe(slices.Concat(c.Report.Findings, c.Findings)) }
 
 func hasUnsafe(findings []ceiling.Finding) bool {
 	return slices.ContainsFunc(findings, func(f ceiling.Finding) bool { return f.Level == ceiling.Unsafe })
@@ -236,24 +231,19 @@ func (c *checker) explain(ctx context.Context) (indexed bool, err error) {
 	case f.Text == "":
 		f = ceiling.Finding{Level: ceiling.OK, Text: "the rows are read by an index, in its order"}
 	}
-	c.Statement, c.Args = statement, nil
-	for _, a := range args {
-		c.Args = append(c.Args, argument(a))
+	c.Statement = statement
+	for i, a := range args {
+		format := "%v"
+		switch a.(type) {
+		case []byte:
+			format = "0x%x"
+		case string:
+			format = "%q"
+		}
+		c.Statement += fmt.Sprintf("\n-- argument %d: "+format, i+1, a)
 	}
 	c.Findings = append(c.Findings, f)
 	return f.Level == ceiling.OK || f.Level == ceiling.Note, nil
-}
-
-func argument(a any) string {
-	switch a := a.(type) {
-	case []byte:
-		return "0x" + hex.EncodeToString(a)
-	case string:
-		return strconv.Quote(a)
-	case time.Time:
-		return a.Format(time.RFC3339Nano)
-	}
-	return fmt.Sprint(a)
 }
 
 // countLimit is how long counting may take, or half of the time that ctx leaves if

@@ -46,9 +46,6 @@ func (c *Check) String() string {
 	}
 	b.WriteString("\nreads with\n")
 	indent(&b, c.Statement)
-	for i, a := range c.Args {
-		fmt.Fprintf(&b, "  argument %d: %s\n", i+1, a)
-	}
 	if len(c.Plan) > 0 {
 		b.WriteString("planned as\n")
 		indent(&b, strings.Join(c.Plan, "\n"))
@@ -57,13 +54,13 @@ func (c *Check) String() string {
 }
 
 func (c *Check) verdict() string {
-	stopped := "STOPPED. It cannot continue from here"
-	switch {
+	const stopped = "STOPPED. It cannot continue from here"
+	switch cannot := hasUnsafe(c.Findings); {
 	case hasUnsafe(c.Report.Findings):
 		return "UNSAFE. Rows would be missed with the ceiling " + c.Report.Strategy + ", so it is refused"
-	case c.Report.Lossy && c.unsafe():
+	case c.Report.Lossy && cannot:
 		return stopped + "; and rows can be missed with the ceiling " + c.Report.Strategy
-	case c.unsafe():
+	case cannot:
 		return stopped
 	case c.Report.Lossy:
 		return "LOSSY. Rows can be missed with the ceiling " + c.Report.Strategy + ", which was chosen explicitly"
@@ -88,17 +85,14 @@ const margin = 9
 
 // hang writes a label, and next to it text in lines of width.
 func hang(b *strings.Builder, label, text string) {
-	line := fmt.Sprintf("%-*s", margin, label)
-	for i, word := range strings.Fields(text) {
-		switch {
-		case i == 0:
-			line += word
-		case len(line)+1+len(word) > width:
+	line, gap := fmt.Sprintf("%-*s", margin, label), ""
+	for _, word := range strings.Fields(text) {
+		if gap != "" && len(line)+1+len(word) > width {
 			b.WriteString(line + "\n")
-			line = strings.Repeat(" ", margin) + word
-		default:
-			line += " " + word
+			line, gap = strings.Repeat(" ", margin), ""
 		}
+		line += gap + word
+		gap = " "
 	}
 	b.WriteString(line + "\n")
 }
