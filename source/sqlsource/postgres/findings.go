@@ -12,9 +12,9 @@ import (
 
 // guard is what each strategy keeps of a table.
 type guard struct {
-	table   ceiling.Table
-	report  ceiling.Report
-	members string // membersExpr when the table was probed
+	table  ceiling.Table
+	report ceiling.Report
+	probed *table
 }
 
 func (g *guard) Report() ceiling.Report { return g.report }
@@ -64,7 +64,7 @@ func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ce
 
 // relation adds why rows of something that is not a table cannot be guarded.
 func (p *table) relation(r *ceiling.Report, t ceiling.Table) {
-	words := fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the one of %s that has the key", t.Name, cmp.Or(strings.Join(p.bases, ", "), "its tables"))
+	words := fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the one of %s that has the key", t.Name, cmp.Or(p.bases, "its tables"))
 	r.AddIf(p.kind == "v", ceiling.Unsafe, ceiling.Advice(words), "%s is a view, which does not show how rows are added, nor which table draws the key", t.Label)
 	r.AddIf(p.kind == "m", ceiling.Unsafe, ceiling.Advice("read the tables that it is made of"), "%s is a materialized view: a refresh adds rows anywhere", t.Label)
 	r.AddIf(!strings.Contains("rpvmf", p.kind), ceiling.Unsafe, ceiling.Advice("name a table"), "%s is not a table", t.Label)

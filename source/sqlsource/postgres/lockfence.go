@@ -43,10 +43,9 @@ func (c LockFence) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 	if s.mayRead {
 		drawn, from = "CASE WHEN is_called THEN last_value ELSE greatest(last_value, -9223372036854775807) - 1 END", s.name
 	}
-	g.probe = fmt.Sprintf(`SELECT greatest, %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d),
-			pg_is_in_recovery(), CASE WHEN greatest IS NULL THEN %[6]s END
-		FROM (SELECT max(%[1]s) AS greatest FROM %[2]s WHERE %[1]s >= $2::bigint) AS g, %[5]s`,
-		t.Key[0].Quoted, t.Name, drawn, s.oid, from, membersExpr(p.oid, array(p.oids())))
+	g.probe = fmt.Sprintf(`SELECT greatest, %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d), pg_is_in_recovery()
+		FROM (SELECT max(%[1]s) AS greatest FROM %[2]s WHERE %[1]s >= $1::bigint) AS g, %[5]s`,
+		t.Key[0].Quoted, t.Name, drawn, s.oid, from)
 	return g, nil
 }
 
@@ -93,7 +92,7 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 			"it was set back, as by TRUNCATE RESTART IDENTITY, ALTER SEQUENCE RESTART or setval", g.sequence, drawn.Int64)
 	case !greatest.Valid:
 		g.byHandSince = time.Time{}
-		return ceiling.Limit{Nothing: true, AsOf: at, Sequence: g.draws()}, nil
+		return ceiling.Limit{Nothing: true, AsOf: at, Sequence: g.draws()}, g.idle(ctx, db, at)
 	}
 	high := greatest.Int64
 	if drawn.Valid && drawn.Int64 < high {

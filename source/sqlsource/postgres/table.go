@@ -26,8 +26,8 @@ type table struct {
 	rules     bool
 	published bool // rows come from a publisher of logical replication
 	indexes   []index
-	bases     []string // the tables that a view reads
-	members   string   // read first, so that any later change shows
+	bases     string // the tables that a view reads
+	members   string // read first, so that any later change shows
 }
 
 // member is the table, an ancestor of it, or a partition or child of those.
@@ -79,16 +79,17 @@ const treeQuery = `WITH RECURSIVE up(oid) AS (
 func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, error) {
 	p := &table{}
 	err := db.QueryRowContext(ctx, `SELECT c.oid::bigint, c.relkind::text, row_security_active(c.oid), c.relhasrules,
-		pg_is_in_recovery(), current_setting('server_version_num')::int, quote_ident(current_user)
+		pg_is_in_recovery(), current_setting('server_version_num')::int, quote_ident(current_user),
+		COALESCE((SELECT string_agg(DISTINCT d.refobjid::regclass::text, ', ') FROM pg_catalog.pg_rewrite r
+			JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+				AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> r.ev_class
+			WHERE r.ev_class = c.oid), '')
 		FROM pg_catalog.pg_class c WHERE c.oid = to_regclass($1::text)`, t.Name).
-		Scan(&p.oid, &p.kind, &p.security, &p.rules, &p.standby, &p.version, &p.role)
+		Scan(&p.oid, &p.kind, &p.security, &p.rules, &p.standby, &p.version, &p.role, &p.bases)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("the table %s does not exist", t.Name)
 	}
-	if err == nil {
-		err = p.readMembers(ctx, db, t)
-	}
-	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readTree, p.readColumns, p.readSequences, p.readTriggers, p.readIndexes, p.readBases} {
+	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readMembers, p.readTree, p.readColumns, p.readSequences, p.readTriggers, p.readIndexes} {
 		if err == nil {
 			err = read(ctx, db, t)
 		}
@@ -102,12 +103,8 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 // readMembers is called first: what changes after it shows in membersExpr, and so does a table that
 // is in the tree by the time when that is read.
 func (p *table) readMembers(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	oids, err := ceiling.Texts(ctx, db, treeQuery+" SELECT oid::text FROM tree", p.oid)
-	if err != nil {
-		return err
-	}
-	return db.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = ANY ($2::oid[])), "+membersExpr(p.oid, array(oids)), t.Name, array(oids)).
-		Scan(&p.published, &p.members)
+	return db.QueryRowContext(ctx, treeQuery+" SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN tree ON r.srrelid = tree.oid), "+
+		membersExpr("(SELECT array_agg(oid) FROM tree)"), p.oid, t.Name).Scan(&p.published, &p.members)
 }
 
 // oids returns those of the tree.
@@ -187,17 +184,6 @@ func (p *table) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.T
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, LATERAL (
 			SELECT i.indrelid = $1::oid AND i.indpred IS NULL AND i.indexprs IS NULL AS own, (string_to_array(i.indkey::text, ' ')::int[])[1:i.indnkeyatts] AS columns
 		) AS u`, p.oid, array(t.Names()))
-	return err
-}
-
-// readBases finds the tables that a view reads.
-func (p *table) readBases(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
-	if p.kind == "v" || p.kind == "m" {
-		p.bases, err = ceiling.Texts(ctx, db, `SELECT DISTINCT d.refobjid::regclass::text FROM pg_catalog.pg_rewrite r
-			JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
-				AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> r.ev_class
-			WHERE r.ev_class = $1::oid ORDER BY 1`, p.oid)
-	}
 	return err
 }
 

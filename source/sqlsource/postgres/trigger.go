@@ -63,15 +63,31 @@ func (a *assumptions) add(r *ceiling.Report, g trigger, remedies []ceiling.Remed
 	}
 }
 
-// setting is who sets a column of the key when a row is written.
-type setting struct {
-	promise string // what the guarantee says is read
-	assumed string // what it assumes, as its last clause
+// guarantee sets what is guaranteed for a key that begins with the column of a recipe: rows are
+// read up to what upTo says. It returns an [*ceiling.UnsafeError] if nothing is.
+func (p *table) guarantee(r *ceiling.Report, t ceiling.Table, c recipe, byWord bool, upTo string) error {
+	var promise, assumed string
+	column, typ := t.Key[0].Name, p.tree[0].keyType
+	switch {
+	case typ == c.typ:
+		promise, assumed = p.settings(r, t, c, byWord)
+	case byWord && typ == "timestamp without time zone":
+		r.Add(ceiling.Unsafe, p.stampRemedies(t), "the key begins with %q, a timestamp without time zone: sessions write it by their own clocks", column)
+	default:
+		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a column of the type %s", column, typ, c.typ)
+	}
+	r.AddIf(len(t.Key) == 1, ceiling.Unsafe, ceiling.Advice("add the primary key to Key, after "+column), "several rows can have the same %q", column)
+	if err := r.Err(t); err != nil {
+		return err
+	}
+	r.Guarantee = fmt.Sprintf("%s, in the order of %q: rows are read up to %s%s", promise, column, upTo, assumed)
+	return nil
 }
 
 // settings finds out who sets the key's first column to the value of a recipe. Only a trigger of
-// the recipe is known to do so. ByWord says that the user vouches for other triggers.
-func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bool) (s setting) {
+// the recipe is known to do so. ByWord says that the user vouches for other triggers. It returns
+// what the guarantee promises, and as its last clause what it assumes.
+func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bool) (promise, assumed string) {
 	column, fix := t.Key[0].Name, p.resetRemedies(t, c)
 	known := p.setters(func(g trigger) bool { return g.source == c.body(column) })
 	byWord = byWord && !(p.everywhere(known.insert) && p.everywhere(known.update))
@@ -95,24 +111,22 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 	updates := p.everywhere(all.update)
 	if p.published && !inserts {
 		r.Add(ceiling.Unsafe, slices.Concat(ceiling.Advice("read at the publisher"), fix), "the table is filled by logical replication, which runs no defaults, and no triggers but those that are ENABLE ALWAYS")
-		return s
+		return "", ""
 	}
 	vouched, replaced := p.defaults(r, c, column, fix, known, all, byWord)
 	r.AddIf(!inserts, ceiling.Note, nil, "clients can choose the value of %q: a row with one below the cursor is missed", column)
-	s.promise = "every row is read once it is committed, and its latest version again after each change"
+	promise = "every row is read once it is committed, and its latest version again after each change"
 	if !updates {
-		s.promise = "every row is read once it is committed, and its later changes are not read"
+		promise = "every row is read once it is committed, and its later changes are not read"
+		r.Add(ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)
 	}
-	r.AddIf(!updates, ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)
 	switch value := fmt.Sprintf("%q to %s at each ", column, c.value); {
 	case vouched:
-		s.assumed = ", as long as clients or triggers set " + value + events(true, updates) + ", for which it takes your word"
+		return promise, ", as long as clients or triggers set " + value + events(true, updates) + ", for which it takes your word"
 	case byWord:
-		s.assumed = ceiling.AsLongAs(a.names, "set", value+events(a.insert, a.update)) + replaced
-	default:
-		s.assumed = ceiling.AsLongAs(a.names, "set", fmt.Sprintf("%q to nothing but %s", column, c.value))
+		return promise, ceiling.AsLongAs(a.names, "set", value+events(a.insert, a.update)) + replaced
 	}
-	return s
+	return promise, ceiling.AsLongAs(a.names, "set", fmt.Sprintf("%q to nothing but %s", column, c.value))
 }
 
 // defaults adds the defaults of the column in all tables where no trigger is known to set it. The
