@@ -46,7 +46,9 @@ type Check struct {
 }
 
 // Safe reports whether no row is missed and a Fetch can continue from the cursor.
-func (c *Check) Safe() bool { return !c.Report.Lossy && !hasUnsafe(slices.Concat(c.Report.Findings, c.Findings)) }
+func (c *Check) Safe() bool {
+	return !c.Report.Lossy && !hasUnsafe(slices.Concat(c.Report.Findings, c.Findings))
+}
 
 func hasUnsafe(findings []ceiling.Finding) bool {
 	return slices.ContainsFunc(findings, func(f ceiling.Finding) bool { return f.Level == ceiling.Unsafe })
@@ -68,7 +70,6 @@ func (q *Query[T]) Check(ctx context.Context, cursor source.Cursor) (*Check, err
 	})
 }
 
-// checker is a Check being made.
 type checker struct {
 	*Check
 	*state
@@ -85,22 +86,20 @@ func check(ctx context.Context, of fields, cursor source.Cursor, fits func(*plan
 	q.log = slog.New(slog.DiscardHandler) // the Check itself contains it
 	c := &checker{Check: &Check{Table: q.label, Cursor: q.describe(cursor), Pending: -1}, state: &state{query: q}}
 	c.decode(cursor)
-	for {
-		err := c.ask(ctx, fits)
-		if err == nil {
-			return c.Check, nil
-		}
-		if c.at.key == nil || retry.Classify(err) != retry.Fatal {
-			return nil, err
-		}
+	err = c.ask(ctx, fits)
+	if err != nil && c.at.key != nil && retry.Classify(err) == retry.Fatal {
 		// It continues without the cursor's key, which may be to blame.
 		c.Findings = nil
 		c.add(ceiling.Unsafe, rewindAdvice, "%s", c.bare(err))
 		c.at.key, c.known = nil, false
+		err = c.ask(ctx, fits)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return c.Check, nil
 }
 
-// ask asks the database about everything.
 func (c *checker) ask(ctx context.Context, fits func(*plan) error) error {
 	found := c.Findings
 	err := c.withPlan(ctx, func(db ceiling.Queryer) error {
@@ -124,7 +123,6 @@ func (c *checker) ask(ctx context.Context, fits func(*plan) error) error {
 	return err
 }
 
-// add adds a finding about the source.
 func (c *checker) add(level ceiling.Level, fix, format string, args ...any) {
 	f := ceiling.Finding{Level: level, Text: fmt.Sprintf(format, args...)}
 	if fix != "" {

@@ -44,11 +44,9 @@ func (c *Check) String() string {
 		by := cmp.Or(strings.Join(h.By, "; "), "an unknown holder")
 		hang(&b, "held", "rows are held back by "+by+"; seen since "+h.Since.UTC().Format(time.RFC3339Nano))
 	}
-	b.WriteString("\nreads with\n")
-	indent(&b, c.Statement)
+	fmt.Fprintf(&b, "\nreads with\n  %s\n", strings.ReplaceAll(c.Statement, "\n", "\n  "))
 	if len(c.Plan) > 0 {
-		b.WriteString("planned as\n")
-		indent(&b, strings.Join(c.Plan, "\n"))
+		fmt.Fprintf(&b, "planned as\n  %s\n", strings.Join(c.Plan, "\n  "))
 	}
 	return b.String()
 }
@@ -95,10 +93,4 @@ func hang(b *strings.Builder, label, text string) {
 		gap = " "
 	}
 	b.WriteString(line + "\n")
-}
-
-func indent(b *strings.Builder, text string) {
-	for line := range strings.Lines(text) {
-		b.WriteString("  " + strings.TrimRight(line, "\n") + "\n")
-	}
 }

@@ -109,16 +109,11 @@ type binding[T any] struct {
 	records []T
 }
 
-var (
-	typeRawBytes = reflect.TypeFor[sql.RawBytes]()
-	typeScanner  = reflect.TypeFor[sql.Scanner]()
-)
-
 // newBinding finds a field of T for each column.
 func newBinding[T any](db *sqlx.DB, columns []string) (*binding[T], error) {
 	b := &binding[T]{into: new(T)}
 	t := reflect.TypeFor[T]()
-	if t.Kind() != reflect.Struct || t == typeTime || reflect.PointerTo(t).Implements(typeScanner) {
+	if t.Kind() != reflect.Struct || t == typeTime || reflect.PointerTo(t).Implements(reflect.TypeFor[sql.Scanner]()) {
 		if t.Kind() == reflect.Map || t.Kind() == reflect.Interface || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct {
 			return nil, permanent("query: records of the type %v are not supported; use a struct, or a Table", t)
 		}
@@ -147,7 +142,7 @@ func newBinding[T any](db *sqlx.DB, columns []string) (*binding[T], error) {
 				return nil, permanent("query: the field %s of %v for the column %q is not exported and cannot be set", field.Name, t, columns[i])
 			}
 		}
-		if at == typeRawBytes {
+		if at == reflect.TypeFor[sql.RawBytes]() {
 			return nil, permanent("query: the field of %v for the column %q is sql.RawBytes, the driver's own memory; use []byte", t, columns[i])
 		}
 	}
@@ -170,24 +165,15 @@ func (b *binding[T]) bind(dest []any) {
 	}
 }
 
-// sizeOf returns the size of what a field points to.
-func sizeOf(field reflect.Value) int {
-	if field.Kind() == reflect.Pointer {
-		field = field.Elem()
-	}
-	switch field.Kind() {
-	case reflect.String:
-		return field.Len()
-	case reflect.Slice:
-		return field.Len() * int(field.Type().Elem().Size())
-	}
-	return 0
-}
-
 func (b *binding[T]) add() int {
 	size := int(reflect.TypeFor[T]().Size())
 	for _, field := range b.sized {
-		size += sizeOf(field)
+		switch field = reflect.Indirect(field); field.Kind() {
+		case reflect.String:
+			size += field.Len()
+		case reflect.Slice:
+			size += field.Len() * int(field.Type().Elem().Size())
+		}
 	}
 	b.records = append(b.records, *b.into)
 	*b.into = *new(T)

@@ -165,11 +165,15 @@ func (s *state) init(of fields) (*query, error) {
 // complete checks the fields that Table and Query share, and sets their defaults. The
 // user's SQL is that of a field.
 func (q *query) complete(field, sql string) error {
-	if q.db == nil {
+	switch {
+	case q.db == nil:
 		return errors.New("DB is nil")
-	}
-	if len(q.key) == 0 {
+	case len(q.key) == 0:
 		return errors.New("Key is empty; name the columns that order the rows, such as the primary key")
+	case strings.ContainsRune(sql, 0):
+		return fmt.Errorf("%s holds a NUL byte", field)
+	case q.maxBytes < 0 || q.maxRowBytes < 0:
+		return errors.New("MaxBytes or MaxRowBytes is negative")
 	}
 	if err := cmp.Or(checkIdents("Key", q.key), checkIdents("Columns", q.columns)); err != nil {
 		return err
@@ -178,12 +182,6 @@ func (q *query) complete(field, sql string) error {
 		if slices.Contains(q.key[:i], c) {
 			return fmt.Errorf("Key names the column %q twice", c)
 		}
-	}
-	if strings.ContainsRune(sql, 0) {
-		return fmt.Errorf("%s holds a NUL byte", field)
-	}
-	if q.maxBytes < 0 || q.maxRowBytes < 0 {
-		return errors.New("MaxBytes or MaxRowBytes is negative")
 	}
 	q.maxBytes, q.maxRowBytes = cmp.Or(q.maxBytes, DefaultMaxBytes), cmp.Or(q.maxRowBytes, DefaultMaxRowBytes)
 	var err error

@@ -66,10 +66,7 @@ func audit(ctx context.Context, o Options, r *Report, below, naive *reader) erro
 	}
 	r.Ceiling, r.Guarantee = b.Guarantee.Name, b.Guarantee.Text
 	below.cursor, naive.cursor = b.To, b.To
-	var over <-chan time.Time
-	if o.For > 0 {
-		over = time.After(o.For)
-	}
+	over := time.After(cmp.Or(o.For, math.MaxInt64))
 	tick := time.NewTicker(cmp.Or(o.Interval, 100*time.Millisecond))
 	defer tick.Stop()
 	for ended := false; !ended; {
@@ -112,11 +109,9 @@ func newReader(t *sqlsource.Table, c ceiling.Ceiling, o Options) *reader {
 
 // result returns how the reader has fared. Keys that were never read again are unchecked.
 func (r *reader) result() Reading {
-	if r.watch != nil {
-		for _, span := range r.watch.spans {
-			if !span.checked {
-				r.seen.Unchecked += len(span.keys)
-			}
+	for _, span := range r.watch.spans {
+		if !span.checked {
+			r.seen.Unchecked += len(span.keys)
 		}
 	}
 	return r.seen
@@ -139,9 +134,6 @@ func (r *reader) poll(ctx context.Context) error {
 
 // finish checks every key that is remembered.
 func (r *reader) finish(ctx context.Context) error {
-	if r.watch == nil {
-		return nil
-	}
 	r.watch.next = 0
 	return r.check(ctx, math.MaxInt, 0)
 }

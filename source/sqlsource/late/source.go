@@ -55,7 +55,7 @@ type Source[T any] struct {
 	Logger *slog.Logger
 
 	mu      sync.Mutex
-	watch   *watch[T]
+	watch   watch[T]
 	seen    Reading
 	checked time.Time // when all keys had been checked last
 	warned  time.Time
@@ -113,7 +113,7 @@ func (s *Source[T]) logger() *slog.Logger { return cmp.Or(s.Logger, slog.Default
 
 // observe remembers a batch, and checks keys if a check is due.
 func (s *Source[T]) observe(ctx context.Context, b source.Batch[T]) error {
-	if s.watch == nil {
+	if s.watch.table == nil {
 		s.watch, s.checked = newWatch(s.Table, cmp.Or(s.Rows, DefaultRows)), time.Now()
 	}
 	unnamed, err := s.watch.passed(ctx, b.From, b.To, len(b.Records))

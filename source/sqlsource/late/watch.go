@@ -34,8 +34,8 @@ type span struct {
 	unread  bool // the keys could not be read: the next check takes those it finds for passed
 }
 
-func newWatch[T any](t Table[T], limit int) *watch[T] {
-	return &watch[T]{table: t, limit: limit, seed: maphash.MakeSeed()}
+func newWatch[T any](t Table[T], limit int) watch[T] {
+	return watch[T]{table: t, limit: limit, seed: maphash.MakeSeed()}
 }
 
 func (w *watch[T]) hashes(keys []source.Cursor) []uint64 {

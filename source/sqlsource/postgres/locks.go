@@ -18,12 +18,13 @@ import (
 type fence struct {
 	guard
 	probe  string    // the statement for how far the rows go; $1 is the cursor
-	locks  string    // the statement for the holders; $3 is oids
+	locks  string    // the statement for the holders; $2 is oids
 	oids   string    // of tables and sequence
 	boot   string    // bootExpr when the locks were read last
 	listed time.Time // when that was
 
 	fences  ceiling.Fences[int64]
+	stood   int64     // where the sequence or the clock stood
 	nothing int64     // settled, as long as nothing is
 	settled int64     // rows up to this key, or below this stamp, can be read
 	asOf    time.Time // of settled
@@ -34,7 +35,20 @@ func newFence(p *table, t ceiling.Table, r ceiling.Report, nothing int64) fence 
 	for _, s := range p.sequences {
 		oids = append(oids, s.oid)
 	}
-	return fence{guard: guard{t, r, p}, locks: locksQuery(p), oids: array(oids), nothing: nothing, settled: nothing}
+	// The reader's own lock on pg_locks is listed, too. It proves that the server shows locks, and its
+	// row carries the values that are needed once.
+	locks := `WITH head AS MATERIALIZED (
+	SELECT pg_is_in_recovery() AS standby, ` + bootExpr + ` AS boot, ` + p.membersNow() + ` AS members
+)
+SELECT l.virtualtransaction, COALESCE(l.pid, 0), own, CASE WHEN own THEN h.standby END, CASE WHEN own THEN h.boot END, CASE WHEN own THEN h.members END
+FROM head h, (
+	SELECT *, relation = 'pg_catalog.pg_locks'::regclass AS own FROM pg_catalog.pg_locks
+	WHERE locktype = 'relation' AND granted
+		AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+) l
+WHERE l.relation = ANY ($2::oid[]) AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+	OR own AND l.pid = pg_backend_pid()`
+	return fence{guard: guard{t, r, p}, locks: locks, oids: array(oids), stood: nothing, nothing: nothing, settled: nothing}
 }
 
 // read runs the probe. Its last column is whether the server is a standby: without rows above the
@@ -69,6 +83,14 @@ func (f *fence) forget() {
 	f.settled, f.asOf = f.nothing, time.Time{}
 }
 
+// stands records where the sequence or the clock stands.
+func (f *fence) stands(now int64) {
+	if now < f.stood {
+		f.forget()
+	}
+	f.stood = now
+}
+
 // set sets a fence, and moves settled to the newest one whose holders have ended. At is a
 // moment before high was read.
 func (f *fence) set(ctx context.Context, db ceiling.Queryer, high int64, at time.Time) error {
@@ -98,13 +120,13 @@ func (f *fence) held(ctx context.Context, db ceiling.Queryer, otherwise source.H
 // like this, later ones only those from before the server's last start.
 const noBackend = "-1/"
 
-// membersExpr returns an expression for the table that the name $2 stands for, whether row-level
-// security applies to the table $1, and the defaults, triggers, parents and children of the tables
+// membersExpr returns an expression for the table that the name $1 stands for, whether row-level
+// security applies to the table oid, and the defaults, triggers, parents and children of the tables
 // of its tree. When its value changes, the table must be probed again. Each part is found by an
-// index. Tables is an expression for their oids. In each poll it is a constant: by the number of
-// elements that it expects of a parameter, the server would make a new plan each time.
-func membersExpr(tables string) string {
-	return `concat(to_regclass($2::text)::oid, ' ', row_security_active($1::oid)) || (
+// index. In each poll the tables are a constant: by the number of elements that it expects of a
+// parameter, the server would make a new plan each time.
+func membersExpr(oid, tables string) string {
+	return `concat(to_regclass($1::text)::oid, ' ', row_security_active(` + oid + `)) || (
 			SELECT string_agg(concat_ws(':', ' ' || m,
 				(SELECT string_agg(d.oid::text, ',' ORDER BY d.oid) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = m), '',
 				(SELECT string_agg(concat(g.oid, g.tgenabled, (SELECT f.xmin FROM pg_catalog.pg_proc f WHERE f.oid = g.tgfoid)), ',' ORDER BY g.oid)
@@ -115,29 +137,14 @@ func membersExpr(tables string) string {
 }
 
 // membersNow is membersExpr for the tables that were found.
-func (p *table) membersNow() string { return membersExpr("'" + array(p.oids()) + "'::oid[]") }
+func (p *table) membersNow() string {
+	return membersExpr(fmt.Sprintf("%d::oid", p.oid), "'"+array(p.oids())+"'::oid[]")
+}
 
 // bootExpr is an expression for when the server started, the same in all sessions, whatever
 // their time zone and style of dates. When one of its processes has crashed, the server restarts
 // with the same start time, but it resets its statistics.
 var bootExpr = "concat(" + micros("pg_postmaster_start_time()") + ", ' ', " + micros("pg_stat_get_bgwriter_stat_reset_time()") + ")"
-
-// locksQuery returns the statement for the holders. Its own lock on pg_locks is listed, too. It
-// proves that the server shows locks, and its row carries the values that are needed once.
-func locksQuery(p *table) string {
-	return `WITH head AS MATERIALIZED (
-	SELECT pg_is_in_recovery() AS standby, ` + bootExpr + ` AS boot,
-		` + p.membersNow() + ` AS members
-)
-SELECT l.virtualtransaction, COALESCE(l.pid, 0), own, CASE WHEN own THEN h.standby END, CASE WHEN own THEN h.boot END, CASE WHEN own THEN h.members END
-FROM head h, (
-	SELECT *, relation = 'pg_catalog.pg_locks'::regclass AS own FROM pg_catalog.pg_locks
-	WHERE locktype = 'relation' AND granted
-		AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-) l
-WHERE l.relation = ANY ($3::oid[]) AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-	OR own AND l.pid = pg_backend_pid()`
-}
 
 var errNoLocks = errors.New("pg_locks does not show this session's own lock: the server, or a proxy in front of it, hides locks; connect to the server itself, or use the ceiling transaction-id")
 
@@ -167,7 +174,7 @@ func (f *fence) holders(ctx context.Context, db ceiling.Queryer) (map[string]*ce
 		h.Prepared, h.Inherits = h.Session == 0, strings.HasPrefix(id, noBackend)
 		all[id] = h
 		return nil
-	}, f.locks, f.probed.oid, f.table.Name, f.oids)
+	}, f.locks, f.table.Name, f.oids)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("reading the locks: %w", err)

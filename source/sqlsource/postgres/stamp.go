@@ -42,7 +42,7 @@ func (c Stamp) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (c
 	if err != nil {
 		return nil, err
 	}
-	g := &stamp{fence: newFence(p, t, r, 0)}
+	g := &stamp{newFence(p, t, r, 0)}
 	g.probe = fmt.Sprintf(`SELECT %s, %s, %s, pg_is_in_recovery() FROM (SELECT clock_timestamp()::%s AS clock) AS c, (SELECT max(%s) AS greatest FROM %s) AS g`,
 		micros("clock"), micros(finite("greatest")), micros(finite("$1::text::timestamptz")), p.tree[0].keyExact, t.Key[0].Quoted, t.Name)
 	return g, nil
@@ -58,10 +58,7 @@ func finite(expr string) string {
 	return fmt.Sprintf("CASE %s WHEN 'infinity' THEN '9999-12-31' WHEN '-infinity' THEN '0001-01-01' ELSE %[1]s END", expr)
 }
 
-type stamp struct {
-	fence
-	clock int64 // the server's, at the last poll
-}
+type stamp struct{ fence }
 
 // Advance implements [ceiling.Guard]. The clock is read before the locks. It is rounded as the
 // column is, so that whoever locks the table later draws a stamp that is not smaller.
@@ -80,10 +77,7 @@ func (g *stamp) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 		return ceiling.Limit{}, g.table.Rewound("the server's clock was set back, and is %s earlier than the cursor's stamp: "+
 			"rows written before it has passed that stamp are missed", formatMicros(last.Int64-clock))
 	}
-	if clock < g.clock {
-		g.forget()
-	}
-	g.clock = clock
+	g.stands(clock)
 	if !greatest.Valid {
 		return ceiling.Limit{Nothing: true, AsOf: at}, g.idle(ctx, db, at)
 	}

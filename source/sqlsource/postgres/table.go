@@ -67,29 +67,33 @@ type sequence struct {
 	cycles, mayRead  bool
 }
 
-// treeQuery is the statement for all tables whose inserts can reach the table $1:
-// an insert into an ancestor draws the key before it locks a partition.
-const treeQuery = `WITH RECURSIVE up(oid) AS (
-	SELECT $1::oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.oid
-), tree(oid) AS (
-	SELECT oid FROM up UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
-)`
+// treeOf begins a statement with all tables whose inserts can reach a table: an insert into an
+// ancestor draws the key before it locks a partition.
+func treeOf(oid string) string {
+	return `WITH RECURSIVE up(oid) AS (
+		SELECT ` + oid + ` UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.oid
+	), tree(oid) AS (
+		SELECT oid FROM up UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+	)`
+}
 
-// probe reads what strategies must know about a table.
+// probe reads what strategies must know about a table. Its first statement reads membersExpr: what
+// changes after it shows in that, and so does a table that is in the tree by the time of readTree.
 func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, error) {
 	p := &table{}
-	err := db.QueryRowContext(ctx, `SELECT c.oid::bigint, c.relkind::text, row_security_active(c.oid), c.relhasrules,
+	err := db.QueryRowContext(ctx, treeOf("to_regclass($1::text)::oid")+` SELECT c.oid::bigint, c.relkind::text, row_security_active(c.oid), c.relhasrules,
 		pg_is_in_recovery(), current_setting('server_version_num')::int, quote_ident(current_user),
 		COALESCE((SELECT string_agg(DISTINCT d.refobjid::regclass::text, ', ') FROM pg_catalog.pg_rewrite r
 			JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
 				AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> r.ev_class
-			WHERE r.ev_class = c.oid), '')
+			WHERE r.ev_class = c.oid), ''),
+		EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN tree ON r.srrelid = tree.oid), `+membersExpr("c.oid", "(SELECT array_agg(oid) FROM tree)")+`
 		FROM pg_catalog.pg_class c WHERE c.oid = to_regclass($1::text)`, t.Name).
-		Scan(&p.oid, &p.kind, &p.security, &p.rules, &p.standby, &p.version, &p.role, &p.bases)
+		Scan(&p.oid, &p.kind, &p.security, &p.rules, &p.standby, &p.version, &p.role, &p.bases, &p.published, &p.members)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("the table %s does not exist", t.Name)
 	}
-	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readMembers, p.readTree, p.readColumns, p.readSequences, p.readTriggers, p.readIndexes} {
+	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readTree, p.readColumns, p.readSequences, p.readTriggers, p.readIndexes} {
 		if err == nil {
 			err = read(ctx, db, t)
 		}
@@ -98,13 +102,6 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 		return nil, fmt.Errorf("reading what the database says about the table: %w", err)
 	}
 	return p, nil
-}
-
-// readMembers is called first: what changes after it shows in membersExpr, and so does a table that
-// is in the tree by the time when that is read.
-func (p *table) readMembers(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	return db.QueryRowContext(ctx, treeQuery+" SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN tree ON r.srrelid = tree.oid), "+
-		membersExpr("(SELECT array_agg(oid) FROM tree)"), p.oid, t.Name).Scan(&p.published, &p.members)
 }
 
 // oids returns those of the tree.
@@ -119,7 +116,7 @@ func (p *table) readTree(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 	p.tree, err = ceiling.List(ctx, db, func(m *member) []any {
 		return []any{&m.oid, &m.name, &m.schema, &m.relation, &m.kind, &m.persistence, &m.child, &m.partition, &m.ancestor, &m.top,
 			&m.found, &m.keyType, &m.keyExact, &m.identity, &m.expr}
-	}, treeQuery+` SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+	}, treeOf("$1::oid")+` SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
 		c.oid <> $1::oid, c.relispartition, c.oid <> $1::oid AND c.oid IN (SELECT oid FROM up), NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid), a.attnum IS NOT NULL, COALESCE(format_type(a.atttypid, NULL), ''), COALESCE(format_type(a.atttypid, a.atttypmod), ''),
 		COALESCE(a.attidentity::text, ''), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
 		FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -156,7 +153,7 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.T
 func (p *table) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
 	p.sequences, err = ceiling.List(ctx, db, func(s *sequence) []any {
 		return []any{&s.oid, &s.name, &s.draw, &s.persistence, &s.cache, &s.increment, &s.cycles, &s.mayRead}
-	}, treeQuery+` SELECT DISTINCT s.oid::bigint, format('%I.%I', n.nspname, s.relname), format('nextval(%L::regclass)', s.oid::regclass::text), s.relpersistence::text,
+	}, treeOf("$1::oid")+` SELECT DISTINCT s.oid::bigint, format('%I.%I', n.nspname, s.relname), format('nextval(%L::regclass)', s.oid::regclass::text), s.relpersistence::text,
 		q.seqcache, q.seqincrement, q.seqcycle, has_sequence_privilege(s.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
 		FROM tree JOIN pg_catalog.pg_attribute a ON a.attrelid = tree.oid AND a.attname = $2::text AND NOT a.attisdropped
 		LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -174,7 +171,7 @@ func (p *table) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling
 func (p *table) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
 	p.indexes, err = ceiling.List(ctx, db, func(i *index) []any {
 		return []any{&i.table, &i.relation, &i.name, &i.valid, &i.unique, &i.begins}
-	}, treeQuery+`, key AS (
+	}, treeOf("$1::oid")+`, key AS (
 			SELECT array_agg(a.attnum::int ORDER BY k.n) AS columns FROM unnest($2::text[]) WITH ORDINALITY AS k(name, n)
 			JOIN pg_catalog.pg_attribute a ON a.attrelid = $1::oid AND a.attname = k.name AND NOT a.attisdropped
 		)

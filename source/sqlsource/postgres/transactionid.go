@@ -53,7 +53,7 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 	var oldest, next int64
 	var members string
 	var above, standby bool
-	if err := db.QueryRowContext(ctx, g.probe, g.probed.oid, g.table.Name).Scan(&oldest, &next, &above, &standby, &members); err != nil {
+	if err := db.QueryRowContext(ctx, g.probe, g.table.Name).Scan(&oldest, &next, &above, &standby, &members); err != nil {
 		return ceiling.Limit{}, fmt.Errorf("reading the oldest transaction in progress: %w", err)
 	}
 	if members != g.probed.members {

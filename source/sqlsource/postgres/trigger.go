@@ -24,7 +24,7 @@ type trigger struct {
 func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
 	p.triggers, err = ceiling.List(ctx, db, func(g *trigger) []any {
 		return []any{&g.oid, &g.name, &g.table, &g.function, &g.source, &g.insert, &g.update, &g.always, &g.conditional}
-	}, treeQuery+` SELECT g.tgrelid::bigint, g.tgname::text, g.tgrelid::regclass::text, g.tgfoid::regproc::text,
+	}, treeOf("$1::oid")+` SELECT g.tgrelid::bigint, g.tgname::text, g.tgrelid::regclass::text, g.tgfoid::regproc::text,
 		CASE WHEN l.lanname = 'plpgsql' AND f.proconfig IS NULL THEN f.prosrc ELSE '' END,
 		g.tgtype & 4 > 0, g.tgtype & 16 > 0, g.tgenabled = 'A', g.tgqual IS NOT NULL OR g.tgattr <> ''::int2vector
 		FROM tree JOIN pg_catalog.pg_trigger g ON g.tgrelid = tree.oid JOIN pg_catalog.pg_proc f ON f.oid = g.tgfoid
