@@ -151,7 +151,7 @@ func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) err
 			if changed {
 				s.stale, s.nonce = true, rand.Int()
 				if err == nil || errors.Is(err, errChanged) {
-					err = fmt.Errorf("sqlsource: %s: %w", s.query.label, errChanged)
+					err = s.query.wrap(errChanged, nil)
 				}
 				if round < rounds {
 					continue
@@ -215,7 +215,8 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	if at.cursor == "" && at.key != nil {
 		b.To = s.query.start
 	}
-	if err := s.query.checkKey(s.plan, at.key); err != nil {
+	// A ceiling sees the key's text alone. Here an error says that it does not fit its columns.
+	if _, _, err := s.query.statement(s.plan, s.plan.list, keyRange{after: at.key}); err != nil {
 		return b, err
 	}
 	limit = min(limit, s.guess(s.query.maxBytes))
@@ -269,16 +270,6 @@ func (s *state) latest(ctx context.Context, db ceiling.Queryer) (source.Cursor, 
 		return "", err
 	}
 	return encode(s.query.print, origin{}, key)
-}
-
-// checkKey returns an error if a key does not fit its columns. A ceiling sees its text alone.
-func (q *query) checkKey(p *plan, key []dialect.Value) error {
-	for i, v := range key {
-		if _, _, err := p.key[i].Bind(v); err != nil {
-			return q.wrap(dialect.Misfit(p.key[i], v, err), nil)
-		}
-	}
-	return nil
 }
 
 // guess estimates how many rows take maxBytes. It is a power of two, because each number makes
@@ -344,10 +335,7 @@ func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cur
 		})
 		return cmp.Or(err, failed)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return all, nil
+	return all, err
 }
 
 // wrap says which query an error is of, and which cursor, if the database refuses its key.
@@ -364,7 +352,7 @@ func (q *query) wrap(err error, after []dialect.Value) error {
 // scanError hides the value that database/sql writes into its error.
 func (q *query) scanError(ctx context.Context, err error, k *keys) error {
 	if ctx.Err() != nil || !strings.HasPrefix(err.Error(), "sql: Scan error on column") {
-		return fmt.Errorf("sqlsource: %s: %w", q.label, err)
+		return q.wrap(err, nil)
 	}
 	column, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "sql: Scan error on "), ": ")
 	where := "the first row"

@@ -245,7 +245,6 @@ func (q *query) describe(c source.Cursor) string {
 	return q.label + " after " + describeKey(q.key, at.key)
 }
 
-// rowRecords are the rows of a Table.
 type rowRecords struct{ *row.Builder }
 
 func (r rowRecords) bind(dest []any)      { copy(dest, r.Dest()) }
@@ -261,7 +260,6 @@ func permanent(format string, args ...any) error {
 // without dots and quotes.
 var namePart = regexp.MustCompile(`^(?:"((?:[^"]|"")*)"|([^".]+))(\.|$)`)
 
-// splitName splits a table's name at its dots.
 func splitName(name string) (parts []string, err error) {
 	for rest, more := name, true; more; {
 		m := namePart.FindStringSubmatch(rest)

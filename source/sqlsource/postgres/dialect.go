@@ -233,7 +233,6 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 	return lines, f, nil
 }
 
-// Ceilings returns the ceilings of Postgres.
 func (Dialect) Ceilings() []ceiling.Ceiling {
 	return []ceiling.Ceiling{LockFence{}, TransactionID{}, Stamp{}}
 }

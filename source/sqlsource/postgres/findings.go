@@ -51,11 +51,9 @@ func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ce
 		"row-level security applies to this role: its policies decide which rows appear and vanish, not commits")
 	r.AddIf(len(p.tree) > 1, ceiling.OK, nil,
 		"%d tables are watched together: the table, its ancestors and all their partitions or children", len(p.tree))
-	switch {
-	case p.kind != "r" && p.kind != "p":
-		return nil, r, r.Err(t)
-	case !p.tree[0].found:
-		r.Add(ceiling.Unsafe, ceiling.Advice("let the Select return the table's columns of the key under their own names"), "the table has no column %q", t.Key[0].Name)
+	isTable, found := p.kind == "r" || p.kind == "p", p.tree[0].found
+	r.AddIf(isTable && !found, ceiling.Unsafe, ceiling.Advice("let the Select return the table's columns of the key under their own names"), "the table has no column %q", t.Key[0].Name)
+	if !isTable || !found {
 		return nil, r, r.Err(t)
 	}
 	p.keyIndex(&r, t)

@@ -146,8 +146,6 @@ func (p *table) membersNow() string {
 // with the same start time, but it resets its statistics.
 var bootExpr = "concat(" + micros("pg_postmaster_start_time()") + ", ' ', " + micros("pg_stat_get_bgwriter_stat_reset_time()") + ")"
 
-var errNoLocks = errors.New("pg_locks does not show this session's own lock: the server, or a proxy in front of it, hides locks; connect to the server itself, or use the ceiling transaction-id")
-
 // errStandby makes the source probe the table again, which is then refused.
 var errStandby = fmt.Errorf("this server is a standby now, which shows no locks: %w", ceiling.ErrChanged)
 
@@ -179,7 +177,7 @@ func (f *fence) holders(ctx context.Context, db ceiling.Queryer) (map[string]*ce
 	case err != nil:
 		return nil, fmt.Errorf("reading the locks: %w", err)
 	case !head.own.Bool:
-		return nil, errNoLocks
+		return nil, errors.New("pg_locks does not show this session's own lock: the server, or a proxy in front of it, hides locks; connect to the server itself, or use the ceiling transaction-id")
 	case head.standby.Bool:
 		return nil, errStandby
 	case head.members.String != f.probed.members:

@@ -50,7 +50,10 @@ func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigge
 			list = append(list, r.Replace(s))
 		}
 	}
-	tables := p.inheriting(root)
+	// Children that are not partitions inherit neither triggers nor indexes.
+	tables := slices.DeleteFunc(slices.Clone(p.tree), func(m member) bool {
+		return m.oid != root.oid && (m.partition || m.ancestor || m.kind != "r" || root.kind == "p")
+	})
 	write(root, `BEGIN;`, `SET LOCAL lock_timeout = '2s';`)
 	if add {
 		write(root, `ALTER TABLE {root} ADD COLUMN IF NOT EXISTS {column} {type} NOT NULL DEFAULT {add};`)

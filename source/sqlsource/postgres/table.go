@@ -44,10 +44,8 @@ type member struct {
 	ancestor, top     bool // an ancestor's own rows are not read; top has no parent
 }
 
-// column is a column of a table.
 type column struct{ name, typ, expr string }
 
-// index is an index of a table of the tree.
 type index struct {
 	table    int64  // its oid
 	relation string // the index's name, not quoted
@@ -104,7 +102,6 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 	return p, nil
 }
 
-// oids returns those of the tree.
 func (p *table) oids() (list []int64) {
 	for _, m := range p.tree {
 		list = append(list, m.oid)
@@ -134,14 +131,6 @@ func (p *table) root() member {
 	return p.tree[slices.IndexFunc(p.tree, func(m member) bool { return m.top })]
 }
 
-// inheriting returns the root, and the tables that inherit from it without being partitions,
-// which inherit neither triggers nor indexes.
-func (p *table) inheriting(root member) []member {
-	return slices.DeleteFunc(slices.Clone(p.tree), func(m member) bool {
-		return m.oid != root.oid && (m.partition || m.ancestor || m.kind != "r" || root.kind == "p")
-	})
-}
-
 func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
 	p.columns, err = ceiling.List(ctx, db, func(c *column) []any { return []any{&c.name, &c.typ, &c.expr} },
 		`SELECT a.attname::text, format_type(a.atttypid, NULL), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
@@ -167,7 +156,6 @@ func (p *table) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling
 	return err
 }
 
-// readIndexes reads the indexes of all tables of the tree.
 func (p *table) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
 	p.indexes, err = ceiling.List(ctx, db, func(i *index) []any {
 		return []any{&i.table, &i.relation, &i.name, &i.valid, &i.unique, &i.begins}

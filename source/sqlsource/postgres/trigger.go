@@ -89,11 +89,11 @@ func (p *table) guarantee(r *ceiling.Report, t ceiling.Table, c recipe, byWord b
 // what the guarantee promises, and as its last clause what it assumes.
 func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bool) (promise, assumed string) {
 	column, fix := t.Key[0].Name, p.resetRemedies(t, c)
-	known := p.setters(func(g trigger) bool { return g.source == c.body(column) })
-	byWord = byWord && !(p.everywhere(known.insert) && p.everywhere(known.update))
-	all := known
+	known, knownUpdates := p.setters(func(g trigger) bool { return g.source == c.body(column) })
+	byWord = byWord && !(p.everywhere(known) && p.everywhere(knownUpdates))
+	all, allUpdates := known, knownUpdates
 	if byWord {
-		all = p.setters(func(g trigger) bool { return !p.setsOther(g, column) })
+		all, allUpdates = p.setters(func(g trigger) bool { return !p.setsOther(g, column) })
 	}
 	var a assumptions
 	for _, g := range p.triggers {
@@ -107,8 +107,7 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 			a.add(r, g, fix, "rows are missed if it sets %q to anything but %s", column, c.value)
 		}
 	}
-	inserts := p.everywhere(all.insert)
-	updates := p.everywhere(all.update)
+	inserts, updates := p.everywhere(all), p.everywhere(allUpdates)
 	if p.published && !inserts {
 		r.Add(ceiling.Unsafe, slices.Concat(ceiling.Advice("read at the publisher"), fix), "the table is filled by logical replication, which runs no defaults, and no triggers but those that are ENABLE ALWAYS")
 		return "", ""
@@ -132,14 +131,14 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 // defaults adds the defaults of the column in all tables where no trigger is known to set it. The
 // user vouches for a table without any. Replaced says which defaults hold nothing but by the user's
 // word that a trigger replaces them.
-func (p *table) defaults(r *ceiling.Report, c recipe, column string, fix []ceiling.Remedy, known, all setters, byWord bool) (vouched bool, replaced string) {
+func (p *table) defaults(r *ceiling.Report, c recipe, column string, fix []ceiling.Remedy, known, all map[int64]bool, byWord bool) (vouched bool, replaced string) {
 	var list []string
 	for _, m := range p.tree {
 		right := unqualified(m.expr) == c.value
 		switch {
 		case m.ancestor && m.kind == "r": // its rows are not read
-		case known.insert[m.oid] || p.everywhere(known.insert):
-		case all.insert[m.oid] || p.everywhere(all.insert):
+		case known[m.oid] || p.everywhere(known):
+		case all[m.oid] || p.everywhere(all):
 			if m.expr != "" && !right {
 				r.Add(ceiling.Warning, fix, "the default of %q in %s is %s: by your word a trigger sets %[1]q to %[4]s in its place at each INSERT; otherwise rows are missed", column, m.name, m.expr, c.value)
 				list = append(list, m.expr)
@@ -164,21 +163,17 @@ func (p *table) defaults(r *ceiling.Report, c recipe, column string, fix []ceili
 	return vouched, replaced
 }
 
-// setters are the tables, by their oids, with a trigger that sets a column for each row before each
-// INSERT, or before each UPDATE.
-type setters struct{ insert, update map[int64]bool }
-
-// setters returns the tables with such triggers. What replication brings runs only triggers that
-// are ENABLE ALWAYS.
-func (p *table) setters(is func(trigger) bool) setters {
-	s := setters{map[int64]bool{}, map[int64]bool{}}
+// setters returns the tables, by their oids, with a trigger that sets a column for each row before
+// each INSERT, and before each UPDATE. What replication brings runs only triggers that are ENABLE ALWAYS.
+func (p *table) setters(is func(trigger) bool) (inserts, updates map[int64]bool) {
+	inserts, updates = map[int64]bool{}, map[int64]bool{}
 	for _, g := range p.triggers {
 		if is(g) && !g.conditional && (g.always || !p.published) {
-			s.insert[g.oid] = s.insert[g.oid] || g.insert
-			s.update[g.oid] = s.update[g.oid] || g.update
+			inserts[g.oid] = inserts[g.oid] || g.insert
+			updates[g.oid] = updates[g.oid] || g.update
 		}
 	}
-	return s
+	return inserts, updates
 }
 
 // setsOther reports whether a trigger is that of a recipe for another column.
