@@ -244,13 +244,10 @@ func (c *checker) explain(ctx context.Context) (indexed bool, err error) {
 	return f.Level == ceiling.OK || f.Level == ceiling.Note, nil
 }
 
-// countLimit is how long counting may take, or half of the time that ctx leaves if
-// that is less. Where few rows meet a condition, many rows are read.
-const countLimit = 5 * time.Second
-
-// count finds the greatest key and counts the rows after the cursor.
+// count finds the greatest key and counts the rows after the cursor. Where few rows meet a
+// condition, many are read, so it takes at most 5 s, or half of the time that ctx leaves.
 func (c *checker) count(ctx context.Context) error {
-	limit := countLimit
+	limit := 5 * time.Second
 	if end, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(end)/2)
 	}

@@ -46,9 +46,6 @@ type state struct {
 	window    *window           // nil: not known
 }
 
-// opener makes the records of a batch of at most limit rows.
-type opener[T any] func(p *plan, limit int) (records[T], error)
-
 // records takes the rows of one batch.
 type records[T any] interface {
 	bind(dest []any) // sets what the columns are scanned into; the slice is kept
@@ -69,9 +66,9 @@ type position struct {
 	origin origin
 }
 
-// fetch is Fetch for all kinds of records. DESIGN.md names the stages that a
-// batch passes: start, connect, plan, ceiling, checks, read.
-func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor, limit int, open opener[T]) (source.Batch[T], error) {
+// fetch is Fetch for all kinds of records; open makes those of a batch. DESIGN.md names the stages
+// that a batch passes: start, connect, plan, ceiling, checks, read.
+func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor, limit int, open func(*plan, int) (records[T], error)) (source.Batch[T], error) {
 	none := source.Batch[T]{From: after, To: after}
 	at, err := s.begin(ctx, of, after, limit)
 	if err != nil {
@@ -108,13 +105,12 @@ func (s *state) begin(ctx context.Context, of fields, after source.Cursor, limit
 }
 
 // position decodes a cursor. An empty one stands where Start says.
-func (q *query) position(after source.Cursor) (position, error) {
-	at := position{cursor: after}
+func (q *query) position(after source.Cursor) (at position, err error) {
+	at.cursor = after
 	from := after
 	if after == "" && q.start != Latest {
 		from = q.start
 	}
-	var err error
 	if from != "" {
 		at.key, at.origin, err = decode(from, q.print, len(q.key))
 	}
@@ -199,7 +195,7 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 
 // fetchBatch reads a batch below the ceiling. When all rows below an old one are read, it
 // asks where the ceiling is now, and reads on.
-func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open opener[T]) (b source.Batch[T], err error) {
+func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
 	b.From, b.To = at.cursor, at.cursor
 	known := s.nullFree
 	if !known {

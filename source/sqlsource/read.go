@@ -63,10 +63,9 @@ func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []a
 	if err := r.read(ctx, keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}, dest); err != nil || r.rows == before {
 		return at, err
 	}
-	at.key, at.origin = values(r.keys.last), w.origin
-	var err error
-	at.cursor, err = encode(r.print, at.origin, at.key)
-	return at, err
+	key := values(r.keys.last)
+	cursor, err := encode(r.print, w.origin, key)
+	return position{cursor, key, w.origin}, err
 }
 
 // read reads up to the limit of rows, and one more to see whether it exists and has the same

@@ -35,9 +35,6 @@ type Report struct {
 	Naive Reading // of the reader that asks for all keys greater than the last one it saw
 }
 
-// lastCheck is how long the last check may take, also when the context has ended.
-const lastCheck = 30 * time.Second
-
 // Audit tells whether rows of a table appear below a reader's cursor. It begins after the last
 // existing row, reads keys only, and writes and delivers nothing. One reader stays below the
 // table's ceiling; a second one polls at the same moments without a ceiling, to show what that
@@ -83,7 +80,7 @@ func audit(ctx context.Context, o Options, r *Report, below, naive *reader) erro
 			ended = true
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastCheck)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	for _, reader := range []*reader{below, naive} {
 		if err := reader.finish(ctx); err != nil {

@@ -18,9 +18,6 @@ const (
 	DefaultEvery = 30 * time.Second
 )
 
-// budget is how many keys one Fetch checks, about.
-const budget = 10 * pageKeys
-
 // Table is what a [Source] watches: a *sqlsource.Table (of row.Row) or a *sqlsource.Query[T].
 type Table[T any] interface {
 	source.Source[T]
@@ -83,9 +80,6 @@ type Reading struct {
 	Keys      []string // the keys of the first ten late rows, such as "id 42"
 }
 
-// namedKeys is how many late rows a Reading names.
-const namedKeys = 10
-
 // Reading returns how the source has fared so far.
 func (s *Source[T]) Reading() Reading {
 	s.mu.Lock()
@@ -125,7 +119,7 @@ func (s *Source[T]) observe(ctx context.Context, b source.Batch[T]) error {
 		s.report(ctx, unnamed, nil)
 		return nil
 	}
-	return s.check(ctx, budget, unnamed)
+	return s.check(ctx, 10*pageKeys, unnamed)
 }
 
 // check checks about n keys, and reports the late rows, with those whose keys are not known.
@@ -144,7 +138,7 @@ func (s *Source[T]) report(ctx context.Context, rows int, keys []source.Cursor) 
 		return
 	}
 	s.seen.Late += rows
-	for _, k := range keys[:min(len(keys), namedKeys-len(s.seen.Keys))] {
+	for _, k := range keys[:min(len(keys), 10-len(s.seen.Keys))] {
 		s.seen.Keys = append(s.seen.Keys, s.Table.Position(k))
 	}
 	if now := time.Now(); now.Sub(s.warned) >= time.Minute {

@@ -115,11 +115,6 @@ func (f *fence) held(ctx context.Context, db ceiling.Queryer, otherwise source.H
 	return &source.Held{Since: since, By: by}, err
 }
 
-// noBackend begins the id of a prepared transaction whose id is not that of the session which
-// prepared it. Servers older than November 2021 (14.1, 13.5, ...) show all prepared transactions
-// like this, later ones only those from before the server's last start.
-const noBackend = "-1/"
-
 // membersExpr returns an expression for the table that the name $1 stands for, whether row-level
 // security applies to the table oid, and the defaults, triggers, parents and children of the tables
 // of its tree. When its value changes, the table must be probed again. Each part is found by an
@@ -169,7 +164,10 @@ func (f *fence) holders(ctx context.Context, db ceiling.Queryer) (map[string]*ce
 			head = row
 			return nil
 		}
-		h.Prepared, h.Inherits = h.Session == 0, strings.HasPrefix(id, noBackend)
+		// The id of a prepared transaction may not be that of the session which prepared it. Servers older
+		// than November 2021 (14.1, 13.5, ...) show all of them like this, later ones only those from
+		// before the server's last start.
+		h.Prepared, h.Inherits = h.Session == 0, strings.HasPrefix(id, "-1/")
 		all[id] = h
 		return nil
 	}, f.locks, f.table.Name, f.oids)

@@ -34,7 +34,6 @@ func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.
 	return err
 }
 
-// events names the statements before which triggers run.
 func events(insert, update bool) string {
 	switch {
 	case !insert:
