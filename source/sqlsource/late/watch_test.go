@@ -146,7 +146,7 @@ func TestWatchIsBounded(t *testing.T) {
 		at = b.To
 		require.LessOrEqual(t, w.size(), 5000)
 	}
-	require.EqualValues(t, 45_000, w.unchecked)
+	require.Equal(t, 45_000, w.unchecked)
 	table.add(1, 97_001)
 	late, done, err := w.check(t.Context(), 1<<30)
 	require.NoError(t, err)
