@@ -8,11 +8,9 @@
 //
 // # Durability
 //
-// Save replaces the file with [durable.ReplaceFile]: it writes a temporary file
-// in the same directory, fsyncs it, renames it over the old one and fsyncs the
-// directory (except on Windows, which cannot). After a crash the file holds the
-// old checkpoint or the new one, never a part. A file descriptor is not used
-// again after its fsync has failed.
+// Save replaces the file with [durable.Replace]. After a crash the file holds the
+// old checkpoint or the new one, never a part. On Windows a power cut can also undo
+// the last Saves, see [durable.SyncDir].
 //
 // # Several processes
 //

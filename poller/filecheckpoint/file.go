@@ -26,9 +26,9 @@ type Options struct {
 
 // Entry is a cursor that was stored.
 type Entry struct {
-	Cursor source.Cursor
-	Time   time.Time // when it was stored
-	Writer string    // token of the handle that stored it, or "rewind-" and a token
+	Cursor source.Cursor `json:"cursor"`
+	Writer string        `json:"writer"` // token of the handle that stored it, or "rewind-" and a token
+	Time   time.Time     `json:"time"`   // when it was stored
 }
 
 // File is a handle on a checkpoint file: a poller.Checkpointer. It is safe for
@@ -165,7 +165,7 @@ func (f *File) Save(ctx context.Context, from, to source.Cursor) error {
 func (f *File) History() (entries []Entry, err error) {
 	err = f.lockedSoon(func(dir directory) error {
 		c, err := f.read(dir)
-		entries = c.entries()
+		entries = c.all()
 		return err
 	})
 	return entries, err

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/artifactofdevotion/devotion/sink/durable"
-	"github.com/artifactofdevotion/devotion/source"
 )
 
 // version changes with any key of the file, by the rules of
@@ -20,19 +18,12 @@ const version = 1
 // errVersion is wrapped by the error about a file of a later format version.
 var errVersion = errors.New("run the release that wrote it, or a later one; or remove it and Rewind to the cursor to continue from")
 
-// entry is a stored cursor.
-type entry struct {
-	Cursor source.Cursor `json:"cursor"`
-	Writer string        `json:"writer"`
-	Time   time.Time     `json:"time"`
-}
-
 // checkpoint is the content of the file.
 type checkpoint struct {
 	Version int `json:"version"`
-	entry
+	Entry
 	Seq     int64   `json:"seq"`
-	History []entry `json:"history"` // earlier entries, newest first
+	History []Entry `json:"history"` // earlier entries, newest first
 }
 
 func (c checkpoint) state() durable.State {
@@ -41,28 +32,21 @@ func (c checkpoint) state() durable.State {
 
 // next returns the checkpoint that follows c and keeps n cursors in all.
 func (c checkpoint) next(s durable.State, n int) checkpoint {
-	earlier := append([]entry{}, c.all()...) // never null in the file
+	earlier := append([]Entry{}, c.all()...) // never null in the file
 	return checkpoint{
 		Version: version,
-		entry:   entry{s.Cursor, s.Writer, s.Time},
+		Entry:   Entry{s.Cursor, s.Writer, s.Time},
 		Seq:     s.Seq,
 		History: earlier[:min(len(earlier), n-1)],
 	}
 }
 
 // all returns the stored entries, newest first.
-func (c checkpoint) all() []entry {
+func (c checkpoint) all() []Entry {
 	if c.Version == 0 { // nothing was stored
 		return nil
 	}
-	return append([]entry{c.entry}, c.History...)
-}
-
-func (c checkpoint) entries() (entries []Entry) {
-	for _, e := range c.all() {
-		entries = append(entries, Entry{e.Cursor, e.Time, e.Writer})
-	}
-	return entries
+	return append([]Entry{c.Entry}, c.History...)
 }
 
 func (c checkpoint) text() ([]byte, error) {

@@ -103,7 +103,7 @@ func (s *store) start(names []string) error {
 	}
 	err := s.save(checkpoint{
 		Version: checkpointVersion, Name: s.name, Segment: 1,
-		History: []entry{{Time: s.now().UTC()}},
+		History: []entry{{Entry: Entry{Time: s.now().UTC()}}},
 	})
 	s.broken = err != nil
 	return err

@@ -54,8 +54,12 @@ func TestFakePasses(t *testing.T) {
 	finite.End()
 	require.NoError(t, test(t, finite, nil))
 
-	filtered := &sourcetest.Fake[order]{Keep: func(o order) bool { return o.ID%3 == 0 }}
-	filtered.Append(orders...)
+	// Many of its batches are empty, although To has moved.
+	filtered := source.Func[order](func(ctx context.Context, after source.Cursor, limit int) (source.Batch[order], error) {
+		b, err := endless.Fetch(ctx, after, limit)
+		b.Records = slices.DeleteFunc(b.Records, func(o order) bool { return o.ID%3 != 0 })
+		return b, err
+	})
 	require.NoError(t, test(t, filtered, func(o *sourcetest.Options[order]) {
 		o.Expected = []order{orders[0], orders[3], orders[6], orders[9]}
 	}))

@@ -37,7 +37,7 @@ func (s *suite[T]) walk(from source.Cursor, limit, enough int) *walked[T] {
 	var waited time.Duration
 	empty := 0
 	for enough < 0 || len(w.texts) < enough {
-		b, err := s.fetch(w.end, limit)
+		b, err := s.fetch(s.Ctx, w.end, limit)
 		if errors.Is(err, source.ErrEnd) {
 			s.checkEnd(w, b, more)
 			break
