@@ -124,7 +124,7 @@ func TestFieldsAreChecked(t *testing.T) {
 	}
 	good := &Table{DB: db, Name: "t", Key: key}
 	_, err := good.Fetch(t.Context(), "", 0)
-	require.ErrorContains(t, err, "max of 0")
+	require.ErrorContains(t, err, "limit of 0")
 	first, err := good.At()
 	require.NoError(t, err)
 	require.NotEmpty(t, first)

@@ -91,9 +91,9 @@ type Checkpoints interface {
 	// CreateTable returns a statement that creates a table unless it exists.
 	CreateTable(table, columns string) string
 
-	// TextType returns the type of a column of ASCII text of at most max bytes; 0 sets no
+	// TextType returns the type of a column of ASCII text of at most limit bytes; 0 sets no
 	// bound. compared says that values are compared, byte by byte.
-	TextType(max int, compared bool) string
+	TextType(limit int, compared bool) string
 
 	// LockRows returns the clause with which a SELECT locks its rows until the transaction
 	// ends. If it is "", the rows are updated first instead.

@@ -128,10 +128,10 @@ func (SQLServer) CreateTable(table, columns string) string {
 	return "IF OBJECT_ID('" + strings.ReplaceAll(table, "'", "''") + "') IS NULL CREATE TABLE " + table + " (" + columns + ")"
 }
 
-func (SQLServer) TextType(max int, _ bool) string {
+func (SQLServer) TextType(limit int, _ bool) string {
 	size := "max"
-	if max > 0 && max <= 8000 {
-		size = fmt.Sprint(max)
+	if limit > 0 && limit <= 8000 {
+		size = fmt.Sprint(limit)
 	}
 	return "VARCHAR(" + size + ") COLLATE Latin1_General_BIN2"
 }

@@ -198,10 +198,10 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 	return lines, dialect.Slow("no index is used to read the rows in the order of the key (%s)", strings.Join(bad, "; ")), nil
 }
 
-func (Dialect) TextType(max int, _ bool) string {
+func (Dialect) TextType(limit int, _ bool) string {
 	typ := "MEDIUMTEXT"
-	if max > 0 {
-		typ = fmt.Sprintf("VARCHAR(%d)", max)
+	if limit > 0 {
+		typ = fmt.Sprintf("VARCHAR(%d)", limit)
 	}
 	return typ + " CHARACTER SET ascii COLLATE ascii_bin"
 }

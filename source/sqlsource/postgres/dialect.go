@@ -16,7 +16,6 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// name is the database's name, for messages.
 const name = "Postgres"
 
 // Dialect is the SQL of Postgres. The interfaces of packages dialect and
@@ -149,8 +148,7 @@ func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string
 	if dberr.SQLState(err) == "42501" {
 		h, err = readHistory(ctx, db, name, `''`)
 	}
-	switch dberr.SQLState(err) {
-	case "42883", "0A000":
+	if state := dberr.SQLState(err); state == "42883" || state == "0A000" {
 		return dialect.History{}, nil
 	}
 	return h, err
