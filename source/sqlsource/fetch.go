@@ -205,7 +205,9 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		s.nullFree = true
 	}
 	if at.cursor == "" && s.query.start == Latest {
-		b.To, err = s.latest(ctx, db)
+		if err = s.open(ctx, db); err == nil { // what would be missed is refused now, and not after the first row
+			b.To, err = s.greatest(ctx, db)
+		}
 		return b, err
 	}
 	if at.cursor == "" && at.key != nil {
@@ -255,19 +257,6 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	return b, err
 }
 
-// latest returns the cursor after the last row. What would be missed is refused
-// now, and not after the first row.
-func (s *state) latest(ctx context.Context, db ceiling.Queryer) (source.Cursor, error) {
-	if err := s.open(ctx, db); err != nil {
-		return "", err
-	}
-	key, err := s.query.latest(ctx, db, s.plan)
-	if err != nil {
-		return "", err
-	}
-	return encode(s.query.print, origin{}, key)
-}
-
 // guess estimates how many rows take maxBytes. It is a power of two, because each number makes
 // another statement, and drivers keep statements prepared.
 func (s *state) guess(maxBytes int) int {
@@ -282,7 +271,7 @@ func (s *state) guess(maxBytes int) int {
 // where the ceiling has looked for an index itself.
 func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	q := s.query
-	if s.explained || s.guard == nil || q.rows && q.sql.CeilingsSeeIndexes() && !s.guard.Report().Lossy {
+	if s.explained || s.guard == nil || q.rows && s.guard.Report().Indexed {
 		return
 	}
 	key, _, err := decode(after, q.print, len(q.key))

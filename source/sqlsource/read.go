@@ -125,13 +125,21 @@ type keyRange struct {
 }
 
 func (q *query) statement(p *plan, list string, r keyRange) (string, []any, error) {
+	bounds := [][]dialect.Value{r.after, r.to}
+	if r.below.UpTo != "" {
+		key, _, err := decode(r.below.UpTo, q.print, len(q.key))
+		if err != nil {
+			return "", nil, err
+		}
+		bounds = append(bounds, key) // nil only if the limit is that no row can be read
+	}
 	args := dialect.Args{Writer: q.sql}
 	var conds []string
-	for i, bound := range [][]dialect.Value{r.after, r.to} {
+	for i, bound := range bounds {
 		if bound == nil {
 			continue
 		}
-		cond, err := q.sql.Compare(p.key, bound, i == 1, &args)
+		cond, err := q.sql.Compare(p.key, bound, i > 0, &args)
 		if err != nil {
 			return "", nil, q.wrap(err, nil)
 		}
@@ -149,6 +157,9 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 		order[i] = k.Ref
 		if r.falling {
 			order[i] += " DESC"
+			if k.Nullable { // Postgres has NULL before the greatest value
+				conds = append(conds, k.Ref+" IS NOT NULL")
+			}
 		}
 	}
 	return p.comment(q.selects(list, conds, strings.Join(order, ", "), r.limit)), args.List, nil

@@ -242,7 +242,6 @@ func TestKeyTimes(t *testing.T) {
 // closed is a database that shows no plans to the role.
 type closed struct{ postgres.Dialect }
 
-func (closed) CeilingsSeeIndexes() bool { return false }
 func (closed) Explain(context.Context, *sql.DB, string, []any, bool) ([]string, ceiling.Finding, error) {
 	return nil, ceiling.Finding{}, denied{}
 }

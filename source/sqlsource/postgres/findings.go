@@ -22,7 +22,7 @@ func (g *guard) Report() ceiling.Report { return g.report }
 // open probes a table and reports what matters for every strategy. Locks says that this one needs
 // the locks of the transactions that write, which only a primary shows.
 func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ceiling, locks bool) (*table, ceiling.Report, error) {
-	r := ceiling.Report{Strategy: c.String()}
+	r := ceiling.Report{Strategy: c.String(), Indexed: true}
 	if err := r.Require(t, name); err != nil {
 		return nil, r, err
 	}
