@@ -319,19 +319,17 @@ func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.
 	if err == nil {
 		_, err = with.describe(ctx, db, nil)
 	}
-	var fix []ceiling.Remedy
-	switch level := ceiling.Note; {
-	case err == nil && enabled == "YES":
+	if err == nil && enabled == "YES" {
 		p.server = with
 		r.Add(ceiling.OK, nil, "performance_schema tells each thread's statements apart")
-	case !p.maria:
-		level = ceiling.Warning
-		fix = ceiling.Advice("let the role read performance_schema, and switch the consumer on", "GRANT SELECT ON performance_schema.* TO "+user+";",
-			"UPDATE performance_schema.setup_consumers SET ENABLED = 'YES' WHERE NAME = 'events_statements_current';")
-		fallthrough
-	default:
-		r.Add(level, fix, "performance_schema does not show which statements run: a thread is waited for until it is seen idle")
+		return nil
 	}
+	level, remedies := ceiling.Note, []ceiling.Remedy(nil)
+	if !p.maria {
+		level, remedies = ceiling.Warning, ceiling.Advice("let the role read performance_schema, and switch the consumer on", "GRANT SELECT ON performance_schema.* TO "+user+";",
+			"UPDATE performance_schema.setup_consumers SET ENABLED = 'YES' WHERE NAME = 'events_statements_current';")
+	}
+	r.Add(level, remedies, "performance_schema does not show which statements run: a thread is waited for until it is seen idle")
 	return ctx.Err()
 }
 
