@@ -173,6 +173,16 @@ func (p *Progress) Limit(t Table, from, limit, high, greatest int64, at time.Tim
 	return l
 }
 
+// NothingAbove is Limit where no key is above base. A base above the cursor says nothing about
+// how many rows are between them: they may have been deleted.
+func (p *Progress) NothingAbove(t Table, from, base int64, at time.Time) Limit {
+	l := p.Limit(t, from, base, base, base, at)
+	if base > from {
+		l.Greatest = 0
+	}
+	return l
+}
+
 // AsOf returns a moment such that every row committed before it can be read. It is zero
 // if no such moment is known.
 func (p *Progress) AsOf() time.Time { return p.asOf }

@@ -77,7 +77,7 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 	case err != nil:
 		return Limit{}, err
 	case greatest == base:
-		return g.progress.Limit(g.table, from, base, base, base, at), nil
+		return g.progress.NothingAbove(g.table, from, base, at), nil
 	}
 	g.progress.See(greatest, at)
 	if old, ok := g.seen.add(greatest, at, g.wait); ok {

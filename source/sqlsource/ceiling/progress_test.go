@@ -44,4 +44,6 @@ func TestProgressLimit(t *testing.T) {
 	require.Equal(t, Limit{Where: "t.id <= ?", Args: []any{int64(20)}, More: true, Greatest: 30}, l)
 	l = p.Limit(table, 20, 30, 30, 30, at)
 	require.Equal(t, Limit{Where: "t.id <= ?", Args: []any{int64(30)}, AsOf: at, Greatest: 30}, l)
+	require.Equal(t, int64(30), p.NothingAbove(table, 30, 30, at).Greatest)
+	require.Zero(t, p.NothingAbove(table, 20, 30, at).Greatest, "the rows from 21 to 30 may have been deleted")
 }

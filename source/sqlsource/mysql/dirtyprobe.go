@@ -88,7 +88,7 @@ func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []st
 		return l, err
 	}
 	if w.greatest == 0 {
-		return g.progress.Limit(g.table, from, w.base, w.base, w.base, at), nil
+		return g.progress.NothingAbove(g.table, from, w.base, at), nil
 	}
 	g.progress.See(w.greatest, at)
 	limit, by, err := g.search(ctx, db, w, at)

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"strings"
 
@@ -233,7 +234,7 @@ func (p *table) checkKey(r *ceiling.Report, t ceiling.Table) {
 	case bits == 0 || !strings.Contains(p.extra, "auto_increment"):
 		r.Add(ceiling.Unsafe, p.remedies(t), "%q of the type %s is not AUTO_INCREMENT: clients or a trigger make its values, and rows do not commit in their order", column, p.typ)
 	case p.index == "":
-		r.Add(ceiling.Unsafe, ceiling.Advice("create an index, or let the optimizer use the existing one", fmt.Sprintf("ALTER TABLE %s ADD INDEX %s%s (%s);", t.Name, p.unless(), quote("devotion_"+column), t.Key[0].Quoted)), "no index that the optimizer may use begins with the key %q", column)
+		r.Add(ceiling.Unsafe, ceiling.Advice("create an index, or let the optimizer use the existing one", fmt.Sprintf("ALTER TABLE %s ADD INDEX %s%s (%s);", t.Name, p.unless(), quote(indexName(column)), t.Key[0].Quoted)), "no index that the optimizer may use begins with the key %q", column)
 	default:
 		if !strings.Contains(p.fullType, "unsigned") {
 			bits--
@@ -365,6 +366,14 @@ func (p *table) unless() string {
 		return "IF NOT EXISTS "
 	}
 	return ""
+}
+
+// indexName names the index of a remedy. A name has at most 64 characters.
+func indexName(column string) string {
+	if len(column) > 50 {
+		column = fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(column)))
+	}
+	return "devotion_" + column
 }
 
 func quote(name string) string { return Dialect{}.Quote(name) }

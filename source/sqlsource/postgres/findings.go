@@ -77,7 +77,11 @@ func (p *table) keyIndex(r *ceiling.Report, t ceiling.Table) {
 		r.Add(ceiling.OK, nil, "an index begins with the key")
 	case invalid >= 0 && p.kind != "p":
 		name := p.indexes[invalid].name
-		r.Add(ceiling.Warning, ceiling.Advice("build it again, unless its CREATE INDEX is still running", fmt.Sprintf(reindex, name)),
+		remedies := ceiling.Advice("build it again, unless its CREATE INDEX is still running", fmt.Sprintf(reindex, name))
+		if p.indexes[invalid].unique { // each REINDEX that fails would leave one more
+			remedies = ceiling.Advice("remove the rows that share a key, which are the usual reason, and then build it again by " + fmt.Sprintf(reindex, name))
+		}
+		r.Add(ceiling.Warning, remedies,
 			"the index %s begins with the key (%s), but it is invalid, and so not used: CREATE INDEX CONCURRENTLY leaves it like that when it fails; each poll may read the whole table", name, t.Columns())
 	default:
 		words := "create an index"

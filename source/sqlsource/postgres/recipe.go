@@ -86,7 +86,8 @@ const reindex = "REINDEX INDEX CONCURRENTLY %s;"
 // one, which CREATE INDEX CONCURRENTLY leaves when it fails.
 func (p *table) createIndex(m member, key []ceiling.Column) string {
 	k := ceiling.Table{Key: key}
-	name, concurrently := objectName(m, strings.Join(k.Names(), "_")), "CONCURRENTLY "
+	sum := crc32.ChecksumIEEE([]byte(m.relation + "\x00" + strings.Join(k.Names(), "\x00"))) // a_b of c is not b_c of a
+	name, concurrently := objectName(m, fmt.Sprintf("%s_%08x", strings.Join(k.Names(), "_"), sum)), "CONCURRENTLY "
 	if m.kind == "p" {
 		concurrently = ""
 	} else if i := slices.IndexFunc(p.indexes, func(i index) bool { return !i.valid && i.table == m.oid && i.relation == name }); i >= 0 {

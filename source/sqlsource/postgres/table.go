@@ -168,7 +168,7 @@ func (p *table) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.T
 		FROM key, tree JOIN pg_catalog.pg_index i ON i.indrelid = tree.oid JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, LATERAL (
 			SELECT i.indrelid = $1::oid AND i.indpred IS NULL AND i.indexprs IS NULL AS own, (string_to_array(i.indkey::text, ' ')::int[])[1:i.indnkeyatts] AS columns
-		) AS u`, p.oid, array(t.Names()))
+		) AS u ORDER BY 2`, p.oid, array(t.Names()))
 	return err
 }
 
