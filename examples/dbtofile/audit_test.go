@@ -39,6 +39,34 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// An audit that the database ends early prints what it has found, and then the error.
+func TestAuditThatEndsEarly(t *testing.T) {
+	t.Parallel()
+	db, args := drawn(t, 5)
+	deadline := time.Now().Add(patience)
+	for {
+		p := start(t, nil, append(args, "-audit", "1h")...)
+		for range 10 {
+			var drawn int64
+			require.NoError(t, db.Get(&drawn, `SELECT nextval('orders_id_seq')`))
+			order(db, 1)
+			time.Sleep(300 * time.Millisecond) // by then the row above is read
+			db.MustExec(`INSERT INTO orders VALUES ($1, 'late')`, drawn)
+		}
+		db.MustExec(`ALTER TABLE orders RENAME TO gone`)
+		code := p.code()
+		db.MustExec(`ALTER TABLE gone RENAME TO orders`)
+		if code == 4 {
+			prints(t, p, `below the ceiling \(lock-fence\): \d+ rows read, \d+ late: id \d+.*`, `The ceiling did not hold: .*`)
+			require.Regexp(t, "^dbtofile: the check failed; then the audit ended early: [^\n]+\n$", p.stderr.String())
+			break
+		}
+		require.Equal(t, 1, code)
+		require.NotContains(t, p.stderr.String(), "the check failed")
+		require.True(t, time.Now().Before(deadline), "%s", &p.stdout)
+	}
+}
+
 // A table that is refused is refused in the words of -check, with the statements that fix it.
 func TestAuditRefuses(t *testing.T) {
 	t.Parallel()

@@ -59,7 +59,7 @@
 //	/         the status page
 //	/status   the same as JSON
 //	/livez    200, or 503 if only a restart can help
-//	/readyz   200 if the last poll succeeded recently, else 503
+//	/readyz   200 if the last poll succeeded recently, or the copy is done, else 503
 //	/metrics  metrics for Prometheus, see package poller/prometheus
 //
 // An address without a host, such as :9464 or 9464, is only reachable from this machine,
@@ -72,8 +72,8 @@
 //	tls_server_config: {cert_file: server.crt, key_file: server.key}
 //	basic_auth_users: {ada: $2y$10$...} # a bcrypt hash, as htpasswd -nB ada prints it
 //
-// Changes of that file and of the certificate take effect without a restart. While it is
-// invalid, requests fail; dbtofile -check with the same settings says why.
+// Changes of that file and of the certificate take effect without a restart, but adding or
+// removing tls_server_config does not. While it is invalid, requests fail; -check says why.
 // At most 32 connections are open: a new one closes the one that is idle longest.
 //
 // # Failures
@@ -128,7 +128,10 @@ func report(err error, logFormat string) int {
 	case errors.As(err, &usage):
 		say(logFormat, usage.Error())
 		return 2
-	case errors.Is(err, errCheck): // already printed
+	case errors.Is(err, errCheck):
+		if errors.Unwrap(err) != nil { // errCheck alone is already printed
+			say(logFormat, "dbtofile: "+err.Error())
+		}
 		return 4
 	case errors.As(err, &unsafe):
 		say(logFormat, "dbtofile: "+strings.TrimPrefix(unsafe.Error(), "ceiling: ")+"\nFor all findings run dbtofile -check with the same settings.")

@@ -34,7 +34,9 @@
 //
 // A damaged file is an error and not a new start, which would silently send
 // everything again. A file that disappears while a handle is open is an error
-// too. A pipeline that starts without a file starts from the beginning.
+// too. A pipeline that starts without a file starts from the beginning, so stop
+// the pipeline before you remove, restore or put back the file: a supervisor could
+// restart it in between.
 //
 // A release can read files of the release before it and the release after it, so
 // it can be rolled back. A file of a later format version is an error.

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"github.com/artifactofdevotion/devotion/sink/durable"
+	"github.com/artifactofdevotion/devotion/source"
 )
 
 // version changes with any key of the file, by the rules of
@@ -16,7 +17,7 @@ import (
 const version = 1
 
 // errVersion is wrapped by the error about a file of a later format version.
-var errVersion = errors.New("run the release that wrote it, or a later one; or remove it and Rewind to the cursor to continue from")
+var errVersion = errors.New("run the release that wrote it, or a later one; or stop the pipeline, remove the file and Rewind to the cursor to continue from")
 
 // checkpoint is the content of the file.
 type checkpoint struct {
@@ -60,7 +61,10 @@ func (c checkpoint) text() ([]byte, error) {
 
 func parse(text []byte) (checkpoint, error) {
 	var c checkpoint
-	var is struct{ Version int } // read first: another version may have other keys
+	var is struct { // read first: another version may have other keys
+		Version int
+		Cursor  *source.Cursor
+	}
 	if _ = json.Unmarshal(text, &is); is.Version > version {
 		return c, fmt.Errorf("the file has format version %d, and this program reads version %d only: %w", is.Version, version, errVersion)
 	}
@@ -77,6 +81,9 @@ func parse(text []byte) (checkpoint, error) {
 	}
 	if c.Version != version {
 		return c, errors.New(`it has no "version"`)
+	}
+	if is.Cursor == nil { // it would start over
+		return c, errors.New(`it has no "cursor"`)
 	}
 	if c.Writer == "" {
 		return c, errors.New(`it has no "writer"`)

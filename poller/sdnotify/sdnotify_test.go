@@ -215,7 +215,7 @@ func TestTheWatchdogIsNotFedWhenRunHasReturned(t *testing.T) {
 		time.Sleep(time.Minute)
 		assert.NotEmpty(t, h.at("WATCHDOG=1"))
 		assert.Zero(t, h.since("WATCHDOG=1", time.Minute))
-		assert.True(t, strings.HasPrefix(h.last("STATUS="), "STATUS=b: stopped"))
+		assert.True(t, strings.HasPrefix(h.last("STATUS="), "STATUS=b: done"))
 		end = b.run(t.Context())
 		defer end()
 		time.Sleep(time.Minute)

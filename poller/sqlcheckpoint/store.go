@@ -225,7 +225,7 @@ func (s *Store) update(ctx context.Context, db sqlx.ExtContext, r row, to durabl
 	return n == 1, err
 }
 
-var errGone = errors.New("the row no longer exists, which is not a new start: insert it again, or Rewind to the cursor to continue from")
+var errGone = errors.New("the row no longer exists, which is not a new start: stop the pipeline, then insert it again, or Rewind to the cursor to continue from")
 
 func (s *Store) load(ctx context.Context, db sqlx.QueryerContext, query string) (row, error) {
 	var r row // scanned by position: the caller's sqlx.DB may map field names differently

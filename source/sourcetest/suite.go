@@ -63,6 +63,9 @@ func TestSource[T any](ctx context.Context, o Options[T]) error {
 	if err != nil {
 		return fmt.Errorf("sourcetest: Open: %w", err)
 	}
+	if src == nil {
+		return errors.New("sourcetest: Options.Open returned neither a source nor an error")
+	}
 	return conform.Run(ctx, "sourcetest", func(c *conform.Suite) {
 		s := &suite[T]{Suite: c, o: o, src: src, began: time.Now()}
 		s.run()

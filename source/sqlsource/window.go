@@ -121,6 +121,10 @@ func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after 
 // limit asks the guard, and opens one first if necessary: at the start, if the table
 // changed, or if names in its statements no longer exist.
 func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Value) (ceiling.Limit, error) {
+	// The guard sees the key's text alone. Here an error says that it does not fit its columns.
+	if _, _, err := s.query.statement(s.plan, s.plan.list, keyRange{after: key}); err != nil {
+		return ceiling.Limit{}, err
+	}
 	var after []string
 	for _, v := range key {
 		after = append(after, v.Text)

@@ -142,7 +142,7 @@ func (r Report) String() string {
 	case r.Below.Late > 0:
 		conclusion = "The ceiling did not hold: writers add rows in a way that it cannot see, such as keys set by hand. Rows are missed."
 	case r.Below.Unchecked > 0:
-		conclusion = fmt.Sprintf("Rows were added faster than they could be checked: this shows nothing about %d of them. Remember more rows.", r.Below.Unchecked)
+		conclusion = fmt.Sprintf("Rows were added faster than they could be checked, or the audit ended early: this shows nothing about %d of them. Remember more rows.", r.Below.Unchecked)
 	case r.Below.Rows == 0 && r.Naive.Rows > 0:
 		conclusion = "All rows were held back by transactions that did not end in this time: this shows nothing."
 	case r.Below.Rows == 0:

@@ -76,7 +76,7 @@ type Found struct {
 type Reading struct {
 	Rows      int      // rows read, without those whose keys could not be
 	Late      int      // rows that appeared below the cursor: this reader missed them
-	Unchecked int      // rows read that were not checked: forgotten before (raise Rows), or an audit ended with an error
+	Unchecked int      // rows read that were not checked: forgotten before (raise Rows, or lower Every), or an audit ended with an error
 	Keys      []string // the keys of the first ten late rows, such as "id 42"
 }
 

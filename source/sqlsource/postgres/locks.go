@@ -153,7 +153,6 @@ func (f *fence) holders(ctx context.Context, db ceiling.Queryer) (map[string]*ce
 		own, standby  sql.NullBool
 		boot, members sql.NullString
 	}
-	f.listed = time.Now()
 	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		h := &ceiling.Holder{}
 		var id string
@@ -184,7 +183,7 @@ func (f *fence) holders(ctx context.Context, db ceiling.Queryer) (map[string]*ce
 	if f.boot != "" && head.boot.String != f.boot { // ids are given again, and so are keys whose commits were not on disk
 		f.forget()
 	}
-	f.boot = head.boot.String
+	f.boot, f.listed = head.boot.String, time.Now()
 	return all, nil
 }
 
