@@ -212,8 +212,8 @@ func TestPublishWaitsForAnother(t *testing.T) {
 	}()
 	for waits := false; !waits; {
 		select {
-		case <-ended:
-			t.Fatal("it did not wait")
+		case err := <-ended:
+			t.Fatal("it did not wait", err)
 		case <-time.After(10 * time.Millisecond):
 		}
 		locks, err := os.ReadFile("/proc/locks")

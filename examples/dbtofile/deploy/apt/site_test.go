@@ -4,7 +4,6 @@ package apt_test
 
 import (
 	"bytes"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -119,7 +118,7 @@ func (s fakeSite) update(status int, installed string, want ...string) {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
 		var exit *exec.ExitError
-		require.True(s.t, errors.As(err, &exit), err)
+		require.ErrorAs(s.t, err, &exit)
 	}
 	require.Equal(s.t, status, cmd.ProcessState.ExitCode(), &out)
 	require.Equal(s.t, installed, s.read("installed"), &out)
