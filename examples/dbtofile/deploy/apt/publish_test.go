@@ -4,11 +4,14 @@
 package apt_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -27,7 +30,7 @@ type publisher struct {
 func newPublisher(t *testing.T, keys ...string) *publisher {
 	t.Parallel()
 	for program, debianPackage := range map[string]string{
-		"apt-ftparchive": "apt-utils", "gpg": "gpg", "gpg-agent": "gpg-agent", "dpkg-deb": "dpkg", "flock": "util-linux",
+		"apt-ftparchive": "apt-utils", "gpg": "gpg", "gpg-agent": "gpg-agent", "gpgv": "gpgv", "dpkg-deb": "dpkg", "flock": "util-linux",
 	} {
 		deploytest.Program(t, program, debianPackage)
 	}
@@ -139,7 +142,105 @@ func TestAPackageThatCannotBeReadIsAnError(t *testing.T) {
 		}
 		require.NoError(t, os.Remove(path))
 	}
+	require.NoError(t, os.Symlink(p.dir+"/dbtofile_1.0.0_all.deb", p.dir+"/link.deb"))
+	p.refuses("old@example.org", "link.deb cannot be read") // the index would have the path on this machine
+	require.NoError(t, os.Remove(p.dir+"/link.deb"))
 	p.refuses("nobody@example.org", "No secret key")
 	require.NoError(t, os.Remove(p.dir+"/dbtofile_1.0.0_all.deb"))
 	p.refuses("old@example.org", "no package in "+p.dir)
+}
+
+// gpg finds keys by a part of their names.
+func TestTheKeyIsOne(t *testing.T) {
+	p := newPublisher(t, "old-new@example.org", "new@example.org")
+	p.pack("dbtofile", "1.0.0", "new@example.org")
+	p.refuses("new@example.org", "several secret keys")
+	p.publishes("<new@example.org>", "dbtofile_1.0.0_all.deb")
+}
+
+// A package has the key as it was when the package was built.
+func TestThePackageHasTheKeyAsItIs(t *testing.T) {
+	gpg := func(p *publisher, args ...string) string {
+		out, err := p.run(append([]string{"gpg", "--batch", "--pinentry-mode", "loopback", "--passphrase", ""}, args...)...)
+		require.NoError(t, err, out)
+		return out
+	}
+	for what, change := range map[string][2][]string{
+		"a subkey signs": {{"--quick-generate-key", "a@example.org", "ed25519", "sign", "never"}, {"--quick-add-key", "FPR", "ed25519", "sign", "never"}},
+		"the package has a key that has expired": {
+			{"--faked-system-time", "20200101T000000", "--quick-generate-key", "a@example.org", "ed25519", "sign", "1d"}, {"--quick-set-expire", "FPR", "0"},
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			p := newPublisher(t)
+			gpg(p, change[0]...)
+			p.keys["a"] = gpg(p, "--armor", "--export", "a@example.org")
+			var fingerprint string
+			for line := range strings.Lines(gpg(p, "--with-colons", "--list-keys", "a@example.org")) {
+				if rest, ok := strings.CutPrefix(line, "fpr:"); ok && fingerprint == "" {
+					fingerprint = strings.Trim(rest, ":\n")
+				}
+			}
+			for i, arg := range change[1] {
+				change[1][i] = strings.Replace(arg, "FPR", fingerprint, 1)
+			}
+			gpg(p, change[1]...)
+			p.pack("dbtofile", "1.0.0", "a")
+			p.refuses("a@example.org", "dbtofile_1.0.0_all.deb does not trust the key")
+			p.keys["a"] = gpg(p, "--armor", "--export", "a@example.org")
+			p.pack("dbtofile", "1.0.0", "a")
+			p.publishes("a@example.org", "dbtofile_1.0.0_all.deb")
+		})
+	}
+}
+
+// Two at once would mix their indexes.
+func TestPublishWaitsForAnother(t *testing.T) {
+	p := newPublisher(t, "a@example.org")
+	p.pack("dbtofile", "1.0.0", "a@example.org")
+	lock, err := os.Create(p.dir + "/.lock")
+	require.NoError(t, err)
+	defer lock.Close()
+	require.NoError(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
+	info, err := lock.Stat()
+	require.NoError(t, err)
+	inode := fmt.Sprintf(":%d ", info.Sys().(*syscall.Stat_t).Ino)
+	ended := make(chan error)
+	go func() {
+		_, err := p.run("./publish", p.dir, "a@example.org")
+		ended <- err
+	}()
+	for waits := false; !waits; {
+		select {
+		case err := <-ended:
+			t.Fatal("it did not wait", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+		locks, err := os.ReadFile("/proc/locks")
+		require.NoError(t, err)
+		for line := range strings.Lines(string(locks)) {
+			waits = waits || strings.Contains(line, "->") && strings.Contains(line, inode)
+		}
+	}
+	assert.NoFileExists(t, p.dir+"/InRelease")
+	require.NoError(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_UN))
+	require.NoError(t, <-ended)
+	assert.FileExists(t, p.dir+"/InRelease")
+}
+
+// The program, the package and dbtofile-update must agree on how a version is written.
+func TestBuildTakesVersionsThatTheGateKnows(t *testing.T) {
+	deploytest.Program(t, "realpath", "coreutils")
+	bin := t.TempDir()
+	require.NoError(t, os.WriteFile(bin+"/go", []byte("#!/bin/sh\n"), 0o755)) // the build itself is not tested here
+	for version, accepted := range map[string]bool{
+		"1.2.3": true, "v1.2.3": true, "1.3.0-rc.1": true, "1.2.3+b4": true, "1.3.0-rc.1+b-4": true,
+		"1.2": false, "1.2.3.4": false, "1.3.0~rc1": false, "1:1.0.0": false, "01.2.3": false, "1.2.3-": false, "1.2.3+": false, "dev": false, "1.2.3 ": false,
+	} {
+		cmd := exec.Command("../package/build", version, t.TempDir())
+		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "NFPM=true")
+		out, err := cmd.CombinedOutput()
+		assert.Equal(t, accepted, err == nil, "%s: %s", version, out)
+		assert.Equal(t, !accepted, strings.Contains(string(out), "is not a version"), version)
+	}
 }

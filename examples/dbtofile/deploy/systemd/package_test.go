@@ -105,6 +105,12 @@ func packageLife(t *testing.T, packages string) {
 	m.install("1.1.0")
 	assert.Equal(t, pid, m.Show(all[1], "MainPID"))
 	m.Must("systemctl", "unmask", "--quiet", all[1])
+	m.Unit(all[1]+".d/bad.conf", "[Service]\nExecStart=\n")
+	assert.Equal(t, "bad-setting", m.Show(all[1], "LoadState"))
+	m.install("1.1.0")
+	assert.Equal(t, pid, m.Show(all[1], "MainPID"))
+	m.Must("rm", "/etc/systemd/system/"+all[1]+".d/bad.conf")
+	m.Must("systemctl", "daemon-reload")
 
 	// A unit that is disabled or stopped stays so.
 	m.Must("systemctl", "disable", "--now", "--quiet", all[1])

@@ -104,7 +104,8 @@ func refused(t *testing.T, r releases) {
 	// Settings of the machine that must not matter.
 	s.Must("apt-mark", "auto", "apt-utils") // so that it may be removed
 	s.Write("/etc/apt/apt.conf.d/99lab", `Acquire::Check-Date "false"; Acquire::Check-Valid-Until "false"; Acquire::Min-ValidTime "100000000";
-		Acquire::AllowInsecureRepositories "true"; APT::Get::AllowUnauthenticated "true"; Acquire::By-Hash "no";
+		Acquire::AllowInsecureRepositories "true"; Acquire::AllowWeakRepositories "true";
+		Acquire::AllowDowngradeToInsecureRepositories "true"; APT::Get::AllowUnauthenticated "true"; Acquire::By-Hash "no";
 		APT::Default-Release "stable"; APT::Get::AutomaticRemove "true";`+"\n")
 	for _, path := range []string{"/etc/apt/preferences", "/etc/apt/preferences.d/99lab"} {
 		s.Write(path, "Package: *\nPin: release o=dbtofile\nPin-Priority: -1\n")
@@ -115,7 +116,8 @@ func refused(t *testing.T, r releases) {
 
 	s.sign(foreign, func(text string) string { return text })
 	refuse("signed with another key", "NO_PUBKEY")
-	s.write("InRelease", s.releases.run(t, "gpg", "--decrypt", s.public+"/InRelease"))
+	plain := s.releases.run(t, "gpg", "--decrypt", s.public+"/InRelease")
+	s.write("InRelease", plain)
 	refuse("not signed", "is refused")
 	s.write("InRelease", strings.Replace(index, "Origin: dbtofile", "Origin: somebody", 1))
 	refuse("a changed index", "BADSIG")
@@ -126,6 +128,9 @@ func refused(t *testing.T, r releases) {
 	refuse("expired, on a machine that accepts this elsewhere", "expired")
 	s.remove("InRelease")
 	refuse("no index", "is refused")
+	s.write("Release", plain)
+	refuse("an index without a signature, in two files", "is refused")
+	s.remove("Release")
 	s.write("InRelease", index)
 	s.rename("by-hash", "by-hash.away")
 	refuse("no list of packages", "is refused")
@@ -149,7 +154,7 @@ func refused(t *testing.T, r releases) {
 	refuse("no space for two packages", "no way back")
 	s.Must("umount", "/var/lib/dbtofile-update/archives")
 	refuse("a package whose script refuses", "cannot be installed")
-	require.Equal(t, "13", s.metric("failures_total"))
+	require.Equal(t, "14", s.metric("failures_total"))
 	require.Equal(t, "1", s.metric("pending"))
 
 	// Whoever replays an old index cannot make a machine forget the new one.
