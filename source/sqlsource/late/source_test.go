@@ -166,7 +166,9 @@ func TestAuditChecksWhenItIsStopped(t *testing.T) {
 				table.add(20, 30)
 				time.Sleep(time.Second)
 				table.add(15, 25)
+				table.mu.Lock()
 				table.fail = c.fail
+				table.mu.Unlock()
 				stop()
 				require.ErrorIs(t, <-ended, c.fail)
 				r.Below, r.Naive = below.result(), naive.result()

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,11 +17,14 @@ import (
 
 // numbers is a table whose keys are numbers, each its own cursor.
 type numbers struct {
+	mu   sync.Mutex
 	keys []int // in order
 	fail error
 }
 
 func (n *numbers) add(keys ...int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	for _, k := range keys {
 		if i, found := slices.BinarySearch(n.keys, k); !found {
 			n.keys = slices.Insert(n.keys, i, k)
@@ -29,6 +33,8 @@ func (n *numbers) add(keys ...int) {
 }
 
 func (n *numbers) Keys(ctx context.Context, after, to source.Cursor, limit int) (all []source.Cursor, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if err := cmp.Or(n.fail, ctx.Err()); err != nil {
 		return nil, err
 	}
