@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 )
 
@@ -50,7 +51,7 @@ func TestAuditThatEndsEarly(t *testing.T) {
 			var drawn int64
 			require.NoError(t, db.Get(&drawn, `SELECT nextval('orders_id_seq')`))
 			order(db, 1)
-			time.Sleep(300 * time.Millisecond) // by then the row above is read
+			polled(t, db) // the row above is read then
 			db.MustExec(`INSERT INTO orders VALUES ($1, 'late')`, drawn)
 		}
 		db.MustExec(`ALTER TABLE orders RENAME TO gone`)
@@ -64,6 +65,21 @@ func TestAuditThatEndsEarly(t *testing.T) {
 		require.Equal(t, 1, code)
 		require.NotContains(t, p.stderr.String(), "the check failed")
 		require.True(t, time.Now().Before(deadline), "%s", &p.stdout)
+	}
+}
+
+// polled waits until the audit has begun statements at three later moments.
+func polled(t *testing.T, db *sqlx.DB) {
+	t.Helper()
+	for range 3 {
+		var now time.Time
+		require.NoError(t, db.Get(&now, `SELECT clock_timestamp()`))
+		require.Eventually(t, func() bool {
+			var n int
+			err := db.Get(&n, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+				AND query NOT LIKE '%pg_stat_activity%' AND query_start > $1`, now)
+			return err == nil && n > 0
+		}, patience, 10*time.Millisecond)
 	}
 }
 
