@@ -19,6 +19,8 @@ import (
 //
 //   - If the stored cursor is from, and the stored pair is the one that this
 //     handle last loaded or saved, Save stores to with this handle's token.
+//     The store counts Saves and compares the count too, because one handle can
+//     move the cursor on and back, which stores the same pair again.
 //   - If to is already stored with this handle's token, Save returns nil and
 //     stores nothing: an earlier Save succeeded, but its answer was lost.
 //   - Otherwise Save returns an error that wraps [ErrConflict]: another writer

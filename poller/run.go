@@ -42,6 +42,7 @@ var errStopped = errors.New("stopped")
 
 func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 	if err := p.validate(); err != nil {
+		p.update(func(s *Status) { s.Done = false }) // as during a run that is in progress
 		return err
 	}
 	p.mu.Lock()

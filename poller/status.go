@@ -135,9 +135,10 @@ func (p *Poller[T]) Status() Status {
 
 // Lag is how far delivery is behind: every record committed more than Lag ago
 // has been delivered. Lag grows while the pipeline makes no progress. The second
-// result is false if the source has not reported AsOf in this run.
+// result is false if the source has not reported AsOf in this run, and after a run
+// that is Done: the pipeline then has nothing to deliver.
 func (s Status) Lag(now time.Time) (time.Duration, bool) {
-	return max(0, now.Sub(s.AsOf)), !s.AsOf.IsZero()
+	return max(0, now.Sub(s.AsOf)), !s.AsOf.IsZero() && !s.Done
 }
 
 // Summary describes the state of the pipeline in a few words for people, such as
@@ -147,6 +148,8 @@ func (s Status) Summary(now time.Time) string {
 	switch {
 	case s.Overdue:
 		return fmt.Sprintf("stuck: no answer for %v", age(s.Since))
+	case s.Done:
+		return "done"
 	case s.State == Stopped:
 		return "stopped"
 	case s.Attempts == 1:

@@ -136,6 +136,7 @@ func TestSummary(t *testing.T) {
 	}
 	for want, s := range map[string]poller.Status{
 		"stopped":               {State: poller.Stopped, Attempts: 3},
+		"done":                  {State: poller.Stopped, Attempts: 3, Done: true},
 		"starting":              {State: poller.Working, Op: poller.OpLoad},
 		"up to date":            running,
 		"copying":               with(func(s *poller.Status) { s.State, s.Held = poller.Working, &source.Held{} }),
@@ -172,6 +173,12 @@ func TestDone(t *testing.T) {
 		breakStep(w, poller.OpFetch, until(time.Hour, retry.Permanent(errOutage)))
 		require.Error(t, p.Run(t.Context()))
 		assert.False(t, p.Status().Done, "after an error")
+
+		p = newWorld(5).poller()
+		require.NoError(t, p.Drain(t.Context()))
+		p.Sink = nil
+		require.Error(t, p.Run(t.Context()))
+		assert.False(t, p.Status().Done, "after an invalid configuration")
 	})
 }
 

@@ -13,18 +13,25 @@ import (
 )
 
 // audit watches the table for a while, or until ctx ends, and prints how many rows the
-// copy would have missed.
+// copy would have missed, also if it ends early with an error.
 func audit(ctx context.Context, t *sqlsource.Table, d time.Duration) error {
 	r, err := late.Audit(ctx, t, late.Options{For: d})
 	var unsafe *ceiling.UnsafeError
 	if errors.As(err, &unsafe) {
 		return unsafe
 	}
-	if err != nil {
+	if err != nil && r.Ceiling == "" { // nothing was read
 		return errors.New(retry.Text(err))
 	}
-	fmt.Println(r)
-	if r.Below.Late > 0 {
+	if _, err := fmt.Println(r); err != nil {
+		return err
+	}
+	switch {
+	case err != nil && r.Below.Late > 0:
+		return fmt.Errorf("%w; then the audit ended early: %s", errCheck, retry.Text(err))
+	case err != nil:
+		return fmt.Errorf("the audit ended early: %s", retry.Text(err))
+	case r.Below.Late > 0:
 		return errCheck
 	}
 	return nil

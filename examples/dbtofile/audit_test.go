@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 )
 
@@ -36,6 +37,49 @@ func TestAudit(t *testing.T) {
 		}
 		require.Equal(t, 0, p.code())
 		require.True(t, time.Now().Before(deadline), "%s", &p.stdout)
+	}
+}
+
+// An audit that the database ends early prints what it has found, and then the error.
+func TestAuditThatEndsEarly(t *testing.T) {
+	t.Parallel()
+	db, args := drawn(t, 5)
+	deadline := time.Now().Add(patience)
+	for {
+		p := start(t, nil, append(args, "-audit", "1h")...)
+		for range 10 {
+			var drawn int64
+			require.NoError(t, db.Get(&drawn, `SELECT nextval('orders_id_seq')`))
+			order(db, 1)
+			polled(t, db) // the row above is read then
+			db.MustExec(`INSERT INTO orders VALUES ($1, 'late')`, drawn)
+		}
+		db.MustExec(`ALTER TABLE orders RENAME TO gone`)
+		code := p.code()
+		db.MustExec(`ALTER TABLE gone RENAME TO orders`)
+		if code == 4 {
+			prints(t, p, `below the ceiling \(lock-fence\): \d+ rows read, \d+ late: id \d+.*`, `The ceiling did not hold: .*`)
+			require.Regexp(t, "^dbtofile: the check failed; then the audit ended early: [^\n]+\n$", p.stderr.String())
+			break
+		}
+		require.Equal(t, 1, code)
+		require.NotContains(t, p.stderr.String(), "the check failed")
+		require.True(t, time.Now().Before(deadline), "%s", &p.stdout)
+	}
+}
+
+// polled waits until the audit has begun statements at three later moments.
+func polled(t *testing.T, db *sqlx.DB) {
+	t.Helper()
+	for range 3 {
+		var now time.Time
+		require.NoError(t, db.Get(&now, `SELECT clock_timestamp()`))
+		require.Eventually(t, func() bool {
+			var n int
+			err := db.Get(&n, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+				AND query NOT LIKE '%pg_stat_activity%' AND query_start > $1`, now)
+			return err == nil && n > 0
+		}, patience, 10*time.Millisecond)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // checkTimeout limits all statements of -check together.
 const checkTimeout = 30 * time.Second
 
-// errCheck reports that -check found a problem, which it has printed.
+// errCheck reports that -check or -audit found a problem, which it has printed.
 var errCheck = errors.New("the check failed")
 
 // check prints the state of the table and of the copy in a directory. It does not

@@ -29,7 +29,7 @@ type config struct {
 	interval, segmentAge time.Duration
 	batch                int
 	segmentBytes         int64
-	ceiling              ceilingName
+	ceiling              ceiling.Ceiling // nil: auto
 	once, version        bool
 	check, adopt         bool
 	rewind               string
@@ -51,7 +51,10 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.out, "out", "", "the `directory` for the files, for this copy only; it is created if it does not exist")
 	f.StringVar(&c.format, "format", "jsonl", "jsonl or csv")
 	f.StringVar(&c.name, "name", "", "the `prefix` of the file names; default the name of the table")
-	f.Var(&c.ceiling, "ceiling", "how to wait for rows that commit late: auto chooses a `strategy` that misses no row (lock-fence, transaction-id, dirty-probe, single-writer or stamp); lag=5m, grace=30s and none can miss rows and must be chosen explicitly")
+	f.Func("ceiling", "how to wait for rows that commit late: auto chooses a `strategy` that misses no row (lock-fence, transaction-id, dirty-probe, single-writer or stamp); lag=5m, grace=30s and none can miss rows and must be chosen explicitly", func(text string) (err error) {
+		c.ceiling, err = builtin.ParseCeiling(text)
+		return err
+	})
 	f.StringVar(&c.start, "start", "first", "where a new copy begins: first, latest (only future rows), or after a `key`; an existing copy continues where it was")
 	f.DurationVar(&c.interval, "interval", time.Second, "how long to wait before polling for new rows")
 	f.IntVar(&c.batch, "batch", 5000, "the maximum number of rows to read and write at once")
@@ -101,24 +104,22 @@ func parse(args, environ []string) (c config, err error) {
 	given := map[string]bool{}
 	f.Visit(func(fl *flag.Flag) { given[fl.Name] = true })
 	if c.version {
-		return c, answer(versionLine() + "\n")
+		return c, answer(fmt.Sprintf("dbtofile %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH))
 	}
 	if err := fromEnvironment(f, environ, given); err != nil {
 		return c, err
 	}
-	if f.NFlag() == 0 {
+	asked := slices.DeleteFunc([]string{"check", "audit", "rewind", "adopt"}, func(action string) bool { return !given[action] })
+	switch {
+	case f.NFlag() == 0:
 		return c, usageError(usage)
-	}
-	if given["dsn"] && given["dsn-file"] {
+	case given["dsn"] && given["dsn-file"]:
 		return c, wrong("-dsn and -dsn-file are both given: give one")
-	}
-	if first, second := two(given, "check", "audit", "rewind", "adopt"); second != "" {
-		return c, wrong("-%s and -%s are both given: run one after the other", first, second)
-	}
-	if given["audit"] && c.audit <= 0 {
+	case len(asked) > 1:
+		return c, wrong("-%s and -%s are both given: run one after the other", asked[0], asked[1])
+	case given["audit"] && c.audit <= 0:
 		return c, wrong("-audit is %v: want more than 0", c.audit)
-	}
-	if given["rewind"] && (c.rewind == "" || c.rewind == "latest") {
+	case given["rewind"] && (c.rewind == "" || c.rewind == "latest"):
 		return c, wrong("-rewind is %q: want first or a key", c.rewind)
 	}
 	f.VisitAll(func(fl *flag.Flag) {
@@ -166,7 +167,7 @@ func fromEnvironment(f *flag.FlagSet, environ []string, given map[string]bool) e
 }
 
 // complete checks the settings, applies defaults and reads the file of the DSN.
-func (c *config) complete() error {
+func (c *config) complete() (err error) {
 	switch {
 	case c.dsn == "" && c.dsnFile == "":
 		return wrong("-dsn or -dsn-file is missing: which database?")
@@ -190,24 +191,19 @@ func (c *config) complete() error {
 		return wrong("-segment-bytes is %d: want at least 1", c.segmentBytes)
 	case c.segmentAge < 0:
 		return wrong("-segment-age is %v: want 0 or more", c.segmentAge)
+	case c.webConfig != "" && c.listen == "":
+		return wrong("-web.config.file is given without -listen: give both")
 	}
 	c.name = cmp.Or(c.name, notInNames.ReplaceAllString(c.table, "_"))
-	if err := c.completeListen(); err != nil {
-		return err
-	}
-	return c.readDSN()
-}
-
-func (c *config) completeListen() (err error) {
-	switch {
-	case c.listen != "":
+	if c.listen != "" {
 		if c.listen, err = listenAddress(c.listen); err != nil {
 			return err
 		}
-	case c.webConfig != "":
-		return wrong("-web.config.file is given without -listen: give both")
 	}
-	return checkWebConfig(c.webConfig)
+	if err := checkWebConfig(c.webConfig); err != nil {
+		return err
+	}
+	return c.readDSN()
 }
 
 func (c *config) readDSN() error {
@@ -241,38 +237,6 @@ func conceal(text string) string {
 		}
 		return s
 	})
-}
-
-// two returns two of the names that are given, if there are two.
-func two(given map[string]bool, names ...string) (first, second string) {
-	for _, name := range names {
-		switch {
-		case !given[name]:
-		case first == "":
-			first = name
-		default:
-			return first, name
-		}
-	}
-	return first, ""
-}
-
-// ceilingName is a flag that names a ceiling.
-type ceilingName struct{ ceiling.Ceiling }
-
-func (n *ceilingName) String() string {
-	if n.Ceiling == nil {
-		return "auto"
-	}
-	return n.Ceiling.String()
-}
-
-func (n *ceilingName) Set(text string) error {
-	c, err := builtin.ParseCeiling(text)
-	if err == nil {
-		n.Ceiling = c
-	}
-	return err
 }
 
 // list is a flag of names separated by commas.
@@ -310,10 +274,6 @@ func version() string {
 		return info.Main.Version
 	}
 	return "unknown"
-}
-
-func versionLine() string {
-	return fmt.Sprintf("dbtofile %s (%s, %s/%s)", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // usageError reports wrong arguments or settings.

@@ -27,31 +27,27 @@ const connectTimeout = 10 * time.Second
 // open opens a database without connecting to it, because the pipeline waits for
 // a database that is down. Its errors contain no part of the DSN, and do not wrap
 // the errors of the parsers, which contain all of it.
-func open(dsn string) (*sqlx.DB, error) {
-	db, err := dial(dsn)
+func open(dsn string) (db *sqlx.DB, err error) {
+	scheme, rest, _ := strings.Cut(dsn, ":")
+	switch {
+	case scheme == "postgres" || scheme == "postgresql":
+		db, err = openPostgres(dsn)
+	case scheme == "mysql" || scheme == "mariadb":
+		db, err = openMySQL(dsn, strings.TrimPrefix(rest, "//"))
+	case scheme == "sqlite":
+		db, err = openSQLite(rest)
+	case strings.Contains(dsn, "@"): // the DSN of the MySQL driver has no scheme
+		db, err = openMySQL(dsn, dsn)
+	default:
+		err = wrong("the DSN (not shown) has an unknown format: want postgres://user:password@host/database, " +
+			"mysql://user:password@host/database, user:password@tcp(host)/database, or sqlite:PATH")
+	}
 	if err != nil {
 		return nil, err
 	}
 	db.SetMaxOpenConns(4)
 	db.SetConnMaxLifetime(time.Hour) // to follow a change of address or a failover
 	return db, nil
-}
-
-func dial(dsn string) (*sqlx.DB, error) {
-	scheme, rest, _ := strings.Cut(dsn, ":")
-	switch scheme {
-	case "postgres", "postgresql":
-		return openPostgres(dsn)
-	case "mysql", "mariadb":
-		return openMySQL(dsn, strings.TrimPrefix(rest, "//"))
-	case "sqlite":
-		return openSQLite(rest)
-	}
-	if strings.Contains(dsn, "@") { // the DSN of the MySQL driver has no scheme
-		return openMySQL(dsn, dsn)
-	}
-	return nil, wrong("the DSN (not shown) has an unknown format: want postgres://user:password@host/database, " +
-		"mysql://user:password@host/database, user:password@tcp(host)/database, or sqlite:PATH")
 }
 
 func openPostgres(dsn string) (*sqlx.DB, error) {

@@ -34,13 +34,12 @@ func output(format string, level slog.Level) (*slog.Logger, *screen) {
 		Level: level,
 		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 			switch {
-			case len(groups) > 0:
-			case a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime && clock == "":
+			case len(groups) > 0 || a.Key != slog.TimeKey || a.Value.Kind() != slog.KindTime:
+				return a
+			case clock == "":
 				return slog.Attr{}
-			case a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime:
-				return slog.String(a.Key, a.Value.Time().Format(clock))
 			}
-			return a
+			return slog.String(a.Key, a.Value.Time().Format(clock))
 		},
 	}
 	if format == "json" {

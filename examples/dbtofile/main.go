@@ -31,28 +31,21 @@
 // prints the reason and the statements that fix it. A lossy ceiling must be chosen
 // explicitly, and the log warns of it.
 //
-// dbtofile -check, with the settings of the copy, prints the guarantee, the statement
-// that reads and its plan, how many rows are pending, who holds rows back, and whether
-// the cursor of the directory belongs to this database. It changes nothing and takes no
-// lock, so it can run at the same time as the copy. Without -out it checks a table that
-// is not copied yet. It gives the database 30 seconds to answer.
-//
-// dbtofile -audit 1h watches the table for an hour and prints how many rows appeared
-// below the cursor, where a copy would have missed them: with the ceiling, and without
-// one. Run it while all writers are active. It writes nothing and reads only keys. SIGTERM
-// or SIGINT ends it early: it then prints the result for the time until then.
+// dbtofile -check, with the settings of the copy, prints the guarantee, how many rows are
+// pending, and whether the copy can continue from its cursor. dbtofile -audit 1h, run
+// while all writers are active, counts the rows that a copy would have missed, with the
+// ceiling and without one. Both only read, and can run at the same time as the copy.
 //
 // # Rewinding
 //
-// Stop the copy first. dbtofile -rewind KEY sets the cursor to KEY, written as for
-// -start, and -rewind first sets it before the first row. The command prints the old and
-// the new cursor and exits. The next start copies the rows after it again, to new files.
-// The complete files stay, so these rows are then in two files.
+// Stop the copy first. dbtofile -rewind KEY sets the cursor to KEY. The next start copies
+// the rows after it again, to new files. The complete files stay, so these rows are then
+// in two files.
 //
-// The cursor identifies the database it was made in. If the database was replaced,
-// restored from a backup or recreated, dbtofile exits and says what happened. If the
-// rows up to the cursor are still the copied ones, dbtofile -adopt lets the copy
-// continue at the same key in the database as it is now; otherwise use -rewind.
+// If the database was replaced, restored from a backup or recreated, dbtofile exits and
+// says what happened. If the rows up to the cursor are still the copied ones, dbtofile
+// -adopt lets the copy continue at the same key in the database as it is now; otherwise
+// use -rewind.
 //
 // # Watching
 //
@@ -66,7 +59,7 @@
 //	/         the status page
 //	/status   the same as JSON
 //	/livez    200, or 503 if only a restart can help
-//	/readyz   200 if the last poll succeeded recently, else 503
+//	/readyz   200 if the last poll succeeded recently, or the copy is done, else 503
 //	/metrics  metrics for Prometheus, see package poller/prometheus
 //
 // An address without a host, such as :9464 or 9464, is only reachable from this machine,
@@ -79,26 +72,15 @@
 //	tls_server_config: {cert_file: server.crt, key_file: server.key}
 //	basic_auth_users: {ada: $2y$10$...} # a bcrypt hash, as htpasswd -nB ada prints it
 //
-// Changes of that file and of the certificate take effect without a restart. While it is
-// invalid, requests fail; dbtofile -check with the same settings says why.
+// Changes of that file and of the certificate take effect without a restart, but adding or
+// removing tls_server_config does not. While it is invalid, requests fail; -check says why.
 // At most 32 connections are open: a new one closes the one that is idle longest.
 //
 // # Failures
 //
 // An outage of the database, also at the start, or a full disk does not end dbtofile: it
-// logs the error, tries again until the outage is over, and continues. The exit codes are:
-//
-//	0  stopped by SIGTERM or SIGINT; with -once: all rows are copied; with -check: no
-//	   problem was found; with -audit: no missed row was found, also if a signal ended
-//	   it early; with -rewind and -adopt: done
-//	1  it cannot continue, for example: no such table, a wrong password, the directory or
-//	   the port of -listen is in use, rows would be missed, -once was stopped before the
-//	   end, or -check could not reach the database. The error says why
-//	2  wrong usage
-//	3  with -once: the last rows are held back, because transactions that could still add
-//	   rows before them have not ended. The rows before them are copied
-//	4  with -check: rows could be missed with this ceiling, or the copy cannot continue
-//	   from its cursor; with -audit: rows were missed
+// logs the error, tries again until the outage is over, and continues. Everything else
+// ends it with an error that says what to do; dbtofile -h lists the exit codes.
 //
 // The first SIGTERM or SIGINT lets the batch being written finish, within 30 seconds. A
 // second one ends the process at once; this loses nothing either.
@@ -146,10 +128,13 @@ func report(err error, logFormat string) int {
 	case errors.As(err, &usage):
 		say(logFormat, usage.Error())
 		return 2
-	case errors.Is(err, errCheck): // already printed
+	case errors.Is(err, errCheck):
+		if errors.Unwrap(err) != nil { // errCheck alone is already printed
+			say(logFormat, "dbtofile: "+err.Error())
+		}
 		return 4
 	case errors.As(err, &unsafe):
-		say(logFormat, refusal(unsafe))
+		say(logFormat, "dbtofile: "+strings.TrimPrefix(unsafe.Error(), "ceiling: ")+"\nFor all findings run dbtofile -check with the same settings.")
 		return 1
 	}
 	say(logFormat, "dbtofile: "+err.Error())
@@ -157,10 +142,4 @@ func report(err error, logFormat string) int {
 		return 3
 	}
 	return 1
-}
-
-// refusal explains why a table is refused and what to do.
-func refusal(e *ceiling.UnsafeError) string {
-	text := strings.TrimPrefix(e.Error(), "ceiling: ")
-	return fmt.Sprintf("dbtofile: %s\nFor all findings run dbtofile -check with the same settings.", text)
 }

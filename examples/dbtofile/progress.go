@@ -53,47 +53,26 @@ func (s *screen) erase() string {
 	return "\r" + strings.Repeat(" ", len(s.line)) + "\r"
 }
 
-// progress holds the numbers of the progress line.
-type progress struct {
-	meter meter
-
-	mu   sync.Mutex
-	asOf time.Time // all rows that were visible then are copied; zero if unknown
-}
-
-// poll is a hook of the Poller.
-func (p *progress) poll(i poller.PollInfo) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case !i.AsOf.IsZero():
-		p.asOf = i.AsOf
-	case !i.More && i.Held == nil:
-		p.asOf = i.Start
-	}
-}
-
-// line shows rows, rows per second, lag and the state.
-func (p *progress) line(s poller.Status, now time.Time) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// progress returns the line that shows rows, rows per second, lag and the state.
+func (m *meter) progress(s poller.Status, now time.Time) string {
 	lag := "unknown"
-	if !p.asOf.IsZero() {
-		lag = age(now.Sub(p.asOf))
+	if d, ok := s.Lag(now); ok {
+		lag = age(d)
 	}
 	return fmt.Sprintf("%s rows  %s rows/s  lag %s  %s",
-		thousands(s.Records), thousands(p.meter.rate(now, s.Records)), lag, s.Summary(now))
+		thousands(s.Records), thousands(m.rate(now, s.Records)), lag, s.Summary(now))
 }
 
 // watch shows the progress until the function it returns is called.
-func (s *screen) watch(p *progress, status func() poller.Status) (stop func()) {
+func (s *screen) watch(status func() poller.Status) (stop func()) {
+	var m meter
 	end, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			s.show(p.line(status(), time.Now()))
+			s.show(m.progress(status(), time.Now()))
 			select {
 			case <-tick.C:
 			case <-end:

@@ -26,7 +26,7 @@ func run(ctx context.Context, c config) (err error) {
 		return err
 	}
 	defer db.Close()
-	table := &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Ceiling: c.ceiling.Ceiling, Logger: parts}
+	table := &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Ceiling: c.ceiling, Logger: parts}
 	if table.Start, err = start(table, c.start); err != nil {
 		return err
 	}
@@ -55,9 +55,7 @@ func run(ctx context.Context, c config) (err error) {
 		Logger:       log,
 	}
 	if screen != nil {
-		var shown progress
-		p.Hooks.Poll = shown.poll
-		defer screen.watch(&shown, p.Status)()
+		defer screen.watch(p.Status)()
 	}
 	if c.listen != "" {
 		stop, err := serve(c, &p.Hooks, p.Status, log)

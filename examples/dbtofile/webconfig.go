@@ -38,6 +38,8 @@ var webConfigErrors = [][2]string{
 	{"HTTP header ", "a name in headers is not one that can be set"},
 	{"invalid value for ", "a value in headers is not valid"},
 	{"crypto/bcrypt: ", "a password in basic_auth_users is not a bcrypt hash"},
+	{"TLS config is not present", "tls_server_config was removed: restore it, or restart the program"},
+	{"could not find allowed SANs", "the certificate of the client has none of client_allowed_sans"},
 	{"strconv.", "a password in basic_auth_users is not a bcrypt hash"},
 }
 

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"runtime/debug"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -71,8 +71,9 @@ func Do(ctx context.Context, f func(context.Context) error) error {
 func Trips(most int) iter.Seq2[int, *Trip] {
 	return func(yield func(int, *Trip) bool) {
 		for n := 1; n <= most; n++ {
-			t := &Trip{left: n}
-			if !yield(n, t) || !t.tripped() {
+			t := &Trip{}
+			t.left.Store(int64(n))
+			if !yield(n, t) || t.left.Load() > 0 {
 				return
 			}
 		}
@@ -85,8 +86,7 @@ func Trips(most int) iter.Seq2[int, *Trip] {
 type Trip struct {
 	context.Context
 	cancel context.CancelFunc
-	mu     sync.Mutex
-	left   int
+	left   atomic.Int64
 }
 
 // On makes t a child of ctx.
@@ -96,17 +96,9 @@ func (t *Trip) On(ctx context.Context) context.Context {
 }
 
 func (t *Trip) count() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.left--; t.left == 0 {
+	if t.left.Add(-1) == 0 {
 		t.cancel()
 	}
-}
-
-func (t *Trip) tripped() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.left <= 0
 }
 
 // Done is that of a context.

@@ -21,15 +21,13 @@ import (
 type Suite struct {
 	Ctx context.Context // of the whole run
 
-	name  string
-	rules []string
-	found map[string]*violation
+	found []violation
 	open  []func()
 }
 
 type violation struct {
-	first string
-	more  int
+	rule, first string
+	more        int
 }
 
 // errStop is the panic value of [Suite.Stop].
@@ -39,7 +37,7 @@ var errStop = errors.New("stop")
 // are still open, and returns an error for each rule that was broken, in the
 // order in which they were found, joined, or nil.
 func Run(ctx context.Context, name string, f func(*Suite)) error {
-	s := &Suite{Ctx: ctx, name: name, found: make(map[string]*violation)}
+	s := &Suite{Ctx: ctx}
 	func() {
 		defer func() {
 			for _, closePart := range s.open {
@@ -54,12 +52,11 @@ func Run(ctx context.Context, name string, f func(*Suite)) error {
 		f(s)
 	}()
 	var errs []error
-	for _, rule := range s.rules {
-		if f := s.found[rule]; f.more > 0 {
-			errs = append(errs, fmt.Errorf("%s: %s: %s (and %d more)", s.name, rule, f.first, f.more))
-		} else {
-			errs = append(errs, fmt.Errorf("%s: %s: %s", s.name, rule, f.first))
+	for _, v := range s.found {
+		if v.more > 0 {
+			v.first += fmt.Sprintf(" (and %d more)", v.more)
 		}
+		errs = append(errs, fmt.Errorf("%s: %s: %s", name, v.rule, v.first))
 	}
 	return errors.Join(errs...)
 }
@@ -67,12 +64,13 @@ func Run(ctx context.Context, name string, f func(*Suite)) error {
 // Add notes that a rule was broken. It keeps the details of the first violation
 // of each rule and counts the others.
 func (s *Suite) Add(rule, format string, args ...any) {
-	if f, ok := s.found[rule]; ok {
-		f.more++
-		return
+	for i := range s.found {
+		if s.found[i].rule == rule {
+			s.found[i].more++
+			return
+		}
 	}
-	s.rules = append(s.rules, rule)
-	s.found[rule] = &violation{first: fmt.Sprintf(format, args...)}
+	s.found = append(s.found, violation{rule: rule, first: fmt.Sprintf(format, args...)})
 }
 
 // Stop is Add, and ends the suite: nothing more can be tested. It must be called

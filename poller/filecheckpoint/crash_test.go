@@ -180,7 +180,8 @@ func (w *world) check(err error) bool {
 var errDisk = errors.New("the disk failed")
 
 // disk is a directory whose names and files are lost in a power cut unless they were
-// synced. Each call may fail, with or without its effect, or be the last.
+// synced. Each call may fail, with or without its effect, or be the last. A failed
+// sync of a file drops some of its pages and marks all of them clean, as Linux does.
 type disk struct {
 	rng          *rand.Rand
 	fails, dies  float64
@@ -195,6 +196,7 @@ type names map[string]*content
 type content struct {
 	text  []byte
 	dirty bool // a power cut truncates the text
+	lost  bool // a failed sync marked it clean: a power cut truncates it even after another sync
 }
 
 func (d *disk) call(effect func() error) error {
@@ -227,8 +229,8 @@ func (d *disk) restart(powerCut bool) {
 	}
 	d.now, d.ops = maps.Clone(d.durable), nil
 	for _, name := range slices.Sorted(maps.Keys(d.now)) {
-		if c := d.now[name]; c.dirty {
-			c.text, c.dirty = c.text[:d.rng.IntN(len(c.text)+1)], false
+		if c := d.now[name]; c.dirty || c.lost {
+			c.text, c.dirty, c.lost = c.text[:d.rng.IntN(len(c.text)+1)], false, false
 		}
 	}
 }
@@ -280,6 +282,14 @@ func (d *disk) List() (all []string, err error) {
 	return all, err
 }
 
+func (d *disk) Lstat(string) (fs.FileInfo, error) {
+	return regular{}, d.call(func() error { return nil })
+}
+
+type regular struct{ fs.FileInfo }
+
+func (regular) Mode() fs.FileMode { return 0 }
+
 func (d *disk) lock(context.Context, string) (func(), error) {
 	return func() {}, d.call(func() error { return nil })
 }
@@ -295,5 +305,12 @@ func (h *handle) Write(p []byte) (int, error) {
 	return len(p), h.call(func() error { h.c.text, h.c.dirty = append(h.c.text, p...), true; return nil })
 }
 
-func (h *handle) Sync() error  { return h.call(func() error { h.c.dirty = false; return nil }) }
+func (h *handle) Sync() error {
+	err := h.call(func() error { h.c.dirty = false; return nil })
+	if err != nil && !h.dead && h.c.dirty {
+		h.c.dirty, h.c.lost = false, true
+	}
+	return err
+}
+
 func (h *handle) Close() error { return h.call(func() error { return nil }) }

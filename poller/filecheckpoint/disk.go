@@ -18,6 +18,7 @@ type directory interface {
 	durable.FS
 	ReadFile(name string) ([]byte, error)
 	List() ([]string, error)
+	Lstat(name string) (fs.FileInfo, error)
 	lock(ctx context.Context, name string) (unlock func(), err error)
 	Close() error
 }
@@ -37,7 +38,7 @@ func openDirectory(path string) (directory, error) {
 func (d osDirectory) lock(ctx context.Context, name string) (unlock func(), err error) {
 	f, err := d.OpenFile(name, os.O_RDWR|os.O_CREATE, d.Perm)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open the lock file, which must not be a link out of its directory: %w", err)
 	}
 	err = durable.Lock(ctx, f)
 	switch {

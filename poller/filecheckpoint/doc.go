@@ -8,11 +8,9 @@
 //
 // # Durability
 //
-// Save replaces the file with [durable.ReplaceFile]: it writes a temporary file
-// in the same directory, fsyncs it, renames it over the old one and fsyncs the
-// directory (except on Windows, which cannot). After a crash the file holds the
-// old checkpoint or the new one, never a part. A file descriptor is not used
-// again after its fsync has failed.
+// Save replaces the file with [durable.Replace]. After a crash the file holds the
+// old checkpoint or the new one, never a part. On Windows a power cut can also undo
+// the last Saves, see [durable.SyncDir].
 //
 // # Several processes
 //
@@ -36,7 +34,9 @@
 //
 // A damaged file is an error and not a new start, which would silently send
 // everything again. A file that disappears while a handle is open is an error
-// too. A pipeline that starts without a file starts from the beginning.
+// too. A pipeline that starts without a file starts from the beginning, so stop
+// the pipeline before you remove, restore or put back the file: a supervisor could
+// restart it in between.
 //
 // A release can read files of the release before it and the release after it, so
 // it can be rolled back. A file of a later format version is an error.

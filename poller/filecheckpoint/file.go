@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,9 +27,9 @@ type Options struct {
 
 // Entry is a cursor that was stored.
 type Entry struct {
-	Cursor source.Cursor
-	Time   time.Time // when it was stored
-	Writer string    // token of the handle that stored it, or "rewind-" and a token
+	Cursor source.Cursor `json:"cursor"`
+	Writer string        `json:"writer"` // token of the handle that stored it, or "rewind-" and a token
+	Time   time.Time     `json:"time"`   // when it was stored
 }
 
 // File is a handle on a checkpoint file: a poller.Checkpointer. It is safe for
@@ -98,10 +99,15 @@ func (f *File) removeLeftovers(dir directory) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if !durable.IsTemp(name, filepath.Base(f.path)) {
-			continue
+	names = slices.DeleteFunc(names, func(name string) bool { return !durable.IsTemp(name, filepath.Base(f.path)) })
+	for _, name := range names { // before any is removed
+		if info, err := dir.Lstat(name); err != nil {
+			return err
+		} else if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s has the name of a temporary file and is not a regular file: move it away", name)
 		}
+	}
+	for _, name := range names {
 		if err := dir.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -165,7 +171,7 @@ func (f *File) Save(ctx context.Context, from, to source.Cursor) error {
 func (f *File) History() (entries []Entry, err error) {
 	err = f.lockedSoon(func(dir directory) error {
 		c, err := f.read(dir)
-		entries = c.entries()
+		entries = c.all()
 		return err
 	})
 	return entries, err
@@ -231,7 +237,7 @@ func (f *File) read(dir directory) (checkpoint, error) {
 	text, err := dir.ReadFile(filepath.Base(f.path))
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && f.exists.Load():
-		return checkpoint{}, fmt.Errorf("the checkpoint file no longer exists, which is not a new start: put it back (or mount its directory), or Rewind to the cursor to continue from: %w", err)
+		return checkpoint{}, fmt.Errorf("the checkpoint file no longer exists, which is not a new start: stop the pipeline, then put it back (or mount its directory), or Rewind to the cursor to continue from: %w", err)
 	case errors.Is(err, fs.ErrNotExist):
 		return checkpoint{}, nil
 	case err != nil:
@@ -242,7 +248,7 @@ func (f *File) read(dir directory) (checkpoint, error) {
 	case errors.Is(err, errVersion):
 		return checkpoint{}, err
 	case err != nil:
-		return checkpoint{}, fmt.Errorf("the file is damaged (%w): restore it from a backup, correct it by hand, or remove it and Rewind to the cursor to continue from", err)
+		return checkpoint{}, fmt.Errorf("the file is damaged (%w): stop the pipeline, then restore it from a backup, correct it by hand, or remove it and Rewind to the cursor to continue from", err)
 	}
 	f.exists.Store(true)
 	return c, nil

@@ -188,7 +188,7 @@ func TestNewerVersion(t *testing.T) {
 	for _, text := range []string{`{"version": 2, "writer": "w"}`, `{"version": 2, "writer": ["w"], "shard": 7}`} {
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		_, err := filecheckpoint.Open(path, filecheckpoint.Options{})
-		require.ErrorContains(t, err, "the file has format version 2, and this program reads version 1 only: run the release that wrote it, or a later one; or")
+		require.ErrorContains(t, err, "the file has format version 2, and this program reads version 1 only: run the release that wrote it, or a later one; or stop the pipeline")
 		require.NotContains(t, err.Error(), "damaged")
 	}
 }
@@ -200,6 +200,8 @@ func TestDamaged(t *testing.T) {
 		"cut":         {`{"version": 1, "cursor": "a`, "unexpected EOF"},
 		"two":         {`{"version": 1, "writer": "w"} {}`, "more text after"},
 		"misspelt":    {`{"version": 1, "curser": "a", "writer": "w"}`, `"curser"`},
+		"no cursor":   {`{"version": 1, "writer": "w"}`, `no "cursor"`},
+		"null cursor": {`{"version": 1, "cursor": null, "writer": "w"}`, `no "cursor"`},
 		"no writer":   {`{"version": 1, "cursor": "a"}`, `no "writer"`},
 		"odd cursor":  {`{"version": 1, "cursor": "\u0000", "writer": "w"}`, "not printable"},
 		"no version":  {`{"cursor": "a", "writer": "w"}`, "no \"version\""},
@@ -218,7 +220,7 @@ func TestDamaged(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte(c.text), 0o600))
 		_, err = filecheckpoint.Open(path, filecheckpoint.Options{})
 		require.ErrorContains(t, err, c.want, name)
-		require.ErrorContains(t, err, "restore it from a backup", name)
+		require.ErrorContains(t, err, "stop the pipeline, then restore it from a backup", name)
 		_, err = f.Load(t.Context())
 		require.ErrorContains(t, err, c.want, name)
 		require.Error(t, f.Rewind("x"), name)
@@ -246,7 +248,7 @@ func TestGone(t *testing.T) {
 	require.ErrorContains(t, f.Rewind("b"), "is damaged")
 	require.NoError(t, os.Remove(path))
 	_, err = f.Load(t.Context())
-	require.ErrorContains(t, err, "no longer exists, which is not a new start")
+	require.ErrorContains(t, err, "no longer exists, which is not a new start: stop the pipeline, then put it back")
 	err = f.Save(t.Context(), "b", "c")
 	require.ErrorContains(t, err, "no longer exists")
 	require.NotErrorIs(t, err, poller.ErrConflict, "it may come back")
@@ -254,6 +256,40 @@ func TestGone(t *testing.T) {
 	at, err := f.Load(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, source.Cursor("b"), at)
+}
+
+// A handle that has only loaded, or saved once, has seen the file.
+func TestGoneAfterOneCall(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "checkpoint.json")
+	saved := open(t, path)
+	_, err := saved.Load(t.Context())
+	require.NoError(t, err)
+	loaded := open(t, path) // there is no file yet
+	require.NoError(t, saved.Save(t.Context(), "", "a"))
+	_, err = loaded.Load(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(path))
+	for _, f := range []*filecheckpoint.File{saved, loaded} {
+		_, err = f.Load(t.Context())
+		require.ErrorContains(t, err, "no longer exists, which is not a new start")
+	}
+}
+
+// Open refuses a temporary file that is a directory before it removes another one.
+func TestLeftoverThatIsNotAFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	leftover, odd := filepath.Join(dir, ".c.0.tmp"), filepath.Join(dir, ".c.1.tmp")
+	require.NoError(t, os.WriteFile(leftover, nil, 0o600))
+	require.NoError(t, os.Mkdir(odd, 0o700))
+	_, err := filecheckpoint.Open(filepath.Join(dir, "c"), filecheckpoint.Options{})
+	require.ErrorContains(t, err, ".c.1.tmp has the name of a temporary file and is not a regular file: move it away")
+	require.FileExists(t, leftover)
+	require.DirExists(t, odd)
+	require.NoError(t, os.Remove(odd))
+	open(t, filepath.Join(dir, "c"))
+	require.NoFileExists(t, leftover)
 }
 
 func TestRefusals(t *testing.T) {
@@ -311,4 +347,8 @@ func TestSymbolicLink(t *testing.T) {
 	info, err := os.Lstat(link)
 	require.NoError(t, err)
 	require.NotZero(t, info.Mode()&os.ModeSymlink, "it is still one")
+
+	require.NoError(t, os.Symlink(filepath.Join(t.TempDir(), "lock"), filepath.Join(dir, "c.lock")))
+	_, err = filecheckpoint.Open(filepath.Join(dir, "c"), filecheckpoint.Options{})
+	require.ErrorContains(t, err, "open the lock file, which must not be a link out of its directory: ")
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
@@ -18,21 +17,14 @@ import (
 const version = 1
 
 // errVersion is wrapped by the error about a file of a later format version.
-var errVersion = errors.New("run the release that wrote it, or a later one; or remove it and Rewind to the cursor to continue from")
-
-// entry is a stored cursor.
-type entry struct {
-	Cursor source.Cursor `json:"cursor"`
-	Writer string        `json:"writer"`
-	Time   time.Time     `json:"time"`
-}
+var errVersion = errors.New("run the release that wrote it, or a later one; or stop the pipeline, remove the file and Rewind to the cursor to continue from")
 
 // checkpoint is the content of the file.
 type checkpoint struct {
 	Version int `json:"version"`
-	entry
+	Entry
 	Seq     int64   `json:"seq"`
-	History []entry `json:"history"` // earlier entries, newest first
+	History []Entry `json:"history"` // earlier entries, newest first
 }
 
 func (c checkpoint) state() durable.State {
@@ -41,28 +33,21 @@ func (c checkpoint) state() durable.State {
 
 // next returns the checkpoint that follows c and keeps n cursors in all.
 func (c checkpoint) next(s durable.State, n int) checkpoint {
-	earlier := append([]entry{}, c.all()...) // never null in the file
+	earlier := append([]Entry{}, c.all()...) // never null in the file
 	return checkpoint{
 		Version: version,
-		entry:   entry{s.Cursor, s.Writer, s.Time},
+		Entry:   Entry{s.Cursor, s.Writer, s.Time},
 		Seq:     s.Seq,
 		History: earlier[:min(len(earlier), n-1)],
 	}
 }
 
 // all returns the stored entries, newest first.
-func (c checkpoint) all() []entry {
+func (c checkpoint) all() []Entry {
 	if c.Version == 0 { // nothing was stored
 		return nil
 	}
-	return append([]entry{c.entry}, c.History...)
-}
-
-func (c checkpoint) entries() (entries []Entry) {
-	for _, e := range c.all() {
-		entries = append(entries, Entry{e.Cursor, e.Time, e.Writer})
-	}
-	return entries
+	return append([]Entry{c.Entry}, c.History...)
 }
 
 func (c checkpoint) text() ([]byte, error) {
@@ -76,7 +61,10 @@ func (c checkpoint) text() ([]byte, error) {
 
 func parse(text []byte) (checkpoint, error) {
 	var c checkpoint
-	var is struct{ Version int } // read first: another version may have other keys
+	var is struct { // read first: another version may have other keys
+		Version int
+		Cursor  *source.Cursor
+	}
 	if _ = json.Unmarshal(text, &is); is.Version > version {
 		return c, fmt.Errorf("the file has format version %d, and this program reads version %d only: %w", is.Version, version, errVersion)
 	}
@@ -93,6 +81,9 @@ func parse(text []byte) (checkpoint, error) {
 	}
 	if c.Version != version {
 		return c, errors.New(`it has no "version"`)
+	}
+	if is.Cursor == nil { // it would start over
+		return c, errors.New(`it has no "cursor"`)
 	}
 	if c.Writer == "" {
 		return c, errors.New(`it has no "writer"`)

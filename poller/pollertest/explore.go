@@ -1,6 +1,7 @@
 package pollertest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,8 +11,6 @@ import (
 	"github.com/artifactofdevotion/devotion/internal/conform"
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/retry"
-	"github.com/artifactofdevotion/devotion/sink"
-	"github.com/artifactofdevotion/devotion/source"
 )
 
 // Machine is storage that outlives a process, and a way to start the process that
@@ -84,12 +83,7 @@ func Explore[T any](ctx context.Context, e Exploration[T]) (scenarios int, err e
 	if e.Text == nil {
 		e.Text = conform.JSON[T]
 	}
-	if e.Depth == 0 {
-		e.Depth = 2
-	}
-	if e.Limit == 0 {
-		e.Limit = 1000
-	}
+	e.Depth, e.Limit = cmp.Or(e.Depth, 2), cmp.Or(e.Limit, 1000)
 	switch {
 	case e.New == nil:
 		return 0, errors.New("pollertest: Exploration.New is not set")
@@ -170,7 +164,7 @@ func (x *explorer[T]) run(ctx context.Context, s scenario) (more []scenario, rea
 	var calls []call
 	fired, batch := 0, 0
 	for number, clean := 0, 0; clean < 2; number++ {
-		p := &process[T]{number: number, faults: s}
+		p := &process{number: number, faults: s}
 		if err := x.live(ctx, m, p); err != nil {
 			return nil, false, err
 		}
@@ -188,7 +182,7 @@ func (x *explorer[T]) run(ctx context.Context, s scenario) (more []scenario, rea
 }
 
 // live runs one process from start to end.
-func (x *explorer[T]) live(ctx context.Context, m Machine[T], p *process[T]) error {
+func (x *explorer[T]) live(ctx context.Context, m Machine[T], p *process) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, stuckAfter, fmt.Errorf("stuck: not drained after %v", stuckAfter))
 	defer cancel()
 	pipeline, err := m.Start(ctx)
@@ -198,7 +192,12 @@ func (x *explorer[T]) live(ctx context.Context, m Machine[T], p *process[T]) err
 	if pipeline == nil {
 		return errors.New("Start returned neither a pipeline nor an error")
 	}
-	p.wrap(pipeline, cancel)
+	p.cancel = cancel
+	wrap(p, pipeline)
+	pipeline.Retry = retry.Policy{Base: time.Millisecond, MaxAttempts: 10}
+	if pipeline.Logger == nil {
+		pipeline.Logger = slog.New(slog.DiscardHandler)
+	}
 	err = pipeline.Drain(ctx)
 	if m.Kill != nil {
 		if err := m.Kill(); err != nil {
@@ -209,27 +208,4 @@ func (x *explorer[T]) live(ctx context.Context, m Machine[T], p *process[T]) err
 		return fmt.Errorf("process %d ends with an error: %w", p.number+1, err)
 	}
 	return nil
-}
-
-// wrap puts the process between the pipeline and its parts. A part that is not set
-// stays nil, so that the Poller reports it.
-func (p *process[T]) wrap(pipeline *poller.Poller[T], cancel context.CancelFunc) {
-	p.cancel = cancel
-	p.parts = parts[T]{pipeline.Source, pipeline.Sink, pipeline.DeadLetter, pipeline.Checkpointer}
-	if pipeline.Source != nil {
-		pipeline.Source = source.Func[T](p.fetch)
-	}
-	if pipeline.Sink != nil {
-		pipeline.Sink = sink.Func[T](p.write)
-	}
-	if pipeline.DeadLetter != nil {
-		pipeline.DeadLetter = sink.Func[poller.Rejected[T]](p.deadLetter)
-	}
-	if pipeline.Checkpointer != nil {
-		pipeline.Checkpointer = checkpointer[T]{p}
-	}
-	pipeline.Retry = retry.Policy{Base: time.Millisecond, MaxAttempts: 10}
-	if pipeline.Logger == nil {
-		pipeline.Logger = slog.New(slog.DiscardHandler)
-	}
 }

@@ -19,6 +19,11 @@ type Fakes[T any] struct {
 	DeadLetter sinktest.Fake[poller.Rejected[T]]
 }
 
+// Checkpointer is a checkpoint in memory, with fault points. The zero value is a
+// handle on a new, empty store; Open returns further handles on the same store, like
+// those of another process. It is safe for concurrent use.
+type Checkpointer = sinktest.Checkpoint
+
 // Poller returns a pipeline over these parts that logs nothing. Change its fields
 // before it runs.
 func (f *Fakes[T]) Poller(name string) *poller.Poller[T] {

@@ -19,35 +19,26 @@ var (
 
 // process is one process that runs the pipeline, with its parts wrapped so that
 // faults happen.
-type process[T any] struct {
+type process struct {
 	number int
 	faults scenario
 	cancel context.CancelFunc
-	parts  parts[T]
 
-	mu     sync.Mutex
-	counts map[poller.Op]int
-	calls  []call
-	fired  int
-	dead   bool
-	batch  int // the most records in one write
+	mu    sync.Mutex
+	calls []call
+	fired int
+	dead  bool
+	batch int // the most records in one write
 
 	cursor source.Cursor // last loaded or saved
 	failed bool          // a call has failed since then
 	moved  chan struct{} // closed when cursor or failed changes
 }
 
-type parts[T any] struct {
-	source       source.Source[T]
-	sink         sink.Sink[T]
-	deadLetter   sink.Sink[poller.Rejected[T]]
-	checkpointer poller.Checkpointer
-}
-
 // do makes a call of a part, unless the process is dead or dies before it. If the
 // call has a fault, do first calls quiet, if not nil, which waits until no other
 // call is in progress.
-func (p *process[T]) do(op poller.Op, quiet func(), effect func() error) error {
+func (p *process) do(op poller.Op, quiet func(), effect func() error) error {
 	f, err := p.begin(op)
 	if err != nil {
 		return err
@@ -59,21 +50,18 @@ func (p *process[T]) do(op poller.Op, quiet func(), effect func() error) error {
 		return p.die()
 	}
 	err = effect()
-	switch {
-	case f == crashAfter:
+	if f == crashAfter {
 		return p.die()
-	case f == answerLost && err == nil:
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.fired++
-		return errLost
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.dead { // by another call at the same time
+	switch {
+	case f == answerLost && err == nil:
+		p.fired++
+		return errLost
+	case p.dead: // by another call at the same time
 		return errCrashed
-	}
-	if err != nil && op != poller.OpFetch {
+	case err != nil && op != poller.OpFetch:
 		p.failed = true
 		p.wake()
 	}
@@ -81,17 +69,18 @@ func (p *process[T]) do(op poller.Op, quiet func(), effect func() error) error {
 }
 
 // begin counts the call and returns its fault.
-func (p *process[T]) begin(op poller.Op) (kind, error) {
+func (p *process) begin(op poller.Op) (kind, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.dead {
 		return "", errCrashed
 	}
-	if p.counts == nil {
-		p.counts = make(map[poller.Op]int)
+	c := call{p.number, op, 1}
+	for _, before := range p.calls {
+		if before.op == op {
+			c.n++
+		}
 	}
-	p.counts[op]++
-	c := call{p.number, op, p.counts[op]}
 	p.calls = append(p.calls, c)
 	for _, f := range p.faults {
 		if f.call == c {
@@ -101,7 +90,7 @@ func (p *process[T]) begin(op poller.Op) (kind, error) {
 	return "", nil
 }
 
-func (p *process[T]) die() error {
+func (p *process) die() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.dead {
@@ -113,7 +102,7 @@ func (p *process[T]) die() error {
 }
 
 // at records the cursor of the checkpoint.
-func (p *process[T]) at(c source.Cursor) {
+func (p *process) at(c source.Cursor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cursor, p.failed = c, false
@@ -124,7 +113,7 @@ func (p *process[T]) at(c source.Cursor) {
 const quietFor = time.Second
 
 // wake makes quiet check again. Callers hold p.mu.
-func (p *process[T]) wake() {
+func (p *process) wake() {
 	if p.moved != nil {
 		close(p.moved)
 		p.moved = nil
@@ -138,7 +127,7 @@ func (p *process[T]) wake() {
 // because the Poller may be waiting for the fetch, and after quietFor, because a
 // pipeline may never save. Then the crash happens during the write, with or
 // without its effect.
-func (p *process[T]) quiet(ctx context.Context, c source.Cursor) {
+func (p *process) quiet(ctx context.Context, c source.Cursor) {
 	enough := time.After(quietFor)
 	for {
 		p.mu.Lock()
@@ -161,31 +150,45 @@ func (p *process[T]) quiet(ctx context.Context, c source.Cursor) {
 	}
 }
 
-func (p *process[T]) fetch(ctx context.Context, after source.Cursor, limit int) (b source.Batch[T], err error) {
-	quiet := func() { p.quiet(ctx, after) }
-	err = p.do(poller.OpFetch, quiet, func() (err error) {
-		b, err = p.parts.source.Fetch(ctx, after, limit)
-		return err
-	})
-	return b, err
+// wrap puts the process between the pipeline and its parts. A part that is not set
+// stays nil, so that the Poller reports it.
+func wrap[T any](p *process, pipeline *poller.Poller[T]) {
+	if src := pipeline.Source; src != nil {
+		pipeline.Source = source.Func[T](func(ctx context.Context, after source.Cursor, limit int) (b source.Batch[T], err error) {
+			quiet := func() { p.quiet(ctx, after) }
+			err = p.do(poller.OpFetch, quiet, func() (err error) {
+				b, err = src.Fetch(ctx, after, limit)
+				return err
+			})
+			return b, err
+		})
+	}
+	if to := pipeline.Sink; to != nil {
+		pipeline.Sink = sink.Func[T](func(ctx context.Context, b source.Batch[T]) error {
+			p.mu.Lock()
+			p.batch = max(p.batch, len(b.Records))
+			p.mu.Unlock()
+			return p.do(poller.OpWrite, nil, func() error { return to.Write(ctx, b) })
+		})
+	}
+	if to := pipeline.DeadLetter; to != nil {
+		pipeline.DeadLetter = sink.Func[poller.Rejected[T]](func(ctx context.Context, b source.Batch[poller.Rejected[T]]) error {
+			return p.do(poller.OpDeadLetter, nil, func() error { return to.Write(ctx, b) })
+		})
+	}
+	if pipeline.Checkpointer != nil {
+		pipeline.Checkpointer = checkpointer{p, pipeline.Checkpointer}
+	}
 }
 
-func (p *process[T]) write(ctx context.Context, b source.Batch[T]) error {
-	p.mu.Lock()
-	p.batch = max(p.batch, len(b.Records))
-	p.mu.Unlock()
-	return p.do(poller.OpWrite, nil, func() error { return p.parts.sink.Write(ctx, b) })
+type checkpointer struct {
+	p    *process
+	real poller.Checkpointer
 }
 
-func (p *process[T]) deadLetter(ctx context.Context, b source.Batch[poller.Rejected[T]]) error {
-	return p.do(poller.OpDeadLetter, nil, func() error { return p.parts.deadLetter.Write(ctx, b) })
-}
-
-type checkpointer[T any] struct{ p *process[T] }
-
-func (c checkpointer[T]) Load(ctx context.Context) (at source.Cursor, err error) {
+func (c checkpointer) Load(ctx context.Context) (at source.Cursor, err error) {
 	err = c.p.do(poller.OpLoad, nil, func() (err error) {
-		if at, err = c.p.parts.checkpointer.Load(ctx); err == nil {
+		if at, err = c.real.Load(ctx); err == nil {
 			c.p.at(at)
 		}
 		return err
@@ -193,9 +196,9 @@ func (c checkpointer[T]) Load(ctx context.Context) (at source.Cursor, err error)
 	return at, err
 }
 
-func (c checkpointer[T]) Save(ctx context.Context, from, to source.Cursor) error {
+func (c checkpointer) Save(ctx context.Context, from, to source.Cursor) error {
 	return c.p.do(poller.OpSave, nil, func() error {
-		err := c.p.parts.checkpointer.Save(ctx, from, to)
+		err := c.real.Save(ctx, from, to)
 		if err == nil {
 			c.p.at(to)
 		}

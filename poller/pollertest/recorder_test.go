@@ -98,7 +98,7 @@ func TestCheckpointerFaults(t *testing.T) {
 	require.ErrorIs(t, c.Save(ctx, "2", "3"), poller.ErrConflict)
 	err = c.Save(ctx, "3", "4")
 	require.ErrorIs(t, err, poller.ErrConflict)
-	require.ErrorContains(t, err, `pollertest: save from "3" to "4": checkpoint was moved by another writer: expected "3", stored by nobody or by this handle`)
+	require.ErrorContains(t, err, `sinktest: move the cursor from "3" to "4": checkpoint was moved by another writer: expected "3", stored by nobody or by this handle`)
 
 	other.Rewind("1")
 	require.ErrorIs(t, other.Save(ctx, "3", "4"), poller.ErrConflict)

@@ -186,6 +186,12 @@ func (s *suite) late(a handle) {
 		return
 	}
 	a.mustConflict("a late handle cannot save, although the cursor is back where it was", left, s.Fresh(), s.start())
+	a.MustLoad("Load returns the stored cursor") // as b stored it
+	b.mustSave("a Load by another handle does not disturb")
+	if !b.moveTo("Save moves the cursor anywhere", left) {
+		return
+	}
+	a.mustConflict("a late handle cannot save, although the cursor it loaded is back, from the same handle", left, s.Fresh(), s.start())
 	a.MustLoad("Load returns the stored cursor")
 	a.mustSave("a late handle goes on once it has loaded")
 }

@@ -80,6 +80,9 @@ func (s *suite) start() handle {
 	if err != nil {
 		s.Stop("a handle can be opened", "%v", err)
 	}
+	if o.Checkpointer == nil {
+		s.Stop("Options.Open sets Opened.Checkpointer", "it is nil")
+	}
 	return handle{s.Handle(o.Checkpointer, "a handle can be closed", o.Close)}
 }
 

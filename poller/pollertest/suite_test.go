@@ -34,6 +34,7 @@ func TestFakePasses(t *testing.T) {
 // store is a checkpoint store that can make every mistake.
 type store struct {
 	forgetsToken    bool // compares cursors only
+	noCount         bool // compares cursors and tokens only
 	comparesNothing bool
 	noLostAnswer    bool // a repeated Save is a conflict
 	anyLostAnswer   bool // a repeated Save succeeds whoever made the first
@@ -73,6 +74,7 @@ type store struct {
 	mu     sync.Mutex
 	cursor source.Cursor
 	writer int
+	count  int // of moves
 	tokens int
 	opened int
 }
@@ -80,6 +82,7 @@ type store struct {
 type storeHandle struct {
 	*store
 	me, seenWriter int
+	seenCount      int
 	seen           source.Cursor
 	closed, dead   bool
 	loaded         int
@@ -132,7 +135,7 @@ func (h *storeHandle) Load(ctx context.Context) (source.Cursor, error) {
 		h.dead = true
 	}
 	h.conflicts = 0
-	h.seen, h.seenWriter = h.cursor, h.writer
+	h.seen, h.seenWriter, h.seenCount = h.cursor, h.writer, h.count
 	if h.loadIgnores {
 		return h.cursor, nil
 	}
@@ -191,11 +194,11 @@ func (h *storeHandle) save(ctx context.Context, from, to source.Cursor) error {
 	defer h.mu.Unlock()
 	mine := h.writer == h.me || h.anyLostAnswer || h.forgetsToken
 	if h.cursor == to && mine && !h.noLostAnswer {
-		h.seen, h.seenWriter = to, h.writer
+		h.seen, h.seenWriter, h.seenCount = to, h.writer, h.count
 		return nil
 	}
 	same := h.cursor == from || h.ignoresCase && strings.EqualFold(string(h.cursor), string(from))
-	ok := same && (h.forgetsToken || h.seenWriter == h.writer && h.seen == h.cursor)
+	ok := same && (h.forgetsToken || h.seenWriter == h.writer && h.seen == h.cursor && (h.noCount || h.seenCount == h.count))
 	if h.races {
 		h.mu.Unlock()
 		for range 100 {
@@ -212,8 +215,9 @@ func (h *storeHandle) save(ctx context.Context, from, to source.Cursor) error {
 		}
 		return poller.ErrConflict
 	}
+	h.count++
 	h.cursor, h.writer = to, h.me
-	h.seen, h.seenWriter = to, h.me
+	h.seen, h.seenWriter, h.seenCount = to, h.me, h.count
 	return nil
 }
 
@@ -235,6 +239,8 @@ func TestBrokenCheckpointersFail(t *testing.T) {
 	}{
 		"without a token": {&store{forgetsToken: true},
 			`pollertest: two handles in lockstep do not both succeed: handle C: Save("cursor `},
+		"does not count": {&store{noCount: true},
+			`a late handle cannot save, although the cursor it loaded is back, from the same handle: handle B: Save("cursor `},
 		"the last one wins": {&store{comparesNothing: true},
 			`Save refuses a from that is not the stored cursor: handle A: Save("cursor 5", "cursor 6") succeeded`},
 		"a lost answer is a conflict": {&store{noLostAnswer: true},
@@ -346,6 +352,9 @@ func TestCheckpointerThatCannotBeTested(t *testing.T) {
 	require.EqualError(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{
 		Open: func(context.Context) (pollertest.Opened, error) { return pollertest.Opened{}, errors.New("no file") },
 	}), "pollertest: a handle can be opened: no file")
+	require.EqualError(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{
+		Open: func(context.Context) (pollertest.Opened, error) { return pollertest.Opened{}, nil },
+	}), "pollertest: Options.Open sets Opened.Checkpointer: it is nil")
 	require.ErrorContains(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{
 		Open:   (&store{}).open,
 		Rewind: func(context.Context, source.Cursor) error { return errors.New("no such command") },

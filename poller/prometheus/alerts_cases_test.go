@@ -80,6 +80,22 @@ var alertCases = []alertCase{
 		at: []moment{{"9m", nil}, {"15m", orders("15m 0s")}},
 	},
 	{
+		name: "the program of a pipeline that is done ends", alert: "PipelineStalled",
+		series: []string{
+			`up{} 1x30 0x60`, `last_success_timestamp_seconds{pipeline="orders"} 0+60x10 600x20 stale`,
+			`interval_seconds{pipeline="orders"} 1x30 stale`, `state{pipeline="orders",state="done"} 0x10 1x20 stale`,
+		},
+		at: []moment{{"30m", nil}, {"33m", nil}, {"34m", nil}, {"35m", nil}, {"36m", nil}, {"40m", nil}, {"90m", nil}},
+	},
+	{
+		name: "the target of a pipeline that is done is removed", alert: "PipelineStalled",
+		series: []string{
+			`up{} 1x30 stale`, `last_success_timestamp_seconds{pipeline="orders"} 0+60x10 600x20 stale`,
+			`interval_seconds{pipeline="orders"} 1x30 stale`, `state{pipeline="orders",state="done"} 0x10 1x20 stale`,
+		},
+		at: []moment{{"30m", nil}, {"35m", nil}, {"40m", orders("30m 0s")}},
+	},
+	{
 		// items also runs at b:80, and fails there. The program answers from 40m, and orders fails.
 		name: "a program that is down is reported once", alert: "PipelineStalled",
 		series: []string{
@@ -239,7 +255,7 @@ var alertCases = []alertCase{
 			`last_dead_letter_timestamp_seconds{pipeline="items"} _x0 -7200x200 _x30 -7200x200`,
 			`last_dead_letter_timestamp_seconds{pipeline="carts"} -7200x50 stale`, `interval_seconds{pipeline="carts"} 1x50 _ 1x300`,
 		},
-		at: []moment{{"99m", nil}, {"102m", orders("1m 30s")}, {"160m", orders("59m 30s")}, {"162m", nil}, {"340m", nil}},
+		at: []moment{{"99m", nil}, {"102m", orders("")}, {"160m", orders("")}, {"162m", nil}, {"340m", nil}},
 	},
 	{
 		// orders: at the same address, after two hours without a program. items: at another address. Then both are gone.
@@ -249,8 +265,13 @@ var alertCases = []alertCase{
 			`rows_dead_lettered_total{pipeline="items"} 0x10 stale`,
 			`rows_dead_lettered_total{pipeline="items",instance="b:80"} _x131 2x20 stale`, `last_dead_letter_timestamp_seconds{pipeline="items",instance="b:80"} _x131 7830x20 stale`,
 		},
-		at: []moment{{"129m", nil}, {"132m", []firing{{"pipeline=items", "1m 30s"}, {"pipeline=orders", "1m 30s"}}},
-			{"189m", []firing{{"pipeline=items", "58m 30s"}, {"pipeline=orders", "58m 30s"}}}, {"192m", nil}},
+		at: []moment{{"129m", nil}, {"132m", []firing{{"pipeline=items", ""}, {"pipeline=orders", ""}}},
+			{"189m", []firing{{"pipeline=items", ""}, {"pipeline=orders", ""}}}, {"192m", nil}},
+	},
+	{
+		name: "rows are refused, and a clock is two hours behind", alert: "PipelineDeadLetters",
+		series: []string{`rows_dead_lettered_total{pipeline="orders"} 0x10 2x200`, `last_dead_letter_timestamp_seconds{pipeline="orders"} _x10 -6600x200`},
+		at:     []moment{{"10m", nil}, {"12m", orders("")}, {"69m", orders("")}, {"72m", nil}},
 	},
 	{
 		// a: every 3 minutes until 30m. b: a deployment and its rollback.

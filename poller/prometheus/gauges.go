@@ -52,10 +52,9 @@ func timestamp(t time.Time) float64 {
 	return float64(t.UnixMicro()) / 1e6
 }
 
-// lag is unknown when the pipeline is done: it would grow, although no row waits.
 func (r reading) lag() float64 {
 	lag, known := r.Lag(r.now)
-	if !known || r.Done {
+	if !known {
 		return math.NaN()
 	}
 	return lag.Seconds()

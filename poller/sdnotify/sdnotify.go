@@ -27,10 +27,8 @@
 //
 // # When Run returns
 //
-// A pipeline whose Run has returned, while the context has not ended, makes no progress,
-// so WATCHDOG=1 is no longer sent. Exit when Run returns an error, or call Run again,
-// within WatchdogSec. The same holds for Drain. A program that drains several pipelines
-// of very different length is a job, not a service: give it no WatchdogSec.
+// While a pipeline is stopped because its Run returned an error, WATCHDOG=1 is not sent.
+// Exit then, or call Run again, within WatchdogSec. A pipeline that is Done needs nobody.
 //
 // # The environment
 //
@@ -215,10 +213,10 @@ func (n *notifier) stopping() bool {
 	return n.stopped
 }
 
-// well reports whether every pipeline runs and makes progress, or waits for something.
+// well reports whether every pipeline runs and makes progress, waits for something or is done.
 func (n *notifier) well() bool {
 	for _, pipeline := range n.pipelines {
-		if s := pipeline(); s.State == poller.Stopped || s.Overdue {
+		if s := pipeline(); s.State == poller.Stopped && !s.Done || s.Overdue {
 			return false
 		}
 	}

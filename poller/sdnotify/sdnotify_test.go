@@ -16,6 +16,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sourcetest/fault"
 )
@@ -203,7 +204,7 @@ func (h *heard) last(beginning string) (found string) {
 	return found
 }
 
-func TestTheWatchdogIsNotFedWhenRunHasReturned(t *testing.T) {
+func TestTheWatchdogIsNotFedWhenRunHasFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newPipeline("a"), newPipeline("b")
 		h, stop := listen(t.Context(), 30*time.Second, a.Status, b.Status)
@@ -213,13 +214,17 @@ func TestTheWatchdogIsNotFedWhenRunHasReturned(t *testing.T) {
 		time.Sleep(time.Minute)
 		end()
 		time.Sleep(time.Minute)
-		assert.NotEmpty(t, h.at("WATCHDOG=1"))
-		assert.Zero(t, h.since("WATCHDOG=1", time.Minute))
-		assert.True(t, strings.HasPrefix(h.last("STATUS="), "STATUS=b: stopped"))
-		end = b.run(t.Context())
-		defer end()
+		assert.NotZero(t, h.since("WATCHDOG=1", time.Minute), "it is done, and needs nobody")
+		assert.Contains(t, h.last("STATUS="), "b: done")
+		b.Fakes.Checkpoint.Fail(retry.Permanent(errDown))
+		require.Error(t, b.Run(t.Context()))
 		time.Sleep(time.Minute)
-		assert.NotZero(t, h.since("WATCHDOG=1", 2*time.Minute), "it runs again")
+		assert.Zero(t, h.since("WATCHDOG=1", 2*time.Minute))
+		assert.True(t, strings.HasPrefix(h.last("STATUS="), "STATUS=b: stopped"))
+		b.Fakes.Checkpoint.Heal()
+		defer b.run(t.Context())()
+		time.Sleep(time.Minute)
+		assert.NotZero(t, h.since("WATCHDOG=1", 3*time.Minute), "it runs again")
 	})
 }
 

@@ -35,7 +35,8 @@
 // next. It ends with poller.ErrConflict at its next Save or Write. Started again,
 // it goes on from the new cursor. [Store.History] returns earlier cursors. If the
 // row is deleted while a pipeline runs, that is an error. A pipeline that starts
-// without a row starts from the beginning.
+// without a row starts from the beginning, so stop the pipeline before you insert
+// the row again: a supervisor could restart it in between.
 //
 // A release can read rows of the release before it and the release after it, so
 // it can be rolled back.

@@ -67,10 +67,7 @@ func New(db *sqlx.DB, name string, o Options) (*Store, error) {
 		}
 		o.Dialect = d
 	}
-	if o.Table == "" {
-		o.Table = "devotion_checkpoint"
-	}
-	table, err := quote(o.Dialect, o.Table)
+	table, err := quote(o.Dialect, cmp.Or(o.Table, "devotion_checkpoint"))
 	if err != nil {
 		return fail(err)
 	}
@@ -126,11 +123,7 @@ func (s *Store) Save(ctx context.Context, from, to source.Cursor) error {
 // On Postgres, if ctx has a deadline, Advance sets
 // idle_in_transaction_session_timeout for this transaction to the time left.
 func (s *Store) Advance(ctx context.Context, tx sqlx.ExtContext, from, to source.Cursor) (moved bool, err error) {
-	moved, err = s.advance(ctx, tx, from, to)
-	return moved, s.error("advance", err)
-}
-
-func (s *Store) advance(ctx context.Context, tx sqlx.ExtContext, from, to source.Cursor) (bool, error) {
+	defer func() { err = s.error("advance", err) }()
 	if _, plain := tx.(*sqlx.DB); plain {
 		return false, errors.New("tx is a *sqlx.DB, which commits each statement: begin a transaction and pass that")
 	}
@@ -232,7 +225,7 @@ func (s *Store) update(ctx context.Context, db sqlx.ExtContext, r row, to durabl
 	return n == 1, err
 }
 
-var errGone = errors.New("the row no longer exists, which is not a new start: insert it again, or Rewind to the cursor to continue from")
+var errGone = errors.New("the row no longer exists, which is not a new start: stop the pipeline, then insert it again, or Rewind to the cursor to continue from")
 
 func (s *Store) load(ctx context.Context, db sqlx.QueryerContext, query string) (row, error) {
 	var r row // scanned by position: the caller's sqlx.DB may map field names differently
@@ -279,13 +272,12 @@ func (s *Store) makeTable(ctx context.Context) error {
 		}
 		return errors.Join(rows.Err(), rows.Close())
 	}
-	err := probe()
-	if err != nil {
-		if _, failed := s.db.ExecContext(ctx, s.sql.create); failed != nil {
-			if again := probe(); again != nil {
-				return fmt.Errorf("the table cannot be read (%w) nor created: %w", again, failed)
-			}
-		} else if err = probe(); err != nil {
+	if probe() != nil {
+		_, failed := s.db.ExecContext(ctx, s.sql.create)
+		switch err := probe(); {
+		case err != nil && failed != nil:
+			return fmt.Errorf("the table cannot be read (%w) nor created: %w", err, failed)
+		case err != nil:
 			return fmt.Errorf("the table exists but cannot be read; if it belongs to something else, set Options.Table: %w", err)
 		}
 	}

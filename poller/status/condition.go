@@ -39,6 +39,8 @@ func assess(r *reading, fresh time.Duration) condition {
 	switch {
 	case r.Overdue:
 		return condition{bad, "is stuck", r.Since}
+	case r.Done:
+		return condition{ok, "is done", time.Time{}}
 	case r.State == poller.Stopped:
 		return condition{bad, "is stopped", r.Since}
 	case r.Attempts > 0:
@@ -65,7 +67,7 @@ func (r *reading) cause() (text, key string) {
 	key = r.is
 	switch {
 	case r.Overdue:
-	case r.Attempts > 0, r.State == poller.Stopped:
+	case r.Level == bad:
 		text = origin.ReplaceAllString(line(r.LastError), "")
 		key += " " + string(r.FailedOp())
 	case r.Level == warn && r.Held != nil:
@@ -80,7 +82,7 @@ func headline(all, troubled []reading) string {
 	case len(all) == 0:
 		return "No pipeline is attached"
 	case len(troubled) == 0 && len(all) == 1:
-		return line(all[0].Name) + " is healthy"
+		return line(all[0].Name) + " " + all[0].is
 	case len(troubled) == 0:
 		return "All pipelines are healthy"
 	case len(troubled) == 1:

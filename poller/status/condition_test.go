@@ -68,6 +68,7 @@ func TestWhatCountsAsOneCause(t *testing.T) {
 	failing := func(text string) poller.Status {
 		return poller.Status{State: poller.Backoff, Attempts: 1, LastError: text}
 	}
+	done := poller.Status{State: poller.Stopped, Done: true, Attempts: 1, LastError: "x"}
 	stopped := func(text string) poller.Status { return poller.Status{State: poller.Stopped, LastError: text} }
 	step := func(op poller.Op) poller.Status {
 		return poller.Status{State: poller.Backoff, Attempts: 1, Op: op, LastError: "context deadline exceeded"}
@@ -97,6 +98,7 @@ func TestWhatCountsAsOneCause(t *testing.T) {
 		"different holders":          {held("pid 7 (psql)"), held("pid 8 (psql)"), false},
 		"unknown holders":            {held(), held(), false},
 		"healthy after an old error": {poller.Status{State: poller.Idle, Started: since, LastPoll: now, LastError: "x"}, poller.Status{State: poller.Idle, Started: since, LastPoll: now, LastError: "x"}, false},
+		"done after an error":        {done, done, false},
 		"stuck after an old error":   {poller.Status{State: poller.Working, Overdue: true, LastError: "x"}, poller.Status{State: poller.Working, Overdue: true, LastError: "x"}, false},
 	} {
 		var page status.Page

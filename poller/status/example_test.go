@@ -51,7 +51,7 @@ func Example() {
 	probe()
 	// Output:
 	// 200 numbers: live: copying
-	// 503 numbers: not live: stopped
+	// 200 numbers: live: done
 }
 
 // A server for the page and for the metrics of package expvar. It stops with ctx,

@@ -24,11 +24,15 @@ type reading struct {
 }
 
 func newReading(id int, l *pipeline, now time.Time, fresh time.Duration) reading {
-	r := reading{ID: id, Status: l.status(), history: l.ring.history(now), now: now}
+	s := l.status()
+	if s.Done { // the lag in the history ends with the run
+		l.ring.begun(s.Since, time.Time{})
+	}
+	r := reading{ID: id, Status: s, history: l.ring.history(now), now: now}
 	fresh = cmp.Or(fresh, max(time.Minute, 3*r.Interval))
-	r.live = r.State != poller.Stopped && !r.Overdue
+	r.live = (r.Done || r.State != poller.Stopped) && !r.Overdue
 	// With a coarse clock the first poll may have the same time as the start.
-	r.ready = !r.Started.IsZero() && !r.LastPoll.IsZero() && !r.LastPoll.Before(r.Started) && now.Sub(r.LastPoll) <= fresh
+	r.ready = r.Done || !r.Started.IsZero() && !r.LastPoll.IsZero() && !r.LastPoll.Before(r.Started) && now.Sub(r.LastPoll) <= fresh
 	r.Summary = summary(r.Status, now)
 	if f := l.failing.Load(); f != nil {
 		r.failing = *f

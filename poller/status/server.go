@@ -1,6 +1,7 @@
 package status
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -19,10 +20,14 @@ const maxConnections = 32
 // things, such as metrics. It protects the pipelines and their data:
 //
 //   - It answers GET and HEAD only, and does not wait for the body of a request.
-//   - It keeps at most 32 connections open. To accept another one it closes the
-//     one that has been idle longest, or one whose answer takes longer than a
-//     second, so that clients neither use up the file descriptors of the program
-//     nor keep a probe out.
+//   - It keeps at most 32 connections open, and one that waits for room. To make
+//     room it closes the one that has been idle longest, or the next one that has
+//     had its answer, or one whose answer takes longer than a second, so that
+//     clients neither use up the file descriptors of the program nor keep a probe
+//     out. It speaks HTTP/1 only, so that a connection has one request at a time.
+//     While more clients than that connect again and again, a request must arrive
+//     within 20 ms, and every 32 clients ahead of a probe delay it by up to 20 ms,
+//     or by a second if they do not read long answers: use a firewall or a proxy.
 //   - A client that is slow to send a request is cut off after 5 seconds, and one
 //     that is slow to read the answer after 10.
 //   - On a loopback address it refuses requests for foreign host names, so that
@@ -34,15 +39,15 @@ const maxConnections = 32
 // Set Addr, TLSConfig, ErrorLog and so on as needed before serving. A ConnState
 // hook must call the one that is set.
 func NewServer(h http.Handler, names ...string) *http.Server {
-	names = append([]string{"localhost"}, names...)
-	if own, err := os.Hostname(); err == nil {
-		short, _, _ := strings.Cut(own, ".")
-		names = append(names, own, short)
-	}
-	c := &connections{changed: make(chan struct{}, 1)}
+	own, _ := os.Hostname() // empty if unknown, which is accepted anyway
+	short, _, _ := strings.Cut(own, ".")
+	names = append([]string{"localhost", own, short}, names...)
+	var http1 http.Protocols
+	http1.SetHTTP1(true)
 	return &http.Server{
 		Handler:           readOnly(checkHost(h, names)),
-		ConnState:         c.track,
+		Protocols:         &http1,
+		ConnState:         new(connections).track,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second, // a handler around this one may wait for a body
 		WriteTimeout:      10 * time.Second,
@@ -105,15 +110,15 @@ func accepted(host string, names []string) bool {
 // clients that connect again at once would push out a connection whose request has
 // arrived but has not been read yet. answerGrace is far longer than an answer takes.
 const (
-	requestGrace = 100 * time.Millisecond // without a request
-	answerGrace  = time.Second            // with a request in progress
+	requestGrace = 20 * time.Millisecond // without a request, including a TLS handshake
+	answerGrace  = time.Second           // with a request in progress
 )
 
 // connections limits the connections of a server.
 type connections struct {
 	mu      sync.Mutex
 	open    []connection
-	changed chan struct{} // receives a value after a change
+	waiting int // accepted connections that wait for room
 }
 
 type connection struct {
@@ -124,44 +129,48 @@ type connection struct {
 // track is the server's ConnState hook. For a new connection it is called by the
 // goroutine that accepts, which waits here until there is room.
 func (c *connections) track(conn net.Conn, state http.ConnState) {
-	for state == http.StateNew {
-		wait := c.makeRoom()
-		if wait == 0 {
-			break
-		}
-		select {
-		case <-c.changed:
-		case <-time.After(wait):
-		}
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open = slices.DeleteFunc(c.open, func(other connection) bool { return other.Conn == conn })
-	switch state {
-	case http.StateNew, http.StateIdle:
+	i := slices.IndexFunc(c.open, func(other connection) bool { return other.Conn == conn })
+	switch {
+	case state == http.StateNew:
+		c.makeRoom()
 		c.open = append(c.open, connection{conn, time.Now().Add(requestGrace)})
-	case http.StateActive:
-		c.open = append(c.open, connection{conn, time.Now().Add(answerGrace)})
-	}
-	select {
-	case c.changed <- struct{}{}:
+	case i < 0: // closed for another one
+	case state == http.StateActive:
+		c.open[i].expires = time.Now().Add(answerGrace)
+	case state == http.StateIdle && c.waiting == 0:
+		c.open[i].expires = time.Now()
+	case state == http.StateIdle: // or its next request would let it stay again
+		c.terminate(conn)
 	default:
+		c.open = slices.Delete(c.open, i, i+1)
 	}
 }
 
-// makeRoom closes the connection that has expired first if the limit is reached. It
-// returns how long to wait before it can do that, or 0.
-func (c *connections) makeRoom() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.open) < maxConnections {
-		return 0
+// makeRoom waits until the limit is not reached, or the connection that expires
+// first has expired, and closes that one.
+func (c *connections) makeRoom() {
+	c.waiting++
+	for len(c.open) >= maxConnections {
+		first := slices.MinFunc(c.open, func(a, b connection) int { return a.expires.Compare(b.expires) })
+		if time.Until(first.expires) <= 0 {
+			c.terminate(first.Conn)
+			break
+		}
+		c.mu.Unlock()
+		time.Sleep(time.Millisecond)
+		c.mu.Lock()
 	}
-	first := slices.MinFunc(c.open, func(a, b connection) int { return a.expires.Compare(b.expires) })
-	if wait := time.Until(first.expires); wait > 0 {
-		return wait
+	c.waiting--
+}
+
+// terminate closes a connection. Its descriptor is free afterwards: the goodbye of
+// TLS, which can take seconds, is left out.
+func (c *connections) terminate(conn net.Conn) {
+	c.open = slices.DeleteFunc(c.open, func(other connection) bool { return other.Conn == conn })
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
 	}
-	c.open = slices.DeleteFunc(c.open, func(other connection) bool { return other == first })
-	go first.Close() // with TLS it can take seconds
-	return 0
+	_ = conn.Close()
 }

@@ -1,14 +1,18 @@
 package status_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,36 +145,157 @@ func TestTheConnectionThatIsIdleLongestIsClosed(t *testing.T) {
 	})
 }
 
-// 200 clients connect again as soon as they are cut off, and send nothing.
-func TestAProbeGetsThroughAmongIdleClients(t *testing.T) {
+// 32 clients have sent their next request already, which does not let them stay.
+func TestAConnectionThatHasHadItsAnswerMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		listener := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "live") })
-		over := make(chan struct{})
-		var idle sync.WaitGroup
-		for range 200 {
-			idle.Go(func() {
-				for {
-					here, there := net.Pipe()
-					select {
-					case listener <- there:
-					case <-over:
-						return
-					}
-					go func() { <-over; here.Close() }()
-					_, _ = io.Copy(io.Discard, here)
-				}
-			})
-		}
-		for range 5 {
-			time.Sleep(time.Second)
+		answer := make(chan bool)
+		listener := serve(t, func(http.ResponseWriter, *http.Request) { <-answer })
+		var clients []*client
+		for range 32 {
 			c := listener.connect()
-			c.send(t, "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-			require.True(t, c.closed())
-			assert.Contains(t, c.answers.String(), "live")
+			c.send(t, probe+probe)
+			clients = append(clients, c)
 		}
-		close(over)
-		idle.Wait()
+		last := listener.connect()
+		sent := make(chan error, 1)
+		go func() { _, err := io.WriteString(last, probe); sent <- err }()
+		time.Sleep(500 * time.Millisecond)
+		assert.Empty(t, sent)
+		answer <- true
+		time.Sleep(10 * time.Millisecond)
+		assert.Len(t, sent, 1)
+		assert.Equal(t, 31, open(clients))
+		close(answer)
 	})
+}
+
+// counting counts the connections that are accepted and whose Close has not returned.
+type counting struct {
+	net.Listener
+	open, most atomic.Int64
+}
+
+type counted struct {
+	net.Conn
+	closed func()
+}
+
+func (l *counting) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.most.Store(max(l.most.Load(), l.open.Add(1)))
+	return &counted{conn, sync.OnceFunc(func() { l.open.Add(-1) })}, nil
+}
+
+func (c *counted) Close() error {
+	defer c.closed()
+	return c.Conn.Close()
+}
+
+// crowds are clients that connect again as soon as they are cut off. visit uses a
+// connection until then.
+var crowds = map[string]struct {
+	clients int
+	secure  bool
+	visit   func(net.Conn)
+}{
+	"send nothing": {1000, false, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }},
+	"ask 25 times a second": {32, false, func(conn net.Conn) {
+		answers := bufio.NewReader(conn)
+		for {
+			time.Sleep(40 * time.Millisecond)
+			if _, err := io.WriteString(conn, probe); err != nil {
+				return
+			}
+			answer, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, answer.Body)
+		}
+	}},
+	"send nothing after the TLS handshake": {100, true, func(conn net.Conn) {
+		_, _ = io.Copy(io.Discard, tls.Client(conn, &tls.Config{InsecureSkipVerify: true}))
+	}},
+	"do not complete the TLS handshake": {200, true, func(conn net.Conn) {
+		_, _ = conn.Write([]byte{22, 3, 1, 2, 0})
+		_, _ = io.Copy(io.Discard, conn)
+	}},
+	"do not read after the TLS handshake": {100, true, func(conn net.Conn) {
+		_ = tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).Handshake()
+		_, _ = io.CopyN(io.Discard, conn, 1) // of a session ticket, so that the server ends its handshake
+		time.Sleep(time.Minute)
+	}},
+}
+
+func TestAProbeGetsThroughACrowd(t *testing.T) {
+	certificate := httptest.NewTLSServer(nil)
+	defer certificate.Close()
+	for name, crowd := range crowds {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				queue := make(pipes)
+				listener := &counting{Listener: queue}
+				server := status.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "live") }))
+				server.ErrorLog = log.New(io.Discard, "", 0)
+				var served sync.WaitGroup
+				served.Go(func() {
+					if crowd.secure {
+						_ = server.Serve(tls.NewListener(listener, certificate.TLS))
+					} else {
+						_ = server.Serve(listener)
+					}
+				})
+				over, end := context.WithCancel(t.Context())
+				var clients sync.WaitGroup
+				for range crowd.clients {
+					clients.Go(func() {
+						for {
+							here, there := net.Pipe()
+							select {
+							case queue <- there:
+							case <-over.Done():
+								return
+							}
+							stop := context.AfterFunc(over, func() { here.Close() })
+							crowd.visit(here)
+							stop()
+							here.Close()
+						}
+					})
+				}
+				synctest.Wait()
+				for range 3 {
+					began := time.Now()
+					here, there := net.Pipe()
+					require.NoError(t, here.SetDeadline(began.Add(time.Second)))
+					select {
+					case queue <- there:
+					case <-time.After(time.Second):
+						t.Error("not accepted within a second")
+						continue
+					}
+					if crowd.secure {
+						here = tls.Client(here, &tls.Config{InsecureSkipVerify: true})
+					}
+					_, err := io.WriteString(here, "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+					assert.NoError(t, err)
+					answer, err := io.ReadAll(here)
+					assert.NoError(t, err)
+					assert.Contains(t, string(answer), "live")
+					assert.Less(t, time.Since(began), time.Second) // in the bubble's time
+					here.Close()
+				}
+				assert.LessOrEqual(t, listener.most.Load(), int64(33), "32, and one that waits for room")
+				end()
+				clients.Wait()
+				server.Close()
+				served.Wait()
+			})
+		})
+	}
 }
 
 // Nobody waits for the body of a request, so no client can occupy a connection with it.

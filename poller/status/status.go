@@ -9,11 +9,11 @@
 //
 // A Page answers GET and HEAD requests for these paths:
 //
-//   - /livez: 200 if every pipeline runs and none is stuck, else 503. Restart
-//     the program when it fails. It does not depend on a database: a restart
+//   - /livez: 200 if every pipeline runs or is done, and none is stuck, else 503.
+//     Restart the program when it fails. It does not depend on a database: a restart
 //     does not end an outage, and a pipeline that waits for the end of one is alive.
-//   - /readyz: 200 if every pipeline succeeded recently, see [Page].Fresh, else
-//     503. It is 503 during an outage, and while no pipeline is attached.
+//   - /readyz: 200 if every pipeline succeeded recently, see [Page].Fresh, or is
+//     done, see [poller.Status], else 503. It is 503 during an outage, and while no pipeline is attached.
 //   - /status: everything as JSON, see below.
 //   - /: the page. It loads nothing from other sites, refreshes itself, and says
 //     so when the program stops answering. Without JavaScript it shows the same
@@ -42,7 +42,7 @@
 //     and lossy, true if rows can be missed. Absent if it promises nothing.
 //   - position: the cursor in words, and pending: the greatest number of rows
 //     after it. Absent if unknown.
-//   - lag_seconds, absent while unknown, and interval_seconds.
+//   - lag_seconds, absent while unknown and when done, and interval_seconds.
 //
 // Durations are seconds. Times that are not set are left out.
 //

@@ -35,6 +35,8 @@ func TestProbesInEveryState(t *testing.T) {
 			"copying":                  {func(s *poller.Status) { s.State, s.Op = poller.Working, poller.OpWrite }, 0, yes, yes, "copying"},
 			"not run yet":              {func(s *poller.Status) { *s = poller.Status{Name: "orders", State: poller.Stopped} }, 0, no, no, "stopped"},
 			"stopped":                  {func(s *poller.Status) { s.State, s.Started = poller.Stopped, time.Time{} }, 0, no, no, "stopped"},
+			"done":                     {func(s *poller.Status) { s.State, s.Started, s.Done = poller.Stopped, time.Time{}, true }, 0, yes, yes, "done"},
+			"done, a step is stuck":    {func(s *poller.Status) { s.Done, s.Overdue = true, true }, 0, no, yes, "stuck: no answer for 0s"},
 			"loading":                  {func(s *poller.Status) { s.State, s.Started = poller.Working, time.Time{} }, 0, yes, no, "starting"},
 			"not polled yet":           {func(s *poller.Status) { s.LastPoll = time.Time{} }, 0, yes, no, "up to date"},
 			"polled in an earlier run": {func(s *poller.Status) { s.Started = now }, 0, yes, no, "up to date"},
@@ -127,9 +129,11 @@ func TestOutage(t *testing.T) {
 		assert.Contains(t, body, "Recovered from an error at ")
 
 		stop()
-		assert.Equal(t, http.StatusServiceUnavailable, code("/livez"))
-		assert.Equal(t, http.StatusServiceUnavailable, code("/readyz"))
-		assert.Contains(t, get(t, &page, "/").Body.String(), "<title>✕ orders is stopped</title>")
+		assert.Equal(t, http.StatusOK, code("/livez"))
+		assert.Equal(t, http.StatusOK, code("/readyz"))
+		body = html(t, &page)
+		assert.Contains(t, body, "<title>✓ orders is done</title>")
+		assert.Contains(t, body, "Recovered from an error at ")
 		assert.Contains(t, get(t, &page, "/status").Body.String(), `"done": true`)
 	})
 }
@@ -188,4 +192,36 @@ func TestHEADHasNoBody(t *testing.T) {
 	defer r.Body.Close()
 	assert.Equal(t, http.StatusOK, r.StatusCode)
 	assert.NotZero(t, r.ContentLength)
+}
+
+// No row waits for a pipeline that is done, so it has no lag that could grow.
+func TestDoneHasNoLag(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var page status.Page
+		_, change := attach(&page, poller.Status{Name: "orders", State: poller.Stopped, Done: true, Since: time.Now(), AsOf: time.Now()})
+		time.Sleep(time.Minute)
+		body := html(t, &page)
+		assert.Contains(t, body, `<dt>Longest lag</dt><dd>unknown</dd>`)
+		assert.Contains(t, body, `aria-label="Lag in the last 15 minutes: now unknown."`)
+		assert.NotContains(t, get(t, &page, "/status").Body.String(), "lag_seconds")
+		change(func(s *poller.Status) { s.Done = false })
+		assert.Contains(t, get(t, &page, "/status").Body.String(), `"lag_seconds": 60`)
+	})
+}
+
+// The history keeps the lag of the run, and ends it there.
+func TestTheHistoryOfTheLagEndsWithTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var page status.Page
+		began := time.Now()
+		hooks, change := attach(&page, poller.Status{Name: "orders", State: poller.Idle, Started: began})
+		hooks.Poll(poller.PollInfo{Start: began, AsOf: began})
+		time.Sleep(12 * time.Second)
+		change(func(s *poller.Status) { s.State, s.Done, s.Since = poller.Stopped, true, time.Now() })
+		time.Sleep(8 * time.Second)
+		h, _ := history(t, &page)
+		require.Len(t, h.Lag, 4)
+		assert.Equal(t, []float64{5, 10}, []float64{*h.Lag[0], *h.Lag[1]})
+		assert.Equal(t, []*float64{nil, nil}, h.Lag[2:])
+	})
 }

@@ -59,12 +59,8 @@ type sealed struct {
 }
 
 type entry struct {
-	Epoch   uint64        `json:"epoch"`
-	Cursor  source.Cursor `json:"cursor"`
-	Time    time.Time     `json:"time"`
-	Segment string        `json:"segment,omitempty"`
-	Offset  int64         `json:"offset"`
-	Rows    int64         `json:"rows"`
+	Epoch uint64 `json:"epoch"`
+	Entry
 }
 
 // clone returns a copy that can be changed without changing c.
@@ -96,16 +92,14 @@ func (c checkpoint) state() durable.State {
 func (c *checkpoint) move(to durable.State, now time.Time) {
 	c.Cursor, c.Writer, c.Epoch = to.Cursor, to.Writer, uint64(to.Seq)
 	c.History = slices.DeleteFunc(c.History, func(e entry) bool { return !kept(e.Epoch, c.Epoch) })
-	c.History = append(c.History, entry{
-		Epoch: c.Epoch, Cursor: to.Cursor, Time: now, Segment: c.File, Offset: c.Offset, Rows: c.Rows,
-	})
+	c.History = append(c.History, entry{c.Epoch, Entry{to.Cursor, now, c.File, c.Offset, c.Rows}})
 }
 
 // entries returns the history, newest first.
 func (c checkpoint) entries() []Entry {
 	entries := make([]Entry, 0, len(c.History))
 	for _, e := range slices.Backward(c.History) {
-		entries = append(entries, Entry{e.Cursor, e.Time, e.Segment, e.Offset, e.Rows})
+		entries = append(entries, e.Entry)
 	}
 	return entries
 }

@@ -132,17 +132,13 @@ func (s *store) publish(unnamed []sealed) error {
 			return s.damage("sync the directory", err)
 		}
 	}
-	s.announce()
-	return nil
-}
-
-func (s *store) announce() {
 	for _, seg := range s.cp.Sealed {
 		if s.onSeal != nil {
 			s.onSeal(Segment{filepath.Join(s.path, seg.File), seg.Rows, seg.Bytes, seg.From, seg.To})
 		}
 	}
 	s.cp.Sealed = nil
+	return nil
 }
 
 func (s *store) seal() error {

@@ -17,6 +17,7 @@ type directory interface {
 	durable.FS
 	ReadFile(name string) ([]byte, error)
 	List() ([]string, error)
+	Lstat(name string) (fs.FileInfo, error)
 	open(name string, flag int) (file, error)
 	check() error // an error if this is not the directory that was opened and locked
 	close() error
@@ -74,7 +75,7 @@ func (d *osDirectory) check() error {
 		return err
 	}
 	if !os.SameFile(current, opened) {
-		return errors.New("another directory has replaced the one that was opened: put the first one back, or open the new one")
+		return errors.New("another directory has replaced the one that was opened: stop the pipeline, then put the first one back, or open the new one")
 	}
 	if current, err = d.Stat(lockName); err == nil {
 		if opened, err = d.lock.Stat(); err == nil && os.SameFile(current, opened) {
@@ -82,7 +83,7 @@ func (d *osDirectory) check() error {
 		}
 	}
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return errors.New("the lock file was removed or replaced, so another process may be writing here: restore the directory's files, or open it again")
+		return errors.New("the lock file was removed or replaced, so another process may be writing here: stop the pipeline, then restore the directory's files, or open it again")
 	}
 	return err
 }
@@ -99,7 +100,7 @@ func advice(err error) string {
 	case errors.Is(err, fs.ErrPermission):
 		return " (let this process read, write and enter the directory, and read and write its files)"
 	case errors.Is(err, fs.ErrNotExist):
-		return " (the directory or files in it no longer exist: put them back; they are not created again)"
+		return " (the directory or files in it no longer exist: stop the pipeline, then put them back, because a start without them is a new start)"
 	}
 	return ""
 }

@@ -200,6 +200,10 @@ func (d *disk) List() (names []string, err error) {
 	return names, err
 }
 
+func (d *disk) Lstat(string) (fs.FileInfo, error) {
+	return fileInfo{}, d.call(func() error { return nil })
+}
+
 func (d *disk) Sync() error {
 	return d.call(func() error {
 		d.durable, d.ops = maps.Clone(d.now), nil
@@ -285,6 +289,7 @@ type fileInfo struct {
 	size int64
 }
 
-func (i fileInfo) Size() int64 { return i.size }
+func (i fileInfo) Size() int64       { return i.size }
+func (i fileInfo) Mode() fs.FileMode { return 0 } // a regular file
 
 func (h *handle) Close() error { return h.d.call(func() error { return nil }) }

@@ -50,10 +50,21 @@
 // together with their cursor, and a sealed segment that was taken may come again.
 //
 // After an error, call the method again: the Dir recovers what is committed first.
-// A directory that no longer exists is an error until it is back. Open recovers in
-// the same way. It refuses what no crash can cause, such as a damaged or outdated
-// checkpoint, and then changes no file but the lock. DESIGN.md has the details and
-// how they are tested.
+// A directory that no longer exists is an error until it is back. Stop the pipeline
+// before you restore, put back or move away files: a start in between could begin
+// again, or remove segments that it does not know.
+//
+// Open recovers in the same way. It refuses what no crash can cause, such as a
+// damaged checkpoint, and then changes no file but the lock. It does not find
+// everything:
+//
+//   - An outdated checkpoint is refused only while a later sealed segment is still
+//     in the directory. Otherwise the pipeline goes on from the old cursor, and Open
+//     removes a later open segment, which looks like one of a crash.
+//   - Of a sealed segment that does not have its final name yet, only the size is
+//     checked. Of the open segment, the size and the last write are.
+//
+// DESIGN.md has the details and how they are tested.
 //
 // # Rewinding
 //

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
-	"sync"
 )
 
 // Encoder turns records into the bytes of a segment. A [Dir] calls it from one
@@ -32,7 +31,7 @@ func JSONLines[T any]() Encoder[T] {
 	type appender interface {
 		AppendJSON(dst []byte) ([]byte, error)
 	}
-	e := &jsonLines[T]{}
+	e := jsonLines[T]{}
 	if as := methodOf[T, appender](); as != nil {
 		e.appendJSON = func(dst []byte, r *T) ([]byte, error) {
 			a, ok := as(r)
@@ -61,41 +60,18 @@ func methodOf[T, M any]() func(*T) (M, bool) {
 
 type jsonLines[T any] struct {
 	appendJSON func(dst []byte, record *T) ([]byte, error) // nil: encoding/json
-	idle       sync.Pool                                   // of *jsonEncoder
 }
 
-// jsonEncoder is a json.Encoder that appends to dst.
-type jsonEncoder struct {
-	*json.Encoder
-	dst []byte
-}
+func (e jsonLines[T]) Extension() string                       { return ".jsonl" }
+func (e jsonLines[T]) Header(dst []byte, _ *T) ([]byte, error) { return dst, nil }
 
-func newJSONEncoder() *jsonEncoder {
-	e := &jsonEncoder{}
-	e.Encoder = json.NewEncoder(e)
-	e.SetEscapeHTML(false)
-	return e
-}
-
-func (e *jsonEncoder) Write(p []byte) (int, error) {
-	e.dst = append(e.dst, p...)
-	return len(p), nil
-}
-
-func (e *jsonLines[T]) Extension() string                       { return ".jsonl" }
-func (e *jsonLines[T]) Header(dst []byte, _ *T) ([]byte, error) { return dst, nil }
-
-func (e *jsonLines[T]) Append(dst []byte, record *T) ([]byte, error) {
+func (e jsonLines[T]) Append(dst []byte, record *T) ([]byte, error) {
 	if e.appendJSON == nil {
-		j, ok := e.idle.Get().(*jsonEncoder)
-		if !ok {
-			j = newJSONEncoder()
-		}
-		j.dst = dst
-		err := j.Encode(record) // compacts the output of a Marshaler, and ends the line
-		dst, j.dst = j.dst, nil
-		e.idle.Put(j)
-		return dst, err
+		buf := bytes.NewBuffer(dst)
+		encoder := json.NewEncoder(buf)
+		encoder.SetEscapeHTML(false)
+		err := encoder.Encode(record) // compacts the output of a Marshaler, and ends the line
+		return buf.Bytes(), err
 	}
 	start := len(dst)
 	dst, err := e.appendJSON(dst, record)

@@ -37,14 +37,16 @@ type Dir[T any] struct {
 // process may have many idle pipelines.
 const keepBuffer = 64 << 10
 
+var errNoDir = errors.New("filesink: the directory is empty: name the directory that has the segments") // not the working directory
+
 // Open opens a directory and locks it until Close. It creates the directory and
 // its parents if they do not exist. It recovers from a crash, and returns an error
 // if it finds what no crash can leave. It counts as a Load: Write may follow.
 //
 // The error wraps [ErrInUse] if the directory is open already.
 func Open[T any](dir string, o Options[T]) (*Dir[T], error) {
-	if dir == "" { // would be the working directory
-		return nil, errors.New("filesink: the directory is empty: name the directory to write to")
+	if dir == "" {
+		return nil, errNoDir
 	}
 	if err := o.complete(); err != nil {
 		return nil, fmt.Errorf("filesink: %w", err)
@@ -222,6 +224,9 @@ func (d *Dir[T]) Close() error { return d.store.close() }
 //
 // The error wraps [os.ErrNotExist] if nothing was ever written there.
 func History(dir string) ([]Entry, error) {
+	if dir == "" {
+		return nil, errNoDir
+	}
 	text, err := os.ReadFile(filepath.Join(dir, checkpointName)) // it is always replaced whole
 	if err != nil {
 		return nil, fmt.Errorf("filesink: %s: read the checkpoint: %w", dir, err)

@@ -39,7 +39,7 @@ var mutants = []mutant{
 	{"segments are announced before their names are synced", "commit.go",
 		"if len(unnamed) > 0 {", "if false {"},
 	{"nothing is cut", "recover.go", "err = f.Truncate(committed)", "_ = committed"},
-	{"uncommitted segments stay", "recover.go", "range leftover {", "range leftover[:0] {"},
+	{"uncommitted segments stay", "recover.go", "range leftover {\n\t\tif err := s.dir.Remove", "range leftover[:0] {\n\t\tif err := s.dir.Remove"},
 	{"sealed segments are not published after a crash", "recover.go",
 		"if err := s.publish(unnamed); err != nil {", "if err := error(nil); err != nil {"},
 	{"nothing is recovered after an error", "commit.go", "s.broken = true", "s.broken = false"},
@@ -55,7 +55,10 @@ var checkpointMutants = []mutant{
 		"if err := dir.Sync(); err != nil {", "if err := error(nil); err != nil {"},
 	{"a Save that failed at its last sync is not done again", checkpointDir + "/file.go",
 		"if moved {", "if !moved {\n\t\t\treturn nil\n\t\t}\n\t\tif moved {"},
-	{"temporary files of killed writers stay", checkpointDir + "/file.go", "range names {", "range names[:0] {"},
+	{"Replace retries a failed sync", "../durable/file.go",
+		"if err == nil {\n\t\terr = f.Sync()\n\t}",
+		"if err == nil {\n\t\tif err = f.Sync(); err != nil {\n\t\t\terr = f.Sync()\n\t\t}\n\t}"},
+	{"temporary files of killed writers stay", checkpointDir + "/file.go", "range names {\n\t\tif err := dir.Remove", "range names[:0] {\n\t\tif err := dir.Remove"},
 }
 
 const checkpointDir = "../../poller/filecheckpoint"

@@ -73,12 +73,12 @@ type Segment struct {
 
 // Entry is a cursor that was stored.
 type Entry struct {
-	Cursor source.Cursor
-	Time   time.Time // when it was stored, in UTC
+	Cursor source.Cursor `json:"cursor"`
+	Time   time.Time     `json:"time"` // when it was stored, in UTC
 
-	Segment string // final name of the segment that was open; empty if none was
-	Offset  int64  // bytes that Segment had up to Cursor
-	Rows    int64  // records that Segment had up to Cursor
+	Segment string `json:"segment,omitempty"` // final name of the segment that was open; empty if none was
+	Offset  int64  `json:"offset"`            // bytes that Segment had up to Cursor
+	Rows    int64  `json:"rows"`              // records that Segment had up to Cursor
 }
 
 var (

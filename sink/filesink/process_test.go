@@ -182,6 +182,38 @@ func TestDirectoryGone(t *testing.T) {
 	}
 }
 
+// A checkpoint that vanished is not a new start, even if consumers have taken all
+// segments.
+func TestCheckpointGone(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	for _, reopened := range []bool{false, true} {
+		dir := t.TempDir()
+		f := open(t, dir, filesink.Options[order]{Name: "orders"})
+		require.NoError(t, f.Write(ctx, batch(0, 2)))
+		require.NoError(t, f.Seal(ctx))
+		require.NoError(t, os.Remove(filepath.Join(dir, first)))
+		if reopened {
+			require.NoError(t, f.Close())
+			f = open(t, dir, filesink.Options[order]{})
+		}
+		inTheWay := filepath.Join(dir, second+".open")
+		require.NoError(t, os.WriteFile(inTheWay, nil, 0o600))
+		require.ErrorIs(t, f.Write(ctx, batch(2, 3)), os.ErrExist) // the next call recovers
+		require.NoError(t, os.Remove(inTheWay))
+		path := filepath.Join(dir, "checkpoint")
+		require.NoError(t, os.Rename(path, path+".away"))
+		for range 2 {
+			_, err := f.Load(ctx)
+			require.ErrorContains(t, err, "the checkpoint no longer exists: stop the pipeline, then restore")
+			require.NoFileExists(t, path)
+		}
+		require.NoError(t, os.Rename(path+".away", path))
+		require.NoError(t, f.Write(ctx, batch(2, 3)))
+		require.Equal(t, lines(2, 3), content(t, dir))
+	}
+}
+
 func removeFiles(dir string) error {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {

@@ -91,7 +91,7 @@ func (s *store) restore(cp checkpoint, leftover []string, unnamed []sealed) (err
 // start stores the first checkpoint of a new directory.
 func (s *store) start(names []string) error {
 	if s.stored {
-		return s.fault("the checkpoint no longer exists: restore the files of the directory, or open it again for a new start")
+		return s.fault("the checkpoint no longer exists: stop the pipeline, then restore the files of the directory, or open it again for a new start")
 	}
 	for _, name := range names {
 		if of, _, ok := parseSegment(name); ok && (of == s.name || s.name == "") {
@@ -103,7 +103,7 @@ func (s *store) start(names []string) error {
 	}
 	err := s.save(checkpoint{
 		Version: checkpointVersion, Name: s.name, Segment: 1,
-		History: []entry{{Time: s.now().UTC()}},
+		History: []entry{{Entry: Entry{Time: s.now().UTC()}}},
 	})
 	s.broken = err != nil
 	return err
@@ -137,7 +137,7 @@ func (s *store) inspect(cp checkpoint, names []string) (leftover []string, err e
 		listed := slices.ContainsFunc(cp.Sealed, func(seg sealed) bool { return seg.File == final })
 		switch {
 		case !isOpen && number >= cp.Segment:
-			return nil, s.fault("%s is sealed, but the checkpoint is still at segment %d: it is older than the segments, so rows would be delivered twice; restore the newest checkpoint, or move away the segments from %d on", name, cp.Segment, cp.Segment)
+			return nil, s.outdated(cp, names, name, number)
 		case !isOpen || final == cp.File:
 		case number >= cp.Segment:
 			leftover = append(leftover, name)
@@ -150,7 +150,29 @@ func (s *store) inspect(cp checkpoint, names []string) (leftover []string, err e
 	if cp.Offset > 0 && !slices.Contains(names, cp.File+openSuffix) {
 		return nil, s.fault("the open segment %s no longer exists: put it back; without it, %d rows are lost", cp.File+openSuffix, cp.Rows)
 	}
+	for _, name := range leftover {
+		if info, err := s.dir.Lstat(name); err != nil {
+			return nil, s.fail("read "+name, err)
+		} else if !info.Mode().IsRegular() {
+			return nil, s.fault("%s has the name of a file of the sink and is not a regular file: move it away", name)
+		}
+	}
 	return leftover, nil
+}
+
+// outdated is the error about a sealed segment that the checkpoint does not know.
+// If the checkpoint has an open segment, that one must stay, under its open name.
+func (s *store) outdated(cp checkpoint, names []string, name string, number uint64) error {
+	from, and := cp.Segment, ""
+	if cp.Offset > 0 {
+		from++
+		if open := cp.File + openSuffix; !slices.Contains(names, open) {
+			and = fmt.Sprintf(", and rename %s to %s", cp.File, open)
+		} else if number == cp.Segment {
+			and = ", and " + name
+		}
+	}
+	return s.fault("%s is sealed, but the checkpoint is still at segment %d: it is older than the segments, so rows would be delivered twice; stop the pipeline, then restore the newest checkpoint, or move away the segments from %d on%s", name, cp.Segment, from, and)
 }
 
 // verify compares the content of the segments that end in .open with the checkpoint.

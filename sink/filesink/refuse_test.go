@@ -3,11 +3,14 @@ package filesink_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -76,6 +79,7 @@ func TestOpenRefuses(t *testing.T) {
 		"short segment":       {second + ".open", func(s string) string { return s[:len(s)-1] }, "has 26 bytes, but 27 were committed: restore the file"},
 		"changed segment":     {second + ".open", func(s string) string { return edit("6", "7")(s) + "uncommitted" }, "the last 9 bytes of " + second + ".open have changed since they were written"},
 		"sealed beyond":       {second, func(string) string { return "x" }, second + " is sealed, but the checkpoint is still at segment 2: it is older than the segments"},
+		"sealed and open":     {second, func(string) string { return "x" }, "or move away the segments from 3 on, and " + second},
 		"sealed far beyond":   {"orders-0000000009.csv", func(string) string { return "x" }, "orders-0000000009.csv is sealed"},
 		"open again":          {first + ".open", func(string) string { return "x" }, first + ".open is open, but the checkpoint is at segment 2 already"},
 		"checkpoint is a dir": {"checkpoint", nil, "is a directory"},
@@ -115,6 +119,82 @@ func requireRefused(t *testing.T, dir, want string) {
 		require.ErrorContains(t, err, "filesink: "+dir+": ")
 		require.ErrorContains(t, err, want)
 		require.Equal(t, before, files(t, dir))
+	}
+}
+
+// Whoever restored an old checkpoint and follows the advice gets every row once.
+func TestOldCheckpointAdvice(t *testing.T) {
+	t.Parallel()
+	ctx, dir := context.Background(), t.TempDir()
+	var old []string
+	f := open(t, dir, filesink.Options[order]{Name: "orders", SegmentRows: 5})
+	for i := range 20 {
+		old = append(old, files(t, dir)["checkpoint"])
+		if i%7 == 3 {
+			require.NoError(t, f.Seal(ctx))
+			old = append(old, files(t, dir)["checkpoint"])
+		}
+		require.NoError(t, f.Write(ctx, batch(i, i+1)))
+	}
+	require.NoError(t, f.Close())
+	state := files(t, dir)
+	advised, renamed := 0, 0
+	for _, checkpoint := range old {
+		state["checkpoint"] = checkpoint
+		dir := t.TempDir()
+		for name, text := range state {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+		}
+		f, err := filesink.Open(dir, filesink.Options[order]{})
+		if err != nil {
+			require.ErrorContains(t, err, "stop the pipeline, then restore the newest checkpoint, or move away the segments from")
+			advised++
+			renamed += follow(t, dir, err.Error())
+			f = open(t, dir, filesink.Options[order]{})
+		}
+		c, err := f.Load(ctx)
+		require.NoError(t, err)
+		at, _ := strconv.Atoi(string(c)) // "" is 0
+		require.NoError(t, f.Write(ctx, batch(at, 20)))
+		require.Equal(t, lines(0, 20), content(t, dir))
+		require.NoError(t, f.Close())
+	}
+	require.Greater(t, renamed, 5)
+	require.Greater(t, advised, renamed, "some have no open segment")
+}
+
+var advice = regexp.MustCompile(`move away the segments from (\d+) on(?:, and rename (\S+) to (\S+))?$`)
+
+// follow follows the advice and returns how many segments it renamed.
+func follow(t *testing.T, dir, message string) (renamed int) {
+	t.Helper()
+	m := advice.FindStringSubmatch(message)
+	require.NotNil(t, m, message)
+	from, err := strconv.Atoi(m[1])
+	require.NoError(t, err)
+	for _, name := range segments(t, dir) {
+		if name >= fmt.Sprintf("orders-%010d", from) {
+			require.NoError(t, os.Remove(filepath.Join(dir, name)))
+		}
+	}
+	if m[2] == "" {
+		return 0
+	}
+	require.NoError(t, os.Rename(filepath.Join(dir, m[2]), filepath.Join(dir, m[3])))
+	return 1
+}
+
+// A leftover that is a directory is refused before another leftover is removed.
+func TestOpenRefusesALeftoverThatIsNotAFile(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{".checkpoint.1.tmp", "orders-0000000003.jsonl.open"} {
+		dir := directory(t)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, ".checkpoint.0.tmp"), nil, 0o600))
+		require.NoError(t, os.Mkdir(filepath.Join(dir, name), 0o700))
+		requireRefused(t, dir, name+" has the name of a file of the sink and is not a regular file: move it away")
+		require.NoError(t, os.Remove(filepath.Join(dir, name)))
+		open(t, dir, filesink.Options[order]{})
+		require.NotContains(t, files(t, dir), ".checkpoint.0.tmp")
 	}
 }
 
@@ -175,6 +255,8 @@ func TestOpenRefusesANewerVersion(t *testing.T) {
 func TestOpenRefusesOptions(t *testing.T) {
 	t.Parallel()
 	_, err := filesink.Open("", filesink.Options[order]{})
+	require.ErrorContains(t, err, "filesink: the directory is empty")
+	_, err = filesink.History("")
 	require.ErrorContains(t, err, "filesink: the directory is empty")
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))

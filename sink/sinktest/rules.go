@@ -233,4 +233,16 @@ func (s *suite[T]) lockstep(a *handle[T]) {
 	a.mustConflict("a late handle stores nothing", late, s.start())
 	a.MustLoad("Load returns the stored cursor")
 	a.mustWrite("a late handle goes on once it has loaded", 1)
+
+	b.MustLoad("Load returns the stored cursor")
+	late = s.batch(1)
+	for _, to := range []source.Cursor{s.Fresh(), late.From} {
+		if err := a.Save(s.Ctx, s.At, to); err != nil {
+			s.Add("Save moves the cursor anywhere", "handle %s: %v", a.Name, err)
+			a.sync()
+			return
+		}
+		s.At = to
+	}
+	b.mustConflict("a late handle stores nothing, although the cursor it loaded is back, from the same handle", late, s.start())
 }

@@ -20,6 +20,7 @@ type store struct {
 	pairs          bool // recognizes a repetition by From and To
 	noFence        bool // compares nothing
 	noToken        bool // compares cursors only
+	noCount        bool // compares cursors and tokens only
 	noLostAnswer   bool // a repeated Write is a conflict
 	half           bool // an interrupted Write stores some records
 	ahead          bool // stores the cursor first, checks the context, then stores the records
@@ -51,6 +52,7 @@ type store struct {
 	mu      sync.Mutex
 	cursor  source.Cursor
 	writer  int
+	count   int // of moves
 	tokens  int
 	opened  int
 	records []order
@@ -61,6 +63,7 @@ type store struct {
 type storeHandle struct {
 	*store
 	me, seenWriter int
+	seenCount      int
 	seen           source.Cursor
 	closed         bool
 	retained       []order
@@ -108,7 +111,7 @@ func (h *storeHandle) Load(ctx context.Context) (source.Cursor, error) {
 	if h.loadTakesOver {
 		h.writer = h.me
 	}
-	h.seen, h.seenWriter = h.cursor, h.writer
+	h.seen, h.seenWriter, h.seenCount = h.cursor, h.writer, h.count
 	return h.cursor, ctx.Err()
 }
 
@@ -129,7 +132,8 @@ func (h *storeHandle) Save(_ context.Context, from, to source.Cursor) error {
 }
 
 func (h *storeHandle) move(to source.Cursor) {
-	h.cursor, h.writer, h.seen, h.seenWriter = to, h.me, to, h.me
+	h.count++
+	h.cursor, h.writer, h.seen, h.seenWriter, h.seenCount = to, h.me, to, h.me, h.count
 }
 
 // check reports whether the move has been made before.
@@ -148,7 +152,7 @@ func (h *storeHandle) check(from, to source.Cursor) (repeated bool, err error) {
 	if h.cursor == to && (h.writer == h.me || h.noToken) && !h.noLostAnswer {
 		return true, nil
 	}
-	if h.cursor != from || !h.noToken && (h.seen != h.cursor || h.seenWriter != h.writer) {
+	if h.cursor != from || !h.noToken && (h.seen != h.cursor || h.seenWriter != h.writer || !h.noCount && h.seenCount != h.count) {
 		if h.plainConflict {
 			return false, errors.New("moved")
 		}

@@ -123,6 +123,9 @@ func (s *suite[T]) start() *handle[T] {
 	if err != nil {
 		s.Stop("the sink can be opened", "%v", err)
 	}
+	if o.Sink == nil {
+		s.Stop("Options.Open sets Opened.Sink", "it is nil")
+	}
 	return &handle[T]{s.Handle(o.Checkpointer, "the sink can be closed", o.Close), s, o.Sink}
 }
 

@@ -95,6 +95,8 @@ func TestBrokenSinksFail(t *testing.T) {
 			`two handles in lockstep do not both store a batch: handle`},
 		"has no token and a restart": {&store{exact: true, noToken: true},
 			`From is the fence after a restart: nothing is stored twice: handle B`},
+		"does not count": {&store{exact: true, noCount: true},
+			`a late handle stores nothing, although the cursor it loaded is back, from the same handle: handle`},
 		"a lost answer is a conflict": {&store{exact: true, noLostAnswer: true},
 			`a Write whose answer was lost succeeds again, and stores nothing twice: checkpoint was moved`},
 		"stores half": {&store{exact: true, half: true},
@@ -189,6 +191,8 @@ func TestSinkThatCannotBeTested(t *testing.T) {
 	o := good
 	o.Open = func(context.Context) (sinktest.Opened[order], error) { return sinktest.Opened[order]{}, broken }
 	require.EqualError(t, sinktest.TestSink(t.Context(), o), "sinktest: the sink can be opened: no disk")
+	o.Open = func(context.Context) (sinktest.Opened[order], error) { return sinktest.Opened[order]{}, nil }
+	require.EqualError(t, sinktest.TestSink(t.Context(), o), "sinktest: Options.Open sets Opened.Sink: it is nil")
 
 	o = good
 	o.Record = func(int) order { return order{} }

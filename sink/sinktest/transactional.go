@@ -2,9 +2,8 @@ package sinktest
 
 import (
 	"context"
-	"fmt"
+	"slices"
 
-	"github.com/artifactofdevotion/devotion/internal/memory"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sourcetest/fault"
 )
@@ -16,22 +15,32 @@ import (
 // same store, like those of a process that starts again. A Transactional must not
 // be copied after first use and is safe for concurrent use.
 //
-// The methods of the embedded Injector make the calls of this handle fail.
+// The embedded [Checkpoint] has the methods Load, Save, Rewind, Stored and History,
+// and those that make the calls of this handle fail. Save moves the cursor alone;
+// after a Write it finds the cursor moved.
 type Transactional[T any] struct {
-	fault.Injector
+	Checkpoint
 
 	// Refuse, if set, returns why a record is refused for good, or nil. See
 	// [Fake].
 	Refuse func(T) error
 
-	memory memory.Handle[source.Batch[T]]
+	batches *[]source.Batch[T] // of all handles; nil before first use
+}
+
+// shared returns the batches of all handles. The store is locked.
+func (t *Transactional[T]) shared() *[]source.Batch[T] {
+	if t.batches == nil {
+		t.batches = new([]source.Batch[T])
+	}
+	return t.batches
 }
 
 // Open returns another handle on the same store, without the faults of this one.
 func (t *Transactional[T]) Open() *Transactional[T] {
-	other := &Transactional[T]{Refuse: t.Refuse}
-	other.memory.OpenOn(&t.memory)
-	return other
+	s := t.locked()
+	defer s.mu.Unlock()
+	return &Transactional[T]{Checkpoint: Checkpoint{store: s}, Refuse: t.Refuse, batches: t.shared()}
 }
 
 // Write stores b and moves the cursor from b.From to b.To, both or neither. See
@@ -41,47 +50,18 @@ func (t *Transactional[T]) Write(ctx context.Context, b source.Batch[T]) error {
 		if err := refused(b, t.Refuse); err != nil {
 			return err
 		}
-		return t.move(b.From, b.To, own(b))
+		return t.move(b.From, b.To, func() {
+			all := t.shared()
+			*all = append(*all, own(b))
+		})
 	})
-}
-
-// Load returns the stored cursor. See poller.Checkpointer.
-func (t *Transactional[T]) Load(ctx context.Context) (source.Cursor, error) {
-	return t.memory.Load(ctx, &t.Injector)
-}
-
-// Save moves the cursor alone. After a Write it finds the cursor moved. See
-// poller.Checkpointer.
-func (t *Transactional[T]) Save(ctx context.Context, from, to source.Cursor) error {
-	return t.Do(ctx, fault.Call{Op: "Save", From: from, To: to}, func(*fault.Call) error { return t.move(from, to) })
-}
-
-func (t *Transactional[T]) move(from, to source.Cursor, batches ...source.Batch[T]) error {
-	if err := t.memory.Move(from, to, batches...); err != nil {
-		return fmt.Errorf("sinktest: from %q to %q: %w", from, to, err)
-	}
-	return nil
-}
-
-// Rewind sets the stored cursor, as a person does who wants records again. Every
-// handle must load it before it goes on. An invalid cursor panics.
-func (t *Transactional[T]) Rewind(to source.Cursor) {
-	if err := t.memory.Rewind(to); err != nil {
-		panic(fmt.Errorf("sinktest: rewind: %w", err))
-	}
-}
-
-// Stored returns the stored cursor. It is not a Load: the handle may not move the
-// cursor on from there.
-func (t *Transactional[T]) Stored() source.Cursor {
-	c, _ := t.memory.Stored()
-	return c
 }
 
 // Batches returns the batches stored by all handles, in order.
 func (t *Transactional[T]) Batches() []source.Batch[T] {
-	_, batches := t.memory.Stored()
-	return batches
+	s := t.locked()
+	defer s.mu.Unlock()
+	return slices.Clone(*t.shared())
 }
 
 // Records returns the records stored by all handles, in order.

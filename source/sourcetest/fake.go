@@ -26,10 +26,6 @@ import (
 type Fake[T any] struct {
 	fault.Injector
 
-	// Keep, if set, selects the records to deliver, like a source that filters. A
-	// batch may then be empty although its To has moved.
-	Keep func(T) bool
-
 	mu      sync.Mutex
 	records []T
 	held    *source.Held
@@ -113,8 +109,8 @@ func (f *Fake[T]) fetch(after source.Cursor, limit int) (source.Batch[T], error)
 	}
 	to := min(top, from+limit)
 	b.To = f.At(to)
-	b.Records = f.kept(from, to)
-	b.More = f.Keep == nil && to < top || f.Keep != nil && slices.ContainsFunc(f.records[to:top], f.Keep)
+	b.Records = slices.Clone(f.records[from:to])
+	b.More = to < top
 	if to < top {
 		return b, nil
 	}
@@ -127,19 +123,6 @@ func (f *Fake[T]) fetch(after source.Cursor, limit int) (source.Batch[T], error)
 		}
 	}
 	return b, nil
-}
-
-func (f *Fake[T]) kept(from, to int) []T {
-	if f.Keep == nil {
-		return slices.Clone(f.records[from:to])
-	}
-	var kept []T
-	for _, r := range f.records[from:to] {
-		if f.Keep(r) {
-			kept = append(kept, r)
-		}
-	}
-	return kept
 }
 
 // position parses a cursor strictly: it must be one that At returns, and not

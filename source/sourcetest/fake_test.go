@@ -76,17 +76,6 @@ func TestFakeHold(t *testing.T) {
 	})
 }
 
-func TestFakeKeepMovesOn(t *testing.T) {
-	t.Parallel()
-	src := sourcetest.Fake[int]{Keep: func(n int) bool { return n > 4 }}
-	src.Append(1, 2, 3, 4, 5)
-	b, err := src.Fetch(t.Context(), "", 3)
-	require.NoError(t, err)
-	require.Empty(t, b.Records)
-	require.Equal(t, source.Cursor("3"), b.To)
-	require.True(t, b.More)
-}
-
 func TestFakeFaults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

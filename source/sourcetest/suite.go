@@ -63,6 +63,9 @@ func TestSource[T any](ctx context.Context, o Options[T]) error {
 	if err != nil {
 		return fmt.Errorf("sourcetest: Open: %w", err)
 	}
+	if src == nil {
+		return errors.New("sourcetest: Options.Open returned neither a source nor an error")
+	}
 	return conform.Run(ctx, "sourcetest", func(c *conform.Suite) {
 		s := &suite[T]{Suite: c, o: o, src: src, began: time.Now()}
 		s.run()
@@ -142,7 +145,7 @@ func (s *suite[T]) repeat() {
 func (s *suite[T]) atTheEnd() {
 	var ended bool
 	for i, limit := range []int{1, 100, 1} {
-		b, err := s.fetch(s.end, limit)
+		b, err := s.fetch(s.Ctx, s.end, limit)
 		switch {
 		case errors.Is(err, source.ErrEnd):
 			ended = true
@@ -163,7 +166,7 @@ func (s *suite[T]) foreign() {
 		s.end + "~",
 	}, s.o.Foreign...)
 	for _, c := range tried {
-		b, err := s.fetch(c, 2)
+		b, err := s.fetch(s.Ctx, c, 2)
 		switch {
 		case err == nil:
 			s.Add("a cursor that the source did not make is an error", "Fetch after %s: %d records and no error", conform.Short(c), len(b.Records))
@@ -179,7 +182,7 @@ func (s *suite[T]) cancelled() {
 	ended, cancel := context.WithCancel(s.Ctx)
 	cancel()
 	for _, c := range []source.Cursor{s.o.Start, s.end} {
-		if _, err := s.call(ended, c, 2); err == nil {
+		if _, err := s.fetch(ended, c, 2); err == nil {
 			s.Add("Fetch honours its context", "after %q, with a context that has ended: no error", c)
 		}
 	}
@@ -201,11 +204,7 @@ func (s *suite[T]) cancelled() {
 	}
 }
 
-func (s *suite[T]) fetch(after source.Cursor, limit int) (source.Batch[T], error) {
-	return s.call(s.Ctx, after, limit)
-}
-
-func (s *suite[T]) call(ctx context.Context, after source.Cursor, limit int) (source.Batch[T], error) {
+func (s *suite[T]) fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[T], error) {
 	b, err := conform.Call(ctx, func(ctx context.Context) (source.Batch[T], error) {
 		return s.src.Fetch(ctx, after, limit)
 	})

@@ -3,6 +3,7 @@ package sourcetest
 import (
 	"errors"
 	"io"
+	"reflect"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/internal/conform"
@@ -37,7 +38,7 @@ func (s *suite[T]) walk(from source.Cursor, limit, enough int) *walked[T] {
 	var waited time.Duration
 	empty := 0
 	for enough < 0 || len(w.texts) < enough {
-		b, err := s.fetch(w.end, limit)
+		b, err := s.fetch(s.Ctx, w.end, limit)
 		if errors.Is(err, source.ErrEnd) {
 			s.checkEnd(w, b, more)
 			break
@@ -62,7 +63,7 @@ func (s *suite[T]) walk(from source.Cursor, limit, enough int) *walked[T] {
 		s.checkProgress(w, empty)
 	}
 	s.checkClaims(w)
-	s.checkMemory(w)
+	s.checkMemory(w, from, limit)
 	return w
 }
 
@@ -177,9 +178,8 @@ func (s *suite[T]) checkClaims(w *walked[T]) {
 }
 
 // checkMemory compares all records once more and then overwrites them: the source
-// must not have changed them, and must not depend on them. Later walks would find
-// the damage.
-func (s *suite[T]) checkMemory(w *walked[T]) {
+// must not have changed them, and must not depend on them.
+func (s *suite[T]) checkMemory(w *walked[T], from source.Cursor, limit int) {
 	i := 0
 	for _, records := range w.batches {
 		for _, text := range conform.Texts(records, s.o.Text) {
@@ -189,7 +189,23 @@ func (s *suite[T]) checkMemory(w *walked[T]) {
 			i++
 		}
 	}
+	var zero []bool // before they are overwritten
 	for _, records := range w.batches {
+		for _, r := range records {
+			zero = append(zero, isZero(r))
+		}
 		clear(records[:cap(records)])
 	}
+	b, err := s.fetch(s.Ctx, from, limit)
+	if err != nil {
+		return
+	}
+	for i, r := range b.Records[:min(len(b.Records), len(zero))] {
+		if isZero(r) && !zero[i] {
+			s.Stop("the receiver may change a batch's records",
+				"Fetch after %q: record %d was %s, and is zero since the suite cleared the batch", from, i, w.texts[i])
+		}
+	}
 }
+
+func isZero[T any](record T) bool { return reflect.ValueOf(&record).Elem().IsZero() }

@@ -3,12 +3,10 @@ package sqlsource
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -29,10 +27,9 @@ type Check struct {
 	Report   ceiling.Report    // what the ceiling guarantees, and its findings about the table
 	Findings []ceiling.Finding // about the source itself: the cursor, the key, the plan
 
-	Statement string // the SELECT that a Fetch from the cursor runs
-
-	// Args are the arguments of Statement, written for people: keys, and limits.
-	Args []string
+	// Statement is the SELECT that a Fetch from the cursor runs. Comments at its end show its
+	// arguments: keys, and limits.
+	Statement string
 
 	// Plan is the database's plan for Statement, which may be made as for a large table.
 	Plan []string
@@ -49,9 +46,9 @@ type Check struct {
 }
 
 // Safe reports whether no row is missed and a Fetch can continue from the cursor.
-func (c *Check) Safe() bool { return !c.Report.Lossy && !c.unsafe() }
-
-func (c *Check) unsafe() bool { return hasUnsafe(c.Findings) || hasUnsafe(c.Report.Findings) }
+func (c *Check) Safe() bool {
+	return !c.Report.Lossy && !hasUnsafe(slices.Concat(c.Report.Findings, c.Findings))
+}
 
 func hasUnsafe(findings []ceiling.Finding) bool {
 	return slices.ContainsFunc(findings, func(f ceiling.Finding) bool { return f.Level == ceiling.Unsafe })
@@ -73,7 +70,6 @@ func (q *Query[T]) Check(ctx context.Context, cursor source.Cursor) (*Check, err
 	})
 }
 
-// checker is a Check being made.
 type checker struct {
 	*Check
 	*state
@@ -90,22 +86,20 @@ func check(ctx context.Context, of fields, cursor source.Cursor, fits func(*plan
 	q.log = slog.New(slog.DiscardHandler) // the Check itself contains it
 	c := &checker{Check: &Check{Table: q.label, Cursor: q.describe(cursor), Pending: -1}, state: &state{query: q}}
 	c.decode(cursor)
-	for {
-		err := c.ask(ctx, fits)
-		if err == nil {
-			return c.Check, nil
-		}
-		if c.at.key == nil || retry.Classify(err) != retry.Fatal {
-			return nil, err
-		}
+	err = c.ask(ctx, fits)
+	if err != nil && c.at.key != nil && retry.Classify(err) == retry.Fatal {
 		// It continues without the cursor's key, which may be to blame.
 		c.Findings = nil
 		c.add(ceiling.Unsafe, rewindAdvice, "%s", c.bare(err))
 		c.at.key, c.known = nil, false
+		err = c.ask(ctx, fits)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return c.Check, nil
 }
 
-// ask asks the database about everything.
 func (c *checker) ask(ctx context.Context, fits func(*plan) error) error {
 	found := c.Findings
 	err := c.withPlan(ctx, func(db ceiling.Queryer) error {
@@ -129,7 +123,6 @@ func (c *checker) ask(ctx context.Context, fits func(*plan) error) error {
 	return err
 }
 
-// add adds a finding about the source.
 func (c *checker) add(level ceiling.Level, fix, format string, args ...any) {
 	f := ceiling.Finding{Level: level, Text: fmt.Sprintf(format, args...)}
 	if fix != "" {
@@ -236,33 +229,25 @@ func (c *checker) explain(ctx context.Context) (indexed bool, err error) {
 	case f.Text == "":
 		f = ceiling.Finding{Level: ceiling.OK, Text: "the rows are read by an index, in its order"}
 	}
-	c.Statement, c.Args = statement, nil
-	for _, a := range args {
-		c.Args = append(c.Args, argument(a))
+	c.Statement = statement
+	for i, a := range args {
+		format := "%v"
+		switch a.(type) {
+		case []byte:
+			format = "0x%x"
+		case string:
+			format = "%q"
+		}
+		c.Statement += fmt.Sprintf("\n-- argument %d: "+format, i+1, a)
 	}
 	c.Findings = append(c.Findings, f)
 	return f.Level == ceiling.OK || f.Level == ceiling.Note, nil
 }
 
-func argument(a any) string {
-	switch a := a.(type) {
-	case []byte:
-		return "0x" + hex.EncodeToString(a)
-	case string:
-		return strconv.Quote(a)
-	case time.Time:
-		return a.Format(time.RFC3339Nano)
-	}
-	return fmt.Sprint(a)
-}
-
-// countLimit is how long counting may take, or half of the time that ctx leaves if
-// that is less. Where few rows meet a condition, many rows are read.
-const countLimit = 5 * time.Second
-
-// count finds the greatest key and counts the rows after the cursor.
+// count finds the greatest key and counts the rows after the cursor. Where few rows meet a
+// condition, many are read, so it takes at most 5 s, or half of the time that ctx leaves.
 func (c *checker) count(ctx context.Context) error {
-	limit := countLimit
+	limit := 5 * time.Second
 	if end, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(end)/2)
 	}

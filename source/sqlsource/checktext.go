@@ -44,26 +44,21 @@ func (c *Check) String() string {
 		by := cmp.Or(strings.Join(h.By, "; "), "an unknown holder")
 		hang(&b, "held", "rows are held back by "+by+"; seen since "+h.Since.UTC().Format(time.RFC3339Nano))
 	}
-	b.WriteString("\nreads with\n")
-	indent(&b, c.Statement)
-	for i, a := range c.Args {
-		fmt.Fprintf(&b, "  argument %d: %s\n", i+1, a)
-	}
+	fmt.Fprintf(&b, "\nreads with\n  %s\n", strings.ReplaceAll(c.Statement, "\n", "\n  "))
 	if len(c.Plan) > 0 {
-		b.WriteString("planned as\n")
-		indent(&b, strings.Join(c.Plan, "\n"))
+		fmt.Fprintf(&b, "planned as\n  %s\n", strings.Join(c.Plan, "\n  "))
 	}
 	return b.String()
 }
 
 func (c *Check) verdict() string {
-	stopped := "STOPPED. It cannot continue from here"
-	switch {
+	const stopped = "STOPPED. It cannot continue from here"
+	switch cannot := hasUnsafe(c.Findings); {
 	case hasUnsafe(c.Report.Findings):
 		return "UNSAFE. Rows would be missed with the ceiling " + c.Report.Strategy + ", so it is refused"
-	case c.Report.Lossy && c.unsafe():
+	case c.Report.Lossy && cannot:
 		return stopped + "; and rows can be missed with the ceiling " + c.Report.Strategy
-	case c.unsafe():
+	case cannot:
 		return stopped
 	case c.Report.Lossy:
 		return "LOSSY. Rows can be missed with the ceiling " + c.Report.Strategy + ", which was chosen explicitly"
@@ -88,23 +83,14 @@ const margin = 9
 
 // hang writes a label, and next to it text in lines of width.
 func hang(b *strings.Builder, label, text string) {
-	line := fmt.Sprintf("%-*s", margin, label)
-	for i, word := range strings.Fields(text) {
-		switch {
-		case i == 0:
-			line += word
-		case len(line)+1+len(word) > width:
+	line, gap := fmt.Sprintf("%-*s", margin, label), ""
+	for _, word := range strings.Fields(text) {
+		if gap != "" && len(line)+1+len(word) > width {
 			b.WriteString(line + "\n")
-			line = strings.Repeat(" ", margin) + word
-		default:
-			line += " " + word
+			line, gap = strings.Repeat(" ", margin), ""
 		}
+		line += gap + word
+		gap = " "
 	}
 	b.WriteString(line + "\n")
-}
-
-func indent(b *strings.Builder, text string) {
-	for line := range strings.Lines(text) {
-		b.WriteString("  " + strings.TrimRight(line, "\n") + "\n")
-	}
 }

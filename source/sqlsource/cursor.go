@@ -192,7 +192,6 @@ func originOf(h dialect.History, older origin) origin {
 	return o
 }
 
-// String is the form in cursors.
 func (o origin) String() string {
 	if strings.Join(o.values, "") == "" && o.mark == 0 {
 		return ""
@@ -249,10 +248,9 @@ const (
 // errBehind passes when the standby has caught up.
 var errBehind = errors.New("the standby has not yet replayed what the cursor has read")
 
-// notFollowed makes the error of a Fetch.
 func (q *query) notFollowed(err error, advice string) error {
 	if errors.Is(err, errBehind) {
-		return fmt.Errorf("sqlsource: %s: %w", q.label, err)
+		return q.wrap(err, nil)
 	}
 	return permanent("%s: %w: %w: %s", q.label, ErrHistory, err, advice)
 }

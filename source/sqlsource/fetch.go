@@ -46,9 +46,6 @@ type state struct {
 	window    *window           // nil: not known
 }
 
-// opener makes the records of a batch of at most limit rows.
-type opener[T any] func(p *plan, limit int) (records[T], error)
-
 // records takes the rows of one batch.
 type records[T any] interface {
 	bind(dest []any) // sets what the columns are scanned into; the slice is kept
@@ -69,9 +66,9 @@ type position struct {
 	origin origin
 }
 
-// fetch is Fetch for all kinds of records. DESIGN.md names the stages that a
-// batch passes: start, connect, plan, ceiling, checks, read.
-func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor, limit int, open opener[T]) (source.Batch[T], error) {
+// fetch is Fetch for all kinds of records; open makes those of a batch. DESIGN.md names the stages
+// that a batch passes: start, connect, plan, ceiling, checks, read.
+func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor, limit int, open func(*plan, int) (records[T], error)) (source.Batch[T], error) {
 	none := source.Batch[T]{From: after, To: after}
 	at, err := s.begin(ctx, of, after, limit)
 	if err != nil {
@@ -99,7 +96,7 @@ func (s *state) begin(ctx context.Context, of fields, after source.Cursor, limit
 		return position{}, err
 	}
 	if limit < 1 {
-		return position{}, permanent("%s: the caller asked for a max of %d rows", q.label, limit)
+		return position{}, permanent("%s: the caller asked for a limit of %d rows", q.label, limit)
 	}
 	if err := ctx.Err(); err != nil {
 		return position{}, q.wrap(err, nil)
@@ -108,13 +105,12 @@ func (s *state) begin(ctx context.Context, of fields, after source.Cursor, limit
 }
 
 // position decodes a cursor. An empty one stands where Start says.
-func (q *query) position(after source.Cursor) (position, error) {
-	at := position{cursor: after}
+func (q *query) position(after source.Cursor) (at position, err error) {
+	at.cursor = after
 	from := after
 	if after == "" && q.start != Latest {
 		from = q.start
 	}
-	var err error
 	if from != "" {
 		at.key, at.origin, err = decode(from, q.print, len(q.key))
 	}
@@ -151,7 +147,7 @@ func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) err
 			if changed {
 				s.stale, s.nonce = true, rand.Int()
 				if err == nil || errors.Is(err, errChanged) {
-					err = fmt.Errorf("sqlsource: %s: %w", s.query.label, errChanged)
+					err = s.query.wrap(errChanged, nil)
 				}
 				if round < rounds {
 					continue
@@ -199,7 +195,7 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 
 // fetchBatch reads a batch below the ceiling. When all rows below an old one are read, it
 // asks where the ceiling is now, and reads on.
-func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open opener[T]) (b source.Batch[T], err error) {
+func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
 	b.From, b.To = at.cursor, at.cursor
 	known := s.nullFree
 	if !known {
@@ -209,14 +205,13 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		s.nullFree = true
 	}
 	if at.cursor == "" && s.query.start == Latest {
-		b.To, err = s.latest(ctx, db)
+		if err = s.open(ctx, db); err == nil { // what would be missed is refused now, and not after the first row
+			b.To, err = s.greatest(ctx, db)
+		}
 		return b, err
 	}
 	if at.cursor == "" && at.key != nil {
 		b.To = s.query.start
-	}
-	if err := s.query.checkKey(s.plan, at.key); err != nil {
-		return b, err
 	}
 	limit = min(limit, s.guess(s.query.maxBytes))
 	into, err := open(s.plan, limit)
@@ -258,29 +253,6 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	return b, err
 }
 
-// latest returns the cursor after the last row. What would be missed is refused
-// now, and not after the first row.
-func (s *state) latest(ctx context.Context, db ceiling.Queryer) (source.Cursor, error) {
-	if err := s.open(ctx, db); err != nil {
-		return "", err
-	}
-	key, err := s.query.latest(ctx, db, s.plan)
-	if err != nil {
-		return "", err
-	}
-	return encode(s.query.print, origin{}, key)
-}
-
-// checkKey returns an error if a key does not fit its columns. A ceiling sees its text alone.
-func (q *query) checkKey(p *plan, key []dialect.Value) error {
-	for i, v := range key {
-		if _, _, err := p.key[i].Bind(v); err != nil {
-			return q.wrap(dialect.Misfit(p.key[i], v, err), nil)
-		}
-	}
-	return nil
-}
-
 // guess estimates how many rows take maxBytes. It is a power of two, because each number makes
 // another statement, and drivers keep statements prepared.
 func (s *state) guess(maxBytes int) int {
@@ -295,7 +267,7 @@ func (s *state) guess(maxBytes int) int {
 // where the ceiling has looked for an index itself.
 func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	q := s.query
-	if s.explained || s.guard == nil || q.rows && q.sql.CeilingsSeeIndexes() && !s.guard.Report().Lossy {
+	if s.explained || s.guard == nil || q.rows && s.guard.Report().Indexed {
 		return
 	}
 	key, _, err := decode(after, q.print, len(q.key))
@@ -344,10 +316,7 @@ func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cur
 		})
 		return cmp.Or(err, failed)
 	})
-	if err != nil {
-		return nil, err
-	}
-	return all, nil
+	return all, err
 }
 
 // wrap says which query an error is of, and which cursor, if the database refuses its key.
@@ -364,7 +333,7 @@ func (q *query) wrap(err error, after []dialect.Value) error {
 // scanError hides the value that database/sql writes into its error.
 func (q *query) scanError(ctx context.Context, err error, k *keys) error {
 	if ctx.Err() != nil || !strings.HasPrefix(err.Error(), "sql: Scan error on column") {
-		return fmt.Errorf("sqlsource: %s: %w", q.label, err)
+		return q.wrap(err, nil)
 	}
 	column, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "sql: Scan error on "), ": ")
 	where := "the first row"

@@ -21,8 +21,6 @@ func keyValue(x any) (dialect.Value, error) {
 	switch x := x.(type) {
 	case nil:
 		return dialect.Value{}, errors.New("is nil; a key is never NULL")
-	case string:
-		return dialect.Value{Tag: dialect.Given, Text: x}, nil
 	case []byte:
 		return dialect.Value{Tag: dialect.Bytes, Text: hex.EncodeToString(x)}, nil
 	case time.Time:

@@ -65,7 +65,7 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 		return nil, err
 	}
 	from := q.from + " WHERE 1 = 0"
-	if q.sql.ListsColumns() {
+	if q.listsColumns() {
 		// It returns a row, of NULLs: the database sees that the schema changed at the first step.
 		from = "(SELECT 1) AS one LEFT JOIN " + q.from + " ON 1 = 0"
 	}
@@ -81,12 +81,17 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 	return p, nil
 }
 
-func (q *query) schema(ctx context.Context, db ceiling.Queryer) (int64, error) {
-	v, err := q.sql.SchemaVersion(ctx, db, q.table)
+// listsColumns says that columns are selected one by one.
+func (q *query) listsColumns() bool { return q.sql.SchemaVersion(q.table) != "" }
+
+func (q *query) schema(ctx context.Context, db ceiling.Queryer) (version int64, err error) {
+	if q.listsColumns() {
+		err = db.QueryRowContext(ctx, q.sql.SchemaVersion(q.table)).Scan(&version)
+	}
 	if err != nil {
 		err = q.wrap(fmt.Errorf("reading the schema's version: %w", err), nil)
 	}
-	return v, err
+	return version, err
 }
 
 func (q *query) ref(name string) string { return "t." + q.sql.Quote(name) }
@@ -124,7 +129,7 @@ func (q *query) columnsOf(ctx context.Context, db ceiling.Queryer, statement str
 		return nil, err
 	}
 	defer rows.Close()
-	if q.sql.ListsColumns() && !rows.Next() {
+	if q.listsColumns() && !rows.Next() {
 		return nil, cmp.Or(rows.Err(), errChanged)
 	}
 	columns, err := resultColumns(rows)
@@ -182,14 +187,14 @@ func (q *query) planList(p *plan) {
 	for i, k := range p.key {
 		at := slices.Index(names, k.Name)
 		p.sameAs = append(p.sameAs, at)
-		if at >= 0 && q.rows && (exprs[at] == "" || q.sql.ListsColumns()) {
+		if at >= 0 && q.rows && (exprs[at] == "" || q.listsColumns()) {
 			continue
 		}
 		p.sameAs[i] = -1
 		p.extraKeys = append(p.extraKeys, i)
 		list = append(list, cmp.Or(k.Expr, k.Ref))
 	}
-	if q.rows && q.sql.ListsColumns() {
+	if q.rows && q.listsColumns() {
 		p.list = strings.Join(append(list, exprs...), ", ")
 		return
 	}
@@ -220,7 +225,7 @@ func (p *plan) fits(q *query, rows *sql.Rows) error {
 	if extras != len(p.extraKeys)+len(p.extraForms) {
 		return errChanged
 	}
-	if q.rows && q.sql.ListsColumns() {
+	if q.rows && q.listsColumns() {
 		return nil
 	}
 	if !slices.EqualFunc(got[extras:], p.columns, sameColumn) {

@@ -58,8 +58,8 @@ type Query[T any] struct {
 
 // Fetch implements [source.Source]. An error wraps that of the driver. Errors that retrying
 // cannot fix, such as a column for which T has no field, are marked with retry.Permanent.
-func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[T], error) {
-	return fetch(ctx, &q.state, q.query, after, max, func(p *plan, _ int) (records[T], error) { return newBinding[T](q.DB, p.names()) })
+func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[T], error) {
+	return fetch(ctx, &q.state, q.query, after, limit, func(p *plan, _ int) (records[T], error) { return newBinding[T](q.DB, p.names()) })
 }
 
 // At returns the cursor after the row with a key. See [Table.At].
@@ -75,8 +75,8 @@ func (q *Query[T]) Describe(c source.Cursor) string { return describe(q.query, c
 func (q *Query[T]) Position(c source.Cursor) string { return positionText(q.Key, c) }
 
 // Keys returns the keys of the rows between two cursors. See [Table.Keys].
-func (q *Query[T]) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
-	return q.state.keysBetween(ctx, q.query, after, to, max)
+func (q *Query[T]) Keys(ctx context.Context, after, to source.Cursor, limit int) ([]source.Cursor, error) {
+	return q.state.keysBetween(ctx, q.query, after, to, limit)
 }
 
 func (q *Query[T]) query() (*query, error) {
@@ -109,16 +109,11 @@ type binding[T any] struct {
 	records []T
 }
 
-var (
-	typeRawBytes = reflect.TypeFor[sql.RawBytes]()
-	typeScanner  = reflect.TypeFor[sql.Scanner]()
-)
-
 // newBinding finds a field of T for each column.
 func newBinding[T any](db *sqlx.DB, columns []string) (*binding[T], error) {
 	b := &binding[T]{into: new(T)}
 	t := reflect.TypeFor[T]()
-	if t.Kind() != reflect.Struct || t == typeTime || reflect.PointerTo(t).Implements(typeScanner) {
+	if t.Kind() != reflect.Struct || t == typeTime || reflect.PointerTo(t).Implements(reflect.TypeFor[sql.Scanner]()) {
 		if t.Kind() == reflect.Map || t.Kind() == reflect.Interface || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct {
 			return nil, permanent("query: records of the type %v are not supported; use a struct, or a Table", t)
 		}
@@ -147,7 +142,7 @@ func newBinding[T any](db *sqlx.DB, columns []string) (*binding[T], error) {
 				return nil, permanent("query: the field %s of %v for the column %q is not exported and cannot be set", field.Name, t, columns[i])
 			}
 		}
-		if at == typeRawBytes {
+		if at == reflect.TypeFor[sql.RawBytes]() {
 			return nil, permanent("query: the field of %v for the column %q is sql.RawBytes, the driver's own memory; use []byte", t, columns[i])
 		}
 	}
@@ -170,24 +165,15 @@ func (b *binding[T]) bind(dest []any) {
 	}
 }
 
-// sizeOf returns the size of what a field points to.
-func sizeOf(field reflect.Value) int {
-	if field.Kind() == reflect.Pointer {
-		field = field.Elem()
-	}
-	switch field.Kind() {
-	case reflect.String:
-		return field.Len()
-	case reflect.Slice:
-		return field.Len() * int(field.Type().Elem().Size())
-	}
-	return 0
-}
-
 func (b *binding[T]) add() int {
 	size := int(reflect.TypeFor[T]().Size())
 	for _, field := range b.sized {
-		size += sizeOf(field)
+		switch field = reflect.Indirect(field); field.Kind() {
+		case reflect.String:
+			size += field.Len()
+		case reflect.Slice:
+			size += field.Len() * int(field.Type().Elem().Size())
+		}
 	}
 	b.records = append(b.records, *b.into)
 	*b.into = *new(T)

@@ -12,7 +12,6 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// reader reads the rows of one batch.
 type reader struct {
 	*query
 	db    ceiling.Queryer
@@ -26,7 +25,6 @@ type reader struct {
 	unread      error // why that row could not be read
 }
 
-// scanner is a [sql.Scanner].
 type scanner func(src any) error
 
 // Scan implements [sql.Scanner].
@@ -43,9 +41,10 @@ func (r *reader) dest(bind func([]any)) []any {
 		extra = append(extra, r.keys.scanner(k, p.key[k].Kind, nil))
 	}
 	for _, c := range p.extraForms {
-		held, cell := new(held), columns[c].(sql.Scanner)
-		extra = append(extra, held)
-		columns[c] = scanner(func(any) error { return cell.Scan(held.src) }) // instead of what the driver made
+		cell := columns[c].(sql.Scanner)
+		var form any // it is the driver's own memory, which is valid until the next row
+		extra = append(extra, scanner(func(src any) error { form = src; return nil }))
+		columns[c] = scanner(func(any) error { return cell.Scan(form) }) // instead of what the driver made
 	}
 	for i, at := range p.sameAs {
 		if at >= 0 {
@@ -53,22 +52,6 @@ func (r *reader) dest(bind func([]any)) []any {
 		}
 	}
 	return all
-}
-
-// held keeps the extra form of a column until its column is scanned.
-type held struct {
-	src any
-	buf []byte
-}
-
-// Scan implements [sql.Scanner].
-func (h *held) Scan(src any) error {
-	if b, ok := src.([]byte); ok { // the driver's own memory
-		h.buf = append(h.buf[:0], b...)
-		src = h.buf
-	}
-	h.src = src
-	return nil
 }
 
 // readBelow reads the rows after a position and below a window, and returns where the last is.
@@ -80,10 +63,9 @@ func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []a
 	if err := r.read(ctx, keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}, dest); err != nil || r.rows == before {
 		return at, err
 	}
-	at.key, at.origin = values(r.keys.last), w.origin
-	var err error
-	at.cursor, err = encode(r.print, at.origin, at.key)
-	return at, err
+	key := values(r.keys.last)
+	cursor, err := encode(r.print, w.origin, key)
+	return position{cursor, key, w.origin}, err
 }
 
 // read reads up to the limit of rows, and one more to see whether it exists and has the same
@@ -135,7 +117,6 @@ func (r *reader) read(ctx context.Context, where keyRange, dest []any) error {
 	return r.wrap(errors.Join(rows.Err(), rows.Close()), where.after)
 }
 
-// keyRange is a range of keys.
 type keyRange struct {
 	after, to []dialect.Value // nil: no bound
 	below     ceiling.Limit
@@ -143,15 +124,22 @@ type keyRange struct {
 	limit     int
 }
 
-// statement writes the statement that selects list in a range.
 func (q *query) statement(p *plan, list string, r keyRange) (string, []any, error) {
+	bounds := [][]dialect.Value{r.after, r.to}
+	if r.below.UpTo != "" {
+		key, _, err := decode(r.below.UpTo, q.print, len(q.key))
+		if err != nil {
+			return "", nil, err
+		}
+		bounds = append(bounds, key) // nil only if the limit is that no row can be read
+	}
 	args := dialect.Args{Writer: q.sql}
 	var conds []string
-	for i, bound := range [][]dialect.Value{r.after, r.to} {
+	for i, bound := range bounds {
 		if bound == nil {
 			continue
 		}
-		cond, err := q.sql.Compare(p.key, bound, i == 1, &args)
+		cond, err := q.sql.Compare(p.key, bound, i > 0, &args)
 		if err != nil {
 			return "", nil, q.wrap(err, nil)
 		}
@@ -169,6 +157,9 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 		order[i] = k.Ref
 		if r.falling {
 			order[i] += " DESC"
+			if k.Nullable { // Postgres has NULL before the greatest value
+				conds = append(conds, k.Ref+" IS NOT NULL")
+			}
 		}
 	}
 	return p.comment(q.selects(list, conds, strings.Join(order, ", "), r.limit)), args.List, nil
@@ -209,7 +200,6 @@ func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int
 	return err
 }
 
-// some reports whether a statement returns a row.
 func (q *query) some(ctx context.Context, db ceiling.Queryer, statement string, args []any, after []dialect.Value) (bool, error) {
 	err := db.QueryRowContext(ctx, statement, args...).Scan(new(int))
 	if errors.Is(err, sql.ErrNoRows) {
@@ -224,7 +214,6 @@ func (q *query) latest(ctx context.Context, db ceiling.Queryer, p *plan) (key []
 	return key, err
 }
 
-// eachKey calls each for every key in a range.
 func (q *query) eachKey(ctx context.Context, db ceiling.Queryer, p *plan, where keyRange, each func([]dialect.Value)) error {
 	only := &plan{nonce: p.nonce, key: p.key}
 	list := make([]string, len(p.key))

@@ -80,9 +80,9 @@ type Table struct {
 
 // Fetch implements [source.Source]. An error wraps that of the driver. Errors that
 // retrying cannot fix are marked with [retry.Permanent].
-func (t *Table) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[row.Row], error) {
-	return fetch(ctx, &t.state, t.query, after, max, func(p *plan, limit int) (records[row.Row], error) {
-		return rowRecords{row.NewBuilder(p.row, limit+1)}, nil
+func (t *Table) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[row.Row], error) {
+	return fetch(ctx, &t.state, t.query, after, limit, func(p *plan, n int) (records[row.Row], error) {
+		return rowRecords{row.NewBuilder(p.row, n+1)}, nil
 	})
 }
 
@@ -109,12 +109,12 @@ func (t *Table) Describe(c source.Cursor) string { return describe(t.query, c) }
 func (t *Table) Position(c source.Cursor) string { return positionText(t.Key, c) }
 
 // Keys returns the keys of the rows after one cursor and up to another, in order,
-// at most max of them. Each is the cursor that stands after its row, without a
+// at most limit of them. Each is the cursor that stands after its row, without a
 // history, as [Table.Adopt] returns it: equal keys are equal cursors. An empty
 // after stands where it does in Fetch, an empty to sets no bound. Keys reads what
 // is committed, above the ceiling too. It waits for a Fetch that is running.
-func (t *Table) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
-	return t.state.keysBetween(ctx, t.query, after, to, max)
+func (t *Table) Keys(ctx context.Context, after, to source.Cursor, limit int) ([]source.Cursor, error) {
+	return t.state.keysBetween(ctx, t.query, after, to, limit)
 }
 
 func (t *Table) query() (*query, error) {
@@ -165,11 +165,15 @@ func (s *state) init(of fields) (*query, error) {
 // complete checks the fields that Table and Query share, and sets their defaults. The
 // user's SQL is that of a field.
 func (q *query) complete(field, sql string) error {
-	if q.db == nil {
+	switch {
+	case q.db == nil:
 		return errors.New("DB is nil")
-	}
-	if len(q.key) == 0 {
+	case len(q.key) == 0:
 		return errors.New("Key is empty; name the columns that order the rows, such as the primary key")
+	case strings.ContainsRune(sql, 0):
+		return fmt.Errorf("%s holds a NUL byte", field)
+	case q.maxBytes < 0 || q.maxRowBytes < 0:
+		return errors.New("MaxBytes or MaxRowBytes is negative")
 	}
 	if err := cmp.Or(checkIdents("Key", q.key), checkIdents("Columns", q.columns)); err != nil {
 		return err
@@ -178,12 +182,6 @@ func (q *query) complete(field, sql string) error {
 		if slices.Contains(q.key[:i], c) {
 			return fmt.Errorf("Key names the column %q twice", c)
 		}
-	}
-	if strings.ContainsRune(sql, 0) {
-		return fmt.Errorf("%s holds a NUL byte", field)
-	}
-	if q.maxBytes < 0 || q.maxRowBytes < 0 {
-		return errors.New("MaxBytes or MaxRowBytes is negative")
 	}
 	q.maxBytes, q.maxRowBytes = cmp.Or(q.maxBytes, DefaultMaxBytes), cmp.Or(q.maxRowBytes, DefaultMaxRowBytes)
 	var err error
@@ -247,7 +245,6 @@ func (q *query) describe(c source.Cursor) string {
 	return q.label + " after " + describeKey(q.key, at.key)
 }
 
-// rowRecords are the rows of a Table.
 type rowRecords struct{ *row.Builder }
 
 func (r rowRecords) bind(dest []any)      { copy(dest, r.Dest()) }
@@ -263,7 +260,6 @@ func permanent(format string, args ...any) error {
 // without dots and quotes.
 var namePart = regexp.MustCompile(`^(?:"((?:[^"]|"")*)"|([^".]+))(\.|$)`)
 
-// splitName splits a table's name at its dots.
 func splitName(name string) (parts []string, err error) {
 	for rest, more := name, true; more; {
 		m := namePart.FindStringSubmatch(rest)

@@ -124,7 +124,7 @@ func TestFieldsAreChecked(t *testing.T) {
 	}
 	good := &Table{DB: db, Name: "t", Key: key}
 	_, err := good.Fetch(t.Context(), "", 0)
-	require.ErrorContains(t, err, "max of 0")
+	require.ErrorContains(t, err, "limit of 0")
 	first, err := good.At()
 	require.NoError(t, err)
 	require.NotEmpty(t, first)
@@ -242,7 +242,6 @@ func TestKeyTimes(t *testing.T) {
 // closed is a database that shows no plans to the role.
 type closed struct{ postgres.Dialect }
 
-func (closed) CeilingsSeeIndexes() bool { return false }
 func (closed) Explain(context.Context, *sql.DB, string, []any, bool) ([]string, ceiling.Finding, error) {
 	return nil, ceiling.Finding{}, denied{}
 }

@@ -121,6 +121,10 @@ func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after 
 // limit asks the guard, and opens one first if necessary: at the start, if the table
 // changed, or if names in its statements no longer exist.
 func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Value) (ceiling.Limit, error) {
+	// The guard sees the key's text alone. Here an error says that it does not fit its columns.
+	if _, _, err := s.query.statement(s.plan, s.plan.list, keyRange{after: key}); err != nil {
+		return ceiling.Limit{}, err
+	}
 	var after []string
 	for _, v := range key {
 		after = append(after, v.Text)
@@ -136,6 +140,11 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Val
 				continue
 			}
 		}
+		if err == nil && l.UpTo != "" {
+			var upTo []dialect.Value
+			upTo, _, err = decode(l.UpTo, s.query.print, len(s.query.key))
+			l.Nothing = l.Nothing || upTo == nil // nothing is before the first row
+		}
 		if err != nil {
 			err = s.query.wrap(fmt.Errorf("finding the ceiling: %w", err), key)
 		}
@@ -149,7 +158,7 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	if s.guard != nil {
 		return nil
 	}
-	t, c := q.target(), q.ceiling
+	t, c := s.target(), q.ceiling
 	var g ceiling.Guard
 	var err error
 	if c == nil {
@@ -190,13 +199,23 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	return nil
 }
 
-func (q *query) target() ceiling.Table {
-	t := ceiling.Table{SQL: q.sql, Label: q.label, Parts: q.table}
+func (s *state) target() ceiling.Table {
+	q := s.query
+	t := ceiling.Table{SQL: q.sql, Label: q.label, Parts: q.table, Greatest: s.greatest}
 	if q.table != nil {
 		t.Name = dialect.QuoteAll(q.sql, q.table)
 	}
-	for _, name := range q.key {
-		t.Key = append(t.Key, ceiling.Column{Name: name, Quoted: q.sql.Quote(name), Ref: q.ref(name)})
+	for _, k := range s.plan.key {
+		t.Key = append(t.Key, ceiling.Column{Name: k.Name, Type: k.Type, Quoted: q.sql.Quote(k.Name), Ref: q.ref(k.Name)})
 	}
 	return t
+}
+
+// greatest returns the cursor after the last row, or before the first one if there is none.
+func (s *state) greatest(ctx context.Context, db ceiling.Queryer) (source.Cursor, error) {
+	key, err := s.query.latest(ctx, db, s.plan)
+	if err != nil {
+		return "", err
+	}
+	return encode(s.query.print, origin{}, key)
 }

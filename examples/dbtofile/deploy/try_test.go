@@ -120,25 +120,25 @@ func TestTryShowsEverything(t *testing.T) {
 	a.says(`^(Ctrl-C)`)
 	assert.NotEmpty(t, a.leftovers(), "while it runs")
 
-	deploytest.Eventually(t, "rows", func() error { return copied(ctx, page) })
-	html, err := deploytest.Get(ctx, page)
+	eventually(t, "rows", func() error { return copied(ctx, page) })
+	html, err := get(ctx, page)
 	require.NoError(t, err)
 	assert.Contains(t, string(html), "orders")
-	deploytest.Eventually(t, "targets", func() error {
-		targets, err := deploytest.Targets(ctx, prom)
-		if len(targets) != 2 {
-			return fmt.Errorf("the targets are %v: %w", targets, err)
+	eventually(t, "targets", func() error {
+		all, err := targets(ctx, prom)
+		if len(all) != 2 {
+			return fmt.Errorf("the targets are %v: %w", all, err)
 		}
-		for target, health := range targets {
+		for target, health := range all {
 			if health != "up" {
 				return fmt.Errorf("%s is %s", target, health)
 			}
 		}
 		return nil
 	})
-	rules, err := deploytest.Get(ctx, prom+"/api/v1/rules")
+	rules, err := get(ctx, prom+"/api/v1/rules")
 	require.NoError(t, err)
-	html, err = deploytest.Get(ctx, list)
+	html, err = get(ctx, list)
 	require.NoError(t, err)
 	for _, file := range [][]string{{metrics, "alerts.yml"}, {"prometheus", "machine.yml"}, {"prometheus", "updates.yml"}} {
 		for _, rule := range deploytest.Alerts(t, deploytest.Read(t, file...)) {
@@ -146,7 +146,7 @@ func TestTryShowsEverything(t *testing.T) {
 			assert.Contains(t, string(html), rule.Name)
 		}
 	}
-	deploytest.Eventually(t, "the Watchdog", func() error {
+	eventually(t, "the Watchdog", func() error {
 		out, err := exec.Command(deploytest.Program(t, amtool[0], "prometheus-alertmanager"), amtool[1:]...).CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "Watchdog") {
 			return fmt.Errorf("%s: %w", out, err)
@@ -160,7 +160,7 @@ func TestTryShowsEverything(t *testing.T) {
 
 // copied returns an error if the status page shows no copied rows.
 func copied(ctx context.Context, page string) error {
-	text, err := deploytest.Get(ctx, page+"status")
+	text, err := get(ctx, page+"status")
 	if err != nil {
 		return err
 	}

@@ -31,13 +31,16 @@ func lagging(db *sqlx.DB, name string, by time.Duration, key ...string) *sqlsour
 func TestLagByTheClock(t *testing.T) {
 	t.Parallel()
 	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		types, ago, zone := []string{"timestamptz", "timestamp"}, "statement_timestamp() - interval '%d s'", `set timezone = 'Asia/Kathmandu'` // a zone without daylight saving time
+		types, ago, zone := []string{"timestamptz", "timestamp", "moment"}, "statement_timestamp() - interval '%d s'", `set timezone = 'Asia/Kathmandu'` // a zone without daylight saving time
 		switch {
 		case lab.IsMariaDB(driver):
 			types, zone = []string{"datetime(6)", "timestamp(6)"}, "" // sqlsource requires UTC for timestamp
 			ago = "now(6) - interval %d second"
 		case !lab.IsPostgres(driver):
 			return // SQLite has no types for times
+		}
+		if lab.IsPostgres(driver) {
+			db.MustExec(`create domain moment as timestamptz(6)`)
 		}
 		for _, typ := range types {
 			for _, zone := range []string{"", zone} {
@@ -147,9 +150,74 @@ func TestLagIsValidated(t *testing.T) {
 	for _, by := range []time.Duration{0, -1} {
 		require.Contains(t, fmt.Sprint(unsafeIn(t, lagging(db, "t", by, "k"))), "By is")
 	}
-	query := &sqlsource.Query[string]{DB: db, Select: "select k from t", Key: []string{"k"}, Ceiling: ceiling.Lag{By: time.Second}}
-	_, err := query.Fetch(t.Context(), "", 1)
-	lab.RequirePermanent(t, err, "field Table")
+}
+
+// Lag reads the greatest key through the source: a Query needs no Table for it, and rows that a
+// condition leaves out move nothing. A source that starts empty, or becomes empty, reads nothing.
+func TestLagOfASelect(t *testing.T) {
+	t.Parallel()
+	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (k bigint not null, kind varchar(10) not null, b varchar(10) not null, primary key (k, b))`)
+		table := lagging(db, "t", time.Nanosecond, "k", "b")
+		table.Where = "t.kind = 'x'"
+		type pair struct {
+			K int64
+			B string
+		}
+		pairs := &sqlsource.Query[pair]{DB: db, Select: "select k, b from t where kind = 'x'", Key: table.Key, Ceiling: table.Ceiling, Logger: table.Logger}
+		long := lagging(db, "t", time.Hour, "k", "b")
+		reads := func(want int) { // the first Fetch notes the greatest key
+			for range 2 {
+				b, err := lab.Fetch(t, long, "", 10)
+				require.NoError(t, err)
+				require.Empty(t, b.Records)
+			}
+			_, err := lab.Fetch(t, table, "", 10)
+			require.NoError(t, err)
+			a, err := lab.Fetch(t, table, "", 10)
+			require.NoError(t, err)
+			require.Len(t, a.Records, want)
+			_, err = lab.Fetch(t, pairs, "", 10)
+			require.NoError(t, err)
+			b, err := lab.Fetch(t, pairs, "", 10)
+			require.NoError(t, err)
+			require.Len(t, b.Records, want)
+		}
+		reads(0)
+		db.MustExec(`insert into t values (5, 'x', 'a'), (5, 'x', 'b'), (99, 'y', 'a')`)
+		reads(2)
+		db.MustExec(`insert into t values (5, 'x', 'c'), (7, 'x', 'a'), (100, 'y', 'a')`)
+		reads(4)
+		c, err := pairs.Check(t.Context(), "")
+		require.NoError(t, err)
+		require.Equal(t, 4, c.Pending)
+		require.Equal(t, "k = 7, b = \"a\"", c.Newest)
+		db.MustExec(`delete from t`)
+		reads(0)
+		db.MustExec(`insert into t values (1, 'x', 'a')`)
+		reads(1)
+	})
+}
+
+// A row whose key is NULL is an error. Check finds it, and the greatest key next to it.
+func TestLagOfNull(t *testing.T) {
+	t.Parallel()
+	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (k bigint, n int)`)
+		db.MustExec(`create index by_k on t (k)`)
+		db.MustExec(`insert into t values (7, 1), (null, 2)`)
+		for _, c := range []ceiling.Ceiling{ceiling.None{}, ceiling.Lag{By: time.Hour}} {
+			table := lab.Silent(db, "t", "k")
+			table.Ceiling = c
+			_, err := table.Fetch(t.Context(), "", 10)
+			lab.RequirePermanent(t, err, `"k" is NULL in a row`)
+			found, err := table.Check(t.Context(), "")
+			require.NoError(t, err)
+			require.False(t, found.Safe())
+			require.Contains(t, found.String(), `"k" is NULL in a row`)
+			require.Contains(t, []string{"", "k = 7"}, found.Newest) // not read where the plan has no index
+		}
+	})
 }
 
 // Drain does not wait for younger rows.

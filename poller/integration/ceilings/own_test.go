@@ -244,3 +244,49 @@ CREATE TRIGGER orders_changed AFTER UPDATE ON orders WHEN NEW.version = OLD.vers
 END;
 COMMIT;
 `
+
+// upTo is a ceiling that reads up to a cursor.
+type upTo struct{ cursor source.Cursor }
+
+func (upTo) String() string { return "up-to" }
+
+func (u upTo) Open(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Guard, error) {
+	return u, nil
+}
+
+func (u upTo) Report() ceiling.Report {
+	return ceiling.Report{Strategy: u.String(), Guarantee: "rows are read up to a cursor"}
+}
+
+func (u upTo) Advance(context.Context, ceiling.Queryer, []string) (ceiling.Limit, error) {
+	return ceiling.Limit{UpTo: u.cursor, Where: "t.v <> ?", Args: []any{"z"}}, nil
+}
+
+// A limit may be a cursor, together with a condition. The one before the first row lets no row
+// pass, and one of another source is an error.
+func TestLimitUpTo(t *testing.T) {
+	t.Parallel()
+	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table items (a int not null, b int not null, v varchar(9), primary key (a, b))`)
+		db.MustExec(`insert into items values (1, 1, 'x'), (1, 2, 'z'), (2, 1, 'y'), (2, 2, 'x'), (3, 1, 'x')`)
+		table := func(key ...any) *sqlsource.Table {
+			table := lab.Silent(db, "items", "a", "b")
+			cursor, err := table.At(key...)
+			require.NoError(t, err)
+			table.Ceiling = upTo{cursor}
+			return table
+		}
+		pair := func(r row.Row) string { return r.Text(0) + r.Text(1) }
+		got, _ := lab.ReadAll(t, table(2, 1), "", 1, pair)
+		require.Equal(t, []string{"11", "21"}, got)
+		got, at := lab.ReadAll(t, table(), "", 1, pair)
+		require.Empty(t, got)
+		c, err := table().Check(t.Context(), at)
+		require.NoError(t, err)
+		require.Equal(t, 5, c.Pending)
+		other := table(2, 1)
+		other.Where = "t.v <> 'q'"
+		_, err = other.Fetch(t.Context(), "", 1)
+		lab.RequirePermanent(t, err, "of another query")
+	})
+}

@@ -275,6 +275,10 @@ func TestCeilingGrace(t *testing.T) {
 
 		_, err := (&sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Ceiling: ceiling.Grace{}}).Fetch(t.Context(), "", 1)
 		require.ErrorContains(t, err, "Grace.For is")
+		db.MustExec("create table s (id smallint not null primary key)")
+		db.MustExec("insert into s values (1), (2)")
+		small, _ := lab.ReadAll(t, &sqlsource.Table{DB: db, Name: "s", Key: []string{"id"}, Ceiling: ceiling.Grace{For: time.Hour}}, "", 1, lab.RowJSON)
+		require.Equal(t, []string{`{"id":1}`, `{"id":2}`}, small)
 		db.MustExec("create table x (id varchar(20) not null primary key)")
 		db.MustExec("insert into x values ('a')")
 		_, err = (&sqlsource.Table{DB: db, Name: "x", Key: []string{"id"}, Ceiling: ceiling.Grace{For: time.Hour}}).Fetch(t.Context(), "", 1)

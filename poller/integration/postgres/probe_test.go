@@ -43,7 +43,7 @@ func TestUnsafePostgres(t *testing.T) {
 			"current":        {`(id bigint primary key, at timestamptz default current_timestamp)`, "at,id", `begins with "at"`, "-", true},
 			"client's time":  {`(id bigint primary key, at timestamptz)`, "at,id", `begins with "at"`, "-", true},
 			"local time":     {`(id bigint primary key, at timestamp default clock_timestamp())`, "at,id", `begins with "at" of the type timestamp without time zone`, "-", true},
-			"tx alone":       {`(id bigint primary key, tx xid8 default pg_current_xact_id())`, "tx", `all rows of a transaction`, "-", false},
+			"tx alone":       {`(id bigint primary key, tx xid8 default pg_current_xact_id())`, "tx", `several rows can have the same "tx"`, "-", false},
 			"tx by clients":  {`(id bigint primary key, tx xid8)`, "tx,id", `has no default pg_current_xact_id()`, "-", false},
 			"tx of another":  {`(id bigint primary key, tx xid8 default '7')`, "tx,id", `the default of "tx"`, "-", false},
 			"unlogged":       {`unlogged`, "id", `is unlogged`, `ALTER TABLE public.orders SET LOGGED;`, true},

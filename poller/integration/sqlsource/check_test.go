@@ -81,7 +81,7 @@ func TestCheckPostgres(t *testing.T) {
 		c.line("newest   id = 20")
 		c.line("pending  20 rows")
 		c.line(`  SELECT t.* FROM "orders" AS t WHERE t."id" <= $1::bigint ORDER BY t."id" LIMIT 1025`)
-		c.line("  argument 1: 20")
+		c.line("  -- argument 1: 20")
 		c.line("    ->  Index Scan using orders_pkey on orders t")
 		require.NotContains(t, c.text, "held")
 		require.NotContains(t, c.text, "hunter2")

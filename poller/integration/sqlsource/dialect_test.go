@@ -24,7 +24,6 @@ import (
 type fourth struct{ sqlite.Dialect }
 
 func (fourth) Name() string             { return "Fourth" }
-func (fourth) DriverNames() []string    { return []string{"fourth"} }
 func (fourth) Quote(name string) string { return "[" + name + "]" }
 func (fourth) Placeholder(n int) string { return fmt.Sprintf("?%d", n) }
 func (fourth) Limit(n int) string       { return fmt.Sprintf("LIMIT %d OFFSET 0", n) }

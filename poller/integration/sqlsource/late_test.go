@@ -110,7 +110,7 @@ func TestLateKeys(t *testing.T) {
 				require.True(t, strings.HasSuffix(w.late[0], ", id 15"), w.late[0])
 				require.Contains(t, w.log.String(), `msg="late rows" rows=1 total=1 first="a `)
 				require.Empty(t, w.read(3))
-				require.Equal(t, late.Stats{Late: 1, Watched: 5}, w.source.Stats())
+				require.Equal(t, late.Reading{Rows: 5, Late: 1, Keys: w.late}, w.source.Reading())
 
 				// Keys between two cursors, also of one row and of no row.
 				all, err := w.Keys(t.Context(), "", "", 10)
@@ -134,7 +134,7 @@ func TestLateKeys(t *testing.T) {
 				require.NoError(t, err)
 				require.Empty(t, none)
 				_, err = w.Keys(t.Context(), "", "", 0)
-				require.ErrorContains(t, err, "a max of 0")
+				require.ErrorContains(t, err, "a limit of 0")
 			})
 		})
 	}

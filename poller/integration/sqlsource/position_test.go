@@ -63,3 +63,27 @@ func TestPendingIsAnUpperBound(t *testing.T) {
 		}
 	})
 }
+
+// Pending falls to 0 when the rows after the cursor were deleted.
+func TestPendingOfDeletedRows(t *testing.T) {
+	t.Parallel()
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec("create table deleted (id " + lab.IDColumn(driver) + ", v int)")
+		for range 6 {
+			db.MustExec("insert into deleted (v) values (1)")
+		}
+		table := lab.Silent(db, "deleted", "id")
+		b, err := lab.Fetch(t, table, "", 3)
+		require.NoError(t, err)
+		require.Len(t, b.Records, 3)
+		db.MustExec("delete from deleted where id > 3")
+		for range 2 {
+			b, err = lab.Fetch(t, table, b.To, 3)
+			require.NoError(t, err)
+		}
+		require.Empty(t, b.Records)
+		if lab.IsMariaDB(driver) {
+			require.Zero(t, b.Pending)
+		}
+	})
+}

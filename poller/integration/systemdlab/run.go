@@ -54,14 +54,15 @@ func (l *Lab) Must(command ...string) string {
 // message that contains what.
 func (l *Lab) Eventually(what string, condition func() bool) {
 	l.tb.Helper()
-	for deadline := time.Now().Add(limit); !condition(); {
+	wait := 20 * time.Millisecond // longer and longer, because what asks also loads the machine
+	for deadline := time.Now().Add(limit); !condition(); wait = min(wait*5/4, 250*time.Millisecond) {
 		select {
 		case err := <-l.end:
 			l.end <- err
 			l.tb.Fatalf("systemdlab: the lab has ended: %v", err)
 		case <-l.tb.Context().Done():
 			l.tb.FailNow()
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(wait):
 		}
 		if time.Now().After(deadline) {
 			l.tb.Fatalf("systemdlab: waited %v for: %s", limit, what)

@@ -44,9 +44,13 @@ const (
 // Injector decides which calls of a fake fail. The zero value lets every call
 // through. It is safe for concurrent use.
 type Injector struct {
-	mu       sync.Mutex
-	calls    []Call
-	count    map[string]int // by Op
+	mu     sync.Mutex
+	calls  []Call
+	count  map[string]int // by Op
+	faults faults
+}
+
+type faults struct {
 	outage   error
 	fail     streak // before the effect
 	lose     streak // after it
@@ -59,52 +63,36 @@ type streak struct {
 	err  error
 }
 
-// Fail makes every call fail with err, without effect, until [Injector.Heal].
-func (i *Injector) Fail(err error) {
+func (i *Injector) set(change func(*faults)) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.outage = err
+	change(&i.faults)
 }
 
+// Fail makes every call fail with err, without effect, until [Injector.Heal].
+func (i *Injector) Fail(err error) { i.set(func(f *faults) { f.outage = err }) }
+
 // FailNext makes the next n calls fail with err, without effect.
-func (i *Injector) FailNext(n int, err error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.fail = streak{n, err}
-}
+func (i *Injector) FailNext(n int, err error) { i.set(func(f *faults) { f.fail = streak{n, err} }) }
 
 // LoseNext makes the next n calls fail with err after their effect: the answer is
 // lost.
-func (i *Injector) LoseNext(n int, err error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.lose = streak{n, err}
-}
+func (i *Injector) LoseNext(n int, err error) { i.set(func(f *faults) { f.lose = streak{n, err} }) }
 
 // FailFunc calls f at both points of every call. If f returns an error, the call
 // fails with it. f runs without locks, in the goroutine of the call. A nil f ends
 // this.
 func (i *Injector) FailFunc(f func(Call, Point) error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.failFunc = f
+	i.set(func(all *faults) { all.failFunc = f })
 }
 
 // Delay makes every call wait for d first. A call whose context ends during the
 // wait returns the context's error, without effect. A delay of hours simulates a
 // silent peer.
-func (i *Injector) Delay(d time.Duration) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.delay = d
-}
+func (i *Injector) Delay(d time.Duration) { i.set(func(f *faults) { f.delay = d }) }
 
 // Heal ends all faults and delays. A call that is already waiting goes on waiting.
-func (i *Injector) Heal() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.outage, i.fail, i.lose, i.failFunc, i.delay = nil, streak{}, streak{}, nil, 0
-}
+func (i *Injector) Heal() { i.set(func(f *faults) { *f = faults{} }) }
 
 // Calls returns all calls so far, in the order in which they began.
 func (i *Injector) Calls() []Call {
@@ -142,12 +130,12 @@ func (i *Injector) begin(c *Call) (at int, delay time.Duration) {
 	i.count[c.Op]++
 	c.N = i.count[c.Op]
 	i.calls = append(i.calls, *c)
-	return len(i.calls) - 1, i.delay
+	return len(i.calls) - 1, i.faults.delay
 }
 
 func (i *Injector) strike(c Call, p Point) error {
 	i.mu.Lock()
-	f := i.failFunc
+	f := i.faults.failFunc
 	i.mu.Unlock()
 	if f != nil {
 		if err := f(c, p); err != nil {
@@ -156,12 +144,12 @@ func (i *Injector) strike(c Call, p Point) error {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	s := &i.lose
+	s := &i.faults.lose
 	if p == Before {
-		if i.outage != nil {
-			return i.outage
+		if i.faults.outage != nil {
+			return i.faults.outage
 		}
-		s = &i.fail
+		s = &i.faults.fail
 	}
 	if s.left > 0 {
 		s.left--

@@ -21,9 +21,19 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/sqlite"
 )
 
-// Dialects returns the databases that are built in.
-func Dialects() []dialect.Dialect {
-	return []dialect.Dialect{postgres.Dialect{}, mysql.Dialect{}, sqlite.Dialect{}}
+// database is one that is built in, and the drivers by which it is reached.
+type database struct {
+	dialect  dialect.Dialect
+	names    []string // under which the drivers are registered with database/sql
+	packages []string // parts of the import paths of their types, if they are registered under another name
+}
+
+func databases() []database {
+	return []database{
+		{postgres.Dialect{}, []string{"pgx", "pgx/v4", "pgx/v5", "postgres", "pq"}, []string{"jackc/pgx", "lib/pq"}},
+		{mysql.Dialect{}, []string{"mysql", "mariadb"}, []string{"go-sql-driver/mysql"}},
+		{sqlite.Dialect{}, []string{"sqlite", "sqlite3"}, []string{"sqlite"}},
+	}
 }
 
 // Find returns the dialect of a database: by the name of its driver, or by the
@@ -34,12 +44,12 @@ func Find(db *sqlx.DB) (dialect.Dialect, error) {
 		path = v.Type().PkgPath()
 	}
 	var names []string
-	for _, d := range Dialects() {
-		if slices.Contains(d.DriverNames(), db.DriverName()) ||
-			slices.ContainsFunc(d.DriverPackages(), func(part string) bool { return strings.Contains(path, part) }) {
-			return d, nil
+	for _, d := range databases() {
+		if slices.Contains(d.names, db.DriverName()) ||
+			slices.ContainsFunc(d.packages, func(part string) bool { return strings.Contains(path, part) }) {
+			return d.dialect, nil
 		}
-		names = append(names, d.Name())
+		names = append(names, d.dialect.Name())
 	}
 	return nil, fmt.Errorf("the driver %q (%T) is not known as one of %s: set the field Dialect", db.DriverName(), db.Driver(), strings.Join(names, ", "))
 }
@@ -74,9 +84,5 @@ func ParseCeiling(text string) (ceiling.Ceiling, error) {
 
 // Ceilings returns the ceilings that need no options: those of the databases, and ceiling.None.
 func Ceilings() []ceiling.Ceiling {
-	var all []ceiling.Ceiling
-	for _, d := range Dialects() {
-		all = append(all, d.Ceilings()...)
-	}
-	return append(all, ceiling.None{})
+	return []ceiling.Ceiling{postgres.LockFence{}, postgres.TransactionID{}, postgres.Stamp{}, mysql.DirtyProbe{}, sqlite.SingleWriter{}, ceiling.None{}}
 }

@@ -61,8 +61,8 @@ func TestFind(t *testing.T) {
 	_, err := Find(sqlx.NewDb(sql.OpenDB(connector{}), "sqlserver"))
 	require.ErrorContains(t, err, `the driver "sqlserver" (builtin.driverOnly) is not known as one of Postgres, MySQL or MariaDB, SQLite: set the field Dialect`)
 	n := 0
-	for _, d := range Dialects() {
-		n += len(d.DriverNames())
+	for _, d := range databases() {
+		n += len(d.names)
 	}
 	require.Len(t, names, n)
 }

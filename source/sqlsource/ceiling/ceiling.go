@@ -45,32 +45,15 @@ type Queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// SQL is what [Grace] and [Lag] must know about a database. Package dialect includes it.
+// SQL is what a ceiling for any database, such as [Lag], must know about it. Package dialect includes it.
 type SQL interface {
-	Name() string       // the database's name, for messages, such as "SQL Server"
-	Limit(n int) string // the clause that ends an ordered statement after n rows: LIMIT 1
-	Integer() string    // how an int64 argument is written: ?, or a cast of it
+	// Name is the database's name, for messages, such as "SQL Server".
+	Name() string
 
-	// KeyTypes returns the types of the key's columns, as Older and KeyValue take them, ""
-	// where a type is not known.
-	KeyTypes(ctx context.Context, db Queryer, t Table) ([]string, error)
-
-	// Older returns a condition that holds when the column ref of that type is a time more than
-	// some microseconds, the ? in it (an int64), before the database's clock. It returns "" if
-	// the type is not a time, or is not compared with the clock.
+	// Older returns a condition that holds when the column ref is a time more than some
+	// microseconds, the ? in it (an int64), before the database's clock. typ is the driver's name
+	// for its type. It returns "" if that is not a time, or is not compared with the clock.
 	Older(ref, typ string) string
-
-	// KeyValue says how the value of a key's column of that type is read, and how it is
-	// written in a later statement so that it compares as the column does.
-	KeyValue(typ string) KeyValue
-}
-
-// KeyValue is how a key's value is read and written again.
-type KeyValue struct {
-	Select   string           // the expression that reads it; %s stands for the column
-	Argument string           // the expression that writes it, with one ?
-	Text     bool             // it is read as text, which some drivers return as []byte
-	Parse    func(string) any // makes the argument of that text; nil: the text itself
 }
 
 // Table is the table to guard.
@@ -80,11 +63,16 @@ type Table struct {
 	Parts []string // the table's name, with or without a schema before it; nil: a Query that names no table
 	Name  string   // the table's name for SQL, quoted; "" if Parts is nil
 	Key   []Column // the key's columns in order; at least one
+
+	// Greatest returns the cursor of the source's last row that is committed, whatever its age,
+	// for Limit.UpTo. Without rows that is the cursor before the first row.
+	Greatest func(ctx context.Context, db Queryer) (source.Cursor, error)
 }
 
 // Column is a column of the key.
 type Column struct {
 	Name   string // as the database has it
+	Type   string // the driver's name for its type, such as "INT8"; "" if it has none
 	Quoted string // for SQL
 	Ref    string // for SQL with the table's alias, as Limit.Where needs it: t."id"
 }
@@ -127,6 +115,10 @@ type Limit struct {
 	// rows: the source waits for rows to be on disk as of the end of Advance.
 	Where string
 	Args  []any
+
+	// UpTo is the cursor of the last row to read, as Table.Greatest returned it earlier. Empty
+	// sets no bound. Rows must be up to it and meet Where.
+	UpTo source.Cursor
 
 	Nothing bool         // no row can be read; the source then skips the statement
 	More    bool         // rows above the limit can be read without waiting, by another Advance

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/artifactofdevotion/devotion/source"
 )
 
 // MaxFences bounds the memory of a long wait. When as many fences wait, the newest one is
@@ -154,14 +156,31 @@ func (p *Progress) Advance(limit int64, at time.Time) {
 }
 
 // Limit records that all rows up to limit can be read, and returns the Limit. From is the cursor's
-// key, and no key is above greatest, as last read after at.
-func (p *Progress) Limit(t Table, limit, from, greatest int64, at time.Time) Limit {
+// key, rows were examined up to high, and no key is above greatest, as last read after at. Where
+// limit is below high, the rows above it are Held, by somebody whom the caller names.
+func (p *Progress) Limit(t Table, from, limit, high, greatest int64, at time.Time) Limit {
 	if limit < greatest {
 		p.Advance(limit, at)
 	} else {
 		p.Advance(math.MaxInt64, at)
 	}
-	return Limit{Where: t.Key[0].Ref + " <= " + t.SQL.Integer(), Args: []any{limit}, Nothing: limit <= from, AsOf: p.asOf, Greatest: greatest}
+	l := Limit{Where: t.Key[0].Ref + " <= ?", Args: []any{limit}, Nothing: limit <= from, AsOf: p.asOf, Greatest: greatest}
+	if limit < high {
+		l.Held = &source.Held{Since: p.HeldSince()}
+	} else {
+		l.More = limit < greatest
+	}
+	return l
+}
+
+// NothingAbove is Limit where no key is above base. A base above the cursor says nothing about
+// how many rows are between them: they may have been deleted.
+func (p *Progress) NothingAbove(t Table, from, base int64, at time.Time) Limit {
+	l := p.Limit(t, from, base, base, base, at)
+	if base > from {
+		l.Greatest = 0
+	}
+	return l
 }
 
 // AsOf returns a moment such that every row committed before it can be read. It is zero

@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/artifactofdevotion/devotion/source"
 )
 
 // Grace waits at each hole in the keys, which must be integers that are drawn in ascending
@@ -35,8 +33,8 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 		return nil, err
 	}
 	g := &grace{table: t, wait: c.For}
-	err := g.integers(ctx, db)
-	if err == nil {
+	err := errNoInteger
+	if typ := t.Key[0].Type; typ == "" || strings.Contains(strings.ToUpper(typ), "INT") {
 		_, _, err = g.ends(ctx, db, 0)
 	}
 	if errors.Is(err, errNoInteger) {
@@ -50,25 +48,6 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	r.Guarantee = fmt.Sprintf("a row is missed if it is committed more than %s after one with a greater %q", c.For, t.Key[0].Name)
 	g.report = r
 	return g, nil
-}
-
-// integers returns errNoInteger unless the key's first column may hold integers: its type, as
-// the driver names it, contains INT, or the column has no type.
-func (g *grace) integers(ctx context.Context, db Queryer) error {
-	rows, err := db.QueryContext(ctx, "SELECT "+g.table.Key[0].Quoted+" FROM "+g.table.Name+" WHERE 1 = 0")
-	var types []*sql.ColumnType
-	if err == nil {
-		defer rows.Close()
-		types, err = rows.ColumnTypes()
-		err = errors.Join(err, rows.Err())
-	}
-	if err != nil {
-		return fmt.Errorf("reading the type of the key: %w", err)
-	}
-	if typ := types[0].DatabaseTypeName(); typ != "" && !strings.Contains(strings.ToUpper(typ), "INT") {
-		return errNoInteger
-	}
-	return nil
 }
 
 type grace struct {
@@ -98,7 +77,7 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 	case err != nil:
 		return Limit{}, err
 	case greatest == base:
-		return g.progress.Limit(g.table, base, from, base, at), nil
+		return g.progress.NothingAbove(g.table, from, base, at), nil
 	}
 	g.progress.See(greatest, at)
 	if old, ok := g.seen.add(greatest, at, g.wait); ok {
@@ -110,40 +89,26 @@ func (g *grace) Advance(ctx context.Context, db Queryer, after []string) (Limit,
 		return Limit{}, err
 	}
 	g.settled = max(g.settled, limit)
-	l := g.progress.Limit(g.table, limit, from, greatest, at)
-	if limit < high {
-		by := fmt.Sprintf("a missing key, which is waited for until it has been missing for %s", g.wait)
-		l.Held = &source.Held{Since: g.progress.HeldSince(), By: []string{by}}
-	} else {
-		l.More = limit < greatest
+	l := g.progress.Limit(g.table, from, limit, high, greatest, at)
+	if l.Held != nil {
+		l.Held.By = []string{fmt.Sprintf("a missing key, which is waited for until it has been missing for %s", g.wait)}
 	}
 	return l, nil
 }
 
 // firstHole returns the last key before the first hole in the keys after start up to high.
 func (g *grace) firstHole(ctx context.Context, db Queryer, start, high int64) (int64, error) {
-	key := g.table.Key[0].Quoted
-	where := fmt.Sprintf(" FROM %s WHERE %s > %d AND %s <= %d", g.table.Name, key, start, key, high)
-	var n int64
-	if err := db.QueryRowContext(ctx, "SELECT COUNT(DISTINCT "+key+")"+where).Scan(&n); err != nil {
-		return 0, fmt.Errorf("counting the keys: %w", err)
-	}
-	if n == high-start {
-		return high, nil
-	}
-	found := errors.New("found")
+	hole := errors.New("a key is missing")
 	err := Each(ctx, db, func(rows *sql.Rows) error {
 		var k int64
-		if err := rows.Scan(&k); err != nil {
-			return err
-		}
-		if k > start+1 {
-			return found
+		err := rows.Scan(&k)
+		if err == nil && k > start+1 {
+			return hole
 		}
 		start = k
-		return nil
-	}, "SELECT "+key+where+" ORDER BY "+key)
-	if err != nil && !errors.Is(err, found) {
+		return err
+	}, fmt.Sprintf("SELECT %[1]s FROM %[2]s WHERE %[1]s > %[3]d AND %[1]s <= %[4]d ORDER BY %[1]s", g.table.Key[0].Quoted, g.table.Name, start, high))
+	if err != nil && !errors.Is(err, hole) {
 		return 0, fmt.Errorf("reading the keys: %w", err)
 	}
 	return start, nil

@@ -2,11 +2,10 @@ package ceiling
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
-	"strings"
 	"time"
+
+	"github.com/artifactofdevotion/devotion/source"
 )
 
 // Lag reads rows that are older than By, on any database. It is lossy: a row whose transaction
@@ -20,8 +19,8 @@ import (
 // zone to UTC in the data source name. A date is read when its day ended By ago.
 //
 // With any other key, and where the database does not compare the column with its clock, rows
-// are read up to the greatest key that was seen By ago. That key is noted at each poll, to a
-// 256th of By, in memory: after a restart the wait begins again.
+// are read up to the greatest key of the source that was seen By ago. That key is noted at each
+// poll, to a 256th of By, in memory: after a restart the wait begins again.
 //
 // The wait is intended, so Lag reports neither AsOf nor Held, and Drain of package poller does
 // not wait for younger rows.
@@ -35,15 +34,10 @@ func (c Lag) String() string { return "lag=" + c.By.String() }
 func (c Lag) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	r := Report{Strategy: c.String(), Lossy: true}
 	r.AddIf(c.By <= 0, Unsafe, Advice("set Lag.By to a positive duration"), "Lag.By is %v", c.By)
-	r.addUnnamed(t.Name == "", "its keys cannot be read")
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	types, err := t.SQL.KeyTypes(ctx, db, t)
-	if err != nil {
-		return nil, fmt.Errorf("reading the types of the key: %w", err)
-	}
-	if where := t.SQL.Older(t.Key[0].Ref, types[0]); where != "" {
+	if where := t.SQL.Older(t.Key[0].Ref, t.Key[0].Type); where != "" {
 		r.Guarantee = fmt.Sprintf("rows are read when their %q lies %v before the database's clock; "+
 			"a row whose transaction takes longer than that to commit is missed, and so is one whose time was set earlier, by a client or at the start of a long transaction", t.Key[0].Name, c.By)
 		return fixed{r, Limit{Where: where, Args: []any{c.By.Microseconds()}}}, nil
@@ -51,88 +45,30 @@ func (c Lag) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	r.Guarantee = fmt.Sprintf("rows are read up to the greatest key that was seen %v ago; a row that is committed later with a key below the cursor is missed", c.By)
 	r.Add(Warning, Advice("use a key that ascends, such as one that the database draws; without a Ceiling, the error says how to add one"),
 		"nobody checks that the key (%s) ascends with time: if it does not, as random uuids and texts, most new rows have a key below the cursor and are missed", t.Columns())
-	return newLagSeen(t, r, c.By, types), nil
+	return &lagSeen{table: t, report: r, by: c.By}, nil
 }
 
 // lagSeen reads up to the greatest key that was seen some time ago.
 type lagSeen struct {
+	table   Table
 	report  Report
 	by      time.Duration
-	top     string // the statement for the greatest key
-	where   string
-	values  []KeyValue
-	seen    ages[[]any] // greatest keys
-	settled []any
-}
-
-func newLagSeen(t Table, r Report, by time.Duration, types []string) *lagSeen {
-	g := &lagSeen{report: r, by: by}
-	var list, order []string
-	for i, k := range t.Key {
-		v := t.SQL.KeyValue(types[i])
-		g.values = append(g.values, v)
-		list = append(list, fmt.Sprintf(v.Select, k.Ref))
-		// With its alias: a bare name could stand for the selected expression, which is text.
-		order = append(order, k.Ref+" DESC")
-	}
-	g.top = "SELECT " + strings.Join(list, ", ") + " FROM " + t.Name + " AS t ORDER BY " + strings.Join(order, ", ") + " " + t.SQL.Limit(1)
-	// a <= ? AND (a < ? OR b <= ?): some databases compare rows without an index.
-	last := len(t.Key) - 1
-	g.where = t.Key[last].Ref + " <= " + g.values[last].Argument
-	for i := last - 1; i >= 0; i-- {
-		g.where = fmt.Sprintf("%s <= %s AND (%[1]s < %[2]s OR %s)", t.Key[i].Ref, g.values[i].Argument, g.where)
-	}
-	return g
+	seen    ages[source.Cursor] // of the greatest keys
+	settled source.Cursor
 }
 
 func (g *lagSeen) Report() Report { return g.report }
 
 func (g *lagSeen) Advance(ctx context.Context, db Queryer, _ []string) (Limit, error) {
 	now := time.Now()
-	key, err := g.greatest(ctx, db)
+	greatest, err := g.table.Greatest(ctx, db)
 	if err != nil {
-		return Limit{}, fmt.Errorf("reading the greatest key: %w", err)
+		return Limit{}, err
 	}
-	if key != nil {
-		if old, ok := g.seen.add(key, now, g.by); ok {
-			g.settled = old
-		}
+	if old, ok := g.seen.add(greatest, now, g.by); ok {
+		g.settled = old
 	}
-	if g.settled == nil {
-		return Limit{Nothing: true}, nil
-	}
-	var args []any
-	for _, value := range g.settled {
-		args = append(args, value, value)
-	}
-	return Limit{Where: g.where, Args: args[:len(args)-1]}, nil // the last column stands there once
-}
-
-// greatest returns the greatest key, nil for an empty table.
-func (g *lagSeen) greatest(ctx context.Context, db Queryer) ([]any, error) {
-	key, dest := make([]any, len(g.values)), make([]any, len(g.values))
-	for i := range key {
-		dest[i] = &key[i]
-	}
-	err := db.QueryRowContext(ctx, g.top).Scan(dest...)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	for i, v := range g.values {
-		if key[i] == nil { // the source itself reports a key that is NULL
-			return nil, nil
-		}
-		if b, ok := key[i].([]byte); ok && v.Text {
-			key[i] = string(b)
-		}
-		if text, ok := key[i].(string); ok && v.Parse != nil {
-			key[i] = v.Parse(text)
-		}
-	}
-	return key, nil
+	return Limit{UpTo: g.settled, Nothing: g.settled == ""}, nil
 }
 
 // None reads all visible rows. It is lossy, unless the table has a single writer that only

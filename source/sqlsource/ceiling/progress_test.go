@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/source"
 )
 
 func TestProgress(t *testing.T) {
@@ -28,4 +30,20 @@ func TestProgress(t *testing.T) {
 	require.Equal(t, at(10), p.HeldSince())
 	last := p.seen[MaxFences-1]
 	require.Equal(t, int64(100+2*MaxFences-1), last.high)
+}
+
+// Rows above a limit are held within the numbers that were examined. Beyond them they are more.
+func TestProgressLimit(t *testing.T) {
+	var p Progress
+	table := Table{Key: []Column{{Ref: "t.id"}}}
+	at := time.Unix(1, 0)
+	p.See(30, at)
+	l := p.Limit(table, 10, 10, 20, 30, at)
+	require.Equal(t, Limit{Where: "t.id <= ?", Args: []any{int64(10)}, Nothing: true, Greatest: 30, Held: &source.Held{Since: at}}, l)
+	l = p.Limit(table, 10, 20, 20, 30, at)
+	require.Equal(t, Limit{Where: "t.id <= ?", Args: []any{int64(20)}, More: true, Greatest: 30}, l)
+	l = p.Limit(table, 20, 30, 30, 30, at)
+	require.Equal(t, Limit{Where: "t.id <= ?", Args: []any{int64(30)}, AsOf: at, Greatest: 30}, l)
+	require.Equal(t, int64(30), p.NothingAbove(table, 30, 30, at).Greatest)
+	require.Zero(t, p.NothingAbove(table, 20, 30, at).Greatest, "the rows from 21 to 30 may have been deleted")
 }

@@ -13,6 +13,7 @@ type Report struct {
 	Guarantee string    // what it guarantees for this table, and why, in one sentence
 	Lossy     bool      // rows can be missed
 	Findings  []Finding // in the order in which they were found
+	Indexed   bool      // whether an index begins with the whole key is one of the findings, so that a Table needs no plan
 
 	// Fallbacks are lossy ceilings that work for this key, such as lag=5m, for those who
 	// accept that rows can be missed. Empty where the keys do not ascend with time.

@@ -1,7 +1,6 @@
 package ceiling
 
 import (
-	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -9,14 +8,8 @@ import (
 
 type fakeSQL struct{}
 
-func (fakeSQL) Name() string     { return "Fake" }
-func (fakeSQL) Limit(int) string { return "" }
-func (fakeSQL) KeyTypes(context.Context, Queryer, Table) ([]string, error) {
-	return nil, nil
-}
+func (fakeSQL) Name() string                { return "Fake" }
 func (fakeSQL) Older(string, string) string { return "" }
-func (fakeSQL) KeyValue(string) KeyValue    { return KeyValue{} }
-func (fakeSQL) Integer() string             { return "?" }
 
 // An UnsafeError has every reason, its remedies, and each statement on a separate line.
 func TestUnsafeError(t *testing.T) {

@@ -22,22 +22,13 @@ import (
 // use. Those with a context ask the database; an error of the driver is returned wrapped,
 // and one that retrying does not help against is marked with retry.Permanent.
 type Dialect interface {
-	ceiling.SQL // what the ceilings Grace and Lag need
-	Drivers
+	ceiling.SQL // what ceilings for any database need
 	Writer
 	Reader
-	Ceilings
 	Checkpoints
-}
 
-// Drivers tells by which drivers the database is reached.
-type Drivers interface {
-	// DriverNames are the names under which drivers are registered with database/sql.
-	DriverNames() []string
-
-	// DriverPackages are parts of the import paths of the drivers' types. They identify a
-	// driver that is registered under another name.
-	DriverPackages() []string
+	// Choose returns the ceiling that fits a table. It never is a lossy one.
+	Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error)
 }
 
 // Writer is how statements are written.
@@ -48,6 +39,9 @@ type Writer interface {
 	// Placeholder returns what stands for the n-th argument, from 1: ? or $1.
 	Placeholder(n int) string
 
+	// Limit returns the clause that ends an ordered statement after n rows: LIMIT 1.
+	Limit(n int) string
+
 	// Compare writes the condition that the key of a row is greater than a key, or with upTo
 	// that it is not. It adds the arguments to args. Its error is that of [Misfit].
 	Compare(columns []KeyColumn, key []Value, upTo bool, args *Args) (string, error)
@@ -55,11 +49,6 @@ type Writer interface {
 
 // Reader is how tables are read.
 type Reader interface {
-	// ListsColumns says that a Table's columns are selected one by one, with the expressions
-	// of Column, and not by a star, because the database can prepare a statement again,
-	// unseen, after the schema changed.
-	ListsColumns() bool
-
 	// Column says how the values of a column are read, and with which expression, if not as
 	// it stands. ref is the column for SQL.
 	Column(c Column, ref string) (kind row.Kind, expr string)
@@ -76,9 +65,11 @@ type Reader interface {
 	// a named column, where the database would take the name for something else.
 	NotNull(ctx context.Context, db ceiling.Queryer, table, named []string) (map[string]bool, error)
 
-	// SchemaVersion returns a number that changes with the schema, or 0 if a statement itself
-	// shows that its columns changed.
-	SchemaVersion(ctx context.Context, db ceiling.Queryer, table []string) (int64, error)
+	// SchemaVersion returns a statement for a number that changes with the schema. It is for a
+	// database that can prepare a statement again, unseen, after the schema changed: then a
+	// Table's columns are selected one by one, with the expressions of Column, and not by a
+	// star. "" says that each result shows whether its columns changed.
+	SchemaVersion(table []string) string
 
 	// ColumnsChanged reports whether an error may come of columns that changed.
 	ColumnsChanged(err error) bool
@@ -95,27 +86,14 @@ type Reader interface {
 	Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error)
 }
 
-// Ceilings tells which ceilings the database has.
-type Ceilings interface {
-	// Ceilings returns the database's own ceilings, without options.
-	Ceilings() []ceiling.Ceiling
-
-	// Choose returns the ceiling that fits a table. It never is a lossy one.
-	Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error)
-
-	// CeilingsSeeIndexes says that the ceilings that are not lossy check whether a table has
-	// an index on its key, so that no plan is asked for.
-	CeilingsSeeIndexes() bool
-}
-
 // Checkpoints is what sqlcheckpoint needs for the table that it keeps.
 type Checkpoints interface {
 	// CreateTable returns a statement that creates a table unless it exists.
 	CreateTable(table, columns string) string
 
-	// TextType returns the type of a column of ASCII text of at most max bytes; 0 sets no
+	// TextType returns the type of a column of ASCII text of at most limit bytes; 0 sets no
 	// bound. compared says that values are compared, byte by byte.
-	TextType(max int, compared bool) string
+	TextType(limit int, compared bool) string
 
 	// LockRows returns the clause with which a SELECT locks its rows until the transaction
 	// ends. If it is "", the rows are updated first instead.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,13 +21,10 @@ import (
 // test it with.
 type SQLServer struct{}
 
-func (SQLServer) Name() string             { return "SQL Server" }
-func (SQLServer) DriverNames() []string    { return []string{"sqlserver", "mssql"} }
-func (SQLServer) DriverPackages() []string { return []string{"go-mssqldb"} }
+func (SQLServer) Name() string { return "SQL Server" }
 
 func (SQLServer) Quote(name string) string { return "[" + strings.ReplaceAll(name, "]", "]]") + "]" }
 func (SQLServer) Placeholder(n int) string { return fmt.Sprintf("@p%d", n) }
-func (SQLServer) Integer() string          { return "?" }
 func (SQLServer) Limit(n int) string {
 	return fmt.Sprintf("OFFSET 0 ROWS FETCH NEXT %d ROWS ONLY", n)
 }
@@ -35,8 +33,6 @@ func (SQLServer) Limit(n int) string {
 func (SQLServer) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bool, args *dialect.Args) (string, error) {
 	return dialect.CompareColumns(columns, key, upTo, args)
 }
-
-func (SQLServer) ListsColumns() bool { return false }
 
 func (SQLServer) Column(c dialect.Column, ref string) (row.Kind, string) {
 	switch c.Type {
@@ -81,9 +77,7 @@ func (s SQLServer) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []s
 		dialect.QuoteAll(s, table))
 }
 
-func (SQLServer) SchemaVersion(context.Context, ceiling.Queryer, []string) (int64, error) {
-	return 0, nil
-}
+func (SQLServer) SchemaVersion([]string) string { return "" }
 
 func number(err error) int32 {
 	var e interface{ SQLErrorNumber() int32 }
@@ -119,48 +113,25 @@ func (SQLServer) Explain(context.Context, *sql.DB, string, []any, bool) ([]strin
 	return nil, ceiling.Finding{Level: ceiling.Note, Text: "the plan is not read on SQL Server"}, nil
 }
 
-func (SQLServer) Ceilings() []ceiling.Ceiling { return []ceiling.Ceiling{RowVersion{}} }
-
 func (SQLServer) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
 	return RowVersion{}, nil
 }
 
-func (SQLServer) CeilingsSeeIndexes() bool { return false }
-
-func (SQLServer) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) ([]string, error) {
-	types := make([]string, len(t.Key))
-	for i, k := range t.Key {
-		err := db.QueryRowContext(ctx, `SELECT t.name FROM sys.columns AS c JOIN sys.types AS t ON t.user_type_id = c.user_type_id
-			WHERE c.object_id = OBJECT_ID(@p1) AND c.name = @p2`, t.Name, k.Name).Scan(&types[i])
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return nil, fmt.Errorf("reading the type of the key: %w", err)
-		}
-	}
-	return types, nil
-}
-
 func (SQLServer) Older(ref, typ string) string {
-	if typ == "datetime2" || typ == "datetimeoffset" {
+	if typ == "DATETIME2" || typ == "DATETIMEOFFSET" {
 		return ref + " < DATEADD(microsecond, -?, SYSUTCDATETIME())"
 	}
 	return ""
-}
-
-func (SQLServer) KeyValue(typ string) ceiling.KeyValue {
-	if typ == "timestamp" || strings.HasSuffix(typ, "binary") {
-		return ceiling.KeyValue{Select: "%s", Argument: "?"}
-	}
-	return ceiling.KeyValue{Select: "CONVERT(nvarchar(4000), %s)", Argument: "?"}
 }
 
 func (SQLServer) CreateTable(table, columns string) string {
 	return "IF OBJECT_ID('" + strings.ReplaceAll(table, "'", "''") + "') IS NULL CREATE TABLE " + table + " (" + columns + ")"
 }
 
-func (SQLServer) TextType(max int, _ bool) string {
+func (SQLServer) TextType(limit int, _ bool) string {
 	size := "max"
-	if max > 0 && max <= 8000 {
-		size = fmt.Sprint(max)
+	if limit > 0 && limit <= 8000 {
+		size = fmt.Sprint(limit)
 	}
 	return "VARCHAR(" + size + ") COLLATE Latin1_General_BIN2"
 }
@@ -178,18 +149,19 @@ func (RowVersion) String() string { return "row-version" }
 // Open checks that the key is what it must be.
 func (c RowVersion) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
 	r := ceiling.Report{Strategy: c.String()}
-	types, err := t.SQL.KeyTypes(ctx, db, t)
+	key := t.Key[0]
+	typ, err := ceiling.Texts(ctx, db, `SELECT t.name FROM sys.columns AS c JOIN sys.types AS t ON t.user_type_id = c.user_type_id
+		WHERE c.object_id = OBJECT_ID(@p1) AND c.name = @p2`, t.Name, key.Name)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the type of the key: %w", err)
 	}
-	if types[0] != "timestamp" { // the old name, which the catalogue keeps
+	if !slices.Contains(typ, "timestamp") { // the old name, which the catalogue keeps; the driver calls it BINARY
 		r.Add(ceiling.Unsafe, ceiling.Advice("add a rowversion column with a unique index, and set Key to it",
 			"ALTER TABLE "+t.Name+" ADD version rowversion", "CREATE UNIQUE INDEX by_version ON "+t.Name+" (version)"),
-			"the key begins with %q of the type %s, not rowversion", t.Key[0].Name, types[0])
+			"the key begins with %q of the type %s, not rowversion", key.Name, strings.Join(typ, ""))
 		return nil, r.Err(t)
 	}
 	r.Guarantee = "every row is read once it is committed, and its latest version again after each change, below the oldest transaction in progress"
-	key := t.Key[0]
 	return rowVersion{
 		report: r,
 		ends:   "SELECT CONVERT(bigint, MIN_ACTIVE_ROWVERSION()), COALESCE(CONVERT(bigint, (SELECT max(" + key.Quoted + ") FROM " + t.Name + ")), 0)",
@@ -227,8 +199,8 @@ func ExampleDialect() {
 	var d dialect.Dialect = SQLServer{}
 	orders := &sqlsource.Table{DB: db, Name: "dbo.orders", Key: []string{"version"}, Dialect: d}
 	fmt.Println(orders.Describe(""))
-	fmt.Println(d.Quote("a]b"), d.Placeholder(1), d.Limit(1000), d.Ceilings())
+	fmt.Println(d.Quote("a]b"), d.Placeholder(1), d.Limit(1000))
 	// Output:
 	// dbo.orders before the first row
-	// [a]]b] @p1 OFFSET 0 ROWS FETCH NEXT 1000 ROWS ONLY [row-version]
+	// [a]]b] @p1 OFFSET 0 ROWS FETCH NEXT 1000 ROWS ONLY
 }

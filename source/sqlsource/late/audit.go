@@ -35,20 +35,6 @@ type Report struct {
 	Naive Reading // of the reader that asks for all keys greater than the last one it saw
 }
 
-// Reading is how one reader fared.
-type Reading struct {
-	Rows      int      // rows read
-	Late      int      // rows that appeared below the cursor: this reader missed them
-	Unchecked int64    // rows read that were not checked: forgotten before (raise Options.Rows), or the audit ended with an error
-	Keys      []string // the keys of the first ten late rows, such as "id 42"
-}
-
-// namedKeys is how many late rows a Reading names.
-const namedKeys = 10
-
-// lastCheck is how long the last check may take, also when the context has ended.
-const lastCheck = 30 * time.Second
-
 // Audit tells whether rows of a table appear below a reader's cursor. It begins after the last
 // existing row, reads keys only, and writes and delivers nothing. One reader stays below the
 // table's ceiling; a second one polls at the same moments without a ceiling, to show what that
@@ -77,10 +63,7 @@ func audit(ctx context.Context, o Options, r *Report, below, naive *reader) erro
 	}
 	r.Ceiling, r.Guarantee = b.Guarantee.Name, b.Guarantee.Text
 	below.cursor, naive.cursor = b.To, b.To
-	var over <-chan time.Time
-	if o.For > 0 {
-		over = time.After(o.For)
-	}
+	over := time.After(cmp.Or(o.For, math.MaxInt64))
 	tick := time.NewTicker(cmp.Or(o.Interval, 100*time.Millisecond))
 	defer tick.Stop()
 	for ended := false; !ended; {
@@ -97,7 +80,7 @@ func audit(ctx context.Context, o Options, r *Report, below, naive *reader) erro
 			ended = true
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastCheck)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	for _, reader := range []*reader{below, naive} {
 		if err := reader.finish(ctx); err != nil {
@@ -111,7 +94,6 @@ func audit(ctx context.Context, o Options, r *Report, below, naive *reader) erro
 type reader struct {
 	Source[row.Row]
 	cursor source.Cursor
-	seen   Reading
 }
 
 func newReader(t *sqlsource.Table, c ceiling.Ceiling, o Options) *reader {
@@ -119,22 +101,14 @@ func newReader(t *sqlsource.Table, c ceiling.Ceiling, o Options) *reader {
 	r.Logger, r.Rows, r.Every = slog.New(slog.DiscardHandler), o.Rows, time.Second
 	r.Table = &sqlsource.Table{DB: t.DB, Name: t.Name, Key: t.Key, Columns: t.Key, Where: t.Where, Ceiling: c,
 		Dialect: t.Dialect, Start: sqlsource.Latest, Logger: r.Logger}
-	r.Report = func(_ context.Context, f Found) {
-		for _, k := range f.Keys[:min(len(f.Keys), namedKeys-len(r.seen.Keys))] {
-			r.seen.Keys = append(r.seen.Keys, r.Table.Position(k))
-		}
-	}
 	return r
 }
 
+// result returns how the reader has fared. Keys that were never read again are unchecked.
 func (r *reader) result() Reading {
-	s := r.Stats()
-	r.seen.Late, r.seen.Unchecked = int(s.Late), s.Unchecked
-	if r.watch != nil {
-		for _, span := range r.watch.spans {
-			if !span.checked { // its keys were never read again
-				r.seen.Unchecked += int64(len(span.keys))
-			}
+	for _, span := range r.watch.spans {
+		if !span.checked {
+			r.seen.Unchecked += len(span.keys)
 		}
 	}
 	return r.seen
@@ -147,24 +121,18 @@ func (r *reader) poll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.observe(ctx, b.From, b.To, len(b.Records)); err != nil {
+		if err := r.observe(ctx, b); err != nil {
 			return err
 		}
 		r.cursor, more = b.To, b.More
-		r.seen.Rows += len(b.Records)
 	}
 	return nil
 }
 
 // finish checks every key that is remembered.
 func (r *reader) finish(ctx context.Context) error {
-	if r.watch == nil {
-		return nil
-	}
 	r.watch.next = 0
-	keys, _, err := r.watch.check(ctx, math.MaxInt)
-	r.report(ctx, 0, keys)
-	return err
+	return r.check(ctx, math.MaxInt, 0)
 }
 
 // String returns the result in a few lines.
@@ -174,7 +142,7 @@ func (r Report) String() string {
 	case r.Below.Late > 0:
 		conclusion = "The ceiling did not hold: writers add rows in a way that it cannot see, such as keys set by hand. Rows are missed."
 	case r.Below.Unchecked > 0:
-		conclusion = fmt.Sprintf("Rows were added faster than they could be checked: this shows nothing about %d of them. Remember more rows.", r.Below.Unchecked)
+		conclusion = fmt.Sprintf("Rows were added faster than they could be checked, or the audit ended early: this shows nothing about %d of them. Remember more rows.", r.Below.Unchecked)
 	case r.Below.Rows == 0 && r.Naive.Rows > 0:
 		conclusion = "All rows were held back by transactions that did not end in this time: this shows nothing."
 	case r.Below.Rows == 0:

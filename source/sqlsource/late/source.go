@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,13 +18,10 @@ const (
 	DefaultEvery = 30 * time.Second
 )
 
-// budget is how many keys one Fetch checks, about.
-const budget = 10 * pageKeys
-
 // Table is what a [Source] watches: a *sqlsource.Table (of row.Row) or a *sqlsource.Query[T].
 type Table[T any] interface {
 	source.Source[T]
-	Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error)
+	Keys(ctx context.Context, after, to source.Cursor, limit int) ([]source.Cursor, error)
 	Adopt(c source.Cursor) (source.Cursor, error)
 	Position(c source.Cursor) string
 }
@@ -54,10 +52,10 @@ type Source[T any] struct {
 	Logger *slog.Logger
 
 	mu      sync.Mutex
-	watch   *watch[T]
+	watch   watch[T]
+	seen    Reading
 	checked time.Time // when all keys had been checked last
 	warned  time.Time
-	total   int64
 }
 
 // Found is what a check found: rows that appeared below the cursor.
@@ -71,36 +69,35 @@ type Found struct {
 	// the row: about 20,000 at most. A check that finds more reports them in several calls.
 	Keys []source.Cursor
 
-	Total int64 // late rows found so far, these included
+	Total int // late rows found so far, these included
 }
 
-// Stats are the counters of a [Source].
-type Stats struct {
-	Late      int64 // late rows found so far
-	Watched   int   // keys remembered now
-	Unchecked int64 // keys forgotten before they were checked: raise Rows, or lower Every
+// Reading is how a [Source] has fared, or one reader of an [Audit].
+type Reading struct {
+	Rows      int      // rows read, without those whose keys could not be
+	Late      int      // rows that appeared below the cursor: this reader missed them
+	Unchecked int      // rows read that were not checked: forgotten before (raise Rows, or lower Every), or an audit ended with an error
+	Keys      []string // the keys of the first ten late rows, such as "id 42"
 }
 
-// Stats returns the counters.
-func (s *Source[T]) Stats() Stats {
+// Reading returns how the source has fared so far.
+func (s *Source[T]) Reading() Reading {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Stats{Late: s.total}
-	if s.watch != nil {
-		st.Watched, st.Unchecked = s.watch.size(), s.watch.unchecked
-	}
-	return st
+	r := s.seen
+	r.Keys = slices.Clone(r.Keys)
+	return r
 }
 
 // Fetch implements [source.Source]. It returns what the Table returned.
-func (s *Source[T]) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[T], error) {
-	b, err := s.Table.Fetch(ctx, after, max)
+func (s *Source[T]) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[T], error) {
+	b, err := s.Table.Fetch(ctx, after, limit)
 	if err != nil {
 		return b, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.observe(ctx, b.From, b.To, len(b.Records)); err != nil {
+	if err := s.observe(ctx, b); err != nil {
 		s.logger().WarnContext(ctx, "check for late rows failed", "err", retry.Text(err))
 	}
 	return b, nil
@@ -108,40 +105,51 @@ func (s *Source[T]) Fetch(ctx context.Context, after source.Cursor, max int) (so
 
 func (s *Source[T]) logger() *slog.Logger { return cmp.Or(s.Logger, slog.Default()) }
 
-func (s *Source[T]) observe(ctx context.Context, from, to source.Cursor, rows int) error {
-	if s.watch == nil {
+// observe remembers a batch, and checks keys if a check is due.
+func (s *Source[T]) observe(ctx context.Context, b source.Batch[T]) error {
+	if s.watch.table == nil {
 		s.watch, s.checked = newWatch(s.Table, cmp.Or(s.Rows, DefaultRows)), time.Now()
 	}
-	unnamed, err := s.watch.passed(ctx, from, to, rows)
+	unnamed, err := s.watch.passed(ctx, b.From, b.To, len(b.Records))
 	if err != nil {
 		return err
 	}
-	var keys []source.Cursor
-	if s.watch.next > 0 || time.Since(s.checked) >= cmp.Or(s.Every, DefaultEvery) {
-		var done bool
-		if keys, done, err = s.watch.check(ctx, budget); done {
-			s.checked = time.Now()
-		}
+	s.seen.Rows += len(b.Records)
+	if s.watch.next == 0 && time.Since(s.checked) < cmp.Or(s.Every, DefaultEvery) {
+		s.report(ctx, unnamed, nil)
+		return nil
 	}
-	s.report(ctx, unnamed, keys)
+	return s.check(ctx, 10*pageKeys, unnamed)
+}
+
+// check checks about n keys, and reports the late rows, with those whose keys are not known.
+func (s *Source[T]) check(ctx context.Context, n, unnamed int) error {
+	keys, done, err := s.watch.check(ctx, n)
+	if done {
+		s.checked = time.Now()
+	}
+	s.report(ctx, unnamed+len(keys), keys)
 	return err
 }
 
-func (s *Source[T]) report(ctx context.Context, unnamed int, keys []source.Cursor) {
-	n := unnamed + len(keys)
-	if n == 0 {
+func (s *Source[T]) report(ctx context.Context, rows int, keys []source.Cursor) {
+	s.seen.Unchecked = s.watch.unchecked
+	if rows == 0 {
 		return
 	}
-	s.total += int64(n)
+	s.seen.Late += rows
+	for _, k := range keys[:min(len(keys), 10-len(s.seen.Keys))] {
+		s.seen.Keys = append(s.seen.Keys, s.Table.Position(k))
+	}
 	if now := time.Now(); now.Sub(s.warned) >= time.Minute {
 		first := ""
 		if len(keys) > 0 {
 			first = s.Table.Position(keys[0])
 		}
 		s.warned = now
-		s.logger().WarnContext(ctx, "late rows", "rows", n, "total", s.total, "first", first)
+		s.logger().WarnContext(ctx, "late rows", "rows", rows, "total", s.seen.Late, "first", first)
 	}
 	if s.Report != nil {
-		s.Report(ctx, Found{Rows: n, Keys: keys, Total: s.total})
+		s.Report(ctx, Found{Rows: rows, Keys: keys, Total: s.seen.Late})
 	}
 }

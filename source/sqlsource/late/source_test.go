@@ -27,7 +27,7 @@ func TestSourceReports(t *testing.T) {
 		table := &numbers{keys: []int{10, 20}}
 		s := &Source[int]{Table: table, Logger: slog.New(slog.NewTextHandler(&log, nil)), Every: time.Minute,
 			Report: func(_ context.Context, f Found) { found = append(found, f) }}
-		require.Equal(t, Stats{}, s.Stats())
+		require.Zero(t, s.Reading())
 		fetch := func(after source.Cursor, want ...int) source.Cursor {
 			b, err := s.Fetch(t.Context(), after, 10)
 			require.NoError(t, err)
@@ -45,7 +45,8 @@ func TestSourceReports(t *testing.T) {
 		time.Sleep(time.Minute)
 		at = fetch(at)
 		require.Len(t, found, 1, "once")
-		require.Equal(t, Stats{Late: 1, Watched: 3}, s.Stats())
+		require.Equal(t, Reading{Rows: 2, Late: 1, Keys: []string{"id 15"}}, s.Reading())
+		require.Equal(t, 3, s.watch.size())
 
 		// The keys of a batch and of a check cannot be read for a while. The keys
 		// remembered before stay, and rows that appear after are found.
@@ -65,7 +66,7 @@ func TestSourceReports(t *testing.T) {
 		time.Sleep(time.Minute)
 		fetch(at)
 		require.Equal(t, []source.Cursor{"25", "35"}, found[2].Keys)
-		require.EqualValues(t, 4, s.Stats().Late)
+		require.Equal(t, Reading{Rows: 3, Late: 4, Keys: []string{"id 15", "id 18", "id 25", "id 35"}}, s.Reading())
 
 		table.fail = errors.New("down")
 		_, err := s.Fetch(t.Context(), at, 10)
@@ -78,11 +79,11 @@ type failingKeys struct {
 	fail error
 }
 
-func (f *failingKeys) Keys(ctx context.Context, after, to source.Cursor, max int) ([]source.Cursor, error) {
+func (f *failingKeys) Keys(ctx context.Context, after, to source.Cursor, limit int) ([]source.Cursor, error) {
 	if f.fail != nil {
 		return nil, f.fail
 	}
-	return f.numbers.Keys(ctx, after, to, max)
+	return f.numbers.Keys(ctx, after, to, limit)
 }
 
 func TestSourceKeepsTheContract(t *testing.T) {
@@ -133,8 +134,8 @@ func TestReportText(t *testing.T) {
 // keyed is a table of rows that only have a key.
 type keyed struct{ *numbers }
 
-func (k keyed) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[row.Row], error) {
-	b, err := k.numbers.Fetch(ctx, after, max)
+func (k keyed) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[row.Row], error) {
+	b, err := k.numbers.Fetch(ctx, after, limit)
 	return source.Batch[row.Row]{From: b.From, To: b.To, Records: make([]row.Row, len(b.Records)),
 		Guarantee: &source.Guarantee{Name: "lock-fence"}}, err
 }
@@ -165,7 +166,9 @@ func TestAuditChecksWhenItIsStopped(t *testing.T) {
 				table.add(20, 30)
 				time.Sleep(time.Second)
 				table.add(15, 25)
+				table.mu.Lock()
 				table.fail = c.fail
+				table.mu.Unlock()
 				stop()
 				require.ErrorIs(t, <-ended, c.fail)
 				r.Below, r.Naive = below.result(), naive.result()

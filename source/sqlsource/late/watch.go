@@ -23,7 +23,7 @@ type watch[T any] struct {
 	spans []span
 	next  int // the span to check next
 
-	unchecked int64 // keys forgotten before they were checked
+	unchecked int // keys forgotten before they were checked
 }
 
 // span has the keys after the end of the span before it, up to its own end.
@@ -34,8 +34,8 @@ type span struct {
 	unread  bool // the keys could not be read: the next check takes those it finds for passed
 }
 
-func newWatch[T any](t Table[T], limit int) *watch[T] {
-	return &watch[T]{table: t, limit: limit, seed: maphash.MakeSeed()}
+func newWatch[T any](t Table[T], limit int) watch[T] {
+	return watch[T]{table: t, limit: limit, seed: maphash.MakeSeed()}
 }
 
 func (w *watch[T]) hashes(keys []source.Cursor) []uint64 {
@@ -46,7 +46,6 @@ func (w *watch[T]) hashes(keys []source.Cursor) []uint64 {
 	return all
 }
 
-// size returns how many keys are remembered.
 func (w *watch[T]) size() (n int) {
 	for _, s := range w.spans {
 		n += len(s.keys)
@@ -54,7 +53,6 @@ func (w *watch[T]) size() (n int) {
 	return n
 }
 
-// begin forgets all keys.
 func (w *watch[T]) begin(at source.Cursor) { w.from, w.spans, w.next = at, nil, 0 }
 
 // passed records the keys of a batch of rows between two cursors. It returns how many more
@@ -122,12 +120,11 @@ func (w *watch[T]) cut(at source.Cursor) {
 
 // trim forgets the oldest spans while there are more keys than the limit.
 func (w *watch[T]) trim() {
-	for size := w.size(); size > w.limit && len(w.spans) > 1; {
+	for w.size() > w.limit && len(w.spans) > 1 {
 		s := w.spans[0]
 		if !s.checked {
-			w.unchecked += int64(len(s.keys))
+			w.unchecked += len(s.keys)
 		}
-		size -= len(s.keys)
 		w.from, w.spans, w.next = s.to, slices.Delete(w.spans, 0, 1), max(w.next-1, 0)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,11 +17,14 @@ import (
 
 // numbers is a table whose keys are numbers, each its own cursor.
 type numbers struct {
+	mu   sync.Mutex
 	keys []int // in order
 	fail error
 }
 
 func (n *numbers) add(keys ...int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	for _, k := range keys {
 		if i, found := slices.BinarySearch(n.keys, k); !found {
 			n.keys = slices.Insert(n.keys, i, k)
@@ -28,7 +32,9 @@ func (n *numbers) add(keys ...int) {
 	}
 }
 
-func (n *numbers) Keys(ctx context.Context, after, to source.Cursor, max int) (all []source.Cursor, err error) {
+func (n *numbers) Keys(ctx context.Context, after, to source.Cursor, limit int) (all []source.Cursor, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if err := cmp.Or(n.fail, ctx.Err()); err != nil {
 		return nil, err
 	}
@@ -44,7 +50,7 @@ func (n *numbers) Keys(ctx context.Context, after, to source.Cursor, max int) (a
 		}
 	}
 	i, _ := slices.BinarySearch(n.keys, low+1)
-	for ; i < len(n.keys) && n.keys[i] <= high && len(all) < max; i++ {
+	for ; i < len(n.keys) && n.keys[i] <= high && len(all) < limit; i++ {
 		all = append(all, cursor(n.keys[i]))
 	}
 	return all, nil
@@ -53,9 +59,9 @@ func (n *numbers) Keys(ctx context.Context, after, to source.Cursor, max int) (a
 func (n *numbers) Adopt(c source.Cursor) (source.Cursor, error) { return c, nil }
 func (n *numbers) Position(c source.Cursor) string              { return "id " + string(c) }
 
-func (n *numbers) Fetch(ctx context.Context, after source.Cursor, max int) (source.Batch[int], error) {
+func (n *numbers) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[int], error) {
 	b := source.Batch[int]{From: after, To: after}
-	keys, err := n.Keys(ctx, after, "", max)
+	keys, err := n.Keys(ctx, after, "", limit)
 	for _, k := range keys {
 		i, _ := strconv.Atoi(string(k))
 		b.Records, b.To = append(b.Records, i), k
@@ -146,7 +152,7 @@ func TestWatchIsBounded(t *testing.T) {
 		at = b.To
 		require.LessOrEqual(t, w.size(), 5000)
 	}
-	require.EqualValues(t, 45_000, w.unchecked)
+	require.Equal(t, 45_000, w.unchecked)
 	table.add(1, 97_001)
 	late, done, err := w.check(t.Context(), 1<<30)
 	require.NoError(t, err)
@@ -168,8 +174,8 @@ func TestWatchGoesBack(t *testing.T) {
 	t.Parallel()
 	table := &numbers{keys: []int{10, 20, 30, 40, 50}}
 	w := newWatch[int](table, 100)
-	pass := func(from source.Cursor, max int) source.Cursor {
-		b, err := table.Fetch(t.Context(), from, max)
+	pass := func(from source.Cursor, limit int) source.Cursor {
+		b, err := table.Fetch(t.Context(), from, limit)
 		require.NoError(t, err)
 		_, err = w.passed(t.Context(), from, b.To, len(b.Records))
 		require.NoError(t, err)

@@ -29,26 +29,17 @@ type Dialect struct{}
 
 var _ dialect.Dialect = Dialect{}
 
-func (Dialect) Name() string                { return name }
-func (Dialect) DriverNames() []string       { return []string{"mysql", "mariadb"} }
-func (Dialect) DriverPackages() []string    { return []string{"go-sql-driver/mysql"} }
-func (Dialect) Quote(name string) string    { return dialect.QuoteWith("`", name) }
-func (Dialect) Placeholder(int) string      { return "?" }
-func (Dialect) Integer() string             { return "?" }
-func (Dialect) Limit(n int) string          { return fmt.Sprintf("LIMIT %d", n) }
-func (Dialect) ListsColumns() bool          { return false }
-func (Dialect) RefusedValue(error) bool     { return false }
-func (Dialect) CeilingsSeeIndexes() bool    { return false }
-func (Dialect) Ceilings() []ceiling.Ceiling { return []ceiling.Ceiling{DirtyProbe{}} }
-func (Dialect) LockRows() string            { return "FOR UPDATE" }
-func (Dialect) IdleTimeout(int64) string    { return "" } // MariaDB has one for the whole session only, MySQL none
+func (Dialect) Name() string                  { return name }
+func (Dialect) Quote(name string) string      { return dialect.QuoteWith("`", name) }
+func (Dialect) Placeholder(int) string        { return "?" }
+func (Dialect) Limit(n int) string            { return fmt.Sprintf("LIMIT %d", n) }
+func (Dialect) SchemaVersion([]string) string { return "" }
+func (Dialect) RefusedValue(error) bool       { return false }
+func (Dialect) LockRows() string              { return "FOR UPDATE" }
+func (Dialect) IdleTimeout(int64) string      { return "" } // MariaDB has one for the whole session only, MySQL none
 
 func (Dialect) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
 	return DirtyProbe{}, nil
-}
-
-func (Dialect) SchemaVersion(context.Context, ceiling.Queryer, []string) (int64, error) {
-	return 0, nil
 }
 
 func (Dialect) CreateTable(table, columns string) string {
@@ -60,46 +51,14 @@ func (Dialect) NotNull(context.Context, ceiling.Queryer, []string, []string) (ma
 	return nil, nil
 }
 
-func (Dialect) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) ([]string, error) {
-	types := make([]string, len(t.Key))
-	for i, k := range t.Key {
-		typ, err := ceiling.Texts(ctx, db, "SELECT data_type FROM information_schema.columns WHERE "+isTable(t.Parts)+" AND column_name = ?", k.Name)
-		if err != nil {
-			return nil, err
-		}
-		types[i] = strings.Join(typ, "")
-	}
-	return types, nil
-}
-
 func (Dialect) Older(ref, typ string) string {
 	switch typ {
-	case "datetime", "timestamp":
+	case "DATETIME", "TIMESTAMP":
 		return ref + " < NOW(6) - INTERVAL ? MICROSECOND"
-	case "date":
+	case "DATE":
 		return ref + " < DATE(NOW(6) - INTERVAL ? MICROSECOND)"
 	}
 	return ""
-}
-
-// KeyValue implements [ceiling.SQL]. It makes numbers of digits, because MySQL compares text and
-// numbers as doubles.
-func (Dialect) KeyValue(typ string) ceiling.KeyValue {
-	v := ceiling.KeyValue{Select: "CAST(%s AS CHAR)", Argument: "?", Text: true}
-	switch {
-	case strings.HasSuffix(typ, "binary"), strings.HasSuffix(typ, "blob"):
-		v.Select, v.Argument = "HEX(%s)", "UNHEX(?)"
-	case typ == "decimal":
-		v.Argument = "CAST(? AS DECIMAL(65,30))"
-	case strings.HasSuffix(typ, "int"):
-		v.Parse = func(text string) any {
-			if n, err := (dialect.Value{Text: text}).Integer(); err == nil {
-				return n
-			}
-			return text
-		}
-	}
-	return v
 }
 
 // Compare implements [dialect.Writer]. MySQL compares rows without an index.
@@ -181,17 +140,15 @@ func (Dialect) ColumnsChanged(err error) bool {
 func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string) (h dialect.History, err error) {
 	var next uint64
 	var counted bool
-	if table != nil {
-		if next, counted, err = readCounter(ctx, db, table); err != nil {
-			return h, err
-		}
-	}
 	var drawn []string // the AUTO_INCREMENT column, if there is one
+	if table != nil {
+		next, counted, err = readCounter(ctx, db, table)
+	}
 	if counted {
 		drawn, err = ceiling.Texts(ctx, db, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE "+isTable(table)+" AND EXTRA LIKE '%auto_increment%'")
-		if err != nil {
-			return h, fmt.Errorf("reading the AUTO_INCREMENT column: %w", err)
-		}
+	}
+	if err != nil {
+		return h, err
 	}
 	top := "0"
 	if drawn != nil {
@@ -241,10 +198,10 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 	return lines, dialect.Slow("no index is used to read the rows in the order of the key (%s)", strings.Join(bad, "; ")), nil
 }
 
-func (Dialect) TextType(max int, _ bool) string {
+func (Dialect) TextType(limit int, _ bool) string {
 	typ := "MEDIUMTEXT"
-	if max > 0 {
-		typ = fmt.Sprintf("VARCHAR(%d)", max)
+	if limit > 0 {
+		typ = fmt.Sprintf("VARCHAR(%d)", limit)
 	}
 	return typ + " CHARACTER SET ascii COLLATE ascii_bin"
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
-	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -89,7 +88,7 @@ func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []st
 		return l, err
 	}
 	if w.greatest == 0 {
-		return g.progress.Limit(g.table, w.base, from, w.base, at), nil
+		return g.progress.NothingAbove(g.table, from, w.base, at), nil
 	}
 	g.progress.See(w.greatest, at)
 	limit, by, err := g.search(ctx, db, w, at)
@@ -97,15 +96,9 @@ func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []st
 		return l, err
 	}
 	g.settled = max(g.settled, limit)
-	l = g.progress.Limit(g.table, limit, from, w.greatest, at)
-	switch {
-	case limit < w.high:
-		l.Held = &source.Held{Since: g.progress.HeldSince()}
-		if time.Since(l.Held.Since) >= describeAfter {
-			l.Held.By, err = g.server.describe(ctx, db, by)
-		}
-	case limit < w.greatest:
-		l.More = true
+	l = g.progress.Limit(g.table, from, limit, w.high, w.greatest, at)
+	if l.Held != nil && time.Since(l.Held.Since) >= describeAfter {
+		l.Held.By, err = g.server.describe(ctx, db, by)
 	}
 	return l, err
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"strings"
 
@@ -233,7 +234,7 @@ func (p *table) checkKey(r *ceiling.Report, t ceiling.Table) {
 	case bits == 0 || !strings.Contains(p.extra, "auto_increment"):
 		r.Add(ceiling.Unsafe, p.remedies(t), "%q of the type %s is not AUTO_INCREMENT: clients or a trigger make its values, and rows do not commit in their order", column, p.typ)
 	case p.index == "":
-		r.Add(ceiling.Unsafe, ceiling.Advice("create an index, or let the optimizer use the existing one", fmt.Sprintf("ALTER TABLE %s ADD INDEX %s%s (%s);", t.Name, p.unless(), quote("devotion_"+column), t.Key[0].Quoted)), "no index that the optimizer may use begins with the key %q", column)
+		r.Add(ceiling.Unsafe, ceiling.Advice("create an index, or let the optimizer use the existing one", fmt.Sprintf("ALTER TABLE %s ADD INDEX %s%s (%s);", t.Name, p.unless(), quote(indexName(column)), t.Key[0].Quoted)), "no index that the optimizer may use begins with the key %q", column)
 	default:
 		if !strings.Contains(p.fullType, "unsigned") {
 			bits--
@@ -319,19 +320,17 @@ func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.
 	if err == nil {
 		_, err = with.describe(ctx, db, nil)
 	}
-	var fix []ceiling.Remedy
-	switch level := ceiling.Note; {
-	case err == nil && enabled == "YES":
+	if err == nil && enabled == "YES" {
 		p.server = with
 		r.Add(ceiling.OK, nil, "performance_schema tells each thread's statements apart")
-	case !p.maria:
-		level = ceiling.Warning
-		fix = ceiling.Advice("let the role read performance_schema, and switch the consumer on", "GRANT SELECT ON performance_schema.* TO "+user+";",
-			"UPDATE performance_schema.setup_consumers SET ENABLED = 'YES' WHERE NAME = 'events_statements_current';")
-		fallthrough
-	default:
-		r.Add(level, fix, "performance_schema does not show which statements run: a thread is waited for until it is seen idle")
+		return nil
 	}
+	level, remedies := ceiling.Note, []ceiling.Remedy(nil)
+	if !p.maria {
+		level, remedies = ceiling.Warning, ceiling.Advice("let the role read performance_schema, and switch the consumer on", "GRANT SELECT ON performance_schema.* TO "+user+";",
+			"UPDATE performance_schema.setup_consumers SET ENABLED = 'YES' WHERE NAME = 'events_statements_current';")
+	}
+	r.Add(level, remedies, "performance_schema does not show which statements run: a thread is waited for until it is seen idle")
 	return ctx.Err()
 }
 
@@ -367,6 +366,14 @@ func (p *table) unless() string {
 		return "IF NOT EXISTS "
 	}
 	return ""
+}
+
+// indexName names the index of a remedy. A name has at most 64 characters.
+func indexName(column string) string {
+	if len(column) > 50 {
+		column = fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(column)))
+	}
+	return "devotion_" + column
 }
 
 func quote(name string) string { return Dialect{}.Quote(name) }

@@ -16,7 +16,6 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// name is the database's name, for messages.
 const name = "Postgres"
 
 // Dialect is the SQL of Postgres. The interfaces of packages dialect and
@@ -25,19 +24,12 @@ type Dialect struct{}
 
 var _ dialect.Dialect = Dialect{}
 
-func (Dialect) Name() string             { return name }
-func (Dialect) Limit(n int) string       { return fmt.Sprintf("LIMIT %d", n) }
-func (Dialect) Integer() string          { return "?::bigint" }
-func (Dialect) DriverNames() []string    { return []string{"pgx", "pgx/v4", "pgx/v5", "postgres", "pq"} }
-func (Dialect) DriverPackages() []string { return []string{"jackc/pgx", "lib/pq"} }
-func (Dialect) Quote(name string) string { return dialect.QuoteWith(`"`, name) }
-func (Dialect) Placeholder(n int) string { return fmt.Sprintf("$%d", n) }
-func (Dialect) ListsColumns() bool       { return false }
-func (Dialect) CeilingsSeeIndexes() bool { return true }
-func (Dialect) LockRows() string         { return "FOR UPDATE" }
-func (Dialect) SchemaVersion(context.Context, ceiling.Queryer, []string) (int64, error) {
-	return 0, nil
-}
+func (Dialect) Name() string                  { return name }
+func (Dialect) Limit(n int) string            { return fmt.Sprintf("LIMIT %d", n) }
+func (Dialect) Quote(name string) string      { return dialect.QuoteWith(`"`, name) }
+func (Dialect) Placeholder(n int) string      { return fmt.Sprintf("$%d", n) }
+func (Dialect) SchemaVersion([]string) string { return "" }
+func (Dialect) LockRows() string              { return "FOR UPDATE" }
 func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
 }
@@ -130,27 +122,17 @@ func (Dialect) IdleTimeout(milliseconds int64) string {
 	return fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", milliseconds)
 }
 
-func (Dialect) KeyTypes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) ([]string, error) {
-	return ceiling.Texts(ctx, db, `SELECT COALESCE(format_type(a.atttypid, NULL), '') FROM unnest($2::text[]) WITH ORDINALITY AS k(name, n)
-		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = to_regclass($1::text) AND a.attname = k.name AND NOT a.attisdropped ORDER BY k.n`, t.Name, array(t.Names()))
-}
-
 func (Dialect) Older(ref, typ string) string {
 	const ago = " - ?::bigint * interval '1 microsecond'"
 	then := map[string]string{
-		"timestamp with time zone":    "statement_timestamp()" + ago,
-		"timestamp without time zone": "statement_timestamp()::timestamp" + ago,
-		"date":                        "(statement_timestamp()" + ago + ")::date",
+		"TIMESTAMPTZ": "statement_timestamp()" + ago,
+		"TIMESTAMP":   "statement_timestamp()::timestamp" + ago,
+		"DATE":        "(statement_timestamp()" + ago + ")::date",
 	}[typ]
 	if then == "" {
 		return ""
 	}
 	return ref + " < " + then
-}
-
-// KeyValue implements [ceiling.SQL]. Postgres takes text for the type of the column that it is compared with.
-func (Dialect) KeyValue(string) ceiling.KeyValue {
-	return ceiling.KeyValue{Select: "%s::text", Argument: "?", Text: true}
 }
 
 // History implements [dialect.Reader]. It needs no rights beyond those that everybody
@@ -166,8 +148,7 @@ func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string
 	if dberr.SQLState(err) == "42501" {
 		h, err = readHistory(ctx, db, name, `''`)
 	}
-	switch dberr.SQLState(err) {
-	case "42883", "0A000":
+	if state := dberr.SQLState(err); state == "42883" || state == "0A000" {
 		return dialect.History{}, nil
 	}
 	return h, err
@@ -233,22 +214,18 @@ func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args [
 	return lines, f, nil
 }
 
-// Ceilings returns the ceilings of Postgres.
-func (Dialect) Ceilings() []ceiling.Ceiling {
-	return []ceiling.Ceiling{LockFence{}, TransactionID{}, Stamp{}}
-}
-
 // Choose returns the ceiling that fits a table, by the type of the key's first column. Its
 // Open may still refuse the table.
 func (Dialect) Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error) {
 	if t.Name == "" { // which it refuses
 		return LockFence{}, nil
 	}
-	types, err := Dialect{}.KeyTypes(ctx, db, t)
+	types, err := ceiling.Texts(ctx, db, `SELECT format_type(atttypid, NULL) FROM pg_catalog.pg_attribute
+		WHERE attrelid = to_regclass($1::text) AND attname = $2::text AND NOT attisdropped`, t.Name, t.Key[0].Name)
 	if err != nil {
-		return nil, fmt.Errorf("reading the types of the key: %w", err)
+		return nil, fmt.Errorf("reading the type of the key: %w", err)
 	}
-	if types[0] == txRecipe.typ {
+	if slices.Contains(types, txRecipe.typ) {
 		return TransactionID{}, nil
 	}
 	return LockFence{}, nil

@@ -12,9 +12,9 @@ import (
 
 // guard is what each strategy keeps of a table.
 type guard struct {
-	table   ceiling.Table
-	report  ceiling.Report
-	members string // membersExpr when the table was probed
+	table  ceiling.Table
+	report ceiling.Report
+	probed *table
 }
 
 func (g *guard) Report() ceiling.Report { return g.report }
@@ -22,7 +22,7 @@ func (g *guard) Report() ceiling.Report { return g.report }
 // open probes a table and reports what matters for every strategy. Locks says that this one needs
 // the locks of the transactions that write, which only a primary shows.
 func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ceiling, locks bool) (*table, ceiling.Report, error) {
-	r := ceiling.Report{Strategy: c.String()}
+	r := ceiling.Report{Strategy: c.String(), Indexed: true}
 	if err := r.Require(t, name); err != nil {
 		return nil, r, err
 	}
@@ -51,11 +51,9 @@ func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ce
 		"row-level security applies to this role: its policies decide which rows appear and vanish, not commits")
 	r.AddIf(len(p.tree) > 1, ceiling.OK, nil,
 		"%d tables are watched together: the table, its ancestors and all their partitions or children", len(p.tree))
-	switch {
-	case p.kind != "r" && p.kind != "p":
-		return nil, r, r.Err(t)
-	case !p.tree[0].found:
-		r.Add(ceiling.Unsafe, ceiling.Advice("let the Select return the table's columns of the key under their own names"), "the table has no column %q", t.Key[0].Name)
+	isTable, found := p.kind == "r" || p.kind == "p", p.tree[0].found
+	r.AddIf(isTable && !found, ceiling.Unsafe, ceiling.Advice("let the Select return the table's columns of the key under their own names"), "the table has no column %q", t.Key[0].Name)
+	if !isTable || !found {
 		return nil, r, r.Err(t)
 	}
 	p.keyIndex(&r, t)
@@ -64,7 +62,7 @@ func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ce
 
 // relation adds why rows of something that is not a table cannot be guarded.
 func (p *table) relation(r *ceiling.Report, t ceiling.Table) {
-	words := fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the one of %s that has the key", t.Name, cmp.Or(strings.Join(p.bases, ", "), "its tables"))
+	words := fmt.Sprintf("use a Query with Select: \"SELECT ... FROM %s\" and with Table set to the one of %s that has the key", t.Name, cmp.Or(p.bases, "its tables"))
 	r.AddIf(p.kind == "v", ceiling.Unsafe, ceiling.Advice(words), "%s is a view, which does not show how rows are added, nor which table draws the key", t.Label)
 	r.AddIf(p.kind == "m", ceiling.Unsafe, ceiling.Advice("read the tables that it is made of"), "%s is a materialized view: a refresh adds rows anywhere", t.Label)
 	r.AddIf(!strings.Contains("rpvmf", p.kind), ceiling.Unsafe, ceiling.Advice("name a table"), "%s is not a table", t.Label)
@@ -79,7 +77,11 @@ func (p *table) keyIndex(r *ceiling.Report, t ceiling.Table) {
 		r.Add(ceiling.OK, nil, "an index begins with the key")
 	case invalid >= 0 && p.kind != "p":
 		name := p.indexes[invalid].name
-		r.Add(ceiling.Warning, ceiling.Advice("build it again, unless its CREATE INDEX is still running", reindex(name)),
+		remedies := ceiling.Advice("build it again, unless its CREATE INDEX is still running", fmt.Sprintf(reindex, name))
+		if p.indexes[invalid].unique { // each REINDEX that fails would leave one more
+			remedies = ceiling.Advice("remove the rows that share a key, which are the usual reason, and then build it again by " + fmt.Sprintf(reindex, name))
+		}
+		r.Add(ceiling.Warning, remedies,
 			"the index %s begins with the key (%s), but it is invalid, and so not used: CREATE INDEX CONCURRENTLY leaves it like that when it fails; each poll may read the whole table", name, t.Columns())
 	default:
 		words := "create an index"

@@ -38,15 +38,14 @@ func (c LockFence) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 	s, column := p.sequences[0], t.Key[0].Name
 	r.Guarantee = fmt.Sprintf("every row is read once it is committed, in the order of %q: rows are read up to a key when all transactions that could still add one below it have ended (their locks on the table and on the sequence %s are watched)%s",
 		column, s.name, ceiling.AsLongAs(a.names, "leave", fmt.Sprintf("%q alone", column)))
-	g := &lockFence{fence: newFence(p, t, r, math.MinInt64), sequence: s.name, drawn: math.MinInt64}
+	g := &lockFence{fence: newFence(p, t, r, math.MinInt64), sequence: s.name}
 	drawn, from := "NULL::bigint", "(SELECT) AS nothing"
 	if s.mayRead {
 		drawn, from = "CASE WHEN is_called THEN last_value ELSE greatest(last_value, -9223372036854775807) - 1 END", s.name
 	}
-	g.probe = fmt.Sprintf(`SELECT greatest, %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d),
-			pg_is_in_recovery(), CASE WHEN greatest IS NULL THEN %[6]s END
-		FROM (SELECT max(%[1]s) AS greatest FROM %[2]s WHERE %[1]s >= $2::bigint) AS g, %[5]s`,
-		t.Key[0].Quoted, t.Name, drawn, s.oid, from, membersExpr(p.oid, array(p.oids())))
+	g.probe = fmt.Sprintf(`SELECT greatest, %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d), pg_is_in_recovery()
+		FROM (SELECT max(%[1]s) AS greatest FROM %[2]s WHERE %[1]s >= $1::bigint) AS g, %[5]s`,
+		t.Key[0].Quoted, t.Name, drawn, s.oid, from)
 	return g, nil
 }
 
@@ -54,7 +53,6 @@ type lockFence struct {
 	fence
 	sequence string
 	file     sql.NullInt64 // of the sequence: it changes when that is altered or restarted
-	drawn    int64         // where the sequence stood
 
 	// When keys above the sequence were seen last, and since when at each poll. A client made them up.
 	byHand, byHandSince time.Time
@@ -81,19 +79,19 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 		return ceiling.Limit{}, err
 	}
 	g.file = file
-	if drawn.Valid && drawn.Int64 < g.drawn {
-		g.forget()
-	}
 	if drawn.Valid {
-		g.drawn = drawn.Int64
+		g.stands(drawn.Int64)
 	}
+	// The file changes with TRUNCATE RESTART IDENTITY and ALTER SEQUENCE, so that a restart shows even
+	// if the sequence has drawn as many values again.
+	l := ceiling.Limit{AsOf: at, Nothing: true, Sequence: strconv.FormatInt(file.Int64, 10)}
 	switch {
 	case drawn.Valid && drawn.Int64 < last:
 		return ceiling.Limit{}, g.table.Rewound("the sequence %s stands at %d, below the cursor: "+
 			"it was set back, as by TRUNCATE RESTART IDENTITY, ALTER SEQUENCE RESTART or setval", g.sequence, drawn.Int64)
 	case !greatest.Valid:
 		g.byHandSince = time.Time{}
-		return ceiling.Limit{Nothing: true, AsOf: at, Sequence: g.draws()}, nil
+		return l, g.idle(ctx, db, at)
 	}
 	high := greatest.Int64
 	if drawn.Valid && drawn.Int64 < high {
@@ -105,15 +103,13 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 		g.byHandSince = time.Time{}
 	}
 	if err := g.set(ctx, db, high, at); err != nil {
-		return ceiling.Limit{}, err
+		return l, err
 	}
 	if !g.asOf.After(g.byHand) { // keys above the sequence were committed before it
 		g.asOf = time.Time{}
 	}
-	l := ceiling.Limit{
-		Where: g.table.Key[0].Ref + " <= ?::bigint", Args: []any{g.settled}, AsOf: g.asOf, Nothing: g.settled < from,
-		Sequence: g.draws(), Greatest: greatest.Int64,
-	}
+	l.Where, l.Args, l.Greatest = g.table.Key[0].Ref+" <= ?::bigint", []any{g.settled}, greatest.Int64
+	l.Nothing, l.AsOf = g.settled < from, g.asOf
 	if g.settled < greatest.Int64 {
 		byHand := fmt.Sprintf("a key that the sequence %s has not reached: "+
 			"a client made it up, and it is read when the sequence has passed it", g.sequence)
@@ -121,7 +117,3 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 	}
 	return l, err
 }
-
-// draws identifies what the sequence has been since the last TRUNCATE RESTART IDENTITY or
-// ALTER SEQUENCE, so that a restart shows even if it has drawn as many values again.
-func (g *lockFence) draws() string { return strconv.FormatInt(g.file.Int64, 10) }

@@ -17,12 +17,14 @@ import (
 // sequence.
 type fence struct {
 	guard
-	probe string // the statement for how far the rows go; $1 is the table's name, $2 the cursor
-	locks string // the statement for the holders; $2 is oids
-	oids  string // of tables and sequence
-	boot  string // bootExpr at the last poll
+	probe  string    // the statement for how far the rows go; $1 is the cursor
+	locks  string    // the statement for the holders; $2 is oids
+	oids   string    // of tables and sequence
+	boot   string    // bootExpr when the locks were read last
+	listed time.Time // when that was
 
 	fences  ceiling.Fences[int64]
+	stood   int64     // where the sequence or the clock stood
 	nothing int64     // settled, as long as nothing is
 	settled int64     // rows up to this key, or below this stamp, can be read
 	asOf    time.Time // of settled
@@ -33,24 +35,46 @@ func newFence(p *table, t ceiling.Table, r ceiling.Report, nothing int64) fence 
 	for _, s := range p.sequences {
 		oids = append(oids, s.oid)
 	}
-	return fence{guard: guard{t, r, p.members}, locks: locksQuery(p), oids: array(oids), nothing: nothing, settled: nothing}
+	// The reader's own lock on pg_locks is listed, too. It proves that the server shows locks, and its
+	// row carries the values that are needed once.
+	locks := `WITH head AS MATERIALIZED (
+	SELECT pg_is_in_recovery() AS standby, ` + bootExpr + ` AS boot, ` + p.membersNow() + ` AS members
+)
+SELECT l.virtualtransaction, COALESCE(l.pid, 0), own, CASE WHEN own THEN h.standby END, CASE WHEN own THEN h.boot END, CASE WHEN own THEN h.members END
+FROM head h, (
+	SELECT *, relation = 'pg_catalog.pg_locks'::regclass AS own FROM pg_catalog.pg_locks
+	WHERE locktype = 'relation' AND granted
+		AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+) l
+WHERE l.relation = ANY ($2::oid[]) AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+	OR own AND l.pid = pg_backend_pid()`
+	return fence{guard: guard{t, r, p}, locks: locks, oids: array(oids), stood: nothing, nothing: nothing, settled: nothing}
 }
 
-// read runs the probe. Its last two columns are whether the server is a standby and, if it finds no
-// row, membersExpr: without rows above the cursor the locks are not read, which would show both.
+// read runs the probe. Its last column is whether the server is a standby: without rows above the
+// cursor the locks are not read, which would show it.
 func (f *fence) read(ctx context.Context, db ceiling.Queryer, what string, from any, dest ...any) error {
 	var standby bool
-	var members sql.NullString
-	err := db.QueryRowContext(ctx, f.probe, f.table.Name, from).Scan(append(dest, &standby, &members)...)
-	switch {
-	case err != nil:
+	err := db.QueryRowContext(ctx, f.probe, from).Scan(append(dest, &standby)...)
+	if err != nil {
 		return fmt.Errorf("reading the greatest %s: %w", what, err)
-	case standby:
+	}
+	if standby {
 		return errStandby
-	case members.Valid && members.String != f.members:
-		return errTable
 	}
 	return nil
+}
+
+// compareAfter is how long no row may be above the cursor until the tables are compared anyway. A
+// new trigger may give every row a key below the cursor, and then no row would ever show it.
+const compareAfter = 5 * time.Second
+
+// idle reads the locks, and with them membersExpr, if no row was a reason to for a while.
+func (f *fence) idle(ctx context.Context, db ceiling.Queryer, at time.Time) (err error) {
+	if at.Sub(f.listed) >= compareAfter {
+		_, err = f.holders(ctx, db)
+	}
+	return err
 }
 
 // forget drops what is known of keys or stamps that may be drawn again.
@@ -59,15 +83,20 @@ func (f *fence) forget() {
 	f.settled, f.asOf = f.nothing, time.Time{}
 }
 
+// stands records where the sequence or the clock stands.
+func (f *fence) stands(now int64) {
+	if now < f.stood {
+		f.forget()
+	}
+	f.stood = now
+}
+
 // set sets a fence, and moves settled to the newest one whose holders have ended. At is a
 // moment before high was read.
 func (f *fence) set(ctx context.Context, db ceiling.Queryer, high int64, at time.Time) error {
-	holders, restarted, err := f.holders(ctx, db)
+	holders, err := f.holders(ctx, db)
 	if err != nil {
 		return err
-	}
-	if restarted { // ids are given again, and so are keys whose commits were not on disk
-		f.forget()
 	}
 	f.fences.Set(high, at, holders)
 	if h, at, ok := f.fences.Settle(); ok {
@@ -86,25 +115,25 @@ func (f *fence) held(ctx context.Context, db ceiling.Queryer, otherwise source.H
 	return &source.Held{Since: since, By: by}, err
 }
 
-// noBackend begins the id of a prepared transaction whose id is not that of the session which
-// prepared it. Servers older than November 2021 (14.1, 13.5, ...) show all prepared transactions
-// like this, later ones only those from before the server's last start.
-const noBackend = "-1/"
-
 // membersExpr returns an expression for the table that the name $1 stands for, whether row-level
 // security applies to the table oid, and the defaults, triggers, parents and children of the tables
-// of its tree. When its value changes, the table must be probed again. Every poll reads it, so each
-// part is found by an index, and the tables are constants: by the number of elements that it expects
-// of a parameter, the server would make a new plan each time.
-func membersExpr(oid int64, tables string) string {
-	return fmt.Sprintf(`concat(to_regclass($1::text)::oid, ' ', row_security_active(%d::oid)) || (
+// of its tree. When its value changes, the table must be probed again. Each part is found by an
+// index. In each poll the tables are a constant: by the number of elements that it expects of a
+// parameter, the server would make a new plan each time.
+func membersExpr(oid, tables string) string {
+	return `concat(to_regclass($1::text)::oid, ' ', row_security_active(` + oid + `)) || (
 			SELECT string_agg(concat_ws(':', ' ' || m,
 				(SELECT string_agg(d.oid::text, ',' ORDER BY d.oid) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = m), '',
 				(SELECT string_agg(concat(g.oid, g.tgenabled, (SELECT f.xmin FROM pg_catalog.pg_proc f WHERE f.oid = g.tgfoid)), ',' ORDER BY g.oid)
 					FROM pg_catalog.pg_trigger g WHERE g.tgrelid = m AND g.tgconstraint = 0 AND g.tgtype & 3 = 3), '',
 				(SELECT string_agg(i.inhparent::text, ',' ORDER BY i.inhparent) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = m), '',
 				(SELECT string_agg(i.inhrelid::text, ',' ORDER BY i.inhrelid) FROM pg_catalog.pg_inherits i WHERE i.inhparent = m)
-			), '' ORDER BY m) FROM unnest('%s'::oid[]) AS m)`, oid, tables)
+			), '' ORDER BY m) FROM unnest(` + tables + `) AS m)`
+}
+
+// membersNow is membersExpr for the tables that were found.
+func (p *table) membersNow() string {
+	return membersExpr(fmt.Sprintf("%d::oid", p.oid), "'"+array(p.oids())+"'::oid[]")
 }
 
 // bootExpr is an expression for when the server started, the same in all sessions, whatever
@@ -112,39 +141,19 @@ func membersExpr(oid int64, tables string) string {
 // with the same start time, but it resets its statistics.
 var bootExpr = "concat(" + micros("pg_postmaster_start_time()") + ", ' ', " + micros("pg_stat_get_bgwriter_stat_reset_time()") + ")"
 
-// locksQuery returns the statement for the holders. Its own lock on pg_locks is listed, too. It
-// proves that the server shows locks, and its row carries the values that are needed once.
-func locksQuery(p *table) string {
-	return `WITH head AS MATERIALIZED (
-	SELECT pg_is_in_recovery() AS standby, ` + bootExpr + ` AS boot,
-		` + membersExpr(p.oid, array(p.oids())) + ` AS members
-)
-SELECT l.virtualtransaction, COALESCE(l.pid, 0), own, CASE WHEN own THEN h.standby END, CASE WHEN own THEN h.boot END, CASE WHEN own THEN h.members END
-FROM head h, (
-	SELECT *, relation = 'pg_catalog.pg_locks'::regclass AS own FROM pg_catalog.pg_locks
-	WHERE locktype = 'relation' AND granted
-		AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-) l
-WHERE l.relation = ANY ($2::oid[]) AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
-	OR own AND l.pid = pg_backend_pid()`
-}
-
-var errNoLocks = errors.New("pg_locks does not show this session's own lock: the server, or a proxy in front of it, hides locks; connect to the server itself, or use the ceiling transaction-id")
-
 // errStandby makes the source probe the table again, which is then refused.
 var errStandby = fmt.Errorf("this server is a standby now, which shows no locks: %w", ceiling.ErrChanged)
 
 var errTable = fmt.Errorf("the table was recreated, or a partition, default, trigger or row-level security was added or removed: %w", ceiling.ErrChanged)
 
-// holders returns the current holders. restarted says that the server was restarted, so that they
-// have nothing to do with those listed before. The error wraps ErrChanged if the tables changed.
-func (f *fence) holders(ctx context.Context, db ceiling.Queryer) (all map[string]*ceiling.Holder, restarted bool, err error) {
-	all = map[string]*ceiling.Holder{}
+// holders returns the current holders. The error wraps ErrChanged if the tables changed.
+func (f *fence) holders(ctx context.Context, db ceiling.Queryer) (map[string]*ceiling.Holder, error) {
+	all := map[string]*ceiling.Holder{}
 	var head, row struct {
 		own, standby  sql.NullBool
 		boot, members sql.NullString
 	}
-	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		h := &ceiling.Holder{}
 		var id string
 		if err := rows.Scan(&id, &h.Session, &row.own, &row.standby, &row.boot, &row.members); err != nil {
@@ -154,23 +163,28 @@ func (f *fence) holders(ctx context.Context, db ceiling.Queryer) (all map[string
 			head = row
 			return nil
 		}
-		h.Prepared, h.Inherits = h.Session == 0, strings.HasPrefix(id, noBackend)
+		// The id of a prepared transaction may not be that of the session which prepared it. Servers older
+		// than November 2021 (14.1, 13.5, ...) show all of them like this, later ones only those from
+		// before the server's last start.
+		h.Prepared, h.Inherits = h.Session == 0, strings.HasPrefix(id, "-1/")
 		all[id] = h
 		return nil
 	}, f.locks, f.table.Name, f.oids)
 	switch {
 	case err != nil:
-		return nil, false, fmt.Errorf("reading the locks: %w", err)
+		return nil, fmt.Errorf("reading the locks: %w", err)
 	case !head.own.Bool:
-		return nil, false, errNoLocks
+		return nil, errors.New("pg_locks does not show this session's own lock: the server, or a proxy in front of it, hides locks; connect to the server itself, or use the ceiling transaction-id")
 	case head.standby.Bool:
-		return nil, false, errStandby
-	case head.members.String != f.members:
-		return nil, false, errTable
+		return nil, errStandby
+	case head.members.String != f.probed.members:
+		return nil, errTable
 	}
-	restarted = f.boot != "" && head.boot.String != f.boot
-	f.boot = head.boot.String
-	return all, restarted, nil
+	if f.boot != "" && head.boot.String != f.boot { // ids are given again, and so are keys whose commits were not on disk
+		f.forget()
+	}
+	f.boot, f.listed = head.boot.String, time.Now()
+	return all, nil
 }
 
 // shownHolders is how many holders are named.
@@ -180,37 +194,31 @@ const shownHolders = 5
 // transaction by its name. Prepared ones are the last to be left out: nobody may remember them.
 func (f *fence) describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) ([]string, error) {
 	var pids []int64
+	tables := "{}"
 	for _, h := range by {
-		if !h.Prepared {
+		if h.Prepared {
+			tables = f.oids
+		} else {
 			pids = append(pids, h.Session)
 		}
 	}
 	prepared := len(by) - len(pids)
-	who, err := ceiling.DescribeHolders(ctx, db, "SELECT "+sessionName+", "+secondsSince("a.xact_start")+`
-		FROM unnest($1::int[]) WITH ORDINALITY AS l(pid, n)
-		LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid ORDER BY n`, array(pids[:min(len(pids), max(shownHolders-prepared, 0))]))
-	if err != nil {
-		return nil, err
-	}
-	if prepared > 0 {
-		named, err := ceiling.DescribeHolders(ctx, db, "SELECT "+preparedName+", "+secondsSince("x.prepared")+`
-			FROM pg_catalog.pg_prepared_xacts x
-			WHERE x.database = current_database() AND x.transaction::text IN (
-				SELECT t.transactionid::text FROM pg_catalog.pg_locks t WHERE t.locktype = 'transactionid' AND t.pid IS NULL AND t.virtualtransaction IN (
-					SELECT r.virtualtransaction FROM pg_catalog.pg_locks r WHERE r.pid IS NULL AND r.relation = ANY ($1::oid[])))
-			ORDER BY x.prepared LIMIT 5`, f.oids)
-		if err != nil {
-			return nil, err
-		}
-		if named == nil {
-			named = []string{"a prepared transaction"}
-		}
-		who = append(who, named...)
+	pids = pids[:min(len(pids), max(shownHolders-prepared, 0))]
+	who, err := ceiling.DescribeHolders(ctx, db, "SELECT who, seconds FROM (SELECT "+sessionName+", "+secondsSince("a.xact_start")+`, n, NULL
+		FROM unnest($1::int[]) WITH ORDINALITY AS l(pid, n) LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+		UNION ALL SELECT `+preparedName+", "+secondsSince("x.prepared")+`, NULL, x.prepared
+		FROM pg_catalog.pg_prepared_xacts x
+		WHERE x.database = current_database() AND x.transaction::text IN (
+			SELECT t.transactionid::text FROM pg_catalog.pg_locks t WHERE t.locktype = 'transactionid' AND t.pid IS NULL AND t.virtualtransaction IN (
+				SELECT r.virtualtransaction FROM pg_catalog.pg_locks r WHERE r.pid IS NULL AND r.relation = ANY ($2::oid[])))
+		) AS h(who, seconds, n, prepared) ORDER BY n, prepared LIMIT 5`, array(pids), tables)
+	if err == nil && prepared > 0 && len(who) == len(pids) {
+		who = append(who, "a prepared transaction")
 	}
 	if more := len(by) - shownHolders; more > 0 {
 		who = append(who, fmt.Sprintf("%d more", more))
 	}
-	return who, nil
+	return who, err
 }
 
 // What a session a with the lock l, and a prepared transaction x, are called.

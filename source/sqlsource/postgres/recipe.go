@@ -50,7 +50,10 @@ func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigge
 			list = append(list, r.Replace(s))
 		}
 	}
-	tables := p.inheriting(root)
+	// Children that are not partitions inherit neither triggers nor indexes.
+	tables := slices.DeleteFunc(slices.Clone(p.tree), func(m member) bool {
+		return m.oid != root.oid && (m.partition || m.ancestor || m.kind != "r" || root.kind == "p")
+	})
 	write(root, `BEGIN;`, `SET LOCAL lock_timeout = '2s';`)
 	if add {
 		write(root, `ALTER TABLE {root} ADD COLUMN IF NOT EXISTS {column} {type} NOT NULL DEFAULT {add};`)
@@ -77,20 +80,21 @@ func (c recipe) statements(p *table, t ceiling.Table, column string, add, trigge
 	return list
 }
 
+const reindex = "REINDEX INDEX CONCURRENTLY %s;"
+
 // createIndex returns the statement for an index of a table. IF NOT EXISTS would keep an invalid
 // one, which CREATE INDEX CONCURRENTLY leaves when it fails.
 func (p *table) createIndex(m member, key []ceiling.Column) string {
 	k := ceiling.Table{Key: key}
-	name, concurrently := objectName(m, strings.Join(k.Names(), "_")), "CONCURRENTLY "
+	sum := crc32.ChecksumIEEE([]byte(m.relation + "\x00" + strings.Join(k.Names(), "\x00"))) // a_b of c is not b_c of a
+	name, concurrently := objectName(m, fmt.Sprintf("%s_%08x", strings.Join(k.Names(), "_"), sum)), "CONCURRENTLY "
 	if m.kind == "p" {
 		concurrently = ""
 	} else if i := slices.IndexFunc(p.indexes, func(i index) bool { return !i.valid && i.table == m.oid && i.relation == name }); i >= 0 {
-		return reindex(p.indexes[i].name)
+		return fmt.Sprintf(reindex, p.indexes[i].name)
 	}
 	return fmt.Sprintf("CREATE INDEX %sIF NOT EXISTS %s ON %s (%s);", concurrently, quote(name), m.name, k.Columns())
 }
-
-func reindex(name string) string { return "REINDEX INDEX CONCURRENTLY " + name + ";" }
 
 // objectName names a function, trigger or index of a recipe by the table and by its purpose,
 // so that no second recipe takes it over. Names that would be cut off have numbers instead.
@@ -167,11 +171,8 @@ func (p *table) stampRemedies(t ceiling.Table) []ceiling.Remedy {
 func (p *table) resetRemedies(t ceiling.Table, c recipe) []ceiling.Remedy {
 	column, exists := c.free(p)
 	if !exists || column != t.Key[0].Name {
-		other := t
-		if len(t.Key) > 1 {
-			other.Key = t.Key[1:]
-		}
-		return []ceiling.Remedy{c.remedy(p, other, true)}
+		t.Key = t.Key[min(1, len(t.Key)-1):]
+		return []ceiling.Remedy{c.remedy(p, t, true)}
 	}
 	words := fmt.Sprintf("let a trigger set %q at each change; it runs after the other triggers of the table"+noHOT, column)
 	return ceiling.Advice(words, c.statements(p, t, column, false, true)...)

@@ -26,7 +26,7 @@ func TestRecipeStatements(t *testing.T) {
 		`DROP TRIGGER IF EXISTS "zz_devotion_orders_tx" ON public.orders;`,
 		`CREATE TRIGGER "zz_devotion_orders_tx" BEFORE INSERT OR UPDATE ON public.orders FOR EACH ROW EXECUTE FUNCTION "public"."zz_devotion_orders_tx"();`,
 		`COMMIT;`,
-		`CREATE INDEX CONCURRENTLY IF NOT EXISTS "zz_devotion_orders_tx_id" ON public.orders ("_tx", "id");`,
+		`CREATE INDEX CONCURRENTLY IF NOT EXISTS "zz_devotion_orders_tx_id_642e00dd" ON public.orders ("_tx", "id");`,
 	}, txRecipe.statements(p, target, "_tx", true, true))
 	require.NotContains(t, strings.Join(txRecipe.statements(p, target, "_tx", true, false), ""), "TRIGGER")
 	stamp := strings.Join(stampRecipe.statements(p, target, "_at", true, true), "\n")
@@ -44,6 +44,17 @@ func TestRecipeOfAnOddName(t *testing.T) {
 			require.Contains(t, s, `"zz_devotion_{key}""; DROP TABLE x; --_tx`)
 		}
 	}
+	names := map[string]bool{}
+	for _, of := range [][]string{{"orders", "item_id"}, {"orders_item", "id"}, {"orders_item", "_id"}, {"orders", "item", "id"}} {
+		p.tree[0].relation = of[0]
+		var key []ceiling.Column
+		for _, name := range of[1:] {
+			key = append(key, ceiling.Column{Name: name, Quoted: quote(name)})
+		}
+		name, _, _ := strings.Cut(p.createIndex(p.tree[0], key), " ON ")
+		names[name] = true
+	}
+	require.Len(t, names, 4, "an index of another table or key has another name, or IF NOT EXISTS would skip it")
 	p.tree[0].relation = strings.Repeat("ä", 30)
 	require.Equal(t, "zz_devotion_7_8d2cf563", objectName(p.tree[0], "_tx"))
 	require.NotEqual(t, objectName(p.tree[0], "_tx"), objectName(p.tree[0], "_tx_id"))

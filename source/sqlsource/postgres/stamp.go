@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
@@ -34,35 +35,17 @@ func (c Stamp) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (c
 	if err != nil {
 		return nil, err
 	}
-	s := p.stamped(&r, t)
-	column := t.Key[0].Name
-	r.AddIf(len(t.Key) == 1, ceiling.Unsafe, ceiling.Advice("add the primary key to Key, after "+column), "several rows can have the same %q", column)
-	if err := r.Err(t); err != nil {
+	if strings.HasPrefix(p.tree[0].keyType, "timestamp") {
+		r.Fallbacks = []string{"lag=5m"}
+	}
+	err = p.guarantee(&r, t, stampRecipe, true, "a moment when all transactions that wrote to the table then have ended (their locks on it are watched)")
+	if err != nil {
 		return nil, err
 	}
-	r.Guarantee = fmt.Sprintf("%s, in the order of %q: rows are read up to a moment when all transactions that wrote to the table then have ended (their locks on it are watched)%s",
-		s.promise, column, s.assumed)
-	g := &stamp{fence: newFence(p, t, r, 0)}
-	g.probe = fmt.Sprintf(
-		`SELECT %s, %s, %s, pg_is_in_recovery(), CASE WHEN greatest IS NULL THEN %s END FROM (SELECT clock_timestamp()::%s AS clock) AS c, (SELECT max(%s) AS greatest FROM %s) AS g`,
-		micros("clock"), micros(finite("greatest")), micros(finite("$2::text::timestamptz")), membersExpr(p.oid, array(p.oids())), p.tree[0].keyExact, t.Key[0].Quoted, t.Name)
+	g := &stamp{newFence(p, t, r, 0)}
+	g.probe = fmt.Sprintf(`SELECT %s, %s, %s, pg_is_in_recovery() FROM (SELECT clock_timestamp()::%s AS clock) AS c, (SELECT max(%s) AS greatest FROM %s) AS g`,
+		micros("clock"), micros(finite("greatest")), micros(finite("$1::text::timestamptz")), p.tree[0].keyExact, t.Key[0].Quoted, t.Name)
 	return g, nil
-}
-
-// stamped adds who sets the stamp, as far as the catalogue shows it.
-func (p *table) stamped(r *ceiling.Report, t ceiling.Table) (s setting) {
-	column, own := t.Key[0].Name, p.tree[0]
-	r.Fallbacks = []string{"lag=5m"}
-	switch own.keyType {
-	case stampRecipe.typ:
-		return p.settings(r, t, stampRecipe, true)
-	case "timestamp without time zone":
-		r.Add(ceiling.Unsafe, p.stampRemedies(t), "the key begins with %q, a timestamp without time zone: sessions write it by their own clocks", column)
-	default:
-		r.Fallbacks = nil
-		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a timestamptz", column, own.keyType)
-	}
-	return s
 }
 
 // micros is an expression for the microseconds since 1970, without a fraction.
@@ -75,10 +58,7 @@ func finite(expr string) string {
 	return fmt.Sprintf("CASE %s WHEN 'infinity' THEN '9999-12-31' WHEN '-infinity' THEN '0001-01-01' ELSE %[1]s END", expr)
 }
 
-type stamp struct {
-	fence
-	clock int64 // the server's, at the last poll
-}
+type stamp struct{ fence }
 
 // Advance implements [ceiling.Guard]. The clock is read before the locks. It is rounded as the
 // column is, so that whoever locks the table later draws a stamp that is not smaller.
@@ -97,12 +77,9 @@ func (g *stamp) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 		return ceiling.Limit{}, g.table.Rewound("the server's clock was set back, and is %s earlier than the cursor's stamp: "+
 			"rows written before it has passed that stamp are missed", formatMicros(last.Int64-clock))
 	}
-	if clock < g.clock {
-		g.forget()
-	}
-	g.clock = clock
+	g.stands(clock)
 	if !greatest.Valid {
-		return ceiling.Limit{Nothing: true, AsOf: at}, nil
+		return ceiling.Limit{Nothing: true, AsOf: at}, g.idle(ctx, db, at)
 	}
 	if err := g.set(ctx, db, clock, at); err != nil {
 		return ceiling.Limit{}, err

@@ -26,8 +26,8 @@ type table struct {
 	rules     bool
 	published bool // rows come from a publisher of logical replication
 	indexes   []index
-	bases     []string // the tables that a view reads
-	members   string   // read first, so that any later change shows
+	bases     string // the tables that a view reads
+	members   string // read first, so that any later change shows
 }
 
 // member is the table, an ancestor of it, or a partition or child of those.
@@ -44,10 +44,8 @@ type member struct {
 	ancestor, top     bool // an ancestor's own rows are not read; top has no parent
 }
 
-// column is a column of a table.
 type column struct{ name, typ, expr string }
 
-// index is an index of a table of the tree.
 type index struct {
 	table    int64  // its oid
 	relation string // the index's name, not quoted
@@ -67,28 +65,33 @@ type sequence struct {
 	cycles, mayRead  bool
 }
 
-// treeQuery is the statement for all tables whose inserts can reach the table $1:
-// an insert into an ancestor draws the key before it locks a partition.
-const treeQuery = `WITH RECURSIVE up(oid) AS (
-	SELECT $1::oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.oid
-), tree(oid) AS (
-	SELECT oid FROM up UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
-)`
+// treeOf begins a statement with all tables whose inserts can reach a table: an insert into an
+// ancestor draws the key before it locks a partition.
+func treeOf(oid string) string {
+	return `WITH RECURSIVE up(oid) AS (
+		SELECT ` + oid + ` UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.oid
+	), tree(oid) AS (
+		SELECT oid FROM up UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+	)`
+}
 
-// probe reads what strategies must know about a table.
+// probe reads what strategies must know about a table. Its first statement reads membersExpr: what
+// changes after it shows in that, and so does a table that is in the tree by the time of readTree.
 func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, error) {
 	p := &table{}
-	err := db.QueryRowContext(ctx, `SELECT c.oid::bigint, c.relkind::text, row_security_active(c.oid), c.relhasrules,
-		pg_is_in_recovery(), current_setting('server_version_num')::int, quote_ident(current_user)
+	err := db.QueryRowContext(ctx, treeOf("to_regclass($1::text)::oid")+` SELECT c.oid::bigint, c.relkind::text, row_security_active(c.oid), c.relhasrules,
+		pg_is_in_recovery(), current_setting('server_version_num')::int, quote_ident(current_user),
+		COALESCE((SELECT string_agg(DISTINCT d.refobjid::regclass::text, ', ') FROM pg_catalog.pg_rewrite r
+			JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+				AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> r.ev_class
+			WHERE r.ev_class = c.oid), ''),
+		EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN tree ON r.srrelid = tree.oid), `+membersExpr("c.oid", "(SELECT array_agg(oid) FROM tree)")+`
 		FROM pg_catalog.pg_class c WHERE c.oid = to_regclass($1::text)`, t.Name).
-		Scan(&p.oid, &p.kind, &p.security, &p.rules, &p.standby, &p.version, &p.role)
+		Scan(&p.oid, &p.kind, &p.security, &p.rules, &p.standby, &p.version, &p.role, &p.bases, &p.published, &p.members)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("the table %s does not exist", t.Name)
 	}
-	if err == nil {
-		err = p.readMembers(ctx, db, t)
-	}
-	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readTree, p.readColumns, p.readSequences, p.readTriggers, p.readIndexes, p.readBases} {
+	for _, read := range []func(context.Context, ceiling.Queryer, ceiling.Table) error{p.readTree, p.readColumns, p.readSequences, p.readTriggers, p.readIndexes} {
 		if err == nil {
 			err = read(ctx, db, t)
 		}
@@ -99,18 +102,6 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 	return p, nil
 }
 
-// readMembers is called first: what changes after it shows in membersExpr, and so does a table that
-// is in the tree by the time when that is read.
-func (p *table) readMembers(ctx context.Context, db ceiling.Queryer, t ceiling.Table) error {
-	oids, err := ceiling.Texts(ctx, db, treeQuery+" SELECT oid::text FROM tree", p.oid)
-	if err != nil {
-		return err
-	}
-	return db.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = ANY ($2::oid[])), "+membersExpr(p.oid, array(oids)), t.Name, array(oids)).
-		Scan(&p.published, &p.members)
-}
-
-// oids returns those of the tree.
 func (p *table) oids() (list []int64) {
 	for _, m := range p.tree {
 		list = append(list, m.oid)
@@ -122,7 +113,7 @@ func (p *table) readTree(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 	p.tree, err = ceiling.List(ctx, db, func(m *member) []any {
 		return []any{&m.oid, &m.name, &m.schema, &m.relation, &m.kind, &m.persistence, &m.child, &m.partition, &m.ancestor, &m.top,
 			&m.found, &m.keyType, &m.keyExact, &m.identity, &m.expr}
-	}, treeQuery+` SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+	}, treeOf("$1::oid")+` SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
 		c.oid <> $1::oid, c.relispartition, c.oid <> $1::oid AND c.oid IN (SELECT oid FROM up), NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid), a.attnum IS NOT NULL, COALESCE(format_type(a.atttypid, NULL), ''), COALESCE(format_type(a.atttypid, a.atttypmod), ''),
 		COALESCE(a.attidentity::text, ''), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
 		FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -140,14 +131,6 @@ func (p *table) root() member {
 	return p.tree[slices.IndexFunc(p.tree, func(m member) bool { return m.top })]
 }
 
-// inheriting returns the root, and the tables that inherit from it without being partitions,
-// which inherit neither triggers nor indexes.
-func (p *table) inheriting(root member) []member {
-	return slices.DeleteFunc(slices.Clone(p.tree), func(m member) bool {
-		return m.oid != root.oid && (m.partition || m.ancestor || m.kind != "r" || root.kind == "p")
-	})
-}
-
 func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
 	p.columns, err = ceiling.List(ctx, db, func(c *column) []any { return []any{&c.name, &c.typ, &c.expr} },
 		`SELECT a.attname::text, format_type(a.atttypid, NULL), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
@@ -159,7 +142,7 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.T
 func (p *table) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
 	p.sequences, err = ceiling.List(ctx, db, func(s *sequence) []any {
 		return []any{&s.oid, &s.name, &s.draw, &s.persistence, &s.cache, &s.increment, &s.cycles, &s.mayRead}
-	}, treeQuery+` SELECT DISTINCT s.oid::bigint, format('%I.%I', n.nspname, s.relname), format('nextval(%L::regclass)', s.oid::regclass::text), s.relpersistence::text,
+	}, treeOf("$1::oid")+` SELECT DISTINCT s.oid::bigint, format('%I.%I', n.nspname, s.relname), format('nextval(%L::regclass)', s.oid::regclass::text), s.relpersistence::text,
 		q.seqcache, q.seqincrement, q.seqcycle, has_sequence_privilege(s.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
 		FROM tree JOIN pg_catalog.pg_attribute a ON a.attrelid = tree.oid AND a.attname = $2::text AND NOT a.attisdropped
 		LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
@@ -173,11 +156,10 @@ func (p *table) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling
 	return err
 }
 
-// readIndexes reads the indexes of all tables of the tree.
 func (p *table) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (err error) {
 	p.indexes, err = ceiling.List(ctx, db, func(i *index) []any {
 		return []any{&i.table, &i.relation, &i.name, &i.valid, &i.unique, &i.begins}
-	}, treeQuery+`, key AS (
+	}, treeOf("$1::oid")+`, key AS (
 			SELECT array_agg(a.attnum::int ORDER BY k.n) AS columns FROM unnest($2::text[]) WITH ORDINALITY AS k(name, n)
 			JOIN pg_catalog.pg_attribute a ON a.attrelid = $1::oid AND a.attname = k.name AND NOT a.attisdropped
 		)
@@ -186,18 +168,7 @@ func (p *table) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.T
 		FROM key, tree JOIN pg_catalog.pg_index i ON i.indrelid = tree.oid JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, LATERAL (
 			SELECT i.indrelid = $1::oid AND i.indpred IS NULL AND i.indexprs IS NULL AS own, (string_to_array(i.indkey::text, ' ')::int[])[1:i.indnkeyatts] AS columns
-		) AS u`, p.oid, array(t.Names()))
-	return err
-}
-
-// readBases finds the tables that a view reads.
-func (p *table) readBases(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
-	if p.kind == "v" || p.kind == "m" {
-		p.bases, err = ceiling.Texts(ctx, db, `SELECT DISTINCT d.refobjid::regclass::text FROM pg_catalog.pg_rewrite r
-			JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
-				AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> r.ev_class
-			WHERE r.ev_class = $1::oid ORDER BY 1`, p.oid)
-	}
+		) AS u ORDER BY 2`, p.oid, array(t.Names()))
 	return err
 }
 

@@ -28,25 +28,15 @@ func (c TransactionID) Open(ctx context.Context, db ceiling.Queryer, t ceiling.T
 	if err != nil {
 		return nil, err
 	}
-	var s setting
-	column := t.Key[0].Name
-	if typ := p.tree[0].keyType; typ == txRecipe.typ {
-		s = p.settings(&r, t, txRecipe, false)
-	} else {
-		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a column of the type xid8", column, typ)
-	}
-	r.AddIf(len(t.Key) == 1, ceiling.Unsafe, ceiling.Advice("add the primary key to Key, after "+column), "all rows of a transaction have the same %q", column)
-	if err := r.Err(t); err != nil {
+	if err := p.guarantee(&r, t, txRecipe, false, "the oldest transaction of the cluster that is in progress"); err != nil {
 		return nil, err
 	}
-	r.Guarantee = fmt.Sprintf("%s, in the order of the transactions in %q: rows are read up to the oldest transaction of the cluster that is in progress%s",
-		s.promise, column, s.assumed)
 	// Not EXISTS (... >= xmin): the planner may read the whole table for that.
-	return &transactionID{guard: guard{t, r, p.members}, probe: fmt.Sprintf(
+	return &transactionID{guard: guard{t, r, p}, probe: fmt.Sprintf(
 		`SELECT pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text,
 			COALESCE((SELECT %[2]s FROM %[1]s WHERE %[2]s IS NOT NULL ORDER BY %[2]s DESC LIMIT 1) >= pg_snapshot_xmin(s), false), pg_is_in_recovery(),
 			%[3]s
-		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, membersExpr(p.oid, array(p.oids())))}, nil
+		FROM pg_current_snapshot() AS s`, t.Name, t.Key[0].Quoted, p.membersNow())}, nil
 }
 
 type transactionID struct {
@@ -66,7 +56,7 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 	if err := db.QueryRowContext(ctx, g.probe, g.table.Name).Scan(&oldest, &next, &above, &standby, &members); err != nil {
 		return ceiling.Limit{}, fmt.Errorf("reading the oldest transaction in progress: %w", err)
 	}
-	if members != g.members {
+	if members != g.probed.members {
 		return ceiling.Limit{}, errTable
 	}
 	last, err := g.table.After(after)

@@ -24,7 +24,7 @@ type trigger struct {
 func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
 	p.triggers, err = ceiling.List(ctx, db, func(g *trigger) []any {
 		return []any{&g.oid, &g.name, &g.table, &g.function, &g.source, &g.insert, &g.update, &g.always, &g.conditional}
-	}, treeQuery+` SELECT g.tgrelid::bigint, g.tgname::text, g.tgrelid::regclass::text, g.tgfoid::regproc::text,
+	}, treeOf("$1::oid")+` SELECT g.tgrelid::bigint, g.tgname::text, g.tgrelid::regclass::text, g.tgfoid::regproc::text,
 		CASE WHEN l.lanname = 'plpgsql' AND f.proconfig IS NULL THEN f.prosrc ELSE '' END,
 		g.tgtype & 4 > 0, g.tgtype & 16 > 0, g.tgenabled = 'A', g.tgqual IS NOT NULL OR g.tgattr <> ''::int2vector
 		FROM tree JOIN pg_catalog.pg_trigger g ON g.tgrelid = tree.oid JOIN pg_catalog.pg_proc f ON f.oid = g.tgfoid
@@ -34,7 +34,6 @@ func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.
 	return err
 }
 
-// events names the statements before which triggers run.
 func events(insert, update bool) string {
 	switch {
 	case !insert:
@@ -63,21 +62,37 @@ func (a *assumptions) add(r *ceiling.Report, g trigger, remedies []ceiling.Remed
 	}
 }
 
-// setting is who sets a column of the key when a row is written.
-type setting struct {
-	promise string // what the guarantee says is read
-	assumed string // what it assumes, as its last clause
+// guarantee sets what is guaranteed for a key that begins with the column of a recipe: rows are
+// read up to what upTo says. It returns an [*ceiling.UnsafeError] if nothing is.
+func (p *table) guarantee(r *ceiling.Report, t ceiling.Table, c recipe, byWord bool, upTo string) error {
+	var promise, assumed string
+	column, typ := t.Key[0].Name, p.tree[0].keyType
+	switch {
+	case typ == c.typ:
+		promise, assumed = p.settings(r, t, c, byWord)
+	case byWord && typ == "timestamp without time zone":
+		r.Add(ceiling.Unsafe, p.stampRemedies(t), "the key begins with %q, a timestamp without time zone: sessions write it by their own clocks", column)
+	default:
+		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a column of the type %s", column, typ, c.typ)
+	}
+	r.AddIf(len(t.Key) == 1, ceiling.Unsafe, ceiling.Advice("add the primary key to Key, after "+column), "several rows can have the same %q", column)
+	if err := r.Err(t); err != nil {
+		return err
+	}
+	r.Guarantee = fmt.Sprintf("%s, in the order of %q: rows are read up to %s%s", promise, column, upTo, assumed)
+	return nil
 }
 
 // settings finds out who sets the key's first column to the value of a recipe. Only a trigger of
-// the recipe is known to do so. ByWord says that the user vouches for other triggers.
-func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bool) (s setting) {
+// the recipe is known to do so. ByWord says that the user vouches for other triggers. It returns
+// what the guarantee promises, and as its last clause what it assumes.
+func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bool) (promise, assumed string) {
 	column, fix := t.Key[0].Name, p.resetRemedies(t, c)
-	known := p.setters(func(g trigger) bool { return g.source == c.body(column) })
-	byWord = byWord && !(p.everywhere(known.insert) && p.everywhere(known.update))
-	all := known
+	known, knownUpdates := p.setters(func(g trigger) bool { return g.source == c.body(column) })
+	byWord = byWord && !(p.everywhere(known) && p.everywhere(knownUpdates))
+	all, allUpdates := known, knownUpdates
 	if byWord {
-		all = p.setters(func(g trigger) bool { return !p.setsOther(g, column) })
+		all, allUpdates = p.setters(func(g trigger) bool { return !p.setsOther(g, column) })
 	}
 	var a assumptions
 	for _, g := range p.triggers {
@@ -91,41 +106,38 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 			a.add(r, g, fix, "rows are missed if it sets %q to anything but %s", column, c.value)
 		}
 	}
-	inserts := p.everywhere(all.insert)
-	updates := p.everywhere(all.update)
+	inserts, updates := p.everywhere(all), p.everywhere(allUpdates)
 	if p.published && !inserts {
 		r.Add(ceiling.Unsafe, slices.Concat(ceiling.Advice("read at the publisher"), fix), "the table is filled by logical replication, which runs no defaults, and no triggers but those that are ENABLE ALWAYS")
-		return s
+		return "", ""
 	}
 	vouched, replaced := p.defaults(r, c, column, fix, known, all, byWord)
 	r.AddIf(!inserts, ceiling.Note, nil, "clients can choose the value of %q: a row with one below the cursor is missed", column)
-	s.promise = "every row is read once it is committed, and its latest version again after each change"
+	promise = "every row is read once it is committed, and its latest version again after each change"
 	if !updates {
-		s.promise = "every row is read once it is committed, and its later changes are not read"
+		promise = "every row is read once it is committed, and its later changes are not read"
+		r.Add(ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)
 	}
-	r.AddIf(!updates, ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)
 	switch value := fmt.Sprintf("%q to %s at each ", column, c.value); {
 	case vouched:
-		s.assumed = ", as long as clients or triggers set " + value + events(true, updates) + ", for which it takes your word"
+		return promise, ", as long as clients or triggers set " + value + events(true, updates) + ", for which it takes your word"
 	case byWord:
-		s.assumed = ceiling.AsLongAs(a.names, "set", value+events(a.insert, a.update)) + replaced
-	default:
-		s.assumed = ceiling.AsLongAs(a.names, "set", fmt.Sprintf("%q to nothing but %s", column, c.value))
+		return promise, ceiling.AsLongAs(a.names, "set", value+events(a.insert, a.update)) + replaced
 	}
-	return s
+	return promise, ceiling.AsLongAs(a.names, "set", fmt.Sprintf("%q to nothing but %s", column, c.value))
 }
 
 // defaults adds the defaults of the column in all tables where no trigger is known to set it. The
 // user vouches for a table without any. Replaced says which defaults hold nothing but by the user's
 // word that a trigger replaces them.
-func (p *table) defaults(r *ceiling.Report, c recipe, column string, fix []ceiling.Remedy, known, all setters, byWord bool) (vouched bool, replaced string) {
+func (p *table) defaults(r *ceiling.Report, c recipe, column string, fix []ceiling.Remedy, known, all map[int64]bool, byWord bool) (vouched bool, replaced string) {
 	var list []string
 	for _, m := range p.tree {
 		right := unqualified(m.expr) == c.value
 		switch {
 		case m.ancestor && m.kind == "r": // its rows are not read
-		case known.insert[m.oid] || p.everywhere(known.insert):
-		case all.insert[m.oid] || p.everywhere(all.insert):
+		case known[m.oid] || p.everywhere(known):
+		case all[m.oid] || p.everywhere(all):
 			if m.expr != "" && !right {
 				r.Add(ceiling.Warning, fix, "the default of %q in %s is %s: by your word a trigger sets %[1]q to %[4]s in its place at each INSERT; otherwise rows are missed", column, m.name, m.expr, c.value)
 				list = append(list, m.expr)
@@ -150,21 +162,17 @@ func (p *table) defaults(r *ceiling.Report, c recipe, column string, fix []ceili
 	return vouched, replaced
 }
 
-// setters are the tables, by their oids, with a trigger that sets a column for each row before each
-// INSERT, or before each UPDATE.
-type setters struct{ insert, update map[int64]bool }
-
-// setters returns the tables with such triggers. What replication brings runs only triggers that
-// are ENABLE ALWAYS.
-func (p *table) setters(is func(trigger) bool) setters {
-	s := setters{map[int64]bool{}, map[int64]bool{}}
+// setters returns the tables, by their oids, with a trigger that sets a column for each row before
+// each INSERT, and before each UPDATE. What replication brings runs only triggers that are ENABLE ALWAYS.
+func (p *table) setters(is func(trigger) bool) (inserts, updates map[int64]bool) {
+	inserts, updates = map[int64]bool{}, map[int64]bool{}
 	for _, g := range p.triggers {
 		if is(g) && !g.conditional && (g.always || !p.published) {
-			s.insert[g.oid] = s.insert[g.oid] || g.insert
-			s.update[g.oid] = s.update[g.oid] || g.update
+			inserts[g.oid] = inserts[g.oid] || g.insert
+			updates[g.oid] = updates[g.oid] || g.update
 		}
 	}
-	return s
+	return inserts, updates
 }
 
 // setsOther reports whether a trigger is that of a recipe for another column.

@@ -26,17 +26,11 @@ type Dialect struct{}
 var _ dialect.Dialect = Dialect{}
 
 func (Dialect) Name() string                { return name }
-func (Dialect) DriverNames() []string       { return []string{"sqlite", "sqlite3"} }
-func (Dialect) DriverPackages() []string    { return []string{"sqlite"} }
 func (Dialect) Quote(name string) string    { return dialect.QuoteWith(`"`, name) }
 func (Dialect) Placeholder(int) string      { return "?" }
-func (Dialect) Integer() string             { return "?" }
 func (Dialect) Limit(n int) string          { return fmt.Sprintf("LIMIT %d", n) }
-func (Dialect) Older(string, string) string { return "" }   // times are texts and numbers of any form
-func (Dialect) ListsColumns() bool          { return true } // the columns of a star can change after it was prepared
+func (Dialect) Older(string, string) string { return "" } // times are texts and numbers of any form
 func (Dialect) RefusedValue(error) bool     { return false }
-func (Dialect) CeilingsSeeIndexes() bool    { return false }
-func (Dialect) Ceilings() []ceiling.Ceiling { return []ceiling.Ceiling{SingleWriter{}} }
 func (Dialect) TextType(int, bool) string   { return "TEXT" }
 func (Dialect) IdleTimeout(int64) string    { return "" }
 func (Dialect) LockRows() string            { return "" } // a transaction that reads first may be refused the write lock
@@ -51,15 +45,6 @@ func (Dialect) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bo
 
 func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
-}
-
-func (Dialect) KeyTypes(_ context.Context, _ ceiling.Queryer, t ceiling.Table) ([]string, error) {
-	return make([]string, len(t.Key)), nil // no type of SQLite tells what a column holds
-}
-
-// KeyValue implements [ceiling.SQL]. It reads an expression, as Column does.
-func (Dialect) KeyValue(string) ceiling.KeyValue {
-	return ceiling.KeyValue{Select: "+%s", Argument: "?"}
 }
 
 // CheckSession implements [dialect.Reader]. The drivers ask for UTF-8, whatever the file is in.
@@ -121,13 +106,12 @@ func (Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []strin
 		FROM pragma_table_info(?, ?) AS c`, name, schema, name, schema)
 }
 
-func (Dialect) SchemaVersion(ctx context.Context, db ceiling.Queryer, table []string) (v int64, err error) {
-	prefix := ""
+// SchemaVersion implements [dialect.Reader]. The columns of a star can change after it was prepared.
+func (Dialect) SchemaVersion(table []string) string {
 	if len(table) == 2 {
-		prefix = quote(table[0]) + "."
+		return "PRAGMA " + quote(table[0]) + ".schema_version"
 	}
-	err = db.QueryRowContext(ctx, "PRAGMA "+prefix+"schema_version").Scan(&v)
-	return v, err
+	return "PRAGMA schema_version"
 }
 
 // ColumnsChanged implements [dialect.Reader]. A column that is gone has no separate code, and

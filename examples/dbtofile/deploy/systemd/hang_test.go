@@ -7,7 +7,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -21,7 +23,9 @@ import (
 	"github.com/artifactofdevotion/devotion/examples/dbtofile/deploy/internal/deploytest"
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/filecheckpoint"
+	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/poller/sdnotify"
+	"github.com/artifactofdevotion/devotion/poller/status"
 	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 )
@@ -34,8 +38,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv("SERVE") != "" {
 		serve()
 	}
+	if version := os.Getenv("STICKS"); version != "" {
+		stick(version)
+	}
 	flag.Parse()
-	_ = flag.Set("test.parallel", "8") // the labs wait more than they work
+	_ = flag.Set("test.parallel", "12") // the labs wait more than they work
 	os.Exit(m.Run())
 }
 
@@ -156,4 +163,29 @@ func (l late) Load(ctx context.Context) (source.Cursor, error) {
 		return "", errors.New("the store is down")
 	}
 	return l.Checkpointer.Load(ctx)
+}
+
+// stick is a version of dbtofile that polls twice, and then hangs as if the disk did. It stays ready for a minute.
+func stick(version string) {
+	polls := 0
+	p := &poller.Poller[int]{
+		Name: "orders",
+		Source: source.Func[int](func(_ context.Context, after source.Cursor, _ int) (source.Batch[int], error) {
+			if polls++; polls > 2 {
+				select {}
+			}
+			return source.Batch[int]{From: after, To: after}, nil
+		}),
+		Sink:         sink.Func[int](func(context.Context, source.Batch[int]) error { return nil }),
+		Checkpointer: &pollertest.Checkpointer{},
+		Interval:     100 * time.Millisecond,
+		Logger:       slog.New(slog.DiscardHandler),
+	}
+	page := &status.Page{Version: version}
+	page.Attach(&p.Hooks, p.Status)
+	go func() { log.Fatal(http.ListenAndServe(os.Getenv("DBTOFILE_LISTEN"), page)) }()
+	if _, err := sdnotify.Start(context.Background(), p.Status); err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(p.Run(context.Background()))
 }

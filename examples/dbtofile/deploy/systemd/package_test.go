@@ -99,6 +99,19 @@ func packageLife(t *testing.T, packages string) {
 	m.install("1.0.0")
 	running("1.0.0")
 
+	// systemd does not start what is masked. It runs on with the program that it has.
+	m.Must("systemctl", "mask", "--quiet", all[1])
+	pid := m.Show(all[1], "MainPID")
+	m.install("1.1.0")
+	assert.Equal(t, pid, m.Show(all[1], "MainPID"))
+	m.Must("systemctl", "unmask", "--quiet", all[1])
+	m.Unit(all[1]+".d/bad.conf", "[Service]\nExecStart=\n")
+	assert.Equal(t, "bad-setting", m.Show(all[1], "LoadState"))
+	m.install("1.1.0")
+	assert.Equal(t, pid, m.Show(all[1], "MainPID"))
+	m.Must("rm", "/etc/systemd/system/"+all[1]+".d/bad.conf")
+	m.Must("systemctl", "daemon-reload")
+
 	// A unit that is disabled or stopped stays so.
 	m.Must("systemctl", "disable", "--now", "--quiet", all[1])
 	m.install("1.1.0")
@@ -124,6 +137,12 @@ func packageLife(t *testing.T, packages string) {
 	assert.Empty(t, wants)
 	m.same(out, want["orders"])
 	m.same(out+"/stock", want["stock"])
+
+	m.Must("systemctl", "mask", "--runtime", "--quiet", service)
+	m.install("1.0.0")
+	m.Must("systemctl", "unmask", "--runtime", "--quiet", service)
+	assert.Equal(t, "disabled", m.Show(service, "UnitFileState"))
+	m.Must("dpkg", "--purge", "dbtofile")
 
 	// A masked service is not started. A missing unit does not prevent the removal.
 	m.Must("systemctl", "mask", "--quiet", service)

@@ -4,6 +4,7 @@ package systemd_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,8 +18,9 @@ import (
 	"github.com/artifactofdevotion/devotion/examples/dbtofile/deploy/internal/deploytest"
 )
 
-// first is the version that is built. The others are the same package with another version of the
-// same length written over it.
+// first is the version that is built. The others are the same program with another version of the
+// same length written over it. The program of each is not in its package but in /opt/lab, so that publishing,
+// downloading and installing, over and over, take a tenth of the time.
 const first = "7.41.100"
 
 func version(n int) string { return fmt.Sprintf("7.41.%d", 100+n) }
@@ -26,7 +28,7 @@ func version(n int) string { return fmt.Sprintf("7.41.%d", 100+n) }
 // releases is what the owner of a repository has: two keys of gpg, and a package that trusts one.
 type releases struct {
 	home    string // of gpg
-	base    string // the package, unpacked
+	base    string // the package, unpacked, without the program
 	program []byte
 }
 
@@ -56,6 +58,7 @@ func newReleases(t *testing.T) releases {
 	r.program, err = os.ReadFile(filepath.Join(r.base, "usr/bin/dbtofile"))
 	require.NoError(t, err)
 	require.True(t, bytes.Contains(r.program, []byte(first)))
+	require.NoError(t, os.Remove(filepath.Join(r.base, "usr/bin/dbtofile")))
 	return r
 }
 
@@ -74,10 +77,12 @@ func (r releases) run(t *testing.T, command ...string) string {
 // release is a package of a version, which may have a fault.
 type release struct {
 	version  string
-	wrapper  string // a shell script that runs instead of the program, which is $real
+	wrapper  string // what the program does, as a shell script; $real is a good one
 	postinst string // runs first in the script of the package
 	preinst  string
 	depends  string // a further dependency
+	conflict string // a package that it conflicts with
+	conf     string // instead of its apt.conf
 }
 
 // Faults of the program.
@@ -87,9 +92,11 @@ const (
 	misconfigured = "exit 2"                                                                   // systemd does not restart it
 	unready       = `DBTOFILE_DSN_FILE= DBTOFILE_DSN=postgres://127.0.0.1:1/none exec "$real"` // it runs, and reads nothing
 	sleeps        = "exec sleep infinity"
+	sticks        = `STICKS=$("$real" -version | cut -d ' ' -f 2) exec /opt/lab/serve` // it polls twice, see stick
+	waits         = "until [ -e /run/exit ]; do sleep 0.1; done; exit 3"
 )
 
-// write writes the package into a directory.
+// write writes the package into a directory of the lab's.
 func (r releases) write(t *testing.T, dir string, rel release) {
 	t.Helper()
 	root := filepath.Join(t.TempDir(), rel.version)
@@ -101,23 +108,27 @@ func (r releases) write(t *testing.T, dir string, rel release) {
 		require.NoError(t, os.Chmod(path, mode))
 	}
 	require.Len(t, rel.version, len(first))
-	program := "usr/bin/dbtofile"
-	if rel.wrapper != "" {
-		program = "usr/lib/dbtofile-real"
-		edit("usr/bin/dbtofile", 0o755, func(string) string {
-			return "#!/bin/sh\nexport DBTOFILE_DSN_FILE\nreal=/" + program + "\n" + rel.wrapper + "\n"
-		})
+	real := "dbtofile-" + rel.version
+	program := filepath.Join(filepath.Dir(dir), real)
+	if _, err := os.Stat(program); err != nil { // or it may run
+		require.NoError(t, os.WriteFile(program, bytes.ReplaceAll(r.program, []byte(first), []byte(rel.version)), 0o755))
 	}
-	edit(program, 0o755, func(string) string {
-		return string(bytes.ReplaceAll(r.program, []byte(first), []byte(rel.version)))
+	edit("usr/bin/dbtofile", 0o755, func(string) string {
+		return "#!/bin/sh\nreal=/opt/lab/" + real + "\n" + cmp.Or(rel.wrapper, `exec "$real" "$@"`) + "\n"
 	})
 	edit("DEBIAN/control", 0o644, func(text string) string {
 		text = strings.Replace(text, "\nVersion: "+first+"\n", "\nVersion: "+rel.version+"\n", 1)
 		if rel.depends != "" {
 			text = strings.Replace(text, "\nDepends: ", "\nDepends: "+rel.depends+", ", 1)
 		}
+		if rel.conflict != "" {
+			text = strings.Replace(text, "\nDepends: ", "\nConflicts: "+rel.conflict+"\nDepends: ", 1)
+		}
 		return text
 	})
+	if rel.conf != "" {
+		edit("usr/share/dbtofile/apt.conf", 0o644, func(string) string { return rel.conf })
+	}
 	first := func(script string) func(string) string {
 		return func(text string) string { return "#!/bin/sh\n" + script + "\n" + text }
 	}

@@ -22,9 +22,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// serve is the web server of the repository: this program, inside the lab.
+// serve is the web server of the repository: this program, inside the lab. It always sends the whole file: a test
+// replaces an index within the second that its time is counted in, and apt would resume the one that it refused.
 func serve() {
-	log.Fatal(http.ListenAndServe("127.0.0.1:8000", http.FileServer(http.Dir(os.Getenv("SERVE")))))
+	files := http.FileServer(http.Dir(os.Getenv("SERVE")))
+	log.Fatal(http.ListenAndServe("127.0.0.1:8000", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, name := range []string{"Range", "If-Range", "If-Modified-Since"} {
+			r.Header.Del(name)
+		}
+		files.ServeHTTP(w, r)
+	})))
 }
 
 // site is a machine that runs dbtofile, with a table that grows and the repository it upgrades from.
@@ -42,7 +49,7 @@ const (
 	updater = "dbtofile-update.service"
 )
 
-func newSite(t *testing.T, r releases) *site {
+func newSite(t *testing.T, r releases, installed ...release) *site {
 	s := &site{machine: boot(t, t.TempDir()), releases: r}
 	s.public = filepath.Join(s.Dir(), "public")
 	require.NoError(t, os.Mkdir(s.public, 0o755))
@@ -53,7 +60,12 @@ func newSite(t *testing.T, r releases) *site {
 	s.Unit("serve.service", "[Unit]\nAfter="+updater+"\n[Service]\nEnvironment=SERVE=/opt/lab/public\nExecStart=/opt/lab/serve\n")
 	s.Must("systemctl", "start", "serve")
 
-	s.publish(release{version: first})
+	// apt and dpkg read the list of installed packages at each call. This one has what dbtofile depends on.
+	s.Must("bash", "-euc", `cd /var/lib/dpkg
+		awk -v RS= -v ORS='\n\n' '/^Package: (apt|apt-utils|curl|gpgv|jq|systemd|util-linux)\n/' status |
+			grep -vE '^(Pre-Depends|Depends|Recommends|Suggests|Breaks|Conflicts|Replaces|Enhances):' >status.new
+		mv status.new status`)
+	s.publish(append(installed, release{version: first})[0])
 	s.Must("dpkg", "--install", "/opt/lab/public/"+debName(first))
 	s.Write("/etc/dbtofile/apt/dbtofile.sources", "Types: deb\nURIs: http://127.0.0.1:8000\nSuites: ./\nSigned-By: /usr/share/keyrings/dbtofile.asc\n")
 	s.Write("/etc/dbtofile/update.env", quick)
@@ -170,7 +182,7 @@ func (s *site) idle() bool {
 	return slices.Contains([]string{"inactive", "failed"}, s.Show(updater, "ActiveState"))
 }
 
-type status struct {
+type report struct {
 	Version   string
 	Ready     bool
 	Pipelines []struct {
@@ -179,9 +191,9 @@ type status struct {
 	}
 }
 
-func (s status) failing() bool { return len(s.Pipelines) > 0 && s.Pipelines[0].LastError != "" }
+func (r report) failing() bool { return len(r.Pipelines) > 0 && r.Pipelines[0].LastError != "" }
 
-func (s *site) status(port int) (st status) {
+func (s *site) status(port int) (st report) {
 	text, err := s.Run(s.t.Context(), "curl", "-s", fmt.Sprintf("http://127.0.0.1:%d/status", port))
 	if err == nil {
 		_ = json.Unmarshal([]byte(text), &st)
@@ -197,17 +209,22 @@ func (s *site) answers(port int, version string) bool {
 
 func (s *site) healthy(version string) bool { return s.answers(9464, version) }
 
+// installed returns the state of the package as dpkg --list has it, and its version.
+func (s *site) installed() string {
+	return s.Must("dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Version}", "dbtofile")
+}
+
 // runs requires that a version is installed, and becomes healthy.
 func (s *site) runs(version string) {
 	s.t.Helper()
-	require.Equal(s.t, "ii  "+version, s.Must("dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Version}", "dbtofile"))
+	require.Equal(s.t, "ii  "+version, s.installed())
 	s.Eventually(version+" is healthy", func() bool { return s.healthy(version) })
 }
 
 // tidy requires that nothing is left of an upgrade but the package that is installed, and files that are named.
 func (s *site) tidy(version string, also ...string) {
 	s.t.Helper()
-	files := append([]string{"archives", "counts", "lists", "lock"}, also...)
+	files := append([]string{"apt.conf", "archives", "lists", "lock", "state"}, also...)
 	slices.Sort(files)
 	require.Equal(s.t, files, strings.Fields(s.Must("ls", "/var/lib/dbtofile-update")))
 	require.Equal(s.t, []string{debName(version), "lock", "partial"}, strings.Fields(s.Must("ls", "/var/lib/dbtofile-update/archives")))
@@ -237,19 +254,19 @@ func (s *site) noneLost() {
 	s.same(out, want.String())
 }
 
-// killer stands in for a program. Where that would change something, it kills the upgrade instead, when
-// told so.
+// killer stands in for a program. It notes what would change something, and kills the upgrade instead of the nth of these
+// commands, when told so.
 const killer = `#!/bin/sh
 name=${0##*/}
 case "$name $*" in
-mv* | rm* | sync* | find* | apt-get*\ install\ * | dpkg*\ --set-selections | dpkg*\ --unpack\ * | dpkg*\ --configure\ * | \
+mv* | rm* | cp* | sync* | find* | apt-get*\ install\ * | dpkg*\ --set-selections | dpkg*\ --unpack\ * | dpkg*\ --configure\ * | \
 	dpkg-deb\ * | systemctl\ daemon-reload | systemctl\ re*)
 	n=0
 	[ ! -w /run/kill ] || n=$(cat /run/kill) # apt runs some as another user
 	if [ "$n" -gt 0 ]; then
+		echo "$name $*" >>/run/commands
 		echo $((n - 1)) >/run/kill
 		if [ "$n" = 1 ]; then
-			/usr/bin/logger -t killer "instead of $name $*"
 			/usr/bin/systemctl kill --signal=KILL dbtofile-update
 			sleep infinity
 		fi
@@ -260,19 +277,28 @@ exec /usr/bin/$name "$@"
 `
 
 // arm puts the killer before the programs by which dbtofile-update, dpkg and the scripts of the package
-// change anything, and shortens what an upgrade waits for.
+// change anything, and shortens what an upgrade waits for. All upgrades run the same commands then: the package to go
+// back to need not be downloaded.
 func (s *site) arm() {
 	s.Write("/etc/dbtofile/update.env", "settle=0 gate=50\n")
+	s.Must("cp", "/opt/lab/public/"+debName(first), "/var/lib/dbtofile-update/archives")
 	s.Unit(service+".d/lab.conf", "[Service]\nRestartSec=100ms\n")
-	for _, name := range []string{"apt-get", "dpkg", "dpkg-deb", "systemctl", "mv", "rm", "sync", "find"} {
+	for _, name := range []string{"apt-get", "dpkg", "dpkg-deb", "systemctl", "mv", "rm", "cp", "sync", "find"} {
 		s.Write("/usr/local/sbin/"+name, killer)
 		s.Must("chmod", "755", "/usr/local/sbin/"+name)
 	}
 	s.Write("/etc/apt/apt.conf.d/99lab", `DPkg::Path "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"; Dir::Bin::dpkg "/usr/local/sbin/dpkg";`+"\n")
 }
 
-// killAt has the upgrade end instead of the nth of these commands.
-func (s *site) killAt(n int) { s.Write("/run/kill", strconv.Itoa(n)+"\n") }
-
-// fired reports whether it did.
-func (s *site) fired() bool { return s.Must("cat", "/run/kill") == "0" }
+// killAt starts an upgrade that is killed instead of the nth command, if there are as many, waits for the run after it,
+// which systemd starts, and returns what the updater has said, and the commands up to the nth.
+func (s *site) killAt(n int) (said string, commands []string) {
+	s.t.Helper()
+	s.Must("rm", "-f", "/run/commands")
+	s.Write("/run/kill", strconv.Itoa(n)+"\n")
+	before := s.lines()
+	_, _ = s.Run(s.t.Context(), "systemctl", "start", updater)
+	s.Eventually("the upgrade ends", s.idle)
+	said = s.said(before)
+	return said, strings.Split(s.Must("cat", "/run/commands"), "\n")
+}

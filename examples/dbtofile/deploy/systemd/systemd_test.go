@@ -26,13 +26,14 @@ const (
 )
 
 func TestInSystemd(t *testing.T) {
+	t.Parallel()
 	systemdlab.Need(t)
 	packages := build(t)
 	var f figures
 	t.Run("", func(t *testing.T) {
+		t.Run("Stuck", func(t *testing.T) { stuck(t, packages, &f) }) // the longest
 		t.Run("Crashes", func(t *testing.T) { crashes(t, packages, &f) })
 		t.Run("Outages", func(t *testing.T) { outages(t, packages, &f) })
-		t.Run("Stuck", func(t *testing.T) { stuck(t, packages, &f) })
 		t.Run("Hangs", func(t *testing.T) { hangs(t, packages, &f) })
 		t.Run("CrashLoop", func(t *testing.T) { crashLoop(t, packages) })
 		t.Run("Readme", func(t *testing.T) { readme(t, packages) })

@@ -11,15 +11,11 @@ import (
 	"testing"
 )
 
-// Heavy skips a test that mostly waits for other programs: with -short, because it
-// takes long, and with the race detector, which does not see other programs.
+// Heavy skips a test with -short that mostly waits for other programs.
 func Heavy(tb testing.TB) {
 	tb.Helper()
 	if testing.Short() {
 		tb.Skip("starts servers and waits for them: skipped with -short")
-	}
-	if race {
-		tb.Skip("other programs do the work, which the race detector does not see")
 	}
 }
 

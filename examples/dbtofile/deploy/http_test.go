@@ -1,4 +1,4 @@
-package deploytest
+package deploy_test
 
 import (
 	"context"
@@ -10,28 +10,28 @@ import (
 	"time"
 )
 
-// Patience is how long anything may take on a busy machine. An alert that finds no
+// patience is how long anything may take on a busy machine. An alert that finds no
 // Alertmanager is sent again after a minute.
-const Patience = 3 * time.Minute
+const patience = 3 * time.Minute
 
-// Eventually waits until f returns nil.
-func Eventually(tb testing.TB, what string, f func() error) {
+// eventually waits until f returns nil.
+func eventually(tb testing.TB, what string, f func() error) {
 	tb.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(Patience); ; <-tick.C {
+	for deadline := time.Now().Add(patience); ; <-tick.C {
 		err := f()
 		if err == nil {
 			return
 		}
 		if time.Now().After(deadline) {
-			tb.Fatalf("deploytest: waited %v for %s: %v", Patience, what, err)
+			tb.Fatalf("waited %v for %s: %v", patience, what, err)
 		}
 	}
 }
 
-// Get returns the body of an answer with status 200.
-func Get(ctx context.Context, url string) ([]byte, error) {
+// get returns the body of an answer with status 200.
+func get(ctx context.Context, url string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -50,10 +50,10 @@ func Get(ctx context.Context, url string) ([]byte, error) {
 	return body, err
 }
 
-// Targets returns the health of each target of the Prometheus at an address, by
+// targets returns the health of each target of the Prometheus at an address, by
 // job and instance.
-func Targets(ctx context.Context, prometheus string) (map[string]string, error) {
-	body, err := Get(ctx, prometheus+"/api/v1/targets")
+func targets(ctx context.Context, prometheus string) (map[string]string, error) {
+	body, err := get(ctx, prometheus+"/api/v1/targets")
 	if err != nil {
 		return nil, err
 	}
