@@ -159,6 +159,7 @@ func logOfALife(t *testing.T, log *slog.Logger) {
 		during(func() error { return leakyError{} }, time.Second, time.Minute) // some are not logged
 	}
 	during(func() error { return leakyError{} }, time.Hour, time.Hour)
+	during(func() error { time.Sleep(20 * time.Second); return nil }, time.Second, time.Minute)
 	during(func() error { time.Sleep(2 * time.Hour); return nil }, time.Minute, 3*time.Hour)
 	src.Append("refused "+notForLogs, notForLogs)
 	time.Sleep(time.Hour)
