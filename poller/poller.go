@@ -126,6 +126,12 @@ type Poller[T any] struct {
 	// back. Defaults to 30 s. A negative value means that Drain does not wait.
 	DrainWait time.Duration
 
+	// Lease, if set, makes this pipeline one of several replicas of which one is
+	// active: Run stands by until it gets the lease, and again after it has lost it.
+	// A standby is in state [Standby] and makes no step. Without a Lease, a second
+	// replica ends with [ErrConflict].
+	Lease Lease
+
 	// Retry determines the waits between attempts, and when to give up. The zero
 	// value retries without limit.
 	Retry retry.Policy
