@@ -51,6 +51,12 @@
 //     too many records in a row were rejected;
 //   - the Retry policy gives up.
 //
+// # Many pipelines, several replicas
+//
+// A [Group] runs pipelines side by side and starts one again that has ended with an
+// error. With a [Lease], one of several replicas of a pipeline is active, and the
+// others stand by.
+//
 // The file DESIGN.md next to this package explains why the loop works this way.
 package poller
 
