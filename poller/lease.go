@@ -12,7 +12,8 @@ import (
 // progress may continue for Grace. Then it gives the lease back and returns the
 // result of active. The context of active ends with ctx, and also, with
 // [ErrLeaseLost] as its cause, when the lease can no longer be relied on: the
-// store did not answer for too long, or another replica has taken it.
+// store did not answer for too long, or another replica has taken it. It also has
+// this cause if Hold finds that only after active has returned.
 //
 // If another replica has the lease, Hold waits a moment and returns an error that
 // wraps [ErrStandby]. The caller then calls Hold again. An error of any other kind

@@ -142,8 +142,8 @@ func (h *Heartbeat) keep(ctx context.Context, ttl time.Duration, active func(ctx
 	defer func() { // deferred, so that the goroutine also ends if active panics
 		stop()
 		beats.Wait()
-		if !errors.Is(context.Cause(held), poller.ErrLeaseLost) {
-			h.release(context.WithoutCancel(ctx), ttl)
+		if !errors.Is(context.Cause(held), poller.ErrLeaseLost) && h.release(context.WithoutCancel(ctx), ttl) {
+			lose(fmt.Errorf("%w: another replica has taken it", poller.ErrLeaseLost)) // before the next beat was due
 		}
 	}()
 	return active(held)
@@ -184,14 +184,17 @@ func (h *Heartbeat) persist(ctx context.Context, to source.Cursor, limit time.Ti
 	}
 }
 
-// release gives the lease back. If that fails, the others wait for TTL.
-func (h *Heartbeat) release(ctx context.Context, ttl time.Duration) {
+// release gives the lease back, unless another replica has taken it already. If that
+// fails, the others wait for TTL.
+func (h *Heartbeat) release(ctx context.Context, ttl time.Duration) (taken bool) {
 	ctx, cancel := context.WithTimeout(ctx, min(ttl, 5*time.Second))
 	defer cancel()
 	// A beat may have been stored although its answer was not waited for.
-	if stored, err := h.Store.Load(ctx); err == nil && h.isMine(stored) {
+	stored, err := h.Store.Load(ctx)
+	if err == nil && h.isMine(stored) {
 		_ = h.Store.Save(ctx, stored, h.text(releasedBy))
 	}
+	return err == nil && !h.isMine(stored)
 }
 
 // sleep waits for d or until ctx ends.
