@@ -182,6 +182,8 @@ func (f *fleet) feed() (stop func()) {
 			select {
 			case <-end:
 				return
+			case <-f.t.Context().Done(): // the test has failed
+				return
 			case <-time.After(100 * time.Millisecond):
 			}
 			f.made++
