@@ -224,16 +224,26 @@ func (d *Dir[T]) Close() error { return d.store.close() }
 //
 // The error wraps [os.ErrNotExist] if nothing was ever written there.
 func History(dir string) ([]Entry, error) {
-	if dir == "" {
-		return nil, errNoDir
-	}
-	text, err := os.ReadFile(filepath.Join(dir, checkpointName)) // it is always replaced whole
+	cp, err := readCheckpoint(dir)
 	if err != nil {
-		return nil, fmt.Errorf("filesink: %s: read the checkpoint: %w", dir, err)
+		return nil, err
+	}
+	return cp.entries(), nil
+}
+
+// readCheckpoint reads the checkpoint of a directory that may be in use: it is
+// always replaced whole.
+func readCheckpoint(dir string) (checkpoint, error) {
+	if dir == "" {
+		return checkpoint{}, errNoDir
+	}
+	text, err := os.ReadFile(filepath.Join(dir, checkpointName))
+	if err != nil {
+		return checkpoint{}, fmt.Errorf("filesink: %s: read the checkpoint: %w", dir, err)
 	}
 	cp, err := decodeCheckpoint(text)
 	if err != nil {
-		return nil, fmt.Errorf("filesink: %s: the checkpoint cannot be used: %w", dir, err)
+		return cp, fmt.Errorf("filesink: %s: the checkpoint cannot be used: %w", dir, err)
 	}
-	return cp.entries(), nil
+	return cp, nil
 }
