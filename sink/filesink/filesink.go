@@ -66,7 +66,7 @@ func openDir[T any](in directory, path string, o Options[T], now func() time.Tim
 	s, err := openStore(in, path, settings{
 		now:  now,
 		name: o.Name, bytes: o.SegmentBytes, rows: o.SegmentRows, age: o.SegmentAge,
-		gaps: o.Gaps, onSeal: o.OnSeal, logger: o.Logger,
+		onSeal: o.OnSeal, logger: o.Logger,
 	})
 	if err != nil {
 		return nil, err

@@ -45,11 +45,6 @@ type Options[T any] struct {
 	// call the Dir, which waits for it.
 	OnSeal func(Segment)
 
-	// Gaps makes Write accept a batch with any From, and treat a batch whose To is
-	// the stored cursor as a repeat of the last one. It is for dead-letter sinks,
-	// whose records are not consecutive. A second writer is then not detected.
-	Gaps bool
-
 	// FileMode and DirMode are the permissions of new files and directories,
 	// before the umask. They default to 0600 and 0700.
 	FileMode, DirMode fs.FileMode

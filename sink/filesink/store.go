@@ -36,7 +36,6 @@ type settings struct {
 	name        string
 	bytes, rows int64
 	age         time.Duration
-	gaps        bool
 	onSeal      func(Segment)
 	logger      *slog.Logger
 }
@@ -110,15 +109,7 @@ func (s *store) fault(format string, args ...any) error {
 // compare returns the state that moves the cursor, or done if this handle has
 // stored it already.
 func (s *store) compare(from, to source.Cursor) (next durable.State, done bool, err error) {
-	stored, expected := s.cp.state(), from
-	if s.gaps {
-		if to == stored.Cursor {
-			return stored, true, nil
-		}
-		s.fence.Loaded(stored)
-		expected = stored.Cursor
-	}
-	next, moved, err := s.fence.Move(stored, expected, to)
+	next, moved, err := s.fence.Move(s.cp.state(), from, to)
 	if err != nil {
 		return next, false, s.fail(fmt.Sprintf("move the cursor from %q to %q", from, to), err)
 	}
