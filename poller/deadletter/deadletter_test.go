@@ -22,6 +22,7 @@ import (
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 	"github.com/artifactofdevotion/devotion/sink/sinktest"
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
@@ -235,6 +236,33 @@ func TestCopies(t *testing.T) {
 		assert.Equal(t, []int{1, 2, 3}, stored)
 	}
 	assert.NotEqual(t, list(t, dir)[0].ID, list(t, dir)[1].ID)
+}
+
+// A row that the source could not make has no JSON, and its letter is written.
+func TestRows(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d, err := deadletter.Open[row.Row](dir, deadletter.Options{})
+	require.NoError(t, err)
+	t.Cleanup(func() { d.Close() })
+	r, err := row.Of(row.NewColumns([]string{"id", "price", "note"}, []row.Kind{row.Number, row.Number}), int64(1), "1.10", nil)
+	require.NoError(t, err)
+	for _, rejected := range []poller.Rejected[row.Row]{{Record: r, Err: "rejected: no"}, {Key: "id 2", Err: "too large"}} {
+		require.NoError(t, d.Write(t.Context(), source.Batch[poller.Rejected[row.Row]]{Records: []poller.Rejected[row.Row]{rejected}}))
+	}
+	letters := list(t, dir)
+	require.Len(t, letters, 2)
+	require.Nil(t, letters[1].Record)
+
+	s := &deadletter.Source[row.Row]{Dir: dir}
+	b, err := s.Fetch(t.Context(), "", 5)
+	require.NoError(t, err)
+	require.Len(t, b.Records, 1)
+	text, err := b.Records[0].AppendJSON(nil)
+	require.NoError(t, err)
+	assert.Equal(t, `{"id":1,"price":1.10,"note":null}`, string(text))
+	_, err = s.Fetch(t.Context(), b.To, 5)
+	require.ErrorContains(t, err, letters[1].ID+" id 2 cannot be read: it has no record: set Source.Refetch")
 }
 
 func TestOnly(t *testing.T) {
