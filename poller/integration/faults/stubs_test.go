@@ -1,0 +1,8 @@
+//go:build linux
+
+package faults
+
+func sessionFaults() []fault { return nil }
+func fileFaults() []fault    { return nil }
+func syscallFaults() []fault { return nil }
+func processFaults() []fault { return nil }
