@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
 // fault is something that goes wrong while a table is copied. It is injected several times
@@ -17,14 +19,14 @@ type fault struct {
 	part, name string
 	how        string // how it is injected, for the table
 	on         []engine
-	times      int                         // how often; 0 is 3
-	private    []string                    // arguments of a server of its own; nil: the shared one
-	prepare    func(w *world)              // before the copy starts
-	begin      func(w *world) (end func()) // injects it once
-	quiet      time.Duration               // the copy says nothing about it; end it after this time
-	dies       bool                        // the copy may end, and is started again as a supervisor would
-	slow       bool                        // only in the whole form
-	open       string                      // why the copy does not survive it yet
+	times      int                              // how often; 0 is 3
+	private    func(*testing.T) []dbtest.Option // of a server for this fault only; nil: the shared one
+	prepare    func(w *world)                   // before the copy starts
+	begin      func(w *world) (end func())      // injects it once
+	quiet      time.Duration                    // the copy says nothing about it; end it after this time
+	dies       bool                             // the copy may end, and is started again as a supervisor would
+	slow       bool                             // only in the whole form
+	open       string                           // why the copy does not survive it yet
 }
 
 // faults are the faults of all parts that are injected into a running copy.

@@ -24,8 +24,8 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/orders"
 )
 
-// binary builds dbtofile once, in a directory that every user can read.
-var binary = sync.OnceValue(func() func(testing.TB) string {
+// dbtofile builds the program once, in a directory that every user can read.
+var dbtofile = sync.OnceValue(func() func(testing.TB) string {
 	var once sync.Once
 	var path string
 	return func(tb testing.TB) string {
@@ -72,7 +72,7 @@ func newProgram(w *world) *program {
 }
 
 func (p *program) command(more ...string) *exec.Cmd {
-	args := slices.Concat(p.wrap, []string{binary(p.w.t), "-table", "items", "-key", "id", "-out", p.w.dir,
+	args := slices.Concat(p.wrap, []string{dbtofile(p.w.t), "-table", "items", "-key", "id", "-out", p.w.dir,
 		"-interval", "20ms", "-batch", "100", "-segment-bytes", "200000", "-log-format", "json"}, p.args, more)
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "DBTOFILE_DSN="+p.dsn)

@@ -5,49 +5,55 @@ package faults
 import (
 	"context"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// own marks a fault that needs a server of its own.
-var own = []string{}
+// own starts a server for one fault.
+func own(*testing.T) []dbtest.Option { return nil }
+
+// fewConnections starts a server that allows only some.
+func fewConnections(t *testing.T) []dbtest.Option {
+	if strings.HasSuffix(t.Name(), postgres.name) {
+		return []dbtest.Option{dbtest.Args("-c", "max_connections=40", "-c", "superuser_reserved_connections=15")}
+	}
+	return []dbtest.Option{dbtest.Args("--max-connections=40")}
+}
 
 // serverFaults are faults of the server as a whole.
 func serverFaults() []fault {
 	list := []fault{
-		{name: "kill -9", how: "SIGKILL to the server, which then recovers", on: servers, times: 3, private: own, begin: func(w *world) func() {
+		{name: "kill -9", how: "SIGKILL to the server, which then recovers", on: servers, private: own, begin: func(w *world) func() {
 			return down(w, w.server.Kill)
 		}},
-		{name: "fast stop", how: "SIGINT to Postgres, SIGTERM to MariaDB", on: servers, times: 3, private: own, begin: func(w *world) func() {
+		{name: "fast stop", how: "SIGINT to Postgres, SIGTERM to MariaDB", on: servers, private: own, begin: func(w *world) func() {
 			return down(w, w.server.Stop)
 		}},
-		{name: "immediate stop", how: "SIGQUIT to the postmaster", on: []engine{postgres}, times: 3, private: own, begin: func(w *world) func() {
+		{name: "immediate stop", how: "SIGQUIT to the postmaster", on: []engine{postgres}, private: own, begin: func(w *world) func() {
 			return down(w, func() error {
 				require.NoError(w.t, syscall.Kill(w.serverPID(), syscall.SIGQUIT))
 				return w.server.Stop()
 			})
 		}},
-		{name: "server stands still", how: "SIGSTOP to all processes of the server for 2 s", on: servers, times: 2, private: own, quiet: 2 * time.Second, begin: func(w *world) func() {
-			group := -w.serverPID()
-			require.NoError(w.t, syscall.Kill(group, syscall.SIGSTOP))
-			return func() { require.NoError(w.t, syscall.Kill(group, syscall.SIGCONT)) }
-		}},
-		{name: "clock +1 h", how: "the server's clock jumps by an hour and back", on: servers, times: 2, private: own, quiet: time.Second, prepare: ownClock, begin: func(w *world) func() {
-			return w.jump(time.Hour)
-		}},
-		{name: "clock -1 h", how: "the server's clock jumps back by an hour, and forward again", on: servers, times: 2, private: own, quiet: time.Second, prepare: ownClock, begin: func(w *world) func() {
-			return w.jump(-time.Hour)
-		}},
-		{name: "connections used up", how: "other clients hold all connections; the copy's are terminated", on: servers, times: 2, private: own, prepare: plainRole, begin: useUp},
+		{name: "server stands still", how: "SIGSTOP to the server's main process and its backends for 2 s", on: servers, private: own, times: 2,
+			quiet: 2 * time.Second, begin: standStill},
+		{name: "clock +1 h", how: "the server's clock jumps forward by an hour, and back after 1 s", on: servers, private: ownClock, times: 2,
+			quiet: time.Second, begin: jump(time.Hour)},
+		{name: "clock -1 h", how: "the server's clock jumps back by an hour, and forward after 1 s", on: servers, private: ownClock, times: 2,
+			quiet: time.Second, begin: jump(-time.Hour)},
+		{name: "connections used up", how: "other clients take all connections, and the copy's are terminated", on: servers, private: fewConnections,
+			times: 2, begin: useUp, prepare: func(w *world) {
+				asReader(w)
+				w.addRole("hoarder")
+			}},
 	}
 	for i := range list {
 		list[i].part = "databases"
@@ -61,11 +67,11 @@ func down(w *world, how func() error) (end func()) {
 	return func() { require.NoError(w.t, w.server.Start()) }
 }
 
-// serverPID returns the id of the server's main process, which is that of its group, too.
+// serverPID returns the id of the server's main process.
 func (w *world) serverPID() int {
 	w.t.Helper()
 	query := "SELECT current_setting('data_directory') || '/postmaster.pid'"
-	if w.engine.name == "MariaDB" {
+	if w.engine.name == mariadb.name {
 		query = "SELECT @@pid_file"
 	}
 	var path string
@@ -77,74 +83,85 @@ func (w *world) serverPID() int {
 	return pid
 }
 
-// plainRole lets the copy connect as a role that may only read, and not use the connections
-// reserved for superusers.
-func plainRole(w *world) {
-	if w.engine.name == "Postgres" {
-		w.must(`CREATE ROLE reader LOGIN PASSWORD 'reader'`)
-		w.must(`GRANT SELECT ON items TO reader`)
-	} else {
-		w.must(`CREATE USER reader IDENTIFIED BY 'reader'`)
-		w.must(`GRANT SELECT ON items TO reader`)
-		w.must(`GRANT PROCESS ON *.* TO reader`)
+// standStill stops the processes of the server, and those of the copy's connections.
+func standStill(w *world) func() {
+	pids := []int{w.serverPID()}
+	if w.engine.name == postgres.name {
+		var backends []int
+		require.NoError(w.t, w.db.Select(&backends, `SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()`))
+		pids = append(pids, backends...)
 	}
+	all := func(s syscall.Signal) {
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, s) // a backend may have ended
+		}
+	}
+	all(syscall.SIGSTOP)
+	return func() { all(syscall.SIGCONT) }
+}
+
+// addRole adds a role that may only read. Its name is its password.
+func (w *world) addRole(name string) {
+	if w.engine.name == postgres.name {
+		w.must(`CREATE ROLE ` + name + ` LOGIN PASSWORD '` + name + `'`)
+	} else {
+		w.must(`CREATE USER ` + name + ` IDENTIFIED BY '` + name + `'`)
+		w.must(`GRANT PROCESS ON *.* TO ` + name)
+	}
+	w.must(`GRANT SELECT ON items TO ` + name)
+}
+
+// asReader lets the copy connect as the role reader.
+func asReader(w *world) {
+	w.addRole("reader")
 	w.copy.dsn = w.engine.dsn(w.database.WithUser("reader", "reader"))
 }
 
-// useUp takes every connection that a plain role may have. The copy loses its own, because
-// they are terminated until somebody else has taken them.
+// terminate terminates the connections of the copy.
+func terminate(w *world) { eachSession(w, `SELECT pg_terminate_backend($1)`, `KILL ?`) }
+
+// cancel ends the statements of the copy.
+func cancel(w *world) { eachSession(w, `SELECT pg_cancel_backend($1)`, `KILL QUERY ?`) }
+
+func eachSession(w *world, inPostgres, inMariaDB string) {
+	query, statement := `SELECT pid FROM pg_stat_activity WHERE usename = 'reader'`, inPostgres
+	if w.engine.name == mariadb.name {
+		query, statement = `SELECT id FROM information_schema.processlist WHERE user = 'reader'`, inMariaDB
+	}
+	var ids []int64
+	if w.db.Select(&ids, query) != nil {
+		return // it is repeated
+	}
+	for _, id := range ids {
+		_, _ = w.db.Exec(statement, id) // the session may have ended
+	}
+}
+
+// useUp lets another role take every connection that it may have. The copy's connections
+// are terminated until the other role has them, too.
 func useUp(w *world) func() {
-	greedy := w.database.WithUser("reader", "reader")
-	taken, err := sqlx.Open(w.engine.driver.SQLName(), greedy.DSN(w.engine.driver))
+	w.db.SetMaxIdleConns(10) // of the writers and the test, who keep theirs
+	hoard, err := sqlx.Open(w.engine.driver.SQLName(), w.database.WithUser("hoarder", "hoarder").DSN(w.engine.driver))
 	require.NoError(w.t, err)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
+	return loop(w, func(ctx context.Context) {
+		if _, err := hoard.Conn(ctx); err != nil {
+			terminate(w)
+		}
+	}, func() { _ = hoard.Close() })
+}
+
+// loop repeats something until the returned function is called, and ends with something else.
+func loop(w *world, again func(context.Context), last func()) (end func()) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for ctx.Err() == nil {
-			if _, err := taken.Conn(ctx); err != nil { // the pool closes those that are taken
-				terminateReaders(w)
-				pause(ctx, 20*time.Millisecond)
-			}
+		for pause(ctx, time.Millisecond) {
+			again(ctx)
 		}
+		last()
 	}()
-	return func() {
-		cancel()
-		<-done
-		terminateReaders(w)
-		terminateTaken(taken)
-	}
+	end = func() { stop(); <-done }
+	w.t.Cleanup(end)
+	return end
 }
-
-// terminateTaken closes a pool whose connections are still taken, in the background: the
-// server has terminated them.
-func terminateTaken(db *sqlx.DB) { go db.Close() }
-
-// terminateReaders terminates connections of the copy's role: those of the copy, which has a name
-// of its own, first.
-func terminateReaders(w *world) {
-	var ids []int64
-	query := `SELECT pid FROM pg_stat_activity WHERE usename = 'reader' AND application_name = 'dbtofile'`
-	kill := `SELECT pg_terminate_backend($1)`
-	if w.engine.name == "MariaDB" {
-		query = `SELECT id FROM information_schema.processlist WHERE user = 'reader'`
-		kill = `KILL ?`
-	}
-	if w.db.Select(&ids, query) != nil {
-		return
-	}
-	for _, id := range ids {
-		_, _ = w.db.Exec(kill, id)
-	}
-}
-
-// ownClock restarts the server with a clock that the test can move: a library that adds what
-// a file says to the time of day. The copy's own clock cannot be moved this way, since Go
-// asks the kernel.
-func ownClock(w *world) {
-	assert.Fail(w.t, "not written")
-	_ = filepath.Join
-	_ = dbtest.Args
-}
-
-func (w *world) jump(time.Duration) func() { return func() {} }

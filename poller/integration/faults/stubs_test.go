@@ -2,7 +2,6 @@
 
 package faults
 
-func sessionFaults() []fault { return nil }
 func fileFaults() []fault    { return nil }
 func syscallFaults() []fault { return nil }
 func processFaults() []fault { return nil }

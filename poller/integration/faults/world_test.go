@@ -40,7 +40,7 @@ func newWorld(t *testing.T, f fault, e engine) *world {
 	case e.start == nil:
 		w.database = dbtest.SQLite(t)
 	case f.private != nil:
-		w.server = e.start(t, dbtest.Args(f.private...))
+		w.server = e.start(t, f.private(t)...)
 		w.database = w.server.NewDatabase(t)
 	default:
 		w.server = e.shared(t)
