@@ -20,6 +20,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/artifactofdevotion/devotion/internal/disktest"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 )
@@ -80,7 +81,7 @@ func TestCrashModelReplays(t *testing.T) {
 		b, err := explore(seed)
 		require.NoError(t, err)
 		require.Equal(t, a.steps, b.steps)
-		require.Equal(t, a.disk.calls, b.disk.calls)
+		require.Equal(t, a.disk.Calls, b.disk.Calls)
 		require.Equal(t, a.collected, b.collected)
 	}
 }
@@ -99,7 +100,7 @@ func TestKilledAtEachCall(t *testing.T) {
 		require.NoError(t, w.explore())
 		for at := 1; at <= w.calls; at++ {
 			w := newWorld(seed)
-			w.disk.dieAt = at
+			w.disk.DieAt = at
 			require.NoError(t, w.explore(), "killed at call %d", at)
 			runs++
 		}
@@ -113,14 +114,14 @@ func TestKilledAtEachCall(t *testing.T) {
 func explore(seed uint64) (*world, error) {
 	w := newWorld(seed)
 	rates := []float64{0, 0.01, 0.03, 0.1}
-	w.disk.fails, w.disk.dies = rates[w.rng.IntN(4)], rates[w.rng.IntN(4)]
+	w.disk.Fails, w.disk.Dies = rates[w.rng.IntN(4)], rates[w.rng.IntN(4)]
 	return w, w.explore()
 }
 
 func newWorld(seed uint64) *world {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	return &world{
-		seed: seed, rng: rng, disk: newDisk(rng),
+		seed: seed, rng: rng, disk: disktest.New(rng),
 		settings:  settings{name: "n", rows: []int64{0, 3, 6}[rng.IntN(3)], bytes: []int64{0, 40, 150}[rng.IntN(3)]},
 		columns:   []*row.Columns{row.NewColumns([]string{"a"}, nil), row.NewColumns([]string{"b"}, nil)},
 		collected: map[string]string{}, announced: map[string]bool{},
@@ -147,7 +148,7 @@ func violate(format string, args ...any) { panic(violation(fmt.Sprintf(format, a
 type world struct {
 	seed     uint64
 	rng      *rand.Rand
-	disk     *disk
+	disk     *disktest.Disk
 	settings settings
 	columns  []*row.Columns
 	shape    int // of the records to come
@@ -217,7 +218,7 @@ func (w *world) run() {
 		case 6, 7:
 			w.consume()
 		}
-		if w.disk.dead {
+		if w.disk.Dead {
 			w.restart()
 		}
 	}
@@ -255,7 +256,7 @@ func (w *world) move(what string, to int, lines []string, do func(from, to sourc
 			w.commit()
 			return
 		}
-		if w.disk.dead || try == 3 || w.rng.IntN(3) == 0 {
+		if w.disk.Dead || try == 3 || w.rng.IntN(3) == 0 {
 			break
 		}
 	}
@@ -269,7 +270,7 @@ func (w *world) commit() {
 // load loads the cursor, which shows whether the pending move was committed.
 func (w *world) load() {
 	for {
-		if w.disk.dead {
+		if w.disk.Dead {
 			w.restart()
 			return
 		}
@@ -300,7 +301,7 @@ func (w *world) resolve(c source.Cursor) {
 func (w *world) restart() {
 	cut := w.rng.IntN(2) == 0
 	w.step("restart(%t)", cut)
-	w.disk.restart(cut)
+	w.disk.Restart(cut)
 	w.start()
 }
 
@@ -314,8 +315,8 @@ func (w *world) start() {
 			w.file = f
 			w.load()
 			return
-		case w.disk.dead:
-			w.disk.restart(w.rng.IntN(2) == 0)
+		case w.disk.Dead:
+			w.disk.Restart(w.rng.IntN(2) == 0)
 		}
 	}
 }
@@ -326,7 +327,7 @@ func (w *world) openDir() (*Dir[record], error) {
 		OnSeal: func(s Segment) {
 			name := filepath.Base(s.Path)
 			w.announced[name] = true
-			if w.disk.now[name] != nil && w.disk.durable[name] == nil {
+			if slices.Contains(w.disk.Names(), name) && !w.disk.IsDurable(name) {
 				violate("%s was announced before its name was durable", name)
 			}
 		},
@@ -335,12 +336,12 @@ func (w *world) openDir() (*Dir[record], error) {
 		return nil, err
 	}
 	now := func() time.Time { return time.Unix(1e9, 0) }
-	return openDir("/disk", o, now, func() (directory, error) { return w.disk, nil })
+	return openDir("/disk", o, now, func() (directory, error) { return modelDir{w.disk}, nil })
 }
 
 // check accepts only the errors of the disk.
 func (w *world) check(err error) {
-	if err != nil && !errors.Is(err, errDisk) && !errors.Is(err, errDead) {
+	if err != nil && !errors.Is(err, disktest.ErrDisk) && !errors.Is(err, disktest.ErrDead) {
 		violate("an error without a fault of the disk: %v", err)
 	}
 }
@@ -348,23 +349,23 @@ func (w *world) check(err error) {
 // consume checks the sealed segments, and removes some of them.
 func (w *world) consume() {
 	w.step("consume")
-	for _, name := range slices.Sorted(maps.Keys(w.disk.now)) {
+	for _, name := range w.disk.Names() {
 		if filepath.Ext(name) != ".jsonl" {
 			continue
 		}
-		content := string(w.disk.now[name].now)
+		content := w.disk.Content(name)
 		if seen, ok := w.collected[name]; ok && seen != content {
 			violate("%s was sealed with %q and is %q now", name, seen, content)
 		}
 		w.collected[name] = content
 		if w.rng.IntN(2) == 0 {
-			w.disk.change(nameOp{removed: name})
+			w.disk.Take(name)
 		}
 	}
 }
 
 func (w *world) finish() {
-	w.disk.fails, w.disk.dies, w.calls = 0, 0, w.disk.calls
+	w.disk.Fails, w.disk.Dies, w.calls = 0, 0, w.disk.Calls
 	w.restart()
 	w.step("finish")
 	w.check(w.file.Seal(context.Background()))
@@ -386,7 +387,7 @@ func (w *world) finish() {
 	if !slices.Equal(got, w.lines) {
 		violate("the segments hold\n%q, not\n%q", got, w.lines)
 	}
-	for name := range w.disk.now {
+	for _, name := range w.disk.Names() {
 		if name != checkpointName && filepath.Ext(name) != ".jsonl" {
 			violate("%s was left behind", name)
 		}

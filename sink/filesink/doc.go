@@ -58,11 +58,13 @@
 // damaged checkpoint, and then changes no file but the lock. It does not find
 // everything:
 //
+//   - A directory whose file system is not mounted looks like a new one, see
+//     Options.MustExist.
 //   - An outdated checkpoint is refused only while a later sealed segment is still
 //     in the directory. Otherwise the pipeline goes on from the old cursor, and Open
 //     removes a later open segment, which looks like one of a crash.
-//   - Of a sealed segment that does not have its final name yet, only the size is
-//     checked. Of the open segment, the size and the last write are.
+//   - Of the open segment, and of sealed segments without their final names, only
+//     the size and the last write are checked.
 //
 // DESIGN.md has the details and how they are tested.
 //

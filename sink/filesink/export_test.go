@@ -1,8 +1,9 @@
 package filesink
 
 import (
-	"slices"
 	"time"
+
+	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
 // OpenWithClock is Open with a clock of the test.
@@ -15,6 +16,12 @@ func OpenWithClock[T any](dir string, o Options[T], now func() time.Time) (*Dir[
 
 // DecodeBody decodes a checkpoint with a correct checksum.
 func DecodeBody(body string) error {
-	_, err := decodeCheckpoint(slices.Concat(envelope([]byte(body)), []byte(body), []byte(afterBody)))
+	_, err := decodeCheckpoint(durable.AddChecksum([]byte(body)))
+	return err
+}
+
+// DecodeText decodes the text of a checkpoint.
+func DecodeText(text []byte) error {
+	_, err := decodeCheckpoint(text)
 	return err
 }

@@ -54,7 +54,7 @@ func openStore(path string, o settings) (*store, error) {
 	s := &store{settings: o, path: path, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	s.due.closing, s.due.cancel = context.WithCancel(context.Background())
-	if err := s.recover(); err != nil && !outage(err) {
+	if err := s.recover(); err != nil && !durable.IsOutage(err) {
 		<-s.turn
 		return nil, errors.Join(err, s.close())
 	}
