@@ -56,8 +56,15 @@ type sealed struct {
 	Bytes int64         `json:"bytes"`
 	From  source.Cursor `json:"from"`
 	To    source.Cursor `json:"to"`
+	Time  time.Time     `json:"time,omitzero"`    // when it was sealed
 	Tail  int64         `json:"tail,omitempty"`   // as of the open segment
 	CRC   uint32        `json:"crc32c,omitempty"` // 0, with Tail, before this key existed
+}
+
+// number returns the number in the name of a valid segment.
+func (s sealed) number() uint64 {
+	_, n, _ := parseSegment(s.File)
+	return n
 }
 
 type entry struct {
@@ -72,11 +79,11 @@ func (c checkpoint) clone() checkpoint {
 }
 
 // seal ends the open segment, if there is one. Its records end at to.
-func (c *checkpoint) seal(to source.Cursor) {
+func (c *checkpoint) seal(to source.Cursor, now time.Time) {
 	if c.Offset == 0 {
 		return
 	}
-	c.Sealed = append(c.Sealed, sealed{File: c.File, Rows: c.Rows, Bytes: c.Offset, From: c.From, To: to, Tail: c.Tail, CRC: c.CRC})
+	c.Sealed = append(c.Sealed, sealed{File: c.File, Rows: c.Rows, Bytes: c.Offset, From: c.From, To: to, Time: now, Tail: c.Tail, CRC: c.CRC})
 	c.Segment++
 	c.File, c.Shape, c.Offset, c.Rows, c.From, c.Opened, c.Tail, c.CRC = "", "", 0, 0, "", time.Time{}, 0, 0
 }

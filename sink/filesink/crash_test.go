@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"path/filepath"
@@ -124,7 +125,7 @@ func newWorld(seed uint64) *world {
 		seed: seed, rng: rng, disk: disktest.New(rng),
 		settings:  settings{name: "n", rows: []int64{0, 3, 6}[rng.IntN(3)], bytes: []int64{0, 40, 150}[rng.IntN(3)]},
 		columns:   []*row.Columns{row.NewColumns([]string{"a"}, nil), row.NewColumns([]string{"b"}, nil)},
-		collected: map[string]string{}, announced: map[string]bool{},
+		collected: map[string]string{},
 	}
 }
 
@@ -161,7 +162,7 @@ type world struct {
 	pending *move    // may be committed or not
 
 	collected map[string]string // what the consumer has seen of each sealed segment
-	announced map[string]bool
+	announced uint64            // number of the last segment that OnSeal has accepted
 }
 
 type move struct {
@@ -193,13 +194,13 @@ func (w *world) step(format string, args ...any) {
 
 func (w *world) run() {
 	w.start()
-	for range 10 + w.rng.IntN(20) {
+	for range 15 + w.rng.IntN(20) {
 		switch w.rng.IntN(20) {
 		default:
 			w.write()
 		case 0, 1:
 			w.step("seal")
-			w.check(w.file.Seal(context.Background()))
+			w.seal()
 		case 2:
 			w.move("save", w.cursor+1, nil, func(from, to source.Cursor) error {
 				return w.file.Save(context.Background(), from, to)
@@ -217,6 +218,8 @@ func (w *world) run() {
 			w.restart()
 		case 6, 7:
 			w.consume()
+		case 8, 9:
+			w.announce()
 		}
 		if w.disk.Dead {
 			w.restart()
@@ -324,19 +327,17 @@ func (w *world) start() {
 func (w *world) openDir() (*Dir[record], error) {
 	o := Options[record]{
 		Name: w.settings.name, SegmentRows: w.settings.rows, SegmentBytes: w.settings.bytes,
-		OnSeal: func(s Segment) {
-			name := filepath.Base(s.Path)
-			w.announced[name] = true
-			if slices.Contains(w.disk.Names(), name) && !w.disk.IsDurable(name) {
-				violate("%s was announced before its name was durable", name)
-			}
-		},
+		OnSeal: w.onSeal, Logger: slog.New(slog.DiscardHandler),
 	}
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
 	now := func() time.Time { return time.Unix(1e9, 0) }
-	return openDir("/disk", o, now, func() (directory, error) { return modelDir{w.disk}, nil })
+	return openDir("/disk", o, system{
+		openDir: func() (directory, error) { return modelDir{w.disk}, nil },
+		now:     now,
+		spawn:   func(*sync.WaitGroup, func()) {}, // announce is a step
+	})
 }
 
 // check accepts only the errors of the disk.
@@ -368,12 +369,15 @@ func (w *world) finish() {
 	w.disk.Fails, w.disk.Dies, w.calls = 0, 0, w.disk.Calls
 	w.restart()
 	w.step("finish")
-	w.check(w.file.Seal(context.Background()))
+	w.seal()
+	for w.file.Pending().Segments > 0 {
+		w.announce()
+	}
 	w.check(w.file.Close())
 	w.consume()
 	var got []string
 	for _, name := range slices.Sorted(maps.Keys(w.collected)) {
-		if !w.announced[name] {
+		if _, n, _ := parseSegment(name); n > w.announced {
 			violate("%s was never announced", name)
 		}
 		lines := strings.Split(strings.TrimSuffix(w.collected[name], "\n"), "\n")

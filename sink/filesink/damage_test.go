@@ -36,13 +36,14 @@ func TestDamageIsFound(t *testing.T) {
 // final name is missing, and an open one with bytes that are not committed.
 func unpublished(t *testing.T) map[string]string {
 	t.Helper()
-	dir, state := t.TempDir(), map[string]string{}
-	f := open(t, dir, filesink.Options[order]{Name: "orders", SegmentRows: 3, OnSeal: func(s filesink.Segment) { state = files(t, dir) }})
+	dir := t.TempDir()
+	f := open(t, dir, filesink.Options[order]{Name: "orders", SegmentRows: 3})
 	require.NoError(t, f.Write(t.Context(), batch(0, 3)))
 	require.NoError(t, f.Write(t.Context(), batch(3, 5)))
 	require.NoError(t, f.Close())
-	f = open(t, dir, filesink.Options[order]{Encoder: named{".txt"}, OnSeal: func(s filesink.Segment) { state = files(t, dir) }})
+	f = open(t, dir, filesink.Options[order]{Encoder: named{".txt"}})
 	require.NoError(t, f.Write(t.Context(), batch(5, 7)))
+	state := files(t, dir)
 	require.NoError(t, f.Close())
 	state[second+".open"] = state[second]
 	delete(state, second)

@@ -1,6 +1,7 @@
 package filesink
 
 import (
+	"sync"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/sink/durable"
@@ -11,7 +12,8 @@ func OpenWithClock[T any](dir string, o Options[T], now func() time.Time) (*Dir[
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	return openDir(dir, o, now, func() (directory, error) { return openDirectory(dir, false, 0o700, 0o600) })
+	open := func() (directory, error) { return openDirectory(dir, false, 0o700, 0o600) }
+	return openDir(dir, o, system{open, now, (*sync.WaitGroup).Go})
 }
 
 // DecodeBody decodes a checkpoint with a correct checksum.
@@ -25,3 +27,6 @@ func DecodeText(text []byte) error {
 	_, err := decodeCheckpoint(text)
 	return err
 }
+
+// SetMaxPending sets how many segments may wait for OnSeal.
+func (d *Dir[T]) SetMaxPending(n int) { d.store.announcer.limit = n }

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/sink"
@@ -60,15 +61,17 @@ func Open[T any](dir string, o Options[T]) (*Dir[T], error) {
 	if err != nil {
 		return nil, fmt.Errorf("filesink: %s: %w", dir, err)
 	}
-	return openDir(path, o, time.Now, func() (directory, error) {
-		return openDirectory(path, o.MustExist, o.DirMode, o.FileMode)
+	return openDir(path, o, system{
+		openDir: func() (directory, error) { return openDirectory(path, o.MustExist, o.DirMode, o.FileMode) },
+		now:     time.Now,
+		spawn:   (*sync.WaitGroup).Go,
 	})
 }
 
-func openDir[T any](path string, o Options[T], now func() time.Time, open func() (directory, error)) (*Dir[T], error) {
+func openDir[T any](path string, o Options[T], system system) (*Dir[T], error) {
 	s, err := openStore(path, settings{
-		openDir: open, now: now,
-		name: o.Name, bytes: o.SegmentBytes, rows: o.SegmentRows, age: o.SegmentAge,
+		system: system,
+		name:   o.Name, bytes: o.SegmentBytes, rows: o.SegmentRows, age: o.SegmentAge,
 		mustExist: o.MustExist, onSeal: o.OnSeal, logger: o.Logger,
 	})
 	if err != nil {
@@ -192,8 +195,23 @@ func (d *Dir[T]) Save(ctx context.Context, from, to source.Cursor) error {
 	return d.Write(ctx, source.Batch[T]{From: from, To: to})
 }
 
-// Seal seals the open segment. Without one it does nothing.
-func (d *Dir[T]) Seal(ctx context.Context) error { return d.store.do(ctx, d.store.seal) }
+// Seal seals the open segment, if there is one, and waits until OnSeal has returned
+// nil for every sealed segment. If ctx ends first, the error has the last one of
+// OnSeal.
+func (d *Dir[T]) Seal(ctx context.Context) error {
+	if err := d.store.do(ctx, d.store.seal); err != nil {
+		return err
+	}
+	if err := d.store.announcer.wait(ctx, d.store.due.closing); err != nil {
+		return d.store.fault("%w", err)
+	}
+	return nil
+}
+
+// Pending says which sealed segments OnSeal has not accepted yet. It does not wait
+// for other methods. Show it in the metrics: the time since Pending.Since is the
+// lag of OnSeal.
+func (d *Dir[T]) Pending() Pending { return d.store.announcer.pending() }
 
 // History returns stored cursors, newest first, beginning with the current one:
 // the last few, and fewer and fewer of the older ones, down to the first.

@@ -88,7 +88,12 @@ func (s *store) restore(cp checkpoint, leftover []string, unnamed []sealed) (err
 			return s.fail("remove "+name, err)
 		}
 	}
-	s.cp, s.listed = cp, len(cp.Sealed) > 0
+	for i := range cp.Sealed {
+		if cp.Sealed[i].Time.IsZero() { // an earlier release has sealed it
+			cp.Sealed[i].Time = s.now().UTC()
+		}
+	}
+	s.cp = cp
 	for _, seg := range unnamed {
 		if s.open, err = s.cut(seg.File, seg.Bytes); err != nil {
 			return err
