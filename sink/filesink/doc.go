@@ -1,5 +1,6 @@
-// Package filesink writes records to JSON Lines or CSV files in a directory,
-// exactly once.
+// Package filesink writes records to files in a directory, exactly once: JSON
+// Lines, CSV, either of them compressed by [Gzip], or a format of your own, see
+// [Encoder].
 //
 //	files, err := filesink.Open("/var/spool/orders", filesink.Options[Order]{Name: "orders"})
 //	if err != nil {

@@ -1,10 +1,12 @@
 package filesink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -130,6 +132,9 @@ func (d *Dir[T]) encode(ctx context.Context, records []T) (err error) {
 			return fail(i, err)
 		}
 		if i == 0 || shape != d.pieces[len(d.pieces)-1].shape {
+			if err := d.endPiece(); err != nil {
+				return err
+			}
 			d.pieces = append(d.pieces, piece{shape: shape, extension: d.encoder.Extension(), start: len(d.buf)})
 			if i > 0 || !d.store.continues(shape) {
 				if d.buf, err = d.encoder.Header(d.buf, r); err != nil {
@@ -144,10 +149,28 @@ func (d *Dir[T]) encode(ctx context.Context, records []T) (err error) {
 		if err != nil {
 			return fail(i, err)
 		}
-		p := &d.pieces[len(d.pieces)-1]
-		p.end = len(d.buf)
-		p.rows++
+		d.pieces[len(d.pieces)-1].rows++
 	}
+	return d.endPiece()
+}
+
+// endPiece ends the last piece, if there is one.
+func (d *Dir[T]) endPiece() (err error) {
+	if len(d.pieces) == 0 {
+		return nil
+	}
+	p, s := &d.pieces[len(d.pieces)-1], d.store
+	before := io.NewSectionReader(bytes.NewReader(nil), 0, 0)
+	if len(d.pieces) == 1 && s.continues(p.shape) {
+		before = io.NewSectionReader(s.open, 0, s.cp.Offset)
+	}
+	if d.buf, err = d.encoder.End(d.buf, p.start, before); err == nil && len(d.buf) <= p.start {
+		err = errors.New("the Encoder's End left nothing")
+	}
+	if err != nil {
+		return s.fail("encode", err)
+	}
+	p.end = len(d.buf)
 	return nil
 }
 

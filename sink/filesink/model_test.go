@@ -3,11 +3,17 @@ package filesink
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 
 	"github.com/artifactofdevotion/devotion/internal/disktest"
 )
+
+// violation is the panic value that ends a run.
+type violation string
+
+func violate(format string, args ...any) { panic(violation(fmt.Sprintf(format, args...))) }
 
 // modelDir is a model of a disk as a directory.
 type modelDir struct{ *disktest.Disk }
@@ -52,4 +58,10 @@ func (w *world) onSeal(_ context.Context, s Segment) error {
 	}
 	w.announced = max(w.announced, n)
 	return nil
+}
+
+// isSealed reports whether a name on the disk is that of a sealed segment.
+func isSealed(name string) bool {
+	_, _, ok := parseSegment(name)
+	return ok && filepath.Ext(name) != openSuffix
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -303,8 +304,11 @@ func TestOpenRefusesOptions(t *testing.T) {
 
 type named struct{ extension string }
 
-func (n named) Extension() string                              { return n.extension }
-func (named) Header(dst []byte, _ *order) ([]byte, error)      { return dst, nil }
+func (n named) Extension() string                         { return n.extension }
+func (named) Header(dst []byte, _ *order) ([]byte, error) { return dst, nil }
+func (named) End(dst []byte, _ int, _ *io.SectionReader) ([]byte, error) {
+	return dst, nil
+}
 func (named) Append(dst []byte, record *order) ([]byte, error) { return append(dst, '.'), nil }
 
 func TestOpenCleansUp(t *testing.T) {
