@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
@@ -30,6 +31,7 @@ type reader struct {
 	more        bool          // another row follows
 	large       sql.NullInt64 // the size of that row, if its large values were not selected
 	unread      error         // why that row cannot be read
+	refused     error         // the database's answer in place of rows
 	dropped     bool          // the connection was closed, because it had many rows left
 }
 
@@ -79,6 +81,7 @@ func (r *reader) read(ctx context.Context, list string, where keyRange) error {
 	defer cancel()
 	rows, err := r.db.QueryContext(ctx, statement, args...)
 	if err != nil {
+		r.refused = err
 		return r.wrap(err, where.after)
 	}
 	defer rows.Close()
@@ -100,7 +103,8 @@ func (r *reader) read(ctx context.Context, list string, where keyRange) error {
 		r.bytes += size
 		r.keys.keep()
 	}
-	return r.wrap(errors.Join(rows.Err(), rows.Close()), where.after)
+	r.refused = rows.Err()
+	return r.wrap(errors.Join(r.refused, rows.Close()), where.after)
 }
 
 // scan scans a row and returns its size. If the row cannot be read, its key is, and r.unread
@@ -144,13 +148,16 @@ func (r *reader) scanError(err error) error {
 	}
 	_, name, _ := strings.Cut(err.Error(), ", name ")
 	name, _ = strconv.QuotedPrefix(name)
-	return permanent("%s: the column %s does not fit its field: %w", r.label, name, hidden{err})
+	return permanent("%s: the column %s does not fit its field: %w", r.label, name, hidden{"NULL, or a value of another type", err})
 }
 
-// hidden is an error whose text may hold a row's values.
-type hidden struct{ err error }
+// hidden is an error whose own text may hold a row's values.
+type hidden struct {
+	text string
+	err  error
+}
 
-func (h hidden) Error() string { return "NULL, or a value of another type" }
+func (h hidden) Error() string { return h.text }
 func (h hidden) Unwrap() error { return h.err }
 
 // large is a row that must be read alone.
@@ -172,7 +179,12 @@ func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position
 		where.to, where.fits, where.limit, list = s.large.key, true, 1, r.plan.whole
 		s.large = large{}
 	}
-	if err := r.read(ctx, list, where); err != nil {
+	err := r.read(ctx, list, where)
+	if err != nil && retry.Classify(r.refused) == retry.Data {
+		alone = true
+		err = r.isolate(ctx, list, where, err)
+	}
+	if err != nil {
 		return at, err
 	}
 	s.unproven = s.unproven || r.rows > before || r.unread != nil
@@ -180,16 +192,37 @@ func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position
 	case before == 0 && r.rows == 0 && r.unread != nil:
 		return s.unread(ctx, r, w, at)
 	case r.rows > before:
-		var err error
 		if at, err = s.query.positionOf(values(r.keys.last), w); err != nil {
 			return at, err
 		}
 	}
-	if alone { // find out whether another row follows, or what became of this one
+	if alone && !r.more { // find out whether another row follows, or what became of this one
 		r.limit = cmp.Or(r.rows, r.limit)
 		return s.readBelow(ctx, r, w, at)
 	}
 	return at, nil
+}
+
+// isolate handles an error of the database that a value in a row may be to blame for, such as
+// text that the connection's encoding lacks. It delivers the rows before that row first, and
+// then reads the first row alone.
+func (r *reader) isolate(ctx context.Context, list string, where keyRange, failed error) error {
+	if r.rows > 0 {
+		r.more = true
+		return nil
+	}
+	where.limit = 1
+	err := r.eachKey(ctx, r.db, r.plan, where, func(key []dialect.Value) { where.to = key })
+	if err != nil || where.to == nil {
+		return failed // a value in a condition is to blame
+	}
+	r.limit = 1
+	if err = r.read(ctx, list, where); err == nil || retry.Classify(r.refused) != retry.Data {
+		return err
+	}
+	r.keys.set(where.to)
+	r.unread = permanent("%s: the database cannot return the row: %w", r.label, hidden{retry.Text(r.refused), err})
+	return nil
 }
 
 // unread handles that the first row after a position was not read: it reads a large row alone,
