@@ -31,7 +31,7 @@ type config struct {
 	segmentBytes         int64
 	ceiling              ceiling.Ceiling // nil: auto
 	once, version        bool
-	check, adopt         bool
+	check, verify, adopt bool
 	rewind               string
 	audit                time.Duration
 	listen, webConfig    string
@@ -66,6 +66,7 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the lowest `level` to log: debug, info, warn or error")
 	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, the statement and its plan, how many rows are pending and who holds them back, and exit; it changes nothing and can run at the same time as the copy, or without -out before the first copy")
+	f.BoolVar(&c.verify, "verify", false, "compare the files with the table, up to the cursor of the copy, print how many rows are missing, extra or changed and their first keys, and exit; it changes nothing and can run at the same time as the copy")
 	f.DurationVar(&c.audit, "audit", 0, "watch the table for this long, print how many rows appeared below the ceiling after the copy would have passed them, and how many a reader without a ceiling would have missed, and exit; SIGINT ends it early, with the result so far; it writes nothing and reads only keys")
 	f.StringVar(&c.rewind, "rewind", "", "set the copy back to after a `key`, or to first, and exit; the next start copies the rows after it again, to new files")
 	f.BoolVar(&c.adopt, "adopt", false, "let the copy continue at the same key in the database as it is now, and exit; for use after an error that the cursor belongs to another history or query")
@@ -109,7 +110,7 @@ func parse(args, environ []string) (c config, err error) {
 	if err := fromEnvironment(f, environ, given); err != nil {
 		return c, err
 	}
-	asked := slices.DeleteFunc([]string{"check", "audit", "rewind", "adopt"}, func(action string) bool { return !given[action] })
+	asked := slices.DeleteFunc([]string{"check", "verify", "audit", "rewind", "adopt"}, func(action string) bool { return !given[action] })
 	switch {
 	case f.NFlag() == 0:
 		return c, usageError(usage)
@@ -135,7 +136,7 @@ func parse(args, environ []string) (c config, err error) {
 
 // actions are flags that cannot be set in the environment, where a service would
 // repeat them at every start.
-var actions = []string{"version", "check", "audit", "rewind", "adopt"}
+var actions = []string{"version", "check", "verify", "audit", "rewind", "adopt"}
 
 // fromEnvironment sets flags that are not given from the environment, such as
 // -segment-age from DBTOFILE_SEGMENT_AGE.
@@ -256,10 +257,10 @@ func (l *list) Set(text string) error {
 
 func help(f *flag.FlagSet) answer {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\nEach setting can also be given in the environment, as in DBTOFILE_SEGMENT_AGE=1h; a flag takes precedence.\nThe exceptions are -check, -audit, -rewind, -adopt and -version.\n\n", usage)
+	fmt.Fprintf(&b, "%s\n\nEach setting can also be given in the environment, as in DBTOFILE_SEGMENT_AGE=1h; a flag takes precedence.\nThe exceptions are -check, -verify, -audit, -rewind, -adopt and -version.\n\n", usage)
 	f.SetOutput(&b)
 	f.PrintDefaults()
-	b.WriteString("\nExit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot continue; -audit: rows were missed\n")
+	b.WriteString("\nExit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot continue; -audit: rows were missed; -verify: rows are missing,\n5 -verify: no row is missing, but rows differ, as after updates and deletes\n")
 	return answer(b.String())
 }
 

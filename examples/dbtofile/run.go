@@ -33,6 +33,8 @@ func run(ctx context.Context, c config) (err error) {
 	switch {
 	case c.check:
 		return check(ctx, table, c.out)
+	case c.verify:
+		return compare(ctx, table, c.out)
 	case c.audit > 0:
 		return audit(ctx, table, c.audit)
 	case c.adopt || c.rewind != "":

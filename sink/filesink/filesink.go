@@ -224,16 +224,25 @@ func (d *Dir[T]) Close() error { return d.store.close() }
 //
 // The error wraps [os.ErrNotExist] if nothing was ever written there.
 func History(dir string) ([]Entry, error) {
+	cp, err := readCheckpoint(dir)
+	if err != nil {
+		return nil, err
+	}
+	return cp.entries(), nil
+}
+
+// readCheckpoint reads the checkpoint of a directory that is not open.
+func readCheckpoint(dir string) (checkpoint, error) {
 	if dir == "" {
-		return nil, errNoDir
+		return checkpoint{}, errNoDir
 	}
 	text, err := os.ReadFile(filepath.Join(dir, checkpointName)) // it is always replaced whole
 	if err != nil {
-		return nil, fmt.Errorf("filesink: %s: read the checkpoint: %w", dir, err)
+		return checkpoint{}, fmt.Errorf("filesink: %s: read the checkpoint: %w", dir, err)
 	}
 	cp, err := decodeCheckpoint(text)
 	if err != nil {
-		return nil, fmt.Errorf("filesink: %s: the checkpoint cannot be used: %w", dir, err)
+		return checkpoint{}, fmt.Errorf("filesink: %s: the checkpoint cannot be used: %w", dir, err)
 	}
-	return cp.entries(), nil
+	return cp, nil
 }
