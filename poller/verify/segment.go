@@ -28,10 +28,10 @@ type segment struct {
 // open opens the next segment and reads it up to the first good record. It returns
 // nil after the last one.
 func (v *verifier) open() (*segment, error) {
-	for len(v.contents.Segments) > 0 {
-		stored := v.contents.Segments[0]
-		v.contents.Segments = v.contents.Segments[1:]
-		file, err := stored.Open()
+	for len(v.contents.Parts) > 0 {
+		stored := v.contents.Parts[0]
+		v.contents.Parts = v.contents.Parts[1:]
+		file, err := stored.Reader(0)
 		if errors.Is(err, fs.ErrNotExist) { // a consumer took it
 			continue
 		} else if err != nil {

@@ -27,7 +27,7 @@ func Files(ctx context.Context, t *sqlsource.Table, dir string) (r Report, err e
 		}
 	}()
 	v := &verifier{ctx: ctx, table: t, report: &r}
-	if v.contents, err = filesink.Committed(dir); err != nil {
+	if v.contents, err = filesink.ReadContents(dir); err != nil {
 		return r, err
 	}
 	if v.cursor, err = t.Adopt(v.contents.Cursor); err != nil {

@@ -13,94 +13,108 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Contents are what is committed in a directory, see [Committed].
-type Contents struct {
-	Name   string        // the first part of the segments' names
-	Cursor source.Cursor // all records are at or before it, unless it was rewound
-
-	// Rewound is true if the cursor may stand before records in Segments: it was set
-	// by [Dir.Rewind], and no record was written since.
-	Rewound bool
-
-	// Segments are the segments in the directory, in order. Those that a consumer
-	// has taken are not among them.
-	Segments []Stored
-
-	// Count is how many segments were written, with those that were taken.
-	Count uint64
+// Part is a segment of a directory, up to its committed size, see [Committed].
+type Part struct {
+	Number uint64 // of the segment; the first one has 1
+	Path   string // final path of the segment, also while it is open
+	Bytes  int64  // committed size
+	Open   bool   // whether it was the open segment
 }
 
-// Stored is a segment in a directory.
-type Stored struct {
-	Path   string // with its final name, which an open segment does not have yet
-	Number uint64 // consecutive, from 1
-	bytes  int64  // committed bytes; -1: the whole file
-}
-
-// Committed returns what is committed in a directory, for reading it next to the
-// pipeline. Like [History] it takes no lock and changes nothing. Records that are
-// committed later are not part of the result.
+// Committed returns the segments of a directory, oldest first, with their committed
+// sizes. The open segment is the last one. Segments that consumers have taken are
+// missing.
 //
-// The error wraps [os.ErrNotExist] if nothing was ever written there.
-func Committed(dir string) (c Contents, err error) {
+// Committed takes no lock, changes nothing, and may be called while a pipeline
+// writes to the directory. The error wraps [os.ErrNotExist] if nothing was ever
+// written there.
+func Committed(dir string) ([]Part, error) {
+	c, err := ReadContents(dir)
+	return c.Parts, err
+}
+
+// Contents are what a directory held at one moment.
+type Contents struct {
+	Cursor source.Cursor
+	Parts  []Part // see Committed
+	Count  uint64 // how many segments were written, with those that were taken
+
+	// Rewound is true if the cursor may stand before records of Parts: it was set by
+	// [Dir.Rewind], and no record was written since.
+	Rewound bool
+}
+
+// ReadContents returns the segments of a directory like [Committed], with the cursor
+// up to which they were written.
+func ReadContents(dir string) (c Contents, err error) {
 	cp, err := readCheckpoint(dir)
 	if err != nil {
 		return c, err
 	}
 	n := len(cp.History)
-	c = Contents{Name: cp.Name, Cursor: cp.Cursor, Rewound: n == 0 || cp.History[n-1].Segment == ""}
-	if c.Count = cp.Segment - 1; cp.Offset > 0 {
+	c = Contents{Cursor: cp.Cursor, Count: cp.Segment - 1, Rewound: n == 0 || cp.History[n-1].Segment == ""}
+	if cp.Offset > 0 {
 		c.Count++
 	}
-	files, err := os.ReadDir(dir)
-	if err != nil {
-		return c, fmt.Errorf("filesink: %s: %w", dir, err)
-	}
-	for _, f := range files {
-		final := strings.TrimSuffix(f.Name(), openSuffix)
-		name, number, ok := parseSegment(final)
-		s := Stored{filepath.Join(dir, final), number, -1}
-		switch {
-		case !ok || name != cp.Name || number > cp.Segment:
-			continue
-		case number == cp.Segment:
-			if cp.Offset == 0 || final != cp.File {
-				continue
-			}
-			s.bytes = cp.Offset
-		}
-		for _, sealed := range cp.Sealed {
-			if sealed.File == final {
-				s.bytes = sealed.Bytes
-			}
-		}
-		c.Segments = append(c.Segments, s)
-	}
-	slices.SortFunc(c.Segments, func(a, b Stored) int { return strings.Compare(a.Path, b.Path) })
-	c.Segments = slices.CompactFunc(c.Segments, func(a, b Stored) bool { return a.Path == b.Path }) // renamed while they were listed
-	return c, nil
+	c.Parts, err = committedParts(dir, cp)
+	return c, err
 }
 
-// Open opens a segment for reading its committed bytes. The error wraps
-// [os.ErrNotExist] if a consumer has taken the segment.
-func (s Stored) Open() (io.ReadCloser, error) {
-	var f *os.File
-	var err error
-	for _, path := range []string{s.Path, s.Path + openSuffix, s.Path} { // again, because it may have been sealed just now
-		if f, err = os.Open(path); !errors.Is(err, fs.ErrNotExist) {
-			break
+func committedParts(dir string, cp checkpoint) ([]Part, error) {
+	// The list is newer than the checkpoint, so it may have segments that are
+	// sealed now. Their numbers tell.
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("filesink: %s: list the directory: %w", dir, err)
+	}
+	sealed := map[uint64]Part{}
+	for _, e := range entries {
+		of, number, ok := parseSegment(e.Name())
+		if !ok || of != cp.Name || number >= cp.Segment || strings.HasSuffix(e.Name(), openSuffix) {
+			continue
 		}
+		switch info, err := e.Info(); {
+		case err == nil:
+			sealed[number] = Part{Number: number, Path: filepath.Join(dir, e.Name()), Bytes: info.Size()}
+		case !errors.Is(err, fs.ErrNotExist): // a consumer has taken it
+			return nil, fmt.Errorf("filesink: %s: %w", dir, err)
+		}
+	}
+	for _, seg := range cp.Sealed { // may have their open names still
+		if _, err := os.Lstat(filepath.Join(dir, seg.File+openSuffix)); err == nil {
+			_, number, _ := parseSegment(seg.File)
+			sealed[number] = Part{Number: number, Path: filepath.Join(dir, seg.File), Bytes: seg.Bytes}
+		}
+	}
+	parts := make([]Part, 0, len(sealed)+1)
+	for _, p := range sealed {
+		parts = append(parts, p)
+	}
+	slices.SortFunc(parts, func(a, b Part) int { return int(a.Number) - int(b.Number) })
+	if cp.Offset > 0 {
+		parts = append(parts, Part{Number: cp.Segment, Path: filepath.Join(dir, cp.File), Bytes: cp.Offset, Open: true})
+	}
+	return parts, nil
+}
+
+// Reader opens the segment for reading from an offset to its committed size. The
+// caller closes it. It finds the segment under its open name and its final name.
+// The error wraps [os.ErrNotExist] if a consumer has taken the segment.
+func (p Part) Reader(offset int64) (io.ReadCloser, error) {
+	f, err := os.Open(p.Path + openSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = os.Open(p.Path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("filesink: %w", err)
 	}
-	if s.bytes < 0 {
-		return f, nil
+	if offset < 0 || offset > p.Bytes {
+		return nil, errors.Join(fmt.Errorf("filesink: %s: offset %d is not in the %d committed bytes", p.Path, offset, p.Bytes), f.Close())
 	}
-	return committedFile{io.LimitReader(f, s.bytes), f}, nil
+	return partReader{io.NewSectionReader(f, offset, p.Bytes-offset), f}, nil
 }
 
-type committedFile struct {
+type partReader struct {
 	io.Reader
 	io.Closer
 }

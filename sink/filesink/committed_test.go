@@ -1,10 +1,11 @@
 package filesink_test
 
 import (
-	"context"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -12,80 +13,109 @@ import (
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 )
 
-// committed returns the records that are committed, and the numbers of their segments.
-func committed(t *testing.T, dir string) (c filesink.Contents, text string, numbers []uint64) {
+// committed returns what a reader sees that takes no lock.
+func committed(t *testing.T, dir string) string {
 	t.Helper()
-	c, err := filesink.Committed(dir)
+	parts, err := filesink.Committed(dir)
 	require.NoError(t, err)
-	for _, s := range c.Segments {
-		f, err := s.Open()
+	var all strings.Builder
+	for i, p := range parts {
+		require.Equal(t, dir, filepath.Dir(p.Path))
+		require.False(t, p.Open && i < len(parts)-1)
+		r, err := p.Reader(0)
 		require.NoError(t, err)
-		b, err := io.ReadAll(f)
+		n, err := io.Copy(&all, r)
 		require.NoError(t, err)
-		require.NoError(t, f.Close())
-		text += string(b)
-		numbers = append(numbers, s.Number)
+		require.Equal(t, p.Bytes, n)
+		require.NoError(t, r.Close())
 	}
-	return c, text, numbers
+	return all.String()
 }
 
 func TestCommitted(t *testing.T) {
 	t.Parallel()
-	ctx, dir := context.Background(), t.TempDir()
-	_, err := filesink.Committed(filepath.Join(dir, "none"))
-	require.ErrorIs(t, err, os.ErrNotExist)
+	ctx, dir := t.Context(), t.TempDir()
+	_, err := filesink.Committed(dir)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	crashed, sealed := filepath.Join(t.TempDir(), "crashed"), 0
+	f := open(t, dir, filesink.Options[order]{Name: "orders", SegmentRows: 4, OnSeal: func(s filesink.Segment) {
+		if sealed++; sealed == 2 { // as before it got its final name
+			require.NoError(t, os.CopyFS(crashed, os.DirFS(dir)))
+			name := filepath.Join(crashed, filepath.Base(s.Path))
+			require.NoError(t, os.Rename(name, name+".open"))
+		}
+	}})
+	require.Empty(t, committed(t, dir))
+	for i := range 11 {
+		require.NoError(t, f.Write(ctx, batch(i, i+1)))
+		require.Equal(t, lines(0, i+1), committed(t, dir))
+	}
+	require.Equal(t, lines(0, 8), committed(t, crashed))
 
-	f := open(t, dir, filesink.Options[order]{Name: "orders", SegmentRows: 3, SegmentAge: -1})
-	c, _, _ := committed(t, dir)
-	require.Empty(t, c.Segments)
-	for n := range 8 {
-		require.NoError(t, f.Write(ctx, batch(n, n+1)))
-		c, text, _ := committed(t, dir)
-		require.Equal(t, lines(0, n+1), text)
-		require.Equal(t, cursor(n+1), c.Cursor)
-		require.False(t, c.Rewound)
+	// Bytes that are not committed are left out.
+	openName := filepath.Join(dir, "orders-0000000003.jsonl.open")
+	text, err := os.ReadFile(openName)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(openName, append(text, "uncommitted"...), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "orders-0000000004.jsonl.open"), []byte("uncommitted"), 0o600))
+	require.Equal(t, lines(0, 11), committed(t, dir))
+	require.NoError(t, os.WriteFile(openName, text, 0o600))
+	require.NoError(t, os.Remove(filepath.Join(dir, "orders-0000000004.jsonl.open")))
+
+	// A segment that is sealed between the two calls is found under its final name.
+	parts, err := filesink.Committed(dir)
+	require.NoError(t, err)
+	require.Len(t, parts, 3)
+	require.True(t, parts[2].Open)
+	require.Equal(t, uint64(3), parts[2].Number)
+	require.NoError(t, f.Seal(ctx))
+	r, err := parts[2].Reader(9)
+	require.NoError(t, err)
+	rest, err := io.ReadAll(r)
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	require.Equal(t, lines(9, 11), string(rest))
+	for _, offset := range []int64{-1, parts[2].Bytes + 1} {
+		_, err = parts[2].Reader(offset)
+		require.ErrorContains(t, err, "is not in the")
 	}
 
-	// Bytes that are not committed, a segment that a consumer took, one of another name,
-	// and one that is sealed after it was listed.
-	tail, err := os.OpenFile(filepath.Join(dir, "orders-0000000003.jsonl.open"), os.O_WRONLY|os.O_APPEND, 0)
-	require.NoError(t, err)
-	_, err = tail.WriteString("not committed\n")
-	require.NoError(t, err)
-	require.NoError(t, tail.Close())
-	require.NoError(t, os.Remove(filepath.Join(dir, "orders-0000000001.jsonl")))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "other-0000000001.jsonl"), []byte("{}\n"), 0o600))
-	c, text, numbers := committed(t, dir)
-	require.Equal(t, lines(3, 8), text)
-	require.Equal(t, []uint64{2, 3}, numbers)
-	require.EqualValues(t, 3, c.Count)
-	require.NoError(t, os.Rename(c.Segments[1].Path+".open", c.Segments[1].Path))
-	last, err := c.Segments[1].Open()
-	require.NoError(t, err)
-	b, err := io.ReadAll(last)
-	require.NoError(t, err)
-	require.NoError(t, last.Close())
-	require.Equal(t, lines(6, 8), string(b))
-	require.NoError(t, os.Remove(c.Segments[1].Path))
-	_, err = c.Segments[1].Open()
-	require.ErrorIs(t, err, os.ErrNotExist)
+	// A consumer takes a segment.
+	require.NoError(t, os.Remove(parts[0].Path))
+	_, err = parts[0].Reader(0)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.Equal(t, lines(4, 11), committed(t, dir))
 }
 
-func TestCommittedAfterARewind(t *testing.T) {
+func TestReadContents(t *testing.T) {
 	t.Parallel()
-	ctx, dir := context.Background(), t.TempDir()
-	f := open(t, dir, filesink.Options[order]{Name: "orders"})
-	require.NoError(t, f.Write(ctx, batch(0, 5)))
+	ctx, dir := t.Context(), t.TempDir()
+	_, err := filesink.ReadContents(dir)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	f := open(t, dir, filesink.Options[order]{SegmentRows: 3, SegmentAge: -1})
+	for i := range 8 {
+		require.NoError(t, f.Write(ctx, batch(i, i+1)))
+		c, err := filesink.ReadContents(dir)
+		require.NoError(t, err)
+		require.Equal(t, cursor(i+1), c.Cursor)
+		require.Len(t, c.Parts, i/3+1)
+		require.EqualValues(t, i/3+1, c.Count)
+		require.False(t, c.Rewound)
+	}
+	c, err := filesink.ReadContents(dir)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(c.Parts[0].Path))
 	require.NoError(t, f.Rewind(cursor(2)))
-	c, text, _ := committed(t, dir)
+	c, err = filesink.ReadContents(dir)
+	require.NoError(t, err)
 	require.True(t, c.Rewound)
 	require.Equal(t, cursor(2), c.Cursor)
-	require.Equal(t, lines(0, 5), text)
-	_, err := f.Load(ctx)
+	require.Len(t, c.Parts, 2)
+	require.EqualValues(t, 3, c.Count)
+	_, err = f.Load(ctx)
 	require.NoError(t, err)
 	require.NoError(t, f.Write(ctx, batch(2, 4)))
-	c, text, numbers := committed(t, dir)
+	c, err = filesink.ReadContents(dir)
+	require.NoError(t, err)
 	require.False(t, c.Rewound)
-	require.Equal(t, lines(0, 5)+lines(2, 4), text)
-	require.Equal(t, []uint64{1, 2}, numbers)
 }
