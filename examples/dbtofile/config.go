@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"regexp"
 	"runtime"
 	"runtime/debug"
@@ -204,19 +203,10 @@ func (c *config) complete() (err error) {
 	if err := checkWebConfig(c.webConfig); err != nil {
 		return err
 	}
-	return c.readDSN()
-}
-
-func (c *config) readDSN() error {
-	if c.dsnFile == "" {
-		return nil
-	}
-	text, err := os.ReadFile(c.dsnFile)
-	if err != nil {
-		return wrong("-dsn-file: %v", err)
-	}
-	if c.dsn = strings.TrimSpace(string(text)); c.dsn == "" {
-		return wrong("-dsn-file: %s is empty: write the DSN into it", c.dsnFile)
+	if c.dsnFile != "" {
+		if c.dsn, err = readDSN(c.dsnFile); err != nil {
+			return wrong("%v", err)
+		}
 	}
 	return nil
 }

@@ -21,7 +21,8 @@ func run(ctx context.Context, c config) (err error) {
 	log, screen := output(c.logFormat, c.logLevel)
 	parts := log.With("pipeline", c.name) // the Poller adds the key itself
 
-	db, err := open(c.dsn)
+	c.warnOfReaders(parts)
+	db, err := c.open()
 	if err != nil {
 		return err
 	}
