@@ -108,6 +108,7 @@ import (
 	"syscall"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -151,8 +152,12 @@ func report(err error, logFormat string) int {
 		return 1
 	}
 	say(logFormat, "dbtofile: "+err.Error())
-	if errors.Is(err, poller.ErrHeld) {
+	var failed *poller.Error
+	switch {
+	case errors.Is(err, poller.ErrHeld):
 		return 3
+	case errors.As(err, &failed) && failed.Attempts > 1 && retry.Classify(err) == retry.Transient:
+		return 6 // it was retried for as long as -timeout says
 	}
 	return 1
 }
