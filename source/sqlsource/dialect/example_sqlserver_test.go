@@ -77,6 +77,14 @@ func (s SQLServer) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []s
 		dialect.QuoteAll(s, table))
 }
 
+func (SQLServer) Size(c dialect.Column, ref string) string {
+	switch c.Type {
+	case "CHAR", "NCHAR", "VARCHAR", "NVARCHAR", "TEXT", "NTEXT", "BINARY", "VARBINARY", "IMAGE", "XML", "SQL_VARIANT":
+		return "DATALENGTH(" + ref + ")"
+	}
+	return ""
+}
+
 func (SQLServer) SchemaVersion([]string) string { return "" }
 
 func number(err error) int32 {
