@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -55,10 +56,14 @@ func eachErrno(call string) func(w *world) func() {
 	}
 }
 
-// trace attaches strace to the copy, until the returned function is called.
+// trace attaches strace to the copy, until the returned function is called. Only calls to the
+// copy's files are concerned: a Go program ends when some others fail, such as writes to its own event queue.
 func trace(w *world, args ...string) (end func()) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		missing(w.t, "install the package strace, to make system calls fail")
+	}
+	for _, path := range filesOf(w) {
+		args = append(args, "-P", path)
 	}
 	cmd := exec.Command("strace", append(args, "-f", "-o", "/dev/null", "-p", fmt.Sprint(w.copy.pid()))...)
 	said, err := cmd.StderrPipe()
@@ -74,4 +79,18 @@ func trace(w *world, args ...string) (end func()) {
 		}
 		_ = cmd.Wait() // with the signal
 	}
+}
+
+// filesOf returns the directory of the copy, and the files that it will write in the next seconds.
+func filesOf(w *world) []string {
+	paths := []string{w.dir, filepath.Join(w.dir, "checkpoint")}
+	for i := range 4 {
+		paths = append(paths, filepath.Join(w.dir, fmt.Sprintf(".checkpoint.%d.tmp", i)))
+	}
+	segments, err := filepath.Glob(filepath.Join(w.dir, "*.jsonl*"))
+	require.NoError(w.t, err)
+	for i := range 40 {
+		paths = append(paths, filepath.Join(w.dir, fmt.Sprintf("items-%010d.jsonl.open", len(segments)+i)))
+	}
+	return paths
 }
