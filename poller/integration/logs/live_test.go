@@ -226,9 +226,15 @@ func (unreadKeys) Keys(context.Context, source.Cursor, source.Cursor, int) ([]so
 // logOfFiles removes the directory before a segment is created.
 func logOfFiles(t *testing.T, log *slog.Logger) {
 	dir := filepath.Join(t.TempDir(), "out")
-	sealed := make(chan struct{})
+	sealed, attempts := make(chan struct{}), 0
 	f, err := filesink.Open(dir, filesink.Options[string]{Name: "letters", SegmentAge: time.Minute, Logger: log,
-		OnSeal: func(filesink.Segment) { close(sealed) }})
+		OnSeal: func(context.Context, filesink.Segment) error {
+			if attempts++; attempts == 1 {
+				return errors.New("no answer")
+			}
+			close(sealed)
+			return nil
+		}})
 	require.NoError(t, err)
 	_, err = f.Load(t.Context())
 	require.NoError(t, err)
