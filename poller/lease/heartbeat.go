@@ -28,8 +28,8 @@ import (
 //
 // Use one Heartbeat for one Poller. Do not change its fields while that runs.
 type Heartbeat struct {
-	// Store keeps the beat in place of a cursor. It must be a Checkpointer of its
-	// own, the same in all replicas. It is required.
+	// Store keeps the beat in place of a cursor. It must be another Checkpointer
+	// than that of the pipeline, and the same in all replicas. It is required.
 	Store poller.Checkpointer
 
 	// TTL is for how long the lease is valid after a beat. It must be the same in

@@ -150,7 +150,7 @@ func (r *replica) kill() {
 	r.dead = true
 	r.mu.Unlock()
 	r.stop()
-	<-r.ended
+	_ = <-r.ended // whatever it says, nobody hears it
 }
 
 func (r *replica) pause() {
