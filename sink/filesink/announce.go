@@ -31,6 +31,14 @@ type Pending struct {
 	Err      error
 }
 
+// Lag is how long the oldest segment has waited. It is 0 if none waits.
+func (p Pending) Lag() time.Duration {
+	if p.Since.IsZero() {
+		return 0
+	}
+	return time.Since(p.Since)
+}
+
 // maxPending is how many segments may wait for OnSeal. The checkpoint lists them,
 // and is replaced for each batch.
 const maxPending = 10_000
