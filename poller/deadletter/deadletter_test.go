@@ -2,6 +2,7 @@ package deadletter_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -253,12 +254,15 @@ func TestRows(t *testing.T) {
 	letters := list(t, dir)
 	require.Len(t, letters, 2)
 	require.Nil(t, letters[1].Record)
+	text, err := json.Marshal(poller.Rejected[row.Row]{Key: "id 2"}) // by a sink of another kind
+	require.NoError(t, err)
+	require.NotContains(t, string(text), "record")
 
 	s := &deadletter.Source[row.Row]{Dir: dir}
 	b, err := s.Fetch(t.Context(), "", 5)
 	require.NoError(t, err)
 	require.Len(t, b.Records, 1)
-	text, err := b.Records[0].AppendJSON(nil)
+	text, err = b.Records[0].AppendJSON(nil)
 	require.NoError(t, err)
 	assert.Equal(t, `{"id":1,"price":1.10,"note":null}`, string(text))
 	_, err = s.Fetch(t.Context(), b.To, 5)
