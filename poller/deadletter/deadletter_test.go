@@ -132,7 +132,7 @@ func TestEndToEnd(t *testing.T) {
 	require.ErrorContains(t, replay.Drain(t.Context()), "item 3 has no colour")
 	assert.Equal(t, []int{2, 2}, stored, "once more, because the Poller could not save a position within the batch")
 
-	// The rest is fixed, and the pipeline goes on meanwhile.
+	// The rest is fixed, and the replay goes on.
 	stored = nil
 	clear(refused)
 	clear(unreadable)

@@ -21,8 +21,8 @@ type Pending struct {
 	// Segments is how many.
 	Segments int
 
-	// Since is when the oldest of them was sealed, or when the Dir was opened if
-	// the release that sealed it did not store that. It is zero if there are none.
+	// Since is when the oldest of them was sealed. It is when the Dir was opened if
+	// an earlier release sealed the segment. It is zero if no segment waits.
 	Since time.Time
 
 	// Attempts is how often OnSeal has failed for the oldest one, and Err is the
@@ -43,8 +43,8 @@ func (p Pending) Lag() time.Duration {
 // and is replaced for each batch.
 const maxPending = 10_000
 
-// announcer calls OnSeal for sealed segments, one at a time and in order, beside
-// the methods of the Dir.
+// announcer calls OnSeal for sealed segments, one at a time and in order,
+// concurrently with the methods of the Dir.
 type announcer struct {
 	onSeal func(context.Context, Segment) error // may be nil
 	dir    string

@@ -127,8 +127,8 @@ func TestOnSealIsRetried(t *testing.T) {
 	})
 }
 
-// Close ends the context and waits for OnSeal. The next Open announces what was not
-// accepted, in order, and nothing else.
+// Close ends the context and waits for OnSeal. The next Open announces only the
+// segments that were not accepted, in order.
 func TestOnSealAcrossRestarts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -1,6 +1,5 @@
-// Package filesink writes records to files in a directory, exactly once: JSON
-// Lines, CSV, either of them compressed by [Gzip], or a format of your own, see
-// [Encoder].
+// Package filesink writes records to files in a directory, exactly once. The format
+// is JSON Lines or CSV, compressed by [Gzip] if you like, or any other [Encoder].
 //
 //	files, err := filesink.Open("/var/spool/orders", filesink.Options[Order]{Name: "orders"})
 //	if err != nil {
@@ -33,8 +32,8 @@
 // watches the directory takes the segments whose names do not end in .open. If it
 // takes a segment before the name is durable, the segment can come back after a
 // power cut, with the same name and content. When Options.OnSeal is called, the
-// name is durable. OnSeal runs beside the pipeline, for example to upload the
-// segment, and is called again until it returns nil. [Dir.Pending] shows its lag.
+// name is durable. OnSeal runs concurrently with the pipeline, for example to upload
+// the segment, and is called again until it returns nil. [Dir.Pending] shows its lag.
 //
 // Leave the open segment, checkpoint and lock alone. The open segment may be read,
 // but it may end in the middle of a record, or in records that are not committed
