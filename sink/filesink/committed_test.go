@@ -92,3 +92,36 @@ func TestCommitted(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	require.Equal(t, lines(4, 11), committed(t, dir))
 }
+
+func TestReadContents(t *testing.T) {
+	t.Parallel()
+	ctx, dir := t.Context(), t.TempDir()
+	_, err := filesink.ReadContents(dir)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	f := open(t, dir, filesink.Options[order]{SegmentRows: 3, SegmentAge: -1})
+	for i := range 8 {
+		require.NoError(t, f.Write(ctx, batch(i, i+1)))
+		c, err := filesink.ReadContents(dir)
+		require.NoError(t, err)
+		require.Equal(t, cursor(i+1), c.Cursor)
+		require.Len(t, c.Parts, i/3+1)
+		require.EqualValues(t, i/3+1, c.Count)
+		require.False(t, c.Rewound)
+	}
+	c, err := filesink.ReadContents(dir)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(c.Parts[0].Path))
+	require.NoError(t, f.Rewind(cursor(2)))
+	c, err = filesink.ReadContents(dir)
+	require.NoError(t, err)
+	require.True(t, c.Rewound)
+	require.Equal(t, cursor(2), c.Cursor)
+	require.Len(t, c.Parts, 2)
+	require.EqualValues(t, 3, c.Count)
+	_, err = f.Load(ctx)
+	require.NoError(t, err)
+	require.NoError(t, f.Write(ctx, batch(2, 4)))
+	c, err = filesink.ReadContents(dir)
+	require.NoError(t, err)
+	require.False(t, c.Rewound)
+}
