@@ -73,10 +73,11 @@
 //
 // The checkpoint keeps a history of cursors: the last few, and fewer of the older
 // ones. To read a range again, stop the service, then call Open, [Dir.History],
-// [Dir.Rewind] and Close. Do so as the service's user, who must own new files, and
-// with its OnSeal, because Rewind seals the open segment. Programs may call
-// [History] while the service runs. The checkpoint is JSON for people to read. Do
-// not edit it: a checkpoint that does not match its checksum is refused.
+// [Dir.Rewind], [Dir.Seal] and Close. Rewind seals the open segment, and Seal waits
+// for OnSeal. Use the service's OnSeal, and run as the service's user, who must own
+// new files. Programs may call [History] while the service runs. The checkpoint is
+// JSON for people to read. Do not edit it: a checkpoint that does not match its
+// checksum is refused.
 //
 // A release can read checkpoints of the release before it and the release after
 // it, so it can be rolled back. A later format version is an error.
