@@ -171,6 +171,7 @@ func TestSQLitePaths(t *testing.T) {
 		"sqlite:shop.db":              "file:shop.db?",
 		"sqlite:" + full:              "file:" + full + "?",
 		"sqlite://" + full:            "file:" + full + "?",
+		"sqlite://shop.db":            "file:shop.db?",
 		"sqlite:///shop.db":           "file:shop.db?", // Django, SQLAlchemy
 		"sqlite:////" + full[1:]:      "file:" + full + "?",
 		"sqlite3:shop.db":             "file:shop.db?", // Rails

@@ -62,7 +62,7 @@ type verifier struct {
 // of returns a table that is read up to a cursor, "" for no bound.
 func (v *verifier) of(columns []string, upTo source.Cursor) *sqlsource.Table {
 	t := v.table
-	return &sqlsource.Table{DB: t.DB, Name: t.Name, Key: t.Key, Columns: columns, Where: t.Where, MaxBytes: t.MaxBytes,
+	return &sqlsource.Table{DB: t.DB, Name: t.Name, Key: t.Key, Columns: columns, Where: t.Where, Select: t.Select, MaxBytes: t.MaxBytes,
 		MaxRowBytes: t.MaxRowBytes, Dialect: t.Dialect, Ceiling: bound{upTo}, Logger: slog.New(slog.DiscardHandler)}
 }
 
