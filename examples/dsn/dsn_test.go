@@ -187,7 +187,10 @@ func TestSQLitePaths(t *testing.T) {
 			assert.True(t, strings.HasPrefix(target.sqlite, want), "%s: %s", text, target.sqlite)
 		}
 	}
-	_, err := parse("sqlite:nosuch.db")
+	_, err := parse("sqlite:shop.db?_pragma=key(hunter2)")
+	require.ErrorIs(t, err, ErrMalformed)
+	require.NotContains(t, err.Error(), secret)
+	_, err = parse("sqlite:nosuch.db")
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.NotErrorIs(t, err, ErrMalformed)
 	_, err = parse("sqlite:nosuch.db?_pragma=foreign_keys(1)")

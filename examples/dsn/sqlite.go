@@ -33,15 +33,15 @@ func existing(path string) (string, error) {
 	}
 	name, query, _ := strings.Cut(path, "?")
 	var failed error
-	for _, path := range []string{path, name} {
+	for i, path := range []string{path, name} {
+		if i > 0 && encrypted.MatchString(query) {
+			return "", malformed("asks for an encrypted SQLite database, which cannot be read")
+		}
 		found, err := oneOf(meanings(path))
 		if err == nil || errors.Is(err, ErrMalformed) {
 			return found, err
 		}
 		failed = err
-	}
-	if encrypted.MatchString(query) {
-		return "", malformed("asks for an encrypted SQLite database, which cannot be read")
 	}
 	return "", fmt.Errorf("the database file of the DSN: %w: check the path and the permissions", failed)
 }
