@@ -133,8 +133,9 @@ func openFiles(c config, log *slog.Logger) (*filesink.Dir[row.Row], error) {
 		SegmentBytes: c.segmentBytes,
 		SegmentAge:   cmp.Or(c.segmentAge, -1), // the flag has 0 for never
 		Logger:       log,
-		OnSeal: func(s filesink.Segment) {
+		OnSeal: func(_ context.Context, s filesink.Segment) error {
 			log.Info("file complete", "path", s.Path, "rows", s.Rows, "bytes", s.Bytes)
+			return nil
 		},
 	})
 }

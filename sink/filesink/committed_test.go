@@ -1,6 +1,7 @@
 package filesink_test
 
 import (
+	"context"
 	"io"
 	"io/fs"
 	"os"
@@ -37,18 +38,23 @@ func TestCommitted(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	_, err := filesink.Committed(dir)
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	crashed, sealed := filepath.Join(t.TempDir(), "crashed"), 0
-	f := open(t, dir, filesink.Options[order]{Name: "orders", SegmentRows: 4, OnSeal: func(s filesink.Segment) {
-		if sealed++; sealed == 2 { // as before it got its final name
-			require.NoError(t, os.CopyFS(crashed, os.DirFS(dir)))
-			name := filepath.Join(crashed, filepath.Base(s.Path))
-			require.NoError(t, os.Rename(name, name+".open"))
+	crashed, sealed, copied := filepath.Join(t.TempDir(), "crashed"), 0, make(chan struct{})
+	f := open(t, dir, filesink.Options[order]{Name: "orders", SegmentRows: 4, OnSeal: func(_ context.Context, s filesink.Segment) error {
+		if sealed++; sealed == 2 {
+			<-copied
 		}
+		return nil
 	}})
 	require.Empty(t, committed(t, dir))
 	for i := range 11 {
 		require.NoError(t, f.Write(ctx, batch(i, i+1)))
 		require.Equal(t, lines(0, i+1), committed(t, dir))
+		if i == 7 { // as before the second segment got its final name
+			require.NoError(t, os.CopyFS(crashed, os.DirFS(dir)))
+			name := filepath.Join(crashed, "orders-0000000002.jsonl")
+			require.NoError(t, os.Rename(name, name+".open"))
+			close(copied)
+		}
 	}
 	require.Equal(t, lines(0, 8), committed(t, crashed))
 

@@ -33,6 +33,7 @@ type query struct {
 	selected    bool     // the rows are those of the user's SELECT
 	rows        bool     // records are rows of a Table: a value that a driver changes is selected another way
 	start       source.Cursor
+	session     dialect.Session // nil: not known
 	maxBytes    int
 	maxRowBytes int
 	print       string // fingerprint
@@ -176,7 +177,7 @@ func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, column
 		}
 	}
 	for i, c := range columns {
-		k, err := q.sql.Key(ctx, db, c, q.ref(q.key[i]))
+		k, err := q.sql.Key(ctx, db, c, q.ref(q.key[i]), q.rows)
 		if err != nil {
 			return q.wrap(err, nil)
 		}
