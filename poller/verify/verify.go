@@ -17,7 +17,7 @@ import (
 
 // Files compares the rows in a directory of package filesink, in JSON Lines or CSV,
 // with the table, up to the directory's cursor. It reads the fields of t and does not
-// fetch from t. It retries nothing. After an error the report covers what was
+// fetch from t. It retries nothing. After an error the report covers the rows that were
 // compared before it.
 func Files(ctx context.Context, t *sqlsource.Table, dir string) (r Report, err error) {
 	r.Table, r.Key, r.Dir = t.Name, t.Key, dir
