@@ -209,3 +209,14 @@ func TestNamesOfFiles(t *testing.T) {
 		require.Regexp(t, "^"+want+`-0000000001\.jsonl$`, filepath.Base(files(t, dir, ".jsonl")[0]))
 	}
 }
+
+// Rows that wait are waited for, and never passed over in silence.
+func TestOnceWaitsForRowsThatAreHeldBack(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *sqlx.DB, args []string) {
+		db.MustExec(`INSERT INTO orders (name) VALUES ('a'), ('b'), ('c')`)
+		dir := t.TempDir()
+		succeeds(t, append(args, "-out", dir, "-once", "-ceiling", "lag=1s")...)
+		require.Equal(t, 3, strings.Count(content(t, dir, ".jsonl"), "\n"))
+	})
+}
