@@ -170,6 +170,9 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	if err == nil {
 		g, err = c.Open(ctx, db, t)
 	}
+	if err == nil {
+		g, err = s.checkOrigin(ctx, db, t, g)
+	}
 	var unsafe *ceiling.UnsafeError
 	if errors.As(err, &unsafe) {
 		return retry.Permanent(fmt.Errorf("sqlsource: %w", err))

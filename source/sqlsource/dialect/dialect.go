@@ -90,6 +90,10 @@ type Reader interface {
 	// Explain returns the plan of a statement, and what is bad about it; a finding without a
 	// Text says that nothing is. after says that the rows after a key are read, and not all.
 	Explain(ctx context.Context, db ceiling.Queryer, statement string, args []any, after bool) ([]string, ceiling.Finding, error)
+
+	// Origin says where the first column of a statement's result comes from, and whether that is a
+	// column of a table. of is "" if the database does not show it.
+	Origin(ctx context.Context, db ceiling.Queryer, statement string, table []string, column string) (of string, same bool, err error)
 }
 
 // Checkpoints is what sqlcheckpoint needs for the table that it keeps.
