@@ -45,10 +45,11 @@ type plan struct {
 	nonce      int              // 0 for the first plan
 	columns    []dialect.Column // as the statement returns them, after the extra columns
 	row        *row.Columns
-	list       string // what is selected: the extra columns, then the columns
-	extraKeys  []int  // the columns of the key that are selected first, as extra columns
-	extraForms []int  // the columns that are selected in another form next
-	sameAs     []int  // for each key column, the column that has the same value; -1: an extra column has it
+	invisible  []string // columns that a star leaves out
+	list       string   // what is selected: the extra columns, then the columns
+	extraKeys  []int    // the columns of the key that are selected first, as extra columns
+	extraForms []int    // the columns that are selected in another form next
+	sameAs     []int    // for each key column, the column that has the same value; -1: an extra column has it
 	key        []dialect.KeyColumn
 	schema     int64
 }
@@ -65,12 +66,17 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 	if p.schema, err = q.schema(ctx, db); err != nil { // before the columns, so that no change is missed
 		return nil, err
 	}
+	if q.rows && q.columns == nil {
+		if p.invisible, err = q.sql.Invisible(ctx, db, q.table); err != nil {
+			return nil, q.wrap(fmt.Errorf("reading the invisible columns: %w", err), nil)
+		}
+	}
 	from := q.from + " WHERE 1 = 0"
 	if q.listsColumns() {
 		// It returns a row, of NULLs: the database sees that the schema changed at the first step.
 		from = "(SELECT 1) AS one LEFT JOIN " + q.from + " ON 1 = 0"
 	}
-	all, err := q.columnsOf(ctx, db, p.comment("SELECT "+q.refs(q.key)+", "+q.star()+" FROM "+from))
+	all, err := q.columnsOf(ctx, db, p.comment("SELECT "+q.refs(q.key)+", "+q.star(p)+" FROM "+from))
 	if err != nil {
 		return nil, q.wrap(fmt.Errorf("reading the columns: %w", err), nil)
 	}
@@ -107,11 +113,14 @@ func (q *query) refs(names []string) string {
 }
 
 // star returns the columns in the form that the table has.
-func (q *query) star() string {
-	if q.columns == nil {
-		return "t.*"
+func (q *query) star(p *plan) string {
+	switch {
+	case q.columns != nil:
+		return q.refs(q.columns)
+	case p.invisible != nil:
+		return "t.*, " + q.refs(p.invisible)
 	}
-	return q.refs(q.columns)
+	return "t.*"
 }
 
 // comment makes the statements of each plan different from those of all earlier plans:
@@ -205,7 +214,7 @@ func (q *query) planList(p *plan) {
 			list = append(list, expr)
 		}
 	}
-	p.list = strings.Join(append(list, q.star()), ", ")
+	p.list = strings.Join(append(list, q.star(p)), ", ")
 }
 
 func (p *plan) names() []string {

@@ -71,6 +71,9 @@ type Reader interface {
 	// a named column, where the database would take the name for something else.
 	NotNull(ctx context.Context, db ceiling.Queryer, table, named []string) (map[string]bool, error)
 
+	// Invisible returns the columns of a table that a star leaves out.
+	Invisible(ctx context.Context, db ceiling.Queryer, table []string) ([]string, error)
+
 	// SchemaVersion returns a statement for a number that changes with the schema. It is for a
 	// database that can prepare a statement again, unseen, after the schema changed: then a
 	// Table's columns are selected one by one, with the expressions of Column, and not by a

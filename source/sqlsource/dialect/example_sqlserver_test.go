@@ -81,6 +81,10 @@ func (s SQLServer) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []s
 		dialect.QuoteAll(s, table))
 }
 
+func (SQLServer) Invisible(context.Context, ceiling.Queryer, []string) ([]string, error) {
+	return nil, nil
+}
+
 func (SQLServer) SchemaVersion([]string) string { return "" }
 
 func number(err error) int32 {

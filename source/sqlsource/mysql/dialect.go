@@ -132,6 +132,11 @@ func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, 
 	return k, nil
 }
 
+// Invisible implements [dialect.Reader].
+func (Dialect) Invisible(ctx context.Context, db ceiling.Queryer, table []string) ([]string, error) {
+	return ceiling.Texts(ctx, db, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE "+isTable(table)+" AND EXTRA LIKE '%INVISIBLE%' ORDER BY ORDINAL_POSITION")
+}
+
 // ColumnsChanged implements [dialect.Reader]. A column is gone (1054), the table's definition
 // changed (1412), or the statement must be prepared again (1615).
 func (Dialect) ColumnsChanged(err error) bool {
