@@ -166,7 +166,7 @@ func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string
 		top = "COALESCE((SELECT MAX(" + quote(drawn[0]) + ") FROM " + dialect.QuoteAll(d, table) + "), 0)"
 	}
 	var server, greatest string
-	if err := db.QueryRowContext(ctx, "SELECT /*!80000 @@server_uuid */ /*M! '' */, "+top).Scan(&server, &greatest); err != nil {
+	if err := db.QueryRowContext(ctx, "SELECT /*!80000 @@server_uuid */ /*M! x'' */, "+top).Scan(&server, &greatest); err != nil {
 		return h, err
 	}
 	h.Drawn, h.Flushed = math.MaxUint64, math.MaxUint64
