@@ -94,9 +94,9 @@ type Reader interface {
 	// Text says that nothing is. after says that the rows after a key are read, and not all.
 	Explain(ctx context.Context, db ceiling.Queryer, statement string, args []any, after bool) ([]string, ceiling.Finding, error)
 
-	// Origin says where the first column of a statement's result comes from, and whether that is a
-	// column of a table. of is "" if the database does not show it.
-	Origin(ctx context.Context, db ceiling.Queryer, statement string, table []string, column string) (of string, same bool, err error)
+	// Origin says which table's column the first column of a statement's result is, and whether it
+	// is that column of that table. The zero value says that the database does not show it.
+	Origin(ctx context.Context, db ceiling.Queryer, statement string, table []string, column string) (Origin, error)
 }
 
 // Checkpoints is what sqlcheckpoint needs for the table that it keeps.
@@ -129,6 +129,13 @@ type Settings struct {
 	Before string // in front of the statement
 	Hint   string // after its first word
 	Where  string // a condition, which is true
+}
+
+// Origin is the column of a table that a column of a result shows.
+type Origin struct {
+	Table  []string // the schema and the name; nil: not known
+	Column string   // "" if it is not known
+	Same   bool     // it is the column that was asked for
 }
 
 // Column is a column of a statement's result, as the driver describes it.

@@ -121,8 +121,8 @@ func (SQLServer) Explain(context.Context, ceiling.Queryer, string, []any, bool) 
 	return nil, ceiling.Finding{Level: ceiling.Note, Text: "the plan is not read on SQL Server"}, nil
 }
 
-func (SQLServer) Origin(context.Context, ceiling.Queryer, string, []string, string) (string, bool, error) {
-	return "", false, nil
+func (SQLServer) Origin(context.Context, ceiling.Queryer, string, []string, string) (dialect.Origin, error) {
+	return dialect.Origin{}, nil
 }
 
 func (SQLServer) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {

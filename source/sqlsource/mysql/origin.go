@@ -8,15 +8,16 @@ import (
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // first is the first column of a statement as EXPLAIN rewrites it: `schema`.`alias`.`column`.
 var first = regexp.MustCompile("^(?:/\\* select#1 \\*/ )?select (?:/\\*\\+.*?\\*/ )?`((?:[^`]|``)*)`\\.`((?:[^`]|``)*)`\\.`((?:[^`]|``)*)` AS ")
 
 // Origin implements [dialect.Reader]. EXPLAIN leaves the rewritten statement as a note.
-func (Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement string, table []string, column string) (of string, same bool, err error) {
+func (Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement string, table []string, column string) (o dialect.Origin, err error) {
 	if err := ceiling.Each(ctx, db, func(*sql.Rows) error { return nil }, "EXPLAIN /*M! EXTENDED */ "+statement); err != nil {
-		return "", false, fmt.Errorf("asking which table has the key: %w", err)
+		return o, fmt.Errorf("asking which table has the key: %w", err)
 	}
 	var text, here string
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
@@ -30,21 +31,20 @@ func (Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement string,
 	}, "SHOW WARNINGS")
 	m := first.FindStringSubmatch(text)
 	if err != nil || m == nil {
-		return "", false, err
+		return o, err
 	}
 	if err := db.QueryRowContext(ctx, "SELECT COALESCE(DATABASE(), '')").Scan(&here); err != nil {
-		return "", false, err
+		return o, err
 	}
 	schema, name := m[1], m[2]
 	if t := regexp.MustCompile("`((?:[^`]|``)*)`\\.`((?:[^`]|``)*)` `" + regexp.QuoteMeta(m[2]) + "`").FindStringSubmatch(text); t != nil {
 		schema, name = t[1], t[2]
 	}
-	want := []string{here, table[len(table)-1]}
+	plain := func(quoted string) string { return strings.ReplaceAll(quoted, "``", "`") }
+	o.Table, o.Column = []string{plain(schema), plain(name)}, plain(m[3])
 	if len(table) > 1 {
-		want[0] = table[0]
+		here = table[0]
 	}
-	is := func(quoted, name string) bool {
-		return strings.EqualFold(strings.ReplaceAll(quoted, "``", "`"), name)
-	}
-	return "`" + schema + "`.`" + name + "`.`" + m[3] + "`", is(schema, want[0]) && is(name, want[1]) && is(m[3], column), nil
+	o.Same = strings.EqualFold(o.Table[0], here) && strings.EqualFold(o.Table[1], table[len(table)-1]) && strings.EqualFold(o.Column, column)
+	return o, nil
 }

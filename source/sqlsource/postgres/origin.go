@@ -26,28 +26,32 @@ var (
 )
 
 // Origin implements [dialect.Reader]. The plan shows the column as alias.column.
-func (d Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement string, table []string, column string) (of string, same bool, err error) {
+func (d Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement string, table []string, column string) (o dialect.Origin, err error) {
 	var text string
 	if err := db.QueryRowContext(ctx, "EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) "+statement).Scan(&text); err != nil {
-		return "", false, fmt.Errorf("asking which table has the key: %w", err)
+		return o, fmt.Errorf("asking which table has the key: %w", err)
 	}
 	var plans []struct{ Plan node }
 	if err := json.Unmarshal([]byte(text), &plans); err != nil || len(plans) == 0 || len(plans[0].Plan.Output) == 0 {
-		return "", false, nil
+		return o, nil //nolint:nilerr // a plan of another form shows nothing
 	}
 	m := output.FindStringSubmatch(plans[0].Plan.Output[0])
 	if m == nil {
-		return "", false, nil
+		return o, nil
 	}
 	unquote := strings.NewReplacer(`""`, `"`)
 	alias, name := unquote.Replace(m[1])+m[2], unquote.Replace(m[3])+m[4]
 	scan := plans[0].Plan.find(alias)
 	if scan == nil {
-		return "", false, nil
+		return o, nil
 	}
-	relation := dialect.QuoteAll(d, []string{scan.Schema, scan.Relation})
-	err = db.QueryRowContext(ctx, treeOf("to_regclass($1::text)::oid")+` SELECT EXISTS (SELECT FROM tree WHERE oid = to_regclass($2::text)::oid)`, dialect.QuoteAll(d, table), relation).Scan(&same)
-	return relation + "." + d.Quote(name), same && name == column, err
+	o.Table, o.Column = []string{"", ""}, name
+	err = db.QueryRowContext(ctx, treeOf("to_regclass($1::text)::oid")+` SELECT n.nspname::text, c.relname::text, EXISTS (SELECT FROM tree WHERE oid = to_regclass($2::text)::oid)
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.oid = COALESCE(pg_partition_root(to_regclass($2::text)), to_regclass($2::text))`,
+		dialect.QuoteAll(d, table), dialect.QuoteAll(d, []string{scan.Schema, scan.Relation})).Scan(&o.Table[0], &o.Table[1], &o.Same)
+	o.Same = o.Same && name == column
+	return o, err
 }
 
 // find returns the step that reads the table, or a partition of the table, with an alias.

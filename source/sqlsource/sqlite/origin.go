@@ -21,10 +21,10 @@ const columnOf = `SELECT m.tbl_name, coalesce(CASE
 
 // Origin implements [dialect.Reader]. It follows the first register of the result to the cursor that
 // fills it, and that to the b-tree that it reads.
-func (Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement string, table []string, column string) (of string, same bool, err error) {
+func (Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement string, table []string, column string) (o dialect.Origin, err error) {
 	steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN "+statement, nil)
 	if err != nil {
-		return "", false, fmt.Errorf("asking which table has the key: %w", err)
+		return o, fmt.Errorf("asking which table has the key: %w", err)
 	}
 	register, cursor, place := "", "", "-1"
 	opened := map[string]map[string]string{} // the step that opens a cursor
@@ -46,7 +46,7 @@ func (Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement string,
 	}
 	open := opened[cursor]
 	if open == nil {
-		return "", false, nil
+		return o, nil
 	}
 	var schema, name, has string
 	err = db.QueryRowContext(ctx, `SELECT name FROM pragma_database_list WHERE seq = `+open["p3"]).Scan(&schema)
@@ -54,8 +54,9 @@ func (Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement string,
 		err = db.QueryRowContext(ctx, strings.NewReplacer("%s", quote(schema), "?1", dialect.QuoteWith("'", schema), "?2", open["p2"], "?3", place).Replace(columnOf)).Scan(&name, &has)
 	}
 	if err != nil {
-		return "", false, fmt.Errorf("asking which table has the key: %w", err)
+		return o, fmt.Errorf("asking which table has the key: %w", err)
 	}
-	same = strings.EqualFold(name, table[len(table)-1]) && (len(table) == 1 || strings.EqualFold(schema, table[0])) && (has == "" || strings.EqualFold(has, column))
-	return quote(schema) + "." + quote(name) + "." + quote(has), same, nil
+	o.Table, o.Column = []string{schema, name}, has
+	o.Same = strings.EqualFold(name, table[len(table)-1]) && (len(table) == 1 || strings.EqualFold(schema, table[0])) && (has == "" || strings.EqualFold(has, column))
+	return o, nil
 }
