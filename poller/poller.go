@@ -51,6 +51,12 @@
 //     too many records in a row were rejected;
 //   - the Retry policy gives up.
 //
+// # Many pipelines, several replicas
+//
+// A [Group] runs pipelines side by side and starts one again that has ended with an
+// error. With a [Lease], one of several replicas of a pipeline is active, and the
+// others stand by.
+//
 // The file DESIGN.md next to this package explains why the loop works this way.
 package poller
 
@@ -126,6 +132,12 @@ type Poller[T any] struct {
 	// back. Defaults to 30 s. A negative value means that Drain does not wait.
 	DrainWait time.Duration
 
+	// Lease, if set, makes this pipeline one of several replicas of which one is
+	// active: Run stands by until it gets the lease, and again after it has lost it.
+	// A standby is in state [Standby] and makes no step. Without a Lease, a second
+	// replica ends with [ErrConflict].
+	Lease Lease
+
 	// Retry determines the waits between attempts, and when to give up. The zero
 	// value retries without limit.
 	Retry retry.Policy
@@ -138,7 +150,8 @@ type Poller[T any] struct {
 	// rejected, overdue, stopped. Changes that repeat all the time are logged at
 	// intervals. Messages and keys are fixed and listed in the file LOGS.md next
 	// to this package. No line contains values of a record except its key.
-	// Defaults to slog.Default().
+	// Defaults to slog.Default(). A log that cannot be written stops the pipeline,
+	// unless its handler is one of package asynclog.
 	Logger *slog.Logger
 
 	mu      sync.Mutex

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
-	"strings"
 	"sync"
 
 	"github.com/artifactofdevotion/devotion/retry"
@@ -40,6 +39,8 @@ type state struct {
 	nullFree  bool // NULL was looked for in the first column of the key
 	explained bool // the database's plan was looked at
 	rowSize   int  // average of the last batch
+	unproven  bool // rows were read by the plan, and then the columns not yet compared
+	large     large
 
 	guard     ceiling.Guard
 	guarantee *source.Guarantee // the guard's
@@ -164,40 +165,47 @@ func (q *query) inSession(ctx context.Context, conn *sql.Conn, f func(ceiling.Qu
 // withPlan calls f with a connection and a plan for the present columns. It calls f again if
 // the columns changed before f returned.
 func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) error {
-	return s.query.withConn(ctx, func(db ceiling.Queryer) error {
-		for round := 1; ; round++ {
-			err := s.makePlan(ctx, db)
-			if err == nil {
-				err = f(db)
+	for round := 1; ; round++ {
+		err := s.query.withConn(ctx, func(db ceiling.Queryer) error {
+			if err := s.makePlan(ctx, db); err != nil {
+				return err
 			}
-			changed, failed := s.changed(ctx, db, err)
-			if changed {
-				s.stale, s.nonce = true, rand.Int()
-				if err == nil || errors.Is(err, errChanged) {
-					err = s.query.wrap(errChanged, nil)
-				}
-				if round < rounds {
-					continue
-				}
+			return f(db)
+		})
+		changed, failed := s.changed(ctx, err)
+		if changed {
+			s.stale, s.nonce = true, rand.Int()
+			if err == nil || errors.Is(err, errChanged) {
+				err = s.query.wrap(errChanged, nil)
 			}
-			if err = cmp.Or(failed, err); err != nil {
-				s.window = nil // the next connection may lead to another server
+			if round < rounds {
+				continue
 			}
-			return err
 		}
-	})
+		if err = cmp.Or(failed, err); err != nil && !errors.As(err, new(*source.BadRecord)) {
+			s.window = nil // the next connection may lead to another server
+		}
+		return err
+	}
 }
 
-// changed reports whether the columns may have changed since the plan was made.
-func (s *state) changed(ctx context.Context, db ceiling.Queryer, err error) (bool, error) {
+// changed reports whether the columns may have changed since the plan was made. They are
+// compared after rows were read by it, and after an error that a change may explain. That takes
+// a connection from the pool: the one before may have been closed.
+func (s *state) changed(ctx context.Context, err error) (changed bool, failed error) {
 	if err != nil && (errors.Is(err, errChanged) || s.query.sql.ColumnsChanged(err)) {
 		return true, nil
 	}
-	if s.plan == nil || s.stale || err != nil && ctx.Err() != nil {
+	if s.plan == nil || s.stale || err == nil && !s.unproven || err != nil && (ctx.Err() != nil || retry.Classify(err) != retry.Fatal) {
 		return false, nil
 	}
-	now, failed := s.query.schema(ctx, db)
-	return failed == nil && now != s.plan.schema, failed
+	s.unproven = false
+	failed = s.query.withConn(ctx, func(db ceiling.Queryer) error {
+		current, err := s.plan.isCurrent(ctx, s.query, db)
+		changed = !current && err == nil
+		return err
+	})
+	return changed, failed
 }
 
 // makePlan makes the plan unless there is one that is up to date.
@@ -240,8 +248,9 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	if err != nil {
 		return b, err
 	}
-	r := &reader{query: s.query, db: db, plan: s.plan, keys: newKeys(s.plan.key, at.key), limit: limit, add: into.add}
-	dest := r.dest(into.bind)
+	r := newReader(s.query, db, s.plan, at.key, limit)
+	r.add = into.add
+	r.bind(into.bind)
 	for ended := false; !ended; {
 		w, fresh, err := s.windowAfter(ctx, db, at)
 		if err != nil {
@@ -253,7 +262,7 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 			b.Held = held
 			break
 		}
-		if at, err = r.readBelow(ctx, w, at, dest); err != nil {
+		if at, err = s.readBelow(ctx, r, w, at); err != nil {
 			return b, err
 		}
 		b.Pending = w.pending(at.key)
@@ -332,7 +341,7 @@ func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cur
 	defer s.mu.Unlock()
 	var all []source.Cursor
 	err = s.withPlan(ctx, func(db ceiling.Queryer) error {
-		all = all[:0]
+		all, s.unproven = all[:0], true
 		var failed error
 		err := q.eachKey(ctx, db, s.plan, r, func(key []dialect.Value) {
 			c, err := encode(q.print, origin{}, key)
@@ -354,25 +363,3 @@ func (q *query) wrap(err error, after []dialect.Value) error {
 	}
 	return fmt.Errorf("sqlsource: %s: %w", q.label, err)
 }
-
-// scanError hides the value that database/sql writes into its error.
-func (q *query) scanError(ctx context.Context, err error, k *keys) error {
-	if ctx.Err() != nil || !strings.HasPrefix(err.Error(), "sql: Scan error on column") {
-		return q.wrap(err, nil)
-	}
-	column, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "sql: Scan error on "), ": ")
-	where := "the first row"
-	if len(k.last[0]) > 0 {
-		where = "the row after " + describeKey(k.names, values(k.last))
-	}
-	if q.rows { // the error is of package row, which shows no values
-		return permanent("%s: reading %s: %w", q.label, where, err)
-	}
-	return permanent("%s: %s of %s does not fit its field: %w", q.label, column, where, hidden{err})
-}
-
-// hidden is an error whose text may hold a row's values.
-type hidden struct{ err error }
-
-func (h hidden) Error() string { return "NULL, or a value of another type" }
-func (h hidden) Unwrap() error { return h.err }

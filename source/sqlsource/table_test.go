@@ -69,8 +69,9 @@ type fakeRows struct {
 	rows    [][]driver.Value
 }
 
-func (r *fakeRows) Columns() []string { return r.columns }
-func (r *fakeRows) Close() error      { r.f.open.Add(-1); return nil }
+func (r *fakeRows) Columns() []string                     { return r.columns }
+func (r *fakeRows) ColumnTypeDatabaseTypeName(int) string { return "INT8" }
+func (r *fakeRows) Close() error                          { r.f.open.Add(-1); return nil }
 func (r *fakeRows) Next(dest []driver.Value) error {
 	if len(r.rows) == 0 {
 		return io.EOF
@@ -161,7 +162,10 @@ func TestErrors(t *testing.T) {
 	f.rows = [][]driver.Value{{int64(1), int64(1), "hunter2"}}
 	src = &Query[struct{ ID, Secret int }]{DB: db, Select: "select 1", Key: []string{"id"}, Ceiling: ceiling.None{}, Dialect: postgres.Dialect{}}
 	_, err = src.Fetch(t.Context(), "", 1)
-	require.ErrorContains(t, err, `column index 2, name "secret" of the first row does not fit its field`)
+	var bad *source.BadRecord
+	require.ErrorAs(t, err, &bad)
+	require.Equal(t, "id 1", bad.Key)
+	require.ErrorContains(t, err, `the column "secret" does not fit its field`)
 	require.Equal(t, retry.Fatal, retry.Classify(err))
 	require.NotContains(t, err.Error(), "hunter2")
 	require.Zero(t, f.open.Load())

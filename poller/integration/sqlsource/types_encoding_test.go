@@ -10,6 +10,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
@@ -55,7 +56,14 @@ func TestPostgresEncodings(t *testing.T) {
 			types := newTypesTable([]column{c.column})
 			types.create(t, db, "")
 			if c.err != "" {
-				_, err := lab.Fetch(t, &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}}, "", 10)
+				table := &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}}
+				b, err := lab.Fetch(t, table, "", 10)
+				if c.values != nil {
+					require.NoError(t, err)
+					require.Len(t, b.Records, 1) // the row of NULLs
+					_, err = lab.Fetch(t, table, b.To, 10)
+					require.ErrorAs(t, err, new(*source.BadRecord))
+				}
 				require.ErrorContains(t, err, c.err)
 				return
 			}

@@ -74,10 +74,14 @@ type Reader interface {
 	// Invisible returns the columns of a table that a star leaves out.
 	Invisible(ctx context.Context, db ceiling.Queryer, table []string) ([]string, error)
 
-	// SchemaVersion returns a statement for a number that changes with the schema. It is for a
-	// database that can prepare a statement again, unseen, after the schema changed: then a
-	// Table's columns are selected one by one, with the expressions of Column, and not by a
-	// star. "" says that each result shows whether its columns changed.
+	// Size returns an expression for the size in bytes of a column's values as text, NULL for
+	// NULL. It should cost little where a value is small: it may return less than 64 KiB of a
+	// value that the database stores in so many bytes. "" says that no value is large.
+	Size(c Column, ref string) string
+
+	// SchemaVersion returns a statement for a number that changes with the schema, for a database
+	// that has one. It is compared after rows were read, to find out whether the columns changed.
+	// "" says that the columns are asked for again and compared.
 	SchemaVersion(table []string) string
 
 	// ColumnsChanged reports whether an error may come of columns that changed.

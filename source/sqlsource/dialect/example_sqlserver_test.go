@@ -85,6 +85,14 @@ func (SQLServer) Invisible(context.Context, ceiling.Queryer, []string) ([]string
 	return nil, nil
 }
 
+func (SQLServer) Size(c dialect.Column, ref string) string {
+	switch c.Type {
+	case "CHAR", "NCHAR", "VARCHAR", "NVARCHAR", "TEXT", "NTEXT", "BINARY", "VARBINARY", "IMAGE", "XML", "SQL_VARIANT":
+		return "DATALENGTH(" + ref + ")"
+	}
+	return ""
+}
+
 func (SQLServer) SchemaVersion([]string) string { return "" }
 
 func number(err error) int32 {

@@ -103,6 +103,14 @@ func (Dialect) Column(c dialect.Column, ref string) (row.Kind, string) {
 	return kind, ""
 }
 
+// Size implements [dialect.Reader]. All values of other types together take at most 64 KiB.
+func (Dialect) Size(c dialect.Column, ref string) string {
+	if strings.HasSuffix(c.Type, "TEXT") || strings.HasSuffix(c.Type, "BLOB") || c.Type == "JSON" || c.Type == "GEOMETRY" {
+		return "LENGTH(" + ref + ")"
+	}
+	return ""
+}
+
 func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, ref string, zone bool) (dialect.KeyColumn, error) {
 	kind, expr := d.Column(c, ref)
 	k := dialect.KeyColumn{Ref: ref, Expr: expr, Kind: kind}

@@ -58,6 +58,24 @@ func (Dialect) Column(c dialect.Column, ref string) (row.Kind, string) {
 	return kind, ""
 }
 
+// small are the types whose values always are small, besides numbers and times.
+var small = []string{"BOOL", "UUID", "NAME", "CHAR", "INTERVAL", "INET", "CIDR", "MACADDR", "MACADDR8", "MONEY", "XID8", "TID", "PG_LSN", "POINT", "LINE", "LSEG", "BOX", "CIRCLE",
+	"829", "774", "790", "3220", "5069"} // pgx has no name for some
+
+// Size implements [dialect.Reader]. The length of text is known without reading it. The text of
+// other values must be made; that is not done for those which are stored in a few bytes, also
+// compressed ones.
+func (Dialect) Size(c dialect.Column, ref string) string {
+	kind := kinds[c.Type]
+	switch {
+	case c.Type == "TEXT", c.Type == "VARCHAR", c.Type == "BPCHAR", kind == row.Bytes:
+		return "octet_length(" + ref + ")::bigint"
+	case kind == row.Auto && !slices.Contains(small, c.Type), kind == row.JSON, kind == row.JSONB:
+		return "CASE WHEN pg_column_size(" + ref + ") <= 65536 THEN 0 ELSE octet_length(" + ref + "::text)::bigint END"
+	}
+	return ""
+}
+
 // Key implements [dialect.Reader]. It binds text, which Postgres takes for the type of the
 // column that it is compared with.
 func (d Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string, _ bool) (dialect.KeyColumn, error) {

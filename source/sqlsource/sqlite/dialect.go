@@ -63,6 +63,18 @@ func (Dialect) Settings(bool) dialect.Settings { return dialect.Settings{} }
 // the drivers would change values.
 func (Dialect) Column(_ dialect.Column, ref string) (row.Kind, string) { return row.Auto, "+" + ref }
 
+// noText matches the declared types of numbers and times. The drivers convert their values by
+// the type, which an expression does not have.
+var noText = regexp.MustCompile(`(?i)INT|REAL|FLOA|DOUB|NUM|DEC|DATE|TIME|BOOL`)
+
+// Size implements [dialect.Reader]. It does not read the value.
+func (Dialect) Size(c dialect.Column, ref string) string {
+	if noText.MatchString(c.Type) {
+		return ""
+	}
+	return "octet_length(" + ref + ")"
+}
+
 func (Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string, _ bool) (dialect.KeyColumn, error) {
 	bind := func(v dialect.Value) (string, any, error) {
 		arg, err := argument(v, strings.ToUpper(c.Type))
