@@ -99,7 +99,8 @@ type Poller[T any] struct {
 	// rejected batch is fetched again in smaller batches until the record is
 	// alone. The record is written to DeadLetter, and the cursor after it is
 	// saved. A crash between the two can write it to DeadLetter twice. If
-	// DeadLetter is nil, a rejected record ends Run.
+	// DeadLetter is nil, a rejected record ends Run. Package deadletter keeps the
+	// records in a directory, and delivers them after a fix.
 	DeadLetter sink.Sink[Rejected[T]]
 
 	// DeadLetterLimit is the maximum number of records in a row that are written
