@@ -234,9 +234,10 @@ func TestTheLeaseIsKeptDuringGrace(t *testing.T) {
 			cancel(errDown)
 			<-held.Done()
 			assert.Equal(t, errDown, context.Cause(held))
+			other := &lease.Heartbeat{Store: store.Open()}
 			for range 60 {
 				time.Sleep(time.Second)
-				assert.ErrorIs(t, (&lease.Heartbeat{Store: store.Open()}).Hold(t.Context(), nil), poller.ErrStandby)
+				assert.ErrorIs(t, other.Hold(t.Context(), func(context.Context) error { return nil }), poller.ErrStandby)
 			}
 			return nil
 		}))
