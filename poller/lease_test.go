@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,11 +22,11 @@ import (
 // ends.
 type turns struct {
 	turns []func() (until context.Context, err error)
-	calls int
+	calls atomic.Int64
 }
 
 func (l *turns) Hold(ctx context.Context, active func(context.Context) error) error {
-	l.calls++
+	l.calls.Add(1)
 	if len(l.turns) == 0 {
 		return active(ctx)
 	}
@@ -218,7 +219,7 @@ func TestALeaseThatCannotBeAskedFor(t *testing.T) {
 		stop := start(t, p)
 		time.Sleep(10 * time.Minute)
 		assert.Contains(t, p.Status().Summary(time.Now()), "failing, ")
-		assert.Greater(t, l.calls, 10*60/2)
+		assert.Greater(t, l.calls.Load(), int64(10*60/2))
 		time.Sleep(3 * time.Hour)
 		assert.Equal(t, "up to date", p.Status().Summary(time.Now()))
 		assert.Contains(t, w.logged("failing, will retry")[0], `op=lease err="connection refused" attempts=1`)
