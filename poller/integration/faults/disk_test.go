@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -54,15 +55,7 @@ func fileFaults() []fault {
 			w.eventually("the new process fails", func() bool { return w.copy.said(killed, "read-only file system") })
 			return func() { require.NoError(w.t, syscall.Mount("", mount, "", syscall.MS_REMOUNT, "")) }
 		}},
-		{name: "not mounted", how: "another file system is mounted over the directory's", dies: true, begin: func(w *world) func() {
-			mount := filepath.Dir(w.dir)
-			require.NoError(w.t, syscall.Mount("tmpfs", mount, "tmpfs", 0, "mode=777"))
-			w.copy.signal(syscall.SIGKILL) // a running copy keeps the directory
-			return func() {
-				require.NoError(w.t, syscall.Unmount(mount, syscall.MNT_DETACH))
-				w.copy.signal(syscall.SIGKILL)
-			}
-		}},
+		{name: "not mounted", how: "the copy is killed, another file system is mounted over the directory's, and it starts with -must-exist", dies: true, begin: notMounted},
 	}
 	for i := range list {
 		list[i].part, list[i].prepare, list[i].on = "files", ownDisk, []engine{postgres, sqlite}
@@ -97,6 +90,23 @@ func ownDisk(w *world) {
 }
 
 func chown(w *world, path string) { require.NoError(w.t, os.Chown(path, nobody, nobody)) }
+
+// notMounted hides the file system of the directory. The copy begins no other one in its place.
+func notMounted(w *world) func() {
+	mount := filepath.Dir(w.dir)
+	require.NoError(w.t, syscall.Mount("tmpfs", mount, "tmpfs", 0, "mode=777"))
+	w.copy.mu.Lock()
+	w.copy.args = []string{"-must-exist"}
+	w.copy.mu.Unlock()
+	began := time.Now()
+	w.copy.signal(syscall.SIGKILL)
+	w.eventually("the new process refuses", func() bool { return w.copy.ends(began) > 0 })
+	return func() {
+		files, _ := filepath.Glob(filepath.Join(w.dir, "*.jsonl*"))
+		assert.Empty(w.t, files, "a new copy began below the mount point")
+		require.NoError(w.t, syscall.Unmount(mount, syscall.MNT_DETACH))
+	}
+}
 
 // fill writes a file until the file system is full.
 func fill(w *world, path string) (end func()) {

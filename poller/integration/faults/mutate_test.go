@@ -82,7 +82,6 @@ func mutateAll(t *testing.T, what string, text []byte, stored source.Cursor, rea
 
 func TestMutatedFileCheckpoint(t *testing.T) {
 	t.Parallel()
-	t.Skip("filecheckpoint has no checksum")
 	path := filepath.Join(t.TempDir(), "cursor")
 	stored := storedInFile(t, path)
 	text, err := os.ReadFile(path)

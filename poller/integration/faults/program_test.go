@@ -73,6 +73,7 @@ func newProgram(w *world) *program {
 	return &program{w: w, dsn: w.engine.dsn(w.database), ended: make(chan struct{})}
 }
 
+// command returns a command that runs the program with more flags.
 func (p *program) command(more ...string) *exec.Cmd {
 	args := slices.Concat(p.wrap, []string{dbtofile(p.w.t), "-table", "items", "-key", "id", "-out", p.w.dir,
 		"-interval", "20ms", "-batch", "100", "-segment-bytes", "200000", "-log-format", "json"}, p.args, more)
@@ -193,6 +194,13 @@ func (p *program) once() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.exits = append(p.exits, exit{time.Now(), codeOf(cmd)})
+}
+
+// verify lets the program itself compare the files with the table.
+func (p *program) verify() {
+	p.w.t.Helper()
+	text, err := p.command("-verify").Output()
+	require.NoError(p.w.t, err, "-verify: %s", text)
 }
 
 // exitCodes lists the codes of all processes that ended, such as "1 x 3, 0". A signal is negative.

@@ -137,12 +137,13 @@ func (w *world) catchesUp() {
 }
 
 // finish ends the writers, lets the copy deliver the rest, and returns the verdict and the
-// exit codes.
+// exit codes. The program's own verdict is compared, too.
 func (w *world) finish() (verdict, string) {
 	w.t.Helper()
 	w.endWriters()
 	w.copy.stop()
 	w.copy.once()
+	w.copy.verify()
 	var rows []line
 	require.NoError(w.t, w.db.Select(&rows, "SELECT id, note FROM items ORDER BY id"))
 	require.NotEmpty(w.t, rows)
