@@ -32,7 +32,7 @@ func fileFaults() []fault {
 			return func() {
 				require.NoError(w.t, os.RemoveAll(w.dir)) // a copy that was started again may have begun
 				require.NoError(w.t, os.Rename(w.dir+"-moved", w.dir))
-				w.copy.signal(syscall.SIGKILL) // it may write into what was removed
+				w.copy.signal(syscall.SIGKILL) // it may have opened the removed directory
 			}
 		}},
 		{name: "replaced", how: "the directory is renamed, and an empty one has its name; then it is renamed back", dies: true, begin: func(w *world) func() {
@@ -65,8 +65,8 @@ func fileFaults() []fault {
 
 const nobody = 65534
 
-// ownDisk puts the files on a small file system of their own, and runs the copy as a user
-// whom permissions bind.
+// ownDisk puts the files on a small new file system, and runs the copy as a user whom
+// permissions bind.
 func ownDisk(w *world) {
 	needRoot(w.t)
 	mount := filepath.Join(lasting(w.t), filepath.Base(w.t.TempDir())+time.Now().Format("150405.000000000"))

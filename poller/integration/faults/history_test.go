@@ -52,9 +52,8 @@ func TestRestore(t *testing.T) {
 			v, exit := w.finish()
 			assert.Zero(t, v.lost, v.example)
 			assert.Zero(t, v.foreign-300, "rows of the lost history")
-			r := row{fault: f, where: e.name, times: 1, test: t.Name(), seen: []time.Duration{seen}, exit: exit, verdict: verdict{rows: v.rows, lost: v.lost}}
-			results.add(r)
-			t.Log(r)
+			r := row{fault: f, where: e.name, times: 1, seen: []time.Duration{seen}, exit: exit, verdict: verdict{rows: v.rows, lost: v.lost}}
+			results.add(t, r)
 		})
 	}
 }
@@ -123,10 +122,9 @@ func TestFailover(t *testing.T) {
 	healed := time.Now()
 	w.insert(100)
 	w.catchesUp()
-	r := row{fault: f, where: "Postgres", times: 1, test: t.Name(), seen: []time.Duration{seen}, recovered: []time.Duration{time.Since(healed)}}
+	r := row{fault: f, where: "Postgres", times: 1, seen: []time.Duration{seen}, recovered: []time.Duration{time.Since(healed)}}
 	r.verdict, r.exit = w.finish()
-	results.add(r)
-	t.Log(r)
+	results.add(t, r)
 	assert.Equal(t, verdict{rows: r.rows}, r.verdict)
 	assert.Equal(t, "0", r.exit)
 }

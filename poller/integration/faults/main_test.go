@@ -36,10 +36,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// inNamespace is set in the environment of a test that has a mount namespace of its own.
+// inNamespace is set in the environment of a test in a private mount namespace.
 const inNamespace = "FAULTS_IN_NAMESPACE"
 
-// enterNamespace replaces the process by itself in a new mount namespace, so that mounts
+// enterNamespace starts the test again in a new mount namespace, in the same process, so that mounts
 // vanish with the test, however it ends. Without the right to do so it does nothing, and the
 // faults that mount skip.
 func enterNamespace() {

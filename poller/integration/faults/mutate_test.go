@@ -76,8 +76,7 @@ func mutateAll(t *testing.T, what string, text []byte, stored source.Cursor, rea
 	require.NotZero(t, m.refused)
 	r := row{fault: fault{part: "input", name: "mutations of " + what, how: "bits, bytes, digits and ends of it are changed"}, times: times, where: "library",
 		note: fmt.Sprintf("%d refused, %d without effect, 0 taken for another cursor", m.refused, m.harmless)}
-	results.add(r)
-	t.Log(r)
+	results.add(t, r)
 }
 
 func TestMutatedFileCheckpoint(t *testing.T) {

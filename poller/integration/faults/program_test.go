@@ -47,6 +47,8 @@ type program struct {
 	wrap   []string            // a command that runs it, such as prlimit
 	user   *syscall.Credential // nil: the user of the test
 	args   []string            // more flags
+	env    []string            // more variables
+	path   string              // of another build; empty: dbtofile
 	dsn    string
 	stderr *os.File // instead of this log
 
@@ -75,10 +77,14 @@ func newProgram(w *world) *program {
 
 // command returns a command that runs the program with more flags.
 func (p *program) command(more ...string) *exec.Cmd {
-	args := slices.Concat(p.wrap, []string{dbtofile(p.w.t), "-table", "items", "-key", "id", "-out", p.w.dir,
+	path := p.path
+	if path == "" {
+		path = dbtofile(p.w.t)
+	}
+	args := slices.Concat(p.wrap, []string{path, "-table", "items", "-key", "id", "-out", p.w.dir,
 		"-interval", "20ms", "-batch", "100", "-segment-bytes", "200000", "-log-format", "json"}, p.args, more)
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), "DBTOFILE_DSN="+p.dsn)
+	cmd.Env = append(append(os.Environ(), "DBTOFILE_DSN="+p.dsn), p.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.user}
 	cmd.Stderr = p
 	if p.stderr != nil {
@@ -284,9 +290,10 @@ func (p *program) address() string {
 }
 
 type health struct {
-	Attempts  int    `json:"attempts"`
-	Overdue   bool   `json:"overdue"`
-	LastError string `json:"last_error"`
+	Attempts  int       `json:"attempts"`
+	Overdue   bool      `json:"overdue"`
+	LastError string    `json:"last_error"`
+	Now       time.Time `json:"-"`
 }
 
 var client = http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -298,9 +305,13 @@ func (p *program) status() (h health, ok bool) {
 		return h, false
 	}
 	defer answer.Body.Close()
-	var page struct{ Pipelines []health }
+	var page struct {
+		Now       time.Time
+		Pipelines []health
+	}
 	if json.NewDecoder(answer.Body).Decode(&page) != nil || len(page.Pipelines) != 1 {
 		return h, false
 	}
+	page.Pipelines[0].Now = page.Now
 	return page.Pipelines[0], true
 }

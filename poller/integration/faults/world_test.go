@@ -66,7 +66,7 @@ func (w *world) write() {
 		w.writers.Go(func() {
 			random := rand.New(rand.NewPCG(1, uint64(i)))
 			for pause(ctx, time.Duration(5+random.IntN(20))*time.Millisecond) {
-				w.transaction(ctx, random) // its error does not matter: the table tells what was committed
+				w.transaction(ctx, random) // its error does not matter: the table shows which rows were committed
 			}
 		})
 	}
