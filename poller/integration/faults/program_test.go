@@ -250,7 +250,7 @@ func (p *program) log() string {
 }
 
 // alarms are parts of the lines that say that something is wrong.
-var alarms = []string{`"msg":"failing`, `"msg":"still failing`, `"msg":"overdue`, `"msg":"records held back`, `"level":"ERROR"`, "ended: "}
+var alarms = []string{`"msg":"failing`, `"msg":"still failing`, `"msg":"overdue`, `"msg":"no answer yet`, `"msg":"records held back`, `"level":"ERROR"`, "ended: "}
 
 // failing reports whether the program has said since a time that something is wrong.
 func (p *program) failing(since time.Time) bool {
