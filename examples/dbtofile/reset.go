@@ -35,6 +35,9 @@ func reset(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) 
 	if err := files.Rewind(now); err != nil {
 		return err
 	}
+	if err := files.Seal(ctx); err != nil { // waits until OnSeal has seen the file that Rewind sealed
+		return err
+	}
 	fmt.Printf("was: %s\nnow: %s\n", t.Describe(was), t.Describe(now))
 	if c.adopt {
 		fmt.Println("The copy continues from there, in the database as it is now.")
