@@ -151,7 +151,7 @@ func (r *replica) kill() {
 	r.dead = true
 	r.mu.Unlock()
 	r.stop()
-	_ = <-r.ended // whatever it says, nobody hears it
+	r.t.Logf("%s was killed: %v", r.name, <-r.ended)
 }
 
 func (r *replica) pause() {
