@@ -32,7 +32,7 @@ func reset(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(files.Rewind(now), files.Seal(ctx)); err != nil { // Seal waits for the announcement
+	if err := files.Rewind(now); err != nil {
 		return err
 	}
 	if err := files.Seal(ctx); err != nil { // waits until OnSeal has seen the file that Rewind sealed
