@@ -158,6 +158,7 @@ func (q *query) describeColumns(ctx context.Context, db ceiling.Queryer, p *plan
 		null, known := t.Nullable()
 		columns[i] = dialect.Column{Name: t.Name(), Type: t.DatabaseTypeName(), NotNull: known && !null,
 			Time: t.ScanType() == typeTime || t.ScanType() == typeNullTime}
+		columns[i].Length, _ = t.Length()
 	}
 	return columns, rows.Close()
 }

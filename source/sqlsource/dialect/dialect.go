@@ -112,6 +112,7 @@ type Checkpoints interface {
 type Column struct {
 	Name    string
 	Type    string // the driver's name for the type
+	Length  int64  // of text and binary strings, 0 or less: not known
 	Time    bool   // the driver makes a time.Time of it
 	NotNull bool   // the driver says that it holds no NULL
 }

@@ -68,6 +68,8 @@ var small = []string{"BOOL", "UUID", "NAME", "CHAR", "INTERVAL", "INET", "CIDR",
 func (Dialect) Size(c dialect.Column, ref string) string {
 	kind := kinds[c.Type]
 	switch {
+	case (c.Type == "VARCHAR" || c.Type == "BPCHAR") && c.Length > 0 && c.Length <= 16<<10:
+		return ""
 	case c.Type == "TEXT", c.Type == "VARCHAR", c.Type == "BPCHAR", kind == row.Bytes:
 		return "octet_length(" + ref + ")::bigint"
 	case kind == row.Auto && !slices.Contains(small, c.Type), kind == row.JSON, kind == row.JSONB:
