@@ -46,11 +46,6 @@ func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ") ENGINE=InnoDB"
 }
 
-// NotNull implements [dialect.Reader]. The driver tells instead, for each column of a result.
-func (Dialect) NotNull(context.Context, ceiling.Queryer, []string, []string) (map[string]bool, error) {
-	return nil, nil
-}
-
 func (Dialect) Older(ref, typ string) string {
 	switch typ {
 	case "DATETIME", "TIMESTAMP":

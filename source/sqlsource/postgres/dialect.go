@@ -103,20 +103,6 @@ func (Dialect) CheckSession(ctx context.Context, db ceiling.Queryer) error {
 	return dialect.Permanent("client_encoding is %s, and text would not arrive as UTF-8: set client_encoding=UTF8 in the DSN", client)
 }
 
-// NotNull implements [dialect.Reader]. It returns all of the table's columns, the system's
-// too. If no column is called f, Postgres takes t.f for a function such as row_to_json(t).
-func (d Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, named []string) (map[string]bool, error) {
-	all, err := dialect.ReadNotNull(ctx, db,
-		`SELECT attname::text, attnotnull FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass($1::text) AND NOT attisdropped`,
-		dialect.QuoteAll(d, table))
-	for _, name := range named {
-		if _, ok := all[name]; !ok && len(all) > 0 && err == nil {
-			err = dialect.Permanent("the table has no column %q", name)
-		}
-	}
-	return all, err
-}
-
 func (Dialect) ColumnsChanged(err error) bool {
 	switch dberr.SQLState(err) {
 	case "0A000", // cached plan must not change result type

@@ -106,18 +106,6 @@ func argument(v dialect.Value, typ string) (any, error) {
 	return v.Text, nil
 }
 
-// NotNull implements [dialect.Reader]. INTEGER PRIMARY KEY is the row's number, which is never
-// NULL. Other primary keys of SQLite may be.
-func (Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []string) (map[string]bool, error) {
-	schema, name := any(nil), table[len(table)-1]
-	if len(table) == 2 {
-		schema = table[0]
-	}
-	return dialect.ReadNotNull(ctx, db, `SELECT name, "notnull" OR (pk = 1 AND upper(type) = 'INTEGER'
-			AND (SELECT count(*) FROM pragma_table_info(?, ?) WHERE pk > 0) = 1)
-		FROM pragma_table_info(?, ?) AS c`, name, schema, name, schema)
-}
-
 // SchemaVersion implements [dialect.Reader]. The columns of a star can change after it was prepared.
 func (Dialect) SchemaVersion(table []string) string {
 	if len(table) == 2 {
