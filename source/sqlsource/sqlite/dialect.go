@@ -56,7 +56,7 @@ func (Dialect) Column(_ dialect.Column, ref string) (row.Kind, string) { return 
 
 // noText matches the declared types of numbers and times. The drivers convert their values by
 // the type, which an expression does not have.
-var noText = regexp.MustCompile(`(?i)INT|REAL|FLOA|DOUB|NUM|DEC|DATE|TIME|BOOL`)
+var noText = regexp.MustCompile(`(?i)INT|REAL|FLOAT|DOUBLE|NUM|DEC|DATE|TIME|BOOL`)
 
 // Size implements [dialect.Reader]. It does not read the value.
 func (Dialect) Size(c dialect.Column, ref string) string {
