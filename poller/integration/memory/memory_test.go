@@ -41,7 +41,7 @@ func TestMemory(t *testing.T) {
 			d := lab.DatabaseFor(t, driver)
 			refused, rows := fillLarge(t, d, driver)
 			dir := filepath.Join(t.TempDir(), "out")
-			cmd := exec.Command("/bin/sh", "-c", `for group; do echo $$ >"$group"; done; exec "$MEMORY_BINARY" -test.run='^TestMemoryChild$' -test.v`, "sh")
+			cmd := exec.Command("/bin/sh", "-c", `for group; do echo $$ >"$group"; done; exec "$MEMORY_BINARY"`, "sh")
 			cmd.Args = append(cmd.Args, limitedGroup(t)...)
 			cmd.Env = append(os.Environ(), "MEMORY_BINARY="+os.Args[0], "MEMORY_DRIVER="+string(driver), "MEMORY_DSN="+d.DSN(driver), "MEMORY_DIR="+dir)
 			out, err := cmd.CombinedOutput()
@@ -134,17 +134,18 @@ func limitedGroup(t *testing.T) []string {
 	return nil
 }
 
-// TestMemoryChild is the process that TestMemory measures.
-func TestMemoryChild(t *testing.T) {
-	dsn := os.Getenv("MEMORY_DSN")
-	if dsn == "" {
-		t.Skip("run by TestMemory")
+// copyTable is the process that TestMemory measures. It copies the table t to files, and prints
+// the keys that are refused and the peak of its resident memory.
+func copyTable(ctx context.Context, driver dbtest.Driver, dsn, dir string) error {
+	db, err := sqlx.Open(driver.SQLName(), dsn)
+	if err != nil {
+		return err
 	}
-	db, err := sqlx.Open(dbtest.Driver(os.Getenv("MEMORY_DRIVER")).SQLName(), dsn)
-	require.NoError(t, err)
 	defer db.Close()
-	files, err := filesink.Open(os.Getenv("MEMORY_DIR"), filesink.Options[row.Row]{Name: "t", Encoder: filesink.JSONLines[row.Row]()})
-	require.NoError(t, err)
+	files, err := filesink.Open(dir, filesink.Options[row.Row]{Name: "t", Encoder: filesink.JSONLines[row.Row]()})
+	if err != nil {
+		return err
+	}
 	defer files.Close()
 	logger := slog.New(slog.DiscardHandler)
 	p := &poller.Poller[row.Row]{
@@ -157,13 +158,17 @@ func TestMemoryChild(t *testing.T) {
 			return nil
 		}),
 	}
-	require.NoError(t, p.Drain(t.Context()))
-	require.NoError(t, files.Seal(t.Context()))
+	if err := p.Drain(ctx); err != nil {
+		return err
+	}
+	if err := files.Seal(ctx); err != nil {
+		return err
+	}
 	status, err := os.ReadFile("/proc/self/status")
-	require.NoError(t, err)
 	for line := range strings.Lines(string(status)) {
 		if strings.HasPrefix(line, "VmHWM:") {
 			fmt.Print(line)
 		}
 	}
+	return err
 }
