@@ -51,6 +51,12 @@
 //     too many records in a row were rejected;
 //   - the Retry policy gives up.
 //
+// # Many pipelines, several replicas
+//
+// A [Group] runs pipelines side by side and starts one again that has ended with an
+// error. With a [Lease], one of several replicas of a pipeline is active, and the
+// others stand by.
+//
 // The file DESIGN.md next to this package explains why the loop works this way.
 package poller
 
@@ -93,7 +99,8 @@ type Poller[T any] struct {
 	// rejected batch is fetched again in smaller batches until the record is
 	// alone. The record is written to DeadLetter, and the cursor after it is
 	// saved. A crash between the two can write it to DeadLetter twice. If
-	// DeadLetter is nil, a rejected record ends Run.
+	// DeadLetter is nil, a rejected record ends Run. Package deadletter keeps the
+	// records in a directory, and delivers them after a fix.
 	DeadLetter sink.Sink[Rejected[T]]
 
 	// DeadLetterLimit is the maximum number of records in a row that are written
@@ -126,6 +133,12 @@ type Poller[T any] struct {
 	// back. Defaults to 30 s. A negative value means that Drain does not wait.
 	DrainWait time.Duration
 
+	// Lease, if set, makes this pipeline one of several replicas of which one is
+	// active: Run stands by until it gets the lease, and again after it has lost it.
+	// A standby is in state [Standby] and makes no step. Without a Lease, a second
+	// replica ends with [ErrConflict].
+	Lease Lease
+
 	// Retry determines the waits between attempts, and when to give up. The zero
 	// value retries without limit.
 	Retry retry.Policy
@@ -138,7 +151,8 @@ type Poller[T any] struct {
 	// rejected, overdue, stopped. Changes that repeat all the time are logged at
 	// intervals. Messages and keys are fixed and listed in the file LOGS.md next
 	// to this package. No line contains values of a record except its key.
-	// Defaults to slog.Default().
+	// Defaults to slog.Default(). A log that cannot be written stops the pipeline,
+	// unless its handler is one of package asynclog.
 	Logger *slog.Logger
 
 	mu      sync.Mutex
@@ -176,37 +190,27 @@ func (p *Poller[T]) interval() time.Duration {
 func (p *Poller[T]) deadline() time.Duration { return cmp.Or(p.Deadline, time.Minute) }
 
 func (p *Poller[T]) validate() error {
-	negative := func(field string, v int64) error {
-		if v >= 0 {
+	check := func(ok bool, format string, args ...any) error {
+		if ok {
 			return nil
 		}
-		return fmt.Errorf("%s is negative: set it to a positive value, or leave it at 0 for the default", field)
-	}
-	required := func(field string, missing bool, why string) error {
-		if !missing {
-			return nil
-		}
-		return fmt.Errorf("%s is not set: %s", field, why)
-	}
-	var wake, policy error
-	if p.Wake != nil && cap(p.Wake) != 1 {
-		wake = fmt.Errorf("Wake has capacity %d: use a channel with capacity 1, or a value sent during a step is lost", cap(p.Wake))
-	}
-	if err := p.Retry.Validate(); err != nil {
-		policy = fmt.Errorf("Retry: %w", err)
+		return fmt.Errorf(format, args...)
 	}
 	err := errors.Join(
-		required("Name", p.Name == "", "it identifies the pipeline in logs, errors and metrics"),
-		required("Source", p.Source == nil, "the pipeline has nothing to read from"),
-		required("Sink", p.Sink == nil, "the pipeline has nothing to write to"),
-		required("Checkpointer", p.Checkpointer == nil, "the pipeline cannot store its cursor; an exactly-once sink is also the Checkpointer"),
-		negative("DeadLetterLimit", int64(p.DeadLetterLimit)),
-		negative("BatchSize", int64(p.BatchSize)),
-		negative("Interval", int64(p.Interval)),
-		negative("Deadline", int64(p.Deadline)),
-		wake, policy)
+		check(p.Name != "", "Name is not set: it identifies the pipeline in logs, errors and metrics"),
+		check(p.Source != nil, "Source is not set: the pipeline has nothing to read from"),
+		check(p.Sink != nil, "Sink is not set: the pipeline has nothing to write to"),
+		check(p.Checkpointer != nil, "Checkpointer is not set: the pipeline cannot store its cursor; an exactly-once sink is also the Checkpointer"),
+		check(p.DeadLetterLimit >= 0, negative, "DeadLetterLimit"),
+		check(p.BatchSize >= 0, negative, "BatchSize"),
+		check(p.Interval >= 0, negative, "Interval"),
+		check(p.Deadline >= 0, negative, "Deadline"),
+		check(p.Wake == nil || cap(p.Wake) == 1, "Wake has capacity %d: use a channel with capacity 1, or a value sent during a step is lost", cap(p.Wake)),
+		check(p.Retry.Validate() == nil, "Retry: %w", p.Retry.Validate()))
 	if err != nil {
 		return fmt.Errorf("poller: %q is misconfigured: %w", p.Name, err)
 	}
 	return nil
 }
+
+const negative = "%s is negative: set it to a positive value, or leave it at 0 for the default"

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/internal/loglimit"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 )
@@ -22,6 +23,7 @@ type run[T any] struct {
 	log      *slog.Logger
 	ctx      context.Context // ends when the run has to stop; for load and fetch
 	graceCtx context.Context // ends Grace after ctx; for write and save
+	cancel   func()          // ends graceCtx
 	draining bool
 	started  time.Time
 	wake     <-chan struct{}
@@ -33,7 +35,7 @@ type run[T any] struct {
 	prefetched   chan fetched[T] // receives the prefetched batch; nil without a prefetch
 	steps        map[Op]*stepState
 	rejected     int // records rejected in a row
-	rejectionLog logLimiter
+	rejectionLog loglimit.Limiter
 	held         hold
 }
 
@@ -46,36 +48,24 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 		return err
 	}
 	p.mu.Lock()
-	if p.status.State != "" && p.status.State != Stopped {
-		p.mu.Unlock()
+	running := p.status.State != "" && p.status.State != Stopped && p.status.State != Restarting
+	before := p.status.Records
+	if !running {
+		p.status.State = Working
+	}
+	p.mu.Unlock()
+	if running {
 		return fmt.Errorf("poller: %s: %w", p.Name, ErrRunning)
 	}
-	p.status.State, p.status.Since, p.status.Attempts, p.status.Done = Working, time.Now(), 0, false
-	p.status.AsOf, p.status.Held = time.Time{}, nil // the cursor may have been rewound
-	p.status.Position, p.status.Pending = "", 0
-	before := p.status.Records
-	p.mu.Unlock()
-
-	graceCtx, end := withGrace(ctx, cmp.Or(p.Grace, 30*time.Second))
-	defer end()
-	r := &run[T]{
-		Poller:   p,
-		log:      cmp.Or(p.Logger, slog.Default()).With("pipeline", p.Name),
-		ctx:      ctx,
-		graceCtx: graceCtx,
-		draining: draining,
-		started:  time.Now(),
-		wake:     p.Wake,
-		limit:    cmp.Or(p.BatchSize, 5000),
-		steps:    map[Op]*stepState{OpLoad: {}, OpFetch: {}, OpWrite: {}, OpDeadLetter: {}, OpSave: {}},
-	}
+	p.begin(Working)
+	r := p.newRun(ctx, draining)
 	done := false
 	defer p.update(func(s *Status) {
 		s.State, s.Op, s.Since, s.Due, s.Started, s.Done = Stopped, "", time.Now(), time.Time{}, time.Time{}, done
 	})
-	defer r.dropPrefetched() // deferred, so that it also runs if a step panics
+	defer r.end() // deferred, so that it also runs if a step panics
 
-	err := r.loop()
+	err := r.lead()
 	if errors.Is(err, errStopped) {
 		err = nil
 		if draining {
@@ -93,8 +83,38 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 	return err
 }
 
-// withGrace returns a context that ends d after ctx ends. The returned function
-// ends it at once and releases its resources.
+// begin resets what the Status says about a run: the cursor may have been rewound.
+func (p *Poller[T]) begin(state State) {
+	p.update(func(s *Status) {
+		s.State, s.Op, s.Since, s.Due, s.Started, s.Attempts, s.Done = state, "", time.Now(), time.Time{}, time.Time{}, 0, false
+		s.AsOf, s.Held, s.Position, s.Pending = time.Time{}, nil, "", 0
+	})
+}
+
+func (p *Poller[T]) newRun(ctx context.Context, draining bool) *run[T] {
+	graceCtx, cancel := withGrace(ctx, cmp.Or(p.Grace, 30*time.Second))
+	return &run[T]{
+		Poller:   p,
+		log:      cmp.Or(p.Logger, slog.Default()).With("pipeline", p.Name),
+		ctx:      ctx,
+		graceCtx: graceCtx,
+		cancel:   cancel,
+		draining: draining,
+		started:  time.Now(),
+		wake:     p.Wake,
+		limit:    cmp.Or(p.BatchSize, 5000),
+		steps:    map[Op]*stepState{OpLease: {}, OpLoad: {}, OpFetch: {}, OpWrite: {}, OpDeadLetter: {}, OpSave: {}},
+	}
+}
+
+// end waits for the goroutines of the run.
+func (r *run[T]) end() {
+	r.dropPrefetched()
+	r.cancel()
+}
+
+// withGrace returns a context that ends d after ctx ends, or at once if the lease is
+// lost. The returned function ends it at once and releases its resources.
 func withGrace(ctx context.Context, d time.Duration) (context.Context, func()) {
 	graceCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var watch sync.WaitGroup
@@ -104,10 +124,11 @@ func withGrace(ctx context.Context, d time.Duration) (context.Context, func()) {
 		case <-graceCtx.Done():
 			return
 		}
-		t := time.NewTimer(d)
-		defer t.Stop()
+		if errors.Is(context.Cause(ctx), ErrLeaseLost) {
+			d = 0
+		}
 		select {
-		case <-t.C:
+		case <-time.After(d):
 			cancel()
 		case <-graceCtx.Done():
 		}
@@ -194,12 +215,12 @@ type hold struct {
 	since time.Time     // Held.Since of the latest batch; a later time means a new hold
 	start time.Time     // when the first batch of this hold arrived
 	wait  time.Duration // the next wait, if the source does not suggest one
-	log   logLimiter
+	log   loglimit.Limiter
 }
 
 // released logs the end of a hold if its begin was logged.
 func (r *run[T]) released() {
-	if r.held.log.end() {
+	if r.held.log.End() {
 		r.log.Info("records no longer held back", "after", since(r.held.start))
 	}
 }
@@ -232,7 +253,7 @@ func (r *run[T]) hold(b *source.Batch[T]) error {
 	if h.start.IsZero() || b.Held.Since.After(h.since) {
 		r.released()
 		*h = hold{since: b.Held.Since, start: now, wait: max(h.wait, 10*time.Millisecond), log: h.log}
-		h.log.begin(now.Add(firstReminder))
+		h.log.Begin(now.Add(loglimit.FirstReminder))
 	}
 	d := min(cmp.Or(max(0, b.Held.Retry), h.wait), r.interval())
 	h.wait = min(2*h.wait, r.interval())
@@ -244,8 +265,8 @@ func (r *run[T]) hold(b *source.Batch[T]) error {
 		}
 		d = min(d, left)
 	}
-	if h.log.allow(now) {
-		r.log.Warn("records held back", h.log.withUnlogged("since", b.Held.Since, "by", strings.Join(b.Held.By, ", "), "cursor", b.To)...)
+	if h.log.Allow(now) {
+		r.log.Warn("records held back", h.log.WithUnlogged("since", b.Held.Since, "by", strings.Join(b.Held.By, ", "), "cursor", b.To)...)
 	}
 	r.enter(Held, "", d)
 	return r.wait(d)
@@ -253,8 +274,6 @@ func (r *run[T]) hold(b *source.Batch[T]) error {
 
 // wait waits until d has passed, Wake yields a value, or the run has to stop.
 func (r *run[T]) wait(d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
 	case <-r.ctx.Done():
 		return errStopped
@@ -263,7 +282,7 @@ func (r *run[T]) wait(d time.Duration) error {
 			r.wake = nil // a closed channel would end every wait at once
 			return r.wait(d)
 		}
-	case <-t.C:
+	case <-time.After(d):
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	goretry "github.com/sethvargo/go-retry"
 
+	"github.com/artifactofdevotion/devotion/internal/loglimit"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink"
 )
@@ -19,8 +20,10 @@ type stepState struct {
 	failures   int       // in a row
 	since      time.Time // when these failures began
 	backoff    goretry.Backoff
-	failureLog logLimiter
-	overdueLog logLimiter // used only by the goroutine in watch
+	err        error // of the last of them
+	failureLog loglimit.Limiter
+	answerLog  loglimit.Limiter // used only in watch
+	overdueLog loglimit.Limiter // used only in watch
 }
 
 // until calls f until it succeeds, fails permanently, or the run has to stop.
@@ -64,30 +67,20 @@ func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Contex
 	return err
 }
 
-// watch calls f, and marks and logs the step as overdue while f ignores its
-// timeout.
-func (r *run[T]) watch(s *StepInfo, f func() error) error {
+// unanswered is how long a step takes before the log and [Status.Summary] mention
+// that it has not answered. A black hole is known long before its timeout.
+const unanswered = 8 * time.Second
+
+// watch calls f, mentions that it has not answered yet, and marks and logs the step
+// as overdue while f ignores its timeout.
+func (r *run[T]) watch(s *StepInfo, f func() error) (err error) {
 	returned, watched := make(chan struct{}), make(chan struct{})
-	log := &r.steps[s.Op].overdueLog
 	// A call that honours its context returns soon after the timeout. The extra
 	// tenth gives it time to clean up, unless the sum overflows.
-	watchdog := time.AfterFunc(max(r.deadline(), r.deadline()+r.deadline()/10), func() {
+	late := max(r.deadline(), r.deadline()+r.deadline()/10)
+	watchdog := time.AfterFunc(min(unanswered, late), func() {
 		defer close(watched)
-		r.update(func(*Status) { r.overdue = append(r.overdue, s) })
-		log.begin(time.Now())
-		again := time.NewTicker(firstReminder)
-		defer again.Stop()
-		for {
-			if log.allow(time.Now()) {
-				r.log.Warn("overdue: the call ignores its timeout, the pipeline is stuck until it returns",
-					log.withUnlogged("op", s.Op, "deadline", readable(r.deadline()), "from", s.From, "after", since(s.Start))...)
-			}
-			select {
-			case <-returned:
-				return
-			case <-again.C:
-			}
-		}
+		r.unanswered(s, late, returned)
 	})
 	defer func() { // deferred, so that it also runs if f panics
 		if watchdog.Stop() {
@@ -95,12 +88,46 @@ func (r *run[T]) watch(s *StepInfo, f func() error) error {
 		}
 		close(returned)
 		<-watched
-		r.update(func(*Status) { r.overdue = slices.DeleteFunc(r.overdue, func(o *StepInfo) bool { return o == s }) })
-		if log.end() {
-			r.log.Info("no longer overdue", "op", s.Op, "after", since(s.Start))
+		if r.steps[s.Op].answerLog.End() && err == nil {
+			r.log.Info("answered", "op", s.Op, "after", since(s.Start))
 		}
 	}()
 	return f()
+}
+
+// unanswered logs what is to say of a step until it has returned.
+func (r *run[T]) unanswered(s *StepInfo, late time.Duration, returned <-chan struct{}) {
+	answer, overdue := &r.steps[s.Op].answerLog, &r.steps[s.Op].overdueLog
+	if s.Attempt == 1 && unanswered < late { // later attempts are part of a failure that is logged
+		answer.Begin(time.Now())
+		if answer.Allow(time.Now()) {
+			r.log.Warn("no answer yet", answer.WithUnlogged("op", s.Op, "deadline", readable(r.deadline()), "from", s.From, "after", since(s.Start))...)
+		}
+	}
+	select {
+	case <-returned:
+		return
+	case <-time.After(late - time.Since(s.Start)):
+	}
+	r.update(func(*Status) { r.overdue = append(r.overdue, s) })
+	overdue.Begin(time.Now())
+	again := time.NewTicker(loglimit.FirstReminder)
+	defer again.Stop()
+	for done := false; !done; {
+		if overdue.Allow(time.Now()) {
+			r.log.Warn("overdue: the call ignores its timeout, the pipeline is stuck until it returns",
+				overdue.WithUnlogged("op", s.Op, "deadline", readable(r.deadline()), "from", s.From, "after", since(s.Start))...)
+		}
+		select {
+		case <-returned:
+			done = true
+		case <-again.C:
+		}
+	}
+	r.update(func(*Status) { r.overdue = slices.DeleteFunc(r.overdue, func(o *StepInfo) bool { return o == s }) })
+	if overdue.End() {
+		r.log.Info("no longer overdue", "op", s.Op, "after", since(s.Start))
+	}
 }
 
 // since returns the time since t for the log.
@@ -144,7 +171,7 @@ func (r *run[T]) recovered(op Op) {
 	if s.failures == 0 {
 		return
 	}
-	if s.failureLog.end() {
+	if s.failureLog.End() {
 		r.log.Info("recovered", "op", op, "after", since(s.since), "attempts", s.failures)
 	}
 	s.failures = 0
@@ -170,6 +197,9 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 	case class == retry.Fatal, errors.Is(err, ErrConflict), errors.Is(err, sink.ErrRejected), errors.Is(err, sink.ErrTooLarge):
 		return r.fail(info, err)
 	case ctx.Err() != nil:
+		if err = fmt.Errorf("no answer until Grace ended: %w", err); s.failures > 0 {
+			err = s.err // the attempt was cut off, which is not why the step fails
+		}
 		return r.interrupted(info, err)
 	case class == retry.Setup && !s.succeeded:
 		return r.fail(info, err)
@@ -179,12 +209,16 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 	r.setError(err)
 	if s.failures == 0 {
 		s.since, s.backoff = time.Now(), r.Retry.Backoff()
-		s.failureLog.begin(s.since)
+		s.failureLog.Begin(s.since)
 	}
 	s.failures++
+	s.err = err
 	wait, giveUp := s.backoff.Next()
 	if giveUp {
 		return r.fail(info, err)
+	}
+	if info.Op == OpLease { // an attempt costs as little as that of a standby in a second
+		wait = min(wait, time.Second)
 	}
 	r.logFailure(info.Op, s, wait, err)
 	r.update(func(st *Status) { st.Attempts = s.failures })
@@ -196,13 +230,13 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 
 // logFailure logs that a step fails: at once, and then less and less often.
 func (r *run[T]) logFailure(op Op, s *stepState, wait time.Duration, err error) {
-	first := !s.failureLog.reported
-	if !s.failureLog.allow(time.Now()) {
+	first := !s.failureLog.Reported()
+	if !s.failureLog.Allow(time.Now()) {
 		return
 	}
 	attrs := []any{"op", op, "err", retry.Text(err), "attempts", s.failures, "wait", readable(wait)}
 	if first {
-		r.log.Warn("failing, will retry", s.failureLog.withUnlogged(attrs...)...)
+		r.log.Warn("failing, will retry", s.failureLog.WithUnlogged(attrs...)...)
 	} else {
 		r.log.Warn("still failing", append(attrs, "after", since(s.since))...)
 	}
@@ -215,10 +249,8 @@ func (r *run[T]) backOff(s *StepInfo, wait time.Duration, err error) error {
 		end, wait = r.graceCtx.Done(), min(wait, time.Second)
 	}
 	r.enter(Backoff, s.Op, wait)
-	t := time.NewTimer(wait)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(wait):
 	case <-end:
 		if !r.unsaved || r.graceCtx.Err() != nil {
 			return r.interrupted(s, err)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/poller/verify"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
@@ -15,12 +17,34 @@ import (
 // checkTimeout limits all statements of -check together.
 const checkTimeout = 30 * time.Second
 
-// errCheck reports that -check or -audit found a problem, which it has printed.
+// errCheck reports that -check, -audit or -verify found a problem, which it has printed.
 var errCheck = errors.New("the check failed")
+
+// errDiffers reports that -verify found differences but no missing row, and printed them.
+var errDiffers = errors.New("rows differ")
+
+// compare compares the files with the table and prints the result.
+func compare(ctx context.Context, t *sqlsource.Table, c config, _ *slog.Logger) error {
+	r, err := verify.Files(ctx, t, c.out)
+	if err != nil {
+		return errors.New(retry.Text(err))
+	}
+	_, err = fmt.Print(r)
+	switch {
+	case err != nil:
+		return err
+	case r.Missing() > 0:
+		return errCheck
+	case !r.Equal():
+		return errDiffers
+	}
+	return nil
+}
 
 // check prints the state of the table and of the copy in a directory. It does not
 // lock the directory, because the copy may be running.
-func check(ctx context.Context, t *sqlsource.Table, dir string) error {
+func check(ctx context.Context, t *sqlsource.Table, c config, _ *slog.Logger) error {
+	dir := c.out
 	last, copied := filesink.Entry{}, "nothing is copied yet"
 	if dir != "" {
 		history, err := filesink.History(dir)
@@ -34,18 +58,18 @@ func check(ctx context.Context, t *sqlsource.Table, dir string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	c, err := t.Check(ctx, last.Cursor)
+	found, err := t.Check(ctx, last.Cursor)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("no answer within %v: the server cannot be reached, or another transaction has locked the table: %s", checkTimeout, retry.Text(err))
 	}
 	if err != nil {
 		return errors.New(retry.Text(err))
 	}
-	if _, err := fmt.Print(c); err != nil {
+	if _, err := fmt.Print(found); err != nil {
 		return err
 	}
 	fmt.Println(copied)
-	if !c.Safe() {
+	if !found.Safe() {
 		return errCheck
 	}
 	return nil

@@ -2,6 +2,8 @@ package filesink_test
 
 import (
 	"context"
+	"errors"
+	"expvar"
 	"fmt"
 	"log"
 	"os"
@@ -56,8 +58,9 @@ func ExampleOptions() {
 	files, err := filesink.Open(dir, filesink.Options[string]{
 		Name:        "words",
 		SegmentRows: 2,
-		OnSeal: func(s filesink.Segment) {
+		OnSeal: func(_ context.Context, s filesink.Segment) error { // upload it, for example
 			fmt.Printf("%s: %d rows, %d bytes, after %q up to %q\n", filepath.Base(s.Path), s.Rows, s.Bytes, s.From, s.To)
+			return nil
 		},
 	})
 	if err != nil {
@@ -65,15 +68,33 @@ func ExampleOptions() {
 	}
 	defer files.Close()
 	ctx := context.Background()
-	fmt.Println(files.Write(ctx, source.Batch[string]{From: "", To: "b", Records: []string{"a", "b"}}))
-	fmt.Println(files.Write(ctx, source.Batch[string]{From: "b", To: "c", Records: []string{"c"}}))
-	fmt.Println(files.Seal(ctx))
+	err = errors.Join(
+		files.Write(ctx, source.Batch[string]{From: "", To: "b", Records: []string{"a", "b"}}),
+		files.Write(ctx, source.Batch[string]{From: "b", To: "c", Records: []string{"c"}}),
+		files.Seal(ctx), // waits for OnSeal
+	)
+	fmt.Println(err)
 	// Output:
 	// words-0000000001.jsonl: 2 rows, 8 bytes, after "" up to "b"
-	// <nil>
-	// <nil>
 	// words-0000000002.jsonl: 1 rows, 4 bytes, after "b" up to "c"
 	// <nil>
+}
+
+// The lag of uploads as a metric, here one of package expvar.
+func ExampleDir_Pending() {
+	dir := tempDir()
+	defer os.RemoveAll(dir)
+	files, err := filesink.Open(dir, filesink.Options[string]{
+		OnSeal: func(context.Context, filesink.Segment) error { return nil }, // uploads it
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer files.Close()
+	expvar.Publish("upload_lag_seconds", expvar.Func(func() any { return files.Pending().Lag().Seconds() }))
+	fmt.Println(expvar.Get("upload_lag_seconds"))
+	// Output:
+	// 0
 }
 
 func ExampleCSV() {

@@ -1,12 +1,15 @@
 package filesink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/sink"
@@ -44,8 +47,13 @@ const maxBuffer = 16 << 20
 var errNoDir = errors.New("filesink: the directory is empty: name the directory that has the segments") // not the working directory
 
 // Open opens a directory and locks it until Close. It creates the directory and
-// its parents if they do not exist. It recovers from a crash, and returns an error
-// if it finds what no crash can leave. It counts as a Load: Write may follow.
+// its parents if they do not exist, unless Options.MustExist is set. It recovers
+// from a crash, and returns an error if it finds what no crash can leave. It counts
+// as a Load: Write may follow.
+//
+// If the disk is full or fails, or the process has no descriptors left, Open returns
+// a Dir and no error: that is an outage, which may pass. Each method tries to open
+// the directory again, and returns the error until it succeeds.
 //
 // The error wraps [ErrInUse] if the directory is open already.
 func Open[T any](dir string, o Options[T]) (*Dir[T], error) {
@@ -59,18 +67,18 @@ func Open[T any](dir string, o Options[T]) (*Dir[T], error) {
 	if err != nil {
 		return nil, fmt.Errorf("filesink: %s: %w", dir, err)
 	}
-	d, err := openDirectory(path, o.DirMode, o.FileMode)
-	if err != nil {
-		return nil, fmt.Errorf("filesink: %s: %w%s", path, err, advice(err))
-	}
-	return openDir(d, path, o, time.Now)
+	return openDir(path, o, system{
+		openDir: func() (directory, error) { return openDirectory(path, o.MustExist, o.DirMode, o.FileMode) },
+		now:     time.Now,
+		spawn:   (*sync.WaitGroup).Go,
+	})
 }
 
-func openDir[T any](in directory, path string, o Options[T], now func() time.Time) (*Dir[T], error) {
-	s, err := openStore(in, path, settings{
-		now:  now,
-		name: o.Name, bytes: o.SegmentBytes, rows: o.SegmentRows, age: o.SegmentAge,
-		gaps: o.Gaps, onSeal: o.OnSeal, logger: o.Logger,
+func openDir[T any](path string, o Options[T], system system) (*Dir[T], error) {
+	s, err := openStore(path, settings{
+		system: system,
+		name:   o.Name, bytes: o.SegmentBytes, rows: o.SegmentRows, age: o.SegmentAge,
+		mustExist: o.MustExist, onSeal: o.OnSeal, logger: o.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -128,6 +136,9 @@ func (d *Dir[T]) encode(ctx context.Context, records []T) (err error) {
 			return fail(i, err)
 		}
 		if i == 0 || shape != d.pieces[len(d.pieces)-1].shape {
+			if err := d.endPiece(); err != nil {
+				return err
+			}
 			d.pieces = append(d.pieces, piece{shape: shape, extension: d.encoder.Extension(), start: len(d.buf)})
 			if i > 0 || !d.store.continues(shape) {
 				if d.buf, err = d.encoder.Header(d.buf, r); err != nil {
@@ -142,10 +153,28 @@ func (d *Dir[T]) encode(ctx context.Context, records []T) (err error) {
 		if err != nil {
 			return fail(i, err)
 		}
-		p := &d.pieces[len(d.pieces)-1]
-		p.end = len(d.buf)
-		p.rows++
+		d.pieces[len(d.pieces)-1].rows++
 	}
+	return d.endPiece()
+}
+
+// endPiece ends the last piece, if there is one.
+func (d *Dir[T]) endPiece() (err error) {
+	if len(d.pieces) == 0 {
+		return nil
+	}
+	p, s := &d.pieces[len(d.pieces)-1], d.store
+	before := io.NewSectionReader(bytes.NewReader(nil), 0, 0)
+	if len(d.pieces) == 1 && s.continues(p.shape) {
+		before = io.NewSectionReader(s.open, 0, s.cp.Offset)
+	}
+	if d.buf, err = d.encoder.End(d.buf, p.start, before); err == nil && len(d.buf) <= p.start {
+		err = errors.New("the Encoder's End left nothing")
+	}
+	if err != nil {
+		return s.fail("encode", err)
+	}
+	p.end = len(d.buf)
 	return nil
 }
 
@@ -193,8 +222,22 @@ func (d *Dir[T]) Save(ctx context.Context, from, to source.Cursor) error {
 	return d.Write(ctx, source.Batch[T]{From: from, To: to})
 }
 
-// Seal seals the open segment. Without one it does nothing.
-func (d *Dir[T]) Seal(ctx context.Context) error { return d.store.do(ctx, d.store.seal) }
+// Seal seals the open segment, if there is one, and waits until OnSeal has returned
+// nil for every sealed segment. If ctx ends first, the error has the last one of
+// OnSeal.
+func (d *Dir[T]) Seal(ctx context.Context) error {
+	if err := d.store.do(ctx, d.store.seal); err != nil {
+		return err
+	}
+	if err := d.store.announcer.wait(ctx, d.store.due.closing); err != nil {
+		return d.store.fault("%w", err)
+	}
+	return nil
+}
+
+// Pending says which sealed segments OnSeal has not accepted yet. It does not wait
+// for other methods. Show its Lag in the metrics.
+func (d *Dir[T]) Pending() Pending { return d.store.announcer.pending() }
 
 // History returns stored cursors, newest first, beginning with the current one:
 // the last few, and fewer and fewer of the older ones, down to the first.
@@ -228,16 +271,26 @@ func (d *Dir[T]) Close() error { return d.store.close() }
 //
 // The error wraps [os.ErrNotExist] if nothing was ever written there.
 func History(dir string) ([]Entry, error) {
-	if dir == "" {
-		return nil, errNoDir
-	}
-	text, err := os.ReadFile(filepath.Join(dir, checkpointName)) // it is always replaced whole
+	cp, err := readCheckpoint(dir)
 	if err != nil {
-		return nil, fmt.Errorf("filesink: %s: read the checkpoint: %w", dir, err)
+		return nil, err
+	}
+	return cp.entries(), nil
+}
+
+// readCheckpoint reads the checkpoint of a directory that may be in use: it is
+// always replaced whole.
+func readCheckpoint(dir string) (checkpoint, error) {
+	if dir == "" {
+		return checkpoint{}, errNoDir
+	}
+	text, err := os.ReadFile(filepath.Join(dir, checkpointName))
+	if err != nil {
+		return checkpoint{}, fmt.Errorf("filesink: %s: read the checkpoint: %w", dir, err)
 	}
 	cp, err := decodeCheckpoint(text)
 	if err != nil {
-		return nil, fmt.Errorf("filesink: %s: the checkpoint cannot be used: %w", dir, err)
+		return cp, fmt.Errorf("filesink: %s: the checkpoint cannot be used: %w", dir, err)
 	}
-	return cp.entries(), nil
+	return cp, nil
 }

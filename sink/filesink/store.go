@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/sink/durable"
@@ -15,7 +16,7 @@ import (
 // store keeps bytes and a cursor in a directory. It does not know records.
 type store struct {
 	settings
-	dir  directory
+	dir  directory // nil before it could be opened
 	path string
 
 	turn   chan struct{} // holds a value while a method works
@@ -26,18 +27,26 @@ type store struct {
 	open   file       // the open segment, or nil
 	broken bool       // a call failed: recover before anything else
 	stored bool       // a checkpoint has been seen here, so it must exist
-	listed bool       // the stored checkpoint lists sealed segments
+	loaded bool       // the fence knows the state that Open found
 
-	due ageTimer
+	due       ageTimer
+	announcer announcer
+}
+
+// system is what a store needs besides the directory. The tests replace it.
+type system struct {
+	openDir func() (directory, error)
+	now     func() time.Time
+	spawn   func(*sync.WaitGroup, func()) // starts the goroutine that calls onSeal
 }
 
 type settings struct {
-	now         func() time.Time
+	system
 	name        string
 	bytes, rows int64
 	age         time.Duration
-	gaps        bool
-	onSeal      func(Segment)
+	mustExist   bool
+	onSeal      func(context.Context, Segment) error
 	logger      *slog.Logger
 }
 
@@ -48,15 +57,18 @@ type piece struct {
 	rows             int64
 }
 
-func openStore(d directory, path string, o settings) (*store, error) {
-	s := &store{settings: o, dir: d, path: path, turn: make(chan struct{}, 1)}
+func openStore(path string, o settings) (*store, error) {
+	s := &store{settings: o, path: path, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
-	if err := s.recover(); err != nil {
-		_ = s.closeSegment()
-		return nil, errors.Join(err, d.close())
-	}
-	s.fence.Loaded(s.cp.state())
 	s.due.closing, s.due.cancel = context.WithCancel(context.Background())
+	s.announcer = announcer{onSeal: o.onSeal, dir: path, limit: maxPending, logger: o.logger}
+	if err := s.recover(); err != nil && !durable.IsOutage(err) {
+		<-s.turn
+		return nil, errors.Join(err, s.close())
+	}
+	if o.onSeal != nil {
+		o.spawn(&s.due.running, func() { s.announcer.run(s.due.closing) })
+	}
 	s.end()
 	return s, nil
 }
@@ -110,15 +122,7 @@ func (s *store) fault(format string, args ...any) error {
 // compare returns the state that moves the cursor, or done if this handle has
 // stored it already.
 func (s *store) compare(from, to source.Cursor) (next durable.State, done bool, err error) {
-	stored, expected := s.cp.state(), from
-	if s.gaps {
-		if to == stored.Cursor {
-			return stored, true, nil
-		}
-		s.fence.Loaded(stored)
-		expected = stored.Cursor
-	}
-	next, moved, err := s.fence.Move(stored, expected, to)
+	next, moved, err := s.fence.Move(s.cp.state(), from, to)
 	if err != nil {
 		return next, false, s.fail(fmt.Sprintf("move the cursor from %q to %q", from, to), err)
 	}
@@ -128,24 +132,30 @@ func (s *store) compare(from, to source.Cursor) (next durable.State, done bool, 
 // continues reports whether the open segment takes records of this shape.
 func (s *store) continues(shape string) bool { return s.cp.Offset > 0 && s.cp.Shape == shape }
 
-func (s *store) close() error {
+func (s *store) close() (err error) {
 	s.due.cancel()
-	defer s.due.running.Wait()
 	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
-	if s.closed {
-		return nil
-	}
+	closed := s.closed
 	s.closed = true
 	s.due.stop()
-	var err error
+	<-s.turn // OnSeal may wait for it
+	s.due.running.Wait()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if closed {
+		return nil
+	}
 	// Store that sealed segments were announced, so that the next Open does not
 	// announce them again. Not if another process has taken over the directory:
 	// this would replace its checkpoint by an older one.
-	if s.listed && !s.broken && s.dir.check() == nil {
+	announced := len(s.announcer.undone(s.cp.Sealed)) < len(s.cp.Sealed)
+	if announced && !s.broken && s.dir.check() == nil {
 		err = s.save(s.cp)
 	}
 	err = errors.Join(err, s.closeSegment())
+	if s.dir == nil {
+		return err
+	}
 	if e := s.dir.close(); e != nil {
 		err = errors.Join(err, s.fail("close the directory", e))
 	}

@@ -3,6 +3,7 @@ package sqlsource
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -120,20 +121,46 @@ func (q *query) position(after source.Cursor) (at position, err error) {
 }
 
 // withConn calls f with one connection for all of its statements: a ceiling holds for the
-// server that it was found on. A dead connection is replaced, as database/sql does for single
-// statements; all of the pool may be dead. pgx also calls a connection dead that it is
-// asked to use when ctx has ended, and then the pool returns that error.
+// server that it was found on. If the connection is dead, or dies, f is called again with another
+// one, as database/sql does for single statements: f only reads, and all of the pool may be dead.
+// pgx also calls a connection dead that it is asked to use when ctx has ended, and then the pool
+// returns that error.
 func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) error {
 	for left := q.db.Stats().Idle + 2; ; left-- {
 		conn, err := q.db.DB.Conn(ctx)
+		dead := errors.Is(err, driver.ErrBadConn)
 		if err == nil {
-			err = f(conn)
+			err = q.inSession(ctx, conn, f)
+			dead = errors.Is(err, driver.ErrBadConn) || err != nil && ctx.Err() == nil && conn.PingContext(ctx) != nil
 			conn.Close() // gives it back to the pool, or adds nothing
 		}
-		if !errors.Is(err, driver.ErrBadConn) || left == 0 {
+		if !dead || left == 0 {
 			return err
 		}
 	}
+}
+
+// inSession calls f with a connection as the dialect uses it. After an error the dialect is asked
+// again, because the next connection may lead to another server, or to a pooler.
+func (q *query) inSession(ctx context.Context, conn *sql.Conn, f func(ceiling.Queryer) error) (err error) {
+	defer func() {
+		if err != nil {
+			q.session = nil
+		}
+	}()
+	if q.session == nil {
+		if q.session, err = q.sql.Session(ctx, conn); err != nil {
+			return q.wrap(err, nil)
+		}
+	}
+	db, restore, err := q.session(ctx, conn)
+	if err != nil {
+		return q.wrap(err, nil)
+	}
+	if restore != nil {
+		defer restore()
+	}
+	return f(db)
 }
 
 // withPlan calls f with a connection and a plan for the present columns. It calls f again if
@@ -187,11 +214,6 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 	q := s.query
 	if s.plan != nil && !s.stale {
 		return nil
-	}
-	if s.plan == nil {
-		if err := q.wrap(q.sql.CheckSession(ctx, db), nil); err != nil {
-			return err
-		}
 	}
 	p, err := q.makePlan(ctx, db, s.nonce)
 	if err != nil {
@@ -286,9 +308,12 @@ func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	}
 	s.explained = true
 	var f ceiling.Finding
-	statement, args, err := q.statement(s.plan, s.plan.list, keyRange{after: key, limit: firstLimit + 1})
+	statement, args, err := q.statement(s.plan, s.plan.list, keyRange{after: key, plain: true, limit: firstLimit + 1})
 	if err == nil {
-		_, f, err = q.sql.Explain(ctx, q.db.DB, statement, args, true)
+		err = q.withConn(ctx, func(db ceiling.Queryer) error {
+			_, f, err = q.sql.Explain(ctx, db, statement, args, true)
+			return err
+		})
 	}
 	if err != nil {
 		q.logger().DebugContext(ctx, "query plan not available", "table", q.label, "err", retry.Text(err))

@@ -79,7 +79,7 @@ func (r *reader) read(ctx context.Context, list string, where keyRange) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	rows, err := r.db.QueryContext(ctx, statement, args...)
+	rows, err := r.db.QueryContext(ctx, r.settings().Before+statement, args...)
 	if err != nil {
 		r.refused = err
 		return r.wrap(err, where.after)
@@ -261,6 +261,7 @@ type keyRange struct {
 	below     ceiling.Limit
 	falling   bool
 	fits      bool // only rows that are not larger than maxRowBytes
+	plain     bool // without what makes the text of values independent of the session: for plans
 	limit     int
 }
 
@@ -305,15 +306,26 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 			}
 		}
 	}
-	return p.comment(q.selects(list, conds, strings.Join(order, ", "), r.limit)), args.List, nil
+	set := q.settings()
+	if r.plain {
+		set = dialect.Settings{}
+	}
+	return p.comment(q.selects(set, list, conds, strings.Join(order, ", "), r.limit)), args.List, nil
 }
 
+// settings fixes the text of values. A Query's values keep the time zone that its user chose for the
+// session: its Select may use it, and a driver may have a setting that must agree with it.
+func (q *query) settings() dialect.Settings { return q.sql.Settings(q.rows) }
+
 // selects writes a SELECT of rows for which the user's condition and conds hold.
-func (q *query) selects(list string, conds []string, order string, limit int) string {
+func (q *query) selects(set dialect.Settings, list string, conds []string, order string, limit int) string {
 	if q.where != "" {
 		conds = slices.Insert(conds, 0, q.where)
 	}
-	text := "SELECT " + list + " FROM " + q.from
+	if set.Where != "" {
+		conds = slices.Insert(conds, 0, set.Where)
+	}
+	text := "SELECT " + set.Hint + list + " FROM " + q.from
 	if len(conds) > 0 {
 		text += " WHERE " + strings.Join(conds, " AND ")
 	}
@@ -336,7 +348,7 @@ func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int
 		}
 		conds = append(conds, k.Ref+" = "+args.Add(expr, arg))
 	}
-	found, err := q.some(ctx, db, q.selects("1", conds, p.key[i].Ref, 1), args.List, after)
+	found, err := q.some(ctx, db, q.selects(q.settings(), "1", conds, p.key[i].Ref, 1), args.List, after)
 	if err == nil && found {
 		err = nullKey(p.key[i].Name)
 	}
@@ -344,7 +356,7 @@ func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int
 }
 
 func (q *query) some(ctx context.Context, db ceiling.Queryer, statement string, args []any, after []dialect.Value) (bool, error) {
-	err := db.QueryRowContext(ctx, statement, args...).Scan(new(int))
+	err := db.QueryRowContext(ctx, q.settings().Before+statement, args...).Scan(new(int))
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -143,7 +144,9 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Val
 		if err == nil && l.UpTo != "" {
 			var upTo []dialect.Value
 			upTo, _, err = decode(l.UpTo, s.query.print, len(s.query.key))
-			l.Nothing = l.Nothing || upTo == nil // nothing is before the first row
+			if upTo == nil || slices.Equal(upTo, key) { // nothing is before the first row, nor after the last
+				l.Nothing, l.Held = true, nil
+			}
 		}
 		if err != nil {
 			err = s.query.wrap(fmt.Errorf("finding the ceiling: %w", err), key)
@@ -158,14 +161,14 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	if s.guard != nil {
 		return nil
 	}
-	t, c := s.target(), q.ceiling
+	c := q.ceiling
 	var g ceiling.Guard
 	var err error
 	if c == nil {
-		c, err = q.sql.Choose(ctx, db, t)
+		c, err = q.sql.Choose(ctx, db, s.target())
 	}
 	if err == nil {
-		g, err = c.Open(ctx, db, t)
+		g, err = s.openGuard(ctx, db, c)
 	}
 	var unsafe *ceiling.UnsafeError
 	if errors.As(err, &unsafe) {

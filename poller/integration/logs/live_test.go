@@ -17,7 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/asynclog"
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/lease"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
@@ -102,9 +104,12 @@ func TestLogsAreAsDocumented(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { logOfALife(t, slog.New(rec)) })
 	logOfATable(t, slog.New(rec))
 	synctest.Test(t, func(t *testing.T) { logOfFiles(t, slog.New(rec)) })
+	synctest.Test(t, func(t *testing.T) { logOfAGroup(t, slog.New(rec)) })
+	synctest.Test(t, func(t *testing.T) { logOfReplicas(t, slog.New(rec)) })
+	synctest.Test(t, func(t *testing.T) { logThatBlocks(t, rec) })
 	for _, l := range rec.lines {
 		switch l.message {
-		case "file complete", "listening", "ended": // logged by dbtofile
+		case "file complete", "listening", "ended", "DSN file is open to other users": // logged by dbtofile
 		case "query plan not available": // needs an outage between two statements
 		default:
 			assert.NotZero(t, rec.seen[l.level+" "+l.message], "%s %q was not seen", l.level, l.message)
@@ -156,6 +161,7 @@ func logOfALife(t *testing.T, log *slog.Logger) {
 		during(func() error { return leakyError{} }, time.Second, time.Minute) // some are not logged
 	}
 	during(func() error { return leakyError{} }, time.Hour, time.Hour)
+	during(func() error { time.Sleep(20 * time.Second); return nil }, time.Second, time.Minute)
 	during(func() error { time.Sleep(2 * time.Hour); return nil }, time.Minute, 3*time.Hour)
 	src.Append("refused "+notForLogs, notForLogs)
 	time.Sleep(time.Hour)
@@ -220,9 +226,15 @@ func (unreadKeys) Keys(context.Context, source.Cursor, source.Cursor, int) ([]so
 // logOfFiles removes the directory before a segment is created.
 func logOfFiles(t *testing.T, log *slog.Logger) {
 	dir := filepath.Join(t.TempDir(), "out")
-	sealed := make(chan struct{})
+	sealed, attempts := make(chan struct{}), 0
 	f, err := filesink.Open(dir, filesink.Options[string]{Name: "letters", SegmentAge: time.Minute, Logger: log,
-		OnSeal: func(filesink.Segment) { close(sealed) }})
+		OnSeal: func(context.Context, filesink.Segment) error {
+			if attempts++; attempts == 1 {
+				return errors.New("no answer")
+			}
+			close(sealed)
+			return nil
+		}})
 	require.NoError(t, err)
 	_, err = f.Load(t.Context())
 	require.NoError(t, err)
@@ -232,4 +244,54 @@ func logOfFiles(t *testing.T, log *slog.Logger) {
 	require.NoError(t, os.Rename(dir+".away", dir))
 	<-sealed
 	require.NoError(t, f.Close())
+}
+
+// logOfAGroup restarts a pipeline once.
+func logOfAGroup(t *testing.T, log *slog.Logger) {
+	var src sourcetest.Fake[string]
+	src.FailNext(1, retry.Permanent(leakyError{}))
+	src.End()
+	p := &poller.Poller[string]{Name: "letters", Source: &src, Sink: &sinktest.Fake[string]{}, Checkpointer: &pollertest.Checkpointer{}, Logger: log}
+	require.NoError(t, poller.Group{Pipelines: []poller.Pipeline{p}, Logger: log}.Run(t.Context()))
+}
+
+// logOfReplicas cuts the active one of two replicas off from the store of the lease.
+func logOfReplicas(t *testing.T, log *slog.Logger) {
+	var src sourcetest.Fake[string]
+	var out sinktest.Transactional[string]
+	var beats sinktest.Checkpoint
+	var stops []func() error
+	var stores []*sinktest.Checkpoint
+	for range 2 {
+		out, store := out.Open(), beats.Open()
+		p := &poller.Poller[string]{Name: "letters", Source: &src, Sink: out, Checkpointer: out, Lease: &lease.Heartbeat{Store: store}, Logger: log}
+		stops, stores = append(stops, pollertest.Start(t.Context(), p)), append(stores, store)
+		time.Sleep(time.Minute)
+	}
+	stores[0].Fail(leakyError{})
+	time.Sleep(time.Hour)
+	for _, stop := range stops {
+		require.NoError(t, stop())
+	}
+}
+
+// logThatBlocks drops a line.
+func logThatBlocks(t *testing.T, rec logRecorder) {
+	blocked := blockedHandler{rec, make(chan struct{})}
+	logs := asynclog.New(blocked)
+	for range asynclog.Capacity + 2 {
+		slog.New(logs).Info("started", "pipeline", "letters", "cursor", "")
+	}
+	close(blocked.end)
+	require.NoError(t, logs.Close())
+}
+
+type blockedHandler struct {
+	logRecorder
+	end chan struct{}
+}
+
+func (b blockedHandler) Handle(ctx context.Context, r slog.Record) error {
+	<-b.end
+	return b.logRecorder.Handle(ctx, r)
 }

@@ -54,11 +54,17 @@ type Reader interface {
 	Column(c Column, ref string) (kind row.Kind, expr string)
 
 	// Key makes a key column of a column, or says why it cannot be one. The caller sets
-	// Name, Type and Nullable.
-	Key(ctx context.Context, db ceiling.Queryer, c Column, ref string) (KeyColumn, error)
+	// Name, Type and Nullable. zone says that rows are read with Settings(true).
+	Key(ctx context.Context, db ceiling.Queryer, c Column, ref string, zone bool) (KeyColumn, error)
 
-	// CheckSession returns an error if text would not arrive unchanged and in UTF-8.
-	CheckSession(ctx context.Context, db ceiling.Queryer) error
+	// Session asks once, at the first Fetch of a source and after an error, how its connections must
+	// be used. It returns an error if text would not arrive unchanged and in UTF-8.
+	Session(ctx context.Context, conn *sql.Conn) (Session, error)
+
+	// Settings returns what makes the text of a result independent of the session's settings, and
+	// changes nothing for other statements of the session. zone says that the time zone must
+	// be UTC, too.
+	Settings(zone bool) Settings
 
 	// Types returns the types of a table's columns, as the catalogue has them. table is the name's
 	// parts: a schema, if there is one, and the table. A column that it leaves out is not known.
@@ -69,6 +75,9 @@ type Reader interface {
 	// Type returns the type of a column that Types does not know, by what the driver says. It
 	// guesses nothing.
 	Type(c Column) row.Type
+
+	// Invisible returns the columns of a table that a star leaves out.
+	Invisible(ctx context.Context, db ceiling.Queryer, table []string) ([]string, error)
 
 	// Size returns an expression for the size in bytes of a column's values as text, NULL for
 	// NULL. It should cost little where a value is small: it may return less than 64 KiB of a
@@ -92,7 +101,11 @@ type Reader interface {
 
 	// Explain returns the plan of a statement, and what is bad about it; a finding without a
 	// Text says that nothing is. after says that the rows after a key are read, and not all.
-	Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error)
+	Explain(ctx context.Context, db ceiling.Queryer, statement string, args []any, after bool) ([]string, ceiling.Finding, error)
+
+	// Origin says which table's column the first column of a statement's result is, and whether it
+	// is that column of that table. The zero value says that the database does not show it.
+	Origin(ctx context.Context, db ceiling.Queryer, statement string, table []string, column string) (Origin, error)
 }
 
 // Checkpoints is what sqlcheckpoint needs for the table that it keeps.
@@ -111,6 +124,27 @@ type Checkpoints interface {
 	// IdleTimeout returns a statement that ends the current transaction when it has been idle
 	// for so many milliseconds, or "".
 	IdleTimeout(milliseconds int64) string
+}
+
+// Session prepares a connection for the statements of one call. It returns the connection as these
+// statements must use it, and what sets the connection back afterwards, nil if nothing was set.
+type Session func(ctx context.Context, conn *sql.Conn) (db ceiling.Queryer, restore func(), err error)
+
+// Plain is a [Session] that uses a connection as it is.
+func Plain(_ context.Context, conn *sql.Conn) (ceiling.Queryer, func(), error) { return conn, nil, nil }
+
+// Settings are parts of a SELECT. Any of them may be empty.
+type Settings struct {
+	Before string // in front of the statement
+	Hint   string // after its first word
+	Where  string // a condition, which is true
+}
+
+// Origin is the column of a table that a column of a result shows.
+type Origin struct {
+	Table  []string // the schema and the name; nil: not known
+	Column string   // "" if it is not known
+	Same   bool     // it is the column that was asked for
 }
 
 // Column is a column of a statement's result, as the driver describes it.

@@ -52,7 +52,7 @@ func (SQLServer) Column(c dialect.Column, ref string) (row.Kind, string) {
 	return row.Text, ""
 }
 
-func (s SQLServer) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string) (dialect.KeyColumn, error) {
+func (s SQLServer) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string, _ bool) (dialect.KeyColumn, error) {
 	kind, expr := s.Column(c, ref)
 	k := dialect.KeyColumn{Ref: ref, Expr: expr, Kind: kind, Bind: dialect.BindText}
 	switch c.Type {
@@ -69,8 +69,12 @@ func (s SQLServer) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, r
 	return k, nil
 }
 
-// CheckSession has nothing to check: the driver converts text to UTF-8.
-func (SQLServer) CheckSession(context.Context, ceiling.Queryer) error { return nil }
+// Session has nothing to ask: the driver converts text to UTF-8.
+func (SQLServer) Session(context.Context, *sql.Conn) (dialect.Session, error) {
+	return dialect.Plain, nil
+}
+
+func (SQLServer) Settings(bool) dialect.Settings { return dialect.Settings{} }
 
 var types = map[string]row.Type{
 	"int":              {Class: row.Integer, Bits: 32},
@@ -87,6 +91,10 @@ func (s SQLServer) Types(ctx context.Context, db ceiling.Queryer, table, _ []str
 }
 
 func (SQLServer) Type(c dialect.Column) row.Type { return dialect.DriverType(c, types) }
+
+func (SQLServer) Invisible(context.Context, ceiling.Queryer, []string) ([]string, error) {
+	return nil, nil
+}
 
 func (SQLServer) Size(c dialect.Column, ref string) string {
 	switch c.Type {
@@ -128,19 +136,26 @@ func (s SQLServer) History(ctx context.Context, db ceiling.Queryer, table []stri
 	return h, err
 }
 
-func (SQLServer) Explain(context.Context, *sql.DB, string, []any, bool) ([]string, ceiling.Finding, error) {
+func (SQLServer) Explain(context.Context, ceiling.Queryer, string, []any, bool) ([]string, ceiling.Finding, error) {
 	return nil, ceiling.Finding{Level: ceiling.Note, Text: "the plan is not read on SQL Server"}, nil
+}
+
+func (SQLServer) Origin(context.Context, ceiling.Queryer, string, []string, string) (dialect.Origin, error) {
+	return dialect.Origin{}, nil
 }
 
 func (SQLServer) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
 	return RowVersion{}, nil
 }
 
-func (SQLServer) Older(ref, typ string) string {
-	if typ == "DATETIME2" || typ == "DATETIMEOFFSET" {
-		return ref + " < DATEADD(microsecond, -?, SYSUTCDATETIME())"
+func (SQLServer) Older(_ context.Context, _ ceiling.Queryer, ref, typ, _ string) (where, in string, err error) {
+	switch typ {
+	case "DATETIMEOFFSET":
+		return ref + " < DATEADD(microsecond, -?, SYSUTCDATETIME())", "", nil
+	case "DATETIME2":
+		return ref + " < DATEADD(microsecond, -?, SYSUTCDATETIME())", "UTC", nil
 	}
-	return ""
+	return "", "", nil
 }
 
 func (SQLServer) CreateTable(table, columns string) string {
