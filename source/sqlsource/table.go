@@ -68,7 +68,8 @@ type Table struct {
 	MaxBytes int
 
 	// MaxRowBytes is the size in memory of the largest row that is read. A larger
-	// row is a permanent error that names its key. 0 means DefaultMaxRowBytes.
+	// row is not fetched: it is a *source.BadRecord. A copy takes at most 64 MB and
+	// three times MaxRowBytes, see DESIGN.md. 0 means DefaultMaxRowBytes.
 	MaxRowBytes int
 
 	// Dialect is the database's SQL. nil finds it by the driver. It must be set for
@@ -83,7 +84,8 @@ type Table struct {
 }
 
 // Fetch implements [source.Source]. An error wraps that of the driver. Errors that
-// retrying cannot fix are marked with [retry.Permanent].
+// retrying cannot fix are marked with [retry.Permanent]. A row that is too large, or that
+// the database cannot return, is a [*source.BadRecord].
 func (t *Table) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[row.Row], error) {
 	return fetch(ctx, &t.state, t.query, after, limit, func(p *plan, n int) (records[row.Row], error) {
 		return rowRecords{row.NewBuilder(p.row, n+1)}, nil
