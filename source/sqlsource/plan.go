@@ -30,6 +30,7 @@ type query struct {
 	table       []string        // the parts of the name of the table that has the key; nil: not known
 	key         []string
 	columns     []string // nil: all
+	selected    bool     // the rows are those of the user's SELECT
 	rows        bool     // records are rows of a Table: a value that a driver changes is selected another way
 	start       source.Cursor
 	session     dialect.Session // nil: not known
@@ -174,7 +175,7 @@ func (q *query) describeColumns(ctx context.Context, db ceiling.Queryer, p *plan
 
 func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, columns []dialect.Column) error {
 	var named []string
-	if q.rows {
+	if q.rows && !q.selected {
 		named = slices.Concat(q.key, q.columns)
 	}
 	var notNull map[string]bool

@@ -104,8 +104,7 @@ func report(t *testing.T, db *sqlx.DB, r row) {
 	require.NoError(t, db.Select(&rows, `SELECT id, note FROM items ORDER BY id`))
 	require.NoError(t, db.Select(&delivered, `SELECT id, note FROM copies ORDER BY seq`))
 	r.verdict = judge(rows, delivered)
-	results.add(r)
-	t.Log(r)
+	results.add(t, r)
 	require.NotEmpty(t, rows)
 	assert.Equal(t, verdict{rows: len(rows)}, r.verdict)
 }

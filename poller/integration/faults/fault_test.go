@@ -88,7 +88,7 @@ func (f fault) run(t *testing.T, e engine) {
 	}
 	w.write()
 	w.copy.start()
-	r := row{fault: f, where: e.name, times: f.times, test: t.Name()}
+	r := row{fault: f, where: e.name, times: f.times}
 	if r.times == 0 {
 		r.times = 3
 	}
@@ -108,8 +108,7 @@ func (f fault) run(t *testing.T, e engine) {
 		r.recovered = append(r.recovered, time.Since(healed))
 	}
 	r.verdict, r.exit = w.finish()
-	results.add(r)
-	t.Logf("%s", r)
+	results.add(t, r)
 	assert.Zero(t, r.lost, "rows of the table are missing: %s", r.example)
 	assert.Zero(t, r.twice, "rows were delivered twice: %s", r.example)
 	assert.Zero(t, r.disorder, "rows are out of order: %s", r.example)

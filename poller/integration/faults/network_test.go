@@ -127,7 +127,7 @@ func loseName(w *world) func() {
 	w.eventually("the name is not found", func() bool {
 		w.between.resetAll()
 		s, ok := w.copy.status()
-		return ok && strings.Contains(s.LastError, "lookup "+name)
+		return ok && s.Attempts > 0 && strings.Contains(s.LastError, "lookup "+name)
 	})
 	return func() { set(true) }
 }

@@ -76,7 +76,7 @@ func TestSoak(t *testing.T) {
 				period = time.Second
 			}
 			var used []usage
-			r := row{fault: f, where: e.name, test: t.Name()}
+			r := row{fault: f, where: e.name}
 			for end := time.Now().Add(soakTime()); r.times < 6 || time.Now().Before(end); r.times++ {
 				restore := kinds[r.times%len(kinds)](w)
 				<-time.After(500 * time.Millisecond)
@@ -97,8 +97,7 @@ func TestSoak(t *testing.T) {
 			middle, last := most(used[:len(used)*2/3]), most(used[len(used)*2/3:])
 			r.how += fmt.Sprintf(", for %v; descriptors %d, then %d; goroutines %d, then %d; memory %d MB, then %d MB", soakTime(),
 				middle.descriptors, last.descriptors, middle.goroutines, last.goroutines, middle.memory, last.memory)
-			results.add(r)
-			t.Log(r)
+			results.add(t, r)
 			assert.Equal(t, verdict{rows: r.rows}, r.verdict)
 			assert.Equal(t, "0", r.exit)
 			assert.LessOrEqual(t, last.descriptors, middle.descriptors+5)
