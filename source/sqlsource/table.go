@@ -47,7 +47,8 @@ type Table struct {
 
 	// Where is a condition in SQL for the rows to read, such as "t.kind = 'order'". In it the
 	// table is called t. It goes into the statement unchanged: never build it from a user's
-	// input. A row for which it becomes true only after later rows were read is missed.
+	// input. A row for which it becomes true only after later rows were read is missed. It runs
+	// in the time zone UTC; write times in it with their zone.
 	Where string
 
 	// Select, if not empty, is a SELECT whose rows are read instead of the table's, with any

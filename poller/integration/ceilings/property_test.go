@@ -1,7 +1,6 @@
 package ceilings
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -162,7 +161,7 @@ func (p *property) refused(t *testing.T) {
 		return
 	}
 	lab.RequirePermanent(t, err)
-	require.True(t, errors.As(err, &unsafe), err)
+	require.ErrorAs(t, err, &unsafe)
 	if p.offers == "" {
 		require.Empty(t, unsafe.Report.Fallbacks)
 		require.NotContains(t, err.Error(), "lossy")
