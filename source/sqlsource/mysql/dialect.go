@@ -140,6 +140,11 @@ func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, 
 	return k, nil
 }
 
+// Invisible implements [dialect.Reader].
+func (Dialect) Invisible(ctx context.Context, db ceiling.Queryer, table []string) ([]string, error) {
+	return ceiling.Texts(ctx, db, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE "+isTable(table)+" AND EXTRA LIKE '%INVISIBLE%' ORDER BY ORDINAL_POSITION")
+}
+
 // ColumnsChanged implements [dialect.Reader]. A column is gone (1054), the table's definition
 // changed (1412), or the statement must be prepared again (1615).
 func (Dialect) ColumnsChanged(err error) bool {
@@ -169,7 +174,7 @@ func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string
 		top = "COALESCE((SELECT MAX(" + quote(drawn[0]) + ") FROM " + dialect.QuoteAll(d, table) + "), 0)"
 	}
 	var server, greatest string
-	if err := db.QueryRowContext(ctx, "SELECT /*!80000 @@server_uuid */ /*M! '' */, "+top).Scan(&server, &greatest); err != nil {
+	if err := db.QueryRowContext(ctx, "SELECT /*!80000 @@server_uuid */ /*M! x'' */, "+top).Scan(&server, &greatest); err != nil {
 		return h, err
 	}
 	h.Drawn, h.Flushed = math.MaxUint64, math.MaxUint64
