@@ -113,3 +113,21 @@ func (f fault) run(t *testing.T, e engine) {
 		assert.Equal(t, "0", r.exit, "the copy ended during the fault")
 	}
 }
+
+// The suite sees a loss: a copy without a ceiling misses a row that commits late, and both the
+// judge and -verify say so.
+func TestLossIsSeen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fault{}, postgres)
+	w.copy.args = []string{"-ceiling", "none"}
+	w.copy.start()
+	commit := w.hold(`BEGIN; INSERT INTO items (note) VALUES ('late')`, `COMMIT`)
+	w.insert(10)
+	w.catchesUp()
+	commit()
+	v, _ := w.settle()
+	assert.Equal(t, verdict{rows: 11, lost: 1, example: "row 1 was not delivered"}, v)
+	verify := w.copy.command("-verify")
+	_ = verify.Run()
+	assert.Equal(t, 4, codeOf(verify))
+}
