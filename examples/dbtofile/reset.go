@@ -32,7 +32,7 @@ func reset(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
-	if err := files.Rewind(now); err != nil {
+	if err := errors.Join(files.Rewind(now), files.Seal(ctx)); err != nil { // Seal waits for the announcement
 		return err
 	}
 	if err := files.Seal(ctx); err != nil { // waits until OnSeal has seen the file that Rewind sealed
@@ -71,7 +71,11 @@ func passed(ctx context.Context, t *sqlsource.Table, to, was source.Cursor) erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	rows, err := t.Keys(ctx, to, was, 1)
+	upTo, err := t.Adopt(was) // whatever history it is of
+	if err != nil {
+		return err
+	}
+	rows, err := t.Keys(ctx, to, upTo, 1)
 	if err != nil {
 		return fmt.Errorf("the cursor stays %s: %s", t.Describe(was), retry.Text(err))
 	}

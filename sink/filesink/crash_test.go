@@ -322,7 +322,8 @@ func (w *world) start() {
 func (w *world) openDir() (*Dir[record], error) {
 	o := Options[record]{
 		Name: w.settings.name, Encoder: w.encoder(), SegmentRows: w.settings.rows, SegmentBytes: w.settings.bytes,
-		OnSeal: w.onSeal, Logger: slog.New(slog.DiscardHandler),
+		SegmentAge: -1, // no timer of a Dir that died
+		OnSeal:     w.onSeal, Logger: slog.New(slog.DiscardHandler),
 	}
 	if err := o.complete(); err != nil {
 		return nil, err
