@@ -19,6 +19,7 @@ var (
 	all       = flag.Bool("all", false, "inject every fault, not only those whose turn it is")
 	tablePath = flag.String("table", "", "inject every fault, and write the table of results to this file")
 	kills     = flag.Int("kills", 500, "how often the program is killed with SIGKILL in the whole form")
+	cutStep   = flag.Int("cut.step", 1, "after how many bytes more a connection is reset in the whole form of TestCutAtEveryByte")
 	soakFor   = flag.Duration("soak.for", 0, "how long the soak lasts; 0 is 10 s, or a minute in the whole form")
 )
 

@@ -68,7 +68,7 @@ func processFaults() []fault {
 // killTimes is how often one copy is killed: many times in the whole form.
 func killTimes() int {
 	if whole() {
-		return *kills / len(databases)
+		return (*kills + len(databases) - 1) / len(databases)
 	}
 	return 10
 }

@@ -66,7 +66,7 @@ func (t *table) markdown() string {
 const intro = `# Fault table
 
 Each row is a fault that was injected for real. While writers insert rows, ` + "`dbtofile`" + ` copies them to files, and a supervisor starts
-it again when it ends. The fault begins, the copy notices it, the fault ends, and the copy catches up; and so on. At the end the
+it again when it ends. Several times the fault begins, the copy notices it, the fault ends, and the copy catches up. At the end the
 files are compared with the table, by the test and by ` + "`dbtofile -verify`" + `. Run one row by the name of its test, or all to write this
 table again:
 
@@ -75,9 +75,9 @@ table again:
 
 - *times*: how often it was injected.
 - *seen after*: p50 and maximum of the time from the injection to a warning in the log, an error in /status or the end of the process.
+  It is "-" for a fault that lasts for a fixed time.
 - *recovered after*: p50 and maximum of the time from the end of the fault until each row that was committed by then is in the files.
-- *exit codes*: those of all processes that ended. 0 is the stop at the end of the test. A fault that lasts for a fixed time and is
-  not seen has "-".
+- *exit codes*: those of all processes that ended. 0 is the stop at the end of the test.
 
 The times are those of the machine that wrote the table (%s, %d cores, shared with other work). No test checks them.
 `
