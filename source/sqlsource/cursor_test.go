@@ -44,7 +44,7 @@ func FuzzCursorRoundTrip(f *testing.F) {
 func TestCursorOfANewerVersion(t *testing.T) {
 	t.Parallel()
 	for c, want := range map[source.Cursor]string{
-		"3;0123abcd;anything;at all": "is of version 3, and this program knows 1 and 2: run the release that wrote it, or a later one; or rewind",
+		"4;0123abcd;anything;at all": "is of version 4, and this program knows 1 to 3: run the release that wrote it, or a later one; or rewind",
 		"4711":                       "is of version 4711",
 		"row 7":                      "was not made by this package",
 		"-3;":                        "was not made by this package",

@@ -3,6 +3,7 @@ package sqlsource
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
@@ -44,6 +46,13 @@ type state struct {
 	guarantee *source.Guarantee // the guard's
 	reported  string            // the guarantee that was logged last
 	window    *window           // nil: not known
+
+	reread rereader
+	marks  dialect.Marks
+	marked time.Time      // when marks were read
+	files  map[any]string // of the driver's connections: which file they have opened
+	warned bool           // that delivered rows changed
+	edited bool           // that the query changed was logged
 }
 
 // records takes the rows of one batch.
@@ -51,6 +60,8 @@ type records[T any] interface {
 	bind(dest []any) // sets what the columns are scanned into; the slice is kept
 	add() int        // ends a row and returns its size in bytes
 	take(int) []T    // returns the first rows
+
+	digest(row T, key []string) slots // without the columns of the key
 }
 
 // errChanged says that the columns are not those of the plan.
@@ -64,6 +75,7 @@ type position struct {
 	cursor source.Cursor
 	key    []dialect.Value
 	origin origin
+	edited bool // another select or condition made the cursor
 }
 
 // fetch is Fetch for all kinds of records; open makes those of a batch. DESIGN.md names the stages
@@ -76,11 +88,20 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.logEdited(ctx, at)
+	s.reread = rereaderOf(s, open)
 	var b source.Batch[T]
 	err = s.withPlan(ctx, func(db ceiling.Queryer) (err error) {
 		b, err = fetchBatch(ctx, s, db, at, limit, open)
 		return err
 	})
+	var r *refusal
+	if errors.As(err, &r) {
+		b, err = none, nil
+		at.origin.refused, at.origin.anchors = r.reason, nil
+		b.More = true // ask again at once, for the error
+		b.To, err = encode(s.query.print, at.origin, at.key)
+	}
 	if err != nil {
 		return none, err
 	}
@@ -101,7 +122,11 @@ func (s *state) begin(ctx context.Context, of fields, after source.Cursor, limit
 	if err := ctx.Err(); err != nil {
 		return position{}, q.wrap(err, nil)
 	}
-	return q.position(after)
+	at, err := q.position(after)
+	if err == nil && at.origin.refused != "" {
+		err = permanent("%s: %w", q.label, &refusal{at.origin.refused})
+	}
+	return at, err
 }
 
 // position decodes a cursor. An empty one stands where Start says.
@@ -114,18 +139,33 @@ func (q *query) position(after source.Cursor) (at position, err error) {
 	if from != "" {
 		at.key, at.origin, err = decode(from, q.print, len(q.key))
 	}
+	if errors.As(err, new(otherQuery)) && at.origin.table == q.identity {
+		at.edited, err = true, nil
+		at.origin.anchors, at.origin.changing = nil, 0 // of rows with other columns
+	}
 	return at, err
+}
+
+// logEdited warns, once, that another select or condition made the cursor.
+func (s *state) logEdited(ctx context.Context, at position) {
+	if at.edited && !s.edited {
+		s.edited = true
+		s.query.logger().WarnContext(ctx, "query changed", "table", s.query.label, "cursor", at.cursor,
+			"fix", "nothing, if rows up to the cursor need not be read again; otherwise "+rewindAdvice)
+	}
 }
 
 // withConn calls f with one connection for all of its statements: a ceiling holds for the
 // server that it was found on. A dead connection is replaced, as database/sql does for single
 // statements; all of the pool may be dead. pgx also calls a connection dead that it is
 // asked to use when ctx has ended, and then the pool returns that error.
-func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) error {
+func (q *query) withConn(ctx context.Context, usable func(*sql.Conn) error, f func(ceiling.Queryer) error) error {
 	for left := q.db.Stats().Idle + 2; ; left-- {
 		conn, err := q.db.DB.Conn(ctx)
 		if err == nil {
-			err = f(conn)
+			if err = usable(conn); err == nil {
+				err = f(conn)
+			}
 			conn.Close() // gives it back to the pool, or adds nothing
 		}
 		if !errors.Is(err, driver.ErrBadConn) || left == 0 {
@@ -137,7 +177,7 @@ func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) err
 // withPlan calls f with a connection and a plan for the present columns. It calls f again if
 // the columns changed before f returned.
 func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) error {
-	return s.query.withConn(ctx, func(db ceiling.Queryer) error {
+	return s.query.withConn(ctx, s.current, func(db ceiling.Queryer) error {
 		for round := 1; ; round++ {
 			err := s.makePlan(ctx, db)
 			if err == nil {
@@ -220,11 +260,13 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	}
 	r := &reader{query: s.query, db: db, plan: s.plan, keys: newKeys(s.plan.key, at.key), limit: limit, add: into.add}
 	dest := r.dest(into.bind)
+	first, w, opened := at, (*window)(nil), false
 	for ended := false; !ended; {
-		w, fresh, err := s.windowAfter(ctx, db, at)
-		if err != nil {
+		var fresh bool
+		if w, fresh, err = s.windowAfter(ctx, db, at); err != nil {
 			return b, err
 		}
+		opened = opened || fresh
 		if held, err := s.check(ctx, db, w, at.key); err != nil {
 			return b, err
 		} else if held != nil {
@@ -236,7 +278,6 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		}
 		b.Pending = w.pending(at.key)
 		if r.more {
-			w.to = at.cursor
 			break
 		}
 		ended = fresh && !w.More
@@ -244,8 +285,14 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	}
 	if r.rows > 0 {
 		b.Records, b.Bytes, b.More = into.take(r.rows), r.bytes, r.more
-		b.To = at.cursor
 		s.rowSize = max(r.bytes/r.rows, 1)
+	}
+	if r.rows > 0 || w.moved {
+		digest := func(i int) slots { return into.digest(b.Records[i], s.query.key) }
+		if b.To, err = s.cursorAfter(ctx, db, first, r, w, opened, digest); err != nil {
+			return b, err
+		}
+		w.to = b.To
 	}
 	if !b.More && known {
 		err = s.query.findNull(ctx, db, s.plan, 0, nil)

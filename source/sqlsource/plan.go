@@ -36,6 +36,7 @@ type query struct {
 	maxBytes    int
 	maxRowBytes int
 	print       string // fingerprint
+	identity    string // fingerprint of the table and its key alone
 	log         *slog.Logger
 }
 

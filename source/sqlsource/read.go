@@ -23,6 +23,13 @@ type reader struct {
 	rows, bytes int   // of the batch
 	more        bool  // another row follows
 	unread      error // why that row could not be read
+
+	seen []rowKey // the keys of the rows 1, 2, 4, 8, ... of the batch, for anchors
+}
+
+type rowKey struct {
+	row int // from 1
+	key []dialect.Value
 }
 
 type scanner func(src any) error
@@ -63,9 +70,7 @@ func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []a
 	if err := r.read(ctx, keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}, dest); err != nil || r.rows == before {
 		return at, err
 	}
-	key := values(r.keys.last)
-	cursor, err := encode(r.print, w.origin, key)
-	return position{cursor, key, w.origin}, err
+	return position{key: values(r.keys.last), origin: w.origin}, nil
 }
 
 // read reads up to the limit of rows, and one more to see whether it exists and has the same
@@ -113,12 +118,16 @@ func (r *reader) read(ctx context.Context, where keyRange, dest []any) error {
 		r.rows++
 		r.bytes += size
 		r.keys.keep()
+		if r.rows&(r.rows-1) == 0 {
+			r.seen = append(r.seen, rowKey{r.rows, values(r.keys.last)})
+		}
 	}
 	return r.wrap(errors.Join(rows.Err(), rows.Close()), where.after)
 }
 
 type keyRange struct {
-	after, to []dialect.Value // nil: no bound
+	after, to []dialect.Value   // nil: no bound
+	keys      [][]dialect.Value // not nil: only rows with one of these keys
 	below     ceiling.Limit
 	falling   bool
 	limit     int
@@ -135,6 +144,13 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 	}
 	args := dialect.Args{Writer: q.sql}
 	var conds []string
+	if r.keys != nil {
+		cond, err := q.oneOf(p, r.keys, &args)
+		if err != nil {
+			return "", nil, err
+		}
+		conds = append(conds, cond)
+	}
 	for i, bound := range bounds {
 		if bound == nil {
 			continue
@@ -177,6 +193,31 @@ func (q *query) selects(list string, conds []string, order string, limit int) st
 	return text + " ORDER BY " + order + " " + q.sql.Limit(limit)
 }
 
+// equal writes the conditions that columns have the values of a key.
+func (q *query) equal(columns []dialect.KeyColumn, key []dialect.Value, args *dialect.Args) (conds []string, err error) {
+	for i, k := range columns {
+		expr, arg, err := k.Bind(key[i])
+		if err != nil {
+			return nil, q.wrap(dialect.Misfit(k, key[i], err), nil)
+		}
+		conds = append(conds, k.Ref+" = "+args.Add(expr, arg))
+	}
+	return conds, nil
+}
+
+// oneOf writes the condition that a row has one of the keys.
+func (q *query) oneOf(p *plan, keys [][]dialect.Value, args *dialect.Args) (string, error) {
+	var rows []string
+	for _, key := range keys {
+		conds, err := q.equal(p.key, key, args)
+		if err != nil {
+			return "", err
+		}
+		rows = append(rows, strings.Join(conds, " AND "))
+	}
+	return "(" + strings.Join(rows, " OR ") + ")", nil
+}
+
 // findNull returns an error if NULL in the i-th column of its key hides a row. The first
 // column must never be NULL. A later one hides a row only where the columns before it equal
 // the cursor's: any other row is read, and its NULL is seen.
@@ -185,14 +226,11 @@ func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int
 		return nil
 	}
 	args := dialect.Args{Writer: q.sql}
-	conds := []string{p.key[i].Ref + " IS NULL"}
-	for j, k := range p.key[:i] {
-		expr, arg, err := k.Bind(after[j])
-		if err != nil {
-			return q.wrap(dialect.Misfit(k, after[j], err), nil)
-		}
-		conds = append(conds, k.Ref+" = "+args.Add(expr, arg))
+	conds, err := q.equal(p.key[:i], after, &args)
+	if err != nil {
+		return err
 	}
+	conds = append(conds, p.key[i].Ref+" IS NULL")
 	found, err := q.some(ctx, db, q.selects("1", conds, p.key[i].Ref, 1), args.List, after)
 	if err == nil && found {
 		err = nullKey(p.key[i].Name)

@@ -81,9 +81,11 @@ type Table struct {
 // Fetch implements [source.Source]. An error wraps that of the driver. Errors that
 // retrying cannot fix are marked with [retry.Permanent].
 func (t *Table) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[row.Row], error) {
-	return fetch(ctx, &t.state, t.query, after, limit, func(p *plan, n int) (records[row.Row], error) {
-		return rowRecords{row.NewBuilder(p.row, n+1)}, nil
-	})
+	return fetch(ctx, &t.state, t.query, after, limit, t.open)
+}
+
+func (t *Table) open(p *plan, n int) (records[row.Row], error) {
+	return rowRecords{row.NewBuilder(p.row, n+1)}, nil
 }
 
 // At returns the cursor after the row with a key, for Start or a rewind. The row need
@@ -135,6 +137,7 @@ func (t *Table) query() (*query, error) {
 	}
 	q.from = dialect.QuoteAll(q.sql, parts) + " AS t"
 	q.print = fingerprint(append([]string{"table", t.Name, t.Where}, t.Key...)...)
+	q.identity = fingerprint(append([]string{"key", t.Name}, t.Key...)...)
 	return q, nil
 }
 
@@ -250,6 +253,15 @@ type rowRecords struct{ *row.Builder }
 func (r rowRecords) bind(dest []any)      { copy(dest, r.Dest()) }
 func (r rowRecords) add() int             { return r.Add() }
 func (r rowRecords) take(n int) []row.Row { return r.Rows()[:n:n] }
+
+func (r rowRecords) digest(of row.Row, key []string) (s slots) {
+	for i := range of.Len() {
+		if name := of.Columns().Name(i); !slices.Contains(key, name) {
+			s.add(name, of.Text(i), of.IsNull(i))
+		}
+	}
+	return s
+}
 
 // permanent returns an error of this package that is not worth retrying.
 func permanent(format string, args ...any) error {

@@ -78,8 +78,15 @@ type Reader interface {
 	RefusedValue(err error) bool
 
 	// History returns what identifies the database's history, at a moment after the call
-	// began. A nil table is not known.
-	History(ctx context.Context, db ceiling.Queryer, table []string) (History, error)
+	// began. It is called for each batch. A nil table is not known. Drawn is that of Marks.
+	History(ctx context.Context, db ceiling.Queryer, table []string, drawn string) (History, error)
+
+	// Marks returns what changes when the table is rebuilt or emptied, and what does not change
+	// while a program runs. It is called at the start, and now and then. A nil table is not known.
+	Marks(ctx context.Context, db ceiling.Queryer, table []string) (Marks, error)
+
+	// Unnoticed says in a clause what no history shows: "a table that ... is not noticed".
+	Unnoticed() string
 
 	// Explain returns the plan of a statement, and what is bad about it; a finding without a
 	// Text says that nothing is. after says that the rows after a key are read, and not all.
@@ -144,4 +151,22 @@ type HistoryPart struct {
 	Name    string // the kind of identity, such as "cluster"
 	Value   string // "" if it is not known; then it is not compared
 	Changed string // the meaning of a different value
+	Change  Change // what must be known about the rows before reading continues
+}
+
+// Change says what a different value can mean.
+type Change int
+
+// The changes. DESIGN-histories.md in package sqlsource says which rows prove what.
+const (
+	Elsewhere Change = iota // another database, or an older state: reading continues only if the delivered rows prove that nothing was lost
+	Restarted               // a restart, or an older state: reading stops if the newest delivered row was replaced
+	Rebuilt                 // a rebuild, or other rows: reading stops if the delivered rows were replaced
+)
+
+// Marks is what is known about a table, in addition to its History.
+type Marks struct {
+	Parts []HistoryPart // never Elsewhere
+	Drawn string        // the column from which History takes its mark, as AUTO_INCREMENT draws it; "" if there is none
+	File  string        // the path of the database's file; "" if it is not one
 }

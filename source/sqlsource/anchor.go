@@ -1,0 +1,246 @@
+package sqlsource
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/bits"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+)
+
+// slots is a digest of a row without its key: a number for each eighth of its columns. Together
+// they identify the row; one by one they tell a row that was updated from one that was replaced.
+type slots [8]uint16
+
+func (s slots) String() string {
+	var b []byte
+	for _, n := range s {
+		b = binary.BigEndian.AppendUint16(b, n)
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func parseSlots(text string) (s slots, err error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err == nil && len(b) != 2*len(s) {
+		err = errors.New("a digest has another length")
+	}
+	for i := range s {
+		if err == nil {
+			s[i] = binary.BigEndian.Uint16(b[2*i:])
+		}
+	}
+	return s, err
+}
+
+// add adds a column. The name decides on the slot, so that other columns can come and go.
+func (s *slots) add(name, text string, null bool) {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s\x00%t\x00%s", name, null, text)
+	sum := h.Sum64()
+	n := fnv.New32a()
+	n.Write([]byte(name))
+	s[n.Sum32()%8] += uint16(sum ^ sum>>16 ^ sum>>32 ^ sum>>48)
+}
+
+// anchor is evidence of a row that was delivered.
+type anchor struct {
+	back int // how many rows were delivered after it, at most maxBack
+	row  slots
+	key  []dialect.Value
+}
+
+// An anchor is kept for each power of eight: at most one that lies back less than 1, 8, 64, 512,
+// 4,096 and any more rows.
+const (
+	levels       = 6
+	maxBack      = 1 << 20
+	maxAnchorKey = 128 // bytes; a longer key makes no anchor
+)
+
+func (a anchor) level() int { return min((bits.Len(uint(a.back))+2)/3, levels-1) }
+
+// moveAnchors adds the anchors of a batch of rows, the last of them first, to older ones. In each level
+// it keeps the one that lies back farthest, so that it moves on to the next level in time. The last
+// level keeps the nearest one, which is least likely to have been pruned.
+func moveAnchors(older, batch []anchor, rows int) []anchor {
+	all := slices.Clone(batch)
+	for _, a := range older {
+		a.back = min(a.back+rows, maxBack)
+		all = append(all, a)
+	}
+	var kept [levels]*anchor
+	for i, a := range all {
+		if l := a.level(); kept[l] == nil || l < levels-1 {
+			kept[l] = &all[i]
+		}
+	}
+	var out []anchor
+	for _, a := range kept {
+		if a != nil {
+			out = append(out, *a)
+		}
+	}
+	return out
+}
+
+func appendAnchors(dst []byte, anchors []anchor) []byte {
+	for _, a := range anchors {
+		dst = fmt.Appendf(dst, ",%d:%s", a.back, a.row)
+		for _, v := range a.key {
+			dst = append(append(dst, ':', v.Tag), url.QueryEscape(v.Text)...)
+		}
+	}
+	return dst
+}
+
+func parseAnchor(s string) (a anchor, err error) {
+	parts := strings.Split(s, ":")
+	if len(parts) < 3 {
+		return a, errors.New("an anchor is too short")
+	}
+	back, err := strconv.ParseUint(parts[0], 10, 32)
+	if err != nil || back > maxBack {
+		return a, errors.New("an anchor's distance is not a number")
+	}
+	a.back = int(back)
+	if a.row, err = parseSlots(parts[1]); err != nil {
+		return a, fmt.Errorf("an anchor is not in its usual form: %w", err)
+	}
+	for _, p := range parts[2:] {
+		if p == "" {
+			return a, errors.New("an anchor has no key")
+		}
+		text, err := url.QueryUnescape(p[1:])
+		if err != nil {
+			return a, errors.New("an anchor's key is not in its usual form")
+		}
+		a.key = append(a.key, dialect.Value{Tag: p[0], Text: text})
+	}
+	return a, nil
+}
+
+// verdict is what became of the row of an anchor.
+type verdict int
+
+const (
+	gone     verdict = iota // no row has its key, or nothing can be said about it
+	same                    // it is unchanged
+	updated                 // some columns that tell rows apart kept their values
+	replaced                // none of them did
+)
+
+// evidence is what a comparison of the anchors with their rows shows.
+type evidence struct {
+	verdicts []verdict // of the anchors, the newest first
+	known    int       // how many kept a value that no other anchor has
+	proof    bool      // the cursor's own row is among these
+}
+
+// compareAnchors judges the rows that have the keys of the anchors. Slots in changing have been
+// seen to change, and are ignored. It returns the anchors with the rows as they are now, and
+// the slots that have changed.
+func compareAnchors(anchors []anchor, now map[string]slots, changing uint8, at []dialect.Value) (e evidence, next []anchor, changed uint8) {
+	telling, unique := tellingSlots(anchors, changing)
+	for i, a := range anchors {
+		row, ok := now[keyText(a.key)]
+		var differs uint8
+		for i := range row {
+			if row[i] != a.row[i] {
+				differs |= 1 << i
+			}
+		}
+		v := same
+		switch {
+		case !ok:
+			v, row, differs = gone, a.row, 0
+		case differs&^changing == 0:
+		case telling == 0:
+			v = gone
+		case telling&^differs != 0:
+			v = updated
+		default:
+			v = replaced
+		}
+		if ok && unique&^differs != 0 {
+			e.known++
+			e.proof = e.proof || i == 0 && slices.Equal(a.key, at)
+		}
+		changed |= differs
+		a.row = row
+		e.verdicts, next = append(e.verdicts, v), append(next, a)
+	}
+	return e, next, changed
+}
+
+// tellingSlots returns the slots in which anchors differ, and those in which no two of at least
+// three anchors are equal.
+func tellingSlots(anchors []anchor, changing uint8) (telling, unique uint8) {
+	for i := range len(slots{}) {
+		values := map[uint16]bool{}
+		for _, a := range anchors {
+			values[a.row[i]] = true
+		}
+		if len(values) > 1 || len(anchors) == 1 {
+			telling |= 1 << i
+		}
+		if len(values) == len(anchors) && len(values) >= enough {
+			unique |= 1 << i
+		}
+	}
+	return telling &^ changing, unique &^ changing
+}
+
+// enough is how many rows that are still there prove a history.
+const enough = 3
+
+func keyText(key []dialect.Value) string {
+	var b []byte
+	for _, v := range key {
+		b = fmt.Appendf(b, "%c%d:%s", v.Tag, len(v.Text), v.Text)
+	}
+	return string(b)
+}
+
+func (e evidence) count(wanted ...verdict) (n int) {
+	for _, v := range e.verdicts {
+		if slices.Contains(wanted, v) {
+			n++
+		}
+	}
+	return n
+}
+
+// proves reports that the rows show that nothing was lost: the cursor's own row is there, and so
+// are others, and none was replaced.
+func (e evidence) proves() bool {
+	return e.proof && e.count(replaced) == 0 && e.count(same, updated) >= enough
+}
+
+// disproves reports that rows were replaced. After a restart the newest row that is still there
+// decides, as older ones may come from a backup. Otherwise most must have been replaced, and none
+// be known, because values that many rows share, such as a state, can be equal by chance.
+func (e evidence) disproves(restarted bool) bool {
+	n := e.count(replaced)
+	if !restarted {
+		return n > 0 && e.known == 0 && n >= e.count(same, updated)
+	}
+	for _, v := range e.verdicts {
+		if v != gone {
+			return v == replaced
+		}
+	}
+	return false
+}
+
+func (e evidence) String() string {
+	return fmt.Sprintf("of %d delivered rows %d are the same, %d were updated, %d were replaced, %d are gone or cannot be compared",
+		len(e.verdicts), e.count(same), e.count(updated), e.count(replaced), e.count(gone))
+}

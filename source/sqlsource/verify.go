@@ -1,0 +1,206 @@
+package sqlsource
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+)
+
+// readMarksEvery is how often the marks are read while the delivered rows are the same.
+const readMarksEvery = time.Minute
+
+// rereader reads the rows that have certain keys. It returns their digests by [keyText].
+type rereader func(ctx context.Context, db ceiling.Queryer, keys [][]dialect.Value) (map[string]slots, error)
+
+func (s *state) readMarks(ctx context.Context, db ceiling.Queryer) (err error) {
+	if s.marks, err = s.query.sql.Marks(ctx, db, s.query.table); err != nil {
+		return s.query.wrap(fmt.Errorf("reading what identifies the table: %w", err), nil)
+	}
+	if id := fileID(s.marks.File); id != "" {
+		s.marks.Parts = append(s.marks.Parts, dialect.HistoryPart{Name: "file", Value: id, Changed: "the database's file was replaced or moved", Change: dialect.Restarted})
+	}
+	s.marked = time.Now()
+	return nil
+}
+
+// compare compares the rows that were delivered up to a cursor with the table. It returns the
+// anchors as the rows are now, and the slots that have changed.
+func (s *state) compare(ctx context.Context, db ceiling.Queryer, at position) (e evidence, next []anchor, changed uint8, err error) {
+	var keys [][]dialect.Value
+	for _, a := range at.origin.anchors {
+		keys = append(keys, a.key)
+	}
+	var now map[string]slots
+	if keys != nil {
+		now, err = s.reread(ctx, db, keys)
+	}
+	e, next, changed = compareAnchors(at.origin.anchors, now, at.origin.changing, at.key)
+	return e, next, changed, err
+}
+
+// verify compares the delivered rows before rows after them are delivered. It returns the cursor's
+// origin with what it has found, or a refusal.
+func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, start []dialect.HistoryPart) (origin, error) {
+	o := at.origin
+	e, next, changed, err := s.compare(ctx, db, at)
+	if err != nil {
+		return o, err
+	}
+	if e.count(updated, replaced) > 0 || time.Since(s.marked) >= readMarksEvery {
+		if err := s.readMarks(ctx, db); err != nil {
+			return o, err
+		}
+	}
+	soft := slices.Concat(start, s.marks.Parts)
+	now := hashes(soft)
+	what, restarted := o.changes(soft, now)
+	switch {
+	case what != "" && e.disproves(restarted):
+		return o, refuse(withEvidence(fmt.Errorf("the rows that were delivered were replaced by others (%s)", what), e), adoptAdvice)
+	case what != "":
+		s.logContinues(ctx, what, e)
+	default:
+		o.changing |= changed
+		if e.count(replaced) > 1 && e.count(same, updated) == 0 && !s.warned {
+			s.warned = true
+			s.query.logger().WarnContext(ctx, "delivered rows changed", "table", s.query.label, "rows", e.String(),
+				"fix", "nothing, if the rows were updated; if the table was filled again under old keys, "+rewindAdvice)
+		}
+	}
+	o.anchors, o.marks = next, merge(now, o.marks)
+	return o, nil
+}
+
+// changes says which parts have changed since the cursor was made, and whether one may be a restart.
+func (o origin) changes(soft []dialect.HistoryPart, now []string) (what string, restarted bool) {
+	var all []string
+	for i, part := range soft {
+		if i < len(o.marks) && o.marks[i] != "" && now[i] != "" && o.marks[i] != now[i] {
+			all = append(all, part.Name+": "+part.Changed)
+			restarted = restarted || part.Change == dialect.Restarted
+		}
+	}
+	return strings.Join(all, "; "), restarted
+}
+
+func (s *state) logContinues(ctx context.Context, what string, e evidence) {
+	s.query.logger().InfoContext(ctx, "history continues", "table", s.query.label, "change", what, "rows", e.String())
+}
+
+// hashes returns short forms of parts, for a cursor.
+func hashes(parts []dialect.HistoryPart) (out []string) {
+	for _, p := range parts {
+		hash := ""
+		if p.Value != "" {
+			hash = fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(p.Value)))
+		}
+		out = append(out, hash)
+	}
+	return out
+}
+
+// cursorAfter returns the cursor of a batch that was read after a position. If the ceiling was asked for
+// it, the delivered rows are verified.
+func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position, r *reader, w *window, opened bool, digest func(int) slots) (source.Cursor, error) {
+	o := at.origin
+	if opened {
+		var err error
+		if o, err = s.verify(ctx, db, at, w.start); err != nil {
+			return "", err
+		}
+	}
+	key := at.key
+	if r.rows > 0 {
+		key = values(r.keys.last)
+		r.seen = append(r.seen, rowKey{r.rows, key})
+	}
+	var anchors []anchor
+	for _, k := range slices.Backward(r.seen) {
+		if back := r.rows - k.row; len(keyText(k.key)) <= maxAnchorKey && (back > 0 || anchors == nil) {
+			anchors = append(anchors, anchor{back, digest(k.row - 1), k.key})
+		}
+	}
+	o.anchors = moveAnchors(o.anchors, anchors, r.rows)
+	o.table, o.values, o.mark = w.origin.table, w.origin.values, w.origin.mark
+	return encode(s.query.print, o, key)
+}
+
+// rereaderOf returns how the rows of a state are read again. A row that cannot be read shows nothing.
+func rereaderOf[T any](s *state, open func(*plan, int) (records[T], error)) rereader {
+	return func(ctx context.Context, db ceiling.Queryer, all [][]dialect.Value) (map[string]slots, error) {
+		into, err := open(s.plan, len(all)+1)
+		if err != nil {
+			return nil, err
+		}
+		var found []string
+		r := &reader{query: s.query, db: db, plan: s.plan, keys: newKeys(s.plan.key, nil), limit: len(all)}
+		r.add = func() int {
+			found = append(found, keyText(values(r.keys.now)))
+			return into.add()
+		}
+		err = r.read(ctx, keyRange{keys: all, limit: len(all) + 1}, r.dest(into.bind))
+		if err != nil && (ctx.Err() != nil || retry.Classify(err) != retry.Fatal) {
+			return nil, err
+		}
+		now := map[string]slots{}
+		if r.rows > 0 {
+			for i, row := range into.take(r.rows) {
+				now[found[i]] = into.digest(row, s.query.key)
+			}
+		}
+		return now, nil
+	}
+}
+
+// fileID identifies a file as long as it exists. It is empty if there is none, or the system does not say.
+func fileID(path string) string {
+	info, err := os.Stat(path)
+	if path == "" || err != nil {
+		return ""
+	}
+	v := reflect.Indirect(reflect.ValueOf(info.Sys()))
+	if v.Kind() != reflect.Struct || !v.FieldByName("Ino").IsValid() {
+		return ""
+	}
+	return fmt.Sprint(v.FieldByName("Dev"), " ", v.FieldByName("Ino"))
+}
+
+// errFileGone says that a database's file is not there any more.
+var errFileGone = errors.New("the database's file is not at its path any more, and rows that are written to a new file there would not be seen")
+
+// current returns driver.ErrBadConn, so that the connection is closed, if the file that it has
+// opened is not the one at its path. Such a connection finds nothing new, without an error.
+func (s *state) current(conn *sql.Conn) error {
+	if s.marks.File == "" {
+		return nil
+	}
+	now := fileID(s.marks.File)
+	return conn.Raw(func(c any) error {
+		before, known := s.files[c]
+		switch {
+		case before != "" && now == "":
+			return s.query.wrap(errFileGone, nil)
+		case known && before != now:
+			delete(s.files, c)
+			s.window, s.marked = nil, time.Time{}
+			return driver.ErrBadConn
+		case s.files == nil || len(s.files) > 2*s.query.db.Stats().OpenConnections+8: // some were closed
+			s.files = map[any]string{}
+		}
+		s.files[c] = now
+		return nil
+	})
+}
