@@ -283,3 +283,60 @@ func TestTheLongestTimeout(t *testing.T) {
 		assert.Empty(t, w.logged("overdue"))
 	})
 }
+
+// A network that loses everything is mentioned within ten seconds, once, and is not an
+// outage until the timeout.
+func TestABlackHoleIsMentionedSoon(t *testing.T) {
+	for _, op := range []poller.Op{poller.OpLoad, poller.OpFetch, poller.OpWrite, poller.OpSave} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(15)
+			hour := until(time.Hour, errOutage)
+			hole := func(ctx context.Context) error {
+				if hour() != nil {
+					<-ctx.Done()
+				}
+				return ctx.Err()
+			}
+			switch op {
+			case poller.OpLoad:
+				w.onLoad = hole
+			case poller.OpFetch:
+				w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error { return hole(ctx) }
+			case poller.OpWrite:
+				w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return hole(ctx) }
+			case poller.OpSave:
+				w.onSave = func(ctx context.Context, _, _ source.Cursor) error { return hole(ctx) }
+			}
+			p := w.poller()
+			stop := start(t, p)
+			time.Sleep(7 * time.Second)
+			assert.Empty(t, w.logged("no answer yet"))
+			assert.NotContains(t, p.Status().Summary(time.Now()), "answer")
+			time.Sleep(3 * time.Second)
+			synctest.Wait()
+			require.Len(t, w.logged("no answer yet"), 1)
+			assert.Contains(t, w.logged("no answer yet")[0], "level=WARN msg=\"no answer yet\" pipeline=test op="+string(op)+" deadline=1m0s from=\"\" after=8s\n")
+			assert.Equal(t, "waiting for an answer for 10s ("+string(op)+")", p.Status().Summary(time.Now()))
+			assert.Zero(t, p.Status().Attempts, "it may still answer")
+			assert.False(t, p.Status().Overdue)
+			time.Sleep(2 * time.Hour)
+			assert.Len(t, w.logged("failing, will retry"), 1)
+			assert.Len(t, w.logged("recovered"), 1)
+			assert.Len(t, w.logged("no answer yet"), 1, "the other attempts are part of the failure")
+			assert.Empty(t, w.logged("answered"))
+			require.NoError(t, stop())
+			assert.Equal(t, seq(1, 15), w.written[len(w.written)-15:])
+		})
+	}
+}
+
+func TestASlowAnswerEndsItsMention(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return slow(ctx, 20*time.Second) }
+		require.NoError(t, w.poller().Drain(t.Context()))
+		assert.Len(t, w.logged("no answer yet"), 1)
+		assert.Contains(t, w.logged("answered")[0], "op=write after=20s\n")
+		assert.Empty(t, w.logged("overdue"))
+	})
+}

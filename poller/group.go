@@ -72,7 +72,7 @@ func (g Group) keepRunning(ctx context.Context, p Pipeline) error {
 		if giveUp {
 			return err
 		}
-		log.Warn("will restart", "wait", wait.Round(time.Millisecond).String())
+		log.Warn("will restart", "wait", readable(wait))
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

@@ -138,7 +138,8 @@ type Poller[T any] struct {
 	// rejected, overdue, stopped. Changes that repeat all the time are logged at
 	// intervals. Messages and keys are fixed and listed in the file LOGS.md next
 	// to this package. No line contains values of a record except its key.
-	// Defaults to slog.Default().
+	// Defaults to slog.Default(). A log that cannot be written stops the pipeline,
+	// unless its handler is one of package asynclog.
 	Logger *slog.Logger
 
 	mu      sync.Mutex

@@ -158,6 +158,8 @@ func (s Status) Summary(now time.Time) string {
 		return fmt.Sprintf("failing, %d attempts, trying again", s.Attempts)
 	case s.State == Held && s.Held != nil:
 		return fmt.Sprintf("held back for %v by %s", age(s.Held.Since), cmp.Or(strings.Join(s.Held.By, ", "), "an unknown holder"))
+	case s.State == Working && !s.Since.IsZero() && now.Sub(s.Since) >= unanswered:
+		return fmt.Sprintf("waiting for an answer for %v (%s)", age(s.Since), s.Op)
 	case s.Started.IsZero():
 		return "starting"
 	case s.State == Idle:

@@ -19,8 +19,10 @@ type stepState struct {
 	failures   int       // in a row
 	since      time.Time // when these failures began
 	backoff    goretry.Backoff
+	err        error // of the last of them
 	failureLog logLimiter
-	overdueLog logLimiter // used only by the goroutine in watch
+	answerLog  logLimiter // used only in watch
+	overdueLog logLimiter // used only in watch
 }
 
 // until calls f until it succeeds, fails permanently, or the run has to stop.
@@ -64,30 +66,20 @@ func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Contex
 	return err
 }
 
-// watch calls f, and marks and logs the step as overdue while f ignores its
-// timeout.
-func (r *run[T]) watch(s *StepInfo, f func() error) error {
+// unanswered is how long a step takes before the log and [Status.Summary] mention
+// that it has not answered. A black hole is known long before its timeout.
+const unanswered = 8 * time.Second
+
+// watch calls f, mentions that it has not answered yet, and marks and logs the step
+// as overdue while f ignores its timeout.
+func (r *run[T]) watch(s *StepInfo, f func() error) (err error) {
 	returned, watched := make(chan struct{}), make(chan struct{})
-	log := &r.steps[s.Op].overdueLog
 	// A call that honours its context returns soon after the timeout. The extra
 	// tenth gives it time to clean up, unless the sum overflows.
-	watchdog := time.AfterFunc(max(r.deadline(), r.deadline()+r.deadline()/10), func() {
+	late := max(r.deadline(), r.deadline()+r.deadline()/10)
+	watchdog := time.AfterFunc(min(unanswered, late), func() {
 		defer close(watched)
-		r.update(func(*Status) { r.overdue = append(r.overdue, s) })
-		log.begin(time.Now())
-		again := time.NewTicker(firstReminder)
-		defer again.Stop()
-		for {
-			if log.allow(time.Now()) {
-				r.log.Warn("overdue: the call ignores its timeout, the pipeline is stuck until it returns",
-					log.withUnlogged("op", s.Op, "deadline", readable(r.deadline()), "from", s.From, "after", since(s.Start))...)
-			}
-			select {
-			case <-returned:
-				return
-			case <-again.C:
-			}
-		}
+		r.unanswered(s, late, returned)
 	})
 	defer func() { // deferred, so that it also runs if f panics
 		if watchdog.Stop() {
@@ -95,12 +87,46 @@ func (r *run[T]) watch(s *StepInfo, f func() error) error {
 		}
 		close(returned)
 		<-watched
-		r.update(func(*Status) { r.overdue = slices.DeleteFunc(r.overdue, func(o *StepInfo) bool { return o == s }) })
-		if log.end() {
-			r.log.Info("no longer overdue", "op", s.Op, "after", since(s.Start))
+		if r.steps[s.Op].answerLog.end() && err == nil {
+			r.log.Info("answered", "op", s.Op, "after", since(s.Start))
 		}
 	}()
 	return f()
+}
+
+// unanswered logs what is to say of a step until it has returned.
+func (r *run[T]) unanswered(s *StepInfo, late time.Duration, returned <-chan struct{}) {
+	answer, overdue := &r.steps[s.Op].answerLog, &r.steps[s.Op].overdueLog
+	if s.Attempt == 1 && unanswered < late { // later attempts are part of a failure that is logged
+		answer.begin(time.Now())
+		if answer.allow(time.Now()) {
+			r.log.Warn("no answer yet", answer.withUnlogged("op", s.Op, "deadline", readable(r.deadline()), "from", s.From, "after", since(s.Start))...)
+		}
+	}
+	select {
+	case <-returned:
+		return
+	case <-time.After(late - time.Since(s.Start)):
+	}
+	r.update(func(*Status) { r.overdue = append(r.overdue, s) })
+	overdue.begin(time.Now())
+	again := time.NewTicker(firstReminder)
+	defer again.Stop()
+	for done := false; !done; {
+		if overdue.allow(time.Now()) {
+			r.log.Warn("overdue: the call ignores its timeout, the pipeline is stuck until it returns",
+				overdue.withUnlogged("op", s.Op, "deadline", readable(r.deadline()), "from", s.From, "after", since(s.Start))...)
+		}
+		select {
+		case <-returned:
+			done = true
+		case <-again.C:
+		}
+	}
+	r.update(func(*Status) { r.overdue = slices.DeleteFunc(r.overdue, func(o *StepInfo) bool { return o == s }) })
+	if overdue.end() {
+		r.log.Info("no longer overdue", "op", s.Op, "after", since(s.Start))
+	}
 }
 
 // since returns the time since t for the log.
@@ -170,6 +196,9 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 	case class == retry.Fatal, errors.Is(err, ErrConflict), errors.Is(err, sink.ErrRejected), errors.Is(err, sink.ErrTooLarge):
 		return r.fail(info, err)
 	case ctx.Err() != nil:
+		if err = fmt.Errorf("no answer until Grace ended: %w", err); s.failures > 0 {
+			err = s.err // the attempt was cut off, which is not why the step fails
+		}
 		return r.interrupted(info, err)
 	case class == retry.Setup && !s.succeeded:
 		return r.fail(info, err)
@@ -182,6 +211,7 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 		s.failureLog.begin(s.since)
 	}
 	s.failures++
+	s.err = err
 	wait, giveUp := s.backoff.Next()
 	if giveUp {
 		return r.fail(info, err)

@@ -121,6 +121,40 @@ func TestWriteWhoseSaveFailedIsAnErrorAtTheEnd(t *testing.T) {
 	})
 }
 
+// The attempt that the end of Grace cuts off says only that it was cut off.
+func TestTheErrorAtTheEndOfGraceNamesTheCause(t *testing.T) {
+	for name, c := range map[string]struct {
+		fails time.Duration // after the first call; then it does not answer
+		want  string
+	}{
+		"an outage":                    {time.Hour, ": connection refused"},
+		"an outage, then a black hole": {65 * time.Second, ": connection refused"},
+		"a black hole":                 {0, ": no answer until Grace ended: context canceled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(5)
+				outage := until(c.fails, errOutage)
+				w.onSave = func(ctx context.Context, _, _ source.Cursor) error {
+					if err := outage(); err != nil {
+						return err
+					}
+					<-ctx.Done()
+					return ctx.Err()
+				}
+				p := w.poller()
+				p.Deadline = time.Hour
+				stop := start(t, p)
+				time.Sleep(time.Minute)
+				err := stop()
+				require.ErrorContains(t, err, "save from \"\" to \"5\"")
+				assert.Regexp(t, c.want+"$", err.Error())
+				assert.Regexp(t, c.want[2:]+"$", p.Status().LastError)
+			})
+		})
+	}
+}
+
 func TestDrainCutShortIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(5)

@@ -95,6 +95,9 @@ var troubles = map[string]trouble{
 			return nil
 		}
 	},
+	"every call takes ten seconds": func(w *world, _ *poller.Poller[int]) {
+		w.onFetch = func(context.Context, source.Cursor, int) error { time.Sleep(10 * time.Second); return nil }
+	},
 	"every call returns long after its timeout": func(w *world, _ *poller.Poller[int]) {
 		w.onFetch = func(context.Context, source.Cursor, int) error { time.Sleep(2 * time.Minute); return nil }
 	},

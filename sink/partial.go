@@ -15,13 +15,17 @@ type StoredError struct {
 	Err error
 }
 
-// Stored reports that the first n records of the batch are stored durably, that
-// record n is not, because of err, and that no record after it is stored.
+// Stored reports that the first n records of the batch are stored durably, and that
+// record n is not, because of err. A sink that stores several records at the same
+// time may have stored others after record n. It must remember them until it has
+// got the rest of the batch, and not store them again then.
 //
 // The Poller keeps the other records in memory and goes on with them. It calls
 // Write with the rest of the batch, in one or more parts, and saves the cursor
-// once all of them are stored. Each part has the From and To of the batch. So no
-// record is written twice, unless the process ends before the cursor is saved.
+// once all of them are stored. Each part has the From, the To and the ID of the
+// batch; a batch with another ID is not its rest. So no record is written twice,
+// unless the process ends before the cursor is saved: then the next run repeats
+// the batch, and never more than that.
 //
 // If err was made by [Reject], record n is the rejected one. The Poller writes it
 // to its DeadLetter sink and goes on with the record after it. A nil err means

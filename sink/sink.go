@@ -81,6 +81,12 @@ var ErrConflict = errors.New("checkpoint was moved by another writer")
 // violates a constraint, cannot be encoded, or is too large. The Poller then
 // finds the record by halving the batch and writes it to its DeadLetter sink.
 //
+// A sink that stores records one by one, such as one that posts each record,
+// cannot promise that nothing was stored: the records before the rejected one are.
+// It returns [Stored] with the number of these records and the rejection, which
+// also names the record, so that nothing is halved. It must not return a bare
+// rejection unless the first record is the rejected one. [Each] does all this.
+//
 // Do not reject what may succeed later: a full disk is not the fault of a
 // record. The text of err is logged, so it must not contain values of the
 // record; values in the errors of database drivers are removed by the Poller.

@@ -335,7 +335,7 @@ func (w *world) openDir() (*Dir[record], error) {
 		return nil, err
 	}
 	now := func() time.Time { return time.Unix(1e9, 0) }
-	return openDir(w.disk, "/disk", o, now)
+	return openDir("/disk", o, now, func() (directory, error) { return w.disk, nil })
 }
 
 // check accepts only the errors of the disk.

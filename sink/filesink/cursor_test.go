@@ -75,21 +75,6 @@ func TestHistoryWithoutTheLock(t *testing.T) {
 	require.ErrorContains(t, err, "cut off")
 }
 
-func TestGaps(t *testing.T) {
-	t.Parallel()
-	ctx, dir := context.Background(), t.TempDir()
-	o := filesink.Options[order]{Gaps: true}
-	f := open(t, dir, o)
-	require.NoError(t, f.Write(ctx, batch(4, 5)))
-	require.NoError(t, f.Write(ctx, batch(4, 5)))
-	require.NoError(t, f.Write(ctx, batch(8, 9)))
-	require.NoError(t, f.Close())
-	f = open(t, dir, o)
-	require.NoError(t, f.Write(ctx, batch(8, 9)), "the process died before it could save")
-	require.NoError(t, f.Write(ctx, batch(2, 3)), "rewound")
-	require.Equal(t, lines(4, 5)+lines(8, 9)+lines(2, 3), content(t, dir))
-}
-
 func TestHistoryAndRewind(t *testing.T) {
 	t.Parallel()
 	ctx, dir := context.Background(), t.TempDir()

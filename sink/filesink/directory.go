@@ -2,9 +2,11 @@ package filesink
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"syscall"
 
@@ -41,9 +43,18 @@ type osDirectory struct {
 	lock *os.File
 }
 
-// openDirectory creates the directory if it does not exist, and locks it.
-func openDirectory(path string, dirMode, fileMode fs.FileMode) (_ *osDirectory, err error) {
-	if err := durable.MkdirAll(path, dirMode); err != nil {
+// errMustExist is the error of Options.MustExist. It wraps fs.ErrNotExist.
+var errMustExist = fmt.Errorf("no checkpoint: mount its file system, or put its files back; for a new start, open it once without MustExist: %w", fs.ErrNotExist)
+
+// openDirectory locks the directory. It creates it if it does not exist, unless it
+// must exist. Then it does not even create the lock in a directory without a
+// checkpoint.
+func openDirectory(path string, mustExist bool, dirMode, fileMode fs.FileMode) (_ directory, err error) {
+	if mustExist {
+		if _, err := os.Stat(filepath.Join(path, checkpointName)); errors.Is(err, fs.ErrNotExist) {
+			return nil, errMustExist
+		}
+	} else if err := durable.MkdirAll(path, dirMode); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(path)
@@ -93,19 +104,37 @@ func (d *osDirectory) close() error { return errors.Join(durable.Unlock(d.lock),
 // advice says what to do about an error of the file system, if that is known.
 func advice(err error) string {
 	switch {
-	case errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || isFullOnWindows(err):
+	case isFull(err):
 		return " (free some space on its file system; nothing is lost)"
 	case errors.Is(err, syscall.EROFS):
 		return " (its file system is read-only: mount it for writing)"
 	case errors.Is(err, fs.ErrPermission):
 		return " (let this process read, write and enter the directory, and read and write its files)"
+	case errors.Is(err, errMustExist):
 	case errors.Is(err, fs.ErrNotExist):
 		return " (the directory or files in it no longer exist: stop the pipeline, then put them back, because a start without them is a new start)"
 	}
 	return ""
 }
 
-func isFullOnWindows(err error) bool {
-	const handleDiskFull, diskFull = syscall.Errno(39), syscall.Errno(112)
+func isFull(err error) bool {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return true
+	}
+	const handleDiskFull, diskFull = syscall.Errno(39), syscall.Errno(112) // of Windows
 	return runtime.GOOS == "windows" && (errors.Is(err, handleDiskFull) || errors.Is(err, diskFull))
+}
+
+// outage reports whether an error of the file system may pass. Others need a
+// person, such as missing permissions and a directory that is in use.
+func outage(err error) bool {
+	for _, passing := range []syscall.Errno{
+		syscall.EIO, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE,
+		syscall.EAGAIN, syscall.EINTR, syscall.ESTALE, syscall.ETIMEDOUT,
+	} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return isFull(err)
 }

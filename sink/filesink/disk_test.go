@@ -2,18 +2,20 @@ package filesink
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
+	"syscall"
 
 	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
 var (
-	errDisk = errors.New("the disk failed") // injected; the process lives on
+	errDisk = fmt.Errorf("the disk failed: %w", syscall.EIO) // injected; the process lives on
 	errDead = errors.New("the machine is dead")
 )
 

@@ -10,11 +10,7 @@ func OpenWithClock[T any](dir string, o Options[T], now func() time.Time) (*Dir[
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	d, err := openDirectory(dir, o.DirMode, o.FileMode)
-	if err != nil {
-		return nil, err
-	}
-	return openDir(d, dir, o, now)
+	return openDir(dir, o, now, func() (directory, error) { return openDirectory(dir, false, 0o700, 0o600) })
 }
 
 // DecodeBody decodes a checkpoint with a correct checksum.

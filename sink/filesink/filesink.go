@@ -40,8 +40,13 @@ const keepBuffer = 64 << 10
 var errNoDir = errors.New("filesink: the directory is empty: name the directory that has the segments") // not the working directory
 
 // Open opens a directory and locks it until Close. It creates the directory and
-// its parents if they do not exist. It recovers from a crash, and returns an error
-// if it finds what no crash can leave. It counts as a Load: Write may follow.
+// its parents if they do not exist, unless Options.MustExist is set. It recovers
+// from a crash, and returns an error if it finds what no crash can leave. It counts
+// as a Load: Write may follow.
+//
+// If the disk is full or fails, or the process has no descriptors left, Open returns
+// a Dir and no error: that is an outage, which may pass. Each method tries to open
+// the directory again, and returns the error until it succeeds.
 //
 // The error wraps [ErrInUse] if the directory is open already.
 func Open[T any](dir string, o Options[T]) (*Dir[T], error) {
@@ -55,18 +60,16 @@ func Open[T any](dir string, o Options[T]) (*Dir[T], error) {
 	if err != nil {
 		return nil, fmt.Errorf("filesink: %s: %w", dir, err)
 	}
-	d, err := openDirectory(path, o.DirMode, o.FileMode)
-	if err != nil {
-		return nil, fmt.Errorf("filesink: %s: %w%s", path, err, advice(err))
-	}
-	return openDir(d, path, o, time.Now)
+	return openDir(path, o, time.Now, func() (directory, error) {
+		return openDirectory(path, o.MustExist, o.DirMode, o.FileMode)
+	})
 }
 
-func openDir[T any](in directory, path string, o Options[T], now func() time.Time) (*Dir[T], error) {
-	s, err := openStore(in, path, settings{
-		now:  now,
+func openDir[T any](path string, o Options[T], now func() time.Time, open func() (directory, error)) (*Dir[T], error) {
+	s, err := openStore(path, settings{
+		openDir: open, now: now,
 		name: o.Name, bytes: o.SegmentBytes, rows: o.SegmentRows, age: o.SegmentAge,
-		gaps: o.Gaps, onSeal: o.OnSeal, logger: o.Logger,
+		mustExist: o.MustExist, onSeal: o.OnSeal, logger: o.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -224,16 +227,26 @@ func (d *Dir[T]) Close() error { return d.store.close() }
 //
 // The error wraps [os.ErrNotExist] if nothing was ever written there.
 func History(dir string) ([]Entry, error) {
-	if dir == "" {
-		return nil, errNoDir
-	}
-	text, err := os.ReadFile(filepath.Join(dir, checkpointName)) // it is always replaced whole
+	cp, err := readCheckpoint(dir)
 	if err != nil {
-		return nil, fmt.Errorf("filesink: %s: read the checkpoint: %w", dir, err)
+		return nil, err
+	}
+	return cp.entries(), nil
+}
+
+// readCheckpoint reads the checkpoint of a directory that may be in use: it is
+// always replaced whole.
+func readCheckpoint(dir string) (checkpoint, error) {
+	if dir == "" {
+		return checkpoint{}, errNoDir
+	}
+	text, err := os.ReadFile(filepath.Join(dir, checkpointName))
+	if err != nil {
+		return checkpoint{}, fmt.Errorf("filesink: %s: read the checkpoint: %w", dir, err)
 	}
 	cp, err := decodeCheckpoint(text)
 	if err != nil {
-		return nil, fmt.Errorf("filesink: %s: the checkpoint cannot be used: %w", dir, err)
+		return cp, fmt.Errorf("filesink: %s: the checkpoint cannot be used: %w", dir, err)
 	}
-	return cp.entries(), nil
+	return cp, nil
 }

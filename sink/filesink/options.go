@@ -45,10 +45,11 @@ type Options[T any] struct {
 	// call the Dir, which waits for it.
 	OnSeal func(Segment)
 
-	// Gaps makes Write accept a batch with any From, and treat a batch whose To is
-	// the stored cursor as a repeat of the last one. It is for dead-letter sinks,
-	// whose records are not consecutive. A second writer is then not detected.
-	Gaps bool
+	// MustExist makes Open refuse a directory without a checkpoint, and create
+	// nothing. Set it where the directory is on a file system that may not be
+	// mounted: its mount point looks like a new directory, and everything would be
+	// written again. The error wraps fs.ErrNotExist. The first start leaves it out.
+	MustExist bool
 
 	// FileMode and DirMode are the permissions of new files and directories,
 	// before the umask. They default to 0600 and 0700.

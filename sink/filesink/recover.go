@@ -12,12 +12,32 @@ import (
 	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
-// recover checks that a crash can explain everything in the directory, and then
-// restores the state of its checkpoint and opens the open segment. Until all checks
-// have passed it changes nothing.
-func (s *store) recover() error {
+// recover opens the directory if that has not succeeded yet, and brings it back to
+// what is committed.
+func (s *store) recover() (err error) {
 	s.broken = true
 	_ = s.closeSegment()
+	if s.dir == nil {
+		dir, err := s.openDir()
+		if err != nil {
+			return s.fault("%w%s", err, advice(err))
+		}
+		s.dir = dir
+	}
+	if err := s.checkAndRestore(); err != nil {
+		return err
+	}
+	if !s.loaded {
+		s.loaded = true
+		s.fence.Loaded(s.cp.state())
+	}
+	return nil
+}
+
+// checkAndRestore checks that a crash can explain everything in the directory, and
+// then restores the state of its checkpoint and opens the open segment. Until all
+// checks have passed it changes nothing.
+func (s *store) checkAndRestore() error {
 	if err := s.dir.check(); err != nil {
 		return s.fail("check the directory", err)
 	}
@@ -97,6 +117,9 @@ func (s *store) start(names []string) error {
 		if of, _, ok := parseSegment(name); ok && (of == s.name || s.name == "") {
 			return s.fault("there are segments, such as %s, but no checkpoint: restore the checkpoint, or move the segments away for a new start", name)
 		}
+	}
+	if s.mustExist {
+		return s.fault("%w", errMustExist)
 	}
 	if s.name == "" {
 		s.name = "rows"

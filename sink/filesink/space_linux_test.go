@@ -2,6 +2,8 @@ package filesink_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,10 +18,11 @@ import (
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 )
 
-func TestDiskFull(t *testing.T) {
-	t.Parallel()
-	mount := t.TempDir()
-	if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=256k"); err != nil {
+// tmpfs mounts a small file system.
+func tmpfs(t *testing.T, options string) (mount string) {
+	t.Helper()
+	mount = t.TempDir()
+	if err := syscall.Mount("tmpfs", mount, "tmpfs", 0, options); err != nil {
 		skip := t.Skipf
 		if os.Getenv("CI") == "true" {
 			skip = t.Fatalf
@@ -27,6 +30,50 @@ func TestDiskFull(t *testing.T) {
 		skip("mounting a small tmpfs takes root: %v", err)
 	}
 	t.Cleanup(func() { require.NoError(t, syscall.Unmount(mount, syscall.MNT_DETACH)) })
+	return mount
+}
+
+// A disk without space or inodes at the start is an outage, too.
+func TestDiskFullAtStart(t *testing.T) {
+	t.Parallel()
+	for _, full := range []string{"size=64k", "nr_inodes=8"} {
+		for _, existing := range []bool{false, true} {
+			ctx, mount := t.Context(), tmpfs(t, full)
+			dir := filepath.Join(mount, "out")
+			if existing {
+				require.NoError(t, os.Mkdir(dir, 0o700))
+			}
+			var junk []string
+			for n := 0; ; n++ {
+				name := filepath.Join(mount, fmt.Sprint(n))
+				err := os.WriteFile(name, make([]byte, 1<<20), 0o600)
+				if err == nil || n == 0 {
+					junk = append(junk, name)
+				}
+				if errors.Is(err, syscall.ENOSPC) && n > 0 {
+					break
+				}
+			}
+			f := open(t, dir, filesink.Options[order]{})
+			for range 3 {
+				require.ErrorIs(t, f.Write(ctx, batch(0, 3)), syscall.ENOSPC)
+				_, err := f.Load(ctx)
+				require.ErrorIs(t, err, syscall.ENOSPC)
+				require.ErrorContains(t, err, "free some space on its file system; nothing is lost")
+			}
+			for _, name := range junk {
+				require.NoError(t, os.Remove(name))
+			}
+			require.NoError(t, f.Write(ctx, batch(0, 3)))
+			require.NoError(t, f.Close())
+			require.Equal(t, lines(0, 3), content(t, dir))
+		}
+	}
+}
+
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	mount := tmpfs(t, "size=256k")
 	ctx, dir := context.Background(), filepath.Join(mount, "out")
 	f := open(t, dir, filesink.Options[order]{SegmentRows: 1000})
 	taken := "" // by a consumer, to free space

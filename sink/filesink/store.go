@@ -15,7 +15,7 @@ import (
 // store keeps bytes and a cursor in a directory. It does not know records.
 type store struct {
 	settings
-	dir  directory
+	dir  directory // nil before it could be opened
 	path string
 
 	turn   chan struct{} // holds a value while a method works
@@ -26,17 +26,19 @@ type store struct {
 	open   file       // the open segment, or nil
 	broken bool       // a call failed: recover before anything else
 	stored bool       // a checkpoint has been seen here, so it must exist
+	loaded bool       // the fence knows the state that Open found
 	listed bool       // the stored checkpoint lists sealed segments
 
 	due ageTimer
 }
 
 type settings struct {
+	openDir     func() (directory, error)
 	now         func() time.Time
 	name        string
 	bytes, rows int64
 	age         time.Duration
-	gaps        bool
+	mustExist   bool
 	onSeal      func(Segment)
 	logger      *slog.Logger
 }
@@ -48,15 +50,14 @@ type piece struct {
 	rows             int64
 }
 
-func openStore(d directory, path string, o settings) (*store, error) {
-	s := &store{settings: o, dir: d, path: path, turn: make(chan struct{}, 1)}
+func openStore(path string, o settings) (*store, error) {
+	s := &store{settings: o, path: path, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
-	if err := s.recover(); err != nil {
-		_ = s.closeSegment()
-		return nil, errors.Join(err, d.close())
-	}
-	s.fence.Loaded(s.cp.state())
 	s.due.closing, s.due.cancel = context.WithCancel(context.Background())
+	if err := s.recover(); err != nil && !outage(err) {
+		<-s.turn
+		return nil, errors.Join(err, s.close())
+	}
 	s.end()
 	return s, nil
 }
@@ -110,15 +111,7 @@ func (s *store) fault(format string, args ...any) error {
 // compare returns the state that moves the cursor, or done if this handle has
 // stored it already.
 func (s *store) compare(from, to source.Cursor) (next durable.State, done bool, err error) {
-	stored, expected := s.cp.state(), from
-	if s.gaps {
-		if to == stored.Cursor {
-			return stored, true, nil
-		}
-		s.fence.Loaded(stored)
-		expected = stored.Cursor
-	}
-	next, moved, err := s.fence.Move(stored, expected, to)
+	next, moved, err := s.fence.Move(s.cp.state(), from, to)
 	if err != nil {
 		return next, false, s.fail(fmt.Sprintf("move the cursor from %q to %q", from, to), err)
 	}
@@ -146,6 +139,9 @@ func (s *store) close() error {
 		err = s.save(s.cp)
 	}
 	err = errors.Join(err, s.closeSegment())
+	if s.dir == nil {
+		return err
+	}
 	if e := s.dir.close(); e != nil {
 		err = errors.Join(err, s.fail("close the directory", e))
 	}

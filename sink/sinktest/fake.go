@@ -2,6 +2,7 @@ package sinktest
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -23,21 +24,38 @@ type Fake[T any] struct {
 	// refuses one, Write stores nothing and returns [sink.Reject] of its error.
 	Refuse func(T) error
 
+	// Limit, if above 0, is how many records a batch may have. If it has more, Write
+	// stores nothing and returns [sink.TooLarge].
+	Limit int
+
 	mu      sync.Mutex
 	batches []source.Batch[T]
 }
 
 // Write stores b. See [sink.Sink].
 func (f *Fake[T]) Write(ctx context.Context, b source.Batch[T]) error {
-	return f.Do(ctx, write(b), func(*fault.Call) error {
-		if err := refused(b, f.Refuse); err != nil {
+	return f.Do(ctx, write(b), f.store(b))
+}
+
+// Store stores one record, as a batch without cursors. It is the function of a sink
+// that stores records one by one, whose calls fail one by one:
+//
+//	out := sinktest.Fake[int]{}
+//	p.Sink = sink.Each(1, out.Store)
+func (f *Fake[T]) Store(ctx context.Context, record T) error {
+	return f.Do(ctx, fault.Call{Op: "Store", Records: 1}, f.store(source.Batch[T]{Records: []T{record}}))
+}
+
+func (f *Fake[T]) store(b source.Batch[T]) func(*fault.Call) error {
+	return func(*fault.Call) error {
+		if err := refused(b, f.Limit, f.Refuse); err != nil {
 			return err
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.batches = append(f.batches, own(b))
 		return nil
-	})
+	}
 }
 
 // Batches returns the stored batches, in order, including those without records.
@@ -54,7 +72,10 @@ func write[T any](b source.Batch[T]) fault.Call {
 	return fault.Call{Op: "Write", From: b.From, To: b.To, Records: len(b.Records)}
 }
 
-func refused[T any](b source.Batch[T], refuse func(T) error) error {
+func refused[T any](b source.Batch[T], limit int, refuse func(T) error) error {
+	if n := len(b.Records); limit > 0 && n > limit {
+		return sink.TooLarge(fmt.Errorf("sinktest: %d records, the limit is %d", n, limit))
+	}
 	if refuse == nil {
 		return nil
 	}

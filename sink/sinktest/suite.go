@@ -3,6 +3,7 @@ package sinktest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/artifactofdevotion/devotion/internal/conform"
@@ -35,7 +36,8 @@ type Options[T any] struct {
 	Open func(ctx context.Context) (Opened[T], error)
 
 	// Read returns the stored records, in order. It is called right after a Write,
-	// while a handle is open: stored records must be readable at once.
+	// while a handle is open: stored records must be readable at once. For a sink
+	// that stores several records at the same time, Read sorts them.
 	Read func(ctx context.Context) ([]T, error)
 
 	// Record makes a record for the test, a different one for each i.
@@ -43,6 +45,10 @@ type Options[T any] struct {
 
 	// Poison makes a record that the sink refuses. Nil leaves that untested.
 	Poison func() T
+
+	// Limit is how many records the sink can store at once, if it has such a limit:
+	// it must refuse one more with [sink.TooLarge]. At least 5. 0 means no limit.
+	Limit int
 
 	// Text renders a record. Two records are the same if their texts are equal.
 	// Defaults to JSON; fields that encoding/json leaves out are not compared.
@@ -65,6 +71,9 @@ func TestSink[T any](ctx context.Context, o Options[T]) error {
 	if o.Open == nil || o.Read == nil || o.Record == nil {
 		return errors.New("sinktest: Options.Open, Read and Record must be set")
 	}
+	if o.Limit < 0 || o.Limit > 0 && o.Limit < 5 {
+		return fmt.Errorf("sinktest: Options.Limit is %d: set it to 5 or more, or to 0 for a sink without a limit", o.Limit)
+	}
 	if o.Text == nil {
 		o.Text = conform.JSON[T]
 	}
@@ -81,6 +90,9 @@ type suite[T any] struct {
 	exact  bool     // exactly once is promised
 	want   []string // the records that should be stored, each once
 	stored int      // how many records are stored, repeated ones included
+	id     uint64   // of the last batch
+
+	poisoned bool // the batch that is being written has a poisoned record
 }
 
 func (s *suite[T]) run() {
@@ -96,6 +108,9 @@ func (s *suite[T]) run() {
 	s.basics(a)
 	s.contexts(a)
 	s.interrupted(a)
+	if s.o.Limit > 0 {
+		s.limit(a)
+	}
 	if s.o.Poison != nil {
 		s.poison(a)
 	}
@@ -129,9 +144,18 @@ func (s *suite[T]) start() *handle[T] {
 	return &handle[T]{s.Handle(o.Checkpointer, "the sink can be closed", o.Close), s, o.Sink}
 }
 
-// batch makes a batch of n new records after what is stored.
+// batch makes a batch of n new records after what is stored, or of fewer if the
+// sink has a limit: then one more record fits.
 func (s *suite[T]) batch(n int) source.Batch[T] {
-	b := source.Batch[T]{From: s.At}
+	if s.o.Limit > 0 {
+		n = min(n, s.o.Limit-1)
+	}
+	return s.batchOf(n)
+}
+
+func (s *suite[T]) batchOf(n int) source.Batch[T] {
+	s.id++
+	b := source.Batch[T]{From: s.At, ID: s.id}
 	for range n {
 		s.Made++
 		b.Records = append(b.Records, s.o.Record(s.Made))
@@ -151,6 +175,7 @@ func (h *handle[T]) call(ctx context.Context, b source.Batch[T], write func(cont
 	before := h.s.texts(b.Records)
 	err := conform.Do(ctx, func(ctx context.Context) error { return write(ctx, b) })
 	h.Watch("Write", err)
+	h.checkError(b, err)
 	if after := h.s.texts(b.Records); err != nil && !slices.Equal(after, before) {
 		h.Add("after an error the batch is still the caller's, unchanged", "%s", conform.Difference(after, before))
 	}
@@ -179,7 +204,7 @@ func (h *handle[T]) mustWrite(rule string, n int) {
 	}
 	before := s.stored
 	s.mustRead(rule)
-	if s.stored != before+n {
+	if n = len(b.Records); s.stored != before+n {
 		s.Add("a Write that succeeds at once stores every record once", "%d records were stored for %d", s.stored-before, n)
 	}
 	if s.exact {

@@ -25,6 +25,9 @@ type Transactional[T any] struct {
 	// [Fake].
 	Refuse func(T) error
 
+	// Limit, if above 0, is how many records a batch may have. See [Fake].
+	Limit int
+
 	batches *[]source.Batch[T] // of all handles; nil before first use
 }
 
@@ -40,14 +43,14 @@ func (t *Transactional[T]) shared() *[]source.Batch[T] {
 func (t *Transactional[T]) Open() *Transactional[T] {
 	s := t.locked()
 	defer s.mu.Unlock()
-	return &Transactional[T]{Checkpoint: Checkpoint{store: s}, Refuse: t.Refuse, batches: t.shared()}
+	return &Transactional[T]{Checkpoint: Checkpoint{store: s}, Refuse: t.Refuse, Limit: t.Limit, batches: t.shared()}
 }
 
 // Write stores b and moves the cursor from b.From to b.To, both or neither. See
 // [sink.Sink].
 func (t *Transactional[T]) Write(ctx context.Context, b source.Batch[T]) error {
 	return t.Do(ctx, write(b), func(*fault.Call) error {
-		if err := refused(b, t.Refuse); err != nil {
+		if err := refused(b, t.Limit, t.Refuse); err != nil {
 			return err
 		}
 		return t.move(b.From, b.To, func() {

@@ -12,6 +12,9 @@ const (
 	firstRows  = 16
 )
 
+// maxStep is how much an arena grows at most at once while it is small.
+const maxStep = 4 << 20
+
 // Builder builds batches of rows, one after the other. It does not touch a batch
 // after Rows has returned it. A Builder is not safe for concurrent use.
 type Builder struct {
@@ -99,16 +102,17 @@ func (b *Builder) begin(i int) error {
 }
 
 // grow returns the arena with room for a row of average size. If it must allocate,
-// it quadruples the arena, up to the size estimated for the whole batch. Append
-// alone would grow in steps of a quarter, and copy the arena about a dozen times.
+// it quadruples the arena, up to the size estimated for the whole batch. A large
+// arena grows by maxStep, or by half. Append alone would grow in steps of a
+// quarter, and copy the arena about a dozen times.
 func (b *Builder) grow(arena []byte) []byte {
+	n, rows := len(arena), max(b.rows, 1)
 	if arena == nil {
 		return make([]byte, 0, firstArena)
 	}
-	average := len(arena) / max(b.rows, 1)
-	if cap(arena)-len(arena) > 2*average {
-		return arena
+	if average := n/rows + 1; cap(arena)-n <= 2*average {
+		whole := (average + average/16) * max(b.hint, rows)
+		arena = append(make([]byte, 0, max(min(n+min(3*n, maxStep), whole), n+n/2+4*average)), arena...)
 	}
-	whole := (average + average/16) * max(b.hint, b.rows)
-	return append(make([]byte, 0, max(min(4*len(arena), whole), len(arena)+4*average)), arena...)
+	return arena
 }

@@ -124,6 +124,27 @@ func TestAllocations(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(100, func() { _ = rows[1].Text(3) }))
 }
 
+// The memory of narrow rows grows by a factor: it is not copied every few rows.
+func TestNarrowRowsAreNotCopiedAgainAndAgain(t *testing.T) {
+	const n = 50_000
+	var values [2]any // 6.9 bytes on average
+	b := row.NewBuilder(row.NewColumns([]string{"id", "n"}, []row.Kind{row.Number, row.Number}), n)
+	perBatch := testing.AllocsPerRun(3, func() {
+		for i := range n {
+			values = [2]any{int64(123456), nil}
+			if i%10 > 0 {
+				values[1] = int64(7)
+			}
+			if err := scan(b, values[:]...); err != nil {
+				t.Fatal(err)
+			}
+			b.Add()
+		}
+		b.Rows()
+	})
+	assert.LessOrEqual(t, perBatch, 30.0, "allocations of a batch of %d rows", n)
+}
+
 // sample is a row of the table that the benchmarks use, as lib/pq returns it. Its
 // JSON has 254 bytes.
 func sample() []any {

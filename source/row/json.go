@@ -3,6 +3,7 @@ package row
 import (
 	"encoding/base64"
 	"encoding/binary"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -107,6 +108,7 @@ func appendEscaped(dst []byte, c byte) []byte {
 
 // appendCompact appends valid JSON without white space between tokens.
 func appendCompact(dst, s []byte) []byte {
+	dst = slices.Grow(dst, len(s))
 	quoted := false
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {

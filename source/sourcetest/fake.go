@@ -26,6 +26,10 @@ import (
 type Fake[T any] struct {
 	fault.Injector
 
+	// Bad, if set, returns why the source cannot make a record, or nil. Fetch then
+	// returns a [source.BadRecord] for it, whose Key is its number, from 1.
+	Bad func(T) error
+
 	mu      sync.Mutex
 	records []T
 	held    *source.Held
@@ -108,6 +112,14 @@ func (f *Fake[T]) fetch(after source.Cursor, limit int) (source.Batch[T], error)
 		b.Held = &held
 	}
 	to := min(top, from+limit)
+	for i, r := range f.records[from:to] {
+		if err := f.bad(r); err != nil {
+			if to = from + i; i == 0 {
+				return b, &source.BadRecord{Key: "record " + strconv.Itoa(to+1), To: f.At(to + 1), Err: err}
+			}
+			break
+		}
+	}
 	b.To = f.At(to)
 	b.Records = slices.Clone(f.records[from:to])
 	b.More = to < top
@@ -123,6 +135,13 @@ func (f *Fake[T]) fetch(after source.Cursor, limit int) (source.Batch[T], error)
 		}
 	}
 	return b, nil
+}
+
+func (f *Fake[T]) bad(r T) error {
+	if f.Bad == nil {
+		return nil
+	}
+	return f.Bad(r)
 }
 
 // position parses a cursor strictly: it must be one that At returns, and not

@@ -27,6 +27,10 @@ type Options[T any] struct {
 	Expected []T
 	AtLeast  int
 
+	// Bad is how many records the source cannot make, see [source.BadRecord]. They
+	// are not among the Expected ones.
+	Bad int
+
 	// Start is the cursor to begin with, usually the empty one.
 	Start source.Cursor
 
@@ -81,6 +85,7 @@ type suite[T any] struct {
 	all     []string        // the texts of all records, in order
 	cursors []source.Cursor // cursors[i] is after i records; found with limit 1
 	end     source.Cursor
+	bad     []string // the keys of the records that cannot be made
 }
 
 func (s *suite[T]) run() {
@@ -112,6 +117,10 @@ func (s *suite[T]) learn() {
 			s.all = want // compare the walks that follow with the expected records
 		}
 	}
+	if len(w.bad) != s.o.Bad {
+		s.Add("each record that cannot be made is reported once, as a BadRecord", "got %d, want %d: %q", len(w.bad), s.o.Bad, w.bad)
+	}
+	s.bad = w.bad
 	if need := max(3, s.o.AtLeast); len(s.all) < need {
 		s.Stop("there are enough records to test with", "got %d, need %d", len(s.all), need)
 	}
@@ -122,6 +131,9 @@ func (s *suite[T]) sameWalk(limit int) {
 	w := s.walk(s.o.Start, limit, -1)
 	if diff := conform.Difference(w.texts, s.all); diff != "" {
 		s.Add("every limit yields every record once, in the same order", "with limit %d: %s", limit, diff)
+	}
+	if !slices.Equal(w.bad, s.bad) {
+		s.Add("every limit yields the same bad records", "with limit %d: %q, want %q", limit, w.bad, s.bad)
 	}
 }
 

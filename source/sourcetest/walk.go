@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/internal/conform"
@@ -15,6 +16,7 @@ type walked[T any] struct {
 	texts   []string
 	cursors []source.Cursor // after 0, 1, 2, … records; complete if the limit was 1
 	end     source.Cursor
+	bad     []string // the keys of the records that cannot be made
 
 	batches [][]T
 	claims  []claim
@@ -43,8 +45,14 @@ func (s *suite[T]) walk(from source.Cursor, limit, enough int) *walked[T] {
 			s.checkEnd(w, b, more)
 			break
 		}
-		s.checkError(w, err)
-		s.checkBatch(w, b, limit, more)
+		var bad *source.BadRecord
+		if errors.As(err, &bad) {
+			s.checkBad(w, bad)
+			b = source.Batch[T]{From: w.end, To: bad.To}
+		} else {
+			s.checkError(w, err)
+			s.checkBatch(w, b, limit, more)
+		}
 		if len(b.Records) == 0 && b.To == w.end {
 			if b.Held == nil {
 				break
@@ -119,6 +127,23 @@ func (w *walked[T]) add(s *suite[T], b source.Batch[T]) {
 	if !b.AsOf.IsZero() {
 		w.claims = append(w.claims, claim{b.AsOf, b.To, len(w.texts)})
 	}
+}
+
+// checkBad checks the error of a record that cannot be made. A walk goes on after it.
+func (s *suite[T]) checkBad(w *walked[T], bad *source.BadRecord) {
+	switch {
+	case bad.Key == "":
+		s.Add("a BadRecord names its key", "Fetch after %q", w.end)
+	case slices.Contains(w.bad, bad.Key):
+		s.Add("each record that cannot be made is reported once, as a BadRecord", "Fetch after %q: %s again", w.end, bad.Key)
+	}
+	if bad.Err == nil {
+		s.Stop("a BadRecord says why", "Fetch after %q: Err is nil", w.end)
+	}
+	if err := bad.To.Validate(); err != nil || bad.To == "" || bad.To == w.end {
+		s.Stop("the To of a BadRecord is the cursor after it", "Fetch after %q: To is %s", w.end, conform.Short(bad.To))
+	}
+	w.bad = append(w.bad, bad.Key)
 }
 
 func (s *suite[T]) checkError(w *walked[T], err error) {

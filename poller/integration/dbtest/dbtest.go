@@ -60,6 +60,11 @@ func Args(args ...string) Option {
 	return func(s *Server) { s.args = append(s.args, args...) }
 }
 
+// Env adds variables such as "LD_PRELOAD=/lib/x.so" to the environment of the server.
+func Env(vars ...string) Option {
+	return func(s *Server) { s.env = append(s.env, vars...) }
+}
+
 // Package-level state, because tests of one process have nothing else in common.
 var sharedPostgres, sharedMariaDB shared
 

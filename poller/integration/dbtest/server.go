@@ -49,6 +49,7 @@ type kind struct {
 type Server struct {
 	engine   engine
 	args     []string
+	env      []string
 	shared   bool
 	dir      string
 	user     string
@@ -254,7 +255,7 @@ func (s *Server) unclaim() {
 // or MYSQL_HOME must not reach it.
 func (s *Server) prepare(cmd *exec.Cmd) *exec.Cmd {
 	cmd.Dir = s.dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC", "TMPDIR=" + s.dir}
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "TZ=UTC", "TMPDIR=" + s.dir}, s.env...)
 	s.owner.apply(cmd)
 	return cmd
 }

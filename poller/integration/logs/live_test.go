@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/asynclog"
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/retry"
@@ -102,6 +103,8 @@ func TestLogsAreAsDocumented(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { logOfALife(t, slog.New(rec)) })
 	logOfATable(t, slog.New(rec))
 	synctest.Test(t, func(t *testing.T) { logOfFiles(t, slog.New(rec)) })
+	synctest.Test(t, func(t *testing.T) { logOfAGroup(t, slog.New(rec)) })
+	synctest.Test(t, func(t *testing.T) { logThatBlocks(t, rec) })
 	for _, l := range rec.lines {
 		switch l.message {
 		case "file complete", "listening", "ended": // logged by dbtofile
@@ -156,6 +159,7 @@ func logOfALife(t *testing.T, log *slog.Logger) {
 		during(func() error { return leakyError{} }, time.Second, time.Minute) // some are not logged
 	}
 	during(func() error { return leakyError{} }, time.Hour, time.Hour)
+	during(func() error { time.Sleep(20 * time.Second); return nil }, time.Second, time.Minute)
 	during(func() error { time.Sleep(2 * time.Hour); return nil }, time.Minute, 3*time.Hour)
 	src.Append("refused "+notForLogs, notForLogs)
 	time.Sleep(time.Hour)
@@ -232,4 +236,34 @@ func logOfFiles(t *testing.T, log *slog.Logger) {
 	require.NoError(t, os.Rename(dir+".away", dir))
 	<-sealed
 	require.NoError(t, f.Close())
+}
+
+// logOfAGroup restarts a pipeline once.
+func logOfAGroup(t *testing.T, log *slog.Logger) {
+	var src sourcetest.Fake[string]
+	src.FailNext(1, retry.Permanent(leakyError{}))
+	src.End()
+	p := &poller.Poller[string]{Name: "letters", Source: &src, Sink: &sinktest.Fake[string]{}, Checkpointer: &pollertest.Checkpointer{}, Logger: log}
+	require.NoError(t, poller.Group{Pipelines: []poller.Pipeline{p}, Logger: log}.Run(t.Context()))
+}
+
+// logThatBlocks drops a line.
+func logThatBlocks(t *testing.T, rec logRecorder) {
+	blocked := blockedHandler{rec, make(chan struct{})}
+	logs := asynclog.New(blocked)
+	for range asynclog.Capacity + 2 {
+		slog.New(logs).Info("started", "pipeline", "letters", "cursor", "")
+	}
+	close(blocked.end)
+	require.NoError(t, logs.Close())
+}
+
+type blockedHandler struct {
+	logRecorder
+	end chan struct{}
+}
+
+func (b blockedHandler) Handle(ctx context.Context, r slog.Record) error {
+	<-b.end
+	return b.logRecorder.Handle(ctx, r)
 }

@@ -23,7 +23,7 @@ import (
 
 // Call is one call of a fake.
 type Call struct {
-	Op       string        // the method: "Fetch", "Write", "Load" or "Save"
+	Op       string        // the method: "Fetch", "Write", "Store", "Load" or "Save"
 	N        int           // number of the call of this method, from 1
 	From, To source.Cursor // To is empty if it is not known
 	Limit    int           // Fetch only

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"log/slog"
+	"os"
 	"runtime/debug"
 	"slices"
 	"testing"
@@ -14,12 +15,15 @@ import (
 )
 
 // Main runs the tests of a package. Call it from TestMain.
-func Main(m *testing.M) {
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main for a TestMain that has more to do. It returns the exit code.
+func Run(m *testing.M) int {
 	if err := mysql.SetLogger(&mysql.NopLogger{}); err != nil { // it prints every lost connection
 		panic(err)
 	}
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // thousands of lines would hide the failure
-	dbtest.Main(m)
+	return dbtest.Run(m)
 }
 
 // Race reports whether the race detector is on. It does not see into programs that a test

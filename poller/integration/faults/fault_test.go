@@ -1,0 +1,120 @@
+//go:build linux
+
+package faults
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+)
+
+// fault is something that goes wrong while a table is copied. It is injected several times
+// into one copy. Each time the copy flows, the fault begins, the copy notices it, the fault
+// ends, and the copy catches up.
+type fault struct {
+	part, name string
+	how        string // how it is injected, for the table
+	on         []engine
+	times      int                              // how often; 0 is 3
+	private    func(*testing.T) []dbtest.Option // of a server for this fault only; nil: the shared one
+	prepare    func(w *world)                   // before the copy starts
+	begin      func(w *world) (end func())      // injects it once
+	quiet      time.Duration                    // the copy says nothing about it; end it after this time
+	dies       bool                             // the copy may end, and is started again as a supervisor would
+	slow       bool                             // only in the whole form
+	open       string                           // why the copy does not survive it yet
+}
+
+// faults are the faults of all parts that are injected into a running copy.
+func allFaults() []fault {
+	var list []fault
+	for _, part := range [][]fault{networkFaults(), serverFaults(), sessionFaults(), fileFaults(), syscallFaults(), processFaults()} {
+		list = append(list, part...)
+	}
+	return list
+}
+
+// TestFaults injects the faults. In the short form two of each part have their turn, so that
+// consecutive runs inject all.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	byPart := map[string][]func(*testing.T){}
+	for _, f := range allFaults() {
+		for _, e := range f.on {
+			if f.slow && !whole() {
+				continue
+			}
+			byPart[f.part] = append(byPart[f.part], func(t *testing.T) {
+				t.Run(strings.Join([]string{f.part, f.name, e.name}, "/"), func(t *testing.T) {
+					t.Parallel()
+					f.run(t, e)
+				})
+			})
+		}
+	}
+	for _, tests := range byPart {
+		for _, test := range chosen(tests) {
+			test(t)
+		}
+	}
+}
+
+// chosen returns those of a part whose turn it is.
+func chosen[T any](part []T) (now []T) {
+	n := 2
+	if testing.Short() {
+		n = 1
+	}
+	if whole() || len(part) <= n {
+		return part
+	}
+	for i := range n {
+		now = append(now, part[(turn()*n+i)%len(part)])
+	}
+	return now
+}
+
+func (f fault) run(t *testing.T, e engine) {
+	if f.open != "" {
+		t.Skip(f.open)
+	}
+	w := newWorld(t, f, e)
+	if f.prepare != nil {
+		f.prepare(w)
+	}
+	w.write()
+	w.copy.start()
+	r := row{fault: f, where: e.name, times: f.times, test: t.Name()}
+	if r.times == 0 {
+		r.times = 3
+	}
+	for range r.times {
+		w.flows()
+		began := time.Now()
+		end := f.begin(w)
+		if f.quiet > 0 {
+			<-time.After(f.quiet)
+		} else {
+			w.eventually("the fault is noticed", func() bool { return w.copy.failing(began) })
+			r.seen = append(r.seen, time.Since(began))
+		}
+		end()
+		healed := time.Now()
+		w.catchesUp()
+		r.recovered = append(r.recovered, time.Since(healed))
+	}
+	r.verdict, r.exit = w.finish()
+	results.add(r)
+	t.Logf("%s", r)
+	assert.Zero(t, r.lost, "rows of the table are missing: %s", r.example)
+	assert.Zero(t, r.twice, "rows were delivered twice: %s", r.example)
+	assert.Zero(t, r.disorder, "rows are out of order: %s", r.example)
+	assert.Zero(t, r.foreign, "delivered rows are not in the table: %s", r.example)
+	if !f.dies {
+		assert.Equal(t, "0", r.exit, "the copy ended during the fault")
+	}
+}

@@ -1,0 +1,139 @@
+//go:build linux
+
+package faults
+
+import (
+	"context"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// sessionFaults are faults of the copy's sessions: what other sessions, administrators and
+// settings do to it.
+func sessionFaults() []fault {
+	list := []fault{
+		{name: "sessions terminated", how: "pg_terminate_backend and KILL, again and again", on: servers, begin: func(w *world) func() {
+			return loop(w, func(context.Context) { terminate(w) }, func() {})
+		}},
+		{name: "statements ended", how: "pg_cancel_backend and KILL QUERY, again and again", on: servers, begin: func(w *world) func() {
+			return loop(w, func(context.Context) { cancel(w) }, func() {})
+		}},
+		{name: "read-only", how: "default_transaction_read_only for all roles, read_only in MariaDB, for 1 s", on: servers, quiet: time.Second, begin: readOnly},
+		{name: "password changed", how: "the role has another password, and its sessions are terminated", on: servers, begin: func(w *world) func() {
+			w.password("changed")
+			terminate(w)
+			return func() { w.password("reader") }
+		}},
+		{name: "rights revoked", how: "REVOKE SELECT, then GRANT", on: servers, begin: func(w *world) func() {
+			w.must(`REVOKE SELECT ON items FROM reader`)
+			terminate(w)
+			return func() { w.must(`GRANT SELECT ON items TO reader`) }
+		}},
+		{name: "table locked", how: "ACCESS EXCLUSIVE in Postgres, LOCK TABLES ... WRITE in MariaDB, for 2 s", on: servers, times: 2, quiet: 2 * time.Second, begin: lockTable},
+		{name: "FLUSH TABLES WITH READ LOCK", how: "for 2 s", on: onlyMariaDB, times: 2, quiet: 2 * time.Second, begin: func(w *world) func() {
+			return w.hold(`FLUSH TABLES WITH READ LOCK`, `UNLOCK TABLES`)
+		}},
+	}
+	list = append(list, timeoutFaults()...)
+	for i := range list {
+		list[i].part, list[i].private, list[i].prepare = "databases", own, asReader
+	}
+	return list
+}
+
+var onlyPostgres, onlyMariaDB = []engine{postgres}, []engine{mariadb}
+
+// timeout is a setting that ends statements, waits, transactions or sessions.
+type timeout struct {
+	name, set, reset string
+	locked           bool // it matters while the table is locked
+	harmless         bool // the copy does not notice it
+	on               []engine
+}
+
+func timeoutFaults() (list []fault) {
+	role := func(name, value string) timeout {
+		return timeout{name: name + "=" + value, on: onlyPostgres,
+			set: `ALTER ROLE reader SET ` + name + ` = '` + value + `'`, reset: `ALTER ROLE reader RESET ` + name}
+	}
+	global := func(name, value, usual string) timeout {
+		return timeout{name: name + "=" + value, on: onlyMariaDB, harmless: true,
+			set: `SET GLOBAL ` + name + ` = ` + value, reset: `SET GLOBAL ` + name + ` = ` + usual}
+	}
+	lock, idle, transaction := role("lock_timeout", "1ms"), role("idle_session_timeout", "5ms"), role("idle_in_transaction_session_timeout", "1ms")
+	lock.locked, idle.harmless, transaction.harmless = true, true, true
+	user := timeout{name: "MAX_STATEMENT_TIME 0.00001", on: onlyMariaDB,
+		set: `ALTER USER reader WITH MAX_STATEMENT_TIME 0.00001`, reset: `ALTER USER reader WITH MAX_STATEMENT_TIME 0`}
+	mariaLock := global("lock_wait_timeout", "1", "86400")
+	mariaLock.locked, mariaLock.harmless = true, false
+	for _, s := range []timeout{
+		role("statement_timeout", "1ms"), lock, idle, transaction, user, mariaLock,
+		global("wait_timeout", "1", "28800"), global("net_read_timeout", "1", "30"), global("net_write_timeout", "1", "60"),
+		global("idle_transaction_timeout", "1", "0"), global("idle_readonly_transaction_timeout", "1", "0"), global("innodb_lock_wait_timeout", "1", "50"),
+	} {
+		f := fault{name: s.name, how: "for the copy's sessions", on: s.on, times: 2, begin: s.begin}
+		if s.harmless {
+			f.how, f.quiet = "for the copy's sessions, for 2 s", 2*time.Second
+		}
+		if s.locked {
+			f.how += ", while the table is locked"
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+func (s timeout) begin(w *world) func() {
+	w.must(s.set)
+	unlock := func() {}
+	if s.locked {
+		unlock = lockTable(w)
+	}
+	terminate(w)
+	return func() {
+		unlock()
+		w.must(s.reset)
+		terminate(w)
+	}
+}
+
+func lockTable(w *world) func() {
+	if w.engine.name == mariadb.name {
+		return w.hold(`LOCK TABLES items WRITE`, `UNLOCK TABLES`)
+	}
+	return w.hold(`BEGIN; LOCK TABLE items IN ACCESS EXCLUSIVE MODE`, `ROLLBACK`)
+}
+
+// hold takes something in a session of its own, until the returned function is called.
+func (w *world) hold(take, release string) func() {
+	ctx := context.WithoutCancel(w.t.Context())
+	conn, err := w.db.Connx(ctx)
+	require.NoError(w.t, err)
+	_, err = conn.ExecContext(ctx, take)
+	require.NoError(w.t, err)
+	return func() {
+		_, err := conn.ExecContext(ctx, release)
+		require.NoError(w.t, err)
+		require.NoError(w.t, conn.Close())
+	}
+}
+
+func (w *world) password(now string) {
+	if w.engine.name == mariadb.name {
+		w.must(`ALTER USER reader IDENTIFIED BY '` + now + `'`)
+		return
+	}
+	w.must(`ALTER ROLE reader PASSWORD '` + now + `'`)
+}
+
+// readOnly forbids writing. It concerns a reader that creates something on the side.
+func readOnly(w *world) func() {
+	on, off := `SET GLOBAL read_only = 1`, `SET GLOBAL read_only = 0`
+	if w.engine.name == postgres.name {
+		on, off = `ALTER ROLE reader SET default_transaction_read_only = on`, `ALTER ROLE reader RESET default_transaction_read_only`
+	}
+	w.must(on)
+	terminate(w)
+	return func() { w.must(off); terminate(w) }
+}

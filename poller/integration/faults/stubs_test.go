@@ -1,0 +1,7 @@
+//go:build linux
+
+package faults
+
+func fileFaults() []fault    { return nil }
+func syscallFaults() []fault { return nil }
+func processFaults() []fault { return nil }

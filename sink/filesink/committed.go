@@ -1,0 +1,90 @@
+package filesink
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Part is a segment of a directory, up to its committed size, see [Committed].
+type Part struct {
+	Number uint64 // of the segment; the first one has 1
+	Path   string // final path of the segment, also while it is open
+	Bytes  int64  // committed size
+	Open   bool   // whether it was the open segment
+}
+
+// Committed returns the segments of a directory, oldest first, with their committed
+// sizes. The open segment is the last one. Segments that consumers have taken are
+// missing.
+//
+// Committed takes no lock, changes nothing, and may be called while a pipeline
+// writes to the directory. The error wraps [os.ErrNotExist] if nothing was ever
+// written there.
+func Committed(dir string) ([]Part, error) {
+	cp, err := readCheckpoint(dir)
+	if err != nil {
+		return nil, err
+	}
+	// The list is newer than the checkpoint, so it may have segments that are
+	// sealed now. Their numbers tell.
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("filesink: %s: list the directory: %w", dir, err)
+	}
+	sealed := map[uint64]Part{}
+	for _, e := range entries {
+		of, number, ok := parseSegment(e.Name())
+		if !ok || of != cp.Name || number >= cp.Segment || strings.HasSuffix(e.Name(), openSuffix) {
+			continue
+		}
+		switch info, err := e.Info(); {
+		case err == nil:
+			sealed[number] = Part{Number: number, Path: filepath.Join(dir, e.Name()), Bytes: info.Size()}
+		case !errors.Is(err, fs.ErrNotExist): // a consumer has taken it
+			return nil, fmt.Errorf("filesink: %s: %w", dir, err)
+		}
+	}
+	for _, seg := range cp.Sealed { // may have their open names still
+		if _, err := os.Lstat(filepath.Join(dir, seg.File+openSuffix)); err == nil {
+			_, number, _ := parseSegment(seg.File)
+			sealed[number] = Part{Number: number, Path: filepath.Join(dir, seg.File), Bytes: seg.Bytes}
+		}
+	}
+	parts := make([]Part, 0, len(sealed)+1)
+	for _, p := range sealed {
+		parts = append(parts, p)
+	}
+	slices.SortFunc(parts, func(a, b Part) int { return int(a.Number) - int(b.Number) })
+	if cp.Offset > 0 {
+		parts = append(parts, Part{Number: cp.Segment, Path: filepath.Join(dir, cp.File), Bytes: cp.Offset, Open: true})
+	}
+	return parts, nil
+}
+
+// Reader opens the segment for reading from an offset to its committed size. The
+// caller closes it. It finds the segment under its open name and its final name.
+// The error wraps [os.ErrNotExist] if a consumer has taken the segment.
+func (p Part) Reader(offset int64) (io.ReadCloser, error) {
+	f, err := os.Open(p.Path + openSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = os.Open(p.Path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("filesink: %w", err)
+	}
+	if offset < 0 || offset > p.Bytes {
+		return nil, errors.Join(fmt.Errorf("filesink: %s: offset %d is not in the %d committed bytes", p.Path, offset, p.Bytes), f.Close())
+	}
+	return partReader{io.NewSectionReader(f, offset, p.Bytes-offset), f}, nil
+}
+
+type partReader struct {
+	io.Reader
+	io.Closer
+}
