@@ -15,8 +15,9 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// slots is a digest of a row without its key: a number for each eighth of its columns. Together
-// they identify the row; one by one they tell a row that was updated from one that was replaced.
+// slots is a digest of a row without its key: a number for each eighth of its columns, 0 where
+// nothing can be compared. Together they identify the row; one by one they tell a row that was updated
+// from one that was replaced.
 type slots [8]uint16
 
 func (s slots) String() string {
@@ -42,12 +43,45 @@ func parseSlots(text string) (s slots, err error) {
 
 // add adds a column. The name decides on the slot, so that other columns can come and go.
 func (s *slots) add(name, text string, null bool) {
+	i := slotOf(name)
+	s[i] += uint16(hash64(name, strconv.FormatBool(null), text))
+	s[i] = max(s[i], 1)
+}
+
+func slotOf(name string) int { return int(hash64(name) % uint64(len(slots{}))) }
+
+func hash64(parts ...string) uint64 {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%s\x00%t\x00%s", name, null, text)
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
 	sum := h.Sum64()
-	n := fnv.New32a()
-	n.Write([]byte(name))
-	s[n.Sum32()%8] += uint16(sum ^ sum>>16 ^ sum>>32 ^ sum>>48)
+	return sum ^ sum>>16 ^ sum>>32 ^ sum>>48 // the low bits alone mix badly
+}
+
+// layout is a digest of the names and types of the columns in each slot.
+type layout [8]uint8
+
+func layoutOf(columns []dialect.Column, key []string) (l layout) {
+	for _, c := range columns {
+		if !slices.Contains(key, c.Name) {
+			l[slotOf(c.Name)] += uint8(hash64(c.Name, c.Type))
+		}
+	}
+	return l
+}
+
+// forget returns the anchors without the slots in which two layouts differ.
+func forget(anchors []anchor, before, now layout) []anchor {
+	anchors = slices.Clone(anchors)
+	for i := range anchors {
+		for n := range now {
+			if before[n] != now[n] {
+				anchors[i].row[n] = 0
+			}
+		}
+	}
+	return anchors
 }
 
 // anchor is evidence of a row that was delivered.
@@ -151,25 +185,28 @@ func compareAnchors(anchors []anchor, now map[string]slots, changing uint8, at [
 	telling, unique := tellingSlots(anchors, changing)
 	for i, a := range anchors {
 		row, ok := now[keyText(a.key)]
-		var differs uint8
+		var equal, differs uint8
 		for i := range row {
-			if row[i] != a.row[i] {
+			switch {
+			case !ok || row[i] == 0 || a.row[i] == 0:
+			case row[i] == a.row[i]:
+				equal |= 1 << i
+			default:
 				differs |= 1 << i
 			}
 		}
-		v := same
+		v := gone
 		switch {
 		case !ok:
-			v, row, differs = gone, a.row, 0
-		case differs&^changing == 0:
-		case telling == 0:
-			v = gone
-		case telling&^differs != 0:
+			row = a.row
+		case differs&^changing == 0 && equal != 0:
+			v = same
+		case telling&equal != 0:
 			v = updated
-		default:
+		case telling&differs != 0:
 			v = replaced
 		}
-		if ok && unique&^differs != 0 {
+		if unique&equal != 0 {
 			e.known++
 			e.proof = e.proof || i == 0 && slices.Equal(a.key, at)
 		}
@@ -185,13 +222,17 @@ func compareAnchors(anchors []anchor, now map[string]slots, changing uint8, at [
 func tellingSlots(anchors []anchor, changing uint8) (telling, unique uint8) {
 	for i := range len(slots{}) {
 		values := map[uint16]bool{}
+		n := 0
 		for _, a := range anchors {
-			values[a.row[i]] = true
+			if a.row[i] != 0 {
+				values[a.row[i]] = true
+				n++
+			}
 		}
-		if len(values) > 1 || len(anchors) == 1 {
+		if len(values) > 1 || n == 1 {
 			telling |= 1 << i
 		}
-		if len(values) == len(anchors) && len(values) >= enough {
+		if len(values) == n && n >= enough {
 			unique |= 1 << i
 		}
 	}

@@ -164,7 +164,9 @@ func (q *query) withConn(ctx context.Context, usable func(*sql.Conn) error, f fu
 		conn, err := q.db.DB.Conn(ctx)
 		if err == nil {
 			if err = usable(conn); err == nil {
-				err = f(conn)
+				if err = f(conn); err == nil {
+					err = usable(conn) // of the first use, only now it is known which file that is
+				}
 			}
 			conn.Close() // gives it back to the pool, or adds nothing
 		}

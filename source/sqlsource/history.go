@@ -3,6 +3,7 @@ package sqlsource
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -29,6 +30,7 @@ type origin struct {
 	table    string   // fingerprint of the table and its key
 	marks    []string // hashes of what changes in ordinary life too, by position
 	changing uint8    // the slots of anchors that have been seen to change
+	columns  layout   // of the anchors
 	anchors  []anchor // the newest first
 	refused  string   // why the cursor is refused
 }
@@ -43,7 +45,7 @@ func (o origin) String() string {
 	}
 	values := o.values
 	if o.table != "" {
-		b := fmt.Appendf(nil, "!%s,%s,%02x", o.table, strings.Join(o.marks, "."), o.changing)
+		b := fmt.Appendf(nil, "!%s,%s,%02x,%x", o.table, strings.Join(o.marks, "."), o.changing, o.columns)
 		values = append(slices.Clone(values), string(appendAnchors(b, o.anchors)))
 	}
 	return strings.Join(values, "/") + "@" + strconv.FormatUint(o.mark, 10)
@@ -79,7 +81,7 @@ func parseOrigin(s string) (origin, error) {
 }
 
 func (o *origin) parseEvidence(fields []string) error {
-	if len(fields) < 3 || len(fields) > 3+levels {
+	if len(fields) < 4 || len(fields) > 4+levels {
 		return errors.New("its history has too few or too many fields")
 	}
 	o.table = fields[0]
@@ -88,7 +90,11 @@ func (o *origin) parseEvidence(fields []string) error {
 	}
 	changing, err := strconv.ParseUint(fields[2], 16, 8)
 	o.changing = uint8(changing)
-	for _, f := range fields[3:] {
+	columns, noHex := hex.DecodeString(fields[3])
+	if err = cmp.Or(err, noHex); err == nil && copy(o.columns[:], columns) != len(columns) {
+		err = errors.New("its history has too many columns")
+	}
+	for _, f := range fields[4:] {
 		a, failed := parseAnchor(f)
 		err = cmp.Or(err, failed)
 		o.anchors = append(o.anchors, a)

@@ -39,15 +39,17 @@ func (s *state) readMarks(ctx context.Context, db ceiling.Queryer) (err error) {
 // compare compares the rows that were delivered up to a cursor with the table. It returns the
 // anchors as the rows are now, and the slots that have changed.
 func (s *state) compare(ctx context.Context, db ceiling.Queryer, at position) (e evidence, next []anchor, changed uint8, err error) {
+	o := at.origin
 	var keys [][]dialect.Value
-	for _, a := range at.origin.anchors {
+	for _, a := range o.anchors {
 		keys = append(keys, a.key)
 	}
 	var now map[string]slots
 	if keys != nil {
 		now, err = s.reread(ctx, db, keys)
 	}
-	e, next, changed = compareAnchors(at.origin.anchors, now, at.origin.changing, at.key)
+	anchors := forget(o.anchors, o.columns, layoutOf(s.plan.columns, s.query.key))
+	e, next, changed = compareAnchors(anchors, now, o.changing, at.key)
 	return e, next, changed, err
 }
 
@@ -81,6 +83,7 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, sta
 		}
 	}
 	o.anchors, o.marks = next, merge(now, o.marks)
+	o.columns = layoutOf(s.plan.columns, s.query.key)
 	return o, nil
 }
 
@@ -133,7 +136,8 @@ func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position
 			anchors = append(anchors, anchor{back, digest(k.row - 1), k.key})
 		}
 	}
-	o.anchors = moveAnchors(o.anchors, anchors, r.rows)
+	columns := layoutOf(s.plan.columns, s.query.key)
+	o.anchors, o.columns = moveAnchors(forget(o.anchors, o.columns, columns), anchors, r.rows), columns
 	o.table, o.values, o.mark = w.origin.table, w.origin.values, w.origin.mark
 	return encode(s.query.print, o, key)
 }
