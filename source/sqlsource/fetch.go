@@ -262,13 +262,12 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	}
 	r := &reader{query: s.query, db: db, plan: s.plan, keys: newKeys(s.plan.key, at.key), limit: limit, add: into.add}
 	dest := r.dest(into.bind)
-	first, w, opened := at, (*window)(nil), false
+	first, w := at, (*window)(nil)
 	for ended := false; !ended; {
 		var fresh bool
 		if w, fresh, err = s.windowAfter(ctx, db, at); err != nil {
 			return b, err
 		}
-		opened = opened || fresh
 		if held, err := s.check(ctx, db, w, at.key); err != nil {
 			return b, err
 		} else if held != nil {
@@ -291,7 +290,7 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	}
 	if r.rows > 0 || w.moved {
 		digest := func(i int) slots { return into.digest(b.Records[i], s.query.key) }
-		if b.To, err = s.cursorAfter(ctx, db, first, r, w, opened, digest); err != nil {
+		if b.To, err = s.cursorAfter(ctx, db, first, r, w, digest); err != nil {
 			return b, err
 		}
 		w.to = b.To

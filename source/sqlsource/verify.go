@@ -115,15 +115,16 @@ func hashes(parts []dialect.HistoryPart) (out []string) {
 	return out
 }
 
-// cursorAfter returns the cursor of a batch that was read after a position. If the ceiling was asked for
-// it, the delivered rows are verified.
-func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position, r *reader, w *window, opened bool, digest func(int) slots) (source.Cursor, error) {
+// cursorAfter returns the cursor of a batch that was read after a position. The first batch below
+// a ceiling verifies the delivered rows.
+func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position, r *reader, w *window, digest func(int) slots) (source.Cursor, error) {
 	o := at.origin
-	if opened {
+	if !w.verified {
 		var err error
 		if o, err = s.verify(ctx, db, at, w.start); err != nil {
 			return "", err
 		}
+		w.verified = true
 	}
 	key := at.key
 	if r.rows > 0 {

@@ -22,6 +22,7 @@ type window struct {
 	origin   origin                // without anchors and marks, which change from batch to batch
 	start    []dialect.HistoryPart // what History said of the server's start
 	moved    bool                  // the rows have proven another history to be the cursor's
+	verified bool                  // the delivered rows were compared since the window was opened
 	since    time.Time             // when it was found
 	boot     string                // of the server
 	durable  bool                  // a crash of the server cannot take back what is below the limit

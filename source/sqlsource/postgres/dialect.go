@@ -187,8 +187,8 @@ func (d Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) 
 		return m, nil
 	}
 	var files string
-	err = db.QueryRowContext(ctx, `SELECT COALESCE(string_agg(pg_relation_filenode(relid)::text, ',' ORDER BY relid::oid), '')
-		FROM pg_partition_tree(to_regclass($1::text))`, dialect.QuoteAll(d, table)).Scan(&files)
+	err = db.QueryRowContext(ctx, `SELECT COALESCE(string_agg(pg_relation_filenode(oid)::text, ',' ORDER BY oid), '')
+		FROM (SELECT to_regclass($1::text)::oid UNION SELECT relid::oid FROM pg_partition_tree(to_regclass($1::text))) AS tree(oid)`, dialect.QuoteAll(d, table)).Scan(&files)
 	if state := dberr.SQLState(err); state == "42883" || state == "0A000" {
 		return m, nil
 	}
