@@ -174,7 +174,8 @@ const (
 // evidence is what a comparison of the anchors with their rows shows.
 type evidence struct {
 	verdicts []verdict // of the anchors, the newest first
-	known    int       // how many kept a value that no other anchor has
+	telling  int       // how many slots tell rows apart
+	known    int       // how many rows kept a value that no other anchor has
 	proof    bool      // the cursor's own row is among these
 }
 
@@ -183,6 +184,7 @@ type evidence struct {
 // the slots that have changed.
 func compareAnchors(anchors []anchor, now map[string]slots, changing uint8, at []dialect.Value) (e evidence, next []anchor, changed uint8) {
 	telling, unique := tellingSlots(anchors, changing)
+	e.telling = bits.OnesCount8(telling)
 	for i, a := range anchors {
 		row, ok := now[keyText(a.key)]
 		var equal, differs uint8
@@ -265,20 +267,21 @@ func (e evidence) proves() bool {
 	return e.proof && e.count(replaced) == 0 && e.count(same, updated) >= enough
 }
 
-// disproves reports that rows were replaced. After a restart the newest row that is still there
-// decides, as older ones may come from a backup. Otherwise most must have been replaced, and none
-// be known, because values that many rows share, such as a state, can be equal by chance.
-func (e evidence) disproves(restarted bool) bool {
-	n := e.count(replaced)
-	if !restarted {
-		return n > 0 && e.known == 0 && n >= e.count(same, updated)
-	}
+// disproves reports that rows were replaced: either the newest ones, as when the table comes from an
+// older backup, or most of them, while none is known. A single one may have been updated, if one
+// column tells all rows apart.
+func (e evidence) disproves() bool {
+	n, kept := e.count(replaced), e.count(same, updated)
+	lead := 0 // how many were replaced before the first that was not
 	for _, v := range e.verdicts {
-		if v != gone {
-			return v == replaced
+		if v == same || v == updated {
+			break
+		}
+		if v == replaced {
+			lead++
 		}
 	}
-	return false
+	return lead > 1 || lead == 1 && (e.telling > 1 || kept == 0) || n > 0 && e.known == 0 && n >= kept
 }
 
 func (e evidence) String() string {

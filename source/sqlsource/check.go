@@ -215,7 +215,7 @@ func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error 
 		}
 	}
 	soft := slices.Concat(h.soft, c.marks.Parts)
-	what, restarted := c.at.origin.changes(soft, hashes(soft))
+	what := c.at.origin.changes(soft, hashes(soft))
 	switch err := c.at.origin.follows(h); {
 	case errors.Is(err, errBehind):
 		c.add(ceiling.Note, "", "%v", err)
@@ -223,7 +223,7 @@ func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error 
 		c.add(ceiling.Note, "", "%v; nevertheless nothing was lost: %v", err, e)
 	case err != nil:
 		c.add(ceiling.Unsafe, adoptAdvice, "%v: %v", ErrHistory, withEvidence(err, e))
-	case what != "" && e.disproves(restarted):
+	case what != "" && e.disproves():
 		c.add(ceiling.Unsafe, adoptAdvice, "%v: the rows that were delivered were replaced by others (%s); %v", ErrHistory, what, e)
 	case len(parts) == 0 && c.at.origin.anchors == nil:
 		c.add(ceiling.Note, "", "nothing distinguishes this database from another one, or from an older state of itself: a cursor from there would be accepted")

@@ -116,10 +116,10 @@ func (s *state) history(ctx context.Context, db ceiling.Queryer, sequence string
 		return h, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
 	}
 	for _, p := range h.Parts {
-		if p.Change == dialect.Elsewhere {
-			h.hard = append(h.hard, p)
-		} else {
+		if p.Ordinary {
 			h.soft = append(h.soft, p)
+		} else {
+			h.hard = append(h.hard, p)
 		}
 	}
 	h.hard = append(h.hard, dialect.HistoryPart{Name: "sequence", Value: sequence,

@@ -30,7 +30,7 @@ func (s *state) readMarks(ctx context.Context, db ceiling.Queryer) (err error) {
 		return s.query.wrap(fmt.Errorf("reading what identifies the table: %w", err), nil)
 	}
 	if id := fileID(s.marks.File); id != "" {
-		s.marks.Parts = append(s.marks.Parts, dialect.HistoryPart{Name: "file", Value: id, Changed: "the database's file was replaced or moved", Change: dialect.Restarted})
+		s.marks.Parts = append(s.marks.Parts, dialect.HistoryPart{Name: "file", Value: id, Changed: "the database's file was replaced or moved", Ordinary: true})
 	}
 	s.marked = time.Now()
 	return nil
@@ -68,9 +68,9 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, sta
 	}
 	soft := slices.Concat(start, s.marks.Parts)
 	now := hashes(soft)
-	what, restarted := o.changes(soft, now)
+	what := o.changes(soft, now)
 	switch {
-	case what != "" && e.disproves(restarted):
+	case what != "" && e.disproves():
 		return o, refuse(withEvidence(fmt.Errorf("the rows that were delivered were replaced by others (%s)", what), e), adoptAdvice)
 	case what != "":
 		s.logContinues(ctx, what, e)
@@ -87,16 +87,15 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, sta
 	return o, nil
 }
 
-// changes says which parts have changed since the cursor was made, and whether one may be a restart.
-func (o origin) changes(soft []dialect.HistoryPart, now []string) (what string, restarted bool) {
+// changes says which parts have changed since the cursor was made.
+func (o origin) changes(soft []dialect.HistoryPart, now []string) string {
 	var all []string
 	for i, part := range soft {
 		if i < len(o.marks) && o.marks[i] != "" && now[i] != "" && o.marks[i] != now[i] {
 			all = append(all, part.Name+": "+part.Changed)
-			restarted = restarted || part.Change == dialect.Restarted
 		}
 	}
-	return strings.Join(all, "; "), restarted
+	return strings.Join(all, "; ")
 }
 
 func (s *state) logContinues(ctx context.Context, what string, e evidence) {

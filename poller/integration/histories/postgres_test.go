@@ -173,7 +173,7 @@ func copyTo(t *testing.T, from, to *sqlx.DB, upTo int) {
 		require.NoError(t, err)
 	}
 	require.NoError(t, rows.Err())
-	run(t, to, fmt.Sprintf(`select setval('orders_id_seq', %d)`, upTo))
+	run(t, to, fmt.Sprintf(`select setval('orders_id_seq', %d, false)`, upTo+1))
 }
 
 // The database moves to a new cluster.

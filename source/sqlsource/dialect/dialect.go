@@ -151,22 +151,17 @@ type HistoryPart struct {
 	Name    string // the kind of identity, such as "cluster"
 	Value   string // "" if it is not known; then it is not compared
 	Changed string // the meaning of a different value
-	Change  Change // what must be known about the rows before reading continues
+
+	// Ordinary says that a change is a part of ordinary life, as of a restart or a rebuild. Reading
+	// continues then, unless the delivered rows were replaced by others. After any other change it
+	// continues only if the delivered rows prove that nothing was lost. See DESIGN-histories.md of
+	// package sqlsource.
+	Ordinary bool
 }
-
-// Change says what a different value can mean.
-type Change int
-
-// The changes. DESIGN-histories.md in package sqlsource says which rows prove what.
-const (
-	Elsewhere Change = iota // another database, or an older state: reading continues only if the delivered rows prove that nothing was lost
-	Restarted               // a restart, or an older state: reading stops if the newest delivered row was replaced
-	Rebuilt                 // a rebuild, or other rows: reading stops if the delivered rows were replaced
-)
 
 // Marks is what is known about a table, in addition to its History.
 type Marks struct {
-	Parts []HistoryPart // never Elsewhere
+	Parts []HistoryPart // all of them Ordinary
 	Drawn string        // the column from which History takes its mark, as AUTO_INCREMENT draws it; "" if there is none
 	File  string        // the path of the database's file; "" if it is not one
 }
