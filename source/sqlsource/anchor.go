@@ -97,6 +97,7 @@ const (
 	levels       = 6
 	maxBack      = 1 << 20
 	maxAnchorKey = 128 // bytes; a longer key makes no anchor
+	anchorEvery  = 32  // a row of a batch, at least, can become one
 )
 
 func (a anchor) level() int { return min((bits.Len(uint(a.back))+2)/3, levels-1) }

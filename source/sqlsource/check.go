@@ -176,7 +176,7 @@ func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 	case err != nil:
 		return err
 	}
-	c.Report, c.AsOf, c.Held, c.below = c.guard.Report(), limit.AsOf, limit.Held, limit
+	c.Report, c.AsOf, c.Held, c.below = c.report(), limit.AsOf, limit.Held, limit
 	if limit.Where == "" && limit.Nothing { // a ceiling need not set a condition if there is nothing to read
 		if all, err := c.limit(ctx, db, nil); err == nil {
 			c.below = all

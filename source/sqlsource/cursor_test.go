@@ -23,7 +23,8 @@ func FuzzCursorRoundTrip(f *testing.F) {
 		require.NoError(t, err)
 		key := []dialect.Value{{Tag: dialect.Text, Text: text}, integer, bytes}
 		print := fingerprint(query)
-		made := origin{values: []string{"7301234567890123456", "1", ""}, mark: mark}
+		made := origin{values: []string{"7301234567890123456", "1", ""}, mark: mark, table: print, marks: []string{"", "0a"}, changing: uint8(n), columns: layout{byte(mark)},
+			anchors: []anchor{{7, slots{uint16(n), uint16(mark)}, key}, {int(mark % maxBack), slots{}, key[:1]}}}
 		c, err := encode(print, made, key)
 		if err != nil {
 			require.Equal(t, retry.Fatal, retry.Classify(err))

@@ -24,7 +24,7 @@ type reader struct {
 	more        bool  // another row follows
 	unread      error // why that row could not be read
 
-	seen []rowKey // the keys of the rows 1, 2, 4, 8, ... of the batch, for anchors
+	seen []rowKey // the keys of the rows 1, 2, 4, 8, ... and some more of the batch, for anchors
 }
 
 type rowKey struct {
@@ -118,7 +118,7 @@ func (r *reader) read(ctx context.Context, where keyRange, dest []any) error {
 		r.rows++
 		r.bytes += size
 		r.keys.keep()
-		if r.rows&(r.rows-1) == 0 {
+		if r.rows&(r.rows-1) == 0 || r.rows%anchorEvery == 0 {
 			r.seen = append(r.seen, rowKey{r.rows, values(r.keys.last)})
 		}
 	}

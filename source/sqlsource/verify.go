@@ -78,7 +78,7 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, sta
 		o.changing |= changed
 		if e.count(replaced) > 1 && e.count(same, updated) == 0 && !s.warned {
 			s.warned = true
-			s.query.logger().WarnContext(ctx, "delivered rows changed", "table", s.query.label, "rows", e.String(),
+			s.query.logger().WarnContext(ctx, "delivered rows changed", "table", s.query.label, "evidence", e.String(),
 				"fix", "nothing, if the rows were updated; if the table was filled again under old keys, "+rewindAdvice)
 		}
 	}
@@ -99,7 +99,7 @@ func (o origin) changes(soft []dialect.HistoryPart, now []string) string {
 }
 
 func (s *state) logContinues(ctx context.Context, what string, e evidence) {
-	s.query.logger().InfoContext(ctx, "history continues", "table", s.query.label, "change", what, "rows", e.String())
+	s.query.logger().InfoContext(ctx, "history continues", "table", s.query.label, "change", what, "evidence", e.String())
 }
 
 // hashes returns short forms of parts, for a cursor.
@@ -133,11 +133,16 @@ func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position
 	var anchors []anchor
 	for _, k := range slices.Backward(r.seen) {
 		if back := r.rows - k.row; len(keyText(k.key)) <= maxAnchorKey && (back > 0 || anchors == nil) {
-			anchors = append(anchors, anchor{back, digest(k.row - 1), k.key})
+			anchors = append(anchors, anchor{back: back, key: k.key})
 		}
 	}
 	columns := layoutOf(s.plan.columns, s.query.key)
 	o.anchors, o.columns = moveAnchors(forget(o.anchors, o.columns, columns), anchors, r.rows), columns
+	for i, a := range o.anchors {
+		if a.back < r.rows { // it is of this batch
+			o.anchors[i].row = digest(r.rows - a.back - 1)
+		}
+	}
 	o.table, o.values, o.mark = w.origin.table, w.origin.values, w.origin.mark
 	return encode(s.query.print, o, key)
 }

@@ -196,7 +196,7 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 		return q.wrap(err, nil)
 	}
 	s.guard = g
-	r := g.Report()
+	r := s.report()
 	s.guarantee = &source.Guarantee{Name: r.Strategy, Text: r.Guarantee, Lossy: r.Lossy}
 	if r.Strategy+r.Guarantee == s.reported {
 		return nil
@@ -218,6 +218,13 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	}
 	q.logger().Log(ctx, level, "guarantee", attrs...)
 	return nil
+}
+
+// report is the guard's, whose guarantee also says what the history does not show.
+func (s *state) report() ceiling.Report {
+	r := s.guard.Report()
+	r.Guarantee += "; " + s.query.sql.Unnoticed()
+	return r
 }
 
 func (s *state) target() ceiling.Table {

@@ -33,12 +33,13 @@ type pipeline struct {
 	log     bytes.Buffer
 
 	cursor source.Cursor
-	tokens map[string]bool // delivered
+	column string          // tells rows apart
+	tokens map[string]bool // its values that were delivered
 	rows   int
 }
 
 func newPipeline(t *testing.T, db *sqlx.DB) *pipeline {
-	return &pipeline{t: t, db: db, tokens: map[string]bool{}}
+	return &pipeline{t: t, db: db, column: "token", tokens: map[string]bool{}}
 }
 
 func (p *pipeline) Load(context.Context) (source.Cursor, error) { return p.cursor, nil }
@@ -52,7 +53,7 @@ func (p *pipeline) Save(_ context.Context, from, to source.Cursor) error {
 func (p *pipeline) Write(_ context.Context, b source.Batch[row.Row]) error {
 	require.Equal(p.t, b.From, p.cursor)
 	for _, r := range b.Records {
-		token, ok := r.Get("token")
+		token, ok := r.Get(p.column)
 		require.True(p.t, ok)
 		p.tokens[token] = true
 		p.rows++
@@ -79,7 +80,7 @@ func (p *pipeline) restart() { p.table = nil }
 func (p *pipeline) lost() (lost []string) {
 	p.t.Helper()
 	var all []string
-	require.NoError(p.t, p.db.Select(&all, "select token from orders"))
+	require.NoError(p.t, p.db.Select(&all, "select "+p.column+" from orders"))
 	for _, token := range all {
 		if !p.tokens[token] {
 			lost = append(lost, token)

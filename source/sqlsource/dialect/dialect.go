@@ -85,7 +85,7 @@ type Reader interface {
 	// while a program runs. It is called at the start, and now and then. A nil table is not known.
 	Marks(ctx context.Context, db ceiling.Queryer, table []string) (Marks, error)
 
-	// Unnoticed says in a clause what no history shows: "a table that ... is not noticed".
+	// Unnoticed says in a clause, which ends each guarantee, what the history does not show.
 	Unnoticed() string
 
 	// Explain returns the plan of a statement, and what is bad about it; a finding without a

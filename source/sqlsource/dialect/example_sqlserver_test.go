@@ -115,7 +115,7 @@ func (SQLServer) Marks(context.Context, ceiling.Queryer, []string) (m dialect.Ma
 }
 
 func (SQLServer) Unnoticed() string {
-	return "not noticed is a table that was emptied and filled past the cursor by the next poll"
+	return "if the table is truncated, and the keys pass the cursor again before the next poll, only the delivered rows can show it"
 }
 
 func (SQLServer) Explain(context.Context, *sql.DB, string, []any, bool) ([]string, ceiling.Finding, error) {

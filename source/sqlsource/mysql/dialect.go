@@ -194,7 +194,7 @@ func (Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) (m
 
 // Unnoticed implements [dialect.Reader].
 func (Dialect) Unnoticed() string {
-	return "not noticed is a TRUNCATE of a table whose rows change in all columns, if the counter has passed the cursor again by the next poll"
+	return "if the table is truncated or restored, and the keys pass the cursor again before the next poll, only the delivered rows can show it"
 }
 
 // small is up to how many rows it means nothing that MySQL reads and sorts all of them: it does

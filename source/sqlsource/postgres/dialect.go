@@ -198,7 +198,7 @@ func (d Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) 
 
 // Unnoticed implements [dialect.Reader].
 func (Dialect) Unnoticed() string {
-	return "not noticed are rows that got the keys of delivered rows because of setval, if the sequence has passed the cursor again by the next poll"
+	return "if the server's disk is restored, or setval sets the sequence back, and the keys pass the cursor again before the next poll, only the delivered rows can show it (after setval by a warning)"
 }
 
 var fullRead = regexp.MustCompile(`^\s*(?:->\s+)?(?:Parallel )?(Seq Scan on .*|Sort|Incremental Sort)$`)

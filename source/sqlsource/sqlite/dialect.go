@@ -144,7 +144,7 @@ func (Dialect) Marks(ctx context.Context, db ceiling.Queryer, parts []string) (m
 
 // Unnoticed implements [dialect.Reader].
 func (Dialect) Unnoticed() string {
-	return "not noticed are rows that got the ids of delivered rows because sqlite_sequence was changed, if it has passed the cursor again by the next poll"
+	return "if the file is replaced, the table recreated or sqlite_sequence changed, and the ids pass the cursor again before the next poll, only the delivered rows can show it (after a change of sqlite_sequence by a warning)"
 }
 
 var fullRead = regexp.MustCompile(`^SCAN (\S+|\(.*\))$|AUTOMATIC .*INDEX`)
