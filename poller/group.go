@@ -11,16 +11,21 @@ import (
 	"github.com/artifactofdevotion/devotion/retry"
 )
 
-// Pipeline is a [Poller] of any type of record.
+// Pipeline is a [*Poller] of any type of record.
 type Pipeline interface {
 	Run(ctx context.Context) error
 	Status() Status
+	enter(state State, op Op, d time.Duration)
 }
 
 // Group runs several pipelines side by side in one process. A pipeline that ends
 // with an error is started again after a wait, while the others go on. So what
 // needs a person, such as a rejected record without a DeadLetter sink, stops one
 // pipeline, and does not need a restart of the process afterwards.
+//
+// During the wait the pipeline is in state [Restarting]: it is alive, so a liveness
+// check does not end the process, and with it the other pipelines. A panic in one
+// pipeline ends the program, as it does without a Group.
 //
 //	g := poller.Group{Pipelines: []poller.Pipeline{orders, payments}}
 //	err := g.Run(ctx)
@@ -73,9 +78,11 @@ func (g Group) keepRunning(ctx context.Context, p Pipeline) error {
 			return err
 		}
 		log.Warn("will restart", "wait", readable(wait))
+		p.enter(Restarting, "", wait)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
+			p.enter(Stopped, "", 0)
 			return err
 		}
 	}

@@ -46,6 +46,13 @@ func TestGroup(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, source.Cursor("3"), bad.stored)
 		assert.Equal(t, source.Cursor("250"), good.stored)
+		status := pb.Status()
+		assert.Equal(t, poller.Restarting, status.State, "alive, so that nothing restarts the process")
+		assert.Equal(t, "failed, will restart", status.Summary(time.Now()))
+		assert.Contains(t, status.LastError, "poison")
+		assert.False(t, status.Overdue)
+		assert.Greater(t, status.Due, time.Now(), "when it will be started")
+		assert.LessOrEqual(t, status.Due.Sub(status.Since), 5*time.Minute)
 		restarts := len(bad.logged("will restart"))
 		assert.Greater(t, restarts, 4*60/5, "at most five minutes apart")
 		assert.Less(t, restarts, 4*60)
@@ -55,6 +62,29 @@ func TestGroup(t *testing.T) {
 		assert.Equal(t, source.Cursor("10"), bad.stored)
 		stop()
 		require.NoError(t, <-ended)
+	})
+}
+
+// A pipeline that waits for its restart when the group is told to stop is stopped, and
+// the group returns its error.
+func TestAGroupStopsDuringARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		w.onFetch = func(context.Context, source.Cursor, int) error { return retry.Permanent(errOutage) }
+		p := w.poller()
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- poller.Group{Pipelines: []poller.Pipeline{p}, Logger: p.Logger}.Run(ctx) }()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Equal(t, poller.Restarting, p.Status().State)
+		before := time.Now()
+		stop()
+		require.ErrorIs(t, <-ended, errOutage)
+		assert.Equal(t, before, time.Now(), "at once")
+		assert.Equal(t, poller.Stopped, p.Status().State)
+		time.Sleep(time.Hour)
+		assert.False(t, p.Status().Overdue)
 	})
 }
 

@@ -9,11 +9,13 @@ import (
 )
 
 // Op names a step of the loop. A step is a call to the Source, the Sink, the
-// Checkpointer or the DeadLetter sink.
+// Checkpointer or the DeadLetter sink. OpLease comes before the loop. Its attempts
+// have no timeout, and StepBegin and StepEnd are not called for them.
 type Op string
 
 // The steps of the loop, in order.
 const (
+	OpLease      Op = "lease"      // Lease.Hold
 	OpLoad       Op = "load"       // Checkpointer.Load
 	OpFetch      Op = "fetch"      // Source.Fetch
 	OpWrite      Op = "write"      // Sink.Write

@@ -1,6 +1,7 @@
 package poller_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,6 +90,58 @@ func TestAnUnreliableSinkStoresEachRecordOnce(t *testing.T) {
 					assert.Equal(t, 1, w.count("save"), "saved once, when all are stored")
 				})
 			})
+		}
+	}
+}
+
+// With refused records among them the others are stored once too, and a crash within
+// a batch repeats at most that batch.
+func TestAnUnreliableSinkThatRefusesRecordsAndACrash(t *testing.T) {
+	bad := []int{1, 700, 701, 1500, 3000}
+	for _, parallel := range []int{1, 8} {
+		for _, batch := range []int{0, 100} {
+			for _, crash := range []int{0, 1, 650, 1501, 2950} { // at this call, 0: none
+				synctest.Test(t, func(t *testing.T) {
+					random := rand.New(rand.NewPCG(2, uint64(crash)))
+					p, dead := &posts{takes: time.Millisecond}, false
+					p.fail = func(record int) error {
+						switch {
+						case dead || p.calls == crash:
+							dead = true
+							return retry.Permanent(errors.New("the process is killed"))
+						case slices.Contains(bad, record):
+							return sink.Reject(errors.New("422 Unprocessable Content"))
+						case random.IntN(100) == 0:
+							return errors.New("503 Service Unavailable")
+						}
+						return nil
+					}
+					pl, w := p.poller(3000, parallel)
+					l := &letters{}
+					pl.BatchSize, pl.DeadLetter = batch, l
+					if crash > 0 {
+						require.ErrorContains(t, pl.Drain(t.Context()), "killed")
+						dead = false
+						again, _ := p.poller(0, parallel)
+						again.Source, again.Checkpointer, again.BatchSize, again.DeadLetter = source.Func[int](w.Fetch), w, batch, l
+						pl = again
+					}
+					require.NoError(t, pl.Drain(t.Context()))
+					stored := p.sorted()
+					twice := len(stored) - (3000 - len(bad))
+					assert.Equal(t, without(1, 3000, bad...), slices.Compact(stored))
+					assert.Equal(t, bad, slices.Compact(slices.Sorted(slices.Values(l.records()))))
+					assert.Equal(t, source.Cursor("3000"), w.stored)
+					if crash == 0 {
+						assert.Zero(t, twice)
+						assert.Equal(t, bad, l.records())
+						assert.Less(t, float64(p.calls), 1.15*3000)
+					} else {
+						assert.LessOrEqual(t, twice, cmp.Or(batch, 3000))
+						assert.LessOrEqual(t, twice, crash, "no more than was stored")
+					}
+				})
+			}
 		}
 	}
 }

@@ -51,6 +51,12 @@
 //     too many records in a row were rejected;
 //   - the Retry policy gives up.
 //
+// # Many pipelines, several replicas
+//
+// A [Group] runs pipelines side by side and starts one again that has ended with an
+// error. With a [Lease], one of several replicas of a pipeline is active, and the
+// others stand by.
+//
 // The file DESIGN.md next to this package explains why the loop works this way.
 package poller
 
@@ -125,6 +131,12 @@ type Poller[T any] struct {
 	// DrainWait is how long Drain waits for records that the same holder holds
 	// back. Defaults to 30 s. A negative value means that Drain does not wait.
 	DrainWait time.Duration
+
+	// Lease, if set, makes this pipeline one of several replicas of which one is
+	// active: Run stands by until it gets the lease, and again after it has lost it.
+	// A standby is in state [Standby] and makes no step. Without a Lease, a second
+	// replica ends with [ErrConflict].
+	Lease Lease
 
 	// Retry determines the waits between attempts, and when to give up. The zero
 	// value retries without limit.

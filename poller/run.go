@@ -22,6 +22,7 @@ type run[T any] struct {
 	log      *slog.Logger
 	ctx      context.Context // ends when the run has to stop; for load and fetch
 	graceCtx context.Context // ends Grace after ctx; for write and save
+	cancel   func()          // ends graceCtx
 	draining bool
 	started  time.Time
 	wake     <-chan struct{}
@@ -46,36 +47,24 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 		return err
 	}
 	p.mu.Lock()
-	if p.status.State != "" && p.status.State != Stopped {
-		p.mu.Unlock()
+	running := p.status.State != "" && p.status.State != Stopped && p.status.State != Restarting
+	before := p.status.Records
+	if !running {
+		p.status.State = Working
+	}
+	p.mu.Unlock()
+	if running {
 		return fmt.Errorf("poller: %s: %w", p.Name, ErrRunning)
 	}
-	p.status.State, p.status.Since, p.status.Attempts, p.status.Done = Working, time.Now(), 0, false
-	p.status.AsOf, p.status.Held = time.Time{}, nil // the cursor may have been rewound
-	p.status.Position, p.status.Pending = "", 0
-	before := p.status.Records
-	p.mu.Unlock()
-
-	graceCtx, end := withGrace(ctx, cmp.Or(p.Grace, 30*time.Second))
-	defer end()
-	r := &run[T]{
-		Poller:   p,
-		log:      cmp.Or(p.Logger, slog.Default()).With("pipeline", p.Name),
-		ctx:      ctx,
-		graceCtx: graceCtx,
-		draining: draining,
-		started:  time.Now(),
-		wake:     p.Wake,
-		limit:    cmp.Or(p.BatchSize, 5000),
-		steps:    map[Op]*stepState{OpLoad: {}, OpFetch: {}, OpWrite: {}, OpDeadLetter: {}, OpSave: {}},
-	}
+	p.begin(Working)
+	r := p.newRun(ctx, draining)
 	done := false
 	defer p.update(func(s *Status) {
 		s.State, s.Op, s.Since, s.Due, s.Started, s.Done = Stopped, "", time.Now(), time.Time{}, time.Time{}, done
 	})
-	defer r.dropPrefetched() // deferred, so that it also runs if a step panics
+	defer r.end() // deferred, so that it also runs if a step panics
 
-	err := r.loop()
+	err := r.lead()
 	if errors.Is(err, errStopped) {
 		err = nil
 		if draining {
@@ -93,8 +82,38 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 	return err
 }
 
-// withGrace returns a context that ends d after ctx ends. The returned function
-// ends it at once and releases its resources.
+// begin resets what the Status says about a run: the cursor may have been rewound.
+func (p *Poller[T]) begin(state State) {
+	p.update(func(s *Status) {
+		s.State, s.Op, s.Since, s.Due, s.Started, s.Attempts, s.Done = state, "", time.Now(), time.Time{}, time.Time{}, 0, false
+		s.AsOf, s.Held, s.Position, s.Pending = time.Time{}, nil, "", 0
+	})
+}
+
+func (p *Poller[T]) newRun(ctx context.Context, draining bool) *run[T] {
+	graceCtx, cancel := withGrace(ctx, cmp.Or(p.Grace, 30*time.Second))
+	return &run[T]{
+		Poller:   p,
+		log:      cmp.Or(p.Logger, slog.Default()).With("pipeline", p.Name),
+		ctx:      ctx,
+		graceCtx: graceCtx,
+		cancel:   cancel,
+		draining: draining,
+		started:  time.Now(),
+		wake:     p.Wake,
+		limit:    cmp.Or(p.BatchSize, 5000),
+		steps:    map[Op]*stepState{OpLease: {}, OpLoad: {}, OpFetch: {}, OpWrite: {}, OpDeadLetter: {}, OpSave: {}},
+	}
+}
+
+// end waits for the goroutines of the run.
+func (r *run[T]) end() {
+	r.dropPrefetched()
+	r.cancel()
+}
+
+// withGrace returns a context that ends d after ctx ends, or at once if the lease is
+// lost. The returned function ends it at once and releases its resources.
 func withGrace(ctx context.Context, d time.Duration) (context.Context, func()) {
 	graceCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var watch sync.WaitGroup
@@ -103,6 +122,9 @@ func withGrace(ctx context.Context, d time.Duration) (context.Context, func()) {
 		case <-ctx.Done():
 		case <-graceCtx.Done():
 			return
+		}
+		if errors.Is(context.Cause(ctx), ErrLeaseLost) {
+			d = 0
 		}
 		t := time.NewTimer(d)
 		defer t.Stop()

@@ -14,11 +14,13 @@ type State string
 
 // The states of a Poller.
 const (
-	Stopped State = "stopped" // Run is not in progress
-	Working State = "working" // a step is in progress, see Status.Op
-	Idle    State = "idle"    // there is nothing to fetch; waiting for Interval or Wake
-	Held    State = "held"    // records are held back; waiting to ask again
-	Backoff State = "backoff" // a step failed; waiting to try it again
+	Stopped    State = "stopped"    // Run is not in progress
+	Standby    State = "standby"    // another replica is active; waiting for the Lease
+	Working    State = "working"    // a step is in progress, see Status.Op
+	Idle       State = "idle"       // there is nothing to fetch; waiting for Interval or Wake
+	Held       State = "held"       // records are held back; waiting to ask again
+	Backoff    State = "backoff"    // a step failed; waiting to try it again
+	Restarting State = "restarting" // Run has ended with an error; a Group waits to call it again
 )
 
 // Status is a snapshot of a Poller. Its counters add up all runs of the Poller.
@@ -30,7 +32,7 @@ type Status struct {
 	Interval time.Duration
 
 	// Started is when this run loaded its cursor. It is zero before that, and
-	// when the Poller is stopped.
+	// when the Poller is stopped or stands by.
 	Started time.Time
 
 	// State is what the Poller is doing.
@@ -40,7 +42,7 @@ type Status struct {
 	Since time.Time
 
 	// Due is when State should end at the latest: the deadline of a step or the
-	// end of a wait. It is zero when the Poller is stopped.
+	// end of a wait. It is zero when the Poller is stopped or stands by.
 	Due time.Time
 
 	// Done is true after a run that returned nil: the source or the context has
@@ -152,10 +154,14 @@ func (s Status) Summary(now time.Time) string {
 		return "done"
 	case s.State == Stopped:
 		return "stopped"
+	case s.State == Restarting:
+		return "failed, will restart"
 	case s.Attempts == 1:
 		return "failing, trying again"
 	case s.Attempts > 0:
 		return fmt.Sprintf("failing, %d attempts, trying again", s.Attempts)
+	case s.State == Standby:
+		return "standby"
 	case s.State == Held && s.Held != nil:
 		return fmt.Sprintf("held back for %v by %s", age(s.Held.Since), cmp.Or(strings.Join(s.Held.By, ", "), "an unknown holder"))
 	case s.State == Working && !s.Since.IsZero() && now.Sub(s.Since) >= unanswered:
@@ -174,10 +180,12 @@ func (p *Poller[T]) update(f func(*Status)) {
 	f(&p.status)
 }
 
-// enter sets a state that should last for d at most.
+// enter sets a state that should last for d at most, or without limit if d is 0.
 func (p *Poller[T]) enter(state State, op Op, d time.Duration) {
 	p.update(func(s *Status) {
-		s.State, s.Op, s.Since = state, op, time.Now()
-		s.Due = s.Since.Add(d)
+		s.State, s.Op, s.Since, s.Due = state, op, time.Now(), time.Time{}
+		if d > 0 {
+			s.Due = s.Since.Add(d)
+		}
 	})
 }

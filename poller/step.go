@@ -216,6 +216,9 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 	if giveUp {
 		return r.fail(info, err)
 	}
+	if info.Op == OpLease { // an attempt costs as little as that of a standby in a second
+		wait = min(wait, time.Second)
+	}
 	r.logFailure(info.Op, s, wait, err)
 	r.update(func(st *Status) { st.Attempts = s.failures })
 	if hook := r.Hooks.Backoff; hook != nil {

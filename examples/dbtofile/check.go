@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/poller/verify"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
@@ -15,8 +16,29 @@ import (
 // checkTimeout limits all statements of -check together.
 const checkTimeout = 30 * time.Second
 
-// errCheck reports that -check or -audit found a problem, which it has printed.
+// errCheck reports that -check, -audit or -verify found a problem, which it has printed.
 var errCheck = errors.New("the check failed")
+
+// errDiffers reports that -verify found differences but no missing row, and printed them.
+var errDiffers = errors.New("rows differ")
+
+// compare compares the files with the table and prints the result.
+func compare(ctx context.Context, t *sqlsource.Table, dir string) error {
+	r, err := verify.Files(ctx, t, dir)
+	if err != nil {
+		return errors.New(retry.Text(err))
+	}
+	_, err = fmt.Print(r)
+	switch {
+	case err != nil:
+		return err
+	case r.Missing() > 0:
+		return errCheck
+	case !r.Equal():
+		return errDiffers
+	}
+	return nil
+}
 
 // check prints the state of the table and of the copy in a directory. It does not
 // lock the directory, because the copy may be running.

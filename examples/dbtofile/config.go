@@ -5,16 +5,19 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"log/slog"
-	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
@@ -24,14 +27,20 @@ type config struct {
 	dsn, dsnFile         string
 	table                string
 	key, columns         list
+	where                string
+	maxRowBytes          int
 	out, format, name    string
 	start                string
 	interval, segmentAge time.Duration
+	deadline, timeout    time.Duration
+	deadLetter           string
+	letters, replay      bool
+	mustExist            bool
 	batch                int
 	segmentBytes         int64
 	ceiling              ceiling.Ceiling // nil: auto
 	once, version        bool
-	check, adopt         bool
+	check, verify, adopt bool
 	rewind               string
 	audit                time.Duration
 	listen, webConfig    string
@@ -48,6 +57,8 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.table, "table", "", "the `table` to copy, or schema.table")
 	f.Var(&c.key, "key", "the `columns` of the table's key, separated by commas; rows are copied in this order")
 	f.Var(&c.columns, "columns", "the `columns` to copy, separated by commas; default all")
+	f.StringVar(&c.where, "where", "", "a `condition` in SQL for the rows to copy, in which the table is called t: t.kind = 'order'; a row for which it becomes true only after later rows were copied is missed")
+	f.IntVar(&c.maxRowBytes, "max-row-bytes", sqlsource.DefaultMaxRowBytes, "the size in memory of the largest row; a larger one goes to -dead-letter, or ends the copy; the memory needed is about 64 MB and three times this size")
 	f.StringVar(&c.out, "out", "", "the `directory` for the files, for this copy only; it is created if it does not exist")
 	f.StringVar(&c.format, "format", "jsonl", "jsonl or csv")
 	f.StringVar(&c.name, "name", "", "the `prefix` of the file names; default the name of the table")
@@ -58,6 +69,10 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.start, "start", "first", "where a new copy begins: first, latest (only future rows), or after a `key`; an existing copy continues where it was")
 	f.DurationVar(&c.interval, "interval", time.Second, "how long to wait before polling for new rows")
 	f.IntVar(&c.batch, "batch", 5000, "the maximum number of rows to read and write at once")
+	f.DurationVar(&c.deadline, "deadline", time.Minute, "how long one attempt to read or write a batch may take")
+	f.DurationVar(&c.timeout, "timeout", 0, "give up when an outage has lasted this long; 0 for 5m with -once, and for never without it")
+	f.StringVar(&c.deadLetter, "dead-letter", "", "a `directory` for rows that cannot be copied, such as one of more than -max-row-bytes; the copy continues after them; without it, such a row ends the copy")
+	f.BoolVar(&c.mustExist, "must-exist", false, "refuse to begin a new copy: set it after the first start if -out is on a file system that may not be mounted")
 	f.BoolVar(&c.once, "once", false, "copy the existing rows, complete the last file, and exit")
 	f.Int64Var(&c.segmentBytes, "segment-bytes", 64<<20, "complete a file at this size")
 	f.DurationVar(&c.segmentAge, "segment-age", 5*time.Minute, "complete a file at this age, so that consumers see its rows; 0 for never")
@@ -66,9 +81,12 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the lowest `level` to log: debug, info, warn or error")
 	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, the statement and its plan, how many rows are pending and who holds them back, and exit; it changes nothing and can run at the same time as the copy, or without -out before the first copy")
+	f.BoolVar(&c.verify, "verify", false, "compare the files with the table, up to the cursor of the copy, print how many rows are missing, extra or changed and their first keys, and exit; it changes nothing and can run at the same time as the copy")
 	f.DurationVar(&c.audit, "audit", 0, "watch the table for this long, print how many rows appeared below the ceiling after the copy would have passed them, and how many a reader without a ceiling would have missed, and exit; SIGINT ends it early, with the result so far; it writes nothing and reads only keys")
 	f.StringVar(&c.rewind, "rewind", "", "set the copy back to after a `key`, or to first, and exit; the next start copies the rows after it again, to new files")
 	f.BoolVar(&c.adopt, "adopt", false, "let the copy continue at the same key in the database as it is now, and exit; for use after an error that the cursor belongs to another history or query")
+	f.BoolVar(&c.letters, "letters", false, "list the rows in -dead-letter, and exit; it can run at the same time as the copy")
+	f.BoolVar(&c.replay, "replay", false, "read the rows in -dead-letter again from the table, after a fix, write them to files in its directory replayed, and exit; it can run at the same time as the copy, and a second run continues after the first one")
 	f.BoolVar(&c.version, "version", false, "print the version and exit")
 	return f
 }
@@ -109,7 +127,7 @@ func parse(args, environ []string) (c config, err error) {
 	if err := fromEnvironment(f, environ, given); err != nil {
 		return c, err
 	}
-	asked := slices.DeleteFunc([]string{"check", "audit", "rewind", "adopt"}, func(action string) bool { return !given[action] })
+	asked := slices.DeleteFunc([]string{"check", "verify", "audit", "rewind", "adopt", "letters", "replay"}, func(action string) bool { return !given[action] })
 	switch {
 	case f.NFlag() == 0:
 		return c, usageError(usage)
@@ -135,7 +153,7 @@ func parse(args, environ []string) (c config, err error) {
 
 // actions are flags that cannot be set in the environment, where a service would
 // repeat them at every start.
-var actions = []string{"version", "check", "audit", "rewind", "adopt"}
+var actions = []string{"version", "check", "verify", "audit", "rewind", "adopt", "letters", "replay"}
 
 // fromEnvironment sets flags that are not given from the environment, such as
 // -segment-age from DBTOFILE_SEGMENT_AGE.
@@ -187,6 +205,16 @@ func (c *config) complete() (err error) {
 		return wrong("-interval is %v: want more than 0", c.interval)
 	case c.batch < 1:
 		return wrong("-batch is %d: want at least 1", c.batch)
+	case c.maxRowBytes < 1:
+		return wrong("-max-row-bytes is %d: want at least 1", c.maxRowBytes)
+	case c.deadline <= 0:
+		return wrong("-deadline is %v: want more than 0", c.deadline)
+	case c.timeout < 0:
+		return wrong("-timeout is %v: want 0 or more", c.timeout)
+	case c.deadLetter == "" && (c.letters || c.replay):
+		return wrong("-dead-letter is missing: which directory has the rows?")
+	case c.deadLetter != "" && filepath.Clean(c.deadLetter) == filepath.Clean(c.out):
+		return wrong("-dead-letter and -out are the same directory: use two")
 	case c.segmentBytes < 1:
 		return wrong("-segment-bytes is %d: want at least 1", c.segmentBytes)
 	case c.segmentAge < 0:
@@ -194,7 +222,10 @@ func (c *config) complete() (err error) {
 	case c.webConfig != "" && c.listen == "":
 		return wrong("-web.config.file is given without -listen: give both")
 	}
-	c.name = cmp.Or(c.name, notInNames.ReplaceAllString(c.table, "_"))
+	if c.once && c.timeout == 0 {
+		c.timeout = onceTimeout
+	}
+	c.name = cmp.Or(c.name, fileName(c.table))
 	if c.listen != "" {
 		if c.listen, err = listenAddress(c.listen); err != nil {
 			return err
@@ -203,24 +234,29 @@ func (c *config) complete() (err error) {
 	if err := checkWebConfig(c.webConfig); err != nil {
 		return err
 	}
-	return c.readDSN()
-}
-
-func (c *config) readDSN() error {
-	if c.dsnFile == "" {
-		return nil
-	}
-	text, err := os.ReadFile(c.dsnFile)
-	if err != nil {
-		return wrong("-dsn-file: %v", err)
-	}
-	if c.dsn = strings.TrimSpace(string(text)); c.dsn == "" {
-		return wrong("-dsn-file: %s is empty: write the DSN into it", c.dsnFile)
+	if c.dsnFile != "" {
+		if c.dsn, err = readDSN(c.dsnFile); err != nil {
+			return wrong("%v", err)
+		}
 	}
 	return nil
 }
 
+// onceTimeout is how long -once waits for an outage to pass.
+const onceTimeout = 5 * time.Minute
+
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]|^[.-]`)
+
+// fileName returns the name of a table as the files have it. A table whose letters are
+// not those of file names, such as таблица, gets its digest.
+func fileName(table string) string {
+	name := notInNames.ReplaceAllString(table, "_")
+	if strings.ContainsFunc(table, func(r rune) bool { return r > unicode.MaxASCII }) {
+		name = strings.Trim(name, "_")
+		name = fmt.Sprintf("%.80s_%08x", cmp.Or(name, "table"), crc32.ChecksumIEEE([]byte(table)))
+	}
+	return fmt.Sprintf("%.100s", name)
+}
 
 // secret matches text that looks like a DSN, to recognize one given to the wrong
 // flag. It does not match a URL without user and password, which may be a key to
@@ -256,10 +292,10 @@ func (l *list) Set(text string) error {
 
 func help(f *flag.FlagSet) answer {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\nEach setting can also be given in the environment, as in DBTOFILE_SEGMENT_AGE=1h; a flag takes precedence.\nThe exceptions are -check, -audit, -rewind, -adopt and -version.\n\n", usage)
+	fmt.Fprintf(&b, "%s\n\nEach setting can also be given in the environment, as in DBTOFILE_SEGMENT_AGE=1h; a flag takes precedence.\nThe exceptions are -check, -verify, -audit, -rewind, -adopt, -letters, -replay and -version.\n\n", usage)
 	f.SetOutput(&b)
 	f.PrintDefaults()
-	b.WriteString("\nExit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot continue; -audit: rows were missed\n")
+	b.WriteString("\nExit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot continue; -audit: rows were missed; -verify: rows are missing,\n5 -verify: no row is missing, but rows differ, as after updates and deletes, 6 an outage lasted longer than -timeout\n")
 	return answer(b.String())
 }
 

@@ -6,14 +6,18 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/term"
 
-	"github.com/artifactofdevotion/devotion/examples/dbtofile/internal/journal"
+	"github.com/artifactofdevotion/devotion/poller/asynclog"
+	"github.com/artifactofdevotion/devotion/poller/journal"
 )
 
-// output returns the logger, and the screen if the log is text on a terminal.
-func output(format string, level slog.Level) (*slog.Logger, *screen) {
+// output returns the logger, and the screen if the log is text on a terminal. Logging
+// does not wait for a reader of standard error that hangs. The function end writes the
+// lines that are left.
+func output(format string, level slog.Level) (log *slog.Logger, _ *screen, end func()) {
 	fd := int(os.Stderr.Fd())
 	var to io.Writer = os.Stderr
 	var s *screen
@@ -42,21 +46,35 @@ func output(format string, level slog.Level) (*slog.Logger, *screen) {
 			return slog.String(a.Key, a.Value.Time().Format(clock))
 		},
 	}
+	var lines slog.Handler = slog.NewTextHandler(to, o)
 	if format == "json" {
-		return slog.New(slog.NewJSONHandler(to, o)), nil
+		lines = slog.NewJSONHandler(to, o)
 	}
-	return slog.New(slog.NewTextHandler(to, o)), s
+	queue := asynclog.New(lines)
+	return slog.New(queue), s, func() { _ = queue.Close() } // an error says that nobody reads
+}
+
+// within calls f, and stops waiting for it after a moment: a terminal or a pipe may be
+// blocked.
+func within(f func()) {
+	done := make(chan struct{})
+	go func() { defer close(done); f() }()
+	select {
+	case <-done:
+	case <-time.After(asynclog.Patience):
+	}
 }
 
 // say writes the reason for the exit to standard error, in the format of the log.
 func say(format, text string) {
-	switch {
-	case format == "json":
-		log, _ := output(format, slog.LevelError)
+	if format == "json" {
+		log, _, end := output(format, slog.LevelError)
 		log.Error("ended", "err", text)
-	case journal.Connected():
-		fmt.Fprintln(os.Stderr, "<3>"+strings.ReplaceAll(text, "\n", "\n<3>"))
-	default:
-		fmt.Fprintln(os.Stderr, text)
+		end()
+		return
 	}
+	if journal.Connected() {
+		text = "<3>" + strings.ReplaceAll(text, "\n", "\n<3>")
+	}
+	within(func() { fmt.Fprintln(os.Stderr, text) })
 }

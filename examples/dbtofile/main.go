@@ -36,6 +36,17 @@
 // while all writers are active, counts the rows that a copy would have missed, with the
 // ceiling and without one. Both only read, and can run at the same time as the copy.
 //
+// # Verifying
+//
+// dbtofile -verify, with the settings of the copy, compares the files with the table, up
+// to the cursor. It can run at any time, also next to the copy, and only reads. It prints
+// how many rows are missing (in the table, not in the files), extra (in the files only)
+// and changed, by ranges of keys, and their first keys. Rows that were updated after they
+// were delivered are changed, and rows that were deleted are extra, as is the old version
+// of a row whose stamp was updated. A missing row was lost, or its key appeared below the
+// cursor later. The exit code is 4 if rows are missing, and 5 if rows differ otherwise.
+// See package poller/verify.
+//
 // # Rewinding
 //
 // Stop the copy first. dbtofile -rewind KEY sets the cursor to KEY. The next start copies
@@ -97,6 +108,7 @@ import (
 	"syscall"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -133,13 +145,19 @@ func report(err error, logFormat string) int {
 			say(logFormat, "dbtofile: "+err.Error())
 		}
 		return 4
+	case errors.Is(err, errDiffers):
+		return 5
 	case errors.As(err, &unsafe):
 		say(logFormat, "dbtofile: "+strings.TrimPrefix(unsafe.Error(), "ceiling: ")+"\nFor all findings run dbtofile -check with the same settings.")
 		return 1
 	}
 	say(logFormat, "dbtofile: "+err.Error())
-	if errors.Is(err, poller.ErrHeld) {
+	var failed *poller.Error
+	switch {
+	case errors.Is(err, poller.ErrHeld):
 		return 3
+	case errors.As(err, &failed) && failed.Attempts > 1 && retry.Classify(err) == retry.Transient:
+		return 6 // it was retried for as long as -timeout says
 	}
 	return 1
 }

@@ -81,7 +81,7 @@ func (s *screen) watch(status func() poller.Status) (stop func()) {
 			}
 		}
 	}()
-	return func() { close(end); <-ended }
+	return func() { close(end); within(func() { <-ended }) }
 }
 
 // age formats a duration, such as 0.3s, 12s or 5m10s.

@@ -7,13 +7,14 @@ import (
 	"io/fs"
 	"log/slog"
 
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
 // reset sets the cursor of the copy for -rewind and -adopt, and prints the old and
-// the new one. It does not query the database.
+// the new one. Only -rewind KEY queries the database.
 func reset(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) (err error) {
 	if _, err := filesink.History(c.out); errors.Is(err, fs.ErrNotExist) { // Open would create the directory
 		return fmt.Errorf("%s holds no copy: check -out", c.out)
@@ -27,7 +28,7 @@ func reset(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
-	now, err := target(t, was, c)
+	now, err := target(ctx, t, was, c)
 	if err != nil {
 		return err
 	}
@@ -43,7 +44,7 @@ func reset(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) 
 	return nil
 }
 
-func target(t *sqlsource.Table, was source.Cursor, c config) (source.Cursor, error) {
+func target(ctx context.Context, t *sqlsource.Table, was source.Cursor, c config) (source.Cursor, error) {
 	switch {
 	case c.adopt && was == "":
 		return "", errors.New("nothing is copied yet: start the copy instead of adopting")
@@ -52,5 +53,27 @@ func target(t *sqlsource.Table, was source.Cursor, c config) (source.Cursor, err
 	case c.rewind == "first":
 		return t.At() // before the first row, whatever -start is
 	}
-	return after(t, "rewind", "first", c.rewind)
+	to, err := after(t, "rewind", "first", c.rewind)
+	if err != nil {
+		return "", err
+	}
+	return to, passed(ctx, t, to, was)
+}
+
+// passed returns an error unless the copy has passed rows after the key of to. Otherwise
+// rows would be skipped that are not copied yet, or are added later.
+func passed(ctx context.Context, t *sqlsource.Table, to, was source.Cursor) error {
+	if was == "" {
+		return errors.New("nothing is copied yet: use -start instead of -rewind")
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	rows, err := t.Keys(ctx, to, was, 1)
+	if err != nil {
+		return fmt.Errorf("the cursor stays %s: %s", t.Describe(was), retry.Text(err))
+	}
+	if len(rows) == 0 {
+		return fmt.Errorf("the table has no row after %s and up to the cursor, %s, so nothing would be copied again, and rows could be skipped: the cursor stays", t.Position(to), t.Position(was))
+	}
+	return nil
 }

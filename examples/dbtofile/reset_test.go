@@ -62,15 +62,27 @@ The next start copies the rows after it again, to new files. Complete files stay
 	p = run(t, nil, append(args, "-key", "id,name", "-rewind", "7")...)
 	require.Equal(t, 2, p.code())
 	require.Contains(t, p.stderr.String(), "-rewind: want first, or the values of id,name separated by commas")
-	// A key of the wrong type is noticed by the next query.
-	succeeds(t, append(args, "-rewind", "seven")...)
-	p = run(t, nil, append(args, "-once")...)
-	require.Equal(t, 1, p.code())
-	require.Contains(t, p.stderr.String(), "rewind to a cursor that At returns")
-	p = run(t, nil, append(args, "-check")...)
-	require.Equal(t, 4, p.code(), "%s", &p.stderr)
-	prints(t, p, `unsafe   .*the cursor's value for "id" is not an integer.*`)
-	require.Len(t, files(t, dir, ".jsonl"), 4)
+
+	// A key that does not fit its column, or that the copy has not passed, changes nothing.
+	for key, want := range map[string]string{
+		"seven":                `the cursor stays orders after id = 11: .*the database does not accept the cursor's key, id = "seven"`,
+		"11":                   `the table has no row after id 11 and up to the cursor, id 11, so nothing would be copied again`,
+		"12":                   "the table has no row after id 12",
+		"99999999999999999999": "does not fit|does not accept|not an integer",
+	} {
+		p = run(t, nil, append(args, "-rewind", key)...)
+		require.Equal(t, 1, p.code(), key)
+		require.Regexp(t, want, p.stderr.String())
+		require.Empty(t, p.stdout.String())
+	}
+	order(db, 1)
+	p = run(t, nil, append(args, "-rewind", "11")...)
+	require.Equal(t, 1, p.code(), "the new row is not copied yet")
+	succeeds(t, append(args, "-once")...)
+	require.Equal(t, sold(12, 12), texts(t, dir)["orders-0000000005.jsonl"], "the cursor stayed")
+	succeeds(t, append(args, "-rewind", "first")...)
+	p = run(t, nil, append(args, "-rewind", "3")...)
+	require.Equal(t, 1, p.code(), "forward")
 }
 
 func TestRewindSQLite(t *testing.T) {

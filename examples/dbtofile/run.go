@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/deadletter"
 	"github.com/artifactofdevotion/devotion/poller/sdnotify"
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
@@ -18,25 +20,34 @@ import (
 
 // run copies until ctx ends, or with -once until all rows are copied.
 func run(ctx context.Context, c config) (err error) {
-	log, screen := output(c.logFormat, c.logLevel)
+	log, screen, end := output(c.logFormat, c.logLevel)
+	defer end()
 	parts := log.With("pipeline", c.name) // the Poller adds the key itself
 
-	db, err := open(c.dsn)
+	c.warnOfReaders(parts)
+	db, err := c.open()
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	table := &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Ceiling: c.ceiling, Logger: parts}
+	table := &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Where: c.where,
+		MaxRowBytes: c.maxRowBytes, Ceiling: c.ceiling, Logger: parts}
 	if table.Start, err = start(table, c.start); err != nil {
 		return err
 	}
 	switch {
 	case c.check:
 		return check(ctx, table, c.out)
+	case c.verify:
+		return compare(ctx, table, c.out)
 	case c.audit > 0:
 		return audit(ctx, table, c.audit)
 	case c.adopt || c.rewind != "":
 		return reset(ctx, table, c, parts)
+	case c.letters:
+		return letters(c.deadLetter)
+	case c.replay:
+		return replay(ctx, table, c, log)
 	}
 
 	files, err := openFiles(c, parts)
@@ -52,7 +63,17 @@ func run(ctx context.Context, c config) (err error) {
 		Checkpointer: files, // stores the cursor with the rows: exactly once
 		BatchSize:    c.batch,
 		Interval:     c.interval,
+		Deadline:     c.deadline,
+		Retry:        retry.Policy{MaxElapsed: c.timeout},
 		Logger:       log,
+	}
+	if c.deadLetter != "" {
+		letters, err := deadletter.Open[row.Row](c.deadLetter, deadletter.Options{Logger: parts})
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, letters.Close()) }()
+		p.DeadLetter = letters
 	}
 	if screen != nil {
 		defer screen.watch(p.Status)()
@@ -94,11 +115,13 @@ func openFiles(c config, log *slog.Logger) (*filesink.Dir[row.Row], error) {
 	return filesink.Open(c.out, filesink.Options[row.Row]{
 		Name:         c.name,
 		Encoder:      encoder,
+		MustExist:    c.mustExist,
 		SegmentBytes: c.segmentBytes,
 		SegmentAge:   cmp.Or(c.segmentAge, -1), // the flag has 0 for never
 		Logger:       log,
-		OnSeal: func(s filesink.Segment) {
+		OnSeal: func(_ context.Context, s filesink.Segment) error {
 			log.Info("file complete", "path", s.Path, "rows", s.Rows, "bytes", s.Bytes)
+			return nil
 		},
 	})
 }

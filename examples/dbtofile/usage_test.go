@@ -23,10 +23,11 @@ func TestUsageWithoutArguments(t *testing.T) {
 func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
 	p := succeeds(t, "-h")
-	for _, flag := range strings.Fields("dsn dsn-file table key columns out format name ceiling start interval batch once segment-bytes segment-age listen web.config.file log-format log-level check rewind adopt version") {
+	for _, flag := range strings.Fields("dsn dsn-file table key columns out format name ceiling start interval batch once segment-bytes segment-age listen web.config.file log-format log-level check verify audit rewind adopt version") {
 		require.Regexp(t, `(?m)^  -`+regexp.QuoteMeta(flag)+`( |$)`, p.stdout.String())
 	}
 	require.Contains(t, p.stdout.String(), "Exit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed")
+	require.Contains(t, p.stdout.String(), "\n5 -verify: no row is missing, but rows differ")
 	require.Empty(t, p.stderr.String())
 
 	p = succeeds(t, "-version")
@@ -67,6 +68,7 @@ func TestWrongUsage(t *testing.T) {
 		`"lag": want a duration of more than 0 after lag`:                      append(good[:9:9], "-ceiling", "lag"),
 		"-check and -rewind are both given":                                    append(good[:9:9], "-rewind", "1", "-check"),
 		"-audit is 0s: want more than 0":                                       append(good[:9:9], "-audit", "0s"),
+		"-check and -verify are both given":                                    append(good[:9:9], "-verify", "-check"),
 		"-check and -audit are both given":                                     append(good[:9:9], "-audit", "1s", "-check"),
 		"-rewind and -adopt are both given":                                    append(good[:9:9], "-rewind", "1", "-adopt"),
 		`-rewind is "": want first or a key`:                                   append(good[:9:9], "-rewind", ""),
@@ -83,7 +85,7 @@ func TestWrongUsage(t *testing.T) {
 		"-start: want first, latest, or the values of a,b":                     append(good[:9:9], "-key", "a,b", "-start", "1"),
 		"or the values of id,b separated by commas":                            append(good[:9:9], "-key", "id,b", "-start", "1,2\n3,4"),
 		"the DSN (not shown) has an unknown format":                            append(good[2:9:9], "-dsn", "shop.db"),
-		"the DSN has no path":                                                  append(good[2:9:9], "-dsn", "sqlite:"),
+		"has no path: want sqlite:PATH":                                        append(good[2:9:9], "-dsn", "sqlite:"),
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()

@@ -4,10 +4,9 @@
 //	go run ./examples/several shop.db /var/spool/shop
 //
 // The pipelines share only the connection pool. Each has its own cursor, so a slow
-// or failing pipeline does not delay the others. A pipeline that ends with an
-// error needs a human. The group then stops the other pipelines, and the process
-// ends with that error. A supervisor notices and restarts a process that has
-// ended; it would not notice one missing pipeline.
+// or failing pipeline does not delay the others. A pipeline that ends with an error
+// needs a person, for example because its table is missing. The group starts it
+// again after a wait, and the others go on meanwhile.
 package main
 
 import (
@@ -21,7 +20,6 @@ import (
 
 	"github.com/jmoiron/sqlx"
 	_ "github.com/ncruces/go-sqlite3/driver"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
@@ -42,32 +40,26 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, database, dir string) error {
+func run(ctx context.Context, database, dir string) (err error) {
 	db, err := sqlx.Open("sqlite3", database)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 
-	group, ctx := errgroup.WithContext(ctx)
+	var group poller.Group
 	for _, table := range tables {
-		group.Go(func() error { return follow(ctx, db, table, filepath.Join(dir, table)) })
+		files, failed := filesink.Open(filepath.Join(dir, table), filesink.Options[row.Row]{Name: table})
+		if failed != nil {
+			return failed
+		}
+		defer func() { err = errors.Join(err, files.Close()) }()
+		group.Pipelines = append(group.Pipelines, &poller.Poller[row.Row]{
+			Name:         table,
+			Source:       &sqlsource.Table{DB: db, Name: table, Key: []string{"id"}},
+			Sink:         files,
+			Checkpointer: files,
+		})
 	}
-	return group.Wait()
-}
-
-// follow runs one pipeline, from a table to a directory.
-func follow(ctx context.Context, db *sqlx.DB, table, dir string) (err error) {
-	files, err := filesink.Open(dir, filesink.Options[row.Row]{Name: table})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, files.Close()) }()
-	p := &poller.Poller[row.Row]{
-		Name:         table,
-		Source:       &sqlsource.Table{DB: db, Name: table, Key: []string{"id"}},
-		Sink:         files,
-		Checkpointer: files,
-	}
-	return p.Run(ctx)
+	return group.Run(ctx)
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -15,7 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/artifactofdevotion/devotion/sink/durable"
+	"github.com/artifactofdevotion/devotion/internal/disktest"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
@@ -67,7 +65,7 @@ func TestKilledAtEachCall(t *testing.T) {
 
 type world struct {
 	rng    *rand.Rand
-	disk   *disk
+	disk   *disktest.Disk
 	file   *File
 	cursor source.Cursor
 	made   int
@@ -82,9 +80,10 @@ type violation string
 func explore(seed uint64, dieAt int) (calls int, err error) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	rates := []float64{0, 0.02, 0.1}
-	w := &world{rng: rng, disk: &disk{rng: rng, now: names{}, durable: names{}, dieAt: dieAt}}
+	w := &world{rng: rng, disk: disktest.New(rng)}
+	w.disk.DieAt = dieAt
 	if dieAt == 0 {
-		w.disk.fails, w.disk.dies = rates[rng.IntN(3)], rates[rng.IntN(3)]
+		w.disk.Fails, w.disk.Dies = rates[rng.IntN(3)], rates[rng.IntN(3)]
 	}
 	defer func() {
 		if v, ok := recover().(violation); ok {
@@ -95,7 +94,7 @@ func explore(seed uint64, dieAt int) (calls int, err error) {
 	for range 5 + rng.IntN(20) {
 		switch rng.IntN(6) {
 		case 0:
-			w.disk.dead = true
+			w.disk.Dead = true
 		case 1:
 			w.move("rewind", func(to source.Cursor) error { return w.file.Rewind(to) })
 		default:
@@ -103,10 +102,10 @@ func explore(seed uint64, dieAt int) (calls int, err error) {
 		}
 		w.load()
 	}
-	calls = w.disk.calls
-	w.disk.fails, w.disk.dies, w.disk.dead = 0, 0, true
+	calls = w.disk.Calls
+	w.disk.Fails, w.disk.Dies, w.disk.Dead = 0, 0, true
 	w.start()
-	for name := range w.disk.now {
+	for _, name := range w.disk.Names() {
 		if name != "checkpoint" {
 			panic(violation(name + " was left behind"))
 		}
@@ -117,13 +116,13 @@ func explore(seed uint64, dieAt int) (calls int, err error) {
 // start is the end of a process or of the machine, and the next start.
 func (w *world) start() {
 	for {
-		if w.disk.dead {
+		if w.disk.Dead {
 			cut := w.rng.IntN(2) == 0
 			w.steps = append(w.steps, fmt.Sprintf("restart(%t)", cut))
-			w.disk.restart(cut)
+			w.disk.Restart(cut)
 		}
-		w.file = &File{path: "/disk/checkpoint", history: 3, open: func(string) (directory, error) { return w.disk, nil }}
-		if w.check(w.file.check()) && w.check(w.file.lockedSoon(w.file.removeLeftovers)) {
+		w.file = &File{path: "/disk/checkpoint", history: 3, open: func(string, bool) (directory, error) { return modelDir{w.disk}, nil }}
+		if w.check(w.file.start()) {
 			break
 		}
 	}
@@ -140,7 +139,7 @@ func (w *world) move(what string, do func(to source.Cursor) error) {
 			w.cursor = to
 			return
 		}
-		if w.disk.dead || w.rng.IntN(2) == 0 {
+		if w.disk.Dead || w.rng.IntN(2) == 0 {
 			break
 		}
 	}
@@ -150,10 +149,10 @@ func (w *world) move(what string, do func(to source.Cursor) error) {
 // load expects the stored cursor, or one of those that a failed call was to store.
 func (w *world) load(or ...source.Cursor) {
 	for {
-		if w.disk.dead {
+		if w.disk.Dead {
 			cut := w.rng.IntN(2) == 0
 			w.steps = append(w.steps, fmt.Sprintf("restart(%t)", cut))
-			w.disk.restart(cut)
+			w.disk.Restart(cut)
 			w.file = &File{path: w.file.path, history: 3, open: w.file.open}
 		}
 		w.steps = append(w.steps, "load")
@@ -171,146 +170,14 @@ func (w *world) load(or ...source.Cursor) {
 
 // check accepts only the errors of the disk.
 func (w *world) check(err error) bool {
-	if err != nil && !errors.Is(err, errDisk) {
+	if err != nil && !errors.Is(err, disktest.ErrDisk) && !errors.Is(err, disktest.ErrDead) {
 		panic(violation("an error without a fault of the disk: " + err.Error()))
 	}
 	return err == nil
 }
 
-var errDisk = errors.New("the disk failed")
+// modelDir is a model of a disk as a directory.
+type modelDir struct{ *disktest.Disk }
 
-// disk is a directory whose names and files are lost in a power cut unless they were
-// synced. Each call may fail, with or without its effect, or be the last. A failed
-// sync of a file drops some of its pages and marks all of them clean, as Linux does.
-type disk struct {
-	rng          *rand.Rand
-	fails, dies  float64
-	calls, dieAt int
-	dead         bool
-	now, durable names
-	ops          []func(names) // between durable and now
-}
-
-type names map[string]*content
-
-type content struct {
-	text  []byte
-	dirty bool // a power cut truncates the text
-	lost  bool // a failed sync marked it clean: a power cut truncates it even after another sync
-}
-
-func (d *disk) call(effect func() error) error {
-	if d.dead {
-		return errDisk
-	}
-	d.calls++
-	fail, die := d.rng.Float64() < d.fails, d.rng.Float64() < d.dies || d.calls == d.dieAt
-	if d.dead = die; (fail || die) && d.rng.IntN(2) == 0 {
-		return errDisk
-	}
-	if err := effect(); err != nil {
-		return err
-	}
-	if fail || die {
-		return errDisk
-	}
-	return nil
-}
-
-func (d *disk) restart(powerCut bool) {
-	d.dead = false
-	if !powerCut {
-		return
-	}
-	for _, op := range d.ops {
-		if d.rng.IntN(2) == 0 {
-			op(d.durable)
-		}
-	}
-	d.now, d.ops = maps.Clone(d.durable), nil
-	for _, name := range slices.Sorted(maps.Keys(d.now)) {
-		if c := d.now[name]; c.dirty || c.lost {
-			c.text, c.dirty, c.lost = c.text[:d.rng.IntN(len(c.text)+1)], false, false
-		}
-	}
-}
-
-func (d *disk) change(op func(names)) error {
-	op(d.now)
-	d.ops = append(d.ops, op)
-	return nil
-}
-
-func (d *disk) Create(name string) (durable.File, error) {
-	c := &content{}
-	return &handle{d, c}, d.call(func() error {
-		if d.now[name] != nil {
-			return fs.ErrExist
-		}
-		return d.change(func(n names) { n[name] = c })
-	})
-}
-
-func (d *disk) Rename(from, to string) error {
-	return d.call(func() error {
-		c := d.now[from]
-		return d.change(func(n names) { delete(n, from); n[to] = c })
-	})
-}
-
-func (d *disk) Remove(name string) error {
-	return d.call(func() error { return d.change(func(n names) { delete(n, name) }) })
-}
-
-func (d *disk) Sync() error {
-	return d.call(func() error { d.durable, d.ops = maps.Clone(d.now), nil; return nil })
-}
-
-func (d *disk) ReadFile(name string) (text []byte, err error) {
-	err = d.call(func() error {
-		if d.now[name] == nil {
-			return fs.ErrNotExist
-		}
-		text = slices.Clone(d.now[name].text)
-		return nil
-	})
-	return text, err
-}
-
-func (d *disk) List() (all []string, err error) {
-	err = d.call(func() error { all = slices.Sorted(maps.Keys(d.now)); return nil })
-	return all, err
-}
-
-func (d *disk) Lstat(string) (fs.FileInfo, error) {
-	return regular{}, d.call(func() error { return nil })
-}
-
-type regular struct{ fs.FileInfo }
-
-func (regular) Mode() fs.FileMode { return 0 }
-
-func (d *disk) lock(context.Context, string) (func(), error) {
-	return func() {}, d.call(func() error { return nil })
-}
-
-func (d *disk) Close() error { return nil }
-
-type handle struct {
-	*disk
-	c *content
-}
-
-func (h *handle) Write(p []byte) (int, error) {
-	return len(p), h.call(func() error { h.c.text, h.c.dirty = append(h.c.text, p...), true; return nil })
-}
-
-func (h *handle) Sync() error {
-	err := h.call(func() error { h.c.dirty = false; return nil })
-	if err != nil && !h.dead && h.c.dirty {
-		h.c.dirty, h.c.lost = false, true
-	}
-	return err
-}
-
-func (h *handle) Close() error { return h.call(func() error { return nil }) }
+func (d modelDir) lock(context.Context, string) (func(), error) { return func() {}, d.Call() }
+func (d modelDir) Close() error                                 { return nil }

@@ -15,17 +15,20 @@ import (
 // directory is what a [File] needs of the directory in which its file is. The tests
 // replace it with a model of a disk that loses unsynced data.
 type directory interface {
-	durable.FS
-	ReadFile(name string) ([]byte, error)
-	List() ([]string, error)
-	Lstat(name string) (fs.FileInfo, error)
+	durable.Dir
 	lock(ctx context.Context, name string) (unlock func(), err error)
 	Close() error
 }
 
 type osDirectory struct{ durable.Root }
 
-func openDirectory(path string) (directory, error) {
+// openDirectory opens a directory. With create, it creates it if it does not exist.
+func openDirectory(path string, create bool) (directory, error) {
+	if create {
+		if err := durable.MkdirAll(path, 0o700); err != nil {
+			return nil, err
+		}
+	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
 		return nil, err

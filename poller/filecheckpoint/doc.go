@@ -23,20 +23,25 @@
 //
 // # Rewinding
 //
-// To read a range again, call [File.Rewind] from any process, or stop the
-// pipeline and edit the file, which is JSON: change "cursor", and set "writer"
-// to any new value. A pipeline that is running ends with ErrConflict at its next
-// Save. Started again, it goes on from the new cursor. [File.History] and the
-// file's "history" list earlier cursors.
+// To read a range again, call [File.Rewind] from any process. A pipeline that is
+// running ends with ErrConflict at its next Save. Started again, it goes on from the
+// new cursor. [File.History] and the file's "history" list earlier cursors.
 //
-// Rewind and edit as the user that the pipeline runs as, because whoever writes
-// the file owns it.
+// The file is JSON for people to read. It has a checksum, so it cannot be edited in
+// place. To set the cursor by hand, stop the pipeline and replace the whole file:
+//
+//	{"version": 1, "cursor": "v2:42", "writer": "anna"}
+//
+// Writer is any value that was not there before. Rewind and edit as the user that
+// the pipeline runs as, because whoever writes the file owns it.
+//
+// # Errors
 //
 // A damaged file is an error and not a new start, which would silently send
 // everything again. A file that disappears while a handle is open is an error
 // too. A pipeline that starts without a file starts from the beginning, so stop
 // the pipeline before you remove, restore or put back the file: a supervisor could
-// restart it in between.
+// restart it in between. Set Options.MustExist if its file system may be missing.
 //
 // A release can read files of the release before it and the release after it, so
 // it can be rolled back. A file of a later format version is an error.

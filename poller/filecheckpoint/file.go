@@ -18,11 +18,20 @@ import (
 // ErrClosed is wrapped by the errors of a [File] that was closed.
 var ErrClosed = errors.New("the checkpoint is closed")
 
+// errMustExist is the error of Options.MustExist. It wraps fs.ErrNotExist.
+var errMustExist = fmt.Errorf("the file does not exist: mount its file system, or put it back; for a new start, open it once without MustExist: %w", fs.ErrNotExist)
+
 // Options change how a [File] works. The zero value is ready to use.
 type Options struct {
 	// History is how many cursors the file keeps, including the current one.
 	// Defaults to 20; at most 1,000.
 	History int
+
+	// MustExist makes Open refuse a file that does not exist. Set it where the file
+	// is on a file system that may not be mounted: without its file, the pipeline
+	// would deliver everything again. The error wraps fs.ErrNotExist. The first
+	// start leaves it out.
+	MustExist bool
 }
 
 // Entry is a cursor that was stored.
@@ -35,17 +44,23 @@ type Entry struct {
 // File is a handle on a checkpoint file: a poller.Checkpointer. It is safe for
 // concurrent use.
 type File struct {
-	path    string
-	history int
-	open    func(dir string) (directory, error)
-	fence   durable.Fence
-	closed  atomic.Bool
-	exists  atomic.Bool // this handle has seen the file
+	path      string
+	history   int
+	mustExist bool
+	open      func(dir string, create bool) (directory, error)
+	fence     durable.Fence
+	closed    atomic.Bool
+	prepared  atomic.Bool // the directory exists, and has no leftovers
+	exists    atomic.Bool // this handle has seen the file
 }
 
 // Open returns a handle on the checkpoint file at path. Open creates missing
 // directories, and the first Save creates the file, accessible to the owner
 // only (0700 and 0600). An existing file that cannot be read is an error.
+//
+// If the disk is full or fails, or the process has no descriptors left, Open
+// returns a handle and no error: that is an outage, which may pass. Each method
+// tries again, and returns the error until it succeeds.
 func Open(path string, o Options) (*File, error) {
 	history := cmp.Or(o.History, 20)
 	if history < 1 || history > 1000 {
@@ -64,27 +79,31 @@ func Open(path string, o Options) (*File, error) {
 	if err := checkName(filepath.Base(path)); err != nil {
 		return nil, fmt.Errorf("filecheckpoint: %s: %w", path, err)
 	}
-	f := &File{path: path, history: history, open: openDirectory}
-	if err := f.check(); err != nil {
-		return nil, f.error(err)
-	}
-	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("filecheckpoint: %w", err)
-	}
-	if err := f.lockedSoon(f.removeLeftovers); err != nil {
+	f := &File{path: path, history: history, mustExist: o.MustExist, open: openDirectory}
+	if err := f.start(); err != nil && !durable.IsOutage(err) {
 		return nil, err
 	}
 	return f, nil
 }
 
+// start checks the file and prepares its directory.
+func (f *File) start() error {
+	if err := f.check(); err != nil {
+		return f.error(err)
+	}
+	return f.lockedSoon(func(directory) error { return nil })
+}
+
 // check returns an error if the file exists and cannot be used. It takes no lock and
 // changes nothing: a file is always replaced whole.
 func (f *File) check() error {
-	dir, err := f.open(filepath.Dir(f.path))
-	if errors.Is(err, fs.ErrNotExist) {
+	dir, err := f.open(filepath.Dir(f.path), false)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && f.mustExist:
+		return errMustExist
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	defer dir.Close()
@@ -212,7 +231,8 @@ func (f *File) locked(ctx context.Context, do func(directory) error) error {
 	if err := ctx.Err(); err != nil {
 		return f.error(err)
 	}
-	dir, err := f.open(filepath.Dir(f.path))
+	prepared := f.prepared.Load()
+	dir, err := f.open(filepath.Dir(f.path), !prepared)
 	if err != nil {
 		return f.error(err)
 	}
@@ -222,6 +242,12 @@ func (f *File) locked(ctx context.Context, do func(directory) error) error {
 		return f.error(err)
 	}
 	defer unlock()
+	if !prepared {
+		if err := f.removeLeftovers(dir); err != nil {
+			return f.error(err)
+		}
+		f.prepared.Store(true)
+	}
 	return f.error(do(dir))
 }
 
@@ -234,10 +260,12 @@ func (f *File) error(err error) error {
 
 // read returns the stored checkpoint, or the zero one if nothing was stored yet.
 func (f *File) read(dir directory) (checkpoint, error) {
-	text, err := dir.ReadFile(filepath.Base(f.path))
+	text, err := readFile(dir, filepath.Base(f.path))
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && f.exists.Load():
 		return checkpoint{}, fmt.Errorf("the checkpoint file no longer exists, which is not a new start: stop the pipeline, then put it back (or mount its directory), or Rewind to the cursor to continue from: %w", err)
+	case errors.Is(err, fs.ErrNotExist) && f.mustExist:
+		return checkpoint{}, errMustExist
 	case errors.Is(err, fs.ErrNotExist):
 		return checkpoint{}, nil
 	case err != nil:
@@ -252,6 +280,20 @@ func (f *File) read(dir directory) (checkpoint, error) {
 	}
 	f.exists.Store(true)
 	return c, nil
+}
+
+// readFile reads a file that can be a checkpoint. Another one may be of any size, or
+// a pipe that blocks.
+func readFile(dir directory, name string) ([]byte, error) {
+	switch info, err := dir.Lstat(name); {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, errors.New("it is not a regular file: name the file to keep the cursor in")
+	case info.Size() > maxFile:
+		return nil, fmt.Errorf("it has %d bytes, and no checkpoint has more than %d: name the file to keep the cursor in", info.Size(), maxFile)
+	}
+	return dir.ReadFile(name)
 }
 
 func (f *File) write(ctx context.Context, dir directory, c checkpoint) error {

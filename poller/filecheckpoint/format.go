@@ -55,12 +55,20 @@ func (c checkpoint) text() ([]byte, error) {
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	err := e.Encode(c)
-	return b.Bytes(), err
+	if err := e.Encode(c); err != nil {
+		return nil, err
+	}
+	return durable.AddChecksum(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
 }
 
-func parse(text []byte) (checkpoint, error) {
-	var c checkpoint
+// parse reads the text of a file. A checkpoint without a checksum was written by a
+// person, or before there was one.
+func parse(text []byte) (c checkpoint, err error) {
+	if durable.HasChecksum(text) {
+		if text, err = durable.CheckSum(text); err != nil {
+			return c, err
+		}
+	}
 	var is struct { // read first: another version may have other keys
 		Version int
 		Cursor  *source.Cursor
@@ -85,8 +93,26 @@ func parse(text []byte) (checkpoint, error) {
 	if is.Cursor == nil { // it would start over
 		return c, errors.New(`it has no "cursor"`)
 	}
-	if c.Writer == "" {
-		return c, errors.New(`it has no "writer"`)
-	}
-	return c, c.Cursor.Validate()
+	return c, c.validate()
 }
+
+// validate returns an error if neither a [File] nor a person can have written c.
+func (c checkpoint) validate() error {
+	if c.Writer == "" {
+		return errors.New(`it has no "writer"`)
+	}
+	if c.Seq < 0 || c.Seq > maxSeq {
+		return errors.New(`its "seq" is out of range`)
+	}
+	for _, e := range c.all() {
+		if err := e.Cursor.Validate(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	maxSeq  = 1 << 62
+	maxFile = 32 << 20 // above 1,000 cursors of the greatest length, each byte escaped
+)

@@ -18,7 +18,7 @@ func TestLockHeldForEver(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "c")
 		f, err := Open(path, Options{})
 		require.NoError(t, err)
-		dir, err := openDirectory(filepath.Dir(path))
+		dir, err := openDirectory(filepath.Dir(path), false)
 		require.NoError(t, err)
 		defer dir.Close()
 		unlock, err := dir.lock(t.Context(), "c"+lockSuffix)

@@ -130,6 +130,28 @@ func TestExploreBrokenPipelines(t *testing.T) {
 			"pollertest: crash before Save #3: record 5 delivered twice (1 twice of 6)",
 		}, "Write #2"},
 
+		"takes the rest of a batch for a repetition": {pollertest.Exploration[int]{}, func(b *bench, m *pollertest.Machine[int]) {
+			out := pairs{&b.plain, map[[2]source.Cursor]bool{}}
+			m.Start = func(context.Context) (*poller.Poller[int], error) { return pipeline(&b.src, out, b.saved.Open()), nil }
+		}, []string{
+			"pollertest: crash within Write #1: record 2 lost (1 lost of 5)",
+			"pollertest: error within Write #2: record 4 lost (1 lost of 5)",
+		}, "crash before"},
+
+		"skips with a smaller limit": {pollertest.Exploration[int]{ExactlyOnce: true}, func(b *bench, m *pollertest.Machine[int]) {
+			src := source.Func[int](func(ctx context.Context, after source.Cursor, limit int) (source.Batch[int], error) {
+				got, err := b.src.Fetch(ctx, after, 2)
+				got.Records = got.Records[:min(limit, len(got.Records))]
+				return got, err
+			})
+			m.Start = func(context.Context) (*poller.Poller[int], error) {
+				out := b.exact.Open()
+				return pipeline(src, out, out), nil
+			}
+		}, []string{
+			"pollertest: too many records in Write #1: record 2 lost (2 lost of 5)",
+		}, "crash"},
+
 		"checkpoint in the process": {pollertest.Exploration[int]{}, func(b *bench, m *pollertest.Machine[int]) {
 			m.Start = func(context.Context) (*poller.Poller[int], error) {
 				return pipeline(&b.src, &b.plain, &pollertest.Checkpointer{}), nil

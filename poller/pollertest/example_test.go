@@ -36,7 +36,7 @@ func ExampleExplore() {
 		},
 	})
 	fmt.Println(n, "scenarios:", err)
-	// Output: 540 scenarios: <nil>
+	// Output: 618 scenarios: <nil>
 }
 
 // A sink that stores records only delivers a batch again after a crash. Explore

@@ -61,8 +61,10 @@ type Exploration[T any] struct {
 
 // Explore runs a pipeline many times, each time in another scenario: it crashes
 // before or after the effect of one call of Load, Fetch, Write, Save or the
-// dead-letter sink, or the answer of a write or save is lost, or two of these
-// happen. After a crash the process starts again on the same storage. At the end
+// dead-letter sink, or the answer of a write or save is lost, or the sink refuses
+// a batch with [sink.TooLarge], or two of these happen. If exactly once is not
+// promised, the sink also stores half of a batch, and then the process crashes, or
+// the sink reports that with [sink.Stored]. After a crash the process starts again on the same storage. At the end
 // the pipeline must have drained its source twice in a row, and the sink must have
 // the expected records: none lost, none out of order, and none twice, except one
 // batch per fault if exactly once is not promised.
@@ -178,7 +180,7 @@ func (x *explorer[T]) run(ctx context.Context, s scenario) (more []scenario, rea
 	if err != nil {
 		return nil, false, fmt.Errorf("Delivered: %w", err)
 	}
-	return s.extend(calls), fired == len(s), x.judge(delivered, fired, batch)
+	return s.extend(calls, x.ExactlyOnce), fired == len(s), x.judge(delivered, fired, batch)
 }
 
 // live runs one process from start to end.

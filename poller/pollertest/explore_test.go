@@ -74,18 +74,18 @@ func TestExploreGoodPipelines(t *testing.T) {
 	t.Parallel()
 	n, err := explore(t, pollertest.Exploration[int]{ExactlyOnce: true}, nil)
 	require.NoError(t, err)
-	require.Equal(t, 540, n)
+	require.Equal(t, 618, n)
 	again, err := explore(t, pollertest.Exploration[int]{ExactlyOnce: true}, nil)
 	require.NoError(t, err)
 	require.Equal(t, n, again)
 
 	n, err = explore(t, pollertest.Exploration[int]{}, nil)
 	require.NoError(t, err)
-	require.Equal(t, 584, n)
+	require.Equal(t, 820, n)
 
 	n, err = explore(t, pollertest.Exploration[int]{ExactlyOnce: true, Depth: 3, Limit: 500}, nil)
 	require.NoError(t, err)
-	require.Equal(t, 1+30+500+500, n, "of two faults and of three, 500 each")
+	require.Equal(t, 1+32+500+500, n, "of two faults and of three, 500 each")
 }
 
 func TestExploreRecordsThatAppearMeanwhile(t *testing.T) {
@@ -126,6 +126,65 @@ func TestExploreDeadLetters(t *testing.T) {
 		})
 	require.NoError(t, err)
 	require.Greater(t, n, 700)
+}
+
+// A sink that stores records one by one repeats at most the batch in which the
+// process crashed.
+func TestExploreASinkThatStoresRecordsOneByOne(t *testing.T) {
+	t.Parallel()
+	n, err := explore(t, pollertest.Exploration[int]{}, func(b *bench, m *pollertest.Machine[int]) {
+		m.Start = func(context.Context) (*poller.Poller[int], error) {
+			return pipeline(&b.src, sink.Each(1, b.plain.Store), b.saved.Open()), nil
+		}
+	})
+	require.NoError(t, err)
+	require.Greater(t, n, 600)
+}
+
+// The source cannot make a record, and the sink refuses another one: both are dead
+// letters, and the sink gets the others.
+func TestExploreRecordsThatCannotBeMade(t *testing.T) {
+	t.Parallel()
+	for _, exactly := range []bool{true, false} {
+		n, err := explore(t, pollertest.Exploration[int]{ExactlyOnce: exactly, Expected: []int{1, 3, 5}, Depth: 1},
+			func(b *bench, m *pollertest.Machine[int]) {
+				var letters sinktest.Fake[poller.Rejected[int]]
+				b.src.Bad = func(r int) error {
+					if r == 2 {
+						return errors.New("NULL does not fit")
+					}
+					return nil
+				}
+				refuse := func(r int) error {
+					if r == 4 {
+						return errors.New("four")
+					}
+					return nil
+				}
+				b.exact.Refuse, b.plain.Refuse = refuse, refuse
+				m.Start = func(context.Context) (*poller.Poller[int], error) {
+					p := b.exactly()
+					if !exactly {
+						p = pipeline(&b.src, sink.Each(1, b.plain.Store), b.saved.Open())
+					}
+					p.DeadLetter = &letters
+					return p, nil
+				}
+				m.Remove = func() error {
+					made, unmade := false, false
+					for _, l := range letters.Records() {
+						made = made || l.Record == 4
+						unmade = unmade || l.Key == "record 2"
+					}
+					if !made || !unmade {
+						return errors.New("a dead letter is missing")
+					}
+					return nil
+				}
+			})
+		require.NoError(t, err)
+		require.Greater(t, n, 30)
+	}
 }
 
 func TestExploreNamesWhatCannotBeExplored(t *testing.T) {
@@ -203,8 +262,14 @@ func TestExploreSeesEveryPoint(t *testing.T) {
 	n, err := explore(t, pollertest.Exploration[int]{ExactlyOnce: true, Depth: 1}, nil)
 	require.NoError(t, err)
 	// Load, 3 × Fetch, Write, Save, then Load and Fetch of the idle process; the
-	// answers of 3 writes and saves; and one run without any fault.
-	require.Equal(t, 2*(1+3*3+2)+3*2+1, n)
+	// answers of 3 writes and saves; 2 writes of two records that are too large; and
+	// one run without any fault.
+	require.Equal(t, 2*(1+3*3+2)+3*2+2+1, n)
+
+	n, err = explore(t, pollertest.Exploration[int]{Depth: 1}, nil)
+	require.NoError(t, err)
+	// There are also two faults within each of the 2 writes.
+	require.Equal(t, 2*(1+3*3+2)+3*2+2+1+2*2, n)
 }
 
 // In a bubble a pipeline waits in no time, here for records that are held back.

@@ -15,6 +15,8 @@ import (
 var (
 	errCrashed = retry.Permanent(errors.New("pollertest: the process has crashed"))
 	errLost    = errors.New("pollertest: the answer was lost")
+	errWithin  = errors.New("pollertest: the sink failed within the batch")
+	errMany    = sink.TooLarge(errors.New("pollertest: too many records"))
 )
 
 // process is one process that runs the pipeline, with its parts wrapped so that
@@ -39,17 +41,53 @@ type process struct {
 // call has a fault, do first calls quiet, if not nil, which waits until no other
 // call is in progress.
 func (p *process) do(op poller.Op, quiet func(), effect func() error) error {
-	f, err := p.begin(op)
+	f, err := p.begin(op, false)
 	if err != nil {
 		return err
 	}
 	if f != "" && quiet != nil {
 		quiet()
 	}
+	return p.end(op, f, effect)
+}
+
+// write makes a write of n records. Effect writes the first of them, as many as it is
+// told.
+func (p *process) write(n int, effect func(n int) error) error {
+	f, err := p.begin(poller.OpWrite, n > 1)
+	if err != nil {
+		return err
+	}
+	switch f {
+	case tooLarge:
+		return p.fire(errMany)
+	case crashWithin:
+		f, n = crashAfter, n/2
+	case partly:
+		if err := p.end(poller.OpWrite, "", func() error { return effect(n / 2) }); err != nil {
+			return err
+		}
+		return p.fire(sink.Stored(n/2, errWithin))
+	}
+	return p.end(poller.OpWrite, f, func() error { return effect(n) })
+}
+
+// fire counts a fault and returns its error.
+func (p *process) fire(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fired++
+	p.failed = true
+	p.wake()
+	return err
+}
+
+// end makes the call that has begun.
+func (p *process) end(op poller.Op, f kind, effect func() error) error {
 	if f == crashBefore {
 		return p.die()
 	}
-	err = effect()
+	err := effect()
 	if f == crashAfter {
 		return p.die()
 	}
@@ -69,13 +107,13 @@ func (p *process) do(op poller.Op, quiet func(), effect func() error) error {
 }
 
 // begin counts the call and returns its fault.
-func (p *process) begin(op poller.Op) (kind, error) {
+func (p *process) begin(op poller.Op, several bool) (kind, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.dead {
 		return "", errCrashed
 	}
-	c := call{p.number, op, 1}
+	c := call{p.number, op, 1, several}
 	for _, before := range p.calls {
 		if before.op == op {
 			c.n++
@@ -168,7 +206,11 @@ func wrap[T any](p *process, pipeline *poller.Poller[T]) {
 			p.mu.Lock()
 			p.batch = max(p.batch, len(b.Records))
 			p.mu.Unlock()
-			return p.do(poller.OpWrite, nil, func() error { return to.Write(ctx, b) })
+			all := b.Records
+			return p.write(len(all), func(n int) error {
+				b.Records = all[:n]
+				return to.Write(ctx, b)
+			})
 		})
 	}
 	if to := pipeline.DeadLetter; to != nil {

@@ -16,7 +16,15 @@ const (
 	crashBefore kind = "crash before"
 	crashAfter  kind = "crash after the effect of"
 	answerLost  kind = "answer lost of"
+
+	// Faults of a write of more than one record.
+	tooLarge    kind = "too many records in"
+	crashWithin kind = "crash within" // half of the records are stored
+	partly      kind = "error within" // half of the records are stored, and the sink says so
 )
+
+// crash reports whether the process ends with the fault.
+func (k kind) crash() bool { return k == crashBefore || k == crashAfter || k == crashWithin }
 
 // call is the nth call of a method in one process. Processes are counted from 0,
 // calls from 1.
@@ -24,6 +32,7 @@ type call struct {
 	process int
 	op      poller.Op
 	n       int
+	several bool // a write of more than one record
 }
 
 // strike is a fault of a call.
@@ -60,13 +69,20 @@ func opName(op poller.Op) string {
 }
 
 // extend returns the scenarios with one more fault, after the last of s, given the
-// calls made in a run of s.
-func (s scenario) extend(calls []call) []scenario {
+// calls made in a run of s. A sink that promises exactly once stores all of a batch
+// or none.
+func (s scenario) extend(calls []call, exactlyOnce bool) []scenario {
 	var more []scenario
 	for _, c := range s.later(calls) {
 		kinds := []kind{crashBefore, crashAfter}
 		if c.op != poller.OpLoad && c.op != poller.OpFetch {
 			kinds = append(kinds, answerLost)
+		}
+		if c.several {
+			kinds = append(kinds, tooLarge)
+			if !exactlyOnce {
+				kinds = append(kinds, crashWithin, partly)
+			}
 		}
 		for _, k := range kinds {
 			more = append(more, append(s[:len(s):len(s)], strike{k, c}))
@@ -76,7 +92,7 @@ func (s scenario) extend(calls []call) []scenario {
 }
 
 // later returns the calls after the last fault. After a crash these are the calls
-// of later processes. After a lost answer the process goes on, and the next fault
+// of later processes. After another fault the process goes on, and the next fault
 // may happen in it, but not at a fetch: it runs concurrently with the other calls
 // and is neither before nor after them. For the same reason the list is sorted: it
 // must be the same in every run.
@@ -93,7 +109,7 @@ func (s scenario) later(calls []call) []call {
 			later = append(later, c)
 		case c == last.call:
 			after = true
-		case after && last.kind == answerLost && c.process == last.process && c.op != poller.OpFetch:
+		case after && !last.kind.crash() && c.process == last.process && c.op != poller.OpFetch:
 			later = append(later, c)
 		}
 	}

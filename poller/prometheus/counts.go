@@ -60,6 +60,8 @@ func (c *counts) begin(name string) map[poller.Op]prometheus.Observer {
 		for _, class := range []string{"transient", "setup", "data", "fatal", "conflict", "rejected"} {
 			c.errors.WithLabelValues(name, string(op), class)
 		}
+	}
+	for _, op := range []poller.Op{poller.OpLease, poller.OpLoad, poller.OpFetch, poller.OpWrite, poller.OpDeadLetter, poller.OpSave} {
 		for _, class := range []string{"transient", "setup", "data"} { // the other errors are not retried
 			c.retries.WithLabelValues(name, string(op), class)
 		}

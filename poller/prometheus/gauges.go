@@ -33,7 +33,7 @@ func newGauges() []gauge {
 		{describe("last_checkpoint_timestamp_seconds", "When the cursor was last saved. Absent before the first time."),
 			func(r reading) float64 { return timestamp(r.LastSave) }},
 		{describe("lag_seconds", "How far delivery is behind: every row committed longer ago than this has been delivered. Absent while unknown, and in state done."), reading.lag},
-		{describe("lag_objective_seconds", "The lag above which an alert fires. Absent if the pipeline has no objective, and in state done."), reading.lagObjective},
+		{describe("lag_objective_seconds", "The lag above which an alert fires. Absent if the pipeline has no objective, and in the states done and standby."), reading.lagObjective},
 		{describe("held_seconds", "How long rows have been held back by transactions that are still open. 0 if none are held back."), reading.held},
 		{describe("pending_rows", "An upper bound on the number of rows after the cursor. 0 can also mean that the source would have to count them."),
 			func(r reading) float64 { return float64(r.Pending) }},
@@ -68,14 +68,14 @@ func (r reading) lagObjective() float64 {
 	case r.Guarantee != nil && r.Guarantee.Lossy && r.AsOf.IsZero():
 		d = 0 // a lossy source, such as a table with the ceiling none, may never know its lag
 	}
-	if d <= 0 || r.Done {
+	if d <= 0 || r.Done || r.State == poller.Standby {
 		return math.NaN()
 	}
 	return d.Seconds()
 }
 
 func (r reading) held() float64 {
-	if r.Held == nil || r.State == poller.Stopped {
+	if r.Held == nil || r.State == poller.Stopped || r.State == poller.Restarting {
 		return 0
 	}
 	since := r.Held.Since

@@ -8,7 +8,7 @@
 // All metrics begin with devotion_ and have a label pipeline, the Poller's Name.
 // The README lists them with the values of their labels. Units are seconds and
 // bytes. No label value comes from a row, a cursor or an error text, so the
-// number of series is bounded: at most 169 for each pipeline.
+// number of series is bounded: at most 174 for each pipeline.
 //
 // dashboard.json, alerts.yml and alertmanager.yml are a Grafana dashboard, the
 // alerting rules and their routing. RUNBOOK.md says what to do about each alert.
@@ -134,7 +134,7 @@ func (m *Metrics) Collect(to chan<- prometheus.Metric) {
 		if r.Done { // a value of the label only
 			r.State = "done"
 		}
-		for _, state := range []poller.State{poller.Stopped, poller.Working, poller.Idle, poller.Held, poller.Backoff, "done"} {
+		for _, state := range []poller.State{poller.Stopped, poller.Standby, poller.Working, poller.Idle, poller.Held, poller.Backoff, poller.Restarting, "done"} {
 			to <- prometheus.MustNewConstMetric(m.state, prometheus.GaugeValue, number(r.State == state), name, string(state))
 		}
 		if g := r.Guarantee; g != nil {

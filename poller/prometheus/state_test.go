@@ -44,6 +44,11 @@ var replicaStates = map[string]struct {
 	"the standby is stuck":                    {[]replica{{state: "held", success: 90}, {state: "working", success: 70, overdue: true}}, "held back"},
 	"the active one is down":                  {[]replica{down, {state: "stopped", success: -1}}, "stopped"},
 	"the standby is down":                     {[]replica{down, {state: "idle", success: 90}}, "up to date"},
+	"a standby by lease":                      {[]replica{{state: "idle", success: 90}, {state: "standby", success: -1}}, "up to date"},
+	"a standby that was active last":          {[]replica{{state: "idle", success: -1}, {state: "standby", success: 90}}, "up to date"},
+	"the active one fails, another stands by": {[]replica{{state: "backoff", success: 80}, {state: "standby", success: 90}}, "failing"},
+	"no replica has the lease":                {[]replica{{state: "standby", success: 90}, {state: "standby", success: -1}}, "stopped"},
+	"will be restarted":                       {[]replica{{state: "restarting", success: 90}}, "failing"},
 	"the other is done":                       {[]replica{{state: "idle", success: 90}, {state: "done", success: 95}}, "up to date"},
 	"one is done, one has failed":             {[]replica{{state: "stopped", success: 90}, {state: "done", success: 95}}, "stopped"},
 }
@@ -84,7 +89,7 @@ func TestStateOfReplicas(t *testing.T) {
 			if r == down {
 				continue
 			}
-			for _, state := range []string{"stopped", "working", "idle", "held", "backoff", "done"} {
+			for _, state := range []string{"stopped", "standby", "working", "idle", "held", "backoff", "restarting", "done"} {
 				add("state", `,state="`+state+`"`, is[state == r.state])
 			}
 			add("overdue", "", is[r.overdue])

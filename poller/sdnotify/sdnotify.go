@@ -10,7 +10,8 @@
 //
 // # What is sent
 //
-// READY=1 when every pipeline has loaded its checkpoint. The database need not answer:
+// READY=1 when every pipeline has loaded its checkpoint, stands by (see poller.Lease), or
+// has failed in a poller.Group that will restart it, so that the others are ready. The database need not answer:
 // a restart would not end its outage, so the pipeline waits for it. Before READY=1, the
 // start timeout is extended while every pipeline runs and is not Overdue, so a slow or
 // unreachable checkpoint store does not cause a restart loop.
@@ -28,7 +29,8 @@
 // # When Run returns
 //
 // While a pipeline is stopped because its Run returned an error, WATCHDOG=1 is not sent.
-// Exit then, or call Run again, within WatchdogSec. A pipeline that is Done needs nobody.
+// Exit then, or call Run again, within WatchdogSec. A poller.Group calls it again: its
+// pipelines are not stopped during the wait. A pipeline that is Done needs nobody.
 //
 // # The environment
 //
@@ -181,7 +183,7 @@ func (n *notifier) load() bool {
 		if !n.loaded[i] {
 			s := pipeline()
 			// A short Drain may have ended already, but it has polled.
-			n.loaded[i] = !s.Started.IsZero() || !s.LastPoll.IsZero()
+			n.loaded[i] = !s.Started.IsZero() || !s.LastPoll.IsZero() || s.State == poller.Standby || s.State == poller.Restarting
 		}
 		all = all && n.loaded[i]
 	}

@@ -47,7 +47,7 @@ func trouble(s poller.Status) int {
 	switch {
 	case s.Overdue:
 		return 4
-	case s.State == poller.Stopped && !s.Done:
+	case s.State == poller.Stopped && !s.Done, s.State == poller.Restarting:
 		return 3
 	case s.Attempts > 0:
 		return 2

@@ -43,8 +43,12 @@ func assess(r *reading, fresh time.Duration) condition {
 		return condition{ok, "is done", time.Time{}}
 	case r.State == poller.Stopped:
 		return condition{bad, "is stopped", r.Since}
+	case r.State == poller.Restarting:
+		return condition{bad, "has failed", r.Since}
 	case r.Attempts > 0:
 		return condition{bad, "is failing", r.failing.since}
+	case r.State == poller.Standby:
+		return condition{ok, "stands by", time.Time{}}
 	case r.Held != nil && r.now.Sub(r.Held.Since) > fresh: // shorter holds are normal
 		return condition{warn, "is held back", r.Held.Since}
 	case !r.Started.IsZero() && !r.ready && r.now.Sub(r.Started) > fresh:
@@ -97,7 +101,7 @@ func headline(all, troubled []reading) string {
 
 // plural turns "is failing" into "are failing".
 func plural(is string) string {
-	return strings.NewReplacer("is ", "are ", "has ", "have ").Replace(is)
+	return strings.NewReplacer("is ", "are ", "has ", "have ", "stands ", "stand ").Replace(is)
 }
 
 // announcement names the pipelines in trouble. It changes only when one of

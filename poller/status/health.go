@@ -32,7 +32,8 @@ func newReading(id int, l *pipeline, now time.Time, fresh time.Duration) reading
 	fresh = cmp.Or(fresh, max(time.Minute, 3*r.Interval))
 	r.live = (r.Done || r.State != poller.Stopped) && !r.Overdue
 	// With a coarse clock the first poll may have the same time as the start.
-	r.ready = r.Done || !r.Started.IsZero() && !r.LastPoll.IsZero() && !r.LastPoll.Before(r.Started) && now.Sub(r.LastPoll) <= fresh
+	standby := r.State == poller.Standby && r.Attempts == 0
+	r.ready = r.Done || standby || !r.Started.IsZero() && !r.LastPoll.IsZero() && !r.LastPoll.Before(r.Started) && now.Sub(r.LastPoll) <= fresh
 	r.Summary = summary(r.Status, now)
 	if f := l.failing.Load(); f != nil {
 		r.failing = *f

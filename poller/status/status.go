@@ -11,9 +11,12 @@
 //
 //   - /livez: 200 if every pipeline runs or is done, and none is stuck, else 503.
 //     Restart the program when it fails. It does not depend on a database: a restart
-//     does not end an outage, and a pipeline that waits for the end of one is alive.
+//     does not end an outage, and a pipeline that waits for the end of one is alive. So
+//     is one that stands by, see [poller.Lease], or that a [poller.Group] will restart.
 //   - /readyz: 200 if every pipeline succeeded recently, see [Page].Fresh, or is
-//     done, see [poller.Status], else 503. It is 503 during an outage, and while no pipeline is attached.
+//     done, see [poller.Status], or stands by, else 503. It is 503 during an outage,
+//     and while no pipeline is attached. A standby is ready: a rollout that waits for
+//     it before it ends the active replica would never end otherwise.
 //   - /status: everything as JSON, see below.
 //   - /: the page. It loads nothing from other sites, refreshes itself, and says
 //     so when the program stops answering. Without JavaScript it shows the same
@@ -124,7 +127,8 @@ func (l *pipeline) stepBegin(ctx context.Context, i poller.StepInfo) context.Con
 
 func (l *pipeline) backoff(i poller.BackoffInfo) {
 	f := failing{i.Op, time.Now()}
-	if before := l.failing.Load(); before != nil {
+	// A standby makes no poll that would end the failure.
+	if before := l.failing.Load(); before != nil && (i.Op != poller.OpLease || i.Attempt > 1) {
 		f.since = before.since
 	}
 	l.failing.Store(&f)

@@ -61,6 +61,13 @@ func TestProbesInEveryState(t *testing.T) {
 				s.State, s.Op, s.Held = poller.Working, poller.OpWrite, &source.Held{Since: began}
 			}, 0, yes, yes, "copying"},
 			"stuck": {func(s *poller.Status) { s.State, s.Overdue = poller.Working, true }, 0, no, yes, "stuck: no answer for 0s"},
+			"no answer yet": {func(s *poller.Status) {
+				s.State, s.Op, s.Since = poller.Working, poller.OpFetch, now.Add(-9*time.Second)
+			}, 0, yes, yes, "waiting for an answer for 9s (fetch)"},
+			"standby":                   {func(s *poller.Status) { s.State, s.Started, s.LastPoll = poller.Standby, time.Time{}, time.Time{} }, 0, yes, yes, "standby"},
+			"standby that was active":   {func(s *poller.Status) { s.State, s.Started, s.LastPoll = poller.Standby, time.Time{}, began }, 0, yes, yes, "standby"},
+			"standby without its store": {func(s *poller.Status) { s.State, s.Started, s.Attempts = poller.Standby, time.Time{}, 3 }, 0, yes, no, "failing, 3 attempts, trying again"},
+			"restarting":                {func(s *poller.Status) { s.State, s.Started = poller.Restarting, time.Time{} }, 0, yes, no, "failed, will restart"},
 		} {
 			page := &status.Page{Fresh: c.fresh}
 			_, change := attach(page, healthy)

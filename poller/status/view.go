@@ -177,7 +177,7 @@ func (r reading) FailedOp() poller.Op { return cmp.Or(r.failing.op, r.Op) }
 
 func stepName(op poller.Op) string {
 	return cmp.Or(map[poller.Op]string{
-		poller.OpLoad: "Loading the checkpoint", poller.OpFetch: "Fetching", poller.OpWrite: "Writing",
+		poller.OpLease: "Asking for the lease", poller.OpLoad: "Loading the checkpoint", poller.OpFetch: "Fetching", poller.OpWrite: "Writing",
 		poller.OpDeadLetter: "Writing a dead letter", poller.OpSave: "Saving the checkpoint",
 	}[op], "The loop")
 }

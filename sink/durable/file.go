@@ -37,6 +37,16 @@ type File interface {
 	Sync() error // makes the data written so far durable
 }
 
+// Dir is an [FS] that can be read, too.
+type Dir interface {
+	FS
+	ReadFile(name string) ([]byte, error)
+	Lstat(name string) (fs.FileInfo, error)
+
+	// List returns the names in the directory, in no order.
+	List() ([]string, error)
+}
+
 // Replace replaces the content of a file, or creates it. When it returns nil
 // the new content is durable. After an error or a crash the file has the old
 // content or the new one, whole; call Replace again. Concurrent calls for one file
@@ -108,7 +118,7 @@ func ReplaceFile(path string, data []byte, perm fs.FileMode) error {
 	return errors.Join(Replace(Root{root, perm}, filepath.Base(path), data), root.Close())
 }
 
-// Root is an open directory of the operating system as an [FS]. After the
+// Root is an open directory of the operating system as a [Dir]. After the
 // directory was removed every call fails, even if another directory has its
 // path now.
 type Root struct {

@@ -1,11 +1,11 @@
 package filesink
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"math/bits"
 	"slices"
 	"time"
@@ -56,6 +56,15 @@ type sealed struct {
 	Bytes int64         `json:"bytes"`
 	From  source.Cursor `json:"from"`
 	To    source.Cursor `json:"to"`
+	Time  time.Time     `json:"time,omitzero"`    // when it was sealed
+	Tail  int64         `json:"tail,omitempty"`   // as of the open segment
+	CRC   uint32        `json:"crc32c,omitempty"` // 0, with Tail, before this key existed
+}
+
+// number returns the number in the name of a valid segment.
+func (s sealed) number() uint64 {
+	_, n, _ := parseSegment(s.File)
+	return n
 }
 
 type entry struct {
@@ -70,11 +79,11 @@ func (c checkpoint) clone() checkpoint {
 }
 
 // seal ends the open segment, if there is one. Its records end at to.
-func (c *checkpoint) seal(to source.Cursor) {
+func (c *checkpoint) seal(to source.Cursor, now time.Time) {
 	if c.Offset == 0 {
 		return
 	}
-	c.Sealed = append(c.Sealed, sealed{File: c.File, Rows: c.Rows, Bytes: c.Offset, From: c.From, To: to})
+	c.Sealed = append(c.Sealed, sealed{File: c.File, Rows: c.Rows, Bytes: c.Offset, From: c.From, To: to, Time: now, Tail: c.Tail, CRC: c.CRC})
 	c.Segment++
 	c.File, c.Shape, c.Offset, c.Rows, c.From, c.Opened, c.Tail, c.CRC = "", "", 0, 0, "", time.Time{}, 0, 0
 }
@@ -112,35 +121,18 @@ func kept(epoch, now uint64) bool {
 	return now>>k-epoch>>k < 4
 }
 
-// The file is {"crc32c":"01234567","checkpoint":{...}} and a line feed. It is
-// JSON, and the checksum has a fixed position.
-const (
-	beforeSum  = `{"crc32c":"`
-	beforeBody = `","checkpoint":`
-	afterBody  = "}\n"
-	bodyAt     = len(beforeSum) + 8 + len(beforeBody)
-)
-
 func (c checkpoint) encode() ([]byte, error) {
 	body, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
-	return slices.Concat(envelope(body), body, []byte(afterBody)), nil
-}
-
-// envelope returns the bytes before body.
-func envelope(body []byte) []byte {
-	return fmt.Appendf(nil, "%s%08x%s", beforeSum, crc32.Checksum(body, castagnoli), beforeBody)
+	return durable.AddChecksum(body), nil
 }
 
 func decodeCheckpoint(text []byte) (c checkpoint, err error) {
-	if len(text) < bodyAt+len(afterBody) {
-		return c, fmt.Errorf("it is cut off after %d bytes", len(text))
-	}
-	body := text[bodyAt : len(text)-len(afterBody)]
-	if !bytes.HasPrefix(text, envelope(body)) || !bytes.HasSuffix(text, []byte(afterBody)) {
-		return c, errors.New("it does not match its checksum")
+	body, err := durable.CheckSum(text)
+	if err != nil {
+		return c, err
 	}
 	var is struct{ Version int } // read first: another version may have other types
 	if err := json.Unmarshal(body, &is); err != nil {
@@ -152,12 +144,45 @@ func decodeCheckpoint(text []byte) (c checkpoint, err error) {
 	if err := json.Unmarshal(body, &c); err != nil {
 		return c, err
 	}
-	impossible := c.Offset < 0 || c.Tail < 0 || c.Tail > c.Offset
-	for _, seg := range c.Sealed {
-		impossible = impossible || seg.Bytes < 0
-	}
-	if impossible {
-		return c, errors.New("it has sizes that no segment can have")
-	}
-	return c, nil
+	return c, c.validate()
 }
+
+// validate returns an error if c has values that no checkpoint has, although its
+// checksum is right: someone has written it.
+func (c checkpoint) validate() error {
+	if c.Offset < 0 || c.Rows < 0 || c.Tail < 0 || c.Tail > c.Offset {
+		return errImpossible
+	}
+	if !validName.MatchString(c.Name) || c.Segment < 1 || c.Segment > maxSegment || c.Epoch > math.MaxInt64-1 {
+		return errors.New("it has no valid name, segment or epoch")
+	}
+	if of, number, ok := parseSegment(c.File); c.Offset > 0 && (!ok || of != c.Name || number != c.Segment) {
+		return fmt.Errorf("its open segment cannot be %q", c.File)
+	}
+	cursors := []source.Cursor{c.Cursor, c.From}
+	for _, seg := range c.Sealed {
+		if seg.Bytes < 0 || seg.Rows < 0 || seg.Tail < 0 || seg.Tail > seg.Bytes {
+			return errImpossible
+		}
+		if of, number, ok := parseSegment(seg.File); !ok || of != c.Name || number >= c.Segment {
+			return fmt.Errorf("its sealed segment cannot be %q", seg.File)
+		}
+		cursors = append(cursors, seg.From, seg.To)
+	}
+	for _, e := range c.History {
+		if e.Epoch > c.Epoch || e.Offset < 0 || e.Rows < 0 {
+			return errors.New("its history is not one of its cursor")
+		}
+		cursors = append(cursors, e.Cursor)
+	}
+	for _, cursor := range cursors {
+		if err := cursor.Validate(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const maxSegment = 9_999_999_999 // the number has 10 digits in names
+
+var errImpossible = errors.New("it has sizes that no segment can have")

@@ -3,9 +3,10 @@ package filesink
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"os"
-	"path/filepath"
+	"slices"
 
 	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source"
@@ -56,7 +57,10 @@ func (s *store) commit(ctx context.Context, from source.Cursor, to durable.State
 
 // finish seals the open segment in next. Its records end at to.
 func (s *store) finish(next *checkpoint, to source.Cursor) error {
-	next.seal(to)
+	if n := s.announcer.pending().Segments; n >= s.announcer.limit {
+		return s.damage("seal a segment", fmt.Errorf("OnSeal has not accepted %d sealed segments: %w", n, s.announcer.pending().Err))
+	}
+	next.seal(to, s.now().UTC())
 	return s.closeSegment()
 }
 
@@ -99,6 +103,7 @@ func (s *store) append(next *checkpoint, data []byte) (err error) {
 
 // save replaces the checkpoint, which commits next.
 func (s *store) save(next checkpoint) error {
+	next.Sealed = s.announcer.undone(next.Sealed)
 	text, err := next.encode()
 	if err != nil {
 		return s.damage("encode the checkpoint", err)
@@ -106,20 +111,21 @@ func (s *store) save(next checkpoint) error {
 	if err := durable.Replace(s.dir, checkpointName, text); err != nil {
 		return s.damage("replace the checkpoint", err)
 	}
-	s.cp, s.stored, s.listed = next, true, len(next.Sealed) > 0
+	s.cp, s.stored = next, true
 	return nil
 }
 
 // store saves next, and publishes the segments that it seals.
 func (s *store) store(next checkpoint) error {
+	first := s.cp.Segment
 	if err := s.save(next); err != nil {
 		return err
 	}
-	return s.publish(next.Sealed)
+	return s.publish(slices.DeleteFunc(slices.Clone(s.cp.Sealed), func(seg sealed) bool { return seg.number() < first }))
 }
 
-// publish gives segments their final names, and announces all sealed ones. The
-// next checkpoint stores that this is done, so a crash before it announces them
+// publish gives segments their final names, and lets all sealed ones be announced.
+// A later checkpoint stores that this is done, so a crash before it announces them
 // again.
 func (s *store) publish(unnamed []sealed) error {
 	for _, seg := range unnamed {
@@ -132,12 +138,7 @@ func (s *store) publish(unnamed []sealed) error {
 			return s.damage("sync the directory", err)
 		}
 	}
-	for _, seg := range s.cp.Sealed {
-		if s.onSeal != nil {
-			s.onSeal(Segment{filepath.Join(s.path, seg.File), seg.Rows, seg.Bytes, seg.From, seg.To})
-		}
-	}
-	s.cp.Sealed = nil
+	s.announcer.add(s.cp.Sealed)
 	return nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/artifactofdevotion/devotion/source"
 )
 
 // Part is a segment of a directory, up to its committed size, see [Committed].
@@ -27,10 +29,38 @@ type Part struct {
 // writes to the directory. The error wraps [os.ErrNotExist] if nothing was ever
 // written there.
 func Committed(dir string) ([]Part, error) {
+	c, err := ReadContents(dir)
+	return c.Parts, err
+}
+
+// Contents are what a directory held at one moment.
+type Contents struct {
+	Cursor source.Cursor
+	Parts  []Part // see Committed
+	Count  uint64 // how many segments were written, with those that were taken
+
+	// Rewound is true if the cursor may stand before records of Parts: it was set by
+	// [Dir.Rewind], and no record was written since.
+	Rewound bool
+}
+
+// ReadContents returns the segments of a directory like [Committed], with the cursor
+// up to which they were written.
+func ReadContents(dir string) (c Contents, err error) {
 	cp, err := readCheckpoint(dir)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
+	n := len(cp.History)
+	c = Contents{Cursor: cp.Cursor, Count: cp.Segment - 1, Rewound: n == 0 || cp.History[n-1].Segment == ""}
+	if cp.Offset > 0 {
+		c.Count++
+	}
+	c.Parts, err = committedParts(dir, cp)
+	return c, err
+}
+
+func committedParts(dir string, cp checkpoint) ([]Part, error) {
 	// The list is newer than the checkpoint, so it may have segments that are
 	// sealed now. Their numbers tell.
 	entries, err := os.ReadDir(dir)

@@ -1,6 +1,7 @@
 package filesink_test
 
 import (
+	"context"
 	"io"
 	"io/fs"
 	"os"
@@ -37,18 +38,23 @@ func TestCommitted(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	_, err := filesink.Committed(dir)
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	crashed, sealed := filepath.Join(t.TempDir(), "crashed"), 0
-	f := open(t, dir, filesink.Options[order]{Name: "orders", SegmentRows: 4, OnSeal: func(s filesink.Segment) {
-		if sealed++; sealed == 2 { // as before it got its final name
-			require.NoError(t, os.CopyFS(crashed, os.DirFS(dir)))
-			name := filepath.Join(crashed, filepath.Base(s.Path))
-			require.NoError(t, os.Rename(name, name+".open"))
+	crashed, sealed, copied := filepath.Join(t.TempDir(), "crashed"), 0, make(chan struct{})
+	f := open(t, dir, filesink.Options[order]{Name: "orders", SegmentRows: 4, OnSeal: func(_ context.Context, s filesink.Segment) error {
+		if sealed++; sealed == 2 {
+			<-copied
 		}
+		return nil
 	}})
 	require.Empty(t, committed(t, dir))
 	for i := range 11 {
 		require.NoError(t, f.Write(ctx, batch(i, i+1)))
 		require.Equal(t, lines(0, i+1), committed(t, dir))
+		if i == 7 { // as before the second segment got its final name
+			require.NoError(t, os.CopyFS(crashed, os.DirFS(dir)))
+			name := filepath.Join(crashed, "orders-0000000002.jsonl")
+			require.NoError(t, os.Rename(name, name+".open"))
+			close(copied)
+		}
 	}
 	require.Equal(t, lines(0, 8), committed(t, crashed))
 
@@ -85,4 +91,37 @@ func TestCommitted(t *testing.T) {
 	_, err = parts[0].Reader(0)
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	require.Equal(t, lines(4, 11), committed(t, dir))
+}
+
+func TestReadContents(t *testing.T) {
+	t.Parallel()
+	ctx, dir := t.Context(), t.TempDir()
+	_, err := filesink.ReadContents(dir)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	f := open(t, dir, filesink.Options[order]{SegmentRows: 3, SegmentAge: -1})
+	for i := range 8 {
+		require.NoError(t, f.Write(ctx, batch(i, i+1)))
+		c, err := filesink.ReadContents(dir)
+		require.NoError(t, err)
+		require.Equal(t, cursor(i+1), c.Cursor)
+		require.Len(t, c.Parts, i/3+1)
+		require.EqualValues(t, i/3+1, c.Count)
+		require.False(t, c.Rewound)
+	}
+	c, err := filesink.ReadContents(dir)
+	require.NoError(t, err)
+	require.NoError(t, os.Remove(c.Parts[0].Path))
+	require.NoError(t, f.Rewind(cursor(2)))
+	c, err = filesink.ReadContents(dir)
+	require.NoError(t, err)
+	require.True(t, c.Rewound)
+	require.Equal(t, cursor(2), c.Cursor)
+	require.Len(t, c.Parts, 2)
+	require.EqualValues(t, 3, c.Count)
+	_, err = f.Load(ctx)
+	require.NoError(t, err)
+	require.NoError(t, f.Write(ctx, batch(2, 4)))
+	c, err = filesink.ReadContents(dir)
+	require.NoError(t, err)
+	require.False(t, c.Rewound)
 }

@@ -26,6 +26,7 @@ func TestSinkContract(t *testing.T) {
 	for name, o := range map[string]filesink.Options[measure]{
 		"one segment":   {},
 		"many segments": {SegmentRows: 2},
+		"gzip":          {SegmentRows: 4, Encoder: filesink.Gzip(filesink.JSONLines[measure]())},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -39,7 +40,7 @@ func TestSinkContract(t *testing.T) {
 					return sinktest.Opened[measure]{Sink: f, Checkpointer: f, Close: f.Close}, nil
 				},
 				Read: func(context.Context) (all []measure, err error) {
-					for line := range strings.Lines(content(t, dir)) {
+					for line := range strings.Lines(unzipped(t, dir)) {
 						var m measure
 						err = errors.Join(err, json.Unmarshal([]byte(line), &m))
 						all = append(all, m)

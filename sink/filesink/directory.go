@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"syscall"
 
 	"github.com/artifactofdevotion/devotion/sink/durable"
@@ -16,10 +15,7 @@ import (
 // directory is what the sink needs of a file system: the names in one directory.
 // The tests replace it with a model of a disk that loses unsynced data.
 type directory interface {
-	durable.FS
-	ReadFile(name string) ([]byte, error)
-	List() ([]string, error)
-	Lstat(name string) (fs.FileInfo, error)
+	durable.Dir
 	open(name string, flag int) (file, error)
 	check() error // an error if this is not the directory that was opened and locked
 	close() error
@@ -104,7 +100,7 @@ func (d *osDirectory) close() error { return errors.Join(durable.Unlock(d.lock),
 // advice says what to do about an error of the file system, if that is known.
 func advice(err error) string {
 	switch {
-	case isFull(err):
+	case durable.IsFull(err):
 		return " (free some space on its file system; nothing is lost)"
 	case errors.Is(err, syscall.EROFS):
 		return " (its file system is read-only: mount it for writing)"
@@ -115,26 +111,4 @@ func advice(err error) string {
 		return " (the directory or files in it no longer exist: stop the pipeline, then put them back, because a start without them is a new start)"
 	}
 	return ""
-}
-
-func isFull(err error) bool {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return true
-	}
-	const handleDiskFull, diskFull = syscall.Errno(39), syscall.Errno(112) // of Windows
-	return runtime.GOOS == "windows" && (errors.Is(err, handleDiskFull) || errors.Is(err, diskFull))
-}
-
-// outage reports whether an error of the file system may pass. Others need a
-// person, such as missing permissions and a directory that is in use.
-func outage(err error) bool {
-	for _, passing := range []syscall.Errno{
-		syscall.EIO, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE,
-		syscall.EAGAIN, syscall.EINTR, syscall.ESTALE, syscall.ETIMEDOUT,
-	} {
-		if errors.Is(err, passing) {
-			return true
-		}
-	}
-	return isFull(err)
 }

@@ -1,5 +1,6 @@
-// Package filesink writes records to JSON Lines or CSV files in a directory,
-// exactly once.
+// Package filesink writes records to files in a directory, exactly once: JSON
+// Lines, CSV, either of them compressed by [Gzip], or a format of your own, see
+// [Encoder].
 //
 //	files, err := filesink.Open("/var/spool/orders", filesink.Options[Order]{Name: "orders"})
 //	if err != nil {
@@ -32,7 +33,8 @@
 // watches the directory takes the segments whose names do not end in .open. If it
 // takes a segment before the name is durable, the segment can come back after a
 // power cut, with the same name and content. When Options.OnSeal is called, the
-// name is durable.
+// name is durable. OnSeal runs beside the pipeline, for example to upload the
+// segment, and is called again until it returns nil. [Dir.Pending] is its lag.
 //
 // Leave the open segment, checkpoint and lock alone. The open segment may be read,
 // but it may end in the middle of a record, or in records that are not committed
@@ -58,11 +60,13 @@
 // damaged checkpoint, and then changes no file but the lock. It does not find
 // everything:
 //
+//   - A directory whose file system is not mounted looks like a new one, see
+//     Options.MustExist.
 //   - An outdated checkpoint is refused only while a later sealed segment is still
 //     in the directory. Otherwise the pipeline goes on from the old cursor, and Open
 //     removes a later open segment, which looks like one of a crash.
-//   - Of a sealed segment that does not have its final name yet, only the size is
-//     checked. Of the open segment, the size and the last write are.
+//   - Of the open segment, and of sealed segments without their final names, only
+//     the size and the last write are checked.
 //
 // DESIGN.md has the details and how they are tested.
 //

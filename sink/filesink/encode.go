@@ -4,21 +4,39 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"reflect"
 )
 
-// Encoder turns records into the bytes of a segment. A [Dir] calls it from one
-// goroutine at a time. An Encoder that is shared by several Dirs must be safe for
-// concurrent use, as those of this package are. If it returns an error, the batch
-// is rejected, see sink.Reject.
+// Encoder turns records into the bytes of a segment. A segment consists of pieces:
+// the records of one Write that go into it. A crash, or an error, cuts a segment off
+// after its last committed piece, and the next piece follows there. So a segment
+// must be complete after each piece, and an Encoder keeps no state between pieces:
+// what it needs to know of a segment is in the segment.
+//
+// A format that cannot be continued after its end, such as one JSON array, needs a
+// segment for each Write: set Options.SegmentRows to 1.
+//
+// A [Dir] calls its Encoder from one goroutine at a time. An Encoder that is shared
+// by several Dirs must be safe for concurrent use, as those of this package are.
 type Encoder[T any] interface {
 	// Extension returns the last part of the segments' names, such as ".jsonl".
 	Extension() string
+
 	// Header appends the beginning of a segment whose first record is the given
-	// one. Most formats append nothing.
+	// one. Most formats append nothing. An error rejects the batch, see
+	// sink.Reject.
 	Header(dst []byte, record *T) ([]byte, error)
-	// Append appends one record: at least one byte.
+
+	// Append appends one record to the piece: at least one byte. An error rejects
+	// the batch.
 	Append(dst []byte, record *T) ([]byte, error)
+
+	// End ends the piece, which is dst[start:] and begins with the Header in a new
+	// segment. It may replace it, and returns dst[:start] with the bytes to write,
+	// at least one. Before is what the segment has before the piece. Line formats
+	// return dst. An error is one of the Write, and rejects nothing.
+	End(dst []byte, start int, before *io.SectionReader) ([]byte, error)
 }
 
 // JSONLines returns an encoder for JSON Lines: each record is one JSON value on
@@ -65,6 +83,10 @@ type jsonLines[T any] struct {
 func (e jsonLines[T]) Extension() string                       { return ".jsonl" }
 func (e jsonLines[T]) Header(dst []byte, _ *T) ([]byte, error) { return dst, nil }
 
+func (e jsonLines[T]) End(dst []byte, _ int, _ *io.SectionReader) ([]byte, error) {
+	return dst, nil
+}
+
 func (e jsonLines[T]) Append(dst []byte, record *T) ([]byte, error) {
 	if e.appendJSON == nil {
 		buf := bytes.NewBuffer(dst)
@@ -106,6 +128,8 @@ func (csv[T]) Extension() string { return ".csv" }
 func (csv[T]) Header(dst []byte, record *T) ([]byte, error) {
 	return (*record).AppendCSVHeader(dst), nil
 }
+
+func (csv[T]) End(dst []byte, _ int, _ *io.SectionReader) ([]byte, error) { return dst, nil }
 
 func (csv[T]) Append(dst []byte, record *T) ([]byte, error) {
 	start := len(dst)

@@ -2,6 +2,7 @@ package filesink_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -56,8 +57,9 @@ func ExampleOptions() {
 	files, err := filesink.Open(dir, filesink.Options[string]{
 		Name:        "words",
 		SegmentRows: 2,
-		OnSeal: func(s filesink.Segment) {
+		OnSeal: func(_ context.Context, s filesink.Segment) error { // upload it, for example
 			fmt.Printf("%s: %d rows, %d bytes, after %q up to %q\n", filepath.Base(s.Path), s.Rows, s.Bytes, s.From, s.To)
+			return nil
 		},
 	})
 	if err != nil {
@@ -65,13 +67,14 @@ func ExampleOptions() {
 	}
 	defer files.Close()
 	ctx := context.Background()
-	fmt.Println(files.Write(ctx, source.Batch[string]{From: "", To: "b", Records: []string{"a", "b"}}))
-	fmt.Println(files.Write(ctx, source.Batch[string]{From: "b", To: "c", Records: []string{"c"}}))
-	fmt.Println(files.Seal(ctx))
+	err = errors.Join(
+		files.Write(ctx, source.Batch[string]{From: "", To: "b", Records: []string{"a", "b"}}),
+		files.Write(ctx, source.Batch[string]{From: "b", To: "c", Records: []string{"c"}}),
+		files.Seal(ctx), // waits for OnSeal
+	)
+	fmt.Println(err)
 	// Output:
 	// words-0000000001.jsonl: 2 rows, 8 bytes, after "" up to "b"
-	// <nil>
-	// <nil>
 	// words-0000000002.jsonl: 1 rows, 4 bytes, after "b" up to "c"
 	// <nil>
 }

@@ -1,8 +1,10 @@
 package filesink
 
 import (
-	"slices"
+	"sync"
 	"time"
+
+	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
 // OpenWithClock is Open with a clock of the test.
@@ -10,11 +12,21 @@ func OpenWithClock[T any](dir string, o Options[T], now func() time.Time) (*Dir[
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	return openDir(dir, o, now, func() (directory, error) { return openDirectory(dir, false, 0o700, 0o600) })
+	open := func() (directory, error) { return openDirectory(dir, false, 0o700, 0o600) }
+	return openDir(dir, o, system{open, now, (*sync.WaitGroup).Go})
 }
 
 // DecodeBody decodes a checkpoint with a correct checksum.
 func DecodeBody(body string) error {
-	_, err := decodeCheckpoint(slices.Concat(envelope([]byte(body)), []byte(body), []byte(afterBody)))
+	_, err := decodeCheckpoint(durable.AddChecksum([]byte(body)))
 	return err
 }
+
+// DecodeText decodes the text of a checkpoint.
+func DecodeText(text []byte) error {
+	_, err := decodeCheckpoint(text)
+	return err
+}
+
+// SetMaxPending sets how many segments may wait for OnSeal.
+func (d *Dir[T]) SetMaxPending(n int) { d.store.announcer.limit = n }

@@ -1,12 +1,15 @@
 package filesink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/sink"
@@ -60,15 +63,17 @@ func Open[T any](dir string, o Options[T]) (*Dir[T], error) {
 	if err != nil {
 		return nil, fmt.Errorf("filesink: %s: %w", dir, err)
 	}
-	return openDir(path, o, time.Now, func() (directory, error) {
-		return openDirectory(path, o.MustExist, o.DirMode, o.FileMode)
+	return openDir(path, o, system{
+		openDir: func() (directory, error) { return openDirectory(path, o.MustExist, o.DirMode, o.FileMode) },
+		now:     time.Now,
+		spawn:   (*sync.WaitGroup).Go,
 	})
 }
 
-func openDir[T any](path string, o Options[T], now func() time.Time, open func() (directory, error)) (*Dir[T], error) {
+func openDir[T any](path string, o Options[T], system system) (*Dir[T], error) {
 	s, err := openStore(path, settings{
-		openDir: open, now: now,
-		name: o.Name, bytes: o.SegmentBytes, rows: o.SegmentRows, age: o.SegmentAge,
+		system: system,
+		name:   o.Name, bytes: o.SegmentBytes, rows: o.SegmentRows, age: o.SegmentAge,
 		mustExist: o.MustExist, onSeal: o.OnSeal, logger: o.Logger,
 	})
 	if err != nil {
@@ -127,6 +132,9 @@ func (d *Dir[T]) encode(ctx context.Context, records []T) (err error) {
 			return fail(i, err)
 		}
 		if i == 0 || shape != d.pieces[len(d.pieces)-1].shape {
+			if err := d.endPiece(); err != nil {
+				return err
+			}
 			d.pieces = append(d.pieces, piece{shape: shape, extension: d.encoder.Extension(), start: len(d.buf)})
 			if i > 0 || !d.store.continues(shape) {
 				if d.buf, err = d.encoder.Header(d.buf, r); err != nil {
@@ -141,10 +149,28 @@ func (d *Dir[T]) encode(ctx context.Context, records []T) (err error) {
 		if err != nil {
 			return fail(i, err)
 		}
-		p := &d.pieces[len(d.pieces)-1]
-		p.end = len(d.buf)
-		p.rows++
+		d.pieces[len(d.pieces)-1].rows++
 	}
+	return d.endPiece()
+}
+
+// endPiece ends the last piece, if there is one.
+func (d *Dir[T]) endPiece() (err error) {
+	if len(d.pieces) == 0 {
+		return nil
+	}
+	p, s := &d.pieces[len(d.pieces)-1], d.store
+	before := io.NewSectionReader(bytes.NewReader(nil), 0, 0)
+	if len(d.pieces) == 1 && s.continues(p.shape) {
+		before = io.NewSectionReader(s.open, 0, s.cp.Offset)
+	}
+	if d.buf, err = d.encoder.End(d.buf, p.start, before); err == nil && len(d.buf) <= p.start {
+		err = errors.New("the Encoder's End left nothing")
+	}
+	if err != nil {
+		return s.fail("encode", err)
+	}
+	p.end = len(d.buf)
 	return nil
 }
 
@@ -192,8 +218,23 @@ func (d *Dir[T]) Save(ctx context.Context, from, to source.Cursor) error {
 	return d.Write(ctx, source.Batch[T]{From: from, To: to})
 }
 
-// Seal seals the open segment. Without one it does nothing.
-func (d *Dir[T]) Seal(ctx context.Context) error { return d.store.do(ctx, d.store.seal) }
+// Seal seals the open segment, if there is one, and waits until OnSeal has returned
+// nil for every sealed segment. If ctx ends first, the error has the last one of
+// OnSeal.
+func (d *Dir[T]) Seal(ctx context.Context) error {
+	if err := d.store.do(ctx, d.store.seal); err != nil {
+		return err
+	}
+	if err := d.store.announcer.wait(ctx, d.store.due.closing); err != nil {
+		return d.store.fault("%w", err)
+	}
+	return nil
+}
+
+// Pending says which sealed segments OnSeal has not accepted yet. It does not wait
+// for other methods. Show it in the metrics: the time since Pending.Since is the
+// lag of OnSeal.
+func (d *Dir[T]) Pending() Pending { return d.store.announcer.pending() }
 
 // History returns stored cursors, newest first, beginning with the current one:
 // the last few, and fewer and fewer of the older ones, down to the first.

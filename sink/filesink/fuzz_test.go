@@ -22,7 +22,8 @@ func FuzzCheckpoint(f *testing.F) {
 		if source.Cursor(cursor).Validate() != nil || !validName.MatchString(name) {
 			return
 		}
-		c := checkpoint{Version: checkpointVersion, Name: name, Segment: epoch, Offset: offset, Epoch: epoch % 1000}
+		c := checkpoint{Version: checkpointVersion, Name: name, Segment: 1 + epoch%maxSegment, Offset: offset, Epoch: epoch % 1000}
+		c.File = segmentName(name, c.Segment, ".jsonl")
 		c.move(durable.State{Cursor: source.Cursor(cursor), Writer: "w", Seq: int64(epoch%1000) + 1}, time.Unix(0, offset).UTC())
 		text, err := c.encode()
 		require.NoError(t, err)

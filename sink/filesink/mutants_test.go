@@ -45,6 +45,8 @@ var mutants = []mutant{
 	{"nothing is recovered after an error", "commit.go", "s.broken = true", "s.broken = false"},
 	{"a batch that is stored already is not recognised", "../durable/fence.go",
 		"case mine && stored.Cursor == to:", "case false:"},
+	{"a segment is forgotten before OnSeal has accepted it", "announce.go",
+		"seg.number() <= a.done })", "seg.number() <= a.done || a.attempts > 0 })"},
 	{"a segment takes records of other columns", "store.go",
 		"s.cp.Offset > 0 && s.cp.Shape == shape", "s.cp.Offset > 0"},
 }

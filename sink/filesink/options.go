@@ -2,6 +2,7 @@ package filesink
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -39,11 +40,18 @@ type Options[T any] struct {
 	// minutes; negative means no limit.
 	SegmentAge time.Duration
 
-	// OnSeal is called for each sealed segment, in order, when its final name is
-	// durable. It may be called again for a segment after an error or a crash,
-	// then during Open, and the file may have been removed by then. It must not
-	// call the Dir, which waits for it.
-	OnSeal func(Segment)
+	// OnSeal is called for each sealed segment when its final name is durable, for
+	// example to upload it. It may take any time: it runs in a goroutine of its own
+	// while the Dir goes on. The calls come one at a time, in the order of the
+	// segments. If it returns an error, it is called again for that segment, with
+	// the waits of the zero [retry.Policy], until it returns nil.
+	//
+	// A segment for which it has not returned nil is announced again by the next
+	// Open. So may be the last ones for which it has, after a crash, and the file
+	// may have been removed by then. Ctx ends when the Dir is closed. Close waits
+	// until OnSeal has returned. [Dir.Seal] waits until all segments are announced,
+	// and [Dir.Pending] says which are not. Once 10,000 are not, Write is an error.
+	OnSeal func(context.Context, Segment) error
 
 	// MustExist makes Open refuse a directory without a checkpoint, and create
 	// nothing. Set it where the directory is on a file system that may not be
@@ -56,8 +64,8 @@ type Options[T any] struct {
 	FileMode, DirMode fs.FileMode
 
 	// Logger logs when a segment cannot be sealed at SegmentAge, which is retried
-	// every 10 seconds, and when it is sealed after all. The keys are op, dir and
-	// err. Defaults to slog.Default().
+	// every 10 seconds, and when OnSeal fails; and when either has succeeded after
+	// all. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 

@@ -3,6 +3,7 @@ package filesink
 import (
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 	"regexp"
 	"slices"
@@ -87,7 +88,12 @@ func (s *store) restore(cp checkpoint, leftover []string, unnamed []sealed) (err
 			return s.fail("remove "+name, err)
 		}
 	}
-	s.cp, s.listed = cp, len(cp.Sealed) > 0
+	for i := range cp.Sealed {
+		if cp.Sealed[i].Time.IsZero() { // an earlier release has sealed it
+			cp.Sealed[i].Time = s.now().UTC()
+		}
+	}
+	s.cp = cp
 	for _, seg := range unnamed {
 		if s.open, err = s.cut(seg.File, seg.Bytes); err != nil {
 			return err
@@ -201,7 +207,7 @@ func (s *store) outdated(cp checkpoint, names []string, name string, number uint
 // verify compares the content of the segments that end in .open with the checkpoint.
 func (s *store) verify(cp checkpoint, unnamed []sealed) error {
 	for _, seg := range unnamed {
-		if err := s.verifyFile(seg.File, seg.Bytes, 0, 0); err != nil {
+		if err := s.verifyFile(seg.File, seg.Bytes, seg.Tail, seg.CRC); err != nil {
 			return err
 		}
 	}
@@ -227,11 +233,11 @@ func (s *store) verifyFile(segment string, committed, tail int64, crc uint32) er
 	if info.Size() < committed {
 		return s.fault("%s has %d bytes, but %d were committed: restore the file", name, info.Size(), committed)
 	}
-	last := make([]byte, tail)
-	if _, err := f.ReadAt(last, committed-tail); err != nil {
+	sum := crc32.New(castagnoli)
+	if _, err := io.Copy(sum, io.NewSectionReader(f, committed-tail, tail)); err != nil {
 		return s.fail("read "+name, err)
 	}
-	if crc32.Checksum(last, castagnoli) != crc {
+	if sum.Sum32() != crc {
 		return s.fault("the last %d bytes of %s have changed since they were written: restore the file", tail, name)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -228,13 +229,34 @@ func TestOpenRefusesAShortSealedSegment(t *testing.T) {
 
 func TestOpenRefusesImpossibleSizes(t *testing.T) {
 	t.Parallel()
-	for _, body := range []string{
-		`{"version":1,"offset":-1}`, `{"version":1,"offset":3,"tail":-1}`, `{"version":1,"offset":3,"tail":4}`,
-		`{"version":1,"sealed":[{"bytes":-1}]}`,
+	const begin, open, sealed = `{"version":1,"name":"n","segment":2,`, `"file":"n-0000000002.jsonl",`, `"file":"n-0000000001.jsonl",`
+	for _, rest := range []string{
+		`"offset":-1}`, open + `"offset":3,"tail":-1}`, open + `"offset":3,"tail":4}`, open + `"offset":3,"rows":-1}`,
+		`"sealed":[{` + sealed + `"bytes":-1}]}`, `"sealed":[{` + sealed + `"bytes":1,"tail":2}]}`, `"sealed":[{` + sealed + `"tail":-1}]}`,
 	} {
-		require.EqualError(t, filesink.DecodeBody(body), "it has sizes that no segment can have", body)
+		require.EqualError(t, filesink.DecodeBody(begin+rest), "it has sizes that no segment can have", rest)
 	}
-	require.NoError(t, filesink.DecodeBody(`{"version":1,"offset":3,"tail":3,"sealed":[{"bytes":1}]}`))
+	for rest, want := range map[string]string{
+		open + `"offset":3,"tail":3,"sealed":[{` + sealed + `"bytes":1,"tail":1}]}`: "",
+		`"offset":3}`:          `its open segment cannot be ""`,
+		sealed + `"offset":3}`: `its open segment cannot be "n-0000000001.jsonl"`,
+		`"file":"../n-0000000002.jsonl","offset":3}`: `its open segment cannot be "../n-0000000002.jsonl"`,
+		`"sealed":[{` + open + `"bytes":1}]}`:        `its sealed segment cannot be "n-0000000002.jsonl"`,
+		`"sealed":[{"file":"checkpoint"}]}`:          `its sealed segment cannot be "checkpoint"`,
+		`"cursor":"\u0000"}`:                         "not printable",
+		`"history":[{"epoch":1}]}`:                   "its history is not one of its cursor",
+		`"epoch":9223372036854775807}`:               "it has no valid name, segment or epoch",
+		`"segment":0}`:                               "it has no valid name, segment or epoch",
+		`"segment":10000000000}`:                     "it has no valid name, segment or epoch",
+		`"name":"../n"}`:                             "it has no valid name, segment or epoch",
+		`"offset":9223372036854775808}`:              "cannot unmarshal",
+	} {
+		if err := filesink.DecodeBody(begin + rest); want != "" {
+			require.ErrorContains(t, err, want, rest)
+		} else {
+			require.NoError(t, err, rest)
+		}
+	}
 }
 
 func TestOpenRefusesAnotherName(t *testing.T) {
@@ -249,7 +271,7 @@ func TestOpenRefusesANewerVersion(t *testing.T) {
 	for _, newer := range []string{`{"version":2}`, `{"version":2,"offset":"of another type","shard":7}`} {
 		require.ErrorContains(t, filesink.DecodeBody(newer), "it has format version 2, and this program reads version 1 only (run the release that wrote it, or a later one)")
 	}
-	require.NoError(t, filesink.DecodeBody(`{"version":1}`))
+	require.NoError(t, filesink.DecodeBody(`{"version":1,"name":"n","segment":1}`))
 }
 
 func TestOpenRefusesOptions(t *testing.T) {
@@ -282,8 +304,11 @@ func TestOpenRefusesOptions(t *testing.T) {
 
 type named struct{ extension string }
 
-func (n named) Extension() string                              { return n.extension }
-func (named) Header(dst []byte, _ *order) ([]byte, error)      { return dst, nil }
+func (n named) Extension() string                         { return n.extension }
+func (named) Header(dst []byte, _ *order) ([]byte, error) { return dst, nil }
+func (named) End(dst []byte, _ int, _ *io.SectionReader) ([]byte, error) {
+	return dst, nil
+}
 func (named) Append(dst []byte, record *order) ([]byte, error) { return append(dst, '.'), nil }
 
 func TestOpenCleansUp(t *testing.T) {

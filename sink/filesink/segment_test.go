@@ -29,7 +29,7 @@ func TestSegmentLimits(t *testing.T) {
 			t.Parallel()
 			ctx, dir := context.Background(), t.TempDir()
 			var sealed []filesink.Segment
-			o.OnSeal = func(s filesink.Segment) { sealed = append(sealed, s) }
+			o.OnSeal = appendTo(&sealed)
 			f := open(t, dir, o)
 			require.NoError(t, f.Write(ctx, batch(0, 2)))
 			require.Empty(t, sealed)
@@ -43,6 +43,14 @@ func TestSegmentLimits(t *testing.T) {
 				{Path: filepath.Join(dir, "rows-0000000002.jsonl"), Rows: 1, Bytes: int64(len(lines(5, 6))), From: "5", To: "60"},
 			}, sealed)
 		})
+	}
+}
+
+// appendTo returns an OnSeal that takes notes. Read them after Seal.
+func appendTo(sealed *[]filesink.Segment) func(context.Context, filesink.Segment) error {
+	return func(_ context.Context, s filesink.Segment) error {
+		*sealed = append(*sealed, s)
+		return nil
 	}
 }
 
@@ -183,7 +191,7 @@ func TestChangedColumnsStartASegment(t *testing.T) {
 	write := func(t *testing.T, encoder filesink.Encoder[row.Row]) string {
 		ctx, dir := context.Background(), t.TempDir()
 		var sealed []filesink.Segment
-		o := filesink.Options[row.Row]{Encoder: encoder, OnSeal: func(s filesink.Segment) { sealed = append(sealed, s) }}
+		o := filesink.Options[row.Row]{Encoder: encoder, OnSeal: appendTo(&sealed)}
 		start := func() *filesink.Dir[row.Row] {
 			f, err := filesink.Open(dir, o)
 			require.NoError(t, err)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func TestOutageAtStart(t *testing.T) {
 	} {
 		ctx := t.Context()
 		f := failing{dir: filepath.Join(t.TempDir(), "out"), errs: []error{err, err, err}}
-		d, opened := openDir(f.dir, options(t, false), time.Now, f.open)
+		d, opened := openDir(f.dir, options(t, false), system{f.open, time.Now, (*sync.WaitGroup).Go})
 		require.NoError(t, opened)
 		_, loaded := d.Load(ctx)
 		require.ErrorIs(t, loaded, err)
@@ -60,7 +61,7 @@ func TestOutageAtStart(t *testing.T) {
 		require.Equal(t, "1\n", string(text))
 
 		f.errs = []error{err}
-		d, opened = openDir(f.dir, options(t, false), time.Now, f.open)
+		d, opened = openDir(f.dir, options(t, false), system{f.open, time.Now, (*sync.WaitGroup).Go})
 		require.NoError(t, opened)
 		require.NoError(t, d.Close(), "never opened")
 		_, loaded = d.Load(ctx)
@@ -76,7 +77,7 @@ func TestErrorAtStart(t *testing.T) {
 		fmt.Errorf("%w by process 5", ErrInUse),
 	} {
 		f := failing{dir: filepath.Join(t.TempDir(), "out"), errs: []error{err}}
-		_, opened := openDir(f.dir, options(t, false), time.Now, f.open)
+		_, opened := openDir(f.dir, options(t, false), system{f.open, time.Now, (*sync.WaitGroup).Go})
 		require.ErrorIs(t, opened, err)
 		_, err = os.Stat(f.dir)
 		require.ErrorIs(t, err, fs.ErrNotExist)
@@ -106,14 +107,14 @@ func TestMustExist(t *testing.T) {
 
 	// It disappears between the check and the recovery.
 	f := failing{dir: dir, errs: []error{syscall.EIO}, o: true}
-	d, err = openDir(dir, options(t, true), time.Now, func() (directory, error) {
+	d, err = openDir(dir, options(t, true), system{now: time.Now, openDir: func() (directory, error) {
 		opened, err := f.open()
 		if err == nil {
 			require.NoError(t, os.Remove(filepath.Join(dir, checkpointName)))
 			require.NoError(t, os.Remove(filepath.Join(dir, "rows-0000000001.jsonl.open")))
 		}
 		return opened, err
-	})
+	}})
 	require.NoError(t, err)
 	defer d.Close()
 	_, err = d.Load(ctx)

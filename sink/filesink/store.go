@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/sink/durable"
@@ -27,19 +28,25 @@ type store struct {
 	broken bool       // a call failed: recover before anything else
 	stored bool       // a checkpoint has been seen here, so it must exist
 	loaded bool       // the fence knows the state that Open found
-	listed bool       // the stored checkpoint lists sealed segments
 
-	due ageTimer
+	due       ageTimer
+	announcer announcer
+}
+
+// system is what a store needs besides the directory. The tests replace it.
+type system struct {
+	openDir func() (directory, error)
+	now     func() time.Time
+	spawn   func(*sync.WaitGroup, func()) // starts the goroutine that calls onSeal
 }
 
 type settings struct {
-	openDir     func() (directory, error)
-	now         func() time.Time
+	system
 	name        string
 	bytes, rows int64
 	age         time.Duration
 	mustExist   bool
-	onSeal      func(Segment)
+	onSeal      func(context.Context, Segment) error
 	logger      *slog.Logger
 }
 
@@ -54,9 +61,13 @@ func openStore(path string, o settings) (*store, error) {
 	s := &store{settings: o, path: path, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	s.due.closing, s.due.cancel = context.WithCancel(context.Background())
-	if err := s.recover(); err != nil && !outage(err) {
+	s.announcer = announcer{onSeal: o.onSeal, dir: path, limit: maxPending, logger: o.logger}
+	if err := s.recover(); err != nil && !durable.IsOutage(err) {
 		<-s.turn
 		return nil, errors.Join(err, s.close())
+	}
+	if o.onSeal != nil {
+		o.spawn(&s.due.running, func() { s.announcer.run(s.due.closing) })
 	}
 	s.end()
 	return s, nil
@@ -121,21 +132,24 @@ func (s *store) compare(from, to source.Cursor) (next durable.State, done bool, 
 // continues reports whether the open segment takes records of this shape.
 func (s *store) continues(shape string) bool { return s.cp.Offset > 0 && s.cp.Shape == shape }
 
-func (s *store) close() error {
+func (s *store) close() (err error) {
 	s.due.cancel()
-	defer s.due.running.Wait()
 	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
-	if s.closed {
-		return nil
-	}
+	closed := s.closed
 	s.closed = true
 	s.due.stop()
-	var err error
+	<-s.turn // OnSeal may wait for it
+	s.due.running.Wait()
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if closed {
+		return nil
+	}
 	// Store that sealed segments were announced, so that the next Open does not
 	// announce them again. Not if another process has taken over the directory:
 	// this would replace its checkpoint by an older one.
-	if s.listed && !s.broken && s.dir.check() == nil {
+	announced := len(s.announcer.undone(s.cp.Sealed)) < len(s.cp.Sealed)
+	if announced && !s.broken && s.dir.check() == nil {
 		err = s.save(s.cp)
 	}
 	err = errors.Join(err, s.closeSegment())

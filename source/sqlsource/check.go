@@ -27,8 +27,8 @@ type Check struct {
 	Report   ceiling.Report    // what the ceiling guarantees, and its findings about the table
 	Findings []ceiling.Finding // about the source itself: the cursor, the key, the plan
 
-	// Statement is the SELECT that a Fetch from the cursor runs. Comments at its end show its
-	// arguments: keys, and limits.
+	// Statement is the SELECT that a Fetch from the cursor runs, without the settings that it is
+	// run with. Comments at its end show its arguments: keys, and limits.
 	Statement string
 
 	// Plan is the database's plan for Statement, which may be made as for a large table.
@@ -82,6 +82,7 @@ func check[T any](ctx context.Context, of fields, cursor source.Cursor, open fun
 	}
 	q.log = slog.New(slog.DiscardHandler) // the Check itself contains it
 	c := &checker{Check: &Check{Table: q.label, Cursor: q.describe(cursor), Pending: -1}, state: &state{query: q}}
+	q.usable = c.current
 	c.reread = rereaderOf(c.state, open)
 	fits := func(p *plan) error { // T fits the columns
 		_, err := open(p, 1)
@@ -238,12 +239,15 @@ func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error 
 // explain writes the statement and asks for its plan. It reports whether the statement is
 // known to use an index.
 func (c *checker) explain(ctx context.Context) (indexed bool, err error) {
-	statement, args, err := c.query.statement(c.plan, c.plan.list, keyRange{after: c.at.key, below: c.below, limit: firstLimit + 1})
+	statement, args, err := c.query.statement(c.plan, c.plan.list, keyRange{after: c.at.key, below: c.below, plain: true, limit: firstLimit + 1})
 	if err != nil {
 		return false, err
 	}
 	var f ceiling.Finding
-	c.Plan, f, err = c.query.sql.Explain(ctx, c.query.db.DB, statement, args, c.at.key != nil)
+	err = c.query.withConn(ctx, func(db ceiling.Queryer) error {
+		c.Plan, f, err = c.query.sql.Explain(ctx, db, statement, args, c.at.key != nil)
+		return err
+	})
 	switch {
 	case err != nil && retry.Classify(err) == retry.Setup && ctx.Err() == nil:
 		f = ceiling.Finding{Level: ceiling.Warning, Text: "the database does not show how it reads the rows: " + retry.Text(err)}
@@ -276,7 +280,7 @@ func (c *checker) count(ctx context.Context) error {
 	}
 	short, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := c.query.withConn(short, c.current, func(db ceiling.Queryer) error { return c.pending(short, db) })
+	err := c.query.withConn(short, func(db ceiling.Queryer) error { return c.pending(short, db) })
 	if err != nil && short.Err() != nil && ctx.Err() == nil {
 		c.Newest, c.Pending = "", -1
 		c.add(ceiling.Note, "", "the rows after the cursor were not counted: it would have taken longer than %v", limit.Round(time.Millisecond))
@@ -300,7 +304,7 @@ func (c *checker) pending(ctx context.Context, db ceiling.Queryer) error {
 	if err != nil {
 		return err
 	}
-	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM ("+statement+") AS n", args...).Scan(&c.Pending); err != nil {
+	if err := db.QueryRowContext(ctx, c.query.settings().Before+"SELECT count(*) FROM ("+statement+") AS n", args...).Scan(&c.Pending); err != nil {
 		return c.query.wrap(fmt.Errorf("counting the rows after the cursor: %w", err), c.at.key)
 	}
 	return nil

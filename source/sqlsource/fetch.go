@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
-	"strings"
 	"sync"
 	"time"
 
@@ -41,6 +40,8 @@ type state struct {
 	nullFree  bool // NULL was looked for in the first column of the key
 	explained bool // the database's plan was looked at
 	rowSize   int  // average of the last batch
+	unproven  bool // rows were read by the plan, and then the columns not yet compared
+	large     large
 
 	guard     ceiling.Guard
 	guarantee *source.Guarantee // the guard's
@@ -156,63 +157,96 @@ func (s *state) logEdited(ctx context.Context, at position) {
 }
 
 // withConn calls f with one connection for all of its statements: a ceiling holds for the
-// server that it was found on. A dead connection is replaced, as database/sql does for single
-// statements; all of the pool may be dead. pgx also calls a connection dead that it is
-// asked to use when ctx has ended, and then the pool returns that error.
-func (q *query) withConn(ctx context.Context, usable func(*sql.Conn) error, f func(ceiling.Queryer) error) error {
+// server that it was found on. If the connection is dead, or dies, f is called again with another
+// one, as database/sql does for single statements: f only reads, and all of the pool may be dead.
+// pgx also calls a connection dead that it is asked to use when ctx has ended, and then the pool
+// returns that error.
+func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) error {
 	for left := q.db.Stats().Idle + 2; ; left-- {
 		conn, err := q.db.DB.Conn(ctx)
+		dead := errors.Is(err, driver.ErrBadConn)
 		if err == nil {
-			if err = usable(conn); err == nil {
-				if err = f(conn); err == nil {
-					err = usable(conn) // of the first use, only now it is known which file that is
+			if err = q.usable(conn); err == nil {
+				if err = q.inSession(ctx, conn, f); err == nil {
+					err = q.usable(conn) // of the first use, only now it is known which file that is
 				}
 			}
+			dead = errors.Is(err, driver.ErrBadConn) || err != nil && ctx.Err() == nil && conn.PingContext(ctx) != nil
 			conn.Close() // gives it back to the pool, or adds nothing
 		}
-		if !errors.Is(err, driver.ErrBadConn) || left == 0 {
+		if !dead || left == 0 {
 			return err
 		}
 	}
+}
+
+// inSession calls f with a connection as the dialect uses it. After an error the dialect is asked
+// again, because the next connection may lead to another server, or to a pooler.
+func (q *query) inSession(ctx context.Context, conn *sql.Conn, f func(ceiling.Queryer) error) (err error) {
+	defer func() {
+		if err != nil {
+			q.session = nil
+		}
+	}()
+	if q.session == nil {
+		if q.session, err = q.sql.Session(ctx, conn); err != nil {
+			return q.wrap(err, nil)
+		}
+	}
+	db, restore, err := q.session(ctx, conn)
+	if err != nil {
+		return q.wrap(err, nil)
+	}
+	if restore != nil {
+		defer restore()
+	}
+	return f(db)
 }
 
 // withPlan calls f with a connection and a plan for the present columns. It calls f again if
 // the columns changed before f returned.
 func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) error {
-	return s.query.withConn(ctx, s.current, func(db ceiling.Queryer) error {
-		for round := 1; ; round++ {
-			err := s.makePlan(ctx, db)
-			if err == nil {
-				err = f(db)
+	for round := 1; ; round++ {
+		err := s.query.withConn(ctx, func(db ceiling.Queryer) error {
+			if err := s.makePlan(ctx, db); err != nil {
+				return err
 			}
-			changed, failed := s.changed(ctx, db, err)
-			if changed {
-				s.stale, s.nonce = true, rand.Int()
-				if err == nil || errors.Is(err, errChanged) {
-					err = s.query.wrap(errChanged, nil)
-				}
-				if round < rounds {
-					continue
-				}
+			return f(db)
+		})
+		changed, failed := s.changed(ctx, err)
+		if changed {
+			s.stale, s.nonce = true, rand.Int()
+			if err == nil || errors.Is(err, errChanged) {
+				err = s.query.wrap(errChanged, nil)
 			}
-			if err = cmp.Or(failed, err); err != nil {
-				s.window = nil // the next connection may lead to another server
+			if round < rounds {
+				continue
 			}
-			return err
 		}
-	})
+		if err = cmp.Or(failed, err); err != nil && !errors.As(err, new(*source.BadRecord)) {
+			s.window = nil // the next connection may lead to another server
+		}
+		return err
+	}
 }
 
-// changed reports whether the columns may have changed since the plan was made.
-func (s *state) changed(ctx context.Context, db ceiling.Queryer, err error) (bool, error) {
+// changed reports whether the columns may have changed since the plan was made. They are
+// compared after rows were read by it, and after an error that a change may explain. That takes
+// a connection from the pool: the one before may have been closed.
+func (s *state) changed(ctx context.Context, err error) (changed bool, failed error) {
 	if err != nil && (errors.Is(err, errChanged) || s.query.sql.ColumnsChanged(err)) {
 		return true, nil
 	}
-	if s.plan == nil || s.stale || err != nil && ctx.Err() != nil {
+	if s.plan == nil || s.stale || err == nil && !s.unproven || err != nil && (ctx.Err() != nil || retry.Classify(err) != retry.Fatal) {
 		return false, nil
 	}
-	now, failed := s.query.schema(ctx, db)
-	return failed == nil && now != s.plan.schema, failed
+	s.unproven = false
+	failed = s.query.withConn(ctx, func(db ceiling.Queryer) error {
+		current, err := s.plan.isCurrent(ctx, s.query, db)
+		changed = !current && err == nil
+		return err
+	})
+	return changed, failed
 }
 
 // makePlan makes the plan unless there is one that is up to date.
@@ -220,11 +254,6 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 	q := s.query
 	if s.plan != nil && !s.stale {
 		return nil
-	}
-	if s.plan == nil {
-		if err := q.wrap(q.sql.CheckSession(ctx, db), nil); err != nil {
-			return err
-		}
 	}
 	p, err := q.makePlan(ctx, db, s.nonce)
 	if err != nil {
@@ -260,21 +289,30 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	if err != nil {
 		return b, err
 	}
-	r := &reader{query: s.query, db: db, plan: s.plan, keys: newKeys(s.plan.key, at.key), limit: limit, add: into.add}
-	dest := r.dest(into.bind)
+	r := newReader(s.query, db, s.plan, at.key, limit)
+	r.add = into.add
+	r.bind(into.bind)
 	first, w := at, (*window)(nil)
 	for ended := false; !ended; {
-		var fresh bool
-		if w, fresh, err = s.windowAfter(ctx, db, at); err != nil {
+		next, fresh, err := s.windowAfter(ctx, db, at)
+		if r.rows > 0 && errors.As(err, new(*refusal)) {
+			r.more = true // the next batch judges that, by the rows of this one
+			break
+		} else if err != nil {
 			return b, err
 		}
+		w = next
 		if held, err := s.check(ctx, db, w, at.key); err != nil {
 			return b, err
 		} else if held != nil {
 			b.Held = held
 			break
 		}
-		if at, err = r.readBelow(ctx, w, at, dest); err != nil {
+		var bad *source.BadRecord
+		if at, err = s.readBelow(ctx, r, w, at); errors.As(err, &bad) {
+			bad.To, err = s.cursorAfter(ctx, db, first, w, values(r.keys.now), 1, nil, nil)
+			return b, cmp.Or(err, error(bad))
+		} else if err != nil {
 			return b, err
 		}
 		b.Pending = w.pending(at.key)
@@ -290,10 +328,9 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	}
 	if r.rows > 0 || w.moved {
 		digest := func(i int) slots { return into.digest(b.Records[i], s.query.key) }
-		if b.To, err = s.cursorAfter(ctx, db, first, r, w, digest); err != nil {
+		if b.To, err = s.cursorAfter(ctx, db, first, w, at.key, r.rows, r.seen, digest); err != nil {
 			return b, err
 		}
-		w.to = b.To
 	}
 	if !b.More && known {
 		err = s.query.findNull(ctx, db, s.plan, 0, nil)
@@ -324,9 +361,12 @@ func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	}
 	s.explained = true
 	var f ceiling.Finding
-	statement, args, err := q.statement(s.plan, s.plan.list, keyRange{after: key, limit: firstLimit + 1})
+	statement, args, err := q.statement(s.plan, s.plan.list, keyRange{after: key, plain: true, limit: firstLimit + 1})
 	if err == nil {
-		_, f, err = q.sql.Explain(ctx, q.db.DB, statement, args, true)
+		err = q.withConn(ctx, func(db ceiling.Queryer) error {
+			_, f, err = q.sql.Explain(ctx, db, statement, args, true)
+			return err
+		})
 	}
 	if err != nil {
 		q.logger().DebugContext(ctx, "query plan not available", "table", q.label, "err", retry.Text(err))
@@ -355,7 +395,7 @@ func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cur
 	defer s.mu.Unlock()
 	var all []source.Cursor
 	err = s.withPlan(ctx, func(db ceiling.Queryer) error {
-		all = all[:0]
+		all, s.unproven = all[:0], true
 		var failed error
 		err := q.eachKey(ctx, db, s.plan, r, func(key []dialect.Value) {
 			c, err := encode(q.print, origin{}, key)
@@ -377,25 +417,3 @@ func (q *query) wrap(err error, after []dialect.Value) error {
 	}
 	return fmt.Errorf("sqlsource: %s: %w", q.label, err)
 }
-
-// scanError hides the value that database/sql writes into its error.
-func (q *query) scanError(ctx context.Context, err error, k *keys) error {
-	if ctx.Err() != nil || !strings.HasPrefix(err.Error(), "sql: Scan error on column") {
-		return q.wrap(err, nil)
-	}
-	column, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "sql: Scan error on "), ": ")
-	where := "the first row"
-	if len(k.last[0]) > 0 {
-		where = "the row after " + describeKey(k.names, values(k.last))
-	}
-	if q.rows { // the error is of package row, which shows no values
-		return permanent("%s: reading %s: %w", q.label, where, err)
-	}
-	return permanent("%s: %s of %s does not fit its field: %w", q.label, column, where, hidden{err})
-}
-
-// hidden is an error whose text may hold a row's values.
-type hidden struct{ err error }
-
-func (h hidden) Error() string { return "NULL, or a value of another type" }
-func (h hidden) Unwrap() error { return h.err }

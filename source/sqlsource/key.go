@@ -59,13 +59,21 @@ type keys struct {
 
 func newKeys(columns []dialect.KeyColumn, after []dialect.Value) *keys {
 	k := &keys{now: make([][]byte, len(columns)), last: make([][]byte, len(columns))}
-	for i, c := range columns {
+	for _, c := range columns {
 		k.names = append(k.names, c.Name)
-		if after != nil {
-			k.last[i] = append([]byte{after[i].Tag}, after[i].Text...)
-		}
+	}
+	if after != nil {
+		k.set(after)
+		k.keep()
 	}
 	return k
+}
+
+// set makes a key that of the row just scanned.
+func (k *keys) set(key []dialect.Value) {
+	for i, v := range key {
+		k.now[i] = append([]byte{v.Tag}, v.Text...)
+	}
 }
 
 // keep makes the row just scanned the last one.

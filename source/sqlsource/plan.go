@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -33,24 +32,27 @@ type query struct {
 	columns     []string // nil: all
 	rows        bool     // records are rows of a Table: a value that a driver changes is selected another way
 	start       source.Cursor
+	session     dialect.Session // nil: not known
 	maxBytes    int
 	maxRowBytes int
-	print       string // fingerprint
-	identity    string // fingerprint of the table and its key alone
+	print       string                // fingerprint
+	identity    string                // fingerprint of the table and its key alone
+	usable      func(*sql.Conn) error // whether a connection leads to the database's file
 	log         *slog.Logger
 }
 
 // plan is how the statement for the present columns is written and read.
 type plan struct {
-	nonce      int              // 0 for the first plan
-	columns    []dialect.Column // as the statement returns them, after the extra columns
-	row        *row.Columns
-	list       string // what is selected: the extra columns, then the columns
-	extraKeys  []int  // the columns of the key that are selected first, as extra columns
-	extraForms []int  // the columns that are selected in another form next
-	sameAs     []int  // for each key column, the column that has the same value; -1: an extra column has it
-	key        []dialect.KeyColumn
-	schema     int64
+	nonce     int              // 0 for the first plan
+	columns   []dialect.Column // as the statement returns them, after the extra columns
+	row       *row.Columns
+	list      string // what is selected: the extra columns, then the columns; of a large row no large value
+	whole     string // the list with all values
+	size      string // the expression for the size of a row's large values; "": no row can be large
+	extraKeys []int  // the columns of the key that are selected first, as extra columns
+	sameAs    []int  // for each key column, the column that has the same value; -1: an extra column has it
+	key       []dialect.KeyColumn
+	schema    int64
 }
 
 var (
@@ -65,12 +67,7 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 	if p.schema, err = q.schema(ctx, db); err != nil { // before the columns, so that no change is missed
 		return nil, err
 	}
-	from := q.from + " WHERE 1 = 0"
-	if q.listsColumns() {
-		// It returns a row, of NULLs: the database sees that the schema changed at the first step.
-		from = "(SELECT 1) AS one LEFT JOIN " + q.from + " ON 1 = 0"
-	}
-	all, err := q.columnsOf(ctx, db, p.comment("SELECT "+q.refs(q.key)+", "+q.star()+" FROM "+from))
+	all, err := q.describeColumns(ctx, db, p)
 	if err != nil {
 		return nil, q.wrap(fmt.Errorf("reading the columns: %w", err), nil)
 	}
@@ -82,17 +79,34 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 	return p, nil
 }
 
-// listsColumns says that columns are selected one by one.
-func (q *query) listsColumns() bool { return q.sql.SchemaVersion(q.table) != "" }
+// hasVersion says that the schema has a version, which is compared in place of the columns.
+func (q *query) hasVersion() bool { return q.sql.SchemaVersion(q.table) != "" }
 
 func (q *query) schema(ctx context.Context, db ceiling.Queryer) (version int64, err error) {
-	if q.listsColumns() {
+	if q.hasVersion() {
 		err = db.QueryRowContext(ctx, q.sql.SchemaVersion(q.table)).Scan(&version)
 	}
 	if err != nil {
 		err = q.wrap(fmt.Errorf("reading the schema's version: %w", err), nil)
 	}
 	return version, err
+}
+
+// isCurrent reports whether the columns still are those of the plan.
+func (p *plan) isCurrent(ctx context.Context, q *query, db ceiling.Queryer) (bool, error) {
+	if q.hasVersion() {
+		now, err := q.schema(ctx, db)
+		return now == p.schema, err
+	}
+	all, err := q.describeColumns(ctx, db, p)
+	if err != nil {
+		if q.sql.ColumnsChanged(err) {
+			return false, nil
+		}
+		return false, q.wrap(fmt.Errorf("reading the columns: %w", err), nil)
+	}
+	sameKey := slices.EqualFunc(all[:len(q.key)], p.key, func(c dialect.Column, k dialect.KeyColumn) bool { return c.Type == k.Type })
+	return sameKey && slices.EqualFunc(all[len(q.key):], p.columns, sameColumn), nil
 }
 
 func (q *query) ref(name string) string { return "t." + q.sql.Quote(name) }
@@ -123,21 +137,21 @@ func (p *plan) comment(statement string) string {
 	return fmt.Sprintf("%s /* columns read again, %x */", statement, p.nonce)
 }
 
-// columnsOf returns the columns of a statement's result.
-func (q *query) columnsOf(ctx context.Context, db ceiling.Queryer, statement string) ([]dialect.Column, error) {
-	rows, err := db.QueryContext(ctx, statement)
+// describeColumns returns the columns of the key, and then those of the table.
+func (q *query) describeColumns(ctx context.Context, db ceiling.Queryer, p *plan) ([]dialect.Column, error) {
+	from := q.from + " WHERE 1 = 0"
+	if q.hasVersion() {
+		// It returns a row, of NULLs: the database sees that the schema changed at the first step.
+		from = "(SELECT 1) AS one LEFT JOIN " + q.from + " ON 1 = 0"
+	}
+	rows, err := db.QueryContext(ctx, p.comment("SELECT "+q.refs(q.key)+", "+q.star()+" FROM "+from))
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	if q.listsColumns() && !rows.Next() {
+	if q.hasVersion() && !rows.Next() {
 		return nil, cmp.Or(rows.Err(), errChanged)
 	}
-	columns, err := resultColumns(rows)
-	return columns, errors.Join(err, rows.Close())
-}
-
-func resultColumns(rows *sql.Rows) ([]dialect.Column, error) {
 	types, err := rows.ColumnTypes()
 	if err != nil {
 		return nil, err
@@ -148,7 +162,7 @@ func resultColumns(rows *sql.Rows) ([]dialect.Column, error) {
 		columns[i] = dialect.Column{Name: t.Name(), Type: t.DatabaseTypeName(), NotNull: known && !null,
 			Time: t.ScanType() == typeTime || t.ScanType() == typeNullTime}
 	}
-	return columns, nil
+	return columns, rows.Close()
 }
 
 func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, columns []dialect.Column) error {
@@ -164,7 +178,7 @@ func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, column
 		}
 	}
 	for i, c := range columns {
-		k, err := q.sql.Key(ctx, db, c, q.ref(q.key[i]))
+		k, err := q.sql.Key(ctx, db, c, q.ref(q.key[i]), q.rows)
 		if err != nil {
 			return q.wrap(err, nil)
 		}
@@ -177,35 +191,58 @@ func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, column
 
 // planList decides how each column is selected.
 func (q *query) planList(p *plan) {
-	names, kinds, exprs := p.names(), make([]row.Kind, len(p.columns)), make([]string, len(p.columns))
+	names, kinds := p.names(), make([]row.Kind, len(p.columns))
+	var extra []string
+	for i, k := range p.key {
+		at := slices.Index(names, k.Name)
+		if !q.rows || at < 0 {
+			at = -1
+			p.extraKeys = append(p.extraKeys, i)
+			extra = append(extra, cmp.Or(k.Expr, k.Ref))
+		}
+		p.sameAs = append(p.sameAs, at)
+	}
+	whole, sizes, large := make([]string, len(p.columns)), make([]string, len(p.columns)), 0
 	for i, c := range p.columns {
+		ref := q.ref(c.Name)
 		if q.rows {
-			kinds[i], exprs[i] = q.sql.Column(c, q.ref(c.Name))
+			kinds[i], whole[i] = q.sql.Column(c, ref)
+		}
+		whole[i] = cmp.Or(whole[i], ref)
+		if !slices.Contains(q.key, c.Name) {
+			sizes[i] = q.sql.Size(c, ref)
+		}
+		if sizes[i] != "" {
+			large++
 		}
 	}
 	p.row = row.NewColumns(names, kinds)
-	var list []string
-	for i, k := range p.key {
-		at := slices.Index(names, k.Name)
-		p.sameAs = append(p.sameAs, at)
-		if at >= 0 && q.rows && (exprs[at] == "" || q.listsColumns()) {
-			continue
+	p.whole = strings.Join(slices.Concat(extra, whole), ", ")
+	p.list = p.whole
+	if large > 0 {
+		p.guard(q.most(large), extra, whole, sizes)
+	}
+}
+
+// most is the size up to which one of n large values of a row is selected together with other
+// rows: then the row is not larger than maxRowBytes.
+func (q *query) most(n int) int { return min(q.maxBytes, q.maxRowBytes/n) }
+
+// guard makes the list return NULL in place of each value that is larger than most, and the
+// size of the row in front of such a row. DESIGN.md says why.
+func (p *plan) guard(most int, extra, whole, sizes []string) {
+	capped := slices.Clone(whole)
+	var any, all []string
+	for i, size := range sizes {
+		if size != "" {
+			any = append(any, fmt.Sprintf("%s > %d", size, most))
+			all = append(all, "COALESCE("+size+", 0)")
+			capped[i] = fmt.Sprintf("CASE WHEN %s <= %d THEN %s END", size, most, whole[i])
 		}
-		p.sameAs[i] = -1
-		p.extraKeys = append(p.extraKeys, i)
-		list = append(list, cmp.Or(k.Expr, k.Ref))
 	}
-	if q.rows && q.listsColumns() {
-		p.list = strings.Join(append(list, exprs...), ", ")
-		return
-	}
-	for i, expr := range exprs {
-		if expr != "" {
-			p.extraForms = append(p.extraForms, i)
-			list = append(list, expr)
-		}
-	}
-	p.list = strings.Join(append(list, q.star()), ", ")
+	p.size = strings.Join(all, " + ")
+	p.list = "CASE WHEN " + strings.Join(any, " OR ") + " THEN " + p.size + " END, " + strings.Join(slices.Concat(extra, capped), ", ")
+	p.whole = "NULL, " + p.whole
 }
 
 func (p *plan) names() []string {
@@ -214,30 +251,6 @@ func (p *plan) names() []string {
 		names[i] = c.Name
 	}
 	return names
-}
-
-// fits returns an error if a result does not have the columns that the plan expects.
-func (p *plan) fits(q *query, rows *sql.Rows) error {
-	got, err := resultColumns(rows)
-	if err != nil {
-		return err
-	}
-	extras := len(got) - len(p.columns)
-	if extras != len(p.extraKeys)+len(p.extraForms) {
-		return errChanged
-	}
-	if q.rows && q.listsColumns() {
-		return nil
-	}
-	if !slices.EqualFunc(got[extras:], p.columns, sameColumn) {
-		return errChanged
-	}
-	for i, k := range p.extraKeys {
-		if p.key[k].Expr == "" && got[i].Type != p.key[k].Type {
-			return errChanged
-		}
-	}
-	return nil
 }
 
 func sameColumn(a, b dialect.Column) bool { return a.Name == b.Name && a.Type == b.Type }

@@ -4,10 +4,15 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
@@ -18,13 +23,17 @@ type reader struct {
 	plan  *plan
 	keys  *keys
 	limit int
+	dest  []any // what a row is scanned into
+	skip  []any // the same, for the key alone
 	add   func() int
 
-	rows, bytes int   // of the batch
-	more        bool  // another row follows
-	unread      error // why that row could not be read
-
-	seen []rowKey // the keys of the rows 1, 2, 4, 8, ... and some more of the batch, for anchors
+	rows, bytes int           // of the batch
+	more        bool          // another row follows
+	large       sql.NullInt64 // the size of that row, if its large values were not selected
+	unread      error         // why that row cannot be read
+	refused     error         // the database's answer in place of rows
+	dropped     bool          // the connection was closed, because it had many rows left
+	seen        []rowKey      // the keys of the rows 1, 2, 4, 8, ... and some more of the batch, for anchors
 }
 
 type rowKey struct {
@@ -37,83 +46,64 @@ type scanner func(src any) error
 // Scan implements [sql.Scanner].
 func (s scanner) Scan(src any) error { return s(src) }
 
-// dest returns what a row is scanned into: the extra columns, then what bind sets.
-func (r *reader) dest(bind func([]any)) []any {
+func newReader(q *query, db ceiling.Queryer, p *plan, after []dialect.Value, limit int) *reader {
+	return &reader{query: q, db: db, plan: p, keys: newKeys(p.key, after), limit: limit}
+}
+
+// bind sets what a row is scanned into: its size, the columns of the key that are extra, then
+// what set sets.
+func (r *reader) bind(set func([]any)) {
 	p := r.plan
-	n := len(p.extraKeys) + len(p.extraForms)
-	all := make([]any, n+len(p.columns))
-	extra, columns := all[:0], all[n:]
-	bind(columns)
+	var extra []any
+	if p.size != "" {
+		extra = append(extra, &r.large)
+	}
 	for _, k := range p.extraKeys {
 		extra = append(extra, r.keys.scanner(k, p.key[k].Kind, nil))
 	}
-	for _, c := range p.extraForms {
-		cell := columns[c].(sql.Scanner)
-		var form any // it is the driver's own memory, which is valid until the next row
-		extra = append(extra, scanner(func(src any) error { form = src; return nil }))
-		columns[c] = scanner(func(any) error { return cell.Scan(form) }) // instead of what the driver made
+	n := len(extra)
+	r.dest, r.skip = append(extra, make([]any, len(p.columns))...), append(slices.Clone(extra), make([]any, len(p.columns))...)
+	columns, skip := r.dest[n:], r.skip[n:]
+	set(columns)
+	for i := range skip {
+		skip[i] = scanner(func(any) error { return nil })
 	}
 	for i, at := range p.sameAs {
 		if at >= 0 {
+			skip[at] = r.keys.scanner(i, p.key[i].Kind, nil)
 			columns[at] = r.keys.scanner(i, p.key[i].Kind, columns[at].(sql.Scanner))
 		}
 	}
-	return all
-}
-
-// readBelow reads the rows after a position and below a window, and returns where the last is.
-func (r *reader) readBelow(ctx context.Context, w *window, at position, dest []any) (position, error) {
-	if w.Nothing {
-		return at, nil
-	}
-	before := r.rows
-	if err := r.read(ctx, keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}, dest); err != nil || r.rows == before {
-		return at, err
-	}
-	return position{key: values(r.keys.last), origin: w.origin}, nil
 }
 
 // read reads up to the limit of rows, and one more to see whether it exists and has the same
 // key. It asks for the same number each time: every number makes another statement.
-func (r *reader) read(ctx context.Context, where keyRange, dest []any) error {
-	statement, args, err := r.statement(r.plan, r.plan.list, where)
+func (r *reader) read(ctx context.Context, list string, where keyRange) error {
+	statement, args, err := r.statement(r.plan, list, where)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	rows, err := r.db.QueryContext(ctx, statement, args...)
+	rows, err := r.db.QueryContext(ctx, r.settings().Before+statement, args...)
 	if err != nil {
+		r.refused = err
 		return r.wrap(err, where.after)
 	}
 	defer rows.Close()
-	if err := r.plan.fits(r.query, rows); err != nil {
-		return r.wrap(err, where.after)
-	}
 	for rows.Next() {
-		if err := rows.Scan(dest...); err != nil {
-			err = r.scanError(ctx, err, r.keys)
-			if r.rows > 0 && ctx.Err() == nil { // deliver the rows before it first
-				r.more, r.unread = true, err
-				return nil
-			}
+		size, err := r.scan(ctx, rows)
+		if err != nil {
 			return err
 		}
-		if err := r.keys.check(); err != nil {
-			return err
-		}
-		size := r.add()
-		if r.rows == r.limit || r.rows > 0 && (r.bytes+size > r.maxBytes || size > r.maxRowBytes) {
+		if r.rows == r.limit || r.unread != nil || r.rows > 0 && r.bytes+size > r.maxBytes {
 			r.more = true
 			// Drivers read a closed result to its end. Where that is much, a new connection costs less.
-			if left := r.limit - r.rows; left*(max(size, r.bytes/r.rows)/4) > r.maxBytes {
+			if left := where.limit - r.rows - 1; left*(max(size, r.bytes/max(r.rows, 1))/4) > r.maxBytes {
+				r.dropped = true
 				cancel()
 			}
 			return nil
-		}
-		if size > r.maxRowBytes {
-			return permanent("%s: the row with the key %s takes %d bytes, more than MaxRowBytes, which is %d; raise it, or exclude the row by a condition",
-				r.label, describeKey(r.keys.names, values(r.keys.now)), size, r.maxRowBytes)
 		}
 		r.rows++
 		r.bytes += size
@@ -122,7 +112,149 @@ func (r *reader) read(ctx context.Context, where keyRange, dest []any) error {
 			r.seen = append(r.seen, rowKey{r.rows, values(r.keys.last)})
 		}
 	}
-	return r.wrap(errors.Join(rows.Err(), rows.Close()), where.after)
+	r.refused = rows.Err()
+	return r.wrap(errors.Join(r.refused, rows.Close()), where.after)
+}
+
+// scan scans a row and returns its size. If the row cannot be read, its key is, and r.unread
+// says why.
+func (r *reader) scan(ctx context.Context, rows *sql.Rows) (size int, err error) {
+	failed := rows.Scan(r.dest...)
+	if failed != nil {
+		if ctx.Err() != nil || !strings.HasPrefix(failed.Error(), scanErrorPrefix) {
+			return 0, r.wrap(failed, nil)
+		}
+		if err := rows.Scan(r.skip...); err != nil {
+			return 0, r.scanError(err)
+		}
+	}
+	if err := r.keys.check(); err != nil {
+		return 0, err
+	}
+	if r.large.Valid {
+		size, r.unread = int(r.large.Int64), errLarge
+	} else if failed != nil {
+		r.unread = r.scanError(failed)
+		return 0, nil
+	} else {
+		size = r.add()
+	}
+	if size > r.maxRowBytes {
+		r.unread = permanent("%s: the row takes %d bytes, more than MaxRowBytes, which is %d; raise it, or exclude the row by a condition", r.label, size, r.maxRowBytes)
+	}
+	return size, nil
+}
+
+// errLarge says that a row is large. It is read alone.
+var errLarge = errors.New("a large row")
+
+const scanErrorPrefix = "sql: Scan error on column index "
+
+// scanError hides the value that database/sql writes into its error.
+func (r *reader) scanError(err error) error {
+	if r.query.rows { // the error is of package row, which shows no values
+		return permanent("%s: %w", r.label, errors.Unwrap(err))
+	}
+	_, name, _ := strings.Cut(err.Error(), ", name ")
+	name, _ = strconv.QuotedPrefix(name)
+	return permanent("%s: the column %s does not fit its field: %w", r.label, name, hidden{"NULL, or a value of another type", err})
+}
+
+// hidden is an error whose own text may hold a row's values.
+type hidden struct {
+	text string
+	err  error
+}
+
+func (h hidden) Error() string { return h.text }
+func (h hidden) Unwrap() error { return h.err }
+
+// large is a row that must be read alone.
+type large struct {
+	after source.Cursor
+	key   []dialect.Value // nil: no row is known
+}
+
+// readBelow reads the rows after a position and below a window, and returns where the last is.
+// The error is a *source.BadRecord if the first row cannot be read.
+func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position) (position, error) {
+	if w.Nothing {
+		return at, nil
+	}
+	before := r.rows
+	alone := s.large.key != nil && s.large.after == at.cursor && before == 0
+	where, list := keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}, r.plan.list
+	if alone {
+		where.to, where.fits, where.limit, list = s.large.key, true, 1, r.plan.whole
+		s.large = large{}
+	}
+	err := r.read(ctx, list, where)
+	if err != nil && retry.Classify(r.refused) == retry.Data {
+		alone = true
+		err = r.isolate(ctx, list, where, err)
+	}
+	if err != nil {
+		return at, err
+	}
+	s.unproven = s.unproven || r.rows > before || r.unread != nil
+	switch {
+	case before == 0 && r.rows == 0 && r.unread != nil:
+		return s.unread(ctx, r, w, at)
+	case r.rows > before:
+		if at, err = s.query.positionOf(values(r.keys.last), w); err != nil {
+			return at, err
+		}
+	}
+	if alone && !r.more { // find out whether another row follows, or what became of this one
+		r.limit = cmp.Or(r.rows, r.limit)
+		return s.readBelow(ctx, r, w, at)
+	}
+	return at, nil
+}
+
+// isolate handles an error of the database that a value in a row may be to blame for, such as
+// text that the connection's encoding lacks. It delivers the rows before that row first, and
+// then reads the first row alone.
+func (r *reader) isolate(ctx context.Context, list string, where keyRange, failed error) error {
+	if r.rows > 0 {
+		r.more = true
+		return nil
+	}
+	where.limit = 1
+	err := r.eachKey(ctx, r.db, r.plan, where, func(key []dialect.Value) { where.to = key })
+	if err != nil || where.to == nil {
+		return failed // a value in a condition is to blame
+	}
+	r.limit = 1
+	if err = r.read(ctx, list, where); err == nil || retry.Classify(r.refused) != retry.Data {
+		return err
+	}
+	r.keys.set(where.to)
+	r.unread = permanent("%s: the database cannot return the row: %w", r.label, hidden{retry.Text(r.refused), err})
+	return nil
+}
+
+// unread handles that the first row after a position was not read: it reads a large row alone,
+// and returns the error of any other row.
+func (s *state) unread(ctx context.Context, r *reader, w *window, at position) (position, error) {
+	next, err := s.query.positionOf(values(r.keys.now), w)
+	if err != nil {
+		return at, err
+	}
+	if !errors.Is(r.unread, errLarge) {
+		return at, &source.BadRecord{Key: positionText(s.query.key, next.cursor), To: next.cursor, Err: r.unread}
+	}
+	s.large = large{at.cursor, next.key}
+	if r.dropped {
+		return at, driver.ErrBadConn // read on with another one
+	}
+	r.more, r.unread = false, nil
+	return s.readBelow(ctx, r, w, at)
+}
+
+func (q *query) positionOf(key []dialect.Value, w *window) (position, error) {
+	cursor, err := encode(q.print, w.origin, key)
+	return position{cursor: cursor, key: key, origin: w.origin}, err
 }
 
 type keyRange struct {
@@ -130,6 +262,8 @@ type keyRange struct {
 	keys      [][]dialect.Value // not nil: only rows with one of these keys
 	below     ceiling.Limit
 	falling   bool
+	fits      bool // only rows that are not larger than maxRowBytes
+	plain     bool // without what makes the text of values independent of the session: for plans
 	limit     int
 }
 
@@ -168,6 +302,9 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 		}
 		conds = append(conds, cond)
 	}
+	if r.fits && p.size != "" {
+		conds = append(conds, fmt.Sprintf("%s <= %d", p.size, q.maxRowBytes))
+	}
 	order := make([]string, len(p.key))
 	for i, k := range p.key {
 		order[i] = k.Ref
@@ -178,15 +315,26 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 			}
 		}
 	}
-	return p.comment(q.selects(list, conds, strings.Join(order, ", "), r.limit)), args.List, nil
+	set := q.settings()
+	if r.plain {
+		set = dialect.Settings{}
+	}
+	return p.comment(q.selects(set, list, conds, strings.Join(order, ", "), r.limit)), args.List, nil
 }
 
+// settings fixes the text of values. A Query's values keep the time zone that its user chose for the
+// session: its Select may use it, and a driver may have a setting that must agree with it.
+func (q *query) settings() dialect.Settings { return q.sql.Settings(q.rows) }
+
 // selects writes a SELECT of rows for which the user's condition and conds hold.
-func (q *query) selects(list string, conds []string, order string, limit int) string {
+func (q *query) selects(set dialect.Settings, list string, conds []string, order string, limit int) string {
 	if q.where != "" {
 		conds = slices.Insert(conds, 0, q.where)
 	}
-	text := "SELECT " + list + " FROM " + q.from
+	if set.Where != "" {
+		conds = slices.Insert(conds, 0, set.Where)
+	}
+	text := "SELECT " + set.Hint + list + " FROM " + q.from
 	if len(conds) > 0 {
 		text += " WHERE " + strings.Join(conds, " AND ")
 	}
@@ -231,7 +379,7 @@ func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int
 		return err
 	}
 	conds = append(conds, p.key[i].Ref+" IS NULL")
-	found, err := q.some(ctx, db, q.selects("1", conds, p.key[i].Ref, 1), args.List, after)
+	found, err := q.some(ctx, db, q.selects(q.settings(), "1", conds, p.key[i].Ref, 1), args.List, after)
 	if err == nil && found {
 		err = nullKey(p.key[i].Name)
 	}
@@ -239,7 +387,7 @@ func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int
 }
 
 func (q *query) some(ctx context.Context, db ceiling.Queryer, statement string, args []any, after []dialect.Value) (bool, error) {
-	err := db.QueryRowContext(ctx, statement, args...).Scan(new(int))
+	err := db.QueryRowContext(ctx, q.settings().Before+statement, args...).Scan(new(int))
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
@@ -259,8 +407,8 @@ func (q *query) eachKey(ctx context.Context, db ceiling.Queryer, p *plan, where 
 		list[i] = cmp.Or(k.Expr, k.Ref)
 		only.extraKeys = append(only.extraKeys, i)
 	}
-	only.list = strings.Join(list, ", ")
-	r := &reader{query: q, db: db, plan: only, keys: newKeys(p.key, nil), limit: where.limit}
+	r := newReader(q, db, only, nil, where.limit)
 	r.add = func() int { each(values(r.keys.now)); return 0 }
-	return cmp.Or(r.read(ctx, where, r.dest(func([]any) {})), r.unread)
+	r.bind(func([]any) {})
+	return cmp.Or(r.read(ctx, strings.Join(list, ", "), where), r.unread)
 }

@@ -161,7 +161,11 @@ func checked(of fields) (*query, error) {
 // init makes the query that all fetches use. At and Describe make another one, so
 // that Start can be set to what At returns.
 func (s *state) init(of fields) (*query, error) {
-	s.setup.Do(func() { s.query, s.err = checked(of) })
+	s.setup.Do(func() {
+		if s.query, s.err = checked(of); s.err == nil {
+			s.query.usable = s.current
+		}
+	})
 	return s.query, s.err
 }
 

@@ -55,7 +55,7 @@ func (c fakeConn) QueryContext(_ context.Context, q string, _ []driver.NamedValu
 		r.rows = c.f.rows
 	}
 	if strings.Contains(q, "client_encoding") {
-		r.columns, r.rows = []string{"client", "server"}, [][]driver.Value{{"UTF8", "UTF8"}}
+		r.columns, r.rows = make([]string, 4), [][]driver.Value{{int64(1), "UTF8", "UTF8", "on"}}
 	}
 	if strings.Contains(q, "pg_control_system") {
 		r.columns, r.rows = make([]string, 9), [][]driver.Value{{false, "1", "00000001", "5", "", "9", "9", 0.2, "boot"}}
@@ -69,8 +69,9 @@ type fakeRows struct {
 	rows    [][]driver.Value
 }
 
-func (r *fakeRows) Columns() []string { return r.columns }
-func (r *fakeRows) Close() error      { r.f.open.Add(-1); return nil }
+func (r *fakeRows) Columns() []string                     { return r.columns }
+func (r *fakeRows) ColumnTypeDatabaseTypeName(int) string { return "INT8" }
+func (r *fakeRows) Close() error                          { r.f.open.Add(-1); return nil }
 func (r *fakeRows) Next(dest []driver.Value) error {
 	if len(r.rows) == 0 {
 		return io.EOF
@@ -161,7 +162,10 @@ func TestErrors(t *testing.T) {
 	f.rows = [][]driver.Value{{int64(1), int64(1), "hunter2"}}
 	src = &Query[struct{ ID, Secret int }]{DB: db, Select: "select 1", Key: []string{"id"}, Ceiling: ceiling.None{}, Dialect: postgres.Dialect{}}
 	_, err = src.Fetch(t.Context(), "", 1)
-	require.ErrorContains(t, err, `column index 2, name "secret" of the first row does not fit its field`)
+	var bad *source.BadRecord
+	require.ErrorAs(t, err, &bad)
+	require.Equal(t, "id 1", bad.Key)
+	require.ErrorContains(t, err, `the column "secret" does not fit its field`)
 	require.Equal(t, retry.Fatal, retry.Classify(err))
 	require.NotContains(t, err.Error(), "hunter2")
 	require.Zero(t, f.open.Load())
@@ -197,29 +201,40 @@ func TestStatements(t *testing.T) {
 		require.NoError(t, err)
 		p := &plan{list: "x"}
 		for i, name := range c.key {
-			k, err := q.sql.Key(t.Context(), nil, dialect.Column{Name: name, Type: c.types[i]}, q.ref(name))
+			k, err := q.sql.Key(t.Context(), nil, dialect.Column{Name: name, Type: c.types[i]}, q.ref(name), true)
 			require.NoError(t, err)
 			k.Name = name
 			p.key = append(p.key, k)
 		}
+		want := withSettings(q, c.want)
 		got, args, err := q.statement(p, p.list, keyRange{after: c.after, limit: 5})
 		require.NoError(t, err)
-		require.Equal(t, c.want, got)
+		require.Equal(t, want, got)
 		require.Equal(t, c.args, args)
 
 		below, mark := ceiling.Limit{Where: "t.x <= ?", Args: []any{99}}, c.sql.Placeholder(len(c.args)+1)
 		got, args, err = q.statement(p, p.list, keyRange{after: c.after, below: below, limit: 5})
 		require.NoError(t, err)
-		require.Equal(t, strings.Replace(c.want, " ORDER BY", " AND t.x <= "+mark+" ORDER BY", 1), got)
+		require.Equal(t, strings.Replace(want, " ORDER BY", " AND t.x <= "+mark+" ORDER BY", 1), got)
 		require.Equal(t, append(slices.Clone(c.args), 99), args)
 		below.Args = nil
 		_, _, err = q.statement(p, p.list, keyRange{after: c.after, below: below, limit: 5})
 		require.ErrorContains(t, err, "0 arguments for 1 question marks")
 	}
 	for _, typ := range []string{"ENUM", "SET", "FLOAT", "DOUBLE", "BIT", "JSON", "GEOMETRY", ""} {
-		_, err := mysql.Dialect{}.Key(t.Context(), nil, dialect.Column{Name: "k", Type: typ}, "t.k")
+		_, err := mysql.Dialect{}.Key(t.Context(), nil, dialect.Column{Name: "k", Type: typ}, "t.k", true)
 		require.ErrorContains(t, err, `key column "k"`)
 	}
+}
+
+// withSettings adds to a SELECT with a condition what makes it independent of the session's settings.
+func withSettings(q *query, statement string) string {
+	set := q.settings()
+	statement = strings.Replace(statement, "SELECT ", "SELECT "+set.Hint, 1)
+	if set.Where != "" {
+		statement = strings.Replace(statement, " WHERE ", " WHERE "+set.Where+" AND ", 1)
+	}
+	return statement
 }
 
 func TestKeyTimes(t *testing.T) {
@@ -242,7 +257,7 @@ func TestKeyTimes(t *testing.T) {
 // closed is a database that shows no plans to the role.
 type closed struct{ postgres.Dialect }
 
-func (closed) Explain(context.Context, *sql.DB, string, []any, bool) ([]string, ceiling.Finding, error) {
+func (closed) Explain(context.Context, ceiling.Queryer, string, []any, bool) ([]string, ceiling.Finding, error) {
 	return nil, ceiling.Finding{}, denied{}
 }
 

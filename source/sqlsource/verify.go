@@ -114,9 +114,9 @@ func hashes(parts []dialect.HistoryPart) (out []string) {
 	return out
 }
 
-// cursorAfter returns the cursor of a batch that was read after a position. The first batch below
-// a ceiling verifies the delivered rows.
-func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position, r *reader, w *window, digest func(int) slots) (source.Cursor, error) {
+// cursorAfter returns the cursor after a key, which rows rows after a position have led to. The first
+// batch below a ceiling verifies the delivered rows. The rows in seen, and the last one, can become anchors.
+func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position, w *window, key []dialect.Value, rows int, seen []rowKey, digest func(int) slots) (source.Cursor, error) {
 	o := at.origin
 	if !w.verified {
 		var err error
@@ -125,26 +125,26 @@ func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position
 		}
 		w.verified = true
 	}
-	key := at.key
-	if r.rows > 0 {
-		key = values(r.keys.last)
-		r.seen = append(r.seen, rowKey{r.rows, key})
-	}
 	var anchors []anchor
-	for _, k := range slices.Backward(r.seen) {
-		if back := r.rows - k.row; len(keyText(k.key)) <= maxAnchorKey && (back > 0 || anchors == nil) {
+	if digest != nil && rows > 0 {
+		seen = append(seen, rowKey{rows, key})
+	}
+	for _, k := range slices.Backward(seen) {
+		if back := rows - k.row; len(keyText(k.key)) <= maxAnchorKey && (back > 0 || anchors == nil) {
 			anchors = append(anchors, anchor{back: back, key: k.key})
 		}
 	}
 	columns := layoutOf(s.plan.columns, s.query.key)
-	o.anchors, o.columns = moveAnchors(forget(o.anchors, o.columns, columns), anchors, r.rows), columns
+	o.anchors, o.columns = moveAnchors(forget(o.anchors, o.columns, columns), anchors, rows), columns
 	for i, a := range o.anchors {
-		if a.back < r.rows { // it is of this batch
-			o.anchors[i].row = digest(r.rows - a.back - 1)
+		if a.back < rows { // it is of this batch
+			o.anchors[i].row = digest(rows - a.back - 1)
 		}
 	}
 	o.table, o.values, o.mark = w.origin.table, w.origin.values, w.origin.mark
-	return encode(s.query.print, o, key)
+	cursor, err := encode(s.query.print, o, key)
+	w.to = cursor
+	return cursor, err
 }
 
 // rereaderOf returns how the rows of a state are read again. A row that cannot be read shows nothing.
@@ -155,12 +155,13 @@ func rereaderOf[T any](s *state, open func(*plan, int) (records[T], error)) rere
 			return nil, err
 		}
 		var found []string
-		r := &reader{query: s.query, db: db, plan: s.plan, keys: newKeys(s.plan.key, nil), limit: len(all)}
+		r := newReader(s.query, db, s.plan, nil, len(all))
+		r.bind(into.bind)
 		r.add = func() int {
 			found = append(found, keyText(values(r.keys.now)))
 			return into.add()
 		}
-		err = r.read(ctx, keyRange{keys: all, limit: len(all) + 1}, r.dest(into.bind))
+		err = r.read(ctx, s.plan.list, keyRange{keys: all, limit: len(all) + 1})
 		if err != nil && (ctx.Err() != nil || retry.Classify(err) != retry.Fatal) {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -164,7 +165,9 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Val
 		if err == nil && l.UpTo != "" {
 			var upTo []dialect.Value
 			upTo, _, err = decode(l.UpTo, s.query.print, len(s.query.key))
-			l.Nothing = l.Nothing || upTo == nil // nothing is before the first row
+			if upTo == nil || slices.Equal(upTo, key) { // nothing is before the first row, nor after the last
+				l.Nothing, l.Held = true, nil
+			}
 		}
 		if err != nil {
 			err = s.query.wrap(fmt.Errorf("finding the ceiling: %w", err), key)

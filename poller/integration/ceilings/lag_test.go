@@ -116,7 +116,7 @@ func TestLagByObservedKeys(t *testing.T) {
 			b, err := short.Fetch(t.Context(), "", 10)
 			require.NoError(t, err)
 			require.Empty(t, b.Records)
-			require.Nil(t, b.Held, "a wait that the setting asks for is not reported as held")
+			require.Contains(t, b.Held.By[0], "lag=300ms, which reads the existing rows 300ms after the start")
 			require.True(t, b.AsOf.IsZero())
 			db.MustExec(`insert into ` + name + ` values ('9007199254740993', 'c', 3), ('9007199254740994', 'a', 4)`)
 			var got []string
@@ -137,8 +137,19 @@ func TestLagByObservedKeys(t *testing.T) {
 				return len(got) >= 4
 			}, lab.WaitLimit, 5*time.Millisecond)
 			require.Equal(t, []string{"1", "2", "3", "4"}, got, typ)
-			more, _ := lab.ReadAll(t, long, "", 10, number)
-			require.Empty(t, more)
+			b, err = short.Fetch(t.Context(), after, 10)
+			require.NoError(t, err)
+			require.Nil(t, b.Held)
+			db.MustExec(`insert into ` + name + ` values ('9007199254740995', 'a', 5)`)
+			b, err = short.Fetch(t.Context(), after, 10)
+			require.NoError(t, err)
+			require.Nil(t, b.Held, "the wait for younger rows is intended")
+			b, err = long.Fetch(t.Context(), "", 10)
+			require.NoError(t, err)
+			require.Empty(t, b.Records)
+			b, err = lagging(db, name, time.Hour, "k", "b").Fetch(t.Context(), greatest(t, db, name, "k", "b"), 10)
+			require.NoError(t, err)
+			require.Nil(t, b.Held, "nothing is after the cursor")
 		}
 	})
 }
@@ -168,9 +179,10 @@ func TestLagOfASelect(t *testing.T) {
 		long := lagging(db, "t", time.Hour, "k", "b")
 		reads := func(want int) { // the first Fetch notes the greatest key
 			for range 2 {
-				b, err := lab.Fetch(t, long, "", 10)
+				b, err := long.Fetch(t.Context(), "", 10)
 				require.NoError(t, err)
 				require.Empty(t, b.Records)
+				require.Equal(t, want > 0, b.Held != nil)
 			}
 			_, err := lab.Fetch(t, table, "", 10)
 			require.NoError(t, err)
@@ -220,19 +232,32 @@ func TestLagOfNull(t *testing.T) {
 	})
 }
 
-// Drain does not wait for younger rows.
+// greatest returns the cursor after the last row.
+func greatest(t *testing.T, db *sqlx.DB, name string, key ...string) source.Cursor {
+	table := lab.Silent(db, name, key...)
+	table.Ceiling = ceiling.None{}
+	_, at := lab.ReadAll(t, table, "", 10, lab.RowJSON)
+	return at
+}
+
+// Drain waits until the rows that exist at the start are old enough, and not for younger ones.
 func TestLagAndDrain(t *testing.T) {
 	t.Parallel()
 	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)
 	db.MustExec(`create table t (k text primary key not null)`)
 	db.MustExec(`insert into t values ('a')`)
 	n := 0
-	p := &poller.Poller[row.Row]{
-		Name: "lag", Source: lagging(db, "t", time.Hour, "k"), Checkpointer: new(pollertest.Checkpointer),
-		Sink: sink.Func[row.Row](func(_ context.Context, b source.Batch[row.Row]) error { n += len(b.Records); return nil }),
+	drain := func(by time.Duration) error {
+		p := &poller.Poller[row.Row]{
+			Name: "lag", Source: lagging(db, "t", by, "k"), Checkpointer: new(pollertest.Checkpointer), DrainWait: 100 * time.Millisecond,
+			Sink: sink.Func[row.Row](func(_ context.Context, b source.Batch[row.Row]) error { n += len(b.Records); return nil }),
+		}
+		return p.Drain(t.Context())
 	}
-	require.NoError(t, p.Drain(t.Context()))
+	require.ErrorIs(t, drain(time.Hour), poller.ErrHeld)
 	require.Zero(t, n)
+	require.NoError(t, drain(time.Millisecond))
+	require.Equal(t, 1, n)
 }
 
 // With a key that does not ascend, the guarantee and a warning say which rows are missed.

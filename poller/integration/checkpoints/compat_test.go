@@ -144,16 +144,15 @@ func compatCursor(n int) source.Cursor {
 // from before a complete segment was renamed.
 func storeFiles(t *testing.T, dir string) {
 	work, crashed := filepath.Join(dir, "open"), filepath.Join(dir, "crashed")
-	f, err := filesink.Open(work, filesink.Options[int]{Name: "numbers", SegmentRows: 5, OnSeal: func(s filesink.Segment) {
-		if s.To == compatCursor(6) {
-			require.NoError(t, os.CopyFS(crashed, os.DirFS(work)))
-		}
-	}})
+	f, err := filesink.Open(work, filesink.Options[int]{Name: "numbers", SegmentRows: 5})
 	require.NoError(t, err)
 	_, err = f.Load(t.Context())
 	require.NoError(t, err)
 	for i := range 7 {
 		require.NoError(t, f.Write(t.Context(), compatBatch(3*i, 3*i+3)))
+		if i == 1 {
+			require.NoError(t, os.CopyFS(crashed, os.DirFS(work)))
+		}
 	}
 	require.NoError(t, f.Close())
 }

@@ -16,7 +16,7 @@ type postgres struct{ bin string } // the directory of its binaries
 
 func (*postgres) kind() kind {
 	return kind{name: "Postgres", drivers: []Driver{PGX, PQ}, admin: "postgres", force: " WITH (FORCE)",
-		stop: syscall.SIGINT, quit: syscall.SIGQUIT} // fast and immediate shutdown
+		stop: syscall.SIGINT, quit: syscall.SIGQUIT, rootless: true} // fast and immediate shutdown
 }
 
 // find chooses the newest version in the directories of Debian, Red Hat and Homebrew, and

@@ -16,7 +16,7 @@ type owner struct{ uid, gid int }
 
 // makeDir creates a server's directory in a place that its owner can access.
 func makeDir(e engine) (o owner, dir string, err error) {
-	if e.kind().name == "Postgres" && os.Geteuid() == 0 { // Postgres refuses to run as root
+	if e.kind().rootless && os.Geteuid() == 0 {
 		if o, err = unprivileged(); err != nil {
 			return o, "", err
 		}
@@ -30,7 +30,7 @@ func makeDir(e engine) (o owner, dir string, err error) {
 		}
 	}
 	if err == nil {
-		err = fmt.Errorf("the user that runs Postgres can access neither %s nor /tmp nor /var/tmp", os.TempDir())
+		err = fmt.Errorf("the user that runs %s can access neither %s nor /tmp nor /var/tmp", e.kind().name, os.TempDir())
 	}
 	return o, "", err
 }
@@ -47,7 +47,7 @@ func unprivileged() (o owner, err error) {
 			}
 		}
 	}
-	return o, fmt.Errorf("Postgres does not run as root, and neither of the users postgres and nobody exists: %w", err)
+	return o, fmt.Errorf("Postgres and PgBouncer do not run as root, and neither of the users postgres and nobody exists: %w", err)
 }
 
 // reachable reports whether every user may traverse dir and its parents.

@@ -34,7 +34,7 @@ type engine interface {
 	command(s *Server) (bin string, a []string) // runs the server in the foreground
 }
 
-// kind describes Postgres or MariaDB.
+// kind describes Postgres, MariaDB or PgBouncer.
 type kind struct {
 	name    string
 	drivers []Driver
@@ -42,6 +42,8 @@ type kind struct {
 	force   string         // added to DROP DATABASE, disconnects the database's clients
 	stop    syscall.Signal // stops the server and disconnects its clients
 	quit    syscall.Signal // ends it immediately
+
+	rootless bool // it refuses to run as root
 }
 
 // Server is a database server that this package started. Its methods are safe for

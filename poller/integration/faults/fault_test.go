@@ -32,7 +32,7 @@ type fault struct {
 // faults are the faults of all parts that are injected into a running copy.
 func allFaults() []fault {
 	var list []fault
-	for _, part := range [][]fault{networkFaults(), serverFaults(), sessionFaults(), fileFaults(), syscallFaults(), processFaults()} {
+	for _, part := range [][]fault{networkFaults(), serverFaults(), sessionFaults(), fileFaults(), syscallFaults(), processFaults(), httpFaults()} {
 		list = append(list, part...)
 	}
 	return list

@@ -93,7 +93,7 @@ func readFiles(t testing.TB, dir string) (all []line) {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		lines := bufio.NewScanner(bytes.NewReader(text))
-		lines.Buffer(nil, 1<<20)
+		lines.Buffer(nil, 64<<20)
 		for lines.Scan() {
 			var l line
 			require.NoError(t, json.Unmarshal(lines.Bytes(), &l), "%s: %s", path, lines.Text())

@@ -59,7 +59,7 @@ func networkFaults() []fault {
 // does not fit.
 func cutAnswers(w *world) func() {
 	passed := 0
-	w.between.set(func(up bool, data []byte) (int, bool) {
+	w.between.set(func(_ int, up bool, data []byte) (int, bool) {
 		if up {
 			return len(data), false
 		}

@@ -24,29 +24,31 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/orders"
 )
 
+var built struct {
+	once sync.Once
+	path string
+}
+
 // dbtofile builds the program once, in a directory that every user can read.
-var dbtofile = sync.OnceValue(func() func(testing.TB) string {
-	var once sync.Once
-	var path string
-	return func(tb testing.TB) string {
-		once.Do(func() {
-			path = filepath.Join(lasting(tb), "dbtofile")
-			text, err := os.ReadFile(orders.Build(tb))
-			require.NoError(tb, err)
-			require.NoError(tb, os.WriteFile(path, text, 0o755))
-		})
-		return path
-	}
-})()
+func dbtofile(tb testing.TB) string {
+	built.once.Do(func() {
+		path := filepath.Join(lasting(tb), "dbtofile")
+		text, err := os.ReadFile(orders.Build(tb))
+		require.NoError(tb, err)
+		require.NoError(tb, os.WriteFile(path, text, 0o755))
+		built.path = path
+	})
+	return built.path
+}
 
 // program runs dbtofile, and starts it again when it ends, as a supervisor does.
 type program struct {
-	w     *world
-	wrap  []string            // a command that runs it, such as prlimit
-	user  *syscall.Credential // nil: the user of the test
-	args  []string            // more flags
-	dsn   string
-	blind bool // standard error is a pipe that nobody reads
+	w      *world
+	wrap   []string            // a command that runs it, such as prlimit
+	user   *syscall.Credential // nil: the user of the test
+	args   []string            // more flags
+	dsn    string
+	stderr *os.File // instead of this log
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd // the process that runs, or nil
@@ -78,11 +80,8 @@ func (p *program) command(more ...string) *exec.Cmd {
 	cmd.Env = append(os.Environ(), "DBTOFILE_DSN="+p.dsn)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.user}
 	cmd.Stderr = p
-	if p.blind {
-		read, write, err := os.Pipe()
-		require.NoError(p.w.t, err)
-		p.w.t.Cleanup(func() { read.Close(); write.Close() })
-		cmd.Stderr = write
+	if p.stderr != nil {
+		cmd.Stderr = p.stderr
 	}
 	return cmd
 }
@@ -241,19 +240,26 @@ var alarms = []string{`"msg":"failing`, `"msg":"still failing`, `"msg":"overdue`
 
 // failing reports whether the program has said since a time that something is wrong.
 func (p *program) failing(since time.Time) bool {
+	if p.said(since, alarms...) {
+		return true
+	}
+	s, ok := p.status()
+	return ok && (s.Attempts > 0 || s.Overdue)
+}
+
+// said reports whether a line since a time has one of the parts.
+func (p *program) said(since time.Time, parts ...string) bool {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, l := range slices.Backward(p.lines) {
 		if l.at.Before(since) {
-			break
+			return false
 		}
-		if slices.ContainsFunc(alarms, func(a string) bool { return strings.Contains(l.text, a) }) {
-			p.mu.Unlock()
+		if slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(l.text, part) }) {
 			return true
 		}
 	}
-	p.mu.Unlock()
-	s, ok := p.status()
-	return ok && (s.Attempts > 0 || s.Overdue)
+	return false
 }
 
 // address returns where the pages of the last process are, or nothing.

@@ -20,13 +20,14 @@ type proxy struct {
 	target   string
 	listener net.Listener // nil while connections are refused
 	conns    map[net.Conn]bool
+	links    int
 	rule     rule
 	slow     bool // one byte at a time
 }
 
 // rule decides how many bytes of some data pass, and whether the connection is reset then.
-// What does not pass is lost. Up is the direction to the server.
-type rule func(up bool, data []byte) (pass int, reset bool)
+// What does not pass is lost. Link identifies the connection, and up is the direction to the server.
+type rule func(link int, up bool, data []byte) (pass int, reset bool)
 
 func newProxy(t testing.TB, target string) *proxy {
 	t.Helper()
@@ -118,13 +119,15 @@ func (p *proxy) serve(client net.Conn) {
 	}
 	p.mu.Lock()
 	p.conns[client], p.conns[server] = true, true
+	p.links++
+	link := p.links
 	p.mu.Unlock()
-	go p.pipe(client, server, true)
-	p.pipe(server, client, false)
+	go p.pipe(link, client, server, true)
+	p.pipe(link, server, client, false)
 }
 
 // pipe copies in one direction until either side ends, or a rule resets the connection.
-func (p *proxy) pipe(from, to net.Conn, up bool) {
+func (p *proxy) pipe(link int, from, to net.Conn, up bool) {
 	defer func() {
 		p.mu.Lock()
 		delete(p.conns, from)
@@ -133,7 +136,7 @@ func (p *proxy) pipe(from, to net.Conn, up bool) {
 	buffer := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(buffer)
-		if n > 0 && !p.forward(buffer[:n], to, up) {
+		if n > 0 && !p.forward(link, buffer[:n], to, up) {
 			abort(from)
 			abort(to)
 			return
@@ -146,11 +149,11 @@ func (p *proxy) pipe(from, to net.Conn, up bool) {
 	}
 }
 
-func (p *proxy) forward(data []byte, to net.Conn, up bool) bool {
+func (p *proxy) forward(link int, data []byte, to net.Conn, up bool) bool {
 	p.mu.Lock()
 	pass, reset := len(data), false
 	if p.rule != nil {
-		pass, reset = p.rule(up, data)
+		pass, reset = p.rule(link, up, data)
 	}
 	step := max(1, pass)
 	if p.slow {
@@ -166,16 +169,16 @@ func (p *proxy) forward(data []byte, to net.Conn, up bool) bool {
 }
 
 // lose loses everything in both directions, as a black hole.
-func lose(bool, []byte) (int, bool) { return 0, false }
+func lose(int, bool, []byte) (int, bool) { return 0, false }
 
 // cut resets each connection as soon as it carries data.
-func cut(bool, []byte) (int, bool) { return 0, true }
+func cut(int, bool, []byte) (int, bool) { return 0, true }
 
 // cutAfter lets n bytes pass, in both directions together, resets the connection that
 // carries the next one, and then lets everything pass. Passed is called then.
 func cutAfter(n int, passed func()) rule {
 	done := false
-	return func(_ bool, data []byte) (int, bool) {
+	return func(_ int, _ bool, data []byte) (int, bool) {
 		if done || len(data) <= n {
 			n -= len(data)
 			return len(data), false

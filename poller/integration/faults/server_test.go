@@ -4,6 +4,7 @@ package faults
 
 import (
 	"context"
+	"database/sql"
 	"os"
 	"strconv"
 	"strings"
@@ -143,11 +144,20 @@ func useUp(w *world) func() {
 	w.db.SetMaxIdleConns(10) // of the writers and the test, who keep theirs
 	hoard, err := sqlx.Open(w.engine.driver.SQLName(), w.database.WithUser("hoarder", "hoarder").DSN(w.engine.driver))
 	require.NoError(w.t, err)
+	var taken []*sql.Conn
 	return loop(w, func(ctx context.Context) {
-		if _, err := hoard.Conn(ctx); err != nil {
+		c, err := hoard.Conn(ctx)
+		if err != nil {
 			terminate(w)
+			return
 		}
-	}, func() { _ = hoard.Close() })
+		taken = append(taken, c)
+	}, func() {
+		for _, c := range taken {
+			c.Close()
+		}
+		hoard.Close()
+	})
 }
 
 // loop repeats something until the returned function is called, and ends with something else.

@@ -20,6 +20,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/asynclog"
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/lease"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
@@ -106,6 +107,7 @@ func TestLogsAreAsDocumented(t *testing.T) {
 	logOfAHistory(t, slog.New(rec))
 	synctest.Test(t, func(t *testing.T) { logOfFiles(t, slog.New(rec)) })
 	synctest.Test(t, func(t *testing.T) { logOfAGroup(t, slog.New(rec)) })
+	synctest.Test(t, func(t *testing.T) { logOfReplicas(t, slog.New(rec)) })
 	synctest.Test(t, func(t *testing.T) { logThatBlocks(t, rec) })
 	for _, l := range rec.lines {
 		switch l.message {
@@ -251,9 +253,15 @@ func (unreadKeys) Keys(context.Context, source.Cursor, source.Cursor, int) ([]so
 // logOfFiles removes the directory before a segment is created.
 func logOfFiles(t *testing.T, log *slog.Logger) {
 	dir := filepath.Join(t.TempDir(), "out")
-	sealed := make(chan struct{})
+	sealed, attempts := make(chan struct{}), 0
 	f, err := filesink.Open(dir, filesink.Options[string]{Name: "letters", SegmentAge: time.Minute, Logger: log,
-		OnSeal: func(filesink.Segment) { close(sealed) }})
+		OnSeal: func(context.Context, filesink.Segment) error {
+			if attempts++; attempts == 1 {
+				return errors.New("no answer")
+			}
+			close(sealed)
+			return nil
+		}})
 	require.NoError(t, err)
 	_, err = f.Load(t.Context())
 	require.NoError(t, err)
@@ -272,6 +280,26 @@ func logOfAGroup(t *testing.T, log *slog.Logger) {
 	src.End()
 	p := &poller.Poller[string]{Name: "letters", Source: &src, Sink: &sinktest.Fake[string]{}, Checkpointer: &pollertest.Checkpointer{}, Logger: log}
 	require.NoError(t, poller.Group{Pipelines: []poller.Pipeline{p}, Logger: log}.Run(t.Context()))
+}
+
+// logOfReplicas cuts the active one of two replicas off from the store of the lease.
+func logOfReplicas(t *testing.T, log *slog.Logger) {
+	var src sourcetest.Fake[string]
+	var out sinktest.Transactional[string]
+	var beats sinktest.Checkpoint
+	var stops []func() error
+	var stores []*sinktest.Checkpoint
+	for range 2 {
+		out, store := out.Open(), beats.Open()
+		p := &poller.Poller[string]{Name: "letters", Source: &src, Sink: out, Checkpointer: out, Lease: &lease.Heartbeat{Store: store}, Logger: log}
+		stops, stores = append(stops, pollertest.Start(t.Context(), p)), append(stores, store)
+		time.Sleep(time.Minute)
+	}
+	stores[0].Fail(leakyError{})
+	time.Sleep(time.Hour)
+	for _, stop := range stops {
+		require.NoError(t, stop())
+	}
 }
 
 // logThatBlocks drops a line.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -68,7 +69,9 @@ func TestSQLSourceMaxBytes(t *testing.T) {
 		require.Len(t, b.Records, 9)
 		require.True(t, b.More)
 		_, err = lab.Fetch(t, small, b.To, 1000)
-		lab.RequirePermanent(t, err, "id = 10", "MaxRowBytes")
+		lab.RequirePermanent(t, err, "id 10", "MaxRowBytes")
+		var bad *source.BadRecord
+		require.ErrorAs(t, err, &bad)
 	})
 }
 

@@ -174,16 +174,21 @@ func TestSQLSourceForeignCursors(t *testing.T) {
 	})
 }
 
-// In a time zone other than UTC, two times may have the same text.
+// In a time zone other than UTC, two times may have the same text. A Table sets UTC, a Query leaves
+// the session's time zone to its Select and its driver.
 func TestSQLSourceTimestampKeyWantsUTC(t *testing.T) {
 	t.Parallel()
 	db := dbtest.MariaDB(t).NewDatabase(t).Open(t, dbtest.MySQL)
 	db.SetMaxOpenConns(1) // the time zone is a setting of the connection
 	db.MustExec(`create table t (at timestamp not null primary key)`)
-	table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"at"}, Ceiling: ceiling.None{}}
-	_, err := lab.Fetch(t, table, "", 1)
-	require.NoError(t, err)
 	db.MustExec(`set time_zone = '+02:00'`)
-	_, err = lab.Fetch(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"at"}, Ceiling: ceiling.None{}}, "", 1)
+	_, err := lab.Fetch(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"at"}, Ceiling: ceiling.None{}}, "", 1)
+	require.NoError(t, err)
+	type stamp struct{ At time.Time }
+	stamps := &sqlsource.Query[stamp]{DB: db, Select: "select at from t", Key: []string{"at"}, Ceiling: ceiling.None{}}
+	_, err = lab.Fetch(t, stamps, "", 1)
 	lab.RequirePermanent(t, err, `"+02:00"`, "time_zone=%27%2B00:00%27")
+	db.MustExec(`set time_zone = '+00:00'`)
+	_, err = lab.Fetch(t, stamps, "", 1)
+	require.NoError(t, err)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
@@ -32,7 +33,7 @@ func TestPostgresEncodings(t *testing.T) {
 	}{
 		{"LATIN1", utf8, dbtest.PQ, "", "", []string{`convert_from('\x636166e9', 'LATIN1')`}},
 		{"LATIN1", utf8, dbtest.PGX, "&client_encoding=UTF8", "", []string{`convert_from('\x636166e9', 'LATIN1')`}},
-		{"LATIN1", utf8, dbtest.PGX, "", "set client_encoding=UTF8", nil},
+		{"LATIN1", utf8, dbtest.PGX, "", "", []string{`convert_from('\x636166e9', 'LATIN1')`}},
 		{"EUC_JP", utf8, dbtest.PQ, "", "", []string{`convert_from('\xa4a2', 'EUC_JP')`}},
 		{"EUC_JP", utf8, dbtest.PGX, "&client_encoding=UTF8", "", []string{`convert_from('\xa4a2', 'EUC_JP')`}},
 		{"SQL_ASCII", ascii, dbtest.PGX, "", "", []string{`'plain'`, `convert_from('\x636166e9220a', 'SQL_ASCII')`, `convert_from('\xc3a9', 'SQL_ASCII')`}},
@@ -55,27 +56,46 @@ func TestPostgresEncodings(t *testing.T) {
 			types := newTypesTable([]column{c.column})
 			types.create(t, db, "")
 			if c.err != "" {
-				_, err := lab.Fetch(t, &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}}, "", 10)
+				table := &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}}
+				b, err := lab.Fetch(t, table, "", 10)
+				if c.values != nil {
+					require.NoError(t, err)
+					require.Len(t, b.Records, 1) // the row of NULLs
+					_, err = lab.Fetch(t, table, b.To, 10)
+					require.ErrorAs(t, err, new(*source.BadRecord))
+				}
 				require.ErrorContains(t, err, c.err)
 				return
 			}
+			db.SetMaxOpenConns(1)
+			var before, after string
+			require.NoError(t, db.Get(&before, `SHOW client_encoding`))
 			types.check(t, db, types.want(t, db))
+			require.NoError(t, db.Get(&after, `SHOW client_encoding`))
+			require.Equal(t, before, after, "the connection is set back")
 		})
 	}
 }
 
-// TestMariaDBCharsets requires that a connection is refused if the server would replace
-// characters by question marks.
+// TestMariaDBCharsets reads text and keys through connections of other character sets, which would
+// replace characters by question marks. They have their own character set again afterwards.
 func TestMariaDBCharsets(t *testing.T) {
 	t.Parallel()
 	d := dbtest.MariaDB(t).NewDatabase(t)
-	d.Open(t, dbtest.MySQLText).MustExec(`CREATE TABLE types (id integer PRIMARY KEY)`)
-	for charset, name := range map[string]string{"latin1": "latin1", "utf8": "utf8mb3", "binary": "binary"} {
+	admin := d.Open(t, dbtest.MySQLText)
+	admin.MustExec(`CREATE TABLE types (k varchar(20) PRIMARY KEY) COLLATE utf8mb4_bin`)
+	admin.MustExec(`INSERT INTO types VALUES ('a'), ('café'), ('€😀'), ('😀1'), ('😀2')`)
+	for _, charset := range []string{"latin1", "utf8", "binary"} {
 		db, err := sqlx.Open("mysql", d.DSN(dbtest.MySQLText)+"?charset="+charset)
 		require.NoError(t, err)
 		defer db.Close()
-		_, err = lab.Fetch(t, &sqlsource.Table{DB: db, Name: "types", Key: []string{"id"}, Ceiling: ceiling.None{}}, "", 10)
-		require.ErrorContains(t, err, "character set is "+name)
-		require.ErrorContains(t, err, "set charset=utf8mb4")
+		db.SetMaxOpenConns(1)
+		var before, after string
+		const variables = `SELECT CONCAT_WS(' ', @@character_set_client, @@character_set_results, @@collation_connection)`
+		require.NoError(t, db.Get(&before, variables))
+		got, _ := lab.ReadAll(t, &sqlsource.Table{DB: db, Name: "types", Key: []string{"k"}, Ceiling: ceiling.None{}}, "", 1, lab.RowJSON)
+		require.Equal(t, []string{`{"k":"a"}`, `{"k":"café"}`, `{"k":"€😀"}`, `{"k":"😀1"}`, `{"k":"😀2"}`}, got)
+		require.NoError(t, db.Get(&after, variables))
+		require.Equal(t, before, after)
 	}
 }

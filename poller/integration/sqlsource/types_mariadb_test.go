@@ -122,6 +122,7 @@ func TestMariaDBTypes(t *testing.T) {
 	// This SQL mode allows zero dates and impossible dates.
 	types.create(t, open(t, "charset=utf8mb4&sql_mode=%27ALLOW_INVALID_DATES%27"), "CHARACTER SET utf8mb4")
 
+	want := types.want(t, open(t, "")) // in UTC
 	for _, options := range []string{
 		"",
 		"parseTime=true",
@@ -131,11 +132,13 @@ func TestMariaDBTypes(t *testing.T) {
 		"interpolateParams=true",
 		"interpolateParams=true&parseTime=true",
 		"charset=utf8mb4,utf8&collation=utf8mb4_bin",
+		"charset=utf8&sql_mode=%27PAD_CHAR_TO_FULL_LENGTH,ANSI%27",
+		"charset=latin1&time_zone=%27-05%3A00%27",
+		"charset=binary",
 		"clientFoundRows=true&maxAllowedPacket=0",
 	} {
 		t.Run("options "+options, func(t *testing.T) {
-			session := open(t, options)
-			types.check(t, session, types.want(t, session))
+			types.check(t, open(t, options), want)
 		})
 	}
 }

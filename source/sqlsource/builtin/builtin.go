@@ -55,7 +55,8 @@ func Find(db *sqlx.DB) (dialect.Dialect, error) {
 }
 
 // ParseCeiling returns the ceiling with a name, as a setting of a program has it: one of
-// [Ceilings], or with a duration of package time grace=30s or lag=5m. The name auto returns nil,
+// [Ceilings], or with a duration of package time grace=30s or lag=5m, or lag=5m@UTC with the time
+// zone of a column of times without one. The name auto returns nil,
 // which stands for the ceiling that fits the table. What String returns is such a name.
 func ParseCeiling(text string) (ceiling.Ceiling, error) {
 	if text == "auto" {
@@ -70,7 +71,14 @@ func ParseCeiling(text string) (ceiling.Ceiling, error) {
 	}
 	name, value, _ := strings.Cut(text, "=")
 	if name != "grace" && name != "lag" {
-		return nil, fmt.Errorf("ceiling: %q: want %s, grace=30s or lag=5m", text, strings.Join(names, ", "))
+		return nil, fmt.Errorf("ceiling: %q: want %s, grace=30s, lag=5m or lag=5m@UTC", text, strings.Join(names, ", "))
+	}
+	zone, zoned := "", false
+	if name == "lag" {
+		value, zone, zoned = strings.Cut(value, "@")
+	}
+	if zoned && zone == "" {
+		return nil, fmt.Errorf("ceiling: %q: want a time zone after @, such as lag=5m@UTC", text)
 	}
 	d, err := time.ParseDuration(value)
 	if err != nil || d <= 0 {
@@ -79,7 +87,7 @@ func ParseCeiling(text string) (ceiling.Ceiling, error) {
 	if name == "grace" {
 		return ceiling.Grace{For: d}, nil
 	}
-	return ceiling.Lag{By: d}, nil
+	return ceiling.Lag{By: d, Zone: zone}, nil
 }
 
 // Ceilings returns the ceilings that need no options: those of the databases, and ceiling.None.

@@ -23,7 +23,7 @@ func TestParseCeiling(t *testing.T) {
 	for text, want := range map[string]ceiling.Ceiling{
 		"lock-fence": postgres.LockFence{}, "transaction-id": postgres.TransactionID{}, "dirty-probe": mysql.DirtyProbe{},
 		"single-writer": sqlite.SingleWriter{}, "stamp": postgres.Stamp{}, "none": ceiling.None{},
-		"grace=30s": ceiling.Grace{For: 30 * time.Second}, "lag=5m": ceiling.Lag{By: 5 * time.Minute}, "lag=1h0m0.5s": ceiling.Lag{By: time.Hour + 500*time.Millisecond},
+		"grace=30s": ceiling.Grace{For: 30 * time.Second}, "lag=5m": ceiling.Lag{By: 5 * time.Minute}, "lag=5m@Asia/Tokyo": ceiling.Lag{By: 5 * time.Minute, Zone: "Asia/Tokyo"}, "lag=1h0m0.5s": ceiling.Lag{By: time.Hour + 500*time.Millisecond},
 	} {
 		got, err := ParseCeiling(text)
 		require.NoError(t, err, text)

@@ -52,8 +52,10 @@ type SQL interface {
 
 	// Older returns a condition that holds when the column ref is a time more than some
 	// microseconds, the ? in it (an int64), before the database's clock. typ is the driver's name
-	// for its type. It returns "" if that is not a time, or is not compared with the clock.
-	Older(ref, typ string) string
+	// for its type. where is "" if that is not a time, or is not compared with the clock. A type
+	// without a time zone is taken for the time of day in a zone, by default that of the session;
+	// in is the zone's name, "" for other types.
+	Older(ctx context.Context, db Queryer, ref, typ, zone string) (where, in string, err error)
 }
 
 // Table is the table to guard.
@@ -117,7 +119,8 @@ type Limit struct {
 	Args  []any
 
 	// UpTo is the cursor of the last row to read, as Table.Greatest returned it earlier. Empty
-	// sets no bound. Rows must be up to it and meet Where.
+	// sets no bound. Rows must be up to it and meet Where. If it is the cursor itself, there is
+	// nothing to read, and nothing is Held.
 	UpTo source.Cursor
 
 	Nothing bool         // no row can be read; the source then skips the statement

@@ -14,21 +14,32 @@ import (
 // new rows are below the cursor and missed, however long By is. Lag warns of that.
 //
 // Where the key begins with a column of times, it is compared with the database's clock, in
-// microseconds. A column without a time zone is compared with the clock of the session's time
-// zone, which must be the one that the writers use: if they write UTC, set the session's time
-// zone to UTC in the data source name. A date is read when its day ended By ago.
+// microseconds. A date is read when its day ended By ago.
 //
 // With any other key, and where the database does not compare the column with its clock, rows
 // are read up to the greatest key of the source that was seen By ago. That key is noted at each
-// poll, to a 256th of By, in memory: after a restart the wait begins again.
+// poll, to a 256th of By, in memory: after a restart the wait begins again, and the existing rows are
+// Held until By has passed.
 //
-// The wait is intended, so Lag reports neither AsOf nor Held, and Drain of package poller does
+// Otherwise the wait is intended: Lag reports neither AsOf nor Held, and Drain of package poller does
 // not wait for younger rows.
 type Lag struct {
 	By time.Duration // how old a row must be; must be positive
+
+	// Zone is the time zone in which the writers fill a key column of times without a time zone,
+	// as the database spells it: UTC, Asia/Tokyo, +09:00. Empty takes the session's time zone,
+	// with a warning. In a zone with daylight saving time one hour of the year comes twice, and
+	// rows of its second time are missed. It is ignored for other columns.
+	Zone string
 }
 
-func (c Lag) String() string { return "lag=" + c.By.String() }
+// String returns lag=5m0s, or lag=5m0s@UTC with a Zone.
+func (c Lag) String() string {
+	if c.Zone != "" {
+		return "lag=" + c.By.String() + "@" + c.Zone
+	}
+	return "lag=" + c.By.String()
+}
 
 // Open implements [Ceiling].
 func (c Lag) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
@@ -37,9 +48,20 @@ func (c Lag) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	if err := r.Err(t); err != nil {
 		return nil, err
 	}
-	if where := t.SQL.Older(t.Key[0].Ref, t.Key[0].Type); where != "" {
-		r.Guarantee = fmt.Sprintf("rows are read when their %q lies %v before the database's clock; "+
-			"a row whose transaction takes longer than that to commit is missed, and so is one whose time was set earlier, by a client or at the start of a long transaction", t.Key[0].Name, c.By)
+	column := t.Key[0].Name
+	where, zone, err := t.SQL.Older(ctx, db, t.Key[0].Ref, t.Key[0].Type, c.Zone)
+	if err != nil {
+		return nil, fmt.Errorf("finding the time zone of %q: %w", column, err)
+	}
+	if where != "" {
+		as := ""
+		if zone != "" {
+			as = fmt.Sprintf(", taken for a time of day in the time zone %s,", zone)
+			r.AddIf(c.Zone == "", Warning, Advice("set Lag.Zone, lag="+c.By.String()+"@UTC, to the time zone in which the writers fill the column; check that they all use the same"),
+				"%q has no time zone, and is taken for a time of day in the session's, %s: if the writers use another one, rows are missed, or read hours late", column, zone)
+		}
+		r.Guarantee = fmt.Sprintf("rows are read when their %q%s lies %v before the database's clock; "+
+			"a row whose transaction takes longer than that to commit is missed, and so is one whose time was set earlier, by a client or at the start of a long transaction", column, as, c.By)
 		return fixed{r, Limit{Where: where, Args: []any{c.By.Microseconds()}}}, nil
 	}
 	r.Guarantee = fmt.Sprintf("rows are read up to the greatest key that was seen %v ago; a row that is committed later with a key below the cursor is missed", c.By)
@@ -53,6 +75,7 @@ type lagSeen struct {
 	table   Table
 	report  Report
 	by      time.Duration
+	began   time.Time           // when the first key was noted
 	seen    ages[source.Cursor] // of the greatest keys
 	settled source.Cursor
 }
@@ -68,7 +91,14 @@ func (g *lagSeen) Advance(ctx context.Context, db Queryer, _ []string) (Limit, e
 	if old, ok := g.seen.add(greatest, now, g.by); ok {
 		g.settled = old
 	}
-	return Limit{UpTo: g.settled, Nothing: g.settled == ""}, nil
+	if g.began.IsZero() {
+		g.began = now
+	}
+	if g.settled == "" {
+		return Limit{UpTo: greatest, Nothing: true, Held: &source.Held{Since: g.began, Retry: g.by - now.Sub(g.began),
+			By: []string{fmt.Sprintf("the ceiling %s, which reads the existing rows %v after the start", g.report.Strategy, g.by)}}}, nil
+	}
+	return Limit{UpTo: g.settled}, nil
 }
 
 // None reads all visible rows. It is lossy, unless the table has a single writer that only

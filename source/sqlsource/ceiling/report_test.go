@@ -1,6 +1,7 @@
 package ceiling
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -8,8 +9,10 @@ import (
 
 type fakeSQL struct{}
 
-func (fakeSQL) Name() string                { return "Fake" }
-func (fakeSQL) Older(string, string) string { return "" }
+func (fakeSQL) Name() string { return "Fake" }
+func (fakeSQL) Older(context.Context, Queryer, string, string, string) (where, in string, err error) {
+	return "", "", nil
+}
 
 // An UnsafeError has every reason, its remedies, and each statement on a separate line.
 func TestUnsafeError(t *testing.T) {

@@ -54,21 +54,31 @@ type Reader interface {
 	Column(c Column, ref string) (kind row.Kind, expr string)
 
 	// Key makes a key column of a column, or says why it cannot be one. The caller sets
-	// Name, Type and Nullable.
-	Key(ctx context.Context, db ceiling.Queryer, c Column, ref string) (KeyColumn, error)
+	// Name, Type and Nullable. zone says that rows are read with Settings(true).
+	Key(ctx context.Context, db ceiling.Queryer, c Column, ref string, zone bool) (KeyColumn, error)
 
-	// CheckSession returns an error if text would not arrive unchanged and in UTF-8.
-	CheckSession(ctx context.Context, db ceiling.Queryer) error
+	// Session asks once, at the first Fetch of a source and after an error, how its connections must
+	// be used. It returns an error if text would not arrive unchanged and in UTF-8.
+	Session(ctx context.Context, conn *sql.Conn) (Session, error)
+
+	// Settings returns what makes the text of a result independent of the session's settings, and
+	// changes nothing for other statements of the session. zone says that the time zone must
+	// be UTC, too.
+	Settings(zone bool) Settings
 
 	// NotNull says which columns of a table are known to hold no NULL. table is the name's
 	// parts: a schema, if there is one, and the table. It returns an error if the table lacks
 	// a named column, where the database would take the name for something else.
 	NotNull(ctx context.Context, db ceiling.Queryer, table, named []string) (map[string]bool, error)
 
-	// SchemaVersion returns a statement for a number that changes with the schema. It is for a
-	// database that can prepare a statement again, unseen, after the schema changed: then a
-	// Table's columns are selected one by one, with the expressions of Column, and not by a
-	// star. "" says that each result shows whether its columns changed.
+	// Size returns an expression for the size in bytes of a column's values as text, NULL for
+	// NULL. It should cost little where a value is small: it may return less than 64 KiB of a
+	// value that the database stores in so many bytes. "" says that no value is large.
+	Size(c Column, ref string) string
+
+	// SchemaVersion returns a statement for a number that changes with the schema, for a database
+	// that has one. It is compared after rows were read, to find out whether the columns changed.
+	// "" says that the columns are asked for again and compared.
 	SchemaVersion(table []string) string
 
 	// ColumnsChanged reports whether an error may come of columns that changed.
@@ -90,7 +100,7 @@ type Reader interface {
 
 	// Explain returns the plan of a statement, and what is bad about it; a finding without a
 	// Text says that nothing is. after says that the rows after a key are read, and not all.
-	Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error)
+	Explain(ctx context.Context, db ceiling.Queryer, statement string, args []any, after bool) ([]string, ceiling.Finding, error)
 }
 
 // Checkpoints is what sqlcheckpoint needs for the table that it keeps.
@@ -109,6 +119,20 @@ type Checkpoints interface {
 	// IdleTimeout returns a statement that ends the current transaction when it has been idle
 	// for so many milliseconds, or "".
 	IdleTimeout(milliseconds int64) string
+}
+
+// Session prepares a connection for the statements of one call. It returns the connection as these
+// statements must use it, and what sets the connection back afterwards, nil if nothing was set.
+type Session func(ctx context.Context, conn *sql.Conn) (db ceiling.Queryer, restore func(), err error)
+
+// Plain is a [Session] that uses a connection as it is.
+func Plain(_ context.Context, conn *sql.Conn) (ceiling.Queryer, func(), error) { return conn, nil, nil }
+
+// Settings are parts of a SELECT. Any of them may be empty.
+type Settings struct {
+	Before string // in front of the statement
+	Hint   string // after its first word
+	Where  string // a condition, which is true
 }
 
 // Column is a column of a statement's result, as the driver describes it.

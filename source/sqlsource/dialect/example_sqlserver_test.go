@@ -52,7 +52,7 @@ func (SQLServer) Column(c dialect.Column, ref string) (row.Kind, string) {
 	return row.Text, ""
 }
 
-func (s SQLServer) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string) (dialect.KeyColumn, error) {
+func (s SQLServer) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string, _ bool) (dialect.KeyColumn, error) {
 	kind, expr := s.Column(c, ref)
 	k := dialect.KeyColumn{Ref: ref, Expr: expr, Kind: kind, Bind: dialect.BindText}
 	switch c.Type {
@@ -69,12 +69,24 @@ func (s SQLServer) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, r
 	return k, nil
 }
 
-// CheckSession has nothing to check: the driver converts text to UTF-8.
-func (SQLServer) CheckSession(context.Context, ceiling.Queryer) error { return nil }
+// Session has nothing to ask: the driver converts text to UTF-8.
+func (SQLServer) Session(context.Context, *sql.Conn) (dialect.Session, error) {
+	return dialect.Plain, nil
+}
+
+func (SQLServer) Settings(bool) dialect.Settings { return dialect.Settings{} }
 
 func (s SQLServer) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []string) (map[string]bool, error) {
 	return dialect.ReadNotNull(ctx, db, `SELECT name, CASE is_nullable WHEN 0 THEN 1 ELSE 0 END FROM sys.columns WHERE object_id = OBJECT_ID(@p1)`,
 		dialect.QuoteAll(s, table))
+}
+
+func (SQLServer) Size(c dialect.Column, ref string) string {
+	switch c.Type {
+	case "CHAR", "NCHAR", "VARCHAR", "NVARCHAR", "TEXT", "NTEXT", "BINARY", "VARBINARY", "IMAGE", "XML", "SQL_VARIANT":
+		return "DATALENGTH(" + ref + ")"
+	}
+	return ""
 }
 
 func (SQLServer) SchemaVersion([]string) string { return "" }
@@ -118,7 +130,7 @@ func (SQLServer) Unnoticed() string {
 	return "if the table is truncated, and the keys pass the cursor again before the next poll, only the delivered rows can show it"
 }
 
-func (SQLServer) Explain(context.Context, *sql.DB, string, []any, bool) ([]string, ceiling.Finding, error) {
+func (SQLServer) Explain(context.Context, ceiling.Queryer, string, []any, bool) ([]string, ceiling.Finding, error) {
 	return nil, ceiling.Finding{Level: ceiling.Note, Text: "the plan is not read on SQL Server"}, nil
 }
 
@@ -126,11 +138,14 @@ func (SQLServer) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceilin
 	return RowVersion{}, nil
 }
 
-func (SQLServer) Older(ref, typ string) string {
-	if typ == "DATETIME2" || typ == "DATETIMEOFFSET" {
-		return ref + " < DATEADD(microsecond, -?, SYSUTCDATETIME())"
+func (SQLServer) Older(_ context.Context, _ ceiling.Queryer, ref, typ, _ string) (where, in string, err error) {
+	switch typ {
+	case "DATETIMEOFFSET":
+		return ref + " < DATEADD(microsecond, -?, SYSUTCDATETIME())", "", nil
+	case "DATETIME2":
+		return ref + " < DATEADD(microsecond, -?, SYSUTCDATETIME())", "UTC", nil
 	}
-	return ""
+	return "", "", nil
 }
 
 func (SQLServer) CreateTable(table, columns string) string {

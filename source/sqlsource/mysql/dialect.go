@@ -3,7 +3,6 @@ package mysql
 
 import (
 	"context"
-	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -51,14 +50,30 @@ func (Dialect) NotNull(context.Context, ceiling.Queryer, []string, []string) (ma
 	return nil, nil
 }
 
-func (Dialect) Older(ref, typ string) string {
+// Older implements [ceiling.SQL].
+func (Dialect) Older(ctx context.Context, db ceiling.Queryer, ref, typ, zone string) (where, in string, err error) {
+	const ago = " - INTERVAL ? MICROSECOND"
 	switch typ {
-	case "DATETIME", "TIMESTAMP":
-		return ref + " < NOW(6) - INTERVAL ? MICROSECOND"
-	case "DATE":
-		return ref + " < DATE(NOW(6) - INTERVAL ? MICROSECOND)"
+	case "TIMESTAMP":
+		return ref + " < NOW(6)" + ago, "", nil
+	case "DATETIME", "DATE":
+	default:
+		return "", "", nil
 	}
-	return ""
+	var known bool
+	name := "@@session.time_zone"
+	if zone != "" {
+		name = literal(zone)
+	}
+	err = db.QueryRowContext(ctx, "SELECT "+name+", CONVERT_TZ(UTC_TIMESTAMP(6), '+00:00', "+name+") IS NOT NULL").Scan(&in, &known)
+	if err == nil && !known {
+		err = dialect.Permanent("the database does not know the time zone %q: give an offset such as +09:00, or load its tables of zones (mariadb-tzinfo-to-sql)", in)
+	}
+	then := "CONVERT_TZ(UTC_TIMESTAMP(6), '+00:00', " + literal(in) + ")" + ago
+	if typ == "DATE" {
+		then = "DATE(" + then + ")"
+	}
+	return ref + " < " + then, in, err
 }
 
 // Compare implements [dialect.Writer]. MySQL compares rows without an index.
@@ -88,7 +103,15 @@ func (Dialect) Column(c dialect.Column, ref string) (row.Kind, string) {
 	return kind, ""
 }
 
-func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, ref string) (dialect.KeyColumn, error) {
+// Size implements [dialect.Reader]. All values of other types together take at most 64 KiB.
+func (Dialect) Size(c dialect.Column, ref string) string {
+	if strings.HasSuffix(c.Type, "TEXT") || strings.HasSuffix(c.Type, "BLOB") || c.Type == "JSON" || c.Type == "GEOMETRY" {
+		return "LENGTH(" + ref + ")"
+	}
+	return ""
+}
+
+func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, ref string, zone bool) (dialect.KeyColumn, error) {
 	kind, expr := d.Column(c, ref)
 	k := dialect.KeyColumn{Ref: ref, Expr: expr, Kind: kind}
 	switch {
@@ -98,7 +121,9 @@ func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, 
 		k.Bind = bindDecimal
 	case c.Type == "TIMESTAMP":
 		k.Bind = bindDate(c.Type)
-		return k, wantUTC(ctx, db, c.Name)
+		if !zone {
+			return k, wantUTC(ctx, db, c.Name)
+		}
 	case c.Type == "DATE", c.Type == "DATETIME", c.Type == "TIME":
 		k.Bind = bindDate(c.Type)
 	case kind == row.Bytes && c.Type != "GEOMETRY" && c.Type != "VECTOR":
@@ -113,17 +138,6 @@ func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, 
 		return k, dialect.Permanent("the key column %q is of the type %s, which cannot be a key; use integers, DECIMAL, text, binary strings, dates or times", c.Name, c.Type)
 	}
 	return k, nil
-}
-
-// CheckSession implements [dialect.Reader]. The server replaces a character that the connection's
-// character set lacks by a question mark, and its utf8 has no emoji.
-func (Dialect) CheckSession(ctx context.Context, db ceiling.Queryer) error {
-	var results string
-	err := db.QueryRowContext(ctx, `SELECT COALESCE(@@character_set_results, 'none')`).Scan(&results)
-	if err != nil || results == "utf8mb4" {
-		return err
-	}
-	return dialect.Permanent("the connection's character set is %s, and text would lose characters: set charset=utf8mb4 in the DSN", results)
 }
 
 // ColumnsChanged implements [dialect.Reader]. A column is gone (1054), the table's definition
@@ -201,7 +215,7 @@ func (Dialect) Unnoticed() string {
 // so, with an index too, where a batch is a good part of them.
 const small = 100 * 1024
 
-func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args []any, _ bool) ([]string, ceiling.Finding, error) {
+func (Dialect) Explain(ctx context.Context, db ceiling.Queryer, statement string, args []any, _ bool) ([]string, ceiling.Finding, error) {
 	steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN "+statement, args)
 	var lines, bad []string
 	large := false
@@ -286,18 +300,4 @@ func bindDate(typ string) func(dialect.Value) (string, any, error) {
 		}
 		return "%s", v.Text, nil
 	}
-}
-
-// wantUTC refuses a TIMESTAMP key in a session whose clock repeats an hour.
-func wantUTC(ctx context.Context, db ceiling.Queryer, column string) error {
-	var winter, summer int64
-	var zone string
-	err := db.QueryRowContext(ctx, "SELECT @@session.time_zone, UNIX_TIMESTAMP('2026-01-15 00:00:00'), UNIX_TIMESTAMP('2026-07-15 00:00:00')").Scan(&zone, &winter, &summer)
-	if err != nil {
-		return fmt.Errorf("reading the session's time zone: %w", err)
-	}
-	if winter != time.Date(2026, 1, 15, 0, 0, 0, 0, time.UTC).Unix() || summer != time.Date(2026, 7, 15, 0, 0, 0, 0, time.UTC).Unix() {
-		return dialect.Permanent("the key column %q is a TIMESTAMP, and the session's time zone is %s, in which two moments can have one text; add time_zone=%%27%%2B00:00%%27 to the data source name", column, strconv.Quote(zone))
-	}
-	return nil
 }

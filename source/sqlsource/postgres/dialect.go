@@ -3,7 +3,7 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -58,9 +58,27 @@ func (Dialect) Column(c dialect.Column, ref string) (row.Kind, string) {
 	return kind, ""
 }
 
+// small are the types whose values always are small, besides numbers and times.
+var small = []string{"BOOL", "UUID", "NAME", "CHAR", "INTERVAL", "INET", "CIDR", "MACADDR", "MACADDR8", "MONEY", "XID8", "TID", "PG_LSN", "POINT", "LINE", "LSEG", "BOX", "CIRCLE",
+	"829", "774", "790", "3220", "5069"} // pgx has no name for some
+
+// Size implements [dialect.Reader]. The length of text is known without reading it. The text of
+// other values must be made; that is not done for those which are stored in a few bytes, also
+// compressed ones.
+func (Dialect) Size(c dialect.Column, ref string) string {
+	kind := kinds[c.Type]
+	switch {
+	case c.Type == "TEXT", c.Type == "VARCHAR", c.Type == "BPCHAR", kind == row.Bytes:
+		return "octet_length(" + ref + ")::bigint"
+	case kind == row.Auto && !slices.Contains(small, c.Type), kind == row.JSON, kind == row.JSONB:
+		return "CASE WHEN pg_column_size(" + ref + ") <= 65536 THEN 0 ELSE octet_length(" + ref + "::text)::bigint END"
+	}
+	return ""
+}
+
 // Key implements [dialect.Reader]. It binds text, which Postgres takes for the type of the
 // column that it is compared with.
-func (d Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string) (dialect.KeyColumn, error) {
+func (d Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string, _ bool) (dialect.KeyColumn, error) {
 	kind, expr := d.Column(c, ref)
 	k := dialect.KeyColumn{Ref: ref, Expr: expr, Kind: kind, Bind: dialect.BindText}
 	switch kind {
@@ -70,17 +88,6 @@ func (d Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref
 		k.Bind = dialect.BindBytes
 	}
 	return k, nil
-}
-
-// CheckSession implements [dialect.Reader]. pgx leaves client_encoding to the server's
-// default, which is the database's encoding. In SQL_ASCII there is nothing to convert.
-func (Dialect) CheckSession(ctx context.Context, db ceiling.Queryer) error {
-	var client, server string
-	err := db.QueryRowContext(ctx, `SELECT current_setting('client_encoding'), current_setting('server_encoding')`).Scan(&client, &server)
-	if err != nil || client == "UTF8" || server == "SQL_ASCII" || client == "SQL_ASCII" && server == "UTF8" {
-		return err
-	}
-	return dialect.Permanent("client_encoding is %s, and text would not arrive as UTF-8: set client_encoding=UTF8 in the DSN", client)
 }
 
 // NotNull implements [dialect.Reader]. It returns all of the table's columns, the system's
@@ -122,17 +129,26 @@ func (Dialect) IdleTimeout(milliseconds int64) string {
 	return fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", milliseconds)
 }
 
-func (Dialect) Older(ref, typ string) string {
+// Older implements [ceiling.SQL].
+func (Dialect) Older(ctx context.Context, db ceiling.Queryer, ref, typ, zone string) (where, in string, err error) {
 	const ago = " - ?::bigint * interval '1 microsecond'"
-	then := map[string]string{
-		"TIMESTAMPTZ": "statement_timestamp()" + ago,
-		"TIMESTAMP":   "statement_timestamp()::timestamp" + ago,
-		"DATE":        "(statement_timestamp()" + ago + ")::date",
-	}[typ]
-	if then == "" {
-		return ""
+	switch typ {
+	case "TIMESTAMPTZ":
+		return ref + " < statement_timestamp()" + ago, "", nil
+	case "TIMESTAMP", "DATE":
+	default:
+		return "", "", nil
 	}
-	return ref + " < " + then
+	err = db.QueryRowContext(ctx, `SELECT zone, statement_timestamp() AT TIME ZONE zone IS NOT NULL
+		FROM (SELECT COALESCE(NULLIF($1::text, ''), current_setting('TimeZone')) AS zone) AS z`, zone).Scan(&in, new(bool))
+	if dberr.SQLState(err) == "22023" {
+		err = dialect.Permanent("the database does not know the time zone %q: %w", zone, err)
+	}
+	then := "(statement_timestamp() AT TIME ZONE " + dialect.QuoteWith("'", in) + ago + ")"
+	if typ == "DATE" {
+		then += "::date"
+	}
+	return ref + " < " + then, in, err
 }
 
 // History implements [dialect.Reader]. It needs no rights beyond those that everybody
@@ -205,16 +221,14 @@ var fullRead = regexp.MustCompile(`^\s*(?:->\s+)?(?:Parallel )?(Seq Scan on .*|S
 
 // Explain implements [dialect.Reader]. The plan is made as for a large table: scans and
 // sorts that remain are there because an index is missing.
-func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error) {
-	tx, err := db.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return nil, ceiling.Finding{}, err
+func (Dialect) Explain(ctx context.Context, db ceiling.Queryer, statement string, args []any, after bool) (lines []string, _ ceiling.Finding, err error) {
+	err = inTransaction(ctx, db, func() error {
+		lines, err = ceiling.Texts(ctx, db, "EXPLAIN (COSTS OFF) "+statement, args...)
+		return err
+	}, `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)`)
+	if errors.Is(err, errTransaction) {
+		return nil, ceiling.Finding{Level: ceiling.Note, Text: "the plan is not shown: the connection ended when a transaction began, as a pooler with pool_mode = statement does"}, nil
 	}
-	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)`); err != nil {
-		return nil, ceiling.Finding{}, err
-	}
-	lines, err := ceiling.Texts(ctx, tx, "EXPLAIN (COSTS OFF) "+statement, args...)
 	var bad []string
 	seeks := !after
 	for _, line := range lines {

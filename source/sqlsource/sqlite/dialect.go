@@ -25,15 +25,14 @@ type Dialect struct{}
 
 var _ dialect.Dialect = Dialect{}
 
-func (Dialect) Name() string                { return name }
-func (Dialect) Quote(name string) string    { return dialect.QuoteWith(`"`, name) }
-func (Dialect) Placeholder(int) string      { return "?" }
-func (Dialect) Limit(n int) string          { return fmt.Sprintf("LIMIT %d", n) }
-func (Dialect) Older(string, string) string { return "" } // times are texts and numbers of any form
-func (Dialect) RefusedValue(error) bool     { return false }
-func (Dialect) TextType(int, bool) string   { return "TEXT" }
-func (Dialect) IdleTimeout(int64) string    { return "" }
-func (Dialect) LockRows() string            { return "" } // a transaction that reads first may be refused the write lock
+func (Dialect) Name() string              { return name }
+func (Dialect) Quote(name string) string  { return dialect.QuoteWith(`"`, name) }
+func (Dialect) Placeholder(int) string    { return "?" }
+func (Dialect) Limit(n int) string        { return fmt.Sprintf("LIMIT %d", n) }
+func (Dialect) RefusedValue(error) bool   { return false }
+func (Dialect) TextType(int, bool) string { return "TEXT" }
+func (Dialect) IdleTimeout(int64) string  { return "" }
+func (Dialect) LockRows() string          { return "" } // a transaction that reads first may be refused the write lock
 
 func (Dialect) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
 	return SingleWriter{proven: true}, nil
@@ -47,14 +46,36 @@ func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
 }
 
-// CheckSession implements [dialect.Reader]. The drivers ask for UTF-8, whatever the file is in.
-func (Dialect) CheckSession(context.Context, ceiling.Queryer) error { return nil }
+// Older implements [ceiling.SQL]. Times are texts and numbers of any form.
+func (Dialect) Older(context.Context, ceiling.Queryer, string, string, string) (where, in string, err error) {
+	return "", "", nil
+}
+
+// Session implements [dialect.Reader]. The drivers ask for UTF-8, whatever the file is in.
+func (Dialect) Session(context.Context, *sql.Conn) (dialect.Session, error) {
+	return dialect.Plain, nil
+}
+
+// Settings implements [dialect.Reader]. No setting changes the text of a value.
+func (Dialect) Settings(bool) dialect.Settings { return dialect.Settings{} }
 
 // Column implements [dialect.Reader]. It selects +c: an expression has no declared type, by which
 // the drivers would change values.
 func (Dialect) Column(_ dialect.Column, ref string) (row.Kind, string) { return row.Auto, "+" + ref }
 
-func (Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string) (dialect.KeyColumn, error) {
+// noText matches the declared types of numbers and times. The drivers convert their values by
+// the type, which an expression does not have.
+var noText = regexp.MustCompile(`(?i)INT|REAL|FLOA|DOUB|NUM|DEC|DATE|TIME|BOOL`)
+
+// Size implements [dialect.Reader]. It does not read the value.
+func (Dialect) Size(c dialect.Column, ref string) string {
+	if noText.MatchString(c.Type) {
+		return ""
+	}
+	return "octet_length(" + ref + ")"
+}
+
+func (Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref string, _ bool) (dialect.KeyColumn, error) {
 	bind := func(v dialect.Value) (string, any, error) {
 		arg, err := argument(v, strings.ToUpper(c.Type))
 		return "%s", arg, err
@@ -150,7 +171,7 @@ func (Dialect) Unnoticed() string {
 var fullRead = regexp.MustCompile(`^SCAN (\S+|\(.*\))$|AUTOMATIC .*INDEX`)
 
 // Explain implements [dialect.Reader]. Without ANALYZE the plan does not depend on the table's size.
-func (Dialect) Explain(ctx context.Context, db *sql.DB, statement string, args []any, after bool) ([]string, ceiling.Finding, error) {
+func (Dialect) Explain(ctx context.Context, db ceiling.Queryer, statement string, args []any, after bool) ([]string, ceiling.Finding, error) {
 	steps, err := dialect.ReadPlan(ctx, db, "EXPLAIN QUERY PLAN "+statement, args)
 	var lines, bad []string
 	for _, s := range steps {

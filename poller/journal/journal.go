@@ -1,5 +1,9 @@
 // Package journal writes a program's log to the systemd journal through its
-// standard error.
+// standard error, with the priority of each line.
+//
+//	if journal.Connected() {
+//		log = slog.New(slog.NewTextHandler(journal.Writer{To: os.Stderr}, options)) // without a time
+//	}
 package journal
 
 import (

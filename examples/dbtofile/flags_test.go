@@ -1,0 +1,188 @@
+package main_test
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+)
+
+// eachDatabase runs a test with a table orders (id, name) on each database.
+func eachDatabase(t *testing.T, f func(t *testing.T, db *sqlx.DB, args []string)) {
+	for name, d := range servers(t) {
+		driver := d.Drivers()[0]
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(t, d.Open(t, driver), []string{"-dsn", d.DSN(driver), "-table", "orders", "-key", "id"})
+		})
+	}
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		db, dsn := shop(t, 0)
+		f(t, db, []string{"-dsn", dsn, "-table", "orders", "-key", "id"})
+	})
+}
+
+func TestWhere(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *sqlx.DB, args []string) {
+		db.MustExec(`INSERT INTO orders (name) VALUES ('a'), ('b'), ('a')`)
+		dir := t.TempDir()
+		args = append(args, "-out", dir, "-where", "t.name = 'a' -- the first kind")
+		succeeds(t, append(args, "-once")...)
+		require.Equal(t, `{"id":1,"name":"a"}`+"\n"+`{"id":3,"name":"a"}`+"\n", content(t, dir, ".jsonl"))
+		succeeds(t, append(args, "-verify")...)
+		p := run(t, nil, append(args, "-once", "-where", "t.nosuch = 1", "-out", t.TempDir())...)
+		require.Equal(t, 1, p.code())
+		require.Contains(t, p.stderr.String(), "nosuch")
+	})
+}
+
+// A row that is too large goes to the dead letters with its key, is listed, and is
+// replayed when it fits.
+func TestDeadLetters(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *sqlx.DB, args []string) {
+		if db.DriverName() != "sqlite3" {
+			kind := map[string]string{"pgx": "ALTER COLUMN name TYPE text", "mysql": "MODIFY name longtext"}[db.DriverName()]
+			db.MustExec("ALTER TABLE orders " + kind)
+		}
+		large := strings.Repeat("x", 50_000)
+		for _, name := range []string{"small", large, "small", large} {
+			db.MustExec(db.Rebind(`INSERT INTO orders (name) VALUES (?)`), name)
+		}
+		dir, dead := t.TempDir(), filepath.Join(t.TempDir(), "dead")
+		args = append(args, "-out", dir)
+		p := run(t, nil, append(args, "-once", "-max-row-bytes", "20000")...)
+		require.Equal(t, 1, p.code())
+		require.Regexp(t, `id = \W?2\b|id 2\b`, p.stderr.String())
+		require.NotContains(t, p.stderr.String(), large)
+		p = run(t, nil, append(args, "-letters", "-dead-letter", dead)...)
+		require.Equal(t, 1, p.code(), "there is no such directory")
+
+		args = append(args, "-dead-letter", dead)
+		p = succeeds(t, append(args, "-once", "-max-row-bytes", "20000")...)
+		require.Equal(t, `{"id":1,"name":"small"}`+"\n"+`{"id":3,"name":"small"}`+"\n", content(t, dir, ".jsonl"))
+		require.NotContains(t, p.stderr.String(), large)
+		p = succeeds(t, append(args, "-letters")...)
+		prints(t, p, `\S+Z +[0-9a-f]{32} +id 2 .*`, `\S+Z +[0-9a-f]{32} +id 4 .*`, `2 rows`)
+
+		p = run(t, nil, append(args, "-replay", "-max-row-bytes", "20000")...)
+		require.Equal(t, 1, p.code(), "not fixed yet")
+		db.MustExec(`DELETE FROM orders WHERE id = 4`)
+		p = succeeds(t, append(args, "-replay")...)
+		prints(t, p, `no longer in the table: id 4 \(letter [0-9a-f]{32}\)`, `replayed 1 rows to `+filepath.Join(dead, "replayed"))
+		var row struct {
+			ID   int
+			Name string
+		}
+		require.NoError(t, json.Unmarshal([]byte(content(t, filepath.Join(dead, "replayed"), ".jsonl")), &row))
+		require.Equal(t, 2, row.ID)
+		require.Equal(t, large, row.Name)
+		p = succeeds(t, append(args, "-replay")...)
+		prints(t, p, `replayed 0 rows to .*`)
+	})
+}
+
+// An outage that does not pass, and what waiting does not change.
+func TestOnceEnds(t *testing.T) {
+	t.Parallel()
+	p := run(t, nil, "-dsn", "postgres://ada:hunter2@127.0.0.1:1/shop", "-table", "orders", "-key", "id", "-out", t.TempDir(), "-once", "-timeout", "100ms")
+	require.Equal(t, 6, p.code(), "%s", &p.stderr)
+	require.Regexp(t, `dbtofile: poller: orders: fetch.*attempts: .*connection refused`, p.stderr.String())
+
+	// The service gives up only when it is told to.
+	p = run(t, []string{"TIMEOUT=100ms"}, "-dsn", "mysql://ada:hunter2@127.0.0.1:1/shop", "-table", "orders", "-key", "id", "-out", t.TempDir())
+	require.Equal(t, 6, p.code(), "%s", &p.stderr)
+
+	full := dbtest.StartPostgres(t, dbtest.Args("-c", "max_connections=4", "-c", "superuser_reserved_connections=0")).NewDatabase(t)
+	for range 3 {
+		db := full.Open(t, dbtest.PGX)
+		_, err := db.Conn(t.Context())
+		if err != nil {
+			break // others hold the rest
+		}
+	}
+	p = run(t, nil, "-dsn", full.DSN(dbtest.PGX), "-table", "orders", "-key", "id", "-out", t.TempDir(), "-once", "-timeout", "100ms")
+	require.Contains(t, []int{1, 6}, p.code(), "%s", &p.stderr)
+
+	// Setup that is wrong ends it at once, however long -timeout is.
+	broken := filepath.Join(t.TempDir(), "broken.db")
+	require.NoError(t, os.WriteFile(broken, []byte(strings.Repeat("no database ", 1000)), 0o600))
+	for dsn, want := range map[string]string{
+		"sqlite:" + broken: "NOTADB",
+		dbtest.MariaDB(t).NewDatabase(t).DSN(dbtest.MySQLText) + "?tls=true":                        "TLS",
+		strings.Replace(dbtest.Postgres(t).NewDatabase(t).DSN(dbtest.PGX), "disable", "require", 1): "TLS",
+	} {
+		p = run(t, nil, "-dsn", dsn, "-table", "orders", "-key", "id", "-out", t.TempDir(), "-once", "-timeout", "1000h")
+		require.Equal(t, 1, p.code(), "%s", &p.stderr)
+		require.Contains(t, p.stderr.String(), want)
+	}
+}
+
+// With -must-exist an output directory that is not mounted is not taken for a new one.
+func TestMustExist(t *testing.T) {
+	t.Parallel()
+	_, dsn := shop(t, 3)
+	dir := t.TempDir()
+	args := []string{"-dsn", dsn, "-table", "orders", "-key", "id", "-out", dir, "-once"}
+	p := run(t, nil, append(args, "-must-exist")...)
+	require.Equal(t, 1, p.code())
+	require.Contains(t, p.stderr.String(), dir)
+	require.Empty(t, files(t, dir, "*"))
+	succeeds(t, args...)
+	succeeds(t, append(args, "-must-exist")...)
+}
+
+// A rotated password is used at the next connect.
+func TestRotatedPassword(t *testing.T) {
+	t.Parallel()
+	db, args := drawn(t, 5)
+	role := "copier_" + strings.ToLower(rand.Text())
+	db.MustExec(`CREATE ROLE ` + role + ` LOGIN PASSWORD 'first'; GRANT SELECT ON orders TO ` + role + `; GRANT SELECT ON orders_id_seq TO ` + role)
+	t.Cleanup(func() { db.MustExec(`DROP OWNED BY ` + role + `; DROP ROLE ` + role) })
+	as := func(password string) []byte {
+		_, rest, _ := strings.Cut(args[1], "@")
+		return []byte("postgres://" + role + ":" + password + "@" + rest)
+	}
+	file, dir := filepath.Join(t.TempDir(), "dsn"), t.TempDir()
+	require.NoError(t, os.WriteFile(file, as("first"), 0o666))
+	require.NoError(t, os.Chmod(file, 0o666))
+	p := start(t, nil, append(args[2:], "-dsn-file", file, "-out", dir, "-interval", "10ms", "-segment-age", "50ms")...)
+	require.Eventually(t, func() bool { return content(t, dir, ".jsonl") == sold(1, 5) }, patience, 10*time.Millisecond)
+	require.Contains(t, p.stderr.String(), `level=WARN msg="DSN file is open to other users" pipeline=orders path=`+file+` mode=-rw-rw-rw-`)
+
+	db.MustExec(`ALTER ROLE ` + role + ` PASSWORD 'second'`)
+	kill := func() {
+		db.MustExec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1`, role)
+	}
+	kill()
+	p.says("failing, will retry", 1)
+	order(db, 5)
+	require.NoError(t, os.WriteFile(file, as("second"), 0o600))
+	require.Eventually(t, func() bool { return content(t, dir, ".jsonl") == sold(1, 10) }, patience, 10*time.Millisecond)
+	p.says("msg=recovered", 1)
+	p.stopsWell()
+	require.NotContains(t, p.stderr.String(), "second")
+	require.NotContains(t, p.stderr.String(), "first\n")
+}
+
+func TestNamesOfFiles(t *testing.T) {
+	t.Parallel()
+	db, dsn := shop(t, 0)
+	for table, want := range map[string]string{"таблица": `table_[0-9a-f]{8}`, "größe": `gr__e_[0-9a-f]{8}`, "order lines": "order_lines", "日本": `table_[0-9a-f]{8}`} {
+		db.MustExec(`CREATE TABLE "` + table + `" (id INTEGER PRIMARY KEY AUTOINCREMENT)`)
+		db.MustExec(`INSERT INTO "` + table + `" DEFAULT VALUES`)
+		dir := t.TempDir()
+		succeeds(t, "-dsn", dsn, "-table", table, "-key", "id", "-out", dir, "-once")
+		require.Regexp(t, "^"+want+`-0000000001\.jsonl$`, filepath.Base(files(t, dir, ".jsonl")[0]))
+	}
+}

@@ -1,0 +1,42 @@
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestVerify(t *testing.T) {
+	t.Parallel()
+	db, args := drawn(t, 100)
+	dir := filepath.Join(t.TempDir(), "out")
+	args = append(args, "-out", dir)
+	p := run(t, nil, append(args, "-verify")...)
+	require.Equal(t, 1, p.code())
+	require.Contains(t, p.stderr.String(), "read the checkpoint")
+	require.NoDirExists(t, dir)
+
+	succeeds(t, append(args, "-once", "-segment-bytes", "1000", "-batch", "10")...)
+	p = succeeds(t, append(args, "-verify")...)
+	prints(t, p, `1 to 100 +100 +100 .*`, `orders: EQUAL\. All 100 rows are the same\.`)
+	require.Empty(t, p.stderr.String())
+
+	db.MustExec(`UPDATE orders SET name = 'new' WHERE id = 20`)
+	p = run(t, nil, append(args, "-verify")...)
+	require.Equal(t, 5, p.code())
+	prints(t, p, `changed: 1: 20`, `A changed row was updated after it was delivered, or a file was damaged\.`, `orders: DIFFERENT\. No row is missing\..*`)
+
+	name := files(t, dir, ".jsonl")[1]
+	b, err := os.ReadFile(name)
+	require.NoError(t, err)
+	first, rest, _ := strings.Cut(string(b), "\n")
+	_, rest, _ = strings.Cut(rest, "\n")
+	require.NoError(t, os.WriteFile(name, []byte(first+"\n"+rest), 0o600))
+	p = run(t, nil, append(args, "-verify")...)
+	require.Equal(t, 4, p.code())
+	prints(t, p, `missing: 1: 4\d`, `orders: ROWS ARE MISSING\. The table has 100 rows, the files have 99\.`)
+	require.Empty(t, p.stderr.String())
+}

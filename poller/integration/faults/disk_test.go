@@ -1,0 +1,123 @@
+//go:build linux
+
+package faults
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// fileFaults are faults of the directory of the copy's files.
+func fileFaults() []fault {
+	list := []fault{
+		{name: "disk full", how: "another file takes all space of the file system", begin: func(w *world) func() {
+			return fill(w, filepath.Join(filepath.Dir(w.dir), "other"))
+		}},
+		{name: "no inodes", how: "other files take all inodes of the file system", begin: func(w *world) func() {
+			other := filepath.Join(filepath.Dir(w.dir), "others")
+			require.NoError(w.t, os.MkdirAll(other, 0o755))
+			return takeInodes(w, other)
+		}},
+		{name: "permissions", how: "chmod 000 of the directory, for a copy that is not root", dies: true, begin: func(w *world) func() {
+			require.NoError(w.t, os.Chmod(w.dir, 0))
+			return func() { require.NoError(w.t, os.Chmod(w.dir, 0o700)) }
+		}},
+		{name: "moved", how: "the directory is renamed, and renamed back", dies: true, begin: func(w *world) func() {
+			require.NoError(w.t, os.Rename(w.dir, w.dir+"-moved"))
+			return func() {
+				require.NoError(w.t, os.RemoveAll(w.dir)) // a copy that was started again may have begun
+				require.NoError(w.t, os.Rename(w.dir+"-moved", w.dir))
+				w.copy.signal(syscall.SIGKILL) // it may write into what was removed
+			}
+		}},
+		{name: "replaced", how: "the directory is renamed, and an empty one has its name; then it is renamed back", dies: true, begin: func(w *world) func() {
+			require.NoError(w.t, os.Rename(w.dir, w.dir+"-moved"))
+			require.NoError(w.t, os.Mkdir(w.dir, 0o700))
+			chown(w, w.dir)
+			return func() {
+				require.NoError(w.t, os.RemoveAll(w.dir))
+				require.NoError(w.t, os.Rename(w.dir+"-moved", w.dir))
+				w.copy.signal(syscall.SIGKILL)
+			}
+		}},
+		{name: "read-only", how: "mount -o remount,ro, which needs that the copy has ended: SIGKILL", dies: true, begin: func(w *world) func() {
+			mount := filepath.Dir(w.dir)
+			w.eventually("the file system becomes read-only", func() bool {
+				w.copy.signal(syscall.SIGKILL)
+				return syscall.Mount("", mount, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, "") == nil
+			})
+			killed := time.Now()
+			w.eventually("the new process fails", func() bool { return w.copy.said(killed, "read-only file system") })
+			return func() { require.NoError(w.t, syscall.Mount("", mount, "", syscall.MS_REMOUNT, "")) }
+		}},
+		{name: "not mounted", how: "another file system is mounted over the directory's", dies: true, begin: func(w *world) func() {
+			mount := filepath.Dir(w.dir)
+			require.NoError(w.t, syscall.Mount("tmpfs", mount, "tmpfs", 0, "mode=777"))
+			w.copy.signal(syscall.SIGKILL) // a running copy keeps the directory
+			return func() {
+				require.NoError(w.t, syscall.Unmount(mount, syscall.MNT_DETACH))
+				w.copy.signal(syscall.SIGKILL)
+			}
+		}},
+	}
+	for i := range list {
+		list[i].part, list[i].prepare, list[i].on = "files", ownDisk, []engine{postgres, sqlite}
+	}
+	return list
+}
+
+const nobody = 65534
+
+// ownDisk puts the files on a small file system of their own, and runs the copy as a user
+// whom permissions bind.
+func ownDisk(w *world) {
+	needRoot(w.t)
+	mount := filepath.Join(lasting(w.t), filepath.Base(w.t.TempDir())+time.Now().Format("150405.000000000"))
+	require.NoError(w.t, os.Mkdir(mount, 0o755))
+	require.NoError(w.t, syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=64m,nr_inodes=200,mode=777"))
+	w.t.Cleanup(func() { require.NoError(w.t, syscall.Unmount(mount, syscall.MNT_DETACH)) })
+	w.dir = filepath.Join(mount, "out")
+	require.NoError(w.t, os.Mkdir(w.dir, 0o700))
+	chown(w, w.dir)
+	w.copy.user = &syscall.Credential{Uid: nobody, Gid: nobody}
+	if w.server == nil { // the copy opens the database itself
+		for path := filepath.Dir(w.database.Name()); path != "/tmp"; path = filepath.Dir(path) {
+			require.NoError(w.t, os.Chmod(path, 0o777))
+		}
+		files, err := filepath.Glob(w.database.Name() + "*")
+		require.NoError(w.t, err)
+		for _, file := range files {
+			require.NoError(w.t, os.Chmod(file, 0o666))
+		}
+	}
+}
+
+func chown(w *world, path string) { require.NoError(w.t, os.Chown(path, nobody, nobody)) }
+
+// fill writes a file until the file system is full.
+func fill(w *world, path string) (end func()) {
+	f, err := os.Create(path)
+	require.NoError(w.t, err)
+	defer f.Close()
+	for err = error(nil); err == nil; {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	require.ErrorIs(w.t, err, syscall.ENOSPC)
+	return func() { require.NoError(w.t, os.Remove(path)) }
+}
+
+// takeInodes creates files until the file system takes no more.
+func takeInodes(w *world, dir string) (end func()) {
+	for {
+		f, err := os.CreateTemp(dir, "")
+		if err != nil {
+			require.ErrorIs(w.t, err, syscall.ENOSPC)
+			return func() { require.NoError(w.t, os.RemoveAll(dir)) }
+		}
+		f.Close()
+	}
+}

@@ -1,0 +1,257 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/sink/filesink"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/compare"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// Files compares the rows in a directory of package filesink, in JSON Lines or CSV,
+// with the table, up to the directory's cursor. It reads the fields of t and does not
+// fetch from t. It retries nothing. After an error the report covers what was
+// compared before it.
+func Files(ctx context.Context, t *sqlsource.Table, dir string) (r Report, err error) {
+	r.Table, r.Key, r.Dir = t.Name, t.Key, dir
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("verify: %w", err)
+		}
+	}()
+	v := &verifier{ctx: ctx, table: t, report: &r}
+	if v.contents, err = filesink.ReadContents(dir); err != nil {
+		return r, err
+	}
+	if v.cursor, err = t.Adopt(v.contents.Cursor); err != nil {
+		return r, err
+	}
+	r.UpTo = t.Describe(v.cursor)
+	if v.contents.Count == 0 {
+		return r, v.nothing()
+	}
+	if err = v.probe(); err != nil {
+		return r, err
+	}
+	next, err := v.open()
+	for next != nil && err == nil {
+		next, err = v.part(next)
+	}
+	return r, err
+}
+
+type verifier struct {
+	ctx      context.Context
+	table    *sqlsource.Table // the settings
+	contents filesink.Contents
+	cursor   source.Cursor // of the directory
+	report   *Report
+
+	columns *row.Columns // of the table now; nil if it has no row
+	binary  []bool       // which columns of the key hold bytes
+	before  *segment     // the one that was read last, nil before the first
+}
+
+// of returns a table that is read up to a cursor, "" for no bound.
+func (v *verifier) of(columns []string, upTo source.Cursor) *sqlsource.Table {
+	t := v.table
+	return &sqlsource.Table{DB: t.DB, Name: t.Name, Key: t.Key, Columns: columns, Where: t.Where, MaxBytes: t.MaxBytes,
+		MaxRowBytes: t.MaxRowBytes, Dialect: t.Dialect, Ceiling: bound{upTo}, Logger: slog.New(slog.DiscardHandler)}
+}
+
+// bound is a ceiling at a cursor. Up to the cursor of a pipeline nothing is waited
+// for: the pipeline has waited already.
+type bound struct{ upTo source.Cursor }
+
+func (bound) String() string { return "up to the cursor" }
+
+func (b bound) Open(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Guard, error) {
+	return b, nil
+}
+
+func (b bound) Report() ceiling.Report { return ceiling.Report{Strategy: b.String()} }
+
+func (b bound) Advance(context.Context, ceiling.Queryer, []string) (ceiling.Limit, error) {
+	return ceiling.Limit{UpTo: b.upTo}, nil
+}
+
+// probe reads a row, to know the table's columns.
+func (v *verifier) probe() error {
+	v.binary = make([]bool, len(v.table.Key))
+	note := func(r *row.Row) (compare.Entry, error) {
+		v.columns = r.Columns()
+		return compare.Entry{}, nil
+	}
+	for _, err := range compare.Source(v.ctx, v.of(v.table.Columns, ""), "", note) {
+		if err != nil {
+			return err
+		}
+		break
+	}
+	if v.columns == nil {
+		return nil
+	}
+	for i, name := range v.table.Key {
+		at := v.columns.Index(name)
+		v.binary[i] = at >= 0 && v.columns.Kind(at) == row.Bytes
+	}
+	return nil
+}
+
+// nothing compares the table with a directory into which no row was written.
+func (v *verifier) nothing() error {
+	if v.cursor == "" || v.contents.Rewound && v.table.Start == sqlsource.Latest {
+		return nil
+	}
+	entry := v.entryOf(filesink.JSONLines[row.Row](), &format{})
+	return v.compare(v.of(v.table.Columns, v.cursor), v.table.Start, entry, func(func(compare.Entry, error) bool) {})
+}
+
+// part compares the segments from s on with the table, as far as each continues the
+// one before, and returns the next one.
+func (v *verifier) part(s *segment) (next *segment, err error) {
+	if gone := v.gone(s.columns); len(gone) > 0 {
+		v.report.unknown("%s has columns that the table does not have: %q", s.name, gone)
+		v.before = nil
+		s.file.Close()
+		return v.open()
+	}
+	upTo := v.cursor
+	if v.contents.Rewound {
+		upTo = "" // the cursor may stand before rows of the files
+	}
+	t := v.of(s.columns, upTo)
+	after, err := v.begin(t, s)
+	if err != nil {
+		return nil, err
+	}
+	encoder, err := encoderFor(s.name)
+	if err != nil {
+		return nil, err
+	}
+	got := func(yield func(compare.Entry, error) bool) {
+		for {
+			if !s.entries(v.table.Key, yield) {
+				return
+			}
+			v.before = s
+			next, err = v.open()
+			switch {
+			case err != nil:
+				yield(compare.Entry{}, err)
+				return
+			case next == nil:
+				if v.contents.Rewound || s.number < v.contents.Count {
+					yield(compare.Entry{}, compare.ErrPart)
+				}
+				return
+			}
+			continues, err := v.continues(t, next)
+			if err != nil || !continues {
+				if err == nil {
+					err = compare.ErrPart
+				}
+				yield(compare.Entry{}, err)
+				return
+			}
+			next.last = append(slices.Clone(v.before.last), next.last...)
+			next.last = next.last[max(0, len(next.last)-2):]
+			s = next
+		}
+	}
+	return next, v.compare(t, after, v.entryOf(encoder, s.format), got)
+}
+
+// gone returns the columns that the table does not have, of those given.
+func (v *verifier) gone(columns []string) []string {
+	return slices.DeleteFunc(slices.Clone(columns), func(name string) bool { return v.columns == nil || v.columns.Index(name) >= 0 })
+}
+
+// begin returns the cursor from which the rows of a segment follow.
+func (v *verifier) begin(t *sqlsource.Table, s *segment) (source.Cursor, error) {
+	if v.before == nil && s.number == 1 && v.table.Start != sqlsource.Latest {
+		return v.table.Start, nil
+	}
+	if len(s.first) == 0 {
+		return "", fmt.Errorf("%s has no record that can be read: put it right, or move it away", s.name)
+	}
+	if v.before != nil && s.number == v.before.number+1 && v.before.last != nil {
+		back, err := v.wentBack(t, s)
+		if err != nil {
+			return "", err
+		} else if !back {
+			return v.at(t, v.before.last[len(v.before.last)-1])
+		}
+		v.report.note("the copy was rewound before %s: its rows are compared again from the key %s on, without that row", s.name, keyText(s.first[0]))
+	} else {
+		v.report.note("the segments before %s are not in the directory: the rows up to the key %s are not compared", s.name, keyText(s.first[0]))
+	}
+	s.skipFirst()
+	after, err := v.at(t, s.first[0])
+	if err != nil {
+		err = fmt.Errorf("%s: %w", s.name, err)
+	}
+	return after, err
+}
+
+// continues reports whether the rows of a segment follow those before it, with the
+// same columns.
+func (v *verifier) continues(t *sqlsource.Table, s *segment) (bool, error) {
+	b := v.before
+	if len(s.first) == 0 { // all of it is damaged
+		return true, nil
+	}
+	if s.number != b.number+1 || !slices.Equal(s.columns, b.columns) || b.last == nil {
+		return false, nil
+	}
+	back, err := v.wentBack(t, s)
+	return !back, err
+}
+
+// wentBack reports whether a segment begins at or before the last key. One damaged key
+// among the last two and the first two does not mislead it.
+func (v *verifier) wentBack(t *sqlsource.Table, s *segment) (bool, error) {
+	last, first := v.before.last, s.first
+	if slices.Equal(last[len(last)-1], first[0]) {
+		return true, nil
+	}
+	for i, key := range last {
+		for j := range first {
+			if i < len(last)-1 && j > 0 || slices.Equal(key, first[j]) { // as after a rewind by two rows
+				continue
+			}
+			order, err := v.order(t, key, first[j])
+			if retry.Classify(err) == retry.Fatal { // a damaged key, which no column holds
+				return false, nil
+			}
+			if order <= 0 || err != nil {
+				return false, err
+			}
+		}
+	}
+	return true, nil
+}
+
+func (v *verifier) compare(t *sqlsource.Table, after source.Cursor, entry func(*row.Row) (compare.Entry, error), got func(func(compare.Entry, error) bool)) error {
+	order := func(a, b string) (int, error) {
+		x, err := parseKey(a, len(v.table.Key))
+		if err != nil {
+			return 0, err
+		}
+		y, err := parseKey(b, len(v.table.Key))
+		if err != nil {
+			return 0, err
+		}
+		return v.order(t, x, y)
+	}
+	r, err := compare.Streams(compare.Source(v.ctx, t, after, entry), got, compare.Options{Order: order})
+	v.report.Parts = append(v.report.Parts, r)
+	return err
+}

@@ -1,0 +1,282 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/internal/dberr"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+)
+
+// Settings implements [dialect.Reader]. The condition sets what changes the text of values for the
+// statement that it is part of, and for no other one: the planner evaluates it once, before the
+// first row. So it also holds behind a pooler, where each statement can run in another session.
+func (Dialect) Settings(zone bool) dialect.Settings {
+	set := `set_config('DateStyle', 'ISO, YMD', true), set_config('IntervalStyle', 'postgres', true), set_config('extra_float_digits', '1', true), set_config('bytea_output', 'hex', true)`
+	if zone {
+		set += `, set_config('TimeZone', 'UTC', true)`
+	}
+	return dialect.Settings{Where: "(SELECT concat(" + set + ")) IS NOT NULL"}
+}
+
+// Session implements [dialect.Reader]. A statement must take a single round trip behind a pooler
+// that gives each transaction another session of the server, such as PgBouncer: a statement that is
+// prepared first may be unknown to the session that is to execute it, or be somebody else's. lib/pq
+// prepares every statement with arguments, also where that is not seen to be wrong: so it gets none.
+// pgx prepares statements by name, which saves the server work, and is told not to behind a pooler.
+// A pooler is recognised by the process id that it made up for the connection.
+func (Dialect) Session(ctx context.Context, conn *sql.Conn) (dialect.Session, error) {
+	pgx, inlines, err := inspect(conn)
+	if err != nil {
+		return nil, err
+	}
+	s := session{Queryer: conn, mode: pgx.unprepared, inlines: inlines, escapes: true}
+	var pid int64
+	var client, server, conforming string
+	err = s.QueryRowContext(ctx, `SELECT pg_backend_pid(), current_setting('client_encoding'), current_setting('server_encoding'), current_setting('standard_conforming_strings')`).
+		Scan(&pid, &client, &server, &conforming)
+	if err != nil {
+		return nil, err
+	}
+	s.escapes = conforming == "off"
+	if pid == int64(pgx.pid) {
+		s.mode = nil
+	}
+	// In SQL_ASCII there is nothing to convert.
+	convert := client != "UTF8" && server != "SQL_ASCII" && !(client == "SQL_ASCII" && server == "UTF8")
+	return func(ctx context.Context, conn *sql.Conn) (ceiling.Queryer, func(), error) {
+		s.Queryer = conn
+		if !convert {
+			return s, nil, nil
+		}
+		// Poolers keep client_encoding for each of their clients.
+		err := exec(ctx, s, "SET client_encoding TO 'UTF8'")
+		return s, func() { detached(ctx, s, "SET client_encoding TO '"+client+"'") }, err //nolint:errcheck // the connection has ended then
+	}, nil
+}
+
+// session runs statements on a connection, in one round trip each where that is necessary.
+type session struct {
+	ceiling.Queryer
+	mode    any  // pgx's mode of execution without a prepared statement; nil: its default
+	inlines bool // arguments are written into the statement
+	escapes bool // a backslash in a string escapes the character after it
+}
+
+func (s session) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	query, args = s.prepare(query, args)
+	return s.Queryer.QueryContext(ctx, query, args...)
+}
+
+func (s session) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	query, args = s.prepare(query, args)
+	return s.Queryer.QueryRowContext(ctx, query, args...)
+}
+
+func (s session) prepare(query string, args []any) (string, []any) {
+	if s.inlines && len(args) > 0 {
+		if text, ok := inline(query, args, s.escapes); ok {
+			return text, nil
+		}
+	}
+	if s.mode != nil {
+		args = append([]any{s.mode}, args...)
+	}
+	return query, args
+}
+
+// pgxConn is what a connection of pgx says about itself.
+type pgxConn struct {
+	pid        uint32 // of the server's process, as it was told when it connected
+	unprepared any    // the argument for a statement that is not prepared
+}
+
+// inspect looks at the driver's connection. pgx is found by reflection, because this module does not
+// import it. A connection that another package has wrapped is used as it is.
+func inspect(conn *sql.Conn) (pgx pgxConn, inlines bool, err error) {
+	err = conn.Raw(func(c any) error {
+		v := reflect.ValueOf(c)
+		path := reflect.Indirect(v).Type().PkgPath()
+		if strings.Contains(path, "lib/pq") {
+			inlines = true
+			return nil
+		}
+		if !strings.Contains(path, "jackc/pgx") {
+			return nil
+		}
+		method := v.MethodByName("Conn") // of *stdlib.Conn; it returns a *pgx.Conn
+		if !method.IsValid() {
+			return nil
+		}
+		inner := method.Call(nil)[0]
+		protocol := inner.MethodByName("PgConn").Call(nil)[0]
+		config := inner.MethodByName("Config").Call(nil)[0].Elem()
+		mode := config.FieldByName("DefaultQueryExecMode") // of pgx since version 5
+		if !mode.IsValid() {
+			return nil
+		}
+		pid, _ := protocol.MethodByName("PID").Call(nil)[0].Interface().(uint32)
+		if mode.Int() < execMode { // the others take a single round trip, too
+			exec := reflect.New(mode.Type()).Elem()
+			exec.SetInt(execMode)
+			pgx = pgxConn{pid, exec.Interface()}
+		}
+		return nil
+	})
+	return pgx, inlines, err
+}
+
+// execMode is pgx.QueryExecModeExec.
+const execMode = 4
+
+// inline writes arguments into a statement, in the place of $1, $2, ... outside of quotes and
+// comments. ok is false if one of them has no text. Each becomes a literal without a type, which Postgres
+// takes for the type of what it is compared with, as it does with the text of an argument.
+func inline(query string, args []any, escapes bool) (text string, ok bool) {
+	literals := make([]string, len(args))
+	for i, arg := range args {
+		v, err := driver.DefaultParameterConverter.ConvertValue(arg)
+		if err != nil {
+			return "", false
+		}
+		literals[i] = literal(v)
+	}
+	var b strings.Builder
+	for rest := query; rest != ""; {
+		n := quoted(rest, escapes)
+		if n == 0 && rest[0] == '$' {
+			digits := len(rest[1:]) - len(strings.TrimLeft(rest[1:], "0123456789"))
+			if k, err := strconv.Atoi(rest[1 : 1+digits]); err == nil && 0 < k && k <= len(literals) {
+				b.WriteString(literals[k-1])
+				rest = rest[1+digits:]
+				continue
+			}
+		}
+		n = max(n, 1)
+		b.WriteString(rest[:n])
+		rest = rest[n:]
+	}
+	return b.String(), true
+}
+
+var (
+	word   = regexp.MustCompile(`^[A-Za-z_\x{80}-\x{10ffff}][\w$\x{80}-\x{10ffff}]*`)
+	dollar = regexp.MustCompile(`^\$(?:[A-Za-z_\x{80}-\x{10ffff}][\w\x{80}-\x{10ffff}]*)?\$`)
+)
+
+// quoted returns the length of the name, string or comment that a text begins with, 0 if it begins
+// with none of them.
+func quoted(text string, escapes bool) int {
+	name := word.FindString(text)
+	rest := text[len(name):]
+	switch tag := dollar.FindString(text); {
+	case tag != "":
+		return len(tag) + through(text[len(tag):], tag)
+	case strings.HasPrefix(text, "--"):
+		return through(text, "\n")
+	case strings.HasPrefix(text, "/*"):
+		return comment(text)
+	case strings.HasPrefix(text, `"`):
+		return 1 + through(text[1:], `"`)
+	case name != "" && !strings.EqualFold(name, "e") || !strings.HasPrefix(rest, "'"):
+		return len(name)
+	}
+	n := len(name) + 1
+	for ; n < len(text) && text[n] != '\''; n++ {
+		if text[n] == '\\' && (escapes || name != "") {
+			n++
+		}
+	}
+	return min(n+1, len(text))
+}
+
+// through returns the length of a text up to and with an end.
+func through(text, end string) int {
+	if i := strings.Index(text, end); i >= 0 {
+		return i + len(end)
+	}
+	return len(text)
+}
+
+// comment returns the length of a comment, in which others may be nested.
+func comment(text string) int {
+	depth, n := 0, 0
+	for n < len(text) {
+		switch {
+		case strings.HasPrefix(text[n:], "/*"):
+			depth++
+			n++
+		case strings.HasPrefix(text[n:], "*/"):
+			depth--
+			n++
+		}
+		if n++; depth == 0 {
+			break
+		}
+	}
+	return n
+}
+
+// literal writes a value, whatever standard_conforming_strings is.
+func literal(v driver.Value) string {
+	var text string
+	switch v := v.(type) {
+	case nil:
+		return "NULL"
+	case []byte:
+		text = `\x` + hex.EncodeToString(v)
+	case float64:
+		text = strconv.FormatFloat(v, 'g', -1, 64)
+	case time.Time:
+		text = v.Format(time.RFC3339Nano)
+	default:
+		text = fmt.Sprint(v)
+	}
+	// A NUL would end the message. Postgres refuses it in this form, too.
+	return "E'" + strings.NewReplacer(`\`, `\\`, `'`, `''`, "\x00", `\000`).Replace(text) + "'"
+}
+
+func exec(ctx context.Context, db ceiling.Queryer, statement string) error {
+	return ceiling.Each(ctx, db, func(*sql.Rows) error { return nil }, statement)
+}
+
+// restoreLimit is how long it may take to end a transaction, or to set a connection back, when the
+// context has ended.
+const restoreLimit = 2 * time.Second
+
+var errTransaction = errors.New("the connection ended when a transaction began")
+
+// inTransaction calls f in a transaction that only reads, and for which settings were made.
+func inTransaction(ctx context.Context, db ceiling.Queryer, f func() error, settings string) error {
+	if err := exec(ctx, db, "SELECT 1"); err != nil { // the connection may be dead already
+		return err
+	}
+	err := exec(ctx, db, "BEGIN READ ONLY")
+	if err == nil {
+		err = exec(ctx, db, settings)
+	}
+	if err == nil {
+		err = f()
+	}
+	if dberr.SQLState(err) == "08P01" || errors.Is(err, driver.ErrBadConn) {
+		return errTransaction
+	}
+	return errors.Join(err, detached(ctx, db, "ROLLBACK"))
+}
+
+// detached runs a statement although the context may have ended.
+func detached(ctx context.Context, db ceiling.Queryer, statement string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreLimit)
+	defer cancel()
+	return exec(ctx, db, statement)
+}
