@@ -3,8 +3,6 @@ package sqlsource
 import (
 	"cmp"
 	"context"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -47,6 +45,9 @@ type state struct {
 	guarantee *source.Guarantee // the guard's
 	reported  string            // the guarantee that was logged last
 	window    *window           // nil: not known
+
+	to         source.Cursor               // of the batch, "" if it has no rows
+	unfinished func(ceiling.Queryer) error // finds it, with another connection
 
 	reread rereader
 	marks  dialect.Marks
@@ -93,9 +94,14 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 	s.reread = rereaderOf(s, open)
 	var b source.Batch[T]
 	err = s.withPlan(ctx, func(db ceiling.Queryer) (err error) {
+		s.to, s.unfinished = "", nil
 		b, err = fetchBatch(ctx, s, db, at, limit, open)
 		return err
 	})
+	if s.unfinished != nil && (err == nil || errors.As(err, new(*source.BadRecord))) {
+		err = cmp.Or(s.query.withConn(ctx, s.unfinished), err)
+	}
+	b.To = cmp.Or(s.to, b.To)
 	var r *refusal
 	if errors.As(err, &r) {
 		b, err = none, nil
@@ -154,53 +160,6 @@ func (s *state) logEdited(ctx context.Context, at position) {
 		s.query.logger().WarnContext(ctx, "query changed", "table", s.query.label, "cursor", at.cursor,
 			"fix", "nothing, if rows up to the cursor need not be read again; otherwise "+rewindAdvice)
 	}
-}
-
-// withConn calls f with one connection for all of its statements: a ceiling holds for the
-// server that it was found on. If the connection is dead, or dies, f is called again with another
-// one, as database/sql does for single statements: f only reads, and all of the pool may be dead.
-// pgx also calls a connection dead that it is asked to use when ctx has ended, and then the pool
-// returns that error.
-func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) error {
-	for left := q.db.Stats().Idle + 2; ; left-- {
-		conn, err := q.db.DB.Conn(ctx)
-		dead := errors.Is(err, driver.ErrBadConn)
-		if err == nil {
-			if err = q.usable(conn); err == nil {
-				if err = q.inSession(ctx, conn, f); err == nil {
-					err = q.usable(conn) // of the first use, only now it is known which file that is
-				}
-			}
-			dead = errors.Is(err, driver.ErrBadConn) || err != nil && ctx.Err() == nil && conn.PingContext(ctx) != nil
-			conn.Close() // gives it back to the pool, or adds nothing
-		}
-		if !dead || left == 0 {
-			return err
-		}
-	}
-}
-
-// inSession calls f with a connection as the dialect uses it. After an error the dialect is asked
-// again, because the next connection may lead to another server, or to a pooler.
-func (q *query) inSession(ctx context.Context, conn *sql.Conn, f func(ceiling.Queryer) error) (err error) {
-	defer func() {
-		if err != nil {
-			q.session = nil
-		}
-	}()
-	if q.session == nil {
-		if q.session, err = q.sql.Session(ctx, conn); err != nil {
-			return q.wrap(err, nil)
-		}
-	}
-	db, restore, err := q.session(ctx, conn)
-	if err != nil {
-		return q.wrap(err, nil)
-	}
-	if restore != nil {
-		defer restore()
-	}
-	return f(db)
 }
 
 // withPlan calls f with a connection and a plan for the present columns. It calls f again if
@@ -310,7 +269,11 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		}
 		var bad *source.BadRecord
 		if at, err = s.readBelow(ctx, r, w, at); errors.As(err, &bad) {
-			bad.To, err = s.cursorAfter(ctx, db, first, w, values(r.keys.now), 1, nil, nil)
+			key := values(r.keys.now)
+			err = s.finish(db, r, func(db ceiling.Queryer) (err error) {
+				bad.To, err = s.cursorAfter(ctx, db, first, w, key, 1, nil, nil)
+				return err
+			})
 			return b, cmp.Or(err, error(bad))
 		} else if err != nil {
 			return b, err
@@ -327,8 +290,13 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		s.rowSize = max(r.bytes/r.rows, 1)
 	}
 	if r.rows > 0 || w.moved {
-		digest := func(i int) slots { return into.digest(b.Records[i], s.query.key) }
-		if b.To, err = s.cursorAfter(ctx, db, first, w, at.key, r.rows, r.seen, digest); err != nil {
+		records := b.Records
+		digest := func(i int) slots { return into.digest(records[i], s.query.key) }
+		err := s.finish(db, r, func(db ceiling.Queryer) (err error) {
+			s.to, err = s.cursorAfter(ctx, db, first, w, at.key, r.rows, r.seen, digest)
+			return err
+		})
+		if err != nil {
 			return b, err
 		}
 	}
@@ -336,6 +304,15 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		err = s.query.findNull(ctx, db, s.plan, 0, nil)
 	}
 	return b, err
+}
+
+// finish calls f, or leaves that to fetch if the batch has closed the connection.
+func (s *state) finish(db ceiling.Queryer, r *reader, f func(ceiling.Queryer) error) error {
+	if r.dropped {
+		s.unfinished = f
+		return nil
+	}
+	return f(db)
 }
 
 // guess estimates how many rows take maxBytes. It is a power of two, because each number makes

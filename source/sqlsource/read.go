@@ -36,11 +36,6 @@ type reader struct {
 	seen        []rowKey      // the keys of the rows 1, 2, 4, 8, ... and some more of the batch, for anchors
 }
 
-type rowKey struct {
-	row int // from 1
-	key []dialect.Value
-}
-
 type scanner func(src any) error
 
 // Scan implements [sql.Scanner].
@@ -351,19 +346,6 @@ func (q *query) equal(columns []dialect.KeyColumn, key []dialect.Value, args *di
 		conds = append(conds, k.Ref+" = "+args.Add(expr, arg))
 	}
 	return conds, nil
-}
-
-// oneOf writes the condition that a row has one of the keys.
-func (q *query) oneOf(p *plan, keys [][]dialect.Value, args *dialect.Args) (string, error) {
-	var rows []string
-	for _, key := range keys {
-		conds, err := q.equal(p.key, key, args)
-		if err != nil {
-			return "", err
-		}
-		rows = append(rows, strings.Join(conds, " AND "))
-	}
-	return "(" + strings.Join(rows, " OR ") + ")", nil
 }
 
 // findNull returns an error if NULL in the i-th column of its key hides a row. The first

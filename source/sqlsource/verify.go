@@ -2,13 +2,8 @@ package sqlsource
 
 import (
 	"context"
-	"database/sql"
-	"database/sql/driver"
-	"errors"
 	"fmt"
 	"hash/crc32"
-	"os"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -114,6 +109,12 @@ func hashes(parts []dialect.HistoryPart) (out []string) {
 	return out
 }
 
+// rowKey is the key of a row of a batch.
+type rowKey struct {
+	row int // from 1
+	key []dialect.Value
+}
+
 // cursorAfter returns the cursor after a key, which rows rows after a position have led to. The first
 // batch below a ceiling verifies the delivered rows. The rows in seen, and the last one, can become anchors.
 func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position, w *window, key []dialect.Value, rows int, seen []rowKey, digest func(int) slots) (source.Cursor, error) {
@@ -175,42 +176,15 @@ func rereaderOf[T any](s *state, open func(*plan, int) (records[T], error)) rere
 	}
 }
 
-// fileID identifies a file as long as it exists. It is empty if there is none, or the system does not say.
-func fileID(path string) string {
-	info, err := os.Stat(path)
-	if path == "" || err != nil {
-		return ""
-	}
-	v := reflect.Indirect(reflect.ValueOf(info.Sys()))
-	if v.Kind() != reflect.Struct || !v.FieldByName("Ino").IsValid() {
-		return ""
-	}
-	return fmt.Sprint(v.FieldByName("Dev"), " ", v.FieldByName("Ino"))
-}
-
-// errFileGone says that a database's file is not there any more.
-var errFileGone = errors.New("the database's file is not at its path any more, and rows that are written to a new file there would not be seen")
-
-// current returns driver.ErrBadConn, so that the connection is closed, if the file that it has
-// opened is not the one at its path. Such a connection finds nothing new, without an error.
-func (s *state) current(conn *sql.Conn) error {
-	if s.marks.File == "" {
-		return nil
-	}
-	now := fileID(s.marks.File)
-	return conn.Raw(func(c any) error {
-		before, known := s.files[c]
-		switch {
-		case before != "" && now == "":
-			return s.query.wrap(errFileGone, nil)
-		case known && before != now:
-			delete(s.files, c)
-			s.window, s.marked = nil, time.Time{}
-			return driver.ErrBadConn
-		case s.files == nil || len(s.files) > 2*s.query.db.Stats().OpenConnections+8: // some were closed
-			s.files = map[any]string{}
+// oneOf writes the condition that a row has one of the keys.
+func (q *query) oneOf(p *plan, keys [][]dialect.Value, args *dialect.Args) (string, error) {
+	var rows []string
+	for _, key := range keys {
+		conds, err := q.equal(p.key, key, args)
+		if err != nil {
+			return "", err
 		}
-		s.files[c] = now
-		return nil
-	})
+		rows = append(rows, strings.Join(conds, " AND "))
+	}
+	return "(" + strings.Join(rows, " OR ") + ")", nil
 }
