@@ -209,10 +209,10 @@ func (r *run[T]) letter(s *StepInfo, letter Rejected[T], cause error) error {
 	r.rejected++
 	var total int64
 	r.update(func(s *Status) { s.DeadLetters++; total = s.DeadLetters })
-	r.rejectionLog.begin(time.Now())
+	r.rejectionLog.Begin(time.Now())
 	// Logging each power of two keeps the last logged total above half of the real
 	// one, even if no more records are rejected.
-	if powerOfTwo := total&(total-1) == 0; r.rejectionLog.allow(time.Now()) || powerOfTwo {
+	if powerOfTwo := total&(total-1) == 0; r.rejectionLog.Allow(time.Now()) || powerOfTwo {
 		r.log.Warn("record rejected", "from", s.From, "to", s.To, "err", retry.Text(cause), "total", total)
 	}
 	if h := r.Hooks.DeadLetter; h != nil {

@@ -64,7 +64,7 @@ type Rejected[T any] struct {
 
 	// Record is the record as the source returned it. It is the zero value if the
 	// source could not make it, see Key.
-	Record T `json:"record"`
+	Record T `json:"record,omitzero"`
 
 	// Key names a record that the source could not make, such as "id 42". It is
 	// empty for a record that the sink rejected.

@@ -8,11 +8,12 @@ import (
 // Lease makes one of several replicas of a pipeline active. The others stand by.
 //
 // Hold tries to take the lease. If it succeeds, it calls active, and keeps the
-// lease until active returns, even if ctx has ended meanwhile, because a write in
+// lease until active returns, even if ctx ends before that, because a write in
 // progress may continue for Grace. Then it gives the lease back and returns the
 // result of active. The context of active ends with ctx, and also, with
 // [ErrLeaseLost] as its cause, when the lease can no longer be relied on: the
-// store did not answer for too long, or another replica has taken it.
+// store did not answer for too long, or another replica has taken it. It also has
+// this cause if Hold finds that only after active has returned.
 //
 // If another replica has the lease, Hold waits a moment and returns an error that
 // wraps [ErrStandby]. The caller then calls Hold again. An error of any other kind
@@ -21,9 +22,8 @@ import (
 // called, Hold returns soon. It does not log.
 //
 // A lease is not a fence. A replica that was paused goes on for a moment after
-// another one has taken over. What it writes then is refused by the
-// compare-and-swap of the Checkpointer or of an exactly-once sink, with or without
-// a Lease. The lease only keeps replicas from getting in each other's way.
+// another one has taken over. The compare-and-swap of the Checkpointer or of an
+// exactly-once sink refuses its writes then, with or without a Lease. The lease only keeps replicas from getting in each other's way.
 //
 // Package lease has implementations. A Lease belongs to one Poller.
 type Lease interface {

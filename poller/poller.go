@@ -99,7 +99,8 @@ type Poller[T any] struct {
 	// rejected batch is fetched again in smaller batches until the record is
 	// alone. The record is written to DeadLetter, and the cursor after it is
 	// saved. A crash between the two can write it to DeadLetter twice. If
-	// DeadLetter is nil, a rejected record ends Run.
+	// DeadLetter is nil, a rejected record ends Run. Package deadletter keeps the
+	// records in a directory, and delivers them after a fix.
 	DeadLetter sink.Sink[Rejected[T]]
 
 	// DeadLetterLimit is the maximum number of records in a row that are written
@@ -189,37 +190,27 @@ func (p *Poller[T]) interval() time.Duration {
 func (p *Poller[T]) deadline() time.Duration { return cmp.Or(p.Deadline, time.Minute) }
 
 func (p *Poller[T]) validate() error {
-	negative := func(field string, v int64) error {
-		if v >= 0 {
+	check := func(ok bool, format string, args ...any) error {
+		if ok {
 			return nil
 		}
-		return fmt.Errorf("%s is negative: set it to a positive value, or leave it at 0 for the default", field)
-	}
-	required := func(field string, missing bool, why string) error {
-		if !missing {
-			return nil
-		}
-		return fmt.Errorf("%s is not set: %s", field, why)
-	}
-	var wake, policy error
-	if p.Wake != nil && cap(p.Wake) != 1 {
-		wake = fmt.Errorf("Wake has capacity %d: use a channel with capacity 1, or a value sent during a step is lost", cap(p.Wake))
-	}
-	if err := p.Retry.Validate(); err != nil {
-		policy = fmt.Errorf("Retry: %w", err)
+		return fmt.Errorf(format, args...)
 	}
 	err := errors.Join(
-		required("Name", p.Name == "", "it identifies the pipeline in logs, errors and metrics"),
-		required("Source", p.Source == nil, "the pipeline has nothing to read from"),
-		required("Sink", p.Sink == nil, "the pipeline has nothing to write to"),
-		required("Checkpointer", p.Checkpointer == nil, "the pipeline cannot store its cursor; an exactly-once sink is also the Checkpointer"),
-		negative("DeadLetterLimit", int64(p.DeadLetterLimit)),
-		negative("BatchSize", int64(p.BatchSize)),
-		negative("Interval", int64(p.Interval)),
-		negative("Deadline", int64(p.Deadline)),
-		wake, policy)
+		check(p.Name != "", "Name is not set: it identifies the pipeline in logs, errors and metrics"),
+		check(p.Source != nil, "Source is not set: the pipeline has nothing to read from"),
+		check(p.Sink != nil, "Sink is not set: the pipeline has nothing to write to"),
+		check(p.Checkpointer != nil, "Checkpointer is not set: the pipeline cannot store its cursor; an exactly-once sink is also the Checkpointer"),
+		check(p.DeadLetterLimit >= 0, negative, "DeadLetterLimit"),
+		check(p.BatchSize >= 0, negative, "BatchSize"),
+		check(p.Interval >= 0, negative, "Interval"),
+		check(p.Deadline >= 0, negative, "Deadline"),
+		check(p.Wake == nil || cap(p.Wake) == 1, "Wake has capacity %d: use a channel with capacity 1, or a value sent during a step is lost", cap(p.Wake)),
+		check(p.Retry.Validate() == nil, "Retry: %w", p.Retry.Validate()))
 	if err != nil {
 		return fmt.Errorf("poller: %q is misconfigured: %w", p.Name, err)
 	}
 	return nil
 }
+
+const negative = "%s is negative: set it to a positive value, or leave it at 0 for the default"

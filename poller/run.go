@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/internal/loglimit"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 )
@@ -34,7 +35,7 @@ type run[T any] struct {
 	prefetched   chan fetched[T] // receives the prefetched batch; nil without a prefetch
 	steps        map[Op]*stepState
 	rejected     int // records rejected in a row
-	rejectionLog logLimiter
+	rejectionLog loglimit.Limiter
 	held         hold
 }
 
@@ -126,10 +127,8 @@ func withGrace(ctx context.Context, d time.Duration) (context.Context, func()) {
 		if errors.Is(context.Cause(ctx), ErrLeaseLost) {
 			d = 0
 		}
-		t := time.NewTimer(d)
-		defer t.Stop()
 		select {
-		case <-t.C:
+		case <-time.After(d):
 			cancel()
 		case <-graceCtx.Done():
 		}
@@ -216,12 +215,12 @@ type hold struct {
 	since time.Time     // Held.Since of the latest batch; a later time means a new hold
 	start time.Time     // when the first batch of this hold arrived
 	wait  time.Duration // the next wait, if the source does not suggest one
-	log   logLimiter
+	log   loglimit.Limiter
 }
 
 // released logs the end of a hold if its begin was logged.
 func (r *run[T]) released() {
-	if r.held.log.end() {
+	if r.held.log.End() {
 		r.log.Info("records no longer held back", "after", since(r.held.start))
 	}
 }
@@ -254,7 +253,7 @@ func (r *run[T]) hold(b *source.Batch[T]) error {
 	if h.start.IsZero() || b.Held.Since.After(h.since) {
 		r.released()
 		*h = hold{since: b.Held.Since, start: now, wait: max(h.wait, 10*time.Millisecond), log: h.log}
-		h.log.begin(now.Add(firstReminder))
+		h.log.Begin(now.Add(loglimit.FirstReminder))
 	}
 	d := min(cmp.Or(max(0, b.Held.Retry), h.wait), r.interval())
 	h.wait = min(2*h.wait, r.interval())
@@ -266,8 +265,8 @@ func (r *run[T]) hold(b *source.Batch[T]) error {
 		}
 		d = min(d, left)
 	}
-	if h.log.allow(now) {
-		r.log.Warn("records held back", h.log.withUnlogged("since", b.Held.Since, "by", strings.Join(b.Held.By, ", "), "cursor", b.To)...)
+	if h.log.Allow(now) {
+		r.log.Warn("records held back", h.log.WithUnlogged("since", b.Held.Since, "by", strings.Join(b.Held.By, ", "), "cursor", b.To)...)
 	}
 	r.enter(Held, "", d)
 	return r.wait(d)
@@ -275,8 +274,6 @@ func (r *run[T]) hold(b *source.Batch[T]) error {
 
 // wait waits until d has passed, Wake yields a value, or the run has to stop.
 func (r *run[T]) wait(d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
 	case <-r.ctx.Done():
 		return errStopped
@@ -285,7 +282,7 @@ func (r *run[T]) wait(d time.Duration) error {
 			r.wake = nil // a closed channel would end every wait at once
 			return r.wait(d)
 		}
-	case <-t.C:
+	case <-time.After(d):
 	}
 	return nil
 }

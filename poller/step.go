@@ -9,6 +9,7 @@ import (
 
 	goretry "github.com/sethvargo/go-retry"
 
+	"github.com/artifactofdevotion/devotion/internal/loglimit"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink"
 )
@@ -20,9 +21,9 @@ type stepState struct {
 	since      time.Time // when these failures began
 	backoff    goretry.Backoff
 	err        error // of the last of them
-	failureLog logLimiter
-	answerLog  logLimiter // used only in watch
-	overdueLog logLimiter // used only in watch
+	failureLog loglimit.Limiter
+	answerLog  loglimit.Limiter // used only in watch
+	overdueLog loglimit.Limiter // used only in watch
 }
 
 // until calls f until it succeeds, fails permanently, or the run has to stop.
@@ -87,7 +88,7 @@ func (r *run[T]) watch(s *StepInfo, f func() error) (err error) {
 		}
 		close(returned)
 		<-watched
-		if r.steps[s.Op].answerLog.end() && err == nil {
+		if r.steps[s.Op].answerLog.End() && err == nil {
 			r.log.Info("answered", "op", s.Op, "after", since(s.Start))
 		}
 	}()
@@ -98,9 +99,9 @@ func (r *run[T]) watch(s *StepInfo, f func() error) (err error) {
 func (r *run[T]) unanswered(s *StepInfo, late time.Duration, returned <-chan struct{}) {
 	answer, overdue := &r.steps[s.Op].answerLog, &r.steps[s.Op].overdueLog
 	if s.Attempt == 1 && unanswered < late { // later attempts are part of a failure that is logged
-		answer.begin(time.Now())
-		if answer.allow(time.Now()) {
-			r.log.Warn("no answer yet", answer.withUnlogged("op", s.Op, "deadline", readable(r.deadline()), "from", s.From, "after", since(s.Start))...)
+		answer.Begin(time.Now())
+		if answer.Allow(time.Now()) {
+			r.log.Warn("no answer yet", answer.WithUnlogged("op", s.Op, "deadline", readable(r.deadline()), "from", s.From, "after", since(s.Start))...)
 		}
 	}
 	select {
@@ -109,13 +110,13 @@ func (r *run[T]) unanswered(s *StepInfo, late time.Duration, returned <-chan str
 	case <-time.After(late - time.Since(s.Start)):
 	}
 	r.update(func(*Status) { r.overdue = append(r.overdue, s) })
-	overdue.begin(time.Now())
-	again := time.NewTicker(firstReminder)
+	overdue.Begin(time.Now())
+	again := time.NewTicker(loglimit.FirstReminder)
 	defer again.Stop()
 	for done := false; !done; {
-		if overdue.allow(time.Now()) {
+		if overdue.Allow(time.Now()) {
 			r.log.Warn("overdue: the call ignores its timeout, the pipeline is stuck until it returns",
-				overdue.withUnlogged("op", s.Op, "deadline", readable(r.deadline()), "from", s.From, "after", since(s.Start))...)
+				overdue.WithUnlogged("op", s.Op, "deadline", readable(r.deadline()), "from", s.From, "after", since(s.Start))...)
 		}
 		select {
 		case <-returned:
@@ -124,7 +125,7 @@ func (r *run[T]) unanswered(s *StepInfo, late time.Duration, returned <-chan str
 		}
 	}
 	r.update(func(*Status) { r.overdue = slices.DeleteFunc(r.overdue, func(o *StepInfo) bool { return o == s }) })
-	if overdue.end() {
+	if overdue.End() {
 		r.log.Info("no longer overdue", "op", s.Op, "after", since(s.Start))
 	}
 }
@@ -170,7 +171,7 @@ func (r *run[T]) recovered(op Op) {
 	if s.failures == 0 {
 		return
 	}
-	if s.failureLog.end() {
+	if s.failureLog.End() {
 		r.log.Info("recovered", "op", op, "after", since(s.since), "attempts", s.failures)
 	}
 	s.failures = 0
@@ -208,7 +209,7 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 	r.setError(err)
 	if s.failures == 0 {
 		s.since, s.backoff = time.Now(), r.Retry.Backoff()
-		s.failureLog.begin(s.since)
+		s.failureLog.Begin(s.since)
 	}
 	s.failures++
 	s.err = err
@@ -229,13 +230,13 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 
 // logFailure logs that a step fails: at once, and then less and less often.
 func (r *run[T]) logFailure(op Op, s *stepState, wait time.Duration, err error) {
-	first := !s.failureLog.reported
-	if !s.failureLog.allow(time.Now()) {
+	first := !s.failureLog.Reported()
+	if !s.failureLog.Allow(time.Now()) {
 		return
 	}
 	attrs := []any{"op", op, "err", retry.Text(err), "attempts", s.failures, "wait", readable(wait)}
 	if first {
-		r.log.Warn("failing, will retry", s.failureLog.withUnlogged(attrs...)...)
+		r.log.Warn("failing, will retry", s.failureLog.WithUnlogged(attrs...)...)
 	} else {
 		r.log.Warn("still failing", append(attrs, "after", since(s.since))...)
 	}
@@ -248,10 +249,8 @@ func (r *run[T]) backOff(s *StepInfo, wait time.Duration, err error) error {
 		end, wait = r.graceCtx.Done(), min(wait, time.Second)
 	}
 	r.enter(Backoff, s.Op, wait)
-	t := time.NewTimer(wait)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(wait):
 	case <-end:
 		if !r.unsaved || r.graceCtx.Err() != nil {
 			return r.interrupted(s, err)

@@ -68,3 +68,19 @@ type permanent struct{ err error }
 
 func (p *permanent) Error() string { return p.err.Error() }
 func (p *permanent) Unwrap() error { return p.err }
+
+// Text returns the text of err without values of rows and without data source
+// names, so that it is safe to log.
+//
+// Database drivers put values into their messages, such as "Duplicate entry
+// 'bob@example.org' for key 'email'". Text replaces the message of a driver's
+// error by its code and the names of the constraint, table and column. It keeps
+// the message only if messages with that code contain no values. The text of the
+// errors that wrap it is kept. The list of attempts to connect that pgx returns is
+// put on one line.
+//
+// Text also hides values in the errors that database/sql, strconv, time and pgx
+// return when a value cannot be converted. It cannot look into an error that was
+// formatted as text: wrap errors with %w, not with %v. Text does not change err
+// itself. Text(nil) is empty.
+func Text(err error) string { return dberr.Text(err) }

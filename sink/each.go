@@ -72,27 +72,26 @@ func (e *each[T]) Write(ctx context.Context, b source.Batch[T]) error {
 // storeAll tries to store each record that is neither stored nor rejected. It
 // returns the first error that is not a rejection.
 func (e *each[T]) storeAll(ctx context.Context, records []T) (failed error) {
-	var todo []int
-	for i := range records {
-		if e.rest[i] == (state{}) {
-			todo = append(todo, i)
-		}
+	stop := time.Now().Add(math.MaxInt64)
+	if deadline, ok := ctx.Deadline(); ok {
+		stop = time.Now().Add(time.Until(deadline) / 2)
 	}
 	var (
-		mu       sync.Mutex // guards todo, failures, failed and e.rest
+		mu       sync.Mutex // guards what follows, and e.rest
+		i        int        // the next record
 		failures int        // in a row
-		workers  sync.WaitGroup
 	)
-	stop := halfway(ctx)
-	next := func() (int, bool) {
+	next := func() int {
 		mu.Lock()
 		defer mu.Unlock()
-		if len(todo) == 0 || failures >= e.parallel || ctx.Err() != nil || !time.Now().Before(stop) {
-			return 0, false
+		for i < len(records) && e.rest[i] != (state{}) {
+			i++
 		}
-		i := todo[0]
-		todo = todo[1:]
-		return i, true
+		if failures >= e.parallel || ctx.Err() != nil || !time.Now().Before(stop) {
+			return len(records)
+		}
+		i++
+		return i - 1
 	}
 	done := func(i int, err error) {
 		mu.Lock()
@@ -107,22 +106,14 @@ func (e *each[T]) storeAll(ctx context.Context, records []T) (failed error) {
 			failed = err
 		}
 	}
-	for range min(e.parallel, len(todo)) {
+	var workers sync.WaitGroup
+	for range min(e.parallel, len(records)) {
 		workers.Go(func() {
-			for i, ok := next(); ok; i, ok = next() {
+			for i := next(); i < len(records); i = next() {
 				done(i, e.store(ctx, records[i]))
 			}
 		})
 	}
 	workers.Wait()
 	return cmp.Or(failed, ctx.Err())
-}
-
-// halfway returns the time at which half of the time that ctx leaves has passed.
-func halfway(ctx context.Context) time.Time {
-	now := time.Now()
-	if deadline, ok := ctx.Deadline(); ok {
-		return now.Add(deadline.Sub(now) / 2)
-	}
-	return now.Add(math.MaxInt64)
 }

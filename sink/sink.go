@@ -134,32 +134,19 @@ func Map[A, B any](s Sink[B], f func(A) (B, error)) Sink[A] {
 // store its cursor.
 func Filter[T any](s Sink[T], keep func(T) bool) Sink[T] {
 	return Func[T](func(ctx context.Context, b source.Batch[T]) error {
-		kept := make([]T, 0, len(b.Records)) // a new slice, because the caller may write b again
-		for _, r := range b.Records {
+		var kept []T // a new slice, because the caller may write b again
+		var index []int
+		for i, r := range b.Records {
 			if keep(r) {
-				kept = append(kept, r)
+				kept, index = append(kept, r), append(index, i)
 			}
 		}
-		all := b.Records
+		index = append(index, len(b.Records))
 		b.Records = kept
 		err := s.Write(ctx, b)
-		if stored := (*StoredError)(nil); errors.As(err, &stored) && stored.N >= 0 && stored.N <= len(kept) {
-			return Stored(indexOf(all, keep, stored.N), stored.Err)
+		if stored := (*StoredError)(nil); errors.As(err, &stored) && stored.N >= 0 && stored.N < len(index) {
+			return Stored(index[stored.N], stored.Err)
 		}
 		return err
 	})
-}
-
-// indexOf returns the index in all of the record that has index n among those for
-// which keep returns true, or len(all) if n is how many there are.
-func indexOf[T any](all []T, keep func(T) bool, n int) int {
-	for i, r := range all {
-		if keep(r) {
-			if n == 0 {
-				return i
-			}
-			n--
-		}
-	}
-	return len(all)
 }

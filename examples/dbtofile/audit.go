@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"log/slog"
 
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
@@ -14,8 +14,8 @@ import (
 
 // audit watches the table for a while, or until ctx ends, and prints how many rows the
 // copy would have missed, also if it ends early with an error.
-func audit(ctx context.Context, t *sqlsource.Table, d time.Duration) error {
-	r, err := late.Audit(ctx, t, late.Options{For: d})
+func audit(ctx context.Context, t *sqlsource.Table, c config, _ *slog.Logger) error {
+	r, err := late.Audit(ctx, t, late.Options{For: c.audit})
 	var unsafe *ceiling.UnsafeError
 	if errors.As(err, &unsafe) {
 		return unsafe

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/poller/verify"
@@ -23,8 +24,8 @@ var errCheck = errors.New("the check failed")
 var errDiffers = errors.New("rows differ")
 
 // compare compares the files with the table and prints the result.
-func compare(ctx context.Context, t *sqlsource.Table, dir string) error {
-	r, err := verify.Files(ctx, t, dir)
+func compare(ctx context.Context, t *sqlsource.Table, c config, _ *slog.Logger) error {
+	r, err := verify.Files(ctx, t, c.out)
 	if err != nil {
 		return errors.New(retry.Text(err))
 	}
@@ -42,7 +43,8 @@ func compare(ctx context.Context, t *sqlsource.Table, dir string) error {
 
 // check prints the state of the table and of the copy in a directory. It does not
 // lock the directory, because the copy may be running.
-func check(ctx context.Context, t *sqlsource.Table, dir string) error {
+func check(ctx context.Context, t *sqlsource.Table, c config, _ *slog.Logger) error {
+	dir := c.out
 	last, copied := filesink.Entry{}, "nothing is copied yet"
 	if dir != "" {
 		history, err := filesink.History(dir)
@@ -56,18 +58,18 @@ func check(ctx context.Context, t *sqlsource.Table, dir string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	c, err := t.Check(ctx, last.Cursor)
+	found, err := t.Check(ctx, last.Cursor)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("no answer within %v: the server cannot be reached, or another transaction has locked the table: %s", checkTimeout, retry.Text(err))
 	}
 	if err != nil {
 		return errors.New(retry.Text(err))
 	}
-	if _, err := fmt.Print(c); err != nil {
+	if _, err := fmt.Print(found); err != nil {
 		return err
 	}
 	fmt.Println(copied)
-	if !c.Safe() {
+	if !found.Safe() {
 		return errCheck
 	}
 	return nil

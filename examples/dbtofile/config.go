@@ -17,6 +17,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/artifactofdevotion/devotion/examples/webconfig"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -27,7 +28,7 @@ type config struct {
 	dsn, dsnFile         string
 	table                string
 	key, columns         list
-	where                string
+	where, query         string
 	maxRowBytes          int
 	out, format, name    string
 	start                string
@@ -58,6 +59,7 @@ func flags(c *config) *flag.FlagSet {
 	f.Var(&c.key, "key", "the `columns` of the table's key, separated by commas; rows are copied in this order")
 	f.Var(&c.columns, "columns", "the `columns` to copy, separated by commas; default all")
 	f.StringVar(&c.where, "where", "", "a `condition` in SQL for the rows to copy, in which the table is called t: t.kind = 'order'; a row for which it becomes true only after later rows were copied is missed")
+	f.StringVar(&c.query, "select", "", "a `statement`, SELECT ... with any joins, whose rows are copied instead of those of -table, which is then the table that has the key")
 	f.IntVar(&c.maxRowBytes, "max-row-bytes", sqlsource.DefaultMaxRowBytes, "the size in memory of the largest row; a larger one goes to -dead-letter, or ends the copy; the memory needed is about 64 MB and three times this size")
 	f.StringVar(&c.out, "out", "", "the `directory` for the files, for this copy only; it is created if it does not exist")
 	f.StringVar(&c.format, "format", "jsonl", "jsonl or csv")
@@ -231,8 +233,8 @@ func (c *config) complete() (err error) {
 			return err
 		}
 	}
-	if err := checkWebConfig(c.webConfig); err != nil {
-		return err
+	if err := webconfig.Check(c.webConfig); err != nil {
+		return wrong("-web.config.file %v", err)
 	}
 	if c.dsnFile != "" {
 		if c.dsn, err = readDSN(c.dsnFile); err != nil {

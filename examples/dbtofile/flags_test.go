@@ -46,6 +46,29 @@ func TestWhere(t *testing.T) {
 	})
 }
 
+// The rows of a SELECT, with the ceiling of the table that has the key.
+func TestSelect(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *sqlx.DB, args []string) {
+		db.MustExec(`CREATE TABLE notes (order_id bigint NOT NULL, note varchar(100))`)
+		db.MustExec(`INSERT INTO orders (name) VALUES ('a'), ('b'), ('c')`)
+		db.MustExec(`INSERT INTO notes VALUES (1, 'first'), (3, NULL)`)
+		dir := t.TempDir()
+		args = append(args, "-out", dir, "-select", "SELECT o.id, o.name, n.note FROM orders o JOIN notes n ON n.order_id = o.id -- each has one")
+		p := succeeds(t, append(args, "-once")...)
+		require.Equal(t, `{"id":1,"name":"a","note":"first"}`+"\n"+`{"id":3,"name":"c","note":null}`+"\n", content(t, dir, ".jsonl"))
+		require.Regexp(t, "msg=guarantee", p.stderr.String())
+		db.MustExec(`INSERT INTO orders (name) VALUES ('d')`)
+		db.MustExec(`INSERT INTO notes VALUES (4, 'x')`)
+		succeeds(t, append(args, "-once")...)
+		require.Equal(t, 3, strings.Count(content(t, dir, ".jsonl"), "\n"))
+		succeeds(t, append(args, "-verify")...)
+		succeeds(t, append(args, "-check")...)
+		p = run(t, nil, append(args, "-once", "-select", "SELECT name FROM orders", "-out", t.TempDir())...)
+		require.Equal(t, 1, p.code(), "without the key")
+	})
+}
+
 // A row that is too large goes to the dead letters with its key, is listed, and is
 // replayed when it fits.
 func TestDeadLetters(t *testing.T) {
@@ -185,4 +208,15 @@ func TestNamesOfFiles(t *testing.T) {
 		succeeds(t, "-dsn", dsn, "-table", table, "-key", "id", "-out", dir, "-once")
 		require.Regexp(t, "^"+want+`-0000000001\.jsonl$`, filepath.Base(files(t, dir, ".jsonl")[0]))
 	}
+}
+
+// Rows that wait are waited for, and never passed over in silence.
+func TestOnceWaitsForRowsThatAreHeldBack(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, db *sqlx.DB, args []string) {
+		db.MustExec(`INSERT INTO orders (name) VALUES ('a'), ('b'), ('c')`)
+		dir := t.TempDir()
+		succeeds(t, append(args, "-out", dir, "-once", "-ceiling", "lag=1s")...)
+		require.Equal(t, 3, strings.Count(content(t, dir, ".jsonl"), "\n"))
+	})
 }

@@ -18,14 +18,14 @@ import (
 )
 
 // letters lists the rows that could not be copied.
-func letters(dir string) error {
-	if _, err := os.Stat(dir); err != nil {
+func letters(_ context.Context, _ *sqlsource.Table, c config, _ *slog.Logger) error {
+	if _, err := os.Stat(c.deadLetter); err != nil {
 		return fmt.Errorf("-dead-letter: %w", err)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	n := 0
 	var damaged error
-	for l, err := range deadletter.List(dir) {
+	for l, err := range deadletter.List(c.deadLetter) {
 		if err != nil {
 			damaged = errors.Join(damaged, err)
 			continue

@@ -13,6 +13,14 @@
 // as DBTOFILE_ and its name: DBTOFILE_SEGMENT_AGE=1h for -segment-age 1h. A flag
 // takes precedence. Put a DSN with a password into -dsn-file or DBTOFILE_DSN, because
 // other users of the machine can see the arguments of a process. A DSN is never printed.
+// The file is read again at each connect, so a password can be rotated while the copy
+// runs: change the file, then the password.
+//
+// The DSNs of hosting providers, of Django, Rails, Prisma and SQLAlchemy, and of JDBC
+// are accepted where their meaning is plain; see package dsn.
+//
+// -where copies some of the rows, and -select the rows of a statement with joins. Both
+// go into the statement unchanged. -table is still the table that has the key.
 //
 // # Output
 //
@@ -21,7 +29,11 @@
 // do with it. The directory also stores the cursor, the key up to which rows are copied:
 // however the command ended, the next start continues there. With -once it copies the
 // existing rows and completes the last file, so that DIR/*.jsonl together are the table.
-// Without -once the last file stays open when the command stops.
+// Without -once the last file stays open when the command stops: its rows are in
+// NAME-<number>.jsonl.open, until it reaches -segment-bytes or -segment-age.
+//
+// If the directory is on a file system that may not be mounted, set -must-exist after the
+// first start. The empty mount point is then not taken for a new copy.
 //
 // # Guarantee
 //
@@ -51,7 +63,8 @@
 //
 // Stop the copy first. dbtofile -rewind KEY sets the cursor to KEY. The next start copies
 // the rows after it again, to new files. The complete files stay, so these rows are then
-// in two files.
+// in two files. A key that does not fit the table, or that the copy has not passed yet, is
+// refused, and the cursor stays.
 //
 // If the database was replaced, restored from a backup or recreated, dbtofile exits and
 // says what happened. If the rows up to the cursor are still the copied ones, dbtofile
@@ -90,8 +103,18 @@
 // # Failures
 //
 // An outage of the database, also at the start, or a full disk does not end dbtofile: it
-// logs the error, tries again until the outage is over, and continues. Everything else
-// ends it with an error that says what to do; dbtofile -h lists the exit codes.
+// logs the error, tries again until the outage is over, and continues. -timeout limits how
+// long; -once gives up after 5 minutes. Everything else ends it with an error that says
+// what to do, also a wrong password or a certificate that is rejected at the first
+// connect; dbtofile -h lists the exit codes. -deadline limits one attempt.
+//
+// Logging never blocks the copy: lines that nobody reads are dropped and counted.
+//
+// A row that cannot be copied, such as one of more than -max-row-bytes, ends the copy with
+// its key. With -dead-letter DIR it is written to DIR instead, with its key and the reason,
+// and the copy continues. dbtofile -letters lists these rows. After a fix, dbtofile -replay
+// reads them from the table again and writes them to files in DIR/replayed; it ends at the
+// first one that still cannot be copied. -verify reports them as missing.
 //
 // The first SIGTERM or SIGINT lets the batch being written finish, within 30 seconds. A
 // second one ends the process at once; this loses nothing either.

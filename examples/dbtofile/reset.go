@@ -19,7 +19,7 @@ func reset(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) 
 	if _, err := filesink.History(c.out); errors.Is(err, fs.ErrNotExist) { // Open would create the directory
 		return fmt.Errorf("%s holds no copy: check -out", c.out)
 	}
-	files, err := openFiles(c, log)
+	files, err := openFiles(c, log.With("pipeline", c.name))
 	if err != nil {
 		return err
 	}
@@ -33,6 +33,9 @@ func reset(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) 
 		return err
 	}
 	if err := files.Rewind(now); err != nil {
+		return err
+	}
+	if err := files.Seal(ctx); err != nil { // waits until OnSeal has seen the file that Rewind sealed
 		return err
 	}
 	fmt.Printf("was: %s\nnow: %s\n", t.Describe(was), t.Describe(now))

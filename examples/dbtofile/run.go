@@ -18,7 +18,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// run copies until ctx ends, or with -once until all rows are copied.
+// run does what the settings say: it copies until ctx ends, or with -once until all rows
+// are copied.
 func run(ctx context.Context, c config) (err error) {
 	log, screen, end := output(c.logFormat, c.logLevel)
 	defer end()
@@ -30,26 +31,39 @@ func run(ctx context.Context, c config) (err error) {
 		return err
 	}
 	defer db.Close()
-	table := &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Where: c.where,
+	table := &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Where: c.where, Select: c.query,
 		MaxRowBytes: c.maxRowBytes, Ceiling: c.ceiling, Logger: parts}
 	if table.Start, err = start(table, c.start); err != nil {
 		return err
 	}
+	if f := c.action(); f != nil {
+		return f(ctx, table, c, log)
+	}
+	return follow(ctx, table, c, log, screen)
+}
+
+// action returns what to do instead of copying, nil for nothing.
+func (c config) action() func(context.Context, *sqlsource.Table, config, *slog.Logger) error {
 	switch {
 	case c.check:
-		return check(ctx, table, c.out)
+		return check
 	case c.verify:
-		return compare(ctx, table, c.out)
+		return compare
 	case c.audit > 0:
-		return audit(ctx, table, c.audit)
+		return audit
 	case c.adopt || c.rewind != "":
-		return reset(ctx, table, c, parts)
+		return reset
 	case c.letters:
-		return letters(c.deadLetter)
+		return letters
 	case c.replay:
-		return replay(ctx, table, c, log)
+		return replay
 	}
+	return nil
+}
 
+// follow runs the pipeline.
+func follow(ctx context.Context, table *sqlsource.Table, c config, log *slog.Logger, screen *screen) (err error) {
+	parts := log.With("pipeline", c.name)
 	files, err := openFiles(c, parts)
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/exporter-toolkit/web"
 
+	"github.com/artifactofdevotion/devotion/examples/webconfig"
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/prometheus"
 	"github.com/artifactofdevotion/devotion/poller/status"
@@ -35,14 +36,14 @@ func serve(c config, hooks *poller.Hooks, health func() poller.Status, log *slog
 
 func serveOn(listener net.Listener, handler http.Handler, webConfig string, log *slog.Logger) (stop func()) {
 	server := status.NewServer(handler)
-	server.ErrorLog = stdlog.New(serverLog{slog.NewLogLogger(log.Handler(), slog.LevelDebug)}, "", 0)
+	server.ErrorLog = stdlog.New(webconfig.Log{Logger: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}, "", 0)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		flags := &web.FlagConfig{WebConfigFile: &webConfig}
 		if err := web.Serve(listener, server, flags, slog.New(slog.DiscardHandler)); !errors.Is(err, http.ErrServerClosed) {
 			_ = listener.Close() // so that probes notice
-			server.ErrorLog.Print(webConfigText(err))
+			server.ErrorLog.Print(webconfig.Text(err))
 		}
 	}()
 	return func() {

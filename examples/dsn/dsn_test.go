@@ -171,6 +171,7 @@ func TestSQLitePaths(t *testing.T) {
 		"sqlite:shop.db":              "file:shop.db?",
 		"sqlite:" + full:              "file:" + full + "?",
 		"sqlite://" + full:            "file:" + full + "?",
+		"sqlite://shop.db":            "file:shop.db?",
 		"sqlite:///shop.db":           "file:shop.db?", // Django, SQLAlchemy
 		"sqlite:////" + full[1:]:      "file:" + full + "?",
 		"sqlite3:shop.db":             "file:shop.db?", // Rails
@@ -186,7 +187,10 @@ func TestSQLitePaths(t *testing.T) {
 			assert.True(t, strings.HasPrefix(target.sqlite, want), "%s: %s", text, target.sqlite)
 		}
 	}
-	_, err := parse("sqlite:nosuch.db")
+	_, err := parse("sqlite:shop.db?_pragma=key(hunter2)")
+	require.ErrorIs(t, err, ErrMalformed)
+	require.NotContains(t, err.Error(), secret)
+	_, err = parse("sqlite:nosuch.db")
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.NotErrorIs(t, err, ErrMalformed)
 	_, err = parse("sqlite:nosuch.db?_pragma=foreign_keys(1)")

@@ -1,6 +1,8 @@
 package dsn
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -24,35 +26,54 @@ func sqliteFile(path string) (target, error) {
 // encrypted matches the parameters with a key.
 var encrypted = regexp.MustCompile(`(?i)(^|[=_&?])(hex|text)?key[(=]|vfs=`)
 
-// existing returns the path of the file that is meant.
+// existing returns the path of the file that is meant: as it is, or without parameters.
 func existing(path string) (string, error) {
 	if path == "" {
 		return "", malformed("has no path: want sqlite:PATH")
 	}
-	if _, err := os.Stat(path); err == nil && !strings.HasPrefix(path, "//") {
-		return path, nil
-	}
 	name, query, _ := strings.Cut(path, "?")
-	if encrypted.MatchString(query) {
-		return "", malformed("asks for an encrypted SQLite database, which cannot be read")
-	}
-	found := map[string]bool{}
-	for _, candidate := range []string{strings.TrimPrefix(name, "///"), strings.TrimPrefix(name, "//")} {
-		if candidate == name && strings.HasPrefix(name, "//") {
-			continue
+	var failed error
+	for i, path := range []string{path, name} {
+		if i > 0 && encrypted.MatchString(query) {
+			return "", malformed("asks for an encrypted SQLite database, which cannot be read")
 		}
-		if _, err := os.Stat(candidate); err == nil {
-			found[filepath.Clean(candidate)] = true
+		found, err := oneOf(meanings(path))
+		if err == nil || errors.Is(err, ErrMalformed) {
+			return found, err
+		}
+		failed = err
+	}
+	return "", fmt.Errorf("the database file of the DSN: %w: check the path and the permissions", failed)
+}
+
+// meanings returns what a path can mean, by its slashes.
+func meanings(path string) []string {
+	name := strings.TrimLeft(path, "/")
+	switch slashes := len(path) - len(name); {
+	case slashes < 2:
+		return []string{path}
+	case slashes < 4:
+		return []string{"/" + name, name}
+	}
+	return []string{"/" + name}
+}
+
+// oneOf returns the path that exists.
+func oneOf(paths []string) (string, error) {
+	var found []string
+	var failed error
+	for _, path := range paths {
+		if _, err := os.Stat(path); err == nil {
+			found = append(found, path)
+		} else {
+			failed = cmp.Or(failed, err)
 		}
 	}
 	switch len(found) {
 	case 0:
-		_, err := os.Stat(strings.TrimPrefix(name, "//"))
-		return "", fmt.Errorf("the database file of the DSN: %w: check the path and the permissions", err)
+		return "", failed
 	case 1:
-		for only := range found {
-			return only, nil
-		}
+		return found[0], nil
 	}
-	return "", malformed("has a path after three slashes that exists from the root and from the working directory: use sqlite:PATH")
+	return "", malformed("has a path after slashes that exists from the root and from the working directory: use sqlite:PATH")
 }

@@ -2,7 +2,7 @@
 //
 // A line that is logged to a pipe waits until the pipe has room. If the program
 // that should read the pipe hangs, every goroutine that logs hangs too. A
-// [Handler] writes the lines in a goroutine of its own, and drops lines when the
+// [Handler] writes the lines in a separate goroutine, and drops lines when the
 // writer is blocked:
 //
 //	logs := asynclog.New(slog.NewTextHandler(os.Stderr, nil))
@@ -40,7 +40,7 @@ const (
 var ErrClosed = errors.New("asynclog: the handler is closed")
 
 // Handler is a [slog.Handler] that passes records to another handler in a
-// goroutine of its own. It is safe for concurrent use. The values that are logged
+// separate goroutine. It is safe for concurrent use. The values that are logged
 // must not change afterwards, because they are formatted later.
 type Handler struct {
 	inner slog.Handler
@@ -130,7 +130,7 @@ func (q *queue) put(line func()) error {
 	}
 }
 
-// add adds a line if there is room. If there is none, it drops the line, or returns
+// add adds a line if the queue has room. If it is full, add drops the line, or returns
 // false if the caller may wait and no line has been dropped yet.
 func (q *queue) add(line func(), wait bool) (done bool, err error) {
 	q.mu.Lock()
@@ -177,7 +177,7 @@ func (q *queue) write() {
 	}
 }
 
-// take removes the next line. It returns nil if there is none.
+// take removes the next line. It returns nil if the queue is empty.
 func (q *queue) take() (line func(), closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

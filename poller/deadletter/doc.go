@@ -48,6 +48,6 @@
 // Its checkpoint says how far the letters are replayed, so that a second Drain
 // delivers only new ones. The pipeline that wrote the letters may go on at the same
 // time. Give the replay no DeadLetter, and it ends at the first letter that still
-// cannot be delivered. Or give it a DeadLetter in another directory: in the same
-// directory it would read what it writes, without end.
+// cannot be delivered. Or give it a DeadLetter in another directory. In the same
+// directory the replay would read its own letters, and never end.
 package deadletter

@@ -17,8 +17,8 @@ import (
 // lock, changes nothing, and may be called while a pipeline writes to the
 // directory. A directory in which nothing was ever written has no letters.
 //
-// A line that is no letter is an error that names the file and the offset, and the
-// letters after it follow. Other errors end the sequence.
+// For a line that is not a letter, the sequence has an error that names the file and
+// the offset, and then goes on. Other errors end it.
 func List(dir string) iter.Seq2[Letter, error] {
 	return func(yield func(Letter, error) bool) {
 		seen := map[string]bool{}
@@ -46,7 +46,7 @@ type found struct {
 	next   position
 }
 
-// scan reads the letters after a position. A line that is no letter comes as an
+// scan reads the letters after a position. A line that is not a letter comes as an
 // error, with the position after it.
 func scan(dir string, after position) iter.Seq2[found, error] {
 	return func(yield func(found, error) bool) {
@@ -77,7 +77,7 @@ func scan(dir string, after position) iter.Seq2[found, error] {
 func scanPart(p filesink.Part, at position, yield func(found, error) bool) bool {
 	r, err := p.Reader(at.offset)
 	if errors.Is(err, fs.ErrNotExist) {
-		return true // taken meanwhile
+		return true // removed since it was listed
 	}
 	if err != nil {
 		yield(found{}, fmt.Errorf("deadletter: %w", err))

@@ -65,7 +65,7 @@ func (c checkpoint) text() ([]byte, error) {
 // person, or before there was one.
 func parse(text []byte) (c checkpoint, err error) {
 	if durable.HasChecksum(text) {
-		if text, err = durable.CheckSum(text); err != nil {
+		if text, err = durable.VerifyChecksum(text); err != nil {
 			return c, err
 		}
 	}

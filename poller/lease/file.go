@@ -42,7 +42,7 @@ func (l *File) Hold(ctx context.Context, active func(ctx context.Context) error)
 		sleep(ctx, often)
 		return fmt.Errorf("lease: %w: it has locked %s", poller.ErrStandby, l.Path)
 	}
-	defer durable.Unlock(f)
+	defer func() { _ = durable.Unlock(f) }() // the lock ends with the process at the latest
 	held, lose := context.WithCancelCause(ctx)
 	defer lose(nil)
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))

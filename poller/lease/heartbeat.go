@@ -28,8 +28,8 @@ import (
 //
 // Use one Heartbeat for one Poller. Do not change its fields while that runs.
 type Heartbeat struct {
-	// Store keeps the beat in place of a cursor. It must be a Checkpointer of its
-	// own, the same in all replicas. It is required.
+	// Store keeps the beat in place of a cursor. It must be another Checkpointer
+	// than that of the pipeline, and the same in all replicas. It is required.
 	Store poller.Checkpointer
 
 	// TTL is for how long the lease is valid after a beat. It must be the same in
@@ -142,8 +142,8 @@ func (h *Heartbeat) keep(ctx context.Context, ttl time.Duration, active func(ctx
 	defer func() { // deferred, so that the goroutine also ends if active panics
 		stop()
 		beats.Wait()
-		if !errors.Is(context.Cause(held), poller.ErrLeaseLost) {
-			h.release(context.WithoutCancel(ctx), ttl)
+		if !errors.Is(context.Cause(held), poller.ErrLeaseLost) && h.release(context.WithoutCancel(ctx), ttl) {
+			lose(fmt.Errorf("%w: another replica has taken it", poller.ErrLeaseLost)) // before the next beat was due
 		}
 	}()
 	return active(held)
@@ -184,14 +184,17 @@ func (h *Heartbeat) persist(ctx context.Context, to source.Cursor, limit time.Ti
 	}
 }
 
-// release gives the lease back. If that fails, the others wait for TTL.
-func (h *Heartbeat) release(ctx context.Context, ttl time.Duration) {
+// release gives the lease back, unless another replica has taken it already. If that
+// fails, the others wait for TTL.
+func (h *Heartbeat) release(ctx context.Context, ttl time.Duration) (taken bool) {
 	ctx, cancel := context.WithTimeout(ctx, min(ttl, 5*time.Second))
 	defer cancel()
 	// A beat may have been stored although its answer was not waited for.
-	if stored, err := h.Store.Load(ctx); err == nil && h.isMine(stored) {
+	stored, err := h.Store.Load(ctx)
+	if err == nil && h.isMine(stored) {
 		_ = h.Store.Save(ctx, stored, h.text(releasedBy))
 	}
+	return err == nil && !h.isMine(stored)
 }
 
 // sleep waits for d or until ctx ends.

@@ -246,3 +246,25 @@ func TestAPanicGivesTheLeaseBack(t *testing.T) {
 	assert.PanicsWithValue(t, "seven", func() { _ = h.Hold(t.Context(), func(context.Context) error { panic("seven") }) })
 	assert.Contains(t, store.Stored(), "released")
 }
+
+// A replica that was paused for a moment can be refused by the fence before it
+// notices that the lease is lost. Its Run does not end with the conflict.
+func TestAConflictBecauseTheLeaseWasTakenIsALostLease(t *testing.T) {
+	var store sinktest.Checkpoint
+	h := &lease.Heartbeat{Store: store.Open()}
+	var held context.Context
+	assert.ErrorIs(t, h.Hold(t.Context(), func(ctx context.Context) error {
+		held = ctx
+		other := store.Open()
+		at, err := other.Load(ctx)
+		require.NoError(t, err)
+		require.NoError(t, other.Save(ctx, at, "other beat 1"))
+		return poller.ErrConflict
+	}), poller.ErrConflict)
+	assert.ErrorIs(t, context.Cause(held), poller.ErrLeaseLost)
+	assert.Equal(t, "other beat 1", string(store.Stored()))
+
+	h = &lease.Heartbeat{Store: new(sinktest.Checkpoint)}
+	assert.ErrorIs(t, h.Hold(t.Context(), func(ctx context.Context) error { held = ctx; return poller.ErrConflict }), poller.ErrConflict)
+	assert.NotErrorIs(t, context.Cause(held), poller.ErrLeaseLost, "someone has moved the cursor of the pipeline")
+}

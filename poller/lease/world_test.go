@@ -150,7 +150,7 @@ func (r *replica) kill() {
 	r.dead = true
 	r.mu.Unlock()
 	r.stop()
-	<-r.ended
+	_ = <-r.ended // whatever it says, nobody hears it
 }
 
 func (r *replica) pause() {
@@ -181,6 +181,8 @@ func (f *fleet) feed() (stop func()) {
 		for {
 			select {
 			case <-end:
+				return
+			case <-f.t.Context().Done(): // the test has failed
 				return
 			case <-time.After(100 * time.Millisecond):
 			}

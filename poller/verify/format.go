@@ -169,8 +169,8 @@ func jsonFields(record []byte, each func(name, value []byte)) bool {
 	}
 }
 
-// jsonValue returns the JSON value at the beginning of b and what follows it, nil if
-// there is none.
+// jsonValue returns the JSON value at the beginning of b and what follows it. The value is nil if
+// b does not begin with one.
 func jsonValue(b []byte) (value, rest []byte) {
 	depth, quoted := 0, false
 	for i := 0; i < len(b); i++ {

@@ -17,7 +17,7 @@ import (
 
 // Files compares the rows in a directory of package filesink, in JSON Lines or CSV,
 // with the table, up to the directory's cursor. It reads the fields of t and does not
-// fetch from t. It retries nothing. After an error the report covers what was
+// fetch from t. It retries nothing. After an error the report covers the rows that were
 // compared before it.
 func Files(ctx context.Context, t *sqlsource.Table, dir string) (r Report, err error) {
 	r.Table, r.Key, r.Dir = t.Name, t.Key, dir
@@ -62,7 +62,7 @@ type verifier struct {
 // of returns a table that is read up to a cursor, "" for no bound.
 func (v *verifier) of(columns []string, upTo source.Cursor) *sqlsource.Table {
 	t := v.table
-	return &sqlsource.Table{DB: t.DB, Name: t.Name, Key: t.Key, Columns: columns, Where: t.Where, MaxBytes: t.MaxBytes,
+	return &sqlsource.Table{DB: t.DB, Name: t.Name, Key: t.Key, Columns: columns, Where: t.Where, Select: t.Select, MaxBytes: t.MaxBytes,
 		MaxRowBytes: t.MaxRowBytes, Dialect: t.Dialect, Ceiling: bound{upTo}, Logger: slog.New(slog.DiscardHandler)}
 }
 

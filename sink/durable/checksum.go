@@ -31,9 +31,9 @@ func head(body []byte) []byte {
 // HasChecksum reports whether a text begins like one of [AddChecksum].
 func HasChecksum(text []byte) bool { return bytes.HasPrefix(text, []byte(beforeSum)) }
 
-// CheckSum returns the body of a text that [AddChecksum] has returned. Any other
+// VerifyChecksum returns the body of a text that [AddChecksum] has returned. Any other
 // text is an error: the file is damaged, or someone has edited it.
-func CheckSum(text []byte) (body []byte, err error) {
+func VerifyChecksum(text []byte) (body []byte, err error) {
 	if len(text) < bodyAt+len(afterBody) {
 		return nil, fmt.Errorf("it is cut off after %d bytes", len(text))
 	}

@@ -26,6 +26,9 @@
 // Load reads the State, passes it to [Fence.Loaded] and returns its cursor. Save
 // is a Write without records.
 //
+// [AddChecksum] makes damage of such a file visible, and [IsOutage] tells an error
+// of the file system that may pass from one that a person must fix.
+//
 // The package example is a complete sink that stores records and cursor in one
 // file. Packages filesink, filecheckpoint and sqlcheckpoint are built on this
 // package.

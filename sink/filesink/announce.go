@@ -21,8 +21,8 @@ type Pending struct {
 	// Segments is how many.
 	Segments int
 
-	// Since is when the oldest of them was sealed, or when the Dir was opened if
-	// the release that sealed it did not store that. It is zero if there are none.
+	// Since is when the oldest of them was sealed. It is when the Dir was opened if
+	// an earlier release sealed the segment. It is zero if no segment waits.
 	Since time.Time
 
 	// Attempts is how often OnSeal has failed for the oldest one, and Err is the
@@ -31,12 +31,20 @@ type Pending struct {
 	Err      error
 }
 
+// Lag is how long the oldest segment has waited. It is 0 if none waits.
+func (p Pending) Lag() time.Duration {
+	if p.Since.IsZero() {
+		return 0
+	}
+	return time.Since(p.Since)
+}
+
 // maxPending is how many segments may wait for OnSeal. The checkpoint lists them,
 // and is replaced for each batch.
 const maxPending = 10_000
 
-// announcer calls OnSeal for sealed segments, one at a time and in order, beside
-// the methods of the Dir.
+// announcer calls OnSeal for sealed segments, one at a time and in order,
+// concurrently with the methods of the Dir.
 type announcer struct {
 	onSeal func(context.Context, Segment) error // may be nil
 	dir    string

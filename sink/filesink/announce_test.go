@@ -81,10 +81,12 @@ func TestOnSealRunsBesideThePipeline(t *testing.T) {
 		time.Sleep(90 * time.Minute)
 		assert.Equal(t, []string{"01"}, u.accepted())
 		assert.Equal(t, 2, f.Pending().Segments)
+		assert.Equal(t, 90*time.Minute, f.Pending().Lag())
 		require.NoError(t, f.Seal(ctx), "waits")
 		assert.Equal(t, []string{"01", "02", "03"}, u.accepted())
 		assert.Equal(t, 3*time.Hour, time.Since(start))
 		assert.Zero(t, f.Pending())
+		assert.Zero(t, f.Pending().Lag())
 		require.NoError(t, f.Close())
 		require.NoError(t, open(t, dir, filesink.Options[order]{OnSeal: u.onSeal}).Seal(ctx))
 		assert.Len(t, u.accepted(), 3, "not announced again")
@@ -125,8 +127,8 @@ func TestOnSealIsRetried(t *testing.T) {
 	})
 }
 
-// Close ends the context and waits for OnSeal. The next Open announces what was not
-// accepted, in order, and nothing else.
+// Close ends the context and waits for OnSeal. The next Open announces only the
+// segments that were not accepted, in order.
 func TestOnSealAcrossRestarts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

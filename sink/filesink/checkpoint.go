@@ -130,7 +130,7 @@ func (c checkpoint) encode() ([]byte, error) {
 }
 
 func decodeCheckpoint(text []byte) (c checkpoint, err error) {
-	body, err := durable.CheckSum(text)
+	body, err := durable.VerifyChecksum(text)
 	if err != nil {
 		return c, err
 	}

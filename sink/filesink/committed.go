@@ -56,17 +56,17 @@ func ReadContents(dir string) (c Contents, err error) {
 	if cp.Offset > 0 {
 		c.Count++
 	}
-	c.Parts, err = committedParts(dir, cp)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return c, fmt.Errorf("filesink: %s: list the directory: %w", dir, err)
+	}
+	c.Parts, err = committedParts(dir, cp, entries)
 	return c, err
 }
 
-func committedParts(dir string, cp checkpoint) ([]Part, error) {
-	// The list is newer than the checkpoint, so it may have segments that are
-	// sealed now. Their numbers tell.
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("filesink: %s: list the directory: %w", dir, err)
-	}
+// committedParts returns the parts of a checkpoint. The list of the directory is newer,
+// so it may have segments that were sealed since. Their numbers tell.
+func committedParts(dir string, cp checkpoint, entries []fs.DirEntry) ([]Part, error) {
 	sealed := map[uint64]Part{}
 	for _, e := range entries {
 		of, number, ok := parseSegment(e.Name())
@@ -80,10 +80,14 @@ func committedParts(dir string, cp checkpoint) ([]Part, error) {
 			return nil, fmt.Errorf("filesink: %s: %w", dir, err)
 		}
 	}
-	for _, seg := range cp.Sealed { // may have their open names still
-		if _, err := os.Lstat(filepath.Join(dir, seg.File+openSuffix)); err == nil {
-			_, number, _ := parseSegment(seg.File)
-			sealed[number] = Part{Number: number, Path: filepath.Join(dir, seg.File), Bytes: seg.Bytes}
+	for _, seg := range cp.Sealed { // may have their open names, in the list at least
+		final := filepath.Join(dir, seg.File)
+		_, err := os.Lstat(final + openSuffix)
+		if errors.Is(err, fs.ErrNotExist) {
+			_, err = os.Lstat(final)
+		}
+		if err == nil {
+			sealed[seg.number()] = Part{Number: seg.number(), Path: final, Bytes: seg.Bytes}
 		}
 	}
 	parts := make([]Part, 0, len(sealed)+1)

@@ -97,7 +97,7 @@ func TestRefusalChangesNothing(t *testing.T) {
 // wrong returns a checkpoint with another value somewhere, and the right checksum.
 func wrong(t *testing.T, rng *rand.Rand, text string) string {
 	t.Helper()
-	body, err := durable.CheckSum([]byte(text))
+	body, err := durable.VerifyChecksum([]byte(text))
 	require.NoError(t, err)
 	var c map[string]any
 	require.NoError(t, json.Unmarshal(body, &c))

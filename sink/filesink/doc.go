@@ -1,6 +1,5 @@
-// Package filesink writes records to files in a directory, exactly once: JSON
-// Lines, CSV, either of them compressed by [Gzip], or a format of your own, see
-// [Encoder].
+// Package filesink writes records to files in a directory, exactly once. The format
+// is JSON Lines or CSV, compressed by [Gzip] if you like, or any other [Encoder].
 //
 //	files, err := filesink.Open("/var/spool/orders", filesink.Options[Order]{Name: "orders"})
 //	if err != nil {
@@ -33,8 +32,8 @@
 // watches the directory takes the segments whose names do not end in .open. If it
 // takes a segment before the name is durable, the segment can come back after a
 // power cut, with the same name and content. When Options.OnSeal is called, the
-// name is durable. OnSeal runs beside the pipeline, for example to upload the
-// segment, and is called again until it returns nil. [Dir.Pending] is its lag.
+// name is durable. OnSeal runs concurrently with the pipeline, for example to upload
+// the segment, and is called again until it returns nil. [Dir.Pending] shows its lag.
 //
 // Leave the open segment, checkpoint and lock alone. The open segment may be read,
 // but it may end in the middle of a record, or in records that are not committed
@@ -74,10 +73,11 @@
 //
 // The checkpoint keeps a history of cursors: the last few, and fewer of the older
 // ones. To read a range again, stop the service, then call Open, [Dir.History],
-// [Dir.Rewind] and Close. Do so as the service's user, who must own new files, and
-// with its OnSeal, because Rewind seals the open segment. Programs may call
-// [History] while the service runs. The checkpoint is JSON for people to read. Do
-// not edit it: a checkpoint that does not match its checksum is refused.
+// [Dir.Rewind], [Dir.Seal] and Close. Rewind seals the open segment, and Seal waits
+// for OnSeal. Use the service's OnSeal, and run as the service's user, who must own
+// new files. Programs may call [History] while the service runs. The checkpoint is
+// JSON for people to read. Do not edit it: a checkpoint that does not match its
+// checksum is refused.
 //
 // A release can read checkpoints of the release before it and the release after
 // it, so it can be rolled back. A later format version is an error.

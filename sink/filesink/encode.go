@@ -11,8 +11,8 @@ import (
 // Encoder turns records into the bytes of a segment. A segment consists of pieces:
 // the records of one Write that go into it. A crash, or an error, cuts a segment off
 // after its last committed piece, and the next piece follows there. So a segment
-// must be complete after each piece, and an Encoder keeps no state between pieces:
-// what it needs to know of a segment is in the segment.
+// must be complete after each piece. An Encoder keeps no state between pieces. It can
+// read the segment instead.
 //
 // A format that cannot be continued after its end, such as one JSON array, needs a
 // segment for each Write: set Options.SegmentRows to 1.

@@ -3,6 +3,7 @@ package filesink_test
 import (
 	"context"
 	"errors"
+	"expvar"
 	"fmt"
 	"log"
 	"os"
@@ -77,6 +78,23 @@ func ExampleOptions() {
 	// words-0000000001.jsonl: 2 rows, 8 bytes, after "" up to "b"
 	// words-0000000002.jsonl: 1 rows, 4 bytes, after "b" up to "c"
 	// <nil>
+}
+
+// The lag of uploads as a metric, here one of package expvar.
+func ExampleDir_Pending() {
+	dir := tempDir()
+	defer os.RemoveAll(dir)
+	files, err := filesink.Open(dir, filesink.Options[string]{
+		OnSeal: func(context.Context, filesink.Segment) error { return nil }, // uploads it
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer files.Close()
+	expvar.Publish("upload_lag_seconds", expvar.Func(func() any { return files.Pending().Lag().Seconds() }))
+	fmt.Println(expvar.Get("upload_lag_seconds"))
+	// Output:
+	// 0
 }
 
 func ExampleCSV() {

@@ -232,8 +232,7 @@ func (d *Dir[T]) Seal(ctx context.Context) error {
 }
 
 // Pending says which sealed segments OnSeal has not accepted yet. It does not wait
-// for other methods. Show it in the metrics: the time since Pending.Since is the
-// lag of OnSeal.
+// for other methods. Show its Lag in the metrics.
 func (d *Dir[T]) Pending() Pending { return d.store.announcer.pending() }
 
 // History returns stored cursors, newest first, beginning with the current one:

@@ -11,8 +11,8 @@ import (
 // [CSV] or another format whose End does nothing. Its Extension ends in ".gz".
 //
 // Each piece of a segment is one gzip member, and a file of several members is a
-// gzip file. Small batches compress badly: a member has about 20 bytes of its own,
-// and shares nothing with the others. The sizes of [Options] and [Segment] are those
+// gzip file. Small batches compress badly: a member adds about 20 bytes, and shares
+// nothing with the others. The sizes of [Options] and [Segment] are those
 // of the compressed segment.
 func Gzip[T any](e Encoder[T]) Encoder[T] { return &compressed[T]{Encoder: e} }
 

@@ -29,12 +29,12 @@ func (d modelDir) open(name string, flag int) (file, error) {
 func (d modelDir) check() error { return d.Call() }
 func (d modelDir) close() error { return nil }
 
-// seal is Seal without the wait for OnSeal, which is a step of its own.
+// seal is Seal without the wait for OnSeal, which is a separate step.
 func (w *world) seal() {
 	w.check(w.file.store.do(context.Background(), w.file.store.seal))
 }
 
-// announce calls OnSeal, once, for the segment whose turn it is.
+// announce calls OnSeal, once, with the oldest segment.
 func (w *world) announce() {
 	if seg, _, ok := w.file.store.announcer.oldest(); ok {
 		w.step("announce %s", seg.File)

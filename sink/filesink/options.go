@@ -41,7 +41,7 @@ type Options[T any] struct {
 	SegmentAge time.Duration
 
 	// OnSeal is called for each sealed segment when its final name is durable, for
-	// example to upload it. It may take any time: it runs in a goroutine of its own
+	// example to upload it. It may take any time: it runs in a separate goroutine
 	// while the Dir goes on. The calls come one at a time, in the order of the
 	// segments. If it returns an error, it is called again for that segment, with
 	// the waits of the zero [retry.Policy], until it returns nil.

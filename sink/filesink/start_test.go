@@ -121,3 +121,36 @@ func TestMustExist(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	require.ErrorContains(t, err, "no checkpoint: mount its file system")
 }
+
+// A segment gets its final name between the calls of a reader.
+func TestCommittedWhileASegmentIsRenamed(t *testing.T) {
+	t.Parallel()
+	ctx, dir := t.Context(), t.TempDir()
+	d, err := Open(dir, Options[int]{SegmentRows: 1})
+	require.NoError(t, err)
+	defer d.Close()
+	require.NoError(t, d.Write(ctx, source.Batch[int]{To: "1", Records: []int{1}}))
+	cp, err := readCheckpoint(dir)
+	require.NoError(t, err)
+	final := filepath.Join(dir, "rows-0000000001.jsonl")
+	for _, renamed := range []bool{false, true} {
+		require.NoError(t, os.Rename(final, final+openSuffix))
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		if renamed {
+			require.NoError(t, os.Rename(final+openSuffix, final))
+		}
+		parts, err := committedParts(dir, cp, entries)
+		require.NoError(t, err)
+		require.Equal(t, []Part{{Number: 1, Path: final, Bytes: 2}}, parts)
+		if !renamed {
+			require.NoError(t, os.Rename(final+openSuffix, final))
+		}
+	}
+	require.NoError(t, os.Remove(final))
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	parts, err := committedParts(dir, cp, entries)
+	require.NoError(t, err)
+	require.Empty(t, parts, "a consumer has taken it")
+}

@@ -280,7 +280,7 @@ func (c *checker) count(ctx context.Context) error {
 	}
 	short, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := c.query.withConn(short, func(db ceiling.Queryer) error { return c.pending(short, db) })
+	err := c.withPlan(short, func(db ceiling.Queryer) error { return c.pending(short, db) })
 	if err != nil && short.Err() != nil && ctx.Err() == nil {
 		c.Newest, c.Pending = "", -1
 		c.add(ceiling.Note, "", "the rows after the cursor were not counted: it would have taken longer than %v", limit.Round(time.Millisecond))

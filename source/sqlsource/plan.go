@@ -30,6 +30,7 @@ type query struct {
 	table       []string        // the parts of the name of the table that has the key; nil: not known
 	key         []string
 	columns     []string // nil: all
+	selected    bool     // the rows are those of the user's SELECT
 	rows        bool     // records are rows of a Table: a value that a driver changes is selected another way
 	start       source.Cursor
 	session     dialect.Session // nil: not known
@@ -46,11 +47,12 @@ type plan struct {
 	nonce     int              // 0 for the first plan
 	columns   []dialect.Column // as the statement returns them, after the extra columns
 	row       *row.Columns
-	list      string // what is selected: the extra columns, then the columns; of a large row no large value
-	whole     string // the list with all values
-	size      string // the expression for the size of a row's large values; "": no row can be large
-	extraKeys []int  // the columns of the key that are selected first, as extra columns
-	sameAs    []int  // for each key column, the column that has the same value; -1: an extra column has it
+	invisible []string // columns that a star leaves out
+	list      string   // what is selected: the extra columns, then the columns; of a large row no large value
+	whole     string   // the list with all values
+	size      string   // the expression for the size of a row's large values; "": no row can be large
+	extraKeys []int    // the columns of the key that are selected first, as extra columns
+	sameAs    []int    // for each key column, the column that has the same value; -1: an extra column has it
 	key       []dialect.KeyColumn
 	schema    int64
 }
@@ -66,6 +68,11 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 	var err error
 	if p.schema, err = q.schema(ctx, db); err != nil { // before the columns, so that no change is missed
 		return nil, err
+	}
+	if q.rows && q.columns == nil {
+		if p.invisible, err = q.sql.Invisible(ctx, db, q.table); err != nil {
+			return nil, q.wrap(fmt.Errorf("reading the invisible columns: %w", err), nil)
+		}
 	}
 	all, err := q.describeColumns(ctx, db, p)
 	if err != nil {
@@ -121,11 +128,14 @@ func (q *query) refs(names []string) string {
 }
 
 // star returns the columns in the form that the table has.
-func (q *query) star() string {
-	if q.columns == nil {
-		return "t.*"
+func (q *query) star(p *plan) string {
+	switch {
+	case q.columns != nil:
+		return q.refs(q.columns)
+	case p.invisible != nil:
+		return "t.*, " + q.refs(p.invisible)
 	}
-	return q.refs(q.columns)
+	return "t.*"
 }
 
 // comment makes the statements of each plan different from those of all earlier plans:
@@ -144,7 +154,7 @@ func (q *query) describeColumns(ctx context.Context, db ceiling.Queryer, p *plan
 		// It returns a row, of NULLs: the database sees that the schema changed at the first step.
 		from = "(SELECT 1) AS one LEFT JOIN " + q.from + " ON 1 = 0"
 	}
-	rows, err := db.QueryContext(ctx, p.comment("SELECT "+q.refs(q.key)+", "+q.star()+" FROM "+from))
+	rows, err := db.QueryContext(ctx, p.comment("SELECT "+q.refs(q.key)+", "+q.star(p)+" FROM "+from))
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +177,7 @@ func (q *query) describeColumns(ctx context.Context, db ceiling.Queryer, p *plan
 
 func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, columns []dialect.Column) error {
 	var named []string
-	if q.rows {
+	if q.rows && !q.selected {
 		named = slices.Concat(q.key, q.columns)
 	}
 	var notNull map[string]bool

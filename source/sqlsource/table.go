@@ -50,6 +50,10 @@ type Table struct {
 	// input. A row for which it becomes true only after later rows were read is missed.
 	Where string
 
+	// Select, if not empty, is a SELECT whose rows are read instead of the table's, with any
+	// joins and conditions, as Query.Select. Name is then the table that has the key.
+	Select string
+
 	// Ceiling decides how far the table can be read without missing rows that
 	// commit late. nil chooses the one that fits the table. If none fits, Fetch
 	// returns a *ceiling.UnsafeError that says what can be done.
@@ -136,7 +140,12 @@ func (t *Table) query() (*query, error) {
 		q.where = "(" + t.Where + "\n)" // its last line may end in a comment
 	}
 	q.from = dialect.QuoteAll(q.sql, parts) + " AS t"
-	q.print = fingerprint(append([]string{"table", t.Name, t.Where}, t.Key...)...)
+	identity := []string{"table", t.Name, t.Where}
+	if text := strings.TrimRight(t.Select, "; \t\r\n"); text != "" {
+		q.from, identity = "("+text+"\n) AS t", append(identity, text)
+		q.selected = true
+	}
+	q.print = fingerprint(append(identity, t.Key...)...)
 	q.identity = fingerprint(append([]string{"key", t.Name}, t.Key...)...)
 	return q, nil
 }

@@ -182,14 +182,14 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	if s.guard != nil {
 		return nil
 	}
-	t, c := s.target(), q.ceiling
+	c := q.ceiling
 	var g ceiling.Guard
 	var err error
 	if c == nil {
-		c, err = q.sql.Choose(ctx, db, t)
+		c, err = q.sql.Choose(ctx, db, s.target())
 	}
 	if err == nil {
-		g, err = c.Open(ctx, db, t)
+		g, err = s.openGuard(ctx, db, c)
 	}
 	var unsafe *ceiling.UnsafeError
 	if errors.As(err, &unsafe) {

@@ -178,7 +178,7 @@ func (r logKeys) list(e ast.Expr) {
 			r.list(e.Args[0])
 			r.pairs(e.Args[1:])
 			return
-		case strings.HasSuffix(name, ".withUnlogged"): // method of poller's logLimiter
+		case strings.HasSuffix(name, ".WithUnlogged"): // method of loglimit.Limiter
 			if r.keys["unlogged"] = true; e.Ellipsis.IsValid() {
 				r.list(e.Args[0])
 			} else {

@@ -95,7 +95,7 @@ func TestUnsafePostgresRelations(t *testing.T) {
 	db.MustExec(lab.Identity)
 
 	t.Run("view", func(t *testing.T) {
-		db.MustExec(`create view recent as select * from orders`)
+		db.MustExec(`create view recent as select distinct * from orders`)
 		r := follow(t, db, "id")
 		r.table.Name = "recent"
 		err := r.fails()

@@ -197,6 +197,10 @@ func TestALyingWriteIsFound(t *testing.T) {
 	for i := range 60 {
 		db.MustExec(`INSERT INTO orders (name, note) VALUES (?, ?)`, fmt.Sprint("order ", i), []any{nil, "a, \"b\"\r\n", "é", ""}[i%4])
 	}
+	flips := 300
+	if testing.Short() {
+		flips = 50
+	}
 	for _, format := range []filesink.Encoder[row.Row]{filesink.JSONLines[row.Row](), filesink.CSV[row.Row]()} {
 		c := newCopy(t, &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}})
 		c.o.Encoder, c.o.SegmentRows = format, 25
@@ -204,7 +208,7 @@ func TestALyingWriteIsFound(t *testing.T) {
 		require.True(t, c.verify().Equal())
 		seed := rand.Uint64()
 		random := rand.New(rand.NewPCG(seed, 0))
-		for range 300 {
+		for range flips {
 			n := 1 + random.IntN(2)
 			path := c.segment(n)
 			good, err := os.ReadFile(path)

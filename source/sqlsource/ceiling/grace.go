@@ -34,7 +34,8 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	}
 	g := &grace{table: t, wait: c.For}
 	err := errNoInteger
-	if typ := t.Key[0].Type; typ == "" || strings.Contains(strings.ToUpper(typ), "INT") {
+	switch typ := strings.ToUpper(t.Key[0].Type); {
+	case typ == "", typ == "NUMERIC", typ == "DECIMAL", strings.Contains(typ, "INT"):
 		_, _, err = g.ends(ctx, db, 0)
 	}
 	if errors.Is(err, errNoInteger) {

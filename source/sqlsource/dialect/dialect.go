@@ -71,6 +71,9 @@ type Reader interface {
 	// a named column, where the database would take the name for something else.
 	NotNull(ctx context.Context, db ceiling.Queryer, table, named []string) (map[string]bool, error)
 
+	// Invisible returns the columns of a table that a star leaves out.
+	Invisible(ctx context.Context, db ceiling.Queryer, table []string) ([]string, error)
+
 	// Size returns an expression for the size in bytes of a column's values as text, NULL for
 	// NULL. It should cost little where a value is small: it may return less than 64 KiB of a
 	// value that the database stores in so many bytes. "" says that no value is large.
@@ -101,6 +104,10 @@ type Reader interface {
 	// Explain returns the plan of a statement, and what is bad about it; a finding without a
 	// Text says that nothing is. after says that the rows after a key are read, and not all.
 	Explain(ctx context.Context, db ceiling.Queryer, statement string, args []any, after bool) ([]string, ceiling.Finding, error)
+
+	// Origin says which table's column the first column of a statement's result is, and whether it
+	// is that column of that table. The zero value says that the database does not show it.
+	Origin(ctx context.Context, db ceiling.Queryer, statement string, table []string, column string) (Origin, error)
 }
 
 // Checkpoints is what sqlcheckpoint needs for the table that it keeps.
@@ -133,6 +140,13 @@ type Settings struct {
 	Before string // in front of the statement
 	Hint   string // after its first word
 	Where  string // a condition, which is true
+}
+
+// Origin is the column of a table that a column of a result shows.
+type Origin struct {
+	Table  []string // the schema and the name; nil: not known
+	Column string   // "" if it is not known
+	Same   bool     // it is the column that was asked for
 }
 
 // Column is a column of a statement's result, as the driver describes it.

@@ -81,6 +81,10 @@ func (s SQLServer) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []s
 		dialect.QuoteAll(s, table))
 }
 
+func (SQLServer) Invisible(context.Context, ceiling.Queryer, []string) ([]string, error) {
+	return nil, nil
+}
+
 func (SQLServer) Size(c dialect.Column, ref string) string {
 	switch c.Type {
 	case "CHAR", "NCHAR", "VARCHAR", "NVARCHAR", "TEXT", "NTEXT", "BINARY", "VARBINARY", "IMAGE", "XML", "SQL_VARIANT":
@@ -132,6 +136,10 @@ func (SQLServer) Unnoticed() string {
 
 func (SQLServer) Explain(context.Context, ceiling.Queryer, string, []any, bool) ([]string, ceiling.Finding, error) {
 	return nil, ceiling.Finding{Level: ceiling.Note, Text: "the plan is not read on SQL Server"}, nil
+}
+
+func (SQLServer) Origin(context.Context, ceiling.Queryer, string, []string, string) (dialect.Origin, error) {
+	return dialect.Origin{}, nil
 }
 
 func (SQLServer) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {

@@ -99,7 +99,7 @@ type reader struct {
 func newReader(t *sqlsource.Table, c ceiling.Ceiling, o Options) *reader {
 	r := &reader{}
 	r.Logger, r.Rows, r.Every = slog.New(slog.DiscardHandler), o.Rows, time.Second
-	r.Table = &sqlsource.Table{DB: t.DB, Name: t.Name, Key: t.Key, Columns: t.Key, Where: t.Where, Ceiling: c,
+	r.Table = &sqlsource.Table{DB: t.DB, Name: t.Name, Key: t.Key, Columns: t.Key, Where: t.Where, Select: t.Select, Ceiling: c,
 		Dialect: t.Dialect, Start: sqlsource.Latest, Logger: r.Logger}
 	return r
 }

@@ -140,6 +140,11 @@ func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, 
 	return k, nil
 }
 
+// Invisible implements [dialect.Reader].
+func (Dialect) Invisible(ctx context.Context, db ceiling.Queryer, table []string) ([]string, error) {
+	return ceiling.Texts(ctx, db, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE "+isTable(table)+" AND EXTRA LIKE '%INVISIBLE%' ORDER BY ORDINAL_POSITION")
+}
+
 // ColumnsChanged implements [dialect.Reader]. A column is gone (1054), the table's definition
 // changed (1412), or the statement must be prepared again (1615).
 func (Dialect) ColumnsChanged(err error) bool {
@@ -152,7 +157,7 @@ func (Dialect) ColumnsChanged(err error) bool {
 // restart. MariaDB has nothing that identifies a server and stays the same when it moves: its
 // server_uid is made of the network address.
 func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string, drawn string) (h dialect.History, err error) {
-	const uuid = "/*!80000 @@server_uuid */ /*M! '' */"
+	const uuid = "/*!80000 @@server_uuid */ /*M! x'' */"
 	var server, greatest string
 	var next uint64
 	counted := false
@@ -185,7 +190,7 @@ func (Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) (m
 		return m, err
 	}
 	m.Drawn = strings.Join(drawn, "") // a table has one such column at most
-	created, err := ceiling.Texts(ctx, db, "SELECT COALESCE(CREATE_TIME, '') FROM information_schema.TABLES WHERE "+isTable(table))
+	created, err := ceiling.Texts(ctx, db, "SELECT COALESCE(CREATE_TIME, x'') FROM information_schema.TABLES WHERE "+isTable(table))
 	if err != nil {
 		return m, err
 	}

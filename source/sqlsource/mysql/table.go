@@ -358,7 +358,7 @@ func (p *table) remedies(t ceiling.Table) []ceiling.Remedy {
 	}
 	column := dialect.FreeName("_id", p.columns)
 	return ceiling.Advice("add a column that AUTO_INCREMENT draws, which rebuilds the table and blocks writers until that is done; then set Key to "+column+
-		", and name it in Columns, too: SELECT * leaves an invisible column out",
+		". The column is invisible: SELECT * of the application leaves it out",
 		"ALTER TABLE "+t.Name+" ADD COLUMN "+p.unless()+quote(column)+" bigint NOT NULL AUTO_INCREMENT UNIQUE "+invisible+";")
 }
 

@@ -15,7 +15,7 @@ func TestRemedies(t *testing.T) {
 	require.Equal(t, []string{"ALTER TABLE `o``d` ADD COLUMN IF NOT EXISTS `_id2` bigint NOT NULL AUTO_INCREMENT UNIQUE INVISIBLE;"}, p.remedies(target)[0].Statements)
 	p.maria = false
 	require.Equal(t, []string{"ALTER TABLE `o``d` ADD COLUMN `_id2` bigint NOT NULL AUTO_INCREMENT UNIQUE /*!80023 INVISIBLE */;"}, p.remedies(target)[0].Statements)
-	require.Contains(t, p.remedies(target)[0].Words, "name it in Columns, too: SELECT * leaves an invisible column out")
+	require.Contains(t, p.remedies(target)[0].Words, "The column is invisible: SELECT * of the application leaves it out")
 	p.drawn = "nr"
 	require.Equal(t, ceiling.Advice("set Key to nr, which AUTO_INCREMENT draws"), p.remedies(target), "a table has one such column only")
 }

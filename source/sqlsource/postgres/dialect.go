@@ -104,6 +104,11 @@ func (d Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, named [
 	return all, err
 }
 
+// Invisible implements [dialect.Reader].
+func (Dialect) Invisible(context.Context, ceiling.Queryer, []string) ([]string, error) {
+	return nil, nil
+}
+
 func (Dialect) ColumnsChanged(err error) bool {
 	switch dberr.SQLState(err) {
 	case "0A000", // cached plan must not change result type

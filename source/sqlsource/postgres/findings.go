@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -106,6 +107,9 @@ func (p *table) keyIndex(r *ceiling.Report, t ceiling.Table) {
 	r.AddIf(p.rules, ceiling.Note, nil, "the table has rules, which may turn an INSERT into another statement")
 }
 
+// whole is a type of numbers without a fraction.
+var whole = regexp.MustCompile(`^numeric\(\d+,0\)$`)
+
 // drawn adds whether a single sequence draws the key, in ascending order. It returns the
 // triggers that the guarantee depends on.
 func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
@@ -114,7 +118,7 @@ func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
 	case strings.HasPrefix(own.keyType, "timestamp"):
 		r.Fallbacks = []string{"lag=5m"}
 		r.Add(ceiling.Unsafe, p.stampRemedies(t), "the key begins with %q of the type %s: rows do not commit in the order of their times", column, own.keyType)
-	case !slices.Contains([]string{"bigint", "integer", "smallint"}, own.keyType):
+	case !slices.Contains([]string{"bigint", "integer", "smallint"}, own.keyType) && !whole.MatchString(own.keyExact):
 		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s: rows do not commit in the order of its values", column, own.keyType)
 	case len(p.sequences) == 0:
 		r.Add(ceiling.Unsafe, p.remedies(t, false), "no sequence draws %q: the column has neither an identity nor a nextval default, so clients or a trigger make its values", column)
@@ -128,7 +132,7 @@ func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
 		s := p.sequences[0]
 		p.sequence(r, t, s)
 		for _, m := range p.tree {
-			if m.expr != "" && m.expr != s.draw && m.expr != "("+s.draw+")::"+m.keyType {
+			if m.expr != "" && m.expr != s.draw && m.expr != "("+s.draw+")::"+m.keyType && m.expr != "("+s.draw+")::"+m.keyExact {
 				r.Add(ceiling.Unsafe, p.remedies(t, false), "the default of %q in %s is not simply the next value of a sequence", column, m.name)
 				r.Fallbacks = nil
 			}

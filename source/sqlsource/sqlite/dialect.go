@@ -127,6 +127,11 @@ func (Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []strin
 		FROM pragma_table_info(?, ?) AS c`, name, schema, name, schema)
 }
 
+// Invisible implements [dialect.Reader]. Only virtual tables have such columns, for their arguments.
+func (Dialect) Invisible(context.Context, ceiling.Queryer, []string) ([]string, error) {
+	return nil, nil
+}
+
 // SchemaVersion implements [dialect.Reader]. The columns of a star can change after it was prepared.
 func (Dialect) SchemaVersion(table []string) string {
 	if len(table) == 2 {

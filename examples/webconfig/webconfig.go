@@ -1,7 +1,10 @@
-package main
+// Package webconfig checks the web configuration files of the Prometheus exporters, and
+// says what is wrong with one without showing a password that it holds.
+package webconfig
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log"
 	"regexp"
@@ -10,19 +13,18 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 )
 
-// checkWebConfig checks a web configuration file and the certificates that it
-// names.
-func checkWebConfig(path string) error {
+// Check checks a web configuration file and the certificates that it names.
+func Check(path string) error {
 	if err := web.Validate(path); err != nil {
-		return wrong("-web.config.file %s: %s: want the format of the Prometheus exporters, "+
-			"with a certificate in tls_server_config and bcrypt hashes of passwords in basic_auth_users", path, webConfigText(err))
+		return fmt.Errorf("%s: %s: want the format of the Prometheus exporters, "+
+			"with a certificate in tls_server_config and bcrypt hashes of passwords in basic_auth_users", path, Text(err))
 	}
 	return nil
 }
 
-// webConfigErrors are the errors of the toolkit by how they begin. The rest of an
+// texts are the errors of the toolkit by how they begin. The rest of an
 // error can be any value of the file.
-var webConfigErrors = [][2]string{
+var texts = [][2]string{
 	{"yaml: unknown anchor", "it refers to an unknown anchor"},
 	{"yaml: anchor", "an anchor contains itself"},
 	{"unknown TLS version: ", "min_version or max_version is unknown"},
@@ -46,11 +48,11 @@ var webConfigErrors = [][2]string{
 // yamlError finds the line and the kind of an error of the YAML parser.
 var yamlError = regexp.MustCompile(`(?m)^(?:yaml: |  )line (\d+): (cannot unmarshal|field .* not found|.* already set in)?`)
 
-// webConfigText says what is wrong with a web configuration file. It contains no
+// Text says what is wrong with a web configuration file. It contains no
 // value of the file, because a misplaced value may be a password.
-func webConfigText(err error) string {
+func Text(err error) string {
 	text := err.Error()
-	for _, e := range webConfigErrors {
+	for _, e := range texts {
 		if strings.HasPrefix(text, e[0]) {
 			return e[1]
 		}
@@ -83,13 +85,14 @@ func webConfigText(err error) string {
 // web configuration file, which is read again for each connection.
 var handshake = regexp.MustCompile(`^(http: TLS handshake error from \S+: )(EOF|tls: |remote error: |read |write |client sent )?`)
 
-// serverLog logs what the server reports, without values of the web configuration file.
-type serverLog struct{ *log.Logger }
+// Log logs what an http.Server reports, without values of the web configuration file.
+type Log struct{ *log.Logger }
 
-func (l serverLog) Write(line []byte) (int, error) {
+// Write logs a line of the server's ErrorLog.
+func (l Log) Write(line []byte) (int, error) {
 	text := strings.TrimSpace(string(line))
 	if m := handshake.FindStringSubmatch(text); m != nil && m[2] == "" {
-		text = m[1] + webConfigText(errors.New(text[len(m[1]):]))
+		text = m[1] + Text(errors.New(text[len(m[1]):]))
 	}
 	l.Print(text)
 	return len(line), nil

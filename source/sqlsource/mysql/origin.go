@@ -1,0 +1,50 @@
+package mysql
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+)
+
+// first is the first column of a statement as EXPLAIN rewrites it: `schema`.`alias`.`column`.
+var first = regexp.MustCompile("^(?:/\\* select#1 \\*/ )?select (?:/\\*\\+.*?\\*/ )?`((?:[^`]|``)*)`\\.`((?:[^`]|``)*)`\\.`((?:[^`]|``)*)` AS ")
+
+// Origin implements [dialect.Reader]. EXPLAIN leaves the rewritten statement as a note.
+func (Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement string, table []string, column string) (o dialect.Origin, err error) {
+	if err := ceiling.Each(ctx, db, func(*sql.Rows) error { return nil }, "EXPLAIN /*M! EXTENDED */ "+statement); err != nil {
+		return o, fmt.Errorf("asking which table has the key: %w", err)
+	}
+	var text, here string
+	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		var level, message string
+		var code int
+		err := rows.Scan(&level, &code, &message)
+		if code == 1003 {
+			text = message
+		}
+		return err
+	}, "SHOW WARNINGS")
+	m := first.FindStringSubmatch(text)
+	if err != nil || m == nil {
+		return o, err
+	}
+	if err := db.QueryRowContext(ctx, "SELECT COALESCE(DATABASE(), '')").Scan(&here); err != nil {
+		return o, err
+	}
+	schema, name := m[1], m[2]
+	if t := regexp.MustCompile("`((?:[^`]|``)*)`\\.`((?:[^`]|``)*)` `" + regexp.QuoteMeta(m[2]) + "`").FindStringSubmatch(text); t != nil {
+		schema, name = t[1], t[2]
+	}
+	plain := func(quoted string) string { return strings.ReplaceAll(quoted, "``", "`") }
+	o.Table, o.Column = []string{plain(schema), plain(name)}, plain(m[3])
+	if len(table) > 1 {
+		here = table[0]
+	}
+	o.Same = strings.EqualFold(o.Table[0], here) && strings.EqualFold(o.Table[1], table[len(table)-1]) && strings.EqualFold(o.Column, column)
+	return o, nil
+}
