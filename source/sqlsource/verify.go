@@ -50,7 +50,7 @@ func (s *state) compare(ctx context.Context, db ceiling.Queryer, at position) (e
 
 // verify compares the delivered rows before rows after them are delivered. It returns the cursor's
 // origin with what it has found, or a refusal.
-func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, start []dialect.HistoryPart) (origin, error) {
+func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *window) (origin, error) {
 	o := at.origin
 	e, next, changed, err := s.compare(ctx, db, at)
 	if err != nil {
@@ -61,14 +61,15 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, sta
 			return o, err
 		}
 	}
-	soft := slices.Concat(start, s.marks.Parts)
+	soft := slices.Concat(w.start, s.marks.Parts)
 	now := hashes(soft)
 	what := o.changes(soft, now)
 	switch {
 	case what != "" && e.disproves():
 		return o, refuse(withEvidence(fmt.Errorf("the rows that were delivered were replaced by others (%s)", what), e), adoptAdvice)
-	case what != "":
+	case what != "" && !w.moved: // otherwise it was logged
 		s.logContinues(ctx, what, e)
+	case what != "":
 	default:
 		o.changing |= changed
 		if e.count(replaced) > 1 && e.count(same, updated) == 0 && !s.warned {
@@ -121,7 +122,7 @@ func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position
 	o := at.origin
 	if !w.verified {
 		var err error
-		if o, err = s.verify(ctx, db, at, w.start); err != nil {
+		if o, err = s.verify(ctx, db, at, w); err != nil {
 			return "", err
 		}
 		w.verified = true
