@@ -150,6 +150,15 @@ func (p *pipeline) adopt() {
 	}
 }
 
+// restarts says whether the program is restarted before the poll that must notice what happened. The
+// short form tries each of both with one ceiling.
+func restarts(c ceiling.Ceiling) []bool {
+	if testing.Short() {
+		return []bool{c == nil}
+	}
+	return []bool{false, true}
+}
+
 func run(t *testing.T, db *sqlx.DB, statements ...string) {
 	t.Helper()
 	for _, s := range statements {

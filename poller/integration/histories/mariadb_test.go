@@ -42,7 +42,7 @@ func TestMariaDBActs(t *testing.T) {
 		{"columns", `alter table orders add note text default 'x' | alter table orders drop total | alter table orders add total int not null default 1 | alter table orders rename column state to status | alter table orders rename column status to state`, continues},
 	} {
 		for _, c := range []ceiling.Ceiling{nil, ceiling.None{}} {
-			for _, restarted := range []bool{false, true} {
+			for _, restarted := range restarts(c) {
 				t.Run(fmt.Sprint(act.name, c, restarted), func(t *testing.T) {
 					t.Parallel()
 					db := dbtest.MariaDB(t).NewDatabase(t).Open(t, dbtest.MySQL)

@@ -51,7 +51,7 @@ func TestPostgresActs(t *testing.T) {
 		{"columns", `alter table orders add note text default 'x'; alter table orders drop total; alter table orders rename state to status; alter table orders rename status to state`, continues, ""},
 	} {
 		for _, c := range []ceiling.Ceiling{nil, ceiling.None{}} {
-			for _, restarted := range []bool{false, true} {
+			for _, restarted := range restarts(c) {
 				t.Run(fmt.Sprint(act.name, c, restarted), func(t *testing.T) {
 					t.Parallel()
 					db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PQ) // it runs several statements at once, vacuum alone

@@ -39,7 +39,7 @@ func TestSQLiteActs(t *testing.T) {
 		{"columns", `alter table orders add note text default 'x' | alter table orders drop total | alter table orders add total int not null default 1`, continues, ""},
 	} {
 		for _, c := range []ceiling.Ceiling{nil, ceiling.None{}} {
-			for _, restarted := range []bool{false, true} {
+			for _, restarted := range restarts(c) {
 				for _, driver := range []dbtest.Driver{dbtest.Modernc, dbtest.NCruces} {
 					t.Run(fmt.Sprint(act.name, c, restarted, driver), func(t *testing.T) {
 						t.Parallel()
