@@ -100,9 +100,7 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 		if len(parts) == 3 || parts[3] == "" {
 			return damaged("it does not say why it is refused")
 		}
-		if made.refused, err = unescape(parts[3]); err == nil && string(escape(nil, made.refused)) != parts[3] {
-			err = errors.New("its reason is not in its usual form")
-		}
+		made.refused, err = parseText(parts[3])
 		parts = slices.Delete(parts, 3, 4)
 	}
 	if err != nil {
@@ -120,15 +118,31 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 		}
 		return damaged(fmt.Sprintf("it has %d values for a key of %d columns", len(parts), columns))
 	}
-	var key []dialect.Value
+	key, err := parseKey(parts)
+	if err != nil {
+		return damaged(err.Error())
+	}
+	return key, made, foreign
+}
+
+func parseKey(parts []string) (key []dialect.Value, err error) {
 	for _, p := range parts {
 		v, err := parseValue(p)
 		if err != nil {
-			return damaged(err.Error())
+			return nil, err
 		}
 		key = append(key, v)
 	}
-	return key, made, foreign
+	return key, nil
+}
+
+// parseText reads what escape wrote.
+func parseText(s string) (string, error) {
+	text, err := unescape(s)
+	if err == nil && string(escape(nil, text)) != s {
+		err = errors.New("a text is not in its usual form")
+	}
+	return text, err
 }
 
 func parseValue(s string) (dialect.Value, error) {

@@ -104,7 +104,7 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 	b.To = cmp.Or(s.to, b.To)
 	var r *refusal
 	if errors.As(err, &r) {
-		b, err = none, nil
+		b = none
 		at.origin.refused, at.origin.anchors = r.reason, nil
 		b.More = true // ask again at once, for the error
 		b.To, err = encode(s.query.print, at.origin, at.key)
@@ -227,12 +227,9 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 // asks where the ceiling is now, and reads on.
 func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
 	b.From, b.To = at.cursor, at.cursor
-	known := s.nullFree
-	if !known {
-		if err := s.query.findNull(ctx, db, s.plan, 0, nil); err != nil {
-			return b, err
-		}
-		s.nullFree = true
+	known, err := s.findNull(ctx, db)
+	if err != nil {
+		return b, err
 	}
 	if at.cursor == "" && s.query.start == Latest {
 		if err = s.open(ctx, db); err == nil { // what would be missed is refused now, and not after the first row
@@ -261,22 +258,13 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 			return b, err
 		}
 		w = next
-		if held, err := s.check(ctx, db, w, at.key); err != nil {
+		if b.Held, err = s.check(ctx, db, w, at.key); err != nil {
 			return b, err
-		} else if held != nil {
-			b.Held = held
+		} else if b.Held != nil {
 			break
 		}
-		var bad *source.BadRecord
-		if at, err = s.readBelow(ctx, r, w, at); errors.As(err, &bad) {
-			key := values(r.keys.now)
-			err = s.finish(db, r, func(db ceiling.Queryer) (err error) {
-				bad.To, err = s.cursorAfter(ctx, db, first, w, key, 1, nil, nil)
-				return err
-			})
-			return b, cmp.Or(err, error(bad))
-		} else if err != nil {
-			return b, err
+		if at, err = s.readBelow(ctx, r, w, at); err != nil {
+			return b, s.finishBad(ctx, db, r, first, w, err)
 		}
 		b.Pending = w.pending(at.key)
 		if r.more {
@@ -290,29 +278,21 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		s.rowSize = max(r.bytes/r.rows, 1)
 	}
 	if r.rows > 0 || w.moved {
-		records := b.Records
-		digest := func(i int) slots { return into.digest(records[i], s.query.key) }
-		err := s.finish(db, r, func(db ceiling.Queryer) (err error) {
-			s.to, err = s.cursorAfter(ctx, db, first, w, at.key, r.rows, r.seen, digest)
-			return err
-		})
-		if err != nil {
-			return b, err
-		}
+		err = finishRows(ctx, s, db, r, first, at.key, w, into, b.Records)
 	}
-	if !b.More && known {
+	if err == nil && !b.More && known {
 		err = s.query.findNull(ctx, db, s.plan, 0, nil)
 	}
 	return b, err
 }
 
-// finish calls f, or leaves that to fetch if the batch has closed the connection.
-func (s *state) finish(db ceiling.Queryer, r *reader, f func(ceiling.Queryer) error) error {
-	if r.dropped {
-		s.unfinished = f
-		return nil
+// findNull looks for NULL in the first column of the key, unless that is known.
+func (s *state) findNull(ctx context.Context, db ceiling.Queryer) (known bool, err error) {
+	if known = s.nullFree; !known {
+		err = s.query.findNull(ctx, db, s.plan, 0, nil)
+		s.nullFree = err == nil
 	}
-	return f(db)
+	return known, err
 }
 
 // guess estimates how many rows take maxBytes. It is a power of two, because each number makes

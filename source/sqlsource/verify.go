@@ -1,7 +1,9 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
@@ -188,4 +190,35 @@ func (q *query) oneOf(p *plan, keys [][]dialect.Value, args *dialect.Args) (stri
 		rows = append(rows, strings.Join(conds, " AND "))
 	}
 	return "(" + strings.Join(rows, " OR ") + ")", nil
+}
+
+// finishRows finds the cursor of a batch, after the last key of its rows.
+func finishRows[T any](ctx context.Context, s *state, db ceiling.Queryer, r *reader, at position, key []dialect.Value, w *window, into records[T], rows []T) error {
+	return s.finish(db, r, func(db ceiling.Queryer) (err error) {
+		s.to, err = s.cursorAfter(ctx, db, at, w, key, r.rows, r.seen, func(i int) slots { return into.digest(rows[i], s.query.key) })
+		return err
+	})
+}
+
+// finishBad gives a *source.BadRecord the cursor after its row. It returns other errors as they are.
+func (s *state) finishBad(ctx context.Context, db ceiling.Queryer, r *reader, at position, w *window, err error) error {
+	var bad *source.BadRecord
+	if !errors.As(err, &bad) {
+		return err
+	}
+	key := values(r.keys.now)
+	failed := s.finish(db, r, func(db ceiling.Queryer) (err error) {
+		bad.To, err = s.cursorAfter(ctx, db, at, w, key, 1, nil, nil)
+		return err
+	})
+	return cmp.Or(failed, err)
+}
+
+// finish calls f, or leaves that to fetch if the batch has closed the connection.
+func (s *state) finish(db ceiling.Queryer, r *reader, f func(ceiling.Queryer) error) error {
+	if r.dropped {
+		s.unfinished = f
+		return nil
+	}
+	return f(db)
 }

@@ -6,7 +6,6 @@ package histories
 import (
 	"bytes"
 	"context"
-	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -69,7 +68,7 @@ func (p *pipeline) poll() error {
 		p.table = &sqlsource.Table{DB: p.db, Name: "orders", Key: []string{"id"}, Ceiling: p.ceiling, Logger: slog.New(slog.NewTextHandler(&p.log, nil))}
 	}
 	run := &poller.Poller[row.Row]{Name: "orders", Source: p.table, Sink: p, Checkpointer: p, BatchSize: 100, Interval: time.Millisecond,
-		DrainWait: lab.WaitLimit, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		DrainWait: lab.WaitLimit, Logger: slog.New(slog.DiscardHandler)}
 	return run.Drain(p.t.Context())
 }
 

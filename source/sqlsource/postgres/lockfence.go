@@ -119,12 +119,12 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 	l.Where, l.Args, l.Greatest = g.table.Key[0].Ref+" <= ?::bigint", []any{g.settled}, greatest.Int64
 	l.Nothing, l.AsOf = g.settled < from, g.asOf
 	if g.settled < greatest.Int64 {
-		byHand := fmt.Sprintf("a key that the sequence %s has not reached: "+
-			"a client made it up, or it was loaded without setval, and it is read when the sequence has passed it; to read it now, run %s", g.sequence, g.setval)
-		l.Held, err = g.held(ctx, db, source.Held{Since: g.byHandSince, By: []string{byHand}})
+		l.Held, err = g.held(ctx, db, source.Held{Since: g.byHandSince, By: []string{fmt.Sprintf(byHand, g.sequence, g.setval)}})
 	}
 	return l, err
 }
+
+const byHand = "a key that the sequence %s has not reached: a client made it up, or it was loaded without setval, and it is read when the sequence has passed it; to read it now, run %s"
 
 // anyDrawn returns an error if no row has a key that the sequence has drawn, though some have greater ones.
 func (g *lockFence) anyDrawn(ctx context.Context, db ceiling.Queryer, drawn, greatest int64) error {
