@@ -41,6 +41,10 @@ func (r *run[T]) fetch(after source.Cursor) (f fetched[T], err error) {
 	}
 }
 
+// prefetchRecord is the average size of the records up to which the next batch is
+// fetched during the write of a batch. With larger ones memory would hold two.
+const prefetchRecord = 4 << 20
+
 // prefetch starts to fetch the batch after a cursor in the background.
 func (r *run[T]) prefetch(after source.Cursor) {
 	prefetched, limit := make(chan fetched[T], 1), r.limit

@@ -109,7 +109,7 @@ func TestGroupEndsWithItsPipelines(t *testing.T) {
 
 		b.stored = ""
 		b.onLoad = func(context.Context) error { return retry.Permanent(errors.New("no")) }
-		err := poller.Group{Pipelines: []poller.Pipeline{pa, pb}, Restart: retry.Policy{MaxAttempts: 3}}.Run(t.Context())
+		err := poller.Group{Pipelines: []poller.Pipeline{pa, pb}, Restart: retry.Policy{MaxAttempts: 3}, Logger: pb.Logger}.Run(t.Context())
 		require.ErrorContains(t, err, "poller: other: load: no")
 		assert.Equal(t, 4, b.count("load"), "one run that ended, three that failed")
 		assert.ErrorContains(t, poller.Group{Restart: retry.Policy{Base: -1}}.Run(t.Context()), "Base")

@@ -7,8 +7,8 @@ import (
 
 // Lease makes one of several replicas of a pipeline active. The others stand by.
 //
-// Hold tries to take the lease. If it succeeds, it calls active, and keeps the
-// lease until active returns, even if ctx ends before that, because a write in
+// Hold tries to take the lease. If it succeeds, it calls active, in the goroutine of
+// its caller, and keeps the lease until active returns, even if ctx ends before that, because a write in
 // progress may continue for Grace. Then it gives the lease back and returns the
 // result of active. The context of active ends with ctx, and also, with
 // [ErrLeaseLost] as its cause, when the lease can no longer be relied on: the
@@ -23,7 +23,8 @@ import (
 //
 // A lease is not a fence. A replica that was paused goes on for a moment after
 // another one has taken over. The compare-and-swap of the Checkpointer or of an
-// exactly-once sink refuses its writes then, with or without a Lease. The lease only keeps replicas from getting in each other's way.
+// exactly-once sink refuses its writes then, with or without a Lease. The lease
+// only keeps replicas from getting in each other's way.
 //
 // Package lease has implementations. A Lease belongs to one Poller.
 type Lease interface {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
@@ -246,4 +247,30 @@ func TestBrokenCheckpointIsAnError(t *testing.T) {
 	w.stored = "café"
 	require.ErrorContains(t, w.poller().Run(t.Context()), "not printable ASCII")
 	assert.Equal(t, []string{"load"}, w.calls)
+}
+
+// With large records the next batch is fetched after the write, or memory would hold two.
+func TestLargeRecordsAreNotFetchedAhead(t *testing.T) {
+	for bytes, ahead := range map[int]int{4 << 20: 1, 4<<20 + 1: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			const records = 5
+			fetched, written := 0, 0
+			p := newWorld(records).poller()
+			p.Source = source.Func[int](func(_ context.Context, after source.Cursor, _ int) (source.Batch[int], error) {
+				if fetched == records {
+					return source.Batch[int]{From: after, To: after}, nil
+				}
+				fetched++
+				return source.Batch[int]{From: after, To: cursor(fetched), Records: []int{fetched}, Bytes: bytes, More: fetched < records}, nil
+			})
+			p.Sink = sink.Func[int](func(context.Context, source.Batch[int]) error {
+				synctest.Wait()
+				written++
+				assert.Equal(t, min(written+ahead, records), fetched, "%d bytes", bytes)
+				return nil
+			})
+			require.NoError(t, p.Drain(t.Context()))
+			assert.Equal(t, records, written)
+		})
+	}
 }

@@ -157,7 +157,7 @@ func (r *run[T]) loop() error {
 		}
 		b := &f.batch
 		if b.To != b.From {
-			if b.More {
+			if b.More && b.Bytes <= prefetchRecord*len(b.Records) {
 				r.prefetch(b.To)
 			}
 			if cursor, err = r.deliver(b); err != nil {

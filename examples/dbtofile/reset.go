@@ -71,7 +71,11 @@ func passed(ctx context.Context, t *sqlsource.Table, to, was source.Cursor) erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	rows, err := t.Keys(ctx, to, was, 1)
+	upTo, err := t.Adopt(was) // whatever history it is of
+	if err != nil {
+		return err
+	}
+	rows, err := t.Keys(ctx, to, upTo, 1)
 	if err != nil {
 		return fmt.Errorf("the cursor stays %s: %s", t.Describe(was), retry.Text(err))
 	}

@@ -228,6 +228,7 @@ func TestMalformed(t *testing.T) {
 		"ada:hunter2@db":                                                     "is not valid for MySQL",
 		"sqlite:":                                                            "has no path",
 		"sqlite:shop.db?_pragma=key(hunter2)":                                "asks for an encrypted SQLite database",
+		"sqlite://ada:hunter2@db/shop":                                       "has a user, which a SQLite database does not have",
 		"sqlite:shop.db?_pragma=hexkey('hunter2')":                           "asks for an encrypted SQLite database",
 		"sqlite:shop.db?vfs=adiantum&textkey=hunter2":                        "asks for an encrypted SQLite database",
 	} {

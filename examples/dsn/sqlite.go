@@ -26,6 +26,9 @@ func sqliteFile(path string) (target, error) {
 // encrypted matches the parameters with a key.
 var encrypted = regexp.MustCompile(`(?i)(^|[=_&?])(hex|text)?key[(=]|vfs=`)
 
+// credentials matches a user and a password, as in the URL of a server.
+var credentials = regexp.MustCompile(`^/*[^/@:]*:[^@]*@`)
+
 // existing returns the path of the file that is meant: as it is, or without parameters.
 func existing(path string) (string, error) {
 	if path == "" {
@@ -42,6 +45,9 @@ func existing(path string) (string, error) {
 			return found, err
 		}
 		failed = err
+	}
+	if credentials.MatchString(name) {
+		return "", malformed("has a user, which a SQLite database does not have: want sqlite:PATH")
 	}
 	return "", fmt.Errorf("the database file of the DSN: %w: check the path and the permissions", failed)
 }

@@ -202,12 +202,12 @@ func (q *queue) close() error {
 	}
 	close(q.closing)
 	signal(q.more)
-	timeout := time.NewTimer(Patience)
-	defer timeout.Stop()
-	select {
-	case <-q.ended:
-		return nil
-	case <-timeout.C:
+	for range 10 { // several waits, because the machine may stand still during one
+		select {
+		case <-q.ended:
+			return nil
+		case <-time.After(Patience / 10):
+		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -61,29 +61,31 @@ func Example() {
 }
 
 func TestLinesOfOneGoroutineKeepTheirOrder(t *testing.T) {
-	var buf bytes.Buffer
-	logs := asynclog.New(plain(&buf))
-	var all sync.WaitGroup
-	for g := range 8 {
-		all.Go(func() {
-			for i := range 1000 {
-				slog.New(logs).Info("line", "g", g, "i", i)
-			}
-		})
-	}
-	all.Wait()
-	require.NoError(t, logs.Close())
-	next := map[int]int{}
-	for line := range strings.Lines(buf.String()) {
-		var g, i int
-		_, err := fmt.Sscanf(line, "level=INFO msg=line g=%d i=%d", &g, &i)
-		require.NoError(t, err)
-		require.Equal(t, next[g], i, "goroutine %d", g)
-		next[g]++
-	}
-	for g := range 8 {
-		assert.Equal(t, 1000, next[g], "a writer that works loses nothing")
-	}
+	synctest.Test(t, func(t *testing.T) { // on a slow machine no time passes
+		var buf bytes.Buffer
+		logs := asynclog.New(plain(&buf))
+		var all sync.WaitGroup
+		for g := range 8 {
+			all.Go(func() {
+				for i := range 1000 {
+					slog.New(logs).Info("line", "g", g, "i", i)
+				}
+			})
+		}
+		all.Wait()
+		require.NoError(t, logs.Close())
+		next := map[int]int{}
+		for line := range strings.Lines(buf.String()) {
+			var g, i int
+			_, err := fmt.Sscanf(line, "level=INFO msg=line g=%d i=%d", &g, &i)
+			require.NoError(t, err)
+			require.Equal(t, next[g], i, "goroutine %d", g)
+			next[g]++
+		}
+		for g := range 8 {
+			assert.Equal(t, 1000, next[g], "a writer that works loses nothing")
+		}
+	})
 }
 
 // A blocked writer costs its callers one wait in all. The lines that had room are

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -150,7 +151,7 @@ func (r *replica) kill() {
 	r.dead = true
 	r.mu.Unlock()
 	r.stop()
-	_ = <-r.ended // whatever it says, nobody hears it
+	r.t.Logf("%s was killed: %v", r.name, <-r.ended)
 }
 
 func (r *replica) pause() {
@@ -193,25 +194,28 @@ func (f *fleet) feed() (stop func()) {
 	return func() { close(end); <-ended }
 }
 
-// writer returns the replica that wrote last.
-func (f *fleet) writer() *replica {
+// written returns the writes so far.
+func (f *fleet) written() []entry {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	require.NotEmpty(f.t, f.journal)
-	return f.journal[len(f.journal)-1].by
+	return slices.Clone(f.journal)
+}
+
+// writer returns the replica that wrote last.
+func (f *fleet) writer() *replica {
+	all := f.written()
+	require.NotEmpty(f.t, all)
+	return all[len(all)-1].by
 }
 
 // takenOver returns how long after since another replica than old wrote first.
 func (f *fleet) takenOver(old *replica, since time.Time) time.Duration {
 	for range 1000 {
-		f.mu.Lock()
-		for _, e := range f.journal {
+		for _, e := range f.written() {
 			if e.by != old && !e.at.Before(since) {
-				f.mu.Unlock()
 				return e.at.Sub(since)
 			}
 		}
-		f.mu.Unlock()
 		time.Sleep(100 * time.Millisecond)
 	}
 	f.t.Error("nobody has taken over")

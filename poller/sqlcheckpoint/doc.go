@@ -24,6 +24,9 @@
 // If the role may not create tables, run the statement of [Store.Schema] as the
 // owner, and grant SELECT, INSERT and UPDATE.
 //
+// A row can also hold the lease by which one of several replicas of a pipeline is
+// active, see package lease.
+//
 // # Rewinding
 //
 // To read a range again, call [Store.Rewind], or in plain SQL

@@ -40,6 +40,10 @@ type Dir[T any] struct {
 // process may have many idle pipelines.
 const keepBuffer = 64 << 10
 
+// maxBuffer is the largest buffer in bytes that is kept while more batches follow.
+// A single large record needs a larger one.
+const maxBuffer = 16 << 20
+
 var errNoDir = errors.New("filesink: the directory is empty: name the directory that has the segments") // not the working directory
 
 // Open opens a directory and locks it until Close. It creates the directory and
@@ -104,7 +108,7 @@ func (d *Dir[T]) write(ctx context.Context, b source.Batch[T]) error {
 		return err
 	}
 	defer func() {
-		if !b.More && cap(d.buf) > keepBuffer {
+		if !b.More && cap(d.buf) > keepBuffer || cap(d.buf) > maxBuffer {
 			d.buf = nil
 		}
 	}()

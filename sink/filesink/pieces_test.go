@@ -54,11 +54,13 @@ func readFooter(r *io.SectionReader) ([]uint32, error) {
 	return footer, nil
 }
 
+var zipped = Gzip(JSONLines[record]()) // one for all worlds, because a compressor is large
+
 // encoder returns the encoder of a world, by its seed.
 func (w *world) encoder() Encoder[record] {
 	switch w.seed % 16 {
 	case 0:
-		return Gzip(JSONLines[record]())
+		return zipped
 	case 1:
 		return footed{JSONLines[record]()}
 	}

@@ -104,15 +104,15 @@ func (b *Builder) begin(i int) error {
 // grow returns the arena with room for a row of average size. If it must allocate,
 // it quadruples the arena, up to the size estimated for the whole batch. A large
 // arena grows by maxStep, or by half. Append alone would grow in steps of a
-// quarter, and copy the arena about a dozen times.
+// quarter, and copy the arena about a dozen times. It does so if the rows are large.
 func (b *Builder) grow(arena []byte) []byte {
 	n, rows := len(arena), max(b.rows, 1)
 	if arena == nil {
 		return make([]byte, 0, firstArena)
 	}
-	if average := n/rows + 1; cap(arena)-n <= 2*average {
+	if average := n/rows + 1; average < maxStep && cap(arena)-n <= 2*average {
 		whole := (average + average/16) * max(b.hint, rows)
-		arena = append(make([]byte, 0, max(min(n+min(3*n, maxStep), whole), n+n/2+4*average)), arena...)
+		arena = append(make([]byte, 0, max(min(n+min(3*n, maxStep), whole), n+n/2+2*average)), arena...)
 	}
 	return arena
 }

@@ -14,6 +14,9 @@ func (r Row) AppendJSON(dst []byte) ([]byte, error) {
 	if r.batch == nil {
 		return dst, errZero
 	}
+	if all := r.bytes(); len(all) >= large {
+		dst = slices.Grow(dst, len(all)+countEscapes(all)+large)
+	}
 	open := len(dst)
 	for i, key := range r.batch.columns.keys {
 		dst = append(dst, key...)
@@ -60,6 +63,23 @@ func appendString(dst, s []byte) []byte {
 		}
 		ascii = false
 	}
+}
+
+// large is the size of a row for which memory is allocated once, with as much again for what
+// is between the values. Append would allocate a multiple of it in steps.
+const large = 1 << 20
+
+// countEscapes returns how many bytes the escapes of s in a JSON string add.
+func countEscapes(s []byte) (n int) {
+	for _, c := range s {
+		switch {
+		case c == '"' || c == '\\' || c == '\n' || c == '\r' || c == '\t':
+			n++
+		case c < ' ':
+			n += 5
+		}
+	}
+	return n
 }
 
 // countPlain returns how many bytes at the beginning of s need no escape in a JSON

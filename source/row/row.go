@@ -54,6 +54,18 @@ func (r Row) cell(i int) ([]byte, form) {
 	return r.batch.arena[start : c>>formBits : c>>formBits], form(c & (1<<formBits - 1))
 }
 
+// bytes returns the text of all cells.
+func (r Row) bytes() []byte {
+	cells, n := r.batch.cells, len(r.batch.columns.names)
+	end := func(rows int) uint32 {
+		if rows*n == 0 {
+			return 0
+		}
+		return cells[rows*n-1] >> formBits
+	}
+	return r.batch.arena[end(r.row):end(r.row+1)]
+}
+
 // Columns returns the columns of the row, or nil for the zero Row.
 func (r Row) Columns() *Columns {
 	if r.batch == nil {

@@ -325,3 +325,12 @@ func TestKindString(t *testing.T) {
 	assert.Equal(t, "TimestampTZ", row.TimestampTZ.String())
 	assert.Equal(t, "Kind(200)", row.Kind(200).String())
 }
+
+func TestTypes(t *testing.T) {
+	c := row.NewColumns([]string{"id", "v"}, nil, row.Type{Name: "bigint", Class: row.Integer, Bits: 64, NotNull: true})
+	assert.Equal(t, 64, c.Type(0).Bits)
+	assert.Equal(t, row.Type{}, c.Type(1))
+	assert.True(t, c.Equal(row.NewColumns([]string{"id", "v"}, nil)), "rows with equal columns are written the same way")
+	assert.Panics(t, func() { row.NewColumns([]string{"id"}, nil, row.Type{}, row.Type{}) })
+	assert.Equal(t, "Integer, Unknown, Array, Class(99)", fmt.Sprintf("%v, %v, %v, %v", row.Integer, row.Unknown, row.Array, row.Class(99)))
+}

@@ -44,5 +44,12 @@
 // is one of another server, of a recreated table, or of a database that has gone
 // back in time since ([ErrHistory]). Continue with [Table.At] or [Table.Adopt].
 //
+// # Rows that cannot be read
+//
+// A row that is larger than MaxRowBytes, or that does not fit into T, is a
+// [*source.BadRecord] with its key. A Poller with a DeadLetter sink passes it on and
+// continues after it; without one, Run ends. The size of a row is known before it is
+// fetched, so memory is bounded whatever the rows are.
+//
 // [late]: https://pkg.go.dev/github.com/artifactofdevotion/devotion/source/sqlsource/late
 package sqlsource

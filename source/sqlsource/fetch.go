@@ -40,6 +40,7 @@ type state struct {
 	rowSize   int  // average of the last batch
 	unproven  bool // rows were read by the plan, and then the columns not yet compared
 	large     large
+	collect   bool // a large row was read
 
 	guard     ceiling.Guard
 	guarantee *source.Guarantee // the guard's

@@ -47,12 +47,13 @@ type plan struct {
 	nonce     int              // 0 for the first plan
 	columns   []dialect.Column // as the statement returns them, after the extra columns
 	row       *row.Columns
-	invisible []string // columns that a star leaves out
-	list      string   // what is selected: the extra columns, then the columns; of a large row no large value
-	whole     string   // the list with all values
-	size      string   // the expression for the size of a row's large values; "": no row can be large
-	extraKeys []int    // the columns of the key that are selected first, as extra columns
-	sameAs    []int    // for each key column, the column that has the same value; -1: an extra column has it
+	invisible []string            // columns that a star leaves out
+	types     map[string]row.Type // of the table's columns, as far as the catalogue is known
+	list      string              // what is selected: the extra columns, then the columns; of a large row no large value
+	whole     string              // the list with all values
+	size      string              // the expression for the size of a row's large values; "": no row can be large
+	extraKeys []int               // the columns of the key that are selected first, as extra columns
+	sameAs    []int               // for each key column, the column that has the same value; -1: an extra column has it
 	key       []dialect.KeyColumn
 	schema    int64
 }
@@ -113,7 +114,7 @@ func (p *plan) isCurrent(ctx context.Context, q *query, db ceiling.Queryer) (boo
 		return false, q.wrap(fmt.Errorf("reading the columns: %w", err), nil)
 	}
 	sameKey := slices.EqualFunc(all[:len(q.key)], p.key, func(c dialect.Column, k dialect.KeyColumn) bool { return c.Type == k.Type })
-	return sameKey && slices.EqualFunc(all[len(q.key):], p.columns, sameColumn), nil
+	return sameKey && slices.Equal(all[len(q.key):], p.columns), nil
 }
 
 func (q *query) ref(name string) string { return "t." + q.sql.Quote(name) }
@@ -171,6 +172,8 @@ func (q *query) describeColumns(ctx context.Context, db ceiling.Queryer, p *plan
 		null, known := t.Nullable()
 		columns[i] = dialect.Column{Name: t.Name(), Type: t.DatabaseTypeName(), NotNull: known && !null,
 			Time: t.ScanType() == typeTime || t.ScanType() == typeNullTime}
+		columns[i].Length, _ = t.Length()
+		columns[i].Precision, columns[i].Scale, _ = t.DecimalSize()
 	}
 	return columns, rows.Close()
 }
@@ -180,10 +183,9 @@ func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, column
 	if q.rows && !q.selected {
 		named = slices.Concat(q.key, q.columns)
 	}
-	var notNull map[string]bool
 	if q.table != nil {
 		var err error
-		if notNull, err = q.sql.NotNull(ctx, db, q.table, named); err != nil {
+		if p.types, err = q.sql.Types(ctx, db, q.table, named); err != nil {
 			return q.wrap(err, nil)
 		}
 	}
@@ -193,7 +195,7 @@ func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, column
 			return q.wrap(err, nil)
 		}
 		k.Name, k.Type = q.key[i], c.Type
-		k.Nullable = !c.NotNull && !notNull[c.Name]
+		k.Nullable = !c.NotNull && !p.types[c.Name].NotNull
 		p.key = append(p.key, k)
 	}
 	return nil
@@ -226,12 +228,25 @@ func (q *query) planList(p *plan) {
 			large++
 		}
 	}
-	p.row = row.NewColumns(names, kinds)
+	p.row = row.NewColumns(names, kinds, q.typesOf(p)...)
 	p.whole = strings.Join(slices.Concat(extra, whole), ", ")
 	p.list = p.whole
 	if large > 0 {
 		p.guard(q.most(large), extra, whole, sizes)
 	}
+}
+
+// typesOf returns the types of the columns of a Table.
+func (q *query) typesOf(p *plan) []row.Type {
+	types := make([]row.Type, len(p.columns))
+	for i, c := range p.columns {
+		if t, ok := p.types[c.Name]; q.rows && !q.selected && ok {
+			types[i] = t
+		} else {
+			types[i] = q.sql.Type(c)
+		}
+	}
+	return types
 }
 
 // most is the size up to which one of n large values of a row is selected together with other

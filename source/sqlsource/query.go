@@ -32,6 +32,8 @@ type Query[T any] struct {
 	// Select is a SELECT with any joins and conditions, without ORDER BY, LIMIT and
 	// arguments. It goes into the statement unchanged: never build it from a user's
 	// input. A row is missed if these become true for it only after later rows were read.
+	// To know the size of a row, the database may evaluate an expression of Select that
+	// returns text or bytes up to three times.
 	Select string
 
 	// Key are the columns of the result that order the rows and tell them apart:
@@ -50,7 +52,7 @@ type Query[T any] struct {
 	Ceiling     ceiling.Ceiling // decides how far Table can be read; nil chooses the one that fits
 	Start       source.Cursor   // where an empty cursor stands: "", Latest, or a cursor of At
 	MaxBytes    int             // the size in memory at which a batch ends; 0 means DefaultMaxBytes
-	MaxRowBytes int             // the size in memory of the largest row that is read; 0 means DefaultMaxRowBytes
+	MaxRowBytes int             // the size in memory of the largest row that is fetched; 0 means DefaultMaxRowBytes
 	Dialect     dialect.Dialect // the database's SQL; nil finds it by the driver
 	Logger      *slog.Logger    // nil means slog.Default()
 
@@ -58,7 +60,8 @@ type Query[T any] struct {
 }
 
 // Fetch implements [source.Source]. An error wraps that of the driver. Errors that retrying
-// cannot fix, such as a column for which T has no field, are marked with retry.Permanent.
+// cannot fix, such as a column for which T has no field, are marked with retry.Permanent. A row
+// that does not fit into T, or is too large, is a [*source.BadRecord].
 func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[T], error) {
 	return fetch(ctx, &q.state, q.query, after, limit, q.open)
 }

@@ -150,9 +150,12 @@ func (r *reader) scanError(err error) error {
 	if r.query.rows { // the error is of package row, which shows no values
 		return permanent("%s: %w", r.label, errors.Unwrap(err))
 	}
-	_, name, _ := strings.Cut(err.Error(), ", name ")
-	name, _ = strconv.QuotedPrefix(name)
-	return permanent("%s: the column %s does not fit its field: %w", r.label, name, hidden{"NULL, or a value of another type", err})
+	index, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), scanErrorPrefix), ",")
+	name := ""
+	if at, _ := strconv.Atoi(index); at >= len(r.dest)-len(r.plan.columns) {
+		name = r.plan.columns[at-len(r.dest)+len(r.plan.columns)].Name
+	}
+	return permanent("%s: the column %q does not fit its field: %w", r.label, name, hidden{"NULL, or a value of another type", err})
 }
 
 // hidden is an error whose own text may hold a row's values.
@@ -177,11 +180,16 @@ func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position
 		return at, nil
 	}
 	before := r.rows
-	alone := s.large.key != nil && s.large.after == at.cursor && before == 0
 	where, list := keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}, r.plan.list
+	if s.collect {
+		s.collect = false
+		freeMemory() // of the large row before
+	}
+	alone := s.large.key != nil && s.large.after == at.cursor && before == 0
 	if alone {
-		where.to, where.fits, where.limit, list = s.large.key, true, 1, r.plan.whole
-		s.large = large{}
+		where.to, where.fits, where.limit, list = s.large.key, true, 2, r.plan.whole
+		s.large, s.collect = large{}, true
+		defer freeMemory() // of the driver's copies
 	}
 	err := r.read(ctx, list, where)
 	if err != nil && retry.Classify(r.refused) == retry.Data {
@@ -195,16 +203,15 @@ func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position
 	switch {
 	case before == 0 && r.rows == 0 && r.unread != nil:
 		return s.unread(ctx, r, w, at)
-	case r.rows > before:
-		if at, err = s.query.positionOf(values(r.keys.last), w); err != nil {
-			return at, err
-		}
-	}
-	if alone && !r.more { // find out whether another row follows, or what became of this one
-		r.limit = cmp.Or(r.rows, r.limit)
+	case alone && r.rows == 0: // the row was changed or deleted since it was found
 		return s.readBelow(ctx, r, w, at)
+	case r.rows > before:
+		at, err = s.query.positionOf(values(r.keys.last), w)
 	}
-	return at, nil
+	if alone && err == nil { // find out whether another row follows
+		err = r.eachKey(ctx, r.db, r.plan, keyRange{after: at.key, below: w.Limit, limit: 1}, func([]dialect.Value) { r.more = true })
+	}
+	return at, err
 }
 
 // isolate handles an error of the database that a value in a row may be to blame for, such as

@@ -47,7 +47,8 @@ type Table struct {
 
 	// Where is a condition in SQL for the rows to read, such as "t.kind = 'order'". In it the
 	// table is called t. It goes into the statement unchanged: never build it from a user's
-	// input. A row for which it becomes true only after later rows were read is missed.
+	// input. A row for which it becomes true only after later rows were read is missed. It runs
+	// in the time zone UTC; write times in it with their zone.
 	Where string
 
 	// Select, if not empty, is a SELECT whose rows are read instead of the table's, with any
@@ -68,7 +69,8 @@ type Table struct {
 	MaxBytes int
 
 	// MaxRowBytes is the size in memory of the largest row that is read. A larger
-	// row is a permanent error that names its key. 0 means DefaultMaxRowBytes.
+	// row is not fetched: it is a *source.BadRecord. A copy takes at most 64 MB and
+	// three times MaxRowBytes, see DESIGN.md. 0 means DefaultMaxRowBytes.
 	MaxRowBytes int
 
 	// Dialect is the database's SQL. nil finds it by the driver. It must be set for
@@ -83,7 +85,8 @@ type Table struct {
 }
 
 // Fetch implements [source.Source]. An error wraps that of the driver. Errors that
-// retrying cannot fix are marked with [retry.Permanent].
+// retrying cannot fix are marked with [retry.Permanent]. A row that is too large, or that
+// the database cannot return, is a [*source.BadRecord].
 func (t *Table) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[row.Row], error) {
 	return fetch(ctx, &t.state, t.query, after, limit, t.open)
 }

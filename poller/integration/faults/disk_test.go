@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -31,7 +32,7 @@ func fileFaults() []fault {
 			return func() {
 				require.NoError(w.t, os.RemoveAll(w.dir)) // a copy that was started again may have begun
 				require.NoError(w.t, os.Rename(w.dir+"-moved", w.dir))
-				w.copy.signal(syscall.SIGKILL) // it may write into what was removed
+				w.copy.signal(syscall.SIGKILL) // it may have opened the removed directory
 			}
 		}},
 		{name: "replaced", how: "the directory is renamed, and an empty one has its name; then it is renamed back", dies: true, begin: func(w *world) func() {
@@ -54,15 +55,7 @@ func fileFaults() []fault {
 			w.eventually("the new process fails", func() bool { return w.copy.said(killed, "read-only file system") })
 			return func() { require.NoError(w.t, syscall.Mount("", mount, "", syscall.MS_REMOUNT, "")) }
 		}},
-		{name: "not mounted", how: "another file system is mounted over the directory's", dies: true, begin: func(w *world) func() {
-			mount := filepath.Dir(w.dir)
-			require.NoError(w.t, syscall.Mount("tmpfs", mount, "tmpfs", 0, "mode=777"))
-			w.copy.signal(syscall.SIGKILL) // a running copy keeps the directory
-			return func() {
-				require.NoError(w.t, syscall.Unmount(mount, syscall.MNT_DETACH))
-				w.copy.signal(syscall.SIGKILL)
-			}
-		}},
+		{name: "not mounted", how: "the copy is killed, another file system is mounted over the directory's, and it starts with -must-exist", dies: true, begin: notMounted},
 	}
 	for i := range list {
 		list[i].part, list[i].prepare, list[i].on = "files", ownDisk, []engine{postgres, sqlite}
@@ -72,8 +65,8 @@ func fileFaults() []fault {
 
 const nobody = 65534
 
-// ownDisk puts the files on a small file system of their own, and runs the copy as a user
-// whom permissions bind.
+// ownDisk puts the files on a small new file system, and runs the copy as a user whom
+// permissions bind.
 func ownDisk(w *world) {
 	needRoot(w.t)
 	mount := filepath.Join(lasting(w.t), filepath.Base(w.t.TempDir())+time.Now().Format("150405.000000000"))
@@ -97,6 +90,23 @@ func ownDisk(w *world) {
 }
 
 func chown(w *world, path string) { require.NoError(w.t, os.Chown(path, nobody, nobody)) }
+
+// notMounted hides the file system of the directory. The copy begins no other one in its place.
+func notMounted(w *world) func() {
+	mount := filepath.Dir(w.dir)
+	require.NoError(w.t, syscall.Mount("tmpfs", mount, "tmpfs", 0, "mode=777"))
+	w.copy.mu.Lock()
+	w.copy.args = []string{"-must-exist"}
+	w.copy.mu.Unlock()
+	began := time.Now()
+	w.copy.signal(syscall.SIGKILL)
+	w.eventually("the new process refuses", func() bool { return w.copy.ends(began) > 0 })
+	return func() {
+		files, _ := filepath.Glob(filepath.Join(w.dir, "*.jsonl*"))
+		assert.Empty(w.t, files, "a new copy began below the mount point")
+		require.NoError(w.t, syscall.Unmount(mount, syscall.MNT_DETACH))
+	}
+}
 
 // fill writes a file until the file system is full.
 func fill(w *world, path string) (end func()) {

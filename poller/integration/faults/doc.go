@@ -5,12 +5,12 @@
 //
 //	go test ./poller/integration/faults               # two faults of each part, by turns
 //	go test ./poller/integration/faults -all          # every fault
-//	go test ./poller/integration/faults -all -run 'TestFaults/network/reset' -v
+//	go test ./poller/integration/faults -all -v -run TestFaults/network/reset
 //	go test ./poller/integration/faults -v -timeout 0 -table FAULTS.md # every fault, and the table
 //
 // FAULTS.md is what the last command printed. -kills and -soak.for set how often the program is
 // killed and how long the soak lasts.
 //
 // Many faults need root, because they mount file systems and trace the program. They happen
-// in a mount namespace of the test's own, so no other process sees the mounts.
+// in a private mount namespace, so no other process sees the mounts.
 package faults

@@ -58,7 +58,7 @@ var onlySQLite = []engine{sqlite}
 // clients opens connections to the pages, each of which does something, until the returned
 // function closes them.
 func clients(w *world, n int, do func(net.Conn)) (end func()) {
-	at := w.copy.address()
+	at := w.pages()
 	var conns []net.Conn
 	for range n {
 		c, err := net.DialTimeout("tcp", at, 10*time.Second)
@@ -77,9 +77,18 @@ func clients(w *world, n int, do func(net.Conn)) (end func()) {
 	}
 }
 
+// pages waits until the copy has logged the address of its pages.
+func (w *world) pages() (address string) {
+	w.eventually("it listens", func() bool {
+		address = w.copy.address()
+		return address != ""
+	})
+	return address
+}
+
 func foreignHost(w *world) func() {
 	for _, host := range []string{"evil.example", "evil.example:80", "localhost.evil.example", "127.0.0.1.nip.io", "metadata.internal"} {
-		request, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, "http://"+w.copy.address()+"/status", nil)
+		request, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, "http://"+w.pages()+"/status", nil)
 		require.NoError(w.t, err)
 		request.Host = host
 		answer, err := http.DefaultClient.Do(request)
@@ -96,7 +105,7 @@ func nonsense(w *world) func() {
 		"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\nx", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 		"GET /status?" + strings.Repeat("a=b&", 10000) + " HTTP/1.1\r\nHost: localhost\r\n\r\n", "DELETE / HTTP/1.1\r\nHost: localhost\r\n\r\n",
 	} {
-		c, err := net.DialTimeout("tcp", w.copy.address(), 10*time.Second)
+		c, err := net.DialTimeout("tcp", w.pages(), 10*time.Second)
 		require.NoError(w.t, err)
 		_ = c.SetDeadline(time.Now().Add(500 * time.Millisecond))
 		_, _ = c.Write([]byte(text))

@@ -72,8 +72,7 @@ func eachInput(t *testing.T, f func(t *testing.T, e engine, db *sqlx.DB, dsn str
 
 func inputRow(t *testing.T, e engine, name, how string, times int, note string, code string) {
 	r := row{fault: fault{part: "input", name: name, how: how}, where: e.name, times: times, note: note, exit: code}
-	results.add(r)
-	t.Log(r)
+	results.add(t, r)
 }
 
 // A table has as many columns as its database allows, or one less in SQLite, where sqlsource reads

@@ -22,7 +22,7 @@ type line struct {
 	Note string `db:"note" json:"note"`
 }
 
-// verdict compares what was delivered with the table.
+// verdict compares the delivered lines with the table.
 type verdict struct {
 	rows, lost, twice, disorder int
 	foreign                     int    // delivered and not in the table, or changed
@@ -83,7 +83,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// readFiles returns the lines of all files of a copy, complete ones only or the open one too.
+// readFiles returns the lines of all complete files of a copy.
 func readFiles(t testing.TB, dir string) (all []line) {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))

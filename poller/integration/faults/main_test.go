@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"syscall"
 	"testing"
@@ -18,6 +19,7 @@ var (
 	all       = flag.Bool("all", false, "inject every fault, not only those whose turn it is")
 	tablePath = flag.String("table", "", "inject every fault, and write the table of results to this file")
 	kills     = flag.Int("kills", 500, "how often the program is killed with SIGKILL in the whole form")
+	cutStep   = flag.Int("cut.step", 1, "after how many bytes more a connection is reset in the whole form of TestCutAtEveryByte")
 	soakFor   = flag.Duration("soak.for", 0, "how long the soak lasts; 0 is 10 s, or a minute in the whole form")
 )
 
@@ -35,14 +37,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// inNamespace is set in the environment of a test that has a mount namespace of its own.
+// inNamespace is set in the environment of a test in a private mount namespace.
 const inNamespace = "FAULTS_IN_NAMESPACE"
 
-// enterNamespace replaces the process by itself in a new mount namespace, so that mounts
-// vanish with the test, however it ends. Without root it does nothing, and the faults that
-// mount skip.
+// enterNamespace starts the test again in a new mount namespace, in the same process, so that mounts
+// vanish with the test, however it ends. Without the right to do so it does nothing, and the
+// faults that mount skip.
 func enterNamespace() {
-	if os.Getenv(inNamespace) != "" || os.Geteuid() != 0 {
+	if os.Getenv(inNamespace) != "" || os.Geteuid() != 0 || exec.Command("/usr/bin/unshare", "--mount", "true").Run() != nil {
 		return
 	}
 	self, err := os.Executable()
@@ -70,12 +72,14 @@ func missing(t *testing.T, what string) {
 	t.Skip(what)
 }
 
-func whole() bool { return *all || *tablePath != "" }
+// turnVariable says whose turn it is in the short form. CI sets it to the number of commits, so
+// that consecutive commits inject all faults, or to all.
+const turnVariable = "FAULTS_TURN"
 
-// turn says whose turn it is in the short form. CI sets it to the number of commits, so that
-// consecutive commits inject all faults.
+func whole() bool { return *all || *tablePath != "" || os.Getenv(turnVariable) == "all" }
+
 func turn() int {
-	n, _ := strconv.Atoi(os.Getenv("FAULTS_TURN")) // 0 if it is not set
+	n, _ := strconv.Atoi(os.Getenv(turnVariable)) // 0 if it is not set
 	return n
 }
 

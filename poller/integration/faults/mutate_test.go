@@ -16,6 +16,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/filecheckpoint"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/poller/sqlcheckpoint"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 	"github.com/artifactofdevotion/devotion/source"
 )
@@ -76,13 +77,11 @@ func mutateAll(t *testing.T, what string, text []byte, stored source.Cursor, rea
 	require.NotZero(t, m.refused)
 	r := row{fault: fault{part: "input", name: "mutations of " + what, how: "bits, bytes, digits and ends of it are changed"}, times: times, where: "library",
 		note: fmt.Sprintf("%d refused, %d without effect, 0 taken for another cursor", m.refused, m.harmless)}
-	results.add(r)
-	t.Log(r)
+	results.add(t, r)
 }
 
 func TestMutatedFileCheckpoint(t *testing.T) {
 	t.Parallel()
-	t.Skip("filecheckpoint has no checksum")
 	path := filepath.Join(t.TempDir(), "cursor")
 	stored := storedInFile(t, path)
 	text, err := os.ReadFile(path)
@@ -177,6 +176,42 @@ func TestMutatedCursor(t *testing.T) {
 				}
 				_, err := table.Fetch(t.Context(), source.Cursor(mutation), 1)
 				return source.Cursor(mutation), err
+			})
+		})
+	}
+}
+
+// A cursor that was changed in the table of checkpoints is refused, by the store or by the
+// source.
+func TestMutatedSQLCheckpoint(t *testing.T) {
+	t.Parallel()
+	for _, e := range databases {
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			db := lab.DatabaseFor(t, e.driver).Open(t, e.driver)
+			db.MustExec(e.create)
+			db.MustExec(`INSERT INTO items (note) VALUES ('one'), ('two'), ('three'), ('four')`)
+			table := lab.Silent(db, "items", "id")
+			b, err := lab.Fetch(t, table, "", 2)
+			require.NoError(t, err)
+			store, err := sqlcheckpoint.New(db, "items", sqlcheckpoint.Options{})
+			require.NoError(t, err)
+			require.NoError(t, store.Rewind(t.Context(), b.To))
+			mutateAll(t, "sqlcheckpoint's row in "+e.name, []byte(b.To), b.To, func(mutation []byte) (source.Cursor, error) {
+				if len(mutation) == 0 { // the start, as everywhere
+					return b.To, nil
+				}
+				_, err := db.Exec(db.Rebind(`UPDATE devotion_checkpoint SET cur = ?`), string(mutation))
+				if err != nil {
+					return "", err
+				}
+				changed, err := sqlcheckpoint.New(db, "items", sqlcheckpoint.Options{})
+				require.NoError(t, err)
+				got, err := changed.Load(t.Context())
+				if err == nil && got != b.To {
+					_, err = table.Fetch(t.Context(), got, 1)
+				}
+				return got, err
 			})
 		})
 	}

@@ -52,7 +52,11 @@ func processFaults() []fault {
 			}},
 		{name: "no descriptors", how: "prlimit allows fewer than are open", on: databases, begin: takeDescriptors},
 		{name: "little memory", how: "prlimit allows 1 MB of address space more, and a row of 30 MB is inserted", on: onlyPostgres, dies: true, begin: takeMemory},
-		{name: "stderr is blocked", how: "standard error is a full pipe that nobody reads, while the database is killed and restarted", on: onlyPostgres, private: own, times: 1, open: "a standard error that blocks stops the copy",
+		{name: "clock +1 h", how: "the clock of the process jumps forward by an hour, and back after 1 s, in a build whose time.Now reads the offset from a file",
+			on: databases, times: 2, slow: true, quiet: time.Second, prepare: ownTime, begin: jumpOwn(time.Hour)},
+		{name: "clock -1 h", how: "the clock of the process jumps back by an hour, and forward after 1 s, in the same build",
+			on: databases, times: 2, slow: true, quiet: time.Second, prepare: ownTime, begin: jumpOwn(-time.Hour)},
+		{name: "stderr is blocked", how: "standard error is a full pipe that nobody reads, while the database is killed and restarted", on: onlyPostgres, private: own, times: 1,
 			prepare: blind, quiet: 3 * time.Second, begin: func(w *world) func() { return down(w, w.server.Kill) }},
 	}
 	for i := range list {
@@ -64,7 +68,7 @@ func processFaults() []fault {
 // killTimes is how often one copy is killed: many times in the whole form.
 func killTimes() int {
 	if whole() {
-		return *kills / len(databases)
+		return (*kills + len(databases) - 1) / len(databases)
 	}
 	return 10
 }

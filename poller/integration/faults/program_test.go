@@ -47,6 +47,8 @@ type program struct {
 	wrap   []string            // a command that runs it, such as prlimit
 	user   *syscall.Credential // nil: the user of the test
 	args   []string            // more flags
+	env    []string            // more variables
+	path   string              // of another build; empty: dbtofile
 	dsn    string
 	stderr *os.File // instead of this log
 
@@ -73,11 +75,16 @@ func newProgram(w *world) *program {
 	return &program{w: w, dsn: w.engine.dsn(w.database), ended: make(chan struct{})}
 }
 
+// command returns a command that runs the program with more flags.
 func (p *program) command(more ...string) *exec.Cmd {
-	args := slices.Concat(p.wrap, []string{dbtofile(p.w.t), "-table", "items", "-key", "id", "-out", p.w.dir,
+	path := p.path
+	if path == "" {
+		path = dbtofile(p.w.t)
+	}
+	args := slices.Concat(p.wrap, []string{path, "-table", "items", "-key", "id", "-out", p.w.dir,
 		"-interval", "20ms", "-batch", "100", "-segment-bytes", "200000", "-log-format", "json"}, p.args, more)
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = append(os.Environ(), "DBTOFILE_DSN="+p.dsn)
+	cmd.Env = append(append(os.Environ(), "DBTOFILE_DSN="+p.dsn), p.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Credential: p.user}
 	cmd.Stderr = p
 	if p.stderr != nil {
@@ -195,6 +202,13 @@ func (p *program) once() {
 	p.exits = append(p.exits, exit{time.Now(), codeOf(cmd)})
 }
 
+// verify lets the program itself compare the files with the table.
+func (p *program) verify() {
+	p.w.t.Helper()
+	text, err := p.command("-verify").Output()
+	require.NoError(p.w.t, err, "-verify: %s", text)
+}
+
 // exitCodes lists the codes of all processes that ended, such as "1 x 3, 0". A signal is negative.
 func (p *program) exitCodes() string {
 	p.mu.Lock()
@@ -236,7 +250,7 @@ func (p *program) log() string {
 }
 
 // alarms are parts of the lines that say that something is wrong.
-var alarms = []string{`"msg":"failing`, `"msg":"still failing`, `"msg":"overdue`, `"msg":"records held back`, `"level":"ERROR"`, "ended: "}
+var alarms = []string{`"msg":"failing`, `"msg":"still failing`, `"msg":"overdue`, `"msg":"no answer yet`, `"msg":"records held back`, `"level":"ERROR"`, "ended: "}
 
 // failing reports whether the program has said since a time that something is wrong.
 func (p *program) failing(since time.Time) bool {
@@ -276,9 +290,10 @@ func (p *program) address() string {
 }
 
 type health struct {
-	Attempts  int    `json:"attempts"`
-	Overdue   bool   `json:"overdue"`
-	LastError string `json:"last_error"`
+	Attempts  int       `json:"attempts"`
+	Overdue   bool      `json:"overdue"`
+	LastError string    `json:"last_error"`
+	Now       time.Time `json:"-"`
 }
 
 var client = http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
@@ -290,9 +305,13 @@ func (p *program) status() (h health, ok bool) {
 		return h, false
 	}
 	defer answer.Body.Close()
-	var page struct{ Pipelines []health }
+	var page struct {
+		Now       time.Time
+		Pipelines []health
+	}
 	if json.NewDecoder(answer.Body).Decode(&page) != nil || len(page.Pipelines) != 1 {
 		return h, false
 	}
+	page.Pipelines[0].Now = page.Now
 	return page.Pipelines[0], true
 }

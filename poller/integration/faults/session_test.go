@@ -105,7 +105,7 @@ func lockTable(w *world) func() {
 	return w.hold(`BEGIN; LOCK TABLE items IN ACCESS EXCLUSIVE MODE`, `ROLLBACK`)
 }
 
-// hold takes something in a session of its own, until the returned function is called.
+// hold takes something in a new session, until the returned function is called.
 func (w *world) hold(take, release string) func() {
 	ctx := context.WithoutCancel(w.t.Context())
 	conn, err := w.db.Connx(ctx)

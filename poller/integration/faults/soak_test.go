@@ -58,7 +58,7 @@ func TestSoak(t *testing.T) {
 		}
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
-			f := fault{part: "soak", name: "outages", how: "every 5 s, or every second in the short form, connections are reset, refused, cut or lost for half a second",
+			f := fault{part: "soak", name: "outages", how: "connections are reset, refused, cut or lost for half a second",
 				on: servers, prepare: useProxy}
 			w := newWorld(t, f, e)
 			useProxy(w)
@@ -76,7 +76,7 @@ func TestSoak(t *testing.T) {
 				period = time.Second
 			}
 			var used []usage
-			r := row{fault: f, where: e.name, test: t.Name()}
+			r := row{fault: f, where: e.name}
 			for end := time.Now().Add(soakTime()); r.times < 6 || time.Now().Before(end); r.times++ {
 				restore := kinds[r.times%len(kinds)](w)
 				<-time.After(500 * time.Millisecond)
@@ -95,10 +95,9 @@ func TestSoak(t *testing.T) {
 			}
 			r.verdict, r.exit = w.finish()
 			middle, last := most(used[:len(used)*2/3]), most(used[len(used)*2/3:])
-			r.how += fmt.Sprintf(", for %v; descriptors %d, then %d; goroutines %d, then %d; memory %d MB, then %d MB", soakTime(),
+			r.how += fmt.Sprintf(", every %v, for %v; descriptors %d, then %d; goroutines %d, then %d; memory %d MB, then %d MB", period, soakTime(),
 				middle.descriptors, last.descriptors, middle.goroutines, last.goroutines, middle.memory, last.memory)
-			results.add(r)
-			t.Log(r)
+			results.add(t, r)
 			assert.Equal(t, verdict{rows: r.rows}, r.verdict)
 			assert.Equal(t, "0", r.exit)
 			assert.LessOrEqual(t, last.descriptors, middle.descriptors+5)

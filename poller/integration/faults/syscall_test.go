@@ -25,7 +25,7 @@ var fileCalls = strings.Fields(`openat write pwrite64 fsync fdatasync renameat u
 func syscallFaults() (list []fault) {
 	for _, call := range fileCalls {
 		list = append(list, fault{name: "errors of " + call, on: onlyPostgres, dies: true, slow: true, times: len(errnos),
-			how: fmt.Sprintf("strace makes it fail for half a second, with each of %d errors: %s", len(errnos), strings.Join(errnos, " ")),
+			how: fmt.Sprintf("strace makes it fail for half a second, each time with another error, from %s to %s", errnos[0], errnos[len(errnos)-1]),
 			// The copy makes some of them rarely. Then nothing is noticed.
 			quiet: 500 * time.Millisecond, begin: eachErrno(call)})
 	}

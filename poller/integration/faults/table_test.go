@@ -5,10 +5,12 @@ package faults
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -32,7 +34,10 @@ type table struct {
 
 var results table
 
-func (t *table) add(r row) {
+func (t *table) add(test *testing.T, r row) {
+	test.Helper()
+	r.test = test.Name()
+	test.Log(r)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.rows = append(t.rows, r)
@@ -60,32 +65,33 @@ func (t *table) markdown() string {
 
 const intro = `# Fault table
 
-Each row is a fault that was injected for real, while writers inserted rows and ` + "`dbtofile`" + ` copied them to files. Afterwards the
-files were compared with the table. The test that injects it is ` + "`TestFaults/PART/FAULT/WHERE`" + `, with spaces as underscores, or the
-one that the row names. To run one:
+Each row is a fault that was injected for real. While writers insert rows, ` + "`dbtofile`" + ` copies them to files, and a supervisor starts
+it again when it ends. Several times the fault begins, the copy notices it, the fault ends, and the copy catches up. At the end the
+files are compared with the table, by the test and by ` + "`dbtofile -verify`" + `. Run one row by the name of its test, or all to write this
+table again:
 
-    go test ./poller/integration/faults -all -v -run 'TestFaults/network/reset/Postgres'
+    go test ./poller/integration/faults -all -v -run TestFaults/network/reset/Postgres
+    go test ./poller/integration/faults -v -timeout 0 -soak.for 10m -table FAULTS.md
 
-To repeat the table:
+- *times*: how often it was injected.
+- *seen after*: p50 and maximum of the time from the injection to a warning in the log, an error in /status or the end of the process.
+  It is "-" for a fault that lasts for a fixed time.
+- *recovered after*: p50 and maximum of the time from the end of the fault until each row that was committed by then is in the files.
+- *exit codes*: those of all processes that ended. 0 is the stop at the end of the test.
 
-    go test ./poller/integration/faults -v -timeout 0 -table poller/integration/faults/FAULTS.md
-
-*Seen after* is the time from the injection to the first line of the log, error in /status or end of the process, and
-*recovered after* the time from the end of the fault until each row that was committed by then is in the files: p50, and the
-greatest. Exit codes are those of each process that ended; 0 is the stop at the end of the test. Times are those of the machine
-that ran it (%s, %d cores, shared with other work), and no test checks them.
+The times are those of the machine that wrote the table (%s, %d cores, shared with other work). No test checks them.
 `
 
-const head = `| fault | how | where | times | rows | lost | twice | out of order | seen after p50, max | recovered after p50, max | exit codes |
-|---|---|---|---|---|---|---|---|---|---|---|
+const head = `| fault | how | where | times | rows | lost | twice | out of order | seen after | recovered after | exit codes | test |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 `
 
 func (r row) String() string {
-	if r.note != "" {
-		return fmt.Sprintf("| %s | %s | %s | %d | | | | | | %s | %s |", r.name, r.how, r.where, r.times, r.note, r.exit)
+	figures := fmt.Sprintf("%d | %d | %d | %d | %s | %s", r.rows, r.lost, r.twice, r.disorder, spread(r.seen), spread(r.recovered))
+	if r.note != "" { // no copy runs through it
+		figures = "- | - | - | - | - | " + r.note
 	}
-	return fmt.Sprintf("| %s | %s | %s | %d | %d | %d | %d | %d | %s | %s | %s |", r.name, r.how, r.where, r.times,
-		r.rows, r.lost, r.twice, r.disorder, spread(r.seen), spread(r.recovered), r.exit)
+	return fmt.Sprintf("| %s | %s | %s | %d | %s | %s | `%s` |", r.name, r.how, r.where, r.times, figures, r.exit, regexp.QuoteMeta(r.test))
 }
 
 // spread returns the median and the maximum.

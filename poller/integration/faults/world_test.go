@@ -35,7 +35,7 @@ type world struct {
 
 func newWorld(t *testing.T, f fault, e engine) *world {
 	t.Helper()
-	w := &world{t: t, engine: e, dir: t.TempDir()}
+	w := &world{t: t, engine: e, dir: t.TempDir(), stopWriters: func() {}}
 	switch {
 	case e.start == nil:
 		w.database = dbtest.SQLite(t)
@@ -66,7 +66,7 @@ func (w *world) write() {
 		w.writers.Go(func() {
 			random := rand.New(rand.NewPCG(1, uint64(i)))
 			for pause(ctx, time.Duration(5+random.IntN(20))*time.Millisecond) {
-				w.transaction(ctx, random) // its error does not matter: the table tells what was committed
+				w.transaction(ctx, random) // its error does not matter: the table shows which rows were committed
 			}
 		})
 	}
@@ -137,8 +137,16 @@ func (w *world) catchesUp() {
 }
 
 // finish ends the writers, lets the copy deliver the rest, and returns the verdict and the
-// exit codes.
+// exit codes. The program's own verdict is compared, too.
 func (w *world) finish() (verdict, string) {
+	w.t.Helper()
+	v, exit := w.settle()
+	w.copy.verify()
+	return v, exit
+}
+
+// settle is finish without the program's own verdict.
+func (w *world) settle() (verdict, string) {
 	w.t.Helper()
 	w.endWriters()
 	w.copy.stop()

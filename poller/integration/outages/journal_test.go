@@ -37,8 +37,8 @@ func (l logLine) has(key string) bool { return slices.Contains(l.keys, key) }
 
 func failing(l logLine) bool   { return l.Level == slog.LevelWarn && l.has("wait") && !l.has("after") } // not the reminders
 func recovered(l logLine) bool { return l.Level == slog.LevelInfo && l.has("attempts") }
-func overdue(l logLine) bool   { return l.Level == slog.LevelWarn && l.has("deadline") }
-func inTime(l logLine) bool    { return l.Level == slog.LevelInfo && l.has("after") && !l.has("attempts") } // no longer overdue
+func overdue(l logLine) bool   { return l.has("deadline") && l.Message != "no answer yet" }
+func inTime(l logLine) bool    { return l.Message == "no longer overdue" }
 func stopped(l logLine) bool   { return l.has("records") }
 
 // timedOut reports whether a step exceeded its deadline, or the limit of its connection.

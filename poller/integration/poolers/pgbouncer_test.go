@@ -51,7 +51,7 @@ func newJob(t *testing.T, driver dbtest.Driver, bouncer, server *dbtest.Server, 
 	direct := server.NewDatabase(t)
 	j := &job{t: t, driver: driver, direct: direct, pooled: direct.WithAddr(bouncer.Addr()), key: key, got: map[string]int{}, rounds: 12}
 	if testing.Short() {
-		j.rounds = 4
+		j.rounds = 2
 	}
 	db, err := sqlx.Open(dbtest.PGX.SQLName(), direct.DSN(dbtest.PGX)+"&application_name=writers")
 	require.NoError(t, err)

@@ -159,9 +159,9 @@ func TestARowThatTheServerRefusesIsABadRecord(t *testing.T) {
 	}
 	table := &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: []string{"id"}, Where: "12 / n > 0", Ceiling: ceiling.None{}}
 	b, err := lab.Fetch(t, table, "", 10)
-	require.NoError(t, err)
-	require.Len(t, b.Records, 3)
-	_, err = lab.Fetch(t, table, b.To, 10)
+	if err == nil { // the database may have returned the rows before the one that fails
+		_, err = lab.Fetch(t, table, b.To, 10)
+	}
 	require.ErrorContains(t, err, "22012") // the condition fails, so no row is to blame
 	require.NotErrorAs(t, err, new(*source.BadRecord))
 }

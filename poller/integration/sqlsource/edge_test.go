@@ -207,7 +207,7 @@ func TestSQLSourceRowThatDoesNotScan(t *testing.T) {
 			require.Len(t, b.Records, 2)
 			require.True(t, b.More)
 			_, err = lab.Fetch(t, query, b.To, max)
-			lab.RequirePermanent(t, err, `"v"`, "after id = 2")
+			lab.RequirePermanent(t, err, `"v"`, "the record with id 3")
 			require.NotContains(t, err.Error(), "hunter2")
 		}
 	})

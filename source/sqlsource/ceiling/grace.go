@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
-	"strings"
 	"time"
+
+	"github.com/artifactofdevotion/devotion/retry"
 )
 
 // Grace waits at each hole in the keys, which must be integers that are drawn in ascending
@@ -34,9 +36,11 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	}
 	g := &grace{table: t, wait: c.For}
 	err := errNoInteger
-	switch typ := strings.ToUpper(t.Key[0].Type); {
-	case typ == "", typ == "NUMERIC", typ == "DECIMAL", strings.Contains(typ, "INT"):
+	if wholeNumbers.MatchString(t.Key[0].Type) {
 		_, _, err = g.ends(ctx, db, 0)
+		if t.Key[0].Type == "" && retry.Classify(err) == retry.Setup { // the type cannot be compared with integers
+			err = errNoInteger
+		}
 	}
 	if errors.Is(err, errNoInteger) {
 		r.Add(Unsafe, Advice("use a key of integers; for a column of times choose the ceiling lag"),
@@ -50,6 +54,9 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	g.report = r
 	return g, nil
 }
+
+// wholeNumbers are the types whose values can be integers; "" is that of a column of SQLite without one.
+var wholeNumbers = regexp.MustCompile(`(?i)^$|^(NUMERIC|DECIMAL)$|\b(TINY|SMALL|MEDIUM|BIG)?INT(EGER|[248])?\b`)
 
 type grace struct {
 	table  Table

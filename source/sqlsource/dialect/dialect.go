@@ -66,10 +66,15 @@ type Reader interface {
 	// be UTC, too.
 	Settings(zone bool) Settings
 
-	// NotNull says which columns of a table are known to hold no NULL. table is the name's
-	// parts: a schema, if there is one, and the table. It returns an error if the table lacks
-	// a named column, where the database would take the name for something else.
-	NotNull(ctx context.Context, db ceiling.Queryer, table, named []string) (map[string]bool, error)
+	// Types returns the types of a table's columns, as the catalogue has them. table is the name's
+	// parts: a schema, if there is one, and the table. A column that it leaves out is not known.
+	// It returns an error if the table lacks a named column, where the database would take the
+	// name for something else.
+	Types(ctx context.Context, db ceiling.Queryer, table, named []string) (map[string]row.Type, error)
+
+	// Type returns the type of a column that Types does not know, by what the driver says. It
+	// guesses nothing.
+	Type(c Column) row.Type
 
 	// Invisible returns the columns of a table that a star leaves out.
 	Invisible(ctx context.Context, db ceiling.Queryer, table []string) ([]string, error)
@@ -153,8 +158,11 @@ type Origin struct {
 type Column struct {
 	Name    string
 	Type    string // the driver's name for the type
+	Length  int64  // of text and binary strings; 0 or less: not known
 	Time    bool   // the driver makes a time.Time of it
 	NotNull bool   // the driver says that it holds no NULL
+
+	Precision, Scale int64 // of decimals; 0: not known
 }
 
 // KeyColumn is a column of the key.

@@ -43,7 +43,7 @@ func (c conn) QueryContext(_ context.Context, q string, args []driver.NamedValue
 	case strings.Contains(q, "sys.types"):
 		return &rows{columns: []string{"name"}, values: [][]driver.Value{{"timestamp"}}}, nil
 	case strings.Contains(q, "sys.columns"):
-		return &rows{columns: []string{"name", "not null"}, values: [][]driver.Value{{"version", true}}}, nil
+		return &rows{columns: []string{"name", "type", "not null"}, values: [][]driver.Value{{"version", "timestamp", true}}}, nil
 	case strings.Contains(q, "MIN_ACTIVE"):
 		return &rows{columns: []string{"active", "top"}, values: [][]driver.Value{{int64(9), int64(8)}}}, nil
 	case strings.Contains(q, "recovery_fork"):

@@ -76,10 +76,21 @@ func (SQLServer) Session(context.Context, *sql.Conn) (dialect.Session, error) {
 
 func (SQLServer) Settings(bool) dialect.Settings { return dialect.Settings{} }
 
-func (s SQLServer) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []string) (map[string]bool, error) {
-	return dialect.ReadNotNull(ctx, db, `SELECT name, CASE is_nullable WHEN 0 THEN 1 ELSE 0 END FROM sys.columns WHERE object_id = OBJECT_ID(@p1)`,
+var types = map[string]row.Type{
+	"int":              {Class: row.Integer, Bits: 32},
+	"bigint":           {Class: row.Integer, Bits: 64},
+	"decimal":          {Class: row.Decimal},
+	"nvarchar":         {Class: row.String},
+	"uniqueidentifier": {Class: row.UUID},
+}
+
+func (s SQLServer) Types(ctx context.Context, db ceiling.Queryer, table, _ []string) (map[string]row.Type, error) {
+	parse := func(name string) row.Type { return dialect.ParseType(name, types) }
+	return dialect.ReadTypes(ctx, db, parse, `SELECT name, TYPE_NAME(user_type_id), CASE is_nullable WHEN 0 THEN 1 ELSE 0 END FROM sys.columns WHERE object_id = OBJECT_ID(@p1)`,
 		dialect.QuoteAll(s, table))
 }
+
+func (SQLServer) Type(c dialect.Column) row.Type { return dialect.DriverType(c, types) }
 
 func (SQLServer) Invisible(context.Context, ceiling.Queryer, []string) ([]string, error) {
 	return nil, nil

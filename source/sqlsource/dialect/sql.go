@@ -117,19 +117,6 @@ func FreeName(name string, columns []string) string {
 	return free
 }
 
-// ReadNotNull runs a statement that returns columns' names and whether they are NOT NULL.
-func ReadNotNull(ctx context.Context, db ceiling.Queryer, statement string, args ...any) (map[string]bool, error) {
-	all := map[string]bool{}
-	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		var name string
-		var notNull bool
-		err := rows.Scan(&name, &notNull)
-		all[name] = notNull
-		return err
-	}, statement, args...)
-	return all, err
-}
-
 // ReadPlan runs a statement with a small result of any shape, such as EXPLAIN. It returns each
 // row's values by column.
 func ReadPlan(ctx context.Context, db ceiling.Queryer, statement string, args []any) (steps []map[string]string, err error) {

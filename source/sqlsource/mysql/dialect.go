@@ -45,11 +45,6 @@ func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ") ENGINE=InnoDB"
 }
 
-// NotNull implements [dialect.Reader]. The driver tells instead, for each column of a result.
-func (Dialect) NotNull(context.Context, ceiling.Queryer, []string, []string) (map[string]bool, error) {
-	return nil, nil
-}
-
 // Older implements [ceiling.SQL].
 func (Dialect) Older(ctx context.Context, db ceiling.Queryer, ref, typ, zone string) (where, in string, err error) {
 	const ago = " - INTERVAL ? MICROSECOND"

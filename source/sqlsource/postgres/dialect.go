@@ -68,6 +68,8 @@ var small = []string{"BOOL", "UUID", "NAME", "CHAR", "INTERVAL", "INET", "CIDR",
 func (Dialect) Size(c dialect.Column, ref string) string {
 	kind := kinds[c.Type]
 	switch {
+	case (c.Type == "VARCHAR" || c.Type == "BPCHAR") && c.Length > 0 && c.Length <= 16<<10:
+		return ""
 	case c.Type == "TEXT", c.Type == "VARCHAR", c.Type == "BPCHAR", kind == row.Bytes:
 		return "octet_length(" + ref + ")::bigint"
 	case kind == row.Auto && !slices.Contains(small, c.Type), kind == row.JSON, kind == row.JSONB:
@@ -88,20 +90,6 @@ func (d Dialect) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, ref
 		k.Bind = dialect.BindBytes
 	}
 	return k, nil
-}
-
-// NotNull implements [dialect.Reader]. It returns all of the table's columns, the system's
-// too. If no column is called f, Postgres takes t.f for a function such as row_to_json(t).
-func (d Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, named []string) (map[string]bool, error) {
-	all, err := dialect.ReadNotNull(ctx, db,
-		`SELECT attname::text, attnotnull FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass($1::text) AND NOT attisdropped`,
-		dialect.QuoteAll(d, table))
-	for _, name := range named {
-		if _, ok := all[name]; !ok && len(all) > 0 && err == nil {
-			err = dialect.Permanent("the table has no column %q", name)
-		}
-	}
-	return all, err
 }
 
 // Invisible implements [dialect.Reader].

@@ -65,7 +65,7 @@ func (Dialect) Column(_ dialect.Column, ref string) (row.Kind, string) { return 
 
 // noText matches the declared types of numbers and times. The drivers convert their values by
 // the type, which an expression does not have.
-var noText = regexp.MustCompile(`(?i)INT|REAL|FLOA|DOUB|NUM|DEC|DATE|TIME|BOOL`)
+var noText = regexp.MustCompile(`(?i)INT|REAL|FLOAT|DOUBLE|NUM|DEC|DATE|TIME|BOOL`)
 
 // Size implements [dialect.Reader]. It does not read the value.
 func (Dialect) Size(c dialect.Column, ref string) string {
@@ -113,18 +113,6 @@ func argument(v dialect.Value, typ string) (any, error) {
 		}
 	}
 	return v.Text, nil
-}
-
-// NotNull implements [dialect.Reader]. INTEGER PRIMARY KEY is the row's number, which is never
-// NULL. Other primary keys of SQLite may be.
-func (Dialect) NotNull(ctx context.Context, db ceiling.Queryer, table, _ []string) (map[string]bool, error) {
-	schema, name := any(nil), table[len(table)-1]
-	if len(table) == 2 {
-		schema = table[0]
-	}
-	return dialect.ReadNotNull(ctx, db, `SELECT name, "notnull" OR (pk = 1 AND upper(type) = 'INTEGER'
-			AND (SELECT count(*) FROM pragma_table_info(?, ?) WHERE pk > 0) = 1)
-		FROM pragma_table_info(?, ?) AS c`, name, schema, name, schema)
 }
 
 // Invisible implements [dialect.Reader]. Only virtual tables have such columns, for their arguments.

@@ -1,0 +1,78 @@
+package dialect
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// typeName matches a type's name in three parts: the first word or words, one or two numbers
+// in parentheses, and more words.
+var typeName = regexp.MustCompile(`^([^(]*?)\s*(?:\(([0-9]+)(?:,\s*(-?[0-9]+))?\))?((?:\s[^(]*)?)$`)
+
+// ParseType returns the type with a name, such as "numeric(12,2)" or "int(10) unsigned", by
+// what known says of the name without the numbers. If it says nothing, the Class is not known.
+func ParseType(name string, known map[string]row.Type) row.Type {
+	t := row.Type{Name: name}
+	m := typeName.FindStringSubmatch(strings.ToLower(name))
+	if m == nil {
+		return t
+	}
+	t, ok := known[m[1]+m[4]]
+	t.Name = name
+	first, _ := strconv.Atoi(m[2])
+	second, _ := strconv.Atoi(m[3])
+	switch {
+	case !ok:
+	case t.Class == row.Decimal:
+		t.Precision, t.Scale = first, second
+	case t.Class == row.String || t.Class == row.Binary:
+		t.Length = first
+	}
+	return t
+}
+
+// name returns the name of the type with its numbers, as far as the driver says them.
+func (c Column) name() string {
+	switch name := strings.ToLower(c.Type); {
+	case c.Precision > 0 && c.Precision < 1<<16:
+		return fmt.Sprintf("%s(%d,%d)", name, c.Precision, c.Scale)
+	case c.Length > 0 && c.Length < 1<<31-1:
+		return fmt.Sprintf("%s(%d)", name, c.Length)
+	default:
+		return name
+	}
+}
+
+// DriverType returns the type of a column of which no catalogue is known, by the driver's name
+// for it.
+func DriverType(c Column, known map[string]row.Type) row.Type {
+	t := ParseType(c.name(), known)
+	if t.Class != row.Decimal && t.Class != row.String && t.Class != row.Binary {
+		t = ParseType(strings.ToLower(c.Type), known)
+	}
+	t.NotNull = c.NotNull
+	return t
+}
+
+// ReadTypes runs a statement that returns the names of columns, those of their types, and
+// whether they are NOT NULL. parse makes a type of a name.
+func ReadTypes(ctx context.Context, db ceiling.Queryer, parse func(name string) row.Type, statement string, args ...any) (map[string]row.Type, error) {
+	all := map[string]row.Type{}
+	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		var name, typ string
+		var notNull bool
+		err := rows.Scan(&name, &typ, &notNull)
+		t := parse(typ)
+		t.NotNull = notNull
+		all[name] = t
+		return err
+	}, statement, args...)
+	return all, err
+}
