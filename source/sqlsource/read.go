@@ -343,18 +343,6 @@ func (q *query) selects(set dialect.Settings, list string, conds []string, order
 	return text + " ORDER BY " + order + " " + q.sql.Limit(limit)
 }
 
-// equal writes the conditions that columns have the values of a key.
-func (q *query) equal(columns []dialect.KeyColumn, key []dialect.Value, args *dialect.Args) (conds []string, err error) {
-	for i, k := range columns {
-		expr, arg, err := k.Bind(key[i])
-		if err != nil {
-			return nil, q.wrap(dialect.Misfit(k, key[i], err), nil)
-		}
-		conds = append(conds, k.Ref+" = "+args.Add(expr, arg))
-	}
-	return conds, nil
-}
-
 // findNull returns an error if NULL in the i-th column of its key hides a row. The first
 // column must never be NULL. A later one hides a row only where the columns before it equal
 // the cursor's: any other row is read, and its NULL is seen.

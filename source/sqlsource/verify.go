@@ -222,3 +222,15 @@ func (s *state) finish(db ceiling.Queryer, r *reader, f func(ceiling.Queryer) er
 	}
 	return f(db)
 }
+
+// equal writes the conditions that columns have the values of a key.
+func (q *query) equal(columns []dialect.KeyColumn, key []dialect.Value, args *dialect.Args) (conds []string, err error) {
+	for i, k := range columns {
+		expr, arg, err := k.Bind(key[i])
+		if err != nil {
+			return nil, q.wrap(dialect.Misfit(k, key[i], err), nil)
+		}
+		conds = append(conds, k.Ref+" = "+args.Add(expr, arg))
+	}
+	return conds, nil
+}
