@@ -59,15 +59,12 @@ func hasUnsafe(findings []ceiling.Finding) bool {
 // table does not exist. Check writes nothing and can run next to a pipeline. If another
 // transaction has locked the whole table, it waits until ctx ends.
 func (t *Table) Check(ctx context.Context, cursor source.Cursor) (*Check, error) {
-	return check(ctx, t.query, cursor, func(*plan) error { return nil })
+	return check(ctx, t.query, cursor, t.open)
 }
 
 // Check reports what a Fetch from the cursor would find. See [Table.Check].
 func (q *Query[T]) Check(ctx context.Context, cursor source.Cursor) (*Check, error) {
-	return check(ctx, q.query, cursor, func(p *plan) error {
-		_, err := newBinding[T](q.DB, p.names())
-		return err
-	})
+	return check(ctx, q.query, cursor, q.open)
 }
 
 type checker struct {
@@ -78,13 +75,19 @@ type checker struct {
 	below ceiling.Limit
 }
 
-func check(ctx context.Context, of fields, cursor source.Cursor, fits func(*plan) error) (*Check, error) {
+func check[T any](ctx context.Context, of fields, cursor source.Cursor, open func(*plan, int) (records[T], error)) (*Check, error) {
 	q, err := checked(of)
 	if err != nil {
 		return nil, err
 	}
 	q.log = slog.New(slog.DiscardHandler) // the Check itself contains it
 	c := &checker{Check: &Check{Table: q.label, Cursor: q.describe(cursor), Pending: -1}, state: &state{query: q}}
+	q.usable = c.current
+	c.reread = rereaderOf(c.state, open)
+	fits := func(p *plan) error { // T fits the columns
+		_, err := open(p, 1)
+		return err
+	}
 	c.decode(cursor)
 	err = c.ask(ctx, fits)
 	if err != nil && c.at.key != nil && retry.Classify(err) == retry.Fatal {
@@ -147,9 +150,15 @@ func (c *checker) decode(cursor source.Cursor) {
 		c.add(ceiling.Unsafe, "", "%s", c.bare(err))
 		return
 	}
+	if c.at.origin.refused != "" {
+		c.add(ceiling.Unsafe, "", "%s", c.at.origin.refused)
+	}
+	if c.at.edited {
+		c.add(ceiling.Warning, rewindAdvice, "another select or condition made the cursor: rows up to it are not read again")
+	}
 	from := cmp.Or(cursor, c.query.start)
 	c.known = from != Latest
-	if c.known && from != "" && c.at.origin.String() == "" {
+	if c.known && from != "" && !c.at.origin.known() {
 		c.add(ceiling.Note, "", "the cursor does not contain the database's history: it was made from a key, or adopted; the cursors of the next batches will")
 	}
 }
@@ -168,7 +177,7 @@ func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 	case err != nil:
 		return err
 	}
-	c.Report, c.AsOf, c.Held, c.below = c.guard.Report(), limit.AsOf, limit.Held, limit
+	c.Report, c.AsOf, c.Held, c.below = c.report(), limit.AsOf, limit.Held, limit
 	if limit.Where == "" && limit.Nothing { // a ceiling need not set a condition if there is nothing to read
 		if all, err := c.limit(ctx, db, nil); err == nil {
 			c.below = all
@@ -187,26 +196,41 @@ func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 	return nil
 }
 
-// compareHistory compares the database's history with the cursor's.
+// compareHistory compares the database's history with the cursor's, and the delivered rows with the table.
 func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error {
-	h, err := c.query.history(ctx, db, c.below.Sequence)
+	if err := c.readMarks(ctx, db); err != nil {
+		return err
+	}
+	h, err := c.history(ctx, db, c.below.Sequence)
+	if err != nil {
+		return err
+	}
+	e, _, _, err := c.compare(ctx, db, c.at)
 	if err != nil {
 		return err
 	}
 	var parts []string
-	for _, p := range h.Parts {
-		if p.Value != "" && p.Name != "sequence" { // which means something to the source only
+	for _, p := range h.hard[:len(h.hard)-1] { // the sequence means something to the source only
+		if p.Value != "" {
 			parts = append(parts, p.Name+" "+p.Value)
 		}
 	}
+	soft := slices.Concat(h.soft, c.marks.Parts)
+	what := c.at.origin.changes(soft, hashes(soft))
 	switch err := c.at.origin.follows(h); {
 	case errors.Is(err, errBehind):
 		c.add(ceiling.Note, "", "%v", err)
+	case err != nil && e.proves():
+		c.add(ceiling.Note, "", "%v; nevertheless nothing was lost: %v", err, e)
 	case err != nil:
-		c.add(ceiling.Unsafe, adoptAdvice, "%v: %v", ErrHistory, err)
-	case len(parts) == 0:
+		c.add(ceiling.Unsafe, adoptAdvice, "%v: %v", ErrHistory, withEvidence(err, e))
+	case what != "" && e.disproves():
+		c.add(ceiling.Unsafe, adoptAdvice, "%v: the rows that were delivered were replaced by others (%s); %v", ErrHistory, what, e)
+	case len(parts) == 0 && c.at.origin.anchors == nil:
 		c.add(ceiling.Note, "", "nothing distinguishes this database from another one, or from an older state of itself: a cursor from there would be accepted")
-	case c.at.origin.String() != "":
+	case len(parts) == 0:
+		c.add(ceiling.OK, "", "the cursor belongs to this database's history (%v)", e)
+	case c.at.origin.known():
 		c.add(ceiling.OK, "", "the cursor belongs to this database's history (%s)", strings.Join(parts, ", "))
 	}
 	return nil

@@ -1,31 +1,30 @@
 package sqlsource
 
 import (
-	"cmp"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
-	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // A cursor has the form VERSION;FINGERPRINT;HISTORY;VALUE;VALUE;CHECKSUM, with the values of
 // the key; one before the first row has none. HISTORY is empty if it is not known, and version
-// 1 has no such part. For a change of the form see poller/integration/testdata/compat/README.md.
+// 1 has no such part. In version 3, that of a cursor which is refused, the reason follows HISTORY, and
+// releases that do not know refusals refuse it for its version. For a change of the form see
+// poller/integration/testdata/compat/README.md.
 const (
-	version    = "2"
-	oldVersion = "1"
+	version        = "2"
+	oldVersion     = "1"
+	refusedVersion = "3"
 )
 
 // fingerprint distinguishes queries, so that none continues from another's cursor.
@@ -38,8 +37,15 @@ func fingerprint(parts ...string) string {
 }
 
 func encode(fingerprint string, origin origin, key []dialect.Value) (source.Cursor, error) {
-	b := []byte(version + ";" + fingerprint + ";")
+	v := version
+	if origin.refused != "" {
+		v = refusedVersion
+	}
+	b := []byte(v + ";" + fingerprint + ";")
 	b = append(escape(b, origin.String()), ';')
+	if origin.refused != "" {
+		b = append(escape(b, origin.refused), ';')
+	}
 	for _, v := range key {
 		b = append(b, v.Tag)
 		b = escape(b, v.Text)
@@ -52,8 +58,15 @@ func encode(fingerprint string, origin origin, key []dialect.Value) (source.Curs
 	return source.Cursor(b), nil
 }
 
+// otherQuery is the error of a cursor that was made by another query.
+type otherQuery struct{ err error }
+
+func (o otherQuery) Error() string { return o.err.Error() }
+func (o otherQuery) Unwrap() error { return o.err }
+
 // decode returns the key of a cursor, nil if it stands before the first row, and
-// the history it was made in. An empty print accepts the cursor of any query.
+// the history it was made in. An empty print accepts the cursor of any query. If the error is an
+// otherQuery, key and history are returned with it.
 func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin, error) {
 	const advice = "rewind to a cursor of this query, or to one that At returns, or start over with an empty checkpoint"
 	damaged := func(why string) ([]dialect.Value, origin, error) {
@@ -65,9 +78,9 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 	v, _, _ := strings.Cut(string(c), ";")
 	_, notNumber := strconv.ParseUint(v, 10, 16)
 	switch {
-	case v == version || v == oldVersion:
+	case v == version || v == oldVersion || v == refusedVersion:
 	case notNumber == nil:
-		return nil, origin{}, permanent("the cursor %.200q is of version %s, and this program knows %s and %s: run the release that wrote it, or a later one; or %s", string(c), v, oldVersion, version, advice)
+		return nil, origin{}, permanent("the cursor %.200q is of version %s, and this program knows %s to %s: run the release that wrote it, or a later one; or %s", string(c), v, oldVersion, refusedVersion, advice)
 	default:
 		return nil, origin{}, permanent("the cursor %.200q was not made by this package; %s", string(c), advice)
 	}
@@ -82,27 +95,54 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 	if len(parts) < 3 {
 		return damaged("it is too short")
 	}
-	if print != "" && parts[1] != print {
-		return nil, origin{}, permanent("the cursor %.200q is of another query: its fingerprint is %s, this query's is %s, so the table, the select, the key or the condition differs; adopt it if its key means the same row, or %s",
-			string(c), parts[1], print, advice)
-	}
 	made, err := parseOrigin(parts[2])
+	if err == nil && v == refusedVersion {
+		if len(parts) == 3 || parts[3] == "" {
+			return damaged("it does not say why it is refused")
+		}
+		made.refused, err = parseText(parts[3])
+		parts = slices.Delete(parts, 3, 4)
+	}
 	if err != nil {
 		return damaged(err.Error())
 	}
+	var foreign error
+	if print != "" && parts[1] != print {
+		foreign = otherQuery{permanent("the cursor %.200q is of another query: its fingerprint is %s, this query's is %s, so the table, the select, the key or the condition differs; adopt it if its key means the same row, or %s",
+			string(c), parts[1], print, advice)}
+	}
 	parts = parts[3:]
 	if len(parts) != 0 && len(parts) != columns {
+		if foreign != nil {
+			return nil, origin{}, foreign
+		}
 		return damaged(fmt.Sprintf("it has %d values for a key of %d columns", len(parts), columns))
 	}
-	var key []dialect.Value
+	key, err := parseKey(parts)
+	if err != nil {
+		return damaged(err.Error())
+	}
+	return key, made, foreign
+}
+
+func parseKey(parts []string) (key []dialect.Value, err error) {
 	for _, p := range parts {
 		v, err := parseValue(p)
 		if err != nil {
-			return damaged(err.Error())
+			return nil, err
 		}
 		key = append(key, v)
 	}
-	return key, made, nil
+	return key, nil
+}
+
+// parseText reads what escape wrote.
+func parseText(s string) (string, error) {
+	text, err := unescape(s)
+	if err == nil && string(escape(nil, text)) != s {
+		err = errors.New("a text is not in its usual form")
+	}
+	return text, err
 }
 
 func parseValue(s string) (dialect.Value, error) {
@@ -151,106 +191,4 @@ func unescape(s string) (string, error) {
 		return "", errors.New("an escape is not two hexadecimal digits")
 	}
 	return text, nil
-}
-
-// ErrHistory is wrapped by the error of Fetch when the cursor was made on another server,
-// before the table was recreated, or on a database that has gone back in time since. Rows
-// may then have been read already, or be below the cursor and never be read. The error is
-// permanent and says what happened. Continue with a rewind to what At returns, or with Adopt.
-var ErrHistory = errors.New("the cursor is of another history")
-
-// origin is the history that a cursor was made in. The zero value is not known.
-type origin struct {
-	values []string // of the parts, by position; "": not known
-	mark   uint64
-}
-
-// history reads what identifies the database's history. The sequence is what draws the keys,
-// see [ceiling.Limit].
-func (q *query) history(ctx context.Context, db ceiling.Queryer, sequence string) (dialect.History, error) {
-	h, err := q.sql.History(ctx, db, q.table)
-	if err != nil {
-		return h, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
-	}
-	if sequence != "" {
-		h.Parts = append(h.Parts, dialect.HistoryPart{Name: "sequence", Value: sequence,
-			Changed: "it was restarted, and keys below the cursor are drawn again; or it was only altered, which loses nothing"})
-	}
-	return h, nil
-}
-
-// originOf returns the origin of a batch that follows an older one, whose values stay where
-// they are not known now, as a standby does not know the timeline.
-func originOf(h dialect.History, older origin) origin {
-	o := origin{values: slices.Clone(older.values), mark: max(h.Mark, older.mark)}
-	for i, part := range h.Parts {
-		if i == len(o.values) {
-			o.values = append(o.values, "")
-		}
-		o.values[i] = cmp.Or(part.Value, o.values[i])
-	}
-	return o
-}
-
-func (o origin) String() string {
-	if strings.Join(o.values, "") == "" && o.mark == 0 {
-		return ""
-	}
-	return strings.Join(o.values, "/") + "@" + strconv.FormatUint(o.mark, 10)
-}
-
-// lateCount ends the history in old cursors, see DESIGN.md. It is read and dropped.
-var lateCount = regexp.MustCompile(`\+[1-9][0-9]{0,19}$`)
-
-// parseOrigin reads what String wrote and encode escaped.
-func parseOrigin(s string) (origin, error) {
-	s, err := unescape(s)
-	if err != nil || s == "" {
-		return origin{}, err
-	}
-	counted := lateCount.FindString(s)
-	s = strings.TrimSuffix(s, counted)
-	values, mark, ok := strings.Cut(s, "@")
-	n, err := strconv.ParseUint(mark, 10, 64)
-	o := origin{values: strings.Split(values, "/"), mark: n}
-	if counted != "" && s == "@0" { // an unknown history was written only in front of a count
-		return origin{}, nil
-	}
-	if !ok || err != nil || o.String() != s {
-		return origin{}, errors.New("its history is not in its usual form")
-	}
-	return o, nil
-}
-
-// follows returns an error if h does not continue the history that the cursor was made in.
-func (o origin) follows(h dialect.History) error {
-	for i, part := range h.Parts {
-		if i < len(o.values) && o.values[i] != "" && part.Value != "" && o.values[i] != part.Value {
-			return fmt.Errorf("the cursor was made on the %s %s, this is the %s %s: %s", part.Name, o.values[i], part.Name, part.Value, part.Changed)
-		}
-	}
-	if at := max(h.Mark, h.Drawn); at < o.mark && len(h.Parts) > 0 {
-		if h.Standby {
-			return errBehind
-		}
-		return fmt.Errorf("the database has gone back in time: the cursor was made at %d, it is at %d; a backup or a snapshot was restored, the table was emptied by TRUNCATE or recreated, or rows that were committed are lost", o.mark, at)
-	}
-	return nil
-}
-
-// What to do about a cursor of another history. Where keys below the cursor are drawn
-// again, only a rewind loses no rows.
-const (
-	adoptAdvice  = "if the rows up to the cursor's key are nevertheless those that were read, adopt the cursor (Adopt, or dbtofile -adopt); otherwise " + rewindAdvice
-	rewindAdvice = "rewind to where rows should be read again (At, or dbtofile -rewind)"
-)
-
-// errBehind passes when the standby has caught up.
-var errBehind = errors.New("the standby has not yet replayed what the cursor has read")
-
-func (q *query) notFollowed(err error, advice string) error {
-	if errors.Is(err, errBehind) {
-		return q.wrap(err, nil)
-	}
-	return permanent("%s: %w: %w: %s", q.label, ErrHistory, err, advice)
 }

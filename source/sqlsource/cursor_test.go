@@ -23,7 +23,8 @@ func FuzzCursorRoundTrip(f *testing.F) {
 		require.NoError(t, err)
 		key := []dialect.Value{{Tag: dialect.Text, Text: text}, integer, bytes}
 		print := fingerprint(query)
-		made := origin{values: []string{"7301234567890123456", "1", ""}, mark: mark}
+		made := origin{values: []string{"7301234567890123456", "1", ""}, mark: mark, table: print, marks: []string{"", "0a"}, changing: uint8(n), columns: layout{byte(mark)},
+			anchors: []anchor{{7, slots{uint16(n), uint16(mark)}, key}, {int(mark % maxBack), slots{}, key[:1]}}}
 		c, err := encode(print, made, key)
 		if err != nil {
 			require.Equal(t, retry.Fatal, retry.Classify(err))
@@ -44,7 +45,7 @@ func FuzzCursorRoundTrip(f *testing.F) {
 func TestCursorOfANewerVersion(t *testing.T) {
 	t.Parallel()
 	for c, want := range map[source.Cursor]string{
-		"3;0123abcd;anything;at all": "is of version 3, and this program knows 1 and 2: run the release that wrote it, or a later one; or rewind",
+		"4;0123abcd;anything;at all": "is of version 4, and this program knows 1 to 3: run the release that wrote it, or a later one; or rewind",
 		"4711":                       "is of version 4711",
 		"row 7":                      "was not made by this package",
 		"-3;":                        "was not made by this package",

@@ -3,13 +3,12 @@ package sqlsource
 import (
 	"cmp"
 	"context"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
@@ -47,6 +46,16 @@ type state struct {
 	guarantee *source.Guarantee // the guard's
 	reported  string            // the guarantee that was logged last
 	window    *window           // nil: not known
+
+	to         source.Cursor               // of the batch, "" if it has no rows
+	unfinished func(ceiling.Queryer) error // finds it, with another connection
+
+	reread rereader
+	marks  dialect.Marks
+	marked time.Time      // when marks were read
+	files  map[any]string // of the driver's connections: which file they have opened
+	warned bool           // that delivered rows changed
+	edited bool           // that the query changed was logged
 }
 
 // records takes the rows of one batch.
@@ -54,6 +63,8 @@ type records[T any] interface {
 	bind(dest []any) // sets what the columns are scanned into; the slice is kept
 	add() int        // ends a row and returns its size in bytes
 	take(int) []T    // returns the first rows
+
+	digest(row T, key []string) slots // without the columns of the key
 }
 
 // errChanged says that the columns are not those of the plan.
@@ -67,6 +78,7 @@ type position struct {
 	cursor source.Cursor
 	key    []dialect.Value
 	origin origin
+	edited bool // another select or condition made the cursor
 }
 
 // fetch is Fetch for all kinds of records; open makes those of a batch. DESIGN.md names the stages
@@ -79,11 +91,25 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.logEdited(ctx, at)
+	s.reread = rereaderOf(s, open)
 	var b source.Batch[T]
 	err = s.withPlan(ctx, func(db ceiling.Queryer) (err error) {
+		s.to, s.unfinished = "", nil
 		b, err = fetchBatch(ctx, s, db, at, limit, open)
 		return err
 	})
+	if s.unfinished != nil && (err == nil || errors.As(err, new(*source.BadRecord))) {
+		err = cmp.Or(s.query.withConn(ctx, s.unfinished), err)
+	}
+	b.To = cmp.Or(s.to, b.To)
+	var r *refusal
+	if errors.As(err, &r) {
+		b = none
+		at.origin.refused, at.origin.anchors = r.reason, nil
+		b.More = true // ask again at once, for the error
+		b.To, err = encode(s.query.print, at.origin, at.key)
+	}
 	if err != nil {
 		return none, err
 	}
@@ -104,7 +130,11 @@ func (s *state) begin(ctx context.Context, of fields, after source.Cursor, limit
 	if err := ctx.Err(); err != nil {
 		return position{}, q.wrap(err, nil)
 	}
-	return q.position(after)
+	at, err := q.position(after)
+	if err == nil && at.origin.refused != "" {
+		err = permanent("%s: %w", q.label, &refusal{at.origin.refused})
+	}
+	return at, err
 }
 
 // position decodes a cursor. An empty one stands where Start says.
@@ -117,50 +147,20 @@ func (q *query) position(after source.Cursor) (at position, err error) {
 	if from != "" {
 		at.key, at.origin, err = decode(from, q.print, len(q.key))
 	}
+	if errors.As(err, new(otherQuery)) && at.origin.table == q.identity {
+		at.edited, err = true, nil
+		at.origin.anchors, at.origin.changing = nil, 0 // of rows with other columns
+	}
 	return at, err
 }
 
-// withConn calls f with one connection for all of its statements: a ceiling holds for the
-// server that it was found on. If the connection is dead, or dies, f is called again with another
-// one, as database/sql does for single statements: f only reads, and all of the pool may be dead.
-// pgx also calls a connection dead that it is asked to use when ctx has ended, and then the pool
-// returns that error.
-func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) error {
-	for left := q.db.Stats().Idle + 2; ; left-- {
-		conn, err := q.db.DB.Conn(ctx)
-		dead := errors.Is(err, driver.ErrBadConn)
-		if err == nil {
-			err = q.inSession(ctx, conn, f)
-			dead = errors.Is(err, driver.ErrBadConn) || err != nil && ctx.Err() == nil && conn.PingContext(ctx) != nil
-			conn.Close() // gives it back to the pool, or adds nothing
-		}
-		if !dead || left == 0 {
-			return err
-		}
+// logEdited warns, once, that another select or condition made the cursor.
+func (s *state) logEdited(ctx context.Context, at position) {
+	if at.edited && !s.edited {
+		s.edited = true
+		s.query.logger().WarnContext(ctx, "query changed", "table", s.query.label, "cursor", at.cursor,
+			"fix", "nothing, if rows up to the cursor need not be read again; otherwise "+rewindAdvice)
 	}
-}
-
-// inSession calls f with a connection as the dialect uses it. After an error the dialect is asked
-// again, because the next connection may lead to another server, or to a pooler.
-func (q *query) inSession(ctx context.Context, conn *sql.Conn, f func(ceiling.Queryer) error) (err error) {
-	defer func() {
-		if err != nil {
-			q.session = nil
-		}
-	}()
-	if q.session == nil {
-		if q.session, err = q.sql.Session(ctx, conn); err != nil {
-			return q.wrap(err, nil)
-		}
-	}
-	db, restore, err := q.session(ctx, conn)
-	if err != nil {
-		return q.wrap(err, nil)
-	}
-	if restore != nil {
-		defer restore()
-	}
-	return f(db)
 }
 
 // withPlan calls f with a connection and a plan for the present columns. It calls f again if
@@ -228,12 +228,9 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 // asks where the ceiling is now, and reads on.
 func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
 	b.From, b.To = at.cursor, at.cursor
-	known := s.nullFree
-	if !known {
-		if err := s.query.findNull(ctx, db, s.plan, 0, nil); err != nil {
-			return b, err
-		}
-		s.nullFree = true
+	known, err := s.findNull(ctx, db)
+	if err != nil {
+		return b, err
 	}
 	if at.cursor == "" && s.query.start == Latest {
 		if err = s.open(ctx, db); err == nil { // what would be missed is refused now, and not after the first row
@@ -252,23 +249,26 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	r := newReader(s.query, db, s.plan, at.key, limit)
 	r.add = into.add
 	r.bind(into.bind)
+	first, w := at, (*window)(nil)
 	for ended := false; !ended; {
-		w, fresh, err := s.windowAfter(ctx, db, at)
-		if err != nil {
+		next, fresh, err := s.windowAfter(ctx, db, at)
+		if r.rows > 0 && errors.As(err, new(*refusal)) {
+			r.more = true // the next batch judges that, by the rows of this one
+			break
+		} else if err != nil {
 			return b, err
 		}
-		if held, err := s.check(ctx, db, w, at.key); err != nil {
+		w = next
+		if b.Held, err = s.check(ctx, db, w, at.key); err != nil {
 			return b, err
-		} else if held != nil {
-			b.Held = held
+		} else if b.Held != nil {
 			break
 		}
 		if at, err = s.readBelow(ctx, r, w, at); err != nil {
-			return b, err
+			return b, s.finishBad(ctx, db, r, first, w, err)
 		}
 		b.Pending = w.pending(at.key)
 		if r.more {
-			w.to = at.cursor
 			break
 		}
 		ended = fresh && !w.More
@@ -276,13 +276,24 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	}
 	if r.rows > 0 {
 		b.Records, b.Bytes, b.More = into.take(r.rows), r.bytes, r.more
-		b.To = at.cursor
 		s.rowSize = max(r.bytes/r.rows, 1)
 	}
-	if !b.More && known {
+	if r.rows > 0 || w.moved {
+		err = finishRows(ctx, s, db, r, first, at.key, w, into, b.Records)
+	}
+	if err == nil && !b.More && known {
 		err = s.query.findNull(ctx, db, s.plan, 0, nil)
 	}
 	return b, err
+}
+
+// findNull looks for NULL in the first column of the key, unless that is known.
+func (s *state) findNull(ctx context.Context, db ceiling.Queryer) (known bool, err error) {
+	if known = s.nullFree; !known {
+		err = s.query.findNull(ctx, db, s.plan, 0, nil)
+		s.nullFree = err == nil
+	}
+	return known, err
 }
 
 // guess estimates how many rows take maxBytes. It is a power of two, because each number makes

@@ -36,7 +36,9 @@ type query struct {
 	session     dialect.Session // nil: not known
 	maxBytes    int
 	maxRowBytes int
-	print       string // fingerprint
+	print       string                // fingerprint
+	identity    string                // fingerprint of the table and its key alone
+	usable      func(*sql.Conn) error // whether a connection leads to the database's file
 	log         *slog.Logger
 }
 

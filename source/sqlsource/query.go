@@ -1,6 +1,7 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -62,8 +63,10 @@ type Query[T any] struct {
 // cannot fix, such as a column for which T has no field, are marked with retry.Permanent. A row
 // that does not fit into T, or is too large, is a [*source.BadRecord].
 func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[T], error) {
-	return fetch(ctx, &q.state, q.query, after, limit, func(p *plan, _ int) (records[T], error) { return newBinding[T](q.DB, p.names()) })
+	return fetch(ctx, &q.state, q.query, after, limit, q.open)
 }
+
+func (q *Query[T]) open(p *plan, _ int) (records[T], error) { return newBinding[T](q.DB, p.names()) }
 
 // At returns the cursor after the row with a key. See [Table.At].
 func (q *Query[T]) At(key ...any) (source.Cursor, error) { return at(q.query, key) }
@@ -98,6 +101,7 @@ func (q *Query[T]) query() (*query, error) {
 		i.table, i.label = parts, "query of "+q.Table
 	}
 	i.print = fingerprint(append([]string{"query", text, q.Table}, q.Key...)...)
+	i.identity = fingerprint(append([]string{"key", cmp.Or(q.Table, text)}, q.Key...)...)
 	return i, i.complete("Select", text)
 }
 
@@ -105,6 +109,7 @@ func (q *Query[T]) query() (*query, error) {
 // copied after each row.
 type binding[T any] struct {
 	into    *T
+	names   []string // of the columns
 	fields  [][]int
 	through bool // a field is reached through a pointer, which each row allocates
 	dest    []any
@@ -114,7 +119,7 @@ type binding[T any] struct {
 
 // newBinding finds a field of T for each column.
 func newBinding[T any](db *sqlx.DB, columns []string) (*binding[T], error) {
-	b := &binding[T]{into: new(T)}
+	b := &binding[T]{into: new(T), names: columns}
 	t := reflect.TypeFor[T]()
 	if t.Kind() != reflect.Struct || t == typeTime || reflect.PointerTo(t).Implements(reflect.TypeFor[sql.Scanner]()) {
 		if t.Kind() == reflect.Map || t.Kind() == reflect.Interface || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct {
@@ -187,3 +192,24 @@ func (b *binding[T]) add() int {
 }
 
 func (b *binding[T]) take(n int) []T { return b.records[:n:n] }
+
+// digest prints the fields. One that prints differently each time, such as a pointer in a struct,
+// looks like a column that changes.
+func (b *binding[T]) digest(of T, key []string) (s slots) {
+	v := reflect.ValueOf(of)
+	for i, name := range b.names {
+		if slices.Contains(key, name) {
+			continue
+		}
+		field, err := v, error(nil)
+		if f := b.fields[i]; f != nil {
+			field, err = v.FieldByIndexErr(f)
+		}
+		text := ""
+		if field = reflect.Indirect(field); err == nil && field.IsValid() {
+			text = fmt.Sprint(field.Interface())
+		}
+		s.add(name, text, err != nil || !field.IsValid())
+	}
+	return s
+}

@@ -33,6 +33,7 @@ type reader struct {
 	unread      error         // why that row cannot be read
 	refused     error         // the database's answer in place of rows
 	dropped     bool          // the connection was closed, because it had many rows left
+	seen        []rowKey      // the keys of the rows 1, 2, 4, 8, ... and some more of the batch, for anchors
 }
 
 type scanner func(src any) error
@@ -102,6 +103,9 @@ func (r *reader) read(ctx context.Context, list string, where keyRange) error {
 		r.rows++
 		r.bytes += size
 		r.keys.keep()
+		if r.rows&(r.rows-1) == 0 || r.rows%anchorEvery == 0 {
+			r.seen = append(r.seen, rowKey{r.rows, values(r.keys.last)})
+		}
 	}
 	r.refused = rows.Err()
 	return r.wrap(errors.Join(r.refused, rows.Close()), where.after)
@@ -240,7 +244,6 @@ func (s *state) unread(ctx context.Context, r *reader, w *window, at position) (
 		return at, err
 	}
 	if !errors.Is(r.unread, errLarge) {
-		w.to = next.cursor
 		return at, &source.BadRecord{Key: positionText(s.query.key, next.cursor), To: next.cursor, Err: r.unread}
 	}
 	s.large = large{at.cursor, next.key}
@@ -253,11 +256,12 @@ func (s *state) unread(ctx context.Context, r *reader, w *window, at position) (
 
 func (q *query) positionOf(key []dialect.Value, w *window) (position, error) {
 	cursor, err := encode(q.print, w.origin, key)
-	return position{cursor, key, w.origin}, err
+	return position{cursor: cursor, key: key, origin: w.origin}, err
 }
 
 type keyRange struct {
-	after, to []dialect.Value // nil: no bound
+	after, to []dialect.Value   // nil: no bound
+	keys      [][]dialect.Value // not nil: only rows with one of these keys
 	below     ceiling.Limit
 	falling   bool
 	fits      bool // only rows that are not larger than maxRowBytes
@@ -276,6 +280,13 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 	}
 	args := dialect.Args{Writer: q.sql}
 	var conds []string
+	if r.keys != nil {
+		cond, err := q.oneOf(p, r.keys, &args)
+		if err != nil {
+			return "", nil, err
+		}
+		conds = append(conds, cond)
+	}
 	for i, bound := range bounds {
 		if bound == nil {
 			continue
@@ -340,14 +351,11 @@ func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int
 		return nil
 	}
 	args := dialect.Args{Writer: q.sql}
-	conds := []string{p.key[i].Ref + " IS NULL"}
-	for j, k := range p.key[:i] {
-		expr, arg, err := k.Bind(after[j])
-		if err != nil {
-			return q.wrap(dialect.Misfit(k, after[j], err), nil)
-		}
-		conds = append(conds, k.Ref+" = "+args.Add(expr, arg))
+	conds, err := q.equal(p.key[:i], after, &args)
+	if err != nil {
+		return err
 	}
+	conds = append(conds, p.key[i].Ref+" IS NULL")
 	found, err := q.some(ctx, db, q.selects(q.settings(), "1", conds, p.key[i].Ref, 1), args.List, after)
 	if err == nil && found {
 		err = nullKey(p.key[i].Name)

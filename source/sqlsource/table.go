@@ -88,9 +88,11 @@ type Table struct {
 // retrying cannot fix are marked with [retry.Permanent]. A row that is too large, or that
 // the database cannot return, is a [*source.BadRecord].
 func (t *Table) Fetch(ctx context.Context, after source.Cursor, limit int) (source.Batch[row.Row], error) {
-	return fetch(ctx, &t.state, t.query, after, limit, func(p *plan, n int) (records[row.Row], error) {
-		return rowRecords{row.NewBuilder(p.row, n+1)}, nil
-	})
+	return fetch(ctx, &t.state, t.query, after, limit, t.open)
+}
+
+func (t *Table) open(p *plan, n int) (records[row.Row], error) {
+	return rowRecords{row.NewBuilder(p.row, n+1)}, nil
 }
 
 // At returns the cursor after the row with a key, for Start or a rewind. The row need
@@ -147,6 +149,7 @@ func (t *Table) query() (*query, error) {
 		q.selected = true
 	}
 	q.print = fingerprint(append(identity, t.Key...)...)
+	q.identity = fingerprint(append([]string{"key", t.Name}, t.Key...)...)
 	return q, nil
 }
 
@@ -170,7 +173,11 @@ func checked(of fields) (*query, error) {
 // init makes the query that all fetches use. At and Describe make another one, so
 // that Start can be set to what At returns.
 func (s *state) init(of fields) (*query, error) {
-	s.setup.Do(func() { s.query, s.err = checked(of) })
+	s.setup.Do(func() {
+		if s.query, s.err = checked(of); s.err == nil {
+			s.query.usable = s.current
+		}
+	})
 	return s.query, s.err
 }
 
@@ -262,6 +269,15 @@ type rowRecords struct{ *row.Builder }
 func (r rowRecords) bind(dest []any)      { copy(dest, r.Dest()) }
 func (r rowRecords) add() int             { return r.Add() }
 func (r rowRecords) take(n int) []row.Row { return r.Rows()[:n:n] }
+
+func (r rowRecords) digest(of row.Row, key []string) (s slots) {
+	for i := range of.Len() {
+		if name := of.Columns().Name(i); !slices.Contains(key, name) {
+			s.add(name, of.Text(i), of.IsNull(i))
+		}
+	}
+	return s
+}
 
 // permanent returns an error of this package that is not worth retrying.
 func permanent(format string, args ...any) error {

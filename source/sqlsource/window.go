@@ -20,10 +20,13 @@ import (
 type window struct {
 	ceiling.Limit
 	from, to source.Cursor
-	origin   origin
-	since    time.Time // when it was found
-	boot     string    // of the server
-	durable  bool      // a crash of the server cannot take back what is below the limit
+	origin   origin                // without anchors and marks, which change from batch to batch
+	start    []dialect.HistoryPart // what History said of the server's start
+	moved    bool                  // the rows have proven another history to be the cursor's
+	verified bool                  // the delivered rows were compared since the window was opened
+	since    time.Time             // when it was found
+	boot     string                // of the server
+	durable  bool                  // a crash of the server cannot take back what is below the limit
 }
 
 // unflushed is the holder of rows whose commit is not on disk yet.
@@ -37,7 +40,7 @@ const flushRetry = 5 * time.Millisecond
 // restarted: its log may have ended below the mark, and then keys are drawn again.
 func (s *state) windowAfter(ctx context.Context, db ceiling.Queryer, at position) (w *window, fresh bool, err error) {
 	if w := s.window; w != nil && (at.cursor == w.from || at.cursor == w.to) {
-		h, err := s.query.history(ctx, db, w.Sequence)
+		h, err := s.history(ctx, db, w.Sequence)
 		if err != nil {
 			return nil, false, err
 		}
@@ -65,18 +68,36 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 	if failed != nil && !errors.As(failed, &rewound) {
 		return nil, failed
 	}
-	h, err := q.history(ctx, db, limit.Sequence) // after the limit, so that its mark is above all rows below that
+	if s.marked.IsZero() {
+		if err := s.readMarks(ctx, db); err != nil {
+			return nil, err
+		}
+	}
+	h, err := s.history(ctx, db, limit.Sequence) // after the limit, so that its mark is above all rows below that
 	if err != nil {
 		return nil, err
 	}
-	if err := at.origin.follows(h); err != nil {
-		return nil, q.notFollowed(err, adoptAdvice)
+	w := &window{Limit: limit, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot, start: h.soft, durable: h.Flushed >= h.Mark}
+	older := at.origin
+	if changed := older.follows(h); changed != nil {
+		if errors.Is(changed, errBehind) {
+			return nil, q.wrap(changed, nil)
+		}
+		e, _, _, err := s.compare(ctx, db, at)
+		if err != nil {
+			return nil, err
+		}
+		if rewound != nil || !e.proves() {
+			return nil, refuse(withEvidence(changed, e), adoptAdvice)
+		}
+		s.logContinues(ctx, changed.Error(), e)
+		older, w.moved = origin{}, true
 	}
 	if rewound != nil {
-		return nil, q.notFollowed(errors.New(rewound.What), rewindAdvice)
+		return nil, refuse(errors.New(rewound.What), rewindAdvice)
 	}
-	return &window{Limit: limit, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot,
-		origin: originOf(h, at.origin), durable: h.Flushed >= h.Mark}, nil
+	w.origin = originOf(h, older, q.identity)
+	return w, nil
 }
 
 // pending returns the greatest number of rows that can follow a key, 0 if it is not known:
@@ -178,7 +199,7 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 		return q.wrap(err, nil)
 	}
 	s.guard = g
-	r := g.Report()
+	r := s.report()
 	s.guarantee = &source.Guarantee{Name: r.Strategy, Text: r.Guarantee, Lossy: r.Lossy}
 	if r.Strategy+r.Guarantee == s.reported {
 		return nil
@@ -200,6 +221,13 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	}
 	q.logger().Log(ctx, level, "guarantee", attrs...)
 	return nil
+}
+
+// report is the guard's, whose guarantee also says what the history does not show.
+func (s *state) report() ceiling.Report {
+	r := s.guard.Report()
+	r.Guarantee += "; " + s.query.sql.Unnoticed()
+	return r
 }
 
 func (s *state) target() ceiling.Table {

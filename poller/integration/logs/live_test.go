@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,6 +104,7 @@ func TestLogsAreAsDocumented(t *testing.T) {
 	rec := newLogRecorder(t)
 	synctest.Test(t, func(t *testing.T) { logOfALife(t, slog.New(rec)) })
 	logOfATable(t, slog.New(rec))
+	logOfAHistory(t, slog.New(rec))
 	synctest.Test(t, func(t *testing.T) { logOfFiles(t, slog.New(rec)) })
 	synctest.Test(t, func(t *testing.T) { logOfAGroup(t, slog.New(rec)) })
 	synctest.Test(t, func(t *testing.T) { logOfReplicas(t, slog.New(rec)) })
@@ -184,6 +186,31 @@ func logOfALife(t *testing.T, log *slog.Logger) {
 type sinkFunc func(context.Context, source.Batch[string]) error
 
 func (f sinkFunc) Write(ctx context.Context, b source.Batch[string]) error { return f(ctx, b) }
+
+// logOfAHistory reads a table whose rows are updated, that is altered, and by another condition.
+func logOfAHistory(t *testing.T, log *slog.Logger) {
+	db := dbtest.SQLite(t).Open(t, dbtest.NCruces)
+	db.MustExec(`CREATE TABLE old (id INTEGER PRIMARY KEY AUTOINCREMENT, secret TEXT, n INT)`)
+	table := &sqlsource.Table{DB: db, Name: "old", Key: []string{"id"}, Logger: log}
+	var after source.Cursor
+	next := func() {
+		for i := range 4 {
+			db.MustExec(`INSERT INTO old (secret, n) VALUES (?, ?)`, fmt.Sprint(notForLogs, i), rand.Int())
+		}
+		b, err := table.Fetch(t.Context(), after, 100)
+		require.NoError(t, err)
+		require.Len(t, b.Records, 4)
+		after = b.To
+	}
+	next()
+	db.MustExec(`UPDATE old SET secret = secret || 'x'`)
+	db.MustExec(`CREATE TABLE other (a)`)
+	next()
+	db.MustExec(`UPDATE old SET secret = secret || 'x', n = n + 1`)
+	next()
+	table = &sqlsource.Table{DB: db, Name: "old", Key: []string{"id"}, Where: "t.id > 0", Logger: log}
+	next()
+}
 
 // logOfATable reads an SQLite table that is altered, has no index, and gets rows below the
 // cursor.

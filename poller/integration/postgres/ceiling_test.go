@@ -53,9 +53,7 @@ func (r *reading) next() []string {
 
 func (r *reading) fails() error {
 	r.t.Helper()
-	_, err := r.table.Fetch(r.t.Context(), r.at, 1000)
-	require.Error(r.t, err)
-	return err
+	return lab.Refused(r.t, r.table, r.at)
 }
 
 // heldBy requires that rows are held back by one transaction, which began no earlier than

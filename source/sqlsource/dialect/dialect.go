@@ -96,8 +96,15 @@ type Reader interface {
 	RefusedValue(err error) bool
 
 	// History returns what identifies the database's history, at a moment after the call
-	// began. A nil table is not known.
-	History(ctx context.Context, db ceiling.Queryer, table []string) (History, error)
+	// began. It is called for each batch. A nil table is not known. Drawn is that of Marks.
+	History(ctx context.Context, db ceiling.Queryer, table []string, drawn string) (History, error)
+
+	// Marks returns what changes when the table is rebuilt or emptied, and what does not change
+	// while a program runs. It is called at the start, and now and then. A nil table is not known.
+	Marks(ctx context.Context, db ceiling.Queryer, table []string) (Marks, error)
+
+	// Unnoticed says in a clause, which ends each guarantee, what the history does not show.
+	Unnoticed() string
 
 	// Explain returns the plan of a statement, and what is bad about it; a finding without a
 	// Text says that nothing is. after says that the rows after a key are read, and not all.
@@ -190,4 +197,17 @@ type HistoryPart struct {
 	Name    string // the kind of identity, such as "cluster"
 	Value   string // "" if it is not known; then it is not compared
 	Changed string // the meaning of a different value
+
+	// Ordinary says that a change is a part of ordinary life, as of a restart or a rebuild. Reading
+	// continues then, unless the delivered rows were replaced by others. After any other change it
+	// continues only if the delivered rows prove that nothing was lost. See DESIGN-histories.md of
+	// package sqlsource.
+	Ordinary bool
+}
+
+// Marks is what is known about a table, in addition to its History.
+type Marks struct {
+	Parts []HistoryPart // all of them Ordinary
+	Drawn string        // the column from which History takes its mark, as AUTO_INCREMENT draws it; "" if there is none
+	File  string        // the path of the database's file; "" if it is not one
 }

@@ -123,7 +123,7 @@ func (SQLServer) RefusedValue(err error) bool {
 
 // History uses the recovery fork, which changes when a backup is restored, and
 // the database's last row version, which never falls otherwise.
-func (s SQLServer) History(ctx context.Context, db ceiling.Queryer, table []string) (dialect.History, error) {
+func (s SQLServer) History(ctx context.Context, db ceiling.Queryer, table []string, _ string) (dialect.History, error) {
 	var fork, object string
 	var h dialect.History
 	err := db.QueryRowContext(ctx, `SELECT CONVERT(char(36), recovery_fork_guid), COALESCE(CONVERT(varchar(20), OBJECT_ID(@p1)), ''), CONVERT(bigint, @@DBTS)
@@ -134,6 +134,15 @@ func (s SQLServer) History(ctx context.Context, db ceiling.Queryer, table []stri
 		{Name: "table", Value: object, Changed: "the table was dropped and recreated"},
 	}
 	return h, err
+}
+
+// Marks has nothing to add: the table's id is part of the History.
+func (SQLServer) Marks(context.Context, ceiling.Queryer, []string) (m dialect.Marks, err error) {
+	return m, nil
+}
+
+func (SQLServer) Unnoticed() string {
+	return "if the table is truncated, and the keys pass the cursor again before the next poll, only the delivered rows can show it"
 }
 
 func (SQLServer) Explain(context.Context, ceiling.Queryer, string, []any, bool) ([]string, ceiling.Finding, error) {

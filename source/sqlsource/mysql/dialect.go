@@ -151,34 +151,64 @@ func (Dialect) ColumnsChanged(err error) bool {
 // the greatest key there was, and not the counter: numbers that no row got are forgotten at a
 // restart. MariaDB has nothing that identifies a server and stays the same when it moves: its
 // server_uid is made of the network address.
-func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string) (h dialect.History, err error) {
+func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string, drawn string) (h dialect.History, err error) {
+	const uuid = "/*!80000 @@server_uuid */ /*M! x'' */"
+	var server, greatest string
 	var next uint64
-	var counted bool
-	var drawn []string // the AUTO_INCREMENT column, if there is one
-	if table != nil {
-		next, counted, err = readCounter(ctx, db, table)
+	counted := false
+	if drawn != "" {
+		next, counted, err = readCounter(ctx, db, table, ", "+uuid+", COALESCE((SELECT MAX("+quote(drawn)+") FROM "+dialect.QuoteAll(d, table)+"), 0)", &server, &greatest)
 	}
-	if counted {
-		drawn, err = ceiling.Texts(ctx, db, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE "+isTable(table)+" AND EXTRA LIKE '%auto_increment%'")
+	if !counted && err == nil {
+		err = db.QueryRowContext(ctx, "SELECT "+uuid).Scan(&server)
 	}
 	if err != nil {
 		return h, err
 	}
-	top := "0"
-	if drawn != nil {
-		top = "COALESCE((SELECT MAX(" + quote(drawn[0]) + ") FROM " + dialect.QuoteAll(d, table) + "), 0)"
-	}
-	var server, greatest string
-	if err := db.QueryRowContext(ctx, "SELECT /*!80000 @@server_uuid */ /*M! x'' */, "+top).Scan(&server, &greatest); err != nil {
-		return h, err
-	}
 	h.Drawn, h.Flushed = math.MaxUint64, math.MaxUint64
 	h.Parts = []dialect.HistoryPart{{Name: "server", Value: server, Changed: "the data source name leads to another server, or a replica took its place"}}
-	if drawn != nil && greatest[0] != '-' {
+	if counted && greatest[0] != '-' {
 		h.Drawn = next - 1
 		h.Mark, err = strconv.ParseUint(greatest, 10, 64)
 	}
 	return h, err
+}
+
+// Marks implements [dialect.Reader]. TRUNCATE and each rebuild give a table another id, which a role
+// without the privilege PROCESS does not see. ALTER TABLE changes the time of creation.
+func (Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) (m dialect.Marks, err error) {
+	if table == nil {
+		return m, nil
+	}
+	drawn, err := ceiling.Texts(ctx, db, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE "+isTable(table)+" AND EXTRA LIKE '%auto_increment%'")
+	if err != nil {
+		return m, err
+	}
+	m.Drawn = strings.Join(drawn, "") // a table has one such column at most
+	created, err := ceiling.Texts(ctx, db, "SELECT COALESCE(CREATE_TIME, x'') FROM information_schema.TABLES WHERE "+isTable(table))
+	if err != nil {
+		return m, err
+	}
+	// The name of a file, with partitions after a #. Rare characters in a name are encoded there: such a table is not found.
+	file := "DATABASE()"
+	if len(table) > 1 {
+		file = literal(table[0])
+	}
+	file = "CONCAT(" + file + ", '/', " + literal(table[len(table)-1]) + ")"
+	ids, err := ceiling.Texts(ctx, db, "SELECT TABLE_ID FROM information_schema./*!80000 INNODB_TABLES */ /*M! INNODB_SYS_TABLES */ WHERE SUBSTRING_INDEX(NAME, '#', 1) = "+file+" ORDER BY TABLE_ID")
+	if n := dberr.MySQLNumber(err); n == 1227 || n == 1109 { // no privilege, or no such list
+		ids, err = nil, nil
+	}
+	m.Parts = []dialect.HistoryPart{
+		{Name: "table ids", Value: strings.Join(ids, " "), Changed: "the table was emptied by TRUNCATE or rebuilt, or partitions were added or dropped", Ordinary: true},
+		{Name: "time of creation", Value: strings.Join(created, ""), Changed: "the table was recreated or altered", Ordinary: true},
+	}
+	return m, err
+}
+
+// Unnoticed implements [dialect.Reader].
+func (Dialect) Unnoticed() string {
+	return "if the table is truncated or restored, and the keys pass the cursor again before the next poll, only the delivered rows can show it"
 }
 
 // small is up to how many rows it means nothing that MySQL reads and sorts all of them: it does

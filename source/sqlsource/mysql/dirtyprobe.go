@@ -105,7 +105,7 @@ func (g *dirtyProbe) Advance(ctx context.Context, db ceiling.Queryer, after []st
 
 // check returns an error if the counter does not stand above the cursor, or was set back.
 func (g *dirtyProbe) check(ctx context.Context, db ceiling.Queryer, from int64) error {
-	next, ok, err := readCounter(ctx, db, g.table.Parts)
+	next, ok, err := readCounter(ctx, db, g.table.Parts, "")
 	switch {
 	case err != nil:
 		return err

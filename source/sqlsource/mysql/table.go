@@ -122,12 +122,14 @@ func (p *table) readIndex(ctx context.Context, db ceiling.Queryer, t ceiling.Tab
 
 // readCounter returns the number that AUTO_INCREMENT draws next in a table, if it has drawn none
 // since. ok is false if the table has no such counter, or the role may not see the table. The second
-// column says for how long MySQL caches the counter (see DESIGN-ceilings.md). MariaDB skips it.
-func readCounter(ctx context.Context, db ceiling.Queryer, parts []string) (next uint64, ok bool, err error) {
+// column says for how long MySQL caches the counter (see DESIGN-ceilings.md). MariaDB skips it. The
+// statement also selects more, into dest.
+func readCounter(ctx context.Context, db ceiling.Queryer, parts []string, more string, dest ...any) (next uint64, ok bool, err error) {
 	var number sql.Null[uint64]
 	var expiry int64
 	read := func() error {
-		return db.QueryRowContext(ctx, "SELECT AUTO_INCREMENT, 0 /*!80003 + @@session.information_schema_stats_expiry */ FROM information_schema.TABLES WHERE "+isTable(parts)).Scan(&number, &expiry)
+		return db.QueryRowContext(ctx, "SELECT AUTO_INCREMENT, 0 /*!80003 + @@session.information_schema_stats_expiry */"+more+" FROM information_schema.TABLES WHERE "+isTable(parts)).
+			Scan(append([]any{&number, &expiry}, dest...)...)
 	}
 	if err = read(); err == nil && expiry != 0 {
 		if err = exec(ctx, db, "SET SESSION information_schema_stats_expiry = 0"); err == nil {
@@ -277,7 +279,7 @@ func (p *table) checkRows(ctx context.Context, db ceiling.Queryer, r *ceiling.Re
 	if above {
 		r.Add(ceiling.Unsafe, ceiling.Advice("keep such rows out of the table, or read by another key"), "there are keys above 9223372036854775807, which is the greatest that is supported")
 	}
-	if _, ok, err := readCounter(ctx, db, t.Parts); err != nil {
+	if _, ok, err := readCounter(ctx, db, t.Parts, ""); err != nil {
 		return err
 	} else if !ok {
 		r.Add(ceiling.Unsafe, ceiling.Advice("grant the role SELECT on the table"), "information_schema does not show the AUTO_INCREMENT counter")

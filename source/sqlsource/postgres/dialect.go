@@ -148,7 +148,7 @@ func (Dialect) Older(ctx context.Context, db ceiling.Queryer, ref, typ, zone str
 // has. If the right on pg_control_system was revoked, the cluster's identity is not
 // known, nor is a standby's timeline. A standby cannot lose commits that it has replayed.
 // Databases that speak the protocol but lack these functions have no history.
-func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string) (dialect.History, error) {
+func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string, _ string) (dialect.History, error) {
 	var name any
 	if table != nil {
 		name = dialect.QuoteAll(d, table)
@@ -184,8 +184,30 @@ func readHistory(ctx context.Context, db ceiling.Queryer, name any, identifier s
 		{Name: "timeline", Value: strings.TrimLeft(timeline, "0"), Changed: "a standby was promoted, or the server was restored to a point in time; the last commits may be lost"},
 		{Name: "database", Value: database, Changed: "the data source name leads to another database, or the database was recreated"},
 		{Name: "table", Value: oid, Changed: "the table was dropped and recreated, or another table took its name"},
+		{Name: "start", Value: h.Boot, Changed: "the server was started", Ordinary: true},
 	}
 	return h, err
+}
+
+// Marks implements [dialect.Reader]. TRUNCATE, VACUUM FULL and ALTER TABLE give a table another file,
+// and partitions come and go.
+func (d Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) (m dialect.Marks, err error) {
+	if table == nil {
+		return m, nil
+	}
+	var files string
+	err = db.QueryRowContext(ctx, `SELECT COALESCE(string_agg(pg_relation_filenode(oid)::text, ',' ORDER BY oid), '')
+		FROM (SELECT to_regclass($1::text)::oid UNION SELECT relid::oid FROM pg_partition_tree(to_regclass($1::text))) AS tree(oid)`, dialect.QuoteAll(d, table)).Scan(&files)
+	if state := dberr.SQLState(err); state == "42883" || state == "0A000" {
+		return m, nil
+	}
+	m.Parts = []dialect.HistoryPart{{Name: "files", Value: files, Changed: "the table was rewritten or emptied, or partitions were attached or detached", Ordinary: true}}
+	return m, err
+}
+
+// Unnoticed implements [dialect.Reader].
+func (Dialect) Unnoticed() string {
+	return "if the server's disk is restored, or setval sets the sequence back, and the keys pass the cursor again before the next poll, only the delivered rows can show it (after setval by a warning)"
 }
 
 var fullRead = regexp.MustCompile(`^\s*(?:->\s+)?(?:Parallel )?(Seq Scan on .*|Sort|Incremental Sort)$`)

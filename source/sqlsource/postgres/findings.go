@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
@@ -19,6 +20,14 @@ type guard struct {
 }
 
 func (g *guard) Report() ceiling.Report { return g.report }
+
+// refuse returns an error about rows that cannot be read, which only a change of the rows ends.
+func (g *guard) refuse(remedies []ceiling.Remedy, format string, args ...any) error {
+	r := g.report
+	r.Findings = slices.Clone(r.Findings)
+	r.Add(ceiling.Unsafe, remedies, format, args...)
+	return retry.Permanent(r.Err(g.table))
+}
 
 // open probes a table and reports what matters for every strategy. Locks says that this one needs
 // the locks of the transactions that write, which only a primary shows.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // LockFence guards a table as it is, whose key is drawn by a sequence with CACHE 1: a serial
@@ -46,12 +47,14 @@ func (c LockFence) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table
 	g.probe = fmt.Sprintf(`SELECT greatest, %[3]s, (SELECT relfilenode::bigint FROM pg_catalog.pg_class WHERE oid = %[4]d), pg_is_in_recovery()
 		FROM (SELECT max(%[1]s) AS greatest FROM %[2]s WHERE %[1]s >= $1::bigint) AS g, %[5]s`,
 		t.Key[0].Quoted, t.Name, drawn, s.oid, from)
+	g.setval = fmt.Sprintf("SELECT setval(%s, greatest(last_value, (SELECT max(%s) FROM %s))) FROM %s;", dialect.QuoteWith(`'`, s.name), t.Key[0].Quoted, t.Name, s.name)
 	return g, nil
 }
 
 type lockFence struct {
 	fence
 	sequence string
+	setval   string        // a statement that moves the sequence past the keys
 	file     sql.NullInt64 // of the sequence: it changes when that is altered or restarted
 
 	// When keys above the sequence were seen last, and since when at each poll. A client made them up.
@@ -95,6 +98,11 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 	}
 	high := greatest.Int64
 	if drawn.Valid && drawn.Int64 < high {
+		if after == nil {
+			if err := g.anyDrawn(ctx, db, drawn.Int64, high); err != nil {
+				return l, err
+			}
+		}
 		high, g.byHand = drawn.Int64, at
 		if g.byHandSince.IsZero() {
 			g.byHandSince = at
@@ -111,9 +119,20 @@ func (g *lockFence) Advance(ctx context.Context, db ceiling.Queryer, after []str
 	l.Where, l.Args, l.Greatest = g.table.Key[0].Ref+" <= ?::bigint", []any{g.settled}, greatest.Int64
 	l.Nothing, l.AsOf = g.settled < from, g.asOf
 	if g.settled < greatest.Int64 {
-		byHand := fmt.Sprintf("a key that the sequence %s has not reached: "+
-			"a client made it up, and it is read when the sequence has passed it", g.sequence)
-		l.Held, err = g.held(ctx, db, source.Held{Since: g.byHandSince, By: []string{byHand}})
+		l.Held, err = g.held(ctx, db, source.Held{Since: g.byHandSince, By: []string{fmt.Sprintf(byHand, g.sequence, g.setval)}})
 	}
 	return l, err
+}
+
+const byHand = "a key that the sequence %s has not reached: a client made it up, or it was loaded without setval, and it is read when the sequence has passed it; to read it now, run %s"
+
+// anyDrawn returns an error if no row has a key that the sequence has drawn, though some have greater ones.
+func (g *lockFence) anyDrawn(ctx context.Context, db ceiling.Queryer, drawn, greatest int64) error {
+	var any bool
+	err := db.QueryRowContext(ctx, fmt.Sprintf("SELECT EXISTS (SELECT FROM %s WHERE %s <= $1::bigint)", g.table.Name, g.table.Key[0].Quoted), drawn).Scan(&any)
+	if err != nil || any {
+		return err
+	}
+	return g.refuse(ceiling.Advice("let the sequence draw greater keys than the existing ones", g.setval),
+		"there are keys up to %d, and the sequence %s stands at %d, below all of them: they were loaded without setval, and would wait until the sequence has passed them", greatest, g.sequence, drawn)
 }

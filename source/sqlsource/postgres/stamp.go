@@ -42,11 +42,16 @@ func (c Stamp) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (c
 	if err != nil {
 		return nil, err
 	}
-	g := &stamp{newFence(p, t, r, 0)}
+	g := &stamp{fence: newFence(p, t, r, 0)}
 	g.probe = fmt.Sprintf(`SELECT %s, %s, %s, pg_is_in_recovery() FROM (SELECT clock_timestamp()::%s AS clock) AS c, (SELECT max(%s) AS greatest FROM %s) AS g`,
 		micros("clock"), micros(finite("greatest")), micros(finite("$1::text::timestamptz")), p.tree[0].keyExact, t.Key[0].Quoted, t.Name)
 	return g, nil
 }
+
+// maxAhead is how far stamps may be ahead of the clock before the first row is read. Less passes soon.
+const maxAhead = time.Hour
+
+func stampText(micros int64) string { return time.UnixMicro(micros).UTC().Format(time.RFC3339Nano) }
 
 // micros is an expression for the microseconds since 1970, without a fraction.
 func micros(expr string) string {
@@ -58,7 +63,10 @@ func finite(expr string) string {
 	return fmt.Sprintf("CASE %s WHEN 'infinity' THEN '9999-12-31' WHEN '-infinity' THEN '0001-01-01' ELSE %[1]s END", expr)
 }
 
-type stamp struct{ fence }
+type stamp struct {
+	fence
+	ahead time.Time // since when no row but those with stamps ahead of the clock is there
+}
 
 // Advance implements [ceiling.Guard]. The clock is read before the locks. It is rounded as the
 // column is, so that whoever locks the table later draws a stamp that is not smaller.
@@ -79,6 +87,7 @@ func (g *stamp) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 	}
 	g.stands(clock)
 	if !greatest.Valid {
+		g.ahead = time.Time{}
 		return ceiling.Limit{Nothing: true, AsOf: at}, g.idle(ctx, db, at)
 	}
 	if err := g.set(ctx, db, clock, at); err != nil {
@@ -86,14 +95,22 @@ func (g *stamp) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 	}
 	l := ceiling.Limit{Where: g.table.Key[0].Ref + " < 'epoch'::timestamptz + ?::float8 * interval '1 microsecond'", Args: []any{g.settled}, AsOf: g.asOf}
 	if greatest.Int64 < g.settled {
+		g.ahead = time.Time{}
 		return l, nil
 	}
 	if _, waiting := g.fences.Oldest(); !waiting {
 		l.AsOf = time.Time{}
 	}
-	ahead := fmt.Sprintf("a stamp ahead of the server's clock by %s", formatMicros(greatest.Int64-clock))
+	if after == nil && greatest.Int64-clock > maxAhead.Microseconds() {
+		return l, g.refuse(ceiling.Advice("update these rows, so that the trigger stamps them again, or exclude them by a condition"),
+			"rows have a %q up to %s, ahead of the server's clock: they would wait until the clock has passed that", g.table.Key[0].Name, stampText(greatest.Int64))
+	}
+	if g.ahead.IsZero() {
+		g.ahead = at
+	}
+	ahead := fmt.Sprintf("a stamp ahead of the server's clock by %s (%s)", formatMicros(greatest.Int64-clock), stampText(greatest.Int64))
 	var err error
-	l.Held, err = g.held(ctx, db, source.Held{Since: at, By: []string{ahead}})
+	l.Held, err = g.held(ctx, db, source.Held{Since: g.ahead, By: []string{ahead}})
 	return l, err
 }
 

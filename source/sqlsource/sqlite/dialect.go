@@ -134,8 +134,31 @@ func (Dialect) ColumnsChanged(err error) bool {
 	return strings.Contains(err.Error(), "no such column") || strings.Contains(err.Error(), "API misuse")
 }
 
-func (Dialect) History(context.Context, ceiling.Queryer, []string) (h dialect.History, err error) {
-	return h, nil // nothing identifies a file's history
+// History implements [dialect.Reader]. Nothing identifies a file's history, see Marks.
+func (Dialect) History(context.Context, ceiling.Queryer, []string, string) (h dialect.History, err error) {
+	return h, nil
+}
+
+// Marks implements [dialect.Reader]. The schema's version and the root page can change when a
+// table is dropped and recreated, and do with VACUUM and other changes of the schema.
+func (Dialect) Marks(ctx context.Context, db ceiling.Queryer, parts []string) (m dialect.Marks, err error) {
+	p := &table{}
+	if parts == nil || p.readTable(ctx, db, ceiling.Table{Parts: parts}) != nil {
+		return m, ctx.Err() // the table is a function, or the database's error comes again
+	}
+	var version, page int64
+	if err = db.QueryRowContext(ctx, Dialect{}.SchemaVersion([]string{p.schema, p.name})).Scan(&version); err != nil {
+		return m, err
+	}
+	err = db.QueryRowContext(ctx, `SELECT (SELECT file FROM pragma_database_list WHERE name = ?), COALESCE((SELECT rootpage FROM `+quote(p.schema)+`.sqlite_master WHERE name = ?), 0)`,
+		p.schema, p.name).Scan(&m.File, &page)
+	m.Parts = []dialect.HistoryPart{{Name: "schema", Value: fmt.Sprint(version, " ", page), Changed: "the table was recreated, or the schema was changed in another way", Ordinary: true}}
+	return m, err
+}
+
+// Unnoticed implements [dialect.Reader].
+func (Dialect) Unnoticed() string {
+	return "if the file is replaced, the table recreated or sqlite_sequence changed, and the ids pass the cursor again before the next poll, only the delivered rows can show it (after a change of sqlite_sequence by a warning)"
 }
 
 var fullRead = regexp.MustCompile(`^SCAN (\S+|\(.*\))$|AUTOMATIC .*INDEX`)

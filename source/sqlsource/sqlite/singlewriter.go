@@ -24,10 +24,9 @@ import (
 // statements for one. A uuid of version 7, or a time, is not: clients draw it whenever they like.
 //
 // It assumes that clients do not insert or update ids below the greatest one, that the locks
-// of the file work, which on network file systems they often do not, that the file is not
-// replaced while it is open, and that commits are durable: with PRAGMA synchronous = OFF, or
-// NORMAL and a write-ahead log, a power loss can take back rows that were read. A table that is
-// dropped and recreated is noticed, unless new rows have passed the cursor by then.
+// of the file work, which on network file systems they often do not, and that commits are durable:
+// with PRAGMA synchronous = OFF, or NORMAL and a write-ahead log, a power loss can take back rows
+// that were read.
 type SingleWriter struct {
 	proven bool // the key must be drawn by AUTOINCREMENT
 }

@@ -142,7 +142,6 @@ func (p *table) reportDrawn(r *ceiling.Report, key string) {
 	} else {
 		r.Add(ceiling.Note, nil, "the table is empty: whether AUTOINCREMENT draws %q shows with its first row; if it does not, the table is refused, or read by your word if the ceiling was chosen explicitly", key)
 	}
-	r.Add(ceiling.Note, nil, "nothing tells a table that was recreated from one that was rebuilt: if it is dropped, recreated and filled past the cursor between two polls, the rows below the cursor are missed")
 	r.Add(ceiling.Note, nil, "SQLite lets clients choose the value of %q: a row with one below the greatest is missed", key)
 	for _, name := range p.triggers {
 		r.Add(ceiling.Note, nil, "the trigger %s may run when rows are written, and its statements are not checked: rows are missed if it changes %q", name, key)

@@ -43,6 +43,23 @@ func Fetch[T any](tb testing.TB, src source.Source[T], after source.Cursor, limi
 	}
 }
 
+// Refused fetches after a cursor that does not continue, and returns the error. A refusal comes in
+// an empty batch first, to be saved, and then as the error of each fetch from its cursor.
+func Refused[T any](tb testing.TB, src source.Source[T], after source.Cursor) error {
+	tb.Helper()
+	b, err := src.Fetch(context.Background(), after, 10)
+	if err == nil && len(b.Records) == 0 && b.To != after && b.More {
+		_, err = src.Fetch(context.Background(), b.To, 10)
+		if _, again := src.Fetch(context.Background(), b.To, 10); again == nil || err == nil || again.Error() != err.Error() {
+			tb.Fatalf("the refusal is not kept: %v, then %v", err, again)
+		}
+	}
+	if err == nil {
+		tb.Fatalf("the cursor %s is not refused: %d rows", after, len(b.Records))
+	}
+	return err
+}
+
 // ReadAll reads to the end in batches of at most limit records. It returns the text of
 // every record, and the last cursor.
 func ReadAll[T any](tb testing.TB, src source.Source[T], after source.Cursor, limit int, text func(T) string) ([]string, source.Cursor) {

@@ -1,0 +1,167 @@
+// Package histories restores, reloads, replaces and moves databases under a pipeline that is restarted
+// all the time. No row may be lost in silence: the pipeline either delivers all rows, or is refused and
+// stays refused. Ordinary life, such as updates, pruning and rebuilds, must never be refused.
+package histories
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+func TestMain(m *testing.M) { lab.Main(m) }
+
+// pipeline copies the table orders into memory, exactly once.
+type pipeline struct {
+	t       *testing.T
+	db      *sqlx.DB
+	ceiling ceiling.Ceiling
+	table   *sqlsource.Table // of the run before; nil: the program is restarted
+	log     bytes.Buffer
+
+	cursor source.Cursor
+	column string          // tells rows apart
+	tokens map[string]bool // its values that were delivered
+	rows   int
+}
+
+func newPipeline(t *testing.T, db *sqlx.DB) *pipeline {
+	return &pipeline{t: t, db: db, column: "token", tokens: map[string]bool{}}
+}
+
+func (p *pipeline) Load(context.Context) (source.Cursor, error) { return p.cursor, nil }
+
+func (p *pipeline) Save(_ context.Context, from, to source.Cursor) error {
+	require.Contains(p.t, []source.Cursor{from, to}, p.cursor)
+	p.cursor = to
+	return nil
+}
+
+func (p *pipeline) Write(_ context.Context, b source.Batch[row.Row]) error {
+	require.Equal(p.t, b.From, p.cursor)
+	for _, r := range b.Records {
+		token, ok := r.Get(p.column)
+		require.True(p.t, ok)
+		p.tokens[token] = true
+		p.rows++
+	}
+	p.cursor = b.To
+	return nil
+}
+
+// poll runs the pipeline until it has delivered all rows.
+func (p *pipeline) poll() error {
+	p.t.Helper()
+	if p.table == nil {
+		p.table = &sqlsource.Table{DB: p.db, Name: "orders", Key: []string{"id"}, Ceiling: p.ceiling, Logger: slog.New(slog.NewTextHandler(&p.log, nil))}
+	}
+	run := &poller.Poller[row.Row]{Name: "orders", Source: p.table, Sink: p, Checkpointer: p, BatchSize: 100, Interval: time.Millisecond,
+		DrainWait: lab.WaitLimit, Logger: slog.New(slog.DiscardHandler)}
+	return run.Drain(p.t.Context())
+}
+
+// restart forgets what the program has in memory.
+func (p *pipeline) restart() { p.table = nil }
+
+// lost returns the tokens in the table that were not delivered.
+func (p *pipeline) lost() (lost []string) {
+	p.t.Helper()
+	var all []string
+	require.NoError(p.t, p.db.Select(&all, "select "+p.column+" from orders"))
+	for _, token := range all {
+		if !p.tokens[token] {
+			lost = append(lost, token)
+		}
+	}
+	return lost
+}
+
+// outcome is what must become of a pipeline.
+type outcome string
+
+const (
+	refused   outcome = "refused"   // and it stays so, however often it is restarted
+	continues outcome = "continues" // all rows are delivered
+	told      outcome = "told"      // it continues with a warning that rows may be missed: nothing else can tell
+	noticed   outcome = "noticed"   // either of the above
+	unnoticed outcome = "unnoticed" // as a lossy ceiling says: it has no sequence to look at, and no row is there
+)
+
+// check polls, and requires the outcome, though the table grows and the program is restarted.
+func (p *pipeline) check(want outcome, insert func(int)) {
+	p.t.Helper()
+	err := p.poll()
+	if want == noticed {
+		want = told
+		if err != nil {
+			want = refused
+		}
+	}
+	switch want {
+	case refused:
+		require.ErrorIs(p.t, err, sqlsource.ErrHistory, "%s\n%s", p.log.String(), p.cursor)
+		rows, first := p.rows, err.Error()
+		for range 5 {
+			p.restart()
+			insert(200)
+			err = p.poll()
+			require.ErrorIs(p.t, err, sqlsource.ErrHistory)
+			require.Equal(p.t, first, err.Error())
+			require.Equal(p.t, rows, p.rows)
+		}
+		p.adopt()
+	case continues:
+		require.NoError(p.t, err)
+		for range 2 {
+			p.restart()
+			insert(50)
+			require.NoError(p.t, p.poll())
+		}
+		require.Empty(p.t, p.lost())
+		require.NotContains(p.t, p.log.String(), "delivered rows changed")
+	case told:
+		require.NoError(p.t, err)
+		require.Contains(p.t, p.log.String(), "delivered rows changed")
+	}
+}
+
+// adopt lifts a refusal. While keys below the cursor are drawn, there is another one.
+func (p *pipeline) adopt() {
+	p.t.Helper()
+	adopted, err := p.table.Adopt(p.cursor)
+	require.NoError(p.t, err)
+	p.cursor = adopted
+	if err := p.poll(); err != nil {
+		require.ErrorIs(p.t, err, sqlsource.ErrHistory)
+		require.ErrorContains(p.t, err, "below the cursor")
+	}
+}
+
+// restarts says whether the program is restarted before the poll that must notice what happened. The
+// short form tries each of both with one ceiling.
+func restarts(c ceiling.Ceiling) []bool {
+	if testing.Short() {
+		return []bool{c == nil}
+	}
+	return []bool{false, true}
+}
+
+func run(t *testing.T, db *sqlx.DB, statements ...string) {
+	t.Helper()
+	for _, s := range statements {
+		_, err := db.Exec(s)
+		require.NoError(t, err, s)
+	}
+}

@@ -1,0 +1,197 @@
+package sqlsource
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+)
+
+// ErrHistory is wrapped by the error of Fetch when the cursor was made on another server,
+// before the table was recreated, or on a database that has gone back in time since. Rows
+// may then have been read already, or be below the cursor and never be read. The error is
+// permanent and says what happened. Before it, Fetch returns an empty batch whose cursor
+// contains the refusal, so that it stays whatever happens to the database later. Continue
+// with a rewind to what At returns, or with Adopt.
+var ErrHistory = errors.New("the cursor is of another history")
+
+// origin is the history that a cursor was made in. The zero value is not known.
+type origin struct {
+	values   []string // of the parts, by position; "": not known
+	mark     uint64
+	table    string   // fingerprint of the table and its key
+	marks    []string // hashes of what changes in ordinary life too, by position
+	changing uint8    // the slots of anchors that have been seen to change
+	columns  layout   // of the anchors
+	anchors  []anchor // the newest first
+	refused  string   // why the cursor is refused
+}
+
+func (o origin) known() bool { return strings.Join(o.values, "") != "" || o.mark != 0 || o.table != "" }
+
+// String returns the form that cursors hold. Its last value begins with an exclamation mark,
+// and holds what releases without anchors do not know: they keep it and ignore it.
+func (o origin) String() string {
+	if !o.known() {
+		return ""
+	}
+	values := o.values
+	if o.table != "" {
+		b := fmt.Appendf(nil, "!%s,%s,%02x,%x", o.table, strings.Join(o.marks, "."), o.changing, o.columns)
+		values = append(slices.Clone(values), string(appendAnchors(b, o.anchors)))
+	}
+	return strings.Join(values, "/") + "@" + strconv.FormatUint(o.mark, 10)
+}
+
+// lateCount ends the history in old cursors, see DESIGN.md. It is read and dropped.
+var lateCount = regexp.MustCompile(`\+[1-9][0-9]{0,19}$`)
+
+// parseOrigin reads what String wrote and encode escaped.
+func parseOrigin(s string) (origin, error) {
+	s, err := unescape(s)
+	if err != nil || s == "" {
+		return origin{}, err
+	}
+	counted := lateCount.FindString(s)
+	s = strings.TrimSuffix(s, counted)
+	values, mark, ok := strings.Cut(s, "@")
+	n, err := strconv.ParseUint(mark, 10, 64)
+	o := origin{values: strings.Split(values, "/"), mark: n}
+	if counted != "" && s == "@0" { // an unknown history was written only in front of a count
+		return origin{}, nil
+	}
+	if last := o.values[len(o.values)-1]; strings.HasPrefix(last, "!") {
+		o.values = o.values[:len(o.values)-1]
+		if err := o.parseEvidence(strings.Split(last[1:], ",")); err != nil {
+			return origin{}, err
+		}
+	}
+	if !ok || err != nil || o.String() != s {
+		return origin{}, errors.New("its history is not in its usual form")
+	}
+	return o, nil
+}
+
+func (o *origin) parseEvidence(fields []string) error {
+	if len(fields) < 4 || len(fields) > 4+levels {
+		return errors.New("its history has too few or too many fields")
+	}
+	o.table = fields[0]
+	if fields[1] != "" {
+		o.marks = strings.Split(fields[1], ".")
+	}
+	changing, err := strconv.ParseUint(fields[2], 16, 8)
+	o.changing = uint8(changing)
+	columns, noHex := hex.DecodeString(fields[3])
+	if err = cmp.Or(err, noHex); err == nil && copy(o.columns[:], columns) != len(columns) {
+		err = errors.New("its history has too many columns")
+	}
+	for _, f := range fields[4:] {
+		a, failed := parseAnchor(f)
+		err = cmp.Or(err, failed)
+		o.anchors = append(o.anchors, a)
+	}
+	return err
+}
+
+// history is what the dialect returns, and what draws the keys.
+type history struct {
+	dialect.History
+	hard, soft []dialect.HistoryPart // soft: a change is ordinary
+}
+
+// history reads what identifies the database's history. The sequence is what draws the keys,
+// see [ceiling.Limit]. It is the last of the hard parts, empty if it is not known.
+func (s *state) history(ctx context.Context, db ceiling.Queryer, sequence string) (h history, err error) {
+	q := s.query
+	if h.History, err = q.sql.History(ctx, db, q.table, s.marks.Drawn); err != nil {
+		return h, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
+	}
+	for _, p := range h.Parts {
+		if p.Ordinary {
+			h.soft = append(h.soft, p)
+		} else {
+			h.hard = append(h.hard, p)
+		}
+	}
+	h.hard = append(h.hard, dialect.HistoryPart{Name: "sequence", Value: sequence,
+		Changed: "it was restarted, and keys below the cursor are drawn again; or it was only altered, which loses nothing"})
+	return h, nil
+}
+
+// originOf returns the origin of a batch that follows an older one, whose values stay where
+// they are not known now, as a standby does not know the timeline.
+func originOf(h history, older origin, table string) origin {
+	var values []string
+	for _, part := range h.hard {
+		values = append(values, part.Value)
+	}
+	return origin{table: table, values: merge(values, older.values), mark: max(h.Mark, older.mark)}
+}
+
+// merge returns the values that are known now, and otherwise the older ones.
+func merge(now, older []string) []string {
+	out := make([]string, max(len(now), len(older)))
+	copy(out, older)
+	for i, v := range now {
+		out[i] = cmp.Or(v, out[i])
+	}
+	return out
+}
+
+// follows returns an error if h is not certain to continue the history that the cursor was made
+// in. Only the delivered rows can prove that it does nevertheless.
+func (o origin) follows(h history) error {
+	for i, part := range h.hard {
+		if i < len(o.values) && o.values[i] != "" && part.Value != "" && o.values[i] != part.Value {
+			return fmt.Errorf("the cursor was made on the %s %s, this is the %s %s: %s", part.Name, o.values[i], part.Name, part.Value, part.Changed)
+		}
+	}
+	if at := max(h.Mark, h.Drawn); at < o.mark && len(h.Parts) > 0 {
+		if h.Standby {
+			return errBehind
+		}
+		return fmt.Errorf("the database has gone back in time: the cursor was made at %d, it is at %d; a backup or a snapshot was restored, the table was emptied by TRUNCATE or recreated, or rows that were committed are lost", o.mark, at)
+	}
+	return nil
+}
+
+// What to do about a cursor of another history. Where keys below the cursor are drawn
+// again, only a rewind loses no rows.
+const (
+	adoptAdvice  = "if the rows up to the cursor's key are nevertheless those that were read, adopt the cursor (Adopt, or dbtofile -adopt); otherwise " + rewindAdvice
+	rewindAdvice = "rewind to where rows should be read again (At, or dbtofile -rewind)"
+)
+
+// errBehind passes when the standby has caught up.
+var errBehind = errors.New("the standby has not yet replayed what the cursor has read")
+
+// refusal is why a cursor is refused, and what to do. The source keeps it in the cursor.
+type refusal struct{ reason string }
+
+func (r *refusal) Error() string { return r.reason }
+func (r *refusal) Unwrap() error { return ErrHistory }
+
+// maxReason is the length of a refusal in a cursor.
+const maxReason = 900
+
+func refuse(err error, advice string) error {
+	reason := fmt.Sprintf("%v: %v: %s", ErrHistory, err, advice)
+	return &refusal{reason[:min(len(reason), maxReason)]}
+}
+
+// withEvidence adds what the rows show, if any were compared.
+func withEvidence(err error, e evidence) error {
+	if e.verdicts == nil {
+		return err
+	}
+	return fmt.Errorf("%w; %v", err, e)
+}

@@ -1,0 +1,236 @@
+package sqlsource
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+)
+
+// readMarksEvery is how often the marks are read while the delivered rows are the same.
+const readMarksEvery = time.Minute
+
+// rereader reads the rows that have certain keys. It returns their digests by [keyText].
+type rereader func(ctx context.Context, db ceiling.Queryer, keys [][]dialect.Value) (map[string]slots, error)
+
+func (s *state) readMarks(ctx context.Context, db ceiling.Queryer) (err error) {
+	if s.marks, err = s.query.sql.Marks(ctx, db, s.query.table); err != nil {
+		return s.query.wrap(fmt.Errorf("reading what identifies the table: %w", err), nil)
+	}
+	if id := fileID(s.marks.File); id != "" {
+		s.marks.Parts = append(s.marks.Parts, dialect.HistoryPart{Name: "file", Value: id, Changed: "the database's file was replaced or moved", Ordinary: true})
+	}
+	s.marked = time.Now()
+	return nil
+}
+
+// compare compares the rows that were delivered up to a cursor with the table. It returns the
+// anchors as the rows are now, and the slots that have changed.
+func (s *state) compare(ctx context.Context, db ceiling.Queryer, at position) (e evidence, next []anchor, changed uint8, err error) {
+	o := at.origin
+	var keys [][]dialect.Value
+	for _, a := range o.anchors {
+		keys = append(keys, a.key)
+	}
+	var now map[string]slots
+	if keys != nil {
+		now, err = s.reread(ctx, db, keys)
+	}
+	anchors := forget(o.anchors, o.columns, layoutOf(s.plan.columns, s.query.key))
+	e, next, changed = compareAnchors(anchors, now, o.changing, at.key)
+	return e, next, changed, err
+}
+
+// verify compares the delivered rows before rows after them are delivered. It returns the cursor's
+// origin with what it has found, or a refusal.
+func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *window) (origin, error) {
+	o := at.origin
+	e, next, changed, err := s.compare(ctx, db, at)
+	if err != nil {
+		return o, err
+	}
+	if e.count(updated, replaced) > 0 || time.Since(s.marked) >= readMarksEvery {
+		if err := s.readMarks(ctx, db); err != nil {
+			return o, err
+		}
+	}
+	soft := slices.Concat(w.start, s.marks.Parts)
+	now := hashes(soft)
+	what := o.changes(soft, now)
+	switch {
+	case what != "" && e.disproves():
+		return o, refuse(withEvidence(fmt.Errorf("the rows that were delivered were replaced by others (%s)", what), e), adoptAdvice)
+	case what != "" && !w.moved: // otherwise it was logged
+		s.logContinues(ctx, what, e)
+	case what != "":
+	default:
+		o.changing |= changed
+		if e.count(replaced) > 1 && e.count(same, updated) == 0 && !s.warned {
+			s.warned = true
+			s.query.logger().WarnContext(ctx, "delivered rows changed", "table", s.query.label, "evidence", e.String(),
+				"fix", "nothing, if the rows were updated; if the table was filled again under old keys, "+rewindAdvice)
+		}
+	}
+	o.anchors, o.marks = next, merge(now, o.marks)
+	o.columns = layoutOf(s.plan.columns, s.query.key)
+	return o, nil
+}
+
+// changes says which parts have changed since the cursor was made.
+func (o origin) changes(soft []dialect.HistoryPart, now []string) string {
+	var all []string
+	for i, part := range soft {
+		if i < len(o.marks) && o.marks[i] != "" && now[i] != "" && o.marks[i] != now[i] {
+			all = append(all, part.Name+": "+part.Changed)
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+func (s *state) logContinues(ctx context.Context, what string, e evidence) {
+	s.query.logger().InfoContext(ctx, "history continues", "table", s.query.label, "change", what, "evidence", e.String())
+}
+
+// hashes returns short forms of parts, for a cursor.
+func hashes(parts []dialect.HistoryPart) (out []string) {
+	for _, p := range parts {
+		hash := ""
+		if p.Value != "" {
+			hash = fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(p.Value)))
+		}
+		out = append(out, hash)
+	}
+	return out
+}
+
+// rowKey is the key of a row of a batch.
+type rowKey struct {
+	row int // from 1
+	key []dialect.Value
+}
+
+// cursorAfter returns the cursor after a key, which rows rows after a position have led to. The first
+// batch below a ceiling verifies the delivered rows. The rows in seen, and the last one, can become anchors.
+func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position, w *window, key []dialect.Value, rows int, seen []rowKey, digest func(int) slots) (source.Cursor, error) {
+	o := at.origin
+	if !w.verified {
+		var err error
+		if o, err = s.verify(ctx, db, at, w); err != nil {
+			return "", err
+		}
+		w.verified = true
+	}
+	var anchors []anchor
+	if digest != nil && rows > 0 {
+		seen = append(seen, rowKey{rows, key})
+	}
+	for _, k := range slices.Backward(seen) {
+		if back := rows - k.row; len(keyText(k.key)) <= maxAnchorKey && (back > 0 || anchors == nil) {
+			anchors = append(anchors, anchor{back: back, key: k.key})
+		}
+	}
+	columns := layoutOf(s.plan.columns, s.query.key)
+	o.anchors, o.columns = moveAnchors(forget(o.anchors, o.columns, columns), anchors, rows), columns
+	for i, a := range o.anchors {
+		if a.back < rows { // it is of this batch
+			o.anchors[i].row = digest(rows - a.back - 1)
+		}
+	}
+	o.table, o.values, o.mark = w.origin.table, w.origin.values, w.origin.mark
+	cursor, err := encode(s.query.print, o, key)
+	w.to = cursor
+	return cursor, err
+}
+
+// rereaderOf returns how the rows of a state are read again. A row that cannot be read shows nothing.
+func rereaderOf[T any](s *state, open func(*plan, int) (records[T], error)) rereader {
+	return func(ctx context.Context, db ceiling.Queryer, all [][]dialect.Value) (map[string]slots, error) {
+		into, err := open(s.plan, len(all)+1)
+		if err != nil {
+			return nil, err
+		}
+		var found []string
+		r := newReader(s.query, db, s.plan, nil, len(all))
+		r.bind(into.bind)
+		r.add = func() int {
+			found = append(found, keyText(values(r.keys.now)))
+			return into.add()
+		}
+		err = r.read(ctx, s.plan.list, keyRange{keys: all, limit: len(all) + 1})
+		if err != nil && (ctx.Err() != nil || retry.Classify(err) != retry.Fatal) {
+			return nil, err
+		}
+		now := map[string]slots{}
+		if r.rows > 0 {
+			for i, row := range into.take(r.rows) {
+				now[found[i]] = into.digest(row, s.query.key)
+			}
+		}
+		return now, nil
+	}
+}
+
+// oneOf writes the condition that a row has one of the keys.
+func (q *query) oneOf(p *plan, keys [][]dialect.Value, args *dialect.Args) (string, error) {
+	var rows []string
+	for _, key := range keys {
+		conds, err := q.equal(p.key, key, args)
+		if err != nil {
+			return "", err
+		}
+		rows = append(rows, strings.Join(conds, " AND "))
+	}
+	return "(" + strings.Join(rows, " OR ") + ")", nil
+}
+
+// finishRows finds the cursor of a batch, after the last key of its rows.
+func finishRows[T any](ctx context.Context, s *state, db ceiling.Queryer, r *reader, at position, key []dialect.Value, w *window, into records[T], rows []T) error {
+	return s.finish(db, r, func(db ceiling.Queryer) (err error) {
+		s.to, err = s.cursorAfter(ctx, db, at, w, key, r.rows, r.seen, func(i int) slots { return into.digest(rows[i], s.query.key) })
+		return err
+	})
+}
+
+// finishBad gives a *source.BadRecord the cursor after its row. It returns other errors as they are.
+func (s *state) finishBad(ctx context.Context, db ceiling.Queryer, r *reader, at position, w *window, err error) error {
+	var bad *source.BadRecord
+	if !errors.As(err, &bad) {
+		return err
+	}
+	key := values(r.keys.now)
+	failed := s.finish(db, r, func(db ceiling.Queryer) (err error) {
+		bad.To, err = s.cursorAfter(ctx, db, at, w, key, 1, nil, nil)
+		return err
+	})
+	return cmp.Or(failed, err)
+}
+
+// finish calls f, or leaves that to fetch if the batch has closed the connection.
+func (s *state) finish(db ceiling.Queryer, r *reader, f func(ceiling.Queryer) error) error {
+	if r.dropped {
+		s.unfinished = f
+		return nil
+	}
+	return f(db)
+}
+
+// equal writes the conditions that columns have the values of a key.
+func (q *query) equal(columns []dialect.KeyColumn, key []dialect.Value, args *dialect.Args) (conds []string, err error) {
+	for i, k := range columns {
+		expr, arg, err := k.Bind(key[i])
+		if err != nil {
+			return nil, q.wrap(dialect.Misfit(k, key[i], err), nil)
+		}
+		conds = append(conds, k.Ref+" = "+args.Add(expr, arg))
+	}
+	return conds, nil
+}
