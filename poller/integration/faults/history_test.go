@@ -17,7 +17,6 @@ import (
 // has grown past the copied rows. After -rewind each row of the table is copied.
 func TestRestore(t *testing.T) {
 	t.Parallel()
-	t.Skip("the copy goes on, and loses rows, when a restored table has grown past the cursor")
 	for _, e := range chosenEngines() {
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
@@ -98,7 +97,6 @@ func (p *program) ends(since time.Time) (n int) {
 // commits waited for it.
 func TestFailover(t *testing.T) {
 	t.Parallel()
-	t.Skip("the copy ends after a promotion that lost nothing")
 	f := fault{part: "databases", name: "failover", on: onlyPostgres, private: own, dies: true, times: 1,
 		how: "the primary is killed, and the name leads to its synchronous standby, which is promoted"}
 	w := newWorld(t, f, postgres)
