@@ -27,6 +27,10 @@ type Check struct {
 	Report   ceiling.Report    // what the ceiling guarantees, and its findings about the table
 	Findings []ceiling.Finding // about the source itself: the cursor, the key, the plan
 
+	// InsertsOnly is the key's column whose name says that each UPDATE sets it, such as updated_at,
+	// if nothing that was checked does: then an UPDATE may not be read. Otherwise it is "".
+	InsertsOnly string
+
 	// Statement is the SELECT that a Fetch from the cursor runs, without the settings that it is
 	// run with. Comments at its end show its arguments: keys, and limits.
 	Statement string
@@ -45,7 +49,8 @@ type Check struct {
 	Held *source.Held // who holds rows back; nil: nobody
 }
 
-// Safe reports whether no row is missed and a Fetch can continue from the cursor.
+// Safe reports whether no inserted row is missed and a Fetch can continue from the cursor. About
+// updates see InsertsOnly.
 func (c *Check) Safe() bool {
 	return !c.Report.Lossy && !hasUnsafe(slices.Concat(c.Report.Findings, c.Findings))
 }
@@ -178,6 +183,7 @@ func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 		return err
 	}
 	c.Report, c.AsOf, c.Held, c.below = c.report(), limit.AsOf, limit.Held, limit
+	c.InsertsOnly = c.unreadUpdates(c.Report)
 	if limit.Where == "" && limit.Nothing { // a ceiling need not set a condition if there is nothing to read
 		if all, err := c.limit(ctx, db, nil); err == nil {
 			c.below = all

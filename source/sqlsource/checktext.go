@@ -63,6 +63,9 @@ func (c *Check) verdict() string {
 	case c.Report.Lossy:
 		return "LOSSY. Rows can be missed with the ceiling " + c.Report.Strategy + ", which was chosen explicitly"
 	}
+	if c.InsertsOnly != "" {
+		return fmt.Sprintf("SAFE for inserts only. No inserted row is missed with the ceiling %s, but updates can be: nothing is known to set %q at each UPDATE", c.Report.Strategy, c.InsertsOnly)
+	}
 	return "SAFE. No row is missed with the ceiling " + c.Report.Strategy
 }
 

@@ -58,8 +58,9 @@ func TestCheckVerdict(t *testing.T) {
 	t.Parallel()
 	unsafe := []ceiling.Finding{{Level: ceiling.Warning}, {Level: ceiling.Unsafe}}
 	for want, c := range map[string]Check{
-		"SAFE. No row is missed with the ceiling x":                                        {Findings: unsafe[:1]},
-		"LOSSY. Rows can be missed with the ceiling x, which was chosen explicitly":        {Report: ceiling.Report{Lossy: true}},
+		"SAFE. No row is missed with the ceiling x": {Findings: unsafe[:1]},
+		`SAFE for inserts only. No inserted row is missed with the ceiling x, but updates can be: nothing is known to set "updated_at" at each UPDATE`: {InsertsOnly: "updated_at"},
+		"LOSSY. Rows can be missed with the ceiling x, which was chosen explicitly":                                                                    {Report: ceiling.Report{Lossy: true}},
 		"STOPPED. It cannot continue from here":                                            {Findings: unsafe},
 		"STOPPED. It cannot continue from here; and rows can be missed with the ceiling x": {Findings: unsafe, Report: ceiling.Report{Lossy: true}},
 		"UNSAFE. Rows would be missed with the ceiling x, so it is refused":                {Report: ceiling.Report{Lossy: true, Findings: unsafe}},

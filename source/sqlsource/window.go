@@ -223,11 +223,28 @@ func (s *state) open(ctx context.Context, db ceiling.Queryer) error {
 	return nil
 }
 
-// report is the guard's, whose guarantee also says what the history does not show.
+// report is the guard's, whose guarantee also says what the history does not show, and what
+// becomes of updates where the key's name asks for them.
 func (s *state) report() ceiling.Report {
 	r := s.guard.Report()
+	if column := s.unreadUpdates(r); column != "" {
+		if r.Updates == ceiling.UpdatesByKey {
+			r.Guarantee += "; a row is not read again after an UPDATE that leaves its key unchanged"
+		}
+		r.Findings = slices.Clone(r.Findings)
+		r.Add(ceiling.Warning, nil, "the name of %q says that each UPDATE sets it, and nothing that was checked does: an UPDATE that does not set it is not read", column)
+	}
 	r.Guarantee += "; " + s.query.sql.Unnoticed()
 	return r
+}
+
+// unreadUpdates returns the key's column whose name asks for updates, "" if they are read or
+// no name asks for them.
+func (s *state) unreadUpdates(r ceiling.Report) string {
+	if r.Updates == ceiling.UpdatesRead {
+		return ""
+	}
+	return s.target().UpdateColumn()
 }
 
 func (s *state) target() ceiling.Table {

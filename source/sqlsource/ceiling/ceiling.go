@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -107,6 +108,19 @@ func (t Table) Names() (names []string) {
 		names = append(names, k.Name)
 	}
 	return names
+}
+
+var updateName = regexp.MustCompile(`(?i)updated|modified|changed|mtime|last_?(update|change|edit)|(update|change|modification)_?(time|date|at|ts)$`)
+
+// UpdateColumn returns the first column of the key whose name says that each UPDATE sets it,
+// such as updated_at. It is "" without one.
+func (t Table) UpdateColumn() string {
+	for _, name := range t.Names() {
+		if updateName.MatchString(name) {
+			return name
+		}
+	}
+	return ""
 }
 
 // Limit is how far a table can be read.

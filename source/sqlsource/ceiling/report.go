@@ -13,12 +13,23 @@ type Report struct {
 	Guarantee string    // what it guarantees for this table, and why, in one sentence
 	Lossy     bool      // rows can be missed
 	Findings  []Finding // in the order in which they were found
+	Updates   Updates   // whether a row is read again after an UPDATE
 	Indexed   bool      // whether an index begins with the whole key is one of the findings, so that a Table needs no plan
 
 	// Fallbacks are lossy ceilings that work for this key, such as lag=5m, for those who
 	// accept that rows can be missed. Empty where the keys do not ascend with time.
 	Fallbacks []string
 }
+
+// Updates says whether a row is read again after an UPDATE.
+type Updates int
+
+// The answers.
+const (
+	UpdatesByKey   Updates = iota // only after an UPDATE that gives the row a greater key, and the database is not known to do that
+	UpdatesRead                   // after each UPDATE, as the guarantee says
+	UpdatesNotRead                // never, as the guarantee says
+)
 
 // Finding is one fact about a table that matters for the guarantee.
 type Finding struct {

@@ -234,7 +234,7 @@ func (p *table) checkKey(r *ceiling.Report, t ceiling.Table) {
 	case p.typ == "timestamp" || p.typ == "datetime":
 		p.refuseTime(r, t, column)
 	case bits == 0 || !strings.Contains(p.extra, "auto_increment"):
-		r.Add(ceiling.Unsafe, p.remedies(t), "%q of the type %s is not AUTO_INCREMENT: clients or a trigger make its values, and rows do not commit in their order", column, p.typ)
+		r.Add(ceiling.Unsafe, p.forInserts(t), "%q of the type %s is not AUTO_INCREMENT: clients or a trigger make its values, and rows do not commit in their order", column, p.typ)
 	case p.index == "":
 		r.Add(ceiling.Unsafe, ceiling.Advice("create an index, or let the optimizer use the existing one", fmt.Sprintf("ALTER TABLE %s ADD INDEX %s%s (%s);", t.Name, p.unless(), quote(indexName(column)), t.Key[0].Quoted)), "no index that the optimizer may use begins with the key %q", column)
 	default:
@@ -260,9 +260,7 @@ func (p *table) refuseTime(r *ceiling.Report, t ceiling.Table, column string) {
 		what = "ON UPDATE CURRENT_TIMESTAMP sets the time at which a statement began, even if it then waited for a lock"
 	}
 	r.Fallbacks = []string{"lag=5m"}
-	remedies := p.remedies(t)
-	remedies[0].Words = "for inserted rows, " + remedies[0].Words
-	r.Add(ceiling.Unsafe, append(remedies, ceiling.Remedy{Words: "for changes of rows, choose the ceiling lag explicitly, longer than any transaction is open; it can miss rows"}),
+	r.Add(ceiling.Unsafe, append(p.forInserts(t), ceiling.Remedy{Words: "for changes of rows, choose the ceiling lag explicitly, longer than any transaction is open; it can miss rows"}),
 		"the key begins with %q, a %s: %s, and rows commit in another order", column, p.typ, what)
 }
 
@@ -360,6 +358,13 @@ func (p *table) remedies(t ceiling.Table) []ceiling.Remedy {
 	return ceiling.Advice("add a column that AUTO_INCREMENT draws, which rebuilds the table and blocks writers until that is done; then set Key to "+column+
 		". The column is invisible: SELECT * of the application leaves it out",
 		"ALTER TABLE "+t.Name+" ADD COLUMN "+p.unless()+quote(column)+" bigint NOT NULL AUTO_INCREMENT UNIQUE "+invisible+";")
+}
+
+// forInserts returns remedies for a key by which changes of rows might have been meant.
+func (p *table) forInserts(t ceiling.Table) []ceiling.Remedy {
+	remedies := p.remedies(t)
+	remedies[0].Words = "for inserted rows, " + remedies[0].Words
+	return remedies
 }
 
 // unless lets a statement run twice on MariaDB. On MySQL the second run fails and changes nothing.

@@ -141,13 +141,13 @@ func (c recipe) remedy(p *table, t ceiling.Table, trigger bool) ceiling.Remedy {
 }
 
 // remedies returns the recipes that fit every table. updates says that changes must be read, too:
-// then only those with triggers fit.
+// then only those with triggers fit. The name of the key can say so, too.
 func (p *table) remedies(t ceiling.Table, updates bool) []ceiling.Remedy {
 	if p.version < 130000 {
 		return ceiling.Advice("upgrade to Postgres 13 or later, and give the table a column of the type xid8")
 	}
 	with := txRecipe.remedy(p, t, true)
-	if updates {
+	if updates || t.UpdateColumn() != "" {
 		return []ceiling.Remedy{with}
 	}
 	return []ceiling.Remedy{txRecipe.remedy(p, t, false), with}

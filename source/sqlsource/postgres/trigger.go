@@ -114,7 +114,9 @@ func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bo
 	vouched, replaced := p.defaults(r, c, column, fix, known, all, byWord)
 	r.AddIf(!inserts, ceiling.Note, nil, "clients can choose the value of %q: a row with one below the cursor is missed", column)
 	promise = "every row is read once it is committed, and its latest version again after each change"
+	r.Updates = ceiling.UpdatesRead
 	if !updates {
+		r.Updates = ceiling.UpdatesNotRead
 		promise = "every row is read once it is committed, and its later changes are not read"
 		r.Add(ceiling.Note, fix, "no trigger is known to set %q when a row is changed: changes are not read", column)
 	}

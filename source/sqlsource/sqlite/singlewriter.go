@@ -70,6 +70,9 @@ func (c SingleWriter) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Ta
 	if !g.drawn {
 		r.Guarantee = fmt.Sprintf("every row is read once it is committed, and its latest version again after each change that draws a new %q, by your word that each write draws one greater than all before: SQLite lets one transaction write at a time", key)
 	}
+	if len(g.triggers) > 0 && !g.drawn { // they draw the key, by the user's word
+		r.Updates = ceiling.UpdatesRead
+	}
 	g.report = r
 	return g, nil
 }

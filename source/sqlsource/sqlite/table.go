@@ -125,7 +125,7 @@ func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn b
 		r.Add(worst, append(recreate, p.remedies()...), "sqlite_sequence has no row for the table: either %q is an INTEGER PRIMARY KEY without AUTOINCREMENT, "+
 			"and a new row can get the id of a deleted one, or that row was deleted, and comes back with the next INSERT", key)
 	case p.drawn:
-		r.Add(worst, append(ceiling.Advice("set Key to "+p.primary[0]+" alone"), p.remedies()...), "the key begins with %q, and AUTOINCREMENT draws %q", key, p.primary[0])
+		r.Add(worst, append(ceiling.Advice("for inserted rows, set Key to "+p.primary[0]+" alone"), p.remedies()...), "the key begins with %q, and AUTOINCREMENT draws %q", key, p.primary[0])
 	default:
 		r.Add(worst, p.remedies(), "the key begins with %q, which AUTOINCREMENT does not draw, so nothing shows in which order its values are given", key)
 	}
