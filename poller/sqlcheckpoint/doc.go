@@ -54,4 +54,11 @@
 // only, so the caller must set it: with go-sql-driver, add
 // idle_write_transaction_timeout=60 (seconds) to the data source name. MySQL has
 // only wait_timeout.
+//
+// # Poolers
+//
+// Load, Save and Rewind work behind PgBouncer in each of its modes, with pgx and lib/pq. Advance
+// works in session and transaction mode. In transaction mode pgx needs
+// default_query_exec_mode=exec in the data source name, because the driver prepares the statements
+// of the caller's transaction by name.
 package sqlcheckpoint

@@ -3,7 +3,6 @@ package sqlcheckpoint
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math"
@@ -42,6 +41,7 @@ type Store struct {
 	dialect dialect.Dialect
 	sql     statements
 	fence   durable.Fence
+	trip    atomic.Pointer[rewrite]
 	ready   atomic.Bool // the table exists
 	loaded  atomic.Bool // this handle has loaded the row
 }
@@ -99,7 +99,7 @@ func (s *Store) Save(ctx context.Context, from, to source.Cursor) error {
 	if err := s.fence.Check(from, to); err != nil {
 		return s.error("save", err)
 	}
-	load := func() (row, error) { return s.load(ctx, s.db, s.sql.load) }
+	load := func() (row, error) { return s.load(ctx, pool{s}, s.sql.load) }
 	return s.error("save", s.swap(ctx, load, func(r row) (durable.State, bool, error) {
 		return s.fence.Move(r.state(), from, to)
 	}))
@@ -164,7 +164,7 @@ func (s *Store) Advance(ctx context.Context, tx sqlx.ExtContext, from, to source
 // one. A rewind in plain SQL that does not set saved_at has the time of the
 // cursor it replaced.
 func (s *Store) History(ctx context.Context) ([]Entry, error) {
-	r, err := s.load(ctx, s.db, s.sql.load)
+	r, err := s.load(ctx, pool{s}, s.sql.load)
 	if err != nil {
 		return nil, s.error("history", err)
 	}
@@ -206,7 +206,7 @@ func (s *Store) swap(ctx context.Context, load func() (row, error), decide func(
 		if err != nil || !moved {
 			return err
 		}
-		if stored, err := s.update(ctx, s.db, r, next); err != nil || stored {
+		if stored, err := s.update(ctx, pool{s}, r, next); err != nil || stored {
 			return err
 		}
 	}
@@ -214,7 +214,7 @@ func (s *Store) swap(ctx context.Context, load func() (row, error), decide func(
 
 // update stores the state if the row is still r. Every update changes seq, so MySQL
 // counts the row even where it counts changed rows only.
-func (s *Store) update(ctx context.Context, db sqlx.ExtContext, r row, to durable.State) (stored bool, err error) {
+func (s *Store) update(ctx context.Context, db queryer, r row, to durable.State) (stored bool, err error) {
 	next := r.next(to, s.history)
 	result, err := db.ExecContext(ctx, s.sql.update,
 		string(next.Cursor), next.Writer, next.Seq, next.SavedAt, next.History, s.name, r.Writer, r.Seq)
@@ -227,12 +227,21 @@ func (s *Store) update(ctx context.Context, db sqlx.ExtContext, r row, to durabl
 
 var errGone = errors.New("the row no longer exists, which is not a new start: stop the pipeline, then insert it again, or Rewind to the cursor to continue from")
 
-func (s *Store) load(ctx context.Context, db sqlx.QueryerContext, query string) (row, error) {
+func (s *Store) load(ctx context.Context, db queryer, query string) (row, error) {
 	var r row // scanned by position: the caller's sqlx.DB may map field names differently
 	var name string
-	err := db.QueryRowxContext(ctx, query, s.name).Scan(&name, &r.Cursor, &r.Writer, &r.Seq, &r.SavedAt, &r.History)
+	rows, err := db.QueryContext(ctx, query, s.name)
+	if err != nil {
+		return r, err
+	}
+	defer rows.Close()
+	found := rows.Next()
+	if found {
+		err = rows.Scan(&name, &r.Cursor, &r.Writer, &r.Seq, &r.SavedAt, &r.History)
+	}
+	err = cmp.Or(err, rows.Err(), rows.Close())
 	switch {
-	case errors.Is(err, sql.ErrNoRows):
+	case err == nil && !found:
 		err = errGone
 	case err == nil && name != s.name:
 		err = fmt.Errorf("the database returned the row of %q: the table's column name compares the two as equal, so create the table with Store.Schema", name)
@@ -246,12 +255,12 @@ func (s *Store) loadOrInsert(ctx context.Context, recreate bool) (row, error) {
 	if err := s.makeTable(ctx); err != nil {
 		return row{}, err
 	}
-	r, err := s.load(ctx, s.db, s.sql.load)
+	r, err := s.load(ctx, pool{s}, s.sql.load)
 	if !errors.Is(err, errGone) || s.loaded.Load() && !recreate {
 		return r, err
 	}
-	_, failed := s.db.ExecContext(ctx, s.sql.insert, s.name, "", "", 0, time.Now().UTC().Format(timeFormat), "")
-	r, err = s.load(ctx, s.db, s.sql.load)
+	_, failed := pool{s}.ExecContext(ctx, s.sql.insert, s.name, "", "", 0, time.Now().UTC().Format(timeFormat), "")
+	r, err = s.load(ctx, pool{s}, s.sql.load)
 	if err != nil && failed != nil { // otherwise another handle has inserted it
 		return r, failed
 	}
@@ -266,14 +275,14 @@ func (s *Store) makeTable(ctx context.Context) error {
 		return nil
 	}
 	probe := func() error {
-		rows, err := s.db.QueryContext(ctx, s.sql.probe)
+		rows, err := pool{s}.QueryContext(ctx, s.sql.probe)
 		if err != nil {
 			return err
 		}
 		return errors.Join(rows.Err(), rows.Close())
 	}
 	if probe() != nil {
-		_, failed := s.db.ExecContext(ctx, s.sql.create)
+		_, failed := pool{s}.ExecContext(ctx, s.sql.create)
 		switch err := probe(); {
 		case err != nil && failed != nil:
 			return fmt.Errorf("the table cannot be read (%w) nor created: %w", err, failed)

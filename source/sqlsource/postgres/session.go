@@ -65,6 +65,18 @@ func (Dialect) Session(ctx context.Context, conn *sql.Conn) (dialect.Session, er
 	}, nil
 }
 
+// OneTrip returns a function that rewrites statements of a pool so that each takes a single round
+// trip, see Session. Package sqlcheckpoint finds it.
+func (Dialect) OneTrip(ctx context.Context, db *sql.DB) (rewrite func(query string, args []any) (string, []any), err error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	pgx, inlines, err := inspect(conn)
+	return session{mode: pgx.unprepared, inlines: inlines}.prepare, err
+}
+
 // session runs statements on a connection, in one round trip each where that is necessary.
 type session struct {
 	ceiling.Queryer
