@@ -73,6 +73,7 @@ var classes = map[string]struct {
 // kinds holds the SQLSTATEs whose kind differs from that of their class.
 var kinds = map[string]Kind{
 	"54000": Data,                                  // row or index entry too large
+	"55000": Setup,                                 // such as a database that allows no connections
 	"54001": Setup, "54011": Setup, "54023": Setup, // statement too complex, too many columns or arguments
 	"21S01": Setup, // MySQL: the number of columns differs
 }
