@@ -127,27 +127,66 @@ func TestOnceEnds(t *testing.T) {
 	require.Equal(t, 6, p.code(), "%s", &p.stderr)
 
 	full := dbtest.StartPostgres(t, dbtest.Args("-c", "max_connections=4", "-c", "superuser_reserved_connections=0")).NewDatabase(t)
-	for range 3 {
-		db := full.Open(t, dbtest.PGX)
-		_, err := db.Conn(t.Context())
-		if err != nil {
-			break // others hold the rest
-		}
-	}
-	p = run(t, nil, "-dsn", full.DSN(dbtest.PGX), "-table", "orders", "-key", "id", "-out", t.TempDir(), "-once", "-timeout", "100ms")
-	require.Contains(t, []int{1, 6}, p.code(), "%s", &p.stderr)
+	takeConnections(t, full)
+	p = run(t, nil, "-dsn", full.DSN(dbtest.PGX), "-table", "orders", "-key", "id", "-out", t.TempDir(), "-once", "-timeout", "2s")
+	require.Equal(t, 6, p.code(), "%s", &p.stderr)
+	require.Regexp(t, `dbtofile: poller: orders: fetch.*attempts: .*53300`, p.stderr.String())
 
 	// Setup that is wrong ends it at once, however long -timeout is.
 	broken := filepath.Join(t.TempDir(), "broken.db")
 	require.NoError(t, os.WriteFile(broken, []byte(strings.Repeat("no database ", 1000)), 0o600))
+	closed := dbtest.Postgres(t).NewDatabase(t)
+	dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PGX).MustExec(`ALTER DATABASE "` + closed.Name() + `" ALLOW_CONNECTIONS false`)
 	for dsn, want := range map[string]string{
-		"sqlite:" + broken: "NOTADB",
+		"sqlite:" + broken:     "NOTADB",
+		closed.DSN(dbtest.PGX): "SQLSTATE 55000",
 		dbtest.MariaDB(t).NewDatabase(t).DSN(dbtest.MySQLText) + "?tls=true":                        "TLS",
 		strings.Replace(dbtest.Postgres(t).NewDatabase(t).DSN(dbtest.PGX), "disable", "require", 1): "TLS",
 	} {
-		p = run(t, nil, "-dsn", dsn, "-table", "orders", "-key", "id", "-out", t.TempDir(), "-once", "-timeout", "1000h")
+		p = run(t, nil, "-dsn", dsn, "-table", "orders", "-key", "id", "-out", t.TempDir(), "-once", "-timeout", "5m")
 		require.Equal(t, 1, p.code(), "%s", &p.stderr)
 		require.Contains(t, p.stderr.String(), want)
+	}
+}
+
+// takeConnections opens connections until the server has no more.
+func takeConnections(t *testing.T, d dbtest.Database) {
+	t.Helper()
+	for range 20 {
+		db, err := sqlx.Open(dbtest.PGX.SQLName(), d.DSN(dbtest.PGX))
+		require.NoError(t, err)
+		t.Cleanup(func() { db.Close() })
+		if err := db.Ping(); err != nil {
+			require.ErrorContains(t, err, "53300")
+			return
+		}
+	}
+	require.Fail(t, "the server still has connections")
+}
+
+// A row whose stamp lies in the future is held back. -once copies the others, and ends with exit code 3
+// and the name of the ceiling's reason. If no row can be read until an hour has passed, that is an error.
+func TestOnceWithAStampInTheFuture(t *testing.T) {
+	t.Parallel()
+	for ahead, want := range map[string]struct {
+		code, rows int
+		says       string
+	}{
+		"50 minutes": {3, 1, `records are still held back, since .*, by a stamp ahead of the server's clock by [45]\dm`},
+		"5 days":     {1, 0, `rows have a "at" up to .*, ahead of the server's clock`},
+	} {
+		t.Run(ahead, func(t *testing.T) {
+			t.Parallel()
+			d := dbtest.Postgres(t).NewDatabase(t)
+			db := d.Open(t, dbtest.PGX)
+			db.MustExec(`CREATE TABLE orders (id bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp()); CREATE INDEX ON orders (at, id)`)
+			db.MustExec(`INSERT INTO orders VALUES (1, DEFAULT), (2, clock_timestamp() + interval '` + ahead + `')`)
+			dir := t.TempDir()
+			p := run(t, nil, "-dsn", d.DSN(dbtest.PGX), "-table", "orders", "-key", "at,id", "-ceiling", "stamp", "-out", dir, "-once")
+			require.Equal(t, want.code, p.code(), "%s", &p.stderr)
+			require.Regexp(t, want.says, p.stderr.String())
+			require.Equal(t, want.rows, strings.Count(content(t, dir, ".jsonl"), "\n"))
+		})
 	}
 }
 
