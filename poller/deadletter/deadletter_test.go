@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"os"
@@ -352,4 +353,18 @@ func TestRefusals(t *testing.T) {
 	require.ErrorContains(t, err, "deadletter: ")
 	_, err = deadletter.Open[item]("", deadletter.Options{})
 	require.Error(t, err)
+}
+
+// A directory that is not mounted is refused, and nothing is created in its place.
+func TestMustExist(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "letters")
+	_, err := deadletter.Open[item](dir, deadletter.Options{MustExist: true})
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, "deadletter: ")
+	require.NoDirExists(t, dir)
+	require.NoError(t, open(t, dir).Close())
+	d, err := deadletter.Open[item](dir, deadletter.Options{MustExist: true})
+	require.NoError(t, err)
+	require.NoError(t, d.Close())
 }

@@ -15,6 +15,11 @@ type Options struct {
 	// Logger logs when a file cannot be completed, see [filesink.Options].
 	// Defaults to slog.Default().
 	Logger *slog.Logger
+
+	// MustExist makes Open refuse a directory without a checkpoint, such as a mount
+	// point that is not mounted, and create nothing. The first start leaves it out.
+	// The error wraps fs.ErrNotExist.
+	MustExist bool
 }
 
 // Dir is a directory of letters: the DeadLetter of a Poller. It is safe for
@@ -27,7 +32,7 @@ type Dir[T any] struct {
 // directory if it does not exist, and recovers from a crash, see [filesink.Open].
 // The directory must not be the one that the pipeline's sink writes to.
 func Open[T any](dir string, o Options) (*Dir[T], error) {
-	files, err := filesink.Open(dir, filesink.Options[Letter]{Name: "letters", Logger: o.Logger})
+	files, err := filesink.Open(dir, filesink.Options[Letter]{Name: "letters", Logger: o.Logger, MustExist: o.MustExist})
 	if err != nil {
 		return nil, fmt.Errorf("deadletter: %w", err)
 	}
