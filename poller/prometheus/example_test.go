@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"strings"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/poller/prometheus"
+	"github.com/artifactofdevotion/devotion/sink/filesink"
 	"github.com/artifactofdevotion/devotion/sink/sinktest"
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
@@ -61,4 +63,32 @@ func Example() {
 	// devotion_rows_dead_lettered_total{pipeline="orders"} 0
 	// devotion_rows_read_total{pipeline="orders"} 3
 	// devotion_rows_written_total{pipeline="orders"} 3
+}
+
+// The lag of OnSeal, which uploads the segments of a filesink, as a gauge of its own.
+func Example_uploads() {
+	dir, err := os.MkdirTemp("", "orders")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	files, err := filesink.Open(dir, filesink.Options[string]{
+		OnSeal: func(context.Context, filesink.Segment) error { return nil }, // uploads it
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer files.Close()
+	registry := prom.NewRegistry()
+	registry.MustRegister(prom.NewGaugeFunc(prom.GaugeOpts{
+		Name: "upload_lag_seconds", Help: "How long the oldest sealed segment has waited for its upload.",
+	}, func() float64 { return files.Pending().Lag().Seconds() }))
+
+	families, err := registry.Gather()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(families[0].GetName(), families[0].GetMetric()[0].GetGauge().GetValue())
+	// Output:
+	// upload_lag_seconds 0
 }
