@@ -169,43 +169,37 @@ func inline(query string, args []any, escapes bool) (text string, ok bool) {
 	return b.String(), true
 }
 
+// What a parameter is not looked for in: a name, a string, a quoted name, or a comment to the end of
+// its line. The second one is for a server where a backslash escapes in each string.
 var (
-	word   = regexp.MustCompile(`^[A-Za-z_\x{80}-\x{10ffff}][\w$\x{80}-\x{10ffff}]*`)
-	dollar = regexp.MustCompile(`^\$(?:[A-Za-z_\x{80}-\x{10ffff}][\w\x{80}-\x{10ffff}]*)?\$`)
+	verbatim = regexp.MustCompile(`(?s)^(?:[eE]` + escaped + `|` + word + `|'[^']*(?:'|$)|` + others + `)`)
+	escaping = regexp.MustCompile(`(?s)^(?:[eE]?` + escaped + `|` + word + `|` + others + `)`)
+	dollar   = regexp.MustCompile(`^\$(?:[A-Za-z_\x{80}-\x{10ffff}][\w\x{80}-\x{10ffff}]*)?\$`)
+)
+
+const (
+	escaped = `'(?:[^'\\]|\\.|'')*(?:'|\\?$)`
+	word    = `[A-Za-z_\x{80}-\x{10ffff}][\w$\x{80}-\x{10ffff}]*`
+	others  = `"[^"]*(?:"|$)|--[^\n]*`
 )
 
 // quoted returns the length of the name, string or comment that a text begins with, 0 if it begins
 // with none of them.
 func quoted(text string, escapes bool) int {
-	name := word.FindString(text)
-	rest := text[len(name):]
-	switch tag := dollar.FindString(text); {
+	like := verbatim
+	if escapes {
+		like = escaping
+	}
+	tag := dollar.FindString(text)
+	switch end := strings.Index(text[len(tag):], tag); {
+	case tag != "" && end < 0:
+		return len(text)
 	case tag != "":
-		return len(tag) + through(text[len(tag):], tag)
-	case strings.HasPrefix(text, "--"):
-		return through(text, "\n")
+		return 2*len(tag) + end
 	case strings.HasPrefix(text, "/*"):
 		return comment(text)
-	case strings.HasPrefix(text, `"`):
-		return 1 + through(text[1:], `"`)
-	case name != "" && !strings.EqualFold(name, "e") || !strings.HasPrefix(rest, "'"):
-		return len(name)
 	}
-	n := len(name) + 1
-	for ; n < len(text) && text[n] != '\''; n++ {
-		if text[n] == '\\' && (escapes || name != "") {
-			n++
-		}
-	}
-	return min(n+1, len(text))
-}
-
-// through returns the length of a text up to and with an end.
-func through(text, end string) int {
-	if i := strings.Index(text, end); i >= 0 {
-		return i + len(end)
-	}
-	return len(text)
+	return len(like.FindString(text))
 }
 
 // comment returns the length of a comment, in which others may be nested.
