@@ -100,7 +100,7 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 		if len(parts) == 3 || parts[3] == "" {
 			return damaged("it does not say why it is refused")
 		}
-		made.refused, err = parseText(parts[3])
+		made.refused, err = unescape(parts[3])
 		parts = slices.Delete(parts, 3, 4)
 	}
 	if err != nil {
@@ -136,15 +136,6 @@ func parseKey(parts []string) (key []dialect.Value, err error) {
 	return key, nil
 }
 
-// parseText reads what escape wrote.
-func parseText(s string) (string, error) {
-	text, err := unescape(s)
-	if err == nil && string(escape(nil, text)) != s {
-		err = errors.New("a text is not in its usual form")
-	}
-	return text, err
-}
-
 func parseValue(s string) (dialect.Value, error) {
 	if s == "" {
 		return dialect.Value{}, errors.New("a value is missing")
@@ -167,9 +158,6 @@ func parseValue(s string) (dialect.Value, error) {
 	default:
 		err = fmt.Errorf("a value has the unknown type %q", v.Tag)
 	}
-	if err == nil && string(escape(nil, text)) != s[1:] {
-		err = errors.New("a value is not in its usual form")
-	}
 	return v, err
 }
 
@@ -185,10 +173,11 @@ func escape(dst []byte, s string) []byte {
 	return dst
 }
 
+// unescape reads what escape wrote.
 func unescape(s string) (string, error) {
 	text, err := url.PathUnescape(s)
-	if err != nil {
-		return "", errors.New("an escape is not two hexadecimal digits")
+	if err != nil || string(escape(nil, text)) != s {
+		return "", errors.New("a text is not in its usual form")
 	}
 	return text, nil
 }
