@@ -60,8 +60,8 @@ func (Dialect) Session(ctx context.Context, conn *sql.Conn) (dialect.Session, er
 			return s, nil, nil
 		}
 		// Poolers keep client_encoding for each of their clients.
-		err := exec(ctx, s, "SET client_encoding TO 'UTF8'")
-		return s, func() { detached(ctx, s, "SET client_encoding TO '"+client+"'") }, err //nolint:errcheck // the connection has ended then
+		err := ceiling.Exec(ctx, s, "SET client_encoding TO 'UTF8'")
+		return s, func() { ceiling.Restore(ctx, s, "SET client_encoding TO '"+client+"'") }, err //nolint:errcheck // the connection has ended then
 	}, nil
 }
 
@@ -240,24 +240,16 @@ func literal(v driver.Value) string {
 	return "E'" + strings.NewReplacer(`\`, `\\`, `'`, `''`, "\x00", `\000`).Replace(text) + "'"
 }
 
-func exec(ctx context.Context, db ceiling.Queryer, statement string) error {
-	return ceiling.Each(ctx, db, func(*sql.Rows) error { return nil }, statement)
-}
-
-// restoreLimit is how long it may take to end a transaction, or to set a connection back, when the
-// context has ended.
-const restoreLimit = 2 * time.Second
-
 var errTransaction = errors.New("the connection ended when a transaction began")
 
 // inTransaction calls f in a transaction that only reads, and for which settings were made.
 func inTransaction(ctx context.Context, db ceiling.Queryer, f func() error, settings string) error {
-	if err := exec(ctx, db, "SELECT 1"); err != nil { // the connection may be dead already
+	if err := ceiling.Exec(ctx, db, "SELECT 1"); err != nil { // the connection may be dead already
 		return err
 	}
-	err := exec(ctx, db, "BEGIN READ ONLY")
+	err := ceiling.Exec(ctx, db, "BEGIN READ ONLY")
 	if err == nil {
-		err = exec(ctx, db, settings)
+		err = ceiling.Exec(ctx, db, settings)
 	}
 	if err == nil {
 		err = f()
@@ -265,12 +257,5 @@ func inTransaction(ctx context.Context, db ceiling.Queryer, f func() error, sett
 	if dberr.SQLState(err) == "08P01" || errors.Is(err, driver.ErrBadConn) {
 		return errTransaction
 	}
-	return errors.Join(err, detached(ctx, db, "ROLLBACK"))
-}
-
-// detached runs a statement although the context may have ended.
-func detached(ctx context.Context, db ceiling.Queryer, statement string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreLimit)
-	defer cancel()
-	return exec(ctx, db, statement)
+	return errors.Join(err, ceiling.Restore(ctx, db, "ROLLBACK"))
 }
