@@ -59,10 +59,9 @@ func encode(fingerprint string, origin origin, key []dialect.Value) (source.Curs
 }
 
 // otherQuery is the error of a cursor that was made by another query.
-type otherQuery struct{ err error }
+type otherQuery struct{ error }
 
-func (o otherQuery) Error() string { return o.err.Error() }
-func (o otherQuery) Unwrap() error { return o.err }
+func (o otherQuery) Unwrap() error { return o.error }
 
 // decode returns the key of a cursor, nil if it stands before the first row, and
 // the history it was made in. An empty print accepts the cursor of any query. If the error is an
