@@ -178,7 +178,7 @@ var (
 )
 
 const (
-	escaped = `'(?:[^'\\]|\\.|'')*(?:'|\\?$)`
+	escaped = `'(?:[^'\\]|\\.|''|'\s*\n\s*')*(?:'|\\?$)` // also one that another line continues
 	word    = `[A-Za-z_\x{80}-\x{10ffff}][\w$\x{80}-\x{10ffff}]*`
 	others  = `"[^"]*(?:"|$)|--[^\n]*`
 )
