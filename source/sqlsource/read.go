@@ -86,6 +86,11 @@ func (r *reader) read(ctx context.Context, list string, where keyRange) error {
 		return r.wrap(err, where.after)
 	}
 	defer rows.Close()
+	if where.steady {
+		if err := r.plan.fits(rows); err != nil {
+			return r.wrap(err, nil)
+		}
+	}
 	for rows.Next() {
 		size, err := r.scan(ctx, rows)
 		if err != nil {
@@ -191,15 +196,25 @@ func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position
 		s.large, s.collect = large{}, true
 		defer freeMemory() // of the driver's copies
 	}
+	if where.steady = s.backlog && !alone && r.plan.steady != ""; where.steady {
+		list, r.large = r.plan.whole, sql.NullInt64{}
+	}
 	err := r.read(ctx, list, where)
+	if where.steady && err == nil && r.rows == before && r.unread == nil {
+		return s.readUnsteady(ctx, r, w, at)
+	}
 	if err != nil && retry.Classify(r.refused) == retry.Data {
+		if where.steady {
+			where.steady, list = false, r.plan.list
+		}
 		alone = true
 		err = r.isolate(ctx, list, where, err)
 	}
 	if err != nil {
 		return at, err
 	}
-	s.unproven = s.unproven || r.rows > before || r.unread != nil
+	s.unproven = s.unproven || !where.steady && (r.rows > before || r.unread != nil)
+	s.backlog = r.more
 	switch {
 	case before == 0 && r.rows == 0 && r.unread != nil:
 		return s.unread(ctx, r, w, at)
@@ -212,6 +227,19 @@ func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position
 		err = r.eachKey(ctx, r.db, r.plan, keyRange{after: at.key, below: w.Limit, limit: 1}, func([]dialect.Value) { r.more = true })
 	}
 	return at, err
+}
+
+// readUnsteady reads on after the plan's condition has hidden the rows, or there are none.
+func (s *state) readUnsteady(ctx context.Context, r *reader, w *window, at position) (position, error) {
+	s.backlog = false
+	now, err := s.query.sql.Steady(ctx, r.db, s.query.table)
+	if err == nil && now != s.plan.steady {
+		err = errChanged
+	}
+	if err != nil {
+		return at, r.wrap(err, nil)
+	}
+	return s.readBelow(ctx, r, w, at)
 }
 
 // isolate handles an error of the database that a value in a row may be to blame for, such as
@@ -265,6 +293,7 @@ type keyRange struct {
 	below     ceiling.Limit
 	falling   bool
 	fits      bool // only rows that are not larger than maxRowBytes
+	steady    bool // only while the plan's condition holds
 	plain     bool // without what makes the text of values independent of the session: for plans
 	limit     int
 }
@@ -303,6 +332,9 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 			return "", nil, permanent("%s: the ceiling (%s) gave a condition with %d arguments for %d question marks", q.label, q.ceiling, len(r.below.Args), marks)
 		}
 		conds = append(conds, cond)
+	}
+	if r.steady {
+		conds = append(conds, p.steady)
 	}
 	if r.fits && p.size != "" {
 		conds = append(conds, fmt.Sprintf("%s <= %d", p.size, q.maxRowBytes))

@@ -89,6 +89,12 @@ type Reader interface {
 	// "" says that the columns are asked for again and compared.
 	SchemaVersion(table []string) string
 
+	// Steady returns a condition for the statement that reads a table's rows. It depends on no row.
+	// It holds while the table has the present columns, and no value in it is large: of the types
+	// for which Size returns "" or 0, or of at most [MaxInline] bytes. "" says that this does not
+	// hold now, or cannot be known.
+	Steady(ctx context.Context, db ceiling.Queryer, table []string) (condition string, err error)
+
 	// ColumnsChanged reports whether an error may come of columns that changed.
 	ColumnsChanged(err error) bool
 
@@ -132,6 +138,9 @@ type Checkpoints interface {
 	// for so many milliseconds, or "".
 	IdleTimeout(milliseconds int64) string
 }
+
+// MaxInline is the most bytes of a value that a [Reader]'s Steady takes for not large.
+const MaxInline = 2 << 20
 
 // Session prepares a connection for the statements of one call. It returns the connection as these
 // statements must use it, and what sets the connection back afterwards, nil if nothing was set.
