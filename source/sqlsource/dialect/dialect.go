@@ -89,10 +89,10 @@ type Reader interface {
 	// "" says that the columns are asked for again and compared.
 	SchemaVersion(table []string) string
 
-	// Steady returns a condition for the statement that reads a table's rows. It depends on no row.
-	// It holds while the table has the present columns, and no value in it is large: of the types
-	// for which Size returns "" or 0, or of at most [MaxInline] bytes. "" says that this does not
-	// hold now, or cannot be known.
+	// Steady returns a condition for a SELECT of a table's rows, which depends on no row. It is true
+	// only while the table has the present columns, and Size counts at most [MaxInline] bytes for each
+	// value. Then the rows can be read without Size, and the columns need not be asked for again. ""
+	// says that there is no such condition, or that it is not true now.
 	Steady(ctx context.Context, db ceiling.Queryer, table []string) (condition string, err error)
 
 	// ColumnsChanged reports whether an error may come of columns that changed.
@@ -139,7 +139,7 @@ type Checkpoints interface {
 	IdleTimeout(milliseconds int64) string
 }
 
-// MaxInline is the most bytes of a value that a [Reader]'s Steady takes for not large.
+// MaxInline is the size in bytes that no value exceeds while the condition of Steady is true.
 const MaxInline = 2 << 20
 
 // Session prepares a connection for the statements of one call. It returns the connection as these
