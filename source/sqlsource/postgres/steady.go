@@ -18,8 +18,8 @@ const paged = `(WITH RECURSIVE tree(oid) AS (
 	SELECT bool_and(COALESCE(c.relkind IN ('r', 'p') AND c.relam IN (0, 2) AND (c.reltoastrelid = 0 OR pg_relation_size(c.reltoastrelid) = 0), false))
 	FROM tree LEFT JOIN pg_catalog.pg_class c ON c.oid = tree.oid) AND current_setting('block_size') = '8192'`
 
-// layout is a hash of a table's columns.
-const layout = `(SELECT md5(string_agg(concat_ws(' ', attnum, attname, atttypid, atttypmod), ',' ORDER BY attnum))
+// layout is text for the columns that a table has and had, as numbers. A server can have no md5.
+const layout = `(SELECT string_agg(concat_ws(' ', attnum, hashtext(attname::text), atttypid, atttypmod), ',' ORDER BY attnum)
 	FROM pg_catalog.pg_attribute WHERE attrelid = %s AND attnum > 0)`
 
 // Steady implements [dialect.Reader]. The executor evaluates the condition once, after the snapshot of
@@ -32,12 +32,12 @@ func (d Dialect) Steady(ctx context.Context, db ceiling.Queryer, table []string)
 		return "", nil
 	}
 	const given = "to_regclass($1::text)"
-	var hash sql.NullString
+	var columns sql.NullString
 	err := db.QueryRowContext(ctx, "SELECT CASE WHEN "+fmt.Sprintf(paged, given)+
-		" AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE attrelid = "+given+" AND to_jsonb(a)->>'attgenerated' = 'v') THEN "+fmt.Sprintf(layout, given)+" END", name).Scan(&hash)
-	if err != nil || !hash.Valid {
+		" AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE attrelid = "+given+" AND to_jsonb(a)->>'attgenerated' = 'v') THEN "+fmt.Sprintf(layout, given)+" END", name).Scan(&columns)
+	if err != nil || !columns.Valid {
 		return "", err
 	}
 	literal := "'" + name + "'::regclass"
-	return fmt.Sprintf(paged, literal) + " AND " + fmt.Sprintf(layout, literal) + " = '" + hash.String + "'", nil
+	return fmt.Sprintf(paged, literal) + " AND " + fmt.Sprintf(layout, literal) + " = '" + columns.String + "'", nil
 }
