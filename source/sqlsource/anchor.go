@@ -21,22 +21,17 @@ import (
 type slots [8]uint16
 
 func (s slots) String() string {
-	var b []byte
-	for _, n := range s {
-		b = binary.BigEndian.AppendUint16(b, n)
-	}
+	b, _ := binary.Append(nil, binary.BigEndian, s) // it fails only where the size is not known
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 func parseSlots(text string) (s slots, err error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err == nil && len(b) != 2*len(s) {
+	if err == nil && len(b) != binary.Size(s) {
 		err = errors.New("a digest has another length")
 	}
-	for i := range s {
-		if err == nil {
-			s[i] = binary.BigEndian.Uint16(b[2*i:])
-		}
+	if err == nil {
+		_, err = binary.Decode(b, binary.BigEndian, &s)
 	}
 	return s, err
 }

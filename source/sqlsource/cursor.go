@@ -59,10 +59,9 @@ func encode(fingerprint string, origin origin, key []dialect.Value) (source.Curs
 }
 
 // otherQuery is the error of a cursor that was made by another query.
-type otherQuery struct{ err error }
+type otherQuery struct{ error }
 
-func (o otherQuery) Error() string { return o.err.Error() }
-func (o otherQuery) Unwrap() error { return o.err }
+func (o otherQuery) Unwrap() error { return o.error }
 
 // decode returns the key of a cursor, nil if it stands before the first row, and
 // the history it was made in. An empty print accepts the cursor of any query. If the error is an
@@ -100,7 +99,7 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 		if len(parts) == 3 || parts[3] == "" {
 			return damaged("it does not say why it is refused")
 		}
-		made.refused, err = parseText(parts[3])
+		made.refused, err = unescape(parts[3])
 		parts = slices.Delete(parts, 3, 4)
 	}
 	if err != nil {
@@ -136,15 +135,6 @@ func parseKey(parts []string) (key []dialect.Value, err error) {
 	return key, nil
 }
 
-// parseText reads what escape wrote.
-func parseText(s string) (string, error) {
-	text, err := unescape(s)
-	if err == nil && string(escape(nil, text)) != s {
-		err = errors.New("a text is not in its usual form")
-	}
-	return text, err
-}
-
 func parseValue(s string) (dialect.Value, error) {
 	if s == "" {
 		return dialect.Value{}, errors.New("a value is missing")
@@ -167,9 +157,6 @@ func parseValue(s string) (dialect.Value, error) {
 	default:
 		err = fmt.Errorf("a value has the unknown type %q", v.Tag)
 	}
-	if err == nil && string(escape(nil, text)) != s[1:] {
-		err = errors.New("a value is not in its usual form")
-	}
 	return v, err
 }
 
@@ -185,10 +172,11 @@ func escape(dst []byte, s string) []byte {
 	return dst
 }
 
+// unescape reads what escape wrote.
 func unescape(s string) (string, error) {
 	text, err := url.PathUnescape(s)
-	if err != nil {
-		return "", errors.New("an escape is not two hexadecimal digits")
+	if err != nil || string(escape(nil, text)) != s {
+		return "", errors.New("a text is not in its usual form")
 	}
 	return text, nil
 }

@@ -171,6 +171,22 @@ func Each(ctx context.Context, db Queryer, f func(*sql.Rows) error, query string
 	return errors.Join(rows.Err(), rows.Close())
 }
 
+// Exec runs a statement whose result has no meaning.
+func Exec(ctx context.Context, db Queryer, statement string) error {
+	return Each(ctx, db, func(*sql.Rows) error { return nil }, statement)
+}
+
+// restoreLimit is how long Restore may take.
+const restoreLimit = 2 * time.Second
+
+// Restore runs a statement that ends a transaction or sets a connection back, although ctx may have
+// ended.
+func Restore(ctx context.Context, db Queryer, statement string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreLimit)
+	defer cancel()
+	return Exec(ctx, db, statement)
+}
+
 // List returns a value for each row of a result, scanned into what into returns.
 func List[T any](ctx context.Context, db Queryer, into func(*T) []any, query string, args ...any) (list []T, err error) {
 	err = Each(ctx, db, func(rows *sql.Rows) error {

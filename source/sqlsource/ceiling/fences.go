@@ -143,30 +143,33 @@ func (p *Progress) See(greatest int64, at time.Time) {
 	}
 }
 
-// Advance records that all rows up to limit can be read. At is a moment before the
-// greatest key was last read.
-func (p *Progress) Advance(limit int64, at time.Time) {
+// Advance records that all rows up to limit can be read. At is a moment before the greatest key
+// was last read. It returns a moment such that every row committed before it can be read, zero if
+// none is known, and since when rows exist that cannot be read, zero if all can be.
+func (p *Progress) Advance(limit int64, at time.Time) (asOf, since time.Time) {
 	n := 0
 	for ; n < len(p.seen) && p.seen[n].high <= limit; n++ {
 		p.asOf = p.seen[n].at
 	}
 	if p.seen = slices.Delete(p.seen, 0, n); len(p.seen) == 0 {
 		p.asOf = at
+		return p.asOf, time.Time{}
 	}
+	return p.asOf, p.seen[0].at
 }
 
 // Limit records that all rows up to limit can be read, and returns the Limit. From is the cursor's
 // key, rows were examined up to high, and no key is above greatest, as last read after at. Where
 // limit is below high, the rows above it are Held, by somebody whom the caller names.
 func (p *Progress) Limit(t Table, from, limit, high, greatest int64, at time.Time) Limit {
-	if limit < greatest {
-		p.Advance(limit, at)
-	} else {
-		p.Advance(math.MaxInt64, at)
+	upTo := limit
+	if limit >= greatest {
+		upTo = math.MaxInt64
 	}
-	l := Limit{Where: t.Key[0].Ref + " <= ?", Args: []any{limit}, Nothing: limit <= from, AsOf: p.asOf, Greatest: greatest}
+	asOf, since := p.Advance(upTo, at)
+	l := Limit{Where: t.Key[0].Ref + " <= ?", Args: []any{limit}, Nothing: limit <= from, AsOf: asOf, Greatest: greatest}
 	if limit < high {
-		l.Held = &source.Held{Since: p.HeldSince()}
+		l.Held = &source.Held{Since: since}
 	} else {
 		l.More = limit < greatest
 	}
@@ -181,18 +184,6 @@ func (p *Progress) NothingAbove(t Table, from, base int64, at time.Time) Limit {
 		l.Greatest = 0
 	}
 	return l
-}
-
-// AsOf returns a moment such that every row committed before it can be read. It is zero
-// if no such moment is known.
-func (p *Progress) AsOf() time.Time { return p.asOf }
-
-// HeldSince returns since when rows exist that cannot be read, zero if all can be read.
-func (p *Progress) HeldSince() time.Time {
-	if len(p.seen) == 0 {
-		return time.Time{}
-	}
-	return p.seen[0].at
 }
 
 // ages remembers values, and when they were seen.

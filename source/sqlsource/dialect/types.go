@@ -38,24 +38,17 @@ func ParseType(name string, known map[string]row.Type) row.Type {
 	return t
 }
 
-// name returns the name of the type with its numbers, as far as the driver says them.
-func (c Column) name() string {
-	switch name := strings.ToLower(c.Type); {
-	case c.Precision > 0 && c.Precision < 1<<16:
-		return fmt.Sprintf("%s(%d,%d)", name, c.Precision, c.Scale)
-	case c.Length > 0 && c.Length < 1<<31-1:
-		return fmt.Sprintf("%s(%d)", name, c.Length)
-	default:
-		return name
-	}
-}
-
 // DriverType returns the type of a column of which no catalogue is known, by the driver's name
-// for it.
+// for it and the numbers that the driver says.
 func DriverType(c Column, known map[string]row.Type) row.Type {
-	t := ParseType(c.name(), known)
-	if t.Class != row.Decimal && t.Class != row.String && t.Class != row.Binary {
-		t = ParseType(strings.ToLower(c.Type), known)
+	t := ParseType(strings.ToLower(c.Type), known)
+	switch {
+	case t.Class == row.Decimal && 0 < c.Precision && c.Precision < 1<<16:
+		t.Precision, t.Scale = int(c.Precision), int(c.Scale)
+		t.Name += fmt.Sprintf("(%d,%d)", c.Precision, c.Scale)
+	case (t.Class == row.String || t.Class == row.Binary) && 0 < c.Length && c.Length < 1<<31-1:
+		t.Length = int(c.Length)
+		t.Name += fmt.Sprintf("(%d)", c.Length)
 	}
 	t.NotNull = c.NotNull
 	return t

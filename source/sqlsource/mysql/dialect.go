@@ -183,12 +183,9 @@ func (Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) (m
 	if table == nil {
 		return m, nil
 	}
-	drawn, err := ceiling.Texts(ctx, db, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE "+isTable(table)+" AND EXTRA LIKE '%auto_increment%'")
-	if err != nil {
-		return m, err
-	}
-	m.Drawn = strings.Join(drawn, "") // a table has one such column at most
-	created, err := ceiling.Texts(ctx, db, "SELECT COALESCE(CREATE_TIME, x'') FROM information_schema.TABLES WHERE "+isTable(table))
+	var created string
+	err = db.QueryRowContext(ctx, "SELECT COALESCE((SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE "+isTable(table)+" AND EXTRA LIKE '%auto_increment%'), ''),"+
+		" COALESCE((SELECT CREATE_TIME FROM information_schema.TABLES WHERE "+isTable(table)+"), x'')").Scan(&m.Drawn, &created) // a table draws one column at most
 	if err != nil {
 		return m, err
 	}
@@ -204,7 +201,7 @@ func (Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) (m
 	}
 	m.Parts = []dialect.HistoryPart{
 		{Name: "table ids", Value: strings.Join(ids, " "), Changed: "the table was emptied by TRUNCATE or rebuilt, or partitions were added or dropped", Ordinary: true},
-		{Name: "time of creation", Value: strings.Join(created, ""), Changed: "the table was recreated or altered", Ordinary: true},
+		{Name: "time of creation", Value: created, Changed: "the table was recreated or altered", Ordinary: true},
 	}
 	return m, err
 }

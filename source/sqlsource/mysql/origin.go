@@ -16,7 +16,7 @@ var first = regexp.MustCompile("^(?:/\\* select#1 \\*/ )?select (?:/\\*\\+.*?\\*
 
 // Origin implements [dialect.Reader]. EXPLAIN leaves the rewritten statement as a note.
 func (Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement string, table []string, column string) (o dialect.Origin, err error) {
-	if err := ceiling.Each(ctx, db, func(*sql.Rows) error { return nil }, "EXPLAIN /*M! EXTENDED */ "+statement); err != nil {
+	if err := ceiling.Exec(ctx, db, "EXPLAIN /*M! EXTENDED */ "+statement); err != nil {
 		return o, fmt.Errorf("asking which table has the key: %w", err)
 	}
 	var text, here string

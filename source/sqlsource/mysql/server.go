@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -96,9 +95,6 @@ func keepUnfinished(all, before map[string]*ceiling.Holder, hidden map[string]bo
 	}
 }
 
-// restoreLimit is how long it may take to set a session's level back when its context has ended.
-const restoreLimit = 2 * time.Second
-
 // readUncommitted calls f while the session reads uncommitted rows. The level is set back even when
 // ctx has ended; if that fails, the connection is ended, so that no statement of anyone else runs at
 // that level. It is set for the session, and not for the next transaction alone, which would save a
@@ -106,24 +102,18 @@ const restoreLimit = 2 * time.Second
 func readUncommitted(ctx context.Context, db ceiling.Queryer, connection int64, level string, f func() error) (err error) {
 	back := "SET SESSION TRANSACTION ISOLATION LEVEL " + strings.ReplaceAll(level, "-", " ")
 	defer func() {
-		if exec(ctx, db, back) == nil {
+		if ceiling.Exec(ctx, db, back) == nil {
 			return
 		}
-		detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreLimit)
-		defer cancel()
-		if failed := exec(detached, db, back); failed != nil {
-			exec(detached, db, fmt.Sprint("KILL ", connection)) //nolint:errcheck // its error is that the connection has ended
+		if failed := ceiling.Restore(ctx, db, back); failed != nil {
+			ceiling.Restore(ctx, db, fmt.Sprint("KILL ", connection)) //nolint:errcheck // its error is that the connection has ended
 			err = errors.Join(err, fmt.Errorf("setting the isolation level back: %w", failed))
 		}
 	}()
-	if err := exec(ctx, db, "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED"); err != nil {
+	if err := ceiling.Exec(ctx, db, "SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED"); err != nil {
 		return fmt.Errorf("setting the isolation level: %w", err)
 	}
 	return f()
-}
-
-func exec(ctx context.Context, db ceiling.Queryer, statement string) error {
-	return ceiling.Each(ctx, db, func(*sql.Rows) error { return nil }, statement)
 }
 
 // shownHolders is how many holders are named.

@@ -36,12 +36,8 @@ func (Dialect) Session(ctx context.Context, conn *sql.Conn) (dialect.Session, er
 	}
 	back := fmt.Sprintf("SET character_set_client = %s, character_set_results = %s, collation_connection = %s", client, results, collation)
 	return func(ctx context.Context, conn *sql.Conn) (ceiling.Queryer, func(), error) {
-		err := exec(ctx, conn, "SET NAMES utf8mb4")
-		return conn, func() {
-			detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreLimit)
-			defer cancel()
-			exec(detached, conn, back) //nolint:errcheck // the connection has ended then
-		}, err
+		err := ceiling.Exec(ctx, conn, "SET NAMES utf8mb4")
+		return conn, func() { ceiling.Restore(ctx, conn, back) }, err //nolint:errcheck // the connection has ended then
 	}, nil
 }
 

@@ -132,7 +132,7 @@ func readCounter(ctx context.Context, db ceiling.Queryer, parts []string, more s
 			Scan(append([]any{&number, &expiry}, dest...)...)
 	}
 	if err = read(); err == nil && expiry != 0 {
-		if err = exec(ctx, db, "SET SESSION information_schema_stats_expiry = 0"); err == nil {
+		if err = ceiling.Exec(ctx, db, "SET SESSION information_schema_stats_expiry = 0"); err == nil {
 			err = read()
 		}
 	}
@@ -284,7 +284,7 @@ func (p *table) checkRows(ctx context.Context, db ceiling.Queryer, r *ceiling.Re
 	} else if !ok {
 		r.Add(ceiling.Unsafe, ceiling.Advice("grant the role SELECT on the table"), "information_schema does not show the AUTO_INCREMENT counter")
 	}
-	err = exec(ctx, db, "SELECT COUNT(*) FROM "+t.Name+" WHERE 1 = 0 "+p.server.share)
+	err = ceiling.Exec(ctx, db, "SELECT COUNT(*) FROM "+t.Name+" WHERE 1 = 0 "+p.server.share)
 	switch number := dberr.MySQLNumber(err); {
 	case number == 1142 || number == 1143:
 		r.Add(ceiling.Unsafe, ceiling.Advice("grant the role SELECT and LOCK TABLES, or upgrade MySQL to 8.0.22"), "the role may not use a locking read, which finds rows that a transaction has both added and deleted")

@@ -60,8 +60,8 @@ func (Dialect) Session(ctx context.Context, conn *sql.Conn) (dialect.Session, er
 			return s, nil, nil
 		}
 		// Poolers keep client_encoding for each of their clients.
-		err := exec(ctx, s, "SET client_encoding TO 'UTF8'")
-		return s, func() { detached(ctx, s, "SET client_encoding TO '"+client+"'") }, err //nolint:errcheck // the connection has ended then
+		err := ceiling.Exec(ctx, s, "SET client_encoding TO 'UTF8'")
+		return s, func() { ceiling.Restore(ctx, s, "SET client_encoding TO '"+client+"'") }, err //nolint:errcheck // the connection has ended then
 	}, nil
 }
 
@@ -169,43 +169,37 @@ func inline(query string, args []any, escapes bool) (text string, ok bool) {
 	return b.String(), true
 }
 
+// What a parameter is not looked for in: a name, a string, a quoted name, or a comment to the end of
+// its line. The second one is for a server where a backslash escapes in each string.
 var (
-	word   = regexp.MustCompile(`^[A-Za-z_\x{80}-\x{10ffff}][\w$\x{80}-\x{10ffff}]*`)
-	dollar = regexp.MustCompile(`^\$(?:[A-Za-z_\x{80}-\x{10ffff}][\w\x{80}-\x{10ffff}]*)?\$`)
+	verbatim = regexp.MustCompile(`(?s)^(?:[eE]` + escaped + `|` + word + `|'[^']*(?:'|$)|` + others + `)`)
+	escaping = regexp.MustCompile(`(?s)^(?:[eE]?` + escaped + `|` + word + `|` + others + `)`)
+	dollar   = regexp.MustCompile(`^\$(?:[A-Za-z_\x{80}-\x{10ffff}][\w\x{80}-\x{10ffff}]*)?\$`)
+)
+
+const (
+	escaped = `'(?:[^'\\]|\\.|''|'\s*\n\s*')*(?:'|\\?$)` // also one that another line continues
+	word    = `[A-Za-z_\x{80}-\x{10ffff}][\w$\x{80}-\x{10ffff}]*`
+	others  = `"[^"]*(?:"|$)|--[^\n]*`
 )
 
 // quoted returns the length of the name, string or comment that a text begins with, 0 if it begins
 // with none of them.
 func quoted(text string, escapes bool) int {
-	name := word.FindString(text)
-	rest := text[len(name):]
-	switch tag := dollar.FindString(text); {
+	like := verbatim
+	if escapes {
+		like = escaping
+	}
+	tag := dollar.FindString(text)
+	switch end := strings.Index(text[len(tag):], tag); {
+	case tag != "" && end < 0:
+		return len(text)
 	case tag != "":
-		return len(tag) + through(text[len(tag):], tag)
-	case strings.HasPrefix(text, "--"):
-		return through(text, "\n")
+		return 2*len(tag) + end
 	case strings.HasPrefix(text, "/*"):
 		return comment(text)
-	case strings.HasPrefix(text, `"`):
-		return 1 + through(text[1:], `"`)
-	case name != "" && !strings.EqualFold(name, "e") || !strings.HasPrefix(rest, "'"):
-		return len(name)
 	}
-	n := len(name) + 1
-	for ; n < len(text) && text[n] != '\''; n++ {
-		if text[n] == '\\' && (escapes || name != "") {
-			n++
-		}
-	}
-	return min(n+1, len(text))
-}
-
-// through returns the length of a text up to and with an end.
-func through(text, end string) int {
-	if i := strings.Index(text, end); i >= 0 {
-		return i + len(end)
-	}
-	return len(text)
+	return len(like.FindString(text))
 }
 
 // comment returns the length of a comment, in which others may be nested.
@@ -246,24 +240,16 @@ func literal(v driver.Value) string {
 	return "E'" + strings.NewReplacer(`\`, `\\`, `'`, `''`, "\x00", `\000`).Replace(text) + "'"
 }
 
-func exec(ctx context.Context, db ceiling.Queryer, statement string) error {
-	return ceiling.Each(ctx, db, func(*sql.Rows) error { return nil }, statement)
-}
-
-// restoreLimit is how long it may take to end a transaction, or to set a connection back, when the
-// context has ended.
-const restoreLimit = 2 * time.Second
-
 var errTransaction = errors.New("the connection ended when a transaction began")
 
 // inTransaction calls f in a transaction that only reads, and for which settings were made.
 func inTransaction(ctx context.Context, db ceiling.Queryer, f func() error, settings string) error {
-	if err := exec(ctx, db, "SELECT 1"); err != nil { // the connection may be dead already
+	if err := ceiling.Exec(ctx, db, "SELECT 1"); err != nil { // the connection may be dead already
 		return err
 	}
-	err := exec(ctx, db, "BEGIN READ ONLY")
+	err := ceiling.Exec(ctx, db, "BEGIN READ ONLY")
 	if err == nil {
-		err = exec(ctx, db, settings)
+		err = ceiling.Exec(ctx, db, settings)
 	}
 	if err == nil {
 		err = f()
@@ -271,12 +257,5 @@ func inTransaction(ctx context.Context, db ceiling.Queryer, f func() error, sett
 	if dberr.SQLState(err) == "08P01" || errors.Is(err, driver.ErrBadConn) {
 		return errTransaction
 	}
-	return errors.Join(err, detached(ctx, db, "ROLLBACK"))
-}
-
-// detached runs a statement although the context may have ended.
-func detached(ctx context.Context, db ceiling.Queryer, statement string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreLimit)
-	defer cancel()
-	return exec(ctx, db, statement)
+	return errors.Join(err, ceiling.Restore(ctx, db, "ROLLBACK"))
 }

@@ -135,14 +135,13 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 		at = r.replayed()
 	}
 	if r.greatest >= r.oldest {
+		l.Held = &source.Held{}
 		g.progress.See(r.next, at)
-		g.progress.Advance(min(r.oldest, r.next-1), at) // not next itself: the rows that were just seen wait
-		l.Held = &source.Held{Since: g.progress.HeldSince()}
+		l.AsOf, l.Held.Since = g.progress.Advance(min(r.oldest, r.next-1), at) // not next itself: the rows that were just seen wait
 		l.Held.By, err = oldestTransaction(ctx, db)
 	} else {
-		g.progress.Advance(math.MaxInt64, at)
+		l.AsOf, _ = g.progress.Advance(math.MaxInt64, at)
 	}
-	l.AsOf = g.progress.AsOf()
 	if deaf := r.deafness(); deaf == "" {
 		g.deaf = time.Time{}
 	} else {
