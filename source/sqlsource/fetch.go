@@ -39,6 +39,7 @@ type state struct {
 	explained bool // the database's plan was looked at
 	rowSize   int  // average of the last batch
 	unproven  bool // rows were read by the plan, and then the columns not yet compared
+	backlog   bool // more rows followed those that were read last
 	large     large
 	collect   bool // a large row was read
 

@@ -56,6 +56,7 @@ type plan struct {
 	sameAs    []int               // for each key column, the column that has the same value; -1: an extra column has it
 	key       []dialect.KeyColumn
 	schema    int64
+	steady    string // a condition under which the list with all values can be read, and the columns are these; "": none is known
 }
 
 var (
@@ -69,6 +70,11 @@ func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*p
 	var err error
 	if p.schema, err = q.schema(ctx, db); err != nil { // before the columns, so that no change is missed
 		return nil, err
+	}
+	if q.rows && !q.selected {
+		if p.steady, err = q.sql.Steady(ctx, db, q.table); err != nil { // before the columns, too
+			return nil, q.wrap(fmt.Errorf("reading how the table is stored: %w", err), nil)
+		}
 	}
 	if q.rows && q.columns == nil {
 		if p.invisible, err = q.sql.Invisible(ctx, db, q.table); err != nil {
@@ -163,6 +169,11 @@ func (q *query) describeColumns(ctx context.Context, db ceiling.Queryer, p *plan
 	if q.hasVersion() && !rows.Next() {
 		return nil, cmp.Or(rows.Err(), errChanged)
 	}
+	columns, err := resultColumns(rows)
+	return columns, cmp.Or(err, rows.Close())
+}
+
+func resultColumns(rows *sql.Rows) ([]dialect.Column, error) {
 	types, err := rows.ColumnTypes()
 	if err != nil {
 		return nil, err
@@ -175,7 +186,23 @@ func (q *query) describeColumns(ctx context.Context, db ceiling.Queryer, p *plan
 		columns[i].Length, _ = t.Length()
 		columns[i].Precision, columns[i].Scale, _ = t.DecimalSize()
 	}
-	return columns, rows.Close()
+	return columns, nil
+}
+
+// fits returns an error if the result of the list with all values has not the types of the plan.
+func (p *plan) fits(rows *sql.Rows) error {
+	got, err := resultColumns(rows)
+	if err != nil {
+		return err
+	}
+	extra, same := got[:len(got)-len(p.columns)], true
+	for i, k := range p.extraKeys {
+		same = same && extra[len(extra)-len(p.extraKeys)+i].Type == p.key[k].Type
+	}
+	if !same || !slices.Equal(got[len(extra):], p.columns) {
+		return errChanged
+	}
+	return nil
 }
 
 func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, columns []dialect.Column) error {
@@ -211,6 +238,9 @@ func (q *query) planList(p *plan) {
 			at = -1
 			p.extraKeys = append(p.extraKeys, i)
 			extra = append(extra, cmp.Or(k.Expr, k.Ref))
+			if k.Expr != "" {
+				p.steady = ""
+			}
 		}
 		p.sameAs = append(p.sameAs, at)
 	}
@@ -219,6 +249,9 @@ func (q *query) planList(p *plan) {
 		ref := q.ref(c.Name)
 		if q.rows {
 			kinds[i], whole[i] = q.sql.Column(c, ref)
+		}
+		if whole[i] != "" { // the result does not show the type of the column
+			p.steady = ""
 		}
 		whole[i] = cmp.Or(whole[i], ref)
 		if !slices.Contains(q.key, c.Name) {
@@ -232,6 +265,9 @@ func (q *query) planList(p *plan) {
 	p.whole = strings.Join(slices.Concat(extra, whole), ", ")
 	p.list = p.whole
 	if large > 0 {
+		if q.most(large) < dialect.MaxInline {
+			p.steady = ""
+		}
 		p.guard(q.most(large), extra, whole, sizes)
 	}
 }

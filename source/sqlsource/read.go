@@ -4,15 +4,12 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/artifactofdevotion/devotion/retry"
-	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
@@ -86,6 +83,11 @@ func (r *reader) read(ctx context.Context, list string, where keyRange) error {
 		return r.wrap(err, where.after)
 	}
 	defer rows.Close()
+	if where.steady {
+		if err := r.plan.fits(rows); err != nil {
+			return r.wrap(err, nil)
+		}
+	}
 	for rows.Next() {
 		size, err := r.scan(ctx, rows)
 		if err != nil {
@@ -167,104 +169,13 @@ type hidden struct {
 func (h hidden) Error() string { return h.text }
 func (h hidden) Unwrap() error { return h.err }
 
-// large is a row that must be read alone.
-type large struct {
-	after source.Cursor
-	key   []dialect.Value // nil: no row is known
-}
-
-// readBelow reads the rows after a position and below a window, and returns where the last is.
-// The error is a *source.BadRecord if the first row cannot be read.
-func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position) (position, error) {
-	if w.Nothing {
-		return at, nil
-	}
-	before := r.rows
-	where, list := keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}, r.plan.list
-	if s.collect {
-		s.collect = false
-		freeMemory() // of the large row before
-	}
-	alone := s.large.key != nil && s.large.after == at.cursor && before == 0
-	if alone {
-		where.to, where.fits, where.limit, list = s.large.key, true, 2, r.plan.whole
-		s.large, s.collect = large{}, true
-		defer freeMemory() // of the driver's copies
-	}
-	err := r.read(ctx, list, where)
-	if err != nil && retry.Classify(r.refused) == retry.Data {
-		alone = true
-		err = r.isolate(ctx, list, where, err)
-	}
-	if err != nil {
-		return at, err
-	}
-	s.unproven = s.unproven || r.rows > before || r.unread != nil
-	switch {
-	case before == 0 && r.rows == 0 && r.unread != nil:
-		return s.unread(ctx, r, w, at)
-	case alone && r.rows == 0: // the row was changed or deleted since it was found
-		return s.readBelow(ctx, r, w, at)
-	case r.rows > before:
-		at, err = s.query.positionOf(values(r.keys.last), w)
-	}
-	if alone && err == nil { // find out whether another row follows
-		err = r.eachKey(ctx, r.db, r.plan, keyRange{after: at.key, below: w.Limit, limit: 1}, func([]dialect.Value) { r.more = true })
-	}
-	return at, err
-}
-
-// isolate handles an error of the database that a value in a row may be to blame for, such as
-// text that the connection's encoding lacks. It delivers the rows before that row first, and
-// then reads the first row alone.
-func (r *reader) isolate(ctx context.Context, list string, where keyRange, failed error) error {
-	if r.rows > 0 {
-		r.more = true
-		return nil
-	}
-	where.limit = 1
-	err := r.eachKey(ctx, r.db, r.plan, where, func(key []dialect.Value) { where.to = key })
-	if err != nil || where.to == nil {
-		return failed // a value in a condition is to blame
-	}
-	r.limit = 1
-	if err = r.read(ctx, list, where); err == nil || retry.Classify(r.refused) != retry.Data {
-		return err
-	}
-	r.keys.set(where.to)
-	r.unread = permanent("%s: the database cannot return the row: %w", r.label, hidden{retry.Text(r.refused), err})
-	return nil
-}
-
-// unread handles that the first row after a position was not read: it reads a large row alone,
-// and returns the error of any other row.
-func (s *state) unread(ctx context.Context, r *reader, w *window, at position) (position, error) {
-	next, err := s.query.positionOf(values(r.keys.now), w)
-	if err != nil {
-		return at, err
-	}
-	if !errors.Is(r.unread, errLarge) {
-		return at, &source.BadRecord{Key: positionText(s.query.key, next.cursor), To: next.cursor, Err: r.unread}
-	}
-	s.large = large{at.cursor, next.key}
-	if r.dropped {
-		return at, driver.ErrBadConn // read on with another one
-	}
-	r.more, r.unread = false, nil
-	return s.readBelow(ctx, r, w, at)
-}
-
-func (q *query) positionOf(key []dialect.Value, w *window) (position, error) {
-	cursor, err := encode(q.print, w.origin, key)
-	return position{cursor: cursor, key: key, origin: w.origin}, err
-}
-
 type keyRange struct {
 	after, to []dialect.Value   // nil: no bound
 	keys      [][]dialect.Value // not nil: only rows with one of these keys
 	below     ceiling.Limit
 	falling   bool
 	fits      bool // only rows that are not larger than maxRowBytes
+	steady    bool // only while the plan's condition holds
 	plain     bool // without what makes the text of values independent of the session: for plans
 	limit     int
 }
@@ -303,6 +214,9 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 			return "", nil, permanent("%s: the ceiling (%s) gave a condition with %d arguments for %d question marks", q.label, q.ceiling, len(r.below.Args), marks)
 		}
 		conds = append(conds, cond)
+	}
+	if r.steady {
+		conds = append(conds, p.steady)
 	}
 	if r.fits && p.size != "" {
 		conds = append(conds, fmt.Sprintf("%s <= %d", p.size, q.maxRowBytes))

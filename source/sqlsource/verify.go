@@ -165,6 +165,7 @@ func rereaderOf[T any](s *state, open func(*plan, int) (records[T], error)) rere
 			found = append(found, keyText(values(r.keys.now)))
 			return into.add()
 		}
+		s.unproven = true
 		err = r.read(ctx, s.plan.list, keyRange{keys: all, limit: len(all) + 1})
 		if err != nil && (ctx.Err() != nil || retry.Classify(err) != retry.Fatal) {
 			return nil, err

@@ -89,6 +89,12 @@ type Reader interface {
 	// "" says that the columns are asked for again and compared.
 	SchemaVersion(table []string) string
 
+	// Steady returns a condition for a SELECT of a table's rows, which depends on no row. It is true
+	// only while the table has the present columns, and Size counts at most [MaxInline] bytes for each
+	// value. Then the rows can be read without Size, and the columns need not be asked for again. ""
+	// says that there is no such condition, or that it is not true now.
+	Steady(ctx context.Context, db ceiling.Queryer, table []string) (condition string, err error)
+
 	// ColumnsChanged reports whether an error may come of columns that changed.
 	ColumnsChanged(err error) bool
 
@@ -132,6 +138,9 @@ type Checkpoints interface {
 	// for so many milliseconds, or "".
 	IdleTimeout(milliseconds int64) string
 }
+
+// MaxInline is the size in bytes that no value exceeds while the condition of Steady is true.
+const MaxInline = 2 << 20
 
 // Session prepares a connection for the statements of one call. It returns the connection as these
 // statements must use it, and what sets the connection back afterwards, nil if nothing was set.

@@ -92,6 +92,7 @@ func (s SQLServer) Types(ctx context.Context, db ceiling.Queryer, table, _ []str
 
 func (SQLServer) Type(c dialect.Column) row.Type { return dialect.DriverType(c, types) }
 
+func (SQLServer) Steady(context.Context, ceiling.Queryer, []string) (string, error) { return "", nil }
 func (SQLServer) Invisible(context.Context, ceiling.Queryer, []string) ([]string, error) {
 	return nil, nil
 }

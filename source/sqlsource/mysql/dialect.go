@@ -135,6 +135,9 @@ func (d Dialect) Key(ctx context.Context, db ceiling.Queryer, c dialect.Column, 
 	return k, nil
 }
 
+// Steady implements [dialect.Reader].
+func (Dialect) Steady(context.Context, ceiling.Queryer, []string) (string, error) { return "", nil }
+
 // Invisible implements [dialect.Reader].
 func (Dialect) Invisible(ctx context.Context, db ceiling.Queryer, table []string) ([]string, error) {
 	return ceiling.Texts(ctx, db, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE "+isTable(table)+" AND EXTRA LIKE '%INVISIBLE%' ORDER BY ORDINAL_POSITION")

@@ -115,6 +115,9 @@ func argument(v dialect.Value, typ string) (any, error) {
 	return v.Text, nil
 }
 
+// Steady implements [dialect.Reader].
+func (Dialect) Steady(context.Context, ceiling.Queryer, []string) (string, error) { return "", nil }
+
 // Invisible implements [dialect.Reader]. Only virtual tables have such columns, for their arguments.
 func (Dialect) Invisible(context.Context, ceiling.Queryer, []string) ([]string, error) {
 	return nil, nil
