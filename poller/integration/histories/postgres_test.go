@@ -122,16 +122,16 @@ func TestPostgresRestored(t *testing.T) {
 func TestPostgresPromoted(t *testing.T) {
 	t.Parallel()
 	for name, act := range map[string]struct {
-		lost int
-		want outcome
-	}{"without loss": {0, continues}, "with loss": {40, refused}} {
+		rows, lost int
+		want       outcome
+	}{"without loss": {300, 0, continues}, "without loss, young": {3, 0, continues}, "with loss": {300, 40, refused}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			primary := dbtest.StartPostgres(t)
 			database := primary.NewDatabase(t)
 			db := database.Open(t, dbtest.PGX)
 			run(t, db, createPostgres)
-			insertPostgres(t, db)(300)
+			insertPostgres(t, db)(act.rows)
 			server := dbtest.StartStandby(t, primary)
 			p := newPipeline(t, db)
 			require.NoError(t, p.poll())
@@ -145,7 +145,7 @@ func TestPostgresPromoted(t *testing.T) {
 			standby := server.Database(database.Name()).Open(t, dbtest.PGX)
 			lab.WaitFor(t, func() bool {
 				var n int
-				return standby.Get(&n, `select count(*) from orders`) == nil && n == 300
+				return standby.Get(&n, `select count(*) from orders`) == nil && n == act.rows
 			})
 			if act.lost == 0 {
 				require.NoError(t, primary.Stop())
