@@ -51,6 +51,8 @@ func assess(r *reading, fresh time.Duration) condition {
 		return condition{ok, "stands by", time.Time{}}
 	case r.Held != nil && r.now.Sub(r.Held.Since) > fresh: // shorter holds are normal
 		return condition{warn, "is held back", r.Held.Since}
+	case r.Uploads.Attempts > 0 && r.Uploads.Lag(r.now) > fresh: // shorter failures are normal
+		return condition{warn, "cannot upload", r.Uploads.Since}
 	case !r.Started.IsZero() && !r.ready && r.now.Sub(r.Started) > fresh:
 		return condition{warn, "has not succeeded recently", r.LastPoll}
 	case !r.ready:
@@ -74,6 +76,8 @@ func (r *reading) cause() (text, key string) {
 	case r.Level == bad:
 		text = origin.ReplaceAllString(line(r.LastError), "")
 		key += " " + string(r.FailedOp())
+	case r.is == "cannot upload":
+		text = line(r.UploadError())
 	case r.Level == warn && r.Held != nil:
 		text = line(strings.Join(r.Held.By, ", "))
 	}
