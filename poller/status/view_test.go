@@ -114,7 +114,9 @@ func TestUploads(t *testing.T) {
 		assert.Contains(t, body, "orders is healthy", "not yet")
 		time.Sleep(time.Second)
 		change(func(s *poller.Status) { s.LastPoll = time.Now() })
-		assert.Contains(t, html(t, &page), "<title>! orders cannot upload</title>")
+		body = html(t, &page)
+		assert.Contains(t, body, "<title>! orders cannot upload</title>")
+		assert.Contains(t, body, "up to date, cannot upload")
 		assert.Contains(t, get(t, &page, "/status").Body.String(), `"uploads": {
         "segments": 2,
         "since": "2000-01-01T00:59:00Z",
