@@ -12,7 +12,8 @@ type Pending struct {
 	Since time.Time
 
 	// Attempts is how often passing on the oldest one has failed, and Err is the
-	// last error.
+	// last error. Status pages show its text: it must not have a secret, such as a
+	// signed URL.
 	Attempts int
 	Err      error
 }
