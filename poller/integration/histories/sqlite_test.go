@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
 const createSQLite = `create table orders (id integer primary key autoincrement, token text not null default (hex(randomblob(8))), state text not null default 'new', total int not null default (abs(random()) % 1000), at text not null default (strftime('%f', 'now')))`
@@ -56,6 +57,23 @@ func TestSQLiteActs(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A refusal stays when what has shown the other history is gone.
+func TestRefusalStays(t *testing.T) {
+	t.Parallel()
+	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)
+	run(t, db, createSQLite, fillSQLite("new", 300))
+	p := newPipeline(t, db)
+	require.NoError(t, p.poll())
+	run(t, db, `drop table orders`, createSQLite, fillSQLite("other", 2000))
+	require.ErrorIs(t, p.poll(), sqlsource.ErrHistory)
+	run(t, db, `delete from orders where id <= 300`)
+	for range 2 {
+		p.restart()
+		require.ErrorIs(t, p.poll(), sqlsource.ErrHistory)
+	}
+	require.Len(t, p.tokens, 300)
 }
 
 func createSQLite2(name string) string { return strings.Replace(createSQLite, "orders", name, 1) }
