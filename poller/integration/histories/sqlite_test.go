@@ -1,6 +1,7 @@
 package histories
 
 import (
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -116,6 +117,7 @@ func TestSQLiteFileReplaced(t *testing.T) {
 					}
 					db := open()
 					defer func() { db.Close() }()
+					idle(t, db)
 					all := newPipelines(t, db)
 					all.poll()
 					require.Len(t, all[0].tokens, 300)
@@ -132,6 +134,21 @@ func TestSQLiteFileReplaced(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// idle gives a pool two connections that have opened the file.
+func idle(t *testing.T, db *sqlx.DB) {
+	t.Helper()
+	var n int
+	a, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer a.Close()
+	b, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer b.Close()
+	for _, c := range []*sql.Conn{a, b} {
+		require.NoError(t, c.QueryRowContext(t.Context(), "select count(*) from orders").Scan(&n))
 	}
 }
 
