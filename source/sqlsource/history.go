@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,23 +50,15 @@ func (o origin) String() string {
 	return strings.Join(values, "/") + "@" + strconv.FormatUint(o.mark, 10)
 }
 
-// lateCount ends the history in old cursors, see DESIGN.md. It is read and dropped.
-var lateCount = regexp.MustCompile(`\+[1-9][0-9]{0,19}$`)
-
 // parseOrigin reads what String wrote and encode escaped.
 func parseOrigin(s string) (origin, error) {
 	s, err := unescape(s)
 	if err != nil || s == "" {
 		return origin{}, err
 	}
-	counted := lateCount.FindString(s)
-	s = strings.TrimSuffix(s, counted)
 	values, mark, ok := strings.Cut(s, "@")
 	n, err := strconv.ParseUint(mark, 10, 64)
 	o := origin{values: strings.Split(values, "/"), mark: n}
-	if counted != "" && s == "@0" { // an unknown history was written only in front of a count
-		return origin{}, nil
-	}
 	if last := o.values[len(o.values)-1]; strings.HasPrefix(last, "!") {
 		o.values = o.values[:len(o.values)-1]
 		if err := o.parseEvidence(strings.Split(last[1:], ",")); err != nil {
