@@ -211,7 +211,7 @@ func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error 
 	if err != nil {
 		return err
 	}
-	e, _, _, err := c.compare(ctx, db, c.at)
+	e, _, err := c.compare(ctx, db, c.at)
 	if err != nil {
 		return err
 	}

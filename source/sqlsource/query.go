@@ -193,23 +193,15 @@ func (b *binding[T]) add() int {
 
 func (b *binding[T]) take(n int) []T { return b.records[:n:n] }
 
-// digest prints the fields. One that prints differently each time, such as a pointer in a struct,
-// looks like a column that changes.
-func (b *binding[T]) digest(of T, key []string) (s slots) {
-	v := reflect.ValueOf(of)
-	for i, name := range b.names {
-		if slices.Contains(key, name) {
-			continue
-		}
-		field, err := v, error(nil)
-		if f := b.fields[i]; f != nil {
-			field, err = v.FieldByIndexErr(f)
-		}
-		text := ""
-		if field = reflect.Indirect(field); err == nil && field.IsValid() {
-			text = fmt.Sprint(field.Interface())
-		}
-		s.add(name, text, err != nil || !field.IsValid())
+// text prints a field. One that prints differently each time, such as a pointer in a struct, looks like a
+// column that is updated.
+func (b *binding[T]) text(of T, i int) (string, bool) {
+	field, err := reflect.ValueOf(of), error(nil)
+	if f := b.fields[i]; f != nil {
+		field, err = field.FieldByIndexErr(f)
 	}
-	return s
+	if field = reflect.Indirect(field); err != nil || !field.IsValid() {
+		return "", true
+	}
+	return fmt.Sprint(field.Interface()), false
 }

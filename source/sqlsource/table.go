@@ -270,14 +270,7 @@ func (r rowRecords) bind(dest []any)      { copy(dest, r.Dest()) }
 func (r rowRecords) add() int             { return r.Add() }
 func (r rowRecords) take(n int) []row.Row { return r.Rows()[:n:n] }
 
-func (r rowRecords) digest(of row.Row, key []string) (s slots) {
-	for i := range of.Len() {
-		if name := of.Columns().Name(i); !slices.Contains(key, name) {
-			s.add(name, of.Text(i), of.IsNull(i))
-		}
-	}
-	return s
-}
+func (r rowRecords) text(of row.Row, i int) (string, bool) { return of.Text(i), of.IsNull(i) }
 
 // permanent returns an error of this package that is not worth retrying.
 func permanent(format string, args ...any) error {
