@@ -251,6 +251,13 @@ func keyText(key []dialect.Value) string {
 	return string(b)
 }
 
+func keySize(key []dialect.Value) (n int) {
+	for _, v := range key {
+		n += 1 + len(v.Text)
+	}
+	return n
+}
+
 func (e evidence) count(wanted ...verdict) (n int) {
 	for _, v := range e.verdicts {
 		if slices.Contains(wanted, v) {

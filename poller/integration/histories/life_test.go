@@ -144,5 +144,7 @@ func (l life) live(t *testing.T, db *sqlx.DB, seed uint64) {
 			require.Empty(t, p.lost())
 		}
 	}
+	require.NoError(t, p.poll())
+	p.requireComplete()
 	require.NotContains(t, p.log.String(), "delivered rows changed")
 }

@@ -31,6 +31,7 @@ type pipeline struct {
 	ceiling ceiling.Ceiling
 	table   *sqlsource.Table // of the run before; nil: the program is restarted
 	log     bytes.Buffer
+	copy    *lab.Copy // gets the rows, too
 
 	cursor source.Cursor
 	column string          // tells rows apart
@@ -40,19 +41,24 @@ type pipeline struct {
 }
 
 func newPipeline(t *testing.T, db *sqlx.DB) *pipeline {
-	return &pipeline{t: t, db: db, column: "token", tokens: map[string]bool{}}
+	return &pipeline{t: t, db: db, copy: lab.NewCopy(t), column: "token", tokens: map[string]bool{}}
 }
 
-func (p *pipeline) Load(context.Context) (source.Cursor, error) { return p.cursor, nil }
+func (p *pipeline) Load(ctx context.Context) (source.Cursor, error) {
+	stored, err := p.copy.Load(ctx)
+	require.Equal(p.t, p.cursor, stored)
+	return stored, err
+}
 
-func (p *pipeline) Save(_ context.Context, from, to source.Cursor) error {
+func (p *pipeline) Save(ctx context.Context, from, to source.Cursor) error {
 	require.Contains(p.t, []source.Cursor{from, to}, p.cursor)
 	p.cursor = to
-	return nil
+	return p.copy.Save(ctx, from, to)
 }
 
-func (p *pipeline) Write(_ context.Context, b source.Batch[row.Row]) error {
+func (p *pipeline) Write(ctx context.Context, b source.Batch[row.Row]) error {
 	require.Equal(p.t, b.From, p.cursor)
+	require.NoError(p.t, p.copy.Write(ctx, b))
 	for _, r := range b.Records {
 		token, ok := r.Get(p.column)
 		require.True(p.t, ok)
@@ -93,6 +99,14 @@ func (p *pipeline) lost() (lost []string) {
 		}
 	}
 	return lost
+}
+
+// requireComplete requires that each row in the table was delivered, also by package verify.
+func (p *pipeline) requireComplete() {
+	p.t.Helper()
+	require.Empty(p.t, p.lost())
+	report := p.copy.Verify(p.t, p.table)
+	require.Zero(p.t, report.Missing(), "%s", report)
 }
 
 // outcome is what must become of a pipeline.
@@ -136,7 +150,7 @@ func (p *pipeline) check(want outcome, insert func(int)) {
 			insert(50)
 			require.NoError(p.t, p.poll())
 		}
-		require.Empty(p.t, p.lost())
+		p.requireComplete()
 		require.NotContains(p.t, p.log.String(), "delivered rows changed")
 	case later:
 		require.NoError(p.t, err)
@@ -146,6 +160,7 @@ func (p *pipeline) check(want outcome, insert func(int)) {
 	case told:
 		require.NoError(p.t, err)
 		require.Contains(p.t, p.log.String(), "delivered rows changed")
+		require.False(p.t, p.copy.Verify(p.t, p.table).Equal(), "package verify sees what changed")
 	}
 }
 
@@ -155,6 +170,7 @@ func (p *pipeline) adopt() {
 	adopted, err := p.table.Adopt(p.cursor)
 	require.NoError(p.t, err)
 	p.cursor = adopted
+	require.NoError(p.t, p.copy.Rewind(adopted))
 	if err := p.poll(); err != nil {
 		require.ErrorIs(p.t, err, sqlsource.ErrHistory)
 		require.ErrorContains(p.t, err, "below the cursor")
