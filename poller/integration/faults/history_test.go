@@ -107,6 +107,7 @@ func TestFailover(t *testing.T) {
 	useProxy(w)
 	w.must(`ALTER SYSTEM SET synchronous_standby_names = '*'`)
 	w.must(`SELECT pg_reload_conf()`)
+	w.insert(3) // so many delivered rows prove that nothing was lost
 	w.write()
 	w.copy.start()
 	w.flows()

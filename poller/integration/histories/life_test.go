@@ -110,6 +110,7 @@ func (l life) live(t *testing.T, db *sqlx.DB, seed uint64) {
 	run(t, db, l.create)
 	p := newPipeline(t, db)
 	p.column = "id" // tokens are updated
+	p.ceiling = ceilings[seed%uint64(len(ceilings))]
 	var did []string
 	do := func(s string) { did = append(did, s); run(t, db, s) }
 	dropped, inserted := 0, 0
