@@ -53,10 +53,13 @@ type state struct {
 
 	reread rereader
 	marks  dialect.Marks
-	marked time.Time      // when marks were read
-	files  map[any]string // of the driver's connections: which file they have opened
-	warned bool           // that delivered rows changed
-	edited bool           // that the query changed was logged
+	marked time.Time // when marks were read
+	warned bool      // that delivered rows changed
+	edited bool      // that the query changed was logged
+
+	file     string         // the one at the database's path
+	files    map[any]string // of the driver's connections: which file they have opened
+	distrust int            // how many other connections may have opened the file before
 }
 
 // records takes the rows of one batch.
