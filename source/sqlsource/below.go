@@ -25,15 +25,14 @@ func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position
 	}
 	before := r.rows
 	where, list := keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}, r.plan.list
-	if s.collect {
-		s.collect = false
-		freeMemory() // of the large row before
-	}
 	alone := s.large.key != nil && s.large.after == at.cursor && before == 0
-	if alone {
+	if alone || s.collect || s.backlog && s.rowSize >= collectRows {
+		freeMemory(alone || s.collect) // of the rows before
+	}
+	if s.collect = alone; alone {
 		where.to, where.fits, where.limit, list = s.large.key, true, 2, r.plan.whole
-		s.large, s.collect = large{}, true
-		defer freeMemory() // of the driver's copies
+		s.large = large{}
+		defer freeMemory(true) // of the driver's copies
 	}
 	if where.steady = s.backlog && !alone && r.plan.steady != ""; where.steady {
 		list, r.large = r.plan.whole, sql.NullInt64{}

@@ -70,7 +70,8 @@ type Table struct {
 
 	// MaxRowBytes is the size in memory of the largest row that is read. A larger
 	// row is not fetched: it is a *source.BadRecord. A copy takes at most 64 MB and
-	// three times MaxRowBytes, see DESIGN.md. 0 means DefaultMaxRowBytes.
+	// three times MaxRowBytes (with SQLite, whose drivers keep the memory of the
+	// largest row, four times), see DESIGN.md. 0 means DefaultMaxRowBytes.
 	MaxRowBytes int
 
 	// Dialect is the database's SQL. nil finds it by the driver. It must be set for
@@ -92,7 +93,11 @@ func (t *Table) Fetch(ctx context.Context, after source.Cursor, limit int) (sour
 }
 
 func (t *Table) open(p *plan, n int) (records[row.Row], error) {
-	return rowRecords{row.NewBuilder(p.row, n+1)}, nil
+	b := row.NewBuilder(p.row, n+1)
+	if s := &t.state; s.backlog { // the batch will be full
+		b.Expect(min((n+3)*s.rowSize, 2*s.query.maxBytes))
+	}
+	return rowRecords{b}, nil
 }
 
 // At returns the cursor after the row with a key, for Start or a rewind. The row need
