@@ -301,9 +301,18 @@ func (p *plan) guard(most int, extra, whole, sizes []string) {
 			capped[i] = fmt.Sprintf("CASE WHEN %s <= %d THEN %s END", size, most, whole[i])
 		}
 	}
-	p.size = strings.Join(all, " + ")
-	p.list = "CASE WHEN " + strings.Join(any, " OR ") + " THEN " + p.size + " END, " + strings.Join(slices.Concat(extra, capped), ", ")
+	p.size = joined(all, " + ")
+	p.list = "CASE WHEN " + joined(any, " OR ") + " THEN " + p.size + " END, " + strings.Join(slices.Concat(extra, capped), ", ")
 	p.whole = "NULL, " + p.whole
+}
+
+// joined joins terms in a balanced tree: SQLite refuses one with a depth of more than 1000.
+func joined(terms []string, operator string) string {
+	half := len(terms) / 2
+	if half < 2 {
+		return strings.Join(terms, operator)
+	}
+	return "(" + joined(terms[:half], operator) + ")" + operator + "(" + joined(terms[half:], operator) + ")"
 }
 
 func (p *plan) names() []string {
