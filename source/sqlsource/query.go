@@ -67,7 +67,7 @@ func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, limit int) (s
 	return fetch(ctx, &q.state, q.query, after, limit, q.open)
 }
 
-func (q *Query[T]) open(p *plan, _ int) (records[T], error) { return newBinding[T](q.DB, p.names()) }
+func (q *Query[T]) open(p *plan, _ int) (records[T], error) { return newBinding[T](q.DB, p.names) }
 
 // At returns the cursor after the row with a key. See [Table.At].
 func (q *Query[T]) At(key ...any) (source.Cursor, error) { return at(q.query, key) }
