@@ -20,7 +20,6 @@ const maxStep = 4 << 20
 type Builder struct {
 	columns *Columns
 	hint    int    // the expected number of rows in a batch
-	size    int    // the expected size of a batch in bytes; 0: not known
 	cells   []cell // one for each column
 	dest    []any  // pointers to cells
 
@@ -42,11 +41,6 @@ func NewBuilder(columns *Columns, rowsHint int) *Builder {
 	}
 	return b
 }
-
-// Expect sets the expected size of the current batch and the next ones in bytes. A
-// batch of two or more rows then allocates that much at once. It affects only memory
-// use, and may be wrong. 0 means that the size is not known.
-func (b *Builder) Expect(bytes int) { b.size = bytes }
 
 // Dest returns the arguments for [database/sql.Rows.Scan], one for each column.
 // They must be scanned in order. It returns the same slice each time. After a
@@ -108,18 +102,21 @@ func (b *Builder) begin(i int) error {
 }
 
 // grow returns the arena with room for a row of average size. If it must allocate,
-// it quadruples the arena, up to the size estimated for the whole batch. A large
-// arena grows by maxStep, or by half. Append alone would grow in steps of a
-// quarter, and copy the arena about a dozen times. It does so if the rows are large.
-// If the size of the batch is expected, the arena gets it after the first row.
+// it quadruples the arena, or takes the size estimated for the whole batch if that
+// is not much more. A large arena grows by maxStep, or by half. Append alone would
+// grow in steps of a quarter, and copy the arena about a dozen times. It does so if
+// the rows are large.
 func (b *Builder) grow(arena []byte) []byte {
 	n, rows := len(arena), max(b.rows, 1)
 	if arena == nil {
 		return make([]byte, 0, firstArena)
 	}
 	if average := n/rows + 1; average < maxStep && cap(arena)-n <= 2*average {
-		whole := (average + average/16) * max(b.hint, rows)
-		arena = append(make([]byte, 0, max(min(n+min(3*n, maxStep), whole), n+n/2+2*average, b.size)), arena...)
+		size := n + min(3*n, max(maxStep, n/2))
+		if whole := (average + average/16) * b.hint; rows < b.hint && whole < size+size/4 {
+			size = whole
+		}
+		arena = append(make([]byte, 0, max(size, n+4*average)), arena...)
 	}
 	return arena
 }

@@ -37,7 +37,6 @@ func TestRowsOutliveTheirBatch(t *testing.T) {
 		var want []string
 		buffer := make([]byte, 0, 1<<17)
 		for range 20 {
-			b.Expect(rng.IntN(3) * rng.IntN(10_000))
 			bytes := 0
 			before := len(want)
 			for range rng.IntN(150) {
@@ -163,21 +162,4 @@ func sampleColumns() *row.Columns {
 	return row.NewColumns(
 		[]string{"id", "created_at", "customer_id", "title", "amount", "doc"},
 		[]row.Kind{row.Auto, row.TimestampTZ, row.Auto, row.Text, row.Number, row.JSONB})
-}
-
-// A batch whose size is expected is not copied while it grows.
-func TestExpectedSize(t *testing.T) {
-	b := row.NewBuilder(row.NewColumns([]string{"v"}, nil), 100)
-	value := strings.Repeat("x", 1<<10)
-	grow := func(expected int) float64 {
-		return testing.AllocsPerRun(5, func() {
-			b.Expect(expected)
-			for range 100 {
-				require.NoError(t, scan(b, value))
-				b.Add()
-			}
-			require.Len(t, b.Rows(), 100)
-		})
-	}
-	assert.Less(t, grow(1<<20), grow(0))
 }

@@ -2,7 +2,6 @@ package sqlsource
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 
@@ -24,29 +23,24 @@ func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position
 		return at, nil
 	}
 	before := r.rows
-	where, list := keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}, r.plan.list
+	where := keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}
 	alone := s.large.key != nil && s.large.after == at.cursor && before == 0
 	if alone || s.collect || s.backlog && s.rowSize >= collectRows {
 		freeMemory(alone || s.collect) // of the rows before
 	}
 	if s.collect = alone; alone {
-		where.to, where.fits, where.limit, list = s.large.key, true, 2, r.plan.whole
+		where.to, where.fits, where.limit = s.large.key, true, 2
 		s.large = large{}
 		defer freeMemory(true) // of the driver's copies
 	}
-	if where.steady = s.backlog && !alone && r.plan.steady != ""; where.steady {
-		list, r.large = r.plan.whole, sql.NullInt64{}
-	}
-	err := r.read(ctx, list, where)
+	where.steady = s.backlog && !alone && r.plan.steady != ""
+	err := r.read(ctx, where)
 	if where.steady && err == nil && r.rows == before && r.unread == nil {
 		return s.readUnsteady(ctx, r, w, at)
 	}
 	if err != nil && retry.Classify(r.refused) == retry.Data {
-		if where.steady {
-			where.steady, list = false, r.plan.list
-		}
-		alone = true
-		err = r.isolate(ctx, list, where, err)
+		where.steady, alone = false, true
+		err = r.isolate(ctx, where, err)
 	}
 	if err != nil {
 		return at, err
@@ -83,7 +77,7 @@ func (s *state) readUnsteady(ctx context.Context, r *reader, w *window, at posit
 // isolate handles an error of the database that a value in a row may be to blame for, such as
 // text that the connection's encoding lacks. It delivers the rows before that row first, and
 // then reads the first row alone.
-func (r *reader) isolate(ctx context.Context, list string, where keyRange, failed error) error {
+func (r *reader) isolate(ctx context.Context, where keyRange, failed error) error {
 	if r.rows > 0 {
 		r.more = true
 		return nil
@@ -94,7 +88,7 @@ func (r *reader) isolate(ctx context.Context, list string, where keyRange, faile
 		return failed // a value in a condition is to blame
 	}
 	r.limit = 1
-	if err = r.read(ctx, list, where); err == nil || retry.Classify(r.refused) != retry.Data {
+	if err = r.read(ctx, where); err == nil || retry.Classify(r.refused) != retry.Data {
 		return err
 	}
 	r.keys.set(where.to)

@@ -196,11 +196,8 @@ func (p *plan) fits(rows *sql.Rows) error {
 	if err != nil {
 		return err
 	}
-	extra, same := got[:len(got)-len(p.columns)], true
-	for i, k := range p.extraKeys {
-		same = same && extra[len(extra)-len(p.extraKeys)+i].Type == p.key[k].Type
-	}
-	if !same || !slices.Equal(got[len(extra):], p.columns) {
+	sameKey := slices.EqualFunc(p.extraKeys, got[:len(got)-len(p.columns)], func(k int, c dialect.Column) bool { return c.Type == p.key[k].Type })
+	if !sameKey || !slices.Equal(got[len(p.extraKeys):], p.columns) {
 		return errChanged
 	}
 	return nil
@@ -298,7 +295,6 @@ func (p *plan) guard(most int, extra, whole, sizes []string) {
 	}
 	p.size = joined(all, " + ")
 	p.list = "CASE WHEN " + joined(any, " OR ") + " THEN " + p.size + " END, " + strings.Join(slices.Concat(extra, capped), ", ")
-	p.whole = "NULL, " + p.whole
 }
 
 // joined joins terms in a balanced tree: SQLite refuses one with a depth of more than 1000.

@@ -70,7 +70,11 @@ func (r *reader) bind(set func([]any)) {
 
 // read reads up to the limit of rows, and one more to see whether it exists and has the same
 // key. It asks for the same number each time: every number makes another statement.
-func (r *reader) read(ctx context.Context, list string, where keyRange) error {
+func (r *reader) read(ctx context.Context, where keyRange) error {
+	list, dest, skip := r.plan.list, r.dest, r.skip
+	if r.plan.size != "" && where.whole() {
+		list, dest, skip, r.large = r.plan.whole, dest[1:], skip[1:], sql.NullInt64{}
+	}
 	statement, args, err := r.statement(r.plan, list, where)
 	if err != nil {
 		return err
@@ -89,7 +93,7 @@ func (r *reader) read(ctx context.Context, list string, where keyRange) error {
 		}
 	}
 	for rows.Next() {
-		size, err := r.scan(ctx, rows)
+		size, err := r.scan(ctx, rows, dest, skip)
 		if err != nil {
 			return err
 		}
@@ -115,17 +119,17 @@ func (r *reader) read(ctx context.Context, list string, where keyRange) error {
 
 // scan scans a row and returns its size. If the row cannot be read, its key is, and r.unread
 // says why. Of the row after the limit, only the key is read.
-func (r *reader) scan(ctx context.Context, rows *sql.Rows) (size int, err error) {
+func (r *reader) scan(ctx context.Context, rows *sql.Rows, dest, skip []any) (size int, err error) {
 	extra, failed := r.rows == r.limit, error(nil)
 	if !extra {
-		failed = rows.Scan(r.dest...)
+		failed = rows.Scan(dest...)
 	}
 	if failed != nil && (ctx.Err() != nil || !strings.HasPrefix(failed.Error(), scanErrorPrefix)) {
 		return 0, r.wrap(failed, nil)
 	}
 	if extra || failed != nil {
-		if err := rows.Scan(r.skip...); err != nil {
-			return 0, r.scanError(err)
+		if err := rows.Scan(skip...); err != nil {
+			return 0, r.scanError(err, len(skip))
 		}
 	}
 	if err := r.keys.check(); err != nil || extra {
@@ -134,7 +138,7 @@ func (r *reader) scan(ctx context.Context, rows *sql.Rows) (size int, err error)
 	if r.large.Valid {
 		size, r.unread = int(r.large.Int64), errLarge
 	} else if failed != nil {
-		r.unread = r.scanError(failed)
+		r.unread = r.scanError(failed, len(dest))
 		return 0, nil
 	} else {
 		size = r.add()
@@ -150,15 +154,15 @@ var errLarge = errors.New("a large row")
 
 const scanErrorPrefix = "sql: Scan error on column index "
 
-// scanError hides the value that database/sql writes into its error.
-func (r *reader) scanError(err error) error {
+// scanError hides the value that database/sql writes into its error. n is how many columns the result has.
+func (r *reader) scanError(err error, n int) error {
 	if r.query.rows { // the error is of package row, which shows no values
 		return permanent("%s: %w", r.label, errors.Unwrap(err))
 	}
 	index, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), scanErrorPrefix), ",")
 	name := ""
-	if at, _ := strconv.Atoi(index); at >= len(r.dest)-len(r.plan.columns) {
-		name = r.plan.columns[at-len(r.dest)+len(r.plan.columns)].Name
+	if at, _ := strconv.Atoi(index); at >= n-len(r.plan.columns) {
+		name = r.plan.columns[at-n+len(r.plan.columns)].Name
 	}
 	return permanent("%s: the column %q does not fit its field: %w", r.label, name, hidden{"NULL, or a value of another type", err})
 }
@@ -182,6 +186,9 @@ type keyRange struct {
 	plain     bool // without what makes the text of values independent of the session: for plans
 	limit     int
 }
+
+// whole reports whether all values are selected, and no size.
+func (r keyRange) whole() bool { return r.fits || r.steady }
 
 func (q *query) statement(p *plan, list string, r keyRange) (string, []any, error) {
 	bounds := [][]dialect.Value{r.after, r.to}
@@ -301,8 +308,9 @@ func (q *query) eachKey(ctx context.Context, db ceiling.Queryer, p *plan, where 
 		list[i] = cmp.Or(k.Expr, k.Ref)
 		only.extraKeys = append(only.extraKeys, i)
 	}
+	only.list = strings.Join(list, ", ")
 	r := newReader(q, db, only, nil, where.limit)
 	r.add = func() int { each(values(r.keys.now)); return 0 }
 	r.bind(func([]any) {})
-	return cmp.Or(r.read(ctx, strings.Join(list, ", "), where), r.unread)
+	return cmp.Or(r.read(ctx, where), r.unread)
 }

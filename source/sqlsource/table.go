@@ -93,11 +93,7 @@ func (t *Table) Fetch(ctx context.Context, after source.Cursor, limit int) (sour
 }
 
 func (t *Table) open(p *plan, n int) (records[row.Row], error) {
-	b := row.NewBuilder(p.row, n+1)
-	if s := &t.state; s.backlog { // the batch will be full
-		b.Expect(min((n+3)*s.rowSize, 2*s.query.maxBytes))
-	}
-	return rowRecords{b}, nil
+	return rowRecords{row.NewBuilder(p.row, n+1)}, nil
 }
 
 // At returns the cursor after the row with a key, for Start or a rewind. The row need

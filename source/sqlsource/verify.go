@@ -134,7 +134,7 @@ func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position
 		seen = append(seen, rowKey{rows, key})
 	}
 	for _, k := range slices.Backward(seen) {
-		if back := rows - k.row; len(keyText(k.key)) <= maxAnchorKey && (back > 0 || anchors == nil) {
+		if back := rows - k.row; (back > 0 || anchors == nil) && keySize(k.key) <= maxAnchorKey {
 			anchors = append(anchors, anchor{back: back, key: k.key})
 		}
 	}
@@ -166,7 +166,7 @@ func rereaderOf[T any](s *state, open func(*plan, int) (records[T], error)) rere
 			return into.add()
 		}
 		s.unproven = true
-		err = r.read(ctx, s.plan.list, keyRange{keys: all, limit: len(all) + 1})
+		err = r.read(ctx, keyRange{keys: all, limit: len(all) + 1})
 		if err != nil && (ctx.Err() != nil || retry.Classify(err) != retry.Fatal) {
 			return nil, err
 		}
