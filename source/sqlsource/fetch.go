@@ -376,7 +376,7 @@ func (q *query) wrap(err error, after []dialect.Value) error {
 		return permanent("%s: the database does not accept the cursor's key, %s, or a value in a condition: %w; rewind to a cursor that At returns", q.label, describeKey(q.key, after), err)
 	}
 	if strings.Contains(err.Error(), "too many columns in result set") {
-		return permanent("%s: SQLite returns at most 2000 columns, of which the key's and the size of a row take some: name fewer in Columns or Select: %w", q.label, err)
+		return permanent("%s: the columns, the key and the size of a row are together more columns than the database returns; name fewer in Columns or Select: %w", q.label, err)
 	}
 	return fmt.Errorf("sqlsource: %s: %w", q.label, err)
 }
