@@ -118,18 +118,21 @@ func (r *reader) read(ctx context.Context, where keyRange) error {
 }
 
 // scan scans a row and returns its size. If the row cannot be read, its key is, and r.unread
-// says why.
+// says why. Of the row after the limit, only the key is read.
 func (r *reader) scan(ctx context.Context, rows *sql.Rows, dest, skip []any) (size int, err error) {
-	failed := rows.Scan(dest...)
-	if failed != nil {
-		if ctx.Err() != nil || !strings.HasPrefix(failed.Error(), scanErrorPrefix) {
-			return 0, r.wrap(failed, nil)
-		}
+	extra, failed := r.rows == r.limit, error(nil)
+	if !extra {
+		failed = rows.Scan(dest...)
+	}
+	if failed != nil && (ctx.Err() != nil || !strings.HasPrefix(failed.Error(), scanErrorPrefix)) {
+		return 0, r.wrap(failed, nil)
+	}
+	if extra || failed != nil {
 		if err := rows.Scan(skip...); err != nil {
 			return 0, r.scanError(err, len(skip))
 		}
 	}
-	if err := r.keys.check(); err != nil {
+	if err := r.keys.check(); err != nil || extra {
 		return 0, err
 	}
 	if r.large.Valid {
