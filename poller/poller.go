@@ -139,6 +139,12 @@ type Poller[T any] struct {
 	// replica ends with [ErrConflict].
 	Lease Lease
 
+	// Uploads, if set, says what the sink has stored and not passed on yet, such as
+	// the method Pending of a filesink.Dir whose OnSeal uploads files. Status has it
+	// for pages and metrics; the loop does not wait for it. It must be safe for
+	// concurrent use and return at once.
+	Uploads func() sink.Pending
+
 	// Retry determines the waits between attempts, and when to give up. The zero
 	// value retries without limit.
 	Retry retry.Policy

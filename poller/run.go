@@ -83,11 +83,12 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 	return err
 }
 
-// begin resets what the Status says about a run: the cursor may have been rewound.
+// begin resets what the Status says about a run: the cursor may have been rewound. Position
+// stays until another cursor is loaded.
 func (p *Poller[T]) begin(state State) {
 	p.update(func(s *Status) {
 		s.State, s.Op, s.Since, s.Due, s.Started, s.Attempts, s.Done = state, "", time.Now(), time.Time{}, time.Time{}, 0, false
-		s.AsOf, s.Held, s.Position, s.Pending = time.Time{}, nil, "", 0
+		s.AsOf, s.Held, s.Pending = time.Time{}, nil, 0
 	})
 }
 
@@ -183,7 +184,11 @@ func (r *run[T]) load() (c source.Cursor, err error) {
 		return err
 	})
 	if err == nil {
-		r.update(func(s *Status) { s.Cursor = c })
+		r.update(func(s *Status) {
+			if s.Cursor != c {
+				s.Cursor, s.Position = c, ""
+			}
+		})
 	}
 	return c, err
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
@@ -102,6 +103,9 @@ type Status struct {
 	// 0 means none or unknown, see [source.Batch].
 	Pending int64
 
+	// Uploads is the result of the Poller's Uploads. It is zero if the Poller has none.
+	Uploads sink.Pending
+
 	// Attempts is how often the failing step has failed in a row, 0 if no step
 	// is failing.
 	Attempts int
@@ -117,9 +121,14 @@ type Status struct {
 // Status returns a snapshot of the Poller. It does not wait for a step to finish,
 // and is safe for concurrent use.
 func (p *Poller[T]) Status() Status {
+	var uploads sink.Pending
+	if p.Uploads != nil {
+		uploads = p.Uploads()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.status
+	s.Uploads = uploads
 	s.Name, s.Interval = p.Name, p.interval()
 	if s.State == "" {
 		s.State = Stopped

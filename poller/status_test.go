@@ -241,5 +241,16 @@ func TestStatusShowsTheGuarantee(t *testing.T) {
 		assert.Equal(t, "id 5", s.Position)
 		assert.EqualValues(t, 7, s.Pending)
 		require.NoError(t, stop())
+
+		w.onFetch = func(context.Context, source.Cursor, int) error { return errOutage }
+		again := start(t, p)
+		synctest.Wait()
+		assert.Equal(t, "id 5", p.Status().Position, "the same cursor was loaded")
+		require.NoError(t, again())
+		w.stored = "1"
+		again = start(t, p)
+		synctest.Wait()
+		assert.Empty(t, p.Status().Position, "another cursor was loaded")
+		require.NoError(t, again())
 	})
 }

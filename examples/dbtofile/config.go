@@ -292,12 +292,30 @@ func (l *list) Set(text string) error {
 	return nil
 }
 
+// groups are the flags in the order of the help, each group after its title.
+var groups = [][]string{
+	{"What to copy", "dsn", "dsn-file", "table", "key", "columns", "where", "select", "start", "ceiling"},
+	{"Where to", "out", "must-exist", "name", "format", "segment-bytes", "segment-age", "dead-letter"},
+	{"How", "once", "interval", "batch", "max-row-bytes", "deadline", "timeout"},
+	{"Watching", "listen", "web.config.file", "log-format", "log-level"},
+	{"Instead of copying", "check", "verify", "audit", "rewind", "adopt", "letters", "replay", "version"},
+}
+
 func help(f *flag.FlagSet) answer {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\nEach setting can also be given in the environment, as in DBTOFILE_SEGMENT_AGE=1h; a flag takes precedence.\nThe exceptions are -check, -verify, -audit, -rewind, -adopt, -letters, -replay and -version.\n\n", usage)
-	f.SetOutput(&b)
-	f.PrintDefaults()
-	b.WriteString("\nExit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot continue; -audit: rows were missed; -verify: rows are missing,\n5 -verify: no row is missing, but rows differ, as after updates and deletes, 6 an outage lasted longer than -timeout\n")
+	for _, group := range groups {
+		fmt.Fprintf(&b, "%s:\n", group[0])
+		for _, name := range group[1:] {
+			one, fl := flag.NewFlagSet("", flag.ContinueOnError), f.Lookup(name)
+			one.SetOutput(&b)
+			one.Var(fl.Value, name, fl.Usage)
+			one.Lookup(name).DefValue = fl.DefValue // the value may be a DSN
+			one.PrintDefaults()
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("Exit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot continue; -audit: rows were missed; -verify: rows are missing,\n5 -verify: no row is missing, but rows differ, as after updates and deletes, 6 an outage lasted longer than -timeout\n")
 	return answer(b.String())
 }
 

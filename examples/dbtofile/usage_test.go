@@ -23,9 +23,14 @@ func TestUsageWithoutArguments(t *testing.T) {
 func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
 	p := succeeds(t, "-h")
-	for _, flag := range strings.Fields("dsn dsn-file table key columns out format name ceiling start interval batch once segment-bytes segment-age listen web.config.file log-format log-level check verify audit rewind adopt version") {
-		require.Regexp(t, `(?m)^  -`+regexp.QuoteMeta(flag)+`( |$)`, p.stdout.String())
+	source, err := os.ReadFile("config.go")
+	require.NoError(t, err)
+	flags := regexp.MustCompile(`f\.(?:Func\(|\w+\(&c\.\w+, )"([\w.-]+)"`).FindAllStringSubmatch(string(source), -1)
+	require.Greater(t, len(flags), 30)
+	for _, flag := range flags {
+		require.Len(t, regexp.MustCompile(`(?m)^  -`+regexp.QuoteMeta(flag[1])+`( |$)`).FindAllString(p.stdout.String(), -1), 1, flag[1])
 	}
+	require.Equal(t, p.stdout.String(), succeeds(t, "-dsn", "postgres://ada:secret@db/shop", "-interval", "2s", "-h").stdout.String(), "the defaults, and no DSN")
 	require.Contains(t, p.stdout.String(), "Exit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed")
 	require.Contains(t, p.stdout.String(), "\n5 -verify: no row is missing, but rows differ")
 	require.Empty(t, p.stderr.String())

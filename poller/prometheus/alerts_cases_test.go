@@ -274,6 +274,15 @@ var alertCases = []alertCase{
 		at:     []moment{{"10m", nil}, {"12m", orders("")}, {"69m", orders("")}, {"72m", nil}},
 	},
 	{
+		// items: a standby has nothing to upload, and each upload of the active one takes 20 minutes. carts: no uploads.
+		name: "nothing is uploaded", alert: "PipelineUploadsLate",
+		series: []string{
+			`upload_lag_seconds{pipeline="orders"} 0x10 0+60x50 0x30`, `upload_lag_seconds{pipeline="orders",instance="b:80"} 0x100`,
+			`upload_lag_seconds{pipeline="items"} 0+60x20 0+60x20 0+60x20`, `lag_seconds{pipeline="carts"} 0+60x90`,
+		},
+		at: []moment{{"45m", nil}, {"48m", orders("37m 0s")}, {"61m", orders("50m 0s")}, {"62m", nil}},
+	},
+	{
 		// a: every 3 minutes until 30m. b: a deployment and its rollback.
 		name: "a program restarts again and again", alert: "PipelineCrashLoop",
 		series: []string{

@@ -65,7 +65,7 @@ func Example() {
 	// devotion_rows_written_total{pipeline="orders"} 3
 }
 
-// The lag of OnSeal, which uploads the segments of a filesink, as a gauge of its own.
+// The lag of OnSeal, which uploads the segments of a filesink.
 func Example_uploads() {
 	dir, err := os.MkdirTemp("", "orders")
 	if err != nil {
@@ -79,16 +79,22 @@ func Example_uploads() {
 		log.Fatal(err)
 	}
 	defer files.Close()
-	registry := prom.NewRegistry()
-	registry.MustRegister(prom.NewGaugeFunc(prom.GaugeOpts{
-		Name: "upload_lag_seconds", Help: "How long the oldest sealed segment has waited for its upload.",
-	}, func() float64 { return files.Pending().Lag().Seconds() }))
+	p := &poller.Poller[string]{Name: "orders", Source: &sourcetest.Fake[string]{}, Sink: files, Checkpointer: files, Uploads: files.Pending}
 
+	metrics := prometheus.New()
+	metrics.Attach(&p.Hooks, p.Status)
+	registry := prom.NewRegistry()
+	registry.MustRegister(metrics)
 	families, err := registry.Gather()
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(families[0].GetName(), families[0].GetMetric()[0].GetGauge().GetValue())
+	for _, f := range families {
+		if strings.Contains(f.GetName(), "upload") {
+			fmt.Println(f.GetName(), f.GetMetric()[0].GetGauge().GetValue())
+		}
+	}
 	// Output:
-	// upload_lag_seconds 0
+	// devotion_pending_uploads 0
+	// devotion_upload_lag_seconds 0
 }

@@ -120,6 +120,8 @@ func (f *fleet) damage(release chan struct{}) {
 	}
 	f.members["clicks"].unknown = true
 	f.members["stock"].pending = 123456
+	began := time.Now()
+	f.members["deliveries"].Uploads = func() sink.Pending { return sink.Pending{Segments: 3, Since: began, Attempts: 9, Err: errOutage} }
 	f.members["shipments"].src.Hold(source.Held{By: []string{"pid 4711"}})
 	exports := f.members["exports"]
 	exports.Deadline = time.Second

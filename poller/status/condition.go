@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -35,6 +36,8 @@ type condition struct {
 	began time.Time // zero if it does not matter
 }
 
+const cannotUpload = "cannot upload"
+
 func assess(r *reading, fresh time.Duration) condition {
 	switch {
 	case r.Overdue:
@@ -44,13 +47,15 @@ func assess(r *reading, fresh time.Duration) condition {
 	case r.State == poller.Stopped:
 		return condition{bad, "is stopped", r.Since}
 	case r.State == poller.Restarting:
-		return condition{bad, "has failed", r.Since}
+		return condition{bad, "has failed", cmp.Or(r.LastPoll, r.Since)} // Since is that of the last attempt only
 	case r.Attempts > 0:
 		return condition{bad, "is failing", r.failing.since}
 	case r.State == poller.Standby:
 		return condition{ok, "stands by", time.Time{}}
 	case r.Held != nil && r.now.Sub(r.Held.Since) > fresh: // shorter holds are normal
 		return condition{warn, "is held back", r.Held.Since}
+	case r.Uploads.Attempts > 0 && r.Uploads.Lag(r.now) > fresh: // shorter failures are normal
+		return condition{warn, cannotUpload, r.Uploads.Since}
 	case !r.Started.IsZero() && !r.ready && r.now.Sub(r.Started) > fresh:
 		return condition{warn, "has not succeeded recently", r.LastPoll}
 	case !r.ready:
@@ -74,6 +79,8 @@ func (r *reading) cause() (text, key string) {
 	case r.Level == bad:
 		text = origin.ReplaceAllString(line(r.LastError), "")
 		key += " " + string(r.FailedOp())
+	case r.is == cannotUpload:
+		text = line(r.UploadError())
 	case r.Level == warn && r.Held != nil:
 		text = line(strings.Join(r.Held.By, ", "))
 	}

@@ -38,7 +38,9 @@ func newReading(id int, l *pipeline, now time.Time, fresh time.Duration) reading
 	if f := l.failing.Load(); f != nil {
 		r.failing = *f
 	}
-	r.condition = assess(&r, fresh)
+	if r.condition = assess(&r, fresh); r.is == cannotUpload {
+		r.Summary += ", " + cannotUpload
+	}
 	return r
 }
 

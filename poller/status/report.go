@@ -43,6 +43,7 @@ type pipelineReport struct {
 	AsOf          time.Time      `json:"as_of,omitzero"`
 	Lag           *float64       `json:"lag_seconds,omitempty"`
 	Held          *heldReport    `json:"held,omitempty"`
+	Uploads       *uploadReport  `json:"uploads,omitempty"`
 	Overdue       bool           `json:"overdue"`
 	Attempts      int            `json:"attempts"`
 	LastError     string         `json:"last_error,omitempty"`
@@ -54,6 +55,14 @@ type pipelineReport struct {
 type heldReport struct {
 	Since time.Time `json:"since,omitzero"`
 	By    []string  `json:"by,omitempty"`
+}
+
+type uploadReport struct {
+	Segments  int       `json:"segments"`
+	Since     time.Time `json:"since,omitzero"`
+	Lag       *float64  `json:"lag_seconds"`
+	Attempts  int       `json:"attempts"`
+	LastError string    `json:"last_error,omitempty"`
 }
 
 type historyReport struct {
@@ -117,6 +126,9 @@ func newPipelineReport(x reading) pipelineReport {
 	}
 	if x.Held != nil {
 		out.Held = &heldReport{Since: instant(x.Held.Since), By: x.Held.By}
+	}
+	if u := x.Uploads; u.Segments > 0 {
+		out.Uploads = &uploadReport{Segments: u.Segments, Since: instant(u.Since), Lag: seconds(u.Lag(x.now)), Attempts: u.Attempts, LastError: line(x.UploadError())}
 	}
 	return out
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/retry"
 )
 
 //go:embed page.html page.css page.js icon-*.svg
@@ -171,6 +172,14 @@ func (r reading) At(t time.Time) *moment { return at(t, r.now) }
 
 // Began is when the pipeline began to need attention.
 func (r reading) Began() *moment { return at(r.began, r.now) }
+
+// UploadError is the last error of the segment whose upload fails.
+func (r reading) UploadError() string {
+	if r.Uploads.Err == nil {
+		return ""
+	}
+	return retry.Text(r.Uploads.Err)
+}
 
 // FailedOp is the step that failed last.
 func (r reading) FailedOp() poller.Op { return cmp.Or(r.failing.op, r.Op) }

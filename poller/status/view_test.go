@@ -14,6 +14,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/status"
+	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
@@ -34,6 +35,7 @@ func TestEverythingIsEscaped(t *testing.T) {
 			Guarantee: &source.Guarantee{Name: hostile, Text: hostile}},
 		{Name: hostile, State: poller.Stopped, Position: hostile, LastError: hostile, Guarantee: &source.Guarantee{Name: hostile, Text: hostile, Lossy: true}},
 		{Name: hostile, State: poller.Stopped, LastError: hostile},
+		{Name: hostile, State: poller.Idle, Uploads: sink.Pending{Attempts: 1, Err: errors.New(hostile)}},
 		{Name: hostile, State: poller.Backoff, Op: hostile, Attempts: 1, LastError: hostile},
 		{Name: hostile, State: poller.Working, Op: hostile, Overdue: true},
 	} {
@@ -88,6 +90,41 @@ func TestPipelinesInTroubleComeFirst(t *testing.T) {
 		assert.Contains(t, body, "<title>✕ 6 of 8 pipelines need attention</title>")
 		assert.Contains(t, body, ">g is failing, h is stuck, i is stopped, d is held back, e has not succeeded recently, and 1 more.<")
 		assert.Equal(t, 3, strings.Count(body, "<details open>"), "with many pipelines, only the first that need attention")
+	})
+}
+
+func TestUploads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var page status.Page
+		time.Sleep(time.Hour)
+		now := time.Now()
+		_, change := attach(&page, poller.Status{Name: "orders", Interval: time.Second, State: poller.Idle, Started: now.Add(-time.Hour), LastPoll: now})
+		assert.NotContains(t, html(t, &page), "upload")
+		assert.NotContains(t, get(t, &page, "/status").Body.String(), "upload")
+		change(func(s *poller.Status) { s.Uploads = sink.Pending{Segments: 2, Since: now.Add(-time.Hour)} })
+		body := html(t, &page)
+		assert.Contains(t, body, "<dt>Files to upload</dt><dd><bdi>2, the oldest for 1 h</bdi></dd>")
+		assert.Contains(t, body, "orders is healthy", "a big file takes long")
+
+		failing := sink.Pending{Segments: 2, Since: now.Add(-time.Minute), Attempts: 7, Err: errors.New("403 Forbidden")}
+		change(func(s *poller.Status) { s.Uploads = failing })
+		body = html(t, &page)
+		assert.Contains(t, body, "An upload has failed 7 times, and is tried again")
+		assert.Contains(t, body, "403 Forbidden")
+		assert.Contains(t, body, "orders is healthy", "not yet")
+		time.Sleep(time.Second)
+		change(func(s *poller.Status) { s.LastPoll = time.Now() })
+		body = html(t, &page)
+		assert.Contains(t, body, "<title>! orders cannot upload</title>")
+		assert.Contains(t, body, "up to date, cannot upload")
+		assert.Contains(t, get(t, &page, "/status").Body.String(), `"uploads": {
+        "segments": 2,
+        "since": "2000-01-01T00:59:00Z",
+        "lag_seconds": 61,
+        "attempts": 7,
+        "last_error": "403 Forbidden"
+      }`)
+		assert.Equal(t, 200, get(t, &page, "/readyz").Code, "the rows are stored")
 	})
 }
 

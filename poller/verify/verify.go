@@ -176,7 +176,7 @@ func (v *verifier) gone(columns []string) []string {
 
 // begin returns the cursor from which the rows of a segment follow.
 func (v *verifier) begin(t *sqlsource.Table, s *segment) (source.Cursor, error) {
-	if v.before == nil && s.number == 1 && v.table.Start != sqlsource.Latest {
+	if v.before == nil && s.number == 1 && v.table.Start != sqlsource.Latest && len(s.head) > 0 {
 		return v.table.Start, nil
 	}
 	if len(s.first) == 0 {

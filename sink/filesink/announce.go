@@ -13,31 +13,8 @@ import (
 	goretry "github.com/sethvargo/go-retry"
 
 	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/sink"
 )
-
-// Pending says which sealed segments OnSeal has not accepted yet, see
-// [Dir.Pending].
-type Pending struct {
-	// Segments is how many.
-	Segments int
-
-	// Since is when the oldest of them was sealed. It is when the Dir was opened if
-	// an earlier release sealed the segment. It is zero if no segment waits.
-	Since time.Time
-
-	// Attempts is how often OnSeal has failed for the oldest one, and Err is the
-	// last error.
-	Attempts int
-	Err      error
-}
-
-// Lag is how long the oldest segment has waited. It is 0 if none waits.
-func (p Pending) Lag() time.Duration {
-	if p.Since.IsZero() {
-		return 0
-	}
-	return time.Since(p.Since)
-}
 
 // maxPending is how many segments may wait for OnSeal. The checkpoint lists them,
 // and is replaced for each batch.
@@ -171,10 +148,10 @@ func (a *announcer) wait(ctx, closing context.Context) error {
 	}
 }
 
-func (a *announcer) pending() Pending {
+func (a *announcer) pending() sink.Pending {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	p := Pending{Segments: len(a.queue), Attempts: a.attempts, Err: a.err}
+	p := sink.Pending{Segments: len(a.queue), Attempts: a.attempts, Err: a.err}
 	if len(a.queue) > 0 {
 		p.Since = a.queue[0].Time
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
@@ -70,23 +71,23 @@ func TestOnSealRunsBesideThePipeline(t *testing.T) {
 		f := open(t, dir, filesink.Options[order]{SegmentRows: 2, OnSeal: u.onSeal})
 		var src sourcetest.Fake[order]
 		src.Append(batch(0, 6).Records...)
-		p := &poller.Poller[order]{Name: "orders", Source: &src, Sink: f, Checkpointer: f, BatchSize: 2, Logger: slog.New(slog.DiscardHandler)}
+		p := &poller.Poller[order]{Name: "orders", Source: &src, Sink: f, Checkpointer: f, Uploads: f.Pending, BatchSize: 2, Logger: slog.New(slog.DiscardHandler)}
 		start := time.Now()
 		require.NoError(t, p.Drain(ctx))
 		require.Zero(t, time.Since(start), "the time of the bubble")
 		require.False(t, p.Status().Overdue)
 		synctest.Wait()
-		assert.Equal(t, filesink.Pending{Segments: 3, Since: start.UTC()}, f.Pending())
+		assert.Equal(t, sink.Pending{Segments: 3, Since: start.UTC()}, p.Status().Uploads)
 
 		time.Sleep(90 * time.Minute)
 		assert.Equal(t, []string{"01"}, u.accepted())
 		assert.Equal(t, 2, f.Pending().Segments)
-		assert.Equal(t, 90*time.Minute, f.Pending().Lag())
+		assert.Equal(t, 90*time.Minute, f.Pending().Lag(time.Now()))
 		require.NoError(t, f.Seal(ctx), "waits")
 		assert.Equal(t, []string{"01", "02", "03"}, u.accepted())
 		assert.Equal(t, 3*time.Hour, time.Since(start))
 		assert.Zero(t, f.Pending())
-		assert.Zero(t, f.Pending().Lag())
+		assert.Zero(t, f.Pending().Lag(time.Now()))
 		require.NoError(t, f.Close())
 		require.NoError(t, open(t, dir, filesink.Options[order]{OnSeal: u.onSeal}).Seal(ctx))
 		assert.Len(t, u.accepted(), 3, "not announced again")

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
@@ -91,7 +92,7 @@ func ExampleDir_Pending() {
 		log.Fatal(err)
 	}
 	defer files.Close()
-	expvar.Publish("upload_lag_seconds", expvar.Func(func() any { return files.Pending().Lag().Seconds() }))
+	expvar.Publish("upload_lag_seconds", expvar.Func(func() any { return files.Pending().Lag(time.Now()).Seconds() }))
 	fmt.Println(expvar.Get("upload_lag_seconds"))
 	// Output:
 	// 0

@@ -235,9 +235,11 @@ func (d *Dir[T]) Seal(ctx context.Context) error {
 	return nil
 }
 
-// Pending says which sealed segments OnSeal has not accepted yet. It does not wait
-// for other methods. Show its Lag in the metrics.
-func (d *Dir[T]) Pending() Pending { return d.store.announcer.pending() }
+// Pending says for how many sealed segments OnSeal has not returned nil yet. It does
+// not wait for other methods. Set Poller.Uploads to it, so that Status, the status page
+// and the metrics show its lag. Since is when the Dir was opened if an earlier release
+// sealed the oldest segment.
+func (d *Dir[T]) Pending() sink.Pending { return d.store.announcer.pending() }
 
 // History returns stored cursors, newest first, beginning with the current one:
 // the last few, and fewer and fewer of the older ones, down to the first.

@@ -43,8 +43,8 @@ type Options[T any] struct {
 	// OnSeal is called for each sealed segment when its final name is durable, for
 	// example to upload it. It may take any time: it runs in a separate goroutine
 	// while the Dir goes on. The calls come one at a time, in the order of the
-	// segments. If it returns an error, it is called again for that segment, with
-	// the waits of the zero [retry.Policy], until it returns nil.
+	// segments. If it returns an error, which is logged, it is called again for that
+	// segment, with the waits of the zero [retry.Policy], until it returns nil.
 	//
 	// A segment for which it has not returned nil is announced again by the next
 	// Open. So may be the last ones for which it has, after a crash, and the file

@@ -99,23 +99,26 @@ func (a anchor) level() int { return min((bits.Len(uint(a.back))+2)/3, levels-1)
 
 // moveAnchors adds the anchors of a batch of rows, the last of them first, to older ones. In each level
 // it keeps the one that lies back farthest, so that it moves on to the next level in time. The last
-// level keeps the nearest one, which is least likely to have been pruned.
-func moveAnchors(older, batch []anchor, rows int) []anchor {
+// level keeps the nearest one, which is least likely to have been pruned. While that leaves too few
+// for a proof, it keeps others as well.
+func moveAnchors(older, batch []anchor, rows int) (out []anchor) {
 	all := slices.Clone(batch)
 	for _, a := range older {
 		a.back = min(a.back+rows, maxBack)
 		all = append(all, a)
 	}
-	var kept [levels]*anchor
+	kept := map[int]int{} // by level
 	for i, a := range all {
-		if l := a.level(); kept[l] == nil || l < levels-1 {
-			kept[l] = &all[i]
+		if l := a.level(); kept[l] == 0 || l < levels-1 {
+			kept[l] = i + 1
 		}
 	}
-	var out []anchor
-	for _, a := range kept {
-		if a != nil {
-			out = append(out, *a)
+	spare := enough - len(kept)
+	for i, a := range all {
+		if kept[a.level()] == i+1 {
+			out = append(out, a)
+		} else if spare > 0 {
+			out, spare = append(out, a), spare-1
 		}
 	}
 	return out

@@ -48,9 +48,12 @@ func TestRestore(t *testing.T) {
 			w.copy.stop()
 
 			require.NoError(t, w.copy.command("-rewind", "first").Run(), w.copy.log())
-			v, exit := w.settle() // -verify would report the rows of the lost history
+			v, exit := w.settle()
 			assert.Zero(t, v.lost, v.example)
 			assert.Equal(t, 300, v.foreign, "rows of the lost history")
+			verify := w.copy.command("-verify")
+			text, _ := verify.Output()
+			assert.Equal(t, 5, codeOf(verify), "it reports the rows of the lost history, and misses none: %s", text)
 			r := row{fault: f, where: e.name, times: 1, seen: []time.Duration{seen}, exit: exit, verdict: verdict{rows: v.rows, lost: v.lost}}
 			results.add(t, r)
 		})
@@ -104,6 +107,7 @@ func TestFailover(t *testing.T) {
 	useProxy(w)
 	w.must(`ALTER SYSTEM SET synchronous_standby_names = '*'`)
 	w.must(`SELECT pg_reload_conf()`)
+	w.insert(3) // so many delivered rows prove that nothing was lost
 	w.write()
 	w.copy.start()
 	w.flows()

@@ -110,6 +110,7 @@ func (l life) live(t *testing.T, db *sqlx.DB, seed uint64) {
 	run(t, db, l.create)
 	p := newPipeline(t, db)
 	p.column = "id" // tokens are updated
+	p.ceiling = ceilings[seed%uint64(len(ceilings))]
 	var did []string
 	do := func(s string) { did = append(did, s); run(t, db, s) }
 	dropped, inserted := 0, 0
@@ -143,5 +144,7 @@ func (l life) live(t *testing.T, db *sqlx.DB, seed uint64) {
 			require.Empty(t, p.lost())
 		}
 	}
+	require.NoError(t, p.poll())
+	p.requireComplete()
 	require.NotContains(t, p.log.String(), "delivered rows changed")
 }

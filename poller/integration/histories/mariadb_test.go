@@ -6,10 +6,8 @@ import (
 	"testing"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
-	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 const createMariaDB = `create table orders (id int auto_increment primary key, token varchar(40) not null default (uuid()), state varchar(20) not null default 'new', total int not null default (floor(rand() * 1000)), at timestamp(6) not null default current_timestamp(6))`
@@ -24,7 +22,7 @@ func TestMariaDBActs(t *testing.T) {
 	t.Parallel()
 	const fill = ` | insert into orders (state, total) select 'other', 1000 + seq from seq_1_to_2000`
 	const swap = ` | rename table orders to old, fresh to orders`
-	for _, act := range []struct {
+	for n, act := range []struct {
 		name, do string
 		want     outcome
 	}{
@@ -41,24 +39,21 @@ func TestMariaDBActs(t *testing.T) {
 		{"pruned, rebuilt", `delete from orders where id <= 300 | optimize table orders`, continues},
 		{"columns", `alter table orders add note text default 'x' | alter table orders drop total | alter table orders add total int not null default 1 | alter table orders rename column state to status | alter table orders rename column status to state`, continues},
 	} {
-		for _, c := range []ceiling.Ceiling{nil, ceiling.None{}} {
-			for _, restarted := range restarts(c) {
-				t.Run(fmt.Sprint(act.name, c, restarted), func(t *testing.T) {
-					t.Parallel()
-					db := dbtest.MariaDB(t).NewDatabase(t).Open(t, dbtest.MySQL)
-					run(t, db, createMariaDB)
-					insert := insertMariaDB(t, db)
-					p := newPipeline(t, db)
-					p.ceiling = c
-					insert(300)
-					require.NoError(t, p.poll())
-					run(t, db, strings.Split(act.do, " | ")...)
-					if restarted {
-						p.restart()
-					}
-					p.check(act.want, insert)
-				})
-			}
+		for _, restarted := range restarts(n) {
+			t.Run(fmt.Sprint(act.name, restarted), func(t *testing.T) {
+				t.Parallel()
+				db := dbtest.MariaDB(t).NewDatabase(t).Open(t, dbtest.MySQL)
+				run(t, db, createMariaDB)
+				insert := insertMariaDB(t, db)
+				all := newPipelines(t, db)
+				insert(300)
+				all.poll()
+				run(t, db, strings.Split(act.do, " | ")...)
+				if restarted {
+					all.restart(db)
+				}
+				all.check(act.want, "", insert)
+			})
 		}
 	}
 }

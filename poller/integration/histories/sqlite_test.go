@@ -11,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
-	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 const createSQLite = `create table orders (id integer primary key autoincrement, token text not null default (hex(randomblob(8))), state text not null default 'new', total int not null default (abs(random()) % 1000), at text not null default (strftime('%f', 'now')))`
@@ -24,43 +23,36 @@ func fillSQLite(state string, n int) string {
 func TestSQLiteActs(t *testing.T) {
 	t.Parallel()
 	fill := ` | ` + fillSQLite("other", 2000)
-	for _, act := range []struct {
+	for n, act := range []struct {
 		name, do string
 		want     outcome
-		none     outcome // with the ceiling none; "": the same
+		lossy    outcome // with a lossy ceiling; "": the same
 	}{
 		{"drop and create, filled", `drop table orders | ` + createSQLite + fill, refused, ""},
 		{"sequence set back, filled", `delete from orders | delete from sqlite_sequence` + fill, told, ""},
-		{"sequence set back", `delete from orders | update sqlite_sequence set seq = 1`, refused, unnoticed},
+		{"sequence set back", `delete from orders | update sqlite_sequence set seq = 1`, refused, later},
 		{"rename swap with other rows", createSQLite2("fresh") + ` | ` + strings.Replace(fillSQLite("other", 2000), "orders", "fresh", 1) + ` | drop table orders | alter table fresh rename to orders`, refused, ""},
 		{"rebuilt as advised", createSQLite2("fresh") + ` | insert into fresh select * from orders | drop table orders | alter table fresh rename to orders`, continues, ""},
 		{"all rows updated, vacuumed", `update orders set state = 'done', total = total + 1 | vacuum`, continues, ""},
 		{"pruned, vacuumed", `delete from orders where id <= 300 | vacuum`, continues, ""},
 		{"columns", `alter table orders add note text default 'x' | alter table orders drop total | alter table orders add total int not null default 1`, continues, ""},
 	} {
-		for _, c := range []ceiling.Ceiling{nil, ceiling.None{}} {
-			for _, restarted := range restarts(c) {
-				for _, driver := range []dbtest.Driver{dbtest.Modernc, dbtest.NCruces} {
-					t.Run(fmt.Sprint(act.name, c, restarted, driver), func(t *testing.T) {
-						t.Parallel()
-						db := dbtest.SQLite(t).Open(t, driver)
-						run(t, db, createSQLite)
-						insert := func(n int) { run(t, db, fillSQLite("new", n)) }
-						p := newPipeline(t, db)
-						p.ceiling = c
-						insert(300)
-						require.NoError(t, p.poll())
-						run(t, db, strings.Split(act.do, " | ")...)
-						if restarted {
-							p.restart()
-						}
-						want := act.want
-						if c != nil && act.none != "" {
-							want = act.none
-						}
-						p.check(want, insert)
-					})
-				}
+		for _, restarted := range restarts(n) {
+			for _, driver := range []dbtest.Driver{dbtest.Modernc, dbtest.NCruces} {
+				t.Run(fmt.Sprint(act.name, restarted, driver), func(t *testing.T) {
+					t.Parallel()
+					db := dbtest.SQLite(t).Open(t, driver)
+					run(t, db, createSQLite)
+					insert := func(n int) { run(t, db, fillSQLite("new", n)) }
+					all := newPipelines(t, db)
+					insert(300)
+					all.poll()
+					run(t, db, strings.Split(act.do, " | ")...)
+					if restarted {
+						all.restart(db)
+					}
+					all.check(act.want, act.lossy, insert)
+				})
 			}
 		}
 	}
@@ -71,19 +63,20 @@ func createSQLite2(name string) string { return strings.Replace(createSQLite, "o
 // Another file takes the place of the database's file, under a running pipeline and while it is down.
 func TestSQLiteFileReplaced(t *testing.T) {
 	t.Parallel()
-	for _, act := range []struct {
+	for n, act := range []struct {
 		name   string
 		backed int // rows in the backup
 		grow   int // rows that are inserted into the new file before the next poll
 		want   outcome
+		lossy  outcome // with a lossy ceiling; "": the same
 	}{
-		{"by a copy of itself", 300, 0, continues},
-		{"by a copy of itself, grown", 300, 200, continues},
-		{"by an older copy", 200, 0, refused},
-		{"by an older copy, grown past the cursor", 200, 2000, refused},
-		{"by another database", 0, 2000, refused},
+		{"by a copy of itself", 300, 0, continues, ""},
+		{"by a copy of itself, grown", 300, 200, continues, ""},
+		{"by an older copy", 200, 0, refused, later},
+		{"by an older copy, grown past the cursor", 200, 2000, refused, ""},
+		{"by another database", 0, 2000, refused, ""},
 	} {
-		for _, restarted := range []bool{false, true} {
+		for _, restarted := range restarts(n) {
 			for _, driver := range []dbtest.Driver{dbtest.Modernc, dbtest.NCruces} {
 				t.Run(fmt.Sprint(act.name, restarted, driver), func(t *testing.T) {
 					t.Parallel()
@@ -103,20 +96,21 @@ func TestSQLiteFileReplaced(t *testing.T) {
 					if more := 300 - act.backed; more > 0 {
 						write(fillSQLite("new", more))
 					}
-					p := newPipeline(t, open())
-					defer func() { p.db.Close() }()
-					require.NoError(t, p.poll())
-					require.Len(t, p.tokens, 300)
+					db := open()
+					defer func() { db.Close() }()
+					all := newPipelines(t, db)
+					all.poll()
+					require.Len(t, all[0].tokens, 300)
 					require.NoError(t, os.Rename(backup, file))
 					if act.grow > 0 {
 						write(fillSQLite("other", act.grow))
 					}
 					if restarted {
-						p.db.Close()
-						p.db = open()
-						p.restart()
+						db.Close()
+						db = open()
+						all.restart(db)
 					}
-					p.check(act.want, func(n int) { write(fillSQLite("new", n)) })
+					all.check(act.want, act.lossy, func(n int) { write(fillSQLite("new", n)) })
 				})
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
+	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 )
@@ -33,6 +34,13 @@ type Reader struct {
 	Name   string
 	Source source.Source[row.Row]
 	Key    []string // integer columns by which rows must be in order; nil: the order is not checked
+	Copy   Store    // gets the rows and the cursor, too, to be compared with the table; nil: nothing
+}
+
+// Store is a sink that stores the cursor with the rows.
+type Store interface {
+	sink.Sink[row.Row]
+	poller.Checkpointer
 }
 
 // Run runs the trial, and returns the results in the order of Readers. An error means that
@@ -48,8 +56,18 @@ func (t *Trial) Run(ctx context.Context) (*Ledger, []Result, error) {
 	for _, r := range t.Readers {
 		rec := &Recorder{Token: unquoted([]string{w.Table.Token})[0], Key: r.Key}
 		recorders = append(recorders, rec)
-		pollers = append(pollers, &poller.Poller[row.Row]{Name: r.Name, Source: r.Source, Sink: rec, Checkpointer: &pollertest.Checkpointer{},
-			Interval: 20 * time.Millisecond, DrainWait: time.Minute, Logger: slog.New(slog.DiscardHandler)})
+		p := &poller.Poller[row.Row]{Name: r.Name, Source: r.Source, Sink: rec, Checkpointer: &pollertest.Checkpointer{},
+			Interval: 20 * time.Millisecond, DrainWait: time.Minute, Logger: slog.New(slog.DiscardHandler)}
+		if r.Copy != nil {
+			p.Checkpointer = r.Copy
+			p.Sink = sink.Func[row.Row](func(ctx context.Context, b source.Batch[row.Row]) error {
+				if err := r.Copy.Write(ctx, b); err != nil {
+					return err
+				}
+				return rec.Write(ctx, b)
+			})
+		}
+		pollers = append(pollers, p)
 	}
 	if err := t.run(ctx, w, pollers); err != nil {
 		return w.ledger, nil, fmt.Errorf("hostile: the trial did not finish: %w", err)

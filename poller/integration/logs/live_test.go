@@ -159,11 +159,12 @@ func logOfALife(t *testing.T, log *slog.Logger) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- p.Run(ctx) }()
+	const poll = 2 * time.Second // within it there is a poll
 	for range 20 {
-		during(func() error { return leakyError{} }, time.Second, time.Minute) // some are not logged
+		during(func() error { return leakyError{} }, poll, time.Minute) // some are not logged
 	}
 	during(func() error { return leakyError{} }, time.Hour, time.Hour)
-	during(func() error { time.Sleep(20 * time.Second); return nil }, time.Second, time.Minute)
+	during(func() error { time.Sleep(20 * time.Second); return nil }, poll, time.Minute)
 	during(func() error { time.Sleep(2 * time.Hour); return nil }, time.Minute, 3*time.Hour)
 	src.Append("refused "+notForLogs, notForLogs)
 	time.Sleep(time.Hour)

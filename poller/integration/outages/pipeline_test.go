@@ -174,7 +174,7 @@ func (p *pipeline) fetching() bool {
 	return slices.ContainsFunc(p.after(time.Time{}, poller.OpFetch), func(s step) bool { return !s.ended })
 }
 
-// finish delivers the remaining rows and requires that the files equal the table.
+// finish delivers the remaining rows and requires that the files equal the table, also by package verify.
 func (p *pipeline) finish() {
 	p.t.Helper()
 	require.NoError(p.t, p.poller().Drain(p.t.Context()))
@@ -195,6 +195,8 @@ func (p *pipeline) finish() {
 		require.NoError(p.t, lines.Err())
 	}
 	sameLines(p.t, p.table.rows(), got)
+	report := lab.Verify(p.t, p.source, p.dir)
+	require.True(p.t, report.Equal(), "%s", report)
 	p.t.Logf("%d rows in %d segments", len(got), len(segments))
 }
 

@@ -77,6 +77,17 @@ func TestPage(t *testing.T) {
 			assert.Regexp(t, `held back for 4m12s by pid 48213 \(psql\), open for 4m12s, prepared transaction nightly-import\nsince `+clock+`\n`, p.text())
 			assert.Contains(t, p.text(), "So that no row is missed, the next rows wait for\npid 48213 (psql), open for 4m12s\nprepared transaction nightly-import")
 		}},
+		{"replicas", replicas, func(t *testing.T, p *tab) {
+			assert.Equal(t, "2 of 3 pipelines need attention\ninvoices\nshipments\norders", p.headings("h1, h2"))
+			assert.Regexp(t, `invoices\nfailed, will restart\nsince `+clock+` \(2 min( \d+ s)?\)`, p.text())
+			assert.Contains(t, p.text(), "Step\nwaiting to restart\n")
+			assert.Contains(t, p.text(), "Step\nwaiting for the lease\n")
+			assert.Regexp(t, `shipments\nup to date, cannot upload\nsince `+clock+` \(21 min( \d+ s)?\)`, p.text())
+			assert.Regexp(t, `The last error occurred at `+clock+`, next attempt by `+clock+`\nsqlsource: invoices: the row with id 99132 cannot be read`, p.text())
+			assert.Regexp(t, `orders\nstandby\n`, p.text())
+			assert.Contains(t, p.text(), "An upload has failed 47 times, and is tried again\nPUT https://bucket.example/shipments-0000000012.jsonl.gz: 403 Forbidden")
+			assert.Contains(t, p.text(), "Files to upload\n4, the oldest for 21 min")
+		}},
 		{"many", many, func(t *testing.T, p *tab) {
 			assert.Equal(t, "3 of 50 pipelines are failing", p.headings("h1"))
 			assert.True(t, strings.HasPrefix(p.headings("h2"), "3 pipelines are failing\nwarehouse.region-10.orders\nwarehouse.region-27.orders\nwarehouse.region-44.orders\nwarehouse.region-01.orders\n"))

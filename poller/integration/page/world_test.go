@@ -19,6 +19,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/poller/status"
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 )
@@ -32,6 +33,8 @@ type pipeline struct {
 	write     func(context.Context) error
 	interval  time.Duration
 	guarantee *source.Guarantee // defaults to every
+	lease     poller.Lease
+	uploads   func() sink.Pending
 }
 
 var (
@@ -83,6 +86,8 @@ func (p *pipeline) poller(page *status.Page, began time.Time) *poller.Poller[str
 		}),
 		Checkpointer: &pollertest.Checkpointer{},
 		Interval:     p.interval,
+		Lease:        p.lease,
+		Uploads:      p.uploads,
 		Logger:       slog.New(slog.DiscardHandler),
 	}
 	page.Attach(&q.Hooks, q.Status)
@@ -100,11 +105,12 @@ func simulate(t *testing.T, length time.Duration, build func(end time.Time) []*p
 		began := time.Now()
 		page := &status.Page{Version: "1.4.2"}
 		ctx, cancel := context.WithCancel(t.Context())
-		var running sync.WaitGroup
+		group := poller.Group{Logger: slog.New(slog.DiscardHandler)}
 		for _, p := range build(end) {
-			q := p.poller(page, began)
-			running.Go(func() { _ = q.Run(ctx) })
+			group.Pipelines = append(group.Pipelines, p.poller(page, began))
 		}
+		var running sync.WaitGroup
+		running.Go(func() { _ = group.Run(ctx) })
 		time.Sleep(length)
 		for _, path := range []string{"/", "/page.css", "/page.js", "/icon-ok.svg", "/icon-wait.svg", "/icon-warn.svg", "/icon-bad.svg"} {
 			w := httptest.NewRecorder()
@@ -189,6 +195,34 @@ func trouble(end time.Time) []*pipeline {
 			return nil
 		}},
 	}
+}
+
+// replicas: one of four pipelines stands by, one will be restarted, and one cannot upload its files.
+func replicas(end time.Time) []*pipeline {
+	since := end.Add(-21 * time.Minute)
+	return []*pipeline{
+		{name: "orders", perSec: 1240, lease: taken{}},
+		{name: "invoices", perSec: 86, answer: func(now time.Time) error {
+			if now.After(end.Add(-2 * time.Minute)) {
+				return retry.Permanent(errors.New("sqlsource: invoices: the row with id 99132 cannot be read: invalid byte sequence for encoding \"UTF8\""))
+			}
+			return nil
+		}},
+		{name: "shipments", perSec: 40, uploads: func() sink.Pending {
+			return sink.Pending{Segments: 4, Since: since, Attempts: 47, Err: errors.New("PUT https://bucket.example/shipments-0000000012.jsonl.gz: 403 Forbidden")}
+		}},
+	}
+}
+
+// taken is a lease that another replica holds.
+type taken struct{}
+
+func (taken) Hold(ctx context.Context, _ func(context.Context) error) error {
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+	}
+	return poller.ErrStandby
 }
 
 // many: fifty pipelines with long names, of which three fail.

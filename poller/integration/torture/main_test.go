@@ -19,6 +19,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/hostile"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
 var (
@@ -111,14 +112,24 @@ func (s *scores) print() {
 	fmt.Printf("\nseed %d\n\n%s\n", *seedFlag, table)
 }
 
-// trial runs a trial and records its results.
+// trial runs a trial and records its results. The rows of each reader are also written to files,
+// in which package verify must miss rows if and only if the ledger says that some were lost.
 func trial(t *testing.T, scenario string, h hostile.Trial) (*hostile.Ledger, map[string]hostile.Result) {
 	t.Helper()
+	copies := make([]*lab.Copy, len(h.Readers))
+	for i := range copies {
+		copies[i] = lab.NewCopy(t)
+		h.Readers[i].Copy = copies[i]
+	}
 	ledger, results := runTrial(t, scenario, h)
 	board.add(scenario, results...)
 	byName := map[string]hostile.Result{}
-	for _, r := range results {
+	for i, r := range results {
 		byName[r.Reader] = r
+		report := copies[i].Verify(t, h.Readers[i].Source.(*sqlsource.Table))
+		require.NotEmpty(t, report.Parts, "%s", report)
+		require.Empty(t, report.Unknown)
+		require.Equal(t, r.Lost > 0, report.Missing() > 0, "%s: lost %d\n%s", r.Reader, r.Lost, report)
 	}
 	return ledger, byName
 }
