@@ -86,14 +86,19 @@ func (g *stamp) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 			"rows written before it has passed that stamp are missed", formatMicros(last.Int64-clock))
 	}
 	g.stands(clock)
-	if !greatest.Valid {
+	limit := func(asOf time.Time) ceiling.Limit {
+		return ceiling.Limit{Where: g.table.Key[0].Ref + " < 'epoch'::timestamptz + ?::float8 * interval '1 microsecond'", Args: []any{g.settled}, AsOf: asOf}
+	}
+	if !greatest.Valid || greatest.Int64 < g.settled { // no row needs a new fence
 		g.ahead = time.Time{}
-		return ceiling.Limit{Nothing: true, AsOf: at}, g.idle(ctx, db, at)
+		l := limit(at)
+		l.Nothing = !greatest.Valid
+		return l, g.idle(ctx, db, at)
 	}
 	if err := g.set(ctx, db, clock, at); err != nil {
 		return ceiling.Limit{}, err
 	}
-	l := ceiling.Limit{Where: g.table.Key[0].Ref + " < 'epoch'::timestamptz + ?::float8 * interval '1 microsecond'", Args: []any{g.settled}, AsOf: g.asOf}
+	l := limit(g.asOf)
 	if greatest.Int64 < g.settled {
 		g.ahead = time.Time{}
 		return l, nil
