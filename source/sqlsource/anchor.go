@@ -248,16 +248,9 @@ const enough = 3
 func keyText(key []dialect.Value) string {
 	var b []byte
 	for _, v := range key {
-		b = fmt.Appendf(b, "%c%d:%s", v.Tag, len(v.Text), v.Text)
+		b = append(append(strconv.AppendInt(append(b, v.Tag), int64(len(v.Text)), 10), ':'), v.Text...)
 	}
 	return string(b)
-}
-
-func keySize(key []dialect.Value) (n int) {
-	for _, v := range key {
-		n += 1 + len(v.Text)
-	}
-	return n
 }
 
 func (e evidence) count(wanted ...verdict) (n int) {
