@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
@@ -71,7 +72,8 @@ func digestOf(columns []dialect.Column, key []string, value func(i int) (text st
 func hash16(parts ...string) uint16 {
 	h := fnv.New64a()
 	for _, p := range parts {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
+		fmt.Fprintf(h, "%d:", len(p))
+		h.Write(unsafe.Slice(unsafe.StringData(p), len(p))) // without a copy: a value can be large
 	}
 	sum := h.Sum64()
 	return max(uint16(sum^sum>>16^sum>>32^sum>>48), null+1) // the low bits alone mix badly
@@ -281,16 +283,9 @@ func tellingColumns(anchors []anchor) []bool {
 func keyText(key []dialect.Value) string {
 	var b []byte
 	for _, v := range key {
-		b = fmt.Appendf(b, "%c%d:%s", v.Tag, len(v.Text), v.Text)
+		b = append(append(strconv.AppendInt(append(b, v.Tag), int64(len(v.Text)), 10), ':'), v.Text...)
 	}
 	return string(b)
-}
-
-func keySize(key []dialect.Value) (n int) {
-	for _, v := range key {
-		n += 1 + len(v.Text)
-	}
-	return n
 }
 
 func (e evidence) count(wanted ...verdict) (n int) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -389,6 +390,9 @@ func (q *query) wrap(err error, after []dialect.Value) error {
 	}
 	if after != nil && q.sql.RefusedValue(err) {
 		return permanent("%s: the database does not accept the cursor's key, %s, or a value in a condition: %w; rewind to a cursor that At returns", q.label, describeKey(q.key, after), err)
+	}
+	if strings.Contains(err.Error(), "too many columns in result set") {
+		return permanent("%s: the columns, the key and the size of a row are together more columns than the database returns; name fewer in Columns or Select: %w", q.label, err)
 	}
 	return fmt.Errorf("sqlsource: %s: %w", q.label, err)
 }

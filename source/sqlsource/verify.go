@@ -144,7 +144,7 @@ func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position
 		seen = append(seen, rowKey{rows, key})
 	}
 	for _, k := range slices.Backward(seen) {
-		if back := rows - k.row; (back > 0 || anchors == nil) && keySize(k.key) <= maxAnchorKey {
+		if back := rows - k.row; (back > 0 || anchors == nil) && len(keyText(k.key)) <= maxAnchorKey {
 			anchors = append(anchors, anchor{back: back, key: k.key})
 		}
 	}
