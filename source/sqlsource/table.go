@@ -109,7 +109,8 @@ func (t *Table) At(key ...any) (source.Cursor, error) { return at(t.query, key) 
 
 // Adopt returns a cursor with c's key, for this Table as it is now and without a
 // history. Use it to continue after an [ErrHistory], or with a changed Where, if the rows
-// up to that key are those that were read. Adopt does not ask the database.
+// up to that key are those that were read. Adopt does not ask the database; Check tells
+// from the new cursor whether keys below it are drawn again, and then only a rewind loses no rows.
 func (t *Table) Adopt(c source.Cursor) (source.Cursor, error) { return adopt(t.query, c) }
 
 // Describe returns where a cursor stands, in words.

@@ -98,7 +98,7 @@ func (s *state) warnChanged(ctx context.Context, what string, e evidence) {
 	}
 	s.warned = time.Now()
 	s.query.logger().WarnContext(ctx, "delivered rows changed", "table", s.query.label, "change", what, "evidence", e.String(),
-		"fix", "nothing, if the rows were updated; if the table was emptied, restored or filled again under old keys, "+rewindAdvice+"; package verify, or dbtofile -verify, finds the rows that differ")
+		"fix", refilledAdvice)
 }
 
 // changes says which marks have changed since a cursor was made, and returns short forms of the present
