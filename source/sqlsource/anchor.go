@@ -297,9 +297,9 @@ func (e evidence) count(wanted ...verdict) (n int) {
 	return n
 }
 
-// proves reports that the rows show that nothing was lost: the cursor's own row is there, no row is in
-// doubt, and two values were kept, so that it is not by chance.
-func (e evidence) proves() bool { return e.own && e.kept > 1 && e.count(replaced, unclear) == 0 }
+// proves reports that the rows show that nothing was lost: the cursor's own row is there, no row was
+// replaced, and two values were kept, so that it is not by chance.
+func (e evidence) proves() bool { return e.own && e.kept > 1 && e.count(replaced) == 0 }
 
 // disproves reports that the newest rows were replaced, as when the table was filled again or comes from
 // an older backup. One row, or one value in each of a few rows, may have been updated.
