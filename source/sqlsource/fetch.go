@@ -248,9 +248,7 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		return b, err
 	}
 	if at.cursor == "" && s.query.start == Latest {
-		if err = s.open(ctx, db); err == nil { // what would be missed is refused now, and not after the first row
-			b.To, err = s.greatest(ctx, db)
-		}
+		b.To, err = s.startLatest(ctx, db)
 		return b, err
 	}
 	if at.cursor == "" && at.key != nil {
@@ -293,8 +291,7 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		s.window, b.AsOf, b.Held = nil, next.AsOf, next.Held
 	}
 	if r.rows > 0 {
-		b.Records, b.Bytes, b.More = into.take(r.rows), r.bytes, r.more
-		s.rowSize = max(r.bytes/r.rows, 1)
+		b.Records, b.Bytes, b.More, s.rowSize = into.take(r.rows), r.bytes, r.more, max(r.bytes/r.rows, 1)
 	}
 	if r.rows > 0 || w != nil && w.moved {
 		err = finishRows(ctx, s, db, r, first, at.key, w, into, b.Records)

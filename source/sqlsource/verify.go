@@ -67,11 +67,10 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 	if err != nil {
 		return o, err
 	}
-	doubtful := e.doubtful()
-	if doubtful && w.reused {
+	if e.doubtful() && w.reused {
 		return o, errDoubtful
 	}
-	if doubtful || time.Since(s.marked) >= readMarksEvery {
+	if e.doubtful() || e.count(updated) > 0 || time.Since(s.marked) >= readMarksEvery {
 		if err := s.readMarks(ctx, db); err != nil {
 			return o, err
 		}

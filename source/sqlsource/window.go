@@ -262,6 +262,14 @@ func (s *state) target() ceiling.Table {
 	return t
 }
 
+// startLatest is greatest. What would be missed is refused now, and not after the first row.
+func (s *state) startLatest(ctx context.Context, db ceiling.Queryer) (source.Cursor, error) {
+	if err := s.open(ctx, db); err != nil {
+		return "", err
+	}
+	return s.greatest(ctx, db)
+}
+
 // greatest returns the cursor after the last row, or before the first one if there is none.
 func (s *state) greatest(ctx context.Context, db ceiling.Queryer) (source.Cursor, error) {
 	key, err := s.query.latest(ctx, db, s.plan)
