@@ -266,7 +266,7 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	for ended := false; !ended; {
 		next, fresh, err := s.windowAfter(ctx, db, at)
 		if r.rows > 0 && errors.As(err, new(*refusal)) {
-			r.more = true // the next batch judges that, by the rows of this one
+			r.more, w.reused = true, true // the next batch judges that, by the rows of this one
 			break
 		} else if err != nil {
 			return b, err

@@ -192,7 +192,8 @@ func rereadRows[T any](ctx context.Context, s *state, db ceiling.Queryer, where 
 		found = append(found, keyText(values(r.keys.now)))
 		return into.add()
 	}
-	s.unproven = true
+	where.steady = s.backlog && s.plan.steady != "" && !where.fits
+	s.unproven = s.unproven || !where.steady
 	err = r.read(ctx, where)
 	if class := retry.Classify(err); err != nil && (ctx.Err() != nil || class != retry.Fatal && class != retry.Data) {
 		return false, err
