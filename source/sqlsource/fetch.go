@@ -53,11 +53,12 @@ type state struct {
 	to         source.Cursor               // of the batch, "" if it has no rows
 	unfinished func(ceiling.Queryer) error // finds it, with another connection
 
-	reread rereader
-	marks  dialect.Marks
-	marked time.Time // when marks were read
-	warned time.Time // when it was logged that delivered rows changed
-	edited bool      // that the query changed was logged
+	reread   rereader
+	marks    dialect.Marks
+	marked   time.Time // when marks were read
+	warned   time.Time // when it was logged that delivered rows changed
+	suspects int       // how many of them
+	edited   bool      // that the query changed was logged
 
 	file     string         // the one at the database's path
 	files    map[any]string // of the driver's connections: which file they have opened

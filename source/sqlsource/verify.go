@@ -19,7 +19,7 @@ import (
 // readMarksEvery is how often the marks are read while the delivered rows are the same.
 const readMarksEvery = time.Minute
 
-// warnEvery is how often it is logged that rows changed and cannot be told apart, without another sign.
+// warnEvery is how often it is logged that as many rows may have been replaced, without another sign.
 const warnEvery = time.Hour
 
 // errDoubtful says that delivered rows may have been replaced since the window was opened.
@@ -50,13 +50,9 @@ func (s *state) compare(ctx context.Context, db ceiling.Queryer, at position) (e
 	if keys != nil {
 		now, err = s.reread(ctx, db, keys)
 	}
-	e, next = compareAnchors(s.realigned(at.origin), now, at.key)
+	anchors := realign(at.origin.anchors, at.origin.columns, layoutOf(s.plan.columns, s.query.key))
+	e, next = compareAnchors(anchors, now, at.key)
 	return e, next, err
-}
-
-// realigned returns the anchors of a cursor with the present columns.
-func (s *state) realigned(o origin) []anchor {
-	return realign(o.anchors, o.columns, layoutOf(s.plan.columns, s.query.key))
 }
 
 // verify compares the delivered rows before rows after them are delivered. It returns the cursor's
@@ -89,13 +85,14 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 	return o, nil
 }
 
-// warnChanged warns that delivered rows may have been replaced. In ordinary life single rows are updated
-// in all columns that tell them apart, so while nothing else has changed it warns now and then only.
+// warnChanged warns that delivered rows may have been replaced. In ordinary life rows are updated in all
+// columns that tell them apart, so while nothing else has changed it warns again only of more rows, or after a time.
 func (s *state) warnChanged(ctx context.Context, what string, e evidence) {
-	if what == "" && !e.disproves() && time.Since(s.warned) < warnEvery {
+	rows := e.count(replaced, unclear)
+	if what == "" && !e.disproves() && rows <= s.suspects && time.Since(s.warned) < warnEvery {
 		return
 	}
-	s.warned = time.Now()
+	s.warned, s.suspects = time.Now(), rows
 	s.query.logger().WarnContext(ctx, "delivered rows changed", "table", s.query.label, "change", what, "evidence", e.String(),
 		"fix", refilledAdvice)
 }

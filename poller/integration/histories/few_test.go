@@ -190,3 +190,23 @@ func TestRereadFails(t *testing.T) {
 	run(t, db, `truncate orders restart identity`, `insert into orders select from generate_series(1, 300)`)
 	require.ErrorIs(t, p.poll(), sqlsource.ErrHistory)
 }
+
+// A table in which no column tells rows apart is emptied and filled again. The changed mark makes it a warning.
+func TestFewValuesTruncated(t *testing.T) {
+	t.Parallel()
+	db := dbtest.MariaDB(t).NewDatabase(t).Open(t, dbtest.MySQL)
+	fill := func(rows int) string {
+		return fmt.Sprintf(`insert into orders (state, kind, flag) select concat('s', floor(rand() * 3)), rand() < 0.5, rand() < 0.5 from seq_1_to_%d`, rows)
+	}
+	run(t, db, `create table orders (id int auto_increment primary key, state varchar(9), kind bool, flag bool)`, fill(1000))
+	p := newPipeline(t, db)
+	p.column = "id"
+	require.NoError(t, p.poll())
+	run(t, db, `optimize table orders`, fill(1))
+	require.NoError(t, p.poll())
+	require.NotContains(t, p.log.String(), "delivered rows changed")
+	run(t, db, `truncate orders`, fill(3000))
+	require.NoError(t, p.poll())
+	require.Contains(t, p.log.String(), "delivered rows changed")
+	require.Contains(t, p.log.String(), "table ids: the table was emptied by TRUNCATE or rebuilt")
+}
