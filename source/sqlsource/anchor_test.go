@@ -119,6 +119,9 @@ func TestCompareAnchorsThatAreAlike(t *testing.T) {
 		func(i int) digest { return rowOf("done", i) })
 	require.Equal(t, 2, e.count(unclear), "jobs that were finished: %v", e)
 	require.False(t, e.disproves())
+	e = compared(5, func(i int) digest { return rowOf("done", map[bool]any{true: nil, false: i}[i < 2]) },
+		func(i int) digest { return rowOf("done", i+10) })
+	require.Equal(t, 3, e.count(replaced), "NULL does not make values alike: %v", e)
 }
 
 // Another layout leaves the columns that are the same, wherever they are.
