@@ -3,6 +3,7 @@ package poller
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Lease makes one of several replicas of a pipeline active. The others stand by.
@@ -46,33 +47,43 @@ func (r *run[T]) lead() error {
 		return r.loop()
 	}
 	for logged := false; ; {
-		if r.Status().State != Standby {
-			r.enter(Standby, "", 0)
+		if r.Status().State != Standby { // no answer yet
+			r.enter(Working, OpLease, r.deadline())
 		}
+		s := StepInfo{Op: OpLease, Attempt: r.steps[OpLease].failures + 1, Start: time.Now()}
+		answered := r.watch(&s)
 		var held context.Context
 		err := r.Lease.Hold(r.ctx, func(ctx context.Context) error {
+			answered(nil)
 			held, logged = ctx, false
 			r.succeeded(OpLease)
 			active := r.newRun(ctx, r.draining)
 			defer active.end()
 			return active.loop()
 		})
+		if errors.Is(err, ErrStandby) {
+			answered(nil)
+		}
+		answered(err)
 		lost := held != nil && errors.Is(context.Cause(held), ErrLeaseLost)
 		switch {
 		case held != nil && (err == nil || !lost || r.ctx.Err() != nil):
 			return err
 		case lost:
-			r.begin(Standby)
+			r.begin(Working)
 			r.log.Warn("lease lost", "cursor", r.Status().Cursor, "err", context.Cause(held))
 		case r.ctx.Err() != nil:
 			return errStopped
 		case errors.Is(err, ErrStandby):
-			if r.succeeded(OpLease); !logged {
+			if r.succeeded(OpLease); r.Status().State != Standby {
+				r.enter(Standby, "", 0)
+			}
+			if !logged {
 				r.log.Info("standing by", "reason", err)
 				logged = true
 			}
 		default:
-			if err := r.failed(r.ctx, &StepInfo{Op: OpLease, Attempt: r.steps[OpLease].failures + 1}, err); err != nil {
+			if err := r.failed(r.ctx, &s, err); err != nil {
 				return err
 			}
 		}

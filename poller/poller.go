@@ -68,6 +68,7 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
@@ -136,7 +137,9 @@ type Poller[T any] struct {
 	// Lease, if set, makes this pipeline one of several replicas of which one is
 	// active: Run stands by until it gets the lease, and again after it has lost it.
 	// A standby is in state [Standby] and makes no step. Without a Lease, a second
-	// replica ends with [ErrConflict].
+	// replica makes the first one end with [ErrConflict]. In a [Group], or under a
+	// supervisor, they then take the pipeline from each other for ever, and a sink
+	// that is not exactly-once gets records twice: replicas need a Lease.
 	Lease Lease
 
 	// Uploads, if set, says what the sink has stored and not passed on yet, such as
@@ -161,6 +164,7 @@ type Poller[T any] struct {
 	// unless its handler is one of package asynclog.
 	Logger *slog.Logger
 
+	running atomic.Bool
 	mu      sync.Mutex
 	status  Status
 	overdue []*StepInfo // steps that ignore their timeout: at most a fetch and one other step

@@ -43,21 +43,12 @@ type run[T any] struct {
 var errStopped = errors.New("stopped")
 
 func (p *Poller[T]) start(ctx context.Context, draining bool) error {
-	if err := p.validate(); err != nil {
-		p.update(func(s *Status) { s.Done = false }) // as during a run that is in progress
-		return err
-	}
-	p.mu.Lock()
-	running := p.status.State != "" && p.status.State != Stopped && p.status.State != Restarting
-	before := p.status.Records
-	if !running {
-		p.status.State = Working
-	}
-	p.mu.Unlock()
-	if running {
+	if !p.running.CompareAndSwap(false, true) {
 		return fmt.Errorf("poller: %s: %w", p.Name, ErrRunning)
 	}
+	defer p.running.Store(false)
 	p.begin(Working)
+	before := p.Status().Records
 	r := p.newRun(ctx, draining)
 	done := false
 	defer p.update(func(s *Status) {
@@ -65,8 +56,10 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 	})
 	defer r.end() // deferred, so that it also runs if a step panics
 
-	err := r.lead()
-	if errors.Is(err, errStopped) {
+	err := p.validate()
+	if err != nil {
+		r.setError(err)
+	} else if err = r.lead(); errors.Is(err, errStopped) {
 		err = nil
 		if draining {
 			err = fmt.Errorf("poller: %s: stopped before all records were delivered: %w", p.Name, context.Cause(ctx))
