@@ -21,22 +21,18 @@ type delivery[T any] struct {
 	parts.Parts
 	batch     *source.Batch[T]
 	uncertain bool // an attempt failed that may have stored records
-	rejected  int  // how many records of the batch were rejected
 }
 
 // deliver writes b and saves its cursor. It returns the cursor to continue from:
 // b.To, or an earlier one if the batch has to be fetched again.
-func (r *run[T]) deliver(b *source.Batch[T]) (source.Cursor, error) {
+func (r *run[T]) deliver(b *source.Batch[T]) (c source.Cursor, err error) {
 	d := &delivery[T]{Parts: parts.New(len(b.Records)), batch: b}
-	c, err := r.write(d)
-	if err != nil {
-		r.keep(d)
-	}
-	return c, err
-}
-
-func (r *run[T]) write(d *delivery[T]) (source.Cursor, error) {
-	for b := d.batch; ; {
+	defer func() {
+		if err != nil {
+			r.keep(d)
+		}
+	}()
+	for {
 		if r.ctx.Err() != nil {
 			r.keep(d)
 			if !r.unsaved {
@@ -63,7 +59,7 @@ func (r *run[T]) write(d *delivery[T]) (source.Cursor, error) {
 			r.succeeded(OpWrite)
 			r.update(func(s *Status) { s.LastPoll = time.Now() })
 			if len(d.Rest) == 0 {
-				r.grow()
+				r.limit.Grow()
 				return r.done(d)
 			}
 		case d.Size > 0 && parts.Refused(err):
@@ -77,7 +73,7 @@ func (r *run[T]) write(d *delivery[T]) (source.Cursor, error) {
 			d.uncertain = true
 			if timedOut(err) && d.Size > 1 {
 				if d.Size /= 2; !d.Partial {
-					r.limit = d.Size
+					r.limit.Next = d.Size
 					return r.reconcile(b)
 				}
 			}
@@ -93,11 +89,7 @@ func (r *run[T]) settle(d *delivery[T], s *StepInfo, answer error) error {
 			r.rejected = 0
 			return nil
 		}
-		err := r.letter(s, Rejected[T]{Record: d.batch.Records[i], Index: i}, rejection)
-		if err == nil {
-			d.rejected++
-		}
-		return err
+		return r.letter(s, Rejected[T]{Record: d.batch.Records[i], Index: i}, rejection)
 	})
 	r.unsaved = d.End > 0
 	return err
@@ -119,12 +111,9 @@ func (r *run[T]) keep(d *delivery[T]) {
 	if f.err != nil || n == 0 || !reflect.DeepEqual(f.batch.Records, b.Records[:n]) || r.save(&f.batch) != nil {
 		return
 	}
-	rejected := min(n, d.rejected)
-	d.rejected -= rejected
-	f.batch.Records = f.batch.Records[rejected:]
+	f.batch.Records = f.batch.Records[d.Shift(n):]
 	r.completed(&f)
 	b.From, b.Records = f.batch.To, b.Records[n:]
-	d.Shift(n)
 	r.unsaved = d.End > 0
 	r.keep(d) // the source may have returned fewer
 }
@@ -144,13 +133,13 @@ func (r *run[T]) refused(d *delivery[T], s *StepInfo, cause error) (c source.Cur
 	if d.Size > 1 {
 		d.Size /= 2
 		if errors.Is(cause, sink.ErrTooLarge) {
-			r.most, r.written = d.Size, 0
+			r.limit.TooLarge(d.Size)
 		}
 		if d.Partial {
 			return "", false, nil
 		}
 		r.dropPrefetched()
-		r.limit = d.Size
+		r.limit.Next = d.Size
 		return b.From, true, nil
 	}
 	if err := r.settle(d, s, sink.Stored(0, cause)); err != nil || len(d.Rest) > 0 {
@@ -164,25 +153,10 @@ func (r *run[T]) refused(d *delivery[T], s *StepInfo, cause error) (c source.Cur
 func (r *run[T]) done(d *delivery[T]) (source.Cursor, error) {
 	err := r.save(d.batch)
 	// The batch is only counted from here on, without what was rejected.
-	if d.batch.Records = d.batch.Records[d.rejected:]; len(d.batch.Records) == 0 {
+	if d.batch.Records = d.batch.Records[d.Rejected:]; len(d.batch.Records) == 0 {
 		d.batch.Bytes = 0
 	}
 	return d.batch.To, err
-}
-
-// tooLargeFor is how many batches are written with the size that a sink accepted,
-// before a larger one is tried: one large record must not slow a pipeline down for
-// ever.
-const tooLargeFor = 100
-
-// grow raises the limit of the next fetch after a batch was written.
-func (r *run[T]) grow() {
-	size := cmp.Or(r.BatchSize, 5000)
-	most := cmp.Or(r.most, size)
-	if r.written++; r.written >= tooLargeFor {
-		r.most, r.written = most+min(most, size-most), 0
-	}
-	r.limit += min(r.limit, most-r.limit) // without overflow
 }
 
 func (r *run[T]) save(b *source.Batch[T]) error {

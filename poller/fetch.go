@@ -26,14 +26,14 @@ func (r *run[T]) fetch(after source.Cursor) (f fetched[T], err error) {
 			f = <-r.prefetched
 			r.prefetched = nil
 		} else {
-			f = r.fetchOnce(r.ctx, after, r.limit, r.steps[OpFetch].failures+1)
+			f = r.fetchOnce(r.ctx, after, r.limit.Next, r.steps[OpFetch].failures+1)
 		}
 		if f.err == nil || errors.Is(f.err, source.ErrEnd) || errors.As(f.err, new(*source.BadRecord)) {
 			r.succeeded(OpFetch)
 			return f, f.err
 		}
 		if timedOut(f.err) {
-			r.limit = max(1, f.limit/2)
+			r.limit.Next = max(1, f.limit/2)
 		}
 		if err := r.failed(r.ctx, &f.step, f.err); err != nil {
 			return f, err
@@ -47,7 +47,7 @@ const prefetchRecord = 4 << 20
 
 // prefetch starts to fetch the batch after a cursor in the background.
 func (r *run[T]) prefetch(after source.Cursor) {
-	prefetched, limit := make(chan fetched[T], 1), r.limit
+	prefetched, limit := make(chan fetched[T], 1), r.limit.Next
 	r.prefetched = prefetched
 	go func() { prefetched <- r.fetchOnce(r.ctx, after, limit, 1) }()
 }

@@ -226,3 +226,72 @@ func TestAStopWithASourceOfShortBatches(t *testing.T) {
 		assert.Equal(t, int64(len(p.stored)), pl.Status().Records)
 	})
 }
+
+// A sink that stores records one by one and works looks healthy: its progress is not an
+// error for the hooks, is not logged, and keeps LastPoll fresh.
+func TestProgressIsNotAnError(t *testing.T) {
+	for name, store := range map[string]func(p *posts){
+		"slow":       func(p *posts) {},
+		"unreliable": func(p *posts) { p.fail = every(20, errOutage) },
+		"refuses":    func(p *posts) { p.fail = every(50, sink.Reject(errors.New("422"))) },
+	} {
+		for _, parallel := range []int{1, 8} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p := &posts{takes: time.Duration(parallel) * 20 * time.Millisecond}
+					store(p)
+					pl, w := p.poller(20_000, parallel)
+					pl.DeadLetter, pl.DeadLetterLimit = &letters{}, 1000
+					pl.Hooks.StepEnd = func(_ context.Context, s poller.StepInfo) {
+						if s.Err != nil && name != "unreliable" { // the first record of a part may fail alone
+							t.Error(s.Op, s.Err)
+						}
+					}
+					stop := start(t, pl)
+					time.Sleep(6 * time.Second) // the first parts of the first batch
+					for range 380 {
+						time.Sleep(time.Second)
+						s := pl.Status()
+						assert.NotContains(t, s.Summary(time.Now()), "waiting")
+						assert.Less(t, time.Since(s.LastPoll), 10*time.Second)
+						assert.False(t, s.Overdue)
+					}
+					require.NoError(t, stop())
+					assert.Empty(t, w.logged("no answer yet"))
+					if name != "unreliable" {
+						assert.Empty(t, w.logged("failing"))
+						assert.Empty(t, pl.Status().LastError)
+					}
+				})
+			})
+		}
+	}
+}
+
+// every returns a hook of posts that fails at each nth call.
+func every(n int, err error) func(int) error {
+	calls := 0
+	return func(int) error {
+		if calls++; calls%n == 0 {
+			return err
+		}
+		return nil
+	}
+}
+
+// That a batch is too large is what the Poller asks for, and no error for the hooks.
+func TestTooLargeIsNotAnError(t *testing.T) {
+	w := newWorld(1000)
+	w.onWrite = func(_ context.Context, b source.Batch[int]) error {
+		if len(b.Records) > 70 {
+			return sink.TooLarge(errors.New("more than 70 records"))
+		}
+		return nil
+	}
+	p := w.poller()
+	p.BatchSize = 1000
+	p.Hooks.StepEnd = func(_ context.Context, s poller.StepInfo) { assert.NoError(t, s.Err) }
+	require.NoError(t, p.Drain(t.Context()))
+	assert.Equal(t, seq(1, 1000), w.written)
+	assert.Empty(t, p.Status().LastError)
+}

@@ -61,9 +61,6 @@ func (r *run[T]) lead() error {
 			defer active.end()
 			return active.loop()
 		})
-		if errors.Is(err, ErrStandby) {
-			answered(nil)
-		}
 		answered(err)
 		lost := held != nil && errors.Is(context.Cause(held), ErrLeaseLost)
 		switch {

@@ -95,7 +95,7 @@ func (r *run[T]) watch(s *StepInfo) (answered func(error)) {
 			}
 			close(returned)
 			<-watched
-			if r.steps[s.Op].answerLog.End() && err == nil {
+			if r.steps[s.Op].answerLog.End() && (err == nil || errors.Is(err, ErrStandby)) {
 				r.log.Info("answered", "op", s.Op, "after", since(s.Start))
 			}
 		})

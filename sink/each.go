@@ -43,8 +43,11 @@ func Each[T any](parallel int, store func(ctx context.Context, record T) error) 
 		var calls sync.WaitGroup
 		slots := make(chan struct{}, parallel)
 		for i, record := range b.Records {
+			if i == 1 { // the first record is stored alone
+				calls.Wait()
+			}
 			slots <- struct{}{}
-			if failures.Load() >= int64(parallel) || ctx.Err() != nil || !time.Now().Before(stop) {
+			if i > 0 && outcomes[0] != nil || failures.Load() >= int64(parallel) || ctx.Err() != nil || !time.Now().Before(stop) {
 				break
 			}
 			calls.Go(func() {
@@ -55,11 +58,6 @@ func Each[T any](parallel int, store func(ctx context.Context, record T) error) 
 				}
 				<-slots
 			})
-			if i == 0 {
-				if calls.Wait(); outcomes[0] != nil {
-					break
-				}
-			}
 		}
 		calls.Wait()
 		return report(ctx, outcomes)

@@ -23,6 +23,9 @@ type Parts struct {
 	// End is the index after the last record that is done.
 	End int
 
+	// Rejected is how many records were rejected.
+	Rejected int
+
 	// Partial is true once the sink has said what became of each record.
 	Partial bool
 }
@@ -91,7 +94,9 @@ func (p *Parts) Settle(answer error, done func(i int, rejection error) error) (e
 		case ok && rejection == nil:
 			_ = done(at, nil)
 		case ok && err == nil:
-			err = done(at, rejection)
+			if err = done(at, rejection); err == nil {
+				p.Rejected++
+			}
 			ok = err == nil
 		default:
 			ok = false
@@ -108,12 +113,16 @@ func (p *Parts) Settle(answer error, done func(i int, rejection error) error) (e
 	return err
 }
 
-// Shift moves the beginning of the batch by n records, which are done.
-func (p *Parts) Shift(n int) {
+// Shift moves the beginning of the batch by n records, which are done. It returns how
+// many of them were rejected.
+func (p *Parts) Shift(n int) (rejected int) {
 	p.End -= n
 	for i := range p.Rest {
 		p.Rest[i] -= n
 	}
+	rejected = min(n, p.Rejected) // those after a gap are counted too early
+	p.Rejected -= rejected
+	return rejected
 }
 
 // outcome returns whether record i of a write with this answer is done, and why it is
