@@ -37,8 +37,8 @@ func hangOnce(at int, store func(context.Context, int) error) func(context.Conte
 // also if others are refused meanwhile.
 func TestAHangingRecordStoresNothingTwice(t *testing.T) {
 	for _, parallel := range []int{1, 8} {
-		for _, hangs := range []int{1, 2, 100, 500, 3000} {
-			for _, bad := range [][]int{nil, {1}, {5}, {5, 99, 101}, {501, 2999}} {
+		for _, hangs := range []int{1, 2, 100, 3000} {
+			for _, bad := range [][]int{nil, {1}, {5, 99, 101}, {501, 2999}} {
 				synctest.Test(t, func(t *testing.T) {
 					var mu sync.Mutex
 					calls := make(map[int]int)
@@ -111,7 +111,7 @@ func TestARefusedRecordStoresNothingTwiceAtEachRestart(t *testing.T) {
 					pl, w := p.poller(3000, parallel)
 					stop := func() error { return nil }
 					if processes {
-						for range 100 {
+						for range 20 {
 							again, _ := p.poller(0, parallel)
 							again.Source, again.Checkpointer = source.Func[int](w.Fetch), w
 							require.ErrorIs(t, again.Drain(t.Context()), sink.ErrRejected)
@@ -240,7 +240,7 @@ func TestProgressIsNotAnError(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					p := &posts{takes: time.Duration(parallel) * 20 * time.Millisecond}
 					store(p)
-					pl, w := p.poller(20_000, parallel)
+					pl, w := p.poller(6_000, parallel)
 					pl.DeadLetter, pl.DeadLetterLimit = &letters{}, 1000
 					pl.Hooks.StepEnd = func(_ context.Context, s poller.StepInfo) {
 						if s.Err != nil && name != "unreliable" { // the first record of a part may fail alone
@@ -249,7 +249,7 @@ func TestProgressIsNotAnError(t *testing.T) {
 					}
 					stop := start(t, pl)
 					time.Sleep(6 * time.Second) // the first parts of the first batch
-					for range 380 {
+					for range 100 {
 						time.Sleep(time.Second)
 						s := pl.Status()
 						assert.NotContains(t, s.Summary(time.Now()), "waiting")
