@@ -9,8 +9,8 @@ import (
 // Lease makes one of several replicas of a pipeline active. The others stand by.
 //
 // Hold tries to take the lease. If it succeeds, it calls active, in the goroutine of
-// its caller, and keeps the lease until active returns, even if ctx ends before that, because a write in
-// progress may continue for Grace. Then it gives the lease back and returns the
+// its caller, and keeps the lease until active returns, even if ctx ends before that,
+// because a write in progress may continue for Grace. Then it gives the lease back and returns the
 // result of active. The context of active ends with ctx, and also, with
 // [ErrLeaseLost] as its cause, when the lease can no longer be relied on: the
 // store did not answer for too long, or another replica has taken it. It also has
@@ -20,7 +20,9 @@ import (
 // wraps [ErrStandby]. The caller then calls Hold again. An error of any other kind
 // says that the lease could not be asked for, for example because its store does
 // not answer. In both cases active was not called. When ctx ends before active is
-// called, Hold returns soon. It does not log.
+// called, Hold returns soon. A call that has neither returned nor called active after
+// 8 s is logged, and one that takes longer than the Poller's Deadline is overdue. Hold
+// does not log.
 //
 // A lease is not a fence. A replica that was paused goes on for a moment after
 // another one has taken over. The compare-and-swap of the Checkpointer or of an

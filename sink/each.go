@@ -21,7 +21,8 @@ import (
 //
 // Write returns a [StoredError] that says what became of each record, so no record
 // is stored twice, unless store failed although the record was stored, or the run
-// ends within a batch: see the documentation of package poller.
+// ends within a batch: then it may repeat what is stored after a record that is
+// not, and after a crash the whole batch.
 //
 // Write stores the first record alone, and the others if that succeeds. So a record
 // that blocks the pipeline does not have the records after it stored at each

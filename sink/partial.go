@@ -30,8 +30,8 @@ type StoredError struct {
 // The Poller keeps the other records in memory and goes on with them. It calls
 // Write with the rest of the batch, in one or more parts, and saves the cursor
 // once all of them are stored. Each part has the From and the To of the batch. So no
-// record is written twice, unless the process ends before the cursor is saved: then
-// the next run repeats the batch, and never more than that.
+// record is written twice, unless the run ends within the batch. The records at its
+// start that are stored are not repeated then either, except after a crash.
 //
 // If err was made by [Reject], record n is the rejected one. The Poller writes it
 // to its DeadLetter sink and goes on with the record after it. A nil err means
