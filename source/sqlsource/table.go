@@ -139,6 +139,8 @@ func (t *Table) query() (*query, error) {
 		start: t.Start, maxBytes: t.MaxBytes, maxRowBytes: t.MaxRowBytes, log: t.Logger}
 	if err := q.complete("Where", t.Where); err != nil {
 		return nil, err
+	} else if !balanced(t.Select) {
+		return nil, errors.New("Select has a parenthesis without its other one, so that it would change the rest of the statement")
 	}
 	if strings.TrimSpace(t.Where) != "" {
 		q.where = "(" + t.Where + "\n)" // its last line may end in a comment
@@ -192,6 +194,8 @@ func (q *query) complete(field, sql string) error {
 		return errors.New("Key is empty; name the columns that order the rows, such as the primary key")
 	case strings.ContainsRune(sql, 0):
 		return fmt.Errorf("%s holds a NUL byte", field)
+	case !balanced(sql):
+		return fmt.Errorf("%s has a parenthesis without its other one, so that it would change the rest of the statement", field)
 	case q.maxBytes < 0 || q.maxRowBytes < 0:
 		return errors.New("MaxBytes or MaxRowBytes is negative")
 	}
@@ -209,6 +213,24 @@ func (q *query) complete(field, sql string) error {
 		q.sql, err = builtin.Find(q.db)
 	}
 	return err
+}
+
+// lexemes are parentheses, and the texts, names and comments in which they do not count.
+var lexemes = regexp.MustCompile(`'[^']*'|"[^"]*"|` + "`[^`]*`" + `|--[^\n]*|(?s:/\*.*?\*/)|[()]`)
+
+// ambiguous is what databases read differently.
+var ambiguous = regexp.MustCompile(`[\\#$[]|--\S|(?s:/\*.*/\*)`)
+
+// balanced reports whether a condition or a statement stays in the parentheses that are written around
+// it. What is ambiguous is left to the database.
+func balanced(sql string) bool {
+	depth := 0
+	for _, lexeme := range lexemes.FindAllString(sql, -1) {
+		if depth += strings.Count(lexeme[:1], "(") - strings.Count(lexeme[:1], ")"); depth < 0 {
+			break
+		}
+	}
+	return depth == 0 || ambiguous.MatchString(sql)
 }
 
 func at(of fields, key []any) (source.Cursor, error) {
