@@ -148,7 +148,7 @@ func TestBalanced(t *testing.T) {
 		`a = '\') or (\''`: true, "a = $$)$$": true, "a--1) or (b": true, // left to the database
 		"a) or (b": false, "(a": false, "a)": false, "a = ')') or (b = '('": false, "a -- (\n) or (b": false, "a /* ( */ ) or (b": false,
 	} {
-		require.Equal(t, want, balanced(sql), sql)
+		require.Equal(t, want, checkSQL("Where", sql) == nil, sql)
 	}
 }
 
