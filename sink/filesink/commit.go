@@ -162,6 +162,7 @@ func (s *store) rewind(to source.Cursor) error {
 	if err := s.finish(&next, next.Cursor); err != nil {
 		return err
 	}
+	next.rewound(next.Cursor, to)
 	next.move(rewound, s.now().UTC())
 	return s.store(next)
 }
