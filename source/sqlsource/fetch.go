@@ -54,6 +54,7 @@ type state struct {
 	reread rereader
 	marks  dialect.Marks
 	marked time.Time      // when marks were read
+	path   string         // of the database's file, in the data source name
 	files  map[any]string // of the driver's connections: which file they have opened
 	warned bool           // that delivered rows changed
 	edited bool           // that the query changed was logged
