@@ -49,16 +49,20 @@ func (q *query) inSession(ctx context.Context, conn *sql.Conn, f func(ceiling.Qu
 		}
 	}()
 	if q.session == nil {
-		if q.session, err = q.sql.Session(ctx, conn); err != nil {
+		table := q.table
+		if q.where != "" || q.selected {
+			table = nil
+		}
+		if q.session, err = q.sql.Session(ctx, conn, q.rows, table); err != nil {
 			return q.wrap(err, nil)
 		}
 	}
 	db, restore, err := q.session(ctx, conn)
-	if err != nil {
-		return q.wrap(err, nil)
-	}
 	if restore != nil {
 		defer restore()
+	}
+	if err != nil {
+		return q.wrap(err, nil)
 	}
 	return f(db)
 }
