@@ -42,10 +42,10 @@ func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "poller: %s: %s", e.Name, e.Op)
 	if e.From != "" || e.To != "" {
-		fmt.Fprintf(&b, " from %q", e.From)
+		fmt.Fprintf(&b, " from %q", e.From.Short())
 	}
-	if e.To != "" {
-		fmt.Fprintf(&b, " to %q", e.To)
+	if e.To != "" && e.To != e.From {
+		fmt.Fprintf(&b, " to %q", e.To.Short())
 	}
 	if e.Attempts > 1 {
 		fmt.Fprintf(&b, ", %d attempts", e.Attempts)

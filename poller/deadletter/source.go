@@ -182,7 +182,7 @@ func parseCursor(c source.Cursor) (p position, err error) {
 		return p, nil
 	}
 	if _, err := fmt.Sscanf(string(c), cursorFormat, &p.segment, &p.offset); err != nil || p.cursor() != c || p.offset < 0 {
-		return p, fmt.Errorf("deadletter: %.100q is not a cursor of letters: use the checkpoint of the replay, which is not the one of the pipeline that wrote the letters", c)
+		return p, fmt.Errorf("deadletter: %q is not a cursor of letters: use the checkpoint of the replay, which is not the one of the pipeline that wrote the letters", c.Short())
 	}
 	return p, nil
 }

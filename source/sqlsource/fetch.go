@@ -343,7 +343,7 @@ func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cur
 	}
 	q := s.query
 	if after == "" && q.start == Latest || to == Latest {
-		return nil, permanent("%s: Keys was called with the cursors %q and %q, which have no key", q.label, after, to)
+		return nil, permanent("%s: Keys was called with the cursors %q and %q, which have no key", q.label, after.Short(), to.Short())
 	}
 	r := keyRange{after: at.key, limit: limit}
 	if to != "" {
