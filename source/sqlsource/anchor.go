@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
@@ -48,7 +49,8 @@ func slotOf(name string) int { return int(hash64(name) % uint64(len(slots{}))) }
 func hash64(parts ...string) uint64 {
 	h := fnv.New64a()
 	for _, p := range parts {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
+		fmt.Fprintf(h, "%d:", len(p))
+		h.Write(unsafe.Slice(unsafe.StringData(p), len(p))) // without a copy: a value can be large
 	}
 	sum := h.Sum64()
 	return sum ^ sum>>16 ^ sum>>32 ^ sum>>48 // the low bits alone mix badly
@@ -246,16 +248,9 @@ const enough = 3
 func keyText(key []dialect.Value) string {
 	var b []byte
 	for _, v := range key {
-		b = fmt.Appendf(b, "%c%d:%s", v.Tag, len(v.Text), v.Text)
+		b = append(append(strconv.AppendInt(append(b, v.Tag), int64(len(v.Text)), 10), ':'), v.Text...)
 	}
 	return string(b)
-}
-
-func keySize(key []dialect.Value) (n int) {
-	for _, v := range key {
-		n += 1 + len(v.Text)
-	}
-	return n
 }
 
 func (e evidence) count(wanted ...verdict) (n int) {

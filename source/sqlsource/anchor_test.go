@@ -138,17 +138,16 @@ func TestCompareAnchorsLearns(t *testing.T) {
 
 func TestHistoryFollows(t *testing.T) {
 	t.Parallel()
-	h := history{hard: []dialect.HistoryPart{{Name: "cluster", Value: "1"}, {Name: "timeline"}}}
-	h.Parts, h.Mark = h.hard, 10
+	h := dialect.History{Parts: []dialect.HistoryPart{{Name: "cluster", Value: "1"}, {Name: "timeline"}}, Mark: 10}
 	made := originOf(h, origin{}, "abcd")
 	require.NoError(t, made.follows(h))
 	h.Mark = 9
 	require.ErrorContains(t, made.follows(h), "gone back in time")
 	h.Drawn = 10
 	require.NoError(t, made.follows(h))
-	h.hard[0].Value = "2"
+	h.Parts[0].Value = "2"
 	require.ErrorContains(t, made.follows(h), "was made on the cluster 1, this is the cluster 2")
-	h.hard[0].Value = ""
+	h.Parts[0].Value = ""
 	require.NoError(t, made.follows(h), "not known")
 }
 

@@ -216,13 +216,12 @@ func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error 
 		return err
 	}
 	var parts []string
-	for _, p := range h.hard[:len(h.hard)-1] { // the sequence means something to the source only
+	for _, p := range h.Parts[:len(h.Parts)-1] { // the sequence means something to the source only
 		if p.Value != "" {
 			parts = append(parts, p.Name+" "+p.Value)
 		}
 	}
-	soft := slices.Concat(h.soft, c.marks.Parts)
-	what := c.at.origin.changes(soft, hashes(soft))
+	what, _ := c.changes(c.at.origin, h.Boot)
 	switch err := c.at.origin.follows(h); {
 	case errors.Is(err, errBehind):
 		c.add(ceiling.Note, "", "%v", err)

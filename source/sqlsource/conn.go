@@ -108,19 +108,27 @@ func pathTo(file string, db *sql.DB) string {
 var errFileGone = errors.New("the database's file is not at its path any more, and rows that are written to a new file there would not be seen")
 
 // current returns driver.ErrBadConn, so that the connection is closed, if the file that it has
-// opened is not the one at its path. Such a connection finds nothing new, without an error.
+// opened is not the one at its path. Such a connection finds nothing new, without an error. So does
+// one that was idle when the file was replaced, and is used here for the first time.
 func (s *state) current(conn *sql.Conn) error {
 	if s.marks.File == "" {
 		return nil
 	}
 	now := fileID(s.marks.File)
+	if now != "" && now != s.file {
+		if s.file != "" {
+			s.distrust = s.query.db.Stats().Idle + 1
+		}
+		s.file = now
+	}
 	return conn.Raw(func(c any) error {
 		before, known := s.files[c]
 		switch {
 		case before != "" && now == "":
 			return s.query.wrap(errFileGone, nil)
-		case known && before != now:
+		case known && before != now || !known && s.distrust > 0:
 			delete(s.files, c)
+			s.distrust--
 			s.window, s.marked = nil, time.Time{}
 			return driver.ErrBadConn
 		case s.files == nil || len(s.files) > 2*s.query.db.Stats().OpenConnections+8: // some were closed

@@ -17,13 +17,11 @@ import (
 )
 
 // A cursor has the form VERSION;FINGERPRINT;HISTORY;VALUE;VALUE;CHECKSUM, with the values of
-// the key; one before the first row has none. HISTORY is empty if it is not known, and version
-// 1 has no such part. In version 3, that of a cursor which is refused, the reason follows HISTORY, and
+// the key; one before the first row has none. HISTORY is empty if it is not known. In version 3, that of a cursor which is refused, the reason follows HISTORY, and
 // releases that do not know refusals refuse it for its version. For a change of the form see
 // poller/integration/testdata/compat/README.md.
 const (
 	version        = "2"
-	oldVersion     = "1"
 	refusedVersion = "3"
 )
 
@@ -77,9 +75,9 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 	v, _, _ := strings.Cut(string(c), ";")
 	_, notNumber := strconv.ParseUint(v, 10, 16)
 	switch {
-	case v == version || v == oldVersion || v == refusedVersion:
+	case v == version || v == refusedVersion:
 	case notNumber == nil:
-		return nil, origin{}, permanent("the cursor %q is of version %s, and this program knows %s to %s: run the release that wrote it, or a later one; or %s", c.Short(), v, oldVersion, refusedVersion, advice)
+		return nil, origin{}, permanent("the cursor %q is of version %s, and this program knows %s and %s: run the release that wrote it, or a later one; or %s", c.Short(), v, version, refusedVersion, advice)
 	default:
 		return nil, origin{}, permanent("the cursor %q was not made by this package; %s", c.Short(), advice)
 	}
@@ -88,9 +86,6 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 		return damaged("its checksum does not match")
 	}
 	parts := strings.Split(string(c[:end-1]), ";")
-	if v == oldVersion && len(parts) >= 2 {
-		parts = slices.Insert(parts, 2, "")
-	}
 	if len(parts) < 3 {
 		return damaged("it is too short")
 	}

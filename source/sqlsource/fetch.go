@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,11 +54,14 @@ type state struct {
 
 	reread rereader
 	marks  dialect.Marks
-	marked time.Time      // when marks were read
-	path   string         // of the database's file, in the data source name
-	files  map[any]string // of the driver's connections: which file they have opened
-	warned bool           // that delivered rows changed
-	edited bool           // that the query changed was logged
+	marked time.Time // when marks were read
+	warned bool      // that delivered rows changed
+	edited bool      // that the query changed was logged
+
+	path     string         // of the database's file, in the data source name
+	file     string         // the one at the database's path
+	files    map[any]string // of the driver's connections: which file they have opened
+	distrust int            // how many other connections may have opened the file before
 }
 
 // records takes the rows of one batch.
@@ -374,6 +378,9 @@ func (q *query) wrap(err error, after []dialect.Value) error {
 	}
 	if after != nil && q.sql.RefusedValue(err) {
 		return permanent("%s: the database does not accept the cursor's key, %s, or a value in a condition: %w; rewind to a cursor that At returns", q.label, describeKey(q.key, after), err)
+	}
+	if strings.Contains(err.Error(), "too many columns in result set") {
+		return permanent("%s: the columns, the key and the size of a row are together more columns than the database returns; name fewer in Columns or Select: %w", q.label, err)
 	}
 	return fmt.Errorf("sqlsource: %s: %w", q.label, err)
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,23 +50,15 @@ func (o origin) String() string {
 	return strings.Join(values, "/") + "@" + strconv.FormatUint(o.mark, 10)
 }
 
-// lateCount ends the history in old cursors, see DESIGN.md. It is read and dropped.
-var lateCount = regexp.MustCompile(`\+[1-9][0-9]{0,19}$`)
-
 // parseOrigin reads what String wrote and encode escaped.
 func parseOrigin(s string) (origin, error) {
 	s, err := unescape(s)
 	if err != nil || s == "" {
 		return origin{}, err
 	}
-	counted := lateCount.FindString(s)
-	s = strings.TrimSuffix(s, counted)
 	values, mark, ok := strings.Cut(s, "@")
 	n, err := strconv.ParseUint(mark, 10, 64)
 	o := origin{values: strings.Split(values, "/"), mark: n}
-	if counted != "" && s == "@0" { // an unknown history was written only in front of a count
-		return origin{}, nil
-	}
 	if last := o.values[len(o.values)-1]; strings.HasPrefix(last, "!") {
 		o.values = o.values[:len(o.values)-1]
 		if err := o.parseEvidence(strings.Split(last[1:], ",")); err != nil {
@@ -102,36 +93,24 @@ func (o *origin) parseEvidence(fields []string) error {
 	return err
 }
 
-// history is what the dialect returns, and what draws the keys.
-type history struct {
-	dialect.History
-	hard, soft []dialect.HistoryPart // soft: a change is ordinary
-}
-
 // history reads what identifies the database's history. The sequence is what draws the keys,
-// see [ceiling.Limit]. It is the last of the hard parts, empty if it is not known.
-func (s *state) history(ctx context.Context, db ceiling.Queryer, sequence string) (h history, err error) {
+// see [ceiling.Limit]. It is the last of the parts, empty if it is not known.
+func (s *state) history(ctx context.Context, db ceiling.Queryer, sequence string) (dialect.History, error) {
 	q := s.query
-	if h.History, err = q.sql.History(ctx, db, q.table, s.marks.Drawn); err != nil {
+	h, err := q.sql.History(ctx, db, q.table, s.marks.Drawn)
+	if err != nil {
 		return h, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
 	}
-	for _, p := range h.Parts {
-		if p.Ordinary {
-			h.soft = append(h.soft, p)
-		} else {
-			h.hard = append(h.hard, p)
-		}
-	}
-	h.hard = append(h.hard, dialect.HistoryPart{Name: "sequence", Value: sequence,
+	h.Parts = append(h.Parts, dialect.HistoryPart{Name: "sequence", Value: sequence,
 		Changed: "it was restarted, and keys below the cursor are drawn again; or it was only altered, which loses nothing"})
 	return h, nil
 }
 
 // originOf returns the origin of a batch that follows an older one, whose values stay where
 // they are not known now, as a standby does not know the timeline.
-func originOf(h history, older origin, table string) origin {
+func originOf(h dialect.History, older origin, table string) origin {
 	var values []string
-	for _, part := range h.hard {
+	for _, part := range h.Parts {
 		values = append(values, part.Value)
 	}
 	return origin{table: table, values: merge(values, older.values), mark: max(h.Mark, older.mark)}
@@ -149,13 +128,13 @@ func merge(now, older []string) []string {
 
 // follows returns an error if h is not certain to continue the history that the cursor was made
 // in. Only the delivered rows can prove that it does nevertheless.
-func (o origin) follows(h history) error {
-	for i, part := range h.hard {
+func (o origin) follows(h dialect.History) error {
+	for i, part := range h.Parts {
 		if i < len(o.values) && o.values[i] != "" && part.Value != "" && o.values[i] != part.Value {
 			return fmt.Errorf("the cursor was made on the %s %s, this is the %s %s: %s", part.Name, o.values[i], part.Name, part.Value, part.Changed)
 		}
 	}
-	if at := max(h.Mark, h.Drawn); at < o.mark && len(h.Parts) > 0 {
+	if at := max(h.Mark, h.Drawn); at < o.mark && len(h.Parts) > 1 { // the sequence alone says nothing
 		if h.Standby {
 			return errBehind
 		}

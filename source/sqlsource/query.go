@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/jmoiron/sqlx/reflectx"
@@ -66,7 +67,7 @@ func (q *Query[T]) Fetch(ctx context.Context, after source.Cursor, limit int) (s
 	return fetch(ctx, &q.state, q.query, after, limit, q.open)
 }
 
-func (q *Query[T]) open(p *plan, _ int) (records[T], error) { return newBinding[T](q.DB, p.names()) }
+func (q *Query[T]) open(p *plan, _ int) (records[T], error) { return newBinding[T](q.DB, p.names) }
 
 // At returns the cursor after the row with a key. See [Table.At].
 func (q *Query[T]) At(key ...any) (source.Cursor, error) { return at(q.query, key) }
@@ -193,8 +194,8 @@ func (b *binding[T]) add() int {
 
 func (b *binding[T]) take(n int) []T { return b.records[:n:n] }
 
-// digest prints the fields. One that prints differently each time, such as a pointer in a struct,
-// looks like a column that changes.
+// digest prints the fields, other than text and bytes, which may be too large to be copied. One that
+// prints differently each time, such as a pointer in a struct, looks like a column that changes.
 func (b *binding[T]) digest(of T, key []string) (s slots) {
 	v := reflect.ValueOf(of)
 	for i, name := range b.names {
@@ -205,11 +206,19 @@ func (b *binding[T]) digest(of T, key []string) (s slots) {
 		if f := b.fields[i]; f != nil {
 			field, err = v.FieldByIndexErr(f)
 		}
-		text := ""
-		if field = reflect.Indirect(field); err == nil && field.IsValid() {
+		text, null := "", err != nil
+		if field = reflect.Indirect(field); null || !field.IsValid() {
+			null = true
+		} else if n, ok := field.Interface().(sql.NullString); ok {
+			text, null = n.String, !n.Valid
+		} else if field.Kind() == reflect.String {
+			text = field.String()
+		} else if field.Type().ConvertibleTo(reflect.TypeFor[[]byte]()) {
+			text = unsafe.String(unsafe.SliceData(field.Bytes()), field.Len())
+		} else {
 			text = fmt.Sprint(field.Interface())
 		}
-		s.add(name, text, err != nil || !field.IsValid())
+		s.add(name, text, null)
 	}
 	return s
 }

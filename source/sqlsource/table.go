@@ -70,7 +70,8 @@ type Table struct {
 
 	// MaxRowBytes is the size in memory of the largest row that is read. A larger
 	// row is not fetched: it is a *source.BadRecord. A copy takes at most 64 MB and
-	// three times MaxRowBytes, see DESIGN.md. 0 means DefaultMaxRowBytes.
+	// three times MaxRowBytes (with SQLite, whose drivers keep the memory of the
+	// largest row, four times), see DESIGN.md. 0 means DefaultMaxRowBytes.
 	MaxRowBytes int
 
 	// Dialect is the database's SQL. nil finds it by the driver. It must be set for

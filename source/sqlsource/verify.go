@@ -29,7 +29,7 @@ func (s *state) readMarks(ctx context.Context, db ceiling.Queryer) (err error) {
 	s.path = cmp.Or(s.path, pathTo(s.marks.File, s.query.db.DB))
 	s.marks.File = cmp.Or(s.path, s.marks.File)
 	if id := fileID(s.marks.File); id != "" {
-		s.marks.Parts = append(s.marks.Parts, dialect.HistoryPart{Name: "file", Value: id, Changed: "the database's file was replaced or moved", Ordinary: true})
+		s.marks.Parts = append(s.marks.Parts, dialect.HistoryPart{Name: "file", Value: id, Changed: "the database's file was replaced or moved"})
 	}
 	s.marked = time.Now()
 	return nil
@@ -65,9 +65,7 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 			return o, err
 		}
 	}
-	soft := slices.Concat(w.start, s.marks.Parts)
-	now := hashes(soft)
-	what := o.changes(soft, now)
+	what, now := s.changes(o, w.boot)
 	switch {
 	case what != "" && e.disproves():
 		return o, refuse(withEvidence(fmt.Errorf("the rows that were delivered were replaced by others (%s)", what), e), adoptAdvice)
@@ -87,31 +85,29 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 	return o, nil
 }
 
-// changes says which parts have changed since the cursor was made.
-func (o origin) changes(soft []dialect.HistoryPart, now []string) string {
-	var all []string
-	for i, part := range soft {
-		if i < len(o.marks) && o.marks[i] != "" && now[i] != "" && o.marks[i] != now[i] {
-			all = append(all, part.Name+": "+part.Changed)
-		}
+// changes says which marks have changed since a cursor was made, and returns short forms of the present
+// ones, for the next.
+func (s *state) changes(o origin, boot string) (what string, now []string) {
+	parts := s.marks.Parts
+	if boot != "" {
+		parts = append([]dialect.HistoryPart{{Name: "start", Value: boot, Changed: "the server was started"}}, parts...)
 	}
-	return strings.Join(all, "; ")
-}
-
-func (s *state) logContinues(ctx context.Context, what string, e evidence) {
-	s.query.logger().InfoContext(ctx, "history continues", "table", s.query.label, "change", what, "evidence", e.String())
-}
-
-// hashes returns short forms of parts, for a cursor.
-func hashes(parts []dialect.HistoryPart) (out []string) {
-	for _, p := range parts {
+	var all []string
+	for i, p := range parts {
 		hash := ""
 		if p.Value != "" {
 			hash = fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(p.Value)))
 		}
-		out = append(out, hash)
+		now = append(now, hash)
+		if i < len(o.marks) && o.marks[i] != "" && hash != "" && o.marks[i] != hash {
+			all = append(all, p.Name+": "+p.Changed)
+		}
 	}
-	return out
+	return strings.Join(all, "; "), now
+}
+
+func (s *state) logContinues(ctx context.Context, what string, e evidence) {
+	s.query.logger().InfoContext(ctx, "history continues", "table", s.query.label, "change", what, "evidence", e.String())
 }
 
 // rowKey is the key of a row of a batch.
@@ -136,7 +132,7 @@ func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position
 		seen = append(seen, rowKey{rows, key})
 	}
 	for _, k := range slices.Backward(seen) {
-		if back := rows - k.row; (back > 0 || anchors == nil) && keySize(k.key) <= maxAnchorKey {
+		if back := rows - k.row; (back > 0 || anchors == nil) && len(keyText(k.key)) <= maxAnchorKey {
 			anchors = append(anchors, anchor{back: back, key: k.key})
 		}
 	}

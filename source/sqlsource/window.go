@@ -20,13 +20,12 @@ import (
 type window struct {
 	ceiling.Limit
 	from, to source.Cursor
-	origin   origin                // without anchors and marks, which change from batch to batch
-	start    []dialect.HistoryPart // what History said of the server's start
-	moved    bool                  // the rows have proven another history to be the cursor's
-	verified bool                  // the delivered rows were compared since the window was opened
-	since    time.Time             // when it was found
-	boot     string                // of the server
-	durable  bool                  // a crash of the server cannot take back what is below the limit
+	origin   origin    // without anchors and marks, which change from batch to batch
+	moved    bool      // the rows have proven another history to be the cursor's
+	verified bool      // the delivered rows were compared since the window was opened
+	since    time.Time // when it was found
+	boot     string    // of the server
+	durable  bool      // a crash of the server cannot take back what is below the limit
 }
 
 // unflushed is the holder of rows whose commit is not on disk yet.
@@ -77,7 +76,7 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 	if err != nil {
 		return nil, err
 	}
-	w := &window{Limit: limit, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot, start: h.soft, durable: h.Flushed >= h.Mark}
+	w := &window{Limit: limit, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot, durable: h.Flushed >= h.Mark}
 	older := at.origin
 	if changed := older.follows(h); changed != nil {
 		if errors.Is(changed, errBehind) {

@@ -200,8 +200,8 @@ func (Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) (m
 		ids, err = nil, nil
 	}
 	m.Parts = []dialect.HistoryPart{
-		{Name: "table ids", Value: strings.Join(ids, " "), Changed: "the table was emptied by TRUNCATE or rebuilt, or partitions were added or dropped", Ordinary: true},
-		{Name: "time of creation", Value: created, Changed: "the table was recreated or altered", Ordinary: true},
+		{Name: "table ids", Value: strings.Join(ids, " "), Changed: "the table was emptied by TRUNCATE or rebuilt, or partitions were added or dropped"},
+		{Name: "time of creation", Value: created, Changed: "the table was recreated or altered"},
 	}
 	return m, err
 }

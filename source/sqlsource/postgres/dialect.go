@@ -188,7 +188,6 @@ func readHistory(ctx context.Context, db ceiling.Queryer, name any, identifier s
 		{Name: "timeline", Value: strings.TrimLeft(timeline, "0"), Changed: "a standby was promoted, or the server was restored to a point in time; the last commits may be lost"},
 		{Name: "database", Value: database, Changed: "the data source name leads to another database, or the database was recreated"},
 		{Name: "table", Value: oid, Changed: "the table was dropped and recreated, or another table took its name"},
-		{Name: "start", Value: h.Boot, Changed: "the server was started", Ordinary: true},
 	}
 	return h, err
 }
@@ -205,7 +204,7 @@ func (d Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) 
 	if state := dberr.SQLState(err); state == "42883" || state == "0A000" {
 		return m, nil
 	}
-	m.Parts = []dialect.HistoryPart{{Name: "files", Value: files, Changed: "the table was rewritten or emptied, or partitions were attached or detached", Ordinary: true}}
+	m.Parts = []dialect.HistoryPart{{Name: "files", Value: files, Changed: "the table was rewritten or emptied, or partitions were attached or detached"}}
 	return m, err
 }
 

@@ -155,7 +155,7 @@ func (Dialect) Marks(ctx context.Context, db ceiling.Queryer, parts []string) (m
 	}
 	err = db.QueryRowContext(ctx, `SELECT (SELECT file FROM pragma_database_list WHERE name = ?), COALESCE((SELECT rootpage FROM `+quote(p.schema)+`.sqlite_master WHERE name = ?), 0)`,
 		p.schema, p.name).Scan(&m.File, &page)
-	m.Parts = []dialect.HistoryPart{{Name: "schema", Value: fmt.Sprint(version, " ", page), Changed: "the table was recreated, or the schema was changed in another way", Ordinary: true}}
+	m.Parts = []dialect.HistoryPart{{Name: "schema", Value: fmt.Sprint(version, " ", page), Changed: "the table was recreated, or the schema was changed in another way"}}
 	return m, err
 }
 
