@@ -33,12 +33,12 @@ func TestARefusalIsSaidOnce(t *testing.T) {
 		}
 		require.NoError(t, db.Close())
 	}
-	db := sqlx.MustOpen(dbtest.Modernc.SQLName(), file("one"))
-	defer db.Close()
 	var lines bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&lines, nil))
 	var saved pollertest.Checkpointer
 	drain := func() error {
+		db := sqlx.MustOpen(dbtest.Modernc.SQLName(), file("one"))
+		defer db.Close()
 		table := &sqlsource.Table{DB: db, Name: "ords", Key: []string{"id"}, Logger: log}
 		p := &poller.Poller[row.Row]{Name: "ords", Source: table, Sink: new(sinktest.Fake[row.Row]), Checkpointer: &saved, Logger: log}
 		return p.Drain(t.Context())
