@@ -75,7 +75,7 @@ func Open(ask func() (string, error)) (*sqlx.DB, error) {
 	if err != nil {
 		return nil, malformed("cannot be used by the driver %s", t.driver())
 	}
-	db := sqlx.NewDb(sql.OpenDB(&connector{ask: ask, driver: inner.Driver(), name: t.driver()}), t.driver())
+	db := sqlx.NewDb(sql.OpenDB(&connector{ask: ask, driver: inner.Driver(), name: t.driver(), file: t.sqlite}), t.driver())
 	db.SetMaxOpenConns(4)
 	db.SetConnMaxLifetime(time.Hour) // to follow a change of address or a failover
 	return db, nil
@@ -113,6 +113,7 @@ func (t target) connector() (driver.Connector, error) {
 type connector struct {
 	ask       func() (string, error)
 	name      string // of the driver
+	file      string // the URI of an SQLite database, where package sqlsource finds its path
 	driver    driver.Driver
 	connected atomic.Bool
 }
