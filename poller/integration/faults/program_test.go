@@ -12,12 +12,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
@@ -51,6 +53,7 @@ type program struct {
 	path   string              // of another build; empty: dbtofile
 	dsn    string
 	stderr *os.File // instead of this log
+	before func()   // runs before each start
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd // the process that runs, or nil
@@ -125,6 +128,9 @@ func (p *program) runOnce() bool {
 		p.mu.Unlock()
 		return false
 	}
+	if p.before != nil {
+		p.before()
+	}
 	cmd := p.command("-listen", "127.0.0.1:0")
 	err := cmd.Start()
 	p.cmd = cmd
@@ -149,6 +155,34 @@ func codeOf(cmd *exec.Cmd) int {
 		return -int(status.Signal())
 	}
 	return cmd.ProcessState.ExitCode()
+}
+
+// change changes the next process.
+func (p *program) change(how func(p *program)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	how(p)
+}
+
+// kill kills a process and waits for its end.
+func (p *program) kill() {
+	before := p.killed()
+	p.w.eventually("the process is killed", func() bool {
+		p.signal(syscall.SIGKILL) // the one before may have ended in the meantime
+		return p.killed() > before
+	})
+}
+
+// killed returns how many processes were killed.
+func (p *program) killed() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, e := range p.exits {
+		if e.code == -int(syscall.SIGKILL) {
+			n++
+		}
+	}
+	return n
 }
 
 // signal sends a signal to the process, if one runs.
@@ -196,17 +230,18 @@ func (p *program) stopWith(s syscall.Signal) {
 func (p *program) once() {
 	p.w.t.Helper()
 	cmd := p.command("-once")
-	require.NoError(p.w.t, cmd.Run(), "-once: %s", p.log())
+	assert.NoError(p.w.t, cmd.Run(), "-once: %s", p.log()) // the files are compared anyway
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.exits = append(p.exits, exit{time.Now(), codeOf(cmd)})
 }
 
-// verify lets the program itself compare the files with the table.
-func (p *program) verify() {
-	p.w.t.Helper()
-	text, err := p.command("-verify").Output()
-	require.NoError(p.w.t, err, "-verify: %s", text)
+// verify lets the program itself compare the files with the table, and returns its exit code.
+func (p *program) verify() string {
+	cmd := p.command("-verify")
+	text, _ := cmd.Output()
+	p.w.t.Logf("-verify: %s", text)
+	return strconv.Itoa(codeOf(cmd))
 }
 
 // exitCodes lists the codes of all processes that ended, such as "1 x 3, 0". A signal is negative.
