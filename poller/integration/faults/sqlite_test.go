@@ -5,10 +5,11 @@ package faults
 import (
 	"net/url"
 	"os"
-	"syscall"
+	"testing"
 	"time"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -17,20 +18,22 @@ import (
 func sqliteFaults() []fault {
 	list := []fault{
 		{name: "table locked", how: "BEGIN EXCLUSIVE by another process in a database without a write-ahead log, for 2 s", times: 2, quiet: 2 * time.Second, begin: func(w *world) func() {
-			w.gate.Lock()
+			resume := w.pauseWriters()
 			release := w.hold(`BEGIN EXCLUSIVE`, `COMMIT`)
-			return func() { release(); w.gate.Unlock() }
+			return func() { release(); resume() }
 		}},
 		{name: "file moved", how: "the file is renamed, and the copy is killed; each start fails; then it is renamed back", dies: true, begin: func(w *world) func() {
-			return replaceFile(w, func(string) {})
-		}},
-		{name: "file replaced", how: "the file is renamed, another database with the same table and 5,000 rows gets its name, and the copy is killed; each start refuses; then it is renamed back", dies: true, begin: func(w *world) func() {
-			return replaceFile(w, func(path string) {
-				other := openFile(w, path)
-				defer other.Close()
-				other.MustExec(w.engine.create)
-				other.MustExec(`INSERT INTO items (note) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) SELECT 'of another database' FROM n`)
-			})
+			path := w.database.Name()
+			resume := w.pauseWriters()
+			require.NoError(w.t, os.Rename(path, path+"-away"))
+			w.copy.kill()
+			killed := time.Now()
+			w.eventually("the new process fails", func() bool { return w.copy.ends(killed) > 0 })
+			return func() {
+				assert.NoFileExists(w.t, path, "the copy created a database")
+				require.NoError(w.t, os.Rename(path+"-away", path))
+				resume()
+			}
 		}},
 	}
 	for i := range list {
@@ -45,7 +48,6 @@ func withoutLog(w *world) {
 	w.db.MustExec(`PRAGMA journal_mode = delete`)
 	require.NoError(w.t, w.db.Close())
 	w.db = openFile(w, w.database.Name())
-	w.t.Cleanup(func() { w.db.Close() })
 }
 
 func openFile(w *world, path string) *sqlx.DB {
@@ -53,25 +55,29 @@ func openFile(w *world, path string) *sqlx.DB {
 	db, err := sqlx.Open(w.engine.driver.SQLName(), u.String())
 	require.NoError(w.t, err)
 	require.NoError(w.t, db.Ping())
+	w.t.Cleanup(func() { db.Close() })
 	return db
 }
 
-// replaceFile moves the file away and lets create create another one in its place. The copy
-// ends, or says that it fails.
-func replaceFile(w *world, create func(path string)) (end func()) {
-	path := w.database.Name()
-	away := path + "-away"
-	w.gate.Lock()
-	require.NoError(w.t, os.Rename(path, away))
-	create(path)
+// The file is replaced by another database with the same table while the copy runs. The copy
+// ends and says so, also when the table has grown past the copied rows.
+func TestFileReplaced(t *testing.T) {
+	t.Parallel()
+	f := fault{part: "databases", name: "file replaced",
+		how: "another database with the same table gets the file's name, and the copy is killed; it grows past the copied rows; each start refuses; then -rewind first"}
+	r := results.row(t, f, sqlite.name)
+	w := newWorld(t, f, sqlite)
+	withoutLog(w)
+	w.insert(600)
+	w.copy.start()
+	w.catchesUp()
+	began := time.Now()
+	require.NoError(t, w.db.Close())
+	require.NoError(t, os.Rename(w.database.Name(), w.database.Name()+"-away"))
+	w.db = openFile(w, w.database.Name())
+	w.db.MustExec(sqlite.create)
+	w.insert(50)
 	w.copy.kill()
-	killed := time.Now()
-	w.eventually("the new process fails", func() bool { return w.copy.failing(killed) })
-	return func() {
-		w.copy.signal(syscall.SIGKILL) // it may have opened the other file
-		require.NoError(w.t, os.RemoveAll(path))
-		require.NoError(w.t, os.Rename(away, path))
-		w.gate.Unlock()
-		w.copy.signal(syscall.SIGKILL)
-	}
+	w.refuses(r, began)
+	w.rewind(r, 600, 600)
 }

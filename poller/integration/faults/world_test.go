@@ -39,7 +39,6 @@ type world struct {
 
 func newWorld(t *testing.T, f fault, e engine) *world {
 	t.Helper()
-	dbtofile(t) // to build it takes a while, which no wait includes
 	w := &world{t: t, engine: e, dir: t.TempDir(), stopWriters: func() {}}
 	switch {
 	case e.start == nil:
@@ -53,6 +52,7 @@ func newWorld(t *testing.T, f fault, e engine) *world {
 	}
 	w.db = w.database.Open(t, e.driver)
 	w.db.MustExec(e.create)
+	dbtofile(t) // to build it takes a while, which no wait includes
 	w.copy = newProgram(w)
 	return w
 }
@@ -78,6 +78,14 @@ func (w *world) write() {
 		})
 	}
 	w.t.Cleanup(w.endWriters)
+}
+
+// pauseWriters lets the writers pause until the returned function is called, or the test ends.
+func (w *world) pauseWriters() (resume func()) {
+	w.gate.Lock()
+	resume = sync.OnceFunc(w.gate.Unlock)
+	w.t.Cleanup(resume)
+	return resume
 }
 
 func (w *world) endWriters() {
