@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -96,6 +97,12 @@ func reachDatabase(w *world, mount string) {
 	require.NoError(w.t, syscall.Mount(dir, there, "", syscall.MS_BIND, ""))
 	w.t.Cleanup(func() { require.NoError(w.t, syscall.Unmount(there, syscall.MNT_DETACH)) })
 	require.NoError(w.t, os.Chmod(dir, 0o777))
+	// As long as a connection is open, the write-ahead log stays, and its rights do.
+	lasting, err := w.db.Connx(context.Background())
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { lasting.Close() })
+	_, err = lasting.ExecContext(w.t.Context(), `SELECT count(*) FROM items`)
+	require.NoError(w.t, err)
 	files, err := filepath.Glob(w.database.Name() + "*")
 	require.NoError(w.t, err)
 	for _, file := range files {

@@ -240,7 +240,7 @@ func (p *program) once() {
 func (p *program) verify() string {
 	cmd := p.command("-verify")
 	text, _ := cmd.Output()
-	p.w.t.Logf("-verify: %s", text)
+	p.w.t.Logf("-verify: %s\n%s", text, p.log())
 	return strconv.Itoa(codeOf(cmd))
 }
 
