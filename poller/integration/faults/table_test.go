@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // row is a row of the table: what one fault did to one copy.
@@ -116,13 +119,15 @@ const unfinished = "**The run that writes this table has not ended.**\n\n"
 const intro = `# Fault table
 
 %sEach row is a fault that was injected, and what it did. Most rows are about a running copy: while writers insert rows, ` + "`dbtofile`" + `
-copies them to files, and a supervisor starts it again when it ends. Several times the fault begins, the copy notices it, the fault
-ends, and the copy catches up. At the end the test compares the files with the table, and so does ` + "`dbtofile -verify`" + `. Other rows have
+copies them to files, and a supervisor starts it again when it ends. As often as *times* says, the fault begins, the copy notices it or
+a fixed time passes, the fault ends, and the copy catches up. At the end the test compares the files with the table, and so does ` + "`dbtofile -verify`" + `. Other rows have
 no such copy: where the exit code is "none: in the test", a pipeline in the test process copies from table to table, and the test alone
-compares them. The parts Input and Secrets have no writers, and count other things than rows.
+compares them. After a refused history the table is copied again by -rewind, so rows are twice in the files. The parts Input and
+Secrets have no writers, and say under *result* what was measured. Without -table or -all the command injects a turn: two faults of
+each part.
 
-Run one row by the name of its test, or all to write this table again; both commands take the directory of the package, not the
-present one, as the place of a relative file:
+Run one row by the name of its test, or all to write this table again. FAULTS.md is then in the directory of the package, where
+the test runs, and has each row as soon as it is known:
 
     go test ./poller/integration/faults -all -v -timeout 0 -run '^TestFaults$/^network$/^reset$/^Postgres$'
     %s
@@ -191,4 +196,27 @@ func short(d time.Duration) string {
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	}
 	return fmt.Sprintf("%d ms", d.Milliseconds())
+}
+
+// A run that would leave a table without all rows, or without an end, is refused at once, and
+// leaves the file alone.
+func TestTableIsRefused(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "FAULTS.md")
+	require.NoError(t, os.WriteFile(file, []byte("earlier"), 0o600))
+	for want, args := range map[string][]string{
+		"leave out -run":             {"-table", file, "-test.run", "TestJudge"},
+		"leave out -short":           {"-table", file, "-test.short"},
+		"add -timeout 0":             {"-table", file, "-test.timeout", "10m"},
+		"no such file or directory":  {"-table", filepath.Join(file+"-none", "FAULTS.md")},
+		"relative to poller/integra": {"-table", filepath.Join(file+"-none", "FAULTS.md")},
+	} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], append(args, "-test.list", "^$")...) // which ends it if it is not refused
+		text, _ := cmd.CombinedOutput()
+		assert.Equal(t, 2, codeOf(cmd), "%s", text)
+		assert.Contains(t, string(text), want)
+	}
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	assert.Equal(t, "earlier", string(text))
 }
