@@ -53,7 +53,8 @@ type program struct {
 	path   string              // of another build; empty: dbtofile
 	dsn    string
 	stderr *os.File // instead of this log
-	before func()   // runs before each start
+	next   []string // a command that runs the next process only
+	before func()   // runs before the next start
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd // the process that runs, or nil
@@ -84,7 +85,7 @@ func (p *program) command(more ...string) *exec.Cmd {
 	if path == "" {
 		path = dbtofile(p.w.t)
 	}
-	args := slices.Concat(p.wrap, []string{path, "-table", "items", "-key", "id", "-out", p.w.dir,
+	args := slices.Concat(p.next, p.wrap, []string{path, "-table", "items", "-key", "id", "-out", p.w.dir,
 		"-interval", "20ms", "-batch", "100", "-segment-bytes", "200000", "-log-format", "json"}, p.args, more)
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(append(os.Environ(), "DBTOFILE_DSN="+p.dsn), p.env...)
@@ -132,6 +133,8 @@ func (p *program) runOnce() bool {
 		p.before()
 	}
 	cmd := p.command("-listen", "127.0.0.1:0")
+	cmd.WaitDelay = 10 * time.Second // a tracer may outlive it with its standard error
+	p.before, p.next = nil, nil
 	err := cmd.Start()
 	p.cmd = cmd
 	p.mu.Unlock()
@@ -164,25 +167,30 @@ func (p *program) change(how func(p *program)) {
 	how(p)
 }
 
-// kill kills a process and waits for its end.
+// kill kills a process and waits for its end. It leaves the next one alone.
 func (p *program) kill() {
-	before := p.killed()
-	p.w.eventually("the process is killed", func() bool {
-		p.signal(syscall.SIGKILL) // the one before may have ended in the meantime
-		return p.killed() > before
-	})
-}
-
-// killed returns how many processes were killed.
-func (p *program) killed() (n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, e := range p.exits {
-		if e.code == -int(syscall.SIGKILL) {
-			n++
+	killed := func() (n int) {
+		for _, e := range p.exits {
+			if e.code == -int(syscall.SIGKILL) {
+				n++
+			}
 		}
+		return n
 	}
-	return n
+	p.mu.Lock()
+	before := killed()
+	p.mu.Unlock()
+	p.w.eventually("the process is killed", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if killed() > before {
+			return true
+		}
+		if p.cmd != nil && p.cmd.Process != nil { // the one before may have ended by itself
+			_ = p.cmd.Process.Kill()
+		}
+		return false
+	})
 }
 
 // signal sends a signal to the process, if one runs.

@@ -97,17 +97,17 @@ func trace(w *world, args ...string) (end func()) {
 	return end
 }
 
-// traceStart starts the copy again, under strace, until the returned function is called.
+// traceStart starts the copy again, under strace. It returns when strace has made a call fail.
+// The process may end by itself, and no other one is traced.
 func traceStart(w *world, args ...string) (end func()) {
 	args, injected := straceArgs(w, args)
 	w.copy.change(func(p *program) {
-		p.wrap = slices.Concat([]string{"strace", "-D"}, args) // strace is not the parent, so the copy itself is killed
+		p.next = slices.Concat([]string{"strace", "-D"}, args) // strace is not the parent, so the copy itself is killed
 		p.before = func() { tear(w) }
 	})
 	w.copy.kill()
 	w.eventually("strace injects", func() bool { return injected() > 0 })
 	return func() {
-		w.copy.change(func(p *program) { p.wrap, p.before = nil, nil })
 		w.copy.kill()
 		w.calls += injected()
 	}
