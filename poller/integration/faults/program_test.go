@@ -248,7 +248,9 @@ func (p *program) once() {
 func (p *program) verify() string {
 	cmd := p.command("-verify")
 	text, _ := cmd.Output()
-	p.w.t.Logf("-verify: %s\n%s", text, p.log())
+	if cmd.ProcessState == nil || !cmd.ProcessState.Success() {
+		p.w.t.Logf("-verify: %s; the log ends with\n%s", text, p.log())
+	}
 	return strconv.Itoa(codeOf(cmd))
 }
 

@@ -104,7 +104,7 @@ func (t *table) markdown(state string) string {
 
 // command returns the command that writes this table.
 func command() string {
-	c := fmt.Sprintf("go test ./poller/integration/faults -v -timeout 0 -soak.for %v", soakTime())
+	c := "go test ./poller/integration/faults -v -timeout 0 -soak.for " + strings.Replace(soakTime().String(), "m0s", "m", 1)
 	if *kills != defaultKills {
 		c += fmt.Sprintf(" -kills %d", *kills)
 	}
