@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -101,7 +102,7 @@ func passed(ctx context.Context, t *sqlsource.Table, to, was source.Cursor) erro
 		return fmt.Errorf("the cursor stays %s: %s", t.Describe(was), retry.Text(err))
 	}
 	if len(rows) == 0 {
-		return fmt.Errorf("the table has no row after %s and up to the cursor, %s, so nothing would be copied again, and rows could be skipped: the cursor stays", t.Position(to), t.Position(was))
+		return fmt.Errorf("the table has no row after %s and up to the cursor, %s, so nothing would be copied again, and rows could be skipped: the cursor stays", t.Position(to), cmp.Or(t.Position(was), "before the first row"))
 	}
 	return nil
 }

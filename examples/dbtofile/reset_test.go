@@ -83,6 +83,7 @@ The next start copies the rows after it again, to new files. Complete files stay
 	succeeds(t, append(args, "-rewind", "first")...)
 	p = run(t, nil, append(args, "-rewind", "3")...)
 	require.Equal(t, 1, p.code(), "forward")
+	require.Contains(t, p.stderr.String(), "up to the cursor, before the first row, so nothing would be copied again")
 }
 
 func TestRewindSQLite(t *testing.T) {

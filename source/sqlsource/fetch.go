@@ -60,6 +60,7 @@ type state struct {
 	suspects int       // how many of them
 	edited   bool      // that the query changed was logged
 
+	path     string         // of the database's file, in the data source name
 	file     string         // the one at the database's path
 	files    map[any]string // of the driver's connections: which file they have opened
 	distrust int            // how many other connections may have opened the file before
@@ -357,7 +358,7 @@ func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cur
 	}
 	q := s.query
 	if after == "" && q.start == Latest || to == Latest {
-		return nil, permanent("%s: Keys was called with the cursors %q and %q, which have no key", q.label, after, to)
+		return nil, permanent("%s: Keys was called with the cursors %q and %q, which have no key", q.label, after.Short(), to.Short())
 	}
 	r := keyRange{after: at.key, limit: limit}
 	if to != "" {

@@ -103,7 +103,7 @@ func (q *Query[T]) query() (*query, error) {
 	}
 	i.print = fingerprint(append([]string{"query", text, q.Table}, q.Key...)...)
 	i.identity = fingerprint(append([]string{"key", cmp.Or(q.Table, text)}, q.Key...)...)
-	return i, i.complete("Select", text)
+	return i, cmp.Or(checkSQL("Select", text), i.complete())
 }
 
 // binding scans rows into values of T. Its pointers are found once: those of one T, which is

@@ -33,6 +33,8 @@ func (s *state) readMarks(ctx context.Context, db ceiling.Queryer) (err error) {
 	if s.marks, err = s.query.sql.Marks(ctx, db, s.base); err != nil {
 		return s.query.wrap(fmt.Errorf("reading what identifies the table: %w", err), nil)
 	}
+	s.path = cmp.Or(s.path, pathTo(s.marks.File, s.query.db.DB))
+	s.marks.File = cmp.Or(s.path, s.marks.File)
 	if id := fileID(s.marks.File); id != "" {
 		s.marks.Parts = append(s.marks.Parts, dialect.HistoryPart{Name: "file", Value: id, Changed: "the database's file was replaced or moved"})
 	}

@@ -2,6 +2,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -132,6 +133,9 @@ func (Dialect) Older(ctx context.Context, db ceiling.Queryer, ref, typ, zone str
 	default:
 		return "", "", nil
 	}
+	if s, ok := db.(session); ok {
+		zone = cmp.Or(zone, s.zone)
+	}
 	err = db.QueryRowContext(ctx, `SELECT zone, statement_timestamp() AT TIME ZONE zone IS NOT NULL
 		FROM (SELECT COALESCE(NULLIF($1::text, ''), current_setting('TimeZone')) AS zone) AS z`, zone).Scan(&in, new(bool))
 	if dberr.SQLState(err) == "22023" {
@@ -218,7 +222,7 @@ func (Dialect) Explain(ctx context.Context, db ceiling.Queryer, statement string
 	err = inTransaction(ctx, db, func() error {
 		lines, err = ceiling.Texts(ctx, db, "EXPLAIN (COSTS OFF) "+statement, args...)
 		return err
-	}, `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)`)
+	}, `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true), set_config('quote_all_identifiers', 'off', true)`)
 	if errors.Is(err, errTransaction) {
 		return nil, ceiling.Finding{Level: ceiling.Note, Text: "the plan is not shown: the connection ended when a transaction began, as a pooler with pool_mode = statement does"}, nil
 	}
@@ -250,7 +254,7 @@ func (Dialect) Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) 
 		return LockFence{}, nil
 	}
 	types, err := ceiling.Texts(ctx, db, `SELECT format_type(atttypid, NULL) FROM pg_catalog.pg_attribute
-		WHERE attrelid = to_regclass($1::text) AND attname = $2::text AND NOT attisdropped`, t.Name, t.Key[0].Name)
+		WHERE attrelid = to_regclass($1::text) AND attname = $2::text AND NOT attisdropped AND `+plainly, t.Name, t.Key[0].Name)
 	if err != nil {
 		return nil, fmt.Errorf("reading the type of the key: %w", err)
 	}

@@ -52,7 +52,7 @@ func (Dialect) Older(context.Context, ceiling.Queryer, string, string, string) (
 }
 
 // Session implements [dialect.Reader]. The drivers ask for UTF-8, whatever the file is in.
-func (Dialect) Session(context.Context, *sql.Conn) (dialect.Session, error) {
+func (Dialect) Session(context.Context, *sql.Conn, bool, []string) (dialect.Session, error) {
 	return dialect.Plain, nil
 }
 
