@@ -16,6 +16,7 @@ import (
 // name, and rows that are added there late would be missed. For a view it is found.
 func (s *state) openGuard(ctx context.Context, db ceiling.Queryer, c ceiling.Ceiling) (ceiling.Guard, error) {
 	q, t := s.query, s.target()
+	s.base = q.table
 	g, err := c.Open(ctx, db, t)
 	var unsafe *ceiling.UnsafeError
 	named, refused := q.rows && !q.selected, errors.As(err, &unsafe)
@@ -31,7 +32,7 @@ func (s *state) openGuard(ctx context.Context, db ceiling.Queryer, c ceiling.Cei
 		if o.Same || o.Column == "" { // the refusal says why
 			return nil, err
 		}
-		t.Parts, t.Name = o.Table, name
+		s.base, t.Parts, t.Name = o.Table, o.Table, name
 		t.Key[0].Name, t.Key[0].Quoted = o.Column, q.sql.Quote(o.Column)
 		if g, failed = c.Open(ctx, db, t); failed != nil {
 			return nil, failed
