@@ -1,6 +1,7 @@
 package sqlsource
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -87,13 +88,13 @@ func numbersText(all []uint16) string {
 
 func parseNumbers(text string) ([]uint16, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err == nil && (len(b)%2 != 0 || len(b) > 2*maxColumns) {
-		err = errors.New("a digest has another length")
+	if err == nil && len(b) > 2*maxColumns {
+		err = errAnchor
 	}
 	if err != nil || len(b) == 0 {
 		return nil, err
 	}
-	all := make([]uint16, len(b)/2)
+	all := make([]uint16, len(b)/2) // a byte too many shows when they are written again
 	_, err = binary.Decode(b, binary.BigEndian, all)
 	return all, err
 }
@@ -167,26 +168,21 @@ func appendAnchors(dst []byte, anchors []anchor) []byte {
 	return dst
 }
 
+// errAnchor says that an anchor is not in its usual form.
+var errAnchor = errors.New("an anchor is not in its usual form")
+
 func parseAnchor(s string) (a anchor, err error) {
 	parts := strings.Split(s, ":")
 	if len(parts) < 3 {
-		return a, errors.New("an anchor is too short")
+		return a, errAnchor
 	}
-	back, err := strconv.ParseUint(parts[0], 10, 32)
-	if err != nil || back > maxBack {
-		return a, errors.New("an anchor's distance is not a number")
-	}
+	back, failed := strconv.ParseUint(parts[0], 10, 32)
 	a.back = int(back)
-	if a.row, err = parseNumbers(parts[1]); err != nil {
-		return a, fmt.Errorf("an anchor is not in its usual form: %w", err)
-	}
+	a.row, err = parseNumbers(parts[1])
 	for _, p := range parts[2:] {
-		if p == "" {
-			return a, errors.New("an anchor has no key")
-		}
-		text, err := url.QueryUnescape(p[1:])
-		if err != nil {
-			return a, errors.New("an anchor's key is not in its usual form")
+		text, noText := url.QueryUnescape(p[min(1, len(p)):])
+		if cmp.Or(failed, err, noText) != nil || p == "" || back > maxBack {
+			return a, errAnchor
 		}
 		a.key = append(a.key, dialect.Value{Tag: p[0], Text: text})
 	}

@@ -25,8 +25,9 @@ const warnEvery = time.Hour
 // errDoubtful says that delivered rows may have been replaced since the window was opened.
 var errDoubtful = errors.New("delivered rows changed while a ceiling was used again")
 
-// rereader reads the rows that have certain keys. It returns their digests by [keyText].
-type rereader func(ctx context.Context, db ceiling.Queryer, keys [][]dialect.Value) (map[string]digest, error)
+// rereader reads the rows that have certain keys, and adds their digests to now, by [keyText]. It reports
+// whether it could read all of them.
+type rereader func(ctx context.Context, db ceiling.Queryer, where keyRange, now map[string]digest) (complete bool, err error)
 
 func (s *state) readMarks(ctx context.Context, db ceiling.Queryer) (err error) {
 	if s.marks, err = s.query.sql.Marks(ctx, db, s.base); err != nil {
@@ -42,15 +43,19 @@ func (s *state) readMarks(ctx context.Context, db ceiling.Queryer) (err error) {
 }
 
 // compare compares the rows that were delivered up to a cursor with the table. It returns the
-// anchors as the rows are now.
+// anchors as the rows are now. The rows are read with one statement, or each alone if they are large
+// together or one of them cannot be read.
 func (s *state) compare(ctx context.Context, db ceiling.Queryer, at position) (e evidence, next []anchor, err error) {
 	var keys [][]dialect.Value
 	for _, a := range at.origin.anchors {
 		keys = append(keys, a.key)
 	}
-	var now map[string]digest
+	now, complete := map[string]digest{}, true
 	if keys != nil {
-		now, err = s.reread(ctx, db, keys)
+		complete, err = s.reread(ctx, db, keyRange{keys: keys}, now)
+	}
+	for i := 0; i < len(keys) && !complete && err == nil; i++ {
+		_, err = s.reread(ctx, db, keyRange{keys: keys[i : i+1], fits: true}, now)
 	}
 	anchors := realign(at.origin.anchors, at.origin.columns, layoutOf(s.plan.columns, s.query.key))
 	e, next = compareAnchors(anchors, now, at.key)
@@ -164,45 +169,34 @@ func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position
 	return cursor, err
 }
 
-// rereaderOf returns how the rows of a state are read again: with one statement, or each alone if they are
-// large together or one of them cannot be read.
+// rereaderOf returns how the rows of a state are read again.
 func rereaderOf[T any](s *state, open func(*plan, int) (records[T], error)) rereader {
-	return func(ctx context.Context, db ceiling.Queryer, all [][]dialect.Value) (map[string]digest, error) {
-		now := map[string]digest{}
-		complete, err := rereadRows(ctx, s, db, keyRange{keys: all}, open, now)
-		for i := 0; i < len(all) && !complete && err == nil; i++ {
-			_, err = rereadRows(ctx, s, db, keyRange{keys: all[i : i+1], fits: true}, open, now)
+	return func(ctx context.Context, db ceiling.Queryer, where keyRange, now map[string]digest) (complete bool, err error) {
+		where.limit = len(where.keys) + 1
+		into, err := open(s.plan, where.limit)
+		if err != nil {
+			return false, err
 		}
-		return now, err
-	}
-}
-
-// rereadRows adds the digests of rows to now. It reports whether it could read all of them.
-func rereadRows[T any](ctx context.Context, s *state, db ceiling.Queryer, where keyRange, open func(*plan, int) (records[T], error), now map[string]digest) (complete bool, err error) {
-	where.limit = len(where.keys) + 1
-	into, err := open(s.plan, where.limit)
-	if err != nil {
-		return false, err
-	}
-	var found []string
-	r := newReader(s.query, db, s.plan, nil, len(where.keys))
-	r.bind(into.bind)
-	r.add = func() int {
-		found = append(found, keyText(values(r.keys.now)))
-		return into.add()
-	}
-	where.steady = s.backlog && s.plan.steady != "" && !where.fits
-	s.unproven = s.unproven || !where.steady
-	err = r.read(ctx, where)
-	if class := retry.Classify(err); err != nil && (ctx.Err() != nil || class != retry.Fatal && class != retry.Data) {
-		return false, err
-	}
-	if r.rows > 0 {
-		for i, row := range into.take(r.rows) {
-			now[found[i]] = digestRow(s, into, row)
+		var found []string
+		r := newReader(s.query, db, s.plan, nil, len(where.keys))
+		r.bind(into.bind)
+		r.add = func() int {
+			found = append(found, keyText(values(r.keys.now)))
+			return into.add()
 		}
+		where.steady = s.backlog && s.plan.steady != "" && !where.fits
+		s.unproven = s.unproven || !where.steady
+		err = r.read(ctx, where)
+		if class := retry.Classify(err); err != nil && (ctx.Err() != nil || class != retry.Fatal && class != retry.Data) {
+			return false, err
+		}
+		if r.rows > 0 {
+			for i, row := range into.take(r.rows) {
+				now[found[i]] = digestRow(s, into, row)
+			}
+		}
+		return err == nil && !r.more, nil
 	}
-	return err == nil && !r.more, nil
 }
 
 func digestRow[T any](s *state, into records[T], row T) digest {
