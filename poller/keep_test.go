@@ -109,7 +109,7 @@ func TestARefusedRecordStoresNothingTwiceAtEachRestart(t *testing.T) {
 						return nil
 					}}
 					pl, w := p.poller(3000, parallel)
-					stop := func() error { return nil }
+					var stop func() error
 					if processes {
 						for range 20 {
 							again, _ := p.poller(0, parallel)
