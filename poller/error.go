@@ -40,10 +40,10 @@ type Error struct {
 func (e *Error) Error() string {
 	at := ""
 	if e.From != "" || e.To != "" {
-		at = fmt.Sprintf(" from %q", e.From)
+		at = fmt.Sprintf(" from %q", e.From.Short())
 	}
-	if e.To != "" {
-		at += fmt.Sprintf(" to %q", e.To)
+	if e.To != "" && e.To != e.From {
+		at += fmt.Sprintf(" to %q", e.To.Short())
 	}
 	if e.Attempts > 1 {
 		at += fmt.Sprintf(", %d attempts", e.Attempts)

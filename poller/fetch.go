@@ -81,7 +81,7 @@ func check[T any](b source.Batch[T], after source.Cursor, limit int) error {
 	var err error
 	switch {
 	case b.From != after:
-		err = fmt.Errorf("the source was asked for the batch after cursor %q and returned the batch after %q", after, b.From)
+		err = fmt.Errorf("the source was asked for the batch after cursor %q and returned the batch after %q", after.Short(), b.From.Short())
 	case len(b.Records) > limit:
 		err = fmt.Errorf("the source returned %d records, more than the limit of %d", len(b.Records), limit)
 	case len(b.Records) > 0 && b.To == b.From:

@@ -153,7 +153,8 @@ type Poller[T any] struct {
 	Uploads func() sink.Pending
 
 	// Retry determines the waits between attempts, and when to give up. The zero
-	// value retries without limit.
+	// value retries without limit. Its MaxElapsed counts from the start of the first
+	// attempt that failed, and limits each attempt too, but to no less than a second.
 	Retry retry.Policy
 
 	// Hooks observe the pipeline, for metrics and traces.

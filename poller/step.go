@@ -1,9 +1,11 @@
 package poller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -19,7 +21,7 @@ import (
 type stepState struct {
 	succeeded  bool      // at least once in this run
 	failures   int       // in a row
-	since      time.Time // when these failures began
+	since      time.Time // the start of the first of these attempts
 	backoff    goretry.Backoff
 	err        error // of the last of them
 	failureLog loglimit.Limiter
@@ -52,7 +54,8 @@ func (r *run[T]) step(ctx context.Context, s *StepInfo, f func(context.Context) 
 // prefetch goroutine.
 func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Context) error) error {
 	s.Pipeline, s.Start, s.Duration, s.Err = r.Name, time.Now(), 0, nil
-	ctx, cancel := context.WithTimeout(parent, r.deadline())
+	limit := min(r.deadline(), max(r.left(s.Op), time.Second)) // the last attempt gets a second, to say what fails
+	ctx, cancel := context.WithTimeout(parent, limit)
 	defer cancel()
 	if hook := r.Hooks.StepBegin; hook != nil {
 		ctx = hook(ctx, *s)
@@ -62,13 +65,22 @@ func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Contex
 	err := f(ctx)
 	answered(err)
 	if err != nil && parent.Err() == nil && ctx.Err() != nil {
-		err = &timeoutError{r.deadline(), err}
+		err = &timeoutError{limit, err}
 	}
 	s.Duration, s.Err = time.Since(s.Start), err
 	if hook := r.Hooks.StepEnd; hook != nil {
 		hook(ctx, *s)
 	}
 	return err
+}
+
+// left returns how long the Retry policy lets a step fail from now on.
+func (r *run[T]) left(op Op) time.Duration {
+	left := cmp.Or(r.Retry.MaxElapsed, math.MaxInt64)
+	if s := r.steps[op]; s.failures > 0 {
+		left -= time.Since(s.since)
+	}
+	return left
 }
 
 // unanswered is how long a step takes before the log and [Status.Summary] mention
@@ -215,15 +227,17 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 	}
 	r.setError(err)
 	if s.failures == 0 {
-		s.since, s.backoff = time.Now(), r.Retry.Backoff()
-		s.failureLog.Begin(s.since)
+		s.since, s.backoff = time.Now().Add(-info.Duration), r.Retry.Backoff()
+		s.failureLog.Begin(time.Now())
 	}
 	s.failures++
 	s.err = err
 	wait, giveUp := s.backoff.Next()
-	if giveUp {
+	left := r.left(info.Op)
+	if giveUp || left <= 0 {
 		return r.fail(info, err)
 	}
+	wait = min(wait, left)
 	if info.Op == OpLease { // an attempt costs as little as that of a standby in a second
 		wait = min(wait, time.Second)
 	}

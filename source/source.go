@@ -25,6 +25,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -98,9 +100,22 @@ const MaxCursor = 8 << 10
 // Cursor is a position in a source: every record at or before it has been read.
 // The empty cursor is the position before the first record. Only the source that
 // made a cursor can interpret it. A cursor is printable ASCII, at most
-// [MaxCursor] bytes long, and not secret: it appears in logs, errors and
-// checkpoints.
+// [MaxCursor] bytes long, and not secret: it appears in checkpoints and letters,
+// and in its short form in logs and errors.
 type Cursor string
+
+// Short returns c for a message: without its middle if it has more than 80 bytes. Package sqlsource
+// has the key at the end, after a semicolon.
+func (c Cursor) Short() string {
+	if len(c) <= 80 {
+		return string(c)
+	}
+	end := string(c[len(c)-48:])
+	return string(c[:16]) + "..." + end[max(strings.IndexByte(end, ';'), 0):]
+}
+
+// LogValue implements [slog.LogValuer]: logs show the short form.
+func (c Cursor) LogValue() slog.Value { return slog.StringValue(c.Short()) }
 
 // Validate returns an error if c is too long or is not printable ASCII.
 func (c Cursor) Validate() error {

@@ -60,7 +60,7 @@ func flags(c *config) *flag.FlagSet {
 	f.Var(&c.columns, "columns", "the `columns` to copy, separated by commas; default all")
 	f.StringVar(&c.where, "where", "", "a `condition` in SQL for the rows to copy, in which the table is called t: t.kind = 'order'; a row for which it becomes true only after later rows were copied is missed")
 	f.StringVar(&c.query, "select", "", "a `statement`, SELECT ... with any joins, whose rows are copied instead of those of -table, which is then the table that has the key")
-	f.IntVar(&c.maxRowBytes, "max-row-bytes", sqlsource.DefaultMaxRowBytes, "the size in memory of the largest row; a larger one goes to -dead-letter, or ends the copy; the memory needed is about 64 MB and three times this size")
+	f.IntVar(&c.maxRowBytes, "max-row-bytes", sqlsource.DefaultMaxRowBytes, "the size in memory of the largest row; a larger one goes to -dead-letter, or ends the copy; the memory needed is about 64 MB and three times this size, with SQLite four times")
 	f.StringVar(&c.out, "out", "", "the `directory` for the files, for this copy only; it is created if it does not exist")
 	f.StringVar(&c.format, "format", "jsonl", "jsonl or csv")
 	f.StringVar(&c.name, "name", "", "the `prefix` of the file names; default the name of the table")
@@ -315,7 +315,7 @@ func help(f *flag.FlagSet) answer {
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("Exit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot continue; -audit: rows were missed; -verify: rows are missing,\n5 -verify: no row is missing, but rows differ, as after updates and deletes, 6 an outage lasted longer than -timeout\n")
+	b.WriteString("Exit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot continue; -audit: rows were missed; -verify: rows are missing,\n5 -verify: no key is missing, but rows differ, as after updates and deletes, 6 an outage lasted longer than -timeout\n")
 	return answer(b.String())
 }
 

@@ -46,6 +46,9 @@
 //   - position: the cursor in words, and pending: the greatest number of rows
 //     after it. Absent if unknown.
 //   - lag_seconds, absent while unknown and when done, and interval_seconds.
+//   - uploads: the segments that wait for their upload, since when the oldest one
+//     waits and lag_seconds, and attempts and last_error of an upload that fails.
+//     Absent if none waits, see [poller.Poller].Uploads.
 //
 // Durations are seconds. Times that are not set are left out.
 //

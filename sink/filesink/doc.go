@@ -33,7 +33,8 @@
 // takes a segment before the name is durable, the segment can come back after a
 // power cut, with the same name and content. When Options.OnSeal is called, the
 // name is durable. OnSeal runs concurrently with the pipeline, for example to upload
-// the segment, and is called again until it returns nil. [Dir.Pending] shows its lag.
+// the segment, and is called again until it returns nil. [Dir.Pending] says how far it
+// is; with it as Poller.Uploads, pages and metrics show its lag.
 //
 // Leave the open segment, checkpoint and lock alone. The open segment may be read,
 // but it may end in the middle of a record, or in records that are not committed

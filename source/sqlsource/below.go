@@ -24,15 +24,14 @@ func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position
 	}
 	before := r.rows
 	where := keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}
-	if s.collect {
-		s.collect = false
-		freeMemory() // of the large row before
-	}
 	alone := s.large.key != nil && s.large.after == at.cursor && before == 0
-	if alone {
+	if alone || s.collect || s.backlog && s.rowSize >= collectRows {
+		freeMemory(alone || s.collect) // of the rows before
+	}
+	if s.collect = alone; alone {
 		where.to, where.fits, where.limit = s.large.key, true, 2
-		s.large, s.collect = large{}, true
-		defer freeMemory() // of the driver's copies
+		s.large = large{}
+		defer freeMemory(true) // of the driver's copies
 	}
 	where.steady = s.backlog && !alone && r.plan.steady != ""
 	err := r.read(ctx, where)

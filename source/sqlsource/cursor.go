@@ -17,13 +17,11 @@ import (
 )
 
 // A cursor has the form VERSION;FINGERPRINT;HISTORY;VALUE;VALUE;CHECKSUM, with the values of
-// the key; one before the first row has none. HISTORY is empty if it is not known, and version
-// 1 has no such part. In version 3, that of a cursor which is refused, the reason follows HISTORY, and
+// the key; one before the first row has none. HISTORY is empty if it is not known. In version 3, that of a cursor which is refused, the reason follows HISTORY, and
 // releases that do not know refusals refuse it for its version. For a change of the form see
 // poller/integration/testdata/compat/README.md.
 const (
 	version        = "2"
-	oldVersion     = "1"
 	refusedVersion = "3"
 )
 
@@ -69,7 +67,7 @@ func (o otherQuery) Unwrap() error { return o.error }
 func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin, error) {
 	const advice = "rewind to a cursor of this query, or to one that At returns, or start over with an empty checkpoint"
 	damaged := func(why string) ([]dialect.Value, origin, error) {
-		return nil, origin{}, permanent("the cursor %.200q is damaged (%s); %s", string(c), why, advice)
+		return nil, origin{}, permanent("the cursor %q is damaged (%s); %s", c.Short(), why, advice)
 	}
 	if err := c.Validate(); err != nil {
 		return nil, origin{}, permanent("%w; %s", err, advice)
@@ -77,20 +75,17 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 	v, _, _ := strings.Cut(string(c), ";")
 	_, notNumber := strconv.ParseUint(v, 10, 16)
 	switch {
-	case v == version || v == oldVersion || v == refusedVersion:
+	case v == version || v == refusedVersion:
 	case notNumber == nil:
-		return nil, origin{}, permanent("the cursor %.200q is of version %s, and this program knows %s to %s: run the release that wrote it, or a later one; or %s", string(c), v, oldVersion, refusedVersion, advice)
+		return nil, origin{}, permanent("the cursor %q is of version %s, and this program knows %s and %s: run the release that wrote it, or a later one; or %s", c.Short(), v, version, refusedVersion, advice)
 	default:
-		return nil, origin{}, permanent("the cursor %.200q was not made by this package; %s", string(c), advice)
+		return nil, origin{}, permanent("the cursor %q was not made by this package; %s", c.Short(), advice)
 	}
 	end := len(c) - 8
 	if end < 1 || c[end-1] != ';' || fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(c[:end]))) != string(c[end:]) {
 		return damaged("its checksum does not match")
 	}
 	parts := strings.Split(string(c[:end-1]), ";")
-	if v == oldVersion && len(parts) >= 2 {
-		parts = slices.Insert(parts, 2, "")
-	}
 	if len(parts) < 3 {
 		return damaged("it is too short")
 	}
@@ -107,8 +102,8 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 	}
 	var foreign error
 	if print != "" && parts[1] != print {
-		foreign = otherQuery{permanent("the cursor %.200q is of another query: its fingerprint is %s, this query's is %s, so the table, the select, the key or the condition differs; adopt it if its key means the same row, or %s",
-			string(c), parts[1], print, advice)}
+		foreign = otherQuery{permanent("the cursor %q is of another query: its fingerprint is %s, this query's is %s, so the table, the select, the key or the condition differs; adopt it if its key means the same row, or %s",
+			c.Short(), parts[1], print, advice)}
 	}
 	parts = parts[3:]
 	if len(parts) != 0 && len(parts) != columns {

@@ -3,10 +3,8 @@ package sqlsource
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,34 +23,29 @@ var ErrHistory = errors.New("the cursor is of another history")
 
 // origin is the history that a cursor was made in. The zero value is not known.
 type origin struct {
-	values   []string // of the parts, by position; "": not known
-	mark     uint64
-	table    string   // fingerprint of the table and its key
-	marks    []string // hashes of what changes in ordinary life too, by position
-	changing uint8    // the slots of anchors that have been seen to change
-	columns  layout   // of the anchors
-	anchors  []anchor // the newest first
-	refused  string   // why the cursor is refused
+	values  []string // of the parts, by position; "": not known
+	mark    uint64
+	table   string   // fingerprint of the table and its key
+	marks   []string // hashes of what changes in ordinary life too, by position
+	columns layout   // of the anchors
+	anchors []anchor // the newest first
+	refused string   // why the cursor is refused
 }
 
 func (o origin) known() bool { return strings.Join(o.values, "") != "" || o.mark != 0 || o.table != "" }
 
-// String returns the form that cursors hold. Its last value begins with an exclamation mark,
-// and holds what releases without anchors do not know: they keep it and ignore it.
+// String returns the form that cursors hold. Its last value begins with a plus sign, and holds the evidence.
 func (o origin) String() string {
 	if !o.known() {
 		return ""
 	}
 	values := o.values
 	if o.table != "" {
-		b := fmt.Appendf(nil, "!%s,%s,%02x,%x", o.table, strings.Join(o.marks, "."), o.changing, o.columns)
+		b := fmt.Appendf(nil, "+%s,%s,%s", o.table, strings.Join(o.marks, "."), numbersText(o.columns))
 		values = append(slices.Clone(values), string(appendAnchors(b, o.anchors)))
 	}
 	return strings.Join(values, "/") + "@" + strconv.FormatUint(o.mark, 10)
 }
-
-// lateCount ends the history in old cursors, see DESIGN.md. It is read and dropped.
-var lateCount = regexp.MustCompile(`\+[1-9][0-9]{0,19}$`)
 
 // parseOrigin reads what String wrote and encode escaped.
 func parseOrigin(s string) (origin, error) {
@@ -60,41 +53,34 @@ func parseOrigin(s string) (origin, error) {
 	if err != nil || s == "" {
 		return origin{}, err
 	}
-	counted := lateCount.FindString(s)
-	s = strings.TrimSuffix(s, counted)
 	values, mark, ok := strings.Cut(s, "@")
 	n, err := strconv.ParseUint(mark, 10, 64)
 	o := origin{values: strings.Split(values, "/"), mark: n}
-	if counted != "" && s == "@0" { // an unknown history was written only in front of a count
-		return origin{}, nil
-	}
-	if last := o.values[len(o.values)-1]; strings.HasPrefix(last, "!") {
+	last := o.values[len(o.values)-1]
+	old := strings.HasPrefix(last, "!") // its anchors had digests of another form, and are dropped
+	if old || strings.HasPrefix(last, "+") {
 		o.values = o.values[:len(o.values)-1]
-		if err := o.parseEvidence(strings.Split(last[1:], ",")); err != nil {
-			return origin{}, err
-		}
+		err = cmp.Or(err, o.parseEvidence(strings.Split(last[1:], ","), old))
 	}
-	if !ok || err != nil || o.String() != s {
+	if !ok || err != nil || !old && o.String() != s {
 		return origin{}, errors.New("its history is not in its usual form")
 	}
 	return o, nil
 }
 
-func (o *origin) parseEvidence(fields []string) error {
-	if len(fields) < 4 || len(fields) > 4+levels {
+func (o *origin) parseEvidence(fields []string, old bool) (err error) {
+	if len(fields) < 3 || !old && len(fields) > 3+levels {
 		return errors.New("its history has too few or too many fields")
 	}
 	o.table = fields[0]
 	if fields[1] != "" {
 		o.marks = strings.Split(fields[1], ".")
 	}
-	changing, err := strconv.ParseUint(fields[2], 16, 8)
-	o.changing = uint8(changing)
-	columns, noHex := hex.DecodeString(fields[3])
-	if err = cmp.Or(err, noHex); err == nil && copy(o.columns[:], columns) != len(columns) {
-		err = errors.New("its history has too many columns")
+	if old {
+		return nil
 	}
-	for _, f := range fields[4:] {
+	o.columns, err = parseNumbers(fields[2])
+	for _, f := range fields[3:] {
 		a, failed := parseAnchor(f)
 		err = cmp.Or(err, failed)
 		o.anchors = append(o.anchors, a)
@@ -102,36 +88,24 @@ func (o *origin) parseEvidence(fields []string) error {
 	return err
 }
 
-// history is what the dialect returns, and what draws the keys.
-type history struct {
-	dialect.History
-	hard, soft []dialect.HistoryPart // soft: a change is ordinary
-}
-
 // history reads what identifies the database's history. The sequence is what draws the keys,
-// see [ceiling.Limit]. It is the last of the hard parts, empty if it is not known.
-func (s *state) history(ctx context.Context, db ceiling.Queryer, sequence string) (h history, err error) {
+// see [ceiling.Limit]. It is the last of the parts, empty if it is not known.
+func (s *state) history(ctx context.Context, db ceiling.Queryer, sequence string) (dialect.History, error) {
 	q := s.query
-	if h.History, err = q.sql.History(ctx, db, q.table, s.marks.Drawn); err != nil {
+	h, err := q.sql.History(ctx, db, s.base, s.marks.Drawn)
+	if err != nil {
 		return h, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
 	}
-	for _, p := range h.Parts {
-		if p.Ordinary {
-			h.soft = append(h.soft, p)
-		} else {
-			h.hard = append(h.hard, p)
-		}
-	}
-	h.hard = append(h.hard, dialect.HistoryPart{Name: "sequence", Value: sequence,
+	h.Parts = append(h.Parts, dialect.HistoryPart{Name: "sequence", Value: sequence,
 		Changed: "it was restarted, and keys below the cursor are drawn again; or it was only altered, which loses nothing"})
 	return h, nil
 }
 
 // originOf returns the origin of a batch that follows an older one, whose values stay where
 // they are not known now, as a standby does not know the timeline.
-func originOf(h history, older origin, table string) origin {
+func originOf(h dialect.History, older origin, table string) origin {
 	var values []string
-	for _, part := range h.hard {
+	for _, part := range h.Parts {
 		values = append(values, part.Value)
 	}
 	return origin{table: table, values: merge(values, older.values), mark: max(h.Mark, older.mark)}
@@ -149,13 +123,13 @@ func merge(now, older []string) []string {
 
 // follows returns an error if h is not certain to continue the history that the cursor was made
 // in. Only the delivered rows can prove that it does nevertheless.
-func (o origin) follows(h history) error {
-	for i, part := range h.hard {
+func (o origin) follows(h dialect.History) error {
+	for i, part := range h.Parts {
 		if i < len(o.values) && o.values[i] != "" && part.Value != "" && o.values[i] != part.Value {
 			return fmt.Errorf("the cursor was made on the %s %s, this is the %s %s: %s", part.Name, o.values[i], part.Name, part.Value, part.Changed)
 		}
 	}
-	if at := max(h.Mark, h.Drawn); at < o.mark && len(h.Parts) > 0 {
+	if at := max(h.Mark, h.Drawn); at < o.mark && len(h.Parts) > 1 { // the sequence alone says nothing
 		if h.Standby {
 			return errBehind
 		}
@@ -167,8 +141,9 @@ func (o origin) follows(h history) error {
 // What to do about a cursor of another history. Where keys below the cursor are drawn
 // again, only a rewind loses no rows.
 const (
-	adoptAdvice  = "if the rows up to the cursor's key are nevertheless those that were read, adopt the cursor (Adopt, or dbtofile -adopt); otherwise " + rewindAdvice
-	rewindAdvice = "rewind to where rows should be read again (At, or dbtofile -rewind)"
+	adoptAdvice    = "if the rows up to the cursor's key are nevertheless those that were read, adopt the cursor (Adopt, or dbtofile -adopt); otherwise " + rewindAdvice
+	refilledAdvice = "nothing, if the rows were updated; if the table was emptied, restored or filled again under old keys, " + rewindAdvice + "; package verify, or dbtofile -verify, finds the rows that differ"
+	rewindAdvice   = "rewind to where rows should be read again (At, or dbtofile -rewind)"
 )
 
 // errBehind passes when the standby has caught up.

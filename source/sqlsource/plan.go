@@ -46,6 +46,7 @@ type query struct {
 type plan struct {
 	nonce     int              // 0 for the first plan
 	columns   []dialect.Column // as the statement returns them, after the extra columns
+	names     []string         // of the columns
 	row       *row.Columns
 	invisible []string            // columns that a star leaves out
 	types     map[string]row.Type // of the table's columns, as far as the catalogue is known
@@ -227,10 +228,12 @@ func (q *query) planKey(ctx context.Context, db ceiling.Queryer, p *plan, column
 
 // planList decides how each column is selected.
 func (q *query) planList(p *plan) {
-	names, kinds := p.names(), make([]row.Kind, len(p.columns))
+	for _, c := range p.columns {
+		p.names = append(p.names, c.Name)
+	}
 	var extra []string
 	for i, k := range p.key {
-		at := slices.Index(names, k.Name)
+		at := slices.Index(p.names, k.Name)
 		if !q.rows || at < 0 {
 			at = -1
 			p.extraKeys = append(p.extraKeys, i)
@@ -241,9 +244,14 @@ func (q *query) planList(p *plan) {
 		}
 		p.sameAs = append(p.sameAs, at)
 	}
+	kinds, types := make([]row.Kind, len(p.columns)), make([]row.Type, len(p.columns))
 	whole, sizes, large := make([]string, len(p.columns)), make([]string, len(p.columns)), 0
 	for i, c := range p.columns {
 		ref := q.ref(c.Name)
+		types[i] = q.sql.Type(c)
+		if t, ok := p.types[c.Name]; q.rows && !q.selected && ok {
+			types[i] = t
+		}
 		if q.rows {
 			kinds[i], whole[i] = q.sql.Column(c, ref)
 		}
@@ -258,7 +266,7 @@ func (q *query) planList(p *plan) {
 			large++
 		}
 	}
-	p.row = row.NewColumns(names, kinds, q.typesOf(p)...)
+	p.row = row.NewColumns(p.names, kinds, types...)
 	p.whole = strings.Join(slices.Concat(extra, whole), ", ")
 	p.list = p.whole
 	if large > 0 {
@@ -267,19 +275,6 @@ func (q *query) planList(p *plan) {
 		}
 		p.guard(q.most(large), extra, whole, sizes)
 	}
-}
-
-// typesOf returns the types of the columns of a Table.
-func (q *query) typesOf(p *plan) []row.Type {
-	types := make([]row.Type, len(p.columns))
-	for i, c := range p.columns {
-		if t, ok := p.types[c.Name]; q.rows && !q.selected && ok {
-			types[i] = t
-		} else {
-			types[i] = q.sql.Type(c)
-		}
-	}
-	return types
 }
 
 // most is the size up to which one of n large values of a row is selected together with other
@@ -298,26 +293,26 @@ func (p *plan) guard(most int, extra, whole, sizes []string) {
 			capped[i] = fmt.Sprintf("CASE WHEN %s <= %d THEN %s END", size, most, whole[i])
 		}
 	}
-	p.size = strings.Join(all, " + ")
-	p.list = "CASE WHEN " + strings.Join(any, " OR ") + " THEN " + p.size + " END, " + strings.Join(slices.Concat(extra, capped), ", ")
+	p.size = joined(all, " + ")
+	p.list = "CASE WHEN " + joined(any, " OR ") + " THEN " + p.size + " END, " + strings.Join(slices.Concat(extra, capped), ", ")
 }
 
-func (p *plan) names() []string {
-	names := make([]string, len(p.columns))
-	for i, c := range p.columns {
-		names[i] = c.Name
+// joined joins terms in a balanced tree: SQLite refuses one with a depth of more than 1000.
+func joined(terms []string, operator string) string {
+	half := len(terms) / 2
+	if half < 2 {
+		return strings.Join(terms, operator)
 	}
-	return names
+	return "(" + joined(terms[:half], operator) + ")" + operator + "(" + joined(terms[half:], operator) + ")"
 }
-
-func sameColumn(a, b dialect.Column) bool { return a.Name == b.Name && a.Type == b.Type }
 
 // logChange says in one line how the columns of two plans differ, if they do.
 func (q *query) logChange(ctx context.Context, old, now *plan) {
-	if old == nil || slices.EqualFunc(old.columns, now.columns, sameColumn) {
+	same := func(a, b dialect.Column) bool { return a.Name == b.Name && a.Type == b.Type }
+	if old == nil || slices.EqualFunc(old.columns, now.columns, same) {
 		return
 	}
-	before, after := old.names(), now.names()
+	before, after := old.names, now.names
 	missing := func(from, names []string) []string {
 		return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(from, name) })
 	}

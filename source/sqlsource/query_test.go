@@ -3,13 +3,17 @@ package sqlsource
 import (
 	"database/sql"
 	"database/sql/driver"
+	"encoding/json"
 	"log/slog"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
@@ -95,4 +99,66 @@ func TestQueryThroughAPointer(t *testing.T) {
 	b, err := q.Fetch(t.Context(), "", 10)
 	require.NoError(t, err)
 	require.Equal(t, []record{{1, &Inner{"Ulm"}}, {2, &Inner{"Bonn"}}}, b.Records)
+}
+
+// The digest of a row does not copy its values, which can be large.
+func TestDigestsCopyNothing(t *testing.T) {
+	large := make([]byte, 8<<20)
+	type record struct {
+		Text  string
+		Maybe sql.NullString
+		Bytes []byte
+		Raw   json.RawMessage
+	}
+	names := []string{"text", "maybe", "bytes", "raw"}
+	b, err := newBinding[record](open(t, &fake{}), names)
+	require.NoError(t, err)
+	r := record{string(large), sql.NullString{String: string(large), Valid: true}, large, large}
+	one, err := row.Of(row.NewColumns(names[:1], nil), r.Text)
+	require.NoError(t, err)
+
+	var columns []dialect.Column
+	for _, name := range names {
+		columns = append(columns, dialect.Column{Name: name})
+	}
+	digest := func(r record) digest {
+		return digestOf(columns, nil, func(i int) (string, bool) { return b.text(r, i) })
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	got := digest(r)
+	again := digestOf(columns[:1], nil, func(i int) (string, bool) { return rowRecords{}.text(one, i) })
+	runtime.ReadMemStats(&after)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(len(large)/2))
+	require.NotZero(t, again)
+
+	for i, change := range []func(*record){
+		func(r *record) { r.Text = "" }, func(r *record) { r.Maybe.Valid, r.Maybe.String = false, "" }, func(r *record) { r.Bytes = large[1:] },
+		func(r *record) { r.Raw = nil },
+	} {
+		other := r
+		change(&other)
+		require.NotEqual(t, got, digest(other), names[i])
+	}
+}
+
+// counted counts the values that are scanned into it.
+type counted int
+
+var scanned counted
+
+func (*counted) Scan(any) error { scanned++; return nil }
+
+// The row after the limit shows that there is one. Its values, which can be large, are not read.
+func TestTheRowAfterTheLimitIsNotRead(t *testing.T) {
+	f := &fake{columns: []string{"id", "v"}, rows: [][]driver.Value{{int64(1), int64(1), "a"}, {int64(2), int64(2), "b"}, {int64(3), int64(3), "c"}}}
+	q := &Query[struct {
+		ID int
+		V  counted
+	}]{DB: open(t, f), Select: "select 1", Key: []string{"id"}, Ceiling: ceiling.None{}, Dialect: postgres.Dialect{}, Logger: slog.New(slog.DiscardHandler)}
+	b, err := q.Fetch(t.Context(), "", 2)
+	require.NoError(t, err)
+	require.Len(t, b.Records, 2)
+	require.True(t, b.More)
+	require.EqualValues(t, 2, scanned)
 }

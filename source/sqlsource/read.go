@@ -72,7 +72,7 @@ func (r *reader) bind(set func([]any)) {
 // key. It asks for the same number each time: every number makes another statement.
 func (r *reader) read(ctx context.Context, where keyRange) error {
 	list, dest, skip := r.plan.list, r.dest, r.skip
-	if r.plan.size != "" && where.whole() {
+	if r.plan.size != "" && (where.fits || where.steady) {
 		list, dest, skip, r.large = r.plan.whole, dest[1:], skip[1:], sql.NullInt64{}
 	}
 	statement, args, err := r.statement(r.plan, list, where)
@@ -100,7 +100,7 @@ func (r *reader) read(ctx context.Context, where keyRange) error {
 		if r.rows == r.limit || r.unread != nil || r.rows > 0 && r.bytes+size > r.maxBytes {
 			r.more = true
 			// Drivers read a closed result to its end. Where that is much, a new connection costs less.
-			if left := where.limit - r.rows - 1; left*(max(size, r.bytes/max(r.rows, 1))/4) > r.maxBytes {
+			if left := where.limit - r.rows - 1; where.keys == nil && left*(max(size, r.bytes/max(r.rows, 1))/4) > r.maxBytes {
 				r.dropped = true
 				cancel()
 			}
@@ -118,18 +118,21 @@ func (r *reader) read(ctx context.Context, where keyRange) error {
 }
 
 // scan scans a row and returns its size. If the row cannot be read, its key is, and r.unread
-// says why.
+// says why. Of the row after the limit, only the key is read.
 func (r *reader) scan(ctx context.Context, rows *sql.Rows, dest, skip []any) (size int, err error) {
-	failed := rows.Scan(dest...)
-	if failed != nil {
-		if ctx.Err() != nil || !strings.HasPrefix(failed.Error(), scanErrorPrefix) {
-			return 0, r.wrap(failed, nil)
-		}
+	extra, failed := r.rows == r.limit, error(nil)
+	if !extra {
+		failed = rows.Scan(dest...)
+	}
+	if failed != nil && (ctx.Err() != nil || !strings.HasPrefix(failed.Error(), scanErrorPrefix)) {
+		return 0, r.wrap(failed, nil)
+	}
+	if extra || failed != nil {
 		if err := rows.Scan(skip...); err != nil {
 			return 0, r.scanError(err, len(skip))
 		}
 	}
-	if err := r.keys.check(); err != nil {
+	if err := r.keys.check(); err != nil || extra {
 		return 0, err
 	}
 	if r.large.Valid {
@@ -183,9 +186,6 @@ type keyRange struct {
 	plain     bool // without what makes the text of values independent of the session: for plans
 	limit     int
 }
-
-// whole reports whether all values are selected, and no size.
-func (r keyRange) whole() bool { return r.fits || r.steady }
 
 func (q *query) statement(p *plan, list string, r keyRange) (string, []any, error) {
 	bounds := [][]dialect.Value{r.after, r.to}

@@ -1,6 +1,7 @@
 package histories
 
 import (
+	"database/sql"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
 const createSQLite = `create table orders (id integer primary key autoincrement, token text not null default (hex(randomblob(8))), state text not null default 'new', total int not null default (abs(random()) % 1000), at text not null default (strftime('%f', 'now')))`
@@ -58,6 +60,23 @@ func TestSQLiteActs(t *testing.T) {
 	}
 }
 
+// A refusal stays when what has shown the other history is gone.
+func TestRefusalStays(t *testing.T) {
+	t.Parallel()
+	db := dbtest.SQLite(t).Open(t, dbtest.Modernc)
+	run(t, db, createSQLite, fillSQLite("new", 300))
+	p := newPipeline(t, db)
+	require.NoError(t, p.poll())
+	run(t, db, `drop table orders`, createSQLite, fillSQLite("other", 2000))
+	require.ErrorIs(t, p.poll(), sqlsource.ErrHistory)
+	run(t, db, `delete from orders where id <= 300`)
+	for range 2 {
+		p.restart()
+		require.ErrorIs(t, p.poll(), sqlsource.ErrHistory)
+	}
+	require.Len(t, p.tokens, 300)
+}
+
 func createSQLite2(name string) string { return strings.Replace(createSQLite, "orders", name, 1) }
 
 // Another file takes the place of the database's file, under a running pipeline and while it is down.
@@ -98,6 +117,7 @@ func TestSQLiteFileReplaced(t *testing.T) {
 					}
 					db := open()
 					defer func() { db.Close() }()
+					idle(t, db)
 					all := newPipelines(t, db)
 					all.poll()
 					require.Len(t, all[0].tokens, 300)
@@ -114,6 +134,21 @@ func TestSQLiteFileReplaced(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// idle gives a pool two connections that have opened the file.
+func idle(t *testing.T, db *sqlx.DB) {
+	t.Helper()
+	var n int
+	a, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer a.Close()
+	b, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer b.Close()
+	for _, c := range []*sql.Conn{a, b} {
+		require.NoError(t, c.QueryRowContext(t.Context(), "select count(*) from orders").Scan(&n))
 	}
 }
 

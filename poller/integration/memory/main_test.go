@@ -11,6 +11,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv("MEMORY_HOG") != "" {
+		hog()
+		return
+	}
 	dsn := os.Getenv("MEMORY_DSN")
 	if dsn == "" {
 		lab.Main(m)

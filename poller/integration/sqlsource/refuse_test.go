@@ -11,6 +11,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
@@ -50,6 +51,29 @@ func TestSQLSourceInjection(t *testing.T) {
 				func(r row.Row) string { return r.Text(0) + r.Text(1) })
 			require.Equal(t, []string{"12", "23"}, got, odd)
 		}
+	})
+}
+
+// Rows at or below the cursor are never read again, whatever the condition does to the statement.
+func TestSQLSourceKeysRise(t *testing.T) {
+	t.Parallel()
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table orders (id ` + lab.IDColumn(driver) + `, note int)`)
+		db.MustExec(`insert into orders (note) values (1), (2), (3), (4)`)
+		escaping := func(where string) *sqlsource.Table {
+			return &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Where: where, Ceiling: ceiling.None{}}
+		}
+		_, err := lab.Fetch(t, escaping("1 = 1) or (1 = 1"), "", 2)
+		require.ErrorContains(t, err, "Where has a parenthesis without its other one")
+		require.Equal(t, retry.Fatal, retry.Classify(err))
+
+		table := escaping("1 = 1) or ('$' = '$'") // no check of its text finds that
+		b, err := lab.Fetch(t, table, "", 2)
+		require.NoError(t, err)
+		require.Len(t, b.Records, 2)
+		_, err = lab.Fetch(t, table, b.To, 2)
+		require.ErrorContains(t, err, "the row with the key id = 1 was returned after id = 2")
+		require.Equal(t, retry.Fatal, retry.Classify(err))
 	})
 }
 
@@ -191,4 +215,35 @@ func TestSQLSourceTimestampKeyWantsUTC(t *testing.T) {
 	db.MustExec(`set time_zone = '+00:00'`)
 	_, err = lab.Fetch(t, stamps, "", 1)
 	require.NoError(t, err)
+}
+
+// SQLite returns at most 2,000 columns. A table with as many is refused with the way to read it.
+func TestAsManyColumnsAsSQLiteReturns(t *testing.T) {
+	t.Parallel()
+	for _, driver := range []dbtest.Driver{dbtest.Modernc, dbtest.NCruces} {
+		db := dbtest.SQLite(t).Open(t, driver)
+		columns := []string{"id"}
+		for i := range 1999 {
+			columns = append(columns, fmt.Sprint("c", i))
+		}
+		db.MustExec(`create table t (` + strings.Join(columns, ", ") + `, primary key (id))`)
+		db.MustExec(`insert into t (id, c1998) values (1, 'x')`)
+		table := func(columns []string) error {
+			_, err := (&sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Columns: columns, Ceiling: ceiling.None{}}).Fetch(t.Context(), "", 10)
+			return err
+		}
+		selected := func(columns []string) error {
+			_, err := (&sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}, Ceiling: ceiling.None{},
+				Select: "select " + strings.Join(columns, ", ") + " from t"}).Fetch(t.Context(), "", 10)
+			return err
+		}
+		for _, read := range []func([]string) error{table, selected} {
+			err := read(columns)
+			require.ErrorContains(t, err, "more columns than the database returns")
+			require.ErrorContains(t, err, "name fewer in Columns or Select")
+			require.Equal(t, retry.Fatal, retry.Classify(err))
+			require.NoError(t, read(columns[:1998]))
+		}
+		require.ErrorContains(t, table(nil), "more columns than the database returns")
+	}
 }

@@ -58,8 +58,9 @@ type Reader interface {
 	Key(ctx context.Context, db ceiling.Queryer, c Column, ref string, zone bool) (KeyColumn, error)
 
 	// Session asks once, at the first Fetch of a source and after an error, how its connections must
-	// be used. It returns an error if text would not arrive unchanged and in UTF-8.
-	Session(ctx context.Context, conn *sql.Conn) (Session, error)
+	// be used. It returns an error if text would not arrive unchanged and in UTF-8. zone says that rows
+	// are read with Settings(true). table is the one that is read without a condition, nil if there is one.
+	Session(ctx context.Context, conn *sql.Conn, zone bool, table []string) (Session, error)
 
 	// Settings returns what makes the text of a result independent of the session's settings, and
 	// changes nothing for other statements of the session. zone says that the time zone must
@@ -143,7 +144,7 @@ type Checkpoints interface {
 const MaxInline = 2 << 20
 
 // Session prepares a connection for the statements of one call. It returns the connection as these
-// statements must use it, and what sets the connection back afterwards, nil if nothing was set.
+// statements must use it, and what sets the connection back afterwards, also after an error; nil if nothing was set.
 type Session func(ctx context.Context, conn *sql.Conn) (db ceiling.Queryer, restore func(), err error)
 
 // Plain is a [Session] that uses a connection as it is.
@@ -189,14 +190,15 @@ type KeyColumn struct {
 	Nullable bool // it may hold NULL
 }
 
-// History tells apart the states that a database can be in. The zero value tells nothing.
+// History tells apart the states that a database can be in. The zero value tells nothing. After a
+// change of its parts, reading continues only if the delivered rows prove that nothing was lost.
 type History struct {
 	Parts []HistoryPart
 
 	Mark    uint64        // grows with every commit, and never falls while nothing is lost
 	Drawn   uint64        // at least Mark, where Mark can fall although nothing is lost, as when the last rows are deleted
 	Flushed uint64        // the mark up to which a crash cannot lose anything
-	Boot    string        // changes when the server starts; a start can lose what is not flushed
+	Boot    string        // changes when the server starts, which can lose what is not flushed; compared like Marks
 	Flushes time.Duration // a commit is on disk at most this long after it was made; 0: not known
 	Standby bool          // the server is a standby, whose mark can be lower than that of another server
 }
@@ -206,17 +208,13 @@ type HistoryPart struct {
 	Name    string // the kind of identity, such as "cluster"
 	Value   string // "" if it is not known; then it is not compared
 	Changed string // the meaning of a different value
-
-	// Ordinary says that a change is a part of ordinary life, as of a restart or a rebuild. Reading
-	// continues then, unless the delivered rows were replaced by others. After any other change it
-	// continues only if the delivered rows prove that nothing was lost. See DESIGN-histories.md of
-	// package sqlsource.
-	Ordinary bool
 }
 
-// Marks is what is known about a table, in addition to its History.
+// Marks is what is known about a table, in addition to its History. A change of its parts is a part of
+// ordinary life, as after a rebuild: reading continues unless the delivered rows were replaced by
+// others. See DESIGN-histories.md of package sqlsource.
 type Marks struct {
-	Parts []HistoryPart // all of them Ordinary
-	Drawn string        // the column from which History takes its mark, as AUTO_INCREMENT draws it; "" if there is none
-	File  string        // the path of the database's file; "" if it is not one
+	Parts []HistoryPart
+	Drawn string // the column from which History takes its mark, as AUTO_INCREMENT draws it; "" if there is none
+	File  string // the path of the database's file; "" if it is not one
 }

@@ -52,7 +52,7 @@ func (Dialect) Older(context.Context, ceiling.Queryer, string, string, string) (
 }
 
 // Session implements [dialect.Reader]. The drivers ask for UTF-8, whatever the file is in.
-func (Dialect) Session(context.Context, *sql.Conn) (dialect.Session, error) {
+func (Dialect) Session(context.Context, *sql.Conn, bool, []string) (dialect.Session, error) {
 	return dialect.Plain, nil
 }
 
@@ -155,13 +155,13 @@ func (Dialect) Marks(ctx context.Context, db ceiling.Queryer, parts []string) (m
 	}
 	err = db.QueryRowContext(ctx, `SELECT (SELECT file FROM pragma_database_list WHERE name = ?), COALESCE((SELECT rootpage FROM `+quote(p.schema)+`.sqlite_master WHERE name = ?), 0)`,
 		p.schema, p.name).Scan(&m.File, &page)
-	m.Parts = []dialect.HistoryPart{{Name: "schema", Value: fmt.Sprint(version, " ", page), Changed: "the table was recreated, or the schema was changed in another way", Ordinary: true}}
+	m.Parts = []dialect.HistoryPart{{Name: "schema", Value: fmt.Sprint(version, " ", page), Changed: "the table was recreated, or the schema was changed in another way"}}
 	return m, err
 }
 
 // Unnoticed implements [dialect.Reader].
 func (Dialect) Unnoticed() string {
-	return "if the file is replaced, the table recreated or sqlite_sequence changed, and the ids pass the cursor again before the next poll, only the delivered rows can show it (after a change of sqlite_sequence by a warning)"
+	return "if the file is replaced, the table recreated or sqlite_sequence changed, and the ids pass the cursor again before the next poll, only the delivered rows can show it (with a warning only: after a change of sqlite_sequence, if few of them were replaced, or if no column tells rows apart)"
 }
 
 var fullRead = regexp.MustCompile(`^SCAN (\S+|\(.*\))$|AUTOMATIC .*INDEX`)

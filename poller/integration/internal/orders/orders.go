@@ -98,7 +98,7 @@ func (o Table) Filled(tb testing.TB, rows int) (Table, *sqlx.DB) {
 
 // Compare requires that the segments in dir, in the order of their names, equal the table
 // byte for byte: every row once, in the order of its key. The database writes the expected
-// lines.
+// lines. Package verify must find them equal, too.
 func (o Table) Compare(tb testing.TB, db *sqlx.DB, dir string, rows int) {
 	tb.Helper()
 	segments, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
@@ -137,6 +137,9 @@ func (o Table) Compare(tb testing.TB, db *sqlx.DB, dir string, rows int) {
 	}
 	if _, err := lines.ReadByte(); err != io.EOF {
 		tb.Fatalf("there are more lines than rows: %v", err)
+	}
+	if r := lab.Verify(tb, lab.Silent(db, "orders", "id"), dir); !r.Equal() {
+		tb.Fatal(r)
 	}
 	tb.Logf("%d rows in %d segments, each once, in order", n, len(segments))
 }
