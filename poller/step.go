@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	goretry "github.com/sethvargo/go-retry"
@@ -59,7 +60,10 @@ func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Contex
 	if hook := r.Hooks.StepBegin; hook != nil {
 		ctx = hook(ctx, *s)
 	}
-	err := r.watch(s, func() error { return f(ctx) })
+	answered := r.watch(s)
+	defer answered(nil) // if f panics
+	err := f(ctx)
+	answered(err)
 	if err != nil && parent.Err() == nil && ctx.Err() != nil {
 		err = &timeoutError{limit, err}
 	}
@@ -83,9 +87,10 @@ func (r *run[T]) left(op Op) time.Duration {
 // that it has not answered. A black hole is known long before its timeout.
 const unanswered = 8 * time.Second
 
-// watch calls f, mentions that it has not answered yet, and marks and logs the step
-// as overdue while f ignores its timeout.
-func (r *run[T]) watch(s *StepInfo, f func() error) (err error) {
+// watch mentions that a step has not answered yet, and marks and logs it as overdue
+// while it ignores its timeout, until answered is called. A second call of answered
+// does nothing.
+func (r *run[T]) watch(s *StepInfo) (answered func(error)) {
 	returned, watched := make(chan struct{}), make(chan struct{})
 	// A call that honours its context returns soon after the timeout. The extra
 	// tenth gives it time to clean up, unless the sum overflows.
@@ -94,17 +99,19 @@ func (r *run[T]) watch(s *StepInfo, f func() error) (err error) {
 		defer close(watched)
 		r.unanswered(s, late, returned)
 	})
-	defer func() { // deferred, so that it also runs if f panics
-		if watchdog.Stop() {
-			return
-		}
-		close(returned)
-		<-watched
-		if r.steps[s.Op].answerLog.End() && err == nil {
-			r.log.Info("answered", "op", s.Op, "after", since(s.Start))
-		}
-	}()
-	return f()
+	var once sync.Once
+	return func(err error) {
+		once.Do(func() {
+			if watchdog.Stop() {
+				return
+			}
+			close(returned)
+			<-watched
+			if r.steps[s.Op].answerLog.End() && (err == nil || errors.Is(err, ErrStandby)) {
+				r.log.Info("answered", "op", s.Op, "after", since(s.Start))
+			}
+		})
+	}
 }
 
 // unanswered logs what is to say of a step until it has returned.

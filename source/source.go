@@ -154,11 +154,6 @@ type Batch[T any] struct {
 	// if the source has no better description than To itself.
 	Position string
 
-	// ID is set by the Poller before it writes the batch. It is the same for each
-	// attempt to write the batch or the rest of it, and different for each other
-	// batch, so that a sink can recognise what it has in part. Sources leave it 0.
-	ID uint64
-
 	// Pending is an upper bound on the number of records after To. 0 means none
 	// or unknown: a source does not count records just for this field.
 	Pending int64

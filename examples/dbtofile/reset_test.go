@@ -83,6 +83,7 @@ The next start copies the rows after it again, to new files. Complete files stay
 	succeeds(t, append(args, "-rewind", "first")...)
 	p = run(t, nil, append(args, "-rewind", "3")...)
 	require.Equal(t, 1, p.code(), "forward")
+	require.Contains(t, p.stderr.String(), "up to the cursor, before the first row, so nothing would be copied again")
 }
 
 func TestRewindSQLite(t *testing.T) {
@@ -144,9 +145,9 @@ func TestAdopt(t *testing.T) {
 	p = run(t, nil, append(args, "-once")...)
 	require.Equal(t, 1, p.code())
 	require.Contains(t, p.stderr.String(), "it was set back")
-	succeeds(t, append(args, "-adopt")...)
-	p = run(t, nil, append(args, "-once")...)
-	require.Equal(t, 1, p.code(), "adopting does not help")
+	p = run(t, nil, append(args, "-adopt")...)
+	require.Equal(t, 1, p.code(), "adopting would lose rows")
+	require.Contains(t, p.stderr.String(), "use -rewind")
 	succeeds(t, append(args, "-rewind", "first")...)
 	succeeds(t, append(args, "-once")...)
 	require.Equal(t, strings.Join([]string{sold(1, 10), sold(11, 12), sold(13, 15), sold(1, 2)}, ""), content(t, dir, ".jsonl"))

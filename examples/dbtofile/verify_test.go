@@ -24,10 +24,22 @@ func TestVerify(t *testing.T) {
 	prints(t, p, `1 to 100 +100 +100 .*`, `orders: EQUAL\. All 100 rows are the same\.`)
 	require.Empty(t, p.stderr.String())
 
+	// The last file is compared to its end, also after the cursor was adopted.
+	succeeds(t, append(args, "-adopt")...)
+	all := files(t, dir, ".jsonl")
+	last, err := os.ReadFile(all[len(all)-1])
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(all[len(all)-1], last[:strings.LastIndex(string(last[:len(last)-1]), "\n")+1], 0o600))
+	p = run(t, nil, append(args, "-verify")...)
+	require.Equal(t, 4, p.code())
+	prints(t, p, `missing: 1: 100`)
+	require.NoError(t, os.WriteFile(all[len(all)-1], last, 0o600))
+	succeeds(t, append(args, "-verify")...)
+
 	db.MustExec(`UPDATE orders SET name = 'new' WHERE id = 20`)
 	p = run(t, nil, append(args, "-verify")...)
 	require.Equal(t, 5, p.code())
-	prints(t, p, `changed: 1: 20`, `A changed row was updated after it was delivered, or a file was damaged\.`, `orders: DIFFERENT\. No row is missing\..*`)
+	prints(t, p, `changed: 1: 20`, `A changed row was updated after it was delivered, or its key was drawn again .*`, `orders: DIFFERENT\. No key is missing\..*`)
 
 	name := files(t, dir, ".jsonl")[1]
 	b, err := os.ReadFile(name)

@@ -20,12 +20,19 @@ type Options struct {
 	// point that is not mounted, and create nothing. The first start leaves it out.
 	// The error wraps fs.ErrNotExist.
 	MustExist bool
+
+	// Distinct says that no two records of the source have equal JSON, as rows with
+	// their primary key. A record that the sink rejects then has the same ID again
+	// after any crash or rewind. Do not set it for other records: of two that are
+	// equal, only one would be listed and replayed.
+	Distinct bool
 }
 
 // Dir is a directory of letters: the DeadLetter of a Poller. It is safe for
 // concurrent use.
 type Dir[T any] struct {
-	files *filesink.Dir[Letter]
+	files    *filesink.Dir[Letter]
+	distinct bool // see Options
 }
 
 // Open opens a directory of letters and locks it until Close. It creates the
@@ -36,16 +43,16 @@ func Open[T any](dir string, o Options) (*Dir[T], error) {
 	if err != nil {
 		return nil, fmt.Errorf("deadletter: %w", err)
 	}
-	return &Dir[T]{files}, nil
+	return &Dir[T]{files, o.Distinct}, nil
 }
 
-// Write stores the records of a batch as letters, durably. A record that is equal
-// to the one stored last, at the same position, is not stored again. Write never
+// Write stores the records of a batch as letters, durably. A letter with the ID of
+// the one stored last is not stored again. Write never
 // rejects a record: one that cannot be written as JSON is stored without its
 // values. After an error call Write again.
 func (d *Dir[T]) Write(ctx context.Context, b source.Batch[poller.Rejected[T]]) error {
 	for _, r := range b.Records {
-		if err := d.write(ctx, newLetter(r)); err != nil {
+		if err := d.write(ctx, newLetter(r, d.distinct)); err != nil {
 			return fmt.Errorf("deadletter: %w", err)
 		}
 	}

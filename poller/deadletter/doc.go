@@ -29,9 +29,11 @@
 // # Guarantee
 //
 // A letter is durable before the Poller saves the cursor after its record. A crash
-// between the two makes the Poller write the letter again. The copy has the same
-// ID. If it directly follows the first one, it is not stored again. List and
-// [Source] return each ID once.
+// between the two makes the Poller write the letter again, and so does a rewind. The
+// copy has the same ID if the record has a Key, or with [Options.Distinct]; without
+// them it may have another one, see [Letter]. List and [Source] return each ID once. So
+// a letter that was replayed is not replayed again after a rewind, unless the
+// replay begins again with a new checkpoint.
 //
 // # Replay
 //
@@ -46,7 +48,8 @@
 //	err := p.Drain(ctx)
 //
 // Its checkpoint says how far the letters are replayed, so that a second Drain
-// delivers only new ones. The pipeline that wrote the letters may go on at the same
+// delivers only new ones. To clear the letters, remove that checkpoint with them: it
+// is refused by a new directory. The pipeline that wrote the letters may go on at the same
 // time. Give the replay no DeadLetter, and it ends at the first letter that still
 // cannot be delivered. Or give it a DeadLetter in another directory. In the same
 // directory the replay would read its own letters, and never end.

@@ -13,8 +13,11 @@ import (
 
 // Letter is a record that was not delivered, and why.
 type Letter struct {
-	// ID identifies the record, by its position and content. Letters with equal
-	// IDs are copies, which a crash or a rewind makes.
+	// ID identifies the record. Letters with equal IDs are copies, which a crash or a
+	// rewind makes. The ID of a record with a Key, or in a Dir with
+	// [Options.Distinct], depends on its key and content only. Without them it also
+	// depends on where the batch of the record began: then a copy may have another
+	// ID, if the batches after the crash or the rewind begin elsewhere.
 	ID string `json:"id"`
 
 	// Pipeline is the Name of the Poller.
@@ -45,9 +48,14 @@ type Letter struct {
 	// Record is the record as JSON, by encoding/json. It is nil if the source
 	// could not make the record, or if it cannot be written as JSON; Error says so.
 	Record json.RawMessage `json:"record,omitempty"`
+
+	// Inexact is true if decoding Record makes another record: a field is not in the
+	// JSON, or a value of type any is not restored. [Source] then reads the record
+	// from its source again.
+	Inexact bool `json:"inexact,omitempty"`
 }
 
-func newLetter[T any](r poller.Rejected[T]) Letter {
+func newLetter[T any](r poller.Rejected[T], distinct bool) Letter {
 	l := Letter{
 		Pipeline: r.Pipeline, Time: r.Time.UTC(), From: r.From, To: r.To,
 		Index: r.Index, Key: r.Key, Error: r.Err,
@@ -57,10 +65,13 @@ func newLetter[T any](r poller.Rejected[T]) Letter {
 		if err != nil { // probably why the sink rejected it
 			l.Error += "; the record cannot be written as JSON: " + err.Error()
 		}
-		l.Record = record
+		l.Record, l.Inexact = record, err == nil && !isExact(r.Record, record)
 	}
 	sum := sha256.New()
-	fmt.Fprintf(sum, "%q %q %d %q %s", l.Pipeline, l.From, l.Index, l.Key, l.Record)
+	fmt.Fprintf(sum, "%q %q %s", l.Pipeline, l.Key, l.Record)
+	if l.Key == "" && (!distinct || l.Record == nil || l.Inexact) {
+		fmt.Fprintf(sum, " %q %d", l.From, l.Index)
+	}
 	l.ID = fmt.Sprintf("%x", sum.Sum(nil)[:16])
 	return l
 }

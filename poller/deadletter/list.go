@@ -21,8 +21,13 @@ import (
 // the offset, and then goes on. Other errors end it.
 func List(dir string) iter.Seq2[Letter, error] {
 	return func(yield func(Letter, error) bool) {
+		c, err := contents(dir)
+		if err != nil {
+			yield(Letter{}, err)
+			return
+		}
 		seen := map[string]bool{}
-		for f, err := range scan(dir, position{}) {
+		for f, err := range scan(c.Parts, position{}) {
 			if err == nil && seen[f.letter.ID] {
 				continue
 			}
@@ -34,30 +39,28 @@ func List(dir string) iter.Seq2[Letter, error] {
 	}
 }
 
-// position is a place between two lines.
-type position struct {
-	segment uint64
-	offset  int64
-}
-
 // found is a letter and the position after it.
 type found struct {
 	letter Letter
 	next   position
 }
 
+// contents returns what the directory holds: nothing if nothing was ever written there.
+func contents(dir string) (filesink.Contents, error) {
+	c, err := filesink.ReadContents(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	if err != nil {
+		return c, fmt.Errorf("deadletter: %w", err)
+	}
+	return c, nil
+}
+
 // scan reads the letters after a position. A line that is not a letter comes as an
 // error, with the position after it.
-func scan(dir string, after position) iter.Seq2[found, error] {
+func scan(parts []filesink.Part, after position) iter.Seq2[found, error] {
 	return func(yield func(found, error) bool) {
-		parts, err := filesink.Committed(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			return
-		}
-		if err != nil {
-			yield(found{}, fmt.Errorf("deadletter: %w", err))
-			return
-		}
 		for _, p := range parts {
 			at := position{segment: p.Number}
 			switch {

@@ -1,13 +1,21 @@
 package deadletter_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/poller/deadletter"
+	"github.com/artifactofdevotion/devotion/poller/pollertest"
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
@@ -43,16 +51,107 @@ func TestRecordIsGone(t *testing.T) {
 	require.ErrorContains(t, err, "Refetch may have another record in its place")
 }
 
+// A selection needs its own checkpoint, so that it loses no letter that it skips.
 func TestOnly(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var stored []int
 	require.NoError(t, pipeline(items(9, nil), refuse(map[int]bool{2: true, 4: true, 6: true}, &stored), open(t, dir)).Drain(t.Context()))
+	letters := list(t, dir)
+	one, other := []string{letters[1].ID}, []string{letters[0].ID, letters[1].ID}
 	stored = nil
-	id := list(t, dir)[1].ID
-	s := &deadletter.Source[item]{Dir: dir, Only: func(l deadletter.Letter) bool { return l.ID == id }}
-	require.NoError(t, pipeline(s, refuse(nil, &stored), nil).Drain(t.Context()))
+	p := pipeline(&deadletter.Source[item]{Dir: dir, Only: one}, refuse(nil, &stored), nil)
+	require.NoError(t, p.Drain(t.Context()))
+	require.NoError(t, p.Drain(t.Context()))
 	assert.Equal(t, []int{4}, stored)
+
+	for _, only := range [][]string{nil, other, {}} {
+		p.Source = &deadletter.Source[item]{Dir: dir, Only: only}
+		err := p.Drain(t.Context())
+		require.ErrorContains(t, err, "is of another selection of letters")
+		require.Equal(t, retry.Fatal, retry.Classify(err))
+	}
+	stored = nil
+	p = pipeline(&deadletter.Source[item]{Dir: dir, Only: other}, refuse(nil, &stored), nil)
+	require.NoError(t, p.Drain(t.Context()))
+	p.Source = &deadletter.Source[item]{Dir: dir, Only: []string{other[1], other[0]}}
+	require.NoError(t, p.Drain(t.Context()))
+	assert.Equal(t, []int{2, 4}, stored, "the order of the IDs is ignored")
+}
+
+// A cursor of letters that were removed since is an error at once, and passes over no
+// new letter.
+func TestClearedDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var stored []int
+	write := func(bad ...int) {
+		refused := map[int]bool{}
+		for _, n := range bad {
+			refused[n] = true
+		}
+		letters, err := deadletter.Open[item](dir, deadletter.Options{})
+		require.NoError(t, err)
+		require.NoError(t, pipeline(items(9, nil), refuse(refused, new([]int)), letters).Drain(t.Context()))
+		require.NoError(t, letters.Close())
+	}
+	write(1, 2)
+	p := pipeline(&deadletter.Source[item]{Dir: dir}, refuse(nil, &stored), nil)
+	require.NoError(t, p.Drain(t.Context()))
+	require.NoError(t, os.RemoveAll(dir))
+	for range 2 {
+		err := p.Drain(t.Context())
+		require.ErrorContains(t, err, "the directory was cleared or replaced since; begin the replay again with a new checkpoint")
+		require.Equal(t, retry.Fatal, retry.Classify(err))
+		write(3, 4, 5)
+	}
+	p.Checkpointer = &pollertest.Checkpointer{}
+	require.NoError(t, p.Drain(t.Context()))
+	assert.Equal(t, []int{1, 2, 3, 4, 5}, stored)
+}
+
+// A cursor of releases before cursors had a label.
+func TestOldCursor(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var stored []int
+	require.NoError(t, pipeline(items(9, nil), refuse(map[int]bool{2: true, 4: true}, &stored), open(t, dir)).Drain(t.Context()))
+	text, err := os.ReadFile(filepath.Join(dir, "letters-0000000001.jsonl.open"))
+	require.NoError(t, err)
+	old := source.Cursor(fmt.Sprintf("letters:1:%d", bytes.IndexByte(text, '\n')+1))
+	b, err := (&deadletter.Source[item]{Dir: dir}).Fetch(t.Context(), old, 9)
+	require.NoError(t, err)
+	require.Equal(t, []item{{ID: 4}}, b.Records)
+	_, err = (&deadletter.Source[item]{Dir: dir, Only: []string{"x"}}).Fetch(t.Context(), old, 9)
+	require.ErrorContains(t, err, "is of another selection")
+}
+
+// A batch ends after 8 MB, whether records come from letters or from their source.
+func TestBatchIsBounded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d, err := deadletter.Open[string](dir, deadletter.Options{})
+	require.NoError(t, err)
+	defer d.Close()
+	large := strings.Repeat("x", 3<<20)
+	for i := range 8 {
+		r := poller.Rejected[string]{Record: large, From: "0", To: source.Cursor(fmt.Sprint(i + 1)), Index: i}
+		if i%2 == 0 {
+			r = poller.Rejected[string]{Key: fmt.Sprint("id ", i), From: "0", To: "9"}
+		}
+		require.NoError(t, d.Write(t.Context(), source.Batch[poller.Rejected[string]]{Records: []poller.Rejected[string]{r}}))
+	}
+	s := &deadletter.Source[string]{Dir: dir, Refetch: source.Func[string](func(_ context.Context, after source.Cursor, _ int) (source.Batch[string], error) {
+		return source.Batch[string]{From: after, To: "9", Records: []string{large}, Bytes: len(large)}, nil
+	})}
+	var sizes []int
+	after := source.Cursor("")
+	for more := true; more; {
+		b, err := s.Fetch(t.Context(), after, 100)
+		require.NoError(t, err)
+		sizes, after, more = append(sizes, len(b.Records)), b.To, b.More
+	}
+	assert.Equal(t, []int{3, 3, 2}, sizes)
 }
 
 // A Source of letters keeps the contract of a source.
@@ -70,6 +169,6 @@ func TestSourceContract(t *testing.T) {
 	require.NoError(t, sourcetest.TestSource(t.Context(), sourcetest.Options[item]{
 		Open:     func(context.Context) (source.Source[item], error) { return &deadletter.Source[item]{Dir: dir}, nil },
 		Expected: expected,
-		Foreign:  []source.Cursor{"v1:42", "letters:1", "letters:1:-5", "letters:01:5", "letters:1:99999999", "letters:1:5:5"},
+		Foreign:  []source.Cursor{"v1:42", "letters:1", "letters:1:-5", "letters:01:5", "letters:1:99999999", "letters:1:5:5", "letters:", "letters::1:5", "letters:1:-5:5", "letters:a-b:1:5", "x:1:5"},
 	}))
 }

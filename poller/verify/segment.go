@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
-	"slices"
 
 	"github.com/artifactofdevotion/devotion/source/compare"
 )
@@ -20,15 +19,14 @@ type segment struct {
 	name        string
 	number      uint64
 	file        io.Closer
-	head        []compare.Entry // read already: up to the second good record
-	good        []int           // where in head the good ones are
-	first, last [][]string      // up to two keys, in their order; last has those of earlier segments too
+	head        []compare.Entry // read already: up to the first good record
+	first, last []string        // the keys of the first and the last good record, nil if there is none
 }
 
-// open opens the next segment and reads it up to the first good record. It returns
-// nil after the last one.
+// open opens the next segment of the run and reads it up to the first good record. It
+// returns nil after the last one.
 func (v *verifier) open() (*segment, error) {
-	for len(v.contents.Parts) > 0 {
+	for len(v.contents.Parts) > 0 && v.contents.Parts[0].Number <= v.run.last {
 		stored := v.contents.Parts[0]
 		v.contents.Parts = v.contents.Parts[1:]
 		file, err := stored.Reader(0)
@@ -46,15 +44,15 @@ func (v *verifier) open() (*segment, error) {
 	return nil, nil
 }
 
-// readHead reads up to the second good record.
+// readHead reads up to the first good record.
 func (s *segment) readHead(in io.Reader, key []string) (err error) {
 	if s.format, err = newFormat(in, filepath.Ext(s.name) == ".csv"); err != nil {
 		return ignoreEOF(err)
 	}
 	whole := false // a record without the key
-	for len(s.first) < 2 {
+	for s.first == nil {
 		e, good, err := s.entry(key)
-		if s.first == nil && (err != nil && whole || len(s.head) == maxDamaged) {
+		if err != nil && whole || len(s.head) == maxDamaged {
 			return fmt.Errorf("no record has the columns %q, which are the key: verify needs them in the files", key)
 		}
 		if err != nil {
@@ -63,8 +61,7 @@ func (s *segment) readHead(in io.Reader, key []string) (err error) {
 		_, ok := s.key(s.buf, nil)
 		whole = whole || ok
 		if s.head = append(s.head, e); good {
-			s.good = append(s.good, len(s.head)-1)
-			s.first = append(s.first, s.last[len(s.last)-1])
+			s.first = s.last
 		}
 		if good && s.columns == nil {
 			jsonFields(s.buf, func(name, _ []byte) { s.columns = append(s.columns, unquote(name)) })
@@ -86,16 +83,8 @@ func (s *segment) entry(key []string) (e compare.Entry, good bool, err error) {
 		e.Key = fmt.Sprintf("(damaged: %s at byte %d)", s.name, at)
 		return e, false, nil
 	}
-	s.last = append(s.last[max(0, len(s.last)-1):], texts)
-	e.Key = keyText(texts)
+	s.last, e.Key = texts, keyText(texts)
 	return e, true, nil
-}
-
-// skipFirst leaves the first good record out.
-func (s *segment) skipFirst() {
-	if len(s.good) > 0 {
-		s.head = slices.Delete(s.head, s.good[0], s.good[0]+1)
-	}
 }
 
 // entries yields all records and closes the file. It returns false if yield did, or

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"slices"
 
-	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/compare"
@@ -34,17 +33,19 @@ func Files(ctx context.Context, t *sqlsource.Table, dir string) (r Report, err e
 		return r, err
 	}
 	r.UpTo = t.Describe(v.cursor)
-	if v.contents.Count == 0 {
-		return r, v.nothing()
+	runs, err := v.runs()
+	if err != nil {
+		return r, err
 	}
 	if err = v.probe(); err != nil {
 		return r, err
 	}
-	next, err := v.open()
-	for next != nil && err == nil {
-		next, err = v.part(next)
+	for _, v.run = range runs {
+		if err = v.compareRun(); err != nil {
+			return r, err
+		}
 	}
-	return r, err
+	return r, nil
 }
 
 type verifier struct {
@@ -54,9 +55,11 @@ type verifier struct {
 	cursor   source.Cursor // of the directory
 	report   *Report
 
-	columns *row.Columns // of the table now; nil if it has no row
-	binary  []bool       // which columns of the key hold bytes
-	before  *segment     // the one that was read last, nil before the first
+	columns *row.Columns  // of the table now; nil if it has no row
+	binary  []bool        // which columns of the key hold bytes
+	run     run           // the one that is compared
+	before  *segment      // the segment that was read last, nil before the first one of the run
+	after   source.Cursor // where the last part began
 }
 
 // of returns a table that is read up to a cursor, "" for no bound.
@@ -93,7 +96,9 @@ func (v *verifier) probe() error {
 		if err != nil {
 			return err
 		}
-		break
+		if v.columns != nil { // nil after a row that cannot be read
+			break
+		}
 	}
 	if v.columns == nil {
 		return nil
@@ -105,15 +110,6 @@ func (v *verifier) probe() error {
 	return nil
 }
 
-// nothing compares the table with a directory into which no row was written.
-func (v *verifier) nothing() error {
-	if v.cursor == "" || v.contents.Rewound && v.table.Start == sqlsource.Latest {
-		return nil
-	}
-	entry := v.entryOf(filesink.JSONLines[row.Row](), &format{})
-	return v.compare(v.of(v.table.Columns, v.cursor), v.table.Start, entry, func(func(compare.Entry, error) bool) {})
-}
-
 // part compares the segments from s on with the table, as far as each continues the
 // one before, and returns the next one.
 func (v *verifier) part(s *segment) (next *segment, err error) {
@@ -123,13 +119,12 @@ func (v *verifier) part(s *segment) (next *segment, err error) {
 		s.file.Close()
 		return v.open()
 	}
-	upTo := v.cursor
-	if v.contents.Rewound {
-		upTo = "" // the cursor may stand before rows of the files
+	columns := s.columns
+	if columns == nil { // no record of the segment is good
+		columns = v.table.Columns
 	}
-	t := v.of(s.columns, upTo)
-	after, err := v.begin(t, s)
-	if err != nil {
+	t := v.of(columns, v.run.upTo)
+	if v.after, err = v.begin(t, s); err != nil {
 		return nil, err
 	}
 	encoder, err := encoderFor(s.name)
@@ -148,25 +143,19 @@ func (v *verifier) part(s *segment) (next *segment, err error) {
 				yield(compare.Entry{}, err)
 				return
 			case next == nil:
-				if v.contents.Rewound || s.number < v.contents.Count {
+				if s.number < v.run.last {
+					v.report.note("the segments after %s are not in the directory: the rows in them are not compared", s.name)
 					yield(compare.Entry{}, compare.ErrPart)
 				}
 				return
-			}
-			continues, err := v.continues(t, next)
-			if err != nil || !continues {
-				if err == nil {
-					err = compare.ErrPart
-				}
-				yield(compare.Entry{}, err)
+			case !v.continues(next):
+				yield(compare.Entry{}, compare.ErrPart)
 				return
 			}
-			next.last = append(slices.Clone(v.before.last), next.last...)
-			next.last = next.last[max(0, len(next.last)-2):]
 			s = next
 		}
 	}
-	return next, v.compare(t, after, v.entryOf(encoder, s.format), got)
+	return next, v.compare(t, v.after, v.entryOf(encoder, s.format), got)
 }
 
 // gone returns the columns that the table does not have, of those given.
@@ -176,25 +165,19 @@ func (v *verifier) gone(columns []string) []string {
 
 // begin returns the cursor from which the rows of a segment follow.
 func (v *verifier) begin(t *sqlsource.Table, s *segment) (source.Cursor, error) {
-	if v.before == nil && s.number == 1 && v.table.Start != sqlsource.Latest && len(s.head) > 0 {
-		return v.table.Start, nil
-	}
-	if len(s.first) == 0 {
+	switch b := v.before; {
+	case b != nil && s.number == b.number+1 && b.last != nil:
+		return v.at(t, b.last)
+	case b != nil && s.number == b.number+1: // no record before it is good
+		return v.after, nil
+	case b == nil && s.number == v.run.first && v.run.after != sqlsource.Latest:
+		return v.run.after, nil
+	case s.first == nil:
 		return "", fmt.Errorf("%s has no record that can be read: put it right, or move it away", s.name)
 	}
-	if v.before != nil && s.number == v.before.number+1 && v.before.last != nil {
-		back, err := v.wentBack(t, s)
-		if err != nil {
-			return "", err
-		} else if !back {
-			return v.at(t, v.before.last[len(v.before.last)-1])
-		}
-		v.report.note("the copy was rewound before %s: its rows are compared again from the key %s on, without that row", s.name, keyText(s.first[0]))
-	} else {
-		v.report.note("the segments before %s are not in the directory: the rows up to the key %s are not compared", s.name, keyText(s.first[0]))
-	}
-	s.skipFirst()
-	after, err := v.at(t, s.first[0])
+	v.report.note("the segments before %s are not in the directory: the rows up to the key %s are not compared", s.name, keyText(s.first))
+	s.head = s.head[:len(s.head)-1] // the first good record
+	after, err := v.at(t, s.first)
 	if err != nil {
 		err = fmt.Errorf("%s: %w", s.name, err)
 	}
@@ -203,40 +186,15 @@ func (v *verifier) begin(t *sqlsource.Table, s *segment) (source.Cursor, error) 
 
 // continues reports whether the rows of a segment follow those before it, with the
 // same columns.
-func (v *verifier) continues(t *sqlsource.Table, s *segment) (bool, error) {
+func (v *verifier) continues(s *segment) bool {
 	b := v.before
-	if len(s.first) == 0 { // all of it is damaged
-		return true, nil
+	if s.number != b.number+1 {
+		return false
 	}
-	if s.number != b.number+1 || !slices.Equal(s.columns, b.columns) || b.last == nil {
-		return false, nil
+	if s.first == nil { // all of it is damaged
+		s.last, s.columns = b.last, b.columns
 	}
-	back, err := v.wentBack(t, s)
-	return !back, err
-}
-
-// wentBack reports whether a segment begins at or before the last key. One damaged key
-// among the last two and the first two does not mislead it.
-func (v *verifier) wentBack(t *sqlsource.Table, s *segment) (bool, error) {
-	last, first := v.before.last, s.first
-	if slices.Equal(last[len(last)-1], first[0]) {
-		return true, nil
-	}
-	for i, key := range last {
-		for j := range first {
-			if i < len(last)-1 && j > 0 || slices.Equal(key, first[j]) { // as after a rewind by two rows
-				continue
-			}
-			order, err := v.order(t, key, first[j])
-			if retry.Classify(err) == retry.Fatal { // a damaged key, which no column holds
-				return false, nil
-			}
-			if order <= 0 || err != nil {
-				return false, err
-			}
-		}
-	}
-	return true, nil
+	return slices.Equal(s.columns, b.columns)
 }
 
 func (v *verifier) compare(t *sqlsource.Table, after source.Cursor, entry func(*row.Row) (compare.Entry, error), got func(func(compare.Entry, error) bool)) error {

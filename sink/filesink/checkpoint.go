@@ -47,6 +47,8 @@ type checkpoint struct {
 	// Sealed segments that may not have their final names or be announced yet.
 	Sealed []sealed `json:"sealed,omitempty"`
 
+	Rewinds []Rewind `json:"rewinds,omitempty"` // oldest first, at most maxRewinds
+
 	History []entry `json:"history"` // oldest first, including the current cursor
 }
 
@@ -74,8 +76,19 @@ type entry struct {
 
 // clone returns a copy that can be changed without changing c.
 func (c checkpoint) clone() checkpoint {
-	c.Sealed, c.History = slices.Clone(c.Sealed), slices.Clone(c.History)
+	c.Sealed, c.History, c.Rewinds = slices.Clone(c.Sealed), slices.Clone(c.History), slices.Clone(c.Rewinds)
 	return c
+}
+
+// rewound records that the next segment begins after another cursor than the one
+// before ended at. Rewinds without a record between them are one.
+func (c *checkpoint) rewound(from, to source.Cursor) {
+	if n := len(c.Rewinds); n > 0 && c.Rewinds[n-1].Segment == c.Segment {
+		c.Rewinds[n-1].To = to
+		return
+	}
+	c.Rewinds = append(c.Rewinds, Rewind{c.Segment, from, to})
+	c.Rewinds = c.Rewinds[max(0, len(c.Rewinds)-maxRewinds):]
 }
 
 // seal ends the open segment, if there is one. Its records end at to.
@@ -169,6 +182,12 @@ func (c checkpoint) validate() error {
 		}
 		cursors = append(cursors, seg.From, seg.To)
 	}
+	for _, r := range c.Rewinds {
+		if r.Segment < 1 || r.Segment > c.Segment {
+			return errors.New("its rewinds are not of its segments")
+		}
+		cursors = append(cursors, r.From, r.To)
+	}
 	for _, e := range c.History {
 		if e.Epoch > c.Epoch || e.Offset < 0 || e.Rows < 0 {
 			return errors.New("its history is not one of its cursor")
@@ -182,6 +201,9 @@ func (c checkpoint) validate() error {
 	}
 	return nil
 }
+
+// maxRewinds limits the size of the checkpoint, which is replaced for each batch.
+const maxRewinds = 50
 
 const maxSegment = 9_999_999_999 // the number has 10 digits in names
 

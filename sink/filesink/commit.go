@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"os"
 	"slices"
 
@@ -41,7 +42,7 @@ func (s *store) commit(ctx context.Context, from source.Cursor, to durable.State
 			next.File = segmentName(next.Name, next.Segment, p.extension)
 			next.Shape, next.From, next.Opened = p.shape, from, now
 		}
-		if err := s.append(&next, buf[p.start:p.end]); err != nil {
+		if err := s.append(&next, buf[p.start:p.end], p.rest); err != nil {
 			return err
 		}
 		next.Rows += p.rows
@@ -76,8 +77,9 @@ func (s *store) closeSegment() error {
 	return nil
 }
 
-// append writes data at the end of the open segment of next, durably.
-func (s *store) append(next *checkpoint, data []byte) (err error) {
+// append writes data at the end of the open segment of next, and what rest writes after
+// it, durably. Rest may be nil.
+func (s *store) append(next *checkpoint, data []byte, rest func(io.Writer) error) (err error) {
 	name, created := next.File+openSuffix, s.open == nil
 	if created {
 		if s.open, err = s.dir.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL); err != nil {
@@ -85,7 +87,14 @@ func (s *store) append(next *checkpoint, data []byte) (err error) {
 			return s.damage("create "+name, err)
 		}
 	}
-	if _, err := s.open.WriteAt(data, next.Offset); err != nil {
+	w := &appender{file: s.open, start: next.Offset}
+	if len(data) > 0 {
+		_, err = w.Write(data)
+	}
+	if err == nil && rest != nil {
+		err = rest(w)
+	}
+	if err != nil {
 		return s.damage("write to "+name, err)
 	}
 	if err := s.open.Sync(); err != nil {
@@ -96,9 +105,22 @@ func (s *store) append(next *checkpoint, data []byte) (err error) {
 			return s.damage("sync the directory", err)
 		}
 	}
-	next.Offset += int64(len(data))
-	next.Tail, next.CRC = int64(len(data)), crc32.Checksum(data, castagnoli)
+	next.Offset += w.size
+	next.Tail, next.CRC = w.size, w.crc
 	return nil
+}
+
+// appender writes to the end of a segment.
+type appender struct {
+	file        file
+	start, size int64
+	crc         uint32 // of what was written
+}
+
+func (a *appender) Write(p []byte) (int, error) {
+	n, err := a.file.WriteAt(p, a.start+a.size)
+	a.size, a.crc = a.size+int64(n), crc32.Update(a.crc, castagnoli, p[:n])
+	return n, err
 }
 
 // save replaces the checkpoint, which commits next.
@@ -162,6 +184,7 @@ func (s *store) rewind(to source.Cursor) error {
 	if err := s.finish(&next, next.Cursor); err != nil {
 		return err
 	}
+	next.rewound(next.Cursor, to)
 	next.move(rewound, s.now().UTC())
 	return s.store(next)
 }

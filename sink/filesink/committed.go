@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
 )
@@ -39,9 +40,25 @@ type Contents struct {
 	Parts  []Part // see Committed
 	Count  uint64 // how many segments were written, with those that were taken
 
-	// Rewound is true if the cursor may stand before records of Parts: it was set by
-	// [Dir.Rewind], and no record was written since.
-	Rewound bool
+	// Created is when the directory was opened first. It tells one directory from
+	// another one that has replaced it.
+	Created time.Time
+
+	// Rewinds are the calls of [Dir.Rewind], oldest first: the last 50. Those of
+	// releases before this field existed are not in it.
+	Rewinds []Rewind
+}
+
+// Rewind is a call of [Dir.Rewind], or several calls without a record between them.
+type Rewind struct {
+	// Segment is the number of the first segment after it. That segment may not
+	// exist yet.
+	Segment uint64 `json:"segment"`
+
+	// From is the cursor up to which the records before it were written, and To
+	// the cursor after which those after it follow.
+	From source.Cursor `json:"from"`
+	To   source.Cursor `json:"to"`
 }
 
 // ReadContents returns the segments of a directory like [Committed], with the cursor
@@ -51,8 +68,10 @@ func ReadContents(dir string) (c Contents, err error) {
 	if err != nil {
 		return c, err
 	}
-	n := len(cp.History)
-	c = Contents{Cursor: cp.Cursor, Count: cp.Segment - 1, Rewound: n == 0 || cp.History[n-1].Segment == ""}
+	c = Contents{Cursor: cp.Cursor, Count: cp.Segment - 1, Rewinds: cp.Rewinds}
+	if len(cp.History) > 0 {
+		c.Created = cp.History[0].Time // the first entry is never removed
+	}
 	if cp.Offset > 0 {
 		c.Count++
 	}

@@ -106,7 +106,7 @@ func TestReadContents(t *testing.T) {
 		require.Equal(t, cursor(i+1), c.Cursor)
 		require.Len(t, c.Parts, i/3+1)
 		require.EqualValues(t, i/3+1, c.Count)
-		require.False(t, c.Rewound)
+		require.Empty(t, c.Rewinds)
 	}
 	c, err := filesink.ReadContents(dir)
 	require.NoError(t, err)
@@ -114,7 +114,7 @@ func TestReadContents(t *testing.T) {
 	require.NoError(t, f.Rewind(cursor(2)))
 	c, err = filesink.ReadContents(dir)
 	require.NoError(t, err)
-	require.True(t, c.Rewound)
+	require.Equal(t, []filesink.Rewind{{Segment: 4, From: cursor(8), To: cursor(2)}}, c.Rewinds)
 	require.Equal(t, cursor(2), c.Cursor)
 	require.Len(t, c.Parts, 2)
 	require.EqualValues(t, 3, c.Count)
@@ -123,5 +123,24 @@ func TestReadContents(t *testing.T) {
 	require.NoError(t, f.Write(ctx, batch(2, 4)))
 	c, err = filesink.ReadContents(dir)
 	require.NoError(t, err)
-	require.False(t, c.Rewound)
+	require.Len(t, c.Rewinds, 1)
+
+	// Two rewinds without a record between them are one, also if the cursor has moved.
+	for range 60 {
+		require.NoError(t, f.Rewind(cursor(1)))
+		_, err = f.Load(ctx)
+		require.NoError(t, err)
+		require.NoError(t, f.Save(ctx, cursor(1), cursor(3)))
+		require.NoError(t, f.Rewind(cursor(2)))
+		c, err = filesink.ReadContents(dir)
+		require.NoError(t, err)
+		require.Equal(t, filesink.Rewind{Segment: c.Count + 1, From: cursor(4), To: cursor(2)}, c.Rewinds[len(c.Rewinds)-1])
+		_, err = f.Load(ctx)
+		require.NoError(t, err)
+		require.NoError(t, f.Write(ctx, batch(2, 4)))
+	}
+	require.Len(t, c.Rewinds, 50)
+	history, err := f.History()
+	require.NoError(t, err)
+	require.Equal(t, history[len(history)-1].Time, c.Created)
 }

@@ -39,18 +39,42 @@ type Encoder[T any] interface {
 	End(dst []byte, start int, before *io.SectionReader) ([]byte, error)
 }
 
+// lines is an Encoder whose End does nothing. So the records of a piece need not be
+// in memory together.
+type lines[T any] interface {
+	Encoder[T]
+
+	// large returns a function that writes the record in parts. It is nil if the
+	// record is small, or cannot be written so.
+	large(record *T) func(io.Writer) error
+}
+
+// largeRecord is the size in bytes from which a record is written in parts.
+const largeRecord = 1 << 20
+
+// sized is a record that knows its size, as row.Row does.
+type sized interface{ Size() int }
+
+// largeAs returns the record as an M if it is large and one.
+func largeAs[M sized, T any](as func(*T) (M, bool), record *T) (m M, ok bool) {
+	if as != nil {
+		m, ok = as(record)
+	}
+	return m, ok && m.Size() >= largeRecord
+}
+
 // JSONLines returns an encoder for JSON Lines: each record is one JSON value on
 // one line of UTF-8 that ends in a line feed.
 //
 // If T or *T has a method AppendJSON([]byte) ([]byte, error), as row.Row has, that
 // method encodes the record. Its output is not checked, but must be one line. Any
 // other T is encoded by encoding/json, without escaping <, > and &.
+//
+// If it also has the methods Size() int and WriteJSON(io.Writer) error, as row.Row
+// has, a record with a Size of 1 MiB or more is written by WriteJSON, in parts.
 func JSONLines[T any]() Encoder[T] {
-	type appender interface {
-		AppendJSON(dst []byte) ([]byte, error)
-	}
-	e := jsonLines[T]{}
-	if as := methodOf[T, appender](); as != nil {
+	e := jsonLines[T]{writer: methodOf[T, jsonWriter]()}
+	if as := methodOf[T, jsonAppender](); as != nil {
 		e.appendJSON = func(dst []byte, r *T) ([]byte, error) {
 			a, ok := as(r)
 			if !ok {
@@ -76,7 +100,18 @@ func methodOf[T, M any]() func(*T) (M, bool) {
 	return nil
 }
 
+type jsonAppender interface {
+	AppendJSON(dst []byte) ([]byte, error)
+}
+
+type jsonWriter interface {
+	jsonAppender
+	sized
+	WriteJSON(w io.Writer) error
+}
+
 type jsonLines[T any] struct {
+	writer     func(*T) (jsonWriter, bool)                 // nil: records have no WriteJSON
 	appendJSON func(dst []byte, record *T) ([]byte, error) // nil: encoding/json
 }
 
@@ -85,6 +120,32 @@ func (e jsonLines[T]) Header(dst []byte, _ *T) ([]byte, error) { return dst, nil
 
 func (e jsonLines[T]) End(dst []byte, _ int, _ *io.SectionReader) ([]byte, error) {
 	return dst, nil
+}
+
+func (e jsonLines[T]) large(record *T) func(io.Writer) error {
+	r, ok := largeAs(e.writer, record)
+	if !ok {
+		return nil
+	}
+	return func(w io.Writer) error {
+		if err := r.WriteJSON(oneLine{w}); err != nil {
+			return err
+		}
+		_, err := w.Write([]byte{'\n'})
+		return err
+	}
+}
+
+var errLineFeed = errors.New("its JSON has a line feed: a value of JSON Lines must be one line")
+
+// oneLine refuses line feeds.
+type oneLine struct{ w io.Writer }
+
+func (o oneLine) Write(p []byte) (int, error) {
+	if bytes.IndexByte(p, '\n') >= 0 {
+		return 0, errLineFeed
+	}
+	return o.w.Write(p)
 }
 
 func (e jsonLines[T]) Append(dst []byte, record *T) ([]byte, error) {
@@ -103,7 +164,7 @@ func (e jsonLines[T]) Append(dst []byte, record *T) ([]byte, error) {
 	case len(dst) <= start:
 		return dst, errors.New("AppendJSON appended nothing")
 	case bytes.IndexByte(dst[start:], '\n') >= 0:
-		return dst, errors.New("AppendJSON appended a line feed: a value of JSON Lines must be one line")
+		return dst, errLineFeed
 	}
 	return append(dst, '\n'), nil
 }
@@ -118,10 +179,27 @@ type CSVRecord interface {
 
 // CSV returns an encoder for CSV by RFC 4180: a header in each segment, then one
 // line per record. The lines of row.Row end in CR LF. They distinguish NULL (no
-// text) from the empty string ("").
-func CSV[T CSVRecord]() Encoder[T] { return csv[T]{} }
+// text) from the empty string (""). A record that has the methods Size() int and
+// WriteCSV(io.Writer) error, as row.Row has, is written by WriteCSV, in parts, if its
+// Size is 1 MiB or more.
+func CSV[T CSVRecord]() Encoder[T] { return csv[T]{methodOf[T, csvWriter]()} }
 
-type csv[T CSVRecord] struct{}
+type csvWriter interface {
+	sized
+	WriteCSV(w io.Writer) error
+}
+
+type csv[T CSVRecord] struct {
+	writer func(*T) (csvWriter, bool) // nil: records have no WriteCSV
+}
+
+func (e csv[T]) large(record *T) func(io.Writer) error {
+	r, ok := largeAs(e.writer, record)
+	if !ok {
+		return nil
+	}
+	return r.WriteCSV
+}
 
 func (csv[T]) Extension() string { return ".csv" }
 

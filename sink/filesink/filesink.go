@@ -1,12 +1,9 @@
 package filesink
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -27,9 +24,11 @@ import (
 type Dir[T any] struct {
 	store   *store
 	encoder Encoder[T]
+	lines   lines[T]                  // the encoder, nil if it does not make lines
 	columns func(*T) (columned, bool) // nil: all records of T have the same columns
 
 	buf    []byte
+	line   []byte // of postponed records
 	pieces []piece
 
 	shape string       // of the last record encoded; empty before the first
@@ -40,8 +39,9 @@ type Dir[T any] struct {
 // process may have many idle pipelines.
 const keepBuffer = 64 << 10
 
-// maxBuffer is the largest buffer in bytes that is kept while more batches follow.
-// A single large record needs a larger one.
+// maxBuffer is about how many bytes of a piece are encoded in memory before they are
+// written, if the encoder makes lines. The records after them are encoded once to find
+// those that cannot be, and again when they are written.
 const maxBuffer = 16 << 20
 
 var errNoDir = errors.New("filesink: the directory is empty: name the directory that has the segments") // not the working directory
@@ -83,7 +83,9 @@ func openDir[T any](path string, o Options[T], system system) (*Dir[T], error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir[T]{store: s, encoder: o.Encoder, columns: methodOf[T, columned]()}, nil
+	d := &Dir[T]{store: s, encoder: o.Encoder, columns: methodOf[T, columned]()}
+	d.lines, _ = o.Encoder.(lines[T])
+	return d, nil
 }
 
 // columned is a record whose columns may differ from those of the record before.
@@ -108,102 +110,15 @@ func (d *Dir[T]) write(ctx context.Context, b source.Batch[T]) error {
 		return err
 	}
 	defer func() {
-		if !b.More && cap(d.buf) > keepBuffer || cap(d.buf) > maxBuffer {
-			d.buf = nil
+		if !b.More && cap(d.buf) > keepBuffer || cap(d.buf) > 2*maxBuffer {
+			d.buf, d.line = nil, nil
 		}
+		clear(d.pieces) // they hold the records
 	}()
 	if err := d.encode(ctx, b.Records); err != nil {
 		return err
 	}
 	return s.commit(ctx, b.From, next, d.buf, d.pieces)
-}
-
-// encode fills buf with the records, and pieces with the parts of buf that go
-// into different segments.
-func (d *Dir[T]) encode(ctx context.Context, records []T) (err error) {
-	d.buf, d.pieces = d.buf[:0], d.pieces[:0]
-	fail := func(i int, err error) error {
-		return sink.Reject(fmt.Errorf("filesink: record %d of %d cannot be encoded as %s: %w",
-			i+1, len(records), d.encoder.Extension()[1:], err))
-	}
-	for i := range records {
-		if i%1024 == 0 && ctx.Err() != nil {
-			return d.store.fail("encode", context.Cause(ctx))
-		}
-		r := &records[i]
-		shape, err := d.shapeOf(r)
-		if err != nil {
-			return fail(i, err)
-		}
-		if i == 0 || shape != d.pieces[len(d.pieces)-1].shape {
-			if err := d.endPiece(); err != nil {
-				return err
-			}
-			d.pieces = append(d.pieces, piece{shape: shape, extension: d.encoder.Extension(), start: len(d.buf)})
-			if i > 0 || !d.store.continues(shape) {
-				if d.buf, err = d.encoder.Header(d.buf, r); err != nil {
-					return fail(i, err)
-				}
-			}
-		}
-		before := len(d.buf)
-		if d.buf, err = d.encoder.Append(d.buf, r); err == nil && len(d.buf) <= before {
-			err = errors.New("the Encoder appended nothing")
-		}
-		if err != nil {
-			return fail(i, err)
-		}
-		d.pieces[len(d.pieces)-1].rows++
-	}
-	return d.endPiece()
-}
-
-// endPiece ends the last piece, if there is one.
-func (d *Dir[T]) endPiece() (err error) {
-	if len(d.pieces) == 0 {
-		return nil
-	}
-	p, s := &d.pieces[len(d.pieces)-1], d.store
-	before := io.NewSectionReader(bytes.NewReader(nil), 0, 0)
-	if len(d.pieces) == 1 && s.continues(p.shape) {
-		before = io.NewSectionReader(s.open, 0, s.cp.Offset)
-	}
-	if d.buf, err = d.encoder.End(d.buf, p.start, before); err == nil && len(d.buf) <= p.start {
-		err = errors.New("the Encoder's End left nothing")
-	}
-	if err != nil {
-		return s.fail("encode", err)
-	}
-	p.end = len(d.buf)
-	return nil
-}
-
-// shapeOf returns a digest of what a record shares with the segment it goes into:
-// the format, the header, and the names and kinds of the columns.
-func (d *Dir[T]) shapeOf(r *T) (string, error) {
-	var columns *row.Columns
-	if d.columns != nil {
-		if c, ok := d.columns(r); ok {
-			columns = c.Columns()
-		}
-	}
-	if d.shape != "" && (columns == d.last || columns.Equal(d.last)) {
-		d.last = columns // the next record often has the same pointer
-		return d.shape, nil
-	}
-	header, err := d.encoder.Header(nil, r)
-	if err != nil {
-		return "", err
-	}
-	digest := fnv.New128a()
-	fmt.Fprintf(digest, "%q %q", d.encoder.Extension(), header)
-	if columns != nil {
-		for i := range columns.Len() {
-			fmt.Fprintf(digest, " %q %d", columns.Name(i), columns.Kind(i))
-		}
-	}
-	d.shape, d.last = fmt.Sprintf("%x", digest.Sum(nil)), columns
-	return d.shape, nil
 }
 
 // Load returns the stored cursor.

@@ -56,6 +56,23 @@ func readFooter(r *io.SectionReader) ([]uint32, error) {
 
 var zipped = Gzip(JSONLines[record]()) // one for all worlds, because a compressor is large
 
+// parted is an encoder of lines that writes each second record in two parts.
+type parted struct{ Encoder[record] }
+
+func (p parted) large(r *record) func(io.Writer) error {
+	line, err := p.Append(nil, r)
+	if err != nil || line[len(line)/2]%2 == 0 {
+		return nil
+	}
+	return func(w io.Writer) error {
+		_, err := w.Write(line[:len(line)/2])
+		if err == nil {
+			_, err = w.Write(line[len(line)/2:])
+		}
+		return err
+	}
+}
+
 // encoder returns the encoder of a world, by its seed.
 func (w *world) encoder() Encoder[record] {
 	switch w.seed % 16 {
@@ -63,6 +80,8 @@ func (w *world) encoder() Encoder[record] {
 		return zipped
 	case 1:
 		return footed{JSONLines[record]()}
+	case 2, 3:
+		return parted{JSONLines[record]()}
 	}
 	return nil // JSONLines
 }

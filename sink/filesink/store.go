@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -55,6 +56,11 @@ type piece struct {
 	shape, extension string
 	start, end       int // in the buffer
 	rows             int64
+
+	// rest writes what follows, as a function of the last records: so many of them
+	// were not encoded into the buffer. It is nil if all were.
+	rest  func(io.Writer) error
+	later int
 }
 
 func openStore(path string, o settings) (*store, error) {

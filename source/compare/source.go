@@ -12,9 +12,10 @@ import (
 // batchSize is how many records are fetched at once.
 const batchSize = 5000
 
-// Source returns the records of a source after a cursor, until it has no more. A
-// record that the source cannot make, see [source.BadRecord], is left out. If the
-// source holds records back, Source waits for them. It retries nothing.
+// Source returns the records of a source after a cursor, until it has no more. The
+// entry of a record that the source cannot make has the Key of its
+// [source.BadRecord], and no digest. If the source holds records back, Source waits
+// for them. It retries nothing.
 func Source[T any](ctx context.Context, src source.Source[T], after source.Cursor, entry func(*T) (Entry, error)) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for {
@@ -24,7 +25,9 @@ func Source[T any](ctx context.Context, src source.Source[T], after source.Curso
 			case errors.Is(err, source.ErrEnd):
 				return
 			case errors.As(err, &bad):
-				after = bad.To
+				if after = bad.To; !yield(Entry{Key: bad.Key}, nil) {
+					return
+				}
 				continue
 			case err != nil:
 				yield(Entry{}, err)

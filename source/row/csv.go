@@ -43,7 +43,11 @@ func appendField(dst, s []byte) []byte {
 	if !needsQuotes(s) {
 		return append(dst, s...)
 	}
-	dst = append(dst, '"')
+	return append(appendDoubled(append(dst, '"'), s), '"')
+}
+
+// appendDoubled appends s with each quote doubled.
+func appendDoubled(dst, s []byte) []byte {
 	for {
 		i := bytes.IndexByte(s, '"')
 		if i < 0 {
@@ -53,7 +57,7 @@ func appendField(dst, s []byte) []byte {
 		dst = append(dst, '"', '"')
 		s = s[i+1:]
 	}
-	return append(append(dst, s...), '"')
+	return append(dst, s...)
 }
 
 // special marks the bytes that end or quote a field.

@@ -61,6 +61,9 @@ func FuzzAppendJSON(f *testing.F) {
 		require.True(t, ok)
 		require.NotContains(t, string(line), "\n")
 		require.True(t, utf8.Valid(line))
+		var written bytes.Buffer
+		require.NoError(t, r.WriteJSON(&written))
+		require.Equal(t, string(line), written.String())
 
 		d := json.NewDecoder(bytes.NewReader(line))
 		d.UseNumber()
@@ -145,6 +148,10 @@ func FuzzAppendCSV(f *testing.F) {
 		r := anyRow(t, kind, name, s, raw, n, x, nsec)
 		file, err := r.AppendCSV(r.AppendCSVHeader(nil))
 		require.NoError(t, err)
+
+		written := bytes.NewBuffer(r.AppendCSVHeader(nil))
+		require.NoError(t, r.WriteCSV(written))
+		require.Equal(t, string(file), written.String())
 
 		header, rest, err := parseRecord(string(file))
 		require.NoError(t, err)

@@ -13,6 +13,7 @@ import (
 // and rows that are added there late would be missed. For a view it is found.
 func (s *state) openGuard(ctx context.Context, db ceiling.Queryer, c ceiling.Ceiling) (ceiling.Guard, error) {
 	q, t := s.query, s.target()
+	s.base = q.table
 	g, err := c.Open(ctx, db, t)
 	var unsafe *ceiling.UnsafeError
 	refused := errors.As(err, &unsafe)
@@ -30,7 +31,7 @@ func (s *state) openGuard(ctx context.Context, db ceiling.Queryer, c ceiling.Cei
 	case q.rows && o.Column == "": // the refusal says why
 		return nil, err
 	case q.rows:
-		t.Parts, t.Name = o.Table, name
+		s.base, t.Parts, t.Name = o.Table, o.Table, name
 		t.Key[0].Name, t.Key[0].Quoted = o.Column, q.sql.Quote(o.Column)
 		if g, failed = c.Open(ctx, db, t); failed != nil {
 			return nil, failed

@@ -109,7 +109,8 @@ func (t *Table) At(key ...any) (source.Cursor, error) { return at(t.query, key) 
 
 // Adopt returns a cursor with c's key, for this Table as it is now and without a
 // history. Use it to continue after an [ErrHistory], or with a changed Where, if the rows
-// up to that key are those that were read. Adopt does not ask the database.
+// up to that key are those that were read. Adopt does not ask the database; Check tells
+// from the new cursor whether keys below it are drawn again, and then only a rewind loses no rows.
 func (t *Table) Adopt(c source.Cursor) (source.Cursor, error) { return adopt(t.query, c) }
 
 // Describe returns where a cursor stands, in words.
@@ -292,14 +293,7 @@ func (r rowRecords) bind(dest []any)      { copy(dest, r.Dest()) }
 func (r rowRecords) add() int             { return r.Add() }
 func (r rowRecords) take(n int) []row.Row { return r.Rows()[:n:n] }
 
-func (r rowRecords) digest(of row.Row, key []string) (s slots) {
-	for i := range of.Len() {
-		if name := of.Columns().Name(i); !slices.Contains(key, name) {
-			s.add(name, of.Text(i), of.IsNull(i))
-		}
-	}
-	return s
-}
+func (r rowRecords) text(of row.Row, i int) (string, bool) { return of.Text(i), of.IsNull(i) }
 
 // permanent returns an error of this package that is not worth retrying.
 func permanent(format string, args ...any) error {
