@@ -1,6 +1,7 @@
 package poller_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -339,4 +340,44 @@ func TestASlowAnswerEndsItsMention(t *testing.T) {
 		assert.Contains(t, w.logged("answered")[0], "op=write after=20s\n")
 		assert.Empty(t, w.logged("overdue"))
 	})
+}
+
+// Neither one attempt nor many together outlast the Retry policy's MaxElapsed, by more
+// than the second that the last attempt gets.
+func TestMaxElapsedLimitsEachAttempt(t *testing.T) {
+	for name, answer := range map[string]func(context.Context) error{
+		"black hole":    func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+		"slow refusal":  func(ctx context.Context) error { return cmp.Or(slow(ctx, 700*time.Millisecond), errors.New("refused")) },
+		"quick refusal": func(context.Context) error { return errors.New("refused") },
+	} {
+		for _, limit := range []time.Duration{3 * time.Second, 5 * time.Minute} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					for _, step := range []string{"load", "fetch", "write", "save"} {
+						w := newWorld(5)
+						failing := func(at string) func(context.Context) error {
+							return func(ctx context.Context) error {
+								if at == step {
+									return answer(ctx)
+								}
+								return nil
+							}
+						}
+						w.onLoad = failing("load")
+						w.onFetch = func(ctx context.Context, _ source.Cursor, _ int) error { return failing("fetch")(ctx) }
+						w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return failing("write")(ctx) }
+						w.onSave = func(ctx context.Context, _, _ source.Cursor) error { return failing("save")(ctx) }
+						p := w.poller()
+						p.Retry = retry.Policy{MaxElapsed: limit}
+						begin := time.Now()
+						var failed *poller.Error
+						require.ErrorAs(t, p.Drain(t.Context()), &failed, step)
+						assert.EqualValues(t, step, failed.Op)
+						assert.LessOrEqual(t, time.Since(begin), limit+time.Second, step)
+						assert.GreaterOrEqual(t, time.Since(begin), limit, "%s: it waits as long as it may", step)
+					}
+				})
+			})
+		}
+	}
 }

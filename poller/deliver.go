@@ -5,55 +5,65 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"reflect"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/internal/parts"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// delivery is a batch that is being written. Once some of its records are stored
-// or rejected, the rest is written from memory, in parts: no cursor stands for a
-// position within a batch.
+// delivery is a batch that is being written. Once some of its records are done,
+// which is to say stored or rejected, the rest is written from memory, in parts: no
+// cursor stands for a position within a batch.
 type delivery[T any] struct {
+	parts.Parts
 	batch     *source.Batch[T]
-	rest      []T  // the records that are neither stored nor rejected
-	size      int  // how many of rest to write next
 	uncertain bool // an attempt failed that may have stored records
-	rejected  int  // how many records of the batch were rejected
 }
-
-// partial reports whether records of the batch have been stored or rejected.
-func (d *delivery[T]) partial() bool { return len(d.rest) < len(d.batch.Records) }
 
 // deliver writes b and saves its cursor. It returns the cursor to continue from:
 // b.To, or an earlier one if the batch has to be fetched again.
-func (r *run[T]) deliver(b *source.Batch[T]) (source.Cursor, error) {
-	b.ID = rand.Uint64()
-	d := &delivery[T]{batch: b, rest: b.Records, size: len(b.Records)}
+func (r *run[T]) deliver(b *source.Batch[T]) (c source.Cursor, err error) {
+	d := &delivery[T]{Parts: parts.New(len(b.Records)), batch: b}
+	defer func() {
+		if err != nil {
+			r.keep(d)
+		}
+	}()
 	for {
-		if r.ctx.Err() != nil && !r.unsaved {
-			return "", errStopped
+		if r.ctx.Err() != nil {
+			r.keep(d)
+			if !r.unsaved {
+				return "", errStopped
+			}
+			d.Size = min(d.Size, cmp.Or(d.Gaps(), d.Size)) // begin nothing new
 		}
-		s := StepInfo{Op: OpWrite, From: b.From, To: b.To, Records: d.size, Bytes: b.Bytes}
-		part := *b
-		part.Records = d.rest[:d.size]
-		err := r.step(r.graceCtx, &s, func(ctx context.Context) error { return r.Sink.Write(ctx, part) })
-		n, named, err := d.progress(err)
-		if n > 0 {
-			r.unsaved, r.rejected = true, 0
-			r.succeeded(OpWrite)
+		s := StepInfo{Op: OpWrite, From: b.From, To: b.To, Records: d.Size, Bytes: b.Bytes}
+		part, answer := *b, error(nil)
+		part.Records = parts.Next(d.Parts, b.Records)
+		err := r.step(r.graceCtx, &s, func(ctx context.Context) error {
+			answer = d.Check(r.Sink.Write(ctx, part))
+			if d.Progress(answer) || errors.Is(answer, sink.ErrTooLarge) {
+				return nil // for the hooks
+			}
+			return answer
+		})
+		progress := d.Progress(answer)
+		if err := r.settle(d, &s, answer); err != nil {
+			return "", err
 		}
-		switch {
-		case err == nil && len(d.rest) == 0:
+		switch err = cmp.Or(err, answer); {
+		case progress || err == nil:
 			r.succeeded(OpWrite)
-			r.grow()
-			return r.done(d)
-		case err == nil, n > 0 && timedOut(err):
-			// go on with the rest
-		case d.size > 0 && (errors.Is(err, sink.ErrRejected) || errors.Is(err, sink.ErrTooLarge)):
-			if c, done, err := r.refused(d, &s, named, err); done {
+			r.update(func(s *Status) { s.LastPoll = time.Now() })
+			if len(d.Rest) == 0 {
+				r.limit.Grow()
+				return r.done(d)
+			}
+		case d.Size > 0 && parts.Refused(err):
+			if c, done, err := r.refused(d, &s, err); done {
 				return c, err
 			}
 		default:
@@ -61,9 +71,9 @@ func (r *run[T]) deliver(b *source.Batch[T]) (source.Cursor, error) {
 				return "", err
 			}
 			d.uncertain = true
-			if timedOut(err) && d.size > 1 {
-				if d.size /= 2; !d.partial() {
-					r.limit = d.size
+			if timedOut(err) && d.Size > 1 {
+				if d.Size /= 2; !d.Partial {
+					r.limit.Next = d.Size
 					return r.reconcile(b)
 				}
 			}
@@ -71,64 +81,69 @@ func (r *run[T]) deliver(b *source.Batch[T]) (source.Cursor, error) {
 	}
 }
 
-// progress moves past the records that a write has stored. It returns how many
-// these are, whether the sink has named the record that it does not store, and
-// the error of that record or of the write.
-func (d *delivery[T]) progress(err error) (n int, named bool, _ error) {
-	var stored *sink.StoredError
-	switch {
-	case err == nil:
-		n = d.size
-	case errors.As(err, &stored):
-		if n = stored.N; n < 0 || n > d.size {
-			return 0, false, retry.Permanent(fmt.Errorf("the sink reports that it has stored %d of %d records", n, d.size))
+// settle moves past the records that a write has done. It passes rejected ones to
+// DeadLetter.
+func (r *run[T]) settle(d *delivery[T], s *StepInfo, answer error) error {
+	err := d.Settle(answer, func(i int, rejection error) error {
+		if rejection == nil {
+			r.rejected = 0
+			return nil
 		}
-		named = n < d.size
-		switch {
-		case n == d.size, n > 0 && stored.Err == nil:
-			err = nil
-		case stored.Err != nil && !timedOut(err):
-			err = stored.Err
-		}
+		return r.letter(s, Rejected[T]{Record: d.batch.Records[i], Index: i}, rejection)
+	})
+	r.unsaved = d.End > 0
+	return err
+}
+
+// keep saves the cursor after the records at the start of the batch that are done, so
+// that a run that ends within the batch does not repeat them. Only the source can make
+// this cursor, so it is asked for these records again. Keep does nothing if they have
+// changed. What remains of the batch begins there.
+func (r *run[T]) keep(d *delivery[T]) {
+	if !d.Partial || len(d.Rest) == 0 || d.Rest[0] == 0 || r.graceCtx.Err() != nil {
+		return
 	}
-	d.rest = d.rest[n:]
-	d.size = min(max(d.size, 2*n), len(d.rest))
-	return n, named, err
+	r.dropPrefetched()
+	r.enter(Working, OpFetch, r.deadline())
+	b := d.batch
+	f := r.fetchOnce(r.graceCtx, b.From, d.Rest[0], 1)
+	n := len(f.batch.Records)
+	if f.err != nil || n == 0 || !reflect.DeepEqual(f.batch.Records, b.Records[:n]) || r.save(&f.batch) != nil {
+		return
+	}
+	f.batch.Records = f.batch.Records[d.Shift(n):]
+	r.completed(&f)
+	b.From, b.Records = f.batch.To, b.Records[n:]
+	r.unsaved = d.End > 0
+	r.keep(d) // the source may have returned fewer
 }
 
 // refused handles a write that stored nothing, because the sink rejects a record
 // or because there are too many. Several records are tried again in halves. A
 // single one goes to DeadLetter. It returns true if the batch is done with, and
 // the cursor to continue from.
-func (r *run[T]) refused(d *delivery[T], s *StepInfo, named bool, cause error) (c source.Cursor, done bool, err error) {
+func (r *run[T]) refused(d *delivery[T], s *StepInfo, cause error) (c source.Cursor, done bool, err error) {
 	b := d.batch
-	if d.uncertain && !d.partial() {
+	if d.uncertain && !d.Partial {
 		if c, err := r.reconcile(b); err != nil || c == b.To {
 			return c, true, err
 		}
 	}
 	r.recovered(OpWrite) // the sink has answered, so it is not failing
-	if d.size > 1 && !named {
-		d.size /= 2
+	if d.Size > 1 {
+		d.Size /= 2
 		if errors.Is(cause, sink.ErrTooLarge) {
-			r.most, r.written = d.size, 0
+			r.limit.TooLarge(d.Size)
 		}
-		if d.partial() {
+		if d.Partial {
 			return "", false, nil
 		}
 		r.dropPrefetched()
-		r.limit = d.size
+		r.limit.Next = d.Size
 		return b.From, true, nil
 	}
-	letter := Rejected[T]{Record: d.rest[0], Index: len(b.Records) - len(d.rest)}
-	if err := r.letter(s, letter, cause); err != nil {
-		return "", true, err
-	}
-	r.unsaved = true
-	d.rejected++
-	d.rest = d.rest[1:]
-	if d.size = min(d.size, len(d.rest)); d.size > 0 {
-		return "", false, nil
+	if err := r.settle(d, s, sink.Stored(0, cause)); err != nil || len(d.Rest) > 0 {
+		return "", err != nil, err
 	}
 	c, err = r.done(d)
 	return c, true, err
@@ -138,25 +153,10 @@ func (r *run[T]) refused(d *delivery[T], s *StepInfo, named bool, cause error) (
 func (r *run[T]) done(d *delivery[T]) (source.Cursor, error) {
 	err := r.save(d.batch)
 	// The batch is only counted from here on, without what was rejected.
-	if d.batch.Records = d.batch.Records[d.rejected:]; len(d.batch.Records) == 0 {
+	if d.batch.Records = d.batch.Records[d.Rejected:]; len(d.batch.Records) == 0 {
 		d.batch.Bytes = 0
 	}
 	return d.batch.To, err
-}
-
-// tooLargeFor is how many batches are written with the size that a sink accepted,
-// before a larger one is tried: one large record must not slow a pipeline down for
-// ever.
-const tooLargeFor = 100
-
-// grow raises the limit of the next fetch after a batch was written.
-func (r *run[T]) grow() {
-	size := cmp.Or(r.BatchSize, 5000)
-	most := cmp.Or(r.most, size)
-	if r.written++; r.written >= tooLargeFor {
-		r.most, r.written = most+min(most, size-most), 0
-	}
-	r.limit += min(r.limit, most-r.limit) // without overflow
 }
 
 func (r *run[T]) save(b *source.Batch[T]) error {

@@ -2,7 +2,6 @@ package poller
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
@@ -39,18 +38,17 @@ type Error struct {
 // Error returns one line that says which step of which pipeline failed, at which
 // batch, and why.
 func (e *Error) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "poller: %s: %s", e.Name, e.Op)
+	at := ""
 	if e.From != "" || e.To != "" {
-		fmt.Fprintf(&b, " from %q", e.From)
+		at = fmt.Sprintf(" from %q", e.From.Short())
 	}
-	if e.To != "" {
-		fmt.Fprintf(&b, " to %q", e.To)
+	if e.To != "" && e.To != e.From {
+		at += fmt.Sprintf(" to %q", e.To.Short())
 	}
 	if e.Attempts > 1 {
-		fmt.Fprintf(&b, ", %d attempts", e.Attempts)
+		at += fmt.Sprintf(", %d attempts", e.Attempts)
 	}
-	return b.String() + ": " + retry.Text(e.Err)
+	return fmt.Sprintf("poller: %s: %s%s: %s", e.Name, e.Op, at, retry.Text(e.Err))
 }
 
 // Unwrap returns e.Err.

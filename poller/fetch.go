@@ -26,14 +26,14 @@ func (r *run[T]) fetch(after source.Cursor) (f fetched[T], err error) {
 			f = <-r.prefetched
 			r.prefetched = nil
 		} else {
-			f = r.fetchOnce(after, r.limit, r.steps[OpFetch].failures+1)
+			f = r.fetchOnce(r.ctx, after, r.limit.Next, r.steps[OpFetch].failures+1)
 		}
 		if f.err == nil || errors.Is(f.err, source.ErrEnd) || errors.As(f.err, new(*source.BadRecord)) {
 			r.succeeded(OpFetch)
 			return f, f.err
 		}
 		if timedOut(f.err) {
-			r.limit = max(1, f.limit/2)
+			r.limit.Next = max(1, f.limit/2)
 		}
 		if err := r.failed(r.ctx, &f.step, f.err); err != nil {
 			return f, err
@@ -47,9 +47,9 @@ const prefetchRecord = 4 << 20
 
 // prefetch starts to fetch the batch after a cursor in the background.
 func (r *run[T]) prefetch(after source.Cursor) {
-	prefetched, limit := make(chan fetched[T], 1), r.limit
+	prefetched, limit := make(chan fetched[T], 1), r.limit.Next
 	r.prefetched = prefetched
-	go func() { prefetched <- r.fetchOnce(after, limit, 1) }()
+	go func() { prefetched <- r.fetchOnce(r.ctx, after, limit, 1) }()
 }
 
 // dropPrefetched waits for the prefetch and discards its result. None of it was
@@ -61,13 +61,13 @@ func (r *run[T]) dropPrefetched() {
 	}
 }
 
-func (r *run[T]) fetchOnce(after source.Cursor, limit, attempt int) fetched[T] {
+func (r *run[T]) fetchOnce(ctx context.Context, after source.Cursor, limit, attempt int) fetched[T] {
 	f := fetched[T]{limit: limit, step: StepInfo{Op: OpFetch, Attempt: attempt, From: after}}
-	f.err = r.call(r.ctx, &f.step, func(ctx context.Context) (err error) {
+	f.err = r.call(ctx, &f.step, func(ctx context.Context) (err error) {
 		if f.batch, err = r.Source.Fetch(ctx, after, limit); err == nil {
 			err = check(f.batch, after, limit)
-		} else if n := len(f.batch.Records); n > 0 && errors.Is(err, source.ErrEnd) {
-			err = retry.Permanent(fmt.Errorf("the source returned source.ErrEnd with %d records, which would be lost: return source.ErrEnd with an empty batch", n))
+		} else if n := len(f.batch.Records); n > 0 && (errors.Is(err, source.ErrEnd) || errors.As(err, new(*source.BadRecord))) {
+			err = retry.Permanent(fmt.Errorf("the source returned %d records with a source.ErrEnd or source.BadRecord, which would lose them: return them first, without an error", n))
 		}
 		f.step.To, f.step.Records, f.step.Bytes = f.batch.To, len(f.batch.Records), f.batch.Bytes
 		return err
@@ -81,7 +81,7 @@ func check[T any](b source.Batch[T], after source.Cursor, limit int) error {
 	var err error
 	switch {
 	case b.From != after:
-		err = fmt.Errorf("the source was asked for the batch after cursor %q and returned the batch after %q", after, b.From)
+		err = fmt.Errorf("the source was asked for the batch after cursor %q and returned the batch after %q", after.Short(), b.From.Short())
 	case len(b.Records) > limit:
 		err = fmt.Errorf("the source returned %d records, more than the limit of %d", len(b.Records), limit)
 	case len(b.Records) > 0 && b.To == b.From:

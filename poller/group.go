@@ -27,10 +27,17 @@ type Pipeline interface {
 // check does not end the process, and with it the other pipelines. A panic in one
 // pipeline ends the program, as it does without a Group.
 //
+// A pipeline that is misconfigured, or whose Poller already runs elsewhere, is not
+// started again.
+//
+// A Group also starts a pipeline again that has ended with [ErrConflict], so that it
+// goes on after a person has rewound it. Two replicas without a [Lease] therefore
+// take the pipeline from each other for ever. Give each replica a Lease.
+//
 //	g := poller.Group{Pipelines: []poller.Pipeline{orders, payments}}
 //	err := g.Run(ctx)
 type Group struct {
-	// Pipelines are the pipelines to run. Their Names should differ.
+	// Pipelines are the pipelines to run, each once. Their Names should differ.
 	Pipelines []Pipeline
 
 	// Restart determines the waits before a pipeline is started again. They start
@@ -74,7 +81,8 @@ func (g Group) keepRunning(ctx context.Context, p Pipeline) error {
 			waits = g.Restart.Backoff()
 		}
 		wait, giveUp := waits.Next()
-		if giveUp {
+		if giveUp || !errors.As(err, new(*Error)) { // misconfigured, or already running
+			log.Error("will not restart", "err", err)
 			return err
 		}
 		log.Warn("will restart", "wait", readable(wait))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -85,6 +86,67 @@ func TestAGroupStopsDuringARestart(t *testing.T) {
 		assert.Equal(t, poller.Stopped, p.Status().State)
 		time.Sleep(time.Hour)
 		assert.False(t, p.Status().Overdue)
+	})
+}
+
+// A Poller that already runs, here because it is listed twice, is not started a second
+// time, and what another Group does to its Status does not start it either.
+func TestAGroupNeverRunsAPollerTwiceAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(5)
+		p := w.poller()
+		var mu sync.Mutex
+		writes, most := 0, 0
+		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error {
+			mu.Lock()
+			writes++
+			most = max(most, writes)
+			mu.Unlock()
+			defer func() {
+				mu.Lock()
+				writes--
+				mu.Unlock()
+			}()
+			return slow(ctx, 20*time.Second)
+		}
+		g := poller.Group{Pipelines: []poller.Pipeline{p, p}, Logger: p.Logger}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		ended := make(chan error, 1)
+		go func() { ended <- g.Run(ctx) }()
+		time.Sleep(30 * time.Minute)
+		assert.Equal(t, poller.Idle, p.Status().State)
+		require.ErrorIs(t, p.Run(ctx), poller.ErrRunning)
+		require.Len(t, w.logged("will not restart"), 1)
+		assert.Contains(t, w.logged("will not restart")[0], `level=ERROR msg="will not restart" pipeline=test err="poller: test: already running"`)
+		require.ErrorIs(t, <-ended, poller.ErrRunning)
+		assert.Equal(t, 1, most)
+		assert.Equal(t, seq(1, 5), w.written)
+		assert.Empty(t, w.logged("will restart"))
+	})
+}
+
+// What no restart can change is said once, in the log, in the Status and by Run, and
+// the other pipelines go on.
+func TestAGroupDoesNotRestartAMisconfiguredPipeline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad, good := newWorld(5), newWorld(5)
+		pb, pg := bad.poller(), good.poller()
+		pb.BatchSize = -1
+		pg.Name = "other"
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		err := poller.Group{Pipelines: []poller.Pipeline{pb, pg}, Logger: pb.Logger}.Run(ctx)
+		require.ErrorContains(t, err, "BatchSize is negative")
+		assert.Equal(t, seq(1, 5), good.written)
+		assert.Equal(t, poller.Stopped, pb.Status().State)
+		assert.Contains(t, pb.Status().LastError, "BatchSize is negative")
+		assert.False(t, pb.Status().Done)
+		assert.Empty(t, bad.logged("will restart"))
+		for _, line := range []string{"stopped", "will not restart"} {
+			require.Len(t, bad.logged(line), 1)
+			assert.Contains(t, bad.logged(line)[0], "BatchSize is negative")
+		}
 	})
 }
 

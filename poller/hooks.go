@@ -10,7 +10,7 @@ import (
 
 // Op names a step of the loop. A step is a call to the Source, the Sink, the
 // Checkpointer or the DeadLetter sink. OpLease comes before the loop. Its attempts
-// have no timeout, and StepBegin and StepEnd are not called for them.
+// have no timeout of the Poller, and StepBegin and StepEnd are not called for them.
 type Op string
 
 // The steps of the loop, in order.
@@ -85,7 +85,9 @@ type StepInfo struct {
 	// Duration is how long the attempt took. It is set in StepEnd only.
 	Duration time.Duration
 
-	// Err is nil if the attempt succeeded. It is set in StepEnd only.
+	// Err is nil if the attempt succeeded, if a write stored or rejected some of its
+	// records, see [sink.Stored], and if the batch was too large, see
+	// [sink.TooLarge]. It is set in StepEnd only.
 	Err error
 }
 

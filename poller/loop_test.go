@@ -133,19 +133,24 @@ func TestErrEndEndsRun(t *testing.T) {
 
 // An io.Reader may return its last data together with io.EOF. A source must not: its
 // last records would be lost.
-func TestErrEndWithRecordsIsAnError(t *testing.T) {
-	w := newWorld(25)
-	p := w.poller()
-	p.Source = source.Func[int](func(ctx context.Context, after source.Cursor, limit int) (source.Batch[int], error) {
-		b, err := w.Fetch(ctx, after, limit)
-		if !b.More {
-			err = source.ErrEnd
-		}
-		return b, err
-	})
-	err := p.Run(t.Context())
-	require.ErrorContains(t, err, "source.ErrEnd with 5 records")
-	assert.Equal(t, source.Cursor("20"), w.stored)
+func TestAnErrorWithRecordsIsAnError(t *testing.T) {
+	for _, with := range []error{source.ErrEnd, &source.BadRecord{Key: "id 26", To: "26", Err: errors.New("NULL")}} {
+		w, l := newWorld(25), &letters{}
+		p := w.poller()
+		p.DeadLetter = l
+		p.Source = source.Func[int](func(ctx context.Context, after source.Cursor, limit int) (source.Batch[int], error) {
+			b, err := w.Fetch(ctx, after, limit)
+			if !b.More {
+				err = with
+			}
+			return b, err
+		})
+		err := p.Run(t.Context())
+		require.ErrorContains(t, err, "the source returned 5 records with a source.ErrEnd or source.BadRecord, which would lose them")
+		assert.Equal(t, retry.Fatal, retry.Classify(err))
+		assert.Equal(t, source.Cursor("20"), w.stored)
+		assert.Empty(t, l.got)
+	}
 }
 
 func TestEmptyBatchWhoseCursorMovedIsSaved(t *testing.T) {

@@ -202,7 +202,10 @@ func TestANamedRecordWithoutDeadLetterEndsRun(t *testing.T) {
 	err := pl.Drain(t.Context())
 	require.ErrorIs(t, err, sink.ErrRejected)
 	assert.ErrorContains(t, err, "record 7 of the batch: rejected: poison")
-	assert.Equal(t, source.Cursor(""), w.stored)
+	assert.Equal(t, source.Cursor("6"), w.stored, "what is stored before it is not repeated")
+	assert.Equal(t, int64(6), pl.Status().Records)
+	require.ErrorIs(t, pl.Drain(t.Context()), sink.ErrRejected)
+	assert.Equal(t, seq(1, 6), p.stored)
 }
 
 // A batch that takes longer than the timeout of a step is written in several
@@ -216,34 +219,6 @@ func TestASlowPerRecordSinkDoesNotTimeOut(t *testing.T) {
 		assert.Equal(t, 500, p.calls)
 		assert.Empty(t, w.logged("failing"))
 	})
-}
-
-// When the run is told to stop within a batch, Grace is used to store the rest of
-// it, because the stored part would be repeated.
-func TestStopWithinAPartlyStoredBatch(t *testing.T) {
-	for _, down := range []time.Duration{0, 20 * time.Second, time.Hour} {
-		synctest.Test(t, func(t *testing.T) {
-			outage := until(down, errOutage)
-			p := &posts{takes: 100 * time.Millisecond, fail: func(record int) error {
-				if record > 10 {
-					return outage()
-				}
-				return nil
-			}}
-			pl, w := p.poller(20, 1)
-			stop := start(t, pl)
-			time.Sleep(1500 * time.Millisecond)
-			err := stop()
-			if down < time.Minute {
-				require.NoError(t, err)
-				assert.Equal(t, source.Cursor("20"), w.stored)
-				assert.Equal(t, seq(1, 20), p.stored)
-			} else {
-				require.ErrorContains(t, err, "write from")
-				assert.Equal(t, source.Cursor(""), w.stored)
-			}
-		})
-	}
 }
 
 func TestASinkThatStoredMoreThanItGotEndsRun(t *testing.T) {

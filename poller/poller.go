@@ -27,6 +27,10 @@
 //     and every record is delivered exactly once.
 //   - With any other Sink, a crash between write and save delivers that one batch
 //     a second time.
+//   - A sink that stores records one by one, such as one of [sink.Each], reports
+//     what is stored. Before a run ends within a batch, the cursor after the records
+//     at its start that are stored is saved. What is stored after a record that
+//     failed or was rejected is delivered once more, as is the batch after a crash.
 //
 // While a batch is written, the next one is fetched. It is not written before the
 // cursor of the first batch is saved.
@@ -68,6 +72,7 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
@@ -136,7 +141,9 @@ type Poller[T any] struct {
 	// Lease, if set, makes this pipeline one of several replicas of which one is
 	// active: Run stands by until it gets the lease, and again after it has lost it.
 	// A standby is in state [Standby] and makes no step. Without a Lease, a second
-	// replica ends with [ErrConflict].
+	// replica makes the first one end with [ErrConflict]. In a [Group], or under a
+	// supervisor, they then take the pipeline from each other for ever, and a sink
+	// that is not exactly-once gets records twice: replicas need a Lease.
 	Lease Lease
 
 	// Uploads, if set, says what the sink has stored and not passed on yet, such as
@@ -146,7 +153,8 @@ type Poller[T any] struct {
 	Uploads func() sink.Pending
 
 	// Retry determines the waits between attempts, and when to give up. The zero
-	// value retries without limit.
+	// value retries without limit. Its MaxElapsed counts from the start of the first
+	// attempt that failed, and limits each attempt too, but to no less than a second.
 	Retry retry.Policy
 
 	// Hooks observe the pipeline, for metrics and traces.
@@ -161,6 +169,7 @@ type Poller[T any] struct {
 	// unless its handler is one of package asynclog.
 	Logger *slog.Logger
 
+	running atomic.Bool
 	mu      sync.Mutex
 	status  Status
 	overdue []*StepInfo // steps that ignore their timeout: at most a fetch and one other step
@@ -170,9 +179,10 @@ type Poller[T any] struct {
 // nil. It returns an [*Error] if a step fails permanently.
 //
 // When ctx ends, a load, a fetch, a backoff or a wait ends at once. A write in
-// progress may continue for Grace. If it succeeds, its cursor is saved. If that
-// save fails, Run returns its error, because records were written and the
-// checkpoint does not include them. When Run returns, no step is in progress.
+// progress may continue for Grace. If it succeeds, its cursor is saved. If it stores
+// a part of the batch, the cursor after this part is saved. If that fails, Run
+// returns its error, because records were written and the checkpoint does not
+// include them. When Run returns, no step is in progress.
 //
 // Run does not close the Source, the Sink or the Checkpointer. It may be called
 // again after it has returned, and then loads the cursor again. If the Poller is

@@ -8,9 +8,10 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/internal/batchsize"
+	"github.com/artifactofdevotion/devotion/internal/grace"
 	"github.com/artifactofdevotion/devotion/internal/loglimit"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
@@ -28,9 +29,7 @@ type run[T any] struct {
 	started  time.Time
 	wake     <-chan struct{}
 
-	limit        int             // for the next fetch: BatchSize, or less after a timeout or a rejection
-	most         int             // the greatest limit, after a batch was too large for the sink; 0: BatchSize
-	written      int             // batches since most was set
+	limit        batchsize.Limit
 	unsaved      bool            // records of the batch in progress are stored, and its cursor is not saved
 	prefetched   chan fetched[T] // receives the prefetched batch; nil without a prefetch
 	steps        map[Op]*stepState
@@ -43,21 +42,12 @@ type run[T any] struct {
 var errStopped = errors.New("stopped")
 
 func (p *Poller[T]) start(ctx context.Context, draining bool) error {
-	if err := p.validate(); err != nil {
-		p.update(func(s *Status) { s.Done = false }) // as during a run that is in progress
-		return err
-	}
-	p.mu.Lock()
-	running := p.status.State != "" && p.status.State != Stopped && p.status.State != Restarting
-	before := p.status.Records
-	if !running {
-		p.status.State = Working
-	}
-	p.mu.Unlock()
-	if running {
+	if !p.running.CompareAndSwap(false, true) {
 		return fmt.Errorf("poller: %s: %w", p.Name, ErrRunning)
 	}
+	defer p.running.Store(false)
 	p.begin(Working)
+	before := p.Status().Records
 	r := p.newRun(ctx, draining)
 	done := false
 	defer p.update(func(s *Status) {
@@ -65,8 +55,10 @@ func (p *Poller[T]) start(ctx context.Context, draining bool) error {
 	})
 	defer r.end() // deferred, so that it also runs if a step panics
 
-	err := r.lead()
-	if errors.Is(err, errStopped) {
+	err := p.validate()
+	if err != nil {
+		r.setError(err)
+	} else if err = r.lead(); errors.Is(err, errStopped) {
 		err = nil
 		if draining {
 			err = fmt.Errorf("poller: %s: stopped before all records were delivered: %w", p.Name, context.Cause(ctx))
@@ -93,7 +85,13 @@ func (p *Poller[T]) begin(state State) {
 }
 
 func (p *Poller[T]) newRun(ctx context.Context, draining bool) *run[T] {
-	graceCtx, cancel := withGrace(ctx, cmp.Or(p.Grace, 30*time.Second))
+	graceCtx, cancel := grace.Context(ctx, func() time.Duration {
+		if errors.Is(context.Cause(ctx), ErrLeaseLost) {
+			return 0
+		}
+		return cmp.Or(p.Grace, 30*time.Second)
+	})
+	size := cmp.Or(p.BatchSize, 5000)
 	return &run[T]{
 		Poller:   p,
 		log:      cmp.Or(p.Logger, slog.Default()).With("pipeline", p.Name),
@@ -103,7 +101,7 @@ func (p *Poller[T]) newRun(ctx context.Context, draining bool) *run[T] {
 		draining: draining,
 		started:  time.Now(),
 		wake:     p.Wake,
-		limit:    cmp.Or(p.BatchSize, 5000),
+		limit:    batchsize.Limit{Next: size, Max: size},
 		steps:    map[Op]*stepState{OpLease: {}, OpLoad: {}, OpFetch: {}, OpWrite: {}, OpDeadLetter: {}, OpSave: {}},
 	}
 }
@@ -112,29 +110,6 @@ func (p *Poller[T]) newRun(ctx context.Context, draining bool) *run[T] {
 func (r *run[T]) end() {
 	r.dropPrefetched()
 	r.cancel()
-}
-
-// withGrace returns a context that ends d after ctx ends, or at once if the lease is
-// lost. The returned function ends it at once and releases its resources.
-func withGrace(ctx context.Context, d time.Duration) (context.Context, func()) {
-	graceCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var watch sync.WaitGroup
-	watch.Go(func() {
-		select {
-		case <-ctx.Done():
-		case <-graceCtx.Done():
-			return
-		}
-		if errors.Is(context.Cause(ctx), ErrLeaseLost) {
-			d = 0
-		}
-		select {
-		case <-time.After(d):
-			cancel()
-		case <-graceCtx.Done():
-		}
-	})
-	return graceCtx, func() { cancel(); watch.Wait() }
 }
 
 func (r *run[T]) loop() error {

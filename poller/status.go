@@ -74,7 +74,8 @@ type Status struct {
 	// sink.
 	DeadLetters int64
 
-	// LastPoll is when the loop last completed a turn, with or without records.
+	// LastPoll is when the loop last completed a turn, with or without records, or
+	// stored a part of a batch.
 	LastPoll time.Time
 
 	// LastRecord is when the loop last completed a turn that delivered a record.

@@ -1,10 +1,13 @@
 package poller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"sync"
 	"time"
 
 	goretry "github.com/sethvargo/go-retry"
@@ -18,7 +21,7 @@ import (
 type stepState struct {
 	succeeded  bool      // at least once in this run
 	failures   int       // in a row
-	since      time.Time // when these failures began
+	since      time.Time // the start of the first of these attempts
 	backoff    goretry.Backoff
 	err        error // of the last of them
 	failureLog loglimit.Limiter
@@ -51,14 +54,18 @@ func (r *run[T]) step(ctx context.Context, s *StepInfo, f func(context.Context) 
 // prefetch goroutine.
 func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Context) error) error {
 	s.Pipeline, s.Start, s.Duration, s.Err = r.Name, time.Now(), 0, nil
-	ctx, cancel := context.WithTimeout(parent, r.deadline())
+	limit := min(r.deadline(), max(r.left(s.Op), time.Second)) // the last attempt gets a second, to say what fails
+	ctx, cancel := context.WithTimeout(parent, limit)
 	defer cancel()
 	if hook := r.Hooks.StepBegin; hook != nil {
 		ctx = hook(ctx, *s)
 	}
-	err := r.watch(s, func() error { return f(ctx) })
+	answered := r.watch(s)
+	defer answered(nil) // if f panics
+	err := f(ctx)
+	answered(err)
 	if err != nil && parent.Err() == nil && ctx.Err() != nil {
-		err = &timeoutError{r.deadline(), err}
+		err = &timeoutError{limit, err}
 	}
 	s.Duration, s.Err = time.Since(s.Start), err
 	if hook := r.Hooks.StepEnd; hook != nil {
@@ -67,13 +74,23 @@ func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Contex
 	return err
 }
 
+// left returns how long the Retry policy lets a step fail from now on.
+func (r *run[T]) left(op Op) time.Duration {
+	left := cmp.Or(r.Retry.MaxElapsed, math.MaxInt64)
+	if s := r.steps[op]; s.failures > 0 {
+		left -= time.Since(s.since)
+	}
+	return left
+}
+
 // unanswered is how long a step takes before the log and [Status.Summary] mention
 // that it has not answered. A black hole is known long before its timeout.
 const unanswered = 8 * time.Second
 
-// watch calls f, mentions that it has not answered yet, and marks and logs the step
-// as overdue while f ignores its timeout.
-func (r *run[T]) watch(s *StepInfo, f func() error) (err error) {
+// watch mentions that a step has not answered yet, and marks and logs it as overdue
+// while it ignores its timeout, until answered is called. A second call of answered
+// does nothing.
+func (r *run[T]) watch(s *StepInfo) (answered func(error)) {
 	returned, watched := make(chan struct{}), make(chan struct{})
 	// A call that honours its context returns soon after the timeout. The extra
 	// tenth gives it time to clean up, unless the sum overflows.
@@ -82,17 +99,19 @@ func (r *run[T]) watch(s *StepInfo, f func() error) (err error) {
 		defer close(watched)
 		r.unanswered(s, late, returned)
 	})
-	defer func() { // deferred, so that it also runs if f panics
-		if watchdog.Stop() {
-			return
-		}
-		close(returned)
-		<-watched
-		if r.steps[s.Op].answerLog.End() && err == nil {
-			r.log.Info("answered", "op", s.Op, "after", since(s.Start))
-		}
-	}()
-	return f()
+	var once sync.Once
+	return func(err error) {
+		once.Do(func() {
+			if watchdog.Stop() {
+				return
+			}
+			close(returned)
+			<-watched
+			if r.steps[s.Op].answerLog.End() && (err == nil || errors.Is(err, ErrStandby)) {
+				r.log.Info("answered", "op", s.Op, "after", since(s.Start))
+			}
+		})
+	}
 }
 
 // unanswered logs what is to say of a step until it has returned.
@@ -208,15 +227,17 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 	}
 	r.setError(err)
 	if s.failures == 0 {
-		s.since, s.backoff = time.Now(), r.Retry.Backoff()
-		s.failureLog.Begin(s.since)
+		s.since, s.backoff = time.Now().Add(-info.Duration), r.Retry.Backoff()
+		s.failureLog.Begin(time.Now())
 	}
 	s.failures++
 	s.err = err
 	wait, giveUp := s.backoff.Next()
-	if giveUp {
+	left := r.left(info.Op)
+	if giveUp || left <= 0 {
 		return r.fail(info, err)
 	}
+	wait = min(wait, left)
 	if info.Op == OpLease { // an attempt costs as little as that of a standby in a second
 		wait = min(wait, time.Second)
 	}

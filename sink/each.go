@@ -1,11 +1,11 @@
 package sink
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"math"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
@@ -19,101 +19,72 @@ import (
 //
 //	hook := sink.Each(1, func(ctx context.Context, o Order) error { return post(ctx, url, o) })
 //
-// Write reports progress with [Stored]. It stops after as many failures in a row
-// as there are goroutines: then the target is down. Records that were stored after
-// one that failed are remembered until the rest of the batch is written. So no
-// record is stored twice, unless store failed although the record was stored, or
-// the process ends within a batch.
+// Write returns a [StoredError] that says what became of each record, so no record
+// is stored twice, unless store failed although the record was stored, or the run
+// ends within a batch: then it may repeat what is stored after a record that is
+// not, and after a crash the whole batch.
 //
-// If ctx has a deadline, Write begins no record in the second half of the time.
-// It then reports how far it came, and the Poller goes on from there.
+// Write stores the first record alone, and the others if that succeeds. So a record
+// that blocks the pipeline does not have the records after it stored at each
+// restart. Write stops after as many failures in a row as there are goroutines:
+// then the target is down. It begins no record once half of the time until the
+// deadline of ctx has passed, or 5 s: the Poller then sees progress, and goes on
+// from there.
 //
-// No goroutine outlives Write. Use the sink for one pipeline only.
+// No goroutine outlives Write.
 func Each[T any](parallel int, store func(ctx context.Context, record T) error) Sink[T] {
-	return &each[T]{parallel: max(1, parallel), store: store}
-}
-
-type each[T any] struct {
-	parallel int
-	store    func(context.Context, T) error
-
-	batch uint64  // the ID of the batch whose rest is expected next
-	rest  []state // of the records of this rest
-}
-
-// state is what became of a record. The zero value means that it is not stored.
-type state struct {
-	stored   bool
-	rejected error
-}
-
-// Write stores the records of b that are not stored yet.
-func (e *each[T]) Write(ctx context.Context, b source.Batch[T]) error {
-	if b.ID == 0 || b.ID != e.batch || len(b.Records) > len(e.rest) {
-		e.batch, e.rest = b.ID, make([]state, len(b.Records))
-	}
-	err := e.storeAll(ctx, b.Records)
-	n := 0
-	for n < len(b.Records) && e.rest[n].stored {
-		n++
-	}
-	left := e.rest[n:len(b.Records)]
-	e.rest = e.rest[n:]
-	switch {
-	case len(left) == 0:
-		return nil
-	case left[0].rejected != nil:
-		e.rest = e.rest[1:] // the Poller goes on after this record
-		return Stored(n, left[0].rejected)
-	}
-	return Stored(n, err)
-}
-
-// storeAll tries to store each record that is neither stored nor rejected. It
-// returns the first error that is not a rejection.
-func (e *each[T]) storeAll(ctx context.Context, records []T) (failed error) {
-	stop := time.Now().Add(math.MaxInt64)
-	if deadline, ok := ctx.Deadline(); ok {
-		stop = time.Now().Add(time.Until(deadline) / 2)
-	}
-	var (
-		mu       sync.Mutex // guards what follows, and e.rest
-		i        int        // the next record
-		failures int        // in a row
-	)
-	next := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		for i < len(records) && e.rest[i] != (state{}) {
-			i++
+	parallel = max(1, parallel)
+	return Func[T](func(ctx context.Context, b source.Batch[T]) error {
+		stop := time.Now().Add(longestWrite)
+		if deadline, ok := ctx.Deadline(); ok {
+			stop = time.Now().Add(min(longestWrite, time.Until(deadline)/2))
 		}
-		if failures >= e.parallel || ctx.Err() != nil || !time.Now().Before(stop) {
-			return len(records)
-		}
-		i++
-		return i - 1
-	}
-	done := func(i int, err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		failures++
-		switch {
-		case err == nil:
-			e.rest[i].stored, failures = true, 0
-		case errors.Is(err, ErrRejected):
-			e.rest[i].rejected = err
-		case failed == nil:
-			failed = err
-		}
-	}
-	var workers sync.WaitGroup
-	for range min(e.parallel, len(records)) {
-		workers.Go(func() {
-			for i := next(); i < len(records); i = next() {
-				done(i, e.store(ctx, records[i]))
+		outcomes := slices.Repeat([]error{errUntried}, len(b.Records))
+		var failures atomic.Int64 // in a row
+		var calls sync.WaitGroup
+		slots := make(chan struct{}, parallel)
+		for i, record := range b.Records {
+			if i == 1 { // the first record is stored alone
+				calls.Wait()
 			}
-		})
+			slots <- struct{}{}
+			if i > 0 && outcomes[0] != nil || failures.Load() >= int64(parallel) || ctx.Err() != nil || !time.Now().Before(stop) {
+				break
+			}
+			calls.Go(func() {
+				if outcomes[i] = store(ctx, record); outcomes[i] != nil {
+					failures.Add(1)
+				} else {
+					failures.Store(0)
+				}
+				<-slots
+			})
+		}
+		calls.Wait()
+		return report(ctx, outcomes)
+	})
+}
+
+// longestWrite is for how long a Write of Each begins to store records.
+const longestWrite = 5 * time.Second
+
+// errUntried is the outcome of a record for which store was not called.
+var errUntried = errors.New("not tried")
+
+// report returns the error of a Write with these outcomes.
+func report(ctx context.Context, outcomes []error) error {
+	n := slices.IndexFunc(outcomes, func(err error) bool { return err != nil })
+	if n < 0 {
+		return nil
 	}
-	workers.Wait()
-	return cmp.Or(failed, ctx.Err())
+	stored := &StoredError{N: n, Err: outcomes[n], Others: make(map[int]error)}
+	if stored.Err == errUntried {
+		stored.Err = ctx.Err()
+	}
+	for i, err := range outcomes {
+		if i > n && (err == nil || errors.Is(err, ErrRejected)) {
+			stored.Others[i] = err
+		}
+	}
+	return stored
 }

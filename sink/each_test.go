@@ -3,6 +3,7 @@ package sink_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,7 +64,7 @@ func TestEachInOrder(t *testing.T) {
 		stored = append(stored, i)
 		return nil
 	})
-	b := source.Batch[int]{From: "a", To: "b", ID: 1, Records: []int{1, 2, 3, 4}}
+	b := source.Batch[int]{From: "a", To: "b", Records: []int{1, 2, 3, 4}}
 	n, err := progress(t, s.Write(t.Context(), b))
 	assert.Equal(t, 2, n)
 	assert.Equal(t, errDown, err)
@@ -74,42 +75,57 @@ func TestEachInOrder(t *testing.T) {
 	assert.Equal(t, []int{1, 2, 3, 4}, stored)
 }
 
-// What is stored after a record that failed is remembered, also through Map and
-// Filter, and also if the rest is written in parts. Another batch is not taken for
-// the rest.
-func TestEachRemembersWhatIsStored(t *testing.T) {
+// What became of the records after one that failed is reported, also through Map and
+// Filter. Each itself remembers nothing.
+func TestEachReportsWhatBecameOfEachRecord(t *testing.T) {
+	var mu sync.Mutex
 	calls := make(map[int]int)
-	failing := 20
-	lock := make(chan struct{}, 1)
 	each := sink.Each(4, func(_ context.Context, i int) error {
-		lock <- struct{}{}
-		defer func() { <-lock }()
-		calls[i]++
-		if i == failing {
+		mu.Lock()
+		defer mu.Unlock()
+		switch calls[i]++; i {
+		case 30:
 			return errDown
+		case 50:
+			return sink.Reject(errDown)
 		}
 		return nil
 	})
-	s := sink.Filter(sink.Map(each, func(i int) (int, error) { return 10 * i, nil }), func(i int) bool { return i != 1 })
-	b := source.Batch[int]{From: "a", To: "b", ID: 7, Records: []int{1, 2, 3, 4, 5, 6}}
-	n, err := progress(t, s.Write(t.Context(), b))
-	assert.Equal(t, 1, n, "record 1 is left out, record 2 fails")
-	assert.Equal(t, errDown, err)
-	assert.Equal(t, map[int]int{20: 1, 30: 1, 40: 1, 50: 1, 60: 1}, calls)
+	s := sink.Filter(sink.Map(each, func(i int) (int, error) { return 10 * i, nil }), func(i int) bool { return i != 1 && i != 4 })
+	b := source.Batch[int]{From: "a", To: "b", Records: []int{1, 2, 3, 4, 5, 6, 7}}
+	for attempt := 1; attempt < 3; attempt++ {
+		err := s.Write(t.Context(), b)
+		n, cause := progress(t, err)
+		assert.Equal(t, 2, n, "record 1 is left out, record 2 is stored, record 3 fails")
+		assert.Equal(t, errDown, cause)
+		var stored *sink.StoredError
+		require.ErrorAs(t, err, &stored)
+		require.Len(t, stored.Others, 3)
+		assert.ErrorIs(t, stored.Others[4], sink.ErrRejected)
+		assert.NoError(t, stored.Others[5])
+		assert.NoError(t, stored.Others[6])
+		assert.Equal(t, map[int]int{20: attempt, 30: attempt, 50: attempt, 60: attempt, 70: attempt}, calls)
+	}
+}
 
-	failing = 0
-	first, second := b, b
-	first.Records, second.Records = b.Records[1:3], b.Records[3:]
-	require.NoError(t, s.Write(t.Context(), first))
-	require.NoError(t, s.Write(t.Context(), second))
-	assert.Equal(t, map[int]int{20: 2, 30: 1, 40: 1, 50: 1, 60: 1}, calls)
-
-	failing = 20
-	require.Error(t, s.Write(t.Context(), b))
-	b.ID = 8 // as after a restart of the pipeline
-	failing = 0
-	require.NoError(t, s.Write(t.Context(), b))
-	assert.Equal(t, map[int]int{20: 4, 30: 3, 40: 3, 50: 3, 60: 3}, calls)
+// A record that fails again at each attempt does not have others stored again.
+func TestEachStoresTheFirstRecordAlone(t *testing.T) {
+	var mu sync.Mutex
+	var calls []int
+	for _, failure := range []error{errDown, sink.Reject(errDown)} {
+		s := sink.Each(8, func(_ context.Context, i int) error {
+			mu.Lock()
+			defer mu.Unlock()
+			calls = append(calls, i)
+			return failure
+		})
+		calls = nil
+		n, err := progress(t, s.Write(t.Context(), source.Batch[int]{Records: []int{1, 2, 3, 4}}))
+		assert.Zero(t, n)
+		assert.Equal(t, failure, err)
+		assert.Equal(t, []int{1}, calls)
+		require.NoError(t, s.Write(t.Context(), source.Batch[int]{}))
+	}
 }
 
 func TestEachNamesARejectedRecord(t *testing.T) {
@@ -121,7 +137,7 @@ func TestEachNamesARejectedRecord(t *testing.T) {
 		stored = append(stored, i)
 		return nil
 	})
-	b := source.Batch[int]{ID: 1, Records: []int{1, 2, 3}}
+	b := source.Batch[int]{Records: []int{1, 2, 3}}
 	n, err := progress(t, s.Write(t.Context(), b))
 	assert.Equal(t, 1, n)
 	assert.ErrorIs(t, err, sink.ErrRejected)
@@ -136,8 +152,16 @@ func TestEachStopsAtHalfOfItsTime(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		n, err := progress(t, s.Write(ctx, source.Batch[int]{Records: make([]int, 100)}))
-		assert.Equal(t, 10, n, "two at once for five seconds")
+		assert.Equal(t, 9, n, "the first alone, then two at once, for five seconds")
 		assert.NoError(t, err)
+
+		ctx, cancel = context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		began := time.Now()
+		n, err = progress(t, s.Write(ctx, source.Batch[int]{Records: make([]int, 100)}))
+		assert.Equal(t, 9, n)
+		assert.NoError(t, err)
+		assert.Equal(t, 5*time.Second, time.Since(began), "a slow sink reports progress before it seems to hang")
 
 		cancel()
 		n, err = progress(t, s.Write(ctx, source.Batch[int]{Records: make([]int, 100)}))
@@ -148,9 +172,18 @@ func TestEachStopsAtHalfOfItsTime(t *testing.T) {
 
 func TestEachStopsWhenTheTargetIsDown(t *testing.T) {
 	calls := make(chan int, 100)
-	s := sink.Each(4, func(_ context.Context, i int) error { calls <- i; return errDown })
-	n, err := progress(t, s.Write(t.Context(), source.Batch[int]{Records: make([]int, 100)}))
-	assert.Zero(t, n)
+	s := sink.Each(4, func(_ context.Context, i int) error {
+		if calls <- i; i == 0 {
+			return nil
+		}
+		return errDown
+	})
+	records := make([]int, 100)
+	for i := range records {
+		records[i] = i
+	}
+	n, err := progress(t, s.Write(t.Context(), source.Batch[int]{Records: records}))
+	assert.Equal(t, 1, n)
 	assert.Equal(t, errDown, err)
-	assert.Less(t, len(calls), 8)
+	assert.Less(t, len(calls), 9)
 }

@@ -5,32 +5,41 @@ import (
 	"fmt"
 )
 
-// StoredError is an error of Write that reports progress. It is made by [Stored].
+// StoredError is an error of Write that says what became of each record. [Stored]
+// makes one.
 type StoredError struct {
 	// N is the number of records at the start of the batch that are stored.
 	N int
 
-	// Err is what went wrong with the next record. It is nil if the sink stopped
-	// before it tried the next record.
+	// Err is what went wrong with record N, counted from 0. It is nil if the sink
+	// stopped before it tried this record.
 	Err error
+
+	// Others says what became of records after record N, by their index in the
+	// batch: nil if the record is stored, an error made by [Reject] if it is
+	// rejected. Records that are missing are not stored. It is nil for a sink that
+	// stores records in order.
+	Others map[int]error
 }
 
 // Stored reports that the first n records of the batch are stored durably, and that
 // record n is not, because of err. A sink that stores several records at the same
-// time may have stored others after record n. It must remember them until it has
-// got the rest of the batch, and not store them again then.
+// time may have stored others after record n. It reports them with
+// [StoredError].Others.
 //
 // The Poller keeps the other records in memory and goes on with them. It calls
 // Write with the rest of the batch, in one or more parts, and saves the cursor
-// once all of them are stored. Each part has the From, the To and the ID of the
-// batch; a batch with another ID is not its rest. So no record is written twice,
-// unless the process ends before the cursor is saved: then the next run repeats
-// the batch, and never more than that.
+// once all of them are stored. Each part has the From and the To of the batch. So no
+// record is written twice, unless the run ends within the batch. The records at its
+// start that are stored are not repeated then either, except after a crash.
 //
 // If err was made by [Reject], record n is the rejected one. The Poller writes it
 // to its DeadLetter sink and goes on with the record after it. A nil err means
 // that the sink stopped before it tried record n, for example because little was
 // left of its time.
+//
+// A Write that stored or rejected at least one record is progress and not a
+// failure: the Poller goes on at once, and does not log or count err.
 //
 // Only a sink that stores records one by one uses Stored. An exactly-once sink
 // stores all of a batch or none.

@@ -115,7 +115,7 @@ func Map[A, B any](s Sink[B], f func(A) (B, error)) Sink[A] {
 	return Func[A](func(ctx context.Context, in source.Batch[A]) error {
 		out := source.Batch[B]{
 			From: in.From, To: in.To, Bytes: in.Bytes, More: in.More, AsOf: in.AsOf, Held: in.Held,
-			ID: in.ID, Guarantee: in.Guarantee, Position: in.Position, Pending: in.Pending,
+			Guarantee: in.Guarantee, Position: in.Position, Pending: in.Pending,
 		}
 		out.Records = make([]B, len(in.Records))
 		for i, a := range in.Records {
@@ -145,7 +145,13 @@ func Filter[T any](s Sink[T], keep func(T) bool) Sink[T] {
 		b.Records = kept
 		err := s.Write(ctx, b)
 		if stored := (*StoredError)(nil); errors.As(err, &stored) && stored.N >= 0 && stored.N < len(index) {
-			return Stored(index[stored.N], stored.Err)
+			others := make(map[int]error)
+			for i, err := range stored.Others {
+				if i >= 0 && i < len(index) {
+					others[index[i]] = err
+				}
+			}
+			return &StoredError{N: index[stored.N], Err: stored.Err, Others: others}
 		}
 		return err
 	})

@@ -25,6 +25,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"time"
 )
 
@@ -99,9 +101,22 @@ const MaxCursor = 8 << 10
 // Cursor is a position in a source: every record at or before it has been read.
 // The empty cursor is the position before the first record. Only the source that
 // made a cursor can interpret it. A cursor is printable ASCII, at most
-// [MaxCursor] bytes long, and not secret: it appears in logs, errors and
-// checkpoints.
+// [MaxCursor] bytes long, and not secret: it appears in checkpoints and letters,
+// and in its short form in logs and errors.
 type Cursor string
+
+// Short returns c for a message: without its middle if it has more than 80 bytes. Package sqlsource
+// has the key at the end, after a semicolon.
+func (c Cursor) Short() string {
+	if len(c) <= 80 {
+		return string(c)
+	}
+	end := string(c[len(c)-48:])
+	return string(c[:16]) + "..." + end[max(strings.IndexByte(end, ';'), 0):]
+}
+
+// LogValue implements [slog.LogValuer]: logs show the short form.
+func (c Cursor) LogValue() slog.Value { return slog.StringValue(c.Short()) }
 
 // Validate returns an error if c is too long or is not printable ASCII.
 func (c Cursor) Validate() error {
@@ -154,11 +169,6 @@ type Batch[T any] struct {
 	// Position describes To in words for people, such as "id 42". It is empty
 	// if the source has no better description than To itself.
 	Position string
-
-	// ID is set by the Poller before it writes the batch. It is the same for each
-	// attempt to write the batch or the rest of it, and different for each other
-	// batch, so that a sink can recognise what it has in part. Sources leave it 0.
-	ID uint64
 
 	// Pending is an upper bound on the number of records after To. 0 means none
 	// or unknown: a source does not count records just for this field.

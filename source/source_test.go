@@ -3,6 +3,7 @@ package source_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -49,4 +50,18 @@ func ExampleSource() {
 	// after "": [a b c]
 	// after "c": [d e f]
 	// after "f": [g]
+}
+
+// A message shows the begin of a long cursor, and its end after a semicolon.
+func TestShortCursor(t *testing.T) {
+	t.Parallel()
+	for c, want := range map[source.Cursor]string{
+		"":                                     "",
+		source.Cursor(strings.Repeat("x", 80)): strings.Repeat("x", 80),
+		source.Cursor(strings.Repeat("x", 81)): strings.Repeat("x", 16) + "..." + strings.Repeat("x", 48),
+		"2;4c9ea7a9;" + source.Cursor(strings.Repeat("history,", 20)) + ";i5;3f8ab124": "2;4c9ea7a9;histo...;i5;3f8ab124",
+	} {
+		assert.Equal(t, want, c.Short())
+		assert.Equal(t, want, slog.AnyValue(c).Resolve().String())
+	}
 }

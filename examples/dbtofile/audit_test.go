@@ -101,7 +101,7 @@ func TestAnErrorIsOneLine(t *testing.T) {
 	for _, action := range [][]string{{"-check"}, {"-audit", "1h"}} {
 		p := run(t, nil, append(args, action...)...)
 		require.Equal(t, 1, p.code())
-		require.Regexp(t, "^dbtofile: cannot connect as user [^\n]+: connection refused\n$", p.stderr.String())
+		require.Regexp(t, "^dbtofile: cannot connect: [^\n]+: connection refused\n$", p.stderr.String())
 	}
 	p := start(t, nil, append(args, "-out", t.TempDir())...)
 	p.says("failing, will retry", 1)

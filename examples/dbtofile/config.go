@@ -315,7 +315,7 @@ func help(f *flag.FlagSet) answer {
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("Exit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot continue; -audit: rows were missed; -verify: rows are missing,\n5 -verify: no row is missing, but rows differ, as after updates and deletes, 6 an outage lasted longer than -timeout\n")
+	b.WriteString("Exit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed, or the copy cannot continue; -audit: rows were missed; -verify: rows are missing,\n5 -verify: no key is missing, but rows differ, as after updates and deletes, 6 an outage lasted longer than -timeout\n")
 	return answer(b.String())
 }
 

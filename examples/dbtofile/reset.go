@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"strings"
 
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
@@ -15,7 +16,7 @@ import (
 )
 
 // reset sets the cursor of the copy for -rewind and -adopt, and prints the old and
-// the new one. Only -rewind KEY queries the database.
+// the new one. -rewind first does not query the database.
 func reset(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) (err error) {
 	if _, err := filesink.History(c.out); errors.Is(err, fs.ErrNotExist) { // Open would create the directory
 		return fmt.Errorf("%s holds no copy: check -out", c.out)
@@ -53,7 +54,7 @@ func target(ctx context.Context, t *sqlsource.Table, was source.Cursor, c config
 	case c.adopt && was == "":
 		return "", errors.New("nothing is copied yet: start the copy instead of adopting")
 	case c.adopt:
-		return t.Adopt(was)
+		return adopted(ctx, t, was)
 	case c.rewind == "first":
 		return t.At() // before the first row, whatever -start is
 	}
@@ -62,6 +63,26 @@ func target(ctx context.Context, t *sqlsource.Table, was source.Cursor, c config
 		return "", err
 	}
 	return to, passed(ctx, t, to, was)
+}
+
+// adopted returns the cursor at the same key, unless keys below it are drawn again: those rows would be missed.
+func adopted(ctx context.Context, t *sqlsource.Table, was source.Cursor) (source.Cursor, error) {
+	to, err := t.Adopt(was)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	r, err := t.Check(ctx, to)
+	if err != nil {
+		return "", fmt.Errorf("the cursor stays %s: %s", t.Describe(was), retry.Text(err))
+	}
+	for _, f := range r.Findings {
+		if strings.HasPrefix(f.Text, sqlsource.ErrHistory.Error()) {
+			return "", fmt.Errorf("%s: adopting the cursor would lose rows, use -rewind", f.Text)
+		}
+	}
+	return to, nil
 }
 
 // passed returns an error unless the copy has passed rows after the key of to. Otherwise

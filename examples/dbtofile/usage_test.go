@@ -32,7 +32,7 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 	require.Equal(t, p.stdout.String(), succeeds(t, "-dsn", "postgres://ada:secret@db/shop", "-interval", "2s", "-h").stdout.String(), "the defaults, and no DSN")
 	require.Contains(t, p.stdout.String(), "Exit codes: 0 done or stopped, 1 cannot continue, 2 wrong usage, 3 rows held back at the end of -once,\n4 -check: rows could be missed")
-	require.Contains(t, p.stdout.String(), "\n5 -verify: no row is missing, but rows differ")
+	require.Contains(t, p.stdout.String(), "\n5 -verify: no key is missing, but rows differ")
 	require.Empty(t, p.stderr.String())
 
 	p = succeeds(t, "-version")

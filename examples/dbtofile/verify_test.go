@@ -39,7 +39,7 @@ func TestVerify(t *testing.T) {
 	db.MustExec(`UPDATE orders SET name = 'new' WHERE id = 20`)
 	p = run(t, nil, append(args, "-verify")...)
 	require.Equal(t, 5, p.code())
-	prints(t, p, `changed: 1: 20`, `A changed row was updated after it was delivered, or a file was damaged\.`, `orders: DIFFERENT\. No row is missing\..*`)
+	prints(t, p, `changed: 1: 20`, `A changed row was updated after it was delivered, or its key was drawn again .*`, `orders: DIFFERENT\. No key is missing\..*`)
 
 	name := files(t, dir, ".jsonl")[1]
 	b, err := os.ReadFile(name)

@@ -4,8 +4,9 @@
 //	db, err := dsn.Open(func() (string, error) { return os.Getenv("DATABASE_URL"), nil })
 //
 // The DSN is asked for at each connect, so that a password can be rotated while the
-// program runs. No error contains a password, or other text of the DSN than the names
-// of user, host and database.
+// program runs. An error contains no other text of the DSN than the name or address
+// of a host, the path of a SQLite database and the name of an unknown parameter, and
+// none of these if a password may be in it.
 //
 // # Forms
 //
@@ -18,7 +19,8 @@
 // Other names of the same schemes are accepted too, such as postgresql+psycopg2://,
 // mysql2://, mariadb://, jdbc:postgresql:// and sqlite:////path. So are the parameters
 // of libpq, JDBC, Prisma, Django, Rails and SQLAlchemy. What they say about TLS and the
-// search path is obeyed, and settings of their pools are ignored. Quotes, a byte order
+// search path is obeyed, and settings of their pools are ignored. Of several wishes for
+// TLS the strictest counts, and one that is not known is refused. Quotes, a byte order
 // mark and DATABASE_URL= around the DSN are removed.
 //
 // With ssl-mode=REQUIRED of MySQL, as with sslmode=require of Postgres, the connection
@@ -73,7 +75,7 @@ func Open(ask func() (string, error)) (*sqlx.DB, error) {
 	if err != nil {
 		return nil, malformed("cannot be used by the driver %s", t.driver())
 	}
-	db := sqlx.NewDb(sql.OpenDB(&connector{ask: ask, driver: inner.Driver(), name: t.driver()}), t.driver())
+	db := sqlx.NewDb(sql.OpenDB(&connector{ask: ask, driver: inner.Driver(), name: t.driver(), file: t.sqlite}), t.driver())
 	db.SetMaxOpenConns(4)
 	db.SetConnMaxLifetime(time.Hour) // to follow a change of address or a failover
 	return db, nil
@@ -111,6 +113,7 @@ func (t target) connector() (driver.Connector, error) {
 type connector struct {
 	ask       func() (string, error)
 	name      string // of the driver
+	file      string // the URI of an SQLite database, where package sqlsource finds its path
 	driver    driver.Driver
 	connected atomic.Bool
 }

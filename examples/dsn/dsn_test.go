@@ -147,7 +147,8 @@ func TestAuthorities(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	_, err := parse("mysql://ada:hunter2@db/shop?ssl-ca=" + file)
-	require.ErrorContains(t, err, "names a file that cannot be read: open "+file)
+	require.ErrorContains(t, err, "names a file that cannot be read: no such file")
+	require.NotContains(t, err.Error(), file)
 	require.NoError(t, os.WriteFile(file, []byte("no certificate"), 0o600))
 	_, err = parse("mysql://ada:hunter2@db/shop?ssl-ca=" + file)
 	require.ErrorContains(t, err, "without a certificate")
@@ -215,7 +216,7 @@ func TestMalformed(t *testing.T) {
 		"postgres://ada:hunter2?x@db/shop":                                   "special characters of the password percent-encoded",
 		"postgres://ada:hunter2%@db/shop":                                    "special characters of the password percent-encoded",
 		"postgres:ada:hunter2@db/shop":                                       "is not valid: want postgres://",
-		"postgres://ada:hunter2@db/shop?sslmode=perhaps":                     "is not valid for Postgres",
+		"postgres://ada:hunter2@db/shop?sslmode=perhaps":                     "a value of sslmode that is not known",
 		"host=db port=x password=hunter2":                                    "is not valid for Postgres",
 		"host=db password='hunter2":                                          "is not valid for Postgres",
 		"mysql://ada:hunter2#x@db/shop":                                      "special characters of the password percent-encoded",

@@ -45,7 +45,7 @@ func public(err error) error {
 			safe.causes, safe.texts = append(safe.causes, cause), append(safe.texts, text)
 		}
 	}
-	return fmt.Errorf("cannot connect as user %q to database %q: %w", connect.Config.User, connect.Config.Database, safe)
+	return fmt.Errorf("cannot connect: %w", safe)
 }
 
 // refused is a list of attempts, on one line.

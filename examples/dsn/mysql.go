@@ -33,6 +33,12 @@ func mysqlDSN(text, rest string, jdbc bool) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
+	if c.Net != "tcp" && c.Net != "unix" {
+		return target{}, malformed("has a network that is not known: want user:password@tcp(host:port)/database or user:password@unix(/socket)/database")
+	}
+	if err := checkNames(c.User, c.DBName, withoutPort.ReplaceAllString(c.Addr, "$1")); err != nil {
+		return target{}, err
+	}
 	c.Timeout = cmp.Or(c.Timeout, connectTimeout)
 	if c.Params["time_zone"] == "" { // for columns of type TIMESTAMP
 		if c.Params == nil {
@@ -43,6 +49,9 @@ func mysqlDSN(text, rest string, jdbc bool) (target, error) {
 	c.Logger = &mysql.NopLogger{} // everything it logs is also returned as an error
 	return target{mysql: c}, nil
 }
+
+// withoutPort matches an address of TCP. Brackets are around an address of IPv6.
+var withoutPort = regexp.MustCompile(`^\[?([^/@].*?)\]?:[0-9]+$`)
 
 var systemVariable = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
@@ -63,7 +72,10 @@ func mysqlURL(rest string, jdbc bool) (*mysql.Config, error) {
 		address = "unix(" + socket + ")"
 	}
 	take(query, ignored...)
-	mode, authorities := mysqlTLS(query)
+	mode, authorities, err := mysqlTLS(query, jdbc)
+	if err != nil {
+		return nil, err
+	}
 	mysqlNames(query, jdbc)
 	for name := range query {
 		if !systemVariable.MatchString(name) && !driverParameter(name) {
@@ -77,7 +89,7 @@ func mysqlURL(rest string, jdbc bool) (*mysql.Config, error) {
 	if mode != "" {
 		c.TLSConfig = mode
 	}
-	if authorities != "" && mode != "false" {
+	if authorities != "" {
 		if c.TLS, err = trusting(authorities, u.Hostname()); err != nil {
 			return nil, err
 		}
@@ -88,9 +100,9 @@ func mysqlURL(rest string, jdbc bool) (*mysql.Config, error) {
 }
 
 // quotedName returns a parameter's name for the error, unless it may be a part of the
-// password: a ? in a password begins the parameters.
+// password: a ? in a password begins the parameters, and a & in a parameter ends it.
 func quotedName(u *url.URL, name string) string {
-	if strings.Contains(u.RawQuery, "@") {
+	if _, set := u.User.Password(); !set || strings.Contains(u.RawQuery, "@") || strings.Contains(strings.ToLower(u.RawQuery), "pass") {
 		return ""
 	}
 	return ": " + strconv.Quote(name)
@@ -98,30 +110,16 @@ func quotedName(u *url.URL, name string) string {
 
 // mysqlTLS takes what clients and frameworks say about TLS. It returns the driver's name
 // of a mode, "" if nothing was said, and a file of authorities.
-func mysqlTLS(query url.Values) (mode, authorities string) {
+func mysqlTLS(query url.Values, jdbc bool) (mode, authorities string, err error) {
 	authorities = take(query, "ssl_ca", "sslcert", "ssl_root_cert")
-	verify := take(query, "verify_server_certificate", "ssl_verify_cert", "ssl_verify_identity")
-	ssl, accept := take(query, "ssl", "use_ssl", "require_ssl"), take(query, "sslaccept")
-	switch strings.ToUpper(strings.NewReplacer("-", "_").Replace(take(query, "ssl_mode"))) {
-	case "DISABLED", "DISABLE":
-		return "false", ""
-	case "PREFERRED", "PREFER":
-		return "preferred", authorities
-	case "REQUIRED", "REQUIRE":
-		mode = "skip-verify"
-	case "VERIFY_CA", "VERIFY_IDENTITY", "VERIFY_FULL":
-		mode = "true"
-	}
+	mode, err = wish(query, jdbc)
 	switch {
-	case mode == "true", isTrue(verify), accept == "strict", strings.Contains(ssl, `"rejectUnauthorized":true`), authorities != "":
-		return "true", authorities
-	case mode != "":
-	case isTrue(ssl), accept != "", strings.HasPrefix(ssl, "{"):
-		mode = "skip-verify"
-	case isFalse(ssl):
-		mode = "false"
+	case mode == "disable":
+		return "false", "", err
+	case authorities != "", strings.HasPrefix(mode, "verify"):
+		return "true", authorities, err
 	}
-	return mode, ""
+	return map[string]string{"": "", "allow": "preferred", "prefer": "preferred", "require": "skip-verify"}[mode], "", err
 }
 
 // mysqlNames gives parameters of other drivers the names of this one.
@@ -159,7 +157,7 @@ func driverParameter(name string) bool {
 func trusting(file, host string) (*tls.Config, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, malformed("names a file that cannot be read: %v", err)
+		return nil, malformed("names a file that cannot be read: %v", cause(err))
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {

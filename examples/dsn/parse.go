@@ -13,7 +13,12 @@ var (
 	scheme     = regexp.MustCompile(`^(?i)(jdbc:)?([a-z][a-z0-9]*)(\+[a-z0-9_]+)?:(.*)$`)
 	assignment = regexp.MustCompile(`^(?:export +)?[A-Z][A-Z0-9_]*=`)
 	keyValue   = regexp.MustCompile(`(?i)^\s*(host|hostaddr|user|dbname|port|password|service|sslmode)\s*=`)
+	otherKey   = regexp.MustCompile(`(?i)^(` + keys + `)$|[ ;,=]`)
+	separators = regexp.MustCompile(`(?i)[;,&]\s*(` + keys + `)\s*=`)
 )
+
+// keys are the names of the parts of a DSN without a scheme.
+const keys = `host|hostaddr|server|data source|port|user|username|user id|uid|password|passwd|pwd|pass|dbname|database|initial catalog|service|sslmode`
 
 // others are schemes of databases that cannot be read, to name them in the error.
 var others = []string{"sqlserver", "mssql", "oracle", "mongodb", "redis", "rediss", "clickhouse", "snowflake", "libsql", "http", "https", "h2"}
@@ -28,6 +33,8 @@ func parse(text string) (target, error) {
 		return target{}, malformed("has several lines: want one")
 	case strings.Contains(strings.ToUpper(text), "[YOUR-PASSWORD]"):
 		return target{}, malformed("still has the placeholder [YOUR-PASSWORD]: put the password there, with special characters percent-encoded")
+	case keyValue.MatchString(text) && separators.MatchString(text):
+		return target{}, malformed("does not have spaces between its parts: want host=... user=... password=... dbname=..., with quotes around a password of special characters")
 	case keyValue.MatchString(text):
 		return postgres(text)
 	}
@@ -109,6 +116,16 @@ func take(query url.Values, names ...string) (value string) {
 	return value
 }
 
+// names reports whether a parameter is there, also without a value.
+func names(query url.Values, name string) bool {
+	for key := range query {
+		if fold(key) == fold(name) {
+			return true
+		}
+	}
+	return false
+}
+
 // fold makes names equal that differ in case, dashes and underscores only.
 func fold(name string) string {
 	return strings.NewReplacer("-", "", "_", "").Replace(strings.ToLower(name))
@@ -117,18 +134,10 @@ func fold(name string) string {
 // ignored are settings of pools and of other drivers.
 var ignored = []string{
 	"allow_multi_queries", "auto_reconnect", "binary_transfer", "cache_prep_stmts", "checkout_timeout", "conn_health_checks", "conn_max_age",
-	"connection_limit", "create_database_if_not_exist", "gss_enc_mode", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval",
+	"connection_limit", "create_database_if_not_exist", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval",
 	"max_overflow", "null_catalog_means_current", "pgbouncer", "pool", "pool_max_conns", "pool_mode", "pool_pre_ping", "pool_recycle", "pool_size", "pool_timeout",
 	"prep_stmt_cache_size", "prep_stmt_cache_sql_limit", "prepare_threshold", "prepared_statements", "re_write_batched_inserts", "reaping_frequency",
-	"reconnect", "rewrite_batched_statements", "server_timezone", "server_version", "socket_timeout", "ssl_compression", "ssl_factory", "statement_cache_size", "string_type",
+	"reconnect", "rewrite_batched_statements", "server_timezone", "server_version", "socket_timeout", "ssl_compression", "statement_cache_size", "string_type",
 	"supa", "tcp_keep_alive", "tcp_user_timeout", "tiny_int_1_is_bit", "use_legacy_datetime_code", "use_libpq_compat", "use_server_prep_stmts",
-	"use_unicode", "zero_date_time_behavior", "allow_public_key_retrieval", "enabled_tls_protocols", "fallback_application_name",
-}
-
-func isTrue(value string) bool {
-	return slices.Contains([]string{"true", "1", "yes", "on", "require", "required"}, strings.ToLower(value)) || strings.Contains(value, `"rejectUnauthorized":true`)
-}
-
-func isFalse(value string) bool {
-	return slices.Contains([]string{"false", "0", "no", "off", "disable", "disabled"}, strings.ToLower(value))
+	"use_unicode", "zero_date_time_behavior", "allow_public_key_retrieval", "fallback_application_name",
 }

@@ -35,34 +35,16 @@ func postgresURL(rest string, jdbc bool) (target, error) {
 	set("application_name", take(query, "applicationName"))
 	set("connect_timeout", cmp.Or(take(query, "connectTimeout"), take(query, "loginTimeout")))
 	set("target_session_attrs", map[string]string{"": "", "any": "any", "primary": "primary", "master": "primary", "secondary": "standby"}[take(query, "targetServerType")])
-	postgresTLS(query, jdbc)
+	if err := postgresTLS(query, jdbc); err != nil {
+		return target{}, err
+	}
 	u.Scheme, u.RawQuery = "postgres", strings.ReplaceAll(query.Encode(), "+", "%20")
 	return postgres(u.String())
 }
 
 // postgresTLS translates what drivers other than libpq call sslmode.
-func postgresTLS(query url.Values, jdbc bool) {
-	mode := strings.ReplaceAll(strings.ToLower(take(query, "sslmode")), "_", "-")
-	switch mode {
-	case "no-verify", "required":
-		mode = "require"
-	case "disabled":
-		mode = "disable"
-	case "preferred":
-		mode = "prefer"
-	case "verify-identity":
-		mode = "verify-full"
-	}
-	ssl, accept := take(query, "ssl", "ssl_require"), take(query, "sslaccept")
-	switch {
-	case mode != "":
-	case accept == "strict", isTrue(ssl) && jdbc:
-		mode = "verify-full"
-	case isTrue(ssl), accept != "":
-		mode = "require"
-	case isFalse(ssl):
-		mode = "disable"
-	}
+func postgresTLS(query url.Values, jdbc bool) error {
+	mode, err := wish(query, jdbc)
 	if query.Get("sslrootcert") == "system" { // the certificates of the system are the default
 		query.Del("sslrootcert")
 		mode = "verify-full"
@@ -70,6 +52,7 @@ func postgresTLS(query url.Values, jdbc bool) {
 	if mode != "" {
 		query.Set("sslmode", mode)
 	}
+	return err
 }
 
 // postgres accepts a URL, or the form host=... user=... of libpq.
@@ -78,9 +61,21 @@ func postgres(text string) (target, error) {
 	if err != nil {
 		var file *fs.PathError // of a certificate
 		if errors.As(err, &file) {
-			return target{}, malformed("names a file that cannot be read: %v", file)
+			return target{}, malformed("names a file that cannot be read: %v", file.Err)
 		}
 		return target{}, malformed("is not valid for Postgres: want %s, with special characters of the password percent-encoded", postgresExample)
+	}
+	for name := range c.RuntimeParams { // they would be sent to the server
+		if otherKey.MatchString(name) {
+			return target{}, malformed("has a parameter that is not known for Postgres: want %s, or host=... user=... password=... dbname=...", postgresExample)
+		}
+	}
+	hosts := []string{c.Host}
+	for _, other := range c.Fallbacks {
+		hosts = append(hosts, other.Host)
+	}
+	if err := checkNames(c.User, c.Database, hosts...); err != nil {
+		return target{}, err
 	}
 	c.ConnectTimeout = cmp.Or(c.ConnectTimeout, connectTimeout)
 	if c.RuntimeParams["application_name"] == "" {

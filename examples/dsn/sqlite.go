@@ -29,6 +29,10 @@ var encrypted = regexp.MustCompile(`(?i)(^|[=_&?])(hex|text)?key[(=]|vfs=`)
 // credentials matches a user and a password, as in the URL of a server.
 var credentials = regexp.MustCompile(`^/*[^/@:]*:[^@]*@`)
 
+// shownPath matches the paths that an error may contain. Others may be followed by a
+// password, as in shop.db;password=...
+var shownPath = regexp.MustCompile(`^([A-Za-z]:)?[\p{L}\p{N}_./\\-]*$`)
+
 // existing returns the path of the file that is meant: as it is, or without parameters.
 func existing(path string) (string, error) {
 	if path == "" {
@@ -48,6 +52,9 @@ func existing(path string) (string, error) {
 	}
 	if credentials.MatchString(name) {
 		return "", malformed("has a user, which a SQLite database does not have: want sqlite:PATH")
+	}
+	if !shownPath.MatchString(name) {
+		failed = cause(failed)
 	}
 	return "", fmt.Errorf("the database file of the DSN: %w: check the path and the permissions", failed)
 }

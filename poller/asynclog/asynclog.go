@@ -34,6 +34,9 @@ const (
 	// Patience is how long a call waits for a blocked writer at most: one that
 	// logs, before it drops the line, and Close, before it gives up.
 	Patience = time.Second
+
+	// closeLimit is how long Close waits for a writer that is slow.
+	closeLimit = 10 * Patience
 )
 
 // ErrClosed is returned by Handle after Close. The line is dropped.
@@ -85,9 +88,9 @@ func (h *Handler) WithGroup(name string) slog.Handler {
 }
 
 // Close writes the lines that wait and ends the goroutine of the Handler. If the
-// writer is blocked for longer than [Patience], Close drops the rest and returns an
-// error that says how many lines were dropped. The goroutine then ends as soon as
-// the call in which it is blocked returns.
+// writer takes longer than [Patience] for one line, or than ten times that for all of
+// them, Close drops the rest and returns an error that says how many lines were
+// dropped. The goroutine then ends as soon as the call in which it is blocked returns.
 //
 // Close ends all handlers that WithAttrs and WithGroup have derived. A second call
 // does nothing and returns nil.
@@ -104,19 +107,24 @@ type queue struct {
 
 	mu      sync.Mutex
 	lines   []func()
+	taken   int // by the writer, so far
 	dropped int // lines after the last one in lines
 	closed  bool
 }
 
 // put adds a line, or drops it if the writer is blocked.
 func (q *queue) put(line func()) error {
-	q.turn <- struct{}{}
-	defer func() { <-q.turn }()
+	timeout := time.NewTimer(Patience)
+	defer timeout.Stop()
+	select {
+	case q.turn <- struct{}{}:
+		defer func() { <-q.turn }()
+	case <-timeout.C:
+		return q.drop()
+	}
 	if done, err := q.add(line, true); done {
 		return err
 	}
-	timeout := time.NewTimer(Patience)
-	defer timeout.Stop()
 	for wait := true; ; {
 		select {
 		case <-q.room:
@@ -152,6 +160,18 @@ func (q *queue) add(line func(), wait bool) (done bool, err error) {
 	return false, nil
 }
 
+// drop drops a line of a caller that has waited for others.
+func (q *queue) drop() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return ErrClosed
+	}
+	q.dropped++
+	signal(q.more)
+	return nil
+}
+
 // notice returns the line that takes the place of the dropped ones.
 func (q *queue) notice() func() {
 	n := q.dropped
@@ -181,6 +201,7 @@ func (q *queue) write() {
 func (q *queue) take() (line func(), closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.taken++
 	switch {
 	case len(q.lines) > 0:
 		line = q.lines[0]
@@ -202,7 +223,12 @@ func (q *queue) close() error {
 	}
 	close(q.closing)
 	signal(q.more)
-	for range 10 { // several waits, because the machine may stand still during one
+	// Several short waits, because the machine may stand still during one.
+	end, taken := time.Now().Add(closeLimit), -1
+	for left := 10; left > 0 && time.Now().Before(end); left-- {
+		if now := q.progress(); now != taken {
+			left, taken = 10, now
+		}
 		select {
 		case <-q.ended:
 			return nil
@@ -213,7 +239,14 @@ func (q *queue) close() error {
 	defer q.mu.Unlock()
 	n := len(q.lines) + q.dropped
 	q.lines, q.dropped = nil, 0
-	return fmt.Errorf("asynclog: the writer is blocked: at least %d lines were dropped", n)
+	return fmt.Errorf("asynclog: the writer is blocked or too slow: at least %d lines were dropped", n)
+}
+
+// progress returns a number that changes when the writer goes on.
+func (q *queue) progress() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.taken
 }
 
 // signal sends to a channel of capacity 1 that need not hold a second value.

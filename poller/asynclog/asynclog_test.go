@@ -193,6 +193,73 @@ func TestClose(t *testing.T) {
 	})
 }
 
+// The last lines say why a program ends. A writer that is slow and not blocked gets the
+// time to write them.
+func TestCloseWaitsForASlowWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, takes := range []time.Duration{5 * time.Millisecond, 10 * time.Millisecond} {
+			var buf bytes.Buffer
+			logs := asynclog.New(plain(slow{&buf, takes}))
+			log := slog.New(logs)
+			for i := range 900 {
+				log.Info("line", "i", i)
+			}
+			log.Error("stopped", "err", "the reason")
+			began := time.Now()
+			require.NoError(t, logs.Close())
+			assert.Equal(t, 901, strings.Count(buf.String(), "\n"))
+			assert.Contains(t, buf.String(), "the reason")
+			assert.LessOrEqual(t, time.Since(began), 10*asynclog.Patience)
+		}
+	})
+}
+
+// A program that is told to end does not wait for ever.
+func TestCloseGivesUpOnAWriterThatIsTooSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		logs := asynclog.New(plain(slow{io.Discard, asynclog.Patience / 2}))
+		log := slog.New(logs)
+		for range 900 {
+			log.Info("line")
+		}
+		began := time.Now()
+		require.ErrorContains(t, logs.Close(), "blocked or too slow")
+		assert.LessOrEqual(t, time.Since(began), 10*asynclog.Patience+asynclog.Patience/10)
+		time.Sleep(time.Hour)
+	})
+}
+
+// However many callers wait, and although the writer goes on from time to time.
+func TestNoCallWaitsLongerThanPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var buf bytes.Buffer
+		logs := asynclog.New(plain(slow{&buf, 9 * asynclog.Patience / 10}))
+		log := slog.New(logs)
+		for range asynclog.Capacity + 1 {
+			log.Info("line")
+		}
+		var all sync.WaitGroup
+		for range 17 {
+			all.Go(func() {
+				began := time.Now()
+				log.Info("line")
+				assert.LessOrEqual(t, time.Since(began), asynclog.Patience)
+			})
+		}
+		all.Wait()
+		time.Sleep(2 * asynclog.Capacity * asynclog.Patience)
+		require.NoError(t, logs.Close())
+		written, dropped := strings.Count(buf.String(), "msg=line"), 0
+		for line := range strings.Lines(buf.String()) {
+			var n int
+			if _, err := fmt.Sscanf(line, `level=WARN msg="log lines dropped" lines=%d`, &n); err == nil {
+				dropped += n
+			}
+		}
+		assert.Equal(t, asynclog.Capacity+18, written+dropped, "each line is written or counted")
+	})
+}
+
 func TestErrorsOfTheWriterAreIgnoredAsBySlog(t *testing.T) {
 	logs := asynclog.New(plain(failing{}))
 	slog.New(logs).Info("line")

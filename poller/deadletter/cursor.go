@@ -55,7 +55,7 @@ func parseCursor(c source.Cursor, label string) (p position, err error) {
 	}
 	_, err = fmt.Sscanf("letters:"+rest, withoutFormat, &p.segment, &p.offset)
 	if !isLetters || err != nil || p.offset < 0 || fmt.Sprintf(withoutFormat, p.segment, p.offset) != "letters:"+rest {
-		return p, fmt.Errorf("deadletter: %.100q is not a cursor of letters: use the checkpoint of the replay, which is not the one of the pipeline that wrote the letters", c)
+		return p, fmt.Errorf("deadletter: %q is not a cursor of letters: use the checkpoint of the replay, which is not the one of the pipeline that wrote the letters", c.Short())
 	}
 	directory, selection, _ := strings.Cut(label, "-")
 	ofDirectory, ofSelection, _ := strings.Cut(of, "-")

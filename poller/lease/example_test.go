@@ -14,14 +14,26 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// Any number of processes may run this. The lease is kept next to the checkpoint.
+// Any number of processes may run this. The lease is kept next to the checkpoint. Its
+// pool has a connection of its own, so that no query of the pipeline delays a beat.
 func ExampleHeartbeat() {
-	run := func(ctx context.Context, db *sqlx.DB, src source.Source[int], api sink.Sink[int]) error {
+	run := func(ctx context.Context, driver, dsn string, src source.Source[int], api sink.Sink[int]) error {
+		db, err := sqlx.Open(driver, dsn)
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+		pool, err := sqlx.Open(driver, dsn)
+		if err != nil {
+			return err
+		}
+		defer pool.Close()
+		pool.SetMaxOpenConns(1)
 		checkpoint, err := sqlcheckpoint.New(db, "orders", sqlcheckpoint.Options{})
 		if err != nil {
 			return err
 		}
-		beats, err := sqlcheckpoint.New(db, "orders lease", sqlcheckpoint.Options{History: 1})
+		beats, err := sqlcheckpoint.New(pool, "orders lease", sqlcheckpoint.Options{History: 1})
 		if err != nil {
 			return err
 		}

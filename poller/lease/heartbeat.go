@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -29,7 +30,9 @@ import (
 // Use one Heartbeat for one Poller. Do not change its fields while that runs.
 type Heartbeat struct {
 	// Store keeps the beat in place of a cursor. It must be another Checkpointer
-	// than that of the pipeline, and the same in all replicas. It is required.
+	// than that of the pipeline, with another name, and the same in all replicas. If
+	// it has a cursor, Hold returns an error and leaves the cursor alone. It is
+	// required.
 	Store poller.Checkpointer
 
 	// TTL is for how long the lease is valid after a beat. It must be the same in
@@ -52,11 +55,17 @@ type Heartbeat struct {
 // steps in this time if it has lost the lease.
 const margin = time.Second / 2
 
+// storeTimeout is how long a standby waits for an answer of the store at most.
+const storeTimeout = 15 * time.Second
+
 // The store keeps, in place of a cursor, a token, which is unique, and these words.
 const (
 	heldBy     = " held by "
 	releasedBy = " released by "
 )
+
+// isBeat matches what a Heartbeat stores. No source makes such a cursor.
+var isBeat = regexp.MustCompile(`^[A-Z2-7]{12} beat \d+ (held|released) by "`)
 
 // Hold implements [poller.Lease].
 func (h *Heartbeat) Hold(ctx context.Context, active func(ctx context.Context) error) error {
@@ -83,12 +92,15 @@ func (h *Heartbeat) Hold(ctx context.Context, active func(ctx context.Context) e
 // take tries to take the lease.
 func (h *Heartbeat) take(ctx context.Context, ttl time.Duration) error {
 	began := time.Now()
-	limited, cancel := context.WithTimeout(ctx, ttl)
+	limited, cancel := context.WithTimeout(ctx, min(ttl, storeTimeout))
 	defer cancel()
 	stored, err := h.Store.Load(limited)
-	if err != nil {
+	switch {
+	case err != nil:
 		h.seen, h.since = "", time.Time{} // the active replica cannot store its beat either
 		return fmt.Errorf("lease: %w", err)
+	case stored != "" && !isBeat.MatchString(string(stored)):
+		return retry.Permanent(fmt.Errorf("lease: Heartbeat.Store has the cursor %.100q, which is not a beat: it is the checkpoint of a pipeline. Give the Heartbeat a Checkpointer with another name", stored))
 	}
 	free := stored == "" || strings.Contains(string(stored), releasedBy) || h.isMine(stored)
 	if !free && stored != h.seen {

@@ -24,7 +24,7 @@ type gauge struct {
 
 func newGauges() []gauge {
 	return []gauge{
-		{describe("last_success_timestamp_seconds", "When a poll last succeeded, even if it found nothing. Absent before the first."),
+		{describe("last_success_timestamp_seconds", "When a poll last succeeded, even if it found nothing, or a part of a batch was stored. Absent before the first."),
 			func(r reading) float64 { return timestamp(r.LastPoll) }},
 		{describe("last_row_timestamp_seconds", "When a row was last written and saved. Absent before the first."),
 			func(r reading) float64 { return timestamp(r.LastRecord) }},

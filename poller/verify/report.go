@@ -76,7 +76,7 @@ func (r Report) String() string {
 		fmt.Fprintln(&b, "An extra row is in the files and not in the table, or twice in the files: it was deleted or its key was updated after it was delivered, it was delivered twice, or a file was damaged.")
 	}
 	if changed {
-		fmt.Fprintln(&b, "A changed row was updated after it was delivered, or a file was damaged.")
+		fmt.Fprintln(&b, "A changed row was updated after it was delivered, or its key was drawn again for another row, as after a restore: then that row is missing. Or a file was damaged.")
 	}
 	switch {
 	case want+got == 0 && r.Equal():
@@ -86,7 +86,7 @@ func (r Report) String() string {
 	case r.Missing() > 0:
 		fmt.Fprintf(&b, "%s: ROWS ARE MISSING. The table has %d rows, the files have %d.\n", r.Table, want, got)
 	default:
-		fmt.Fprintf(&b, "%s: DIFFERENT. No row is missing. The table has %d rows, the files have %d.\n", r.Table, want, got)
+		fmt.Fprintf(&b, "%s: DIFFERENT. No key is missing. The table has %d rows, the files have %d.\n", r.Table, want, got)
 	}
 	return b.String()
 }

@@ -116,7 +116,7 @@ func (f *Fence) Move(stored State, from, to source.Cursor) (next State, moved bo
 		return State{Cursor: to, Writer: f.token, Seq: stored.Seq + 1, Time: now()}, true, nil
 	}
 	return State{}, false, fmt.Errorf("%w: expected %q, stored by %s or by this handle (%s); found %q, stored by %s%s: load the cursor again, and run one pipeline only",
-		sink.ErrConflict, from, name(f.seen.Writer), name(f.token), stored.Cursor, name(stored.Writer), when(stored.Time))
+		sink.ErrConflict, from.Short(), name(f.seen.Writer), name(f.token), stored.Cursor.Short(), name(stored.Writer), when(stored.Time))
 }
 
 // Rewound returns the state to store when a person moves the cursor from stored

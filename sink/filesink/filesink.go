@@ -103,7 +103,7 @@ func (d *Dir[T]) Write(ctx context.Context, b source.Batch[T]) error {
 func (d *Dir[T]) write(ctx context.Context, b source.Batch[T]) error {
 	s := d.store
 	if len(b.Records) > 0 && b.From == b.To {
-		return s.fault("a batch of %d records does not move the cursor %q", len(b.Records), b.To)
+		return s.fault("a batch of %d records does not move the cursor %q", len(b.Records), b.To.Short())
 	}
 	next, done, err := s.compare(b.From, b.To)
 	if done || err != nil {

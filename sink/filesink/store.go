@@ -130,7 +130,7 @@ func (s *store) fault(format string, args ...any) error {
 func (s *store) compare(from, to source.Cursor) (next durable.State, done bool, err error) {
 	next, moved, err := s.fence.Move(s.cp.state(), from, to)
 	if err != nil {
-		return next, false, s.fail(fmt.Sprintf("move the cursor from %q to %q", from, to), err)
+		return next, false, s.fail(fmt.Sprintf("move the cursor from %q to %q", from.Short(), to.Short()), err)
 	}
 	return next, !moved, nil
 }

@@ -8,24 +8,46 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// progress returns how many records of a batch are stored according to the error of
-// its Write, if the sink reports that.
-func progress(err error) (n int, partly bool) {
-	var stored *sink.StoredError
-	if !errors.As(err, &stored) {
-		return 0, false
+// progress returns what the error of a Write says about its records. It returns false
+// if the sink does not report that.
+func progress(err error) (stored *sink.StoredError, partly bool) {
+	return stored, errors.As(err, &stored)
+}
+
+// split returns the elements of the records that are stored according to p, and those
+// of the records that are to be written again, without rejected ones.
+func split[E any](p *sink.StoredError, all []E) (stored, rest []E) {
+	for i, e := range all {
+		err, done := p.Others[i]
+		if i == p.N {
+			err, done = p.Err, errors.Is(p.Err, sink.ErrRejected) || errors.Is(p.Err, sink.ErrTooLarge)
+		}
+		switch {
+		case i < p.N, done && err == nil:
+			stored = append(stored, e)
+		case !done:
+			rest = append(rest, e)
+		}
 	}
-	return stored.N, true
+	return stored, rest
 }
 
 // checkError checks what is true of the error of every Write.
 func (h *handle[T]) checkError(b source.Batch[T], err error) {
-	if n, partly := progress(err); partly {
+	if p, partly := progress(err); partly {
 		if h.s.exact {
 			h.Stop("an exactly-once sink stores all of a batch or none: it never uses sink.Stored", "%v", err)
 		}
-		if n < 0 || n > len(b.Records) {
-			h.Stop("sink.Stored counts records of the batch", "%d of a batch of %d", n, len(b.Records))
+		if p.N < 0 || p.N > len(b.Records) {
+			h.Stop("sink.Stored counts records of the batch", "%d of a batch of %d", p.N, len(b.Records))
+		}
+		for i, err := range p.Others {
+			if i <= p.N || i >= len(b.Records) {
+				h.Stop("StoredError.Others is about records after record N", "N is %d, the batch has %d, and Others has record %d", p.N, len(b.Records), i)
+			}
+			if err != nil && !errors.Is(err, sink.ErrRejected) {
+				h.Stop("StoredError.Others has stored and rejected records only", "record %d: %v", i, err)
+			}
 		}
 	}
 	if errors.Is(err, sink.ErrTooLarge) && (h.s.o.Limit == 0 || len(b.Records) <= h.s.o.Limit) && !h.s.poisoned {
@@ -33,31 +55,26 @@ func (h *handle[T]) checkError(b source.Batch[T], err error) {
 	}
 }
 
-// mustHave expects that the first records of a batch are stored, as the sink said,
-// and perhaps others of the same batch.
-func (s *suite[T]) mustHave(first, others []string) {
+// mustHave expects that of the records of a batch those are stored of which the sink
+// said so, and no others.
+func (s *suite[T]) mustHave(texts []string, p *sink.StoredError) {
 	const rule = "sink.Stored(n, err) says that the first n records are stored, and record n is not"
 	got := s.read()
-	known := make(map[string]bool)
-	for _, texts := range [][]string{s.want, first, others} {
-		for _, text := range texts {
-			known[text] = true
-		}
-	}
+	stored, _ := split(p, texts)
 	for _, text := range got {
 		switch {
-		case len(others) > 0 && text == others[0]:
-			s.Add(rule, "record %d is stored: %s", len(first), text)
-		case !known[text]:
+		case slices.Contains(stored, text), slices.Contains(s.want, text):
+		case slices.Contains(texts, text):
+			s.Add(rule+", and Others which of the others", "record %d is stored: %s", slices.Index(texts, text), text)
+		default:
 			s.Add(rule, "something else is stored: %s", text)
 		}
 	}
-	for i, text := range first {
+	for _, text := range stored {
 		if !slices.Contains(got, text) {
-			s.Add(rule, "record %d of %d is missing: %s", i, len(first), text)
+			s.Add(rule, "record %d of %d is missing: %s", slices.Index(texts, text), len(stored), text)
 		}
 	}
-	s.want = append(s.want, first...)
 }
 
 // limit writes a batch that is too large for the sink, and then one that just fits.
@@ -79,8 +96,7 @@ func (s *suite[T]) limit(a *handle[T]) {
 		a.MustLoad(nothing)
 	}
 	const rule = "after sink.TooLarge a shorter batch with the same From can be written"
-	fits.To, fits.ID = s.Fresh(), b.ID+1
-	s.id++
+	fits.To = s.Fresh()
 	if a.put(rule, fits) {
 		s.mustRead(rule)
 	}
@@ -106,17 +122,15 @@ func (s *suite[T]) poison(a *handle[T]) {
 	case !errors.Is(err, sink.ErrRejected) && !errors.Is(err, sink.ErrTooLarge):
 		s.Add("a poisoned record is refused with sink.Reject", "%v", err)
 	}
-	if n, partly := progress(err); partly {
-		s.rest(a, good, n, before)
-		s.notTheRest(a)
+	if p, partly := progress(err); partly {
+		s.rest(a, good, p, before)
 		return
 	}
 	s.mustRead("a rejection promises that nothing was stored")
 	if s.exact {
 		a.MustLoad("a rejection promises that nothing was stored")
 	}
-	s.id++
-	good.Records, good.To, good.ID = good.Records[:1], s.Fresh(), s.id
+	good.Records, good.To = good.Records[:1], s.Fresh()
 	const rule = "after a rejection a shorter batch with the same From can be written"
 	if !a.put(rule, good) {
 		return
@@ -137,13 +151,15 @@ func (s *suite[T]) poison(a *handle[T]) {
 
 // rest writes what follows the poisoned record of a batch, after a sink has named
 // that record. Before is how many records were stored before the batch.
-func (s *suite[T]) rest(a *handle[T], b source.Batch[T], n, before int) {
-	if n != 1 {
-		s.Stop("sink.Stored(n, sink.Reject(err)) names record n as the refused one", "the poisoned record is record 1, and n is %d", n)
+func (s *suite[T]) rest(a *handle[T], b source.Batch[T], p *sink.StoredError, before int) {
+	if p.N != 1 {
+		s.Stop("sink.Stored(n, sink.Reject(err)) names record n as the refused one", "the poisoned record is record 1, and n is %d", p.N)
 	}
 	texts := s.texts(b.Records)
-	s.mustHave(texts[:1], append([]string{texts[1]}, texts[2:]...))
-	b.Records = b.Records[2:]
+	s.mustHave(texts, p)
+	stored, _ := split(p, texts)
+	s.want = append(s.want, stored...)
+	_, b.Records = split(p, b.Records)
 	const rule = "after sink.Stored(n, sink.Reject(err)) the records after record n can be written"
 	if !a.put(rule, b) {
 		return
@@ -152,16 +168,4 @@ func (s *suite[T]) rest(a *handle[T], b source.Batch[T], n, before int) {
 	if s.stored > before+2 {
 		s.Add("no record is stored twice by a sink that reports its progress", "%d records were stored for 2, in a batch with a poisoned record", s.stored-before)
 	}
-}
-
-// notTheRest writes a batch with a poisoned record, and then another batch instead of
-// the rest, as after a restart of the pipeline.
-func (s *suite[T]) notTheRest(a *handle[T]) {
-	bad := s.batch(4)
-	bad.Records[0] = s.o.Poison()
-	s.poisoned = true
-	_ = a.write(s.Ctx, bad)
-	s.poisoned = false
-	a.sync() // a sink may have stored what follows the poisoned record
-	a.mustWrite("a batch with another ID is not the rest of the batch before", 3)
 }

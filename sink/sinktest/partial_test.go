@@ -104,13 +104,18 @@ func TestBrokenProgressFails(t *testing.T) {
 			return err
 		}, "sink.Stored(n, sink.Reject(err)) names record n as the refused one: the poisoned record is record 1, and n is 0"},
 		"forgets what is stored after the refused record": {4, func(ctx context.Context, each sink.Sink[order], b source.Batch[order]) error {
-			b.ID = 0
-			return each.Write(ctx, b)
+			err := each.Write(ctx, b)
+			if stored := (*sink.StoredError)(nil); errors.As(err, &stored) {
+				clear(stored.Others)
+			}
+			return err
 		}, "no record is stored twice by a sink that reports its progress: 3 records were stored for 2"},
-		"takes another batch for the rest": {4, func(ctx context.Context, each sink.Sink[order], b source.Batch[order]) error {
-			b.ID = 1
-			return each.Write(ctx, b)
-		}, "a batch with another ID is not the rest of the batch before: stored: "},
+		"names records that the batch does not have": {4, func(ctx context.Context, each sink.Sink[order], b source.Batch[order]) error {
+			return other(each.Write(ctx, b), len(b.Records), nil)
+		}, "StoredError.Others is about records after record N: N is 1, the batch has 3, and Others has record 3"},
+		"reports a failure as an outcome": {4, func(ctx context.Context, each sink.Sink[order], b source.Batch[order]) error {
+			return other(each.Write(ctx, b), len(b.Records)-1, errors.New("503"))
+		}, "StoredError.Others has stored and rejected records only: record 2: 503"},
 		"drops the rest": {1, func(ctx context.Context, each sink.Sink[order], b source.Batch[order]) error {
 			err := each.Write(ctx, b)
 			if stored := (*sink.StoredError)(nil); errors.As(err, &stored) && stored.N > 0 && errors.Is(err, context.Canceled) {
@@ -127,6 +132,14 @@ func TestBrokenProgressFails(t *testing.T) {
 			t.Log(err)
 		})
 	}
+}
+
+// other adds an outcome to the error of a batch with a refused record.
+func other(err error, i int, outcome error) error {
+	if stored := (*sink.StoredError)(nil); errors.As(err, &stored) && errors.Is(err, sink.ErrRejected) {
+		stored.Others[i] = outcome
+	}
+	return err
 }
 
 // moved changes how many records are stored according to an error.

@@ -61,10 +61,10 @@ func (s *suite[T]) mustSettle(a *handle[T], b source.Batch[T], texts []string, e
 		if s.exact {
 			s.mustBeWhole(b, texts)
 		}
-		if n, partly := progress(err); partly {
+		if p, partly := progress(err); partly {
 			rule = "the rest of a batch is stored when it is written"
-			s.mustHave(texts[:n], texts[n:])
-			again.Records, texts = again.Records[n:], texts[n:]
+			s.mustHave(texts, p)
+			_, again.Records = split(p, again.Records)
 		}
 		if err := a.write(s.Ctx, again); err != nil {
 			s.Add(rule, "%v", err)

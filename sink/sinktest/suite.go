@@ -90,7 +90,6 @@ type suite[T any] struct {
 	exact  bool     // exactly once is promised
 	want   []string // the records that should be stored, each once
 	stored int      // how many records are stored, repeated ones included
-	id     uint64   // of the last batch
 
 	poisoned bool // the batch that is being written has a poisoned record
 }
@@ -154,8 +153,7 @@ func (s *suite[T]) batch(n int) source.Batch[T] {
 }
 
 func (s *suite[T]) batchOf(n int) source.Batch[T] {
-	s.id++
-	b := source.Batch[T]{From: s.At, ID: s.id}
+	b := source.Batch[T]{From: s.At}
 	for range n {
 		s.Made++
 		b.Records = append(b.Records, s.o.Record(s.Made))

@@ -16,65 +16,96 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// slots is a digest of a row without its key: a number for each eighth of its columns, 0 where
-// nothing can be compared. Together they identify the row; one by one they tell a row that was updated
-// from one that was replaced.
-type slots [8]uint16
+// A digest holds a number for each column of a row, without those of the key. A layout says which columns
+// these are. Columns can come and go, and are told apart by name and type.
+type (
+	digest []uint16
+	layout []uint16
+)
 
-func (s slots) String() string {
-	b, _ := binary.Append(nil, binary.BigEndian, s) // it fails only where the size is not known
-	return base64.RawURLEncoding.EncodeToString(b)
-}
+// What the numbers of a digest mean, besides hashes.
+const (
+	unknown = 0 // nothing can be compared
+	null    = 1
+)
 
-func parseSlots(text string) (s slots, err error) {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err == nil && len(b) != binary.Size(s) {
-		err = errors.New("a digest has another length")
+// maxColumns is how many numbers a digest has at most. Further columns share the last one.
+const maxColumns = 64
+
+func addColumn(all []uint16, n uint16) []uint16 {
+	if len(all) < maxColumns {
+		return append(all, n)
 	}
-	if err == nil {
-		_, err = binary.Decode(b, binary.BigEndian, &s)
+	all[maxColumns-1] = max(all[maxColumns-1]+n, null+1)
+	return all
+}
+
+func layoutOf(columns []dialect.Column, key []string) (l layout) {
+	for _, c := range columns {
+		if slices.Contains(key, c.Name) {
+			continue
+		}
+		id := hash16(c.Name, c.Type)
+		for len(l) < maxColumns && slices.Contains(l, id) {
+			id++
+		}
+		l = addColumn(l, id)
 	}
-	return s, err
+	return l
 }
 
-// add adds a column. The name decides on the slot, so that other columns can come and go.
-func (s *slots) add(name, text string, null bool) {
-	i := slotOf(name)
-	s[i] += uint16(hash64(name, strconv.FormatBool(null), text))
-	s[i] = max(s[i], 1)
+// digestOf makes the digest of a row, of which value returns the i-th column.
+func digestOf(columns []dialect.Column, key []string, value func(i int) (text string, isNull bool)) (d digest) {
+	for i, c := range columns {
+		if slices.Contains(key, c.Name) {
+			continue
+		}
+		n := uint16(null)
+		if text, isNull := value(i); !isNull {
+			n = hash16(text)
+		}
+		d = addColumn(d, n)
+	}
+	return d
 }
 
-func slotOf(name string) int { return int(hash64(name) % uint64(len(slots{}))) }
-
-func hash64(parts ...string) uint64 {
+func hash16(parts ...string) uint16 {
 	h := fnv.New64a()
 	for _, p := range parts {
 		fmt.Fprintf(h, "%d:", len(p))
 		h.Write(unsafe.Slice(unsafe.StringData(p), len(p))) // without a copy: a value can be large
 	}
 	sum := h.Sum64()
-	return sum ^ sum>>16 ^ sum>>32 ^ sum>>48 // the low bits alone mix badly
+	return max(uint16(sum^sum>>16^sum>>32^sum>>48), null+1) // the low bits alone mix badly
 }
 
-// layout is a digest of the names and types of the columns in each slot.
-type layout [8]uint8
+// numbersText and parseNumbers write and read layouts and digests in a cursor.
+func numbersText(all []uint16) string {
+	b, _ := binary.Append(nil, binary.BigEndian, all) // it fails only where the size is not known
+	return base64.RawURLEncoding.EncodeToString(b)
+}
 
-func layoutOf(columns []dialect.Column, key []string) (l layout) {
-	for _, c := range columns {
-		if !slices.Contains(key, c.Name) {
-			l[slotOf(c.Name)] += uint8(hash64(c.Name, c.Type))
-		}
+func parseNumbers(text string) ([]uint16, error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err == nil && (len(b)%2 != 0 || len(b) > 2*maxColumns) {
+		err = errors.New("a digest has another length")
 	}
-	return l
+	if err != nil || len(b) == 0 {
+		return nil, err
+	}
+	all := make([]uint16, len(b)/2)
+	_, err = binary.Decode(b, binary.BigEndian, all)
+	return all, err
 }
 
-// forget returns the anchors without the slots in which two layouts differ.
-func forget(anchors []anchor, before, now layout) []anchor {
+// realign returns the anchors as they are with another layout.
+func realign(anchors []anchor, before, now layout) []anchor {
 	anchors = slices.Clone(anchors)
-	for i := range anchors {
-		for n := range now {
-			if before[n] != now[n] {
-				anchors[i].row[n] = 0
+	for n, a := range anchors {
+		anchors[n].row = make(digest, len(now))
+		for i, id := range now {
+			if at := slices.Index(before, id); at >= 0 && at < len(a.row) {
+				anchors[n].row[i] = a.row[at]
 			}
 		}
 	}
@@ -84,7 +115,7 @@ func forget(anchors []anchor, before, now layout) []anchor {
 // anchor is evidence of a row that was delivered.
 type anchor struct {
 	back int // how many rows were delivered after it, at most maxBack
-	row  slots
+	row  digest
 	key  []dialect.Value
 }
 
@@ -115,7 +146,7 @@ func moveAnchors(older, batch []anchor, rows int) (out []anchor) {
 			kept[l] = i + 1
 		}
 	}
-	spare := enough - len(kept)
+	spare := levels - len(kept)
 	for i, a := range all {
 		if kept[a.level()] == i+1 {
 			out = append(out, a)
@@ -128,7 +159,7 @@ func moveAnchors(older, batch []anchor, rows int) (out []anchor) {
 
 func appendAnchors(dst []byte, anchors []anchor) []byte {
 	for _, a := range anchors {
-		dst = fmt.Appendf(dst, ",%d:%s", a.back, a.row)
+		dst = fmt.Appendf(dst, ",%d:%s", a.back, numbersText(a.row))
 		for _, v := range a.key {
 			dst = append(append(dst, ':', v.Tag), url.QueryEscape(v.Text)...)
 		}
@@ -146,7 +177,7 @@ func parseAnchor(s string) (a anchor, err error) {
 		return a, errors.New("an anchor's distance is not a number")
 	}
 	a.back = int(back)
-	if a.row, err = parseSlots(parts[1]); err != nil {
+	if a.row, err = parseNumbers(parts[1]); err != nil {
 		return a, fmt.Errorf("an anchor is not in its usual form: %w", err)
 	}
 	for _, p := range parts[2:] {
@@ -166,98 +197,95 @@ func parseAnchor(s string) (a anchor, err error) {
 type verdict int
 
 const (
-	gone     verdict = iota // no row has its key, or nothing can be said about it
+	gone     verdict = iota // no row has its key, or nothing can be compared
 	same                    // it is unchanged
-	updated                 // some columns that tell rows apart kept their values
-	replaced                // none of them did
+	updated                 // it changed, and kept a value that tells rows apart
+	replaced                // it changed, and so did all values that tell rows apart
+	unclear                 // it changed, and had no value that tells rows apart
 )
 
 // evidence is what a comparison of the anchors with their rows shows.
 type evidence struct {
 	verdicts []verdict // of the anchors, the newest first
-	telling  int       // how many slots tell rows apart
-	known    int       // how many rows kept a value that no other anchor has
-	proof    bool      // the cursor's own row is among these
+	own      bool      // the cursor's own row kept a telling value
+	kept     int       // how many telling values were kept
+	changed  int       // how many telling values the newest rows had, those in lead, which all changed
+	lead     int       // how many rows were replaced before the first that was not
+	found    bool      // a row has the key of an anchor
 }
 
-// compareAnchors judges the rows that have the keys of the anchors. Slots in changing have been
-// seen to change, and are ignored. It returns the anchors with the rows as they are now, and
-// the slots that have changed.
-func compareAnchors(anchors []anchor, now map[string]slots, changing uint8, at []dialect.Value) (e evidence, next []anchor, changed uint8) {
-	telling, unique := tellingSlots(anchors, changing)
-	e.telling = bits.OnesCount8(telling)
+// compareAnchors judges the rows that have the keys of the anchors. It returns the anchors with the rows
+// as they are now, so that the next change is seen as well.
+func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value) (e evidence, next []anchor) {
+	telling := tellingColumns(anchors)
+	leads := true
 	for i, a := range anchors {
-		row, ok := now[keyText(a.key)]
-		var equal, differs uint8
-		for i := range row {
+		row, found := now[keyText(a.key)]
+		e.found = e.found || found
+		compared, differs, kept, changed := false, false, 0, 0
+		for c := range min(len(row), len(a.row)) {
+			before, after := a.row[c], row[c]
+			if before == unknown || after == unknown {
+				continue
+			}
+			compared, differs = true, differs || before != after
 			switch {
-			case !ok || row[i] == 0 || a.row[i] == 0:
-			case row[i] == a.row[i]:
-				equal |= 1 << i
+			case !telling[c] || before == null:
+			case before == after:
+				kept++
 			default:
-				differs |= 1 << i
+				changed++
 			}
 		}
-		v := gone
+		v := unclear
 		switch {
-		case !ok:
-			row = a.row
-		case differs&^changing == 0 && equal != 0:
+		case !compared:
+			v = gone
+		case !differs:
 			v = same
-		case telling&equal != 0:
+		case kept > 0:
 			v = updated
-		case telling&differs != 0:
+		case changed > 0:
 			v = replaced
 		}
-		if unique&equal != 0 {
-			e.known++
-			e.proof = e.proof || i == 0 && slices.Equal(a.key, at)
+		if v != gone {
+			a.row = row
 		}
-		changed |= differs
-		a.row = row
+		leads = leads && v != same && v != updated
+		if leads && v == replaced {
+			e.lead++
+			e.changed += changed
+		}
+		e.kept += kept
+		e.own = e.own || i == 0 && kept > 0 && slices.Equal(a.key, at)
 		e.verdicts, next = append(e.verdicts, v), append(next, a)
 	}
-	return e, next, changed
+	return e, next
 }
 
-// tellingSlots returns the slots in which anchors differ, and those in which no two of at least
-// three anchors are equal.
-func tellingSlots(anchors []anchor, changing uint8) (telling, unique uint8) {
-	for i := range len(slots{}) {
-		values := map[uint16]bool{}
-		n := 0
+// tellingColumns returns the columns whose values tell rows apart: at least three anchors have one, and
+// no two have the same. NULL is not a value.
+func tellingColumns(anchors []anchor) []bool {
+	telling := make([]bool, maxColumns)
+	for c := 0; anchors != nil && c < len(anchors[0].row); c++ {
+		var values []uint16
 		for _, a := range anchors {
-			if a.row[i] != 0 {
-				values[a.row[i]] = true
-				n++
+			if a.row[c] > null {
+				values = append(values, a.row[c])
 			}
 		}
-		if len(values) > 1 || n == 1 {
-			telling |= 1 << i
-		}
-		if len(values) == n && n >= enough {
-			unique |= 1 << i
-		}
+		slices.Sort(values)
+		telling[c] = len(values) >= 3 && len(slices.Compact(values)) == len(values)
 	}
-	return telling &^ changing, unique &^ changing
+	return telling
 }
-
-// enough is how many rows that are still there prove a history.
-const enough = 3
 
 func keyText(key []dialect.Value) string {
 	var b []byte
 	for _, v := range key {
-		b = fmt.Appendf(b, "%c%d:%s", v.Tag, len(v.Text), v.Text)
+		b = append(append(strconv.AppendInt(append(b, v.Tag), int64(len(v.Text)), 10), ':'), v.Text...)
 	}
 	return string(b)
-}
-
-func keySize(key []dialect.Value) (n int) {
-	for _, v := range key {
-		n += 1 + len(v.Text)
-	}
-	return n
 }
 
 func (e evidence) count(wanted ...verdict) (n int) {
@@ -269,30 +297,20 @@ func (e evidence) count(wanted ...verdict) (n int) {
 	return n
 }
 
-// proves reports that the rows show that nothing was lost: the cursor's own row is there, and so
-// are others, and none was replaced.
-func (e evidence) proves() bool {
-	return e.proof && e.count(replaced) == 0 && e.count(same, updated) >= enough
-}
+// proves reports that the rows show that nothing was lost: the cursor's own row is there, no row was
+// replaced, and two values were kept, so that it is not by chance.
+func (e evidence) proves() bool { return e.own && e.kept > 1 && e.count(replaced) == 0 }
 
-// disproves reports that rows were replaced: either the newest ones, as when the table comes from an
-// older backup, or most of them, while none is known. A single one may have been updated, if one
-// column tells all rows apart.
-func (e evidence) disproves() bool {
-	n, kept := e.count(replaced), e.count(same, updated)
-	lead := 0 // how many were replaced before the first that was not
-	for _, v := range e.verdicts {
-		if v == same || v == updated {
-			break
-		}
-		if v == replaced {
-			lead++
-		}
-	}
-	return lead > 1 || lead == 1 && (e.telling > 1 || kept == 0) || n > 0 && e.known == 0 && n >= kept
+// disproves reports that the newest rows were replaced, as when the table was filled again or comes from
+// an older backup. One row, or one value in each of a few rows, may have been updated.
+func (e evidence) disproves() bool { return e.lead > 1 && e.changed > 3 }
+
+// doubtful reports that rows may have been replaced, or that none is left to show it.
+func (e evidence) doubtful() bool {
+	return e.count(replaced, unclear) > 0 || e.verdicts != nil && !e.found
 }
 
 func (e evidence) String() string {
-	return fmt.Sprintf("of %d delivered rows %d are the same, %d were updated, %d were replaced, %d are gone or cannot be compared",
-		len(e.verdicts), e.count(same), e.count(updated), e.count(replaced), e.count(gone))
+	return fmt.Sprintf("of %d delivered rows %d are the same, %d were updated, %d were replaced, %d were updated or replaced, %d are gone or cannot be compared",
+		len(e.verdicts), e.count(same), e.count(updated), e.count(replaced), e.count(unclear), e.count(gone))
 }

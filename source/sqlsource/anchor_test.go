@@ -13,16 +13,17 @@ import (
 
 func intKey(n int) []dialect.Value { return []dialect.Value{{Tag: dialect.Int, Text: fmt.Sprint(n)}} }
 
-// digest is the digest of a row with three columns: each differs from row to row, unless it is fixed.
-func digest(values ...any) (s slots) {
-	for i, v := range values {
-		s.add(fmt.Sprintf("column %d", i), fmt.Sprint(v), v == nil)
+// rowOf is the digest of a row with these values.
+func rowOf(values ...any) (d digest) {
+	var columns []dialect.Column
+	for i := range values {
+		columns = append(columns, dialect.Column{Name: fmt.Sprint("column ", i)})
 	}
-	return s
+	return digestOf(columns, nil, func(i int) (string, bool) { return fmt.Sprint(values[i]), values[i] == nil })
 }
 
 // There is one anchor for each power of eight of the distance, and the newest row always has one. As
-// soon as so many rows were delivered, there are enough for a proof, whatever the batches.
+// soon as so many rows were delivered, there are as many as there are levels, whatever the batches.
 func TestAnchorsThin(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))
@@ -34,7 +35,7 @@ func TestAnchorsThin(t *testing.T) {
 			var batch []anchor
 			for n := rows; n > 0; n-- {
 				if n == rows || n&(n-1) == 0 || n%anchorEvery == 0 {
-					batch = append(batch, anchor{rows - n, slots{}, intKey(last + n)})
+					batch = append(batch, anchor{rows - n, nil, intKey(last + n)})
 				}
 			}
 			last += rows
@@ -45,95 +46,106 @@ func TestAnchorsThin(t *testing.T) {
 				if a.back < maxBack {
 					require.Equal(t, intKey(last-a.back), a.key, "its distance is true")
 				}
-				require.True(t, i == 0 || anchors[i-1].level() < a.level() || len(anchors) == enough && anchors[i-1].back < a.back)
+				require.True(t, i == 0 || anchors[i-1].back < a.back || a.back == maxBack)
 			}
-			require.GreaterOrEqual(t, len(anchors), min(last, enough))
+			require.GreaterOrEqual(t, len(anchors), min(last, 3))
 		}
 		require.Greater(t, len(anchors), 3, "of %d rows", last)
 	}
 }
 
+// compared is what becomes of anchors of n rows. now returns the row that has the key of the i-th now, the
+// newest is 0, or nil.
+func compared(n int, old, now func(i int) digest) evidence {
+	var anchors []anchor
+	rows := map[string]digest{}
+	for i := range n {
+		a := anchor{i * i, old(i), intKey(100 - i)}
+		anchors = append(anchors, a)
+		if r := now(i); r != nil {
+			rows[keyText(a.key)] = r
+		}
+	}
+	e, _ := compareAnchors(anchors, rows, intKey(100))
+	return e
+}
+
 func TestCompareAnchors(t *testing.T) {
 	t.Parallel()
-	const n = 5
-	old := func(i int) slots { return digest(fmt.Sprint("name ", i), i*i, "state") }
-	for name, c := range map[string]struct {
-		now               func(i int) (slots, bool) // the row of anchor i; the newest is 0
-		proves, disproved bool
-	}{
-		"the same":           {func(i int) (slots, bool) { return old(i), true }, true, false},
-		"all gone":           {func(i int) (slots, bool) { return slots{}, false }, false, false},
-		"pruned":             {func(i int) (slots, bool) { return old(i), i < 3 }, true, false},
-		"the newest is gone": {func(i int) (slots, bool) { return old(i), i > 0 }, false, false},
-		"two are left":       {func(i int) (slots, bool) { return old(i), i < 2 }, false, false},
-		"the state updated":  {func(i int) (slots, bool) { return digest(fmt.Sprint("name ", i), i*i, "done"), true }, true, false},
-		"a column updated":   {func(i int) (slots, bool) { return digest(fmt.Sprint("name ", i), -i, "done"), true }, true, false},
-		"replaced":           {func(i int) (slots, bool) { return digest(fmt.Sprint("other ", i), -1-i, "state"), true }, false, true},
-		"an older backup": {func(i int) (slots, bool) {
-			return map[bool]slots{true: old(i), false: digest("other", -1-i, "state")}[i > 1], true
-		}, false, true},
-		"one row replaced": {func(i int) (slots, bool) {
-			return map[bool]slots{true: old(i), false: digest("other", -1-i, "state")}[i > 0], true
-		}, false, true},
-		"the newest is gone, the next replaced": {func(i int) (slots, bool) {
-			return map[bool]slots{true: old(i), false: digest("other", -1-i, "state")}[i > 1], i > 0
-		}, false, true},
-		"an older row replaced": {func(i int) (slots, bool) {
-			return map[bool]slots{true: old(i), false: digest("other", -1-i, "state")}[i != 3], true
-		}, false, false},
-	} {
-		var anchors []anchor
-		now := map[string]slots{}
-		for i := range n {
-			a := anchor{i * i, old(i), intKey(100 - i)}
-			anchors = append(anchors, a)
-			if row, ok := c.now(i); ok {
-				now[keyText(a.key)] = row
+	old := func(i int) digest { return rowOf(fmt.Sprint("name ", i), i*i, "state") }
+	other := func(i int) digest { return rowOf(fmt.Sprint("other ", i), -1-i, "state") }
+	only := func(now func(int) digest, which func(i int) bool) func(int) digest {
+		return func(i int) digest {
+			if which(i) {
+				return now(i)
 			}
+			return old(i)
 		}
-		e, next, _ := compareAnchors(anchors, now, 0, intKey(100))
+	}
+	for name, c := range map[string]struct {
+		now                         func(i int) digest
+		proves, doubtful, disproved bool
+	}{
+		"the same":             {old, true, false, false},
+		"all gone":             {func(int) digest { return nil }, false, true, false},
+		"pruned":               {only(func(int) digest { return nil }, func(i int) bool { return i > 1 }), true, false, false},
+		"the newest is gone":   {only(func(int) digest { return nil }, func(i int) bool { return i == 0 }), false, false, false},
+		"the state updated":    {func(i int) digest { return rowOf(fmt.Sprint("name ", i), i*i, "done") }, true, false, false},
+		"a column updated":     {func(i int) digest { return rowOf(fmt.Sprint("name ", i), -i-1, "done") }, true, false, false},
+		"replaced":             {other, false, true, true},
+		"an older backup":      {only(other, func(i int) bool { return i < 2 }), false, true, true},
+		"one row replaced":     {only(other, func(i int) bool { return i == 0 }), false, true, false},
+		"an older row":         {only(other, func(i int) bool { return i == 3 }), false, true, false},
+		"one column, two rows": {only(func(i int) digest { return rowOf("gone", i*i, "done") }, func(i int) bool { return i < 2 }), true, false, false},
+	} {
+		e := compared(5, old, c.now)
 		require.Equal(t, c.proves, e.proves(), "%s: %v", name, e)
+		require.Equal(t, c.doubtful, e.doubtful(), "%s: %v", name, e)
 		require.Equal(t, c.disproved, e.disproves(), "%s: %v", name, e)
-		require.Len(t, next, n)
-		other, _, _ := compareAnchors(anchors, now, 0, intKey(101))
-		require.False(t, other.proves(), "%s: the cursor is after another row", name)
-		ignored, _, _ := compareAnchors(anchors, now, 0xff, intKey(100))
-		require.False(t, ignored.proves() || ignored.disproves(), "%s: nothing is known of columns that change", name)
-		moved, _, _ := compareAnchors(forget(anchors, layout{}, layout{1, 1, 1, 1, 1, 1, 1, 1}), now, 0, intKey(100))
-		require.False(t, moved.proves() || moved.disproves(), "%s: nothing is known of other columns", name)
 	}
 }
 
-// A value that many rows share proves nothing.
+// A value that many rows share proves nothing, nor does one that was NULL.
 func TestCompareAnchorsThatAreAlike(t *testing.T) {
 	t.Parallel()
-	var anchors []anchor
-	now := map[string]slots{}
-	for i := range 5 {
-		a := anchor{i * i, digest("v", i%2), intKey(100 - i)}
-		anchors = append(anchors, a)
-		now[keyText(a.key)] = a.row
-	}
-	e, _, _ := compareAnchors(anchors, now, 0, intKey(100))
-	require.False(t, e.proves())
-	require.False(t, e.disproves())
+	shared := func(i int) digest { return rowOf("v", i%2) }
+	e := compared(5, shared, shared)
+	require.False(t, e.proves() || e.doubtful() || e.disproves())
 	require.Equal(t, 5, e.count(same))
+	e = compared(5, shared, func(i int) digest { return rowOf("w", i%2) })
+	require.Equal(t, 5, e.count(unclear))
+	require.False(t, e.proves() || e.disproves())
+	e = compared(5, func(i int) digest { return rowOf("done", map[bool]any{true: nil, false: i}[i < 2]) },
+		func(i int) digest { return rowOf("done", i) })
+	require.Equal(t, 2, e.count(unclear), "jobs that were finished: %v", e)
+	require.False(t, e.disproves())
+	e = compared(5, func(i int) digest { return rowOf("done", map[bool]any{true: nil, false: i}[i < 2]) },
+		func(i int) digest { return rowOf("done", i+10) })
+	require.Equal(t, 3, e.count(replaced), "NULL does not make values alike: %v", e)
 }
 
-// Columns that were seen to change do not tell rows apart afterwards.
-func TestCompareAnchorsLearns(t *testing.T) {
+// Another layout leaves the columns that are the same, wherever they are.
+func TestRealign(t *testing.T) {
 	t.Parallel()
-	var anchors []anchor
-	updated := map[string]slots{}
-	for i := range 4 {
-		a := anchor{i * i, digest(i), intKey(100 - i)}
-		anchors = append(anchors, a)
-		updated[keyText(a.key)] = digest(100 + i)
+	names := func(names ...string) (all []dialect.Column) {
+		for _, name := range names {
+			all = append(all, dialect.Column{Name: name})
+		}
+		return all
 	}
-	e, next, changing := compareAnchors(anchors, updated, 0, intKey(100))
-	require.True(t, e.disproves(), "if a mark changed, too")
-	e, _, _ = compareAnchors(next, map[string]slots{keyText(intKey(100)): digest("again")}, changing, intKey(100))
-	require.False(t, e.disproves())
+	before, now := layoutOf(names("id", "a", "b"), []string{"id"}), layoutOf(names("c", "b", "id"), []string{"id"})
+	got := realign([]anchor{{row: digest{7, 8}}}, before, now)
+	require.Equal(t, digest{unknown, 8}, got[0].row)
+	var many []dialect.Column
+	for i := range 500 {
+		many = append(many, dialect.Column{Name: fmt.Sprint(i)})
+	}
+	require.Len(t, layoutOf(many, nil), maxColumns)
+	value := func(last string) digest {
+		return digestOf(many, nil, func(i int) (string, bool) { return map[bool]string{true: last}[i == 499], false })
+	}
+	require.NotEqual(t, value("a"), value("b"), "the last column counts")
+	require.Len(t, value("a"), maxColumns)
 }
 
 func TestHistoryFollows(t *testing.T) {

@@ -78,6 +78,7 @@ type checker struct {
 	at    position
 	known bool // at is what the cursor says
 	below ceiling.Limit
+	fix   string // what to do about a cursor of another history
 }
 
 func check[T any](ctx context.Context, of fields, cursor source.Cursor, open func(*plan, int) (records[T], error)) (*Check, error) {
@@ -86,7 +87,7 @@ func check[T any](ctx context.Context, of fields, cursor source.Cursor, open fun
 		return nil, err
 	}
 	q.log = slog.New(slog.DiscardHandler) // the Check itself contains it
-	c := &checker{Check: &Check{Table: q.label, Cursor: q.describe(cursor), Pending: -1}, state: &state{query: q}}
+	c := &checker{Check: &Check{Table: q.label, Cursor: q.describe(cursor), Pending: -1}, state: &state{query: q}, fix: adoptAdvice}
 	q.usable = c.current
 	c.reread = rereaderOf(c.state, open)
 	fits := func(p *plan) error { // T fits the columns
@@ -178,6 +179,7 @@ func (c *checker) findCeiling(ctx context.Context, db ceiling.Queryer) error {
 		c.Report = unsafe.Report
 		return nil
 	case errors.As(err, &rewound):
+		c.fix = rewindAdvice // adopting the cursor would lose rows
 		c.add(ceiling.Unsafe, rewindAdvice, "%v: %s", ErrHistory, rewound.What)
 	case err != nil:
 		return err
@@ -211,7 +213,7 @@ func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error 
 	if err != nil {
 		return err
 	}
-	e, _, _, err := c.compare(ctx, db, c.at)
+	e, _, err := c.compare(ctx, db, c.at)
 	if err != nil {
 		return err
 	}
@@ -228,9 +230,11 @@ func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error 
 	case err != nil && e.proves():
 		c.add(ceiling.Note, "", "%v; nevertheless nothing was lost: %v", err, e)
 	case err != nil:
-		c.add(ceiling.Unsafe, adoptAdvice, "%v: %v", ErrHistory, withEvidence(err, e))
+		c.add(ceiling.Unsafe, c.fix, "%v: %v", ErrHistory, withEvidence(err, e))
 	case what != "" && e.disproves():
-		c.add(ceiling.Unsafe, adoptAdvice, "%v: the rows that were delivered were replaced by others (%s); %v", ErrHistory, what, e)
+		c.add(ceiling.Unsafe, c.fix, "%v: the rows that were delivered were replaced by others (%s); %v", ErrHistory, what, e)
+	case e.count(replaced, unclear) > 0:
+		c.add(ceiling.Warning, refilledAdvice, "delivered rows changed, and may have been replaced: %v", e)
 	case len(parts) == 0 && c.at.origin.anchors == nil:
 		c.add(ceiling.Note, "", "nothing distinguishes this database from another one, or from an older state of itself: a cursor from there would be accepted")
 	case len(parts) == 0:

@@ -1,13 +1,16 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -46,16 +49,20 @@ func (q *query) inSession(ctx context.Context, conn *sql.Conn, f func(ceiling.Qu
 		}
 	}()
 	if q.session == nil {
-		if q.session, err = q.sql.Session(ctx, conn); err != nil {
+		table := q.table
+		if q.where != "" || q.selected {
+			table = nil
+		}
+		if q.session, err = q.sql.Session(ctx, conn, q.rows, table); err != nil {
 			return q.wrap(err, nil)
 		}
 	}
 	db, restore, err := q.session(ctx, conn)
-	if err != nil {
-		return q.wrap(err, nil)
-	}
 	if restore != nil {
 		defer restore()
+	}
+	if err != nil {
+		return q.wrap(err, nil)
 	}
 	return f(db)
 }
@@ -71,6 +78,30 @@ func fileID(path string) string {
 		return ""
 	}
 	return fmt.Sprint(v.FieldByName("Dev"), " ", v.FieldByName("Ino"))
+}
+
+// pathTo returns the path in the data source name that leads to the file of a database, "" if the pool's
+// connector has no such text. The database itself names the file that symbolic links led to, and does
+// not see when they lead to another one.
+func pathTo(file string, db *sql.DB) string {
+	connector := reflect.ValueOf(db).Elem().FieldByName("connector")
+	if id := fileID(file); id != "" && connector.Kind() == reflect.Interface {
+		fields := reflect.Indirect(connector.Elem())
+		for i := 0; fields.Kind() == reflect.Struct && i < fields.NumField(); i++ {
+			text := ""
+			if fields.Field(i).Kind() == reflect.String {
+				text = fields.Field(i).String()
+			}
+			path, _, _ := strings.Cut(text, "?")
+			if u, err := url.Parse(text); err == nil && u.Scheme == "file" {
+				path, _ = url.PathUnescape(cmp.Or(u.Opaque, u.EscapedPath()))
+			}
+			if fileID(path) == id {
+				return path
+			}
+		}
+	}
+	return ""
 }
 
 // errFileGone says that a database's file is not there any more.

@@ -67,7 +67,7 @@ func (o otherQuery) Unwrap() error { return o.error }
 func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin, error) {
 	const advice = "rewind to a cursor of this query, or to one that At returns, or start over with an empty checkpoint"
 	damaged := func(why string) ([]dialect.Value, origin, error) {
-		return nil, origin{}, permanent("the cursor %.200q is damaged (%s); %s", string(c), why, advice)
+		return nil, origin{}, permanent("the cursor %q is damaged (%s); %s", c.Short(), why, advice)
 	}
 	if err := c.Validate(); err != nil {
 		return nil, origin{}, permanent("%w; %s", err, advice)
@@ -77,9 +77,9 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 	switch {
 	case v == version || v == refusedVersion:
 	case notNumber == nil:
-		return nil, origin{}, permanent("the cursor %.200q is of version %s, and this program knows %s and %s: run the release that wrote it, or a later one; or %s", string(c), v, version, refusedVersion, advice)
+		return nil, origin{}, permanent("the cursor %q is of version %s, and this program knows %s and %s: run the release that wrote it, or a later one; or %s", c.Short(), v, version, refusedVersion, advice)
 	default:
-		return nil, origin{}, permanent("the cursor %.200q was not made by this package; %s", string(c), advice)
+		return nil, origin{}, permanent("the cursor %q was not made by this package; %s", c.Short(), advice)
 	}
 	end := len(c) - 8
 	if end < 1 || c[end-1] != ';' || fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(c[:end]))) != string(c[end:]) {
@@ -102,8 +102,8 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 	}
 	var foreign error
 	if print != "" && parts[1] != print {
-		foreign = otherQuery{permanent("the cursor %.200q is of another query: its fingerprint is %s, this query's is %s, so the table, the select, the key or the condition differs; adopt it if its key means the same row, or %s",
-			string(c), parts[1], print, advice)}
+		foreign = otherQuery{permanent("the cursor %q is of another query: its fingerprint is %s, this query's is %s, so the table, the select, the key or the condition differs; adopt it if its key means the same row, or %s",
+			c.Short(), parts[1], print, advice)}
 	}
 	parts = parts[3:]
 	if len(parts) != 0 && len(parts) != columns {

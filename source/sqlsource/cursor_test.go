@@ -23,8 +23,8 @@ func FuzzCursorRoundTrip(f *testing.F) {
 		require.NoError(t, err)
 		key := []dialect.Value{{Tag: dialect.Text, Text: text}, integer, bytes}
 		print := fingerprint(query)
-		made := origin{values: []string{"7301234567890123456", "1", ""}, mark: mark, table: print, marks: []string{"", "0a"}, changing: uint8(n), columns: layout{byte(mark)},
-			anchors: []anchor{{7, slots{uint16(n), uint16(mark)}, key}, {int(mark % maxBack), slots{}, key[:1]}}}
+		made := origin{values: []string{"7301234567890123456", "1", ""}, mark: mark, table: print, marks: []string{"", "0a"}, columns: layout{uint16(mark), 7},
+			anchors: []anchor{{7, digest{uint16(n), uint16(mark)}, key}, {int(mark % maxBack), digest{0, 0}, key[:1]}}}
 		c, err := encode(print, made, key)
 		if err != nil {
 			require.Equal(t, retry.Fatal, retry.Classify(err))
@@ -144,12 +144,12 @@ func TestKeyValue(t *testing.T) {
 // A history that is not as it is written is refused, even under a right checksum.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	for _, good := range []string{"", "1/2@7", "a+b@7"} {
+	for _, good := range []string{"", "1/2@7", "a+b@7", "1/+abcd,.0a,@7", "1/+abcd,,AAEAAg,7:AAAAAQ:i5@7"} {
 		o, err := parseOrigin(good)
 		require.NoError(t, err)
 		require.Equal(t, good, o.String())
 	}
-	for _, bad := range []string{"1/2", "1/2@", "1/2@07", "1/2@-7", "1/2@7+3", "1/2@x", "@0", "!@1", "!a,,00@1", "!a,,0,00@1"} {
+	for _, bad := range []string{"1/2", "1/2@", "1/2@07", "1/2@-7", "1/2@7+3", "1/2@x", "@0", "!@1", "+@1", "+a,@1", "+a,,A@1", "+a,,AA@1", "+a,,,1:i5@1"} {
 		_, err := parseOrigin(bad)
 		require.Error(t, err, bad)
 	}

@@ -45,6 +45,7 @@ type state struct {
 	collect   bool // a large row was read
 
 	guard     ceiling.Guard
+	base      []string          // the table, or that which a view takes its key from
 	guarantee *source.Guarantee // the guard's
 	reported  string            // the guarantee that was logged last
 	window    *window           // nil: not known
@@ -52,12 +53,14 @@ type state struct {
 	to         source.Cursor               // of the batch, "" if it has no rows
 	unfinished func(ceiling.Queryer) error // finds it, with another connection
 
-	reread rereader
-	marks  dialect.Marks
-	marked time.Time // when marks were read
-	warned bool      // that delivered rows changed
-	edited bool      // that the query changed was logged
+	reread   rereader
+	marks    dialect.Marks
+	marked   time.Time // when marks were read
+	warned   time.Time // when it was logged that delivered rows changed
+	suspects int       // how many of them
+	edited   bool      // that the query changed was logged
 
+	path     string         // of the database's file, in the data source name
 	file     string         // the one at the database's path
 	files    map[any]string // of the driver's connections: which file they have opened
 	distrust int            // how many other connections may have opened the file before
@@ -69,7 +72,7 @@ type records[T any] interface {
 	add() int        // ends a row and returns its size in bytes
 	take(int) []T    // returns the first rows
 
-	digest(row T, key []string) slots // without the columns of the key
+	text(row T, column int) (text string, null bool)
 }
 
 // errChanged says that the columns are not those of the plan.
@@ -98,16 +101,11 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 	defer s.mu.Unlock()
 	s.logEdited(ctx, at)
 	s.reread = rereaderOf(s, open)
-	var b source.Batch[T]
-	err = s.withPlan(ctx, func(db ceiling.Queryer) (err error) {
-		s.to, s.unfinished = "", nil
-		b, err = fetchBatch(ctx, s, db, at, limit, open)
-		return err
-	})
-	if s.unfinished != nil && (err == nil || errors.As(err, new(*source.BadRecord))) {
-		err = cmp.Or(s.query.withConn(ctx, s.unfinished), err)
+	b, err := fetchFinished(ctx, s, at, limit, open)
+	if errors.Is(err, errDoubtful) {
+		s.window = nil
+		b, err = fetchFinished(ctx, s, at, limit, open)
 	}
-	b.To = cmp.Or(s.to, b.To)
 	var r *refusal
 	if errors.As(err, &r) {
 		b = none
@@ -121,6 +119,20 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 	s.logPlan(ctx, b.To) // now that the connection is given back: there may be only one
 	b.Guarantee, b.Position = s.guarantee, positionText(s.query.key, b.To)
 	return b, nil
+}
+
+// fetchFinished fetches a batch and finds its cursor.
+func fetchFinished[T any](ctx context.Context, s *state, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
+	err = s.withPlan(ctx, func(db ceiling.Queryer) (err error) {
+		s.to, s.unfinished = "", nil
+		b, err = fetchBatch(ctx, s, db, at, limit, open)
+		return err
+	})
+	if s.unfinished != nil && (err == nil || errors.As(err, new(*source.BadRecord))) {
+		err = cmp.Or(s.query.withConn(ctx, s.unfinished), err)
+	}
+	b.To = cmp.Or(s.to, b.To)
+	return b, err
 }
 
 // begin checks the arguments of a Fetch, and decodes its cursor.
@@ -154,7 +166,7 @@ func (q *query) position(after source.Cursor) (at position, err error) {
 	}
 	if errors.As(err, new(otherQuery)) && at.origin.table == q.identity {
 		at.edited, err = true, nil
-		at.origin.anchors, at.origin.changing = nil, 0 // of rows with other columns
+		at.origin.anchors = nil // of rows with other columns
 	}
 	return at, err
 }
@@ -238,9 +250,7 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		return b, err
 	}
 	if at.cursor == "" && s.query.start == Latest {
-		if err = s.open(ctx, db); err == nil { // what would be missed is refused now, and not after the first row
-			b.To, err = s.greatest(ctx, db)
-		}
+		b.To, err = s.startLatest(ctx, db)
 		return b, err
 	}
 	if at.cursor == "" && at.key != nil {
@@ -258,32 +268,34 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	for ended := false; !ended; {
 		next, fresh, err := s.windowAfter(ctx, db, at)
 		if r.rows > 0 && errors.As(err, new(*refusal)) {
-			r.more = true // the next batch judges that, by the rows of this one
+			r.more, w.reused = true, true // the next batch judges that, by the rows of this one
 			break
 		} else if err != nil {
 			return b, err
 		}
-		w = next
-		if b.Held, err = s.check(ctx, db, w, at.key); err != nil {
+		if b.Held, err = s.check(ctx, db, next, at.key); err != nil {
 			return b, err
 		} else if b.Held != nil {
 			break
 		}
-		if at, err = s.readBelow(ctx, r, w, at); err != nil {
-			return b, s.finishBad(ctx, db, r, first, w, err)
+		before := r.rows
+		if at, err = s.readBelow(ctx, r, next, at); err != nil {
+			return b, s.finishBad(ctx, db, r, first, next, err)
 		}
-		b.Pending = w.pending(at.key)
+		if w == nil || r.rows > before {
+			w = next // the cursor is of the history in which its row was read
+		}
+		b.Pending = next.pending(at.key)
 		if r.more {
 			break
 		}
-		ended = fresh && !w.More
-		s.window, b.AsOf, b.Held = nil, w.AsOf, w.Held
+		ended = fresh && !next.More
+		s.window, b.AsOf, b.Held = nil, next.AsOf, next.Held
 	}
 	if r.rows > 0 {
-		b.Records, b.Bytes, b.More = into.take(r.rows), r.bytes, r.more
-		s.rowSize = max(r.bytes/r.rows, 1)
+		b.Records, b.Bytes, b.More, s.rowSize = into.take(r.rows), r.bytes, r.more, max(r.bytes/r.rows, 1)
 	}
-	if r.rows > 0 || w.moved {
+	if r.rows > 0 || w != nil && w.moved {
 		err = finishRows(ctx, s, db, r, first, at.key, w, into, b.Records)
 	}
 	if err == nil && !b.More && known {
@@ -346,7 +358,7 @@ func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cur
 	}
 	q := s.query
 	if after == "" && q.start == Latest || to == Latest {
-		return nil, permanent("%s: Keys was called with the cursors %q and %q, which have no key", q.label, after, to)
+		return nil, permanent("%s: Keys was called with the cursors %q and %q, which have no key", q.label, after.Short(), to.Short())
 	}
 	r := keyRange{after: at.key, limit: limit}
 	if to != "" {

@@ -3,7 +3,6 @@ package sqlsource
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,27 +23,25 @@ var ErrHistory = errors.New("the cursor is of another history")
 
 // origin is the history that a cursor was made in. The zero value is not known.
 type origin struct {
-	values   []string // of the parts, by position; "": not known
-	mark     uint64
-	table    string   // fingerprint of the table and its key
-	marks    []string // hashes of what changes in ordinary life too, by position
-	changing uint8    // the slots of anchors that have been seen to change
-	columns  layout   // of the anchors
-	anchors  []anchor // the newest first
-	refused  string   // why the cursor is refused
+	values  []string // of the parts, by position; "": not known
+	mark    uint64
+	table   string   // fingerprint of the table and its key
+	marks   []string // hashes of what changes in ordinary life too, by position
+	columns layout   // of the anchors
+	anchors []anchor // the newest first
+	refused string   // why the cursor is refused
 }
 
 func (o origin) known() bool { return strings.Join(o.values, "") != "" || o.mark != 0 || o.table != "" }
 
-// String returns the form that cursors hold. Its last value begins with an exclamation mark,
-// and holds what releases without anchors do not know: they keep it and ignore it.
+// String returns the form that cursors hold. Its last value begins with a plus sign, and holds the evidence.
 func (o origin) String() string {
 	if !o.known() {
 		return ""
 	}
 	values := o.values
 	if o.table != "" {
-		b := fmt.Appendf(nil, "!%s,%s,%02x,%x", o.table, strings.Join(o.marks, "."), o.changing, o.columns)
+		b := fmt.Appendf(nil, "+%s,%s,%s", o.table, strings.Join(o.marks, "."), numbersText(o.columns))
 		values = append(slices.Clone(values), string(appendAnchors(b, o.anchors)))
 	}
 	return strings.Join(values, "/") + "@" + strconv.FormatUint(o.mark, 10)
@@ -59,33 +56,31 @@ func parseOrigin(s string) (origin, error) {
 	values, mark, ok := strings.Cut(s, "@")
 	n, err := strconv.ParseUint(mark, 10, 64)
 	o := origin{values: strings.Split(values, "/"), mark: n}
-	if last := o.values[len(o.values)-1]; strings.HasPrefix(last, "!") {
+	last := o.values[len(o.values)-1]
+	old := strings.HasPrefix(last, "!") // its anchors had digests of another form, and are dropped
+	if old || strings.HasPrefix(last, "+") {
 		o.values = o.values[:len(o.values)-1]
-		if err := o.parseEvidence(strings.Split(last[1:], ",")); err != nil {
-			return origin{}, err
-		}
+		err = cmp.Or(err, o.parseEvidence(strings.Split(last[1:], ","), old))
 	}
-	if !ok || err != nil || o.String() != s {
+	if !ok || err != nil || !old && o.String() != s {
 		return origin{}, errors.New("its history is not in its usual form")
 	}
 	return o, nil
 }
 
-func (o *origin) parseEvidence(fields []string) error {
-	if len(fields) < 4 || len(fields) > 4+levels {
+func (o *origin) parseEvidence(fields []string, old bool) (err error) {
+	if len(fields) < 3 || !old && len(fields) > 3+levels {
 		return errors.New("its history has too few or too many fields")
 	}
 	o.table = fields[0]
 	if fields[1] != "" {
 		o.marks = strings.Split(fields[1], ".")
 	}
-	changing, err := strconv.ParseUint(fields[2], 16, 8)
-	o.changing = uint8(changing)
-	columns, noHex := hex.DecodeString(fields[3])
-	if err = cmp.Or(err, noHex); err == nil && copy(o.columns[:], columns) != len(columns) {
-		err = errors.New("its history has too many columns")
+	if old {
+		return nil
 	}
-	for _, f := range fields[4:] {
+	o.columns, err = parseNumbers(fields[2])
+	for _, f := range fields[3:] {
 		a, failed := parseAnchor(f)
 		err = cmp.Or(err, failed)
 		o.anchors = append(o.anchors, a)
@@ -97,7 +92,7 @@ func (o *origin) parseEvidence(fields []string) error {
 // see [ceiling.Limit]. It is the last of the parts, empty if it is not known.
 func (s *state) history(ctx context.Context, db ceiling.Queryer, sequence string) (dialect.History, error) {
 	q := s.query
-	h, err := q.sql.History(ctx, db, q.table, s.marks.Drawn)
+	h, err := q.sql.History(ctx, db, s.base, s.marks.Drawn)
 	if err != nil {
 		return h, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
 	}
@@ -146,8 +141,9 @@ func (o origin) follows(h dialect.History) error {
 // What to do about a cursor of another history. Where keys below the cursor are drawn
 // again, only a rewind loses no rows.
 const (
-	adoptAdvice  = "if the rows up to the cursor's key are nevertheless those that were read, adopt the cursor (Adopt, or dbtofile -adopt); otherwise " + rewindAdvice
-	rewindAdvice = "rewind to where rows should be read again (At, or dbtofile -rewind)"
+	adoptAdvice    = "if the rows up to the cursor's key are nevertheless those that were read, adopt the cursor (Adopt, or dbtofile -adopt); otherwise " + rewindAdvice
+	refilledAdvice = "nothing, if the rows were updated; if the table was emptied, restored or filled again under old keys, " + rewindAdvice + "; package verify, or dbtofile -verify, finds the rows that differ"
+	rewindAdvice   = "rewind to where rows should be read again (At, or dbtofile -rewind)"
 )
 
 // errBehind passes when the standby has caught up.

@@ -2,6 +2,7 @@ package sqlsource
 
 import (
 	"bytes"
+	"cmp"
 	"database/sql"
 	"encoding/hex"
 	"errors"
@@ -55,10 +56,11 @@ func number(x any) (dialect.Value, error) {
 type keys struct {
 	names     []string
 	now, last [][]byte
+	rising    bool // the rows were asked for after a key
 }
 
 func newKeys(columns []dialect.KeyColumn, after []dialect.Value) *keys {
-	k := &keys{now: make([][]byte, len(columns)), last: make([][]byte, len(columns))}
+	k := &keys{now: make([][]byte, len(columns)), last: make([][]byte, len(columns)), rising: after != nil}
 	for _, c := range columns {
 		k.names = append(k.names, c.Name)
 	}
@@ -79,12 +81,16 @@ func (k *keys) set(key []dialect.Value) {
 // keep makes the row just scanned the last one.
 func (k *keys) keep() { k.now, k.last = k.last, k.now }
 
-// check returns an error if the row just scanned has no key, or that of the row before it.
+// check returns an error if the row just scanned has no key, or one that is not after that of the
+// row before it. Of keys that differ, only integers have an order that is known here.
 func (k *keys) check() error {
 	same := true
 	for i, v := range k.now {
 		if len(v) == 0 {
 			return nullKey(k.names[i])
+		}
+		if same && k.rising && smaller(v, k.last[i]) {
+			return permanent("the row with the key %s was returned after %s, and would be read again and again: check Where and Select, which may change the rest of the statement", describeKey(k.names, values(k.now)), describeKey(k.names, values(k.last)))
 		}
 		same = same && bytes.Equal(v, k.last[i])
 	}
@@ -92,6 +98,19 @@ func (k *keys) check() error {
 		return permanent("two rows have the key %s: rows would be lost between batches; choose a key that is unique", describeKey(k.names, values(k.now)))
 	}
 	return nil
+}
+
+// smaller reports whether v and than are integers and v is the smaller one.
+func smaller(v, than []byte) bool {
+	if len(than) == 0 || v[0] != dialect.Int || than[0] != dialect.Int {
+		return false
+	}
+	if negative := v[1] == '-'; negative != (than[1] == '-') {
+		return negative
+	} else if negative {
+		v, than = than, v
+	}
+	return cmp.Or(cmp.Compare(len(v), len(than)), bytes.Compare(v, than)) < 0
 }
 
 func nullKey(column string) error {

@@ -1,60 +1,91 @@
 package sqlsource
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// openGuard opens a ceiling for the table that the key comes from. For a Query that must be its
-// Table, which the guard watches: a Select can return the key of another table under the same name,
-// and rows that are added there late would be missed. For a view it is found.
+// openGuard opens a ceiling for the table that the key comes from. For a Select that must be the
+// table that is named, which the guard watches: a Select can return the key of another table under the same
+// name, and rows that are added there late would be missed. For a view it is found.
 func (s *state) openGuard(ctx context.Context, db ceiling.Queryer, c ceiling.Ceiling) (ceiling.Guard, error) {
 	q, t := s.query, s.target()
+	s.base = q.table
 	g, err := c.Open(ctx, db, t)
 	var unsafe *ceiling.UnsafeError
-	refused := errors.As(err, &unsafe)
-	if q.table == nil || q.rows != refused || err != nil && !refused {
+	named, refused := q.rows && !q.selected, errors.As(err, &unsafe)
+	if q.table == nil || named != refused || err != nil && !refused {
 		return g, err
 	}
-	o, failed := q.sql.Origin(ctx, db, "SELECT "+q.ref(q.key[0])+" FROM "+q.from, q.table, q.key[0])
+	o, failed := q.origin(ctx, db, q.table, q.key[0])
 	if failed != nil {
 		return nil, failed
 	}
 	name := dialect.QuoteAll(q.sql, o.Table)
-	switch {
-	case o.Same:
-		return g, err
-	case q.rows && o.Column == "": // the refusal says why
-		return nil, err
-	case q.rows:
-		t.Parts, t.Name = o.Table, name
+	if named {
+		if o.Same || o.Column == "" { // the refusal says why
+			return nil, err
+		}
+		s.base, t.Parts, t.Name = o.Table, o.Table, name
 		t.Key[0].Name, t.Key[0].Quoted = o.Column, q.sql.Quote(o.Column)
 		if g, failed = c.Open(ctx, db, t); failed != nil {
 			return nil, failed
 		}
-		r := g.Report()
+	}
+	r := g.Report()
+	switch {
+	case named:
 		r.Indexed = false // the view may hide it
 		r.Add(ceiling.Note, nil, "%s takes %q from %s, whose rows are watched: a row that the view shows only after later rows were read is missed", q.label, q.key[0], name)
-		return told{g, r}, nil
+	case o.Same:
 	case o.Table != nil:
-		r := g.Report()
 		r.Add(ceiling.Unsafe, ceiling.Advice("set Table to the table that has the key, or let the Select return the key of "+t.Name),
 			"the Select takes %q from %s.%s, and not from %s, whose rows are watched", q.key[0], name, q.sql.Quote(o.Column), t.Name)
 		return nil, r.Err(t)
+	default:
+		r.Add(ceiling.Warning, ceiling.Advice("write the Select without DISTINCT, GROUP BY, UNION or a function around the key"),
+			"the database does not show which table the Select takes %q from: if it is not %s, rows are missed", q.key[0], t.Name)
 	}
-	r := g.Report()
-	r.Add(ceiling.Warning, ceiling.Advice("write the Select without DISTINCT, GROUP BY, UNION or a function around the key"),
-		"the database does not show which table the Select takes %q from: if it is not %s, rows are missed", q.key[0], t.Name)
-	return told{g, r}, nil
+	o.Column = cmp.Or(o.Column, t.Key[0].Name)
+	return followed{g, r, q, o, named}, nil
 }
 
-// told is a Guard with a report of its own.
-type told struct {
+// origin says which column of which table the key's first column is.
+func (q *query) origin(ctx context.Context, db ceiling.Queryer, table []string, column string) (dialect.Origin, error) {
+	return q.sql.Origin(ctx, db, "SELECT "+q.ref(q.key[0])+" FROM "+q.from, table, column)
+}
+
+// followed is the Guard of the table that a view or a Select takes the key from. A view can be replaced
+// by one that takes it from another table.
+type followed struct {
 	ceiling.Guard
 	report ceiling.Report
+	query  *query
+	origin dialect.Origin
+	view   bool
 }
 
-func (g told) Report() ceiling.Report { return g.report }
+func (g followed) Report() ceiling.Report { return g.report }
+
+// Advance implements [ceiling.Guard]. Below a view it names the table as what draws the keys, unless the
+// guard names that: then a cursor does not continue in another table.
+func (g followed) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
+	l, err := g.Guard.Advance(ctx, db, after)
+	if err != nil || g.origin.Table == nil {
+		return l, err
+	}
+	now, err := g.query.origin(ctx, db, g.origin.Table, g.origin.Column)
+	if err == nil && !now.Same {
+		err = fmt.Errorf("the key comes from another table than before: %w", ceiling.ErrChanged)
+	}
+	if g.view {
+		l.Sequence = cmp.Or(l.Sequence, strings.Join(g.origin.Table, "."))
+	}
+	return l, err
+}

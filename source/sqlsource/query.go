@@ -103,14 +103,13 @@ func (q *Query[T]) query() (*query, error) {
 	}
 	i.print = fingerprint(append([]string{"query", text, q.Table}, q.Key...)...)
 	i.identity = fingerprint(append([]string{"key", cmp.Or(q.Table, text)}, q.Key...)...)
-	return i, i.complete("Select", text)
+	return i, cmp.Or(checkSQL("Select", text), i.complete())
 }
 
 // binding scans rows into values of T. Its pointers are found once: those of one T, which is
 // copied after each row.
 type binding[T any] struct {
 	into    *T
-	names   []string // of the columns
 	fields  [][]int
 	through bool // a field is reached through a pointer, which each row allocates
 	dest    []any
@@ -120,7 +119,7 @@ type binding[T any] struct {
 
 // newBinding finds a field of T for each column.
 func newBinding[T any](db *sqlx.DB, columns []string) (*binding[T], error) {
-	b := &binding[T]{into: new(T), names: columns}
+	b := &binding[T]{into: new(T)}
 	t := reflect.TypeFor[T]()
 	if t.Kind() != reflect.Struct || t == typeTime || reflect.PointerTo(t).Implements(reflect.TypeFor[sql.Scanner]()) {
 		if t.Kind() == reflect.Map || t.Kind() == reflect.Interface || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct {
@@ -194,31 +193,24 @@ func (b *binding[T]) add() int {
 
 func (b *binding[T]) take(n int) []T { return b.records[:n:n] }
 
-// digest prints the fields, other than text and bytes, which may be too large to be copied. One that
-// prints differently each time, such as a pointer in a struct, looks like a column that changes.
-func (b *binding[T]) digest(of T, key []string) (s slots) {
-	v := reflect.ValueOf(of)
-	for i, name := range b.names {
-		if slices.Contains(key, name) {
-			continue
-		}
-		field, err := v, error(nil)
-		if f := b.fields[i]; f != nil {
-			field, err = v.FieldByIndexErr(f)
-		}
-		text, null := "", err != nil
-		if field = reflect.Indirect(field); null || !field.IsValid() {
-			null = true
-		} else if n, ok := field.Interface().(sql.NullString); ok {
-			text, null = n.String, !n.Valid
-		} else if field.Kind() == reflect.String {
-			text = field.String()
-		} else if field.Type().ConvertibleTo(reflect.TypeFor[[]byte]()) {
-			text = unsafe.String(unsafe.SliceData(field.Bytes()), field.Len())
-		} else {
-			text = fmt.Sprint(field.Interface())
-		}
-		s.add(name, text, null)
+// text prints a field. Text and bytes, which may be large, are not copied. A field that prints differently
+// each time, such as a pointer in a struct, looks like a column that is updated.
+func (b *binding[T]) text(of T, i int) (text string, null bool) {
+	field, err := reflect.ValueOf(of), error(nil)
+	if f := b.fields[i]; f != nil {
+		field, err = field.FieldByIndexErr(f)
 	}
-	return s
+	if field = reflect.Indirect(field); err != nil || !field.IsValid() {
+		return "", true
+	}
+	if n, ok := field.Interface().(sql.NullString); ok {
+		return n.String, !n.Valid
+	}
+	switch {
+	case field.Kind() == reflect.String:
+		return field.String(), false
+	case field.Type().ConvertibleTo(reflect.TypeFor[[]byte]()):
+		return unsafe.String(unsafe.SliceData(field.Bytes()), field.Len()), false
+	}
+	return fmt.Sprint(field.Interface()), false
 }

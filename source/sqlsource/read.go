@@ -72,7 +72,7 @@ func (r *reader) bind(set func([]any)) {
 // key. It asks for the same number each time: every number makes another statement.
 func (r *reader) read(ctx context.Context, where keyRange) error {
 	list, dest, skip := r.plan.list, r.dest, r.skip
-	if r.plan.size != "" && where.whole() {
+	if r.plan.size != "" && (where.fits || where.steady) {
 		list, dest, skip, r.large = r.plan.whole, dest[1:], skip[1:], sql.NullInt64{}
 	}
 	statement, args, err := r.statement(r.plan, list, where)
@@ -100,7 +100,7 @@ func (r *reader) read(ctx context.Context, where keyRange) error {
 		if r.rows == r.limit || r.unread != nil || r.rows > 0 && r.bytes+size > r.maxBytes {
 			r.more = true
 			// Drivers read a closed result to its end. Where that is much, a new connection costs less.
-			if left := where.limit - r.rows - 1; left*(max(size, r.bytes/max(r.rows, 1))/4) > r.maxBytes {
+			if left := where.limit - r.rows - 1; where.keys == nil && left*(max(size, r.bytes/max(r.rows, 1))/4) > r.maxBytes {
 				r.dropped = true
 				cancel()
 			}
@@ -186,9 +186,6 @@ type keyRange struct {
 	plain     bool // without what makes the text of values independent of the session: for plans
 	limit     int
 }
-
-// whole reports whether all values are selected, and no size.
-func (r keyRange) whole() bool { return r.fits || r.steady }
 
 func (q *query) statement(p *plan, list string, r keyRange) (string, []any, error) {
 	bounds := [][]dialect.Value{r.after, r.to}

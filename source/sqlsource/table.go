@@ -109,7 +109,8 @@ func (t *Table) At(key ...any) (source.Cursor, error) { return at(t.query, key) 
 
 // Adopt returns a cursor with c's key, for this Table as it is now and without a
 // history. Use it to continue after an [ErrHistory], or with a changed Where, if the rows
-// up to that key are those that were read. Adopt does not ask the database.
+// up to that key are those that were read. Adopt does not ask the database; Check tells
+// from the new cursor whether keys below it are drawn again, and then only a rewind loses no rows.
 func (t *Table) Adopt(c source.Cursor) (source.Cursor, error) { return adopt(t.query, c) }
 
 // Describe returns where a cursor stands, in words.
@@ -137,7 +138,7 @@ func (t *Table) query() (*query, error) {
 	}
 	q := &query{db: t.DB, sql: t.Dialect, ceiling: t.Ceiling, label: t.Name, table: parts, key: t.Key, columns: t.Columns, rows: true,
 		start: t.Start, maxBytes: t.MaxBytes, maxRowBytes: t.MaxRowBytes, log: t.Logger}
-	if err := q.complete("Where", t.Where); err != nil {
+	if err := cmp.Or(checkSQL("Where", t.Where), checkSQL("Select", t.Select), q.complete()); err != nil {
 		return nil, err
 	}
 	if strings.TrimSpace(t.Where) != "" {
@@ -182,16 +183,13 @@ func (s *state) init(of fields) (*query, error) {
 	return s.query, s.err
 }
 
-// complete checks the fields that Table and Query share, and sets their defaults. The
-// user's SQL is that of a field.
-func (q *query) complete(field, sql string) error {
+// complete checks the fields that Table and Query share, and sets their defaults.
+func (q *query) complete() error {
 	switch {
 	case q.db == nil:
 		return errors.New("DB is nil")
 	case len(q.key) == 0:
 		return errors.New("Key is empty; name the columns that order the rows, such as the primary key")
-	case strings.ContainsRune(sql, 0):
-		return fmt.Errorf("%s holds a NUL byte", field)
 	case q.maxBytes < 0 || q.maxRowBytes < 0:
 		return errors.New("MaxBytes or MaxRowBytes is negative")
 	}
@@ -209,6 +207,30 @@ func (q *query) complete(field, sql string) error {
 		q.sql, err = builtin.Find(q.db)
 	}
 	return err
+}
+
+// lexemes are parentheses, and the texts, names and comments in which they do not count.
+var lexemes = regexp.MustCompile(`'[^']*'|"[^"]*"|` + "`[^`]*`" + `|--[^\n]*|(?s:/\*.*?\*/)|[()]`)
+
+// ambiguous is what databases read differently.
+var ambiguous = regexp.MustCompile(`[\\#$[]|--\S|(?s:/\*.*/\*)`)
+
+// checkSQL returns an error if a user's condition or statement would end the parentheses that are
+// written around it. What is ambiguous is left to the database.
+func checkSQL(field, sql string) error {
+	depth := 0
+	for _, lexeme := range lexemes.FindAllString(sql, -1) {
+		if depth += strings.Count(lexeme[:1], "(") - strings.Count(lexeme[:1], ")"); depth < 0 {
+			break
+		}
+	}
+	switch {
+	case strings.ContainsRune(sql, 0):
+		return fmt.Errorf("%s holds a NUL byte", field)
+	case depth != 0 && !ambiguous.MatchString(sql):
+		return fmt.Errorf("%s has a parenthesis without its other one, so that it would change the rest of the statement", field)
+	}
+	return nil
 }
 
 func at(of fields, key []any) (source.Cursor, error) {
@@ -271,14 +293,7 @@ func (r rowRecords) bind(dest []any)      { copy(dest, r.Dest()) }
 func (r rowRecords) add() int             { return r.Add() }
 func (r rowRecords) take(n int) []row.Row { return r.Rows()[:n:n] }
 
-func (r rowRecords) digest(of row.Row, key []string) (s slots) {
-	for i := range of.Len() {
-		if name := of.Columns().Name(i); !slices.Contains(key, name) {
-			s.add(name, of.Text(i), of.IsNull(i))
-		}
-	}
-	return s
-}
+func (r rowRecords) text(of row.Row, i int) (string, bool) { return of.Text(i), of.IsNull(i) }
 
 // permanent returns an error of this package that is not worth retrying.
 func permanent(format string, args ...any) error {

@@ -101,6 +101,8 @@ func TestFieldsAreChecked(t *testing.T) {
 		"Columns[1]":            {DB: db, Name: "t", Key: key, Columns: []string{"a", "\x00"}},
 		"Where":                 {DB: db, Name: "t", Key: key, Where: "a\x00"},
 		"Start":                 {DB: db, Name: "t", Key: key, Start: "x"},
+		"Where has a paren":     {DB: db, Name: "t", Key: key, Where: "id < 50) or (id >= 50"},
+		"Select has a paren":    {DB: db, Name: "t", Key: key, Select: "select * from t) as t where (1 = 1"},
 		"MaxBytes":              {DB: db, Name: "t", Key: key, MaxBytes: -1},
 		"MaxRowBytes":           {DB: db, Name: "t", Key: key, MaxRowBytes: -1},
 		"set the field Dialect": {DB: sqlx.NewDb(sql.OpenDB(&fake{}), "odd"), Name: "t", Key: key},
@@ -115,6 +117,7 @@ func TestFieldsAreChecked(t *testing.T) {
 	}
 	for field, q := range map[string]*Query[int]{
 		"Select is empty": {DB: db, Key: key, Select: " ; "},
+		"Select has":      {DB: db, Key: key, Select: "select id from t) as t where (1 = 1"},
 		"Select holds":    {DB: db, Key: key, Select: "select \x00"},
 		"Table":           {DB: db, Key: key, Select: "select 1", Table: "."},
 		"Key":             {DB: db, Select: "select 1"},
@@ -133,6 +136,19 @@ func TestFieldsAreChecked(t *testing.T) {
 	for _, bad := range [][]any{{1, 2}, {nil}, {struct{}{}}} {
 		_, err := good.At(bad...)
 		require.Error(t, err)
+	}
+}
+
+// Only a condition that closes a parenthesis of the statement, or opens one more, is refused.
+func TestBalanced(t *testing.T) {
+	t.Parallel()
+	for sql, want := range map[string]bool{
+		"": true, "a = 1": true, "(a = 1) or (b in (1, 2))": true, "a = ')'": true, "a = 'it''s :)'": true, `"a)" = 1`: true, "`a(` = 1": true,
+		"a = 1 -- :)": true, "a = 1 -- :)\nor (b)": true, "a /* ) */ = 1": true, "a = ARRAY[1]": true,
+		`a = '\') or (\''`: true, "a = $$)$$": true, "a--1) or (b": true, // left to the database
+		"a) or (b": false, "(a": false, "a)": false, "a = ')') or (b = '('": false, "a -- (\n) or (b": false, "a /* ( */ ) or (b": false,
+	} {
+		require.Equal(t, want, checkSQL("Where", sql) == nil, sql)
 	}
 }
 

@@ -19,13 +19,21 @@ import (
 // readMarksEvery is how often the marks are read while the delivered rows are the same.
 const readMarksEvery = time.Minute
 
+// warnEvery is how often it is logged that as many rows may have been replaced, without another sign.
+const warnEvery = time.Hour
+
+// errDoubtful says that delivered rows may have been replaced since the window was opened.
+var errDoubtful = errors.New("delivered rows changed while a ceiling was used again")
+
 // rereader reads the rows that have certain keys. It returns their digests by [keyText].
-type rereader func(ctx context.Context, db ceiling.Queryer, keys [][]dialect.Value) (map[string]slots, error)
+type rereader func(ctx context.Context, db ceiling.Queryer, keys [][]dialect.Value) (map[string]digest, error)
 
 func (s *state) readMarks(ctx context.Context, db ceiling.Queryer) (err error) {
-	if s.marks, err = s.query.sql.Marks(ctx, db, s.query.table); err != nil {
+	if s.marks, err = s.query.sql.Marks(ctx, db, s.base); err != nil {
 		return s.query.wrap(fmt.Errorf("reading what identifies the table: %w", err), nil)
 	}
+	s.path = cmp.Or(s.path, pathTo(s.marks.File, s.query.db.DB))
+	s.marks.File = cmp.Or(s.path, s.marks.File)
 	if id := fileID(s.marks.File); id != "" {
 		s.marks.Parts = append(s.marks.Parts, dialect.HistoryPart{Name: "file", Value: id, Changed: "the database's file was replaced or moved"})
 	}
@@ -34,31 +42,33 @@ func (s *state) readMarks(ctx context.Context, db ceiling.Queryer) (err error) {
 }
 
 // compare compares the rows that were delivered up to a cursor with the table. It returns the
-// anchors as the rows are now, and the slots that have changed.
-func (s *state) compare(ctx context.Context, db ceiling.Queryer, at position) (e evidence, next []anchor, changed uint8, err error) {
-	o := at.origin
+// anchors as the rows are now.
+func (s *state) compare(ctx context.Context, db ceiling.Queryer, at position) (e evidence, next []anchor, err error) {
 	var keys [][]dialect.Value
-	for _, a := range o.anchors {
+	for _, a := range at.origin.anchors {
 		keys = append(keys, a.key)
 	}
-	var now map[string]slots
+	var now map[string]digest
 	if keys != nil {
 		now, err = s.reread(ctx, db, keys)
 	}
-	anchors := forget(o.anchors, o.columns, layoutOf(s.plan.columns, s.query.key))
-	e, next, changed = compareAnchors(anchors, now, o.changing, at.key)
-	return e, next, changed, err
+	anchors := realign(at.origin.anchors, at.origin.columns, layoutOf(s.plan.columns, s.query.key))
+	e, next = compareAnchors(anchors, now, at.key)
+	return e, next, err
 }
 
 // verify compares the delivered rows before rows after them are delivered. It returns the cursor's
 // origin with what it has found, or a refusal.
 func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *window) (origin, error) {
 	o := at.origin
-	e, next, changed, err := s.compare(ctx, db, at)
+	e, next, err := s.compare(ctx, db, at)
 	if err != nil {
 		return o, err
 	}
-	if e.count(updated, replaced) > 0 || time.Since(s.marked) >= readMarksEvery {
+	if e.doubtful() && w.reused {
+		return o, errDoubtful
+	}
+	if e.doubtful() || e.count(updated) > 0 || time.Since(s.marked) >= readMarksEvery {
 		if err := s.readMarks(ctx, db); err != nil {
 			return o, err
 		}
@@ -67,20 +77,26 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 	switch {
 	case what != "" && e.disproves():
 		return o, refuse(withEvidence(fmt.Errorf("the rows that were delivered were replaced by others (%s)", what), e), adoptAdvice)
+	case e.count(replaced, unclear) > 0:
+		s.warnChanged(ctx, what, e)
 	case what != "" && !w.moved: // otherwise it was logged
 		s.logContinues(ctx, what, e)
-	case what != "":
-	default:
-		o.changing |= changed
-		if e.count(replaced) > 1 && e.count(same, updated) == 0 && !s.warned {
-			s.warned = true
-			s.query.logger().WarnContext(ctx, "delivered rows changed", "table", s.query.label, "evidence", e.String(),
-				"fix", "nothing, if the rows were updated; if the table was filled again under old keys, "+rewindAdvice)
-		}
 	}
 	o.anchors, o.marks = next, merge(now, o.marks)
 	o.columns = layoutOf(s.plan.columns, s.query.key)
 	return o, nil
+}
+
+// warnChanged warns that delivered rows may have been replaced. In ordinary life rows are updated in all
+// columns that tell them apart, so while nothing else has changed it warns again only of more rows, or after a time.
+func (s *state) warnChanged(ctx context.Context, what string, e evidence) {
+	rows := e.count(replaced, unclear)
+	if what == "" && !e.disproves() && rows <= s.suspects && time.Since(s.warned) < warnEvery {
+		return
+	}
+	s.warned, s.suspects = time.Now(), rows
+	s.query.logger().WarnContext(ctx, "delivered rows changed", "table", s.query.label, "change", what, "evidence", e.String(),
+		"fix", refilledAdvice)
 }
 
 // changes says which marks have changed since a cursor was made, and returns short forms of the present
@@ -114,66 +130,83 @@ type rowKey struct {
 	key []dialect.Value
 }
 
-// cursorAfter returns the cursor after a key, which rows rows after a position have led to. The first
-// batch below a ceiling verifies the delivered rows. The rows in seen, and the last one, can become anchors.
-func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position, w *window, key []dialect.Value, rows int, seen []rowKey, digest func(int) slots) (source.Cursor, error) {
-	o := at.origin
-	if !w.verified {
-		var err error
-		if o, err = s.verify(ctx, db, at, w); err != nil {
-			return "", err
-		}
-		w.verified = true
+// cursorAfter returns the cursor after a key, which rows rows after a position have led to. It verifies the
+// rows that were delivered before. The rows in seen, and the last one, can become anchors.
+func (s *state) cursorAfter(ctx context.Context, db ceiling.Queryer, at position, w *window, key []dialect.Value, rows int, seen []rowKey, digested func(int) digest) (source.Cursor, error) {
+	o, err := s.verify(ctx, db, at, w)
+	if err != nil {
+		return "", err
 	}
 	var anchors []anchor
-	if digest != nil && rows > 0 {
+	if digested != nil && rows > 0 {
 		seen = append(seen, rowKey{rows, key})
 	}
 	for _, k := range slices.Backward(seen) {
-		if back := rows - k.row; (back > 0 || anchors == nil) && keySize(k.key) <= maxAnchorKey {
+		if back := rows - k.row; (back > 0 || anchors == nil) && len(keyText(k.key)) <= maxAnchorKey {
 			anchors = append(anchors, anchor{back: back, key: k.key})
 		}
 	}
-	columns := layoutOf(s.plan.columns, s.query.key)
-	o.anchors, o.columns = moveAnchors(forget(o.anchors, o.columns, columns), anchors, rows), columns
+	o.anchors = moveAnchors(o.anchors, anchors, rows)
 	for i, a := range o.anchors {
 		if a.back < rows { // it is of this batch
-			o.anchors[i].row = digest(rows - a.back - 1)
+			o.anchors[i].row = digested(rows - a.back - 1)
 		}
 	}
-	o.table, o.values, o.mark = w.origin.table, w.origin.values, w.origin.mark
+	o.table, o.values = w.origin.table, w.origin.values
+	switch {
+	case w.durable:
+		o.mark = w.origin.mark
+	case w.moved:
+		o.mark = 0
+	}
 	cursor, err := encode(s.query.print, o, key)
 	w.to = cursor
 	return cursor, err
 }
 
-// rereaderOf returns how the rows of a state are read again. A row that cannot be read shows nothing.
+// rereaderOf returns how the rows of a state are read again: with one statement, or each alone if they are
+// large together or one of them cannot be read.
 func rereaderOf[T any](s *state, open func(*plan, int) (records[T], error)) rereader {
-	return func(ctx context.Context, db ceiling.Queryer, all [][]dialect.Value) (map[string]slots, error) {
-		into, err := open(s.plan, len(all)+1)
-		if err != nil {
-			return nil, err
+	return func(ctx context.Context, db ceiling.Queryer, all [][]dialect.Value) (map[string]digest, error) {
+		now := map[string]digest{}
+		complete, err := rereadRows(ctx, s, db, keyRange{keys: all}, open, now)
+		for i := 0; i < len(all) && !complete && err == nil; i++ {
+			_, err = rereadRows(ctx, s, db, keyRange{keys: all[i : i+1], fits: true}, open, now)
 		}
-		var found []string
-		r := newReader(s.query, db, s.plan, nil, len(all))
-		r.bind(into.bind)
-		r.add = func() int {
-			found = append(found, keyText(values(r.keys.now)))
-			return into.add()
-		}
-		s.unproven = true
-		err = r.read(ctx, keyRange{keys: all, limit: len(all) + 1})
-		if err != nil && (ctx.Err() != nil || retry.Classify(err) != retry.Fatal) {
-			return nil, err
-		}
-		now := map[string]slots{}
-		if r.rows > 0 {
-			for i, row := range into.take(r.rows) {
-				now[found[i]] = into.digest(row, s.query.key)
-			}
-		}
-		return now, nil
+		return now, err
 	}
+}
+
+// rereadRows adds the digests of rows to now. It reports whether it could read all of them.
+func rereadRows[T any](ctx context.Context, s *state, db ceiling.Queryer, where keyRange, open func(*plan, int) (records[T], error), now map[string]digest) (complete bool, err error) {
+	where.limit = len(where.keys) + 1
+	into, err := open(s.plan, where.limit)
+	if err != nil {
+		return false, err
+	}
+	var found []string
+	r := newReader(s.query, db, s.plan, nil, len(where.keys))
+	r.bind(into.bind)
+	r.add = func() int {
+		found = append(found, keyText(values(r.keys.now)))
+		return into.add()
+	}
+	where.steady = s.backlog && s.plan.steady != "" && !where.fits
+	s.unproven = s.unproven || !where.steady
+	err = r.read(ctx, where)
+	if class := retry.Classify(err); err != nil && (ctx.Err() != nil || class != retry.Fatal && class != retry.Data) {
+		return false, err
+	}
+	if r.rows > 0 {
+		for i, row := range into.take(r.rows) {
+			now[found[i]] = digestRow(s, into, row)
+		}
+	}
+	return err == nil && !r.more, nil
+}
+
+func digestRow[T any](s *state, into records[T], row T) digest {
+	return digestOf(s.plan.columns, s.query.key, func(column int) (string, bool) { return into.text(row, column) })
 }
 
 // oneOf writes the condition that a row has one of the keys.
@@ -192,7 +225,7 @@ func (q *query) oneOf(p *plan, keys [][]dialect.Value, args *dialect.Args) (stri
 // finishRows finds the cursor of a batch, after the last key of its rows.
 func finishRows[T any](ctx context.Context, s *state, db ceiling.Queryer, r *reader, at position, key []dialect.Value, w *window, into records[T], rows []T) error {
 	return s.finish(db, r, func(db ceiling.Queryer) (err error) {
-		s.to, err = s.cursorAfter(ctx, db, at, w, key, r.rows, r.seen, func(i int) slots { return into.digest(rows[i], s.query.key) })
+		s.to, err = s.cursorAfter(ctx, db, at, w, key, r.rows, r.seen, func(i int) digest { return digestRow(s, into, rows[i]) })
 		return err
 	})
 }

@@ -22,7 +22,7 @@ type window struct {
 	from, to source.Cursor
 	origin   origin    // without anchors and marks, which change from batch to batch
 	moved    bool      // the rows have proven another history to be the cursor's
-	verified bool      // the delivered rows were compared since the window was opened
+	reused   bool      // an earlier call has opened it
 	since    time.Time // when it was found
 	boot     string    // of the server
 	durable  bool      // a crash of the server cannot take back what is below the limit
@@ -48,6 +48,7 @@ func (s *state) windowAfter(ctx context.Context, db ceiling.Queryer, at position
 				w.durable, w.origin.mark = true, min(w.origin.mark, h.Flushed) // what is not on disk is not a commit
 			}
 			w.durable = w.durable || h.Flushed >= w.origin.mark
+			w.reused = true
 			return w, false, nil
 		}
 	}
@@ -82,11 +83,14 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 		if errors.Is(changed, errBehind) {
 			return nil, q.wrap(changed, nil)
 		}
-		e, _, _, err := s.compare(ctx, db, at)
+		e, _, err := s.compare(ctx, db, at)
 		if err != nil {
 			return nil, err
 		}
-		if rewound != nil || !e.proves() {
+		switch {
+		case rewound != nil:
+			return nil, refuse(fmt.Errorf("%s; %w", rewound.What, withEvidence(changed, e)), rewindAdvice)
+		case !e.proves():
 			return nil, refuse(withEvidence(changed, e), adoptAdvice)
 		}
 		s.logContinues(ctx, changed.Error(), e)
@@ -256,6 +260,14 @@ func (s *state) target() ceiling.Table {
 		t.Key = append(t.Key, ceiling.Column{Name: k.Name, Type: k.Type, Quoted: q.sql.Quote(k.Name), Ref: q.ref(k.Name)})
 	}
 	return t
+}
+
+// startLatest is greatest. What would be missed is refused now, and not after the first row.
+func (s *state) startLatest(ctx context.Context, db ceiling.Queryer) (source.Cursor, error) {
+	if err := s.open(ctx, db); err != nil {
+		return "", err
+	}
+	return s.greatest(ctx, db)
 }
 
 // greatest returns the cursor after the last row, or before the first one if there is none.

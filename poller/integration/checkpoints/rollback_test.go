@@ -67,7 +67,7 @@ func TestRollback(t *testing.T) {
 
 // cursorForm returns a cursor with its numbers, checksums and anchors masked.
 func cursorForm(cursor string) string {
-	cursor = regexp.MustCompile(`(,[0-9]+:[\w-]{22}:i[0-9]+)+`).ReplaceAllString(cursor, ",anchors")
+	cursor = regexp.MustCompile(`(,[0-9]+:[\w-]*:i[0-9]+)+`).ReplaceAllString(cursor, ",anchors")
 	cursor = regexp.MustCompile(`;[0-9a-f]{8}$`).ReplaceAllString(cursor, ";sum")
 	return regexp.MustCompile(`[0-9]+`).ReplaceAllString(cursor, "0")
 }

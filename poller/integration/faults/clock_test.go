@@ -88,17 +88,21 @@ func buildMoved(t *testing.T) string {
 	require.NoError(t, err)
 	const reads = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
 	require.Contains(t, string(text), reads, "Go reads the clock in another way")
-	dir := lasting(t)
-	changed := filepath.Join(dir, "time.go")
+	changed := filepath.Join(lasting(t), "time.go")
 	require.NoError(t, os.WriteFile(changed, []byte(strings.Replace(string(text), reads, reads+"\tsec += ahead()\n", 1)), 0o600))
 	added, err := filepath.Abs("testdata/clock.go.txt")
 	require.NoError(t, err)
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{original: changed, filepath.Join(filepath.Dir(original), "ahead.go"): added}})
+	return buildOverlay(t, "dbtofile-moved", map[string]string{original: changed, filepath.Join(filepath.Dir(original), "ahead.go"): added})
+}
+
+// buildOverlay builds dbtofile with some files in place of others, and returns its path.
+func buildOverlay(t *testing.T, name string, replace map[string]string) string {
+	t.Helper()
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	require.NoError(t, err)
-	list := filepath.Join(dir, "overlay.json")
-	require.NoError(t, os.WriteFile(list, overlay, 0o600))
-	path := filepath.Join(dir, "dbtofile-moved")
-	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", list, "-o", path, "./dbtofile")
+	path := filepath.Join(lasting(t), name)
+	require.NoError(t, os.WriteFile(path+".json", overlay, 0o600))
+	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", path+".json", "-o", path, "./dbtofile")
 	build.Dir = filepath.Join(lab.RepositoryRoot(t), "examples")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, string(out))

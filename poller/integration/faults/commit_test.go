@@ -38,14 +38,18 @@ func newMirror(t *testing.T, e engine) *mirror {
 	t.Helper()
 	database := e.shared(t).NewDatabase(t)
 	m := &mirror{t: t, direct: database.Open(t, e.driver), between: newProxy(t, e.shared(t).Addr())}
-	m.direct.MustExec(e.create)
-	if e.name == mariadb.name { // without a key, so that a row that is delivered twice shows
-		m.direct.MustExec(`CREATE TABLE copies (seq bigint AUTO_INCREMENT PRIMARY KEY, id bigint, note longtext)`)
-	} else {
-		m.direct.MustExec(`CREATE TABLE copies (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id bigint, note text)`)
-	}
+	createTables(e, m.direct)
 	m.Poller = pipeline(t, database.WithAddr(m.between.address).Open(t, e.driver), nil)
 	return m
+}
+
+func createTables(e engine, db *sqlx.DB) {
+	db.MustExec(e.create)
+	if e.name == mariadb.name { // without a key, so that a row that is delivered twice shows
+		db.MustExec(`CREATE TABLE copies (seq bigint AUTO_INCREMENT PRIMARY KEY, id bigint, note longtext)`)
+	} else {
+		db.MustExec(`CREATE TABLE copies (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id bigint, note text)`)
+	}
 }
 
 // pipeline returns a pipeline from items to copies. Wrap may wrap its sink.
@@ -94,49 +98,44 @@ func (m *mirror) insert(note string) {
 	require.NoError(m.t, err)
 }
 
-// report compares the tables, and adds a row to the table of results.
-func (m *mirror) report(e engine, name, how string, times int, recovered []time.Duration) {
-	m.t.Helper()
-	report(m.t, m.direct, row{fault: fault{part: "network", name: name, how: how}, where: e.name, times: times, recovered: recovered, exit: "none: in the test"})
-}
-
-func report(t *testing.T, db *sqlx.DB, r row) {
+// compare compares the tables, and fills the row.
+func compare(t *testing.T, db *sqlx.DB, r *row) {
 	t.Helper()
+	r.exit = inTest
 	var rows, delivered []line
 	require.NoError(t, db.Select(&rows, `SELECT id, note FROM items ORDER BY id`))
 	require.NoError(t, db.Select(&delivered, `SELECT id, note FROM copies ORDER BY seq`))
 	r.verdict = judge(rows, delivered)
-	results.add(t, r)
 	require.NotEmpty(t, rows)
 	assert.Equal(t, verdict{rows: len(rows)}, r.verdict)
 }
 
+// inTest stands for the exit codes of a row without a process of its own.
+const inTest = "none: in the test"
+
 // The connection is reset when the COMMIT of rows and checkpoint is on its way, or when the answer to it is.
 func TestCutAtCommit(t *testing.T) {
 	t.Parallel()
-	times := 10
-	if whole() {
-		times = 100
-	}
 	for _, e := range servers {
 		for name, answered := range map[string]bool{"at COMMIT": false, "after COMMIT": true} {
 			t.Run(name+"/"+e.name, func(t *testing.T) {
 				t.Parallel()
+				how := "the connection is reset before COMMIT reaches the server"
+				if answered {
+					how = "COMMIT reaches the server, and its answer is lost"
+				}
+				r := results.row(t, fault{part: "network", name: "cut " + name, how: how + "; rows and checkpoint in one transaction"}, e.name)
 				m := newMirror(t, e)
-				var recovered []time.Duration
-				for i := range times {
+				for i := range inTurn(100, 10) {
 					m.insert("commit " + strconv.Itoa(i))
 					var fired atomic.Int64
 					m.between.set(cutCommit(answered, func() { fired.Store(time.Now().UnixNano()) }))
 					require.NoError(t, m.Drain(t.Context()))
 					require.NotZero(t, fired.Load(), "no COMMIT was seen")
-					recovered = append(recovered, time.Since(time.Unix(0, fired.Load())))
+					r.times++
+					r.recovered = append(r.recovered, time.Since(time.Unix(0, fired.Load())))
 				}
-				how := "the connection is reset before COMMIT reaches the server"
-				if answered {
-					how = "COMMIT reaches the server, and its answer is lost"
-				}
-				m.report(e, "cut "+name, how+"; rows and checkpoint in one transaction", times, recovered)
+				compare(t, m.direct, r)
 			})
 		}
 	}
@@ -163,38 +162,48 @@ func cutCommit(answered bool, fired func()) rule {
 func isCommit(data []byte) bool { return bytes.Contains(bytes.ToUpper(data), []byte("COMMIT")) }
 
 // The connection is reset at every byte of the traffic of a batch: the fetch, the transaction
-// of its rows and its checkpoint, and the fetch of the next batch.
+// of its rows and its checkpoint, and the fetch of the next batch. In the whole form several
+// pipelines share the bytes.
 func TestCutAtEveryByte(t *testing.T) {
 	t.Parallel()
 	for _, e := range servers {
-		t.Run(e.name, func(t *testing.T) {
-			t.Parallel()
-			m := newMirror(t, e)
-			wake := make(chan struct{}, 1)
-			m.Wake, m.Interval = wake, time.Hour // no traffic but that of a batch
-			stop := lab.Start(t, &m.Poller)
-			m.delivers(0)
-			first, step := turn()%211, 211
-			if whole() {
-				first, step = 0, *cutStep
-			}
-			var recovered []time.Duration
-			for n := first; ; n += step {
-				m.insert("byte " + strconv.Itoa(n))
-				var fired atomic.Int64
-				m.between.set(cutAfter(n, func() { fired.Store(time.Now().UnixNano()) }))
-				wake <- struct{}{}
-				m.delivers(len(recovered) + 1)
-				if fired.Load() == 0 { // n is more than the traffic
-					break
-				}
-				recovered = append(recovered, time.Since(time.Unix(0, fired.Load())))
-			}
-			require.NoError(t, stop())
-			require.NotEmpty(t, recovered)
-			m.report(e, "cut within a batch", fmt.Sprintf("the connection is reset after 0, %d, %d, ... bytes of a batch's traffic, in both directions together: its fetch, the transaction of its rows and its checkpoint, the next fetch", step, 2*step), len(recovered), recovered)
-		})
+		first, step, pipelines := turn()%211, 211, 1
+		if whole() {
+			first, step, pipelines = 0, *cutStep, 4
+		}
+		for i := range pipelines {
+			t.Run(fmt.Sprintf("%s/%d", e.name, i), func(t *testing.T) {
+				t.Parallel()
+				cutAtBytes(t, e, first+i*step, step*pipelines)
+			})
+		}
 	}
+}
+
+// cutAtBytes cuts a pipeline's traffic at the bytes first, first+step and so on.
+func cutAtBytes(t *testing.T, e engine, first, step int) {
+	r := results.row(t, fault{part: "network", name: "cut within a batch", how: fmt.Sprintf("the connection is reset after %d, %d, %d, ... bytes of a batch's traffic, in both directions together: its fetch, the transaction of its rows and its checkpoint, the next fetch",
+		first, first+step, first+2*step)}, e.name)
+	m := newMirror(t, e)
+	wake := make(chan struct{}, 1)
+	m.Wake, m.Interval = wake, time.Hour // no traffic but that of a batch
+	stop := lab.Start(t, &m.Poller)
+	m.delivers(0)
+	for n := first; ; n += step {
+		m.insert("byte " + strconv.Itoa(n))
+		var fired atomic.Int64
+		m.between.set(cutAfter(n, func() { fired.Store(time.Now().UnixNano()) }))
+		wake <- struct{}{}
+		m.delivers(r.times + 1)
+		if fired.Load() == 0 { // n is more than the traffic
+			break
+		}
+		r.times++
+		r.recovered = append(r.recovered, time.Since(time.Unix(0, fired.Load())))
+	}
+	require.NoError(t, stop())
+	assert.NotZero(t, r.times)
+	compare(t, m.direct, r)
 }
 
 // delivers waits until so many rows are delivered, and the pipeline is idle again.
@@ -207,13 +216,14 @@ func (m *mirror) delivers(n int) {
 	})
 }
 
-// A process stands still with a batch in its hands. Its successor delivers the batch and
-// more. When the first one goes on, it notices that, and delivers nothing.
+// A pipeline stands still with a batch in its hands, in the test process. Its successor delivers
+// the batch and more. When the first one goes on, it notices that, and delivers nothing.
 func TestZombie(t *testing.T) {
 	t.Parallel()
 	for _, e := range servers {
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
+			r := results.row(t, fault{part: "process", name: "zombie", how: "a pipeline in the test process stands still before it writes a batch, its successor delivers the batch and more, and then it writes"}, e.name)
 			m := newMirror(t, e)
 			m.insert("first")
 			require.NoError(t, m.Drain(t.Context()))
@@ -239,9 +249,10 @@ func TestZombie(t *testing.T) {
 				require.NoError(t, successor.Drain(t.Context()))
 				close(gate)
 				require.ErrorIs(t, <-ended, poller.ErrConflict)
+				r.times++
 			}
-			report(t, m.direct, row{fault: fault{part: "process", name: "zombie", how: "a pipeline stands still before it writes a batch, its successor delivers the batch and more, and then it writes"},
-				where: e.name, times: 10, exit: "ErrConflict"})
+			r.note = "the first pipeline ends with ErrConflict"
+			compare(t, m.direct, r)
 		})
 	}
 }

@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -69,6 +70,11 @@ const nobody = 65534
 // permissions bind.
 func ownDisk(w *world) {
 	needRoot(w.t)
+	for dir := lasting(w.t); dir != "/"; dir = filepath.Dir(dir) {
+		if info, err := os.Stat(dir); err != nil || info.Mode().Perm()&1 == 0 {
+			missing(w.t, "set TMPDIR to a directory that every user can reach, unlike "+dir)
+		}
+	}
 	mount := filepath.Join(lasting(w.t), filepath.Base(w.t.TempDir())+time.Now().Format("150405.000000000"))
 	require.NoError(w.t, os.Mkdir(mount, 0o755))
 	require.NoError(w.t, syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=64m,nr_inodes=200,mode=777"))
@@ -78,15 +84,31 @@ func ownDisk(w *world) {
 	chown(w, w.dir)
 	w.copy.user = &syscall.Credential{Uid: nobody, Gid: nobody}
 	if w.server == nil { // the copy opens the database itself
-		for path := filepath.Dir(w.database.Name()); path != "/tmp"; path = filepath.Dir(path) {
-			require.NoError(w.t, os.Chmod(path, 0o777))
-		}
-		files, err := filepath.Glob(w.database.Name() + "*")
-		require.NoError(w.t, err)
-		for _, file := range files {
-			require.NoError(w.t, os.Chmod(file, 0o666))
-		}
+		reachDatabase(w, mount)
 	}
+}
+
+// reachDatabase lets the user of the copy reach the database: by another path, because the
+// directories above belong to others, and with the right to write to its files.
+func reachDatabase(w *world, mount string) {
+	dir, base := filepath.Split(w.database.Name())
+	there := filepath.Join(mount, "database")
+	require.NoError(w.t, os.Mkdir(there, 0o755))
+	require.NoError(w.t, syscall.Mount(dir, there, "", syscall.MS_BIND, ""))
+	w.t.Cleanup(func() { require.NoError(w.t, syscall.Unmount(there, syscall.MNT_DETACH)) })
+	require.NoError(w.t, os.Chmod(dir, 0o777))
+	// As long as a connection is open, the write-ahead log stays, and its rights do.
+	lasting, err := w.db.Connx(context.Background())
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { lasting.Close() })
+	_, err = lasting.ExecContext(w.t.Context(), `SELECT count(*) FROM items`)
+	require.NoError(w.t, err)
+	files, err := filepath.Glob(w.database.Name() + "*")
+	require.NoError(w.t, err)
+	for _, file := range files {
+		require.NoError(w.t, os.Chmod(file, 0o666))
+	}
+	w.copy.dsn = "sqlite:" + filepath.Join(there, base)
 }
 
 func chown(w *world, path string) { require.NoError(w.t, os.Chown(path, nobody, nobody)) }
@@ -95,9 +117,7 @@ func chown(w *world, path string) { require.NoError(w.t, os.Chown(path, nobody, 
 func notMounted(w *world) func() {
 	mount := filepath.Dir(w.dir)
 	require.NoError(w.t, syscall.Mount("tmpfs", mount, "tmpfs", 0, "mode=777"))
-	w.copy.mu.Lock()
-	w.copy.args = []string{"-must-exist"}
-	w.copy.mu.Unlock()
+	w.copy.change(func(p *program) { p.args = []string{"-must-exist"} })
 	began := time.Now()
 	w.copy.signal(syscall.SIGKILL)
 	w.eventually("the new process refuses", func() bool { return w.copy.ends(began) > 0 })

@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -20,8 +21,9 @@ func TestRestore(t *testing.T) {
 	for _, e := range chosenEngines() {
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
-			f := fault{part: "databases", name: "restore", private: own, dies: true,
-				how: "the server is stopped, its data is replaced by an earlier copy, and it grows past the copied rows; -rewind first follows"}
+			f := fault{part: "databases", name: "restore", private: own,
+				how: "the server is killed, its data is replaced by an earlier copy, and it grows past the copied rows; each start refuses; then -rewind first"}
+			r := results.row(t, f, e.name)
 			w := newWorld(t, f, e)
 			w.insert(300)
 			require.NoError(t, w.server.Stop())
@@ -36,28 +38,40 @@ func TestRestore(t *testing.T) {
 			require.NoError(t, w.server.Kill())
 			require.NoError(t, restore())
 			require.NoError(t, w.server.Start())
-			healed := time.Now()
-			w.eventually("the copy refuses", func() bool { return w.copy.ends(began) > 0 })
-			seen := time.Since(healed)
-			w.insert(100)
-			w.eventually("it refuses again and again", func() bool { return w.copy.ends(began) > 3 })
-			w.insert(900) // past the copied rows
-			grown := time.Now()
-			w.eventually("it still refuses", func() bool { return w.copy.ends(grown) > 3 })
-			assert.Equal(t, int64(600), w.copy.delivered(), "rows were copied although the history does not match")
-			w.copy.stop()
-
-			require.NoError(t, w.copy.command("-rewind", "first").Run(), w.copy.log())
-			v, exit := w.settle()
-			assert.Zero(t, v.lost, v.example)
-			assert.Equal(t, 300, v.foreign, "rows of the lost history")
-			verify := w.copy.command("-verify")
-			text, _ := verify.Output()
-			assert.Equal(t, 5, codeOf(verify), "it reports the rows of the lost history, and misses none: %s", text)
-			r := row{fault: f, where: e.name, times: 1, seen: []time.Duration{seen}, exit: exit, verdict: verdict{rows: v.rows, lost: v.lost}}
-			results.add(t, r)
+			w.refuses(r, began)
+			w.rewind(r, 600, 300)
 		})
 	}
+}
+
+// refuses requires that the copy refuses the history of its table, again and again, also when the table
+// grows past the copied rows.
+func (w *world) refuses(r *row, began time.Time) {
+	w.t.Helper()
+	copied := w.copy.delivered()
+	w.eventually("the copy refuses", func() bool { return w.copy.ends(began) > 0 })
+	r.times++
+	r.seen = append(r.seen, time.Since(began))
+	w.insert(100)
+	w.eventually("it refuses again and again", func() bool { return w.copy.ends(began) > 3 })
+	w.insert(900) // past the copied rows
+	grown := time.Now()
+	w.eventually("it still refuses", func() bool { return w.copy.ends(grown) > 3 })
+	assert.Equal(w.t, copied, w.copy.delivered(), "rows were copied although the history does not match")
+}
+
+// rewind rewinds the copy to the first row, and fills the row. The files keep what was copied
+// before, of which some rows are foreign: of the lost history. Then -verify reports them, and misses none.
+func (w *world) rewind(r *row, copied, foreign int) {
+	w.t.Helper()
+	w.copy.stop()
+	require.NoError(w.t, w.copy.command("-rewind", "first").Run(), w.copy.log())
+	w.settle(r)
+	r.note = fmt.Sprintf("-rewind delivers each row of the table, also the %d ids that were copied before (twice); %d copied rows are of the lost history", r.twice, r.foreign)
+	assert.Zero(w.t, r.lost, r.example)
+	assert.Equal(w.t, foreign, r.foreign, "rows of the lost history")
+	assert.Len(w.t, readFiles(w.t, w.dir), copied+r.rows, "each row of the table once more")
+	assert.Equal(w.t, "5", r.verify, "it reports the rows of the lost history, and misses none")
 }
 
 // chosenEngines are the servers whose turn it is.
@@ -78,6 +92,9 @@ func (w *world) tryInsert(n int) error {
 	query := `INSERT INTO items (note) SELECT md5(random()::text) FROM generate_series(1, $1)`
 	if w.engine.name == mariadb.name {
 		query = `INSERT INTO items (note) SELECT md5(rand()) FROM (SELECT 1 FROM mysql.help_relation LIMIT ?) x`
+	}
+	if w.engine.name == sqlite.name {
+		query = `INSERT INTO items (note) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) SELECT hex(randomblob(16)) FROM n`
 	}
 	_, err := w.db.Exec(query, n)
 	return err
@@ -100,8 +117,9 @@ func (p *program) ends(since time.Time) (n int) {
 // commits waited for it.
 func TestFailover(t *testing.T) {
 	t.Parallel()
-	f := fault{part: "databases", name: "failover", on: onlyPostgres, private: own, dies: true, times: 1,
+	f := fault{part: "databases", name: "failover", private: own,
 		how: "the primary is killed, and the name leads to its synchronous standby, which is promoted"}
+	r := results.row(t, f, postgres.name)
 	w := newWorld(t, f, postgres)
 	standby := dbtest.StartStandby(t, w.server, dbtest.Args("-c", "primary_slot_name="))
 	useProxy(w)
@@ -114,19 +132,48 @@ func TestFailover(t *testing.T) {
 	began := time.Now()
 	require.NoError(t, w.server.Kill())
 	w.eventually("the fault is noticed", func() bool { return w.copy.failing(began) })
-	seen := time.Since(began)
+	r.seen = append(r.seen, time.Since(began))
 	w.endWriters()
-	after := standby.Database(w.database.Name())
-	w.db = after.Open(t, postgres.driver)
-	w.must(`ALTER SYSTEM RESET synchronous_standby_names`)
-	w.must(`SELECT pg_promote()`)
-	w.between.redirect(standby.Addr())
+	w.promote(standby)
 	healed := time.Now()
 	w.insert(100)
 	w.catchesUp()
-	r := row{fault: f, where: "Postgres", times: 1, seen: []time.Duration{seen}, recovered: []time.Duration{time.Since(healed)}}
-	r.verdict, r.exit = w.finish()
-	results.add(t, r)
-	assert.Equal(t, verdict{rows: r.rows}, r.verdict)
+	r.times, r.recovered = 1, []time.Duration{time.Since(healed)}
+	w.finish(r)
 	assert.Equal(t, "0", r.exit)
+}
+
+// promote promotes a standby, and lets its name and the test lead to it.
+func (w *world) promote(standby *dbtest.Server) {
+	w.t.Helper()
+	w.db = standby.Database(w.database.Name()).Open(w.t, postgres.driver)
+	w.must(`ALTER SYSTEM RESET synchronous_standby_names`)
+	w.must(`SELECT pg_promote()`)
+	w.between.redirect(standby.Addr())
+}
+
+// The standby misses the last commits, which the copy has delivered. The copy refuses it.
+func TestFailoverWithLoss(t *testing.T) {
+	t.Parallel()
+	f := fault{part: "databases", name: "failover with loss", private: own,
+		how: "the primary is killed, and the name leads to an asynchronous standby that lacks the last 300 rows and is promoted; each start refuses; then -rewind first"}
+	r := results.row(t, f, postgres.name)
+	w := newWorld(t, f, postgres)
+	w.insert(300)
+	standby := dbtest.StartStandby(t, w.server)
+	w.eventually("the standby has the first rows", func() bool {
+		var n int
+		return standby.Database(w.database.Name()).Open(t, postgres.driver).Get(&n, `SELECT count(*) FROM items`) == nil && n == 300
+	})
+	require.NoError(t, standby.Stop())
+	useProxy(w)
+	w.copy.start()
+	w.insert(300)
+	w.catchesUp()
+	began := time.Now()
+	require.NoError(t, w.server.Kill())
+	require.NoError(t, standby.Start())
+	w.promote(standby)
+	w.refuses(r, began)
+	w.rewind(r, 600, 300)
 }

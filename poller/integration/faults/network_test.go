@@ -35,7 +35,7 @@ func networkFaults() []fault {
 			return func() {}
 		}},
 		{name: "answers cut", how: "each connection is reset within its answers, after about 3,000 bytes", times: 5, begin: cutAnswers},
-		{name: "black hole", how: "all packets are lost, and connections stay open", times: 1, slow: true, begin: func(w *world) func() {
+		{name: "black hole", how: "all packets are lost, and connections stay open", times: 1, begin: func(w *world) func() {
 			w.between.set(lose)
 			return func() { w.between.set(nil); w.between.resetAll() }
 		}},
@@ -52,7 +52,7 @@ func networkFaults() []fault {
 		list[i].part, list[i].on, list[i].prepare = "network", servers, useProxy
 	}
 	return append(list, fault{part: "network", name: "DNS gone", how: "the name vanishes from a copy of /etc/hosts, no name server answers, connections are reset",
-		on: servers, times: 2, slow: true, prepare: useName, begin: loseName})
+		on: servers, times: inTurn(2, 1), prepare: useName, begin: loseName})
 }
 
 // cutAnswers cuts each connection within its answers. They get long enough by a row that

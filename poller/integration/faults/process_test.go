@@ -27,7 +27,7 @@ func processFaults() []fault {
 			for range 20 {
 				w.copy.pid()
 				<-time.After(rand.N(60 * time.Millisecond))
-				w.copy.signal(syscall.SIGKILL)
+				w.copy.kill()
 			}
 			return func() {}
 		}},
@@ -67,10 +67,7 @@ func processFaults() []fault {
 
 // killTimes is how often one copy is killed: many times in the whole form.
 func killTimes() int {
-	if whole() {
-		return (*kills + len(databases) - 1) / len(databases)
-	}
-	return 10
+	return inTurn((*kills+len(databases)-1)/len(databases), 10)
 }
 
 // secondCopy starts the program a second time. It has to refuse, and to leave the first alone.
@@ -108,14 +105,19 @@ func takeMemory(w *world) func() {
 	return func() {} // the next process has no such limit
 }
 
-// limit sets a limit of the running process.
-func limit(w *world, resource string, soft int) {
-	w.t.Helper()
+// prlimit returns the path of the program that sets limits.
+func prlimit(w *world) string {
 	tool, err := exec.LookPath("prlimit")
 	if err != nil {
 		missing(w.t, "install the package util-linux, for prlimit")
 	}
-	out, err := exec.Command(tool, "--pid", fmt.Sprint(w.copy.pid()), fmt.Sprintf("--%s=%d:", resource, soft)).CombinedOutput()
+	return tool
+}
+
+// limit sets a limit of the running process.
+func limit(w *world, resource string, soft int) {
+	w.t.Helper()
+	out, err := exec.Command(prlimit(w), "--pid", fmt.Sprint(w.copy.pid()), fmt.Sprintf("--%s=%d:", resource, soft)).CombinedOutput()
 	require.NoError(w.t, err, string(out))
 }
 

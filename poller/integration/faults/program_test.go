@@ -12,12 +12,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
@@ -51,6 +53,8 @@ type program struct {
 	path   string              // of another build; empty: dbtofile
 	dsn    string
 	stderr *os.File // instead of this log
+	next   []string // a command that runs the next process only
+	before func()   // runs before the next start
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd // the process that runs, or nil
@@ -81,7 +85,7 @@ func (p *program) command(more ...string) *exec.Cmd {
 	if path == "" {
 		path = dbtofile(p.w.t)
 	}
-	args := slices.Concat(p.wrap, []string{path, "-table", "items", "-key", "id", "-out", p.w.dir,
+	args := slices.Concat(p.next, p.wrap, []string{path, "-table", "items", "-key", "id", "-out", p.w.dir,
 		"-interval", "20ms", "-batch", "100", "-segment-bytes", "200000", "-log-format", "json"}, p.args, more)
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(append(os.Environ(), "DBTOFILE_DSN="+p.dsn), p.env...)
@@ -125,7 +129,12 @@ func (p *program) runOnce() bool {
 		p.mu.Unlock()
 		return false
 	}
+	if p.before != nil {
+		p.before()
+	}
 	cmd := p.command("-listen", "127.0.0.1:0")
+	cmd.WaitDelay = 10 * time.Second // a tracer may outlive it with its standard error
+	p.before, p.next = nil, nil
 	err := cmd.Start()
 	p.cmd = cmd
 	p.mu.Unlock()
@@ -149,6 +158,39 @@ func codeOf(cmd *exec.Cmd) int {
 		return -int(status.Signal())
 	}
 	return cmd.ProcessState.ExitCode()
+}
+
+// change changes the next process.
+func (p *program) change(how func(p *program)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	how(p)
+}
+
+// kill kills a process and waits for its end. It leaves the next one alone.
+func (p *program) kill() {
+	killed := func() (n int) {
+		for _, e := range p.exits {
+			if e.code == -int(syscall.SIGKILL) {
+				n++
+			}
+		}
+		return n
+	}
+	p.mu.Lock()
+	before := killed()
+	p.mu.Unlock()
+	p.w.eventually("the process is killed", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if killed() > before {
+			return true
+		}
+		if p.cmd != nil && p.cmd.Process != nil { // the one before may have ended by itself
+			_ = p.cmd.Process.Kill()
+		}
+		return false
+	})
 }
 
 // signal sends a signal to the process, if one runs.
@@ -196,17 +238,20 @@ func (p *program) stopWith(s syscall.Signal) {
 func (p *program) once() {
 	p.w.t.Helper()
 	cmd := p.command("-once")
-	require.NoError(p.w.t, cmd.Run(), "-once: %s", p.log())
+	assert.NoError(p.w.t, cmd.Run(), "-once: %s", p.log()) // the files are compared anyway
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.exits = append(p.exits, exit{time.Now(), codeOf(cmd)})
 }
 
-// verify lets the program itself compare the files with the table.
-func (p *program) verify() {
-	p.w.t.Helper()
-	text, err := p.command("-verify").Output()
-	require.NoError(p.w.t, err, "-verify: %s", text)
+// verify lets the program itself compare the files with the table, and returns its exit code.
+func (p *program) verify() string {
+	cmd := p.command("-verify")
+	text, _ := cmd.Output()
+	if cmd.ProcessState == nil || !cmd.ProcessState.Success() {
+		p.w.t.Logf("-verify: %s; the log ends with\n%s", text, p.log())
+	}
+	return strconv.Itoa(codeOf(cmd))
 }
 
 // exitCodes lists the codes of all processes that ended, such as "1 x 3, 0". A signal is negative.

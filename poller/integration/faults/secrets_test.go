@@ -8,11 +8,13 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -28,6 +30,8 @@ const (
 	middle = "Zwqx47"
 	canary = `Can@ry/` + middle + `%"x`
 )
+
+var escapedCanary = url.QueryEscape(canary)
 
 // leaks returns the form in which the canary is in a text, or nothing.
 func leaks(text string) string {
@@ -96,7 +100,7 @@ func showsNone(t *testing.T, name string, forms []string) {
 	if !whole() {
 		step = 9
 	}
-	codes, times := map[int]int{}, 0
+	s := newSecrets(t, name, fmt.Sprintf("%d forms, by -dsn, -dsn-file and the environment; a program that waits is ended by SIGQUIT, which prints its goroutines", len(forms)))
 	for i := turn() % step; i < len(forms); i += step {
 		file := filepath.Join(t.TempDir(), "dsn")
 		require.NoError(t, os.WriteFile(file, []byte(forms[i]), 0o600))
@@ -104,25 +108,27 @@ func showsNone(t *testing.T, name string, forms []string) {
 			dir := filepath.Join(t.TempDir(), "out")
 			args := append(way, "-table", "items", "-key", "id", "-out", dir, "-log-level", "debug")
 			text, code := untilItFails(t, "DBTOFILE_DSN="+forms[i], way == nil, args)
-			assert.Empty(t, leaks(text), "form %d: %s", i, text)
-			codes[code]++
-			times++
 			found, _ := exec.Command("grep", "-r", middle, dir).Output()
-			assert.Empty(t, string(found), "form %d, in the files", i)
+			s.see(text+string(found), code, "form %d", i)
 		}
 	}
-	secretRow(t, name, fmt.Sprintf("%d forms, by -dsn, -dsn-file and the environment; a program that waits is ended by SIGQUIT, which prints its goroutines", len(forms)), times, codes)
 }
 
 // untilItFails runs the program until it ends, or until it says that it waits. Then it gets SIGQUIT.
 func untilItFails(t *testing.T, variable string, useVariable bool, args []string) (text string, code int) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), dbtofile(t), args...)
 	cmd.Env = os.Environ()
 	if useVariable {
 		cmd.Env = append(cmd.Env, variable)
 	}
+	return untilItSays(cmd, "failing", syscall.SIGQUIT)
+}
+
+// untilItSays runs a command, and sends it a signal when it has printed a text.
+func untilItSays(cmd *exec.Cmd, part string, s syscall.Signal) (text string, code int) {
 	var all bytes.Buffer
-	quit := &onText{part: "failing", then: func() { _ = cmd.Process.Signal(syscall.SIGQUIT) }}
+	quit := &onText{part: part, then: func() { _ = cmd.Process.Signal(s) }}
 	cmd.Stdout, cmd.Stderr = &all, quit
 	_ = cmd.Run()
 	return all.String() + quit.all.String(), codeOf(cmd)
@@ -145,16 +151,45 @@ func (o *onText) Write(text []byte) (int, error) {
 	return n, err
 }
 
-func secretRow(t *testing.T, name, how string, times int, codes map[int]int) {
-	r := row{fault: fault{part: "secrets", name: name, how: how}, where: "dbtofile", times: times, note: "printed nowhere", exit: strings.Trim(fmt.Sprint(codes), "map[]")}
-	results.add(t, r)
+// secrets fills a row with what runs of the program print.
+type secrets struct {
+	t       *testing.T
+	r       *row
+	codes   map[int]int
+	printed int
+}
+
+func newSecrets(t *testing.T, name, how string) *secrets {
+	return &secrets{t: t, r: results.row(t, fault{part: "secrets", name: name, how: how}, "dbtofile"), codes: map[int]int{}}
+}
+
+// see requires that the canary is not in what a run printed.
+func (s *secrets) see(text string, code int, of string, args ...any) {
+	s.t.Helper()
+	form := leaks(text)
+	if form != "" {
+		s.printed++
+	}
+	assert.Empty(s.t, form, "%s: %s", fmt.Sprintf(of, args...), text)
+	s.codes[code]++
+	s.r.times++
+	s.r.note, s.r.exit = fmt.Sprintf("printed by %d of %d runs", s.printed, s.r.times), byCode(s.codes)
+}
+
+// byCode lists exit codes and how often each was returned.
+func byCode(codes map[int]int) string {
+	var list []string
+	for _, code := range slices.Sorted(maps.Keys(codes)) {
+		list = append(list, fmt.Sprintf("%d x %d", code, codes[code]))
+	}
+	return strings.Join(list, ", ")
 }
 
 // A server that is not authenticated yet, or that lies, sends the password back, and text
 // that is meant for the log.
 func TestRogueServers(t *testing.T) {
 	t.Parallel()
-	codes, times := map[int]int{}, 0
+	s := newSecrets(t, "rogue servers", "a server asks for the password in the clear and sends it back in its error, or answers with noise")
 	for name, rogue := range map[string]func(net.Conn){"Postgres": roguePostgres, "MariaDB": rogueMariaDB, "noise": rogueNoise} {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
@@ -176,13 +211,10 @@ func TestRogueServers(t *testing.T) {
 			for _, options := range []string{"", "?sslmode=disable", "?allowCleartextPasswords=true"} {
 				dsn := scheme + "://ada:" + url.QueryEscape(canary) + "@" + listener.Addr().String() + "/shop" + options
 				text, code := untilItFails(t, "DBTOFILE_DSN="+dsn, true, []string{"-table", "items", "-key", "id", "-out", filepath.Join(t.TempDir(), "out"), "-log-level", "debug"})
-				assert.Empty(t, leaks(text), "%s, %s%s: %s", name, scheme, options, text)
-				codes[code]++
-				times++
+				s.see(text, code, "%s, %s%s", name, scheme, options)
 			}
 		}
 	}
-	secretRow(t, "rogue servers", "a server asks for the password in the clear and sends it back in its error, or answers with noise", times, codes)
 }
 
 // roguePostgres asks for the password in the clear, and sends it back.
@@ -218,7 +250,7 @@ func rogueNoise(c net.Conn) { _, _ = c.Write(bytes.Repeat([]byte("\x00\xffE"+mid
 // A wrong password that a real server refuses is not shown.
 func TestCanaryAtARealServer(t *testing.T) {
 	t.Parallel()
-	codes, times := map[int]int{}, 0
+	s := newSecrets(t, "a wrong password", "Postgres and MariaDB refuse it")
 	for _, e := range servers {
 		database := e.shared(t).NewDatabase(t)
 		for _, user := range []string{"dbtest", "nobody"} {
@@ -227,11 +259,8 @@ func TestCanaryAtARealServer(t *testing.T) {
 				dsn = strings.TrimPrefix(dsn, "mysql://")
 			}
 			r := run(t, []string{"DBTOFILE_DSN=" + dsn}, "-table", "items", "-key", "id", "-out", filepath.Join(t.TempDir(), "out"), "-once", "-log-level", "debug")
-			assert.Empty(t, leaks(r.text), r.text)
+			s.see(r.text, r.code, "%s as %s", e.name, user)
 			assert.Equal(t, 1, r.code, r.text)
-			codes[r.code]++
-			times++
 		}
 	}
-	secretRow(t, "a wrong password", "Postgres and MariaDB refuse it", times, codes)
 }

@@ -55,11 +55,22 @@ func serverFaults() []fault {
 				asReader(w)
 				w.addRole("hoarder")
 			}},
+		{name: "PgBouncer restarted", how: "a PgBouncer in transaction mode, between the copy and the server, is stopped and started", on: onlyPostgres, prepare: usePooler,
+			begin: func(w *world) func() {
+				require.NoError(w.t, w.pooler.Stop())
+				return func() { require.NoError(w.t, w.pooler.Start()) }
+			}},
 	}
 	for i := range list {
 		list[i].part = "databases"
 	}
 	return list
+}
+
+// usePooler puts a PgBouncer between the copy and the server.
+func usePooler(w *world) {
+	w.pooler = dbtest.StartPgBouncer(w.t, w.server, "transaction")
+	w.copy.dsn = w.engine.dsn(w.database.WithAddr(w.pooler.Addr()))
 }
 
 // down stops the server until the returned function is called.
@@ -125,17 +136,23 @@ func terminate(w *world) { eachSession(w, `SELECT pg_terminate_backend($1)`, `KI
 func cancel(w *world) { eachSession(w, `SELECT pg_cancel_backend($1)`, `KILL QUERY ?`) }
 
 func eachSession(w *world, inPostgres, inMariaDB string) {
-	query, statement := `SELECT pid FROM pg_stat_activity WHERE usename = 'reader'`, inPostgres
+	statement := inPostgres
 	if w.engine.name == mariadb.name {
-		query, statement = `SELECT id FROM information_schema.processlist WHERE user = 'reader'`, inMariaDB
+		statement = inMariaDB
 	}
-	var ids []int64
-	if w.db.Select(&ids, query) != nil {
-		return // it is repeated
-	}
-	for _, id := range ids {
+	for _, id := range sessions(w) {
 		_, _ = w.db.Exec(statement, id) // the session may have ended
 	}
+}
+
+// sessions returns the ids of the copy's sessions, or nothing if the server does not answer.
+func sessions(w *world) (ids []int64) {
+	query := `SELECT pid FROM pg_stat_activity WHERE usename = 'reader'`
+	if w.engine.name == mariadb.name {
+		query = `SELECT id FROM information_schema.processlist WHERE user = 'reader'`
+	}
+	_ = w.db.Select(&ids, query) // what needs them is repeated
+	return ids
 }
 
 // useUp lets another role take every connection that it may have. The copy's connections

@@ -4,6 +4,7 @@ package faults
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -19,7 +20,7 @@ func sessionFaults() []fault {
 		{name: "statements ended", how: "pg_cancel_backend and KILL QUERY, again and again", on: servers, begin: func(w *world) func() {
 			return loop(w, func(context.Context) { cancel(w) }, func() {})
 		}},
-		{name: "read-only", how: "default_transaction_read_only for all roles, read_only in MariaDB, for 1 s", on: servers, quiet: time.Second, begin: readOnly},
+		{name: "read-only", how: "the copy's role may only read for 1 s: default_transaction_read_only in Postgres, read_only in MariaDB; the copy writes nothing there", on: servers, quiet: time.Second, begin: readOnly},
 		{name: "password changed", how: "the role has another password, and its sessions are terminated", on: servers, begin: func(w *world) func() {
 			w.password("changed")
 			terminate(w)
@@ -37,7 +38,10 @@ func sessionFaults() []fault {
 	}
 	list = append(list, timeoutFaults()...)
 	for i := range list {
-		list[i].part, list[i].private, list[i].prepare = "databases", own, asReader
+		list[i].part, list[i].private = "databases", own
+		if list[i].prepare == nil {
+			list[i].prepare = asReader
+		}
 	}
 	return list
 }
@@ -47,37 +51,51 @@ var onlyPostgres, onlyMariaDB = []engine{postgres}, []engine{mariadb}
 // timeout is a setting that ends statements, waits, transactions or sessions.
 type timeout struct {
 	name, set, reset string
-	locked           bool // it matters while the table is locked
-	harmless         bool // the copy does not notice it
+	locked           bool   // it matters while the table is locked
+	expires          bool   // it ends the copy's sessions, which are idle between two polls
+	never            string // why the copy does not notice it
 	on               []engine
 }
 
-func timeoutFaults() (list []fault) {
+func timeouts() []timeout {
 	role := func(name, value string) timeout {
 		return timeout{name: name + "=" + value, on: onlyPostgres,
 			set: `ALTER ROLE reader SET ` + name + ` = '` + value + `'`, reset: `ALTER ROLE reader RESET ` + name}
 	}
 	global := func(name, value, usual string) timeout {
-		return timeout{name: name + "=" + value, on: onlyMariaDB, harmless: true,
+		return timeout{name: name + "=" + value, on: onlyMariaDB,
 			set: `SET GLOBAL ` + name + ` = ` + value, reset: `SET GLOBAL ` + name + ` = ` + usual}
 	}
-	lock, idle, transaction := role("lock_timeout", "1ms"), role("idle_session_timeout", "5ms"), role("idle_in_transaction_session_timeout", "1ms")
-	lock.locked, idle.harmless, transaction.harmless = true, true, true
+	never := func(s timeout, why string) timeout { s.never = why; return s }
+	lock, mariaLock := role("lock_timeout", "1ms"), global("lock_wait_timeout", "1", "86400")
+	lock.locked, mariaLock.locked = true, true
+	idle, mariaIdle := role("idle_session_timeout", "500ms"), global("wait_timeout", "1", "28800")
+	idle.expires, mariaIdle.expires = true, true
 	user := timeout{name: "MAX_STATEMENT_TIME 0.00001", on: onlyMariaDB,
 		set: `ALTER USER reader WITH MAX_STATEMENT_TIME 0.00001`, reset: `ALTER USER reader WITH MAX_STATEMENT_TIME 0`}
-	mariaLock := global("lock_wait_timeout", "1", "86400")
-	mariaLock.locked, mariaLock.harmless = true, false
-	for _, s := range []timeout{
-		role("statement_timeout", "1ms"), lock, idle, transaction, user, mariaLock,
-		global("wait_timeout", "1", "28800"), global("net_read_timeout", "1", "30"), global("net_write_timeout", "1", "60"),
-		global("idle_transaction_timeout", "1", "0"), global("idle_readonly_transaction_timeout", "1", "0"), global("innodb_lock_wait_timeout", "1", "50"),
-	} {
+	const open, waits, locks = "the copy leaves no transaction open, so nothing expires", "the copy sends and reads at once, so nothing expires", "the copy takes no locks of rows, so nothing expires"
+	return []timeout{
+		role("statement_timeout", "1ms"), user, lock, mariaLock, idle, mariaIdle,
+		never(role("idle_in_transaction_session_timeout", "1ms"), open), never(global("idle_transaction_timeout", "1", "0"), open), never(global("idle_readonly_transaction_timeout", "1", "0"), open),
+		never(global("net_read_timeout", "1", "30"), waits), never(global("net_write_timeout", "1", "60"), waits),
+		never(global("innodb_lock_wait_timeout", "1", "50"), locks),
+	}
+}
+
+func timeoutFaults() (list []fault) {
+	for _, s := range timeouts() {
 		f := fault{name: s.name, how: "for the copy's sessions", on: s.on, times: 2, begin: s.begin}
-		if s.harmless {
-			f.how, f.quiet = "for the copy's sessions, for 2 s", 2*time.Second
-		}
-		if s.locked {
+		switch {
+		case s.never != "":
+			f.how, f.quiet = "for the copy's sessions, for 2 s; "+s.never, 2*time.Second
+		case s.locked:
 			f.how += ", while the table is locked"
+		case s.expires:
+			f.how, f.quiet = "for a copy that polls every 2 s, until its sessions have expired", time.Millisecond
+			f.prepare = func(w *world) {
+				asReader(w)
+				w.copy.args = []string{"-interval", "2s"}
+			}
 		}
 		list = append(list, f)
 	}
@@ -85,17 +103,34 @@ func timeoutFaults() (list []fault) {
 }
 
 func (s timeout) begin(w *world) func() {
+	before := sessions(w)
 	w.must(s.set)
 	unlock := func() {}
 	if s.locked {
 		unlock = lockTable(w)
 	}
 	terminate(w)
+	if s.expires {
+		expire(w, before)
+	}
 	return func() {
 		unlock()
 		w.must(s.reset)
 		terminate(w)
 	}
+}
+
+// expire waits until the copy has opened sessions, and until the server has ended them.
+func expire(w *world, before []int64) {
+	var opened []int64
+	w.eventually("the copy opens a session", func() bool {
+		opened = slices.DeleteFunc(sessions(w), func(id int64) bool { return slices.Contains(before, id) })
+		return len(opened) > 0
+	})
+	w.eventually("the session expires", func() bool {
+		now := sessions(w)
+		return !slices.ContainsFunc(opened, func(id int64) bool { return slices.Contains(now, id) })
+	})
 }
 
 func lockTable(w *world) func() {

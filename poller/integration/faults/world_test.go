@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
@@ -24,11 +25,14 @@ type world struct {
 	engine   engine
 	server   *dbtest.Server // nil for SQLite
 	database dbtest.Database
-	db       *sqlx.DB // not affected by faults of the network
-	between  *proxy   // between the copy and the server; set by useProxy
-	dir      string   // of the copy's files
+	db       *sqlx.DB       // not affected by faults of the network
+	between  *proxy         // between the copy and the server; set by useProxy
+	pooler   *dbtest.Server // between the copy and the server; set by usePooler
+	dir      string         // of the copy's files
 	copy     *program
+	calls    int // system calls that strace made fail
 
+	gate        sync.RWMutex // locked while the writers have to pause
 	stopWriters context.CancelFunc
 	writers     sync.WaitGroup
 }
@@ -48,6 +52,7 @@ func newWorld(t *testing.T, f fault, e engine) *world {
 	}
 	w.db = w.database.Open(t, e.driver)
 	w.db.MustExec(e.create)
+	dbtofile(t) // to build it takes a while, which no wait includes
 	w.copy = newProgram(w)
 	return w
 }
@@ -66,11 +71,21 @@ func (w *world) write() {
 		w.writers.Go(func() {
 			random := rand.New(rand.NewPCG(1, uint64(i)))
 			for pause(ctx, time.Duration(5+random.IntN(20))*time.Millisecond) {
+				w.gate.RLock()
 				w.transaction(ctx, random) // its error does not matter: the table shows which rows were committed
+				w.gate.RUnlock()
 			}
 		})
 	}
 	w.t.Cleanup(w.endWriters)
+}
+
+// pauseWriters lets the writers pause until the returned function is called, or the test ends.
+func (w *world) pauseWriters() (resume func()) {
+	w.gate.Lock()
+	resume = sync.OnceFunc(w.gate.Unlock)
+	w.t.Cleanup(resume)
+	return resume
 }
 
 func (w *world) endWriters() {
@@ -136,17 +151,17 @@ func (w *world) catchesUp() {
 	w.eventually("the copy catches up", func() bool { return w.copy.delivered() >= committed })
 }
 
-// finish ends the writers, lets the copy deliver the rest, and returns the verdict and the
-// exit codes. The program's own verdict is compared, too.
-func (w *world) finish() (verdict, string) {
+// finish ends the writers, lets the copy deliver the rest, and fills the row. Each row of the
+// table must have been delivered once and in order, and -verify must agree.
+func (w *world) finish(r *row) {
 	w.t.Helper()
-	v, exit := w.settle()
-	w.copy.verify()
-	return v, exit
+	w.settle(r)
+	assert.Equal(w.t, verdict{rows: r.rows}, r.verdict)
+	assert.Equal(w.t, "0", r.verify, "-verify")
 }
 
-// settle is finish without the program's own verdict.
-func (w *world) settle() (verdict, string) {
+// settle is finish without the demands.
+func (w *world) settle(r *row) {
 	w.t.Helper()
 	w.endWriters()
 	w.copy.stop()
@@ -154,7 +169,8 @@ func (w *world) settle() (verdict, string) {
 	var rows []line
 	require.NoError(w.t, w.db.Select(&rows, "SELECT id, note FROM items ORDER BY id"))
 	require.NotEmpty(w.t, rows)
-	return judge(rows, readFiles(w.t, w.dir)), w.copy.exitCodes()
+	r.verdict, r.exit = judge(rows, readFiles(w.t, w.dir)), w.copy.exitCodes()
+	r.verify = w.copy.verify()
 }
 
 // eventually waits for a condition. If it does not become true, the test fails with the

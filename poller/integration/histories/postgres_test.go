@@ -80,7 +80,7 @@ func TestPostgresRestored(t *testing.T) {
 		{"nothing was lost, grown", 0, 100, continues},
 		{"behind the cursor", 40, 0, refused},
 		{"grown past the cursor", 40, 400, refused},
-		{"a single row lost, grown past the cursor", 1, 400, refused},
+		{"a single row lost, grown past the cursor", 1, 400, told}, // in ordinary life a single row is updated in all columns that tell it apart
 		{"everything lost, grown past the cursor", 300, 4000, refused},
 	} {
 		t.Run(act.name, func(t *testing.T) {

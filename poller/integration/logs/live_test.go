@@ -274,13 +274,16 @@ func logOfFiles(t *testing.T, log *slog.Logger) {
 	require.NoError(t, f.Close())
 }
 
-// logOfAGroup restarts a pipeline once.
+// logOfAGroup restarts a pipeline once, and leaves a misconfigured one stopped.
 func logOfAGroup(t *testing.T, log *slog.Logger) {
 	var src sourcetest.Fake[string]
 	src.FailNext(1, retry.Permanent(leakyError{}))
 	src.End()
 	p := &poller.Poller[string]{Name: "letters", Source: &src, Sink: &sinktest.Fake[string]{}, Checkpointer: &pollertest.Checkpointer{}, Logger: log}
-	require.NoError(t, poller.Group{Pipelines: []poller.Pipeline{p}, Logger: log}.Run(t.Context()))
+	wrong := &poller.Poller[string]{Name: "letters", Logger: log}
+	require.ErrorContains(t, poller.Group{Pipelines: []poller.Pipeline{p, wrong}, Logger: log}.Run(t.Context()), "misconfigured")
+	require.Equal(t, poller.Stopped, wrong.Status().State)
+	require.True(t, p.Status().Done)
 }
 
 // logOfReplicas cuts the active one of two replicas off from the store of the lease.

@@ -54,6 +54,29 @@ func TestSQLSourceInjection(t *testing.T) {
 	})
 }
 
+// Rows at or below the cursor are never read again, whatever the condition does to the statement.
+func TestSQLSourceKeysRise(t *testing.T) {
+	t.Parallel()
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table orders (id ` + lab.IDColumn(driver) + `, note int)`)
+		db.MustExec(`insert into orders (note) values (1), (2), (3), (4)`)
+		escaping := func(where string) *sqlsource.Table {
+			return &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Where: where, Ceiling: ceiling.None{}}
+		}
+		_, err := lab.Fetch(t, escaping("1 = 1) or (1 = 1"), "", 2)
+		require.ErrorContains(t, err, "Where has a parenthesis without its other one")
+		require.Equal(t, retry.Fatal, retry.Classify(err))
+
+		table := escaping("1 = 1) or ('$' = '$'") // no check of its text finds that
+		b, err := lab.Fetch(t, table, "", 2)
+		require.NoError(t, err)
+		require.Len(t, b.Records, 2)
+		_, err = lab.Fetch(t, table, b.To, 2)
+		require.ErrorContains(t, err, "the row with the key id = 1 was returned after id = 2")
+		require.Equal(t, retry.Fatal, retry.Classify(err))
+	})
+}
+
 func TestSQLSourceNullKeys(t *testing.T) {
 	t.Parallel()
 	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {

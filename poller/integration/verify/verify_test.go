@@ -183,7 +183,7 @@ func TestDifferences(t *testing.T) {
 			require.Contains(t, r.String(), "orders: ROWS ARE MISSING. The table has 498 rows, the files have 499.\n")
 
 			db.MustExec("DELETE FROM orders WHERE id IN (333, 450)")
-			require.Contains(t, c.finds("", "1 250 4500", "7 500").String(), "orders: DIFFERENT. No row is missing.")
+			require.Contains(t, c.finds("", "1 250 4500", "7 500").String(), "orders: DIFFERENT. No key is missing.")
 			db.MustExec("INSERT INTO orders (id, name) VALUES (1, 'an order'), (250, 'an order'), (333, 'an order'), (450, 'an order')")
 			db.MustExec("UPDATE orders SET name = 'an order'")
 		}

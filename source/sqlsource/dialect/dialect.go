@@ -58,8 +58,9 @@ type Reader interface {
 	Key(ctx context.Context, db ceiling.Queryer, c Column, ref string, zone bool) (KeyColumn, error)
 
 	// Session asks once, at the first Fetch of a source and after an error, how its connections must
-	// be used. It returns an error if text would not arrive unchanged and in UTF-8.
-	Session(ctx context.Context, conn *sql.Conn) (Session, error)
+	// be used. It returns an error if text would not arrive unchanged and in UTF-8. zone says that rows
+	// are read with Settings(true). table is the one that is read without a condition, nil if there is one.
+	Session(ctx context.Context, conn *sql.Conn, zone bool, table []string) (Session, error)
 
 	// Settings returns what makes the text of a result independent of the session's settings, and
 	// changes nothing for other statements of the session. zone says that the time zone must
@@ -143,7 +144,7 @@ type Checkpoints interface {
 const MaxInline = 2 << 20
 
 // Session prepares a connection for the statements of one call. It returns the connection as these
-// statements must use it, and what sets the connection back afterwards, nil if nothing was set.
+// statements must use it, and what sets the connection back afterwards, also after an error; nil if nothing was set.
 type Session func(ctx context.Context, conn *sql.Conn) (db ceiling.Queryer, restore func(), err error)
 
 // Plain is a [Session] that uses a connection as it is.

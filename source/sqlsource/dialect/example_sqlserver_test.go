@@ -70,7 +70,7 @@ func (s SQLServer) Key(_ context.Context, _ ceiling.Queryer, c dialect.Column, r
 }
 
 // Session has nothing to ask: the driver converts text to UTF-8.
-func (SQLServer) Session(context.Context, *sql.Conn) (dialect.Session, error) {
+func (SQLServer) Session(context.Context, *sql.Conn, bool, []string) (dialect.Session, error) {
 	return dialect.Plain, nil
 }
 

@@ -189,14 +189,15 @@ func (Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) (m
 	if err != nil {
 		return m, err
 	}
-	// The name of a file, with partitions after a #. Rare characters in a name are encoded there: such a table is not found.
-	file := "DATABASE()"
+	// NAME is that of a file, schema/table#partition, in which rare characters are encoded.
+	part := func(of string) string { return "CONVERT(CAST(SUBSTRING_INDEX(" + of + ") AS BINARY) USING filename)" }
+	schema := "DATABASE()"
 	if len(table) > 1 {
-		file = literal(table[0])
+		schema = literal(table[0])
 	}
-	file = "CONCAT(" + file + ", '/', " + literal(table[len(table)-1]) + ")"
-	ids, err := ceiling.Texts(ctx, db, "SELECT TABLE_ID FROM information_schema./*!80000 INNODB_TABLES */ /*M! INNODB_SYS_TABLES */ WHERE SUBSTRING_INDEX(NAME, '#', 1) = "+file+" ORDER BY TABLE_ID")
-	if n := dberr.MySQLNumber(err); n == 1227 || n == 1109 { // no privilege, or no such list
+	ids, err := ceiling.Texts(ctx, db, "SELECT TABLE_ID FROM information_schema./*!80000 INNODB_TABLES */ /*M! INNODB_SYS_TABLES */"+
+		" WHERE "+part("NAME, '/', 1")+" = "+schema+" AND "+part("SUBSTRING_INDEX(NAME, '#', 1), '/', -1")+" = "+literal(table[len(table)-1])+" ORDER BY TABLE_ID")
+	if n := dberr.MySQLNumber(err); n == 1227 || n == 1109 || n == 1115 { // no privilege, no such list or no such encoding
 		ids, err = nil, nil
 	}
 	m.Parts = []dialect.HistoryPart{
@@ -208,7 +209,7 @@ func (Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) (m
 
 // Unnoticed implements [dialect.Reader].
 func (Dialect) Unnoticed() string {
-	return "if the table is truncated or restored, and the keys pass the cursor again before the next poll, only the delivered rows can show it"
+	return "if the table is truncated or restored, and the keys pass the cursor again before the next poll, only the delivered rows can show it (with a warning only: if few of them were replaced, or if no column tells rows apart)"
 }
 
 // small is up to how many rows it means nothing that MySQL reads and sorts all of them: it does

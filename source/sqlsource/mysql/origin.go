@@ -33,17 +33,25 @@ func (Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement string,
 	if err != nil || m == nil {
 		return o, err
 	}
-	if err := db.QueryRowContext(ctx, "SELECT COALESCE(DATABASE(), '')").Scan(&here); err != nil {
-		return o, err
-	}
-	schema, name := m[1], m[2]
-	if t := regexp.MustCompile("`((?:[^`]|``)*)`\\.`((?:[^`]|``)*)` `" + regexp.QuoteMeta(m[2]) + "`").FindStringSubmatch(text); t != nil {
-		schema, name = t[1], t[2]
-	}
-	plain := func(quoted string) string { return strings.ReplaceAll(quoted, "``", "`") }
-	o.Table, o.Column = []string{plain(schema), plain(name)}, plain(m[3])
 	if len(table) > 1 {
 		here = table[0]
+	} else if err := db.QueryRowContext(ctx, "SELECT COALESCE(DATABASE(), '')").Scan(&here); err != nil {
+		return o, err
+	}
+	// A table without an alias stands there without one. Two derived tables can use the same alias.
+	names := map[[2]string]bool{}
+	for _, t := range regexp.MustCompile("`("+regexp.QuoteMeta(m[1])+")`\\.`((?:[^`]|``)*)` `"+regexp.QuoteMeta(m[2])+"`").FindAllStringSubmatch(text, -1) {
+		names[[2]string{t[1], t[2]}] = true
+	}
+	if regexp.MustCompile("`" + regexp.QuoteMeta(m[1]) + "`\\.`" + regexp.QuoteMeta(m[2]) + "`(?:[^.` ]| [^`]|$)").MatchString(text) {
+		names[[2]string{m[1], m[2]}] = true
+	}
+	if len(names) != 1 {
+		return o, nil
+	}
+	plain := func(quoted string) string { return strings.ReplaceAll(quoted, "``", "`") }
+	for name := range names {
+		o.Table, o.Column = []string{plain(name[0]), plain(name[1])}, plain(m[3])
 	}
 	o.Same = strings.EqualFold(o.Table[0], here) && strings.EqualFold(o.Table[1], table[len(table)-1]) && strings.EqualFold(o.Column, column)
 	return o, nil

@@ -28,7 +28,7 @@ func (Dialect) Settings(zone bool) dialect.Settings {
 // Session implements [dialect.Reader]. The server replaces a character that the connection's
 // character set lacks by a question mark, and its utf8 has no emoji. So another character set is
 // exchanged for utf8mb4, and set back afterwards.
-func (Dialect) Session(ctx context.Context, conn *sql.Conn) (dialect.Session, error) {
+func (Dialect) Session(ctx context.Context, conn *sql.Conn, _ bool, _ []string) (dialect.Session, error) {
 	var client, results, collation string
 	err := conn.QueryRowContext(ctx, "SELECT @@character_set_client, COALESCE(@@character_set_results, 'NULL'), @@collation_connection").Scan(&client, &results, &collation)
 	if err != nil || client == "utf8mb4" && results == "utf8mb4" {

@@ -2,6 +2,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -132,6 +133,9 @@ func (Dialect) Older(ctx context.Context, db ceiling.Queryer, ref, typ, zone str
 	default:
 		return "", "", nil
 	}
+	if s, ok := db.(session); ok {
+		zone = cmp.Or(zone, s.zone)
+	}
 	err = db.QueryRowContext(ctx, `SELECT zone, statement_timestamp() AT TIME ZONE zone IS NOT NULL
 		FROM (SELECT COALESCE(NULLIF($1::text, ''), current_setting('TimeZone')) AS zone) AS z`, zone).Scan(&in, new(bool))
 	if dberr.SQLState(err) == "22023" {
@@ -145,17 +149,18 @@ func (Dialect) Older(ctx context.Context, db ceiling.Queryer, ref, typ, zone str
 }
 
 // History implements [dialect.Reader]. It needs no rights beyond those that everybody
-// has. If the right on pg_control_system was revoked, the cluster's identity is not
-// known, nor is a standby's timeline. A standby cannot lose commits that it has replayed.
+// has. If the right on pg_control_system or pg_control_checkpoint was revoked, the cluster's identity is not
+// known, nor is a standby's timeline. That is the one which it receives, or had at its last restart point. A standby cannot lose commits that it has replayed.
 // Databases that speak the protocol but lack these functions have no history.
 func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string, _ string) (dialect.History, error) {
 	var name any
 	if table != nil {
 		name = dialect.QuoteAll(d, table)
 	}
-	h, err := readHistory(ctx, db, name, `(SELECT system_identifier::text FROM pg_control_system())`)
+	h, err := readHistory(ctx, db, name, `(SELECT system_identifier::text FROM pg_control_system())`,
+		`(SELECT GREATEST(timeline_id, (SELECT max(received_tli) FROM pg_stat_wal_receiver)) FROM pg_control_checkpoint())`)
 	if dberr.SQLState(err) == "42501" {
-		h, err = readHistory(ctx, db, name, `''`)
+		h, err = readHistory(ctx, db, name, `''`, `NULL::int`)
 	}
 	if state := dberr.SQLState(err); state == "42883" || state == "0A000" {
 		return dialect.History{}, nil
@@ -163,12 +168,12 @@ func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string
 	return h, err
 }
 
-func readHistory(ctx context.Context, db ceiling.Queryer, name any, identifier string) (dialect.History, error) {
+func readHistory(ctx context.Context, db ceiling.Queryer, name any, identifier, received string) (dialect.History, error) {
 	var h dialect.History
 	var cluster, timeline, database, oid string
 	var writer float64
 	err := db.QueryRowContext(ctx, `SELECT pg_is_in_recovery(), `+identifier+`,
-		CASE WHEN pg_is_in_recovery() THEN '' ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
+		CASE WHEN pg_is_in_recovery() THEN COALESCE(lpad(upper(to_hex(`+received+`)), 8, '0'), '') ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END,
 		(SELECT oid::text FROM pg_catalog.pg_database WHERE datname = current_database()), COALESCE(to_regclass($1::text)::oid::text, ''),
 		CASE WHEN at % pg_size_bytes(current_setting('wal_segment_size')) = 40 THEN at - 40
 			WHEN at % pg_size_bytes(current_setting('wal_block_size')) = 24 THEN at - 24 ELSE at END::text,
@@ -206,7 +211,7 @@ func (d Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) 
 
 // Unnoticed implements [dialect.Reader].
 func (Dialect) Unnoticed() string {
-	return "if the server's disk is restored, or setval sets the sequence back, and the keys pass the cursor again before the next poll, only the delivered rows can show it (after setval by a warning)"
+	return "if the server's disk is restored, or setval sets the sequence back, and the keys pass the cursor again before the next poll, only the delivered rows can show it (with a warning only: after setval, if few of them were replaced, or if no column tells rows apart)"
 }
 
 var fullRead = regexp.MustCompile(`^\s*(?:->\s+)?(?:Parallel )?(Seq Scan on .*|Sort|Incremental Sort)$`)
@@ -217,7 +222,7 @@ func (Dialect) Explain(ctx context.Context, db ceiling.Queryer, statement string
 	err = inTransaction(ctx, db, func() error {
 		lines, err = ceiling.Texts(ctx, db, "EXPLAIN (COSTS OFF) "+statement, args...)
 		return err
-	}, `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true)`)
+	}, `SELECT set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true), set_config('quote_all_identifiers', 'off', true)`)
 	if errors.Is(err, errTransaction) {
 		return nil, ceiling.Finding{Level: ceiling.Note, Text: "the plan is not shown: the connection ended when a transaction began, as a pooler with pool_mode = statement does"}, nil
 	}
@@ -249,7 +254,7 @@ func (Dialect) Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) 
 		return LockFence{}, nil
 	}
 	types, err := ceiling.Texts(ctx, db, `SELECT format_type(atttypid, NULL) FROM pg_catalog.pg_attribute
-		WHERE attrelid = to_regclass($1::text) AND attname = $2::text AND NOT attisdropped`, t.Name, t.Key[0].Name)
+		WHERE attrelid = to_regclass($1::text) AND attname = $2::text AND NOT attisdropped AND `+plainly, t.Name, t.Key[0].Name)
 	if err != nil {
 		return nil, fmt.Errorf("reading the type of the key: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -14,6 +15,7 @@ import (
 // node is a step of a plan in JSON. Aliases are unique in a plan.
 type node struct {
 	Output   []string
+	Type     string `json:"Node Type"`
 	Relation string `json:"Relation Name"`
 	Schema   string
 	Alias    string
@@ -25,10 +27,10 @@ var (
 	part   = regexp.MustCompile(`_\d+$`) // what the alias of a partition adds to that of its table
 )
 
-// Origin implements [dialect.Reader]. The plan shows the column as alias.column.
+// Origin implements [dialect.Reader]. The plan shows the column as alias.column, in each step but an Append.
 func (d Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement string, table []string, column string) (o dialect.Origin, err error) {
 	var text string
-	if err := db.QueryRowContext(ctx, "EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) "+statement).Scan(&text); err != nil {
+	if err := db.QueryRowContext(ctx, "EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) "+statement+" LIMIT 1").Scan(&text); err != nil {
 		return o, fmt.Errorf("asking which table has the key: %w", err)
 	}
 	var plans []struct{ Plan node }
@@ -41,28 +43,51 @@ func (d Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement strin
 	}
 	unquote := strings.NewReplacer(`""`, `"`)
 	alias, name := unquote.Replace(m[1])+m[2], unquote.Replace(m[3])+m[4]
-	scan := plans[0].Plan.find(alias)
-	if scan == nil {
-		return o, nil
+	var names []string
+	for _, scan := range plans[0].Plan.find(alias) {
+		parts := []string{scan.Schema, scan.Relation}
+		if slices.Equal(parts, table) {
+			return dialect.Origin{Table: table, Column: name, Same: name == column}, nil
+		}
+		names = append(names, dialect.QuoteAll(d, parts))
 	}
-	o.Table, o.Column = []string{"", ""}, name
-	err = db.QueryRowContext(ctx, treeOf("to_regclass($1::text)::oid")+` SELECT n.nspname::text, c.relname::text, EXISTS (SELECT FROM tree WHERE oid = to_regclass($2::text)::oid)
-		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.oid = COALESCE(pg_partition_root(to_regclass($2::text)), to_regclass($2::text))`,
-		dialect.QuoteAll(d, table), dialect.QuoteAll(d, []string{scan.Schema, scan.Relation})).Scan(&o.Table[0], &o.Table[1], &o.Same)
-	o.Same = o.Same && name == column
-	return o, err
+	roots, err := ceiling.List(ctx, db, func(o *dialect.Origin) []any {
+		o.Table, o.Column = []string{"", ""}, name
+		return []any{&o.Table[0], &o.Table[1], &o.Same}
+	}, treeOf("to_regclass($1::text)::oid")+`, above(oid) AS (
+			SELECT to_regclass(name)::oid FROM unnest($2::text[]) AS name UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN above ON i.inhrelid = above.oid
+		) SELECT n.nspname::text, c.relname::text, c.oid IN (SELECT oid FROM tree) FROM above JOIN pg_catalog.pg_class c ON c.oid = above.oid
+		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)`,
+		dialect.QuoteAll(d, table), array(names))
+	if err != nil || len(roots) != 1 {
+		return o, err
+	}
+	roots[0].Same = roots[0].Same && name == column
+	return roots[0], nil
 }
 
-// find returns the step that reads the table, or a partition of the table, with an alias.
-func (n *node) find(alias string) *node {
-	if n.Relation != "" && (n.Alias == alias || part.ReplaceAllString(n.Alias, "") == alias) {
-		return n
-	}
-	for i := range n.Plans {
-		if found := n.Plans[i].find(alias); found != nil {
-			return found
+// find returns the step that reads the table with an alias, or the steps that read its partitions or
+// children. Below an Append they have a number at the end of the alias.
+func (n *node) find(alias string) (scans []node) {
+	var walk func(*node, bool) bool
+	walk = func(n *node, parts bool) bool {
+		if n.Alias == alias {
+			scans = nil
+			if n.Relation != "" {
+				scans = []node{*n}
+			}
+			return true
 		}
+		if parts && n.Relation != "" && part.ReplaceAllString(n.Alias, "") == alias {
+			scans = append(scans, *n)
+		}
+		for i := range n.Plans {
+			if walk(&n.Plans[i], strings.HasSuffix(n.Type, "Append")) {
+				return true
+			}
+		}
+		return false
 	}
-	return nil
+	walk(n, false)
+	return scans
 }

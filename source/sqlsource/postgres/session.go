@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -35,16 +36,25 @@ func (Dialect) Settings(zone bool) dialect.Settings {
 // prepares every statement with arguments, also where that is not seen to be wrong: so it gets none.
 // pgx prepares statements by name, which saves the server work, and is told not to behind a pooler.
 // A pooler is recognised by the process id that it made up for the connection.
-func (Dialect) Session(ctx context.Context, conn *sql.Conn) (dialect.Session, error) {
+//
+// A condition must not depend on the session's time zone. What Settings does is too late for a literal, and
+// for leaving out partitions, so the session is in UTC while rows are read with a condition or from a view.
+func (Dialect) Session(ctx context.Context, conn *sql.Conn, zone bool, table []string) (dialect.Session, error) {
 	pgx, inlines, err := inspect(conn)
 	if err != nil {
 		return nil, err
 	}
 	s := session{Queryer: conn, mode: pgx.unprepared, inlines: inlines, escapes: true}
 	var pid int64
-	var client, server, conforming string
-	err = s.QueryRowContext(ctx, `SELECT pg_backend_pid(), current_setting('client_encoding'), current_setting('server_encoding'), current_setting('standard_conforming_strings')`).
-		Scan(&pid, &client, &server, &conforming)
+	var client, server, conforming, in string
+	var view bool
+	name := ""
+	if table != nil {
+		name = table[len(table)-1]
+	}
+	err = s.QueryRowContext(ctx, `SELECT pg_backend_pid(), current_setting('client_encoding'), current_setting('server_encoding'), current_setting('standard_conforming_strings'), current_setting('TimeZone'),
+		EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE relkind = 'v' AND relname = $1::text)`, name).
+		Scan(&pid, &client, &server, &conforming, &in, &view)
 	if err != nil {
 		return nil, err
 	}
@@ -52,16 +62,26 @@ func (Dialect) Session(ctx context.Context, conn *sql.Conn) (dialect.Session, er
 	if pid == int64(pgx.pid) {
 		s.mode = nil
 	}
+	var set, back []string // poolers keep these settings for each of their clients, because the server reports them
 	// In SQL_ASCII there is nothing to convert.
-	convert := client != "UTF8" && server != "SQL_ASCII" && !(client == "SQL_ASCII" && server == "UTF8")
-	return func(ctx context.Context, conn *sql.Conn) (ceiling.Queryer, func(), error) {
+	if client != "UTF8" && server != "SQL_ASCII" && !(client == "SQL_ASCII" && server == "UTF8") {
+		set, back = append(set, "SET client_encoding TO 'UTF8'"), append(back, "SET client_encoding TO '"+client+"'")
+	}
+	if zone && (table == nil || view) && !slices.Contains([]string{"UTC", "Etc/UTC", "GMT"}, in) {
+		s.zone = in
+		set, back = append(set, "SET TimeZone TO 'UTC'"), append(back, "SET TimeZone TO "+dialect.QuoteWith("'", in))
+	}
+	return func(ctx context.Context, conn *sql.Conn) (_ ceiling.Queryer, restore func(), err error) {
 		s.Queryer = conn
-		if !convert {
-			return s, nil, nil
+		for i := 0; i < len(set) && err == nil; i++ {
+			restore = func() {
+				for _, statement := range back {
+					ceiling.Restore(ctx, s, statement) //nolint:errcheck // the connection has ended then
+				}
+			}
+			err = ceiling.Exec(ctx, s, set[i])
 		}
-		// Poolers keep client_encoding for each of their clients.
-		err := ceiling.Exec(ctx, s, "SET client_encoding TO 'UTF8'")
-		return s, func() { ceiling.Restore(ctx, s, "SET client_encoding TO '"+client+"'") }, err //nolint:errcheck // the connection has ended then
+		return s, restore, err
 	}, nil
 }
 
@@ -83,6 +103,8 @@ type session struct {
 	mode    any  // pgx's mode of execution without a prepared statement; nil: its default
 	inlines bool // arguments are written into the statement
 	escapes bool // a backslash in a string escapes the character after it
+
+	zone string // the time zone that the session had before; "": that which it has
 }
 
 func (s session) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {

@@ -86,22 +86,19 @@ func (g *stamp) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 			"rows written before it has passed that stamp are missed", formatMicros(last.Int64-clock))
 	}
 	g.stands(clock)
-	limit := func(asOf time.Time) ceiling.Limit {
-		return ceiling.Limit{Where: g.table.Key[0].Ref + " < 'epoch'::timestamptz + ?::float8 * interval '1 microsecond'", Args: []any{g.settled}, AsOf: asOf}
+	below := func() bool { return !greatest.Valid || greatest.Int64 < g.settled } // no row needs a new fence
+	l, err := ceiling.Limit{AsOf: at, Nothing: !greatest.Valid}, error(nil)
+	if below() {
+		err = g.idle(ctx, db, at) // which drops the fences if the server was started again
 	}
-	if !greatest.Valid || greatest.Int64 < g.settled { // no row needs a new fence
+	if err == nil && !below() {
+		err = g.set(ctx, db, clock, at)
+		l.AsOf = g.asOf
+	}
+	l.Where, l.Args = g.table.Key[0].Ref+" < 'epoch'::timestamptz + ?::float8 * interval '1 microsecond'", []any{g.settled}
+	if err != nil || below() {
 		g.ahead = time.Time{}
-		l := limit(at)
-		l.Nothing = !greatest.Valid
-		return l, g.idle(ctx, db, at)
-	}
-	if err := g.set(ctx, db, clock, at); err != nil {
-		return ceiling.Limit{}, err
-	}
-	l := limit(g.asOf)
-	if greatest.Int64 < g.settled {
-		g.ahead = time.Time{}
-		return l, nil
+		return l, err
 	}
 	if _, waiting := g.fences.Oldest(); !waiting {
 		l.AsOf = time.Time{}
@@ -114,7 +111,6 @@ func (g *stamp) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 		g.ahead = at
 	}
 	ahead := fmt.Sprintf("a stamp ahead of the server's clock by %s (%s)", formatMicros(greatest.Int64-clock), stampText(greatest.Int64))
-	var err error
 	l.Held, err = g.held(ctx, db, source.Held{Since: g.ahead, By: []string{ahead}})
 	return l, err
 }

@@ -65,6 +65,10 @@ type sequence struct {
 	cycles, mayRead  bool
 }
 
+// plainly is a condition, which is true. It lets names and types be written without needless quotes,
+// whatever the session's settings say.
+const plainly = `(SELECT set_config('quote_all_identifiers', 'off', true)) IS NOT NULL`
+
 // treeOf begins a statement with all tables whose inserts can reach a table: an insert into an
 // ancestor draws the key before it locks a partition.
 func treeOf(oid string) string {
@@ -86,7 +90,7 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (*table, er
 				AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> r.ev_class
 			WHERE r.ev_class = c.oid), ''),
 		EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN tree ON r.srrelid = tree.oid), `+membersExpr("c.oid", "(SELECT array_agg(oid) FROM tree)")+`
-		FROM pg_catalog.pg_class c WHERE c.oid = to_regclass($1::text)`, t.Name).
+		FROM pg_catalog.pg_class c WHERE c.oid = to_regclass($1::text) AND `+plainly, t.Name).
 		Scan(&p.oid, &p.kind, &p.security, &p.rules, &p.standby, &p.version, &p.role, &p.bases, &p.published, &p.members)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("the table %s does not exist", t.Name)
@@ -119,7 +123,7 @@ func (p *table) readTree(ctx context.Context, db ceiling.Queryer, t ceiling.Tabl
 		FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = $2::text AND NOT a.attisdropped
 		LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-		ORDER BY c.oid <> $1::oid, c.oid`, p.oid, t.Key[0].Name)
+		WHERE `+plainly+` ORDER BY c.oid <> $1::oid, c.oid`, p.oid, t.Key[0].Name)
 	return err
 }
 
@@ -135,7 +139,7 @@ func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.T
 	p.columns, err = ceiling.List(ctx, db, func(c *column) []any { return []any{&c.name, &c.typ, &c.expr} },
 		`SELECT a.attname::text, format_type(a.atttypid, NULL), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
 		FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-		WHERE a.attrelid = $1::oid AND NOT a.attisdropped`, p.root().oid)
+		WHERE a.attrelid = $1::oid AND NOT a.attisdropped AND `+plainly, p.root().oid)
 	return err
 }
 
@@ -152,7 +156,7 @@ func (p *table) readSequences(ctx context.Context, db ceiling.Queryer, t ceiling
 				AND e.refobjid = a.attrelid AND e.refobjsubid = a.attnum
 		JOIN pg_catalog.pg_class s ON s.relkind = 'S' AND s.oid IN (e.refobjid, e.objid)
 		JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
-		JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid`, p.oid, t.Key[0].Name)
+		JOIN pg_catalog.pg_sequence q ON q.seqrelid = s.oid WHERE `+plainly, p.oid, t.Key[0].Name)
 	return err
 }
 
@@ -168,7 +172,7 @@ func (p *table) readIndexes(ctx context.Context, db ceiling.Queryer, t ceiling.T
 		FROM key, tree JOIN pg_catalog.pg_index i ON i.indrelid = tree.oid JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, LATERAL (
 			SELECT i.indrelid = $1::oid AND i.indpred IS NULL AND i.indexprs IS NULL AS own, (string_to_array(i.indkey::text, ' ')::int[])[1:i.indnkeyatts] AS columns
-		) AS u ORDER BY 2`, p.oid, array(t.Names()))
+		) AS u WHERE `+plainly+` ORDER BY 2`, p.oid, array(t.Names()))
 	return err
 }
 

@@ -29,7 +29,7 @@ func (p *table) readTriggers(ctx context.Context, db ceiling.Queryer, _ ceiling.
 		g.tgtype & 4 > 0, g.tgtype & 16 > 0, g.tgenabled = 'A', g.tgqual IS NOT NULL OR g.tgattr <> ''::int2vector
 		FROM tree JOIN pg_catalog.pg_trigger g ON g.tgrelid = tree.oid JOIN pg_catalog.pg_proc f ON f.oid = g.tgfoid
 		JOIN pg_catalog.pg_language l ON l.oid = f.prolang
-		WHERE g.tgconstraint = 0 AND g.tgenabled IN ('O', 'A') AND g.tgtype & 3 = 3 AND g.tgtype & 20 > 0
+		WHERE g.tgconstraint = 0 AND g.tgenabled IN ('O', 'A') AND g.tgtype & 3 = 3 AND g.tgtype & 20 > 0 AND `+plainly+`
 		ORDER BY g.tgrelid <> $1::oid, g.tgname, g.tgrelid`, p.oid)
 	return err
 }

@@ -49,7 +49,7 @@ func (d Dialect) Types(ctx context.Context, db ceiling.Queryer, table, named []s
 		)
 		SELECT a.attname::text, format_type(a.atttypid, a.atttypmod) || E'\n' || CASE t.typtype WHEN 'e' THEN 'text' ELSE format_type(b.type, b.mod) END, a.attnotnull
 		FROM pg_catalog.pg_attribute a JOIN base b ON b.attnum = a.attnum JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd'
-		WHERE a.attrelid = to_regclass($1::text) AND NOT a.attisdropped`,
+		WHERE a.attrelid = to_regclass($1::text) AND NOT a.attisdropped AND `+plainly,
 		dialect.QuoteAll(d, table))
 	for _, name := range named {
 		if _, ok := all[name]; !ok && len(all) > 0 && err == nil {

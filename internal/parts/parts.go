@@ -1,0 +1,148 @@
+// Package parts keeps which records of a batch are done, that is, stored or rejected.
+// A sink that stores records one by one reports that with a sink.StoredError. The
+// Poller then writes the rest of the batch in parts.
+package parts
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/sink"
+)
+
+// Parts are the records of a batch that are not done.
+type Parts struct {
+	// Rest has their indexes in the batch, in order.
+	Rest []int
+
+	// Size is how many of Rest to write next.
+	Size int
+
+	// End is the index after the last record that is done.
+	End int
+
+	// Rejected is how many records were rejected.
+	Rejected int
+
+	// Partial is true once the sink has said what became of each record.
+	Partial bool
+}
+
+// New returns the Parts of a batch of n records, none of which is done.
+func New(n int) Parts {
+	p := Parts{Rest: make([]int, n), Size: n}
+	for i := range p.Rest {
+		p.Rest[i] = i
+	}
+	return p
+}
+
+// Next returns the records of the batch to write next.
+func Next[T any](p Parts, batch []T) []T {
+	if p.Size == len(batch) {
+		return batch
+	}
+	next := make([]T, p.Size)
+	for i, at := range p.Rest[:p.Size] {
+		next[i] = batch[at]
+	}
+	return next
+}
+
+// Gaps returns how many records before End are not done.
+func (p *Parts) Gaps() int {
+	n, _ := slices.BinarySearch(p.Rest, p.End)
+	return n
+}
+
+// Check looks at the answer of a write of Size records. It returns the answer, or
+// another error if the answer cannot be true.
+func (p *Parts) Check(answer error) error {
+	var stored *sink.StoredError
+	if !errors.As(answer, &stored) {
+		return answer
+	}
+	p.Partial = true
+	if stored.N < 0 || stored.N > p.Size {
+		return retry.Permanent(fmt.Errorf("the sink reports that it has stored %d of %d records", stored.N, p.Size))
+	}
+	return answer
+}
+
+// Progress reports whether any record is done according to the answer of a write of
+// Size records.
+func (p *Parts) Progress(answer error) bool {
+	for i := range p.Size {
+		if done, _ := outcome(answer, i); done {
+			return true
+		}
+	}
+	return false
+}
+
+// Settle moves past the records that are done according to the answer of a write of
+// Size records. It calls done for each of them, with its index in the batch and the
+// rejection, nil for a stored record. If done returns an error for a rejected record,
+// Settle returns it, and this record and the rejected ones after it are not done.
+func (p *Parts) Settle(answer error, done func(i int, rejection error) error) (err error) {
+	var rest []int
+	for i, at := range p.Rest[:p.Size] {
+		ok, rejection := outcome(answer, i)
+		switch {
+		case ok && rejection == nil:
+			_ = done(at, nil)
+		case ok && err == nil:
+			if err = done(at, rejection); err == nil {
+				p.Rejected++
+			}
+			ok = err == nil
+		default:
+			ok = false
+		}
+		if ok {
+			p.End = max(p.End, at+1)
+		} else {
+			rest = append(rest, at)
+		}
+	}
+	n := p.Size - len(rest)
+	p.Rest = append(rest, p.Rest[p.Size:]...)
+	p.Size = min(max(p.Size, 2*n), len(p.Rest))
+	return err
+}
+
+// Shift moves the beginning of the batch by n records, which are done. It returns how
+// many of them were rejected.
+func (p *Parts) Shift(n int) (rejected int) {
+	p.End -= n
+	for i := range p.Rest {
+		p.Rest[i] -= n
+	}
+	rejected = min(n, p.Rejected) // those after a gap are counted too early
+	p.Rejected -= rejected
+	return rejected
+}
+
+// outcome returns whether record i of a write with this answer is done, and why it is
+// rejected, nil if it is stored.
+func outcome(answer error, i int) (done bool, rejection error) {
+	var stored *sink.StoredError
+	if !errors.As(answer, &stored) {
+		return answer == nil, nil
+	}
+	err, done := stored.Others[i]
+	switch {
+	case i < stored.N:
+		return true, nil
+	case i == stored.N:
+		return Refused(stored.Err), stored.Err
+	}
+	return done && (err == nil || Refused(err)), err
+}
+
+// Refused reports whether err is that of a record or batch that a sink does not store.
+func Refused(err error) bool {
+	return errors.Is(err, sink.ErrRejected) || errors.Is(err, sink.ErrTooLarge)
+}
