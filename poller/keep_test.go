@@ -17,6 +17,14 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
+// few returns the first of n with -short, as with the race detector, and otherwise all.
+func few(n ...int) []int {
+	if testing.Short() {
+		return n[:1]
+	}
+	return n
+}
+
 // hangOnce returns a store that does not answer once for a record.
 func hangOnce(at int, store func(context.Context, int) error) func(context.Context, int) error {
 	var once sync.Once
@@ -37,7 +45,7 @@ func hangOnce(at int, store func(context.Context, int) error) func(context.Conte
 // also if others are refused meanwhile.
 func TestAHangingRecordStoresNothingTwice(t *testing.T) {
 	for _, parallel := range []int{1, 8} {
-		for _, hangs := range []int{1, 2, 100, 3000} {
+		for _, hangs := range few(2, 1, 100, 3000) {
 			for _, bad := range [][]int{nil, {1}, {5, 99, 101}, {501, 2999}} {
 				synctest.Test(t, func(t *testing.T) {
 					var mu sync.Mutex
@@ -94,7 +102,7 @@ func TestAPartialSinkThatTimesOutIsNotGivenTheBatchAgain(t *testing.T) {
 // restarts does not either.
 func TestARefusedRecordStoresNothingTwiceAtEachRestart(t *testing.T) {
 	for _, parallel := range []int{1, 8} {
-		for _, bad := range []int{1, 2, 2000, 3000} {
+		for _, bad := range few(2000, 1, 2, 3000) {
 			for _, processes := range []bool{false, true} {
 				synctest.Test(t, func(t *testing.T) {
 					fixed := make(chan struct{})
@@ -109,7 +117,7 @@ func TestARefusedRecordStoresNothingTwiceAtEachRestart(t *testing.T) {
 						return nil
 					}}
 					pl, w := p.poller(3000, parallel)
-					stop := func() error { return nil }
+					var stop func() error
 					if processes {
 						for range 20 {
 							again, _ := p.poller(0, parallel)
@@ -235,7 +243,7 @@ func TestProgressIsNotAnError(t *testing.T) {
 		"unreliable": func(p *posts) { p.fail = every(20, errOutage) },
 		"refuses":    func(p *posts) { p.fail = every(50, sink.Reject(errors.New("422"))) },
 	} {
-		for _, parallel := range []int{1, 8} {
+		for _, parallel := range few(8, 1) {
 			t.Run(name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					p := &posts{takes: time.Duration(parallel) * 20 * time.Millisecond}

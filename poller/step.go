@@ -234,10 +234,10 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 	s.err = err
 	wait, giveUp := s.backoff.Next()
 	left := r.left(info.Op)
-	if giveUp || left <= 0 {
+	if giveUp || left <= 0 && (s.failures > 1 || timedOut(err)) {
 		return r.fail(info, err)
 	}
-	wait = min(wait, left)
+	wait = min(wait, max(left, 0))
 	if info.Op == OpLease { // an attempt costs as little as that of a standby in a second
 		wait = min(wait, time.Second)
 	}

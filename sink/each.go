@@ -78,7 +78,7 @@ func report(ctx context.Context, outcomes []error) error {
 		return nil
 	}
 	stored := &StoredError{N: n, Err: outcomes[n], Others: make(map[int]error)}
-	if stored.Err == errUntried {
+	if errors.Is(stored.Err, errUntried) {
 		stored.Err = ctx.Err()
 	}
 	for i, err := range outcomes {

@@ -67,7 +67,8 @@ var ErrEnd = errors.New("source: no more records")
 //
 // The Poller passes a BadRecord to its DeadLetter sink and moves on to To.
 type BadRecord struct {
-	// Key names the record for people, such as "id 42". It must not contain other
+	// Key names the record for people, such as "id 42", and no other record of the
+	// source: dead letters with equal keys are copies. It must not contain other
 	// values of the record.
 	Key string
 

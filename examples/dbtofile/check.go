@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// checkTimeout limits all statements of -check together.
+// checkTimeout limits all statements of -check together. -deadline or -timeout may be less.
 const checkTimeout = 30 * time.Second
 
 // errCheck reports that -check, -audit or -verify found a problem, which it has printed.
@@ -25,6 +26,11 @@ var errDiffers = errors.New("rows differ")
 
 // compare compares the files with the table and prints the result.
 func compare(ctx context.Context, t *sqlsource.Table, c config, _ *slog.Logger) error {
+	first, cancel := context.WithTimeout(ctx, min(c.deadline, cmp.Or(c.timeout, c.deadline)))
+	defer cancel()
+	if err := t.DB.PingContext(first); err != nil {
+		return errors.New(retry.Text(err))
+	}
 	r, err := verify.Files(ctx, t, c.out)
 	if err != nil {
 		return errors.New(retry.Text(err))
@@ -56,11 +62,12 @@ func check(ctx context.Context, t *sqlsource.Table, c config, _ *slog.Logger) er
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	limit := min(checkTimeout, c.deadline, cmp.Or(c.timeout, checkTimeout))
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	found, err := t.Check(ctx, last.Cursor)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("no answer within %v: the server cannot be reached, or another transaction has locked the table: %s", checkTimeout, retry.Text(err))
+		return fmt.Errorf("no answer within %v: the server cannot be reached, or another transaction has locked the table: %s", limit, retry.Text(err))
 	}
 	if err != nil {
 		return errors.New(retry.Text(err))

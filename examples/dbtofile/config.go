@@ -72,9 +72,9 @@ func flags(c *config) *flag.FlagSet {
 	f.DurationVar(&c.interval, "interval", time.Second, "how long to wait before polling for new rows")
 	f.IntVar(&c.batch, "batch", 5000, "the maximum number of rows to read and write at once")
 	f.DurationVar(&c.deadline, "deadline", time.Minute, "how long one attempt to read or write a batch may take")
-	f.DurationVar(&c.timeout, "timeout", 0, "give up when an outage has lasted this long; 0 for 5m with -once, and for never without it")
+	f.DurationVar(&c.timeout, "timeout", 0, "give up when an outage has lasted this long, also during an attempt; 0 for 5m with -once and -replay, and for never without them; -check and -verify give up at the first outage")
 	f.StringVar(&c.deadLetter, "dead-letter", "", "a `directory` for rows that cannot be copied, such as one of more than -max-row-bytes; the copy continues after them; without it, such a row ends the copy")
-	f.BoolVar(&c.mustExist, "must-exist", false, "refuse to begin a new copy: set it after the first start if -out is on a file system that may not be mounted")
+	f.BoolVar(&c.mustExist, "must-exist", false, "refuse to begin a new copy: set it after the first start if -out or -dead-letter is on a file system that may not be mounted")
 	f.BoolVar(&c.once, "once", false, "copy the existing rows, complete the last file, and exit")
 	f.Int64Var(&c.segmentBytes, "segment-bytes", 64<<20, "complete a file at this size")
 	f.DurationVar(&c.segmentAge, "segment-age", 5*time.Minute, "complete a file at this age, so that consumers see its rows; 0 for never")
@@ -224,7 +224,7 @@ func (c *config) complete() (err error) {
 	case c.webConfig != "" && c.listen == "":
 		return wrong("-web.config.file is given without -listen: give both")
 	}
-	if c.once && c.timeout == 0 {
+	if (c.once || c.replay) && c.timeout == 0 {
 		c.timeout = onceTimeout
 	}
 	c.name = cmp.Or(c.name, fileName(c.table))
@@ -244,7 +244,7 @@ func (c *config) complete() (err error) {
 	return nil
 }
 
-// onceTimeout is how long -once waits for an outage to pass.
+// onceTimeout is how long -once and -replay wait for an outage to pass.
 const onceTimeout = 5 * time.Minute
 
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9._-]|^[.-]`)
@@ -260,10 +260,12 @@ func fileName(table string) string {
 	return fmt.Sprintf("%.100s", name)
 }
 
-// secret matches text that looks like a DSN, to recognize one given to the wrong
-// flag. It does not match a URL without user and password, which may be a key to
-// start after.
-var secret = regexp.MustCompile(`(?is)\b(postgres(ql)?|mysql|mariadb):|://.*(@|password=)|@(tcp|unix)?\(|:.*@/`)
+// secret matches text that looks like a DSN, to recognize one given to the wrong flag,
+// and neither a URL without a password, which may be a key, nor a condition for -where.
+var secret = regexp.MustCompile(`(?is)\b(postgres(ql)?|mysql|mariadb):|://.*(@|password=)|@(tcp|unix)?\(|:.*@/|` + pair + `[^\s=;,&]*[\s;,&]+` + pair)
+
+// pair matches a part of a DSN such as host=db.
+const pair = `\b(host|server|source|port|user|username|user id|uid|password|pwd|dbname|database)=[^\s'"(]`
 
 // quoted matches the parts of the arguments that package flag puts into its errors.
 var quoted = regexp.MustCompile(`(?s)".*"|syntax: .*`)

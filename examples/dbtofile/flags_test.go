@@ -3,6 +3,8 @@ package main_test
 import (
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -202,6 +204,53 @@ func TestMustExist(t *testing.T) {
 	require.Empty(t, files(t, dir, "*"))
 	succeeds(t, args...)
 	succeeds(t, append(args, "-must-exist")...)
+
+	dead := t.TempDir() // a mount point that is not mounted
+	args = append(args[:len(args)-1:len(args)-1], "-dead-letter", dead, "-must-exist")
+	for _, action := range []string{"-once", "-letters", "-replay"} {
+		p := run(t, nil, append(args, action)...)
+		require.Equal(t, 1, p.code(), action)
+		require.Contains(t, p.stderr.String(), "dbtofile: ")
+		require.Contains(t, p.stderr.String(), "checkpoint", action)
+		require.Empty(t, files(t, dead, "*"), action)
+	}
+	succeeds(t, append(args[:len(args)-1:len(args)-1], "-once")...)
+	for _, action := range []string{"-once", "-letters", "-replay"} {
+		succeeds(t, append(args, action)...)
+	}
+}
+
+// A server that accepts connections and never answers is an outage, which -timeout limits
+// in each attempt.
+func TestASilentServer(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // the backlog accepts
+	require.NoError(t, err)
+	t.Cleanup(func() { silent.Close() })
+	db, dsn := shop(t, 3)
+	db.MustExec(`INSERT INTO orders (name) VALUES (?)`, strings.Repeat("x", 50_000))
+	dir, dead := t.TempDir(), filepath.Join(t.TempDir(), "dead")
+	args := []string{"-table", "orders", "-key", "id", "-dead-letter", dead}
+	succeeds(t, append(args, "-dsn", dsn, "-out", dir, "-once", "-max-row-bytes", "20000")...)
+	for _, dsn := range []string{"mysql://ada:hunter2@%s/shop?timeout=1h", "postgres://ada:hunter2@%s/shop?connect_timeout=3600"} {
+		args := append(args, "-dsn", fmt.Sprintf(dsn, silent.Addr()), "-timeout", "1s", "-deadline", "1h")
+		for action, code := range map[string]int{"-once": 6, "-replay": 6, "-check": 1, "-verify": 1} {
+			t.Run(action, func(t *testing.T) {
+				t.Parallel()
+				out := dir
+				if action == "-once" {
+					out = t.TempDir()
+				}
+				args := append(args[:len(args):len(args)], "-out", out, action)
+				if action == "-once" {
+					args = append(args, "-dead-letter", filepath.Join(t.TempDir(), "dead"))
+				}
+				p := run(t, nil, args...)
+				require.Equal(t, code, p.code(), "%s", &p.stderr)
+				require.Regexp(t, "no answer within|deadline exceeded|timeout", p.stderr.String())
+			})
+		}
+	}
 }
 
 // A rotated password is used at the next connect.

@@ -19,9 +19,6 @@ import (
 
 // letters lists the rows that could not be copied.
 func letters(_ context.Context, _ *sqlsource.Table, c config, _ *slog.Logger) error {
-	if _, err := os.Stat(c.deadLetter); err != nil {
-		return fmt.Errorf("-dead-letter: %w", err)
-	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	n := 0
 	var damaged error
@@ -40,9 +37,6 @@ func letters(_ context.Context, _ *sqlsource.Table, c config, _ *slog.Logger) er
 // replay copies the rows that could not be copied to files of their own. It ends at the
 // first one that still cannot be.
 func replay(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) (err error) {
-	if _, err := os.Stat(c.deadLetter); err != nil {
-		return fmt.Errorf("-dead-letter: %w", err)
-	}
 	c.out, c.mustExist = filepath.Join(c.deadLetter, "replayed"), false
 	files, err := openFiles(c, log.With("pipeline", c.name))
 	if err != nil {
@@ -55,7 +49,7 @@ func replay(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger)
 			fmt.Printf("no longer in the table: %s (letter %s)\n", l.Key, l.ID)
 		}},
 		Sink: files, Checkpointer: files,
-		BatchSize: c.batch, Deadline: c.deadline, Retry: retry.Policy{MaxElapsed: onceTimeout}, Logger: log,
+		BatchSize: c.batch, Deadline: c.deadline, Retry: retry.Policy{MaxElapsed: c.timeout}, Logger: log,
 	}
 	if err := drain(ctx, p, files); err != nil {
 		return err

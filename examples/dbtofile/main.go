@@ -14,26 +14,19 @@
 // takes precedence. Put a DSN with a password into -dsn-file or DBTOFILE_DSN, because
 // other users of the machine can see the arguments of a process. A DSN is never printed.
 // The file is read again at each connect, so a password can be rotated while the copy
-// runs: change the file, then the password.
-//
-// The DSNs of hosting providers, of Django, Rails, Prisma and SQLAlchemy, and of JDBC
-// are accepted where their meaning is plain; see package dsn.
-//
-// -where copies some of the rows, and -select the rows of a statement with joins. Both
-// go into the statement unchanged. -table is still the table that has the key.
+// runs: change the file, then the password. Package dsn lists the forms of a DSN.
 //
 // # Output
 //
 // The files are DIR/NAME-<number>.jsonl or .csv. A file is complete and never changes
 // again once its name no longer ends in .open; see package filesink for what you may
 // do with it. The directory also stores the cursor, the key up to which rows are copied:
-// however the command ended, the next start continues there. With -once it copies the
-// existing rows and completes the last file, so that DIR/*.jsonl together are the table.
-// Without -once the last file stays open when the command stops: its rows are in
-// NAME-<number>.jsonl.open, until it reaches -segment-bytes or -segment-age.
+// however the command ended, the next start continues there. -once completes the last
+// file, so that DIR/*.jsonl together are the table. Otherwise it stays open when the command
+// stops: NAME-<number>.jsonl.open, until it reaches -segment-bytes or -segment-age.
 //
-// If the directory is on a file system that may not be mounted, set -must-exist after the
-// first start. The empty mount point is then not taken for a new copy.
+// If -out or -dead-letter is on a file system that may not be mounted, set -must-exist after
+// the first start. The empty mount point is then not taken for a new directory.
 //
 // # Guarantee
 //
@@ -56,8 +49,7 @@
 // and changed, by ranges of keys, and their first keys. Rows that were updated after they
 // were delivered are changed, and rows that were deleted are extra, as is the old version
 // of a row whose stamp was updated. A missing row was lost, or its key appeared below the
-// cursor later. The exit code is 4 if rows are missing, and 5 if rows differ otherwise.
-// See package poller/verify.
+// cursor later. Package poller/verify says more; the exit codes are 4 and 5.
 //
 // # Rewinding
 //
@@ -76,7 +68,8 @@
 // On a terminal the last line shows the progress. Otherwise there are only log lines, on
 // standard error. Under systemd each has the priority of its level: journalctl -u dbtofile
 // -p warning shows the problems. With -log-format json each line is a JSON object, also
-// the reason for the exit. poller/LOGS.md lists the lines and their keys.
+// the reason for the exit. poller/LOGS.md lists the lines and their keys. Logging never
+// blocks the copy: lines that nobody reads are dropped and counted.
 //
 // With -listen :9464 it serves, over HTTP and read-only,
 //
@@ -104,11 +97,9 @@
 //
 // An outage of the database, also at the start, or a full disk does not end dbtofile: it
 // logs the error, tries again until the outage is over, and continues. -timeout limits how
-// long; -once gives up after 5 minutes. Everything else ends it with an error that says
+// long; -once and -replay give up after 5 minutes. Everything else ends it with an error that says
 // what to do, also a wrong password or a certificate that is rejected at the first
 // connect; dbtofile -h lists the exit codes. -deadline limits one attempt.
-//
-// Logging never blocks the copy: lines that nobody reads are dropped and counted.
 //
 // A row that cannot be copied, such as one of more than -max-row-bytes, ends the copy with
 // its key. With -dead-letter DIR it is written to DIR instead, with its key and the reason,
@@ -179,7 +170,7 @@ func report(err error, logFormat string) int {
 	switch {
 	case errors.Is(err, poller.ErrHeld):
 		return 3
-	case errors.As(err, &failed) && failed.Attempts > 1 && retry.Classify(err) == retry.Transient:
+	case errors.As(err, &failed) && (failed.Attempts > 1 || errors.Is(err, poller.ErrTimeout)) && retry.Classify(err) == retry.Transient:
 		return 6 // it was retried for as long as -timeout says
 	}
 	return 1

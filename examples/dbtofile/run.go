@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 
@@ -35,6 +36,11 @@ func run(ctx context.Context, c config) (err error) {
 		MaxRowBytes: c.maxRowBytes, Ceiling: c.ceiling, Logger: parts}
 	if table.Start, err = start(table, c.start); err != nil {
 		return err
+	}
+	if c.letters || c.replay { // -dead-letter may be a mount point that is not mounted
+		if _, err := filesink.History(c.deadLetter); err != nil {
+			return fmt.Errorf("-dead-letter: %w", err)
+		}
 	}
 	if f := c.action(); f != nil {
 		return f(ctx, table, c, log)
@@ -82,7 +88,7 @@ func follow(ctx context.Context, table *sqlsource.Table, c config, log *slog.Log
 		Logger:       log,
 	}
 	if c.deadLetter != "" {
-		letters, err := deadletter.Open[row.Row](c.deadLetter, deadletter.Options{Logger: parts})
+		letters, err := deadletter.Open[row.Row](c.deadLetter, deadletter.Options{Logger: parts, MustExist: c.mustExist})
 		if err != nil {
 			return err
 		}

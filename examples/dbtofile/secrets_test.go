@@ -81,6 +81,7 @@ func TestADSNInTheWrongPlaceIsNotShown(t *testing.T) {
 	t.Parallel()
 	url, own := "postgres://ada:"+escaped+"@localhost/shop", "ada:"+planted+"@tcp(localhost)/shop"
 	others := []string{"oracle://ada:" + planted + "@localhost/shop", "postgres://localhost/shop?user=ada&password=" + escaped,
+		"host=localhost user=ada password=" + planted, "host=localhost;user=ada;password=" + planted, "Server=db;User Id=ada;Password=" + planted,
 		"ada:" + planted + "@(localhost)/shop", "ada:" + planted + "@/shop", "mysql:ada:" + planted + "@localhost"}
 	rest := []string{"-dsn", "sqlite:nosuch", "-table", "orders", "-key", "id", "-out", filepath.Join(t.TempDir(), "out"), "-once"}
 	for _, dsn := range others {
@@ -156,4 +157,14 @@ func servers(t *testing.T) map[string]dbtest.Database {
 		d.Open(t, d.Drivers()[0]).MustExec(`CREATE TABLE orders (id bigint ` + key + ` PRIMARY KEY, name varchar(100) NOT NULL)`)
 	}
 	return all
+}
+
+// A condition on columns that are called like the parts of a DSN is not taken for one.
+func TestAConditionIsNotADSN(t *testing.T) {
+	t.Parallel()
+	_, dsn := shop(t, 1)
+	for _, where := range []string{"name = 'x' and id = 1", "id=1 and name='x'", "id in (1, 2)", "name='host=a'", "id=1 or id=2"} {
+		p := run(t, nil, "-dsn", dsn, "-table", "orders", "-key", "id", "-out", t.TempDir(), "-once", "-where", where)
+		require.Equal(t, 0, p.code(), "%s: %s", where, &p.stderr)
+	}
 }

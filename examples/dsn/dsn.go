@@ -136,6 +136,11 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, malformed("cannot be used by the driver %s", c.name)
 	}
+	if t.mysql != nil { // the driver limits the dial only, and not the handshake
+		limited, cancel := context.WithTimeout(ctx, t.mysql.Timeout)
+		defer cancel()
+		ctx = limited
+	}
 	conn, err := inner.Connect(ctx)
 	if err == nil {
 		c.connected.Store(true)

@@ -106,7 +106,7 @@ func objectMode(text string) string {
 	return "require"
 }
 
-// factory takes settings of encryption that cannot be had in another way than by default.
+// factory takes settings of encryption of which only some values are supported.
 // It reports whether the socket factory of JDBC does not check certificates.
 func factory(query url.Values) (lenient bool, err error) {
 	switch gss := strings.ToLower(take(query, "gss_enc_mode")); gss {

@@ -18,9 +18,9 @@ func TestContext(t *testing.T) {
 		graceCtx, end := grace.Context(ctx, func() time.Duration { return d })
 		d = time.Minute // decided when ctx ends
 		cancel()
-		time.Sleep(time.Minute - 1)
+		time.Sleep(time.Minute - time.Nanosecond)
 		assert.NoError(t, graceCtx.Err())
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		assert.Error(t, graceCtx.Err())
 		end()

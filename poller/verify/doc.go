@@ -9,7 +9,8 @@
 //
 // [Files] may be called at any time, also while the pipeline runs: it compares what
 // was committed when it began. It takes no lock, writes nothing, and reads table and
-// files once, with bounded memory.
+// files once. It holds one batch of the table, the encoded form of one row, and one record
+// of the files: up to six times a row that consists of control characters, each.
 //
 // # What differences mean
 //

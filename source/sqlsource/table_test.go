@@ -55,7 +55,7 @@ func (c fakeConn) QueryContext(_ context.Context, q string, _ []driver.NamedValu
 		r.rows = c.f.rows
 	}
 	if strings.Contains(q, "client_encoding") {
-		r.columns, r.rows = make([]string, 4), [][]driver.Value{{int64(1), "UTF8", "UTF8", "on"}}
+		r.columns, r.rows = make([]string, 6), [][]driver.Value{{int64(1), "UTF8", "UTF8", "on", "UTC", false}}
 	}
 	if strings.Contains(q, "pg_control_system") {
 		r.columns, r.rows = make([]string, 9), [][]driver.Value{{false, "1", "00000001", "5", "", "9", "9", 0.2, "boot"}}

@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -21,13 +22,20 @@ func TestReadOnly(t *testing.T) {
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
 			r := results.row(t, fault{part: "databases", name: "read-only checkpoint",
-				how: "a pipeline in the test process stores rows and checkpoint in a database; its role may only read, and its sessions are terminated, until a write has failed"}, e.name)
-			database := e.start(t).NewDatabase(t)
+				how: "a pipeline in the test process stores rows and checkpoint in a database; its connections are reset, and its role may only read until a write has failed"}, e.name)
+			server := e.start(t)
+			database, between := server.NewDatabase(t), newProxy(t, server.Addr())
 			admin := database.Open(t, e.driver)
 			createTables(e, admin)
 			addWriter(e, admin, database.Name())
-			p := pipeline(t, database.WithUser("reader", "reader").Open(t, e.driver), nil)
+			p := pipeline(t, database.WithUser("reader", "reader").WithAddr(between.address).Open(t, e.driver), nil)
 			w := &world{t: t, engine: e, db: admin}
+			set := func(statement string) { // in all sessions, because none lives
+				between.refuse()
+				w.must(statement)
+				between.accept(t)
+			}
+			on, off := readOnly(e)
 			count := func() (n int) {
 				require.NoError(t, admin.Get(&n, `SELECT count(*) FROM copies`))
 				return n
@@ -36,12 +44,16 @@ func TestReadOnly(t *testing.T) {
 			for i := range 3 {
 				admin.MustExec(`INSERT INTO items (note) VALUES ('before')`)
 				lab.WaitFor(t, func() bool { return count() == 2*i+1 })
-				began, end := time.Now(), readOnly(w)
+				began := time.Now()
+				set(on)
 				admin.MustExec(`INSERT INTO items (note) VALUES ('meanwhile')`)
-				lab.WaitFor(t, func() bool { return p.Status().Attempts > 1 })
+				lab.WaitFor(t, func() bool {
+					s := p.Status()
+					return s.Attempts > 0 && strings.Contains(s.LastError, "read-only")
+				})
 				r.seen = append(r.seen, time.Since(began))
 				assert.Equal(t, 2*i+1, count(), "it wrote although it may not")
-				end()
+				set(off)
 				healed := time.Now()
 				lab.WaitFor(t, func() bool { return count() == 2*i+2 })
 				r.recovered = append(r.recovered, time.Since(healed))

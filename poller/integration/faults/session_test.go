@@ -20,7 +20,12 @@ func sessionFaults() []fault {
 		{name: "statements ended", how: "pg_cancel_backend and KILL QUERY, again and again", on: servers, begin: func(w *world) func() {
 			return loop(w, func(context.Context) { cancel(w) }, func() {})
 		}},
-		{name: "read-only", how: "the copy's role may only read for 1 s: default_transaction_read_only in Postgres, read_only in MariaDB; the copy writes nothing there", on: servers, quiet: time.Second, begin: readOnly},
+		{name: "read-only", how: "the copy's role may only read for 1 s: default_transaction_read_only in Postgres, read_only in MariaDB; the copy writes nothing there", on: servers, quiet: time.Second, begin: func(w *world) func() {
+			on, off := readOnly(w.engine)
+			w.must(on)
+			terminate(w)
+			return func() { w.must(off); terminate(w) }
+		}},
 		{name: "password changed", how: "the role has another password, and its sessions are terminated", on: servers, begin: func(w *world) func() {
 			w.password("changed")
 			terminate(w)
@@ -91,9 +96,11 @@ func timeoutFaults() (list []fault) {
 		case s.locked:
 			f.how += ", while the table is locked"
 		case s.expires:
-			f.how, f.quiet = "for a copy that polls every 2 s, until its sessions have expired", time.Millisecond
-			f.prepare = func(w *world) {
-				asReader(w)
+			f.how, f.quiet = "for a copy that polls every 2 s and whose connections are reset first, until its sessions have expired", time.Millisecond
+			f.begin, f.prepare = s.expire, func(w *world) {
+				useProxy(w)
+				w.addRole("reader")
+				w.copy.dsn = w.engine.dsn(w.database.WithUser("reader", "reader").WithAddr(w.between.address))
 				w.copy.args = []string{"-interval", "2s"}
 			}
 		}
@@ -103,16 +110,12 @@ func timeoutFaults() (list []fault) {
 }
 
 func (s timeout) begin(w *world) func() {
-	before := sessions(w)
 	w.must(s.set)
 	unlock := func() {}
 	if s.locked {
 		unlock = lockTable(w)
 	}
 	terminate(w)
-	if s.expires {
-		expire(w, before)
-	}
 	return func() {
 		unlock()
 		w.must(s.reset)
@@ -120,8 +123,13 @@ func (s timeout) begin(w *world) func() {
 	}
 }
 
-// expire waits until the copy has opened sessions, and until the server has ended them.
-func expire(w *world, before []int64) {
+// expire waits until the copy has opened sessions, all with the setting, and until the server has
+// ended them.
+func (s timeout) expire(w *world) func() {
+	before := sessions(w)
+	w.between.refuse()
+	w.must(s.set)
+	w.between.accept(w.t)
 	var opened []int64
 	w.eventually("the copy opens a session", func() bool {
 		opened = slices.DeleteFunc(sessions(w), func(id int64) bool { return slices.Contains(before, id) })
@@ -131,6 +139,7 @@ func expire(w *world, before []int64) {
 		now := sessions(w)
 		return !slices.ContainsFunc(opened, func(id int64) bool { return slices.Contains(now, id) })
 	})
+	return func() { w.must(s.reset) }
 }
 
 func lockTable(w *world) func() {
@@ -162,13 +171,11 @@ func (w *world) password(now string) {
 	w.must(`ALTER ROLE reader PASSWORD '` + now + `'`)
 }
 
-// readOnly forbids writing. It concerns a reader that creates something on the side.
-func readOnly(w *world) func() {
-	on, off := `SET GLOBAL read_only = 1`, `SET GLOBAL read_only = 0`
-	if w.engine.name == postgres.name {
-		on, off = `ALTER ROLE reader SET default_transaction_read_only = on`, `ALTER ROLE reader RESET default_transaction_read_only`
+// readOnly returns the statements that forbid the role reader to write in new sessions, and
+// that allow it again.
+func readOnly(e engine) (on, off string) {
+	if e.name == postgres.name {
+		return `ALTER ROLE reader SET default_transaction_read_only = on`, `ALTER ROLE reader RESET default_transaction_read_only`
 	}
-	w.must(on)
-	terminate(w)
-	return func() { w.must(off); terminate(w) }
+	return `SET GLOBAL read_only = 1`, `SET GLOBAL read_only = 0`
 }

@@ -89,12 +89,15 @@ func countLines(t *testing.T, dir string) (lines int) {
 // returns the keys of the last, and the number of the others.
 func fillLarge(t *testing.T, d dbtest.Database, driver dbtest.Driver) (refused []string, rows int) {
 	text, blob, value, binary := "text", "blob", "replace(printf('%%.*c', %d, 'x'), 'x', 'ab\"c')", "zeroblob(%d)"
+	control := "replace(printf('%%.*c', %d, 'x'), 'x', char(1))" // six bytes of JSON for each
 	switch {
 	case lab.IsMariaDB(driver):
 		text, blob, value, binary = "longtext", "longblob", "repeat('ab\"c', %d)", "repeat('b', %d)"
+		control = "repeat(char(1 using utf8mb4), %d)"
 		d.Open(t, driver).MustExec(`set global max_allowed_packet = 1 << 30`)
 	case lab.IsPostgres(driver):
 		blob, value, binary = "bytea", "repeat('ab\"c', %d)", "decode(repeat('62', %d), 'hex')"
+		control = "repeat(chr(1), %d)"
 	default:
 		driver = dbtest.Modernc // the other has no memory for a text of 64 MB
 	}
@@ -127,6 +130,10 @@ func fillLarge(t *testing.T, d dbtest.Database, driver dbtest.Driver) (refused [
 	add(1, 31*mb, 0, true) // after a batch that is still being written
 	add(4, 15*mb+mb/2, 11*mb, true)
 	add(1, 10, 10, true)
+	value = strings.Replace(control, "%d", "4*%d", 1) // add divides by the length of the other value
+	add(2, 31*mb, 0, true)
+	add(40, mb/2, 0, true)
+	add(2, 31*mb, 0, true)
 	return refused, rows
 }
 
