@@ -299,7 +299,7 @@ func TestKeysOfAllOrders(t *testing.T) {
 			db.MustExec("DELETE FROM " + name)
 			missed = c.verify()
 			require.Zero(t, missed.Missing())
-			require.EqualValues(t, []int64{100, 100}, []int64{missed.Parts[0].Extra.Records, missed.Parts[1].Extra.Records})
+			require.Equal(t, []int64{100, 100}, []int64{missed.Parts[0].Extra.Records, missed.Parts[1].Extra.Records})
 		}
 	})
 }
