@@ -180,9 +180,9 @@ func TestRereadRows(t *testing.T) {
 func TestRereadFails(t *testing.T) {
 	t.Parallel()
 	db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PQ)
-	run(t, db, `create table orders (id serial primary key, token text default gen_random_uuid()::text, n int default 1)`, `insert into orders select from generate_series(1, 100)`)
+	run(t, db, `create table orders (id serial primary key, token text default gen_random_uuid()::text, name text default gen_random_uuid()::text, n int default 1)`, `insert into orders select from generate_series(1, 100)`)
 	p := newPipeline(t, db)
-	p.table = &sqlsource.Table{DB: db, Select: `select id, token, 100 / n as share from orders`, Name: "orders", Key: []string{"id"}, Logger: slog.New(slog.NewTextHandler(&p.log, nil))}
+	p.table = &sqlsource.Table{DB: db, Select: `select id, token, name, 100 / n as share from orders`, Name: "orders", Key: []string{"id"}, Logger: slog.New(slog.NewTextHandler(&p.log, nil))}
 	require.NoError(t, p.poll())
 	run(t, db, `update orders set n = 0 where id = 100`, `insert into orders default values`)
 	require.NoError(t, p.poll())

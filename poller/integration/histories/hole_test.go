@@ -101,7 +101,7 @@ func TestMariaDBMarks(t *testing.T) {
 		"view":            {"below", "above"},
 	} {
 		quoted := "`" + c.table + "`"
-		run(t, db, `create table `+quoted+` (id int auto_increment primary key, token varchar(40) default (uuid()), state int default (floor(rand() * 3)))`)
+		run(t, db, `create table `+quoted+` (id int auto_increment primary key, token varchar(40) default (uuid()), name varchar(40) default (uuid()), state int default (floor(rand() * 3)))`)
 		fill := func(rows string) { run(t, db, `insert into `+quoted+` (id) select null from seq_1_to_`+rows) }
 		fill("300")
 		if name == "view" {

@@ -131,9 +131,8 @@ func fillLarge(t *testing.T, d dbtest.Database, driver dbtest.Driver) (refused [
 	add(4, 15*mb+mb/2, 11*mb, true)
 	add(1, 10, 10, true)
 	value = strings.Replace(control, "%d", "4*%d", 1) // add divides by the length of the other value
-	add(2, 31*mb, 0, true)
-	add(40, mb/2, 0, true)
-	add(2, 31*mb, 0, true)
+	add(1, 31*mb, 0, true)
+	add(16, mb/2, 0, true)
 	return refused, rows
 }
 
