@@ -100,7 +100,7 @@ func TestTimedOutStepIsRetried(t *testing.T) {
 			return nil
 		}
 		require.NoError(t, w.poller().Drain(t.Context()))
-		assert.Contains(t, w.logged("failing")[0], "no answer within 1m0s")
+		assert.Contains(t, w.logged("failing")[0], "no answer within the timeout of 1m0s")
 	})
 }
 

@@ -71,7 +71,7 @@ func (r *run[T]) deliver(b *source.Batch[T]) (c source.Cursor, err error) {
 				return "", err
 			}
 			d.uncertain = true
-			if timedOut(err) && d.Size > 1 {
+			if errors.Is(err, ErrTimeout) && d.Size > 1 {
 				if d.Size /= 2; !d.Partial {
 					r.limit.Next = d.Size
 					return r.reconcile(b)

@@ -32,7 +32,7 @@ func (r *run[T]) fetch(after source.Cursor) (f fetched[T], err error) {
 			r.succeeded(OpFetch)
 			return f, f.err
 		}
-		if timedOut(f.err) {
+		if errors.Is(f.err, ErrTimeout) {
 			r.limit.Next = max(1, f.limit/2)
 		}
 		if err := r.failed(r.ctx, &f.step, f.err); err != nil {

@@ -130,10 +130,7 @@ func (p *Poller[T]) Status() Status {
 	defer p.mu.Unlock()
 	s := p.status
 	s.Uploads = uploads
-	s.Name, s.Interval = p.Name, p.interval()
-	if s.State == "" {
-		s.State = Stopped
-	}
+	s.Name, s.Interval, s.State = p.Name, p.interval(), cmp.Or(s.State, Stopped)
 	switch {
 	case len(p.overdue) > 0: // more important than the current state of the loop
 		step := p.overdue[0]

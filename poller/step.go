@@ -65,7 +65,7 @@ func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Contex
 	err := f(ctx)
 	answered(err)
 	if err != nil && parent.Err() == nil && ctx.Err() != nil {
-		err = &timeoutError{limit, err}
+		err = fmt.Errorf("%w of %v: %w", ErrTimeout, limit, err)
 	}
 	s.Duration, s.Err = time.Since(s.Start), err
 	if hook := r.Hooks.StepEnd; hook != nil {
@@ -162,21 +162,6 @@ func readable(d time.Duration) string { return d.Round(time.Millisecond).String(
 // cases the context of StepEnd has ended.
 var ErrTimeout = errors.New("no answer within the timeout")
 
-// timeoutError wraps the error of a step that did not finish within its timeout.
-type timeoutError struct {
-	timeout time.Duration
-	err     error
-}
-
-func (e *timeoutError) Error() string {
-	return fmt.Sprintf("no answer within %v: %v", e.timeout, e.err)
-}
-func (e *timeoutError) Unwrap() error { return e.err }
-
-func (e *timeoutError) Is(target error) bool { return target == ErrTimeout }
-
-func timedOut(err error) bool { return errors.Is(err, ErrTimeout) }
-
 // succeeded records that a step has succeeded.
 func (r *run[T]) succeeded(op Op) {
 	r.recovered(op)
@@ -209,7 +194,7 @@ func (r *run[T]) recovered(op Op) {
 func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 	s := r.steps[info.Op]
 	class := retry.Classify(err)
-	if timedOut(err) && class != retry.Fatal {
+	if errors.Is(err, ErrTimeout) && class != retry.Fatal {
 		class = retry.Transient // a driver may report any code for a cancelled query
 	}
 	switch {
@@ -234,7 +219,7 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 	s.err = err
 	wait, giveUp := s.backoff.Next()
 	left := r.left(info.Op)
-	if giveUp || left <= 0 && (s.failures > 1 || timedOut(err)) {
+	if giveUp || left <= 0 && (s.failures > 1 || errors.Is(err, ErrTimeout)) {
 		return r.fail(info, err)
 	}
 	wait = min(wait, max(left, 0))

@@ -43,11 +43,9 @@ func Classify(err error) Class {
 			class, known = Class(kind), true
 			continue
 		}
+		_, known = e.(net.Error)
 		switch e {
 		case driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded, context.Canceled:
-			known = true
-		}
-		if _, ok := e.(net.Error); ok {
 			known = true
 		}
 	}

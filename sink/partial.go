@@ -65,9 +65,4 @@ var ErrTooLarge = errors.New("sink: batch too large")
 // record that is too large like one that was rejected, see [Reject].
 //
 // TooLarge(nil) returns nil.
-func TooLarge(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &marked{ErrTooLarge, "too large: ", err}
-}
+func TooLarge(err error) error { return mark(ErrTooLarge, "too large: ", err) }

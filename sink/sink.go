@@ -91,11 +91,13 @@ var ErrConflict = errors.New("checkpoint was moved by another writer")
 // record. The text of err is logged, so it must not contain values of the
 // record; values in the errors of database drivers are removed by the Poller.
 // Reject(nil) returns nil.
-func Reject(err error) error {
+func Reject(err error) error { return mark(ErrRejected, "rejected: ", err) }
+
+func mark(as error, prefix string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &marked{ErrRejected, "rejected: ", err}
+	return &marked{as, prefix, err}
 }
 
 // marked is an error that also matches a sentinel.
@@ -115,9 +117,8 @@ func Map[A, B any](s Sink[B], f func(A) (B, error)) Sink[A] {
 	return Func[A](func(ctx context.Context, in source.Batch[A]) error {
 		out := source.Batch[B]{
 			From: in.From, To: in.To, Bytes: in.Bytes, More: in.More, AsOf: in.AsOf, Held: in.Held,
-			Guarantee: in.Guarantee, Position: in.Position, Pending: in.Pending,
+			Guarantee: in.Guarantee, Position: in.Position, Pending: in.Pending, Records: make([]B, len(in.Records)),
 		}
-		out.Records = make([]B, len(in.Records))
 		for i, a := range in.Records {
 			b, err := f(a)
 			if err != nil {

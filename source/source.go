@@ -123,10 +123,8 @@ func (c Cursor) Validate() error {
 	if len(c) > MaxCursor {
 		return fmt.Errorf("source: the cursor has %d bytes, the limit is %d", len(c), MaxCursor)
 	}
-	for i := range len(c) {
-		if c[i] < ' ' || c[i] > '~' {
-			return fmt.Errorf("source: byte %d of the cursor is %#x, which is not printable ASCII", i, c[i])
-		}
+	if i := strings.IndexFunc(string(c), func(r rune) bool { return r < ' ' || r > '~' }); i >= 0 {
+		return fmt.Errorf("source: byte %d of the cursor is %#x, which is not printable ASCII", i, c[i])
 	}
 	return nil
 }

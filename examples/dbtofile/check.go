@@ -26,12 +26,7 @@ var errDiffers = errors.New("rows differ")
 
 // compare compares the files with the table and prints the result.
 func compare(ctx context.Context, t *sqlsource.Table, c config, _ *slog.Logger) error {
-	first, cancel := context.WithTimeout(ctx, min(c.deadline, cmp.Or(c.timeout, c.deadline)))
-	defer cancel()
-	if err := t.DB.PingContext(first); err != nil {
-		return errors.New(retry.Text(err))
-	}
-	r, err := verify.Files(ctx, t, c.out)
+	r, err := verify.Files(ctx, t, c.out, min(c.deadline, cmp.Or(c.timeout, c.deadline)))
 	if err != nil {
 		return errors.New(retry.Text(err))
 	}

@@ -265,7 +265,7 @@ func TestATimeoutIsAFailure(t *testing.T) {
 		p.Deadline = 4 * time.Second
 		go func() { time.Sleep(8500 * time.Millisecond); w.out.Delay(0) }()
 		require.NoError(t, p.Drain(t.Context()))
-		assert.Contains(t, w.spans(t), "  write -1 4s-8s 1 rows FAILED no answer within 4s: context deadline exceeded, transient")
+		assert.Contains(t, w.spans(t), "  write -1 4s-8s 1 rows FAILED no answer within the timeout of 4s: context deadline exceeded, transient")
 	})
 }
 

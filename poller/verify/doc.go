@@ -2,7 +2,7 @@
 // they were read from.
 //
 //	orders := &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}}
-//	report, err := verify.Files(ctx, orders, "/var/spool/orders")
+//	report, err := verify.Files(ctx, orders, "/var/spool/orders", time.Minute)
 //	if err == nil && !report.Equal() {
 //		fmt.Print(report)
 //	}

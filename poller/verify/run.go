@@ -59,8 +59,7 @@ func (v *verifier) between(after, upTo source.Cursor) (bool, error) {
 	if upTo == "" || upTo == sqlsource.Latest || after == sqlsource.Latest {
 		return false, nil
 	}
-	rows, err := v.of(v.table.Columns, "").Keys(v.ctx, after, upTo, 1)
-	return len(rows) > 0, err
+	return v.rowsIn(v.of(v.table.Columns, ""), after, upTo)
 }
 
 // compareRun compares the segments of v.run.

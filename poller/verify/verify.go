@@ -1,10 +1,13 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
+	"time"
 
 	"github.com/artifactofdevotion/devotion/sink/filesink"
 	"github.com/artifactofdevotion/devotion/source"
@@ -16,16 +19,17 @@ import (
 
 // Files compares the rows in a directory of package filesink, in JSON Lines or CSV,
 // with the table, up to the directory's cursor. It reads the fields of t and does not
-// fetch from t. It retries nothing. After an error the report covers the rows that were
-// compared before it.
-func Files(ctx context.Context, t *sqlsource.Table, dir string) (r Report, err error) {
+// fetch from t. It retries nothing: a batch that takes longer than timeout to read is an
+// error. A timeout of 0 means no limit. After an error the report covers the rows that
+// were compared before it.
+func Files(ctx context.Context, t *sqlsource.Table, dir string, timeout time.Duration) (r Report, err error) {
 	r.Table, r.Key, r.Dir = t.Name, t.Key, dir
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("verify: %w", err)
 		}
 	}()
-	v := &verifier{ctx: ctx, table: t, report: &r}
+	v := &verifier{ctx: ctx, timeout: cmp.Or(timeout, math.MaxInt64), table: t, report: &r}
 	if v.contents, err = filesink.ReadContents(dir); err != nil {
 		return r, err
 	}
@@ -50,6 +54,7 @@ func Files(ctx context.Context, t *sqlsource.Table, dir string) (r Report, err e
 
 type verifier struct {
 	ctx      context.Context
+	timeout  time.Duration
 	table    *sqlsource.Table // the settings
 	contents filesink.Contents
 	cursor   source.Cursor // of the directory
@@ -67,6 +72,37 @@ func (v *verifier) of(columns []string, upTo source.Cursor) *sqlsource.Table {
 	t := v.table
 	return &sqlsource.Table{DB: t.DB, Name: t.Name, Key: t.Key, Columns: columns, Where: t.Where, Select: t.Select, MaxBytes: t.MaxBytes,
 		MaxRowBytes: t.MaxRowBytes, Dialect: t.Dialect, Ceiling: bound{upTo}, Logger: slog.New(slog.DiscardHandler)}
+}
+
+// source returns t with the timeout for each fetch.
+func (v *verifier) source(t *sqlsource.Table) source.Source[row.Row] {
+	return source.Func[row.Row](func(_ context.Context, after source.Cursor, limit int) (b source.Batch[row.Row], err error) {
+		err = v.limited(func(ctx context.Context) (err error) {
+			b, err = t.Fetch(ctx, after, limit)
+			return err
+		})
+		return b, err
+	})
+}
+
+// rowsIn reports whether the table has rows after one cursor and up to another.
+func (v *verifier) rowsIn(t *sqlsource.Table, after, upTo source.Cursor) (found bool, err error) {
+	err = v.limited(func(ctx context.Context) error {
+		rows, err := t.Keys(ctx, after, upTo, 1)
+		found = len(rows) > 0
+		return err
+	})
+	return found, err
+}
+
+func (v *verifier) limited(f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(v.ctx, v.timeout)
+	defer cancel()
+	err := f(ctx)
+	if err != nil && ctx.Err() != nil && v.ctx.Err() == nil {
+		err = fmt.Errorf("no answer within %v: %w", v.timeout, err)
+	}
+	return err
 }
 
 // bound is a ceiling at a cursor. Up to the cursor of a pipeline nothing is waited
@@ -92,7 +128,7 @@ func (v *verifier) probe() error {
 		v.columns = r.Columns()
 		return compare.Entry{}, nil
 	}
-	for _, err := range compare.Source(v.ctx, v.of(v.table.Columns, ""), "", note) {
+	for _, err := range compare.Source(v.ctx, v.source(v.of(v.table.Columns, "")), "", note) {
 		if err != nil {
 			return err
 		}
@@ -209,7 +245,7 @@ func (v *verifier) compare(t *sqlsource.Table, after source.Cursor, entry func(*
 		}
 		return v.order(t, x, y)
 	}
-	r, err := compare.Streams(compare.Source(v.ctx, t, after, entry), got, compare.Options{Order: order})
+	r, err := compare.Streams(compare.Source(v.ctx, v.source(t), after, entry), got, compare.Options{Order: order})
 	v.report.Parts = append(v.report.Parts, r)
 	return err
 }

@@ -113,7 +113,8 @@ func mariadbKeys() (all []keyCase) {
 		values      []string
 	}{
 		{"varchar(40) collate utf8mb4_bin", "", texts}, {"varchar(40) character set latin1 collate latin1_bin", "", texts}, {"uuid", "", uuids}, {"decimal(30,3)", "", decimals},
-		{"date", "", days}, {"datetime(6)", "lag=5m", moments}, {"timestamp(6)", "lag=5m", moments}, {"varbinary(20)", "", []string{"''", "x'00'", "x'0001'", "x'61'", "x'ff00'"}},
+		{"date", "", days}, {"year", "", []string{"0", "1901", "1970", "2009", "2010", "2026", "2099", "2155"}},
+		{"datetime(6)", "lag=5m", moments}, {"timestamp(6)", "lag=5m", moments}, {"varbinary(20)", "", []string{"''", "x'00'", "x'0001'", "x'61'", "x'ff00'"}},
 		{"time(6)", "", []string{"'-10:00:00'", "'-09:00:00'", "'00:00:00'", "'09:00:00'", "'10:00:00.000001'", "'100:00:00'"}},
 	} {
 		add(c.typ, c.offers, made, c.values, []string{"k"}, "create table t (k "+c.typ+" not null primary key, n int)")

@@ -9,7 +9,6 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
-	"github.com/artifactofdevotion/devotion/examples/dsn"
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
@@ -30,12 +29,6 @@ func TestSQLiteLinkReplaced(t *testing.T) {
 			"path, query": func(path string) *sqlx.DB { return open(path + "?_pragma=busy_timeout(5000)") },
 			"uri":         func(path string) *sqlx.DB { return open("file:" + path + "?mode=rw") },
 			"whole uri":   func(path string) *sqlx.DB { return open("file://" + (&url.URL{Path: path}).EscapedPath()) },
-			"dsn": func(path string) *sqlx.DB {
-				db, err := dsn.Open(func() (string, error) { return "sqlite:" + path, nil })
-				require.NoError(t, err)
-				t.Cleanup(func() { db.Close() })
-				return db
-			},
 		} {
 			if form == "path, query" && driver == dbtest.NCruces { // for which it is a part of the name
 				continue

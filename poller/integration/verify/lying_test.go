@@ -77,7 +77,7 @@ func (c *copying) findsLie(n int, change func([]byte) []byte, about ...any) {
 	require.NoError(c.t, err)
 	bad := change(good)
 	require.NoError(c.t, os.WriteFile(path, bad, 0o600))
-	r, err := verify.Files(c.t.Context(), c.settings(), c.dir)
+	r, err := verify.Files(c.t.Context(), c.settings(), c.dir, 0)
 	require.True(c.t, err != nil || !r.Equal(), "%v, segment %d: %s\n%q", about, n, r, bad)
 	if err != nil {
 		require.ErrorContains(c.t, err, filepath.Base(strings.TrimSuffix(path, ".open")))

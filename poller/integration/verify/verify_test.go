@@ -63,7 +63,7 @@ func (c *copying) drain() {
 
 func (c *copying) verify() verify.Report {
 	c.t.Helper()
-	r, err := verify.Files(c.t.Context(), c.settings(), c.dir)
+	r, err := verify.Files(c.t.Context(), c.settings(), c.dir, 0)
 	require.NoError(c.t, err)
 	return r
 }
@@ -299,7 +299,7 @@ func TestKeysOfAllOrders(t *testing.T) {
 			db.MustExec("DELETE FROM " + name)
 			missed = c.verify()
 			require.Zero(t, missed.Missing())
-			require.EqualValues(t, []int64{100, 100}, []int64{missed.Parts[0].Extra.Records, missed.Parts[1].Extra.Records})
+			require.Equal(t, []int64{100, 100}, []int64{missed.Parts[0].Extra.Records, missed.Parts[1].Extra.Records})
 		}
 	})
 }
@@ -329,13 +329,13 @@ func TestSettingsOfTheCopy(t *testing.T) {
 	require.EqualValues(t, 60, c.finds("", "", "").Parts[0].Got())
 	c = newCopy(t, &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}, Columns: []string{"name"}})
 	c.drain()
-	_, err = verify.Files(t.Context(), c.settings(), c.dir)
+	_, err = verify.Files(t.Context(), c.settings(), c.dir, 0)
 	require.ErrorContains(t, err, `verify: rows-0000000001.jsonl: no record has the columns ["id"], which are the key`)
 	require.NoError(t, context.Cause(t.Context()))
 
 	// No copy, an empty one, and a cursor without rows.
 	c = newCopy(t, &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}})
-	_, err = verify.Files(t.Context(), c.settings(), c.dir)
+	_, err = verify.Files(t.Context(), c.settings(), c.dir, 0)
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	_, end := c.poller()
 	end()
@@ -351,6 +351,6 @@ func TestSettingsOfTheCopy(t *testing.T) {
 	// A database that does not answer.
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = verify.Files(stopped, c.settings(), c.dir)
+	_, err = verify.Files(stopped, c.settings(), c.dir, 0)
 	require.ErrorIs(t, err, context.Canceled)
 }

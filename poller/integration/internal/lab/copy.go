@@ -42,7 +42,7 @@ func (c *Copy) Verify(tb testing.TB, table *sqlsource.Table) verify.Report {
 // Verify compares the files in dir with the table.
 func Verify(tb testing.TB, table *sqlsource.Table, dir string) verify.Report {
 	tb.Helper()
-	r, err := verify.Files(tb.Context(), table, dir)
+	r, err := verify.Files(tb.Context(), table, dir, 0)
 	if err != nil {
 		tb.Fatal(err)
 	}
