@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/internal/parts"
@@ -14,149 +13,111 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// delivery is a batch that is being written. Once some of its records are done,
-// which is to say stored or rejected, the rest is written from memory, in parts: no
-// cursor stands for a position within a batch.
-type delivery[T any] struct {
-	parts.Parts
-	batch     *source.Batch[T]
-	uncertain bool // an attempt failed that may have stored records
-}
-
-// deliver writes b and saves its cursor. It returns the cursor to continue from:
-// b.To, or an earlier one if the batch has to be fetched again.
-func (r *run[T]) deliver(b *source.Batch[T]) (c source.Cursor, err error) {
-	d := &delivery[T]{Parts: parts.New(len(b.Records)), batch: b}
+// deliver writes a batch and saves its cursor. It returns the cursor to continue from:
+// To, or an earlier one if the batch has to be fetched again.
+func (r *run[T]) deliver(f *fetched[T]) (c source.Cursor, err error) {
 	defer func() {
-		if err != nil {
-			r.keep(d)
+		if err != nil && f.Partial && !errors.Is(err, ErrConflict) {
+			f.batch.More = true // by the next run, the source may have
+			r.unfinished = f
 		}
 	}()
-	for {
-		if r.ctx.Err() != nil {
-			r.keep(d)
-			if !r.unsaved {
-				return "", errStopped
-			}
-			d.Size = min(d.Size, cmp.Or(d.Gaps(), d.Size)) // begin nothing new
+	b := &f.batch
+	for len(f.Rest) > 0 || !f.Partial {
+		s := StepInfo{Op: OpWrite, From: b.From, To: b.To, Records: f.Size, Bytes: parts.Share(b.Bytes, f.Size, len(b.Records))}
+		if r.ctx.Err() != nil && (!r.unsaved || r.graceCtx.Err() != nil) {
+			return "", r.interrupted(&s, errGraceEnded)
 		}
-		s := StepInfo{Op: OpWrite, From: b.From, To: b.To, Records: d.Size, Bytes: b.Bytes}
 		part, answer := *b, error(nil)
-		part.Records = parts.Next(d.Parts, b.Records)
+		part.Records, part.Bytes = parts.Next(f.Parts, b.Records), s.Bytes
 		err := r.step(r.graceCtx, &s, func(ctx context.Context) error {
-			answer = d.Check(r.Sink.Write(ctx, part))
-			if d.Progress(answer) || errors.Is(answer, sink.ErrTooLarge) {
+			answer = f.Check(r.Sink.Write(ctx, part))
+			if f.Progress(answer) || errors.Is(answer, sink.ErrTooLarge) {
 				return nil // for the hooks
 			}
 			return answer
 		})
-		progress := d.Progress(answer)
-		if err := r.settle(d, &s, answer); err != nil {
+		progress := f.Progress(answer)
+		if err := r.settle(f, &s, answer); err != nil {
 			return "", err
 		}
 		switch err = cmp.Or(err, answer); {
 		case progress || err == nil:
 			r.succeeded(OpWrite)
 			r.update(func(s *Status) { s.LastPoll = time.Now() })
-			if len(d.Rest) == 0 {
+			if len(f.Rest) == 0 {
 				r.limit.Grow()
-				return r.done(d)
+				return b.To, r.save(b)
 			}
-		case d.Size > 0 && parts.Refused(err):
-			if c, done, err := r.refused(d, &s, err); done {
+			if n := parts.Stopped(answer); n > 0 && n < r.limit.Next { // so that the rest of a batch fits into Grace
+				r.dropPrefetched()
+				r.limit.Next = n
+			}
+		case f.Size > 0 && parts.Refused(err):
+			if c, done, err := r.refused(f, &s, err); done {
 				return c, err
 			}
 		default:
 			if err := r.failed(r.graceCtx, &s, err); err != nil {
 				return "", err
 			}
-			d.uncertain = true
-			if errors.Is(err, ErrTimeout) && d.Size > 1 {
-				if d.Size /= 2; !d.Partial {
-					r.limit.Next = d.Size
+			f.uncertain = true
+			if errors.Is(err, ErrTimeout) && f.Size > 1 {
+				if f.Size /= 2; !f.Partial {
+					r.limit.Next = f.Size
 					return r.reconcile(b)
 				}
 			}
 		}
 	}
+	return b.To, r.save(b)
 }
+
+var errGraceEnded = errors.New("Grace ended before the rest of the batch was stored")
 
 // settle moves past the records that a write has done. It passes rejected ones to
 // DeadLetter.
-func (r *run[T]) settle(d *delivery[T], s *StepInfo, answer error) error {
-	err := d.Settle(answer, func(i int, rejection error) error {
+func (r *run[T]) settle(f *fetched[T], s *StepInfo, answer error) error {
+	r.unsaved = r.unsaved || f.Stored(answer) // before DeadLetter is waited for
+	err := f.Settle(answer, func(i int, rejection error) error {
 		if rejection == nil {
 			r.rejected = 0
 			return nil
 		}
-		return r.letter(s, Rejected[T]{Record: d.batch.Records[i], Index: i}, rejection)
+		return r.letter(s, Rejected[T]{Record: f.batch.Records[i], Index: i}, rejection)
 	})
-	r.unsaved = d.End > 0
+	r.unsaved = r.unsaved || f.End > 0
 	return err
-}
-
-// keep saves the cursor after the records at the start of the batch that are done, so
-// that a run that ends within the batch does not repeat them. Only the source can make
-// this cursor, so it is asked for these records again. Keep does nothing if they have
-// changed. What remains of the batch begins there.
-func (r *run[T]) keep(d *delivery[T]) {
-	if !d.Partial || len(d.Rest) == 0 || d.Rest[0] == 0 || r.graceCtx.Err() != nil {
-		return
-	}
-	r.dropPrefetched()
-	r.enter(Working, OpFetch, r.deadline())
-	b := d.batch
-	f := r.fetchOnce(r.graceCtx, b.From, d.Rest[0], 1)
-	n := len(f.batch.Records)
-	if f.err != nil || n == 0 || !reflect.DeepEqual(f.batch.Records, b.Records[:n]) || r.save(&f.batch) != nil {
-		return
-	}
-	f.batch.Records = f.batch.Records[d.Shift(n):]
-	r.completed(&f)
-	b.From, b.Records = f.batch.To, b.Records[n:]
-	r.unsaved = d.End > 0
-	r.keep(d) // the source may have returned fewer
 }
 
 // refused handles a write that stored nothing, because the sink rejects a record
 // or because there are too many. Several records are tried again in halves. A
 // single one goes to DeadLetter. It returns true if the batch is done with, and
 // the cursor to continue from.
-func (r *run[T]) refused(d *delivery[T], s *StepInfo, cause error) (c source.Cursor, done bool, err error) {
-	b := d.batch
-	if d.uncertain && !d.Partial {
+func (r *run[T]) refused(f *fetched[T], s *StepInfo, cause error) (c source.Cursor, done bool, err error) {
+	b := &f.batch
+	if f.uncertain && !f.Partial {
 		if c, err := r.reconcile(b); err != nil || c == b.To {
 			return c, true, err
 		}
 	}
 	r.recovered(OpWrite) // the sink has answered, so it is not failing
-	if d.Size > 1 {
-		d.Size /= 2
+	if f.Size > 1 {
+		f.Size /= 2
 		if errors.Is(cause, sink.ErrTooLarge) {
-			r.limit.TooLarge(d.Size)
+			r.limit.TooLarge(f.Size)
 		}
-		if d.Partial {
+		if f.Partial {
 			return "", false, nil
 		}
 		r.dropPrefetched()
-		r.limit.Next = d.Size
+		r.limit.Next = f.Size
 		return b.From, true, nil
 	}
-	if err := r.settle(d, s, sink.Stored(0, cause)); err != nil || len(d.Rest) > 0 {
+	if err := r.settle(f, s, sink.Stored(0, cause)); err != nil || len(f.Rest) > 0 {
 		return "", err != nil, err
 	}
-	c, err = r.done(d)
-	return c, true, err
-}
-
-// done saves the cursor of a batch whose records are all stored or rejected.
-func (r *run[T]) done(d *delivery[T]) (source.Cursor, error) {
-	err := r.save(d.batch)
-	// The batch is only counted from here on, without what was rejected.
-	if d.batch.Records = d.batch.Records[d.Rejected:]; len(d.batch.Records) == 0 {
-		d.batch.Bytes = 0
-	}
-	return d.batch.To, err
+	return b.To, true, r.save(b)
 }
 
 func (r *run[T]) save(b *source.Batch[T]) error {

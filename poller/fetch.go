@@ -5,21 +5,30 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/artifactofdevotion/devotion/internal/parts"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// fetched is the result of a fetch.
+// fetched is the result of a fetch, and what became of its records. Once some of them
+// are done, which is to say stored or rejected, the rest is written from memory, in
+// parts: no cursor stands for a position within a batch.
 type fetched[T any] struct {
-	batch source.Batch[T]
-	limit int // passed to Fetch
-	step  StepInfo
-	err   error
+	parts.Parts
+	uncertain bool // a write failed that may have stored records
+	batch     source.Batch[T]
+	limit     int // passed to Fetch
+	step      StepInfo
+	err       error
 }
 
-// fetch returns the batch after a cursor. It uses the prefetched batch if there
-// is one, and retries. The error may be source.ErrEnd or a *source.BadRecord.
+// fetch returns the batch after a cursor. It uses the unfinished batch of the last
+// run or the prefetched batch if there is one, and retries. The error may be source.ErrEnd or a *source.BadRecord.
 func (r *run[T]) fetch(after source.Cursor) (f fetched[T], err error) {
+	if r.unfinished != nil {
+		f, r.unfinished = *r.unfinished, nil
+		return f, nil
+	}
 	for {
 		r.enter(Working, OpFetch, r.deadline())
 		if r.prefetched != nil {
@@ -69,6 +78,7 @@ func (r *run[T]) fetchOnce(ctx context.Context, after source.Cursor, limit, atte
 		} else if n := len(f.batch.Records); n > 0 && (errors.Is(err, source.ErrEnd) || errors.As(err, new(*source.BadRecord))) {
 			err = retry.Permanent(fmt.Errorf("the source returned %d records with a source.ErrEnd or source.BadRecord, which would lose them: return them first, without an error", n))
 		}
+		f.Parts = parts.New(len(f.batch.Records))
 		f.step.To, f.step.Records, f.step.Bytes = f.batch.To, len(f.batch.Records), f.batch.Bytes
 		return err
 	})

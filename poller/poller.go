@@ -169,10 +169,11 @@ type Poller[T any] struct {
 	// unless its handler is one of package asynclog.
 	Logger *slog.Logger
 
-	running atomic.Bool
-	mu      sync.Mutex
-	status  Status
-	overdue []*StepInfo // steps that ignore their timeout: at most a fetch and one other step
+	running    atomic.Bool
+	unfinished *fetched[T] // a batch that is stored in part; for the next run
+	mu         sync.Mutex
+	status     Status
+	overdue    []*StepInfo // steps that ignore their timeout: at most a fetch and one other step
 }
 
 // Run runs the pipeline until ctx ends or a finite source ends, and then returns

@@ -13,6 +13,7 @@ import (
 	"github.com/artifactofdevotion/devotion/internal/batchsize"
 	"github.com/artifactofdevotion/devotion/internal/grace"
 	"github.com/artifactofdevotion/devotion/internal/loglimit"
+	"github.com/artifactofdevotion/devotion/internal/parts"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 )
@@ -113,9 +114,13 @@ func (r *run[T]) end() {
 }
 
 func (r *run[T]) loop() error {
+	r.unsaved = r.unfinished != nil // so that a stop during the load is not a success
 	cursor, err := r.load()
 	if err != nil {
 		return err
+	}
+	if r.unsaved && r.unfinished.batch.From != cursor {
+		r.unfinished, r.unsaved = nil, false
 	}
 	r.update(func(s *Status) { s.Started = time.Now() })
 	r.log.Info("started", "cursor", cursor)
@@ -136,7 +141,7 @@ func (r *run[T]) loop() error {
 			if b.More && b.Bytes <= prefetchRecord*len(b.Records) {
 				r.prefetch(b.To)
 			}
-			if cursor, err = r.deliver(b); err != nil {
+			if cursor, err = r.deliver(&f); err != nil {
 				return err
 			}
 			if cursor != b.To {
@@ -170,21 +175,21 @@ func (r *run[T]) load() (c source.Cursor, err error) {
 
 // completed records that a turn of the loop has completed.
 func (r *run[T]) completed(f *fetched[T]) {
-	b, now := &f.batch, time.Now()
+	b, now, n := &f.batch, time.Now(), len(f.batch.Records)-f.Rejected
 	r.update(func(s *Status) {
 		s.LastPoll, s.Held = now, b.Held
 		s.Guarantee, s.Position, s.Pending = b.Guarantee, b.Position, b.Pending
 		if !b.AsOf.IsZero() {
 			s.AsOf = b.AsOf
 		}
-		s.Records += int64(len(b.Records))
-		if len(b.Records) > 0 {
+		s.Records += int64(n)
+		if n > 0 {
 			s.LastRecord = now
 		}
 	})
 	if h := r.Hooks.Poll; h != nil {
 		h(PollInfo{
-			Pipeline: r.Name, From: b.From, To: b.To, Records: len(b.Records), Bytes: b.Bytes,
+			Pipeline: r.Name, From: b.From, To: b.To, Records: n, Bytes: parts.Share(b.Bytes, n, len(b.Records)),
 			More: b.More, AsOf: b.AsOf, Held: b.Held, Start: f.step.Start, Duration: now.Sub(f.step.Start),
 		})
 	}

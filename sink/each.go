@@ -52,7 +52,11 @@ func Each[T any](parallel int, store func(ctx context.Context, record T) error) 
 				break
 			}
 			calls.Go(func() {
-				if outcomes[i] = store(ctx, record); outcomes[i] != nil {
+				err := store(ctx, record)
+				if errors.Is(err, ErrTooLarge) { // alone, so it can never be stored
+					err = Reject(err)
+				}
+				if outcomes[i] = err; err != nil {
 					failures.Add(1)
 				} else {
 					failures.Store(0)

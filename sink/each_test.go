@@ -54,6 +54,23 @@ func TestFilterPassesOnProgress(t *testing.T) {
 	}
 }
 
+// A number that cannot be true stays one.
+func TestFilterPassesOnAWrongNumber(t *testing.T) {
+	for n, want := range map[int]int{-1: -1, 4: 8, 6: 10} {
+		s := sink.Filter(sink.Func[int](func(context.Context, source.Batch[int]) error { return sink.Stored(n, errDown) }),
+			func(i int) bool { return i%2 == 0 })
+		got, _ := progress(t, s.Write(t.Context(), source.Batch[int]{Records: []int{1, 2, 3, 4, 5, 6, 7}}))
+		assert.Equal(t, want, got, "%d of 3", n)
+	}
+}
+
+// A single record that is too large can never be stored.
+func TestEachRejectsARecordThatIsTooLarge(t *testing.T) {
+	s := sink.Each(1, func(context.Context, int) error { return sink.TooLarge(errDown) })
+	_, err := progress(t, s.Write(t.Context(), source.Batch[int]{Records: []int{1, 2}}))
+	assert.ErrorIs(t, err, sink.ErrRejected)
+}
+
 func TestEachInOrder(t *testing.T) {
 	var stored []int
 	failing := 3

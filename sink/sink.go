@@ -28,6 +28,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/artifactofdevotion/devotion/internal/chain"
 	"github.com/artifactofdevotion/devotion/source"
 )
 
@@ -145,15 +146,21 @@ func Filter[T any](s Sink[T], keep func(T) bool) Sink[T] {
 		index = append(index, len(b.Records))
 		b.Records = kept
 		err := s.Write(ctx, b)
-		if stored := (*StoredError)(nil); errors.As(err, &stored) && stored.N >= 0 && stored.N < len(index) {
-			others := make(map[int]error)
-			for i, err := range stored.Others {
-				if i >= 0 && i < len(index) {
-					others[index[i]] = err
-				}
-			}
-			return &StoredError{N: index[stored.N], Err: stored.Err, Others: others}
+		stored, ok := chain.As[*StoredError](err)
+		if !ok {
+			return err
 		}
-		return err
+		out := &StoredError{N: stored.N, Err: stored.Err, Others: make(map[int]error)}
+		if n := stored.N; n >= len(index) {
+			out.N += index[len(kept)] - len(kept) // which is too many here, too
+		} else if n >= 0 {
+			out.N = index[n]
+		}
+		for i, err := range stored.Others {
+			if i >= 0 && i < len(index) {
+				out.Others[index[i]] = err
+			}
+		}
+		return out
 	})
 }

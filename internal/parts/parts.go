@@ -6,8 +6,8 @@ package parts
 import (
 	"errors"
 	"fmt"
-	"slices"
 
+	"github.com/artifactofdevotion/devotion/internal/chain"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink"
 )
@@ -26,7 +26,8 @@ type Parts struct {
 	// Rejected is how many records were rejected.
 	Rejected int
 
-	// Partial is true once the sink has said what became of each record.
+	// Partial is true once a sink that says what became of each record has stored or
+	// rejected one.
 	Partial bool
 }
 
@@ -51,35 +52,54 @@ func Next[T any](p Parts, batch []T) []T {
 	return next
 }
 
-// Gaps returns how many records before End are not done.
-func (p *Parts) Gaps() int {
-	n, _ := slices.BinarySearch(p.Rest, p.End)
-	return n
-}
+// Share returns the approximate size of n of the records of a batch, from the size of
+// the batch.
+func Share(bytes, n, of int) int { return int(int64(bytes) * int64(n) / max(1, int64(of))) }
 
 // Check looks at the answer of a write of Size records. It returns the answer, or
-// another error if the answer cannot be true.
+// another error if the answer cannot be true, or nil if everything is stored.
 func (p *Parts) Check(answer error) error {
-	var stored *sink.StoredError
-	if !errors.As(answer, &stored) {
+	stored, ok := chain.As[*sink.StoredError](answer)
+	switch {
+	case !ok:
 		return answer
-	}
-	p.Partial = true
-	if stored.N < 0 || stored.N > p.Size {
+	case stored.N < 0 || stored.N > p.Size:
 		return retry.Permanent(fmt.Errorf("the sink reports that it has stored %d of %d records", stored.N, p.Size))
+	case stored.N == p.Size && stored.Err == nil:
+		answer = nil
 	}
+	p.Partial = p.Partial || p.Progress(stored)
 	return answer
 }
 
 // Progress reports whether any record is done according to the answer of a write of
 // Size records.
 func (p *Parts) Progress(answer error) bool {
+	return p.any(answer, func(error) bool { return true })
+}
+
+// Stored reports whether any record is stored according to the answer of a write of
+// Size records.
+func (p *Parts) Stored(answer error) bool {
+	return p.any(answer, func(rejection error) bool { return rejection == nil })
+}
+
+func (p *Parts) any(answer error, match func(rejection error) bool) bool {
 	for i := range p.Size {
-		if done, _ := outcome(answer, i); done {
+		if done, rejection := p.outcome(answer, i); done && match(rejection) {
 			return true
 		}
 	}
 	return false
+}
+
+// Stopped returns how many records a sink has stored that stopped before it tried the
+// next one, and 0 for any other answer.
+func Stopped(answer error) int {
+	if stored, ok := chain.As[*sink.StoredError](answer); ok && stored.Err == nil {
+		return stored.N
+	}
+	return 0
 }
 
 // Settle moves past the records that are done according to the answer of a write of
@@ -89,7 +109,7 @@ func (p *Parts) Progress(answer error) bool {
 func (p *Parts) Settle(answer error, done func(i int, rejection error) error) (err error) {
 	var rest []int
 	for i, at := range p.Rest[:p.Size] {
-		ok, rejection := outcome(answer, i)
+		ok, rejection := p.outcome(answer, i)
 		switch {
 		case ok && rejection == nil:
 			_ = done(at, nil)
@@ -113,23 +133,11 @@ func (p *Parts) Settle(answer error, done func(i int, rejection error) error) (e
 	return err
 }
 
-// Shift moves the beginning of the batch by n records, which are done. It returns how
-// many of them were rejected.
-func (p *Parts) Shift(n int) (rejected int) {
-	p.End -= n
-	for i := range p.Rest {
-		p.Rest[i] -= n
-	}
-	rejected = min(n, p.Rejected) // those after a gap are counted too early
-	p.Rejected -= rejected
-	return rejected
-}
-
 // outcome returns whether record i of a write with this answer is done, and why it is
 // rejected, nil if it is stored.
-func outcome(answer error, i int) (done bool, rejection error) {
-	var stored *sink.StoredError
-	if !errors.As(answer, &stored) {
+func (p *Parts) outcome(answer error, i int) (done bool, rejection error) {
+	stored, ok := chain.As[*sink.StoredError](answer)
+	if !ok {
 		return answer == nil, nil
 	}
 	err, done := stored.Others[i]
@@ -137,9 +145,11 @@ func outcome(answer error, i int) (done bool, rejection error) {
 	case i < stored.N:
 		return true, nil
 	case i == stored.N:
-		return Refused(stored.Err), stored.Err
+		// Several records may be too large together, and a single one of them not.
+		alone := i == p.Size-1 && errors.Is(stored.Err, sink.ErrTooLarge)
+		return alone || errors.Is(stored.Err, sink.ErrRejected), stored.Err
 	}
-	return done && (err == nil || Refused(err)), err
+	return done && (err == nil || errors.Is(err, sink.ErrRejected)), err
 }
 
 // Refused reports whether err is that of a record or batch that a sink does not store.

@@ -2,6 +2,7 @@ package parts_test
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -47,6 +48,10 @@ func TestEachRecordIsDoneOnce(t *testing.T) {
 					}
 				}
 				answer = s
+				if p.Check(answer) == nil {
+					require.Equal(t, p.Size, s.N)
+					answer = nil
+				}
 			}
 			require.Equal(t, answer, p.Check(answer))
 			progress, before, full := p.Progress(answer), len(p.Rest), random.IntN(10) == 0
@@ -71,13 +76,6 @@ func TestEachRecordIsDoneOnce(t *testing.T) {
 			for _, i := range p.Rest {
 				require.Zero(t, done[batch[i]])
 			}
-			gaps := 0
-			for i := range p.End {
-				if done[batch[i]] == 0 {
-					gaps++
-				}
-			}
-			require.Equal(t, gaps, p.Gaps())
 			require.Equal(t, n, len(done)+len(p.Rest))
 		}
 		require.Equal(t, n, stored+rejected)
@@ -106,13 +104,64 @@ func TestOutcomesThatDoNotCount(t *testing.T) {
 	assert.Equal(t, []int{0, 1, 2}, p.Rest)
 }
 
-func TestShift(t *testing.T) {
-	p := parts.New(6)
-	_ = p.Settle(&sink.StoredError{N: 1, Err: reject(), Others: map[int]error{4: nil}}, func(int, error) error { return nil })
-	assert.Equal(t, []int{2, 3, 5}, p.Rest)
-	assert.Equal(t, 2, p.Gaps())
-	assert.Equal(t, 1, p.Shift(2))
-	assert.Equal(t, []int{0, 1, 3}, p.Rest)
-	assert.Equal(t, 3, p.End)
-	assert.Zero(t, p.Rejected)
+func TestAllOfABatchIsStored(t *testing.T) {
+	for _, n := range []int{0, 3} {
+		p := parts.New(n)
+		require.NoError(t, p.Check(sink.Stored(n, nil)))
+		require.Error(t, p.Check(sink.Stored(n, errDown)))
+	}
+}
+
+// A sink that has stored or rejected no record has not shown that it can store a part.
+func TestPartial(t *testing.T) {
+	for answer, want := range map[error]bool{
+		nil:                                    false,
+		errDown:                                false,
+		sink.Stored(0, errDown):                false,
+		sink.Stored(0, sink.TooLarge(errDown)): false,
+		sink.Stored(1, errDown):                true,
+		sink.Stored(0, reject()):               true,
+		&sink.StoredError{Err: errDown, Others: map[int]error{2: nil}}: true,
+	} {
+		p := parts.New(3)
+		require.Equal(t, answer, p.Check(answer))
+		assert.Equal(t, want, p.Partial, answer)
+		p.Partial = true
+		_ = p.Check(answer)
+		assert.True(t, p.Partial)
+	}
+}
+
+// Of several records the first is not known to be the one that is too large.
+func TestTooLargeIsARejectionOfASingleRecord(t *testing.T) {
+	p := parts.New(3)
+	answer := sink.Stored(1, sink.TooLarge(errDown))
+	assert.True(t, p.Progress(answer))
+	require.NoError(t, p.Settle(answer, func(_ int, rejection error) error { return rejection }))
+	assert.Equal(t, []int{1, 2}, p.Rest)
+	answer = sink.Stored(0, sink.TooLarge(errDown))
+	assert.False(t, p.Progress(answer))
+	p.Size = 1
+	assert.True(t, p.Progress(answer))
+	assert.False(t, p.Stored(answer))
+}
+
+// What is stored of a part is known of an error that wraps one, not of one that wraps
+// several.
+func TestAnErrorThatWrapsSeveral(t *testing.T) {
+	stored := sink.Stored(2, errDown)
+	p := parts.New(3)
+	assert.True(t, p.Progress(fmt.Errorf("orders: %w", retry.Permanent(stored))))
+	assert.False(t, p.Progress(errors.Join(stored)))
+	assert.False(t, p.Progress(fmt.Errorf("%w, %w", stored, errDown)))
+	assert.Equal(t, 2, parts.Stopped(sink.Stored(2, nil)))
+	assert.Zero(t, parts.Stopped(stored))
+	assert.Zero(t, parts.Stopped(nil))
+}
+
+func TestShare(t *testing.T) {
+	assert.Equal(t, 0, parts.Share(0, 0, 0))
+	assert.Equal(t, 0, parts.Share(100, 0, 10))
+	assert.Equal(t, 33, parts.Share(100, 1, 3))
+	assert.Equal(t, 101, parts.Share(101, 3, 3))
 }
