@@ -342,8 +342,8 @@ func TestASlowAnswerEndsItsMention(t *testing.T) {
 	})
 }
 
-// Neither one attempt nor many together outlast the Retry policy's MaxElapsed, by more
-// than the second that the last attempt gets.
+// Neither one attempt nor many together outlast the Retry policy's MaxElapsed, if it is
+// not below the Deadline, by more than the second that the last attempt gets.
 func TestMaxElapsedLimitsEachAttempt(t *testing.T) {
 	for name, answer := range map[string]func(context.Context) error{
 		"black hole":    func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
@@ -368,7 +368,7 @@ func TestMaxElapsedLimitsEachAttempt(t *testing.T) {
 						w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return failing("write")(ctx) }
 						w.onSave = func(ctx context.Context, _, _ source.Cursor) error { return failing("save")(ctx) }
 						p := w.poller()
-						p.Retry = retry.Policy{MaxElapsed: limit}
+						p.Deadline, p.Retry = min(time.Minute, limit), retry.Policy{MaxElapsed: limit}
 						begin := time.Now()
 						var failed *poller.Error
 						require.ErrorAs(t, p.Drain(t.Context()), &failed, step)
@@ -380,4 +380,16 @@ func TestMaxElapsedLimitsEachAttempt(t *testing.T) {
 			})
 		}
 	}
+}
+
+// MaxElapsed limits failures. A first attempt that works may take longer.
+func TestMaxElapsedBelowTheTimeOfAWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(50)
+		w.onWrite = func(ctx context.Context, _ source.Batch[int]) error { return slow(ctx, 50*time.Second) }
+		p := w.poller()
+		p.Retry.MaxElapsed = 30 * time.Second
+		require.NoError(t, p.Drain(t.Context()))
+		assert.Equal(t, seq(1, 50), w.written)
+	})
 }

@@ -1,7 +1,6 @@
 package poller
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,13 +73,14 @@ func (r *run[T]) call(parent context.Context, s *StepInfo, f func(context.Contex
 	return err
 }
 
-// left returns how long the Retry policy lets a step fail from now on.
+// left returns how long the Retry policy lets a step fail from now on. Without a
+// failure that is not limited.
 func (r *run[T]) left(op Op) time.Duration {
-	left := cmp.Or(r.Retry.MaxElapsed, math.MaxInt64)
-	if s := r.steps[op]; s.failures > 0 {
-		left -= time.Since(s.since)
+	s := r.steps[op]
+	if r.Retry.MaxElapsed == 0 || s.failures == 0 {
+		return math.MaxInt64
 	}
-	return left
+	return r.Retry.MaxElapsed - time.Since(s.since)
 }
 
 // unanswered is how long a step takes before the log and [Status.Summary] mention

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +50,7 @@ func replay(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger)
 			fmt.Printf("no longer in the table: %s (letter %s)\n", l.Key, l.ID)
 		}},
 		Sink: files, Checkpointer: files,
-		BatchSize: c.batch, Deadline: c.deadline, Retry: retry.Policy{MaxElapsed: c.timeout}, Logger: log,
+		BatchSize: c.batch, Deadline: min(c.deadline, cmp.Or(c.timeout, c.deadline)), Retry: retry.Policy{MaxElapsed: c.timeout}, Logger: log,
 	}
 	if err := drain(ctx, p, files); err != nil {
 		return err

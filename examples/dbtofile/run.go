@@ -83,7 +83,7 @@ func follow(ctx context.Context, table *sqlsource.Table, c config, log *slog.Log
 		Checkpointer: files, // stores the cursor with the rows: exactly once
 		BatchSize:    c.batch,
 		Interval:     c.interval,
-		Deadline:     c.deadline,
+		Deadline:     min(c.deadline, cmp.Or(c.timeout, c.deadline)),
 		Retry:        retry.Policy{MaxElapsed: c.timeout},
 		Logger:       log,
 	}
