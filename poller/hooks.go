@@ -71,12 +71,12 @@ type StepInfo struct {
 	// in StepBegin.
 	To source.Cursor
 
-	// Records is the number of records in the batch. For OpFetch it is set in
-	// StepEnd only.
+	// Records is the number of records in the batch, or in the part of it that is
+	// written, see [sink.Stored]. For OpFetch it is set in StepEnd only.
 	Records int
 
-	// Bytes is the approximate size of the records in memory, 0 if unknown. For
-	// OpFetch it is set in StepEnd only.
+	// Bytes is the approximate size of these records in memory, 0 if unknown: that of
+	// a part is its share of the batch. For OpFetch it is set in StepEnd only.
 	Bytes int
 
 	// Start is when the attempt began.

@@ -28,9 +28,9 @@
 //   - With any other Sink, a crash between write and save delivers that one batch
 //     a second time.
 //   - A sink that stores records one by one, such as one of [sink.Each], reports
-//     what is stored. Before a run ends within a batch, the cursor after the records
-//     at its start that are stored is saved. What is stored after a record that
-//     failed or was rejected is delivered once more, as is the batch after a crash.
+//     what is stored. The Poller remembers that in memory until the batch is
+//     finished, also from one call of Run to the next. A new process does not know
+//     it, and delivers what was stored of that one batch a second time.
 //
 // While a batch is written, the next one is fetched. It is not written before the
 // cursor of the first batch is saved.
@@ -131,7 +131,10 @@ type Poller[T any] struct {
 	Deadline time.Duration
 
 	// Grace is how long a write or save in progress may continue after ctx has
-	// ended. Defaults to 30 s. A negative value means no grace.
+	// ended. Defaults to 30 s. A negative value means no grace. If the sink stores
+	// records one by one, the rest of a batch needs to fit: let Grace be more than
+	// BatchSize times the time for a record, or more than the 10 s or so within
+	// which batches of [sink.Each] fit after the first one.
 	Grace time.Duration
 
 	// DrainWait is how long Drain waits for records that the same holder holds
@@ -154,7 +157,9 @@ type Poller[T any] struct {
 
 	// Retry determines the waits between attempts, and when to give up. The zero
 	// value retries without limit. Its MaxElapsed counts from the start of the first
-	// attempt that failed, and limits each attempt too, but to no less than a second.
+	// attempt that failed. It limits the attempts after that one too, but to no less
+	// than a second. Set it above Deadline, or the first attempt that times out ends
+	// Run.
 	Retry retry.Policy
 
 	// Hooks observe the pipeline, for metrics and traces.
@@ -180,14 +185,19 @@ type Poller[T any] struct {
 // nil. It returns an [*Error] if a step fails permanently.
 //
 // When ctx ends, a load, a fetch, a backoff or a wait ends at once. A write in
-// progress may continue for Grace. If it succeeds, its cursor is saved. If it stores
-// a part of the batch, the cursor after this part is saved. If that fails, Run
-// returns its error, because records were written and the checkpoint does not
-// include them. When Run returns, no step is in progress.
+// progress may continue for Grace. If it succeeds, its cursor is saved. If a part of
+// the batch is stored, the rest is stored too, and the cursor is saved. If that
+// fails, or Grace is too short, Run returns an error, because records were written
+// and the checkpoint does not include them: a new process writes them again. When
+// Run returns, no step is in progress.
 //
 // Run does not close the Source, the Sink or the Checkpointer. It may be called
-// again after it has returned, and then loads the cursor again. If the Poller is
-// already running, Run returns an error that wraps [ErrRunning].
+// again after it has returned, and then loads the cursor again. If the last run
+// ended within a batch that a sink had stored in part, see [sink.Stored], and the
+// cursor is still the one before this batch, Run goes on with the rest of it, which
+// the Poller keeps in memory. It fetches the batch again after a conflict, or if
+// another replica was active. If the Poller is already running, Run returns an error
+// that wraps [ErrRunning].
 func (p *Poller[T]) Run(ctx context.Context) error { return p.start(ctx, false) }
 
 // Drain runs the pipeline like Run until the source has no more records, and then

@@ -19,17 +19,20 @@ import (
 //
 //	hook := sink.Each(1, func(ctx context.Context, o Order) error { return post(ctx, url, o) })
 //
-// Write returns a [StoredError] that says what became of each record, so no record
-// is stored twice, unless store failed although the record was stored, or the run
-// ends within a batch: then it may repeat what is stored after a record that is
-// not, and after a crash the whole batch.
+// Write returns a [StoredError] that says what became of each record. So no record is
+// stored twice, unless store failed although the record was stored, or the process
+// ends within a batch: then the next process stores again what was stored of it. That
+// happens after a crash, and after a stop whose Grace is shorter than the rest of the
+// batch takes. A sink that calls Write of this one and does more than that must not
+// return its error, see [Stored].
 //
 // Write stores the first record alone, and the others if that succeeds. So a record
 // that blocks the pipeline does not have the records after it stored at each
 // restart. Write stops after as many failures in a row as there are goroutines:
 // then the target is down. It begins no record once half of the time until the
-// deadline of ctx has passed, or 5 s: the Poller then sees progress, and goes on
-// from there.
+// deadline of ctx has passed, or 5 s: the Poller then sees progress, goes on from
+// there, and makes the next batches about as large as what was stored. A record for
+// which store returns an error made by [TooLarge] is rejected.
 //
 // No goroutine outlives Write.
 func Each[T any](parallel int, store func(ctx context.Context, record T) error) Sink[T] {

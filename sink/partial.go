@@ -30,13 +30,22 @@ type StoredError struct {
 // The Poller keeps the other records in memory and goes on with them. It calls
 // Write with the rest of the batch, in one or more parts, and saves the cursor
 // once all of them are stored. Each part has the From and the To of the batch. So no
-// record is written twice, unless the run ends within the batch. The records at its
-// start that are stored are not repeated then either, except after a crash.
+// record is written twice, unless the process ends within the batch: the next one
+// writes again what was stored of it.
 //
 // If err was made by [Reject], record n is the rejected one. The Poller writes it
-// to its DeadLetter sink and goes on with the record after it. A nil err means
-// that the sink stopped before it tried record n, for example because little was
-// left of its time.
+// to its DeadLetter sink and goes on with the record after it. If err was made by
+// [TooLarge], the records from n on are written in halves. A nil err means that the
+// sink stopped before it tried record n, because its time was up. The Poller then
+// limits the next batches to n records, and lets them grow again. Stored with all
+// records of the batch and a nil err is success.
+//
+// The numbers count records of the batch that Write was called with. A sink that
+// passes a batch on to another one, and does more with it than that, must not return
+// the other's StoredError, not even wrapped: the Poller would take the records in it
+// for done. It returns an error that does not wrap it (%v), and the whole batch is
+// written again. An error that wraps several, as errors.Join does, does not count as
+// a StoredError.
 //
 // A Write that stored or rejected at least one record is progress and not a
 // failure: the Poller goes on at once, and does not log or count err.

@@ -45,7 +45,8 @@ import (
 // by [Reject] or [TooLarge] promises that nothing was stored, and one made by
 // [Stored] says what was. After an error the caller gives up, or calls Write again
 // with the same batch, or with a shorter or longer batch that has the same From.
-// After Stored it writes the rest of the batch instead. An exactly-once sink that
+// After Stored it writes the rest of the batch instead, so a sink that does more with
+// a batch than pass it on must not return such an error of the other sink. An exactly-once sink that
 // has in fact stored the batch returns nil and does not store it again. If it has
 // stored a different batch with the same From, it returns an error that wraps
 // [ErrConflict]. A caller that wants to write a different batch, after an error
