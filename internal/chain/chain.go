@@ -8,7 +8,7 @@ import "errors"
 // whole says.
 func As[E error](err error) (e E, ok bool) {
 	for ; err != nil; err = errors.Unwrap(err) {
-		if e, ok = err.(E); ok {
+		if e, ok = any(err).(E); ok {
 			return e, true
 		}
 	}
