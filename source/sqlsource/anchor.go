@@ -7,12 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"math/bits"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
@@ -32,6 +32,11 @@ const (
 
 // maxColumns is how many numbers a digest has at most. Further columns share the last one.
 const maxColumns = 64
+
+// maxDigested is the length of the longest text that a digest takes in. Delivered rows are read again
+// without their large values, those of more than 16 times this size: whatever the type, their text is longer
+// than maxDigested.
+const maxDigested = 64 << 10
 
 func addColumn(all []uint16, n uint16) []uint16 {
 	if len(all) < maxColumns {
@@ -62,7 +67,9 @@ func digestOf(columns []dialect.Column, key []string, value func(i int) (text st
 			continue
 		}
 		n := uint16(null)
-		if text, isNull := value(i); !isNull {
+		if text, isNull := value(i); len(text) > maxDigested {
+			n = unknown
+		} else if !isNull {
 			n = hash16(text)
 		}
 		d = addColumn(d, n)
@@ -74,7 +81,7 @@ func hash16(parts ...string) uint16 {
 	h := fnv.New64a()
 	for _, p := range parts {
 		fmt.Fprintf(h, "%d:", len(p))
-		h.Write(unsafe.Slice(unsafe.StringData(p), len(p))) // without a copy: a value can be large
+		io.WriteString(h, p)
 	}
 	sum := h.Sum64()
 	return max(uint16(sum^sum>>16^sum>>32^sum>>48), null+1) // the low bits alone mix badly

@@ -52,6 +52,7 @@ type plan struct {
 	types     map[string]row.Type // of the table's columns, as far as the catalogue is known
 	list      string              // what is selected: the extra columns, then the columns; of a large row no large value
 	whole     string              // the list with all values
+	short     string              // the list without the values that a digest leaves out
 	size      string              // the expression for the size of a row's large values; "": no row can be large
 	extraKeys []int               // the columns of the key that are selected first, as extra columns
 	sameAs    []int               // for each key column, the column that has the same value; -1: an extra column has it
@@ -268,7 +269,7 @@ func (q *query) planList(p *plan) {
 	}
 	p.row = row.NewColumns(p.names, kinds, types...)
 	p.whole = strings.Join(slices.Concat(extra, whole), ", ")
-	p.list = p.whole
+	p.list, p.short = p.whole, p.whole
 	if large > 0 {
 		if q.most(large) < dialect.MaxInline {
 			p.steady = ""
@@ -284,17 +285,25 @@ func (q *query) most(n int) int { return min(q.maxBytes, q.maxRowBytes/n) }
 // guard makes the list return NULL in place of each value that is larger than most, and the
 // size of the row in front of such a row. DESIGN.md says why.
 func (p *plan) guard(most int, extra, whole, sizes []string) {
-	capped := slices.Clone(whole)
+	capped := func(most int) string {
+		list := slices.Concat(extra, whole)
+		for i, size := range sizes {
+			if size != "" {
+				list[len(extra)+i] = fmt.Sprintf("CASE WHEN %s <= %d THEN %s END", size, most, whole[i])
+			}
+		}
+		return strings.Join(list, ", ")
+	}
 	var any, all []string
-	for i, size := range sizes {
+	for _, size := range sizes {
 		if size != "" {
 			any = append(any, fmt.Sprintf("%s > %d", size, most))
 			all = append(all, "COALESCE("+size+", 0)")
-			capped[i] = fmt.Sprintf("CASE WHEN %s <= %d THEN %s END", size, most, whole[i])
 		}
 	}
 	p.size = joined(all, " + ")
-	p.list = "CASE WHEN " + joined(any, " OR ") + " THEN " + p.size + " END, " + strings.Join(slices.Concat(extra, capped), ", ")
+	p.list = "CASE WHEN " + joined(any, " OR ") + " THEN " + p.size + " END, " + capped(most)
+	p.short = capped(16 * maxDigested)
 }
 
 // joined joins terms in a balanced tree: SQLite refuses one with a depth of more than 1000.

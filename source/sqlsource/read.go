@@ -72,8 +72,11 @@ func (r *reader) bind(set func([]any)) {
 // key. It asks for the same number each time: every number makes another statement.
 func (r *reader) read(ctx context.Context, where keyRange) error {
 	list, dest, skip := r.plan.list, r.dest, r.skip
-	if r.plan.size != "" && (where.fits || where.steady) {
+	if r.plan.size != "" && (where.fits || where.steady || where.keys != nil) {
 		list, dest, skip, r.large = r.plan.whole, dest[1:], skip[1:], sql.NullInt64{}
+	}
+	if where.keys != nil && !where.steady {
+		list = r.plan.short
 	}
 	statement, args, err := r.statement(r.plan, list, where)
 	if err != nil {
@@ -178,7 +181,7 @@ func (h hidden) Unwrap() error { return h.err }
 
 type keyRange struct {
 	after, to []dialect.Value   // nil: no bound
-	keys      [][]dialect.Value // not nil: only rows with one of these keys
+	keys      [][]dialect.Value // not nil: only rows with one of these keys, for their digests
 	below     ceiling.Limit
 	falling   bool
 	fits      bool // only rows that are not larger than maxRowBytes
