@@ -67,10 +67,9 @@ func check(ctx context.Context, t *sqlsource.Table, c config, _ *slog.Logger) er
 	if err != nil {
 		return errors.New(retry.Text(err))
 	}
-	if _, err := fmt.Print(found); err != nil {
+	if _, err := fmt.Printf("%v%s\n", found, copied); err != nil {
 		return err
 	}
-	fmt.Println(copied)
 	if !found.Safe() {
 		return errCheck
 	}

@@ -129,7 +129,7 @@ func parse(args, environ []string) (c config, err error) {
 	if err := fromEnvironment(f, environ, given); err != nil {
 		return c, err
 	}
-	asked := slices.DeleteFunc([]string{"check", "verify", "audit", "rewind", "adopt", "letters", "replay"}, func(action string) bool { return !given[action] })
+	asked := slices.DeleteFunc(slices.Clone(actions), func(action string) bool { return !given[action] })
 	switch {
 	case f.NFlag() == 0:
 		return c, usageError(usage)
@@ -325,13 +325,11 @@ func help(f *flag.FlagSet) answer {
 var release string
 
 func version() string {
-	if release != "" {
-		return release
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = &debug.BuildInfo{}
 	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "unknown"
+	return cmp.Or(release, info.Main.Version, "unknown")
 }
 
 // usageError reports wrong arguments or settings.

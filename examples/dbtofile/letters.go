@@ -52,9 +52,8 @@ func replay(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger)
 		Sink: files, Checkpointer: files,
 		BatchSize: c.batch, Deadline: min(c.deadline, cmp.Or(c.timeout, c.deadline)), Retry: retry.Policy{MaxElapsed: c.timeout}, Logger: log,
 	}
-	if err := drain(ctx, p, files); err != nil {
-		return err
+	if err = drain(ctx, p, files); err == nil {
+		_, err = fmt.Printf("replayed %d rows to %s\n", p.Status().Records, c.out)
 	}
-	_, err = fmt.Printf("replayed %d rows to %s\n", p.Status().Records, c.out)
 	return err
 }

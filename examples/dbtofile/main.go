@@ -25,9 +25,6 @@
 // file, so that DIR/*.jsonl together are the table. Otherwise it stays open when the command
 // stops: NAME-<number>.jsonl.open, until it reaches -segment-bytes or -segment-age.
 //
-// If -out or -dead-letter is on a file system that may not be mounted, set -must-exist after
-// the first start. The empty mount point is then not taken for a new directory.
-//
 // # Guarantee
 //
 // Rows are read only up to a ceiling, a key below which no transaction can still add a
@@ -46,10 +43,8 @@
 // dbtofile -verify, with the settings of the copy, compares the files with the table, up
 // to the cursor. It can run at any time, also next to the copy, and only reads. It prints
 // how many rows are missing (in the table, not in the files), extra (in the files only)
-// and changed, by ranges of keys, and their first keys. Rows that were updated after they
-// were delivered are changed, and rows that were deleted are extra, as is the old version
-// of a row whose stamp was updated. A missing row was lost, or its key appeared below the
-// cursor later. Package poller/verify says more; the exit codes are 4 and 5.
+// and changed, by ranges of keys, and their first keys. Package poller/verify says what
+// each may mean; the exit codes are 4 and 5.
 //
 // # Rewinding
 //
@@ -91,7 +86,6 @@
 //
 // Changes of that file and of the certificate take effect without a restart, but adding or
 // removing tls_server_config does not. While it is invalid, requests fail; -check says why.
-// At most 32 connections are open: a new one closes the one that is idle longest.
 //
 // # Failures
 //

@@ -40,9 +40,8 @@ func (s *screen) show(line string) {
 	if n := max(0, s.width()-1); len(line) > n {
 		line = strings.ToValidUTF8(line[:n], "")
 	}
-	text := s.erase() + line
+	fmt.Fprint(s.out, s.erase()+line)
 	s.line = line
-	fmt.Fprint(s.out, text)
 }
 
 // erase uses no escape sequences, which not every Windows terminal understands.

@@ -50,6 +50,8 @@ func reset(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) 
 }
 
 func target(ctx context.Context, t *sqlsource.Table, was source.Cursor, c config) (source.Cursor, error) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
 	switch {
 	case c.adopt && was == "":
 		return "", errors.New("nothing is copied yet: start the copy instead of adopting")
@@ -71,8 +73,6 @@ func adopted(ctx context.Context, t *sqlsource.Table, was source.Cursor) (source
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
 	r, err := t.Check(ctx, to)
 	if err != nil {
 		return "", fmt.Errorf("the cursor stays %s: %s", t.Describe(was), retry.Text(err))
@@ -91,8 +91,6 @@ func passed(ctx context.Context, t *sqlsource.Table, to, was source.Cursor) erro
 	if was == "" {
 		return errors.New("nothing is copied yet: use -start instead of -rewind")
 	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
 	upTo, err := t.Adopt(was) // whatever history it is of
 	if err != nil {
 		return err

@@ -120,9 +120,7 @@ func follow(ctx context.Context, table *sqlsource.Table, c config, log *slog.Log
 func drain(ctx context.Context, p *poller.Poller[row.Row], files *filesink.Dir[row.Row]) error {
 	err := p.Drain(ctx)
 	if err == nil || errors.Is(err, poller.ErrHeld) {
-		if failed := files.Seal(ctx); failed != nil {
-			return failed
-		}
+		err = cmp.Or(files.Seal(ctx), err)
 	}
 	return err
 }
