@@ -210,8 +210,10 @@ const (
 // evidence is what a comparison of the anchors with their rows shows.
 type evidence struct {
 	verdicts []verdict // of the anchors, the newest first
-	own      bool      // the cursor's own row kept a telling value
+	own      bool      // the cursor's own row kept telling values, and did not lose more of them
 	kept     int       // how many telling values were kept
+	lost     int       // how many telling values changed
+	doubt    bool      // from the newest row to some other one, more telling values changed than were kept
 	changed  int       // how many telling values the newest rows had, those in lead, which all changed
 	lead     int       // how many rows were replaced before the first that was not
 	found    bool      // a row has the key of an anchor
@@ -259,8 +261,9 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 			e.lead++
 			e.changed += changed
 		}
-		e.kept += kept
-		e.own = e.own || i == 0 && kept > 0 && slices.Equal(a.key, at)
+		e.kept, e.lost = e.kept+kept, e.lost+changed
+		e.doubt = e.doubt || i > 0 && e.lost > max(e.kept, 3)
+		e.own = e.own || i == 0 && kept > 0 && kept >= changed && slices.Equal(a.key, at)
 		e.verdicts, next = append(e.verdicts, v), append(next, a)
 	}
 	return e, next
@@ -301,17 +304,19 @@ func (e evidence) count(wanted ...verdict) (n int) {
 }
 
 // proves reports that the rows show that nothing was lost: the cursor's own row is there, no row was
-// replaced, and two values were kept, so that it is not by chance.
-func (e evidence) proves() bool { return e.own && e.kept > 1 && e.count(replaced) == 0 }
+// replaced, and two values were kept, so that it is not by chance. A value that is made of the key, such
+// as an order number, is kept in any history: so more values must be kept than changed.
+func (e evidence) proves() bool { return e.own && e.kept > max(e.lost, 1) && e.count(replaced) == 0 }
 
 // disproves reports that the newest rows were replaced, as when the table was filled again or comes from
 // an older backup. One row, or one value in each of a few rows, may have been updated.
 func (e evidence) disproves() bool { return e.lead > 1 && e.changed > 3 }
 
+// suspect reports that rows may have been replaced.
+func (e evidence) suspect() bool { return e.doubt || e.count(replaced, unclear) > 0 }
+
 // doubtful reports that rows may have been replaced, or that none is left to show it.
-func (e evidence) doubtful() bool {
-	return e.count(replaced, unclear) > 0 || e.verdicts != nil && !e.found
-}
+func (e evidence) doubtful() bool { return e.suspect() || e.verdicts != nil && !e.found }
 
 func (e evidence) String() string {
 	return fmt.Sprintf("of %d delivered rows %d are the same, %d were updated, %d were replaced, %d were updated or replaced, %d are gone or cannot be compared",

@@ -91,7 +91,7 @@ func TestCompareAnchors(t *testing.T) {
 		"pruned":               {only(func(int) digest { return nil }, func(i int) bool { return i > 1 }), true, false, false},
 		"the newest is gone":   {only(func(int) digest { return nil }, func(i int) bool { return i == 0 }), false, false, false},
 		"the state updated":    {func(i int) digest { return rowOf(fmt.Sprint("name ", i), i*i, "done") }, true, false, false},
-		"a column updated":     {func(i int) digest { return rowOf(fmt.Sprint("name ", i), -i-1, "done") }, true, false, false},
+		"a column updated":     {func(i int) digest { return rowOf(fmt.Sprint("name ", i), -i-1, "done") }, false, false, false},
 		"replaced":             {other, false, true, true},
 		"an older backup":      {only(other, func(i int) bool { return i < 2 }), false, true, true},
 		"one row replaced":     {only(other, func(i int) bool { return i == 0 }), false, true, false},
@@ -102,6 +102,23 @@ func TestCompareAnchors(t *testing.T) {
 		require.Equal(t, c.proves, e.proves(), "%s: %v", name, e)
 		require.Equal(t, c.doubtful, e.doubtful(), "%s: %v", name, e)
 		require.Equal(t, c.disproved, e.disproves(), "%s: %v", name, e)
+	}
+}
+
+// A value that is made of the key is the same in any history, and proves nothing alone.
+func TestCompareAnchorsWithAnOrderNumber(t *testing.T) {
+	t.Parallel()
+	old := func(i int) digest { return rowOf(fmt.Sprint("name ", i), i*i, 1000-i) }
+	for newest, doubtful := range []bool{false, false, true, true, true, true} {
+		e := compared(5, old, func(i int) digest {
+			if i < newest {
+				return rowOf(fmt.Sprint("other ", i), -1-i, 1000-i)
+			}
+			return old(i)
+		})
+		require.Equal(t, newest == 0, e.proves(), "the newest %d: %v", newest, e)
+		require.Equal(t, doubtful, e.doubtful(), "the newest %d: %v", newest, e)
+		require.False(t, e.disproves())
 	}
 }
 

@@ -82,7 +82,7 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 	switch {
 	case what != "" && e.disproves():
 		return o, refuse(withEvidence(fmt.Errorf("the rows that were delivered were replaced by others (%s)", what), e), adoptAdvice)
-	case e.count(replaced, unclear) > 0:
+	case e.suspect():
 		s.warnChanged(ctx, what, e)
 	case what != "" && !w.moved: // otherwise it was logged
 		s.logContinues(ctx, what, e)

@@ -162,6 +162,48 @@ func TestJobs(t *testing.T) {
 	}
 }
 
+// An order number that is made of the key is drawn again with it, and proves nothing.
+func TestRefilledWithOrderNumbers(t *testing.T) {
+	t.Parallel()
+	const columns = `, no varchar(20), email varchar(80), total int, score int)`
+	const postgres, mariaDB, sqlite = `create table orders (id serial primary key` + columns, `create table orders (id int auto_increment primary key` + columns, `create table orders (id integer primary key autoincrement` + columns
+	series := func(n int) string {
+		return fmt.Sprintf(`insert into orders (no, email, total, score) select 'ORD-' || n, md5(random()::text), random() * 1e9, random() * 1e9 from generate_series(1, %d) n`, n)
+	}
+	seq := func(n int) string {
+		return fmt.Sprintf(`insert into orders (no, email, total, score) select concat('ORD-', seq), uuid(), rand() * 1e9, rand() * 1e9 from seq_1_to_%d`, n)
+	}
+	recursive := func(n int) string {
+		return fmt.Sprintf(`insert into orders (no, email, total, score) with recursive s(n) as (select 1 union all select n + 1 from s where n < %d) select 'ORD-' || n, hex(randomblob(8)), random(), random() from s`, n)
+	}
+	pq := func(t *testing.T) *sqlx.DB { return dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PQ) }
+	for name, c := range map[string]struct {
+		open   func(t *testing.T) *sqlx.DB
+		create string
+		fill   func(int) string
+		act    string
+		want   outcome
+	}{
+		"postgres, recreated":       {pq, postgres, series, `drop table orders | ` + postgres + ` | ` + series(2000), refused},
+		"postgres, an older backup": {pq, postgres, series, `create table keep as table orders | drop table orders | ` + postgres + ` | ` + series(2000) + ` | delete from orders where id < 294 | insert into orders select * from keep where id < 294`, refused},
+		"postgres, rewritten":       {pq, postgres, series, `truncate orders | select setval('orders_id_seq', 1, false) | ` + series(2000), told},
+		"mariadb":                   {func(t *testing.T) *sqlx.DB { return dbtest.MariaDB(t).NewDatabase(t).Open(t, dbtest.MySQL) }, mariaDB, seq, `truncate orders | ` + seq(2000), told},
+		"sqlite":                    {func(t *testing.T) *sqlx.DB { return dbtest.SQLite(t).Open(t, dbtest.Modernc) }, sqlite, recursive, `drop table orders | ` + sqlite + ` | ` + recursive(2000), told},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := c.open(t)
+			run(t, db, c.create, c.fill(300))
+			p := newPipeline(t, db)
+			p.column = "email"
+			require.NoError(t, p.poll())
+			run(t, db, strings.Split(c.act, " | ")...)
+			p.met = p.poll()
+			p.check(c.want, func(n int) { run(t, db, c.fill(n)) })
+		})
+	}
+}
+
 // Delivered rows that are large together, or that cannot be read any more, neither stop a pipeline nor hide
 // what happened to the others.
 func TestRereadRows(t *testing.T) {
