@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
@@ -46,12 +47,13 @@ func addColumn(all []uint16, n uint16) []uint16 {
 	return all
 }
 
-func layoutOf(columns []dialect.Column, key []string) (l layout) {
+// layoutOf returns the layout of columns. A length, a precision or a scale changes how a value is written.
+func layoutOf(columns []dialect.Column, key []string, types map[string]row.Type) (l layout) {
 	for _, c := range columns {
 		if slices.Contains(key, c.Name) {
 			continue
 		}
-		id := hash16(c.Name, c.Type)
+		id := hash16(c.Name, c.Type, fmt.Sprint(c.Length, c.Precision, c.Scale), types[c.Name].Name)
 		for len(l) < maxColumns && slices.Contains(l, id) {
 			id++
 		}
@@ -200,7 +202,7 @@ func parseAnchor(s string) (a anchor, err error) {
 type verdict int
 
 const (
-	gone     verdict = iota // no row has its key, or nothing can be compared
+	gone     verdict = iota // no row has its key, or too little of it can be compared
 	same                    // it is unchanged
 	updated                 // it changed, and kept a value that tells rows apart
 	replaced                // it changed, and so did all values that tell rows apart
@@ -226,11 +228,14 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 	leads := true
 	for i, a := range anchors {
 		row, found := now[keyText(a.key)]
-		e.found = e.found || found
-		compared, differs, kept, changed := false, false, 0, 0
+		compared, differs, large, kept, changed := len(row) == 0, false, false, 0, 0
 		for c := range min(len(row), len(a.row)) {
 			before, after := a.row[c], row[c]
 			if before == unknown || after == unknown {
+				if after == null { // what is too large to be read again is read as NULL
+					row[c] = unknown
+				}
+				large = large || row[c] == unknown
 				continue
 			}
 			compared, differs = true, differs || before != after
@@ -243,6 +248,8 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 			}
 		}
 		v := unclear
+		compared = found && compared && (differs || kept > 0 || !large) // a state alone shows nothing of a large value
+		e.found = e.found || found
 		switch {
 		case !compared:
 			v = gone
@@ -253,7 +260,7 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 		case changed > 0:
 			v = replaced
 		}
-		if v != gone {
+		if found {
 			a.row = row
 		}
 		leads = leads && v != same && v != updated
@@ -314,6 +321,9 @@ func (e evidence) disproves() bool { return e.lead > 1 && e.changed > 3 }
 
 // suspect reports that rows may have been replaced.
 func (e evidence) suspect() bool { return e.doubt || e.count(replaced, unclear) > 0 }
+
+// blind reports that rows have the keys of anchors, and none of them can be compared.
+func (e evidence) blind() bool { return e.found && e.count(gone) == len(e.verdicts) }
 
 // doubtful reports that rows may have been replaced, or that none is left to show it.
 func (e evidence) doubtful() bool { return e.suspect() || e.verdicts != nil && !e.found }
