@@ -83,7 +83,7 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 	what, now := s.changes(o, w.boot)
 	switch {
 	case what != "" && e.disproves():
-		return o, refuse(withEvidence(fmt.Errorf("the rows that were delivered were replaced by others (%s)", what), e), adoptAdvice)
+		return o, refuse(withEvidence(fmt.Errorf("the rows that were delivered were replaced by others (%s)", what), e), updatedAdvice)
 	case e.suspect(), what != "" && e.blind():
 		s.warnChanged(ctx, what, e)
 	case what != "" && !w.moved: // otherwise it was logged
