@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
@@ -46,12 +47,13 @@ func addColumn(all []uint16, n uint16) []uint16 {
 	return all
 }
 
-func layoutOf(columns []dialect.Column, key []string) (l layout) {
+// layoutOf returns the layout of columns. A length, a precision or a scale changes how a value is written.
+func layoutOf(columns []dialect.Column, key []string, types map[string]row.Type) (l layout) {
 	for _, c := range columns {
 		if slices.Contains(key, c.Name) {
 			continue
 		}
-		id := hash16(c.Name, c.Type)
+		id := hash16(c.Name, c.Type, fmt.Sprint(c.Length, c.Precision, c.Scale), types[c.Name].Name)
 		for len(l) < maxColumns && slices.Contains(l, id) {
 			id++
 		}
@@ -200,7 +202,7 @@ func parseAnchor(s string) (a anchor, err error) {
 type verdict int
 
 const (
-	gone     verdict = iota // no row has its key, or nothing can be compared
+	gone     verdict = iota // no row has its key, or too little of it can be compared
 	same                    // it is unchanged
 	updated                 // it changed, and kept a value that tells rows apart
 	replaced                // it changed, and so did all values that tell rows apart
@@ -210,8 +212,10 @@ const (
 // evidence is what a comparison of the anchors with their rows shows.
 type evidence struct {
 	verdicts []verdict // of the anchors, the newest first
-	own      bool      // the cursor's own row kept a telling value
+	own      bool      // the cursor's own row kept telling values, and did not lose more of them
 	kept     int       // how many telling values were kept
+	lost     int       // how many telling values changed
+	doubt    bool      // from the newest row to some other one, more telling values changed than were kept
 	changed  int       // how many telling values the newest rows had, those in lead, which all changed
 	lead     int       // how many rows were replaced before the first that was not
 	found    bool      // a row has the key of an anchor
@@ -224,11 +228,14 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 	leads := true
 	for i, a := range anchors {
 		row, found := now[keyText(a.key)]
-		e.found = e.found || found
-		compared, differs, kept, changed := false, false, 0, 0
+		compared, differs, large, kept, changed := len(row) == 0, false, false, 0, 0
 		for c := range min(len(row), len(a.row)) {
 			before, after := a.row[c], row[c]
 			if before == unknown || after == unknown {
+				if after == null { // what is too large to be read again is read as NULL
+					row[c] = unknown
+				}
+				large = large || row[c] == unknown
 				continue
 			}
 			compared, differs = true, differs || before != after
@@ -241,6 +248,8 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 			}
 		}
 		v := unclear
+		compared = found && compared && (differs || kept > 0 || !large) // a state alone shows nothing of a large value
+		e.found = e.found || found
 		switch {
 		case !compared:
 			v = gone
@@ -251,7 +260,7 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 		case changed > 0:
 			v = replaced
 		}
-		if v != gone {
+		if found {
 			a.row = row
 		}
 		leads = leads && v != same && v != updated
@@ -259,8 +268,9 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 			e.lead++
 			e.changed += changed
 		}
-		e.kept += kept
-		e.own = e.own || i == 0 && kept > 0 && slices.Equal(a.key, at)
+		e.kept, e.lost = e.kept+kept, e.lost+changed
+		e.doubt = e.doubt || i > 0 && e.lost > max(e.kept, 3)
+		e.own = e.own || i == 0 && kept > 0 && kept >= changed && slices.Equal(a.key, at)
 		e.verdicts, next = append(e.verdicts, v), append(next, a)
 	}
 	return e, next
@@ -301,17 +311,22 @@ func (e evidence) count(wanted ...verdict) (n int) {
 }
 
 // proves reports that the rows show that nothing was lost: the cursor's own row is there, no row was
-// replaced, and two values were kept, so that it is not by chance.
-func (e evidence) proves() bool { return e.own && e.kept > 1 && e.count(replaced) == 0 }
+// replaced, and two values were kept, so that it is not by chance. A value that is made of the key, such
+// as an order number, is kept in any history: so more values must be kept than changed.
+func (e evidence) proves() bool { return e.own && e.kept > max(e.lost, 1) && e.count(replaced) == 0 }
 
 // disproves reports that the newest rows were replaced, as when the table was filled again or comes from
 // an older backup. One row, or one value in each of a few rows, may have been updated.
 func (e evidence) disproves() bool { return e.lead > 1 && e.changed > 3 }
 
+// suspect reports that rows may have been replaced.
+func (e evidence) suspect() bool { return e.doubt || e.count(replaced, unclear) > 0 }
+
+// blind reports that rows have the keys of anchors, and none of them can be compared.
+func (e evidence) blind() bool { return e.found && e.count(gone) == len(e.verdicts) }
+
 // doubtful reports that rows may have been replaced, or that none is left to show it.
-func (e evidence) doubtful() bool {
-	return e.count(replaced, unclear) > 0 || e.verdicts != nil && !e.found
-}
+func (e evidence) doubtful() bool { return e.suspect() || e.verdicts != nil && !e.found }
 
 func (e evidence) String() string {
 	return fmt.Sprintf("of %d delivered rows %d are the same, %d were updated, %d were replaced, %d were updated or replaced, %d are gone or cannot be compared",

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
@@ -91,7 +92,7 @@ func TestCompareAnchors(t *testing.T) {
 		"pruned":               {only(func(int) digest { return nil }, func(i int) bool { return i > 1 }), true, false, false},
 		"the newest is gone":   {only(func(int) digest { return nil }, func(i int) bool { return i == 0 }), false, false, false},
 		"the state updated":    {func(i int) digest { return rowOf(fmt.Sprint("name ", i), i*i, "done") }, true, false, false},
-		"a column updated":     {func(i int) digest { return rowOf(fmt.Sprint("name ", i), -i-1, "done") }, true, false, false},
+		"a column updated":     {func(i int) digest { return rowOf(fmt.Sprint("name ", i), -i-1, "done") }, false, false, false},
 		"replaced":             {other, false, true, true},
 		"an older backup":      {only(other, func(i int) bool { return i < 2 }), false, true, true},
 		"one row replaced":     {only(other, func(i int) bool { return i == 0 }), false, true, false},
@@ -102,6 +103,23 @@ func TestCompareAnchors(t *testing.T) {
 		require.Equal(t, c.proves, e.proves(), "%s: %v", name, e)
 		require.Equal(t, c.doubtful, e.doubtful(), "%s: %v", name, e)
 		require.Equal(t, c.disproved, e.disproves(), "%s: %v", name, e)
+	}
+}
+
+// A value that is made of the key is the same in any history, and proves nothing alone.
+func TestCompareAnchorsWithAnOrderNumber(t *testing.T) {
+	t.Parallel()
+	old := func(i int) digest { return rowOf(fmt.Sprint("name ", i), i*i, 1000-i) }
+	for newest, doubtful := range []bool{false, false, true, true, true, true} {
+		e := compared(5, old, func(i int) digest {
+			if i < newest {
+				return rowOf(fmt.Sprint("other ", i), -1-i, 1000-i)
+			}
+			return old(i)
+		})
+		require.Equal(t, newest == 0, e.proves(), "the newest %d: %v", newest, e)
+		require.Equal(t, doubtful, e.doubtful(), "the newest %d: %v", newest, e)
+		require.False(t, e.disproves())
 	}
 }
 
@@ -124,6 +142,29 @@ func TestCompareAnchorsThatAreAlike(t *testing.T) {
 	require.Equal(t, 3, e.count(replaced), "NULL does not make values alike: %v", e)
 }
 
+// A row whose contents are in a large value is not the same because its state is.
+func TestCompareAnchorsWithLargeValues(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("x", maxDigested+1)
+	e := compared(5, func(int) digest { return rowOf("new", large) }, func(int) digest { return rowOf("new", large) })
+	require.True(t, e.blind() && !e.doubtful() && !e.proves(), e)
+	e = compared(5, func(int) digest { return rowOf("new", large) }, func(int) digest { return rowOf("new", nil) })
+	require.True(t, e.blind(), "it is read again as NULL: %v", e)
+	e = compared(5, func(i int) digest { return rowOf(i, large) }, func(i int) digest { return rowOf(i, large) })
+	require.True(t, e.proves() && !e.blind(), e)
+	require.Equal(t, 5, compared(5, func(int) digest { return digest{} }, func(int) digest { return digest{} }).count(same), "only a key")
+}
+
+// A column whose values are written in another way is another column.
+func TestLayoutOfOtherForms(t *testing.T) {
+	t.Parallel()
+	decimal := dialect.Column{Name: "price", Type: "DECIMAL", Precision: 10, Scale: 2}
+	for _, other := range []dialect.Column{{Name: "price", Type: "DECIMAL", Precision: 10, Scale: 4}, {Name: "price", Type: "DECIMAL", Length: 12, Precision: 10, Scale: 2}} {
+		require.NotEqual(t, layoutOf([]dialect.Column{decimal}, nil, nil), layoutOf([]dialect.Column{other}, nil, nil))
+	}
+	require.NotEqual(t, layoutOf([]dialect.Column{decimal}, nil, nil), layoutOf([]dialect.Column{decimal}, nil, map[string]row.Type{"price": {Name: "numeric(10,2)"}}))
+}
+
 // Another layout leaves the columns that are the same, wherever they are.
 func TestRealign(t *testing.T) {
 	t.Parallel()
@@ -133,14 +174,14 @@ func TestRealign(t *testing.T) {
 		}
 		return all
 	}
-	before, now := layoutOf(names("id", "a", "b"), []string{"id"}), layoutOf(names("c", "b", "id"), []string{"id"})
+	before, now := layoutOf(names("id", "a", "b"), []string{"id"}, nil), layoutOf(names("c", "b", "id"), []string{"id"}, nil)
 	got := realign([]anchor{{row: digest{7, 8}}}, before, now)
 	require.Equal(t, digest{unknown, 8}, got[0].row)
 	var many []dialect.Column
 	for i := range 500 {
 		many = append(many, dialect.Column{Name: fmt.Sprint(i)})
 	}
-	require.Len(t, layoutOf(many, nil), maxColumns)
+	require.Len(t, layoutOf(many, nil, nil), maxColumns)
 	value := func(last string) digest {
 		return digestOf(many, nil, func(i int) (string, bool) { return map[bool]string{true: last}[i == 499], false })
 	}

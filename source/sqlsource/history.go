@@ -141,7 +141,9 @@ func (o origin) follows(h dialect.History) error {
 // What to do about a cursor of another history. Where keys below the cursor are drawn
 // again, only a rewind loses no rows.
 const (
-	adoptAdvice    = "if the rows up to the cursor's key are nevertheless those that were read, adopt the cursor (Adopt, or dbtofile -adopt); otherwise " + rewindAdvice
+	adoptAdvice    = "if the rows up to the cursor's key are nevertheless those that were read, " + orRewind
+	updatedAdvice  = "if all rows were updated, and the server was restarted or the table rebuilt, " + orRewind
+	orRewind       = "adopt the cursor (Adopt, or dbtofile -adopt); otherwise " + rewindAdvice
 	refilledAdvice = "nothing, if the rows were updated; if the table was emptied, restored or filled again under old keys, " + rewindAdvice + "; package verify, or dbtofile -verify, finds the rows that differ"
 	rewindAdvice   = "rewind to where rows should be read again (At, or dbtofile -rewind)"
 )

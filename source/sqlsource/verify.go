@@ -57,10 +57,12 @@ func (s *state) compare(ctx context.Context, db ceiling.Queryer, at position) (e
 	for i := 0; i < len(keys) && !complete && err == nil; i++ {
 		_, err = s.reread(ctx, db, keyRange{keys: keys[i : i+1], fits: true}, now)
 	}
-	anchors := realign(at.origin.anchors, at.origin.columns, layoutOf(s.plan.columns, s.query.key))
+	anchors := realign(at.origin.anchors, at.origin.columns, s.layout())
 	e, next = compareAnchors(anchors, now, at.key)
 	return e, next, err
 }
+
+func (s *state) layout() layout { return layoutOf(s.plan.columns, s.query.key, s.plan.types) }
 
 // verify compares the delivered rows before rows after them are delivered. It returns the cursor's
 // origin with what it has found, or a refusal.
@@ -73,7 +75,7 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 	if e.doubtful() && w.reused {
 		return o, errDoubtful
 	}
-	if e.doubtful() || e.count(updated) > 0 || time.Since(s.marked) >= readMarksEvery {
+	if e.doubtful() || e.blind() || e.count(updated) > 0 || time.Since(s.marked) >= readMarksEvery {
 		if err := s.readMarks(ctx, db); err != nil {
 			return o, err
 		}
@@ -81,14 +83,14 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 	what, now := s.changes(o, w.boot)
 	switch {
 	case what != "" && e.disproves():
-		return o, refuse(withEvidence(fmt.Errorf("the rows that were delivered were replaced by others (%s)", what), e), adoptAdvice)
-	case e.count(replaced, unclear) > 0:
+		return o, refuse(withEvidence(fmt.Errorf("the rows that were delivered were replaced by others (%s)", what), e), updatedAdvice)
+	case e.suspect(), what != "" && e.blind():
 		s.warnChanged(ctx, what, e)
 	case what != "" && !w.moved: // otherwise it was logged
 		s.logContinues(ctx, what, e)
 	}
 	o.anchors, o.marks = next, merge(now, o.marks)
-	o.columns = layoutOf(s.plan.columns, s.query.key)
+	o.columns = s.layout()
 	return o, nil
 }
 

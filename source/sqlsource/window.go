@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
@@ -77,6 +78,9 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 	if err != nil {
 		return nil, err
 	}
+	if rewound == nil {
+		rewound = s.fellBelow(h, at.key)
+	}
 	w := &window{Limit: limit, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot, durable: h.Flushed >= h.Mark}
 	older := at.origin
 	if changed := older.follows(h); changed != nil {
@@ -101,6 +105,18 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 	}
 	w.origin = originOf(h, older, q.identity)
 	return w, nil
+}
+
+// fellBelow reports that the counter that draws the key stands below it, which a lossy ceiling does not ask
+// for. Then adopting the cursor would lose the rows that get these keys again.
+func (s *state) fellBelow(h dialect.History, key []dialect.Value) *ceiling.RewoundError {
+	if s.marks.Drawn == "" || len(key) != 1 || !slices.Equal(s.base, s.query.table) || !strings.EqualFold(s.query.key[0], s.marks.Drawn) {
+		return nil
+	}
+	if n, err := strconv.ParseUint(key[0].Text, 10, 64); err != nil || n <= h.Drawn {
+		return nil
+	}
+	return &ceiling.RewoundError{Table: s.query.label, What: fmt.Sprintf("the counter of %q has come to %d, below the cursor, so keys that were read are drawn again", s.marks.Drawn, h.Drawn)}
 }
 
 // pending returns the greatest number of rows that can follow a key, 0 if it is not known:

@@ -14,6 +14,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 // A table is emptied and filled again while a backlog is read: between two batches below one ceiling.
@@ -158,6 +159,89 @@ func TestJobs(t *testing.T) {
 			run(t, db, `insert into orders default values`)
 			require.NoError(t, p.poll())
 			p.requireComplete()
+		})
+	}
+}
+
+// An order number that is made of the key is drawn again with it, and proves nothing.
+func TestRefilledWithOrderNumbers(t *testing.T) {
+	t.Parallel()
+	const columns = `, no varchar(20), email varchar(80), total int, score int)`
+	const postgres, mariaDB, sqlite = `create table orders (id serial primary key` + columns, `create table orders (id int auto_increment primary key` + columns, `create table orders (id integer primary key autoincrement` + columns
+	series := func(n int) string {
+		return fmt.Sprintf(`insert into orders (no, email, total, score) select 'ORD-' || n, md5(random()::text), random() * 1e9, random() * 1e9 from generate_series(1, %d) n`, n)
+	}
+	seq := func(n int) string {
+		return fmt.Sprintf(`insert into orders (no, email, total, score) select concat('ORD-', seq), uuid(), rand() * 1e9, rand() * 1e9 from seq_1_to_%d`, n)
+	}
+	recursive := func(n int) string {
+		return fmt.Sprintf(`insert into orders (no, email, total, score) with recursive s(n) as (select 1 union all select n + 1 from s where n < %d) select 'ORD-' || n, hex(randomblob(8)), random(), random() from s`, n)
+	}
+	pq := func(t *testing.T) *sqlx.DB { return dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PQ) }
+	for name, c := range map[string]struct {
+		open   func(t *testing.T) *sqlx.DB
+		create string
+		fill   func(int) string
+		act    string
+		want   outcome
+	}{
+		"postgres, recreated":       {pq, postgres, series, `drop table orders | ` + postgres + ` | ` + series(2000), refused},
+		"postgres, an older backup": {pq, postgres, series, `create table keep as table orders | drop table orders | ` + postgres + ` | ` + series(2000) + ` | delete from orders where id < 294 | insert into orders select * from keep where id < 294`, refused},
+		"postgres, rewritten":       {pq, postgres, series, `truncate orders | select setval('orders_id_seq', 1, false) | ` + series(2000), told},
+		"mariadb":                   {func(t *testing.T) *sqlx.DB { return dbtest.MariaDB(t).NewDatabase(t).Open(t, dbtest.MySQL) }, mariaDB, seq, `truncate orders | ` + seq(2000), told},
+		"sqlite":                    {func(t *testing.T) *sqlx.DB { return dbtest.SQLite(t).Open(t, dbtest.Modernc) }, sqlite, recursive, `drop table orders | ` + sqlite + ` | ` + recursive(2000), told},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := c.open(t)
+			run(t, db, c.create, c.fill(300))
+			p := newPipeline(t, db)
+			p.column = "email"
+			require.NoError(t, p.poll())
+			run(t, db, strings.Split(c.act, " | ")...)
+			p.met = p.poll()
+			p.check(c.want, func(n int) { run(t, db, c.fill(n)) })
+		})
+	}
+}
+
+// The columns that tell rows apart get other types, or hold large values, and the table is filled again: nothing
+// can be compared then. A migration alone continues, also one that writes old values in another way.
+func TestRefilledWithNothingToCompare(t *testing.T) {
+	t.Parallel()
+	const mariaDB, postgres = `create table orders (id int auto_increment primary key, state int, `, `create table orders (id serial primary key, state int, `
+	const seq, series = ` from seq_1_to_%d`, ` from generate_series(1, %d) n`
+	for name, c := range map[string]struct{ create, fill, act, migrate string }{
+		"mariadb, types":    {`create table orders (id int auto_increment primary key, token varchar(40))`, `insert into orders (token) select uuid()` + seq, `truncate orders | alter table orders modify token text`, ""},
+		"postgres, types":   {`create table orders (id serial primary key, token text)`, `insert into orders (token) select gen_random_uuid()` + series, `truncate orders restart identity | alter table orders alter token type varchar(99)`, ""},
+		"mariadb, large":    {mariaDB + `body longtext)`, `insert into orders (state, body) select 1, repeat(uuid(), 2000)` + seq, `truncate orders`, ""},
+		"postgres, large":   {postgres + `body text)`, `insert into orders (state, body) select 1, repeat(md5(random()::text), 2500)` + series, `truncate orders restart identity`, ""},
+		"mariadb, decimal":  {mariaDB + `price decimal(10,2))`, `insert into orders (state, price) select 1, rand() * 1e6` + seq, "", `alter table orders modify price decimal(12,4)`},
+		"postgres, numeric": {postgres + `price numeric(10,2))`, `insert into orders (state, price) select 1, random() * 1e6` + series, "", `alter table orders alter price type numeric(12,4)`},
+		"postgres, char":    {postgres + `price char(10))`, `insert into orders (state, price) select 1, n` + series, "", `alter table orders alter price type char(12)`},
+		"postgres, time":    {postgres + `price timestamptz)`, `insert into orders (state, price) select 1, now() - n * interval '1.2345 s'` + series, "", `alter table orders alter price type timestamptz(0)`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := dbtest.Postgres(t).NewDatabase(t).Open(t, dbtest.PQ)
+			if strings.HasPrefix(name, "mariadb") {
+				db = dbtest.MariaDB(t).NewDatabase(t).Open(t, dbtest.MySQL)
+			}
+			run(t, db, c.create, fmt.Sprintf(c.fill, 30))
+			p := newPipeline(t, db)
+			p.column, p.ceiling = "id", ceiling.None{}
+			require.NoError(t, p.poll())
+			p.restart() // it reads the types again
+			if c.act == "" {
+				run(t, db, c.migrate, fmt.Sprintf(c.fill, 1))
+				require.NoError(t, p.poll())
+				p.requireComplete()
+				return
+			}
+			run(t, db, strings.Split(c.act, " | ")...)
+			run(t, db, fmt.Sprintf(c.fill, 60))
+			require.NoError(t, p.poll())
+			require.Contains(t, p.log.String(), "delivered rows changed")
 		})
 	}
 }

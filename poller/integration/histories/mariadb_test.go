@@ -6,8 +6,10 @@ import (
 	"testing"
 
 	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
 const createMariaDB = `create table orders (id int auto_increment primary key, token varchar(40) not null default (uuid()), state varchar(20) not null default 'new', total int not null default (floor(rand() * 1000)), at timestamp(6) not null default current_timestamp(6))`
@@ -55,5 +57,33 @@ func TestMariaDBActs(t *testing.T) {
 				all.check(act.want, "", insert)
 			})
 		}
+	}
+}
+
+// After TRUNCATE adopting the cursor would lose rows, whatever the ceiling: neither is it advised, nor does it work.
+func TestMariaDBTruncatedAndAdopted(t *testing.T) {
+	t.Parallel()
+	for _, c := range ceilings {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			t.Parallel()
+			db := dbtest.MariaDB(t).NewDatabase(t).Open(t, dbtest.MySQL)
+			run(t, db, createMariaDB)
+			insert := insertMariaDB(t, db)
+			insert(300)
+			p := newPipeline(t, db)
+			p.ceiling = c
+			require.NoError(t, p.poll())
+			run(t, db, `truncate orders`)
+			insert(50)
+			for range 2 {
+				err := p.poll()
+				require.ErrorIs(t, err, sqlsource.ErrHistory)
+				require.NotContains(t, err.Error(), "adopt")
+				p.cursor, err = p.table.Adopt(p.cursor)
+				require.NoError(t, err)
+				require.NoError(t, p.copy.Rewind(p.cursor))
+				p.restart()
+			}
+		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
 const createPostgres = `create table orders (id serial primary key, token text not null default gen_random_uuid()::text, state text not null default 'new', total int not null default floor(random() * 1000), at timestamptz not null default clock_timestamp())`
@@ -165,6 +166,28 @@ func copyTo(t *testing.T, from, to *sqlx.DB, upTo int) {
 	}
 	require.NoError(t, rows.Err())
 	run(t, to, fmt.Sprintf(`select setval('orders_id_seq', %d, false)`, upTo+1))
+}
+
+// Updates that change all that tells rows apart look like other rows after a restart. The refusal says what to do.
+func TestPostgresCountedAndRestarted(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartPostgres(t)
+	db := server.NewDatabase(t).Open(t, dbtest.PGX)
+	db.SetMaxIdleConns(0)
+	run(t, db, `create table orders (id serial primary key, kind int default 1, hits int default 0, seen timestamptz default clock_timestamp())`,
+		`insert into orders (hits) select n * n from generate_series(1, 300) n`)
+	p := newPipeline(t, db)
+	p.column = "id"
+	require.NoError(t, p.poll())
+	run(t, db, `update orders set hits = -hits, seen = clock_timestamp()`)
+	require.NoError(t, server.Stop())
+	require.NoError(t, server.Start())
+	run(t, db, `insert into orders default values`)
+	err := p.poll()
+	require.ErrorIs(t, err, sqlsource.ErrHistory)
+	require.ErrorContains(t, err, "if all rows were updated, and the server was restarted or the table rebuilt, adopt")
+	p.adopt()
+	p.requireComplete()
 }
 
 // The database moves to a new cluster.
