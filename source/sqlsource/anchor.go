@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io"
 	"math/bits"
 	"net/url"
 	"slices"
@@ -83,7 +82,7 @@ func hash16(parts ...string) uint16 {
 	h := fnv.New64a()
 	for _, p := range parts {
 		fmt.Fprintf(h, "%d:", len(p))
-		io.WriteString(h, p)
+		h.Write([]byte(p))
 	}
 	sum := h.Sum64()
 	return max(uint16(sum^sum>>16^sum>>32^sum>>48), null+1) // the low bits alone mix badly

@@ -17,8 +17,9 @@ import (
 )
 
 // A cursor has the form VERSION;FINGERPRINT;HISTORY;VALUE;VALUE;CHECKSUM, with the values of
-// the key; one before the first row has none. HISTORY is empty if it is not known. In version 3, that of a cursor which is refused, the reason follows HISTORY, and
-// releases that do not know refusals refuse it for its version. For a change of the form see
+// the key; one before the first row has none. HISTORY is empty if it is not known. In version 3,
+// that of a cursor which is refused, the reason follows HISTORY, and releases that do not know
+// refusals refuse it for its version. For a change of the form see
 // poller/integration/testdata/compat/README.md.
 const (
 	version        = "2"

@@ -150,7 +150,8 @@ func (Dialect) Older(ctx context.Context, db ceiling.Queryer, ref, typ, zone str
 
 // History implements [dialect.Reader]. It needs no rights beyond those that everybody
 // has. If the right on pg_control_system or pg_control_checkpoint was revoked, the cluster's identity is not
-// known, nor is a standby's timeline. That is the one which it receives, or had at its last restart point. A standby cannot lose commits that it has replayed.
+// known, nor is a standby's timeline. That is the one which it receives, or had at its last
+// restart point. A standby cannot lose commits that it has replayed.
 // Databases that speak the protocol but lack these functions have no history.
 func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string, _ string) (dialect.History, error) {
 	var name any
