@@ -201,5 +201,9 @@ func (c *copies) pause(ctx context.Context) (context.Context, error) {
 	if err := c.say("paused", "yes"); err != nil {
 		return ctx, err
 	}
-	return context.WithoutCancel(ctx), syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	goesOn := make(chan os.Signal, 1)
+	signal.Notify(goesOn, syscall.SIGCONT)
+	err := syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+	<-goesOn // Kill may return before all threads have stopped: without this, the write might get as far as its lock
+	return context.WithoutCancel(ctx), err
 }

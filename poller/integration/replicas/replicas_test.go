@@ -265,6 +265,16 @@ func (f *fleet) pause() (paused *process) {
 	return paused
 }
 
+// resume lets a paused replica go on, and returns what became of its write. It repeats
+// the signal, because the first one may come before the replica has stopped itself.
+func (p *process) resume() string {
+	lab.WaitFor(p.t, func() bool {
+		p.signal(syscall.SIGCONT)
+		return p.said("outcome") != ""
+	})
+	return p.said("outcome")
+}
+
 // sizes returns how many replicas are tested.
 func sizes() []int {
 	if testing.Short() {
@@ -288,9 +298,7 @@ func TestReplicasWithALeaseInPostgres(t *testing.T) {
 			took, now := f.deliver()
 			assert.NotEqual(t, old, now)
 			t.Logf("SIGSTOP of the active replica: another one delivered after %v", took.Round(time.Millisecond))
-			old.signal(syscall.SIGCONT)
-			lab.WaitFor(t, func() bool { return old.said("outcome") != "" })
-			assert.Equal(t, "refused", old.said("outcome"))
+			assert.Equal(t, "refused", old.resume())
 			f.othersStandBy()
 
 			// The database stops, and comes back.
@@ -325,9 +333,7 @@ func TestReplicasWithALeaseOnAFile(t *testing.T) {
 
 			// A paused process keeps its lock, so nobody takes over.
 			old := f.pause()
-			old.signal(syscall.SIGCONT)
-			lab.WaitFor(t, func() bool { return old.said("outcome") != "" })
-			assert.Equal(t, "stored", old.said("outcome"))
+			assert.Equal(t, "stored", old.resume())
 			assert.Equal(t, old, f.active())
 
 			// Without the file the lock keeps nobody away: the active replica gives up.
