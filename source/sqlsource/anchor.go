@@ -20,8 +20,8 @@ import (
 // A digest holds a number for each column of a row, without those of the key. A layout says which columns
 // these are. Columns can come and go, and are told apart by name and type.
 type (
-	digest []uint16
-	layout []uint16
+	digest []uint32
+	layout []uint32
 )
 
 // What the numbers of a digest mean, besides hashes.
@@ -38,7 +38,7 @@ const maxColumns = 64
 // than maxDigested.
 const maxDigested = 64 << 10
 
-func addColumn(all []uint16, n uint16) []uint16 {
+func addColumn(all []uint32, n uint32) []uint32 {
 	if len(all) < maxColumns {
 		return append(all, n)
 	}
@@ -52,7 +52,7 @@ func layoutOf(columns []dialect.Column, key []string, types map[string]row.Type)
 		if slices.Contains(key, c.Name) {
 			continue
 		}
-		id := hash16(c.Name, c.Type, fmt.Sprint(c.Length, c.Precision, c.Scale), types[c.Name].Name)
+		id := hash(c.Name, c.Type, fmt.Sprint(c.Length, c.Precision, c.Scale), types[c.Name].Name)
 		for len(l) < maxColumns && slices.Contains(l, id) {
 			id++
 		}
@@ -67,42 +67,44 @@ func digestOf(columns []dialect.Column, key []string, value func(i int) (text st
 		if slices.Contains(key, c.Name) {
 			continue
 		}
-		n := uint16(null)
+		n := uint32(null)
 		if text, isNull := value(i); len(text) > maxDigested {
 			n = unknown
 		} else if !isNull {
-			n = hash16(text)
+			n = hash(text)
 		}
 		d = addColumn(d, n)
 	}
 	return d
 }
 
-func hash16(parts ...string) uint16 {
+// hash makes a number of texts, such that two that differ have the same number once in four thousand million
+// times: two delivered rows that share a number by chance would have no evidence.
+func hash(parts ...string) uint32 {
 	h := fnv.New64a()
 	for _, p := range parts {
 		fmt.Fprintf(h, "%d:", len(p))
 		h.Write([]byte(p))
 	}
 	sum := h.Sum64()
-	return max(uint16(sum^sum>>16^sum>>32^sum>>48), null+1) // the low bits alone mix badly
+	return max(uint32(sum^sum>>32), null+1)
 }
 
 // numbersText and parseNumbers write and read layouts and digests in a cursor.
-func numbersText(all []uint16) string {
+func numbersText(all []uint32) string {
 	b, _ := binary.Append(nil, binary.BigEndian, all) // it fails only where the size is not known
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-func parseNumbers(text string) ([]uint16, error) {
+func parseNumbers(text string) ([]uint32, error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err == nil && len(b) > 2*maxColumns {
+	if err == nil && len(b) > 4*maxColumns {
 		err = errAnchor
 	}
 	if err != nil || len(b) == 0 {
 		return nil, err
 	}
-	all := make([]uint16, len(b)/2) // a byte too many shows when they are written again
+	all := make([]uint32, len(b)/4) // bytes too many show when they are written again
 	_, err = binary.Decode(b, binary.BigEndian, all)
 	return all, err
 }
@@ -280,7 +282,7 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 func tellingColumns(anchors []anchor) []bool {
 	telling := make([]bool, maxColumns)
 	for c := 0; anchors != nil && c < len(anchors[0].row); c++ {
-		var values []uint16
+		var values []uint32
 		for _, a := range anchors {
 			if a.row[c] > null {
 				values = append(values, a.row[c])

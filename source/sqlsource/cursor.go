@@ -51,6 +51,10 @@ func encode(fingerprint string, origin origin, key []dialect.Value) (source.Curs
 		b = append(b, ';')
 	}
 	b = fmt.Appendf(b, "%08x", crc32.ChecksumIEEE(b))
+	if n := len(origin.anchors); len(b) > source.MaxCursor && n > 0 {
+		origin.anchors = origin.anchors[:n-1] // the key matters more
+		return encode(fingerprint, origin, key)
+	}
 	if len(b) > source.MaxCursor {
 		return "", permanent("a key takes %d bytes in a cursor, which holds %d; choose a shorter key", len(b), source.MaxCursor)
 	}

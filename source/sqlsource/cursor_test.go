@@ -23,8 +23,8 @@ func FuzzCursorRoundTrip(f *testing.F) {
 		require.NoError(t, err)
 		key := []dialect.Value{{Tag: dialect.Text, Text: text}, integer, bytes}
 		print := fingerprint(query)
-		made := origin{values: []string{"7301234567890123456", "1", ""}, mark: mark, table: print, marks: []string{"", "0a"}, columns: layout{uint16(mark), 7},
-			anchors: []anchor{{7, digest{uint16(n), uint16(mark)}, key}, {int(mark % maxBack), digest{0, 0}, key[:1]}}}
+		made := origin{values: []string{"7301234567890123456", "1", ""}, mark: mark, table: print, marks: []string{"", "0a"}, columns: layout{uint32(mark), 7},
+			anchors: []anchor{{7, digest{uint32(n), uint32(mark)}, key}, {int(mark % maxBack), digest{0, 0}, key[:1]}}}
 		c, err := encode(print, made, key)
 		if err != nil {
 			require.Equal(t, retry.Fatal, retry.Classify(err))
@@ -144,15 +144,40 @@ func TestKeyValue(t *testing.T) {
 // A history that is not as it is written is refused, even under a right checksum.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	for _, good := range []string{"", "1/2@7", "a+b@7", "1/+abcd,.0a,@7", "1/+abcd,,AAEAAg,7:AAAAAQ:i5@7"} {
+	for _, good := range []string{"", "1/2@7", "a+b@7", "1/*abcd,.0a,@7", "1/*abcd,,AAAAAQAAAAI,7:AAAAAAAAAAE:i5@7"} {
 		o, err := parseOrigin(good)
 		require.NoError(t, err)
 		require.Equal(t, good, o.String())
 	}
-	for _, bad := range []string{"1/2", "1/2@", "1/2@07", "1/2@-7", "1/2@7+3", "1/2@x", "@0", "!@1", "+@1", "+a,@1", "+a,,A@1", "+a,,AA@1", "+a,,,1:i5@1"} {
+	for _, bad := range []string{"1/2", "1/2@", "1/2@07", "1/2@-7", "1/2@7+3", "1/2@x", "@0", "!@1", "+@1", "*@1", "*a,@1", "*a,,A@1", "*a,,AA@1", "*a,,AAAAAQA@1", "*a,,,1:i5@1"} {
 		_, err := parseOrigin(bad)
 		require.Error(t, err, bad)
 	}
+}
+
+// A long key is worth more than the anchors: a cursor holds as many of them as it has room for.
+func TestLongKeyNeedsTheRoomOfAnchors(t *testing.T) {
+	t.Parallel()
+	short := []dialect.Value{{Tag: dialect.Text, Text: strings.Repeat("é", maxAnchorKey/2)}}
+	made := origin{table: "0123abcd", columns: make(layout, maxColumns)}
+	for range levels {
+		made.anchors = append(made.anchors, anchor{row: make(digest, maxColumns), key: short})
+	}
+	c, err := encode("0123abcd", made, short)
+	require.NoError(t, err)
+	_, read, err := decode(c, "0123abcd", 1)
+	require.NoError(t, err)
+	require.Equal(t, made.anchors, read.anchors)
+
+	long := []dialect.Value{{Tag: dialect.Text, Text: strings.Repeat("k", source.MaxCursor-3000)}}
+	c, err = encode("0123abcd", made, long)
+	require.NoError(t, err)
+	key, read, err := decode(c, "0123abcd", 1)
+	require.NoError(t, err)
+	require.Equal(t, long, key)
+	require.Equal(t, made.anchors[:len(read.anchors)], read.anchors)
+	require.NotEmpty(t, read.anchors)
+	require.Less(t, len(read.anchors), levels)
 }
 
 func TestPosition(t *testing.T) {

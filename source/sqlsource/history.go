@@ -34,14 +34,14 @@ type origin struct {
 
 func (o origin) known() bool { return strings.Join(o.values, "") != "" || o.mark != 0 || o.table != "" }
 
-// String returns the form that cursors hold. Its last value begins with a plus sign, and holds the evidence.
+// String returns the form that cursors hold. Its last value begins with a star, and holds the evidence.
 func (o origin) String() string {
 	if !o.known() {
 		return ""
 	}
 	values := o.values
 	if o.table != "" {
-		b := fmt.Appendf(nil, "+%s,%s,%s", o.table, strings.Join(o.marks, "."), numbersText(o.columns))
+		b := fmt.Appendf(nil, "*%s,%s,%s", o.table, strings.Join(o.marks, "."), numbersText(o.columns))
 		values = append(slices.Clone(values), string(appendAnchors(b, o.anchors)))
 	}
 	return strings.Join(values, "/") + "@" + strconv.FormatUint(o.mark, 10)
@@ -57,8 +57,8 @@ func parseOrigin(s string) (origin, error) {
 	n, err := strconv.ParseUint(mark, 10, 64)
 	o := origin{values: strings.Split(values, "/"), mark: n}
 	last := o.values[len(o.values)-1]
-	old := strings.HasPrefix(last, "!") // its anchors had digests of another form, and are dropped
-	if old || strings.HasPrefix(last, "+") {
+	old := strings.HasPrefix(last, "!") || strings.HasPrefix(last, "+") // its anchors had digests of another form, and are dropped
+	if old || strings.HasPrefix(last, "*") {
 		o.values = o.values[:len(o.values)-1]
 		err = cmp.Or(err, o.parseEvidence(strings.Split(last[1:], ","), old))
 	}
