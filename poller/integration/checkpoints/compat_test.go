@@ -85,7 +85,7 @@ var masks = []struct {
 }{
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "<time>"},
 	{regexp.MustCompile(`\b(?:[A-Z2-7]{12}|[A-Z2-7]{26})\b`), "<token>"}, // of any length: no reader interprets it
-	{regexp.MustCompile(`(/[!+][0-9a-f]{8},)[0-9a-f.]+`), "$1<marks of the file>"},
+	{regexp.MustCompile(`(/[!+*][0-9a-f]{8},)[0-9a-f.]+`), "$1<marks of the file>"},
 	{regexp.MustCompile(`(@\d+;.*;)[0-9a-f]{8}"`), `$1<sum>"`},
 	{regexp.MustCompile(`^{"crc32c":"[0-9a-f]{8}"`), `{"crc32c":"<sum>"`},
 }
