@@ -243,7 +243,7 @@ func TestHistoryWithoutTheCluster(t *testing.T) {
 	db.MustExec(lab.Identity + `; insert into orders (v) values ('1'); revoke execute on function pg_control_system from public`)
 	r := follow(t, roleOf(t, database, db, `grant select on orders`), "id")
 	require.Equal(t, []string{"1"}, r.next())
-	require.Regexp(t, `^2;[0-9a-f]{8};/1/\d+/\d+/\d+/\+[^@]+@\d+;i1;`, string(r.at))
+	require.Regexp(t, `^2;[0-9a-f]{8};/1/\d+/\d+/\d+/\*[^@]+@\d+;i1;`, string(r.at))
 	db.MustExec(`drop table orders; ` + lab.Identity + `; grant select on orders to public`)
 	require.ErrorIs(t, r.fails(), sqlsource.ErrHistory)
 }
