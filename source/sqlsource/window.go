@@ -103,6 +103,7 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 	if rewound != nil {
 		return nil, refuse(errors.New(rewound.What), rewindAdvice)
 	}
+	s.unasked = true
 	w.origin = originOf(h, older, q.identity)
 	return w, nil
 }
@@ -132,18 +133,62 @@ func (w *window) pending(after []dialect.Value) int64 {
 	return max(w.Greatest-n, 0)
 }
 
-// check looks for what would lose rows below the window. A NULL that hides a row is an error.
-// Rows that a crash of the server could take back are held.
-func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after []dialect.Value) (*source.Held, error) {
-	if w.Nothing {
-		return nil, nil
+// lookAfter is how long polls with nothing new may do without the statements for what no row shows: the table that the
+// key of a view or a Select comes from, and NULL in the key of a view.
+const lookAfter = 5 * time.Second
+
+// asOf is not later than when it was looked for what no row shows.
+func (s *state) asOf(t time.Time) time.Time {
+	if s.origin.Table != nil && s.asked.Before(t) {
+		t = s.asked
 	}
-	for i := 1; i < len(s.plan.key) && after != nil; i++ {
-		if err := s.query.findNull(ctx, db, s.plan, i, after); err != nil {
-			return nil, err
+	if i := s.unsure(); i >= 0 && s.nulls[i].Before(t) {
+		t = s.nulls[i]
+	}
+	return t
+}
+
+// unsure returns the column of the key in which NULL was looked for longest ago, -1 if none can hold it.
+func (s *state) unsure() int {
+	oldest := -1
+	for i, k := range s.plan.key {
+		if k.Nullable && (oldest < 0 || s.nulls[i].Before(s.nulls[oldest])) {
+			oldest = i
 		}
 	}
-	if w.durable {
+	return oldest
+}
+
+// findNull looks for NULL in the first column of the key, after rows were read to the end. Otherwise it looks in one column
+// after the other, with one statement.
+func (s *state) findNull(ctx context.Context, db ceiling.Queryer, after []dialect.Value, rows bool) error {
+	i := s.unsure()
+	if rows {
+		i = 0
+	} else if i < 0 || !slices.Equal(s.base, s.query.table) && time.Since(s.nulls[i]) < lookAfter { // it is a view
+		return nil
+	}
+	s.nulls[i] = time.Now()
+	if i > 0 && after == nil {
+		return nil
+	}
+	return s.query.findNull(ctx, db, s.plan, i, after)
+}
+
+// findHidden looks for NULL in the later columns, next to a key that the cursor moves on from.
+func (s *state) findHidden(ctx context.Context, db ceiling.Queryer, after []dialect.Value) error {
+	for i := 1; i < len(s.plan.key) && after != nil; i++ {
+		s.nulls[i] = time.Now()
+		if err := s.query.findNull(ctx, db, s.plan, i, after); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check holds rows below the window that a crash of the server could take back.
+func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after []dialect.Value) (*source.Held, error) {
+	if w.Nothing || w.durable {
 		return nil, nil
 	}
 	statement, args, err := s.query.statement(s.plan, "1", keyRange{after: after, below: w.Limit, limit: 1})
