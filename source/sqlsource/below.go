@@ -7,6 +7,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
@@ -59,7 +60,10 @@ func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position
 	case alone && r.rows == 0: // the row was changed or deleted since it was found
 		return s.readBelow(ctx, r, w, at)
 	case r.rows > before:
-		at, err = s.query.positionOf(values(r.keys.last), w)
+		from := at.key
+		if at, err = s.query.positionOf(values(r.keys.last), w); err == nil {
+			err = s.finish(r.db, r, func(db ceiling.Queryer) error { return s.query.findHidden(ctx, db, r.plan, from) })
+		}
 	}
 	if alone && err == nil { // find out whether another row follows
 		err = r.eachKey(ctx, r.db, r.plan, keyRange{after: at.key, below: w.Limit, limit: 1}, func([]dialect.Value) { r.more = true })

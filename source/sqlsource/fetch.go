@@ -265,11 +265,8 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
 	b.From, b.To = at.cursor, at.cursor
 	looked := !s.nulls.IsZero()
-	if !looked {
-		if err := s.query.findNull(ctx, db, s.plan, 0, nil); err != nil {
-			return b, err
-		}
-		s.nulls = time.Now()
+	if err := s.lookFirst(ctx, db); err != nil {
+		return b, err
 	}
 	if at.cursor == "" && s.query.start == Latest {
 		b.To, err = s.startLatest(ctx, db)
@@ -300,14 +297,9 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		} else if b.Held != nil {
 			break
 		}
-		before, hidden, from := r.rows, r.hidden, at.key
+		before, hidden := r.rows, r.hidden
 		if at, err = s.readBelow(ctx, r, next, at); err != nil {
-			return b, s.finishBad(ctx, db, r, first, next, from, err)
-		}
-		if r.rows > before {
-			if err := s.finish(db, r, func(db ceiling.Queryer) error { return s.query.findHidden(ctx, db, s.plan, from) }); err != nil {
-				return b, err
-			}
+			return b, s.finishBad(ctx, db, r, first, next, err)
 		}
 		if w == nil || r.rows > before {
 			w = next // the cursor is of the history in which its row was read
@@ -322,18 +314,8 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		ended = fresh && !next.More
 		s.window, b.AsOf, b.Held = nil, next.AsOf, next.Held
 	}
-	if r.rows > 0 {
-		all := into.take(len(r.found) + r.rows)
-		b.Records, b.Bytes, b.More, s.rowSize = all[len(r.found):], r.bytes, r.more, max(r.bytes/r.rows, 1)
-		if r.together && !r.unreadable {
-			s.delivered = map[string]digest{}
-			for i, key := range r.found {
-				s.delivered[key] = digestRow(s, into, all[i])
-			}
-		}
-	}
 	if r.rows > 0 || w != nil && w.moved {
-		err = finishRows(ctx, s, db, r, first, at.key, w, into, b.Records)
+		err = finishRows(ctx, s, db, r, first, at.key, w, into, &b)
 	}
 	if err == nil && !b.More && looked {
 		err = s.findNull(ctx, db, at.key, r.rows > 0)

@@ -268,13 +268,17 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 	if r.steady == "" {
 		return p.comment(q.selects(set, list, conds, by, r.limit)), args.List, nil
 	}
-	// In WHERE the condition would cost time for each row. LIMIT is evaluated before the first row is read, and so are
-	// the settings. The parts are read one after the other. A row of NULL stands between them: a key can be written in
-	// another way than it was, and does not tell which rows were delivered.
+	return p.comment(q.together(set, list, delivered, conds, by, r)), args.List, nil
+}
+
+// together writes one statement for delivered rows and those of a batch, while a condition holds. In WHERE that would
+// cost time for each row. LIMIT is evaluated before the first row is read, and so are the settings. The parts are read one
+// after the other. A row of NULL stands between them, because a key can be written in another way than it was.
+func (q *query) together(set dialect.Settings, list, delivered string, conds []string, by string, r keyRange) string {
 	gate := strings.Join(slices.DeleteFunc([]string{set.Where, r.steady}, func(c string) bool { return c == "" }), " AND ")
 	set.Where = ""
-	return p.comment(fmt.Sprintf("(%s) UNION ALL (SELECT %s FROM (SELECT 1) AS one LEFT JOIN %s ON 1 = 0) UNION ALL (%s) LIMIT CASE WHEN %s THEN %d ELSE 0 END",
-		q.selects(set, list, []string{delivered}, by, len(r.keys)+1), list, q.from, q.selects(set, list, conds, by, r.limit), gate, len(r.keys)+2+r.limit)), args.List, nil
+	return fmt.Sprintf("(%s) UNION ALL (SELECT %s FROM (SELECT 1) AS one LEFT JOIN %s ON 1 = 0) UNION ALL (%s) LIMIT CASE WHEN %s THEN %d ELSE 0 END",
+		q.selects(set, list, []string{delivered}, by, len(r.keys)+1), list, q.from, q.selects(set, list, conds, by, r.limit), gate, len(r.keys)+2+r.limit)
 }
 
 // settings fixes the text of values. A Query's values keep the time zone that its user chose for the

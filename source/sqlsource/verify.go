@@ -218,23 +218,39 @@ func (q *query) oneOf(p *plan, keys [][]dialect.Value, args *dialect.Args) (stri
 	return "(" + strings.Join(rows[min(1, len(keys)):], " OR ") + ")", nil
 }
 
-// finishRows finds the cursor of a batch, after the last key of its rows.
-func finishRows[T any](ctx context.Context, s *state, db ceiling.Queryer, r *reader, at position, key []dialect.Value, w *window, into records[T], rows []T) error {
+// takeRows takes the rows of a batch, if there are any, and digests of those in front of it.
+func takeRows[T any](s *state, r *reader, into records[T], b *source.Batch[T]) {
+	if r.rows == 0 {
+		return
+	}
+	all := into.take(len(r.found) + r.rows)
+	b.Records, b.Bytes, b.More, s.rowSize = all[len(r.found):], r.bytes, r.more, max(r.bytes/r.rows, 1)
+	if r.together && !r.unreadable {
+		s.delivered = map[string]digest{}
+		for i, key := range r.found {
+			s.delivered[key] = digestRow(s, into, all[i])
+		}
+	}
+}
+
+// finishRows takes the rows of a batch and finds its cursor, after their last key.
+func finishRows[T any](ctx context.Context, s *state, db ceiling.Queryer, r *reader, at position, key []dialect.Value, w *window, into records[T], b *source.Batch[T]) error {
+	takeRows(s, r, into, b)
 	return s.finish(db, r, func(db ceiling.Queryer) (err error) {
-		s.to, err = s.cursorAfter(ctx, db, at, w, key, r.rows, r.seen, func(i int) digest { return digestRow(s, into, rows[i]) })
+		s.to, err = s.cursorAfter(ctx, db, at, w, key, r.rows, r.seen, func(i int) digest { return digestRow(s, into, b.Records[i]) })
 		return err
 	})
 }
 
-// finishBad gives a *source.BadRecord the cursor after its row, which follows from. It returns other errors as they are.
-func (s *state) finishBad(ctx context.Context, db ceiling.Queryer, r *reader, at position, w *window, from []dialect.Value, err error) error {
+// finishBad gives a *source.BadRecord the cursor after its row. It returns other errors as they are.
+func (s *state) finishBad(ctx context.Context, db ceiling.Queryer, r *reader, at position, w *window, err error) error {
 	var bad *source.BadRecord
 	if !errors.As(err, &bad) {
 		return err
 	}
 	key := values(r.keys.now)
 	failed := s.finish(db, r, func(db ceiling.Queryer) (err error) {
-		if err = s.query.findHidden(ctx, db, s.plan, from); err == nil {
+		if err = s.query.findHidden(ctx, db, s.plan, at.key); err == nil {
 			bad.To, err = s.cursorAfter(ctx, db, at, w, key, 1, nil, nil)
 		}
 		return err

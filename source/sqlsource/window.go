@@ -140,6 +140,18 @@ func (w *window) pending(after []dialect.Value) int64 {
 // key of a view or a Select comes from, and NULL in the key of a view.
 const lookAfter = 5 * time.Second
 
+// lookFirst looks for NULL in the first column of the key, once by each plan.
+func (s *state) lookFirst(ctx context.Context, db ceiling.Queryer) error {
+	if !s.nulls.IsZero() {
+		return nil
+	}
+	err := s.query.findNull(ctx, db, s.plan, 0, nil)
+	if err == nil {
+		s.nulls = time.Now()
+	}
+	return err
+}
+
 // findNull looks for NULL in the first column of the key, after rows were read to the end. Otherwise it looks in one column
 // after the other, with one statement.
 func (s *state) findNull(ctx context.Context, db ceiling.Queryer, after []dialect.Value, rows bool) error {
