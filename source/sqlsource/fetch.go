@@ -34,31 +34,36 @@ type state struct {
 
 	mu        sync.Mutex
 	plan      *plan
-	stale     bool // the plan is out of date, and kept to tell what changed
-	nonce     int  // of the next plan, 0 until the columns are found changed
-	nullFree  bool // NULL was looked for in the first column of the key
-	explained bool // the database's plan was looked at
-	rowSize   int  // average of the last batch
-	unproven  bool // rows were read by the plan, and then the columns not yet compared
-	backlog   bool // more rows followed those that were read last
+	stale     bool      // the plan is out of date, and kept to tell what changed
+	nonce     int       // of the next plan, 0 until the columns are found changed
+	nulls     time.Time // when NULL was looked for in the key, by this plan
+	turn      int       // counts polls without rows, which look in one column
+	explained bool      // the database's plan was looked at
+	rowSize   int       // average of the last batch
+	unproven  bool      // rows were read by the plan, and then the columns not yet compared
+	backlog   bool      // more rows followed those that were read last
 	large     large
 	collect   bool // a large row was read
 
 	guard     ceiling.Guard
 	base      []string          // the table, or that which a view takes its key from
+	origin    dialect.Origin    // where the key of a view or a Select comes from; without a Table it is not asked
+	asked     time.Time         // when that was found
+	unasked   bool              // the guard was used, and then that not yet asked again
 	guarantee *source.Guarantee // the guard's
 	reported  string            // the guarantee that was logged last
 	window    *window           // nil: not known
 
-	to         source.Cursor               // of the batch, "" if it has no rows
-	unfinished func(ceiling.Queryer) error // finds it, with another connection
+	to         source.Cursor                 // of the batch, "" if it has no rows
+	unfinished []func(ceiling.Queryer) error // what is left to do with another connection, before that is known
 
-	reread   rereader
-	marks    dialect.Marks
-	marked   time.Time // when marks were read
-	warned   time.Time // when it was logged that delivered rows changed
-	suspects int       // how many of them
-	edited   bool      // that the query changed was logged
+	reread    rereader
+	delivered map[string]digest // the rows of the anchors, by [keyText]; nil: they were not read together with the batch
+	marks     dialect.Marks
+	marked    time.Time // when marks were read
+	warned    time.Time // when it was logged that delivered rows changed
+	suspects  int       // how many of them
+	edited    bool      // that the query changed was logged
 
 	path     string         // of the database's file, in the data source name
 	file     string         // the one at the database's path
@@ -75,8 +80,8 @@ type records[T any] interface {
 	text(row T, column int) (text string, null bool)
 }
 
-// errChanged says that the columns are not those of the plan.
-var errChanged = errors.New("the columns changed again and again while a batch was read")
+// errChanged says that the columns are not those of the plan, or that the key comes from another table.
+var errChanged = errors.New("the columns, or the table that has the key, changed again and again while a batch was read")
 
 // rounds is how often one Fetch begins again because the columns changed.
 const rounds = 4
@@ -118,18 +123,23 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 	}
 	s.logPlan(ctx, b.To) // now that the connection is given back: there may be only one
 	b.Guarantee, b.Position = s.guarantee, positionText(s.query.key, b.To)
+	if s.origin.Table != nil && s.asked.Before(b.AsOf) {
+		b.AsOf = s.asked // a view that was replaced since shows rows that are not below the limit
+	}
 	return b, nil
 }
 
 // fetchFinished fetches a batch and finds its cursor.
 func fetchFinished[T any](ctx context.Context, s *state, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
 	err = s.withPlan(ctx, func(db ceiling.Queryer) (err error) {
-		s.to, s.unfinished = "", nil
+		s.to, s.unfinished, s.delivered = "", nil, nil
 		b, err = fetchBatch(ctx, s, db, at, limit, open)
 		return err
 	})
-	if s.unfinished != nil && (err == nil || errors.As(err, new(*source.BadRecord))) {
-		err = cmp.Or(s.query.withConn(ctx, s.unfinished), err)
+	for _, f := range s.unfinished {
+		if err == nil || errors.As(err, new(*source.BadRecord)) {
+			err = cmp.Or(s.query.withConn(ctx, f), err)
+		}
 	}
 	b.To = cmp.Or(s.to, b.To)
 	return b, err
@@ -192,7 +202,7 @@ func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) err
 		})
 		changed, failed := s.changed(ctx, err)
 		if changed {
-			s.stale, s.nonce = true, rand.Int()
+			s.stale, s.nonce, s.window = true, rand.Int(), nil // rows are judged by a window of the same plan
 			if err == nil || errors.Is(err, errChanged) {
 				err = s.query.wrap(errChanged, nil)
 			}
@@ -209,17 +219,26 @@ func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) err
 
 // changed reports whether the columns may have changed since the plan was made. They are
 // compared after rows were read by it, and after an error that a change may explain. That takes
-// a connection from the pool: the one before may have been closed.
+// a connection from the pool: the one before may have been closed. After the first rows below a
+// ceiling, and after a while without rows, the table that has the key is asked for as well.
 func (s *state) changed(ctx context.Context, err error) (changed bool, failed error) {
 	if err != nil && (errors.Is(err, errChanged) || s.query.sql.ColumnsChanged(err)) {
 		return true, nil
 	}
-	if s.plan == nil || s.stale || err == nil && !s.unproven || err != nil && (ctx.Err() != nil || retry.Classify(err) != retry.Fatal) {
+	ask := err == nil && s.guard != nil && s.origin.Table != nil && (s.unproven && s.unasked || time.Since(s.asked) >= lookAfter)
+	if s.plan == nil || s.stale || err == nil && !s.unproven && !ask || err != nil && (ctx.Err() != nil || retry.Classify(err) != retry.Fatal) {
 		return false, nil
 	}
+	columns := s.unproven || err != nil
 	s.unproven = false
 	failed = s.query.withConn(ctx, func(db ceiling.Queryer) error {
-		current, err := s.plan.isCurrent(ctx, s.query, db)
+		current, err := true, error(nil)
+		if columns {
+			current, err = s.plan.isCurrent(ctx, s.query, db)
+		}
+		if current && ask && err == nil {
+			current, err = s.sameOrigin(ctx, db)
+		}
 		changed = !current && err == nil
 		return err
 	})
@@ -237,7 +256,7 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 		return err
 	}
 	q.logChange(ctx, s.plan, p)
-	s.plan, s.stale, s.nullFree = p, false, false
+	s.plan, s.stale, s.nulls = p, false, time.Time{}
 	return nil
 }
 
@@ -245,8 +264,8 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 // asks where the ceiling is now, and reads on.
 func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
 	b.From, b.To = at.cursor, at.cursor
-	known, err := s.findNull(ctx, db)
-	if err != nil {
+	looked := !s.nulls.IsZero()
+	if err := s.lookFirst(ctx, db); err != nil {
 		return b, err
 	}
 	if at.cursor == "" && s.query.start == Latest {
@@ -278,7 +297,7 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		} else if b.Held != nil {
 			break
 		}
-		before := r.rows
+		before, hidden := r.rows, r.hidden
 		if at, err = s.readBelow(ctx, r, next, at); err != nil {
 			return b, s.finishBad(ctx, db, r, first, next, err)
 		}
@@ -288,29 +307,20 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		b.Pending = next.pending(at.key)
 		if r.more {
 			break
+		} else if r.hidden && !hidden {
+			s.window = nil // the history may have changed
+			continue
 		}
 		ended = fresh && !next.More
 		s.window, b.AsOf, b.Held = nil, next.AsOf, next.Held
 	}
-	if r.rows > 0 {
-		b.Records, b.Bytes, b.More, s.rowSize = into.take(r.rows), r.bytes, r.more, max(r.bytes/r.rows, 1)
-	}
 	if r.rows > 0 || w != nil && w.moved {
-		err = finishRows(ctx, s, db, r, first, at.key, w, into, b.Records)
+		err = finishRows(ctx, s, db, r, first, at.key, w, into, &b)
 	}
-	if err == nil && !b.More && known {
-		err = s.query.findNull(ctx, db, s.plan, 0, nil)
+	if err == nil && !b.More && looked {
+		err = s.findNull(ctx, db, at.key, r.rows > 0)
 	}
 	return b, err
-}
-
-// findNull looks for NULL in the first column of the key, unless that is known.
-func (s *state) findNull(ctx context.Context, db ceiling.Queryer) (known bool, err error) {
-	if known = s.nullFree; !known {
-		err = s.query.findNull(ctx, db, s.plan, 0, nil)
-		s.nullFree = err == nil
-	}
-	return known, err
 }
 
 // guess estimates how many rows take maxBytes. It is a power of two, because each number makes
@@ -348,38 +358,6 @@ func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	} else if f.Level == ceiling.Warning {
 		q.logger().WarnContext(ctx, "inefficient query plan", "table", q.label, "warning", f.Text, "fix", f.Remedies[0].Words)
 	}
-}
-
-// keysBetween is Keys for all kinds of records.
-func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cursor, limit int) ([]source.Cursor, error) {
-	at, err := s.begin(ctx, of, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	q := s.query
-	if after == "" && q.start == Latest || to == Latest {
-		return nil, permanent("%s: Keys was called with the cursors %q and %q, which have no key", q.label, after.Short(), to.Short())
-	}
-	r := keyRange{after: at.key, limit: limit}
-	if to != "" {
-		if r.to, _, err = decode(to, q.print, len(q.key)); err != nil || r.to == nil {
-			return nil, err // nothing is before the first row
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []source.Cursor
-	err = s.withPlan(ctx, func(db ceiling.Queryer) error {
-		all, s.unproven = all[:0], true
-		var failed error
-		err := q.eachKey(ctx, db, s.plan, r, func(key []dialect.Value) {
-			c, err := encode(q.print, origin{}, key)
-			failed = cmp.Or(failed, err)
-			all = append(all, c)
-		})
-		return cmp.Or(err, failed)
-	})
-	return all, err
 }
 
 // wrap says which query an error is of, and which cursor, if the database refuses its key.
