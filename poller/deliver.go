@@ -17,13 +17,13 @@ import (
 // To, or an earlier one if the batch has to be fetched again.
 func (r *run[T]) deliver(f *fetched[T]) (c source.Cursor, err error) {
 	defer func() {
-		if err != nil && f.Partial && !errors.Is(err, ErrConflict) {
+		if err != nil && r.unsaved {
 			f.batch.More = true // by the next run, the source may have
 			r.unfinished = f
 		}
 	}()
 	b := &f.batch
-	for len(f.Rest) > 0 || !f.Partial {
+	for len(f.Rest) > 0 || f.End == 0 {
 		s := StepInfo{Op: OpWrite, From: b.From, To: b.To, Records: f.Size, Bytes: parts.Share(b.Bytes, f.Size, len(b.Records))}
 		if r.ctx.Err() != nil && (!r.unsaved || r.graceCtx.Err() != nil) {
 			return "", r.interrupted(&s, errGraceEnded)
@@ -63,7 +63,7 @@ func (r *run[T]) deliver(f *fetched[T]) (c source.Cursor, err error) {
 			}
 			f.uncertain = true
 			if errors.Is(err, ErrTimeout) && f.Size > 1 {
-				if f.Size /= 2; !f.Partial {
+				if f.Size /= 2; f.End == 0 {
 					r.limit.Next = f.Size
 					return r.reconcile(b)
 				}
@@ -96,7 +96,7 @@ func (r *run[T]) settle(f *fetched[T], s *StepInfo, answer error) error {
 // the cursor to continue from.
 func (r *run[T]) refused(f *fetched[T], s *StepInfo, cause error) (c source.Cursor, done bool, err error) {
 	b := &f.batch
-	if f.uncertain && !f.Partial {
+	if f.uncertain && f.End == 0 {
 		if c, err := r.reconcile(b); err != nil || c == b.To {
 			return c, true, err
 		}
@@ -107,7 +107,7 @@ func (r *run[T]) refused(f *fetched[T], s *StepInfo, cause error) (c source.Curs
 		if errors.Is(cause, sink.ErrTooLarge) {
 			r.limit.TooLarge(f.Size)
 		}
-		if f.Partial {
+		if f.End > 0 {
 			return "", false, nil
 		}
 		r.dropPrefetched()

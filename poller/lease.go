@@ -74,7 +74,7 @@ func (r *run[T]) lead() error {
 		case r.ctx.Err() != nil:
 			return errStopped
 		case errors.Is(err, ErrStandby):
-			r.unfinished = nil // the cursor may have been moved on and back
+			r.unfinished = nil // the other replica fetches this batch again
 			if r.succeeded(OpLease); r.Status().State != Standby {
 				r.enter(Standby, "", 0)
 			}

@@ -119,9 +119,6 @@ func (r *run[T]) loop() error {
 	if err != nil {
 		return err
 	}
-	if r.unsaved && r.unfinished.batch.From != cursor {
-		r.unfinished, r.unsaved = nil, false
-	}
 	r.update(func(s *Status) { s.Started = time.Now() })
 	r.log.Info("started", "cursor", cursor)
 	for {
@@ -158,6 +155,13 @@ func (r *run[T]) loop() error {
 func (r *run[T]) load() (c source.Cursor, err error) {
 	s := StepInfo{Op: OpLoad}
 	err = r.until(r.ctx, &s, func(ctx context.Context) (err error) {
+		if r.unfinished != nil {
+			c = r.unfinished.batch.From
+			if err = r.Checkpointer.Save(ctx, c, c); !errors.Is(err, ErrConflict) {
+				return err
+			}
+			r.unfinished, r.unsaved = nil, false // the cursor was moved, even if it is back
+		}
 		if c, err = r.Checkpointer.Load(ctx); err == nil && c.Validate() != nil {
 			err = retry.Permanent(fmt.Errorf("the loaded cursor is invalid: %w", c.Validate()))
 		}

@@ -1,0 +1,117 @@
+package poller_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/pollertest"
+	"github.com/artifactofdevotion/devotion/sink"
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+// A batch that is stored in one write is not stored again either if its cursor could
+// not be saved, whatever ended the run. A letter is not written again.
+func TestABatchThatIsStoredInOneWriteAndNotSaved(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(t *testing.T, pl *poller.Poller[int], w *world)
+		bad    bool
+	}{
+		"no right to save": {func(_ *testing.T, _ *poller.Poller[int], w *world) {
+			w.onSave = failing(time.Hour, sqlState("42501"))
+		}, false},
+		"the policy gives up": {func(t *testing.T, pl *poller.Poller[int], w *world) {
+			pl.Retry.MaxAttempts, w.onSave = 2, failing(time.Hour, errOutage)
+		}, false},
+		"the lease is lost": {func(t *testing.T, pl *poller.Poller[int], w *world) {
+			pl.Lease, w.onSave = new(turns).activeFor(t, time.Minute), failing(2*time.Minute, errOutage)
+		}, false},
+		"a rejected record": {func(t *testing.T, pl *poller.Poller[int], w *world) {
+			w.onSave = failing(time.Hour, sqlState("42501"))
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, l := newWorld(1), &letters{}
+				if c.bad {
+					w.reject(1)
+				}
+				pl := w.poller()
+				pl.DeadLetter = l
+				c.change(t, pl, w)
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+				defer cancel()
+				require.NoError(t, poller.Group{Pipelines: []poller.Pipeline{pl}, Logger: pl.Logger}.Run(ctx))
+				assert.Equal(t, []int{1}, append(l.records(), w.written...))
+				assert.Equal(t, source.Cursor("1"), w.stored)
+			})
+		})
+	}
+}
+
+// failing returns a hook that fails until d has passed since its first call.
+func failing(d time.Duration, err error) func(context.Context, source.Cursor, source.Cursor) error {
+	fails := until(d, err)
+	return func(context.Context, source.Cursor, source.Cursor) error { return fails() }
+}
+
+// A rewind is obeyed while a batch is in memory, also one to where the cursor is.
+func TestARewindDropsTheBatchInMemory(t *testing.T) {
+	for _, to := range []source.Cursor{"", "5"} {
+		synctest.Test(t, func(t *testing.T) {
+			var f pollertest.Fakes[int]
+			f.Source.Append(seq(1, 10)...)
+			refused := true
+			p := &posts{fail: func(record int) error {
+				if record == 8 && refused {
+					return sink.Reject(errors.New("422"))
+				}
+				return nil
+			}}
+			pl := f.Poller("test")
+			pl.Sink, pl.DeadLetter, pl.BatchSize = sink.Each(1, p.post), nil, 5
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			time.AfterFunc(10*time.Minute, func() {
+				if at := f.Checkpoint.History(); to != "" {
+					to = at[len(at)-1]
+				}
+				f.Checkpoint.Rewind(to)
+				p.stored, refused = nil, false
+			})
+			require.NoError(t, poller.Group{Pipelines: []poller.Pipeline{pl}, Logger: pl.Logger}.Run(ctx))
+			first := 1
+			if to != "" {
+				first = 6
+			}
+			assert.Equal(t, seq(first, 10), p.stored)
+		})
+	}
+}
+
+// Another replica may have been active although this one was never told so.
+func TestALostLeaseDropsTheBatchIfTheCursorWasMovedAndBack(t *testing.T) {
+	for moved, want := range map[bool]int{false: 100, true: 170} {
+		synctest.Test(t, func(t *testing.T) {
+			p, checkpoint := &posts{takes: 100 * time.Millisecond}, &pollertest.Checkpointer{}
+			pl, _ := p.poller(100, 1)
+			pl.Checkpointer, pl.Lease = checkpoint, new(turns).activeFor(t, 7050*time.Millisecond)
+			time.AfterFunc(6*time.Second, func() {
+				if other := checkpoint.Open(); moved {
+					_, err := other.Load(t.Context())
+					require.NoError(t, err)
+					require.NoError(t, other.Save(t.Context(), "", "100"))
+					require.NoError(t, other.Save(t.Context(), "100", ""))
+				}
+			})
+			require.NoError(t, pl.Drain(t.Context()))
+			assert.Len(t, p.stored, want)
+		})
+	}
+}
