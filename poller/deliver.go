@@ -79,15 +79,13 @@ var errGraceEnded = errors.New("Grace ended before the rest of the batch was sto
 // DeadLetter.
 func (r *run[T]) settle(f *fetched[T], s *StepInfo, answer error) error {
 	r.unsaved = r.unsaved || f.Stored(answer) // before DeadLetter is waited for
-	err := f.Settle(answer, func(i int, rejection error) error {
+	return f.Settle(answer, func(i int, rejection error) error {
 		if rejection == nil {
 			r.rejected = 0
 			return nil
 		}
 		return r.letter(s, Rejected[T]{Record: f.batch.Records[i], Index: i}, rejection)
 	})
-	r.unsaved = r.unsaved || f.End > 0
-	return err
 }
 
 // refused handles a write that stored nothing, because the sink rejects a record
@@ -163,11 +161,13 @@ func (r *run[T]) letter(s *StepInfo, letter Rejected[T], cause error) error {
 	letter.Pipeline, letter.From, letter.To, letter.Err, letter.Time = r.Name, s.From, s.To, cause.Error(), time.Now()
 	batch := source.Batch[Rejected[T]]{From: s.From, To: s.To, Bytes: s.Bytes, Records: []Rejected[T]{letter}}
 	d := StepInfo{Op: OpDeadLetter, From: s.From, To: s.To, Records: 1, Bytes: s.Bytes}
-	err := r.until(r.graceCtx, &d, func(ctx context.Context) error { return r.DeadLetter.Write(ctx, batch) })
+	one := parts.New(1)
+	err := r.until(r.graceCtx, &d, func(ctx context.Context) error { return one.Check(r.DeadLetter.Write(ctx, batch)) })
 	if err != nil {
 		return err
 	}
 	r.rejected++
+	r.unsaved = true
 	var total int64
 	r.update(func(s *Status) { s.DeadLetters++; total = s.DeadLetters })
 	r.rejectionLog.Begin(time.Now())

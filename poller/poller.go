@@ -106,14 +106,16 @@ type Poller[T any] struct {
 	// DeadLetter receives the records that Sink rejects, one per batch. A
 	// rejected batch is fetched again in smaller batches until the record is
 	// alone. The record is written to DeadLetter, and the cursor after it is
-	// saved. A crash between the two can write it to DeadLetter twice. If
+	// saved. A crash between the two writes it to DeadLetter twice. If
 	// DeadLetter is nil, a rejected record ends Run. Package deadletter keeps the
 	// records in a directory, and delivers them after a fix.
 	DeadLetter sink.Sink[Rejected[T]]
 
 	// DeadLetterLimit is the maximum number of records in a row that are written
 	// to DeadLetter. One more ends Run: that many rejections in a row mean a
-	// fault, not bad records. Defaults to 100.
+	// fault, not bad records. The count goes on in the next Run, so a Group that
+	// restarts the pipeline writes no more of them until a record is stored. A new
+	// process begins at 0. Defaults to 100.
 	DeadLetterLimit int
 
 	// BatchSize is the maximum number of records in a batch. Defaults to 5,000.
@@ -178,6 +180,7 @@ type Poller[T any] struct {
 	Logger *slog.Logger
 
 	running    atomic.Bool
+	rejected   int         // records rejected in a row
 	unfinished *fetched[T] // a batch of which records are stored, and whose cursor is not saved; for the next run
 	mu         sync.Mutex
 	status     Status

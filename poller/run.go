@@ -34,7 +34,6 @@ type run[T any] struct {
 	unsaved      bool            // records of the batch in progress are stored, and its cursor is not saved
 	prefetched   chan fetched[T] // receives the prefetched batch; nil without a prefetch
 	steps        map[Op]*stepState
-	rejected     int // records rejected in a row
 	rejectionLog loglimit.Limiter
 	held         hold
 }

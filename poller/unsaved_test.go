@@ -83,6 +83,8 @@ func TestARewindDropsTheBatchInMemory(t *testing.T) {
 					to = at[len(at)-1]
 				}
 				f.Checkpoint.Rewind(to)
+				p.mu.Lock()
+				defer p.mu.Unlock()
 				p.stored, refused = nil, false
 			})
 			require.NoError(t, poller.Group{Pipelines: []poller.Pipeline{pl}, Logger: pl.Logger}.Run(ctx))
@@ -113,5 +115,47 @@ func TestALostLeaseDropsTheBatchIfTheCursorWasMovedAndBack(t *testing.T) {
 			require.NoError(t, pl.Drain(t.Context()))
 			assert.Len(t, p.stored, want)
 		})
+	}
+}
+
+// A stop while the only letter of a batch is written saves the cursor within Grace, so
+// that the letter is not written again. If that fails, the Poller remembers the letter.
+func TestALetterIsNotWrittenAgain(t *testing.T) {
+	reject := func(_ context.Context, record int) error {
+		if record == 1 {
+			return sink.Reject(errors.New("422"))
+		}
+		return nil
+	}
+	for name, c := range map[string]struct {
+		change func(pl *poller.Poller[int], w *world)
+		to     source.Cursor // after the stop
+	}{
+		"of a record that the source cannot make": {func(pl *poller.Poller[int], w *world) { pl.Source = w.bad(1) }, "1"},
+		"of a record that the sink rejects":       {func(_ *poller.Poller[int], w *world) { w.reject(1) }, "1"},
+		"of a record that the sink names":         {func(pl *poller.Poller[int], _ *world) { pl.Sink = sink.Each(1, reject) }, "3"},
+	} {
+		for fails, stop := range map[bool]error{false: nil, true: errOutage} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w, l := newWorld(3), &letters{}
+					ctx, cancel := context.WithCancel(t.Context())
+					l.fail = func() error { cancel(); return nil }
+					pl := w.poller()
+					pl.BatchSize, pl.DeadLetter = 3, l
+					c.change(pl, w)
+					if fails {
+						w.onSave = failing(time.Hour, errOutage)
+						c.to = ""
+					}
+					require.ErrorIs(t, pl.Run(ctx), stop)
+					assert.Equal(t, c.to, w.stored)
+					time.Sleep(time.Hour)
+					require.NoError(t, pl.Drain(t.Context()))
+					assert.Len(t, l.got, 1)
+					assert.Equal(t, source.Cursor("3"), w.stored)
+				})
+			})
+		}
 	}
 }
