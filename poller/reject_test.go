@@ -271,20 +271,21 @@ func TestDeadLetterLimitCountsAcrossEmptyBatches(t *testing.T) {
 func TestDeadLetterLimitHoldsOverRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, l := newWorld(300), &letters{}
-		w.reject(seq(11, 300)...)
+		fixed := until(24*time.Hour, sink.Reject(errors.New("no such column")))
+		w.onWrite = func(_ context.Context, b source.Batch[int]) error {
+			if b.Records[len(b.Records)-1] > 14 {
+				return sink.Reject(errors.New("no such column"))
+			}
+			return fixed()
+		}
 		p := w.poller()
 		p.DeadLetter, p.DeadLetterLimit = l, 3
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- poller.Group{Pipelines: []poller.Pipeline{p}, Logger: p.Logger}.Run(ctx) }()
-		time.Sleep(24 * time.Hour)
-		synctest.Wait()
-		assert.Equal(t, []int{11, 12, 13}, l.records())
-		w.reject(seq(15, 300)...)
-		time.Sleep(24 * time.Hour)
-		cancel()
-		require.ErrorIs(t, <-ended, sink.ErrRejected)
-		assert.Equal(t, []int{11, 12, 13, 15, 16, 17}, l.records())
+		for day, want := range [][]int{{1, 2, 3}, {1, 2, 3, 15, 16, 17}} {
+			ctx, cancel := context.WithTimeout(t.Context(), 23*time.Hour+time.Duration(day)*24*time.Hour)
+			require.ErrorIs(t, poller.Group{Pipelines: []poller.Pipeline{p}, Logger: p.Logger}.Run(ctx), sink.ErrRejected)
+			cancel()
+			assert.Equal(t, want, l.records())
+		}
 	})
 }
 

@@ -144,12 +144,12 @@ func TestALetterIsNotWrittenAgain(t *testing.T) {
 					pl := w.poller()
 					pl.BatchSize, pl.DeadLetter = 3, l
 					c.change(pl, w)
+					want := c.to
 					if fails {
-						w.onSave = failing(time.Hour, errOutage)
-						c.to = ""
+						w.onSave, want = failing(time.Hour, errOutage), ""
 					}
 					require.ErrorIs(t, pl.Run(ctx), stop)
-					assert.Equal(t, c.to, w.stored)
+					assert.Equal(t, want, w.stored)
 					time.Sleep(time.Hour)
 					require.NoError(t, pl.Drain(t.Context()))
 					assert.Len(t, l.got, 1)
