@@ -26,7 +26,7 @@ func (r *run[T]) deliver(f *fetched[T]) (c source.Cursor, err error) {
 	for len(f.Rest) > 0 || f.End == 0 {
 		s := StepInfo{Op: OpWrite, From: b.From, To: b.To, Records: f.Size, Bytes: parts.Share(b.Bytes, f.Size, len(b.Records))}
 		if r.ctx.Err() != nil && (!r.unsaved || r.graceCtx.Err() != nil) {
-			return "", r.interrupted(&s, errGraceEnded)
+			return "", r.interrupted(&s, fmt.Errorf("%v before the rest of the batch was stored", context.Cause(r.graceCtx)))
 		}
 		part, answer := *b, error(nil)
 		part.Records, part.Bytes = parts.Next(f.Parts, b.Records), s.Bytes
@@ -73,8 +73,6 @@ func (r *run[T]) deliver(f *fetched[T]) (c source.Cursor, err error) {
 	return b.To, r.save(b)
 }
 
-var errGraceEnded = errors.New("Grace ended before the rest of the batch was stored")
-
 // settle moves past the records that a write has done. It passes rejected ones to
 // DeadLetter.
 func (r *run[T]) settle(f *fetched[T], s *StepInfo, answer error) error {
@@ -112,10 +110,8 @@ func (r *run[T]) refused(f *fetched[T], s *StepInfo, cause error) (c source.Curs
 		r.limit.Next = f.Size
 		return b.From, true, nil
 	}
-	if err := r.settle(f, s, sink.Stored(0, cause)); err != nil || len(f.Rest) > 0 {
-		return "", err != nil, err
-	}
-	return b.To, true, r.save(b)
+	err = r.settle(f, s, sink.Stored(0, cause))
+	return "", err != nil, err
 }
 
 func (r *run[T]) save(b *source.Batch[T]) error {
@@ -140,11 +136,10 @@ func (r *run[T]) reconcile(b *source.Batch[T]) (source.Cursor, error) {
 		return c, err
 	}
 	r.unsaved = true
-	if err := r.save(b); err != nil {
-		return "", err
+	if err = r.save(b); err == nil {
+		r.succeeded(OpWrite)
 	}
-	r.succeeded(OpWrite)
-	return b.To, nil
+	return b.To, err
 }
 
 // letter writes a record to DeadLetter that the sink rejects or that the source
@@ -162,8 +157,7 @@ func (r *run[T]) letter(s *StepInfo, letter Rejected[T], cause error) error {
 	batch := source.Batch[Rejected[T]]{From: s.From, To: s.To, Bytes: s.Bytes, Records: []Rejected[T]{letter}}
 	d := StepInfo{Op: OpDeadLetter, From: s.From, To: s.To, Records: 1, Bytes: s.Bytes}
 	one := parts.New(1)
-	err := r.until(r.graceCtx, &d, func(ctx context.Context) error { return one.Check(r.DeadLetter.Write(ctx, batch)) })
-	if err != nil {
+	if err := r.until(r.graceCtx, &d, func(ctx context.Context) error { return one.Check(r.DeadLetter.Write(ctx, batch)) }); err != nil {
 		return err
 	}
 	r.rejected++

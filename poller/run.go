@@ -30,12 +30,13 @@ type run[T any] struct {
 	started  time.Time
 	wake     <-chan struct{}
 
-	limit        batchsize.Limit
-	unsaved      bool            // records of the batch in progress are stored, and its cursor is not saved
-	prefetched   chan fetched[T] // receives the prefetched batch; nil without a prefetch
-	steps        map[Op]*stepState
-	rejectionLog loglimit.Limiter
-	held         hold
+	limit          batchsize.Limit
+	unsaved        bool            // records of the batch in progress are stored, and its cursor is not saved
+	prefetched     chan fetched[T] // receives the prefetched batch; nil without a prefetch
+	cancelPrefetch func()
+	steps          map[Op]*stepState
+	rejectionLog   loglimit.Limiter
+	held           hold
 }
 
 // errStopped ends the loop when ctx has ended.

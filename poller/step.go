@@ -201,7 +201,7 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 	case class == retry.Fatal, errors.Is(err, ErrConflict), errors.Is(err, sink.ErrRejected), errors.Is(err, sink.ErrTooLarge):
 		return r.fail(info, err)
 	case ctx.Err() != nil:
-		if err = fmt.Errorf("no answer until Grace ended: %w", err); s.failures > 0 {
+		if err = fmt.Errorf("no answer before the stop (%v): %w", context.Cause(ctx), err); s.failures > 0 {
 			err = s.err // the attempt was cut off, which is not why the step fails
 		}
 		return r.interrupted(info, err)
@@ -268,8 +268,8 @@ func (r *run[T]) backOff(s *StepInfo, wait time.Duration, err error) error {
 // interrupted returns the error that ends a run which was told to stop while a
 // step was failing.
 func (r *run[T]) interrupted(s *StepInfo, err error) error {
-	if r.unsaved {
-		return r.fail(s, err)
+	if r.unsaved || r.unfinished != nil {
+		return r.fail(s, fmt.Errorf("the cursor of stored records is not saved: %w", err))
 	}
 	return errStopped
 }

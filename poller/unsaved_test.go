@@ -159,3 +159,85 @@ func TestALetterIsNotWrittenAgain(t *testing.T) {
 		}
 	}
 }
+
+// A stop before a batch in memory goes on is an error that says why, whatever the run
+// waits for. Nothing says that Grace ended unless it did.
+func TestAStopWithABatchInMemory(t *testing.T) {
+	waits := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	for name, change := range map[string]func(pl *poller.Poller[int], w *world){
+		"while the cursor is checked": func(_ *poller.Poller[int], w *world) {
+			w.onSave = func(ctx context.Context, _, _ source.Cursor) error { return waits(ctx) }
+		},
+		"while the lease does not answer": func(pl *poller.Poller[int], _ *world) {
+			pl.Lease = leaseFunc(func(ctx context.Context, _ func(context.Context) error) error { return waits(ctx) })
+		},
+		"while the lease fails": func(pl *poller.Poller[int], _ *world) {
+			pl.Lease = leaseFunc(func(context.Context, func(context.Context) error) error { return errOutage })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(1)
+				w.onSave = failing(time.Hour, sqlState("42501"))
+				pl := w.poller()
+				require.Error(t, pl.Drain(t.Context()))
+				change(pl, w)
+				stop := start(t, pl)
+				time.Sleep(10 * time.Second)
+				err := stop()
+				require.ErrorContains(t, err, "the cursor of stored records is not saved: ")
+				assert.NotContains(t, err.Error(), "Grace")
+				assert.False(t, pl.Status().Done)
+			})
+		})
+	}
+}
+
+type leaseFunc func(ctx context.Context, active func(context.Context) error) error
+
+func (f leaseFunc) Hold(ctx context.Context, active func(context.Context) error) error {
+	return f(ctx, active)
+}
+
+// A standby drops the batch in memory, because the active replica fetches it again, so
+// its stop is a success.
+func TestAStandbyStopsWithSuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(1)
+		w.onSave = failing(time.Hour, sqlState("42501"))
+		pl := w.poller()
+		require.Error(t, pl.Drain(t.Context()))
+		pl.Lease = new(turns).add(3600, errOther)
+		stop := start(t, pl)
+		time.Sleep(10*time.Second + time.Second/2)
+		require.NoError(t, stop())
+	})
+}
+
+// A lost lease leaves no Grace, so the error does not speak of it.
+func TestTheErrorAfterALostLeaseNamesTheCause(t *testing.T) {
+	for name, change := range map[string]func(pl *poller.Poller[int], w *world){
+		"during a save": func(_ *poller.Poller[int], w *world) {
+			load := first(slowly)
+			w.onSave = func(ctx context.Context, _, _ source.Cursor) error { return load(ctx) }
+		},
+		"after a write that ignores it": func(_ *poller.Poller[int], w *world) {
+			w.onWrite = func(context.Context, source.Batch[int]) error {
+				time.Sleep(5 * time.Second)
+				return sink.Stored(1, nil)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(10)
+				pl := w.poller()
+				change(pl, w)
+				pl.Lease = new(turns).activeFor(t, 12*time.Second)
+				require.NoError(t, pl.Drain(t.Context()))
+				assert.Contains(t, pl.Status().LastError, "the lease is lost")
+				assert.NotContains(t, pl.Status().LastError, "Grace")
+			})
+		})
+	}
+}
