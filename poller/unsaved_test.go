@@ -169,10 +169,10 @@ func TestAStopWithABatchInMemory(t *testing.T) {
 			w.onSave = func(ctx context.Context, _, _ source.Cursor) error { return waits(ctx) }
 		},
 		"while the lease does not answer": func(pl *poller.Poller[int], _ *world) {
-			pl.Lease = leaseFunc(func(ctx context.Context, _ func(context.Context) error) error { return waits(ctx) })
+			pl.Lease = holdFunc(func(ctx context.Context, _ func(context.Context) error) error { return waits(ctx) })
 		},
 		"while the lease fails": func(pl *poller.Poller[int], _ *world) {
-			pl.Lease = leaseFunc(func(context.Context, func(context.Context) error) error { return errOutage })
+			pl.Lease = holdFunc(func(context.Context, func(context.Context) error) error { return errOutage })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -193,9 +193,9 @@ func TestAStopWithABatchInMemory(t *testing.T) {
 	}
 }
 
-type leaseFunc func(ctx context.Context, active func(context.Context) error) error
+type holdFunc func(ctx context.Context, active func(context.Context) error) error
 
-func (f leaseFunc) Hold(ctx context.Context, active func(context.Context) error) error {
+func (f holdFunc) Hold(ctx context.Context, active func(context.Context) error) error {
 	return f(ctx, active)
 }
 
