@@ -26,7 +26,7 @@ func (r *run[T]) deliver(f *fetched[T]) (c source.Cursor, err error) {
 	for len(f.Rest) > 0 || f.End == 0 {
 		s := StepInfo{Op: OpWrite, From: b.From, To: b.To, Records: f.Size, Bytes: parts.Share(b.Bytes, f.Size, len(b.Records))}
 		if r.ctx.Err() != nil && (!r.unsaved || r.graceCtx.Err() != nil) {
-			return "", r.interrupted(&s, fmt.Errorf("%v before the rest of the batch was stored", context.Cause(r.graceCtx)))
+			return "", r.interrupted(&s, fmt.Errorf("%w before the rest of the batch was stored", context.Cause(r.graceCtx)))
 		}
 		part, answer := *b, error(nil)
 		part.Records, part.Bytes = parts.Next(f.Parts, b.Records), s.Bytes

@@ -201,7 +201,7 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 	case class == retry.Fatal, errors.Is(err, ErrConflict), errors.Is(err, sink.ErrRejected), errors.Is(err, sink.ErrTooLarge):
 		return r.fail(info, err)
 	case ctx.Err() != nil:
-		if err = fmt.Errorf("no answer before the stop (%v): %w", context.Cause(ctx), err); s.failures > 0 {
+		if err = fmt.Errorf("no answer before the stop (%w): %w", context.Cause(ctx), err); s.failures > 0 {
 			err = s.err // the attempt was cut off, which is not why the step fails
 		}
 		return r.interrupted(info, err)
