@@ -105,7 +105,7 @@ func TestSinksThatReportTheirProgressPass(t *testing.T) {
 		}
 		return sink.Stored(len(b.Records), nil)
 	}
-	for _, takes := range []time.Duration{0, 10 * time.Millisecond, 100 * time.Millisecond} {
+	for _, takes := range []time.Duration{0, 10 * time.Millisecond, 50 * time.Millisecond} {
 		for limit, write := range map[int]func(context.Context, sink.Sink[order], source.Batch[order]) error{0: all, 5: half} {
 			synctest.Test(t, func(t *testing.T) {
 				fake := &sinktest.Fake[order]{Refuse: refuse}
