@@ -158,8 +158,8 @@ func readable(d time.Duration) string { return d.Round(time.Millisecond).String(
 
 // ErrTimeout matches, with errors.Is, the error of a step that did not finish
 // within the Poller's Deadline. Hooks and [Error] see it. It distinguishes such a
-// step from one that was interrupted because the run was told to stop: in both
-// cases the context of StepEnd has ended.
+// step from one that was interrupted because the run was told to stop, or because a
+// prefetched batch is no longer needed: in all cases the context of StepEnd has ended.
 var ErrTimeout = errors.New("no answer within the timeout")
 
 // succeeded records that a step has succeeded.
