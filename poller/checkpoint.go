@@ -26,6 +26,11 @@ import (
 //   - Otherwise Save returns an error that wraps [ErrConflict]: another writer
 //     has moved the cursor, or a human has rewound it.
 //
+// So Save(from, from) moves nothing, and its success proves that nobody else has
+// moved the cursor since this handle loaded or saved it, not even there and back. The
+// Poller relies on that before it goes on with a batch that it has in memory, see
+// [Poller.Run].
+//
 // Without the token, two pollers in lockstep could both succeed for ever, and
 // each would write every record.
 //

@@ -17,16 +17,16 @@ import (
 // To, or an earlier one if the batch has to be fetched again.
 func (r *run[T]) deliver(f *fetched[T]) (c source.Cursor, err error) {
 	defer func() {
-		if err != nil && f.Partial && !errors.Is(err, ErrConflict) {
+		if err != nil && r.unsaved {
 			f.batch.More = true // by the next run, the source may have
 			r.unfinished = f
 		}
 	}()
 	b := &f.batch
-	for len(f.Rest) > 0 || !f.Partial {
+	for len(f.Rest) > 0 || f.End == 0 {
 		s := StepInfo{Op: OpWrite, From: b.From, To: b.To, Records: f.Size, Bytes: parts.Share(b.Bytes, f.Size, len(b.Records))}
 		if r.ctx.Err() != nil && (!r.unsaved || r.graceCtx.Err() != nil) {
-			return "", r.interrupted(&s, errGraceEnded)
+			return "", r.interrupted(&s, fmt.Errorf("%w before the rest of the batch was stored", context.Cause(r.graceCtx)))
 		}
 		part, answer := *b, error(nil)
 		part.Records, part.Bytes = parts.Next(f.Parts, b.Records), s.Bytes
@@ -63,7 +63,7 @@ func (r *run[T]) deliver(f *fetched[T]) (c source.Cursor, err error) {
 			}
 			f.uncertain = true
 			if errors.Is(err, ErrTimeout) && f.Size > 1 {
-				if f.Size /= 2; !f.Partial {
+				if f.Size /= 2; f.End == 0 {
 					r.limit.Next = f.Size
 					return r.reconcile(b)
 				}
@@ -73,21 +73,17 @@ func (r *run[T]) deliver(f *fetched[T]) (c source.Cursor, err error) {
 	return b.To, r.save(b)
 }
 
-var errGraceEnded = errors.New("Grace ended before the rest of the batch was stored")
-
 // settle moves past the records that a write has done. It passes rejected ones to
 // DeadLetter.
 func (r *run[T]) settle(f *fetched[T], s *StepInfo, answer error) error {
 	r.unsaved = r.unsaved || f.Stored(answer) // before DeadLetter is waited for
-	err := f.Settle(answer, func(i int, rejection error) error {
+	return f.Settle(answer, func(i int, rejection error) error {
 		if rejection == nil {
 			r.rejected = 0
 			return nil
 		}
 		return r.letter(s, Rejected[T]{Record: f.batch.Records[i], Index: i}, rejection)
 	})
-	r.unsaved = r.unsaved || f.End > 0
-	return err
 }
 
 // refused handles a write that stored nothing, because the sink rejects a record
@@ -96,7 +92,7 @@ func (r *run[T]) settle(f *fetched[T], s *StepInfo, answer error) error {
 // the cursor to continue from.
 func (r *run[T]) refused(f *fetched[T], s *StepInfo, cause error) (c source.Cursor, done bool, err error) {
 	b := &f.batch
-	if f.uncertain && !f.Partial {
+	if f.uncertain && f.End == 0 {
 		if c, err := r.reconcile(b); err != nil || c == b.To {
 			return c, true, err
 		}
@@ -107,17 +103,15 @@ func (r *run[T]) refused(f *fetched[T], s *StepInfo, cause error) (c source.Curs
 		if errors.Is(cause, sink.ErrTooLarge) {
 			r.limit.TooLarge(f.Size)
 		}
-		if f.Partial {
+		if f.End > 0 {
 			return "", false, nil
 		}
 		r.dropPrefetched()
 		r.limit.Next = f.Size
 		return b.From, true, nil
 	}
-	if err := r.settle(f, s, sink.Stored(0, cause)); err != nil || len(f.Rest) > 0 {
-		return "", err != nil, err
-	}
-	return b.To, true, r.save(b)
+	err = r.settle(f, s, sink.Stored(0, cause))
+	return "", err != nil, err
 }
 
 func (r *run[T]) save(b *source.Batch[T]) error {
@@ -142,11 +136,10 @@ func (r *run[T]) reconcile(b *source.Batch[T]) (source.Cursor, error) {
 		return c, err
 	}
 	r.unsaved = true
-	if err := r.save(b); err != nil {
-		return "", err
+	if err = r.save(b); err == nil {
+		r.succeeded(OpWrite)
 	}
-	r.succeeded(OpWrite)
-	return b.To, nil
+	return b.To, err
 }
 
 // letter writes a record to DeadLetter that the sink rejects or that the source
@@ -163,11 +156,12 @@ func (r *run[T]) letter(s *StepInfo, letter Rejected[T], cause error) error {
 	letter.Pipeline, letter.From, letter.To, letter.Err, letter.Time = r.Name, s.From, s.To, cause.Error(), time.Now()
 	batch := source.Batch[Rejected[T]]{From: s.From, To: s.To, Bytes: s.Bytes, Records: []Rejected[T]{letter}}
 	d := StepInfo{Op: OpDeadLetter, From: s.From, To: s.To, Records: 1, Bytes: s.Bytes}
-	err := r.until(r.graceCtx, &d, func(ctx context.Context) error { return r.DeadLetter.Write(ctx, batch) })
-	if err != nil {
+	one := parts.New(1)
+	if err := r.until(r.graceCtx, &d, func(ctx context.Context) error { return one.Check(r.DeadLetter.Write(ctx, batch)) }); err != nil {
 		return err
 	}
 	r.rejected++
+	r.unsaved = true
 	var total int64
 	r.update(func(s *Status) { s.DeadLetters++; total = s.DeadLetters })
 	r.rejectionLog.Begin(time.Now())

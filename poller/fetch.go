@@ -56,15 +56,18 @@ const prefetchRecord = 4 << 20
 
 // prefetch starts to fetch the batch after a cursor in the background.
 func (r *run[T]) prefetch(after source.Cursor) {
+	ctx, cancel := context.WithCancel(r.ctx)
 	prefetched, limit := make(chan fetched[T], 1), r.limit.Next
-	r.prefetched = prefetched
-	go func() { prefetched <- r.fetchOnce(r.ctx, after, limit, 1) }()
+	r.prefetched, r.cancelPrefetch = prefetched, cancel
+	go func() { defer cancel(); prefetched <- r.fetchOnce(ctx, after, limit, 1) }()
 }
 
-// dropPrefetched waits for the prefetch and discards its result. None of it was
-// written, so a new fetch from the saved cursor loses nothing.
+// dropPrefetched ends the prefetch, waits for it, and discards its result. None of it
+// was written, so a new fetch from the saved cursor loses nothing.
 func (r *run[T]) dropPrefetched() {
 	if r.prefetched != nil {
+		r.enter(Working, OpFetch, r.deadline())
+		r.cancelPrefetch()
 		<-r.prefetched
 		r.prefetched = nil
 	}

@@ -27,8 +27,8 @@ type Pipeline interface {
 // check does not end the process, and with it the other pipelines. A panic in one
 // pipeline ends the program, as it does without a Group.
 //
-// A restart goes on within a batch that the sink has reported as stored in part,
-// see [Poller.Run].
+// A restart goes on with a batch of which records are stored and whose cursor is not
+// saved, see [Poller.Run].
 //
 // A pipeline that is misconfigured, or whose Poller already runs elsewhere, is not
 // started again.

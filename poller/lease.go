@@ -72,9 +72,9 @@ func (r *run[T]) lead() error {
 			r.begin(Working)
 			r.log.Warn("lease lost", "cursor", r.Status().Cursor, "err", context.Cause(held))
 		case r.ctx.Err() != nil:
-			return errStopped
+			return r.interrupted(&s, err)
 		case errors.Is(err, ErrStandby):
-			r.unfinished = nil // the cursor may have been moved on and back
+			r.unfinished = nil // the other replica fetches this batch again
 			if r.succeeded(OpLease); r.Status().State != Standby {
 				r.enter(Standby, "", 0)
 			}

@@ -28,9 +28,12 @@
 //   - With any other Sink, a crash between write and save delivers that one batch
 //     a second time.
 //   - A sink that stores records one by one, such as one of [sink.Each], reports
-//     what is stored. The Poller remembers that in memory until the batch is
-//     finished, also from one call of Run to the next. A new process does not know
-//     it, and delivers what was stored of that one batch a second time.
+//     what is stored. A crash within a batch delivers what was stored of that one
+//     batch a second time.
+//
+// The Poller remembers in memory what is stored of a batch until its cursor is saved,
+// also from one call of Run to the next. So nothing is delivered twice if Run ends with
+// an error and is called again. A new process does not know it.
 //
 // While a batch is written, the next one is fetched. It is not written before the
 // cursor of the first batch is saved.
@@ -103,14 +106,16 @@ type Poller[T any] struct {
 	// DeadLetter receives the records that Sink rejects, one per batch. A
 	// rejected batch is fetched again in smaller batches until the record is
 	// alone. The record is written to DeadLetter, and the cursor after it is
-	// saved. A crash between the two can write it to DeadLetter twice. If
+	// saved. A crash between the two writes it to DeadLetter twice. If
 	// DeadLetter is nil, a rejected record ends Run. Package deadletter keeps the
 	// records in a directory, and delivers them after a fix.
 	DeadLetter sink.Sink[Rejected[T]]
 
 	// DeadLetterLimit is the maximum number of records in a row that are written
 	// to DeadLetter. One more ends Run: that many rejections in a row mean a
-	// fault, not bad records. Defaults to 100.
+	// fault, not bad records. The count goes on in the next Run, so a Group that
+	// restarts the pipeline writes no more of them until a record is stored. A new
+	// process begins at 0. Defaults to 100.
 	DeadLetterLimit int
 
 	// BatchSize is the maximum number of records in a batch. Defaults to 5,000.
@@ -175,7 +180,8 @@ type Poller[T any] struct {
 	Logger *slog.Logger
 
 	running    atomic.Bool
-	unfinished *fetched[T] // a batch that is stored in part; for the next run
+	rejected   int         // records rejected in a row
+	unfinished *fetched[T] // a batch of which records are stored, and whose cursor is not saved; for the next run
 	mu         sync.Mutex
 	status     Status
 	overdue    []*StepInfo // steps that ignore their timeout: at most a fetch and one other step
@@ -193,11 +199,11 @@ type Poller[T any] struct {
 //
 // Run does not close the Source, the Sink or the Checkpointer. It may be called
 // again after it has returned, and then loads the cursor again. If the last run
-// ended within a batch that a sink had stored in part, see [sink.Stored], and the
-// cursor is still the one before this batch, Run goes on with the rest of it, which
-// the Poller keeps in memory. It fetches the batch again after a conflict, or if
-// another replica was active. If the Poller is already running, Run returns an error
-// that wraps [ErrRunning].
+// ended after records of a batch were stored, and before its cursor was saved, the
+// Poller keeps the batch in memory, and Run goes on with what is left of it. It
+// fetches the batch again if the cursor was moved in between, even there and back,
+// or if another replica was active. If the Poller is already running, Run returns an
+// error that wraps [ErrRunning].
 func (p *Poller[T]) Run(ctx context.Context) error { return p.start(ctx, false) }
 
 // Drain runs the pipeline like Run until the source has no more records, and then

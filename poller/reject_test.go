@@ -266,3 +266,64 @@ func TestDeadLetterLimitCountsAcrossEmptyBatches(t *testing.T) {
 	require.ErrorContains(t, p.Drain(t.Context()), "after 3 rejected records in a row")
 	assert.Equal(t, []int{1, 3, 5}, l.records())
 }
+
+// The count goes on after a restart, until a record is stored.
+func TestDeadLetterLimitHoldsOverRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, l := newWorld(300), &letters{}
+		fixed := until(24*time.Hour, sink.Reject(errors.New("no such column")))
+		w.onWrite = func(_ context.Context, b source.Batch[int]) error {
+			if b.Records[len(b.Records)-1] > 14 {
+				return sink.Reject(errors.New("no such column"))
+			}
+			return fixed()
+		}
+		p := w.poller()
+		p.DeadLetter, p.DeadLetterLimit = l, 3
+		for day, want := range [][]int{{1, 2, 3}, {1, 2, 3, 15, 16, 17}} {
+			ctx, cancel := context.WithTimeout(t.Context(), 23*time.Hour+time.Duration(day)*24*time.Hour)
+			require.ErrorIs(t, poller.Group{Pipelines: []poller.Pipeline{p}, Logger: p.Logger}.Run(ctx), sink.ErrRejected)
+			cancel()
+			assert.Equal(t, want, l.records())
+		}
+	})
+}
+
+// A DeadLetter may say with sink.Stored that it has stored the letter.
+func TestDeadLetterThatReportsSuccess(t *testing.T) {
+	for n, want := range map[int]string{1: "", 2: "stored 2 of 1 records"} {
+		synctest.Test(t, func(t *testing.T) {
+			w, l := newWorld(20), &letters{}
+			w.reject(7)
+			p := w.poller()
+			p.DeadLetter = sink.Func[poller.Rejected[int]](func(ctx context.Context, b source.Batch[poller.Rejected[int]]) error {
+				_ = l.Write(ctx, b)
+				return sink.Stored(n, nil)
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			if err := p.Drain(ctx); want == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, want)
+			}
+			assert.Equal(t, []int{7}, l.records())
+		})
+	}
+}
+
+// A conflict of DeadLetter says nothing about the checkpoint.
+func TestDeadLetterWithAConflict(t *testing.T) {
+	p := &posts{fail: func(record int) error {
+		if record == 6 {
+			return sink.Reject(errors.New("422"))
+		}
+		return nil
+	}}
+	pl, _ := p.poller(10, 1)
+	pl.DeadLetter = &letters{fail: func() error { return sink.ErrConflict }}
+	for range 3 {
+		require.ErrorIs(t, pl.Drain(t.Context()), sink.ErrConflict)
+	}
+	assert.Equal(t, seq(1, 5), p.stored)
+}

@@ -30,13 +30,13 @@ type run[T any] struct {
 	started  time.Time
 	wake     <-chan struct{}
 
-	limit        batchsize.Limit
-	unsaved      bool            // records of the batch in progress are stored, and its cursor is not saved
-	prefetched   chan fetched[T] // receives the prefetched batch; nil without a prefetch
-	steps        map[Op]*stepState
-	rejected     int // records rejected in a row
-	rejectionLog loglimit.Limiter
-	held         hold
+	limit          batchsize.Limit
+	unsaved        bool            // records of the batch in progress are stored, and its cursor is not saved
+	prefetched     chan fetched[T] // receives the prefetched batch; nil without a prefetch
+	cancelPrefetch func()
+	steps          map[Op]*stepState
+	rejectionLog   loglimit.Limiter
+	held           hold
 }
 
 // errStopped ends the loop when ctx has ended.
@@ -119,9 +119,6 @@ func (r *run[T]) loop() error {
 	if err != nil {
 		return err
 	}
-	if r.unsaved && r.unfinished.batch.From != cursor {
-		r.unfinished, r.unsaved = nil, false
-	}
 	r.update(func(s *Status) { s.Started = time.Now() })
 	r.log.Info("started", "cursor", cursor)
 	for {
@@ -158,6 +155,13 @@ func (r *run[T]) loop() error {
 func (r *run[T]) load() (c source.Cursor, err error) {
 	s := StepInfo{Op: OpLoad}
 	err = r.until(r.ctx, &s, func(ctx context.Context) (err error) {
+		if r.unfinished != nil {
+			c = r.unfinished.batch.From
+			if err = r.Checkpointer.Save(ctx, c, c); !errors.Is(err, ErrConflict) {
+				return err
+			}
+			r.unfinished, r.unsaved = nil, false // the cursor was moved, even if it is back
+		}
 		if c, err = r.Checkpointer.Load(ctx); err == nil && c.Validate() != nil {
 			err = retry.Permanent(fmt.Errorf("the loaded cursor is invalid: %w", c.Validate()))
 		}

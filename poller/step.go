@@ -158,8 +158,8 @@ func readable(d time.Duration) string { return d.Round(time.Millisecond).String(
 
 // ErrTimeout matches, with errors.Is, the error of a step that did not finish
 // within the Poller's Deadline. Hooks and [Error] see it. It distinguishes such a
-// step from one that was interrupted because the run was told to stop: in both
-// cases the context of StepEnd has ended.
+// step from one that was interrupted because the run was told to stop, or because a
+// prefetched batch is no longer needed: in all cases the context of StepEnd has ended.
 var ErrTimeout = errors.New("no answer within the timeout")
 
 // succeeded records that a step has succeeded.
@@ -201,7 +201,7 @@ func (r *run[T]) failed(ctx context.Context, info *StepInfo, err error) error {
 	case class == retry.Fatal, errors.Is(err, ErrConflict), errors.Is(err, sink.ErrRejected), errors.Is(err, sink.ErrTooLarge):
 		return r.fail(info, err)
 	case ctx.Err() != nil:
-		if err = fmt.Errorf("no answer until Grace ended: %w", err); s.failures > 0 {
+		if err = fmt.Errorf("no answer before the stop (%w): %w", context.Cause(ctx), err); s.failures > 0 {
 			err = s.err // the attempt was cut off, which is not why the step fails
 		}
 		return r.interrupted(info, err)
@@ -268,8 +268,8 @@ func (r *run[T]) backOff(s *StepInfo, wait time.Duration, err error) error {
 // interrupted returns the error that ends a run which was told to stop while a
 // step was failing.
 func (r *run[T]) interrupted(s *StepInfo, err error) error {
-	if r.unsaved {
-		return r.fail(s, err)
+	if r.unsaved || r.unfinished != nil {
+		return r.fail(s, fmt.Errorf("the cursor of stored records is not saved: %w", err))
 	}
 	return errStopped
 }

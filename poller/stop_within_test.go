@@ -65,7 +65,7 @@ func TestAStopWithinABatch(t *testing.T) {
 	}
 }
 
-// A stop while the cursor of an unfinished batch is loaded is not a success.
+// A stop while the cursor of an unfinished batch is checked is not a success.
 func TestAStopBeforeAnUnfinishedBatchGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &posts{fail: func(record int) error {
@@ -76,11 +76,11 @@ func TestAStopBeforeAnUnfinishedBatchGoesOn(t *testing.T) {
 		}}
 		pl, w := p.poller(10, 1)
 		require.ErrorIs(t, pl.Drain(t.Context()), sink.ErrRejected)
-		w.onLoad = func(context.Context) error { return errOutage }
+		w.onSave = func(context.Context, source.Cursor, source.Cursor) error { return errOutage }
 		stop := start(t, pl)
 		time.Sleep(time.Minute)
 		require.ErrorIs(t, stop(), errOutage)
-		p.fail, w.onLoad = nil, nil
+		p.fail, w.onSave = nil, nil
 		require.NoError(t, pl.Drain(t.Context()))
 		assert.Equal(t, seq(1, 10), p.stored)
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller"
+	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 )
@@ -185,11 +186,11 @@ func TestAnUnfinishedBatchIsDroppedAfterAConflict(t *testing.T) {
 		}
 		return nil
 	}}
-	pl, w := p.poller(10, 1)
-	pl.DeadLetter = &letters{}
-	w.onSave = func(context.Context, source.Cursor, source.Cursor) error { return poller.ErrConflict }
+	pl, _ := p.poller(10, 1)
+	var checkpoint pollertest.Checkpointer
+	pl.Checkpointer, pl.DeadLetter = &checkpoint, &letters{fail: func() error { checkpoint.Rewind(""); return nil }}
 	require.ErrorIs(t, pl.Drain(t.Context()), poller.ErrConflict)
-	w.onSave = nil
+	pl.DeadLetter = &letters{}
 	require.NoError(t, pl.Drain(t.Context()))
 	assert.Len(t, p.stored, 2*9)
 }

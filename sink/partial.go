@@ -35,7 +35,8 @@ type StoredError struct {
 //
 // If err was made by [Reject], record n is the rejected one. The Poller writes it
 // to its DeadLetter sink and goes on with the record after it. If err was made by
-// [TooLarge], the records from n on are written in halves. A nil err means that the
+// [TooLarge], the records from n on are written in halves, and if record n is the last
+// one, it is rejected. A nil err means that the
 // sink stopped before it tried record n, because its time was up. The Poller then
 // limits the next batches to n records, and lets them grow again. Stored with all
 // records of the batch and a nil err is success.

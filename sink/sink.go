@@ -148,7 +148,7 @@ func Filter[T any](s Sink[T], keep func(T) bool) Sink[T] {
 		b.Records = kept
 		err := s.Write(ctx, b)
 		stored, ok := chain.As[*StoredError](err)
-		if !ok {
+		if !ok || len(kept) == 0 && stored.N == 0 && stored.Err != nil { // that all of none is stored is no success then
 			return err
 		}
 		out := &StoredError{N: stored.N, Err: stored.Err, Others: make(map[int]error)}

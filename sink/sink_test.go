@@ -84,3 +84,15 @@ func Example() {
 	_ = even.Write(context.Background(), source.Batch[int]{To: "4", Records: []int{1, 2, 3, 4}})
 	// Output: [<2> <4>]
 }
+
+// The failure of a batch of which nothing is kept is not a success.
+func TestFilterKeepsAFailure(t *testing.T) {
+	failed := errors.New("no connection")
+	for answer, want := range map[error]error{
+		sink.Stored(0, failed): sink.Stored(0, failed),
+		sink.Stored(0, nil):    sink.Stored(3, nil),
+	} {
+		out := sink.Filter(sink.Func[int](func(context.Context, source.Batch[int]) error { return answer }), func(int) bool { return false })
+		assert.EqualError(t, out.Write(t.Context(), source.Batch[int]{Records: []int{1, 2, 3}}), want.Error())
+	}
+}

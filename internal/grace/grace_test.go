@@ -2,6 +2,7 @@ package grace_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,15 @@ func TestContext(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		assert.Error(t, graceCtx.Err())
+		assert.Equal(t, grace.ErrEnded, context.Cause(graceCtx))
+		end()
+
+		lost := errors.New("lost")
+		ctx, stop := context.WithCancelCause(t.Context())
+		graceCtx, end = grace.Context(ctx, func() time.Duration { return 0 })
+		stop(lost)
+		synctest.Wait()
+		assert.Equal(t, lost, context.Cause(graceCtx))
 		end()
 
 		graceCtx, end = grace.Context(t.Context(), func() time.Duration { panic("ctx has not ended") })

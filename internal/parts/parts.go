@@ -20,15 +20,11 @@ type Parts struct {
 	// Size is how many of Rest to write next.
 	Size int
 
-	// End is the index after the last record that is done.
+	// End is the index after the last record that is done, and 0 if none is.
 	End int
 
 	// Rejected is how many records were rejected.
 	Rejected int
-
-	// Partial is true once a sink that says what became of each record has stored or
-	// rejected one.
-	Partial bool
 }
 
 // New returns the Parts of a batch of n records, none of which is done.
@@ -66,9 +62,8 @@ func (p *Parts) Check(answer error) error {
 	case stored.N < 0 || stored.N > p.Size:
 		return retry.Permanent(fmt.Errorf("the sink reports that it has stored %d of %d records", stored.N, p.Size))
 	case stored.N == p.Size && stored.Err == nil:
-		answer = nil
+		return nil
 	}
-	p.Partial = p.Partial || p.Progress(stored)
 	return answer
 }
 

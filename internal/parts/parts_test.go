@@ -112,10 +112,10 @@ func TestAllOfABatchIsStored(t *testing.T) {
 	}
 }
 
-// A sink that has stored or rejected no record has not shown that it can store a part.
-func TestPartial(t *testing.T) {
+// A record that is stored or rejected is progress, and then End is not 0.
+func TestProgress(t *testing.T) {
 	for answer, want := range map[error]bool{
-		nil:                                    false,
+		nil:                                    true,
 		errDown:                                false,
 		sink.Stored(0, errDown):                false,
 		sink.Stored(0, sink.TooLarge(errDown)): false,
@@ -125,10 +125,9 @@ func TestPartial(t *testing.T) {
 	} {
 		p := parts.New(3)
 		require.Equal(t, answer, p.Check(answer))
-		assert.Equal(t, want, p.Partial, answer)
-		p.Partial = true
-		_ = p.Check(answer)
-		assert.True(t, p.Partial)
+		assert.Equal(t, want, p.Progress(answer), answer)
+		require.NoError(t, p.Settle(answer, func(int, error) error { return nil }))
+		assert.Equal(t, want, p.End > 0, answer)
 	}
 }
 

@@ -302,6 +302,7 @@ func TestNoLetterIsLost(t *testing.T) {
 	var stored *[]int
 	n, err := pollertest.Explore(t.Context(), pollertest.Exploration[item]{
 		Expected: []item{{ID: 1}, {ID: 4}, {ID: 6}},
+		Reports:  true,
 		Limit:    limit,
 		New: func(context.Context) (pollertest.Machine[item], error) {
 			dir, err := os.MkdirTemp(t.TempDir(), "")

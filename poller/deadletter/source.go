@@ -1,6 +1,7 @@
 package deadletter
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,7 +24,8 @@ type Source[T any] struct {
 
 	// Refetch is the source of the pipeline that wrote the letters. It reads again
 	// the records of letters that have none, or an inexact one. Without it, such a
-	// letter is a BadRecord.
+	// letter is a BadRecord. So is one that has no JSON and whose record the sink named
+	// with sink.Stored, as sink.Each does: nothing shows that it is still that record.
 	Refetch source.Source[T]
 
 	// Gone is called for a letter that is skipped because Refetch no longer has
@@ -144,7 +146,7 @@ func (s *Source[T]) record(ctx context.Context, f found, err error) (record T, s
 }
 
 // refetch reads the record of a letter from the pipeline's source. Another record
-// may have taken its place: the key tells, or else the cursor after it.
+// may have taken its place: the key tells, the cursor after it, or its JSON.
 func (s *Source[T]) refetch(ctx context.Context, l Letter, bad func(error) error) (record T, size int, _ error) {
 	b, err := s.fetchLast(ctx, l.From, l.Index+1)
 	key, still := b.Position, (*source.BadRecord)(nil)
@@ -159,12 +161,19 @@ func (s *Source[T]) refetch(ctx context.Context, l Letter, bad func(error) error
 			s.Gone(l)
 		}
 		return record, 0, nil
-	case b.To != l.To && (l.Key == "" || key != l.Key):
+	case b.To != l.To && (l.Key == "" || key != l.Key) && (still != nil || !equal(b.Records[len(b.Records)-1], l)):
 		return record, 0, bad(errors.New("Refetch may have another record in its place"))
 	case still != nil:
 		return record, 0, bad(still.Err)
 	}
 	return b.Records[len(b.Records)-1], max(1, b.Bytes), nil
+}
+
+// equal reports whether the JSON of a record is that of the letter. To of a letter whose
+// record the sink named is the cursor after a batch, which proves nothing.
+func equal[T any](record T, l Letter) bool {
+	text, err := encode(record)
+	return err == nil && bytes.Equal(text, l.Record)
 }
 
 // fetchLast returns the batch that ends with record n after a cursor. It has no

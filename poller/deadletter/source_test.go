@@ -3,9 +3,12 @@ package deadletter_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +19,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/deadletter"
 	"github.com/artifactofdevotion/devotion/poller/pollertest"
 	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
@@ -49,6 +53,51 @@ func TestRecordIsGone(t *testing.T) {
 	})
 	err := pipeline(&deadletter.Source[item]{Dir: dir, Refetch: noPosition}, refuse(nil, &stored), nil).Drain(t.Context())
 	require.ErrorContains(t, err, "Refetch may have another record in its place")
+}
+
+// The letter of a record that the sink named has the cursor after a batch. The JSON of
+// the record shows that no other has taken its place.
+func TestRefetchOfANamedRecord(t *testing.T) {
+	t.Parallel()
+	type secret struct {
+		ID     int
+		Name   string
+		hidden string
+	}
+	var src sourcetest.Fake[secret]
+	for i := range 10 {
+		src.Append(secret{i + 1, "<&>", "x"})
+	}
+	dir := t.TempDir()
+	d, err := deadletter.Open[secret](dir, deadletter.Options{})
+	require.NoError(t, err)
+	defer d.Close()
+	run := func(from source.Source[secret], dead sink.Sink[poller.Rejected[secret]], bad ...int) (stored []secret, err error) {
+		p := &poller.Poller[secret]{
+			Name: "secrets", Source: from, Checkpointer: &pollertest.Checkpointer{}, DeadLetter: dead, Logger: slog.New(slog.DiscardHandler),
+			Sink: sink.Each(1, func(_ context.Context, s secret) error {
+				if slices.Contains(bad, s.ID) {
+					return sink.Reject(errors.New("422"))
+				}
+				stored = append(stored, s)
+				return nil
+			}),
+		}
+		return stored, p.Drain(t.Context())
+	}
+	_, err = run(&src, d, 1, 4, 10)
+	require.NoError(t, err)
+	stored, err := run(&deadletter.Source[secret]{Dir: dir, Refetch: &src}, nil)
+	require.NoError(t, err)
+	assert.Equal(t, []secret{{1, "<&>", "x"}, {4, "<&>", "x"}, {10, "<&>", "x"}}, stored)
+
+	var deleted sourcetest.Fake[secret]
+	for i := range 10 {
+		deleted.Append(secret{i + 2, "<&>", "x"})
+	}
+	stored, err = run(&deadletter.Source[secret]{Dir: dir, Refetch: &deleted}, nil)
+	require.ErrorContains(t, err, "Refetch may have another record in its place")
+	assert.Empty(t, stored)
 }
 
 // A selection needs its own checkpoint, so that it loses no letter that it skips.

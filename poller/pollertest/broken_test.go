@@ -130,7 +130,7 @@ func TestExploreBrokenPipelines(t *testing.T) {
 			"pollertest: crash before Save #3: record 5 delivered twice (1 twice of 6)",
 		}, "Write #2"},
 
-		"takes the rest of a batch for a repetition": {pollertest.Exploration[int]{}, func(b *bench, m *pollertest.Machine[int]) {
+		"takes the rest of a batch for a repetition": {pollertest.Exploration[int]{Reports: true}, func(b *bench, m *pollertest.Machine[int]) {
 			out := pairs{&b.plain, map[[2]source.Cursor]bool{}}
 			m.Start = func(context.Context) (*poller.Poller[int], error) { return pipeline(&b.src, out, b.saved.Open()), nil }
 		}, []string{

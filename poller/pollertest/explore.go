@@ -46,6 +46,11 @@ type Exploration[T any] struct {
 	// fault may cause one batch to be delivered twice.
 	ExactlyOnce bool
 
+	// Reports says that the Sink reports with [sink.Stored] what it has stored of a
+	// batch, as one of [sink.Each] does. Then scenarios are added in which it stores
+	// half of a batch and says so.
+	Reports bool
+
 	// Text renders a record. Two records are the same if their texts are equal.
 	// Defaults to JSON; fields that encoding/json leaves out are not compared.
 	Text func(T) string
@@ -63,11 +68,12 @@ type Exploration[T any] struct {
 // before or after the effect of one call of Load, Fetch, Write, Save or the
 // dead-letter sink, or the answer of a write or save is lost, or the sink refuses
 // a batch with [sink.TooLarge], or two of these happen. If exactly once is not
-// promised, the sink also stores half of a batch, and then the process crashes, or
-// the sink reports that with [sink.Stored]. After a crash the process starts again on the same storage. At the end
-// the pipeline must have drained its source twice in a row, and the sink must have
-// the expected records: none lost, none out of order, and none twice, except one
-// batch per fault if exactly once is not promised.
+// promised, the sink also stores half of a batch, and then the process crashes. If the
+// sink reports its progress, it also stores half of a batch and reports that. After a
+// crash the process starts again on the same storage. At the end the pipeline must
+// have drained its source twice in a row, and the sink must have the expected records:
+// none lost, none out of order, and none twice, except one batch per fault if exactly
+// once is not promised.
 //
 // Explore returns how many scenarios were run, and an error that names those that
 // failed, at most ten. Scenarios with fewer faults run first. If one of them
@@ -91,6 +97,8 @@ func Explore[T any](ctx context.Context, e Exploration[T]) (scenarios int, err e
 		return 0, errors.New("pollertest: Exploration.New is not set")
 	case len(e.Expected) == 0:
 		return 0, errors.New("pollertest: Exploration.Expected is empty, so nothing could be lost")
+	case e.ExactlyOnce && e.Reports:
+		return 0, errors.New("pollertest: Exploration.ExactlyOnce and Reports are set: an exactly-once sink stores all of a batch or none")
 	case e.Depth < 0 || e.Limit < 0:
 		return 0, fmt.Errorf("pollertest: Exploration.Depth (%d) and Limit (%d) must not be negative", e.Depth, e.Limit)
 	}
@@ -180,7 +188,7 @@ func (x *explorer[T]) run(ctx context.Context, s scenario) (more []scenario, rea
 	if err != nil {
 		return nil, false, fmt.Errorf("Delivered: %w", err)
 	}
-	return s.extend(calls, x.ExactlyOnce), fired == len(s), x.judge(delivered, fired, batch)
+	return s.extend(calls, x.ExactlyOnce, x.Reports), fired == len(s), x.judge(delivered, fired, batch)
 }
 
 // live runs one process from start to end.

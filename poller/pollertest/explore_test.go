@@ -3,6 +3,7 @@ package pollertest_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -79,7 +80,7 @@ func TestExploreGoodPipelines(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, n, again)
 
-	n, err = explore(t, pollertest.Exploration[int]{}, nil)
+	n, err = explore(t, pollertest.Exploration[int]{Reports: true}, nil)
 	require.NoError(t, err)
 	require.Equal(t, 820, n)
 
@@ -132,7 +133,7 @@ func TestExploreDeadLetters(t *testing.T) {
 // process crashed.
 func TestExploreASinkThatStoresRecordsOneByOne(t *testing.T) {
 	t.Parallel()
-	n, err := explore(t, pollertest.Exploration[int]{}, func(b *bench, m *pollertest.Machine[int]) {
+	n, err := explore(t, pollertest.Exploration[int]{Reports: true}, func(b *bench, m *pollertest.Machine[int]) {
 		m.Start = func(context.Context) (*poller.Poller[int], error) {
 			return pipeline(&b.src, sink.Each(1, b.plain.Store), b.saved.Open()), nil
 		}
@@ -141,12 +142,54 @@ func TestExploreASinkThatStoresRecordsOneByOne(t *testing.T) {
 	require.Greater(t, n, 600)
 }
 
+// objects stores each batch as an object, which replaces an earlier one of this name.
+type objects struct {
+	mu    sync.Mutex
+	named map[source.Cursor][]int
+	names []source.Cursor
+}
+
+func (o *objects) Write(ctx context.Context, b source.Batch[int]) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, replaced := o.named[b.To]; !replaced {
+		o.names = append(o.names, b.To)
+	}
+	o.named[b.To] = slices.Clone(b.Records)
+	return ctx.Err()
+}
+
+func (o *objects) delivered(context.Context) (all []int, err error) {
+	for _, name := range o.names {
+		all = append(all, o.named[name]...)
+	}
+	return all, nil
+}
+
+// A sink that stores each batch whole never reports a part of it. If it did, the rest
+// would replace that part.
+func TestExploreASinkThatStoresBatchesAsObjects(t *testing.T) {
+	t.Parallel()
+	for reports, want := range map[bool]string{false: "", true: "pollertest: error within Write #1: record 1 lost"} {
+		_, err := explore(t, pollertest.Exploration[int]{Reports: reports, Depth: 1}, func(b *bench, m *pollertest.Machine[int]) {
+			o := &objects{named: make(map[source.Cursor][]int)}
+			m.Start = func(context.Context) (*poller.Poller[int], error) { return pipeline(&b.src, o, b.saved.Open()), nil }
+			m.Delivered = o.delivered
+		})
+		if want == "" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, want)
+		}
+	}
+}
+
 // The source cannot make a record, and the sink refuses another one: both are dead
 // letters, and the sink gets the others.
 func TestExploreRecordsThatCannotBeMade(t *testing.T) {
 	t.Parallel()
 	for _, exactly := range []bool{true, false} {
-		n, err := explore(t, pollertest.Exploration[int]{ExactlyOnce: exactly, Expected: []int{1, 3, 5}, Depth: 1},
+		n, err := explore(t, pollertest.Exploration[int]{ExactlyOnce: exactly, Reports: !exactly, Expected: []int{1, 3, 5}, Depth: 1},
 			func(b *bench, m *pollertest.Machine[int]) {
 				var letters sinktest.Fake[poller.Rejected[int]]
 				b.src.Bad = func(r int) error {
@@ -219,6 +262,8 @@ func TestExploreNamesWhatCannotBeExplored(t *testing.T) {
 	}
 	_, err := explore(t, pollertest.Exploration[int]{Expected: []int{1, 2, 1}}, nil)
 	require.EqualError(t, err, "pollertest: Expected[0] and [2] are the same, 1: the records must differ")
+	_, err = explore(t, pollertest.Exploration[int]{ExactlyOnce: true, Reports: true}, nil)
+	require.ErrorContains(t, err, "Exploration.ExactlyOnce and Reports are set")
 	_, err = explore(t, pollertest.Exploration[int]{Depth: -1}, nil)
 	require.EqualError(t, err, "pollertest: Exploration.Depth (-1) and Limit (1000) must not be negative")
 	_, err = explore(t, pollertest.Exploration[int]{Expected: []int{}}, nil)
@@ -266,7 +311,7 @@ func TestExploreSeesEveryPoint(t *testing.T) {
 	// one run without any fault.
 	require.Equal(t, 2*(1+3*3+2)+3*2+2+1, n)
 
-	n, err = explore(t, pollertest.Exploration[int]{Depth: 1}, nil)
+	n, err = explore(t, pollertest.Exploration[int]{Reports: true, Depth: 1}, nil)
 	require.NoError(t, err)
 	// There are also two faults within each of the 2 writes.
 	require.Equal(t, 2*(1+3*3+2)+3*2+2+1+2*2, n)

@@ -14,8 +14,10 @@ import (
 
 func (s *suite) basics(a handle) {
 	a.MustLoad("Load returns the empty cursor if none was stored yet")
+	a.mustStay()
 	for range 3 {
 		a.mustSave("Save moves the cursor from the stored one")
+		a.mustStay()
 	}
 	a.MustLoad("Load returns the stored cursor")
 	a.mustSave("Save goes on after a Load")
@@ -38,6 +40,9 @@ func (s *suite) lostAnswer(a handle) {
 	}
 	a.mustSave("Save goes on after a repeated one")
 	a.mustConflict("a Save repeated after another one is not a lost answer", old, from, a)
+	old = s.At
+	a.mustSave("a handle that has loaded again goes on after a conflict")
+	a.mustConflict("Save(from, from) is refused after a Save of this handle whose answer was lost", old, old, a)
 }
 
 // cursors saves cursors that stores get wrong: by collation, padding, quoting and
@@ -130,6 +135,7 @@ func (s *suite) restart(a handle) handle {
 	b := s.start()
 	b.MustLoad("a stored cursor survives closing and opening")
 	b.mustConflict("what another handle saved is not a lost answer of this one", before, last, b)
+	b.mustStay()
 	b.mustSave("a new handle goes on where the old one was")
 	return b
 }
@@ -185,12 +191,14 @@ func (s *suite) late(a handle) {
 	if !b.moveTo("Save moves the cursor anywhere", left) {
 		return
 	}
+	a.mustConflict(movedAndBack, left, left, s.start())
 	a.mustConflict("a late handle cannot save, although the cursor is back where it was", left, s.Fresh(), s.start())
 	a.MustLoad("Load returns the stored cursor") // as b stored it
 	b.mustSave("a Load by another handle does not disturb")
 	if !b.moveTo("Save moves the cursor anywhere", left) {
 		return
 	}
+	a.mustConflict(movedAndBack, left, left, s.start())
 	a.mustConflict("a late handle cannot save, although the cursor it loaded is back, from the same handle", left, s.Fresh(), s.start())
 	a.MustLoad("Load returns the stored cursor")
 	a.mustSave("a late handle goes on once it has loaded")
@@ -272,6 +280,12 @@ func (s *suite) rewind(a handle) {
 		return
 	}
 	a.mustConflict("a rewind to where the cursor is counts as one", at, s.Fresh(), a)
+
+	a.mustStay()
+	if at = s.At; !set(at) {
+		return
+	}
+	a.mustConflict("Save(from, from) is refused after a rewind, also to where the cursor is", at, at, a)
 
 	at = s.At
 	to := s.Fresh()

@@ -70,8 +70,9 @@ func opName(op poller.Op) string {
 
 // extend returns the scenarios with one more fault, after the last of s, given the
 // calls made in a run of s. A sink that promises exactly once stores all of a batch
-// or none.
-func (s scenario) extend(calls []call, exactlyOnce bool) []scenario {
+// or none. Of the others, only one that reports its progress does not get the half
+// that it has stored again.
+func (s scenario) extend(calls []call, exactlyOnce, reports bool) []scenario {
 	var more []scenario
 	for _, c := range s.later(calls) {
 		kinds := []kind{crashBefore, crashAfter}
@@ -81,7 +82,10 @@ func (s scenario) extend(calls []call, exactlyOnce bool) []scenario {
 		if c.several {
 			kinds = append(kinds, tooLarge)
 			if !exactlyOnce {
-				kinds = append(kinds, crashWithin, partly)
+				kinds = append(kinds, crashWithin)
+			}
+			if reports {
+				kinds = append(kinds, partly)
 			}
 		}
 		for _, k := range kinds {

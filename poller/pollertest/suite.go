@@ -100,6 +100,18 @@ func (h handle) moveTo(rule string, to source.Cursor) bool {
 // mustSave moves the cursor on to a new one.
 func (h handle) mustSave(rule string) { h.moveTo(rule, h.Fresh()) }
 
+// movedAndBack is a rule for Save(from, from).
+const movedAndBack = "Save(from, from) is refused after another handle has moved the cursor, even there and back"
+
+// mustStay saves the cursor that is stored and was not moved.
+func (h handle) mustStay() {
+	const rule = "Save(from, from) succeeds and moves nothing if nobody else has moved the cursor"
+	h.moveTo(rule, h.At)
+	h.moveTo(rule, h.At)
+	h.MustLoad(rule)
+	h.moveTo(rule, h.At)
+}
+
 // mustConflict expects a Save to be refused and nothing to be stored. The witness
 // is the handle that checks this by a Load.
 func (h handle) mustConflict(rule string, from, to source.Cursor, witness handle) {

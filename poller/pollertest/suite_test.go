@@ -70,6 +70,8 @@ type store struct {
 	closedDisturbs  bool // a closed handle's Save moves the token
 	refusalDisturbs bool // a refused Open takes over
 	ignoresEmpty    bool // as a rewind's target
+	stayFails       bool // Save(from, from) is a conflict,
+	stayCompares    bool // compares cursors only
 
 	mu     sync.Mutex
 	cursor source.Cursor
@@ -144,7 +146,7 @@ func (h *storeHandle) Load(ctx context.Context) (source.Cursor, error) {
 
 func (h *storeHandle) Save(ctx context.Context, from, to source.Cursor) error {
 	h.mu.Lock()
-	repeated := h.cursor == to
+	repeated := h.cursor == to && from != to
 	if h.closed && h.closedDisturbs {
 		h.writer = 0
 	}
@@ -193,6 +195,12 @@ func (h *storeHandle) save(ctx context.Context, from, to source.Cursor) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	mine := h.writer == h.me || h.anyLostAnswer || h.forgetsToken
+	if from == to && (h.stayFails || h.stayCompares) {
+		if h.stayFails || h.cursor != from {
+			return poller.ErrConflict
+		}
+		return nil
+	}
 	if h.cursor == to && mine && !h.noLostAnswer {
 		h.seen, h.seenWriter, h.seenCount = to, h.writer, h.count
 		return nil
@@ -308,6 +316,12 @@ func TestBrokenCheckpointersFail(t *testing.T) {
 			`a refused second handle leaves the first alone: handle B`},
 		"does not rewind to the beginning": {&store{ignoresEmpty: true},
 			`a rewind to the empty cursor starts over: handle`},
+		"cannot save what is stored": {&store{stayFails: true},
+			`Save(from, from) succeeds and moves nothing if nobody else has moved the cursor: handle A: Save("", "")`},
+		"compares only cursors to save what is stored": {&store{stayCompares: true},
+			`Save(from, from) is refused after another handle has moved the cursor, even there and back: handle B: Save("cursor `},
+		"compares only cursors after a rewind": {&store{stayCompares: true},
+			`Save(from, from) is refused after a rewind, also to where the cursor is: handle `},
 		"panics": {&store{panics: true}, `Save does not panic: panic: save`},
 	} {
 		t.Run(name, func(t *testing.T) {

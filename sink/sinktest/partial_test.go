@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -83,6 +85,44 @@ func TestSinksWithALimitPass(t *testing.T) {
 	}), 0))
 }
 
+// A sink that is slow, that says with Stored that it has stored all, or that stores a
+// part of a batch that is too large.
+func TestSinksThatReportTheirProgressPass(t *testing.T) {
+	t.Parallel()
+	half := func(ctx context.Context, each sink.Sink[order], b source.Batch[order]) error {
+		if n := len(b.Records) / 2; n > 2 {
+			b.Records = b.Records[:n]
+			if err := each.Write(ctx, b); err != nil {
+				return err
+			}
+			return sink.Stored(n, sink.TooLarge(errors.New("413")))
+		}
+		return each.Write(ctx, b)
+	}
+	all := func(ctx context.Context, each sink.Sink[order], b source.Batch[order]) error {
+		if err := each.Write(ctx, b); err != nil {
+			return err
+		}
+		return sink.Stored(len(b.Records), nil)
+	}
+	for _, takes := range []time.Duration{0, 10 * time.Millisecond, 50 * time.Millisecond} {
+		for limit, write := range map[int]func(context.Context, sink.Sink[order], source.Batch[order]) error{0: all, 5: half} {
+			synctest.Test(t, func(t *testing.T) {
+				fake := &sinktest.Fake[order]{Refuse: refuse}
+				each := sink.Each(1, func(ctx context.Context, o order) error {
+					select {
+					case <-time.After(takes):
+						return fake.Store(ctx, o)
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				})
+				require.NoError(t, runOn(t, fake, sink.Func[order](func(ctx context.Context, b source.Batch[order]) error { return write(ctx, each, b) }), limit))
+			})
+		}
+	}
+}
+
 func TestBrokenProgressFails(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -116,6 +156,17 @@ func TestBrokenProgressFails(t *testing.T) {
 		"reports a failure as an outcome": {4, func(ctx context.Context, each sink.Sink[order], b source.Batch[order]) error {
 			return other(each.Write(ctx, b), len(b.Records)-1, errors.New("503"))
 		}, "StoredError.Others has stored and rejected records only: record 2: 503"},
+		"joins its errors": {1, func(ctx context.Context, each sink.Sink[order], b source.Batch[order]) error {
+			return errors.Join(each.Write(ctx, b))
+		}, "the error of sink.Stored is not joined with others: the Poller does not believe it then: 0 records stored: context canceled"},
+		"rejects the rest of a slow batch": {1, func(ctx context.Context, each sink.Sink[order], b source.Batch[order]) error {
+			if len(b.Records) > 5 {
+				b.Records = b.Records[:5]
+				_ = each.Write(ctx, b)
+				return sink.Stored(5, sink.Reject(errors.New("no time left")))
+			}
+			return each.Write(ctx, b)
+		}, "Write stores every record, in order, before it returns: handle A: record 5 was rejected"},
 		"drops the rest": {1, func(ctx context.Context, each sink.Sink[order], b source.Batch[order]) error {
 			err := each.Write(ctx, b)
 			if stored := (*sink.StoredError)(nil); errors.As(err, &stored) && stored.N > 0 && errors.Is(err, context.Canceled) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/artifactofdevotion/devotion/internal/conform"
+	"github.com/artifactofdevotion/devotion/internal/parts"
 	"github.com/artifactofdevotion/devotion/sink"
 	"github.com/artifactofdevotion/devotion/source"
 )
@@ -174,6 +175,8 @@ func (h *handle[T]) call(ctx context.Context, b source.Batch[T], write func(cont
 	err := conform.Do(ctx, func(ctx context.Context) error { return write(ctx, b) })
 	h.Watch("Write", err)
 	h.checkError(b, err)
+	all := parts.New(len(b.Records))
+	err = all.Check(err)
 	if after := h.s.texts(b.Records); err != nil && !slices.Equal(after, before) {
 		h.Add("after an error the batch is still the caller's, unchanged", "%s", conform.Difference(after, before))
 	}
@@ -184,7 +187,11 @@ func (h *handle[T]) call(ctx context.Context, b source.Batch[T], write func(cont
 // suite keeps the texts of its records.
 func (h *handle[T]) put(rule string, b source.Batch[T]) bool {
 	texts := h.s.texts(b.Records)
-	if err := h.write(h.Ctx, b); err != nil {
+	rejected, err := h.settle(b, h.write(h.Ctx, b))
+	if len(rejected) > 0 {
+		err = errors.Join(err, fmt.Errorf("record %d was rejected", rejected[0]))
+	}
+	if err != nil {
 		h.Add(rule, "handle %s: %v (for a batch of %d records from %q to %q)", h.Name, err, len(b.Records), b.From, b.To)
 		h.sync()
 		return false
@@ -196,11 +203,10 @@ func (h *handle[T]) put(rule string, b source.Batch[T]) bool {
 // mustWrite writes a batch of n new records and expects them to be stored.
 func (h *handle[T]) mustWrite(rule string, n int) {
 	s := h.s
-	b := s.batch(n)
+	b, before := s.batch(n), s.stored
 	if !h.put(rule, b) {
 		return
 	}
-	before := s.stored
 	s.mustRead(rule)
 	if n = len(b.Records); s.stored != before+n {
 		s.Add("a Write that succeeds at once stores every record once", "%d records were stored for %d", s.stored-before, n)
