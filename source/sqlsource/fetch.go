@@ -34,24 +34,27 @@ type state struct {
 
 	mu        sync.Mutex
 	plan      *plan
-	stale     bool // the plan is out of date, and kept to tell what changed
-	nonce     int  // of the next plan, 0 until the columns are found changed
-	nullFree  bool // NULL was looked for in the first column of the key
-	explained bool // the database's plan was looked at
-	rowSize   int  // average of the last batch
-	unproven  bool // rows were read by the plan, and then the columns not yet compared
-	backlog   bool // more rows followed those that were read last
+	stale     bool      // the plan is out of date, and kept to tell what changed
+	nonce     int       // of the next plan, 0 until the columns are found changed
+	nulls     time.Time // when NULL was looked for in the key by this plan
+	explained bool      // the database's plan was looked at
+	rowSize   int       // average of the last batch
+	unproven  bool      // rows were read by the plan, and then the columns not yet compared
+	backlog   bool      // more rows followed those that were read last
 	large     large
 	collect   bool // a large row was read
 
 	guard     ceiling.Guard
 	base      []string          // the table, or that which a view takes its key from
+	origin    dialect.Origin    // where the key of a view or a Select comes from; without a Table it is not asked
+	asked     time.Time         // when that was found
+	unasked   bool              // the guard was used, and then that not yet asked again
 	guarantee *source.Guarantee // the guard's
 	reported  string            // the guarantee that was logged last
 	window    *window           // nil: not known
 
-	to         source.Cursor               // of the batch, "" if it has no rows
-	unfinished func(ceiling.Queryer) error // finds it, with another connection
+	to         source.Cursor                 // of the batch, "" if it has no rows
+	unfinished []func(ceiling.Queryer) error // what is left to do with another connection, before that is known
 
 	reread   rereader
 	marks    dialect.Marks
@@ -75,8 +78,8 @@ type records[T any] interface {
 	text(row T, column int) (text string, null bool)
 }
 
-// errChanged says that the columns are not those of the plan.
-var errChanged = errors.New("the columns changed again and again while a batch was read")
+// errChanged says that the columns are not those of the plan, or that the key comes from another table.
+var errChanged = errors.New("the columns, or the table that has the key, changed again and again while a batch was read")
 
 // rounds is how often one Fetch begins again because the columns changed.
 const rounds = 4
@@ -117,7 +120,7 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 		return none, err
 	}
 	s.logPlan(ctx, b.To) // now that the connection is given back: there may be only one
-	b.Guarantee, b.Position = s.guarantee, positionText(s.query.key, b.To)
+	b.Guarantee, b.Position, b.AsOf = s.guarantee, positionText(s.query.key, b.To), s.asOf(b.AsOf)
 	return b, nil
 }
 
@@ -128,8 +131,10 @@ func fetchFinished[T any](ctx context.Context, s *state, at position, limit int,
 		b, err = fetchBatch(ctx, s, db, at, limit, open)
 		return err
 	})
-	if s.unfinished != nil && (err == nil || errors.As(err, new(*source.BadRecord))) {
-		err = cmp.Or(s.query.withConn(ctx, s.unfinished), err)
+	for _, f := range s.unfinished {
+		if err == nil || errors.As(err, new(*source.BadRecord)) {
+			err = cmp.Or(s.query.withConn(ctx, f), err)
+		}
 	}
 	b.To = cmp.Or(s.to, b.To)
 	return b, err
@@ -209,17 +214,26 @@ func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) err
 
 // changed reports whether the columns may have changed since the plan was made. They are
 // compared after rows were read by it, and after an error that a change may explain. That takes
-// a connection from the pool: the one before may have been closed.
+// a connection from the pool: the one before may have been closed. After the first rows below a
+// ceiling, and after a while without rows, the table that has the key is asked for as well.
 func (s *state) changed(ctx context.Context, err error) (changed bool, failed error) {
 	if err != nil && (errors.Is(err, errChanged) || s.query.sql.ColumnsChanged(err)) {
 		return true, nil
 	}
-	if s.plan == nil || s.stale || err == nil && !s.unproven || err != nil && (ctx.Err() != nil || retry.Classify(err) != retry.Fatal) {
+	ask := err == nil && s.guard != nil && s.origin.Table != nil && (s.unproven && s.unasked || time.Since(s.asked) >= lookAfter)
+	if s.plan == nil || s.stale || err == nil && !s.unproven && !ask || err != nil && (ctx.Err() != nil || retry.Classify(err) != retry.Fatal) {
 		return false, nil
 	}
+	columns := s.unproven || err != nil
 	s.unproven = false
 	failed = s.query.withConn(ctx, func(db ceiling.Queryer) error {
-		current, err := s.plan.isCurrent(ctx, s.query, db)
+		current, err := true, error(nil)
+		if columns {
+			current, err = s.plan.isCurrent(ctx, s.query, db)
+		}
+		if current && ask && err == nil {
+			current, err = s.sameOrigin(ctx, db)
+		}
 		changed = !current && err == nil
 		return err
 	})
@@ -237,7 +251,7 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 		return err
 	}
 	q.logChange(ctx, s.plan, p)
-	s.plan, s.stale, s.nullFree = p, false, false
+	s.plan, s.stale, s.nulls = p, false, time.Time{}
 	return nil
 }
 
@@ -245,9 +259,11 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 // asks where the ceiling is now, and reads on.
 func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
 	b.From, b.To = at.cursor, at.cursor
-	known, err := s.findNull(ctx, db)
-	if err != nil {
-		return b, err
+	began, look := time.Now(), time.Since(s.nulls) >= lookAfter
+	if s.nulls.IsZero() {
+		if err := s.findNull(ctx, db); err != nil {
+			return b, err
+		}
 	}
 	if at.cursor == "" && s.query.start == Latest {
 		b.To, err = s.startLatest(ctx, db)
@@ -278,9 +294,14 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		} else if b.Held != nil {
 			break
 		}
-		before := r.rows
+		before, from := r.rows, at.key
 		if at, err = s.readBelow(ctx, r, next, at); err != nil {
-			return b, s.finishBad(ctx, db, r, first, next, err)
+			return b, s.finishBad(ctx, db, r, first, next, from, err)
+		}
+		if look = look || r.rows > before; look {
+			if err := s.finish(db, r, func(db ceiling.Queryer) error { return s.query.findHidden(ctx, db, s.plan, from) }); err != nil {
+				return b, err
+			}
 		}
 		if w == nil || r.rows > before {
 			w = next // the cursor is of the history in which its row was read
@@ -298,19 +319,10 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	if r.rows > 0 || w != nil && w.moved {
 		err = finishRows(ctx, s, db, r, first, at.key, w, into, b.Records)
 	}
-	if err == nil && !b.More && known {
-		err = s.query.findNull(ctx, db, s.plan, 0, nil)
+	if err == nil && !b.More && look && s.nulls.Before(began) {
+		err = s.findNull(ctx, db)
 	}
 	return b, err
-}
-
-// findNull looks for NULL in the first column of the key, unless that is known.
-func (s *state) findNull(ctx context.Context, db ceiling.Queryer) (known bool, err error) {
-	if known = s.nullFree; !known {
-		err = s.query.findNull(ctx, db, s.plan, 0, nil)
-		s.nullFree = err == nil
-	}
-	return known, err
 }
 
 // guess estimates how many rows take maxBytes. It is a power of two, because each number makes
@@ -348,38 +360,6 @@ func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	} else if f.Level == ceiling.Warning {
 		q.logger().WarnContext(ctx, "inefficient query plan", "table", q.label, "warning", f.Text, "fix", f.Remedies[0].Words)
 	}
-}
-
-// keysBetween is Keys for all kinds of records.
-func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cursor, limit int) ([]source.Cursor, error) {
-	at, err := s.begin(ctx, of, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	q := s.query
-	if after == "" && q.start == Latest || to == Latest {
-		return nil, permanent("%s: Keys was called with the cursors %q and %q, which have no key", q.label, after.Short(), to.Short())
-	}
-	r := keyRange{after: at.key, limit: limit}
-	if to != "" {
-		if r.to, _, err = decode(to, q.print, len(q.key)); err != nil || r.to == nil {
-			return nil, err // nothing is before the first row
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []source.Cursor
-	err = s.withPlan(ctx, func(db ceiling.Queryer) error {
-		all, s.unproven = all[:0], true
-		var failed error
-		err := q.eachKey(ctx, db, s.plan, r, func(key []dialect.Value) {
-			c, err := encode(q.print, origin{}, key)
-			failed = cmp.Or(failed, err)
-			all = append(all, c)
-		})
-		return cmp.Or(err, failed)
-	})
-	return all, err
 }
 
 // wrap says which query an error is of, and which cursor, if the database refuses its key.

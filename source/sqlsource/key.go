@@ -3,6 +3,7 @@ package sqlsource
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"database/sql"
 	"encoding/hex"
 	"errors"
@@ -14,8 +15,41 @@ import (
 
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
+
+// keysBetween is Keys for all kinds of records.
+func (s *state) keysBetween(ctx context.Context, of fields, after, to source.Cursor, limit int) ([]source.Cursor, error) {
+	at, err := s.begin(ctx, of, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	q := s.query
+	if after == "" && q.start == Latest || to == Latest {
+		return nil, permanent("%s: Keys was called with the cursors %q and %q, which have no key", q.label, after.Short(), to.Short())
+	}
+	r := keyRange{after: at.key, limit: limit}
+	if to != "" {
+		if r.to, _, err = decode(to, q.print, len(q.key)); err != nil || r.to == nil {
+			return nil, err // nothing is before the first row
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []source.Cursor
+	err = s.withPlan(ctx, func(db ceiling.Queryer) error {
+		all, s.unproven = all[:0], true
+		var failed error
+		err := q.eachKey(ctx, db, s.plan, r, func(key []dialect.Value) {
+			c, err := encode(q.print, origin{}, key)
+			failed = cmp.Or(failed, err)
+			all = append(all, c)
+		})
+		return cmp.Or(err, failed)
+	})
+	return all, err
+}
 
 // keyValue returns the value for an argument of At.
 func keyValue(x any) (dialect.Value, error) {

@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"strings"
+	"time"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
@@ -16,7 +16,7 @@ import (
 // name, and rows that are added there late would be missed. For a view it is found.
 func (s *state) openGuard(ctx context.Context, db ceiling.Queryer, c ceiling.Ceiling) (ceiling.Guard, error) {
 	q, t := s.query, s.target()
-	s.base = q.table
+	s.base, s.origin, s.asked = q.table, dialect.Origin{}, time.Now()
 	g, err := c.Open(ctx, db, t)
 	var unsafe *ceiling.UnsafeError
 	named, refused := q.rows && !q.selected, errors.As(err, &unsafe)
@@ -52,8 +52,8 @@ func (s *state) openGuard(ctx context.Context, db ceiling.Queryer, c ceiling.Cei
 		r.Add(ceiling.Warning, ceiling.Advice("write the Select without DISTINCT, GROUP BY, UNION or a function around the key"),
 			"the database does not show which table the Select takes %q from: if it is not %s, rows are missed", q.key[0], t.Name)
 	}
-	o.Column = cmp.Or(o.Column, t.Key[0].Name)
-	return followed{g, r, q, o, named}, nil
+	s.origin = dialect.Origin{Table: o.Table, Column: cmp.Or(o.Column, t.Key[0].Name)}
+	return followed{g, r, s.origin.Table, named}, nil
 }
 
 // origin says which column of which table the key's first column is.
@@ -61,13 +61,27 @@ func (q *query) origin(ctx context.Context, db ceiling.Queryer, table []string, 
 	return q.sql.Origin(ctx, db, "SELECT "+q.ref(q.key[0])+" FROM "+q.from, table, column)
 }
 
-// followed is the Guard of the table that a view or a Select takes the key from. A view can be replaced
-// by one that takes it from another table.
+// sameOrigin reports whether the key still comes from the column that the guard watches. A view can be
+// replaced by one that takes it from another table. Then a new guard is needed.
+func (s *state) sameOrigin(ctx context.Context, db ceiling.Queryer) (bool, error) {
+	at := time.Now()
+	now, err := s.query.origin(ctx, db, s.origin.Table, s.origin.Column)
+	switch {
+	case err != nil:
+		return false, s.query.wrap(err, nil)
+	case now.Same:
+		s.asked, s.unasked = at, false
+	default:
+		s.guard, s.window = nil, nil
+	}
+	return now.Same, nil
+}
+
+// followed is the Guard of the table that a view or a Select takes the key from.
 type followed struct {
 	ceiling.Guard
 	report ceiling.Report
-	query  *query
-	origin dialect.Origin
+	table  []string
 	view   bool
 }
 
@@ -77,15 +91,8 @@ func (g followed) Report() ceiling.Report { return g.report }
 // guard names that: then a cursor does not continue in another table.
 func (g followed) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
 	l, err := g.Guard.Advance(ctx, db, after)
-	if err != nil || g.origin.Table == nil {
-		return l, err
-	}
-	now, err := g.query.origin(ctx, db, g.origin.Table, g.origin.Column)
-	if err == nil && !now.Same {
-		err = fmt.Errorf("the key comes from another table than before: %w", ceiling.ErrChanged)
-	}
 	if g.view {
-		l.Sequence = cmp.Or(l.Sequence, strings.Join(g.origin.Table, "."))
+		l.Sequence = cmp.Or(l.Sequence, strings.Join(g.table, "."))
 	}
 	return l, err
 }

@@ -226,15 +226,17 @@ func finishRows[T any](ctx context.Context, s *state, db ceiling.Queryer, r *rea
 	})
 }
 
-// finishBad gives a *source.BadRecord the cursor after its row. It returns other errors as they are.
-func (s *state) finishBad(ctx context.Context, db ceiling.Queryer, r *reader, at position, w *window, err error) error {
+// finishBad gives a *source.BadRecord the cursor after its row, which follows from. It returns other errors as they are.
+func (s *state) finishBad(ctx context.Context, db ceiling.Queryer, r *reader, at position, w *window, from []dialect.Value, err error) error {
 	var bad *source.BadRecord
 	if !errors.As(err, &bad) {
 		return err
 	}
 	key := values(r.keys.now)
 	failed := s.finish(db, r, func(db ceiling.Queryer) (err error) {
-		bad.To, err = s.cursorAfter(ctx, db, at, w, key, 1, nil, nil)
+		if err = s.query.findHidden(ctx, db, s.plan, from); err == nil {
+			bad.To, err = s.cursorAfter(ctx, db, at, w, key, 1, nil, nil)
+		}
 		return err
 	})
 	return cmp.Or(failed, err)
@@ -243,7 +245,7 @@ func (s *state) finishBad(ctx context.Context, db ceiling.Queryer, r *reader, at
 // finish calls f, or leaves that to fetch if the batch has closed the connection.
 func (s *state) finish(db ceiling.Queryer, r *reader, f func(ceiling.Queryer) error) error {
 	if r.dropped {
-		s.unfinished = f
+		s.unfinished = append(s.unfinished, f)
 		return nil
 	}
 	return f(db)

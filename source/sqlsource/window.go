@@ -103,6 +103,7 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 	if rewound != nil {
 		return nil, refuse(errors.New(rewound.What), rewindAdvice)
 	}
+	s.unasked = true
 	w.origin = originOf(h, older, q.identity)
 	return w, nil
 }
@@ -132,18 +133,34 @@ func (w *window) pending(after []dialect.Value) int64 {
 	return max(w.Greatest-n, 0)
 }
 
-// check looks for what would lose rows below the window. A NULL that hides a row is an error.
-// Rows that a crash of the server could take back are held.
+// lookAfter is how long polls with nothing new may do without the statements for what no row shows: NULL in
+// the key, and the table that a view or a Select takes the key from. Before rows are delivered both are looked for.
+const lookAfter = 5 * time.Second
+
+// asOf is not later than when it was looked for what no row shows.
+func (s *state) asOf(t time.Time) time.Time {
+	if s.origin.Table != nil && s.asked.Before(t) {
+		t = s.asked
+	}
+	if s.nulls.Before(t) && slices.ContainsFunc(s.plan.key, func(k dialect.KeyColumn) bool { return k.Nullable }) {
+		t = s.nulls
+	}
+	return t
+}
+
+// findNull looks for NULL in the first column of the key.
+func (s *state) findNull(ctx context.Context, db ceiling.Queryer) error {
+	at := time.Now()
+	err := s.query.findNull(ctx, db, s.plan, 0, nil)
+	if err == nil {
+		s.nulls = at
+	}
+	return err
+}
+
+// check holds rows below the window that a crash of the server could take back.
 func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after []dialect.Value) (*source.Held, error) {
-	if w.Nothing {
-		return nil, nil
-	}
-	for i := 1; i < len(s.plan.key) && after != nil; i++ {
-		if err := s.query.findNull(ctx, db, s.plan, i, after); err != nil {
-			return nil, err
-		}
-	}
-	if w.durable {
+	if w.Nothing || w.durable {
 		return nil, nil
 	}
 	statement, args, err := s.query.statement(s.plan, "1", keyRange{after: after, below: w.Limit, limit: 1})

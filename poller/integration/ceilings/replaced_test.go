@@ -3,12 +3,14 @@ package ceilings
 import (
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
@@ -53,13 +55,28 @@ func TestReplacedViews(t *testing.T) {
 			selected.Select = query.Select
 			_, selectedAt := lab.ReadAll(t, selected, "", 10, lab.RowJSON)
 
+			db.MustExec(`insert into others (v) values ('new')`)
 			replace(replaced, "others")
+			require.NoError(t, noticed(t, table, at))
 			require.ErrorIs(t, lab.Refused(t, table, at), sqlsource.ErrHistory)
 			require.ErrorIs(t, lab.Refused(t, lab.Silent(db, view, "id"), at), sqlsource.ErrHistory, "after a restart, too")
-			_, err := lab.Fetch(t, query, queryAt, 10)
-			lab.RequirePermanent(t, err, `the Select takes "id" from `, `others`)
-			_, err = lab.Fetch(t, selected, selectedAt, 10)
-			lab.RequirePermanent(t, err, `the Select takes "id" from `, `others`)
+			lab.RequirePermanent(t, noticed(t, query, queryAt), `the Select takes "id" from `, `others`)
+			lab.RequirePermanent(t, noticed(t, selected, selectedAt), `the Select takes "id" from `, `others`)
 		}
 	})
+}
+
+// noticed fetches until it is noticed that a view was replaced, which takes a while if no row is to be read. It
+// returns the error, nil if the cursor moves on. No row is delivered, and AsOf is not later than the replacement.
+func noticed[T any](t *testing.T, src source.Source[T], at source.Cursor) (err error) {
+	t.Helper()
+	replaced := time.Now()
+	lab.WaitFor(t, func() bool {
+		var b source.Batch[T]
+		b, err = src.Fetch(t.Context(), at, 10)
+		require.Empty(t, b.Records)
+		require.False(t, b.AsOf.After(replaced))
+		return err != nil || b.To != at
+	})
+	return err
 }

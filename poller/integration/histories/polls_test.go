@@ -35,7 +35,7 @@ func idlePolls(t *testing.T, tables []*sqlsource.Table, count func() int64, inse
 	all := 0
 	add := func(n int) { insert(n); all += n }
 	for _, table := range tables {
-		t.Run(fmt.Sprintf("%v by %s", table.Ceiling, strings.Join(table.Key, ",")), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%v by %s of %s%s", table.Ceiling, strings.Join(table.Key, ","), table.Name, table.Select), func(t *testing.T) {
 			add(300)
 			at, rows := source.Cursor(""), 0
 			idle, one := int64(math.MaxInt64), int64(0) // once in five seconds a poll also compares the tables
@@ -79,6 +79,18 @@ func orders(db *sqlx.DB, c ceiling.Ceiling, key ...string) *sqlsource.Table {
 	return table
 }
 
+// indirect adds, to each of the tables, a view of it, which it creates, and a Select.
+func indirect(t *testing.T, db *sqlx.DB, tables ...*sqlsource.Table) (all []*sqlsource.Table) {
+	run(t, db, `create view above as select * from orders`)
+	for _, table := range tables {
+		view, joined := orders(table.DB, table.Ceiling, table.Key...), orders(table.DB, table.Ceiling, table.Key...)
+		view.Name, joined.Select = "above", "select o.* from orders o join orders p on p.id = o.id"
+		view.Dialect, joined.Dialect = table.Dialect, table.Dialect
+		all = append(all, table, view, joined)
+	}
+	return all
+}
+
 type counter struct{ n atomic.Int64 }
 
 func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
@@ -98,8 +110,8 @@ func TestPostgresIdlePoll(t *testing.T) {
 	config.Tracer = c
 	counted := sqlx.NewDb(stdlib.OpenDB(*config), "pgx")
 	defer counted.Close()
-	idlePolls(t, append(lossy(counted), orders(counted, postgres.TransactionID{}, "_tx", "id"), orders(counted, postgres.Stamp{}, "at", "id"),
-		orders(counted, ceiling.Lag{By: time.Microsecond}, "at", "id")), c.n.Load, insertPostgres(t, db))
+	idlePolls(t, indirect(t, db, append(lossy(counted), orders(counted, postgres.TransactionID{}, "_tx", "id"), orders(counted, postgres.Stamp{}, "at", "id"),
+		orders(counted, ceiling.Lag{By: time.Microsecond}, "at", "id"))...), c.n.Load, insertPostgres(t, db))
 }
 
 func TestMariaDBIdlePoll(t *testing.T) {
@@ -116,7 +128,7 @@ func TestMariaDBIdlePoll(t *testing.T) {
 		own++ // counting is a statement, too
 		return n - own
 	}
-	idlePolls(t, append(lossy(counted), orders(counted, ceiling.Lag{By: time.Microsecond}, "at", "id")), count, insertMariaDB(t, db))
+	idlePolls(t, indirect(t, db, append(lossy(counted), orders(counted, ceiling.Lag{By: time.Microsecond}, "at", "id"))...), count, insertMariaDB(t, db))
 }
 
 // countedConn counts the statements of an SQLite connection.
@@ -159,5 +171,5 @@ func TestSQLiteIdlePoll(t *testing.T) {
 	for _, table := range tables {
 		table.Dialect = sqlite.Dialect{}
 	}
-	idlePolls(t, tables, c.n.Load, func(n int) { run(t, db, fillSQLite("new", n)) })
+	idlePolls(t, indirect(t, db, tables...), c.n.Load, func(n int) { run(t, db, fillSQLite("new", n)) })
 }
