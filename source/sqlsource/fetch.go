@@ -75,7 +75,7 @@ type records[T any] interface {
 	add() int        // ends a row and returns its size in bytes
 	take(int) []T    // returns the first rows
 
-	text(row T, column int) (text string, null bool)
+	digest(row T, column int) uint32 // the number of a value
 }
 
 // errChanged says that the columns are not those of the plan, or that the key comes from another table.
@@ -112,9 +112,11 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 	var r *refusal
 	if errors.As(err, &r) {
 		b = none
-		at.origin.refused, at.origin.anchors = r.reason, nil
+		at.origin.refused, at.origin.anchors, at.origin.columns = r.reason, nil, nil
 		b.More = true // ask again at once, for the error
-		b.To, err = encode(s.query.print, at.origin, at.key)
+		if b.To, err = encode(s.query.print, at.origin, at.key); err != nil {
+			err = permanent("%s: %w", s.query.label, r) // the key leaves no room for the reason
+		}
 	}
 	if err != nil {
 		return none, err

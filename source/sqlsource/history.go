@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -39,10 +38,13 @@ func (o origin) String() string {
 	if !o.known() {
 		return ""
 	}
-	values := o.values
+	var values []string
+	for _, v := range o.values {
+		values = append(values, marks.Replace(v))
+	}
 	if o.table != "" {
 		b := fmt.Appendf(nil, "*%s,%s,%s", o.table, strings.Join(o.marks, "."), numbersText(o.columns))
-		values = append(slices.Clone(values), string(appendAnchors(b, o.anchors)))
+		values = append(values, string(appendAnchors(b, o.anchors)))
 	}
 	return strings.Join(values, "/") + "@" + strconv.FormatUint(o.mark, 10)
 }
@@ -61,6 +63,9 @@ func parseOrigin(s string) (origin, error) {
 	if old || strings.HasPrefix(last, "*") {
 		o.values = o.values[:len(o.values)-1]
 		err = cmp.Or(err, o.parseEvidence(strings.Split(last[1:], ","), old))
+	}
+	for i, v := range o.values {
+		o.values[i] = unmarks.Replace(v)
 	}
 	if !ok || err != nil || !old && o.String() != s {
 		return origin{}, errors.New("its history is not in its usual form")
@@ -105,10 +110,18 @@ func (s *state) history(ctx context.Context, db ceiling.Queryer, sequence string
 // they are not known now, as a standby does not know the timeline.
 func originOf(h dialect.History, older origin, table string) origin {
 	var values []string
-	for _, part := range h.Parts {
-		values = append(values, part.Value)
+	for i, part := range h.Parts {
+		values = append(values, older.value(i, part))
 	}
 	return origin{table: table, values: merge(values, older.values), mark: max(h.Mark, older.mark)}
+}
+
+// value returns the value of a part, "" if only an older one than the cursor's is known.
+func (o origin) value(i int, part dialect.HistoryPart) string {
+	if part.AtLeast && i < len(o.values) && cmp.Or(len(part.Value)-len(o.values[i]), strings.Compare(part.Value, o.values[i])) < 0 {
+		return ""
+	}
+	return part.Value
 }
 
 // merge returns the values that are known now, and otherwise the older ones.
@@ -125,8 +138,8 @@ func merge(now, older []string) []string {
 // in. Only the delivered rows can prove that it does nevertheless.
 func (o origin) follows(h dialect.History) error {
 	for i, part := range h.Parts {
-		if i < len(o.values) && o.values[i] != "" && part.Value != "" && o.values[i] != part.Value {
-			return fmt.Errorf("the cursor was made on the %s %s, this is the %s %s: %s", part.Name, o.values[i], part.Name, part.Value, part.Changed)
+		if v := o.value(i, part); i < len(o.values) && o.values[i] != "" && v != "" && o.values[i] != v {
+			return fmt.Errorf("the cursor was made on the %s %s, this is the %s %s: %s", part.Name, o.values[i], part.Name, v, part.Changed)
 		}
 	}
 	if at := max(h.Mark, h.Drawn); at < o.mark && len(h.Parts) > 1 { // the sequence alone says nothing
@@ -145,6 +158,7 @@ const (
 	updatedAdvice  = "if all rows were updated, and the server was restarted or the table rebuilt, " + orRewind
 	orRewind       = "adopt the cursor (Adopt, or dbtofile -adopt); otherwise " + rewindAdvice
 	refilledAdvice = "nothing, if the rows were updated; if the table was emptied, restored or filled again under old keys, " + rewindAdvice + "; package verify, or dbtofile -verify, finds the rows that differ"
+	undrawnAdvice  = "nothing, if the keys of new rows follow the cursor's; otherwise set the sequence that draws them (setval), and read the rows below the cursor with a rewind"
 	rewindAdvice   = "rewind to where rows should be read again (At, or dbtofile -rewind)"
 )
 

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/jmoiron/sqlx"
@@ -193,24 +195,77 @@ func (b *binding[T]) add() int {
 
 func (b *binding[T]) take(n int) []T { return b.records[:n:n] }
 
-// text prints a field. Text and bytes, which may be large, are not copied. A field that prints differently
-// each time, such as a pointer in a struct, looks like a column that is updated.
-func (b *binding[T]) text(of T, i int) (text string, null bool) {
-	field, err := reflect.ValueOf(of), error(nil)
+// digest returns the number of a field. Text and bytes, which may be large, are not copied. A time has the same
+// number in all zones. A value that fmt does not print by its contents is not known.
+func (b *binding[T]) digest(of T, i int) uint32 {
+	field := reflect.ValueOf(of)
 	if f := b.fields[i]; f != nil {
-		field, err = field.FieldByIndexErr(f)
+		field, _ = field.FieldByIndexErr(f)
 	}
-	if field = reflect.Indirect(field); err != nil || !field.IsValid() {
-		return "", true
-	}
-	if n, ok := field.Interface().(sql.NullString); ok {
-		return n.String, !n.Valid
+	field = target(field)
+	if field.IsValid() && field.Type().PkgPath() == "database/sql" {
+		if n, ok := field.Interface().(driver.Valuer); ok { // such as sql.NullTime
+			v, _ := n.Value()
+			field = target(reflect.ValueOf(v))
+		}
 	}
 	switch {
+	case !field.IsValid():
+		return null
 	case field.Kind() == reflect.String:
-		return field.String(), false
+		return digestText(field.String())
 	case field.Type().ConvertibleTo(reflect.TypeFor[[]byte]()):
-		return unsafe.String(unsafe.SliceData(field.Bytes()), field.Len()), false
+		return digestText(unsafe.String(unsafe.SliceData(field.Bytes()), field.Len()))
+	case field.CanConvert(typeTime):
+		return digestText(field.Convert(typeTime).Interface().(time.Time).UTC().String())
+	case !printed(field):
+		return unknown
 	}
-	return fmt.Sprint(field.Interface()), false
+	return digestText(fmt.Sprint(field.Interface()))
+}
+
+// target returns what pointers and interfaces lead to.
+func target(v reflect.Value) reflect.Value {
+	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
+	return v
+}
+
+// printed reports whether fmt prints what a value contains. Of a pointer in another value it prints the address,
+// and of a time the zone, which can be the session's.
+func printed(v reflect.Value) bool {
+	if v.CanInterface() {
+		switch x := v.Interface().(type) {
+		case time.Time:
+			return x.Location() == time.UTC
+		case fmt.Stringer, fmt.Formatter, error:
+			return true
+		}
+	}
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Func, reflect.Chan, reflect.UnsafePointer:
+		return v.IsNil()
+	case reflect.Interface:
+		return v.IsNil() || printed(v.Elem())
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			if !printed(v.Index(i)) {
+				return false
+			}
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if !printed(v.Field(i)) {
+				return false
+			}
+		}
+	case reflect.Map:
+		for at := v.MapRange(); at.Next(); {
+			if !printed(at.Key()) || !printed(at.Value()) {
+				return false
+			}
+		}
+	}
+	return true
 }

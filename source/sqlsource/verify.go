@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -59,6 +60,7 @@ func (s *state) compare(ctx context.Context, db ceiling.Queryer, at position) (e
 	}
 	anchors := realign(at.origin.anchors, at.origin.columns, s.layout())
 	e, next = compareAnchors(anchors, now, at.key)
+	e.found = e.found || keys == nil && at.origin.table != "" // the keys are too long, or the query was edited
 	return e, next, err
 }
 
@@ -84,10 +86,10 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 	switch {
 	case what != "" && e.disproves():
 		return o, refuse(withEvidence(fmt.Errorf("the rows that were delivered were replaced by others (%s)", what), e), updatedAdvice)
-	case e.suspect(), what != "" && e.blind():
+	case e.suspect(what):
 		s.warnChanged(ctx, what, e)
 	case what != "" && !w.moved: // otherwise it was logged
-		s.logContinues(ctx, what, e)
+		s.logContinues(ctx, what, e, false)
 	}
 	o.anchors, o.marks = next, merge(now, o.marks)
 	o.columns = s.layout()
@@ -127,8 +129,19 @@ func (s *state) changes(o origin, boot string) (what string, now []string) {
 	return strings.Join(all, "; "), now
 }
 
-func (s *state) logContinues(ctx context.Context, what string, e evidence) {
-	s.query.logger().InfoContext(ctx, "history continues", "table", s.query.label, "change", what, "evidence", e.String())
+// logContinues logs that delivered rows are still there after a change. It warns if keys below the cursor may be drawn
+// again: after a move to another server, with a ceiling that looks at no sequence.
+func (s *state) logContinues(ctx context.Context, what string, e evidence, undrawn bool) {
+	level, attrs := slog.LevelInfo, []any{"table", s.query.label, "change", what, "evidence", e.String()}
+	if undrawn {
+		level, attrs = slog.LevelWarn, append(attrs, "fix", undrawnAdvice)
+	}
+	s.query.logger().Log(ctx, level, "history continues", attrs...)
+}
+
+// undrawn reports that nothing shows whether keys below the cursor can be drawn again.
+func (s *state) undrawn() bool {
+	return s.guard != nil && s.guard.Report().Lossy && s.marks.Drawn == ""
 }
 
 // rowKey is the key of a row of a batch.
@@ -202,7 +215,7 @@ func rereaderOf[T any](s *state, open func(*plan, int) (records[T], error)) rere
 }
 
 func digestRow[T any](s *state, into records[T], row T) digest {
-	return digestOf(s.plan.columns, s.query.key, func(column int) (string, bool) { return into.text(row, column) })
+	return digestOf(s.plan.columns, s.query.key, func(column int) uint32 { return into.digest(row, column) })
 }
 
 // oneOf writes the condition that a row has one of the keys.

@@ -97,7 +97,7 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 		case !e.proves():
 			return nil, refuse(withEvidence(changed, e), adoptAdvice)
 		}
-		s.logContinues(ctx, changed.Error(), e)
+		s.logContinues(ctx, changed.Error(), e, s.undrawn())
 		older, w.moved = origin{}, true
 	}
 	if rewound != nil {
