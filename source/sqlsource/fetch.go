@@ -112,11 +112,9 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 	var r *refusal
 	if errors.As(err, &r) {
 		b = none
-		at.origin.refused, at.origin.anchors, at.origin.columns = r.reason, nil, nil
+		at.origin = origin{table: at.origin.table, refused: r.reason} // the reason needs the room
 		b.More = true // ask again at once, for the error
-		if b.To, err = encode(s.query.print, at.origin, at.key); err != nil {
-			err = permanent("%s: %w", s.query.label, r) // the key leaves no room for the reason
-		}
+		b.To, err = encode(s.query.print, at.origin, at.key)
 	}
 	if err != nil {
 		return none, err
