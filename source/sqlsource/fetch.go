@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,13 +35,13 @@ type state struct {
 
 	mu        sync.Mutex
 	plan      *plan
-	stale     bool      // the plan is out of date, and kept to tell what changed
-	nonce     int       // of the next plan, 0 until the columns are found changed
-	nulls     time.Time // when NULL was looked for in the key by this plan
-	explained bool      // the database's plan was looked at
-	rowSize   int       // average of the last batch
-	unproven  bool      // rows were read by the plan, and then the columns not yet compared
-	backlog   bool      // more rows followed those that were read last
+	stale     bool        // the plan is out of date, and kept to tell what changed
+	nonce     int         // of the next plan, 0 until the columns are found changed
+	nulls     []time.Time // when NULL was looked for in each column of the key; nil: not by this plan
+	explained bool        // the database's plan was looked at
+	rowSize   int         // average of the last batch
+	unproven  bool        // rows were read by the plan, and then the columns not yet compared
+	backlog   bool        // more rows followed those that were read last
 	large     large
 	collect   bool // a large row was read
 
@@ -251,7 +252,7 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 		return err
 	}
 	q.logChange(ctx, s.plan, p)
-	s.plan, s.stale, s.nulls = p, false, time.Time{}
+	s.plan, s.stale, s.nulls = p, false, nil
 	return nil
 }
 
@@ -259,9 +260,11 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 // asks where the ceiling is now, and reads on.
 func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
 	b.From, b.To = at.cursor, at.cursor
-	began, look := time.Now(), time.Since(s.nulls) >= lookAfter
-	if s.nulls.IsZero() {
-		if err := s.findNull(ctx, db); err != nil {
+	known := s.nulls != nil
+	if !known {
+		s.nulls = slices.Repeat([]time.Time{time.Now()}, len(s.plan.key))
+		if err := s.query.findNull(ctx, db, s.plan, 0, nil); err != nil {
+			s.nulls = nil
 			return b, err
 		}
 	}
@@ -298,8 +301,8 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		if at, err = s.readBelow(ctx, r, next, at); err != nil {
 			return b, s.finishBad(ctx, db, r, first, next, from, err)
 		}
-		if look = look || r.rows > before; look {
-			if err := s.finish(db, r, func(db ceiling.Queryer) error { return s.query.findHidden(ctx, db, s.plan, from) }); err != nil {
+		if r.rows > before {
+			if err := s.finish(db, r, func(db ceiling.Queryer) error { return s.findHidden(ctx, db, from) }); err != nil {
 				return b, err
 			}
 		}
@@ -319,8 +322,8 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 	if r.rows > 0 || w != nil && w.moved {
 		err = finishRows(ctx, s, db, r, first, at.key, w, into, b.Records)
 	}
-	if err == nil && !b.More && look && s.nulls.Before(began) {
-		err = s.findNull(ctx, db)
+	if err == nil && !b.More && known {
+		err = s.findNull(ctx, db, at.key, r.rows > 0)
 	}
 	return b, err
 }

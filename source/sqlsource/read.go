@@ -287,16 +287,6 @@ func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int
 	return err
 }
 
-// findHidden is findNull for the later columns, after the key of a cursor that moves on.
-func (q *query) findHidden(ctx context.Context, db ceiling.Queryer, p *plan, after []dialect.Value) error {
-	for i := 1; i < len(p.key) && after != nil; i++ {
-		if err := q.findNull(ctx, db, p, i, after); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (q *query) some(ctx context.Context, db ceiling.Queryer, statement string, args []any, after []dialect.Value) (bool, error) {
 	err := db.QueryRowContext(ctx, q.settings().Before+statement, args...).Scan(new(int))
 	if errors.Is(err, sql.ErrNoRows) {

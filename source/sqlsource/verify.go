@@ -247,7 +247,7 @@ func (s *state) finishBad(ctx context.Context, db ceiling.Queryer, r *reader, at
 	}
 	key := values(r.keys.now)
 	failed := s.finish(db, r, func(db ceiling.Queryer) (err error) {
-		if err = s.query.findHidden(ctx, db, s.plan, from); err == nil {
+		if err = s.findHidden(ctx, db, from); err == nil {
 			bad.To, err = s.cursorAfter(ctx, db, at, w, key, 1, nil, nil)
 		}
 		return err

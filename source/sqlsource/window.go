@@ -133,8 +133,8 @@ func (w *window) pending(after []dialect.Value) int64 {
 	return max(w.Greatest-n, 0)
 }
 
-// lookAfter is how long polls with nothing new may do without the statements for what no row shows: NULL in
-// the key, and the table that a view or a Select takes the key from. Before rows are delivered both are looked for.
+// lookAfter is how long polls with nothing new may do without the statements for what no row shows: the table that the
+// key of a view or a Select comes from, and NULL in the key of a view.
 const lookAfter = 5 * time.Second
 
 // asOf is not later than when it was looked for what no row shows.
@@ -142,20 +142,48 @@ func (s *state) asOf(t time.Time) time.Time {
 	if s.origin.Table != nil && s.asked.Before(t) {
 		t = s.asked
 	}
-	if s.nulls.Before(t) && slices.ContainsFunc(s.plan.key, func(k dialect.KeyColumn) bool { return k.Nullable }) {
-		t = s.nulls
+	if i := s.unsure(); i >= 0 && s.nulls[i].Before(t) {
+		t = s.nulls[i]
 	}
 	return t
 }
 
-// findNull looks for NULL in the first column of the key.
-func (s *state) findNull(ctx context.Context, db ceiling.Queryer) error {
-	at := time.Now()
-	err := s.query.findNull(ctx, db, s.plan, 0, nil)
-	if err == nil {
-		s.nulls = at
+// unsure returns the column of the key in which NULL was looked for longest ago, -1 if none can hold it.
+func (s *state) unsure() int {
+	oldest := -1
+	for i, k := range s.plan.key {
+		if k.Nullable && (oldest < 0 || s.nulls[i].Before(s.nulls[oldest])) {
+			oldest = i
+		}
 	}
-	return err
+	return oldest
+}
+
+// findNull looks for NULL in the first column of the key, after rows were read to the end. Otherwise it looks in one column
+// after the other, with one statement.
+func (s *state) findNull(ctx context.Context, db ceiling.Queryer, after []dialect.Value, rows bool) error {
+	i := s.unsure()
+	if rows {
+		i = 0
+	} else if i < 0 || !slices.Equal(s.base, s.query.table) && time.Since(s.nulls[i]) < lookAfter { // it is a view
+		return nil
+	}
+	s.nulls[i] = time.Now()
+	if i > 0 && after == nil {
+		return nil
+	}
+	return s.query.findNull(ctx, db, s.plan, i, after)
+}
+
+// findHidden looks for NULL in the later columns, next to a key that the cursor moves on from.
+func (s *state) findHidden(ctx context.Context, db ceiling.Queryer, after []dialect.Value) error {
+	for i := 1; i < len(s.plan.key) && after != nil; i++ {
+		s.nulls[i] = time.Now()
+		if err := s.query.findNull(ctx, db, s.plan, i, after); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // check holds rows below the window that a crash of the server could take back.
