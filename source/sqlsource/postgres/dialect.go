@@ -213,7 +213,7 @@ func (d Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) 
 
 // Unnoticed implements [dialect.Reader].
 func (Dialect) Unnoticed() string {
-	return "if the server's disk is restored, or setval sets the sequence back, and the keys pass the cursor again before the next poll, only delivered rows that are still there can show it (with a warning only: after setval, if few of them were replaced, or if no column tells rows apart)"
+	return "if the server's disk is restored, or the sequence is set back, by setval or by a move without it, and the keys pass the cursor again before the next poll, only delivered rows that are still there can show it (with a warning only: after setval, if few of them were replaced, or if no column tells rows apart)"
 }
 
 var fullRead = regexp.MustCompile(`^\s*(?:->\s+)?(?:Parallel )?(Seq Scan on .*|Sort|Incremental Sort)$`)
