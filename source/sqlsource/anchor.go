@@ -101,16 +101,11 @@ func numbersText(all []uint32) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-func parseNumbers(text string) ([]uint32, error) {
+func parseNumbers(text string) (all []uint32, err error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err == nil && len(b) > 4*maxColumns {
-		err = errAnchor
+	for ; len(b) >= 4 && len(all) < maxColumns; b = b[4:] { // bytes too many show when they are written again
+		all = append(all, binary.BigEndian.Uint32(b))
 	}
-	if err != nil || len(b) == 0 {
-		return nil, err
-	}
-	all := make([]uint32, len(b)/4) // bytes too many show when they are written again
-	_, err = binary.Decode(b, binary.BigEndian, all)
 	return all, err
 }
 

@@ -1,6 +1,7 @@
 package sqlsource
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -121,22 +122,15 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 		}
 		return damaged(fmt.Sprintf("it has keys of another number of values than %d", columns))
 	}
-	key, err := parseKey(parts)
-	if err != nil {
-		return damaged(err.Error())
-	}
-	return key, made, foreign
-}
-
-func parseKey(parts []string) (key []dialect.Value, err error) {
+	var key []dialect.Value
 	for _, p := range parts {
 		v, err := parseValue(p)
 		if err != nil {
-			return nil, err
+			return damaged(err.Error())
 		}
 		key = append(key, v)
 	}
-	return key, nil
+	return key, made, foreign
 }
 
 func parseValue(s string) (dialect.Value, error) {
@@ -144,11 +138,8 @@ func parseValue(s string) (dialect.Value, error) {
 		return dialect.Value{}, errors.New("a value is missing")
 	}
 	text, err := unescape(s[1:])
-	if err != nil {
-		return dialect.Value{}, err
-	}
 	v := dialect.Value{Tag: s[0], Text: text}
-	return v, checkValue(v)
+	return v, cmp.Or(err, checkValue(v))
 }
 
 func checkValue(v dialect.Value) (err error) {

@@ -114,7 +114,7 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 	if errors.As(err, &r) {
 		b = none
 		at.origin = origin{table: at.origin.table, refused: r.reason} // the reason needs the room
-		b.More = true // ask again at once, for the error
+		b.More = true                                                 // ask again at once, for the error
 		b.To, err = encode(s.query.print, at.origin, at.key)
 	}
 	if err != nil {

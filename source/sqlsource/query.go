@@ -203,11 +203,11 @@ func (b *binding[T]) digest(of T, i int) uint32 {
 	if f := b.fields[i]; f != nil {
 		field, _ = field.FieldByIndexErr(f)
 	}
-	field = target(field)
+	field = reflect.Indirect(field)
 	if field.IsValid() && field.Type().PkgPath() == "database/sql" {
 		if n, ok := field.Interface().(driver.Valuer); ok { // such as sql.NullTime
 			v, _ := n.Value()
-			field = target(reflect.ValueOf(v))
+			field = reflect.ValueOf(v)
 		}
 	}
 	switch {
@@ -231,11 +231,3 @@ func (b *binding[T]) digest(of T, i int) uint32 {
 // unprinted is how fmt prints a pointer in another value, and a time in another zone than UTC, which can be the
 // session's. Other text of this form is not compared either.
 var unprinted = regexp.MustCompile(`0x[0-9a-f]|:\d\d(\.\d+)? ([+-]\d*[1-9]|\+0000 [^U])`)
-
-// target returns what pointers and interfaces lead to.
-func target(v reflect.Value) reflect.Value {
-	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
-		v = v.Elem()
-	}
-	return v
-}
