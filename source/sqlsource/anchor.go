@@ -172,7 +172,7 @@ func appendAnchors(dst []byte, anchors []anchor) []byte {
 	for _, a := range anchors {
 		dst = fmt.Appendf(dst, ",%d:%s", a.back, numbersText(a.row))
 		for _, v := range a.key {
-			dst = append(append(dst, ':', v.Tag), marks.Replace(v.Text)...)
+			dst = append(append(dst, ':', v.Tag), escapeParts.Replace(v.Text)...)
 		}
 	}
 	return dst
@@ -193,7 +193,7 @@ func parseAnchor(s string) (a anchor, err error) {
 		if cmp.Or(failed, err) != nil || p == "" || back > maxBack {
 			return a, errAnchor
 		}
-		v := dialect.Value{Tag: p[0], Text: unmarks.Replace(p[1:])}
+		v := dialect.Value{Tag: p[0], Text: unescapeParts.Replace(p[1:])}
 		a.key, err = append(a.key, v), checkValue(v)
 	}
 	return a, err
@@ -212,23 +212,23 @@ const (
 
 // evidence is what a comparison of the anchors with their rows shows.
 type evidence struct {
-	verdicts []verdict // of the anchors, the newest first
-	own      bool      // the cursor's own row kept a telling value
-	kept     int       // how many telling values were kept
-	told     int       // in how many columns
-	lost     int       // how many telling values changed
-	doubt    bool      // from the newest row to some other one, more telling values changed than were kept
-	changed  int       // how many telling values the newest rows had, those in lead, which all changed
-	lead     int       // how many rows were replaced before the first that was not
-	found    bool      // a row has the key of an anchor, or there should be anchors and are none
+	all     int              // how many anchors there are
+	with    [unclear + 1]int // how many of them have each verdict
+	own     bool             // the cursor's own row kept a telling value
+	kept    int              // how many telling values were kept
+	told    map[int]bool     // in which columns
+	lost    int              // how many telling values changed
+	doubt   bool             // from the newest row to some other one, more telling values changed than were kept
+	changed int              // how many telling values the newest rows had, those in lead, which all changed
+	lead    int              // how many rows were replaced before the first that was not
+	found   bool             // a row has the key of an anchor, or there should be anchors and are none
 }
 
 // compareAnchors judges the rows that have the keys of the anchors. It returns the anchors with the rows
 // as they are now, so that the next change is seen as well.
 func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value) (e evidence, next []anchor) {
 	telling, leads := tellingColumns(anchors), true
-	told := map[int]bool{}
-	e.found = len(now) > 0 // the text of a key can be another one than it was
+	e = evidence{all: len(anchors), told: map[int]bool{}, found: len(now) > 0} // the text of a key can be another one than it was
 	for i, a := range anchors {
 		row, found := now[keyText(a.key)]
 		compared, differs, large, kept, changed := len(row) == 0, false, false, 0, 0
@@ -246,7 +246,7 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 			case !telling[c] || before == null:
 			case before == after:
 				kept++
-				told[c] = true
+				e.told[c] = true
 			default:
 				changed++
 			}
@@ -271,10 +271,11 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 			e.lead++
 			e.changed += changed
 		}
-		e.kept, e.told, e.lost = e.kept+kept, len(told), e.lost+changed
+		e.kept, e.lost = e.kept+kept, e.lost+changed
 		e.doubt = e.doubt || i > 0 && e.lost > max(e.kept, 3)
 		e.own = e.own || i == 0 && kept > 0 && slices.Equal(a.key, at)
-		e.verdicts, next = append(e.verdicts, v), append(next, a)
+		e.with[v]++
+		next = append(next, a)
 	}
 	return e, next
 }
@@ -304,20 +305,11 @@ func keyText(key []dialect.Value) string {
 	return string(b)
 }
 
-func (e evidence) count(wanted ...verdict) (n int) {
-	for _, v := range e.verdicts {
-		if slices.Contains(wanted, v) {
-			n++
-		}
-	}
-	return n
-}
-
 // proves reports that the rows show the cursor's own history: its own row is there, no value that tells rows
 // apart changed, and two or more were kept, so that it is not by chance. A value that is made of the key, such
 // as an order number, is kept in any history: so two columns must tell, or no row has changed.
 func (e evidence) proves() bool {
-	return e.own && e.lost == 0 && e.kept > 1 && (e.told > 1 || e.count(same, gone) == len(e.verdicts))
+	return e.own && e.lost == 0 && e.kept > 1 && (len(e.told) > 1 || e.with[same]+e.with[gone] == e.all)
 }
 
 // disproves reports that the newest rows were replaced, as when the table was filled again or comes from
@@ -326,19 +318,19 @@ func (e evidence) disproves() bool { return e.lead > 1 && e.changed > 3 }
 
 // suspect reports that rows may have been replaced. What says which marks have changed.
 func (e evidence) suspect(what string) bool {
-	return e.doubt || e.count(replaced, unclear) > 0 || what != "" && e.blind()
+	return e.doubt || e.with[replaced]+e.with[unclear] > 0 || what != "" && e.blind()
 }
 
 // blind reports that there should be delivered rows, and none of them can be compared.
-func (e evidence) blind() bool { return e.found && e.count(gone) == len(e.verdicts) }
+func (e evidence) blind() bool { return e.found && e.with[gone] == e.all }
 
 // doubtful reports that rows may have been replaced, or that none is left to show it.
-func (e evidence) doubtful() bool { return e.suspect("") || e.verdicts != nil && !e.found }
+func (e evidence) doubtful() bool { return e.suspect("") || e.all > 0 && !e.found }
 
 func (e evidence) String() string {
-	if e.verdicts == nil {
+	if e.all == 0 {
 		return "no delivered row can be compared"
 	}
 	return fmt.Sprintf("of %d delivered rows %d are the same, %d were updated, %d were replaced, %d were updated or replaced, %d are gone or cannot be compared",
-		len(e.verdicts), e.count(same), e.count(updated), e.count(replaced), e.count(unclear), e.count(gone))
+		e.all, e.with[same], e.with[updated], e.with[replaced], e.with[unclear], e.with[gone])
 }

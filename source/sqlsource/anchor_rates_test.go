@@ -63,7 +63,7 @@ func (k kind) simulate(n, newest int, replace bool) rates {
 			now[keyText(intKey(100-i))] = row()
 		}
 		e, _ := compareAnchors(anchors, now, intKey(100))
-		for value, is := range map[*float64]bool{&sum.silent: !e.doubtful(), &sum.proven: e.proves(), &sum.stopped: e.disproves(), &sum.equal: e.count(same) == n} {
+		for value, is := range map[*float64]bool{&sum.silent: !e.doubtful(), &sum.proven: e.proves(), &sum.stopped: e.disproves(), &sum.equal: e.with[same] == n} {
 			if is {
 				*value += 100. / runs
 			}

@@ -158,17 +158,17 @@ func TestCompareAnchorsThatAreAlike(t *testing.T) {
 	shared := func(i int) digest { return rowOf("v", i%2) }
 	e := compared(5, shared, shared)
 	require.False(t, e.proves() || e.doubtful() || e.disproves())
-	require.Equal(t, 5, e.count(same))
+	require.Equal(t, 5, e.with[same])
 	e = compared(5, shared, func(i int) digest { return rowOf("w", i%2) })
-	require.Equal(t, 5, e.count(unclear))
+	require.Equal(t, 5, e.with[unclear])
 	require.False(t, e.proves() || e.disproves())
 	e = compared(5, func(i int) digest { return rowOf("done", map[bool]any{true: nil, false: i}[i < 2]) },
 		func(i int) digest { return rowOf("done", i) })
-	require.Equal(t, 2, e.count(unclear), "jobs that were finished: %v", e)
+	require.Equal(t, 2, e.with[unclear], "jobs that were finished: %v", e)
 	require.False(t, e.disproves())
 	e = compared(5, func(i int) digest { return rowOf("done", map[bool]any{true: nil, false: i}[i < 2]) },
 		func(i int) digest { return rowOf("done", i+10) })
-	require.Equal(t, 3, e.count(replaced), "NULL does not make values alike: %v", e)
+	require.Equal(t, 3, e.with[replaced], "NULL does not make values alike: %v", e)
 }
 
 // A row whose contents are in a large value is not the same because its state is.
@@ -181,7 +181,7 @@ func TestCompareAnchorsWithLargeValues(t *testing.T) {
 	require.True(t, e.blind(), "it is read again as NULL: %v", e)
 	e = compared(5, func(i int) digest { return rowOf(i, large) }, func(i int) digest { return rowOf(i, large) })
 	require.True(t, e.proves() && !e.blind(), e)
-	require.Equal(t, 5, compared(5, func(int) digest { return digest{} }, func(int) digest { return digest{} }).count(same), "only a key")
+	require.Equal(t, 5, compared(5, func(int) digest { return digest{} }, func(int) digest { return digest{} }).with[same], "only a key")
 }
 
 // A column whose values are written in another way is another column.

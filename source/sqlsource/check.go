@@ -232,7 +232,7 @@ func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error 
 	case err != nil && e.proves():
 		c.add(ceiling.Note, "", "%v; nevertheless it continues, as the delivered rows are there: %v", err, e)
 	case err != nil:
-		c.add(ceiling.Unsafe, c.fix, "%v: %v", ErrHistory, withEvidence(err, e))
+		c.add(ceiling.Unsafe, c.fix, "%v: %v; %v", ErrHistory, err, e)
 	case what != "" && e.disproves():
 		c.add(ceiling.Unsafe, c.fix, "%v: the rows that were delivered were replaced by others (%s); %v", ErrHistory, what, e)
 	case e.suspect(what):

@@ -159,10 +159,10 @@ func checkValue(v dialect.Value) (err error) {
 	return err
 }
 
-// marks replaces what separates the parts of a history, and unmarks sets it back.
+// escapeParts replaces what separates the parts of a history, and unescapeParts sets it back.
 var (
-	marks   = strings.NewReplacer("~", "~0", "/", "~1", "@", "~2", ",", "~3", ":", "~4")
-	unmarks = strings.NewReplacer("~0", "~", "~1", "/", "~2", "@", "~3", ",", "~4", ":")
+	escapeParts   = strings.NewReplacer("~", "~0", "/", "~1", "@", "~2", ",", "~3", ":", "~4")
+	unescapeParts = strings.NewReplacer("~0", "~", "~1", "/", "~2", "@", "~3", ",", "~4", ":")
 )
 
 // escape writes bytes that are not printable ASCII, and the codec's own marks, as %XX.

@@ -40,7 +40,7 @@ func (o origin) String() string {
 	}
 	var values []string
 	for _, v := range o.values {
-		values = append(values, marks.Replace(v))
+		values = append(values, escapeParts.Replace(v))
 	}
 	if o.table != "" {
 		b := fmt.Appendf(nil, "*%s,%s,%s", o.table, strings.Join(o.marks, "."), numbersText(o.columns))
@@ -65,7 +65,7 @@ func parseOrigin(s string) (origin, error) {
 		err = cmp.Or(err, o.parseEvidence(strings.Split(last[1:], ","), old))
 	}
 	for i, v := range o.values {
-		o.values[i] = unmarks.Replace(v)
+		o.values[i] = unescapeParts.Replace(v)
 	}
 	if !ok || err != nil || !old && o.String() != s {
 		return origin{}, errors.New("its history is not in its usual form")
@@ -177,12 +177,4 @@ const maxReason = 900
 func refuse(err error, advice string) error {
 	reason := fmt.Sprintf("%v: %v: %s", ErrHistory, err, advice)
 	return &refusal{reason[:min(len(reason), maxReason)]}
-}
-
-// withEvidence adds what the rows show, if any were compared.
-func withEvidence(err error, e evidence) error {
-	if e.verdicts == nil {
-		return err
-	}
-	return fmt.Errorf("%w; %v", err, e)
 }

@@ -77,7 +77,7 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 	if e.doubtful() && w.reused {
 		return o, errDoubtful
 	}
-	if e.doubtful() || e.blind() || e.count(updated) > 0 || time.Since(s.marked) >= readMarksEvery {
+	if e.doubtful() || e.blind() || e.with[updated] > 0 || time.Since(s.marked) >= readMarksEvery {
 		if err := s.readMarks(ctx, db); err != nil {
 			return o, err
 		}
@@ -85,7 +85,7 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 	what, now := s.changes(o, w.boot)
 	switch {
 	case what != "" && e.disproves():
-		return o, refuse(withEvidence(fmt.Errorf("the rows that were delivered were replaced by others (%s)", what), e), updatedAdvice)
+		return o, refuse(fmt.Errorf("the rows that were delivered were replaced by others (%s); %v", what, e), updatedAdvice)
 	case e.suspect(what):
 		s.warnChanged(ctx, what, e)
 	case what != "" && !w.moved: // otherwise it was logged
@@ -99,7 +99,7 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 // warnChanged warns that delivered rows may have been replaced. In ordinary life rows are updated in all
 // columns that tell them apart, so while nothing else has changed it warns again only of more rows, or after a time.
 func (s *state) warnChanged(ctx context.Context, what string, e evidence) {
-	rows := e.count(replaced, unclear)
+	rows := e.with[replaced] + e.with[unclear]
 	if what == "" && !e.disproves() && rows <= s.suspects && time.Since(s.warned) < warnEvery {
 		return
 	}

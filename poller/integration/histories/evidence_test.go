@@ -50,6 +50,9 @@ func TestPostgresOtherCluster(t *testing.T) {
 				create(db, 300)
 				run(t, other, `create type first as enum ('a')`)
 				create(other, 500)
+				if !c.same {
+					run(t, other, `update orders set state = 'other'`)
+				}
 				p := newPipeline(t, db)
 				p.column, p.ceiling = "id", ceiling.None{}
 				require.NoError(t, p.poll())

@@ -116,6 +116,7 @@ func TestPostgresStandbyWithoutItsPrimary(t *testing.T) {
 	wait(promoted, false, `pg_is_in_recovery()`)
 	run(t, promoted, `insert into orders select from generate_series(1, 50)`)
 	wait(read, true, `count(*) = 150 from orders`)
+	wait(read, true, `exists (select from pg_stat_wal_receiver where received_tli = 2)`)
 	p := newPipeline(t, read)
 	p.column, p.ceiling = "id", ceiling.None{}
 	require.NoError(t, p.poll())
