@@ -262,6 +262,20 @@ func TestOtherCeilingBelowAView(t *testing.T) {
 	}
 }
 
+// A role may read a view, and not see what is below it.
+func TestMariaDBViewOfHiddenTables(t *testing.T) {
+	t.Parallel()
+	d := dbtest.MariaDB(t).NewDatabase(t)
+	db, reader := d.Open(t, dbtest.MySQL), d.Name()+"r"
+	run(t, db, `create table below (id int auto_increment primary key, token varchar(40) default uuid())`, `create view orders as select * from below`,
+		`insert into below (id) values (1), (2), (3)`, `create user `+reader+` identified by 'r'`, `grant select on orders to `+reader)
+	t.Cleanup(func() { run(t, db, `drop user `+reader) })
+	p := newPipeline(t, d.WithUser(reader, "r").Open(t, dbtest.MySQL))
+	p.ceiling = ceiling.None{}
+	require.NoError(t, p.poll())
+	require.Len(t, p.tokens, 3)
+}
+
 // A child of an ancestor is emptied and filled again.
 func TestChildTruncated(t *testing.T) {
 	t.Parallel()
