@@ -7,6 +7,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
@@ -25,6 +26,7 @@ func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position
 	before := r.rows
 	where := keyRange{after: at.key, below: w.Limit, limit: r.limit + 1}
 	alone := s.large.key != nil && s.large.after == at.cursor && before == 0
+	follow := s.query.where == "" && w.Held == nil && !w.More && w.pending(at.key) > 0 // rows do, unless they were deleted
 	if alone || s.collect || s.backlog && s.rowSize >= collectRows {
 		freeMemory(alone || s.collect) // of the rows before
 	}
@@ -33,19 +35,24 @@ func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position
 		s.large = large{}
 		defer freeMemory(true) // of the driver's copies
 	}
-	where.steady = s.backlog && !alone && r.plan.steady != ""
+	if s.plan.steady != "" && !alone && !r.hidden && (s.backlog || before == 0 && follow) {
+		where.steady = s.plan.steady + w.same
+		for i := 0; i < len(at.origin.anchors) && s.rowSize < collectRows; i++ {
+			where.keys = append(where.keys, at.origin.anchors[i].key)
+		}
+	}
 	err := r.read(ctx, where)
-	if where.steady && err == nil && r.rows == before && r.unread == nil {
-		return s.readUnsteady(ctx, r, w, at)
+	if where.steady != "" && err == nil && r.rows == before && r.unread == nil {
+		return at, s.hidden(ctx, r)
 	}
 	if err != nil && retry.Classify(r.refused) == retry.Data {
-		where.steady, alone = false, true
+		where.steady, where.keys, alone = "", nil, true
 		err = r.isolate(ctx, where, err)
 	}
 	if err != nil {
 		return at, err
 	}
-	s.unproven = s.unproven || !where.steady && (r.rows > before || r.unread != nil)
+	s.unproven = s.unproven || where.steady == "" && (r.rows > before || r.unread != nil)
 	s.backlog = r.more
 	switch {
 	case before == 0 && r.rows == 0 && r.unread != nil:
@@ -53,7 +60,10 @@ func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position
 	case alone && r.rows == 0: // the row was changed or deleted since it was found
 		return s.readBelow(ctx, r, w, at)
 	case r.rows > before:
-		at, err = s.query.positionOf(values(r.keys.last), w)
+		from := at.key
+		if at, err = s.query.positionOf(values(r.keys.last), w); err == nil {
+			err = s.finish(r.db, r, func(db ceiling.Queryer) error { return s.query.findHidden(ctx, db, r.plan, from) })
+		}
 	}
 	if alone && err == nil { // find out whether another row follows
 		err = r.eachKey(ctx, r.db, r.plan, keyRange{after: at.key, below: w.Limit, limit: 1}, func([]dialect.Value) { r.more = true })
@@ -61,17 +71,19 @@ func (s *state) readBelow(ctx context.Context, r *reader, w *window, at position
 	return at, err
 }
 
-// readUnsteady reads on after the plan's condition has hidden the rows, or there are none.
-func (s *state) readUnsteady(ctx context.Context, r *reader, w *window, at position) (position, error) {
-	s.backlog = false
+// steady reports that the rows after a position are read only while the plan's condition holds.
+func (s *state) steady(at position) bool {
+	return s.backlog && s.plan.steady != "" && (s.large.key == nil || s.large.after != at.cursor)
+}
+
+// hidden notes that the plan's condition has hidden the rows, or that there are none. They are read again without it.
+func (s *state) hidden(ctx context.Context, r *reader) error {
+	s.backlog, r.hidden = false, true
 	now, err := s.query.sql.Steady(ctx, r.db, s.query.table)
 	if err == nil && now != s.plan.steady {
 		err = errChanged
 	}
-	if err != nil {
-		return at, r.wrap(err, nil)
-	}
-	return s.readBelow(ctx, r, w, at)
+	return r.wrap(err, nil)
 }
 
 // isolate handles an error of the database that a value in a row may be to blame for, such as

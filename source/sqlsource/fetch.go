@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,13 +34,14 @@ type state struct {
 
 	mu        sync.Mutex
 	plan      *plan
-	stale     bool        // the plan is out of date, and kept to tell what changed
-	nonce     int         // of the next plan, 0 until the columns are found changed
-	nulls     []time.Time // when NULL was looked for in each column of the key; nil: not by this plan
-	explained bool        // the database's plan was looked at
-	rowSize   int         // average of the last batch
-	unproven  bool        // rows were read by the plan, and then the columns not yet compared
-	backlog   bool        // more rows followed those that were read last
+	stale     bool      // the plan is out of date, and kept to tell what changed
+	nonce     int       // of the next plan, 0 until the columns are found changed
+	nulls     time.Time // when NULL was looked for in the key, by this plan
+	turn      int       // counts polls without rows, which look in one column
+	explained bool      // the database's plan was looked at
+	rowSize   int       // average of the last batch
+	unproven  bool      // rows were read by the plan, and then the columns not yet compared
+	backlog   bool      // more rows followed those that were read last
 	large     large
 	collect   bool // a large row was read
 
@@ -57,12 +57,13 @@ type state struct {
 	to         source.Cursor                 // of the batch, "" if it has no rows
 	unfinished []func(ceiling.Queryer) error // what is left to do with another connection, before that is known
 
-	reread   rereader
-	marks    dialect.Marks
-	marked   time.Time // when marks were read
-	warned   time.Time // when it was logged that delivered rows changed
-	suspects int       // how many of them
-	edited   bool      // that the query changed was logged
+	reread    rereader
+	delivered map[string]digest // the rows of the anchors, by [keyText]; nil: they were not read together with the batch
+	marks     dialect.Marks
+	marked    time.Time // when marks were read
+	warned    time.Time // when it was logged that delivered rows changed
+	suspects  int       // how many of them
+	edited    bool      // that the query changed was logged
 
 	path     string         // of the database's file, in the data source name
 	file     string         // the one at the database's path
@@ -121,14 +122,17 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 		return none, err
 	}
 	s.logPlan(ctx, b.To) // now that the connection is given back: there may be only one
-	b.Guarantee, b.Position, b.AsOf = s.guarantee, positionText(s.query.key, b.To), s.asOf(b.AsOf)
+	b.Guarantee, b.Position = s.guarantee, positionText(s.query.key, b.To)
+	if s.origin.Table != nil && s.asked.Before(b.AsOf) {
+		b.AsOf = s.asked // a view that was replaced since shows rows that are not below the limit
+	}
 	return b, nil
 }
 
 // fetchFinished fetches a batch and finds its cursor.
 func fetchFinished[T any](ctx context.Context, s *state, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
 	err = s.withPlan(ctx, func(db ceiling.Queryer) (err error) {
-		s.to, s.unfinished = "", nil
+		s.to, s.unfinished, s.delivered = "", nil, nil
 		b, err = fetchBatch(ctx, s, db, at, limit, open)
 		return err
 	})
@@ -198,7 +202,7 @@ func (s *state) withPlan(ctx context.Context, f func(ceiling.Queryer) error) err
 		})
 		changed, failed := s.changed(ctx, err)
 		if changed {
-			s.stale, s.nonce = true, rand.Int()
+			s.stale, s.nonce, s.window = true, rand.Int(), nil // rows are judged by a window of the same plan
 			if err == nil || errors.Is(err, errChanged) {
 				err = s.query.wrap(errChanged, nil)
 			}
@@ -252,7 +256,7 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 		return err
 	}
 	q.logChange(ctx, s.plan, p)
-	s.plan, s.stale, s.nulls = p, false, nil
+	s.plan, s.stale, s.nulls = p, false, time.Time{}
 	return nil
 }
 
@@ -260,13 +264,9 @@ func (s *state) makePlan(ctx context.Context, db ceiling.Queryer) error {
 // asks where the ceiling is now, and reads on.
 func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at position, limit int, open func(*plan, int) (records[T], error)) (b source.Batch[T], err error) {
 	b.From, b.To = at.cursor, at.cursor
-	known := s.nulls != nil
-	if !known {
-		s.nulls = slices.Repeat([]time.Time{time.Now()}, len(s.plan.key))
-		if err := s.query.findNull(ctx, db, s.plan, 0, nil); err != nil {
-			s.nulls = nil
-			return b, err
-		}
+	looked := !s.nulls.IsZero()
+	if err := s.lookFirst(ctx, db); err != nil {
+		return b, err
 	}
 	if at.cursor == "" && s.query.start == Latest {
 		b.To, err = s.startLatest(ctx, db)
@@ -297,14 +297,9 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		} else if b.Held != nil {
 			break
 		}
-		before, from := r.rows, at.key
+		before, hidden := r.rows, r.hidden
 		if at, err = s.readBelow(ctx, r, next, at); err != nil {
-			return b, s.finishBad(ctx, db, r, first, next, from, err)
-		}
-		if r.rows > before {
-			if err := s.finish(db, r, func(db ceiling.Queryer) error { return s.findHidden(ctx, db, from) }); err != nil {
-				return b, err
-			}
+			return b, s.finishBad(ctx, db, r, first, next, err)
 		}
 		if w == nil || r.rows > before {
 			w = next // the cursor is of the history in which its row was read
@@ -312,17 +307,17 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		b.Pending = next.pending(at.key)
 		if r.more {
 			break
+		} else if r.hidden && !hidden {
+			s.window = nil // the history may have changed
+			continue
 		}
 		ended = fresh && !next.More
 		s.window, b.AsOf, b.Held = nil, next.AsOf, next.Held
 	}
-	if r.rows > 0 {
-		b.Records, b.Bytes, b.More, s.rowSize = into.take(r.rows), r.bytes, r.more, max(r.bytes/r.rows, 1)
-	}
 	if r.rows > 0 || w != nil && w.moved {
-		err = finishRows(ctx, s, db, r, first, at.key, w, into, b.Records)
+		err = finishRows(ctx, s, db, r, first, at.key, w, into, &b)
 	}
-	if err == nil && !b.More && known {
+	if err == nil && !b.More && looked {
 		err = s.findNull(ctx, db, at.key, r.rows > 0)
 	}
 	return b, err

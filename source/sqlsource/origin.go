@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -60,7 +59,7 @@ func (s *state) openGuard(ctx context.Context, db ceiling.Queryer, c ceiling.Cei
 			"the database does not show which table the Select takes %q from: if it is not %s, rows are missed", q.key[0], t.Name)
 	}
 	s.origin = dialect.Origin{Table: o.Table, Column: cmp.Or(o.Column, t.Key[0].Name)}
-	return followed{g, r, s.origin.Table, named}, nil
+	return followed{g, r}, nil
 }
 
 // origin says which column of which table the key's first column is.
@@ -79,7 +78,7 @@ func (s *state) sameOrigin(ctx context.Context, db ceiling.Queryer) (bool, error
 	case now.Same:
 		s.asked, s.unasked = at, false
 	default:
-		s.guard, s.window = nil, nil
+		s.guard = nil
 	}
 	return now.Same, nil
 }
@@ -88,18 +87,6 @@ func (s *state) sameOrigin(ctx context.Context, db ceiling.Queryer) (bool, error
 type followed struct {
 	ceiling.Guard
 	report ceiling.Report
-	table  []string
-	view   bool
 }
 
 func (g followed) Report() ceiling.Report { return g.report }
-
-// Advance implements [ceiling.Guard]. Below a view it names the table as what draws the keys, unless the
-// guard names that: then a cursor does not continue in another table.
-func (g followed) Advance(ctx context.Context, db ceiling.Queryer, after []string) (ceiling.Limit, error) {
-	l, err := g.Guard.Advance(ctx, db, after)
-	if g.view {
-		l.Sequence = cmp.Or(l.Sequence, strings.Join(g.table, "."))
-	}
-	return l, err
-}

@@ -31,6 +31,12 @@ type reader struct {
 	refused     error         // the database's answer in place of rows
 	dropped     bool          // the connection was closed, because it had many rows left
 	seen        []rowKey      // the keys of the rows 1, 2, 4, 8, ... and some more of the batch, for anchors
+
+	front      bool     // the rows of anchors are being read, in front of the batch
+	found      []string // their keys, by [keyText]
+	unreadable bool     // not all of them could be read
+	together   bool     // they were read together with the last row of the batch
+	hidden     bool     // the plan's condition has hidden the rows, or there are none: it is not used any more
 }
 
 type scanner func(src any) error
@@ -72,10 +78,12 @@ func (r *reader) bind(set func([]any)) {
 // key. It asks for the same number each time: every number makes another statement.
 func (r *reader) read(ctx context.Context, where keyRange) error {
 	list, dest, skip := r.plan.list, r.dest, r.skip
-	if r.plan.size != "" && (where.fits || where.steady || where.keys != nil) {
+	steady := where.steady != ""
+	if r.plan.size != "" && (where.fits || steady || where.keys != nil) {
 		list, dest, skip, r.large = r.plan.whole, dest[1:], skip[1:], sql.NullInt64{}
 	}
-	if where.keys != nil && !where.steady {
+	r.front, r.together = steady, steady && where.keys != nil
+	if where.keys != nil && !steady {
 		list = r.plan.short
 	}
 	statement, args, err := r.statement(r.plan, list, where)
@@ -90,7 +98,7 @@ func (r *reader) read(ctx context.Context, where keyRange) error {
 		return r.wrap(err, where.after)
 	}
 	defer rows.Close()
-	if where.steady {
+	if steady {
 		if err := r.plan.fits(rows); err != nil {
 			return r.wrap(err, nil)
 		}
@@ -99,11 +107,13 @@ func (r *reader) read(ctx context.Context, where keyRange) error {
 		size, err := r.scan(ctx, rows, dest, skip)
 		if err != nil {
 			return err
+		} else if size < 0 {
+			continue
 		}
 		if r.rows == r.limit || r.unread != nil || r.rows > 0 && r.bytes+size > r.maxBytes {
 			r.more = true
 			// Drivers read a closed result to its end. Where that is much, a new connection costs less.
-			if left := where.limit - r.rows - 1; where.keys == nil && left*(max(size, r.bytes/max(r.rows, 1))/4) > r.maxBytes {
+			if left := where.limit - r.rows - 1; (steady || where.keys == nil) && left*(max(size, r.bytes/max(r.rows, 1))/4) > r.maxBytes {
 				r.dropped = true
 				cancel()
 			}
@@ -121,7 +131,7 @@ func (r *reader) read(ctx context.Context, where keyRange) error {
 }
 
 // scan scans a row and returns its size. If the row cannot be read, its key is, and r.unread
-// says why. Of the row after the limit, only the key is read.
+// says why. Of the row after the limit, only the key is read. The size of a row in front of the batch is -1.
 func (r *reader) scan(ctx context.Context, rows *sql.Rows, dest, skip []any) (size int, err error) {
 	extra, failed := r.rows == r.limit, error(nil)
 	if !extra {
@@ -134,6 +144,18 @@ func (r *reader) scan(ctx context.Context, rows *sql.Rows, dest, skip []any) (si
 		if err := rows.Scan(skip...); err != nil {
 			return 0, r.scanError(err, len(skip))
 		}
+	}
+	if r.front {
+		switch {
+		case len(r.keys.now[0]) == 0:
+			r.front = false
+		case failed != nil:
+			r.unreadable = true
+		default:
+			r.add()
+			r.found = append(r.found, keyText(values(r.keys.now)))
+		}
+		return -1, nil
 	}
 	if err := r.keys.check(); err != nil || extra {
 		return 0, err
@@ -181,12 +203,12 @@ func (h hidden) Unwrap() error { return h.err }
 
 type keyRange struct {
 	after, to []dialect.Value   // nil: no bound
-	keys      [][]dialect.Value // not nil: only rows with one of these keys, for their digests
+	keys      [][]dialect.Value // not nil: only rows with one of these keys, for their digests; with steady in front of the others
 	below     ceiling.Limit
 	falling   bool
-	fits      bool // only rows that are not larger than maxRowBytes
-	steady    bool // only while the plan's condition holds
-	plain     bool // without what makes the text of values independent of the session: for plans
+	fits      bool   // only rows that are not larger than maxRowBytes
+	steady    string // a condition that depends on no row, without which there are no rows; "": none
+	plain     bool   // without what makes the text of values independent of the session: for plans
 	limit     int
 }
 
@@ -201,12 +223,12 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 	}
 	args := dialect.Args{Writer: q.sql}
 	var conds []string
-	if r.keys != nil {
-		cond, err := q.oneOf(p, r.keys, &args)
-		if err != nil {
-			return "", nil, err
-		}
-		conds = append(conds, cond)
+	delivered, err := q.oneOf(p, r.keys, &args)
+	if err != nil {
+		return "", nil, err
+	}
+	if r.keys != nil && r.steady == "" {
+		conds = append(conds, delivered)
 	}
 	for i, bound := range bounds {
 		if bound == nil {
@@ -225,9 +247,6 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 		}
 		conds = append(conds, cond)
 	}
-	if r.steady {
-		conds = append(conds, p.steady)
-	}
 	if r.fits && p.size != "" {
 		conds = append(conds, fmt.Sprintf("%s <= %d", p.size, q.maxRowBytes))
 	}
@@ -245,7 +264,21 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 	if r.plain {
 		set = dialect.Settings{}
 	}
-	return p.comment(q.selects(set, list, conds, strings.Join(order, ", "), r.limit)), args.List, nil
+	by := strings.Join(order, ", ")
+	if r.steady == "" {
+		return p.comment(q.selects(set, list, conds, by, r.limit)), args.List, nil
+	}
+	return p.comment(q.together(set, list, delivered, conds, by, r)), args.List, nil
+}
+
+// together writes one statement for delivered rows and those of a batch, while a condition holds. In WHERE that would
+// cost time for each row. LIMIT is evaluated before the first row is read, and so are the settings. The parts are read one
+// after the other. A row of NULL stands between them, because a key can be written in another way than it was.
+func (q *query) together(set dialect.Settings, list, delivered string, conds []string, by string, r keyRange) string {
+	gate := strings.Join(slices.DeleteFunc([]string{set.Where, r.steady}, func(c string) bool { return c == "" }), " AND ")
+	set.Where = ""
+	return fmt.Sprintf("(%s) UNION ALL (SELECT %s FROM (SELECT 1) AS one LEFT JOIN %s ON 1 = 0) UNION ALL (%s) LIMIT CASE WHEN %s THEN %d ELSE 0 END",
+		q.selects(set, list, []string{delivered}, by, len(r.keys)+1), list, q.from, q.selects(set, list, conds, by, r.limit), gate, len(r.keys)+2+r.limit)
 }
 
 // settings fixes the text of values. A Query's values keep the time zone that its user chose for the
@@ -285,6 +318,16 @@ func (q *query) findNull(ctx context.Context, db ceiling.Queryer, p *plan, i int
 		err = nullKey(p.key[i].Name)
 	}
 	return err
+}
+
+// findHidden is findNull for the later columns, next to a key that the cursor moves on from.
+func (q *query) findHidden(ctx context.Context, db ceiling.Queryer, p *plan, after []dialect.Value) error {
+	for i := 1; i < len(p.key) && after != nil; i++ {
+		if err := q.findNull(ctx, db, p, i, after); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (q *query) some(ctx context.Context, db ceiling.Queryer, statement string, args []any, after []dialect.Value) (bool, error) {

@@ -51,8 +51,9 @@ func (s *state) compare(ctx context.Context, db ceiling.Queryer, at position) (e
 	for _, a := range at.origin.anchors {
 		keys = append(keys, a.key)
 	}
-	now, complete := map[string]digest{}, true
-	if keys != nil {
+	now, complete := s.delivered, true
+	if now == nil && keys != nil {
+		now = map[string]digest{}
 		complete, err = s.reread(ctx, db, keyRange{keys: keys}, now)
 	}
 	for i := 0; i < len(keys) && !complete && err == nil; i++ {
@@ -199,8 +200,7 @@ func rereaderOf[T any](s *state, open func(*plan, int) (records[T], error)) rere
 			found = append(found, keyText(values(r.keys.now)))
 			return into.add()
 		}
-		where.steady = s.backlog && s.plan.steady != "" && !where.fits
-		s.unproven = s.unproven || !where.steady
+		s.unproven = true
 		err = r.read(ctx, where)
 		if class := retry.Classify(err); err != nil && (ctx.Err() != nil || class != retry.Fatal && class != retry.Data) {
 			return false, err
@@ -220,7 +220,7 @@ func digestRow[T any](s *state, into records[T], row T) digest {
 
 // oneOf writes the condition that a row has one of the keys.
 func (q *query) oneOf(p *plan, keys [][]dialect.Value, args *dialect.Args) (string, error) {
-	var rows []string
+	rows := []string{"1 = 0"}
 	for _, key := range keys {
 		conds, err := q.equal(p.key, key, args)
 		if err != nil {
@@ -228,26 +228,42 @@ func (q *query) oneOf(p *plan, keys [][]dialect.Value, args *dialect.Args) (stri
 		}
 		rows = append(rows, strings.Join(conds, " AND "))
 	}
-	return "(" + strings.Join(rows, " OR ") + ")", nil
+	return "(" + strings.Join(rows[min(1, len(keys)):], " OR ") + ")", nil
 }
 
-// finishRows finds the cursor of a batch, after the last key of its rows.
-func finishRows[T any](ctx context.Context, s *state, db ceiling.Queryer, r *reader, at position, key []dialect.Value, w *window, into records[T], rows []T) error {
+// takeRows takes the rows of a batch, if there are any, and digests of those in front of it.
+func takeRows[T any](s *state, r *reader, into records[T], b *source.Batch[T]) {
+	if r.rows == 0 {
+		return
+	}
+	all := into.take(len(r.found) + r.rows)
+	b.Records, b.Bytes, b.More, s.rowSize = all[len(r.found):], r.bytes, r.more, max(r.bytes/r.rows, 1)
+	if r.together && !r.unreadable {
+		s.delivered = map[string]digest{}
+		for i, key := range r.found {
+			s.delivered[key] = digestRow(s, into, all[i])
+		}
+	}
+}
+
+// finishRows takes the rows of a batch and finds its cursor, after their last key.
+func finishRows[T any](ctx context.Context, s *state, db ceiling.Queryer, r *reader, at position, key []dialect.Value, w *window, into records[T], b *source.Batch[T]) error {
+	takeRows(s, r, into, b)
 	return s.finish(db, r, func(db ceiling.Queryer) (err error) {
-		s.to, err = s.cursorAfter(ctx, db, at, w, key, r.rows, r.seen, func(i int) digest { return digestRow(s, into, rows[i]) })
+		s.to, err = s.cursorAfter(ctx, db, at, w, key, r.rows, r.seen, func(i int) digest { return digestRow(s, into, b.Records[i]) })
 		return err
 	})
 }
 
-// finishBad gives a *source.BadRecord the cursor after its row, which follows from. It returns other errors as they are.
-func (s *state) finishBad(ctx context.Context, db ceiling.Queryer, r *reader, at position, w *window, from []dialect.Value, err error) error {
+// finishBad gives a *source.BadRecord the cursor after its row. It returns other errors as they are.
+func (s *state) finishBad(ctx context.Context, db ceiling.Queryer, r *reader, at position, w *window, err error) error {
 	var bad *source.BadRecord
 	if !errors.As(err, &bad) {
 		return err
 	}
 	key := values(r.keys.now)
 	failed := s.finish(db, r, func(db ceiling.Queryer) (err error) {
-		if err = s.findHidden(ctx, db, from); err == nil {
+		if err = s.query.findHidden(ctx, db, s.plan, at.key); err == nil {
 			bad.To, err = s.cursorAfter(ctx, db, at, w, key, 1, nil, nil)
 		}
 		return err

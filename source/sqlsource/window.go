@@ -27,6 +27,7 @@ type window struct {
 	since    time.Time // when it was found
 	boot     string    // of the server
 	durable  bool      // a crash of the server cannot take back what is below the limit
+	same     string    // a condition, after AND, that the history is the one in which it was found; "": none is known
 }
 
 // unflushed is the holder of rows whose commit is not on disk yet.
@@ -40,6 +41,9 @@ const flushRetry = 5 * time.Millisecond
 // restarted: its log may have ended below the mark, and then keys are drawn again.
 func (s *state) windowAfter(ctx context.Context, db ceiling.Queryer, at position) (w *window, fresh bool, err error) {
 	if w := s.window; w != nil && (at.cursor == w.from || at.cursor == w.to) {
+		if w.reused = true; w.durable && w.same != "" && s.steady(at) { // the statement for the rows compares the history
+			return w, false, nil
+		}
 		h, err := s.history(ctx, db, w.Sequence)
 		if err != nil {
 			return nil, false, err
@@ -49,7 +53,6 @@ func (s *state) windowAfter(ctx context.Context, db ceiling.Queryer, at position
 				w.durable, w.origin.mark = true, min(w.origin.mark, h.Flushed) // what is not on disk is not a commit
 			}
 			w.durable = w.durable || h.Flushed >= w.origin.mark
-			w.reused = true
 			return w, false, nil
 		}
 	}
@@ -81,7 +84,7 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 	if rewound == nil {
 		rewound = s.fellBelow(h, at.key)
 	}
-	w := &window{Limit: limit, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot, durable: h.Flushed >= h.Mark}
+	w := &window{Limit: limit, from: at.cursor, to: at.cursor, since: time.Now(), boot: h.Boot, durable: h.Flushed >= h.Mark, same: h.Same}
 	older := at.origin
 	if changed := older.follows(h); changed != nil {
 		if errors.Is(changed, errBehind) {
@@ -137,53 +140,33 @@ func (w *window) pending(after []dialect.Value) int64 {
 // key of a view or a Select comes from, and NULL in the key of a view.
 const lookAfter = 5 * time.Second
 
-// asOf is not later than when it was looked for what no row shows.
-func (s *state) asOf(t time.Time) time.Time {
-	if s.origin.Table != nil && s.asked.Before(t) {
-		t = s.asked
+// lookFirst looks for NULL in the first column of the key, once by each plan.
+func (s *state) lookFirst(ctx context.Context, db ceiling.Queryer) error {
+	if !s.nulls.IsZero() {
+		return nil
 	}
-	if i := s.unsure(); i >= 0 && s.nulls[i].Before(t) {
-		t = s.nulls[i]
+	err := s.query.findNull(ctx, db, s.plan, 0, nil)
+	if err == nil {
+		s.nulls = time.Now()
 	}
-	return t
-}
-
-// unsure returns the column of the key in which NULL was looked for longest ago, -1 if none can hold it.
-func (s *state) unsure() int {
-	oldest := -1
-	for i, k := range s.plan.key {
-		if k.Nullable && (oldest < 0 || s.nulls[i].Before(s.nulls[oldest])) {
-			oldest = i
-		}
-	}
-	return oldest
+	return err
 }
 
 // findNull looks for NULL in the first column of the key, after rows were read to the end. Otherwise it looks in one column
 // after the other, with one statement.
 func (s *state) findNull(ctx context.Context, db ceiling.Queryer, after []dialect.Value, rows bool) error {
-	i := s.unsure()
-	if rows {
-		i = 0
-	} else if i < 0 || !slices.Equal(s.base, s.query.table) && time.Since(s.nulls[i]) < lookAfter { // it is a view
-		return nil
+	i := 0
+	if !rows {
+		if !slices.Equal(s.base, s.query.table) && time.Since(s.nulls) < lookAfter { // it is a view
+			return nil
+		}
+		s.turn++
+		i = s.turn % len(s.plan.key)
 	}
-	s.nulls[i] = time.Now()
-	if i > 0 && after == nil {
+	if s.nulls = time.Now(); i > 0 && after == nil {
 		return nil
 	}
 	return s.query.findNull(ctx, db, s.plan, i, after)
-}
-
-// findHidden looks for NULL in the later columns, next to a key that the cursor moves on from.
-func (s *state) findHidden(ctx context.Context, db ceiling.Queryer, after []dialect.Value) error {
-	for i := 1; i < len(s.plan.key) && after != nil; i++ {
-		s.nulls[i] = time.Now()
-		if err := s.query.findNull(ctx, db, s.plan, i, after); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // check holds rows below the window that a crash of the server could take back.

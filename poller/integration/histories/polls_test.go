@@ -173,3 +173,44 @@ func TestSQLiteIdlePoll(t *testing.T) {
 	}
 	idlePolls(t, indirect(t, db, tables...), c.n.Load, func(n int) { run(t, db, fillSQLite("new", n)) })
 }
+
+// A backlog of a table takes one statement for each batch, whatever the types of its columns, and a poll with one row takes four.
+func TestPostgresBacklog(t *testing.T) {
+	t.Parallel()
+	d := dbtest.Postgres(t).NewDatabase(t)
+	db := d.Open(t, dbtest.PGX)
+	run(t, db, `create domain code as varchar(7)`, `create type mood as enum ('ok', 'bad')`,
+		`create table orders (id bigint generated always as identity primary key, at timestamptz not null default now(), a varchar(10) default 'a', b char(4) default 'b',
+			c numeric(8,3) default 1.5, d bit(5) default '10101', e varbit(9) default '1', f timestamp(3) default now(), g interval day to second default '1s', h code default 'h',
+			i mood default 'ok', j json default '{}', k point default '(1,2)', l int[] default '{1}', m varchar(3)[] default '{x}', n "char" default 'n', o name default 'o',
+			p time(0) default '12:00', q text collate "C" default 'q', r real default 0.1, s uuid default gen_random_uuid(), t xid8 default '7', u oidvector default '1 2')`,
+		`insert into orders (at) select now() from generate_series(1, 500)`)
+	config, err := pgx.ParseConfig(d.DSN(dbtest.PGX))
+	require.NoError(t, err)
+	c := &counter{}
+	config.Tracer = c
+	counted := sqlx.NewDb(stdlib.OpenDB(*config), "pgx")
+	defer counted.Close()
+	table, at := orders(counted, nil, "id"), source.Cursor("")
+	fetch := func(limit int) (rows int, more bool, statements int64) {
+		before := c.n.Load()
+		b, err := table.Fetch(t.Context(), at, limit)
+		require.NoError(t, err)
+		at = b.To
+		return len(b.Records), b.More, c.n.Load() - before
+	}
+	lab.WaitFor(t, func() bool { // until all commits below the ceiling are on disk; somebody else may commit at any time
+		rows, more, n := fetch(50)
+		if !more {
+			at = ""
+		}
+		return rows == 50 && n == 1
+	})
+	for more := true; more; _, more, _ = fetch(50) {
+	}
+	lab.WaitFor(t, func() bool {
+		run(t, db, `insert into orders default values`)
+		rows, _, n := fetch(50)
+		return rows == 1 && n <= 4
+	})
+}

@@ -35,7 +35,7 @@ func traced(t *testing.T, d dbtest.Database) (*sqlx.DB, *statements) {
 	return db, s
 }
 
-// A backlog is read with three statements for each batch. When a row becomes large, no large value is
+// A backlog is read with one statement for each batch. When a row becomes large, no large value is
 // selected together with other rows any more.
 func TestPostgresLargeRowInABacklog(t *testing.T) {
 	t.Parallel()
@@ -68,8 +68,8 @@ func TestPostgresLargeRowInABacklog(t *testing.T) {
 			require.Zero(t, plain, "it is not known that more rows follow")
 			for range 2 {
 				at, plain = fetch(at, 10)
-				require.Equal(t, 2, plain)
-				require.Len(t, trace.texts, 3, "the history, the rows, and delivered rows to compare")
+				require.Equal(t, 1, plain)
+				require.LessOrEqual(t, len(trace.texts), 3, "the rows, and delivered rows to compare; the history and whether there are rows, if not all commits are on disk")
 			}
 			db.MustExec(`UPDATE orders SET note = repeat('x', 10 << 20) WHERE id = 75`)
 			for _, rows := range []int{10, 10, 10, 10} {

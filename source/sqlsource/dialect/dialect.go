@@ -90,7 +90,8 @@ type Reader interface {
 	// "" says that the columns are asked for again and compared.
 	SchemaVersion(table []string) string
 
-	// Steady returns a condition for a SELECT of a table's rows, which depends on no row. It is true
+	// Steady returns a condition for a SELECT of a table's rows, which depends on no row. It becomes part of
+	// an expression in LIMIT, which must be evaluated before rows are read, in the same snapshot. It is true
 	// only while the table has the present columns, and Size counts at most [MaxInline] bytes for each
 	// value. Then the rows can be read without Size, and the columns need not be asked for again. ""
 	// says that there is no such condition, or that it is not true now.
@@ -201,6 +202,7 @@ type History struct {
 	Boot    string        // changes when the server starts, which can lose what is not flushed; compared like Marks
 	Flushes time.Duration // a commit is on disk at most this long after it was made; 0: not known
 	Standby bool          // the server is a standby, whose mark can be lower than that of another server
+	Same    string        // " AND " and a condition, for that of Steady, which is true only while this is the history and its Mark cannot have fallen; "": there is none
 }
 
 // HistoryPart is one thing that identifies a history.
