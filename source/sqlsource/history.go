@@ -102,7 +102,7 @@ func (s *state) history(ctx context.Context, db ceiling.Queryer, sequence string
 	if err != nil {
 		return h, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
 	}
-	if !slices.Equal(s.base, q.table) { // below a view a cursor does not continue in another table
+	if s.origin.Table != nil && !slices.Equal(s.base, q.table) { // below a view a cursor does not continue in another table
 		sequence = cmp.Or(sequence, strings.Join(s.base, "."))
 	}
 	h.Parts = append(h.Parts, dialect.HistoryPart{Name: "sequence", Value: sequence,
