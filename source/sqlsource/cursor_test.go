@@ -149,6 +149,9 @@ func TestHistories(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, good, o.String())
 	}
+	o, err := parseOrigin("1/*abcd,,,0::i5/*abcd,,/+cdef,0a,@7") // an older release has added its own evidence, again and again
+	require.NoError(t, err)
+	require.Equal(t, origin{values: []string{"1"}, table: "cdef", marks: []string{"0a"}, mark: 7}, o)
 	for _, bad := range []string{"1/2", "1/2@", "1/2@07", "1/2@-7", "1/2@7+3", "1/2@x", "@0", "!@1", "+@1", "*@1", "*a,@1", "*a,,A@1", "*a,,AA@1", "*a,,AAAAAQA@1", "*a,,,1:i5@1", "*a,,,1::ix@1", "*a,,,1::x5@1", "*a,,,1::s/@1"} {
 		_, err := parseOrigin(bad)
 		require.Error(t, err, bad)

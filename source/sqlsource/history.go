@@ -57,12 +57,16 @@ func parseOrigin(s string) (origin, error) {
 		return origin{}, err
 	}
 	values, mark, ok := strings.Cut(s, "@")
-	n, err := strconv.ParseUint(mark, 10, 64)
-	o := origin{values: strings.Split(values, "/"), mark: n}
-	last := o.values[len(o.values)-1]
+	at, err := strconv.ParseUint(mark, 10, 64)
+	o := origin{values: strings.Split(values, "/"), mark: at}
+	n := len(o.values) - 1
+	last := o.values[n]
 	old := strings.HasPrefix(last, "!") || strings.HasPrefix(last, "+") // its anchors had digests of another form, and are dropped
 	if old || strings.HasPrefix(last, "*") {
-		o.values = o.values[:len(o.values)-1]
+		for old && n > 0 && strings.HasPrefix(o.values[n-1], "*") { // an older release has kept the evidence of this one
+			n--
+		}
+		o.values = o.values[:n]
 		err = cmp.Or(err, o.parseEvidence(strings.Split(last[1:], ","), old))
 	}
 	for i, v := range o.values {
