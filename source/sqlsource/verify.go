@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -133,11 +132,11 @@ func (s *state) changes(o origin, boot string) (what string, now []string) {
 // logContinues logs that delivered rows are still there after a change. It warns if keys below the cursor may be drawn
 // again: after a move to another server, with a ceiling that looks at no sequence.
 func (s *state) logContinues(ctx context.Context, what string, e evidence, undrawn bool) {
-	level, attrs := slog.LevelInfo, []any{"table", s.query.label, "change", what, "evidence", e.String()}
 	if undrawn {
-		level, attrs = slog.LevelWarn, append(attrs, "fix", undrawnAdvice)
+		s.query.logger().WarnContext(ctx, "history continues", "table", s.query.label, "change", what, "evidence", e.String(), "fix", undrawnAdvice)
+		return
 	}
-	s.query.logger().Log(ctx, level, "history continues", attrs...)
+	s.query.logger().InfoContext(ctx, "history continues", "table", s.query.label, "change", what, "evidence", e.String())
 }
 
 // undrawn reports that nothing shows whether keys below the cursor can be drawn again.

@@ -36,6 +36,9 @@ func TestPostgresOtherCluster(t *testing.T) {
 		"the same rows, an enum": {`(id serial primary key, mood mood)`, fill("mood", "('m' || n)::mood"), true},
 	} {
 		for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ} {
+			if testing.Short() && driver == dbtest.PQ {
+				continue
+			}
 			t.Run(fmt.Sprint(name, driver), func(t *testing.T) {
 				t.Parallel()
 				from, to := here.NewDatabase(t), there.NewDatabase(t)
