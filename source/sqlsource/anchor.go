@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/bits"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,17 +41,22 @@ func addColumn(all []uint32, n uint32) []uint32 {
 	if len(all) < maxColumns {
 		return append(all, n)
 	}
-	all[maxColumns-1] = max(all[maxColumns-1]+n, null+1)
+	if last := &all[maxColumns-1]; n == unknown || *last == unknown {
+		*last = unknown
+	} else {
+		*last = max(*last+n, null+1)
+	}
 	return all
 }
 
-// layoutOf returns the layout of columns. A length, a precision or a scale changes how a value is written.
+// layoutOf returns the layout of columns. A length, a precision or a scale changes how a value is written. They are
+// part of the catalogue's name for a type. A driver may have another name for it, or its number in one cluster.
 func layoutOf(columns []dialect.Column, key []string, types map[string]row.Type) (l layout) {
 	for _, c := range columns {
 		if slices.Contains(key, c.Name) {
 			continue
 		}
-		id := hash(c.Name, c.Type, fmt.Sprint(c.Length, c.Precision, c.Scale), types[c.Name].Name)
+		id := hash(c.Name, cmp.Or(types[c.Name].Name, fmt.Sprint(c.Type, " ", c.Length, c.Precision, c.Scale)))
 		for len(l) < maxColumns && slices.Contains(l, id) {
 			id++
 		}
@@ -61,21 +65,22 @@ func layoutOf(columns []dialect.Column, key []string, types map[string]row.Type)
 	return l
 }
 
-// digestOf makes the digest of a row, of which value returns the i-th column.
-func digestOf(columns []dialect.Column, key []string, value func(i int) (text string, isNull bool)) (d digest) {
+// digestOf makes the digest of a row, of which number returns that of the i-th column.
+func digestOf(columns []dialect.Column, key []string, number func(i int) uint32) (d digest) {
 	for i, c := range columns {
-		if slices.Contains(key, c.Name) {
-			continue
+		if !slices.Contains(key, c.Name) {
+			d = addColumn(d, number(i))
 		}
-		n := uint32(null)
-		if text, isNull := value(i); len(text) > maxDigested {
-			n = unknown
-		} else if !isNull {
-			n = hash(text)
-		}
-		d = addColumn(d, n)
 	}
 	return d
+}
+
+// digestText returns the number of a value.
+func digestText(text string) uint32 {
+	if len(text) > maxDigested {
+		return unknown
+	}
+	return hash(text)
 }
 
 // hash makes a number of texts, such that two that differ have the same number once in four thousand million
@@ -96,16 +101,11 @@ func numbersText(all []uint32) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-func parseNumbers(text string) ([]uint32, error) {
+func parseNumbers(text string) (all []uint32, err error) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err == nil && len(b) > 4*maxColumns {
-		err = errAnchor
+	for ; len(b) >= 4 && len(all) < maxColumns; b = b[4:] { // bytes too many show when they are written again
+		all = append(all, binary.BigEndian.Uint32(b))
 	}
-	if err != nil || len(b) == 0 {
-		return nil, err
-	}
-	all := make([]uint32, len(b)/4) // bytes too many show when they are written again
-	_, err = binary.Decode(b, binary.BigEndian, all)
 	return all, err
 }
 
@@ -172,7 +172,7 @@ func appendAnchors(dst []byte, anchors []anchor) []byte {
 	for _, a := range anchors {
 		dst = fmt.Appendf(dst, ",%d:%s", a.back, numbersText(a.row))
 		for _, v := range a.key {
-			dst = append(append(dst, ':', v.Tag), url.QueryEscape(v.Text)...)
+			dst = append(append(dst, ':', v.Tag), escapeParts.Replace(v.Text)...)
 		}
 	}
 	return dst
@@ -190,13 +190,13 @@ func parseAnchor(s string) (a anchor, err error) {
 	a.back = int(back)
 	a.row, err = parseNumbers(parts[1])
 	for _, p := range parts[2:] {
-		text, noText := url.QueryUnescape(p[min(1, len(p)):])
-		if cmp.Or(failed, err, noText) != nil || p == "" || back > maxBack {
+		if cmp.Or(failed, err) != nil || p == "" || back > maxBack {
 			return a, errAnchor
 		}
-		a.key = append(a.key, dialect.Value{Tag: p[0], Text: text})
+		v := dialect.Value{Tag: p[0], Text: unescapeParts.Replace(p[1:])}
+		a.key, err = append(a.key, v), checkValue(v)
 	}
-	return a, nil
+	return a, err
 }
 
 // verdict is what became of the row of an anchor.
@@ -212,21 +212,23 @@ const (
 
 // evidence is what a comparison of the anchors with their rows shows.
 type evidence struct {
-	verdicts []verdict // of the anchors, the newest first
-	own      bool      // the cursor's own row kept telling values, and did not lose more of them
-	kept     int       // how many telling values were kept
-	lost     int       // how many telling values changed
-	doubt    bool      // from the newest row to some other one, more telling values changed than were kept
-	changed  int       // how many telling values the newest rows had, those in lead, which all changed
-	lead     int       // how many rows were replaced before the first that was not
-	found    bool      // a row has the key of an anchor
+	all     int              // how many anchors there are
+	with    [unclear + 1]int // how many of them have each verdict
+	own     bool             // the cursor's own row kept a telling value
+	kept    int              // how many telling values were kept
+	told    map[int]bool     // in which columns
+	lost    int              // how many telling values changed
+	doubt   bool             // from the newest row to some other one, more telling values changed than were kept
+	changed int              // how many telling values the newest rows had, those in lead, which all changed
+	lead    int              // how many rows were replaced before the first that was not
+	found   bool             // a row has the key of an anchor, or there should be anchors and are none
 }
 
 // compareAnchors judges the rows that have the keys of the anchors. It returns the anchors with the rows
 // as they are now, so that the next change is seen as well.
 func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value) (e evidence, next []anchor) {
-	telling := tellingColumns(anchors)
-	leads := true
+	telling, leads := tellingColumns(anchors), true
+	e = evidence{all: len(anchors), told: map[int]bool{}, found: len(now) > 0} // the text of a key can be another one than it was
 	for i, a := range anchors {
 		row, found := now[keyText(a.key)]
 		compared, differs, large, kept, changed := len(row) == 0, false, false, 0, 0
@@ -244,13 +246,13 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 			case !telling[c] || before == null:
 			case before == after:
 				kept++
+				e.told[c] = true
 			default:
 				changed++
 			}
 		}
 		v := unclear
 		compared = found && compared && (differs || kept > 0 || !large) // a state alone shows nothing of a large value
-		e.found = e.found || found
 		switch {
 		case !compared:
 			v = gone
@@ -271,8 +273,9 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 		}
 		e.kept, e.lost = e.kept+kept, e.lost+changed
 		e.doubt = e.doubt || i > 0 && e.lost > max(e.kept, 3)
-		e.own = e.own || i == 0 && kept > 0 && kept >= changed && slices.Equal(a.key, at)
-		e.verdicts, next = append(e.verdicts, v), append(next, a)
+		e.own = e.own || i == 0 && kept > 0 && slices.Equal(a.key, at)
+		e.with[v]++
+		next = append(next, a)
 	}
 	return e, next
 }
@@ -302,34 +305,32 @@ func keyText(key []dialect.Value) string {
 	return string(b)
 }
 
-func (e evidence) count(wanted ...verdict) (n int) {
-	for _, v := range e.verdicts {
-		if slices.Contains(wanted, v) {
-			n++
-		}
-	}
-	return n
+// proves reports that the rows show the cursor's own history: its own row is there, no value that tells rows
+// apart changed, and two or more were kept, so that it is not by chance. A value that is made of the key, such
+// as an order number, is kept in any history: so two columns must tell, or no row has changed.
+func (e evidence) proves() bool {
+	return e.own && e.lost == 0 && e.kept > 1 && (len(e.told) > 1 || e.with[same]+e.with[gone] == e.all)
 }
-
-// proves reports that the rows show that nothing was lost: the cursor's own row is there, no row was
-// replaced, and two values were kept, so that it is not by chance. A value that is made of the key, such
-// as an order number, is kept in any history: so more values must be kept than changed.
-func (e evidence) proves() bool { return e.own && e.kept > max(e.lost, 1) && e.count(replaced) == 0 }
 
 // disproves reports that the newest rows were replaced, as when the table was filled again or comes from
 // an older backup. One row, or one value in each of a few rows, may have been updated.
 func (e evidence) disproves() bool { return e.lead > 1 && e.changed > 3 }
 
-// suspect reports that rows may have been replaced.
-func (e evidence) suspect() bool { return e.doubt || e.count(replaced, unclear) > 0 }
+// suspect reports that rows may have been replaced. What says which marks have changed.
+func (e evidence) suspect(what string) bool {
+	return e.doubt || e.with[replaced]+e.with[unclear] > 0 || what != "" && e.blind()
+}
 
-// blind reports that rows have the keys of anchors, and none of them can be compared.
-func (e evidence) blind() bool { return e.found && e.count(gone) == len(e.verdicts) }
+// blind reports that there should be delivered rows, and none of them can be compared.
+func (e evidence) blind() bool { return e.found && e.with[gone] == e.all }
 
 // doubtful reports that rows may have been replaced, or that none is left to show it.
-func (e evidence) doubtful() bool { return e.suspect() || e.verdicts != nil && !e.found }
+func (e evidence) doubtful() bool { return e.suspect("") || e.all > 0 && !e.found }
 
 func (e evidence) String() string {
+	if e.all == 0 {
+		return "no delivered row can be compared"
+	}
 	return fmt.Sprintf("of %d delivered rows %d are the same, %d were updated, %d were replaced, %d were updated or replaced, %d are gone or cannot be compared",
-		len(e.verdicts), e.count(same), e.count(updated), e.count(replaced), e.count(unclear), e.count(gone))
+		e.all, e.with[same], e.with[updated], e.with[replaced], e.with[unclear], e.with[gone])
 }

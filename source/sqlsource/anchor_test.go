@@ -20,7 +20,12 @@ func rowOf(values ...any) (d digest) {
 	for i := range values {
 		columns = append(columns, dialect.Column{Name: fmt.Sprint("column ", i)})
 	}
-	return digestOf(columns, nil, func(i int) (string, bool) { return fmt.Sprint(values[i]), values[i] == nil })
+	return digestOf(columns, nil, func(i int) uint32 {
+		if values[i] == nil {
+			return null
+		}
+		return digestText(fmt.Sprint(values[i]))
+	})
 }
 
 // There is one anchor for each power of eight of the distance, and the newest row always has one. As
@@ -97,7 +102,7 @@ func TestCompareAnchors(t *testing.T) {
 		"an older backup":      {only(other, func(i int) bool { return i < 2 }), false, true, true},
 		"one row replaced":     {only(other, func(i int) bool { return i == 0 }), false, true, false},
 		"an older row":         {only(other, func(i int) bool { return i == 3 }), false, true, false},
-		"one column, two rows": {only(func(i int) digest { return rowOf("gone", i*i, "done") }, func(i int) bool { return i < 2 }), true, false, false},
+		"one column, two rows": {only(func(i int) digest { return rowOf("gone", i*i, "done") }, func(i int) bool { return i < 2 }), false, false, false},
 	} {
 		e := compared(5, old, c.now)
 		require.Equal(t, c.proves, e.proves(), "%s: %v", name, e)
@@ -123,23 +128,47 @@ func TestCompareAnchorsWithAnOrderNumber(t *testing.T) {
 	}
 }
 
+// Several such values prove nothing against one that changed. Where nothing else tells rows apart, they prove
+// only that no row has changed.
+func TestCompareAnchorsWithOrderNumbersOnly(t *testing.T) {
+	t.Parallel()
+	e := compared(5, func(i int) digest { return rowOf(1000-i, fmt.Sprint("orders/", i), fmt.Sprint("email ", i)) },
+		func(i int) digest { return rowOf(1000-i, fmt.Sprint("orders/", i), fmt.Sprint("other ", i)) })
+	require.False(t, e.proves(), e)
+	number := func(state string) func(int) digest {
+		return func(i int) digest { return rowOf(1000-i, map[bool]string{true: state, false: "new"}[i == 3]) }
+	}
+	e = compared(5, number("new"), number("new"))
+	require.True(t, e.proves(), e)
+	e = compared(5, number("new"), number("done"))
+	require.False(t, e.proves(), e)
+}
+
+// Rows came back, under keys that are written in another way: that is not as if they were pruned.
+func TestCompareAnchorsUnderOtherKeys(t *testing.T) {
+	t.Parallel()
+	key := func(text string) []dialect.Value { return []dialect.Value{{Tag: dialect.Text, Text: text}} }
+	e, _ := compareAnchors([]anchor{{0, rowOf("a"), key("1.00")}}, map[string]digest{keyText(key("1.0000")): rowOf("b")}, key("1.00"))
+	require.True(t, e.blind() && e.suspect("a mark") && !e.suspect(""), e)
+}
+
 // A value that many rows share proves nothing, nor does one that was NULL.
 func TestCompareAnchorsThatAreAlike(t *testing.T) {
 	t.Parallel()
 	shared := func(i int) digest { return rowOf("v", i%2) }
 	e := compared(5, shared, shared)
 	require.False(t, e.proves() || e.doubtful() || e.disproves())
-	require.Equal(t, 5, e.count(same))
+	require.Equal(t, 5, e.with[same])
 	e = compared(5, shared, func(i int) digest { return rowOf("w", i%2) })
-	require.Equal(t, 5, e.count(unclear))
+	require.Equal(t, 5, e.with[unclear])
 	require.False(t, e.proves() || e.disproves())
 	e = compared(5, func(i int) digest { return rowOf("done", map[bool]any{true: nil, false: i}[i < 2]) },
 		func(i int) digest { return rowOf("done", i) })
-	require.Equal(t, 2, e.count(unclear), "jobs that were finished: %v", e)
+	require.Equal(t, 2, e.with[unclear], "jobs that were finished: %v", e)
 	require.False(t, e.disproves())
 	e = compared(5, func(i int) digest { return rowOf("done", map[bool]any{true: nil, false: i}[i < 2]) },
 		func(i int) digest { return rowOf("done", i+10) })
-	require.Equal(t, 3, e.count(replaced), "NULL does not make values alike: %v", e)
+	require.Equal(t, 3, e.with[replaced], "NULL does not make values alike: %v", e)
 }
 
 // A row whose contents are in a large value is not the same because its state is.
@@ -152,7 +181,7 @@ func TestCompareAnchorsWithLargeValues(t *testing.T) {
 	require.True(t, e.blind(), "it is read again as NULL: %v", e)
 	e = compared(5, func(i int) digest { return rowOf(i, large) }, func(i int) digest { return rowOf(i, large) })
 	require.True(t, e.proves() && !e.blind(), e)
-	require.Equal(t, 5, compared(5, func(int) digest { return digest{} }, func(int) digest { return digest{} }).count(same), "only a key")
+	require.Equal(t, 5, compared(5, func(int) digest { return digest{} }, func(int) digest { return digest{} }).with[same], "only a key")
 }
 
 // A column whose values are written in another way is another column.
@@ -163,6 +192,9 @@ func TestLayoutOfOtherForms(t *testing.T) {
 		require.NotEqual(t, layoutOf([]dialect.Column{decimal}, nil, nil), layoutOf([]dialect.Column{other}, nil, nil))
 	}
 	require.NotEqual(t, layoutOf([]dialect.Column{decimal}, nil, nil), layoutOf([]dialect.Column{decimal}, nil, map[string]row.Type{"price": {Name: "numeric(10,2)"}}))
+	mood := map[string]row.Type{"mood": {Name: "mood"}}
+	require.Equal(t, layoutOf([]dialect.Column{{Name: "mood", Type: "16385"}}, nil, mood), layoutOf([]dialect.Column{{Name: "mood", Type: "16391", Length: 4}}, nil, mood),
+		"a driver's name for a type is another one in each cluster")
 }
 
 // Another layout leaves the columns that are the same, wherever they are.
@@ -183,10 +215,11 @@ func TestRealign(t *testing.T) {
 	}
 	require.Len(t, layoutOf(many, nil, nil), maxColumns)
 	value := func(last string) digest {
-		return digestOf(many, nil, func(i int) (string, bool) { return map[bool]string{true: last}[i == 499], false })
+		return digestOf(many, nil, func(i int) uint32 { return digestText(map[bool]string{true: last}[i == 499]) })
 	}
 	require.NotEqual(t, value("a"), value("b"), "the last column counts")
 	require.Len(t, value("a"), maxColumns)
+	require.EqualValues(t, unknown, value(strings.Repeat("x", maxDigested+1))[maxColumns-1], "it is read again without its large values")
 }
 
 func TestHistoryFollows(t *testing.T) {
@@ -202,6 +235,12 @@ func TestHistoryFollows(t *testing.T) {
 	require.ErrorContains(t, made.follows(h), "was made on the cluster 1, this is the cluster 2")
 	h.Parts[0].Value = ""
 	require.NoError(t, made.follows(h), "not known")
+	made.values[1] = "A"
+	for timeline, follows := range map[string]bool{"A": true, "9": true, "B": false, "10": false} { // of a standby
+		h.Parts[1] = dialect.HistoryPart{Name: "timeline", Value: timeline, AtLeast: true}
+		require.Equal(t, follows, made.follows(h) == nil, timeline)
+		require.Equal(t, timeline != "9", originOf(h, made, "abcd").values[1] == timeline, "%s: the older one stays", timeline)
+	}
 }
 
 // A refusal survives in the cursor, whatever its text, and a release that does not know it

@@ -227,13 +227,15 @@ func (c *checker) compareHistory(ctx context.Context, db ceiling.Queryer) error 
 	switch err := c.at.origin.follows(h); {
 	case errors.Is(err, errBehind):
 		c.add(ceiling.Note, "", "%v", err)
+	case err != nil && e.proves() && c.undrawn():
+		c.add(ceiling.Warning, undrawnAdvice, "%v; the delivered rows are there: %v", err, e)
 	case err != nil && e.proves():
-		c.add(ceiling.Note, "", "%v; nevertheless nothing was lost: %v", err, e)
+		c.add(ceiling.Note, "", "%v; nevertheless it continues, as the delivered rows are there: %v", err, e)
 	case err != nil:
-		c.add(ceiling.Unsafe, c.fix, "%v: %v", ErrHistory, withEvidence(err, e))
+		c.add(ceiling.Unsafe, c.fix, "%v: %v; %v", ErrHistory, err, e)
 	case what != "" && e.disproves():
 		c.add(ceiling.Unsafe, c.fix, "%v: the rows that were delivered were replaced by others (%s); %v", ErrHistory, what, e)
-	case e.count(replaced, unclear) > 0:
+	case e.suspect(what):
 		c.add(ceiling.Warning, refilledAdvice, "delivered rows changed, and may have been replaced: %v", e)
 	case len(parts) == 0 && c.at.origin.anchors == nil:
 		c.add(ceiling.Note, "", "nothing distinguishes this database from another one, or from an older state of itself: a cursor from there would be accepted")

@@ -1,6 +1,7 @@
 package sqlsource
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -51,14 +52,17 @@ func encode(fingerprint string, origin origin, key []dialect.Value) (source.Curs
 		b = append(b, ';')
 	}
 	b = fmt.Appendf(b, "%08x", crc32.ChecksumIEEE(b))
-	if n := len(origin.anchors); len(b) > source.MaxCursor && n > 0 {
-		origin.anchors = origin.anchors[:n-1] // the key matters more
-		return encode(fingerprint, origin, key)
-	}
-	if len(b) > source.MaxCursor {
+	switch over, n := len(b)-source.MaxCursor, len(origin.anchors); { // the key matters more than anchors and the reason
+	case over <= 0:
+		return source.Cursor(b), nil
+	case n > 0:
+		origin.anchors = origin.anchors[:n-1]
+	case len(origin.refused) > over:
+		origin.refused = origin.refused[:len(origin.refused)-over]
+	default:
 		return "", permanent("a key takes %d bytes in a cursor, which holds %d; choose a shorter key", len(b), source.MaxCursor)
 	}
-	return source.Cursor(b), nil
+	return encode(fingerprint, origin, key)
 }
 
 // otherQuery is the error of a cursor that was made by another query.
@@ -111,28 +115,22 @@ func decode(c source.Cursor, print string, columns int) ([]dialect.Value, origin
 			c.Short(), parts[1], print, advice)}
 	}
 	parts = parts[3:]
-	if len(parts) != 0 && len(parts) != columns {
+	cut := func(a anchor) bool { return len(a.key) != columns }
+	if len(parts) != 0 && len(parts) != columns || slices.ContainsFunc(made.anchors, cut) {
 		if foreign != nil {
 			return nil, origin{}, foreign
 		}
-		return damaged(fmt.Sprintf("it has %d values for a key of %d columns", len(parts), columns))
+		return damaged(fmt.Sprintf("it has keys of another number of values than %d", columns))
 	}
-	key, err := parseKey(parts)
-	if err != nil {
-		return damaged(err.Error())
-	}
-	return key, made, foreign
-}
-
-func parseKey(parts []string) (key []dialect.Value, err error) {
+	var key []dialect.Value
 	for _, p := range parts {
 		v, err := parseValue(p)
 		if err != nil {
-			return nil, err
+			return damaged(err.Error())
 		}
 		key = append(key, v)
 	}
-	return key, nil
+	return key, made, foreign
 }
 
 func parseValue(s string) (dialect.Value, error) {
@@ -140,25 +138,32 @@ func parseValue(s string) (dialect.Value, error) {
 		return dialect.Value{}, errors.New("a value is missing")
 	}
 	text, err := unescape(s[1:])
-	if err != nil {
-		return dialect.Value{}, err
-	}
 	v := dialect.Value{Tag: s[0], Text: text}
+	return v, cmp.Or(err, checkValue(v))
+}
+
+func checkValue(v dialect.Value) (err error) {
 	switch v.Tag {
 	case dialect.Int:
 		_, err = v.Integer()
 	case dialect.Float:
-		_, err = strconv.ParseFloat(text, 64)
+		_, err = strconv.ParseFloat(v.Text, 64)
 	case dialect.Bytes:
-		_, err = hex.DecodeString(text)
+		_, err = hex.DecodeString(v.Text)
 	case dialect.Time:
-		_, err = time.Parse(time.RFC3339Nano, text)
+		_, err = time.Parse(time.RFC3339Nano, v.Text)
 	case dialect.Text, dialect.Given:
 	default:
 		err = fmt.Errorf("a value has the unknown type %q", v.Tag)
 	}
-	return v, err
+	return err
 }
+
+// escapeParts replaces what separates the parts of a history, and unescapeParts sets it back.
+var (
+	escapeParts   = strings.NewReplacer("~", "~0", "/", "~1", "@", "~2", ",", "~3", ":", "~4")
+	unescapeParts = strings.NewReplacer("~0", "~", "~1", "/", "~2", "@", "~3", ",", "~4", ":")
+)
 
 // escape writes bytes that are not printable ASCII, and the codec's own marks, as %XX.
 func escape(dst []byte, s string) []byte {

@@ -23,8 +23,8 @@ func FuzzCursorRoundTrip(f *testing.F) {
 		require.NoError(t, err)
 		key := []dialect.Value{{Tag: dialect.Text, Text: text}, integer, bytes}
 		print := fingerprint(query)
-		made := origin{values: []string{"7301234567890123456", "1", ""}, mark: mark, table: print, marks: []string{"", "0a"}, columns: layout{uint32(mark), 7},
-			anchors: []anchor{{7, digest{uint32(n), uint32(mark)}, key}, {int(mark % maxBack), digest{0, 0}, key[:1]}}}
+		made := origin{values: []string{"7301234567890123456", "1", text, ""}, mark: mark, table: print, marks: []string{"", "0a"}, columns: layout{uint32(mark), 7},
+			anchors: []anchor{{7, digest{uint32(n), uint32(mark)}, key}, {int(mark % maxBack), digest{0, 0}, key}}}
 		c, err := encode(print, made, key)
 		if err != nil {
 			require.Equal(t, retry.Fatal, retry.Classify(err))
@@ -144,12 +144,15 @@ func TestKeyValue(t *testing.T) {
 // A history that is not as it is written is refused, even under a right checksum.
 func TestHistories(t *testing.T) {
 	t.Parallel()
-	for _, good := range []string{"", "1/2@7", "a+b@7", "1/*abcd,.0a,@7", "1/*abcd,,AAAAAQAAAAI,7:AAAAAAAAAAE:i5@7"} {
+	for _, good := range []string{"", "1/2@7", "a+b@7", "1/*abcd,.0a,@7", "1/*abcd,,AAAAAQAAAAI,7:AAAAAAAAAAE:i5@7", "db~1.a~2b/*abcd,,,0::sa~3b~4@7"} {
 		o, err := parseOrigin(good)
 		require.NoError(t, err)
 		require.Equal(t, good, o.String())
 	}
-	for _, bad := range []string{"1/2", "1/2@", "1/2@07", "1/2@-7", "1/2@7+3", "1/2@x", "@0", "!@1", "+@1", "*@1", "*a,@1", "*a,,A@1", "*a,,AA@1", "*a,,AAAAAQA@1", "*a,,,1:i5@1"} {
+	o, err := parseOrigin("1/*abcd,,,0::i5/*abcd,,/+cdef,0a,@7") // an older release has added its own evidence, again and again
+	require.NoError(t, err)
+	require.Equal(t, origin{values: []string{"1"}, table: "cdef", marks: []string{"0a"}, mark: 7}, o)
+	for _, bad := range []string{"1/2", "1/2@", "1/2@07", "1/2@-7", "1/2@7+3", "1/2@x", "@0", "!@1", "+@1", "*@1", "*a,@1", "*a,,A@1", "*a,,AA@1", "*a,,AAAAAQA@1", "*a,,,1:i5@1", "*a,,,1::ix@1", "*a,,,1::x5@1", "*a,,,1::s/@1"} {
 		_, err := parseOrigin(bad)
 		require.Error(t, err, bad)
 	}
@@ -178,6 +181,25 @@ func TestLongKeyNeedsTheRoomOfAnchors(t *testing.T) {
 	require.Equal(t, made.anchors[:len(read.anchors)], read.anchors)
 	require.NotEmpty(t, read.anchors)
 	require.Less(t, len(read.anchors), levels)
+
+	made.refused, made.anchors = strings.Repeat("why ", 100), nil // a reason is shortened, too
+	long = []dialect.Value{{Tag: dialect.Text, Text: strings.Repeat("k", source.MaxCursor-500)}}
+	c, err = encode("0123abcd", made, long)
+	require.NoError(t, err)
+	_, read, err = decode(c, "0123abcd", 1)
+	require.NoError(t, err)
+	require.Len(t, string(c), source.MaxCursor)
+	require.True(t, strings.HasPrefix(made.refused, read.refused))
+}
+
+// An anchor whose key has another number of values than the cursor's is damage, and not a panic.
+func TestCursorWithACutAnchor(t *testing.T) {
+	t.Parallel()
+	key := append(intKey(1), intKey(2)...)
+	c, err := encode("0123abcd", origin{table: "0123abcd", anchors: []anchor{{0, nil, key}, {1, nil, key[:1]}}}, key)
+	require.NoError(t, err)
+	_, _, err = decode(c, "0123abcd", 2)
+	require.ErrorContains(t, err, "damaged")
 }
 
 func TestPosition(t *testing.T) {

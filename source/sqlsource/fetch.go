@@ -77,7 +77,7 @@ type records[T any] interface {
 	add() int        // ends a row and returns its size in bytes
 	take(int) []T    // returns the first rows
 
-	text(row T, column int) (text string, null bool)
+	digest(row T, column int) uint32 // the number of a value
 }
 
 // errChanged says that the columns are not those of the plan, or that the key comes from another table.
@@ -114,8 +114,8 @@ func fetch[T any](ctx context.Context, s *state, of fields, after source.Cursor,
 	var r *refusal
 	if errors.As(err, &r) {
 		b = none
-		at.origin.refused, at.origin.anchors = r.reason, nil
-		b.More = true // ask again at once, for the error
+		at.origin = origin{table: at.origin.table, refused: r.reason} // the reason needs the room
+		b.More = true                                                 // ask again at once, for the error
 		b.To, err = encode(s.query.print, at.origin, at.key)
 	}
 	if err != nil {

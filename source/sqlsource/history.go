@@ -39,10 +39,13 @@ func (o origin) String() string {
 	if !o.known() {
 		return ""
 	}
-	values := o.values
+	var values []string
+	for _, v := range o.values {
+		values = append(values, escapeParts.Replace(v))
+	}
 	if o.table != "" {
 		b := fmt.Appendf(nil, "*%s,%s,%s", o.table, strings.Join(o.marks, "."), numbersText(o.columns))
-		values = append(slices.Clone(values), string(appendAnchors(b, o.anchors)))
+		values = append(values, string(appendAnchors(b, o.anchors)))
 	}
 	return strings.Join(values, "/") + "@" + strconv.FormatUint(o.mark, 10)
 }
@@ -54,13 +57,20 @@ func parseOrigin(s string) (origin, error) {
 		return origin{}, err
 	}
 	values, mark, ok := strings.Cut(s, "@")
-	n, err := strconv.ParseUint(mark, 10, 64)
-	o := origin{values: strings.Split(values, "/"), mark: n}
-	last := o.values[len(o.values)-1]
+	at, err := strconv.ParseUint(mark, 10, 64)
+	o := origin{values: strings.Split(values, "/"), mark: at}
+	n := len(o.values) - 1
+	last := o.values[n]
 	old := strings.HasPrefix(last, "!") || strings.HasPrefix(last, "+") // its anchors had digests of another form, and are dropped
 	if old || strings.HasPrefix(last, "*") {
-		o.values = o.values[:len(o.values)-1]
+		for old && n > 0 && strings.HasPrefix(o.values[n-1], "*") { // an older release has kept the evidence of this one
+			n--
+		}
+		o.values = o.values[:n]
 		err = cmp.Or(err, o.parseEvidence(strings.Split(last[1:], ","), old))
+	}
+	for i, v := range o.values {
+		o.values[i] = unescapeParts.Replace(v)
 	}
 	if !ok || err != nil || !old && o.String() != s {
 		return origin{}, errors.New("its history is not in its usual form")
@@ -96,7 +106,7 @@ func (s *state) history(ctx context.Context, db ceiling.Queryer, sequence string
 	if err != nil {
 		return h, q.wrap(fmt.Errorf("reading what identifies the database's history: %w", err), nil)
 	}
-	if !slices.Equal(s.base, q.table) { // below a view a cursor does not continue in another table
+	if s.origin.Table != nil && !slices.Equal(s.base, q.table) { // below a view a cursor does not continue in another table
 		sequence = cmp.Or(sequence, strings.Join(s.base, "."))
 	}
 	h.Parts = append(h.Parts, dialect.HistoryPart{Name: "sequence", Value: sequence,
@@ -108,10 +118,18 @@ func (s *state) history(ctx context.Context, db ceiling.Queryer, sequence string
 // they are not known now, as a standby does not know the timeline.
 func originOf(h dialect.History, older origin, table string) origin {
 	var values []string
-	for _, part := range h.Parts {
-		values = append(values, part.Value)
+	for i, part := range h.Parts {
+		values = append(values, older.value(i, part))
 	}
 	return origin{table: table, values: merge(values, older.values), mark: max(h.Mark, older.mark)}
+}
+
+// value returns the value of a part, "" if only an older one than the cursor's is known.
+func (o origin) value(i int, part dialect.HistoryPart) string {
+	if part.AtLeast && i < len(o.values) && cmp.Or(len(part.Value)-len(o.values[i]), strings.Compare(part.Value, o.values[i])) < 0 {
+		return ""
+	}
+	return part.Value
 }
 
 // merge returns the values that are known now, and otherwise the older ones.
@@ -128,8 +146,8 @@ func merge(now, older []string) []string {
 // in. Only the delivered rows can prove that it does nevertheless.
 func (o origin) follows(h dialect.History) error {
 	for i, part := range h.Parts {
-		if i < len(o.values) && o.values[i] != "" && part.Value != "" && o.values[i] != part.Value {
-			return fmt.Errorf("the cursor was made on the %s %s, this is the %s %s: %s", part.Name, o.values[i], part.Name, part.Value, part.Changed)
+		if v := o.value(i, part); i < len(o.values) && o.values[i] != "" && v != "" && o.values[i] != v {
+			return fmt.Errorf("the cursor was made on the %s %s, this is the %s %s: %s", part.Name, o.values[i], part.Name, v, part.Changed)
 		}
 	}
 	if at := max(h.Mark, h.Drawn); at < o.mark && len(h.Parts) > 1 { // the sequence alone says nothing
@@ -148,6 +166,7 @@ const (
 	updatedAdvice  = "if all rows were updated, and the server was restarted or the table rebuilt, " + orRewind
 	orRewind       = "adopt the cursor (Adopt, or dbtofile -adopt); otherwise " + rewindAdvice
 	refilledAdvice = "nothing, if the rows were updated; if the table was emptied, restored or filled again under old keys, " + rewindAdvice + "; package verify, or dbtofile -verify, finds the rows that differ"
+	undrawnAdvice  = "nothing, if the keys of new rows follow the cursor's; otherwise set the sequence that draws them (setval), and read the rows below the cursor with a rewind"
 	rewindAdvice   = "rewind to where rows should be read again (At, or dbtofile -rewind)"
 )
 
@@ -166,12 +185,4 @@ const maxReason = 900
 func refuse(err error, advice string) error {
 	reason := fmt.Sprintf("%v: %v: %s", ErrHistory, err, advice)
 	return &refusal{reason[:min(len(reason), maxReason)]}
-}
-
-// withEvidence adds what the rows show, if any were compared.
-func withEvidence(err error, e evidence) error {
-	if e.verdicts == nil {
-		return err
-	}
-	return fmt.Errorf("%w; %v", err, e)
 }

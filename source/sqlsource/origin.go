@@ -19,19 +19,26 @@ func (s *state) openGuard(ctx context.Context, db ceiling.Queryer, c ceiling.Cei
 	g, err := c.Open(ctx, db, t)
 	var unsafe *ceiling.UnsafeError
 	named, refused := q.rows && !q.selected, errors.As(err, &unsafe)
-	if q.table == nil || named != refused || err != nil && !refused {
+	viewed := named && err == nil && g.Report().Lossy // such a ceiling accepts a view
+	if q.table == nil || named != refused && !viewed || err != nil && !refused {
 		return g, err
 	}
 	o, failed := q.origin(ctx, db, q.table, q.key[0])
 	if failed != nil {
 		return nil, failed
 	}
+	if named && !o.Same && o.Column != "" {
+		s.base = o.Table
+	}
+	if viewed {
+		return g, nil
+	}
 	name := dialect.QuoteAll(q.sql, o.Table)
 	if named {
 		if o.Same || o.Column == "" { // the refusal says why
 			return nil, err
 		}
-		s.base, t.Parts, t.Name = o.Table, o.Table, name
+		t.Parts, t.Name = o.Table, name
 		t.Key[0].Name, t.Key[0].Quoted = o.Column, q.sql.Quote(o.Column)
 		if g, failed = c.Open(ctx, db, t); failed != nil {
 			return nil, failed

@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/jmoiron/sqlx"
@@ -193,24 +196,38 @@ func (b *binding[T]) add() int {
 
 func (b *binding[T]) take(n int) []T { return b.records[:n:n] }
 
-// text prints a field. Text and bytes, which may be large, are not copied. A field that prints differently
-// each time, such as a pointer in a struct, looks like a column that is updated.
-func (b *binding[T]) text(of T, i int) (text string, null bool) {
-	field, err := reflect.ValueOf(of), error(nil)
+// digest returns the number of a field. Text and bytes, which may be large, are not copied. A time has the same
+// number in all zones. A value that may not be printed by its contents is not known.
+func (b *binding[T]) digest(of T, i int) uint32 {
+	field := reflect.ValueOf(of)
 	if f := b.fields[i]; f != nil {
-		field, err = field.FieldByIndexErr(f)
+		field, _ = field.FieldByIndexErr(f)
 	}
-	if field = reflect.Indirect(field); err != nil || !field.IsValid() {
-		return "", true
-	}
-	if n, ok := field.Interface().(sql.NullString); ok {
-		return n.String, !n.Valid
+	field = reflect.Indirect(field)
+	if field.IsValid() && field.Type().PkgPath() == "database/sql" {
+		if n, ok := field.Interface().(driver.Valuer); ok { // such as sql.NullTime
+			v, _ := n.Value()
+			field = reflect.ValueOf(v)
+		}
 	}
 	switch {
+	case !field.IsValid():
+		return null
 	case field.Kind() == reflect.String:
-		return field.String(), false
+		return digestText(field.String())
 	case field.Type().ConvertibleTo(reflect.TypeFor[[]byte]()):
-		return unsafe.String(unsafe.SliceData(field.Bytes()), field.Len()), false
+		return digestText(unsafe.String(unsafe.SliceData(field.Bytes()), field.Len()))
+	case field.CanConvert(typeTime):
+		return digestText(field.Convert(typeTime).Interface().(time.Time).UTC().String())
 	}
-	return fmt.Sprint(field.Interface()), false
+	value := field.Interface()
+	text := fmt.Sprint(value)
+	if _, ok := value.(fmt.Stringer); !ok && unprinted.MatchString(text) {
+		return unknown
+	}
+	return digestText(text)
 }
+
+// unprinted is how fmt prints a pointer in another value, and a time in another zone than UTC, which can be the
+// session's. Other text of this form is not compared either.
+var unprinted = regexp.MustCompile(`0x[0-9a-f]|:\d\d(\.\d+)? ([+-]\d*[1-9]|\+0000 [^U])`)

@@ -122,12 +122,12 @@ func TestDigestsCopyNothing(t *testing.T) {
 		columns = append(columns, dialect.Column{Name: name})
 	}
 	digest := func(r record) digest {
-		return digestOf(columns, nil, func(i int) (string, bool) { return b.text(r, i) })
+		return digestOf(columns, nil, func(i int) uint32 { return b.digest(r, i) })
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	got := digest(r)
-	again := digestOf(columns[:1], nil, func(i int) (string, bool) { return rowRecords{}.text(one, i) })
+	again := digestOf(columns[:1], nil, func(i int) uint32 { return rowRecords{}.digest(one, i) })
 	runtime.ReadMemStats(&after)
 	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(len(large)/2))
 	require.NotZero(t, again)
@@ -139,6 +139,36 @@ func TestDigestsCopyNothing(t *testing.T) {
 		other := r
 		change(&other)
 		require.NotEqual(t, got, digest(other), names[i])
+	}
+}
+
+// A digest depends neither on where a value lies in memory nor on the zone of a time. What cannot be printed so is
+// not known.
+func TestDigestsOfFields(t *testing.T) {
+	t.Parallel()
+	type stamp time.Time
+	b := binding[any]{fields: [][]int{nil}}
+	of := func(v any) uint32 { return b.digest(v, 0) }
+	utc := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	there := utc.In(time.FixedZone("", 9*3600))
+	ulm, bonn := "Ulm", "Bonn"
+	for name, same := range map[string][2]any{
+		"text": {"Ulm", &ulm}, "null": {nil, (*string)(nil)}, "nullable": {sql.NullString{String: "Ulm", Valid: true}, "Ulm"},
+		"time": {utc, there}, "pointer": {&utc, &there}, "nullable time": {sql.NullTime{Time: utc, Valid: true}, sql.NullTime{Time: there, Valid: true}},
+		"generic time": {sql.Null[time.Time]{V: utc, Valid: true}, sql.Null[time.Time]{V: there, Valid: true}}, "named time": {stamp(utc), stamp(there)},
+		"struct": {Inner{"Ulm"}, &Inner{"Ulm"}}, "nil in a struct": {struct{ V *string }{}, struct{ V *string }{}}, "UTC in a struct": {struct{ V time.Time }{utc}, struct{ V time.Time }{utc}},
+	} {
+		require.NotEqualValues(t, unknown, of(same[0]), name)
+		require.Equal(t, of(same[0]), of(same[1]), name)
+	}
+	require.EqualValues(t, null, of(sql.NullTime{}))
+	require.NotEqual(t, of(ulm), of(bonn))
+	require.NotEqual(t, of(utc), of(utc.Add(1)))
+	for name, v := range map[string]any{
+		"a pointer": struct{ V *string }{&ulm}, "deep": map[string]any{"a": []any{struct{ v *string }{&bonn}}}, "a zone": []time.Time{there}, "hidden": struct{ v time.Time }{there},
+		"a func": struct{ F func() }{func() {}},
+	} {
+		require.EqualValues(t, unknown, of(v), name)
 	}
 }
 

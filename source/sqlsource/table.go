@@ -293,7 +293,12 @@ func (r rowRecords) bind(dest []any)      { copy(dest, r.Dest()) }
 func (r rowRecords) add() int             { return r.Add() }
 func (r rowRecords) take(n int) []row.Row { return r.Rows()[:n:n] }
 
-func (r rowRecords) text(of row.Row, i int) (string, bool) { return of.Text(i), of.IsNull(i) }
+func (r rowRecords) digest(of row.Row, i int) uint32 {
+	if of.IsNull(i) {
+		return null
+	}
+	return digestText(of.Text(i))
+}
 
 // permanent returns an error of this package that is not worth retrying.
 func permanent(format string, args ...any) error {

@@ -60,6 +60,7 @@ func (s *state) compare(ctx context.Context, db ceiling.Queryer, at position) (e
 	}
 	anchors := realign(at.origin.anchors, at.origin.columns, s.layout())
 	e, next = compareAnchors(anchors, now, at.key)
+	e.found = e.found || keys == nil && at.origin.table != "" // the keys are too long, or the query was edited
 	return e, next, err
 }
 
@@ -76,7 +77,7 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 	if e.doubtful() && w.reused {
 		return o, errDoubtful
 	}
-	if e.doubtful() || e.blind() || e.count(updated) > 0 || time.Since(s.marked) >= readMarksEvery {
+	if e.doubtful() || e.blind() || e.with[updated] > 0 || time.Since(s.marked) >= readMarksEvery {
 		if err := s.readMarks(ctx, db); err != nil {
 			return o, err
 		}
@@ -84,11 +85,11 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 	what, now := s.changes(o, w.boot)
 	switch {
 	case what != "" && e.disproves():
-		return o, refuse(withEvidence(fmt.Errorf("the rows that were delivered were replaced by others (%s)", what), e), updatedAdvice)
-	case e.suspect(), what != "" && e.blind():
+		return o, refuse(fmt.Errorf("the rows that were delivered were replaced by others (%s); %v", what, e), updatedAdvice)
+	case e.suspect(what):
 		s.warnChanged(ctx, what, e)
 	case what != "" && !w.moved: // otherwise it was logged
-		s.logContinues(ctx, what, e)
+		s.logContinues(ctx, what, e, false)
 	}
 	o.anchors, o.marks = next, merge(now, o.marks)
 	o.columns = s.layout()
@@ -98,7 +99,7 @@ func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *
 // warnChanged warns that delivered rows may have been replaced. In ordinary life rows are updated in all
 // columns that tell them apart, so while nothing else has changed it warns again only of more rows, or after a time.
 func (s *state) warnChanged(ctx context.Context, what string, e evidence) {
-	rows := e.count(replaced, unclear)
+	rows := e.with[replaced] + e.with[unclear]
 	if what == "" && !e.disproves() && rows <= s.suspects && time.Since(s.warned) < warnEvery {
 		return
 	}
@@ -128,8 +129,19 @@ func (s *state) changes(o origin, boot string) (what string, now []string) {
 	return strings.Join(all, "; "), now
 }
 
-func (s *state) logContinues(ctx context.Context, what string, e evidence) {
+// logContinues logs that delivered rows are still there after a change. It warns if keys below the cursor may be drawn
+// again: after a move to another server, with a ceiling that looks at no sequence.
+func (s *state) logContinues(ctx context.Context, what string, e evidence, undrawn bool) {
+	if undrawn {
+		s.query.logger().WarnContext(ctx, "history continues", "table", s.query.label, "change", what, "evidence", e.String(), "fix", undrawnAdvice)
+		return
+	}
 	s.query.logger().InfoContext(ctx, "history continues", "table", s.query.label, "change", what, "evidence", e.String())
+}
+
+// undrawn reports that nothing shows whether keys below the cursor can be drawn again.
+func (s *state) undrawn() bool {
+	return s.guard != nil && s.guard.Report().Lossy && s.marks.Drawn == ""
 }
 
 // rowKey is the key of a row of a batch.
@@ -202,7 +214,7 @@ func rereaderOf[T any](s *state, open func(*plan, int) (records[T], error)) rere
 }
 
 func digestRow[T any](s *state, into records[T], row T) digest {
-	return digestOf(s.plan.columns, s.query.key, func(column int) (string, bool) { return into.text(row, column) })
+	return digestOf(s.plan.columns, s.query.key, func(column int) uint32 { return into.digest(row, column) })
 }
 
 // oneOf writes the condition that a row has one of the keys.

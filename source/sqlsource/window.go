@@ -96,11 +96,11 @@ func (s *state) openWindow(ctx context.Context, db ceiling.Queryer, at position)
 		}
 		switch {
 		case rewound != nil:
-			return nil, refuse(fmt.Errorf("%s; %w", rewound.What, withEvidence(changed, e)), rewindAdvice)
+			return nil, refuse(fmt.Errorf("%s; %w; %v", rewound.What, changed, e), rewindAdvice)
 		case !e.proves():
-			return nil, refuse(withEvidence(changed, e), adoptAdvice)
+			return nil, refuse(fmt.Errorf("%w; %v", changed, e), adoptAdvice)
 		}
-		s.logContinues(ctx, changed.Error(), e)
+		s.logContinues(ctx, changed.Error(), e, s.undrawn())
 		older, w.moved = origin{}, true
 	}
 	if rewound != nil {

@@ -212,14 +212,19 @@ func TestRefilledWithNothingToCompare(t *testing.T) {
 	const mariaDB, postgres = `create table orders (id int auto_increment primary key, state int, `, `create table orders (id serial primary key, state int, `
 	const seq, series = ` from seq_1_to_%d`, ` from generate_series(1, %d) n`
 	for name, c := range map[string]struct{ create, fill, act, migrate string }{
-		"mariadb, types":    {`create table orders (id int auto_increment primary key, token varchar(40))`, `insert into orders (token) select uuid()` + seq, `truncate orders | alter table orders modify token text`, ""},
-		"postgres, types":   {`create table orders (id serial primary key, token text)`, `insert into orders (token) select gen_random_uuid()` + series, `truncate orders restart identity | alter table orders alter token type varchar(99)`, ""},
-		"mariadb, large":    {mariaDB + `body longtext)`, `insert into orders (state, body) select 1, repeat(uuid(), 2000)` + seq, `truncate orders`, ""},
-		"postgres, large":   {postgres + `body text)`, `insert into orders (state, body) select 1, repeat(md5(random()::text), 2500)` + series, `truncate orders restart identity`, ""},
-		"mariadb, decimal":  {mariaDB + `price decimal(10,2))`, `insert into orders (state, price) select 1, rand() * 1e6` + seq, "", `alter table orders modify price decimal(12,4)`},
-		"postgres, numeric": {postgres + `price numeric(10,2))`, `insert into orders (state, price) select 1, random() * 1e6` + series, "", `alter table orders alter price type numeric(12,4)`},
-		"postgres, char":    {postgres + `price char(10))`, `insert into orders (state, price) select 1, n` + series, "", `alter table orders alter price type char(12)`},
-		"postgres, time":    {postgres + `price timestamptz)`, `insert into orders (state, price) select 1, now() - n * interval '1.2345 s'` + series, "", `alter table orders alter price type timestamptz(0)`},
+		"mariadb, types":     {`create table orders (id int auto_increment primary key, token varchar(40))`, `insert into orders (token) select uuid()` + seq, `truncate orders | alter table orders modify token text`, ""},
+		"postgres, types":    {`create table orders (id serial primary key, token text)`, `insert into orders (token) select gen_random_uuid()` + series, `truncate orders restart identity | alter table orders alter token type varchar(99)`, ""},
+		"mariadb, large":     {mariaDB + `body longtext)`, `insert into orders (state, body) select 1, repeat(uuid(), 2000)` + seq, `truncate orders`, ""},
+		"postgres, large":    {postgres + `body text)`, `insert into orders (state, body) select 1, repeat(md5(random()::text), 2500)` + series, `truncate orders restart identity`, ""},
+		"postgres, edited":   {`create table orders (id serial primary key, token text)`, `insert into orders (token) select gen_random_uuid()` + series, `truncate orders restart identity`, ""},
+		"postgres, key":      {`create table orders (id numeric(10,2) primary key, token text)`, `insert into orders select n, gen_random_uuid()` + series, `alter table orders alter id type numeric(12,4) | truncate orders`, ""},
+		"postgres, long key": {`create table orders (id text primary key, token text)`, `insert into orders select repeat('x', 130) || 1000 + n, gen_random_uuid()` + series, `truncate orders`, ""},
+		"mariadb, key":       {`create table orders (id decimal(10,2) primary key, token varchar(40))`, `insert into orders select seq, uuid()` + seq, `alter table orders modify id decimal(12,4) | truncate orders`, ""},
+		"mariadb, time":      {`create table orders (id datetime(6) primary key, token varchar(40))`, `insert into orders select timestampadd(second, seq, '2026-01-01'), uuid()` + seq, `alter table orders modify id datetime(3) | truncate orders`, ""},
+		"mariadb, decimal":   {mariaDB + `price decimal(10,2))`, `insert into orders (state, price) select 1, rand() * 1e6` + seq, "", `alter table orders modify price decimal(12,4)`},
+		"postgres, numeric":  {postgres + `price numeric(10,2))`, `insert into orders (state, price) select 1, random() * 1e6` + series, "", `alter table orders alter price type numeric(12,4)`},
+		"postgres, char":     {postgres + `price char(10))`, `insert into orders (state, price) select 1, n` + series, "", `alter table orders alter price type char(12)`},
+		"postgres, time":     {postgres + `price timestamptz)`, `insert into orders (state, price) select 1, now() - n * interval '1.2345 s'` + series, "", `alter table orders alter price type timestamptz(0)`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -240,6 +245,12 @@ func TestRefilledWithNothingToCompare(t *testing.T) {
 			}
 			run(t, db, strings.Split(c.act, " | ")...)
 			run(t, db, fmt.Sprintf(c.fill, 60))
+			if strings.HasSuffix(name, "edited") {
+				p.where = "t.id > 0"
+			}
+			check, err := p.source().Check(t.Context(), p.cursor)
+			require.NoError(t, err)
+			require.Contains(t, check.String(), "delivered rows changed")
 			require.NoError(t, p.poll())
 			require.Contains(t, p.log.String(), "delivered rows changed")
 		})

@@ -1,6 +1,7 @@
 package histories
 
 import (
+	"fmt"
 	"log/slog"
 	"regexp"
 	"strconv"
@@ -90,6 +91,43 @@ func TestPostgresOtherStandbyPromoted(t *testing.T) {
 	run(t, p.db, `delete from orders where id <= 150`)
 	p.restart()
 	require.ErrorIs(t, p.poll(), sqlsource.ErrHistory)
+}
+
+// A standby follows a primary that was promoted, and that goes away. The standby then says the timeline of its last
+// restart point, which is an older one.
+func TestPostgresStandbyWithoutItsPrimary(t *testing.T) {
+	t.Parallel()
+	first := dbtest.StartPostgres(t)
+	d := first.NewDatabase(t)
+	run(t, d.Open(t, dbtest.PGX), `create table orders (id serial primary key, state int default 1)`, `insert into orders select from generate_series(1, 100)`)
+	primary, standby := dbtest.StartStandby(t, first), dbtest.StartStandby(t, first)
+	promoted, read := primary.Database(d.Name()).Open(t, dbtest.PGX), standby.Database(d.Name()).Open(t, dbtest.PGX)
+	wait := func(db *sqlx.DB, want bool, condition string) {
+		lab.WaitFor(t, func() bool {
+			var is bool
+			return db.Get(&is, `select `+condition) == nil && is == want
+		})
+	}
+	wait(read, true, `count(*) = 100 from orders`)
+	wait(promoted, true, `count(*) = 100 from orders`)
+	require.NoError(t, first.Stop())
+	run(t, promoted, `select pg_promote()`)
+	run(t, read, fmt.Sprintf(`alter system set primary_conninfo = '%s'`, primary.Database("postgres").DSN(dbtest.PQ)), `select pg_reload_conf()`)
+	wait(promoted, false, `pg_is_in_recovery()`)
+	run(t, promoted, `insert into orders select from generate_series(1, 50)`)
+	wait(read, true, `count(*) = 150 from orders`)
+	wait(read, true, `exists (select from pg_stat_wal_receiver where received_tli = 2)`)
+	p := newPipeline(t, read)
+	p.column, p.ceiling = "id", ceiling.None{}
+	require.NoError(t, p.poll())
+	require.Contains(t, string(p.cursor), "/2/", "the timeline that the standby receives")
+	run(t, promoted, `insert into orders select from generate_series(1, 10)`)
+	wait(read, true, `count(*) = 160 from orders`)
+	require.NoError(t, primary.Stop())
+	wait(read, true, `not exists (select from pg_stat_wal_receiver where received_tli = 2)`)
+	require.NoError(t, p.poll())
+	require.Equal(t, 160, p.rows)
+	require.Contains(t, string(p.cursor), "/2/")
 }
 
 // The marks of a table are found whatever its name is, and those of the table below a view.

@@ -29,6 +29,7 @@ type pipeline struct {
 	t       *testing.T
 	db      *sqlx.DB
 	ceiling ceiling.Ceiling
+	where   string
 	table   *sqlsource.Table // of the run before; nil: the program is restarted
 	log     bytes.Buffer
 	copy    *lab.Copy // gets the rows, too
@@ -69,14 +70,19 @@ func (p *pipeline) Write(ctx context.Context, b source.Batch[row.Row]) error {
 	return nil
 }
 
+// source returns the table as the program reads it, and with what it has in memory.
+func (p *pipeline) source() *sqlsource.Table {
+	if p.table == nil {
+		p.table = &sqlsource.Table{DB: p.db, Name: "orders", Key: []string{"id"}, Where: p.where, Ceiling: p.ceiling, Logger: slog.New(slog.NewTextHandler(&p.log, nil))}
+	}
+	return p.table
+}
+
 // poll runs the pipeline until it has delivered all rows.
 func (p *pipeline) poll() error {
 	p.t.Helper()
-	if p.table == nil {
-		p.table = &sqlsource.Table{DB: p.db, Name: "orders", Key: []string{"id"}, Ceiling: p.ceiling, Logger: slog.New(slog.NewTextHandler(&p.log, nil))}
-	}
 	_, twice := p.ceiling.(ceiling.Lag) // what the first time has seen is delivered the second time
-	run := &poller.Poller[row.Row]{Name: "orders", Source: p.table, Sink: p, Checkpointer: p, BatchSize: 100, Interval: time.Millisecond,
+	run := &poller.Poller[row.Row]{Name: "orders", Source: p.source(), Sink: p, Checkpointer: p, BatchSize: 100, Interval: time.Millisecond,
 		DrainWait: lab.WaitLimit, Logger: slog.New(slog.DiscardHandler)}
 	err := run.Drain(p.t.Context())
 	if err == nil && twice {

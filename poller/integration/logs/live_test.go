@@ -30,7 +30,9 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/late"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/sqlite"
 )
 
 // notForLogs is in every row, in the errors of drivers, and in the DSN. It must not be
@@ -211,6 +213,20 @@ func logOfAHistory(t *testing.T, log *slog.Logger) {
 	next()
 	table = &sqlsource.Table{DB: db, Name: "old", Key: []string{"id"}, Where: "t.id > 0", Logger: log}
 	next()
+	for _, cluster := range []cluster{{name: "here"}, {name: "there"}} {
+		table = &sqlsource.Table{DB: db, Name: "old", Key: []string{"id"}, Ceiling: ceiling.None{}, Dialect: cluster, Logger: log}
+		next()
+	}
+}
+
+// cluster is SQLite with a server that has an identity.
+type cluster struct {
+	sqlite.Dialect
+	name string
+}
+
+func (c cluster) History(context.Context, ceiling.Queryer, []string, string) (dialect.History, error) {
+	return dialect.History{Parts: []dialect.HistoryPart{{Name: "cluster", Value: c.name, Changed: "the database moved"}}}, nil
 }
 
 // logOfATable reads an SQLite table that is altered, has no index, and gets rows below the

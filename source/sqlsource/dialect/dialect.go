@@ -192,7 +192,7 @@ type KeyColumn struct {
 }
 
 // History tells apart the states that a database can be in. The zero value tells nothing. After a
-// change of its parts, reading continues only if the delivered rows prove that nothing was lost.
+// change of its parts, reading continues only if the delivered rows prove that they belong to it.
 type History struct {
 	Parts []HistoryPart
 
@@ -210,6 +210,7 @@ type HistoryPart struct {
 	Name    string // the kind of identity, such as "cluster"
 	Value   string // "" if it is not known; then it is not compared
 	Changed string // the meaning of a different value
+	AtLeast bool   // the value is a number without leading zeros, and the true one may be greater: a smaller one is not compared
 }
 
 // Marks is what is known about a table, in addition to its History. A change of its parts is a part of

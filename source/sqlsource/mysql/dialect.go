@@ -209,7 +209,7 @@ func (Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) (m
 
 // Unnoticed implements [dialect.Reader].
 func (Dialect) Unnoticed() string {
-	return "if the table is truncated or restored, and the keys pass the cursor again before the next poll, only delivered rows that are still there can show it (with a warning only: without the privilege PROCESS, if few of them were replaced, or if no column tells rows apart)"
+	return "if the table is truncated or restored, and the keys pass the cursor again before the next poll, only delivered rows that are still there can show it (with a warning only: without the privilege PROCESS, if a restored table has the id and the time of creation of the old one, if few of them were replaced, or if no column tells rows apart)"
 }
 
 // small is up to how many rows it means nothing that MySQL reads and sorts all of them: it does

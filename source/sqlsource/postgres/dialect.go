@@ -150,8 +150,8 @@ func (Dialect) Older(ctx context.Context, db ceiling.Queryer, ref, typ, zone str
 
 // History implements [dialect.Reader]. It needs no rights beyond those that everybody
 // has. If the right on pg_control_system or pg_control_checkpoint was revoked, the cluster's identity is not
-// known, nor is a standby's timeline. That is the one which it receives, or had at its last
-// restart point. A standby cannot lose commits that it has replayed.
+// known, nor is a standby's timeline. That is the one which it receives, as far as the role sees it (pg_monitor), or had at
+// its last restart point, which can be an older one. A standby cannot lose commits that it has replayed.
 // Databases that speak the protocol but lack these functions have no history.
 func (d Dialect) History(ctx context.Context, db ceiling.Queryer, table []string, _ string) (dialect.History, error) {
 	var name any
@@ -191,7 +191,7 @@ func readHistory(ctx context.Context, db ceiling.Queryer, name any, identifier, 
 	h.Flushes = 3*time.Duration(writer*float64(time.Second)) + time.Second
 	h.Parts = []dialect.HistoryPart{
 		{Name: "cluster", Value: cluster, Changed: "the data source name leads to another server, or the server was initialised again, as by an upgrade"},
-		{Name: "timeline", Value: strings.TrimLeft(timeline, "0"), Changed: "a standby was promoted, or the server was restored to a point in time; the last commits may be lost"},
+		{Name: "timeline", Value: strings.TrimLeft(timeline, "0"), Changed: "a standby was promoted, or the server was restored to a point in time; the last commits may be lost", AtLeast: h.Standby},
 		{Name: "database", Value: database, Changed: "the data source name leads to another database, or the database was recreated"},
 		{Name: "table", Value: oid, Changed: "the table was dropped and recreated, or another table took its name"},
 	}
@@ -199,24 +199,25 @@ func readHistory(ctx context.Context, db ceiling.Queryer, name any, identifier, 
 }
 
 // Marks implements [dialect.Reader]. TRUNCATE, VACUUM FULL and ALTER TABLE give a table another file,
-// and partitions come and go.
+// and partitions and children come and go.
 func (d Dialect) Marks(ctx context.Context, db ceiling.Queryer, table []string) (m dialect.Marks, err error) {
 	if table == nil {
 		return m, nil
 	}
 	var files string
-	err = db.QueryRowContext(ctx, `SELECT COALESCE(string_agg(pg_relation_filenode(oid)::text, ',' ORDER BY oid), '')
-		FROM (SELECT to_regclass($1::text)::oid UNION SELECT relid::oid FROM pg_partition_tree(to_regclass($1::text))) AS tree(oid)`, dialect.QuoteAll(d, table)).Scan(&files)
+	err = db.QueryRowContext(ctx, `WITH RECURSIVE tree(oid) AS (
+			SELECT to_regclass($1::text)::oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
+		) SELECT COALESCE(string_agg(pg_relation_filenode(oid)::text, ',' ORDER BY oid), '') FROM tree`, dialect.QuoteAll(d, table)).Scan(&files)
 	if state := dberr.SQLState(err); state == "42883" || state == "0A000" {
 		return m, nil
 	}
-	m.Parts = []dialect.HistoryPart{{Name: "files", Value: files, Changed: "the table was rewritten or emptied, or partitions were attached or detached"}}
+	m.Parts = []dialect.HistoryPart{{Name: "files", Value: files, Changed: "the table was rewritten or emptied, or partitions or children were attached or detached"}}
 	return m, err
 }
 
 // Unnoticed implements [dialect.Reader].
 func (Dialect) Unnoticed() string {
-	return "if the server's disk is restored, or setval sets the sequence back, and the keys pass the cursor again before the next poll, only delivered rows that are still there can show it (with a warning only: after setval, if few of them were replaced, or if no column tells rows apart)"
+	return "if the server's disk is restored, or the sequence is set back, by setval or by a move without it, and the keys pass the cursor again before the next poll, only delivered rows that are still there can show it (with a warning only: after setval, if few of them were replaced, or if no column tells rows apart)"
 }
 
 var fullRead = regexp.MustCompile(`^\s*(?:->\s+)?(?:Parallel )?(Seq Scan on .*|Sort|Incremental Sort)$`)

@@ -161,7 +161,7 @@ func (Dialect) Marks(ctx context.Context, db ceiling.Queryer, parts []string) (m
 
 // Unnoticed implements [dialect.Reader].
 func (Dialect) Unnoticed() string {
-	return "if the file is replaced, the table recreated or sqlite_sequence changed, and the ids pass the cursor again before the next poll, only delivered rows that are still there can show it (with a warning only: after a change of sqlite_sequence, if few of them were replaced, or if no column tells rows apart)"
+	return "if the file is replaced, the table recreated or sqlite_sequence changed, and the ids pass the cursor again before the next poll, only delivered rows that are still there can show it (with a warning only: after a change of sqlite_sequence, if the new file has the inode of the old one, as after cp, if few of them were replaced, or if no column tells rows apart)"
 }
 
 var fullRead = regexp.MustCompile(`^SCAN (\S+|\(.*\))$|AUTOMATIC .*INDEX`)
