@@ -1,0 +1,8 @@
+CREATE TABLE IF NOT EXISTS `devotion_checkpoint` (
+  name     VARCHAR(200) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  cur      VARCHAR(8192) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  writer   VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  seq      BIGINT NOT NULL,
+  saved_at VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  history  MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NOT NULL
+) ENGINE=InnoDB
