@@ -39,7 +39,8 @@ func (m *mariadb) find() error {
 }
 
 func (m *mariadb) install(s *Server) error {
-	err := s.runTool(m.installer, append(m.settings(s), "--auth-root-authentication-method=normal", "--skip-test-db")...)
+	// With --force the installer does not look up the name of the machine, which it has no use for.
+	err := s.runTool(m.installer, append(m.settings(s), "--auth-root-authentication-method=normal", "--skip-test-db", "--force")...)
 	if err != nil {
 		return err
 	}

@@ -90,7 +90,9 @@ func useName(w *world) {
 	defer names.Unlock()
 	if names.path == "" {
 		names.path = filepath.Join(lasting(w.t), "hosts")
-		require.NoError(w.t, os.WriteFile(names.path, nil, 0o644))
+		hosts, err := os.ReadFile("/etc/hosts") // other tests may look up localhost
+		require.NoError(w.t, err)
+		require.NoError(w.t, os.WriteFile(names.path, append(hosts, '\n'), 0o644))
 		require.NoError(w.t, syscall.Mount(names.path, "/etc/hosts", "", syscall.MS_BIND, ""))
 		resolver := filepath.Join(filepath.Dir(names.path), "resolv.conf")
 		require.NoError(w.t, os.WriteFile(resolver, []byte("nameserver 127.0.0.53\noptions timeout:1 attempts:1\n"), 0o644))

@@ -35,6 +35,7 @@ create index by_at on orders (_at, id);`
 type job struct {
 	t              *testing.T
 	driver         dbtest.Driver
+	bouncer        *dbtest.Server
 	direct, pooled dbtest.Database
 	db             *sqlx.DB // direct
 	key            []string
@@ -49,7 +50,8 @@ type job struct {
 
 func newJob(t *testing.T, driver dbtest.Driver, bouncer, server *dbtest.Server, key ...string) *job {
 	direct := server.NewDatabase(t)
-	j := &job{t: t, driver: driver, direct: direct, pooled: direct.WithAddr(bouncer.Addr()), key: key, got: map[string]int{}, rounds: 12}
+	require.NoError(t, bouncer.Start()) // see TestPgBouncerKilled
+	j := &job{t: t, driver: driver, bouncer: bouncer, direct: direct, pooled: direct.WithAddr(bouncer.Addr()), key: key, got: map[string]int{}, rounds: 12}
 	if testing.Short() {
 		j.rounds = 2
 	}
@@ -144,6 +146,7 @@ func (j *job) settle() {
 	var want []string
 	require.NoError(j.t, j.db.Select(&want, `select id::text from orders t order by t.`+strings.Join(j.key, ", t.")))
 	lab.WaitFor(j.t, func() bool {
+		require.NoError(j.t, j.bouncer.Start())
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		return len(j.got) >= len(want)
@@ -172,7 +175,8 @@ func TestPgBouncer(t *testing.T) {
 }
 
 // Nothing is lost or repeated when the pooler's connections to the server are killed. An error of a
-// connection is the only one that may be seen.
+// connection is the only one that may be seen. PgBouncer 1.18 itself ends ("server in bad state") if that
+// meets a cancel request, and is started again, as a service manager would.
 func TestPgBouncerKilled(t *testing.T) {
 	each(t, func(j *job) {
 		stop := j.start()
@@ -184,7 +188,7 @@ func TestPgBouncerKilled(t *testing.T) {
 		}
 		stop()
 		for _, err := range j.outages {
-			require.Regexp(j.t, `57P01|08P01|57014|bad connection|EOF|reset by peer|broken pipe|closed`, err)
+			require.Regexp(j.t, `57P01|08P01|57014|bad connection|EOF|reset by peer|broken pipe|closed|connection refused`, err)
 		}
 		j.t.Logf("%d outages: %q", len(j.outages), j.outages)
 	})
