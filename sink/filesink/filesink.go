@@ -42,7 +42,7 @@ const keepBuffer = 64 << 10
 // maxBuffer is about how many bytes of a piece are encoded in memory before they are
 // written, if the encoder makes lines. The records after them are encoded once to find
 // those that cannot be, and again when they are written.
-const maxBuffer = 16 << 20
+const maxBuffer = 8 << 20
 
 var errNoDir = errors.New("filesink: the directory is empty: name the directory that has the segments") // not the working directory
 

@@ -67,7 +67,7 @@ func appendString(dst, s []byte) []byte {
 
 // large is the size of a row for which memory is allocated once, with as much again for what
 // is between the values. Append would allocate a multiple of it in steps.
-const large = 1 << 20
+const large = 256 << 10
 
 // countEscapes returns how many bytes the escapes of s in a JSON string add.
 func countEscapes(s []byte) (n int) {

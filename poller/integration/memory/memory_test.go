@@ -133,6 +133,7 @@ func fillLarge(t *testing.T, d dbtest.Database, driver dbtest.Driver) (refused [
 	value = strings.Replace(control, "%d", "4*%d", 1) // add divides by the length of the other value
 	add(1, 31*mb, 0, true)
 	add(16, mb/2, 0, true)
+	add(8, mb-100, 0, true) // nearly large enough to be written in parts
 	return refused, rows
 }
 
