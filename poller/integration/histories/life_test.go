@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	runsFlag = flag.Int("histories.runs", 0, "how often ordinary life is lived, with each kind of table; 0: 40 times, and 4 with -short")
+	runsFlag = flag.Int("histories.runs", 0, "how often ordinary life is lived, with each kind of table; 0: 12 times, and 4 with -short")
 	seedFlag = flag.Uint64("histories.seed", 0, "the first seed; 0: a random one")
 )
 
@@ -73,7 +73,7 @@ func sqliteLives() map[string]life {
 // Updates, deletes, pruning, rebuilds, partitions and restarts are never refused, and no row is lost.
 func TestOrdinaryLife(t *testing.T) {
 	t.Parallel()
-	runs, seed := 40, *seedFlag
+	runs, seed := 12, *seedFlag
 	if testing.Short() {
 		runs = 4
 	}
