@@ -199,13 +199,16 @@ func parseAnchor(s string) (a anchor, err error) {
 	return a, err
 }
 
+// enough is how many rows show which columns tell rows apart.
+const enough = 3
+
 // verdict is what became of the row of an anchor.
 type verdict int
 
 const (
 	gone     verdict = iota // no row has its key, or too little of it can be compared
 	same                    // it is unchanged
-	updated                 // it changed, and kept a value that tells rows apart
+	updated                 // it changed, and kept a value that tells rows apart, or of few rows half its values
 	replaced                // it changed, and so did all values that tell rows apart
 	unclear                 // it changed, and had no value that tells rows apart
 )
@@ -231,7 +234,7 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 	e = evidence{all: len(anchors), told: map[int]bool{}, found: len(now) > 0} // the text of a key can be another one than it was
 	for i, a := range anchors {
 		row, found := now[keyText(a.key)]
-		compared, differs, large, kept, changed := len(row) == 0, false, false, 0, 0
+		compared, differs, large, kept, changed, alike := len(row) == 0, false, false, 0, 0, 0
 		for c := range min(len(row), len(a.row)) {
 			before, after := a.row[c], row[c]
 			if before == unknown || after == unknown {
@@ -242,6 +245,11 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 				continue
 			}
 			compared, differs = true, differs || before != after
+			if before != null && before == after {
+				alike++
+			} else if before != after {
+				alike--
+			}
 			switch {
 			case !telling[c] || before == null:
 			case before == after:
@@ -258,7 +266,7 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 			v = gone
 		case !differs:
 			v = same
-		case kept > 0:
+		case kept > 0 || len(anchors) < enough && alike >= 0:
 			v = updated
 		case changed > 0:
 			v = replaced
@@ -280,8 +288,7 @@ func compareAnchors(anchors []anchor, now map[string]digest, at []dialect.Value)
 	return e, next
 }
 
-// tellingColumns returns the columns whose values tell rows apart: at least three anchors have one, and
-// no two have the same. NULL is not a value.
+// tellingColumns returns the columns whose values tell rows apart: enough anchors have one, and no two have the same. NULL is not a value.
 func tellingColumns(anchors []anchor) []bool {
 	telling := make([]bool, maxColumns)
 	for c := 0; anchors != nil && c < len(anchors[0].row); c++ {
@@ -292,7 +299,7 @@ func tellingColumns(anchors []anchor) []bool {
 			}
 		}
 		slices.Sort(values)
-		telling[c] = len(values) >= 3 && len(slices.Compact(values)) == len(values)
+		telling[c] = len(values) >= enough && len(slices.Compact(values)) == len(values)
 	}
 	return telling
 }
