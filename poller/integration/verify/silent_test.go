@@ -100,9 +100,10 @@ func TestASilentServer(t *testing.T) {
 	require.NoError(t, err)
 	require.Greater(t, all, int64(5))
 	for lets := range all {
-		_, err := through(lets, 100*time.Millisecond)
+		seen, err := through(lets, 100*time.Millisecond)
 		if err == nil { // it needed fewer requests than the first comparison: that depends on how many connections it used
-			require.GreaterOrEqual(t, lets, all/2)
+			require.Positive(t, lets)
+			require.LessOrEqual(t, seen, lets, "requests, of which the last was not answered")
 			continue
 		}
 		require.ErrorIs(t, err, context.DeadlineExceeded)
