@@ -59,7 +59,7 @@ func (d *Dir[T]) encode(ctx context.Context, records []T) (err error) {
 // it grow by a quarter, and leave five times its size to the collector.
 func (d *Dir[T]) append(buf []byte, r *T) ([]byte, error) {
 	before := len(buf)
-	if before >= largeRecord && cap(buf)-before < largeRecord {
+	if before >= maxBuffer/2 && cap(buf)-before < largeRecord {
 		buf = slices.Grow(buf, cap(buf))
 	}
 	buf, err := d.encoder.Append(buf, r)
