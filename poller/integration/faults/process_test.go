@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -51,7 +52,7 @@ func processFaults() []fault {
 				return func() { end(); w.copy.signal(syscall.SIGCONT) }
 			}},
 		{name: "no descriptors", how: "prlimit allows fewer than are open", on: databases, begin: takeDescriptors},
-		{name: "little memory", how: "prlimit allows 1 MB of address space more, and a row of 30 MB is inserted", on: onlyPostgres, dies: true, begin: takeMemory},
+		{name: "little memory", how: "prlimit allows 1 MB of data more, and a row of 30 MB is inserted", on: onlyPostgres, times: 1, dies: true, begin: takeMemory},
 		{name: "clock +1 h", how: "the clock of the process jumps forward by an hour, and back after 1 s, in a build whose time.Now reads the offset from a file",
 			on: databases, times: 2, slow: true, quiet: time.Second, prepare: ownTime, begin: jumpOwn(time.Hour)},
 		{name: "clock -1 h", how: "the clock of the process jumps back by an hour, and forward after 1 s, in the same build",
@@ -93,14 +94,16 @@ func takeDescriptors(w *world) func() {
 	return func() { limit(w, "nofile", 1000) }
 }
 
-// takeMemory allows the copy little more address space than it has, and inserts a row that needs more.
+// takeMemory allows the copy little more memory than it has, and inserts a row that needs more. It works
+// once: the next process copies that row, and has the memory for another one from then on.
 func takeMemory(w *world) func() {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", w.copy.pid()))
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.copy.pid()))
 	require.NoError(w.t, err)
-	var pages int
-	_, err = fmt.Sscan(string(text), &pages)
+	_, data, _ := strings.Cut(string(status), "VmData:")
+	var kilobytes int
+	_, err = fmt.Sscan(data, &kilobytes)
 	require.NoError(w.t, err)
-	limit(w, "as", pages*os.Getpagesize()+1<<20)
+	limit(w, "data", (kilobytes+1024)*1024)
 	w.must(`INSERT INTO items (note) SELECT repeat('x', 30000000)`)
 	return func() {} // the next process has no such limit
 }
