@@ -14,6 +14,11 @@ import (
 	"unsafe"
 )
 
+// Unchanged is what a source scans in place of a value that did not change and that it
+// does not know. Postgres's log, for example, leaves out large values that an update
+// did not set. Unchanged is not NULL: whoever applies the change must keep the value.
+type Unchanged struct{}
+
 // cell receives the value of one column from database/sql. It copies the value at
 // once, because the driver may reuse its buffer.
 type cell struct {
@@ -45,6 +50,8 @@ func appendValue(dst []byte, kind Kind, src any) ([]byte, form, error) {
 	switch v := src.(type) {
 	case nil:
 		return dst, null, nil
+	case Unchanged:
+		return dst, absent, nil
 	case int64:
 		return strconv.AppendInt(dst, v, 10), literal, nil
 	case string:

@@ -6,8 +6,8 @@ import "bytes"
 // CR LF. NULL is an empty field, and the empty string is "". Readers that
 // distinguish the two, such as COPY of Postgres, understand this. A row with a
 // single column that is NULL is an empty line. Bytes that are not valid UTF-8 are
-// written unchanged. AppendCSV allocates only to grow dst. It returns an error
-// only for the zero Row.
+// written as they are. AppendCSV allocates only to grow dst. It returns an error only
+// for the zero Row and for one with an unchanged column, which CSV cannot express.
 func (r Row) AppendCSV(dst []byte) ([]byte, error) {
 	if r.batch == nil {
 		return dst, errZero
@@ -16,7 +16,12 @@ func (r Row) AppendCSV(dst []byte) ([]byte, error) {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		if b, f := r.cell(i); f != null {
+		b, f := r.cell(i)
+		switch f {
+		case null:
+		case absent:
+			return dst, errAbsent
+		default:
 			dst = appendField(dst, b)
 		}
 	}

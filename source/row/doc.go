@@ -20,6 +20,8 @@
 // The rows of one batch share their memory. A batch needs only a few allocations,
 // and its memory is freed when none of its rows is in use any more.
 //
+// A [Change] is an insert, update or delete of one row.
+//
 // # Text formats
 //
 // The text of a cell depends on the Go type that the driver returns, and on the

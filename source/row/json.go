@@ -8,8 +8,8 @@ import (
 )
 
 // AppendJSON appends the row to dst as one JSON object on one line, without a
-// newline at the end. The columns keep their order. AppendJSON allocates only to
-// grow dst. It returns an error only for the zero Row.
+// newline at the end. The columns keep their order; unchanged ones are left out.
+// AppendJSON allocates only to grow dst. It returns an error only for the zero Row.
 func (r Row) AppendJSON(dst []byte) ([]byte, error) {
 	if r.batch == nil {
 		return dst, errZero
@@ -19,8 +19,11 @@ func (r Row) AppendJSON(dst []byte) ([]byte, error) {
 	}
 	open := len(dst)
 	for i, key := range r.batch.columns.keys {
-		dst = append(dst, key...)
 		b, f := r.cell(i)
+		if f == absent {
+			continue
+		}
+		dst = append(dst, key...)
 		switch f {
 		case null:
 			dst = append(dst, "null"...)

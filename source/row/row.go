@@ -31,13 +31,17 @@ type form uint32
 const (
 	null    form = iota
 	text         // as a string
-	literal      // unchanged
+	literal      // as it is
+	absent       // not at all: the value is not known
 
 	formBits = 2
 	maxArena = 1<<(32-formBits) - 1
 )
 
-var errZero = errors.New("row: the zero Row cannot be written")
+var (
+	errZero   = errors.New("row: the zero Row cannot be written")
+	errAbsent = errors.New("row: a row with an unchanged column cannot be written as CSV; write the Change")
+)
 
 // cell returns the text and the form of column i.
 func (r Row) cell(i int) ([]byte, form) {
@@ -83,7 +87,14 @@ func (r Row) IsNull(i int) bool {
 	return f == null
 }
 
-// Text returns the text of column i, or the empty string if it is NULL. It panics
+// IsUnchanged reports whether column i is [Unchanged]: it has the value that it had
+// before, which is not known. It panics if i is out of range.
+func (r Row) IsUnchanged(i int) bool {
+	_, f := r.cell(i)
+	return f == absent
+}
+
+// Text returns the text of column i, or the empty string if it is NULL or unchanged. It panics
 // if i is out of range. Text does not allocate: the string shares the memory
 // of the batch and keeps it alive. Use strings.Clone to keep a string for long.
 func (r Row) Text(i int) string {
@@ -93,10 +104,10 @@ func (r Row) Text(i int) string {
 }
 
 // Get returns the text of the column with that name. It returns false if there is
-// no such column, or if it is NULL.
+// no such column, or if it is NULL or unchanged.
 func (r Row) Get(name string) (string, bool) {
 	i := slices.Index(r.names(), name)
-	if i < 0 || r.IsNull(i) {
+	if i < 0 || r.IsNull(i) || r.IsUnchanged(i) {
 		return "", false
 	}
 	return r.Text(i), true

@@ -21,18 +21,27 @@ func (r Row) WriteJSON(w io.Writer) error {
 		return errZero
 	}
 	p := parts{w: w}
-	open := []byte{'{'}
+	p.writeRow(r)
+	return p.end()
+}
+
+// writeRow adds a row as JSON.
+func (p *parts) writeRow(r Row) {
+	open := byte('{')
 	for i, key := range r.batch.columns.keys {
-		p.write(open)
+		b, f := r.cell(i)
+		if f == absent {
+			continue
+		}
+		p.write([]byte{open})
 		p.write([]byte(key[1:])) // without its comma
-		open = []byte{','}
-		p.writeValue(r.cell(i))
+		p.writeValue(b, f)
+		open = ','
 	}
-	if r.Len() == 0 {
-		p.write(open)
+	if open == '{' {
+		p.write([]byte{open})
 	}
 	p.write([]byte{'}'})
-	return p.end()
 }
 
 // WriteCSV writes to w what [Row.AppendCSV] appends. It takes memory for a part of the
@@ -46,7 +55,12 @@ func (r Row) WriteCSV(w io.Writer) error {
 		if i > 0 {
 			p.write([]byte{','})
 		}
-		if b, f := r.cell(i); f != null {
+		b, f := r.cell(i)
+		switch f {
+		case null:
+		case absent:
+			return errAbsent
+		default:
 			p.writeField(b)
 		}
 	}
