@@ -22,6 +22,9 @@ import (
 // pgx also calls a connection dead that it is asked to use when ctx has ended, and then the pool
 // returns that error.
 func (q *query) withConn(ctx context.Context, f func(ceiling.Queryer) error) error {
+	if q.conn != nil {
+		return q.inSession(ctx, q.conn, f)
+	}
 	for left := q.db.Stats().Idle + 2; ; left-- {
 		conn, err := q.db.DB.Conn(ctx)
 		dead := errors.Is(err, driver.ErrBadConn)

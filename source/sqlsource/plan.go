@@ -22,6 +22,7 @@ import (
 // query is made of the fields of a Table or a Query.
 type query struct {
 	db          *sqlx.DB
+	conn        *sql.Conn // the only one to use; nil: those of db
 	sql         dialect.Dialect
 	ceiling     ceiling.Ceiling // nil: the one that fits the table
 	label       string          // for messages: the table's name, or "query"

@@ -113,7 +113,7 @@ func (r *reader) read(ctx context.Context, where keyRange) error {
 		if r.rows == r.limit || r.unread != nil || r.rows > 0 && r.bytes+size > r.maxBytes {
 			r.more = true
 			// Drivers read a closed result to its end. Where that is much, a new connection costs less.
-			if left := where.limit - r.rows - 1; (steady || where.keys == nil) && left*(max(size, r.bytes/max(r.rows, 1))/4) > r.maxBytes {
+			if left := where.limit - r.rows - 1; r.conn == nil && (steady || where.keys == nil) && left*(max(size, r.bytes/max(r.rows, 1))/4) > r.maxBytes {
 				r.dropped = true
 				cancel()
 			}

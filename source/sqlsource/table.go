@@ -3,6 +3,7 @@ package sqlsource
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -74,6 +75,11 @@ type Table struct {
 	// largest row, four times), see DESIGN.md. 0 means DefaultMaxRowBytes.
 	MaxRowBytes int
 
+	// Conn, if not nil, is used for every statement instead of a connection of DB. It may have
+	// begun a transaction, which the Table neither ends nor leaves, so that all fetches read the
+	// same snapshot. A Conn that is dead is not replaced. DB must be the Conn's pool.
+	Conn *sql.Conn
+
 	// Dialect is the database's SQL. nil finds it by the driver. It must be set for
 	// databases that are not built in, and for a driver that wraps another one.
 	Dialect dialect.Dialect
@@ -136,7 +142,7 @@ func (t *Table) query() (*query, error) {
 	if t.Columns != nil && len(t.Columns) == 0 {
 		return nil, errors.New("Columns is empty; nil means all")
 	}
-	q := &query{db: t.DB, sql: t.Dialect, ceiling: t.Ceiling, label: t.Name, table: parts, key: t.Key, columns: t.Columns, rows: true,
+	q := &query{db: t.DB, conn: t.Conn, sql: t.Dialect, ceiling: t.Ceiling, label: t.Name, table: parts, key: t.Key, columns: t.Columns, rows: true,
 		start: t.Start, maxBytes: t.MaxBytes, maxRowBytes: t.MaxRowBytes, log: t.Logger}
 	if err := cmp.Or(checkSQL("Where", t.Where), checkSQL("Select", t.Select), q.complete()); err != nil {
 		return nil, err
