@@ -3,9 +3,7 @@ package diffsource
 import (
 	"context"
 	"fmt"
-	"time"
 
-	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
@@ -104,7 +102,7 @@ func (p *pass) isStale(ctx context.Context, key sqlsource.Key) (bool, error) {
 		for _, e := range p.base.queue[:min(n, len(p.base.queue))] {
 			keys = append(keys, e.key)
 		}
-		_, found, err := p.source.table.FetchRows(ctx, keys)
+		_, found, err := p.table.FetchRows(ctx, keys)
 		if err != nil {
 			return false, err
 		}
@@ -186,7 +184,7 @@ func (p *pass) align(ctx context.Context) (deletes, inserts int, err error) {
 		return 0, len(rows), nil
 	}
 	for i := len(rows) - 1; ; i /= 2 {
-		order, found, err := p.source.table.Order(ctx, rows[i].key, entries[len(entries)-1].key)
+		order, found, err := p.table.Order(ctx, rows[i].key, entries[len(entries)-1].key)
 		switch {
 		case err != nil:
 			return 0, 0, err
@@ -204,19 +202,7 @@ func (p *pass) align(ctx context.Context) (deletes, inserts int, err error) {
 func (p *pass) readAgain() (err error) {
 	p.rows, p.ended, p.next = nil, false, ""
 	if p.now.key != "" {
-		p.next, err = p.source.table.AtKey(p.now.key)
+		p.next, err = p.table.AtKey(p.now.key)
 	}
 	return err
-}
-
-// wait waits until rows that are held back may be read.
-func wait(ctx context.Context, held *source.Held) error {
-	t := time.NewTimer(max(held.Retry, 5*time.Millisecond))
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }
