@@ -2,6 +2,7 @@ package diffsource
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 
 	"github.com/artifactofdevotion/devotion/source/row"
@@ -30,8 +31,11 @@ func (p *pass) use(columns *row.Columns) {
 	p.out.header.Kinds = p.kinds
 }
 
-// fillKeys sets the keys of changes that have a row.
-func (p *pass) fillKeys(changes []row.Change) {
+// fillKeys sets the keys of changes.
+func (p *pass) fillKeys(changes []row.Change) error {
+	if err := p.keyRows(changes); err != nil {
+		return err
+	}
 	var rows []row.Row
 	var of []int
 	pick := func() {
@@ -57,27 +61,58 @@ func (p *pass) fillKeys(changes []row.Change) {
 		rows, of = append(rows, c.Row), append(of, i)
 	}
 	pick()
+	return nil
 }
 
-// keyRow returns a key as a row, as it was in the row that is gone.
-func (p *pass) keyRow(k sqlsource.Key) (row.Row, error) {
-	values, err := k.Values()
-	if err != nil {
-		return row.Row{}, err
+// keyFor is the key of a change that no row has.
+type keyFor struct {
+	change int
+	key    sqlsource.Key
+}
+
+// keyRows sets the keys that no row has: as they were in the rows that are gone.
+func (p *pass) keyRows(changes []row.Change) error {
+	if len(p.keys) == 0 {
+		return nil
 	}
-	if p.keyOnly == nil {
-		kinds := make([]row.Kind, len(values))
-		for i, v := range values {
-			if _, ok := v.(string); ok {
-				kinds[i] = row.Text
-			}
-			if len(p.kinds) == len(values) {
-				kinds[i] = row.Kind(p.kinds[i])
+	var b *row.Builder
+	for _, k := range p.keys {
+		values, err := k.key.Values()
+		if err != nil {
+			return err
+		}
+		if p.keyOnly == nil {
+			p.keyOnly = p.columnsOf(values)
+		}
+		if b == nil {
+			b = row.NewBuilder(p.keyOnly, len(p.keys))
+		}
+		for i, cell := range b.Dest() {
+			if err := cell.(sql.Scanner).Scan(values[i]); err != nil {
+				return fmt.Errorf("diffsource: %w", err)
 			}
 		}
-		p.keyOnly = row.NewColumns(p.source.Table.Key, kinds)
+		b.Add()
 	}
-	return row.Of(p.keyOnly, values...)
+	for i, key := range b.Rows() {
+		changes[p.keys[i].change].Key = key
+	}
+	p.keys = p.keys[:0]
+	return nil
+}
+
+// columnsOf returns the columns of keys with values of these types.
+func (p *pass) columnsOf(values []any) *row.Columns {
+	kinds := make([]row.Kind, len(values))
+	for i, v := range values {
+		if _, ok := v.(string); ok {
+			kinds[i] = row.Text
+		}
+		if len(p.kinds) == len(values) {
+			kinds[i] = row.Kind(p.kinds[i])
+		}
+	}
+	return row.NewColumns(p.source.Table.Key, kinds)
 }
 
 // standing is where else a key stands whose entry has no row next to it, although there is such a row.

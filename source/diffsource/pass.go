@@ -29,6 +29,9 @@ type pass struct {
 	verified         int // so many entries at the head were looked up
 	present          map[sqlsource.Key]*standing
 
+	unkeyed sqlsource.Key // the key of the change that step returns, if no row has it
+	keys    []keyFor      // of the batch's changes
+
 	kinds   []int // of the columns of the key
 	columns *row.Columns
 	keyOnly *row.Columns // of the key alone, for deleted rows
@@ -58,6 +61,11 @@ func (p *pass) run(ctx context.Context, limit int, b *source.Batch[row.Change]) 
 			return &source.BadRecord{Key: bad.Key, To: b.To, Err: bad.Err}
 		case c.Op != 0:
 			p.differ = true
+			if p.unkeyed != "" {
+				p.keys = append(p.keys, keyFor{len(b.Records), p.unkeyed})
+				b.Bytes += len(p.unkeyed)
+				p.unkeyed = ""
+			}
 			b.Records = append(b.Records, c)
 			b.Bytes += c.Size()
 		}
@@ -69,7 +77,9 @@ func (p *pass) run(ctx context.Context, limit int, b *source.Batch[row.Change]) 
 // end makes what was compared durable, and moves the cursor.
 func (p *pass) end(b *source.Batch[row.Change], done bool) error {
 	s := p.source
-	p.fillKeys(b.Records)
+	if err := p.fillKeys(b.Records); err != nil {
+		return err
+	}
 	if done && p.whole && !p.differ {
 		s.quiet = quiet{p.from, time.UnixMilli(p.now.began)}
 		b.AsOf, b.Position = s.quiet.began, p.at.position()
@@ -158,9 +168,7 @@ func (p *pass) add(e *entry, first bool) (c row.Change, bad *source.BadRecord, e
 		default:
 			c = row.Change{Op: p.op(e), Table: p.source.Table.Name, Row: r.row}
 			if p.index == nil {
-				if c.Key, err = p.keyRow(r.key); err != nil {
-					return c, nil, err
-				}
+				p.unkeyed = r.key
 			}
 		}
 	}
@@ -202,8 +210,8 @@ func (p *pass) remove(ctx context.Context) (c row.Change, err error) {
 	if stale {
 		return c, nil
 	}
-	key, err := p.keyRow(e.key)
-	return row.Change{Op: row.Delete, Table: p.source.Table.Name, Key: key}, err
+	p.unkeyed = e.key
+	return row.Change{Op: row.Delete, Table: p.source.Table.Name}, nil
 }
 
 func (p *pass) take() {
