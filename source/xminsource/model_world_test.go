@@ -90,11 +90,6 @@ func (w *world) oldest() uint64 {
 	return oldest
 }
 
-// inProgress reports whether a snapshot lists an id: it lists top-level ids alone.
-func (w *world) inProgress(id uint64) bool {
-	return slices.ContainsFunc(w.writers, func(t *writer) bool { return t.top == id })
-}
-
 func (w *world) newest(key int) *tuple {
 	if chain := w.rows[key]; len(chain) > 0 {
 		return chain[len(chain)-1]
