@@ -8,7 +8,7 @@ import (
 
 // The model is a small Postgres: transactions with subtransactions, row versions, a log of which a part is on
 // disk, places that are used again, and ids on a ring of 2^8. A reader reads it while writers write. DESIGN.md says
-// what it leaves out.
+// its limits.
 
 const (
 	modelKeys = 4
