@@ -214,3 +214,52 @@ func TestLargeRows(t *testing.T) {
 		require.Equal(t, []string{"delete 2"}, pass())
 	})
 }
+
+// With Snapshot the rows of a pass are as of one moment, and a pass that takes longer goes on in another one.
+func TestSnapshot(t *testing.T) {
+	t.Parallel()
+	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		db.MustExec(`create table t (id int primary key, n int)`)
+		for id := range 12_000 {
+			if id%1000 == 0 {
+				db.MustExec(fmt.Sprintf(`insert into t values (%d, 0)`, id))
+			}
+		}
+		values := ""
+		for id := range 12_000 {
+			if id%1000 != 0 {
+				values += fmt.Sprintf("(%d, 0),", id)
+			}
+		}
+		db.MustExec(`insert into t values ` + values[:len(values)-1])
+		if !lab.IsPostgres(driver) && !lab.IsMariaDB(driver) {
+			db.MustExec(`pragma journal_mode = wal`)
+		}
+		for _, long := range []time.Duration{time.Hour, 1} {
+			s := open(t, db, t.TempDir(), "t", "id")
+			s.Snapshot = long
+			n, sum := 0, 0
+			for at := source.Cursor(""); ; {
+				b, err := s.Fetch(t.Context(), at, 5000)
+				require.NoError(t, err)
+				for _, c := range b.Records {
+					n++
+					if c.Row.Text(1) != "0" {
+						sum++
+					}
+				}
+				if at = b.To; !b.More {
+					break
+				}
+				if n == 5000 {
+					db.MustExec(`update t set n = 1`)
+				}
+			}
+			require.NoError(t, s.Close())
+			require.Equal(t, 12_000, n)
+			require.Equal(t, long == 1, sum > 0, "%d rows of another moment", sum)
+			db.MustExec(`update t set n = 0`)
+		}
+		require.Zero(t, db.Stats().InUse)
+	})
+}
