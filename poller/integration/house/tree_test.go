@@ -63,6 +63,7 @@ var roomsOfDatabases = []string{
 	"source/sqlsource/postgres/",
 	"source/sqlsource/mysql/",
 	"source/sqlsource/sqlite/",
+	"source/changelog/",         // writes triggers for each of them
 	"source/sqlsource/builtin/", // lists the built-in databases
 	"source/xminsource/",        // reads the row versions of one database
 	"source/diffsource/",        // begins a transaction in each
