@@ -57,6 +57,7 @@ func TestOneMoment(t *testing.T) {
 				require.Greater(t, moved, 10)
 				break
 			}
+			require.Less(t, moved, 100, "the end is not reached while rows are added")
 			move(t, db, names, random, moved)
 		}
 		require.Equal(t, 3*n, rows, "seed %d", seed)
