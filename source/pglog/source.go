@@ -60,6 +60,7 @@ type Source struct {
 	listed  time.Time         // when tables were read
 	shapes  map[string]*shape // by the message that describes the table
 	scale   int               // the window is enlarged by 2 to this power
+	passed  int               // how many messages follow the slot's position that were read before
 	idle    idle
 	fresh   freshness
 
