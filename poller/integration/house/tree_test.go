@@ -64,6 +64,7 @@ var roomsOfDatabases = []string{
 	"source/sqlsource/mysql/",
 	"source/sqlsource/sqlite/",
 	"source/sqlsource/builtin/", // lists the built-in databases
+	"source/pglog/",             // Postgres's log
 	"internal/dberr/",           // classifies the errors of drivers
 	"poller/integration/",
 	"examples/",
