@@ -128,7 +128,7 @@ func (s *Source) init() error {
 			}
 		}
 	}
-	parts, err := sqlsource.ParseName(s.Name)
+	parts, err := dialect.SplitName(s.Name)
 	if err != nil {
 		return s.permanent("Name %q: %w", s.Name, err)
 	}

@@ -65,6 +65,7 @@ var roomsOfDatabases = []string{
 	"source/sqlsource/sqlite/",
 	"source/sqlsource/builtin/", // lists the built-in databases
 	"source/pglog/",             // Postgres's log
+	"source/snapshot/",          // begins a transaction in each, and finds keys
 	"internal/dberr/",           // classifies the errors of drivers
 	"poller/integration/",
 	"examples/",
