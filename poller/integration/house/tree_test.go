@@ -67,6 +67,7 @@ var roomsOfDatabases = []string{
 	"source/sqlsource/builtin/", // lists the built-in databases
 	"source/xminsource/",        // reads the row versions of one database
 	"source/diffsource/",        // begins a transaction in each
+	"source/pglog/",             // Postgres's log
 	"source/snapshot/",          // begins a transaction in each, and finds keys
 	"internal/dberr/",           // classifies the errors of drivers
 	"poller/integration/",
