@@ -1,0 +1,281 @@
+package diffsource
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+)
+
+const (
+	// pageRows is how many rows are read at once, if they are not large.
+	pageRows = 5000
+
+	// scanFor is how long a Fetch goes on without a full batch.
+	scanFor = 2 * time.Second
+)
+
+// pass compares the table with the state of the pass before, and writes the present one.
+type pass struct {
+	source *Source
+	from   source.Cursor // the cursor of the last batch, at which the next Fetch must ask
+	at     cursor        // the same
+	now    cursor        // what was compared since, except for its state
+	whole  bool          // at is the end of another pass, so that without a difference the cursor need not move
+	differ bool          // there was a difference
+
+	rows  []item        // read, and not compared
+	next  source.Cursor // of the table, after the rows
+	bytes int           // the size of the rows, and of those read with them
+	ended bool          // no rows follow
+	base  *chain
+	out   *writer
+
+	inserts, deletes int // so many rows and entries at the heads have no partner
+	present          map[sqlsource.Key]bool
+	verified         int // so many entries at the head were looked up, and those present have a row
+
+	kinds   []int // of the columns of the key
+	columns *row.Columns
+	keyOnly *row.Columns // of the key alone, for deleted rows
+	index   []int        // of the key's columns, nil if the row does not have them
+	names   []byte       // of the columns, for digests
+	text    []byte       // a buffer
+}
+
+// item is a row of the table.
+type item struct {
+	key sqlsource.Key
+	row row.Row
+	bad *source.BadRecord // why it cannot be read
+}
+
+// fetch fills a batch.
+func (p *pass) fetch(ctx context.Context, limit int, b *source.Batch[row.Change]) error {
+	began, done := time.Now(), false
+	most := cmp.Or(p.source.Table.MaxBytes, sqlsource.DefaultMaxBytes)
+	for len(b.Records) < limit && b.Bytes < most && !done {
+		if len(p.rows) == 0 && time.Since(began) > scanFor {
+			break
+		}
+		c, bad, ended, err := p.step(ctx, len(b.Records) == 0)
+		switch {
+		case err != nil:
+			return err
+		case bad != nil && bad.To == "" && len(b.Records) > 0:
+			return p.end(b, false)
+		case bad != nil:
+			if err := p.end(b, false); err != nil {
+				return err
+			}
+			return &source.BadRecord{Key: bad.Key, To: b.To, Err: bad.Err}
+		case c.Op != 0:
+			p.differ = true
+			b.Records = append(b.Records, c)
+			b.Bytes += c.Size()
+		}
+		done = ended
+	}
+	return p.end(b, done)
+}
+
+// end makes what was compared durable, and moves the cursor.
+func (p *pass) end(b *source.Batch[row.Change], done bool) error {
+	s := p.source
+	p.fillKeys(b.Records)
+	if done && p.whole && !p.differ {
+		s.quiet = quiet{p.from, time.UnixMilli(p.now.began)}
+		b.AsOf, b.Position = s.quiet.began, p.at.position()
+		p.discard()
+		return nil
+	}
+	place, err := p.out.sync()
+	if err != nil {
+		return fmt.Errorf("diffsource: %s: write the state: %w", s.Dir, err)
+	}
+	p.now.state, p.now.entries, p.now.complete = place, p.out.entries(), done
+	b.To = p.now.encode(identity(s.Table))
+	if err := b.To.Validate(); err != nil {
+		return fmt.Errorf("diffsource: %w", err)
+	}
+	b.More, b.AsOf, b.Position = !done, p.now.asOf(), p.now.position()
+	p.from, p.at, p.whole = b.To, p.now, false
+	if done {
+		s.drop()
+	}
+	return nil
+}
+
+// discard ends a pass that has found nothing, and removes its state.
+func (p *pass) discard() {
+	created := p.out.file != nil
+	p.source.drop()
+	if created {
+		_ = p.source.store.dir.Remove(p.out.name) // otherwise it is removed with the state of old passes
+	}
+}
+
+func (p *pass) close() {
+	_ = p.base.close()
+	_ = p.out.close() // it was synced, or is not used
+}
+
+// step compares the next row and the next entry. It returns the change, if there is one, or why the row
+// cannot be read. The To of such an error is empty.
+func (p *pass) step(ctx context.Context, first bool) (c row.Change, bad *source.BadRecord, done bool, err error) {
+	if err = p.fillRows(ctx, 1); err != nil {
+		return c, nil, false, err
+	}
+	more, err := p.base.fill(1)
+	if err != nil {
+		return c, nil, false, err
+	}
+	switch {
+	case len(p.rows) == 0 && !more:
+		return c, nil, true, nil
+	case p.deletes > 0 || len(p.rows) == 0:
+		c, err = p.remove(ctx)
+		return c, nil, false, err
+	case p.inserts > 0 || !more:
+		c, bad, err = p.add(nil, first)
+		return c, bad, false, err
+	}
+	r, e := &p.rows[0], p.base.queue[0]
+	order, known := r.key.Compare(e.key)
+	switch {
+	case !known:
+		p.deletes, p.inserts, err = p.align(ctx)
+	case order == 0:
+		c, bad, err = p.add(&e, first)
+	case order < 0:
+		c, bad, err = p.add(nil, first)
+	default:
+		c, err = p.remove(ctx)
+	}
+	return c, bad, false, err
+}
+
+// add compares the first row with its entry, nil if it has none.
+func (p *pass) add(e *entry, first bool) (c row.Change, bad *source.BadRecord, err error) {
+	r := p.rows[0]
+	now := entry{key: r.key}
+	if r.bad == nil {
+		now.digest = p.digest(r.row)
+	}
+	if same := e != nil && e.digest == now.digest; !same {
+		switch {
+		case r.bad != nil && !first: // the changes before it come first
+			return c, &source.BadRecord{Key: r.bad.Key, Err: r.bad.Err}, nil
+		case r.bad != nil:
+			bad, p.differ = r.bad, true
+		default:
+			c = row.Change{Op: p.op(e), Table: p.source.Table.Name, Row: r.row}
+			if p.index == nil {
+				if c.Key, err = p.keyRow(r.key); err != nil {
+					return c, nil, err
+				}
+			}
+		}
+	}
+	if err := p.out.add(now); err != nil {
+		return c, nil, fmt.Errorf("diffsource: %s: write the state: %w", p.source.Dir, err)
+	}
+	if e != nil {
+		p.take()
+	} else if p.inserts > 0 {
+		p.inserts--
+	}
+	p.now.key, p.rows = r.key, p.rows[1:]
+	return c, bad, nil
+}
+
+func (p *pass) op(e *entry) row.Op {
+	switch {
+	case p.now.pass == 1:
+		return row.Upsert
+	case e == nil:
+		return row.Insert
+	}
+	return row.Update
+}
+
+// remove delivers that the row of the first entry is gone.
+func (p *pass) remove(ctx context.Context) (c row.Change, err error) {
+	e := p.base.queue[0]
+	present := false
+	if !e.key.Ordered() {
+		if present, err = p.isPresent(ctx, e.key); err != nil {
+			return c, err
+		}
+	}
+	if p.deletes > 0 {
+		p.deletes--
+	}
+	p.take()
+	if present {
+		return c, nil
+	}
+	key, err := p.keyRow(e.key)
+	return row.Change{Op: row.Delete, Table: p.source.Table.Name, Key: key}, err
+}
+
+func (p *pass) take() {
+	p.base.pop(1)
+	p.now.taken++
+	p.verified = max(p.verified-1, 0)
+}
+
+// fillRows reads until n rows are queued, fewer if they are large, or no rows follow.
+func (p *pass) fillRows(ctx context.Context, n int) error {
+	if len(p.rows) == 0 {
+		p.bytes = 0
+	}
+	for (len(p.rows) == 0 || len(p.rows) < n && p.bytes < sqlsource.DefaultMaxBytes) && !p.ended {
+		b, keys, err := p.source.table.FetchKeyed(ctx, p.next, pageRows)
+		var bad *source.BadRecord
+		switch {
+		case errors.As(err, &bad):
+			key, err := p.source.table.KeyOf(bad.To)
+			if err != nil {
+				return err
+			}
+			p.rows = append(p.rows, item{key: key, bad: bad})
+		case err != nil:
+			return err
+		case len(b.Records) == 0:
+			if b.Held != nil { // the server has not written their commit to its disk
+				if err := wait(ctx, b.Held); err != nil {
+					return err
+				}
+				continue
+			}
+			p.ended = true
+			return nil
+		default:
+			for i, r := range b.Records {
+				p.rows = append(p.rows, item{key: keys[i], row: r})
+			}
+			p.bytes += b.Bytes
+			p.ended = !b.More && b.Held == nil
+			p.use(b.Records[0].Columns())
+		}
+		if p.next, err = p.source.table.AtKey(p.rows[len(p.rows)-1].key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// digest returns the digest of a row.
+func (p *pass) digest(r row.Row) digest {
+	p.use(r.Columns())
+	p.text = r.AppendCells(append(p.text[:0], p.names...))
+	sum := sha256.Sum256(p.text)
+	return digest(sum[:len(digest{})])
+}
