@@ -135,7 +135,7 @@ func (t *Table) Keys(ctx context.Context, after, to source.Cursor, limit int) ([
 }
 
 func (t *Table) query() (*query, error) {
-	parts, err := splitName(t.Name)
+	parts, err := ParseName(t.Name)
 	if err != nil {
 		return nil, fmt.Errorf("Name %q: %w", t.Name, err)
 	}
@@ -316,7 +316,9 @@ func permanent(format string, args ...any) error {
 // without dots and quotes.
 var namePart = regexp.MustCompile(`^(?:"((?:[^"]|"")*)"|([^".]+))(\.|$)`)
 
-func splitName(name string) (parts []string, err error) {
+// ParseName returns the parts of a table's name: a schema, if there is one, and the table. It is
+// spelled as in [Table].
+func ParseName(name string) (parts []string, err error) {
 	for rest, more := name, true; more; {
 		m := namePart.FindStringSubmatch(rest)
 		if m == nil || len(parts) == 2 {
