@@ -14,12 +14,13 @@ type application struct {
 	d         database
 	t         table
 	style     style
-	base      int    // its rows have the numbers after it
-	filled    bool   // the schema's file brought rows
-	rows      int    // of the application; 0: no style of values was accepted
-	lock      column // of the optimistic lock; without a name if the table has no column for it
-	edit      column // of the old row
-	untrigged bool   // the schema's own triggers refused all rows, and were disabled
+	base      int     // its rows have the numbers after it
+	filled    bool    // the schema's file brought rows
+	rows      int     // of the application; 0: no style of values was accepted
+	lock      column  // of the optimistic lock; without a name if the table has no column for it
+	edit      column  // of the old row
+	outcome   outcome // of its statements before anything was installed
+	untrigged bool    // the schema's own triggers refused all rows, and were disabled
 }
 
 // seeds is how many rows an application has. The next one it inserts and deletes.
@@ -102,6 +103,11 @@ func (a *application) chooseColumns() {
 		return
 	}
 	a.lock, a.edit = free[0], free[len(free)-1]
+	for _, c := range free {
+		if !lockName.MatchString(c.Name) { // which a trigger may set back
+			a.edit = c
+		}
+	}
 	if i := slices.IndexFunc(free, func(c column) bool { return lockName.MatchString(c.Name) }); i >= 0 {
 		a.lock = free[i]
 	}

@@ -93,7 +93,7 @@ func plain(engine string, c column, i int, random *rand.Rand) string {
 		}
 		return fmt.Sprintf(`'\x00ff%02x'`, i)
 	case "binary", "varbinary", "blob", "tinyblob", "mediumblob", "longblob":
-		return "X'" + strings.Repeat(fmt.Sprintf("%02x", i), max(1, min(c.Length, 20))) + "'"
+		return "X'" + strings.Repeat(fmt.Sprintf("%02x", i), max(1, min(c.Length, 64))) + "'"
 	case "bit", "bit varying":
 		if engine == "mariadb" {
 			return "b'" + strconv.FormatInt(int64(i%2), 2) + "'"

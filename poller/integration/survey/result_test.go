@@ -2,15 +2,10 @@ package survey
 
 import (
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-
-	"github.com/artifactofdevotion/devotion/source"
-	"github.com/artifactofdevotion/devotion/source/row"
-	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
 // result is what was found out about a table.
@@ -39,6 +34,19 @@ func (d database) survey(t *testing.T, tb table) *result {
 	if a.rows == 0 && !r.view {
 		r.note("no generated row was accepted")
 	}
+	if r.table.Key == nil {
+		return r
+	}
+	d.snapshot(r)
+	for round, f := range d.followers(t, tb) {
+		o, ok := d.follow(r, a, f, round)
+		if a.outcome == nil {
+			a.outcome = o
+		}
+		if ok && f.deletes {
+			r.selects = append(r.selects, f.name)
+		}
+	}
 	return r
 }
 
@@ -55,24 +63,6 @@ func (d database) tryCeiling(r *result) {
 	r.accepted = c.Safe()
 	if !r.accepted && *only != "" {
 		r.note("%v", c)
-	}
-}
-
-func (d database) source(t table) *sqlsource.Table {
-	return &sqlsource.Table{DB: d.DB, Name: t.Label(), Key: t.Key, Logger: slog.New(slog.DiscardHandler)}
-}
-
-// poll reads what is new.
-func poll[T any](src source.Source[T], at *source.Cursor) (list []T, err error) {
-	for {
-		b, err := src.Fetch(context(), *at, 1000)
-		if err != nil {
-			return list, err
-		}
-		list, *at = append(list, b.Records...), b.To
-		if !b.More {
-			return list, nil
-		}
 	}
 }
 
@@ -130,5 +120,3 @@ func judge(t *testing.T, all []*schema) {
 	assert.Zero(t, sum.wrong, "wrong values")
 	assert.Zero(t, sum.harm, "harm")
 }
-
-var _ = row.Row{}

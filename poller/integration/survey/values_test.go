@@ -12,10 +12,7 @@ import (
 // wrong lists the columns of a row whose values are not those of any row in the table, as the server
 // compares them: each delivered text is cast to the column's type.
 func (d database) wrong(t table, r row.Row) []string {
-	var conditions []string
-	for i := range r.Len() {
-		conditions = append(conditions, d.equals(t.column(r.Columns().Name(i)), r, i))
-	}
+	conditions := d.conditions(t, r)
 	found := func(where string) bool {
 		var n int
 		err := d.Get(&n, "SELECT count(*) FROM "+t.sql+" WHERE "+where)
@@ -34,6 +31,20 @@ func (d database) wrong(t table, r row.Row) []string {
 		list = append(list, t.Label()+": the values are those of several rows")
 	}
 	return list
+}
+
+func (d database) conditions(t table, r row.Row) (list []string) {
+	for i := range r.Len() {
+		list = append(list, d.equals(t.column(r.Columns().Name(i)), r, i))
+	}
+	return list
+}
+
+// holds reports whether the table has the row, and it meets a condition.
+func (d database) holds(t table, r row.Row, where string) bool {
+	var n int
+	err := d.Get(&n, "SELECT count(*) FROM "+t.sql+" WHERE "+where+" AND "+strings.Join(d.conditions(t, r), " AND "))
+	return err == nil && n > 0
 }
 
 // equals returns the condition that a column has the value of a row.
