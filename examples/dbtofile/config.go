@@ -64,7 +64,7 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.out, "out", "", "the `directory` for the files, for this copy only; it is created if it does not exist")
 	f.StringVar(&c.format, "format", "jsonl", "jsonl or csv")
 	f.StringVar(&c.name, "name", "", "the `prefix` of the file names; default the name of the table")
-	f.Func("ceiling", "how to wait for rows that commit late: auto chooses a `strategy` that misses no row (lock-fence, transaction-id, dirty-probe, single-writer or stamp); lag=5m, grace=30s and none can miss rows and must be chosen explicitly", func(text string) (err error) {
+	f.Func("ceiling", "how to wait for rows that commit late: auto chooses a `strategy` that misses no row (lock-fence, transaction-id, dirty-probe, single-writer or stamp); stamp=30s, grace=30s and none can miss rows and must be chosen explicitly", func(text string) (err error) {
 		c.ceiling, err = builtin.ParseCeiling(text)
 		return err
 	})

@@ -211,6 +211,7 @@ type keyRange struct {
 	below     ceiling.Limit
 	falling   bool
 	whole     bool   // with all values, although the rows have one of keys
+	ends      bool   // without NULL, which may be before the least value or after the greatest
 	fits      bool   // only rows that are not larger than maxRowBytes
 	steady    string // a condition that depends on no row, without which there are no rows; "": none
 	plain     bool   // without what makes the text of values independent of the session: for plans
@@ -260,9 +261,9 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 		order[i] = k.Ref
 		if r.falling {
 			order[i] += " DESC"
-			if k.Nullable { // Postgres has NULL before the greatest value
-				conds = append(conds, k.Ref+" IS NOT NULL")
-			}
+		}
+		if r.ends && k.Nullable {
+			conds = append(conds, k.Ref+" IS NOT NULL")
 		}
 	}
 	set := q.settings()
@@ -343,9 +344,9 @@ func (q *query) some(ctx context.Context, db ceiling.Queryer, statement string, 
 	return err == nil, q.wrap(err, after)
 }
 
-// latest returns the greatest key, nil if the table is empty.
-func (q *query) latest(ctx context.Context, db ceiling.Queryer, p *plan) (key []dialect.Value, err error) {
-	err = q.eachKey(ctx, db, p, keyRange{falling: true, limit: 1}, func(k []dialect.Value) { key = k })
+// end returns the least or the greatest key, nil if the table is empty.
+func (q *query) end(ctx context.Context, db ceiling.Queryer, p *plan, last bool) (key []dialect.Value, err error) {
+	err = q.eachKey(ctx, db, p, keyRange{falling: last, ends: true, limit: 1}, func(k []dialect.Value) { key = k })
 	return key, err
 }
 

@@ -116,7 +116,7 @@ func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
 	column, own := t.Key[0].Name, p.tree[0]
 	switch {
 	case strings.HasPrefix(own.keyType, "timestamp"):
-		r.Fallbacks = []string{"lag=5m"}
+		r.Fallbacks = []string{p.stampFallback()}
 		r.Add(ceiling.Unsafe, p.stampRemedies(t), "the key begins with %q of the type %s: rows do not commit in the order of their times", column, own.keyType)
 	case !slices.Contains([]string{"bigint", "integer", "smallint"}, own.keyType) && !whole.MatchString(own.keyExact):
 		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s: rows do not commit in the order of its values", column, own.keyType)
@@ -147,6 +147,14 @@ func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
 	return a
 }
 
+// stampFallback is the lossy ceiling for a key that begins with a time.
+func (p *table) stampFallback() string {
+	if p.tree[0].keyType == "timestamp without time zone" {
+		return "stamp=30s@UTC"
+	}
+	return "stamp=30s"
+}
+
 // sequence adds whether a sequence hands out its values once and in ascending order.
 func (p *table) sequence(r *ceiling.Report, t ceiling.Table, s sequence) {
 	alter := "ALTER SEQUENCE " + s.name
@@ -163,7 +171,7 @@ func (p *table) sequence(r *ceiling.Report, t ceiling.Table, s sequence) {
 		"the sequence %s is unlogged: after a crash it begins again", s.name)
 	if len(r.Findings) == before {
 		r.Add(ceiling.OK, nil, "%q is drawn by the sequence %s: CACHE 1, INCREMENT 1, NO CYCLE", t.Key[0].Name, s.name)
-		r.Fallbacks = []string{"lag=5m", "grace=30s"}
+		r.Fallbacks = []string{"grace=30s"}
 	}
 	r.AddIf(!s.mayRead, ceiling.Warning, ceiling.Advice("let the role read the sequence", fmt.Sprintf("GRANT SELECT ON SEQUENCE %s TO %s;", s.name, p.role)),
 		"the role may not read the sequence %s: keys that clients made up above it, and a setval below the cursor, go unnoticed", s.name)
