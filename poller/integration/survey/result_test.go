@@ -47,6 +47,9 @@ func (d database) survey(t *testing.T, tb table) *result {
 			r.selects = append(r.selects, f.name)
 		}
 	}
+	if !r.view {
+		d.install(t, r, a, 2)
+	}
 	return r
 }
 
