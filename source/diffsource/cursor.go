@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash/crc32"
+	"strconv"
 	"strings"
 	"time"
 
@@ -82,11 +83,17 @@ func decode(text source.Cursor, identity string) (c cursor, err error) {
 	if parts[1] != identity {
 		return refuse("is of another table or key")
 	}
-	complete := 0
-	_, err = fmt.Sscanf(strings.Join(parts[2:13], " "), "%x %d %d %d %x %d %d %x %d %d %d", &c.lineage, &c.pass, &c.began, &c.last,
-		&c.state.segment, &c.state.offset, &c.entries, &c.base.segment, &c.base.offset, &c.taken, &complete)
-	c.complete, c.key = complete == 1, sqlsource.Key(parts[13])
-	if err != nil || c.pass == 0 || c.encode(identity) != text {
+	number := func(i, base int) uint64 {
+		n, _ := strconv.ParseUint(parts[i], base, 64) // an error shows in the comparison below
+		return n
+	}
+	c = cursor{
+		lineage: number(2, 16), pass: number(3, 10), began: int64(number(4, 10)), last: int64(number(5, 10)),
+		state: place{number(6, 16), int64(number(7, 10))}, entries: number(8, 10),
+		base: place{number(9, 16), int64(number(10, 10))}, taken: number(11, 10),
+		complete: parts[12] == "1", key: sqlsource.Key(parts[13]),
+	}
+	if c.pass == 0 || c.encode(identity) != text {
 		return refuse("is damaged")
 	}
 	return c, nil

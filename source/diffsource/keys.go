@@ -82,43 +82,76 @@ func (p *pass) keyRow(k sqlsource.Key) (row.Row, error) {
 	return row.Of(p.keyOnly, values...)
 }
 
-// lookup is how many keys are looked up at once.
-const lookup = 100
+// standing is where else a key stands whose entry has no row next to it, although there is such a row.
+type standing struct {
+	written bool   // in the state that this pass writes
+	last    uint64 // in the state of the pass before: the number of its last entry
+}
 
-// isPresent reports whether the row of the first entry is in the table, although it was not read next to
-// it. That is so if the order of the keys is not the one of the pass before.
-func (p *pass) isPresent(ctx context.Context, key sqlsource.Key) (bool, error) {
+// isStale reports whether the first entry, which has no row next to it, is not the one that its row has.
+// That is so only if the order of the keys has changed: then the row was read before, or has another
+// entry. A row that was inserted again behind this position is found by the next pass.
+func (p *pass) isStale(ctx context.Context, key sqlsource.Key) (bool, error) {
 	if p.verified == 0 {
-		n := max(p.deletes, 1)
-		if len(p.rows) == 0 {
-			n = lookup
+		n := p.source.tuning.lookup
+		if len(p.rows) > 0 {
+			n = min(n, max(p.deletes, 1))
 		}
-		if _, err := p.base.fill(min(n, lookup)); err != nil {
+		if _, err := p.base.fill(n); err != nil {
 			return false, err
 		}
 		var keys []sqlsource.Key
-		for _, e := range p.base.queue[:min(n, lookup, len(p.base.queue))] {
+		for _, e := range p.base.queue[:min(n, len(p.base.queue))] {
 			keys = append(keys, e.key)
 		}
 		_, found, err := p.source.table.FetchRows(ctx, keys)
 		if err != nil {
 			return false, err
 		}
-		p.present = map[sqlsource.Key]bool{}
+		p.verified, p.present = len(keys), map[sqlsource.Key]*standing{}
 		for _, k := range found {
-			p.present[k] = true
+			p.present[k] = &standing{}
 		}
-		p.verified = len(keys)
+		if err := p.findStanding(); err != nil {
+			return false, err
+		}
 	}
-	return p.present[key], nil
+	s := p.present[key]
+	return s != nil && (s.written || s.last > p.now.taken), nil
 }
 
-// window is how many rows and entries are compared by their keys alone.
-const window = 4096
+// findStanding looks for the present keys in both states.
+func (p *pass) findStanding() error {
+	if len(p.present) == 0 {
+		return nil
+	}
+	if err := p.out.flush(); err != nil {
+		return fmt.Errorf("diffsource: %s: write the state: %w", p.source.Dir, err)
+	}
+	end, err := p.out.end()
+	if err != nil {
+		return err
+	}
+	c := p.now
+	err = p.source.store.each(c.lineage, c.pass, end, 0, func(_ uint64, e entry) {
+		if s := p.present[e.key]; s != nil {
+			s.written = true
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return p.source.store.each(c.lineage, c.pass-1, c.base, c.taken, func(n uint64, e entry) {
+		if s := p.present[e.key]; s != nil {
+			s.last = n
+		}
+	})
+}
 
 // align returns how many entries and rows at the heads have no partner, where only the database knows
-// the order of their keys. At least one of the numbers is not 0.
+// the order of their keys. Both are 0 if the rows were read again.
 func (p *pass) align(ctx context.Context) (deletes, inserts int, err error) {
+	window := p.source.tuning.window
 	if err := p.fillRows(ctx, window); err != nil {
 		return 0, 0, err
 	}
@@ -152,19 +185,28 @@ func (p *pass) align(ctx context.Context) (deletes, inserts int, err error) {
 	case allEntries:
 		return 0, len(rows), nil
 	}
-	after, err := p.source.table.AtKey(entries[len(entries)-1].key)
-	if err != nil {
-		return 0, 0, err
+	for i := len(rows) - 1; ; i /= 2 {
+		order, found, err := p.source.table.Order(ctx, rows[i].key, entries[len(entries)-1].key)
+		switch {
+		case err != nil:
+			return 0, 0, err
+		case found && order < 0:
+			return 0, i + 1, nil
+		case found: // of two spellings of a key the old one is deleted first
+			return len(entries), 0, nil
+		case i == 0: // the rows were deleted since they were read
+			return 0, 0, p.readAgain()
+		}
 	}
-	to, err := p.source.table.AtKey(rows[len(rows)-1].key)
-	if err != nil {
-		return 0, 0, err
+}
+
+// readAgain forgets the rows that were read, and not compared.
+func (p *pass) readAgain() (err error) {
+	p.rows, p.ended, p.next = nil, false, ""
+	if p.now.key != "" {
+		p.next, err = p.source.table.AtKey(p.now.key)
 	}
-	between, err := p.source.table.Keys(ctx, after, to, 1)
-	if err != nil || len(between) > 0 {
-		return len(entries), 0, err
-	}
-	return 0, max(len(rows)-1, 1), nil
+	return err
 }
 
 // wait waits until rows that are held back may be read.

@@ -13,14 +13,6 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-const (
-	// pageRows is how many rows are read at once, if they are not large.
-	pageRows = 5000
-
-	// scanFor is how long a Fetch goes on without a full batch.
-	scanFor = 2 * time.Second
-)
-
 // pass compares the table with the state of the pass before, and writes the present one.
 type pass struct {
 	source *Source
@@ -38,8 +30,8 @@ type pass struct {
 	out   *writer
 
 	inserts, deletes int // so many rows and entries at the heads have no partner
-	present          map[sqlsource.Key]bool
-	verified         int // so many entries at the head were looked up, and those present have a row
+	verified         int // so many entries at the head were looked up
+	present          map[sqlsource.Key]*standing
 
 	kinds   []int // of the columns of the key
 	columns *row.Columns
@@ -58,10 +50,10 @@ type item struct {
 
 // fetch fills a batch.
 func (p *pass) fetch(ctx context.Context, limit int, b *source.Batch[row.Change]) error {
-	began, done := time.Now(), false
+	began, from, done := time.Now(), p.now.key, false
 	most := cmp.Or(p.source.Table.MaxBytes, sqlsource.DefaultMaxBytes)
 	for len(b.Records) < limit && b.Bytes < most && !done {
-		if len(p.rows) == 0 && time.Since(began) > scanFor {
+		if len(p.rows) == 0 && p.now.key != from && time.Since(began) > p.source.tuning.scanFor {
 			break
 		}
 		c, bad, ended, err := p.step(ctx, len(b.Records) == 0)
@@ -197,7 +189,7 @@ func (p *pass) add(e *entry, first bool) (c row.Change, bad *source.BadRecord, e
 
 func (p *pass) op(e *entry) row.Op {
 	switch {
-	case p.now.pass == 1:
+	case p.now.pass == 1, e != nil && e.digest == digest{}: // the sink may have the row
 		return row.Upsert
 	case e == nil:
 		return row.Insert
@@ -208,9 +200,9 @@ func (p *pass) op(e *entry) row.Op {
 // remove delivers that the row of the first entry is gone.
 func (p *pass) remove(ctx context.Context) (c row.Change, err error) {
 	e := p.base.queue[0]
-	present := false
+	stale := false
 	if !e.key.Ordered() {
-		if present, err = p.isPresent(ctx, e.key); err != nil {
+		if stale, err = p.isStale(ctx, e.key); err != nil {
 			return c, err
 		}
 	}
@@ -218,7 +210,7 @@ func (p *pass) remove(ctx context.Context) (c row.Change, err error) {
 		p.deletes--
 	}
 	p.take()
-	if present {
+	if stale {
 		return c, nil
 	}
 	key, err := p.keyRow(e.key)
@@ -237,7 +229,7 @@ func (p *pass) fillRows(ctx context.Context, n int) error {
 		p.bytes = 0
 	}
 	for (len(p.rows) == 0 || len(p.rows) < n && p.bytes < sqlsource.DefaultMaxBytes) && !p.ended {
-		b, keys, err := p.source.table.FetchKeyed(ctx, p.next, pageRows)
+		b, keys, err := p.source.table.FetchKeyed(ctx, p.next, p.source.tuning.pageRows)
 		var bad *source.BadRecord
 		switch {
 		case errors.As(err, &bad):

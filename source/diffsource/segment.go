@@ -151,14 +151,7 @@ func (w *writer) sync() (place, error) {
 	if err := w.flush(); err != nil {
 		return place{}, err
 	}
-	switch {
-	case w.file == nil: // no entry: the state is that of the parent
-		if w.header.Parent == "" {
-			return place{}, nil
-		}
-		parent, err := strconv.ParseUint(w.header.Parent, 16, 64)
-		return place{parent, w.header.Offset}, err
-	case w.synced < w.offset:
+	if w.file != nil && w.synced < w.offset {
 		if err := w.file.Sync(); err != nil {
 			return place{}, err
 		}
@@ -169,7 +162,19 @@ func (w *writer) sync() (place, error) {
 		}
 		w.synced = w.offset
 	}
-	return place{w.segment, w.offset}, nil
+	return w.end()
+}
+
+// end returns the place after what was written.
+func (w *writer) end() (place, error) {
+	if w.file != nil {
+		return place{w.segment, w.offset}, nil
+	}
+	if w.header.Parent == "" {
+		return place{}, nil
+	}
+	parent, err := strconv.ParseUint(w.header.Parent, 16, 64)
+	return place{parent, w.header.Offset}, err
 }
 
 // entries returns how many entries the state has.
@@ -217,7 +222,7 @@ func readBlock(f file, segment uint64, offset int64, buf []byte) (block, error) 
 	}
 	size := int(b.next - offset - headSize)
 	if cap(buf) < size {
-		buf = make([]byte, size, max(size, blockSize+1024))
+		buf = make([]byte, size, size+size/8)
 	}
 	b.payload = buf[:size]
 	if err := readAt(f, b.payload, offset+headSize); err != nil {

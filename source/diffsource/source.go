@@ -35,13 +35,25 @@ type Source struct {
 	// whole table. 0 means that the next pass begins with the next Fetch.
 	Every time.Duration
 
-	mu    sync.Mutex
-	table table
-	store *store
-	pass  *pass  // the one that goes on, nil if none does
-	quiet quiet  // the last complete pass without a difference
-	saved uint64 // the pass of the cursor before: a checkpoint may stand there
+	mu     sync.Mutex
+	tuning tuning
+	table  table
+	store  *store
+	pass   *pass  // the one that goes on, nil if none does
+	quiet  quiet  // the last complete pass without a difference
+	saved  uint64 // the pass of the cursor before: a checkpoint may stand there
 }
+
+// tuning are sizes that a test changes.
+type tuning struct {
+	pageRows int           // how many rows are read at once, if they are not large
+	window   int           // how many rows and entries are aligned by their keys alone
+	lookup   int           // how many keys are looked up at once
+	scanFor  time.Duration // how long a Fetch goes on without a full batch
+	random   func() uint64
+}
+
+var usual = tuning{pageRows: 5000, window: 4096, lookup: 100, scanFor: 2 * time.Second, random: rand.Uint64}
 
 // quiet is a pass that has found no difference. It does not move the cursor.
 type quiet struct {
@@ -53,7 +65,7 @@ type quiet struct {
 type table interface {
 	FetchKeyed(ctx context.Context, after source.Cursor, limit int) (source.Batch[row.Row], []sqlsource.Key, error)
 	FetchRows(ctx context.Context, keys []sqlsource.Key) ([]row.Row, []sqlsource.Key, error)
-	Keys(ctx context.Context, after, to source.Cursor, limit int) ([]source.Cursor, error)
+	Order(ctx context.Context, row, other sqlsource.Key) (order int, found bool, err error)
 	AtKey(k sqlsource.Key) (source.Cursor, error)
 	KeyOf(c source.Cursor) (sqlsource.Key, error)
 }
@@ -149,14 +161,14 @@ func (s *Source) init(ctx context.Context) error {
 		return retry.Permanent(errors.New("diffsource: Ceiling, Start or Conn of Table is set: a pass reads all rows"))
 	}
 	if s.table == nil {
-		s.table = all(t)
+		s.table, s.tuning = all(t), usual
 	}
 	if s.store == nil {
 		dir, err := openDirectory(ctx, s.Dir)
 		if err != nil {
 			return fmt.Errorf("diffsource: open the directory of the state: %w", err)
 		}
-		s.store = &store{dir: dir, path: s.Dir, table: t.Name}
+		s.store = &store{dir: dir, path: s.Dir, table: t.Name, random: s.tuning.random}
 	}
 	return nil
 }
@@ -168,7 +180,7 @@ func (s *Source) begin(at cursor, from source.Cursor, asOf time.Time) (*pass, er
 	if p.whole {
 		p.now = cursor{lineage: at.lineage, pass: at.pass + 1, began: time.Now().UnixMilli(), base: at.state}
 		if at.pass == 0 {
-			p.now.lineage = rand.Uint64()
+			p.now.lineage = s.tuning.random()
 		}
 		if !asOf.IsZero() {
 			p.now.last = asOf.UnixMilli()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +23,8 @@ type store struct {
 	dir   directory
 	path  string
 	table string
+
+	random func() uint64
 }
 
 // segmentName returns the name of a segment's file.
@@ -230,7 +231,7 @@ func parseEntries(b block) ([]entry, error) {
 func (s *store) create(c cursor) *writer {
 	w := &writer{dir: s.dir, before: c.entries, header: header{Table: s.table}}
 	for w.segment == 0 {
-		w.segment = rand.Uint64()
+		w.segment = s.random()
 	}
 	w.name = segmentName(c.lineage, c.pass, w.segment)
 	if c.state.segment != 0 {
@@ -247,4 +248,19 @@ func (s *store) verify(at cursor) error {
 	}
 	_, err = c.fill(1)
 	return errors.Join(err, c.close())
+}
+
+// each calls f for the entries of a state, except for the first ones, and their numbers.
+func (s *store) each(lineage, pass uint64, end place, skip uint64, f func(uint64, entry)) error {
+	c, err := s.open(lineage, pass, end, skip)
+	if err != nil {
+		return err
+	}
+	for n := skip; ; n++ {
+		if more, err := c.fill(1); err != nil || !more {
+			return errors.Join(err, c.close())
+		}
+		f(n, c.queue[0])
+		c.pop(1)
+	}
 }

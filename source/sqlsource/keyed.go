@@ -78,6 +78,60 @@ func (t *Table) FetchRows(ctx context.Context, keys []Key) (rows []row.Row, foun
 	return rows, found, err
 }
 
+// Order compares the key of a row, as the database does, with another key, which need not be in the
+// table: it is negative if the row comes before it. found is false if there is no such row now.
+func (t *Table) Order(ctx context.Context, row, other Key) (order int, found bool, err error) {
+	s := &t.state
+	if _, err := s.begin(ctx, t.query, "", 1); err != nil {
+		return 0, false, err
+	}
+	a, err := s.query.parseKey(row)
+	if err != nil {
+		return 0, false, err
+	}
+	b, err := s.query.parseKey(other)
+	if err != nil {
+		return 0, false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err = s.withPlan(ctx, func(db ceiling.Queryer) (err error) {
+		s.unproven = true
+		order, found, err = s.query.orderOf(ctx, db, s.plan, a, b)
+		return err
+	})
+	return order, found, err
+}
+
+// orderOf asks with one statement for each answer: each is about a row that exists while it runs.
+func (q *query) orderOf(ctx context.Context, db ceiling.Queryer, p *plan, row, other []dialect.Value) (int, bool, error) {
+	for _, order := range []int{0, 1, -1} {
+		args := dialect.Args{Writer: q.sql}
+		conds, err := q.equal(p.key, row, &args)
+		if err != nil {
+			return 0, false, err
+		}
+		if order == 0 {
+			more, err := q.equal(p.key, other, &args)
+			if err != nil {
+				return 0, false, err
+			}
+			conds = append(conds, more...)
+		} else {
+			cond, err := q.sql.Compare(p.key, other, order < 0, &args)
+			if err != nil {
+				return 0, false, q.wrap(err, nil)
+			}
+			conds = append(conds, cond)
+		}
+		found, err := q.some(ctx, db, q.selects(q.settings(), "1", conds, p.key[0].Ref, 1), args.List, row)
+		if found || err != nil {
+			return order, found, err
+		}
+	}
+	return 0, false, nil
+}
+
 func (q *query) parseKey(k Key) (key []dialect.Value, err error) {
 	parts := strings.Split(string(k), ";")
 	if len(parts) != len(q.key)+1 || parts[len(q.key)] != "" {
