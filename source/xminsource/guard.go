@@ -49,6 +49,7 @@ type guard struct {
 	limit    int           // of the batch
 	start    int           // where its piece of the list begins
 	used     stamp         // what the batch relied on
+	history  dialect.History
 }
 
 // keyColumn is a column of the key.
@@ -85,7 +86,7 @@ func (g *guard) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 	if err != nil {
 		return ceiling.Limit{}, err
 	}
-	g.used = stamp{st.history.Boot, tree.stamp()}
+	g.used, g.history = stamp{st.history.Boot, tree.stamp()}, st.history
 	if p.from == 0 {
 		where, args := tree.condition(p)
 		return ceiling.Limit{Where: where, Args: args}, nil

@@ -80,4 +80,5 @@ func historyOf(now dialect.History, mark uint64, older history) history {
 	return h
 }
 
-func (h history) sameValues(o history) bool { return slices.Equal(h.values, o.values) }
+// same reports whether both are of the same server and start.
+func (h history) same(o history) bool { return h.boot == o.boot && slices.Equal(h.values, o.values) }

@@ -20,22 +20,25 @@ import (
 
 type queryer = ceiling.Queryer
 
-// withDB calls f with one connection. A dead one is replaced.
+// withDB calls f with one connection. If it is dead, or dies, f is called again with another one: f
+// only reads, and all connections of the pool may be dead.
 func (s *Source) withDB(ctx context.Context, f func(queryer) error) error {
-	for left := s.DB.Stats().Idle + 1; ; left-- {
-		err := s.once(ctx, f)
-		if !errors.Is(err, driver.ErrBadConn) || left <= 0 {
+	for left := s.DB.Stats().Idle + 2; ; left-- {
+		conn, err := s.DB.DB.Conn(ctx)
+		dead := errors.Is(err, driver.ErrBadConn)
+		if err == nil {
+			err = s.inSession(ctx, conn, f)
+			dead = errors.Is(err, driver.ErrBadConn) || err != nil && ctx.Err() == nil && conn.PingContext(ctx) != nil
+			conn.Close()
+		}
+		if !dead || left == 0 {
 			return err
 		}
 	}
 }
 
-func (s *Source) once(ctx context.Context, f func(queryer) error) error {
-	conn, err := s.DB.DB.Conn(ctx)
-	if err != nil {
-		return s.wrap(err)
-	}
-	defer conn.Close()
+// inSession calls f with a connection as the dialect uses it.
+func (s *Source) inSession(ctx context.Context, conn *sql.Conn, f func(queryer) error) (err error) {
 	if s.session == nil {
 		if s.session, err = (postgres.Dialect{}).Session(ctx, conn, true, s.guard.parts); err != nil {
 			return s.wrap(err)

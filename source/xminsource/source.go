@@ -186,7 +186,7 @@ func (s *Source) begin(ctx context.Context, p position, b *source.Batch[row.Chan
 				return err
 			}
 			if len(s.list.entries) == 0 {
-				if to = to.end(); to.from-p.from >= idleDistance || !to.history.sameValues(p.history) {
+				if to = to.end(); to.from-p.from >= idleDistance || !to.history.same(p.history) {
 					if b.To, err = s.encode(to); err != nil {
 						return err
 					}
@@ -256,6 +256,7 @@ func (s *Source) deliver(ctx context.Context, p position, rows source.Batch[row.
 	}
 	b.Bytes = rows.Bytes
 	to := p
+	to.history = historyOf(s.guard.history, p.history.mark, p.history) // this server has what was delivered
 	if len(rows.Records) > 0 {
 		if to.inner, err = s.table.Adopt(rows.To); err != nil {
 			return true, s.wrap(err)

@@ -42,7 +42,7 @@ func (g *guard) readTree(ctx context.Context, db queryer, p position) (tree, err
 		SELECT c.oid::bigint, COALESCE(pg_relation_filenode(c.oid), 0)::bigint, c.relkind IN ('r', 'm'),
 			CASE WHEN members.age <= age($3::text::xid) THEN 2 WHEN $4::bool AND members.age <= age($2::text::xid) THEN 1 ELSE 0 END,
 			CASE WHEN c.relkind NOT IN ('r', 'm', 'p') THEN c.oid::regclass::text ELSE '' END
-		FROM members JOIN pg_catalog.pg_class c ON c.oid = members.oid ORDER BY 5 DESC, 1`, g.name, short(p.from), short(p.below), p.from != 0)
+		FROM members JOIN pg_catalog.pg_class c ON c.oid = members.oid ORDER BY 5, 1`, g.name, short(p.from), short(p.below), p.from != 0)
 	switch {
 	case err != nil:
 		return nil, s.wrap(fmt.Errorf("reading the partitions: %w", err))

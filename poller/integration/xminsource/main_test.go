@@ -4,6 +4,7 @@ package xminsource_test
 import (
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -43,6 +44,25 @@ func poll(tb testing.TB, s *xminsource.Source, after source.Cursor) (rows []stri
 		}
 		if after = b.To; !b.More && !lab.Unflushed(b.Held) {
 			return rows, after, b.Held
+		}
+	}
+}
+
+// await is poll until so many rows have come: transactions of other tests hold rows back on a shared server.
+func await(tb testing.TB, s *xminsource.Source, after source.Cursor, n int) (rows []string, to source.Cursor) {
+	tb.Helper()
+	again := time.NewTicker(2 * time.Millisecond)
+	defer again.Stop()
+	for late := time.After(lab.WaitLimit); ; {
+		more, to, _ := poll(tb, s, after)
+		after = to
+		if rows = append(rows, more...); len(rows) >= n {
+			return rows, to
+		}
+		select {
+		case <-again.C:
+		case <-late:
+			tb.Fatalf("%d of %d rows have come", len(rows), n)
 		}
 	}
 }
