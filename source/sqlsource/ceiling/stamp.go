@@ -241,7 +241,7 @@ func (g *stamp) fence(ctx context.Context, db Queryer, clock, at time.Time) erro
 		g.fences.Forget()
 	}
 	g.clock = clock
-	holders, err := g.list.List(ctx, db, g.fences.Holders())
+	listed, holders, err := g.list.List(ctx, db, clock, g.fences.Holders())
 	if err != nil {
 		return err
 	} else if holders == nil {
@@ -249,7 +249,7 @@ func (g *stamp) fence(ctx context.Context, db Queryer, clock, at time.Time) erro
 		return nil
 	}
 	g.stale = time.Time{}
-	g.fences.Set(clock, at, holders)
+	g.fences.Set(listed, at, holders)
 	if open, _, ok := g.fences.Settle(); ok && open.After(g.open) {
 		g.open = open
 		g.settled = max(g.settled, g.moments.at(open.Add(-g.margin)))

@@ -195,18 +195,18 @@ func (w *stampWorld) Clock(context.Context, Queryer) (time.Time, error) {
 	return now, nil
 }
 
-func (w *stampWorld) List(context.Context, Queryer, map[string]*Holder) (map[string]*Holder, error) {
+func (w *stampWorld) List(_ context.Context, _ Queryer, clock time.Time, _ map[string]*Holder) (time.Time, map[string]*Holder, error) {
 	w.run()
 	list := w.open()
 	w.note("list")
 	w.run()
 	switch {
 	case w.fault.listFirst:
-		return w.list, nil
+		return clock, w.list, nil
 	case w.rng.IntN(8) == 0:
-		return nil, nil // it is not new enough
+		return clock, nil, nil // it is not new enough
 	}
-	return list, nil
+	return clock, list, nil
 }
 
 func (w *stampWorld) open() map[string]*Holder {

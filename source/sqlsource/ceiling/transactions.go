@@ -13,11 +13,11 @@ type Transactions interface {
 	// Clock returns what the database's clock shows, at a moment after the call began.
 	Clock(ctx context.Context, db Queryer) (time.Time, error)
 
-	// List returns the transactions that are open, at a moment after the call began: all that began before it and
-	// have not ended, each by an id that it keeps until it ends, unless it Inherits. One is listed until all statements
-	// that begin later see what it has written. before is what was listed last. A nil map says that the database did not
-	// return a list that is new enough, and will later.
-	List(ctx context.Context, db Queryer, before map[string]*Holder) (open map[string]*Holder, err error)
+	// List returns all transactions that had begun when the clock showed at, and have not ended, and maybe others. clock is
+	// what Clock has returned, and at the same or less. Each is listed by an id that it keeps until it ends, unless it
+	// Inherits, and until all statements that begin later see what it has written. before is what was listed last.
+	// A nil map says that the database has not returned a list that is new enough.
+	List(ctx context.Context, db Queryer, clock time.Time, before map[string]*Holder) (at time.Time, open map[string]*Holder, err error)
 
 	// Describe names some of those that are listed, for people.
 	Describe(ctx context.Context, db Queryer, by []*Holder) ([]string, error)
@@ -36,8 +36,8 @@ func (u Unlisted) Clock(ctx context.Context, db Queryer) (time.Time, error) {
 }
 
 // List implements [Transactions].
-func (Unlisted) List(context.Context, Queryer, map[string]*Holder) (map[string]*Holder, error) {
-	return map[string]*Holder{}, nil
+func (Unlisted) List(_ context.Context, _ Queryer, clock time.Time, _ map[string]*Holder) (time.Time, map[string]*Holder, error) {
+	return clock, map[string]*Holder{}, nil
 }
 
 // Describe implements [Transactions].

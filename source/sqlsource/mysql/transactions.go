@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,8 +56,17 @@ func sessionAdvice() []ceiling.Remedy {
 // transaction of InnoDB begins when it first reads or writes a row, which a statement may do long after it began.
 type transactions struct {
 	server server
+	names  names
+	begun  *listing // the statements are listed, and the transactions not yet
 	pause  time.Duration
 	next   time.Time // when INNODB_TRX may be read again
+}
+
+// listing is what is known of a list.
+type listing struct {
+	at         time.Time // the clock, before
+	statements map[string]*ceiling.Holder
+	listed     time.Time // the clock, when the statements were listed
 }
 
 func (*transactions) Since() string {
@@ -67,96 +77,117 @@ func (*transactions) Clock(ctx context.Context, db ceiling.Queryer) (time.Time, 
 	return ceiling.ReadClock(ctx, db, utcClock)
 }
 
-// InnoDB makes INNODB_TRX again when nobody has read it for refresh. So many readers, such as pipelines of many
-// tables, read it less often, each at times of its own: as long as it is not new, up to slowest.
+// InnoDB makes INNODB_TRX again when nobody has read it for refresh. So a pipeline that does not find it new reads it
+// less often, up to slowest, and at times of its own: others may read it, too.
 const (
 	refresh = 100 * time.Millisecond
 	slowest = 10 * time.Second
 )
 
-// List implements [ceiling.Transactions]. The statements are listed first: one that has not begun its transaction then
-// was seen running.
-func (t *transactions) List(ctx context.Context, db ceiling.Queryer, before map[string]*ceiling.Holder) (map[string]*ceiling.Holder, error) {
+// List implements [ceiling.Transactions]. The statements are listed first: one that has not begun its transaction when
+// the transactions are listed was seen running. What has begun waits until INNODB_TRX was made after that.
+func (t *transactions) List(ctx context.Context, db ceiling.Queryer, clock time.Time, before map[string]*ceiling.Holder) (time.Time, map[string]*ceiling.Holder, error) {
 	if time.Now().Before(t.next) {
-		return nil, nil
+		return clock, nil, nil
 	}
 	var connection int64
 	if err := db.QueryRowContext(ctx, "SELECT CONNECTION_ID()").Scan(&connection); err != nil {
-		return nil, err
+		return clock, nil, err
 	}
-	all, err := t.server.statements(ctx, db, connection, before)
-	if err != nil {
-		return nil, err
+	if t.begun == nil {
+		all, err := t.server.statements(ctx, db, connection, before)
+		if err != nil {
+			return clock, nil, err
+		}
+		listed, err := t.Clock(ctx, db)
+		if err != nil {
+			return clock, nil, err
+		}
+		t.begun = &listing{clock, all, listed}
 	}
-	open, fresh, err := readOpen(ctx, db, connection)
+	open, made, err := readOpen(ctx, db, connection, t.begun.listed)
+	l, fresh := *t.begun, err == nil && made >= t.begun.listed.UnixMicro()
 	if t.pause *= 2; fresh {
 		t.pause /= 4
+		t.begun = nil
 	}
 	t.pause = min(max(t.pause, refresh), slowest)
 	t.next = time.Now().Add(t.pause + rand.N(t.pause))
-	if err != nil || !fresh {
-		return nil, err
+	if !fresh {
+		return clock, nil, err
 	}
-	join(all, open, before)
-	return all, nil
+	t.names = t.names.join(l.statements, open, before)
+	return l.at, l.statements, nil
 }
 
 // trx is a transaction of InnoDB.
 type trx struct {
 	id      string
-	thread  int64 // 0: a prepared transaction whose session has ended
+	thread  int64 // 0: its session has ended, and it is prepared
 	started string
 }
 
-// name identifies a transaction as long as it lives. Its id changes with its first write. Those that one thread
-// begins within a second are taken for one.
-func (t trx) name() string {
-	if t.thread == 0 {
-		return "prepared " + t.id
-	}
-	return fmt.Sprintf("transaction of %d since %s", t.thread, t.started)
-}
+// readTrx is the statement that reads INNODB_TRX, up to the time at which it began.
+const readTrx = "SELECT trx_id, trx_mysql_thread_id, trx_started, COALESCE(trx_query, '') FROM information_schema.INNODB_TRX WHERE 'devotion lists open transactions at "
 
-// readOpen reads the transactions of InnoDB. InnoDB keeps the list of another reader for a while. So this
-// session has a transaction in which it reads, and the list is fresh if it shows the statement that reads it.
-func readOpen(ctx context.Context, db ceiling.Queryer, connection int64) (open []trx, fresh bool, err error) {
+// readOpen reads the transactions of InnoDB. InnoDB keeps the list that another session has read for a while. So each
+// reads it in a transaction, which is listed with its statement, and the statement has the time at which it began:
+// the list was made after the latest such time in it, whoever has read it first.
+func readOpen(ctx context.Context, db ceiling.Queryer, connection int64, now time.Time) (open []trx, made int64, err error) {
 	for _, begin := range []string{"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"} {
 		if err := ceiling.Exec(ctx, db, begin); err != nil {
-			return nil, false, fmt.Errorf("beginning a transaction: %w", err)
+			return nil, 0, fmt.Errorf("beginning a transaction: %w", err)
 		}
 	}
-	nonce := fmt.Sprintf("%016x", rand.Uint64())
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var x trx
 		var query string
 		err := rows.Scan(&x.id, &x.thread, &x.started, &query)
-		if x.thread == connection {
-			fresh = strings.Contains(query, nonce)
-		} else {
+		if text, ok := strings.CutPrefix(query, readTrx); ok {
+			text, _, _ = strings.Cut(text, "'")
+			n, _ := strconv.ParseInt(text, 10, 64)
+			made = max(made, n)
+		} else if x.thread != connection {
 			open = append(open, x)
 		}
 		return err
-	}, "SELECT trx_id, trx_mysql_thread_id, trx_started, COALESCE(trx_query, '"+nonce[:8]+"') FROM information_schema.INNODB_TRX WHERE '"+nonce+"' <> ''")
+	}, fmt.Sprint(readTrx, now.UnixMicro(), "' <> ''"))
 	if ended := ceiling.Restore(ctx, db, "ROLLBACK"); ended != nil || err != nil {
-		return nil, false, fmt.Errorf("listing the open transactions: %w", cmp.Or(err, ended))
+		return nil, 0, fmt.Errorf("listing the open transactions: %w", cmp.Or(err, ended))
 	}
-	return open, fresh, nil
+	return open, made, nil
 }
 
-// join adds the transactions to the statements that run. One whose thread was running a statement when it was not
-// listed yet may be of that statement, and inherits its place. So does one that is prepared: it was listed by its thread.
-func join(all map[string]*ceiling.Holder, open []trx, before map[string]*ceiling.Holder) {
+// names are those of the transactions, by their ids, as they were listed last.
+type names map[string]string
+
+// join adds the transactions to the statements that run, and returns their names. A transaction is known by its thread
+// and when it began, because its id changes with its first write. Those that one thread begins within a second are taken
+// for one. A prepared one keeps its name when its thread ends.
+//
+// One whose thread was running a statement, and which was not listed then, may be of that statement, and inherits its
+// place. So does one without a thread whose name is not known.
+func (n names) join(all map[string]*ceiling.Holder, open []trx, before map[string]*ceiling.Holder) names {
 	ran := map[int64]bool{}
 	for name, h := range before {
 		ran[h.Session] = ran[h.Session] || !strings.Contains(name, " ")
 	}
+	next := names{}
 	for _, x := range open {
+		name := fmt.Sprintf("transaction of %d since %s", x.thread, x.started)
+		if x.thread == 0 {
+			name = cmp.Or(n[x.id], "prepared transaction "+x.id)
+		}
 		h := &ceiling.Holder{Session: x.thread, Prepared: x.thread == 0, Inherits: x.thread == 0 || ran[x.thread]}
-		if old := before[x.name()]; old != nil {
+		if old := before[name]; old != nil {
 			h.Inherits = old.Inherits
 		}
-		all[x.name()] = h
+		all[name] = h
+		if x.id != "0" {
+			next[x.id] = name
+		}
 	}
+	return next
 }
 
 // Describe implements [ceiling.Transactions].

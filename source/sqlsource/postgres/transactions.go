@@ -50,7 +50,7 @@ const listOpen = `SELECT l.virtualtransaction, COALESCE(l.pid, 0), l.pid IS NOT 
 		AND (a.datid IS NULL OR a.datname = current_database() AND a.usesysid IS NOT NULL)
 		AND (x.database IS NULL OR x.database = current_database())`
 
-func (transactions) List(ctx context.Context, db ceiling.Queryer, _ map[string]*ceiling.Holder) (map[string]*ceiling.Holder, error) {
+func (transactions) List(ctx context.Context, db ceiling.Queryer, clock time.Time, _ map[string]*ceiling.Holder) (time.Time, map[string]*ceiling.Holder, error) {
 	all := map[string]*ceiling.Holder{}
 	var shown bool
 	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
@@ -70,11 +70,11 @@ func (transactions) List(ctx context.Context, db ceiling.Queryer, _ map[string]*
 	}, listOpen)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("listing the open transactions: %w", err)
+		return clock, nil, fmt.Errorf("listing the open transactions: %w", err)
 	case !shown:
-		return nil, errors.New("pg_locks does not show this session's own transaction: the server, or a proxy in front of it, hides locks; connect to the server itself")
+		return clock, nil, errors.New("pg_locks does not show this session's own transaction: the server, or a proxy in front of it, hides locks; connect to the server itself")
 	}
-	return all, nil
+	return clock, all, nil
 }
 
 func (transactions) Describe(ctx context.Context, db ceiling.Queryer, by []*ceiling.Holder) ([]string, error) {
