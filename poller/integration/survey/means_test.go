@@ -40,14 +40,24 @@ func (d database) followers(t *testing.T, tb table) (list []*follower) {
 
 // poll reads what is new.
 func (f *follower) poll() (list []row.Change, err error) {
-	for end := time.Now().Add(20 * time.Second); ; {
+	again := time.NewTicker(5 * time.Millisecond)
+	defer again.Stop()
+	for end := time.After(time.Minute); ; {
 		b, err := f.source.Fetch(context(), f.at, 1000)
 		if err != nil {
 			return list, err
 		}
 		list, f.at = append(list, b.Records...), b.To
-		if !b.More && (b.Held == nil || time.Now().After(end)) {
+		switch {
+		case b.More:
+			continue
+		case b.Held == nil:
 			return list, nil
+		}
+		select {
+		case <-again.C:
+		case <-end:
+			return list, fmt.Errorf("rows are still held back by %q", b.Held.By)
 		}
 	}
 }

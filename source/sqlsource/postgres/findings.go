@@ -112,7 +112,7 @@ func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
 	column, own := t.Key[0].Name, p.tree[0]
 	switch {
 	case strings.HasPrefix(own.keyType, "timestamp"):
-		r.Add(ceiling.Unsafe, otherMeans(t), "the key begins with %q of the type %s: rows do not commit in the order of their times", column, own.keyType)
+		r.Add(ceiling.Unsafe, p.byWord(t), "the key begins with %q of the type %s: rows do not commit in the order of their times", column, own.keyType)
 	case !slices.Contains([]string{"bigint", "integer", "smallint"}, own.keyType) && !whole.MatchString(own.keyExact):
 		r.Add(ceiling.Unsafe, otherMeans(t), "the key begins with %q of the type %s: rows do not commit in the order of its values", column, own.keyType)
 	case len(p.sequences) == 0:

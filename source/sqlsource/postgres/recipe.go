@@ -22,6 +22,15 @@ var (
 	stampRecipe = recipe{"timestamp with time zone", "clock_timestamp()"}
 )
 
+// byWord returns the means for a key that begins with a time, of which one takes the user's word.
+func (p *table) byWord(t ceiling.Table) []ceiling.Remedy {
+	list := otherMeans(t)
+	if p.tree[0].keyType == stampRecipe.typ {
+		list = append(list, ceiling.Remedy{Words: fmt.Sprintf("if a trigger sets %q to clock_timestamp() at each INSERT and UPDATE, set Ceiling to stamp, which takes your word for that", t.Key[0].Name)})
+	}
+	return list
+}
+
 // body is the text of a recipe's function. A trigger whose function has exactly this text is
 // known to set the column.
 func (c recipe) body(column string) string {
