@@ -75,7 +75,7 @@ func (t *Table) Fetch(ctx context.Context, after source.Cursor, limit int) (sour
 
 // check checks the triggers, and makes a reader of what they record.
 func (t *Table) check(ctx context.Context) error {
-	return t.use(ctx, func(_ ceiling.Queryer, e engine, f *facts) error {
+	return t.use(ctx, func(db ceiling.Queryer, e engine, f *facts) error {
 		if err := t.checked(e, f); err != nil {
 			return err
 		}
@@ -83,7 +83,7 @@ func (t *Table) check(ctx context.Context) error {
 			t.reader.facts.marks, t.reader.checked = f.marks, time.Now()
 			return nil
 		}
-		r, err := newReader(ctx, t, f)
+		r, err := newReader(ctx, db, t, f)
 		if err == nil {
 			t.reader = r
 		}
@@ -273,4 +273,3 @@ func (f *facts) guarantee(keysOnly bool, by *source.Guarantee) *source.Guarantee
 	g.Text = text
 	return g
 }
-

@@ -286,4 +286,3 @@ func (myEngine) own(f *facts, p *myFacts, names []string) []string {
 
 // stored is the change table's name for SQL.
 func (f *facts) stored() string { return dialect.QuoteAll(myQuoter, []string{f.schema, f.store.name}) }
-

@@ -28,7 +28,7 @@ func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myT
 		add(suffix, f.parts[0], f.parts[1], "AFTER "+event, into(columns)+fmt.Sprintf("VALUES ('%s', UTC_TIMESTAMP(6), %d, %s)", op, w, values))
 	}
 	own("_insert", "INSERT", opInsert, news, after)
-	own("_update", "UPDATE", opUpdate, olds+", "+news, before+", "+after)
+	add("_update", f.parts[0], f.parts[1], "AFTER UPDATE", into(olds+", "+news)+e.updated(f, fmt.Sprintf("'%s', UTC_TIMESTAMP(6), %d, %s", opUpdate, w, before)))
 	own("_delete", "DELETE", opDelete, olds, before)
 	keys := f.keyColumns()
 	for i, parent := range p.parents {
@@ -40,7 +40,11 @@ func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myT
 			differ = append(differ, fmt.Sprintf("BINARY OLD.%s <=> BINARY NEW.%[1]s", q(parent.theirs[k])))
 		}
 		record := func(value func(column) string, cond string) string {
-			return fill + fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), 0, %s FROM %s WHERE %s%s FOR UPDATE", opLookUp, list(keys, ", ", value), table, strings.Join(match, " AND "), cond)
+			lock := "FOR UPDATE"
+			if parent.schema == f.parts[0] && parent.table == f.parts[1] { // a trigger must not lock its own table for writing
+				lock = "LOCK IN SHARE MODE"
+			}
+			return fill + fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), 0, %s FROM %s WHERE %s%s %s", opLookUp, list(keys, ", ", value), table, strings.Join(match, " AND "), cond, lock)
 		}
 		plain := func(c column) string { return q(c.name) }
 		if parent.onDelete != "RESTRICT" && parent.onDelete != "NO ACTION" {
@@ -61,6 +65,20 @@ func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myT
 		}
 	}
 	return names, triggers
+}
+
+// updated selects the row after an UPDATE from the table. The trigger also runs for a row that UPDATE IGNORE
+// has not changed, because of another row with the same value in a unique index: then NEW is not the row.
+func (myEngine) updated(f *facts, more string) string {
+	table, keys := dialect.QuoteAll(myQuoter, f.parts), f.keyColumns()
+	same := func(left, right string) string {
+		return list(keys, " AND ", func(c column) string {
+			name := myQuoter.Quote(c.name)
+			return left + name + " = " + right + name
+		})
+	}
+	return fmt.Sprintf("SELECT %s, %s FROM %s AS t WHERE %s AND (%s OR NOT EXISTS (SELECT 1 FROM %s AS o WHERE %s))", more,
+		list(f.columns, ", ", func(c column) string { return "t." + myQuoter.Quote(c.name) }), table, same("t.", "NEW."), same("OLD.", "NEW."), table, same("o.", "OLD."))
 }
 
 func (e myEngine) install(f *facts) Script {

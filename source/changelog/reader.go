@@ -36,14 +36,11 @@ type reader struct {
 	guarantee, by *source.Guarantee
 }
 
-func newReader(ctx context.Context, t *Table, f *facts) (*reader, error) {
+func newReader(ctx context.Context, db ceiling.Queryer, t *Table, f *facts) (*reader, error) {
 	parts := []string{f.schema, f.store.name}
 	r := &reader{facts: f, label: f.label, keysOnly: t.KeysOnly, db: t.DB, store: dialect.QuoteAll(f.sql, parts), checked: time.Now()}
-	err := t.withConn(ctx, f.sql, func(db ceiling.Queryer) (err error) {
-		f.types, err = f.sql.Types(ctx, db, f.parts, nil)
-		return err
-	})
-	if err != nil {
+	var err error
+	if f.types, err = f.sql.Types(ctx, db, f.parts, nil); err != nil {
 		return nil, err
 	}
 	source := func(name []string, key ...string) *sqlsource.Table {

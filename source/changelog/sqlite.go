@@ -161,7 +161,9 @@ func (e liteEngine) triggers(f *facts, p *liteFacts) (names, texts []string) {
 	key := func(alias string) string {
 		return list(f.keyColumns(), " AND ", func(c column) string { return table + "." + q(c.name) + " = " + alias + "." + q(c.name) })
 	}
-	values := func(alias string) string { return list(all, ", ", func(c column) string { return alias + "." + q(c.name) }) }
+	values := func(alias string) string {
+		return list(all, ", ", func(c column) string { return alias + "." + q(c.name) })
+	}
 	olds, news := list(all, ", ", func(c column) string { return q(f.store.old(c)) }), list(all, ", ", func(c column) string { return q(f.store.new(c)) })
 	gone := table + "." + q(f.key[0]) + " IS NULL"
 	into := func(columns string) string { return "INSERT INTO " + store + " (op, at, width, " + columns + ") " }
@@ -197,7 +199,9 @@ func (e liteEngine) install(f *facts) Script {
 	schema, store := pgQuoter.Quote(f.schema), f.qualified(f.store.name)
 	s := Script{"BEGIN IMMEDIATE;", fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (seq INTEGER PRIMARY KEY AUTOINCREMENT, op TEXT, at TEXT, width INTEGER, %s);", store, strings.Join(f.definitions(""), ", "))}
 	if f.store.exists { // ADD COLUMN has no IF NOT EXISTS: a second run of the same script fails here, and changes nothing
-		add := func(name, _ string) string { return "ALTER TABLE " + store + " ADD COLUMN " + pgQuoter.Quote(name) + ";" }
+		add := func(name, _ string) string {
+			return "ALTER TABLE " + store + " ADD COLUMN " + pgQuoter.Quote(name) + ";"
+		}
 		s = append(s, f.alter(add, add)...)
 	}
 	names, texts := e.triggers(f, p)

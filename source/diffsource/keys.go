@@ -2,10 +2,9 @@ package diffsource
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
-	"time"
 
-	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
@@ -32,8 +31,11 @@ func (p *pass) use(columns *row.Columns) {
 	p.out.header.Kinds = p.kinds
 }
 
-// fillKeys sets the keys of changes that have a row.
-func (p *pass) fillKeys(changes []row.Change) {
+// fillKeys sets the keys of changes.
+func (p *pass) fillKeys(changes []row.Change) error {
+	if err := p.keyRows(changes); err != nil {
+		return err
+	}
 	var rows []row.Row
 	var of []int
 	pick := func() {
@@ -59,27 +61,58 @@ func (p *pass) fillKeys(changes []row.Change) {
 		rows, of = append(rows, c.Row), append(of, i)
 	}
 	pick()
+	return nil
 }
 
-// keyRow returns a key as a row, as it was in the row that is gone.
-func (p *pass) keyRow(k sqlsource.Key) (row.Row, error) {
-	values, err := k.Values()
-	if err != nil {
-		return row.Row{}, err
+// keyFor is the key of a change that no row has.
+type keyFor struct {
+	change int
+	key    sqlsource.Key
+}
+
+// keyRows sets the keys that no row has: as they were in the rows that are gone.
+func (p *pass) keyRows(changes []row.Change) error {
+	if len(p.keys) == 0 {
+		return nil
 	}
-	if p.keyOnly == nil {
-		kinds := make([]row.Kind, len(values))
-		for i, v := range values {
-			if _, ok := v.(string); ok {
-				kinds[i] = row.Text
-			}
-			if len(p.kinds) == len(values) {
-				kinds[i] = row.Kind(p.kinds[i])
+	var b *row.Builder
+	for _, k := range p.keys {
+		values, err := k.key.Values()
+		if err != nil {
+			return err
+		}
+		if p.keyOnly == nil {
+			p.keyOnly = p.columnsOf(values)
+		}
+		if b == nil {
+			b = row.NewBuilder(p.keyOnly, len(p.keys))
+		}
+		for i, cell := range b.Dest() {
+			if err := cell.(sql.Scanner).Scan(values[i]); err != nil {
+				return fmt.Errorf("diffsource: %w", err)
 			}
 		}
-		p.keyOnly = row.NewColumns(p.source.Table.Key, kinds)
+		b.Add()
 	}
-	return row.Of(p.keyOnly, values...)
+	for i, key := range b.Rows() {
+		changes[p.keys[i].change].Key = key
+	}
+	p.keys = p.keys[:0]
+	return nil
+}
+
+// columnsOf returns the columns of keys with values of these types.
+func (p *pass) columnsOf(values []any) *row.Columns {
+	kinds := make([]row.Kind, len(values))
+	for i, v := range values {
+		if _, ok := v.(string); ok {
+			kinds[i] = row.Text
+		}
+		if len(p.kinds) == len(values) {
+			kinds[i] = row.Kind(p.kinds[i])
+		}
+	}
+	return row.NewColumns(p.source.Table.Key, kinds)
 }
 
 // standing is where else a key stands whose entry has no row next to it, although there is such a row.
@@ -104,7 +137,7 @@ func (p *pass) isStale(ctx context.Context, key sqlsource.Key) (bool, error) {
 		for _, e := range p.base.queue[:min(n, len(p.base.queue))] {
 			keys = append(keys, e.key)
 		}
-		_, found, err := p.source.table.FetchRows(ctx, keys)
+		_, found, err := p.table.FetchRows(ctx, keys)
 		if err != nil {
 			return false, err
 		}
@@ -186,7 +219,7 @@ func (p *pass) align(ctx context.Context) (deletes, inserts int, err error) {
 		return 0, len(rows), nil
 	}
 	for i := len(rows) - 1; ; i /= 2 {
-		order, found, err := p.source.table.Order(ctx, rows[i].key, entries[len(entries)-1].key)
+		order, found, err := p.table.Order(ctx, rows[i].key, entries[len(entries)-1].key)
 		switch {
 		case err != nil:
 			return 0, 0, err
@@ -204,19 +237,7 @@ func (p *pass) align(ctx context.Context) (deletes, inserts int, err error) {
 func (p *pass) readAgain() (err error) {
 	p.rows, p.ended, p.next = nil, false, ""
 	if p.now.key != "" {
-		p.next, err = p.source.table.AtKey(p.now.key)
+		p.next, err = p.table.AtKey(p.now.key)
 	}
 	return err
-}
-
-// wait waits until rows that are held back may be read.
-func wait(ctx context.Context, held *source.Held) error {
-	t := time.NewTimer(max(held.Retry, 5*time.Millisecond))
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }

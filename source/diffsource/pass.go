@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"time"
 
@@ -22,16 +21,16 @@ type pass struct {
 	whole  bool          // at is the end of another pass, so that without a difference the cursor need not move
 	differ bool          // there was a difference
 
-	rows  []item        // read, and not compared
-	next  source.Cursor // of the table, after the rows
-	bytes int           // the size of the rows, and of those read with them
-	ended bool          // no rows follow
-	base  *chain
-	out   *writer
+	pager
+	base *chain
+	out  *writer
 
 	inserts, deletes int // so many rows and entries at the heads have no partner
 	verified         int // so many entries at the head were looked up
 	present          map[sqlsource.Key]*standing
+
+	unkeyed sqlsource.Key // the key of the change that step returns, if no row has it
+	keys    []keyFor      // of the batch's changes
 
 	kinds   []int // of the columns of the key
 	columns *row.Columns
@@ -41,15 +40,8 @@ type pass struct {
 	text    []byte       // a buffer
 }
 
-// item is a row of the table.
-type item struct {
-	key sqlsource.Key
-	row row.Row
-	bad *source.BadRecord // why it cannot be read
-}
-
-// fetch fills a batch.
-func (p *pass) fetch(ctx context.Context, limit int, b *source.Batch[row.Change]) error {
+// run fills a batch.
+func (p *pass) run(ctx context.Context, limit int, b *source.Batch[row.Change]) error {
 	began, from, done := time.Now(), p.now.key, false
 	most := cmp.Or(p.source.Table.MaxBytes, sqlsource.DefaultMaxBytes)
 	for len(b.Records) < limit && b.Bytes < most && !done {
@@ -69,6 +61,11 @@ func (p *pass) fetch(ctx context.Context, limit int, b *source.Batch[row.Change]
 			return &source.BadRecord{Key: bad.Key, To: b.To, Err: bad.Err}
 		case c.Op != 0:
 			p.differ = true
+			if p.unkeyed != "" {
+				p.keys = append(p.keys, keyFor{len(b.Records), p.unkeyed})
+				b.Bytes += len(p.unkeyed)
+				p.unkeyed = ""
+			}
 			b.Records = append(b.Records, c)
 			b.Bytes += c.Size()
 		}
@@ -80,7 +77,9 @@ func (p *pass) fetch(ctx context.Context, limit int, b *source.Batch[row.Change]
 // end makes what was compared durable, and moves the cursor.
 func (p *pass) end(b *source.Batch[row.Change], done bool) error {
 	s := p.source
-	p.fillKeys(b.Records)
+	if err := p.fillKeys(b.Records); err != nil {
+		return err
+	}
 	if done && p.whole && !p.differ {
 		s.quiet = quiet{p.from, time.UnixMilli(p.now.began)}
 		b.AsOf, b.Position = s.quiet.began, p.at.position()
@@ -169,9 +168,7 @@ func (p *pass) add(e *entry, first bool) (c row.Change, bad *source.BadRecord, e
 		default:
 			c = row.Change{Op: p.op(e), Table: p.source.Table.Name, Row: r.row}
 			if p.index == nil {
-				if c.Key, err = p.keyRow(r.key); err != nil {
-					return c, nil, err
-				}
+				p.unkeyed = r.key
 			}
 		}
 	}
@@ -213,55 +210,14 @@ func (p *pass) remove(ctx context.Context) (c row.Change, err error) {
 	if stale {
 		return c, nil
 	}
-	key, err := p.keyRow(e.key)
-	return row.Change{Op: row.Delete, Table: p.source.Table.Name, Key: key}, err
+	p.unkeyed = e.key
+	return row.Change{Op: row.Delete, Table: p.source.Table.Name}, nil
 }
 
 func (p *pass) take() {
 	p.base.pop(1)
 	p.now.taken++
 	p.verified = max(p.verified-1, 0)
-}
-
-// fillRows reads until n rows are queued, fewer if they are large, or no rows follow.
-func (p *pass) fillRows(ctx context.Context, n int) error {
-	if len(p.rows) == 0 {
-		p.bytes = 0
-	}
-	for (len(p.rows) == 0 || len(p.rows) < n && p.bytes < sqlsource.DefaultMaxBytes) && !p.ended {
-		b, keys, err := p.source.table.FetchKeyed(ctx, p.next, p.source.tuning.pageRows)
-		var bad *source.BadRecord
-		switch {
-		case errors.As(err, &bad):
-			key, err := p.source.table.KeyOf(bad.To)
-			if err != nil {
-				return err
-			}
-			p.rows = append(p.rows, item{key: key, bad: bad})
-		case err != nil:
-			return err
-		case len(b.Records) == 0:
-			if b.Held != nil { // the server has not written their commit to its disk
-				if err := wait(ctx, b.Held); err != nil {
-					return err
-				}
-				continue
-			}
-			p.ended = true
-			return nil
-		default:
-			for i, r := range b.Records {
-				p.rows = append(p.rows, item{key: keys[i], row: r})
-			}
-			p.bytes += b.Bytes
-			p.ended = !b.More && b.Held == nil
-			p.use(b.Records[0].Columns())
-		}
-		if p.next, err = p.source.table.AtKey(p.rows[len(p.rows)-1].key); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // digest returns the digest of a row.

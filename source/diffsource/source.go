@@ -105,7 +105,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 		}
 	}
 	s.saved = at.pass
-	err = s.pass.fetch(ctx, limit, &b)
+	err = s.pass.run(ctx, limit, &b)
 	if err != nil && !errors.As(err, new(*source.BadRecord)) {
 		s.drop()
 	}
@@ -175,7 +175,7 @@ func (s *Source) init(ctx context.Context) error {
 
 // begin goes on after a cursor. If the pass was complete, the next one begins.
 func (s *Source) begin(at cursor, from source.Cursor, asOf time.Time) (*pass, error) {
-	p := &pass{source: s, from: from, at: at, now: at, whole: at.pass == 0 || at.complete}
+	p := &pass{source: s, from: from, at: at, now: at, whole: at.pass == 0 || at.complete, pager: pager{table: s.table, pageRows: s.tuning.pageRows}}
 	var err error
 	if p.whole {
 		p.now = cursor{lineage: at.lineage, pass: at.pass + 1, began: time.Now().UnixMilli(), base: at.state}

@@ -26,6 +26,7 @@ type copier struct {
 	list   string // their fingerprint
 	table  int    // the one that reader reads
 	reader *sqlsource.Table
+	unused *time.Timer // ends the transaction
 }
 
 // maxRunning is how many transactions a snapshot may have, so that a cursor can hold it.
@@ -74,6 +75,13 @@ func (s *Source) newCopier(ctx context.Context) (_ *copier, err error) {
 	if err == nil {
 		err = c.flushed(ctx)
 	}
+	c.unused = time.AfterFunc(streamLimit, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.copier == c {
+			s.endCopy()
+		}
+	})
 	return c, err
 }
 
@@ -116,6 +124,9 @@ func copyable(tables []table) error {
 // close ends the transaction.
 func (c *copier) close() {
 	if c != nil {
+		if c.unused != nil {
+			c.unused.Stop()
+		}
 		ceiling.Restore(context.Background(), c.conn, "ROLLBACK") //nolint:errcheck // the connection has ended then
 		c.conn.Close()
 	}
@@ -129,6 +140,7 @@ func (s *Source) fetchCopy(ctx context.Context, v *server, at cursor, limit int)
 		}
 	}
 	c := s.copier
+	c.unused.Reset(streamLimit)
 	if !at.copying {
 		at = cursor{origin: s.origin(v), seen: c.filter, copying: true, list: c.list}
 	}
@@ -153,6 +165,7 @@ func (s *Source) fetchCopy(ctx context.Context, v *server, at cursor, limit int)
 			at.table, at.inner, b.More = at.table+1, "", true
 		} else {
 			at = cursor{origin: at.origin, seen: at.seen, position: position{at: v.slot.confirmed}}
+			s.endCopy() // it keeps tables from being altered
 		}
 	}
 	b.To = at.encode()

@@ -34,8 +34,8 @@ const tablesQuery = `SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.r
 	COALESCE((SELECT json_agg(a.attname ORDER BY k.n) FROM pg_catalog.pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
 		JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 		WHERE i.indrelid = c.oid AND k.n <= i.indnkeyatts AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END)::text, '[]'),
-	COALESCE((to_jsonb(p)->'attnames')::text, (SELECT json_agg(a.attname ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a
-		WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''), '[]'),
+	COALESCE((SELECT json_agg(a.attname ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000) AND COALESCE(to_jsonb(p)->'attnames' @> to_jsonb(a.attname::text), true)), '[]'),
 	COALESCE(to_jsonb(p)->>'rowfilter', '')
 	FROM pg_catalog.pg_publication_tables p JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname
 	JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename

@@ -335,10 +335,10 @@ func (s *state) guess(maxBytes int) int {
 }
 
 // logPlan warns, once, if no index is used to read on after a cursor. No plan is asked for
-// where the ceiling has looked for an index itself.
+// where the ceiling has looked for an index itself, nor on the caller's connection, whose transaction it would end.
 func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	q := s.query
-	if s.explained || s.guard == nil || q.rows && s.guard.Report().Indexed {
+	if s.explained || q.conn != nil || s.guard == nil || q.rows && s.guard.Report().Indexed {
 		return
 	}
 	key, _, err := decode(after, q.print, len(q.key))

@@ -98,7 +98,7 @@ func (q *Query[T]) query() (*query, error) {
 		from:  "(" + text + "\n) AS t", // its last line may end in a comment
 		start: q.Start, maxBytes: q.MaxBytes, maxRowBytes: q.MaxRowBytes, log: q.Logger}
 	if q.Table != "" {
-		parts, err := ParseName(q.Table)
+		parts, err := dialect.SplitName(q.Table)
 		if err != nil {
 			return nil, fmt.Errorf("Table %q: %w", q.Table, err)
 		}

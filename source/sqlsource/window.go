@@ -171,7 +171,7 @@ func (s *state) findNull(ctx context.Context, db ceiling.Queryer, after []dialec
 
 // check holds rows below the window that a crash of the server could take back.
 func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after []dialect.Value) (*source.Held, error) {
-	if w.Nothing || w.durable {
+	if w.Nothing || w.durable || w.Unflushed {
 		return nil, nil
 	}
 	statement, args, err := s.query.statement(s.plan, "1", keyRange{after: after, below: w.Limit, limit: 1})

@@ -88,6 +88,7 @@ func (g *guard) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 	}
 	g.used, g.history = stamp{st.history.Boot, tree.stamp()}, st.history
 	if p.from == 0 {
+		s.list = nil
 		where, args := tree.condition(p)
 		return ceiling.Limit{Where: where, Args: args}, nil
 	}
@@ -107,28 +108,15 @@ func (g *guard) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 	return ceiling.Limit{Where: where + " AND " + found, Args: append(args, list...)}, nil
 }
 
-// unchanged reports whether the batch was read from the files, and on the server, that its list is of.
-func (g *guard) unchanged(ctx context.Context, db queryer) (bool, error) {
+// unchanged reports whether rows were read from the files, and on the server, that their list is of. It also returns
+// what the server says.
+func (g *guard) unchanged(ctx context.Context, db queryer) (state, bool, error) {
 	st, err := g.source.readState(ctx, db)
 	if err != nil {
-		return false, err
+		return st, false, err
 	}
 	tree, err := g.readTree(ctx, db, g.position)
-	return stamp{st.history.Boot, tree.stamp()} == g.used, err
-}
-
-// after returns where in the list the next batch begins, and whether the pass has ended. More says
-// that rows of the piece follow those that were read.
-func (g *guard) after(more bool, rows int) (next int, ended bool) {
-	l := g.source.list
-	switch {
-	case l == nil:
-		return 0, !more
-	case more:
-		return g.start + rows, false
-	}
-	next = min(g.start+g.limit, len(l.entries))
-	return next, next == len(l.entries) && !l.full
+	return st, stamp{st.history.Boot, tree.stamp()} == g.used, err
 }
 
 // probe reads what kind of table it is, once, and refuses one whose row versions do not show which

@@ -70,6 +70,19 @@ func (l *list) reached(c source.Cursor, at int) {
 
 func (l *list) piece(at, limit int) []place { return l.entries[at:min(at+limit, len(l.entries))] }
 
+// after returns where in the list the next batch begins after what was read, and whether the pass has ended. A nil
+// list is that of the first load.
+func (l *list) after(f *fetched) (next int, ended bool) {
+	switch {
+	case l == nil:
+		return 0, !f.rows.More
+	case f.rows.More: // other rows of the piece follow
+		return f.start + len(f.rows.Records), false
+	}
+	next = min(f.start+f.limit, len(l.entries))
+	return next, next == len(l.entries) && !l.full
+}
+
 // pending returns how many versions follow at most, 0 if that is not known.
 func (l *list) pending() int64 {
 	if l.full {

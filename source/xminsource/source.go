@@ -55,6 +55,7 @@ type Source struct {
 	list      *list      // the versions of the pass; nil: not known
 	candidate *candidate // for the X1 of the next pass
 	last      *candidate // that of the pass
+	fetched   *fetched   // nil: nothing waits
 	progress  progress
 }
 
@@ -127,7 +128,7 @@ func (s *Source) init() error {
 			}
 		}
 	}
-	parts, err := sqlsource.ParseName(s.Name)
+	parts, err := dialect.SplitName(s.Name)
 	if err != nil {
 		return s.permanent("Name %q: %w", s.Name, err)
 	}
@@ -177,7 +178,7 @@ func (s *Source) begin(ctx context.Context, p position, b *source.Batch[row.Chan
 			return err
 		}
 		to := position{from: p.from, below: next.xmin, history: historyOf(next.history, next.history.Mark, p.history)}
-		s.list, s.last = nil, next
+		s.list, s.fetched, s.last = nil, nil, next
 		switch {
 		case next.xmin <= p.from:
 			return s.idle(ctx, db, next, b)
@@ -185,9 +186,10 @@ func (s *Source) begin(ctx context.Context, p position, b *source.Batch[row.Chan
 			if s.list, err = s.scan(ctx, db, to, nil); err != nil {
 				return err
 			}
+			s.guard.position, s.guard.used = to, s.list.stamp
 			if len(s.list.entries) == 0 {
 				if to = to.end(); to.from-p.from >= idleDistance || !to.history.same(p.history) {
-					if b.To, err = s.encode(to); err != nil {
+					if err := s.skip(ctx, db, to, b); err != nil {
 						return err
 					}
 				}
@@ -204,6 +206,15 @@ func (s *Source) begin(ctx context.Context, p position, b *source.Batch[row.Chan
 	})
 }
 
+// skip moves past an interval of ids in which nothing was found, if that is on disk.
+func (s *Source) skip(ctx context.Context, db queryer, to position, b *source.Batch[row.Change]) error {
+	st, same, err := s.guard.unchanged(ctx, db)
+	if err == nil && same && (&candidate{st, time.Now()}).durable(st.history) {
+		b.To, err = s.encode(to)
+	}
+	return err
+}
+
 // idle says how current the source is after all versions below next were delivered.
 func (s *Source) idle(ctx context.Context, db queryer, next *candidate, b *source.Batch[row.Change]) (err error) {
 	var since time.Time
@@ -215,42 +226,79 @@ func (s *Source) idle(ctx context.Context, db queryer, next *candidate, b *sourc
 	return s.wrap(err)
 }
 
+// fetched is what was read after a cursor. It waits until the log is on disk: a version that was left out because
+// another one had overwritten it comes back if a crash takes back the other one.
+type fetched struct {
+	from  source.Cursor
+	rows  source.Batch[row.Row]
+	bad   *source.BadRecord // instead of rows
+	start int               // where its piece of the list begins
+	limit int               // how long the piece is
+	until candidate         // after the rows were read
+}
+
 // read reads on in a pass.
 func (s *Source) read(ctx context.Context, p position, limit int, b *source.Batch[row.Change]) error {
 	for round := 1; ; round++ {
-		s.guard.position, s.guard.from, s.guard.limit = p, b.From, limit
-		rows, err := s.table.Fetch(ctx, p.inner, limit)
-		var bad *source.BadRecord
-		if errors.As(err, &bad) {
-			return s.passOver(p, bad)
-		}
-		if err != nil {
-			return s.wrap(err)
-		}
-		same := false
-		err = s.withDB(ctx, func(db queryer) error {
-			same, err = s.guard.unchanged(ctx, db)
-			return err
-		})
+		f, st, err := s.fetch(ctx, p, limit, b.From)
 		switch {
 		case err != nil:
 			return err
-		case !same && round == rounds:
+		case f == nil && round == rounds:
 			return s.wrap(errors.New("the table was rewritten, or the server restarted, again and again while it was read"))
-		case !same:
-			s.list = nil
+		case f == nil:
 			continue
+		case !f.until.durable(st.history):
+			b.Held = &source.Held{Since: f.until.read, Retry: flushRetry, By: []string{unflushed}}
+			return nil
 		}
-		if done, err := s.deliver(ctx, p, rows, b); done || err != nil {
+		s.fetched = nil
+		if f.bad != nil {
+			return s.passOver(p, f)
+		}
+		if done, err := s.deliver(ctx, p, f, b); done || err != nil {
 			return err
 		}
 		round = 0 // all versions of a piece of the list are gone
 	}
 }
 
+// fetch returns what was read after a cursor, and what the server says then. It returns nil if the table was
+// rewritten, or the server restarted, meanwhile.
+func (s *Source) fetch(ctx context.Context, p position, limit int, from source.Cursor) (f *fetched, st state, err error) {
+	if f = s.fetched; f == nil || f.from != from || f.limit != limit {
+		s.guard.position, s.guard.from, s.guard.limit = p, from, limit
+		f = &fetched{from: from, limit: limit}
+		f.rows, err = s.table.Fetch(ctx, p.inner, limit)
+		if errors.As(err, &f.bad) {
+			err = nil
+		}
+		if f.start = s.guard.start; err != nil {
+			return nil, st, s.wrap(err)
+		}
+	}
+	same := false
+	err = s.withDB(ctx, func(db queryer) error {
+		st, same, err = s.guard.unchanged(ctx, db)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, st, err
+	case !same:
+		s.list, s.fetched = nil, nil
+		return nil, st, nil
+	case s.fetched != f:
+		f.until = candidate{st, time.Now()}
+		s.fetched = f
+	}
+	return f, st, nil
+}
+
 // deliver makes a batch of rows that were read. It is not done if there are none, and the pass goes on.
-func (s *Source) deliver(ctx context.Context, p position, rows source.Batch[row.Row], b *source.Batch[row.Change]) (done bool, err error) {
-	at, ended := s.guard.after(rows.More, len(rows.Records))
+func (s *Source) deliver(ctx context.Context, p position, f *fetched, b *source.Batch[row.Change]) (done bool, err error) {
+	rows := f.rows
+	at, ended := s.list.after(f)
 	if b.Records, err = s.changes(rows.Records); err != nil {
 		return true, err
 	}
@@ -284,8 +332,8 @@ func (s *Source) deliver(ctx context.Context, p position, rows source.Batch[row.
 }
 
 // passOver gives a record that cannot be made the cursor after it.
-func (s *Source) passOver(p position, bad *source.BadRecord) (err error) {
-	if p.inner, err = s.table.Adopt(bad.To); err != nil {
+func (s *Source) passOver(p position, f *fetched) (err error) {
+	if p.inner, err = s.table.Adopt(f.bad.To); err != nil {
 		return s.wrap(err)
 	}
 	to, err := s.encode(p)
@@ -293,7 +341,7 @@ func (s *Source) passOver(p position, bad *source.BadRecord) (err error) {
 		return err
 	}
 	if s.list != nil {
-		s.list.reached(to, s.guard.start)
+		s.list.reached(to, f.start)
 	}
-	return &source.BadRecord{Key: bad.Key, To: to, Err: bad.Err}
+	return &source.BadRecord{Key: f.bad.Key, To: to, Err: f.bad.Err}
 }

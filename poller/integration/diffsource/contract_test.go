@@ -20,7 +20,7 @@ import (
 )
 
 // open returns a source of the changes of a table, with its state in a directory.
-func open(t *testing.T, db *sqlx.DB, dir, name string, key ...string) *diffsource.Source {
+func open(t testing.TB, db *sqlx.DB, dir, name string, key ...string) *diffsource.Source {
 	s := &diffsource.Source{Dir: dir,
 		Table: &sqlsource.Table{DB: db, Name: name, Key: key, Logger: slog.New(slog.DiscardHandler)}}
 	t.Cleanup(func() { s.Close() })

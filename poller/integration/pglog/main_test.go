@@ -21,8 +21,12 @@ func TestMain(m *testing.M) { lab.Main(m) }
 // start starts a server whose log can be decoded.
 func start(tb testing.TB, args ...string) *dbtest.Server {
 	tb.Helper()
-	settings := []string{"-c", "wal_level=logical", "-c", "max_replication_slots=50", "-c", "max_wal_senders=20"}
-	return dbtest.StartPostgres(tb, dbtest.Args(append(settings, args...)...))
+	return dbtest.StartPostgres(tb, logical(args...))
+}
+
+// logical are the settings of a server whose log can be decoded.
+func logical(more ...string) dbtest.Option {
+	return dbtest.Args(append([]string{"-c", "wal_level=logical", "-c", "max_replication_slots=50", "-c", "max_wal_senders=20"}, more...)...)
 }
 
 // open returns a source of a new slot. It is closed, and the slot dropped, when the test ends.

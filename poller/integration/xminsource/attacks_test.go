@@ -131,7 +131,7 @@ func keptIDs(t *testing.T, db *sqlx.DB) {
 		if i%7 == 0 {
 			s = sourceOf(db, "t", "id")
 		}
-		b, err = s.Fetch(t.Context(), at, 33)
+		b, err = lab.Fetch(t, s, at, 33)
 		require.NoError(t, err)
 		for _, c := range b.Records {
 			got = append(got, c.Key.Text(0))

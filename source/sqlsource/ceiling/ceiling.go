@@ -142,6 +142,10 @@ type Limit struct {
 	AsOf    time.Time    // every row committed before it is below the limit; zero: not known
 	Held    *source.Held // not nil if there are rows above the limit that must wait
 
+	// Unflushed says that rows may be read whose commit is not on disk yet, so that a crash of the
+	// server can take them back: what reads them finds that later.
+	Unflushed bool
+
 	// Sequence identifies what draws the keys, such that it differs when keys are drawn
 	// again from the beginning. The source keeps it in its cursors and refuses a cursor
 	// made under another Sequence. Empty: not compared.
