@@ -64,6 +64,7 @@ var roomsOfDatabases = []string{
 	"source/sqlsource/mysql/",
 	"source/sqlsource/sqlite/",
 	"source/sqlsource/builtin/", // lists the built-in databases
+	"source/diffsource/",        // begins a transaction in each
 	"source/snapshot/",          // begins a transaction in each, and finds keys
 	"internal/dberr/",           // classifies the errors of drivers
 	"poller/integration/",
