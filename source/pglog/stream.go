@@ -122,7 +122,7 @@ func decoding() string {
 func (s *Source) start(ctx context.Context, db ceiling.Queryer, st *stream) (err error) {
 	publication := postgres.Dialect{}.Quote(s.Publication)
 	for late := time.Now().Add(activeLimit); ; {
-		st.rows, err = db.QueryContext(ctx, decoding(), s.Slot, st.upTo.String(), st.limit, publication)
+		st.rows, err = db.QueryContext(ctx, decoding(), s.Slot, st.upTo.String(), st.limit, publication) //nolint:rowserrcheck // next does
 		if err == nil {
 			if st.unread = st.rows.Next(); st.unread {
 				return nil

@@ -63,9 +63,11 @@ var roomsOfDatabases = []string{
 	"source/sqlsource/postgres/",
 	"source/sqlsource/mysql/",
 	"source/sqlsource/sqlite/",
+	"source/recommend/",         // lists the means of each database
 	"source/sqlsource/builtin/", // lists the built-in databases
 	"source/diffsource/",        // begins a transaction in each
 	"source/snapshot/",          // begins a transaction in each, and finds keys
+	"source/pglog/",             // Postgres's log
 	"internal/dberr/",           // classifies the errors of drivers
 	"poller/integration/",
 	"examples/",
