@@ -1,6 +1,7 @@
 package survey
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -9,8 +10,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/diffsource"
 	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/snapshot"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
-	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/xminsource"
 )
 
@@ -145,20 +146,19 @@ func prefixed(name string, list []string) (all []string) {
 
 // snapshot reads all rows, and compares them with the table.
 func (d database) snapshot(r *result) {
-	src := d.source(r.table)
-	src.Ceiling = ceiling.None{}
+	src := &snapshot.Rows{Options: snapshot.Options{DB: d.DB, Logger: slog.New(slog.DiscardHandler)}, Table: snapshot.Table{Name: r.table.Label()}}
+	defer src.Close()
 	var at source.Cursor
 	var rows []row.Row
 	for {
 		b, err := src.Fetch(context(), at, 1000)
-		if err != nil {
+		if errors.Is(err, source.ErrEnd) {
+			break
+		} else if err != nil {
 			r.note("snapshot: %v", err)
 			return
 		}
 		rows, at = append(rows, b.Records...), b.To
-		if !b.More && b.Held == nil {
-			break
-		}
 	}
 	r.rows = len(rows)
 	for i, row := range rows {

@@ -34,10 +34,10 @@ func (d database) survey(t *testing.T, tb table) *result {
 	if a.rows == 0 && !r.view {
 		r.note("no generated row was accepted")
 	}
+	d.snapshot(r)
 	if r.table.Key == nil {
 		return r
 	}
-	d.snapshot(r)
 	for round, f := range d.followers(t, tb) {
 		o, ok := d.follow(r, a, f, round)
 		if a.outcome == nil {

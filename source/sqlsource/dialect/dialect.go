@@ -156,7 +156,8 @@ type Relation struct {
 	Schema string // "" where the database has no schemas
 	Name   string
 	Kind   string   // "table", "view", or what else the database has, in words
-	Key    []string // the primary key, or else the shortest unique key without NULL; nil: there is none
+	Key    []string // the primary key, or else the shortest unique key, one without NULL first; nil: there is none
+	Nulls  bool     // columns of Key may hold NULL, and rows with NULL there are not told apart
 	Rows   int64    // about, as the catalogue has it; -1: not known
 	Bytes  int64    // without indexes, about; -1: not known
 	Grants Grants   // what the present role may do

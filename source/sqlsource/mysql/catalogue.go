@@ -36,43 +36,52 @@ func (Dialect) Relations(ctx context.Context, db ceiling.Queryer) (list []dialec
 	return list, nil
 }
 
-// readKeys adds the keys of tables: unique indexes over whole columns without NULL.
-func readKeys(ctx context.Context, db ceiling.Queryer, list []dialect.Relation) error {
-	type key struct {
-		columns []string
-		primary bool
+// uniqueKey is a unique index.
+type uniqueKey struct {
+	columns                 []string
+	primary, nulls, partial bool // partial: of parts of columns, or of expressions
+}
+
+// before reports whether a key is to be preferred.
+func (k *uniqueKey) before(other *uniqueKey) bool {
+	switch {
+	case k.partial || other == nil || other.partial:
+		return !k.partial
+	case k.primary != other.primary:
+		return k.primary
+	case k.nulls != other.nulls:
+		return other.nulls
 	}
-	keys := map[[2]string]*key{}
+	return len(k.columns) < len(other.columns)
+}
+
+// readKeys adds the keys of tables.
+func readKeys(ctx context.Context, db ceiling.Queryer, list []dialect.Relation) error {
+	keys := map[string][]*uniqueKey{} // by table, the columns of an index in a row
+	last := ""
 	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var table, index, column string
-		var usable bool
-		if err := rows.Scan(&table, &index, &column, &usable); err != nil {
+		var part, nulls bool
+		if err := rows.Scan(&table, &index, &column, &part, &nulls); err != nil {
 			return err
 		}
-		k := keys[[2]string{table, index}]
-		if k == nil {
-			k = &key{columns: []string{}, primary: index == "PRIMARY"}
-			keys[[2]string{table, index}] = k
+		if name := table + "\x00" + index; name != last {
+			keys[table], last = append(keys[table], &uniqueKey{primary: index == "PRIMARY"}), name
 		}
-		if !usable || k.columns == nil {
-			k.columns = nil
-			return nil
-		}
-		k.columns = append(k.columns, column)
+		k := keys[table][len(keys[table])-1]
+		k.columns, k.partial, k.nulls = append(k.columns, column), k.partial || part, k.nulls || nulls
 		return nil
-	}, `SELECT TABLE_NAME, INDEX_NAME, COALESCE(COLUMN_NAME, ''), COLUMN_NAME IS NOT NULL AND SUB_PART IS NULL AND NULLABLE = '' FROM information_schema.STATISTICS
-		WHERE TABLE_SCHEMA = DATABASE() AND NON_UNIQUE = 0 ORDER BY TABLE_NAME, INDEX_NAME <> 'PRIMARY', INDEX_NAME, SEQ_IN_INDEX`)
-	for i := range list {
-		primary := false
-		for name, k := range keys {
-			if name[0] != list[i].Name || k.columns == nil || primary {
-				continue
+	}, `SELECT TABLE_NAME, INDEX_NAME, COALESCE(COLUMN_NAME, ''), COLUMN_NAME IS NULL OR SUB_PART IS NOT NULL, NULLABLE <> '' FROM information_schema.STATISTICS
+		WHERE TABLE_SCHEMA = DATABASE() AND NON_UNIQUE = 0 ORDER BY TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX`)
+	for i, r := range list {
+		var best *uniqueKey
+		for _, k := range keys[r.Name] {
+			if k.before(best) {
+				best = k
 			}
-			better := list[i].Key == nil || len(k.columns) < len(list[i].Key) ||
-				len(k.columns) == len(list[i].Key) && slices.Compare(k.columns, list[i].Key) < 0
-			if k.primary || better {
-				list[i].Key, primary = k.columns, k.primary
-			}
+		}
+		if best != nil && !best.partial {
+			list[i].Key, list[i].Nulls = best.columns, best.nulls
 		}
 	}
 	return err

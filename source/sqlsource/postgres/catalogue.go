@@ -11,7 +11,7 @@ import (
 )
 
 // relations sums the sizes of a table, its partitions and its children, all of which are read
-// through it. A key is a unique index over whole columns without NULL, of all rows.
+// through it. A key is a unique index over columns, of all rows.
 const relations = `WITH RECURSIVE tree(root, oid) AS (
 		SELECT c.oid, c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't'
@@ -24,20 +24,17 @@ const relations = `WITH RECURSIVE tree(root, oid) AS (
 		LEFT JOIN pg_catalog.pg_stat_all_tables s ON s.relid = c.oid GROUP BY tree.root
 	)
 	SELECT n.nspname::text, c.relname::text, c.relkind::text, CASE WHEN size.unknown THEN -1 ELSE size.rows::bigint END,
-		size.pages::bigint * current_setting('block_size')::bigint, COALESCE((
-			SELECT json_agg(a.attname ORDER BY k.n)::text FROM (
-				SELECT i.indkey::int2[] AS key, i.indnkeyatts AS width FROM pg_catalog.pg_index i
-				WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indimmediate
-					AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attnotnull
-						AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))
-				ORDER BY NOT i.indisprimary, i.indnkeyatts, i.indexrelid LIMIT 1
-			) AS i, LATERAL unnest(i.key[0:i.width - 1]) WITH ORDINALITY AS k(attnum, n)
-			JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-		), 'null'), has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'),
+		size.pages::bigint * current_setting('block_size')::bigint, COALESCE(key.names, 'null'), COALESCE(key.nulls, false), has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'),
 		pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE') OR r.rolsuper,
 		(r.rolreplication OR r.rolsuper) AND current_setting('wal_level') = 'logical'
 	FROM size JOIN pg_catalog.pg_class c ON c.oid = size.root JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-	JOIN pg_catalog.pg_roles r ON r.rolname = current_user ORDER BY 1, 2`
+	JOIN pg_catalog.pg_roles r ON r.rolname = current_user LEFT JOIN LATERAL (
+		SELECT json_agg(a.attname ORDER BY k.n)::text AS names, bool_or(NOT a.attnotnull) AS nulls
+		FROM pg_catalog.pg_index i, LATERAL unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k(attnum, n)
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+		WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indimmediate
+		GROUP BY i.indexrelid, i.indisprimary ORDER BY NOT i.indisprimary, 2, count(*), i.indexrelid LIMIT 1
+	) AS key ON true ORDER BY 1, 2`
 
 var relationKinds = map[string]string{"r": "table", "p": "table", "v": "view", "m": "materialized view", "f": "foreign table"}
 
@@ -46,7 +43,7 @@ func (Dialect) Relations(ctx context.Context, db ceiling.Queryer) (list []dialec
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var r dialect.Relation
 		var kind, key string
-		if err := rows.Scan(&r.Schema, &r.Name, &kind, &r.Rows, &r.Bytes, &key, &r.Grants.Read, &r.Grants.Trigger, &r.Grants.Log); err != nil {
+		if err := rows.Scan(&r.Schema, &r.Name, &kind, &r.Rows, &r.Bytes, &key, &r.Nulls, &r.Grants.Read, &r.Grants.Trigger, &r.Grants.Log); err != nil {
 			return err
 		}
 		r.Kind = relationKinds[kind]

@@ -27,7 +27,12 @@ func (d Dialect) Relations(ctx context.Context, db ceiling.Queryer) (list []dial
 		WHERE schema = 'main' AND type IN ('table', 'view', 'virtual') AND name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY 1`)
 	for i := range list {
 		if err == nil {
-			list[i].Key, err = ceiling.Texts(ctx, db, keyOf, list[i].Name)
+			err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+				var name string
+				err := rows.Scan(&name, &list[i].Nulls)
+				list[i].Key = append(list[i].Key, name)
+				return err
+			}, keyOf, list[i].Name)
 		}
 		if err == nil && rowids[i] {
 			err = db.QueryRowContext(ctx, "SELECT coalesce(max(_rowid_), 0) FROM main."+d.Quote(list[i].Name)).Scan(&list[i].Rows)
@@ -39,11 +44,13 @@ func (d Dialect) Relations(ctx context.Context, db ceiling.Queryer) (list []dial
 	return list, nil
 }
 
-// keyOf lists the columns of the primary key, or else of the shortest unique index without NULL.
+// keyOf lists the columns of the primary key, or else of the shortest unique index, one without NULL
+// first. The primary key may hold NULL, unless it is the rowid or the table has none.
 const keyOf = `WITH k AS (
-		SELECT c.name, c.pk AS n, 0 AS i FROM pragma_table_info(?1) AS c WHERE c.pk > 0
-		UNION ALL SELECT x.name, x.seqno, 1 + l.seq FROM pragma_index_list(?1) AS l, pragma_index_info(l.name) AS x
-		WHERE l."unique" AND NOT l.partial AND NOT EXISTS (
-			SELECT 1 FROM pragma_index_info(l.name) AS y LEFT JOIN pragma_table_info(?1) AS c ON c.name = y.name WHERE c.name IS NULL OR NOT c."notnull")
-	)
-	SELECT name FROM k WHERE i = (SELECT i FROM k GROUP BY i ORDER BY i > 0, count(*), i LIMIT 1) ORDER BY n`
+		SELECT c.name, c.pk AS n, -1 AS i, NOT c."notnull" AND NOT (upper(c.type) = 'INTEGER' AND 1 = (SELECT count(*) FROM pragma_table_info(?1) WHERE pk > 0)) AND NOT l.wr AS nulls
+		FROM pragma_table_info(?1) AS c, pragma_table_list(?1) AS l WHERE c.pk > 0 AND l.schema = 'main'
+		UNION ALL SELECT x.name, x.seqno, l.seq, NOT coalesce(c."notnull", 0)
+		FROM pragma_index_list(?1) AS l, pragma_index_info(l.name) AS x LEFT JOIN pragma_table_info(?1) AS c ON c.name = x.name
+		WHERE l."unique" AND NOT l.partial AND NOT EXISTS (SELECT 1 FROM pragma_index_info(l.name) AS y WHERE y.name IS NULL)
+	), best AS (SELECT i, max(nulls) AS nulls FROM k GROUP BY i ORDER BY i >= 0, max(nulls), count(*), i LIMIT 1)
+	SELECT k.name, best.nulls FROM k JOIN best ON best.i = k.i ORDER BY k.n`
