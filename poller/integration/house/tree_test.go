@@ -69,6 +69,7 @@ var roomsOfDatabases = []string{
 	"source/diffsource/",        // begins a transaction in each
 	"source/pglog/",             // Postgres's log
 	"source/snapshot/",          // begins a transaction in each, and finds keys
+	"source/recommend/",         // lists the means of each database
 	"internal/dberr/",           // classifies the errors of drivers
 	"poller/integration/",
 	"examples/",
