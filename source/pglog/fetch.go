@@ -78,6 +78,9 @@ func (s *Source) state(ctx context.Context, after source.Cursor, at cursor) (*se
 			err = errors.New("the slot that was created does not exist")
 		}
 	}
+	if err == nil {
+		s.pinned = v.pinned()
+	}
 	return v, err
 }
 

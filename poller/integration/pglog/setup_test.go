@@ -41,6 +41,9 @@ func TestSetup(t *testing.T) {
 	assert.ElementsMatch(t, []string{"public.t", `"S.s"."a ""b"""`, "public.parts"}, r.Tables)
 	assert.Contains(t, r.String(), "max_slot_wal_keep_size is not set")
 
+	b, err := s.Fetch(t.Context(), "", 10)
+	require.NoError(t, err)
+	assert.Positive(t, b.Pinned)
 	got, at := read(t, s, "", 10)
 	assert.Len(t, got, 2)
 	admin.MustExec(`update t set id = 2; update "S.s"."a ""b""" set n = 3; delete from "S.s"."a ""b"""; insert into parts values (1); update parts set id = 2`)
