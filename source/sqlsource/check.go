@@ -254,11 +254,13 @@ func (c *checker) explain(ctx context.Context) (indexed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	var f ceiling.Finding
-	err = c.query.withConn(ctx, func(db ceiling.Queryer) error {
-		c.Plan, f, err = c.query.sql.Explain(ctx, db, statement, args, c.at.key != nil)
-		return err
-	})
+	f := ceiling.Finding{Level: ceiling.Note, Text: "the plan is not shown: asking for it would end the transaction of Conn"}
+	if c.query.conn == nil {
+		err = c.query.withConn(ctx, func(db ceiling.Queryer) error {
+			c.Plan, f, err = c.query.sql.Explain(ctx, db, statement, args, c.at.key != nil)
+			return err
+		})
+	}
 	switch {
 	case err != nil && retry.Classify(err) == retry.Setup && ctx.Err() == nil:
 		f = ceiling.Finding{Level: ceiling.Warning, Text: "the database does not show how it reads the rows: " + retry.Text(err)}
@@ -301,7 +303,7 @@ func (c *checker) count(ctx context.Context) error {
 }
 
 func (c *checker) pending(ctx context.Context, db ceiling.Queryer) error {
-	newest, err := c.query.latest(ctx, db, c.plan)
+	newest, err := c.query.end(ctx, db, c.plan, true)
 	if err != nil {
 		return err
 	}

@@ -75,6 +75,7 @@ type state struct {
 type records[T any] interface {
 	bind(dest []any) // sets what the columns are scanned into; the slice is kept
 	add() int        // ends a row and returns its size in bytes
+	note([][]byte)   // takes the key of a row that belongs to the batch
 	take(int) []T    // returns the first rows
 
 	digest(row T, column int) uint32 // the number of a value
@@ -281,7 +282,7 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		return b, err
 	}
 	r := newReader(s.query, db, s.plan, at.key, limit)
-	r.add = into.add
+	r.add, r.note = into.add, into.note
 	r.bind(into.bind)
 	first, w := at, (*window)(nil)
 	for ended := false; !ended; {
@@ -334,10 +335,10 @@ func (s *state) guess(maxBytes int) int {
 }
 
 // logPlan warns, once, if no index is used to read on after a cursor. No plan is asked for
-// where the ceiling has looked for an index itself.
+// where the ceiling has looked for an index itself, nor on the caller's connection, whose transaction it would end.
 func (s *state) logPlan(ctx context.Context, after source.Cursor) {
 	q := s.query
-	if s.explained || s.guard == nil || q.rows && s.guard.Report().Indexed {
+	if s.explained || q.conn != nil || s.guard == nil || q.rows && s.guard.Report().Indexed {
 		return
 	}
 	key, _, err := decode(after, q.print, len(q.key))

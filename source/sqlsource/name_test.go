@@ -17,12 +17,12 @@ func TestSplitName(t *testing.T) {
 		"orders": {"orders"}, "public.orders": {"public", "orders"}, `"a.b"`: {"a.b"}, `s."a""b"`: {"s", `a"b`},
 		`"s.t".orders`: {"s.t", "orders"}, "a b;--": {"a b;--"}, `""""`: {`"`},
 	} {
-		got, err := splitName(name)
+		got, err := dialect.SplitName(name)
 		require.NoError(t, err, name)
 		require.Equal(t, want, got)
 	}
 	for _, name := range []string{"", ".", "a.", ".a", `"`, `""`, `"a`, `"a"b`, `a"b`, `a"`, "a.b.c", "a\x00b", "\xff", `"a""`, `"a".`} {
-		_, err := splitName(name)
+		_, err := dialect.SplitName(name)
 		require.Error(t, err, name)
 	}
 }
@@ -48,7 +48,7 @@ func FuzzQuote(f *testing.F) {
 			}
 			require.Equal(t, name, string(got))
 		}
-		parts, err := splitName(dialect.QuoteWith(`"`, name))
+		parts, err := dialect.SplitName(dialect.QuoteWith(`"`, name))
 		if err == nil {
 			require.Equal(t, []string{name}, parts)
 		}

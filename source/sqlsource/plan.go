@@ -62,10 +62,7 @@ type plan struct {
 	steady    string // a condition under which the list with all values can be read, and the columns are these; "": none is known
 }
 
-var (
-	typeTime     = reflect.TypeFor[time.Time]()
-	typeNullTime = reflect.TypeFor[sql.NullTime]()
-)
+var typeTime = reflect.TypeFor[time.Time]()
 
 // makePlan asks the database for the columns.
 func (q *query) makePlan(ctx context.Context, db ceiling.Queryer, nonce int) (*plan, error) {
@@ -172,29 +169,13 @@ func (q *query) describeColumns(ctx context.Context, db ceiling.Queryer, p *plan
 	if q.hasVersion() && !rows.Next() {
 		return nil, cmp.Or(rows.Err(), errChanged)
 	}
-	columns, err := resultColumns(rows)
+	columns, err := dialect.ResultColumns(rows)
 	return columns, cmp.Or(err, rows.Close())
-}
-
-func resultColumns(rows *sql.Rows) ([]dialect.Column, error) {
-	types, err := rows.ColumnTypes()
-	if err != nil {
-		return nil, err
-	}
-	columns := make([]dialect.Column, len(types))
-	for i, t := range types {
-		null, known := t.Nullable()
-		columns[i] = dialect.Column{Name: t.Name(), Type: t.DatabaseTypeName(), NotNull: known && !null,
-			Time: t.ScanType() == typeTime || t.ScanType() == typeNullTime}
-		columns[i].Length, _ = t.Length()
-		columns[i].Precision, columns[i].Scale, _ = t.DecimalSize()
-	}
-	return columns, nil
 }
 
 // fits returns an error if the result of the list with all values has not the types of the plan.
 func (p *plan) fits(rows *sql.Rows) error {
-	got, err := resultColumns(rows)
+	got, err := dialect.ResultColumns(rows)
 	if err != nil {
 		return err
 	}

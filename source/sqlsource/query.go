@@ -98,7 +98,7 @@ func (q *Query[T]) query() (*query, error) {
 		from:  "(" + text + "\n) AS t", // its last line may end in a comment
 		start: q.Start, maxBytes: q.MaxBytes, maxRowBytes: q.MaxRowBytes, log: q.Logger}
 	if q.Table != "" {
-		parts, err := splitName(q.Table)
+		parts, err := dialect.SplitName(q.Table)
 		if err != nil {
 			return nil, fmt.Errorf("Table %q: %w", q.Table, err)
 		}
@@ -195,6 +195,7 @@ func (b *binding[T]) add() int {
 }
 
 func (b *binding[T]) take(n int) []T { return b.records[:n:n] }
+func (b *binding[T]) note([][]byte)  {}
 
 // digest returns the number of a field. Text and bytes, which may be large, are not copied. A time has the same
 // number in all zones. A value that may not be printed by its contents is not known.

@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/jmoiron/sqlx"
 
@@ -77,7 +76,10 @@ type Table struct {
 
 	// Conn, if not nil, is used for every statement instead of a connection of DB. It may have
 	// begun a transaction, which the Table neither ends nor leaves, so that all fetches read the
-	// same snapshot. A Conn that is dead is not replaced. DB must be the Conn's pool.
+	// same snapshot. Where an error aborts a transaction, as in Postgres, set the savepoint
+	// dialect.Savepoint in it: the Table goes back to that after an error that it can handle, such as
+	// that of a row that cannot be read. A Conn that is dead is not replaced, and its statements are
+	// not explained. DB must be the Conn's pool.
 	Conn *sql.Conn
 
 	// Dialect is the database's SQL. nil finds it by the driver. It must be set for
@@ -135,7 +137,7 @@ func (t *Table) Keys(ctx context.Context, after, to source.Cursor, limit int) ([
 }
 
 func (t *Table) query() (*query, error) {
-	parts, err := splitName(t.Name)
+	parts, err := dialect.SplitName(t.Name)
 	if err != nil {
 		return nil, fmt.Errorf("Name %q: %w", t.Name, err)
 	}
@@ -297,6 +299,7 @@ type rowRecords struct{ *row.Builder }
 
 func (r rowRecords) bind(dest []any)      { copy(dest, r.Dest()) }
 func (r rowRecords) add() int             { return r.Add() }
+func (rowRecords) note([][]byte)          {}
 func (r rowRecords) take(n int) []row.Row { return r.Rows()[:n:n] }
 
 func (r rowRecords) digest(of row.Row, i int) uint32 {
@@ -311,43 +314,11 @@ func permanent(format string, args ...any) error {
 	return retry.Permanent(fmt.Errorf("sqlsource: "+format, args...))
 }
 
-// namePart is a part of a table's name: in double quotes, with "" for a quote, or
-// without dots and quotes.
-var namePart = regexp.MustCompile(`^(?:"((?:[^"]|"")*)"|([^".]+))(\.|$)`)
-
-func splitName(name string) (parts []string, err error) {
-	for rest, more := name, true; more; {
-		m := namePart.FindStringSubmatch(rest)
-		if m == nil || len(parts) == 2 {
-			return nil, errors.New("want a name, or a schema, a dot and a name; put a name with dots or quotes into double quotes, and double the quotes inside")
-		}
-		part := m[2] + strings.ReplaceAll(m[1], `""`, `"`) // one of them is empty
-		if err := checkIdent(part); err != nil {
-			return nil, err
-		}
-		parts, rest, more = append(parts, part), rest[len(m[0]):], m[3] == "."
-	}
-	return parts, nil
-}
-
 func checkIdents(field string, names []string) error {
 	for i, name := range names {
-		if err := checkIdent(name); err != nil {
+		if err := dialect.CheckName(name); err != nil {
 			return fmt.Errorf("%s[%d]: %w", field, i, err)
 		}
-	}
-	return nil
-}
-
-// checkIdent refuses what is not a name even in quotes.
-func checkIdent(s string) error {
-	switch {
-	case s == "":
-		return errors.New("a name is empty")
-	case strings.ContainsRune(s, 0):
-		return errors.New("a name holds a NUL byte")
-	case !utf8.ValidString(s):
-		return errors.New("a name is not valid UTF-8")
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ type Report struct {
 	Updates   Updates   // whether a row is read again after an UPDATE
 	Indexed   bool      // whether an index begins with the whole key is one of the findings, so that a Table needs no plan
 
-	// Fallbacks are lossy ceilings that work for this key, such as lag=5m, for those who
+	// Fallbacks are lossy ceilings that work for this key, such as grace=30s, for those who
 	// accept that rows can be missed. Empty where the keys do not ascend with time.
 	Fallbacks []string
 }

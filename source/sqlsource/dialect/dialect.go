@@ -144,6 +144,10 @@ type Checkpoints interface {
 // MaxInline is the size in bytes that no value exceeds while the condition of Steady is true.
 const MaxInline = 2 << 20
 
+// Savepoint is the name of the savepoint to which the statements of a source go back after an error, if the
+// caller has begun a transaction that an error would abort, and has set it.
+const Savepoint = "devotion"
+
 // Session prepares a connection for the statements of one call. It returns the connection as these
 // statements must use it, and what sets the connection back afterwards, also after an error; nil if nothing was set.
 type Session func(ctx context.Context, conn *sql.Conn) (db ceiling.Queryer, restore func(), err error)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"reflect"
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -68,4 +70,21 @@ func ReadTypes(ctx context.Context, db ceiling.Queryer, parse func(name string) 
 		return err
 	}, statement, args...)
 	return all, err
+}
+
+// ResultColumns returns the columns of a result, as the driver describes them.
+func ResultColumns(rows *sql.Rows) ([]Column, error) {
+	types, err := rows.ColumnTypes()
+	if err != nil {
+		return nil, err
+	}
+	columns := make([]Column, len(types))
+	for i, t := range types {
+		null, known := t.Nullable()
+		columns[i] = Column{Name: t.Name(), Type: t.DatabaseTypeName(), NotNull: known && !null,
+			Time: t.ScanType() == reflect.TypeFor[time.Time]() || t.ScanType() == reflect.TypeFor[sql.NullTime]()}
+		columns[i].Length, _ = t.Length()
+		columns[i].Precision, columns[i].Scale, _ = t.DecimalSize()
+	}
+	return columns, nil
 }

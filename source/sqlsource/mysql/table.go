@@ -45,7 +45,7 @@ func probe(ctx context.Context, db ceiling.Queryer, t ceiling.Table, r *ceiling.
 	}
 	level := cmp.Or(p.vars["transaction_isolation"], p.vars["tx_isolation"])
 	if wrong := sessionError(level, p.vars["autocommit"] == "ON", p.vars["sql_select_limit"] == noLimit); wrong != "" {
-		r.Add(ceiling.Unsafe, ceiling.Advice("set autocommit=1, transaction_isolation='REPEATABLE-READ' and sql_select_limit=DEFAULT in the data source name"), "%s", wrong)
+		r.Add(ceiling.Unsafe, sessionAdvice(), "%s", wrong)
 	}
 	if err := r.Err(t); err != nil {
 		return nil, err // without autocommit, a locking read would keep its locks
@@ -243,7 +243,7 @@ func (p *table) checkKey(r *ceiling.Report, t ceiling.Table) {
 		}
 		p.last = 1<<bits - 1
 		if p.vars["auto_increment_increment"] == "1" {
-			r.Fallbacks = []string{"lag=5m", "grace=30s"}
+			r.Fallbacks = []string{"grace=30s"}
 		}
 		r.Add(ceiling.OK, nil, "%q is AUTO_INCREMENT, and the index %s begins with it", column, p.index)
 		r.Add(ceiling.Note, nil, "clients and triggers can choose the value of %q: a row with one below the greatest can be missed. A trigger shows only to a role with the privilege TRIGGER, and one that is created later only at the next start", column)
@@ -259,8 +259,12 @@ func (p *table) refuseTime(r *ceiling.Report, t ceiling.Table, column string) {
 	if strings.Contains(p.extra, "on update") {
 		what = "ON UPDATE CURRENT_TIMESTAMP sets the time at which a statement began, even if it then waited for a lock"
 	}
-	r.Fallbacks = []string{"lag=5m"}
-	r.Add(ceiling.Unsafe, append(p.forInserts(t), ceiling.Remedy{Words: "for changes of rows, choose the ceiling lag explicitly, longer than any transaction is open; it can miss rows"}),
+	name := "stamp=30s"
+	if p.typ == "datetime" {
+		name += "@UTC"
+	}
+	r.Fallbacks = []string{name}
+	r.Add(ceiling.Unsafe, append(p.forInserts(t), ceiling.Remedy{Words: "for changes of rows, choose the ceiling " + name + " explicitly, which says what it can miss"}),
 		"the key begins with %q, a %s: %s, and rows commit in another order", column, p.typ, what)
 }
 

@@ -116,12 +116,12 @@ func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
 	column, own := t.Key[0].Name, p.tree[0]
 	switch {
 	case strings.HasPrefix(own.keyType, "timestamp"):
-		r.Fallbacks = []string{"lag=5m"}
+		r.Fallbacks = []string{p.stampFallback()}
 		r.Add(ceiling.Unsafe, p.stampRemedies(t), "the key begins with %q of the type %s: rows do not commit in the order of their times", column, own.keyType)
 	case !slices.Contains([]string{"bigint", "integer", "smallint"}, own.keyType) && !whole.MatchString(own.keyExact):
-		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s: rows do not commit in the order of its values", column, own.keyType)
+		r.Add(ceiling.Unsafe, slices.Concat(p.drawnFirst(t), p.remedies(t, false)), "the key begins with %q of the type %s: rows do not commit in the order of its values", column, own.keyType)
 	case len(p.sequences) == 0:
-		r.Add(ceiling.Unsafe, p.remedies(t, false), "no sequence draws %q: the column has neither an identity nor a nextval default, so clients or a trigger make its values", column)
+		r.Add(ceiling.Unsafe, slices.Concat(p.drawnFirst(t), p.remedies(t, false)), "no sequence draws %q: the column has neither an identity nor a nextval default, so clients or a trigger make its values", column)
 	case len(p.sequences) > 1:
 		var names []string
 		for _, s := range p.sequences {
@@ -147,6 +147,27 @@ func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
 	return a
 }
 
+// drawnFirst returns how to read by a later column of the key that a sequence draws: with that one first.
+func (p *table) drawnFirst(t ceiling.Table) []ceiling.Remedy {
+	i := slices.IndexFunc(t.Key, func(k ceiling.Column) bool {
+		return slices.ContainsFunc(p.columns, func(c column) bool { return c.name == k.Name && c.drawn })
+	})
+	if i < 1 {
+		return nil
+	}
+	key := slices.Concat(t.Key[i:i+1], t.Key[:i], t.Key[i+1:])
+	names := strings.Join(ceiling.Table{Key: key}.Names(), ", ")
+	return ceiling.Advice(fmt.Sprintf("for inserted rows, set Key to %s: a sequence draws %q; this needs an index that begins with it", names, t.Key[i].Name), p.createIndex(p.tree[0], key))
+}
+
+// stampFallback is the lossy ceiling for a key that begins with a time.
+func (p *table) stampFallback() string {
+	if p.tree[0].keyType == "timestamp without time zone" {
+		return "stamp=30s@UTC"
+	}
+	return "stamp=30s"
+}
+
 // sequence adds whether a sequence hands out its values once and in ascending order.
 func (p *table) sequence(r *ceiling.Report, t ceiling.Table, s sequence) {
 	alter := "ALTER SEQUENCE " + s.name
@@ -163,7 +184,7 @@ func (p *table) sequence(r *ceiling.Report, t ceiling.Table, s sequence) {
 		"the sequence %s is unlogged: after a crash it begins again", s.name)
 	if len(r.Findings) == before {
 		r.Add(ceiling.OK, nil, "%q is drawn by the sequence %s: CACHE 1, INCREMENT 1, NO CYCLE", t.Key[0].Name, s.name)
-		r.Fallbacks = []string{"lag=5m", "grace=30s"}
+		r.Fallbacks = []string{"grace=30s"}
 	}
 	r.AddIf(!s.mayRead, ceiling.Warning, ceiling.Advice("let the role read the sequence", fmt.Sprintf("GRANT SELECT ON SEQUENCE %s TO %s;", s.name, p.role)),
 		"the role may not read the sequence %s: keys that clients made up above it, and a setval below the cursor, go unnoticed", s.name)

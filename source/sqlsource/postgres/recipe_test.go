@@ -68,7 +68,7 @@ func TestRecipeColumn(t *testing.T) {
 	name, exists := txRecipe.free(p)
 	require.Equal(t, "_tx2", name)
 	require.False(t, exists)
-	p.columns = append(p.columns, column{"_tx2", "xid8", "pg_catalog.pg_current_xact_id()"})
+	p.columns = append(p.columns, column{name: "_tx2", typ: "xid8", expr: "pg_catalog.pg_current_xact_id()"})
 	name, exists = txRecipe.free(p)
 	require.Equal(t, "_tx2", name)
 	require.True(t, exists)
@@ -84,7 +84,7 @@ func TestRecipeLeavesUsersColumnsAlone(t *testing.T) {
 	t.Parallel()
 	p, target := ordersTable()
 	for _, name := range []string{"created_at", "_at"} {
-		p.columns = append(p.columns, column{name, "timestamp with time zone", "clock_timestamp()"})
+		p.columns = append(p.columns, column{name: name, typ: "timestamp with time zone", expr: "clock_timestamp()"})
 	}
 	target.Key = append([]ceiling.Column{{Name: "created_at", Quoted: `"created_at"`}}, target.Key...)
 	list := strings.Join(p.resetRemedies(target, stampRecipe)[0].Statements, "\n")

@@ -109,12 +109,26 @@ type session struct {
 
 func (s session) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	query, args = s.prepare(query, args)
-	return s.Queryer.QueryContext(ctx, query, args...)
+	rows, err := s.Queryer.QueryContext(ctx, query, args...)
+	if s.recovers(ctx, err) {
+		return s.Queryer.QueryContext(ctx, query, args...)
+	}
+	return rows, err
 }
 
 func (s session) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	query, args = s.prepare(query, args)
-	return s.Queryer.QueryRowContext(ctx, query, args...)
+	r := s.Queryer.QueryRowContext(ctx, query, args...)
+	if s.recovers(ctx, r.Err()) {
+		return s.Queryer.QueryRowContext(ctx, query, args...)
+	}
+	return r
+}
+
+// recovers goes back to the caller's savepoint, if an error of an earlier statement is why a statement of his
+// transaction was refused.
+func (s session) recovers(ctx context.Context, err error) bool {
+	return err != nil && dberr.SQLState(err) == "25P02" && ceiling.Exec(ctx, s.Queryer, "ROLLBACK TO SAVEPOINT "+dialect.Savepoint) == nil
 }
 
 func (s session) prepare(query string, args []any) (string, []any) {

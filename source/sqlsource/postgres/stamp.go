@@ -18,7 +18,7 @@ import (
 //
 // It takes your word for that, so it must be chosen explicitly. now(), CURRENT_TIMESTAMP and
 // the like are the time when the transaction began, or even earlier, and lose rows: see
-// ceiling.Lag. The errors for keys that begin with a time contain the statements for such a
+// ceiling.Stamp for them. The errors for keys that begin with a time contain the statements for such a
 // column and its trigger.
 //
 // It relies on the server's clock: rows written after it was set back, with stamps below the
@@ -36,7 +36,7 @@ func (c Stamp) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (c
 		return nil, err
 	}
 	if strings.HasPrefix(p.tree[0].keyType, "timestamp") {
-		r.Fallbacks = []string{"lag=5m"}
+		r.Fallbacks = []string{p.stampFallback()}
 	}
 	err = p.guarantee(&r, t, stampRecipe, true, "a moment when all transactions that wrote to the table then have ended (their locks on it are watched)")
 	if err != nil {
