@@ -218,7 +218,7 @@ func exec(ctx context.Context, conn *sql.Conn, statement string) error {
 
 func newID() string {
 	var b [6]byte
-	rand.Read(b[:]) //nolint:errcheck // it never fails
+	rand.Read(b[:])
 	return hex.EncodeToString(b[:])
 }
 

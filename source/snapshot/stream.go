@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -209,7 +210,7 @@ func (t *table) begin(ctx context.Context) (err error) {
 		statement, err = t.statement(own, db, s)
 	}
 	if err == nil {
-		s.rows, err = db.QueryContext(own, statement)
+		s.rows, err = db.QueryContext(own, statement) //nolint:rowserrcheck // advance does
 	}
 	if err != nil {
 		if restore != nil {
@@ -224,47 +225,25 @@ func (t *table) begin(ctx context.Context) (err error) {
 
 // statement writes the SELECT, and sets what its rows are scanned into.
 func (t *table) statement(ctx context.Context, db ceiling.Queryer, s *stream) (string, error) {
-	e := t.engine
-	var invisible []string
-	var err error
-	types := map[string]row.Type{}
-	list := t.refs(t.Columns)
-	if t.Columns == nil {
-		list = "t.*"
-	}
-	if t.Select == "" {
-		if types, err = e.sql.Types(ctx, db, t.parts, t.Columns); err != nil {
-			return "", err
-		}
-		if t.Columns == nil {
-			if invisible, err = e.sql.Invisible(ctx, db, t.parts); err != nil {
-				return "", err
-			}
-		}
-	}
-	if invisible != nil {
-		list += ", " + t.refs(invisible)
-	}
-	columns, err := t.describeColumns(ctx, db, list)
+	columns, types, err := t.columns(ctx, db)
 	if err != nil {
 		return "", err
 	}
+	e := t.engine
 	var names, sizes, selected []string
 	var kinds []row.Kind
 	var known []row.Type
 	for _, c := range columns {
-		kind, expr := e.sql.Column(c, t.ref(c.Name))
+		ref := t.ref(c.Name)
+		kind, expr := e.sql.Column(c, ref)
 		typ, ok := types[c.Name]
 		if !ok {
 			typ = e.sql.Type(c)
 		}
-		if expr == "" {
-			expr = t.ref(c.Name)
-		}
-		if size := e.sql.Size(c, t.ref(c.Name)); size != "" {
+		if size := e.sql.Size(c, ref); size != "" {
 			sizes = append(sizes, "COALESCE("+size+", 0)")
 		}
-		names, kinds, known, selected = append(names, c.Name), append(kinds, kind), append(known, typ), append(selected, expr)
+		names, kinds, known, selected = append(names, c.Name), append(kinds, kind), append(known, typ), append(selected, cmp.Or(expr, ref))
 	}
 	if len(sizes) > 0 {
 		selected = guard(selected, columns, t, sizes)
@@ -273,18 +252,42 @@ func (t *table) statement(ctx context.Context, db ceiling.Queryer, s *stream) (s
 	s.builder = row.NewBuilder(row.NewColumns(names, kinds, known...), firstRows)
 	s.dest = append(s.dest, s.builder.Dest()...)
 	set := e.sql.Settings(true)
-	var conditions []string
-	if set.Where != "" {
-		conditions = append(conditions, set.Where)
-	}
-	if strings.TrimSpace(t.Where) != "" {
-		conditions = append(conditions, "("+t.Where+"\n)")
-	}
 	text := set.Before + "SELECT " + set.Hint + strings.Join(selected, ", ") + " FROM " + t.from()
-	if conditions != nil {
-		text += " WHERE " + strings.Join(conditions, " AND ")
+	conditions := set.Where
+	if strings.TrimSpace(t.Where) != "" {
+		if conditions != "" {
+			conditions += " AND "
+		}
+		conditions += "(" + t.Where + "\n)" // its last line may end in a comment
+	}
+	if conditions != "" {
+		text += " WHERE " + conditions
 	}
 	return text, nil
+}
+
+// columns returns the columns to read, and what the catalogue says of their types.
+func (t *table) columns(ctx context.Context, db ceiling.Queryer) (columns []dialect.Column, types map[string]row.Type, err error) {
+	list := t.refs(t.Columns)
+	if t.Columns == nil {
+		list = "t.*"
+	}
+	if t.Select == "" {
+		if types, err = t.engine.sql.Types(ctx, db, t.parts, t.Columns); err != nil {
+			return nil, nil, err
+		}
+		var invisible []string
+		if t.Columns == nil {
+			if invisible, err = t.engine.sql.Invisible(ctx, db, t.parts); err != nil {
+				return nil, nil, err
+			}
+		}
+		if invisible != nil {
+			list += ", " + t.refs(invisible)
+		}
+	}
+	columns, err = t.describeColumns(ctx, db, list)
+	return columns, types, err
 }
 
 // firstRows is how many rows a batch is expected to have.
