@@ -35,6 +35,12 @@ type Source struct {
 	// whole table. 0 means that the next pass begins with the next Fetch.
 	Every time.Duration
 
+	// Snapshot, if not 0, reads a pass in one transaction, for at most so long: its rows are as of one moment.
+	// A pass that takes longer goes on in another transaction, and so does one that is interrupted. A
+	// transaction holds a connection of the pool, and the database keeps old versions of rows meanwhile.
+	// Without it each batch is read alone: see the package comment.
+	Snapshot time.Duration
+
 	mu     sync.Mutex
 	tuning tuning
 	table  table
