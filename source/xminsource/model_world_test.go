@@ -7,8 +7,8 @@ import (
 )
 
 // The model is a small Postgres: transactions with subtransactions, row versions, a log of which a part is on
-// disk, places that are used again, and ids on a ring of 2^8. A reader reads it while writers write. DESIGN.md says
-// its limits.
+// disk, places that are used again, and ids on a ring of 2^8. A reader reads it while writers write. It has neither
+// nested savepoints nor partitions nor standbys.
 
 const (
 	modelKeys = 4
