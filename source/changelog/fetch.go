@@ -233,14 +233,15 @@ func (r *reader) load(ctx context.Context, p position, limit int) (b source.Batc
 	if err != nil {
 		return b, err
 	}
-	b = source.Batch[row.Change]{Bytes: read.Bytes, More: true, Guarantee: r.guaranteed(nil)}
+	done := !read.More && read.Held == nil
+	b = source.Batch[row.Change]{Bytes: read.Bytes, More: read.More || done, Held: read.Held, Guarantee: r.guaranteed(nil)}
 	keys := row.Pick(read.Records, r.rowKey...)
 	for i, present := range read.Records {
 		b.Records = append(b.Records, row.Change{Op: row.Upsert, Table: r.label, Key: keys[i], Row: present})
 	}
 	p.inner = read.To
 	b.Position = "row with " + r.rows.Position(p.inner)
-	if !read.More {
+	if done {
 		p.loading, p.inner = false, ""
 	}
 	b.To = p.encode(r.label)

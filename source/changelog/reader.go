@@ -251,7 +251,7 @@ func (r *reader) look(ctx context.Context, run []row.Row, op string) (changes []
 		var b source.Batch[row.Row]
 		if b, err = r.lookUp.Fetch(ctx, after, len(run)-len(changes)); err == nil {
 			if len(b.Records) == 0 {
-				return nil, fmt.Errorf("changelog: %s: changes that were read are gone", r.label)
+				return nil, fmt.Errorf("changelog: %s: changes that were read cannot be read again now", r.label)
 			}
 			changes, after = append(changes, r.fromJoined(b.Records)...), b.To
 		}

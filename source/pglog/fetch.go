@@ -95,7 +95,7 @@ func (s *Source) begin(ctx context.Context, v *server, at cursor) error {
 	}
 	size := 1 << min(s.scale, 12)
 	upTo := min(v.flushed, max(at.at, v.slot.confirmed)+lsn(reach*size))
-	s.stream = s.open(v, at, upTo, window*size)
+	s.stream = s.open(v, at, upTo, window*size+s.passed)
 	return nil
 }
 
@@ -134,6 +134,7 @@ func (s *Source) next(ctx context.Context, start time.Time) (*message, error) {
 			s.scale++
 		}
 		at := st.now
+		s.passed = st.count
 		s.closeStream()
 		v, err := s.state(ctx, at.encode(), at)
 		if err == nil {
@@ -219,7 +220,7 @@ func (s *Source) drained(b *source.Batch[row.Change], after source.Cursor, recor
 	if records || st.now.at >= st.from.at+idleBytes {
 		b.To = st.now.encode()
 	}
-	s.idle = idle{b.To, st.server.flushed}
+	s.idle, s.passed = idle{b.To, st.server.flushed}, st.count
 	s.closeStream()
 }
 

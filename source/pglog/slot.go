@@ -21,10 +21,11 @@ type server struct {
 	version     int
 	cluster     string // its system identifier; "": the role may not read it
 	database    string
-	oid         int64 // of the database
-	flushed     lsn   // the log is on disk up to here
-	written     lsn   // the log is in memory up to here
-	replicates  bool  // the role has the attribute REPLICATION
+	oid         int64  // of the database
+	flushed     lsn    // the log is on disk up to here
+	written     lsn    // the log is in memory up to here
+	replicates  bool   // the role has the attribute REPLICATION
+	keep        string // max_slot_wal_keep_size
 	slot        *slot
 	publication *publication
 	at          time.Time // before it was asked
@@ -79,7 +80,7 @@ func (s *Source) with(ctx context.Context, f func(ceiling.Queryer) error) error 
 const serverQuery = `SELECT pg_is_in_recovery(), current_setting('wal_level'), current_setting('server_version_num')::int, %s,
 	current_database()::text, (SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = current_database()),
 	CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_flush_lsn()::text END, CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_insert_lsn()::text END,
-	(SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
+	(SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), current_setting('max_slot_wal_keep_size'),
 	(SELECT to_jsonb(r)::text FROM pg_catalog.pg_replication_slots r WHERE slot_name = $1::text), (SELECT to_jsonb(p)::text FROM pg_catalog.pg_publication p WHERE pubname = $2::text)`
 
 // ask reads the state of the server.
@@ -91,7 +92,7 @@ func (s *Source) ask(ctx context.Context) (*server, error) {
 		var err error
 		for _, cluster := range []string{`(SELECT system_identifier::text FROM pg_control_system())`, `''`} {
 			err = db.QueryRowContext(ctx, fmt.Sprintf(serverQuery, cluster), s.Slot, s.Publication).
-				Scan(&v.standby, &v.walLevel, &v.version, &v.cluster, &v.database, &v.oid, &flushed, &written, &v.replicates, &slotText, &publicationText)
+				Scan(&v.standby, &v.walLevel, &v.version, &v.cluster, &v.database, &v.oid, &flushed, &written, &v.replicates, &v.keep, &slotText, &publicationText)
 			if dberr.SQLState(err) != "42501" { // the right to read the identifier was revoked
 				break
 			}
@@ -212,15 +213,10 @@ func (s *Source) explain(err error) error {
 	return err
 }
 
-// create creates the slot. Since Postgres 17 it survives a failover to a standby that synchronizes slots.
-// The server waits for the transactions that are running.
+// create creates the slot. The server waits for the transactions that are running.
 func (s *Source) create(ctx context.Context, v *server) error {
-	statement := `SELECT lsn::text FROM pg_create_logical_replication_slot($1::name, 'pgoutput')`
-	if v.version >= 170000 {
-		statement = `SELECT lsn::text FROM pg_create_logical_replication_slot($1::name, 'pgoutput', failover => true)`
-	}
 	err := s.with(ctx, func(db ceiling.Queryer) error {
-		_, err := ceiling.Texts(ctx, db, statement, s.Slot)
+		_, err := ceiling.Texts(ctx, db, createSlot(v, "$1::name"), s.Slot)
 		return err
 	})
 	switch dberr.SQLState(err) {

@@ -15,7 +15,6 @@ import (
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
-	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // Source reads the existing rows of a publication's tables, and then their changes. DB, Slot and
@@ -52,16 +51,16 @@ type Source struct {
 	// Logger gets a line when the tables of the publication change. nil means slog.Default().
 	Logger *slog.Logger
 
-	mu      sync.Mutex
-	session dialect.Session
-	copier  *copier
-	stream  *stream
-	tables  []table
-	listed  time.Time         // when tables were read
-	shapes  map[string]*shape // by the message that describes the table
-	scale   int               // the window is enlarged by 2 to this power
-	idle    idle
-	fresh   freshness
+	mu     sync.Mutex
+	copier *copier
+	stream *stream
+	tables []table
+	listed time.Time         // when tables were read
+	shapes map[string]*shape // by the message that describes the table
+	scale  int               // the window is enlarged by 2 to this power
+	passed int               // how many messages follow the slot's position that were read before
+	idle   idle
+	fresh  freshness
 
 	slot     lsn // where it stood when this Source saw it last
 	released time.Time

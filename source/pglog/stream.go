@@ -122,7 +122,7 @@ func decoding() string {
 func (s *Source) start(ctx context.Context, db ceiling.Queryer, st *stream) (err error) {
 	publication := postgres.Dialect{}.Quote(s.Publication)
 	for late := time.Now().Add(activeLimit); ; {
-		st.rows, err = db.QueryContext(ctx, decoding(), s.Slot, st.upTo.String(), st.limit, publication)
+		st.rows, err = db.QueryContext(ctx, decoding(), s.Slot, st.upTo.String(), st.limit, publication) //nolint:rowserrcheck // next does
 		if err == nil {
 			if st.unread = st.rows.Next(); st.unread {
 				return nil
@@ -235,7 +235,7 @@ func (st *stream) read(ctx context.Context, raw []byte) (*message, error) {
 }
 
 func (st *stream) beginTransaction(b begin) {
-	t := &transaction{begin: b, id: strconv.FormatUint(uint64(b.xid), 10), position: b.commit.String()}
+	t := &transaction{begin: b, time: b.at(), id: strconv.FormatUint(uint64(b.xid), 10), position: b.commit.String()}
 	switch {
 	case b.commit > st.from.at:
 		st.now.position = position{at: b.commit}
@@ -305,7 +305,7 @@ func (st *stream) change(kind byte, rel *relation, body []byte) (*message, error
 	}
 	st.news = true
 	st.now.n = t.changes
-	st.now.last = mark{t.commit, t.xid}
+	st.now.last = t.mark()
 	if rel == nil || t.filtered {
 		return nil, nil
 	}
@@ -316,7 +316,7 @@ func (st *stream) change(kind byte, rel *relation, body []byte) (*message, error
 func (st *stream) verify() error {
 	last := st.from.last
 	switch {
-	case st.tx.commit == last.commit && st.tx.xid == last.xid:
+	case st.tx.mark() == last:
 		st.met = true
 	case st.tx.commit >= last.commit:
 		return errDiverged

@@ -20,7 +20,7 @@
 //
 // The ceiling that fits the table is chosen automatically, and the first Fetch logs
 // its guarantee. Where rows could be missed, Fetch returns a [ceiling.UnsafeError]
-// with the reasons and the statements that fix them. Lossy ceilings must be chosen
+// with the reasons and what can be done. Lossy ceilings must be chosen
 // explicitly. Rows wait for transactions that were open when they were added, so keep
 // transactions short: [source.Batch].Held says since when rows wait, and for whom.
 //

@@ -10,13 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
-	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/pglog"
 	"github.com/artifactofdevotion/devotion/source/row"
 )
-
-func TestMain(m *testing.M) { lab.Main(m) }
 
 // start starts a server whose log can be decoded.
 func start(tb testing.TB, args ...string) *dbtest.Server {
