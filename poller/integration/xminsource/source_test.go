@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
@@ -64,4 +65,28 @@ func settled(t *testing.T, db *sqlx.DB) {
 		var done bool
 		return db.Get(&done, `SELECT pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8`, next) == nil && done
 	})
+}
+
+// Behind a pooler each statement can run in another session. One connection is enough.
+func TestPooler(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartPostgres(t)
+	direct := server.NewDatabase(t)
+	setup := direct.Open(t, dbtest.PGX)
+	setup.MustExec(`CREATE TABLE t (id int PRIMARY KEY, v int)`)
+	pooler := dbtest.StartPgBouncer(t, server, "transaction")
+	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ} {
+		t.Run(string(driver), func(t *testing.T) {
+			setup.MustExec(`TRUNCATE t`)
+			setup.MustExec(`INSERT INTO t SELECT n, 0 FROM generate_series(1, 5) AS n`)
+			db := direct.WithAddr(pooler.Addr()).Open(t, driver)
+			db.SetMaxOpenConns(1)
+			s := sourceOf(db, "t", "id")
+			rows, at := await(t, s, "", 5)
+			assert.Equal(t, pairs(1, 2, 3, 4, 5), rows)
+			setup.MustExec(`UPDATE t SET v = 0 WHERE id > 3`)
+			rows, _ = await(t, s, at, 2)
+			assert.Equal(t, pairs(4, 5), rows)
+		})
+	}
 }
