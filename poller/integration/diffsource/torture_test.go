@@ -26,7 +26,7 @@ import (
 )
 
 var (
-	tortureChanges = flag.Int64("diffsource.changes", 4_000, "how many changes the writers of TestTorture make in each database")
+	tortureChanges = flag.Int64("diffsource.changes", 2_500, "how many changes the writers of TestTorture make in each database")
 	tortureWriters = flag.Int("diffsource.writers", 6, "how many writers they are")
 	tortureKills   = flag.Int("diffsource.kills", 3, "how often the pipeline is killed")
 	tortureCrashes = flag.Int("diffsource.crashes", 0, "how often the server is killed")
