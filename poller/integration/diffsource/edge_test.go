@@ -221,7 +221,7 @@ func TestSnapshot(t *testing.T) {
 	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table t (id int primary key, n int)`)
 		values := ""
-		for id := range 12_000 {
+		for id := range 6_000 {
 			values += fmt.Sprintf("(%d, 0),", id)
 		}
 		db.MustExec(`insert into t values ` + values[:len(values)-1])
@@ -249,7 +249,7 @@ func TestSnapshot(t *testing.T) {
 				}
 			}
 			require.NoError(t, s.Close())
-			require.Equal(t, 12_000, n)
+			require.Equal(t, 6_000, n)
 			require.Equal(t, long == 1, sum > 0, "%d rows of another moment", sum)
 			db.MustExec(`update t set n = 0`)
 		}
