@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source"
@@ -31,7 +32,7 @@ type stream struct {
 	digest digest
 	ahead  bool // the next row was read from the result, and not scanned
 	ended  bool // there is none
-	buf    []byte
+	heavy  bool // the last batch has a row that is larger than a batch should be
 }
 
 // digest is that of the rows that are behind.
@@ -39,13 +40,15 @@ type digest [12]byte
 
 func (d digest) String() string { return hex.EncodeToString(d[:]) }
 
-// next returns the digest with one more row.
-func (d digest) next(row []byte) (n digest) {
+// next returns the digest with one more row. A row without columns stands for one that cannot be read.
+func (d digest) next(r row.Row) (n digest, err error) {
 	h := sha256.New()
 	h.Write(d[:])
-	h.Write(row)
+	if r.Columns() != nil {
+		err = r.WriteJSON(h) // in parts: the JSON of a large row would be six times as large
+	}
 	copy(n[:], h.Sum(nil))
-	return n
+	return n, err
 }
 
 // close ends the statement. With abort the rest of its result is not read, and the connection ends.
@@ -72,7 +75,8 @@ func (t *table) fetchStream(ctx context.Context, at place, limit int) (b source.
 	}
 	at.rows, at.inner = s.n, s.digest.String()
 	if len(rows) == 0 && failed != nil {
-		at.rows, at.inner = s.n+1, s.digest.next(nil).String()
+		beyond, _ := s.digest.next(row.Row{})
+		at.rows, at.inner = s.n+1, beyond.String()
 		return b, at, &source.BadRecord{Key: fmt.Sprintf("row %d", at.rows), Err: failed}
 	}
 	b.Records, b.Bytes, b.More, b.Position = rows, bytes, s.ahead, fmt.Sprintf("row %d", s.n)
@@ -83,6 +87,10 @@ func (t *table) fetchStream(ctx context.Context, at place, limit int) (b source.
 func (s *stream) fill(ctx context.Context, t *table, limit int) (rows []row.Row, bytes int, failed, err error) {
 	stop := context.AfterFunc(ctx, s.cancel)
 	defer stop()
+	if s.heavy { // the collector would wait until the heap has doubled
+		debug.FreeOSMemory()
+	}
+	defer func() { s.heavy = bytes > 2*t.engine.opts.MaxBytes }()
 	for s.ahead && s.builder.Len() < limit && bytes < t.engine.opts.MaxBytes {
 		var size int
 		if size, failed, err = s.scan(t); failed != nil {
@@ -98,10 +106,9 @@ func (s *stream) fill(ctx context.Context, t *table, limit int) (rows []row.Row,
 	}
 	rows = s.builder.Rows()
 	for _, r := range rows {
-		if s.buf, err = r.AppendJSON(s.buf[:0]); err != nil {
+		if s.digest, err = s.digest.next(r); err != nil {
 			return nil, 0, nil, t.wrap(err)
 		}
-		s.digest = s.digest.next(s.buf)
 	}
 	s.n += int64(len(rows))
 	return rows, bytes, failed, nil
@@ -111,7 +118,8 @@ func (s *stream) fill(ctx context.Context, t *table, limit int) (rows []row.Row,
 func (s *stream) pass(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, s.cancel)
 	defer stop()
-	s.n, s.digest = s.n+1, s.digest.next(nil)
+	s.n++
+	s.digest, _ = s.digest.next(row.Row{})
 	return s.advance(ctx)
 }
 
