@@ -27,7 +27,7 @@
 // currval.
 //
 // After each batch Fetch compares what is installed with the table's present columns. If
-// they differ, it returns an [InstallError] with the script that mends it, and no record.
+// they differ, it returns an [InstallError] with the script that fixes it, and no record.
 // When changes may be missing, as after a trigger was dropped, the error wraps [ErrGap],
 // also after the script has run.
 //
@@ -36,5 +36,5 @@
 // The script is run by the table's owner. [Table.Grants] returns the rights of the reader,
 // and those of the role that prunes.
 //
-// DESIGN.md next to this package says why this is sound, and what it does not do.
+// DESIGN.md next to this package has the argument for the guarantee, and the limits.
 package changelog

@@ -146,7 +146,7 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 	var n int
 	b.Records, n, err = r.convert(ctx, read.Records)
 	if bad := (*source.BadRecord)(nil); errors.As(err, &bad) {
-		// What comes before it is a batch of its own.
+		// The changes before it are a separate batch.
 		if read, err = r.table.Fetch(ctx, p.inner, max(n, 1)); err != nil {
 			return b, err
 		}
