@@ -13,6 +13,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/diffsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 	"github.com/artifactofdevotion/devotion/source/xminsource"
 )
@@ -41,11 +42,27 @@ func xminScan(ctx context.Context, s subject) (Means, error) {
 func diff(_ context.Context, s subject) (Means, error) {
 	m := Means{Name: "diff", Package: "diffsource", Rights: selects, Allowed: s.relation.Grants.Read,
 		Price: s.duration(4, 6) + " a pass", Note: "a pass reads the whole table; the state has 24 bytes for each row with an integer key" + s.state()}
-	if !s.keyed() {
+	m.Delivers, m.Guarantee = Rows|Changes, diffsource.Promise().Text
+	switch {
+	case s.keyed() && s.relation.Nulls:
+		m.Guarantee += "; a row with NULL in the key is an error"
+	case s.keyed():
+	case s.relation.Place != "":
+		m.Guarantee += "; the table has no key, so rows are told apart by where they are stored, and a row that moves is a delete and an insert"
+		m.Note += "; set Select to " + ByPlace(s.sql, s.relation) + " and Key to " + s.relation.Place + ": each page of 5,000 rows may sort the table"
+	default:
 		return m, s.noKey()
 	}
-	m.Delivers, m.Guarantee = Rows|Changes, diffsource.Promise().Text
 	return m, nil
+}
+
+// ByPlace returns a SELECT of a relation without a key, with its Place as the first column, which is then the key.
+func ByPlace(w dialect.Writer, r dialect.Relation) string {
+	parts := []string{r.Name}
+	if r.Schema != "" {
+		parts = []string{r.Schema, r.Name}
+	}
+	return "SELECT t." + r.Place + " AS " + r.Place + ", t.* FROM " + dialect.QuoteAll(w, parts) + " AS t"
 }
 
 // changeTable records changes by triggers.

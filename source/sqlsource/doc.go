@@ -24,8 +24,9 @@
 // explicitly. Rows wait for transactions that were open when they were added, so keep
 // transactions short: [source.Batch].Held says since when rows wait, and for whom.
 //
-// An update is seen only if it moves the row to a new key, and a delete never is.
-// Package [ceiling] has recipes for both. Package [late] reports rows that appear below
+// An update is seen only if it moves the row to a new key, and a delete never is. Packages
+// changelog, diffsource and xminsource deliver them, and package recommend says which of these
+// fits a table. Package [late] reports rows that appear below
 // the cursor anyway, such as those with ids that clients make.
 //
 // # Keys

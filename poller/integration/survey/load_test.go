@@ -28,7 +28,10 @@ func open(t *testing.T, engine string) database {
 	switch engine {
 	case "postgres":
 		at := dbtest.Postgres(t).NewDatabase(t)
-		return database{at.Open(t, dbtest.PGX), engine, at}
+		db := at.Open(t, dbtest.PGX)
+		db.MustExec("ALTER SYSTEM SET wal_writer_delay = '10ms'") // rows wait until the log is on disk, table after table
+		db.MustExec("SELECT pg_reload_conf()")
+		return database{db, engine, at}
 	case "mariadb":
 		at := dbtest.MariaDB(t).NewDatabase(t)
 		db := at.Open(t, dbtest.MySQL)

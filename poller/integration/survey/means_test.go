@@ -7,11 +7,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/diffsource"
+	"github.com/artifactofdevotion/devotion/source/recommend"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/snapshot"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
 	"github.com/artifactofdevotion/devotion/source/xminsource"
 )
 
@@ -30,9 +34,15 @@ func (d database) source(t table) *sqlsource.Table {
 
 // followers returns the means that need SELECT alone.
 func (d database) followers(t *testing.T, tb table) (list []*follower) {
-	diff := &diffsource.Source{Table: d.source(tb), Dir: t.TempDir()}
+	of := d.source(tb)
+	if tb.Key == nil {
+		sql, err := builtin.Find(d.DB)
+		require.NoError(t, err)
+		of.Select, of.Key = recommend.ByPlace(sql, tb.Relation), []string{tb.Place}
+	}
+	diff := &diffsource.Source{Table: of, Dir: t.TempDir()}
 	list = append(list, &follower{name: "diff", source: diff, close: diff.Close, deletes: true})
-	if d.engine == "postgres" && tb.Kind == "table" {
+	if d.engine == "postgres" && tb.Kind == "table" && tb.Key != nil {
 		xmin := &xminsource.Source{DB: d.DB, Name: tb.Label(), Key: tb.Key, Logger: slog.New(slog.DiscardHandler)}
 		list = append(list, &follower{name: "xmin", source: xmin, close: func() error { return nil }})
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ import (
 
 var (
 	corpus = flag.String("survey", "testdata", "a directory with schemas, one file each in postgres, mariadb and sqlite")
-	only   = flag.String("survey.table", "", "survey the tables alone whose names contain this")
+	only   = flag.String("survey.table", "", "survey the tables alone whose names match this regular expression")
 )
 
 func TestMain(m *testing.M) { lab.Main(m) }
@@ -73,7 +74,7 @@ func (s *schema) survey(t *testing.T, file string) {
 	require.NoError(t, err)
 	assert.NotEmpty(t, relations, s.name)
 	for _, r := range relations {
-		if strings.Contains(r.Name, *only) {
+		if regexp.MustCompile(*only).MatchString(r.Label()) {
 			s.results = append(s.results, d.survey(t, d.describe(t, r)))
 		}
 	}

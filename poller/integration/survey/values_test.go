@@ -22,8 +22,9 @@ func (d database) wrong(t table, r row.Row) []string {
 		return nil
 	}
 	var list []string
+	first := r.Len() - len(conditions)
 	for i, c := range conditions {
-		if !found(c) {
+		if i += first; !found(c) {
 			list = append(list, fmt.Sprintf("%s.%s %s: %.60q", t.Label(), r.Columns().Name(i), t.column(r.Columns().Name(i)).Full, r.Text(i)))
 		}
 	}
@@ -35,6 +36,9 @@ func (d database) wrong(t table, r row.Row) []string {
 
 func (d database) conditions(t table, r row.Row) (list []string) {
 	for i := range r.Len() {
+		if t.Key == nil && r.Columns().Name(i) == t.Place {
+			continue
+		}
 		list = append(list, d.equals(t.column(r.Columns().Name(i)), r, i))
 	}
 	return list

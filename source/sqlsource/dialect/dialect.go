@@ -158,6 +158,7 @@ type Relation struct {
 	Kind   string   // "table", "view", or what else the database has, in words
 	Key    []string // the primary key, or else the shortest unique key, one without NULL first; nil: there is none
 	Nulls  bool     // columns of Key may hold NULL, and rows with NULL there are not told apart
+	Place  string   // an expression for where a row is stored, which tells rows apart without a key, but changes when they move; "": there is none
 	Rows   int64    // about, as the catalogue has it; -1: not known
 	Bytes  int64    // without indexes, about; -1: not known
 	Grants Grants   // what the present role may do

@@ -35,6 +35,7 @@ func (d Dialect) Relations(ctx context.Context, db ceiling.Queryer) (list []dial
 			}, keyOf, list[i].Name)
 		}
 		if err == nil && rowids[i] {
+			list[i].Place = "_rowid_"
 			err = db.QueryRowContext(ctx, "SELECT coalesce(max(_rowid_), 0) FROM main."+d.Quote(list[i].Name)).Scan(&list[i].Rows)
 		}
 	}
