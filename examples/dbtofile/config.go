@@ -18,6 +18,7 @@ import (
 	"unicode"
 
 	"github.com/artifactofdevotion/devotion/examples/webconfig"
+	"github.com/artifactofdevotion/devotion/source/recommend"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -64,7 +65,7 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.out, "out", "", "the `directory` for the files, for this copy only; it is created if it does not exist")
 	f.StringVar(&c.format, "format", "jsonl", "jsonl or csv")
 	f.StringVar(&c.name, "name", "", "the `prefix` of the file names; default the name of the table")
-	f.Func("ceiling", "how to wait for rows that commit late: auto chooses a `strategy` that misses no row (lock-fence, transaction-id, dirty-probe, single-writer or stamp); lag=5m, grace=30s and none can miss rows and must be chosen explicitly", func(text string) (err error) {
+	f.Func("ceiling", "how to wait for rows that commit late: auto chooses a `strategy` that misses no row (lock-fence, transaction-id, dirty-probe, single-writer or stamp); stamp=30s, grace=30s and none can miss rows and must be chosen explicitly", func(text string) (err error) {
 		c.ceiling, err = builtin.ParseCeiling(text)
 		return err
 	})
@@ -82,7 +83,7 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.webConfig, "web.config.file", "", "a `file` with the TLS certificate and the passwords of -listen, in the format of the Prometheus exporters")
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the lowest `level` to log: debug, info, warn or error")
-	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, the statement and its plan, how many rows are pending and who holds them back, and exit; it changes nothing and can run at the same time as the copy, or without -out before the first copy")
+	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, the statement and its plan, how many rows are pending and who holds them back, and exit; without -key, print by which means the table can be read, what each delivers and costs, and the statements that it needs; without -table, or with a pattern such as public.* or order%, do so for all tables; it changes nothing and can run at the same time as the copy, or without -out before the first copy")
 	f.BoolVar(&c.verify, "verify", false, "compare the files with the table, up to the cursor of the copy, print how many rows are missing, extra or changed and their first keys, and exit; it changes nothing and can run at the same time as the copy")
 	f.DurationVar(&c.audit, "audit", 0, "watch the table for this long, print how many rows appeared below the ceiling after the copy would have passed them, and how many a reader without a ceiling would have missed, and exit; SIGINT ends it early, with the result so far; it writes nothing and reads only keys")
 	f.StringVar(&c.rewind, "rewind", "", "set the copy back to after a `key`, or to first, and exit; the next start copies the rows after it again, to new files")
@@ -186,11 +187,17 @@ func fromEnvironment(f *flag.FlagSet, environ []string, given map[string]bool) e
 	return nil
 }
 
+// advises reports whether -check is about the means to read tables, and not about a copy.
+func (c *config) advises() bool {
+	return c.check && (recommend.IsPattern(c.table) || len(c.key) == 0)
+}
+
 // complete checks the settings, applies defaults and reads the file of the DSN.
 func (c *config) complete() (err error) {
 	switch {
 	case c.dsn == "" && c.dsnFile == "":
 		return wrong("-dsn or -dsn-file is missing: which database?")
+	case c.advises(): // the other settings are those of a copy
 	case c.table == "":
 		return wrong("-table is missing: which table?")
 	case len(c.key) == 0 && !c.snapshots():

@@ -302,9 +302,12 @@ func TestNamesOfFiles(t *testing.T) {
 func TestOnceWaitsForRowsThatAreHeldBack(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, db *sqlx.DB, args []string) {
-		db.MustExec(`INSERT INTO orders (name) VALUES ('a'), ('b'), ('c')`)
+		db.MustExec(`CREATE TABLE changes (at bigint NOT NULL PRIMARY KEY)`)
+		for i := range int64(3) {
+			db.MustExec(fmt.Sprintf(`INSERT INTO changes VALUES (%d)`, time.Now().UnixMicro()+i))
+		}
 		dir := t.TempDir()
-		succeeds(t, append(args, "-out", dir, "-once", "-ceiling", "lag=1s")...)
+		succeeds(t, append(args, "-table", "changes", "-key", "at", "-out", dir, "-once", "-ceiling", "stamp=1s")...)
 		require.Equal(t, 3, strings.Count(content(t, dir, ".jsonl"), "\n"))
 	})
 }

@@ -32,6 +32,9 @@ func run(ctx context.Context, c config) (err error) {
 		return err
 	}
 	defer db.Close()
+	if c.advises() {
+		return advise(ctx, db, c)
+	}
 	table := &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Where: c.where, Select: c.query,
 		MaxRowBytes: c.maxRowBytes, Ceiling: c.ceiling, Logger: parts}
 	if table.Start, err = start(table, c.start); err != nil {

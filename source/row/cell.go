@@ -59,7 +59,8 @@ func appendValue(dst []byte, kind Kind, src any) ([]byte, form, error) {
 		return dst, f, nil
 	case []byte: // nil is not NULL here: modernc.org/sqlite returns it for x''
 		if kind == Auto {
-			kind = Bytes
+			dst, _ := appendText(dst, Bytes, v)
+			return dst, blob, nil
 		}
 		dst, f := appendText(dst, kind, v)
 		return dst, f, nil

@@ -303,7 +303,7 @@ func (c *checker) count(ctx context.Context) error {
 }
 
 func (c *checker) pending(ctx context.Context, db ceiling.Queryer) error {
-	newest, err := c.query.latest(ctx, db, c.plan)
+	newest, err := c.query.end(ctx, db, c.plan, true)
 	if err != nil {
 		return err
 	}

@@ -75,6 +75,7 @@ type state struct {
 type records[T any] interface {
 	bind(dest []any) // sets what the columns are scanned into; the slice is kept
 	add() int        // ends a row and returns its size in bytes
+	note([][]byte)   // takes the key of a row that belongs to the batch
 	take(int) []T    // returns the first rows
 
 	digest(row T, column int) uint32 // the number of a value
@@ -281,7 +282,7 @@ func fetchBatch[T any](ctx context.Context, s *state, db ceiling.Queryer, at pos
 		return b, err
 	}
 	r := newReader(s.query, db, s.plan, at.key, limit)
-	r.add = into.add
+	r.add, r.note = into.add, into.note
 	r.bind(into.bind)
 	first, w := at, (*window)(nil)
 	for ended := false; !ended; {

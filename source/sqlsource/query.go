@@ -195,6 +195,7 @@ func (b *binding[T]) add() int {
 }
 
 func (b *binding[T]) take(n int) []T { return b.records[:n:n] }
+func (b *binding[T]) note([][]byte)  {}
 
 // digest returns the number of a field. Text and bytes, which may be large, are not copied. A time has the same
 // number in all zones. A value that may not be printed by its contents is not known.

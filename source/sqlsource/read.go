@@ -23,6 +23,7 @@ type reader struct {
 	dest  []any // what a row is scanned into
 	skip  []any // the same, for the key alone
 	add   func() int
+	note  func(key [][]byte) // nil: keys are not taken
 
 	rows, bytes int           // of the batch
 	more        bool          // another row follows
@@ -83,7 +84,7 @@ func (r *reader) read(ctx context.Context, where keyRange) error {
 		list, dest, skip, r.large = r.plan.whole, dest[1:], skip[1:], sql.NullInt64{}
 	}
 	r.front, r.together = steady, steady && where.keys != nil
-	if where.keys != nil && !steady {
+	if where.keys != nil && !steady && !where.whole {
 		list = r.plan.short
 	}
 	statement, args, err := r.statement(r.plan, list, where)
@@ -122,6 +123,9 @@ func (r *reader) read(ctx context.Context, where keyRange) error {
 		r.rows++
 		r.bytes += size
 		r.keys.keep()
+		if r.note != nil {
+			r.note(r.keys.last)
+		}
 		if r.rows&(r.rows-1) == 0 || r.rows%anchorEvery == 0 {
 			r.seen = append(r.seen, rowKey{r.rows, values(r.keys.last)})
 		}
@@ -206,6 +210,8 @@ type keyRange struct {
 	keys      [][]dialect.Value // not nil: only rows with one of these keys, for their digests; with steady in front of the others
 	below     ceiling.Limit
 	falling   bool
+	whole     bool   // with all values, although the rows have one of keys
+	ends      bool   // without NULL, which may be before the least value or after the greatest
 	fits      bool   // only rows that are not larger than maxRowBytes
 	steady    string // a condition that depends on no row, without which there are no rows; "": none
 	plain     bool   // without what makes the text of values independent of the session: for plans
@@ -255,9 +261,9 @@ func (q *query) statement(p *plan, list string, r keyRange) (string, []any, erro
 		order[i] = k.Ref
 		if r.falling {
 			order[i] += " DESC"
-			if k.Nullable { // Postgres has NULL before the greatest value
-				conds = append(conds, k.Ref+" IS NOT NULL")
-			}
+		}
+		if r.ends && k.Nullable {
+			conds = append(conds, k.Ref+" IS NOT NULL")
 		}
 	}
 	set := q.settings()
@@ -338,9 +344,9 @@ func (q *query) some(ctx context.Context, db ceiling.Queryer, statement string, 
 	return err == nil, q.wrap(err, after)
 }
 
-// latest returns the greatest key, nil if the table is empty.
-func (q *query) latest(ctx context.Context, db ceiling.Queryer, p *plan) (key []dialect.Value, err error) {
-	err = q.eachKey(ctx, db, p, keyRange{falling: true, limit: 1}, func(k []dialect.Value) { key = k })
+// end returns the least or the greatest key, nil if the table is empty.
+func (q *query) end(ctx context.Context, db ceiling.Queryer, p *plan, last bool) (key []dialect.Value, err error) {
+	err = q.eachKey(ctx, db, p, keyRange{falling: last, ends: true, limit: 1}, func(k []dialect.Value) { key = k })
 	return key, err
 }
 

@@ -299,6 +299,7 @@ type rowRecords struct{ *row.Builder }
 
 func (r rowRecords) bind(dest []any)      { copy(dest, r.Dest()) }
 func (r rowRecords) add() int             { return r.Add() }
+func (rowRecords) note([][]byte)          {}
 func (r rowRecords) take(n int) []row.Row { return r.Rows()[:n:n] }
 
 func (r rowRecords) digest(of row.Row, i int) uint32 {

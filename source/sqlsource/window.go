@@ -171,7 +171,7 @@ func (s *state) findNull(ctx context.Context, db ceiling.Queryer, after []dialec
 
 // check holds rows below the window that a crash of the server could take back.
 func (s *state) check(ctx context.Context, db ceiling.Queryer, w *window, after []dialect.Value) (*source.Held, error) {
-	if w.Nothing || w.durable {
+	if w.Nothing || w.durable || w.Unflushed {
 		return nil, nil
 	}
 	statement, args, err := s.query.statement(s.plan, "1", keyRange{after: after, below: w.Limit, limit: 1})
@@ -194,10 +194,7 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Val
 	if _, _, err := s.query.statement(s.plan, s.plan.list, keyRange{after: key}); err != nil {
 		return ceiling.Limit{}, err
 	}
-	var after []string
-	for _, v := range key {
-		after = append(after, v.Text)
-	}
+	after := texts(key)
 	for round := 1; ; round++ {
 		if err := s.open(ctx, db); err != nil {
 			return ceiling.Limit{}, err
@@ -221,6 +218,13 @@ func (s *state) limit(ctx context.Context, db ceiling.Queryer, key []dialect.Val
 		}
 		return l, err
 	}
+}
+
+func texts(key []dialect.Value) (all []string) {
+	for _, v := range key {
+		all = append(all, v.Text)
+	}
+	return all
 }
 
 // open makes the guard, unless it exists, and logs its guarantee in one line.
@@ -296,7 +300,7 @@ func (s *state) unreadUpdates(r ceiling.Report) string {
 
 func (s *state) target() ceiling.Table {
 	q := s.query
-	t := ceiling.Table{SQL: q.sql, Label: q.label, Parts: q.table, Greatest: s.greatest}
+	t := ceiling.Table{SQL: q.sql, Label: q.label, Parts: q.table, End: s.end}
 	if q.table != nil {
 		t.Name = dialect.QuoteAll(q.sql, q.table)
 	}
@@ -316,9 +320,15 @@ func (s *state) startLatest(ctx context.Context, db ceiling.Queryer) (source.Cur
 
 // greatest returns the cursor after the last row, or before the first one if there is none.
 func (s *state) greatest(ctx context.Context, db ceiling.Queryer) (source.Cursor, error) {
-	key, err := s.query.latest(ctx, db, s.plan)
+	key, err := s.query.end(ctx, db, s.plan, true)
 	if err != nil {
 		return "", err
 	}
 	return encode(s.query.print, origin{}, key)
+}
+
+// end returns the texts of the key of the first or the last row.
+func (s *state) end(ctx context.Context, db ceiling.Queryer, last bool) ([]string, error) {
+	key, err := s.query.end(ctx, db, s.plan, last)
+	return texts(key), err
 }

@@ -81,14 +81,9 @@ func (p *pipeline) source() *sqlsource.Table {
 // poll runs the pipeline until it has delivered all rows.
 func (p *pipeline) poll() error {
 	p.t.Helper()
-	_, twice := p.ceiling.(ceiling.Lag) // what the first time has seen is delivered the second time
 	run := &poller.Poller[row.Row]{Name: "orders", Source: p.source(), Sink: p, Checkpointer: p, BatchSize: 100, Interval: time.Millisecond,
 		DrainWait: lab.WaitLimit, Logger: slog.New(slog.DiscardHandler)}
-	err := run.Drain(p.t.Context())
-	if err == nil && twice {
-		err = run.Drain(p.t.Context())
-	}
-	return err
+	return run.Drain(p.t.Context())
 }
 
 // restart forgets what the program has in memory.
@@ -184,7 +179,7 @@ func (p *pipeline) adopt() {
 }
 
 // ceilings are the one that is chosen (nil), and the lossy ones. The only writer is quicker than those.
-var ceilings = []ceiling.Ceiling{nil, ceiling.None{}, ceiling.Grace{For: time.Millisecond}, ceiling.Lag{By: time.Nanosecond}}
+var ceilings = []ceiling.Ceiling{nil, ceiling.None{}, ceiling.Grace{For: time.Millisecond}}
 
 // pipelines copy one table, with each of the ceilings.
 type pipelines []*pipeline

@@ -66,8 +66,8 @@ func TestPage(t *testing.T) {
 		{"lossy", lossy, func(t *testing.T, p *tab) {
 			assert.Equal(t, "✓ All pipelines are healthy", eval[string](p, "document.title"))
 			assert.Regexp(t, `Lossy pipelines\n1\n`, p.text())
-			assert.Regexp(t, `page_views\n(up to date|copying)\nid \d+\nLOSSY lag=5m0s\n`, p.text())
-			assert.Contains(t, p.text(), "LOSSY: rows can be missed with the ceiling lag=5m0s\n"+lag.Text)
+			assert.Regexp(t, `page_views\n(up to date|copying)\nid \d+\nLOSSY stamp=30s\n`, p.text())
+			assert.Contains(t, p.text(), "LOSSY: rows can be missed with the ceiling stamp=30s\n"+margin.Text)
 			assert.Equal(t, 1, eval[int](p, "document.querySelectorAll('.lossy').length"))
 		}},
 		{"trouble", trouble, func(t *testing.T, p *tab) {

@@ -38,8 +38,8 @@ type pipeline struct {
 }
 
 var (
-	every = &source.Guarantee{Name: "lock-fence", Text: "Every row is read exactly once, in the order of id."}
-	lag   = &source.Guarantee{Name: "lag=5m0s", Text: "A row whose transaction commits more than 5m after the time in created_at is missed.", Lossy: true}
+	every  = &source.Guarantee{Name: "lock-fence", Text: "Every row is read exactly once, in the order of id."}
+	margin = &source.Guarantee{Name: "stamp=30s", Text: "A row is missed if its created_at holds a time more than 30s before its transaction began.", Lossy: true}
 )
 
 // traffic is a source whose rows appear over time, at a rate that varies but is
@@ -171,7 +171,7 @@ func outage(end time.Time) []*pipeline {
 func lossy(time.Time) []*pipeline {
 	return []*pipeline{
 		{name: "orders", perSec: 1240},
-		{name: "page_views", perSec: 9000, guarantee: lag},
+		{name: "page_views", perSec: 9000, guarantee: margin},
 		{name: "invoices", perSec: 86},
 	}
 }

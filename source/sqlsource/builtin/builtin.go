@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,8 +56,9 @@ func Find(db *sqlx.DB) (dialect.Dialect, error) {
 }
 
 // ParseCeiling returns the ceiling with a name, as a setting of a program has it: one of
-// [Ceilings], or with a duration of package time grace=30s or lag=5m, or lag=5m@UTC with the time
-// zone of a column of times without one. The name auto returns nil,
+// [Ceilings], or with a duration of package time grace=30s or stamp=30s. stamp=30s@UTC has the time
+// zone of a column of times without one, and stamp=30s@2010-11-04T01:42:54.657Z/22 the epoch of snowflake
+// ids and the number of bits below the milliseconds. The name stamp alone is postgres.Stamp. The name auto returns nil,
 // which stands for the ceiling that fits the table. What String returns is such a name.
 func ParseCeiling(text string) (ceiling.Ceiling, error) {
 	if text == "auto" {
@@ -70,24 +72,35 @@ func ParseCeiling(text string) (ceiling.Ceiling, error) {
 		names = append(names, c.String())
 	}
 	name, value, _ := strings.Cut(text, "=")
-	if name != "grace" && name != "lag" {
-		return nil, fmt.Errorf("ceiling: %q: want %s, grace=30s, lag=5m or lag=5m@UTC", text, strings.Join(names, ", "))
-	}
-	zone, zoned := "", false
-	if name == "lag" {
-		value, zone, zoned = strings.Cut(value, "@")
-	}
-	if zoned && zone == "" {
-		return nil, fmt.Errorf("ceiling: %q: want a time zone after @, such as lag=5m@UTC", text)
-	}
+	value, of, given := strings.Cut(value, "@")
 	d, err := time.ParseDuration(value)
-	if err != nil || d <= 0 {
+	switch {
+	case name == "lag":
+		return nil, fmt.Errorf("ceiling: %q: lag was replaced by stamp, which waits for open transactions: write stamp=30s, with a margin for the clocks of clients", text)
+	case name != "stamp" && name != "grace" || name == "grace" && given:
+		return nil, fmt.Errorf("ceiling: %q: want %s, grace=30s, stamp=30s or stamp=30s@UTC", text, strings.Join(names, ", "))
+	case err != nil || d <= 0:
 		return nil, fmt.Errorf("ceiling: %q: want a duration of more than 0 after %s, such as %[2]s=30s", text, name)
-	}
-	if name == "grace" {
+	case name == "grace":
 		return ceiling.Grace{For: d}, nil
+	case given && of == "":
+		return nil, fmt.Errorf("ceiling: %q: want a time zone after @, such as stamp=30s@UTC", text)
 	}
-	return ceiling.Lag{By: d, Zone: zone}, nil
+	return stampOf(d, of), nil
+}
+
+// stampOf takes what follows the @ for an epoch if it is a time, and otherwise for a time zone.
+func stampOf(margin time.Duration, of string) ceiling.Stamp {
+	moment, text, counted := strings.Cut(of, "/")
+	bits, failed := strconv.Atoi(text)
+	if !counted {
+		bits, failed = 22, nil
+	}
+	epoch, err := time.Parse(time.RFC3339, moment)
+	if err != nil || failed != nil {
+		return ceiling.Stamp{Margin: margin, Zone: of}
+	}
+	return ceiling.Stamp{Margin: margin, Epoch: epoch, Bits: bits}
 }
 
 // Ceilings returns the ceilings that need no options: those of the databases, and ceiling.None.

@@ -23,7 +23,10 @@ func TestParseCeiling(t *testing.T) {
 	for text, want := range map[string]ceiling.Ceiling{
 		"lock-fence": postgres.LockFence{}, "transaction-id": postgres.TransactionID{}, "dirty-probe": mysql.DirtyProbe{},
 		"single-writer": sqlite.SingleWriter{}, "stamp": postgres.Stamp{}, "none": ceiling.None{},
-		"grace=30s": ceiling.Grace{For: 30 * time.Second}, "lag=5m": ceiling.Lag{By: 5 * time.Minute}, "lag=5m@Asia/Tokyo": ceiling.Lag{By: 5 * time.Minute, Zone: "Asia/Tokyo"}, "lag=1h0m0.5s": ceiling.Lag{By: time.Hour + 500*time.Millisecond},
+		"grace=30s": ceiling.Grace{For: 30 * time.Second}, "stamp=5m": ceiling.Stamp{Margin: 5 * time.Minute}, "stamp=5m@Asia/Tokyo": ceiling.Stamp{Margin: 5 * time.Minute, Zone: "Asia/Tokyo"},
+		"stamp=1h0m0.5s@+09:00":              ceiling.Stamp{Margin: time.Hour + 500*time.Millisecond, Zone: "+09:00"},
+		"stamp=30s@2010-11-04T01:42:54.657Z": ceiling.Stamp{Margin: 30 * time.Second, Epoch: time.UnixMilli(1288834974657).UTC(), Bits: 22},
+		"stamp=30s@1970-01-01T00:00:00Z/16":  ceiling.Stamp{Margin: 30 * time.Second, Epoch: time.Unix(0, 0).UTC(), Bits: 16},
 	} {
 		got, err := ParseCeiling(text)
 		require.NoError(t, err, text)
@@ -35,12 +38,14 @@ func TestParseCeiling(t *testing.T) {
 	c, err := ParseCeiling("auto")
 	require.NoError(t, err)
 	require.Nil(t, c)
-	for _, text := range []string{"", "Auto", "lockfence", "lock-fence=1s", "none=", "grace", "grace=", "grace=30", "grace=0s", "grace=-1s", "lag=x", "lag =5m", " auto"} {
+	for _, text := range []string{"", "Auto", "lockfence", "lock-fence=1s", "none=", "grace", "grace=", "grace=30", "grace=0s", "grace=-1s", "grace=1s@UTC", "stamp=", "stamp=x", "stamp=-1s", "stamp=30s@", "stamp =5m", " auto"} {
 		c, err := ParseCeiling(text)
 		require.Nil(t, c, text)
 		require.ErrorContains(t, err, "ceiling: ", text)
 		require.ErrorContains(t, err, "want ", text)
 	}
+	_, err = ParseCeiling("lag=5m@UTC")
+	require.ErrorContains(t, err, "lag was replaced by stamp, which waits for open transactions: write stamp=30s")
 }
 
 // driverOnly is a driver that does not connect.

@@ -46,17 +46,18 @@ type Queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// SQL is what a ceiling for any database, such as [Lag], must know about it. Package dialect includes it.
+// SQL is what a ceiling for any database, such as [Stamp], must know about it. Package dialect includes it.
 type SQL interface {
 	// Name is the database's name, for messages, such as "SQL Server".
 	Name() string
 
-	// Older returns a condition that holds when the column ref is a time more than some
-	// microseconds, the ? in it (an int64), before the database's clock. typ is the driver's name
-	// for its type. where is "" if that is not a time, or is not compared with the clock. A type
-	// without a time zone is taken for the time of day in a zone, by default that of the session;
-	// in is the zone's name, "" for other types.
-	Older(ctx context.Context, db Queryer, ref, typ, zone string) (where, in string, err error)
+	// TimeLayout returns how a time of a type is written to compare a column with it, as package time has it, and
+	// whether it is written in UTC. typ is the driver's name for the type. "" says that it is not a type of times of
+	// day, or that its values can be anything.
+	TimeLayout(typ string) (layout string, utc bool)
+
+	// Transactions returns how to list the open transactions. It adds to r what is wrong.
+	Transactions(ctx context.Context, db Queryer, r *Report) (Transactions, error)
 }
 
 // Table is the table to guard.
@@ -67,9 +68,9 @@ type Table struct {
 	Name  string   // the table's name for SQL, quoted; "" if Parts is nil
 	Key   []Column // the key's columns in order; at least one
 
-	// Greatest returns the cursor of the source's last row that is committed, whatever its age,
-	// for Limit.UpTo. Without rows that is the cursor before the first row.
-	Greatest func(ctx context.Context, db Queryer) (source.Cursor, error)
+	// End returns the key of the source's first or last row that is committed, whatever its age: texts, as
+	// Advance gets them. It is nil without rows.
+	End func(ctx context.Context, db Queryer, last bool) ([]string, error)
 }
 
 // Column is a column of the key.
@@ -132,8 +133,7 @@ type Limit struct {
 	Where string
 	Args  []any
 
-	// UpTo is the cursor of the last row to read, as Table.Greatest returned it earlier. Empty
-	// sets no bound. Rows must be up to it and meet Where. If it is the cursor itself, there is
+	// UpTo is a cursor of the source, for the last row to read. Empty sets no bound. Rows must be up to it and meet Where. If it is the cursor itself, there is
 	// nothing to read, and nothing is Held.
 	UpTo source.Cursor
 
@@ -141,6 +141,10 @@ type Limit struct {
 	More    bool         // rows above the limit can be read without waiting, by another Advance
 	AsOf    time.Time    // every row committed before it is below the limit; zero: not known
 	Held    *source.Held // not nil if there are rows above the limit that must wait
+
+	// Unflushed says that rows may be read whose commit is not on disk yet, so that a crash of the
+	// server can take them back: what reads them finds that later.
+	Unflushed bool
 
 	// Sequence identifies what draws the keys, such that it differs when keys are drawn
 	// again from the beginning. The source keeps it in its cursors and refuses a cursor

@@ -8,16 +8,17 @@
 // A [Ceiling] is a strategy for finding one. Package sqlsource chooses it automatically, logs
 // in one line what is guaranteed and why, and ends with an [UnsafeError] where only a lossy
 // ceiling is possible. Those that miss nothing are in the packages postgres, mysql and sqlite
-// next to this one. This package has the ones for any database: [Grace], [Lag] and [None]. They
+// next to this one. This package has the ones for any database: [Grace], [Stamp] and [None]. They
 // can miss rows, so they must be chosen explicitly, by the field Ceiling of a sqlsource.Table or
 // Query:
 //
-//	orders.Ceiling = ceiling.Lag{By: 5 * time.Minute}
+//	orders.Ceiling = ceiling.Stamp{Margin: 30 * time.Second}
 //
 // A ceiling for another database, or for a promise that only you know of, is a type with two
 // methods: see the example of [Ceiling]. [Fences] is the bookkeeping for a strategy that waits
 // for transactions to end, [Progress] for one that reads up to integer keys. [Report.Add] reports
-// a fact about the table: each [Finding] has its remedies as statements and words.
+// a fact about the table: each [Finding] has its remedies as statements and words. [OtherMeans] are
+// those for a table that its key cannot be read by.
 //
 // With a key that is drawn once, a row is read once, as it is at that time. With a key that each
 // change sets again, each row's latest version is read after each change. Versions in between are

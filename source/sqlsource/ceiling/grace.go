@@ -43,7 +43,7 @@ func (c Grace) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 		}
 	}
 	if errors.Is(err, errNoInteger) {
-		r.Add(Unsafe, Advice("use a key of integers; for a column of times choose the ceiling lag"),
+		r.Add(Unsafe, Advice("use a key of integers; for a column of times choose the ceiling stamp=30s"),
 			"%q does not hold integers up to %d", t.Key[0].Name, int64(math.MaxInt64))
 		err = r.Err(t)
 	}

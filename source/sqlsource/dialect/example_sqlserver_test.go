@@ -154,18 +154,27 @@ func (SQLServer) Origin(context.Context, ceiling.Queryer, string, []string, stri
 	return dialect.Origin{}, nil
 }
 
+// Relations is needed to recommend how tables can be read, and by nothing else.
+func (SQLServer) Relations(context.Context, ceiling.Queryer) ([]dialect.Relation, error) {
+	return nil, errors.New("SQL Server's tables are not listed")
+}
+
 func (SQLServer) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
 	return RowVersion{}, nil
 }
 
-func (SQLServer) Older(_ context.Context, _ ceiling.Queryer, ref, typ, _ string) (where, in string, err error) {
+func (SQLServer) TimeLayout(typ string) (layout string, utc bool) {
 	switch typ {
 	case "DATETIMEOFFSET":
-		return ref + " < DATEADD(microsecond, -?, SYSUTCDATETIME())", "", nil
+		return "2006-01-02 15:04:05.000000Z07:00", true
 	case "DATETIME2":
-		return ref + " < DATEADD(microsecond, -?, SYSUTCDATETIME())", "UTC", nil
+		return "2006-01-02 15:04:05.000000", false
 	}
-	return "", "", nil
+	return "", false
+}
+
+func (SQLServer) Transactions(context.Context, ceiling.Queryer, *ceiling.Report) (ceiling.Transactions, error) {
+	return ceiling.Unlisted("SELECT DATEDIFF_BIG(microsecond, '1970-01-01', SYSUTCDATETIME())"), nil
 }
 
 func (SQLServer) CreateTable(table, columns string) string {

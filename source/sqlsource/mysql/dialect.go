@@ -45,32 +45,6 @@ func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ") ENGINE=InnoDB"
 }
 
-// Older implements [ceiling.SQL].
-func (Dialect) Older(ctx context.Context, db ceiling.Queryer, ref, typ, zone string) (where, in string, err error) {
-	const ago = " - INTERVAL ? MICROSECOND"
-	switch typ {
-	case "TIMESTAMP":
-		return ref + " < NOW(6)" + ago, "", nil
-	case "DATETIME", "DATE":
-	default:
-		return "", "", nil
-	}
-	var known bool
-	name := "@@session.time_zone"
-	if zone != "" {
-		name = literal(zone)
-	}
-	err = db.QueryRowContext(ctx, "SELECT "+name+", CONVERT_TZ(UTC_TIMESTAMP(6), '+00:00', "+name+") IS NOT NULL").Scan(&in, &known)
-	if err == nil && !known {
-		err = dialect.Permanent("the database does not know the time zone %q: give an offset such as +09:00, or load its tables of zones (mariadb-tzinfo-to-sql)", in)
-	}
-	then := "CONVERT_TZ(UTC_TIMESTAMP(6), '+00:00', " + literal(in) + ")" + ago
-	if typ == "DATE" {
-		then = "DATE(" + then + ")"
-	}
-	return ref + " < " + then, in, err
-}
-
 // Compare implements [dialect.Writer]. MySQL compares rows without an index.
 func (Dialect) Compare(columns []dialect.KeyColumn, key []dialect.Value, upTo bool, args *dialect.Args) (string, error) {
 	return dialect.CompareColumns(columns, key, upTo, args)

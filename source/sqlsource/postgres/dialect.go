@@ -2,7 +2,6 @@
 package postgres
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,31 +120,6 @@ func (Dialect) TextType(_ int, compared bool) string {
 
 func (Dialect) IdleTimeout(milliseconds int64) string {
 	return fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", milliseconds)
-}
-
-// Older implements [ceiling.SQL].
-func (Dialect) Older(ctx context.Context, db ceiling.Queryer, ref, typ, zone string) (where, in string, err error) {
-	const ago = " - ?::bigint * interval '1 microsecond'"
-	switch typ {
-	case "TIMESTAMPTZ":
-		return ref + " < statement_timestamp()" + ago, "", nil
-	case "TIMESTAMP", "DATE":
-	default:
-		return "", "", nil
-	}
-	if s, ok := db.(session); ok {
-		zone = cmp.Or(zone, s.zone)
-	}
-	err = db.QueryRowContext(ctx, `SELECT zone, statement_timestamp() AT TIME ZONE zone IS NOT NULL
-		FROM (SELECT COALESCE(NULLIF($1::text, ''), current_setting('TimeZone')) AS zone) AS z`, zone).Scan(&in, new(bool))
-	if dberr.SQLState(err) == "22023" {
-		err = dialect.Permanent("the database does not know the time zone %q: %w", zone, err)
-	}
-	then := "(statement_timestamp() AT TIME ZONE " + dialect.QuoteWith("'", in) + ago + ")"
-	if typ == "DATE" {
-		then += "::date"
-	}
-	return ref + " < " + then, in, err
 }
 
 // History implements [dialect.Reader]. It needs no rights beyond those that everybody

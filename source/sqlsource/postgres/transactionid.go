@@ -138,7 +138,7 @@ func (g *transactionID) Advance(ctx context.Context, db ceiling.Queryer, after [
 		l.Held = &source.Held{}
 		g.progress.See(r.next, at)
 		l.AsOf, l.Held.Since = g.progress.Advance(min(r.oldest, r.next-1), at) // not next itself: the rows that were just seen wait
-		l.Held.By, err = oldestTransaction(ctx, db)
+		l.Held.By, err = OldestTransaction(ctx, db)
 	} else {
 		l.AsOf, _ = g.progress.Advance(math.MaxInt64, at)
 	}
@@ -163,9 +163,9 @@ func (g *transactionID) unreached(r reading) error {
 		"rows have a %q up to %d, and the next transaction of this cluster has the id %d: they came from another cluster, as by dump and restore, and would wait until this one has got as far", column.Name, r.greatest, r.next)
 }
 
-// oldestTransaction names the one that all others wait for. It is found by its lock, because
+// OldestTransaction names the one that all others wait for. It is found by its lock, because
 // pg_stat_activity shows a plain role no ids of other roles.
-func oldestTransaction(ctx context.Context, db ceiling.Queryer) ([]string, error) {
+func OldestTransaction(ctx context.Context, db ceiling.Queryer) ([]string, error) {
 	who, err := ceiling.DescribeHolders(ctx, db, "SELECT CASE WHEN l.pid IS NULL THEN "+preparedName+" ELSE "+sessionName+" END, "+secondsSince("COALESCE(a.xact_start, x.prepared)")+`
 		FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 		LEFT JOIN pg_catalog.pg_prepared_xacts x ON l.pid IS NULL AND x.transaction = l.transactionid

@@ -46,11 +46,6 @@ func (Dialect) CreateTable(table, columns string) string {
 	return "CREATE TABLE IF NOT EXISTS " + table + " (" + columns + ")"
 }
 
-// Older implements [ceiling.SQL]. Times are texts and numbers of any form.
-func (Dialect) Older(context.Context, ceiling.Queryer, string, string, string) (where, in string, err error) {
-	return "", "", nil
-}
-
 // Session implements [dialect.Reader]. The drivers ask for UTF-8, whatever the file is in.
 func (Dialect) Session(context.Context, *sql.Conn, bool, []string) (dialect.Session, error) {
 	return dialect.Plain, nil

@@ -1,0 +1,268 @@
+package changelog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+)
+
+// The operations in the change table.
+const (
+	opInsert   = "I"
+	opUpdate   = "U"
+	opDelete   = "D"
+	opTruncate = "T"
+	opState    = "P" // the row as it is after all that the transaction has done to it so far
+	opLookUp   = "C" // the row with the key may have changed, or be gone
+	opReplaced = "R" // the row with the key may be gone
+	opStart    = "S" // recording began here: earlier changes may be missing
+)
+
+// facts are what the database says about a table and its change table.
+type facts struct {
+	sql     dialect.Dialect
+	parts   []string // the table's name, the schema first where there are schemas
+	label   string   // the name in Change.Table
+	schema  string   // in front of the change table's name; "" if it is the default
+	columns []column // those that are recorded, in the table's order
+	all     []string // the columns that are delivered
+	key     []string // in the order of Key
+	types   map[string]row.Type
+	store   store
+	marks   string // what changes with TRUNCATE, where no trigger runs then
+	unseen  string // what is not recorded, as a clause of the guarantee; "" if nothing
+
+	more any // what only the engine needs
+}
+
+// column is a column of the table.
+type column struct {
+	name  string // as the database has it
+	typ   string // in the change table; "" for no type
+	key   bool
+	equal string // the operator that compares keys, by default =
+}
+
+// store is the change table.
+type store struct {
+	name    string
+	limit   int // the length of a name
+	exists  bool
+	columns []stored // without those that each change table has
+}
+
+// stored is a column of the change table.
+type stored struct{ name, typ string }
+
+// fixed are the columns that each change table has, in this order, before those with values. Width
+// is how many columns the trigger knew, of those that the change table has for new values: a column
+// that was added later has no value in earlier changes.
+var fixed = []string{"seq", "op", "at", "width"}
+
+// The prefixes of the columns with values before and after a change.
+const (
+	oldPrefix = "old_"
+	newPrefix = "new_"
+)
+
+// short returns a name that is not longer than the limit.
+func (s *store) short(name string) string {
+	if len(name) <= s.limit {
+		return name
+	}
+	cut := strings.ToValidUTF8(name[:s.limit-9], "")
+	return fmt.Sprintf("%s_%08x", cut, crc32.ChecksumIEEE([]byte(name)))
+}
+
+func (s *store) old(c column) string { return s.short(oldPrefix + c.name) }
+func (s *store) new(c column) string { return s.short(newPrefix + c.name) }
+
+// object returns the name of a trigger or function.
+func (s *store) object(suffix string) string { return s.short(s.name + suffix) }
+
+// has returns the type of a column, and whether it exists.
+func (s *store) has(name string) (string, bool) {
+	i := slices.IndexFunc(s.columns, func(c stored) bool { return c.name == name })
+	if i < 0 {
+		return "", false
+	}
+	return s.columns[i].typ, true
+}
+
+// order returns the names of the columns for new values, in the order in which they were added,
+// once the script has run.
+func (f *facts) order() (names []string) {
+	for _, c := range f.store.columns {
+		if strings.HasPrefix(c.name, newPrefix) {
+			names = append(names, c.name)
+		}
+	}
+	for _, c := range f.columns {
+		if name := f.store.new(c); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// width is how many columns for new values there are once the script has run.
+func (f *facts) width() int { return len(f.order()) }
+
+// keyColumns are the columns of the key, in its order.
+func (f *facts) keyColumns() (columns []column) {
+	for _, name := range f.key {
+		i := slices.IndexFunc(f.columns, func(c column) bool { return c.name == name })
+		columns = append(columns, f.columns[i])
+	}
+	return columns
+}
+
+// keep leaves those columns that are to be recorded, and marks those of the key.
+func (f *facts) keep(t *Table, primary []string) error {
+	key := t.Key
+	if key == nil {
+		key = primary
+	}
+	if len(key) == 0 {
+		return refuse(f, "it has no primary key; set Key to columns that tell its rows apart: together unique and never NULL")
+	}
+	for _, name := range slices.Concat(key, t.Omit) {
+		if !slices.ContainsFunc(f.columns, func(c column) bool { return c.name == name }) {
+			return refuse(f, "it has no column %q", name)
+		}
+		if slices.Contains(key, name) && slices.Contains(t.Omit, name) {
+			return refuse(f, "Omit names %q, which is a column of the key", name)
+		}
+	}
+	f.key = key
+	for _, c := range f.columns {
+		f.all = append(f.all, c.name)
+	}
+	f.all = slices.DeleteFunc(f.all, func(name string) bool { return slices.Contains(t.Omit, name) })
+	f.columns = slices.DeleteFunc(f.columns, func(c column) bool {
+		return slices.Contains(t.Omit, c.name) || t.KeysOnly && !slices.Contains(key, c.name)
+	})
+	for i := range f.columns {
+		f.columns[i].key = slices.Contains(key, f.columns[i].name)
+	}
+	return nil
+}
+
+// wrongColumns returns how the change table differs from what the table's columns need.
+func (f *facts) wrongColumns() (wrong []string) {
+	if !f.store.exists {
+		return []string{fmt.Sprintf("the change table %s does not exist", f.store.name)}
+	}
+	for _, c := range f.columns {
+		for _, name := range []string{f.store.old(c), f.store.new(c)} {
+			typ, ok := f.store.has(name)
+			if !ok {
+				wrong = append(wrong, fmt.Sprintf("the column %q was added or renamed, and is not recorded", c.name))
+				break
+			}
+			if typ != c.typ {
+				wrong = append(wrong, fmt.Sprintf("the type of the column %q was changed: its values are recorded as %s, and should be as %s", c.name, typ, c.typ))
+				break
+			}
+		}
+	}
+	return wrong
+}
+
+// alter returns the statements that add columns to an existing change table, or give them another
+// type. add and retype write a clause of ALTER TABLE.
+func (f *facts) alter(add, retype func(name, typ string) string) (clauses []string) {
+	for _, c := range f.columns {
+		for _, name := range []string{f.store.old(c), f.store.new(c)} {
+			switch typ, ok := f.store.has(name); {
+			case !ok:
+				clauses = append(clauses, add(name, c.typ))
+			case typ != c.typ:
+				clauses = append(clauses, retype(name, c.typ))
+			}
+		}
+	}
+	return clauses
+}
+
+// definitions returns the columns with values for CREATE TABLE.
+func (f *facts) definitions(suffix string) (list []string) {
+	for _, c := range f.columns {
+		for _, name := range []string{f.store.old(c), f.store.new(c)} {
+			list = append(list, strings.TrimSpace(f.sql.Quote(name)+" "+c.typ)+suffix)
+		}
+	}
+	return list
+}
+
+// findStore finds the change table: the one with the name, or the first one with a free name. read returns
+// the columns of a table, none if it does not exist.
+func (f *facts) findStore(t *Table, limit int, read func(name string) ([]stored, error)) error {
+	f.store.limit = limit
+	base := t.Changes
+	if base == "" {
+		long := store{limit: limit - 20} // leaves room for the ends of names
+		base = long.short(f.parts[len(f.parts)-1] + "_changes")
+	}
+	for i := 1; ; i++ {
+		f.store.name = base
+		if i > 1 {
+			f.store.name = fmt.Sprint(base, i)
+		}
+		columns, err := read(f.store.name)
+		if err != nil {
+			return err
+		}
+		if len(columns) == 0 {
+			return nil
+		}
+		ours := len(columns) >= len(fixed)
+		for k, name := range fixed {
+			ours = ours && columns[k].name == name
+		}
+		if ours {
+			f.store.exists, f.store.columns = true, columns[len(fixed):]
+			return nil
+		}
+		if t.Changes != "" {
+			return refuse(f, "the table %s exists and is not a change table; set Changes to a free name", t.Changes)
+		}
+	}
+}
+
+// list joins what of returns for each column.
+func list(columns []column, separator string, of func(column) string) string {
+	parts := make([]string, len(columns))
+	for i, c := range columns {
+		parts[i] = of(c)
+	}
+	return strings.Join(parts, separator)
+}
+
+// namePart is a part of a table's name: in double quotes, with "" for a quote, or without dots and quotes.
+var namePart = regexp.MustCompile(`^(?:"((?:[^"]|"")*)"|([^".]+))(\.|$)`)
+
+func splitName(name string) (parts []string, err error) {
+	for rest, more := name, true; more; {
+		m := namePart.FindStringSubmatch(rest)
+		if m == nil || len(parts) == 2 || m[1]+m[2] == "" {
+			return nil, errors.New("want a name, or a schema, a dot and a name; put a name with dots or quotes into double quotes, and double the quotes inside")
+		}
+		parts = append(parts, m[2]+strings.ReplaceAll(m[1], `""`, `"`)) // one of them is empty
+		rest, more = rest[len(m[0]):], m[3] == "."
+	}
+	return parts, nil
+}
+
+// readStored is for findStore: it runs a statement that returns names and types.
+func readStored(ctx context.Context, db ceiling.Queryer, statement string, args ...any) ([]stored, error) {
+	return ceiling.List(ctx, db, func(s *stored) []any { return []any{&s.name, &s.typ} }, statement, args...)
+}

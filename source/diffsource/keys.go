@@ -1,0 +1,243 @@
+package diffsource
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+)
+
+// use sets the columns of the rows that follow.
+func (p *pass) use(columns *row.Columns) {
+	if p.columns == columns {
+		return
+	}
+	p.columns, p.index, p.keyOnly = columns, nil, nil
+	p.names = p.names[:0]
+	for i := range columns.Len() {
+		p.names = fmt.Appendf(p.names, "%q,", columns.Name(i))
+	}
+	var index, kinds []int
+	for _, name := range p.source.Table.Key {
+		if i := columns.Index(name); i >= 0 {
+			index, kinds = append(index, i), append(kinds, int(columns.Kind(i)))
+		}
+	}
+	if len(index) == len(p.source.Table.Key) {
+		p.index, p.kinds = index, kinds
+	}
+	p.out.header.Kinds = p.kinds
+}
+
+// fillKeys sets the keys of changes.
+func (p *pass) fillKeys(changes []row.Change) error {
+	if err := p.keyRows(changes); err != nil {
+		return err
+	}
+	var rows []row.Row
+	var of []int
+	pick := func() {
+		if len(rows) == 0 {
+			return
+		}
+		index := make([]int, 0, len(p.source.Table.Key))
+		for _, name := range p.source.Table.Key {
+			index = append(index, rows[0].Columns().Index(name))
+		}
+		for i, key := range row.Pick(rows, index...) {
+			changes[of[i]].Key = key
+		}
+		rows, of = rows[:0], of[:0]
+	}
+	for i, c := range changes {
+		if c.Key.Len() > 0 {
+			continue
+		}
+		if len(rows) > 0 && rows[0].Columns() != c.Row.Columns() {
+			pick()
+		}
+		rows, of = append(rows, c.Row), append(of, i)
+	}
+	pick()
+	return nil
+}
+
+// keyFor is the key of a change that no row has.
+type keyFor struct {
+	change int
+	key    sqlsource.Key
+}
+
+// keyRows sets the keys that no row has: as they were in the rows that are gone.
+func (p *pass) keyRows(changes []row.Change) error {
+	if len(p.keys) == 0 {
+		return nil
+	}
+	var b *row.Builder
+	for _, k := range p.keys {
+		values, err := k.key.Values()
+		if err != nil {
+			return err
+		}
+		if p.keyOnly == nil {
+			p.keyOnly = p.columnsOf(values)
+		}
+		if b == nil {
+			b = row.NewBuilder(p.keyOnly, len(p.keys))
+		}
+		for i, cell := range b.Dest() {
+			if err := cell.(sql.Scanner).Scan(values[i]); err != nil {
+				return fmt.Errorf("diffsource: %w", err)
+			}
+		}
+		b.Add()
+	}
+	for i, key := range b.Rows() {
+		changes[p.keys[i].change].Key = key
+	}
+	p.keys = p.keys[:0]
+	return nil
+}
+
+// columnsOf returns the columns of keys with values of these types.
+func (p *pass) columnsOf(values []any) *row.Columns {
+	kinds := make([]row.Kind, len(values))
+	for i, v := range values {
+		if _, ok := v.(string); ok {
+			kinds[i] = row.Text
+		}
+		if len(p.kinds) == len(values) {
+			kinds[i] = row.Kind(p.kinds[i])
+		}
+	}
+	return row.NewColumns(p.source.Table.Key, kinds)
+}
+
+// standing is where else a key stands whose entry has no row next to it, although there is such a row.
+type standing struct {
+	written bool   // in the state that this pass writes
+	last    uint64 // in the state of the pass before: the number of its last entry
+}
+
+// isStale reports whether the first entry, which has no row next to it, is not the one that its row has.
+// That is so only if the order of the keys has changed: then the row was read before, or has another
+// entry. A row that was inserted again before this position is found by the next pass.
+func (p *pass) isStale(ctx context.Context, key sqlsource.Key) (bool, error) {
+	if p.verified == 0 {
+		n := p.source.tuning.lookup
+		if len(p.rows) > 0 {
+			n = min(n, max(p.deletes, 1))
+		}
+		if _, err := p.base.fill(n); err != nil {
+			return false, err
+		}
+		var keys []sqlsource.Key
+		for _, e := range p.base.queue[:min(n, len(p.base.queue))] {
+			keys = append(keys, e.key)
+		}
+		_, found, err := p.table.FetchRows(ctx, keys)
+		if err != nil {
+			return false, err
+		}
+		p.verified, p.present = len(keys), map[sqlsource.Key]*standing{}
+		for _, k := range found {
+			p.present[k] = &standing{}
+		}
+		if err := p.findStanding(); err != nil {
+			return false, err
+		}
+	}
+	s := p.present[key]
+	return s != nil && (s.written || s.last > p.now.taken), nil
+}
+
+// findStanding looks for the present keys in both states.
+func (p *pass) findStanding() error {
+	if len(p.present) == 0 {
+		return nil
+	}
+	if err := p.out.flush(); err != nil {
+		return fmt.Errorf("diffsource: %s: write the state: %w", p.source.Dir, err)
+	}
+	end, err := p.out.end()
+	if err != nil {
+		return err
+	}
+	c := p.now
+	err = p.source.store.each(c.lineage, c.pass, end, 0, func(_ uint64, e entry) {
+		if s := p.present[e.key]; s != nil {
+			s.written = true
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return p.source.store.each(c.lineage, c.pass-1, c.base, c.taken, func(n uint64, e entry) {
+		if s := p.present[e.key]; s != nil {
+			s.last = n
+		}
+	})
+}
+
+// align returns how many entries and rows at the heads have no partner, where only the database knows
+// the order of their keys. Both are 0 if the rows were read again.
+func (p *pass) align(ctx context.Context) (deletes, inserts int, err error) {
+	window := p.source.tuning.window
+	if err := p.fillRows(ctx, window); err != nil {
+		return 0, 0, err
+	}
+	if _, err := p.base.fill(window); err != nil {
+		return 0, 0, err
+	}
+	rows, entries := p.rows[:min(window, len(p.rows))], p.base.queue[:min(window, len(p.base.queue))]
+	ofRow, ofEntry := map[sqlsource.Key]int{}, map[sqlsource.Key]int{}
+	for n := range max(len(rows), len(entries)) {
+		if n < len(rows) {
+			if i, ok := ofEntry[rows[n].key]; ok {
+				return i, n, nil
+			}
+			ofRow[rows[n].key] = n
+		}
+		if n < len(entries) {
+			if i, ok := ofRow[entries[n].key]; ok {
+				return n, i, nil
+			}
+			if _, ok := ofEntry[entries[n].key]; !ok {
+				ofEntry[entries[n].key] = n
+			}
+		}
+	}
+	allRows, allEntries := p.ended && len(rows) == len(p.rows), len(entries) < window
+	switch {
+	case allRows && allEntries:
+		return len(entries), len(rows), nil
+	case allRows:
+		return len(entries), 0, nil
+	case allEntries:
+		return 0, len(rows), nil
+	}
+	for i := len(rows) - 1; ; i /= 2 {
+		order, found, err := p.table.Order(ctx, rows[i].key, entries[len(entries)-1].key)
+		switch {
+		case err != nil:
+			return 0, 0, err
+		case found && order < 0:
+			return 0, i + 1, nil
+		case found: // of two spellings of a key the old one is deleted first
+			return len(entries), 0, nil
+		case i == 0: // the rows were deleted since they were read
+			return 0, 0, p.readAgain()
+		}
+	}
+}
+
+// readAgain forgets the rows that were read, and not compared.
+func (p *pass) readAgain() (err error) {
+	p.rows, p.ended, p.next = nil, false, ""
+	if p.now.key != "" {
+		p.next, err = p.table.AtKey(p.now.key)
+	}
+	return err
+}

@@ -1,0 +1,246 @@
+package diffsource
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/artifactofdevotion/devotion/sink/durable"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+)
+
+// A state is a chain of segments, which are files that are written once, from the begin to the
+// end. A segment consists of blocks: a head, and then a header (in the first block) or entries in
+// the order of the table. A segment that continues another one names the place in it.
+const (
+	headSize  = 4 + 4 + 1 + 4 + 8 // length, checksum, kind, number of entries, entries before
+	blockSize = 64 << 10          // a block ends when it has so many bytes
+	maxBlock  = blockSize + 64<<10
+)
+
+// The kinds of blocks.
+const (
+	kindHeader  = 'h' // JSON
+	kindInteger = 'i' // the key is one integer of 64 bits
+	kindKey     = 'k' // the key is preceded by its length
+)
+
+// digest is a digest of a row's content. The zero digest stands for a row that cannot be read.
+type digest [16]byte
+
+// entry is what is known of a row.
+type entry struct {
+	key    sqlsource.Key
+	digest digest
+}
+
+// header is the first block of a segment.
+type header struct {
+	Table  string `json:"table"`
+	Parent string `json:"parent,omitempty"` // the segment that this one continues, in hexadecimal
+	Offset int64  `json:"offset,omitempty"` // and where in it
+	Kinds  []int  `json:"kinds,omitempty"`  // of the columns of the key
+}
+
+var checksums = crc32.MakeTable(crc32.Castagnoli)
+
+// checksum is that of a block at an offset of a segment. The place is part of it, so that a block at
+// another place is noticed.
+func checksum(segment uint64, offset int64, head, payload []byte) uint32 {
+	var at [16]byte
+	binary.BigEndian.PutUint64(at[:8], segment)
+	binary.BigEndian.PutUint64(at[8:], uint64(offset))
+	sum := crc32.Update(0, checksums, at[:])
+	sum = crc32.Update(sum, checksums, head[:4])
+	sum = crc32.Update(sum, checksums, head[8:])
+	return crc32.Update(sum, checksums, payload)
+}
+
+// writer writes a segment. It creates the file with the first block.
+type writer struct {
+	dir     directory
+	name    string
+	segment uint64
+	header  header
+
+	file   durable.File
+	offset int64
+	synced int64
+	before uint64 // entries in front of the block
+	count  uint32 // entries in the block
+	kind   byte
+	block  []byte // headSize bytes that are filled in later, then entries
+}
+
+func (w *writer) add(e entry) error {
+	kind, number := byte(kindKey), int64(0)
+	if text, ok := strings.CutPrefix(string(e.key), "i"); ok && strings.IndexByte(text, ';') == len(text)-1 {
+		if n, err := strconv.ParseInt(text[:len(text)-1], 10, 64); err == nil {
+			kind, number = kindInteger, n
+		}
+	}
+	if kind != w.kind || len(w.block) >= blockSize {
+		if err := w.flush(); err != nil {
+			return err
+		}
+		w.kind = kind
+	}
+	if len(w.block) == 0 {
+		w.block = append(w.block, make([]byte, headSize)...)
+	}
+	if kind == kindInteger {
+		w.block = binary.BigEndian.AppendUint64(w.block, uint64(number))
+	} else {
+		w.block = append(binary.AppendUvarint(w.block, uint64(len(e.key))), e.key...)
+	}
+	w.block = append(w.block, e.digest[:]...)
+	w.count++
+	return nil
+}
+
+// flush writes the block.
+func (w *writer) flush() error {
+	if w.count == 0 {
+		return nil
+	}
+	if w.file == nil {
+		if err := w.create(); err != nil {
+			return err
+		}
+	}
+	err := w.write(w.kind, w.block)
+	w.before += uint64(w.count)
+	w.block, w.count = w.block[:0], 0
+	return err
+}
+
+func (w *writer) create() (err error) {
+	text, err := json.Marshal(w.header)
+	if err != nil {
+		return err
+	}
+	if w.file, err = w.dir.Create(w.name); err != nil {
+		return err
+	}
+	count := w.count
+	w.count = 0
+	err = w.write(kindHeader, append(make([]byte, headSize), text...))
+	w.count = count
+	return err
+}
+
+func (w *writer) write(kind byte, block []byte) error {
+	head := block[:headSize]
+	binary.BigEndian.PutUint32(head, uint32(len(block)-headSize))
+	head[8] = kind
+	binary.BigEndian.PutUint32(head[9:], w.count)
+	binary.BigEndian.PutUint64(head[13:], w.before)
+	binary.BigEndian.PutUint32(head[4:], checksum(w.segment, w.offset, head, block[headSize:]))
+	n, err := w.file.Write(block)
+	w.offset += int64(n)
+	return err
+}
+
+// sync makes all entries durable and returns the place after them.
+func (w *writer) sync() (place, error) {
+	if err := w.flush(); err != nil {
+		return place{}, err
+	}
+	if w.file != nil && w.synced < w.offset {
+		if err := w.file.Sync(); err != nil {
+			return place{}, err
+		}
+		if w.synced == 0 {
+			if err := w.dir.Sync(); err != nil {
+				return place{}, err
+			}
+		}
+		w.synced = w.offset
+	}
+	return w.end()
+}
+
+// end returns the place after what was written.
+func (w *writer) end() (place, error) {
+	if w.file != nil {
+		return place{w.segment, w.offset}, nil
+	}
+	if w.header.Parent == "" {
+		return place{}, nil
+	}
+	parent, err := strconv.ParseUint(w.header.Parent, 16, 64)
+	return place{parent, w.header.Offset}, err
+}
+
+// entries returns how many entries the state has.
+func (w *writer) entries() uint64 { return w.before + uint64(w.count) }
+
+func (w *writer) close() error {
+	if w == nil || w.file == nil {
+		return nil
+	}
+	err := w.file.Close()
+	w.file = nil
+	return err
+}
+
+// errDamaged is wrapped by the error of a segment whose content is not what was written.
+var errDamaged = errors.New("it is damaged")
+
+// block is a block that was read.
+type block struct {
+	kind    byte
+	count   uint32
+	before  uint64
+	payload []byte // nil if only the head was read
+	next    int64  // the offset of the next block
+}
+
+// readHead reads the head of the block at an offset. It does not check the sum.
+func readHead(f file, offset int64) (b block, head [headSize]byte, err error) {
+	if err = readAt(f, head[:], offset); err != nil {
+		return b, head, err
+	}
+	size := binary.BigEndian.Uint32(head[:])
+	if size > maxBlock {
+		return b, head, fmt.Errorf("%w at byte %d", errDamaged, offset)
+	}
+	b = block{kind: head[8], count: binary.BigEndian.Uint32(head[9:]), before: binary.BigEndian.Uint64(head[13:]), next: offset + headSize + int64(size)}
+	return b, head, nil
+}
+
+// readBlock reads the block at an offset, into buf if it is large enough.
+func readBlock(f file, segment uint64, offset int64, buf []byte) (block, error) {
+	b, head, err := readHead(f, offset)
+	if err != nil {
+		return b, err
+	}
+	size := int(b.next - offset - headSize)
+	if cap(buf) < size {
+		buf = make([]byte, size, size+size/8)
+	}
+	b.payload = buf[:size]
+	if err := readAt(f, b.payload, offset+headSize); err != nil {
+		return b, err
+	}
+	if checksum(segment, offset, head[:], b.payload) != binary.BigEndian.Uint32(head[4:]) {
+		return b, fmt.Errorf("%w at byte %d", errDamaged, offset)
+	}
+	return b, nil
+}
+
+func readAt(f file, p []byte, offset int64) error {
+	n, err := f.ReadAt(p, offset)
+	if n == len(p) {
+		return nil
+	}
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%w: it ends too early", errDamaged)
+	}
+	return err
+}

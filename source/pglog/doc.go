@@ -1,0 +1,19 @@
+// Package pglog reads the changes of tables from the write-ahead log of Postgres, over plain SQL and
+// with any driver.
+//
+//	src := &pglog.Source{DB: db, Slot: "orders", Publication: "orders"}
+//	defer src.Close()
+//	p := &poller.Poller[row.Change]{Source: src, Sink: sink, Checkpointer: checkpoint,
+//		Hooks: poller.Hooks{Poll: func(i poller.PollInfo) { src.Saved(i.To) }}}
+//
+// The Source first copies the existing rows of the publication's tables, in one snapshot, and then delivers
+// each insert, update, delete and truncation that the snapshot does not contain. Transactions come in
+// the order in which they committed, and one slot feeds any number of tables.
+//
+// The server keeps its log until [Source.Saved] is called for it. A pipeline that stands still fills the
+// server's disk: its status, and the metric devotion_log_pinned_bytes, say how much it pins. Set max_slot_wal_keep_size.
+//
+// It needs Postgres 13 or newer, wal_level = logical, a publication, and a role with the attribute
+// REPLICATION that may read the tables. [Source.Setup] prints the statements. DESIGN.md explains why
+// nothing is missed, and what is not done.
+package pglog

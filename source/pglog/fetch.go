@@ -1,0 +1,296 @@
+package pglog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+const (
+	// idleBytes is how much of the log without changes an empty batch passes.
+	idleBytes = 16 << 20
+
+	// patience is how long a Fetch waits for the server to decode.
+	patience = 10 * time.Second
+
+	// listEvery is how often the tables of the publication are read.
+	listEvery = 5 * time.Second
+)
+
+// idle says that nothing follows a cursor in the log up to a position.
+type idle struct {
+	after source.Cursor
+	upTo  lsn
+}
+
+// fetch does the work of Fetch. The caller closes the stream after an error.
+func (s *Source) fetch(ctx context.Context, after source.Cursor, at cursor, limit int) (b source.Batch[row.Change], err error) {
+	if st := s.stream; st != nil && after != "" && !at.copying && st.given.encode() == after {
+		return s.collect(ctx, after, limit)
+	}
+	s.closeStream()
+	v, err := s.state(ctx, after, at)
+	if err != nil {
+		return b, err
+	}
+	if at.copying || after == "" && !s.SkipCopy {
+		return s.fetchCopy(ctx, v, at, limit)
+	}
+	s.endCopy()
+	if after == "" {
+		at = cursor{origin: s.origin(v), position: position{at: v.slot.confirmed}}
+	}
+	if err := s.release(ctx, v, at); err != nil {
+		return b, err
+	}
+	if s.idle == (idle{after, v.flushed}) {
+		b.To, b.AsOf = after, s.fresh.read(v)
+		return b, nil
+	}
+	if err := s.begin(ctx, v, at); err != nil {
+		return b, err
+	}
+	return s.collect(ctx, after, limit)
+}
+
+// state asks for the state of the server, and creates the slot before the first batch.
+func (s *Source) state(ctx context.Context, after source.Cursor, at cursor) (*server, error) {
+	v, err := s.ask(ctx)
+	if err == nil {
+		err = s.usable(v)
+	}
+	switch {
+	case err != nil:
+	case after != "":
+		err = s.continues(v, at)
+	case v.slot == nil:
+		if err = s.create(ctx, v); err == nil {
+			v, err = s.ask(ctx)
+		}
+		if err == nil && v.slot == nil {
+			err = errors.New("the slot that was created does not exist")
+		}
+	}
+	if err == nil {
+		s.pinned = v.pinned()
+	}
+	return v, err
+}
+
+// begin begins to decode after a cursor.
+func (s *Source) begin(ctx context.Context, v *server, at cursor) error {
+	if err := s.list(ctx); err != nil {
+		return err
+	}
+	size := 1 << min(s.scale, 12)
+	upTo := min(v.flushed, max(at.at, v.slot.confirmed)+lsn(reach*size))
+	s.stream = s.open(v, at, upTo, window*size+s.passed)
+	return nil
+}
+
+// list reads the tables of the publication, now and then, and logs how they changed.
+func (s *Source) list(ctx context.Context) error {
+	if time.Since(s.listed) < listEvery {
+		return nil
+	}
+	tables, err := s.readTables(ctx)
+	if err == nil {
+		err = identified(tables)
+	}
+	if err != nil {
+		return err
+	}
+	if added, removed := missing(s.tables, tables), missing(tables, s.tables); !s.listed.IsZero() && (added != nil || removed != nil) {
+		cmp.Or(s.Logger, slog.Default()).WarnContext(ctx, "published tables changed", "publication", s.Publication, "added", added, "removed", removed,
+			"fix", "nothing, if that was intended; the rows that an added table had by then, and later changes of a removed one, are not delivered")
+	}
+	s.tables, s.listed = tables, time.Now()
+	return nil
+}
+
+// missing returns the names of tables that are not in from.
+func missing(from, tables []table) (names []string) {
+	for _, t := range tables {
+		if !slices.ContainsFunc(from, func(f table) bool { return f.id == t.id }) {
+			names = append(names, t.label())
+		}
+	}
+	return names
+}
+
+// next returns the next change. It begins another stream where one has ended before the log has.
+func (s *Source) next(ctx context.Context, start time.Time) (*message, error) {
+	for {
+		st := s.stream
+		select {
+		case <-st.ready:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(max(0, patience-time.Since(start))):
+			return nil, errBusy
+		}
+		if st.err != nil {
+			return nil, st.err
+		}
+		m, err := st.next(ctx)
+		switch {
+		case err == nil:
+			s.scale = 0
+			return m, nil
+		case st.expired() && ctx.Err() == nil: // go on after the last change that was taken
+			st.now = st.given
+		case !errors.Is(err, errEnded):
+			return nil, err
+		case st.count < st.limit: // the server stopped because it had decoded all
+			if st.now.at < st.upTo {
+				st.now.passed(st.upTo)
+			}
+			if st.upTo == st.server.flushed {
+				return nil, errEnded
+			}
+		}
+		if !st.news {
+			s.scale++
+		}
+		at := st.now
+		s.passed = st.count
+		s.closeStream()
+		v, err := s.state(ctx, at.encode(), at)
+		if err == nil {
+			err = s.begin(ctx, v, at)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if time.Since(start) > patience {
+			return nil, errBusy
+		}
+	}
+}
+
+var errBusy = errors.New("the server is still decoding")
+
+// collect takes changes from the stream until the batch is complete.
+func (s *Source) collect(ctx context.Context, after source.Cursor, limit int) (b source.Batch[row.Change], err error) {
+	start := time.Now()
+	var entries []entry
+	for {
+		m, err := s.next(ctx, start)
+		if err == nil && s.fits(&b, m, len(entries), limit) {
+			if len(m.body) > s.maxRow() {
+				s.stream.take()
+				return b, tooLarge(m)
+			}
+			e, err := s.take(&b, m)
+			if err != nil {
+				return b, err
+			}
+			entries = append(entries, e)
+			continue
+		}
+		switch {
+		case err == nil:
+			b.To, b.More = s.stream.given.encode(), true
+		case errors.Is(err, errEnded):
+			s.drained(&b, after, len(entries) > 0)
+		case errors.Is(err, errBusy):
+			b.To = s.stream.given.encode()
+			b.Held = &source.Held{Since: s.stream.since, Retry: time.Second, By: []string{"the server, which is decoding its log"}}
+		default:
+			return b, err
+		}
+		break
+	}
+	b.Records = changes(entries)
+	if n := len(entries); n > 0 {
+		b.Position = entries[n-1].tx.position
+	}
+	return b, nil
+}
+
+// fits reports whether another change belongs to the batch.
+func (s *Source) fits(b *source.Batch[row.Change], m *message, n, limit int) bool {
+	return n == 0 || n < limit && len(m.body) <= s.maxRow() && b.Bytes+len(m.body) <= cmp.Or(s.MaxBytes, sqlsource.DefaultMaxBytes)
+}
+
+func (s *Source) maxRow() int { return cmp.Or(s.MaxRowBytes, sqlsource.DefaultMaxRowBytes) }
+
+func tooLarge(m *message) error {
+	return &source.BadRecord{Key: fmt.Sprintf("change %d of transaction %s at %s, of %s", m.after.n, m.tx.id, m.tx.position, m.rel.table), To: m.after.encode(),
+		Err: fmt.Errorf("the change has %d bytes, more than MaxRowBytes", len(m.body))}
+}
+
+// take reads the pending change into the builders of its table.
+func (s *Source) take(b *source.Batch[row.Change], m *message) (e entry, err error) {
+	size := 0
+	e = entry{relation: m.rel, op: row.Truncate, row: -1, old: -1, key: -1, tx: m.tx}
+	if m.kind != msgTruncate {
+		e, size, err = m.rel.add(m)
+	}
+	b.Bytes += size
+	s.stream.take()
+	return e, err
+}
+
+// drained ends a batch at the end of the log.
+func (s *Source) drained(b *source.Batch[row.Change], after source.Cursor, records bool) {
+	st := s.stream
+	b.To, b.AsOf = after, s.fresh.read(st.server)
+	if records || st.now.at >= st.from.at+idleBytes {
+		b.To = st.now.encode()
+	}
+	s.idle, s.passed = idle{b.To, st.server.flushed}, st.count
+	s.closeStream()
+}
+
+func (s *Source) closeStream() {
+	s.stream.close()
+	s.stream = nil
+}
+
+// freshness finds out up to when everything that was committed has been read. What an asynchronous
+// commit has written is not on disk yet, and is not decoded.
+type freshness struct {
+	at      time.Time // before the log was written up to here
+	written lsn
+	asOf    time.Time
+}
+
+// read returns AsOf of a batch that ends where the log was on disk.
+func (f *freshness) read(v *server) time.Time {
+	switch {
+	case v.flushed >= v.written.onPage():
+		*f = freshness{asOf: v.at}
+	case f.written == 0 || v.flushed >= f.written:
+		if f.written != 0 {
+			f.asOf = f.at
+		}
+		f.at, f.written = v.at, v.written.onPage()
+	}
+	return f.asOf
+}
+
+// shape returns the columns of a table, by the message that describes it.
+func (s *Source) shape(ctx context.Context, l layout, message string) (found *shape, err error) {
+	if known := s.shapes[message]; known != nil && (l.identity != 'f' || time.Since(known.found) < time.Minute) {
+		return known, nil
+	}
+	err = s.with(ctx, func(db ceiling.Queryer) error {
+		found, err = newShape(ctx, db, l)
+		return err
+	})
+	if len(s.shapes) > 10_000 || s.shapes == nil {
+		s.shapes = map[string]*shape{}
+	}
+	s.shapes[message] = found
+	return found, err
+}

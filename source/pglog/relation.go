@@ -1,0 +1,352 @@
+package pglog
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
+)
+
+// relation collects the rows of one table, with the columns that it had at one time.
+type relation struct {
+	*shape
+	all  *row.Builder // rows with all columns
+	keys *row.Builder // rows with the columns of the key
+	cell []cell       // of the row being read
+	old  []cell
+	text []byte // a value being converted
+}
+
+// shape is what is known of a table's columns. It is immutable.
+type shape struct {
+	layout
+	table   string // its name in changes
+	columns *row.Columns
+	key     []int // the columns of the key, none if the table has no key
+	ofKey   *row.Columns
+	convert []conversion
+	found   time.Time // when the catalogue was asked
+}
+
+// conversion says how the text of a value becomes what a driver would return.
+type conversion uint8
+
+const (
+	plain conversion = iota
+	boolean
+	bytea
+	double
+	instant
+)
+
+var conversions = map[string]conversion{"BOOL": boolean, "BYTEA": bytea, "FLOAT8": double, "TIMESTAMPTZ": instant}
+
+// newShape finds the kinds and types of the columns that a table has in the log. The log has only
+// the ids of types: those of domains are replaced by their bases. A type that was dropped since is text.
+func newShape(ctx context.Context, db ceiling.Queryer, l layout) (*shape, error) {
+	s := &shape{layout: l, table: tableName(l.schema, l.name), found: time.Now()}
+	var names, keys []string
+	ids := make([]string, len(l.columns))
+	for i, c := range l.columns {
+		names, ids[i] = append(names, c.name), strconv.FormatUint(uint64(c.typ), 10)
+		if c.key && l.identity != 'f' {
+			s.key = append(s.key, i)
+		}
+	}
+	base := map[uint32]string{}
+	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		var id int64
+		var name string
+		err := rows.Scan(&id, &name)
+		base[uint32(id)] = name
+		return err
+	}, baseTypes, "{"+strings.Join(ids, ",")+"}")
+	if err != nil {
+		return nil, fmt.Errorf("reading the types of columns: %w", err)
+	}
+	now, err := s.present(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	kinds, types := make([]row.Kind, len(names)), make([]row.Type, len(names))
+	s.convert = make([]conversion, len(names))
+	for i, c := range l.columns {
+		kinds[i], _ = postgres.Dialect{}.Column(dialect.Column{Type: base[c.typ]}, "")
+		s.convert[i] = conversions[base[c.typ]]
+		var same bool
+		if types[i], same = now[c]; !same {
+			types[i] = postgres.Dialect{}.Type(dialect.Column{Type: base[c.typ]})
+		}
+	}
+	s.columns = row.NewColumns(names, kinds, types...)
+	var keyKinds []row.Kind
+	var keyTypes []row.Type
+	for _, i := range s.key {
+		keys, keyKinds, keyTypes = append(keys, names[i]), append(keyKinds, kinds[i]), append(keyTypes, types[i])
+	}
+	s.ofKey = row.NewColumns(keys, keyKinds, keyTypes...)
+	return s, nil
+}
+
+const baseTypes = `WITH RECURSIVE base(id, type) AS (
+		SELECT id, id FROM unnest($1::oid[]) AS id
+		UNION SELECT b.id, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype = 'd'
+	) SELECT b.id::bigint, CASE WHEN t.oid::bigint < 16384 THEN upper(t.typname::text) ELSE '' END
+	FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd'`
+
+// present returns the types of those columns that the table still has. With REPLICA IDENTITY FULL
+// the log does not say what the key is, and the key is the present primary key.
+func (s *shape) present(ctx context.Context, db ceiling.Queryer) (map[column]row.Type, error) {
+	all, err := postgres.Dialect{}.Types(ctx, db, []string{s.schema, s.name}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("reading the types of columns: %w", err)
+	}
+	now := map[column]row.Type{}
+	primary := map[string]bool{}
+	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+		var name string
+		var typ int64
+		var mod int32
+		var key bool
+		err := rows.Scan(&name, &typ, &mod, &key)
+		for _, replica := range []bool{true, false} {
+			now[column{name: name, key: replica, typ: uint32(typ), mod: mod}] = all[name]
+		}
+		primary[name] = key
+		return err
+	}, `SELECT a.attname::text, a.atttypid::bigint, a.atttypmod, COALESCE(a.attnum = ANY (i.indkey), false) FROM pg_catalog.pg_attribute a
+		LEFT JOIN pg_catalog.pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
+		WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped`, int64(s.id))
+	if err != nil {
+		return nil, fmt.Errorf("reading the columns: %w", err)
+	}
+	if s.identity == 'f' {
+		for i, c := range s.layout.columns {
+			if primary[c.name] {
+				s.key = append(s.key, i)
+			}
+			delete(primary, c.name)
+		}
+		for _, missing := range primary {
+			if missing { // a column of the key was not there yet
+				s.key = nil
+			}
+		}
+	}
+	return now, nil
+}
+
+func newRelation(s *shape) *relation {
+	return &relation{shape: s, all: row.NewBuilder(s.columns, rowsHint), keys: row.NewBuilder(s.ofKey, rowsHint)}
+}
+
+// rowsHint is the usual number of rows of one table in a batch.
+const rowsHint = 5000
+
+// entry is a change whose rows are still in the builders. An index of -1 says that there is no row.
+type entry struct {
+	*relation
+	op            row.Op
+	row, old, key int
+	oldKey        bool // old has the columns of the key alone
+	tx            *transaction
+}
+
+// transaction is one whose changes are being read.
+type transaction struct {
+	begin
+	time     time.Time // of the commit
+	id       string    // of the transaction, as text
+	position string    // of its commit record, as text
+	changes  int       // that have come
+	skip     int       // how many of them are delivered already
+	filtered bool      // the copy contains it
+	repeated bool      // the copy may contain it
+}
+
+// add reads the rows of a message into the builders. It returns their size in memory.
+func (r *relation) add(m *message) (e entry, size int, err error) {
+	e = entry{relation: r, row: -1, old: -1, key: -1, tx: m.tx}
+	d := decoder{b: m.body}
+	var hasNew, hasOld bool
+	for len(d.b) > 0 && d.err == nil {
+		switch part := d.u8(); part {
+		case 'N':
+			r.cell, hasNew = d.tuple(r.cell[:0], len(r.layout.columns)), true
+		case 'K', 'O':
+			r.old, hasOld = d.tuple(r.old[:0], len(r.layout.columns)), true
+			e.oldKey = part == 'K'
+		default:
+			return e, 0, fmt.Errorf("a change in the log has the unknown part %q", part)
+		}
+	}
+	if d.err == nil && hasNew == (m.kind == msgDelete) || !hasOld && m.kind == msgDelete {
+		return e, 0, errors.New("a change in the log has not the parts that it must have")
+	}
+	if d.err != nil {
+		return e, 0, d.err
+	}
+	switch {
+	case m.kind == msgDelete:
+		e.op = row.Delete
+	case m.tx.repeated:
+		e.op = row.Upsert
+	case m.kind == msgInsert:
+		e.op = row.Insert
+	default:
+		e.op = row.Update
+	}
+	size = int(unsafe.Sizeof(row.Change{}))
+	put := func(b *row.Builder, cells []cell, columns []int) int {
+		if err == nil {
+			err = r.scan(b, cells, columns)
+		}
+		if err != nil {
+			return -1
+		}
+		size += b.Add()
+		return b.Len() - 1
+	}
+	if hasNew {
+		for i := range r.cell {
+			if hasOld && r.cell[i].kind == cellUnchanged && (!e.oldKey || r.layout.columns[i].key) {
+				r.cell[i] = r.old[i]
+			}
+		}
+		e.row = put(r.all, r.cell, nil)
+	}
+	current := r.cell
+	if !hasNew {
+		current = r.old
+	}
+	if len(r.key) > 0 {
+		e.key = put(r.keys, current, r.key)
+	}
+	switch {
+	case !hasOld:
+	case e.oldKey && hasNew:
+		e.old = put(r.keys, r.old, r.key)
+	case e.oldKey:
+		e.old = e.key
+	default:
+		e.old = put(r.all, r.old, nil)
+	}
+	return e, size, err
+}
+
+// scan reads the cells of some columns, nil for all, into a builder.
+func (r *relation) scan(b *row.Builder, cells []cell, columns []int) error {
+	dest := b.Dest()
+	for i := range dest {
+		at := i
+		if columns != nil {
+			at = columns[i]
+		}
+		v, err := r.value(cells[at], r.convert[at])
+		if err == nil {
+			err = dest[i].(sql.Scanner).Scan(v)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// value returns what a driver would return for a value of a table, so that it gets the same text.
+func (r *relation) value(c cell, to conversion) (any, error) {
+	switch {
+	case c.kind == cellNull:
+		return nil, nil
+	case c.kind == cellUnchanged:
+		return row.Unchanged{}, nil
+	}
+	switch to {
+	case boolean:
+		return string(c.text) == "t", nil
+	case bytea:
+		digits, ok := bytes.CutPrefix(c.text, []byte(`\x`))
+		if !ok {
+			return nil, errors.New("the log has binary data that is not in hexadecimal form")
+		}
+		var err error
+		if r.text, err = hex.AppendDecode(r.text[:0], digits); err != nil {
+			return nil, errors.New("the log has binary data that is not in hexadecimal form")
+		}
+		return r.text, nil
+	case double:
+		f, err := strconv.ParseFloat(string(c.text), 64)
+		if err != nil {
+			return nil, errors.New("the log has a floating-point number in an unknown form")
+		}
+		return f, nil
+	case instant:
+		r.text = appendInstant(r.text[:0], c.text)
+		return r.text, nil
+	}
+	return c.text, nil
+}
+
+// appendInstant appends a point in time, which Postgres writes as 2026-01-02 03:04:05.6+00 in the
+// time zone UTC, in the form of [row.TimestampTZ].
+func appendInstant(dst, text []byte) []byte {
+	day, clock, ok := bytes.Cut(text, []byte{' '})
+	clock, era := bytes.CutSuffix(clock, []byte(" BC"))
+	clock, utc := bytes.CutSuffix(clock, []byte("+00"))
+	if !ok || !utc {
+		return append(dst, text...)
+	}
+	dst = append(append(append(append(dst, day...), 'T'), clock...), 'Z')
+	if era {
+		dst = append(dst, " BC"...)
+	}
+	return dst
+}
+
+// changes makes the changes of a batch.
+func changes(entries []entry) []row.Change {
+	rows := map[*row.Builder][]row.Row{}
+	at := func(b *row.Builder, i int) row.Row {
+		if i < 0 {
+			return row.Row{}
+		}
+		if rows[b] == nil {
+			rows[b] = b.Rows()
+		}
+		return rows[b][i]
+	}
+	list := make([]row.Change, len(entries))
+	for i, e := range entries {
+		c := row.Change{Op: e.op, Table: e.table, At: e.tx.time, Position: e.tx.position, Transaction: e.tx.id}
+		c.Row, c.Key = at(e.all, e.row), at(e.keys, e.key)
+		if e.oldKey {
+			c.Old = at(e.keys, e.old)
+		} else {
+			c.Old = at(e.all, e.old)
+		}
+		list[i] = c
+	}
+	return list
+}
+
+// tableName writes a name with its schema, in the form of [sqlsource.Table.Name].
+func tableName(schema, name string) string {
+	quote := func(part string) string {
+		if strings.ContainsAny(part, `."`) {
+			return postgres.Dialect{}.Quote(part)
+		}
+		return part
+	}
+	return quote(schema) + "." + quote(name)
+}

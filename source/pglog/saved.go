@@ -1,0 +1,73 @@
+package pglog
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/source"
+)
+
+const (
+	// The slot is advanced now and then, because the server reads its log for it.
+	releaseEvery = 5 * time.Second
+	releaseBytes = 16 << 20
+
+	closeLimit = 5 * time.Second
+)
+
+// Saved tells the source that a cursor was saved, so that the server need not keep the log before it. It returns at
+// once. Call it from the Poller's hook:
+//
+//	hooks := poller.Hooks{Poll: func(i poller.PollInfo) { src.Saved(i.To) }}
+func (s *Source) Saved(c source.Cursor) {
+	at, err := decodeCursor(c)
+	if err != nil || at.copying {
+		return
+	}
+	s.savedLock.Lock()
+	s.saved = at
+	s.savedLock.Unlock()
+}
+
+// release advances the slot to what was saved.
+func (s *Source) release(ctx context.Context, v *server, at cursor) error {
+	s.slot = v.slot.confirmed
+	s.savedLock.Lock()
+	saved := s.saved
+	s.savedLock.Unlock()
+	due := time.Since(s.released) >= releaseEvery || saved.at > s.slot+releaseBytes
+	if saved.origin != at.origin || saved.at <= s.slot || saved.at > at.at || !due {
+		return nil
+	}
+	done, err := s.advance(ctx, saved.at)
+	if done {
+		v.slot.confirmed, s.slot, s.released, s.passed = saved.at, saved.at, time.Now(), 0
+	}
+	return err
+}
+
+// Close ends the statements that are open, and gives their connections back. It advances the slot to what was
+// saved, unless another process has advanced it. The Source can be used again.
+func (s *Source) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closeStream()
+	s.endCopy()
+	s.savedLock.Lock()
+	saved := s.saved
+	s.savedLock.Unlock()
+	if s.slot == 0 || saved.at <= s.slot {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+	defer cancel()
+	v, err := s.ask(ctx)
+	if err == nil && v.slot != nil && v.slot.confirmed == s.slot && s.origin(v) == saved.origin {
+		_, err = s.advance(ctx, saved.at)
+	}
+	if err != nil {
+		return fmt.Errorf("pglog: advancing the slot: %w", err)
+	}
+	return nil
+}

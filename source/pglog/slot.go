@@ -1,0 +1,257 @@
+package pglog
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/internal/dberr"
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
+)
+
+// server is what the database says about itself, the slot and the publication, at one moment.
+type server struct {
+	standby     bool
+	walLevel    string
+	version     int
+	cluster     string // its system identifier; "": the role may not read it
+	database    string
+	oid         int64  // of the database
+	flushed     lsn    // the log is on disk up to here
+	written     lsn    // the log is in memory up to here
+	replicates  bool   // the role has the attribute REPLICATION
+	keep        string // max_slot_wal_keep_size
+	slot        *slot
+	publication *publication
+	at          time.Time // before it was asked
+}
+
+// slot is a row of pg_replication_slots. Fields that the server does not have are zero.
+type slot struct {
+	Plugin      string `json:"plugin"`
+	Type        string `json:"slot_type"`
+	Database    string `json:"database"`
+	ActivePID   int    `json:"active_pid"`
+	Restart     string `json:"restart_lsn"`
+	Confirmed   string `json:"confirmed_flush_lsn"`
+	WALStatus   string `json:"wal_status"`
+	Conflicting bool   `json:"conflicting"`
+	Invalidated string `json:"invalidation_reason"`
+	Synced      bool   `json:"synced"`
+	Failover    bool   `json:"failover"`
+
+	restart, confirmed lsn
+}
+
+// publication is a row of pg_publication.
+type publication struct {
+	Insert   bool `json:"pubinsert"`
+	Update   bool `json:"pubupdate"`
+	Delete   bool `json:"pubdelete"`
+	Truncate bool `json:"pubtruncate"`
+}
+
+// with calls f with a connection, which works behind a pooler as well.
+func (s *Source) with(ctx context.Context, f func(ceiling.Queryer) error) error {
+	conn, err := s.DB.DB.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	session, err := postgres.Dialect{}.Session(ctx, conn, false, nil)
+	if err != nil {
+		return err
+	}
+	db, restore, err := session(ctx, conn)
+	if restore != nil {
+		defer restore()
+	}
+	if err != nil {
+		return err
+	}
+	return f(db)
+}
+
+const serverQuery = `SELECT pg_is_in_recovery(), current_setting('wal_level'), current_setting('server_version_num')::int, %s,
+	current_database()::text, (SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = current_database()),
+	CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_flush_lsn()::text END, CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_insert_lsn()::text END,
+	(SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), current_setting('max_slot_wal_keep_size'),
+	(SELECT to_jsonb(r)::text FROM pg_catalog.pg_replication_slots r WHERE slot_name = $1::text), (SELECT to_jsonb(p)::text FROM pg_catalog.pg_publication p WHERE pubname = $2::text)`
+
+// ask reads the state of the server.
+func (s *Source) ask(ctx context.Context) (*server, error) {
+	v := &server{at: time.Now()}
+	var flushed, written string
+	var slotText, publicationText sql.NullString
+	err := s.with(ctx, func(db ceiling.Queryer) error {
+		var err error
+		for _, cluster := range []string{`(SELECT system_identifier::text FROM pg_control_system())`, `''`} {
+			err = db.QueryRowContext(ctx, fmt.Sprintf(serverQuery, cluster), s.Slot, s.Publication).
+				Scan(&v.standby, &v.walLevel, &v.version, &v.cluster, &v.database, &v.oid, &flushed, &written, &v.replicates, &v.keep, &slotText, &publicationText)
+			if dberr.SQLState(err) != "42501" { // the right to read the identifier was revoked
+				break
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the state of the server: %w", err)
+	}
+	var errs [3]error
+	v.flushed, errs[0] = parseLSN(flushed)
+	v.written, errs[1] = parseLSN(written)
+	if slotText.Valid {
+		v.slot = &slot{}
+		errs[2] = v.slot.parse(slotText.String)
+	}
+	if publicationText.Valid {
+		v.publication = &publication{}
+		err = json.Unmarshal([]byte(publicationText.String), v.publication)
+	}
+	return v, errors.Join(append(errs[:], err)...)
+}
+
+func (p *slot) parse(text string) error {
+	err := json.Unmarshal([]byte(text), p)
+	if err == nil && p.Restart != "" {
+		p.restart, err = parseLSN(p.Restart)
+	}
+	if err == nil && p.Confirmed != "" {
+		p.confirmed, err = parseLSN(p.Confirmed)
+	}
+	return err
+}
+
+// lost says why the slot can not be read any more, "" if it can.
+func (p *slot) lost() string {
+	switch {
+	case p.Invalidated != "":
+		return p.Invalidated
+	case p.Conflicting:
+		return "it conflicts with recovery"
+	case p.WALStatus == "lost":
+		return "the log that it needs was removed (max_slot_wal_keep_size)"
+	}
+	return ""
+}
+
+// origin identifies the slot and the server in cursors.
+func (s *Source) origin(v *server) string { return fmt.Sprintf("%s.%d.%s", v.cluster, v.oid, s.Slot) }
+
+// pinned returns how many bytes of the log the server keeps for the slot.
+func (v *server) pinned() int64 {
+	if v.slot == nil || v.slot.restart == 0 {
+		return 0
+	}
+	return int64(max(v.written, v.slot.restart) - v.slot.restart)
+}
+
+// usable returns an error if the log cannot be read with the slot, which need not exist yet.
+func (s *Source) usable(v *server) error {
+	permanent := func(kind error, format string, args ...any) error {
+		return retry.Permanent(fmt.Errorf("%w: %s", kind, fmt.Sprintf(format, args...)))
+	}
+	switch p, pub := v.slot, v.publication; {
+	case v.standby:
+		return fmt.Errorf("%w: connect to the primary, or promote this server", ErrStandby)
+	case v.walLevel != "logical":
+		return permanent(ErrSetup, "wal_level is %s: ALTER SYSTEM SET wal_level = logical, and restart the server", v.walLevel)
+	case !v.replicates:
+		return permanent(ErrSetup, "the role may not read the log: ALTER ROLE ... REPLICATION")
+	case pub == nil:
+		return permanent(ErrSetup, "the publication %s does not exist: CREATE PUBLICATION, see Setup", s.Publication)
+	case !pub.Insert || !pub.Update || !pub.Delete || !pub.Truncate:
+		return permanent(ErrSetup, "the publication %s leaves changes out: ALTER PUBLICATION ... SET (publish = 'insert, update, delete, truncate')", s.Publication)
+	case p == nil:
+		return nil
+	case p.Type != "logical" || p.Plugin != "pgoutput":
+		return permanent(ErrSetup, "the slot %s belongs to something else (%s %s): choose another name for Slot", s.Slot, p.Type, p.Plugin)
+	case p.Database != v.database:
+		return permanent(ErrSetup, "the slot %s is of the database %s, and this is %s: choose another name for Slot, or another database", s.Slot, p.Database, v.database)
+	case p.lost() != "":
+		return permanent(ErrSlotLost, "slot %s: %s. Changes are missing. Drop the slot (pg_drop_replication_slot), and rewind to the empty cursor for a new copy", s.Slot, p.lost())
+	}
+	return nil
+}
+
+// continues returns an error if the log cannot be read on from a cursor.
+func (s *Source) continues(v *server, c cursor) error {
+	permanent := func(kind error, format string, args ...any) error {
+		return retry.Permanent(fmt.Errorf("%w: %s", kind, fmt.Sprintf(format, args...)))
+	}
+	const rewind = "rewind to the empty cursor for a new copy"
+	switch {
+	case c.origin != s.origin(v):
+		return permanent(ErrHistory, "it is of %s (cluster, database, slot), and this is %s: connect to the other server, or %s", c.origin, s.origin(v), rewind)
+	case v.slot == nil:
+		return permanent(ErrSlotLost, "the slot %s does not exist any more, and the server does not keep the log without it: %s", s.Slot, rewind)
+	case c.copying:
+		return nil
+	case c.at < v.slot.confirmed:
+		return permanent(ErrHistory, "it stands at %v, and the slot %s has been advanced to %v, by another process or by hand; the changes in between cannot be read again: continue with the newer cursor, or %s", c.at, s.Slot, v.slot.confirmed, rewind)
+	case c.at > v.written:
+		return permanent(ErrHistory, "it stands at %v, and the server's log ends at %v: the server was restored, or has lost its last transactions; drop the slot, and %s", c.at, v.written, rewind)
+	}
+	return nil
+}
+
+// explain says what to do about an error of the server's decoder.
+func (s *Source) explain(err error) error {
+	switch dberr.SQLState(err) {
+	case "55006":
+		return fmt.Errorf("%w: slot %s: %w", ErrSlotActive, s.Slot, err)
+	case "42501":
+		return retry.Permanent(fmt.Errorf("%w: the role may not read the log: ALTER ROLE ... REPLICATION: %w", ErrSetup, err))
+	case "42704": // the server looks for the publication as of the position in the log
+		return retry.Permanent(fmt.Errorf("%w: the slot or the publication does not exist, or did not exist yet at the slot's position in the log: create the publication first, drop the slot, and rewind to the empty cursor: %w", ErrSetup, err))
+	}
+	return err
+}
+
+// create creates the slot. The server waits for the transactions that are running.
+func (s *Source) create(ctx context.Context, v *server) error {
+	err := s.with(ctx, func(db ceiling.Queryer) error {
+		_, err := ceiling.Texts(ctx, db, createSlot(v), s.Slot)
+		return err
+	})
+	switch dberr.SQLState(err) {
+	case "42710": // another process was faster
+		return nil
+	case "53400":
+		return retry.Permanent(fmt.Errorf("%w: all replication slots are in use: raise max_replication_slots: %w", ErrSetup, err))
+	}
+	if err != nil {
+		err = s.explain(fmt.Errorf("creating the slot %s, which waits for all transactions that are running: %w", s.Slot, err))
+	}
+	return err
+}
+
+// advance lets the server remove the log before a position.
+func (s *Source) advance(ctx context.Context, to lsn) (done bool, err error) {
+	err = s.with(ctx, func(db ceiling.Queryer) error {
+		_, err := ceiling.Texts(ctx, db, `SELECT end_lsn::text FROM pg_replication_slot_advance($1::name, $2::text::pg_lsn)`, s.Slot, to.String())
+		return err
+	})
+	if dberr.SQLState(err) == "55006" { // the server still ends an earlier statement; a later call will do it
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("advancing the slot: %w", err)
+	}
+	return true, nil
+}
+
+// createSlot is the statement that creates the slot. Since Postgres 17 a slot survives a failover to a standby that
+// synchronizes slots.
+func createSlot(v *server) string {
+	option := ""
+	if v.version >= 170000 {
+		option = ", failover => true"
+	}
+	return "SELECT lsn::text FROM pg_create_logical_replication_slot($1::name, 'pgoutput'" + option + ")"
+}

@@ -1,0 +1,117 @@
+package pglog
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
+)
+
+// table is one of the publication.
+type table struct {
+	id           int64
+	schema, name string
+	identity     string   // relreplident
+	children     bool     // other tables inherit from it, and are tables of their own in the log
+	key          []string // of the replica identity, or else the primary key
+	columns      []string // that the log has
+	filter       string   // the publication's condition for rows
+	hidden       bool     // row-level security hides rows from the role
+}
+
+// label is the table's name in changes and messages.
+func (t table) label() string { return tableName(t.schema, t.name) }
+
+const tablesQuery = `SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relreplident::text, c.relhassubclass AND c.relkind = 'r', row_security_active(c.oid),
+	COALESCE((SELECT json_agg(a.attname ORDER BY k.n) FROM pg_catalog.pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
+		JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+		WHERE i.indrelid = c.oid AND k.n <= i.indnkeyatts AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END)::text, '[]'),
+	COALESCE((SELECT json_agg(a.attname ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000) AND COALESCE(to_jsonb(p)->'attnames' @> to_jsonb(a.attname::text), true)), '[]'),
+	COALESCE(to_jsonb(p)->>'rowfilter', '')
+	FROM pg_catalog.pg_publication_tables p JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname
+	JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename
+	WHERE p.pubname = $1::text ORDER BY c.oid`
+
+// readTables returns the publication's tables that the source reads, in the order of their ids.
+func (s *Source) readTables(ctx context.Context) (list []table, err error) {
+	var all []table
+	err = s.with(ctx, func(db ceiling.Queryer) error {
+		return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+			var t table
+			var key, columns string
+			err := rows.Scan(&t.id, &t.schema, &t.name, &t.identity, &t.children, &t.hidden, &key, &columns, &t.filter)
+			if err == nil {
+				err = errors.Join(json.Unmarshal([]byte(key), &t.key), json.Unmarshal([]byte(columns), &t.columns))
+			}
+			all = append(all, t)
+			return err
+		}, tablesQuery, s.Publication)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the tables of the publication: %w", err)
+	}
+	if s.Tables == nil {
+		return all, nil
+	}
+	for _, name := range s.Tables {
+		i := slices.IndexFunc(all, func(t table) bool { return t.named(name) })
+		if i < 0 {
+			return nil, retry.Permanent(fmt.Errorf("%w: %s is not a table of the publication %s: it was dropped or renamed, taken out, or never added; correct Tables, or ALTER PUBLICATION ... ADD TABLE", ErrTables, name, s.Publication))
+		}
+		list = append(list, all[i])
+	}
+	slices.SortFunc(list, func(a, b table) int { return int(a.id - b.id) })
+	return list, nil
+}
+
+// named reports whether a name from Tables is the table's: public.orders, or with each part in quotes.
+func (t table) named(name string) bool {
+	quote := postgres.Dialect{}.Quote
+	return slices.Contains([]string{t.label(), t.schema + "." + t.name, quote(t.schema) + "." + quote(t.name)}, name) || t.schema == "public" && name == t.name
+}
+
+// identified returns an error if changes of a table do not name their rows. Postgres then refuses
+// the application's UPDATE and DELETE.
+func identified(tables []table) error {
+	var bad []string
+	for _, t := range tables {
+		if t.identity == "n" || t.identity != "f" && len(t.key) == 0 {
+			bad = append(bad, t.label())
+		}
+	}
+	if bad == nil {
+		return nil
+	}
+	return retry.Permanent(fmt.Errorf("%w: %s. As long as the publication has such a table, Postgres refuses each UPDATE and DELETE of it: ALTER TABLE ... REPLICA IDENTITY FULL, or USING INDEX with a unique index of columns that are NOT NULL, or take the table out of the publication",
+		ErrIdentity, strings.Join(bad, ", ")))
+}
+
+// fingerprint identifies a list of tables.
+func fingerprint(tables []table) string {
+	h := fnv.New64a()
+	for _, t := range tables {
+		fmt.Fprintln(h, t.id, t.key)
+	}
+	return fmt.Sprintf("%016x", h.Sum64())
+}
+
+// wanted returns which tables are read, by their ids, so that a table that is renamed stays one of them.
+func (s *Source) wanted() func(uint32) bool {
+	if s.Tables == nil {
+		return func(uint32) bool { return true }
+	}
+	ids := map[uint32]bool{}
+	for _, t := range s.tables {
+		ids[uint32(t.id)] = true
+	}
+	return func(id uint32) bool { return ids[id] }
+}
