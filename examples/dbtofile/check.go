@@ -9,9 +9,12 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/artifactofdevotion/devotion/poller/verify"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
+	"github.com/artifactofdevotion/devotion/source/recommend"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
@@ -70,8 +73,28 @@ func check(ctx context.Context, t *sqlsource.Table, c config, _ *slog.Logger) er
 	if _, err := fmt.Printf("%v%s\n", found, copied); err != nil {
 		return err
 	}
-	if !found.Safe() {
-		return errCheck
+	if found.Safe() {
+		return nil
 	}
-	return nil
+	if found.Report.Lossy {
+		fmt.Print("\n")
+		err = advise(ctx, t.DB, c)
+	}
+	return cmp.Or(err, errCheck)
+}
+
+// advise prints by which means the tables that match -table can be read.
+func advise(ctx context.Context, db *sqlx.DB, c config) error {
+	tables, err := recommend.Tables(ctx, db, c.table)
+	if err != nil {
+		return errors.New(retry.Text(err))
+	}
+	if len(c.key) > 0 && len(tables) == 1 {
+		tables[0].Key = c.key
+		if tables[0], err = recommend.Of(ctx, db, tables[0].Relation); err != nil {
+			return errors.New(retry.Text(err))
+		}
+	}
+	_, err = fmt.Print(recommend.Text(tables))
+	return err
 }

@@ -94,7 +94,7 @@ func TestAnUnsafeTableIsRefused(t *testing.T) {
 	require.Equal(t, 4, p.code(), "%s", &p.stderr)
 	prints(t, p, `orders: UNSAFE\. Rows would be missed with the ceiling lock-fence, so it is refused`, ` +ALTER SEQUENCE public\.orders_id_seq CACHE 1;`)
 
-	p = run(t, nil, append(args, "-once")...)
+	p = run(t, nil, append(args, "-once", "-ceiling", "lock-fence")...)
 	require.Equal(t, 1, p.code())
 	text := p.stderr.String()[strings.Index(p.stderr.String(), "dbtofile: "):]
 	require.Contains(t, text, "orders: rows would be missed with the ceiling lock-fence\n- the sequence public.orders_id_seq has CACHE 50")
@@ -148,4 +148,25 @@ func TestCheckSQLite(t *testing.T) {
 	p := succeeds(t, append(args, "-check")...)
 	prints(t, p, `orders: SAFE\. No row is missed with the ceiling single-writer`, `cursor   orders after id = 3`, `pending  2 rows`,
 		`  SEARCH t USING INTEGER PRIMARY KEY \(rowid>\?\)`)
+}
+
+// Without -key the means to read the tables are printed, and what the table's owner must run first.
+func TestCheckRecommends(t *testing.T) {
+	t.Parallel()
+	db, dsn := shop(t, 3)
+	db.MustExec(`CREATE TABLE prices (article TEXT NOT NULL PRIMARY KEY, price INT)`)
+	db.MustExec(`CREATE VIEW dear AS SELECT * FROM prices WHERE price > 9`)
+	args := []string{"-dsn", dsn, "-check"}
+
+	p := succeeds(t, args...)
+	prints(t, p, `table +rows +size +key +recommended .*`, `dear \(view\) .* snapshot +existing rows .*`, `prices .* article +diff +inserts, updates, deletes .*`,
+		`.* 2 of 3 deliver inserts, updates and deletes\..*`)
+	p = succeeds(t, append(args, "-table", "pri%")...)
+	prints(t, p, `prices: 0 rows, \?, key article`, `1 diff \(package diffsource\): recommended`, ` +CREATE TABLE IF NOT EXISTS "main"\."prices_changes" .*`, ` +not possible: the key begins with "article".*`)
+	p = succeeds(t, append(args, "-table", "nothing")...)
+	prints(t, p, `no table matches`)
+
+	p = run(t, nil, append(args, "-table", "prices", "-key", "article")...)
+	require.Equal(t, 4, p.code(), "%s", &p.stderr)
+	prints(t, p, `prices: UNSAFE.*`, `.*dbtofile -check -table prices prints.*`, `1 diff \(package diffsource\): recommended`)
 }

@@ -18,6 +18,7 @@ import (
 	"unicode"
 
 	"github.com/artifactofdevotion/devotion/examples/webconfig"
+	"github.com/artifactofdevotion/devotion/source/recommend"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -56,7 +57,7 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.dsn, "dsn", "", "the database: postgres://`URL`, mysql://URL, user:password@tcp(host)/database, or sqlite:PATH")
 	f.StringVar(&c.dsnFile, "dsn-file", "", "a `file` with the DSN; use it for a DSN with a password")
 	f.StringVar(&c.table, "table", "", "the `table` to copy, or schema.table")
-	f.Var(&c.key, "key", "the `columns` of the table's key, separated by commas; rows are copied in this order")
+	f.Var(&c.key, "key", "the `columns` of the table's key, separated by commas; rows are copied in this order; with -once it may be left out")
 	f.Var(&c.columns, "columns", "the `columns` to copy, separated by commas; default all")
 	f.StringVar(&c.where, "where", "", "a `condition` in SQL for the rows to copy, in which the table is called t: t.kind = 'order'; a row for which it becomes true only after later rows were copied is missed")
 	f.StringVar(&c.query, "select", "", "a `statement`, SELECT ... with any joins, whose rows are copied instead of those of -table, which is then the table that has the key")
@@ -75,14 +76,14 @@ func flags(c *config) *flag.FlagSet {
 	f.DurationVar(&c.timeout, "timeout", 0, "give up when an outage has lasted this long, also during an attempt; 0 for 5m with -once and -replay, and for never without them; -check and -verify give up at the first outage")
 	f.StringVar(&c.deadLetter, "dead-letter", "", "a `directory` for rows that cannot be copied, such as one of more than -max-row-bytes; the copy continues after them; without it, such a row ends the copy")
 	f.BoolVar(&c.mustExist, "must-exist", false, "refuse to begin a new copy: set it after the first start if -out or -dead-letter is on a file system that may not be mounted")
-	f.BoolVar(&c.once, "once", false, "copy the existing rows, complete the last file, and exit")
+	f.BoolVar(&c.once, "once", false, "copy the existing rows, complete the last file, and exit; where no ceiling fits, or without -key, they are copied as a snapshot: any table or view, as of one moment, and only once")
 	f.Int64Var(&c.segmentBytes, "segment-bytes", 64<<20, "complete a file at this size")
 	f.DurationVar(&c.segmentAge, "segment-age", 5*time.Minute, "complete a file at this age, so that consumers see its rows; 0 for never")
 	f.StringVar(&c.listen, "listen", "", "serve a status page, /livez, /readyz, /status and /metrics on this `address`: :9464 is reachable from this machine only, 0.0.0.0:9464 from others too")
 	f.StringVar(&c.webConfig, "web.config.file", "", "a `file` with the TLS certificate and the passwords of -listen, in the format of the Prometheus exporters")
 	f.StringVar(&c.logFormat, "log-format", "text", "text or json")
 	f.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "the lowest `level` to log: debug, info, warn or error")
-	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, the statement and its plan, how many rows are pending and who holds them back, and exit; it changes nothing and can run at the same time as the copy, or without -out before the first copy")
+	f.BoolVar(&c.check, "check", false, "print whether rows can be missed, the statement and its plan, how many rows are pending and who holds them back, and exit; without -key, print by which means the table can be read, what each delivers and costs, and the statements that it needs; without -table, or with a pattern such as public.* or order%, do so for all tables; it changes nothing and can run at the same time as the copy, or without -out before the first copy")
 	f.BoolVar(&c.verify, "verify", false, "compare the files with the table, up to the cursor of the copy, print how many rows are missing, extra or changed and their first keys, and exit; it changes nothing and can run at the same time as the copy")
 	f.DurationVar(&c.audit, "audit", 0, "watch the table for this long, print how many rows appeared below the ceiling after the copy would have passed them, and how many a reader without a ceiling would have missed, and exit; SIGINT ends it early, with the result so far; it writes nothing and reads only keys")
 	f.StringVar(&c.rewind, "rewind", "", "set the copy back to after a `key`, or to first, and exit; the next start copies the rows after it again, to new files")
@@ -186,14 +187,20 @@ func fromEnvironment(f *flag.FlagSet, environ []string, given map[string]bool) e
 	return nil
 }
 
+// advises reports whether -check is about the means to read tables, and not about a copy.
+func (c *config) advises() bool {
+	return c.check && (recommend.IsPattern(c.table) || len(c.key) == 0)
+}
+
 // complete checks the settings, applies defaults and reads the file of the DSN.
 func (c *config) complete() (err error) {
 	switch {
 	case c.dsn == "" && c.dsnFile == "":
 		return wrong("-dsn or -dsn-file is missing: which database?")
+	case c.advises(): // the other settings are those of a copy
 	case c.table == "":
 		return wrong("-table is missing: which table?")
-	case len(c.key) == 0:
+	case len(c.key) == 0 && !c.snapshots():
 		return wrong("-key is missing: which columns are the key of the table?")
 	case c.out == "" && !c.check && c.audit == 0:
 		return wrong("-out is missing: which directory gets the files?")
@@ -242,6 +249,11 @@ func (c *config) complete() (err error) {
 		}
 	}
 	return nil
+}
+
+// snapshots reports whether the copy may be a snapshot.
+func (c config) snapshots() bool {
+	return c.once && c.action() == nil && c.start == "first" && c.ceiling == nil
 }
 
 // onceTimeout is how long -once and -replay wait for an outage to pass.

@@ -30,11 +30,19 @@
 // Rows are read only up to a ceiling, a key below which no transaction can still add a
 // row; see package sqlsource. -ceiling auto finds the strategy that fits the table, and
 // the log states the guarantee. If rows could be missed, dbtofile does not start, and
-// prints the reason and the statements that fix it. A lossy ceiling must be chosen
+// prints the reason and what can be done. A lossy ceiling must be chosen
 // explicitly, and the log warns of it.
 //
+// -once needs no ceiling. Where none fits, and where -key is left out, it copies a snapshot: all rows of any
+// table or view as of one moment, in one transaction, whose guarantee the log states. If it is interrupted, the
+// next run with -once continues after the last row, as of a later moment, and says so; rows without a key are then
+// copied again if they have changed. Such a directory stays a snapshot: further runs with -once add nothing, and a
+// run without it, -verify and -rewind refuse it. -replay cannot read its dead letters.
+//
 // dbtofile -check, with the settings of the copy, prints the guarantee, how many rows are
-// pending, and whether the copy can continue from its cursor. dbtofile -audit 1h, run
+// pending, and whether the copy can continue from its cursor. Without -key it prints by which
+// means the table can be read, what each one delivers and costs, and the statements that it
+// needs; without -table, or with a pattern such as public.*, it does so for all tables. dbtofile -audit 1h, run
 // while all writers are active, counts the rows that a copy would have missed, with the
 // ceiling and without one. Both only read, and can run at the same time as the copy.
 //

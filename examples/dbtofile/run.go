@@ -32,6 +32,9 @@ func run(ctx context.Context, c config) (err error) {
 		return err
 	}
 	defer db.Close()
+	if c.advises() {
+		return advise(ctx, db, c)
+	}
 	table := &sqlsource.Table{DB: db, Name: c.table, Key: c.key, Columns: c.columns, Where: c.where, Select: c.query,
 		MaxRowBytes: c.maxRowBytes, Ceiling: c.ceiling, Logger: parts}
 	if table.Start, err = start(table, c.start); err != nil {
@@ -40,6 +43,11 @@ func run(ctx context.Context, c config) (err error) {
 	if c.letters || c.replay { // -dead-letter may be a mount point that is not mounted
 		if _, err := filesink.History(c.deadLetter); err != nil {
 			return fmt.Errorf("-dead-letter: %w", err)
+		}
+	}
+	if c.verify || c.adopt || c.rewind != "" {
+		if err := refuseSnapshot(c); err != nil {
+			return err
 		}
 	}
 	if f := c.action(); f != nil {
@@ -76,9 +84,11 @@ func follow(ctx context.Context, table *sqlsource.Table, c config, log *slog.Log
 	}
 	defer func() { err = errors.Join(err, files.Close()) }()
 
+	src, end := newReader(table, c)
+	defer func() { err = errors.Join(err, end()) }()
 	p := &poller.Poller[row.Row]{
 		Name:         c.name,
-		Source:       table,
+		Source:       src,
 		Sink:         files,
 		Checkpointer: files, // stores the cursor with the rows: exactly once
 		BatchSize:    c.batch,

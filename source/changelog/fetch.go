@@ -143,7 +143,20 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 		p.marks = marksOf(r.facts.marks)
 	}
 	b = source.Batch[row.Change]{Bytes: read.Bytes, More: read.More, AsOf: read.AsOf, Held: read.Held, Pending: read.Pending}
-	if b.Records, err = r.convert(ctx, read.Records); err != nil {
+	var n int
+	b.Records, n, err = r.convert(ctx, read.Records)
+	if bad := (*source.BadRecord)(nil); errors.As(err, &bad) {
+		// The changes before it are a separate batch.
+		if read, err = r.table.Fetch(ctx, p.inner, max(n, 1)); err != nil {
+			return b, err
+		}
+		if n == 0 {
+			return b, &source.BadRecord{Key: bad.Key, To: read.To, Err: bad.Err}
+		}
+		b.Records, _, err = r.convert(ctx, read.Records)
+		b.Bytes, b.More = read.Bytes, read.More
+	}
+	if err != nil {
 		return b, err
 	}
 	p.inner = read.To
@@ -233,14 +246,15 @@ func (r *reader) load(ctx context.Context, p position, limit int) (b source.Batc
 	if err != nil {
 		return b, err
 	}
-	b = source.Batch[row.Change]{Bytes: read.Bytes, More: true, Guarantee: r.guaranteed(nil)}
+	done := !read.More && read.Held == nil
+	b = source.Batch[row.Change]{Bytes: read.Bytes, More: read.More || done, Held: read.Held, Guarantee: r.guaranteed(nil)}
 	keys := row.Pick(read.Records, r.rowKey...)
 	for i, present := range read.Records {
 		b.Records = append(b.Records, row.Change{Op: row.Upsert, Table: r.label, Key: keys[i], Row: present})
 	}
 	p.inner = read.To
 	b.Position = "row with " + r.rows.Position(p.inner)
-	if !read.More {
+	if done {
 		p.loading, p.inner = false, ""
 	}
 	b.To = p.encode(r.label)

@@ -1,5 +1,5 @@
-// Package diffsource finds the changes of any table or view by comparing passes over it:
-// every row that is new, changed or gone since the last pass. It needs SELECT only.
+// Package diffsource finds the changes of any table or view by comparing passes over it: each
+// row that is new, changed or gone since the last pass. It needs nothing but the right to SELECT.
 //
 //	orders := &diffsource.Source{
 //		Table: &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}},
@@ -9,6 +9,38 @@
 //	defer orders.Close()
 //
 // It is a source.Source of row.Change: a Poller delivers its changes to a sink and saves its
-// cursor. The first pass delivers each row as an upsert, later passes deliver inserts, updates
-// and deletes.
+// cursor. The first pass delivers each row as an upsert. Later passes deliver inserts, updates and
+// deletes, in the order of the keys.
+//
+// # What is guaranteed
+//
+// Every row that two passes see differently is delivered once, as it was when the later pass read it.
+// So nothing is missed, whoever writes and however: after the changes of a pass the copy has each row as
+// the pass has read it. Versions between two passes are not seen, nor is a row that was inserted and
+// deleted between them. The changes have no time and no transaction.
+//
+// A pass reads one batch after the other. A row whose key changes while it runs can be in the copy under both
+// keys, or under none, until the next pass. With Source.Snapshot a pass reads all rows as of one moment.
+// Batch.AsOf is the begin of the last complete pass: every change committed before it is delivered.
+//
+// A table that was emptied, restored or replaced is no error: its differences are changes. So is a
+// new column: each row changes.
+//
+// # The state
+//
+// The state of a pass is a key and a digest for each row, in files in Source.Dir. It belongs to the
+// checkpoint. A cursor whose state is not there is an error that wraps [ErrState]. The way out is an
+// empty checkpoint: the first pass delivers each row as an upsert, but no deletes.
+//
+// # What it costs
+//
+// A pass reads the whole table by an index of its key, two to four times as slowly as COPY, and writes the
+// state of all rows. Set Every accordingly. Memory is bounded, whatever the number of rows.
+//
+// # Comparing a copy
+//
+// [Comparison] compares a table with a copy in the same database or another one, and yields the changes
+// that make the copy equal.
+//
+// DESIGN.md has the arguments, the limits and the measurements.
 package diffsource

@@ -22,8 +22,9 @@ type pass struct {
 	differ bool          // there was a difference
 
 	pager
-	base *chain
-	out  *writer
+	snapshot *snapshot // nil if each batch is read alone
+	base     *chain
+	out      *writer
 
 	inserts, deletes int // so many rows and entries at the heads have no partner
 	verified         int // so many entries at the head were looked up
@@ -113,6 +114,7 @@ func (p *pass) discard() {
 }
 
 func (p *pass) close() {
+	p.snapshot.end()
 	_ = p.base.close()
 	_ = p.out.close() // it was synced, or is not used
 }
@@ -120,6 +122,11 @@ func (p *pass) close() {
 // step compares the next row and the next entry. It returns the change, if there is one, or why the row
 // cannot be read. The To of such an error is empty.
 func (p *pass) step(ctx context.Context, first bool) (c row.Change, bad *source.BadRecord, done bool, err error) {
+	if len(p.rows) == 0 {
+		if err = p.renew(ctx); err != nil {
+			return c, nil, false, err
+		}
+	}
 	if err = p.fillRows(ctx, 1); err != nil {
 		return c, nil, false, err
 	}

@@ -21,7 +21,8 @@ import (
 // Its methods are safe for concurrent use, but fetches run one after the other. Two Sources must
 // not share a Dir.
 type Source struct {
-	// Table is what is read. Its Ceiling, Start and Conn must not be set. Nothing is fetched from it.
+	// Table is what is read. Its Ceiling, Start and Conn must not be set. Nothing is fetched from it. Its
+	// Name is the Change.Table of all changes: write it with its schema where the database has schemas.
 	//
 	// With Columns that are those of Key, only inserts and deletes are found.
 	Table *sqlsource.Table
@@ -34,6 +35,12 @@ type Source struct {
 	// Every is the shortest time from the begin of a pass to the begin of the next. A pass reads the
 	// whole table. 0 means that the next pass begins with the next Fetch.
 	Every time.Duration
+
+	// Snapshot, if not 0, reads a pass in one transaction, for at most so long: its rows are as of one moment.
+	// A pass that takes longer goes on in another transaction, and so does one that is interrupted. A
+	// transaction holds a connection of the pool, and the database keeps old versions of rows meanwhile.
+	// Without it each batch is read alone: see the package comment.
+	Snapshot time.Duration
 
 	mu     sync.Mutex
 	tuning tuning

@@ -20,12 +20,13 @@
 //
 // The ceiling that fits the table is chosen automatically, and the first Fetch logs
 // its guarantee. Where rows could be missed, Fetch returns a [ceiling.UnsafeError]
-// with the reasons and the statements that fix them. Lossy ceilings must be chosen
+// with the reasons and what can be done. Lossy ceilings must be chosen
 // explicitly. Rows wait for transactions that were open when they were added, so keep
 // transactions short: [source.Batch].Held says since when rows wait, and for whom.
 //
-// An update is seen only if it moves the row to a new key, and a delete never is.
-// Package [ceiling] has recipes for both. Package [late] reports rows that appear below
+// An update is seen only if it moves the row to a new key, and a delete never is. Packages
+// changelog, diffsource and xminsource deliver them, and package recommend says which of these
+// fits a table. Package [late] reports rows that appear below
 // the cursor anyway, such as those with ids that clients make.
 //
 // # Keys

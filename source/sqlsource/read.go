@@ -210,8 +210,8 @@ type keyRange struct {
 	keys      [][]dialect.Value // not nil: only rows with one of these keys, for their digests; with steady in front of the others
 	below     ceiling.Limit
 	falling   bool
-	ends      bool   // without NULL, which may be before the least value or after the greatest
 	whole     bool   // with all values, although the rows have one of keys
+	ends      bool   // without NULL, which may be before the least value or after the greatest
 	fits      bool   // only rows that are not larger than maxRowBytes
 	steady    string // a condition that depends on no row, without which there are no rows; "": none
 	plain     bool   // without what makes the text of values independent of the session: for plans

@@ -13,13 +13,6 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/sqlite"
 )
 
-// lastRemedy returns the last remedy for what makes a table unsafe, which is the recipe.
-func lastRemedy(t *testing.T, table *sqlsource.Table) ceiling.Remedy {
-	t.Helper()
-	found := unsafeIn(t, table)
-	return found[0].Remedies[len(found[0].Remedies)-1]
-}
-
 func report(t *testing.T, table *sqlsource.Table) ceiling.Report {
 	t.Helper()
 	c, err := table.Check(t.Context(), "")
@@ -31,65 +24,6 @@ func chosen(db *sqlx.DB, name, key string) *sqlsource.Table {
 	table := lab.Silent(db, name, key)
 	table.Ceiling = sqlite.SingleWriter{}
 	return table
-}
-
-// The recipe keeps and numbers rows with any id, in tables with columns of the names that it uses.
-func TestSQLiteRecipe(t *testing.T) {
-	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
-		for name, c := range map[string]struct{ create, key string }{
-			"rowid":   {`create table rowid (id integer primary key, n int, v)`, "id"},
-			"o":       {`create table o (id integer primary key, n int, n2 int, o int, v)`, "id"},
-			"others":  {`create table others (id int, rowid int default 7, n int, v)`, "id"},
-			"hidden":  {`create table hidden (id int, _RowID_ int default 7, rowid int default 7, v)`, "id"},
-			"without": {`create table without (n int primary key, o int, v) without rowid`, "n"},
-		} {
-			db.MustExec(c.create)
-			add := func(id int) { db.MustExec(fmt.Sprintf("insert or replace into %s (%s) values (?)", name, c.key), id) }
-			for _, id := range []int{0, -3, 1, 5} {
-				add(id)
-			}
-			remedy := lastRemedy(t, lab.Silent(db, name, c.key))
-			for _, s := range remedy.Statements {
-				_, err := db.Exec(s)
-				require.NoError(t, err, "%s: %s", name, s)
-			}
-			add(6)
-			add(7)
-			var ids, versions []int
-			require.NoError(t, db.Select(&ids, fmt.Sprintf("select %s from %s order by 1", c.key, name)))
-			require.Equal(t, []int{-3, 0, 1, 5, 6, 7}, ids, name)
-			require.NoError(t, db.Select(&versions, fmt.Sprintf("select _version from %s order by 1", name)))
-			require.Equal(t, []int{1, 2, 3, 4, 5, 6}, versions, name)
-			again := lastRemedy(t, lab.Silent(db, name, c.key))
-			require.Empty(t, again.Statements, "the table has the recipe's version")
-			require.Contains(t, again.Words, "set Key to _version and Ceiling to single-writer")
-		}
-	})
-}
-
-// No statements are printed for a table whose rows the recipe cannot tell apart.
-func TestSQLiteRecipeWithoutRowid(t *testing.T) {
-	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
-		db.MustExec(`create table t (id int, rowid int, oid int, _rowid_ int)`)
-		remedy := lastRemedy(t, lab.Silent(db, "t", "id"))
-		require.Empty(t, remedy.Statements)
-		require.Contains(t, remedy.Words, "hide the number by which the recipe tells rows apart")
-	})
-}
-
-// The recipe's UPDATE would run the triggers of a table.
-func TestSQLiteRecipeTriggers(t *testing.T) {
-	eachSQLiteDriver(t, func(t *testing.T, db *sqlx.DB, _ string) {
-		db.MustExec(`create table log (id integer primary key, v)`)
-		db.MustExec(`create trigger forbid before update on log begin select raise(abort, 'append only'); end`)
-		db.MustExec(`insert into log (v) values (1)`)
-		remedy := lastRemedy(t, lab.Silent(db, "log", "id"))
-		require.Empty(t, remedy.Statements)
-		require.Contains(t, remedy.Words, "(forbid)")
-		require.Contains(t, remedy.Words, "DESIGN-ceilings.md")
-		db.MustExec(`drop trigger forbid`)
-		require.NotEmpty(t, lastRemedy(t, lab.Silent(db, "log", "id")).Statements)
-	})
 }
 
 // Each key has its own index.

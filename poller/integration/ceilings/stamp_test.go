@@ -73,7 +73,7 @@ func forms(driver dbtest.Driver) []form {
 		{"bigint", "", time.Time{}, func(t time.Time) string { return fmt.Sprint(t.Unix()) }}, {"bigint", "", time.Time{}, func(t time.Time) string { return fmt.Sprint(t.UnixMilli()) }},
 		{"bigint", "", time.Time{}, func(t time.Time) string { return fmt.Sprint(t.UnixMicro()) }}, {"bigint", "", time.Time{}, func(t time.Time) string { return fmt.Sprint(t.UnixNano()) }},
 		{"bigint", "", epoch, func(t time.Time) string { return fmt.Sprint(t.Sub(epoch).Milliseconds()<<22 | 77) }},
-		{"varchar(40)", "", time.Time{}, uuid7}, {"varchar(40)", "", time.Time{}, ulid},
+		{"varchar(40)", "", time.Time{}, uuid7}, {"char(26)", "", time.Time{}, ulid},
 	}
 	switch {
 	case lab.IsPostgres(driver):
@@ -149,6 +149,13 @@ func TestStampRefuses(t *testing.T) {
 		if lab.IsPostgres(driver) {
 			cases["timestamp"] = struct{ typ, values, want string }{"timestamp", "'2026-01-31 12:00:00'", "has no time zone"}
 			cases["infinity"] = struct{ typ, values, want string }{"timestamptz", "'infinity'", "ahead of the database's clock"}
+		}
+		switch {
+		case lab.IsPostgres(driver): // in Danish, aa is the last letter
+			cases["Danish"] = struct{ typ, values, want string }{`text collate "da-x-icu"`, uuid7(now), "does not sort UUIDs of version 7 by their times"}
+		case lab.IsMariaDB(driver):
+			cases["Danish"] = struct{ typ, values, want string }{`varchar(40) collate utf8mb4_danish_ci`, uuid7(now), "does not sort UUIDs of version 7 by their times"}
+			cases["Estonian"] = struct{ typ, values, want string }{`varchar(40) collate utf8mb4_estonian_ci`, ulid(now), "does not sort ULIDs by their times"}
 		}
 		for name, c := range cases {
 			db.MustExec(`drop table if exists t`)

@@ -1,7 +1,6 @@
 package pglog_test
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -27,14 +26,10 @@ func TestSetup(t *testing.T) {
 	text, err := s.Setup(t.Context())
 	require.NoError(t, err)
 	assert.NotContains(t, text, "ALL TABLES", "a table that is created later, without a key, could not be updated")
-	for _, line := range strings.Split(text, "\n") {
-		if line != "" && !strings.HasPrefix(line, "--") {
-			admin.MustExec(line)
-		}
-	}
+	admin.MustExec(text) // as one message, as some tools send it
 	text, err = s.Setup(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, "-- Nothing is missing.\n", text)
+	assert.Empty(t, text)
 	r, err = s.Check(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, r.Problems)

@@ -127,7 +127,9 @@ func TestTransactionID(t *testing.T) {
 		require.False(t, r.last.AsOf.IsZero())
 
 		// With a trigger, updated rows are read again.
-		run(t, db, findingWith(t, guard(t, db, "orders", defaultCeiling{}, "_tx", "id").Report(), "changes are not read").Remedies[0].Statements)
+		require.Empty(t, findingWith(t, guard(t, db, "orders", defaultCeiling{}, "_tx", "id").Report(), "changes are not read").Remedies[0].Statements)
+		db.MustExec(`alter table orders drop column _tx`)
+		addRecipe(db, "orders", "_tx", "id")
 		db.MustExec(`update orders set id = id where id < 9`)
 		r = follow(t, db, "_tx", "id")
 		require.Equal(t, []string{"9", "1", "7"}, r.next())
@@ -193,9 +195,7 @@ func TestStamp(t *testing.T) {
 		require.ErrorAs(t, follow(t, db, "at", "id").fails(), &unsafe)
 		f := findingWith(t, unsafe.Report, "the key begins with")
 		require.Equal(t, ceiling.Unsafe, f.Level)
-		require.Contains(t, f.Remedies[1].Words, "set Key to _at, at, id and Ceiling to stamp")
-		require.Contains(t, f.Remedies[2].Words, "set Ceiling to stamp")
-		run(t, db, f.Remedies[1].Statements)
+		addRecipe(db, "orders", "_at", "id")
 
 		require.ErrorAs(t, follow(t, db, "_at", "id").fails(), &unsafe, "it is never chosen automatically")
 		r := follow(t, db, "_at", "id")

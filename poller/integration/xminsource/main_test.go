@@ -9,12 +9,20 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/xminsource"
 )
 
-func TestMain(m *testing.M) { lab.Main(m) }
+func TestMain(m *testing.M) {
+	if !runReader() {
+		lab.Main(m)
+	}
+}
+
+// transient reports whether an error passes, such as that of a server which is down.
+func transient(err error) bool { return retry.Classify(err) == retry.Transient }
 
 // sourceOf returns a source of a table that logs nothing.
 func sourceOf(db *sqlx.DB, name string, key ...string) *xminsource.Source {

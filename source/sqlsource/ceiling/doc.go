@@ -17,7 +17,8 @@
 // A ceiling for another database, or for a promise that only you know of, is a type with two
 // methods: see the example of [Ceiling]. [Fences] is the bookkeeping for a strategy that waits
 // for transactions to end, [Progress] for one that reads up to integer keys. [Report.Add] reports
-// a fact about the table: each [Finding] has its remedies as statements and words.
+// a fact about the table: each [Finding] has its remedies as statements and words. [OtherMeans] are
+// those for a table that its key cannot be read by.
 //
 // With a key that is drawn once, a row is read once, as it is at that time. With a key that each
 // change sets again, each row's latest version is read after each change. Versions in between are

@@ -19,6 +19,8 @@ type moments struct {
 	step   int64          // the microseconds between two values that are told apart
 	parse  func(text string) (micros int64, ok bool)
 	encode func(micros int64) any // the least value of a moment, to compare the column with
+
+	sorted func() []string // texts that the column must sort like this; nil: any column does
 }
 
 // at returns the moment below which no value can be given any more after t. Where a clock on the wall is set
@@ -209,7 +211,11 @@ func uuidsLike(text string, binary bool) *moments {
 		n, err := strconv.ParseInt(strings.ReplaceAll(other, "-", "")[:12], 16, 64)
 		return n * 1000, err == nil
 	}
-	return &moments{name: "UUIDs of version 7", zone: time.UTC, step: 1000, encode: encode, parse: parse}
+	m := &moments{name: "UUIDs of version 7", zone: time.UTC, step: 1000, encode: encode, parse: parse}
+	if !binary {
+		m.sorted = func() []string { return pairs("0123456789abcdef", text, 0) }
+	}
+	return m
 }
 
 const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -236,7 +242,26 @@ func ulidsLike(text string) *moments {
 		}
 		return ms * 1000, true
 	}
-	return &moments{name: "ULIDs", zone: time.UTC, step: 1000, encode: encode, parse: parse}
+	sorted := func() []string { return pairs(crockford, text, 1) }
+	return &moments{name: "ULIDs", zone: time.UTC, step: 1000, encode: encode, parse: parse, sorted: sorted}
+}
+
+// pairs returns texts like text, with each pair of digits at some place, in their order. In some languages two letters
+// together are one of another place in the alphabet, such as aa in Danish.
+func pairs(digits, text string, at int) (all []string) {
+	if !isUpper(text) {
+		digits = strings.ToLower(digits)
+	}
+	for _, a := range digits {
+		for _, b := range digits {
+			all = append(all, text[:at]+string(a)+string(b)+text[at+2:])
+		}
+	}
+	// A database that compares the end first has these two in the other order.
+	zeros, full := strings.Repeat("0", 12), strings.Repeat(digits[len(digits)-1:], 12)
+	end := len(text) - len(zeros)
+	all[0], all[1] = all[0][:end]+full, all[1][:end]+zeros
+	return all
 }
 
 // isUpper reports whether a text has no small letter. Small and capital letters are ordered in ways of their own.

@@ -16,9 +16,6 @@ type Report struct {
 	Updates   Updates   // whether a row is read again after an UPDATE
 	Indexed   bool      // whether an index begins with the whole key is one of the findings, so that a Table needs no plan
 
-	// Fallbacks are lossy ceilings that work for this key, such as grace=30s, for those who
-	// accept that rows can be missed. Empty where the keys do not ascend with time.
-	Fallbacks []string
 }
 
 // Updates says whether a row is read again after an UPDATE.
@@ -75,6 +72,15 @@ func (r *Report) AddIf(is bool, level Level, remedies []Remedy, format string, a
 // Advice returns a single remedy.
 func Advice(words string, statements ...string) []Remedy {
 	return []Remedy{{Words: words, Statements: statements}}
+}
+
+// OtherMeans returns the remedies for a table that its key cannot be read by, or not its changes: the
+// means that deliver inserts, updates and deletes with any key, and leave the table's columns alone.
+func OtherMeans(t Table) []Remedy {
+	return []Remedy{
+		{Words: "record its changes in a change table, by triggers, and read that with package changelog; dbtofile -check -table " + t.Label + " prints the statements"},
+		{Words: "compare passes over the whole table with package diffsource, which needs SELECT only"},
+	}
 }
 
 // AsLongAs returns the last clause of a guarantee that depends on triggers, such as
@@ -141,9 +147,6 @@ func (e *UnsafeError) Error() string {
 				b.WriteString("\n      " + s)
 			}
 		}
-	}
-	if len(e.Report.Fallbacks) > 0 {
-		fmt.Fprintf(&b, "\nTo accept that rows can be missed, choose a lossy ceiling explicitly: %s", strings.Join(e.Report.Fallbacks, " or "))
 	}
 	return b.String()
 }

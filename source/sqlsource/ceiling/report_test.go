@@ -18,7 +18,7 @@ func (fakeSQL) Transactions(context.Context, Queryer, *Report) (Transactions, er
 // An UnsafeError has every reason, its remedies, and each statement on a separate line.
 func TestUnsafeError(t *testing.T) {
 	t.Parallel()
-	r := Report{Strategy: "x", Fallbacks: []string{"stamp=30s", "grace=30s"}}
+	r := Report{Strategy: "x"}
 	r.Add(OK, nil, "an index begins with the key")
 	require.NoError(t, r.Err(Table{Label: "orders"}))
 	r.Add(Unsafe, append(Advice("do this", "ALTER A;", "ALTER B;"), Remedy{Words: "do that"}), "the %s is wrong", "cache")
@@ -29,9 +29,17 @@ func TestUnsafeError(t *testing.T) {
       ALTER A;
       ALTER B;
   or: do that
-- so is the rest
-To accept that rows can be missed, choose a lossy ceiling explicitly: stamp=30s or grace=30s`)
+- so is the rest`)
 	require.True(t, r.Lossy)
+}
+
+func TestOtherMeans(t *testing.T) {
+	t.Parallel()
+	list := OtherMeans(Table{Label: "public.orders"})
+	require.Contains(t, list[0].Words, "dbtofile -check -table public.orders prints")
+	for _, r := range list {
+		require.Nil(t, r.Statements, "only the change table has some, and another package prints them")
+	}
 }
 
 // A ceiling of one database refuses another, and a Query that names no table.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
@@ -80,6 +81,9 @@ func (c Stamp) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 	} else {
 		g.moments = c.momentsOf(t, zone, ends)
 		c.check(&r, t, g.moments)
+		if err := sorts(ctx, db, &r, t, g.moments); err != nil {
+			return nil, err
+		}
 	}
 	if err := r.Err(t); err != nil {
 		return nil, err
@@ -116,6 +120,31 @@ func (c Stamp) check(r *Report, t Table, m *moments) {
 	case m.zone == nil:
 		r.Add(Unsafe, Advice("name the time zone in which the writers fill it: stamp="+c.Margin.String()+"@UTC"), "%q has no time zone", column)
 	}
+}
+
+// compound is how many SELECTs a statement has. SQLite takes 500, and its drivers have small stacks.
+const compound = 64
+
+// sorts adds that a column of texts does not sort them as their moments.
+func sorts(ctx context.Context, db Queryer, r *Report, t Table, m *moments) error {
+	if m == nil || m.sorted == nil || t.Name == "" {
+		return nil
+	}
+	for want := m.sorted(); len(want) > 1; want = want[min(len(want), compound)-1:] {
+		part := want[:min(len(want), compound)]
+		falling := slices.Clone(part)
+		slices.Reverse(falling)
+		got, err := Texts(ctx, db, fmt.Sprintf("SELECT %s FROM (SELECT %[1]s FROM %s WHERE 1 = 0 UNION ALL SELECT '%s') AS x ORDER BY %[1]s", t.Key[0].Quoted, t.Name, strings.Join(falling, "' UNION ALL SELECT '")))
+		if err != nil {
+			return fmt.Errorf("sorting texts as %q does: %w", t.Key[0].Name, err)
+		}
+		if !slices.Equal(got, part) {
+			r.Add(Unsafe, Advice("give the column a collation that compares bytes, such as C, or one that ends with _bin"),
+				"%q does not sort %s by their times: its collation has another alphabet", t.Key[0].Name, m.name)
+			return nil
+		}
+	}
+	return nil
 }
 
 // guarantee returns the report with what is guaranteed.

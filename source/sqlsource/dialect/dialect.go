@@ -12,6 +12,7 @@ package dialect
 import (
 	"context"
 	"database/sql"
+	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source/row"
@@ -26,6 +27,7 @@ type Dialect interface {
 	Writer
 	Reader
 	Checkpoints
+	Catalogue
 
 	// Choose returns the ceiling that fits a table. It never is a lossy one.
 	Choose(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Ceiling, error)
@@ -139,6 +141,49 @@ type Checkpoints interface {
 	// IdleTimeout returns a statement that ends the current transaction when it has been idle
 	// for so many milliseconds, or "".
 	IdleTimeout(milliseconds int64) string
+}
+
+// Catalogue lists what a database has to read.
+type Catalogue interface {
+	// Relations returns the tables and views of the database, without those of the system and
+	// without partitions, which are read through their table. It reads no row of a table but, where
+	// the catalogue knows no size, the end of an index.
+	Relations(ctx context.Context, db ceiling.Queryer) ([]Relation, error)
+}
+
+// Relation is a table or a view.
+type Relation struct {
+	Schema string // "" where the database has no schemas
+	Name   string
+	Kind   string   // "table", "view", or what else the database has, in words
+	Key    []string // the primary key, or else the shortest unique key, one without NULL first; nil: there is none
+	Nulls  bool     // columns of Key may hold NULL, and rows with NULL there are not told apart
+	Place  string   // an expression for where a row is stored, which tells rows apart without a key, but changes when they move; "": there is none
+	Rows   int64    // about, as the catalogue has it; -1: not known
+	Bytes  int64    // without indexes, about; -1: not known
+	Grants Grants   // what the present role may do
+}
+
+// Grants are rights of the present role.
+type Grants struct {
+	Read    bool // the rows
+	Trigger bool // create a trigger on the table, and objects next to it
+	Log     bool // read the database's log
+}
+
+// Label is the relation's name as [github.com/artifactofdevotion/devotion/source/sqlsource.Table] takes it.
+func (r Relation) Label() string {
+	if r.Schema == "" {
+		return nameOf(r.Name)
+	}
+	return nameOf(r.Schema) + "." + nameOf(r.Name)
+}
+
+func nameOf(name string) string {
+	if strings.ContainsAny(name, `."`) {
+		return QuoteWith(`"`, name)
+	}
+	return name
 }
 
 // MaxInline is the size in bytes that no value exceeds while the condition of Steady is true.

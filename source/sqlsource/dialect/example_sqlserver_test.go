@@ -154,6 +154,11 @@ func (SQLServer) Origin(context.Context, ceiling.Queryer, string, []string, stri
 	return dialect.Origin{}, nil
 }
 
+// Relations is needed to recommend how tables can be read, and by nothing else.
+func (SQLServer) Relations(context.Context, ceiling.Queryer) ([]dialect.Relation, error) {
+	return nil, errors.New("SQL Server's tables are not listed")
+}
+
 func (SQLServer) Choose(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Ceiling, error) {
 	return RowVersion{}, nil
 }

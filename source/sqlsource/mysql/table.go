@@ -13,7 +13,6 @@ import (
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
-	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
 // table is what the database says about a table and about itself.
@@ -234,7 +233,7 @@ func (p *table) checkKey(r *ceiling.Report, t ceiling.Table) {
 	case p.typ == "timestamp" || p.typ == "datetime":
 		p.refuseTime(r, t, column)
 	case bits == 0 || !strings.Contains(p.extra, "auto_increment"):
-		r.Add(ceiling.Unsafe, p.forInserts(t), "%q of the type %s is not AUTO_INCREMENT: clients or a trigger make its values, and rows do not commit in their order", column, p.typ)
+		r.Add(ceiling.Unsafe, p.remedies(t), "%q of the type %s is not AUTO_INCREMENT: clients or a trigger make its values, and rows do not commit in their order", column, p.typ)
 	case p.index == "":
 		r.Add(ceiling.Unsafe, ceiling.Advice("create an index, or let the optimizer use the existing one", fmt.Sprintf("ALTER TABLE %s ADD INDEX %s%s (%s);", t.Name, p.unless(), quote(indexName(column)), t.Key[0].Quoted)), "no index that the optimizer may use begins with the key %q", column)
 	default:
@@ -242,9 +241,6 @@ func (p *table) checkKey(r *ceiling.Report, t ceiling.Table) {
 			bits--
 		}
 		p.last = 1<<bits - 1
-		if p.vars["auto_increment_increment"] == "1" {
-			r.Fallbacks = []string{"grace=30s"}
-		}
 		r.Add(ceiling.OK, nil, "%q is AUTO_INCREMENT, and the index %s begins with it", column, p.index)
 		r.Add(ceiling.Note, nil, "clients and triggers can choose the value of %q: a row with one below the greatest can be missed. A trigger shows only to a role with the privilege TRIGGER, and one that is created later only at the next start", column)
 		for _, name := range p.triggers {
@@ -259,12 +255,7 @@ func (p *table) refuseTime(r *ceiling.Report, t ceiling.Table, column string) {
 	if strings.Contains(p.extra, "on update") {
 		what = "ON UPDATE CURRENT_TIMESTAMP sets the time at which a statement began, even if it then waited for a lock"
 	}
-	name := "stamp=30s"
-	if p.typ == "datetime" {
-		name += "@UTC"
-	}
-	r.Fallbacks = []string{name}
-	r.Add(ceiling.Unsafe, append(p.forInserts(t), ceiling.Remedy{Words: "for changes of rows, choose the ceiling " + name + " explicitly, which says what it can miss"}),
+	r.Add(ceiling.Unsafe, p.remedies(t),
 		"the key begins with %q, a %s: %s, and rows commit in another order", column, p.typ, what)
 }
 
@@ -344,31 +335,15 @@ func account(user string) string {
 	return quote(user[:at]) + "@" + quote(user[at+1:])
 }
 
-// remedies returns how the table can be read by a key that AUTO_INCREMENT draws. A table can have
-// one such column only. A new one is INVISIBLE where the server knows that, so that statements which
-// insert without a list of columns, and SELECT *, work as before.
+// remedies returns what to do about a key that AUTO_INCREMENT does not draw.
 func (p *table) remedies(t ceiling.Table) []ceiling.Remedy {
 	switch {
 	case strings.EqualFold(p.drawn, t.Key[0].Name):
 		return ceiling.Advice("drop the trigger, or make sure that it leaves the key alone")
 	case p.drawn != "":
-		return ceiling.Advice("set Key to " + p.drawn + ", which AUTO_INCREMENT draws")
+		return append(ceiling.Advice("for inserted rows, set Key to "+p.drawn+", which AUTO_INCREMENT draws"), ceiling.OtherMeans(t)...)
 	}
-	invisible := "/*!80023 INVISIBLE */"
-	if p.maria {
-		invisible = "INVISIBLE"
-	}
-	column := dialect.FreeName("_id", p.columns)
-	return ceiling.Advice("add a column that AUTO_INCREMENT draws, which rebuilds the table and blocks writers until that is done; then set Key to "+column+
-		". The column is invisible: SELECT * of the application leaves it out",
-		"ALTER TABLE "+t.Name+" ADD COLUMN "+p.unless()+quote(column)+" bigint NOT NULL AUTO_INCREMENT UNIQUE "+invisible+";")
-}
-
-// forInserts returns remedies for a key by which changes of rows might have been meant.
-func (p *table) forInserts(t ceiling.Table) []ceiling.Remedy {
-	remedies := p.remedies(t)
-	remedies[0].Words = "for inserted rows, " + remedies[0].Words
-	return remedies
+	return ceiling.OtherMeans(t)
 }
 
 // unless lets a statement run twice on MariaDB. On MySQL the second run fails and changes nothing.

@@ -10,14 +10,13 @@ import (
 
 func TestRemedies(t *testing.T) {
 	t.Parallel()
-	target := ceiling.Table{Name: "`o``d`", Key: []ceiling.Column{{Name: "id"}}}
-	p := &table{maria: true, columns: []string{"id", "_ID"}}
-	require.Equal(t, []string{"ALTER TABLE `o``d` ADD COLUMN IF NOT EXISTS `_id2` bigint NOT NULL AUTO_INCREMENT UNIQUE INVISIBLE;"}, p.remedies(target)[0].Statements)
-	p.maria = false
-	require.Equal(t, []string{"ALTER TABLE `o``d` ADD COLUMN `_id2` bigint NOT NULL AUTO_INCREMENT UNIQUE /*!80023 INVISIBLE */;"}, p.remedies(target)[0].Statements)
-	require.Contains(t, p.remedies(target)[0].Words, "The column is invisible: SELECT * of the application leaves it out")
+	target := ceiling.Table{Label: "orders", Key: []ceiling.Column{{Name: "id"}}}
+	p := &table{}
+	require.Equal(t, ceiling.OtherMeans(target), p.remedies(target))
 	p.drawn = "nr"
-	require.Equal(t, ceiling.Advice("set Key to nr, which AUTO_INCREMENT draws"), p.remedies(target), "a table has one such column only")
+	require.Equal(t, "for inserted rows, set Key to nr, which AUTO_INCREMENT draws", p.remedies(target)[0].Words)
+	p.drawn = "ID"
+	require.Contains(t, p.remedies(target)[0].Words, "drop the trigger")
 }
 
 func TestLiteral(t *testing.T) {

@@ -41,11 +41,7 @@ func open(ctx context.Context, db ceiling.Queryer, t ceiling.Table, c ceiling.Ce
 		return nil, r, err
 	}
 	if locks && p.standby {
-		remedies := ceiling.Advice("read from the primary")
-		for _, way := range p.remedies(t, false) {
-			way.Words = "on the primary, " + way.Words
-			remedies = append(remedies, way)
-		}
+		remedies := append(ceiling.Advice("read from the primary"), otherMeans(t)[1:]...) // no triggers can be created here
 		r.Add(ceiling.Unsafe, remedies, "this server is a standby, which shows no locks of the primary's transactions")
 	}
 	p.relation(&r, t)
@@ -116,25 +112,23 @@ func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
 	column, own := t.Key[0].Name, p.tree[0]
 	switch {
 	case strings.HasPrefix(own.keyType, "timestamp"):
-		r.Fallbacks = []string{p.stampFallback()}
-		r.Add(ceiling.Unsafe, p.stampRemedies(t), "the key begins with %q of the type %s: rows do not commit in the order of their times", column, own.keyType)
+		r.Add(ceiling.Unsafe, p.byWord(t), "the key begins with %q of the type %s: rows do not commit in the order of their times", column, own.keyType)
 	case !slices.Contains([]string{"bigint", "integer", "smallint"}, own.keyType) && !whole.MatchString(own.keyExact):
-		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s: rows do not commit in the order of its values", column, own.keyType)
+		r.Add(ceiling.Unsafe, slices.Concat(p.drawnFirst(t), otherMeans(t)), "the key begins with %q of the type %s: rows do not commit in the order of its values", column, own.keyType)
 	case len(p.sequences) == 0:
-		r.Add(ceiling.Unsafe, p.remedies(t, false), "no sequence draws %q: the column has neither an identity nor a nextval default, so clients or a trigger make its values", column)
+		r.Add(ceiling.Unsafe, slices.Concat(p.drawnFirst(t), otherMeans(t)), "no sequence draws %q: the column has neither an identity nor a nextval default, so clients or a trigger make its values", column)
 	case len(p.sequences) > 1:
 		var names []string
 		for _, s := range p.sequences {
 			names = append(names, s.name)
 		}
-		r.Add(ceiling.Unsafe, p.remedies(t, false), "%q is drawn by several sequences: %s", column, strings.Join(names, ", "))
+		r.Add(ceiling.Unsafe, otherMeans(t), "%q is drawn by several sequences: %s", column, strings.Join(names, ", "))
 	default:
 		s := p.sequences[0]
 		p.sequence(r, t, s)
 		for _, m := range p.tree {
 			if m.expr != "" && m.expr != s.draw && m.expr != "("+s.draw+")::"+m.keyType && m.expr != "("+s.draw+")::"+m.keyExact {
-				r.Add(ceiling.Unsafe, p.remedies(t, false), "the default of %q in %s is not simply the next value of a sequence", column, m.name)
-				r.Fallbacks = nil
+				r.Add(ceiling.Unsafe, otherMeans(t), "the default of %q in %s is not simply the next value of a sequence", column, m.name)
 			}
 		}
 		r.AddIf(own.identity != "a", ceiling.Note, nil, "the database lets clients choose the value of %q: a row with one below the greatest is missed", column)
@@ -147,23 +141,28 @@ func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
 	return a
 }
 
-// stampFallback is the lossy ceiling for a key that begins with a time.
-func (p *table) stampFallback() string {
-	if p.tree[0].keyType == "timestamp without time zone" {
-		return "stamp=30s@UTC"
+// drawnFirst returns how to read by a later column of the key that a sequence draws: with that one first.
+func (p *table) drawnFirst(t ceiling.Table) []ceiling.Remedy {
+	i := slices.IndexFunc(t.Key, func(k ceiling.Column) bool {
+		return slices.ContainsFunc(p.columns, func(c column) bool { return c.name == k.Name && c.drawn })
+	})
+	if i < 1 {
+		return nil
 	}
-	return "stamp=30s"
+	key := slices.Concat(t.Key[i:i+1], t.Key[:i], t.Key[i+1:])
+	names := strings.Join(ceiling.Table{Key: key}.Names(), ", ")
+	return ceiling.Advice(fmt.Sprintf("for inserted rows, set Key to %s: a sequence draws %q; this needs an index that begins with it", names, t.Key[i].Name), p.createIndex(p.tree[0], key))
 }
 
 // sequence adds whether a sequence hands out its values once and in ascending order.
 func (p *table) sequence(r *ceiling.Report, t ceiling.Table, s sequence) {
 	alter := "ALTER SEQUENCE " + s.name
-	r.AddIf(p.published, ceiling.Unsafe, slices.Concat(ceiling.Advice("read at the publisher"), p.remedies(t, true)),
+	r.AddIf(p.published, ceiling.Unsafe, slices.Concat(ceiling.Advice("read at the publisher"), otherMeans(t)),
 		"the table is filled by logical replication: its rows come with the publisher's keys, in another order")
 	before := len(r.Findings)
 	r.AddIf(s.cache != 1, ceiling.Unsafe, ceiling.Advice("let each session draw one value at a time", alter+" CACHE 1;"),
 		"the sequence %s has CACHE %d: each session draws that many values ahead and uses them later", s.name, s.cache)
-	r.AddIf(s.increment != 1, ceiling.Unsafe, p.remedies(t, false),
+	r.AddIf(s.increment != 1, ceiling.Unsafe, otherMeans(t),
 		"the sequence %s has INCREMENT %d: it is shared with other servers, or runs backwards", s.name, s.increment)
 	r.AddIf(s.cycles, ceiling.Unsafe, ceiling.Advice("let it end at its greatest value", alter+" NO CYCLE;"),
 		"the sequence %s has CYCLE: it would begin again below the cursor", s.name)
@@ -171,7 +170,6 @@ func (p *table) sequence(r *ceiling.Report, t ceiling.Table, s sequence) {
 		"the sequence %s is unlogged: after a crash it begins again", s.name)
 	if len(r.Findings) == before {
 		r.Add(ceiling.OK, nil, "%q is drawn by the sequence %s: CACHE 1, INCREMENT 1, NO CYCLE", t.Key[0].Name, s.name)
-		r.Fallbacks = []string{"grace=30s"}
 	}
 	r.AddIf(!s.mayRead, ceiling.Warning, ceiling.Advice("let the role read the sequence", fmt.Sprintf("GRANT SELECT ON SEQUENCE %s TO %s;", s.name, p.role)),
 		"the role may not read the sequence %s: keys that clients made up above it, and a setval below the cursor, go unnoticed", s.name)

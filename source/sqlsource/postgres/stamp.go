@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
@@ -18,8 +17,7 @@ import (
 //
 // It takes your word for that, so it must be chosen explicitly. now(), CURRENT_TIMESTAMP and
 // the like are the time when the transaction began, or even earlier, and lose rows: see
-// ceiling.Stamp for them. The errors for keys that begin with a time contain the statements for such a
-// column and its trigger.
+// ceiling.Stamp for them.
 //
 // It relies on the server's clock: rows written after it was set back, with stamps below the
 // cursor, are missed. A clock that is earlier than the cursor at a poll is an error that ends the
@@ -34,9 +32,6 @@ func (c Stamp) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (c
 	p, r, err := open(ctx, db, t, c, true)
 	if err != nil {
 		return nil, err
-	}
-	if strings.HasPrefix(p.tree[0].keyType, "timestamp") {
-		r.Fallbacks = []string{p.stampFallback()}
 	}
 	err = p.guarantee(&r, t, stampRecipe, true, "a moment when all transactions that wrote to the table then have ended (their locks on it are watched)")
 	if err != nil {

@@ -71,9 +71,9 @@ func (p *table) guarantee(r *ceiling.Report, t ceiling.Table, c recipe, byWord b
 	case typ == c.typ:
 		promise, assumed = p.settings(r, t, c, byWord)
 	case byWord && typ == "timestamp without time zone":
-		r.Add(ceiling.Unsafe, p.stampRemedies(t), "the key begins with %q, a timestamp without time zone: sessions write it by their own clocks", column)
+		r.Add(ceiling.Unsafe, otherMeans(t), "the key begins with %q, a timestamp without time zone: sessions write it by their own clocks", column)
 	default:
-		r.Add(ceiling.Unsafe, p.remedies(t, false), "the key begins with %q of the type %s, and must begin with a column of the type %s", column, typ, c.typ)
+		r.Add(ceiling.Unsafe, otherMeans(t), "the key begins with %q of the type %s, and must begin with a column of the type %s", column, typ, c.typ)
 	}
 	r.AddIf(len(t.Key) == 1, ceiling.Unsafe, ceiling.Advice("add the primary key to Key, after "+column), "several rows can have the same %q", column)
 	if err := r.Err(t); err != nil {
@@ -87,7 +87,7 @@ func (p *table) guarantee(r *ceiling.Report, t ceiling.Table, c recipe, byWord b
 // the recipe is known to do so. ByWord says that the user vouches for other triggers. It returns
 // what the guarantee promises, and as its last clause what it assumes.
 func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bool) (promise, assumed string) {
-	column, fix := t.Key[0].Name, p.resetRemedies(t, c)
+	column, fix := t.Key[0].Name, otherMeans(t)
 	known, knownUpdates := p.setters(func(g trigger) bool { return g.source == c.body(column) })
 	byWord = byWord && !(p.everywhere(known) && p.everywhere(knownUpdates))
 	all, allUpdates := known, knownUpdates

@@ -20,8 +20,7 @@ import (
 // Chosen explicitly, it takes your word for any other key: each INSERT, and each UPDATE that is
 // to be read, gives it a value greater than all before, drawn by the writing transaction after
 // it has begun to write. A version that triggers draw from a counter is such a key, by which
-// each row's latest version is read; the error for a table without a fitting key contains the
-// statements for one. A uuid of version 7, or a time, is not: clients draw it whenever they like.
+// each row's latest version is read. A uuid of version 7, or a time, is not: clients draw it whenever they like.
 //
 // It assumes that clients do not insert or update ids below the greatest one, that the locks
 // of the file work, which on network file systems they often do not, and that commits are durable:

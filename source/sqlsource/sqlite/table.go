@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
@@ -122,12 +121,12 @@ func (p *table) report(r *ceiling.Report, t ceiling.Table, proven bool) (drawn b
 		return true
 	case own && p.rowid:
 		recreate := ceiling.Advice(fmt.Sprintf("if the table has AUTOINCREMENT, start again after the next INSERT; if not, recreate it with %q as INTEGER PRIMARY KEY AUTOINCREMENT, and copy its rows: see \"Making Other Kinds Of Table Schema Changes\" in SQLite's documentation of ALTER TABLE", key))
-		r.Add(worst, append(recreate, p.remedies()...), "sqlite_sequence has no row for the table: either %q is an INTEGER PRIMARY KEY without AUTOINCREMENT, "+
+		r.Add(worst, append(recreate, ceiling.OtherMeans(t)...), "sqlite_sequence has no row for the table: either %q is an INTEGER PRIMARY KEY without AUTOINCREMENT, "+
 			"and a new row can get the id of a deleted one, or that row was deleted, and comes back with the next INSERT", key)
 	case p.drawn:
-		r.Add(worst, append(ceiling.Advice("for inserted rows, set Key to "+p.primary[0]+" alone"), p.remedies()...), "the key begins with %q, and AUTOINCREMENT draws %q", key, p.primary[0])
+		r.Add(worst, append(ceiling.Advice("for inserted rows, set Key to "+p.primary[0]+" alone"), ceiling.OtherMeans(t)...), "the key begins with %q, and AUTOINCREMENT draws %q", key, p.primary[0])
 	default:
-		r.Add(worst, p.remedies(), "the key begins with %q, which AUTOINCREMENT does not draw, so nothing shows in which order its values are given", key)
+		r.Add(worst, ceiling.OtherMeans(t), "the key begins with %q, which AUTOINCREMENT does not draw, so nothing shows in which order its values are given", key)
 	}
 	if p.kind == "table" && !p.indexed && !(own && p.rowid) {
 		create := fmt.Sprintf("CREATE INDEX IF NOT EXISTS %s.%s ON %s (%s);", quote(p.schema), quote(p.name+"_by_"+strings.ReplaceAll(t.Columns(), `"`, "")), quote(p.name), t.Columns())
@@ -146,87 +145,6 @@ func (p *table) reportDrawn(r *ceiling.Report, key string) {
 	for _, name := range p.triggers {
 		r.Add(ceiling.Note, nil, "the trigger %s may run when rows are written, and its statements are not checked: rows are missed if it changes %q", name, key)
 	}
-}
-
-// The recipe gives a table a version to read it by, which triggers draw from a counter at each
-// INSERT and UPDATE. A second run fails at ADD COLUMN. The others change nothing then: rows keep the
-// version that they have, and existing objects are not created again.
-var recipe = []string{
-	`BEGIN IMMEDIATE;`,
-	`ALTER TABLE {table} ADD COLUMN {version} INTEGER NOT NULL DEFAULT 0;`,
-	`UPDATE {table} SET {version} = {o}.{n} FROM (SELECT row_number() OVER (ORDER BY {row}) AS {n}, {row} FROM {table}) AS {o} WHERE {name}.{version} = 0 AND ({numbered}) = ({own});`,
-	`CREATE UNIQUE INDEX IF NOT EXISTS {index} ON {name} ({version});`,
-	`CREATE TABLE IF NOT EXISTS {schema}.{counter} (last INTEGER NOT NULL);`,
-	`INSERT INTO {schema}.{counter} SELECT coalesce(max({version}), 0) FROM {table} WHERE NOT EXISTS (SELECT 1 FROM {schema}.{counter});`,
-	`CREATE TRIGGER IF NOT EXISTS {inserted} AFTER INSERT ON {name} BEGIN {draw} END;`,
-	`CREATE TRIGGER IF NOT EXISTS {updated} AFTER UPDATE ON {name} WHEN NEW.{version} = OLD.{version} BEGIN {draw} END;`,
-	`COMMIT;`,
-}
-
-const draw = `UPDATE {counter} SET last = last + 1; UPDATE {name} SET {version} = (SELECT last FROM {counter}) WHERE ({row}) = ({changed});`
-
-// identity returns the columns that tell rows apart: the primary key, or a name of the rowid that
-// no column has. It is nil if columns have all of its names.
-func (p *table) identity() []string {
-	if p.withoutRowid || p.rowid {
-		return p.primary
-	}
-	for _, name := range []string{"_rowid_", "rowid", "oid"} {
-		if !slices.ContainsFunc(p.columns, func(c string) bool { return strings.EqualFold(c, name) }) {
-			return []string{name}
-		}
-	}
-	return nil
-}
-
-// statements fills in the recipe for a column's name.
-func (p *table) statements(version string) []string {
-	object := func(suffix string) string { return quote("devotion_" + p.name + version + suffix) }
-	schema, name := quote(p.schema), quote(p.name)
-	id := p.identity()
-	o := quote(dialect.FreeName("o", []string{p.name}))
-	pairs := []string{
-		"{table}", schema + "." + name, "{name}", name, "{schema}", schema, "{version}", quote(version),
-		"{index}", schema + "." + object("_index"), "{counter}", object("_counter"),
-		"{inserted}", schema + "." + object("_inserted"), "{updated}", schema + "." + object("_updated"),
-		"{o}", o, "{n}", quote(dialect.FreeName("n", p.columns)), "{row}", names("", id),
-		"{numbered}", names(o+".", id), "{own}", names(name+".", id), "{changed}", names("NEW.", id),
-	}
-	replacer := strings.NewReplacer(append(pairs, "{draw}", strings.NewReplacer(pairs...).Replace(draw))...)
-	all := make([]string, len(recipe))
-	for i, s := range recipe {
-		all[i] = replacer.Replace(s)
-	}
-	return all
-}
-
-// remedies returns how the table can be read by another key.
-func (p *table) remedies() []ceiling.Remedy {
-	for _, c := range p.columns {
-		if own := "devotion_" + p.name + c; slices.Contains(p.triggers, own+"_inserted") && slices.Contains(p.triggers, own+"_updated") {
-			return ceiling.Advice("set Key to " + c + " and Ceiling to single-writer: the table has the triggers that draw it")
-		}
-	}
-	version := dialect.FreeName("_version", p.columns)
-	words := "add a version that triggers draw from a counter; then set Key to " + version + " and Ceiling to single-writer. " +
-		"Each row is read, and its latest version again after each change. (INSERT without a list of columns then fails, and SELECT * returns the column, too."
-	const adapt = ". So its statements are not printed: they are in source/sqlsource/DESIGN-ceilings.md, to be adapted"
-	switch {
-	case len(p.triggers) > 0:
-		return ceiling.Advice(words + ") The table has triggers (" + strings.Join(p.triggers, ", ") + "), which the recipe's UPDATE would run for every row, and again after each write" + adapt)
-	case p.identity() == nil:
-		return ceiling.Advice(words + ") The table has columns called _rowid_, rowid and oid, which hide the number by which the recipe tells rows apart" + adapt)
-	}
-	return ceiling.Advice(words+" Run the statements with sqlite3 -bail, which stops at the first error.)", p.statements(version)...)
-}
-
-// names lists columns for SQL, each after a prefix.
-func names(prefix string, columns []string) string {
-	quoted := make([]string, len(columns))
-	for i, c := range columns {
-		quoted[i] = prefix + quote(c)
-	}
-	return strings.Join(quoted, ", ")
 }
 
 func quote(name string) string { return Dialect{}.Quote(name) }

@@ -1,0 +1,133 @@
+package ceilings
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// openTransaction runs statements on a connection of its own, and returns how to run more.
+func openTransaction(t *testing.T, db *sqlx.DB, statements ...string) (run func(...string)) {
+	conn, err := db.Connx(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	run = func(statements ...string) {
+		t.Helper()
+		for _, s := range statements {
+			_, err := conn.ExecContext(context.Background(), s)
+			require.NoError(t, err)
+		}
+	}
+	run(statements...)
+	return run
+}
+
+// waits requires that the reader reads no row, and that somebody is named.
+func waits(t *testing.T, table *sqlsource.Table, after source.Cursor, named string) {
+	t.Helper()
+	lab.WaitFor(t, func() bool {
+		b, err := table.Fetch(t.Context(), after, 10)
+		require.NoError(t, err)
+		require.Empty(t, b.Records)
+		return b.Held != nil && len(b.Held.By) > 0 && strings.Contains(b.Held.By[0], named)
+	})
+}
+
+// A role that may do nothing but read the table sees the transactions of others: one that has only begun, one that
+// has written, and one that is prepared. Those of another database do not matter.
+func TestStampOfAPlainRoleOnPostgres(t *testing.T) {
+	t.Parallel()
+	server := dbtest.Postgres(t)
+	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ} {
+		database, other := server.NewDatabase(t), server.NewDatabase(t).Open(t, driver)
+		db, role := database.Open(t, driver), database.Name()+"_reader"
+		db.MustExec(`create table t (at timestamptz not null, id int not null, n int, primary key (at, id))`)
+		db.MustExec(`create role ` + role + ` login password 'pw'`)
+		t.Cleanup(func() { db.MustExec(`drop owned by ` + role + `; drop role ` + role) })
+		db.MustExec(`grant select on t to ` + role)
+		table := stamped(database.WithUser(role, "pw").Open(t, driver), "t", ceiling.Stamp{Margin: 50 * time.Millisecond}, "at", "id")
+		elsewhere := openTransaction(t, other, `begin`, `create table x (i int)`)
+
+		begun := openTransaction(t, db, `begin`)
+		db.MustExec(`insert into t values (clock_timestamp(), 2, 2)`)
+		waits(t, table, "", "pid ")
+		begun(`insert into t values (now(), 1, 1)`, `commit`)
+		got, at := lab.ReadAll(t, table, "", 10, number)
+		require.Equal(t, []string{"1", "2"}, got)
+
+		begun(`begin`, `insert into t values (clock_timestamp(), 3, 3)`, `prepare transaction '`+role+`'`)
+		db.MustExec(`insert into t values (clock_timestamp(), 4, 4)`)
+		waits(t, table, at, fmt.Sprintf("prepared transaction %q", role))
+		db.MustExec(`commit prepared '` + role + `'`)
+		got, _ = lab.ReadAll(t, table, at, 10, number)
+		require.Equal(t, []string{"3", "4"}, got)
+		elsewhere(`rollback`)
+	}
+}
+
+// On MariaDB the role needs PROCESS. Without it, the margin must cover the time to the commit, and a warning says so.
+func TestStampOfAPlainRoleOnMariaDB(t *testing.T) {
+	t.Parallel()
+	server := dbtest.MariaDB(t)
+	for _, driver := range []dbtest.Driver{dbtest.MySQL, dbtest.MySQLText} {
+		database := server.NewDatabase(t)
+		db, user := database.Open(t, driver), database.Name()+"_reader"
+		db.MustExec("create table t (at datetime(6) not null, id int not null, n int, primary key (at, id))")
+		db.MustExec("create user " + user + "@'%' identified by 'pw'")
+		t.Cleanup(func() { db.MustExec("drop user " + user + "@'%'") })
+		db.MustExec("grant select on t to " + user + "@'%'")
+		open := func() *sqlsource.Table {
+			return stamped(database.WithUser(user, "pw").Open(t, driver), "t", ceiling.Stamp{Margin: 50 * time.Millisecond, Zone: "UTC"}, "at", "id")
+		}
+		c, err := open().Check(t.Context(), "")
+		require.NoError(t, err)
+		require.Contains(t, c.Report.Guarantee, "more than 50ms before it was committed, by")
+		require.Contains(t, lab.OneLine(c.String()), "warning the role lacks the privilege PROCESS, and does not see which transactions are open")
+		require.Contains(t, c.String(), "GRANT PROCESS ON *.* TO `"+user+"`@`%`;")
+
+		db.MustExec("grant process on *.* to " + user + "@'%'")
+		table := open()
+		c, err = table.Check(t.Context(), "")
+		require.NoError(t, err)
+		require.Contains(t, c.Report.Guarantee, "more than 50ms before its transaction first read or wrote a row, or the statement that wrote it began, whichever was earlier, by")
+		begun := openTransaction(t, db, "begin", "select * from t")
+		db.MustExec("insert into t values (utc_timestamp(6), 2, 2)")
+		waits(t, table, "", "thread ")
+		begun("insert into t values (utc_timestamp(6), 1, 1)", "commit")
+		got, at := lab.ReadAll(t, table, "", 10, number)
+		require.Equal(t, []string{"2", "1"}, got)
+
+		xa := user + "x"
+		begun("xa start '"+xa+"'", "insert into t values (utc_timestamp(6), 3, 3)", "xa end '"+xa+"'", "xa prepare '"+xa+"'")
+		db.MustExec("insert into t values (utc_timestamp(6), 4, 4)")
+		waits(t, table, at, "")
+		begun("xa commit '" + xa + "'")
+		got, _ = lab.ReadAll(t, table, at, 10, number)
+		require.Equal(t, []string{"3", "4"}, got)
+	}
+}
+
+// A standby does not show the transactions of its primary.
+func TestStampOnAStandby(t *testing.T) {
+	t.Parallel()
+	primary := dbtest.StartPostgres(t)
+	database := primary.NewDatabase(t)
+	db := database.Open(t, dbtest.PGX)
+	db.MustExec(`create table t (at timestamptz not null primary key)`)
+	standby := dbtest.StartStandby(t, primary).Database(database.Name()).Open(t, dbtest.PGX)
+	lab.WaitFor(t, func() bool { return standby.Get(new(int), `select count(*) from t`) == nil })
+	found := unsafeIn(t, stamped(standby, "t", ceiling.Stamp{Margin: time.Second}, "at"))
+	require.Len(t, found, 1)
+	require.Contains(t, found[0].Text, "this server is a standby")
+}

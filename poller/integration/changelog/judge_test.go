@@ -1,0 +1,97 @@
+package changelog
+
+import (
+	"bufio"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+)
+
+// line is a change in the files.
+type line struct {
+	Op            string
+	Key, Row, Old json.RawMessage
+}
+
+// members are the columns of a row, as JSON.
+type members map[string]json.RawMessage
+
+func parse(text json.RawMessage) (m members) {
+	_ = json.Unmarshal(text, &m)
+	return m
+}
+
+// agree reports whether two rows have the same values in the columns that both have.
+func agree(a, b members) bool {
+	for name, value := range a {
+		if other, ok := b[name]; ok && string(other) != string(value) {
+			return false
+		}
+	}
+	return len(a) > 0 && len(b) > 0
+}
+
+// judge applies the changes in the files. Each must find what it changes as it was before, so none is lost, doubled or
+// out of order, and the result must be the table.
+func (x *torture) judge(dir string) {
+	t := x.t
+	names, err := filepath.Glob(filepath.Join(dir, "*.jsonl*"))
+	require.NoError(t, err)
+	slices.Sort(names)
+	state, n := map[string]members{}, 0
+	for _, name := range names {
+		file, err := os.Open(name)
+		require.NoError(t, err)
+		defer file.Close()
+		lines := bufio.NewScanner(file)
+		lines.Buffer(nil, 1<<20)
+		for ; lines.Scan(); n++ {
+			var c line
+			require.NoError(t, json.Unmarshal(lines.Bytes(), &c), "%s", lines.Text())
+			if fault := apply(state, c); fault != "" {
+				t.Fatalf("seed %d: change %d: %s: %s", x.seed, n, fault, lines.Text())
+			}
+		}
+		require.NoError(t, lines.Err())
+	}
+	plain := lab.Silent(x.db, "items", "id")
+	plain.Ceiling = ceiling.None{}
+	rows, _ := lab.ReadAll(t, plain, "", 10_000, lab.RowJSON)
+	require.Equal(t, len(rows), len(state), "seed %d", x.seed)
+	for _, text := range rows {
+		present := parse(json.RawMessage(text))
+		require.True(t, agree(state[`{"id":`+string(present["id"])+`}`], present), "seed %d: the row %s", x.seed, text)
+	}
+	t.Logf("%d changes delivered, %d rows left", n, len(rows))
+}
+
+// apply applies a change, or says why it does not follow the changes before it.
+func apply(state map[string]members, c line) string {
+	key, before := string(c.Key), string(c.Key)
+	if c.Op == "truncate" {
+		clear(state)
+		return ""
+	}
+	if c.Old != nil {
+		before = `{"id":` + string(parse(c.Old)["id"]) + `}`
+		if have, ok := state[before]; !ok || !agree(have, parse(c.Old)) {
+			return "the row before it was not that"
+		}
+		delete(state, before)
+	}
+	if _, ok := state[key]; ok {
+		return "there was a row with its key"
+	}
+	if c.Op != "delete" {
+		state[key] = parse(c.Row)
+	} else if c.Old == nil {
+		return "a delete without the row"
+	}
+	return ""
+}

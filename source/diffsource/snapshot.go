@@ -1,0 +1,95 @@
+package diffsource
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"time"
+
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
+)
+
+// snapshotOf returns the statements that begin a transaction in which all reads see one moment, by the name
+// of the database.
+func snapshotOf(name string) []string {
+	switch name {
+	case "Postgres":
+		return []string{"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
+	case "MySQL or MariaDB":
+		return []string{"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"}
+	case "SQLite":
+		return []string{"BEGIN"}
+	}
+	return nil
+}
+
+// snapshot is a transaction, and the connection that has begun it.
+type snapshot struct {
+	conn  *sql.Conn
+	until time.Time
+}
+
+// beginSnapshot begins a transaction, and returns the table as it sees it.
+func (s *Source) beginSnapshot(ctx context.Context) (_ *snapshot, _ table, err error) {
+	t := all(s.Table)
+	d := t.Dialect
+	if d == nil {
+		if d, err = builtin.Find(t.DB); err != nil {
+			return nil, nil, retry.Permanent(fmt.Errorf("diffsource: %w", err))
+		}
+	}
+	statements := snapshotOf(d.Name())
+	if statements == nil {
+		return nil, nil, retry.Permanent(fmt.Errorf("diffsource: Snapshot is set, and %s is not a database for which this package knows how to begin one", d.Name()))
+	}
+	conn, err := t.DB.DB.Conn(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("diffsource: %w", err)
+	}
+	for _, statement := range statements {
+		if _, err := conn.ExecContext(ctx, statement); err != nil {
+			discard(conn)
+			return nil, nil, fmt.Errorf("diffsource: begin a snapshot: %w", err)
+		}
+	}
+	t.Conn = conn
+	return &snapshot{conn, time.Now().Add(s.Snapshot)}, t, nil
+}
+
+// end ends the transaction and gives the connection back.
+func (s *snapshot) end() {
+	if s == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if _, err := s.conn.ExecContext(ctx, "ROLLBACK"); err != nil {
+		discard(s.conn)
+		return
+	}
+	_ = s.conn.Close() // gives it back to the pool
+}
+
+// discard closes a connection, so that it does not go back to the pool with a transaction.
+func discard(conn *sql.Conn) {
+	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
+	_ = conn.Close()
+}
+
+// renew begins a transaction for the rows that follow, if the last one is too old.
+func (p *pass) renew(ctx context.Context) error {
+	s := p.source
+	if s.Snapshot <= 0 || p.ended || p.snapshot != nil && time.Now().Before(p.snapshot.until) {
+		return nil
+	}
+	p.snapshot.end()
+	p.snapshot = nil
+	moment, t, err := s.beginSnapshot(ctx)
+	if err != nil {
+		return err
+	}
+	p.snapshot, p.table = moment, t
+	return nil
+}
