@@ -165,6 +165,9 @@ func (s *Source) next(ctx context.Context, start time.Time) (*message, error) {
 		s.passed = st.count
 		s.closeStream()
 		v, err := s.state(ctx, at.encode(), at)
+		if err == nil { // so that the server does not decode again what is saved
+			err = s.release(ctx, v, at)
+		}
 		if err == nil {
 			err = s.begin(ctx, v, at)
 		}

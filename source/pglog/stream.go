@@ -60,7 +60,8 @@ type stream struct {
 	tx      *transaction
 	met     bool // the transaction of from.last has come
 	queue   []*relation
-	pending *message // taken, but not handed out
+	pending *message // read, but not handed out; nil or &message
+	message message
 }
 
 // data is the memory of a message, which is used again for the next one.
@@ -309,7 +310,8 @@ func (st *stream) change(kind byte, rel *relation, body []byte) (*message, error
 	if rel == nil || t.filtered {
 		return nil, nil
 	}
-	return &message{kind: kind, rel: rel, tx: t, body: body, after: st.now}, nil
+	st.message = message{kind: kind, rel: rel, tx: t, body: body, after: st.now}
+	return &st.message, nil
 }
 
 // verify returns an error if a transaction that the cursor has passed is not one that was there.
