@@ -47,13 +47,13 @@ func wantUnsafe(t *testing.T, e *ceiling.UnsafeError, text, fix string) {
 func TestCeilingMariaDBRefuses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ create, key, text, fix string }{
-		"engine":             {"create table x (id bigint auto_increment primary key) engine=aria", "id", "the engine is Aria", "ALTER TABLE `x` ENGINE = InnoDB"},
-		"no auto_increment":  {"create table x (id bigint primary key)", "id", `"id" of the type bigint is not AUTO_INCREMENT`, "ADD COLUMN IF NOT EXISTS `_id` bigint NOT NULL AUTO_INCREMENT UNIQUE INVISIBLE;"},
-		"uuid":               {"create table x (id uuid primary key default uuid())", "id", "of the type uuid", "AUTO_INCREMENT UNIQUE"},
+		"engine":             {"create table x (id bigint auto_increment primary key) engine=aria", "id", "the engine is Aria", "change the engine to InnoDB"},
+		"no auto_increment":  {"create table x (id bigint primary key)", "id", `"id" of the type bigint is not AUTO_INCREMENT`, "dbtofile -check -table x prints the statements"},
+		"uuid":               {"create table x (id uuid primary key default uuid())", "id", "of the type uuid", "diffsource"},
 		"no index":           {"create table x (a bigint, id bigint auto_increment, primary key (a, id), key (id, a), v int)", "v", `"v" of the type int is not AUTO_INCREMENT`, "set Key to id"},
 		"ignored index":      {"create table x (id bigint not null auto_increment, v int primary key, unique u (id)); alter table x alter index u ignored", "id", "no index that the optimizer may use", "ALTER TABLE `x` ADD INDEX IF NOT EXISTS `devotion_id` (`id`);"},
-		"timestamp":          {"create table x (id bigint auto_increment primary key, at timestamp(6) not null default current_timestamp(6), key (at))", "at", "CURRENT_TIMESTAMP", "stamp=30s"},
-		"on update":          {"create table x (id bigint auto_increment primary key, at datetime(6) not null default current_timestamp(6) on update current_timestamp(6), key (at))", "at", "ON UPDATE", "stamp=30s@UTC"},
+		"timestamp":          {"create table x (id bigint auto_increment primary key, at timestamp(6) not null default current_timestamp(6), key (at))", "at", "CURRENT_TIMESTAMP", "diffsource"},
+		"on update":          {"create table x (id bigint auto_increment primary key, at datetime(6) not null default current_timestamp(6) on update current_timestamp(6), key (at))", "at", "ON UPDATE", "diffsource"},
 		"view":               {"create table y (id bigint auto_increment primary key); create view x as select distinct id from y", "id", "is a view", "use a Query"},
 		"versioned":          {"create table x (id bigint auto_increment primary key) with system versioning", "id", "system-versioned", "not system-versioned"},
 		"sequence":           {"create sequence x", "next_not_cached_value", "is not a base table, but a sequence", ""},
@@ -207,7 +207,7 @@ func TestCeilingMariaDBRemedies(t *testing.T) {
 		e := requireRefused(t, &sqlsource.Table{DB: db, Name: "plain", Key: []string{"id"}})
 		for _, f := range e.Report.Findings {
 			for _, r := range f.Remedies {
-				require.Empty(t, r.Statements)
+				require.NotContains(t, fmt.Sprint(r.Statements), "TABLE")
 			}
 		}
 		require.Contains(t, e.Error(), "dbtofile -check -table plain prints the statements")

@@ -40,7 +40,7 @@ func TestSurvey(t *testing.T) {
 			t.Run(engine+"/"+s.name, func(t *testing.T) {
 				began := time.Now()
 				s.survey(t, file)
-				t.Logf("%s %s: %d tables, %.1fs", engine, s.name, len(s.results), time.Since(began).Seconds())
+				t.Logf("%-10s %-22s %v, %.1fs", engine, s.name, s.count(), time.Since(began).Seconds())
 			})
 			all = append(all, s)
 		}

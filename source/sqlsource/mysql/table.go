@@ -215,7 +215,7 @@ func (p *table) checkTable(r *ceiling.Report, t ceiling.Table) {
 	case p.kind != "BASE TABLE":
 		r.Add(ceiling.Unsafe, ceiling.Advice("poll a table that other sessions can see"), "%s is not a base table, but a %s", t.Label, strings.ToLower(p.kind))
 	case !strings.EqualFold(p.engine, "InnoDB"):
-		r.Add(ceiling.Unsafe, ceiling.Advice("change the engine, which rebuilds the table and blocks writers until that is done", "ALTER TABLE "+t.Name+" ENGINE = InnoDB;"), "the engine is %s: the ceiling relies on how InnoDB shows uncommitted rows", p.engine)
+		r.Add(ceiling.Unsafe, append(ceiling.Advice("change the engine to InnoDB, which rebuilds the table and blocks writers until that is done"), ceiling.OtherMeans(t)[1:]...), "the engine is %s: the ceiling relies on how InnoDB shows uncommitted rows", p.engine)
 	default:
 		r.Add(ceiling.OK, nil, "the engine is InnoDB")
 		if strings.Contains(p.options, "partitioned") {
