@@ -23,6 +23,17 @@ func orders(t *testing.T, driver dbtest.Driver, db *sqlx.DB) *changelog.Table {
 	return table
 }
 
+// eachDatabase runs a test with one driver for each database, where the statements matter and not the driver.
+func eachDatabase(t *testing.T, f func(t *testing.T, driver dbtest.Driver, db *sqlx.DB)) {
+	t.Helper()
+	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.MySQL, dbtest.Modernc} {
+		t.Run(string(driver), func(t *testing.T) {
+			t.Parallel()
+			f(t, driver, lab.DatabaseFor(t, driver).Open(t, driver))
+		})
+	}
+}
+
 // isSQLite reports whether the driver is for SQLite.
 func isSQLite(driver dbtest.Driver) bool { return !lab.IsPostgres(driver) && !lab.IsMariaDB(driver) }
 
@@ -37,7 +48,7 @@ func dropTrigger(driver dbtest.Driver) string {
 // The existing rows come first, and then what changed while they were read.
 func TestLoad(t *testing.T) {
 	t.Parallel()
-	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	eachDatabase(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		table := orders(t, driver, db)
 		table.Load = true
 		b, err := lab.Fetch(t, table, "", 2)
@@ -63,7 +74,7 @@ func TestLoad(t *testing.T) {
 // A trigger that was missing for a time is a gap, at each reader that had begun before.
 func TestMissingTrigger(t *testing.T) {
 	t.Parallel()
-	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	eachDatabase(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		table := orders(t, driver, db)
 		db.MustExec(`insert into orders (v) values ('d')`)
 		_, after := read(t, table, "")
@@ -108,7 +119,7 @@ func TestMissingTrigger(t *testing.T) {
 // Only saved changes are pruned, by a role that can do nothing else.
 func TestPrune(t *testing.T) {
 	t.Parallel()
-	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	eachDatabase(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		table := orders(t, driver, db)
 		for n := range 3 {
 			db.MustExec(fmt.Sprintf(`update orders set v = '%d'`, n))
@@ -147,7 +158,7 @@ func TestPrune(t *testing.T) {
 // A cursor is of one table, and a reader that has begun notices what is not recorded.
 func TestColumnsChange(t *testing.T) {
 	t.Parallel()
-	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	eachDatabase(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		table := orders(t, driver, db)
 		_, after := read(t, table, "")
 		db.MustExec(`alter table orders add n int`)

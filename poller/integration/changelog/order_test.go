@@ -16,7 +16,7 @@ import (
 // A writer that waits for a row lock records its change after those of the writer that has the lock.
 func TestOrder(t *testing.T) {
 	t.Parallel()
-	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+	eachDatabase(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		if isSQLite(driver) {
 			return // has one writer at a time
 		}

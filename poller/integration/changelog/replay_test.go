@@ -153,10 +153,7 @@ func again(driver dbtest.Driver, name string, exec func(string)) {
 // A copy to which the changes of random statements are applied is the table.
 func TestReplay(t *testing.T) {
 	t.Parallel()
-	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
-		if driver == dbtest.PQ || driver == dbtest.MySQLText {
-			return // the statements are what matters here, and not the driver
-		}
+	eachDatabase(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		twin := strings.NewReplacer("nodes", "twins", "leaves", "twigs")
 		both := func(s string) { db.MustExec(s); db.MustExec(twin.Replace(s)) }
 		nodes(driver, both)
@@ -178,7 +175,7 @@ func TestReplay(t *testing.T) {
 		copied, joined := replica{}, replica{}
 		var at, atKeys source.Cursor
 		var log []string
-		for round := range 40 {
+		for round := range *rounds {
 			for range 1 + r.IntN(8) {
 				s := act(r, driver)
 				_, err := db.Exec(s)

@@ -19,11 +19,12 @@ import (
 )
 
 var (
-	changes = flag.Int64("changelog.changes", 2500, "how many rows the writers of TestTorture change on each database")
+	changes = flag.Int64("changelog.changes", 1500, "how many rows the writers of TestTorture change on each database")
 	writers = flag.Int("changelog.writers", 4, "how many writers TestTorture has")
 	kills   = flag.Int("changelog.kills", 4, "how often TestTorture kills the reading process")
-	crashes = flag.Int("changelog.crashes", 1, "how often TestTorture kills the server")
+	crashes = flag.Int("changelog.crashes", 0, "how often TestTorture kills the server, which is its own then")
 	large   = flag.Int("changelog.large", 400, "how many rows one transaction of TestTorture inserts, updates and deletes")
+	rounds  = flag.Int("changelog.rounds", 12, "how many rounds of random statements TestReplay runs")
 	seed    = flag.Uint64("changelog.seed", 0, "seed of TestTorture; 0 draws one")
 )
 
@@ -32,7 +33,7 @@ type torture struct {
 	t      *testing.T
 	driver dbtest.Driver
 	db     *sqlx.DB
-	server *dbtest.Server // nil for SQLite
+	server *dbtest.Server // nil if it does not crash
 	dsn    string
 	seed   uint64
 	done   atomic.Int64 // changed rows
@@ -50,11 +51,11 @@ func TestTorture(t *testing.T) {
 				x.seed = rand.Uint64()
 			}
 			t.Logf("replay with: go test ./changelog -run TestTorture/%s -changelog.seed %d", driver, x.seed)
-			d := dbtest.SQLite(t)
-			switch driver {
-			case dbtest.PGX:
-				x.server = dbtest.StartPostgres(t, dbtest.Args("-c", "max_connections=200"))
-			case dbtest.MySQL:
+			d := lab.DatabaseFor(t, driver)
+			switch {
+			case *crashes > 0 && driver == dbtest.PGX:
+				x.server = dbtest.StartPostgres(t)
+			case *crashes > 0 && driver == dbtest.MySQL:
 				x.server = dbtest.StartMariaDB(t)
 			}
 			if x.server != nil {

@@ -80,7 +80,7 @@ func TestTypes(t *testing.T) {
 		}
 		plain := lab.Silent(db, "types", "id")
 		plain.Ceiling = ceiling.None{}
-		want, err := plain.Fetch(t.Context(), "", 1000)
+		want, err := lab.Fetch(t, plain, "", 1000)
 		require.NoError(t, err)
 		require.Len(t, want.Records, rows)
 		same := func(table *changelog.Table, of func(row.Change) row.Row, skip int) {
