@@ -42,7 +42,10 @@ func (s *Source) release(ctx context.Context, v *server, at cursor) error {
 	}
 	done, err := s.advance(ctx, saved.at)
 	if done {
-		v.slot.confirmed, s.slot, s.released, s.passed = saved.at, saved.at, time.Now(), 0
+		v.slot.confirmed, s.slot, s.released = saved.at, saved.at, time.Now()
+		if saved.n == 0 { // otherwise the server decodes the transaction again
+			s.passed = 0
+		}
 	}
 	return err
 }
