@@ -182,10 +182,8 @@ func (r *run[T]) completed(f *fetched[T]) {
 	b, now, n := &f.batch, time.Now(), len(f.batch.Records)-f.Rejected
 	r.update(func(s *Status) {
 		s.LastPoll, s.Held = now, b.Held
-		s.Guarantee, s.Position, s.Pending = b.Guarantee, b.Position, b.Pending
-		if !b.AsOf.IsZero() {
-			s.AsOf = b.AsOf
-		}
+		s.Guarantee, s.Position, s.Pending, s.Pinned = b.Guarantee, b.Position, b.Pending, b.Pinned
+		s.AsOf = cmp.Or(b.AsOf, s.AsOf)
 		s.Records += int64(n)
 		if n > 0 {
 			s.LastRecord = now

@@ -104,6 +104,10 @@ type Status struct {
 	// 0 means none or unknown, see [source.Batch].
 	Pending int64
 
+	// Pinned is how many bytes of its log the server keeps until the cursor moves on, as of the
+	// last batch. 0 means none or unknown, see [source.Batch].
+	Pinned int64
+
 	// Uploads is the result of the Poller's Uploads. It is zero if the Poller has none.
 	Uploads sink.Pending
 

@@ -171,6 +171,10 @@ type Batch[T any] struct {
 	// Pending is an upper bound on the number of records after To. 0 means none
 	// or unknown: a source does not count records just for this field.
 	Pending int64
+
+	// Pinned is how many bytes of its log the server keeps until the cursor moves on, such
+	// as for a replication slot. 0 means none or unknown.
+	Pinned int64
 }
 
 // Guarantee is what a source promises about the records it delivers.

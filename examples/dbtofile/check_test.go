@@ -94,7 +94,7 @@ func TestAnUnsafeTableIsRefused(t *testing.T) {
 	require.Equal(t, 4, p.code(), "%s", &p.stderr)
 	prints(t, p, `orders: UNSAFE\. Rows would be missed with the ceiling lock-fence, so it is refused`, ` +ALTER SEQUENCE public\.orders_id_seq CACHE 1;`)
 
-	p = run(t, nil, append(args, "-once")...)
+	p = run(t, nil, append(args, "-once", "-ceiling", "lock-fence")...)
 	require.Equal(t, 1, p.code())
 	text := p.stderr.String()[strings.Index(p.stderr.String(), "dbtofile: "):]
 	require.Contains(t, text, "orders: rows would be missed with the ceiling lock-fence\n- the sequence public.orders_id_seq has CACHE 50")

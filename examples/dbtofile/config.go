@@ -57,7 +57,7 @@ func flags(c *config) *flag.FlagSet {
 	f.StringVar(&c.dsn, "dsn", "", "the database: postgres://`URL`, mysql://URL, user:password@tcp(host)/database, or sqlite:PATH")
 	f.StringVar(&c.dsnFile, "dsn-file", "", "a `file` with the DSN; use it for a DSN with a password")
 	f.StringVar(&c.table, "table", "", "the `table` to copy, or schema.table")
-	f.Var(&c.key, "key", "the `columns` of the table's key, separated by commas; rows are copied in this order")
+	f.Var(&c.key, "key", "the `columns` of the table's key, separated by commas; rows are copied in this order; with -once it may be left out")
 	f.Var(&c.columns, "columns", "the `columns` to copy, separated by commas; default all")
 	f.StringVar(&c.where, "where", "", "a `condition` in SQL for the rows to copy, in which the table is called t: t.kind = 'order'; a row for which it becomes true only after later rows were copied is missed")
 	f.StringVar(&c.query, "select", "", "a `statement`, SELECT ... with any joins, whose rows are copied instead of those of -table, which is then the table that has the key")
@@ -76,7 +76,7 @@ func flags(c *config) *flag.FlagSet {
 	f.DurationVar(&c.timeout, "timeout", 0, "give up when an outage has lasted this long, also during an attempt; 0 for 5m with -once and -replay, and for never without them; -check and -verify give up at the first outage")
 	f.StringVar(&c.deadLetter, "dead-letter", "", "a `directory` for rows that cannot be copied, such as one of more than -max-row-bytes; the copy continues after them; without it, such a row ends the copy")
 	f.BoolVar(&c.mustExist, "must-exist", false, "refuse to begin a new copy: set it after the first start if -out or -dead-letter is on a file system that may not be mounted")
-	f.BoolVar(&c.once, "once", false, "copy the existing rows, complete the last file, and exit")
+	f.BoolVar(&c.once, "once", false, "copy the existing rows, complete the last file, and exit; where no ceiling fits, or without -key, they are copied as a snapshot: any table or view, as of one moment, and only once")
 	f.Int64Var(&c.segmentBytes, "segment-bytes", 64<<20, "complete a file at this size")
 	f.DurationVar(&c.segmentAge, "segment-age", 5*time.Minute, "complete a file at this age, so that consumers see its rows; 0 for never")
 	f.StringVar(&c.listen, "listen", "", "serve a status page, /livez, /readyz, /status and /metrics on this `address`: :9464 is reachable from this machine only, 0.0.0.0:9464 from others too")
@@ -200,7 +200,7 @@ func (c *config) complete() (err error) {
 	case c.advises(): // the other settings are those of a copy
 	case c.table == "":
 		return wrong("-table is missing: which table?")
-	case len(c.key) == 0:
+	case len(c.key) == 0 && !c.snapshots():
 		return wrong("-key is missing: which columns are the key of the table?")
 	case c.out == "" && !c.check && c.audit == 0:
 		return wrong("-out is missing: which directory gets the files?")
@@ -249,6 +249,11 @@ func (c *config) complete() (err error) {
 		}
 	}
 	return nil
+}
+
+// snapshots reports whether the copy may be a snapshot.
+func (c config) snapshots() bool {
+	return c.once && c.action() == nil && c.start == "first" && c.ceiling == nil
 }
 
 // onceTimeout is how long -once and -replay wait for an outage to pass.

@@ -55,7 +55,7 @@ func TestJournalLinesHavePrioritiesAndNoTime(t *testing.T) {
 
 	// The reason for the exit, in one or several lines.
 	priority := regexp.MustCompile(`^<\d>`)
-	said = journaled(t, 1, args("loose")...)
+	said = journaled(t, 1, args("loose", "-start", "latest")...)
 	require.Regexp(t, `(?m)^<3>level=ERROR msg=stopped `, said)
 	require.Regexp(t, `(?m)^<3>dbtofile: loose: rows would be missed `, said)
 	require.Greater(t, strings.Count(said, "\n"), 4)

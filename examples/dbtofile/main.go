@@ -33,6 +33,12 @@
 // prints the reason and what can be done. A lossy ceiling must be chosen
 // explicitly, and the log warns of it.
 //
+// -once needs no ceiling. Where none fits, and where -key is left out, it copies a snapshot: all rows of any
+// table or view as of one moment, in one transaction, whose guarantee the log states. If it is interrupted, the
+// next run with -once continues after the last row, as of a later moment, and says so; rows without a key are then
+// copied again if they have changed. Such a directory stays a snapshot: further runs with -once add nothing, and a
+// run without it, -verify and -rewind refuse it. -replay cannot read its dead letters.
+//
 // dbtofile -check, with the settings of the copy, prints the guarantee, how many rows are
 // pending, and whether the copy can continue from its cursor. Without -key it prints by which
 // means the table can be read, what each one delivers and costs, and the statements that it

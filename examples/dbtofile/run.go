@@ -45,6 +45,11 @@ func run(ctx context.Context, c config) (err error) {
 			return fmt.Errorf("-dead-letter: %w", err)
 		}
 	}
+	if c.verify || c.adopt || c.rewind != "" {
+		if err := refuseSnapshot(c); err != nil {
+			return err
+		}
+	}
 	if f := c.action(); f != nil {
 		return f(ctx, table, c, log)
 	}
@@ -79,9 +84,11 @@ func follow(ctx context.Context, table *sqlsource.Table, c config, log *slog.Log
 	}
 	defer func() { err = errors.Join(err, files.Close()) }()
 
+	src, end := newReader(table, c)
+	defer func() { err = errors.Join(err, end()) }()
 	p := &poller.Poller[row.Row]{
 		Name:         c.name,
-		Source:       table,
+		Source:       src,
 		Sink:         files,
 		Checkpointer: files, // stores the cursor with the rows: exactly once
 		BatchSize:    c.batch,

@@ -214,6 +214,15 @@ var alertCases = []alertCase{
 		at: []moment{{"25m", nil}, {"27m", orders("17m 0s")}, {"35m", orders("25m 0s")}, {"45m", nil}},
 	},
 	{
+		// orders: 12 GiB from 20m to 40m. items: 9 GiB. carts: 12 GiB for 4 minutes.
+		name: "the database keeps its log", alert: "PipelinePinsLog",
+		series: []string{
+			`log_pinned_bytes{pipeline="orders"} 0x19 12884901888x20 0x40`, `log_pinned_bytes{pipeline="items"} 9663676416x90`,
+			`log_pinned_bytes{pipeline="carts"} 0x19 12884901888x3 0x60`,
+		},
+		at: []moment{{"23m", nil}, {"35m", orders("12Gi")}, {"50m", nil}},
+	},
+	{
 		// orders: 12 % from 20m to 50m, with a rollout between. items: 9 %. carts: half of few polls. users: an outage of 8 minutes.
 		name: "some polls fail", alert: "PipelineErrorRatio",
 		series: []string{

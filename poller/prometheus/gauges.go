@@ -37,6 +37,8 @@ func newGauges() []gauge {
 		{describe("held_seconds", "How long rows have been held back by transactions that are still open. 0 if none are held back."), reading.held},
 		{describe("pending_rows", "An upper bound on the number of rows after the cursor. 0 can also mean that the source would have to count them."),
 			func(r reading) float64 { return float64(r.Pending) }},
+		{describe("log_pinned_bytes", "How much of its log the database keeps until the cursor moves on, as of the last poll. 0 if the source reads no log."),
+			func(r reading) float64 { return float64(r.Pinned) }},
 		{describe("upload_lag_seconds", "How long the oldest file that the sink has completed has waited for its upload. 0 if none waits, and if the Poller has no Uploads."),
 			func(r reading) float64 { return r.Uploads.Lag(r.now).Seconds() }},
 		{describe("pending_uploads", "How many files that the sink has completed wait for their upload. 0 if the Poller has no Uploads."),

@@ -31,7 +31,7 @@ func TestAllBeginsAtZero(t *testing.T) {
 	for _, name := range []string{
 		"polls_total{outcome=rows}", "polls_total{outcome=empty}", "polls_total{outcome=held}", "polls_total{outcome=error}",
 		"rows_read_total", "rows_written_total", "rows_dead_lettered_total", "written_bytes_total", "checkpoints_total",
-		"poll_duration_seconds_count", "batch_rows_count", "in_flight_rows", "held_seconds", "pending_rows", "upload_lag_seconds", "pending_uploads", "backoff_seconds", "overdue",
+		"poll_duration_seconds_count", "batch_rows_count", "in_flight_rows", "held_seconds", "pending_rows", "log_pinned_bytes", "upload_lag_seconds", "pending_uploads", "backoff_seconds", "overdue",
 	} {
 		assert.Contains(t, all, name)
 	}
@@ -226,13 +226,14 @@ func TestGuarantee(t *testing.T) {
 	src, guarantee := p.Source, &source.Guarantee{Name: "lag\xff", Lossy: true}
 	p.Source = source.Func[int](func(ctx context.Context, after source.Cursor, max int) (source.Batch[int], error) {
 		b, err := src.Fetch(ctx, after, max)
-		b.Guarantee, b.Pending = guarantee, 7
+		b.Guarantee, b.Pending, b.Pinned = guarantee, 7, 9
 		return b, err
 	})
 	require.NoError(t, p.Drain(t.Context()))
 	all := w.gather(t)
 	assert.Equal(t, 1.0, all["lossy{guarantee=lag\uFFFD}"])
 	assert.Equal(t, 7.0, all["pending_rows"])
+	assert.Equal(t, 9.0, all["log_pinned_bytes"])
 	guarantee = &source.Guarantee{Name: "lock-fence"}
 	w.add(1)
 	require.NoError(t, p.Drain(t.Context()))

@@ -124,7 +124,7 @@ func TestTheGuaranteeIsShown(t *testing.T) {
 
 	change(func(s *poller.Status) {
 		s.Guarantee = &source.Guarantee{Name: "lock-fence", Text: "Every row is read, in order."}
-		s.Position, s.Pending = "id 42", 1234
+		s.Position, s.Pending, s.Pinned = "id 42", 1234, 1610612736
 	})
 	body = html(t, &page)
 	assert.Contains(t, body, `<span class="ceiling" title="ceiling"><bdi>lock-fence</bdi></span>`)
@@ -132,6 +132,7 @@ func TestTheGuaranteeIsShown(t *testing.T) {
 	assert.Contains(t, body, `<span class="words"><bdi>up to date</bdi></span> <span class="position"><bdi>id 42</bdi></span>`)
 	assert.Contains(t, body, `<dt>Position</dt><dd><bdi>id 42</bdi></dd>`)
 	assert.Contains(t, body, `<dt>Rows pending</dt><dd><bdi>at most 1,234</bdi></dd>`)
+	assert.Contains(t, body, `<dt>Log kept by the server</dt><dd><bdi>1.5 GiB</bdi></dd>`)
 	assert.NotContains(t, strings.ToLower(body), "lossy")
 
 	change(func(s *poller.Status) { s.Guarantee = &source.Guarantee{Text: "Every row is read."} })

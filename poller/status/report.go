@@ -34,6 +34,7 @@ type pipelineReport struct {
 	Cursor        string         `json:"cursor"`
 	Position      string         `json:"position,omitempty"`
 	Pending       int64          `json:"pending,omitempty"`
+	Pinned        int64          `json:"log_pinned_bytes,omitempty"`
 	Batches       int64          `json:"batches"`
 	Records       int64          `json:"records"`
 	DeadLetters   int64          `json:"dead_letters"`
@@ -113,7 +114,7 @@ func newPipelineReport(x reading) pipelineReport {
 	out := pipelineReport{
 		Name: x.Name, Summary: x.Summary, Live: x.live, Ready: x.ready,
 		State: string(x.State), Since: instant(x.Since), Done: x.Done, Due: instant(x.Due), Op: string(x.Op), Started: instant(x.Started),
-		Cursor: string(x.Cursor), Position: x.Position, Pending: x.Pending, Batches: x.Batches, Records: x.Records, DeadLetters: x.DeadLetters,
+		Cursor: string(x.Cursor), Position: x.Position, Pending: x.Pending, Pinned: x.Pinned, Batches: x.Batches, Records: x.Records, DeadLetters: x.DeadLetters,
 		LastPoll: instant(x.LastPoll), LastRecord: instant(x.LastRecord), LastSave: instant(x.LastSave), AsOf: instant(x.AsOf),
 		Overdue: x.Overdue, Attempts: x.Attempts, LastError: line(x.LastError), LastErrorTime: instant(x.LastErrorTime),
 		Interval: *seconds(x.Interval),

@@ -27,7 +27,7 @@ func TestReport(t *testing.T) {
 		hooks, _ := attach(page, poller.Status{
 			Name: "orders", Interval: 1500 * time.Millisecond, Started: began, State: poller.Held, Since: began.Add(11 * time.Second),
 			Due: began.Add(12 * time.Second), Cursor: "42", Batches: 7, Records: 40, DeadLetters: 2,
-			Guarantee: &source.Guarantee{Name: "lag", Text: "a row that commits later than 5m is missed", Lossy: true}, Position: "id 42", Pending: 17,
+			Guarantee: &source.Guarantee{Name: "lag", Text: "a row that commits later than 5m is missed", Lossy: true}, Position: "id 42", Pending: 17, Pinned: 1 << 30,
 			LastPoll: began.Add(11 * time.Second), LastRecord: began.Add(3 * time.Second), LastSave: began.Add(3 * time.Second),
 			AsOf: began.Add(2500 * time.Millisecond), Held: &source.Held{Since: began.Add(time.Second), By: []string{"pid 7 (psql)"}},
 			LastError: "no answer:\n\tconnection refused", LastErrorTime: began.Add(1234567 * time.Microsecond),

@@ -44,7 +44,8 @@
 //   - ceiling and guarantee: the name and the text of what the source promises,
 //     and lossy, true if rows can be missed. Absent if it promises nothing.
 //   - position: the cursor in words, and pending: the greatest number of rows
-//     after it. Absent if unknown.
+//     after it. Absent if unknown. log_pinned_bytes: how much of its log the server keeps
+//     until the cursor moves on.
 //   - lag_seconds, absent while unknown and when done, and interval_seconds.
 //   - uploads: the segments that wait for their upload, since when the oldest one
 //     waits and lag_seconds, and attempts and last_error of an upload that fails.

@@ -67,6 +67,15 @@ func duration(d time.Duration) string {
 	return fmt.Sprintf("%d%ss", d/time.Second, nbsp)
 }
 
+// size writes a number of bytes in units of 1024: 1.5 GiB.
+func size(bytes int64) string {
+	unit, n := 0, float64(bytes)
+	for ; n >= 1024 && unit < 4; unit++ {
+		n /= 1024
+	}
+	return strconv.FormatFloat(math.Round(10*n)/10, 'f', -1, 64) + " " + [...]string{"B", "KiB", "MiB", "GiB", "TiB"}[unit]
+}
+
 // count writes n with commas between the thousands.
 func count(n int64) string {
 	s := strconv.FormatInt(n, 10)

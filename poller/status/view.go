@@ -21,7 +21,7 @@ var files embed.FS
 
 // page has all labels. Text of other origin goes through the function line.
 var page = template.Must(template.New("page.html").Funcs(template.FuncMap{
-	"line": line, "count": count, "rate": rate, "duration": duration, "step": stepName,
+	"line": line, "count": count, "size": size, "rate": rate, "duration": duration, "step": stepName,
 }).ParseFS(files, "page.html"))
 
 // serveFile sets the content type itself: the system's table may have one for .js

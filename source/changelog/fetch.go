@@ -143,7 +143,20 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 		p.marks = marksOf(r.facts.marks)
 	}
 	b = source.Batch[row.Change]{Bytes: read.Bytes, More: read.More, AsOf: read.AsOf, Held: read.Held, Pending: read.Pending}
-	if b.Records, err = r.convert(ctx, read.Records); err != nil {
+	var n int
+	b.Records, n, err = r.convert(ctx, read.Records)
+	if bad := (*source.BadRecord)(nil); errors.As(err, &bad) {
+		// The changes before it are a separate batch.
+		if read, err = r.table.Fetch(ctx, p.inner, max(n, 1)); err != nil {
+			return b, err
+		}
+		if n == 0 {
+			return b, &source.BadRecord{Key: bad.Key, To: read.To, Err: bad.Err}
+		}
+		b.Records, _, err = r.convert(ctx, read.Records)
+		b.Bytes, b.More = read.Bytes, read.More
+	}
+	if err != nil {
 		return b, err
 	}
 	p.inner = read.To

@@ -93,8 +93,9 @@ func (r *reader) joined() string {
 	return "SELECT " + strings.Join(cols, ", ") + " FROM " + r.store + " AS c LEFT JOIN " + dialect.QuoteAll(f.sql, f.parts) + " AS t ON " + on
 }
 
-// convert makes changes of the rows of the change table.
-func (r *reader) convert(ctx context.Context, rows []row.Row) (all []row.Change, err error) {
+// convert makes changes of the rows of the change table. It returns how many rows it has read before an
+// error.
+func (r *reader) convert(ctx context.Context, rows []row.Row) (all []row.Change, done int, err error) {
 	for len(rows) > 0 {
 		n := 1
 		for n < len(rows) && rows[n].Text(1) == rows[0].Text(1) && rows[n].Text(3) == rows[0].Text(3) {
@@ -102,20 +103,21 @@ func (r *reader) convert(ctx context.Context, rows []row.Row) (all []row.Change,
 		}
 		run, op := rows[:n], rows[0].Text(1)
 		var changes []row.Change
+		looked := 0
 		switch {
 		case op == opLookUp || op == opReplaced:
-			changes, err = r.look(ctx, run, op)
+			changes, looked, err = r.look(ctx, run, op)
 		case r.keysOnly:
 			changes = r.fromJoined(run)
 		default:
 			changes = r.fromStored(run)
 		}
 		if err != nil {
-			return nil, err
+			return nil, done + looked, err
 		}
-		all, rows = append(all, changes...), rows[n:]
+		all, rows, done = append(all, changes...), rows[n:], done+n
 	}
-	return all, nil
+	return all, done, nil
 }
 
 // head makes the change of a row without its values.
@@ -243,21 +245,22 @@ func (r *reader) fromJoined(run []row.Row) (changes []row.Change) {
 	return changes
 }
 
-// look reads the present rows for changes that hold a key only.
-func (r *reader) look(ctx context.Context, run []row.Row, op string) (changes []row.Change, err error) {
+// look reads the present rows for changes that hold a key only. It returns how many it has read before an error.
+func (r *reader) look(ctx context.Context, run []row.Row, op string) (changes []row.Change, done int, err error) {
 	first, _ := strconv.ParseInt(run[0].Text(0), 10, 64)
 	after, err := r.lookUp.At(first - 1)
 	for len(changes) < len(run) && err == nil {
 		var b source.Batch[row.Row]
 		if b, err = r.lookUp.Fetch(ctx, after, len(run)-len(changes)); err == nil {
 			if len(b.Records) == 0 {
-				return nil, fmt.Errorf("changelog: %s: changes that were read cannot be read again now", r.label)
+				return nil, 0, fmt.Errorf("changelog: %s: changes that were read cannot be read again now", r.label)
 			}
 			changes, after = append(changes, r.fromJoined(b.Records)...), b.To
 		}
 	}
+	done = len(changes)
 	if op == opReplaced {
 		changes = slices.DeleteFunc(changes, func(c row.Change) bool { return c.Op != row.Delete })
 	}
-	return changes, err
+	return changes, done, err
 }

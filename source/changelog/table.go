@@ -220,12 +220,12 @@ func (t *Table) Grants(ctx context.Context, reader, pruner string) (s Script, er
 	return s, err
 }
 
-// InstallError says that changes are not recorded, or not all of them, and how to mend
+// InstallError says that changes are not recorded, or not all of them, and how to fix
 // that. It is permanent.
 type InstallError struct {
 	Table    string
 	Findings []string // what is wrong
-	Script   Script   // the statements that mend it
+	Script   Script   // the statements that fix it
 }
 
 // Error names the table and what is wrong. It does not contain the script.

@@ -21,7 +21,7 @@
 //
 // A pass reads one batch after the other. A row whose key changes while it runs can be in the copy under both
 // keys, or under none, until the next pass. With Source.Snapshot a pass reads all rows as of one moment.
-// Batch.AsOf is the begin of the last complete pass: what was committed before it is delivered.
+// Batch.AsOf is the begin of the last complete pass: every change committed before it is delivered.
 //
 // A table that was emptied, restored or replaced is no error: its differences are changes. So is a
 // new column: each row changes.

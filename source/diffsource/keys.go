@@ -123,7 +123,7 @@ type standing struct {
 
 // isStale reports whether the first entry, which has no row next to it, is not the one that its row has.
 // That is so only if the order of the keys has changed: then the row was read before, or has another
-// entry. A row that was inserted again behind this position is found by the next pass.
+// entry. A row that was inserted again before this position is found by the next pass.
 func (p *pass) isStale(ctx context.Context, key sqlsource.Key) (bool, error) {
 	if p.verified == 0 {
 		n := p.source.tuning.lookup

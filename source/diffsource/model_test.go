@@ -22,7 +22,7 @@ import (
 
 var (
 	modelSeed  = flag.Uint64("seed", 0, "replay this seed of TestModel alone")
-	modelSeeds = flag.Uint64("seeds", 0, "how many seeds TestModel runs; 0 for 20,000, or 3,000 with -short")
+	modelSeeds = flag.Uint64("seeds", 0, "how many seeds TestModel runs; 0 for 20,000, or 1,500 with -short")
 )
 
 // TestModel runs pipelines over random tables that change between and during passes, on a disk that
@@ -37,7 +37,7 @@ func TestModel(t *testing.T) {
 	switch {
 	case total > 0:
 	case testing.Short():
-		total = 3_000
+		total = 1_500
 	default:
 		total = 20_000
 	}

@@ -21,7 +21,8 @@ import (
 // Its methods are safe for concurrent use, but fetches run one after the other. Two Sources must
 // not share a Dir.
 type Source struct {
-	// Table is what is read. Its Ceiling, Start and Conn must not be set. Nothing is fetched from it.
+	// Table is what is read. Its Ceiling, Start and Conn must not be set. Nothing is fetched from it. Its
+	// Name is the Change.Table of all changes: write it with its schema where the database has schemas.
 	//
 	// With Columns that are those of Key, only inserts and deletes are found.
 	Table *sqlsource.Table

@@ -38,6 +38,7 @@ type position struct {
 type mark struct {
 	commit lsn
 	xid    uint32
+	micros uint64 // the time of the commit, as the log has it
 }
 
 // filter names the transactions that the copy contains. The zero value names none.
@@ -109,7 +110,7 @@ func (c cursor) encode() source.Cursor {
 	if c.copying {
 		return source.Cursor(fmt.Sprintf("%s;%s;%s;copy;%s;%d;%s", version, c.origin, seen, c.list, c.table, c.inner))
 	}
-	return source.Cursor(fmt.Sprintf("%s;%s;%s;log;%v;%08x;%v;%d", version, c.origin, seen, c.last.commit, c.last.xid, c.at, c.n))
+	return source.Cursor(fmt.Sprintf("%s;%s;%s;log;%v;%x.%x;%v;%d", version, c.origin, seen, c.last.commit, c.last.xid, c.last.micros, c.at, c.n))
 }
 
 var errCursor = errors.New("the cursor is not one of this kind of source")
@@ -139,12 +140,14 @@ func decodeCursor(text source.Cursor) (c cursor, err error) {
 		check(err)
 	} else {
 		at, n, _ := strings.Cut(f[6], ";")
-		at, xid := at, f[5]
+		xid, micros, _ := strings.Cut(f[5], ".")
 		c.last.commit, err = parseLSN(f[4])
 		check(err)
 		id, err := strconv.ParseUint(xid, 16, 32)
 		check(err)
 		c.last.xid = uint32(id)
+		c.last.micros, err = strconv.ParseUint(micros, 16, 64)
+		check(err)
 		c.at, err = parseLSN(at)
 		check(err)
 		c.n, err = strconv.Atoi(n)

@@ -11,7 +11,7 @@
 // the order in which they committed, and one slot feeds any number of tables.
 //
 // The server keeps its log until [Source.Saved] is called for it. A pipeline that stands still fills the
-// server's disk: watch [Source.Check], and set max_slot_wal_keep_size.
+// server's disk: its status, and the metric devotion_log_pinned_bytes, say how much it pins. Set max_slot_wal_keep_size.
 //
 // It needs Postgres 13 or newer, wal_level = logical, a publication, and a role with the attribute
 // REPLICATION that may read the tables. [Source.Setup] prints the statements. DESIGN.md explains why

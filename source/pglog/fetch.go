@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
@@ -78,25 +80,51 @@ func (s *Source) state(ctx context.Context, after source.Cursor, at cursor) (*se
 			err = errors.New("the slot that was created does not exist")
 		}
 	}
+	if err == nil {
+		s.pinned = v.pinned()
+	}
 	return v, err
 }
 
 // begin begins to decode after a cursor.
 func (s *Source) begin(ctx context.Context, v *server, at cursor) error {
-	if time.Since(s.listed) > listEvery {
-		tables, err := s.readTables(ctx)
-		if err == nil {
-			err = identified(tables)
-		}
-		if err != nil {
-			return err
-		}
-		s.tables, s.listed = tables, time.Now()
+	if err := s.list(ctx); err != nil {
+		return err
 	}
 	size := 1 << min(s.scale, 12)
 	upTo := min(v.flushed, max(at.at, v.slot.confirmed)+lsn(reach*size))
 	s.stream = s.open(v, at, upTo, window*size+s.passed)
 	return nil
+}
+
+// list reads the tables of the publication, now and then, and logs how they changed.
+func (s *Source) list(ctx context.Context) error {
+	if time.Since(s.listed) < listEvery {
+		return nil
+	}
+	tables, err := s.readTables(ctx)
+	if err == nil {
+		err = identified(tables)
+	}
+	if err != nil {
+		return err
+	}
+	if added, removed := missing(s.tables, tables), missing(tables, s.tables); !s.listed.IsZero() && (added != nil || removed != nil) {
+		cmp.Or(s.Logger, slog.Default()).WarnContext(ctx, "published tables changed", "publication", s.Publication, "added", added, "removed", removed,
+			"fix", "nothing, if that was intended; the rows that an added table had by then, and later changes of a removed one, are not delivered")
+	}
+	s.tables, s.listed = tables, time.Now()
+	return nil
+}
+
+// missing returns the names of tables that are not in from.
+func missing(from, tables []table) (names []string) {
+	for _, t := range tables {
+		if !slices.ContainsFunc(from, func(f table) bool { return f.id == t.id }) {
+			names = append(names, t.label())
+		}
+	}
+	return names
 }
 
 // next returns the next change. It begins another stream where one has ended before the log has.
@@ -137,6 +165,9 @@ func (s *Source) next(ctx context.Context, start time.Time) (*message, error) {
 		s.passed = st.count
 		s.closeStream()
 		v, err := s.state(ctx, at.encode(), at)
+		if err == nil { // so that the server does not decode again what is saved
+			err = s.release(ctx, v, at)
+		}
 		if err == nil {
 			err = s.begin(ctx, v, at)
 		}

@@ -135,20 +135,22 @@ func (d *decoder) tuple(cells []cell, n int) []cell {
 
 // begin is the message that opens a transaction.
 type begin struct {
-	commit lsn // where its commit record begins
-	at     time.Time
+	commit lsn    // where its commit record begins
+	micros uint64 // the time of the commit, in microseconds since 2000
 	xid    uint32
 }
 
+func (d *decoder) begin() begin { return begin{commit: lsn(d.u64()), micros: d.u64(), xid: d.u32()} }
+
 var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func (d *decoder) begin() begin {
-	b := begin{commit: lsn(d.u64())}
-	micros := int64(d.u64())
-	b.at = epoch.Add(time.Duration(micros/1e6) * time.Second).Add(time.Duration(micros%1e6) * time.Microsecond)
-	b.xid = d.u32()
-	return b
+// at returns the time of the commit.
+func (b begin) at() time.Time {
+	micros := int64(b.micros)
+	return epoch.Add(time.Duration(micros/1e6) * time.Second).Add(time.Duration(micros%1e6) * time.Microsecond)
 }
+
+func (b begin) mark() mark { return mark{b.commit, b.xid, b.micros} }
 
 // commitEnd returns where a transaction's commit record ends.
 func (d *decoder) commitEnd() lsn {

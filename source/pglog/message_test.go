@@ -112,8 +112,8 @@ func TestTransactionsOfTheLog(t *testing.T) {
 
 	// From each cursor the rest follows.
 	for i, from := range []cursor{
-		{position: position{100, 1}, last: mark{100, 5}}, {position: position{100, 2}, last: mark{100, 5}},
-		{position: position{200, 1}, last: mark{200, 4}}, {position: position{220, 0}, last: mark{200, 4}}, // no change is left
+		{position: position{100, 1}, last: mark{100, 5, 0}}, {position: position{100, 2}, last: mark{100, 5, 0}},
+		{position: position{200, 1}, last: mark{200, 4, 0}}, {position: position{220, 0}, last: mark{200, 4, 0}}, // no change is left
 	} {
 		got, err := deliver(t, testStream(from), log...)
 		require.NoError(t, err)
@@ -122,17 +122,18 @@ func TestTransactionsOfTheLog(t *testing.T) {
 
 	// A log without the transactions that were delivered is another one.
 	for _, from := range []cursor{
-		{position: position{100, 1}, last: mark{100, 6}},  // another transaction in its place
-		{position: position{100, 3}, last: mark{100, 5}},  // fewer changes
-		{position: position{150, 1}, last: mark{150, 5}},  // none in its place
-		{position: position{300, 0}, last: mark{100, 5}},  // one that was not there
-		{position: position{300, 0}, last: mark{}},        // one, where none was
-		{position: position{190, 0}, last: mark{170, 12}}, // the last one is missing
+		{position: position{100, 1}, last: mark{100, 6, 0}},  // another transaction in its place
+		{position: position{100, 1}, last: mark{100, 5, 1}},  // at another time
+		{position: position{100, 3}, last: mark{100, 5, 0}},  // fewer changes
+		{position: position{150, 1}, last: mark{150, 5, 0}},  // none in its place
+		{position: position{300, 0}, last: mark{100, 5, 0}},  // one that was not there
+		{position: position{300, 0}, last: mark{}},           // one, where none was
+		{position: position{190, 0}, last: mark{170, 12, 0}}, // the last one is missing
 	} {
 		_, err := deliver(t, testStream(from), log...)
 		require.ErrorIs(t, err, errDiverged, "%+v", from)
 	}
-	st := testStream(cursor{position: position{at: 300}, last: mark{250, 9}})
+	st := testStream(cursor{position: position{at: 300}, last: mark{250, 9, 0}})
 	_, err = deliver(t, st, log...)
 	require.NoError(t, err)
 	require.ErrorIs(t, st.finished(), errDiverged, "the last transaction is missing at the end")
@@ -177,7 +178,7 @@ func TestCursors(t *testing.T) {
 	t.Parallel()
 	seen := filter{snapshot: snapshot{min: 700, max: 1 << 33, running: []uint64{700, 701}}, until: 1 << 35, repeated: true}
 	for _, c := range []cursor{
-		{origin: "7.5.s", position: position{at: 0x16B374D848, n: 3}, last: mark{0x16B374D848, 77}},
+		{origin: "7.5.s", position: position{at: 0x16B374D848, n: 3}, last: mark{0x16B374D848, 77, 1 << 50}},
 		{origin: "7.5.s", position: position{at: 1}, seen: seen},
 		{origin: "7.5.s", copying: true, list: "00ff", table: 2, inner: "a;b;c", seen: seen},
 		{origin: "7.5.s", copying: true, list: "00ff", seen: seen},
@@ -203,7 +204,7 @@ func TestInstants(t *testing.T) {
 		assert.Equal(t, want, string(appendInstant(nil, []byte(text))))
 	}
 	b := (&decoder{b: beginOf(1, 2)[1:]}).begin()
-	assert.Equal(t, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), b.at)
+	assert.Equal(t, time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), b.at())
 }
 
 // recorded are messages of a Postgres 15: an insert, an update of the key, and a delete with a truncation.
@@ -237,7 +238,7 @@ func TestRecordedMessages(t *testing.T) {
 	got, err := deliver(t, st, recordedMessages(t)...)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"insert of public.t 726", "update of public.t 727", "delete of public.t 728", "truncate of public.t 728"}, got)
-	assert.Equal(t, cursor{position: position{at: 0x1529368}, last: mark{0x15291f8, 728}}, st.now)
+	assert.Equal(t, cursor{position: position{at: 0x1529368}, last: mark{0x15291f8, 728, 0x00030481ed92f09d}}, st.now)
 }
 
 func FuzzMessages(f *testing.F) {

@@ -166,12 +166,13 @@ type entry struct {
 // transaction is one whose changes are being read.
 type transaction struct {
 	begin
-	id       string // of the transaction, as text
-	position string // of its commit record, as text
-	changes  int    // that have come
-	skip     int    // how many of them are delivered already
-	filtered bool   // the copy contains it
-	repeated bool   // the copy may contain it
+	time     time.Time // of the commit
+	id       string    // of the transaction, as text
+	position string    // of its commit record, as text
+	changes  int       // that have come
+	skip     int       // how many of them are delivered already
+	filtered bool      // the copy contains it
+	repeated bool      // the copy may contain it
 }
 
 // add reads the rows of a message into the builders. It returns their size in memory.
@@ -327,7 +328,7 @@ func changes(entries []entry) []row.Change {
 	}
 	list := make([]row.Change, len(entries))
 	for i, e := range entries {
-		c := row.Change{Op: e.op, Table: e.table, At: e.tx.at, Position: e.tx.position, Transaction: e.tx.id}
+		c := row.Change{Op: e.op, Table: e.table, At: e.tx.time, Position: e.tx.position, Transaction: e.tx.id}
 		c.Row, c.Key = at(e.all, e.row), at(e.keys, e.key)
 		if e.oldKey {
 			c.Old = at(e.keys, e.old)

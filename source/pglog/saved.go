@@ -11,7 +11,7 @@ import (
 const (
 	// The slot is advanced now and then, because the server reads its log for it.
 	releaseEvery = 5 * time.Second
-	releaseBytes = 16 << 20
+	releaseBytes = 1 << 20
 
 	closeLimit = 5 * time.Second
 )

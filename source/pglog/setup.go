@@ -51,7 +51,8 @@ func (s *Source) candidates(ctx context.Context) (list []candidate, err error) {
 // Setup returns the statements, for an administrator, that are missing before the first Fetch, with comments. It
 // connects as the role that reads, and grants it no more than it needs. The tables are those of the field Tables, or
 // else all that exist. A table without a key gets REPLICA IDENTITY FULL before it is published, because Postgres would refuse its
-// updates. All statements can be run while applications use the tables.
+// updates. All statements can be run while applications use the tables. It returns "" if nothing is missing. The first
+// Fetch creates the slot: from then on, the server keeps its log.
 func (s *Source) Setup(ctx context.Context) (string, error) {
 	if err := s.check(1); err != nil {
 		return "", fail(err, true)
@@ -80,23 +81,10 @@ func (s *Source) Setup(ctx context.Context) (string, error) {
 	}
 	b.publish(s.Publication, v.publication != nil, tables)
 	b.grant(role, tables)
-	if v.slot == nil {
-		b.add("The first Fetch creates the slot, too. The server waits for the transactions that are running.", createSlot(v, "'"+s.Slot+"'"))
-	}
 	if len(b.lines) == 0 {
-		return "-- Nothing is missing.\n", nil
+		return "", nil
 	}
 	return "SET lock_timeout = '5s'; -- so that no statement of an application waits for long\n" + strings.Join(b.lines, "\n") + "\n", nil
-}
-
-// createSlot is the statement that creates the slot. Since Postgres 17 a slot survives a failover to a standby that
-// synchronizes slots.
-func createSlot(v *server, name string) string {
-	option := ""
-	if v.version >= 170000 {
-		option = ", failover => true"
-	}
-	return "SELECT lsn::text FROM pg_create_logical_replication_slot(" + name + ", 'pgoutput'" + option + ")"
 }
 
 // script is a list of statements with a comment in front of each.

@@ -216,7 +216,7 @@ func (s *Source) explain(err error) error {
 // create creates the slot. The server waits for the transactions that are running.
 func (s *Source) create(ctx context.Context, v *server) error {
 	err := s.with(ctx, func(db ceiling.Queryer) error {
-		_, err := ceiling.Texts(ctx, db, createSlot(v, "$1::name"), s.Slot)
+		_, err := ceiling.Texts(ctx, db, createSlot(v), s.Slot)
 		return err
 	})
 	switch dberr.SQLState(err) {
@@ -244,4 +244,14 @@ func (s *Source) advance(ctx context.Context, to lsn) (done bool, err error) {
 		return false, fmt.Errorf("advancing the slot: %w", err)
 	}
 	return true, nil
+}
+
+// createSlot is the statement that creates the slot. Since Postgres 17 a slot survives a failover to a standby that
+// synchronizes slots.
+func createSlot(v *server) string {
+	option := ""
+	if v.version >= 170000 {
+		option = ", failover => true"
+	}
+	return "SELECT lsn::text FROM pg_create_logical_replication_slot($1::name, 'pgoutput'" + option + ")"
 }

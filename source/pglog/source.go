@@ -62,7 +62,8 @@ type Source struct {
 	idle   idle
 	fresh  freshness
 
-	slot     lsn // where it stood when this Source saw it last
+	pinned   int64 // bytes of the log
+	slot     lsn   // where it stood when this Source saw it last
 	released time.Time
 
 	savedLock sync.Mutex // not held during statements
@@ -122,7 +123,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 		}
 		return none, fail(err, false)
 	}
-	b.From = after
+	b.From, b.Pinned = after, s.pinned
 	b.Guarantee = &guarantee
 	if s.SkipCopy {
 		b.Guarantee = &guaranteeOfLog

@@ -60,7 +60,8 @@ type stream struct {
 	tx      *transaction
 	met     bool // the transaction of from.last has come
 	queue   []*relation
-	pending *message // taken, but not handed out
+	pending *message // read, but not handed out; nil or &message
+	message message
 }
 
 // data is the memory of a message, which is used again for the next one.
@@ -235,7 +236,7 @@ func (st *stream) read(ctx context.Context, raw []byte) (*message, error) {
 }
 
 func (st *stream) beginTransaction(b begin) {
-	t := &transaction{begin: b, id: strconv.FormatUint(uint64(b.xid), 10), position: b.commit.String()}
+	t := &transaction{begin: b, time: b.at(), id: strconv.FormatUint(uint64(b.xid), 10), position: b.commit.String()}
 	switch {
 	case b.commit > st.from.at:
 		st.now.position = position{at: b.commit}
@@ -305,18 +306,19 @@ func (st *stream) change(kind byte, rel *relation, body []byte) (*message, error
 	}
 	st.news = true
 	st.now.n = t.changes
-	st.now.last = mark{t.commit, t.xid}
+	st.now.last = t.mark()
 	if rel == nil || t.filtered {
 		return nil, nil
 	}
-	return &message{kind: kind, rel: rel, tx: t, body: body, after: st.now}, nil
+	st.message = message{kind: kind, rel: rel, tx: t, body: body, after: st.now}
+	return &st.message, nil
 }
 
 // verify returns an error if a transaction that the cursor has passed is not one that was there.
 func (st *stream) verify() error {
 	last := st.from.last
 	switch {
-	case st.tx.commit == last.commit && st.tx.xid == last.xid:
+	case st.tx.mark() == last:
 		st.met = true
 	case st.tx.commit >= last.commit:
 		return errDiverged

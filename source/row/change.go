@@ -35,7 +35,8 @@ type Change struct {
 	// such as those of its key. It is the zero Row if nothing is known.
 	Old Row
 
-	// At is the time of the commit, or the zero time if it is not known.
+	// At is the time of the commit, or that of the write if triggers have recorded it. It is the
+	// zero time if neither is known.
 	At time.Time
 
 	// Position is where the change stands in the source, in words that ascend in its

@@ -20,7 +20,7 @@
 //
 // A table is read by its primary key, or by a unique index of columns that are NOT NULL, a batch at a time. A table
 // without either, a view without [Table.Key], and a SELECT are read by one statement, whose result stays open
-// from Fetch to Fetch. Both have bounded memory. A row that cannot be read is a [*source.BadRecord].
+// from Fetch to Fetch. A row that cannot be read is a [*source.BadRecord].
 //
 // # When it is interrupted
 //

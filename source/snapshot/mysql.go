@@ -23,6 +23,8 @@ func (mysql) prepare(context.Context, ceiling.Queryer, []*table) ([]string, erro
 	}, nil
 }
 
+func (mysql) refused(err error) error { return err }
+
 func (mysql) begun(context.Context, ceiling.Queryer, []*table) (string, error) { return "", nil }
 
 func (mysql) end() []string {

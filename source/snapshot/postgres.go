@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"strings"
@@ -46,13 +47,26 @@ func (*postgres) prepare(ctx context.Context, db ceiling.Queryer, tables []*tabl
 	return begin, nil
 }
 
+var errPooler = errors.New("a transaction ends after one statement: the connection leads to a pooler with pool_mode = statement; use pool_mode = transaction or session")
+
+// refused knows the error of PgBouncer. lib/pq returns that of a connection that has ended, for whatever reason.
+func (*postgres) refused(err error) error {
+	switch {
+	case dberr.SQLState(err) == "08P01":
+		return permanent("%w: %w", errPooler, err)
+	case errors.Is(err, driver.ErrBadConn):
+		return fmt.Errorf("snapshot: the connection ended when the transaction began: %w; if it does so again, see whether %w", err, errPooler)
+	}
+	return err
+}
+
 func (p *postgres) begun(ctx context.Context, db ceiling.Queryer, tables []*table) (string, error) {
 	var level string
 	if err := db.QueryRowContext(ctx, "SELECT current_setting('transaction_isolation'), pg_is_in_recovery()").Scan(&level, &p.standby); err != nil {
 		return "", err
 	}
 	if level != "repeatable read" {
-		return "", permanent("the transaction has ended after its first statement: the connection leads to a pooler with pool_mode = statement; use pool_mode = transaction or session")
+		return "", permanent("%w", errPooler)
 	}
 	for _, t := range tables {
 		if t.touch { // a lock that LOCK TABLE cannot take

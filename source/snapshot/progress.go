@@ -47,7 +47,7 @@ func (e *engine) position(at place, i int, inner string) string {
 		e.progress.known, e.progress.from = true, read
 	}
 	elapsed, since := time.Since(e.progress.begun), read-e.progress.from
-	if elapsed >= minElapsed && since > 0 {
+	if elapsed >= minElapsed && since > 0 && all > read {
 		left := time.Duration(float64(elapsed) * float64(all-read) / float64(since))
 		words = append(words, "about "+roughly(left)+" left")
 	}

@@ -12,8 +12,11 @@ type server interface {
 	// prepare says which statements begin the transaction for some tables. It runs before the transaction.
 	prepare(ctx context.Context, db ceiling.Queryer, tables []*table) (begin []string, err error)
 
-	// begun checks the transaction, and sets the savepoint, if errors would abort it. It reports
-	// whether the session can go on after an error.
+	// refused returns the error of a statement that begins the transaction, with what to do, if that is known.
+	refused(err error) error
+
+	// begun checks the transaction, and sets the savepoint, if errors would abort it. The warning says what
+	// the transaction does to others.
 	begun(ctx context.Context, db ceiling.Queryer, tables []*table) (warning string, err error)
 
 	// end are the statements that end the transaction and set the session back.

@@ -65,7 +65,7 @@ func (e *engine) beginOn(ctx context.Context) (_ *session, err error) {
 			}
 		}
 		if err != nil {
-			return err
+			return e.server.refused(err)
 		}
 		s.moment = time.Now().UTC() // before the snapshot is taken
 		warning, err := e.server.begun(ctx, db, e.tables)
@@ -218,7 +218,7 @@ func exec(ctx context.Context, conn *sql.Conn, statement string) error {
 
 func newID() string {
 	var b [6]byte
-	rand.Read(b[:]) //nolint:errcheck // it never fails
+	rand.Read(b[:])
 	return hex.EncodeToString(b[:])
 }
 

@@ -17,6 +17,8 @@ func (sqlite) prepare(context.Context, ceiling.Queryer, []*table) ([]string, err
 	return []string{"BEGIN"}, nil
 }
 
+func (sqlite) refused(err error) error { return err }
+
 func (sqlite) begun(ctx context.Context, db ceiling.Queryer, _ []*table) (warning string, err error) {
 	var mode string
 	if err = db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master").Scan(new(int)); err == nil {

@@ -1,12 +1,14 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source"
@@ -30,7 +32,7 @@ type stream struct {
 	digest digest
 	ahead  bool // the next row was read from the result, and not scanned
 	ended  bool // there is none
-	buf    []byte
+	heavy  bool // the last batch has a row that is larger than a batch should be
 }
 
 // digest is that of the rows that are behind.
@@ -38,13 +40,15 @@ type digest [12]byte
 
 func (d digest) String() string { return hex.EncodeToString(d[:]) }
 
-// next returns the digest with one more row.
-func (d digest) next(row []byte) (n digest) {
+// next returns the digest with one more row. A row without columns stands for one that cannot be read.
+func (d digest) next(r row.Row) (n digest, err error) {
 	h := sha256.New()
 	h.Write(d[:])
-	h.Write(row)
+	if r.Columns() != nil {
+		err = r.WriteJSON(h) // in parts: the JSON of a large row would be six times as large
+	}
 	copy(n[:], h.Sum(nil))
-	return n
+	return n, err
 }
 
 // close ends the statement. With abort the rest of its result is not read, and the connection ends.
@@ -71,7 +75,8 @@ func (t *table) fetchStream(ctx context.Context, at place, limit int) (b source.
 	}
 	at.rows, at.inner = s.n, s.digest.String()
 	if len(rows) == 0 && failed != nil {
-		at.rows, at.inner = s.n+1, s.digest.next(nil).String()
+		beyond, _ := s.digest.next(row.Row{})
+		at.rows, at.inner = s.n+1, beyond.String()
 		return b, at, &source.BadRecord{Key: fmt.Sprintf("row %d", at.rows), Err: failed}
 	}
 	b.Records, b.Bytes, b.More, b.Position = rows, bytes, s.ahead, fmt.Sprintf("row %d", s.n)
@@ -82,6 +87,10 @@ func (t *table) fetchStream(ctx context.Context, at place, limit int) (b source.
 func (s *stream) fill(ctx context.Context, t *table, limit int) (rows []row.Row, bytes int, failed, err error) {
 	stop := context.AfterFunc(ctx, s.cancel)
 	defer stop()
+	if s.heavy { // the collector would wait until the heap has doubled
+		debug.FreeOSMemory()
+	}
+	defer func() { s.heavy = bytes > 2*t.engine.opts.MaxBytes }()
 	for s.ahead && s.builder.Len() < limit && bytes < t.engine.opts.MaxBytes {
 		var size int
 		if size, failed, err = s.scan(t); failed != nil {
@@ -97,10 +106,9 @@ func (s *stream) fill(ctx context.Context, t *table, limit int) (rows []row.Row,
 	}
 	rows = s.builder.Rows()
 	for _, r := range rows {
-		if s.buf, err = r.AppendJSON(s.buf[:0]); err != nil {
+		if s.digest, err = s.digest.next(r); err != nil {
 			return nil, 0, nil, t.wrap(err)
 		}
-		s.digest = s.digest.next(s.buf)
 	}
 	s.n += int64(len(rows))
 	return rows, bytes, failed, nil
@@ -110,7 +118,8 @@ func (s *stream) fill(ctx context.Context, t *table, limit int) (rows []row.Row,
 func (s *stream) pass(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, s.cancel)
 	defer stop()
-	s.n, s.digest = s.n+1, s.digest.next(nil)
+	s.n++
+	s.digest, _ = s.digest.next(row.Row{})
 	return s.advance(ctx)
 }
 
@@ -209,7 +218,7 @@ func (t *table) begin(ctx context.Context) (err error) {
 		statement, err = t.statement(own, db, s)
 	}
 	if err == nil {
-		s.rows, err = db.QueryContext(own, statement)
+		s.rows, err = db.QueryContext(own, statement) //nolint:rowserrcheck // advance does
 	}
 	if err != nil {
 		if restore != nil {
@@ -224,47 +233,25 @@ func (t *table) begin(ctx context.Context) (err error) {
 
 // statement writes the SELECT, and sets what its rows are scanned into.
 func (t *table) statement(ctx context.Context, db ceiling.Queryer, s *stream) (string, error) {
-	e := t.engine
-	var invisible []string
-	var err error
-	types := map[string]row.Type{}
-	list := t.refs(t.Columns)
-	if t.Columns == nil {
-		list = "t.*"
-	}
-	if t.Select == "" {
-		if types, err = e.sql.Types(ctx, db, t.parts, t.Columns); err != nil {
-			return "", err
-		}
-		if t.Columns == nil {
-			if invisible, err = e.sql.Invisible(ctx, db, t.parts); err != nil {
-				return "", err
-			}
-		}
-	}
-	if invisible != nil {
-		list += ", " + t.refs(invisible)
-	}
-	columns, err := t.describeColumns(ctx, db, list)
+	columns, types, err := t.columns(ctx, db)
 	if err != nil {
 		return "", err
 	}
+	e := t.engine
 	var names, sizes, selected []string
 	var kinds []row.Kind
 	var known []row.Type
 	for _, c := range columns {
-		kind, expr := e.sql.Column(c, t.ref(c.Name))
+		ref := t.ref(c.Name)
+		kind, expr := e.sql.Column(c, ref)
 		typ, ok := types[c.Name]
 		if !ok {
 			typ = e.sql.Type(c)
 		}
-		if expr == "" {
-			expr = t.ref(c.Name)
-		}
-		if size := e.sql.Size(c, t.ref(c.Name)); size != "" {
+		if size := e.sql.Size(c, ref); size != "" {
 			sizes = append(sizes, "COALESCE("+size+", 0)")
 		}
-		names, kinds, known, selected = append(names, c.Name), append(kinds, kind), append(known, typ), append(selected, expr)
+		names, kinds, known, selected = append(names, c.Name), append(kinds, kind), append(known, typ), append(selected, cmp.Or(expr, ref))
 	}
 	if len(sizes) > 0 {
 		selected = guard(selected, columns, t, sizes)
@@ -273,18 +260,42 @@ func (t *table) statement(ctx context.Context, db ceiling.Queryer, s *stream) (s
 	s.builder = row.NewBuilder(row.NewColumns(names, kinds, known...), firstRows)
 	s.dest = append(s.dest, s.builder.Dest()...)
 	set := e.sql.Settings(true)
-	var conditions []string
-	if set.Where != "" {
-		conditions = append(conditions, set.Where)
-	}
-	if strings.TrimSpace(t.Where) != "" {
-		conditions = append(conditions, "("+t.Where+"\n)")
-	}
 	text := set.Before + "SELECT " + set.Hint + strings.Join(selected, ", ") + " FROM " + t.from()
-	if conditions != nil {
-		text += " WHERE " + strings.Join(conditions, " AND ")
+	conditions := set.Where
+	if strings.TrimSpace(t.Where) != "" {
+		if conditions != "" {
+			conditions += " AND "
+		}
+		conditions += "(" + t.Where + "\n)" // its last line may end in a comment
+	}
+	if conditions != "" {
+		text += " WHERE " + conditions
 	}
 	return text, nil
+}
+
+// columns returns the columns to read, and what the catalogue says of their types.
+func (t *table) columns(ctx context.Context, db ceiling.Queryer) (columns []dialect.Column, types map[string]row.Type, err error) {
+	list := t.refs(t.Columns)
+	if t.Columns == nil {
+		list = "t.*"
+	}
+	if t.Select == "" {
+		if types, err = t.engine.sql.Types(ctx, db, t.parts, t.Columns); err != nil {
+			return nil, nil, err
+		}
+		var invisible []string
+		if t.Columns == nil {
+			if invisible, err = t.engine.sql.Invisible(ctx, db, t.parts); err != nil {
+				return nil, nil, err
+			}
+		}
+		if invisible != nil {
+			list += ", " + t.refs(invisible)
+		}
+	}
+	columns, err = t.describeColumns(ctx, db, list)
+	return columns, types, err
 }
 
 // firstRows is how many rows a batch is expected to have.

@@ -133,7 +133,7 @@ func (s *Source) wrap(err error) error {
 // history is what identifies the history of a database, as a cursor keeps it.
 type history struct {
 	values []string // cluster, timeline, database, table; "": not known
-	mark   uint64   // a position of the log: all that was delivered was committed before it
+	mark   uint64   // a position of the log: each delivered version was committed before it
 	boot   string   // when the server was started
 }
 

@@ -16,5 +16,5 @@
 //
 // Each change is an Upsert. A version that is overwritten before a pass reads it is not seen. Rows
 // wait while an older transaction is running in any database of the cluster; Held names it. Deletes
-// are not seen, unless the field Deletes is set. DESIGN.md has the proof.
+// are not seen. DESIGN.md has the proof.
 package xminsource

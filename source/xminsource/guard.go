@@ -138,7 +138,7 @@ func (g *guard) probe(ctx context.Context, db queryer) error {
 	if err != nil {
 		return s.wrap(fmt.Errorf("reading what the database says about the table: %w", err))
 	}
-	r := ceiling.Report{Strategy: "xmin", Guarantee: guarantee(s.deletes()), Updates: ceiling.UpdatesRead, Indexed: true}
+	r := ceiling.Report{Strategy: "xmin", Guarantee: guarantee, Updates: ceiling.UpdatesRead, Indexed: true}
 	r.AddIf(version < 130000, ceiling.Unsafe, ceiling.Advice("upgrade the server"), "snapshots have 64-bit ids from Postgres 13 on, and this is version %d", version/10000)
 	r.AddIf(!strings.Contains("rpm", kind), ceiling.Unsafe, ceiling.Advice("read the tables behind it, or compare passes with package diffsource"), "it is %s, whose rows have no transaction id", kinds[kind])
 	r.AddIf(method != "heap", ceiling.Unsafe, ceiling.Advice("compare passes with package diffsource"), "its access method is %s, and only that of heap is known to keep transaction ids", method)
@@ -175,9 +175,7 @@ func (g *guard) keyTypes(ctx context.Context, db queryer) (key []keyColumn, err 
 	return key, nil
 }
 
-// guarantee states the promise.
-func guarantee(deletes string) string {
-	return "each committed insert and update is delivered as the row is when a pass reads it, and each version that is read comes once; " +
-		"a version that is overwritten between two passes is not seen; a row waits for each transaction that has written anything, in any database of the cluster, " +
-		"and had an id before its own; " + deletes + "; a row that stays as it is for 2^32 transaction ids, a table that is rewritten by ALTER TABLE and a partition that is attached come again"
-}
+// guarantee is the promise.
+const guarantee = "each committed insert and update is delivered as the row is when a pass reads it, and each version that is read comes once; " +
+	"a version that is overwritten between two passes is not seen, nor is a delete; a row waits for each transaction that has written anything, in any database of the cluster, " +
+	"and had an id before its own; a row that stays as it is for 2^32 transaction ids, a table that is rewritten by ALTER TABLE and a partition that is attached come again"

@@ -47,7 +47,7 @@ func (h history) follows(now dialect.History) error {
 			continue
 		}
 		if i == timeline && h.boot == now.Boot && now.Boot != "" {
-			continue // this server was promoted, and had replayed what it delivered as a standby
+			continue // this server was promoted, and has delivered as a standby, so it had replayed that
 		}
 		advice := rereadAdvice
 		if i == timeline {

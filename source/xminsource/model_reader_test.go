@@ -33,7 +33,7 @@ type modelCandidate struct {
 	seen  snapshot
 }
 
-// modelBatch was read, and waits until the log is on disk: what it left out was overwritten by then.
+// modelBatch was read, and waits until the log is on disk. The versions that it left out were overwritten by then.
 type modelBatch struct {
 	versions []*tuple
 	key      int

@@ -7,8 +7,8 @@ import (
 )
 
 // The model is a small Postgres: transactions with subtransactions, row versions, a log of which a part is on
-// disk, places that are used again, and ids on a ring of 2^8. A reader reads it while writers write. DESIGN.md says
-// what it leaves out.
+// disk, places that are used again, and ids on a ring of 2^8. A reader reads it while writers write. It has neither
+// nested savepoints nor partitions nor standbys.
 
 const (
 	modelKeys = 4
@@ -88,11 +88,6 @@ func (w *world) oldest() uint64 {
 		}
 	}
 	return oldest
-}
-
-// inProgress reports whether a snapshot lists an id: it lists top-level ids alone.
-func (w *world) inProgress(id uint64) bool {
-	return slices.ContainsFunc(w.writers, func(t *writer) bool { return t.top == id })
 }
 
 func (w *world) newest(key int) *tuple {

@@ -92,7 +92,7 @@ func (l *list) pending() int64 {
 }
 
 // scan reads the table and makes the list of the versions after a key. The inner SELECT is not in the order
-// of the key, so that it reads the table in the order of its pages, and only what it finds is sorted.
+// of the key, so the table is read in the order of its pages, and only the matching versions are sorted.
 func (s *Source) scan(ctx context.Context, db queryer, p position, after []string) (*list, error) {
 	g := s.guard
 	st, err := s.readState(ctx, db)

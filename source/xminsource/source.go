@@ -29,8 +29,8 @@ type Source struct {
 	Name string
 
 	// Key are the columns that tell the rows apart: together unique, never NULL, and first in an
-	// index, in this order. An update that changes the key is an Upsert with the new key; the old
-	// key remains until Deletes finds that it is gone.
+	// index, in this order. An update that changes the key is an Upsert with the new key; that
+	// the old key is gone is not seen, as after a delete.
 	Key []string
 
 	// Columns are the columns to read, among them those of Key. nil reads all.
@@ -140,9 +140,6 @@ func (s *Source) init() error {
 	}
 	return nil
 }
-
-// deletes says what becomes of deletes.
-func (s *Source) deletes() string { return "deletes are not seen" }
 
 // changes makes changes of the rows of a batch.
 func (s *Source) changes(rows []row.Row) ([]row.Change, error) {

@@ -1,6 +1,7 @@
 package changelog
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/changelog"
 )
 
@@ -90,6 +92,35 @@ func TestMariaDBCascades(t *testing.T) {
 		}
 		require.Len(t, copied, 1)
 	}
+}
+
+// A row that is too large is one bad record, also if it is looked up, and those before it come first.
+func TestMariaDBLargeRow(t *testing.T) {
+	_, db := mariadb(t)
+	db.MustExec(`create table parents (id int primary key)`)
+	db.MustExec(`create table items (id int primary key, parent int, v mediumtext, foreign key (parent) references parents (id) on delete set null)`)
+	table := silent(db, "items")
+	table.MaxRowBytes = 100_000
+	install(t, table)
+	db.MustExec(`insert into parents values (1)`)
+	db.MustExec(`insert into items values (1, 1, 'a'), (2, 1, repeat('x', 200000)), (3, 1, 'c')`)
+	db.MustExec(`delete from parents`)
+	var got []string
+	var after source.Cursor
+	for more := true; more; {
+		b, err := table.Fetch(t.Context(), after, 10)
+		var bad *source.BadRecord
+		if errors.As(err, &bad) {
+			got, after = append(got, "bad "+bad.Key), bad.To
+			continue
+		}
+		require.NoError(t, err)
+		for _, c := range b.Records {
+			got = append(got, c.Op.String()+" "+lab.RowJSON(c.Key))
+		}
+		after, more = b.To, b.More || len(b.Records) > 0
+	}
+	require.Equal(t, []string{`insert {"id":1}`, "bad seq 3", `insert {"id":3}`, `upsert {"id":1}`, "bad seq 6", `upsert {"id":3}`}, got)
 }
 
 // Two levels of foreign keys are refused: the parent's own triggers do not run.

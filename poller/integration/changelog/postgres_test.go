@@ -136,6 +136,21 @@ func TestPostgresRefuses(t *testing.T) {
 		_, err := silent(db, name).Script(t.Context())
 		lab.RequirePermanent(t, err, part)
 	}
+	if _, err := db.Exec(`create table virtual (id int primary key, v int generated always as (id + 1) virtual)`); err == nil { // version 18
+		table := silent(db, "virtual")
+		_, err := table.Script(t.Context())
+		lab.RequirePermanent(t, err, "virtual")
+		table.Omit = []string{"v"}
+		install(t, table)
+		keys := silent(db, "virtual")
+		keys.Changes, keys.KeysOnly = "virtual_keys", true
+		install(t, keys)
+		db.MustExec(`insert into virtual values (1)`)
+		got, _ := read(t, table, "")
+		require.Equal(t, []string{`insert {"id":1} row{"id":1}`}, got)
+		got, _ = read(t, keys, "")
+		require.Equal(t, []string{`upsert {"id":1} row{"id":1,"v":2}`}, got)
+	}
 	table := silent(db, "keyed")
 	for key, part := range map[string]string{"a": "may be NULL", "c": "no column"} {
 		table := &changelog.Table{DB: db, Name: "keyed", Key: []string{key}}

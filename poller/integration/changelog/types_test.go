@@ -48,10 +48,11 @@ func TestTypes(t *testing.T) {
 		switch {
 		case lab.IsPostgres(driver):
 			types, null = postgresTypes(), " NULL"
-			for _, s := range []string{`CREATE TYPE mood AS ENUM ('so "so"', 'happy', '')`, `CREATE DOMAIN price AS numeric(10,2) NOT NULL CHECK (VALUE > 0)`,
+			for _, s := range []string{`CREATE TYPE mood AS ENUM ('so "so"', 'happy', '')`, `CREATE DOMAIN price AS numeric(10,2) CHECK (VALUE > 0)`,
 				`CREATE DOMAIN moment AS timestamptz`, `CREATE TYPE pair AS (a integer, b text)`} {
-				db.MustExec(strings.ReplaceAll(s, " NOT NULL", ""))
+				db.MustExec(s)
 			}
+			types = known(t, db, types)
 		case lab.IsMariaDB(driver):
 			types, null = mariadbTypes(), " NULL"
 			db.SetMaxOpenConns(1)
@@ -105,6 +106,23 @@ func TestTypes(t *testing.T) {
 		db.MustExec("DELETE FROM types")
 		same(table, func(c row.Change) row.Row { return c.Old }, rows)
 	})
+}
+
+// known leaves out the types and values that are newer than a server.
+func known(t *testing.T, db *sqlx.DB, types []typed) []typed {
+	t.Helper()
+	var old bool
+	require.NoError(t, db.Get(&old, `SELECT current_setting('server_version_num')::int < 140000`))
+	if !old {
+		return types
+	}
+	types = slices.DeleteFunc(types, func(c typed) bool { return strings.Contains(c.ddl, "multirange") })
+	for i, c := range types {
+		if c.ddl == "numeric" {
+			types[i].values = slices.DeleteFunc(c.values, func(v string) bool { return strings.Contains(v, "Infinity") })
+		}
+	}
+	return types
 }
 
 // all returns all changes.

@@ -1,7 +1,10 @@
 package dbtest
 
 import (
+	"context"
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 )
@@ -22,10 +25,51 @@ type standby struct {
 
 func (p *standby) install(s *Server) error {
 	d := p.of.Database("postgres")
-	err := s.runTool(filepath.Join(p.bin, "pg_basebackup"), "--pgdata="+s.dataDir(), "--write-recovery-conf", "--wal-method=stream",
-		"--checkpoint=fast", "--no-sync", "--dbname="+d.DSN(PGX))
+	tool := filepath.Join(p.bin, "pg_basebackup")
+	var err error
+	if _, missing := exec.LookPath(tool); missing != nil {
+		err = p.copyFiles(s, d)
+	} else {
+		err = s.runTool(tool, "--pgdata="+s.dataDir(), "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync", "--dbname="+d.DSN(PGX))
+	}
 	if err != nil {
 		return fmt.Errorf("dbtest: copying the primary: %w", err)
 	}
 	return nil
+}
+
+// copyFiles does what pg_basebackup does, which some packages lack. It needs Postgres 15.
+func (p *standby) copyFiles(s *Server, d Database) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	db, err := d.open(ctx, PGX)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	conn, err := db.Conn(ctx) // the session that begins a backup must end it
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	var label string
+	if _, err = conn.ExecContext(ctx, `SELECT pg_backup_start('standby', true)`); err == nil {
+		err = s.runTool("cp", "-Rp", p.of.dataDir(), s.dataDir())
+	}
+	if err == nil {
+		err = conn.QueryRowContext(ctx, `SELECT labelfile FROM pg_backup_stop(false)`).Scan(&label)
+	}
+	if err == nil {
+		err = s.runTool("sh", "-c", `cd "$0" && rm -rf postmaster.pid postmaster.opts pg_replslot/*`, s.dataDir())
+	}
+	for name, text := range map[string]string{"backup_label": label, "standby.signal": "", "postgresql.auto.conf": "primary_conninfo = '" + d.DSN(PGX) + "'\n"} {
+		path := filepath.Join(s.dataDir(), name)
+		if err == nil {
+			err = os.WriteFile(path, []byte(text), 0o600)
+		}
+		if err == nil {
+			err = s.owner.own(path)
+		}
+	}
+	return err
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/diffsource"
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
@@ -94,4 +95,36 @@ func copyTable(b *testing.B, db *sqlx.DB) {
 		_, err := c.(*stdlib.Conn).Conn().PgConn().CopyTo(context.Background(), io.Discard, `COPY t TO STDOUT`)
 		return err
 	}))
+}
+
+// BenchmarkComparison compares a table with a copy in the same database. The metric x is the ratio to COPY of
+// both tables.
+func BenchmarkComparison(b *testing.B) {
+	db := dbtest.Postgres(b).NewDatabase(b).Open(b, dbtest.PGX)
+	for _, key := range []string{"id", "note"} {
+		b.Run(key, func(b *testing.B) {
+			db.MustExec(`drop table if exists t, copy`)
+			db.MustExec(fmt.Sprintf(`create table t as select %s from generate_series(1, %d::bigint) as i`, shapes[0].columns, *benchRows))
+			db.MustExec(`create table copy as select * from t`)
+			db.MustExec(`alter table t add primary key (` + key + `)`)
+			db.MustExec(`alter table copy add primary key (` + key + `)`)
+			db.MustExec(`analyze t`)
+			db.MustExec(`analyze copy`)
+			var copied, compared time.Duration
+			for b.Loop() {
+				began := time.Now()
+				copyTable(b, db)
+				copyTable(b, db)
+				copied += time.Since(began)
+				began = time.Now()
+				c := diffsource.Comparison{Source: table(db, "t", key), Copy: table(db, "copy", key)}
+				r, err := c.Run(context.Background())
+				require.NoError(b, err)
+				require.Equal(b, diffsource.Report{Rows: int64(*benchRows)}, r)
+				compared += time.Since(began)
+			}
+			b.ReportMetric(compared.Seconds()/copied.Seconds(), "x")
+			b.ReportMetric(float64(*benchRows)*float64(b.N)/compared.Seconds(), "rows/s")
+		})
+	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
-var passes = flag.Int("diffsource.passes", 6, "how many passes TestKeys makes over each table")
+var passes = flag.Int("diffsource.passes", 5, "how many passes TestKeys makes over each table")
 
 // replica applies changes to a copy, strictly.
 type replica struct {
@@ -100,12 +100,16 @@ func TestKeys(t *testing.T) {
 	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		for n, name := range slices.Sorted(maps.Keys(kinds(driver))) {
 			k := kinds(driver)[name]
+			if second := driver == dbtest.PQ || driver == dbtest.MySQLText || driver == dbtest.Modernc; second && *passes <= 5 && name != "text" && name != "integer" {
+				continue // the other driver of the database has read the same
+			}
 			t.Run(name, func(t *testing.T) { live(t, driver, db, fmt.Sprintf("t%d", n), k) })
 		}
 	})
 }
 
 func live(t *testing.T, driver dbtest.Driver, db *sqlx.DB, name string, k kind) {
+	const numbers = 100
 	rng := rand.New(rand.NewPCG(7, 7))
 	db.MustExec(fmt.Sprintf(`create table %s (v int, %s)`, name, k.columns))
 	dir := t.TempDir()
@@ -113,7 +117,7 @@ func live(t *testing.T, driver dbtest.Driver, db *sqlx.DB, name string, k kind) 
 	present := map[int]bool{}
 	for pass := range *passes {
 		var changes []string
-		for n := range 300 {
+		for n := range numbers {
 			keys := k.fill(n)
 			switch {
 			case !present[n] && rng.IntN(3) == 0:
@@ -121,7 +125,7 @@ func live(t *testing.T, driver dbtest.Driver, db *sqlx.DB, name string, k kind) 
 				present[n] = true
 			case present[n] && rng.IntN(5) == 0:
 				changes = append(changes, fmt.Sprintf(`update %s set v = %d where %s`, name, 100+pass, where(k, keys)))
-			case present[n] && (rng.IntN(4) == 0 || pass == 4):
+			case present[n] && (rng.IntN(4) == 0 || pass == 3):
 				changes = append(changes, fmt.Sprintf(`delete from %s where %s`, name, where(k, keys)))
 				present[n] = false
 			}

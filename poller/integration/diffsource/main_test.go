@@ -63,7 +63,7 @@ func (p pipeline) run(ctx context.Context, drain bool) error {
 		return err
 	}
 	defer files.Close()
-	poll := &poller.Poller[row.Change]{Name: "t", Source: src, Sink: files, Checkpointer: files, Interval: 10 * time.Millisecond, BatchSize: 200, Logger: log}
+	poll := &poller.Poller[row.Change]{Name: "t", Source: src, Sink: files, Checkpointer: files, Interval: 50 * time.Millisecond, BatchSize: 200, Logger: log}
 	if drain {
 		return poll.Drain(ctx)
 	}

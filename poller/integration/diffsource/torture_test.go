@@ -26,9 +26,9 @@ import (
 )
 
 var (
-	tortureChanges = flag.Int64("diffsource.changes", 4_000, "how many changes the writers of TestTorture make in each database")
+	tortureChanges = flag.Int64("diffsource.changes", 1_500, "how many changes the writers of TestTorture make in each database")
 	tortureWriters = flag.Int("diffsource.writers", 6, "how many writers they are")
-	tortureKills   = flag.Int("diffsource.kills", 3, "how often the pipeline is killed")
+	tortureKills   = flag.Int("diffsource.kills", 2, "how often the pipeline is killed")
 	tortureCrashes = flag.Int("diffsource.crashes", 0, "how often the server is killed")
 	tortureSeed    = flag.Uint64("diffsource.seed", 1, "the seed of the writers")
 )

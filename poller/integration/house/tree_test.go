@@ -63,11 +63,13 @@ var roomsOfDatabases = []string{
 	"source/sqlsource/postgres/",
 	"source/sqlsource/mysql/",
 	"source/sqlsource/sqlite/",
-	"source/recommend/",         // lists the means of each database
+	"source/changelog/",         // writes triggers for each of them
 	"source/sqlsource/builtin/", // lists the built-in databases
+	"source/xminsource/",        // reads the row versions of one database
 	"source/diffsource/",        // begins a transaction in each
-	"source/snapshot/",          // begins a transaction in each, and finds keys
 	"source/pglog/",             // Postgres's log
+	"source/snapshot/",          // begins a transaction in each, and finds keys
+	"source/recommend/",         // lists the means of each database
 	"internal/dberr/",           // classifies the errors of drivers
 	"poller/integration/",
 	"examples/",

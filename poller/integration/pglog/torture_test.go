@@ -67,7 +67,7 @@ func follower(db *sqlx.DB, dir string, drained func()) *poller.Poller[row.Change
 // reads is killed, and the server too.
 func TestTorture(t *testing.T) {
 	t.Parallel()
-	server := start(t, "-c", "max_connections=100")
+	server := start(t, "-c", "deadlock_timeout=50ms")
 	w := newWorld(t, server.NewDatabase(t))
 	dir := t.TempDir()
 	rng := rand.New(rand.NewPCG(w.seed, 1<<40))

@@ -1,6 +1,7 @@
 package pglog_test
 
 import (
+	"fmt"
 	"log/slog"
 	"testing"
 
@@ -8,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
-	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
@@ -84,32 +85,41 @@ func TestTypesAreThoseOfSQLSource(t *testing.T) {
 		s := open(t, db)
 		s.SkipCopy = true
 		_, at := read(t, s, "", 10)
-		for _, c := range everyType {
-			db.MustExec(`drop table if exists t; create table t (id serial primary key, v ` + c.typ + `)`)
-			for _, v := range c.values {
-				db.MustExec(`insert into t (v) values ((` + v + `)::` + c.typ + `)`)
+		create, rows := `create table t (id int primary key`, make([]string, 8) // the last row is of NULLs
+		for i, c := range everyType {
+			create += fmt.Sprintf(", c%d %s", i, c.typ)
+			for k := range rows {
+				v := "null"
+				if k < len(c.values) {
+					v = c.values[k]
+				}
+				rows[k] += ", (" + v + ")::" + c.typ
 			}
-			db.MustExec(`insert into t (v) values (null)`)
-			db.MustExec(`alter table t replica identity full`)
-			db.MustExec(`update t set id = id + 100`)
-			var changes []row.Change
-			changes, at = read(t, s, at, 1000)
-			table := &sqlsource.Table{DB: db, Name: "public.t", Key: []string{"id"}, Ceiling: ceiling.None{}, Logger: slog.New(slog.DiscardHandler)}
-			b, err := table.Fetch(t.Context(), "", 1000)
+		}
+		db.MustExec(create + `)`)
+		for k, list := range rows {
+			db.MustExec(fmt.Sprintf("insert into t values (%d%s)", k, list))
+		}
+		db.MustExec(`alter table t replica identity full`)
+		db.MustExec(`update t set id = id + 100`)
+		changes, _ := read(t, s, at, 1000)
+		b, err := lab.Fetch(t, &sqlsource.Table{DB: db, Name: "public.t", Key: []string{"id"}, Ceiling: ceiling.None{}, Logger: slog.New(slog.DiscardHandler)}, "", 1000)
+		require.NoError(t, err)
+		n := len(rows)
+		require.Len(t, b.Records, n)
+		require.Len(t, changes, 2*n)
+		for k, want := range b.Records {
+			inserted, updated := changes[k], changes[n+k]
+			json, err := want.AppendJSON(nil)
 			require.NoError(t, err)
-			n := len(c.values) + 1
-			require.Len(t, b.Records, n)
-			require.Len(t, changes, 2*n, c.typ)
-			for i, want := range b.Records {
-				json, err := want.AppendJSON(nil)
-				require.NoError(t, err)
-				got, err := changes[n+i].Row.AppendJSON(nil)
-				require.NoError(t, err)
-				assert.Equal(t, string(json), string(got), "%s %s", driver, c.typ)
-				assert.True(t, want.Equal(changes[n+i].Row), "%s %s", driver, c.typ)
-				assert.Equal(t, want.Text(1), changes[i].Row.Text(1), "%s %s inserted", driver, c.typ)
-				assert.Equal(t, want.Text(1), changes[n+i].Old.Text(1), "%s %s old", driver, c.typ)
-				assert.Equal(t, want.Columns().Type(1), changes[n+i].Row.Columns().Type(1), "%s %s", driver, c.typ)
+			got, err := updated.Row.AppendJSON(nil)
+			require.NoError(t, err)
+			assert.Equal(t, string(json), string(got), driver)
+			assert.True(t, want.Equal(updated.Row), driver)
+			for i, c := range everyType {
+				assert.Equal(t, want.Text(i+1), inserted.Row.Text(i+1), "%s %s inserted", driver, c.typ)
+				assert.Equal(t, want.Text(i+1), updated.Old.Text(i+1), "%s %s old", driver, c.typ)
+				assert.Equal(t, want.Columns().Type(i+1), updated.Row.Columns().Type(i+1), "%s %s", driver, c.typ)
 			}
 		}
 	}

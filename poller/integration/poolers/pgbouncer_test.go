@@ -21,6 +21,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
@@ -40,6 +41,7 @@ type job struct {
 	db             *sqlx.DB // direct
 	key            []string
 	rounds         int
+	ceiling        ceiling.Ceiling
 
 	mu      sync.Mutex
 	got     map[string]int // deliveries by id
@@ -54,6 +56,9 @@ func newJob(t *testing.T, driver dbtest.Driver, bouncer, server *dbtest.Server, 
 	j := &job{t: t, driver: driver, bouncer: bouncer, direct: direct, pooled: direct.WithAddr(bouncer.Addr()), key: key, got: map[string]int{}, rounds: 12}
 	if testing.Short() {
 		j.rounds = 2
+	}
+	if key[0] == "_at" {
+		j.ceiling = postgres.Stamp{}
 	}
 	db, err := sqlx.Open(dbtest.PGX.SQLName(), direct.DSN(dbtest.PGX)+"&application_name=writers")
 	require.NoError(t, err)
@@ -82,9 +87,7 @@ func each(t *testing.T, f func(j *job)) {
 func (j *job) start() (stop func()) {
 	db := j.pooled.Open(j.t, j.driver)
 	table := lab.Silent(db, "orders", j.key...)
-	if j.key[0] == "_at" {
-		table.Ceiling = postgres.Stamp{}
-	}
+	table.Ceiling = j.ceiling
 	p := &poller.Poller[row.Row]{
 		Name: "orders", Source: table, Checkpointer: &j.saved, Sink: sink.Func[row.Row](j.write), BatchSize: 7, Interval: 5 * time.Millisecond,
 		Logger: slog.New(slog.DiscardHandler), Hooks: poller.Hooks{Backoff: func(i poller.BackoffInfo) {
@@ -158,20 +161,31 @@ func (j *job) settle() {
 
 // Behind a pooler, rows are read as without one: while writers write, the table is altered, and the
 // program is started again and again. There is no outage.
-func TestPgBouncer(t *testing.T) {
-	each(t, func(j *job) {
-		for round := range j.rounds {
-			wait := j.writers(uint64(round), 10)
-			stop := j.start()
-			lab.WaitFor(j.t, func() bool { j.mu.Lock(); defer j.mu.Unlock(); return len(j.got) > round })
-			j.db.MustExec(fmt.Sprintf(`alter table orders add column c%d int default %[1]d`, round))
-			wait()
-			j.db.MustExec(`insert into orders (v) values ('last')`)
-			j.settle()
-			stop()
-		}
-		require.Empty(j.t, j.outages)
-	})
+func TestPgBouncer(t *testing.T) { each(t, (*job).run) }
+
+// The lossy ceiling for times sees the open transactions behind a pooler, too.
+func TestPgBouncerStamp(t *testing.T) {
+	server := dbtest.Postgres(t)
+	bouncer := dbtest.StartPgBouncer(t, server, "transaction")
+	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ} {
+		j := newJob(t, driver, bouncer, server, "_at", "id")
+		j.ceiling, j.rounds = ceiling.Stamp{Margin: 50 * time.Millisecond}, 2
+		j.run()
+	}
+}
+
+func (j *job) run() {
+	for round := range j.rounds {
+		wait := j.writers(uint64(round), 10)
+		stop := j.start()
+		lab.WaitFor(j.t, func() bool { j.mu.Lock(); defer j.mu.Unlock(); return len(j.got) > round })
+		j.db.MustExec(fmt.Sprintf(`alter table orders add column c%d int default %[1]d`, round))
+		wait()
+		j.db.MustExec(`insert into orders (v) values ('last')`)
+		j.settle()
+		stop()
+	}
+	require.Empty(j.t, j.outages)
 }
 
 // Nothing is lost or repeated when the pooler's connections to the server are killed. An error of a
@@ -204,9 +218,7 @@ func TestPgBouncerCheck(t *testing.T) {
 		t := j.t
 		j.db.MustExec(`insert into orders (v) select 'v' from generate_series(1, 100)`)
 		table := lab.Silent(j.pooled.Open(t, j.driver), "orders", j.key...)
-		if j.key[0] == "_at" {
-			table.Ceiling = postgres.Stamp{}
-		}
+		table.Ceiling = j.ceiling
 		_, at := lab.ReadAll(t, table, "", 30, lab.RowJSON)
 		for range 5 {
 			c, err := table.Check(t.Context(), at)
@@ -233,9 +245,7 @@ func TestPgBouncerQuery(t *testing.T) {
 		}
 		q := &sqlsource.Query[order]{DB: j.pooled.Open(t, j.driver), Key: j.key, Table: "orders", Logger: slog.New(slog.DiscardHandler),
 			Select: `select id, _tx, _at, 0.5::float8 as sum from orders where v <> '$1' -- '`}
-		if j.key[0] == "_at" {
-			q.Ceiling = postgres.Stamp{}
-		}
+		q.Ceiling = j.ceiling
 		got, _ := lab.ReadAll(t, q, "", 7, func(o order) string { return fmt.Sprint(o.ID, o.Sum) })
 		require.Len(t, got, 100)
 	})

@@ -33,7 +33,7 @@ func TestAttacks(t *testing.T) {
 	server, db := private(t)
 	for name, attack := range map[string]func(*testing.T, *sqlx.DB){
 		"savepoints": savepoints, "a subtransaction above X1": lateSavepoint, "prepared": prepared, "multixacts": multixacts,
-		"rewrites that keep ids": keptIDs, "copy freeze": copyFreeze, "a rewrite": rewrite, "another database": func(t *testing.T, db *sqlx.DB) { anotherDatabase(t, db, server) },
+		"rewrites that keep ids": keptIDs, "a place is used again": usedAgain, "copy freeze": copyFreeze, "a rewrite": rewrite, "another database": func(t *testing.T, db *sqlx.DB) { anotherDatabase(t, db, server) },
 	} {
 		t.Run(name, func(t *testing.T) { // one after the other: a transaction of one holds back the others
 			db.MustExec(`TRUNCATE t`)
@@ -142,6 +142,26 @@ func keptIDs(t *testing.T, db *sqlx.DB) {
 	for i, id := range got {
 		assert.Equal(t, fmt.Sprint(2*i+1), id)
 	}
+}
+
+// A new version at the place of one that is gone belongs to a later pass.
+func usedAgain(t *testing.T, db *sqlx.DB) {
+	s := sourceOf(db, "t", "id")
+	_, at, _ := poll(t, s, "")
+	db.MustExec(`INSERT INTO t VALUES (1, 0), (2, 0), (3, 0)`)
+	begun, err := lab.Fetch(t, s, at, 10)
+	require.NoError(t, err)
+	db.MustExec(`DELETE FROM t WHERE id = 2`)
+	db.MustExec(`VACUUM t`)
+	db.MustExec(`INSERT INTO t VALUES (9, 0)`)
+	var place string
+	require.NoError(t, db.Get(&place, `SELECT ctid::text FROM t WHERE id = 9`))
+	require.Equal(t, "(0,2)", place)
+	b, err := lab.Fetch(t, s, begun.To, 10)
+	require.NoError(t, err)
+	assert.Len(t, b.Records, 2)
+	rows, _, _ := poll(t, s, b.To)
+	assert.Equal(t, pairs(9), rows)
 }
 
 func copyFreeze(t *testing.T, db *sqlx.DB) {

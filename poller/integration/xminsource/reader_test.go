@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -64,6 +65,10 @@ func runReader() (is bool) {
 	if from == "" {
 		return false
 	}
+	go func() { // the test has ended, also if it was killed
+		io.Copy(io.Discard, os.Stdin) //nolint:errcheck // any end of it will do
+		os.Exit(0)
+	}()
 	db, sink := sqlx.MustOpen("pgx", from), sqlx.MustOpen("pgx", to)
 	src := sourceOf(db, "t", "id")
 	for {
@@ -87,6 +92,8 @@ func (p *process) start() {
 	p.cmd = exec.Command(os.Args[0])
 	p.cmd.Env = append(os.Environ(), sourceVariable+"="+p.source, sinkVariable+"="+p.sink, "GOMEMLIMIT=48MiB")
 	p.cmd.Stderr = &p.output
+	_, err := p.cmd.StdinPipe()
+	require.NoError(p.t, err)
 	require.NoError(p.t, p.cmd.Start())
 	p.t.Cleanup(func() {
 		if p.cmd != nil {

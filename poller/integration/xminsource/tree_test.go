@@ -15,7 +15,7 @@ func TestTrees(t *testing.T) {
 	t.Parallel()
 	_, db := private(t)
 	for name, test := range map[string]func(*testing.T, *sqlx.DB){
-		"partitions": partitions, "attached while a pass reads": attachedMeanwhile, "inheritance": inheritance, "materialized view": materialized, "foreign": foreign,
+		"partitions": partitions, "attached while a pass reads": attachedMeanwhile, "the same place in two partitions": samePlace, "inheritance": inheritance, "materialized view": materialized, "foreign": foreign,
 	} {
 		t.Run(name, func(t *testing.T) {
 			db.MustExec(`DROP TABLE IF EXISTS p, old, p1 CASCADE`)
@@ -90,6 +90,23 @@ func attachedMeanwhile(t *testing.T, db *sqlx.DB) {
 	assert.Equal(t, pairs(2, 3), rows[:2])
 	rows, _, _ = poll(t, s, at)
 	assert.Equal(t, pairs(11, 12), rows)
+}
+
+// A version of another partition, at the place of one that is gone, has a greater key.
+func samePlace(t *testing.T, db *sqlx.DB) {
+	db.MustExec(`CREATE TABLE p (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
+		CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20)`)
+	s := sourceOf(db, "p", "id")
+	_, at, _ := poll(t, s, "")
+	db.MustExec(`INSERT INTO p VALUES (1, 0), (2, 0), (3, 0), (11, 0), (12, 0)`)
+	begun, err := lab.Fetch(t, s, at, 2)
+	require.NoError(t, err)
+	db.MustExec(`DELETE FROM p WHERE id = 1`)
+	b, err := lab.Fetch(t, s, begun.To, 2)
+	require.NoError(t, err)
+	require.Len(t, b.Records, 1)
+	rows, _, _ := poll(t, s, b.To)
+	assert.Equal(t, pairs(3, 11, 12), rows)
 }
 
 func inheritance(t *testing.T, db *sqlx.DB) {

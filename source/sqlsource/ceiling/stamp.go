@@ -139,7 +139,7 @@ func sorts(ctx context.Context, db Queryer, r *Report, t Table, m *moments) erro
 			return fmt.Errorf("sorting texts as %q does: %w", t.Key[0].Name, err)
 		}
 		if !slices.Equal(got, part) {
-			r.Add(Unsafe, Advice(`give the column a collation that compares bytes: "C" on Postgres, one that ends with _bin on MySQL and MariaDB`),
+			r.Add(Unsafe, Advice("give the column a collation that compares bytes, such as C, or one that ends with _bin"),
 				"%q does not sort %s by their times: its collation has another alphabet", t.Key[0].Name, m.name)
 			return nil
 		}

@@ -17,7 +17,7 @@ import (
 
 var (
 	stampSeed  = flag.Uint64("stamp.seed", 0, "replay this seed of TestStampModel alone")
-	stampSeeds = flag.Uint64("stamp.seeds", 0, "how many seeds TestStampModel runs; 0 for 20,000, and 3,000 with -short")
+	stampSeeds = flag.Uint64("stamp.seeds", 0, "how many seeds TestStampModel runs; 0 for 10,000, and 3,000 with -short")
 )
 
 // stampFault is a reader with a fault. The zero value has none.
@@ -306,7 +306,7 @@ func TestStampModel(t *testing.T) {
 	case testing.Short() || raceDetector:
 		total = 3_000
 	default:
-		total = 20_000
+		total = 10_000
 	}
 	for seed := range total {
 		n, err := stampAtRandom(seed+1, stampFault{})

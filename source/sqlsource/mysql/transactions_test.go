@@ -186,7 +186,7 @@ func openAtRandom(seed uint64, fault openFault) error {
 // TestOpenTransactions goes through random orders in which threads work and what is open is listed.
 func TestOpenTransactions(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(10_000) {
+	for seed := range uint64(4_000) {
 		require.NoError(t, openAtRandom(seed, openFault{}))
 	}
 	for name, fault := range map[string]openFault{

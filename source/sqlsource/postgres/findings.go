@@ -114,9 +114,9 @@ func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
 	case strings.HasPrefix(own.keyType, "timestamp"):
 		r.Add(ceiling.Unsafe, p.byWord(t), "the key begins with %q of the type %s: rows do not commit in the order of their times", column, own.keyType)
 	case !slices.Contains([]string{"bigint", "integer", "smallint"}, own.keyType) && !whole.MatchString(own.keyExact):
-		r.Add(ceiling.Unsafe, otherMeans(t), "the key begins with %q of the type %s: rows do not commit in the order of its values", column, own.keyType)
+		r.Add(ceiling.Unsafe, slices.Concat(p.drawnFirst(t), otherMeans(t)), "the key begins with %q of the type %s: rows do not commit in the order of its values", column, own.keyType)
 	case len(p.sequences) == 0:
-		r.Add(ceiling.Unsafe, otherMeans(t), "no sequence draws %q: the column has neither an identity nor a nextval default, so clients or a trigger make its values", column)
+		r.Add(ceiling.Unsafe, slices.Concat(p.drawnFirst(t), otherMeans(t)), "no sequence draws %q: the column has neither an identity nor a nextval default, so clients or a trigger make its values", column)
 	case len(p.sequences) > 1:
 		var names []string
 		for _, s := range p.sequences {
@@ -139,6 +139,19 @@ func (p *table) drawn(r *ceiling.Report, t ceiling.Table) (a assumptions) {
 		}
 	}
 	return a
+}
+
+// drawnFirst returns how to read by a later column of the key that a sequence draws: with that one first.
+func (p *table) drawnFirst(t ceiling.Table) []ceiling.Remedy {
+	i := slices.IndexFunc(t.Key, func(k ceiling.Column) bool {
+		return slices.ContainsFunc(p.columns, func(c column) bool { return c.name == k.Name && c.drawn })
+	})
+	if i < 1 {
+		return nil
+	}
+	key := slices.Concat(t.Key[i:i+1], t.Key[:i], t.Key[i+1:])
+	names := strings.Join(ceiling.Table{Key: key}.Names(), ", ")
+	return ceiling.Advice(fmt.Sprintf("for inserted rows, set Key to %s: a sequence draws %q; this needs an index that begins with it", names, t.Key[i].Name), p.createIndex(p.tree[0], key))
 }
 
 // sequence adds whether a sequence hands out its values once and in ascending order.

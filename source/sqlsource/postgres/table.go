@@ -44,7 +44,10 @@ type member struct {
 	ancestor, top     bool // an ancestor's own rows are not read; top has no parent
 }
 
-type column struct{ name, typ, expr string }
+type column struct {
+	name, typ, expr string
+	drawn           bool // it is an identity, or its default is the next value of a sequence
+}
 
 type index struct {
 	table    int64  // its oid
@@ -136,8 +139,9 @@ func (p *table) root() member {
 }
 
 func (p *table) readColumns(ctx context.Context, db ceiling.Queryer, _ ceiling.Table) (err error) {
-	p.columns, err = ceiling.List(ctx, db, func(c *column) []any { return []any{&c.name, &c.typ, &c.expr} },
-		`SELECT a.attname::text, format_type(a.atttypid, NULL), COALESCE(pg_get_expr(d.adbin, d.adrelid), '')
+	p.columns, err = ceiling.List(ctx, db, func(c *column) []any { return []any{&c.name, &c.typ, &c.expr, &c.drawn} },
+		`SELECT a.attname::text, format_type(a.atttypid, NULL), COALESCE(pg_get_expr(d.adbin, d.adrelid), ''),
+			a.attidentity <> '' OR COALESCE(pg_get_expr(d.adbin, d.adrelid) ~ '^nextval\(''[^'']*''::regclass\)$', false)
 		FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 		WHERE a.attrelid = $1::oid AND NOT a.attisdropped AND `+plainly, p.root().oid)
 	return err
