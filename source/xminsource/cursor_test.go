@@ -1,7 +1,6 @@
 package xminsource
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
@@ -69,7 +68,8 @@ func TestHistory(t *testing.T) {
 			continue
 		}
 		require.ErrorContains(t, err, x.refused, name)
-		assert.True(t, errors.As(err, new(*refusal)), name)
+		var r *refusal
+		assert.ErrorAs(t, err, &r, name)
 		assert.ErrorIs(t, err, sqlsource.ErrHistory, name)
 	}
 	assert.ErrorIs(t, h.follows(of("c", "A", "t", "b2", 99, true)), errBehind)
