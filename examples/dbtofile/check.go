@@ -21,6 +21,9 @@ import (
 // checkTimeout limits all statements of -check together. -deadline or -timeout may be less.
 const checkTimeout = 30 * time.Second
 
+// adviseTimeout limits the statements about all tables of a database: about 0.1 s for each.
+const adviseTimeout = 10 * time.Minute
+
 // errCheck reports that -check, -audit or -verify found a problem, which it has printed.
 var errCheck = errors.New("the check failed")
 
@@ -85,6 +88,8 @@ func check(ctx context.Context, t *sqlsource.Table, c config, _ *slog.Logger) er
 
 // advise prints by which means the tables that match -table can be read.
 func advise(ctx context.Context, db *sqlx.DB, c config) error {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.timeout, adviseTimeout))
+	defer cancel()
 	tables, err := recommend.Tables(ctx, db, c.table)
 	if err != nil {
 		return errors.New(retry.Text(err))

@@ -11,6 +11,7 @@ import (
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source/changelog"
 	"github.com/artifactofdevotion/devotion/source/diffsource"
+	"github.com/artifactofdevotion/devotion/source/pglog"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
@@ -86,22 +87,27 @@ func changeTable(ctx context.Context, s subject) (Means, error) {
 	return m, err
 }
 
+// publication is the name of the publication and the slot in the statements for the log.
+const publication = "devotion"
+
 // log reads the database's log.
-func log(_ context.Context, s subject) (Means, error) {
+func log(ctx context.Context, s subject) (Means, error) {
 	if !s.postgres() {
 		return Means{}, nil
 	}
 	m := Means{Name: "log", Package: "pglog", Rights: "wal_level = logical, the attribute REPLICATION, and a publication with the table", Allowed: s.relation.Grants.Log,
 		Price: "no scan", Note: "the server keeps the log until it is read, for all tables of the publication"}
-	switch {
-	case s.relation.Kind != "table":
+	if s.relation.Kind != "table" {
 		return m, fmt.Errorf("it is a %s, whose changes are not in the log", s.relation.Kind)
-	case !s.keyed():
-		return m, errors.New("the table has no key: once it is published, the server would refuse each UPDATE and DELETE")
 	}
-	m.Delivers = Rows | Changes
-	m.Guarantee = "every change that is committed is delivered once, in the order of the commits"
-	return m, nil
+	src := &pglog.Source{DB: s.db, Slot: publication, Publication: publication, Tables: []string{s.relation.Label()}, Logger: quiet()}
+	defer src.Close()
+	script, err := src.Setup(ctx)
+	if script = strings.TrimSpace(script); script != "" {
+		m.Script = strings.Split(script, "\n")
+	}
+	m.Delivers, m.Guarantee = Rows|Changes, pglog.Promise().Text
+	return m, err
 }
 
 // keyset polls by the key, below the ceiling that fits it.

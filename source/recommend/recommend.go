@@ -136,7 +136,7 @@ func Of(ctx context.Context, db *sqlx.DB, r dialect.Relation) (Table, error) {
 			return Table{}, fmt.Errorf("recommend: %s: %w", r.Label(), cmp.Or(err, ctx.Err()))
 		}
 		if err != nil {
-			m.Refused = withoutPrefix(err)
+			m.Refused, m.Delivers, m.Guarantee, m.Script = withoutPrefix(err), 0, "", nil
 		}
 		if m.Name != "" {
 			t.Means = append(t.Means, m)

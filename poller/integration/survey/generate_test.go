@@ -140,7 +140,7 @@ func affinity(c column, i int, random *rand.Rand) string {
 		return quoted(words(c, i, random))
 	case is("blob"):
 		return fmt.Sprintf("X'00ff%02x'", i)
-	case is("real", "floa", "doub", "num", "dec"):
+	case is("real", "float", "double", "num", "dec"):
 		return fmt.Sprintf("%d.5", i)
 	case is("date", "time"):
 		return fmt.Sprintf("'2024-02-%02d 03:04:05'", i%28+1)

@@ -75,7 +75,7 @@ func (f *follower) poll() (list []row.Change, err error) {
 
 // follow lets an application write, and requires that a means delivers what it writes.
 func (d database) follow(r *result, a *application, f *follower, round int) (outcome, bool) {
-	defer f.close()
+	defer f.close() //nolint:errcheck // the directory is removed
 	first, err := f.poll()
 	if err != nil {
 		r.note("%s: %v", f.name, err)

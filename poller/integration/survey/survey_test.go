@@ -1,4 +1,4 @@
-// Package survey loads schemas that people use, and measures what can be had of their tables.
+// Package survey loads schemas that people use, and measures by which means their tables can be read.
 // SURVEY.md says how, and has the figures.
 package survey
 
