@@ -122,4 +122,8 @@ func judge(t *testing.T, all []*schema) {
 	}
 	assert.Zero(t, sum.wrong, "wrong values")
 	assert.Zero(t, sum.harm, "harm")
+	assert.Equal(t, sum.tables+sum.views, sum.snapshot, "a snapshot reads every table and view")
+	if sum.tables >= 100 {
+		assert.GreaterOrEqual(t, float64(sum.selects), 0.97*float64(sum.tables), "tables whose changes SELECT alone delivers")
+	}
 }
