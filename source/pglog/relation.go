@@ -177,35 +177,10 @@ type transaction struct {
 
 // add reads the rows of a message into the builders. It returns their size in memory.
 func (r *relation) add(m *message) (e entry, size int, err error) {
-	e = entry{relation: r, row: -1, old: -1, key: -1, tx: m.tx}
-	d := decoder{b: m.body}
-	var hasNew, hasOld bool
-	for len(d.b) > 0 && d.err == nil {
-		switch part := d.u8(); part {
-		case 'N':
-			r.cell, hasNew = d.tuple(r.cell[:0], len(r.layout.columns)), true
-		case 'K', 'O':
-			r.old, hasOld = d.tuple(r.old[:0], len(r.layout.columns)), true
-			e.oldKey = part == 'K'
-		default:
-			return e, 0, fmt.Errorf("a change in the log has the unknown part %q", part)
-		}
-	}
-	if d.err == nil && hasNew == (m.kind == msgDelete) || !hasOld && m.kind == msgDelete {
-		return e, 0, errors.New("a change in the log has not the parts that it must have")
-	}
-	if d.err != nil {
-		return e, 0, d.err
-	}
-	switch {
-	case m.kind == msgDelete:
-		e.op = row.Delete
-	case m.tx.repeated:
-		e.op = row.Upsert
-	case m.kind == msgInsert:
-		e.op = row.Insert
-	default:
-		e.op = row.Update
+	e = entry{relation: r, op: m.op(), row: -1, old: -1, key: -1, tx: m.tx}
+	hasNew, hasOld := false, false
+	if hasNew, hasOld, e.oldKey, err = r.read(m); err != nil {
+		return e, 0, err
 	}
 	size = int(unsafe.Sizeof(row.Change{}))
 	put := func(b *row.Builder, cells []cell, columns []int) int {
@@ -243,6 +218,40 @@ func (r *relation) add(m *message) (e entry, size int, err error) {
 		e.old = put(r.all, r.old, nil)
 	}
 	return e, size, err
+}
+
+// read takes a message apart into r.cell, the new row, and r.old, the old one, of which oldKey says that it
+// has values of the key alone.
+func (r *relation) read(m *message) (hasNew, hasOld, oldKey bool, err error) {
+	d := decoder{b: m.body}
+	for len(d.b) > 0 && d.err == nil {
+		switch part := d.u8(); part {
+		case 'N':
+			r.cell, hasNew = d.tuple(r.cell[:0], len(r.layout.columns)), true
+		case 'K', 'O':
+			r.old, hasOld = d.tuple(r.old[:0], len(r.layout.columns)), true
+			oldKey = part == 'K'
+		default:
+			return false, false, false, fmt.Errorf("a change in the log has the unknown part %q", part)
+		}
+	}
+	if d.err == nil && (hasNew == (m.kind == msgDelete) || !hasOld && m.kind == msgDelete) {
+		d.err = errors.New("a change in the log has not the parts that it must have")
+	}
+	return hasNew, hasOld, oldKey, d.err
+}
+
+// op returns what a message with rows did.
+func (m *message) op() row.Op {
+	switch {
+	case m.kind == msgDelete:
+		return row.Delete
+	case m.tx.repeated:
+		return row.Upsert
+	case m.kind == msgInsert:
+		return row.Insert
+	}
+	return row.Update
 }
 
 // scan reads the cells of some columns, nil for all, into a builder.
