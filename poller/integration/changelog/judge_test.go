@@ -73,13 +73,13 @@ func (x *torture) judge(dir string) {
 
 // apply applies a change, or says why it does not follow the changes before it.
 func apply(state map[string]members, c line) string {
-	key, before := string(c.Key), string(c.Key)
+	key := string(c.Key)
 	if c.Op == "truncate" {
 		clear(state)
 		return ""
 	}
 	if c.Old != nil {
-		before = `{"id":` + string(parse(c.Old)["id"]) + `}`
+		before := `{"id":` + string(parse(c.Old)["id"]) + `}`
 		if have, ok := state[before]; !ok || !agree(have, parse(c.Old)) {
 			return "the row before it was not that"
 		}

@@ -99,8 +99,8 @@ func (x *torture) kill(dir string, ended chan struct{}) {
 		if n >= *kills {
 			wait = nil
 		}
-		exited := make(chan error, 1)
-		go func() { exited <- cmd.Wait() }()
+		exited := make(chan struct{})
+		go func() { defer close(exited); _ = cmd.Wait() }()
 		select {
 		case <-wait:
 		case <-ended:

@@ -162,7 +162,7 @@ func TestComparisonOfRowsInFlight(t *testing.T) {
 	db.MustExec(`delete from copy where id = 500`)
 	db.MustExec(`update copy set v = 7 where id = 501`)
 	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error)
+	done := make(chan struct{})
 	go func() { // a pipeline, which copies after a moment
 		for n := 1; ctx.Err() == nil; n++ {
 			db.MustExec(`update t set v = $1 where id % 10 = $2`, n, n%10)

@@ -148,7 +148,7 @@ func TestState(t *testing.T) {
 	}
 	_, err = again.Fetch(t.Context(), at, 1)
 	lab.RequirePermanent(t, err, "it is damaged")
-	require.True(t, errors.Is(err, diffsource.ErrState))
+	require.ErrorIs(t, err, diffsource.ErrState)
 	require.NoError(t, again.Close())
 }
 

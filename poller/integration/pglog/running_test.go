@@ -1,7 +1,6 @@
 package pglog_test
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
@@ -77,7 +76,7 @@ func TestChangeThatIsTooLarge(t *testing.T) {
 	for range 2 { // it can be repeated
 		_, err = s.Fetch(t.Context(), b.To, 10)
 		var bad *source.BadRecord
-		require.True(t, errors.As(err, &bad), "%v", err)
+		require.ErrorAs(t, err, &bad)
 		assert.NotContains(t, err.Error(), "secret")
 		assert.True(t, strings.HasPrefix(bad.Key, "change 2 of transaction "), bad.Key)
 		at = bad.To
