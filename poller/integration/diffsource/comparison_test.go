@@ -170,6 +170,7 @@ func TestComparisonOfRowsInFlight(t *testing.T) {
 		}
 		close(done)
 	}()
+	t.Cleanup(func() { stop(); <-done })
 	c := diffsource.Comparison{Source: table(db, "t", "id"), Copy: table(db, "copy", "id"), Settle: 20 * time.Millisecond}
 	for range 5 {
 		r, err := c.Run(t.Context())
