@@ -117,3 +117,10 @@ func TestAnotherTable(t *testing.T) {
 	db.MustExec(`CREATE TABLE older (LIKE t INCLUDING ALL); DROP TABLE t; ALTER TABLE older RENAME TO t`)
 	lab.RequirePermanent(t, lab.Refused(t, sourceOf(db, "t", "id"), at), "dropped and recreated, or another table took its name")
 }
+
+func span(from, to int) (all []int) {
+	for n := from; n <= to; n++ {
+		all = append(all, n)
+	}
+	return all
+}
