@@ -70,7 +70,7 @@ func TestWrongUsage(t *testing.T) {
 		`-log-format is "xml": want text or json`:                              append(good[:9:9], "-log-format", "xml"),
 		`invalid value "loud" for flag -log-level`:                             append(good[:9:9], "-log-level", "loud"),
 		`invalid value "fence" for flag -ceiling: ceiling: "fence": want auto`: append(good[:9:9], "-ceiling", "fence"),
-		`"lag": lag was replaced by stamp`:                      append(good[:9:9], "-ceiling", "lag"),
+		`"lag": lag was replaced by stamp`:                                     append(good[:9:9], "-ceiling", "lag"),
 		"-check and -rewind are both given":                                    append(good[:9:9], "-rewind", "1", "-check"),
 		"-audit is 0s: want more than 0":                                       append(good[:9:9], "-audit", "0s"),
 		"-check and -verify are both given":                                    append(good[:9:9], "-verify", "-check"),
