@@ -20,7 +20,7 @@ import (
 // table again into an empty copy, or continue with the cursor that Adopt returns.
 var ErrGap = errors.New("changes may be missing")
 
-// checkEvery is how often the triggers are checked while there are no changes.
+// checkEvery is how often the triggers are checked while no change arrives.
 const checkEvery = 10 * time.Second
 
 // Fetch implements [source.Source].

@@ -20,7 +20,7 @@ const (
 	opUpdate   = "U"
 	opDelete   = "D"
 	opTruncate = "T"
-	opState    = "P" // the row as it is after all that the transaction has done to it so far
+	opState    = "P" // the row after all changes by the transaction so far
 	opLookUp   = "C" // the row with the key may have changed, or be gone
 	opReplaced = "R" // the row with the key may be gone
 	opStart    = "S" // recording began here: earlier changes may be missing
@@ -125,7 +125,7 @@ func (f *facts) keyColumns() (columns []column) {
 	return columns
 }
 
-// keep leaves those columns that are to be recorded, and marks those of the key.
+// keep leaves only the columns to record, and marks those of the key.
 func (f *facts) keep(t *Table, primary []string) error {
 	key := t.Key
 	if key == nil {

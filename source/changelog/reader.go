@@ -47,7 +47,7 @@ func newReader(ctx context.Context, db ceiling.Queryer, t *Table, f *facts) (*re
 		return &sqlsource.Table{DB: t.DB, Name: joinName(name), Key: key, Logger: t.Logger, MaxBytes: t.MaxBytes, MaxRowBytes: t.MaxRowBytes}
 	}
 	r.rows = source(f.parts, f.key...)
-	r.rows.Columns, r.rows.Ceiling, r.rows.Logger = f.all, ceiling.None{}, slog.New(slog.DiscardHandler) // what it lacks, the changes have
+	r.rows.Columns, r.rows.Ceiling, r.rows.Logger = f.all, ceiling.None{}, slog.New(slog.DiscardHandler) // changes have the missed rows
 	for _, name := range f.key {
 		r.rowKey = append(r.rowKey, slices.Index(f.all, name))
 	}
@@ -229,7 +229,7 @@ func (r *reader) fromJoined(run []row.Row) (changes []row.Change) {
 	for i, c := range run {
 		change := r.head(c, row.Upsert)
 		change.Key, change.Row = keys[i], present[i]
-		if c.Text(4) == "0" { // there is no such row now
+		if c.Text(4) == "0" { // no such row exists now
 			change.Op, change.Row = row.Delete, row.Row{}
 		}
 		if op == opDelete {

@@ -156,7 +156,7 @@ func (t *Table) withConn(ctx context.Context, d dialect.Dialect, f func(ceiling.
 // connection, up to the first error. Running all of them a second time does no harm.
 type Script []string
 
-// String returns the statements on lines of their own.
+// String returns the statements on separate lines.
 func (s Script) String() string { return strings.Join(s, "\n") }
 
 // Run runs the statements on one connection, up to the first error. Then it undoes the

@@ -37,7 +37,7 @@ type Comparison struct {
 	Source, Copy *sqlsource.Table
 
 	// Settle is how long a difference must stand before it is reported: rows can change while they are
-	// compared, and the copy can be behind. 0 means DefaultSettle.
+	// compared, and the copy can lag. 0 means DefaultSettle.
 	Settle time.Duration
 
 	sides   [2]*side
@@ -62,7 +62,7 @@ func (r Report) String() string {
 	return fmt.Sprintf("%d rows: %d missing, %d extra, %d changed, %d moving, %d unreadable", r.Rows, r.Missing, r.Extra, r.Changed, r.Moving, r.Unreadable)
 }
 
-// Run compares all rows and returns what it has found.
+// Run compares all rows and returns its findings.
 func (c *Comparison) Run(ctx context.Context) (Report, error) {
 	for _, err := range c.Changes(ctx) {
 		if err != nil {

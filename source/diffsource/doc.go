@@ -23,8 +23,8 @@
 // keys, or under none, until the next pass. With Source.Snapshot a pass reads all rows as of one moment.
 // Batch.AsOf is the begin of the last complete pass: every change committed before it is delivered.
 //
-// A table that was emptied, restored or replaced is no error: its differences are changes. So is a
-// new column: each row changes.
+// A table that was emptied, restored or replaced is not an error: its differences are changes. A new
+// column changes each row.
 //
 // # The state
 //

@@ -17,7 +17,7 @@ type pass struct {
 	source *Source
 	from   source.Cursor // the cursor of the last batch, at which the next Fetch must ask
 	at     cursor        // the same
-	now    cursor        // what was compared since, except for its state
+	now    cursor        // the position compared since, except for its state
 	whole  bool          // at is the end of another pass, so that without a difference the cursor need not move
 	differ bool          // there was a difference
 
@@ -75,7 +75,7 @@ func (p *pass) run(ctx context.Context, limit int, b *source.Batch[row.Change]) 
 	return p.end(b, done)
 }
 
-// end makes what was compared durable, and moves the cursor.
+// end makes the state of the compared rows durable, and moves the cursor.
 func (p *pass) end(b *source.Batch[row.Change], done bool) error {
 	s := p.source
 	if err := p.fillKeys(b.Records); err != nil {

@@ -165,7 +165,7 @@ func (w *writer) sync() (place, error) {
 	return w.end()
 }
 
-// end returns the place after what was written.
+// end returns the place after the entries written.
 func (w *writer) end() (place, error) {
 	if w.file != nil {
 		return place{w.segment, w.offset}, nil
@@ -189,7 +189,7 @@ func (w *writer) close() error {
 	return err
 }
 
-// errDamaged is wrapped by the error of a segment whose content is not what was written.
+// errDamaged is wrapped by the error of a segment whose content has changed since it was written.
 var errDamaged = errors.New("it is damaged")
 
 // block is a block that was read.

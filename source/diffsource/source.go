@@ -38,7 +38,7 @@ type Source struct {
 
 	// Snapshot, if not 0, reads a pass in one transaction, for at most so long: its rows are as of one moment.
 	// A pass that takes longer goes on in another transaction, and so does one that is interrupted. A
-	// transaction holds a connection of the pool, and the database keeps old versions of rows meanwhile.
+	// transaction holds a connection of the pool, and the database keeps old versions of rows until it ends.
 	// Without it each batch is read alone: see the package comment.
 	Snapshot time.Duration
 

@@ -154,7 +154,7 @@ func newRelation(s *shape) *relation {
 // rowsHint is the usual number of rows of one table in a batch.
 const rowsHint = 5000
 
-// entry is a change whose rows are still in the builders. An index of -1 says that there is no row.
+// entry is a change whose rows are still in the builders. An index of -1 means no row.
 type entry struct {
 	*relation
 	op            row.Op

@@ -48,10 +48,10 @@ func (s *Source) candidates(ctx context.Context) (list []candidate, err error) {
 	return list, nil
 }
 
-// Setup returns the statements, for an administrator, that are missing before the first Fetch, with comments. It
+// Setup returns the statements that an administrator must run before the first Fetch, with comments. It
 // connects as the role that reads, and grants it no more than it needs. The tables are those of the field Tables, or
-// else all that exist. A table without a key gets REPLICA IDENTITY FULL before it is published, because Postgres would refuse its
-// updates. All statements can be run while applications use the tables. It returns "" if nothing is missing. The first
+// else all existing ones. A table without a key gets REPLICA IDENTITY FULL before it is published, because Postgres
+// would refuse its updates. All statements can be run while applications use the tables. It returns "" if nothing is missing. The first
 // Fetch creates the slot: from then on, the server keeps its log.
 func (s *Source) Setup(ctx context.Context) (string, error) {
 	if err := s.check(1); err != nil {

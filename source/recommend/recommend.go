@@ -54,7 +54,7 @@ type Means struct {
 	Delivers  Delivers // nothing: see Refused
 	Guarantee string   // in a sentence
 	Price     string   // of a poll, at the table's size
-	Note      string   // what it costs besides
+	Note      string   // its other costs
 	Rights    string   // that it needs
 	Allowed   bool     // the present role has the rights, and the server the settings
 	Script    []string // statements to run first, as the table's owner; nil: none

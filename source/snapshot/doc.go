@@ -13,7 +13,7 @@
 //
 // All statements run in one transaction that only reads, on one connection: REPEATABLE READ in
 // Postgres, START TRANSACTION WITH CONSISTENT SNAPSHOT in MariaDB and MySQL, one read transaction in SQLite.
-// So all rows of all tables are as of the moment at which it began, whatever is written meanwhile. In MariaDB and MySQL
+// So all rows of all tables are as of the moment at which it began, whatever is written later. In MariaDB and MySQL
 // tables of engines without transactions, such as MyISAM, are not part of that moment: the guarantee names them.
 //
 // # How rows are read

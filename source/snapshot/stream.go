@@ -28,14 +28,14 @@ type stream struct {
 	dest    []any
 	large   sql.NullInt64 // the size of a row that is larger than MaxRowBytes
 
-	n      int64 // how many rows are behind
+	n      int64 // how many rows were passed
 	digest digest
 	ahead  bool // the next row was read from the result, and not scanned
-	ended  bool // there is none
+	ended  bool // no row follows
 	heavy  bool // the last batch has a row that is larger than a batch should be
 }
 
-// digest is that of the rows that are behind.
+// digest is the digest of the rows that were passed.
 type digest [12]byte
 
 func (d digest) String() string { return hex.EncodeToString(d[:]) }

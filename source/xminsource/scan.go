@@ -70,8 +70,8 @@ func (l *list) reached(c source.Cursor, at int) {
 
 func (l *list) piece(at, limit int) []place { return l.entries[at:min(at+limit, len(l.entries))] }
 
-// after returns where in the list the next batch begins after what was read, and whether the pass has ended. A nil
-// list is that of the first load.
+// after returns where in the list the next batch begins after a fetched one, and whether the pass has ended. The list
+// of the first load is nil.
 func (l *list) after(f *fetched) (next int, ended bool) {
 	switch {
 	case l == nil:

@@ -12,7 +12,7 @@ import (
 // member is the table, or a partition or child of it.
 type member struct {
 	oid, file int64
-	storage   bool // it has rows of its own
+	storage   bool // it stores rows itself
 	since     age  // when it became a part of the table
 }
 

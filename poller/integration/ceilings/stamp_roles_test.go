@@ -17,7 +17,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// openTransaction runs statements on a connection of its own, and returns how to run more.
+// openTransaction runs statements on a new connection, and returns how to run more.
 func openTransaction(t *testing.T, db *sqlx.DB, statements ...string) (run func(...string)) {
 	conn, err := db.Connx(t.Context())
 	require.NoError(t, err)

@@ -154,7 +154,7 @@ func (x *torture) alter() {
 	})
 }
 
-// until repeats f while the server is down or a lock is not to be had.
+// until repeats f while the server is down or a lock is not available.
 func (x *torture) until(f func() error) {
 	var err error
 	for late := time.Now().Add(lab.WaitLimit); time.Now().Before(late); time.Sleep(10 * time.Millisecond) {

@@ -64,8 +64,8 @@ func TestMutantWithoutFilterDies(t *testing.T) {
 	}
 }
 
-// What was fetched can be fetched again until it is saved. A source that takes the cursor of a Fetch
-// for saved loses the batch before it, if that could not be written.
+// A batch can be fetched again until its cursor is saved. A source that assumes that the cursor of a Fetch
+// is saved loses the batch before it, if that could not be written.
 func TestMutantThatAdvancesToAfterDies(t *testing.T) {
 	t.Parallel()
 	db := start(t).NewDatabase(t).Open(t, dbtest.PGX)

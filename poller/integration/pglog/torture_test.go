@@ -72,7 +72,7 @@ func TestTorture(t *testing.T) {
 	dir := t.TempDir()
 	rng := rand.New(rand.NewPCG(w.seed, 1<<40))
 	w.write(*writers, *changes)
-	drain(t, w, dir) // the copy, and what was written since
+	drain(t, w, dir) // the copy, and the changes written since
 	events := make([]bool, *kills+*crashes)
 	for i := range *crashes {
 		events[i] = true

@@ -18,7 +18,7 @@ import (
 )
 
 // world is a database that hostile writers change. Each update of an item adds one to its n, and the
-// row of counter is locked until the end of the transaction that adds one to it, so that a copy shows what it has missed.
+// row of counter is locked until the end of the transaction that adds one to it, so that a copy shows any missed change.
 type world struct {
 	d       dbtest.Database
 	db      *sqlx.DB

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// result is what was found out about a table.
+// result holds the findings about a table.
 type result struct {
 	table    table
 	view     bool

@@ -13,7 +13,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 )
 
-// private returns a database on a server of its own: the transactions of other tests would hold rows back.
+// private returns a database on a separate server: the transactions of other tests would hold rows back.
 func private(t *testing.T, opts ...dbtest.Option) (*dbtest.Server, *sqlx.DB) {
 	server := dbtest.StartPostgres(t, opts...)
 	db := server.NewDatabase(t).Open(t, dbtest.PGX)

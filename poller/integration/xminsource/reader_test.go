@@ -102,7 +102,7 @@ func (p *process) start() {
 	})
 }
 
-// kill kills the process. One that has ended by itself has found a fault.
+// kill kills the process. If the process ended before the kill, it found a fault.
 func (p *process) kill() {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if _, rest, ok := strings.Cut(string(status), "VmHWM:"); ok {

@@ -80,7 +80,7 @@ func (x *torture) disturb(reader *process) {
 	total := *kills + *crashes
 	for n := 1; n <= total; n++ {
 		for x.made.Load() < *changes*int64(n)/int64(total+1) {
-			time.Sleep(time.Millisecond) // the writers run meanwhile
+			time.Sleep(time.Millisecond) // the writers run
 		}
 		if n**crashes/total > (n-1)**crashes/total {
 			require.NoError(x.t, x.server.Kill())

@@ -23,8 +23,8 @@ import (
 //
 // A row is read when its time lies Margin before the database's clock, and all transactions of the database have
 // ended that were open when the clock showed that. So however long transactions are, a row is missed only if its time
-// lies more than Margin before its transaction began, by the database's clock. Margin must cover by how much the clocks
-// of clients are behind, and the time from taking the stamp to the beginning of the transaction. Where the database
+// lies more than Margin before its transaction began, by the database's clock. Margin must cover how slow the clocks
+// of clients are, and the time from taking the stamp to the beginning of the transaction. Where the database
 // does not list its transactions, as SQLite, Margin must cover the time to the commit. The guarantee says which.
 //
 // Stamp is lossy, because nobody checks that assumption, and must be chosen explicitly. Package late counts the rows
@@ -171,7 +171,7 @@ type stamp struct {
 	report  Report
 	margin  time.Duration
 	list    Transactions
-	moments *moments // nil: there was no row
+	moments *moments // nil: the table was empty
 
 	clock    time.Time         // of the database, as it was last
 	fences   Fences[time.Time] // each at what the clock showed
