@@ -148,7 +148,7 @@ func Filter[T any](s Sink[T], keep func(T) bool) Sink[T] {
 		b.Records = kept
 		err := s.Write(ctx, b)
 		stored, ok := chain.As[*StoredError](err)
-		if !ok || len(kept) == 0 && stored.N == 0 && stored.Err != nil { // without kept records, N == 0 is not a success
+		if !ok || len(kept) == 0 && stored.N == 0 && stored.Err != nil { // N == 0 of no records is not a success
 			return err
 		}
 		out := &StoredError{N: stored.N, Err: stored.Err, Others: make(map[int]error)}

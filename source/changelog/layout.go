@@ -26,7 +26,7 @@ const (
 	opStart    = "S" // recording began here: earlier changes may be missing
 )
 
-// facts are what the database says about a table and its change table.
+// facts are the database's facts about a table and its change table.
 type facts struct {
 	sql     dialect.Dialect
 	parts   []string // the table's name, the schema first where there are schemas
@@ -37,7 +37,7 @@ type facts struct {
 	key     []string // in the order of Key
 	types   map[string]row.Type
 	store   store
-	marks   string // what changes with TRUNCATE, where no trigger runs then
+	marks   string // a value that TRUNCATE changes, where it runs no trigger
 	unseen  string // what is not recorded, as a clause of the guarantee; "" if nothing
 
 	more any // what only the engine needs
@@ -238,7 +238,7 @@ func (f *facts) findStore(t *Table, limit int, read func(name string) ([]stored,
 	}
 }
 
-// list joins what of returns for each column.
+// list joins the results of of for each column.
 func list(columns []column, separator string, of func(column) string) string {
 	parts := make([]string, len(columns))
 	for i, c := range columns {

@@ -19,7 +19,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// reader reads a change table as it is installed.
+// reader reads an installed change table.
 type reader struct {
 	facts    *facts
 	label    string
@@ -66,7 +66,7 @@ func newReader(ctx context.Context, db ceiling.Queryer, t *Table, f *facts) (*re
 // joinName writes a name as sqlsource.Table.Name has it.
 func joinName(parts []string) string { return dialect.QuoteAll(pgQuoter, parts) }
 
-// same reports whether a reader of other facts would be the same.
+// same reports whether a reader made from these facts would read in the same way.
 func (r *reader) same(f *facts) bool {
 	return slices.Equal(r.facts.columns, f.columns) && slices.Equal(r.facts.all, f.all) && slices.Equal(r.facts.order(), f.order()) &&
 		slices.Equal(r.facts.parts, f.parts) && slices.Equal(r.facts.key, f.key) && r.facts.store.name == f.store.name && reflect.TypeOf(r.facts.more) == reflect.TypeOf(f.more)
@@ -237,7 +237,7 @@ func (r *reader) fromJoined(run []row.Row) (changes []row.Change) {
 		} else if op == opUpdate && !before[i].Equal(keys[i]) {
 			change.Old = before[i]
 		}
-		if change.Op == row.Delete && change.Old.Columns() != nil { // the row was moved, and is gone by a change that follows
+		if change.Op == row.Delete && change.Old.Columns() != nil { // the row was moved, and a later change deleted it
 			change.Key, change.Old = change.Old, row.Row{}
 		}
 		changes = append(changes, change)

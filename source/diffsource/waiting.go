@@ -10,7 +10,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// waiting are differences that must stand for a while before they are reported.
+// waiting holds differences that must stand for a while before they are reported.
 type waiting struct {
 	comparison *Comparison
 	settle     time.Duration
@@ -137,7 +137,7 @@ func (w *waiting) settleSome(ctx context.Context) error {
 	return nil
 }
 
-// read returns the rows of one side that differences are about, by the keys of these.
+// read returns the rows of one side for some differences, by their keys.
 func (s *side) read(ctx context.Context, some []difference, i int) (map[sqlsource.Key]*item, error) {
 	keys := make([]sqlsource.Key, len(some))
 	for n, d := range some {

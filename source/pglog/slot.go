@@ -14,7 +14,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
-// server is what the database says about itself, the slot and the publication, at one moment.
+// server is the state of the database, the slot and the publication, at one moment.
 type server struct {
 	standby     bool
 	walLevel    string

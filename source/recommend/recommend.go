@@ -20,7 +20,7 @@ type Table struct {
 	Means []Means // the best first, those that are refused last
 }
 
-// Delivers is a set of what a means delivers.
+// Delivers is the set of things that a means delivers.
 type Delivers uint8
 
 // What a means delivers.
@@ -103,8 +103,8 @@ func listed(ctx context.Context, db *sqlx.DB, d dialect.Catalogue) ([]dialect.Re
 	return d.Relations(ctx, conn)
 }
 
-// matches reports whether a relation's name matches a pattern. Its own name matches whatever the
-// letters in it.
+// matches reports whether a relation's name matches a pattern. Its exact name always
+// matches.
 func matches(r dialect.Relation, pattern string) bool {
 	if pattern == "" || pattern == r.Label() || pattern == r.Name {
 		return true

@@ -29,8 +29,8 @@ type Source struct {
 	Name string
 
 	// Key are the columns that tell the rows apart: together unique, never NULL, and first in an
-	// index, in this order. An update that changes the key is an Upsert with the new key; that
-	// the old key is gone is not seen, as after a delete.
+	// index, in this order. An update that changes the key is an Upsert with the new key. The
+	// removal of the old key is not seen, as after a delete.
 	Key []string
 
 	// Columns are the columns to read, among them those of Key. nil reads all.
@@ -92,7 +92,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	var r *refusal
 	if errors.As(err, &r) {
 		b, p.refused = none, r.reason
-		b.More = true // ask again at once, for the error
+		b.More = true // the next Fetch, which is due at once, returns the error
 		b.To, err = s.encode(p)
 	}
 	if err != nil {
@@ -162,8 +162,8 @@ func (s *Source) changes(rows []row.Row) ([]row.Change, error) {
 	return changes, nil
 }
 
-// idleDistance is how many transaction ids a cursor lies back at most while nothing is found. To
-// move it costs a write of the checkpoint.
+// idleDistance is how many transaction ids a cursor may be back while nothing is found. Moving
+// it costs a write of the checkpoint.
 const idleDistance = 1 << 20
 
 // begin begins the next pass, if there is something to deliver.
@@ -212,7 +212,7 @@ func (s *Source) skip(ctx context.Context, db queryer, to position, b *source.Ba
 	return err
 }
 
-// idle says how current the source is after all versions below next were delivered.
+// idle reports how current the source is once all versions below next were delivered.
 func (s *Source) idle(ctx context.Context, db queryer, next *candidate, b *source.Batch[row.Change]) (err error) {
 	var since time.Time
 	b.AsOf, since = s.progress.delivered(next)
@@ -328,7 +328,7 @@ func (s *Source) deliver(ctx context.Context, p position, f *fetched, b *source.
 	return true, nil
 }
 
-// passOver gives a record that cannot be made the cursor after it.
+// passOver sets the cursor after a row that cannot be read.
 func (s *Source) passOver(p position, f *fetched) (err error) {
 	if p.inner, err = s.table.Adopt(f.bad.To); err != nil {
 		return s.wrap(err)

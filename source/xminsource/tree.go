@@ -16,7 +16,7 @@ type member struct {
 	since     age  // when it became a part of the table
 }
 
-// age is when a member was attached, by the transaction that did it.
+// age is when a member was attached, relative to X0 and X1.
 type age int
 
 const (

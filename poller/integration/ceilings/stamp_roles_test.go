@@ -44,7 +44,7 @@ func waits(t *testing.T, table *sqlsource.Table, after source.Cursor, named stri
 	})
 }
 
-// A role that may do nothing but read the table sees the transactions of others: one that has only begun, one that
+// A role that may only read the table sees the transactions of others: one that has only begun, one that
 // has written, and one that is prepared. Those of another database do not matter.
 func TestStampOfAPlainRoleOnPostgres(t *testing.T) {
 	t.Parallel()

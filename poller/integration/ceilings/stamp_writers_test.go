@@ -124,7 +124,7 @@ func (h *hostile) attack(t *testing.T, readers []*follower) {
 	all.Wait()
 }
 
-// write makes one change. What fails, such as a deadlock, is rolled back.
+// write makes one change. A failed change, such as a deadlock, is rolled back.
 func (h *hostile) write(random *rand.Rand, writer, n int) {
 	long := time.Duration(0)
 	if writer == 0 || random.IntN(10) == 0 {

@@ -22,7 +22,7 @@ func eachSQLite(t *testing.T, f func(t *testing.T, db *sqlx.DB)) {
 	}
 }
 
-// What a connection learns about its own statements does not change.
+// The results that a connection reads about its own statements do not change.
 func TestSQLiteApplication(t *testing.T) {
 	eachSQLite(t, func(t *testing.T, db *sqlx.DB) {
 		db.MustExec(`create table "or""ders" (id integer primary key, "old_v" text, g int as (id + 1), h text default 'h' unique)`)

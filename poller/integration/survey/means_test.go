@@ -49,7 +49,7 @@ func (d database) followers(t *testing.T, tb table) (list []*follower) {
 	return list
 }
 
-// poll reads what is new.
+// poll reads the new changes.
 func (f *follower) poll() (list []row.Change, err error) {
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()

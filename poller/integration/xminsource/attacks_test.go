@@ -42,7 +42,7 @@ func TestAttacks(t *testing.T) {
 	}
 }
 
-// A row under a savepoint has the id of the subtransaction, which a snapshot takes for ended.
+// A row under a savepoint has the id of the subtransaction, which looks ended in a snapshot.
 func savepoints(t *testing.T, db *sqlx.DB) {
 	s := sourceOf(db, "t", "id")
 	_, at, _ := poll(t, s, "")
@@ -144,7 +144,7 @@ func keptIDs(t *testing.T, db *sqlx.DB) {
 	}
 }
 
-// A new version at the place of one that is gone belongs to a later pass.
+// A new version at the place of a removed one belongs to a later pass.
 func usedAgain(t *testing.T, db *sqlx.DB) {
 	s := sourceOf(db, "t", "id")
 	_, at, _ := poll(t, s, "")

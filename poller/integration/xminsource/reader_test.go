@@ -53,13 +53,13 @@ func copyOnce(ctx context.Context, src *xminsource.Source, sink *sqlx.DB) (done 
 	return false, tx.Commit()
 }
 
-// What a reading process gets in its environment.
+// The environment variables of a reading process.
 const (
 	sourceVariable = "DEVOTION_XMIN_SOURCE"
 	sinkVariable   = "DEVOTION_XMIN_SINK"
 )
 
-// runReader copies until the process is killed, if it is one that reads.
+// runReader copies until the process is killed, if it is a reading process.
 func runReader() (is bool) {
 	from, to := os.Getenv(sourceVariable), os.Getenv(sinkVariable)
 	if from == "" {

@@ -15,7 +15,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// replayed waits until the standby has replayed what the primary has written.
+// replayed waits until the standby has replayed the primary's log.
 func replayed(t *testing.T, primary, standby *sqlx.DB) {
 	var lsn string
 	require.NoError(t, primary.Get(&lsn, `SELECT pg_current_wal_flush_lsn()`))

@@ -42,7 +42,7 @@ type torture struct {
 }
 
 // TestTorture kills the reading process and the server while writers write. Nothing is lost, nothing comes twice, the
-// order of each key is kept, and the end is the same.
+// order of each key is kept, and in the end the copy equals the table.
 func TestTorture(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t, dbtest.Args("-c", "lock_timeout=10s"))
