@@ -35,7 +35,7 @@ func letters(_ context.Context, _ *sqlsource.Table, c config, _ *slog.Logger) er
 	return errors.Join(w.Flush(), damaged)
 }
 
-// replay copies the rows that could not be copied to separate files. It ends at the
+// replay writes, to separate files, the rows that could not be copied. It ends at the
 // first one that still cannot be copied.
 func replay(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) (err error) {
 	c.out, c.mustExist = filepath.Join(c.deadLetter, "replayed"), false

@@ -238,7 +238,7 @@ func (f *facts) findStore(t *Table, limit int, read func(name string) ([]stored,
 	}
 }
 
-// list joins the results of of for each column.
+// list joins the results of calling of for each column.
 func list(columns []column, separator string, of func(column) string) string {
 	parts := make([]string, len(columns))
 	for i, c := range columns {

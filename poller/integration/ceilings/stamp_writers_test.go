@@ -51,7 +51,7 @@ func (u unlisted) Transactions(context.Context, ceiling.Queryer, *ceiling.Report
 	return ceiling.Unlisted(u.clock), nil
 }
 
-// Writers have long transactions, slow clocks, lock waits, savepoints and prepared transactions. In the end a reader
+// Writers have long transactions, lagging clocks, lock waits, savepoints and prepared transactions. In the end a reader
 // has the last version of each row, as an independent SELECT shows. A reader that trusts the margin alone does not.
 func TestStampWriters(t *testing.T) {
 	t.Parallel()
@@ -168,7 +168,7 @@ func (h *hostile) autocommit(message string) {
 }
 
 // inTransaction changes rows between the first statement and the others. Their time is taken before the first
-// statement or after it, by a clock that may be slow.
+// statement or after it, by a clock that may lag.
 func (h *hostile) inTransaction(random *rand.Rand, long time.Duration, begin string, end ...string) {
 	conn, err := h.db.Connx(context.Background())
 	if err != nil {

@@ -151,7 +151,7 @@ func TestComparisonRepairs(t *testing.T) {
 	}
 }
 
-// A copy that lags does not differ, and neither do rows that change while they are compared.
+// A copy that is behind is not different, and rows that change while they are compared are no difference.
 func TestComparisonOfRowsInFlight(t *testing.T) {
 	t.Parallel()
 	db := lab.DatabaseFor(t, dbtest.PGX).Open(t, dbtest.PGX)

@@ -50,7 +50,7 @@ func groupOfVersion1() (g controlGroup, err error) {
 }
 
 // groupOfVersion2 needs a parent that gives its groups the controller of memory. Only the root of
-// all groups can do so, and a group without processes in it.
+// all groups, or a group without processes, can do so.
 func groupOfVersion2() (g controlGroup, err error) {
 	const parent = "/sys/fs/cgroup"
 	if _, err = os.Stat(filepath.Join(parent, "cgroup.controllers")); err != nil {

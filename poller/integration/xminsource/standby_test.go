@@ -86,7 +86,7 @@ func TestStandby(t *testing.T) {
 	promotion(t, db, standby, at, ahead)
 }
 
-// The standby is promoted. It continues its own cursor, because it has those rows. One of the old primary is refused.
+// The standby is promoted. It continues its own cursor, because it has those rows. A primary's cursor is refused.
 func promotion(t *testing.T, db, standby *sqlx.DB, at, ofPrimary source.Cursor) {
 	db.MustExec(`INSERT INTO t VALUES (6, 0)`)
 	_, ofPrimary, _ = poll(t, sourceOf(db, "t", "id"), ofPrimary)

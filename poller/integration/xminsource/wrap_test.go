@@ -119,7 +119,7 @@ func span(from, to int) (all []int) {
 	return all
 }
 
-// A cursor that is too far back is refused. A counter that fell back is refused as well.
+// A cursor that is too far back is refused, and so is a counter that fell back.
 func TestTooFarBack(t *testing.T) {
 	t.Parallel()
 	server, db := private(t, dbtest.Args("-c", "autovacuum=off"))

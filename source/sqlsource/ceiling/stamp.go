@@ -22,10 +22,10 @@ import (
 //   - UUIDs of version 7, ULIDs, or snowflake ids with an Epoch.
 //
 // A row is read when its time lies Margin before the database's clock, and all transactions that were open when the
-// clock showed that have ended. So however long transactions are, a row is missed only if its time
-// lies more than Margin before its transaction began, by the database's clock. Margin must cover how slow the clocks
-// of clients are, and the time from taking the stamp to the beginning of the transaction. Where the database
-// does not list its transactions, as SQLite, Margin must cover the time to the commit. The guarantee says which.
+// clock showed that have ended. So however long transactions are, a row is missed only if its time lies more than
+// Margin before its transaction began, by the database's clock. Margin must cover the lag of the clients' clocks, and
+// the time from taking the stamp to the beginning of the transaction. Where the database does not list its
+// transactions, as SQLite, Margin must cover the time to the commit. The guarantee says which.
 //
 // Stamp is lossy, because nobody checks that assumption, and must be chosen explicitly. Package late counts the rows
 // that it does not cover. An UPDATE that does not set the column is not read.

@@ -36,7 +36,7 @@ const margin = 6
 
 // stampWriter is a session that works through its script:
 //
-//	n  the client takes a stamp before it begins, by a clock that may be slow
+//	n  the client takes a stamp before it begins, by a clock that may lag
 //	b  begin: from now on the transaction is listed
 //	s  the stamp is taken in the transaction
 //	i  a row with the stamp is written, which needs a transaction id
