@@ -19,7 +19,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// One pipeline that needs a person does not stop the others, and goes on by itself
+// One pipeline that needs a person does not stop the others. It continues without help
 // once the person has acted.
 func TestGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

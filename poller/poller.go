@@ -28,7 +28,7 @@
 //   - With any other Sink, a crash between write and save delivers that one batch
 //     a second time.
 //   - A sink that stores records one by one, such as one of [sink.Each], reports
-//     what is stored. A crash within a batch delivers what was stored of that one
+//     what is stored. A crash within a batch delivers the stored part of that one
 //     batch a second time.
 //
 // The Poller remembers in memory what is stored of a batch until its cursor is saved,

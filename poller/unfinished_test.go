@@ -43,7 +43,7 @@ func hangOnce(at int, store func(context.Context, int) error) func(context.Conte
 }
 
 // A record that is not answered has no other record stored twice, wherever it is, and
-// also if others are refused meanwhile.
+// also if others are refused during that time.
 func TestAHangingRecordStoresNothingTwice(t *testing.T) {
 	for _, parallel := range []int{1, 8} {
 		for _, hangs := range few(2, 1, 100, 3000) {

@@ -21,7 +21,7 @@ import (
 //
 // Write returns a [StoredError] that says what became of each record. So no record is
 // stored twice, unless store failed although the record was stored, or the process
-// ends within a batch: then the next process stores again what was stored of it. That
+// ends within a batch: then the next process stores the stored part again. That
 // happens after a crash, and after a stop whose Grace is shorter than the rest of the
 // batch takes. A sink that calls Write of this one and does more than that must not
 // return its error, see [Stored].
@@ -31,7 +31,7 @@ import (
 // restart. Write stops after as many failures in a row as there are goroutines:
 // then the target is down. It begins no record once half of the time until the
 // deadline of ctx has passed, or 5 s: the Poller then sees progress, goes on from
-// there, and makes the next batches about as large as what was stored. A record for
+// there, and makes the next batches about as large as the stored part. A record for
 // which store returns an error made by [TooLarge] is rejected.
 //
 // No goroutine outlives Write.

@@ -31,7 +31,7 @@ type StoredError struct {
 // Write with the rest of the batch, in one or more parts, and saves the cursor
 // once all of them are stored. Each part has the From and the To of the batch. So no
 // record is written twice, unless the process ends within the batch: the next one
-// writes again what was stored of it.
+// writes the stored part again.
 //
 // If err was made by [Reject], record n is the rejected one. The Poller writes it
 // to its DeadLetter sink and goes on with the record after it. If err was made by

@@ -43,7 +43,7 @@ import (
 //
 // An error means that the batch may or may not have been stored. An error made
 // by [Reject] or [TooLarge] promises that nothing was stored, and one made by
-// [Stored] says what was. After an error the caller gives up, or calls Write again
+// [Stored] says how much was. After an error the caller gives up, or calls Write again
 // with the same batch, or with a shorter or longer batch that has the same From.
 // After Stored it writes the rest of the batch instead, so a sink that does more with
 // a batch than pass it on must not return such an error of the other sink. An exactly-once sink that
@@ -148,7 +148,7 @@ func Filter[T any](s Sink[T], keep func(T) bool) Sink[T] {
 		b.Records = kept
 		err := s.Write(ctx, b)
 		stored, ok := chain.As[*StoredError](err)
-		if !ok || len(kept) == 0 && stored.N == 0 && stored.Err != nil { // that all of none is stored is no success then
+		if !ok || len(kept) == 0 && stored.N == 0 && stored.Err != nil { // N == 0 of no records is not a success
 			return err
 		}
 		out := &StoredError{N: stored.N, Err: stored.Err, Others: make(map[int]error)}

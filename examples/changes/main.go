@@ -1,12 +1,12 @@
-// Command changes writes every insert, update and delete of a table to JSON Lines files,
+// Command changes writes every insert, update and delete of a table to JSON Lines files
 // until it is stopped.
 //
 //	go run ./examples/changes -table orders -key id -out out shop.db
 //	go run ./examples/changes -by log -table public.orders -out out postgres://…
 //
-// The flag -by chooses the means: compare reads the whole table now and then, and needs
+// The flag -by chooses the means. compare reads the whole table at intervals, and needs
 // SELECT only. triggers and log need statements that an administrator runs once. If they
-// are missing, changes prints them and ends.
+// have not been run, changes prints them and ends.
 package main
 
 import (
@@ -97,7 +97,7 @@ func run(ctx context.Context, s settings) (err error) {
 // means is a way to find changes.
 type means struct {
 	source source.Source[row.Change]
-	saved  func(source.Cursor) // is told each saved cursor
+	saved  func(source.Cursor) // is called with each saved cursor
 	end    func() error
 }
 

@@ -69,7 +69,7 @@ func TestCompare(t *testing.T) {
 	require.NoError(t, stop())
 }
 
-// statements returns what the program asks to be run.
+// statements returns the statements that the program prints.
 func statements(t *testing.T, s settings) string {
 	err := run(t.Context(), s)
 	require.ErrorContains(t, err, "run these statements")

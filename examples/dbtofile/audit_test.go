@@ -41,7 +41,7 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// An audit that the database ends early prints what it has found, and then the error.
+// An audit that the database ends early prints its findings, and then the error.
 func TestAuditThatEndsEarly(t *testing.T) {
 	t.Parallel()
 	db, args := drawn(t, 5)

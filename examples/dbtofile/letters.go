@@ -35,8 +35,8 @@ func letters(_ context.Context, _ *sqlsource.Table, c config, _ *slog.Logger) er
 	return errors.Join(w.Flush(), damaged)
 }
 
-// replay copies the rows that could not be copied to files of their own. It ends at the
-// first one that still cannot be.
+// replay writes, to separate files, the rows that could not be copied. It ends at the
+// first one that still cannot be copied.
 func replay(ctx context.Context, t *sqlsource.Table, c config, log *slog.Logger) (err error) {
 	c.out, c.mustExist = filepath.Join(c.deadLetter, "replayed"), false
 	files, err := openFiles(c, log.With("pipeline", c.name))

@@ -145,7 +145,7 @@ func mysqlNames(query url.Values, jdbc bool) {
 	}
 }
 
-// driverParameter reports whether the driver knows a parameter that is no name of a
+// driverParameter reports whether the driver knows a parameter that is not the name of a
 // system variable.
 func driverParameter(name string) bool {
 	_, err := mysql.ParseDSN("/?" + url.QueryEscape(name) + "=")

@@ -27,7 +27,7 @@ func TestWhatANewcomerSees(t *testing.T) {
 	log := regexp.MustCompile(begin+"|"+commit).ReplaceAllString(string(out), "")
 
 	// The wait is drawn at random from 0 on. On a slow disk a single order can take
-	// long enough to be an outage of its own, and the shop can close during it.
+	// long enough to be a second outage, and the shop can close during it.
 	const failing = clock + `WARN failing, will retry pipeline=orders op=fetch err=.*BUSY.* attempts=1 wait=\S+\n`
 	const recovered = clock + `INFO recovered pipeline=orders op=fetch after=\S+ attempts=\d+\n`
 	const slowDisk = `(` + failing + recovered + `)*`

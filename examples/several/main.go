@@ -6,7 +6,7 @@
 // The pipelines share only the connection pool. Each has its own cursor, so a slow
 // or failing pipeline does not delay the others. A pipeline that ends with an error
 // needs a person, for example because its table is missing. The group starts it
-// again after a wait, and the others go on meanwhile.
+// again after a wait, and the others go on during that time.
 package main
 
 import (

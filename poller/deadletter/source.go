@@ -33,7 +33,7 @@ type Source[T any] struct {
 	Gone func(Letter)
 
 	// Only selects letters by their IDs. The others are skipped. Each selection
-	// needs a checkpoint of its own: Fetch refuses the cursor of another one, which
+	// needs a separate checkpoint: Fetch refuses the cursor of another selection, which
 	// has passed letters that were not selected. Defaults to all letters.
 	Only []string
 

@@ -265,7 +265,7 @@ func TestGoneAfterOneCall(t *testing.T) {
 	saved := open(t, path)
 	_, err := saved.Load(t.Context())
 	require.NoError(t, err)
-	loaded := open(t, path) // there is no file yet
+	loaded := open(t, path) // the file does not exist yet
 	require.NoError(t, saved.Save(t.Context(), "", "a"))
 	_, err = loaded.Load(t.Context())
 	require.NoError(t, err)

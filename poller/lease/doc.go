@@ -2,8 +2,8 @@
 // active. See [poller.Lease].
 //
 // [Heartbeat] keeps the lease in a database, or wherever a [poller.Checkpointer]
-// keeps a cursor. Give it a separate Checkpointer, with another name, and a pool of
-// connections of its own:
+// keeps a cursor. Give it a separate Checkpointer, with another name, and a
+// separate pool of connections:
 //
 //	beats, err := sqlcheckpoint.New(pool, "orders lease", sqlcheckpoint.Options{History: 1})
 //	p := &poller.Poller[Order]{Name: "orders", Source: orders, Sink: sink, Checkpointer: checkpoint,
@@ -19,7 +19,7 @@
 //
 // A standby makes no step, but it has opened what its Poller is made of. What only one
 // process may open keeps it from starting: deadletter.Open and filesink.Open lock
-// their directories, so give each replica directories of its own.
+// their directories, so give each replica separate directories.
 //
 // A lease is not a fence. If the active replica is paused and wakes up after
 // another one has taken over, the compare-and-swap of its Checkpointer, or of its

@@ -15,7 +15,7 @@ import (
 )
 
 // Any number of processes may run this. The lease is kept next to the checkpoint. Its
-// pool has a connection of its own, so that no query of the pipeline delays a beat.
+// pool has a separate connection, so that no query of the pipeline delays a beat.
 func ExampleHeartbeat() {
 	run := func(ctx context.Context, driver, dsn string, src source.Source[int], api sink.Sink[int]) error {
 		db, err := sqlx.Open(driver, dsn)

@@ -46,7 +46,7 @@ type Exploration[T any] struct {
 	// fault may cause one batch to be delivered twice.
 	ExactlyOnce bool
 
-	// Reports says that the Sink reports with [sink.Stored] what it has stored of a
+	// Reports says that the Sink reports with [sink.Stored] how much it has stored of a
 	// batch, as one of [sink.Each] does. Then scenarios are added in which it stores
 	// half of a batch and says so.
 	Reports bool

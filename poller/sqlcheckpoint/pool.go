@@ -14,8 +14,8 @@ type queryer interface {
 // rewrite changes a statement and its arguments so that it takes a single round trip.
 type rewrite = func(query string, args []any) (string, []any)
 
-// oneTrip is a dialect whose drivers prepare statements in a round trip of their own. Behind a
-// pooler such as PgBouncer, the session that is to execute one may not know it, or know another
+// oneTrip is a dialect whose drivers prepare statements in a separate round trip. With a
+// pooler such as PgBouncer, the session that executes one may not know it, or know another
 // program's statement by its name.
 type oneTrip interface {
 	OneTrip(ctx context.Context, db *sql.DB) (rewrite, error)

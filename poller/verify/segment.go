@@ -20,7 +20,7 @@ type segment struct {
 	number      uint64
 	file        io.Closer
 	head        []compare.Entry // read already: up to the first good record
-	first, last []string        // the keys of the first and the last good record, nil if there is none
+	first, last []string        // the keys of the first and the last good record, nil without one
 }
 
 // open opens the next segment of the run and reads it up to the first good record. It

@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// IsFull reports whether an error of the file system means that there is no space
-// left, or no quota.
+// IsFull reports whether an error of the file system means that no space or
+// quota is left.
 func IsFull(err error) bool {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return true

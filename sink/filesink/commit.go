@@ -114,7 +114,7 @@ func (s *store) append(next *checkpoint, data []byte, rest func(io.Writer) error
 type appender struct {
 	file        file
 	start, size int64
-	crc         uint32 // of what was written
+	crc         uint32 // of the bytes written
 }
 
 func (a *appender) Write(p []byte) (int, error) {

@@ -15,8 +15,8 @@
 // Every committed change is delivered once, and the changes of each key in their order. An
 // update that changes the key has the old key in Old. On SQLite inserts and updates are
 // Upserts. With KeysOnly the row is delivered as it is when it is read: versions in between may
-// be missing. Each batch carries the guarantee in words, with what the database does not
-// let a trigger see, such as an attached partition.
+// be missing. Each batch carries the guarantee in words. It names the changes that a trigger
+// of the database does not see, such as an attached partition.
 //
 // # What is installed
 //
@@ -26,7 +26,7 @@
 // differs: on Postgres, lastval() returns the number of the change. Use RETURNING or
 // currval.
 //
-// After each batch Fetch compares what is installed with the table's present columns. If
+// After each batch Fetch compares the installation with the table's present columns. If
 // they differ, it returns an [InstallError] with the script that fixes it, and no record.
 // When changes may be missing, as after a trigger was dropped, the error wraps [ErrGap],
 // also after the script has run.

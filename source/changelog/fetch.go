@@ -20,7 +20,7 @@ import (
 // table again into an empty copy, or continue with the cursor that Adopt returns.
 var ErrGap = errors.New("changes may be missing")
 
-// checkEvery is how often the triggers are checked while there are no changes.
+// checkEvery is how often the triggers are checked while no change arrives.
 const checkEvery = 10 * time.Second
 
 // Fetch implements [source.Source].
@@ -73,7 +73,7 @@ func (t *Table) Fetch(ctx context.Context, after source.Cursor, limit int) (sour
 	return b, nil
 }
 
-// check checks the triggers, and makes a reader of what they record.
+// check checks the triggers, and makes a reader of their records.
 func (t *Table) check(ctx context.Context) error {
 	return t.use(ctx, func(db ceiling.Queryer, e engine, f *facts) error {
 		if err := t.checked(e, f); err != nil {
@@ -102,8 +102,8 @@ func (r *reader) position(ctx context.Context, t *Table, c source.Cursor) (posit
 	return r.begin(ctx, true)
 }
 
-// begin returns the position from which everything that is committed now needs no more changes: a gap
-// up to the last change that is committed does not matter.
+// begin returns the first position. From it, a gap up to the last change that is committed now does not
+// matter.
 func (r *reader) begin(ctx context.Context, loading bool) (p position, err error) {
 	p = position{loading: loading, marks: marksOf(r.facts.marks)}
 	err = r.db.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq), 0) FROM "+r.store).Scan(&p.safe)
@@ -270,7 +270,7 @@ func (r *reader) guaranteed(by *source.Guarantee) *source.Guarantee {
 	return r.guarantee
 }
 
-// guarantee says what is promised about the changes, which are read by another guarantee.
+// guarantee is the promise about the changes. by is the guarantee of the source that reads the change table.
 func (f *facts) guarantee(keysOnly bool, by *source.Guarantee) *source.Guarantee {
 	text := "every INSERT, UPDATE, DELETE and TRUNCATE of " + f.label + " that is committed is delivered, and the changes of each key in their order: triggers record it in " + f.store.name + ", in the same transaction"
 	if keysOnly {

@@ -20,13 +20,13 @@ const (
 	opUpdate   = "U"
 	opDelete   = "D"
 	opTruncate = "T"
-	opState    = "P" // the row as it is after all that the transaction has done to it so far
+	opState    = "P" // the row after all changes by the transaction so far
 	opLookUp   = "C" // the row with the key may have changed, or be gone
 	opReplaced = "R" // the row with the key may be gone
 	opStart    = "S" // recording began here: earlier changes may be missing
 )
 
-// facts are what the database says about a table and its change table.
+// facts are the database's facts about a table and its change table.
 type facts struct {
 	sql     dialect.Dialect
 	parts   []string // the table's name, the schema first where there are schemas
@@ -37,7 +37,7 @@ type facts struct {
 	key     []string // in the order of Key
 	types   map[string]row.Type
 	store   store
-	marks   string // what changes with TRUNCATE, where no trigger runs then
+	marks   string // a value that TRUNCATE changes, where it runs no trigger
 	unseen  string // what is not recorded, as a clause of the guarantee; "" if nothing
 
 	more any // what only the engine needs
@@ -125,7 +125,7 @@ func (f *facts) keyColumns() (columns []column) {
 	return columns
 }
 
-// keep leaves those columns that are to be recorded, and marks those of the key.
+// keep leaves only the columns to record, and marks those of the key.
 func (f *facts) keep(t *Table, primary []string) error {
 	key := t.Key
 	if key == nil {
@@ -238,7 +238,7 @@ func (f *facts) findStore(t *Table, limit int, read func(name string) ([]stored,
 	}
 }
 
-// list joins what of returns for each column.
+// list joins the results of calling of for each column.
 func list(columns []column, separator string, of func(column) string) string {
 	parts := make([]string, len(columns))
 	for i, c := range columns {

@@ -92,7 +92,7 @@ func myLiteral(s string) string {
 	return "'" + s + "'"
 }
 
-// readRights refuses a role that would not see the triggers: it would take them for missing.
+// readRights refuses a role that would not see the triggers: they would look missing.
 func (myEngine) readRights(ctx context.Context, db ceiling.Queryer, _ *Table, f *facts, _ *myFacts) error {
 	grants, err := ceiling.Texts(ctx, db, "SHOW GRANTS")
 	if err != nil {
@@ -187,7 +187,7 @@ func (myEngine) readTriggers(ctx context.Context, db ceiling.Queryer, _ *Table, 
 	}, "SELECT TRIGGER_NAME, EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, CONCAT(ACTION_TIMING, ' ', EVENT_MANIPULATION), ACTION_STATEMENT, SQL_MODE FROM information_schema.TRIGGERS WHERE "+where)
 }
 
-// readMarks reads what TRUNCATE changes: the ids of the table and its partitions. A role without the
+// readMarks reads the ids of the table and its partitions, which TRUNCATE changes. A role without the
 // privilege PROCESS does not see them, and cannot read by the dirty probe either.
 func (myEngine) readMarks(ctx context.Context, db ceiling.Queryer, _ *Table, f *facts, _ *myFacts) error {
 	m, err := mysql.Dialect{}.Marks(ctx, db, f.parts)

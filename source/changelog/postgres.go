@@ -22,7 +22,7 @@ type pgFacts struct {
 	oid         int64
 	partitioned bool
 	leaves      []pgTable // the partitions with rows
-	function    string    // the source of the function that the triggers call; "" if there is none
+	function    string    // the source of the function that the triggers call; "" without a function
 	settings    string    // its settings, and whether it is SECURITY DEFINER
 	triggers    []pgTrigger
 }

@@ -115,8 +115,8 @@ func (b pgBody) same(left, right string) string {
 	return strings.Join(terms, " AND ")
 }
 
-// paired records the rows of a statement that updates: first those that keep their key, by it, and then the
-// others, by their position in the transition tables. A FULL JOIN is never a nested loop, and coalesce keeps
+// paired records the rows of an UPDATE: first those that keep their key, paired by it, and then the
+// others, paired by their position in the transition tables. A FULL JOIN is never a nested loop, and coalesce keeps
 // the planner from making an inner join of it: the plan was made when the tables were small, and stays.
 func (b pgBody) paired() string {
 	o, n := numbered(b.columns, "o"), numbered(b.columns, "n")
@@ -134,7 +134,7 @@ func (b pgBody) paired() string {
     END IF;`, b.both(), opUpdate, b.width(), o, n, plain, kept, b.new, full, opDelete, opInsert)
 }
 
-// state records for each key of the given rows what the table holds now.
+// state records the present state of each key of the given rows.
 func (b pgBody) state(from ...string) string {
 	key := b.keyColumns()
 	var union []string

@@ -47,7 +47,7 @@ func (e pgEngine) install(f *facts) Script {
 	return append(s, "COMMIT;")
 }
 
-// start returns the statement that marks the begin of recording, unless all triggers were there.
+// start returns the statement that marks the start of recording, unless all triggers existed.
 func (pgEngine) start(f *facts, wanted []pgTrigger) string {
 	var there []string
 	for _, g := range wanted {

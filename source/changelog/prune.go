@@ -21,8 +21,8 @@ const (
 // Prune deletes changes that every reader of the change table has saved, and returns how many
 // it has deleted. saved are the saved cursors of all readers: those that their checkpointers
 // hold, and not those of the last Fetch, which is one batch ahead. If a reader has not saved a
-// change yet, Prune deletes nothing. It leaves the last 1,000 changes, and so the change table never
-// is empty and its numbers are never drawn again. It deletes in statements that take milliseconds.
+// change yet, Prune deletes nothing. It leaves the last 1,000 changes, so the change table is
+// never empty and its numbers are never drawn again. It deletes in statements that take milliseconds.
 //
 // Prune needs SELECT and DELETE on the change table only, see Grants. db is a pool of that
 // role; nil means DB.
@@ -57,7 +57,7 @@ func (t *Table) Prune(ctx context.Context, db *sql.DB, saved ...source.Cursor) (
 	return n, err
 }
 
-// pruning returns the reader, which does not change afterwards in what Prune needs.
+// pruning returns the reader. The parts of it that Prune needs do not change afterwards.
 func (t *Table) pruning(ctx context.Context) (*reader, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

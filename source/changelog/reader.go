@@ -19,7 +19,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// reader reads a change table as it is installed.
+// reader reads an installed change table.
 type reader struct {
 	facts    *facts
 	label    string
@@ -47,7 +47,7 @@ func newReader(ctx context.Context, db ceiling.Queryer, t *Table, f *facts) (*re
 		return &sqlsource.Table{DB: t.DB, Name: joinName(name), Key: key, Logger: t.Logger, MaxBytes: t.MaxBytes, MaxRowBytes: t.MaxRowBytes}
 	}
 	r.rows = source(f.parts, f.key...)
-	r.rows.Columns, r.rows.Ceiling, r.rows.Logger = f.all, ceiling.None{}, slog.New(slog.DiscardHandler) // what it lacks, the changes have
+	r.rows.Columns, r.rows.Ceiling, r.rows.Logger = f.all, ceiling.None{}, slog.New(slog.DiscardHandler) // changes have the missed rows
 	for _, name := range f.key {
 		r.rowKey = append(r.rowKey, slices.Index(f.all, name))
 	}
@@ -66,7 +66,7 @@ func newReader(ctx context.Context, db ceiling.Queryer, t *Table, f *facts) (*re
 // joinName writes a name as sqlsource.Table.Name has it.
 func joinName(parts []string) string { return dialect.QuoteAll(pgQuoter, parts) }
 
-// same reports whether a reader of other facts would be the same.
+// same reports whether a reader made from these facts would read in the same way.
 func (r *reader) same(f *facts) bool {
 	return slices.Equal(r.facts.columns, f.columns) && slices.Equal(r.facts.all, f.all) && slices.Equal(r.facts.order(), f.order()) &&
 		slices.Equal(r.facts.parts, f.parts) && slices.Equal(r.facts.key, f.key) && r.facts.store.name == f.store.name && reflect.TypeOf(r.facts.more) == reflect.TypeOf(f.more)
@@ -229,7 +229,7 @@ func (r *reader) fromJoined(run []row.Row) (changes []row.Change) {
 	for i, c := range run {
 		change := r.head(c, row.Upsert)
 		change.Key, change.Row = keys[i], present[i]
-		if c.Text(4) == "0" { // there is no such row now
+		if c.Text(4) == "0" { // no such row exists now
 			change.Op, change.Row = row.Delete, row.Row{}
 		}
 		if op == opDelete {
@@ -237,7 +237,7 @@ func (r *reader) fromJoined(run []row.Row) (changes []row.Change) {
 		} else if op == opUpdate && !before[i].Equal(keys[i]) {
 			change.Old = before[i]
 		}
-		if change.Op == row.Delete && change.Old.Columns() != nil { // the row was moved, and is gone by a change that follows
+		if change.Op == row.Delete && change.Old.Columns() != nil { // the row was moved, and a later change deleted it
 			change.Key, change.Old = change.Old, row.Row{}
 		}
 		changes = append(changes, change)

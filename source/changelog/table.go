@@ -64,7 +64,7 @@ type Table struct {
 	Logger *slog.Logger
 
 	mu     sync.Mutex
-	reader *reader // nil: what is installed was not checked yet
+	reader *reader // nil: the installation was not checked yet
 }
 
 var _ source.Source[row.Change] = (*Table)(nil)
@@ -75,19 +75,19 @@ type engine interface {
 	// triggers.
 	probe(ctx context.Context, db ceiling.Queryer, t *Table, parts []string) (*facts, error)
 
-	// install returns the statements that record changes, from whatever state, and
-	// remove those that end that.
+	// install returns the statements that start the recording, from any state, and
+	// remove those that end it.
 	install(f *facts) Script
 	remove(f *facts) Script
 
-	// wrong returns what of the install script is not installed.
+	// wrong returns the parts of the install script that are not installed.
 	wrong(f *facts) []string
 
 	// grants returns the statements that let a role read, and one prune.
 	grants(f *facts, reader, pruner string) Script
 }
 
-// use calls f with a connection and what the database says about the table.
+// use calls do with a connection and the database's facts about the table.
 func (t *Table) use(ctx context.Context, do func(ceiling.Queryer, engine, *facts) error) error {
 	d, e, parts, err := t.resolve()
 	if err != nil {
@@ -152,15 +152,15 @@ func (t *Table) withConn(ctx context.Context, d dialect.Dialect, f func(ceiling.
 	return f(db)
 }
 
-// Script are complete SQL statements, to be run as they stand, in this order, on one
+// Script are complete SQL statements. Run them unchanged, in this order, on one
 // connection, up to the first error. Running all of them a second time does no harm.
 type Script []string
 
-// String returns the statements on lines of their own.
+// String returns the statements on separate lines.
 func (s Script) String() string { return strings.Join(s, "\n") }
 
-// Run runs the statements on one connection, up to the first error. Then it undoes the
-// transaction that the script has begun, if it has.
+// Run runs the statements on one connection, up to the first error. Then it rolls back
+// the transaction that the script has begun, if any.
 func (s Script) Run(ctx context.Context, db *sqlx.DB) error {
 	conn, err := db.Conn(ctx)
 	if err != nil {
@@ -176,7 +176,7 @@ func (s Script) Run(ctx context.Context, db *sqlx.DB) error {
 	return nil
 }
 
-// undo ends what a script that failed has begun.
+// undo ends the transaction of a script that failed.
 func undo(ctx context.Context, conn *sql.Conn, s Script) error {
 	end := "ROLLBACK"
 	if !strings.HasPrefix(s[0], "BEGIN") {
@@ -220,7 +220,7 @@ func (t *Table) Grants(ctx context.Context, reader, pruner string) (s Script, er
 	return s, err
 }
 
-// InstallError says that changes are not recorded, or not all of them, and how to fix
+// InstallError says that some or all changes are not recorded, and how to fix
 // that. It is permanent.
 type InstallError struct {
 	Table    string
@@ -234,7 +234,7 @@ func (e *InstallError) Error() string {
 }
 
 // Check returns an [*InstallError] if the change table or a trigger is missing, disabled
-// or not that of the table's present columns, and nil if all is as Script makes it.
+// or made for other columns, and nil if everything is as Script makes it.
 func (t *Table) Check(ctx context.Context) error {
 	return t.use(ctx, func(_ ceiling.Queryer, e engine, f *facts) error { return t.checked(e, f) })
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// whole is a ceiling that allows every row. It is not lossy, because a row that is committed behind the
-// position of a pass is found by the next one.
+// whole is a ceiling that allows every row. It is not lossy, because a row that commits where a pass has
+// already read is found by the next pass.
 type whole struct{}
 
 func (whole) String() string { return guarantee.Name }

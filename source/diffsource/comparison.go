@@ -13,7 +13,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// DefaultSettle is what the zero value of Comparison.Settle means.
+// DefaultSettle is used if Comparison.Settle is zero.
 const DefaultSettle = time.Second
 
 // Comparison compares a table or a view with a copy of it, which may be in another database. Source and
@@ -37,7 +37,7 @@ type Comparison struct {
 	Source, Copy *sqlsource.Table
 
 	// Settle is how long a difference must stand before it is reported: rows can change while they are
-	// compared, and the copy can be behind. 0 means DefaultSettle.
+	// compared, and the copy can lag. 0 means DefaultSettle.
 	Settle time.Duration
 
 	sides   [2]*side
@@ -46,10 +46,10 @@ type Comparison struct {
 	pairs   []int // for each column of the source, that of the copy
 }
 
-// Report is what a Comparison has found.
+// Report has the findings of a Comparison.
 type Report struct {
 	Rows                    int64 // rows of the source
-	Missing, Extra, Changed int64 // rows that the copy lacks, has in addition, and has with other values
+	Missing, Extra, Changed int64 // rows that only the source has, only the copy has, and both have with other values
 	Moving                  int64 // rows that differed, and changed each time they were read again
 	Unreadable              int64 // rows that are too large, or that the database cannot return: not compared
 }
@@ -62,7 +62,7 @@ func (r Report) String() string {
 	return fmt.Sprintf("%d rows: %d missing, %d extra, %d changed, %d moving, %d unreadable", r.Rows, r.Missing, r.Extra, r.Changed, r.Moving, r.Unreadable)
 }
 
-// Run compares all rows and returns what it has found.
+// Run compares all rows and returns its findings.
 func (c *Comparison) Run(ctx context.Context) (Report, error) {
 	for _, err := range c.Changes(ctx) {
 		if err != nil {
@@ -74,8 +74,8 @@ func (c *Comparison) Run(ctx context.Context) (Report, error) {
 
 // Changes returns the changes that make the copy equal to the source: an insert for each row that the copy
 // lacks, an update for each that has other values, and a delete for each that only the copy has. Old is the
-// copy's row. It is a repair if a sink writes them. It retries nothing: after an error, which is the last
-// that is yielded, compare again. Report is complete when the sequence has ended.
+// copy's row. It is a repair if a sink writes them. It retries nothing: an error ends the sequence. After
+// an error, compare again. Report is complete when the sequence has ended.
 func (c *Comparison) Changes(ctx context.Context) iter.Seq2[row.Change, error] {
 	return func(yield func(row.Change, error) bool) {
 		err := c.init()
@@ -88,7 +88,7 @@ func (c *Comparison) Changes(ctx context.Context) iter.Seq2[row.Change, error] {
 	}
 }
 
-// Report returns what the last Run or Changes has found.
+// Report returns the findings of the last Run or Changes.
 func (c *Comparison) Report() Report { return c.report }
 
 // errStopped ends a comparison whose caller wants no more changes.
@@ -97,7 +97,7 @@ var errStopped = errors.New("stopped")
 // side is one of the two tables.
 type side struct {
 	pager
-	keys table // the same, without columns that can be large
+	keys table // the table, without columns that can be large
 }
 
 func (c *Comparison) init() error {

@@ -25,7 +25,7 @@ type cursor struct {
 	lineage  uint64        // made at random by the first pass
 	pass     uint64        // from 1; 0 before the first pass
 	began    int64         // when the pass began, in Unix milliseconds
-	last     int64         // when the last complete pass before it began, 0 if there was none
+	last     int64         // when the last complete pass before it began, 0 without one
 	state    place         // the end of what is known of the table's present state
 	entries  uint64        // how many entries that are
 	base     place         // the end of the state of the pass before

@@ -1,5 +1,5 @@
 // Package diffsource finds the changes of any table or view by comparing passes over it: each
-// row that is new, changed or gone since the last pass. It needs nothing but the right to SELECT.
+// row that is new, changed or gone since the last pass. It needs only the right to SELECT.
 //
 //	orders := &diffsource.Source{
 //		Table: &sqlsource.Table{DB: db, Name: "orders", Key: []string{"id"}},
@@ -15,21 +15,21 @@
 // # What is guaranteed
 //
 // Every row that two passes see differently is delivered once, as it was when the later pass read it.
-// So nothing is missed, whoever writes and however: after the changes of a pass the copy has each row as
+// So nothing is missed, however the table is written: after the changes of a pass the copy has each row as
 // the pass has read it. Versions between two passes are not seen, nor is a row that was inserted and
 // deleted between them. The changes have no time and no transaction.
 //
 // A pass reads one batch after the other. A row whose key changes while it runs can be in the copy under both
 // keys, or under none, until the next pass. With Source.Snapshot a pass reads all rows as of one moment.
-// Batch.AsOf is the begin of the last complete pass: every change committed before it is delivered.
+// Batch.AsOf is the start of the last complete pass: every change committed before it is delivered.
 //
-// A table that was emptied, restored or replaced is no error: its differences are changes. So is a
-// new column: each row changes.
+// A table that was emptied, restored or replaced is not an error: its differences are changes. A new
+// column changes each row.
 //
 // # The state
 //
 // The state of a pass is a key and a digest for each row, in files in Source.Dir. It belongs to the
-// checkpoint. A cursor whose state is not there is an error that wraps [ErrState]. The way out is an
+// checkpoint. A cursor whose state is missing is an error that wraps [ErrState]. Continue with an
 // empty checkpoint: the first pass delivers each row as an upsert, but no deletes.
 //
 // # What it costs

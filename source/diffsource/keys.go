@@ -70,7 +70,7 @@ type keyFor struct {
 	key    sqlsource.Key
 }
 
-// keyRows sets the keys that no row has: as they were in the rows that are gone.
+// keyRows sets the keys that no row has, as they were in the deleted rows.
 func (p *pass) keyRows(changes []row.Change) error {
 	if len(p.keys) == 0 {
 		return nil
@@ -115,14 +115,14 @@ func (p *pass) columnsOf(values []any) *row.Columns {
 	return row.NewColumns(p.source.Table.Key, kinds)
 }
 
-// standing is where else a key stands whose entry has no row next to it, although there is such a row.
+// standing says where else the key of an entry stands, if its row exists but is not next to the entry.
 type standing struct {
 	written bool   // in the state that this pass writes
 	last    uint64 // in the state of the pass before: the number of its last entry
 }
 
-// isStale reports whether the first entry, which has no row next to it, is not the one that its row has.
-// That is so only if the order of the keys has changed: then the row was read before, or has another
+// isStale reports whether the first entry, which has no row next to it, is not the entry of its row.
+// This happens only if the order of the keys has changed: then the row was read before, or has another
 // entry. A row that was inserted again before this position is found by the next pass.
 func (p *pass) isStale(ctx context.Context, key sqlsource.Key) (bool, error) {
 	if p.verified == 0 {
@@ -181,8 +181,8 @@ func (p *pass) findStanding() error {
 	})
 }
 
-// align returns how many entries and rows at the heads have no partner, where only the database knows
-// the order of their keys. Both are 0 if the rows were read again.
+// align returns how many entries and rows at the heads have no partner. It is used where only the database
+// knows the order of their keys. Both are 0 if the rows were read again.
 func (p *pass) align(ctx context.Context) (deletes, inserts int, err error) {
 	window := p.source.tuning.window
 	if err := p.fillRows(ctx, window); err != nil {
@@ -233,7 +233,7 @@ func (p *pass) align(ctx context.Context) (deletes, inserts int, err error) {
 	}
 }
 
-// readAgain forgets the rows that were read, and not compared.
+// readAgain forgets the rows that were read but not compared.
 func (p *pass) readAgain() (err error) {
 	p.rows, p.ended, p.next = nil, false, ""
 	if p.now.key != "" {

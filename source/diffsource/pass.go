@@ -16,8 +16,8 @@ import (
 type pass struct {
 	source *Source
 	from   source.Cursor // the cursor of the last batch, at which the next Fetch must ask
-	at     cursor        // the same
-	now    cursor        // what was compared since, except for its state
+	at     cursor        // decoded from
+	now    cursor        // the cursor after the compared rows, except for its state
 	whole  bool          // at is the end of another pass, so that without a difference the cursor need not move
 	differ bool          // there was a difference
 
@@ -26,8 +26,8 @@ type pass struct {
 	base     *chain
 	out      *writer
 
-	inserts, deletes int // so many rows and entries at the heads have no partner
-	verified         int // so many entries at the head were looked up
+	inserts, deletes int // how many rows and entries at the heads have no partner
+	verified         int // how many entries at the head were looked up
 	present          map[sqlsource.Key]*standing
 
 	unkeyed sqlsource.Key // the key of the change that step returns, if no row has it
@@ -75,7 +75,7 @@ func (p *pass) run(ctx context.Context, limit int, b *source.Batch[row.Change]) 
 	return p.end(b, done)
 }
 
-// end makes what was compared durable, and moves the cursor.
+// end makes the state of the compared rows durable, and moves the cursor.
 func (p *pass) end(b *source.Batch[row.Change], done bool) error {
 	s := p.source
 	if err := p.fillKeys(b.Records); err != nil {
@@ -119,7 +119,7 @@ func (p *pass) close() {
 	_ = p.out.close() // it was synced, or is not used
 }
 
-// step compares the next row and the next entry. It returns the change, if there is one, or why the row
+// step compares the next row and the next entry. It returns the change, if they differ, or why the row
 // cannot be read. The To of such an error is empty.
 func (p *pass) step(ctx context.Context, first bool) (c row.Change, bad *source.BadRecord, done bool, err error) {
 	if len(p.rows) == 0 {

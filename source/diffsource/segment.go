@@ -14,12 +14,12 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// A state is a chain of segments, which are files that are written once, from the begin to the
-// end. A segment consists of blocks: a head, and then a header (in the first block) or entries in
-// the order of the table. A segment that continues another one names the place in it.
+// A state is a chain of segments. A segment is a file that is written once, from start to end. It
+// consists of blocks: a head, and then a header (in the first block) or entries in the order of
+// the table. A segment that continues another one names the place in it.
 const (
 	headSize  = 4 + 4 + 1 + 4 + 8 // length, checksum, kind, number of entries, entries before
-	blockSize = 64 << 10          // a block ends when it has so many bytes
+	blockSize = 64 << 10          // a block ends when it has this many bytes
 	maxBlock  = blockSize + 64<<10
 )
 
@@ -33,7 +33,7 @@ const (
 // digest is a digest of a row's content. The zero digest stands for a row that cannot be read.
 type digest [16]byte
 
-// entry is what is known of a row.
+// entry is the key and the digest of a row.
 type entry struct {
 	key    sqlsource.Key
 	digest digest
@@ -49,8 +49,8 @@ type header struct {
 
 var checksums = crc32.MakeTable(crc32.Castagnoli)
 
-// checksum is that of a block at an offset of a segment. The place is part of it, so that a block at
-// another place is noticed.
+// checksum returns the checksum of a block at an offset of a segment. It includes the place, so that a block
+// at another place is noticed.
 func checksum(segment uint64, offset int64, head, payload []byte) uint32 {
 	var at [16]byte
 	binary.BigEndian.PutUint64(at[:8], segment)
@@ -165,7 +165,7 @@ func (w *writer) sync() (place, error) {
 	return w.end()
 }
 
-// end returns the place after what was written.
+// end returns the place after the entries written.
 func (w *writer) end() (place, error) {
 	if w.file != nil {
 		return place{w.segment, w.offset}, nil
@@ -189,7 +189,7 @@ func (w *writer) close() error {
 	return err
 }
 
-// errDamaged is wrapped by the error of a segment whose content is not what was written.
+// errDamaged is wrapped by the error of a segment whose content has changed since it was written.
 var errDamaged = errors.New("it is damaged")
 
 // block is a block that was read.

@@ -21,7 +21,7 @@ import (
 // Its methods are safe for concurrent use, but fetches run one after the other. Two Sources must
 // not share a Dir.
 type Source struct {
-	// Table is what is read. Its Ceiling, Start and Conn must not be set. Nothing is fetched from it. Its
+	// Table is the table to read. Its Ceiling, Start and Conn must not be set. Nothing is fetched from it. Its
 	// Name is the Change.Table of all changes: write it with its schema where the database has schemas.
 	//
 	// With Columns that are those of Key, only inserts and deletes are found.
@@ -32,13 +32,13 @@ type Source struct {
 	// move them together. It is created if it does not exist.
 	Dir string
 
-	// Every is the shortest time from the begin of a pass to the begin of the next. A pass reads the
+	// Every is the shortest time from the start of a pass to the start of the next. A pass reads the
 	// whole table. 0 means that the next pass begins with the next Fetch.
 	Every time.Duration
 
-	// Snapshot, if not 0, reads a pass in one transaction, for at most so long: its rows are as of one moment.
+	// Snapshot, if not 0, reads a pass in one transaction of at most this duration: its rows are as of one moment.
 	// A pass that takes longer goes on in another transaction, and so does one that is interrupted. A
-	// transaction holds a connection of the pool, and the database keeps old versions of rows meanwhile.
+	// transaction holds a connection of the pool, and the database keeps old versions of rows until it ends.
 	// Without it each batch is read alone: see the package comment.
 	Snapshot time.Duration
 
@@ -46,12 +46,12 @@ type Source struct {
 	tuning tuning
 	table  table
 	store  *store
-	pass   *pass  // the one that goes on, nil if none does
+	pass   *pass  // the pass in progress, or nil
 	quiet  quiet  // the last complete pass without a difference
 	saved  uint64 // the pass of the cursor before: a checkpoint may stand there
 }
 
-// tuning are sizes that a test changes.
+// tuning are the sizes that a test changes.
 type tuning struct {
 	pageRows int           // how many rows are read at once, if they are not large
 	window   int           // how many rows and entries are aligned by their keys alone
@@ -68,7 +68,7 @@ type quiet struct {
 	began time.Time
 }
 
-// table is what a Source needs of a [sqlsource.Table].
+// table has the methods of [sqlsource.Table] that a Source needs.
 type table interface {
 	FetchKeyed(ctx context.Context, after source.Cursor, limit int) (source.Batch[row.Row], []sqlsource.Key, error)
 	FetchRows(ctx context.Context, keys []sqlsource.Key) ([]row.Row, []sqlsource.Key, error)
@@ -119,7 +119,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	return b, err
 }
 
-// last returns when the last complete pass began, and what AsOf it gives.
+// last returns when the last complete pass began, and the AsOf that follows from it.
 func (s *Source) last(at cursor, after source.Cursor) (began, asOf time.Time) {
 	if s.quiet.at == after && !s.quiet.began.IsZero() {
 		return s.quiet.began, s.quiet.began
@@ -140,7 +140,7 @@ func (s *Source) Close() error {
 	return err
 }
 
-// Position describes a cursor for people: the pass, when it began, and the key to which it has come.
+// Position describes a cursor for people: the pass, when it began, and the last key that it has read.
 func (s *Source) Position(c source.Cursor) string {
 	at, err := decode(c, identity(s.Table))
 	if err != nil {
@@ -149,7 +149,7 @@ func (s *Source) Position(c source.Cursor) string {
 	return at.position()
 }
 
-// drop forgets the pass that goes on. The next Fetch begins at its cursor.
+// drop forgets the pass in progress. The next Fetch begins at its cursor.
 func (s *Source) drop() {
 	if s.pass != nil {
 		s.pass.close()

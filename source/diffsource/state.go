@@ -32,7 +32,7 @@ func segmentName(lineage, pass, segment uint64) string {
 	return fmt.Sprintf("%016x-%d-%016x.state", lineage, pass, segment)
 }
 
-// parseName returns what segmentName was called with, and false if it is not the name of a segment.
+// parseName returns the arguments of segmentName, and false if the name is not that of a segment.
 func parseName(name string) (lineage, pass uint64, ok bool) {
 	parts := strings.Split(strings.TrimSuffix(name, ".state"), "-")
 	if len(parts) != 3 {
@@ -72,8 +72,8 @@ type chain struct {
 	spans []span
 	file  file // of the first span, if it is open
 	buf   []byte
-	skip  uint64  // so many entries are not returned
-	queue []entry // read, and not taken
+	skip  uint64  // how many entries are not returned
+	queue []entry // read and not taken yet
 }
 
 // span is a part of a chain: the blocks of a segment between two offsets.
@@ -240,7 +240,7 @@ func (s *store) create(c cursor) *writer {
 	return w
 }
 
-// verify returns an error unless the state of the cursor's own pass is there.
+// verify returns an error unless the state of the cursor's pass exists.
 func (s *store) verify(at cursor) error {
 	c, err := s.open(at.lineage, at.pass, at.state, at.entries)
 	if err != nil {

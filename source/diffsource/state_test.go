@@ -15,7 +15,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// written returns a state of three segments, and what is in it.
+// written returns a state of three segments, and its entries.
 func written(t *testing.T, disk *disktest.Disk) (*store, cursor, []entry) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(1, 1)).Uint64
@@ -63,7 +63,7 @@ func TestStateIsReadFromEachEntry(t *testing.T) {
 	require.NoError(t, s.verify(at))
 }
 
-// No damage is taken for a state: it is found, or it is in a part that is not read.
+// Damage is never read as a state: it is found, or it is in a part that is not read.
 func TestDamagedState(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(3, 3))

@@ -10,7 +10,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// waiting are differences that must stand for a while before they are reported.
+// waiting holds differences that must stand for a while before they are reported.
 type waiting struct {
 	comparison *Comparison
 	settle     time.Duration
@@ -21,7 +21,7 @@ type waiting struct {
 // difference is a pair of rows that differed when they were read.
 type difference struct {
 	keys  [2]sqlsource.Key // of the source's row and of the copy's, which are often the same
-	seen  [2]digest        // of the rows; zero if there is none
+	seen  [2]digest        // of the rows; zero without a row
 	since time.Time
 	reads int
 }
@@ -54,7 +54,7 @@ func (w *waiting) pair(ctx context.Context, a, b *item) error {
 	return nil
 }
 
-// note sets what was seen, and reports whether that is what was seen before.
+// note stores the digests of the two rows, and reports whether they are the same as before.
 func (d *difference) note(a, b *item) (same bool) {
 	var seen [2]digest
 	for i, it := range []*item{a, b} {
@@ -137,7 +137,7 @@ func (w *waiting) settleSome(ctx context.Context) error {
 	return nil
 }
 
-// read returns the rows of one side that differences are about, by the keys of these.
+// read returns the rows of one side for some differences, by their keys.
 func (s *side) read(ctx context.Context, some []difference, i int) (map[sqlsource.Key]*item, error) {
 	keys := make([]sqlsource.Key, len(some))
 	for n, d := range some {

@@ -85,8 +85,8 @@ func (s *Source) newCopier(ctx context.Context) (_ *copier, err error) {
 	return c, err
 }
 
-// flushed waits until everything that the snapshot sees is on disk: a crash takes back what an
-// asynchronous commit has made visible before.
+// flushed waits until everything that the snapshot sees is on disk: a crash takes back rows that an
+// asynchronous commit has already made visible.
 func (c *copier) flushed(ctx context.Context) error {
 	for {
 		var done bool
@@ -218,7 +218,7 @@ func (s *Source) copyFailed(ctx context.Context, at cursor, err error) error {
 	return err
 }
 
-// endCopy ends the copy's transaction, if there is one.
+// endCopy ends the copy's transaction, if one is open.
 func (s *Source) endCopy() {
 	s.copier.close()
 	s.copier = nil

@@ -10,8 +10,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 )
 
-// cursor is where a Source stands: in the copy of the tables, or in the log. The zero value stands
-// before everything.
+// cursor is a position in the copy of the tables, or in the log. The zero value is before
+// everything.
 type cursor struct {
 	origin string // the slot and the server it is on; see [slotState.origin]
 	seen   filter
@@ -27,14 +27,14 @@ type cursor struct {
 	last mark
 }
 
-// position says that all transactions are delivered whose commit record begins before at, and the
+// position says that all transactions whose commit record begins before at are delivered, and the
 // first n changes of the one whose commit record begins at it.
 type position struct {
 	at lsn
 	n  int
 }
 
-// mark names the last transaction with changes that was seen. The log that is read on must have it.
+// mark names the last transaction with changes that was read. A log that continues the cursor must have it.
 type mark struct {
 	commit lsn
 	xid    uint32
@@ -44,7 +44,7 @@ type mark struct {
 // filter names the transactions that the copy contains. The zero value names none.
 type filter struct {
 	snapshot      // the first one of the copy
-	until    lsn  // every transaction that a snapshot of the copy sees has its commit record before it
+	until    lsn  // the commit record of every transaction that a snapshot of the copy sees is before it
 	repeated bool // the copy was continued in a later snapshot, which saw more than the first
 }
 
@@ -73,7 +73,7 @@ func parseSnapshot(text string) (s snapshot, err error) {
 }
 
 // sees reports whether the transaction had committed when the snapshot was taken, if it committed at
-// all. The log has the lower half of its id; the id nearest to the snapshot is meant.
+// all. The log has the lower half of its id; the id nearest to the snapshot is taken.
 func (s snapshot) sees(xid uint32) bool {
 	id := s.max&^0xffffffff | uint64(xid)
 	switch d := int64(id - s.max); {

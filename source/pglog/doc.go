@@ -10,10 +10,10 @@
 // each insert, update, delete and truncation that the snapshot does not contain. Transactions come in
 // the order in which they committed, and one slot feeds any number of tables.
 //
-// The server keeps its log until [Source.Saved] is called for it. A pipeline that stands still fills the
-// server's disk: its status, and the metric devotion_log_pinned_bytes, say how much it pins. Set max_slot_wal_keep_size.
+// The server keeps its log until [Source.Saved] is called for it. A stalled pipeline fills the server's disk.
+// Its status, and the metric devotion_log_pinned_bytes, say how much log it pins. Set max_slot_wal_keep_size.
 //
 // It needs Postgres 13 or newer, wal_level = logical, a publication, and a role with the attribute
 // REPLICATION that may read the tables. [Source.Setup] prints the statements. DESIGN.md explains why
-// nothing is missed, and what is not done.
+// nothing is missed, and lists the limits.
 package pglog

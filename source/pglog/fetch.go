@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// idleBytes is how much of the log without changes an empty batch passes.
+	// idleBytes is the length of log without changes after which an empty batch moves the cursor.
 	idleBytes = 16 << 20
 
 	// patience is how long a Fetch waits for the server to decode.
@@ -127,7 +127,7 @@ func missing(from, tables []table) (names []string) {
 	return names
 }
 
-// next returns the next change. It begins another stream where one has ended before the log has.
+// next returns the next change. When a stream ends before the end of the log, it begins another one.
 func (s *Source) next(ctx context.Context, start time.Time) (*message, error) {
 	for {
 		st := s.stream
@@ -150,7 +150,7 @@ func (s *Source) next(ctx context.Context, start time.Time) (*message, error) {
 			st.now = st.given
 		case !errors.Is(err, errEnded):
 			return nil, err
-		case st.count < st.limit: // the server stopped because it had decoded all
+		case st.count < st.limit: // the server stopped because it had decoded the whole log
 			if st.now.at < st.upTo {
 				st.now.passed(st.upTo)
 			}
@@ -165,7 +165,7 @@ func (s *Source) next(ctx context.Context, start time.Time) (*message, error) {
 		s.passed = st.count
 		s.closeStream()
 		v, err := s.state(ctx, at.encode(), at)
-		if err == nil { // so that the server does not decode again what is saved
+		if err == nil { // so that the server does not decode saved changes again
 			err = s.release(ctx, v, at)
 		}
 		if err == nil {
@@ -260,8 +260,8 @@ func (s *Source) closeStream() {
 	s.stream = nil
 }
 
-// freshness finds out up to when everything that was committed has been read. What an asynchronous
-// commit has written is not on disk yet, and is not decoded.
+// freshness finds the time before which every committed change has been read. The changes of an asynchronous
+// commit that is not on disk yet are not decoded.
 type freshness struct {
 	at      time.Time // before the log was written up to here
 	written lsn

@@ -106,7 +106,7 @@ const baseTypes = `WITH RECURSIVE base(id, type) AS (
 	FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd'`
 
 // present returns the types of those columns that the table still has. With REPLICA IDENTITY FULL
-// the log does not say what the key is, and the key is the present primary key.
+// the log does not name the key: then it is the present primary key.
 func (s *shape) present(ctx context.Context, db ceiling.Queryer) (map[column]row.Type, error) {
 	all, err := postgres.Dialect{}.Types(ctx, db, []string{s.schema, s.name}, nil)
 	if err != nil {
@@ -139,7 +139,7 @@ func (s *shape) present(ctx context.Context, db ceiling.Queryer) (map[column]row
 			delete(primary, c.name)
 		}
 		for _, missing := range primary {
-			if missing { // a column of the key was not there yet
+			if missing { // a column of the key did not exist yet
 				s.key = nil
 			}
 		}
@@ -154,7 +154,7 @@ func newRelation(s *shape) *relation {
 // rowsHint is the usual number of rows of one table in a batch.
 const rowsHint = 5000
 
-// entry is a change whose rows are still in the builders. An index of -1 says that there is no row.
+// entry is a change whose rows are still in the builders. An index of -1 means no row.
 type entry struct {
 	*relation
 	op            row.Op
@@ -163,7 +163,7 @@ type entry struct {
 	tx            *transaction
 }
 
-// transaction is one whose changes are being read.
+// transaction is the transaction whose changes are being read.
 type transaction struct {
 	begin
 	time     time.Time // of the commit
@@ -220,8 +220,8 @@ func (r *relation) add(m *message) (e entry, size int, err error) {
 	return e, size, err
 }
 
-// read takes a message apart into r.cell, the new row, and r.old, the old one, of which oldKey says that it
-// has values of the key alone.
+// read splits a message into r.cell, the new row, and r.old, the old row. oldKey says that the old row has
+// values of the key alone.
 func (r *relation) read(m *message) (hasNew, hasOld, oldKey bool, err error) {
 	d := decoder{b: m.body}
 	for len(d.b) > 0 && d.err == nil {

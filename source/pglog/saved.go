@@ -30,7 +30,7 @@ func (s *Source) Saved(c source.Cursor) {
 	s.savedLock.Unlock()
 }
 
-// release advances the slot to what was saved.
+// release advances the slot to the saved cursor.
 func (s *Source) release(ctx context.Context, v *server, at cursor) error {
 	s.slot = v.slot.confirmed
 	s.savedLock.Lock()
@@ -50,8 +50,8 @@ func (s *Source) release(ctx context.Context, v *server, at cursor) error {
 	return err
 }
 
-// Close ends the statements that are open, and gives their connections back. It advances the slot to what was
-// saved, unless another process has advanced it. The Source can be used again.
+// Close ends the open statements, and returns their connections to the pool. It advances the slot to the saved
+// cursor, unless another process has advanced it. The Source can be used again.
 func (s *Source) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

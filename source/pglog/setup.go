@@ -48,11 +48,11 @@ func (s *Source) candidates(ctx context.Context) (list []candidate, err error) {
 	return list, nil
 }
 
-// Setup returns the statements, for an administrator, that are missing before the first Fetch, with comments. It
+// Setup returns the statements that an administrator must run before the first Fetch, with comments. It
 // connects as the role that reads, and grants it no more than it needs. The tables are those of the field Tables, or
-// else all that exist. A table without a key gets REPLICA IDENTITY FULL before it is published, because Postgres would refuse its
-// updates. All statements can be run while applications use the tables. It returns "" if nothing is missing. The first
-// Fetch creates the slot: from then on, the server keeps its log.
+// else all existing ones. A table without a key gets REPLICA IDENTITY FULL before it is published, because Postgres
+// would refuse its updates. All statements can be run while applications use the tables. It returns "" if nothing is
+// missing. The first Fetch creates the slot: from then on, the server keeps its log.
 func (s *Source) Setup(ctx context.Context) (string, error) {
 	if err := s.check(1); err != nil {
 		return "", fail(err, true)
@@ -102,7 +102,7 @@ func (c candidate) quoted() string {
 	return quote(c.schema) + "." + quote(c.name)
 }
 
-// publish publishes the tables that are not yet, and first makes their rows identifiable.
+// publish publishes the tables that are not published yet, and first makes their rows identifiable.
 func (b *script) publish(publication string, exists bool, tables []candidate) {
 	var names, identities []string
 	root := ""
@@ -146,9 +146,9 @@ func (b *script) grant(role string, tables []candidate) {
 	}
 }
 
-// Report is what [Source.Check] finds.
+// Report has the findings of [Source.Check].
 type Report struct {
-	Problems []string // what keeps the source from reading, with what to do; none: it can read
+	Problems []string // what keeps the source from reading, with the remedy; none: it can read
 	Notes    []string // what an operator should know
 	Tables   []string // that are read
 	Slot     string   // the state of the slot, in words

@@ -14,7 +14,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
 )
 
-// server is what the database says about itself, the slot and the publication, at one moment.
+// server is the state of the database, the slot and the publication, at one moment.
 type server struct {
 	standby     bool
 	walLevel    string
@@ -56,7 +56,7 @@ type publication struct {
 	Truncate bool `json:"pubtruncate"`
 }
 
-// with calls f with a connection, which works behind a pooler as well.
+// with calls f with a connection, which works with a pooler as well.
 func (s *Source) with(ctx context.Context, f func(ceiling.Queryer) error) error {
 	conn, err := s.DB.DB.Conn(ctx)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 // Source reads the existing rows of a publication's tables, and then their changes. DB, Slot and
 // Publication must be set. No field may be changed after the first Fetch, and a Source must not be copied.
 //
-// Wire [Source.Saved] to the Poller's hooks: the server keeps its log until it is called. Call Close at the end.
+// Call [Source.Saved] from the Poller's hooks: the server keeps its log until then. Call Close at the end.
 // The methods are safe for concurrent use, but fetches run one after the other.
 type Source struct {
 	// DB is a pool of any driver for Postgres that database/sql has. It must allow two connections.
@@ -33,8 +33,8 @@ type Source struct {
 	// Publication is the name of the publication. It must exist, and publish all kinds of changes.
 	Publication string
 
-	// Tables are the tables to read, as [sqlsource.Table.Name]. nil reads all tables of the publication,
-	// also those that are added to it later: of these the changes, but not the rows that exist by then.
+	// Tables are the tables to read, as [sqlsource.Table.Name]. nil reads all tables of the publication.
+	// A table that is added to it later is read from then on, without its existing rows.
 	Tables []string
 
 	// SkipCopy begins at the slot's position, without a copy of the existing rows.
@@ -58,7 +58,7 @@ type Source struct {
 	listed time.Time         // when tables were read
 	shapes map[string]*shape // by the message that describes the table
 	scale  int               // the window is enlarged by 2 to this power
-	passed int               // how many messages follow the slot's position that were read before
+	passed int               // how many messages after the slot's position were read before
 	idle   idle
 	fresh  freshness
 

@@ -77,7 +77,7 @@ func (d *data) Scan(src any) error {
 	return nil
 }
 
-// message is a change that is to be delivered. Its body is valid until the next one is read.
+// message is a change to deliver. Its body is valid until the next one is read.
 type message struct {
 	kind  byte
 	rel   *relation
@@ -112,8 +112,8 @@ func (s *Source) open(v *server, from cursor, upTo lsn, limit int) *stream {
 	return st
 }
 
-// decoding reads the log. What it sets before the first row makes the text of values independent of the
-// session, as in [postgres.Dialect.Settings].
+// decoding reads the log. The settings that it applies before the first row make the text of values independent of
+// the session, as in [postgres.Dialect.Settings].
 func decoding() string {
 	return `SELECT data FROM pg_logical_slot_peek_binary_changes($1::name, $2::text::pg_lsn, $3::int, 'proto_version', '1', 'publication_names', $4::text)
 		WHERE ` + postgres.Dialect{}.Settings(true).Where
@@ -294,7 +294,7 @@ func (st *stream) relation(id uint32) (*relation, error) {
 	return rel, nil
 }
 
-// change counts a change. It returns the message if it is to be delivered.
+// change counts a change. It returns the message if it must be delivered.
 func (st *stream) change(kind byte, rel *relation, body []byte) (*message, error) {
 	t := st.tx
 	t.changes++
@@ -314,7 +314,7 @@ func (st *stream) change(kind byte, rel *relation, body []byte) (*message, error
 	return &st.message, nil
 }
 
-// verify returns an error if a transaction that the cursor has passed is not one that was there.
+// verify returns an error if the log differs in a transaction that the cursor has passed.
 func (st *stream) verify() error {
 	last := st.from.last
 	switch {

@@ -20,9 +20,9 @@ type table struct {
 	id           int64
 	schema, name string
 	identity     string   // relreplident
-	children     bool     // other tables inherit from it, and are tables of their own in the log
+	children     bool     // other tables inherit from it, and are separate tables in the log
 	key          []string // of the replica identity, or else the primary key
-	columns      []string // that the log has
+	columns      []string // those in the log
 	filter       string   // the publication's condition for rows
 	hidden       bool     // row-level security hides rows from the role
 }

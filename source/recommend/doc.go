@@ -1,5 +1,5 @@
-// Package recommend lists by which means the rows and changes of tables can be read: what
-// each one delivers, with which guarantee, the rights it needs, and its price.
+// Package recommend lists the means by which the rows and changes of tables can be read:
+// what each one delivers, its guarantee, the rights it needs, and its price.
 //
 //	tables, err := recommend.Tables(ctx, db, "public.*")
 //	fmt.Print(recommend.Text(tables))

@@ -131,7 +131,7 @@ func keyset(ctx context.Context, s subject) (Means, error) {
 	return m, nil
 }
 
-// unsafe returns why rows would be missed.
+// unsafe returns the reason why rows would be missed.
 func unsafe(c *sqlsource.Check) string {
 	for _, f := range append(c.Report.Findings, c.Findings...) {
 		if f.Level == ceiling.Unsafe {
@@ -192,7 +192,7 @@ func short(d time.Duration) string {
 	return text
 }
 
-// state says how large the state of diff is.
+// state returns the size of the state of diff, in words.
 func (s subject) state() string {
 	if s.relation.Rows < 1000 {
 		return ""

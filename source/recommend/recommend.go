@@ -20,7 +20,7 @@ type Table struct {
 	Means []Means // the best first, those that are refused last
 }
 
-// Delivers is a set of what a means delivers.
+// Delivers is the set of things that a means delivers.
 type Delivers uint8
 
 // What a means delivers.
@@ -54,7 +54,7 @@ type Means struct {
 	Delivers  Delivers // nothing: see Refused
 	Guarantee string   // in a sentence
 	Price     string   // of a poll, at the table's size
-	Note      string   // what it costs besides
+	Note      string   // its other costs
 	Rights    string   // that it needs
 	Allowed   bool     // the present role has the rights, and the server the settings
 	Script    []string // statements to run first, as the table's owner; nil: none
@@ -103,8 +103,8 @@ func listed(ctx context.Context, db *sqlx.DB, d dialect.Catalogue) ([]dialect.Re
 	return d.Relations(ctx, conn)
 }
 
-// matches reports whether a relation's name matches a pattern. Its own name matches whatever the
-// letters in it.
+// matches reports whether a relation's name matches a pattern. Its exact name always
+// matches.
 func matches(r dialect.Relation, pattern string) bool {
 	if pattern == "" || pattern == r.Label() || pattern == r.Name {
 		return true

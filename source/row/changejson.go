@@ -108,8 +108,8 @@ func appendMember(dst []byte, name, value string) []byte {
 	return appendString(append(dst, name...), []byte(value))
 }
 
-// unchanged appends the names of the unchanged columns as a JSON array, and nothing if
-// there are none.
+// unchanged appends the names of the unchanged columns as a JSON array, and nothing
+// without such columns.
 func (c Change) unchanged(dst []byte) []byte {
 	sep := byte('[')
 	for i := range c.Row.Len() {

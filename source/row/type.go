@@ -18,7 +18,7 @@ type Type struct {
 	Bits int
 
 	// Length is the maximum length of text in characters, or of binary data in
-	// bytes. 0 means that there is none, or that it is not known.
+	// bytes. 0 means unlimited or unknown.
 	Length int
 
 	// Precision is the number of digits of a decimal; Scale is how many of them

@@ -6,20 +6,20 @@
 //	batch, err = orders.Fetch(ctx, batch.To, 1000) // and on, until source.ErrEnd
 //
 // [Rows] reads one table or view, [Changes] reads many with the names of their tables. Both are a
-// [source.Source]. Any table can be read: no key, ceiling or order is needed, and nothing but the right to SELECT. For
+// [source.Source]. Any table can be read: it needs no key, ceiling or order, and only the right to SELECT. For
 // rows that are added later use package sqlsource.
 //
 // # What is guaranteed
 //
 // All statements run in one transaction that only reads, on one connection: REPEATABLE READ in
 // Postgres, START TRANSACTION WITH CONSISTENT SNAPSHOT in MariaDB and MySQL, one read transaction in SQLite.
-// So all rows of all tables are as of the moment at which it began, whatever is written meanwhile. In MariaDB and MySQL
+// So all rows of all tables are as of the moment at which it began, whatever is written later. In MariaDB and MySQL
 // tables of engines without transactions, such as MyISAM, are not part of that moment: the guarantee names them.
 //
 // # How rows are read
 //
 // A table is read by its primary key, or by a unique index of columns that are NOT NULL, a batch at a time. A table
-// without either, a view without [Table.Key], and a SELECT are read by one statement, whose result stays open
+// without either, a view without [Table.Key] and a SELECT are read by one statement, whose result stays open
 // from Fetch to Fetch. A row that cannot be read is a [*source.BadRecord].
 //
 // # When it is interrupted

@@ -49,7 +49,7 @@ func (*postgres) prepare(ctx context.Context, db ceiling.Queryer, tables []*tabl
 
 var errPooler = errors.New("a transaction ends after one statement: the connection leads to a pooler with pool_mode = statement; use pool_mode = transaction or session")
 
-// refused knows the error of PgBouncer. lib/pq returns that of a connection that has ended, for whatever reason.
+// refused recognises the error of PgBouncer. lib/pq returns that of a connection that has ended for any reason.
 func (*postgres) refused(err error) error {
 	switch {
 	case dberr.SQLState(err) == "08P01":

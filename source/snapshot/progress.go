@@ -13,7 +13,7 @@ type progress struct {
 	known bool
 }
 
-// minElapsed is how long the rate is measured before the time that is left is said.
+// minElapsed is how long the rate is measured before the remaining time is shown.
 const minElapsed = 5 * time.Second
 
 // position describes a place in the i-th table: table 2 of 7, public.orders id 42, 45 %, about 3m left.

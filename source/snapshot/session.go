@@ -80,7 +80,7 @@ func (e *engine) beginOn(ctx context.Context) (_ *session, err error) {
 	return s, err
 }
 
-// describe reads what the database says about itself and the tables.
+// describe reads the database's facts about itself and the tables.
 func (e *engine) describe(ctx context.Context, db ceiling.Queryer, s *session) error {
 	h, err := e.sql.History(ctx, db, nil, "")
 	if err != nil {

@@ -42,7 +42,7 @@ type Table struct {
 // only be read as of another moment. It is permanent: start over with an empty cursor.
 var ErrInterrupted = errors.New("the snapshot was interrupted, and the rest of the rows would be of another moment")
 
-// Options are what all snapshots have. DB must be set.
+// Options are the options of all snapshots. DB must be set.
 type Options struct {
 	DB *sqlx.DB
 

@@ -28,14 +28,14 @@ type stream struct {
 	dest    []any
 	large   sql.NullInt64 // the size of a row that is larger than MaxRowBytes
 
-	n      int64 // how many rows are behind
+	n      int64 // how many rows were passed
 	digest digest
 	ahead  bool // the next row was read from the result, and not scanned
-	ended  bool // there is none
+	ended  bool // no row follows
 	heavy  bool // the last batch has a row that is larger than a batch should be
 }
 
-// digest is that of the rows that are behind.
+// digest is the digest of the rows that were passed.
 type digest [12]byte
 
 func (d digest) String() string { return hex.EncodeToString(d[:]) }
@@ -114,7 +114,7 @@ func (s *stream) fill(ctx context.Context, t *table, limit int) (rows []row.Row,
 	return rows, bytes, failed, nil
 }
 
-// pass goes past a row that cannot be read.
+// pass skips a row that cannot be read.
 func (s *stream) pass(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, s.cancel)
 	defer stop()
@@ -172,15 +172,15 @@ func (t *table) seek(ctx context.Context, at place) (place, error) {
 	}
 }
 
-// stands reports whether the rows before a place are those of the stream.
+// stands reports whether the stream is at a place.
 func (s *stream) stands(at place) bool {
 	return s.n == at.rows && (s.n == 0 || s.digest.String() == at.inner)
 }
 
-// skipped is how many rows are read at once to be passed.
+// skipped is how many rows are skipped at once.
 const skipped = 1024
 
-// skip reads the rows before a place, and reports whether they are those that were read before.
+// skip reads the rows before a place, and reports whether they are the same rows as before.
 func (t *table) skip(ctx context.Context, at place) (same bool, err error) {
 	s := t.stream
 	for s.n < at.rows && s.ahead {
@@ -305,8 +305,8 @@ const firstRows = 1024
 const maxSummed = 32
 
 // guard returns NULL in place of each large value of a row that is larger than MaxRowBytes, and the row's size in
-// front, which is NULL for other rows. With very many columns a value is compared alone: the statement
-// would grow with their square.
+// front, which is NULL for other rows. With very many columns each value is compared alone: otherwise
+// the statement would grow with their square.
 func guard(selected []string, columns []dialect.Column, t *table, sizes []string) []string {
 	sum, limit := sumOf(sizes), t.engine.opts.MaxRowBytes
 	all := []string{fmt.Sprintf("CASE WHEN %s > %d THEN %s END", sum, limit, sum)}

@@ -224,7 +224,7 @@ type evidence struct {
 	doubt   bool             // from the newest row to some other one, more telling values changed than were kept
 	changed int              // how many telling values the newest rows had, those in lead, which all changed
 	lead    int              // how many rows were replaced before the first that was not
-	found   bool             // a row has the key of an anchor, or there should be anchors and are none
+	found   bool             // a row has the key of an anchor, or anchors are missing
 }
 
 // compareAnchors judges the rows that have the keys of the anchors. It returns the anchors with the rows

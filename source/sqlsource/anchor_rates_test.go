@@ -72,7 +72,7 @@ func (k kind) simulate(n, newest int, replace bool) rates {
 	return sum
 }
 
-// What was replaced is hardly ever taken for what was updated, nor the other way round. DESIGN-histories.md
+// Replaced rows are hardly ever taken for updated ones, nor the other way round. DESIGN-histories.md
 // has the rates.
 func TestRates(t *testing.T) {
 	t.Parallel()

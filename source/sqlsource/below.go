@@ -76,7 +76,7 @@ func (s *state) steady(at position) bool {
 	return s.backlog && s.plan.steady != "" && (s.large.key == nil || s.large.after != at.cursor)
 }
 
-// hidden notes that the plan's condition has hidden the rows, or that there are none. They are read again without it.
+// hidden notes that the plan's condition has hidden the rows, or that no row exists. They are read again without it.
 func (s *state) hidden(ctx context.Context, r *reader) error {
 	s.backlog, r.hidden = false, true
 	now, err := s.query.sql.Steady(ctx, r.db, s.query.table)

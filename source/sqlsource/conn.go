@@ -70,7 +70,7 @@ func (q *query) inSession(ctx context.Context, conn *sql.Conn, f func(ceiling.Qu
 	return f(db)
 }
 
-// fileID identifies a file as long as it exists. It is empty if there is none, or the system does not say.
+// fileID identifies a file as long as it exists. It is empty without a file, or if the system does not say.
 func fileID(path string) string {
 	info, err := os.Stat(path)
 	if path == "" || err != nil {

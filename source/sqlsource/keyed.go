@@ -79,7 +79,7 @@ func (t *Table) FetchRows(ctx context.Context, keys []Key) (rows []row.Row, foun
 }
 
 // Order compares the key of a row, as the database does, with another key, which need not be in the
-// table: it is negative if the row comes before it. found is false if there is no such row now.
+// table: it is negative if the row comes before it. found is false if no such row exists now.
 func (t *Table) Order(ctx context.Context, row, other Key) (order int, found bool, err error) {
 	s := &t.state
 	if _, err := s.begin(ctx, t.query, "", 1); err != nil {

@@ -86,7 +86,7 @@ func TestBindingRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "sql.RawBytes")
 }
 
-// A field behind a pointer is a new one for each row, also where a statement has extra columns.
+// A field reached through a pointer is a new one for each row, also where a statement has extra columns.
 func TestQueryThroughAPointer(t *testing.T) {
 	t.Parallel()
 	f := &fake{columns: []string{"id", "city"}, rows: [][]driver.Value{{int64(1), int64(1), "Ulm"}, {int64(2), int64(2), "Bonn"}}}

@@ -37,7 +37,7 @@ type reader struct {
 	found      []string // their keys, by [keyText]
 	unreadable bool     // not all of them could be read
 	together   bool     // they were read together with the last row of the batch
-	hidden     bool     // the plan's condition has hidden the rows, or there are none: it is not used any more
+	hidden     bool     // the plan's condition has hidden the rows, or no row exists: it is not used any more
 }
 
 type scanner func(src any) error
@@ -213,7 +213,7 @@ type keyRange struct {
 	whole     bool   // with all values, although the rows have one of keys
 	ends      bool   // without NULL, which may be before the least value or after the greatest
 	fits      bool   // only rows that are not larger than maxRowBytes
-	steady    string // a condition that depends on no row, without which there are no rows; "": none
+	steady    string // a condition that depends on no row, without which the result is empty; "": none
 	plain     bool   // without what makes the text of values independent of the session: for plans
 	limit     int
 }

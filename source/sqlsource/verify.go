@@ -67,7 +67,7 @@ func (s *state) compare(ctx context.Context, db ceiling.Queryer, at position) (e
 func (s *state) layout() layout { return layoutOf(s.plan.columns, s.query.key, s.plan.types) }
 
 // verify compares the delivered rows before rows after them are delivered. It returns the cursor's
-// origin with what it has found, or a refusal.
+// origin with its findings, or a refusal.
 func (s *state) verify(ctx context.Context, db ceiling.Queryer, at position, w *window) (origin, error) {
 	o := at.origin
 	e, next, err := s.compare(ctx, db, at)

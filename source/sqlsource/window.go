@@ -318,7 +318,7 @@ func (s *state) startLatest(ctx context.Context, db ceiling.Queryer) (source.Cur
 	return s.greatest(ctx, db)
 }
 
-// greatest returns the cursor after the last row, or before the first one if there is none.
+// greatest returns the cursor after the last row, or before the first one if the table is empty.
 func (s *state) greatest(ctx context.Context, db ceiling.Queryer) (source.Cursor, error) {
 	key, err := s.query.end(ctx, db, s.plan, true)
 	if err != nil {

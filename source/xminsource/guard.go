@@ -108,8 +108,8 @@ func (g *guard) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 	return ceiling.Limit{Where: where + " AND " + found, Args: append(args, list...)}, nil
 }
 
-// unchanged reports whether rows were read from the files, and on the server, that their list is of. It also returns
-// what the server says.
+// unchanged reports whether the table still has the files, and the server the start, that the list was made from. It
+// also returns the server's state.
 func (g *guard) unchanged(ctx context.Context, db queryer) (state, bool, error) {
 	st, err := g.source.readState(ctx, db)
 	if err != nil {
@@ -119,7 +119,7 @@ func (g *guard) unchanged(ctx context.Context, db queryer) (state, bool, error) 
 	return st, stamp{st.history.Boot, tree.stamp()} == g.used, err
 }
 
-// probe reads what kind of table it is, once, and refuses one whose row versions do not show which
+// probe reads the kind of the table, once, and refuses a table whose row versions do not show which
 // transaction wrote them.
 func (g *guard) probe(ctx context.Context, db queryer) error {
 	if g.key != nil {

@@ -36,8 +36,8 @@ func refuse(advice, format string, args ...any) error {
 // timeline is the index of the timeline among the parts of a history.
 const timeline = 1
 
-// follows returns an error if now is not certain to continue the history that the cursor was
-// made in. Transaction ids that a lost transaction had are given out again, below the cursor.
+// follows returns an error if now may not continue the history that the cursor was made
+// in. The ids of lost transactions are given out again, below the cursor.
 func (h history) follows(now dialect.History) error {
 	for i, part := range now.Parts {
 		if i >= len(h.values) || h.values[i] == "" || part.Value == "" || part.Value == h.values[i] {

@@ -210,7 +210,7 @@ func (r *reader) read() {
 	}
 }
 
-// deliverBatch delivers what was read, if it is still true.
+// deliverBatch delivers the rows read, if they are still true.
 func (r *reader) deliverBatch() {
 	b := r.batch
 	switch {

@@ -97,7 +97,7 @@ func (w *world) newest(key int) *tuple {
 	return nil
 }
 
-// visible returns the version of a key that a statement sees, nil if there is none.
+// visible returns the version of a key that a statement sees, or nil.
 func (w *world) visible(key int) *tuple {
 	for _, v := range slices.Backward(w.rows[key]) {
 		if v.visible() {

@@ -40,7 +40,7 @@ type list struct {
 	fromSet, toSet bool
 }
 
-// serves reports whether the list is of a pass, has the place of a cursor, and is still good.
+// serves reports whether the list belongs to the pass, has the place of the cursor, and is still valid.
 func (l *list) serves(p position, from source.Cursor, now stamp) bool {
 	if l == nil || l.below != p.below || l.stamp != now {
 		return false
@@ -70,8 +70,8 @@ func (l *list) reached(c source.Cursor, at int) {
 
 func (l *list) piece(at, limit int) []place { return l.entries[at:min(at+limit, len(l.entries))] }
 
-// after returns where in the list the next batch begins after what was read, and whether the pass has ended. A nil
-// list is that of the first load.
+// after returns where in the list the next batch begins after a fetched one, and whether the pass has ended. The list
+// of the first load is nil.
 func (l *list) after(f *fetched) (next int, ended bool) {
 	switch {
 	case l == nil:
@@ -132,8 +132,8 @@ func (s *Source) scan(ctx context.Context, db queryer, p position, after []strin
 
 func list0(p position, now stamp) *list { return &list{below: p.below, stamp: now} }
 
-// follow writes the condition that the key of a row comes after another one. The text of the key is that
-// of a cursor.
+// follow writes the condition that the key of a row comes after another one, whose text is as in
+// a cursor.
 func (g *guard) follow(after []string, args *dialect.Args) string {
 	refs, values := make([]string, len(g.key)), make([]string, len(g.key))
 	for i, k := range g.key {

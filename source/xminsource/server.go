@@ -57,7 +57,7 @@ func (s *Source) inSession(ctx context.Context, conn *sql.Conn, f func(queryer) 
 	return err
 }
 
-// state is what a server says at one moment.
+// state is the state of a server at one moment.
 type state struct {
 	at         time.Time // before it was asked
 	xmin, xmax uint64    // of a snapshot: all transactions below xmin have ended, none from xmax on has
@@ -104,7 +104,7 @@ const disorder = time.Second
 // bits and are compared on a ring, and half of it is in the past.
 const maxDistance = 1<<31 - 1<<24
 
-// follows compares a position with what a server says.
+// follows compares a position with the state of a server.
 func (p position) follows(st state) error {
 	if err := p.history.follows(st.history); err != nil {
 		return err
@@ -126,7 +126,7 @@ type candidate struct {
 	read time.Time
 }
 
-// durable reports whether a crash cannot take back what ended below the candidate's xmin.
+// durable reports whether a crash cannot take back a transaction below the candidate's xmin.
 func (c *candidate) durable(now dialect.History) bool {
 	return now.Flushed >= c.history.Mark || now.Standby || now.Flushes > 0 && time.Since(c.read) > now.Flushes
 }
@@ -134,7 +134,7 @@ func (c *candidate) durable(now dialect.History) bool {
 // unflushed is the holder of rows whose commit is not on disk yet.
 const unflushed = "the server's write-ahead log, which is not on disk yet (asynchronous commit)"
 
-// flushRetry is when to ask again whether it is.
+// flushRetry is how long to wait before asking whether the log is on disk.
 const flushRetry = 5 * time.Millisecond
 
 // below returns the state that fixes the X1 of the next pass. After a crash, ids of transactions
@@ -162,7 +162,7 @@ func (s *Source) below(ctx context.Context, db queryer, p position) (*candidate,
 	return nil, &source.Held{Since: c.read, Retry: flushRetry, By: []string{unflushed}}, nil
 }
 
-// refused says which table a refusal is of, without changing it.
+// refused marks a refusal as permanent, and keeps its text. Other errors get the table's name.
 func (s *Source) refused(err error) error {
 	if errors.As(err, new(*refusal)) {
 		return retry.Permanent(err)
@@ -179,8 +179,8 @@ func (p *progress) see(st state) {
 	}
 }
 
-// delivered records that all versions below a candidate's xmin were delivered. Since is when rows
-// were seen that may wait: zero if no transaction from xmin on has ended.
+// delivered records that all versions below a candidate's xmin were delivered. since is when rows
+// that may wait were first seen: zero if no transaction from xmin on has ended.
 func (p *progress) delivered(c *candidate) (asOf, since time.Time) {
 	if c.at.IsZero() {
 		return time.Time{}, c.waits(c.read)

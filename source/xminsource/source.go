@@ -29,8 +29,8 @@ type Source struct {
 	Name string
 
 	// Key are the columns that tell the rows apart: together unique, never NULL, and first in an
-	// index, in this order. An update that changes the key is an Upsert with the new key; that
-	// the old key is gone is not seen, as after a delete.
+	// index, in this order. An update that changes the key is an Upsert with the new key. The
+	// removal of the old key is not seen, as after a delete.
 	Key []string
 
 	// Columns are the columns to read, among them those of Key. nil reads all.
@@ -59,7 +59,7 @@ type Source struct {
 	progress  progress
 }
 
-// rounds is how often one Fetch begins again because the table was rewritten meanwhile.
+// rounds is how often one Fetch begins again because the table was rewritten during it.
 const rounds = 4
 
 // Fetch implements [source.Source]. A pass begins with an empty batch, whose cursor fixes what the
@@ -92,7 +92,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	var r *refusal
 	if errors.As(err, &r) {
 		b, p.refused = none, r.reason
-		b.More = true // ask again at once, for the error
+		b.More = true // the next Fetch, which is due at once, returns the error
 		b.To, err = s.encode(p)
 	}
 	if err != nil {
@@ -162,8 +162,8 @@ func (s *Source) changes(rows []row.Row) ([]row.Change, error) {
 	return changes, nil
 }
 
-// idleDistance is how many transaction ids a cursor lies back at most while nothing is found. To
-// move it costs a write of the checkpoint.
+// idleDistance is how many transaction ids a cursor may be back while nothing is found. Moving
+// it costs a write of the checkpoint.
 const idleDistance = 1 << 20
 
 // begin begins the next pass, if there is something to deliver.
@@ -212,7 +212,7 @@ func (s *Source) skip(ctx context.Context, db queryer, to position, b *source.Ba
 	return err
 }
 
-// idle says how current the source is after all versions below next were delivered.
+// idle reports how current the source is once all versions below next were delivered.
 func (s *Source) idle(ctx context.Context, db queryer, next *candidate, b *source.Batch[row.Change]) (err error) {
 	var since time.Time
 	b.AsOf, since = s.progress.delivered(next)
@@ -223,7 +223,7 @@ func (s *Source) idle(ctx context.Context, db queryer, next *candidate, b *sourc
 	return s.wrap(err)
 }
 
-// fetched is what was read after a cursor. It waits until the log is on disk: a version that was left out because
+// fetched holds the rows read after a cursor. It waits until the log is on disk: a version that was left out because
 // another one had overwritten it comes back if a crash takes back the other one.
 type fetched struct {
 	from  source.Cursor
@@ -260,8 +260,8 @@ func (s *Source) read(ctx context.Context, p position, limit int, b *source.Batc
 	}
 }
 
-// fetch returns what was read after a cursor, and what the server says then. It returns nil if the table was
-// rewritten, or the server restarted, meanwhile.
+// fetch returns the rows after a cursor, and the server's state after the read. It returns nil if the table was
+// rewritten, or the server restarted, during the read.
 func (s *Source) fetch(ctx context.Context, p position, limit int, from source.Cursor) (f *fetched, st state, err error) {
 	if f = s.fetched; f == nil || f.from != from || f.limit != limit {
 		s.guard.position, s.guard.from, s.guard.limit = p, from, limit
@@ -292,7 +292,7 @@ func (s *Source) fetch(ctx context.Context, p position, limit int, from source.C
 	return f, st, nil
 }
 
-// deliver makes a batch of rows that were read. It is not done if there are none, and the pass goes on.
+// deliver makes a batch of the rows read. It is not done if no row was read and the pass goes on.
 func (s *Source) deliver(ctx context.Context, p position, f *fetched, b *source.Batch[row.Change]) (done bool, err error) {
 	rows := f.rows
 	at, ended := s.list.after(f)
@@ -301,7 +301,7 @@ func (s *Source) deliver(ctx context.Context, p position, f *fetched, b *source.
 	}
 	b.Bytes = rows.Bytes
 	to := p
-	to.history = historyOf(s.guard.history, p.history.mark, p.history) // this server has what was delivered
+	to.history = historyOf(s.guard.history, p.history.mark, p.history) // this server has the delivered rows
 	if len(rows.Records) > 0 {
 		if to.inner, err = s.table.Adopt(rows.To); err != nil {
 			return true, s.wrap(err)
@@ -328,7 +328,7 @@ func (s *Source) deliver(ctx context.Context, p position, f *fetched, b *source.
 	return true, nil
 }
 
-// passOver gives a record that cannot be made the cursor after it.
+// passOver sets the cursor after a row that cannot be read.
 func (s *Source) passOver(p position, f *fetched) (err error) {
 	if p.inner, err = s.table.Adopt(f.bad.To); err != nil {
 		return s.wrap(err)

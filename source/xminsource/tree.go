@@ -12,11 +12,11 @@ import (
 // member is the table, or a partition or child of it.
 type member struct {
 	oid, file int64
-	storage   bool // it has rows of its own
+	storage   bool // it stores rows itself
 	since     age  // when it became a part of the table
 }
 
-// age is when a member was attached, by the transaction that did it.
+// age is when a member was attached, relative to X0 and X1.
 type age int
 
 const (

@@ -66,7 +66,7 @@ func TestReplacedViews(t *testing.T) {
 	})
 }
 
-// noticed fetches until it is noticed that a view was replaced, which takes a while if no row is to be read. It
+// noticed fetches until the source notices that a view was replaced. This takes a while if no row is due. It
 // returns the error, nil if the cursor moves on. No row is delivered, and AsOf is not later than the replacement.
 func noticed[T any](t *testing.T, src source.Source[T], at source.Cursor) (err error) {
 	t.Helper()

@@ -17,7 +17,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
-// openTransaction runs statements on a connection of its own, and returns how to run more.
+// openTransaction runs statements on a new connection, and returns how to run more.
 func openTransaction(t *testing.T, db *sqlx.DB, statements ...string) (run func(...string)) {
 	conn, err := db.Connx(t.Context())
 	require.NoError(t, err)
@@ -44,7 +44,7 @@ func waits(t *testing.T, table *sqlsource.Table, after source.Cursor, named stri
 	})
 }
 
-// A role that may do nothing but read the table sees the transactions of others: one that has only begun, one that
+// A role that may only read the table sees the transactions of others: one that has only begun, one that
 // has written, and one that is prepared. Those of another database do not matter.
 func TestStampOfAPlainRoleOnPostgres(t *testing.T) {
 	t.Parallel()

@@ -210,7 +210,7 @@ func TestStampOutsideOfItsMargin(t *testing.T) {
 	})
 }
 
-// A time ahead of the clock is held, and said to be; the rows before it are read.
+// A row whose time is ahead of the clock is held, and reported as held. The rows before it are read.
 func TestStampAheadOfTheClock(t *testing.T) {
 	t.Parallel()
 	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
@@ -230,7 +230,7 @@ func TestStampAheadOfTheClock(t *testing.T) {
 	})
 }
 
-// A Query needs no Table for it, and Drain waits for the rows that exist.
+// Stamp works for a Query without a Table, and Drain waits for the existing rows.
 func TestStampOfASelect(t *testing.T) {
 	t.Parallel()
 	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {

@@ -51,9 +51,8 @@ func (u unlisted) Transactions(context.Context, ceiling.Queryer, *ceiling.Report
 	return ceiling.Unlisted(u.clock), nil
 }
 
-// Writers with long transactions, clocks that are behind, locks that are waited for, savepoints and prepared
-// transactions: a reader has each row, in its last version, in the end, as an independent SELECT shows. A reader that
-// trusts the margin alone has not.
+// Writers have long transactions, lagging clocks, lock waits, savepoints and prepared transactions. In the end a reader
+// has the last version of each row, as an independent SELECT shows. A reader that trusts the margin alone does not.
 func TestStampWriters(t *testing.T) {
 	t.Parallel()
 	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -125,14 +124,14 @@ func (h *hostile) attack(t *testing.T, readers []*follower) {
 	all.Wait()
 }
 
-// write makes one change. What fails, such as a deadlock, is rolled back.
+// write makes one change. A failed change, such as a deadlock, is rolled back.
 func (h *hostile) write(random *rand.Rand, writer, n int) {
 	long := time.Duration(0)
 	if writer == 0 || random.IntN(10) == 0 {
 		long = 2 * h.margin
 	}
 	if !lab.IsPostgres(h.driver) && !lab.IsMariaDB(h.driver) {
-		long = 0 // nobody else writes meanwhile
+		long = 0 // nobody else can write then
 	}
 	name := fmt.Sprintf("p%d_%d", writer, n)
 	switch kind := random.IntN(10); {
@@ -161,15 +160,15 @@ func (h *hostile) update(random *rand.Rand, at string) string {
 	return fmt.Sprintf(`update t set at = %s, version = %d where id = %d`, at, h.version.Add(1), random.IntN(hotRows))
 }
 
-// autocommit runs one message with a transaction of its own.
+// autocommit runs one message in a separate transaction.
 func (h *hostile) autocommit(message string) {
 	if _, err := h.db.Exec(message); err == nil {
 		h.commits.Add(1)
 	}
 }
 
-// inTransaction changes rows between the first statement and the others, with a time that a clock which may be behind
-// shows before the first statement, or after it.
+// inTransaction changes rows between the first statement and the others. Their time is taken before the first
+// statement or after it, by a clock that may lag.
 func (h *hostile) inTransaction(random *rand.Rand, long time.Duration, begin string, end ...string) {
 	conn, err := h.db.Connx(context.Background())
 	if err != nil {

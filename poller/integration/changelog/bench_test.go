@@ -39,7 +39,7 @@ func BenchmarkPrice(b *testing.B) {
 
 const bulk = 20_000
 
-// statements are what is measured. %s is the table and %d a number.
+// statements are the measured statements. %s is the table and %d a number.
 var statements = []struct{ name, bulk, single string }{
 	{"insert", fmt.Sprintf(`insert into %%s with recursive g(n) as (select 1 union all select n + 1 from g where n < %d) select n + 0 * %%d, n, '2026-01-31 12:00:00', 'a title of a row', 'a document that is a little longer than the title of the row' from g`, bulk),
 		`insert into %s values (1000000 + %d, 7, '2026-01-31 12:00:00', 'a title of a row', 'a document that is a little longer than the title of the row')`},

@@ -17,7 +17,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
-// What a child process is told.
+// The environment variables of a child process.
 const (
 	childDir    = "CHANGELOG_CHILD_DIR"
 	childDriver = "CHANGELOG_CHILD_DRIVER"

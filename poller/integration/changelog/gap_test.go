@@ -45,7 +45,7 @@ func dropTrigger(driver dbtest.Driver) string {
 	return `drop trigger orders_changes_insert`
 }
 
-// The existing rows come first, and then what changed while they were read.
+// The existing rows come first, and then the changes made while they were read.
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -71,7 +71,7 @@ func TestLoad(t *testing.T) {
 	})
 }
 
-// A trigger that was missing for a time is a gap, at each reader that had begun before.
+// A trigger that was missing for a time is a gap for each reader that had begun before.
 func TestMissingTrigger(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -155,7 +155,7 @@ func TestPrune(t *testing.T) {
 	})
 }
 
-// A cursor is of one table, and a reader that has begun notices what is not recorded.
+// A cursor belongs to one table, and a running reader notices changes that are not recorded.
 func TestColumnsChange(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {

@@ -37,8 +37,8 @@ func agree(a, b members) bool {
 	return len(a) > 0 && len(b) > 0
 }
 
-// judge applies the changes in the files. Each must find what it changes as it was before, so none is lost, doubled or
-// out of order, and the result must be the table.
+// judge applies the changes in the files. Each must find its row in the state before the change, so none is lost,
+// doubled or out of order, and the result must equal the table.
 func (x *torture) judge(dir string) {
 	t := x.t
 	names, err := filepath.Glob(filepath.Join(dir, "*.jsonl*"))

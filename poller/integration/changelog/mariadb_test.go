@@ -21,7 +21,7 @@ func mariadb(t *testing.T) (dbtest.Database, *sqlx.DB) {
 	return d, d.Open(t, dbtest.MySQL)
 }
 
-// What a session learns about its own INSERT does not change.
+// The results that a session reads about its own INSERT do not change.
 func TestMariaDBApplication(t *testing.T) {
 	_, db := mariadb(t)
 	db.SetMaxOpenConns(1)
@@ -192,7 +192,7 @@ func TestMariaDBRoles(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A type that changed would be recorded cut off.
+// Values of a type that changed would be recorded truncated.
 func TestMariaDBRetype(t *testing.T) {
 	_, db := mariadb(t)
 	table := orders(t, dbtest.MySQL, db)

@@ -127,7 +127,7 @@ func TestPostgresReplicaRole(t *testing.T) {
 	require.ErrorIs(t, lab.Refused(t, recreated, after), sqlsource.ErrHistory)
 }
 
-// What cannot be recorded is refused.
+// Tables whose changes cannot be recorded are refused.
 func TestPostgresRefuses(t *testing.T) {
 	db := postgres(t)
 	db.MustExec(`create table plain (id int); create table parent (id int primary key); create table child (primary key (id)) inherits (parent);
@@ -161,7 +161,7 @@ func TestPostgresRefuses(t *testing.T) {
 	install(t, table)
 }
 
-// A plan that was made for one row is not used for many in a time that grows with their square.
+// A plan that was made for one row does not take quadratic time for many rows.
 func TestPostgresManyRows(t *testing.T) {
 	db := postgres(t)
 	orders(t, dbtest.PGX, db)

@@ -150,7 +150,7 @@ func again(driver dbtest.Driver, name string, exec func(string)) {
 	}
 }
 
-// A copy to which the changes of random statements are applied is the table.
+// A copy to which the changes of random statements are applied equals the table.
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	eachDatabase(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {

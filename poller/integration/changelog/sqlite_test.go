@@ -22,7 +22,7 @@ func eachSQLite(t *testing.T, f func(t *testing.T, db *sqlx.DB)) {
 	}
 }
 
-// What a connection learns about its own statements does not change.
+// The results that a connection reads about its own statements do not change.
 func TestSQLiteApplication(t *testing.T) {
 	eachSQLite(t, func(t *testing.T, db *sqlx.DB) {
 		db.MustExec(`create table "or""ders" (id integer primary key, "old_v" text, g int as (id + 1), h text default 'h' unique)`)
@@ -49,7 +49,7 @@ func TestSQLiteApplication(t *testing.T) {
 	})
 }
 
-// A table without rowid, with a key of several columns and one that is no primary key.
+// A table without rowid, with a key of several columns and one that is not the primary key.
 func TestSQLiteKeys(t *testing.T) {
 	eachSQLite(t, func(t *testing.T, db *sqlx.DB) {
 		for name, ddl := range map[string]string{"w": `(a text, b blob, v, primary key (b, a)) without rowid`, "u": `(v, a text not null, b text not null, unique (a, b))`, "t": `(a text primary key, b text unique collate nocase, v)`} {

@@ -28,7 +28,7 @@ var (
 	seed    = flag.Uint64("changelog.seed", 0, "seed of TestTorture; 0 draws one")
 )
 
-// torture is one database under fire.
+// torture is one database under attack.
 type torture struct {
 	t      *testing.T
 	driver dbtest.Driver
@@ -40,7 +40,7 @@ type torture struct {
 }
 
 // The process that reads is killed, and the server crashes, while hostile writers work. Each change comes once, and
-// after the one that it changes.
+// after the change that it builds on.
 func TestTorture(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.MySQL, dbtest.Modernc} {
@@ -154,7 +154,7 @@ func (x *torture) alter() {
 	})
 }
 
-// until repeats f while the server is down or a lock is not to be had.
+// until repeats f while the server is down or a lock is not available.
 func (x *torture) until(f func() error) {
 	var err error
 	for late := time.Now().Add(lab.WaitLimit); time.Now().Before(late); time.Sleep(10 * time.Millisecond) {

@@ -50,7 +50,7 @@ func (p *pgbouncer) install(s *Server) error {
 	return errors.Join(err, s.owner.own(users))
 }
 
-// command writes the settings anew, because the port is known only now. lib/pq sends
+// command writes the settings again, because the port is known only now. lib/pq sends
 // extra_float_digits when it connects, which PgBouncer refuses unless it is told to ignore it.
 func (p *pgbouncer) command(s *Server) (string, []string) {
 	file := filepath.Join(s.dir, "pgbouncer.ini")

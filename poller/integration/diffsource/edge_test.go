@@ -105,7 +105,7 @@ func TestTableChanges(t *testing.T) {
 	})
 }
 
-// A cursor without its state is an error that says what to do, and the state of a cursor that was read again is there.
+// A cursor without its state is an error that says what to do. The state of a cursor that was read again exists.
 func TestState(t *testing.T) {
 	t.Parallel()
 	db := lab.DatabaseFor(t, dbtest.NCruces).Open(t, dbtest.NCruces)

@@ -61,7 +61,7 @@ func (r *replica) pass(s *diffsource.Source, limit int) {
 	}
 }
 
-// kind is a kind of a key: its columns, and what fills it from a number.
+// kind is a kind of key: its columns, and the expressions that fill them from a number.
 type kind struct {
 	columns string
 	names   []string
@@ -94,7 +94,7 @@ func kinds(d dbtest.Driver) map[string]kind {
 	}
 }
 
-// Every kind of key, by random changes between passes, and a collation's own order.
+// Random changes between passes are found with every kind of key, and with the order of a collation.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {

@@ -25,7 +25,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// TestMain runs the tests, or the pipeline of a process that is to be killed.
+// TestMain runs the tests, or the pipeline of a process that a test kills.
 func TestMain(m *testing.M) {
 	if text := os.Getenv("DIFFSOURCE_PIPELINE"); text != "" {
 		var p pipeline

@@ -30,7 +30,7 @@ func memory() int64 {
 // The memory of a Source is bounded, whatever the number of rows and of changes. It is not parallel, because the
 // memory is that of the process.
 func TestMemory(t *testing.T) {
-	most := int64(32 << 20) // so few rows would fit into 64 MB
+	most := int64(32 << 20) // this few rows would fit into 64 MB
 	if *memoryRows >= 1_000_000 {
 		most = 64 << 20
 	}

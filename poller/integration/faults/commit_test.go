@@ -110,7 +110,7 @@ func compare(t *testing.T, db *sqlx.DB, r *row) {
 	assert.Equal(t, verdict{rows: len(rows)}, r.verdict)
 }
 
-// inTest stands for the exit codes of a row without a process of its own.
+// inTest stands for the exit codes of a row that starts no process.
 const inTest = "none: in the test"
 
 // The connection is reset when the COMMIT of rows and checkpoint is on its way, or when the answer to it is.

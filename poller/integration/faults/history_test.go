@@ -60,8 +60,8 @@ func (w *world) refuses(r *row, began time.Time) {
 	assert.Equal(w.t, copied, w.copy.delivered(), "rows were copied although the history does not match")
 }
 
-// rewind rewinds the copy to the first row, and fills the row. The files keep what was copied
-// before, of which some rows are foreign: of the lost history. Then -verify reports them, and misses none.
+// rewind rewinds the copy to the first row, and fills the row. The files keep the rows copied
+// before. Some of these are foreign: they are from the lost history. Then -verify reports them, and misses none.
 func (w *world) rewind(r *row, copied, foreign int) {
 	w.t.Helper()
 	w.copy.stop()

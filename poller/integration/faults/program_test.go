@@ -186,7 +186,7 @@ func (p *program) kill() {
 		if killed() > before {
 			return true
 		}
-		if p.cmd != nil && p.cmd.Process != nil { // the one before may have ended by itself
+		if p.cmd != nil && p.cmd.Process != nil { // the one before may have ended already
 			_ = p.cmd.Process.Kill()
 		}
 		return false

@@ -110,7 +110,7 @@ func TestSoak(t *testing.T) {
 // that leaks at each outage is more, also where a third has ten outages.
 var slack = usage{descriptors: 5, goroutines: 5, memory: 20}
 
-// least returns the least of each, which does not have what one moment needs, and has all that leaked before.
+// least returns the least of each: it excludes the needs of a single moment, and includes every earlier leak.
 func least(all []usage) usage {
 	return usage{
 		slices.MinFunc(all, func(a, b usage) int { return a.descriptors - b.descriptors }).descriptors,

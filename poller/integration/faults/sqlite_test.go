@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sqliteFaults are faults of a database that is a file. The writers pause meanwhile, because
+// sqliteFaults are faults of a database that is a file. The writers pause during a fault, because
 // they would fail as well.
 func sqliteFaults() []fault {
 	list := []fault{

@@ -98,7 +98,7 @@ func trace(w *world, args ...string) (end func()) {
 }
 
 // traceStart starts the copy again, under strace. It returns when strace has made a call fail.
-// The process may end by itself, and no other one is traced.
+// The process may end because of it, and no other one is traced.
 func traceStart(w *world, args ...string) (end func()) {
 	args, injected := straceArgs(w, args)
 	w.copy.change(func(p *program) {
@@ -113,7 +113,7 @@ func traceStart(w *world, args ...string) (end func()) {
 	}
 }
 
-// straceArgs returns the arguments of strace, and a function that counts what it injected.
+// straceArgs returns the arguments of strace, and a function that counts the injected errors.
 func straceArgs(w *world, args []string) (all []string, injected func() int) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		missing(w.t, "install the package strace, to make system calls fail")

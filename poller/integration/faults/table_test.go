@@ -31,7 +31,7 @@ type row struct {
 	exit            string
 	verify          string // exit code of dbtofile -verify; empty: it did not run
 	test            string
-	note            string // what was measured instead of rows, or an explanation
+	note            string // the figure measured instead of rows, or an explanation
 	result          string // ok, FAILED or skipped
 }
 

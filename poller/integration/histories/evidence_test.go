@@ -170,7 +170,7 @@ func TestQueryInAnotherZone(t *testing.T) {
 	}
 }
 
-// A large value behind so many columns that they share a number is read again as NULL, and compares with nothing.
+// A large value after so many columns that they share a number is read again as NULL, and compares with nothing.
 func TestWideRowsWithLargeValues(t *testing.T) {
 	t.Parallel()
 	var columns strings.Builder
@@ -204,7 +204,7 @@ func TestWideRowsWithLargeValues(t *testing.T) {
 	}
 }
 
-// A cursor holds names with the marks of its own form.
+// A cursor holds names with the marks of the form it was made in.
 func TestNamesBelowAView(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"a@b", "a/b", "*a,b:c", "~1", "+x", "!x;%41"} {

@@ -70,7 +70,7 @@ func (p *pipeline) Write(ctx context.Context, b source.Batch[row.Row]) error {
 	return nil
 }
 
-// source returns the table as the program reads it, and with what it has in memory.
+// source returns the table as the program reads it, with the program's state in memory.
 func (p *pipeline) source() *sqlsource.Table {
 	if p.table == nil {
 		p.table = &sqlsource.Table{DB: p.db, Name: "orders", Key: []string{"id"}, Where: p.where, Ceiling: p.ceiling, Logger: slog.New(slog.NewTextHandler(&p.log, nil))}

@@ -168,7 +168,7 @@ func copyTo(t *testing.T, from, to *sqlx.DB, upTo int) {
 	run(t, to, fmt.Sprintf(`select setval('orders_id_seq', %d, false)`, upTo+1))
 }
 
-// Updates that change all that tells rows apart look like other rows after a restart. The refusal says what to do.
+// Updates that change every telling value look like other rows after a restart. The refusal says what to do.
 func TestPostgresCountedAndRestarted(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t)

@@ -87,7 +87,7 @@ type Result struct {
 	Phantom    int // rows delivered that were never committed, or that the server lost after a crash
 
 	Delay      Quantiles // from the confirmed commit to the delivery
-	AddedDelay Quantiles // delay behind the base reader, for rows that both delivered
+	AddedDelay Quantiles // how much later than the base reader, for rows that both delivered
 
 	LostTokens []int64 // tokens of the lost rows
 }

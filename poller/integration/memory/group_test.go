@@ -18,7 +18,7 @@ import (
 // groupLimit is the memory of a control group.
 const groupLimit = 256 << 20
 
-// controlGroup is a control group that has groupLimit bytes. The zero value is no group.
+// controlGroup is a control group that has groupLimit bytes. The zero value is not a group.
 type controlGroup struct {
 	dir  string
 	peak string // the file that has the most memory that the group had, "" if the kernel has none
@@ -49,8 +49,8 @@ func groupOfVersion1() (g controlGroup, err error) {
 	return g, err
 }
 
-// groupOfVersion2 needs a parent that gives its groups the controller of memory. Only one without
-// processes of its own can do so, and the root of all groups.
+// groupOfVersion2 needs a parent that gives its groups the controller of memory. Only the root of
+// all groups, or a group without processes, can do so.
 func groupOfVersion2() (g controlGroup, err error) {
 	const parent = "/sys/fs/cgroup"
 	if _, err = os.Stat(filepath.Join(parent, "cgroup.controllers")); err != nil {
@@ -78,7 +78,7 @@ func (g controlGroup) limit(file string) error {
 	return writeTo(filepath.Join(g.dir, file), strconv.Itoa(groupLimit))
 }
 
-// writeTo writes to a file that exists: in a directory that is no control group it would be created.
+// writeTo writes to a file that exists: in a directory that is not a control group it would be created.
 func writeTo(file, text string) error {
 	f, err := os.OpenFile(file, os.O_WRONLY, 0)
 	if err != nil {

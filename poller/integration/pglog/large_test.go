@@ -15,7 +15,7 @@ import (
 
 var large = flag.Int("pglog.large", 100_000, "changes of the large transaction")
 
-// A large transaction arrives in batches, is decoded at most twice, and takes little memory of the client.
+// A large transaction arrives in batches, is decoded at most twice, and takes little memory in the client.
 func TestLargeTransaction(t *testing.T) {
 	t.Parallel()
 	server := start(t)

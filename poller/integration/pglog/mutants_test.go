@@ -16,13 +16,13 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
-// The tests find a source that does not leave out the transactions that the copy has.
+// The tests find a source that delivers transactions again that the copy has.
 func TestMutantWithoutFilterDies(t *testing.T) {
 	t.Parallel()
 	for _, mutant := range []bool{false, true} {
 		w := newWorld(t, start(t).NewDatabase(t))
 		s := open(t, w.db)
-		// The slot is older than the copy, so that the log has much of what the copy has.
+		// The slot is older than the copy, so that the log has many transactions of the copy.
 		w.db.MustExec(`select pg_create_logical_replication_slot($1, 'pgoutput')`, s.Slot)
 		w.write(2, 1500)
 		for w.changes.Load() < 500 {
@@ -64,8 +64,8 @@ func TestMutantWithoutFilterDies(t *testing.T) {
 	}
 }
 
-// What was fetched can be fetched again until it is saved. A source that takes the cursor of a Fetch
-// for saved loses the batch before it, if that could not be written.
+// A batch can be fetched again until its cursor is saved. A source that assumes that the cursor of a Fetch
+// is saved loses the batch before it, if that could not be written.
 func TestMutantThatAdvancesToAfterDies(t *testing.T) {
 	t.Parallel()
 	db := start(t).NewDatabase(t).Open(t, dbtest.PGX)

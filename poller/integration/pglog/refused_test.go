@@ -155,8 +155,8 @@ func TestCursorOfAnotherHistory(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
-// A server that was restored from a copy of its files has the same identity. Its log shows that it is
-// another one.
+// A server that was restored from a copy of its files has the same identity. Its log shows that its
+// history is another one.
 func TestServerIsRestored(t *testing.T) {
 	t.Parallel()
 	for _, since := range []string{"", `insert into t values (2)`, `insert into t select i, repeat('x', 1000) from generate_series(100, 1000) i`} {

@@ -37,8 +37,8 @@ func TestIdleTablePinsLittle(t *testing.T) {
 	assert.NotEqual(t, before, after)
 }
 
-// A copy that a crash has ended goes on in a later snapshot. The log makes up for what has changed in
-// the rows that were copied before.
+// A copy that a crash has ended goes on in a later snapshot. The log delivers the changes of the rows
+// that were copied before.
 func TestCopyGoesOnAfterACrash(t *testing.T) {
 	t.Parallel()
 	db := start(t).NewDatabase(t).Open(t, dbtest.PGX)

@@ -9,7 +9,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// The printed statements are enough, run as they are, and the application's statements work after them.
+// The printed statements are enough if they are run unchanged, and the application's statements work after them.
 func TestSetup(t *testing.T) {
 	t.Parallel()
 	server := start(t)

@@ -19,7 +19,7 @@ func version(t *testing.T, db *sqlx.DB) (n int) {
 	return n
 }
 
-// follow runs statements after the copy of what exists, and returns the changes.
+// follow runs statements after the copy of the existing rows, and returns the changes.
 func follow(t *testing.T, db *sqlx.DB, statements ...string) []string {
 	t.Helper()
 	s := open(t, db)

@@ -63,8 +63,8 @@ func follower(db *sqlx.DB, dir string, drained func()) *poller.Poller[row.Change
 		}}}
 }
 
-// Nothing is lost, delivered twice or out of order, whatever the writers do, while the process that
-// reads is killed, and the server too.
+// Whatever the writers do, and while the reading process and the server are killed, nothing is lost,
+// delivered twice or out of order.
 func TestTorture(t *testing.T) {
 	t.Parallel()
 	server := start(t, "-c", "deadlock_timeout=50ms")
@@ -72,7 +72,7 @@ func TestTorture(t *testing.T) {
 	dir := t.TempDir()
 	rng := rand.New(rand.NewPCG(w.seed, 1<<40))
 	w.write(*writers, *changes)
-	drain(t, w, dir) // the copy, and what was written since
+	drain(t, w, dir) // the copy, and the changes written since
 	events := make([]bool, *kills+*crashes)
 	for i := range *crashes {
 		events[i] = true

@@ -18,7 +18,7 @@ import (
 )
 
 // world is a database that hostile writers change. Each update of an item adds one to its n, and the
-// row of counter is locked until the end of the transaction that adds one to it, so that a copy shows what it has missed.
+// row of counter is locked until the end of the transaction that adds one to it, so that a copy shows any missed change.
 type world struct {
 	d       dbtest.Database
 	db      *sqlx.DB
@@ -50,7 +50,7 @@ func newWorld(t *testing.T, d dbtest.Database) *world {
 	return w
 }
 
-// write begins to write until a number of changes is made.
+// write starts writers that end when a number of changes is made.
 func (w *world) write(writers int, changes int64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop = cancel
@@ -114,7 +114,7 @@ func (w *world) transaction(ctx context.Context, rng *rand.Rand, writer, n int) 
 	return err
 }
 
-// act makes one statement, and returns how many rows it has changed.
+// act runs one statement, and returns how many rows it has changed.
 func (w *world) act(ctx context.Context, tx *sqlx.Tx, rng *rand.Rand) (int64, error) {
 	id, other := rng.IntN(keys), rng.IntN(keys)
 	exec := func(statement string, args ...any) (int64, error) {

@@ -32,7 +32,7 @@ create table orders (
 create index by_tx on orders (_tx, id);
 create index by_at on orders (_at, id);`
 
-// job is a pipeline behind a pooler, and the writers that write past it.
+// job is a pipeline behind a pooler, and the writers, which bypass the pooler.
 type job struct {
 	t              *testing.T
 	driver         dbtest.Driver
@@ -83,7 +83,7 @@ func each(t *testing.T, f func(j *job)) {
 	}
 }
 
-// start runs the pipeline with a pool of its own, as after a start of the program.
+// start runs the pipeline with a new pool, as after a start of the program.
 func (j *job) start() (stop func()) {
 	db := j.pooled.Open(j.t, j.driver)
 	table := lab.Silent(db, "orders", j.key...)
@@ -159,11 +159,11 @@ func (j *job) settle() {
 	require.Equal(j.t, want, j.order)
 }
 
-// Behind a pooler, rows are read as without one: while writers write, the table is altered, and the
-// program is started again and again. There is no outage.
+// Rows are read through a pooler as without one: while writers write, the table is altered, and the
+// program is started again and again. No outage is reported.
 func TestPgBouncer(t *testing.T) { each(t, (*job).run) }
 
-// The lossy ceiling for times sees the open transactions behind a pooler, too.
+// The lossy ceiling for times sees the open transactions through a pooler, too.
 func TestPgBouncerStamp(t *testing.T) {
 	server := dbtest.Postgres(t)
 	bouncer := dbtest.StartPgBouncer(t, server, "transaction")

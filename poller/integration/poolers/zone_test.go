@@ -11,7 +11,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
-// Behind a pooler a condition is in UTC, in whatever session of the server a statement runs, and the
+// Through a pooler a condition is in UTC, whichever session of the server runs the statement, and the
 // pooler's other clients keep their time zone.
 func TestConditionsAreInUTC(t *testing.T) {
 	server := dbtest.Postgres(t)

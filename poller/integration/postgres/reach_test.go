@@ -61,7 +61,7 @@ func TestTransactionIDsOfAnotherCluster(t *testing.T) {
 	}
 }
 
-// Rows are loaded with their ids, and the sequence is left behind.
+// Rows are loaded with their ids, and the sequence is not advanced.
 func TestKeysAboveTheSequence(t *testing.T) {
 	lab.EachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
 		db.MustExec(`create table orders (id bigserial primary key, v text); insert into orders select n, 'v' from generate_series(1, 50) n`)
@@ -71,7 +71,7 @@ func TestKeysAboveTheSequence(t *testing.T) {
 		db.MustExec(`insert into orders (v) values ('next')`)
 		require.Equal(t, []string{"51"}, r.next())
 
-		// A single key is no reason to stop.
+		// A single key does not stop the source.
 		db.MustExec(`insert into orders values (60, 'by hand'); insert into orders (v) values ('next')`)
 		require.Equal(t, []string{"52"}, r.next())
 		require.Contains(t, r.last.Held.By[0], "SELECT setval(")

@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package replicas tests several replicas of one pipeline, each a process of its own,
+// Package replicas tests several replicas of one pipeline, each in a separate process,
 // of which a lease makes one active. The processes are killed, paused and stopped,
 // and so is the database.
 package replicas

@@ -15,8 +15,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/snapshot"
 )
 
-// A row that the server cannot return, and whose error aborts a transaction of Postgres, is a bad record. The
-// others are those of one snapshot.
+// A row that the server cannot return is a bad record. Its error aborts a transaction of Postgres. The other rows
+// are from one snapshot.
 func TestARowThatTheServerRefuses(t *testing.T) {
 	lab.EachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
 		db.MustExec(`create table t (id int primary key)`)
@@ -48,7 +48,7 @@ func TestARowThatTheServerRefuses(t *testing.T) {
 	})
 }
 
-// What a role may not read, or is not there, is named.
+// A table that does not exist, or that the role may not read, is named.
 func TestWhatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
@@ -74,7 +74,7 @@ func TestWhatCannotBeRead(t *testing.T) {
 	})
 }
 
-// SELECT on some columns is enough for those, and none is an error that names the table and the remedy.
+// SELECT on some columns is enough for those. Without any, the error names the table and the remedy.
 func TestGrants(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.MySQL} {

@@ -17,8 +17,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sourcetest"
 )
 
-// A snapshot fulfils the whole contract with every driver: of a table by its key, of a view by one
-// statement, and of many tables of which some are empty. One row is too large.
+// A snapshot fulfils the whole contract with every driver: a table is read by its key, a view by one
+// statement, and many tables, of which some are empty. One row is too large.
 func TestSnapshotContract(t *testing.T) {
 	t.Parallel()
 	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {

@@ -15,7 +15,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/snapshot"
 )
 
-// kind is a table, and what is expected of it.
+// kind is a table, and the expected result.
 type kind struct {
 	name   string
 	create []string

@@ -68,7 +68,7 @@ func TestOneMoment(t *testing.T) {
 		_, err := c.Fetch(t.Context(), after, 7)
 		require.ErrorIs(t, err, source.ErrEnd)
 
-		// The next snapshot has what was written since.
+		// The next snapshot has the rows written since.
 		require.NoError(t, c.Close())
 		later, _ := lab.ReadAll(t, c, "", 100, func(c row.Change) string { return c.Table })
 		require.NotEqual(t, 3*n, len(later))

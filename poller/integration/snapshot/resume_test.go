@@ -74,7 +74,7 @@ func killed(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 	}
 }
 
-// The server ends the session. The rows that were read stay, and the rest comes from a new snapshot, with what was
+// The server ends the session. The rows already read stay, and the rest comes from a new snapshot, with the rows
 // written since, a warning and another guarantee. A Strict snapshot ends with an error.
 func TestConnectionLost(t *testing.T) {
 	t.Parallel()

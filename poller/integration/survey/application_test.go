@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// application is one that was written before anybody thought of reading its table. It inserts
+// application is an application whose authors did not expect that its table is read. It inserts
 // without naming columns, updates under an optimistic lock, edits an old row, and deletes.
 type application struct {
 	d         database
@@ -27,7 +27,7 @@ type application struct {
 // seeds is how many rows an application has. The next one it inserts and deletes.
 const seeds = 4
 
-// settle finds values that the schema accepts, and inserts the rows.
+// settle finds values that the schema accepts, and inserts the rows with them.
 func (d database) settle(t table) *application {
 	a := &application{d: d, t: t}
 	if d.Get(&a.filled, "SELECT EXISTS (SELECT 1 FROM "+t.sql+")") != nil {
@@ -139,7 +139,7 @@ func (a *application) key(i int) (string, bool) {
 	return strings.Join(parts, " AND "), parts != nil
 }
 
-// outcome is what each statement of an application did, by its name: how many rows it changed, or
+// outcome is the result of each statement of an application, by its name: how many rows it changed, or
 // why it failed.
 type outcome map[string]string
 

@@ -19,7 +19,7 @@ type column struct {
 	Full     string // the type as it is declared
 	Length   int    // the greatest length of a text or a string of bits; 0: not limited
 	Required bool   // NOT NULL without a default
-	Computed bool   // the database makes its values always
+	Computed bool   // the database always makes its values
 	Hidden   bool   // an INSERT without columns leaves it out
 	Labels   string // of an enum, separated by commas
 	Array    bool

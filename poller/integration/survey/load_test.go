@@ -41,8 +41,8 @@ func open(t *testing.T, engine string) database {
 	return database{at.Open(t, dbtest.Modernc), engine, at}
 }
 
-// run runs a script with the client that people run scripts with. It returns what the client says
-// about statements that failed. A strict script stops at the first one.
+// run runs a script with the database's usual client. It returns the client's messages about
+// failed statements. A strict script stops at the first one.
 func (d database) run(t *testing.T, script string, strict bool) (problems []string) {
 	if d.engine == "sqlite" {
 		return d.runSQLite(script, strict)

@@ -49,7 +49,7 @@ func (d database) followers(t *testing.T, tb table) (list []*follower) {
 	return list
 }
 
-// poll reads what is new.
+// poll reads the new changes.
 func (f *follower) poll() (list []row.Change, err error) {
 	again := time.NewTicker(5 * time.Millisecond)
 	defer again.Stop()
@@ -73,7 +73,7 @@ func (f *follower) poll() (list []row.Change, err error) {
 	}
 }
 
-// follow lets an application write, and requires that a means delivers what it writes.
+// follow lets an application write, and requires that a means delivers its changes.
 func (d database) follow(r *result, a *application, f *follower, round int) (outcome, bool) {
 	defer f.close() //nolint:errcheck // the directory is removed
 	first, err := f.poll()

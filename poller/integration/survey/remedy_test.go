@@ -10,7 +10,7 @@ import (
 )
 
 // install runs the printed script of a change table, twice, and lets the application write as it did
-// before: each of its statements must do what it did, and its changes must arrive.
+// before: each of its statements must have the same effect, and its changes must arrive.
 func (d database) install(t *testing.T, r *result, a *application, round int) {
 	log := &changelog.Table{DB: d.DB, Name: r.table.Label(), Key: r.table.Key, Load: true, Logger: slog.New(slog.DiscardHandler)}
 	script, err := log.Script(context())

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// result is what was found out about a table.
+// result holds the findings about a table.
 type result struct {
 	table    table
 	view     bool
@@ -19,14 +19,14 @@ type result struct {
 	ddl      bool     // the printed script ran, twice, and delivered
 	wrong    []string // values
 	harm     []string // statements of the application that a remedy broke, remedies that failed
-	notes    []string // why something was not had
+	notes    []string // why something was not measured
 }
 
 func (r *result) note(format string, args ...any) {
 	r.notes = append(r.notes, r.table.Label()+": "+fmt.Sprintf(format, args...))
 }
 
-// survey finds out about a table.
+// survey examines a table.
 func (d database) survey(t *testing.T, tb table) *result {
 	r := &result{table: tb, view: tb.Kind != "table"}
 	d.tryCeiling(r)

@@ -50,7 +50,7 @@ func TestSurvey(t *testing.T) {
 	judge(t, all)
 }
 
-// schema is one file, and what was found out about its tables.
+// schema is one file, and the findings about its tables.
 type schema struct {
 	engine, name string
 	problems     []string // statements of the file that failed

@@ -249,7 +249,7 @@ func TestColumnsChanged(t *testing.T) {
 	})
 }
 
-// The comparison needs no order of its own: the database's is used, also where many
+// The comparison defines no order: it uses the database's, also where many
 // rows in a row differ.
 func TestKeysOfAllOrders(t *testing.T) {
 	t.Parallel()

@@ -13,7 +13,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 )
 
-// private returns a database on a server of its own: the transactions of other tests would hold rows back.
+// private returns a database on a separate server: the transactions of other tests would hold rows back.
 func private(t *testing.T, opts ...dbtest.Option) (*dbtest.Server, *sqlx.DB) {
 	server := dbtest.StartPostgres(t, opts...)
 	db := server.NewDatabase(t).Open(t, dbtest.PGX)
@@ -42,7 +42,7 @@ func TestAttacks(t *testing.T) {
 	}
 }
 
-// A row under a savepoint has the id of the subtransaction, which a snapshot takes for ended.
+// A row under a savepoint has the id of the subtransaction, which looks ended in a snapshot.
 func savepoints(t *testing.T, db *sqlx.DB) {
 	s := sourceOf(db, "t", "id")
 	_, at, _ := poll(t, s, "")
@@ -144,7 +144,7 @@ func keptIDs(t *testing.T, db *sqlx.DB) {
 	}
 }
 
-// A new version at the place of one that is gone belongs to a later pass.
+// A new version at the place of a removed one belongs to a later pass.
 func usedAgain(t *testing.T, db *sqlx.DB) {
 	s := sourceOf(db, "t", "id")
 	_, at, _ := poll(t, s, "")

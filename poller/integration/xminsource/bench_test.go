@@ -15,8 +15,8 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 )
 
-// What a poll may cost at most if nothing has changed: maxRatio of COPY of the table, or maxOfScan of a scan that counts
-// the rows, where that alone comes near to COPY.
+// A poll of an unchanged table may cost at most maxRatio of COPY of the table, or maxOfScan of a scan that counts the
+// rows, where that scan alone costs nearly as much as COPY.
 const (
 	maxRatio  = 0.2
 	maxOfScan = 1.5

@@ -11,8 +11,8 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 )
 
-// A version that was overwritten by an asynchronous commit comes back if a crash takes that commit back. Then it must
-// not be behind the cursor. Nor must the ids of transactions that the crash has taken back, which are given out again.
+// A version that was overwritten by an asynchronous commit comes back if a crash takes that commit back. The cursor
+// must not have passed it, nor the ids of transactions that the crash has taken back, which are given out again.
 func TestAsynchronousCommit(t *testing.T) {
 	t.Parallel()
 	server, db := private(t, dbtest.Args("-c", "wal_writer_delay=10s", "-c", "autovacuum=off", "-c", "checkpoint_timeout=1h"))

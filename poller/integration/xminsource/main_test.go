@@ -56,7 +56,7 @@ func poll(tb testing.TB, s *xminsource.Source, after source.Cursor) (rows []stri
 	}
 }
 
-// await is poll until so many rows have come: transactions of other tests hold rows back on a shared server.
+// await polls until n rows have come: transactions of other tests hold rows back on a shared server.
 func await(tb testing.TB, s *xminsource.Source, after source.Cursor, n int) (rows []string, to source.Cursor) {
 	tb.Helper()
 	again := time.NewTicker(2 * time.Millisecond)

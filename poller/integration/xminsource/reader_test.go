@@ -53,13 +53,13 @@ func copyOnce(ctx context.Context, src *xminsource.Source, sink *sqlx.DB) (done 
 	return false, tx.Commit()
 }
 
-// What a reading process gets in its environment.
+// The environment variables of a reading process.
 const (
 	sourceVariable = "DEVOTION_XMIN_SOURCE"
 	sinkVariable   = "DEVOTION_XMIN_SINK"
 )
 
-// runReader copies until the process is killed, if it is one that reads.
+// runReader copies until the process is killed, if it is a reading process.
 func runReader() (is bool) {
 	from, to := os.Getenv(sourceVariable), os.Getenv(sinkVariable)
 	if from == "" {
@@ -102,7 +102,7 @@ func (p *process) start() {
 	})
 }
 
-// kill kills the process. One that has ended by itself has found a fault.
+// kill kills the process. If the process ended before the kill, it found a fault.
 func (p *process) kill() {
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if _, rest, ok := strings.Cut(string(status), "VmHWM:"); ok {

@@ -15,7 +15,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
-// replayed waits until the standby has replayed what the primary has written.
+// replayed waits until the standby has replayed the primary's log.
 func replayed(t *testing.T, primary, standby *sqlx.DB) {
 	var lsn string
 	require.NoError(t, primary.Get(&lsn, `SELECT pg_current_wal_flush_lsn()`))
@@ -86,7 +86,7 @@ func TestStandby(t *testing.T) {
 	promotion(t, db, standby, at, ahead)
 }
 
-// The standby is promoted. What it delivered itself it has, and continues. A cursor of the old primary is refused.
+// The standby is promoted. It continues its own cursor, because it has those rows. A primary's cursor is refused.
 func promotion(t *testing.T, db, standby *sqlx.DB, at, ofPrimary source.Cursor) {
 	db.MustExec(`INSERT INTO t VALUES (6, 0)`)
 	_, ofPrimary, _ = poll(t, sourceOf(db, "t", "id"), ofPrimary)

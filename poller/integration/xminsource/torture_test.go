@@ -42,7 +42,7 @@ type torture struct {
 }
 
 // TestTorture kills the reading process and the server while writers write. Nothing is lost, nothing comes twice, the
-// order of each key is kept, and the end is the same.
+// order of each key is kept, and in the end the copy equals the table.
 func TestTorture(t *testing.T) {
 	t.Parallel()
 	server := dbtest.StartPostgres(t, dbtest.Args("-c", "lock_timeout=10s"))
@@ -80,7 +80,7 @@ func (x *torture) disturb(reader *process) {
 	total := *kills + *crashes
 	for n := 1; n <= total; n++ {
 		for x.made.Load() < *changes*int64(n)/int64(total+1) {
-			time.Sleep(time.Millisecond) // the writers run meanwhile
+			time.Sleep(time.Millisecond) // the writers run
 		}
 		if n**crashes/total > (n-1)**crashes/total {
 			require.NoError(x.t, x.server.Kill())

@@ -74,7 +74,7 @@ func partitions(t *testing.T, db *sqlx.DB) {
 	assert.Equal(t, pairs(1, 2, 3), rows)
 }
 
-// The rows of a partition that is attached after X1 was fixed belong to the next pass, all of them.
+// All rows of a partition that is attached after X1 was fixed belong to the next pass.
 func attachedMeanwhile(t *testing.T, db *sqlx.DB) {
 	db.MustExec(`CREATE TABLE p (id int PRIMARY KEY, v int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
 		CREATE TABLE old (id int PRIMARY KEY, v int); INSERT INTO old VALUES (11, 0); INSERT INTO p VALUES (1, 0)`)
@@ -92,7 +92,7 @@ func attachedMeanwhile(t *testing.T, db *sqlx.DB) {
 	assert.Equal(t, pairs(11, 12), rows)
 }
 
-// A version of another partition, at the place of one that is gone, has a greater key.
+// A version of another partition, at the place of a removed one, has a greater key.
 func samePlace(t *testing.T, db *sqlx.DB) {
 	db.MustExec(`CREATE TABLE p (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
 		CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10); CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20)`)

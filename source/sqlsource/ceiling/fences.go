@@ -190,7 +190,7 @@ func (p *Progress) NothingAbove(t Table, from, base int64, at time.Time) Limit {
 type ages[H any] []fence[H]
 
 // add adds a value, unless another one was added less than a 256th of wait before. It returns the
-// newest value that is as old as wait, and forgets it and all older ones. ok is false if there is none.
+// newest value that is as old as wait, and forgets it and all older ones. ok is false without such a value.
 func (a *ages[H]) add(value H, at time.Time, wait time.Duration) (old H, ok bool) {
 	if n := len(*a); n == 0 || at.Sub((*a)[n-1].at) >= wait/256 {
 		*a = append(*a, fence[H]{high: value, at: at})

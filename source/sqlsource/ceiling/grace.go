@@ -128,7 +128,7 @@ const stretch = 1 << 16
 
 var errNoInteger = errors.New("a key is not an integer")
 
-// ends returns the smallest and the greatest key above base, or base if there is none.
+// ends returns the smallest and the greatest key above base, or base without such a key.
 func (g *grace) ends(ctx context.Context, db Queryer, base int64) (low, high int64, err error) {
 	above := fmt.Sprintf("(%s) FROM %s WHERE %[1]s > %[3]d)", g.table.Key[0].Quoted, g.table.Name, base)
 	var least, most sql.NullString

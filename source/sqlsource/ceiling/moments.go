@@ -264,5 +264,5 @@ func pairs(digits, text string, at int) (all []string) {
 	return all
 }
 
-// isUpper reports whether a text has no small letter. Small and capital letters are ordered in ways of their own.
+// isUpper reports whether a text has no small letter. Small and capital letters are ordered differently.
 func isUpper(text string) bool { return text == strings.ToUpper(text) }

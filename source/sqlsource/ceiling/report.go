@@ -10,7 +10,7 @@ import (
 // Report is what a strategy found out about a table.
 type Report struct {
 	Strategy  string    // the strategy's name
-	Guarantee string    // what it guarantees for this table, and why, in one sentence
+	Guarantee string    // the guarantee for this table, and why, in one sentence
 	Lossy     bool      // rows can be missed
 	Findings  []Finding // in the order in which they were found
 	Updates   Updates   // whether a row is read again after an UPDATE

@@ -21,11 +21,11 @@ import (
 //   - Unix seconds, milliseconds, microseconds or nanoseconds, which their size tells apart,
 //   - UUIDs of version 7, ULIDs, or snowflake ids with an Epoch.
 //
-// A row is read when its time lies Margin before the database's clock, and all transactions of the database have
-// ended that were open when the clock showed that. So however long transactions are, a row is missed only if its time
-// lies more than Margin before its transaction began, by the database's clock. Margin must cover by how much the clocks
-// of clients are behind, and the time from taking the stamp to the beginning of the transaction. Where the database
-// does not list its transactions, as SQLite, Margin must cover the time to the commit. The guarantee says which.
+// A row is read when its time lies Margin before the database's clock, and all transactions that were open when the
+// clock showed that have ended. So however long transactions are, a row is missed only if its time lies more than
+// Margin before its transaction began, by the database's clock. Margin must cover the lag of the clients' clocks, and
+// the time from taking the stamp to the beginning of the transaction. Where the database does not list its
+// transactions, as SQLite, Margin must cover the time to the commit. The guarantee says which.
 //
 // Stamp is lossy, because nobody checks that assumption, and must be chosen explicitly. Package late counts the rows
 // that it does not cover. An UPDATE that does not set the column is not read.
@@ -108,7 +108,7 @@ func ends(ctx context.Context, db Queryer, t Table) (values []string, err error)
 	return values, nil
 }
 
-// check adds what is wrong with the values.
+// check reports values that are wrong.
 func (c Stamp) check(r *Report, t Table, m *moments) {
 	column := t.Key[0].Name
 	switch {
@@ -125,7 +125,7 @@ func (c Stamp) check(r *Report, t Table, m *moments) {
 // compound is how many SELECTs a statement has. SQLite takes 500, and its drivers have small stacks.
 const compound = 64
 
-// sorts adds that a column of texts does not sort them as their moments.
+// sorts reports a column of texts that does not sort them as their moments.
 func sorts(ctx context.Context, db Queryer, r *Report, t Table, m *moments) error {
 	if m == nil || m.sorted == nil || t.Name == "" {
 		return nil
@@ -147,7 +147,7 @@ func sorts(ctx context.Context, db Queryer, r *Report, t Table, m *moments) erro
 	return nil
 }
 
-// guarantee returns the report with what is guaranteed.
+// guarantee returns the report with the guarantee.
 func (c Stamp) guarantee(r Report, t Table, m *moments, since string) Report {
 	column, what := t.Key[0].Name, ""
 	if m != nil {
@@ -171,11 +171,11 @@ type stamp struct {
 	report  Report
 	margin  time.Duration
 	list    Transactions
-	moments *moments // nil: there was no row
+	moments *moments // nil: the table was empty
 
 	clock    time.Time         // of the database, as it was last
 	fences   Fences[time.Time] // each at what the clock showed
-	stale    time.Time         // since when the list of transactions is not new enough; zero: it was, at the last poll
+	stale    time.Time         // since when the list of transactions is not new enough; zero: it is new enough
 	open     time.Time         // all transactions have ended that were open then
 	settled  int64             // rows below this moment can be read
 	progress Progress          // by moments
@@ -250,7 +250,7 @@ func (g *stamp) read(value string, after []string, clock time.Time) (int64, erro
 	return greatest, nil
 }
 
-// maxAhead is how far times may be ahead of the clock before the first row is read. Less passes soon.
+// maxAhead is how far times may be ahead of the clock before the first row is read. A smaller lead passes soon.
 const maxAhead = time.Hour
 
 func micros(n int64) time.Duration {
@@ -264,9 +264,9 @@ func (g *stamp) refuse(remedies []Remedy, format string, args ...any) error {
 	return retry.Permanent(r.Err(g.table))
 }
 
-// fence sets a fence at what the clock showed, and finds out which ones are settled.
+// fence sets a fence at the time that the clock showed, and finds out which fences are settled.
 func (g *stamp) fence(ctx context.Context, db Queryer, clock, at time.Time) error {
-	if clock.Before(g.clock) { // those that are open may take earlier times than the fences
+	if clock.Before(g.clock) { // open transactions may take earlier times than the fences
 		g.fences.Forget()
 	}
 	g.clock = clock
@@ -289,7 +289,7 @@ func (g *stamp) fence(ctx context.Context, db Queryer, clock, at time.Time) erro
 // namedAfter is how long a transaction may be open until it is named.
 const namedAfter = time.Second
 
-// held says what the greatest row waits for.
+// held returns the transactions that the greatest row waits for.
 func (g *stamp) held(ctx context.Context, db Queryer, since time.Time, greatest int64) (*source.Held, error) {
 	h := &source.Held{Since: since}
 	oldest, waiting := g.fences.Oldest()

@@ -20,13 +20,13 @@ var (
 	stampSeeds = flag.Uint64("stamp.seeds", 0, "how many seeds TestStampModel runs; 0 for 10,000, and 3,000 with -short")
 )
 
-// stampFault is a reader with a fault. The zero value has none.
+// stampFault is a fault of a reader. The zero value is a correct reader.
 type stampFault struct {
 	noMargin    bool // the margin is 0
 	listFirst   bool // the transactions are listed before the clock is read
 	onlyXID     bool // only transactions with a transaction id are listed
 	noPrepared  bool // prepared transactions are not listed
-	noHeirs     bool // they are not told to be one that was listed
+	noHeirs     bool // their new ids are not linked to a listed transaction
 	unfenced    bool // no transaction is listed
 	oneSnapshot bool // rows are read as they were when the clock was
 }
@@ -36,7 +36,7 @@ const margin = 6
 
 // stampWriter is a session that works through its script:
 //
-//	n  the client takes a stamp before it begins, by a clock that may be behind
+//	n  the client takes a stamp before it begins, by a clock that may lag
 //	b  begin: from now on the transaction is listed
 //	s  the stamp is taken in the transaction
 //	i  a row with the stamp is written, which needs a transaction id
@@ -164,7 +164,7 @@ func compareRows(a, b stampRow) int {
 	return int(a.id - b.id)
 }
 
-// restart ends every transaction that is not prepared. Ids are given again, to others.
+// restart ends every transaction that is not prepared. Its ids are given to others.
 func (w *stampWorld) restart() {
 	w.restarts--
 	w.note("restart")

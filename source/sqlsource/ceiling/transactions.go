@@ -15,7 +15,7 @@ type Transactions interface {
 
 	// List returns all transactions that had begun when the clock showed at, and have not ended, and maybe others. clock is
 	// what Clock has returned, and at the same or less. Each is listed by an id that it keeps until it ends, unless it
-	// Inherits, and until all statements that begin later see what it has written. before is what was listed last.
+	// Inherits, and until all statements that begin later see its writes. before is the last list.
 	// A nil map says that the database has not returned a list that is new enough.
 	List(ctx context.Context, db Queryer, clock time.Time, before map[string]*Holder) (at time.Time, open map[string]*Holder, err error)
 

@@ -96,7 +96,7 @@ type Reader interface {
 	// an expression in LIMIT, which must be evaluated before rows are read, in the same snapshot. It is true
 	// only while the table has the present columns, and Size counts at most [MaxInline] bytes for each
 	// value. Then the rows can be read without Size, and the columns need not be asked for again. ""
-	// says that there is no such condition, or that it is not true now.
+	// says that no such condition exists, or that it is not true now.
 	Steady(ctx context.Context, db ceiling.Queryer, table []string) (condition string, err error)
 
 	// ColumnsChanged reports whether an error may come of columns that changed.
@@ -156,9 +156,9 @@ type Relation struct {
 	Schema string // "" where the database has no schemas
 	Name   string
 	Kind   string   // "table", "view", or what else the database has, in words
-	Key    []string // the primary key, or else the shortest unique key, one without NULL first; nil: there is none
+	Key    []string // the primary key, or else the shortest unique key, one without NULL first; nil: no such key
 	Nulls  bool     // columns of Key may hold NULL, and rows with NULL there are not told apart
-	Place  string   // an expression for where a row is stored, which tells rows apart without a key, but changes when they move; "": there is none
+	Place  string   // an expression for where a row is stored, which tells rows apart without a key, but changes when they move; "": not known
 	Rows   int64    // about, as the catalogue has it; -1: not known
 	Bytes  int64    // without indexes, about; -1: not known
 	Grants Grants   // what the present role may do
@@ -251,7 +251,7 @@ type History struct {
 	Boot    string        // changes when the server starts, which can lose what is not flushed; compared like Marks
 	Flushes time.Duration // a commit is on disk at most this long after it was made; 0: not known
 	Standby bool          // the server is a standby, whose mark can be lower than that of another server
-	Same    string        // " AND " and a condition, for that of Steady, which is true only while this is the history and its Mark cannot have fallen; "": there is none
+	Same    string        // " AND " and a condition, to append to that of Steady, true only while this is the history and its Mark cannot have fallen; "": no condition
 }
 
 // HistoryPart is one thing that identifies a history.
@@ -267,6 +267,6 @@ type HistoryPart struct {
 // others. See DESIGN-histories.md of package sqlsource.
 type Marks struct {
 	Parts []HistoryPart
-	Drawn string // the column from which History takes its mark, as AUTO_INCREMENT draws it; "" if there is none
+	Drawn string // the column from which History takes its mark, as AUTO_INCREMENT draws it; "" without one
 	File  string // the path of the database's file; "" if it is not one
 }

@@ -199,7 +199,7 @@ type RowVersion struct{}
 
 func (RowVersion) String() string { return "row-version" }
 
-// Open checks that the key is what it must be.
+// Open checks that the key has the required type.
 func (c RowVersion) Open(ctx context.Context, db ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
 	r := ceiling.Report{Strategy: c.String()}
 	key := t.Key[0]

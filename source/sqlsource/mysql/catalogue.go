@@ -42,7 +42,7 @@ type uniqueKey struct {
 	primary, nulls, partial bool // partial: of parts of columns, or of expressions
 }
 
-// before reports whether a key is to be preferred.
+// before reports whether a key is preferred to another one.
 func (k *uniqueKey) before(other *uniqueKey) bool {
 	switch {
 	case k.partial || other == nil || other.partial:

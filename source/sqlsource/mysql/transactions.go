@@ -78,7 +78,7 @@ func (*transactions) Clock(ctx context.Context, db ceiling.Queryer) (time.Time, 
 }
 
 // InnoDB makes INNODB_TRX again when nobody has read it for refresh. So a pipeline that does not find it new reads it
-// less often, up to slowest, and at times of its own: others may read it, too.
+// less often, up to slowest, and at random times: others may read it, too.
 const (
 	refresh = 100 * time.Millisecond
 	slowest = 10 * time.Second

@@ -157,7 +157,7 @@ func readHistory(ctx context.Context, db ceiling.Queryer, name any, identifier, 
 		`+bootExpr+`
 		FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END - '0/0'::pg_lsn AS at) AS log`, name).
 		Scan(&h.Standby, &cluster, &timeline, &database, &oid, &h.Mark, &h.Flushed, &writer, &h.Boot)
-	if oid != "" && !h.Standby { // a server that was not started again, and is no standby, does not go back
+	if oid != "" && !h.Standby { // a server that was not started again, and is not a standby, does not go back
 		h.Same = fmt.Sprintf(" AND %s = '%s' AND (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database()) = %s AND %s::regclass = %s::oid",
 			bootExpr, h.Boot, database, dialect.QuoteWith("'", fmt.Sprint(name)), oid)
 	}

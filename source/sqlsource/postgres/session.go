@@ -21,7 +21,7 @@ import (
 
 // Settings implements [dialect.Reader]. The condition sets what changes the text of values for the
 // statement that it is part of, and for no other one: the planner evaluates it once, before the
-// first row. So it also holds behind a pooler, where each statement can run in another session.
+// first row. So it also holds with a pooler, where each statement can run in another session.
 func (Dialect) Settings(zone bool) dialect.Settings {
 	set := `set_config('DateStyle', 'ISO, YMD', true), set_config('IntervalStyle', 'postgres', true), set_config('extra_float_digits', '1', true), set_config('bytea_output', 'hex', true)`
 	if zone {
@@ -30,11 +30,11 @@ func (Dialect) Settings(zone bool) dialect.Settings {
 	return dialect.Settings{Where: "(SELECT concat(" + set + ")) IS NOT NULL"}
 }
 
-// Session implements [dialect.Reader]. A statement must take a single round trip behind a pooler
+// Session implements [dialect.Reader]. A statement must take a single round trip through a pooler
 // that gives each transaction another session of the server, such as PgBouncer: a statement that is
-// prepared first may be unknown to the session that is to execute it, or be somebody else's. lib/pq
-// prepares every statement with arguments, also where that is not seen to be wrong: so it gets none.
-// pgx prepares statements by name, which saves the server work, and is told not to behind a pooler.
+// prepared first may be unknown to the session that executes it, or be somebody else's. lib/pq
+// prepares every statement with arguments, also where no pooler is recognised: so it gets none.
+// pgx prepares statements by name, which saves the server work. With a pooler it is told not to.
 // A pooler is recognised by the process id that it made up for the connection.
 //
 // A condition must not depend on the session's time zone. What Settings does is too late for a literal, and
@@ -188,8 +188,8 @@ func inspect(conn *sql.Conn) (pgx pgxConn, inlines bool, err error) {
 const execMode = 4
 
 // inline writes arguments into a statement, in the place of $1, $2, ... outside of quotes and
-// comments. ok is false if one of them has no text. Each becomes a literal without a type, which Postgres
-// takes for the type of what it is compared with, as it does with the text of an argument.
+// comments. ok is false if one of them has no text. Each becomes a literal without a type. Postgres
+// gives it the type of the other operand, as it does with the text of an argument.
 func inline(query string, args []any, escapes bool) (text string, ok bool) {
 	literals := make([]string, len(args))
 	for i, arg := range args {

@@ -85,7 +85,7 @@ func (p *table) guarantee(r *ceiling.Report, t ceiling.Table, c recipe, byWord b
 
 // settings finds out who sets the key's first column to the value of a recipe. Only a trigger of
 // the recipe is known to do so. ByWord says that the user vouches for other triggers. It returns
-// what the guarantee promises, and as its last clause what it assumes.
+// the promise of the guarantee, and its assumption, which is the last clause.
 func (p *table) settings(r *ceiling.Report, t ceiling.Table, c recipe, byWord bool) (promise, assumed string) {
 	column, fix := t.Key[0].Name, otherMeans(t)
 	known, knownUpdates := p.setters(func(g trigger) bool { return g.source == c.body(column) })

@@ -65,7 +65,7 @@ func TestAPreReleaseReportsItsVersion(t *testing.T) {
 	s.update(0, "installed 1.1.0~rc~2")
 }
 
-// The process writes what it likes into its environment, and root's curl must not take it for an option or a file.
+// The process can write anything into its environment, and root's curl must not take it for an option or a file.
 func TestTheAddressIsOne(t *testing.T) {
 	for address, want := range map[string]string{
 		":9464":            "127.0.0.1:9464",
