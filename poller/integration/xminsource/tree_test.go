@@ -15,7 +15,7 @@ func TestTrees(t *testing.T) {
 	t.Parallel()
 	_, db := private(t)
 	for name, test := range map[string]func(*testing.T, *sqlx.DB){
-		"partitions": partitions, "attached while a pass reads": attachedMeanwhile, "the same place in two partitions": samePlace, "inheritance": inheritance, "materialized view": materialized, "foreign": foreign,
+		"partitions": partitions, "attached while a pass reads": attachedMeanwhile, "the same place in two partitions": samePlace, "inheritance": inheritance, "one key in two tables": oneKeyTwice, "materialized view": materialized, "foreign": foreign,
 	} {
 		t.Run(name, func(t *testing.T) {
 			db.MustExec(`DROP TABLE IF EXISTS p, old, p1 CASCADE`)
@@ -118,6 +118,29 @@ func inheritance(t *testing.T, db *sqlx.DB) {
 	db.MustExec(`ALTER TABLE old INHERIT p; UPDATE c1 SET v = 0`)
 	rows, _, _ = poll(t, s, at)
 	assert.Equal(t, pairs(2, 9), rows)
+	db.MustExec(`DROP TABLE p CASCADE`)
+}
+
+// A key is unique in each of the two tables, and not in both together. The second row of a key is not in the batch of the first.
+func oneKeyTwice(t *testing.T, db *sqlx.DB) {
+	db.MustExec(`CREATE TABLE p (id int PRIMARY KEY, v int); CREATE TABLE c1 () INHERITS (p)`)
+	s := sourceOf(db, "p", "id")
+	_, at, _ := poll(t, s, "")
+	db.MustExec(`INSERT INTO p SELECT n, 0 FROM generate_series(1, 4) AS n; INSERT INTO c1 VALUES (4, 1), (5, 0)`)
+	_, err := s.Fetch(t.Context(), at, 4)
+	lab.RequirePermanent(t, err, "two rows have the same key", "inherit")
+	db.MustExec(`DELETE FROM c1 WHERE id = 4`)
+	rows, at, _ := poll(t, s, at)
+	assert.Equal(t, pairs(1, 2, 3, 4, 5), rows)
+	db.MustExec(`INSERT INTO c1 VALUES (6, 0); ALTER TABLE c1 ALTER id DROP NOT NULL; INSERT INTO p VALUES (7, 0)`)
+	rows, at, _ = poll(t, s, at)
+	assert.Equal(t, pairs(6, 7), rows)
+	db.MustExec(`CREATE TABLE old (a int, b int, v int, UNIQUE (a, b)); INSERT INTO old VALUES (1, 1, 0)`)
+	s = sourceOf(db, "old", "a", "b")
+	_, at, _ = poll(t, s, "")
+	db.MustExec(`INSERT INTO old VALUES (1, 2, 0), (1, NULL, 0)`)
+	_, err = s.Fetch(t.Context(), at, 1)
+	lab.RequirePermanent(t, err, "a column of the key is NULL")
 	db.MustExec(`DROP TABLE p CASCADE`)
 }
 
