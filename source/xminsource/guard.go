@@ -152,12 +152,12 @@ func (g *guard) probe(ctx context.Context, db queryer) error {
 	return nil
 }
 
-// keyTypes reads the types of the key's columns.
+// keyTypes reads the types of the key's columns with their lengths: character alone is character(1).
 func (g *guard) keyTypes(ctx context.Context, db queryer) (key []keyColumn, err error) {
 	s := g.source
 	for _, column := range s.Key {
 		k := keyColumn{ref: "t." + postgres.Dialect{}.Quote(column)}
-		err := db.QueryRowContext(ctx, `SELECT format_type(atttypid, NULL) FROM pg_catalog.pg_attribute
+		err := db.QueryRowContext(ctx, `SELECT format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute
 			WHERE attrelid = to_regclass($1::text) AND attname = $2::text AND NOT attisdropped AND attnum > 0`, g.name, column).Scan(&k.typ)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, s.permanent("the table has no column %q", column)

@@ -34,6 +34,7 @@ type list struct {
 	stamp   stamp
 	entries []place
 	full    bool // others may follow in the table
+	used    bool // a row was read
 
 	from, to       source.Cursor // of the last batch
 	fromAt, toAt   int           // where they stand in entries
@@ -82,6 +83,9 @@ func (l *list) after(f *fetched) (next int, ended bool) {
 	next = min(f.start+f.limit, len(l.entries))
 	return next, next == len(l.entries) && !l.full
 }
+
+// stuck reports whether a whole list has brought no row, and the next one would begin at the same key.
+func (l *list) stuck(next int) bool { return l != nil && l.full && !l.used && next == len(l.entries) }
 
 // pending returns how many versions follow at most, 0 if that is not known.
 func (l *list) pending() int64 {
