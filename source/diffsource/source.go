@@ -1,7 +1,6 @@
 package diffsource
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,7 +92,10 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	if limit < 1 {
 		return b, retry.Permanent(fmt.Errorf("diffsource: the caller asked for a limit of %d changes", limit))
 	}
-	if err := cmp.Or(ctx.Err(), s.init(ctx)); err != nil {
+	if err := ctx.Err(); err != nil {
+		return b, err
+	}
+	if err := s.init(); err != nil {
 		return b, err
 	}
 	at, err := decode(after, identity(s.Table))
@@ -157,7 +159,7 @@ func (s *Source) drop() {
 	}
 }
 
-func (s *Source) init(ctx context.Context) error {
+func (s *Source) init() error {
 	t := s.Table
 	switch {
 	case t == nil:
@@ -171,7 +173,7 @@ func (s *Source) init(ctx context.Context) error {
 		s.table, s.tuning = all(t), usual
 	}
 	if s.store == nil {
-		dir, err := openDirectory(ctx, s.Dir)
+		dir, err := openDirectory(s.Dir)
 		if err != nil {
 			return fmt.Errorf("diffsource: open the directory of the state: %w", err)
 		}
