@@ -21,7 +21,9 @@
 //
 // A pass reads one batch after the other. A row whose key changes while it runs can be in the copy under both
 // keys, or under none, until the next pass. With Source.Snapshot a pass reads all rows as of one moment.
-// Batch.AsOf is the start of the last complete pass: every change committed before it is delivered.
+// Batch.AsOf is the start of the last complete pass, by the clock of this machine: every change committed before it is
+// delivered. A pass over a standby of Postgres has none, because a standby lags. A replica of MySQL or MariaDB is not
+// recognised: there every change is delivered that the replica had applied at that time.
 //
 // A table that was emptied, restored or replaced is not an error: its differences are changes. A new
 // column changes each row.

@@ -81,9 +81,11 @@ func (p *pass) end(b *source.Batch[row.Change], done bool) error {
 	if err := p.fillKeys(b.Records); err != nil {
 		return err
 	}
+	p.now.replica = s.replica
 	if done && p.whole && !p.differ {
-		s.quiet = quiet{p.from, time.UnixMilli(p.now.began)}
-		b.AsOf, b.Position = s.quiet.began, p.at.position()
+		p.now.complete = true
+		s.quiet = quiet{p.from, time.UnixMilli(p.now.began), p.now.asOf()}
+		b.AsOf, b.Position = s.quiet.asOf, p.at.position()
 		p.discard()
 		return nil
 	}

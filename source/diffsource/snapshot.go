@@ -43,7 +43,7 @@ type snapshot struct {
 
 // beginSnapshot begins a transaction, and returns the table as it sees it.
 func (s *Source) beginSnapshot(ctx context.Context) (_ *snapshot, _ table, err error) {
-	t := all(s.Table)
+	t := s.all()
 	d := t.Dialect
 	if d == nil {
 		if d, err = builtin.Find(t.DB); err != nil {

@@ -41,13 +41,14 @@ type Source struct {
 	// Without it each batch is read alone: see the package comment.
 	Snapshot time.Duration
 
-	mu     sync.Mutex
-	tuning tuning
-	table  table
-	store  *store
-	pass   *pass  // the pass in progress, or nil
-	quiet  quiet  // the last complete pass without a difference
-	saved  uint64 // the pass of the cursor before: a checkpoint may stand there
+	mu      sync.Mutex
+	tuning  tuning
+	table   table
+	store   *store
+	pass    *pass  // the pass in progress, or nil
+	replica bool   // a row of the pass was read on a standby
+	quiet   quiet  // the last complete pass without a difference
+	saved   uint64 // the pass of the cursor before: a checkpoint may stand there
 }
 
 // tuning are the sizes that a test changes.
@@ -65,6 +66,7 @@ var usual = tuning{pageRows: 5000, window: 4096, lookup: 100, scanFor: 2 * time.
 type quiet struct {
 	at    source.Cursor
 	began time.Time
+	asOf  time.Time
 }
 
 // table has the methods of [sqlsource.Table] that a Source needs.
@@ -105,7 +107,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	if s.pass == nil || s.pass.from != after {
 		s.drop()
 		began, asOf := s.last(at, after)
-		if at.complete && time.Since(began) < s.Every {
+		if since := time.Since(began); at.complete && since >= 0 && since < s.Every { // a clock that was set back makes it negative
 			b.AsOf, b.Position = asOf, at.position()
 			return b, nil
 		}
@@ -124,7 +126,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 // last returns when the last complete pass began, and the AsOf that follows from it.
 func (s *Source) last(at cursor, after source.Cursor) (began, asOf time.Time) {
 	if s.quiet.at == after && !s.quiet.began.IsZero() {
-		return s.quiet.began, s.quiet.began
+		return s.quiet.began, s.quiet.asOf
 	}
 	return time.UnixMilli(at.began), at.asOf()
 }
@@ -170,7 +172,7 @@ func (s *Source) init() error {
 		return retry.Permanent(errors.New("diffsource: Ceiling, Start or Conn of Table is set: a pass reads all rows"))
 	}
 	if s.table == nil {
-		s.table, s.tuning = all(t), usual
+		s.table, s.tuning = s.all(), usual
 	}
 	if s.store == nil {
 		dir, err := openDirectory(s.Dir)
@@ -186,6 +188,7 @@ func (s *Source) init() error {
 func (s *Source) begin(at cursor, from source.Cursor, asOf time.Time) (*pass, error) {
 	p := &pass{source: s, from: from, at: at, now: at, whole: at.pass == 0 || at.complete, pager: pager{table: s.table, pageRows: s.tuning.pageRows}}
 	var err error
+	s.replica = !p.whole && at.replica
 	if p.whole {
 		p.now = cursor{lineage: at.lineage, pass: at.pass + 1, began: time.Now().UnixMilli(), base: at.state}
 		if at.pass == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -30,4 +31,54 @@ func TestFetchWithEndedContext(t *testing.T) {
 	b, err := s.Fetch(t.Context(), "", 10)
 	require.NoError(t, err)
 	require.Len(t, b.Records, 1)
+}
+
+// A clock that was set back since a pass began does not stop the next pass, and AsOf is not in the future.
+func TestClockSetBack(t *testing.T) {
+	t.Parallel()
+	for _, every := range []time.Duration{0, time.Hour} {
+		s, table := sourceOf(t, map[sqlsource.Key]string{"i1;": "a"})
+		s.Every = every
+		b, err := s.Fetch(t.Context(), "", 10)
+		require.NoError(t, err)
+		require.False(t, b.AsOf.IsZero())
+		at, err := decode(b.To, identity(s.Table))
+		require.NoError(t, err)
+		at.began = time.Now().Add(24 * time.Hour).UnixMilli()
+		table.rows["i2;"] = "b"
+		b, err = s.Fetch(t.Context(), at.encode(identity(s.Table)), 10)
+		require.NoError(t, err)
+		require.Len(t, b.Records, 1)
+		require.False(t, b.AsOf.After(time.Now()))
+		table.rows["i3;"] = "c"
+		table.rows["i4;"] = "d"
+		b, err = s.Fetch(t.Context(), at.encode(identity(s.Table)), 1)
+		require.NoError(t, err)
+		require.True(t, b.More)
+		require.True(t, b.AsOf.IsZero(), "what the last pass has seen is not known")
+	}
+}
+
+func TestPassOverAStandbyHasNoAsOf(t *testing.T) {
+	t.Parallel()
+	now := time.Now().Add(-time.Minute).UnixMilli()
+	require.True(t, cursor{pass: 2, complete: true, replica: true, began: now, last: now}.asOf().IsZero())
+	require.Equal(t, now, cursor{pass: 2, replica: true, began: now, last: now}.asOf().UnixMilli(), "that of the pass before")
+	s, table := sourceOf(t, map[sqlsource.Key]string{"i1;": "a", "i2;": "b"})
+	b, err := s.Fetch(t.Context(), "", 1)
+	require.NoError(t, err)
+	s.replica = true // as the ceiling of a table notes it
+	b, err = s.Fetch(t.Context(), b.To, 10)
+	require.NoError(t, err)
+	require.False(t, b.More)
+	require.True(t, b.AsOf.IsZero())
+	s.Every = time.Hour
+	b, err = s.Fetch(t.Context(), b.To, 10)
+	require.NoError(t, err)
+	require.True(t, b.AsOf.IsZero())
+	s.Every = 0
+	delete(table.rows, "i2;")
+	b, err = s.Fetch(t.Context(), b.To, 10)
+	require.NoError(t, err)
+	require.False(t, b.AsOf.IsZero(), "it is the primary now")
 }

@@ -145,7 +145,9 @@ func (e *engine) read(ctx context.Context, at place, i, limit int) (p part, err 
 		if last && !b.More && b.Held == nil {
 			next = next.at("")
 			next.form, p.More = done, false
-			p.AsOf = at.moment
+			if at.moments == 1 && !e.session.standby { // otherwise a part may be of a standby, which lags
+				p.AsOf = at.moment
+			}
 		}
 		if p.To, err = next.encode(); err != nil {
 			return p, err

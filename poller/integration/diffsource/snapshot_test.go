@@ -2,6 +2,7 @@ package diffsource
 
 import (
 	"errors"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -9,9 +10,11 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
+	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/snapshot"
 )
 
 // The moment of a pass is after its locks: a table that is emptied and filled again while the pass waits for it
@@ -74,4 +77,36 @@ func TestSnapshotOfARowThatTheServerRefuses(t *testing.T) {
 		}
 		require.Equal(t, []string{"1", "2", "3", "!id 4", "5", "6", "7", "8", "9"}, got)
 	})
+}
+
+// A standby lags by an unknown time, so that neither a pass over it nor a snapshot of it says as of when it is.
+func TestStandbyHasNoAsOf(t *testing.T) {
+	t.Parallel()
+	server := dbtest.StartPostgres(t)
+	database := server.NewDatabase(t)
+	primary := database.Open(t, dbtest.PGX)
+	primary.MustExec(`create table t (id int primary key)`)
+	primary.MustExec(`insert into t select generate_series(1, 3)`)
+	standby := dbtest.StartStandby(t, server).Database(database.Name()).Open(t, dbtest.PGX)
+	lab.WaitFor(t, func() bool {
+		var n int
+		return standby.Get(&n, `select count(*) from t`) == nil && n == 3
+	})
+	for _, db := range []*sqlx.DB{primary, standby} {
+		for _, long := range []time.Duration{0, time.Hour} {
+			s := open(t, db, t.TempDir(), "t", "id")
+			s.Snapshot = long
+			b, err := s.Fetch(t.Context(), "", 10)
+			require.NoError(t, err)
+			require.Len(t, b.Records, 3)
+			require.Equal(t, db == standby, b.AsOf.IsZero())
+			require.NoError(t, s.Close())
+		}
+		rows := &snapshot.Rows{Options: snapshot.Options{DB: db, Logger: slog.New(slog.DiscardHandler)}, Table: snapshot.Table{Name: "t"}}
+		b, err := rows.Fetch(t.Context(), "", 10)
+		require.NoError(t, err)
+		require.Len(t, b.Records, 3)
+		require.Equal(t, db == standby, b.AsOf.IsZero())
+		require.NoError(t, rows.Close())
+	}
 }
