@@ -115,10 +115,15 @@ func (p *pass) discard() {
 	}
 }
 
+// close gives up what the pass holds. A segment that no cursor names is removed.
 func (p *pass) close() {
+	unused := p.out.file != nil && p.out.synced == 0
 	p.snapshot.end()
 	_ = p.base.close()
 	_ = p.out.close() // it was synced, or is not used
+	if unused {
+		_ = p.source.store.dir.Remove(p.out.name) // otherwise it is removed with the state of old passes
+	}
 }
 
 // step compares the next row and the next entry. It returns the change, if they differ, or why the row

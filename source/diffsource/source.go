@@ -112,6 +112,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 			return b, nil
 		}
 		if s.pass, err = s.begin(at, after, asOf); err != nil {
+			s.pass = nil
 			return b, err
 		}
 	}

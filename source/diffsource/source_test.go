@@ -2,12 +2,16 @@ package diffsource
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
@@ -81,4 +85,40 @@ func TestPassOverAStandbyHasNoAsOf(t *testing.T) {
 	b, err = s.Fetch(t.Context(), b.To, 10)
 	require.NoError(t, err)
 	require.False(t, b.AsOf.IsZero(), "it is the primary now")
+}
+
+// failing is a table whose calls fail from one on.
+type failing struct {
+	*fakeTable
+	left int
+}
+
+func (f *failing) FetchKeyed(ctx context.Context, after source.Cursor, limit int) (source.Batch[row.Row], []sqlsource.Key, error) {
+	if f.left--; f.left < 0 {
+		return source.Batch[row.Row]{}, nil, errTable
+	}
+	return f.fakeTable.FetchKeyed(ctx, after, limit)
+}
+
+// The state of a Fetch that fails is not left behind.
+func TestFailedFetchLeavesNoState(t *testing.T) {
+	t.Parallel()
+	rows := map[sqlsource.Key]string{}
+	for i := range 6000 {
+		rows[sqlsource.Key(fmt.Sprintf("i%d;", i))] = "v"
+	}
+	s, table := sourceOf(t, rows)
+	s.tuning.scanFor = time.Hour
+	for range 3 {
+		s.table = &failing{table, 1}
+		_, err := s.Fetch(t.Context(), "", 10_000)
+		require.ErrorIs(t, err, errTable)
+		files, err := filepath.Glob(filepath.Join(s.Dir, "*.state"))
+		require.NoError(t, err)
+		require.Empty(t, files)
+	}
+	s.table = table
+	b, err := s.Fetch(t.Context(), "", 10_000)
+	require.NoError(t, err)
+	require.Len(t, b.Records, 6000)
 }
