@@ -36,8 +36,8 @@ type Source struct {
 	Every time.Duration
 
 	// Snapshot, if not 0, reads a pass in one transaction of at most this duration: its rows are as of one moment.
-	// A pass that takes longer goes on in another transaction, and so does one that is interrupted. A
-	// transaction holds a connection of the pool, and the database keeps old versions of rows until it ends.
+	// A pass that takes longer goes on in another transaction, and so does one that is interrupted. The duration is
+	// looked at in a Fetch only: while nobody fetches, the transaction stays open, until Close. A transaction holds a connection of the pool, and the database keeps old versions of rows until it ends.
 	// Without it each batch is read alone: see the package comment.
 	Snapshot time.Duration
 
@@ -81,7 +81,7 @@ type table interface {
 // guarantee is the promise of all Sources.
 var guarantee = &source.Guarantee{
 	Name: "diff",
-	Text: "every row that two passes see differently is delivered, as it was when the later one read it; versions between two passes are not seen",
+	Text: "every row that two passes see differently is delivered, as it was when the later one read it, if the sink stores the cursor with the records; versions between two passes are not seen",
 }
 
 // Fetch implements [source.Source]. A pass that finds no difference does not move the cursor. The
