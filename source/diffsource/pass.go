@@ -44,12 +44,18 @@ type pass struct {
 // run fills a batch.
 func (p *pass) run(ctx context.Context, limit int, b *source.Batch[row.Change]) error {
 	began, from, done := time.Now(), p.now.key, false
+	pinned, read := 0, p.read-p.bytes // the first change whose row was not copied, and what was read before its page
 	most := cmp.Or(p.source.Table.MaxBytes, sqlsource.DefaultMaxBytes)
 	for len(b.Records) < limit && b.Bytes < most && !done {
 		if len(p.rows) == 0 && p.now.key != from && time.Since(began) > p.source.tuning.scanFor {
 			break
 		}
+		before := p.read
 		c, bad, ended, err := p.step(ctx, len(b.Records) == 0)
+		if p.read != before { // another page
+			unpin(b.Records[pinned:], before-read)
+			pinned, read = len(b.Records), before
+		}
 		switch {
 		case err != nil:
 			return err
