@@ -100,6 +100,9 @@ func log(ctx context.Context, s subject) (Means, error) {
 	if s.relation.Kind != "table" {
 		return m, fmt.Errorf("it is a %s, whose changes are not in the log", s.relation.Kind)
 	}
+	if s.relation.Branches {
+		return m, errors.New("partitions or children of the table may lack a primary key: Postgres would refuse UPDATE and DELETE of one that is added later")
+	}
 	src := &pglog.Source{DB: s.db, Slot: publication, Publication: publication, Tables: []string{s.relation.Label()}, Logger: quiet()}
 	defer src.Close()
 	script, err := src.Setup(ctx)

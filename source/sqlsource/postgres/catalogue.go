@@ -24,7 +24,10 @@ const relations = `WITH RECURSIVE tree(root, oid) AS (
 		LEFT JOIN pg_catalog.pg_stat_all_tables s ON s.relid = c.oid GROUP BY tree.root
 	)
 	SELECT n.nspname::text, c.relname::text, c.relkind::text, CASE WHEN size.unknown THEN -1 ELSE size.rows::bigint END,
-		size.pages::bigint * current_setting('block_size')::bigint, COALESCE(key.names, 'null'), COALESCE(key.nulls, false), CASE WHEN c.relkind IN ('r', 'm') AND NOT c.relhassubclass THEN 'ctid' ELSE '' END, has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'),
+		size.pages::bigint * current_setting('block_size')::bigint, COALESCE(key.names, 'null'), COALESCE(key.nulls, false),
+		c.relkind = 'r' AND c.relhassubclass OR c.relkind = 'p' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate),
+		CASE WHEN c.relkind IN ('r', 'm') AND NOT c.relhassubclass THEN 'ctid' ELSE '' END,
+		has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'),
 		pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE') OR r.rolsuper,
 		(r.rolreplication OR r.rolsuper) AND current_setting('wal_level') = 'logical'
 	FROM size JOIN pg_catalog.pg_class c ON c.oid = size.root JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -43,7 +46,7 @@ func (Dialect) Relations(ctx context.Context, db ceiling.Queryer) (list []dialec
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var r dialect.Relation
 		var kind, key string
-		if err := rows.Scan(&r.Schema, &r.Name, &kind, &r.Rows, &r.Bytes, &key, &r.Nulls, &r.Place, &r.Grants.Read, &r.Grants.Trigger, &r.Grants.Log); err != nil {
+		if err := rows.Scan(&r.Schema, &r.Name, &kind, &r.Rows, &r.Bytes, &key, &r.Nulls, &r.Branches, &r.Place, &r.Grants.Read, &r.Grants.Trigger, &r.Grants.Log); err != nil {
 			return err
 		}
 		r.Kind = relationKinds[kind]

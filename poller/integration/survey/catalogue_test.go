@@ -1,0 +1,36 @@
+package survey
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/artifactofdevotion/devotion/source/recommend"
+)
+
+// means returns a means of a table.
+func (d database) means(t *testing.T, pattern, name string) recommend.Means {
+	t.Helper()
+	tables, err := recommend.Tables(context(), d.DB, pattern)
+	require.NoError(t, err)
+	require.Len(t, tables, 1, pattern)
+	for _, m := range tables[0].Means {
+		if m.Name == name {
+			return m
+		}
+	}
+	require.Fail(t, "no such means", "%s of %s", name, pattern)
+	return recommend.Means{}
+}
+
+// The log is not offered where a partition or a child that is added later could not be updated.
+func TestLogOfTablesWithPartitions(t *testing.T) {
+	d := open(t, "postgres")
+	d.MustExec(`create table ev (id int not null, v int) partition by list (id); create unique index on ev (id);
+		create table keyed (id int primary key) partition by list (id); create table par (id int primary key); create table child () inherits (par)`)
+	assert.Contains(t, d.means(t, "ev", "log").Refused, "added later")
+	assert.Contains(t, d.means(t, "par", "log").Refused, "added later")
+	assert.Empty(t, d.means(t, "keyed", "log").Refused)
+	assert.Contains(t, d.means(t, "child", "log").Script[len(d.means(t, "child", "log").Script)-1], "PUBLICATION")
+}
