@@ -152,7 +152,7 @@ func snapshotOf(_ context.Context, s subject) (Means, error) {
 
 func (s subject) noKey() error {
 	if s.relation.Kind == "table" {
-		return errors.New("the table has no key: no primary key, and no unique index over columns that are NOT NULL")
+		return errors.New("the table has no key: no primary key, and no unique index over columns that are NOT NULL, for all of its rows")
 	}
 	return fmt.Errorf("the catalogue knows no key of a %s: name the columns that tell its rows apart", s.relation.Kind)
 }

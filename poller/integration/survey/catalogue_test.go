@@ -34,3 +34,14 @@ func TestLogOfTablesWithPartitions(t *testing.T) {
 	assert.Empty(t, d.means(t, "keyed", "log").Refused)
 	assert.Contains(t, d.means(t, "child", "log").Script[len(d.means(t, "child", "log").Script)-1], "PUBLICATION")
 }
+
+// A key of a parent does not tell its children's rows apart.
+func TestKeyOfParent(t *testing.T) {
+	d := open(t, "postgres")
+	d.MustExec(`create table par (id int primary key); create table child (primary key (id)) inherits (par);
+		insert into par values (1); insert into child values (1)`)
+	for _, name := range []string{"xmin scan", "diff", "keyset"} {
+		assert.Contains(t, d.means(t, "par", name).Refused, "no key", name)
+	}
+	assert.Empty(t, d.means(t, "child", "xmin scan").Refused)
+}

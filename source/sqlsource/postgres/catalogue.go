@@ -11,7 +11,7 @@ import (
 )
 
 // relations sums the sizes of a table, its partitions and its children, all of which are read
-// through it. A key is a unique index over columns, of all rows.
+// through it. A key is a unique index over columns, of all rows: one of a parent has none of its children's rows.
 const relations = `WITH RECURSIVE tree(root, oid) AS (
 		SELECT c.oid, c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition AND c.relpersistence <> 't'
@@ -35,7 +35,7 @@ const relations = `WITH RECURSIVE tree(root, oid) AS (
 		SELECT json_agg(a.attname ORDER BY k.n)::text AS names, bool_or(NOT a.attnotnull) AS nulls
 		FROM pg_catalog.pg_index i, LATERAL unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k(attnum, n)
 		JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-		WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indimmediate
+		WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND i.indimmediate AND NOT (c.relkind = 'r' AND c.relhassubclass)
 		GROUP BY i.indexrelid, i.indisprimary ORDER BY NOT i.indisprimary, 2, count(*), i.indexrelid LIMIT 1
 	) AS key ON true ORDER BY 1, 2`
 
