@@ -83,6 +83,7 @@ func changeTable(ctx context.Context, s subject) (Means, error) {
 		m.Rights, m.Allowed = selects, s.relation.Grants.Read
 		return m, nil
 	}
+	m.RunAs = "the table's owner"
 	m.Script, err = t.Script(ctx)
 	return m, err
 }
@@ -107,7 +108,7 @@ func log(ctx context.Context, s subject) (Means, error) {
 	defer src.Close()
 	script, err := src.Setup(ctx)
 	if script = strings.TrimSpace(script); script != "" {
-		m.Script = strings.Split(script, "\n")
+		m.Script, m.RunAs = strings.Split(script, "\n"), "a superuser"
 	}
 	m.Delivers, m.Guarantee = Rows|Changes, pglog.Promise().Text
 	return m, err

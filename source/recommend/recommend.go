@@ -57,7 +57,8 @@ type Means struct {
 	Note      string   // its other costs
 	Rights    string   // that it needs
 	Allowed   bool     // the present role has the rights, and the server the settings
-	Script    []string // statements to run first, as the table's owner; nil: none
+	Script    []string // statements to run first; nil: none
+	RunAs     string   // who has the rights for Script, such as "the table's owner"
 	Refused   string   // why the table cannot be read like this; "": it can
 }
 
@@ -136,7 +137,7 @@ func Of(ctx context.Context, db *sqlx.DB, r dialect.Relation) (Table, error) {
 			return Table{}, fmt.Errorf("recommend: %s: %w", r.Label(), cmp.Or(err, ctx.Err()))
 		}
 		if err != nil {
-			m.Refused, m.Delivers, m.Guarantee, m.Script = withoutPrefix(err), 0, "", nil
+			m.Refused, m.Delivers, m.Guarantee, m.Script, m.RunAs = withoutPrefix(err), 0, "", nil, ""
 		}
 		if m.Name != "" {
 			t.Means = append(t.Means, m)

@@ -45,3 +45,15 @@ func TestKeyOfParent(t *testing.T) {
 	}
 	assert.Empty(t, d.means(t, "child", "xmin scan").Refused)
 }
+
+// Statements are run by who has the rights for them. Only a superuser may change the server's settings and roles.
+func TestWhoRunsStatements(t *testing.T) {
+	d := open(t, "postgres")
+	d.MustExec(`create table t (id int primary key)`)
+	assert.Equal(t, "a superuser", d.means(t, "t", "log").RunAs)
+	assert.Equal(t, "the table's owner", d.means(t, "t", "change table").RunAs)
+	tables, err := recommend.Tables(context(), d.DB, "t")
+	require.NoError(t, err)
+	assert.Contains(t, recommend.Text(tables), "run first, as a superuser, with")
+	assert.Contains(t, recommend.Text(tables), "run first, as the table's owner, with")
+}
