@@ -25,7 +25,8 @@ type candidate struct {
 
 // A table's replica identity says nothing about its partitions, of which each has its own. A partition's key does
 // not tell rows apart for a table without a key. An index that was dropped leaves relreplident as it was, and a
-// deferrable key is not a replica identity.
+// deferrable key is not a replica identity. Without publish_via_partition_root, pg_publication_tables has a table's
+// partitions instead of the table.
 const candidatesQuery = `WITH RECURSIVE tree(root, oid) AS (
 		SELECT c.oid, c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
@@ -40,7 +41,9 @@ const candidatesQuery = `WITH RECURSIVE tree(root, oid) AS (
 	SELECT r.nspname::text, r.relname::text, c.relkind = 'p', c.relkind = 'r' AND c.relhassubclass,
 	COALESCE((SELECT json_agg(json_build_array(m.nspname, m.relname) ORDER BY m.oid <> m.root, m.nspname, m.relname) FROM member m
 		WHERE m.root = r.oid AND m.relreplident <> 'f' AND (m.relreplident = 'n' OR NOT m.keyed OR NOT r.keyed))::text, '[]'),
-	EXISTS (SELECT FROM pg_catalog.pg_publication_tables p WHERE p.pubname = $1::text AND p.schemaname = r.nspname AND p.tablename = r.relname),
+	EXISTS (SELECT FROM pg_catalog.pg_publication_tables p WHERE p.pubname = $1::text AND p.schemaname = r.nspname AND p.tablename = r.relname)
+		OR EXISTS (SELECT FROM pg_catalog.pg_publication p LEFT JOIN pg_catalog.pg_publication_rel m ON m.prpubid = p.oid AND m.prrelid = r.oid
+			WHERE p.pubname = $1::text AND (p.puballtables OR m.prrelid IS NOT NULL)),
 	has_table_privilege(c.oid, 'SELECT'), has_schema_privilege(c.relnamespace, 'USAGE')
 	FROM member r JOIN pg_catalog.pg_class c ON c.oid = r.oid WHERE r.oid = r.root ORDER BY 1, 2`
 
@@ -102,7 +105,7 @@ func (s *Source) Setup(ctx context.Context) (string, error) {
 	if !v.replicates {
 		b.add("The right to read the log.", "ALTER ROLE "+role+" REPLICATION")
 	}
-	b.publish(s.Publication, v.publication != nil, tables)
+	b.publish(s.Publication, v.publication, tables)
 	b.grant(role, tables)
 	if len(b.lines) == 0 {
 		return "", nil
@@ -127,10 +130,11 @@ func quoted(schema, name string) string {
 	return quote(schema) + "." + quote(name)
 }
 
-// publish publishes the tables that are not published yet, and first makes their rows identifiable.
-func (b *script) publish(publication string, exists bool, tables []candidate) {
+// publish publishes the tables that are not published yet, and first makes their rows identifiable. A partitioned
+// table is published as one table.
+func (b *script) publish(publication string, existing *publication, tables []candidate) {
 	var names, identities []string
-	root := ""
+	partitioned := false
 	for _, c := range tables {
 		for _, t := range c.keyless {
 			identities = append(identities, "ALTER TABLE "+quoted(t[0], t[1])+" REPLICA IDENTITY FULL")
@@ -142,20 +146,21 @@ func (b *script) publish(publication string, exists bool, tables []candidate) {
 		default:
 			names = append(names, c.quoted())
 		}
-		if c.partitioned {
-			root = " WITH (publish_via_partition_root = true)"
-		}
+		partitioned = partitioned || c.partitioned
 	}
 	if identities != nil {
 		b.add("These tables have no key that identifies their rows: without this, Postgres refuses their UPDATE and DELETE as soon as they are published. The log then has the whole old rows. A partition that is added later needs the same.", identities...)
 	}
 	name := postgres.Dialect{}.Quote(publication)
+	if existing != nil && !existing.ViaRoot && partitioned {
+		b.add("The changes of partitions as those of their table, for each reader of the publication.", "ALTER PUBLICATION "+name+" SET (publish_via_partition_root = true)")
+	}
 	switch {
 	case names == nil:
-	case exists:
+	case existing != nil:
 		b.add("The publication lacks tables.", "ALTER PUBLICATION "+name+" ADD TABLE "+strings.Join(names, ", "))
 	default:
-		b.add("The tables that are read.", "CREATE PUBLICATION "+name+" FOR TABLE "+strings.Join(names, ", ")+root)
+		b.add("The tables that are read.", "CREATE PUBLICATION "+name+" FOR TABLE "+strings.Join(names, ", ")+" WITH (publish_via_partition_root = true)")
 	}
 }
 

@@ -80,3 +80,28 @@ func TestSetupKeepsUpdates(t *testing.T) {
 	got, _ = read(t, s, at, 10)
 	assert.Len(t, got, 6)
 }
+
+// A partitioned table joins a publication of plain tables, and is published as one table.
+func TestSetupOfPartitionsLater(t *testing.T) {
+	t.Parallel()
+	db := start(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table plain (id int primary key); create table parts (id int primary key) partition by list (id); create table part partition of parts default`)
+	setup := func(tables ...string) string {
+		text, err := open(t, db, tables...).Setup(t.Context())
+		require.NoError(t, err)
+		db.MustExec(text)
+		return text
+	}
+	assert.Contains(t, setup("plain"), "publish_via_partition_root")
+	assert.NotContains(t, setup("plain", "parts"), "SET (publish")
+	assert.Empty(t, setup())
+	db.MustExec(`drop publication p; create publication p for table plain, parts with (publish_via_partition_root = false)`)
+	assert.Empty(t, setup("plain"), "another reader may depend on it")
+	assert.NotContains(t, setup("plain", "parts"), "ADD TABLE")
+	assert.Empty(t, setup())
+	s := open(t, db)
+	r, err := s.Check(t.Context())
+	require.NoError(t, err)
+	assert.ElementsMatch(t, []string{"public.plain", "public.parts"}, r.Tables)
+	assert.Empty(t, r.Problems)
+}
