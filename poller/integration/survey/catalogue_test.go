@@ -57,3 +57,13 @@ func TestWhoRunsStatements(t *testing.T) {
 	assert.Contains(t, recommend.Text(tables), "run first, as a superuser, with")
 	assert.Contains(t, recommend.Text(tables), "run first, as the table's owner, with")
 }
+
+// A view whose table was dropped does not hide the other tables.
+func TestBrokenView(t *testing.T) {
+	d := open(t, "sqlite")
+	d.MustExec(`create table gone (id integer primary key); create view broken as select * from gone; drop table gone; create table t (id integer primary key)`)
+	assert.Empty(t, d.means(t, "t", "diff").Refused)
+	tables, err := recommend.Tables(context(), d.DB, "")
+	require.NoError(t, err)
+	assert.Len(t, tables, 2)
+}
