@@ -67,3 +67,19 @@ func TestBrokenView(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, tables, 2)
 }
+
+// A table is found by its name with the database in front of it, as statements have it.
+func TestNameWithDatabase(t *testing.T) {
+	for engine, database := range map[string]string{"mariadb": "SELECT DATABASE()", "sqlite": "SELECT 'main'"} {
+		d := open(t, engine)
+		d.MustExec(`create table orders (id int not null primary key)`)
+		var name string
+		require.NoError(t, d.Get(&name, database))
+		for _, pattern := range []string{"orders", name + ".orders", name + ".*"} {
+			assert.Empty(t, d.means(t, pattern, "diff").Refused)
+		}
+		tables, err := recommend.Tables(context(), d.DB, "other.orders")
+		require.NoError(t, err)
+		assert.Empty(t, tables)
+	}
+}

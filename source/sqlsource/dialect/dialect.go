@@ -154,6 +154,7 @@ type Catalogue interface {
 // Relation is a table or a view.
 type Relation struct {
 	Schema   string // "" where the database has no schemas
+	Database string // its name in front of Name, where Schema is ""
 	Name     string
 	Kind     string   // "table", "view", or what else the database has, in words
 	Key      []string // the primary key, or else the shortest unique key, one without NULL first; nil: no such key

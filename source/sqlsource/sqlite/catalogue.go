@@ -14,7 +14,7 @@ import (
 func (d Dialect) Relations(ctx context.Context, db ceiling.Queryer) (list []dialect.Relation, err error) {
 	var rowids []bool
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		r := dialect.Relation{Rows: -1, Bytes: -1, Grants: dialect.Grants{Read: true, Trigger: true}}
+		r := dialect.Relation{Database: "main", Rows: -1, Bytes: -1, Grants: dialect.Grants{Read: true, Trigger: true}}
 		var rowid bool
 		err := rows.Scan(&r.Name, &r.Kind, &rowid)
 		r.Grants.Trigger = r.Kind == "table"
