@@ -3,13 +3,18 @@ package recommend
 import (
 	"cmp"
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"fmt"
+	"io"
+	"net"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
@@ -133,7 +138,7 @@ func Of(ctx context.Context, db *sqlx.DB, r dialect.Relation) (Table, error) {
 	t := Table{Relation: r}
 	for _, find := range []func(context.Context, subject) (Means, error){xminScan, diff, changeTable, log, keyset, snapshotOf} {
 		m, err := find(ctx, s)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || disconnected(err) {
 			return Table{}, fmt.Errorf("recommend: %s: %w", r.Label(), cmp.Or(err, ctx.Err()))
 		}
 		if err != nil {
@@ -145,6 +150,18 @@ func Of(ctx context.Context, db *sqlx.DB, r dialect.Relation) (Table, error) {
 	}
 	slices.SortStableFunc(t.Means, func(a, b Means) int { return rank(a) - rank(b) })
 	return t, nil
+}
+
+// disconnected reports whether an error says nothing about the table, because the connection failed.
+func disconnected(err error) bool {
+	for e := range dberr.All(err) {
+		_, network := e.(net.Error)
+		if network && e != context.DeadlineExceeded || slices.Contains([]error{driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF}, e) {
+			return true
+		}
+	}
+	state := dberr.SQLState(err)
+	return strings.HasPrefix(state, "08") || strings.HasPrefix(state, "57P") || state == "53300" // too many connections
 }
 
 // rank orders means: the complete ones first, and among them those that need SELECT alone; then those
