@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -154,9 +155,12 @@ func Of(ctx context.Context, db *sqlx.DB, r dialect.Relation) (Table, error) {
 
 // disconnected reports whether an error says nothing about the table, because the connection failed.
 func disconnected(err error) bool {
-	for e := range dberr.All(err) {
-		_, network := e.(net.Error)
-		if network && e != context.DeadlineExceeded || slices.Contains([]error{driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF}, e) {
+	var network net.Error
+	if errors.As(err, &network) && !errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	for _, lost := range []error{driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF} {
+		if errors.Is(err, lost) {
 			return true
 		}
 	}
