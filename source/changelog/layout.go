@@ -39,6 +39,7 @@ type facts struct {
 	store   store
 	marks   string // a value that TRUNCATE changes, where it runs no trigger
 	unseen  string // what is not recorded, as a clause of the guarantee; "" if nothing
+	last    int64  // the number of the last change that is recorded
 
 	more any // what only the engine needs
 }
@@ -157,19 +158,19 @@ func (f *facts) keep(t *Table, primary []string) error {
 }
 
 // wrongColumns returns how the change table differs from what the table's columns need.
-func (f *facts) wrongColumns() (wrong []string) {
+func (f *facts) wrongColumns() (wrong []finding) {
 	if !f.store.exists {
-		return []string{fmt.Sprintf("the change table %s does not exist", f.store.name)}
+		return []finding{{"the change table " + f.store.name + " does not exist", true}}
 	}
 	for _, c := range f.columns {
 		for _, name := range []string{f.store.old(c), f.store.new(c)} {
 			typ, ok := f.store.has(name)
 			if !ok {
-				wrong = append(wrong, fmt.Sprintf("the column %q was added or renamed, and is not recorded", c.name))
+				wrong = append(wrong, finding{fmt.Sprintf("the column %q was added or renamed, and is not recorded", c.name), false})
 				break
 			}
 			if typ != c.typ {
-				wrong = append(wrong, fmt.Sprintf("the type of the column %q was changed: its values are recorded as %s, and should be as %s", c.name, typ, c.typ))
+				wrong = append(wrong, finding{fmt.Sprintf("the type of the column %q was changed: its values are recorded as %s, and should be as %s", c.name, typ, c.typ), true})
 				break
 			}
 		}

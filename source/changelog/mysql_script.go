@@ -105,8 +105,8 @@ func (e myEngine) install(f *facts) Script {
 	for _, name := range names[:3] {
 		quoted = append(quoted, myLiteral(name))
 	}
-	s = append(s, fmt.Sprintf("INSERT INTO %s (op, at, width) SELECT '%s', UTC_TIMESTAMP(6), 0 FROM (SELECT COUNT(*) AS n FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = %s AND EVENT_OBJECT_TABLE = %s AND TRIGGER_NAME IN (%s)) AS g WHERE n < 3;",
-		store, opStart, myLiteral(f.parts[0]), myLiteral(f.parts[1]), strings.Join(quoted, ", ")))
+	s = append(s, fmt.Sprintf("INSERT INTO %s (op, at, width) SELECT '%s', UTC_TIMESTAMP(6), 0 FROM (SELECT COUNT(*) AS n FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = %s AND EVENT_OBJECT_TABLE = %s AND TRIGGER_NAME IN (%s)) AS g WHERE %s;",
+		store, opStart, myLiteral(f.parts[0]), myLiteral(f.parts[1]), strings.Join(quoted, ", "), f.started(e, "n = 3", store)))
 	for _, name := range e.own(f, p, names) {
 		s = append(s, fmt.Sprintf("DROP TRIGGER IF EXISTS %s;", e.named(f, p, name, names, triggers)))
 	}
@@ -131,7 +131,7 @@ func (myEngine) named(f *facts, p *myFacts, name string, names []string, trigger
 
 // lock returns the statement that keeps writers away while triggers are replaced.
 func (myEngine) lock(f *facts, p *myFacts) string {
-	tables := []string{dialect.QuoteAll(myQuoter, f.parts) + " WRITE", f.stored() + " WRITE"}
+	tables := []string{dialect.QuoteAll(myQuoter, f.parts) + " WRITE", f.stored() + " WRITE", f.stored() + " AS past READ"}
 	for _, parent := range p.parents {
 		if name := dialect.QuoteAll(myQuoter, []string{parent.schema, parent.table}) + " WRITE"; !slices.Contains(tables, name) {
 			tables = append(tables, name)

@@ -237,32 +237,37 @@ func (pgEngine) wanted(f *facts, p *pgFacts) (list []pgTrigger) {
 	return list
 }
 
-func (e pgEngine) wrong(f *facts) (wrong []string) {
+func (e pgEngine) wrong(f *facts) (wrong []finding) {
 	p := f.more.(*pgFacts)
+	add := func(gap bool, format string, args ...any) {
+		wrong = append(wrong, finding{fmt.Sprintf(format, args...), gap})
+	}
 	for _, want := range e.wanted(f, p) {
 		i := slices.IndexFunc(p.triggers, func(g pgTrigger) bool { return g.table == want.table && g.name == want.name })
 		switch {
 		case i < 0 && p.partitioned && strings.HasSuffix(want.name, "_truncate"): // of a new partition; the guarantee says so
 		case i < 0:
-			wrong = append(wrong, fmt.Sprintf("the trigger %s of %s is missing", want.name, want.of))
+			add(true, "the trigger %s of %s is missing", want.name, want.of)
 		case p.triggers[i].enabled != "A":
-			wrong = append(wrong, fmt.Sprintf("the trigger %s of %s is disabled, or does not run for all sessions (session_replication_role)", want.name, want.of))
+			add(true, "the trigger %s of %s is disabled, or does not run for all sessions (session_replication_role)", want.name, want.of)
 		case p.triggers[i] != want:
-			wrong = append(wrong, fmt.Sprintf("the trigger %s of %s was changed", want.name, want.of))
+			add(true, "the trigger %s of %s was changed", want.name, want.of)
 		}
 	}
 	if p.partitioned {
 		for _, l := range p.leaves {
 			if !slices.ContainsFunc(p.triggers, func(g pgTrigger) bool { return g.table == l.oid && g.clone && g.enabled == "A" }) {
-				wrong = append(wrong, fmt.Sprintf("the trigger of the partition %s is missing or disabled", l.name))
+				add(true, "the trigger of the partition %s is missing or disabled", l.name)
 			}
 		}
 	}
 	switch {
 	case p.function == "":
-		wrong = append(wrong, "the function "+f.store.object("_record")+" does not exist")
-	case p.function != e.body(f, p) || p.settings != "definer search_path=pg_catalog, pg_temp":
-		wrong = append(wrong, "the function "+f.store.object("_record")+" is not that of the table's present columns and key")
+		add(true, "the function %s does not exist", f.store.object("_record"))
+	case p.settings != "definer search_path=pg_catalog, pg_temp" || !strings.HasPrefix(p.function, bodyStart) || !strings.Contains(p.function, "INSERT INTO "+f.qualified(f.store.name)+" "):
+		add(true, "the function %s was replaced", f.store.object("_record"))
+	case p.function != e.body(f, p):
+		add(false, "the function %s is not that of the table's present columns and key", f.store.object("_record"))
 	}
 	return wrong
 }

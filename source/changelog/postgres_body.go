@@ -13,6 +13,13 @@ type pgBody struct {
 	old, new string // where the rows before and after come from
 }
 
+// bodyStart is how the source of each version of the function begins.
+const bodyStart = `
+#variable_conflict use_column
+DECLARE
+  same bigint;
+`
+
 // body returns the function's source.
 func (pgEngine) body(f *facts, p *pgFacts) string {
 	b := pgBody{f, "old_rows", "new_rows"}
@@ -26,11 +33,7 @@ func (pgEngine) body(f *facts, p *pgFacts) string {
 	} else {
 		update = b.paired()
 	}
-	return fmt.Sprintf(`
-#variable_conflict use_column
-DECLARE
-  same bigint;
-BEGIN
+	return bodyStart + fmt.Sprintf(`BEGIN
   IF TG_OP = 'TRUNCATE' THEN
     %s
     RETURN NULL;

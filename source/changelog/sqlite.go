@@ -209,8 +209,8 @@ func (e liteEngine) install(f *facts) Script {
 	for _, name := range names[:3] {
 		quoted = append(quoted, dialect.QuoteWith("'", name))
 	}
-	s = append(s, fmt.Sprintf("INSERT INTO %s (op, width) SELECT '%s', 0 WHERE (SELECT count(*) FROM %s.sqlite_master WHERE type = 'trigger' AND tbl_name = %s COLLATE NOCASE AND name IN (%s)) < 3;",
-		store, opStart, schema, dialect.QuoteWith("'", f.parts[1]), strings.Join(quoted, ", ")))
+	s = append(s, fmt.Sprintf("INSERT INTO %s (op, width) SELECT '%s', 0 WHERE %s;", store, opStart, f.started(e,
+		fmt.Sprintf("(SELECT count(*) FROM %s.sqlite_master WHERE type = 'trigger' AND tbl_name = %s COLLATE NOCASE AND name IN (%s)) = 3", schema, dialect.QuoteWith("'", f.parts[1]), strings.Join(quoted, ", ")), store)))
 	for _, name := range e.own(f, p, names) {
 		s = append(s, fmt.Sprintf("DROP TRIGGER IF EXISTS %s;", f.qualified(name)))
 	}
@@ -245,20 +245,21 @@ func (e liteEngine) remove(f *facts) Script {
 	return append(s, "COMMIT;")
 }
 
-func (e liteEngine) wrong(f *facts) (wrong []string) {
+func (e liteEngine) wrong(f *facts) (wrong []finding) {
 	p := f.more.(*liteFacts)
 	names, texts := e.triggers(f, p)
 	for i, name := range names {
 		switch text, ok := p.triggers[name]; {
 		case !ok:
-			wrong = append(wrong, "the trigger "+name+" is missing")
+			wrong = append(wrong, finding{"the trigger " + name + " is missing", true})
 		case text != texts[i]:
-			wrong = append(wrong, "the trigger "+name+" is not that of the table's present columns and indexes")
+			ours := strings.Contains(text, "INSERT INTO "+pgQuoter.Quote(f.store.name)+" (op, at, width, ")
+			wrong = append(wrong, finding{"the trigger " + name + " is not that of the table's present columns and indexes", i >= 3 || !ours})
 		}
 	}
 	for _, name := range e.own(f, p, nil) {
 		if !slices.Contains(names, name) {
-			wrong = append(wrong, "the trigger "+name+" is of an index that does not exist any more")
+			wrong = append(wrong, finding{"the trigger " + name + " is of an index that does not exist any more", false})
 		}
 	}
 	return wrong
