@@ -82,6 +82,7 @@ func (e pgEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, parts
 			return nil, err
 		}
 	}
+	f.choosePairs(pgQuoter, p.function)
 	return f, nil
 }
 

@@ -63,6 +63,9 @@ func (e liteEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, par
 			return err
 		}, fmt.Sprintf(`SELECT name, sql FROM %s.sqlite_master WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE`, pgQuoter.Quote(schema)), name)
 	}
+	if err == nil {
+		f.choosePairs(pgQuoter, p.triggers[f.store.object("_insert")]+p.triggers[f.store.object("_update")])
+	}
 	return f, err
 }
 
