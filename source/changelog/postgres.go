@@ -51,12 +51,12 @@ func (e pgEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, parts
 	f, p := &facts{label: t.Name}, &pgFacts{}
 	f.more = p
 	var kind, persistence, schema, name string
-	var inherits, published, standby bool
+	var inherits, published, standby, forced, hidden bool
 	err := db.QueryRowContext(ctx, `SELECT c.oid::bigint, c.relkind::text, c.relpersistence::text, n.nspname::text, c.relname::text,
 		EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid AND c.relkind <> 'p' OR i.inhrelid = c.oid),
-		EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = c.oid), pg_is_in_recovery()
+		EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = c.oid), pg_is_in_recovery(), c.relforcerowsecurity, row_security_active(c.oid)
 		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1::text)`,
-		dialect.QuoteAll(pgQuoter, parts)).Scan(&p.oid, &kind, &persistence, &schema, &name, &inherits, &published, &standby)
+		dialect.QuoteAll(pgQuoter, parts)).Scan(&p.oid, &kind, &persistence, &schema, &name, &inherits, &published, &standby, &forced, &hidden)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, permanent("%s: the table does not exist", t.Name)
@@ -74,6 +74,10 @@ func (e pgEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, parts
 		return nil, refuse(f, "it inherits from another table, is inherited from, or is a partition; record the changes of the partitioned table, or of each table alone")
 	case published:
 		return nil, refuse(f, "a subscription writes to it, and logical replication runs no trigger for each statement; record the changes on the publisher")
+	case forced:
+		return nil, refuse(f, "row level security is forced on its owner, so the triggers may not see the rows; use NO FORCE ROW LEVEL SECURITY")
+	case hidden && (t.KeysOnly || t.Load):
+		return nil, refuse(f, "row level security hides rows from the role, which would look deleted; give the role BYPASSRLS")
 	case standby:
 		return nil, refuse(f, "the server is a standby; read the change table of the primary")
 	}
@@ -144,7 +148,7 @@ func (pgEngine) readColumns(ctx context.Context, db ceiling.Queryer, t *Table, f
 			return refuse(f, "the column %q of the key may be NULL", c.name)
 		}
 	}
-	return unique(ctx, db, f, `SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = $1::oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+	return unique(ctx, db, f, `SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = $1::oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
 		AND (SELECT array_agg(a.attname::text) FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int[])[0:i.indnkeyatts - 1])) <@ $2::text[])`,
 		p.oid, pgArray(f.key))
 }
