@@ -81,6 +81,13 @@ func (myEngine) updated(f *facts, more string) string {
 		list(f.columns, ", ", func(c column) string { return "t." + myQuoter.Quote(c.name) }), table, same("t.", "NEW."), same("OLD.", "NEW."), table, same("o.", "OLD."))
 }
 
+// The statements that save and restore the sql_mode of the session that runs the script. Restoring does
+// nothing if nothing was saved.
+const (
+	mySave    = "SET @devotion_mode = @@SESSION.sql_mode;"
+	myRestore = "SET SESSION sql_mode = COALESCE(@devotion_mode, @@SESSION.sql_mode);"
+)
+
 func (e myEngine) install(f *facts) Script {
 	p := f.more.(*myFacts)
 	store := f.stored()
@@ -100,7 +107,7 @@ func (e myEngine) install(f *facts) Script {
 			})...)
 	}
 	names, triggers := e.triggers(f, p)
-	s = append(s, "SET @devotion_mode = @@SESSION.sql_mode;", "SET SESSION sql_mode = '"+myMode+"';", e.lock(f, p))
+	s = append(s, mySave, "SET SESSION sql_mode = '"+myMode+"';", e.lock(f, p))
 	var quoted []string
 	for _, name := range names[:3] {
 		quoted = append(quoted, myLiteral(name))
@@ -115,7 +122,7 @@ func (e myEngine) install(f *facts) Script {
 		s = append(s, fmt.Sprintf("CREATE TRIGGER %s %s ON %s FOR EACH ROW %s;", dialect.QuoteAll(myQuoter, []string{g.schema, name}), g.when,
 			dialect.QuoteAll(myQuoter, []string{g.schema, g.table}), g.body))
 	}
-	return append(s, "UNLOCK TABLES;", "SET SESSION sql_mode = @devotion_mode;")
+	return append(s, "UNLOCK TABLES;", myRestore)
 }
 
 // named quotes a trigger's name, which is in the schema of its table.

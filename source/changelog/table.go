@@ -187,6 +187,9 @@ func undo(ctx context.Context, conn *sql.Conn, s Script) error {
 	end := "ROLLBACK"
 	if !strings.HasPrefix(s[0], "BEGIN") {
 		end = "UNLOCK TABLES"
+		if _, err := conn.ExecContext(context.WithoutCancel(ctx), myRestore); err != nil {
+			return err
+		}
 	}
 	_, err := conn.ExecContext(context.WithoutCancel(ctx), end)
 	if err != nil && end == "ROLLBACK" { // the database has rolled back already
