@@ -95,21 +95,25 @@ func (liteEngine) readIndexes(ctx context.Context, db ceiling.Queryer, f *facts,
 	type found struct {
 		index, collation string
 		column           sql.NullString
+		partial          bool
 	}
-	all, err := ceiling.List(ctx, db, func(c *found) []any { return []any{&c.index, &c.column, &c.collation} },
-		`SELECT l.name, i.name, COALESCE(i.coll, '') FROM pragma_index_list(?, ?) AS l, pragma_index_xinfo(l.name, ?) AS i
+	all, err := ceiling.List(ctx, db, func(c *found) []any { return []any{&c.index, &c.column, &c.collation, &c.partial} },
+		`SELECT l.name, i.name, COALESCE(i.coll, ''), l.partial FROM pragma_index_list(?, ?) AS l, pragma_index_xinfo(l.name, ?) AS i
 		WHERE l."unique" AND i.key ORDER BY l.name, i.seqno`, f.parts[1], f.parts[0], f.parts[0])
 	if err != nil {
 		return err
 	}
 	indexes := map[string][]liteColumn{}
-	var names, opaque []string
+	var names, opaque, partial []string
 	for _, c := range all {
 		if !slices.Contains(names, c.index) {
 			names = append(names, c.index)
 		}
 		if !c.column.Valid {
 			opaque = append(opaque, c.index)
+		}
+		if c.partial {
+			partial = append(partial, c.index)
 		}
 		indexes[c.index] = append(indexes[c.index], liteColumn{c.column.String, c.collation})
 	}
@@ -125,7 +129,7 @@ func (liteEngine) readIndexes(ctx context.Context, db ceiling.Queryer, f *facts,
 		switch {
 		case slices.Contains(opaque, name):
 			f.unseen = fmt.Sprintf("a row that REPLACE deletes because of the index %s, which is on an expression, is not recorded while PRAGMA recursive_triggers is off", name)
-		case isKey(columns):
+		case isKey(columns) && !slices.Contains(partial, name):
 			unique = true
 		default:
 			p.uniques = append(p.uniques, indexes[name])
