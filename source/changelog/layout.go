@@ -125,6 +125,14 @@ func (f *facts) order() (names []string) {
 // width is how many columns for new values there are once the script has run.
 func (f *facts) width() int { return len(f.order()) }
 
+// unrecorded adds a clause to what is not recorded.
+func (f *facts) unrecorded(clause string) {
+	if f.unseen != "" {
+		f.unseen += "; "
+	}
+	f.unseen += clause
+}
+
 // keyColumns are the columns of the key, in its order.
 func (f *facts) keyColumns() (columns []column) {
 	for _, name := range f.key {

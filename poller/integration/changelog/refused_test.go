@@ -25,8 +25,11 @@ func TestDetachedPartition(t *testing.T) {
 	require.Empty(t, got)
 	install(t, table)
 	db.MustExec(`truncate parts_1`)
-	got, _ = read(t, table, at)
-	require.Len(t, got, 2)
+	b, err := lab.Fetch(t, table, at, 10)
+	require.NoError(t, err)
+	require.Len(t, b.Records, 2)
+	require.Contains(t, b.Guarantee.Text, "DETACH or DROP, are not changes")
+	require.Contains(t, b.Guarantee.Text, "AFTER TRUNCATE")
 }
 
 // A key that is checked at the end of the transaction has changes in another order.
