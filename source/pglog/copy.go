@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
@@ -53,6 +55,9 @@ func (s *Source) newCopier(ctx context.Context) (_ *copier, err error) {
 	}()
 	var text, written string
 	err = ceiling.Exec(ctx, c.conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+	if err == nil {
+		err = c.lock(ctx)
+	}
 	if err == nil { // the pauses between two batches are not limited
 		err = ceiling.Exec(ctx, c.conn, `SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')`)
 	}
@@ -83,6 +88,23 @@ func (s *Source) newCopier(ctx context.Context) (_ *copier, err error) {
 		}
 	})
 	return c, err
+}
+
+// lock locks the tables before the snapshot is taken: TRUNCATE, and an ALTER TABLE that rewrites a table, empty it
+// for older snapshots. LOCK TABLE itself takes no snapshot.
+func (c *copier) lock(ctx context.Context) error {
+	if len(c.tables) == 0 {
+		return nil
+	}
+	names := make([]string, len(c.tables))
+	for i, t := range c.tables {
+		names[i] = dialect.QuoteAll(postgres.Dialect{}, []string{t.schema, t.name})
+	}
+	err := ceiling.Exec(ctx, c.conn, "LOCK TABLE "+strings.Join(names, ", ")+" IN ACCESS SHARE MODE")
+	if dberr.SQLState(err) == "42501" {
+		return retry.Permanent(fmt.Errorf("%w: the role may not read a table: GRANT SELECT ON ..., see Setup: %w", ErrSetup, err))
+	}
+	return err
 }
 
 // flushed waits until everything that the snapshot sees is on disk: a crash takes back rows that an
