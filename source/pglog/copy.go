@@ -34,8 +34,8 @@ type copier struct {
 // maxRunning is how many transactions a snapshot may have, so that a cursor can hold it.
 const maxRunning = 400
 
-// newCopier takes the snapshot. The slot must exist already: a transaction that the snapshot does
-// not see commits later, and is in the log.
+// newCopier takes the snapshot. The slot must exist already, and settle must have returned: a transaction that the
+// snapshot does not see is then in the log.
 func (s *Source) newCopier(ctx context.Context) (_ *copier, err error) {
 	tables, err := s.readTables(ctx)
 	if err == nil {
@@ -157,6 +157,11 @@ func (c *copier) close() {
 // fetchCopy returns the next rows of the copy.
 func (s *Source) fetchCopy(ctx context.Context, v *server, at cursor, limit int) (b source.Batch[row.Change], err error) {
 	if s.copier == nil {
+		if !at.copying {
+			if b.Held, err = s.settle(ctx, v); b.Held != nil || err != nil {
+				return b, err
+			}
+		}
 		if s.copier, err = s.newCopier(ctx); err != nil {
 			return b, err
 		}

@@ -36,3 +36,33 @@ func TestTableIsRewrittenDuringCopy(t *testing.T) {
 	assert.Equal(t, []string{"upsert public.a {2} {2} -", "upsert public.b {1} {1, 1} -", "upsert public.b {2} {2, 2} -"}, texts(t, got))
 	require.NoError(t, <-done)
 }
+
+// A commit is in the log before it is visible, as long as it waits for a standby. The copy waits for it, if the slot
+// is past its record.
+func TestCommitWaitsForStandbyBeforeCopy(t *testing.T) {
+	t.Parallel()
+	db := start(t, "-c", "synchronous_commit=local", "-c", "synchronous_standby_names=far").NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table t (id int primary key); insert into t values (1); create publication p for table t`)
+	s := open(t, db)
+	db.MustExec(`select pg_create_logical_replication_slot($1, 'pgoutput')`, s.Slot)
+	done := make(chan error, 1)
+	go func() {
+		_, err := db.Exec(`set synchronous_commit = on; insert into t values (2)`)
+		done <- err
+	}()
+	var pid int
+	lab.WaitFor(t, func() bool {
+		return db.Get(&pid, `select pid from pg_stat_activity where wait_event = 'SyncRep'`) == nil
+	})
+	db.MustExec(`select pg_replication_slot_advance($1, pg_current_wal_flush_lsn())`, s.Slot)
+	b, err := s.Fetch(t.Context(), "", 10)
+	require.NoError(t, err)
+	assert.Empty(t, b.Records)
+	require.NotNil(t, b.Held)
+	require.Len(t, b.Held.By, 1)
+	assert.Contains(t, b.Held.By[0], "transaction that writes")
+	db.MustExec(`select pg_cancel_backend($1)`, pid) // ends the wait, and the commit is visible
+	require.NoError(t, <-done)
+	got, _ := read(t, s, b.To, 10)
+	assert.Equal(t, []string{"upsert public.t {1} {1} -", "upsert public.t {2} {2} -"}, texts(t, got))
+}
