@@ -23,6 +23,7 @@ import (
 // copier reads the existing rows in one snapshot.
 type copier struct {
 	conn *sql.Conn
+	slot lsn // its position before the snapshot
 	filter
 	tables []table
 	list   string // their fingerprint
@@ -36,7 +37,7 @@ const maxRunning = 400
 
 // newCopier takes the snapshot. The slot must exist already, and settle must have returned: a transaction that the
 // snapshot does not see is then in the log.
-func (s *Source) newCopier(ctx context.Context) (_ *copier, err error) {
+func (s *Source) newCopier(ctx context.Context, v *server) (_ *copier, err error) {
 	tables, err := s.readTables(ctx)
 	if err == nil {
 		err = copyable(tables)
@@ -44,7 +45,7 @@ func (s *Source) newCopier(ctx context.Context) (_ *copier, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &copier{tables: tables, list: fingerprint(tables), table: -1}
+	c := &copier{slot: v.slot.confirmed, tables: tables, list: fingerprint(tables), table: -1}
 	if c.conn, err = s.DB.DB.Conn(ctx); err != nil {
 		return nil, err
 	}
@@ -70,6 +71,7 @@ func (s *Source) newCopier(ctx context.Context) (_ *copier, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("taking a snapshot: %w", err)
 	}
+	c.timeline = v.timeline
 	c.snapshot, err = parseSnapshot(text)
 	if err == nil {
 		c.until, err = parseLSN(written)
@@ -156,20 +158,23 @@ func (c *copier) close() {
 
 // fetchCopy returns the next rows of the copy.
 func (s *Source) fetchCopy(ctx context.Context, v *server, at cursor, limit int) (b source.Batch[row.Change], err error) {
+	if s.copier != nil && s.copier.slot != v.slot.confirmed { // another slot, which may be newer than the snapshot
+		s.endCopy()
+	}
 	if s.copier == nil {
 		if !at.copying {
 			if b.Held, err = s.settle(ctx, v); b.Held != nil || err != nil {
 				return b, err
 			}
 		}
-		if s.copier, err = s.newCopier(ctx); err != nil {
+		if s.copier, err = s.newCopier(ctx, v); err != nil {
 			return b, err
 		}
 	}
 	c := s.copier
 	c.unused.Reset(streamLimit)
 	if !at.copying {
-		at = cursor{origin: s.origin(v), seen: c.filter, copying: true, list: c.list}
+		at = cursor{origin: s.origin(v), seen: c.filter, copying: true, list: c.list, position: position{at: c.slot}}
 	}
 	if at.list != c.list || at.table < 0 || at.table >= max(len(c.tables), 1) {
 		return b, retry.Permanent(fmt.Errorf("%w: they changed during the copy: rewind to the empty cursor for a new copy", ErrTables))
@@ -191,7 +196,7 @@ func (s *Source) fetchCopy(ctx context.Context, v *server, at cursor, limit int)
 		if at.table+1 < len(c.tables) {
 			at.table, at.inner, b.More = at.table+1, "", true
 		} else {
-			at = cursor{origin: at.origin, seen: at.seen, position: position{at: v.slot.confirmed}}
+			at = cursor{origin: at.origin, seen: at.seen, position: at.position}
 			s.endCopy() // it keeps tables from being altered
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/source/pglog"
 )
 
 // A statement that rewrites a table would empty it for the snapshot of the copy. It waits for the copy.
@@ -35,6 +36,54 @@ func TestTableIsRewrittenDuringCopy(t *testing.T) {
 	got, _ := read(t, s, b.To, 1)
 	assert.Equal(t, []string{"upsert public.a {2} {2} -", "upsert public.b {1} {1, 1} -", "upsert public.b {2} {2, 2} -"}, texts(t, got))
 	require.NoError(t, <-done)
+}
+
+// The log that follows a copy begins at the slot's position before the copy.
+func TestSlotIsMadeAgainDuringCopy(t *testing.T) {
+	t.Parallel()
+	db := start(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table t (id int primary key); insert into t values (1), (2); create publication p for table t`)
+	s := open(t, db)
+	b, err := s.Fetch(t.Context(), "", 1)
+	require.NoError(t, err)
+	db.MustExec(`insert into t values (0)`)
+	db.MustExec(`select pg_drop_replication_slot($1)`, s.Slot)
+	db.MustExec(`select pg_create_logical_replication_slot($1, 'pgoutput')`, s.Slot)
+	refused(t, pglog.ErrHistory, fetch(s, b.To), "has been advanced")
+	got, _ := read(t, s, "", 1)
+	assert.Equal(t, []string{"upsert public.t {0} {0} -", "upsert public.t {1} {1} -", "upsert public.t {2} {2} -"}, texts(t, got), "the new copy has a new snapshot")
+}
+
+// A restored server uses the ids of copied transactions again.
+func TestServerIsRestoredAfterCopy(t *testing.T) {
+	t.Parallel()
+	server := start(t)
+	d := server.NewDatabase(t)
+	db := d.Open(t, dbtest.PGX)
+	db.MustExec(`create table t (id int primary key); create publication p for table t`)
+	s := open(t, db)
+	db.MustExec(`select pg_create_logical_replication_slot($1, 'pgoutput')`, s.Slot)
+	require.NoError(t, server.Stop())
+	restore, err := server.Backup()
+	require.NoError(t, err)
+	require.NoError(t, server.Start())
+	db = d.Open(t, dbtest.PGX)
+	s = &pglog.Source{DB: db, Slot: s.Slot, Publication: "p"}
+	for i := range 20 {
+		db.MustExec(`insert into t values ($1)`, i)
+	}
+	b, err := s.Fetch(t.Context(), "", 100)
+	require.NoError(t, err)
+	require.Len(t, b.Records, 20)
+	require.NoError(t, s.Close())
+	require.NoError(t, server.Stop())
+	require.NoError(t, restore())
+	require.NoError(t, server.Start())
+	db = d.Open(t, dbtest.PGX)
+	s = &pglog.Source{DB: db, Slot: s.Slot, Publication: "p"}
+	db.MustExec(`insert into t values (200)`)
+	refused(t, pglog.ErrHistory, fetch(s, b.To), "restored")
+	require.NoError(t, s.Close())
 }
 
 // A commit is in the log before it is visible, as long as it waits for a standby. The copy waits for it, if the slot
