@@ -34,6 +34,7 @@ type idle struct {
 
 // fetch does the work of Fetch. The caller closes the stream after an error.
 func (s *Source) fetch(ctx context.Context, after source.Cursor, at cursor, limit int) (b source.Batch[row.Change], err error) {
+	s.rewound(at)
 	if st := s.stream; st != nil && after != "" && !at.copying && st.given.encode() == after {
 		return s.collect(ctx, after, limit)
 	}
@@ -161,12 +162,12 @@ func (s *Source) next(ctx context.Context, start time.Time) (*message, error) {
 		if !st.news {
 			s.scale++
 		}
-		at := st.now
+		at, given := st.now, st.given
 		s.passed = st.count
 		s.closeStream()
 		v, err := s.state(ctx, at.encode(), at)
 		if err == nil { // so that the server does not decode saved changes again
-			err = s.release(ctx, v, at)
+			err = s.release(ctx, v, given)
 		}
 		if err == nil {
 			err = s.begin(ctx, v, at)

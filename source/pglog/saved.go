@@ -22,12 +22,25 @@ const (
 //	hooks := poller.Hooks{Poll: func(i poller.PollInfo) { src.Saved(i.To) }}
 func (s *Source) Saved(c source.Cursor) {
 	at, err := decodeCursor(c)
-	if err != nil || at.copying {
+	if err != nil {
 		return
+	}
+	if at.copying {
+		at = cursor{}
 	}
 	s.savedLock.Lock()
 	s.saved = at
 	s.savedLock.Unlock()
+}
+
+// rewound forgets a saved cursor that is after the one that is fetched from: the pipeline was rewound, and the log
+// between the two must be kept until it is saved again.
+func (s *Source) rewound(at cursor) {
+	s.savedLock.Lock()
+	defer s.savedLock.Unlock()
+	if at.copying || at.at < s.saved.at || at.at == s.saved.at && at.n < s.saved.n {
+		s.saved = cursor{}
+	}
 }
 
 // release advances the slot to the saved cursor.

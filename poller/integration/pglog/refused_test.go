@@ -197,6 +197,23 @@ func TestServerIsRestored(t *testing.T) {
 	}
 }
 
+// After a rewind, the log is kept from the cursor that the pipeline was rewound to.
+func TestRewindKeepsTheLog(t *testing.T) {
+	t.Parallel()
+	db := start(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table t (id int primary key); create publication p for table t`)
+	s := open(t, db)
+	_, at := read(t, s, "", 10)
+	db.MustExec(`insert into t values (1)`)
+	b, err := s.Fetch(t.Context(), at, 10)
+	require.NoError(t, err)
+	s.Saved(b.To)
+	require.NoError(t, fetch(s, at))
+	require.NoError(t, s.Close())
+	got, _ := read(t, s, at, 10)
+	assert.Equal(t, []string{"insert public.t {1} {1} -"}, texts(t, got))
+}
+
 func TestStandbyIsRefused(t *testing.T) {
 	t.Parallel()
 	primary := start(t)
