@@ -53,7 +53,7 @@ type stream struct {
 	count     int                  // that have come
 	news      bool                 // one of them was after from
 	tables    map[uint32]*relation // nil: one that is not wanted
-	wanted    func(id uint32) bool
+	wanted    func(layout) bool
 	shape     func(context.Context, layout, string) (*shape, error)
 
 	now     cursor // after the changes that were taken
@@ -272,7 +272,7 @@ func (c *cursor) passed(at lsn) {
 }
 
 func (st *stream) describe(ctx context.Context, l layout, raw []byte) error {
-	if !st.wanted(l.id) {
+	if !st.wanted(l) {
 		st.tables[l.id] = nil
 		return nil
 	}
