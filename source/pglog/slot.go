@@ -240,6 +240,10 @@ func (s *Source) create(ctx context.Context, v *server) error {
 // advance lets the server remove the log before a position.
 func (s *Source) advance(ctx context.Context, to lsn) (done bool, err error) {
 	err = s.with(ctx, func(db ceiling.Queryer) error {
+		if err := unlimited(ctx, db); err != nil {
+			return err
+		}
+		defer ceiling.Restore(ctx, db, "ROLLBACK") //nolint:errcheck // it does not take the advance back
 		_, err := ceiling.Texts(ctx, db, `SELECT end_lsn::text FROM pg_replication_slot_advance($1::name, $2::text::pg_lsn)`, s.Slot, to.String())
 		return err
 	})

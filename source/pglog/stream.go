@@ -102,7 +102,9 @@ func (s *Source) open(v *server, from cursor, upTo lsn, limit int) *stream {
 			began = true
 			close(st.ready)
 			<-own.Done()
-			return st.rows.Close()
+			err := st.rows.Close()
+			ceiling.Restore(own, db, "ROLLBACK") //nolint:errcheck // the connection has ended then
+			return err
 		})
 		if !began {
 			st.err = cmp.Or(err, errEnded)
@@ -119,17 +121,30 @@ func decoding() string {
 		WHERE ` + postgres.Dialect{}.Settings(true).Where
 }
 
+// unlimited begins a transaction in which the server does not limit the time of statements: decoding a large
+// transaction takes long before the first row. Through a pooler as well, the limits are back when the transaction ends.
+func unlimited(ctx context.Context, db ceiling.Queryer) error {
+	err := ceiling.Exec(ctx, db, "BEGIN ISOLATION LEVEL READ COMMITTED")
+	if err == nil {
+		err = ceiling.Exec(ctx, db, `SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`)
+	}
+	return err
+}
+
 // start runs the statement, and waits for its first row.
 func (s *Source) start(ctx context.Context, db ceiling.Queryer, st *stream) (err error) {
 	publication := postgres.Dialect{}.Quote(s.Publication)
 	for late := time.Now().Add(activeLimit); ; {
-		st.rows, err = db.QueryContext(ctx, decoding(), s.Slot, st.upTo.String(), st.limit, publication) //nolint:rowserrcheck // next does
+		if err = unlimited(ctx, db); err == nil {
+			st.rows, err = db.QueryContext(ctx, decoding(), s.Slot, st.upTo.String(), st.limit, publication) //nolint:rowserrcheck // next does
+		}
 		if err == nil {
 			if st.unread = st.rows.Next(); st.unread {
 				return nil
 			}
 			err = errors.Join(st.rows.Err(), st.rows.Close())
 		}
+		ceiling.Restore(ctx, db, "ROLLBACK") //nolint:errcheck // the connection has ended then
 		if err == nil || dberr.SQLState(err) != "55006" || time.Now().After(late) {
 			return s.explain(err)
 		}
