@@ -50,14 +50,12 @@ func (s *Source) fetch(ctx context.Context, after source.Cursor, at cursor, limi
 	if after == "" {
 		at = cursor{origin: s.origin(v), position: position{at: v.slot.confirmed}}
 	}
-	if err := s.release(ctx, v, at); err != nil {
-		return b, err
-	}
-	if s.idle == (idle{after, v.flushed}) {
+	to := s.release(v, at)
+	if to == 0 && s.idle == (idle{after, v.flushed}) {
 		b.To, b.AsOf = after, s.fresh.read(v)
 		return b, nil
 	}
-	if err := s.begin(ctx, v, at); err != nil {
+	if err := s.begin(ctx, v, at, to); err != nil {
 		return b, err
 	}
 	return s.collect(ctx, after, limit)
@@ -87,14 +85,14 @@ func (s *Source) state(ctx context.Context, after source.Cursor, at cursor) (*se
 	return v, err
 }
 
-// begin begins to decode after a cursor.
-func (s *Source) begin(ctx context.Context, v *server, at cursor) error {
+// begin begins to decode after a cursor. It advances the slot first, unless to is 0.
+func (s *Source) begin(ctx context.Context, v *server, at cursor, to lsn) error {
 	if err := s.list(ctx); err != nil {
 		return err
 	}
 	size := 1 << min(s.scale, 12)
-	upTo := min(v.flushed, max(at.at, v.slot.confirmed)+lsn(reach*size))
-	s.stream = s.open(v, at, upTo, window*size+s.passed)
+	upTo := min(v.flushed, max(at.at, v.slot.confirmed, to)+lsn(reach*size))
+	s.stream = s.open(v, at, upTo, window*size+s.passed, to)
 	return nil
 }
 
@@ -166,11 +164,8 @@ func (s *Source) next(ctx context.Context, start time.Time) (*message, error) {
 		s.passed = st.count
 		s.closeStream()
 		v, err := s.state(ctx, at.encode(), at)
-		if err == nil { // so that the server does not decode saved changes again
-			err = s.release(ctx, v, given)
-		}
-		if err == nil {
-			err = s.begin(ctx, v, at)
+		if err == nil { // the slot is advanced so that the server does not decode saved changes again
+			err = s.begin(ctx, v, at, s.release(v, given))
 		}
 		if err != nil {
 			return nil, err
@@ -257,8 +252,10 @@ func (s *Source) drained(b *source.Batch[row.Change], after source.Cursor, recor
 }
 
 func (s *Source) closeStream() {
-	s.stream.close()
-	s.stream = nil
+	if st := s.stream; st != nil {
+		st.close()
+		s.slot, s.stream = max(s.slot, st.confirmed), nil
+	}
 }
 
 // freshness finds the time before which every committed change has been read. The changes of an asynchronous

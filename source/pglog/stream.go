@@ -86,14 +86,17 @@ type message struct {
 	after cursor
 }
 
-// open begins to decode. It does not wait for the server.
-func (s *Source) open(v *server, from cursor, upTo lsn, limit int) *stream {
+// open begins to decode, after it has advanced the slot unless to is 0. It does not wait for the server.
+func (s *Source) open(v *server, from cursor, upTo lsn, limit int, to lsn) *stream {
 	own, cancel := context.WithTimeout(context.Background(), streamLimit)
 	st := &stream{ctx: own, cancel: cancel, ready: make(chan struct{}), gone: make(chan struct{}), since: time.Now(),
 		server: v, from: from, given: from, now: from, upTo: upTo, confirmed: v.slot.confirmed, limit: limit,
 		tables: map[uint32]*relation{}, wanted: s.wanted(), shape: s.shape}
 	go func() {
 		defer close(st.gone)
+		if to != 0 {
+			s.advanceFirst(own, st, to)
+		}
 		began := false
 		err := s.with(own, func(db ceiling.Queryer) error {
 			if err := s.start(own, db, st); err != nil {
@@ -158,10 +161,8 @@ func (s *Source) start(ctx context.Context, db ceiling.Queryer, st *stream) (err
 
 // close gives the connection back.
 func (st *stream) close() {
-	if st != nil {
-		st.cancel()
-		<-st.gone
-	}
+	st.cancel()
+	<-st.gone
 }
 
 // next returns the next change to deliver, or errEnded. It stays pending until it is taken.
