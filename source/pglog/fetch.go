@@ -19,7 +19,7 @@ const (
 	// idleBytes is the length of log without changes after which an empty batch moves the cursor.
 	idleBytes = 16 << 20
 
-	// patience is how long a Fetch waits for the server to decode.
+	// patience is how long a Fetch waits for the server to decode, at most.
 	patience = 10 * time.Second
 
 	// listEvery is how often the tables of the publication are read.
@@ -127,14 +127,14 @@ func missing(from, tables []table) (names []string) {
 }
 
 // next returns the next change. When a stream ends before the end of the log, it begins another one.
-func (s *Source) next(ctx context.Context, start time.Time) (*message, error) {
+func (s *Source) next(ctx context.Context, late time.Time) (*message, error) {
 	for {
 		st := s.stream
 		select {
 		case <-st.ready:
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(max(0, patience-time.Since(start))):
+		case <-time.After(max(0, time.Until(late))):
 			return nil, errBusy
 		}
 		if st.err != nil {
@@ -170,20 +170,29 @@ func (s *Source) next(ctx context.Context, start time.Time) (*message, error) {
 		if err != nil {
 			return nil, err
 		}
-		if time.Since(start) > patience {
+		if time.Now().After(late) {
 			return nil, errBusy
 		}
 	}
+}
+
+// waitUntil returns when a Fetch stops to wait for the server, and says so: well before its own deadline.
+func waitUntil(ctx context.Context) time.Time {
+	wait := patience
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(deadline)/2)
+	}
+	return time.Now().Add(wait)
 }
 
 var errBusy = errors.New("the server is still decoding")
 
 // collect takes changes from the stream until the batch is complete.
 func (s *Source) collect(ctx context.Context, after source.Cursor, limit int) (b source.Batch[row.Change], err error) {
-	start := time.Now()
+	late := waitUntil(ctx)
 	var entries []entry
 	for {
-		m, err := s.next(ctx, start)
+		m, err := s.next(ctx, late)
 		if err == nil && s.fits(&b, m, len(entries), limit) {
 			if len(m.body) > s.maxRow() {
 				s.stream.take()
