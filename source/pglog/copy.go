@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
@@ -21,6 +23,7 @@ import (
 // copier reads the existing rows in one snapshot.
 type copier struct {
 	conn *sql.Conn
+	slot lsn // its position before the snapshot
 	filter
 	tables []table
 	list   string // their fingerprint
@@ -32,9 +35,9 @@ type copier struct {
 // maxRunning is how many transactions a snapshot may have, so that a cursor can hold it.
 const maxRunning = 400
 
-// newCopier takes the snapshot. The slot must exist already: a transaction that the snapshot does
-// not see commits later, and is in the log.
-func (s *Source) newCopier(ctx context.Context) (_ *copier, err error) {
+// newCopier takes the snapshot. The slot must exist already, and settle must have returned: a transaction that the
+// snapshot does not see is then in the log.
+func (s *Source) newCopier(ctx context.Context, v *server) (_ *copier, err error) {
 	tables, err := s.readTables(ctx)
 	if err == nil {
 		err = copyable(tables)
@@ -42,7 +45,7 @@ func (s *Source) newCopier(ctx context.Context) (_ *copier, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &copier{tables: tables, list: fingerprint(tables), table: -1}
+	c := &copier{slot: v.slot.confirmed, tables: tables, list: fingerprint(tables), table: -1}
 	if c.conn, err = s.DB.DB.Conn(ctx); err != nil {
 		return nil, err
 	}
@@ -53,6 +56,9 @@ func (s *Source) newCopier(ctx context.Context) (_ *copier, err error) {
 	}()
 	var text, written string
 	err = ceiling.Exec(ctx, c.conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+	if err == nil {
+		err = c.lock(ctx)
+	}
 	if err == nil { // the pauses between two batches are not limited
 		err = ceiling.Exec(ctx, c.conn, `SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')`)
 	}
@@ -65,6 +71,7 @@ func (s *Source) newCopier(ctx context.Context) (_ *copier, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("taking a snapshot: %w", err)
 	}
+	c.timeline = v.timeline
 	c.snapshot, err = parseSnapshot(text)
 	if err == nil {
 		c.until, err = parseLSN(written)
@@ -83,6 +90,23 @@ func (s *Source) newCopier(ctx context.Context) (_ *copier, err error) {
 		}
 	})
 	return c, err
+}
+
+// lock locks the tables before the snapshot is taken: TRUNCATE, and an ALTER TABLE that rewrites a table, empty it
+// for older snapshots. LOCK TABLE itself takes no snapshot.
+func (c *copier) lock(ctx context.Context) error {
+	if len(c.tables) == 0 {
+		return nil
+	}
+	names := make([]string, len(c.tables))
+	for i, t := range c.tables {
+		names[i] = dialect.QuoteAll(postgres.Dialect{}, []string{t.schema, t.name})
+	}
+	err := ceiling.Exec(ctx, c.conn, "LOCK TABLE "+strings.Join(names, ", ")+" IN ACCESS SHARE MODE")
+	if dberr.SQLState(err) == "42501" {
+		return retry.Permanent(fmt.Errorf("%w: the role may not read a table: GRANT SELECT ON ..., see Setup: %w", ErrSetup, err))
+	}
+	return err
 }
 
 // flushed waits until everything that the snapshot sees is on disk: a crash takes back rows that an
@@ -134,15 +158,23 @@ func (c *copier) close() {
 
 // fetchCopy returns the next rows of the copy.
 func (s *Source) fetchCopy(ctx context.Context, v *server, at cursor, limit int) (b source.Batch[row.Change], err error) {
+	if s.copier != nil && s.copier.slot != v.slot.confirmed { // another slot, which may be newer than the snapshot
+		s.endCopy()
+	}
 	if s.copier == nil {
-		if s.copier, err = s.newCopier(ctx); err != nil {
+		if !at.copying {
+			if b.Held, err = s.settle(ctx, v); b.Held != nil || err != nil {
+				return b, err
+			}
+		}
+		if s.copier, err = s.newCopier(ctx, v); err != nil {
 			return b, err
 		}
 	}
 	c := s.copier
 	c.unused.Reset(streamLimit)
 	if !at.copying {
-		at = cursor{origin: s.origin(v), seen: c.filter, copying: true, list: c.list}
+		at = cursor{origin: s.origin(v), seen: c.filter, copying: true, list: c.list, position: position{at: c.slot}}
 	}
 	if at.list != c.list || at.table < 0 || at.table >= max(len(c.tables), 1) {
 		return b, retry.Permanent(fmt.Errorf("%w: they changed during the copy: rewind to the empty cursor for a new copy", ErrTables))
@@ -164,7 +196,7 @@ func (s *Source) fetchCopy(ctx context.Context, v *server, at cursor, limit int)
 		if at.table+1 < len(c.tables) {
 			at.table, at.inner, b.More = at.table+1, "", true
 		} else {
-			at = cursor{origin: at.origin, seen: at.seen, position: position{at: v.slot.confirmed}}
+			at = cursor{origin: at.origin, seen: at.seen, position: at.position}
 			s.endCopy() // it keeps tables from being altered
 		}
 	}

@@ -16,7 +16,7 @@ type cursor struct {
 	origin string // the slot and the server it is on; see [slotState.origin]
 	seen   filter
 
-	// In the copy.
+	// In the copy. The position is where the log begins that follows it.
 	copying bool
 	list    string        // fingerprint of the tables that are copied
 	table   int           // the one that is being copied
@@ -46,6 +46,7 @@ type filter struct {
 	snapshot      // the first one of the copy
 	until    lsn  // the commit record of every transaction that a snapshot of the copy sees is before it
 	repeated bool // the copy was continued in a later snapshot, which saw more than the first
+	timeline string
 }
 
 // snapshot is Postgres's: which transactions had ended when it was taken.
@@ -105,10 +106,10 @@ func (c cursor) encode() source.Cursor {
 		if c.seen.repeated {
 			repeated = 1
 		}
-		seen = fmt.Sprintf("%s,%v,%d", c.seen.snapshot, c.seen.until, repeated)
+		seen = fmt.Sprintf("%s,%v,%d,%s", c.seen.snapshot, c.seen.until, repeated, c.seen.timeline)
 	}
 	if c.copying {
-		return source.Cursor(fmt.Sprintf("%s;%s;%s;copy;%s;%d;%s", version, c.origin, seen, c.list, c.table, c.inner))
+		return source.Cursor(fmt.Sprintf("%s;%s;%s;copy;%v;%s.%d;%s", version, c.origin, seen, c.at, c.list, c.table, c.inner))
 	}
 	return source.Cursor(fmt.Sprintf("%s;%s;%s;log;%v;%x.%x;%v;%d", version, c.origin, seen, c.last.commit, c.last.xid, c.last.micros, c.at, c.n))
 }
@@ -125,18 +126,21 @@ func decodeCursor(text source.Cursor) (c cursor, err error) {
 	check := func(err error) { errs = append(errs, err) }
 	if f[2] != "-" {
 		parts := strings.Split(f[2], ",")
-		if len(parts) != 3 {
+		if len(parts) != 4 {
 			return c, errCursor
 		}
 		c.seen.snapshot, err = decodeSnapshot(parts[0])
 		check(err)
 		c.seen.until, err = parseLSN(parts[1])
 		check(err)
-		c.seen.repeated = parts[2] == "1"
+		c.seen.repeated, c.seen.timeline = parts[2] == "1", parts[3]
 	}
 	if f[3] == "copy" {
-		c.copying, c.list, c.inner = true, f[4], source.Cursor(f[6])
-		c.table, err = strconv.Atoi(f[5])
+		list, table, _ := strings.Cut(f[5], ".")
+		c.copying, c.list, c.inner = true, list, source.Cursor(f[6])
+		c.at, err = parseLSN(f[4])
+		check(err)
+		c.table, err = strconv.Atoi(table)
 		check(err)
 	} else {
 		at, n, _ := strings.Cut(f[6], ";")

@@ -19,7 +19,7 @@ const (
 	// idleBytes is the length of log without changes after which an empty batch moves the cursor.
 	idleBytes = 16 << 20
 
-	// patience is how long a Fetch waits for the server to decode.
+	// patience is how long a Fetch waits for the server to decode, at most.
 	patience = 10 * time.Second
 
 	// listEvery is how often the tables of the publication are read.
@@ -34,6 +34,7 @@ type idle struct {
 
 // fetch does the work of Fetch. The caller closes the stream after an error.
 func (s *Source) fetch(ctx context.Context, after source.Cursor, at cursor, limit int) (b source.Batch[row.Change], err error) {
+	s.rewound(at)
 	if st := s.stream; st != nil && after != "" && !at.copying && st.given.encode() == after {
 		return s.collect(ctx, after, limit)
 	}
@@ -49,14 +50,12 @@ func (s *Source) fetch(ctx context.Context, after source.Cursor, at cursor, limi
 	if after == "" {
 		at = cursor{origin: s.origin(v), position: position{at: v.slot.confirmed}}
 	}
-	if err := s.release(ctx, v, at); err != nil {
-		return b, err
-	}
-	if s.idle == (idle{after, v.flushed}) {
+	to := s.release(v, at)
+	if to == 0 && s.idle == (idle{after, v.flushed}) {
 		b.To, b.AsOf = after, s.fresh.read(v)
 		return b, nil
 	}
-	if err := s.begin(ctx, v, at); err != nil {
+	if err := s.begin(ctx, v, at, to); err != nil {
 		return b, err
 	}
 	return s.collect(ctx, after, limit)
@@ -86,14 +85,14 @@ func (s *Source) state(ctx context.Context, after source.Cursor, at cursor) (*se
 	return v, err
 }
 
-// begin begins to decode after a cursor.
-func (s *Source) begin(ctx context.Context, v *server, at cursor) error {
+// begin begins to decode after a cursor. It advances the slot first, unless to is 0.
+func (s *Source) begin(ctx context.Context, v *server, at cursor, to lsn) error {
 	if err := s.list(ctx); err != nil {
 		return err
 	}
 	size := 1 << min(s.scale, 12)
-	upTo := min(v.flushed, max(at.at, v.slot.confirmed)+lsn(reach*size))
-	s.stream = s.open(v, at, upTo, window*size+s.passed)
+	upTo := min(v.flushed, max(at.at, v.slot.confirmed, to)+lsn(reach*size))
+	s.stream = s.open(v, at, upTo, window*size+s.passed, to)
 	return nil
 }
 
@@ -128,14 +127,14 @@ func missing(from, tables []table) (names []string) {
 }
 
 // next returns the next change. When a stream ends before the end of the log, it begins another one.
-func (s *Source) next(ctx context.Context, start time.Time) (*message, error) {
+func (s *Source) next(ctx context.Context, late time.Time) (*message, error) {
 	for {
 		st := s.stream
 		select {
 		case <-st.ready:
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-time.After(max(0, patience-time.Since(start))):
+		case <-time.After(max(0, time.Until(late))):
 			return nil, errBusy
 		}
 		if st.err != nil {
@@ -161,33 +160,39 @@ func (s *Source) next(ctx context.Context, start time.Time) (*message, error) {
 		if !st.news {
 			s.scale++
 		}
-		at := st.now
+		at, given := st.now, st.given
 		s.passed = st.count
 		s.closeStream()
 		v, err := s.state(ctx, at.encode(), at)
-		if err == nil { // so that the server does not decode saved changes again
-			err = s.release(ctx, v, at)
-		}
-		if err == nil {
-			err = s.begin(ctx, v, at)
+		if err == nil { // the slot is advanced so that the server does not decode saved changes again
+			err = s.begin(ctx, v, at, s.release(v, given))
 		}
 		if err != nil {
 			return nil, err
 		}
-		if time.Since(start) > patience {
+		if time.Now().After(late) {
 			return nil, errBusy
 		}
 	}
+}
+
+// waitUntil returns when a Fetch stops to wait for the server, and says so: well before its own deadline.
+func waitUntil(ctx context.Context) time.Time {
+	wait := patience
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(deadline)/2)
+	}
+	return time.Now().Add(wait)
 }
 
 var errBusy = errors.New("the server is still decoding")
 
 // collect takes changes from the stream until the batch is complete.
 func (s *Source) collect(ctx context.Context, after source.Cursor, limit int) (b source.Batch[row.Change], err error) {
-	start := time.Now()
+	late := waitUntil(ctx)
 	var entries []entry
 	for {
-		m, err := s.next(ctx, start)
+		m, err := s.next(ctx, late)
 		if err == nil && s.fits(&b, m, len(entries), limit) {
 			if len(m.body) > s.maxRow() {
 				s.stream.take()
@@ -256,8 +261,10 @@ func (s *Source) drained(b *source.Batch[row.Change], after source.Cursor, recor
 }
 
 func (s *Source) closeStream() {
-	s.stream.close()
-	s.stream = nil
+	if st := s.stream; st != nil {
+		st.close()
+		s.slot, s.stream = max(s.slot, st.confirmed), nil
+	}
 }
 
 // freshness finds the time before which every committed change has been read. The changes of an asynchronous

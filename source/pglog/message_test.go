@@ -49,7 +49,7 @@ func changeOf(kind byte) wire { return wire{kind}.u32(7) }
 
 // testStream returns a stream that describes tables without a server.
 func testStream(from cursor) *stream {
-	return &stream{from: from, given: from, now: from, upTo: 1 << 40, limit: 1 << 20, tables: map[uint32]*relation{}, wanted: func(uint32) bool { return true },
+	return &stream{from: from, given: from, now: from, upTo: 1 << 40, limit: 1 << 20, tables: map[uint32]*relation{}, wanted: func(layout) bool { return true },
 		shape: func(_ context.Context, l layout, _ string) (*shape, error) {
 			var names, keys []string
 			s := &shape{layout: l, table: tableName(l.schema, l.name), convert: make([]conversion, len(l.columns))}

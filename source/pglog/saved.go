@@ -1,8 +1,10 @@
 package pglog
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
@@ -22,32 +24,56 @@ const (
 //	hooks := poller.Hooks{Poll: func(i poller.PollInfo) { src.Saved(i.To) }}
 func (s *Source) Saved(c source.Cursor) {
 	at, err := decodeCursor(c)
-	if err != nil || at.copying {
+	if err != nil {
 		return
+	}
+	if at.copying {
+		at = cursor{}
 	}
 	s.savedLock.Lock()
 	s.saved = at
 	s.savedLock.Unlock()
 }
 
-// release advances the slot to the saved cursor.
-func (s *Source) release(ctx context.Context, v *server, at cursor) error {
+// rewound forgets a saved cursor that is after the one that is fetched from: the pipeline was rewound, and the log
+// between the two must be kept until it is saved again.
+func (s *Source) rewound(at cursor) {
+	s.savedLock.Lock()
+	defer s.savedLock.Unlock()
+	if at.copying || at.at < s.saved.at || at.at == s.saved.at && at.n < s.saved.n {
+		s.saved = cursor{}
+	}
+}
+
+// release returns where the slot is to be advanced to, 0 if it is not due. The next stream does it before it decodes.
+func (s *Source) release(v *server, at cursor) lsn {
 	s.slot = v.slot.confirmed
 	s.savedLock.Lock()
 	saved := s.saved
 	s.savedLock.Unlock()
 	due := time.Since(s.released) >= releaseEvery || saved.at > s.slot+releaseBytes
 	if saved.origin != at.origin || saved.at <= s.slot || saved.at > at.at || !due {
-		return nil
+		return 0
 	}
-	done, err := s.advance(ctx, saved.at)
+	s.released = time.Now()
+	if saved.n == 0 { // otherwise the server decodes the transaction again
+		s.passed = 0
+	}
+	return saved.at
+}
+
+// advanceFirst advances the slot before a stream decodes. The server may read much of its log for it, so it has the
+// limit of a stream, and not that of a Fetch. A failure does not keep the stream from reading.
+func (s *Source) advanceFirst(ctx context.Context, st *stream, to lsn) {
+	ctx, cancel := context.WithTimeout(ctx, streamLimit)
+	defer cancel()
+	done, err := s.advance(ctx, to)
 	if done {
-		v.slot.confirmed, s.slot, s.released = saved.at, saved.at, time.Now()
-		if saved.n == 0 { // otherwise the server decodes the transaction again
-			s.passed = 0
-		}
+		st.confirmed = to
 	}
-	return err
+	if err != nil && st.ctx.Err() == nil {
+		cmp.Or(s.Logger, slog.Default()).WarnContext(ctx, "slot not advanced", "slot", s.Slot, "err", err)
+	}
 }
 
 // Close ends the open statements, and returns their connections to the pool. It advances the slot to the saved

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/internal/dberr"
@@ -24,6 +25,8 @@ type server struct {
 	oid         int64  // of the database
 	flushed     lsn    // the log is on disk up to here
 	written     lsn    // the log is in memory up to here
+	timeline    string // of the log; "": a standby
+	nextXID     uint64 // no transaction with this id or a later one has ended
 	replicates  bool   // the role has the attribute REPLICATION
 	keep        string // max_slot_wal_keep_size
 	slot        *slot
@@ -81,19 +84,20 @@ func (s *Source) with(ctx context.Context, f func(ceiling.Queryer) error) error 
 const serverQuery = `SELECT pg_is_in_recovery(), current_setting('wal_level'), current_setting('server_version_num')::int, %s,
 	current_database()::text, (SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = current_database()),
 	CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_flush_lsn()::text END, CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_insert_lsn()::text END,
+	CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END, pg_snapshot_xmax(pg_current_snapshot())::text,
 	(SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), current_setting('max_slot_wal_keep_size'),
 	(SELECT to_jsonb(r)::text FROM pg_catalog.pg_replication_slots r WHERE slot_name = $1::text), (SELECT to_jsonb(p)::text FROM pg_catalog.pg_publication p WHERE pubname = $2::text)`
 
 // ask reads the state of the server.
 func (s *Source) ask(ctx context.Context) (*server, error) {
 	v := &server{at: time.Now()}
-	var flushed, written string
+	var flushed, written, next string
 	var slotText, publicationText sql.NullString
 	err := s.with(ctx, func(db ceiling.Queryer) error {
 		var err error
 		for _, cluster := range []string{`(SELECT system_identifier::text FROM pg_control_system())`, `''`} {
 			err = db.QueryRowContext(ctx, fmt.Sprintf(serverQuery, cluster), s.Slot, s.Publication).
-				Scan(&v.standby, &v.walLevel, &v.version, &v.cluster, &v.database, &v.oid, &flushed, &written, &v.replicates, &v.keep, &slotText, &publicationText)
+				Scan(&v.standby, &v.walLevel, &v.version, &v.cluster, &v.database, &v.oid, &flushed, &written, &v.timeline, &next, &v.replicates, &v.keep, &slotText, &publicationText)
 			if dberr.SQLState(err) != "42501" { // the right to read the identifier was revoked
 				break
 			}
@@ -103,9 +107,10 @@ func (s *Source) ask(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the state of the server: %w", err)
 	}
-	var errs [3]error
+	var errs [4]error
 	v.flushed, errs[0] = parseLSN(flushed)
 	v.written, errs[1] = parseLSN(written)
+	v.nextXID, errs[3] = strconv.ParseUint(next, 10, 64)
 	if slotText.Valid {
 		v.slot = &slot{}
 		errs[2] = v.slot.parse(slotText.String)
@@ -191,12 +196,13 @@ func (s *Source) continues(v *server, c cursor) error {
 		return permanent(ErrHistory, "it is of %s (cluster, database, slot), and this is %s: connect to the other server, or %s", c.origin, s.origin(v), rewind)
 	case v.slot == nil:
 		return permanent(ErrSlotLost, "the slot %s does not exist any more, and the server does not keep the log without it: %s", s.Slot, rewind)
-	case c.copying:
-		return nil
 	case c.at < v.slot.confirmed:
 		return permanent(ErrHistory, "it stands at %v, and the slot %s has been advanced to %v, by another process or by hand; the changes in between cannot be read again: continue with the newer cursor, or %s", c.at, s.Slot, v.slot.confirmed, rewind)
 	case c.at > v.written:
 		return permanent(ErrHistory, "it stands at %v, and the server's log ends at %v: the server was restored, or has lost its last transactions; drop the slot, and %s", c.at, v.written, rewind)
+	case c.seen.until != 0 && (c.seen.timeline != v.timeline || c.seen.until > v.written || c.seen.max > v.nextXID):
+		return permanent(ErrHistory, "the copy is of the timeline %s, of the log before %v and of transactions before %d, and the server is on the timeline %s, at %v and %d: it was restored, or was promoted during the copy, so it may use the ids of copied transactions again; drop the slot, and %s",
+			c.seen.timeline, c.seen.until, c.seen.max, v.timeline, v.written, v.nextXID, rewind)
 	}
 	return nil
 }
@@ -235,6 +241,10 @@ func (s *Source) create(ctx context.Context, v *server) error {
 // advance lets the server remove the log before a position.
 func (s *Source) advance(ctx context.Context, to lsn) (done bool, err error) {
 	err = s.with(ctx, func(db ceiling.Queryer) error {
+		if err := unlimited(ctx, db); err != nil {
+			return err
+		}
+		defer ceiling.Restore(ctx, db, "ROLLBACK") //nolint:errcheck // it does not take the advance back
 		_, err := ceiling.Texts(ctx, db, `SELECT end_lsn::text FROM pg_replication_slot_advance($1::name, $2::text::pg_lsn)`, s.Slot, to.String())
 		return err
 	})

@@ -51,16 +51,17 @@ type Source struct {
 	// Logger gets a line when the tables of the publication change. nil means slog.Default().
 	Logger *slog.Logger
 
-	mu     sync.Mutex
-	copier *copier
-	stream *stream
-	tables []table
-	listed time.Time         // when tables were read
-	shapes map[string]*shape // by the message that describes the table
-	scale  int               // the window is enlarged by 2 to this power
-	passed int               // how many messages after the slot's position were read before
-	idle   idle
-	fresh  freshness
+	mu       sync.Mutex
+	settling settling
+	copier   *copier
+	stream   *stream
+	tables   []table
+	listed   time.Time         // when tables were read
+	shapes   map[string]*shape // by the message that describes the table
+	scale    int               // the window is enlarged by 2 to this power
+	passed   int               // how many messages after the slot's position were read before
+	idle     idle
+	fresh    freshness
 
 	pinned   int64 // bytes of the log
 	slot     lsn   // where it stood when this Source saw it last

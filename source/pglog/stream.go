@@ -53,7 +53,7 @@ type stream struct {
 	count     int                  // that have come
 	news      bool                 // one of them was after from
 	tables    map[uint32]*relation // nil: one that is not wanted
-	wanted    func(id uint32) bool
+	wanted    func(layout) bool
 	shape     func(context.Context, layout, string) (*shape, error)
 
 	now     cursor // after the changes that were taken
@@ -86,14 +86,17 @@ type message struct {
 	after cursor
 }
 
-// open begins to decode. It does not wait for the server.
-func (s *Source) open(v *server, from cursor, upTo lsn, limit int) *stream {
+// open begins to decode, after it has advanced the slot unless to is 0. It does not wait for the server.
+func (s *Source) open(v *server, from cursor, upTo lsn, limit int, to lsn) *stream {
 	own, cancel := context.WithTimeout(context.Background(), streamLimit)
 	st := &stream{ctx: own, cancel: cancel, ready: make(chan struct{}), gone: make(chan struct{}), since: time.Now(),
 		server: v, from: from, given: from, now: from, upTo: upTo, confirmed: v.slot.confirmed, limit: limit,
 		tables: map[uint32]*relation{}, wanted: s.wanted(), shape: s.shape}
 	go func() {
 		defer close(st.gone)
+		if to != 0 {
+			s.advanceFirst(own, st, to)
+		}
 		began := false
 		err := s.with(own, func(db ceiling.Queryer) error {
 			if err := s.start(own, db, st); err != nil {
@@ -102,7 +105,9 @@ func (s *Source) open(v *server, from cursor, upTo lsn, limit int) *stream {
 			began = true
 			close(st.ready)
 			<-own.Done()
-			return st.rows.Close()
+			err := st.rows.Close()
+			ceiling.Restore(own, db, "ROLLBACK") //nolint:errcheck // the connection has ended then
+			return err
 		})
 		if !began {
 			st.err = cmp.Or(err, errEnded)
@@ -119,17 +124,30 @@ func decoding() string {
 		WHERE ` + postgres.Dialect{}.Settings(true).Where
 }
 
+// unlimited begins a transaction in which the server does not limit the time of statements: decoding a large
+// transaction takes long before the first row. Through a pooler as well, the limits are back when the transaction ends.
+func unlimited(ctx context.Context, db ceiling.Queryer) error {
+	err := ceiling.Exec(ctx, db, "BEGIN ISOLATION LEVEL READ COMMITTED")
+	if err == nil {
+		err = ceiling.Exec(ctx, db, `SELECT set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')`)
+	}
+	return err
+}
+
 // start runs the statement, and waits for its first row.
 func (s *Source) start(ctx context.Context, db ceiling.Queryer, st *stream) (err error) {
 	publication := postgres.Dialect{}.Quote(s.Publication)
 	for late := time.Now().Add(activeLimit); ; {
-		st.rows, err = db.QueryContext(ctx, decoding(), s.Slot, st.upTo.String(), st.limit, publication) //nolint:rowserrcheck // next does
+		if err = unlimited(ctx, db); err == nil {
+			st.rows, err = db.QueryContext(ctx, decoding(), s.Slot, st.upTo.String(), st.limit, publication) //nolint:rowserrcheck // next does
+		}
 		if err == nil {
 			if st.unread = st.rows.Next(); st.unread {
 				return nil
 			}
 			err = errors.Join(st.rows.Err(), st.rows.Close())
 		}
+		ceiling.Restore(ctx, db, "ROLLBACK") //nolint:errcheck // the connection has ended then
 		if err == nil || dberr.SQLState(err) != "55006" || time.Now().After(late) {
 			return s.explain(err)
 		}
@@ -143,10 +161,8 @@ func (s *Source) start(ctx context.Context, db ceiling.Queryer, st *stream) (err
 
 // close gives the connection back.
 func (st *stream) close() {
-	if st != nil {
-		st.cancel()
-		<-st.gone
-	}
+	st.cancel()
+	<-st.gone
 }
 
 // next returns the next change to deliver, or errEnded. It stays pending until it is taken.
@@ -272,7 +288,7 @@ func (c *cursor) passed(at lsn) {
 }
 
 func (st *stream) describe(ctx context.Context, l layout, raw []byte) error {
-	if !st.wanted(l.id) {
+	if !st.wanted(l) {
 		st.tables[l.id] = nil
 		return nil
 	}

@@ -105,14 +105,17 @@ func fingerprint(tables []table) string {
 	return fmt.Sprintf("%016x", h.Sum64())
 }
 
-// wanted returns which tables are read, by their ids, so that a table that is renamed stays one of them.
-func (s *Source) wanted() func(uint32) bool {
+// wanted returns which tables are read: by their ids, so that a table that is renamed stays one of them, and by the
+// names that they had in the log, so that the changes before another table took a name are read.
+func (s *Source) wanted() func(layout) bool {
 	if s.Tables == nil {
-		return func(uint32) bool { return true }
+		return func(layout) bool { return true }
 	}
 	ids := map[uint32]bool{}
 	for _, t := range s.tables {
 		ids[uint32(t.id)] = true
 	}
-	return func(id uint32) bool { return ids[id] }
+	return func(l layout) bool {
+		return ids[l.id] || slices.ContainsFunc(s.Tables, table{schema: l.schema, name: l.name}.named)
+	}
 }

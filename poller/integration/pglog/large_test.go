@@ -68,6 +68,29 @@ func TestLargeTransaction(t *testing.T) {
 	t.Logf("%d changes in %v, %d MB", count, time.Since(start).Round(time.Millisecond), peak>>20)
 }
 
+// A role's limit of the time of statements does not end the decoding.
+func TestStatementTimeout(t *testing.T) {
+	t.Parallel()
+	d := start(t).NewDatabase(t)
+	db := d.Open(t, dbtest.PGX)
+	db.MustExec(`create table t (id int primary key); create publication p for table t`)
+	s := open(t, db)
+	_, at := read(t, s, "", 10)
+	db.MustExec(`insert into t select generate_series(1, 100000)`)
+	db.MustExec(`do $$ begin execute format('alter database %I set statement_timeout = 50', current_database()); end $$`)
+	for _, driver := range []dbtest.Driver{dbtest.PGX, dbtest.PQ} {
+		again := open(t, d.Open(t, driver))
+		again.Slot = s.Slot
+		b, err := again.Fetch(t.Context(), at, 10)
+		require.NoError(t, err, driver)
+		assert.Len(t, b.Records, 10)
+		require.NoError(t, again.Close())
+		var limit string
+		require.NoError(t, again.DB.Get(&limit, `show statement_timeout`))
+		assert.Equal(t, "50ms", limit)
+	}
+}
+
 func atoi(text string) (n int) {
 	for _, c := range text {
 		n = 10*n + int(c-'0')

@@ -3,6 +3,8 @@ package pglog_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
@@ -195,6 +197,47 @@ func TestServerIsRestored(t *testing.T) {
 			require.NoError(t, s.Close())
 		})
 	}
+}
+
+// After a rewind, the log is kept from the cursor that the pipeline was rewound to.
+func TestRewindKeepsTheLog(t *testing.T) {
+	t.Parallel()
+	db := start(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table t (id int primary key); create publication p for table t`)
+	s := open(t, db)
+	_, at := read(t, s, "", 10)
+	db.MustExec(`insert into t values (1)`)
+	b, err := s.Fetch(t.Context(), at, 10)
+	require.NoError(t, err)
+	s.Saved(b.To)
+	require.NoError(t, fetch(s, at))
+	require.NoError(t, s.Close())
+	got, _ := read(t, s, at, 10)
+	assert.Equal(t, []string{"insert public.t {1} {1} -"}, texts(t, got))
+}
+
+// Reading goes on when the slot cannot be advanced.
+func TestSlotIsNotAdvanced(t *testing.T) {
+	t.Parallel()
+	d := start(t).NewDatabase(t)
+	db := d.Open(t, dbtest.PGX)
+	role := "reader" + d.Name()
+	db.MustExec(`create table t (id int primary key); create publication p for table t; create role ` + role + ` login replication password 'x'; grant select on t to ` + role)
+	db.MustExec(`revoke execute on function pg_replication_slot_advance(name, pg_lsn) from public`)
+	s := open(t, d.WithUser(role, "x").Open(t, dbtest.PGX))
+	logged := &strings.Builder{}
+	_, at := read(t, s, "", 10)
+	s.Logger = slog.New(slog.NewTextHandler(logged, nil))
+	db.MustExec(`insert into t values (1)`)
+	b, err := s.Fetch(t.Context(), at, 10)
+	require.NoError(t, err)
+	s.Saved(b.To)
+	db.MustExec(`insert into t values (2)`)
+	got, _ := read(t, s, b.To, 10)
+	assert.Equal(t, []string{"insert public.t {2} {2} -"}, texts(t, got))
+	assert.Contains(t, logged.String(), "slot not advanced")
+	db.MustExec(`grant execute on function pg_replication_slot_advance(name, pg_lsn) to public`)
+	require.NoError(t, s.Close())
 }
 
 func TestStandbyIsRefused(t *testing.T) {

@@ -160,6 +160,22 @@ func TestSomeTables(t *testing.T) {
 	assert.Equal(t, []string{"insert public.b {2} {2} -", "truncate public.b - - -", "insert public.c {4} {4} -"}, texts(t, got), "no change is lost")
 }
 
+// Another table takes the name of one whose changes are not read yet.
+func TestTableIsSwapped(t *testing.T) {
+	t.Parallel()
+	db := start(t).NewDatabase(t).Open(t, dbtest.PGX)
+	db.MustExec(`create table t (id int primary key); insert into t values (1); create publication p for all tables`)
+	s := open(t, db, "public.t")
+	_, at := read(t, s, "", 10)
+	require.NoError(t, s.Close())
+	db.MustExec(`insert into t values (2); delete from t where id = 1`)
+	db.MustExec(`alter table t rename to t_old; create table t (id bigint primary key); insert into t select * from t_old`)
+	again := open(t, db, "public.t")
+	again.Slot = s.Slot
+	got, _ := read(t, again, at, 10)
+	assert.Equal(t, []string{"insert public.t {2} {2} -", "delete public.t {1} - {1}", "insert public.t {2} {2} -"}, texts(t, got))
+}
+
 func TestTransactions(t *testing.T) {
 	t.Parallel()
 	db := start(t).NewDatabase(t).Open(t, dbtest.PGX)
