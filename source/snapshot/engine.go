@@ -115,7 +115,7 @@ func (e *engine) resume(ctx context.Context, at place) (place, error) {
 	}
 	if e.previous != at.session {
 		e.previous = at.session
-		e.opts.Logger.WarnContext(ctx, "snapshot interrupted", "table", at.table, "rows", at.rows, "first_moment", at.moment, "moment", s.moment)
+		e.opts.Logger.WarnContext(ctx, "snapshot interrupted", "table", at.table, "rows", at.rows, "since", at.moment, "moment", s.moment)
 	}
 	at.session, at.history = s.id, s.history
 	at.moments++
