@@ -20,7 +20,7 @@ type candidate struct {
 }
 
 const candidatesQuery = `SELECT n.nspname::text, c.relname::text, c.relkind = 'p',
-	c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary),
+	c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid),
 	EXISTS (SELECT FROM pg_catalog.pg_publication_tables p WHERE p.pubname = $1::text AND p.schemaname = n.nspname AND p.tablename = c.relname),
 	has_table_privilege(c.oid, 'SELECT'), has_schema_privilege(n.oid, 'USAGE')
 	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -33,7 +33,7 @@ func (t table) label() string { return tableName(t.schema, t.name) }
 const tablesQuery = `SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relreplident::text, c.relhassubclass AND c.relkind = 'r', row_security_active(c.oid),
 	COALESCE((SELECT json_agg(a.attname ORDER BY k.n) FROM pg_catalog.pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
 		JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-		WHERE i.indrelid = c.oid AND k.n <= i.indnkeyatts AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END)::text, '[]'),
+		WHERE i.indrelid = c.oid AND k.n <= i.indnkeyatts AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary AND i.indimmediate AND i.indisvalid END)::text, '[]'),
 	COALESCE((SELECT json_agg(a.attname ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 		AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000) AND COALESCE(to_jsonb(p)->'attnames' @> to_jsonb(a.attname::text), true)), '[]'),
 	COALESCE(to_jsonb(p)->>'rowfilter', '')
