@@ -257,13 +257,31 @@ func (r *reader) fromJoined(run []row.Row) (changes []row.Change) {
 	return changes
 }
 
+// lookWait limits how long look waits until the present rows are on the server's disk. A server that commits
+// asynchronously writes its log several times a second.
+const lookWait = 2 * time.Second
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(max(d, time.Millisecond)):
+		return nil
+	}
+}
+
 // look reads the present rows for changes that hold a key only. It returns how many it has read before an error.
 func (r *reader) look(ctx context.Context, run []row.Row, op string) (changes []row.Change, done int, err error) {
+	begun := time.Now()
 	first, _ := strconv.ParseInt(run[0].Text(0), 10, 64)
 	after, err := r.lookUp.At(first - 1)
 	for len(changes) < len(run) && err == nil {
 		var b source.Batch[row.Row]
 		if b, err = r.lookUp.Fetch(ctx, after, len(run)-len(changes)); err == nil {
+			if len(b.Records) == 0 && b.Held != nil && time.Since(begun) < lookWait {
+				err = pause(ctx, b.Held.Retry)
+				continue
+			}
 			if len(b.Records) == 0 {
 				return nil, 0, fmt.Errorf("changelog: %s: changes that were read cannot be read again now", r.label)
 			}

@@ -11,7 +11,9 @@
 // the order in which they committed, and one slot feeds any number of tables.
 //
 // The server keeps its log until [Source.Saved] is called for it. A stalled pipeline fills the server's disk.
-// Its status, and the metric devotion_log_pinned_bytes, say how much log it pins. Set max_slot_wal_keep_size.
+// Its status, and the metric devotion_log_pinned_bytes, say how much log it pinned at the end of the last
+// poll: they do not move while the pipeline stands still. So alert on the server's own view pg_replication_slots as
+// well, and set max_slot_wal_keep_size.
 //
 // It needs Postgres 13 or newer, wal_level = logical, a publication, and a role with the attribute
 // REPLICATION that may read the tables. [Source.Setup] prints the statements. DESIGN.md explains why

@@ -23,7 +23,7 @@ const (
 	// reach is how much of the log it decodes in one statement, if it finds less.
 	reach = 256 << 20
 
-	// streamLimit is how long a result may stay open. It pins a snapshot on the server, as a
+	// streamLimit is how long a result may stay open after its first row. It pins a snapshot on the server, as a
 	// long query does.
 	streamLimit = 10 * time.Minute
 
@@ -36,6 +36,7 @@ const (
 type stream struct {
 	ctx    context.Context // of the statement
 	cancel context.CancelFunc
+	end    context.CancelCauseFunc
 	ready  chan struct{} // closed when the first row has arrived, or with err
 	gone   chan struct{} // closed when the connection is given back
 	since  time.Time
@@ -88,8 +89,8 @@ type message struct {
 
 // open begins to decode, after it has advanced the slot unless to is 0. It does not wait for the server.
 func (s *Source) open(v *server, from cursor, upTo lsn, limit int, to lsn) *stream {
-	own, cancel := context.WithTimeout(context.Background(), streamLimit)
-	st := &stream{ctx: own, cancel: cancel, ready: make(chan struct{}), gone: make(chan struct{}), since: time.Now(),
+	own, end := context.WithCancelCause(context.Background())
+	st := &stream{ctx: own, cancel: func() { end(nil) }, end: end, ready: make(chan struct{}), gone: make(chan struct{}), since: time.Now(),
 		server: v, from: from, given: from, now: from, upTo: upTo, confirmed: v.slot.confirmed, limit: limit,
 		tables: map[uint32]*relation{}, wanted: s.wanted(), shape: s.shape}
 	go func() {
@@ -102,6 +103,7 @@ func (s *Source) open(v *server, from cursor, upTo lsn, limit int, to lsn) *stre
 			if err := s.start(own, db, st); err != nil {
 				return err
 			}
+			defer st.limitTime().Stop()
 			began = true
 			close(st.ready)
 			<-own.Done()
@@ -192,7 +194,13 @@ func (st *stream) next(ctx context.Context) (m *message, err error) {
 }
 
 // expired reports whether the result was open for too long.
-func (st *stream) expired() bool { return errors.Is(st.ctx.Err(), context.DeadlineExceeded) }
+func (st *stream) expired() bool { return errors.Is(context.Cause(st.ctx), errExpired) }
+
+// limitTime ends the result after streamLimit. It is called when the first row has come: what the server needs to
+// decode before has no limit, because a shorter attempt brings nothing.
+func (st *stream) limitTime() *time.Timer {
+	return time.AfterFunc(streamLimit, func() { st.end(errExpired) })
+}
 
 // take hands out the pending change.
 func (st *stream) take() { st.given, st.pending = st.pending.after, nil }
@@ -207,6 +215,7 @@ func (st *stream) finished() error {
 
 var (
 	errEnded    = errors.New("the result has ended")
+	errExpired  = errors.New("the result was open for too long")
 	errDiverged = errors.New("the log does not have the transactions that were delivered")
 )
 
