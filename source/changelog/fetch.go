@@ -53,7 +53,7 @@ func (t *Table) Fetch(ctx context.Context, after source.Cursor, limit int) (sour
 	}
 	var b source.Batch[row.Change]
 	if p.loading {
-		b, err = t.reader.load(ctx, p, limit)
+		b, err = t.load(ctx, p, limit)
 	} else {
 		b, err = t.changes(ctx, p, limit)
 	}
@@ -170,7 +170,7 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 // gap returns the index of the first change before which others may be missing, -1 without one. The
 // one that marks the begin of recording is not such a change.
 func (r *reader) gap(p position, rows []row.Row) int {
-	begun := p.inner != ""
+	begun := p.inner != "" || p.safe > 0 // a load has begun, or a gap was adopted
 	for i, c := range rows {
 		if c.Text(1) == opStart {
 			if seq, _ := strconv.ParseInt(c.Text(0), 10, 64); begun && seq > p.safe {
@@ -241,10 +241,17 @@ func (t *Table) Adopt(ctx context.Context, c source.Cursor) (source.Cursor, erro
 }
 
 // load reads a batch of the table's rows.
-func (r *reader) load(ctx context.Context, p position, limit int) (b source.Batch[row.Change], err error) {
+func (t *Table) load(ctx context.Context, p position, limit int) (b source.Batch[row.Change], err error) {
+	r := t.reader
 	read, err := r.rows.Fetch(ctx, p.inner, limit)
+	if err == nil {
+		err = t.check(ctx)
+	}
 	if err != nil {
 		return b, err
+	}
+	if t.reader != r { // it has other columns by now
+		return t.load(ctx, p, limit)
 	}
 	done := !read.More && read.Held == nil
 	b = source.Batch[row.Change]{Bytes: read.Bytes, More: read.More || done, Held: read.Held, Guarantee: r.guaranteed(nil)}

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/artifactofdevotion/devotion/source/row"
@@ -39,6 +40,7 @@ type facts struct {
 	store   store
 	marks   string // a value that TRUNCATE changes, where it runs no trigger
 	unseen  string // what is not recorded, as a clause of the guarantee; "" if nothing
+	last    int64  // the number of the last change that is recorded
 
 	more any // what only the engine needs
 }
@@ -48,6 +50,7 @@ type column struct {
 	name  string // as the database has it
 	typ   string // in the change table; "" for no type
 	key   bool
+	pair  int    // which of its pairs in the change table, from 1 on
 	equal string // the operator that compares keys, by default =
 }
 
@@ -67,11 +70,17 @@ type stored struct{ name, typ string }
 // that was added later has no value in earlier changes.
 var fixed = []string{"seq", "op", "at", "width"}
 
-// The prefixes of the columns with values before and after a change.
-const (
-	oldPrefix = "old_"
-	newPrefix = "new_"
-)
+// newColumn matches the names of columns for new values, as prefixed writes them.
+var newColumn = regexp.MustCompile(`^new[0-9]*_`)
+
+// prefixed returns the name of the column for values before or after a change: old_x, and old2_x in the
+// second pair of x.
+func (s *store) prefixed(when string, c column) string {
+	if c.pair > 1 {
+		when += strconv.Itoa(c.pair)
+	}
+	return s.short(when + "_" + c.name)
+}
 
 // short returns a name that is not longer than the limit.
 func (s *store) short(name string) string {
@@ -82,8 +91,8 @@ func (s *store) short(name string) string {
 	return fmt.Sprintf("%s_%08x", cut, crc32.ChecksumIEEE([]byte(name)))
 }
 
-func (s *store) old(c column) string { return s.short(oldPrefix + c.name) }
-func (s *store) new(c column) string { return s.short(newPrefix + c.name) }
+func (s *store) old(c column) string { return s.prefixed("old", c) }
+func (s *store) new(c column) string { return s.prefixed("new", c) }
 
 // object returns the name of a trigger or function.
 func (s *store) object(suffix string) string { return s.short(s.name + suffix) }
@@ -101,7 +110,7 @@ func (s *store) has(name string) (string, bool) {
 // once the script has run.
 func (f *facts) order() (names []string) {
 	for _, c := range f.store.columns {
-		if strings.HasPrefix(c.name, newPrefix) {
+		if newColumn.MatchString(c.name) {
 			names = append(names, c.name)
 		}
 	}
@@ -115,6 +124,14 @@ func (f *facts) order() (names []string) {
 
 // width is how many columns for new values there are once the script has run.
 func (f *facts) width() int { return len(f.order()) }
+
+// unrecorded adds a clause to what is not recorded.
+func (f *facts) unrecorded(clause string) {
+	if f.unseen != "" {
+		f.unseen += "; "
+	}
+	f.unseen += clause
+}
 
 // keyColumns are the columns of the key, in its order.
 func (f *facts) keyColumns() (columns []column) {
@@ -156,20 +173,44 @@ func (f *facts) keep(t *Table, primary []string) error {
 	return nil
 }
 
+// choosePairs decides for each column which pair of columns of the change table holds its values: the
+// last one, or the next one if its type was changed or the triggers have not filled it. Earlier changes
+// do not have the values of a new pair, so their rows are looked up. triggers is the triggers' text.
+func (f *facts) choosePairs(q quoter, triggers string) {
+	for i := range f.columns {
+		c := &f.columns[i]
+		for c.pair = 1; ; c.pair++ {
+			next := *c
+			next.pair++
+			if _, ok := f.store.has(f.store.new(next)); !ok {
+				break
+			}
+		}
+		typ, ok := f.store.has(f.store.new(*c))
+		if ok && !c.key && (typ != c.typ || !strings.Contains(triggers, q.Quote(f.store.new(*c)))) {
+			c.pair++
+		}
+	}
+}
+
 // wrongColumns returns how the change table differs from what the table's columns need.
-func (f *facts) wrongColumns() (wrong []string) {
+func (f *facts) wrongColumns() (wrong []finding) {
 	if !f.store.exists {
-		return []string{fmt.Sprintf("the change table %s does not exist", f.store.name)}
+		return []finding{{"the change table " + f.store.name + " does not exist", true}}
 	}
 	for _, c := range f.columns {
 		for _, name := range []string{f.store.old(c), f.store.new(c)} {
 			typ, ok := f.store.has(name)
+			if !ok && c.pair > 1 {
+				wrong = append(wrong, finding{fmt.Sprintf("the type of the column %q was changed, or it was not recorded for some time", c.name), false})
+				break
+			}
 			if !ok {
-				wrong = append(wrong, fmt.Sprintf("the column %q was added or renamed, and is not recorded", c.name))
+				wrong = append(wrong, finding{fmt.Sprintf("the column %q was added or renamed, and is not recorded", c.name), c.key})
 				break
 			}
 			if typ != c.typ {
-				wrong = append(wrong, fmt.Sprintf("the type of the column %q was changed: its values are recorded as %s, and should be as %s", c.name, typ, c.typ))
+				wrong = append(wrong, finding{fmt.Sprintf("the type of the column %q was changed: its values are recorded as %s, and should be as %s", c.name, typ, c.typ), true})
 				break
 			}
 		}

@@ -81,6 +81,13 @@ func (myEngine) updated(f *facts, more string) string {
 		list(f.columns, ", ", func(c column) string { return "t." + myQuoter.Quote(c.name) }), table, same("t.", "NEW."), same("OLD.", "NEW."), table, same("o.", "OLD."))
 }
 
+// The statements that save and restore the sql_mode of the session that runs the script. Restoring does
+// nothing if nothing was saved.
+const (
+	mySave    = "SET @devotion_mode = @@SESSION.sql_mode;"
+	myRestore = "SET SESSION sql_mode = COALESCE(@devotion_mode, @@SESSION.sql_mode);"
+)
+
 func (e myEngine) install(f *facts) Script {
 	p := f.more.(*myFacts)
 	store := f.stored()
@@ -100,13 +107,13 @@ func (e myEngine) install(f *facts) Script {
 			})...)
 	}
 	names, triggers := e.triggers(f, p)
-	s = append(s, "SET @devotion_mode = @@SESSION.sql_mode;", "SET SESSION sql_mode = '"+myMode+"';", e.lock(f, p))
+	s = append(s, mySave, "SET SESSION sql_mode = '"+myMode+"';", e.lock(f, p))
 	var quoted []string
 	for _, name := range names[:3] {
 		quoted = append(quoted, myLiteral(name))
 	}
-	s = append(s, fmt.Sprintf("INSERT INTO %s (op, at, width) SELECT '%s', UTC_TIMESTAMP(6), 0 FROM (SELECT COUNT(*) AS n FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = %s AND EVENT_OBJECT_TABLE = %s AND TRIGGER_NAME IN (%s)) AS g WHERE n < 3;",
-		store, opStart, myLiteral(f.parts[0]), myLiteral(f.parts[1]), strings.Join(quoted, ", ")))
+	s = append(s, fmt.Sprintf("INSERT INTO %s (op, at, width) SELECT '%s', UTC_TIMESTAMP(6), 0 FROM (SELECT COUNT(*) AS n FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = %s AND EVENT_OBJECT_TABLE = %s AND TRIGGER_NAME IN (%s)) AS g WHERE %s;",
+		store, opStart, myLiteral(f.parts[0]), myLiteral(f.parts[1]), strings.Join(quoted, ", "), f.started(e, "n = 3", store)))
 	for _, name := range e.own(f, p, names) {
 		s = append(s, fmt.Sprintf("DROP TRIGGER IF EXISTS %s;", e.named(f, p, name, names, triggers)))
 	}
@@ -115,7 +122,7 @@ func (e myEngine) install(f *facts) Script {
 		s = append(s, fmt.Sprintf("CREATE TRIGGER %s %s ON %s FOR EACH ROW %s;", dialect.QuoteAll(myQuoter, []string{g.schema, name}), g.when,
 			dialect.QuoteAll(myQuoter, []string{g.schema, g.table}), g.body))
 	}
-	return append(s, "UNLOCK TABLES;", "SET SESSION sql_mode = @devotion_mode;")
+	return append(s, "UNLOCK TABLES;", myRestore)
 }
 
 // named quotes a trigger's name, which is in the schema of its table.
@@ -131,7 +138,7 @@ func (myEngine) named(f *facts, p *myFacts, name string, names []string, trigger
 
 // lock returns the statement that keeps writers away while triggers are replaced.
 func (myEngine) lock(f *facts, p *myFacts) string {
-	tables := []string{dialect.QuoteAll(myQuoter, f.parts) + " WRITE", f.stored() + " WRITE"}
+	tables := []string{dialect.QuoteAll(myQuoter, f.parts) + " WRITE", f.stored() + " WRITE", f.stored() + " AS past READ"}
 	for _, parent := range p.parents {
 		if name := dialect.QuoteAll(myQuoter, []string{parent.schema, parent.table}) + " WRITE"; !slices.Contains(tables, name) {
 			tables = append(tables, name)

@@ -51,12 +51,12 @@ func (e pgEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, parts
 	f, p := &facts{label: t.Name}, &pgFacts{}
 	f.more = p
 	var kind, persistence, schema, name string
-	var inherits, published, standby bool
+	var inherits, published, standby, forced, hidden bool
 	err := db.QueryRowContext(ctx, `SELECT c.oid::bigint, c.relkind::text, c.relpersistence::text, n.nspname::text, c.relname::text,
 		EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid AND c.relkind <> 'p' OR i.inhrelid = c.oid),
-		EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = c.oid), pg_is_in_recovery()
+		EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r WHERE r.srrelid = c.oid), pg_is_in_recovery(), c.relforcerowsecurity, row_security_active(c.oid)
 		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1::text)`,
-		dialect.QuoteAll(pgQuoter, parts)).Scan(&p.oid, &kind, &persistence, &schema, &name, &inherits, &published, &standby)
+		dialect.QuoteAll(pgQuoter, parts)).Scan(&p.oid, &kind, &persistence, &schema, &name, &inherits, &published, &standby, &forced, &hidden)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, permanent("%s: the table does not exist", t.Name)
@@ -74,6 +74,10 @@ func (e pgEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, parts
 		return nil, refuse(f, "it inherits from another table, is inherited from, or is a partition; record the changes of the partitioned table, or of each table alone")
 	case published:
 		return nil, refuse(f, "a subscription writes to it, and logical replication runs no trigger for each statement; record the changes on the publisher")
+	case forced:
+		return nil, refuse(f, "row level security is forced on its owner, so the triggers may not see the rows; use NO FORCE ROW LEVEL SECURITY")
+	case hidden && (t.KeysOnly || t.Load):
+		return nil, refuse(f, "row level security hides rows from the role, which would look deleted; give the role BYPASSRLS")
 	case standby:
 		return nil, refuse(f, "the server is a standby; read the change table of the primary")
 	}
@@ -82,6 +86,8 @@ func (e pgEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, parts
 			return nil, err
 		}
 	}
+	f.choosePairs(pgQuoter, p.function)
+	f.unrecorded("a statement that deletes a row in WITH and inserts its key again may be recorded in the other order, and so are rows that an AFTER TRUNCATE trigger inserts before the truncation is recorded")
 	return f, nil
 }
 
@@ -143,7 +149,7 @@ func (pgEngine) readColumns(ctx context.Context, db ceiling.Queryer, t *Table, f
 			return refuse(f, "the column %q of the key may be NULL", c.name)
 		}
 	}
-	return unique(ctx, db, f, `SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = $1::oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+	return unique(ctx, db, f, `SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = $1::oid AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
 		AND (SELECT array_agg(a.attname::text) FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int[])[0:i.indnkeyatts - 1])) <@ $2::text[])`,
 		p.oid, pgArray(f.key))
 }
@@ -237,32 +243,37 @@ func (pgEngine) wanted(f *facts, p *pgFacts) (list []pgTrigger) {
 	return list
 }
 
-func (e pgEngine) wrong(f *facts) (wrong []string) {
+func (e pgEngine) wrong(f *facts) (wrong []finding) {
 	p := f.more.(*pgFacts)
+	add := func(gap bool, format string, args ...any) {
+		wrong = append(wrong, finding{fmt.Sprintf(format, args...), gap})
+	}
 	for _, want := range e.wanted(f, p) {
 		i := slices.IndexFunc(p.triggers, func(g pgTrigger) bool { return g.table == want.table && g.name == want.name })
 		switch {
 		case i < 0 && p.partitioned && strings.HasSuffix(want.name, "_truncate"): // of a new partition; the guarantee says so
 		case i < 0:
-			wrong = append(wrong, fmt.Sprintf("the trigger %s of %s is missing", want.name, want.of))
+			add(true, "the trigger %s of %s is missing", want.name, want.of)
 		case p.triggers[i].enabled != "A":
-			wrong = append(wrong, fmt.Sprintf("the trigger %s of %s is disabled, or does not run for all sessions (session_replication_role)", want.name, want.of))
+			add(true, "the trigger %s of %s is disabled, or does not run for all sessions (session_replication_role)", want.name, want.of)
 		case p.triggers[i] != want:
-			wrong = append(wrong, fmt.Sprintf("the trigger %s of %s was changed", want.name, want.of))
+			add(true, "the trigger %s of %s was changed", want.name, want.of)
 		}
 	}
 	if p.partitioned {
 		for _, l := range p.leaves {
 			if !slices.ContainsFunc(p.triggers, func(g pgTrigger) bool { return g.table == l.oid && g.clone && g.enabled == "A" }) {
-				wrong = append(wrong, fmt.Sprintf("the trigger of the partition %s is missing or disabled", l.name))
+				add(true, "the trigger of the partition %s is missing or disabled", l.name)
 			}
 		}
 	}
 	switch {
 	case p.function == "":
-		wrong = append(wrong, "the function "+f.store.object("_record")+" does not exist")
-	case p.function != e.body(f, p) || p.settings != "definer search_path=pg_catalog, pg_temp":
-		wrong = append(wrong, "the function "+f.store.object("_record")+" is not that of the table's present columns and key")
+		add(true, "the function %s does not exist", f.store.object("_record"))
+	case p.settings != "definer search_path=pg_catalog, pg_temp" || !strings.HasPrefix(p.function, bodyStart) || !strings.Contains(p.function, "INSERT INTO "+f.qualified(f.store.name)+" "):
+		add(true, "the function %s was replaced", f.store.object("_record"))
+	case p.function != e.body(f, p):
+		add(false, "the function %s is not that of the table's present columns and key", f.store.object("_record"))
 	}
 	return wrong
 }

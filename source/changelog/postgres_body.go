@@ -13,6 +13,13 @@ type pgBody struct {
 	old, new string // where the rows before and after come from
 }
 
+// bodyStart is how the source of each version of the function begins.
+const bodyStart = `
+#variable_conflict use_column
+DECLARE
+  same bigint;
+`
+
 // body returns the function's source.
 func (pgEngine) body(f *facts, p *pgFacts) string {
 	b := pgBody{f, "old_rows", "new_rows"}
@@ -26,11 +33,7 @@ func (pgEngine) body(f *facts, p *pgFacts) string {
 	} else {
 		update = b.paired()
 	}
-	return fmt.Sprintf(`
-#variable_conflict use_column
-DECLARE
-  same bigint;
-BEGIN
+	return bodyStart + fmt.Sprintf(`BEGIN
   IF TG_OP = 'TRUNCATE' THEN
     %s
     RETURN NULL;
@@ -154,9 +157,11 @@ func (b pgBody) state(from ...string) string {
 		list(b.columns, ", ", func(c column) string { return pgQuoter.Quote(c.name) }), dialect.QuoteAll(pgQuoter, b.parts), strings.Join(match, " AND "), numbered(b.columns, "n"))
 }
 
-// emptied records the rows of a partition that TRUNCATE is about to empty, each as deleted.
+// emptied records the rows of a partition that TRUNCATE is about to empty, each as deleted. A table that
+// was detached keeps the trigger.
 func (b pgBody) emptied() string {
 	names := list(b.columns, ", ", func(c column) string { return pgQuoter.Quote(c.name) })
-	return fmt.Sprintf("EXECUTE format('INSERT INTO %%s (op, width, %%s) SELECT ''%s'', %d, %%s FROM ONLY %%I.%%I', %s, %s, %s, TG_TABLE_SCHEMA, TG_TABLE_NAME);",
+	return fmt.Sprintf(`IF EXISTS (SELECT FROM pg_partition_ancestors(TG_RELID) AS a(oid) JOIN pg_trigger AS g ON g.tgrelid = a.oid AND g.tgtype & 1 = 1
+        JOIN pg_trigger AS own ON own.tgfoid = g.tgfoid AND own.tgrelid = TG_RELID AND own.tgname = TG_NAME WHERE a.oid <> TG_RELID) `+"THEN\n      EXECUTE format('INSERT INTO %%s (op, width, %%s) SELECT ''%s'', %d, %%s FROM ONLY %%I.%%I', %s, %s, %s, TG_TABLE_SCHEMA, TG_TABLE_NAME);\n    END IF;",
 		opDelete, b.width(), dialect.QuoteWith("'", b.into()), dialect.QuoteWith("'", b.names(b.store.old, b.columns)), dialect.QuoteWith("'", names))
 }

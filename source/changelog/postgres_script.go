@@ -47,16 +47,16 @@ func (e pgEngine) install(f *facts) Script {
 	return append(s, "COMMIT;")
 }
 
-// start returns the statement that marks the start of recording, unless all triggers existed.
-func (pgEngine) start(f *facts, wanted []pgTrigger) string {
+// start returns the statement that marks the start of recording, see started.
+func (e pgEngine) start(f *facts, wanted []pgTrigger) string {
 	var there []string
 	for _, g := range wanted {
 		if g.kind&32 == 0 {
-			there = append(there, fmt.Sprintf("EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s AND tgenabled <> 'D')",
+			there = append(there, fmt.Sprintf("EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s AND tgenabled = 'A')",
 				dialect.QuoteWith("'", g.of), dialect.QuoteWith("'", g.name)))
 		}
 	}
-	return fmt.Sprintf("INSERT INTO %s (op, width) SELECT '%s', 0 WHERE NOT (%s);", f.qualified(f.store.name), opStart, strings.Join(there, " AND "))
+	return fmt.Sprintf("INSERT INTO %s (op, width) SELECT '%s', 0 WHERE %s;", f.qualified(f.store.name), opStart, f.started(e, strings.Join(there, " AND "), f.qualified(f.store.name)))
 }
 
 // event returns when a trigger runs, for CREATE TRIGGER.

@@ -105,7 +105,7 @@ func (r *reader) convert(ctx context.Context, rows []row.Row) (all []row.Change,
 		var changes []row.Change
 		looked := 0
 		switch {
-		case op == opLookUp || op == opReplaced:
+		case op == opLookUp || op == opReplaced || r.stale(run[0]):
 			changes, looked, err = r.look(ctx, run, op)
 		case r.keysOnly:
 			changes = r.fromJoined(run)
@@ -118,6 +118,18 @@ func (r *reader) convert(ctx context.Context, rows []row.Row) (all []row.Change,
 		all, rows, done = append(all, changes...), rows[n:], done+n
 	}
 	return all, done, nil
+}
+
+// stale reports whether a change was recorded without a column that is recorded now. Its value may
+// have been changed without another record, so the row is looked up.
+func (r *reader) stale(c row.Row) bool {
+	op := c.Text(1)
+	if r.keysOnly || op != opInsert && op != opUpdate && op != opState {
+		return false
+	}
+	width, _ := strconv.Atoi(c.Text(3))
+	order := r.facts.order()
+	return slices.ContainsFunc(r.facts.columns, func(c column) bool { return slices.Index(order, r.facts.store.new(c)) >= width })
 }
 
 // head makes the change of a row without its values.

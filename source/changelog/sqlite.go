@@ -63,6 +63,9 @@ func (e liteEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, par
 			return err
 		}, fmt.Sprintf(`SELECT name, sql FROM %s.sqlite_master WHERE type = 'trigger' AND tbl_name = ? COLLATE NOCASE`, pgQuoter.Quote(schema)), name)
 	}
+	if err == nil {
+		f.choosePairs(pgQuoter, p.triggers[f.store.object("_insert")]+p.triggers[f.store.object("_update")])
+	}
 	return f, err
 }
 
@@ -92,21 +95,25 @@ func (liteEngine) readIndexes(ctx context.Context, db ceiling.Queryer, f *facts,
 	type found struct {
 		index, collation string
 		column           sql.NullString
+		partial          bool
 	}
-	all, err := ceiling.List(ctx, db, func(c *found) []any { return []any{&c.index, &c.column, &c.collation} },
-		`SELECT l.name, i.name, COALESCE(i.coll, '') FROM pragma_index_list(?, ?) AS l, pragma_index_xinfo(l.name, ?) AS i
+	all, err := ceiling.List(ctx, db, func(c *found) []any { return []any{&c.index, &c.column, &c.collation, &c.partial} },
+		`SELECT l.name, i.name, COALESCE(i.coll, ''), l.partial FROM pragma_index_list(?, ?) AS l, pragma_index_xinfo(l.name, ?) AS i
 		WHERE l."unique" AND i.key ORDER BY l.name, i.seqno`, f.parts[1], f.parts[0], f.parts[0])
 	if err != nil {
 		return err
 	}
 	indexes := map[string][]liteColumn{}
-	var names, opaque []string
+	var names, opaque, partial []string
 	for _, c := range all {
 		if !slices.Contains(names, c.index) {
 			names = append(names, c.index)
 		}
 		if !c.column.Valid {
 			opaque = append(opaque, c.index)
+		}
+		if c.partial {
+			partial = append(partial, c.index)
 		}
 		indexes[c.index] = append(indexes[c.index], liteColumn{c.column.String, c.collation})
 	}
@@ -122,7 +129,7 @@ func (liteEngine) readIndexes(ctx context.Context, db ceiling.Queryer, f *facts,
 		switch {
 		case slices.Contains(opaque, name):
 			f.unseen = fmt.Sprintf("a row that REPLACE deletes because of the index %s, which is on an expression, is not recorded while PRAGMA recursive_triggers is off", name)
-		case isKey(columns):
+		case isKey(columns) && !slices.Contains(partial, name):
 			unique = true
 		default:
 			p.uniques = append(p.uniques, indexes[name])
@@ -209,8 +216,8 @@ func (e liteEngine) install(f *facts) Script {
 	for _, name := range names[:3] {
 		quoted = append(quoted, dialect.QuoteWith("'", name))
 	}
-	s = append(s, fmt.Sprintf("INSERT INTO %s (op, width) SELECT '%s', 0 WHERE (SELECT count(*) FROM %s.sqlite_master WHERE type = 'trigger' AND tbl_name = %s COLLATE NOCASE AND name IN (%s)) < 3;",
-		store, opStart, schema, dialect.QuoteWith("'", f.parts[1]), strings.Join(quoted, ", ")))
+	s = append(s, fmt.Sprintf("INSERT INTO %s (op, width) SELECT '%s', 0 WHERE %s;", store, opStart, f.started(e,
+		fmt.Sprintf("(SELECT count(*) FROM %s.sqlite_master WHERE type = 'trigger' AND tbl_name = %s COLLATE NOCASE AND name IN (%s)) = 3", schema, dialect.QuoteWith("'", f.parts[1]), strings.Join(quoted, ", ")), store)))
 	for _, name := range e.own(f, p, names) {
 		s = append(s, fmt.Sprintf("DROP TRIGGER IF EXISTS %s;", f.qualified(name)))
 	}
@@ -245,20 +252,21 @@ func (e liteEngine) remove(f *facts) Script {
 	return append(s, "COMMIT;")
 }
 
-func (e liteEngine) wrong(f *facts) (wrong []string) {
+func (e liteEngine) wrong(f *facts) (wrong []finding) {
 	p := f.more.(*liteFacts)
 	names, texts := e.triggers(f, p)
 	for i, name := range names {
 		switch text, ok := p.triggers[name]; {
 		case !ok:
-			wrong = append(wrong, "the trigger "+name+" is missing")
+			wrong = append(wrong, finding{"the trigger " + name + " is missing", true})
 		case text != texts[i]:
-			wrong = append(wrong, "the trigger "+name+" is not that of the table's present columns and indexes")
+			ours := strings.Contains(text, "INSERT INTO "+pgQuoter.Quote(f.store.name)+" (op, at, width, ")
+			wrong = append(wrong, finding{"the trigger " + name + " is not that of the table's present columns and indexes", i >= 3 || !ours})
 		}
 	}
 	for _, name := range e.own(f, p, nil) {
 		if !slices.Contains(names, name) {
-			wrong = append(wrong, "the trigger "+name+" is of an index that does not exist any more")
+			wrong = append(wrong, finding{"the trigger " + name + " is of an index that does not exist any more", false})
 		}
 	}
 	return wrong

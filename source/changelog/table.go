@@ -81,7 +81,7 @@ type engine interface {
 	remove(f *facts) Script
 
 	// wrong returns the parts of the install script that are not installed.
-	wrong(f *facts) []string
+	wrong(f *facts) []finding
 
 	// grants returns the statements that let a role read, and one prune.
 	grants(f *facts, reader, pruner string) Script
@@ -99,6 +99,12 @@ func (t *Table) use(ctx context.Context, do func(ceiling.Queryer, engine, *facts
 			return err
 		}
 		f.sql = d
+		if f.store.exists {
+			err = db.QueryRowContext(ctx, "SELECT COALESCE(MAX(seq), 0) FROM "+dialect.QuoteAll(d, []string{f.schema, f.store.name})).Scan(&f.last)
+		}
+		if err != nil {
+			return err
+		}
 		return do(db, e, f)
 	})
 	if err != nil && !strings.HasPrefix(err.Error(), "changelog: ") {
@@ -181,6 +187,9 @@ func undo(ctx context.Context, conn *sql.Conn, s Script) error {
 	end := "ROLLBACK"
 	if !strings.HasPrefix(s[0], "BEGIN") {
 		end = "UNLOCK TABLES"
+		if _, err := conn.ExecContext(context.WithoutCancel(ctx), myRestore); err != nil {
+			return err
+		}
 	}
 	_, err := conn.ExecContext(context.WithoutCancel(ctx), end)
 	if err != nil && end == "ROLLBACK" { // the database has rolled back already
@@ -240,10 +249,31 @@ func (t *Table) Check(ctx context.Context) error {
 }
 
 func (t *Table) checked(e engine, f *facts) error {
-	if wrong := slices.Concat(f.wrongColumns(), e.wrong(f)); len(wrong) > 0 {
-		return retry.Permanent(&InstallError{Table: f.label, Findings: wrong, Script: e.install(f)})
+	var texts []string
+	for _, w := range slices.Concat(f.wrongColumns(), e.wrong(f)) {
+		texts = append(texts, w.text)
+	}
+	if len(texts) > 0 {
+		return retry.Permanent(&InstallError{Table: f.label, Findings: texts, Script: e.install(f)})
 	}
 	return nil
+}
+
+// finding is a part of the install script that is not installed.
+type finding struct {
+	text string
+	gap  bool // changes may have been missed, also if the part was there before
+}
+
+// started returns the condition under which the script records its start: the triggers are not there
+// when it runs, or it is the first run since a gap was found. there and alias are SQL: whether the
+// triggers are there, and the change table with another name.
+func (f *facts) started(e engine, there, alias string) string {
+	cond := "NOT (" + there + ")"
+	if slices.ContainsFunc(slices.Concat(f.wrongColumns(), e.wrong(f)), func(w finding) bool { return w.gap }) {
+		cond += fmt.Sprintf(" OR NOT EXISTS (SELECT 1 FROM %s AS past WHERE past.seq > %d AND past.op = '%s')", alias, f.last, opStart)
+	}
+	return cond
 }
 
 func permanent(format string, args ...any) error {

@@ -9,20 +9,40 @@ import (
 
 // whole is a ceiling that allows every row. It is not lossy, because a row that commits where a pass has
 // already read is found by the next pass.
-type whole struct{}
+type whole struct {
+	standby *bool // set if a standby was read; nil: nobody asks
+}
 
 func (whole) String() string { return guarantee.Name }
 
-func (whole) Open(context.Context, ceiling.Queryer, ceiling.Table) (ceiling.Guard, error) {
-	return whole{}, nil
+// Open asks for a standby only in Postgres. A replica of MySQL or MariaDB cannot be told from its primary.
+func (w whole) Open(_ context.Context, _ ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
+	if t.SQL.Name() != "Postgres" {
+		w.standby = nil
+	}
+	return w, nil
 }
 
 func (w whole) Report() ceiling.Report {
 	return ceiling.Report{Strategy: w.String(), Guarantee: guarantee.Text}
 }
 
-func (whole) Advance(context.Context, ceiling.Queryer, []string) (ceiling.Limit, error) {
+func (w whole) Advance(ctx context.Context, db ceiling.Queryer, _ []string) (ceiling.Limit, error) {
+	if w.standby != nil {
+		var standby bool
+		if err := db.QueryRowContext(ctx, "SELECT pg_is_in_recovery()").Scan(&standby); err != nil {
+			return ceiling.Limit{}, err
+		}
+		*w.standby = *w.standby || standby
+	}
 	return ceiling.Limit{Unflushed: true}, nil // a row that a crash takes back is gone in the next pass
+}
+
+// all returns the source's table, as a pass reads it.
+func (s *Source) all() *sqlsource.Table {
+	t := all(s.Table)
+	t.Ceiling = whole{standby: &s.replica}
+	return t
 }
 
 // all returns a table with the settings of t that reads all rows.

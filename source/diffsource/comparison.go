@@ -74,7 +74,8 @@ func (c *Comparison) Run(ctx context.Context) (Report, error) {
 
 // Changes returns the changes that make the copy equal to the source: an insert for each row that the copy
 // lacks, an update for each that has other values, and a delete for each that only the copy has. Old is the
-// copy's row. It is a repair if a sink writes them. It retries nothing: an error ends the sequence. After
+// copy's row. A key that the copy spells in another way, as a for A in a collation without case, is a delete and then
+// an insert. It is a repair if a sink writes them. It retries nothing: an error ends the sequence. After
 // an error, compare again. Report is complete when the sequence has ended.
 func (c *Comparison) Changes(ctx context.Context) iter.Seq2[row.Change, error] {
 	return func(yield func(row.Change, error) bool) {
@@ -121,7 +122,7 @@ func (c *Comparison) init() error {
 // compare walks both tables side by side if both databases have the keys in the same order, and looks
 // up the rows of each in the other one otherwise.
 func (c *Comparison) compare(ctx context.Context, yield func(row.Change) bool) error {
-	w := &waiting{comparison: c, settle: cmp.Or(c.Settle, DefaultSettle), yield: yield}
+	w := &waiting{comparison: c, settle: cmp.Or(c.Settle, DefaultSettle), yield: yield, replaced: map[sqlsource.Key]bool{}}
 	ordered := true
 	for _, s := range c.sides {
 		if err := s.fillRows(ctx, 1); err != nil {

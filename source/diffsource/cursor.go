@@ -31,10 +31,17 @@ type cursor struct {
 	base     place         // the end of the state of the pass before
 	taken    uint64        // how many entries of it were compared
 	complete bool          // the pass has ended
+	replica  bool          // some of its rows were read on a standby
 	key      sqlsource.Key // of the last row that was compared, "" before the first one
 }
 
 const version = "d1"
+
+// The flags of a cursor.
+const (
+	flagComplete = 1 << iota
+	flagReplica
+)
 
 func identity(t *sqlsource.Table) string {
 	h := sha256.New()
@@ -48,12 +55,15 @@ func (c cursor) encode(identity string) source.Cursor {
 	if c.pass == 0 {
 		return ""
 	}
-	complete := 0
+	flags := 0
 	if c.complete {
-		complete = 1
+		flags |= flagComplete
+	}
+	if c.replica {
+		flags |= flagReplica
 	}
 	text := fmt.Sprintf("%s;%s;%x;%d;%d;%d;%x;%d;%d;%x;%d;%d;%d;%s", version, identity, c.lineage, c.pass, c.began, c.last,
-		c.state.segment, c.state.offset, c.entries, c.base.segment, c.base.offset, c.taken, complete, string(c.key))
+		c.state.segment, c.state.offset, c.entries, c.base.segment, c.base.offset, c.taken, flags, string(c.key))
 	return source.Cursor(fmt.Sprintf("%s;%08x", text, crc32.ChecksumIEEE([]byte(text))))
 }
 
@@ -91,7 +101,7 @@ func decode(text source.Cursor, identity string) (c cursor, err error) {
 		lineage: number(2, 16), pass: number(3, 10), began: int64(number(4, 10)), last: int64(number(5, 10)),
 		state: place{number(6, 16), int64(number(7, 10))}, entries: number(8, 10),
 		base: place{number(9, 16), int64(number(10, 10))}, taken: number(11, 10),
-		complete: parts[12] == "1", key: sqlsource.Key(parts[13]),
+		complete: number(12, 10)&flagComplete != 0, replica: number(12, 10)&flagReplica != 0, key: sqlsource.Key(parts[13]),
 	}
 	if c.pass == 0 || c.encode(identity) != text {
 		return refuse("is damaged")
@@ -99,16 +109,18 @@ func decode(text source.Cursor, identity string) (c cursor, err error) {
 	return c, nil
 }
 
-// asOf is the time before which every committed change is at or before the cursor.
+// asOf is the time before which every committed change is at or before the cursor. It is zero if that is not known: on
+// a standby, which lags, and if the clock was set back since.
 func (c cursor) asOf() time.Time {
 	ms := c.last
 	if c.complete {
 		ms = c.began
 	}
-	if ms == 0 {
+	t := time.UnixMilli(ms)
+	if ms == 0 || c.complete && c.replica || t.After(time.Now()) {
 		return time.Time{}
 	}
-	return time.UnixMilli(ms)
+	return t
 }
 
 // position describes the cursor for people.

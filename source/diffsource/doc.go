@@ -19,9 +19,15 @@
 // the pass has read it. Versions between two passes are not seen, nor is a row that was inserted and
 // deleted between them. The changes have no time and no transaction.
 //
+// This holds only if the sink stores the cursor together with the records. Otherwise a crash between the two leaves
+// records in the copy that the next pass does not know of: a row that was changed back, or deleted, before the restart keeps the
+// value that was delivered. With such a sink run a [Comparison] after each crash.
+//
 // A pass reads one batch after the other. A row whose key changes while it runs can be in the copy under both
 // keys, or under none, until the next pass. With Source.Snapshot a pass reads all rows as of one moment.
-// Batch.AsOf is the start of the last complete pass: every change committed before it is delivered.
+// Batch.AsOf is the start of the last complete pass, by the clock of this machine: every change committed before it is
+// delivered. A pass over a standby of Postgres has none, because a standby lags. A replica of MySQL or MariaDB is not
+// recognised: there every change is delivered that the replica had applied at that time.
 //
 // A table that was emptied, restored or replaced is not an error: its differences are changes. A new
 // column changes each row.

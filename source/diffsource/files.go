@@ -1,7 +1,6 @@
 package diffsource
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -32,7 +31,7 @@ type osDirectory struct {
 const lockName = "lock"
 
 // openDirectory creates the directory if it does not exist, and locks it.
-func openDirectory(ctx context.Context, path string) (_ directory, err error) {
+func openDirectory(path string) (_ directory, err error) {
 	if err := durable.MkdirAll(path, 0o777); err != nil {
 		return nil, err
 	}
@@ -54,7 +53,7 @@ func openDirectory(ctx context.Context, path string) (_ directory, err error) {
 	if err != nil {
 		return nil, errors.Join(err, d.lock.Close(), root.Close())
 	}
-	return d, ctx.Err()
+	return d, nil
 }
 
 func (d *osDirectory) open(name string) (file, error) {

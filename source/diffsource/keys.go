@@ -64,6 +64,36 @@ func (p *pass) fillKeys(changes []row.Change) error {
 	return nil
 }
 
+// unpin copies the rows of changes if they are few among the rows that were read with them. A row keeps all rows that were
+// read with it in memory.
+func unpin(changes []row.Change, read int) {
+	var rows []row.Row
+	var of []int
+	size := 0
+	for i, c := range changes {
+		if c.Op != row.Delete {
+			rows, of, size = append(rows, c.Row), append(of, i), size+c.Row.Size()
+		}
+	}
+	if 2*size >= read {
+		return
+	}
+	for len(rows) > 0 {
+		columns, n := rows[0].Columns(), 1
+		for n < len(rows) && rows[n].Columns() == columns {
+			n++
+		}
+		index := make([]int, columns.Len())
+		for i := range index {
+			index[i] = i
+		}
+		for i, r := range row.Pick(rows[:n], index...) {
+			changes[of[i]].Row = r
+		}
+		rows, of = rows[n:], of[n:]
+	}
+}
+
 // keyFor is the key of a change that no row has.
 type keyFor struct {
 	change int

@@ -25,6 +25,7 @@ type pager struct {
 	rows  []item        // read, and not taken
 	next  source.Cursor // of the table, after the rows
 	bytes int           // the size of the rows, and of those read with them
+	read  int           // the size of all rows read
 	ended bool          // no rows follow
 }
 
@@ -59,6 +60,7 @@ func (p *pager) fetch(ctx context.Context) error {
 			p.rows = append(p.rows, item{key: keys[i], row: r})
 		}
 		p.bytes += b.Bytes
+		p.read += b.Bytes
 		p.ended = !b.More && b.Held == nil
 	case b.Held != nil: // the server has not written their commit to its disk
 		return wait(ctx, max(b.Held.Retry, 5*time.Millisecond))

@@ -44,12 +44,18 @@ type pass struct {
 // run fills a batch.
 func (p *pass) run(ctx context.Context, limit int, b *source.Batch[row.Change]) error {
 	began, from, done := time.Now(), p.now.key, false
+	pinned, read := 0, p.read-p.bytes // the first change whose row was not copied, and what was read before its page
 	most := cmp.Or(p.source.Table.MaxBytes, sqlsource.DefaultMaxBytes)
 	for len(b.Records) < limit && b.Bytes < most && !done {
 		if len(p.rows) == 0 && p.now.key != from && time.Since(began) > p.source.tuning.scanFor {
 			break
 		}
+		before := p.read
 		c, bad, ended, err := p.step(ctx, len(b.Records) == 0)
+		if p.read != before { // another page
+			unpin(b.Records[pinned:], before-read)
+			pinned, read = len(b.Records), before
+		}
 		switch {
 		case err != nil:
 			return err
@@ -81,9 +87,11 @@ func (p *pass) end(b *source.Batch[row.Change], done bool) error {
 	if err := p.fillKeys(b.Records); err != nil {
 		return err
 	}
+	p.now.replica = s.replica
 	if done && p.whole && !p.differ {
-		s.quiet = quiet{p.from, time.UnixMilli(p.now.began)}
-		b.AsOf, b.Position = s.quiet.began, p.at.position()
+		p.now.complete = true
+		s.quiet = quiet{p.from, time.UnixMilli(p.now.began), p.now.asOf()}
+		b.AsOf, b.Position = s.quiet.asOf, p.at.position()
 		p.discard()
 		return nil
 	}
@@ -113,10 +121,15 @@ func (p *pass) discard() {
 	}
 }
 
+// close gives up what the pass holds. A segment that no cursor names is removed.
 func (p *pass) close() {
+	unused := p.out.file != nil && p.out.synced == 0
 	p.snapshot.end()
 	_ = p.base.close()
 	_ = p.out.close() // it was synced, or is not used
+	if unused {
+		_ = p.source.store.dir.Remove(p.out.name) // otherwise it is removed with the state of old passes
+	}
 }
 
 // step compares the next row and the next entry. It returns the change, if they differ, or why the row

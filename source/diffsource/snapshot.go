@@ -8,19 +8,29 @@ import (
 	"time"
 
 	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// snapshotOf returns the statements that begin a transaction in which all reads see one moment, by the name
-// of the database.
-func snapshotOf(name string) []string {
+// beginner begins a transaction in which all reads of a table see one moment.
+type beginner func(ctx context.Context, db ceiling.Queryer, d dialect.Dialect, t *sqlsource.Table) error
+
+// beginnerOf returns the beginner for a database by its name, and nil if none is known.
+func beginnerOf(name string) beginner {
+	statements := func(all ...string) beginner {
+		return func(ctx context.Context, db ceiling.Queryer, _ dialect.Dialect, _ *sqlsource.Table) error {
+			return execAll(ctx, db, all...)
+		}
+	}
 	switch name {
 	case "Postgres":
-		return []string{"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"}
+		return beginPostgres
 	case "MySQL or MariaDB":
-		return []string{"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"}
+		return statements("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
 	case "SQLite":
-		return []string{"BEGIN"}
+		return statements("BEGIN")
 	}
 	return nil
 }
@@ -33,29 +43,43 @@ type snapshot struct {
 
 // beginSnapshot begins a transaction, and returns the table as it sees it.
 func (s *Source) beginSnapshot(ctx context.Context) (_ *snapshot, _ table, err error) {
-	t := all(s.Table)
+	t := s.all()
 	d := t.Dialect
 	if d == nil {
 		if d, err = builtin.Find(t.DB); err != nil {
 			return nil, nil, retry.Permanent(fmt.Errorf("diffsource: %w", err))
 		}
 	}
-	statements := snapshotOf(d.Name())
-	if statements == nil {
+	begin := beginnerOf(d.Name())
+	if begin == nil {
 		return nil, nil, retry.Permanent(fmt.Errorf("diffsource: Snapshot is set, and %s is not a database for which this package knows how to begin one", d.Name()))
 	}
 	conn, err := t.DB.DB.Conn(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("diffsource: %w", err)
 	}
-	for _, statement := range statements {
-		if _, err := conn.ExecContext(ctx, statement); err != nil {
-			discard(conn)
-			return nil, nil, fmt.Errorf("diffsource: begin a snapshot: %w", err)
-		}
+	if err := beginOn(ctx, conn, begin, d, t); err != nil {
+		discard(conn)
+		return nil, nil, fmt.Errorf("diffsource: begin a snapshot: %w", err)
 	}
 	t.Conn = conn
 	return &snapshot{conn, time.Now().Add(s.Snapshot)}, t, nil
+}
+
+// beginOn calls begin with a connection as the dialect uses it.
+func beginOn(ctx context.Context, conn *sql.Conn, begin beginner, d dialect.Dialect, t *sqlsource.Table) error {
+	session, err := d.Session(ctx, conn, false, nil)
+	if err != nil {
+		return err
+	}
+	db, restore, err := session(ctx, conn)
+	if restore != nil {
+		defer restore()
+	}
+	if err != nil {
+		return err
+	}
+	return begin(ctx, db, d, t)
 }
 
 // end ends the transaction and gives the connection back.

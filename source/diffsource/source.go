@@ -1,7 +1,6 @@
 package diffsource
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,18 +36,19 @@ type Source struct {
 	Every time.Duration
 
 	// Snapshot, if not 0, reads a pass in one transaction of at most this duration: its rows are as of one moment.
-	// A pass that takes longer goes on in another transaction, and so does one that is interrupted. A
-	// transaction holds a connection of the pool, and the database keeps old versions of rows until it ends.
+	// A pass that takes longer goes on in another transaction, and so does one that is interrupted. The duration is
+	// looked at in a Fetch only: while nobody fetches, the transaction stays open, until Close. A transaction holds a connection of the pool, and the database keeps old versions of rows until it ends.
 	// Without it each batch is read alone: see the package comment.
 	Snapshot time.Duration
 
-	mu     sync.Mutex
-	tuning tuning
-	table  table
-	store  *store
-	pass   *pass  // the pass in progress, or nil
-	quiet  quiet  // the last complete pass without a difference
-	saved  uint64 // the pass of the cursor before: a checkpoint may stand there
+	mu      sync.Mutex
+	tuning  tuning
+	table   table
+	store   *store
+	pass    *pass  // the pass in progress, or nil
+	replica bool   // a row of the pass was read on a standby
+	quiet   quiet  // the last complete pass without a difference
+	saved   uint64 // the pass of the cursor before: a checkpoint may stand there
 }
 
 // tuning are the sizes that a test changes.
@@ -66,6 +66,7 @@ var usual = tuning{pageRows: 5000, window: 4096, lookup: 100, scanFor: 2 * time.
 type quiet struct {
 	at    source.Cursor
 	began time.Time
+	asOf  time.Time
 }
 
 // table has the methods of [sqlsource.Table] that a Source needs.
@@ -80,7 +81,7 @@ type table interface {
 // guarantee is the promise of all Sources.
 var guarantee = &source.Guarantee{
 	Name: "diff",
-	Text: "every row that two passes see differently is delivered, as it was when the later one read it; versions between two passes are not seen",
+	Text: "every row that two passes see differently is delivered, as it was when the later one read it, if the sink stores the cursor with the records; versions between two passes are not seen",
 }
 
 // Fetch implements [source.Source]. A pass that finds no difference does not move the cursor. The
@@ -93,7 +94,10 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	if limit < 1 {
 		return b, retry.Permanent(fmt.Errorf("diffsource: the caller asked for a limit of %d changes", limit))
 	}
-	if err := cmp.Or(ctx.Err(), s.init(ctx)); err != nil {
+	if err := ctx.Err(); err != nil {
+		return b, err
+	}
+	if err := s.init(); err != nil {
 		return b, err
 	}
 	at, err := decode(after, identity(s.Table))
@@ -103,11 +107,12 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	if s.pass == nil || s.pass.from != after {
 		s.drop()
 		began, asOf := s.last(at, after)
-		if at.complete && time.Since(began) < s.Every {
+		if since := time.Since(began); at.complete && since >= 0 && since < s.Every { // a clock that was set back makes it negative
 			b.AsOf, b.Position = asOf, at.position()
 			return b, nil
 		}
 		if s.pass, err = s.begin(at, after, asOf); err != nil {
+			s.pass = nil
 			return b, err
 		}
 	}
@@ -122,7 +127,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 // last returns when the last complete pass began, and the AsOf that follows from it.
 func (s *Source) last(at cursor, after source.Cursor) (began, asOf time.Time) {
 	if s.quiet.at == after && !s.quiet.began.IsZero() {
-		return s.quiet.began, s.quiet.began
+		return s.quiet.began, s.quiet.asOf
 	}
 	return time.UnixMilli(at.began), at.asOf()
 }
@@ -157,7 +162,7 @@ func (s *Source) drop() {
 	}
 }
 
-func (s *Source) init(ctx context.Context) error {
+func (s *Source) init() error {
 	t := s.Table
 	switch {
 	case t == nil:
@@ -168,10 +173,10 @@ func (s *Source) init(ctx context.Context) error {
 		return retry.Permanent(errors.New("diffsource: Ceiling, Start or Conn of Table is set: a pass reads all rows"))
 	}
 	if s.table == nil {
-		s.table, s.tuning = all(t), usual
+		s.table, s.tuning = s.all(), usual
 	}
 	if s.store == nil {
-		dir, err := openDirectory(ctx, s.Dir)
+		dir, err := openDirectory(s.Dir)
 		if err != nil {
 			return fmt.Errorf("diffsource: open the directory of the state: %w", err)
 		}
@@ -184,6 +189,7 @@ func (s *Source) init(ctx context.Context) error {
 func (s *Source) begin(at cursor, from source.Cursor, asOf time.Time) (*pass, error) {
 	p := &pass{source: s, from: from, at: at, now: at, whole: at.pass == 0 || at.complete, pager: pager{table: s.table, pageRows: s.tuning.pageRows}}
 	var err error
+	s.replica = !p.whole && at.replica
 	if p.whole {
 		p.now = cursor{lineage: at.lineage, pass: at.pass + 1, began: time.Now().UnixMilli(), base: at.state}
 		if at.pass == 0 {

@@ -15,7 +15,8 @@ type waiting struct {
 	comparison *Comparison
 	settle     time.Duration
 	yield      func(row.Change) bool
-	queue      []difference // the oldest first
+	queue      []difference           // the oldest first
+	replaced   map[sqlsource.Key]bool // keys of the copy that were deleted in favour of another spelling
 }
 
 // difference is a pair of rows that differed when they were read.
@@ -101,33 +102,17 @@ func (w *waiting) settleSome(ctx context.Context) error {
 			return err
 		}
 	}
+	respelled, err := w.respelled(ctx, some, now)
+	if err != nil {
+		return err
+	}
 	var reported []row.Change
 	for _, d := range some {
-		a, b := now[0][d.keys[0]], now[1][d.keys[1]]
-		equal := a == nil && b == nil
-		if a != nil && b != nil && a != unreadable && b != unreadable {
-			var err error
-			if equal, err = c.same(a.row, b.row); err != nil {
-				return err
-			}
+		changes, err := w.judge(ctx, d, now[0][d.keys[0]], now[1][d.keys[1]], respelled)
+		if err != nil {
+			return err
 		}
-		if equal {
-			continue
-		}
-		if a == unreadable || b == unreadable {
-			c.report.Unreadable++
-			continue
-		}
-		if !d.note(a, b) {
-			if d.reads++; d.reads < maxReads {
-				d.since = time.Now()
-				w.queue = append(w.queue, d)
-			} else {
-				c.report.Moving++
-			}
-			continue
-		}
-		reported = append(reported, c.change(a, b))
+		reported = append(reported, changes...)
 	}
 	for _, change := range reported {
 		if !w.yield(change) {
@@ -135,6 +120,73 @@ func (w *waiting) settleSome(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// judge compares the rows of a difference after they were read again. It returns the changes to report. With respelled
+// the copy can have the row's key in another spelling.
+func (w *waiting) judge(ctx context.Context, d difference, a, b *item, respelled bool) ([]row.Change, error) {
+	c := w.comparison
+	switch {
+	case a == nil && (b == nil || w.replaced[d.keys[1]]):
+		return nil, nil
+	case a == unreadable || b == unreadable:
+		c.report.Unreadable++
+		return nil, nil
+	case a != nil && b != nil:
+		if equal, err := c.same(a.row, b.row); equal || err != nil {
+			return nil, err
+		}
+	}
+	if !d.note(a, b) {
+		if d.reads++; d.reads < maxReads {
+			d.since = time.Now()
+			w.queue = append(w.queue, d)
+		} else {
+			c.report.Moving++
+		}
+		return nil, nil
+	}
+	if b == nil && respelled {
+		old, err := w.otherSpelling(ctx, d.keys[1])
+		if err != nil {
+			return nil, err
+		}
+		if old != nil { // first the delete: the copy takes both keys for the same
+			w.replaced[old.key] = true
+			return []row.Change{c.change(nil, old), c.change(a, nil)}, nil
+		}
+	}
+	return []row.Change{c.change(a, b)}, nil
+}
+
+// respelled reports whether the copy has another spelling of a key that it seems to lack.
+func (w *waiting) respelled(ctx context.Context, some []difference, now [2]map[sqlsource.Key]*item) (bool, error) {
+	var lacking []sqlsource.Key
+	for _, d := range some {
+		if k := d.keys[1]; now[0][d.keys[0]] != nil && now[1][k] == nil && !k.Ordered() {
+			lacking = append(lacking, k)
+		}
+	}
+	if lacking == nil {
+		return false, nil
+	}
+	_, found, err := w.comparison.sides[1].keys.FetchRows(ctx, lacking)
+	return len(found) > 0, err
+}
+
+// otherSpelling returns the copy's row whose key equals one in the copy's collation, as a and A can, if the source does not
+// have that row, too.
+func (w *waiting) otherSpelling(ctx context.Context, key sqlsource.Key) (*item, error) {
+	sides := w.comparison.sides
+	rows, spelled, err := sides[1].table.FetchRows(ctx, []sqlsource.Key{key})
+	if err != nil || len(rows) != 1 || spelled[0] == key {
+		return nil, err
+	}
+	_, both, err := sides[0].keys.FetchRows(ctx, spelled)
+	if err != nil || slices.Contains(both, spelled[0]) {
+		return nil, err
+	}
+	return &item{key: spelled[0], row: rows[0]}, nil
 }
 
 // read returns the rows of one side for some differences, by their keys.

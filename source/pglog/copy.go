@@ -219,8 +219,11 @@ func (s *Source) fetchTable(ctx context.Context, at cursor, limit int) (source.B
 
 // order returns the columns by which the rows are copied. Rows without a key are read in the order in which they are stored.
 func (t table) order() []string {
-	if len(t.key) > 0 {
+	switch {
+	case len(t.key) > 0:
 		return t.key
+	case t.partitioned: // each partition has the same places
+		return []string{"tableoid", "ctid"}
 	}
 	return []string{"ctid"}
 }

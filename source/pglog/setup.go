@@ -2,6 +2,8 @@ package pglog
 
 import (
 	"context"
+	"database/sql"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,26 +16,50 @@ import (
 // candidate is a table that can be in a publication.
 type candidate struct {
 	schema, name          string
-	partitioned, keyless  bool // keyless: Postgres would refuse UPDATE and DELETE
+	partitioned           bool
+	children              bool        // other tables inherit from it, and are candidates themselves
+	keyless               [][2]string // it, or partitions of it, whose UPDATE and DELETE Postgres would refuse
 	published             bool
 	mayRead, mayUseSchema bool
 }
 
-const candidatesQuery = `SELECT n.nspname::text, c.relname::text, c.relkind = 'p',
-	c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid),
-	EXISTS (SELECT FROM pg_catalog.pg_publication_tables p WHERE p.pubname = $1::text AND p.schemaname = n.nspname AND p.tablename = c.relname),
-	has_table_privilege(c.oid, 'SELECT'), has_schema_privilege(n.oid, 'USAGE')
-	FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-	WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-	ORDER BY 1, 2`
+// A table's replica identity says nothing about its partitions, of which each has its own. A partition's key does
+// not tell rows apart for a table without a key. An index that was dropped leaves relreplident as it was, and a
+// deferrable key is not a replica identity. Without publish_via_partition_root, pg_publication_tables has a table's
+// partitions instead of the table.
+const candidatesQuery = `WITH RECURSIVE tree(root, oid) AS (
+		SELECT c.oid, c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+		UNION ALL SELECT tree.root, i.inhrelid FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid AND c.relkind = 'p'
+		JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
+	), member AS (
+		SELECT tree.root, c.oid, n.nspname, c.relname, c.relreplident, EXISTS (SELECT FROM pg_catalog.pg_index i
+			WHERE i.indrelid = c.oid AND i.indimmediate AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) AS keyed
+		FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+		WHERE c.relkind = 'r' OR c.oid = tree.root
+	)
+	SELECT r.nspname::text, r.relname::text, c.relkind = 'p', c.relkind = 'r' AND c.relhassubclass,
+	COALESCE((SELECT json_agg(json_build_array(m.nspname, m.relname) ORDER BY m.oid <> m.root, m.nspname, m.relname) FROM member m
+		WHERE m.root = r.oid AND m.relreplident <> 'f' AND (m.relreplident = 'n' OR NOT m.keyed OR NOT r.keyed))::text, '[]'),
+	EXISTS (SELECT FROM pg_catalog.pg_publication_tables p WHERE p.pubname = $1::text AND p.schemaname = r.nspname AND p.tablename = r.relname)
+		OR EXISTS (SELECT FROM pg_catalog.pg_publication p LEFT JOIN pg_catalog.pg_publication_rel m ON m.prpubid = p.oid AND m.prrelid = r.oid
+			WHERE p.pubname = $1::text AND (p.puballtables OR m.prrelid IS NOT NULL)),
+	has_table_privilege(c.oid, 'SELECT'), has_schema_privilege(c.relnamespace, 'USAGE')
+	FROM member r JOIN pg_catalog.pg_class c ON c.oid = r.oid WHERE r.oid = r.root ORDER BY 1, 2`
 
 func (s *Source) candidates(ctx context.Context) (list []candidate, err error) {
 	var all []candidate
 	err = s.with(ctx, func(db ceiling.Queryer) error {
-		all, err = ceiling.List(ctx, db, func(c *candidate) []any {
-			return []any{&c.schema, &c.name, &c.partitioned, &c.keyless, &c.published, &c.mayRead, &c.mayUseSchema}
+		return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+			var c candidate
+			var keyless string
+			err := rows.Scan(&c.schema, &c.name, &c.partitioned, &c.children, &keyless, &c.published, &c.mayRead, &c.mayUseSchema)
+			if err == nil {
+				err = json.Unmarshal([]byte(keyless), &c.keyless)
+			}
+			all = append(all, c)
+			return err
 		}, candidatesQuery, s.Publication)
-		return err
 	})
 	if s.Tables == nil || err != nil {
 		return all, err
@@ -50,8 +76,8 @@ func (s *Source) candidates(ctx context.Context) (list []candidate, err error) {
 
 // Setup returns the statements that an administrator must run before the first Fetch, with comments. It
 // connects as the role that reads, and grants it no more than it needs. The tables are those of the field Tables, or
-// else all existing ones. A table without a key gets REPLICA IDENTITY FULL before it is published, because Postgres
-// would refuse its updates. All statements can be run while applications use the tables. It returns "" if nothing is
+// else all existing ones. A table without a key, and each of its partitions, gets REPLICA IDENTITY FULL before it is
+// published, because Postgres would refuse its updates. A partition that is added later needs it, too. All statements can be run while applications use the tables. It returns "" if nothing is
 // missing. The first Fetch creates the slot: from then on, the server keeps its log.
 func (s *Source) Setup(ctx context.Context) (string, error) {
 	if err := s.check(1); err != nil {
@@ -79,7 +105,7 @@ func (s *Source) Setup(ctx context.Context) (string, error) {
 	if !v.replicates {
 		b.add("The right to read the log.", "ALTER ROLE "+role+" REPLICATION")
 	}
-	b.publish(s.Publication, v.publication != nil, tables)
+	b.publish(s.Publication, v.publication, tables)
 	b.grant(role, tables)
 	if len(b.lines) == 0 {
 		return "", nil
@@ -97,36 +123,44 @@ func (b *script) add(comment string, statements ...string) {
 	}
 }
 
-func (c candidate) quoted() string {
+func (c candidate) quoted() string { return quoted(c.schema, c.name) }
+
+func quoted(schema, name string) string {
 	quote := postgres.Dialect{}.Quote
-	return quote(c.schema) + "." + quote(c.name)
+	return quote(schema) + "." + quote(name)
 }
 
-// publish publishes the tables that are not published yet, and first makes their rows identifiable.
-func (b *script) publish(publication string, exists bool, tables []candidate) {
+// publish publishes the tables that are not published yet, and first makes their rows identifiable. A partitioned
+// table is published as one table.
+func (b *script) publish(publication string, existing *publication, tables []candidate) {
 	var names, identities []string
-	root := ""
+	partitioned := false
 	for _, c := range tables {
-		if c.keyless {
-			identities = append(identities, "ALTER TABLE "+c.quoted()+" REPLICA IDENTITY FULL")
+		for _, t := range c.keyless {
+			identities = append(identities, "ALTER TABLE "+quoted(t[0], t[1])+" REPLICA IDENTITY FULL")
 		}
-		if !c.published {
+		switch {
+		case c.published:
+		case c.children: // those that are read are published by themselves
+			names = append(names, "ONLY "+c.quoted())
+		default:
 			names = append(names, c.quoted())
 		}
-		if c.partitioned {
-			root = " WITH (publish_via_partition_root = true)"
-		}
+		partitioned = partitioned || c.partitioned
 	}
 	if identities != nil {
-		b.add("These tables have no primary key: without this, Postgres refuses their UPDATE and DELETE as soon as they are published. The log then has the whole old rows.", identities...)
+		b.add("These tables have no key that identifies their rows: without this, Postgres refuses their UPDATE and DELETE as soon as they are published. The log then has the whole old rows. A partition that is added later needs the same.", identities...)
 	}
 	name := postgres.Dialect{}.Quote(publication)
+	if existing != nil && !existing.ViaRoot && partitioned {
+		b.add("The changes of partitions as those of their table, for each reader of the publication.", "ALTER PUBLICATION "+name+" SET (publish_via_partition_root = true)")
+	}
 	switch {
 	case names == nil:
-	case exists:
+	case existing != nil:
 		b.add("The publication lacks tables.", "ALTER PUBLICATION "+name+" ADD TABLE "+strings.Join(names, ", "))
 	default:
-		b.add("The tables that are read.", "CREATE PUBLICATION "+name+" FOR TABLE "+strings.Join(names, ", ")+root)
+		b.add("The tables that are read.", "CREATE PUBLICATION "+name+" FOR TABLE "+strings.Join(names, ", ")+" WITH (publish_via_partition_root = true)")
 	}
 }
 

@@ -57,6 +57,7 @@ type publication struct {
 	Update   bool `json:"pubupdate"`
 	Delete   bool `json:"pubdelete"`
 	Truncate bool `json:"pubtruncate"`
+	ViaRoot  bool `json:"pubviaroot"`
 }
 
 // with calls f with a connection, which works with a pooler as well.

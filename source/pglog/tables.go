@@ -19,7 +19,8 @@ import (
 type table struct {
 	id           int64
 	schema, name string
-	identity     string   // relreplident
+	identity     string // relreplident
+	partitioned  bool
 	children     bool     // other tables inherit from it, and are separate tables in the log
 	key          []string // of the replica identity, or else the primary key
 	columns      []string // those in the log
@@ -30,10 +31,10 @@ type table struct {
 // label is the table's name in changes and messages.
 func (t table) label() string { return tableName(t.schema, t.name) }
 
-const tablesQuery = `SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relreplident::text, c.relhassubclass AND c.relkind = 'r', row_security_active(c.oid),
+const tablesQuery = `SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relreplident::text, c.relkind = 'p', c.relhassubclass AND c.relkind = 'r', row_security_active(c.oid),
 	COALESCE((SELECT json_agg(a.attname ORDER BY k.n) FROM pg_catalog.pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, n)
 		JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-		WHERE i.indrelid = c.oid AND k.n <= i.indnkeyatts AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary AND i.indimmediate AND i.indisvalid END)::text, '[]'),
+		WHERE i.indrelid = c.oid AND k.n <= i.indnkeyatts AND CASE c.relreplident WHEN 'i' THEN i.indisreplident WHEN 'd' THEN i.indisprimary AND i.indimmediate ELSE i.indisprimary END)::text, '[]'),
 	COALESCE((SELECT json_agg(a.attname ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 		AND (a.attgenerated = '' OR current_setting('server_version_num')::int >= 180000) AND COALESCE(to_jsonb(p)->'attnames' @> to_jsonb(a.attname::text), true)), '[]'),
 	COALESCE(to_jsonb(p)->>'rowfilter', '')
@@ -48,7 +49,7 @@ func (s *Source) readTables(ctx context.Context) (list []table, err error) {
 		return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 			var t table
 			var key, columns string
-			err := rows.Scan(&t.id, &t.schema, &t.name, &t.identity, &t.children, &t.hidden, &key, &columns, &t.filter)
+			err := rows.Scan(&t.id, &t.schema, &t.name, &t.identity, &t.partitioned, &t.children, &t.hidden, &key, &columns, &t.filter)
 			if err == nil {
 				err = errors.Join(json.Unmarshal([]byte(key), &t.key), json.Unmarshal([]byte(columns), &t.columns))
 			}

@@ -83,6 +83,7 @@ func changeTable(ctx context.Context, s subject) (Means, error) {
 		m.Rights, m.Allowed = selects, s.relation.Grants.Read
 		return m, nil
 	}
+	m.RunAs = "the table's owner"
 	m.Script, err = t.Script(ctx)
 	return m, err
 }
@@ -100,11 +101,14 @@ func log(ctx context.Context, s subject) (Means, error) {
 	if s.relation.Kind != "table" {
 		return m, fmt.Errorf("it is a %s, whose changes are not in the log", s.relation.Kind)
 	}
+	if s.relation.Branches {
+		return m, errors.New("partitions or children of the table may lack a primary key: Postgres would refuse UPDATE and DELETE of one that is added later")
+	}
 	src := &pglog.Source{DB: s.db, Slot: publication, Publication: publication, Tables: []string{s.relation.Label()}, Logger: quiet()}
 	defer src.Close()
 	script, err := src.Setup(ctx)
 	if script = strings.TrimSpace(script); script != "" {
-		m.Script = strings.Split(script, "\n")
+		m.Script, m.RunAs = strings.Split(script, "\n"), "a superuser"
 	}
 	m.Delivers, m.Guarantee = Rows|Changes, pglog.Promise().Text
 	return m, err
@@ -149,7 +153,7 @@ func snapshotOf(_ context.Context, s subject) (Means, error) {
 
 func (s subject) noKey() error {
 	if s.relation.Kind == "table" {
-		return errors.New("the table has no key: no primary key, and no unique index over columns that are NOT NULL")
+		return errors.New("the table has no key: no primary key, and no unique index over columns that are NOT NULL, for all of its rows")
 	}
 	return fmt.Errorf("the catalogue knows no key of a %s: name the columns that tell its rows apart", s.relation.Kind)
 }

@@ -3,13 +3,19 @@ package recommend
 import (
 	"cmp"
 	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
@@ -57,7 +63,8 @@ type Means struct {
 	Note      string   // its other costs
 	Rights    string   // that it needs
 	Allowed   bool     // the present role has the rights, and the server the settings
-	Script    []string // statements to run first, as the table's owner; nil: none
+	Script    []string // statements to run first; nil: none
+	RunAs     string   // who has the rights for Script, such as "the table's owner"
 	Refused   string   // why the table cannot be read like this; "": it can
 }
 
@@ -69,7 +76,7 @@ func (m Means) Plain() bool { return m.Refused == "" && m.Script == nil && m.All
 
 // Tables returns the tables and views whose names match a pattern, in the order of their names. In
 // a pattern * and % stand for any text. "" and "*" match all, and a pattern without a dot matches
-// the name in any schema. It reads catalogues, and no row of a table. An error means that the
+// the name in any schema. Where there are no schemas, the name of the database stands for one: "main" on SQLite. It reads catalogues, and no row of a table. An error means that the
 // database could not be asked; what is wrong with a table is in its Means.
 func Tables(ctx context.Context, db *sqlx.DB, pattern string) ([]Table, error) {
 	d, err := builtin.Find(db)
@@ -111,7 +118,7 @@ func matches(r dialect.Relation, pattern string) bool {
 	}
 	name := r.Name
 	if strings.Contains(pattern, ".") {
-		name = r.Schema + "." + r.Name
+		name = cmp.Or(r.Schema, r.Database) + "." + r.Name
 	}
 	escape := strings.NewReplacer("%", "*", `\`, `\\`, "[", `\[`, "?", `\?`)
 	ok, _ := path.Match(strings.ReplaceAll(escape.Replace(pattern), "/", "\x00"), strings.ReplaceAll(name, "/", "\x00"))
@@ -132,11 +139,11 @@ func Of(ctx context.Context, db *sqlx.DB, r dialect.Relation) (Table, error) {
 	t := Table{Relation: r}
 	for _, find := range []func(context.Context, subject) (Means, error){xminScan, diff, changeTable, log, keyset, snapshotOf} {
 		m, err := find(ctx, s)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || disconnected(err) {
 			return Table{}, fmt.Errorf("recommend: %s: %w", r.Label(), cmp.Or(err, ctx.Err()))
 		}
 		if err != nil {
-			m.Refused, m.Delivers, m.Guarantee, m.Script = withoutPrefix(err), 0, "", nil
+			m.Refused, m.Delivers, m.Guarantee, m.Script, m.RunAs = withoutPrefix(err), 0, "", nil, ""
 		}
 		if m.Name != "" {
 			t.Means = append(t.Means, m)
@@ -144,6 +151,21 @@ func Of(ctx context.Context, db *sqlx.DB, r dialect.Relation) (Table, error) {
 	}
 	slices.SortStableFunc(t.Means, func(a, b Means) int { return rank(a) - rank(b) })
 	return t, nil
+}
+
+// disconnected reports whether an error says nothing about the table, because the connection failed.
+func disconnected(err error) bool {
+	var network net.Error
+	if errors.As(err, &network) && !errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	for _, lost := range []error{driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF} {
+		if errors.Is(err, lost) {
+			return true
+		}
+	}
+	state := dberr.SQLState(err)
+	return strings.HasPrefix(state, "08") || strings.HasPrefix(state, "57P") || state == "53300" // too many connections
 }
 
 // rank orders means: the complete ones first, and among them those that need SELECT alone; then those

@@ -1,10 +1,17 @@
 package recommend
 
 import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"net"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
@@ -68,4 +75,24 @@ func TestTextIsAligned(t *testing.T) {
 	assert.Contains(t, text, "recommended")
 	assert.Contains(t, text, "not possible: no log")
 	assert.Equal(t, "no table matches\n", Text(nil))
+}
+
+// down is a database that refuses connections.
+type down struct{}
+
+func (down) Connect(context.Context) (driver.Conn, error) {
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+}
+func (down) Driver() driver.Driver { return nil }
+
+// An outage says nothing about a table: no means is reported as refused because of it.
+func TestOutageIsAnError(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"pgx", "mysql"} {
+		db := sqlx.NewDb(sql.OpenDB(down{}), name)
+		defer db.Close()
+		found, err := Of(t.Context(), db, dialect.Relation{Schema: "public", Name: "orders", Kind: "table", Key: []string{"id"}})
+		require.ErrorIs(t, err, syscall.ECONNREFUSED, name)
+		assert.Empty(t, found.Means)
+	}
 }

@@ -74,7 +74,7 @@ func (t Table) String() string {
 		}
 		hang(&b, "  ", "needs: "+m.Rights)
 		if m.Script != nil {
-			b.WriteString("  run first, as the table's owner, with a client that stops at the first error:\n")
+			fmt.Fprintf(&b, "  run first, as %s, with a client that stops at the first error:\n", m.RunAs)
 			for _, s := range m.Script {
 				fmt.Fprintf(&b, "    %s\n", strings.ReplaceAll(s, "\n", "\n    "))
 			}

@@ -14,12 +14,13 @@ import (
 
 // place is a position in a snapshot, decoded from a cursor. The zero value is before the first row.
 //
-// A cursor has the form snapshot1;CHECKSUM;HISTORY;SESSION;MOMENT;MOMENTS;TABLE;ROWS;FORM;INNER.
+// A cursor has the form snapshot1;CHECKSUM;HISTORY;SESSION;MOMENT;MOMENTS;TABLES;TABLE;ROWS;FORM;INNER.
 type place struct {
 	history string    // of the database, a short digest; "": not known
 	session string    // the transaction that made it
 	moment  time.Time // when the first transaction began
 	moments int       // how many transactions the rows before it are of
+	tables  string    // a short digest of the names of all tables, in order
 	table   string    // the name of the table
 	rows    int64     // how many rows of the table are before it
 	form    byte      // see below
@@ -40,7 +41,7 @@ func hasPrefix(c source.Cursor) bool { return strings.HasPrefix(string(c), prefi
 
 func (p place) encode() (source.Cursor, error) {
 	body := strings.Join([]string{p.history, p.session, strconv.FormatInt(p.moment.UnixMicro(), 36), strconv.Itoa(p.moments),
-		url.QueryEscape(p.table), strconv.FormatInt(p.rows, 10), string(p.form), p.inner}, ";")
+		p.tables, url.QueryEscape(p.table), strconv.FormatInt(p.rows, 10), string(p.form), p.inner}, ";")
 	c := source.Cursor(fmt.Sprintf("%s%08x;%s", prefix, crc32.ChecksumIEEE([]byte(body)), body))
 	if len(c) > source.MaxCursor {
 		return "", permanent("%s: the cursor takes %d bytes, and can hold %d: choose a shorter key", p.table, len(c), source.MaxCursor)
@@ -60,19 +61,29 @@ func decode(c source.Cursor) (p place, err error) {
 		return p, permanent("the cursor %q was not made by a snapshot; %s", c.Short(), advice)
 	}
 	sum, body, _ := strings.Cut(string(c[len(prefix):]), ";")
-	parts := strings.SplitN(body, ";", 8)
-	if fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(body))) != sum || len(parts) != 8 || len(parts[6]) != 1 {
+	parts := strings.SplitN(body, ";", 9)
+	if fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(body))) != sum || len(parts) != 9 || len(parts[7]) != 1 {
 		return p, damaged
 	}
 	micros, bad := strconv.ParseInt(parts[2], 36, 64)
 	moments, bad2 := strconv.Atoi(parts[3])
-	name, bad3 := url.QueryUnescape(parts[4])
-	rows, bad4 := strconv.ParseInt(parts[5], 10, 64)
-	if bad != nil || bad2 != nil || bad3 != nil || bad4 != nil || rows < 0 || !strings.Contains("ksbd", parts[6]) {
+	name, bad3 := url.QueryUnescape(parts[5])
+	rows, bad4 := strconv.ParseInt(parts[6], 10, 64)
+	if bad != nil || bad2 != nil || bad3 != nil || bad4 != nil || rows < 0 || !strings.Contains("ksbd", parts[7]) {
 		return p, damaged
 	}
 	return place{history: parts[0], session: parts[1], moment: time.UnixMicro(micros).UTC(), moments: moments,
-		table: name, rows: rows, form: parts[6][0], inner: parts[7]}, nil
+		tables: parts[4], table: name, rows: rows, form: parts[7][0], inner: parts[8]}, nil
+}
+
+// digestOf returns a short digest of the names of the tables, in order. A place says which tables are read
+// only if the list is the same.
+func digestOf(tables []*table) string {
+	h := crc32.NewIEEE()
+	for _, t := range tables {
+		fmt.Fprintf(h, "%d:%s", len(t.Name), t.Name)
+	}
+	return fmt.Sprintf("%08x", h.Sum32())
 }
 
 // permanent returns an error of this package that is not worth retrying.

@@ -14,7 +14,7 @@ import (
 func TestCursor(t *testing.T) {
 	t.Parallel()
 	at := place{history: "0a1b2c3d", session: "s", moment: time.UnixMicro(1_790_000_000_123_456).UTC(), moments: 3,
-		table: `public."a;b ""ü"`, rows: 42, form: keyed, inner: "2;x;i42;y"}
+		tables: "00aa11bb", table: `public."a;b ""ü"`, rows: 42, form: keyed, inner: "2;x;i42;y"}
 	c, err := at.encode()
 	require.NoError(t, err)
 	require.NoError(t, c.Validate())

@@ -16,6 +16,9 @@
 // So all rows of all tables are as of the moment at which it began, whatever is written later. In MariaDB and MySQL
 // tables of engines without transactions, such as MyISAM, are not part of that moment: the guarantee names them.
 //
+// The AsOf of the last batch is that moment, by the clock of this machine. A snapshot that was interrupted, or of a standby of
+// Postgres, which lags, has none. A replica of MariaDB or MySQL is not recognised: its rows are those that it had applied by then.
+//
 // # How rows are read
 //
 // A table is read by its primary key, or by a unique index of columns that are NOT NULL, a batch at a time. A table

@@ -38,15 +38,15 @@ func (e *engine) fetch(ctx context.Context, o Options, tables []Table, after sou
 	if err != nil {
 		return part{}, err
 	}
-	if at.form == done {
-		return part{}, source.ErrEnd
-	}
 	i := 0
 	if after != "" {
 		i = slices.IndexFunc(e.tables, func(t *table) bool { return t.Name == at.table })
+		if at.tables != digestOf(e.tables) || i < 0 && at.form != done {
+			return part{}, permanent("the cursor %q %s was made with other tables, or with the same in another order; continue with that list, or start over with an empty checkpoint", after.Short(), at.where())
+		}
 	}
-	if i < 0 {
-		return part{}, permanent("the cursor %q stands in the table %s, which is not one of those to read; start over with an empty checkpoint", after.Short(), at.table)
+	if at.form == done {
+		return part{}, source.ErrEnd
 	}
 	if err := e.begin(ctx); err != nil {
 		return part{}, err
@@ -104,7 +104,8 @@ func (e *engine) resume(ctx context.Context, at place) (place, error) {
 	s := e.session
 	switch {
 	case at.session == "":
-		return place{history: s.history, session: s.id, moment: s.moment, moments: 1, form: start, table: e.tables[0].Name}, nil
+		return place{history: s.history, session: s.id, moment: s.moment, moments: 1, form: start,
+			tables: digestOf(e.tables), table: e.tables[0].Name}, nil
 	case at.session == s.id:
 		return at, nil
 	case at.history != "" && s.history != "" && at.history != s.history:
@@ -114,7 +115,7 @@ func (e *engine) resume(ctx context.Context, at place) (place, error) {
 	}
 	if e.previous != at.session {
 		e.previous = at.session
-		e.opts.Logger.WarnContext(ctx, "snapshot interrupted", "table", at.table, "rows", at.rows, "first_moment", at.moment, "moment", s.moment)
+		e.opts.Logger.WarnContext(ctx, "snapshot interrupted", "table", at.table, "rows", at.rows, "since", at.moment, "moment", s.moment)
 	}
 	at.session, at.history = s.id, s.history
 	at.moments++
@@ -144,7 +145,9 @@ func (e *engine) read(ctx context.Context, at place, i, limit int) (p part, err 
 		if last && !b.More && b.Held == nil {
 			next = next.at("")
 			next.form, p.More = done, false
-			p.AsOf = at.moment
+			if at.moments == 1 && !e.session.standby { // otherwise a part may be of a standby, which lags
+				p.AsOf = at.moment
+			}
 		}
 		if p.To, err = next.encode(); err != nil {
 			return p, err
@@ -152,6 +155,14 @@ func (e *engine) read(ctx context.Context, at place, i, limit int) (p part, err 
 		p.Guarantee, p.Position = e.promise(next), e.position(next, i, b.Position)
 		return p, nil
 	}
+}
+
+// where describes the place for an error.
+func (p place) where() string {
+	if p.form == done {
+		return "after the last row"
+	}
+	return "in the table " + p.table
 }
 
 // at returns the place before the first row of a table.

@@ -19,13 +19,14 @@ func (mysql) prepare(context.Context, ceiling.Queryer, []*table) ([]string, erro
 	return []string{
 		"SET SESSION net_write_timeout = 31536000", // a stream waits for its reader
 		"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-		"START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
 	}, nil
 }
 
 func (mysql) refused(err error) error { return err }
 
-func (mysql) begun(context.Context, ceiling.Queryer, []*table) (string, error) { return "", nil }
+func (mysql) begun(ctx context.Context, db ceiling.Queryer, _ []*table) (string, error) {
+	return "", ceiling.Exec(ctx, db, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+}
 
 func (mysql) end() []string {
 	return []string{"ROLLBACK", "SET SESSION net_write_timeout = DEFAULT"}

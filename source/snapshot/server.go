@@ -9,13 +9,13 @@ import (
 
 // server is what a snapshot must know about a database, beyond its dialect.
 type server interface {
-	// prepare says which statements begin the transaction for some tables. It runs before the transaction.
+	// prepare says which statements must run before the moment of the snapshot is taken. It runs before the transaction.
 	prepare(ctx context.Context, db ceiling.Queryer, tables []*table) (begin []string, err error)
 
 	// refused returns the error of a statement that begins the transaction, with what to do, if that is known.
 	refused(err error) error
 
-	// begun checks the transaction, and sets the savepoint, if errors would abort it. The warning says what
+	// begun takes the moment, checks the transaction, and sets the savepoint, if errors would abort it. The warning says what
 	// the transaction does to others.
 	begun(ctx context.Context, db ceiling.Queryer, tables []*table) (warning string, err error)
 

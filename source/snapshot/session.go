@@ -25,6 +25,7 @@ type session struct {
 	conn    *sql.Conn
 	moment  time.Time
 	history string
+	standby bool // which lags behind its primary
 }
 
 // begin begins a transaction, unless one is open.
@@ -86,6 +87,7 @@ func (e *engine) describe(ctx context.Context, db ceiling.Queryer, s *session) e
 	if err != nil {
 		return fmt.Errorf("reading what identifies the database: %w", err)
 	}
+	s.standby = h.Standby
 	for _, p := range h.Parts {
 		if p.Value != "" && p.Name != "timeline" { // which changes when a standby takes over: the rest is read there
 			s.history += p.Name + " " + p.Value + ";"

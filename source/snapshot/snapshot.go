@@ -94,6 +94,8 @@ func (r *Rows) Close() error { return r.engine.close() }
 // are safe for concurrent use, but fetches run one after the other.
 type Changes struct {
 	Options
+
+	// Tables are the tables to read. A cursor is refused with another list, or in another order.
 	Tables []Table
 
 	engine engine

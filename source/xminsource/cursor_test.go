@@ -115,4 +115,8 @@ func TestList(t *testing.T) {
 	l.full = true
 	assert.False(t, l.serves(p, "end", stamp{}), "it must be made again")
 	assert.Zero(t, l.pending())
+	assert.True(t, l.stuck(10), "none of its rows could be read")
+	assert.False(t, l.stuck(9))
+	l.used = true
+	assert.False(t, l.stuck(10))
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"github.com/artifactofdevotion/devotion/source"
@@ -119,19 +118,17 @@ func (g *guard) unchanged(ctx context.Context, db queryer) (state, bool, error) 
 	return st, stamp{st.history.Boot, tree.stamp()} == g.used, err
 }
 
-// probe reads the kind of the table, once, and refuses a table whose row versions do not show which
+// probe reads what does not change about the table, once, and refuses a table whose row versions do not show which
 // transaction wrote them.
 func (g *guard) probe(ctx context.Context, db queryer) error {
 	if g.key != nil {
 		return nil
 	}
 	s := g.source
-	var kind, schema, name, method string
+	var schema, name string
 	var version int
-	var security bool
-	err := db.QueryRowContext(ctx, `SELECT c.relkind::text, n.nspname::text, c.relname::text, COALESCE(m.amname::text, 'heap'), row_security_active(c.oid), current_setting('server_version_num')::int
-		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_am m ON m.oid = c.relam
-		WHERE c.oid = to_regclass($1::text)`, g.name).Scan(&kind, &schema, &name, &method, &security, &version)
+	err := db.QueryRowContext(ctx, `SELECT n.nspname::text, c.relname::text, current_setting('server_version_num')::int
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1::text)`, g.name).Scan(&schema, &name, &version)
 	if errors.Is(err, sql.ErrNoRows) {
 		return s.permanent("the table does not exist, or the role may not use its schema")
 	}
@@ -140,11 +137,11 @@ func (g *guard) probe(ctx context.Context, db queryer) error {
 	}
 	r := ceiling.Report{Strategy: "xmin", Guarantee: guarantee, Updates: ceiling.UpdatesRead, Indexed: true}
 	r.AddIf(version < 130000, ceiling.Unsafe, ceiling.Advice("upgrade the server"), "snapshots have 64-bit ids from Postgres 13 on, and this is version %d", version/10000)
-	r.AddIf(!strings.Contains("rpm", kind), ceiling.Unsafe, ceiling.Advice("read the tables behind it, or compare passes with package diffsource"), "it is %s, whose rows have no transaction id", kinds[kind])
-	r.AddIf(method != "heap", ceiling.Unsafe, ceiling.Advice("compare passes with package diffsource"), "its access method is %s, and only that of heap is known to keep transaction ids", method)
-	r.AddIf(security, ceiling.Unsafe, ceiling.Advice("read with a role that has BYPASSRLS"), "row-level security applies to this role: a row that a policy shows only later is missed")
 	if err := r.Err(ceiling.Table{Label: s.Name}); err != nil {
 		return s.permanent("%w", err)
+	}
+	if _, err := g.readTree(ctx, db, position{}); err != nil {
+		return err
 	}
 	key, err := g.keyTypes(ctx, db)
 	if err != nil {
@@ -155,14 +152,12 @@ func (g *guard) probe(ctx context.Context, db queryer) error {
 	return nil
 }
 
-var kinds = map[string]string{"v": "a view", "f": "a foreign table", "S": "a sequence", "c": "a composite type", "i": "an index", "I": "an index", "t": "a TOAST table"}
-
-// keyTypes reads the types of the key's columns.
+// keyTypes reads the types of the key's columns with their lengths: character alone is character(1).
 func (g *guard) keyTypes(ctx context.Context, db queryer) (key []keyColumn, err error) {
 	s := g.source
 	for _, column := range s.Key {
 		k := keyColumn{ref: "t." + postgres.Dialect{}.Quote(column)}
-		err := db.QueryRowContext(ctx, `SELECT format_type(atttypid, NULL) FROM pg_catalog.pg_attribute
+		err := db.QueryRowContext(ctx, `SELECT format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute
 			WHERE attrelid = to_regclass($1::text) AND attname = $2::text AND NOT attisdropped AND attnum > 0`, g.name, column).Scan(&k.typ)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, s.permanent("the table has no column %q", column)

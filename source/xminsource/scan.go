@@ -34,6 +34,7 @@ type list struct {
 	stamp   stamp
 	entries []place
 	full    bool // others may follow in the table
+	used    bool // a row was read
 
 	from, to       source.Cursor // of the last batch
 	fromAt, toAt   int           // where they stand in entries
@@ -83,6 +84,9 @@ func (l *list) after(f *fetched) (next int, ended bool) {
 	return next, next == len(l.entries) && !l.full
 }
 
+// stuck reports whether a whole list has brought no row, and the next one would begin at the same key.
+func (l *list) stuck(next int) bool { return l != nil && l.full && !l.used && next == len(l.entries) }
+
 // pending returns how many versions follow at most, 0 if that is not known.
 func (l *list) pending() int64 {
 	if l.full {
@@ -112,22 +116,46 @@ func (s *Source) scan(ctx context.Context, db queryer, p position, after []strin
 	if after != nil {
 		where += " AND " + g.follow(after, &args)
 	}
-	names := make([]string, len(g.key))
-	columns := make([]string, len(g.key))
-	for i, k := range g.key {
-		names[i] = fmt.Sprintf("k%d", i+1)
-		columns[i] = k.ref + " AS " + names[i]
-	}
-	statement := fmt.Sprintf("SELECT m.rel::text, m.tid::text FROM (SELECT t.tableoid AS rel, t.ctid AS tid, %s FROM %s AS t WHERE %s OFFSET 0) AS m ORDER BY %s LIMIT %d",
-		strings.Join(columns, ", "), g.name, where, strings.Join(names, ", "), maxList+1)
+	statement := g.scanStatement(where)
 	l := &listReader{list: list0(p, stamp{st.history.Boot, t.stamp()})}
-	if err := ceiling.Each(ctx, db, l.add, statement, args.List...); err != nil {
+	err = ceiling.Each(ctx, db, l.add, statement, args.List...)
+	var fault keyFault
+	switch {
+	case errors.As(err, &fault):
+		return nil, s.permanent("%w", fault)
+	case err != nil:
 		return nil, s.wrap(fmt.Errorf("reading the transaction ids of the table: %w", err))
 	}
 	if l.full = len(l.entries) > maxList; l.full {
 		l.entries = l.entries[:maxList]
 	}
 	return l.list, nil
+}
+
+// scanStatement reads the places. With each place it says whether the key is NULL or, as places are read apart, is that
+// of the place before it: a batch with a place of its own would go past the second row.
+func (g *guard) scanStatement(where string) string {
+	columns, names, null, before := make([]string, len(g.key)), make([]string, len(g.key)), make([]string, len(g.key)), make([]string, len(g.key))
+	for i, k := range g.key {
+		names[i] = fmt.Sprintf("k%d", i+1)
+		columns[i] = k.ref + " AS " + names[i]
+		null[i] = names[i] + " IS NULL"
+		before[i] = "lag(" + names[i] + ") OVER w"
+	}
+	key := strings.Join(names, ", ")
+	return fmt.Sprintf(`SELECT m.rel::text, m.tid::text, CASE WHEN %s THEN 'null' WHEN ROW(%s) = ROW(%s) THEN 'twice' ELSE '' END
+		FROM (SELECT t.tableoid AS rel, t.ctid AS tid, %s FROM %s AS t WHERE %s OFFSET 0) AS m WINDOW w AS (ORDER BY %s) ORDER BY %[7]s LIMIT %d`,
+		strings.Join(null, " OR "), key, strings.Join(before, ", "), strings.Join(columns, ", "), g.name, where, key, maxList+1)
+}
+
+// keyFault is what is wrong with the key of a row.
+type keyFault string
+
+func (f keyFault) Error() string {
+	if f == "null" {
+		return "a column of the key is NULL in a row, which no cursor can pass; declare it NOT NULL, or choose another key"
+	}
+	return "two rows have the same key: rows would be lost between batches; choose a key that is unique, also among the tables that inherit from this one"
 }
 
 func list0(p position, now stamp) *list { return &list{below: p.below, stamp: now} }
@@ -149,12 +177,15 @@ func (g *guard) follow(after []string, args *dialect.Args) string {
 // listReader scans the rows of a list.
 type listReader struct {
 	*list
-	rel, tid sql.RawBytes
+	rel, tid, fault sql.RawBytes
 }
 
 func (l *listReader) add(rows *sql.Rows) error {
-	if err := rows.Scan(&l.rel, &l.tid); err != nil {
+	if err := rows.Scan(&l.rel, &l.tid, &l.fault); err != nil {
 		return err
+	}
+	if len(l.fault) > 0 {
+		return keyFault(l.fault)
 	}
 	p, err := parsePlace(l.rel, l.tid)
 	l.entries = append(l.entries, p)

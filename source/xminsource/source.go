@@ -314,10 +314,14 @@ func (s *Source) deliver(ctx context.Context, p position, f *fetched, b *source.
 		return true, err
 	}
 	if s.list != nil {
+		s.list.used = s.list.used || len(rows.Records) > 0
 		s.list.reached(b.To, at)
 		b.Pending = s.list.pending()
 	}
 	switch {
+	case s.list.stuck(at):
+		s.list = nil
+		return true, s.wrap(errors.New("none of the rows that the transaction ids show could be read by their key: they were deleted meanwhile, or the database compares the key with its text in another way"))
 	case !ended:
 		b.More = true
 		return len(rows.Records) > 0, nil
@@ -338,6 +342,7 @@ func (s *Source) passOver(p position, f *fetched) (err error) {
 		return err
 	}
 	if s.list != nil {
+		s.list.used = true
 		s.list.reached(to, f.start)
 	}
 	return &source.BadRecord{Key: f.bad.Key, To: to, Err: f.bad.Err}

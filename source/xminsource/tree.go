@@ -14,6 +14,11 @@ type member struct {
 	oid, file int64
 	storage   bool // it stores rows itself
 	since     age  // when it became a part of the table
+
+	root         bool
+	name         string
+	kind, method string // the access method is "" without files
+	hidden       bool   // row-level security may hide rows
 }
 
 // age is when a member was attached, relative to X0 and X1.
@@ -29,11 +34,12 @@ const (
 type tree []member
 
 // readTree reads the members. Each is as old as the youngest link on its way to the table: the row in
-// pg_inherits was written by the transaction that attached it.
+// pg_inherits was written by the transaction that attached it. It refuses what ALTER may have brought since the last batch.
 func (g *guard) readTree(ctx context.Context, db queryer, p position) (tree, error) {
 	s := g.source
-	var other string
-	all, err := ceiling.List(ctx, db, func(m *member) []any { return []any{&m.oid, &m.file, &m.storage, &m.since, &other} },
+	all, err := ceiling.List(ctx, db, func(m *member) []any {
+		return []any{&m.oid, &m.file, &m.storage, &m.since, &m.root, &m.name, &m.kind, &m.method, &m.hidden}
+	},
 		`WITH RECURSIVE tree(oid, age) AS (
 			SELECT to_regclass($1::text)::oid, 2147483647
 			UNION ALL SELECT i.inhrelid, LEAST(tree.age, CASE WHEN age(i.xmin) < 0 THEN 2147483647 ELSE age(i.xmin) END)
@@ -41,17 +47,38 @@ func (g *guard) readTree(ctx context.Context, db queryer, p position) (tree, err
 		), members AS (SELECT oid, max(age) AS age FROM tree GROUP BY oid)
 		SELECT c.oid::bigint, COALESCE(pg_relation_filenode(c.oid), 0)::bigint, c.relkind IN ('r', 'm'),
 			CASE WHEN members.age <= age($3::text::xid) THEN 2 WHEN $4::bool AND members.age <= age($2::text::xid) THEN 1 ELSE 0 END,
-			CASE WHEN c.relkind NOT IN ('r', 'm', 'p') THEN c.oid::regclass::text ELSE '' END
-		FROM members JOIN pg_catalog.pg_class c ON c.oid = members.oid ORDER BY 5, 1`, g.name, short(p.from), short(p.below), p.from != 0)
+			c.oid = to_regclass($1::text), c.oid::regclass::text, c.relkind::text, COALESCE((SELECT amname::text FROM pg_catalog.pg_am WHERE oid = c.relam AND c.relkind <> 'p'), ''),
+			c.oid = to_regclass($1::text) AND row_security_active(c.oid)
+		FROM members JOIN pg_catalog.pg_class c ON c.oid = members.oid ORDER BY 1`, g.name, short(p.from), short(p.below), p.from != 0)
 	switch {
 	case err != nil:
 		return nil, s.wrap(fmt.Errorf("reading the partitions: %w", err))
 	case len(all) == 0:
 		return nil, s.permanent("the table does not exist any more")
-	case other != "":
-		return nil, s.permanent("the partition %s is a foreign table, whose rows have no transaction id; compare passes with package diffsource", other)
+	}
+	r := ceiling.Report{Strategy: "xmin"}
+	for _, m := range all {
+		m.check(&r)
+	}
+	if err := r.Err(ceiling.Table{Label: s.Name}); err != nil {
+		return nil, s.permanent("%w", err)
 	}
 	return all, nil
+}
+
+var kinds = map[string]string{"v": "a view", "f": "a foreign table", "S": "a sequence", "c": "a composite type", "i": "an index", "I": "an index", "t": "a TOAST table"}
+
+// check adds why the row versions of a member do not show what is new. The policies of the table itself hold for the
+// rows of all members.
+func (m member) check(r *ceiling.Report) {
+	it, method := "it", "its access method"
+	if !m.root {
+		it = "the partition " + m.name
+		method = "the access method of " + it
+	}
+	r.AddIf(!strings.Contains("rpm", m.kind), ceiling.Unsafe, ceiling.Advice("read the tables behind it, or compare passes with package diffsource"), "%s is %s, whose rows have no transaction id", it, kinds[m.kind])
+	r.AddIf(m.storage && m.method != "heap", ceiling.Unsafe, ceiling.Advice("compare passes with package diffsource"), "%s is %s, and only that of heap is known to keep transaction ids", method, m.method)
+	r.AddIf(m.hidden, ceiling.Unsafe, ceiling.Advice("read with a role that has BYPASSRLS"), "row-level security applies to this role: a row that a policy shows only later is missed")
 }
 
 // short returns an id in the form that row versions have, without its epoch.

@@ -131,3 +131,30 @@ func TestStampOnAStandby(t *testing.T) {
 	require.Len(t, found, 1)
 	require.Contains(t, found[0].Text, "this server is a standby")
 }
+
+// On a replica, and on a member of a cluster, rows come with times that they got long before, on another server.
+func TestStampOnAReplicaOfMariaDB(t *testing.T) {
+	t.Parallel()
+	database := dbtest.StartMariaDB(t).NewDatabase(t)
+	admin := database.Open(t, dbtest.MySQL)
+	admin.SetMaxOpenConns(1)
+	admin.MustExec("create table t (at datetime(6) not null primary key)")
+	admin.MustExec("create user reader@'%' identified by 'pw'")
+	for _, grant := range []string{"select on t", "process on *.*"} { // without PROCESS, and then with it
+		admin.MustExec("grant " + grant + " to reader@'%'")
+		db := database.WithUser("reader", "pw").Open(t, dbtest.MySQL)
+		refused := func(set, back, want string) {
+			t.Helper()
+			admin.MustExec(set)
+			found := unsafeIn(t, stamped(db, "t", ceiling.Stamp{Margin: time.Second, Zone: "UTC"}, "at"))
+			require.Len(t, found, 1)
+			require.Contains(t, found[0].Text, want)
+			admin.MustExec(back)
+		}
+		refused("set global read_only = on", "set global read_only = off", "read_only is ON: this is a replica")
+		admin.MustExec("change master to master_host = '127.0.0.1', master_port = 1, master_user = 'x'")
+		refused("start slave", "stop slave", "a replication applier is running")
+		_, err := stamped(db, "t", ceiling.Stamp{Margin: time.Second, Zone: "UTC"}, "at").Fetch(t.Context(), "", 10)
+		require.NoError(t, err)
+	}
+}

@@ -169,7 +169,7 @@ func TestColumnsChange(t *testing.T) {
 		db.MustExec(`update orders set n = 5 where v = 'd'`)
 		got, after := read(t, table, after)
 		require.Len(t, got, 2)
-		require.Contains(t, got[0], `row{"id":4,"v":"d"}`) // n is not known
+		require.Contains(t, got[0], `upsert {"id":4} row{"id":4,"v":"d","n":5}`) // looked up: n was not recorded
 		require.Contains(t, got[1], `row{"id":4,"v":"d","n":5} old{"id":4,"v":"d","n":4}`)
 
 		if isSQLite(driver) {

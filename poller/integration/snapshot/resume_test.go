@@ -168,14 +168,34 @@ func TestForeignCursors(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, snapshot.Made(b.To))
 		_, err = changesOf(t, db, "by_none", "by_text").Fetch(t.Context(), b.To, 2)
-		lab.RequirePermanent(t, err, "by_number", "not one of those to read")
+		lab.RequirePermanent(t, err, "by_number", "with other tables")
 		if lab.IsPostgres(driver) {
 			other := lab.DatabaseFor(t, driver).Open(t, driver)
 			transferring(other, driver, 5)
-			_, err = changesOf(t, other, "by_number").Fetch(t.Context(), b.To, 2)
+			_, err = changesOf(t, other, "by_number", "by_text").Fetch(t.Context(), b.To, 2)
 			lab.RequirePermanent(t, err, "another history")
 		}
 		_, err = changesOf(t, db, "absent").Fetch(t.Context(), "", 2)
 		require.ErrorContains(t, err, "absent")
 	})
+}
+
+// A cursor says only in which table it stands. With another list of tables, one of them would never be read.
+func TestOtherTables(t *testing.T) {
+	t.Parallel()
+	db := lab.DatabaseFor(t, dbtest.NCruces).Open(t, dbtest.NCruces)
+	names := transferring(db, dbtest.NCruces, 5)
+	b, err := lab.Fetch(t, changesOf(t, db, names[1]), "", 2)
+	require.NoError(t, err)
+	_, end := lab.ReadAll(t, changesOf(t, db, names[1]), b.To, 100, tableAndID)
+	for _, list := range [][]string{{names[0], names[1]}, {names[1], names[0]}} {
+		for _, after := range []source.Cursor{b.To, end} {
+			_, err = changesOf(t, db, list...).Fetch(t.Context(), after, 2)
+			lab.RequirePermanent(t, err, "with other tables", "continue with that list, or start over with an empty checkpoint")
+		}
+	}
+	b, err = lab.Fetch(t, changesOf(t, db, names[0], names[1]), "", 2)
+	require.NoError(t, err)
+	_, err = changesOf(t, db, names[1], names[0]).Fetch(t.Context(), b.To, 2)
+	lab.RequirePermanent(t, err, "in another order")
 }

@@ -37,10 +37,11 @@ var keys = map[string][]string{
 	"int": {"n"}, "bigint": {"n * 1000000000000"}, "numeric(20,5)": {"n + 0.5"}, "uuid": {"lpad(n::text, 32, '0')::uuid"}, "text": {`'k' || lpad(n::text, 3, '0')`},
 	"bytea": {`decode(lpad(to_hex(n), 4, '0'), 'hex')`}, "timestamptz": {"timestamptz '2026-01-01 12:00:00.5+00' + n * interval '1 hour'"}, "timestamp": {"timestamp '2026-01-01' + n * interval '1 hour'"},
 	"date": {"date '2026-01-01' + n::int"}, "char(5)": {`lpad(n::text, 3, '0')`}, "float8": {"n / 7.0"}, "inet": {"('10.0.0.' || n)::inet"}, "time": {"time '01:00' + n * interval '1 hour'"},
-	"interval": {"n * interval '1 day'"}, "xid8": {"(n || '')::xid8"}, "boolean, int": {"n > 5", "n::int"}, "text, int": {"'a'", "n::int"}, "int[]": {"ARRAY[n::int, 1]"}, "name": {"('k' || lpad(n::text, 3, '0'))::name"},
+	"interval": {"n * interval '1 day'"}, "xid8": {"(n || '')::xid8"}, "boolean, int": {"n > 5", "n::int"}, "text, int": {"'a'", "n::int"}, "int[]": {"ARRAY[n::int, 1]"}, "name": {"('k' || lpad(n::text, 3, '0'))::name"}, "bit(8)": {"n::int::bit(8)"}, "varchar(5)": {"lpad(n::text, 3, '0')"}, "char(3)[]": {"ARRAY[lpad(n::text, 3, '0')]"},
 }
 
-// Each type can be a key, and a pass goes on from it after a restart.
+// Each type can be a key, and a pass goes on from it after a restart. The list of the versions then begins after the key:
+// otherwise a batch would be cut where an earlier list was.
 func TestKeys(t *testing.T) {
 	lab.EachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
 		for types, values := range keys {
@@ -54,9 +55,13 @@ func TestKeys(t *testing.T) {
 			_, at := await(t, sourceOf(db, table, names...), "", 10)
 			db.MustExec(`UPDATE ` + table + ` SET note = note + 1`)
 			var got []string
-			for {
-				b, err := sourceOf(db, table, names...).Fetch(t.Context(), at, 3) // each time as after a restart
+			for limit := 3; ; {
+				b, err := sourceOf(db, table, names...).Fetch(t.Context(), at, limit) // each time as after a restart
 				require.NoError(t, err, types)
+				if n := len(b.Records); n > 0 {
+					assert.Equal(t, min(limit, 10-len(got)), n, types)
+					limit++
+				}
 				for _, c := range b.Records {
 					got = append(got, c.Row.Text(len(names)))
 				}

@@ -15,7 +15,7 @@ func TestTrees(t *testing.T) {
 	t.Parallel()
 	_, db := private(t)
 	for name, test := range map[string]func(*testing.T, *sqlx.DB){
-		"partitions": partitions, "attached while a pass reads": attachedMeanwhile, "the same place in two partitions": samePlace, "inheritance": inheritance, "materialized view": materialized, "foreign": foreign,
+		"partitions": partitions, "attached while a pass reads": attachedMeanwhile, "the same place in two partitions": samePlace, "inheritance": inheritance, "one key in two tables": oneKeyTwice, "materialized view": materialized, "foreign": foreign, "access method": accessMethod,
 	} {
 		t.Run(name, func(t *testing.T) {
 			db.MustExec(`DROP TABLE IF EXISTS p, old, p1 CASCADE`)
@@ -121,6 +121,29 @@ func inheritance(t *testing.T, db *sqlx.DB) {
 	db.MustExec(`DROP TABLE p CASCADE`)
 }
 
+// A key is unique in each of the two tables, and not in both together. The second row of a key is not in the batch of the first.
+func oneKeyTwice(t *testing.T, db *sqlx.DB) {
+	db.MustExec(`CREATE TABLE p (id int PRIMARY KEY, v int); CREATE TABLE c1 () INHERITS (p)`)
+	s := sourceOf(db, "p", "id")
+	_, at, _ := poll(t, s, "")
+	db.MustExec(`INSERT INTO p SELECT n, 0 FROM generate_series(1, 4) AS n; INSERT INTO c1 VALUES (4, 1), (5, 0)`)
+	_, err := s.Fetch(t.Context(), at, 4)
+	lab.RequirePermanent(t, err, "two rows have the same key", "inherit")
+	db.MustExec(`DELETE FROM c1 WHERE id = 4`)
+	rows, at, _ := poll(t, s, at)
+	assert.Equal(t, pairs(1, 2, 3, 4, 5), rows)
+	db.MustExec(`INSERT INTO c1 VALUES (6, 0); ALTER TABLE c1 ALTER id DROP NOT NULL; INSERT INTO p VALUES (7, 0)`)
+	rows, at, _ = poll(t, s, at)
+	assert.Equal(t, pairs(6, 7), rows)
+	db.MustExec(`CREATE TABLE old (a int, b int, v int, UNIQUE (a, b)); INSERT INTO old VALUES (1, 1, 0)`)
+	s = sourceOf(db, "old", "a", "b")
+	_, at, _ = poll(t, s, "")
+	db.MustExec(`INSERT INTO old VALUES (1, 2, 0), (1, NULL, 0)`)
+	_, err = s.Fetch(t.Context(), at, 1)
+	lab.RequirePermanent(t, err, "a column of the key is NULL")
+	db.MustExec(`DROP TABLE p CASCADE`)
+}
+
 func materialized(t *testing.T, db *sqlx.DB) {
 	db.MustExec(`CREATE TABLE p (id int PRIMARY KEY, v int); INSERT INTO p VALUES (1, 0), (2, 0); CREATE MATERIALIZED VIEW m AS SELECT * FROM p; CREATE UNIQUE INDEX ON m (id)`)
 	s := sourceOf(db, "m", "id")
@@ -140,10 +163,22 @@ func foreign(t *testing.T, db *sqlx.DB) {
 		CREATE FOREIGN TABLE f PARTITION OF p FOR VALUES FROM (0) TO (10) SERVER files OPTIONS (filename '/dev/null')`)
 	_, err := sourceOf(db, "f", "id").Fetch(t.Context(), "", 1)
 	lab.RequirePermanent(t, err, "it is a foreign table")
-	b, err := sourceOf(db, "p", "id").Fetch(t.Context(), "", 1)
-	require.NoError(t, err)
-	_, err = sourceOf(db, "p", "id").Fetch(t.Context(), b.To, 1)
-	lab.RequirePermanent(t, err, "partition f is a foreign table")
+	_, err = sourceOf(db, "p", "id").Fetch(t.Context(), "", 1)
+	lab.RequirePermanent(t, err, "the partition f is a foreign table", "diffsource")
+}
+
+// A partition can come with another access method while the source runs.
+func accessMethod(t *testing.T, db *sqlx.DB) {
+	db.MustExec(`CREATE ACCESS METHOD other TYPE TABLE HANDLER heap_tableam_handler; CREATE TABLE p (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
+		CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10)`)
+	s := sourceOf(db, "p", "id")
+	_, at, _ := poll(t, s, "")
+	db.MustExec(`CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20) USING other; INSERT INTO p VALUES (11, 0)`)
+	_, err := s.Fetch(t.Context(), at, 1)
+	lab.RequirePermanent(t, err, "the access method of the partition p2 is other")
+	db.MustExec(`DROP TABLE p2; INSERT INTO p VALUES (1, 0)`)
+	rows, _, _ := poll(t, s, at)
+	assert.Equal(t, pairs(1), rows)
 }
 
 // A policy can show a row only later.
@@ -157,8 +192,15 @@ func TestRowSecurity(t *testing.T) {
 	_, err := sourceOf(plain, "t", "id").Fetch(t.Context(), "", 1)
 	lab.RequirePermanent(t, err, "row-level security applies")
 	db.MustExec(`ALTER TABLE t DISABLE ROW LEVEL SECURITY; INSERT INTO t VALUES (1)`)
-	rows, _ := await(t, sourceOf(plain, "t", "id"), "", 1) // SELECT is enough
+	s := sourceOf(plain, "t", "id")
+	rows, at := await(t, s, "", 1) // SELECT is enough
 	assert.Equal(t, []string{`{"id":1}`}, rows)
+	db.MustExec(`INSERT INTO t VALUES (2); ALTER TABLE t ENABLE ROW LEVEL SECURITY`) // while the source runs
+	lab.WaitFor(t, func() bool { _, err = s.Fetch(t.Context(), at, 1); return err != nil })
+	lab.RequirePermanent(t, err, "row-level security applies")
+	db.MustExec(`ALTER TABLE t DISABLE ROW LEVEL SECURITY`)
+	rows, _ = await(t, s, at, 1)
+	assert.Equal(t, []string{`{"id":2}`}, rows)
 	plain.Close()
 	db.MustExec(`DROP OWNED BY xmin_reader; DROP ROLE xmin_reader`)
 }

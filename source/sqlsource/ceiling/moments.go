@@ -102,8 +102,14 @@ func (c Stamp) momentsOf(t Table, zone *time.Location, ends []string) *moments {
 	return m
 }
 
-// timesOf is for a type of times of the database. What is not a time of a common calendar, such as infinity, is later
-// than all others.
+// longAgo and never are the moments of values that are no time of a common calendar.
+const (
+	longAgo = math.MinInt64 / 2
+	never   = math.MaxInt64 / 2
+)
+
+// timesOf is for a type of times of the database. What is not a time of a common calendar is before all others, as
+// -infinity, times before Christ and the zero date of MariaDB are, or later than all others, as infinity is.
 func timesOf(layout string, utc bool, zone *time.Location) *moments {
 	m := &moments{name: "times", zone: zone, step: 1, encode: func(micros int64) any { return time.UnixMicro(micros).UTC().Format(layout) }}
 	if utc {
@@ -113,7 +119,10 @@ func timesOf(layout string, utc bool, zone *time.Location) *moments {
 		if micros, ok := parseTime(text); ok {
 			return micros, true
 		}
-		return math.MaxInt64 / 2, true
+		if text == "-infinity" || strings.HasSuffix(text, " BC") || strings.HasPrefix(text, "0000-") {
+			return longAgo, true
+		}
+		return never, true
 	}
 	return m
 }

@@ -225,13 +225,13 @@ func (g *stamp) Advance(ctx context.Context, db Queryer, after []string) (l Limi
 	return l, err
 }
 
-// checkClock refuses a clock that stands before the cursor.
+// checkClock refuses a clock that stands before the cursor. A cursor at a value that is no time says nothing about that.
 func (g *stamp) checkClock(after []string, clock time.Time) error {
 	if after == nil || g.moments == nil {
 		return nil
 	}
 	last, ok := g.moments.parse(after[0])
-	if now := g.moments.at(clock); ok && last > now {
+	if now := g.moments.at(clock); ok && last > now && last != never {
 		return g.table.Rewound("the database's clock is %s earlier than the cursor's time: it was set back, and rows written before it has passed that are missed", FormatAge(micros(last-now).Seconds()))
 	}
 	return nil
@@ -254,7 +254,8 @@ func (g *stamp) read(value string, after []string, clock time.Time) (int64, erro
 const maxAhead = time.Hour
 
 func micros(n int64) time.Duration {
-	return time.Duration(min(n, math.MaxInt64/int64(time.Microsecond))) * time.Microsecond
+	const most = math.MaxInt64 / int64(time.Microsecond)
+	return time.Duration(max(min(n, most), -most)) * time.Microsecond
 }
 
 func (g *stamp) refuse(remedies []Remedy, format string, args ...any) error {

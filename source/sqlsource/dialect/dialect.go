@@ -153,15 +153,17 @@ type Catalogue interface {
 
 // Relation is a table or a view.
 type Relation struct {
-	Schema string // "" where the database has no schemas
-	Name   string
-	Kind   string   // "table", "view", or what else the database has, in words
-	Key    []string // the primary key, or else the shortest unique key, one without NULL first; nil: no such key
-	Nulls  bool     // columns of Key may hold NULL, and rows with NULL there are not told apart
-	Place  string   // an expression for where a row is stored, which tells rows apart without a key, but changes when they move; "": not known
-	Rows   int64    // about, as the catalogue has it; -1: not known
-	Bytes  int64    // without indexes, about; -1: not known
-	Grants Grants   // what the present role may do
+	Schema   string // "" where the database has no schemas
+	Database string // its name in front of Name, where Schema is ""
+	Name     string
+	Kind     string   // "table", "view", or what else the database has, in words
+	Key      []string // the primary key, or else the shortest unique key, one without NULL first; nil: no such key
+	Nulls    bool     // columns of Key may hold NULL, and rows with NULL there are not told apart
+	Branches bool     // a partition or a child that is added to it later may lack a key that the log needs
+	Place    string   // an expression for where a row is stored, which tells rows apart without a key, but changes when they move; "": not known
+	Rows     int64    // about, as the catalogue has it; -1: not known
+	Bytes    int64    // without indexes, about; -1: not known
+	Grants   Grants   // what the present role may do
 }
 
 // Grants are rights of the present role.

@@ -18,14 +18,14 @@ func (Dialect) Relations(ctx context.Context, db ceiling.Queryer) (list []dialec
 		err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 			r := dialect.Relation{Kind: "table", Grants: dialect.Grants{Read: true, Trigger: trigger}}
 			var kind string
-			err := rows.Scan(&r.Name, &kind, &r.Rows, &r.Bytes)
+			err := rows.Scan(&r.Database, &r.Name, &kind, &r.Rows, &r.Bytes)
 			if strings.Contains(kind, "VIEW") {
 				r.Kind = "view"
 			}
 			list = append(list, r)
 			return err
-		}, `SELECT TABLE_NAME, TABLE_TYPE, COALESCE(TABLE_ROWS, -1), COALESCE(DATA_LENGTH, -1) FROM information_schema.TABLES
-			WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE IN ('BASE TABLE', 'VIEW', 'SYSTEM VERSIONED') ORDER BY 1`)
+		}, `SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_TYPE, COALESCE(TABLE_ROWS, -1), COALESCE(DATA_LENGTH, -1) FROM information_schema.TABLES
+			WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE IN ('BASE TABLE', 'VIEW', 'SYSTEM VERSIONED') ORDER BY 2`)
 	}
 	if err == nil {
 		err = readKeys(ctx, db, list)

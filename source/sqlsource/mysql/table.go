@@ -172,6 +172,14 @@ func (p *table) checkServer(r *ceiling.Report) {
 	remedies := ceiling.Advice("if only this server is written to, let it draw every number", "SET GLOBAL auto_increment_increment = 1;")
 	r.AddIf(increment != "1", ceiling.Unsafe, append(remedies, ceiling.Remedy{Words: "read each server separately, by a key that only this server draws"}),
 		"auto_increment_increment is %s: several servers draw numbers in turn", increment)
+	p.checkPrimary(r)
+	flush := p.vars["innodb_flush_log_at_trx_commit"]
+	r.AddIf(flush != "1" && flush != "", ceiling.Warning, ceiling.Advice("write each commit to disk, which makes commits slower", "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"),
+		"innodb_flush_log_at_trx_commit is %s: a crash can take back rows that were committed and read", flush)
+}
+
+// checkPrimary adds that rows come from other servers, however their keys are made.
+func (p *table) checkPrimary(r *ceiling.Report) {
 	r.AddIf(p.vars["wsrep_on"] == "ON", ceiling.Unsafe, ceiling.Advice("read a server that is not part of the cluster"),
 		"wsrep_on is ON: rows come from the other servers of a Galera cluster, and not in the order of their keys")
 	r.AddIf(p.vars["group_replication_group_name"] != "", ceiling.Unsafe, ceiling.Advice("read a server that is not part of the group"),
@@ -181,9 +189,6 @@ func (p *table) checkServer(r *ceiling.Report) {
 		r.AddIf(value != "" && value != "OFF" && value != "0", ceiling.Unsafe, ceiling.Advice("read from the primary; if this is the primary, set "+name+" to OFF"),
 			"%s is %s: this is a replica, whose rows come in the order of the primary's commits, not of its keys", name, value)
 	}
-	flush := p.vars["innodb_flush_log_at_trx_commit"]
-	r.AddIf(flush != "1" && flush != "", ceiling.Warning, ceiling.Advice("write each commit to disk, which makes commits slower", "SET GLOBAL innodb_flush_log_at_trx_commit = 1;"),
-		"innodb_flush_log_at_trx_commit is %s: a crash can take back rows that were committed and read", flush)
 }
 
 // tooOld returns the first version whose counter survives a restart, if the server's version
@@ -301,7 +306,7 @@ func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.
 		r.Add(ceiling.Unsafe, ceiling.Advice("let the role see all threads", "GRANT PROCESS ON *.* TO "+user+";"), "the role lacks the privilege PROCESS, so it sees only threads of the same user, and others could add rows unnoticed")
 		return nil
 	case errors.Is(err, errApplier):
-		r.Add(ceiling.Unsafe, ceiling.Advice("read from the primary; on a server that is not a replica, stop the applier with STOP SLAVE (STOP REPLICA)"), "a replication applier is running: it adds rows with keys that another server drew")
+		reportApplier(r)
 		return nil
 	case err != nil:
 		return err
@@ -327,6 +332,10 @@ func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.
 	}
 	r.Add(level, remedies, "performance_schema does not show which statements run: a thread is waited for until it is seen idle")
 	return ctx.Err()
+}
+
+func reportApplier(r *ceiling.Report) {
+	r.Add(ceiling.Unsafe, ceiling.Advice("read from the primary; on a server that is not a replica, stop the applier with STOP SLAVE (STOP REPLICA)"), "a replication applier is running: it adds rows with keys that another server drew")
 }
 
 // account quotes what CURRENT_USER returns. A user's name may contain @, a host's may not.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -34,6 +35,7 @@ func (Dialect) Transactions(ctx context.Context, db ceiling.Queryer, r *ceiling.
 	}
 	wrong := sessionError(cmp.Or(p.vars["transaction_isolation"], p.vars["tx_isolation"]), p.vars["autocommit"] == "ON", p.vars["sql_select_limit"] == noLimit)
 	r.AddIf(wrong != "", ceiling.Unsafe, sessionAdvice(), "%s", wrong)
+	p.checkPrimary(r)
 	var connection int64
 	var user string
 	if err := db.QueryRowContext(ctx, "SELECT CONNECTION_ID(), CURRENT_USER()").Scan(&connection, &user); err != nil {
@@ -42,10 +44,29 @@ func (Dialect) Transactions(ctx context.Context, db ceiling.Queryer, r *ceiling.
 	if _, err := p.server.statements(ctx, db, connection, nil); dberr.MySQLNumber(err) == 1227 {
 		r.Add(ceiling.Warning, ceiling.Advice("let the role see all threads", "GRANT PROCESS ON *.* TO "+account(user)+";"),
 			"the role lacks the privilege PROCESS, and does not see which transactions are open: the margin must cover the time to the commit")
-		return ceiling.Unlisted(utcClock), nil
+		applies, err := p.applies(ctx, db)
+		if applies {
+			reportApplier(r)
+		}
+		return ceiling.Unlisted(utcClock), err
 	}
 	err := p.checkRights(ctx, db, r)
 	return &transactions{server: p.server}, err
+}
+
+// applies reports whether a replication applier runs, as a role without PROCESS sees it. MySQL may not show it.
+func (p *table) applies(ctx context.Context, db ceiling.Queryer) (is bool, err error) {
+	statement := "SELECT COUNT(*) > 0 FROM performance_schema.replication_applier_status WHERE SERVICE_STATE = 'ON'"
+	if p.maria {
+		statement = "SELECT VARIABLE_VALUE <> '0' FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'SLAVES_RUNNING'"
+	}
+	switch err = db.QueryRowContext(ctx, statement).Scan(&is); {
+	case dberr.MySQLNumber(err) == 1142, errors.Is(err, sql.ErrNoRows):
+		return false, nil
+	case err != nil:
+		err = fmt.Errorf("reading whether the server is a replica: %w", err)
+	}
+	return is, err
 }
 
 func sessionAdvice() []ceiling.Remedy {

@@ -14,7 +14,7 @@ import (
 func (d Dialect) Relations(ctx context.Context, db ceiling.Queryer) (list []dialect.Relation, err error) {
 	var rowids []bool
 	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
-		r := dialect.Relation{Rows: -1, Bytes: -1, Grants: dialect.Grants{Read: true, Trigger: true}}
+		r := dialect.Relation{Database: "main", Rows: -1, Bytes: -1, Grants: dialect.Grants{Read: true, Trigger: true}}
 		var rowid bool
 		err := rows.Scan(&r.Name, &r.Kind, &rowid)
 		r.Grants.Trigger = r.Kind == "table"
@@ -26,7 +26,7 @@ func (d Dialect) Relations(ctx context.Context, db ceiling.Queryer) (list []dial
 	}, `SELECT name, type, type = 'table' AND NOT wr FROM pragma_table_list
 		WHERE schema = 'main' AND type IN ('table', 'view', 'virtual') AND name NOT LIKE 'sqlite\_%' ESCAPE '\' ORDER BY 1`)
 	for i := range list {
-		if err == nil {
+		if err == nil && list[i].Kind == "table" { // asking for the columns of a broken view is an error
 			err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 				var name string
 				err := rows.Scan(&name, &list[i].Nulls)
