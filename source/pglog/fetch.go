@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -109,7 +108,7 @@ func (s *Source) list(ctx context.Context) error {
 		return err
 	}
 	if added, removed := missing(s.tables, tables), missing(tables, s.tables); !s.listed.IsZero() && (added != nil || removed != nil) {
-		cmp.Or(s.Logger, slog.Default()).WarnContext(ctx, "published tables changed", "publication", s.Publication, "added", added, "removed", removed,
+		s.logger().WarnContext(ctx, "published tables changed", "publication", s.Publication, "added", added, "removed", removed,
 			"fix", "nothing, if that was intended; the rows that an added table had by then, and later changes of a removed one, are not delivered")
 	}
 	s.tables, s.listed = tables, time.Now()

@@ -1,10 +1,8 @@
 package pglog
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
@@ -72,7 +70,7 @@ func (s *Source) advanceFirst(ctx context.Context, st *stream, to lsn) {
 		st.confirmed = to
 	}
 	if err != nil && st.ctx.Err() == nil {
-		cmp.Or(s.Logger, slog.Default()).WarnContext(ctx, "slot not advanced", "slot", s.Slot, "err", err)
+		s.logger().WarnContext(ctx, "slot not advanced", "slot", s.Slot, "err", err)
 	}
 }
 

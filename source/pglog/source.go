@@ -143,3 +143,5 @@ func fail(err error, permanent bool) error {
 var guaranteeOfLog = source.Guarantee{Name: "write-ahead log", Text: "every insert, update, delete and truncation of the published tables that commits after the slot was created is delivered once, in the order of the commits, as long as the slot exists and the server keeps its log"}
 
 var guarantee = source.Guarantee{Name: "copy and write-ahead log", Text: "every row that exists at the start is delivered, and then every insert, update, delete and truncation that the copy does not contain, once and in the order of the commits, as long as the slot exists and the server keeps its log; if the process ends during the copy, rows and changes of that time can be delivered twice, as upserts; of a table that is added to the publication later, the rows that exist by then are not delivered"}
+
+func (s *Source) logger() *slog.Logger { return cmp.Or(s.Logger, slog.Default()) }
