@@ -8,7 +8,7 @@
 // All metrics begin with devotion_ and have a label pipeline, the Poller's Name.
 // The README lists them with the values of their labels. Units are seconds and
 // bytes. No label value comes from a row, a cursor or an error text, so the
-// number of series is bounded: at most 176 for each pipeline.
+// number of series is bounded: at most 177 for each pipeline.
 //
 // dashboard.json, alerts.yml and alertmanager.yml are a Grafana dashboard, the
 // alerting rules and their routing. RUNBOOK.md says what to do about each alert.
