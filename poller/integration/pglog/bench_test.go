@@ -96,6 +96,10 @@ func recvlogical(b *testing.B) string {
 			return path
 		}
 	}
-	b.Skip("pg_recvlogical not found: install the package postgresql-client")
+	const missing = "pg_recvlogical not found: install the package postgresql-client"
+	if os.Getenv("CI") == "true" {
+		b.Fatal(missing)
+	}
+	b.Skip(missing)
 	return ""
 }
