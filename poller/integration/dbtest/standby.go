@@ -38,7 +38,7 @@ func (p *standby) install(s *Server) error {
 	return nil
 }
 
-// copyFiles does what pg_basebackup does, which some packages lack. It needs Postgres 15.
+// copyFiles does what pg_basebackup does, which some packages lack. Postgres 15 renamed the two functions.
 func (p *standby) copyFiles(s *Server, d Database) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -52,12 +52,20 @@ func (p *standby) copyFiles(s *Server, d Database) error {
 		return err
 	}
 	defer conn.Close()
+	var number int
+	if err := conn.QueryRowContext(ctx, `SELECT current_setting('server_version_num')::int`).Scan(&number); err != nil {
+		return err
+	}
+	begin, end := `SELECT pg_backup_start('standby', true)`, `SELECT labelfile FROM pg_backup_stop(false)`
+	if number < 150000 {
+		begin, end = `SELECT pg_start_backup('standby', true, false)`, `SELECT labelfile FROM pg_stop_backup(false, false)`
+	}
 	var label string
-	if _, err = conn.ExecContext(ctx, `SELECT pg_backup_start('standby', true)`); err == nil {
+	if _, err = conn.ExecContext(ctx, begin); err == nil {
 		err = s.runTool("cp", "-Rp", p.of.dataDir(), s.dataDir())
 	}
 	if err == nil {
-		err = conn.QueryRowContext(ctx, `SELECT labelfile FROM pg_backup_stop(false)`).Scan(&label)
+		err = conn.QueryRowContext(ctx, end).Scan(&label)
 	}
 	if err == nil {
 		err = s.runTool("sh", "-c", `cd "$0" && rm -rf postmaster.pid postmaster.opts pg_replslot/*`, s.dataDir())
