@@ -96,7 +96,7 @@ func TestStandbyHasNoAsOf(t *testing.T) {
 		for _, long := range []time.Duration{0, time.Hour} {
 			s := open(t, db, t.TempDir(), "t", "id")
 			s.Snapshot = long
-			b, err := s.Fetch(t.Context(), "", 10)
+			b, err := s.Fetch(t.Context(), begun(t, s), 10)
 			require.NoError(t, err)
 			require.Len(t, b.Records, 3)
 			require.Equal(t, db == standby, b.AsOf.IsZero())
