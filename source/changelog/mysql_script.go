@@ -8,8 +8,30 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// triggers returns the triggers by name, in the order in which they are created. Each body is one
-// statement, so that no client needs another delimiter.
+// myAltered are the errors of a statement in a trigger after ALTER TABLE or RENAME TABLE: an unknown column,
+// an unknown table, and a value that is not a geometry.
+const myAltered = "1054, 1146, 1416"
+
+// guarded returns the body of a trigger. If the record cannot be made because the table was altered, it
+// records that the rows with these keys must be looked up, and without a known key that changes are missing.
+func (e myEngine) guarded(f *facts, record string, rows ...string) string {
+	missing := fmt.Sprintf("INSERT INTO %s (op, at, width) VALUES ('%s', UTC_TIMESTAMP(6), 0);", f.stored(), opStart)
+	body := e.begins() + missing + " "
+	if rows != nil {
+		var keys []string
+		for _, r := range rows {
+			keys = append(keys, fmt.Sprintf("('%s', UTC_TIMESTAMP(6), 0, %s)", opLookUp, list(f.keyColumns(), ", ", func(c column) string { return r + "." + myQuoter.Quote(c.name) })))
+		}
+		body = e.begins() + body + fmt.Sprintf("INSERT INTO %s (op, at, width, %s) VALUES %s; END; ", f.stored(),
+			list(f.keyColumns(), ", ", func(c column) string { return myQuoter.Quote(f.store.new(c)) }), strings.Join(keys, ", "))
+	}
+	return body + record + "; END"
+}
+
+// begins is how the bodies of all triggers begin.
+func (myEngine) begins() string { return "BEGIN DECLARE EXIT HANDLER FOR " + myAltered + " " }
+
+// triggers returns the triggers by name, in the order in which they are created.
 func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myTrigger) {
 	add := func(suffix, schema, table, when, body string) {
 		names = append(names, f.store.object(suffix))
@@ -25,10 +47,11 @@ func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myT
 	after := list(f.columns, ", ", func(c column) string { return "NEW." + q(c.name) })
 	w := f.width()
 	own := func(suffix, event, op, columns, values string) {
-		add(suffix, f.parts[0], f.parts[1], "AFTER "+event, into(columns)+fmt.Sprintf("VALUES ('%s', UTC_TIMESTAMP(6), %d, %s)", op, w, values))
+		row := map[string]string{"INSERT": "NEW", "DELETE": "OLD"}[event]
+		add(suffix, f.parts[0], f.parts[1], "AFTER "+event, e.guarded(f, into(columns)+fmt.Sprintf("VALUES ('%s', UTC_TIMESTAMP(6), %d, %s)", op, w, values), row))
 	}
 	own("_insert", "INSERT", opInsert, news, after)
-	add("_update", f.parts[0], f.parts[1], "AFTER UPDATE", into(olds+", "+news)+e.updated(f, fmt.Sprintf("'%s', UTC_TIMESTAMP(6), %d, %s", opUpdate, w, before)))
+	add("_update", f.parts[0], f.parts[1], "AFTER UPDATE", e.guarded(f, into(olds+", "+news)+e.updated(f, fmt.Sprintf("'%s', UTC_TIMESTAMP(6), %d, %s", opUpdate, w, before)), "NEW", "OLD"))
 	own("_delete", "DELETE", opDelete, olds, before)
 	keys := f.keyColumns()
 	for i, parent := range p.parents {
@@ -44,7 +67,7 @@ func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myT
 			if parent.schema == f.parts[0] && parent.table == f.parts[1] { // a trigger must not lock its own table for writing
 				lock = "LOCK IN SHARE MODE"
 			}
-			return fill + fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), 0, %s FROM %s WHERE %s%s %s", opLookUp, list(keys, ", ", value), table, strings.Join(match, " AND "), cond, lock)
+			return e.guarded(f, fill+fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), 0, %s FROM %s WHERE %s%s %s", opLookUp, list(keys, ", ", value), table, strings.Join(match, " AND "), cond, lock))
 		}
 		plain := func(c column) string { return q(c.name) }
 		if parent.onDelete != "RESTRICT" && parent.onDelete != "NO ACTION" {
@@ -137,11 +160,17 @@ func (myEngine) named(f *facts, p *myFacts, name string, names []string, trigger
 }
 
 // lock returns the statement that keeps writers away while triggers are replaced.
-func (myEngine) lock(f *facts, p *myFacts) string {
+func (e myEngine) lock(f *facts, p *myFacts) string {
 	tables := []string{dialect.QuoteAll(myQuoter, f.parts) + " WRITE", f.stored() + " WRITE", f.stored() + " AS past READ"}
 	for _, parent := range p.parents {
 		if name := dialect.QuoteAll(myQuoter, []string{parent.schema, parent.table}) + " WRITE"; !slices.Contains(tables, name) {
 			tables = append(tables, name)
+		}
+	}
+	for _, name := range e.own(f, p, nil) {
+		g := p.triggers[name]
+		if table := dialect.QuoteAll(myQuoter, []string{g.schema, g.table}) + " WRITE"; !slices.Contains(tables, table) {
+			tables = append(tables, table)
 		}
 	}
 	return "LOCK TABLES " + strings.Join(tables, ", ") + ";"
