@@ -24,8 +24,7 @@
 // column of the table, and triggers. Names that are taken are not used. The statements
 // of applications work as before; writers need no rights on the change table. One thing
 // differs: on Postgres, lastval() returns the number of the change. Use RETURNING or
-// currval. DROP TYPE of an enum fails while the change table has it. On MariaDB, a write under
-// LOCK TABLES can fail with error 1442.
+// currval. On MariaDB, a write under LOCK TABLES can fail with error 1442.
 //
 // After each batch Fetch compares the installation with the table's present columns. If
 // they differ, it returns an [InstallError] with the script that fixes it, and no record.

@@ -52,6 +52,7 @@ type column struct {
 	key   bool
 	pair  int    // which of its pairs in the change table, from 1 on
 	equal string // the operator that compares keys, by default =
+	pg    pgColumn
 }
 
 // store is the change table.
@@ -302,6 +303,9 @@ func splitName(name string) (parts []string, err error) {
 	}
 	return parts, nil
 }
+
+// spaced returns a text with single spaces, because a client can have indented it.
+func spaced(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // readStored is for findStore: it runs a statement that returns names and types.
 func readStored(ctx context.Context, db ceiling.Queryer, statement string, args ...any) ([]stored, error) {

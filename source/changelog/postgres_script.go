@@ -31,7 +31,7 @@ func (e pgEngine) install(f *facts) Script {
 	}
 	wanted := e.wanted(f, p)
 	s = append(s, e.start(f, wanted),
-		fmt.Sprintf("CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %s%s%s;", function, tag, body, tag),
+		fmt.Sprintf("CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER %s AS %s%s%s;", function, f.settings("SET %s = %s", " "), tag, body, tag),
 		"REVOKE ALL ON FUNCTION "+function+"() FROM PUBLIC;")
 	for _, g := range p.triggers {
 		if !g.clone && !slices.ContainsFunc(wanted, func(w pgTrigger) bool { return w.table == g.table && w.name == g.name }) {
@@ -45,6 +45,18 @@ func (e pgEngine) install(f *facts) Script {
 			fmt.Sprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s;", g.of, name))
 	}
 	return append(s, "COMMIT;")
+}
+
+// settings returns the settings of the function, each in a format. Those after the first one are of
+// package sqlsource: the text of a value depends on them.
+func (f *facts) settings(format, separator string) string {
+	all := []string{fmt.Sprintf(format, "search_path", "pg_catalog, pg_temp")}
+	if slices.ContainsFunc(f.columns, func(c column) bool { return c.pg.native != "" && !c.pg.enum }) {
+		for _, s := range [][2]string{{"DateStyle", "'ISO'"}, {"IntervalStyle", "'postgres'"}, {"extra_float_digits", "'1'"}, {"bytea_output", "'hex'"}, {"TimeZone", "'UTC'"}} {
+			all = append(all, fmt.Sprintf(format, s[0], s[1]))
+		}
+	}
+	return strings.Join(all, separator)
 }
 
 // start returns the statement that marks the start of recording, see started.

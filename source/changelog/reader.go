@@ -88,7 +88,7 @@ func (r *reader) joined() string {
 		if equal == "" {
 			equal = "="
 		}
-		return fmt.Sprintf("t.%s %s c.%s", q(c.name), equal, q(f.store.new(c)))
+		return fmt.Sprintf("t.%s %s %s", q(c.name), equal, c.pg.value("c."+q(f.store.new(c))))
 	})
 	return "SELECT " + strings.Join(cols, ", ") + " FROM " + r.store + " AS c LEFT JOIN " + dialect.QuoteAll(f.sql, f.parts) + " AS t ON " + on
 }
