@@ -104,49 +104,29 @@ func (s *Source) findOn(ctx context.Context, db queryer, p position, f *lookedUp
 	return st, same && slices.Equal(types, g.key), err
 }
 
-// deliverDeletes makes a batch of the keys that were looked up. It ends before a key that an equal one has replaced, or has
-// the delete of that key alone.
-func (s *Source) deliverDeletes(p position, f *lookedUp, b *source.Batch[row.Change]) (err error) {
+// deliverDeletes makes a batch of the keys that were looked up.
+func (s *Source) deliverDeletes(p position, f *lookedUp, b *source.Batch[row.Change]) error {
 	d := s.remover
 	to := p
 	to.history = historyOf(f.history.history, p.history.mark, p.history)
-	n := slices.Index(f.found, equal)
-	switch n {
-	case -1:
-		n = len(f.keys)
-	case 0:
-		to.known.halfway, n = true, 1
-	}
-	var gone, kept []sqlsource.Key
-	for i, key := range f.keys[:n] {
-		if f.found[i] == present {
-			kept = append(kept, key)
-		} else {
-			gone = append(gone, key)
-		}
-	}
-	if !to.known.halfway {
-		to.known.taken += uint64(n)
+	known, gone, err := d.judge(p.known, f)
+	if err != nil {
+		return s.wrap(err)
 	}
 	if b.Records, err = s.deletes(gone); err != nil {
 		return s.wrap(err)
 	}
+	to.known = known
 	for _, c := range b.Records {
 		b.Bytes += c.Size()
-	}
-	if to.known, err = d.store.add(to.known, kept, d.list.from.kinds); err != nil {
-		return s.wrap(err)
 	}
 	return s.endRemoval(to, b)
 }
 
-// endRemoval moves the cursor. After the last key the key pass has ended.
+// endRemoval moves the cursor.
 func (s *Source) endRemoval(to position, b *source.Batch[row.Change]) (err error) {
-	k := &to.known
-	if b.Pending = int64(k.missing - k.taken); b.Pending == 0 {
-		k.gone, k.missing, k.taken = listPlace{}, 0, 0
-		s.remover.turn = true
-	}
+	b.Pending = int64(to.known.missing - to.known.taken)
+	to.known = s.remover.ended(to.known)
 	b.To, err = s.encode(to)
 	b.More = true // at least the next pass begins
 	return err

@@ -150,7 +150,7 @@ func readBlock(f file, at listPlace, buf []byte) (payload []byte, keys uint32, n
 		return nil, 0, next, fmt.Errorf("%w at byte %d", errDamaged, at.offset)
 	}
 	if uint32(cap(buf)) < size {
-		buf = make([]byte, size, max(size, blockSize+1<<10))
+		buf = make([]byte, size, size+size/8)
 	}
 	buf = buf[:size]
 	if err = readAt(f, buf, at.offset+headSize); err != nil {
