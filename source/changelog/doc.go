@@ -25,8 +25,9 @@
 // column of the table, and triggers. Names that are taken are not used. The statements
 // of applications work as before, also after ALTER TABLE and before the script has run
 // again; writers need no rights on the change table. SQLite refuses to drop a column that
-// is recorded: name it in Omit and run the script first. One thing differs: on Postgres, lastval() returns the number of the change. Use RETURNING or
-// currval. On MariaDB, a write under LOCK TABLES can fail with error 1442.
+// is recorded: name it in Omit and run the script first. One thing differs: on Postgres,
+// lastval() returns the number of the change. Use RETURNING or currval. On MariaDB, a
+// write under LOCK TABLES can fail with error 1442.
 //
 // After each batch Fetch compares the installation with the table's present columns. If
 // they differ, it returns an [InstallError] with the script that fixes it, and no record.
