@@ -120,7 +120,7 @@ func TestMariaDBLargeRow(t *testing.T) {
 	var got []string
 	var after source.Cursor
 	for more := true; more; {
-		b, err := table.Fetch(t.Context(), after, 10)
+		b, err := lab.Fetch(t, table, after, 10)
 		var bad *source.BadRecord
 		if errors.As(err, &bad) {
 			got, after = append(got, "bad "+bad.Key), bad.To

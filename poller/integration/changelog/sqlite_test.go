@@ -77,7 +77,7 @@ func TestSQLiteKeys(t *testing.T) {
 		x := silent(db, "x")
 		install(t, x)
 		db.MustExec(`insert into x (v) values ('a')`)
-		b, err := x.Fetch(t.Context(), "", 10)
+		b, err := lab.Fetch(t, x, "", 10)
 		require.NoError(t, err)
 		require.Contains(t, b.Guarantee.Text, "the index lower")
 	})

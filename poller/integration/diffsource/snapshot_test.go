@@ -63,7 +63,7 @@ func TestSnapshotOfARowThatTheServerRefuses(t *testing.T) {
 		s.Snapshot = time.Hour
 		var got []string
 		for at, more := source.Cursor(""), true; more; {
-			b, err := s.Fetch(t.Context(), at, 2)
+			b, err := lab.Fetch(t, s, at, 2)
 			var bad *source.BadRecord
 			if errors.As(err, &bad) {
 				got, at = append(got, "!"+bad.Key), bad.To
@@ -96,14 +96,14 @@ func TestStandbyHasNoAsOf(t *testing.T) {
 		for _, long := range []time.Duration{0, time.Hour} {
 			s := open(t, db, t.TempDir(), "t", "id")
 			s.Snapshot = long
-			b, err := s.Fetch(t.Context(), "", 10)
+			b, err := lab.Fetch(t, s, begun(t, s), 10)
 			require.NoError(t, err)
 			require.Len(t, b.Records, 3)
 			require.Equal(t, db == standby, b.AsOf.IsZero())
 			require.NoError(t, s.Close())
 		}
 		rows := &snapshot.Rows{Options: snapshot.Options{DB: db, Logger: slog.New(slog.DiscardHandler)}, Table: snapshot.Table{Name: "t"}}
-		b, err := rows.Fetch(t.Context(), "", 10)
+		b, err := lab.Fetch(t, rows, "", 10)
 		require.NoError(t, err)
 		require.Len(t, b.Records, 3)
 		require.Equal(t, db == standby, b.AsOf.IsZero())

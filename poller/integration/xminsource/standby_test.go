@@ -62,11 +62,7 @@ func TestStandby(t *testing.T) {
 	assert.Empty(t, rows)
 
 	// A cursor of the primary waits on a standby until it has replayed as much.
-	standby.MustExec(`SELECT pg_wal_replay_pause()`)
-	lab.WaitFor(t, func() bool {
-		var state string
-		return standby.Get(&state, `SELECT pg_get_wal_replay_pause_state()`) == nil && state == "paused"
-	})
+	lab.PauseReplay(t, standby)
 	db.MustExec(`COMMIT PREPARED 'p'`)
 	db.MustExec(`INSERT INTO t VALUES (5, 0)`)
 	rows, ahead, _ := poll(t, primarys, at)
