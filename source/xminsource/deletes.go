@@ -20,7 +20,7 @@ type Deletes struct {
 	Dir string
 
 	// Every is the shortest time from the start of a key pass to the start of the next. A key pass reads all keys of the
-	// table. 0 means that each poll begins one.
+	// table. 0 means that each poll begins one. Batch.AsOf is at most when the last complete one began.
 	Every time.Duration
 }
 

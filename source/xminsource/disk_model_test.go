@@ -113,7 +113,7 @@ func runOnDisk(seed uint64, mutate func(*keyWorld)) error {
 		}
 	}
 	if w.wrong != nil {
-		return fmt.Errorf("seed %d: %w; replay with -run TestKeysOnDisk -model.seed=%[1]d\n%s", seed, w.wrong, strings.Join(w.steps[max(0, len(w.steps)-15):], "\n"))
+		return fmt.Errorf("seed %d: %w; replay with -run TestKeysOnDisk -model.seed=%d\n%s", seed, w.wrong, seed, strings.Join(w.steps[max(0, len(w.steps)-15):], "\n"))
 	}
 	return nil
 }

@@ -120,6 +120,18 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	return b, err
 }
 
+// Promise returns what the Source promises. It asks the database whether the table can be read, and reads no row.
+func (s *Source) Promise(ctx context.Context) (*source.Guarantee, error) {
+	s.setup.Do(func() { s.err = s.init() })
+	if s.err != nil {
+		return nil, s.err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.withDB(ctx, func(db queryer) error { return s.guard.probe(ctx, db) })
+	return s.guarantee, err
+}
+
 // Adopt returns a cursor at the same position without a history. Use it to continue after an
 // error that wraps [sqlsource.ErrHistory], if no transaction that had committed was lost, as after
 // a planned switchover. Adopt does not ask the database.
