@@ -35,6 +35,9 @@ func TestMigrationsMariaDB(t *testing.T) {
 	for _, keysOnly := range []bool{false, true} {
 		db := lab.DatabaseFor(t, dbtest.MySQL).Open(t, dbtest.MySQL)
 		for i, m := range mariadbMigrations {
+			if keysOnly && m.key == "id" && i > 0 {
+				continue
+			}
 			t.Run(fmt.Sprint(m.name, keysOnly), func(t *testing.T) {
 				name := fmt.Sprint("t", i)
 				exec := func(statement string) {
