@@ -76,7 +76,7 @@ func (t *Table) Fetch(ctx context.Context, after source.Cursor, limit int) (sour
 // check checks the triggers, and makes a reader of their records.
 func (t *Table) check(ctx context.Context) error {
 	return t.use(ctx, func(db ceiling.Queryer, e engine, f *facts) error {
-		if err := t.checked(e, f); err != nil {
+		if err := t.checked(ctx, db, e, f); err != nil {
 			return err
 		}
 		if t.reader != nil && t.reader.same(f) {
@@ -282,6 +282,9 @@ func (f *facts) guarantee(keysOnly bool, by *source.Guarantee) *source.Guarantee
 	text := "every INSERT, UPDATE, DELETE and TRUNCATE of " + f.label + " that is committed is delivered, and the changes of each key in their order: triggers record it in " + f.store.name + ", in the same transaction"
 	if keysOnly {
 		text = "after every INSERT, UPDATE, DELETE and TRUNCATE of " + f.label + " that is committed, the row is delivered as it is when it is read, or as deleted: triggers record its key in " + f.store.name + ", in the same transaction"
+	}
+	if _, lite := f.more.(*liteFacts); !lite && !keysOnly {
+		text += "; a change between ALTER TABLE and the next run of the script may be delivered as the row is when it is read"
 	}
 	g := &source.Guarantee{Name: "change-table"}
 	if f.unseen != "" {

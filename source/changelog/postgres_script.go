@@ -1,10 +1,12 @@
 package changelog
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
@@ -135,3 +137,5 @@ func (pgEngine) grants(f *facts, reader, pruner string) (s Script) {
 	}
 	return s
 }
+
+func (pgEngine) complete(context.Context, ceiling.Queryer, *facts) error { return nil }

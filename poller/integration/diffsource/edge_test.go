@@ -114,7 +114,7 @@ func TestState(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, db, dir, "t", "id")
 	began := time.Now()
-	b, err := lab.Fetch(t, s, "", 2)
+	b, err := lab.Fetch(t, s, begun(t, s), 2)
 	require.NoError(t, err)
 	require.Len(t, b.Records, 2)
 	require.True(t, b.More)
@@ -158,11 +158,12 @@ func TestBadKeys(t *testing.T) {
 	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table t (id int, n int)`)
 		db.MustExec(`insert into t values (1, 1), (2, 2), (2, 3)`)
-		_, err := open(t, db, t.TempDir(), "t", "id").Fetch(t.Context(), "", 5)
+		first := begun(t, open(t, db, t.TempDir(), "t", "id"))
+		_, err := open(t, db, t.TempDir(), "t", "id").Fetch(t.Context(), first, 5)
 		lab.RequirePermanent(t, err, "two rows have the key id = 2")
 		db.MustExec(`delete from t where n = 3`)
 		db.MustExec(`insert into t values (null, 3)`)
-		_, err = open(t, db, t.TempDir(), "t", "id").Fetch(t.Context(), "", 5)
+		_, err = open(t, db, t.TempDir(), "t", "id").Fetch(t.Context(), first, 5)
 		lab.RequirePermanent(t, err, `the key column "id" is NULL in a row`)
 	})
 }

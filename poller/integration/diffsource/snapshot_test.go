@@ -96,7 +96,7 @@ func TestStandbyHasNoAsOf(t *testing.T) {
 		for _, long := range []time.Duration{0, time.Hour} {
 			s := open(t, db, t.TempDir(), "t", "id")
 			s.Snapshot = long
-			b, err := lab.Fetch(t, s, "", 10)
+			b, err := lab.Fetch(t, s, begun(t, s), 10)
 			require.NoError(t, err)
 			require.Len(t, b.Records, 3)
 			require.Equal(t, db == standby, b.AsOf.IsZero())
