@@ -30,6 +30,7 @@ type sweep struct {
 	page  int        // how many keys are read next
 	ended bool
 	merge *merge // nil: the comparison has not begun
+	set   digests
 }
 
 const (
@@ -180,7 +181,8 @@ func (w *sweep) begin(ctx context.Context, k known) error {
 
 // comparePart adds each key of a part to one of the two lists, once.
 func (w *sweep) comparePart(m *merge, part uint32) error {
-	set := newDigests(m.counts[part])
+	set := &w.set
+	set.clear(m.counts[part])
 	var packed []byte
 	entry := func(f func(key []byte, i int) error) error {
 		return w.eachOf(m, part, func(key []byte) (err error) {
@@ -251,13 +253,18 @@ const (
 	added             // the key was added to a list
 )
 
-// newDigests returns a set with room for n digests.
-func newDigests(n uint64) *digests {
+// clear empties the set, and makes room for n digests.
+func (s *digests) clear(n uint64) {
 	size := uint64(16)
 	for size*2 < n*3 {
 		size *= 2
 	}
-	return &digests{make([]digest, size), make([]uint8, size)}
+	if uint64(len(s.slots)) < size {
+		s.slots, s.flags = make([]digest, size), make([]uint8, size)
+		return
+	}
+	clear(s.slots)
+	clear(s.flags)
 }
 
 // find returns the place of a digest, and adds the digest if it is not there.

@@ -52,9 +52,7 @@ func TestAsynchronousDelete(t *testing.T) {
 }
 
 // A key that is missing in the read of the keys is there again before it is looked up.
-func TestInsertedBeforeLookUp(t *testing.T) {
-	t.Parallel()
-	_, db := private(t)
+func insertedBeforeLookUp(t *testing.T, db *sqlx.DB) {
 	db.MustExec(`INSERT INTO t VALUES (1, 0), (2, 0), (3, 0)`)
 	s := withDeletes(t, db, t.TempDir(), "t", "id")
 	_, at := changesOf(t, s, "", 10)
@@ -70,37 +68,27 @@ func TestInsertedBeforeLookUp(t *testing.T) {
 	assert.Equal(t, []string{"delete 1"}, got, "the key is known after it was looked up")
 }
 
-func TestConformanceWithDeletes(t *testing.T) {
-	lab.EachPostgresDriver(t, func(t *testing.T, db *sqlx.DB) {
-		db.MustExec(`CREATE TABLE orders (id numeric PRIMARY KEY, note text); INSERT INTO orders SELECT n, 'note ' || n FROM generate_series(1, 12) AS n`)
-		dir := t.TempDir()
-		s := withDeletes(t, db, dir, "orders", "id")
-		_, loaded := keysOf(t, s, "", row.Upsert)
-		db.MustExec(`DELETE FROM orders WHERE id % 2 = 0; UPDATE orders SET id = 3.0 WHERE id = 3; INSERT INTO orders VALUES (20, '')`)
-		settled(t, db)
-		other := withDeletes(t, db, t.TempDir(), "orders", "note")
-		_, foreign := keysOf(t, other, "", row.Upsert)
-		swept, err := s.Fetch(t.Context(), loaded, 10)
-		require.NoError(t, err)
-		for _, start := range []source.Cursor{"", loaded, swept.To} {
-			require.NoError(t, sourcetest.TestSource(t.Context(), sourcetest.Options[row.Change]{
-				Open: func(context.Context) (source.Source[row.Change], error) {
-					if err := s.Close(); err != nil {
-						return nil, err
-					}
-					s = withDeletes(t, db, dir, "orders", "id")
-					return s, nil
-				},
-				Start: start, AtLeast: 7, Text: text, Foreign: []source.Cursor{foreign, "2;x;;i7;00000000"},
-			}))
-		}
-	})
+func conformance(t *testing.T, db *sqlx.DB) {
+	db.MustExec(`CREATE TABLE orders (id numeric PRIMARY KEY, note text); INSERT INTO orders SELECT n, 'note ' || n FROM generate_series(1, 12) AS n`)
+	dir := t.TempDir()
+	s := withDeletes(t, db, dir, "orders", "id")
+	_, loaded := keysOf(t, s, "", row.Upsert)
+	db.MustExec(`DELETE FROM orders WHERE id % 2 = 0; UPDATE orders SET id = 3.0 WHERE id = 3; INSERT INTO orders VALUES (20, '')`)
+	_, foreign := keysOf(t, withDeletes(t, db, t.TempDir(), "orders", "note"), "", row.Upsert)
+	require.NoError(t, sourcetest.TestSource(t.Context(), sourcetest.Options[row.Change]{
+		Open: func(context.Context) (source.Source[row.Change], error) {
+			if err := s.Close(); err != nil {
+				return nil, err
+			}
+			s = withDeletes(t, db, dir, "orders", "id")
+			return s, nil
+		},
+		Start: loaded, AtLeast: 7, Text: text, Foreign: []source.Cursor{foreign, "2;x;;i7;00000000"},
+	}))
 }
 
 // A cursor whose list of keys is lost, older or damaged is refused, and says what to do.
-func TestLostKeys(t *testing.T) {
-	t.Parallel()
-	_, db := private(t)
+func lostKeys(t *testing.T, db *sqlx.DB) {
 	db.MustExec(`INSERT INTO t SELECT n, 0 FROM generate_series(1, 100) AS n`)
 	dir := t.TempDir()
 	s := withDeletes(t, db, dir, "t", "id")
