@@ -25,26 +25,27 @@ type Deletes struct {
 }
 
 // openKeys takes the directory, and requires that it has the list of a cursor.
-func (s *Source) openKeys(p position, at source.Cursor) error {
+func (s *Source) openKeys(p position, at source.Cursor) (known, error) {
 	d := s.remover
 	if d == nil {
 		if s.Deletes.Dir == "" {
-			return s.permanent("Deletes.Dir is empty: it must be a directory for the keys that were delivered")
+			return known{}, s.permanent("Deletes.Dir is empty: it must be a directory for the keys that were delivered")
 		}
 		dir, err := openDirectory(s.Deletes.Dir)
 		if err != nil {
-			return s.wrap(err)
+			return known{}, s.wrap(err)
 		}
 		d = &remover{Deletes: *s.Deletes, store: &store{dir: dir, path: s.Deletes.Dir, table: s.Name, random: rand.Uint64}}
 		if err := d.store.sweepScratch(); err != nil {
-			return s.wrap(errors.Join(err, dir.close()))
+			return known{}, s.wrap(errors.Join(err, dir.close()))
 		}
 		s.remover = d
 	}
 	if !p.known.remembered() && (p.from != 0 || p.inPass()) {
-		return s.permanent("%w: the cursor was made without Deletes; %s", ErrKeys, keysAdvice)
+		return known{}, s.permanent("%w: the cursor was made without Deletes; %s", ErrKeys, keysAdvice)
 	}
-	return s.wrap(d.open(p.known, at))
+	k, err := d.open(p.known, at)
+	return k, s.wrap(err)
 }
 
 // Close releases the directory of Deletes. The next Fetch takes it again.

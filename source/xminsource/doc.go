@@ -28,9 +28,9 @@
 // comes, up to Deletes.Every later, also that of a row that was inserted and deleted between two key passes. An UPDATE of
 // the key is an Upsert of the new key, and a Delete of the old one in the next key pass. TRUNCATE is a Delete of each key.
 //
-// The directory belongs to the checkpoint. A cursor whose keys are not there is an error that wraps [ErrKeys]. The sink must
-// store the cursor together with the records: otherwise, after a crash between the two, a row stays in the copy if it was deleted
-// before the restart. With such a sink compare the copy after each crash, with package diffsource.
+// The directory belongs to the checkpoint. A cursor whose keys are not there is an error that wraps [ErrKeys]. The list has the
+// keys of each batch before the sink gets it, so it also knows a row that a sink has stored before a crash without the cursor. Such
+// a Delete can be needless: the row may not have been stored.
 //
 // DESIGN.md has the proof.
 package xminsource

@@ -187,7 +187,7 @@ func (s *Source) promise() string {
 	if s.Deletes != nil {
 		between = "is not seen"
 		deletes = "; a delivered key that the table does not have any more is delivered as a Delete by the first key pass that begins after that, unless a row with the key " +
-			"is there again by then, and each delete that is found comes once, if the sink stores the cursor with the records"
+			"is there again by then; after a crash a Delete can also come for a row that was read and not delivered"
 	}
 	return "each committed insert and update is delivered as the row is when a pass reads it, and each version that is read comes once; " +
 		"a version that is overwritten between two passes " + between + deletes + "; a row waits for each transaction that has written anything, in any database of the cluster, " +

@@ -193,6 +193,6 @@ func (s *Source) remember(k known, f *fetched) (known, error) {
 	for i, name := range s.Key {
 		kinds[i] = int(columns.Kind(columns.Index(name)))
 	}
-	k, err := s.remover.store.add(k, f.keys, kinds)
+	k, err := s.remover.store.add(k, f.keys, kinds, 0)
 	return k, s.wrap(err)
 }

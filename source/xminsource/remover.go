@@ -22,9 +22,17 @@ type remover struct {
 	found *lookedUp
 	turn  bool // a key pass has moved the cursor, and now it is the turn of the row versions
 
-	verified source.Cursor // the list of this one was found
-	before   uint64        // the key pass of the cursor before: a checkpoint may stand there
-	cleaned  uint64        // lists were removed after this key pass
+	opened  opened
+	next    source.Cursor // that the last Fetch returned
+	before  uint64        // the key pass of the cursor before: a checkpoint may stand there
+	cleaned uint64        // lists were removed after this key pass
+}
+
+// opened is a cursor and what is known at it.
+type opened struct {
+	at    source.Cursor
+	known known
+	left  bool // a batch after it was returned
 }
 
 // quiet is a key pass that has missed no key. It does not move the cursor.
@@ -34,34 +42,46 @@ type quiet struct {
 }
 
 const (
-	lookUp     = 1000        // keys that are looked up at once
-	sweepFor   = time.Second // how long one Fetch reads keys
-	maxLinks   = 64          // segments of a list, before it is written again
-	repetition = 10_000      // repetitions in a list, besides as many as it has keys
+	lookUp     = 1000            // keys that are looked up at once
+	sweepFor   = 2 * time.Second // how long one Fetch reads keys
+	maxLinks   = 64              // segments of a list, before it is written again
+	repetition = 10_000          // repetitions in a list, besides as many as it has keys
 )
 
-// open requires that the lists of a cursor are there, and removes those that no cursor needs any more. Those of one key pass
-// more stay, for a cursor that is set back a little.
-func (d *remover) open(k known, at source.Cursor) error {
-	if !k.remembered() {
-		return nil
-	}
-	if d.verified != at {
+// open requires that the lists of a cursor are there, and returns what is known at it. It removes those that no cursor needs any
+// more. Those of one key pass more stay, for a cursor that is set back a little.
+func (d *remover) open(k known, at source.Cursor) (known, error) {
+	switch {
+	case !k.remembered():
+		return k, nil
+	case d.opened.at == at && !d.opened.left:
+		k = d.opened.known
+	case d.next != at: // a process that died, or a Fetch that was repeated, may have gone on from here
 		for _, end := range []listPlace{k.keys, k.gone} {
 			if _, err := d.store.open(listID{k.lineage, k.pass}, end); err != nil {
-				return err
+				return k, err
 			}
 		}
-		d.verified = at
+		var err error
+		if k, err = d.store.adopt(k); err != nil {
+			return k, err
+		}
 	}
+	d.opened = opened{at, k, false}
 	if keep := min(k.pass, d.before); keep > d.cleaned {
 		if err := d.store.clean(listID{k.lineage, keep - 1}); err != nil {
-			return err
+			return k, err
 		}
 		d.cleaned = keep
 	}
 	d.before = k.pass
-	return nil
+	return k, nil
+}
+
+// returned notes the cursor after a batch.
+func (d *remover) returned(from, to source.Cursor) {
+	d.next = to
+	d.opened.left = d.opened.left || from != to
 }
 
 // now returns what a cursor between two passes knows, with the last key pass.
@@ -194,7 +214,7 @@ func (d *remover) judge(k known, f *lookedUp) (next known, gone []sqlsource.Key,
 		}
 	}
 	k.taken += uint64(n)
-	next, err = d.store.add(k, kept, d.list.from.kinds)
+	next, err = d.store.add(k, kept, d.list.from.kinds, repeated)
 	return next, gone, err
 }
 

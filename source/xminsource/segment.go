@@ -29,7 +29,18 @@ type header struct {
 	Parent string `json:"parent,omitempty"` // the segment that this one continues, in hexadecimal
 	Offset uint64 `json:"offset,omitempty"` // and where in it
 	Kinds  []int  `json:"kinds,omitempty"`  // of the columns of the key
+	Whole  bool   `json:"whole,omitempty"`  // a key pass has written the list from its begin
+	Also   []part `json:"also,omitempty"`   // of segments that continue the list at the same place
 }
+
+// part is a part of a segment whose keys may have been delivered, although no cursor after them was saved.
+type part struct {
+	Segment  string `json:"segment"` // in hexadecimal
+	From, To uint64
+}
+
+// repeated marks the number of keys of a block whose keys are in the list already.
+const repeated = 1 << 31
 
 var checksums = crc32.MakeTable(crc32.Castagnoli)
 
@@ -57,6 +68,7 @@ type keyWriter struct {
 	count  uint64 // keys added
 	block  []byte // headSize bytes that are filled in later, then keys
 	keys   uint32 // in the block
+	mark   uint32 // repeated, or 0
 }
 
 func (w *keyWriter) add(key []byte) error {
@@ -77,21 +89,26 @@ func (w *keyWriter) flush() (err error) {
 	if w.keys == 0 {
 		return nil
 	}
-	if w.file == nil {
-		text, err := json.Marshal(w.header)
-		if err != nil {
-			return err
-		}
-		if w.file, err = w.dir.Create(w.name); err != nil {
-			return err
-		}
-		if err := w.write(append(make([]byte, headSize), text...), 0); err != nil {
-			return err
-		}
+	if err = w.create(); err == nil {
+		err = w.write(w.block, w.keys|w.mark)
 	}
-	err = w.write(w.block, w.keys)
 	w.block, w.keys = w.block[:0], 0
 	return err
+}
+
+// create creates the file and writes the header, unless that was done.
+func (w *keyWriter) create() error {
+	if w.file != nil {
+		return nil
+	}
+	text, err := json.Marshal(w.header)
+	if err != nil {
+		return err
+	}
+	if w.file, err = w.dir.Create(w.name); err != nil {
+		return err
+	}
+	return w.write(append(make([]byte, headSize), text...), 0)
 }
 
 func (w *keyWriter) write(block []byte, keys uint32) error {

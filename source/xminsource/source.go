@@ -91,7 +91,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	b := none
 	if s.Deletes == nil {
 		p.known = known{}
-	} else if err := s.openKeys(p, after); err != nil {
+	} else if p.known, err = s.openKeys(p, after); err != nil {
 		return none, err
 	}
 	switch {
@@ -114,7 +114,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	to, err := s.decode(b.To)
 	b.Guarantee, b.Position = s.guarantee, s.describe(to)
 	if d := s.remover; d != nil {
-		d.verified = b.To
+		d.returned(after, b.To)
 		d.asOf(to.known, &b)
 	}
 	return b, err

@@ -65,8 +65,8 @@ func (s *store) create(id listID, from listPlace, kinds []int) *keyWriter {
 }
 
 // add adds keys to the list of a cursor, and makes them durable. The list stays as it is up to the place of the cursor, so
-// that the cursor can be used again.
-func (s *store) add(k known, keys []sqlsource.Key, kinds []int) (known, error) {
+// that the cursor can be used again. The mark is [repeated] or 0.
+func (s *store) add(k known, keys []sqlsource.Key, kinds []int, mark uint32) (known, error) {
 	if len(keys) == 0 {
 		return k, nil
 	}
@@ -75,6 +75,7 @@ func (s *store) add(k known, keys []sqlsource.Key, kinds []int) (known, error) {
 		s.use(s.create(id, k.keys, kinds))
 	}
 	var err error
+	s.out.mark = mark
 	for _, key := range keys {
 		if err = s.out.add([]byte(key)); err != nil {
 			break
@@ -116,6 +117,7 @@ func (s *store) lost(name string, err error) error {
 type span struct {
 	name     string
 	from, to listPlace
+	also     bool // it is not a part of the chain: blocks that are marked as repeated are left out
 }
 
 // keyReader reads a list from its begin.
@@ -139,7 +141,14 @@ func (s *store) open(id listID, end listPlace) (*keyReader, error) {
 		if err != nil {
 			return nil, s.lost(name, err)
 		}
-		r.spans = append(r.spans, span{name, first, end})
+		r.spans = append(r.spans, span{name, first, end, false})
+		for _, p := range h.Also {
+			other, err := strconv.ParseUint(p.Segment, 16, 64)
+			if err != nil {
+				return nil, s.lost(name, fmt.Errorf("%w: %w", errDamaged, err))
+			}
+			r.spans = append(r.spans, span{segmentName(id, other), listPlace{other, p.From}, listPlace{other, p.To}, true})
+		}
 		if r.kinds == nil {
 			r.kinds = h.Kinds
 		}
@@ -148,6 +157,11 @@ func (s *store) open(id listID, end listPlace) (*keyReader, error) {
 		}
 	}
 	r.links = len(r.spans)
+	for _, p := range r.spans {
+		if _, _, err := s.look(p.name, p.to); p.also && err != nil {
+			return nil, s.lost(p.name, err)
+		}
+	}
 	slices.Reverse(r.spans)
 	return r, nil
 }
@@ -182,13 +196,16 @@ func (r *keyReader) next() (key []byte, err error) {
 				return nil, r.store.lost(s.name, err)
 			}
 		}
-		if r.payload, _, s.from, err = readBlock(r.file, s.from, r.buf); err == nil && s.from.offset > s.to.offset {
+		keys := uint32(0)
+		if r.payload, keys, s.from, err = readBlock(r.file, s.from, r.buf); err == nil && s.from.offset > s.to.offset {
 			err = errDamaged
 		}
 		if err != nil {
 			return nil, r.store.lost(s.name, err)
 		}
-		r.buf = r.payload
+		if r.buf = r.payload; s.also && keys&repeated != 0 {
+			r.payload = nil
+		}
 	}
 	if key, r.payload, err = cutKey(r.payload); err != nil {
 		return nil, r.store.lost(r.spans[0].name, err)

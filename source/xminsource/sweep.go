@@ -146,6 +146,7 @@ func (w *sweep) begin(ctx context.Context, k known) error {
 	}
 	next := listID{k.lineage, k.pass + 1}
 	m := &merge{of: k, links: r.links, counts: make([]uint64, w.parts), keys: w.store.create(next, listPlace{}, r.kinds), gone: w.store.create(next, listPlace{}, r.kinds)}
+	m.keys.header.Whole, m.gone.header.Whole = true, true
 	if w.merge = m; w.parts == 1 {
 		m.counts[0] = k.entries
 		return nil

@@ -68,6 +68,29 @@ func insertedBeforeLookUp(t *testing.T, db *sqlx.DB) {
 	assert.Equal(t, []string{"delete 1"}, got, "the key is known after it was looked up")
 }
 
+// A process dies when the sink has stored a batch and its cursor is not saved. Then the row is deleted.
+func storedWithoutCursor(t *testing.T, db *sqlx.DB) {
+	dir := t.TempDir()
+	s := withDeletes(t, db, dir, "t", "id")
+	db.MustExec(`INSERT INTO t VALUES (1, 0)`)
+	_, at := changesOf(t, s, "", 10)
+	for range 2 {
+		db.MustExec(`INSERT INTO t VALUES (2, 0), (3, 0)`)
+		begun, err := lab.Fetch(t, s, at, 10)
+		require.NoError(t, err)
+		got, _ := changesOf(t, s, begun.To, 10)
+		require.Equal(t, []string{"upsert 2 0", "upsert 3 0"}, got)
+		db.MustExec(`DELETE FROM t WHERE id > 1`)
+		require.NoError(t, s.Close())
+		s = withDeletes(t, db, dir, "t", "id")
+		at = begun.To
+	}
+	got, at := changesOf(t, s, at, 10)
+	assert.Equal(t, []string{"delete 2", "delete 3"}, got)
+	got, _ = changesOf(t, s, at, 10)
+	assert.Empty(t, got)
+}
+
 func conformance(t *testing.T, db *sqlx.DB) {
 	db.MustExec(`CREATE TABLE orders (id numeric PRIMARY KEY, note text); INSERT INTO orders SELECT n, 'note ' || n FROM generate_series(1, 12) AS n`)
 	dir := t.TempDir()

@@ -232,7 +232,9 @@ func (x *torture) compare(sink *sqlx.DB) {
 	assert.Zero(x.t, twice, "twice")
 	assert.Zero(x.t, disorder, "out of order")
 	assert.Zero(x.t, left, "not deleted")
-	assert.Zero(x.t, needless, "deleted without need")
+	if *kills+*crashes == 0 { // after a crash, rows that were read and not delivered can be deleted
+		assert.Zero(x.t, needless, "deleted without need")
+	}
 }
 
 func each(t *testing.T, db *sqlx.DB, query string, f func(id, v int64)) {
