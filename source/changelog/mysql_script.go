@@ -51,7 +51,7 @@ func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myT
 		add(suffix, f.parts[0], f.parts[1], "AFTER "+event, e.guarded(f, into(columns)+fmt.Sprintf("VALUES ('%s', UTC_TIMESTAMP(6), %d, %s)", op, w, values), row))
 	}
 	own("_insert", "INSERT", opInsert, news, after)
-	add("_update", f.parts[0], f.parts[1], "AFTER UPDATE", e.guarded(f, into(olds+", "+news)+e.updated(f, fmt.Sprintf("'%s', UTC_TIMESTAMP(6), %d, %s", opUpdate, w, before)), "NEW", "OLD"))
+	add("_update", f.parts[0], f.parts[1], "AFTER UPDATE", e.guarded(f, e.updated(f, into(olds+", "+news)+fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), %d, %s", opUpdate, w, before)), "NEW", "OLD"))
 	own("_delete", "DELETE", opDelete, olds, before)
 	keys := f.keyColumns()
 	for i, parent := range p.parents {
@@ -90,9 +90,10 @@ func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myT
 	return names, triggers
 }
 
-// updated selects the row after an UPDATE from the table. The trigger also runs for a row that UPDATE IGNORE
-// has not changed, because of another row with the same value in a unique index: then NEW is not the row.
-func (myEngine) updated(f *facts, more string) string {
+// updated records the row after an UPDATE from the table. The trigger also runs for a row that UPDATE IGNORE
+// has not changed, because of another row with the same value in a unique index: then NEW is not the row. If the
+// key has changed, it records nothing while the row with the old key exists; this takes as long again.
+func (myEngine) updated(f *facts, record string) string {
 	table, keys := dialect.QuoteAll(myQuoter, f.parts), f.keyColumns()
 	same := func(left, right string) string {
 		return list(keys, " AND ", func(c column) string {
@@ -100,8 +101,14 @@ func (myEngine) updated(f *facts, more string) string {
 			return left + name + " = " + right + name
 		})
 	}
-	return fmt.Sprintf("SELECT %s, %s FROM %s AS t WHERE %s AND (%s OR NOT EXISTS (SELECT 1 FROM %s AS o WHERE %s))", more,
-		list(f.columns, ", ", func(c column) string { return "t." + myQuoter.Quote(c.name) }), table, same("t.", "NEW."), same("OLD.", "NEW."), table, same("o.", "OLD."))
+	fresh := fmt.Sprintf(", %s FROM %s AS t WHERE %s", list(f.columns, ", ", func(c column) string { return "t." + myQuoter.Quote(c.name) }), table, same("t.", "NEW."))
+	moved := fmt.Sprintf("NOT EXISTS (SELECT 1 FROM %s AS o WHERE %s)", table, same("o.", "OLD."))
+	if len(f.columns) > len(keys) {
+		return fmt.Sprintf("IF %s THEN %s%s; ELSE %[2]s%[3]s AND %s; END IF", same("OLD.", "NEW."), record, fresh, moved)
+	}
+	// Nothing but the key is recorded, so a row that has kept it need not be read.
+	return fmt.Sprintf("IF %s THEN %s, %s; ELSE %[2]s%[4]s AND (%s OR %s); END IF", same("BINARY OLD.", "BINARY NEW."), record,
+		list(f.columns, ", ", func(c column) string { return "NEW." + myQuoter.Quote(c.name) }), fresh, same("OLD.", "NEW."), moved)
 }
 
 // The statements that save and restore the sql_mode of the session that runs the script. Restoring does

@@ -105,7 +105,7 @@ func (e pgEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, parts
 		}
 	}
 	f.choosePairs(pgQuoter, p.function)
-	f.unrecorded("a statement that deletes a row in WITH and inserts its key again may be recorded in the other order, and so are rows that an AFTER TRUNCATE trigger inserts before the truncation is recorded")
+	f.unrecorded("a statement that deletes a row in WITH and inserts its key again may be recorded in the other order")
 	return f, nil
 }
 

@@ -31,7 +31,7 @@ func (pgEngine) body(f *facts, p *pgFacts) string {
 		b.old, b.new, b.rowwise = "(SELECT OLD.*"+planned, "(SELECT NEW.*"+planned, true
 	}
 	insert, update, deletes := b.one(opInsert, "n", b.new), b.moved(), b.one(opDelete, "o", b.old)
-	truncate := fmt.Sprintf("INSERT INTO %s (op, width) VALUES ('%s', %d);", b.into(), opTruncate, f.width())
+	truncate := b.truncated()
 	own := b.table + " = TG_RELID"
 	if p.partitioned {
 		truncate, own = b.emptied(), "EXISTS (SELECT FROM pg_partition_ancestors(TG_RELID) AS a(oid) WHERE a.oid = "+b.table+")"
@@ -213,7 +213,7 @@ func (b pgBody) fits(columns []column, from string, compared bool) string {
 		return "NULL::" + c.typ + " AS " + pgQuoter.Quote(c.name)
 	}) + ")"
 	names := list(columns, ", ", func(c column) string { return pgQuoter.Quote(c.name) })
-	return fmt.Sprintf("(SELECT %s FROM %s AS d LEFT JOIN LATERAL (SELECT %s FROM %s AS r LIMIT 1) AS x ON true)", strings.Join(terms, " AND "), absent, names, from)
+	return fmt.Sprintf("(SELECT %s FROM %s AS d LEFT JOIN LATERAL (SELECT %s FROM %s AS r WHERE false) AS x ON true)", strings.Join(terms, " AND "), absent, names, from)
 }
 
 // lookUp records the keys of the changed rows, so that the rows are looked up. Without a key that can be
@@ -259,27 +259,45 @@ func (b pgBody) keysOf(from string) string {
 	return fmt.Sprintf("SELECT %s FROM %s AS k(%s)", values, b.rows(key, from, ""), numbered(key, "k"))
 }
 
+// inTable runs a statement that was made for rows from a zero byte with those of the table or partition that
+// the trigger belongs to, whatever its name is now.
+func inTable(statement, into string) string {
+	return "EXECUTE " + strings.ReplaceAll(dialect.QuoteWith("'", statement), "\x00", "' || format('ONLY %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) || '") + into + ";"
+}
+
+// present records the keys of the rows that exist, and that changes are missing if they cannot be read.
+func (b pgBody) present() string {
+	return fmt.Sprintf(`fit := has_table_privilege(TG_RELID, 'SELECT') AND NOT row_security_active(TG_RELID);
+    IF fit THEN
+      %s
+    END IF;
+    IF fit THEN
+      %s
+    ELSE
+      INSERT INTO %s (op, width) VALUES ('%s', 0);
+    END IF;`, inTable("SELECT "+b.fits(b.keyColumns(), "\x00", false), " INTO fit"),
+		inTable(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', 0, s.* FROM (%s) AS s", b.into(), b.names(b.store.new, b.keyColumns()), opLookUp, b.keysOf("\x00")), ""), b.into(), opStart)
+}
+
+// truncated records a TRUNCATE, and after it the rows that other triggers for it have inserted before.
+func (b pgBody) truncated() string {
+	return fmt.Sprintf("INSERT INTO %s (op, width) VALUES ('%s', %d);\n    %s", b.into(), opTruncate, b.width(), b.present())
+}
+
 // emptied records the rows of a partition that TRUNCATE is about to empty, each as deleted. A table that
 // was detached keeps the trigger.
 func (b pgBody) emptied() string {
-	leaf := func(statement string) string { // with the partition in place of a zero byte
-		return strings.ReplaceAll(dialect.QuoteWith("'", statement), "\x00", "' || format('ONLY %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) || '")
-	}
-	return fmt.Sprintf(`IF EXISTS (SELECT FROM pg_partition_ancestors(TG_RELID) AS a(oid) JOIN pg_trigger AS g ON g.tgrelid = a.oid AND g.tgtype & 1 = 1
+	return fmt.Sprintf(`IF NOT EXISTS (SELECT FROM pg_partition_ancestors(TG_RELID) AS a(oid) JOIN pg_trigger AS g ON g.tgrelid = a.oid AND g.tgtype & 1 = 1
         JOIN pg_trigger AS own ON own.tgfoid = g.tgfoid AND own.tgrelid = TG_RELID AND own.tgname = TG_NAME WHERE a.oid <> TG_RELID) THEN
-      IF has_table_privilege(TG_RELID, 'SELECT') AND NOT row_security_active(TG_RELID) THEN
-        EXECUTE %s INTO fit;
-        IF fit THEN
-          EXECUTE %s;
-          RETURN NULL;
-        END IF;
-        EXECUTE %s INTO fit;
-        IF fit THEN
-          EXECUTE %s;
-          RETURN NULL;
-        END IF;
+      RETURN NULL;
+    END IF;
+    IF has_table_privilege(TG_RELID, 'SELECT') AND NOT row_security_active(TG_RELID) THEN
+      %s
+      IF fit THEN
+        %s
+        RETURN NULL;
       END IF;
-      INSERT INTO %s (op, width) VALUES ('%s', 0);
-    END IF;`, leaf("SELECT "+b.fits(b.columns, "\x00", false)), leaf(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', %d, n.* FROM %s AS n", b.into(), b.names(b.store.old, b.columns), opDelete, b.width(), b.rows(b.columns, "\x00", ""))),
-		leaf("SELECT "+b.fits(b.keyColumns(), "\x00", false)), leaf(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', 0, s.* FROM (%s) AS s", b.into(), b.names(b.store.new, b.keyColumns()), opLookUp, b.keysOf("\x00"))), b.into(), opStart)
+    END IF;
+    %s`, inTable("SELECT "+b.fits(b.columns, "\x00", false), " INTO fit"),
+		inTable(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', %d, n.* FROM %s AS n", b.into(), b.names(b.store.old, b.columns), opDelete, b.width(), b.rows(b.columns, "\x00", "")), ""), b.present())
 }

@@ -46,7 +46,8 @@ type Table struct {
 	// delivers the row as it is when it is read: as an Upsert, or as a Delete if it is gone.
 	KeysOnly bool
 
-	// Omit are columns that are not recorded and not delivered.
+	// Omit are columns that are not recorded and not delivered. A recorded column may be
+	// named here before it is dropped, which SQLite requires, and afterwards.
 	Omit []string
 
 	// Load delivers all existing rows, as Upserts, before the first change. See Fetch.
