@@ -101,8 +101,14 @@ func (myEngine) updated(f *facts, record string) string {
 			return left + name + " = " + right + name
 		})
 	}
-	record += fmt.Sprintf(", %s FROM %s AS t WHERE %s", list(f.columns, ", ", func(c column) string { return "t." + myQuoter.Quote(c.name) }), table, same("t.", "NEW."))
-	return fmt.Sprintf("IF %s THEN %s; ELSE %[2]s AND NOT EXISTS (SELECT 1 FROM %[3]s AS o WHERE %[4]s); END IF", same("OLD.", "NEW."), record, table, same("o.", "OLD."))
+	fresh := fmt.Sprintf(", %s FROM %s AS t WHERE %s", list(f.columns, ", ", func(c column) string { return "t." + myQuoter.Quote(c.name) }), table, same("t.", "NEW."))
+	moved := fmt.Sprintf("NOT EXISTS (SELECT 1 FROM %s AS o WHERE %s)", table, same("o.", "OLD."))
+	if len(f.columns) > len(keys) {
+		return fmt.Sprintf("IF %s THEN %s%s; ELSE %[2]s%[3]s AND %s; END IF", same("OLD.", "NEW."), record, fresh, moved)
+	}
+	// Nothing but the key is recorded, so a row that has kept it need not be read.
+	return fmt.Sprintf("IF %s THEN %s, %s; ELSE %[2]s%[4]s AND (%s OR %s); END IF", same("BINARY OLD.", "BINARY NEW."), record,
+		list(f.columns, ", ", func(c column) string { return "NEW." + myQuoter.Quote(c.name) }), fresh, same("OLD.", "NEW."), moved)
 }
 
 // The statements that save and restore the sql_mode of the session that runs the script. Restoring does

@@ -213,7 +213,7 @@ func (b pgBody) fits(columns []column, from string, compared bool) string {
 		return "NULL::" + c.typ + " AS " + pgQuoter.Quote(c.name)
 	}) + ")"
 	names := list(columns, ", ", func(c column) string { return pgQuoter.Quote(c.name) })
-	return fmt.Sprintf("(SELECT %s FROM %s AS d LEFT JOIN LATERAL (SELECT %s FROM %s AS r LIMIT 1) AS x ON true)", strings.Join(terms, " AND "), absent, names, from)
+	return fmt.Sprintf("(SELECT %s FROM %s AS d LEFT JOIN LATERAL (SELECT %s FROM %s AS r WHERE false) AS x ON true)", strings.Join(terms, " AND "), absent, names, from)
 }
 
 // lookUp records the keys of the changed rows, so that the rows are looked up. Without a key that can be

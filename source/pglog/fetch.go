@@ -50,6 +50,7 @@ func (s *Source) fetch(ctx context.Context, after source.Cursor, at cursor, limi
 	if after == "" {
 		at = cursor{origin: s.origin(v), position: position{at: v.slot.confirmed}}
 	}
+	s.mark(ctx, v)
 	to := s.release(v, at)
 	if to == 0 && s.idle == (idle{after, v.flushed}) {
 		b.To, b.AsOf = after, s.fresh.read(v)

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
@@ -181,6 +182,13 @@ func (r *relation) add(m *message) (e entry, size int, err error) {
 	hasNew, hasOld := false, false
 	if hasNew, hasOld, e.oldKey, err = r.read(m); err != nil {
 		return e, 0, err
+	}
+	if e.oldKey {
+		for _, i := range r.key {
+			if r.old[i].kind != cellText { // a partition was altered that was read before
+				return e, 0, retry.Permanent(fmt.Errorf("%w: the log has a change of %s without its key: a partition has, or had at the time, another replica identity. The row that changed is not known: ALTER TABLE ... REPLICA IDENTITY FULL for each partition, drop the slot, and rewind to the empty cursor for a new copy", ErrIdentity, r.table))
+			}
+		}
 	}
 	size = int(unsafe.Sizeof(row.Change{}))
 	put := func(b *row.Builder, cells []cell, columns []int) int {

@@ -68,6 +68,9 @@ type Source struct {
 	slot     lsn   // where it stood when this Source saw it last
 	released time.Time
 
+	marked     lsn // where the server was made to log its running transactions
+	markFailed time.Time
+
 	savedLock sync.Mutex // not held during statements
 	saved     cursor
 }

@@ -35,6 +35,9 @@ func TestMigrationsMariaDB(t *testing.T) {
 	for _, keysOnly := range []bool{false, true} {
 		db := lab.DatabaseFor(t, dbtest.MySQL).Open(t, dbtest.MySQL)
 		for i, m := range mariadbMigrations {
+			if keysOnly && m.key == "id" && i > 0 {
+				continue
+			}
 			t.Run(fmt.Sprint(m.name, keysOnly), func(t *testing.T) {
 				name := fmt.Sprint("t", i)
 				exec := func(statement string) {
@@ -109,4 +112,23 @@ func TestDroppedForeignKeyMariaDB(t *testing.T) {
 	require.Zero(t, triggers)
 	_, err := lab.Fetch(t, table, at, 10)
 	require.ErrorIs(t, err, changelog.ErrGap)
+}
+
+// A key that gets another case is another key for a copy, also if UPDATE IGNORE leaves some rows as they are.
+func TestKeyCaseMariaDB(t *testing.T) {
+	_, db := mariadb(t)
+	db.MustExec(`create table codes (code varchar(10) primary key, u int unique)`)
+	db.MustExec(`insert into codes values ('a', 1), ('b', 2), ('c', 3)`)
+	for _, keysOnly := range []bool{false, true} {
+		table := silent(db, "codes")
+		table.Load, table.KeysOnly, table.Changes = true, keysOnly, fmt.Sprint("codes_", keysOnly)
+		install(t, table)
+		copied := replica{}
+		at := copied.follow(t, table, "")
+		for _, s := range []string{`update codes set code = upper(code)`, `update ignore codes set code = lower(code), u = 3`, `update codes set code = 'd' where u = 1`, `update codes set u = u + 10`, `update codes set code = 'a' where u = 11`, `update codes set u = u - 10`} {
+			db.MustExec(s)
+			at = copied.follow(t, table, at)
+			copied.requireSame(t, db, "codes", "code")
+		}
+	}
 }

@@ -29,7 +29,7 @@ func TestSQLiteApplication(t *testing.T) {
 		db.MustExec(`create table "OR""ders_CHANGES" (mine int)`)
 		table := silent(db, `"or""ders"`)
 		for range 5 {
-			install(t, table)
+			reinstall(t, table)
 		}
 		db.MustExec(`insert into "or""ders" values (7, 'a', 'H')`)
 		var id, changed int
