@@ -84,8 +84,9 @@ func apply(state map[string]members, looked map[string]bool, c line) string {
 		before = `{"id":` + string(parse(c.Old)["id"]) + `}`
 	}
 	unknown := looked[before]
-	if (c.Op == "upsert" || c.Op == "delete") && c.Old == nil {
-		looked[key] = true
+	if (c.Op == "upsert" || c.Op == "delete") && len(parse(c.Old)) < 2 { // nothing but the key was recorded
+		looked[before], looked[key] = true, true
+		delete(state, before)
 		delete(state, key)
 		if c.Op != "delete" {
 			state[key] = parse(c.Row)
