@@ -3,81 +3,86 @@ package xminsource
 import (
 	"errors"
 	"strconv"
+	"strings"
 )
 
 // adopt returns what a cursor knows together with the keys of batches that were fetched after it, and whose cursors may not
-// have been saved: a sink that does not store the cursor with the records may have such a batch, after a crash. The
-// list goes on with a segment that names them.
+// have been saved: a sink that does not store the cursor with the records may have such a batch, after a crash. The keys are
+// copied, because what is left of the segments need not be on disk.
 func (s *store) adopt(k known) (known, error) {
 	id := listID{k.lineage, k.pass}
 	names, err := s.dir.List()
 	if err != nil {
 		return k, s.wrap("read", err)
 	}
-	w := s.create(id, k.keys, nil)
+	var w *keyWriter
 	for _, name := range names {
-		if of, ok := parseName(name); !ok || of != id {
+		of, ok := parseName(name)
+		if !ok || of != id {
 			continue
 		}
-		h, p, keys, err := s.after(name, k.keys)
+		err := s.after(name, k.keys, func(h header, key []byte) error {
+			if w == nil {
+				w = s.create(id, k.keys, h.Kinds)
+				w.mark = repeated
+			}
+			return w.add(key)
+		})
 		if err != nil {
+			w.close()
 			return k, s.wrap("read", err)
 		}
-		if keys > 0 {
-			w.header.Also, w.header.Kinds = append(w.header.Also, p), h.Kinds
-			k.entries += keys
-		}
 	}
-	if w.header.Also == nil {
+	if w == nil {
 		return k, nil
 	}
 	s.use(w)
-	if err = w.create(); err == nil {
-		k.keys, err = w.sync()
-	}
-	if err != nil {
+	if k.keys, err = w.sync(); err != nil {
 		s.use(nil)
 	}
+	k.entries += w.count
 	return k, s.wrap("write", err)
 }
 
-// after returns the part of a segment that continues a list at a place, and how many keys it has, 0 if it is no
-// continuation. A block that a crash has cut off was never returned by a Fetch.
-func (s *store) after(name string, end listPlace) (h header, p part, keys uint64, err error) {
-	p.Segment = name[len(name)-len(suffix)-16 : len(name)-len(suffix)]
-	segment, err := strconv.ParseUint(p.Segment, 16, 64)
+// after calls f with each key that a segment adds to a list at a place, if it does. A block that a crash has cut off was never
+// returned by a Fetch.
+func (s *store) after(name string, end listPlace, f func(header, []byte) error) error {
+	segment, err := strconv.ParseUint(name[strings.LastIndexByte(name, '-')+1:len(name)-len(suffix)], 16, 64)
 	if err != nil {
-		return h, p, 0, err
+		return err
 	}
-	f, err := s.dir.open(name)
+	file, err := s.dir.open(name)
 	if err != nil {
-		return h, p, 0, err
+		return err
 	}
-	defer f.Close()
-	h, at, err := readHeader(f, segment)
+	defer file.Close()
+	h, at, err := readHeader(file, segment)
 	if errors.Is(err, errDamaged) {
-		return h, p, 0, nil
+		return nil
 	}
 	from, err2 := h.parent()
 	if err = errors.Join(err, err2); err != nil {
-		return h, p, 0, err
+		return err
 	}
 	switch {
 	case segment == end.segment:
 		at = end
 	case from != end || h.Whole:
-		return h, p, 0, nil
+		return nil
 	}
-	var buf []byte
-	for p.From, p.To = at.offset, at.offset; ; p.To = at.offset {
+	for buf, rest := []byte(nil), []byte(nil); ; {
 		var n uint32
-		if buf, n, at, err = readBlock(f, at, buf); errors.Is(err, errDamaged) {
-			return h, p, keys, nil
-		} else if err != nil {
-			return h, p, 0, err
+		if buf, n, at, err = readBlock(file, at, buf); errors.Is(err, errDamaged) {
+			return nil
 		}
-		if n&repeated == 0 {
-			keys += uint64(n)
+		for rest = buf; len(rest) > 0 && n&repeated == 0 && err == nil; {
+			var key []byte
+			if key, rest, err = cutKey(rest); err == nil {
+				err = f(h, key)
+			}
+		}
+		if err != nil {
+			return err
 		}
 	}
 }

@@ -304,8 +304,8 @@ func (w *keyWorld) fetch(at keyCursor) (b *keyBatch, err error) {
 			b.to.n = b.from.n
 		}
 		d.returned(b.from.text(), b.to.text())
-		for _, k := range slices.Concat(b.added, b.gone) {
-			w.maybe[k] = true // unless it is stored
+		for _, k := range b.gone {
+			w.maybe[k] = true
 		}
 	}()
 	switch {
@@ -334,6 +334,7 @@ func (w *keyWorld) fetch(at keyCursor) (b *keyBatch, err error) {
 	for _, k := range slices.Sorted(maps.Keys(w.table)) {
 		if !w.copied[k] || w.rand.IntN(4) == 0 {
 			b.added = append(b.added, k)
+			w.maybe[k] = true // also if the Fetch fails
 		}
 	}
 	if w.onward && d.store.out != nil {
