@@ -96,6 +96,8 @@ func (*postgres) lost(err error) bool {
 	return state == "40001" || state == "72000"
 }
 
+func (*postgres) aborted(err error) bool { return dberr.SQLState(err) == "25P02" }
+
 func (*postgres) stream() []string {
 	return []string{"SET LOCAL statement_timeout = 0", "SET LOCAL max_parallel_workers_per_gather = 0", "SET LOCAL synchronize_seqscans = off"}
 }
