@@ -108,6 +108,18 @@ func (d *remover) asOf(k known, b *source.Batch[row.Change]) {
 	}
 }
 
+// hold says that a key pass goes on in the next Fetch, so that the caller neither waits for its interval nor ends. Each batch
+// begins a new hold, because the key pass makes progress.
+func (d *remover) hold(b *source.Batch[row.Change]) {
+	if d.sweep == nil || b.More {
+		return
+	}
+	if b.Held == nil {
+		b.Held = &source.Held{Since: time.Now(), By: []string{"a key pass, which reads the keys of the table to find deletes"}}
+	}
+	b.Held.Retry = time.Millisecond
+}
+
 // start returns what is known before the first row is delivered: deletes from before it do not matter.
 func (d *remover) start(at time.Time) known {
 	k := known{began: millis(time.Now()), asOf: millis(at)}
