@@ -16,16 +16,18 @@
 // update that changes the key has the old key in Old. On SQLite inserts and updates are
 // Upserts. With KeysOnly the row is delivered as it is when it is read: versions in between may
 // be missing. Each batch carries the guarantee in words. It names the changes that a trigger
-// of the database does not see, such as an attached partition.
+// of the database does not see, such as an attached partition. Change.Transaction is empty,
+// because the changes of concurrent transactions alternate.
 //
 // # What is installed
 //
 // [Table.Script] returns the statements: a change table with two typed columns for each
 // column of the table, and triggers. Names that are taken are not used. The statements
-// of applications work as before; writers need no rights on the change table. One thing
-// differs: on Postgres, lastval() returns the number of the change. Use RETURNING or
-// currval. DROP TYPE of an enum fails while the change table has it. On MariaDB, a write under
-// LOCK TABLES can fail with error 1442.
+// of applications work as before, also after ALTER TABLE and before the script has run
+// again; writers need no rights on the change table. SQLite refuses to drop a column that
+// is recorded: name it in Omit and run the script first. One thing differs: on Postgres,
+// lastval() returns the number of the change. Use RETURNING or currval. On MariaDB, a
+// write under LOCK TABLES can fail with error 1442.
 //
 // After each batch Fetch compares the installation with the table's present columns. If
 // they differ, it returns an [InstallError] with the script that fixes it, and no record.

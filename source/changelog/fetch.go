@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,7 +77,7 @@ func (t *Table) Fetch(ctx context.Context, after source.Cursor, limit int) (sour
 // check checks the triggers, and makes a reader of their records.
 func (t *Table) check(ctx context.Context) error {
 	return t.use(ctx, func(db ceiling.Queryer, e engine, f *facts) error {
-		if err := t.checked(e, f); err != nil {
+		if err := t.checked(ctx, db, e, f); err != nil {
 			return err
 		}
 		if t.reader != nil && t.reader.same(f) {
@@ -156,8 +157,14 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 		b.Records, _, err = r.convert(ctx, read.Records)
 		b.Bytes, b.More = read.Bytes, read.More
 	}
+	if err == nil && slices.ContainsFunc(read.Records, r.isLookedUp) { // by the definitions that were checked before
+		err = t.check(ctx)
+	}
 	if err != nil {
 		return b, err
+	}
+	if t.reader != r {
+		return t.changes(ctx, p, limit)
 	}
 	p.inner = read.To
 	b.To, b.Guarantee = p.encode(r.label), r.guaranteed(read.Guarantee)
@@ -282,6 +289,9 @@ func (f *facts) guarantee(keysOnly bool, by *source.Guarantee) *source.Guarantee
 	text := "every INSERT, UPDATE, DELETE and TRUNCATE of " + f.label + " that is committed is delivered, and the changes of each key in their order: triggers record it in " + f.store.name + ", in the same transaction"
 	if keysOnly {
 		text = "after every INSERT, UPDATE, DELETE and TRUNCATE of " + f.label + " that is committed, the row is delivered as it is when it is read, or as deleted: triggers record its key in " + f.store.name + ", in the same transaction"
+	}
+	if _, lite := f.more.(*liteFacts); !lite && !keysOnly {
+		text += "; a change between ALTER TABLE and the next run of the script may be delivered as the row is when it is read"
 	}
 	g := &source.Guarantee{Name: "change-table"}
 	if f.unseen != "" {

@@ -36,6 +36,7 @@ type facts struct {
 	columns []column // those that are recorded, in the table's order
 	all     []string // the columns that are delivered
 	key     []string // in the order of Key
+	absent  []string // those of Omit that do not exist
 	types   map[string]row.Type
 	store   store
 	marks   string // a value that TRUNCATE changes, where it runs no trigger
@@ -52,6 +53,7 @@ type column struct {
 	key   bool
 	pair  int    // which of its pairs in the change table, from 1 on
 	equal string // the operator that compares keys, by default =
+	pg    pgColumn
 }
 
 // store is the change table.
@@ -152,8 +154,11 @@ func (f *facts) keep(t *Table, primary []string) error {
 		return refuse(f, "it has no primary key; set Key to columns that tell its rows apart: together unique and never NULL")
 	}
 	for _, name := range slices.Concat(key, t.Omit) {
-		if !slices.ContainsFunc(f.columns, func(c column) bool { return c.name == name }) {
+		switch exists := slices.ContainsFunc(f.columns, func(c column) bool { return c.name == name }); {
+		case !exists && slices.Contains(key, name):
 			return refuse(f, "it has no column %q", name)
+		case !exists:
+			f.absent = append(f.absent, name)
 		}
 		if slices.Contains(key, name) && slices.Contains(t.Omit, name) {
 			return refuse(f, "Omit names %q, which is a column of the key", name)
@@ -263,7 +268,7 @@ func (f *facts) findStore(t *Table, limit int, read func(name string) ([]stored,
 			return err
 		}
 		if len(columns) == 0 {
-			return nil
+			return f.wereColumns()
 		}
 		ours := len(columns) >= len(fixed)
 		for k, name := range fixed {
@@ -271,12 +276,23 @@ func (f *facts) findStore(t *Table, limit int, read func(name string) ([]stored,
 		}
 		if ours {
 			f.store.exists, f.store.columns = true, columns[len(fixed):]
-			return nil
+			return f.wereColumns()
 		}
 		if t.Changes != "" {
 			return refuse(f, "the table %s exists and is not a change table; set Changes to a free name", t.Changes)
 		}
 	}
+}
+
+// wereColumns refuses names in Omit that are not those of columns, unless they were: a column is named there before it
+// is dropped.
+func (f *facts) wereColumns() error {
+	for _, name := range f.absent {
+		if _, ok := f.store.has(f.store.old(column{name: name})); !ok {
+			return refuse(f, "it has no column %q", name)
+		}
+	}
+	return nil
 }
 
 // list joins the results of calling of for each column.
@@ -302,6 +318,9 @@ func splitName(name string) (parts []string, err error) {
 	}
 	return parts, nil
 }
+
+// spaced returns a text with single spaces, because a client can have indented it.
+func spaced(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // readStored is for findStore: it runs a statement that returns names and types.
 func readStored(ctx context.Context, db ceiling.Queryer, statement string, args ...any) ([]stored, error) {

@@ -5,8 +5,11 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"errors"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
@@ -150,9 +153,13 @@ func (e myEngine) readColumns(ctx context.Context, db ceiling.Queryer, t *Table,
 		" GROUP BY INDEX_NAME HAVING MAX(NON_UNIQUE) = 0 AND SUM(COLUMN_NAME NOT IN ("+strings.Join(names, ", ")+") OR SUB_PART IS NOT NULL) = 0)")
 }
 
-// myType returns the type in the change table, as information_schema shows it. Long strings are
-// stored outside of the row there, because a row holds 64 KiB and has each column twice.
+// myInteger matches the types of integers, but for those that are read with zeros in front.
+var myInteger = regexp.MustCompile(`^(tiny|small|medium|big)?int(\(\d+\))?( unsigned)?$`)
+
+// myType returns the type in the change table. Integers have the largest size there, so that a column can become
+// wider. Long strings are stored outside of the row, because a row holds 64 KiB and has each column twice.
 func myType(typ, base, charset, collation string, length int64) string {
+	typ = myInteger.ReplaceAllString(typ, "bigint$3")
 	if length > 128 {
 		switch base {
 		case "varchar", "char":
@@ -169,17 +176,27 @@ func myType(typ, base, charset, collation string, length int64) string {
 
 func (myEngine) readStore(ctx context.Context, db ceiling.Queryer, t *Table, f *facts, _ *myFacts) error {
 	return f.findStore(t, 64, func(name string) ([]stored, error) {
-		return ceiling.List(ctx, db, func(s *stored) []any { return []any{&s.name, &s.typ} },
-			"SELECT COLUMN_NAME, CONCAT(COLUMN_TYPE, IF(CHARACTER_SET_NAME IS NULL, '', CONCAT(' CHARACTER SET ', CHARACTER_SET_NAME, ' COLLATE ', COLLATION_NAME))) FROM information_schema.COLUMNS WHERE "+
-				myTable([]string{f.schema, name})+" ORDER BY ORDINAL_POSITION")
+		columns, err := readStored(ctx, db, "SELECT COLUMN_NAME, CONCAT(COLUMN_TYPE, IF(CHARACTER_SET_NAME IS NULL, '', CONCAT(' CHARACTER SET ', CHARACTER_SET_NAME, ' COLLATE ', COLLATION_NAME))) FROM information_schema.COLUMNS WHERE "+
+			myTable([]string{f.schema, name})+" ORDER BY ORDINAL_POSITION")
+		for i, c := range columns {
+			if strings.HasPrefix(c.typ, "bigint(") { // some versions show how many digits it has
+				columns[i].typ = myInteger.ReplaceAllString(c.typ, "bigint$3")
+			}
+		}
+		return columns, err
 	})
 }
 
-func (myEngine) readTriggers(ctx context.Context, db ceiling.Queryer, _ *Table, f *facts, p *myFacts) error {
+func (e myEngine) readTriggers(ctx context.Context, db ceiling.Queryer, _ *Table, f *facts, p *myFacts) error {
 	where := "EVENT_OBJECT_SCHEMA = " + myLiteral(f.parts[0]) + " AND EVENT_OBJECT_TABLE = " + myLiteral(f.parts[1])
 	for _, parent := range p.parents {
 		where += " OR EVENT_OBJECT_SCHEMA = " + myLiteral(parent.schema) + " AND EVENT_OBJECT_TABLE = " + myLiteral(parent.table)
 	}
+	return e.listTriggers(ctx, db, p, where)
+}
+
+// listTriggers adds the triggers that satisfy a condition.
+func (myEngine) listTriggers(ctx context.Context, db ceiling.Queryer, p *myFacts, where string) error {
 	return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var name string
 		var g myTrigger
@@ -187,6 +204,22 @@ func (myEngine) readTriggers(ctx context.Context, db ceiling.Queryer, _ *Table, 
 		p.triggers[name] = g
 		return err
 	}, "SELECT TRIGGER_NAME, EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, CONCAT(ACTION_TIMING, ' ', EVENT_MANIPULATION), ACTION_STATEMENT, SQL_MODE FROM information_schema.TRIGGERS WHERE "+where)
+}
+
+// complete finds the triggers on tables that were parents once, among those of all tables.
+func (e myEngine) complete(ctx context.Context, db ceiling.Queryer, f *facts) error {
+	former := &myFacts{triggers: map[string]myTrigger{}}
+	prefix := f.store.name + "_parent"
+	if err := e.listTriggers(ctx, db, former, "LEFT(TRIGGER_NAME, "+strconv.Itoa(utf8.RuneCountInString(prefix))+") = "+myLiteral(prefix)); err != nil {
+		return err
+	}
+	p := f.more.(*myFacts)
+	for name, g := range former.triggers {
+		if _, ok := p.triggers[name]; !ok {
+			p.triggers[name] = g
+		}
+	}
+	return nil
 }
 
 // readMarks reads the ids of the table and its partitions, which TRUNCATE changes. A role without the
@@ -275,17 +308,25 @@ func (e myEngine) wrong(f *facts) (wrong []finding) {
 }
 
 // similar reports whether a trigger is that of other columns.
-func (myEngine) similar(f *facts, have, want myTrigger) bool {
-	ours := strings.HasPrefix(have.body, "INSERT INTO "+f.stored()+" (op, at, width, ")
+func (e myEngine) similar(f *facts, have, want myTrigger) bool {
+	ours := e.ours(f, have)
 	have.body = want.body
 	return ours && have == want
 }
 
+// ours reports whether a version of the script has made a trigger.
+func (e myEngine) ours(f *facts, g myTrigger) bool {
+	return strings.HasPrefix(g.body, e.begins()) && strings.Contains(g.body, e.inserts(f))
+}
+
+// inserts is in the bodies of all triggers.
+func (myEngine) inserts(f *facts) string { return " INSERT INTO " + f.stored() + " (op, at, width, " }
+
 // own returns the names of all triggers that are or were of the script.
-func (myEngine) own(f *facts, p *myFacts, names []string) []string {
+func (e myEngine) own(f *facts, p *myFacts, names []string) []string {
 	all := slices.Clone(names)
 	for name, g := range p.triggers {
-		if strings.HasPrefix(name, f.store.name+"_") && strings.HasPrefix(g.body, "INSERT INTO "+f.stored()+" ") && !slices.Contains(all, name) {
+		if strings.HasPrefix(name, f.store.name+"_") && e.ours(f, g) && !slices.Contains(all, name) {
 			all = append(all, name)
 		}
 	}

@@ -8,8 +8,30 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// triggers returns the triggers by name, in the order in which they are created. Each body is one
-// statement, so that no client needs another delimiter.
+// myAltered are the errors of a statement in a trigger after ALTER TABLE or RENAME TABLE: an unknown column,
+// an unknown table, and a value that is not a geometry.
+const myAltered = "1054, 1146, 1416"
+
+// guarded returns the body of a trigger. If the record cannot be made because the table was altered, it
+// records that the rows with these keys must be looked up, and without a known key that changes are missing.
+func (e myEngine) guarded(f *facts, record string, rows ...string) string {
+	missing := fmt.Sprintf("INSERT INTO %s (op, at, width) VALUES ('%s', UTC_TIMESTAMP(6), 0);", f.stored(), opStart)
+	body := e.begins() + missing + " "
+	if rows != nil {
+		var keys []string
+		for _, r := range rows {
+			keys = append(keys, fmt.Sprintf("('%s', UTC_TIMESTAMP(6), 0, %s)", opLookUp, list(f.keyColumns(), ", ", func(c column) string { return r + "." + myQuoter.Quote(c.name) })))
+		}
+		body = e.begins() + body + fmt.Sprintf("INSERT INTO %s (op, at, width, %s) VALUES %s; END; ", f.stored(),
+			list(f.keyColumns(), ", ", func(c column) string { return myQuoter.Quote(f.store.new(c)) }), strings.Join(keys, ", "))
+	}
+	return body + record + "; END"
+}
+
+// begins is how the bodies of all triggers begin.
+func (myEngine) begins() string { return "BEGIN DECLARE EXIT HANDLER FOR " + myAltered + " " }
+
+// triggers returns the triggers by name, in the order in which they are created.
 func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myTrigger) {
 	add := func(suffix, schema, table, when, body string) {
 		names = append(names, f.store.object(suffix))
@@ -25,10 +47,11 @@ func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myT
 	after := list(f.columns, ", ", func(c column) string { return "NEW." + q(c.name) })
 	w := f.width()
 	own := func(suffix, event, op, columns, values string) {
-		add(suffix, f.parts[0], f.parts[1], "AFTER "+event, into(columns)+fmt.Sprintf("VALUES ('%s', UTC_TIMESTAMP(6), %d, %s)", op, w, values))
+		row := map[string]string{"INSERT": "NEW", "DELETE": "OLD"}[event]
+		add(suffix, f.parts[0], f.parts[1], "AFTER "+event, e.guarded(f, into(columns)+fmt.Sprintf("VALUES ('%s', UTC_TIMESTAMP(6), %d, %s)", op, w, values), row))
 	}
 	own("_insert", "INSERT", opInsert, news, after)
-	add("_update", f.parts[0], f.parts[1], "AFTER UPDATE", into(olds+", "+news)+e.updated(f, fmt.Sprintf("'%s', UTC_TIMESTAMP(6), %d, %s", opUpdate, w, before)))
+	add("_update", f.parts[0], f.parts[1], "AFTER UPDATE", e.guarded(f, e.updated(f, into(olds+", "+news)+fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), %d, %s", opUpdate, w, before)), "NEW", "OLD"))
 	own("_delete", "DELETE", opDelete, olds, before)
 	keys := f.keyColumns()
 	for i, parent := range p.parents {
@@ -44,7 +67,7 @@ func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myT
 			if parent.schema == f.parts[0] && parent.table == f.parts[1] { // a trigger must not lock its own table for writing
 				lock = "LOCK IN SHARE MODE"
 			}
-			return fill + fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), 0, %s FROM %s WHERE %s%s %s", opLookUp, list(keys, ", ", value), table, strings.Join(match, " AND "), cond, lock)
+			return e.guarded(f, fill+fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), 0, %s FROM %s WHERE %s%s %s", opLookUp, list(keys, ", ", value), table, strings.Join(match, " AND "), cond, lock))
 		}
 		plain := func(c column) string { return q(c.name) }
 		if parent.onDelete != "RESTRICT" && parent.onDelete != "NO ACTION" {
@@ -67,9 +90,10 @@ func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myT
 	return names, triggers
 }
 
-// updated selects the row after an UPDATE from the table. The trigger also runs for a row that UPDATE IGNORE
-// has not changed, because of another row with the same value in a unique index: then NEW is not the row.
-func (myEngine) updated(f *facts, more string) string {
+// updated records the row after an UPDATE from the table. The trigger also runs for a row that UPDATE IGNORE
+// has not changed, because of another row with the same value in a unique index: then NEW is not the row. If the
+// key has changed, it records nothing while the row with the old key exists; this takes as long again.
+func (myEngine) updated(f *facts, record string) string {
 	table, keys := dialect.QuoteAll(myQuoter, f.parts), f.keyColumns()
 	same := func(left, right string) string {
 		return list(keys, " AND ", func(c column) string {
@@ -77,8 +101,14 @@ func (myEngine) updated(f *facts, more string) string {
 			return left + name + " = " + right + name
 		})
 	}
-	return fmt.Sprintf("SELECT %s, %s FROM %s AS t WHERE %s AND (%s OR NOT EXISTS (SELECT 1 FROM %s AS o WHERE %s))", more,
-		list(f.columns, ", ", func(c column) string { return "t." + myQuoter.Quote(c.name) }), table, same("t.", "NEW."), same("OLD.", "NEW."), table, same("o.", "OLD."))
+	fresh := fmt.Sprintf(", %s FROM %s AS t WHERE %s", list(f.columns, ", ", func(c column) string { return "t." + myQuoter.Quote(c.name) }), table, same("t.", "NEW."))
+	moved := fmt.Sprintf("NOT EXISTS (SELECT 1 FROM %s AS o WHERE %s)", table, same("o.", "OLD."))
+	if len(f.columns) > len(keys) {
+		return fmt.Sprintf("IF %s THEN %s%s; ELSE %[2]s%[3]s AND %s; END IF", same("OLD.", "NEW."), record, fresh, moved)
+	}
+	// Nothing but the key is recorded, so a row that has kept it need not be read.
+	return fmt.Sprintf("IF %s THEN %s, %s; ELSE %[2]s%[4]s AND (%s OR %s); END IF", same("BINARY OLD.", "BINARY NEW."), record,
+		list(f.columns, ", ", func(c column) string { return "NEW." + myQuoter.Quote(c.name) }), fresh, same("OLD.", "NEW."), moved)
 }
 
 // The statements that save and restore the sql_mode of the session that runs the script. Restoring does
@@ -109,11 +139,12 @@ func (e myEngine) install(f *facts) Script {
 	names, triggers := e.triggers(f, p)
 	s = append(s, mySave, "SET SESSION sql_mode = '"+myMode+"';", e.lock(f, p))
 	var quoted []string
-	for _, name := range names[:3] {
-		quoted = append(quoted, myLiteral(name))
+	for i, name := range names {
+		g := triggers[i]
+		quoted = append(quoted, fmt.Sprintf("TRIGGER_NAME = %s AND EVENT_OBJECT_SCHEMA = %s AND EVENT_OBJECT_TABLE = %s", myLiteral(name), myLiteral(g.schema), myLiteral(g.table)))
 	}
-	s = append(s, fmt.Sprintf("INSERT INTO %s (op, at, width) SELECT '%s', UTC_TIMESTAMP(6), 0 FROM (SELECT COUNT(*) AS n FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = %s AND EVENT_OBJECT_TABLE = %s AND TRIGGER_NAME IN (%s)) AS g WHERE %s;",
-		store, opStart, myLiteral(f.parts[0]), myLiteral(f.parts[1]), strings.Join(quoted, ", "), f.started(e, "n = 3", store)))
+	s = append(s, fmt.Sprintf("INSERT INTO %s (op, at, width) SELECT '%s', UTC_TIMESTAMP(6), 0 FROM (SELECT COUNT(*) AS n FROM information_schema.TRIGGERS WHERE (%s) AND LOCATE(%s, ACTION_STATEMENT) = 1 AND LOCATE(%s, ACTION_STATEMENT) > 0) AS g WHERE %s;",
+		store, opStart, strings.Join(quoted, " OR "), myLiteral(e.begins()), myLiteral(e.inserts(f)), f.started(e, fmt.Sprint("n = ", len(names)), store)))
 	for _, name := range e.own(f, p, names) {
 		s = append(s, fmt.Sprintf("DROP TRIGGER IF EXISTS %s;", e.named(f, p, name, names, triggers)))
 	}
@@ -137,11 +168,17 @@ func (myEngine) named(f *facts, p *myFacts, name string, names []string, trigger
 }
 
 // lock returns the statement that keeps writers away while triggers are replaced.
-func (myEngine) lock(f *facts, p *myFacts) string {
+func (e myEngine) lock(f *facts, p *myFacts) string {
 	tables := []string{dialect.QuoteAll(myQuoter, f.parts) + " WRITE", f.stored() + " WRITE", f.stored() + " AS past READ"}
 	for _, parent := range p.parents {
 		if name := dialect.QuoteAll(myQuoter, []string{parent.schema, parent.table}) + " WRITE"; !slices.Contains(tables, name) {
 			tables = append(tables, name)
+		}
+	}
+	for _, name := range e.own(f, p, nil) {
+		g := p.triggers[name]
+		if table := dialect.QuoteAll(myQuoter, []string{g.schema, g.table}) + " WRITE"; !slices.Contains(tables, table) {
+			tables = append(tables, table)
 		}
 	}
 	return "LOCK TABLES " + strings.Join(tables, ", ") + ";"

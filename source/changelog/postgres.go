@@ -32,6 +32,24 @@ type pgTable struct {
 	name string // for SQL
 }
 
+// pgColumn is what only Postgres has of a column.
+type pgColumn struct {
+	loose  bool   // the change table takes values of any type for it
+	native string // its type if the change table has the values as text, because users can drop or alter the type
+	enum   bool   // that type is an enum
+}
+
+// value converts text in the change table to the column's type. A label of an enum can be gone.
+func (c pgColumn) value(text string) string {
+	switch {
+	case c.native == "":
+		return text
+	case c.enum:
+		return fmt.Sprintf("CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_enum WHERE enumtypid = %s::regtype AND enumlabel = %s) THEN %[2]s::%[3]s END", dialect.QuoteWith("'", c.native), text, c.native)
+	}
+	return text + "::" + c.native
+}
+
 // pgTrigger is a trigger that calls the function.
 type pgTrigger struct {
 	table    int64
@@ -76,7 +94,7 @@ func (e pgEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, parts
 		return nil, refuse(f, "a subscription writes to it, and logical replication runs no trigger for each statement; record the changes on the publisher")
 	case forced:
 		return nil, refuse(f, "row level security is forced on its owner, so the triggers may not see the rows; use NO FORCE ROW LEVEL SECURITY")
-	case hidden && (t.KeysOnly || t.Load):
+	case hidden:
 		return nil, refuse(f, "row level security hides rows from the role, which would look deleted; give the role BYPASSRLS")
 	case standby:
 		return nil, refuse(f, "the server is a standby; read the change table of the primary")
@@ -87,7 +105,7 @@ func (e pgEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, parts
 		}
 	}
 	f.choosePairs(pgQuoter, p.function)
-	f.unrecorded("a statement that deletes a row in WITH and inserts its key again may be recorded in the other order, and so are rows that an AFTER TRUNCATE trigger inserts before the truncation is recorded")
+	f.unrecorded("a statement that deletes a row in WITH and inserts its key again may be recorded in the other order")
 	return f, nil
 }
 
@@ -100,7 +118,8 @@ type quoter string
 func (q quoter) Quote(name string) string { return dialect.QuoteWith(string(q), name) }
 
 // readColumns reads the columns with the types that their values have in the change table: those
-// of domains' bases, and without a limit, so that a column that becomes wider does not make writes fail.
+// of domains' bases, and without a limit, so that a column that becomes wider keeps its values. Types that
+// users have created are text there, so that nothing depends on them.
 func (pgEngine) readColumns(ctx context.Context, db ceiling.Queryer, t *Table, f *facts, p *pgFacts) error {
 	type found struct {
 		column
@@ -108,12 +127,13 @@ func (pgEngine) readColumns(ctx context.Context, db ceiling.Queryer, t *Table, f
 		primary          int
 	}
 	all, err := ceiling.List(ctx, db, func(c *found) []any {
-		return []any{&c.name, &c.typ, &c.virtual, &c.notNull, &c.primary, &c.equal}
+		return []any{&c.name, &c.typ, &c.pg.loose, &c.pg.native, &c.pg.enum, &c.virtual, &c.notNull, &c.primary, &c.equal}
 	}, `WITH RECURSIVE base(attnum, type, mod) AS (
 			SELECT attnum, atttypid, atttypmod FROM pg_catalog.pg_attribute WHERE attrelid = $1::oid AND attnum > 0 AND NOT attisdropped
 			UNION SELECT b.attnum, t.typbasetype, t.typtypmod FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype = 'd'
 		)
-		SELECT a.attname::text, CASE WHEN b.type IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint' ELSE format_type(b.type, -1) END,
+		SELECT a.attname::text, CASE WHEN b.type IN ('int2'::regtype, 'int4'::regtype) THEN 'bigint' WHEN b.type >= 16384 THEN 'text' ELSE format_type(b.type, -1) END,
+			t.typcategory = 'S' OR b.type >= 16384, CASE WHEN b.type >= 16384 THEN format_type(b.type, -1) ELSE '' END, t.typtype = 'e',
 			a.attgenerated = 'v', a.attnotnull, COALESCE(array_position(k.indkey::int[], a.attnum::int), -1),
 			COALESCE((SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname) FROM pg_catalog.pg_opclass c
 				JOIN pg_catalog.pg_amop m ON m.amopfamily = c.opcfamily AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype AND m.amopstrategy = 3
@@ -270,9 +290,9 @@ func (e pgEngine) wrong(f *facts) (wrong []finding) {
 	switch {
 	case p.function == "":
 		add(true, "the function %s does not exist", f.store.object("_record"))
-	case p.settings != "definer search_path=pg_catalog, pg_temp" || !strings.HasPrefix(p.function, bodyStart) || !strings.Contains(p.function, "INSERT INTO "+f.qualified(f.store.name)+" "):
+	case !strings.HasPrefix(p.settings, "definer search_path=pg_catalog, pg_temp") || !strings.HasPrefix(spaced(p.function), spaced(bodyStart)) || !strings.Contains(spaced(p.function), spaced("INSERT INTO "+f.qualified(f.store.name)+" (")):
 		add(true, "the function %s was replaced", f.store.object("_record"))
-	case p.function != e.body(f, p):
+	case spaced(p.function) != spaced(e.body(f, p)) || p.settings != "definer "+strings.ReplaceAll(f.settings("%s=%s", ";"), "'", ""):
 		add(false, "the function %s is not that of the table's present columns and key", f.store.object("_record"))
 	}
 	return wrong

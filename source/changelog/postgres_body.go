@@ -11,6 +11,8 @@ import (
 type pgBody struct {
 	*facts
 	old, new string // where the rows before and after come from
+	table    string // its id, as SQL
+	rowwise  bool   // the triggers run for each row
 }
 
 // bodyStart is how the source of each version of the function begins.
@@ -20,20 +22,29 @@ DECLARE
   same bigint;
 `
 
-// body returns the function's source.
+// body returns the function's source. Its statements are parsed when they are first executed, so those that
+// an altered column would make fail are not executed: the keys are recorded instead.
 func (pgEngine) body(f *facts, p *pgFacts) string {
-	b := pgBody{f, "old_rows", "new_rows"}
-	if p.partitioned {
-		b.old, b.new = "(SELECT OLD.*)", "(SELECT NEW.*)"
+	b := pgBody{facts: f, old: "old_rows", new: "new_rows", table: "to_regclass(" + dialect.QuoteWith("'", dialect.QuoteAll(pgQuoter, f.parts)) + ")"}
+	if p.partitioned { // without a table in it, a statement would not be planned again after ALTER TABLE
+		planned := " WHERE NOT EXISTS (SELECT FROM " + dialect.QuoteAll(pgQuoter, f.parts) + " WHERE false))"
+		b.old, b.new, b.rowwise = "(SELECT OLD.*"+planned, "(SELECT NEW.*"+planned, true
 	}
 	insert, update, deletes := b.one(opInsert, "n", b.new), b.moved(), b.one(opDelete, "o", b.old)
-	truncate := fmt.Sprintf("INSERT INTO %s (op, width) VALUES ('%s', %d);", b.into(), opTruncate, f.width())
+	truncate := b.truncated()
+	own := b.table + " = TG_RELID"
 	if p.partitioned {
-		truncate = b.emptied()
+		truncate, own = b.emptied(), "EXISTS (SELECT FROM pg_partition_ancestors(TG_RELID) AS a(oid) WHERE a.oid = "+b.table+")"
 	} else {
 		update = b.paired()
 	}
-	return bodyStart + fmt.Sprintf(`BEGIN
+	check := "nested"
+	if b.rowwise {
+		check = "true"
+	}
+	return bodyStart + fmt.Sprintf(`  nested boolean;
+  fit boolean := true;
+BEGIN
   IF TG_OP = 'TRUNCATE' THEN
     %s
     RETURN NULL;
@@ -41,24 +52,38 @@ func (pgEngine) body(f *facts, p *pgFacts) string {
   IF pg_trigger_depth() > 1 THEN
     PERFORM set_config('devotion.nested', 'on', true);
   END IF;
-  IF current_setting('devotion.nested', true) = 'on' THEN
-    IF TG_OP = 'INSERT' THEN
-      %s
-    ELSIF TG_OP = 'DELETE' THEN
-      %s
-    ELSE
-      %s
-    END IF;
-  ELSIF TG_OP = 'INSERT' THEN
-    %s
+  nested := coalesce(current_setting('devotion.nested', true) = 'on', false);
+  IF %s THEN
+    fit := coalesce(%s AND has_table_privilege(%[4]s, 'SELECT') AND NOT row_security_active(%[4]s), false);
+  END IF;
+  IF TG_OP = 'INSERT' THEN
+    %[5]s
   ELSIF TG_OP = 'DELETE' THEN
-    %s
+    %[6]s
   ELSE
-    %s
+    %[7]s
   END IF;
   RETURN NULL;
 END
-`, truncate, b.state(b.new), b.state(b.old), b.state(b.old, b.new), insert, deletes, update)
+`, truncate, check, own, b.table, b.branch(insert, "NEW"), b.branch(deletes, "OLD"), b.branch(update, "NEW", "OLD"))
+}
+
+// branch is what is done after a statement: plain, or what records the state or the keys of the changed rows.
+func (b pgBody) branch(plain string, changed ...string) string {
+	var from []string
+	for _, rows := range changed {
+		from = append(from, map[string]string{"OLD": b.old, "NEW": b.new}[rows])
+	}
+	return fmt.Sprintf(`IF fit THEN
+      fit := %s;
+    END IF;
+    IF NOT fit THEN
+      %s
+    ELSIF nested THEN
+      %s
+    ELSE
+      %s
+    END IF;`, b.fits(b.columns, from[0], true), b.lookUp(changed, from), b.state(from...), plain)
 }
 
 func (b pgBody) into() string { return b.qualified(b.store.name) }
@@ -137,31 +162,142 @@ func (b pgBody) paired() string {
     END IF;`, b.both(), opUpdate, b.width(), o, n, plain, kept, b.new, full, opDelete, opInsert)
 }
 
-// state records the present state of each key of the given rows.
+// state records the present state of each key of the given rows. Equal keys can have different texts, such
+// as 1.0 and 1.00: then the row is not that of the key.
 func (b pgBody) state(from ...string) string {
-	key := b.keyColumns()
-	var union []string
-	for _, f := range from {
-		union = append(union, "SELECT * FROM "+b.rows(key, f, "")+" AS k")
-	}
+	key, texts := b.keyColumns(), ""
+	names := numbered(key, "k")
 	var match []string
 	for i, c := range key {
-		match = append(match, fmt.Sprintf("%s %s s.k%d", pgQuoter.Quote(c.name), c.equal, i+1))
+		match = append(match, fmt.Sprintf("r.%s %s s.k%d", pgQuoter.Quote(c.name), c.equal, i+1))
+		if c.pg.loose || c.typ == "numeric" {
+			texts += fmt.Sprintf(`, k%d::text COLLATE "C"`, i+1)
+			names += fmt.Sprintf(", t%d", i+1)
+			match = append(match, fmt.Sprintf(`r.%s::text = s.t%d`, pgQuoter.Quote(c.name), i+1))
+		}
+	}
+	var union []string
+	for _, f := range from {
+		union = append(union, fmt.Sprintf("SELECT k.*%s FROM %s AS k(%s)", texts, b.rows(key, f, ""), numbered(key, "k")))
 	}
 	i := 0
 	gone := list(key, ", ", func(column) string { i++; return fmt.Sprintf("CASE WHEN p.f IS NULL THEN s.k%d END", i) })
 	return fmt.Sprintf(`INSERT INTO %s (op, width, %s, %s) SELECT CASE WHEN p.f THEN '%s' ELSE '%s' END, CASE WHEN p.f THEN %d ELSE 0 END, %s, %s
       FROM (%s) AS s(%s) CROSS JOIN %s AS d LEFT JOIN LATERAL (SELECT true, %s FROM %s AS r WHERE %s OFFSET 0) AS p(f, %s) ON true;`,
 		b.into(), b.names(b.store.old, key), b.names(b.store.new, b.columns), opState, opDelete, b.width(), gone, numbered(b.columns, "p.n"),
-		strings.Join(union, " UNION "), numbered(key, "k"), b.empty(b.columns),
+		strings.Join(union, " UNION "), names, b.empty(b.columns),
 		list(b.columns, ", ", func(c column) string { return pgQuoter.Quote(c.name) }), dialect.QuoteAll(pgQuoter, b.parts), strings.Join(match, " AND "), numbered(b.columns, "n"))
+}
+
+// fits is the condition that the columns of from can be stored, and that the names of the key's columns
+// are known, and the operators that compare them if compared is set.
+func (b pgBody) fits(columns []column, from string, compared bool) string {
+	var terms []string
+	for _, c := range columns {
+		typ := "pg_typeof(coalesce(x." + pgQuoter.Quote(c.name) + ", NULL))" // of a domain, this is the base
+		switch {
+		case !c.pg.loose && c.typ == "bigint":
+			terms = append(terms, typ+" IN ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype)")
+		case !c.pg.loose:
+			terms = append(terms, typ+" = "+dialect.QuoteWith("'", c.typ)+"::regtype")
+		case c.key && compared && !strings.HasPrefix(c.equal, "OPERATOR(pg_catalog."): // the operator can go with the type
+			terms = append(terms, typ+"::text = "+dialect.QuoteWith("'", c.pg.native))
+		case c.key:
+			terms = append(terms, typ+" <> 'void'::regtype")
+		}
+	}
+	absent := "(SELECT " + list(columns, ", ", func(c column) string {
+		if c.key {
+			return "NULL::void AS " + pgQuoter.Quote(c.name)
+		}
+		return "NULL::" + c.typ + " AS " + pgQuoter.Quote(c.name)
+	}) + ")"
+	names := list(columns, ", ", func(c column) string { return pgQuoter.Quote(c.name) })
+	return fmt.Sprintf("(SELECT %s FROM %s AS d LEFT JOIN LATERAL (SELECT %s FROM %s AS r WHERE false) AS x ON true)", strings.Join(terms, " AND "), absent, names, from)
+}
+
+// lookUp records the keys of the changed rows, so that the rows are looked up. Without a key that can be
+// stored, it records that changes are missing.
+func (b pgBody) lookUp(changed, from []string) string {
+	run := func(s string) string { return s + ";" }
+	known := b.fits(b.keyColumns(), from[0], false)
+	if b.rowwise { // a statement with NEW in it can fail after ALTER TABLE, and one with its fields does
+		known = ""
+		from = []string{"(SELECT ($1).*)", "(SELECT ($2).*)"}[:len(changed)]
+		run = func(s string) string {
+			return "EXECUTE " + dialect.QuoteWith("'", s) + " USING " + strings.Join(changed, ", ") + ";"
+		}
+	}
+	var keys, any []string
+	for _, f := range from {
+		keys, any = append(keys, b.keysOf(f)), append(any, "EXISTS (SELECT FROM "+f+" AS r)")
+	}
+	test := "fit := " + known + ";"
+	if b.rowwise {
+		test = strings.Replace(run("SELECT "+b.fits(b.keyColumns(), from[0], false)), " USING ", " INTO fit USING ", 1)
+		any = []string{"true"}
+	}
+	return fmt.Sprintf(`%s
+      IF fit THEN
+        %s
+      ELSE
+        INSERT INTO %s (op, width) SELECT '%s', 0 WHERE %s;
+      END IF;`, test, run(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', 0, s.* FROM (%s) AS s",
+		b.into(), b.names(b.store.new, b.keyColumns()), opLookUp, strings.Join(keys, " UNION "))), b.into(), opStart, strings.Join(any, " OR "))
+}
+
+// keysOf selects the keys of rows, as the change table has them.
+func (b pgBody) keysOf(from string) string {
+	key, i := b.keyColumns(), 0
+	values := list(key, ", ", func(c column) string {
+		i++
+		if c.pg.native != "" {
+			return fmt.Sprintf("k%d::text", i)
+		}
+		return fmt.Sprintf("k%d", i)
+	})
+	return fmt.Sprintf("SELECT %s FROM %s AS k(%s)", values, b.rows(key, from, ""), numbered(key, "k"))
+}
+
+// inTable runs a statement that was made for rows from a zero byte with those of the table or partition that
+// the trigger belongs to, whatever its name is now.
+func inTable(statement, into string) string {
+	return "EXECUTE " + strings.ReplaceAll(dialect.QuoteWith("'", statement), "\x00", "' || format('ONLY %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) || '") + into + ";"
+}
+
+// present records the keys of the rows that exist, and that changes are missing if they cannot be read.
+func (b pgBody) present() string {
+	return fmt.Sprintf(`fit := has_table_privilege(TG_RELID, 'SELECT') AND NOT row_security_active(TG_RELID);
+    IF fit THEN
+      %s
+    END IF;
+    IF fit THEN
+      %s
+    ELSE
+      INSERT INTO %s (op, width) VALUES ('%s', 0);
+    END IF;`, inTable("SELECT "+b.fits(b.keyColumns(), "\x00", false), " INTO fit"),
+		inTable(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', 0, s.* FROM (%s) AS s", b.into(), b.names(b.store.new, b.keyColumns()), opLookUp, b.keysOf("\x00")), ""), b.into(), opStart)
+}
+
+// truncated records a TRUNCATE, and after it the rows that other triggers for it have inserted before.
+func (b pgBody) truncated() string {
+	return fmt.Sprintf("INSERT INTO %s (op, width) VALUES ('%s', %d);\n    %s", b.into(), opTruncate, b.width(), b.present())
 }
 
 // emptied records the rows of a partition that TRUNCATE is about to empty, each as deleted. A table that
 // was detached keeps the trigger.
 func (b pgBody) emptied() string {
-	names := list(b.columns, ", ", func(c column) string { return pgQuoter.Quote(c.name) })
-	return fmt.Sprintf(`IF EXISTS (SELECT FROM pg_partition_ancestors(TG_RELID) AS a(oid) JOIN pg_trigger AS g ON g.tgrelid = a.oid AND g.tgtype & 1 = 1
-        JOIN pg_trigger AS own ON own.tgfoid = g.tgfoid AND own.tgrelid = TG_RELID AND own.tgname = TG_NAME WHERE a.oid <> TG_RELID) `+"THEN\n      EXECUTE format('INSERT INTO %%s (op, width, %%s) SELECT ''%s'', %d, %%s FROM ONLY %%I.%%I', %s, %s, %s, TG_TABLE_SCHEMA, TG_TABLE_NAME);\n    END IF;",
-		opDelete, b.width(), dialect.QuoteWith("'", b.into()), dialect.QuoteWith("'", b.names(b.store.old, b.columns)), dialect.QuoteWith("'", names))
+	return fmt.Sprintf(`IF NOT EXISTS (SELECT FROM pg_partition_ancestors(TG_RELID) AS a(oid) JOIN pg_trigger AS g ON g.tgrelid = a.oid AND g.tgtype & 1 = 1
+        JOIN pg_trigger AS own ON own.tgfoid = g.tgfoid AND own.tgrelid = TG_RELID AND own.tgname = TG_NAME WHERE a.oid <> TG_RELID) THEN
+      RETURN NULL;
+    END IF;
+    IF has_table_privilege(TG_RELID, 'SELECT') AND NOT row_security_active(TG_RELID) THEN
+      %s
+      IF fit THEN
+        %s
+        RETURN NULL;
+      END IF;
+    END IF;
+    %s`, inTable("SELECT "+b.fits(b.columns, "\x00", false), " INTO fit"),
+		inTable(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', %d, n.* FROM %s AS n", b.into(), b.names(b.store.old, b.columns), opDelete, b.width(), b.rows(b.columns, "\x00", "")), ""), b.present())
 }

@@ -1,10 +1,12 @@
 package changelog
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
@@ -31,7 +33,7 @@ func (e pgEngine) install(f *facts) Script {
 	}
 	wanted := e.wanted(f, p)
 	s = append(s, e.start(f, wanted),
-		fmt.Sprintf("CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %s%s%s;", function, tag, body, tag),
+		fmt.Sprintf("CREATE OR REPLACE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER %s AS %s%s%s;", function, f.settings("SET %s = %s", " "), tag, body, tag),
 		"REVOKE ALL ON FUNCTION "+function+"() FROM PUBLIC;")
 	for _, g := range p.triggers {
 		if !g.clone && !slices.ContainsFunc(wanted, func(w pgTrigger) bool { return w.table == g.table && w.name == g.name }) {
@@ -47,14 +49,33 @@ func (e pgEngine) install(f *facts) Script {
 	return append(s, "COMMIT;")
 }
 
-// start returns the statement that marks the start of recording, see started.
-func (e pgEngine) start(f *facts, wanted []pgTrigger) string {
-	var there []string
-	for _, g := range wanted {
-		if g.kind&32 == 0 {
-			there = append(there, fmt.Sprintf("EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s AND tgenabled = 'A')",
-				dialect.QuoteWith("'", g.of), dialect.QuoteWith("'", g.name)))
+// settings returns the settings of the function, each in a format. Those after the first one are of
+// package sqlsource: the text of a value depends on them.
+func (f *facts) settings(format, separator string) string {
+	all := []string{fmt.Sprintf(format, "search_path", "pg_catalog, pg_temp")}
+	if slices.ContainsFunc(f.columns, func(c column) bool { return c.pg.native != "" && !c.pg.enum }) {
+		for _, s := range [][2]string{{"DateStyle", "'ISO'"}, {"IntervalStyle", "'postgres'"}, {"extra_float_digits", "'1'"}, {"bytea_output", "'hex'"}, {"TimeZone", "'UTC'"}} {
+			all = append(all, fmt.Sprintf(format, s[0], s[1]))
 		}
+	}
+	return strings.Join(all, separator)
+}
+
+// start returns the statement that marks the start of recording, see started. The trigger for TRUNCATE of a new
+// partition may be missing: the guarantee says so.
+func (e pgEngine) start(f *facts, wanted []pgTrigger) string {
+	p := f.more.(*pgFacts)
+	quote := func(s string) string { return dialect.QuoteWith("'", s) }
+	function := "to_regprocedure(" + quote(f.qualified(f.store.object("_record"))+"()") + ")"
+	there := []string{fmt.Sprintf(`EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid = %s AND prosecdef AND proconfig[1] = 'search_path=pg_catalog, pg_temp'
+		AND strpos(btrim(regexp_replace(prosrc, '\s+', ' ', 'g')), %s) = 1 AND strpos(prosrc, %s) > 0)`, function, quote(spaced(bodyStart)), quote("INSERT INTO "+f.qualified(f.store.name)+" (")),
+		fmt.Sprintf("NOT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgfoid = %s AND tgenabled <> 'A')", function)}
+	for _, g := range wanted {
+		if p.function != "" && g.table != p.oid && !slices.ContainsFunc(p.triggers, func(h pgTrigger) bool { return h.table == g.table && h.name == g.name }) {
+			continue
+		}
+		there = append(there, fmt.Sprintf(`EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s AND tgfoid = %s AND tgtype = %d
+		AND COALESCE(tgoldtable, '') = %s AND COALESCE(tgnewtable, '') = %s AND tgqual IS NULL AND tgattr::text = '')`, quote(g.of), quote(g.name), function, g.kind, quote(g.old), quote(g.new)))
 	}
 	return fmt.Sprintf("INSERT INTO %s (op, width) SELECT '%s', 0 WHERE %s;", f.qualified(f.store.name), opStart, f.started(e, strings.Join(there, " AND "), f.qualified(f.store.name)))
 }
@@ -123,3 +144,5 @@ func (pgEngine) grants(f *facts, reader, pruner string) (s Script) {
 	}
 	return s
 }
+
+func (pgEngine) complete(context.Context, ceiling.Queryer, *facts) error { return nil }

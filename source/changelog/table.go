@@ -46,7 +46,8 @@ type Table struct {
 	// delivers the row as it is when it is read: as an Upsert, or as a Delete if it is gone.
 	KeysOnly bool
 
-	// Omit are columns that are not recorded and not delivered.
+	// Omit are columns that are not recorded and not delivered. A recorded column may be
+	// named here before it is dropped, which SQLite requires, and afterwards.
 	Omit []string
 
 	// Load delivers all existing rows, as Upserts, before the first change. See Fetch.
@@ -79,6 +80,9 @@ type engine interface {
 	// remove those that end it.
 	install(f *facts) Script
 	remove(f *facts) Script
+
+	// complete reads what only install and remove need.
+	complete(ctx context.Context, db ceiling.Queryer, f *facts) error
 
 	// wrong returns the parts of the install script that are not installed.
 	wrong(f *facts) []finding
@@ -162,8 +166,23 @@ func (t *Table) withConn(ctx context.Context, d dialect.Dialect, f func(ceiling.
 // connection, up to the first error. Running all of them a second time does no harm.
 type Script []string
 
-// String returns the statements on separate lines.
-func (s Script) String() string { return strings.Join(s, "\n") }
+// String returns the script as a file for the database's client: the statements on separate lines. The
+// clients of MariaDB and MySQL need another delimiter around a trigger.
+func (s Script) String() string {
+	lines := make([]string, len(s))
+	for i, statement := range s {
+		lines[i] = statement
+		if !strings.Contains(statement, " FOR EACH ROW BEGIN ") {
+			continue
+		}
+		end := "$$"
+		for strings.Contains(statement, end) {
+			end += "$"
+		}
+		lines[i] = "DELIMITER " + end + "\n" + strings.TrimSuffix(statement, ";") + end + "\nDELIMITER ;"
+	}
+	return strings.Join(lines, "\n")
+}
 
 // Run runs the statements on one connection, up to the first error. Then it rolls back
 // the transaction that the script has begun, if any.
@@ -202,18 +221,20 @@ func undo(ctx context.Context, conn *sql.Conn, s Script) error {
 // existing ones up to date with the table's columns. They must be run by the owner of the
 // table. Script reads the database and changes nothing.
 func (t *Table) Script(ctx context.Context) (s Script, err error) {
-	err = t.use(ctx, func(_ ceiling.Queryer, e engine, f *facts) error {
+	err = t.use(ctx, func(db ceiling.Queryer, e engine, f *facts) error {
+		err := e.complete(ctx, db, f)
 		s = e.install(f)
-		return nil
+		return err
 	})
 	return s, err
 }
 
 // Remove returns the statements that drop the triggers and the change table.
 func (t *Table) Remove(ctx context.Context) (s Script, err error) {
-	err = t.use(ctx, func(_ ceiling.Queryer, e engine, f *facts) error {
+	err = t.use(ctx, func(db ceiling.Queryer, e engine, f *facts) error {
+		err := e.complete(ctx, db, f)
 		s = e.remove(f)
-		return nil
+		return err
 	})
 	return s, err
 }
@@ -245,15 +266,18 @@ func (e *InstallError) Error() string {
 // Check returns an [*InstallError] if the change table or a trigger is missing, disabled
 // or made for other columns, and nil if everything is as Script makes it.
 func (t *Table) Check(ctx context.Context) error {
-	return t.use(ctx, func(_ ceiling.Queryer, e engine, f *facts) error { return t.checked(e, f) })
+	return t.use(ctx, func(db ceiling.Queryer, e engine, f *facts) error { return t.checked(ctx, db, e, f) })
 }
 
-func (t *Table) checked(e engine, f *facts) error {
+func (t *Table) checked(ctx context.Context, db ceiling.Queryer, e engine, f *facts) error {
 	var texts []string
 	for _, w := range slices.Concat(f.wrongColumns(), e.wrong(f)) {
 		texts = append(texts, w.text)
 	}
 	if len(texts) > 0 {
+		if err := e.complete(ctx, db, f); err != nil {
+			return err
+		}
 		return retry.Permanent(&InstallError{Table: f.label, Findings: texts, Script: e.install(f)})
 	}
 	return nil

@@ -19,9 +19,9 @@
 // the pass has read it. Versions between two passes are not seen, nor is a row that was inserted and
 // deleted between them. The changes have no time and no transaction.
 //
-// This holds only if the sink stores the cursor together with the records. Otherwise a crash between the two leaves
-// records in the copy that the next pass does not know of: a row that was changed back, or deleted, before the restart keeps the
-// value that was delivered. With such a sink run a [Comparison] after each crash.
+// A batch whose cursor was not saved can be in the copy or not, if the sink stores the cursor apart from the records. After
+// a restart its rows are compared with it, too: those that differ by then are upserts or deletes, also if the copy has them
+// already. The first Fetch delivers nothing, so that a cursor is saved before the first row.
 //
 // A pass reads one batch after the other. A row whose key changes while it runs can be in the copy under both
 // keys, or under none, until the next pass. With Source.Snapshot a pass reads all rows as of one moment.
@@ -40,7 +40,7 @@
 //
 // # What it costs
 //
-// A pass reads the whole table by an index of its key, two to four times as slowly as COPY, and writes the
+// A pass reads the whole table by an index of its key, one to three times as slowly as COPY, and writes the
 // state of all rows. Set Every accordingly. Memory is bounded, whatever the number of rows.
 //
 // # Comparing a copy

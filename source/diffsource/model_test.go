@@ -77,7 +77,8 @@ func explore(seed uint64) (err error) {
 	return nil
 }
 
-// world is a table, a disk, a Source that may die, and a sink that stores a batch and the cursor in one step.
+// world is a table, a disk, a Source that may die, and a sink that stores a batch and the cursor in one step, or the
+// cursor later.
 type world struct {
 	seed  uint64
 	rng   *rand.Rand
@@ -87,14 +88,18 @@ type world struct {
 	steps []string
 
 	copy   map[sqlsource.Key]string
+	apart  bool                   // the sink stores the cursor later
+	unsure map[sqlsource.Key]bool // keys of batches that were not saved: the sink may have them
 	cursor source.Cursor
 	late   *source.Batch[row.Change] // of a process that died: it may be stored yet
 	bad    map[sqlsource.Key]bool    // rows that could not be read: the sink may not have them
+	vague  uint64                    // up to which pass a Fetch that failed may have left a batch
 }
 
 func newWorld(seed uint64) *world {
 	rng := rand.New(rand.NewPCG(seed, 0))
-	w := &world{seed: seed, rng: rng, disk: disktest.New(rng), copy: map[sqlsource.Key]string{}, bad: map[sqlsource.Key]bool{}}
+	w := &world{seed: seed, rng: rng, disk: disktest.New(rng), copy: map[sqlsource.Key]string{}, bad: map[sqlsource.Key]bool{},
+		unsure: map[sqlsource.Key]bool{}, apart: rng.IntN(2) == 0}
 	w.table = newFakeTable(rng, w.step)
 	return w
 }
@@ -166,6 +171,9 @@ func (w *world) restart(powerCut bool) {
 func (w *world) fetch() {
 	b, err := w.src.Fetch(context.Background(), w.cursor, 1+w.rng.IntN(6))
 	var bad *source.BadRecord
+	if w.disk.Dead || err != nil && !errors.As(err, &bad) {
+		w.failed()
+	}
 	switch {
 	case errors.As(err, &bad):
 		w.step("bad record %s", bad.Key)
@@ -189,23 +197,30 @@ func (w *world) fetch() {
 	w.step("fetched %d to %s", len(b.Records), w.src.Position(b.To))
 	switch n := w.rng.IntN(10); {
 	case w.table.still:
-	case n == 0: // a crash before it is stored, and perhaps the predecessor's commit lands later
-		if w.rng.IntN(2) == 0 {
+	case n == 0: // a crash before it is saved, and perhaps the predecessor's commit lands later
+		if w.abandon(b); !w.apart && w.rng.IntN(2) == 0 {
 			w.late = &b
 		}
 		w.restart(w.rng.IntN(2) == 0)
 		return
-	case n == 1: // it is not stored, and fetched again
+	case n == 1: // it is not saved, and fetched again
+		w.abandon(b)
 		return
-	case n == 2: // the next batch is fetched ahead, and then this one is not stored
-		_, _ = w.src.Fetch(context.Background(), b.To, 1+w.rng.IntN(6))
+	case n == 2: // the next batch is fetched ahead, and then this one is not saved
+		if ahead, err := w.src.Fetch(context.Background(), b.To, 1+w.rng.IntN(6)); err == nil {
+			w.unsaved(ahead)
+		} else {
+			w.failed()
+		}
 		if w.rng.IntN(2) == 0 {
+			w.abandon(b)
 			w.restart(w.rng.IntN(2) == 0)
 			return
 		}
 	}
 	if w.late != nil && w.late.From == w.cursor && !w.table.still && w.rng.IntN(2) == 0 {
 		w.step("the batch of the process before is stored")
+		w.unsaved(b)
 		b = *w.late
 	}
 	w.late = nil
@@ -215,14 +230,45 @@ func (w *world) fetch() {
 	}
 }
 
-// store applies a batch.
+// failed notes that a Fetch failed, which may have written its batch.
+func (w *world) failed() { w.vague = max(w.vague, w.pass(w.cursor)+2) }
+
+func (w *world) pass(c source.Cursor) uint64 {
+	at, err := decode(c, identity(w.src.Table))
+	if err != nil {
+		panic(violation(err.Error()))
+	}
+	return at.pass
+}
+
+// unsaved notes that a batch was fetched and is not saved.
+func (w *world) unsaved(b source.Batch[row.Change]) {
+	for _, c := range b.Records {
+		w.unsure[keyOf(c.Key)] = true
+	}
+}
+
+// abandon does not save a batch. The sink may have stored some of its changes.
+func (w *world) abandon(b source.Batch[row.Change]) {
+	w.unsaved(b)
+	if w.apart {
+		b.Records = b.Records[:w.rng.IntN(len(b.Records)+1)]
+		w.apply(b)
+	}
+}
+
+// store applies a batch, and stores its cursor.
 func (w *world) store(b source.Batch[row.Change]) {
 	w.cursor = b.To
+	w.apply(b)
+}
+
+func (w *world) apply(b source.Batch[row.Change]) {
 	for _, c := range b.Records {
 		k := keyOf(c.Key)
 		had, ok := w.copy[k]
 		w.step("  %v %v", c.Op, k)
-		exact := !w.table.reordered // an order that changed can deliver a row again
+		exact := !w.table.reordered && !w.unsure[k] && w.pass(b.To) > w.vague // an order that changed can deliver a row again
 		switch {
 		case exact && (c.Op == row.Delete && !ok && !w.bad[k] || c.Op == row.Insert && ok || c.Op == row.Update && !ok):
 			panic(violation(fmt.Sprintf("%v of %v, which the sink has: %v", c.Op, k, ok)))

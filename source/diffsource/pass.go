@@ -26,6 +26,10 @@ type pass struct {
 	base     *chain
 	out      *writer
 
+	unsure map[sqlsource.Key]*delivery // keys of batches that were fetched, and perhaps delivered, but not saved
+	asked  bool                        // which of them no row has
+	extra  []correction                // to deliver before the next row is compared
+
 	inserts, deletes int // how many rows and entries at the heads have no partner
 	verified         int // how many entries at the head were looked up
 	present          map[sqlsource.Key]*standing
@@ -140,6 +144,9 @@ func (p *pass) step(ctx context.Context, first bool) (c row.Change, bad *source.
 			return c, nil, false, err
 		}
 	}
+	if c, err = p.correct(ctx); c.Op != 0 || err != nil {
+		return c, nil, false, err
+	}
 	if err = p.fillRows(ctx, 1); err != nil {
 		return c, nil, false, err
 	}
@@ -149,7 +156,8 @@ func (p *pass) step(ctx context.Context, first bool) (c row.Change, bad *source.
 	}
 	switch {
 	case len(p.rows) == 0 && !more:
-		return c, nil, true, nil
+		err = p.correctRest(ctx)
+		return c, nil, len(p.extra) == 0, err
 	case p.deletes > 0 || len(p.rows) == 0:
 		c, err = p.remove(ctx)
 		return c, nil, false, err
@@ -179,20 +187,25 @@ func (p *pass) add(e *entry, first bool) (c row.Change, bad *source.BadRecord, e
 	if r.bad == nil {
 		now.digest = p.digest(r.row)
 	}
-	if same := e != nil && e.digest == now.digest; !same {
+	d := p.unsure[r.key]
+	if d.matches(now.digest) || r.bad != nil {
+		d = nil
+	}
+	if same := e != nil && e.digest == now.digest && d == nil; !same {
 		switch {
 		case r.bad != nil && !first: // the changes before it come first
 			return c, &source.BadRecord{Key: r.bad.Key, Err: r.bad.Err}, nil
 		case r.bad != nil:
 			bad, p.differ = r.bad, true
 		default:
-			c = row.Change{Op: p.op(e), Table: p.source.Table.Name, Row: r.row}
+			c = row.Change{Op: p.op(e, d), Table: p.source.Table.Name, Row: r.row}
 			if p.index == nil {
 				p.unkeyed = r.key
 			}
 		}
 	}
-	if err := p.out.add(now); err != nil {
+	delete(p.unsure, r.key)
+	if err := p.out.add(now, c.Op != 0); err != nil {
 		return c, nil, fmt.Errorf("diffsource: %s: write the state: %w", p.source.Dir, err)
 	}
 	if e != nil {
@@ -204,9 +217,10 @@ func (p *pass) add(e *entry, first bool) (c row.Change, bad *source.BadRecord, e
 	return c, bad, nil
 }
 
-func (p *pass) op(e *entry) row.Op {
+// op returns the kind of a change. With d the sink can have another version than that of the entry.
+func (p *pass) op(e *entry, d *delivery) row.Op {
 	switch {
-	case p.now.pass == 1, e != nil && e.digest == digest{}: // the sink may have the row
+	case p.now.pass == 1, e != nil && e.digest == digest{}, d != nil: // the sink may have the row
 		return row.Upsert
 	case e == nil:
 		return row.Insert
@@ -230,7 +244,19 @@ func (p *pass) remove(ctx context.Context) (c row.Change, err error) {
 	if stale {
 		return c, nil
 	}
-	p.unkeyed = e.key
+	d := p.unsure[e.key]
+	if delete(p.unsure, e.key); d != nil && d.sent {
+		return c, nil
+	}
+	return p.deleted(e.key)
+}
+
+// deleted returns the change that deletes a row.
+func (p *pass) deleted(key sqlsource.Key) (c row.Change, err error) {
+	if err := p.out.delete(key); err != nil {
+		return c, fmt.Errorf("diffsource: %s: write the state: %w", p.source.Dir, err)
+	}
+	p.unkeyed = key
 	return row.Change{Op: row.Delete, Table: p.source.Table.Name}, nil
 }
 

@@ -15,8 +15,8 @@ import (
 )
 
 // A state is a chain of segments. A segment is a file that is written once, from start to end. It
-// consists of blocks: a head, and then a header (in the first block) or entries in the order of
-// the table. A segment that continues another one names the place in it.
+// consists of blocks: a head, and then a header (in the first block), entries in the order of the table, or keys
+// that were delivered as deleted. A segment that continues another one names the place in it.
 const (
 	headSize  = 4 + 4 + 1 + 4 + 8 // length, checksum, kind, number of entries, entries before
 	blockSize = 64 << 10          // a block ends when it has this many bytes
@@ -26,8 +26,9 @@ const (
 // The kinds of blocks.
 const (
 	kindHeader  = 'h' // JSON
-	kindInteger = 'i' // the key is one integer of 64 bits
-	kindKey     = 'k' // the key is preceded by its length
+	kindInteger = 'i' // entries, whose key is one integer of 64 bits
+	kindKey     = 'k' // entries, whose key is preceded by its length
+	kindDeleted = 'd' // keys, each preceded by its length
 )
 
 // digest is a digest of a row's content. The zero digest stands for a row that cannot be read.
@@ -74,10 +75,16 @@ type writer struct {
 	before uint64 // entries in front of the block
 	count  uint32 // entries in the block
 	kind   byte
-	block  []byte // headSize bytes that are filled in later, then entries
+	block  []byte // headSize bytes that are filled in later, then entries, and the runs
+
+	runs       []byte // which entries of the block were delivered: how many were not, and then how many were, and so on
+	run        uint64 // the length of the last run
+	delivering bool   // the last run is of entries that were delivered
+	deleted    []byte // the block of deleted keys
 }
 
-func (w *writer) add(e entry) error {
+// add appends an entry. delivered is whether its row is a change of the batch.
+func (w *writer) add(e entry, delivered bool) error {
 	kind, number := byte(kindKey), int64(0)
 	if text, ok := strings.CutPrefix(string(e.key), "i"); ok && strings.IndexByte(text, ';') == len(text)-1 {
 		if n, err := strconv.ParseInt(text[:len(text)-1], 10, 64); err == nil {
@@ -100,12 +107,33 @@ func (w *writer) add(e entry) error {
 	}
 	w.block = append(w.block, e.digest[:]...)
 	w.count++
+	if delivered != w.delivering {
+		w.endRun()
+	}
+	w.run++
 	return nil
 }
 
-// flush writes the block.
+func (w *writer) endRun() {
+	w.runs = binary.AppendUvarint(w.runs, w.run)
+	w.run, w.delivering = 0, !w.delivering
+}
+
+// delete appends the key of a row that was delivered as deleted.
+func (w *writer) delete(k sqlsource.Key) error {
+	if len(w.deleted) == 0 {
+		w.deleted = append(w.deleted, make([]byte, headSize)...)
+	}
+	w.deleted = append(binary.AppendUvarint(w.deleted, uint64(len(k))), k...)
+	if len(w.deleted) < blockSize {
+		return nil
+	}
+	return w.flush()
+}
+
+// flush writes the blocks.
 func (w *writer) flush() error {
-	if w.count == 0 {
+	if w.count == 0 && len(w.deleted) == 0 {
 		return nil
 	}
 	if w.file == nil {
@@ -113,10 +141,25 @@ func (w *writer) flush() error {
 			return err
 		}
 	}
-	err := w.write(w.kind, w.block)
-	w.before += uint64(w.count)
-	w.block, w.count = w.block[:0], 0
-	return err
+	if w.count > 0 {
+		if w.delivering {
+			w.endRun()
+		}
+		count := w.count
+		w.block, w.count = append(w.block, w.runs...), 0
+		if err := w.write(w.kind, w.block, count); err != nil {
+			return err
+		}
+		w.before += uint64(count)
+		w.block, w.runs, w.run = w.block[:0], w.runs[:0], 0
+	}
+	if len(w.deleted) > 0 {
+		if err := w.write(kindDeleted, w.deleted, 0); err != nil {
+			return err
+		}
+		w.deleted = w.deleted[:0]
+	}
+	return nil
 }
 
 func (w *writer) create() (err error) {
@@ -127,18 +170,14 @@ func (w *writer) create() (err error) {
 	if w.file, err = w.dir.Create(w.name); err != nil {
 		return err
 	}
-	count := w.count
-	w.count = 0
-	err = w.write(kindHeader, append(make([]byte, headSize), text...))
-	w.count = count
-	return err
+	return w.write(kindHeader, append(make([]byte, headSize), text...), 0)
 }
 
-func (w *writer) write(kind byte, block []byte) error {
+func (w *writer) write(kind byte, block []byte, count uint32) error {
 	head := block[:headSize]
 	binary.BigEndian.PutUint32(head, uint32(len(block)-headSize))
 	head[8] = kind
-	binary.BigEndian.PutUint32(head[9:], w.count)
+	binary.BigEndian.PutUint32(head[9:], count)
 	binary.BigEndian.PutUint64(head[13:], w.before)
 	binary.BigEndian.PutUint32(head[4:], checksum(w.segment, w.offset, head, block[headSize:]))
 	n, err := w.file.Write(block)

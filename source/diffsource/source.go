@@ -60,7 +60,7 @@ type tuning struct {
 	random   func() uint64
 }
 
-var usual = tuning{pageRows: 5000, window: 4096, lookup: 100, scanFor: 2 * time.Second, random: rand.Uint64}
+var usual = tuning{pageRows: 20_000, window: 4096, lookup: 100, scanFor: 2 * time.Second, random: rand.Uint64}
 
 // quiet is a pass that has found no difference. It does not move the cursor.
 type quiet struct {
@@ -81,7 +81,7 @@ type table interface {
 // guarantee is the promise of all Sources.
 var guarantee = &source.Guarantee{
 	Name: "diff",
-	Text: "every row that two passes see differently is delivered, as it was when the later one read it, if the sink stores the cursor with the records; versions between two passes are not seen",
+	Text: "every row that two passes see differently is delivered, as it was when the later one read it; versions between two passes are not seen",
 }
 
 // Fetch implements [source.Source]. A pass that finds no difference does not move the cursor. The
@@ -103,6 +103,12 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	at, err := decode(after, identity(s.Table))
 	if err != nil {
 		return b, err
+	}
+	if at.pass == 0 { // the cursor is saved before anything is delivered, so that a restart finds what was
+		s.drop()
+		first := cursor{lineage: s.tuning.random(), pass: 1, began: time.Now().UnixMilli()}
+		b.To, b.More, b.Position = first.encode(identity(s.Table)), true, first.position()
+		return b, nil
 	}
 	if s.pass == nil || s.pass.from != after {
 		s.drop()
@@ -187,14 +193,11 @@ func (s *Source) init() error {
 
 // begin goes on after a cursor. If the pass was complete, the next one begins.
 func (s *Source) begin(at cursor, from source.Cursor, asOf time.Time) (*pass, error) {
-	p := &pass{source: s, from: from, at: at, now: at, whole: at.pass == 0 || at.complete, pager: pager{table: s.table, pageRows: s.tuning.pageRows}}
+	p := &pass{source: s, from: from, at: at, now: at, whole: at.complete, pager: pager{table: s.table, pageRows: s.tuning.pageRows}}
 	var err error
 	s.replica = !p.whole && at.replica
 	if p.whole {
 		p.now = cursor{lineage: at.lineage, pass: at.pass + 1, began: time.Now().UnixMilli(), base: at.state}
-		if at.pass == 0 {
-			p.now.lineage = s.tuning.random()
-		}
 		if !asOf.IsZero() {
 			p.now.last = asOf.UnixMilli()
 		}
@@ -207,11 +210,18 @@ func (s *Source) begin(at cursor, from source.Cursor, asOf time.Time) (*pass, er
 		return nil, err
 	}
 	c := p.now
+	var kinds []int
+	if p.unsure, kinds, err = s.store.abandoned(c.lineage, c.pass, c.state); err != nil {
+		return nil, err
+	}
 	if p.base, err = s.store.open(c.lineage, c.pass-1, c.base, c.taken); err != nil {
 		return nil, err
 	}
-	p.kinds = p.base.kinds
 	p.out = s.store.create(c)
+	if p.kinds = p.base.kinds; p.kinds == nil {
+		p.kinds = kinds
+	}
+	p.out.header.Kinds = p.kinds
 	if c.key != "" {
 		p.next, err = s.table.AtKey(c.key)
 	}

@@ -24,6 +24,15 @@ func sourceOf(t *testing.T, rows map[sqlsource.Key]string) (*Source, *fakeTable)
 	return s, table
 }
 
+// begun returns the cursor of the first Fetch, which delivers nothing.
+func begun(t *testing.T, s *Source) source.Cursor {
+	t.Helper()
+	b, err := s.Fetch(t.Context(), "", 1)
+	require.NoError(t, err)
+	require.Empty(t, b.Records)
+	return b.To
+}
+
 // A Fetch whose context has ended does not leave the directory locked.
 func TestFetchWithEndedContext(t *testing.T) {
 	t.Parallel()
@@ -32,7 +41,7 @@ func TestFetchWithEndedContext(t *testing.T) {
 	cancel()
 	_, err := s.Fetch(ended, "", 10)
 	require.ErrorIs(t, err, context.Canceled)
-	b, err := s.Fetch(t.Context(), "", 10)
+	b, err := s.Fetch(t.Context(), begun(t, s), 10)
 	require.NoError(t, err)
 	require.Len(t, b.Records, 1)
 }
@@ -43,7 +52,7 @@ func TestClockSetBack(t *testing.T) {
 	for _, every := range []time.Duration{0, time.Hour} {
 		s, table := sourceOf(t, map[sqlsource.Key]string{"i1;": "a"})
 		s.Every = every
-		b, err := s.Fetch(t.Context(), "", 10)
+		b, err := s.Fetch(t.Context(), begun(t, s), 10)
 		require.NoError(t, err)
 		require.False(t, b.AsOf.IsZero())
 		at, err := decode(b.To, identity(s.Table))
@@ -69,7 +78,7 @@ func TestPassOverAStandbyHasNoAsOf(t *testing.T) {
 	require.True(t, cursor{pass: 2, complete: true, replica: true, began: now, last: now}.asOf().IsZero())
 	require.Equal(t, now, cursor{pass: 2, replica: true, began: now, last: now}.asOf().UnixMilli(), "that of the pass before")
 	s, table := sourceOf(t, map[sqlsource.Key]string{"i1;": "a", "i2;": "b"})
-	b, err := s.Fetch(t.Context(), "", 1)
+	b, err := s.Fetch(t.Context(), begun(t, s), 1)
 	require.NoError(t, err)
 	s.replica = true // as the ceiling of a table notes it
 	b, err = s.Fetch(t.Context(), b.To, 10)
@@ -108,17 +117,18 @@ func TestFailedFetchLeavesNoState(t *testing.T) {
 		rows[sqlsource.Key(fmt.Sprintf("i%d;", i))] = "v"
 	}
 	s, table := sourceOf(t, rows)
-	s.tuning.scanFor = time.Hour
+	s.tuning.scanFor, s.tuning.pageRows = time.Hour, 5000
+	first := begun(t, s)
 	for range 3 {
 		s.table = &failing{table, 1}
-		_, err := s.Fetch(t.Context(), "", 10_000)
+		_, err := s.Fetch(t.Context(), first, 10_000)
 		require.ErrorIs(t, err, errTable)
 		files, err := filepath.Glob(filepath.Join(s.Dir, "*.state"))
 		require.NoError(t, err)
 		require.Empty(t, files)
 	}
 	s.table = table
-	b, err := s.Fetch(t.Context(), "", 10_000)
+	b, err := s.Fetch(t.Context(), first, 10_000)
 	require.NoError(t, err)
 	require.Len(t, b.Records, 6000)
 }

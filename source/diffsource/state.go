@@ -33,15 +33,15 @@ func segmentName(lineage, pass, segment uint64) string {
 }
 
 // parseName returns the arguments of segmentName, and false if the name is not that of a segment.
-func parseName(name string) (lineage, pass uint64, ok bool) {
+func parseName(name string) (lineage, pass, segment uint64, ok bool) {
 	parts := strings.Split(strings.TrimSuffix(name, ".state"), "-")
 	if len(parts) != 3 {
-		return 0, 0, false
+		return 0, 0, 0, false
 	}
 	lineage, err1 := strconv.ParseUint(parts[0], 16, 64)
 	pass, err2 := strconv.ParseUint(parts[1], 10, 64)
 	segment, err3 := strconv.ParseUint(parts[2], 16, 64)
-	return lineage, pass, errors.Join(err1, err2, err3) == nil && segmentName(lineage, pass, segment) == name
+	return lineage, pass, segment, errors.Join(err1, err2, err3) == nil && segmentName(lineage, pass, segment) == name
 }
 
 // lost returns the error of a segment that cannot be used, and other errors as they are.
@@ -57,7 +57,7 @@ func (s *store) lost(name string, err error) error {
 func (s *store) clean(lineage, pass uint64) error {
 	names, err := s.dir.List()
 	for _, name := range names {
-		of, n, ok := parseName(name)
+		of, n, _, ok := parseName(name)
 		if ok && (of == lineage && n < pass || of != lineage && pass > 3) {
 			err = errors.Join(err, s.dir.Remove(name))
 		}
@@ -154,20 +154,24 @@ func (c *chain) read(s *span) (err error) {
 		return err
 	}
 	end := head.before + uint64(head.count)
-	if end > c.skip {
+	if head.count > 0 && end > c.skip {
 		b, err := readBlock(c.file, s.segment, s.from, c.buf)
 		if err != nil {
 			return err
 		}
 		c.buf = b.payload
-		entries, err := parseEntries(b)
+		entries, _, err := parseEntries(b)
 		if err != nil {
 			return err
 		}
 		if b.before < c.skip {
 			entries = entries[c.skip-b.before:]
 		}
-		c.queue = append(c.queue, entries...)
+		if len(c.queue) == 0 {
+			c.queue = entries
+		} else {
+			c.queue = append(c.queue, entries...)
+		}
 	}
 	if s.from = head.next; s.from > s.to {
 		return errDamaged
@@ -190,12 +194,13 @@ func (c *chain) close() error {
 	return err
 }
 
-// parseEntries returns the entries of a block. Their keys share memory.
-func parseEntries(b block) ([]entry, error) {
-	entries := make([]entry, 0, b.count)
+// parseEntries returns the entries of a block, and the runs after them. Their keys share memory.
+func parseEntries(b block) (entries []entry, runs []byte, err error) {
+	entries = make([]entry, 0, b.count)
 	var text []byte
 	var ends []int
-	for p := b.payload; len(p) > 0; {
+	p := b.payload
+	for range b.count {
 		var size int
 		if b.kind == kindInteger {
 			if size = 8; len(p) >= size {
@@ -204,27 +209,24 @@ func parseEntries(b block) ([]entry, error) {
 		} else {
 			n, used := binary.Uvarint(p)
 			if used <= 0 || n > uint64(len(p)) {
-				return nil, errDamaged
+				return nil, nil, errDamaged
 			}
 			p, size = p[used:], int(n)
 			text = append(text, p[:min(size, len(p))]...)
 		}
 		if len(p) < size+len(digest{}) {
-			return nil, errDamaged
+			return nil, nil, errDamaged
 		}
 		ends = append(ends, len(text))
 		entries = append(entries, entry{digest: digest(p[size : size+len(digest{})])})
 		p = p[size+len(digest{}):]
-	}
-	if len(entries) != int(b.count) {
-		return nil, errDamaged
 	}
 	all, start := string(text), 0
 	for i, end := range ends {
 		entries[i].key = sqlsource.Key(all[start:end])
 		start = end
 	}
-	return entries, nil
+	return entries, p, nil
 }
 
 // create returns a writer that continues the state at a cursor.

@@ -32,13 +32,13 @@ func written(t *testing.T, disk *disktest.Disk) (*store, cursor, []entry) {
 			case n%1000 == 998:
 				e.key = "i99999999999999999999;" // no integer of 64 bits
 			}
-			require.NoError(t, w.add(e))
+			require.NoError(t, w.add(e, n%3 == 0))
 			all = append(all, e)
 		}
 		place, err := w.sync()
 		require.NoError(t, err)
 		at.state, at.entries = place, w.entries()
-		require.NoError(t, w.add(entry{key: "i0;"}))
+		require.NoError(t, w.add(entry{key: "i0;"}, true))
 		_, err = w.sync() // a batch that is not saved
 		require.NoError(t, err)
 		require.NoError(t, w.close())

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/artifactofdevotion/devotion/source/changelog"
 )
 
 // Text returns tables for a terminal: with one table all of its means, with more the recommended one
@@ -75,9 +77,7 @@ func (t Table) String() string {
 		hang(&b, "  ", "needs: "+m.Rights)
 		if m.Script != nil {
 			fmt.Fprintf(&b, "  run first, as %s, with a client that stops at the first error:\n", m.RunAs)
-			for _, s := range m.Script {
-				fmt.Fprintf(&b, "    %s\n", strings.ReplaceAll(s, "\n", "\n    "))
-			}
+			fmt.Fprintf(&b, "    %s\n", strings.ReplaceAll(changelog.Script(m.Script).String(), "\n", "\n    "))
 		}
 	}
 	return b.String()

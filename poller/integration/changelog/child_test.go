@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller"
 	"github.com/artifactofdevotion/devotion/sink/filesink"
+	"github.com/artifactofdevotion/devotion/source/changelog"
 	"github.com/artifactofdevotion/devotion/source/row"
 )
 
@@ -23,6 +25,7 @@ const (
 	childDriver = "CHANGELOG_CHILD_DRIVER"
 	childDSN    = "CHANGELOG_CHILD_DSN"
 	childDrain  = "CHANGELOG_CHILD_DRAIN"
+	childKeys   = "CHANGELOG_CHILD_KEYS"
 )
 
 // child copies the changes of items to files, exactly once, and prunes what is saved. It runs until
@@ -37,7 +40,7 @@ func child(dir string) int {
 		if err != nil {
 			return err
 		}
-		table := silent(db, "items")
+		table := tortured(db, os.Getenv(childKeys) == "true")
 		polls := 0
 		p := &poller.Poller[row.Change]{Name: "items", Source: table, Sink: files, Checkpointer: files, Interval: 5 * time.Millisecond, BatchSize: 700, Logger: table.Logger}
 		p.Hooks.Poll = func(info poller.PollInfo) {
@@ -57,12 +60,19 @@ func child(dir string) int {
 	return 0
 }
 
+// tortured returns the table whose changes are read.
+func tortured(db *sqlx.DB, keysOnly bool) *changelog.Table {
+	table := silent(db, "items")
+	table.KeysOnly = keysOnly
+	return table
+}
+
 // spawn returns the command of a child.
 func spawn(t testing.TB, driver, dsn, dir, drain string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), childDir+"="+dir, childDriver+"="+driver, childDSN+"="+dsn, childDrain+"="+drain)
+	cmd.Env = append(os.Environ(), childDir+"="+dir, childDriver+"="+driver, childDSN+"="+dsn, childDrain+"="+drain, childKeys+"="+strconv.FormatBool(*keys))
 	return cmd
 }

@@ -72,7 +72,8 @@ func (x *torture) judge(dir string) {
 }
 
 // apply applies a change, or says why it does not follow the changes before it. A row that was looked up
-// may be newer than the changes that come next, so those of its key are not judged: only the result is.
+// may be newer than the changes that come next, so the first one after it that has an old row, or inserts one, is
+// believed. Those after that are judged again.
 func apply(state map[string]members, looked map[string]bool, c line) string {
 	key, before := string(c.Key), string(c.Key)
 	if c.Op == "truncate" {
@@ -82,8 +83,9 @@ func apply(state map[string]members, looked map[string]bool, c line) string {
 	if c.Old != nil {
 		before = `{"id":` + string(parse(c.Old)["id"]) + `}`
 	}
-	if (c.Op == "upsert" || c.Op == "delete") && c.Old == nil || looked[key] || looked[before] {
-		looked[key], looked[before] = true, true
+	unknown := looked[before]
+	if (c.Op == "upsert" || c.Op == "delete") && len(parse(c.Old)) < 2 { // nothing but the key was recorded
+		looked[before], looked[key] = true, true
 		delete(state, before)
 		delete(state, key)
 		if c.Op != "delete" {
@@ -92,14 +94,17 @@ func apply(state map[string]members, looked map[string]bool, c line) string {
 		return ""
 	}
 	if c.Old != nil {
-		if have, ok := state[before]; !ok || !agree(have, parse(c.Old)) {
+		if have, ok := state[before]; !unknown && (!ok || !agree(have, parse(c.Old))) {
 			return "the row before it was not that"
 		}
 		delete(state, before)
+		looked[before] = false
 	}
-	if _, ok := state[key]; ok {
+	if _, ok := state[key]; ok && !looked[key] {
 		return "there was a row with its key"
 	}
+	delete(state, key)
+	looked[key] = false
 	if c.Op != "delete" {
 		state[key] = parse(c.Row)
 	}

@@ -29,7 +29,7 @@ func TestMariaDBApplication(t *testing.T) {
 	db.MustExec("create table `or``d.ers_changes` (mine int)")
 	table := silent(db, "\"or`d.ers\"")
 	for range 5 { // numbers of changes and of rows differ
-		install(t, table)
+		reinstall(t, table)
 	}
 	_, after := read(t, table, "")
 	db.MustExec("insert into `or``d.ers` (`old_v```, w) values ('q', 'w')")
@@ -83,7 +83,7 @@ func TestMariaDBCascades(t *testing.T) {
 		if keysOnly {
 			table.Changes = "items_keys"
 		}
-		install(t, table)
+		reinstall(t, table)
 		copied := replica{}
 		at := copied.follow(t, table, "")
 		for _, s := range []string{
@@ -120,7 +120,7 @@ func TestMariaDBLargeRow(t *testing.T) {
 	var got []string
 	var after source.Cursor
 	for more := true; more; {
-		b, err := table.Fetch(t.Context(), after, 10)
+		b, err := lab.Fetch(t, table, after, 10)
 		var bad *source.BadRecord
 		if errors.As(err, &bad) {
 			got, after = append(got, "bad "+bad.Key), bad.To

@@ -11,6 +11,7 @@ import (
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
+	"github.com/artifactofdevotion/devotion/source/changelog"
 )
 
 // A writer that waits for a row lock records its change after those of the writer that has the lock.
@@ -51,4 +52,27 @@ func TestOrder(t *testing.T) {
 		require.Len(t, got, 4)
 		require.Contains(t, got[3], "second", strings.Join(got, "\n"))
 	})
+}
+
+// Rows that a trigger of the application inserts after TRUNCATE are not lost, whichever trigger runs first.
+func TestTruncateAndInsert(t *testing.T) {
+	t.Parallel()
+	db := lab.DatabaseFor(t, dbtest.PGX).Open(t, dbtest.PGX)
+	things(db)
+	table, keys := silent(db, "things"), silent(db, "things")
+	keys.KeysOnly, keys.Changes = true, "things_keys"
+	install(t, table)
+	install(t, keys)
+	for _, name := range []string{"aaa", "zzz"} {
+		db.MustExec(`create or replace function seeded() returns trigger language plpgsql as 'begin insert into things values (1, ''seed'', 1) on conflict do nothing; return null; end';
+			create trigger ` + name + ` after truncate on things execute function seeded()`)
+	}
+	db.MustExec(`insert into things values (2, 'b', 2)`)
+	db.MustExec(`truncate things`)
+	for _, source := range []*changelog.Table{table, keys} {
+		copied := replica{}
+		copied.follow(t, source, "")
+		copied.requireSame(t, db, "things", "id")
+		require.Len(t, copied, 1)
+	}
 }

@@ -27,7 +27,7 @@ func TestPostgresApplication(t *testing.T) {
 	db.MustExec(`create table "a.b ""c"."or""d.ers $devotion$_changes" (mine int)`) // a name that is taken
 	const name = `"a.b ""c"."or""d.ers $devotion$"`
 	table := silent(db, name)
-	install(t, table)
+	reinstall(t, table)
 	_, after := read(t, table, "")
 
 	role := "writer_" + strings.ToLower(t.Name())
@@ -67,7 +67,7 @@ func TestPostgresPartitions(t *testing.T) {
 	db.MustExec(`create table orders_a partition of orders for values in ('a'); create table orders_b (v int, region text not null, id int not null)`)
 	db.MustExec(`alter table orders attach partition orders_b for values in ('b')`)
 	table := silent(db, "orders")
-	install(t, table)
+	reinstall(t, table)
 	copied := replica{}
 	at := copied.follow(t, table, "")
 	for _, s := range []string{

@@ -163,7 +163,7 @@ func TestReplay(t *testing.T) {
 		if lab.IsPostgres(driver) {
 			table.Key, keys.Key = []string{"id"}, []string{"id"}
 		}
-		install(t, table)
+		reinstall(t, table)
 		install(t, keys)
 		again(driver, "zzz", both)
 		if !lab.IsPostgres(driver) && !lab.IsMariaDB(driver) {

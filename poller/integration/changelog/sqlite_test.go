@@ -29,7 +29,7 @@ func TestSQLiteApplication(t *testing.T) {
 		db.MustExec(`create table "OR""ders_CHANGES" (mine int)`)
 		table := silent(db, `"or""ders"`)
 		for range 5 {
-			install(t, table)
+			reinstall(t, table)
 		}
 		db.MustExec(`insert into "or""ders" values (7, 'a', 'H')`)
 		var id, changed int
@@ -77,7 +77,7 @@ func TestSQLiteKeys(t *testing.T) {
 		x := silent(db, "x")
 		install(t, x)
 		db.MustExec(`insert into x (v) values ('a')`)
-		b, err := x.Fetch(t.Context(), "", 10)
+		b, err := lab.Fetch(t, x, "", 10)
 		require.NoError(t, err)
 		require.Contains(t, b.Guarantee.Text, "the index lower")
 	})

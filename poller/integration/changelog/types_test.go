@@ -65,7 +65,7 @@ func TestTypes(t *testing.T) {
 		db.MustExec("CREATE TABLE types (" + strings.Join(defs, ", ") + ")")
 		table, joined := silent(db, "types"), silent(db, "types")
 		joined.Changes, joined.KeysOnly = "types_keys", true
-		install(t, table)
+		reinstall(t, table)
 		install(t, joined)
 		for n := range rows {
 			values := []string{fmt.Sprint(n)}

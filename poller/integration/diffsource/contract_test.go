@@ -27,6 +27,16 @@ func open(t testing.TB, db *sqlx.DB, dir, name string, key ...string) *diffsourc
 	return s
 }
 
+// begun returns the cursor of the first Fetch, which delivers nothing.
+func begun(t *testing.T, s *diffsource.Source) source.Cursor {
+	t.Helper()
+	b, err := s.Fetch(t.Context(), "", 1)
+	require.NoError(t, err)
+	require.Empty(t, b.Records)
+	require.True(t, b.More)
+	return b.To
+}
+
 func text(c row.Change) string {
 	b, err := c.AppendJSON(nil)
 	if err != nil {

@@ -67,7 +67,7 @@ func TestTableChanges(t *testing.T) {
 		ops := func(s *diffsource.Source, after source.Cursor) (map[row.Op]int, source.Cursor) {
 			r := &replica{t: t, at: after, seen: map[row.Op]int{}}
 			for {
-				b, err := s.Fetch(t.Context(), r.at, 2)
+				b, err := lab.Fetch(t, s, r.at, 2)
 				require.NoError(t, err)
 				for _, c := range b.Records {
 					r.seen[c.Op]++
@@ -114,7 +114,7 @@ func TestState(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, db, dir, "t", "id")
 	began := time.Now()
-	b, err := s.Fetch(t.Context(), "", 2)
+	b, err := lab.Fetch(t, s, begun(t, s), 2)
 	require.NoError(t, err)
 	require.Len(t, b.Records, 2)
 	require.True(t, b.More)
@@ -126,7 +126,7 @@ func TestState(t *testing.T) {
 	_, err = again.Fetch(t.Context(), at, 1)
 	require.ErrorContains(t, err, "is locked: another Source uses it")
 	s.Every = time.Hour
-	b, err = s.Fetch(t.Context(), at, 1)
+	b, err = lab.Fetch(t, s, at, 1)
 	require.NoError(t, err)
 	require.False(t, b.AsOf.Before(began.Truncate(time.Millisecond)))
 	require.Regexp(t, `^pass 1 of 20\S+Z, complete$`, b.Position)
@@ -158,11 +158,12 @@ func TestBadKeys(t *testing.T) {
 	lab.EachDriver(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
 		db.MustExec(`create table t (id int, n int)`)
 		db.MustExec(`insert into t values (1, 1), (2, 2), (2, 3)`)
-		_, err := open(t, db, t.TempDir(), "t", "id").Fetch(t.Context(), "", 5)
+		first := begun(t, open(t, db, t.TempDir(), "t", "id"))
+		_, err := open(t, db, t.TempDir(), "t", "id").Fetch(t.Context(), first, 5)
 		lab.RequirePermanent(t, err, "two rows have the key id = 2")
 		db.MustExec(`delete from t where n = 3`)
 		db.MustExec(`insert into t values (null, 3)`)
-		_, err = open(t, db, t.TempDir(), "t", "id").Fetch(t.Context(), "", 5)
+		_, err = open(t, db, t.TempDir(), "t", "id").Fetch(t.Context(), first, 5)
 		lab.RequirePermanent(t, err, `the key column "id" is NULL in a row`)
 	})
 }
@@ -189,7 +190,7 @@ func TestLargeRows(t *testing.T) {
 		var at source.Cursor
 		pass := func() (ops []string) {
 			for {
-				b, err := s.Fetch(t.Context(), at, 10)
+				b, err := lab.Fetch(t, s, at, 10)
 				var bad *source.BadRecord
 				if errors.As(err, &bad) {
 					ops, at = append(ops, "bad "+bad.Key), bad.To
@@ -233,7 +234,7 @@ func TestSnapshot(t *testing.T) {
 			s.Snapshot = long
 			n, sum := 0, 0
 			for at := source.Cursor(""); ; {
-				b, err := s.Fetch(t.Context(), at, 5000)
+				b, err := lab.Fetch(t, s, at, 5000)
 				require.NoError(t, err)
 				for _, c := range b.Records {
 					n++

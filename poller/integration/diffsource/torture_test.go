@@ -111,6 +111,7 @@ type writing struct {
 	driver dbtest.Driver
 	left   int64 // changes to make
 	value  atomic.Int64
+	again  int // changes that the files had already
 }
 
 // run makes changes until enough are made. An error of the server is expected.
@@ -233,7 +234,8 @@ func (w *writing) compare(p pipeline) {
 	require.NoError(w.t, found.Err())
 	slices.Sort(want)
 	require.Equal(w.t, want, got)
-	w.t.Logf("%v", seen)
+	w.t.Logf("%v, %d of them again", seen, w.again)
+	require.LessOrEqual(w.t, w.again, 2*200*(*tortureKills+1), "of at most two batches for each kill")
 	for _, op := range []row.Op{row.Insert, row.Update, row.Delete} {
 		require.NotZero(w.t, seen[op], "%v: %v", op, seen)
 	}
@@ -246,8 +248,13 @@ func (w *writing) apply(rows map[string]string, c row.Change) {
 	if c.Op != row.Delete {
 		text = lab.RowJSON(c.Row)
 	}
-	require.Equal(w.t, c.Op == row.Update || c.Op == row.Delete, ok, "%v of %s", c.Op, key)
-	require.NotEqual(w.t, had, text, "%v of %s", c.Op, key)
+	switch {
+	case !ok && c.Op == row.Delete, ok && c.Op == row.Upsert: // a batch that a killed process had fetched is uncertain
+		w.again++
+	default:
+		require.Equal(w.t, c.Op == row.Update || c.Op == row.Delete, ok, "%v of %s", c.Op, key)
+		require.NotEqual(w.t, had, text, "%v of %s", c.Op, key)
+	}
 	if rows[key] = text; c.Op == row.Delete {
 		delete(rows, key)
 	}

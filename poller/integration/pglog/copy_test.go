@@ -19,7 +19,7 @@ func TestTableIsRewrittenDuringCopy(t *testing.T) {
 	db := start(t).NewDatabase(t).Open(t, dbtest.PGX)
 	db.MustExec(`create table a (id int primary key); create table b (id int primary key, v int); insert into a values (1), (2); insert into b values (1, 1), (2, 2); create publication p for table a, b`)
 	s := open(t, db)
-	b, err := s.Fetch(t.Context(), "", 1)
+	b, err := lab.Fetch(t, s, "", 1)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"upsert public.a {1} {1} -"}, texts(t, b.Records))
 	done := make(chan error, 1)
@@ -44,7 +44,7 @@ func TestSlotIsMadeAgainDuringCopy(t *testing.T) {
 	db := start(t).NewDatabase(t).Open(t, dbtest.PGX)
 	db.MustExec(`create table t (id int primary key); insert into t values (1), (2); create publication p for table t`)
 	s := open(t, db)
-	b, err := s.Fetch(t.Context(), "", 1)
+	b, err := lab.Fetch(t, s, "", 1)
 	require.NoError(t, err)
 	db.MustExec(`insert into t values (0)`)
 	db.MustExec(`select pg_drop_replication_slot($1)`, s.Slot)
@@ -72,7 +72,7 @@ func TestServerIsRestoredAfterCopy(t *testing.T) {
 	for i := range 20 {
 		db.MustExec(`insert into t values ($1)`, i)
 	}
-	b, err := s.Fetch(t.Context(), "", 100)
+	b, err := lab.Fetch(t, s, "", 100)
 	require.NoError(t, err)
 	require.Len(t, b.Records, 20)
 	require.NoError(t, s.Close())

@@ -28,7 +28,7 @@ func TestLargeTransaction(t *testing.T) {
 	db.MustExec(`insert into t select i, 'some text of a usual length' from generate_series(1, $1::int) i`, *large)
 	peak, count, start := uint64(0), 0, time.Now()
 	for batches := 0; ; batches++ {
-		b, err := s.Fetch(t.Context(), at, 5000)
+		b, err := lab.Fetch(t, s, at, 5000)
 		require.NoError(t, err)
 		for i, c := range b.Records {
 			if key := count + i + 1; batches%50 == 0 {
@@ -86,7 +86,7 @@ func TestStatementTimeout(t *testing.T) {
 		var b source.Batch[row.Change]
 		lab.WaitFor(t, func() (ok bool) { // the limit can end a short statement on a busy machine
 			var err error
-			b, err = again.Fetch(t.Context(), at, 10)
+			b, err = lab.Fetch(t, again, at, 10)
 			return err == nil && b.Held == nil
 		})
 		assert.Len(t, b.Records, 10)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/pglog"
 	"github.com/artifactofdevotion/devotion/source/row"
@@ -79,7 +80,7 @@ func TestMutantThatAdvancesToAfterDies(t *testing.T) {
 		}
 		_, first := read(t, s, "", 10)
 		db.MustExec(`insert into t select count(*) from t; `)
-		b, err := s.Fetch(t.Context(), first, 10)
+		b, err := lab.Fetch(t, s, first, 10)
 		require.NoError(t, err)
 		require.Len(t, b.Records, 1)
 		require.NoError(t, s.Close())
@@ -88,7 +89,7 @@ func TestMutantThatAdvancesToAfterDies(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, s.Close())
 		again := &pglog.Source{DB: db, Slot: s.Slot, Publication: "p"}
-		got, err := again.Fetch(t.Context(), first, 10)
+		got, err := lab.Fetch(t, again, first, 10)
 		if mutant {
 			require.ErrorIs(t, err, pglog.ErrHistory)
 		} else {

@@ -118,7 +118,7 @@ func TestSlotIsInUse(t *testing.T) {
 		var active bool
 		return db.Get(&active, `select active from pg_replication_slots where slot_name = $1`, s.Slot) == nil && active || len(done) > 0
 	})
-	b, err := s.Fetch(t.Context(), at, 10)
+	b, err := lab.Fetch(t, s, at, 10)
 	if err != nil {
 		require.ErrorIs(t, err, pglog.ErrSlotActive)
 		assert.NotEqual(t, retry.Fatal, retry.Classify(err))
@@ -207,7 +207,7 @@ func TestRewindKeepsTheLog(t *testing.T) {
 	s := open(t, db)
 	_, at := read(t, s, "", 10)
 	db.MustExec(`insert into t values (1)`)
-	b, err := s.Fetch(t.Context(), at, 10)
+	b, err := lab.Fetch(t, s, at, 10)
 	require.NoError(t, err)
 	s.Saved(b.To)
 	require.NoError(t, fetch(s, at))
@@ -229,7 +229,7 @@ func TestSlotIsNotAdvanced(t *testing.T) {
 	_, at := read(t, s, "", 10)
 	s.Logger = slog.New(slog.NewTextHandler(logged, nil))
 	db.MustExec(`insert into t values (1)`)
-	b, err := s.Fetch(t.Context(), at, 10)
+	b, err := lab.Fetch(t, s, at, 10)
 	require.NoError(t, err)
 	s.Saved(b.To)
 	db.MustExec(`insert into t values (2)`)
@@ -266,7 +266,7 @@ func TestClose(t *testing.T) {
 	_, at := read(t, s, "", 10)
 	before := confirmed(s.Slot)
 	db.MustExec(`insert into t values (1)`)
-	b, err := s.Fetch(t.Context(), at, 10)
+	b, err := lab.Fetch(t, s, at, 10)
 	require.NoError(t, err)
 	require.Len(t, b.Records, 1)
 	require.NoError(t, s.Close())
@@ -277,7 +277,7 @@ func TestClose(t *testing.T) {
 	assert.NotEqual(t, before, after)
 
 	db.MustExec(`insert into t values (2)`)
-	b, err = s.Fetch(t.Context(), b.To, 10)
+	b, err = lab.Fetch(t, s, b.To, 10)
 	require.NoError(t, err)
 	s.Saved(b.To)
 	db.MustExec(`select pg_replication_slot_advance($1, pg_current_wal_flush_lsn())`, s.Slot)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/pglog"
 )
@@ -23,13 +24,13 @@ func TestIdleTablePinsLittle(t *testing.T) {
 	var before, after string
 	const confirmed = `select confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1`
 	require.NoError(t, db.Get(&before, confirmed, s.Slot))
-	small, err := s.Fetch(t.Context(), at, 10)
+	small, err := lab.Fetch(t, s, at, 10)
 	require.NoError(t, err)
 	assert.Equal(t, at, small.To, "a little log moves nothing, so that nothing is saved")
 	pinned := int64(0)
 	for range 10 {
 		db.MustExec(`insert into busy select repeat('x', 1000000) from generate_series(1, 20)`)
-		b, err := s.Fetch(t.Context(), at, 10)
+		b, err := lab.Fetch(t, s, at, 10)
 		require.NoError(t, err)
 		assert.Empty(t, b.Records)
 		assert.NotEqual(t, at, b.To)
@@ -50,7 +51,7 @@ func TestCopyGoesOnAfterACrash(t *testing.T) {
 	db := start(t).NewDatabase(t).Open(t, dbtest.PGX)
 	db.MustExec(`create table items (id int primary key, n int not null default 0, body text default ''); insert into items select i from generate_series(1, 6) i; create publication p for table items`)
 	s := open(t, db)
-	b, err := s.Fetch(t.Context(), "", 3)
+	b, err := lab.Fetch(t, s, "", 3)
 	require.NoError(t, err)
 	got := texts(t, b.Records)
 	require.NoError(t, s.Close()) // the transaction is lost, as with the process
@@ -75,7 +76,7 @@ func TestChangeThatIsTooLarge(t *testing.T) {
 	s.MaxRowBytes = 1000
 	_, at := read(t, s, "", 10)
 	db.MustExec(`insert into t values (1, 'a'), (2, repeat('secret', 1000)), (3, 'c')`)
-	b, err := s.Fetch(t.Context(), at, 10)
+	b, err := lab.Fetch(t, s, at, 10)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"insert public.t {1} {1, a} -"}, texts(t, b.Records))
 	assert.True(t, b.More)

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 )
 
 // The printed statements are enough if they are run unchanged, and the application's statements work after them.
@@ -36,7 +37,7 @@ func TestSetup(t *testing.T) {
 	assert.ElementsMatch(t, []string{"public.t", `"S.s"."a ""b"""`, "public.parts"}, r.Tables)
 	assert.Contains(t, r.String(), "max_slot_wal_keep_size is not set")
 
-	b, err := s.Fetch(t.Context(), "", 10)
+	b, err := lab.Fetch(t, s, "", 10)
 	require.NoError(t, err)
 	assert.Positive(t, b.Pinned)
 	got, at := read(t, s, "", 10)

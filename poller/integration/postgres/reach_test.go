@@ -115,11 +115,7 @@ func TestStandbyThatDoesNotReplay(t *testing.T) {
 	caughtUp(t, db, standby)
 	require.Equal(t, []string{"1"}, r.next())
 
-	standby.MustExec(`select pg_wal_replay_pause()`)
-	lab.WaitFor(t, func() bool {
-		var state string
-		return standby.Get(&state, `select pg_get_wal_replay_pause_state()`) == nil && state == "paused"
-	})
+	lab.PauseReplay(t, standby)
 	paused := time.Now()
 	db.MustExec(`insert into orders default values`)
 	for range 2 {

@@ -37,7 +37,7 @@ func TestSnapshotContract(t *testing.T) {
 			db.MustExec(fmt.Sprintf(`insert into orders values (%d, '%s')`, i*i+1, note))
 		}
 		db.MustExec(`insert into plain values (1, 'a'), (1, 'a'), (null, null)`)
-		foreign, err := rowsOf(t, db, snapshot.Table{Name: "plain"}).Fetch(t.Context(), "", 1)
+		foreign, err := lab.Fetch(t, rowsOf(t, db, snapshot.Table{Name: "plain"}), "", 1)
 		require.NoError(t, err)
 
 		for _, table := range []snapshot.Table{{Name: "orders"}, {Name: "both_kinds"}, {Name: "both_kinds", Key: []string{"id"}}, {Name: "x", Select: "select id, note from orders -- all"}} {

@@ -21,7 +21,7 @@ func TestConformance(t *testing.T) {
 		db.MustExec(`INSERT INTO orders SELECT n, 'note ' || n FROM generate_series(1, 10) AS n`)
 		_, loaded := await(t, sourceOf(db, "orders", "id"), "", 10)
 		db.MustExec(`INSERT INTO orders SELECT n, 'note ' || n FROM generate_series(11, 14) AS n`)
-		db.MustExec(`UPDATE orders SET note = 'changed' WHERE id IN (3, 5, 8)`)
+		db.MustExec(`UPDATE orders SET note = 'changed ' || id WHERE id IN (3, 5, 8)`)
 		settled(t, db)
 		_, other := await(t, sourceOf(db, "orders", "note"), "", 14)
 		for _, start := range []source.Cursor{"", loaded} {

@@ -132,7 +132,9 @@ func oneKeyTwice(t *testing.T, db *sqlx.DB) {
 	db.MustExec(`DELETE FROM c1 WHERE id = 4`)
 	rows, at, _ := poll(t, s, at)
 	assert.Equal(t, pairs(1, 2, 3, 4, 5), rows)
-	db.MustExec(`INSERT INTO c1 VALUES (6, 0); ALTER TABLE c1 ALTER id DROP NOT NULL; INSERT INTO p VALUES (7, 0)`)
+	// Since Postgres 18 a child has the NOT NULL of its parent's key for good.
+	db.MustExec(`DO $$ BEGIN ALTER TABLE c1 ALTER id DROP NOT NULL; EXCEPTION WHEN invalid_table_definition THEN NULL; END $$`)
+	db.MustExec(`INSERT INTO c1 VALUES (6, 0); INSERT INTO p VALUES (7, 0)`)
 	rows, _, _ = poll(t, s, at)
 	assert.Equal(t, pairs(6, 7), rows)
 	db.MustExec(`CREATE TABLE old (a int, b int, v int, UNIQUE (a, b)); INSERT INTO old VALUES (1, 1, 0)`)
