@@ -81,6 +81,22 @@ func (s *Source) with(ctx context.Context, f func(ceiling.Queryer) error) error 
 	return f(db)
 }
 
+// catalog calls f in a transaction in which the server does not compile queries. The views of publications seem costly to
+// it, so that it would spend seconds on compiling a query that takes a millisecond.
+func (s *Source) catalog(ctx context.Context, f func(ceiling.Queryer) error) error {
+	return s.with(ctx, func(db ceiling.Queryer) error {
+		err := ceiling.Exec(ctx, db, "BEGIN ISOLATION LEVEL READ COMMITTED")
+		defer ceiling.Restore(ctx, db, "ROLLBACK") //nolint:errcheck // the connection has ended then
+		if err == nil {
+			err = ceiling.Exec(ctx, db, `SELECT set_config('jit', 'off', true)`)
+		}
+		if err == nil {
+			err = f(db)
+		}
+		return err
+	})
+}
+
 const serverQuery = `SELECT pg_is_in_recovery(), current_setting('wal_level'), current_setting('server_version_num')::int, %s,
 	current_database()::text, (SELECT oid::bigint FROM pg_catalog.pg_database WHERE datname = current_database()),
 	CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_flush_lsn()::text END, CASE WHEN pg_is_in_recovery() THEN '0/0' ELSE pg_current_wal_insert_lsn()::text END,
