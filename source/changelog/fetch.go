@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -156,8 +157,14 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 		b.Records, _, err = r.convert(ctx, read.Records)
 		b.Bytes, b.More = read.Bytes, read.More
 	}
+	if err == nil && slices.ContainsFunc(read.Records, r.isLookedUp) { // by the definitions that were checked before
+		err = t.check(ctx)
+	}
 	if err != nil {
 		return b, err
+	}
+	if t.reader != r {
+		return t.changes(ctx, p, limit)
 	}
 	p.inner = read.To
 	b.To, b.Guarantee = p.encode(r.label), r.guaranteed(read.Guarantee)

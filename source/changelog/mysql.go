@@ -316,8 +316,11 @@ func (e myEngine) similar(f *facts, have, want myTrigger) bool {
 
 // ours reports whether a version of the script has made a trigger.
 func (e myEngine) ours(f *facts, g myTrigger) bool {
-	return strings.HasPrefix(g.body, e.begins()) && strings.Contains(g.body, " INSERT INTO "+f.stored()+" (op, at, width, ")
+	return strings.HasPrefix(g.body, e.begins()) && strings.Contains(g.body, e.inserts(f))
 }
+
+// inserts is in the bodies of all triggers.
+func (myEngine) inserts(f *facts) string { return " INSERT INTO " + f.stored() + " (op, at, width, " }
 
 // own returns the names of all triggers that are or were of the script.
 func (e myEngine) own(f *facts, p *myFacts, names []string) []string {

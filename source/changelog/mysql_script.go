@@ -139,11 +139,12 @@ func (e myEngine) install(f *facts) Script {
 	names, triggers := e.triggers(f, p)
 	s = append(s, mySave, "SET SESSION sql_mode = '"+myMode+"';", e.lock(f, p))
 	var quoted []string
-	for _, name := range names[:3] {
-		quoted = append(quoted, myLiteral(name))
+	for i, name := range names {
+		g := triggers[i]
+		quoted = append(quoted, fmt.Sprintf("TRIGGER_NAME = %s AND EVENT_OBJECT_SCHEMA = %s AND EVENT_OBJECT_TABLE = %s", myLiteral(name), myLiteral(g.schema), myLiteral(g.table)))
 	}
-	s = append(s, fmt.Sprintf("INSERT INTO %s (op, at, width) SELECT '%s', UTC_TIMESTAMP(6), 0 FROM (SELECT COUNT(*) AS n FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = %s AND EVENT_OBJECT_TABLE = %s AND TRIGGER_NAME IN (%s)) AS g WHERE %s;",
-		store, opStart, myLiteral(f.parts[0]), myLiteral(f.parts[1]), strings.Join(quoted, ", "), f.started(e, "n = 3", store)))
+	s = append(s, fmt.Sprintf("INSERT INTO %s (op, at, width) SELECT '%s', UTC_TIMESTAMP(6), 0 FROM (SELECT COUNT(*) AS n FROM information_schema.TRIGGERS WHERE (%s) AND LOCATE(%s, ACTION_STATEMENT) = 1 AND LOCATE(%s, ACTION_STATEMENT) > 0) AS g WHERE %s;",
+		store, opStart, strings.Join(quoted, " OR "), myLiteral(e.begins()), myLiteral(e.inserts(f)), f.started(e, fmt.Sprint("n = ", len(names)), store)))
 	for _, name := range e.own(f, p, names) {
 		s = append(s, fmt.Sprintf("DROP TRIGGER IF EXISTS %s;", e.named(f, p, name, names, triggers)))
 	}

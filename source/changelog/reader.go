@@ -105,7 +105,7 @@ func (r *reader) convert(ctx context.Context, rows []row.Row) (all []row.Change,
 		var changes []row.Change
 		looked := 0
 		switch {
-		case op == opLookUp || op == opReplaced || r.stale(run[0]):
+		case r.isLookedUp(run[0]):
 			changes, looked, err = r.look(ctx, run, op)
 		case r.keysOnly:
 			changes = r.fromJoined(run)
@@ -118,6 +118,12 @@ func (r *reader) convert(ctx context.Context, rows []row.Row) (all []row.Change,
 		all, rows, done = append(all, changes...), rows[n:], done+n
 	}
 	return all, done, nil
+}
+
+// isLookedUp reports whether the present row is read for a change.
+func (r *reader) isLookedUp(c row.Row) bool {
+	op := c.Text(1)
+	return op == opLookUp || op == opReplaced || r.stale(c)
 }
 
 // stale reports whether a change was recorded without a column that is recorded now. Its value may

@@ -213,11 +213,11 @@ func (e liteEngine) install(f *facts) Script {
 	}
 	names, texts := e.triggers(f, p)
 	var quoted []string
-	for _, name := range names[:3] {
+	for _, name := range names {
 		quoted = append(quoted, dialect.QuoteWith("'", name))
 	}
 	s = append(s, fmt.Sprintf("INSERT INTO %s (op, width) SELECT '%s', 0 WHERE %s;", store, opStart, f.started(e,
-		fmt.Sprintf("(SELECT count(*) FROM %s.sqlite_master WHERE type = 'trigger' AND tbl_name = %s COLLATE NOCASE AND name IN (%s)) = 3", schema, dialect.QuoteWith("'", f.parts[1]), strings.Join(quoted, ", ")), store)))
+		fmt.Sprintf("(SELECT count(*) FROM %s.sqlite_master WHERE type = 'trigger' AND tbl_name = %s COLLATE NOCASE AND name IN (%s) AND instr(sql, %s)) = %d", schema, dialect.QuoteWith("'", f.parts[1]), strings.Join(quoted, ", "), dialect.QuoteWith("'", e.inserts(f)), len(names)), store)))
 	for _, name := range e.own(f, p, names) {
 		s = append(s, fmt.Sprintf("DROP TRIGGER IF EXISTS %s;", f.qualified(name)))
 	}
@@ -225,6 +225,11 @@ func (e liteEngine) install(f *facts) Script {
 		s = append(s, fmt.Sprintf("CREATE TRIGGER %s %s;", f.qualified(name), texts[i]))
 	}
 	return append(s, "COMMIT;")
+}
+
+// inserts is in all triggers.
+func (liteEngine) inserts(f *facts) string {
+	return "INSERT INTO " + pgQuoter.Quote(f.store.name) + " (op, at, width, "
 }
 
 // own returns the names of all triggers that are or were of the script.
@@ -260,7 +265,7 @@ func (e liteEngine) wrong(f *facts) (wrong []finding) {
 		case !ok:
 			wrong = append(wrong, finding{"the trigger " + name + " is missing", true})
 		case text != texts[i]:
-			ours := strings.Contains(text, "INSERT INTO "+pgQuoter.Quote(f.store.name)+" (op, at, width, ")
+			ours := strings.Contains(text, e.inserts(f))
 			wrong = append(wrong, finding{"the trigger " + name + " is not that of the table's present columns and indexes", i >= 3 || !ours})
 		}
 	}

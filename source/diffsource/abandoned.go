@@ -297,9 +297,16 @@ func (p *pass) lookUp(ctx context.Context, absent func(sqlsource.Key)) (respelle
 }
 
 // correctRest queues the corrections of the unsure keys that the whole merge has not met: their rows were deleted, or have moved,
-// since it was asked for them.
+// since it was asked for them. Rows that have taken their place in the collation follow, if the merge has met them.
 func (p *pass) correctRest(ctx context.Context) error {
+	respelled, err := p.lookUp(ctx, func(sqlsource.Key) {})
+	if err != nil {
+		return err
+	}
 	p.present = map[sqlsource.Key]*standing{}
+	for _, x := range respelled {
+		p.present[x.key] = &standing{}
+	}
 	for key, d := range p.unsure {
 		if !d.settled() {
 			p.present[key] = &standing{}
@@ -308,15 +315,17 @@ func (p *pass) correctRest(ctx context.Context) error {
 	if err := p.findStanding(); err != nil {
 		return err
 	}
-	for key, s := range p.present {
-		if s.written {
-			delete(p.unsure, key)
-		} else {
+	for key := range p.unsure {
+		if s := p.present[key]; s != nil && !s.written {
 			p.extra = append(p.extra, correction{key: key})
 		}
 	}
 	slices.SortFunc(p.extra, func(a, b correction) int { return cmp.Compare(a.key, b.key) })
-	respelled, err := p.lookUp(ctx, func(sqlsource.Key) {})
-	p.extra, p.unsure = append(p.extra, respelled...), nil
-	return err
+	for _, x := range respelled {
+		if p.present[x.key].written {
+			p.extra = append(p.extra, x)
+		}
+	}
+	p.unsure = nil
+	return nil
 }

@@ -119,8 +119,8 @@ func (c *Comparison) init() error {
 	return nil
 }
 
-// compare walks both tables side by side if both databases have the keys in the same order, and looks
-// up the rows of each in the other one otherwise.
+// compare walks both tables side by side if both databases have the keys in the same order. Otherwise it matches the
+// pages of both that are read at the same time.
 func (c *Comparison) compare(ctx context.Context, yield func(row.Change) bool) error {
 	w := &waiting{comparison: c, settle: cmp.Or(c.Settle, DefaultSettle), yield: yield, replaced: map[sqlsource.Key]bool{}}
 	ordered := true
@@ -134,7 +134,7 @@ func (c *Comparison) compare(ctx context.Context, yield func(row.Change) bool) e
 	if ordered {
 		err = c.merge(ctx, w)
 	} else {
-		err = c.lookUp(ctx, w)
+		err = c.match(ctx, w)
 	}
 	if err != nil {
 		return err
@@ -178,73 +178,6 @@ func (c *Comparison) merge(ctx context.Context, w *waiting) error {
 			return err
 		}
 	}
-}
-
-// lookUpRows is how many rows are looked up at once.
-const lookUpRows = 200
-
-// lookUp compares the rows of the source with those of the copy that have their keys, and then looks for rows
-// of the copy that the source does not have.
-func (c *Comparison) lookUp(ctx context.Context, w *waiting) error {
-	for i, s := range c.sides {
-		other := c.sides[1-i]
-		for {
-			if err := s.fillRows(ctx, lookUpRows); err != nil {
-				return err
-			}
-			n := min(lookUpRows, len(s.rows))
-			if n == 0 {
-				break
-			}
-			items := s.rows[:n]
-			s.rows = s.rows[n:]
-			found, err := c.find(ctx, other, items)
-			if err != nil {
-				return err
-			}
-			for j := range items {
-				a, b := &items[j], found[j]
-				if i == 0 {
-					c.report.Rows++
-				} else if a, b = b, a; a != nil {
-					continue // compared already
-				}
-				if err := w.pair(ctx, a, b); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// find returns for each row the one of the other side that has its key, or nil.
-func (c *Comparison) find(ctx context.Context, other *side, items []item) ([]*item, error) {
-	keys := make([]sqlsource.Key, len(items))
-	for i, it := range items {
-		keys[i] = it.key
-	}
-	rows, spelled, err := other.table.FetchRows(ctx, keys)
-	if err != nil {
-		return nil, err
-	}
-	at := map[sqlsource.Key]int{}
-	for i, k := range keys {
-		at[k] = i
-	}
-	found := make([]*item, len(items))
-	for i, r := range rows {
-		n, ok := at[spelled[i]]
-		for j := 0; !ok && j < len(items); j++ { // a decimal or a time that the other database writes in another way
-			if found[j] == nil && items[j].bad == nil && c.sameKey(items[j].row, r) {
-				n, ok = j, true
-			}
-		}
-		if ok {
-			found[n] = &item{key: spelled[i], row: r}
-		}
-	}
-	return found, nil
 }
 
 // sameKey reports whether rows of the two sides have the same key.

@@ -24,6 +24,7 @@ type fakeTable struct {
 	note      func(string, ...any)
 	rows      map[sqlsource.Key]string
 	texts     bool
+	few       bool         // few keys with few values, so that changes are often taken back
 	order     map[byte]int // of the letters
 	reordered bool         // the order has changed
 	versions  int
@@ -36,7 +37,7 @@ type fakeTable struct {
 const letters = "abcdef"
 
 func newFakeTable(rng *rand.Rand, note func(string, ...any)) *fakeTable {
-	t := &fakeTable{rng: rng, note: note, rows: map[sqlsource.Key]string{}, texts: rng.IntN(2) == 0}
+	t := &fakeTable{rng: rng, note: note, rows: map[sqlsource.Key]string{}, texts: rng.IntN(2) == 0, few: rng.IntN(4) == 0}
 	t.shuffle()
 	for range rng.IntN(20) {
 		t.set()
@@ -52,10 +53,16 @@ func (t *fakeTable) shuffle() {
 }
 
 func (t *fakeTable) key() sqlsource.Key {
+	if t.few && !t.texts {
+		return sqlsource.Key(fmt.Sprintf("i%d;", t.rng.IntN(4)))
+	}
 	if !t.texts {
 		return sqlsource.Key(fmt.Sprintf("i%d;", t.rng.IntN(30)-10))
 	}
 	text := string(letters[t.rng.IntN(len(letters))]) + fmt.Sprint(t.rng.IntN(5))
+	if t.few {
+		text = text[:1] + "0"
+	}
 	if t.rng.IntN(4) == 0 {
 		text = strings.ToUpper(text)
 	}
@@ -79,6 +86,9 @@ func (t *fakeTable) set() {
 		if !t.reordered {
 			t.rows[k] = "same"
 		}
+	}
+	if t.few && !t.reordered {
+		t.rows[k] = fmt.Sprint("v", t.rng.IntN(2))
 	}
 }
 

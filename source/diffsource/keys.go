@@ -2,6 +2,7 @@ package diffsource
 
 import (
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"fmt"
 
@@ -18,6 +19,10 @@ func (p *pass) use(columns *row.Columns) {
 	p.names = p.names[:0]
 	for i := range columns.Len() {
 		p.names = fmt.Appendf(p.names, "%q,", columns.Name(i))
+	}
+	if len(p.names) > len(digest{}) { // a row of many columns is hashed faster
+		sum := sha256.Sum256(p.names)
+		p.names = append(p.names[:0], sum[:len(digest{})]...)
 	}
 	var index, kinds []int
 	for _, name := range p.source.Table.Key {

@@ -3,6 +3,7 @@ package diffsource
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/artifactofdevotion/devotion/source"
@@ -56,6 +57,7 @@ func (p *pager) fetch(ctx context.Context) error {
 	case err != nil:
 		return err
 	case len(b.Records) > 0:
+		p.rows = slices.Grow(p.rows, len(b.Records))
 		for i, r := range b.Records {
 			p.rows = append(p.rows, item{key: keys[i], row: r})
 		}

@@ -102,6 +102,19 @@ func discard(conn *sql.Conn) {
 	_ = conn.Close()
 }
 
+// fillRows is that of the pager, outside of the snapshot if that fails: an error can end the transaction, and on a standby
+// of Postgres it always does, whether a row cannot be returned or the primary's changes are in the way. The next page
+// has a new snapshot.
+func (p *pass) fillRows(ctx context.Context, n int) error {
+	err := p.pager.fillRows(ctx, n)
+	if err == nil || p.snapshot == nil || ctx.Err() != nil {
+		return err
+	}
+	p.snapshot.end()
+	p.snapshot, p.table = nil, p.source.table
+	return p.pager.fillRows(ctx, n)
+}
+
 // renew begins a transaction for the rows that follow, if the last one is too old.
 func (p *pass) renew(ctx context.Context) error {
 	s := p.source

@@ -60,7 +60,7 @@ type tuning struct {
 	random   func() uint64
 }
 
-var usual = tuning{pageRows: 5000, window: 4096, lookup: 100, scanFor: 2 * time.Second, random: rand.Uint64}
+var usual = tuning{pageRows: 20_000, window: 4096, lookup: 100, scanFor: 2 * time.Second, random: rand.Uint64}
 
 // quiet is a pass that has found no difference. It does not move the cursor.
 type quiet struct {

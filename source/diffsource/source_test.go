@@ -117,7 +117,7 @@ func TestFailedFetchLeavesNoState(t *testing.T) {
 		rows[sqlsource.Key(fmt.Sprintf("i%d;", i))] = "v"
 	}
 	s, table := sourceOf(t, rows)
-	s.tuning.scanFor = time.Hour
+	s.tuning.scanFor, s.tuning.pageRows = time.Hour, 5000
 	first := begun(t, s)
 	for range 3 {
 		s.table = &failing{table, 1}

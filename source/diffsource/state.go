@@ -167,7 +167,11 @@ func (c *chain) read(s *span) (err error) {
 		if b.before < c.skip {
 			entries = entries[c.skip-b.before:]
 		}
-		c.queue = append(c.queue, entries...)
+		if len(c.queue) == 0 {
+			c.queue = entries
+		} else {
+			c.queue = append(c.queue, entries...)
+		}
 	}
 	if s.from = head.next; s.from > s.to {
 		return errDamaged

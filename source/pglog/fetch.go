@@ -35,6 +35,7 @@ type idle struct {
 func (s *Source) fetch(ctx context.Context, after source.Cursor, at cursor, limit int) (b source.Batch[row.Change], err error) {
 	s.rewound(at)
 	if st := s.stream; st != nil && after != "" && !at.copying && st.given.encode() == after {
+		st.follow(ctx)
 		return s.collect(ctx, after, limit)
 	}
 	s.closeStream()
@@ -49,6 +50,7 @@ func (s *Source) fetch(ctx context.Context, after source.Cursor, at cursor, limi
 	if after == "" {
 		at = cursor{origin: s.origin(v), position: position{at: v.slot.confirmed}}
 	}
+	s.mark(ctx, v)
 	to := s.release(v, at)
 	if to == 0 && s.idle == (idle{after, v.flushed}) {
 		b.To, b.AsOf = after, s.fresh.read(v)
@@ -91,7 +93,8 @@ func (s *Source) begin(ctx context.Context, v *server, at cursor, to lsn) error 
 	}
 	size := 1 << min(s.scale, 12)
 	upTo := min(v.flushed, max(at.at, v.slot.confirmed, to)+lsn(reach*size))
-	s.stream = s.open(v, at, upTo, window*size+s.passed, to)
+	s.stream = s.open(v, at, upTo, window*size<<s.growth+s.passed, to)
+	s.stream.follow(ctx)
 	return nil
 }
 
@@ -129,15 +132,8 @@ func missing(from, tables []table) (names []string) {
 func (s *Source) next(ctx context.Context, late time.Time) (*message, error) {
 	for {
 		st := s.stream
-		select {
-		case <-st.ready:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(max(0, time.Until(late))):
-			return nil, errBusy
-		}
-		if st.err != nil {
-			return nil, st.err
+		if err := st.wait(ctx, late); err != nil {
+			return nil, err
 		}
 		m, err := st.next(ctx)
 		switch {
@@ -156,8 +152,13 @@ func (s *Source) next(ctx context.Context, late time.Time) (*message, error) {
 				return nil, errEnded
 			}
 		}
-		if !st.news {
+		switch {
+		case !st.news:
 			s.scale++
+		case st.count < st.limit || time.Since(st.first) > growLimit:
+			s.growth = 0
+		default: // each window begins with the log since restart_lsn
+			s.growth = min(s.growth+1, maxGrowth)
 		}
 		at, given := st.now, st.given
 		s.passed = st.count
@@ -189,6 +190,11 @@ var errBusy = errors.New("the server is still decoding")
 // collect takes changes from the stream until the batch is complete.
 func (s *Source) collect(ctx context.Context, after source.Cursor, limit int) (b source.Batch[row.Change], err error) {
 	late := waitUntil(ctx)
+	defer func() {
+		if s.stream != nil {
+			s.stream.leave()
+		}
+	}()
 	var entries []entry
 	for {
 		m, err := s.next(ctx, late)
@@ -255,12 +261,14 @@ func (s *Source) drained(b *source.Batch[row.Change], after source.Cursor, recor
 	if records || st.now.at >= st.from.at+idleBytes {
 		b.To = st.now.encode()
 	}
+	s.growth = 0
 	s.idle, s.passed = idle{b.To, st.server.flushed}, st.count
 	s.closeStream()
 }
 
 func (s *Source) closeStream() {
 	if st := s.stream; st != nil {
+		st.leave()
 		st.close()
 		s.slot, s.stream = max(s.slot, st.confirmed), nil
 	}

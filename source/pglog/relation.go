@@ -12,6 +12,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
@@ -182,6 +183,13 @@ func (r *relation) add(m *message) (e entry, size int, err error) {
 	if hasNew, hasOld, e.oldKey, err = r.read(m); err != nil {
 		return e, 0, err
 	}
+	if e.oldKey {
+		for _, i := range r.key {
+			if r.old[i].kind != cellText { // a partition was altered that was read before
+				return e, 0, retry.Permanent(fmt.Errorf("%w: the log has a change of %s without its key: a partition has, or had at the time, another replica identity. The row that changed is not known: ALTER TABLE ... REPLICA IDENTITY FULL for each partition, drop the slot, and rewind to the empty cursor for a new copy", ErrIdentity, r.table))
+			}
+		}
+	}
 	size = int(unsafe.Sizeof(row.Change{}))
 	put := func(b *row.Builder, cells []cell, columns []int) int {
 		if err == nil {
@@ -262,49 +270,50 @@ func (r *relation) scan(b *row.Builder, cells []cell, columns []int) error {
 		if columns != nil {
 			at = columns[i]
 		}
-		v, err := r.value(cells[at], r.convert[at])
-		if err == nil {
-			err = dest[i].(sql.Scanner).Scan(v)
+		var v any // a value that is not text
+		var err error
+		switch c, to := cells[at], r.convert[at]; {
+		case c.kind == cellNull:
+		case c.kind == cellUnchanged:
+			v = row.Unchanged{}
+		case to == boolean:
+			v = string(c.text) == "t"
+		case to == double:
+			if v, err = strconv.ParseFloat(string(c.text), 64); err != nil {
+				return errors.New("the log has a floating-point number in an unknown form")
+			}
+		default:
+			text, err := r.textOf(c.text, to)
+			if err == nil {
+				err = b.ScanText(i, text)
+			}
+			if err != nil {
+				return err
+			}
+			continue
 		}
-		if err != nil {
+		if err = dest[i].(sql.Scanner).Scan(v); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// value returns what a driver would return for a value of a table, so that it gets the same text.
-func (r *relation) value(c cell, to conversion) (any, error) {
-	switch {
-	case c.kind == cellNull:
-		return nil, nil
-	case c.kind == cellUnchanged:
-		return row.Unchanged{}, nil
-	}
+// textOf returns the bytes that a driver would return for a value, so that it gets the same text.
+func (r *relation) textOf(text []byte, to conversion) ([]byte, error) {
 	switch to {
-	case boolean:
-		return string(c.text) == "t", nil
 	case bytea:
-		digits, ok := bytes.CutPrefix(c.text, []byte(`\x`))
-		if !ok {
-			return nil, errors.New("the log has binary data that is not in hexadecimal form")
-		}
+		digits, ok := bytes.CutPrefix(text, []byte(`\x`))
 		var err error
-		if r.text, err = hex.AppendDecode(r.text[:0], digits); err != nil {
+		if r.text, err = hex.AppendDecode(r.text[:0], digits); err != nil || !ok {
 			return nil, errors.New("the log has binary data that is not in hexadecimal form")
 		}
 		return r.text, nil
-	case double:
-		f, err := strconv.ParseFloat(string(c.text), 64)
-		if err != nil {
-			return nil, errors.New("the log has a floating-point number in an unknown form")
-		}
-		return f, nil
 	case instant:
-		r.text = appendInstant(r.text[:0], c.text)
+		r.text = appendInstant(r.text[:0], text)
 		return r.text, nil
 	}
-	return c.text, nil
+	return text, nil
 }
 
 // appendInstant appends a point in time, which Postgres writes as 2026-01-02 03:04:05.6+00 in the
@@ -325,26 +334,30 @@ func appendInstant(dst, text []byte) []byte {
 
 // changes makes the changes of a batch.
 func changes(entries []entry) []row.Change {
-	rows := map[*row.Builder][]row.Row{}
-	at := func(b *row.Builder, i int) row.Row {
+	type rows struct{ all, keys []row.Row }
+	built := map[*relation]rows{}
+	var of rows
+	at := func(rows []row.Row, i int) row.Row {
 		if i < 0 {
 			return row.Row{}
 		}
-		if rows[b] == nil {
-			rows[b] = b.Rows()
-		}
-		return rows[b][i]
+		return rows[i]
 	}
 	list := make([]row.Change, len(entries))
 	for i, e := range entries {
-		c := row.Change{Op: e.op, Table: e.table, At: e.tx.time, Position: e.tx.position, Transaction: e.tx.id}
-		c.Row, c.Key = at(e.all, e.row), at(e.keys, e.key)
-		if e.oldKey {
-			c.Old = at(e.keys, e.old)
-		} else {
-			c.Old = at(e.all, e.old)
+		if i == 0 || e.relation != entries[i-1].relation {
+			var known bool
+			if of, known = built[e.relation]; !known {
+				of = rows{e.all.Rows(), e.keys.Rows()}
+				built[e.relation] = of
+			}
 		}
-		list[i] = c
+		old := of.all
+		if e.oldKey {
+			old = of.keys
+		}
+		list[i] = row.Change{Op: e.op, Table: e.table, At: e.tx.time, Position: e.tx.position, Transaction: e.tx.id,
+			Row: at(of.all, e.row), Key: at(of.keys, e.key), Old: at(old, e.old)}
 	}
 	return list
 }

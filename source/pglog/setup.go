@@ -27,20 +27,22 @@ type candidate struct {
 // not tell rows apart for a table without a key. An index that was dropped leaves relreplident as it was, and a
 // deferrable key is not a replica identity. Without publish_via_partition_root, pg_publication_tables has a table's
 // partitions instead of the table.
-const candidatesQuery = `WITH RECURSIVE tree(root, oid) AS (
+var candidatesQuery = `WITH RECURSIVE tree(root, oid) AS (
 		SELECT c.oid, c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 		UNION ALL SELECT tree.root, i.inhrelid FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid AND c.relkind = 'p'
 		JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
 	), member AS (
 		SELECT tree.root, c.oid, n.nspname, c.relname, c.relreplident, EXISTS (SELECT FROM pg_catalog.pg_index i
-			WHERE i.indrelid = c.oid AND i.indimmediate AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) AS keyed
+			WHERE i.indrelid = c.oid AND i.indimmediate AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) AS keyed,
+			` + identityColumns("c") + ` AS identity
 		FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind = 'r' OR c.oid = tree.root
 	)
 	SELECT r.nspname::text, r.relname::text, c.relkind = 'p', c.relkind = 'r' AND c.relhassubclass,
 	COALESCE((SELECT json_agg(json_build_array(m.nspname, m.relname) ORDER BY m.oid <> m.root, m.nspname, m.relname) FROM member m
-		WHERE m.root = r.oid AND m.relreplident <> 'f' AND (m.relreplident = 'n' OR NOT m.keyed OR NOT r.keyed))::text, '[]'),
+		WHERE m.root = r.oid AND m.relreplident <> 'f' AND (m.relreplident = 'n' OR NOT m.keyed OR NOT r.keyed
+			OR m.oid <> r.oid AND (r.relreplident = 'f' OR m.identity IS DISTINCT FROM r.identity)))::text, '[]'),
 	EXISTS (SELECT FROM pg_catalog.pg_publication_tables p WHERE p.pubname = $1::text AND p.schemaname = r.nspname AND p.tablename = r.relname)
 		OR EXISTS (SELECT FROM pg_catalog.pg_publication p LEFT JOIN pg_catalog.pg_publication_rel m ON m.prpubid = p.oid AND m.prrelid = r.oid
 			WHERE p.pubname = $1::text AND (p.puballtables OR m.prrelid IS NOT NULL)),
@@ -149,7 +151,7 @@ func (b *script) publish(publication string, existing *publication, tables []can
 		partitioned = partitioned || c.partitioned
 	}
 	if identities != nil {
-		b.add("These tables have no key that identifies their rows: without this, Postgres refuses their UPDATE and DELETE as soon as they are published. The log then has the whole old rows. A partition that is added later needs the same.", identities...)
+		b.add("These tables have no key that identifies their rows, or are partitions with another one than their table: without this, Postgres refuses their UPDATE and DELETE as soon as they are published, or the log lacks the keys. The log then has the whole old rows. A partition that is added later needs the same.", identities...)
 	}
 	name := postgres.Dialect{}.Quote(publication)
 	if existing != nil && !existing.ViaRoot && partitioned {

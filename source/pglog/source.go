@@ -58,7 +58,8 @@ type Source struct {
 	tables   []table
 	listed   time.Time         // when tables were read
 	shapes   map[string]*shape // by the message that describes the table
-	scale    int               // the window is enlarged by 2 to this power
+	scale    int               // the window is enlarged by 2 to this power, because the last one had nothing new
+	growth   int               // and by 2 to this one, because of a backlog that is read quickly
 	passed   int               // how many messages after the slot's position were read before
 	idle     idle
 	fresh    freshness
@@ -66,6 +67,9 @@ type Source struct {
 	pinned   int64 // bytes of the log
 	slot     lsn   // where it stood when this Source saw it last
 	released time.Time
+
+	marked     lsn // where the server was made to log its running transactions
+	markFailed time.Time
 
 	savedLock sync.Mutex // not held during statements
 	saved     cursor
@@ -118,6 +122,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 			return none, bad
 		}
 		s.closeStream()
+		s.growth = 0
 		if errors.Is(err, errDiverged) {
 			err = fmt.Errorf("%w: %w: the server was restored, or has lost its last transactions in a failover; drop the slot, and rewind to the empty cursor for a new copy", ErrHistory, err)
 			return none, fail(err, true)

@@ -20,6 +20,12 @@ const (
 	// arrives. It stops only between transactions.
 	window = 50_000
 
+	// maxGrowth is how often the window is doubled while a backlog is read.
+	maxGrowth = 3
+
+	// growLimit is how long reading a window may take for the next one to be larger.
+	growLimit = 5 * time.Second
+
 	// reach is how much of the log it decodes in one statement, if it finds less.
 	reach = 256 << 20
 
@@ -38,13 +44,16 @@ type stream struct {
 	cancel context.CancelFunc
 	end    context.CancelCauseFunc
 	ready  chan struct{} // closed when the first row has arrived, or with err
+	came   bool          // ready was closed
 	gone   chan struct{} // closed when the connection is given back
 	since  time.Time
+	first  time.Time // when the first row arrived
 	err    error
 	rows   *sql.Rows
 	server *server // when it began
 	data   data
 	unread bool // rows stands at a row that was not read yet
+	leave  func() bool
 
 	from      cursor               // where it begins
 	given     cursor               // after the changes that were handed out
@@ -104,7 +113,7 @@ func (s *Source) open(v *server, from cursor, upTo lsn, limit int, to lsn) *stre
 				return err
 			}
 			defer st.limitTime().Stop()
-			began = true
+			began, st.first = true, time.Now()
 			close(st.ready)
 			<-own.Done()
 			err := st.rows.Close()
@@ -167,10 +176,27 @@ func (st *stream) close() {
 	<-st.gone
 }
 
+// follow ends the statement if ctx ends before leave is called. Once for each batch, because it is too slow for
+// each message.
+func (st *stream) follow(ctx context.Context) { st.leave = context.AfterFunc(ctx, st.cancel) }
+
+// wait waits for the first row.
+func (st *stream) wait(ctx context.Context, late time.Time) error {
+	if !st.came {
+		select {
+		case <-st.ready:
+			st.came = true
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(max(0, time.Until(late))):
+			return errBusy
+		}
+	}
+	return st.err
+}
+
 // next returns the next change to deliver, or errEnded. It stays pending until it is taken.
 func (st *stream) next(ctx context.Context) (m *message, err error) {
-	stop := context.AfterFunc(ctx, st.cancel)
-	defer stop()
 	for st.pending == nil && err == nil {
 		if len(st.queue) > 0 {
 			rel := st.queue[0]

@@ -48,6 +48,17 @@ func NewBuilder(columns *Columns, rowsHint int) *Builder {
 // remains.
 func (b *Builder) Dest() []any { return b.dest }
 
+// ScanText scans the text of column i, as a driver returns it in a []byte. It is Scan of Dest()[i]
+// without the allocation for an interface.
+func (b *Builder) ScanText(i int, text []byte) error {
+	c := &b.cells[i]
+	if err := b.begin(i); err != nil {
+		return err
+	}
+	arena, f := appendBytes(b.b.arena, c.kind, text)
+	return c.set(arena, f, nil)
+}
+
 // Add adds the row that was scanned to the batch, and returns its size in bytes.
 // It panics if no complete row was scanned since the last Add.
 func (b *Builder) Add() (bytes int) {

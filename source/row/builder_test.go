@@ -163,3 +163,21 @@ func sampleColumns() *row.Columns {
 		[]string{"id", "created_at", "customer_id", "title", "amount", "doc"},
 		[]row.Kind{row.Auto, row.TimestampTZ, row.Auto, row.Text, row.Number, row.JSONB})
 }
+
+// ScanText is Scan of a []byte, for every kind.
+func TestScanText(t *testing.T) {
+	t.Parallel()
+	for kind := row.Auto; kind.String() != fmt.Sprintf("Kind(%d)", kind); kind++ {
+		b := row.NewBuilder(row.NewColumns([]string{"a", "b"}, []row.Kind{kind, kind}), 10)
+		for _, text := range []string{"", "7", "-007.50", "1e3", "x", `{"a" : 1}`, "\xff\x00", "2026-01-31 12:34:56.70", "12:00:00.10+02"} {
+			require.NoError(t, scan(b, []byte(text), []byte(text)))
+			b.Add()
+			require.Error(t, b.ScanText(1, nil), "out of order")
+			require.NoError(t, b.ScanText(0, []byte(text)))
+			require.NoError(t, b.ScanText(1, []byte(text)))
+			b.Add()
+			rows := b.Rows()
+			assert.True(t, rows[0].Equal(rows[1]), "%v %q", kind, text)
+		}
+	}
+}

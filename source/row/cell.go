@@ -32,8 +32,13 @@ func (c *cell) Scan(src any) error {
 	if err := c.builder.begin(c.index); err != nil {
 		return err
 	}
+	arena, f, err := appendValue(c.builder.b.arena, c.kind, src)
+	return c.set(arena, f, err)
+}
+
+// set sets the cell to what was appended to the arena.
+func (c *cell) set(arena []byte, f form, err error) error {
 	t := c.builder.b
-	arena, f, err := appendValue(t.arena, c.kind, src)
 	if err == nil && len(arena) > maxArena {
 		err = fmt.Errorf("a batch can hold %d bytes: fetch fewer rows at a time", maxArena)
 	}
@@ -58,11 +63,7 @@ func appendValue(dst []byte, kind Kind, src any) ([]byte, form, error) {
 		dst, f := appendText(dst, kind, unsafe.Slice(unsafe.StringData(v), len(v)))
 		return dst, f, nil
 	case []byte: // nil is not NULL here: modernc.org/sqlite returns it for x''
-		if kind == Auto {
-			dst, _ := appendText(dst, Bytes, v)
-			return dst, blob, nil
-		}
-		dst, f := appendText(dst, kind, v)
+		dst, f := appendBytes(dst, kind, v)
 		return dst, f, nil
 	case float64:
 		bits := 64
@@ -95,6 +96,15 @@ func appendValue(dst []byte, kind Kind, src any) ([]byte, form, error) {
 		return dst, f, nil
 	}
 	return dst, null, fmt.Errorf("the driver returned a %T, which has no known text: select the column as text", src)
+}
+
+// appendBytes appends a value that the driver returned as bytes. If the kind does not say more, they are binary data.
+func appendBytes(dst []byte, kind Kind, s []byte) ([]byte, form) {
+	if kind == Auto {
+		dst, _ := appendText(dst, Bytes, s)
+		return dst, blob
+	}
+	return appendText(dst, kind, s)
 }
 
 // appendText appends a value that the driver returned as bytes or as a string.

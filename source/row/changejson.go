@@ -89,7 +89,9 @@ func (c Change) appendTail(dst []byte) []byte {
 	if names := c.unchanged(nil); len(names) > 0 {
 		dst = append(append(dst, `,"unchanged":`...), names...)
 	}
-	dst = appendMember(dst, `,"at":`, c.time())
+	if !c.At.IsZero() {
+		dst = append(AppendTime(append(dst, `,"at":"`...), TimestampTZ, c.At), '"')
+	}
 	dst = appendMember(dst, `,"position":`, c.Position)
 	return appendMember(dst, `,"transaction":`, c.Transaction)
 }

@@ -15,8 +15,12 @@ import (
 )
 
 // version begins each cursor. A cursor has the form
-// VERSION;FINGERPRINT;FROM;BELOW;HISTORY;REFUSED;INNER;CHECKSUM.
-const version = "xmin1"
+// VERSION;FINGERPRINT;FROM;BELOW;HISTORY;REFUSED;INNER;CHECKSUM. With Deletes it begins with versionKnown, and KNOWN comes
+// before INNER.
+const (
+	version      = "xmin1"
+	versionKnown = "xmin2"
+)
 
 // position is a decoded cursor. The zero position stands before the first row.
 type position struct {
@@ -25,13 +29,14 @@ type position struct {
 	inner   source.Cursor // the table's cursor in the pass, without a history; "": before the first key
 	history history
 	refused string // why the cursor is refused
+	known   known
 }
 
 // inPass reports whether a pass has begun and has not ended.
 func (p position) inPass() bool { return p.below != 0 }
 
 // end returns the position after the pass.
-func (p position) end() position { return position{from: p.below, history: p.history} }
+func (p position) end() position { return position{from: p.below, history: p.history, known: p.known} }
 
 // fingerprint distinguishes tables, so that none continues from the cursor of another.
 func fingerprint(parts ...string) string {
@@ -43,8 +48,12 @@ func fingerprint(parts ...string) string {
 }
 
 func (s *Source) encode(p position) (source.Cursor, error) {
-	text := strings.Join([]string{version, s.print, strconv.FormatUint(p.from, 10), strconv.FormatUint(p.below, 10),
-		p.history.String(), url.QueryEscape(p.refused), string(p.inner), ""}, ";")
+	parts := []string{version, s.print, strconv.FormatUint(p.from, 10), strconv.FormatUint(p.below, 10), p.history.String(), url.QueryEscape(p.refused)}
+	if p.known.remembered() {
+		parts[0] = versionKnown
+		parts = append(parts, p.known.String())
+	}
+	text := strings.Join(append(parts, string(p.inner), ""), ";")
 	text += fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(text)))
 	c := source.Cursor(text)
 	if len(c) > source.MaxCursor {
@@ -65,30 +74,36 @@ func (s *Source) decode(c source.Cursor) (position, error) {
 	damaged := func(why string) (position, error) {
 		return position{}, s.permanent("the cursor %q is damaged (%s); %s", c.Short(), why, advice)
 	}
-	parts := strings.SplitN(string(c), ";", 7)
+	parts, inner := strings.SplitN(string(c), ";", 8), 6
+	if parts[0] == versionKnown {
+		inner = 7
+	}
 	switch {
-	case len(parts) < 7 || parts[0] != version:
+	case len(parts) <= inner || parts[0] != version && parts[0] != versionKnown:
 		return position{}, s.permanent("the cursor %q was not made by this package; %s", c.Short(), advice)
 	case parts[1] != s.print:
 		return position{}, s.permanent("the cursor %q is of another table or key; %s", c.Short(), advice)
 	}
 	end := len(c) - 8
-	inner, sum, ok := cutLast(parts[6])
+	last, sum, ok := cutLast(strings.Join(parts[inner:], ";"))
 	if !ok || len(sum) != 8 || fmt.Sprintf("%08x", crc32.ChecksumIEEE([]byte(c[:end]))) != sum {
 		return damaged("its checksum does not match")
 	}
-	p := position{inner: source.Cursor(inner)}
-	var errs [4]error
+	p := position{inner: source.Cursor(last)}
+	var errs [5]error
 	p.from, errs[0] = strconv.ParseUint(parts[2], 10, 64)
 	p.below, errs[1] = strconv.ParseUint(parts[3], 10, 64)
 	p.history, errs[2] = parseHistory(parts[4])
 	p.refused, errs[3] = url.QueryUnescape(parts[5])
+	if inner == 7 {
+		p.known, errs[4] = parseKnown(parts[6])
+	}
 	for _, err := range errs {
 		if err != nil {
 			return damaged("a part has another form")
 		}
 	}
-	if p.below != 0 && p.below < p.from || p.inner != "" && !p.inPass() {
+	if p.below != 0 && p.below < p.from || p.inner != "" && !p.inPass() || p.known.missing > 0 && (p.inPass() || p.from == 0) {
 		return damaged("its parts do not belong together")
 	}
 	return p, nil
@@ -108,6 +123,8 @@ func (s *Source) describe(p position) string {
 	switch {
 	case !p.inPass() && p.from == 0:
 		return ""
+	case p.known.missing > 0:
+		return p.known.describe()
 	case !p.inPass():
 		return fmt.Sprintf("transactions below %d", p.from)
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/postgres"
@@ -43,6 +44,8 @@ type guard struct {
 	name     string   // for SQL
 	report   ceiling.Report
 	key      []keyColumn
+	octets   string        // how long a text is in UTF-8; %s stands for it
+	only     sqlsource.Key // "", or the key of the row that is read alone
 	position position      // of the batch
 	from     source.Cursor // of the batch
 	limit    int           // of the batch
@@ -86,6 +89,10 @@ func (g *guard) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 		return ceiling.Limit{}, err
 	}
 	g.used, g.history = stamp{st.history.Boot, tree.stamp()}, st.history
+	if g.only != "" {
+		where, args, err := g.equals(g.only)
+		return ceiling.Limit{Where: where, Args: args}, err
+	}
 	if p.from == 0 {
 		s.list = nil
 		where, args := tree.condition(p)
@@ -127,15 +134,16 @@ func (g *guard) probe(ctx context.Context, db queryer) error {
 	s := g.source
 	var schema, name string
 	var version int
-	err := db.QueryRowContext(ctx, `SELECT n.nspname::text, c.relname::text, current_setting('server_version_num')::int
-		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1::text)`, g.name).Scan(&schema, &name, &version)
+	var plain bool
+	err := db.QueryRowContext(ctx, `SELECT n.nspname::text, c.relname::text, current_setting('server_version_num')::int, current_setting('server_encoding') IN ('UTF8', 'SQL_ASCII')
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1::text)`, g.name).Scan(&schema, &name, &version, &plain)
 	if errors.Is(err, sql.ErrNoRows) {
 		return s.permanent("the table does not exist, or the role may not use its schema")
 	}
 	if err != nil {
 		return s.wrap(fmt.Errorf("reading what the database says about the table: %w", err))
 	}
-	r := ceiling.Report{Strategy: "xmin", Guarantee: guarantee, Updates: ceiling.UpdatesRead, Indexed: true}
+	r := ceiling.Report{Strategy: "xmin", Guarantee: s.promise(), Updates: ceiling.UpdatesRead, Indexed: true}
 	r.AddIf(version < 130000, ceiling.Unsafe, ceiling.Advice("upgrade the server"), "snapshots have 64-bit ids from Postgres 13 on, and this is version %d", version/10000)
 	if err := r.Err(ceiling.Table{Label: s.Name}); err != nil {
 		return s.permanent("%w", err)
@@ -147,17 +155,20 @@ func (g *guard) probe(ctx context.Context, db queryer) error {
 	if err != nil {
 		return err
 	}
+	if g.octets = "octet_length(convert_to(%s, 'UTF8'))"; plain {
+		g.octets = "octet_length(%s)"
+	}
 	g.report, g.key, s.label = r, key, schema+"."+name
 	s.guarantee = &source.Guarantee{Name: r.Strategy, Text: r.Guarantee + "; " + (&dialectOf{}).Unnoticed()}
 	return nil
 }
 
-// keyTypes reads the types of the key's columns with their lengths: character alone is character(1).
+// keyTypes reads the types of the key's columns without their lengths: a cast to char(1) would cut a value.
 func (g *guard) keyTypes(ctx context.Context, db queryer) (key []keyColumn, err error) {
 	s := g.source
 	for _, column := range s.Key {
 		k := keyColumn{ref: "t." + postgres.Dialect{}.Quote(column)}
-		err := db.QueryRowContext(ctx, `SELECT format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute
+		err := db.QueryRowContext(ctx, `SELECT format_type(atttypid, -1) FROM pg_catalog.pg_attribute
 			WHERE attrelid = to_regclass($1::text) AND attname = $2::text AND NOT attisdropped AND attnum > 0`, g.name, column).Scan(&k.typ)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, s.permanent("the table has no column %q", column)
@@ -170,7 +181,15 @@ func (g *guard) keyTypes(ctx context.Context, db queryer) (key []keyColumn, err 
 	return key, nil
 }
 
-// guarantee is the promise.
-const guarantee = "each committed insert and update is delivered as the row is when a pass reads it, and each version that is read comes once; " +
-	"a version that is overwritten between two passes is not seen, nor is a delete; a row waits for each transaction that has written anything, in any database of the cluster, " +
-	"and had an id before its own; a row that stays as it is for 2^32 transaction ids, a table that is rewritten by ALTER TABLE and a partition that is attached come again"
+// promise is the promise, with or without deletes.
+func (s *Source) promise() string {
+	between, deletes := "is not seen, nor is a delete", ""
+	if s.Deletes != nil {
+		between = "is not seen"
+		deletes = "; a delivered key that the table does not have any more is delivered as a Delete by the first key pass that begins after that, unless a row with the key " +
+			"is there again by then; after a crash a Delete can also come for a row that was read and not delivered"
+	}
+	return "each committed insert and update is delivered as the row is when a pass reads it, and each version that is read comes once; " +
+		"a version that is overwritten between two passes " + between + deletes + "; a row waits for each transaction that has written anything, in any database of the cluster, " +
+		"and had an id before its own; a row that stays as it is for 2^32 transaction ids, a table that is rewritten by ALTER TABLE and a partition that is attached come again"
+}

@@ -15,6 +15,7 @@ type reader struct {
 	from, below uint64
 	key         int // the last key of the pass, -1 before the first
 	visibleIn   snapshot
+	deletes     modelDeletes
 
 	// What a restart forgets.
 	candidate *modelCandidate
@@ -70,6 +71,7 @@ func (r *reader) inPass() bool { return r.below != 0 }
 
 func (r *reader) restart() {
 	r.candidate, r.list, r.batch = nil, nil, nil
+	r.deletes.restart()
 	if !r.inPass() {
 		return
 	}
@@ -87,7 +89,9 @@ func (r *reader) restart() {
 func (r *reader) step() {
 	switch {
 	case !r.inPass():
-		r.begin()
+		if !r.stepDeletes() {
+			r.begin()
+		}
 	case r.batch != nil:
 		r.deliverBatch()
 	case r.from != 0 && (r.list == nil || r.fault != oldPlaces && (r.list.boot != r.boot || r.list.file != r.file)):
@@ -246,10 +250,13 @@ func (r *reader) deliver(v *tuple) {
 		r.fail("%v came twice", v)
 	}
 	r.last[v.key], r.at[v.key] = v, r.rereads
+	r.deletes.deleted[v.key] = false
+	r.deletes.known[v.key] = r.fault != onlySwept || r.deletes.known[v.key]
 }
 
 // compare compares the sink with the table.
 func (r *reader) compare() {
+	r.compareDeletes()
 	for key := range modelKeys {
 		v, last := r.visible(key), r.last[key]
 		if v != nil && v != last {

@@ -211,6 +211,8 @@ func oldest(ctx context.Context, db queryer) ([]string, error) {
 // quoteName returns a name's parts for SQL.
 func quoteName(parts []string) string { return dialect.QuoteAll(postgres.Dialect{}, parts) }
 
+var escaped = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
 // array writes an array as text.
 func array[T int64 | string](items []T) string {
 	var b strings.Builder
@@ -219,7 +221,9 @@ func array[T int64 | string](items []T) string {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		fmt.Fprintf(&b, "\"%v\"", item)
+		b.WriteByte('"')
+		escaped.WriteString(&b, fmt.Sprint(item)) //nolint:errcheck // it never fails
+		b.WriteByte('"')
 	}
 	b.WriteByte('}')
 	return b.String()

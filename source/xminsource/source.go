@@ -29,9 +29,13 @@ type Source struct {
 	Name string
 
 	// Key are the columns that tell the rows apart: together unique, never NULL, and first in an
-	// index, in this order. An update that changes the key is an Upsert with the new key. The
-	// removal of the old key is not seen, as after a delete.
+	// index, in this order. An update that changes the key is an Upsert with the new key. The old key
+	// is deleted with Deletes, and otherwise not.
 	Key []string
+
+	// Deletes, if not nil, lets the Source deliver deletes, too. Then Close releases its directory. Two Sources must not share
+	// one. A change of it takes effect with an empty checkpoint.
+	Deletes *Deletes
 
 	// Columns are the columns to read, among them those of Key. nil reads all.
 	Columns []string
@@ -57,6 +61,7 @@ type Source struct {
 	last      *candidate // that of the pass
 	fetched   *fetched   // nil: nothing waits
 	progress  progress
+	remover   *remover // nil: Deletes is not set, or the directory is not open
 }
 
 // rounds is how often one Fetch begins again because the table was rewritten during it.
@@ -84,9 +89,17 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := none
-	if p.inPass() {
+	if s.Deletes == nil {
+		p.known = known{}
+	} else if p.known, err = s.openKeys(p, after); err != nil {
+		return none, err
+	}
+	switch {
+	case p.inPass():
 		err = s.read(ctx, p, limit, &b)
-	} else {
+	case p.known.missing > 0:
+		err = s.remove(ctx, p, limit, &b)
+	default:
 		err = s.begin(ctx, p, &b)
 	}
 	var r *refusal
@@ -100,7 +113,24 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	}
 	to, err := s.decode(b.To)
 	b.Guarantee, b.Position = s.guarantee, s.describe(to)
+	if d := s.remover; d != nil {
+		d.returned(after, b.To)
+		d.asOf(to.known, &b)
+		d.hold(&b)
+	}
 	return b, err
+}
+
+// Promise returns what the Source promises. It asks the database whether the table can be read, and reads no row.
+func (s *Source) Promise(ctx context.Context) (*source.Guarantee, error) {
+	s.setup.Do(func() { s.err = s.init() })
+	if s.err != nil {
+		return nil, s.err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.withDB(ctx, func(db queryer) error { return s.guard.probe(ctx, db) })
+	return s.guarantee, err
 }
 
 // Adopt returns a cursor at the same position without a history. Use it to continue after an
@@ -168,13 +198,18 @@ const idleDistance = 1 << 20
 
 // begin begins the next pass, if there is something to deliver.
 func (s *Source) begin(ctx context.Context, p position, b *source.Batch[row.Change]) error {
+	if s.remover != nil {
+		if moved, err := s.sweepKeys(ctx, p, b); moved || err != nil {
+			return err
+		}
+	}
 	return s.withDB(ctx, func(db queryer) error {
 		next, held, err := s.below(ctx, db, p)
 		if err != nil || held != nil {
 			b.Held = held
 			return err
 		}
-		to := position{from: p.from, below: next.xmin, history: historyOf(next.history, next.history.Mark, p.history)}
+		to := position{from: p.from, below: next.xmin, history: historyOf(next.history, next.history.Mark, p.history), known: s.knownBefore(p, b.From, next)}
 		s.list, s.fetched, s.last = nil, nil, next
 		switch {
 		case next.xmin <= p.from:
@@ -203,6 +238,17 @@ func (s *Source) begin(ctx context.Context, p position, b *source.Batch[row.Chan
 	})
 }
 
+// knownBefore returns what a pass knows when it begins.
+func (s *Source) knownBefore(p position, at source.Cursor, c *candidate) known {
+	switch {
+	case s.remover == nil:
+		return known{}
+	case !p.known.remembered():
+		return s.remover.start(c.at)
+	}
+	return s.remover.now(p.known, at)
+}
+
 // skip moves past an interval of ids in which nothing was found, if that is on disk.
 func (s *Source) skip(ctx context.Context, db queryer, to position, b *source.Batch[row.Change]) error {
 	st, same, err := s.guard.unchanged(ctx, db)
@@ -228,6 +274,7 @@ func (s *Source) idle(ctx context.Context, db queryer, next *candidate, b *sourc
 type fetched struct {
 	from  source.Cursor
 	rows  source.Batch[row.Row]
+	keys  []sqlsource.Key   // of the rows
 	bad   *source.BadRecord // instead of rows
 	start int               // where its piece of the list begins
 	limit int               // how long the piece is
@@ -242,7 +289,7 @@ func (s *Source) read(ctx context.Context, p position, limit int, b *source.Batc
 		case err != nil:
 			return err
 		case f == nil && round == rounds:
-			return s.wrap(errors.New("the table was rewritten, or the server restarted, again and again while it was read"))
+			return s.wrap(errRewritten)
 		case f == nil:
 			continue
 		case !f.until.durable(st.history):
@@ -266,7 +313,7 @@ func (s *Source) fetch(ctx context.Context, p position, limit int, from source.C
 	if f = s.fetched; f == nil || f.from != from || f.limit != limit {
 		s.guard.position, s.guard.from, s.guard.limit = p, from, limit
 		f = &fetched{from: from, limit: limit}
-		f.rows, err = s.table.Fetch(ctx, p.inner, limit)
+		f.rows, f.keys, err = s.table.FetchKeyed(ctx, p.inner, limit)
 		if errors.As(err, &f.bad) {
 			err = nil
 		}
@@ -305,6 +352,9 @@ func (s *Source) deliver(ctx context.Context, p position, f *fetched, b *source.
 	if len(rows.Records) > 0 {
 		if to.inner, err = s.table.Adopt(rows.To); err != nil {
 			return true, s.wrap(err)
+		}
+		if to.known, err = s.remember(to.known, f); err != nil {
+			return true, err
 		}
 	}
 	if ended {

@@ -137,6 +137,7 @@ func TestComparisonRepairs(t *testing.T) {
 		}
 		for _, to := range []string{"mariadb", "sqlite"} {
 			c := diffsource.Comparison{Source: table(dbs["postgres"], name, columns...), Copy: table(dbs[to], name, columns...), Settle: time.Millisecond}
+			c.Source.MaxBytes, c.Copy.MaxBytes = 4000, 3000 // so that there are many pages
 			for change, err := range c.Changes(t.Context()) {
 				require.NoError(t, err)
 				apply(t, dbs[to], name, change)

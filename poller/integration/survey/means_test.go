@@ -21,11 +21,10 @@ import (
 
 // follower is a means that follows a table.
 type follower struct {
-	name    string
-	source  source.Source[row.Change]
-	close   func() error
-	at      source.Cursor
-	deletes bool // it delivers them
+	name   string
+	source source.Source[row.Change]
+	close  func() error
+	at     source.Cursor
 }
 
 func (d database) source(t table) *sqlsource.Table {
@@ -41,10 +40,10 @@ func (d database) followers(t *testing.T, tb table) (list []*follower) {
 		of.Select, of.Key = recommend.ByPlace(sql, tb.Relation), []string{tb.Place}
 	}
 	diff := &diffsource.Source{Table: of, Dir: t.TempDir()}
-	list = append(list, &follower{name: "diff", source: diff, close: diff.Close, deletes: true})
+	list = append(list, &follower{name: "diff", source: diff, close: diff.Close})
 	if d.engine == "postgres" && tb.Kind == "table" && tb.Key != nil {
-		xmin := &xminsource.Source{DB: d.DB, Name: tb.Label(), Key: tb.Key, Logger: slog.New(slog.DiscardHandler)}
-		list = append(list, &follower{name: "xmin", source: xmin, close: func() error { return nil }})
+		xmin := &xminsource.Source{DB: d.DB, Name: tb.Label(), Key: tb.Key, Deletes: &xminsource.Deletes{Dir: t.TempDir()}, Logger: slog.New(slog.DiscardHandler)}
+		list = append(list, &follower{name: "xmin", source: xmin, close: xmin.Close})
 	}
 	return list
 }
@@ -101,7 +100,7 @@ func (d database) follow(r *result, a *application, f *follower, round int) (out
 		r.note("%s: after a delete: %v", f.name, err)
 		return o, false
 	}
-	if f.deletes && gone["delete"] == "1" && o["insert"] == "1" {
+	if gone["delete"] == "1" && o["insert"] == "1" {
 		found := false
 		for _, c := range changes {
 			found = found || c.Op == row.Delete && own.Len() > 0 && c.Key.Equal(own)

@@ -26,7 +26,7 @@ func (d database) install(t *testing.T, r *result, a *application, round int) {
 		r.harm = append(r.harm, fmt.Sprintf("%s: changelog: the script failed: %q", r.table.Label(), problems))
 		return
 	}
-	f := &follower{name: "changelog", source: log, close: func() error { return nil }, deletes: true}
+	f := &follower{name: "changelog", source: log, close: func() error { return nil }}
 	after, ok := d.follow(r, a, f, round)
 	r.ddl = ok
 	if a.outcome != nil && after != nil {

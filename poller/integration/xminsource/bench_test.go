@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/xminsource"
 )
 
 // A poll of an unchanged table may cost at most maxRatio of COPY of the table, or maxOfScan of a scan that counts the
@@ -47,10 +49,16 @@ func BenchmarkPass(b *testing.B) {
 			db.MustExec("VACUUM (ANALYZE, FREEZE) t")
 			s := sourceOf(db, "t", "id")
 			_, at, _ := poll(b, s, "")
+			k := sourceOf(db, "t", "id")
+			k.Deletes = &xminsource.Deletes{Dir: b.TempDir()}
+			defer k.Close()
+			_, keysAt, _ := poll(b, k, "")
 			db.MustExec("CREATE TABLE other (id int)")
-			var copies, polls, scans []time.Duration
+			var copies, polls, scans, keyCopies, keyPasses []time.Duration
 			for b.Loop() {
-				copies = append(copies, copyOut(b, db))
+				copies = append(copies, copyOut(b, db, "t"))
+				keyCopies = append(keyCopies, copyOut(b, db, "(SELECT id FROM t)"))
+				keyPasses = append(keyPasses, keyPass(b, k, &keysAt))
 				scans = append(scans, count(b, db))
 				db.MustExec("INSERT INTO other VALUES (1)") // gives out a transaction id
 				start := time.Now()
@@ -60,6 +68,10 @@ func BenchmarkPass(b *testing.B) {
 				require.Empty(b, rows)
 			}
 			copied, polled, scanned := median(copies), median(polls), median(scans)
+			keys := median(keyPasses) - polled
+			b.ReportMetric(keys/copied, "keys-x-copy")
+			b.ReportMetric(keys/median(keyCopies), "keys-x-copy-keys")
+			b.ReportMetric(keys*1e3, "keys-ms")
 			b.ReportMetric(polled/copied, "x-copy")
 			b.ReportMetric(polled/scanned, "x-count")
 			b.ReportMetric(copied*1e3, "copy-ms")
@@ -69,6 +81,17 @@ func BenchmarkPass(b *testing.B) {
 			}
 		})
 	}
+}
+
+// keyPass polls a source that looks for deletes. It reads the row versions, and then the keys.
+func keyPass(b *testing.B, s *xminsource.Source, at *source.Cursor) time.Duration {
+	_, *at, _ = poll(b, s, *at)
+	start := time.Now()
+	rows, to, _ := poll(b, s, *at)
+	took := time.Since(start)
+	require.Empty(b, rows)
+	*at = to
+	return took
 }
 
 // median returns the median in seconds.
@@ -93,14 +116,14 @@ func count(b *testing.B, db *sqlx.DB) time.Duration {
 	return took
 }
 
-// copyOut reads the table with COPY and throws it away.
-func copyOut(b *testing.B, db *sqlx.DB) time.Duration {
+// copyOut reads a table with COPY and throws it away.
+func copyOut(b *testing.B, db *sqlx.DB, what string) time.Duration {
 	conn, err := db.Conn(b.Context())
 	require.NoError(b, err)
 	defer conn.Close()
 	start := time.Now()
 	require.NoError(b, conn.Raw(func(c any) error {
-		_, err := c.(*stdlib.Conn).Conn().PgConn().CopyTo(context.Background(), io.Discard, "COPY t TO STDOUT")
+		_, err := c.(*stdlib.Conn).Conn().PgConn().CopyTo(context.Background(), io.Discard, "COPY "+what+" TO STDOUT")
 		return err
 	}))
 	return time.Since(start)

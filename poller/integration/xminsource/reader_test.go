@@ -10,15 +10,17 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/xminsource"
 )
 
-const sinkTables = `CREATE TABLE sink (n bigserial, id bigint, v bigint); CREATE TABLE cursor (c text); INSERT INTO cursor VALUES ('')`
+const sinkTables = `CREATE TABLE sink (n bigserial, id bigint, v bigint, deleted boolean); CREATE TABLE cursor (c text); INSERT INTO cursor VALUES ('')`
 
 // copyOnce copies one batch into the sink, together with its cursor. It is done if the source is idle.
 func copyOnce(ctx context.Context, src *xminsource.Source, sink *sqlx.DB) (done bool, err error) {
@@ -30,9 +32,11 @@ func copyOnce(ctx context.Context, src *xminsource.Source, sink *sqlx.DB) (done 
 	if err != nil || b.To == at {
 		return err == nil && b.Held == nil && !b.More, err
 	}
-	ids, vs := make([]string, len(b.Records)), make([]string, len(b.Records))
+	ids, vs, deleted := make([]string, len(b.Records)), make([]string, len(b.Records)), make([]string, len(b.Records))
 	for i, c := range b.Records {
-		ids[i], vs[i] = c.Key.Text(0), c.Row.Text(1)
+		if ids[i], vs[i], deleted[i] = c.Key.Text(0), "NULL", "true"; c.Op != row.Delete {
+			vs[i], deleted[i] = c.Row.Text(1), "false"
+		}
 	}
 	tx, err := sink.BeginTx(ctx, nil)
 	if err != nil {
@@ -46,8 +50,8 @@ func copyOnce(ctx context.Context, src *xminsource.Source, sink *sqlx.DB) (done 
 	if n, err := moved.RowsAffected(); err != nil || n != 1 {
 		return false, fmt.Errorf("another process has moved the cursor: %d, %w", n, err)
 	}
-	if _, err := tx.ExecContext(ctx, `INSERT INTO sink (id, v) SELECT * FROM unnest($1::bigint[], $2::bigint[])`,
-		"{"+strings.Join(ids, ",")+"}", "{"+strings.Join(vs, ",")+"}"); err != nil {
+	if _, err := tx.ExecContext(ctx, `INSERT INTO sink (id, v, deleted) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::boolean[])`,
+		"{"+strings.Join(ids, ",")+"}", "{"+strings.Join(vs, ",")+"}", "{"+strings.Join(deleted, ",")+"}"); err != nil {
 		return false, err
 	}
 	return false, tx.Commit()
@@ -57,6 +61,7 @@ func copyOnce(ctx context.Context, src *xminsource.Source, sink *sqlx.DB) (done 
 const (
 	sourceVariable = "DEVOTION_XMIN_SOURCE"
 	sinkVariable   = "DEVOTION_XMIN_SINK"
+	keysVariable   = "DEVOTION_XMIN_KEYS"
 )
 
 // runReader copies until the process is killed, if it is a reading process.
@@ -71,6 +76,7 @@ func runReader() (is bool) {
 	}()
 	db, sink := sqlx.MustOpen("pgx", from), sqlx.MustOpen("pgx", to)
 	src := sourceOf(db, "t", "id")
+	src.Deletes = &xminsource.Deletes{Dir: os.Getenv(keysVariable), Every: 200 * time.Millisecond}
 	for {
 		if _, err := copyOnce(context.Background(), src, sink); err != nil && !transient(err) {
 			fmt.Fprintln(os.Stderr, err)
@@ -83,6 +89,7 @@ func runReader() (is bool) {
 type process struct {
 	t            *testing.T
 	source, sink string
+	keys         string // the directory of Deletes
 	cmd          *exec.Cmd
 	output       bytes.Buffer
 	peak         int64 // KiB
@@ -90,7 +97,7 @@ type process struct {
 
 func (p *process) start() {
 	p.cmd = exec.Command(os.Args[0])
-	p.cmd.Env = append(os.Environ(), sourceVariable+"="+p.source, sinkVariable+"="+p.sink, "GOMEMLIMIT=48MiB")
+	p.cmd.Env = append(os.Environ(), sourceVariable+"="+p.source, sinkVariable+"="+p.sink, keysVariable+"="+p.keys, "GOMEMLIMIT=48MiB")
 	p.cmd.Stderr = &p.output
 	_, err := p.cmd.StdinPipe()
 	require.NoError(p.t, err)

@@ -56,7 +56,7 @@ func (d Dialect) Origin(ctx context.Context, db ceiling.Queryer, statement strin
 		return []any{&o.Table[0], &o.Table[1], &o.Same}
 	}, treeOf("to_regclass($1::text)::oid")+`, above(oid) AS (
 			SELECT to_regclass(name)::oid FROM unnest($2::text[]) AS name UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN above ON i.inhrelid = above.oid
-		) SELECT n.nspname::text, c.relname::text, c.oid IN (SELECT oid FROM tree) FROM above JOIN pg_catalog.pg_class c ON c.oid = above.oid
+		) SELECT n.nspname::text, c.relname::text, COALESCE(c.oid IN (SELECT oid FROM tree), false) FROM above JOIN pg_catalog.pg_class c ON c.oid = above.oid
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)`,
 		dialect.QuoteAll(d, table), array(names))
 	if err != nil || len(roots) != 1 {

@@ -39,7 +39,7 @@ func (c recipe) body(column string) string {
 
 // otherMeans returns the means that need nothing of the key.
 func otherMeans(t ceiling.Table) []ceiling.Remedy {
-	scan := ceiling.Remedy{Words: "scan the table for new row versions with package xminsource, which needs SELECT only, and is cheaper than that; it does not see deletes by itself"}
+	scan := ceiling.Remedy{Words: "scan the table for new row versions with package xminsource, which needs SELECT only, and is cheaper than that; with Deletes it delivers deletes, too"}
 	return append(ceiling.OtherMeans(t), scan)
 }
 
