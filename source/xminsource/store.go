@@ -17,7 +17,10 @@ import (
 // finds it damaged. Retrying does not help.
 var ErrKeys = errors.New("the list of delivered keys that belongs to the cursor is not in the directory")
 
-const keysAdvice = "put its files back; or start over with an empty checkpoint and an empty copy: all rows come again, and without an empty copy compare it with package diffsource, because no deletes from before come"
+const (
+	keysAdvice = "put its files back; or start over with an empty checkpoint, which reads all rows again; " + copyAdvice
+	copyAdvice = "empty the copy too, or compare it with package diffsource, because no deletes from before come"
+)
 
 // store has the lists of keys.
 type store struct {

@@ -69,3 +69,16 @@ func anotherType(t *testing.T, db *sqlx.DB) {
 		require.NoError(t, s.Close())
 	}
 }
+
+// Each error that says to start over also says what that needs: rows that were deleted before stay in the copy otherwise.
+func anotherHistory(t *testing.T, db *sqlx.DB) {
+	db.MustExec(`CREATE TABLE y (id int PRIMARY KEY); INSERT INTO y VALUES (1)`)
+	s := withDeletes(t, db, t.TempDir(), "y", "id")
+	_, at := changesOf(t, s, "", 10)
+	db.MustExec(`DROP TABLE y; CREATE TABLE y (id int PRIMARY KEY)`)
+	lab.RequirePermanent(t, lab.Refused(t, s, at), "dropped and recreated", "start over with an empty checkpoint", "empty the copy too")
+	_, err := s.Fetch(t.Context(), "x", 10)
+	lab.RequirePermanent(t, err, "start over with an empty checkpoint", "empty the copy too")
+	_, err = sourceOf(db, "y", "id").Fetch(t.Context(), "x", 10)
+	require.NotContains(t, err.Error(), "empty the copy too")
+}
