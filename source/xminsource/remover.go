@@ -62,6 +62,9 @@ func (d *remover) open(k known, at source.Cursor) (known, error) {
 				return k, err
 			}
 		}
+		if k.missing > 0 && !k.halfway {
+			break // the batch after it has no new key
+		}
 		var err error
 		if k, err = d.store.adopt(k); err != nil {
 			return k, err
