@@ -90,6 +90,9 @@ func (g *guard) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 	}
 	g.used, g.history = stamp{st.history.Boot, tree.stamp()}, st.history
 	if g.only != "" {
+		if g.key, err = g.keyTypes(ctx, db); err != nil {
+			return ceiling.Limit{}, err
+		}
 		where, args, err := g.equals(g.only)
 		return ceiling.Limit{Where: where, Args: args}, err
 	}

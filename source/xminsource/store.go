@@ -74,7 +74,7 @@ func (s *store) add(k known, keys []sqlsource.Key, kinds []int, mark uint32) (kn
 		return k, nil
 	}
 	id := listID{k.lineage, k.pass}
-	if s.out == nil || s.out.of != id || s.out.at != k.keys {
+	if s.out == nil || s.out.of != id || s.out.at != k.keys || !slices.Equal(s.out.header.Kinds, kinds) {
 		s.use(s.create(id, k.keys, kinds))
 	}
 	var err error
