@@ -95,11 +95,7 @@ func deletesOnStandby(t *testing.T, db, standby *sqlx.DB) {
 	dir := t.TempDir()
 	primary := withDeletes(t, db, dir, "t", "id")
 	_, at = changesOf(t, primary, "", 1000)
-	standby.MustExec(`SELECT pg_wal_replay_pause()`)
-	lab.WaitFor(t, func() bool {
-		var state string
-		return standby.Get(&state, `SELECT pg_get_wal_replay_pause_state()`) == nil && state == "paused"
-	})
+	lab.PauseReplay(t, standby)
 	db.MustExec(`INSERT INTO t VALUES (200, 0); DELETE FROM t WHERE id = 101`)
 	got, at = changesOf(t, primary, at, 1000)
 	assert.ElementsMatch(t, []string{"upsert 200 0", "delete 101"}, got)
