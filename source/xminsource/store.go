@@ -17,7 +17,10 @@ import (
 // finds it damaged. Retrying does not help.
 var ErrKeys = errors.New("the list of delivered keys that belongs to the cursor is not in the directory")
 
-const keysAdvice = "put its files back; or start over with an empty checkpoint and an empty copy: all rows come again, and without an empty copy compare it with package diffsource, because no deletes from before come"
+const (
+	keysAdvice = "put its files back; or start over with an empty checkpoint, which reads all rows again; " + copyAdvice
+	copyAdvice = "empty the copy too, or compare it with package diffsource, because no deletes from before come"
+)
 
 // store has the lists of keys.
 type store struct {
@@ -71,7 +74,7 @@ func (s *store) add(k known, keys []sqlsource.Key, kinds []int, mark uint32) (kn
 		return k, nil
 	}
 	id := listID{k.lineage, k.pass}
-	if s.out == nil || s.out.of != id || s.out.at != k.keys {
+	if s.out == nil || s.out.of != id || s.out.at != k.keys || !slices.Equal(s.out.header.Kinds, kinds) {
 		s.use(s.create(id, k.keys, kinds))
 	}
 	var err error
