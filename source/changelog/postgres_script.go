@@ -18,13 +18,9 @@ func (e pgEngine) install(f *facts) Script {
 		fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, op text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp(), width int NOT NULL, %s);",
 			store, strings.Join(f.definitions(""), ", "))}
 	if f.store.exists {
-		s = append(s, f.alter(
-			func(name, typ string) string {
-				return fmt.Sprintf("ALTER TABLE %s ADD COLUMN IF NOT EXISTS %s %s;", store, pgQuoter.Quote(name), typ)
-			},
-			func(name, typ string) string {
-				return fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE %s USING %[2]s::text::%[3]s;", store, pgQuoter.Quote(name), typ)
-			})...)
+		s = append(s, f.alter(func(name, typ string) string {
+			return fmt.Sprintf("ALTER TABLE %s ADD COLUMN IF NOT EXISTS %s %s;", store, pgQuoter.Quote(name), typ)
+		})...)
 	}
 	body := e.body(f, p)
 	tag := "$devotion$"
