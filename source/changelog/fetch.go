@@ -122,7 +122,10 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 		return b, err
 	}
 	if n := r.gap(p, read.Records); n >= 0 && n < len(read.Records) {
-		if n == 0 {
+		switch {
+		case n == 0 && r.unkeyed(read.Records[0]):
+			return b, r.lost("the key had another name or type when change %s was recorded", read.Records[0].Text(0))
+		case n == 0:
 			return b, r.lost("the triggers were created again at change %s, and changes before that were not recorded", read.Records[0].Text(0))
 		}
 		if read, err = r.table.Fetch(ctx, p.inner, n); err != nil { // up to the gap
@@ -174,16 +177,15 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 	return b, nil
 }
 
-// gap returns the index of the first change before which others may be missing, -1 without one. The
-// one that marks the begin of recording is not such a change.
+// gap returns the index of the first change before which others may be missing, or whose key is not known,
+// -1 without one. The record that marks the first begin of recording is not such a change.
 func (r *reader) gap(p position, rows []row.Row) int {
 	begun := p.inner != "" || p.safe > 0 // a load has begun, or a gap was adopted
 	for i, c := range rows {
-		if c.Text(1) == opStart {
-			if seq, _ := strconv.ParseInt(c.Text(0), 10, 64); begun && seq > p.safe {
+		if start := c.Text(1) == opStart; start && begun || r.unkeyed(c) {
+			if seq, _ := strconv.ParseInt(c.Text(0), 10, 64); seq > p.safe {
 				return i
 			}
-			continue
 		}
 		begun = true
 	}

@@ -141,6 +141,11 @@ func (e myEngine) readColumns(ctx context.Context, db ceiling.Queryer, t *Table,
 		return err
 	}
 	for _, c := range all {
+		for i := range f.columns {
+			if f.columns[i].key && f.columns[i].name == c.name { // a string can become longer
+				f.columns[i].typ = myType(c.typ, c.base, c.charset, c.collation, inRow+1)
+			}
+		}
 		if c.nullable && slices.Contains(f.key, c.name) {
 			return refuse(f, "the column %q of the key may be NULL", c.name)
 		}
@@ -156,11 +161,14 @@ func (e myEngine) readColumns(ctx context.Context, db ceiling.Queryer, t *Table,
 // myInteger matches the types of integers, but for those that are read with zeros in front.
 var myInteger = regexp.MustCompile(`^(tiny|small|medium|big)?int(\(\d+\))?( unsigned)?$`)
 
+// inRow is the length in bytes up to which a string that is not of the key has its own type in the change table.
+const inRow = 128
+
 // myType returns the type in the change table. Integers have the largest size there, so that a column can become
 // wider. Long strings are stored outside of the row, because a row holds 64 KiB and has each column twice.
 func myType(typ, base, charset, collation string, length int64) string {
 	typ = myInteger.ReplaceAllString(typ, "bigint$3")
-	if length > 128 {
+	if length > inRow {
 		switch base {
 		case "varchar", "char":
 			typ = "mediumtext"

@@ -20,7 +20,7 @@ func (e myEngine) guarded(f *facts, record string, rows ...string) string {
 	if rows != nil {
 		var keys []string
 		for _, r := range rows {
-			keys = append(keys, fmt.Sprintf("('%s', UTC_TIMESTAMP(6), 0, %s)", opLookUp, list(f.keyColumns(), ", ", func(c column) string { return r + "." + myQuoter.Quote(c.name) })))
+			keys = append(keys, fmt.Sprintf("('%s', UTC_TIMESTAMP(6), %d, %s)", opLookUp, f.keyWidth(), list(f.keyColumns(), ", ", func(c column) string { return r + "." + myQuoter.Quote(c.name) })))
 		}
 		body = e.begins() + body + fmt.Sprintf("INSERT INTO %s (op, at, width, %s) VALUES %s; END; ", f.stored(),
 			list(f.keyColumns(), ", ", func(c column) string { return myQuoter.Quote(f.store.new(c)) }), strings.Join(keys, ", "))
@@ -67,7 +67,7 @@ func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myT
 			if parent.schema == f.parts[0] && parent.table == f.parts[1] { // a trigger must not lock its own table for writing
 				lock = "LOCK IN SHARE MODE"
 			}
-			return e.guarded(f, fill+fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), 0, %s FROM %s WHERE %s%s %s", opLookUp, list(keys, ", ", value), table, strings.Join(match, " AND "), cond, lock))
+			return e.guarded(f, fill+fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), %d, %s FROM %s WHERE %s%s %s", opLookUp, f.keyWidth(), list(keys, ", ", value), table, strings.Join(match, " AND "), cond, lock))
 		}
 		plain := func(c column) string { return q(c.name) }
 		if parent.onDelete != "RESTRICT" && parent.onDelete != "NO ACTION" {
@@ -128,13 +128,9 @@ func (e myEngine) install(f *facts) Script {
 		if p.maria {
 			unless = "IF NOT EXISTS "
 		}
-		s = append(s, f.alter(
-			func(name, typ string) string {
-				return fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s%s %s NULL DEFAULT NULL;", store, unless, myQuoter.Quote(name), typ)
-			},
-			func(name, typ string) string {
-				return fmt.Sprintf("ALTER TABLE %s MODIFY COLUMN %s %s NULL DEFAULT NULL;", store, myQuoter.Quote(name), typ)
-			})...)
+		s = append(s, f.alter(func(name, typ string) string {
+			return fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s%s %s NULL DEFAULT NULL;", store, unless, myQuoter.Quote(name), typ)
+		})...)
 	}
 	names, triggers := e.triggers(f, p)
 	s = append(s, mySave, "SET SESSION sql_mode = '"+myMode+"';", e.lock(f, p))

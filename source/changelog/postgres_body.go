@@ -182,9 +182,9 @@ func (b pgBody) state(from ...string) string {
 	}
 	i := 0
 	gone := list(key, ", ", func(column) string { i++; return fmt.Sprintf("CASE WHEN p.f IS NULL THEN s.k%d END", i) })
-	return fmt.Sprintf(`INSERT INTO %s (op, width, %s, %s) SELECT CASE WHEN p.f THEN '%s' ELSE '%s' END, CASE WHEN p.f THEN %d ELSE 0 END, %s, %s
+	return fmt.Sprintf(`INSERT INTO %s (op, width, %s, %s) SELECT CASE WHEN p.f THEN '%s' ELSE '%s' END, CASE WHEN p.f THEN %d ELSE %d END, %s, %s
       FROM (%s) AS s(%s) CROSS JOIN %s AS d LEFT JOIN LATERAL (SELECT true, %s FROM %s AS r WHERE %s OFFSET 0) AS p(f, %s) ON true;`,
-		b.into(), b.names(b.store.old, key), b.names(b.store.new, b.columns), opState, opDelete, b.width(), gone, numbered(b.columns, "p.n"),
+		b.into(), b.names(b.store.old, key), b.names(b.store.new, b.columns), opState, opDelete, b.width(), -b.keyWidth(), gone, numbered(b.columns, "p.n"),
 		strings.Join(union, " UNION "), names, b.empty(b.columns),
 		list(b.columns, ", ", func(c column) string { return pgQuoter.Quote(c.name) }), dialect.QuoteAll(pgQuoter, b.parts), strings.Join(match, " AND "), numbered(b.columns, "n"))
 }
@@ -242,8 +242,8 @@ func (b pgBody) lookUp(changed, from []string) string {
         %s
       ELSE
         INSERT INTO %s (op, width) SELECT '%s', 0 WHERE %s;
-      END IF;`, test, run(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', 0, s.* FROM (%s) AS s",
-		b.into(), b.names(b.store.new, b.keyColumns()), opLookUp, strings.Join(keys, " UNION "))), b.into(), opStart, strings.Join(any, " OR "))
+      END IF;`, test, run(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', %d, s.* FROM (%s) AS s",
+		b.into(), b.names(b.store.new, b.keyColumns()), opLookUp, b.keyWidth(), strings.Join(keys, " UNION "))), b.into(), opStart, strings.Join(any, " OR "))
 }
 
 // keysOf selects the keys of rows, as the change table has them.
@@ -276,7 +276,7 @@ func (b pgBody) present() string {
     ELSE
       INSERT INTO %s (op, width) VALUES ('%s', 0);
     END IF;`, inTable("SELECT "+b.fits(b.keyColumns(), "\x00", false), " INTO fit"),
-		inTable(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', 0, s.* FROM (%s) AS s", b.into(), b.names(b.store.new, b.keyColumns()), opLookUp, b.keysOf("\x00")), ""), b.into(), opStart)
+		inTable(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', %d, s.* FROM (%s) AS s", b.into(), b.names(b.store.new, b.keyColumns()), opLookUp, b.keyWidth(), b.keysOf("\x00")), ""), b.into(), opStart)
 }
 
 // truncated records a TRUNCATE, and after it the rows that other triggers for it have inserted before.

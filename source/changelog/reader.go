@@ -33,6 +33,9 @@ type reader struct {
 	rows   *sqlsource.Table // the table itself
 	rowKey []int            // the columns of the key among the table's
 
+	order           []string // of the columns for new values
+	width, keyWidth int      // how many of them a trigger must know to record all columns, and the key
+
 	guarantee, by *source.Guarantee
 }
 
@@ -42,6 +45,10 @@ func newReader(ctx context.Context, db ceiling.Queryer, t *Table, f *facts) (*re
 	var err error
 	if f.types, err = f.sql.Types(ctx, db, f.parts, nil); err != nil {
 		return nil, err
+	}
+	r.order, r.keyWidth = f.order(), f.keyWidth()
+	for _, c := range f.columns {
+		r.width = max(r.width, 1+slices.Index(r.order, f.store.new(c)))
 	}
 	source := func(name []string, key ...string) *sqlsource.Table {
 		return &sqlsource.Table{DB: t.DB, Name: joinName(name), Key: key, Logger: t.Logger, MaxBytes: t.MaxBytes, MaxRowBytes: t.MaxRowBytes}
@@ -105,6 +112,7 @@ func (r *reader) convert(ctx context.Context, rows []row.Row) (all []row.Change,
 		var changes []row.Change
 		looked := 0
 		switch {
+		case r.unkeyed(run[0]): // before a gap that was adopted, or before the load
 		case r.isLookedUp(run[0]):
 			changes, looked, err = r.look(ctx, run, op)
 		case r.keysOnly:
@@ -133,9 +141,21 @@ func (r *reader) stale(c row.Row) bool {
 	if r.keysOnly || op != opInsert && op != opUpdate && op != opState {
 		return false
 	}
+	return widthOf(c) < r.width
+}
+
+// unkeyed reports whether a change was recorded without a column of the key, because it had another name or type, so
+// its key is not known.
+func (r *reader) unkeyed(c row.Row) bool {
+	op, width := c.Text(1), widthOf(c)
+	return op != opStart && op != opTruncate && max(width, -width) < r.keyWidth
+}
+
+// widthOf returns how many columns for new values the trigger knew that recorded a change. It is negative if the trigger
+// recorded the key only, for a deletion.
+func widthOf(c row.Row) int {
 	width, _ := strconv.Atoi(c.Text(3))
-	order := r.facts.order()
-	return slices.ContainsFunc(r.facts.columns, func(c column) bool { return slices.Index(order, r.facts.store.new(c)) >= width })
+	return width
 }
 
 // head makes the change of a row without its values.
@@ -150,15 +170,14 @@ func (r *reader) head(c row.Row, op row.Op) row.Change {
 // fromStored makes changes of rows of one operation and width that hold the values.
 func (r *reader) fromStored(run []row.Row) []row.Change {
 	f, op := r.facts, run[0].Text(1)
-	width, _ := strconv.Atoi(run[0].Text(3))
+	width := widthOf(run[0])
 	from := run[0].Columns()
-	order := f.order()
 	var olds, news []int
 	names, kinds, types := make([]string, len(f.columns)), make([]row.Kind, len(f.columns)), make([]row.Type, len(f.columns))
 	for i, c := range f.columns {
 		names[i], kinds[i], types[i] = c.name, from.Kind(len(fixed)+2*i), f.types[c.name]
 		at := len(fixed) + 2*i
-		if !c.key && slices.Index(order, f.store.new(c)) >= width { // the trigger did not know it
+		if !c.key && slices.Index(r.order, f.store.new(c)) >= width { // the trigger did not know it
 			at = -2
 		}
 		olds, news = append(olds, at), append(news, max(at+1, -1))
@@ -175,7 +194,7 @@ func (r *reader) fromStored(run []row.Row) []row.Change {
 		return nil
 	case opDelete:
 		before, keyed = row.Project(run, columns, olds), olds
-		if width == 0 {
+		if width < 0 {
 			before = nil
 		}
 	case opUpdate:

@@ -194,8 +194,8 @@ func (e liteEngine) triggers(f *facts, p *liteFacts) (names, texts []string) {
 		for _, when := range []string{"INSERT", "UPDATE"} {
 			self := map[string]string{"INSERT": "NEW", "UPDATE": "OLD"}[when]
 			other := list(f.keyColumns(), " OR ", func(c column) string { return table + "." + q(c.name) + " IS NOT " + self + "." + q(c.name) })
-			add(fmt.Sprintf("_replace_%s%d", strings.ToLower(when), i+1), "BEFORE "+when, into(keys)+fmt.Sprintf("SELECT '%s', %s, 0, %s FROM %s WHERE %s AND (%s)",
-				opReplaced, now, list(f.keyColumns(), ", ", func(c column) string { return table + "." + q(c.name) }), table, strings.Join(terms, " AND "), other))
+			add(fmt.Sprintf("_replace_%s%d", strings.ToLower(when), i+1), "BEFORE "+when, into(keys)+fmt.Sprintf("SELECT '%s', %s, %d, %s FROM %s WHERE %s AND (%s)",
+				opReplaced, now, f.keyWidth(), list(f.keyColumns(), ", ", func(c column) string { return table + "." + q(c.name) }), table, strings.Join(terms, " AND "), other))
 		}
 	}
 	return names, texts
@@ -206,10 +206,9 @@ func (e liteEngine) install(f *facts) Script {
 	schema, store := pgQuoter.Quote(f.schema), f.qualified(f.store.name)
 	s := Script{"BEGIN IMMEDIATE;", fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (seq INTEGER PRIMARY KEY AUTOINCREMENT, op TEXT, at TEXT, width INTEGER, %s);", store, strings.Join(f.definitions(""), ", "))}
 	if f.store.exists { // ADD COLUMN has no IF NOT EXISTS: a second run of the same script fails here, and changes nothing
-		add := func(name, _ string) string {
+		s = append(s, f.alter(func(name, _ string) string {
 			return "ALTER TABLE " + store + " ADD COLUMN " + pgQuoter.Quote(name) + ";"
-		}
-		s = append(s, f.alter(add, add)...)
+		})...)
 	}
 	names, texts := e.triggers(f, p)
 	var quoted []string

@@ -142,7 +142,7 @@ func TestSavedScript(t *testing.T) {
 			savedScript(t, db, table, saved, `insert into items values (1, 1)`, `drop trigger items_changes_truncate on items`, `truncate items`)
 			savedScript(t, db, table, saved, `insert into items values (1, 1)`, `create or replace function items_changes_record() returns trigger language plpgsql security definer as 'begin return null; end'`, `delete from items`)
 			savedScript(t, db, table, saved, `drop trigger items_changes_insert on items; create trigger items_changes_insert after insert on items referencing new table as new_rows for each statement when (false) execute function items_changes_record(); alter table items enable always trigger items_changes_insert`, `insert into items values (2, 2)`)
-			db.MustExec(`drop table items; create table items (id int primary key, v int) partition by range (id); create table items_1 partition of items for values from (0) to (100)`)
+			db.MustExec(`drop table items, items_changes; create table items (id int primary key, v int) partition by range (id); create table items_1 partition of items for values from (0) to (100)`)
 			saved = prepare()
 			savedScript(t, db, table, saved, `alter table items_1 disable trigger all`, `insert into items values (1, 1)`)
 			savedScript(t, db, table, saved, `drop trigger items_changes_truncate on items_1`, `truncate items_1`)
