@@ -76,6 +76,7 @@ func (s *Source) sweepKeys(ctx context.Context, p position, b *source.Batch[row.
 	if err := s.readKeys(ctx, p); err != nil || !d.sweep.ended {
 		return false, err
 	}
+	p.history.mark = max(p.history.mark, d.sweep.durable)
 	if p.known, moved, err = d.swept(ctx, p.known, b.From); err != nil || !moved {
 		return false, s.wrap(err)
 	}
@@ -132,6 +133,9 @@ func (s *Source) beginSweep(ctx context.Context, db queryer, p position) error {
 		return s.wrap(err)
 	}
 	w.began, w.mark, w.types = millis(time.Now()), st.history.Mark, types
+	if w.durable = w.mark; !st.history.Standby { // a crash can take back the rest
+		w.durable = min(w.mark, st.history.Flushed)
+	}
 	if !st.at.IsZero() {
 		w.asOf = millis(st.at)
 	}

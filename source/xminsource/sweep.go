@@ -21,8 +21,10 @@ type sweep struct {
 	store *store
 	began uint64 // in Unix milliseconds
 	asOf  uint64 // by the server's clock, 0: not known
-	mark  uint64 // of the server's log
+	mark  uint64 // of the server's log; each page is read on a server that has replayed it
 	types []keyColumn
+
+	durable uint64 // a part of the log that no crash takes back; the missing keys are looked up on a server that has replayed it
 
 	parts uint32
 	seeds [2]maphash.Seed

@@ -85,14 +85,14 @@ func anotherHistory(t *testing.T, db *sqlx.DB) {
 
 // The type of the key changes between two Fetches of one Source. The values of a Delete have the new type.
 func anotherTypeMeanwhile(t *testing.T, db *sqlx.DB) {
-	db.MustExec(`CREATE TABLE z (id int PRIMARY KEY, v int); INSERT INTO z SELECT n, 0 FROM generate_series(1, 9) AS n`)
+	db.MustExec(`CREATE TABLE z (id int PRIMARY KEY, v int); INSERT INTO z SELECT n, 0 FROM generate_series(1, 1500) AS n`) // two pages of keys
 	s := withDeletes(t, db, t.TempDir(), "z", "id")
-	_, at := changesOf(t, s, "", 4)
+	_, at := changesOf(t, s, "", 1000)
 	db.MustExec(`DELETE FROM z WHERE id = 2; ALTER TABLE z ALTER id TYPE text`)
 	var got []string
 	drain := func() {
 		lab.WaitFor(t, func() bool {
-			b, err := s.Fetch(t.Context(), at, 4)
+			b, err := s.Fetch(t.Context(), at, 1000)
 			require.NoError(t, err)
 			for _, c := range b.Records {
 				got = append(got, c.Op.String()+" "+lab.RowJSON(c.Key))
@@ -102,7 +102,7 @@ func anotherTypeMeanwhile(t *testing.T, db *sqlx.DB) {
 		})
 	}
 	drain()
-	assert.Len(t, got, 9)
+	assert.Len(t, got, 1500)
 	assert.Equal(t, `delete {"id":2}`, got[0], "it was delivered as a number")
 	got = nil
 	db.MustExec(`DELETE FROM z WHERE id = '3'`)
