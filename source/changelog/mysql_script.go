@@ -51,7 +51,7 @@ func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myT
 		add(suffix, f.parts[0], f.parts[1], "AFTER "+event, e.guarded(f, into(columns)+fmt.Sprintf("VALUES ('%s', UTC_TIMESTAMP(6), %d, %s)", op, w, values), row))
 	}
 	own("_insert", "INSERT", opInsert, news, after)
-	add("_update", f.parts[0], f.parts[1], "AFTER UPDATE", e.guarded(f, e.updated(f, into(olds+", "+news)+fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), %d, %s", opUpdate, w, before)), "NEW", "OLD"))
+	add("_update", f.parts[0], f.parts[1], "AFTER UPDATE", e.guarded(f, e.updated(f, into(olds+", "+news)+fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), %d, %s", opUpdate, w, before)), "OLD", "NEW"))
 	own("_delete", "DELETE", opDelete, olds, before)
 	keys := f.keyColumns()
 	for i, parent := range p.parents {

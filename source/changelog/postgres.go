@@ -50,6 +50,11 @@ func (c pgColumn) value(text string) string {
 	return text + "::" + c.native
 }
 
+// exact reports whether equal values of the type in the change table have one text, unlike 1.0 and 1.00.
+func (c column) exact() bool {
+	return slices.Contains([]string{"bigint", "uuid", "boolean", "bytea", "date", "time without time zone", "timestamp without time zone", "timestamp with time zone"}, c.typ)
+}
+
 // pgTrigger is a trigger that calls the function.
 type pgTrigger struct {
 	table    int64

@@ -266,7 +266,7 @@ func (r *reader) fromJoined(run []row.Row) (changes []row.Change) {
 	for i, c := range run {
 		change := r.head(c, row.Upsert)
 		change.Key, change.Row = keys[i], present[i]
-		if c.Text(4) == "0" { // no such row exists now
+		if c.Text(4) == "0" || r.renamed(c, news, values) { // no such row exists now
 			change.Op, change.Row = row.Delete, row.Row{}
 		}
 		if op == opDelete {
@@ -280,6 +280,17 @@ func (r *reader) fromJoined(run []row.Row) (changes []row.Change) {
 		changes = append(changes, change)
 	}
 	return changes
+}
+
+// renamed reports whether the present row's key has another text than that of the change, although the database finds
+// them equal, such as a and A.
+func (r *reader) renamed(c row.Row, news, values []int) bool {
+	for i, at := range r.rowKey {
+		if c.Text(news[i]) != c.Text(values[at]) {
+			return true
+		}
+	}
+	return false
 }
 
 // lookWait limits how long look waits until the present rows are on the server's disk. A server that commits

@@ -10,6 +10,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source/changelog"
+	"github.com/artifactofdevotion/devotion/source/row"
 )
 
 // A key that becomes longer is recorded in its full length before the script runs.
@@ -111,4 +112,53 @@ func TestSecondStart(t *testing.T) {
 		_, err = lab.Fetch(t, table, b.To, limit)
 		require.ErrorIs(t, err, changelog.ErrGap)
 	}
+}
+
+// A key that gets another text, which the database finds equal, is another key for a copy, also where rows are looked up.
+func TestEqualKeys(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		follow := func(name, key string, keysOnly bool, before, after []string) {
+			for _, s := range before {
+				db.MustExec(s)
+			}
+			table := silent(db, name)
+			table.Load, table.KeysOnly = true, keysOnly
+			install(t, table)
+			copied := replica{}
+			at := copied.follow(t, table, "")
+			require.Len(t, copied, 1)
+			for _, s := range after {
+				db.MustExec(s)
+			}
+			table = silent(db, name)
+			table.KeysOnly = keysOnly
+			install(t, table)
+			b, err := lab.Fetch(t, table, at, 100)
+			require.NoError(t, err)
+			require.Equal(t, row.Upsert, b.Records[len(b.Records)-1].Op, "for a sink that finds the keys equal")
+			copied.follow(t, table, at)
+			copied.requireSame(t, db, name, key)
+		}
+		switch {
+		case lab.IsPostgres(driver):
+			follow("n", "k", false, []string{`create table n (k numeric primary key, v int)`, `insert into n values (1.0, 1)`}, []string{`alter table n alter v type text`, `update n set k = 1.00`})
+			follow("i", "k", false, []string{`create table i (k interval primary key, v int)`, `insert into i values ('1 day', 1)`}, []string{`alter table i alter v type text`, `update i set k = '24:00'`})
+			follow("p", "k", false, []string{`create table p (k numeric primary key, v int) partition by range (k); create table p1 partition of p default`, `insert into p values (1.0, 1)`}, []string{`alter table p alter v type text`, `update p set k = 1.00`})
+			follow("s", "k", false, []string{`create table s (k interval primary key, v int)`, `insert into s values ('1 day', 1)`}, []string{`begin; set local devotion.nested = 'on'; update s set k = '24:00'; commit`})
+		case lab.IsMariaDB(driver):
+			follow("m", "code", false, []string{`create table m (code varchar(10) primary key, w int)`, `insert into m values ('a', 1)`}, []string{`alter table m rename column w to x`, `update m set code = 'A'`})
+			cascade := []string{`insert into pNAME values ('a')`, `insert into NAME values ('a', 1)`}
+			for _, keysOnly := range []bool{false, true} {
+				name := map[bool]string{false: "c", true: "ck"}[keysOnly]
+				before := []string{`create table p` + name + ` (code varchar(10) primary key)`, `create table ` + name + ` (code varchar(10) primary key, n int, foreign key (code) references p` + name + ` (code) on update cascade)`}
+				for _, s := range cascade {
+					before = append(before, strings.ReplaceAll(s, "NAME", name))
+				}
+				follow(name, "code", keysOnly, before, []string{`update p` + name + ` set code = 'A'`})
+			}
+		default:
+			follow("k", "code", true, []string{`create table k (code text collate nocase primary key, v int)`, `insert into k values ('a', 1)`}, []string{`update k set v = 2`, `update k set code = 'A'`})
+		}
+	})
 }
