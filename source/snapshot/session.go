@@ -233,7 +233,7 @@ func newID() string {
 func guaranteeOf(moment time.Time, inconsistent []string) *source.Guarantee {
 	text := "all rows as of " + moment.Format(time.RFC3339) + ", one consistent moment; later changes are not read"
 	if inconsistent != nil {
-		text += "; the tables of engines without transactions are read as they are when it is their turn: " + strings.Join(inconsistent, ", ")
+		text += "; tables outside of the database's transactions are read as they are when it is their turn: " + strings.Join(inconsistent, ", ")
 	}
 	return &source.Guarantee{Name: "snapshot", Text: text}
 }

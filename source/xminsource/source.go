@@ -116,6 +116,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	if d := s.remover; d != nil {
 		d.returned(after, b.To)
 		d.asOf(to.known, &b)
+		d.hold(&b)
 	}
 	return b, err
 }
