@@ -80,6 +80,10 @@ func (t *Table) check(ctx context.Context) error {
 		if err := t.checked(ctx, db, e, f); err != nil {
 			return err
 		}
+		var err error
+		if f.types, err = f.sql.Types(ctx, db, f.parts, nil); err != nil {
+			return err
+		}
 		if t.reader != nil && t.reader.same(f) {
 			t.reader.facts.marks, t.reader.checked = f.marks, time.Now()
 			return nil
@@ -119,7 +123,10 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 	r := t.reader
 	read, err := r.table.Fetch(ctx, p.inner, limit)
 	if err != nil {
-		return b, err
+		if err = t.altered(ctx, err); err != nil {
+			return b, err
+		}
+		return t.changes(ctx, p, limit)
 	}
 	if n := r.gap(p, read.Records); n >= 0 && n < len(read.Records) {
 		switch {
@@ -175,6 +182,23 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 		b.Position = "change " + strings.TrimPrefix(at, "seq ")
 	}
 	return b, nil
+}
+
+// altered returns nil if a read failed and the table was altered since its reader was made, which explains that. Otherwise it
+// returns the error of the read, or what Check finds.
+func (t *Table) altered(ctx context.Context, failed error) error {
+	r, bad := t.reader, (*source.BadRecord)(nil)
+	if ctx.Err() != nil || errors.As(failed, &bad) {
+		return failed
+	}
+	err := t.check(ctx)
+	if wrong := (*InstallError)(nil); errors.As(err, &wrong) {
+		return err
+	}
+	if err != nil || t.reader == r {
+		return failed
+	}
+	return nil
 }
 
 // gap returns the index of the first change before which others may be missing, or whose key is not known,
@@ -255,6 +279,8 @@ func (t *Table) load(ctx context.Context, p position, limit int) (b source.Batch
 	read, err := r.rows.Fetch(ctx, p.inner, limit)
 	if err == nil {
 		err = t.check(ctx)
+	} else {
+		err = t.altered(ctx, err)
 	}
 	if err != nil {
 		return b, err

@@ -59,7 +59,8 @@ type column struct {
 // store is the change table.
 type store struct {
 	name    string
-	limit   int // the length of a name
+	limit   int  // the length of a name
+	fold    bool // names of columns are equal without regard to case
 	exists  bool
 	columns []stored // without those that each change table has
 }
@@ -76,12 +77,16 @@ var fixed = []string{"seq", "op", "at", "width"}
 var newColumn = regexp.MustCompile(`^new[0-9]*_`)
 
 // prefixed returns the name of the column for values before or after a change: old_x, and old2_x in the
-// second pair of x.
+// second pair of x. One that differs in case only is that column where it cannot be another.
 func (s *store) prefixed(when string, c column) string {
 	if c.pair > 1 {
 		when += strconv.Itoa(c.pair)
 	}
-	return s.short(when + "_" + c.name)
+	name := s.short(when + "_" + c.name)
+	if i := slices.IndexFunc(s.columns, func(c stored) bool { return s.fold && strings.EqualFold(c.name, name) }); i >= 0 {
+		return s.columns[i].name
+	}
+	return name
 }
 
 // short returns a name that is not longer than the limit.
@@ -189,7 +194,8 @@ func (f *facts) keyWidth() int {
 
 // choosePairs decides for each column which pair of columns of the change table holds its values: the
 // last one, or the next one if its type was changed or the triggers have not filled it. Earlier changes
-// do not have the values of a new pair, so their rows are looked up, and those without the key are a gap. triggers is the triggers' text.
+// do not have the values of a new pair, so their rows are looked up, and those without the key are a gap. triggers is the triggers' text;
+// without any, the script writes an S.
 func (f *facts) choosePairs(q quoter, triggers string) {
 	for i := range f.columns {
 		c := &f.columns[i]
@@ -201,7 +207,7 @@ func (f *facts) choosePairs(q quoter, triggers string) {
 			}
 		}
 		typ, ok := f.store.has(f.store.new(*c))
-		if ok && (typ != c.typ || !strings.Contains(triggers, q.Quote(f.store.new(*c)))) {
+		if ok && (typ != c.typ || triggers != "" && !strings.Contains(triggers, q.Quote(f.store.new(*c)))) {
 			c.pair++
 		}
 	}

@@ -183,6 +183,7 @@ func myType(typ, base, charset, collation string, length int64) string {
 }
 
 func (myEngine) readStore(ctx context.Context, db ceiling.Queryer, t *Table, f *facts, _ *myFacts) error {
+	f.store.fold = true
 	return f.findStore(t, 64, func(name string) ([]stored, error) {
 		columns, err := readStored(ctx, db, "SELECT COLUMN_NAME, CONCAT(COLUMN_TYPE, IF(CHARACTER_SET_NAME IS NULL, '', CONCAT(' CHARACTER SET ', CHARACTER_SET_NAME, ' COLLATE ', COLLATION_NAME))) FROM information_schema.COLUMNS WHERE "+
 			myTable([]string{f.schema, name})+" ORDER BY ORDINAL_POSITION")
@@ -214,11 +215,12 @@ func (myEngine) listTriggers(ctx context.Context, db ceiling.Queryer, p *myFacts
 	}, "SELECT TRIGGER_NAME, EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, CONCAT(ACTION_TIMING, ' ', EVENT_MANIPULATION), ACTION_STATEMENT, SQL_MODE FROM information_schema.TRIGGERS WHERE "+where)
 }
 
-// complete finds the triggers on tables that were parents once, among those of all tables.
+// complete finds the triggers on other tables, among those of all tables: on tables that were parents once, and on
+// one that had the table's name.
 func (e myEngine) complete(ctx context.Context, db ceiling.Queryer, f *facts) error {
 	former := &myFacts{triggers: map[string]myTrigger{}}
-	prefix := f.store.name + "_parent"
-	if err := e.listTriggers(ctx, db, former, "LEFT(TRIGGER_NAME, "+strconv.Itoa(utf8.RuneCountInString(prefix))+") = "+myLiteral(prefix)); err != nil {
+	prefix := f.store.name + "_"
+	if err := e.listTriggers(ctx, db, former, "LEFT(TRIGGER_NAME, "+strconv.Itoa(utf8.RuneCountInString(prefix))+") = "+myLiteral(prefix)+" AND LOCATE("+myLiteral(e.inserts(f))+", ACTION_STATEMENT) > 0"); err != nil {
 		return err
 	}
 	p := f.more.(*myFacts)

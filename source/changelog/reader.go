@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -42,10 +43,6 @@ type reader struct {
 func newReader(ctx context.Context, db ceiling.Queryer, t *Table, f *facts) (*reader, error) {
 	parts := []string{f.schema, f.store.name}
 	r := &reader{facts: f, label: f.label, keysOnly: t.KeysOnly, db: t.DB, store: dialect.QuoteAll(f.sql, parts), checked: time.Now()}
-	var err error
-	if f.types, err = f.sql.Types(ctx, db, f.parts, nil); err != nil {
-		return nil, err
-	}
 	r.order, r.keyWidth = f.order(), f.keyWidth()
 	for _, c := range f.columns {
 		r.width = max(r.width, 1+slices.Index(r.order, f.store.new(c)))
@@ -76,7 +73,7 @@ func joinName(parts []string) string { return dialect.QuoteAll(pgQuoter, parts) 
 // same reports whether a reader made from these facts would read in the same way.
 func (r *reader) same(f *facts) bool {
 	return slices.Equal(r.facts.columns, f.columns) && slices.Equal(r.facts.all, f.all) && slices.Equal(r.facts.order(), f.order()) &&
-		slices.Equal(r.facts.parts, f.parts) && slices.Equal(r.facts.key, f.key) && r.facts.store.name == f.store.name && reflect.TypeOf(r.facts.more) == reflect.TypeOf(f.more)
+		maps.Equal(r.facts.types, f.types) && slices.Equal(r.facts.parts, f.parts) && slices.Equal(r.facts.key, f.key) && r.facts.store.name == f.store.name && reflect.TypeOf(r.facts.more) == reflect.TypeOf(f.more)
 }
 
 // joined selects the changes, in which the key is that before and after, and the present rows.

@@ -51,6 +51,7 @@ func (e liteEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, par
 		err = e.readIndexes(ctx, db, f, p, primary, withoutRowid)
 	}
 	if err == nil {
+		f.store.fold = true
 		err = f.findStore(t, 1000, func(name string) ([]stored, error) {
 			return readStored(ctx, db, `SELECT name, type FROM pragma_table_xinfo(?, ?) ORDER BY cid`, name, schema)
 		})
