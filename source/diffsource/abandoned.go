@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strconv"
 
-	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
 
@@ -20,7 +18,6 @@ type delivery struct {
 	digest  digest // of the row
 	deleted bool   // instead of a row
 	mixed   bool   // the batches differ
-	sent    bool   // that the row is deleted was delivered, and belongs to the cursor
 	branch  spot   // where the last of the batches leaves the state of the cursor
 }
 
@@ -52,7 +49,7 @@ func (d *delivery) merge(of digest, deleted bool, branch spot) {
 
 // abandoned returns the keys that batches of a pass have delivered that are not part of its state up to a place,
 // and the kinds of their columns.
-func (s *store) abandoned(lineage, pass uint64, end place) (all map[sqlsource.Key]*delivery, kinds []int, err error) {
+func (s *store) abandoned(ctx context.Context, lineage, pass uint64, end place) (all map[sqlsource.Key]*delivery, kinds []int, err error) {
 	names, err := s.dir.List()
 	if err != nil {
 		return nil, nil, fmt.Errorf("diffsource: %s: %w", s.path, err)
@@ -87,16 +84,16 @@ func (s *store) abandoned(lineage, pass uint64, end place) (all map[sqlsource.Ke
 	}
 	for i, span := range a.spans {
 		span.from, span.to = span.to, 0
-		if err := a.collect(span, spot{i, span.from}); err != nil {
+		if err := a.collect(ctx, span, spot{i, span.from}); err != nil {
 			return nil, nil, err
 		}
 	}
 	for _, span := range off {
-		if err := a.collect(span, a.branch(span.segment)); err != nil {
+		if err := a.collect(ctx, span, a.branch(span.segment)); err != nil {
 			return nil, nil, err
 		}
 	}
-	return a.all, kinds, a.resolve()
+	return a.all, kinds, a.resolve(ctx)
 }
 
 // abandoned finds the batches of a pass that are not part of a chain.
@@ -124,12 +121,15 @@ func (a *abandoned) branch(segment uint64) spot {
 }
 
 // collect adds the keys that the batches of a span have delivered. What is not readable was not synced.
-func (a *abandoned) collect(s span, branch spot) error {
-	err := a.store.delivered(s, func(_ int64, key sqlsource.Key, of digest, deleted bool) {
-		if d := a.all[key]; d != nil {
-			d.merge(of, deleted, branch)
-		} else {
-			a.all[key] = &delivery{digest: of, deleted: deleted, branch: branch}
+func (a *abandoned) collect(ctx context.Context, s span, branch spot) error {
+	err := a.store.walk(ctx, s, func(_ int64, e entry, c content) {
+		d, deleted := a.all[e.key], c == deletedKey
+		switch {
+		case c == comparedRow || e.key == begunCorrection:
+		case d != nil:
+			d.merge(e.digest, deleted, branch)
+		default:
+			a.all[e.key] = &delivery{digest: e.digest, deleted: deleted, branch: branch}
 		}
 	})
 	if errors.Is(err, errDamaged) {
@@ -141,9 +141,8 @@ func (a *abandoned) collect(s span, branch spot) error {
 	return nil
 }
 
-// resolve removes the keys that the chain has delivered since. One that it has delivered as deleted stays, because
-// its entry can come later.
-func (a *abandoned) resolve() error {
+// resolve removes the keys that the chain has compared since, or has delivered as deleted.
+func (a *abandoned) resolve(ctx context.Context) error {
 	if len(a.all) == 0 {
 		return nil
 	}
@@ -160,16 +159,9 @@ func (a *abandoned) resolve() error {
 		if i == first.span {
 			span.from = max(span.from, first.offset)
 		}
-		err := a.store.delivered(span, func(offset int64, key sqlsource.Key, _ digest, deleted bool) {
-			d := a.all[key]
-			later := d != nil && d.branch.compare(spot{i, offset}) <= 0
-			switch {
-			case later && deleted:
-				*d = delivery{deleted: true, sent: true, branch: d.branch}
-			case later:
-				delete(a.all, key)
-			case d != nil && deleted:
-				d.merge(digest{}, true, d.branch)
+		err := a.store.walk(ctx, span, func(offset int64, e entry, _ content) {
+			if d := a.all[e.key]; d != nil && d.branch.compare(spot{i, offset}) <= 0 {
+				delete(a.all, e.key)
 			}
 		})
 		if err != nil {
@@ -179,8 +171,17 @@ func (a *abandoned) resolve() error {
 	return nil
 }
 
-// delivered calls f for each key of a span that a batch has delivered. If to is 0, the span ends where the segment does.
-func (s *store) delivered(of span, f func(offset int64, key sqlsource.Key, of digest, deleted bool)) (err error) {
+// content is what a segment says of a key.
+type content int
+
+const (
+	comparedRow  content = iota // its row is as the copy has it
+	deliveredRow                // its row was delivered
+	deletedKey                  // it was delivered as deleted
+)
+
+// walk calls f for each key of a span. If to is 0, the span ends where the segment does.
+func (s *store) walk(ctx context.Context, of span, f func(offset int64, e entry, c content)) (err error) {
 	file, err := s.dir.open(of.name)
 	if err != nil {
 		return err
@@ -188,21 +189,21 @@ func (s *store) delivered(of span, f func(offset int64, key sqlsource.Key, of di
 	defer func() { err = errors.Join(err, file.Close()) }()
 	var buf []byte
 	for offset := of.from; of.to == 0 || offset < of.to; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		b, err := readBlock(file, of.segment, offset, buf)
 		if err != nil {
 			return err
 		}
 		buf = b.payload
+		each := func(e entry, c content) { f(offset, e, c) }
 		if b.kind == kindDeleted {
-			for p := b.payload; len(p) > 0; {
-				n, used := binary.Uvarint(p)
-				if used <= 0 || n > uint64(len(p)-used) {
-					return errDamaged
-				}
-				f(offset, sqlsource.Key(p[used:used+int(n)]), digest{}, true)
-				p = p[used+int(n):]
-			}
-		} else if err := deliveredEntries(b, func(e entry) { f(offset, e.key, e.digest, false) }); err != nil {
+			err = walkDeleted(b, each)
+		} else {
+			err = walkEntries(b, each)
+		}
+		if err != nil {
 			return err
 		}
 		offset = b.next
@@ -210,122 +211,38 @@ func (s *store) delivered(of span, f func(offset int64, key sqlsource.Key, of di
 	return nil
 }
 
-// deliveredEntries calls f for the entries of a block that were delivered.
-func deliveredEntries(b block, f func(entry)) error {
-	entries, runs, err := parseEntries(b)
-	for delivered := false; len(runs) > 0 && err == nil; delivered = !delivered {
-		n, used := binary.Uvarint(runs)
-		if used <= 0 || n > uint64(len(entries)) {
+// walkDeleted calls f for the keys of a block that were delivered as deleted.
+func walkDeleted(b block, f func(entry, content)) error {
+	for p := b.payload; len(p) > 0; {
+		n, used := binary.Uvarint(p)
+		if used <= 0 || n > uint64(len(p)-used) {
 			return errDamaged
 		}
-		for _, e := range entries[:n] {
-			if delivered {
-				f(e)
-			}
-		}
-		runs, entries = runs[used:], entries[n:]
+		f(entry{key: sqlsource.Key(p[used : used+int(n)])}, deletedKey)
+		p = p[used+int(n):]
 	}
-	return err
+	return nil
 }
 
-// correction is a change of a key that the merge does not meet: a delete, unless it has a row.
-type correction struct {
-	key sqlsource.Key
-	row *row.Row
-}
-
-// correct returns the next correction. The first call finds out which unsure keys no row has: these are deleted before
-// rows are inserted, whose keys can be equal to theirs in a collation.
-func (p *pass) correct(ctx context.Context) (c row.Change, err error) {
-	if !p.asked {
-		_, err := p.lookUp(ctx, func(key sqlsource.Key) {
-			p.extra = append(p.extra, correction{key: key})
-			*p.unsure[key] = delivery{deleted: true, sent: true}
-		})
-		if err != nil {
-			return c, err
-		}
-		p.asked = true
-	}
-	if len(p.extra) == 0 {
-		return c, nil
-	}
-	x := p.extra[0]
-	p.extra = p.extra[1:]
-	if x.row == nil {
-		return p.deleted(x.key)
-	}
-	p.use(x.row.Columns())
-	if _, err := p.deleted(x.key); err != nil { // it has an entry already: this moves the cursor
-		return c, err
-	}
-	if p.index != nil {
-		p.unkeyed = ""
-	}
-	return row.Change{Op: row.Upsert, Table: p.source.Table.Name, Row: *x.row}, nil
-}
-
-// lookUp looks up the rows of the unsure keys, and calls absent for those that no row has. It returns the
-// rows whose keys are only equal to one of them.
-func (p *pass) lookUp(ctx context.Context, absent func(sqlsource.Key)) (respelled []correction, err error) {
-	var keys []sqlsource.Key
-	for key, d := range p.unsure {
-		if !d.settled() {
-			keys = append(keys, key)
-		}
-	}
-	slices.Sort(keys)
-	for some := range slices.Chunk(keys, p.source.tuning.lookup) {
-		rows, found, err := p.table.FetchRows(ctx, some)
-		if err != nil {
-			return nil, err
-		}
-		exists := map[sqlsource.Key]bool{}
-		for i, key := range found {
-			exists[key] = true
-			if _, ok := slices.BinarySearch(some, key); !ok {
-				respelled = append(respelled, correction{key, &rows[i]})
-			}
-		}
-		for _, key := range some {
-			if !exists[key] {
-				absent(key)
-			}
-		}
-	}
-	return respelled, nil
-}
-
-// correctRest queues the corrections of the unsure keys that the whole merge has not met: their rows were deleted, or have moved,
-// since it was asked for them. Rows that have taken their place in the collation follow, if the merge has met them.
-func (p *pass) correctRest(ctx context.Context) error {
-	respelled, err := p.lookUp(ctx, func(sqlsource.Key) {})
+// walkEntries calls f for the entries of a block.
+func walkEntries(b block, f func(entry, content)) error {
+	entries, runs, err := parseEntries(b)
 	if err != nil {
 		return err
 	}
-	p.present = map[sqlsource.Key]*standing{}
-	for _, x := range respelled {
-		p.present[x.key] = &standing{}
-	}
-	for key, d := range p.unsure {
-		if !d.settled() {
-			p.present[key] = &standing{}
+	for c := comparedRow; len(entries) > 0; c = deliveredRow - c {
+		n := uint64(len(entries)) // after the last run that was delivered
+		if len(runs) > 0 {
+			var used int
+			if n, used = binary.Uvarint(runs); used <= 0 || n > uint64(len(entries)) {
+				return errDamaged
+			}
+			runs = runs[used:]
 		}
-	}
-	if err := p.findStanding(); err != nil {
-		return err
-	}
-	for key := range p.unsure {
-		if s := p.present[key]; s != nil && !s.written {
-			p.extra = append(p.extra, correction{key: key})
+		for _, e := range entries[:n] {
+			f(e, c)
 		}
+		entries = entries[n:]
 	}
-	slices.SortFunc(p.extra, func(a, b correction) int { return cmp.Compare(a.key, b.key) })
-	for _, x := range respelled {
-		if p.present[x.key].written {
-			p.extra = append(p.extra, x)
-		}
-	}
-	p.unsure = nil
 	return nil
 }

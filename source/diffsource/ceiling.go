@@ -50,3 +50,10 @@ func all(t *sqlsource.Table) *sqlsource.Table {
 	return &sqlsource.Table{DB: t.DB, Name: t.Name, Key: t.Key, Columns: t.Columns, Where: t.Where, Select: t.Select,
 		MaxBytes: t.MaxBytes, MaxRowBytes: t.MaxRowBytes, Dialect: t.Dialect, Logger: t.Logger, Ceiling: whole{}}
 }
+
+// keysOf returns a table that reads the columns of the key alone. Any row can be read so.
+func keysOf(t *sqlsource.Table) *sqlsource.Table {
+	keys := all(t)
+	keys.Columns, keys.Conn = t.Key, t.Conn
+	return keys
+}

@@ -112,9 +112,7 @@ func (c *Comparison) init() error {
 		case len(t.Key) != len(c.Source.Key):
 			return retry.Permanent(fmt.Errorf("diffsource: the key of %s has %d columns, that of %s has %d", c.Source.Name, len(c.Source.Key), t.Name, len(t.Key)))
 		}
-		keys := all(t)
-		keys.Columns = t.Key
-		c.sides[i] = &side{pager: pager{table: all(t), pageRows: usual.pageRows}, keys: keys}
+		c.sides[i] = &side{pager: pager{table: all(t), pageRows: usual.pageRows}, keys: keysOf(t)}
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ type fakeTable struct {
 	note      func(string, ...any)
 	rows      map[sqlsource.Key]string
 	texts     bool
+	fresh     bool         // no value comes twice, and the order does not change
 	few       bool         // few keys with few values, so that changes are often taken back
 	order     map[byte]int // of the letters
 	reordered bool         // the order has changed
@@ -83,7 +84,7 @@ func (t *fakeTable) set() {
 	case 0:
 		t.rows[k] = fmt.Sprintf("bad%d", t.versions)
 	case 1: // as before
-		if !t.reordered {
+		if !t.reordered && !t.fresh {
 			t.rows[k] = "same"
 		}
 	}
@@ -102,7 +103,7 @@ func (t *fakeTable) change() {
 			delete(t.rows, keys[t.rng.IntN(len(keys))])
 		case n == 38:
 			clear(t.rows)
-		case t.texts:
+		case t.texts && !t.fresh:
 			t.shuffle()
 			t.reordered = true
 			t.note("the order changes")
@@ -185,12 +186,28 @@ func (t *fakeTable) FetchRows(_ context.Context, keys []sqlsource.Key) (rows []r
 	if err := t.call(); err != nil {
 		return nil, nil, err
 	}
+	return t.find(keys, false)
+}
+
+// find returns rows by their keys. Those that cannot be read are left out unless bad.
+func (t *fakeTable) find(keys []sqlsource.Key, bad bool) (rows []row.Row, found []sqlsource.Key, err error) {
 	for _, k := range t.keys() {
-		if slices.ContainsFunc(keys, func(other sqlsource.Key) bool { return t.compare(k, other) == 0 }) {
+		wanted := slices.ContainsFunc(keys, func(other sqlsource.Key) bool { return t.compare(k, other) == 0 })
+		if wanted && (bad || !strings.HasPrefix(t.rows[k], "bad")) {
 			rows, found = append(rows, t.row(k)), append(found, k)
 		}
 	}
 	return rows, found, nil
+}
+
+// fakeKeys is a fakeTable with the columns of the key alone.
+type fakeKeys struct{ *fakeTable }
+
+func (t fakeKeys) FetchRows(_ context.Context, keys []sqlsource.Key) ([]row.Row, []sqlsource.Key, error) {
+	if err := t.call(); err != nil {
+		return nil, nil, err
+	}
+	return t.find(keys, true)
 }
 
 func (t *fakeTable) Order(_ context.Context, k, other sqlsource.Key) (order int, found bool, err error) {

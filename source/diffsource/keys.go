@@ -172,25 +172,26 @@ func (p *pass) isStale(ctx context.Context, key sqlsource.Key) (bool, error) {
 		for _, e := range p.base.queue[:min(n, len(p.base.queue))] {
 			keys = append(keys, e.key)
 		}
-		_, found, err := p.table.FetchRows(ctx, keys)
+		_, found, err := p.keyTable.FetchRows(ctx, keys)
 		if err != nil {
 			return false, err
 		}
-		p.verified, p.present = len(keys), map[sqlsource.Key]*standing{}
-		for _, k := range found {
-			p.present[k] = &standing{}
-		}
-		if err := p.findStanding(); err != nil {
+		if err := p.findStanding(ctx, found); err != nil {
 			return false, err
 		}
+		p.verified = len(keys)
 	}
 	s := p.present[key]
 	return s != nil && (s.written || s.last > p.now.taken), nil
 }
 
-// findStanding looks for the present keys in both states.
-func (p *pass) findStanding() error {
-	if len(p.present) == 0 {
+// findStanding looks for keys in both states.
+func (p *pass) findStanding(ctx context.Context, keys []sqlsource.Key) error {
+	p.present = map[sqlsource.Key]*standing{}
+	for _, k := range keys {
+		p.present[k] = &standing{}
+	}
+	if len(keys) == 0 {
 		return nil
 	}
 	if err := p.out.flush(); err != nil {
@@ -201,7 +202,7 @@ func (p *pass) findStanding() error {
 		return err
 	}
 	c := p.now
-	err = p.source.store.each(c.lineage, c.pass, end, 0, func(_ uint64, e entry) {
+	err = p.source.store.each(ctx, c.lineage, c.pass, end, 0, func(_ uint64, e entry) {
 		if s := p.present[e.key]; s != nil {
 			s.written = true
 		}
@@ -209,7 +210,7 @@ func (p *pass) findStanding() error {
 	if err != nil {
 		return err
 	}
-	return p.source.store.each(c.lineage, c.pass-1, c.base, c.taken, func(n uint64, e entry) {
+	return p.source.store.each(ctx, c.lineage, c.pass-1, c.base, c.taken, func(n uint64, e entry) {
 		if s := p.present[e.key]; s != nil {
 			s.last = n
 		}
@@ -244,28 +245,37 @@ func (p *pass) align(ctx context.Context) (deletes, inserts int, err error) {
 			}
 		}
 	}
-	allRows, allEntries := p.ended && len(rows) == len(p.rows), len(entries) < window
-	switch {
-	case allRows && allEntries:
-		return len(entries), len(rows), nil
-	case allRows:
+	if p.ended && len(rows) == len(p.rows) {
 		return len(entries), 0, nil
-	case allEntries:
-		return 0, len(rows), nil
 	}
 	for i := len(rows) - 1; ; i /= 2 {
-		order, found, err := p.table.Order(ctx, rows[i].key, entries[len(entries)-1].key)
+		before, found, err := p.before(ctx, rows[i].key, entries)
 		switch {
 		case err != nil:
 			return 0, 0, err
-		case found && order < 0:
+		case found && before == 0:
 			return 0, i + 1, nil
-		case found: // of two spellings of a key the old one is deleted first
-			return len(entries), 0, nil
+		case found:
+			return before, 0, nil
 		case i == 0: // the rows were deleted since they were read
 			return 0, 0, p.readAgain()
 		}
 	}
+}
+
+// before returns how many entries are surely not after a row, and 0 only if all are. An entry is deleted before a row is inserted
+// whose key equals its in a collation. found is false if the row does not exist now.
+func (p *pass) before(ctx context.Context, row sqlsource.Key, entries []entry) (n int, found bool, err error) {
+	order, found, err := p.table.Order(ctx, row, entries[0].key)
+	if err != nil || !found || order < 0 {
+		return 0, found, err
+	}
+	for n = len(entries); n > 1; n /= 2 {
+		if order, found, err = p.table.Order(ctx, row, entries[n-1].key); err != nil || !found || order >= 0 {
+			return n, found, err
+		}
+	}
+	return 1, true, nil
 }
 
 // readAgain forgets the rows that were read but not compared.

@@ -22,13 +22,15 @@ type pass struct {
 	differ bool          // there was a difference
 
 	pager
+	keyTable table     // table, with the columns of the key alone
 	snapshot *snapshot // nil if each batch is read alone
 	base     *chain
 	out      *writer
 
-	unsure map[sqlsource.Key]*delivery // keys of batches that were fetched, and perhaps delivered, but not saved
-	asked  bool                        // which of them no row has
-	extra  []correction                // to deliver before the next row is compared
+	unsure   map[sqlsource.Key]*delivery // keys of batches that were fetched, and perhaps delivered, but not saved
+	compared bool                        // all rows and entries were
+	left     []sqlsource.Key             // unsure keys that the pass has not met, to correct
+	extra    []correction                // to deliver next
 
 	inserts, deletes int // how many rows and entries at the heads have no partner
 	verified         int // how many entries at the head were looked up
@@ -51,7 +53,8 @@ func (p *pass) run(ctx context.Context, limit int, b *source.Batch[row.Change]) 
 	pinned, read := 0, p.read-p.bytes // the first change whose row was not copied, and what was read before its page
 	most := cmp.Or(p.source.Table.MaxBytes, sqlsource.DefaultMaxBytes)
 	for len(b.Records) < limit && b.Bytes < most && !done {
-		if len(p.rows) == 0 && p.now.key != from && time.Since(began) > p.source.tuning.scanFor {
+		moved, asks := p.now.key != from || len(b.Records) > 0, len(p.rows) == 0 || p.deletes > 0 && p.verified == 0
+		if moved && asks && time.Since(began) > p.source.tuning.scanFor {
 			break
 		}
 		before := p.read
@@ -144,9 +147,6 @@ func (p *pass) step(ctx context.Context, first bool) (c row.Change, bad *source.
 			return c, nil, false, err
 		}
 	}
-	if c, err = p.correct(ctx); c.Op != 0 || err != nil {
-		return c, nil, false, err
-	}
 	if err = p.fillRows(ctx, 1); err != nil {
 		return c, nil, false, err
 	}
@@ -156,8 +156,8 @@ func (p *pass) step(ctx context.Context, first bool) (c row.Change, bad *source.
 	}
 	switch {
 	case len(p.rows) == 0 && !more:
-		err = p.correctRest(ctx)
-		return c, nil, len(p.extra) == 0, err
+		c, err = p.correct(ctx)
+		return c, nil, c.Op == 0, err
 	case p.deletes > 0 || len(p.rows) == 0:
 		c, err = p.remove(ctx)
 		return c, nil, false, err
@@ -244,20 +244,19 @@ func (p *pass) remove(ctx context.Context) (c row.Change, err error) {
 	if stale {
 		return c, nil
 	}
-	d := p.unsure[e.key]
-	if delete(p.unsure, e.key); d != nil && d.sent {
-		return c, nil
+	delete(p.unsure, e.key)
+	if err := p.writeDeleted(e.key); err != nil {
+		return c, err
 	}
-	return p.deleted(e.key)
+	p.unkeyed = e.key
+	return row.Change{Op: row.Delete, Table: p.source.Table.Name}, nil
 }
 
-// deleted returns the change that deletes a row.
-func (p *pass) deleted(key sqlsource.Key) (c row.Change, err error) {
+func (p *pass) writeDeleted(key sqlsource.Key) error {
 	if err := p.out.delete(key); err != nil {
-		return c, fmt.Errorf("diffsource: %s: write the state: %w", p.source.Dir, err)
+		return fmt.Errorf("diffsource: %s: write the state: %w", p.source.Dir, err)
 	}
-	p.unkeyed = key
-	return row.Change{Op: row.Delete, Table: p.source.Table.Name}, nil
+	return nil
 }
 
 func (p *pass) take() {

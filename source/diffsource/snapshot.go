@@ -42,7 +42,7 @@ type snapshot struct {
 }
 
 // beginSnapshot begins a transaction, and returns the table as it sees it.
-func (s *Source) beginSnapshot(ctx context.Context) (_ *snapshot, _ table, err error) {
+func (s *Source) beginSnapshot(ctx context.Context) (_ *snapshot, _ *sqlsource.Table, err error) {
 	t := s.all()
 	d := t.Dialect
 	if d == nil {
@@ -111,7 +111,7 @@ func (p *pass) fillRows(ctx context.Context, n int) error {
 		return err
 	}
 	p.snapshot.end()
-	p.snapshot, p.table = nil, p.source.table
+	p.snapshot, p.table, p.keyTable = nil, p.source.table, p.source.keys
 	return p.pager.fillRows(ctx, n)
 }
 
@@ -127,6 +127,6 @@ func (p *pass) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.snapshot, p.table = moment, t
+	p.snapshot, p.table, p.keyTable = moment, t, keysOf(t)
 	return nil
 }

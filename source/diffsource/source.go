@@ -44,6 +44,7 @@ type Source struct {
 	mu      sync.Mutex
 	tuning  tuning
 	table   table
+	keys    table // table, with the columns of the key alone
 	store   *store
 	pass    *pass  // the pass in progress, or nil
 	replica bool   // a row of the pass was read on a standby
@@ -117,7 +118,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 			b.AsOf, b.Position = asOf, at.position()
 			return b, nil
 		}
-		if s.pass, err = s.begin(at, after, asOf); err != nil {
+		if s.pass, err = s.begin(ctx, at, after, asOf); err != nil {
 			s.pass = nil
 			return b, err
 		}
@@ -180,6 +181,7 @@ func (s *Source) init() error {
 	}
 	if s.table == nil {
 		s.table, s.tuning = s.all(), usual
+		s.keys = keysOf(s.Table)
 	}
 	if s.store == nil {
 		dir, err := openDirectory(s.Dir)
@@ -192,8 +194,8 @@ func (s *Source) init() error {
 }
 
 // begin goes on after a cursor. If the pass was complete, the next one begins.
-func (s *Source) begin(at cursor, from source.Cursor, asOf time.Time) (*pass, error) {
-	p := &pass{source: s, from: from, at: at, now: at, whole: at.complete, pager: pager{table: s.table, pageRows: s.tuning.pageRows}}
+func (s *Source) begin(ctx context.Context, at cursor, from source.Cursor, asOf time.Time) (*pass, error) {
+	p := &pass{source: s, from: from, at: at, now: at, whole: at.complete, pager: pager{table: s.table, pageRows: s.tuning.pageRows}, keyTable: s.keys}
 	var err error
 	s.replica = !p.whole && at.replica
 	if p.whole {
@@ -211,7 +213,7 @@ func (s *Source) begin(at cursor, from source.Cursor, asOf time.Time) (*pass, er
 	}
 	c := p.now
 	var kinds []int
-	if p.unsure, kinds, err = s.store.abandoned(c.lineage, c.pass, c.state); err != nil {
+	if p.unsure, kinds, err = s.store.abandoned(ctx, c.lineage, c.pass, c.state); err != nil {
 		return nil, err
 	}
 	if p.base, err = s.store.open(c.lineage, c.pass-1, c.base, c.taken); err != nil {

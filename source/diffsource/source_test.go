@@ -19,7 +19,7 @@ import (
 func sourceOf(t *testing.T, rows map[sqlsource.Key]string) (*Source, *fakeTable) {
 	t.Helper()
 	table := &fakeTable{rng: rand.New(rand.NewPCG(1, 1)), note: func(string, ...any) {}, rows: rows, still: true}
-	s := &Source{Table: &sqlsource.Table{Name: "t", Key: []string{"k"}}, Dir: t.TempDir(), table: table, tuning: usual}
+	s := &Source{Table: &sqlsource.Table{Name: "t", Key: []string{"k"}}, Dir: t.TempDir(), table: table, keys: fakeKeys{table}, tuning: usual}
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s, table
 }

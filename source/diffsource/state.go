@@ -1,6 +1,7 @@
 package diffsource
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -253,12 +254,15 @@ func (s *store) verify(at cursor) error {
 }
 
 // each calls f for the entries of a state, except for the first ones, and their numbers.
-func (s *store) each(lineage, pass uint64, end place, skip uint64, f func(uint64, entry)) error {
+func (s *store) each(ctx context.Context, lineage, pass uint64, end place, skip uint64, f func(uint64, entry)) error {
 	c, err := s.open(lineage, pass, end, skip)
 	if err != nil {
 		return err
 	}
 	for n := skip; ; n++ {
+		if len(c.queue) == 0 && ctx.Err() != nil {
+			return errors.Join(ctx.Err(), c.close())
+		}
 		if more, err := c.fill(1); err != nil || !more {
 			return errors.Join(err, c.close())
 		}

@@ -1,6 +1,7 @@
 package diffsource
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -48,7 +49,7 @@ func written(t *testing.T, disk *disktest.Disk) (*store, cursor, []entry) {
 }
 
 func readState(s *store, at cursor, skip uint64) (all []entry, err error) {
-	err = s.each(at.lineage, at.pass, at.state, skip, func(_ uint64, e entry) { all = append(all, e) })
+	err = s.each(context.Background(), at.lineage, at.pass, at.state, skip, func(_ uint64, e entry) { all = append(all, e) })
 	return all, err
 }
 

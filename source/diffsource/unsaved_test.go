@@ -53,7 +53,7 @@ func TestBatchThatWasNotSaved(t *testing.T) {
 		rows[keys[0]], rows[keys[2]] = "one", "three"
 		delete(rows, keys[3])
 		got, to := fetch(at)
-		require.Equal(t, []string{"delete " + name(3), "upsert " + name(0) + " one", "upsert " + name(2) + " three"}, got)
+		require.Equal(t, []string{"upsert " + name(0) + " one", "upsert " + name(2) + " three", "delete " + name(3)}, got)
 		require.NoError(t, s.Close())
 		got, same := fetch(to)
 		require.Empty(t, got)
@@ -77,6 +77,6 @@ func TestFirstBatchThatWasNotSaved(t *testing.T) {
 	delete(table.rows, "i1;")
 	b, err = s.Fetch(t.Context(), first.To, 100)
 	require.NoError(t, err)
-	require.Equal(t, []string{"delete 1", "upsert 2 two"}, texts(b))
-	require.Equal(t, "k", b.Records[0].Key.Columns().Name(0))
+	require.Equal(t, []string{"upsert 2 two", "delete 1"}, texts(b))
+	require.Equal(t, "k", b.Records[1].Key.Columns().Name(0))
 }
