@@ -99,7 +99,11 @@ func torture(t *testing.T, driver dbtest.Driver, private, shared func() *dbtest.
 	}
 	run.kill()
 	require.NoError(t, p.run(t.Context(), true))
-	require.NoError(t, p.run(t.Context(), true), "a pass after the last change")
+	// On a busy machine the writers are at their end before the first pass, which knows nothing of updates and deletes.
+	for _, statement := range []string{`insert into t values (5000, 0, null)`, `update t set v = -1 where id = 5000`, `delete from t where id = 5000`} {
+		db.MustExec(statement)
+		require.NoError(t, p.run(t.Context(), true))
+	}
 	w.compare(p)
 	t.Logf("%d changes, %d kills, %d crashes", *tortureChanges-w.left, kills, crashes)
 }
