@@ -15,9 +15,10 @@
 // Every committed change is delivered once, and the changes of each key in their order. An
 // update that changes the key has the old key in Old. On SQLite inserts and updates are
 // Upserts. With KeysOnly the row is delivered as it is when it is read: versions in between may
-// be missing. Each batch carries the guarantee in words. It names the changes that a trigger
-// of the database does not see, such as an attached partition. Change.Transaction is empty,
-// because the changes of concurrent transactions alternate.
+// be missing. That also holds for changes that were not read before a column was added, renamed
+// or given another type. Each batch carries the guarantee in words. It names the changes that
+// a trigger of the database does not see, such as an attached partition. Change.Transaction is
+// empty, because the changes of concurrent transactions alternate.
 //
 // # What is installed
 //
@@ -27,7 +28,8 @@
 // again; writers need no rights on the change table. SQLite refuses to drop a column that
 // is recorded: name it in Omit and run the script first. One thing differs: on Postgres,
 // lastval() returns the number of the change. Use RETURNING or currval. On MariaDB, a
-// write under LOCK TABLES can fail with error 1442.
+// write under LOCK TABLES can fail with error 1442, and all writes fail if the user that ran
+// the script is dropped.
 //
 // After each batch Fetch compares the installation with the table's present columns. If
 // they differ, it returns an [InstallError] with the script that fixes it, and no record.

@@ -153,20 +153,7 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 	if p.marks == "" {
 		p.marks = marksOf(r.facts.marks)
 	}
-	b = source.Batch[row.Change]{Bytes: read.Bytes, More: read.More, AsOf: read.AsOf, Held: read.Held, Pending: read.Pending}
-	var n int
-	b.Records, n, err = r.convert(ctx, read.Records)
-	if bad := (*source.BadRecord)(nil); errors.As(err, &bad) {
-		// The changes before it are a separate batch.
-		if read, err = r.table.Fetch(ctx, p.inner, max(n, 1)); err != nil {
-			return b, err
-		}
-		if n == 0 {
-			return b, &source.BadRecord{Key: bad.Key, To: read.To, Err: bad.Err}
-		}
-		b.Records, _, err = r.convert(ctx, read.Records)
-		b.Bytes, b.More = read.Bytes, read.More
-	}
+	b, read, err = r.batch(ctx, p, read)
 	if err == nil && slices.ContainsFunc(read.Records, r.isLookedUp) { // by the definitions that were checked before
 		err = t.check(ctx)
 	}
@@ -182,6 +169,26 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 		b.Position = "change " + strings.TrimPrefix(at, "seq ")
 	}
 	return b, nil
+}
+
+// batch makes changes of the records that were read after a position. It reads fewer if one of them is a bad record: the changes
+// before it are a separate batch.
+func (r *reader) batch(ctx context.Context, p position, read source.Batch[row.Row]) (source.Batch[row.Change], source.Batch[row.Row], error) {
+	b := source.Batch[row.Change]{Bytes: read.Bytes, More: read.More, AsOf: read.AsOf, Held: read.Held, Pending: read.Pending}
+	var n int
+	var err error
+	b.Records, n, err = r.convert(ctx, read.Records)
+	if bad := (*source.BadRecord)(nil); errors.As(err, &bad) {
+		if read, err = r.table.Fetch(ctx, p.inner, max(n, 1)); err != nil {
+			return b, read, err
+		}
+		if n == 0 {
+			return b, read, &source.BadRecord{Key: bad.Key, To: read.To, Err: bad.Err}
+		}
+		b.Records, _, err = r.convert(ctx, read.Records)
+		b.Bytes, b.More = read.Bytes, read.More
+	}
+	return b, read, err
 }
 
 // altered returns nil if a read failed and the table was altered since its reader was made, which explains that. Otherwise it
@@ -318,8 +325,8 @@ func (f *facts) guarantee(keysOnly bool, by *source.Guarantee) *source.Guarantee
 	if keysOnly {
 		text = "after every INSERT, UPDATE, DELETE and TRUNCATE of " + f.label + " that is committed, the row is delivered as it is when it is read, or as deleted: triggers record its key in " + f.store.name + ", in the same transaction"
 	}
-	if _, lite := f.more.(*liteFacts); !lite && !keysOnly {
-		text += "; a change between ALTER TABLE and the next run of the script may be delivered as the row is when it is read"
+	if !keysOnly {
+		text += "; a change that was not read before a column was added, renamed or given another type may be delivered as the row is when it is read, or as deleted"
 	}
 	g := &source.Guarantee{Name: "change-table"}
 	if f.unseen != "" {

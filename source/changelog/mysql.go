@@ -106,6 +106,9 @@ func (myEngine) readRights(ctx context.Context, db ceiling.Queryer, _ *Table, f 
 	own := []string{"ON *.* ", "ON " + myQuoter.Quote(f.parts[0]) + ".* ", "ON " + dialect.QuoteAll(myQuoter, f.parts) + " ",
 		"ON " + myQuoter.Quote(strings.ReplaceAll(f.parts[0], "_", `\_`)) + ".* "}
 	for _, g := range grants {
+		if !strings.Contains(g, "`") { // the session has ANSI_QUOTES
+			g = strings.ReplaceAll(g, `"`, "`")
+		}
 		sees := strings.Contains(g, "TRIGGER") || strings.HasPrefix(g, "GRANT ALL PRIVILEGES ")
 		if sees && slices.ContainsFunc(own, func(on string) bool { return strings.Contains(g, on) }) {
 			return nil
@@ -241,7 +244,7 @@ func (myEngine) readMarks(ctx context.Context, db ceiling.Queryer, _ *Table, f *
 			f.marks = part.Value
 		}
 	}
-	f.unseen = "a TRUNCATE runs no trigger: it ends the reading with an error, and so does a statement that rebuilds the table, but not if the table is recreated under its old id"
+	f.unseen = "a TRUNCATE runs no trigger: it ends the reading from each earlier cursor with an error, and so does a statement that rebuilds the table, but not if the table is recreated under its old id; without Load, the first Fetch does not notice an earlier one"
 	return err
 }
 

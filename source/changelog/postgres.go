@@ -110,7 +110,7 @@ func (e pgEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, parts
 		}
 	}
 	f.choosePairs(pgQuoter, p.function)
-	f.unrecorded("a statement that deletes a row in WITH and inserts its key again may be recorded in the other order")
+	f.unrecorded("if a statement deletes a row in WITH, or changes its key there, and gives the old key to another row, these changes may be recorded in the other order")
 	return f, nil
 }
 

@@ -18,6 +18,7 @@ type liteEngine struct{}
 // liteFacts are what only SQLite has.
 type liteFacts struct {
 	uniques  [][]liteColumn    // the columns of each unique index that is not the key's
+	nullable []string          // the columns that can be NULL
 	triggers map[string]string // the statements of the triggers in the table's database, from their time on
 }
 
@@ -43,12 +44,15 @@ func (e liteEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, par
 	if schema != "main" {
 		f.label = schema + "." + name
 	}
-	primary, err := e.readColumns(ctx, db, f)
+	primary, err := e.readColumns(ctx, db, f, p, withoutRowid)
 	if err == nil {
 		err = f.keep(t, primary)
 	}
 	if err == nil {
 		err = e.readIndexes(ctx, db, f, p, primary, withoutRowid)
+	}
+	if err == nil && slices.ContainsFunc(f.key, p.isNullable) {
+		f.unrecorded("changes of rows whose key has a NULL are not delivered")
 	}
 	if err == nil {
 		f.store.fold = true
@@ -70,14 +74,16 @@ func (e liteEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, par
 	return f, err
 }
 
-func (liteEngine) readColumns(ctx context.Context, db ceiling.Queryer, f *facts) (primary []string, err error) {
+func (p *liteFacts) isNullable(name string) bool { return slices.Contains(p.nullable, name) }
+
+func (liteEngine) readColumns(ctx context.Context, db ceiling.Queryer, f *facts, p *liteFacts, withoutRowid bool) (primary []string, err error) {
 	type found struct {
 		name, typ string
 		pk        int
-		hidden    int
+		notNull   bool
 	}
-	all, err := ceiling.List(ctx, db, func(c *found) []any { return []any{&c.name, &c.typ, &c.pk, &c.hidden} },
-		`SELECT name, type, pk, hidden FROM pragma_table_xinfo(?, ?) ORDER BY cid`, f.parts[1], f.parts[0])
+	all, err := ceiling.List(ctx, db, func(c *found) []any { return []any{&c.name, &c.typ, &c.pk, &c.notNull} },
+		`SELECT name, type, pk, "notnull" FROM pragma_table_xinfo(?, ?) ORDER BY cid`, f.parts[1], f.parts[0])
 	for n := 1; n <= len(all); n++ {
 		for _, c := range all {
 			if c.pk == n {
@@ -87,6 +93,10 @@ func (liteEngine) readColumns(ctx context.Context, db ceiling.Queryer, f *facts)
 	}
 	for _, c := range all {
 		f.columns = append(f.columns, column{name: c.name})
+		rowid := len(primary) == 1 && strings.EqualFold(c.typ, "integer")
+		if !c.notNull && (c.pk == 0 || !rowid && !withoutRowid) {
+			p.nullable = append(p.nullable, c.name)
+		}
 	}
 	return primary, err
 }
@@ -174,6 +184,13 @@ func (e liteEngine) triggers(f *facts, p *liteFacts) (names, texts []string) {
 	}
 	olds, news := list(all, ", ", func(c column) string { return q(f.store.old(c)) }), list(all, ", ", func(c column) string { return q(f.store.new(c)) })
 	gone := table + "." + q(f.key[0]) + " IS NULL"
+	keyless := "" // leaves out a row that is gone and whose key had a NULL
+	for _, name := range f.key {
+		if p.isNullable(name) {
+			keyless += fmt.Sprintf(" AND NOT (%s AND OLD.%s IS NULL)", gone, q(name))
+		}
+	}
+	keyless = strings.Replace(keyless, " AND", " WHERE", 1)
 	into := func(columns string) string { return "INSERT INTO " + store + " (op, at, width, " + columns + ") " }
 	const now = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
 	add := func(suffix, when, body string) {
@@ -182,10 +199,10 @@ func (e liteEngine) triggers(f *facts, p *liteFacts) (names, texts []string) {
 	}
 	w := f.width()
 	add("_insert", "AFTER INSERT", into(news)+fmt.Sprintf("SELECT '%s', %s, %d, %s FROM %s WHERE %s", opState, now, w, values(table), table, key("NEW")))
-	add("_update", "AFTER UPDATE", into(olds+", "+news)+fmt.Sprintf("SELECT CASE WHEN %s THEN '%s' ELSE '%s' END, %s, %d, %s, %s FROM (SELECT 1) LEFT JOIN %s ON %s",
-		gone, opDelete, opUpdate, now, w, values("OLD"), values(table), table, key("NEW")))
-	add("_delete", "AFTER DELETE", into(olds+", "+news)+fmt.Sprintf("SELECT CASE WHEN %s THEN '%s' ELSE '%s' END, %s, %d, %s, %s FROM (SELECT 1) LEFT JOIN %s ON %s",
-		gone, opDelete, opState, now, w, values("OLD"), values(table), table, key("OLD")))
+	add("_update", "AFTER UPDATE", into(olds+", "+news)+fmt.Sprintf("SELECT CASE WHEN %s THEN '%s' ELSE '%s' END, %s, %d, %s, %s FROM (SELECT 1) LEFT JOIN %s ON %s%s",
+		gone, opDelete, opUpdate, now, w, values("OLD"), values(table), table, key("NEW"), keyless))
+	add("_delete", "AFTER DELETE", into(olds+", "+news)+fmt.Sprintf("SELECT CASE WHEN %s THEN '%s' ELSE '%s' END, %s, %d, %s, %s FROM (SELECT 1) LEFT JOIN %s ON %s%s",
+		gone, opDelete, opState, now, w, values("OLD"), values(table), table, key("OLD"), keyless))
 	keys := list(f.keyColumns(), ", ", func(c column) string { return q(f.store.new(c)) })
 	for i, u := range p.uniques {
 		var terms []string

@@ -1,6 +1,7 @@
 package changelog
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
@@ -29,7 +30,7 @@ func TestDetachedPartition(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, b.Records, 2)
 	require.Contains(t, b.Guarantee.Text, "DETACH or DROP, are not changes")
-	require.Contains(t, b.Guarantee.Text, "deletes a row in WITH")
+	require.Contains(t, b.Guarantee.Text, "deletes a row in WITH, or changes its key there")
 }
 
 // A key that is checked at the end of the transaction has changes in another order.
@@ -102,5 +103,27 @@ func TestSQLitePartialIndex(t *testing.T) {
 		table.Key = []string{"k"}
 		_, err := table.Script(t.Context())
 		lab.RequirePermanent(t, err, "no unique index")
+	})
+}
+
+// A row whose key is NULL is not delivered, and the guarantee says so where a key can be NULL.
+func TestSQLiteNullKey(t *testing.T) {
+	eachSQLite(t, func(t *testing.T, db *sqlx.DB) {
+		db.MustExec(`create table codes (k text primary key, v int)`)
+		db.MustExec(`create table ids (id integer primary key, v int)`)
+		db.MustExec(`create table named (k text primary key, v int) without rowid`)
+		for name, says := range map[string]bool{"codes": true, "ids": false, "named": false} {
+			g, err := silent(db, name).Promise(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, says, strings.Contains(g.Text, "key has a NULL"), name)
+			require.Contains(t, g.Text, "before a column was added, renamed or given another type")
+		}
+		table := silent(db, "codes")
+		install(t, table)
+		for _, s := range []string{`insert into codes values (null, 1), ('a', 2)`, `update codes set v = 5`, `update codes set k = null where k = 'a'`, `delete from codes`} {
+			db.MustExec(s)
+		}
+		got, _ := read(t, table, "")
+		require.Equal(t, []string{`upsert {"k":"a"} row{"k":"a","v":2}`, `upsert {"k":"a"} row{"k":"a","v":5} old{"k":"a","v":2}`, `delete {"k":"a"} old{"k":"a","v":5}`}, got)
 	})
 }
