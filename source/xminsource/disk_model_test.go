@@ -130,7 +130,7 @@ func (w *keyWorld) note(format string, args ...any) {
 }
 
 func (w *keyWorld) start() {
-	s := &store{dir: keyDisk{w.disk, w}, path: "keys", table: "t", random: w.rand.Uint64}
+	s := &store{dir: keyDisk{w.disk, w}, path: "keys", random: w.rand.Uint64}
 	w.d = &remover{store: s}
 	_ = s.sweepScratch()
 }

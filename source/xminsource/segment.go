@@ -25,7 +25,6 @@ const (
 
 // header is the first block of a segment.
 type header struct {
-	Table  string `json:"table"`
 	Parent string `json:"parent,omitempty"` // the segment that this one continues, in hexadecimal
 	Offset uint64 `json:"offset,omitempty"` // and where in it
 	Kinds  []int  `json:"kinds,omitempty"`  // of the columns of the key

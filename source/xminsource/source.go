@@ -17,8 +17,8 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// Source delivers the inserts and updates of one table of Postgres 13 or later. DB, Name and Key
-// must be set. No field may be changed after the first Fetch, and a Source must not be copied.
+// Source delivers the inserts and updates, and with Deletes the deletes, of one table of Postgres 13 or later. DB, Name and
+// Key must be set. No field may be changed after the first Fetch, and a Source must not be copied.
 //
 // A Source makes no connection before the first Fetch. Its methods are safe for concurrent use,
 // but fetches run one after the other.
@@ -33,8 +33,8 @@ type Source struct {
 	// is deleted with Deletes, and otherwise not.
 	Key []string
 
-	// Deletes, if not nil, lets the Source deliver deletes, too. Then Close releases its directory. Two Sources must not share
-	// one. A change of it takes effect with an empty checkpoint.
+	// Deletes, if not nil, lets the Source deliver deletes, too. Close releases its directory, which no other Source may use. A
+	// cursor that was made without it is refused with [ErrKeys]. If it is nil later, the next batch gives up the list for good.
 	Deletes *Deletes
 
 	// Columns are the columns to read, among them those of Key. nil reads all.

@@ -26,7 +26,6 @@ const (
 type store struct {
 	dir    directory
 	path   string
-	table  string
 	random func() uint64
 
 	out *keyWriter // to which the last keys were added; nil: none
@@ -56,7 +55,7 @@ func parseName(name string) (id listID, ok bool) {
 
 // create returns a writer that continues a list at a place.
 func (s *store) create(id listID, from listPlace, kinds []int) *keyWriter {
-	w := &keyWriter{dir: s.dir, of: id, header: header{Table: s.table, Kinds: kinds}}
+	w := &keyWriter{dir: s.dir, of: id, header: header{Kinds: kinds}}
 	for w.at.segment == 0 {
 		w.at.segment = s.random()
 	}
