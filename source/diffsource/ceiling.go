@@ -11,14 +11,19 @@ import (
 // already read is found by the next pass.
 type whole struct {
 	standby *bool // set if a standby was read; nil: nobody asks
+	typed   *bool // set if the database is Postgres, where a boolean alone is a text of kind Auto; nil: nobody asks
 }
 
 func (whole) String() string { return guarantee.Name }
 
 // Open asks for a standby only in Postgres. A replica of MySQL or MariaDB cannot be told from its primary.
 func (w whole) Open(_ context.Context, _ ceiling.Queryer, t ceiling.Table) (ceiling.Guard, error) {
-	if t.SQL.Name() != "Postgres" {
+	typed := t.SQL.Name() == "Postgres"
+	if !typed {
 		w.standby = nil
+	}
+	if w.typed != nil {
+		*w.typed = typed
 	}
 	return w, nil
 }
@@ -41,7 +46,7 @@ func (w whole) Advance(ctx context.Context, db ceiling.Queryer, _ []string) (cei
 // all returns the source's table, as a pass reads it.
 func (s *Source) all() *sqlsource.Table {
 	t := all(s.Table)
-	t.Ceiling = whole{standby: &s.replica}
+	t.Ceiling = whole{standby: &s.replica, typed: &s.typed}
 	return t
 }
 

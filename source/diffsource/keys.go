@@ -123,6 +123,9 @@ func (p *pass) keyRows(changes []row.Change) error {
 			b = row.NewBuilder(p.keyOnly, len(p.keys))
 		}
 		for i, cell := range b.Dest() {
+			if text, ok := values[i].(string); ok && p.source.typed && p.keyOnly.Kind(i) == row.Auto {
+				values[i] = text == "true"
+			}
 			if err := cell.(sql.Scanner).Scan(values[i]); err != nil {
 				return fmt.Errorf("diffsource: %w", err)
 			}

@@ -48,6 +48,7 @@ type Source struct {
 	store   *store
 	pass    *pass  // the pass in progress, or nil
 	replica bool   // a row of the pass was read on a standby
+	typed   bool   // see whole
 	quiet   quiet  // the last complete pass without a difference
 	saved   uint64 // the pass of the cursor before: a checkpoint may stand there
 }

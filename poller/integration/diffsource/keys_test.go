@@ -83,6 +83,7 @@ func kinds(d dbtest.Driver) map[string]kind {
 	return map[string]kind{
 		"integer":   {"k bigint not null, primary key (k)", []string{"k"}, func(n int) string { return fmt.Sprint(n*3 - 50) }},
 		"composite": {"a int not null, k " + text + " not null, primary key (a, k)", []string{"a", "k"}, func(n int) string { return fmt.Sprintf("%d, '%s'", n%7, word(n)) }},
+		"boolean":   {"a boolean not null, k int not null, primary key (a, k)", []string{"a", "k"}, func(n int) string { return fmt.Sprintf("%t, %d", n%3 == 0, n) }},
 		"text":      {"k " + text + " not null, primary key (k)", []string{"k"}, func(n int) string { return "'" + word(n) + "'" }},
 		"collated":  {"k " + text + collate + " not null, primary key (k)", []string{"k"}, func(n int) string { return "'" + word(n) + "'" }},
 		"uuid": {"k " + uuid + " not null, primary key (k)", []string{"k"}, func(n int) string {
