@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 )
 
 // world is a database that hostile writers change. Each update of an item adds one to its n, and the
@@ -160,6 +161,7 @@ func (w *world) alter(ctx context.Context, rng *rand.Rand) error {
 func (w *world) end(t *testing.T) {
 	t.Helper()
 	w.done.Wait()
+	lab.CloseIdle(w.db)
 	var left []string
 	require.NoError(t, w.db.Select(&left, `select gid from pg_prepared_xacts where database = current_database()`))
 	for _, gid := range left {
@@ -171,8 +173,10 @@ func (w *world) end(t *testing.T) {
 // bulk writes one large transaction.
 func (w *world) bulk(t *testing.T, rows int) {
 	t.Helper()
-	_, err := w.db.Exec(`insert into bulk select i from generate_series(1, $1::int) i`, rows)
-	require.NoError(t, err)
+	lab.WaitFor(t, func() bool { // some connections of the pool are dead after a crash
+		_, err := w.db.Exec(`insert into bulk select i from generate_series(1, $1::int) i`, rows)
+		return err == nil
+	})
 }
 
 // state returns the rows that the tables have, in words.

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
+	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 )
 
 var (
@@ -63,6 +64,7 @@ func TestTorture(t *testing.T) {
 	group.Wait()
 	x.settle()
 	reader.kill()
+	lab.CloseIdle(x.db)
 	t.Logf("the reading process took at most %d MB", reader.peak>>10)
 	src := withDeletes(t, x.db, reader.keys, "t", "id")
 	late := time.Now().Add(10 * time.Minute)
