@@ -45,7 +45,7 @@ func build(m *testing.M) int {
 }
 
 // patience limits each wait. It is long enough for a busy machine.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // process is a run of the program.
 type process struct {

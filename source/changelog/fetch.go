@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -79,6 +80,10 @@ func (t *Table) check(ctx context.Context) error {
 		if err := t.checked(ctx, db, e, f); err != nil {
 			return err
 		}
+		var err error
+		if f.types, err = f.sql.Types(ctx, db, f.parts, nil); err != nil {
+			return err
+		}
 		if t.reader != nil && t.reader.same(f) {
 			t.reader.facts.marks, t.reader.checked = f.marks, time.Now()
 			return nil
@@ -118,10 +123,16 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 	r := t.reader
 	read, err := r.table.Fetch(ctx, p.inner, limit)
 	if err != nil {
-		return b, err
+		if err = t.altered(ctx, err); err != nil {
+			return b, err
+		}
+		return t.changes(ctx, p, limit)
 	}
 	if n := r.gap(p, read.Records); n >= 0 && n < len(read.Records) {
-		if n == 0 {
+		switch {
+		case n == 0 && r.unkeyed(read.Records[0]):
+			return b, r.lost("the key had another name or type when change %s was recorded", read.Records[0].Text(0))
+		case n == 0:
 			return b, r.lost("the triggers were created again at change %s, and changes before that were not recorded", read.Records[0].Text(0))
 		}
 		if read, err = r.table.Fetch(ctx, p.inner, n); err != nil { // up to the gap
@@ -156,8 +167,14 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 		b.Records, _, err = r.convert(ctx, read.Records)
 		b.Bytes, b.More = read.Bytes, read.More
 	}
+	if err == nil && slices.ContainsFunc(read.Records, r.isLookedUp) { // by the definitions that were checked before
+		err = t.check(ctx)
+	}
 	if err != nil {
 		return b, err
+	}
+	if t.reader != r {
+		return t.changes(ctx, p, limit)
 	}
 	p.inner = read.To
 	b.To, b.Guarantee = p.encode(r.label), r.guaranteed(read.Guarantee)
@@ -167,16 +184,32 @@ func (t *Table) changes(ctx context.Context, p position, limit int) (b source.Ba
 	return b, nil
 }
 
-// gap returns the index of the first change before which others may be missing, -1 without one. The
-// one that marks the begin of recording is not such a change.
+// altered returns nil if a read failed and the table was altered since its reader was made, which explains that. Otherwise it
+// returns the error of the read, or what Check finds.
+func (t *Table) altered(ctx context.Context, failed error) error {
+	r, bad := t.reader, (*source.BadRecord)(nil)
+	if ctx.Err() != nil || errors.As(failed, &bad) {
+		return failed
+	}
+	err := t.check(ctx)
+	if wrong := (*InstallError)(nil); errors.As(err, &wrong) {
+		return err
+	}
+	if err != nil || t.reader == r {
+		return failed
+	}
+	return nil
+}
+
+// gap returns the index of the first change before which others may be missing, or whose key is not known,
+// -1 without one. The record that marks the first begin of recording is not such a change.
 func (r *reader) gap(p position, rows []row.Row) int {
 	begun := p.inner != "" || p.safe > 0 // a load has begun, or a gap was adopted
 	for i, c := range rows {
-		if c.Text(1) == opStart {
-			if seq, _ := strconv.ParseInt(c.Text(0), 10, 64); begun && seq > p.safe {
+		if start := c.Text(1) == opStart; start && begun || r.unkeyed(c) {
+			if seq, _ := strconv.ParseInt(c.Text(0), 10, 64); seq > p.safe {
 				return i
 			}
-			continue
 		}
 		begun = true
 	}
@@ -246,6 +279,8 @@ func (t *Table) load(ctx context.Context, p position, limit int) (b source.Batch
 	read, err := r.rows.Fetch(ctx, p.inner, limit)
 	if err == nil {
 		err = t.check(ctx)
+	} else {
+		err = t.altered(ctx, err)
 	}
 	if err != nil {
 		return b, err

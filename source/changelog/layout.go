@@ -59,7 +59,8 @@ type column struct {
 // store is the change table.
 type store struct {
 	name    string
-	limit   int // the length of a name
+	limit   int  // the length of a name
+	fold    bool // names of columns are equal without regard to case
 	exists  bool
 	columns []stored // without those that each change table has
 }
@@ -76,12 +77,16 @@ var fixed = []string{"seq", "op", "at", "width"}
 var newColumn = regexp.MustCompile(`^new[0-9]*_`)
 
 // prefixed returns the name of the column for values before or after a change: old_x, and old2_x in the
-// second pair of x.
+// second pair of x. One that differs in case only is that column where it cannot be another.
 func (s *store) prefixed(when string, c column) string {
 	if c.pair > 1 {
 		when += strconv.Itoa(c.pair)
 	}
-	return s.short(when + "_" + c.name)
+	name := s.short(when + "_" + c.name)
+	if i := slices.IndexFunc(s.columns, func(c stored) bool { return s.fold && strings.EqualFold(c.name, name) }); i >= 0 {
+		return s.columns[i].name
+	}
+	return name
 }
 
 // short returns a name that is not longer than the limit.
@@ -178,9 +183,19 @@ func (f *facts) keep(t *Table, primary []string) error {
 	return nil
 }
 
+// keyWidth is how many columns for new values a trigger must know to record the key.
+func (f *facts) keyWidth() int {
+	order, width := f.order(), 0
+	for _, c := range f.keyColumns() {
+		width = max(width, 1+slices.Index(order, f.store.new(c)))
+	}
+	return width
+}
+
 // choosePairs decides for each column which pair of columns of the change table holds its values: the
 // last one, or the next one if its type was changed or the triggers have not filled it. Earlier changes
-// do not have the values of a new pair, so their rows are looked up. triggers is the triggers' text.
+// do not have the values of a new pair, so their rows are looked up, and those without the key are a gap. triggers is the triggers' text;
+// without any, the script writes an S.
 func (f *facts) choosePairs(q quoter, triggers string) {
 	for i := range f.columns {
 		c := &f.columns[i]
@@ -192,7 +207,7 @@ func (f *facts) choosePairs(q quoter, triggers string) {
 			}
 		}
 		typ, ok := f.store.has(f.store.new(*c))
-		if ok && !c.key && (typ != c.typ || !strings.Contains(triggers, q.Quote(f.store.new(*c)))) {
+		if ok && (typ != c.typ || triggers != "" && !strings.Contains(triggers, q.Quote(f.store.new(*c)))) {
 			c.pair++
 		}
 	}
@@ -205,17 +220,13 @@ func (f *facts) wrongColumns() (wrong []finding) {
 	}
 	for _, c := range f.columns {
 		for _, name := range []string{f.store.old(c), f.store.new(c)} {
-			typ, ok := f.store.has(name)
+			_, ok := f.store.has(name)
 			if !ok && c.pair > 1 {
-				wrong = append(wrong, finding{fmt.Sprintf("the type of the column %q was changed, or it was not recorded for some time", c.name), false})
+				wrong = append(wrong, finding{fmt.Sprintf("the type of the column %q was changed, or it was not recorded for some time", c.name), c.key})
 				break
 			}
 			if !ok {
 				wrong = append(wrong, finding{fmt.Sprintf("the column %q was added or renamed, and is not recorded", c.name), c.key})
-				break
-			}
-			if typ != c.typ {
-				wrong = append(wrong, finding{fmt.Sprintf("the type of the column %q was changed: its values are recorded as %s, and should be as %s", c.name, typ, c.typ), true})
 				break
 			}
 		}
@@ -223,20 +234,16 @@ func (f *facts) wrongColumns() (wrong []finding) {
 	return wrong
 }
 
-// alter returns the statements that add columns to an existing change table, or give them another
-// type. add and retype write a clause of ALTER TABLE.
-func (f *facts) alter(add, retype func(name, typ string) string) (clauses []string) {
+// alter returns the statements that add columns to an existing change table. add writes one.
+func (f *facts) alter(add func(name, typ string) string) (statements []string) {
 	for _, c := range f.columns {
 		for _, name := range []string{f.store.old(c), f.store.new(c)} {
-			switch typ, ok := f.store.has(name); {
-			case !ok:
-				clauses = append(clauses, add(name, c.typ))
-			case typ != c.typ:
-				clauses = append(clauses, retype(name, c.typ))
+			if _, ok := f.store.has(name); !ok {
+				statements = append(statements, add(name, c.typ))
 			}
 		}
 	}
-	return clauses
+	return statements
 }
 
 // definitions returns the columns with values for CREATE TABLE.

@@ -141,6 +141,11 @@ func (e myEngine) readColumns(ctx context.Context, db ceiling.Queryer, t *Table,
 		return err
 	}
 	for _, c := range all {
+		for i := range f.columns {
+			if f.columns[i].key && f.columns[i].name == c.name { // a string can become longer
+				f.columns[i].typ = myType(c.typ, c.base, c.charset, c.collation, inRow+1)
+			}
+		}
 		if c.nullable && slices.Contains(f.key, c.name) {
 			return refuse(f, "the column %q of the key may be NULL", c.name)
 		}
@@ -156,11 +161,14 @@ func (e myEngine) readColumns(ctx context.Context, db ceiling.Queryer, t *Table,
 // myInteger matches the types of integers, but for those that are read with zeros in front.
 var myInteger = regexp.MustCompile(`^(tiny|small|medium|big)?int(\(\d+\))?( unsigned)?$`)
 
+// inRow is the length in bytes up to which a string that is not of the key has its own type in the change table.
+const inRow = 128
+
 // myType returns the type in the change table. Integers have the largest size there, so that a column can become
 // wider. Long strings are stored outside of the row, because a row holds 64 KiB and has each column twice.
 func myType(typ, base, charset, collation string, length int64) string {
 	typ = myInteger.ReplaceAllString(typ, "bigint$3")
-	if length > 128 {
+	if length > inRow {
 		switch base {
 		case "varchar", "char":
 			typ = "mediumtext"
@@ -175,6 +183,7 @@ func myType(typ, base, charset, collation string, length int64) string {
 }
 
 func (myEngine) readStore(ctx context.Context, db ceiling.Queryer, t *Table, f *facts, _ *myFacts) error {
+	f.store.fold = true
 	return f.findStore(t, 64, func(name string) ([]stored, error) {
 		columns, err := readStored(ctx, db, "SELECT COLUMN_NAME, CONCAT(COLUMN_TYPE, IF(CHARACTER_SET_NAME IS NULL, '', CONCAT(' CHARACTER SET ', CHARACTER_SET_NAME, ' COLLATE ', COLLATION_NAME))) FROM information_schema.COLUMNS WHERE "+
 			myTable([]string{f.schema, name})+" ORDER BY ORDINAL_POSITION")
@@ -206,11 +215,12 @@ func (myEngine) listTriggers(ctx context.Context, db ceiling.Queryer, p *myFacts
 	}, "SELECT TRIGGER_NAME, EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, CONCAT(ACTION_TIMING, ' ', EVENT_MANIPULATION), ACTION_STATEMENT, SQL_MODE FROM information_schema.TRIGGERS WHERE "+where)
 }
 
-// complete finds the triggers on tables that were parents once, among those of all tables.
+// complete finds the triggers on other tables, among those of all tables: on tables that were parents once, and on
+// one that had the table's name.
 func (e myEngine) complete(ctx context.Context, db ceiling.Queryer, f *facts) error {
 	former := &myFacts{triggers: map[string]myTrigger{}}
-	prefix := f.store.name + "_parent"
-	if err := e.listTriggers(ctx, db, former, "LEFT(TRIGGER_NAME, "+strconv.Itoa(utf8.RuneCountInString(prefix))+") = "+myLiteral(prefix)); err != nil {
+	prefix := f.store.name + "_"
+	if err := e.listTriggers(ctx, db, former, "LEFT(TRIGGER_NAME, "+strconv.Itoa(utf8.RuneCountInString(prefix))+") = "+myLiteral(prefix)+" AND LOCATE("+myLiteral(e.inserts(f))+", ACTION_STATEMENT) > 0"); err != nil {
 		return err
 	}
 	p := f.more.(*myFacts)
@@ -316,8 +326,11 @@ func (e myEngine) similar(f *facts, have, want myTrigger) bool {
 
 // ours reports whether a version of the script has made a trigger.
 func (e myEngine) ours(f *facts, g myTrigger) bool {
-	return strings.HasPrefix(g.body, e.begins()) && strings.Contains(g.body, " INSERT INTO "+f.stored()+" (op, at, width, ")
+	return strings.HasPrefix(g.body, e.begins()) && strings.Contains(g.body, e.inserts(f))
 }
+
+// inserts is in the bodies of all triggers.
+func (myEngine) inserts(f *facts) string { return " INSERT INTO " + f.stored() + " (op, at, width, " }
 
 // own returns the names of all triggers that are or were of the script.
 func (e myEngine) own(f *facts, p *myFacts, names []string) []string {

@@ -20,7 +20,7 @@ func (e myEngine) guarded(f *facts, record string, rows ...string) string {
 	if rows != nil {
 		var keys []string
 		for _, r := range rows {
-			keys = append(keys, fmt.Sprintf("('%s', UTC_TIMESTAMP(6), 0, %s)", opLookUp, list(f.keyColumns(), ", ", func(c column) string { return r + "." + myQuoter.Quote(c.name) })))
+			keys = append(keys, fmt.Sprintf("('%s', UTC_TIMESTAMP(6), %d, %s)", opLookUp, f.keyWidth(), list(f.keyColumns(), ", ", func(c column) string { return r + "." + myQuoter.Quote(c.name) })))
 		}
 		body = e.begins() + body + fmt.Sprintf("INSERT INTO %s (op, at, width, %s) VALUES %s; END; ", f.stored(),
 			list(f.keyColumns(), ", ", func(c column) string { return myQuoter.Quote(f.store.new(c)) }), strings.Join(keys, ", "))
@@ -51,7 +51,7 @@ func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myT
 		add(suffix, f.parts[0], f.parts[1], "AFTER "+event, e.guarded(f, into(columns)+fmt.Sprintf("VALUES ('%s', UTC_TIMESTAMP(6), %d, %s)", op, w, values), row))
 	}
 	own("_insert", "INSERT", opInsert, news, after)
-	add("_update", f.parts[0], f.parts[1], "AFTER UPDATE", e.guarded(f, e.updated(f, into(olds+", "+news)+fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), %d, %s", opUpdate, w, before)), "NEW", "OLD"))
+	add("_update", f.parts[0], f.parts[1], "AFTER UPDATE", e.guarded(f, e.updated(f, into(olds+", "+news)+fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), %d, %s", opUpdate, w, before)), "OLD", "NEW"))
 	own("_delete", "DELETE", opDelete, olds, before)
 	keys := f.keyColumns()
 	for i, parent := range p.parents {
@@ -67,7 +67,7 @@ func (e myEngine) triggers(f *facts, p *myFacts) (names []string, triggers []myT
 			if parent.schema == f.parts[0] && parent.table == f.parts[1] { // a trigger must not lock its own table for writing
 				lock = "LOCK IN SHARE MODE"
 			}
-			return e.guarded(f, fill+fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), 0, %s FROM %s WHERE %s%s %s", opLookUp, list(keys, ", ", value), table, strings.Join(match, " AND "), cond, lock))
+			return e.guarded(f, fill+fmt.Sprintf("SELECT '%s', UTC_TIMESTAMP(6), %d, %s FROM %s WHERE %s%s %s", opLookUp, f.keyWidth(), list(keys, ", ", value), table, strings.Join(match, " AND "), cond, lock))
 		}
 		plain := func(c column) string { return q(c.name) }
 		if parent.onDelete != "RESTRICT" && parent.onDelete != "NO ACTION" {
@@ -128,22 +128,19 @@ func (e myEngine) install(f *facts) Script {
 		if p.maria {
 			unless = "IF NOT EXISTS "
 		}
-		s = append(s, f.alter(
-			func(name, typ string) string {
-				return fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s%s %s NULL DEFAULT NULL;", store, unless, myQuoter.Quote(name), typ)
-			},
-			func(name, typ string) string {
-				return fmt.Sprintf("ALTER TABLE %s MODIFY COLUMN %s %s NULL DEFAULT NULL;", store, myQuoter.Quote(name), typ)
-			})...)
+		s = append(s, f.alter(func(name, typ string) string {
+			return fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s%s %s NULL DEFAULT NULL;", store, unless, myQuoter.Quote(name), typ)
+		})...)
 	}
 	names, triggers := e.triggers(f, p)
 	s = append(s, mySave, "SET SESSION sql_mode = '"+myMode+"';", e.lock(f, p))
 	var quoted []string
-	for _, name := range names[:3] {
-		quoted = append(quoted, myLiteral(name))
+	for i, name := range names {
+		g := triggers[i]
+		quoted = append(quoted, fmt.Sprintf("TRIGGER_NAME = %s AND EVENT_OBJECT_SCHEMA = %s AND EVENT_OBJECT_TABLE = %s", myLiteral(name), myLiteral(g.schema), myLiteral(g.table)))
 	}
-	s = append(s, fmt.Sprintf("INSERT INTO %s (op, at, width) SELECT '%s', UTC_TIMESTAMP(6), 0 FROM (SELECT COUNT(*) AS n FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = %s AND EVENT_OBJECT_TABLE = %s AND TRIGGER_NAME IN (%s)) AS g WHERE %s;",
-		store, opStart, myLiteral(f.parts[0]), myLiteral(f.parts[1]), strings.Join(quoted, ", "), f.started(e, "n = 3", store)))
+	s = append(s, fmt.Sprintf("INSERT INTO %s (op, at, width) SELECT '%s', UTC_TIMESTAMP(6), 0 FROM (SELECT COUNT(*) AS n FROM information_schema.TRIGGERS WHERE (%s) AND LOCATE(%s, ACTION_STATEMENT) = 1 AND LOCATE(%s, ACTION_STATEMENT) > 0) AS g WHERE %s;",
+		store, opStart, strings.Join(quoted, " OR "), myLiteral(e.begins()), myLiteral(e.inserts(f)), f.started(e, fmt.Sprint("n = ", len(names)), store)))
 	for _, name := range e.own(f, p, names) {
 		s = append(s, fmt.Sprintf("DROP TRIGGER IF EXISTS %s;", e.named(f, p, name, names, triggers)))
 	}

@@ -50,6 +50,11 @@ func (c pgColumn) value(text string) string {
 	return text + "::" + c.native
 }
 
+// exact reports whether equal values of the type in the change table have one text, unlike 1.0 and 1.00.
+func (c column) exact() bool {
+	return slices.Contains([]string{"bigint", "uuid", "boolean", "bytea", "date", "time without time zone", "timestamp without time zone", "timestamp with time zone"}, c.typ)
+}
+
 // pgTrigger is a trigger that calls the function.
 type pgTrigger struct {
 	table    int64
@@ -94,7 +99,7 @@ func (e pgEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, parts
 		return nil, refuse(f, "a subscription writes to it, and logical replication runs no trigger for each statement; record the changes on the publisher")
 	case forced:
 		return nil, refuse(f, "row level security is forced on its owner, so the triggers may not see the rows; use NO FORCE ROW LEVEL SECURITY")
-	case hidden && (t.KeysOnly || t.Load):
+	case hidden:
 		return nil, refuse(f, "row level security hides rows from the role, which would look deleted; give the role BYPASSRLS")
 	case standby:
 		return nil, refuse(f, "the server is a standby; read the change table of the primary")

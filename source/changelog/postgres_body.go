@@ -65,7 +65,7 @@ BEGIN
   END IF;
   RETURN NULL;
 END
-`, truncate, check, own, b.table, b.branch(insert, "NEW"), b.branch(deletes, "OLD"), b.branch(update, "NEW", "OLD"))
+`, truncate, check, own, b.table, b.branch(insert, "NEW"), b.branch(deletes, "OLD"), b.branch(update, "OLD", "NEW"))
 }
 
 // branch is what is done after a statement: plain, or what records the state or the keys of the changed rows.
@@ -163,14 +163,14 @@ func (b pgBody) paired() string {
 }
 
 // state records the present state of each key of the given rows. Equal keys can have different texts, such
-// as 1.0 and 1.00: then the row is not that of the key.
+// as 1.0 and 1.00: then the row is not that of the key, which is recorded first.
 func (b pgBody) state(from ...string) string {
 	key, texts := b.keyColumns(), ""
 	names := numbered(key, "k")
 	var match []string
 	for i, c := range key {
 		match = append(match, fmt.Sprintf("r.%s %s s.k%d", pgQuoter.Quote(c.name), c.equal, i+1))
-		if c.pg.loose || c.typ == "numeric" {
+		if !c.exact() {
 			texts += fmt.Sprintf(`, k%d::text COLLATE "C"`, i+1)
 			names += fmt.Sprintf(", t%d", i+1)
 			match = append(match, fmt.Sprintf(`r.%s::text = s.t%d`, pgQuoter.Quote(c.name), i+1))
@@ -182,9 +182,9 @@ func (b pgBody) state(from ...string) string {
 	}
 	i := 0
 	gone := list(key, ", ", func(column) string { i++; return fmt.Sprintf("CASE WHEN p.f IS NULL THEN s.k%d END", i) })
-	return fmt.Sprintf(`INSERT INTO %s (op, width, %s, %s) SELECT CASE WHEN p.f THEN '%s' ELSE '%s' END, CASE WHEN p.f THEN %d ELSE 0 END, %s, %s
-      FROM (%s) AS s(%s) CROSS JOIN %s AS d LEFT JOIN LATERAL (SELECT true, %s FROM %s AS r WHERE %s OFFSET 0) AS p(f, %s) ON true;`,
-		b.into(), b.names(b.store.old, key), b.names(b.store.new, b.columns), opState, opDelete, b.width(), gone, numbered(b.columns, "p.n"),
+	return fmt.Sprintf(`INSERT INTO %s (op, width, %s, %s) SELECT CASE WHEN p.f THEN '%s' ELSE '%s' END, CASE WHEN p.f THEN %d ELSE %d END, %s, %s
+      FROM (%s) AS s(%s) CROSS JOIN %s AS d LEFT JOIN LATERAL (SELECT true, %s FROM %s AS r WHERE %s OFFSET 0) AS p(f, %s) ON true ORDER BY p.f IS NOT NULL;`,
+		b.into(), b.names(b.store.old, key), b.names(b.store.new, b.columns), opState, opDelete, b.width(), -b.keyWidth(), gone, numbered(b.columns, "p.n"),
 		strings.Join(union, " UNION "), names, b.empty(b.columns),
 		list(b.columns, ", ", func(c column) string { return pgQuoter.Quote(c.name) }), dialect.QuoteAll(pgQuoter, b.parts), strings.Join(match, " AND "), numbered(b.columns, "n"))
 }
@@ -228,9 +228,9 @@ func (b pgBody) lookUp(changed, from []string) string {
 			return "EXECUTE " + dialect.QuoteWith("'", s) + " USING " + strings.Join(changed, ", ") + ";"
 		}
 	}
-	var keys, any []string
+	var any []string
 	for _, f := range from {
-		keys, any = append(keys, b.keysOf(f)), append(any, "EXISTS (SELECT FROM "+f+" AS r)")
+		any = append(any, "EXISTS (SELECT FROM "+f+" AS r)")
 	}
 	test := "fit := " + known + ";"
 	if b.rowwise {
@@ -242,21 +242,32 @@ func (b pgBody) lookUp(changed, from []string) string {
         %s
       ELSE
         INSERT INTO %s (op, width) SELECT '%s', 0 WHERE %s;
-      END IF;`, test, run(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', 0, s.* FROM (%s) AS s",
-		b.into(), b.names(b.store.new, b.keyColumns()), opLookUp, strings.Join(keys, " UNION "))), b.into(), opStart, strings.Join(any, " OR "))
+      END IF;`, test, run(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', %d, s.* FROM (%s) AS s",
+		b.into(), b.names(b.store.new, b.keyColumns()), opLookUp, b.keyWidth(), b.keysOf(from...))), b.into(), opStart, strings.Join(any, " OR "))
 }
 
-// keysOf selects the keys of rows, as the change table has them.
-func (b pgBody) keysOf(from string) string {
-	key, i := b.keyColumns(), 0
+// keysOf selects the keys of rows, as the change table has them, each text of equal ones once. Those of the first rows
+// come first.
+func (b pgBody) keysOf(from ...string) string {
+	key, names, texts := b.keyColumns(), "", ""
+	i := 0
 	values := list(key, ", ", func(c column) string {
 		i++
-		if c.pg.native != "" {
+		switch {
+		case c.pg.native != "":
 			return fmt.Sprintf("k%d::text", i)
+		case !c.exact():
+			texts += fmt.Sprintf(`, k%d::text COLLATE "C"`, i)
+			names += fmt.Sprintf(", t%d", i)
 		}
 		return fmt.Sprintf("k%d", i)
 	})
-	return fmt.Sprintf("SELECT %s FROM %s AS k(%s)", values, b.rows(key, from, ""), numbered(key, "k"))
+	all := make([]string, len(from))
+	for m, f := range from {
+		all[m] = fmt.Sprintf("SELECT %s%s, %d FROM %s AS k(%s)", values, texts, m, b.rows(key, f, ""), numbered(key, "k"))
+	}
+	keys := numbered(key, "k")
+	return fmt.Sprintf("SELECT %[1]s FROM (%[2]s) AS u(%[1]s%[3]s, m) GROUP BY %[1]s%[3]s ORDER BY min(m)", keys, strings.Join(all, " UNION ALL "), names)
 }
 
 // inTable runs a statement that was made for rows from a zero byte with those of the table or partition that
@@ -276,7 +287,7 @@ func (b pgBody) present() string {
     ELSE
       INSERT INTO %s (op, width) VALUES ('%s', 0);
     END IF;`, inTable("SELECT "+b.fits(b.keyColumns(), "\x00", false), " INTO fit"),
-		inTable(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', 0, s.* FROM (%s) AS s", b.into(), b.names(b.store.new, b.keyColumns()), opLookUp, b.keysOf("\x00")), ""), b.into(), opStart)
+		inTable(fmt.Sprintf("INSERT INTO %s (op, width, %s) SELECT '%s', %d, s.* FROM (%s) AS s", b.into(), b.names(b.store.new, b.keyColumns()), opLookUp, b.keyWidth(), b.keysOf("\x00")), ""), b.into(), opStart)
 }
 
 // truncated records a TRUNCATE, and after it the rows that other triggers for it have inserted before.

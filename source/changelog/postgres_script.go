@@ -18,13 +18,9 @@ func (e pgEngine) install(f *facts) Script {
 		fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, op text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp(), width int NOT NULL, %s);",
 			store, strings.Join(f.definitions(""), ", "))}
 	if f.store.exists {
-		s = append(s, f.alter(
-			func(name, typ string) string {
-				return fmt.Sprintf("ALTER TABLE %s ADD COLUMN IF NOT EXISTS %s %s;", store, pgQuoter.Quote(name), typ)
-			},
-			func(name, typ string) string {
-				return fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s TYPE %s USING %[2]s::text::%[3]s;", store, pgQuoter.Quote(name), typ)
-			})...)
+		s = append(s, f.alter(func(name, typ string) string {
+			return fmt.Sprintf("ALTER TABLE %s ADD COLUMN IF NOT EXISTS %s %s;", store, pgQuoter.Quote(name), typ)
+		})...)
 	}
 	body := e.body(f, p)
 	tag := "$devotion$"
@@ -61,14 +57,22 @@ func (f *facts) settings(format, separator string) string {
 	return strings.Join(all, separator)
 }
 
-// start returns the statement that marks the start of recording, see started.
+// start returns the statement that marks the start of recording, see started. The trigger for TRUNCATE of a new
+// partition may be missing: the guarantee says so.
 func (e pgEngine) start(f *facts, wanted []pgTrigger) string {
-	var there []string
+	p := f.more.(*pgFacts)
+	installed := slices.ContainsFunc(p.triggers, func(g pgTrigger) bool { return g.table == p.oid })
+	quote := func(s string) string { return dialect.QuoteWith("'", s) }
+	function := "to_regprocedure(" + quote(f.qualified(f.store.object("_record"))+"()") + ")"
+	there := []string{fmt.Sprintf(`EXISTS (SELECT FROM pg_catalog.pg_proc WHERE oid = %s AND prosecdef AND proconfig[1] = 'search_path=pg_catalog, pg_temp'
+		AND strpos(btrim(regexp_replace(prosrc, '\s+', ' ', 'g')), %s) = 1 AND strpos(prosrc, %s) > 0)`, function, quote(spaced(bodyStart)), quote("INSERT INTO "+f.qualified(f.store.name)+" (")),
+		fmt.Sprintf("NOT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgfoid = %s AND tgenabled <> 'A')", function)}
 	for _, g := range wanted {
-		if g.kind&32 == 0 {
-			there = append(there, fmt.Sprintf("EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s AND tgenabled = 'A')",
-				dialect.QuoteWith("'", g.of), dialect.QuoteWith("'", g.name)))
+		if installed && g.table != p.oid && !slices.ContainsFunc(p.triggers, func(h pgTrigger) bool { return h.table == g.table && h.name == g.name }) {
+			continue
 		}
+		there = append(there, fmt.Sprintf(`EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s AND tgfoid = %s AND tgtype = %d
+		AND COALESCE(tgoldtable, '') = %s AND COALESCE(tgnewtable, '') = %s AND tgqual IS NULL AND tgattr::text = '')`, quote(g.of), quote(g.name), function, g.kind, quote(g.old), quote(g.new)))
 	}
 	return fmt.Sprintf("INSERT INTO %s (op, width) SELECT '%s', 0 WHERE %s;", f.qualified(f.store.name), opStart, f.started(e, strings.Join(there, " AND "), f.qualified(f.store.name)))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -33,15 +34,18 @@ type reader struct {
 	rows   *sqlsource.Table // the table itself
 	rowKey []int            // the columns of the key among the table's
 
+	order           []string // of the columns for new values
+	width, keyWidth int      // how many of them a trigger must know to record all columns, and the key
+
 	guarantee, by *source.Guarantee
 }
 
 func newReader(ctx context.Context, db ceiling.Queryer, t *Table, f *facts) (*reader, error) {
 	parts := []string{f.schema, f.store.name}
 	r := &reader{facts: f, label: f.label, keysOnly: t.KeysOnly, db: t.DB, store: dialect.QuoteAll(f.sql, parts), checked: time.Now()}
-	var err error
-	if f.types, err = f.sql.Types(ctx, db, f.parts, nil); err != nil {
-		return nil, err
+	r.order, r.keyWidth = f.order(), f.keyWidth()
+	for _, c := range f.columns {
+		r.width = max(r.width, 1+slices.Index(r.order, f.store.new(c)))
 	}
 	source := func(name []string, key ...string) *sqlsource.Table {
 		return &sqlsource.Table{DB: t.DB, Name: joinName(name), Key: key, Logger: t.Logger, MaxBytes: t.MaxBytes, MaxRowBytes: t.MaxRowBytes}
@@ -69,7 +73,7 @@ func joinName(parts []string) string { return dialect.QuoteAll(pgQuoter, parts) 
 // same reports whether a reader made from these facts would read in the same way.
 func (r *reader) same(f *facts) bool {
 	return slices.Equal(r.facts.columns, f.columns) && slices.Equal(r.facts.all, f.all) && slices.Equal(r.facts.order(), f.order()) &&
-		slices.Equal(r.facts.parts, f.parts) && slices.Equal(r.facts.key, f.key) && r.facts.store.name == f.store.name && reflect.TypeOf(r.facts.more) == reflect.TypeOf(f.more)
+		maps.Equal(r.facts.types, f.types) && slices.Equal(r.facts.parts, f.parts) && slices.Equal(r.facts.key, f.key) && r.facts.store.name == f.store.name && reflect.TypeOf(r.facts.more) == reflect.TypeOf(f.more)
 }
 
 // joined selects the changes, in which the key is that before and after, and the present rows.
@@ -105,7 +109,8 @@ func (r *reader) convert(ctx context.Context, rows []row.Row) (all []row.Change,
 		var changes []row.Change
 		looked := 0
 		switch {
-		case op == opLookUp || op == opReplaced || r.stale(run[0]):
+		case r.unkeyed(run[0]): // before a gap that was adopted, or before the load
+		case r.isLookedUp(run[0]):
 			changes, looked, err = r.look(ctx, run, op)
 		case r.keysOnly:
 			changes = r.fromJoined(run)
@@ -120,6 +125,12 @@ func (r *reader) convert(ctx context.Context, rows []row.Row) (all []row.Change,
 	return all, done, nil
 }
 
+// isLookedUp reports whether the present row is read for a change.
+func (r *reader) isLookedUp(c row.Row) bool {
+	op := c.Text(1)
+	return op == opLookUp || op == opReplaced || r.stale(c)
+}
+
 // stale reports whether a change was recorded without a column that is recorded now. Its value may
 // have been changed without another record, so the row is looked up.
 func (r *reader) stale(c row.Row) bool {
@@ -127,9 +138,21 @@ func (r *reader) stale(c row.Row) bool {
 	if r.keysOnly || op != opInsert && op != opUpdate && op != opState {
 		return false
 	}
+	return widthOf(c) < r.width
+}
+
+// unkeyed reports whether a change was recorded without a column of the key, because it had another name or type, so
+// its key is not known.
+func (r *reader) unkeyed(c row.Row) bool {
+	op, width := c.Text(1), widthOf(c)
+	return op != opStart && op != opTruncate && max(width, -width) < r.keyWidth
+}
+
+// widthOf returns how many columns for new values the trigger knew that recorded a change. It is negative if the trigger
+// recorded the key only, for a deletion.
+func widthOf(c row.Row) int {
 	width, _ := strconv.Atoi(c.Text(3))
-	order := r.facts.order()
-	return slices.ContainsFunc(r.facts.columns, func(c column) bool { return slices.Index(order, r.facts.store.new(c)) >= width })
+	return width
 }
 
 // head makes the change of a row without its values.
@@ -144,15 +167,14 @@ func (r *reader) head(c row.Row, op row.Op) row.Change {
 // fromStored makes changes of rows of one operation and width that hold the values.
 func (r *reader) fromStored(run []row.Row) []row.Change {
 	f, op := r.facts, run[0].Text(1)
-	width, _ := strconv.Atoi(run[0].Text(3))
+	width := widthOf(run[0])
 	from := run[0].Columns()
-	order := f.order()
 	var olds, news []int
 	names, kinds, types := make([]string, len(f.columns)), make([]row.Kind, len(f.columns)), make([]row.Type, len(f.columns))
 	for i, c := range f.columns {
 		names[i], kinds[i], types[i] = c.name, from.Kind(len(fixed)+2*i), f.types[c.name]
 		at := len(fixed) + 2*i
-		if !c.key && slices.Index(order, f.store.new(c)) >= width { // the trigger did not know it
+		if !c.key && slices.Index(r.order, f.store.new(c)) >= width { // the trigger did not know it
 			at = -2
 		}
 		olds, news = append(olds, at), append(news, max(at+1, -1))
@@ -169,7 +191,7 @@ func (r *reader) fromStored(run []row.Row) []row.Change {
 		return nil
 	case opDelete:
 		before, keyed = row.Project(run, columns, olds), olds
-		if width == 0 {
+		if width < 0 {
 			before = nil
 		}
 	case opUpdate:
@@ -241,7 +263,7 @@ func (r *reader) fromJoined(run []row.Row) (changes []row.Change) {
 	for i, c := range run {
 		change := r.head(c, row.Upsert)
 		change.Key, change.Row = keys[i], present[i]
-		if c.Text(4) == "0" { // no such row exists now
+		if c.Text(4) == "0" || r.renamed(c, news, values) { // no such row exists now
 			change.Op, change.Row = row.Delete, row.Row{}
 		}
 		if op == opDelete {
@@ -255,6 +277,17 @@ func (r *reader) fromJoined(run []row.Row) (changes []row.Change) {
 		changes = append(changes, change)
 	}
 	return changes
+}
+
+// renamed reports whether the present row's key has another text than that of the change, although the database finds
+// them equal, such as a and A.
+func (r *reader) renamed(c row.Row, news, values []int) bool {
+	for i, at := range r.rowKey {
+		if c.Text(news[i]) != c.Text(values[at]) {
+			return true
+		}
+	}
+	return false
 }
 
 // lookWait limits how long look waits until the present rows are on the server's disk. A server that commits

@@ -51,6 +51,7 @@ func (e liteEngine) probe(ctx context.Context, db ceiling.Queryer, t *Table, par
 		err = e.readIndexes(ctx, db, f, p, primary, withoutRowid)
 	}
 	if err == nil {
+		f.store.fold = true
 		err = f.findStore(t, 1000, func(name string) ([]stored, error) {
 			return readStored(ctx, db, `SELECT name, type FROM pragma_table_xinfo(?, ?) ORDER BY cid`, name, schema)
 		})
@@ -194,8 +195,8 @@ func (e liteEngine) triggers(f *facts, p *liteFacts) (names, texts []string) {
 		for _, when := range []string{"INSERT", "UPDATE"} {
 			self := map[string]string{"INSERT": "NEW", "UPDATE": "OLD"}[when]
 			other := list(f.keyColumns(), " OR ", func(c column) string { return table + "." + q(c.name) + " IS NOT " + self + "." + q(c.name) })
-			add(fmt.Sprintf("_replace_%s%d", strings.ToLower(when), i+1), "BEFORE "+when, into(keys)+fmt.Sprintf("SELECT '%s', %s, 0, %s FROM %s WHERE %s AND (%s)",
-				opReplaced, now, list(f.keyColumns(), ", ", func(c column) string { return table + "." + q(c.name) }), table, strings.Join(terms, " AND "), other))
+			add(fmt.Sprintf("_replace_%s%d", strings.ToLower(when), i+1), "BEFORE "+when, into(keys)+fmt.Sprintf("SELECT '%s', %s, %d, %s FROM %s WHERE %s AND (%s)",
+				opReplaced, now, f.keyWidth(), list(f.keyColumns(), ", ", func(c column) string { return table + "." + q(c.name) }), table, strings.Join(terms, " AND "), other))
 		}
 	}
 	return names, texts
@@ -206,18 +207,17 @@ func (e liteEngine) install(f *facts) Script {
 	schema, store := pgQuoter.Quote(f.schema), f.qualified(f.store.name)
 	s := Script{"BEGIN IMMEDIATE;", fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (seq INTEGER PRIMARY KEY AUTOINCREMENT, op TEXT, at TEXT, width INTEGER, %s);", store, strings.Join(f.definitions(""), ", "))}
 	if f.store.exists { // ADD COLUMN has no IF NOT EXISTS: a second run of the same script fails here, and changes nothing
-		add := func(name, _ string) string {
+		s = append(s, f.alter(func(name, _ string) string {
 			return "ALTER TABLE " + store + " ADD COLUMN " + pgQuoter.Quote(name) + ";"
-		}
-		s = append(s, f.alter(add, add)...)
+		})...)
 	}
 	names, texts := e.triggers(f, p)
 	var quoted []string
-	for _, name := range names[:3] {
+	for _, name := range names {
 		quoted = append(quoted, dialect.QuoteWith("'", name))
 	}
 	s = append(s, fmt.Sprintf("INSERT INTO %s (op, width) SELECT '%s', 0 WHERE %s;", store, opStart, f.started(e,
-		fmt.Sprintf("(SELECT count(*) FROM %s.sqlite_master WHERE type = 'trigger' AND tbl_name = %s COLLATE NOCASE AND name IN (%s)) = 3", schema, dialect.QuoteWith("'", f.parts[1]), strings.Join(quoted, ", ")), store)))
+		fmt.Sprintf("(SELECT count(*) FROM %s.sqlite_master WHERE type = 'trigger' AND tbl_name = %s COLLATE NOCASE AND name IN (%s) AND instr(sql, %s)) = %d", schema, dialect.QuoteWith("'", f.parts[1]), strings.Join(quoted, ", "), dialect.QuoteWith("'", e.inserts(f)), len(names)), store)))
 	for _, name := range e.own(f, p, names) {
 		s = append(s, fmt.Sprintf("DROP TRIGGER IF EXISTS %s;", f.qualified(name)))
 	}
@@ -225,6 +225,11 @@ func (e liteEngine) install(f *facts) Script {
 		s = append(s, fmt.Sprintf("CREATE TRIGGER %s %s;", f.qualified(name), texts[i]))
 	}
 	return append(s, "COMMIT;")
+}
+
+// inserts is in all triggers.
+func (liteEngine) inserts(f *facts) string {
+	return "INSERT INTO " + pgQuoter.Quote(f.store.name) + " (op, at, width, "
 }
 
 // own returns the names of all triggers that are or were of the script.
@@ -260,7 +265,7 @@ func (e liteEngine) wrong(f *facts) (wrong []finding) {
 		case !ok:
 			wrong = append(wrong, finding{"the trigger " + name + " is missing", true})
 		case text != texts[i]:
-			ours := strings.Contains(text, "INSERT INTO "+pgQuoter.Quote(f.store.name)+" (op, at, width, ")
+			ours := strings.Contains(text, e.inserts(f))
 			wrong = append(wrong, finding{"the trigger " + name + " is not that of the table's present columns and indexes", i >= 3 || !ours})
 		}
 	}

@@ -40,7 +40,7 @@
 //
 // # What it costs
 //
-// A pass reads the whole table by an index of its key, one to three times as slowly as COPY, and writes the
+// A pass reads the whole table by an index of its key, one to four times as slowly as COPY, and writes the
 // state of all rows. Set Every accordingly. Memory is bounded, whatever the number of rows.
 //
 // # Comparing a copy

@@ -50,7 +50,6 @@ func (s *Source) fetch(ctx context.Context, after source.Cursor, at cursor, limi
 	if after == "" {
 		at = cursor{origin: s.origin(v), position: position{at: v.slot.confirmed}}
 	}
-	s.mark(ctx, v)
 	to := s.release(v, at)
 	if to == 0 && s.idle == (idle{after, v.flushed}) {
 		b.To, b.AsOf = after, s.fresh.read(v)
@@ -78,6 +77,9 @@ func (s *Source) state(ctx context.Context, after source.Cursor, at cursor) (*se
 		}
 		if err == nil && v.slot == nil {
 			err = errors.New("the slot that was created does not exist")
+		}
+		if err == nil { // another process may have created a slot of that name
+			err = s.usable(v)
 		}
 	}
 	if err == nil {
@@ -214,7 +216,10 @@ func (s *Source) collect(ctx context.Context, after source.Cursor, limit int) (b
 		case err == nil:
 			b.To, b.More = s.stream.given.encode(), true
 		case errors.Is(err, errEnded):
-			s.drained(&b, after, len(entries) > 0)
+			v := s.stream.server
+			if s.drained(&b, after, len(entries) > 0); len(entries) == 0 {
+				s.mark(ctx, v)
+			}
 		case errors.Is(err, errBusy):
 			b.To = s.stream.given.encode()
 			b.Held = &source.Held{Since: s.stream.since, Retry: time.Second, By: []string{"the server, which is decoding its log"}}

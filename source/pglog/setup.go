@@ -51,7 +51,7 @@ var candidatesQuery = `WITH RECURSIVE tree(root, oid) AS (
 
 func (s *Source) candidates(ctx context.Context) (list []candidate, err error) {
 	var all []candidate
-	err = s.with(ctx, func(db ceiling.Queryer) error {
+	err = s.catalog(ctx, func(db ceiling.Queryer) error {
 		return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 			var c candidate
 			var keyless string

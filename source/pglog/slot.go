@@ -39,6 +39,7 @@ type slot struct {
 	Plugin      string `json:"plugin"`
 	Type        string `json:"slot_type"`
 	Database    string `json:"database"`
+	Temporary   bool   `json:"temporary"`
 	ActivePID   int    `json:"active_pid"`
 	Restart     string `json:"restart_lsn"`
 	Confirmed   string `json:"confirmed_flush_lsn"`
@@ -79,6 +80,22 @@ func (s *Source) with(ctx context.Context, f func(ceiling.Queryer) error) error 
 		return err
 	}
 	return f(db)
+}
+
+// catalog calls f in a transaction in which the server does not compile queries. The views of publications seem costly to
+// it, so that it would spend seconds on compiling a query that takes a millisecond.
+func (s *Source) catalog(ctx context.Context, f func(ceiling.Queryer) error) error {
+	return s.with(ctx, func(db ceiling.Queryer) error {
+		err := ceiling.Exec(ctx, db, "BEGIN ISOLATION LEVEL READ COMMITTED")
+		defer ceiling.Restore(ctx, db, "ROLLBACK") //nolint:errcheck // the connection has ended then
+		if err == nil {
+			err = ceiling.Exec(ctx, db, `SELECT set_config('jit', 'off', true)`)
+		}
+		if err == nil {
+			err = f(db)
+		}
+		return err
+	})
 }
 
 const serverQuery = `SELECT pg_is_in_recovery(), current_setting('wal_level'), current_setting('server_version_num')::int, %s,
@@ -175,6 +192,8 @@ func (s *Source) usable(v *server) error {
 		return permanent(ErrSetup, "the publication %s leaves changes out: ALTER PUBLICATION ... SET (publish = 'insert, update, delete, truncate')", s.Publication)
 	case p == nil:
 		return nil
+	case p.Temporary: // it does not keep the log when that session ends
+		return fmt.Errorf("%w: the slot %s is a temporary one of the process %d: end its session, or choose another name for Slot", ErrSetup, s.Slot, p.ActivePID)
 	case p.Type != "logical" || p.Plugin != "pgoutput":
 		return permanent(ErrSetup, "the slot %s belongs to something else (%s %s): choose another name for Slot", s.Slot, p.Type, p.Plugin)
 	case p.Database != v.database:
@@ -230,7 +249,7 @@ func (s *Source) create(ctx context.Context, v *server) error {
 	case "42710": // another process was faster
 		return nil
 	case "53400":
-		return retry.Permanent(fmt.Errorf("%w: all replication slots are in use: raise max_replication_slots: %w", ErrSetup, err))
+		return fmt.Errorf("%w: all replication slots are in use, some perhaps for a short time: drop one, or raise max_replication_slots: %w", ErrSetup, err)
 	}
 	if err != nil {
 		err = s.explain(fmt.Errorf("creating the slot %s, which waits for all transactions that are running: %w", s.Slot, err))

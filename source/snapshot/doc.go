@@ -14,7 +14,8 @@
 // All statements run in one transaction that only reads, on one connection: REPEATABLE READ in
 // Postgres, START TRANSACTION WITH CONSISTENT SNAPSHOT in MariaDB and MySQL, one read transaction in SQLite.
 // So all rows of all tables are as of the moment at which it began, whatever is written later. In MariaDB and MySQL
-// tables of engines without transactions, such as MyISAM, are not part of that moment: the guarantee names them.
+// tables of engines without transactions, such as MyISAM, are not part of that moment, and neither are foreign tables in
+// Postgres: the guarantee names them. It does not see what is behind a view.
 //
 // The AsOf of the last batch is that moment, by the clock of this machine. A snapshot that was interrupted, or of a standby of
 // Postgres, which lags, has none. A replica of MariaDB or MySQL is not recognised: its rows are those that it had applied by then.

@@ -48,17 +48,38 @@ func (e *engine) fetch(ctx context.Context, o Options, tables []Table, after sou
 	if at.form == done {
 		return part{}, source.ErrEnd
 	}
+	p, err := e.next(ctx, at, i, limit)
+	if err != nil && e.apart {
+		p, err = e.next(ctx, at, i, limit)
+	}
+	p.From = after
+	return p, err
+}
+
+// next reads the next batch in the open transaction, or in a new one. On a standby an error ends the transaction, which has no
+// savepoint. Then the batch is read without one, so that a row that the server cannot return is found, and
+// reading goes on in another.
+func (e *engine) next(ctx context.Context, at place, i, limit int) (part, error) {
 	if err := e.begin(ctx); err != nil {
+		e.apart = false
 		return part{}, err
 	}
-	if at, err = e.resume(ctx, at); err != nil {
+	if e.apart {
+		defer func() {
+			if e.session != nil {
+				e.drop()
+			}
+			e.apart = false
+		}()
+	}
+	at, err := e.resume(ctx, at)
+	if err != nil {
 		return part{}, err
 	}
 	p, err := e.read(ctx, at, i, limit)
 	if err != nil {
 		return part{}, e.failed(ctx, err)
 	}
-	p.From = after
 	return p, nil
 }
 

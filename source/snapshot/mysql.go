@@ -40,6 +40,8 @@ func (mysql) lost(err error) bool {
 	return n == 1412 || n == 1213
 }
 
+func (mysql) aborted(error) bool { return false }
+
 func (mysql) stream() []string { return nil }
 
 // describe finds the first unique B-tree of columns that are not NULL, all ascending and whole.

@@ -96,6 +96,8 @@ func (*postgres) lost(err error) bool {
 	return state == "40001" || state == "72000"
 }
 
+func (*postgres) aborted(err error) bool { return dberr.SQLState(err) == "25P02" }
+
 func (*postgres) stream() []string {
 	return []string{"SET LOCAL statement_timeout = 0", "SET LOCAL max_parallel_workers_per_gather = 0", "SET LOCAL synchronize_seqscans = off"}
 }
@@ -105,17 +107,20 @@ func (*postgres) stream() []string {
 // The key of a table with children is not unique among their rows, unless they are partitions.
 func (*postgres) describe(ctx context.Context, db ceiling.Queryer, t *table) error {
 	var schema, relation string
-	var keyed bool
+	var keyed, foreign bool
 	err := db.QueryRowContext(ctx, `WITH RECURSIVE tree(oid) AS (
 			SELECT to_regclass($1::text)::oid UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.oid
 		) SELECT n.nspname, c.relname, c.relkind = 'p' OR c.relkind = 'r' AND (SELECT count(*) FROM tree) = 1,
-			COALESCE((SELECT sum(GREATEST(l.reltuples, 0)) FROM tree JOIN pg_catalog.pg_class l ON l.oid = tree.oid AND l.relkind <> 'p'), 0)::bigint
+			COALESCE((SELECT sum(GREATEST(l.reltuples, 0)) FROM tree JOIN pg_catalog.pg_class l ON l.oid = tree.oid AND l.relkind <> 'p'), 0)::bigint,
+			EXISTS (SELECT FROM tree JOIN pg_catalog.pg_class l ON l.oid = tree.oid AND l.relkind = 'f')
 		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass($1::text)`, t.quoted).
-		Scan(&schema, &relation, &keyed, &t.estimate)
+		Scan(&schema, &relation, &keyed, &t.estimate, &foreign)
 	if err != nil {
 		return err
 	}
-	t.shown = shownName(schema, relation)
+	if t.shown = shownName(schema, relation); foreign { // its server has another moment, or none
+		t.inconsistent = "foreign"
+	}
 	if t.Key != nil || !keyed {
 		return nil
 	}

@@ -31,6 +31,9 @@ type server interface {
 	// lost reports whether an error says that the transaction's snapshot cannot be used any more.
 	lost(err error) bool
 
+	// aborted reports whether an error says that the transaction has to end because of another error.
+	aborted(err error) bool
+
 	// stream are the statements to run before one that returns the rows of a table for as long as
 	// the reader takes.
 	stream() []string

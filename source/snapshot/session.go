@@ -59,6 +59,10 @@ func (e *engine) beginOn(ctx context.Context) (_ *session, err error) {
 	}()
 	s := &session{id: newID(), conn: conn}
 	err = e.use(ctx, conn, func(db ceiling.Queryer) error {
+		if e.apart {
+			s.moment = time.Now().UTC()
+			return e.describe(ctx, db, s)
+		}
 		begin, err := e.server.prepare(ctx, db, e.tables)
 		for _, statement := range begin {
 			if err == nil {
@@ -145,17 +149,19 @@ func (e *engine) failed(ctx context.Context, err error) error {
 	if errors.As(err, &bad) || e.session == nil {
 		return err
 	}
-	gone := e.server.lost(err)
+	gone, aborted := e.server.lost(err), false
 	if !gone {
 		probe, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeLimit)
 		defer cancel()
-		gone = exec(probe, e.session.conn, e.server.goOn()) != nil
+		failed := exec(probe, e.session.conn, e.server.goOn())
+		gone, aborted = failed != nil, e.server.aborted(failed)
 	}
 	if !gone {
 		return err
 	}
 	e.opts.Logger.WarnContext(ctx, "snapshot lost", "err", retry.Text(err))
 	lost := e.server.lost(err)
+	e.apart = aborted && e.session.standby
 	e.drop()
 	if lost { // whatever the driver calls it, a new transaction helps
 		return fmt.Errorf("snapshot: the transaction was lost: %s", retry.Text(err))
@@ -227,7 +233,7 @@ func newID() string {
 func guaranteeOf(moment time.Time, inconsistent []string) *source.Guarantee {
 	text := "all rows as of " + moment.Format(time.RFC3339) + ", one consistent moment; later changes are not read"
 	if inconsistent != nil {
-		text += "; the tables of engines without transactions are read as they are when it is their turn: " + strings.Join(inconsistent, ", ")
+		text += "; tables outside of the database's transactions are read as they are when it is their turn: " + strings.Join(inconsistent, ", ")
 	}
 	return &source.Guarantee{Name: "snapshot", Text: text}
 }

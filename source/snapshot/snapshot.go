@@ -156,6 +156,7 @@ type engine struct {
 	sql     dialect.Dialect
 	server  server
 	session *session // nil: no transaction is open
+	apart   bool     // the next batch is read without a transaction
 
 	guarantee  *source.Guarantee
 	resumed    *source.Guarantee // of a cursor that other transactions have led to

@@ -33,9 +33,11 @@ func (sqlite) begun(ctx context.Context, db ceiling.Queryer, _ []*table) (warnin
 	return warning, nil
 }
 
-func (sqlite) end() []string    { return []string{"ROLLBACK"} }
-func (sqlite) goOn() string     { return "SELECT 1" }
-func (sqlite) lost(error) bool  { return false }
+func (sqlite) end() []string      { return []string{"ROLLBACK"} }
+func (sqlite) goOn() string       { return "SELECT 1" }
+func (sqlite) lost(error) bool    { return false }
+func (sqlite) aborted(error) bool { return false }
+
 func (sqlite) stream() []string { return nil }
 
 // describe uses the key in whose order the table is stored: that of a table WITHOUT ROWID, and INTEGER PRIMARY KEY. Another

@@ -67,7 +67,7 @@ func (s *Source) decode(c source.Cursor) (position, error) {
 	if c == "" {
 		return position{}, nil
 	}
-	const advice = "start over with an empty checkpoint, or use a cursor of this source"
+	advice := s.startOver("use a cursor of this source, or start over with an empty checkpoint, which reads all rows again")
 	if err := c.Validate(); err != nil {
 		return position{}, s.permanent("%w; %s", err, advice)
 	}

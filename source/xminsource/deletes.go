@@ -76,6 +76,7 @@ func (s *Source) sweepKeys(ctx context.Context, p position, b *source.Batch[row.
 	if err := s.readKeys(ctx, p); err != nil || !d.sweep.ended {
 		return false, err
 	}
+	p.history.mark = max(p.history.mark, d.sweep.durable)
 	if p.known, moved, err = d.swept(ctx, p.known, b.From); err != nil || !moved {
 		return false, s.wrap(err)
 	}
@@ -93,11 +94,16 @@ func (s *Source) readKeys(ctx context.Context, p position) (err error) {
 			if d.sweep == nil {
 				return s.beginSweep(ctx, db, p)
 			}
-			next, err := s.readPage(ctx, db, p)
-			if err == nil {
+			next, same, err := s.readPage(ctx, db, p)
+			switch {
+			case err != nil:
+				return err
+			case !same:
+				d.endSweep()
+			default:
 				failed = s.see(next)
 			}
-			return err
+			return nil
 		})
 		if failed != nil {
 			d.endSweep()
@@ -105,7 +111,7 @@ func (s *Source) readKeys(ctx context.Context, p position) (err error) {
 		if err = errors.Join(err, failed); err != nil {
 			return err
 		}
-		if time.Since(begun) > sweepFor {
+		if d.sweep != nil && time.Since(begun) > sweepFor {
 			break
 		}
 	}
@@ -118,11 +124,18 @@ func (s *Source) beginSweep(ctx context.Context, db queryer, p position) error {
 	if err != nil {
 		return err
 	}
+	types, err := s.guard.keyTypes(ctx, db)
+	if err != nil {
+		return err
+	}
 	w, err := newSweep(s.remover.store, p.known)
 	if err != nil {
 		return s.wrap(err)
 	}
-	w.began, w.mark = millis(time.Now()), st.history.Mark
+	w.began, w.mark, w.types = millis(time.Now()), st.history.Mark, types
+	if w.durable = w.mark; !st.history.Standby { // a crash can take back the rest
+		w.durable = min(w.mark, st.history.Flushed)
+	}
 	if !st.at.IsZero() {
 		w.asOf = millis(st.at)
 	}
@@ -142,18 +155,24 @@ func (s *Source) follow(ctx context.Context, db queryer, p position) (state, err
 	return st, err
 }
 
-// readPage reads the next keys. A server that has not replayed what the first one had shows rows that are deleted.
-func (s *Source) readPage(ctx context.Context, db queryer, p position) (page, error) {
+// readPage reads the next keys. A server that has not replayed what the first one had shows rows that are deleted. It is not the
+// same if the type of the key has changed since the key pass began: the keys that were read can have another form.
+func (s *Source) readPage(ctx context.Context, db queryer, p position) (next page, same bool, err error) {
 	w := s.remover.sweep
 	st, err := s.follow(ctx, db, p)
 	if err == nil && st.history.Mark < w.mark {
 		err = s.wrap(errBehind)
 	}
 	if err != nil {
-		return page{}, err
+		return next, false, err
 	}
-	next, err := s.guard.keysAfter(ctx, db, w.after, w.page)
-	return next, s.wrap(err)
+	types, err := s.guard.keyTypes(ctx, db)
+	if same = slices.Equal(types, w.types); err != nil || !same {
+		return next, same, err
+	}
+	s.guard.key = types
+	next, err = s.guard.keysAfter(ctx, db, w.after, w.page)
+	return next, same, s.wrap(err)
 }
 
 // see notes the keys of a page.

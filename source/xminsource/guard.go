@@ -90,6 +90,9 @@ func (g *guard) Advance(ctx context.Context, db ceiling.Queryer, after []string)
 	}
 	g.used, g.history = stamp{st.history.Boot, tree.stamp()}, st.history
 	if g.only != "" {
+		if g.key, err = g.keyTypes(ctx, db); err != nil {
+			return ceiling.Limit{}, err
+		}
 		where, args, err := g.equals(g.only)
 		return ceiling.Limit{Where: where, Args: args}, err
 	}
@@ -163,13 +166,16 @@ func (g *guard) probe(ctx context.Context, db queryer) error {
 	return nil
 }
 
-// keyTypes reads the types of the key's columns without their lengths: a cast to char(1) would cut a value.
+// keyTypes reads the types of the key's columns without their lengths: a cast to char(1) would cut a value. The type of a domain
+// is its base type: a new constraint of the domain does not hold for rows from before, if it is not validated.
 func (g *guard) keyTypes(ctx context.Context, db queryer) (key []keyColumn, err error) {
 	s := g.source
 	for _, column := range s.Key {
 		k := keyColumn{ref: "t." + postgres.Dialect{}.Quote(column)}
-		err := db.QueryRowContext(ctx, `SELECT format_type(atttypid, -1) FROM pg_catalog.pg_attribute
-			WHERE attrelid = to_regclass($1::text) AND attname = $2::text AND NOT attisdropped AND attnum > 0`, g.name, column).Scan(&k.typ)
+		err := db.QueryRowContext(ctx, `WITH RECURSIVE types(oid, n) AS (
+				SELECT atttypid, 0 FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass($1::text) AND attname = $2::text AND NOT attisdropped AND attnum > 0
+				UNION ALL SELECT typbasetype, n + 1 FROM types JOIN pg_catalog.pg_type t ON t.oid = types.oid WHERE typtype = 'd'
+			) SELECT format_type(oid, -1) FROM types ORDER BY n DESC LIMIT 1`, g.name, column).Scan(&k.typ)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, s.permanent("the table has no column %q", column)
 		}

@@ -28,6 +28,14 @@ const (
 	rereadAdvice = "start over with an empty checkpoint, which reads all rows again"
 )
 
+// startOver adds to the advice to start over what Deletes needs.
+func (s *Source) startOver(advice string) string {
+	if s.Deletes == nil {
+		return advice
+	}
+	return advice + "; " + copyAdvice
+}
+
 func refuse(advice, format string, args ...any) error {
 	reason := fmt.Sprintf("%v: %s; %s", sqlsource.ErrHistory, fmt.Sprintf(format, args...), advice)
 	return &refusal{reason[:min(len(reason), maxReason)]}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
@@ -89,36 +90,86 @@ func (k keyColumn) after(text string) string {
 	return text
 }
 
-// find looks for keys in the table.
+// find looks for keys in the table. A key that the type which the column has now cannot have, such as a label that an enum had
+// before, is absent.
 func (g *guard) find(ctx context.Context, db queryer, keys []sqlsource.Key) ([]finding, error) {
-	lists, binary := make([][]string, len(g.key)), make([]bool, len(g.key))
+	found, err := g.findAll(ctx, db, keys)
+	switch half := len(keys) / 2; {
+	case err == nil || !refusedValue(err):
+		return found, err
+	case half == 0:
+		return []finding{absent}, nil
+	default:
+		first, err := g.find(ctx, db, keys[:half])
+		if err != nil {
+			return nil, err
+		}
+		second, err := g.find(ctx, db, keys[half:])
+		return append(first, second...), err
+	}
+}
+
+// refusedValue reports whether an error says that a value is not one of its type.
+func refusedValue(err error) bool { return strings.HasPrefix(dberr.SQLState(err), "22") }
+
+// lookedFor has the values of one column of keys, as arguments of a statement.
+type lookedFor struct {
+	values, packed []string
+	binary         bool
+}
+
+// lookedFor returns the values of keys by their columns.
+func (g *guard) lookedFor(keys []sqlsource.Key) ([]lookedFor, error) {
+	columns := make([]lookedFor, len(g.key))
 	for _, key := range keys {
 		values, err := key.Values()
 		if err != nil || len(values) != len(g.key) {
 			return nil, g.source.permanent("%w: a key has another form", errDamaged)
 		}
-		for i, v := range values {
-			var text string
-			text, binary[i] = valueText(v)
-			lists[i] = append(lists[i], text)
+		text, err := pack(nil, []byte(key))
+		if err != nil {
+			return nil, err
+		}
+		_, _, packed, err := cutPacked(text, len(g.key), nil)
+		if err != nil {
+			return nil, err
+		}
+		for i := range columns {
+			c := &columns[i]
+			var value string
+			value, c.binary = valueText(values[i])
+			c.values, c.packed = append(c.values, value), append(c.packed, string(packed[i]))
 		}
 	}
+	return columns, nil
+}
+
+// findAll looks for keys in one statement. The server finds a row by its comparison, and then compares the text of its key as
+// it was delivered: the type and the collation of the column may take two texts for one key.
+func (g *guard) findAll(ctx context.Context, db queryer, keys []sqlsource.Key) ([]finding, error) {
+	columns, err := g.lookedFor(keys)
+	if err != nil {
+		return nil, err
+	}
 	args := dialect.Args{Writer: postgres.Dialect{}}
-	arrays, names, values, same, where := make([]string, len(g.key)), make([]string, len(g.key)), make([]string, len(g.key)), make([]string, len(g.key)), make([]string, len(g.key))
+	var arrays, names, values, same, where []string
 	for i, k := range g.key {
-		n := i + 1
-		arrays[i] = args.Add("%s::text[]", array(lists[i]))
-		names[i] = fmt.Sprintf("v%d", n)
-		values[i] = fmt.Sprintf("a.v%d::%s AS k%d", n, k.typ, n)
-		if binary[i] {
-			values[i] = fmt.Sprintf("decode(a.v%d, 'hex')::%s AS k%d", n, k.typ, n)
+		c, value, packed := columns[i], fmt.Sprintf("a.v%d", i+1), fmt.Sprintf("a.v%d", i+1)
+		arrays, names = append(arrays, args.Add("%s::text[]", array(c.values))), append(names, value[2:])
+		if !slices.Equal(c.values, c.packed) {
+			packed = fmt.Sprintf("a.p%d", i+1)
+			arrays, names = append(arrays, args.Add("%s::text[]", array(c.packed))), append(names, packed[2:])
 		}
-		same[i] = fmt.Sprintf("concat(%s) = concat(u.k%d)", k.ref, n)
-		where[i] = fmt.Sprintf("%s = u.k%d", k.ref, n)
+		if c.binary {
+			value = "decode(" + value + ", 'hex')"
+		}
+		values = append(values, fmt.Sprintf("%s::%s AS k%d", value, k.typ, i+1))
+		same = append(same, k.same(fmt.Sprintf("u.k%d", i+1), packed))
+		where = append(where, fmt.Sprintf("%s = u.k%d", k.ref, i+1))
 	}
 	found := make([]finding, len(keys))
 	n := 0
-	err := ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+	err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 		var row int
 		var same sql.NullBool
 		if err := rows.Scan(&row, &same); err != nil {
@@ -134,12 +185,21 @@ func (g *guard) find(ctx context.Context, db queryer, keys []sqlsource.Key) ([]f
 		}
 		return nil
 	}, fmt.Sprintf(`SELECT a.n::int, m.same FROM unnest(%s) WITH ORDINALITY AS a(%s, n) CROSS JOIN LATERAL (SELECT %s) AS u
-		LEFT JOIN LATERAL (SELECT %s AS same FROM %s AS t WHERE %s ORDER BY 1 DESC LIMIT 1) AS m ON true`,
-		strings.Join(arrays, ", "), strings.Join(names, ", "), strings.Join(values, ", "), strings.Join(same, " AND "), g.name, strings.Join(where, " AND ")), args.List...)
+		LEFT JOIN LATERAL (SELECT %s AS same FROM %s AS t WHERE %s AND %s ORDER BY 1 DESC LIMIT 1) AS m ON true`,
+		strings.Join(arrays, ", "), strings.Join(names, ", "), strings.Join(values, ", "), strings.Join(same, " AND "), g.name,
+		postgres.Dialect{}.Settings(true).Where, strings.Join(where, " AND ")), args.List...)
 	if err == nil && n != len(keys) {
 		err = errPacked
 	}
 	return found, err
+}
+
+// same returns the condition that a row has the text of a key that was delivered. A value is that text as one of the type.
+func (k keyColumn) same(value, text string) string {
+	if k.typ == "time with time zone" { // the client writes its offset in another way
+		return "concat(" + k.ref + `) COLLATE "C" = concat(` + value + ")"
+	}
+	return "(" + k.text() + `) COLLATE "C" = ` + text
 }
 
 // equals returns the condition for a key.

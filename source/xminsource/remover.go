@@ -62,6 +62,9 @@ func (d *remover) open(k known, at source.Cursor) (known, error) {
 				return k, err
 			}
 		}
+		if k.missing > 0 && !k.halfway {
+			break // the batch after it has no new key
+		}
 		var err error
 		if k, err = d.store.adopt(k); err != nil {
 			return k, err
@@ -103,6 +106,18 @@ func (d *remover) asOf(k known, b *source.Batch[row.Change]) {
 	if deletes := timeOf(d.now(k, b.To).asOf); deletes.Before(b.AsOf) {
 		b.AsOf = deletes
 	}
+}
+
+// hold says that a key pass goes on in the next Fetch, so that the caller neither waits for its interval nor ends. Each batch
+// begins a new hold, because the key pass makes progress.
+func (d *remover) hold(b *source.Batch[row.Change]) {
+	if d.sweep == nil || b.More {
+		return
+	}
+	if b.Held == nil {
+		b.Held = &source.Held{Since: time.Now(), By: []string{"a key pass, which reads the keys of the table to find deletes"}}
+	}
+	b.Held.Retry = time.Millisecond
 }
 
 // start returns what is known before the first row is delivered: deletes from before it do not matter.

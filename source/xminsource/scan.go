@@ -114,6 +114,9 @@ func (s *Source) scan(ctx context.Context, db queryer, p position, after []strin
 	args := dialect.Args{Writer: postgres.Dialect{}}
 	where, _ = args.Fill(where, list)
 	if after != nil {
+		if g.key, err = g.keyTypes(ctx, db); err != nil {
+			return nil, err
+		}
 		where += " AND " + g.follow(after, &args)
 	}
 	statement := g.scanStatement(where)

@@ -30,16 +30,9 @@ type header struct {
 	Offset uint64 `json:"offset,omitempty"` // and where in it
 	Kinds  []int  `json:"kinds,omitempty"`  // of the columns of the key
 	Whole  bool   `json:"whole,omitempty"`  // a key pass has written the list from its begin
-	Also   []part `json:"also,omitempty"`   // of segments that continue the list at the same place
 }
 
-// part is a part of a segment whose keys may have been delivered, although no cursor after them was saved.
-type part struct {
-	Segment  string `json:"segment"` // in hexadecimal
-	From, To uint64
-}
-
-// repeated marks the number of keys of a block whose keys are in the list already.
+// repeated marks the number of keys of a block with keys that were in another list or segment before.
 const repeated = 1 << 31
 
 var checksums = crc32.MakeTable(crc32.Castagnoli)

@@ -104,7 +104,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	}
 	var r *refusal
 	if errors.As(err, &r) {
-		b, p.refused = none, r.reason
+		b, p.refused = none, s.startOver(r.reason)
 		b.More = true // the next Fetch, which is due at once, returns the error
 		b.To, err = s.encode(p)
 	}
@@ -116,6 +116,7 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 	if d := s.remover; d != nil {
 		d.returned(after, b.To)
 		d.asOf(to.known, &b)
+		d.hold(&b)
 	}
 	return b, err
 }

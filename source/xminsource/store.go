@@ -17,7 +17,10 @@ import (
 // finds it damaged. Retrying does not help.
 var ErrKeys = errors.New("the list of delivered keys that belongs to the cursor is not in the directory")
 
-const keysAdvice = "put its files back; or start over with an empty checkpoint and an empty copy: all rows come again, and without an empty copy compare it with package diffsource, because no deletes from before come"
+const (
+	keysAdvice = "put its files back; or start over with an empty checkpoint, which reads all rows again; " + copyAdvice
+	copyAdvice = "empty the copy too, or compare it with package diffsource, because no deletes from before come"
+)
 
 // store has the lists of keys.
 type store struct {
@@ -71,7 +74,7 @@ func (s *store) add(k known, keys []sqlsource.Key, kinds []int, mark uint32) (kn
 		return k, nil
 	}
 	id := listID{k.lineage, k.pass}
-	if s.out == nil || s.out.of != id || s.out.at != k.keys {
+	if s.out == nil || s.out.of != id || s.out.at != k.keys || !slices.Equal(s.out.header.Kinds, kinds) {
 		s.use(s.create(id, k.keys, kinds))
 	}
 	var err error
@@ -117,7 +120,6 @@ func (s *store) lost(name string, err error) error {
 type span struct {
 	name     string
 	from, to listPlace
-	also     bool // it is not a part of the chain: blocks that are marked as repeated are left out
 }
 
 // keyReader reads a list from its begin.
@@ -141,14 +143,7 @@ func (s *store) open(id listID, end listPlace) (*keyReader, error) {
 		if err != nil {
 			return nil, s.lost(name, err)
 		}
-		r.spans = append(r.spans, span{name, first, end, false})
-		for _, p := range h.Also {
-			other, err := strconv.ParseUint(p.Segment, 16, 64)
-			if err != nil {
-				return nil, s.lost(name, fmt.Errorf("%w: %w", errDamaged, err))
-			}
-			r.spans = append(r.spans, span{segmentName(id, other), listPlace{other, p.From}, listPlace{other, p.To}, true})
-		}
+		r.spans = append(r.spans, span{name, first, end})
 		if r.kinds == nil {
 			r.kinds = h.Kinds
 		}
@@ -157,11 +152,6 @@ func (s *store) open(id listID, end listPlace) (*keyReader, error) {
 		}
 	}
 	r.links = len(r.spans)
-	for _, p := range r.spans {
-		if _, _, err := s.look(p.name, p.to); p.also && err != nil {
-			return nil, s.lost(p.name, err)
-		}
-	}
 	slices.Reverse(r.spans)
 	return r, nil
 }
@@ -196,16 +186,13 @@ func (r *keyReader) next() (key []byte, err error) {
 				return nil, r.store.lost(s.name, err)
 			}
 		}
-		keys := uint32(0)
-		if r.payload, keys, s.from, err = readBlock(r.file, s.from, r.buf); err == nil && s.from.offset > s.to.offset {
+		if r.payload, _, s.from, err = readBlock(r.file, s.from, r.buf); err == nil && s.from.offset > s.to.offset {
 			err = errDamaged
 		}
 		if err != nil {
 			return nil, r.store.lost(s.name, err)
 		}
-		if r.buf = r.payload; s.also && keys&repeated != 0 {
-			r.payload = nil
-		}
+		r.buf = r.payload
 	}
 	if key, r.payload, err = cutKey(r.payload); err != nil {
 		return nil, r.store.lost(r.spans[0].name, err)

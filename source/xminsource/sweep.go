@@ -21,7 +21,10 @@ type sweep struct {
 	store *store
 	began uint64 // in Unix milliseconds
 	asOf  uint64 // by the server's clock, 0: not known
-	mark  uint64 // of the server's log
+	mark  uint64 // of the server's log; each page is read on a server that has replayed it
+	types []keyColumn
+
+	durable uint64 // a part of the log that no crash takes back; the missing keys are looked up on a server that has replayed it
 
 	parts uint32
 	seeds [2]maphash.Seed
@@ -180,20 +183,23 @@ func (w *sweep) begin(ctx context.Context, k known) error {
 	return err
 }
 
-// comparePart adds each key of a part to one of the two lists, once.
+// comparePart adds each key of a part to one of the two lists, once: as it was delivered last, because the type of its column
+// may have changed.
 func (w *sweep) comparePart(m *merge, part uint32) error {
 	set := &w.set
 	set.clear(m.counts[part])
 	var packed []byte
-	entry := func(f func(key []byte, i int) error) error {
+	entry := func(f func(key []byte, n, i uint32) error) error {
+		n := uint32(0)
 		return w.eachOf(m, part, func(key []byte) (err error) {
 			if packed, err = pack(packed[:0], key); err != nil {
 				return err
 			}
-			return f(key, set.find(w.digest(packed)))
+			n++
+			return f(key, n, set.find(w.digest(packed)))
 		})
 	}
-	if err := entry(func(_ []byte, _ int) error { return nil }); err != nil {
+	if err := entry(func(_ []byte, n, i uint32) error { set.last[i] = n; return nil }); err != nil {
 		return err
 	}
 	if err := w.seen[part].each(16, func(r *bufio.Reader) error {
@@ -206,16 +212,14 @@ func (w *sweep) comparePart(m *merge, part uint32) error {
 	}); err != nil {
 		return w.store.wrap("read the digests next to", err)
 	}
-	return entry(func(key []byte, i int) error {
-		to := m.gone
-		switch set.flags[i] {
-		case added, seen | added:
-			return nil
-		case seen:
-			to = m.keys
+	return entry(func(key []byte, n, i uint32) error {
+		switch set.last[i] {
+		case n:
+			return w.store.wrap("write", m.gone.add(key))
+		case n | seen:
+			return w.store.wrap("write", m.keys.add(key))
 		}
-		set.flags[i] |= added
-		return w.store.wrap("write", to.add(key))
+		return nil
 	})
 }
 
@@ -242,17 +246,13 @@ func (w *sweep) eachOf(m *merge, part uint32, f func(key []byte) error) error {
 	})
 }
 
-// digests is a set of digests with flags.
+// digests is a set of digests of keys.
 type digests struct {
 	slots []digest
-	flags []uint8
+	last  []uint32 // the number of the last entry that has the key; marked with seen if the table shows the key
 }
 
-// The flags of a digest.
-const (
-	seen  = 1 << iota // the table shows the key
-	added             // the key was added to a list
-)
+const seen = 1 << 31
 
 // clear empties the set, and makes room for n digests.
 func (s *digests) clear(n uint64) {
@@ -261,15 +261,15 @@ func (s *digests) clear(n uint64) {
 		size *= 2
 	}
 	if uint64(len(s.slots)) < size {
-		s.slots, s.flags = make([]digest, size), make([]uint8, size)
+		s.slots, s.last = make([]digest, size), make([]uint32, size)
 		return
 	}
 	clear(s.slots)
-	clear(s.flags)
+	clear(s.last)
 }
 
 // find returns the place of a digest, and adds the digest if it is not there.
-func (s *digests) find(d digest) int {
+func (s *digests) find(d digest) uint32 {
 	i := s.slot(d)
 	s.slots[i] = d
 	return i
@@ -278,15 +278,15 @@ func (s *digests) find(d digest) int {
 // mark marks a digest as seen, if it is there.
 func (s *digests) mark(d digest) {
 	if i := s.slot(d); s.slots[i] == d {
-		s.flags[i] |= seen
+		s.last[i] |= seen
 	}
 }
 
-func (s *digests) slot(d digest) int {
+func (s *digests) slot(d digest) uint32 {
 	mask := uint64(len(s.slots) - 1)
 	for i := d[1] & mask; ; i = (i + 1) & mask {
 		if s.slots[i] == d || s.slots[i] == (digest{}) {
-			return int(i)
+			return uint32(i)
 		}
 	}
 }

@@ -83,12 +83,23 @@ func apply(state map[string]members, looked map[string]bool, c line) string {
 	if c.Old != nil {
 		before = `{"id":` + string(parse(c.Old)["id"]) + `}`
 	}
-	unknown := looked[before]
-	if (c.Op == "upsert" || c.Op == "delete") && c.Old == nil {
-		looked[key] = true
+	unknown, seen := looked[before]
+	if !seen {
+		unknown = looked[""]
+	}
+	if (c.Op == "upsert" || c.Op == "delete") && len(parse(c.Old)) < 2 { // nothing but the key was recorded
+		looked[before], looked[key] = true, true
+		delete(state, before)
 		delete(state, key)
 		if c.Op != "delete" {
 			state[key] = parse(c.Row)
+			return ""
+		}
+		looked[""] = true // the row may have been moved to any key, and be gone from there
+		for k := range looked {
+			if _, ok := state[k]; !ok {
+				looked[k] = true
+			}
 		}
 		return ""
 	}

@@ -15,18 +15,19 @@ import (
 
 var mariadbMigrations = []struct {
 	name, statement, key string
-	gap                  bool // changes of the key's column cannot be recorded until the script runs
-	rebuilt              bool // which looks like TRUNCATE, so the cursor is adopted
+	write                string // one more, after the migration
+	gap                  bool   // changes of the key's column cannot be recorded until the script runs
+	rebuilt              bool   // which looks like TRUNCATE, so the cursor is adopted
 }{
 	{name: "dropped column", statement: `alter table {t} drop column w`, key: "id"},
 	{name: "renamed column", statement: `alter table {t} rename column w to x`, key: "id"},
 	{name: "changed column", statement: `alter table {t} change column w x varchar(10)`, key: "id", rebuilt: true},
 	{name: "added column", statement: `alter table {t} add column x int`, key: "id"},
 	{name: "other type", statement: `alter table {t} modify v varchar(30)`, key: "id", rebuilt: true},
-	{name: "geometry", statement: `alter table {t} modify p varchar(30)`, key: "id", rebuilt: true},
+	{name: "geometry", statement: `alter table {t} modify p varchar(30)`, key: "id", write: `insert into {t} (v, p) values (9, 'text')`, rebuilt: true},
 	{name: "wider key", statement: `alter table {t} modify id bigint auto_increment`, key: "id", rebuilt: true},
 	{name: "renamed key", statement: `alter table {t} rename column id to number`, key: "number", gap: true},
-	{name: "renamed table", statement: `rename table {t} to {t}u; create view {t} as select * from {t}u`},
+	{name: "renamed table", statement: `rename table {t} to {t}u`},
 }
 
 // The application writes as before after each migration, before the script runs again. A copy then equals the table.
@@ -52,9 +53,13 @@ func TestMigrationsMariaDB(t *testing.T) {
 				var at source.Cursor
 				for phase := range 2 {
 					if phase == 1 {
-						for _, s := range strings.Split(m.statement, "; ") {
-							exec(s)
+						exec(m.statement)
+						if m.key == "" {
+							name += "u"
 						}
+					}
+					if !m.gap { // moves the rows of the first phase
+						exec(`update {t} set id = id + 10`)
 					}
 					exec(`insert into {t} (v) values (5), (6)`)
 					exec(`update {t} set v = v + 1`)
@@ -65,8 +70,11 @@ func TestMigrationsMariaDB(t *testing.T) {
 						exec(`update {t} set id = id + 10`)
 						exec(`update ignore {t} set id = 14`)
 					}
+					if phase == 1 && m.write != "" {
+						exec(m.write)
+					}
 					if phase == 1 && m.key == "" {
-						lab.RequirePermanent(t, open().Check(t.Context()), "not a base table")
+						require.Error(t, open().Check(t.Context()))
 						return
 					}
 					install(t, open())

@@ -25,19 +25,25 @@ func interrupted(t *testing.T, db *sqlx.DB, table *changelog.Table, after source
 		require.NoError(t, wrong.Script.Run(t.Context(), db), "%s", wrong.Script)
 	}
 	install(t, table)
-	for {
-		b, err := lab.Fetch(t, table, after, 100)
-		if err != nil {
-			require.ErrorIs(t, err, changelog.ErrGap)
-			break
-		}
-		require.NotEqual(t, after, b.To, "no gap after %s", statements)
-		after = b.To
-	}
+	after = untilGap(t, table, after, statements)
 	after, err := table.Adopt(t.Context(), after)
 	require.NoError(t, err)
 	_, after = read(t, table, after)
 	return after
+}
+
+// untilGap reads the changes up to the ErrGap, and returns the cursor there.
+func untilGap(t *testing.T, table *changelog.Table, after source.Cursor, statements []string) source.Cursor {
+	t.Helper()
+	for {
+		b, err := lab.Fetch(t, table, after, 100)
+		if err != nil {
+			require.ErrorIs(t, err, changelog.ErrGap)
+			return after
+		}
+		require.NotEqual(t, after, b.To, "no gap after %s", statements)
+		after = b.To
+	}
 }
 
 // An interruption is a gap also if the triggers are there again.
@@ -96,5 +102,58 @@ func TestMissedLoad(t *testing.T) {
 		_, err = lab.Fetch(t, table, b.To, 2)
 		lab.RequirePermanent(t, err, "orders_changes_insert")
 		interrupted(t, db, table, b.To, `insert into orders (v) values ('lost')`)
+	})
+}
+
+// savedScript breaks the triggers, which loses a change, and runs a script that was written before that.
+func savedScript(t *testing.T, db *sqlx.DB, table *changelog.Table, saved changelog.Script, statements ...string) {
+	t.Helper()
+	_, after := read(t, table, "")
+	for _, s := range statements {
+		db.MustExec(s)
+	}
+	require.NoError(t, saved.Run(t.Context(), db))
+	require.NoError(t, saved.Run(t.Context(), db))
+	require.NoError(t, table.Check(t.Context()))
+	untilGap(t, table, after, statements)
+	s, err := table.Remove(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, s.Run(t.Context(), db))
+	require.NoError(t, saved.Run(t.Context(), db))
+}
+
+// A script that was written before an interruption marks it as well.
+func TestSavedScript(t *testing.T) {
+	t.Parallel()
+	eachDatabase(t, func(t *testing.T, driver dbtest.Driver, db *sqlx.DB) {
+		table := silent(db, "items")
+		prepare := func(statements ...string) changelog.Script {
+			for _, s := range statements {
+				db.MustExec(s)
+			}
+			s, err := table.Script(t.Context())
+			require.NoError(t, err)
+			install(t, table)
+			return s
+		}
+		switch {
+		case lab.IsPostgres(driver):
+			saved := prepare(`create table items (id int primary key, v int)`)
+			savedScript(t, db, table, saved, `insert into items values (1, 1)`, `drop trigger items_changes_truncate on items`, `truncate items`)
+			savedScript(t, db, table, saved, `insert into items values (1, 1)`, `create or replace function items_changes_record() returns trigger language plpgsql security definer as 'begin return null; end'`, `delete from items`)
+			savedScript(t, db, table, saved, `drop trigger items_changes_insert on items; create trigger items_changes_insert after insert on items referencing new table as new_rows for each statement when (false) execute function items_changes_record(); alter table items enable always trigger items_changes_insert`, `insert into items values (2, 2)`)
+			db.MustExec(`drop table items, items_changes; create table items (id int primary key, v int) partition by range (id); create table items_1 partition of items for values from (0) to (100)`)
+			saved = prepare()
+			savedScript(t, db, table, saved, `alter table items_1 disable trigger all`, `insert into items values (1, 1)`)
+			savedScript(t, db, table, saved, `drop trigger items_changes_truncate on items_1`, `truncate items_1`)
+		case lab.IsMariaDB(driver):
+			saved := prepare(`create table parents (id int primary key)`, `create table items (id int primary key, parent int, foreign key (parent) references parents (id) on delete cascade)`)
+			savedScript(t, db, table, saved, `insert into parents values (1)`, `insert into items values (1, 1)`, `drop trigger items_changes_parent1_delete`, `delete from parents`)
+			savedScript(t, db, table, saved, `drop trigger items_changes_insert`, `create trigger items_changes_insert after insert on items for each row set @x = 1`, `insert into items values (2, null)`)
+		default:
+			saved := prepare(`create table items (id integer primary key, code int unique)`)
+			savedScript(t, db, table, saved, `insert into items values (1, 1)`, `drop trigger items_changes_replace_insert1`, `insert or replace into items values (3, 1)`)
+			savedScript(t, db, table, saved, `drop trigger items_changes_insert`, `create trigger items_changes_insert after insert on items begin select 1; end`, `insert into items values (4, 4)`)
+		}
 	})
 }

@@ -58,6 +58,21 @@ func TestRowSecurity(t *testing.T) {
 	db.SetMaxOpenConns(1)
 	db.MustExec(`set role changelog_hidden`)
 	lab.RequirePermanent(t, table.Check(t.Context()), "row level security")
+
+	// Without KeysOnly, the rows of changes that were not read before ADD COLUMN are looked up, too.
+	db.MustExec(`reset role`)
+	db.MustExec(`alter table things disable row level security`)
+	full := silent(db, "things")
+	full.Changes = "things_full"
+	install(t, full)
+	db.MustExec(`grant select on things_full to changelog_hidden`)
+	_, at := read(t, full, "")
+	db.MustExec(`insert into things values (71), (72)`)
+	db.MustExec(`alter table things enable row level security, add column more int`)
+	install(t, full)
+	db.MustExec(`set role changelog_hidden`)
+	_, err = lab.Fetch(t, full, at, 10)
+	lab.RequirePermanent(t, err, "row level security")
 }
 
 // A script that fails leaves the connection as it was.

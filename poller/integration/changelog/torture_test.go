@@ -19,13 +19,13 @@ import (
 )
 
 var (
-	changes = flag.Int64("changelog.changes", 1500, "how many rows the writers of TestTorture change on each database")
+	changes = flag.Int64("changelog.changes", 1000, "how many rows the writers of TestTorture change on each database")
 	writers = flag.Int("changelog.writers", 4, "how many writers TestTorture has")
-	kills   = flag.Int("changelog.kills", 4, "how often TestTorture kills the reading process")
+	kills   = flag.Int("changelog.kills", 3, "how often TestTorture kills the reading process")
 	crashes = flag.Int("changelog.crashes", 0, "how often TestTorture kills the server, which is its own then")
-	large   = flag.Int("changelog.large", 400, "how many rows one transaction of TestTorture inserts, updates and deletes")
+	large   = flag.Int("changelog.large", 200, "how many rows one transaction of TestTorture inserts, updates and deletes")
 	keys    = flag.Bool("changelog.keys", false, "whether TestTorture records keys only")
-	rounds  = flag.Int("changelog.rounds", 12, "how many rounds of random statements TestReplay runs")
+	rounds  = flag.Int("changelog.rounds", 10, "how many rounds of random statements TestReplay runs")
 	seed    = flag.Uint64("changelog.seed", 0, "seed of TestTorture; 0 draws one")
 )
 

@@ -54,7 +54,7 @@ func TestDeletes(t *testing.T) {
 	t.Parallel()
 	_, db := private(t)
 	for name, test := range map[string]func(*testing.T, *sqlx.DB){
-		"between two key passes": deletedBetween, "again": deletedAgain, "key": changedKey, "truncate": truncated, "partition": detached, "equal": equalKeys, "restart": deletedAtRestart,
+		"between two key passes": deletedBetween, "again": deletedAgain, "key": changedKey, "truncate": truncated, "partition": detached, "equal": equalKeys, "restart": deletedAtRestart, "slow key pass": slowKeyPass, "another type": anotherType, "another history": anotherHistory, "another type meanwhile": anotherTypeMeanwhile,
 		"inserted before the look": insertedBeforeLookUp, "conformance": conformance, "lost keys": lostKeys, "stored without its cursor": storedWithoutCursor,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -79,7 +79,55 @@ func TestStandby(t *testing.T) {
 	replayed(t, db, standby)
 	rows, at, _ = poll(t, standbys, begun.To)
 	assert.Equal(t, pairs(1, 2, 3, 4, 5), rows)
+	deletesOnStandby(t, db, standby)
 	promotion(t, db, standby, at, ahead)
+}
+
+// A standby shows deletes. One that lags does not show rows that the primary has delivered, and deletes none of them.
+func deletesOnStandby(t *testing.T, db, standby *sqlx.DB) {
+	s := withDeletes(t, standby, t.TempDir(), "t", "id")
+	_, at := changesOf(t, s, "", 1000)
+	db.MustExec(`DELETE FROM t WHERE id = 100`)
+	replayed(t, db, standby)
+	got, _ := changesOf(t, s, at, 1000)
+	assert.Equal(t, []string{"delete 100"}, got)
+
+	dir := t.TempDir()
+	primary := withDeletes(t, db, dir, "t", "id")
+	_, at = changesOf(t, primary, "", 1000)
+	lab.PauseReplay(t, standby)
+	db.MustExec(`INSERT INTO t VALUES (200, 0); DELETE FROM t WHERE id = 101`)
+	got, at = changesOf(t, primary, at, 1000)
+	assert.ElementsMatch(t, []string{"upsert 200 0", "delete 101"}, got)
+	require.NoError(t, primary.Close())
+	s = withDeletes(t, standby, dir, "t", "id")
+	_, err := s.Fetch(t.Context(), at, 1000)
+	require.ErrorContains(t, err, "not yet replayed")
+	standby.MustExec(`SELECT pg_wal_replay_resume()`)
+	replayed(t, db, standby)
+	got, at = changesOf(t, s, at, 1000)
+	assert.Empty(t, got)
+	db.MustExec(`DELETE FROM t WHERE id = 200`)
+	replayed(t, db, standby)
+	got, at = changesOf(t, s, at, 1000)
+	assert.Equal(t, []string{"delete 200"}, got)
+	require.NoError(t, s.Close())
+
+	// A key that a key pass on the primary has missed is not looked up on a standby that still has the row.
+	primary = withDeletes(t, db, dir, "t", "id")
+	lab.PauseReplay(t, standby)
+	db.MustExec(`DELETE FROM t WHERE id = 102`)
+	b, err := primary.Fetch(t.Context(), at, 1000)
+	require.NoError(t, err)
+	require.Equal(t, "looking for deletes: 0 of 1 keys", b.Position)
+	require.NoError(t, primary.Close())
+	s = withDeletes(t, standby, dir, "t", "id")
+	_, err = s.Fetch(t.Context(), b.To, 1000)
+	require.ErrorContains(t, err, "not yet replayed")
+	standby.MustExec(`SELECT pg_wal_replay_resume()`)
+	replayed(t, db, standby)
+	got, _ = changesOf(t, s, b.To, 1000)
+	assert.Equal(t, []string{"delete 102"}, got)
 }
 
 // The standby is promoted. It continues its own cursor, because it has those rows. A primary's cursor is refused.
