@@ -125,7 +125,7 @@ func (a *abandoned) collect(ctx context.Context, s span, branch spot) error {
 	err := a.store.walk(ctx, s, func(_ int64, e entry, c content) {
 		d, deleted := a.all[e.key], c == deletedKey
 		switch {
-		case c == comparedRow || e.key == begunCorrection:
+		case c == comparedRow:
 		case d != nil:
 			d.merge(e.digest, deleted, branch)
 		default:
