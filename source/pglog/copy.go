@@ -151,7 +151,7 @@ func (c *copier) close() {
 		if c.unused != nil {
 			c.unused.Stop()
 		}
-		ceiling.Restore(context.Background(), c.conn, "ROLLBACK") //nolint:errcheck // the connection has ended then
+		rollback(context.Background(), c.conn)
 		c.conn.Close()
 	}
 }

@@ -34,7 +34,7 @@ func (s *Source) mark(ctx context.Context, v *server) {
 	s.marked = v.written
 	err := s.with(ctx, func(db ceiling.Queryer) error {
 		err := ceiling.Exec(ctx, db, "BEGIN ISOLATION LEVEL READ COMMITTED")
-		defer ceiling.Restore(ctx, db, "ROLLBACK") //nolint:errcheck // the connection has ended then
+		defer rollback(ctx, db)
 		if err == nil {
 			err = ceiling.Exec(ctx, db, `SELECT set_config('statement_timeout', '500', true)`)
 		}

@@ -82,12 +82,22 @@ func (s *Source) with(ctx context.Context, f func(ceiling.Queryer) error) error 
 	return f(db)
 }
 
+// rollback ends a transaction, and more than once if need be: a limit of the server can end the ROLLBACK itself, and the
+// pool would keep a connection whose transaction is aborted.
+func rollback(ctx context.Context, db ceiling.Queryer) {
+	for range 5 {
+		if ceiling.Restore(ctx, db, "ROLLBACK") == nil {
+			return
+		}
+	}
+}
+
 // catalog calls f in a transaction in which the server does not compile queries. The views of publications seem costly to
 // it, so that it would spend seconds on compiling a query that takes a millisecond.
 func (s *Source) catalog(ctx context.Context, f func(ceiling.Queryer) error) error {
 	return s.with(ctx, func(db ceiling.Queryer) error {
 		err := ceiling.Exec(ctx, db, "BEGIN ISOLATION LEVEL READ COMMITTED")
-		defer ceiling.Restore(ctx, db, "ROLLBACK") //nolint:errcheck // the connection has ended then
+		defer rollback(ctx, db)
 		if err == nil {
 			err = ceiling.Exec(ctx, db, `SELECT set_config('jit', 'off', true)`)
 		}
@@ -260,10 +270,10 @@ func (s *Source) create(ctx context.Context, v *server) error {
 // advance lets the server remove the log before a position.
 func (s *Source) advance(ctx context.Context, to lsn) (done bool, err error) {
 	err = s.with(ctx, func(db ceiling.Queryer) error {
+		defer rollback(ctx, db) // it does not take the advance back
 		if err := unlimited(ctx, db); err != nil {
 			return err
 		}
-		defer ceiling.Restore(ctx, db, "ROLLBACK") //nolint:errcheck // it does not take the advance back
 		_, err := ceiling.Texts(ctx, db, `SELECT end_lsn::text FROM pg_replication_slot_advance($1::name, $2::text::pg_lsn)`, s.Slot, to.String())
 		return err
 	})

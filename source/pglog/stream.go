@@ -117,7 +117,7 @@ func (s *Source) open(v *server, from cursor, upTo lsn, limit int, to lsn) *stre
 			close(st.ready)
 			<-own.Done()
 			err := st.rows.Close()
-			ceiling.Restore(own, db, "ROLLBACK") //nolint:errcheck // the connection has ended then
+			rollback(own, db)
 			return err
 		})
 		if !began {
@@ -158,7 +158,7 @@ func (s *Source) start(ctx context.Context, db ceiling.Queryer, st *stream) (err
 			}
 			err = errors.Join(st.rows.Err(), st.rows.Close())
 		}
-		ceiling.Restore(ctx, db, "ROLLBACK") //nolint:errcheck // the connection has ended then
+		rollback(ctx, db)
 		if err == nil || dberr.SQLState(err) != "55006" || time.Now().After(late) {
 			return s.explain(err)
 		}
