@@ -182,7 +182,7 @@ const (
 
 // walk calls f for each key of a span. If to is 0, the span ends where the segment does.
 func (s *store) walk(ctx context.Context, of span, f func(offset int64, e entry, c content)) (err error) {
-	file, err := s.dir.open(of.name)
+	file, err := s.dir.Read(of.name)
 	if err != nil {
 		return err
 	}

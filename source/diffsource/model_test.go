@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/internal/disktest"
+	"github.com/artifactofdevotion/devotion/internal/statedir"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
@@ -300,7 +301,7 @@ func (w *world) remove(k sqlsource.Key) {
 // modelDisk is a model of a disk as a directory.
 type modelDisk struct{ *disktest.Disk }
 
-func (d modelDisk) open(name string) (file, error) {
+func (d modelDisk) Read(name string) (statedir.File, error) {
 	f, err := d.Open(name, 0)
 	if err != nil {
 		return nil, err
@@ -308,7 +309,7 @@ func (d modelDisk) open(name string) (file, error) {
 	return f, nil
 }
 
-func (modelDisk) close() error { return nil }
+func (modelDisk) Close() error { return nil }
 
 // List returns the names in one order, so that a seed can be replayed.
 func (d modelDisk) List() ([]string, error) {

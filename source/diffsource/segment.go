@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/artifactofdevotion/devotion/internal/statedir"
 	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
@@ -64,7 +65,7 @@ func checksum(segment uint64, offset int64, head, payload []byte) uint32 {
 
 // writer writes a segment. It creates the file with the first block.
 type writer struct {
-	dir     directory
+	dir     statedir.Dir
 	name    string
 	segment uint64
 	header  header
@@ -241,7 +242,7 @@ type block struct {
 }
 
 // readHead reads the head of the block at an offset. It does not check the sum.
-func readHead(f file, offset int64) (b block, head [headSize]byte, err error) {
+func readHead(f statedir.File, offset int64) (b block, head [headSize]byte, err error) {
 	if err = readAt(f, head[:], offset); err != nil {
 		return b, head, err
 	}
@@ -254,7 +255,7 @@ func readHead(f file, offset int64) (b block, head [headSize]byte, err error) {
 }
 
 // readBlock reads the block at an offset, into buf if it is large enough.
-func readBlock(f file, segment uint64, offset int64, buf []byte) (block, error) {
+func readBlock(f statedir.File, segment uint64, offset int64, buf []byte) (block, error) {
 	b, head, err := readHead(f, offset)
 	if err != nil {
 		return b, err
@@ -273,7 +274,7 @@ func readBlock(f file, segment uint64, offset int64, buf []byte) (block, error) 
 	return b, nil
 }
 
-func readAt(f file, p []byte, offset int64) error {
+func readAt(f statedir.File, p []byte, offset int64) error {
 	n, err := f.ReadAt(p, offset)
 	if n == len(p) {
 		return nil

@@ -3,7 +3,6 @@ package diffsource
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"fmt"
 	"time"
 
@@ -59,7 +58,7 @@ func (s *Source) beginSnapshot(ctx context.Context) (_ *snapshot, _ *sqlsource.T
 		return nil, nil, fmt.Errorf("diffsource: %w", err)
 	}
 	if err := beginOn(ctx, conn, begin, d, t); err != nil {
-		discard(conn)
+		ceiling.Discard(conn)
 		return nil, nil, fmt.Errorf("diffsource: begin a snapshot: %w", err)
 	}
 	t.Conn = conn
@@ -90,16 +89,10 @@ func (s *snapshot) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if _, err := s.conn.ExecContext(ctx, "ROLLBACK"); err != nil {
-		discard(s.conn)
+		ceiling.Discard(s.conn)
 		return
 	}
 	_ = s.conn.Close() // gives it back to the pool
-}
-
-// discard closes a connection, so that it does not go back to the pool with a transaction.
-func discard(conn *sql.Conn) {
-	_ = conn.Raw(func(any) error { return driver.ErrBadConn })
-	_ = conn.Close()
 }
 
 // fillRows is that of the pager, outside of the snapshot if that fails: an error can end the transaction, and on a standby

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/internal/statedir"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
@@ -148,7 +149,7 @@ func (s *Source) Close() error {
 	if s.store == nil {
 		return nil
 	}
-	err := s.store.dir.close()
+	err := s.store.dir.Close()
 	s.store = nil
 	return err
 }
@@ -185,7 +186,7 @@ func (s *Source) init() error {
 		s.keys = keysOf(s.Table)
 	}
 	if s.store == nil {
-		dir, err := openDirectory(s.Dir)
+		dir, err := statedir.Open(s.Dir)
 		if err != nil {
 			return fmt.Errorf("diffsource: open the directory of the state: %w", err)
 		}

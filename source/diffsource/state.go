@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/artifactofdevotion/devotion/internal/statedir"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
@@ -21,7 +22,7 @@ var ErrState = errors.New("the state that belongs to the cursor is not in the di
 
 // store has the segments of all passes.
 type store struct {
-	dir   directory
+	dir   statedir.Dir
 	path  string
 	table string
 
@@ -71,7 +72,7 @@ type chain struct {
 	store *store
 	kinds []int // of the key, nil if they are not known
 	spans []span
-	file  file // of the first span, if it is open
+	file  statedir.File // of the first span, if it is open
 	buf   []byte
 	skip  uint64  // how many entries are not returned
 	queue []entry // read and not taken yet
@@ -109,7 +110,7 @@ func (s *store) open(lineage, pass uint64, end place, skip uint64) (*chain, erro
 }
 
 func (s *store) readHeader(name string, segment uint64) (h header, first int64, err error) {
-	f, err := s.dir.open(name)
+	f, err := s.dir.Read(name)
 	if err != nil {
 		return h, 0, err
 	}
@@ -146,7 +147,7 @@ func (c *chain) fill(n int) (bool, error) {
 // read reads the next block of a span, unless it is skipped.
 func (c *chain) read(s *span) (err error) {
 	if c.file == nil {
-		if c.file, err = c.store.dir.open(s.name); err != nil {
+		if c.file, err = c.store.dir.Read(s.name); err != nil {
 			return err
 		}
 	}

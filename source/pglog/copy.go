@@ -151,7 +151,7 @@ func (c *copier) close() {
 		if c.unused != nil {
 			c.unused.Stop()
 		}
-		rollback(context.Background(), c.conn)
+		session{c.conn, c.conn}.rollback(context.Background())
 		c.conn.Close()
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
-	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 )
 
 const (
@@ -306,7 +305,7 @@ func (s *Source) shape(ctx context.Context, l layout, message string) (found *sh
 	if known := s.shapes[message]; known != nil && (l.identity != 'f' || time.Since(known.found) < time.Minute) {
 		return known, nil
 	}
-	err = s.with(ctx, func(db ceiling.Queryer) error {
+	err = s.with(ctx, func(db session) error {
 		found, err = newShape(ctx, db, l)
 		return err
 	})

@@ -32,9 +32,9 @@ func (s *Source) mark(ctx context.Context, v *server) {
 		return
 	}
 	s.marked = v.written
-	err := s.with(ctx, func(db ceiling.Queryer) error {
+	err := s.with(ctx, func(db session) error {
 		err := ceiling.Exec(ctx, db, "BEGIN ISOLATION LEVEL READ COMMITTED")
-		defer rollback(ctx, db)
+		defer db.rollback(ctx)
 		if err == nil {
 			err = ceiling.Exec(ctx, db, `SELECT set_config('statement_timeout', '500', true)`)
 		}

@@ -25,7 +25,7 @@ const settleWait = time.Second
 // who keeps it waiting, nil if that is so.
 func (s *Source) settle(ctx context.Context, v *server) (*source.Held, error) {
 	var held *source.Held
-	err := s.with(ctx, func(db ceiling.Queryer) error {
+	err := s.with(ctx, func(db session) error {
 		if s.settling.slot != v.slot.confirmed {
 			// A snapshot does not have the next id: it may end at the oldest transaction that is running.
 			next, err := number(ctx, db, `SELECT pg_current_xact_id()::text`)

@@ -51,7 +51,7 @@ var candidatesQuery = `WITH RECURSIVE tree(root, oid) AS (
 
 func (s *Source) candidates(ctx context.Context) (list []candidate, err error) {
 	var all []candidate
-	err = s.catalog(ctx, func(db ceiling.Queryer) error {
+	err = s.catalog(ctx, func(db session) error {
 		return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 			var c candidate
 			var keyless string
@@ -94,7 +94,7 @@ func (s *Source) Setup(ctx context.Context) (string, error) {
 		return "", fail(err, false)
 	}
 	var role string
-	err = s.with(ctx, func(db ceiling.Queryer) error {
+	err = s.with(ctx, func(db session) error {
 		return db.QueryRowContext(ctx, `SELECT quote_ident(current_user)`).Scan(&role)
 	})
 	if err != nil {

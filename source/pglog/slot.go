@@ -61,43 +61,47 @@ type publication struct {
 	ViaRoot  bool `json:"pubviaroot"`
 }
 
-// with calls f with a connection, which works with a pooler as well.
-func (s *Source) with(ctx context.Context, f func(ceiling.Queryer) error) error {
+// session is a connection, which works with a pooler as well.
+type session struct {
+	ceiling.Queryer
+	conn *sql.Conn
+}
+
+// rollback ends a transaction. A limit of the server can end the ROLLBACK itself: the pool must not keep a connection
+// whose transaction is aborted.
+func (c session) rollback(ctx context.Context) {
+	if ceiling.Restore(ctx, c, "ROLLBACK") != nil {
+		ceiling.Discard(c.conn)
+	}
+}
+
+// with calls f with a session.
+func (s *Source) with(ctx context.Context, f func(session) error) error {
 	conn, err := s.DB.DB.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	session, err := postgres.Dialect{}.Session(ctx, conn, false, nil)
+	open, err := postgres.Dialect{}.Session(ctx, conn, false, nil)
 	if err != nil {
 		return err
 	}
-	db, restore, err := session(ctx, conn)
+	db, restore, err := open(ctx, conn)
 	if restore != nil {
 		defer restore()
 	}
 	if err != nil {
 		return err
 	}
-	return f(db)
-}
-
-// rollback ends a transaction, and more than once if need be: a limit of the server can end the ROLLBACK itself, and the
-// pool would keep a connection whose transaction is aborted.
-func rollback(ctx context.Context, db ceiling.Queryer) {
-	for range 5 {
-		if ceiling.Restore(ctx, db, "ROLLBACK") == nil {
-			return
-		}
-	}
+	return f(session{db, conn})
 }
 
 // catalog calls f in a transaction in which the server does not compile queries. The views of publications seem costly to
 // it, so that it would spend seconds on compiling a query that takes a millisecond.
-func (s *Source) catalog(ctx context.Context, f func(ceiling.Queryer) error) error {
-	return s.with(ctx, func(db ceiling.Queryer) error {
+func (s *Source) catalog(ctx context.Context, f func(session) error) error {
+	return s.with(ctx, func(db session) error {
 		err := ceiling.Exec(ctx, db, "BEGIN ISOLATION LEVEL READ COMMITTED")
-		defer rollback(ctx, db)
+		defer db.rollback(ctx)
 		if err == nil {
 			err = ceiling.Exec(ctx, db, `SELECT set_config('jit', 'off', true)`)
 		}
@@ -120,7 +124,7 @@ func (s *Source) ask(ctx context.Context) (*server, error) {
 	v := &server{at: time.Now()}
 	var flushed, written, next string
 	var slotText, publicationText sql.NullString
-	err := s.with(ctx, func(db ceiling.Queryer) error {
+	err := s.with(ctx, func(db session) error {
 		var err error
 		for _, cluster := range []string{`(SELECT system_identifier::text FROM pg_control_system())`, `''`} {
 			err = db.QueryRowContext(ctx, fmt.Sprintf(serverQuery, cluster), s.Slot, s.Publication).
@@ -251,7 +255,7 @@ func (s *Source) explain(err error) error {
 
 // create creates the slot. The server waits for the transactions that are running.
 func (s *Source) create(ctx context.Context, v *server) error {
-	err := s.with(ctx, func(db ceiling.Queryer) error {
+	err := s.with(ctx, func(db session) error {
 		_, err := ceiling.Texts(ctx, db, createSlot(v), s.Slot)
 		return err
 	})
@@ -269,8 +273,8 @@ func (s *Source) create(ctx context.Context, v *server) error {
 
 // advance lets the server remove the log before a position.
 func (s *Source) advance(ctx context.Context, to lsn) (done bool, err error) {
-	err = s.with(ctx, func(db ceiling.Queryer) error {
-		defer rollback(ctx, db) // it does not take the advance back
+	err = s.with(ctx, func(db session) error {
+		defer db.rollback(ctx) // it does not take the advance back
 		if err := unlimited(ctx, db); err != nil {
 			return err
 		}

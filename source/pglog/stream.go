@@ -108,7 +108,7 @@ func (s *Source) open(v *server, from cursor, upTo lsn, limit int, to lsn) *stre
 			s.advanceFirst(own, st, to)
 		}
 		began := false
-		err := s.with(own, func(db ceiling.Queryer) error {
+		err := s.with(own, func(db session) error {
 			if err := s.start(own, db, st); err != nil {
 				return err
 			}
@@ -117,7 +117,7 @@ func (s *Source) open(v *server, from cursor, upTo lsn, limit int, to lsn) *stre
 			close(st.ready)
 			<-own.Done()
 			err := st.rows.Close()
-			rollback(own, db)
+			db.rollback(own)
 			return err
 		})
 		if !began {
@@ -146,7 +146,7 @@ func unlimited(ctx context.Context, db ceiling.Queryer) error {
 }
 
 // start runs the statement, and waits for its first row.
-func (s *Source) start(ctx context.Context, db ceiling.Queryer, st *stream) (err error) {
+func (s *Source) start(ctx context.Context, db session, st *stream) (err error) {
 	publication := postgres.Dialect{}.Quote(s.Publication)
 	for late := time.Now().Add(activeLimit); ; {
 		if err = unlimited(ctx, db); err == nil {
@@ -158,7 +158,7 @@ func (s *Source) start(ctx context.Context, db ceiling.Queryer, st *stream) (err
 			}
 			err = errors.Join(st.rows.Err(), st.rows.Close())
 		}
-		rollback(ctx, db)
+		db.rollback(ctx)
 		if err == nil || dberr.SQLState(err) != "55006" || time.Now().After(late) {
 			return s.explain(err)
 		}

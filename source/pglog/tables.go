@@ -55,7 +55,7 @@ var tablesQuery = `SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.rel
 // readTables returns the publication's tables that the source reads, in the order of their ids.
 func (s *Source) readTables(ctx context.Context) (list []table, err error) {
 	var all []table
-	err = s.catalog(ctx, func(db ceiling.Queryer) error {
+	err = s.catalog(ctx, func(db session) error {
 		return ceiling.Each(ctx, db, func(rows *sql.Rows) error {
 			var t table
 			var key, columns, differing string

@@ -53,7 +53,7 @@ func (e *engine) beginOn(ctx context.Context) (_ *session, err error) {
 	}
 	defer func() {
 		if err != nil {
-			discard(conn)
+			ceiling.Discard(conn)
 			err = wrap(err)
 		}
 	}()
@@ -177,7 +177,7 @@ func (e *engine) drop() {
 	for _, t := range e.tables {
 		t.reset()
 	}
-	discard(e.session.conn)
+	ceiling.Discard(e.session.conn)
 	e.session = nil
 }
 
@@ -195,7 +195,7 @@ func (e *engine) close() (err error) {
 	conn := e.session.conn
 	e.session = nil
 	if streams { // the rest of a result would be read to its end
-		discard(conn)
+		ceiling.Discard(conn)
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), probeLimit)
@@ -206,16 +206,10 @@ func (e *engine) close() (err error) {
 		}
 	}
 	if err != nil {
-		discard(conn)
+		ceiling.Discard(conn)
 		return nil // the server ends the transaction of a connection that is closed
 	}
 	return conn.Close()
-}
-
-// discard closes a connection instead of giving it back to the pool.
-func discard(conn *sql.Conn) {
-	conn.Raw(func(any) error { return driver.ErrBadConn }) //nolint:errcheck // it is closed
-	conn.Close()
 }
 
 // exec runs a statement without arguments, in one round trip.

@@ -76,7 +76,7 @@ func (s *store) segments(id listID) (all leftovers, err error) {
 		if err != nil {
 			return nil, err
 		}
-		file, err := s.dir.open(name)
+		file, err := s.dir.Read(name)
 		if err != nil {
 			return nil, err
 		}
@@ -110,7 +110,7 @@ func (all leftovers) follows(g leftover, end listPlace) bool {
 // eachAfter calls f with each key of a segment after a place, but for repeated ones. A block that a crash has cut off was never
 // returned by a Fetch.
 func (s *store) eachAfter(name string, at listPlace, f func(key []byte) error) error {
-	file, err := s.dir.open(name)
+	file, err := s.dir.Read(name)
 	if err != nil {
 		return err
 	}

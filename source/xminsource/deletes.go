@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/artifactofdevotion/devotion/internal/statedir"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/row"
 )
@@ -33,13 +34,13 @@ func (s *Source) openKeys(p position, at source.Cursor) (known, error) {
 		if s.Deletes.Dir == "" {
 			return known{}, s.permanent("Deletes.Dir is empty: it must be a directory for the keys that were delivered")
 		}
-		dir, err := openDirectory(s.Deletes.Dir)
+		dir, err := statedir.Open(s.Deletes.Dir)
 		if err != nil {
 			return known{}, s.wrap(err)
 		}
 		d = &remover{Deletes: *s.Deletes, store: &store{dir: dir, path: s.Deletes.Dir, random: rand.Uint64}}
 		if err := d.store.sweepScratch(); err != nil {
-			return known{}, s.wrap(errors.Join(err, dir.close()))
+			return known{}, s.wrap(errors.Join(err, dir.Close()))
 		}
 		s.remover = d
 	}
@@ -62,7 +63,7 @@ func (s *Source) Close() error {
 	d.list.close()
 	d.store.use(nil)
 	s.remover = nil
-	return s.wrap(d.store.dir.close())
+	return s.wrap(d.store.dir.Close())
 }
 
 // sweepKeys goes on with a key pass if one is due. It has moved the cursor if there are keys to look up.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/artifactofdevotion/devotion/internal/disktest"
+	"github.com/artifactofdevotion/devotion/internal/statedir"
 	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
@@ -120,7 +121,7 @@ type keyDisk struct {
 	w *keyWorld
 }
 
-func (d keyDisk) open(name string) (file, error) {
+func (d keyDisk) Read(name string) (statedir.File, error) {
 	f, err := d.Open(name, 0)
 	if err != nil {
 		return nil, err
@@ -128,7 +129,7 @@ func (d keyDisk) open(name string) (file, error) {
 	return f, nil
 }
 
-func (keyDisk) close() error { return nil }
+func (keyDisk) Close() error { return nil }
 
 func (d keyDisk) Create(name string) (durable.File, error) {
 	f, err := d.Disk.Create(name)

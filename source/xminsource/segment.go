@@ -10,6 +10,7 @@ import (
 	"io"
 	"strconv"
 
+	"github.com/artifactofdevotion/devotion/internal/statedir"
 	"github.com/artifactofdevotion/devotion/sink/durable"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
@@ -49,7 +50,7 @@ func checksum(at listPlace, head, payload []byte) uint32 {
 
 // keyWriter writes a segment. It creates the file with the first block.
 type keyWriter struct {
-	dir    directory
+	dir    statedir.Dir
 	of     listID
 	name   string
 	header header
@@ -149,7 +150,7 @@ func (w *keyWriter) close() {
 var errDamaged = errors.New("it is damaged")
 
 // readBlock reads the block at a place, into buf if that is large enough. next is the place after it.
-func readBlock(f file, at listPlace, buf []byte) (payload []byte, keys uint32, next listPlace, err error) {
+func readBlock(f statedir.File, at listPlace, buf []byte) (payload []byte, keys uint32, next listPlace, err error) {
 	var head [headSize]byte
 	if err = readAt(f, head[:], at.offset); err != nil {
 		return nil, 0, next, err
@@ -171,7 +172,7 @@ func readBlock(f file, at listPlace, buf []byte) (payload []byte, keys uint32, n
 	return buf, binary.BigEndian.Uint32(head[8:]), listPlace{at.segment, at.offset + headSize + uint64(size)}, nil
 }
 
-func readAt(f file, p []byte, offset uint64) error {
+func readAt(f statedir.File, p []byte, offset uint64) error {
 	n, err := f.ReadAt(p, int64(offset))
 	if n == len(p) {
 		return nil
@@ -182,7 +183,7 @@ func readAt(f file, p []byte, offset uint64) error {
 	return err
 }
 
-func readHeader(f file, segment uint64) (h header, first listPlace, err error) {
+func readHeader(f statedir.File, segment uint64) (h header, first listPlace, err error) {
 	payload, keys, first, err := readBlock(f, listPlace{segment, 0}, nil)
 	if err == nil && (keys != 0 || json.NewDecoder(bytes.NewReader(payload)).Decode(&h) != nil) {
 		err = errDamaged

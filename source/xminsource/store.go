@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/artifactofdevotion/devotion/internal/statedir"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
 )
@@ -24,7 +25,7 @@ const (
 
 // store has the lists of keys.
 type store struct {
-	dir    directory
+	dir    statedir.Dir
 	path   string
 	random func() uint64
 
@@ -128,7 +129,7 @@ type keyReader struct {
 	spans []span
 	links int // how many segments the list has
 
-	file    file // of the first span, if it is open
+	file    statedir.File // of the first span, if it is open
 	buf     []byte
 	payload []byte // the rest of the block
 }
@@ -157,7 +158,7 @@ func (s *store) open(id listID, end listPlace) (*keyReader, error) {
 
 // look reads the header of a segment, and the last byte before a place.
 func (s *store) look(name string, end listPlace) (h header, first listPlace, err error) {
-	f, err := s.dir.open(name)
+	f, err := s.dir.Read(name)
 	if err != nil {
 		return h, first, err
 	}
@@ -181,7 +182,7 @@ func (r *keyReader) next() (key []byte, err error) {
 			continue
 		}
 		if r.file == nil {
-			if r.file, err = r.store.dir.open(s.name); err != nil {
+			if r.file, err = r.store.dir.Read(s.name); err != nil {
 				return nil, r.store.lost(s.name, err)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"math"
 
+	"github.com/artifactofdevotion/devotion/internal/statedir"
 	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
@@ -293,7 +294,7 @@ func (s *digests) slot(d digest) uint32 {
 
 // scratch is a file that is not needed after the process has ended.
 type scratch struct {
-	dir  directory
+	dir  statedir.Dir
 	name string
 	file durable.File // nil: it is closed
 	*bufio.Writer
@@ -318,7 +319,7 @@ func (f *scratch) flush() error {
 
 // each calls f with a reader of the file until its end. A record has at least size bytes.
 func (f *scratch) each(size int, next func(*bufio.Reader) error) error {
-	file, err := f.dir.open(f.name)
+	file, err := f.dir.Read(f.name)
 	if err != nil {
 		return err
 	}

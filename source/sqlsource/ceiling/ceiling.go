@@ -3,6 +3,7 @@ package ceiling
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"math"
@@ -203,6 +204,12 @@ func Restore(ctx context.Context, db Queryer, statement string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreLimit)
 	defer cancel()
 	return Exec(ctx, db, statement)
+}
+
+// Discard closes a connection instead of giving it back to the pool. The server then ends its transaction.
+func Discard(conn *sql.Conn) {
+	conn.Raw(func(any) error { return driver.ErrBadConn }) //nolint:errcheck // it is closed
+	conn.Close()
 }
 
 // List returns a value for each row of a result, scanned into what into returns.

@@ -1,4 +1,5 @@
-package diffsource
+// Package statedir opens the directory in which a Source keeps its state, for one Source at a time.
+package statedir
 
 import (
 	"errors"
@@ -10,15 +11,16 @@ import (
 	"github.com/artifactofdevotion/devotion/sink/durable"
 )
 
-// directory is what the state needs of a file system. The tests replace it with a model of
+// Dir is what a state needs of a file system. The tests of sources replace it with a model of
 // a disk that loses unsynced data.
-type directory interface {
+type Dir interface {
 	durable.Dir
-	open(name string) (file, error)
-	close() error
+	Read(name string) (File, error)
+	Close() error
 }
 
-type file interface {
+// File is a file that is read.
+type File interface {
 	io.ReaderAt
 	io.Closer
 }
@@ -30,8 +32,8 @@ type osDirectory struct {
 
 const lockName = "lock"
 
-// openDirectory creates the directory if it does not exist, and locks it.
-func openDirectory(path string) (_ directory, err error) {
+// Open creates the directory if it does not exist, and locks it.
+func Open(path string) (_ Dir, err error) {
 	if err := durable.MkdirAll(path, 0o777); err != nil {
 		return nil, err
 	}
@@ -56,7 +58,8 @@ func openDirectory(path string) (_ directory, err error) {
 	return d, nil
 }
 
-func (d *osDirectory) open(name string) (file, error) {
+// Read opens a file for reading.
+func (d *osDirectory) Read(name string) (File, error) {
 	f, err := d.Open(name)
 	if err != nil {
 		return nil, err // not a nil *os.File in an interface
@@ -64,4 +67,5 @@ func (d *osDirectory) open(name string) (file, error) {
 	return f, nil
 }
 
-func (d *osDirectory) close() error { return errors.Join(durable.Unlock(d.lock), d.Root.Close()) }
+// Close releases the lock.
+func (d *osDirectory) Close() error { return errors.Join(durable.Unlock(d.lock), d.Root.Close()) }
