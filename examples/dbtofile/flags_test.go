@@ -230,21 +230,21 @@ func TestASilentServer(t *testing.T) {
 	db, dsn := shop(t, 3)
 	db.MustExec(`INSERT INTO orders (name) VALUES (?)`, strings.Repeat("x", 50_000))
 	dir, dead := t.TempDir(), filepath.Join(t.TempDir(), "dead")
-	args := []string{"-table", "orders", "-key", "id", "-dead-letter", dead}
-	succeeds(t, append(args, "-dsn", dsn, "-out", dir, "-once", "-max-row-bytes", "20000")...)
+	args := []string{"-table", "orders", "-key", "id"}
+	succeeds(t, append(args, "-dsn", dsn, "-out", dir, "-dead-letter", dead, "-once", "-max-row-bytes", "20000")...)
 	for _, dsn := range []string{"mysql://ada:hunter2@%s/shop?timeout=1h", "postgres://ada:hunter2@%s/shop?connect_timeout=3600"} {
 		args := append(args, "-dsn", fmt.Sprintf(dsn, silent.Addr()), "-timeout", "1s", "-deadline", "1h")
 		for action, code := range map[string]int{"-once": 6, "-replay": 6, "-check": 1, "-verify": 1} {
 			t.Run(action, func(t *testing.T) {
 				t.Parallel()
-				out := dir
-				if action == "-once" {
+				out, letters := dir, filepath.Join(t.TempDir(), "dead") // of its own, as a directory has one writer
+				switch action {
+				case "-once":
 					out = t.TempDir()
+				case "-replay":
+					require.NoError(t, os.CopyFS(letters, os.DirFS(dead)))
 				}
-				args := append(args[:len(args):len(args)], "-out", out, action)
-				if action == "-once" {
-					args = append(args, "-dead-letter", filepath.Join(t.TempDir(), "dead"))
-				}
+				args := append(args[:len(args):len(args)], "-out", out, "-dead-letter", letters, action)
 				p := run(t, nil, args...)
 				require.Equal(t, code, p.code(), "%s", &p.stderr)
 				require.Regexp(t, "no answer within|deadline exceeded|timeout", p.stderr.String())
