@@ -240,6 +240,20 @@ func (s *Source) continues(v *server, c cursor) error {
 	return nil
 }
 
+// diverged says what it means that the log does not have the transactions that were delivered. A process that was
+// killed can leave a statement on the server that advances the slot after its state was read. The server then leaves
+// out what it has passed, and the next Fetch expects no more of it.
+func (s *Source) diverged(ctx context.Context, err error) error {
+	v, failed := s.ask(ctx)
+	switch {
+	case failed != nil:
+		return failed
+	case v.slot == nil || v.slot.confirmed > s.slot:
+		return fmt.Errorf("the slot %s was advanced or dropped by another session while it was read", s.Slot)
+	}
+	return fmt.Errorf("%w: %w: the server was restored, or has lost its last transactions in a failover; drop the slot, and rewind to the empty cursor for a new copy", ErrHistory, err)
+}
+
 // explain says what to do about an error of the server's decoder.
 func (s *Source) explain(err error) error {
 	switch dberr.SQLState(err) {

@@ -124,10 +124,9 @@ func (s *Source) Fetch(ctx context.Context, after source.Cursor, limit int) (sou
 		s.closeStream()
 		s.growth = 0
 		if errors.Is(err, errDiverged) {
-			err = fmt.Errorf("%w: %w: the server was restored, or has lost its last transactions in a failover; drop the slot, and rewind to the empty cursor for a new copy", ErrHistory, err)
-			return none, fail(err, true)
+			err = s.diverged(ctx, err)
 		}
-		return none, fail(err, false)
+		return none, fail(err, errors.Is(err, ErrHistory))
 	}
 	b.From, b.Pinned = after, s.pinned
 	b.Guarantee = &guarantee

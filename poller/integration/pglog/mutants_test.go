@@ -53,7 +53,7 @@ func TestMutantWithoutFilterDies(t *testing.T) {
 		for w.changes.Load() < 1500 {
 			take()
 		}
-		w.end(t)
+		w.done.Wait()
 		for take() {
 		}
 		j.compare(w.state(t))

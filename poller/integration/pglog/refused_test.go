@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -127,6 +130,54 @@ func TestSlotIsInUse(t *testing.T) {
 	}
 	cancel()
 	t.Log(<-done)
+}
+
+// advancer advances a slot from another session, before the server decodes its log.
+type advancer struct {
+	db       *sqlx.DB
+	slot, to string
+	once     sync.Once
+}
+
+func (a *advancer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	if strings.Contains(q.SQL, "peek") {
+		a.once.Do(func() { a.db.MustExec(`select pg_replication_slot_advance($1, $2::pg_lsn)`, a.slot, a.to) })
+	}
+	return ctx
+}
+
+func (a *advancer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// A process that was killed can leave a statement on the server, which advances the slot while the next process
+// begins to read. That is no other history.
+func TestSlotIsAdvancedMeanwhile(t *testing.T) {
+	t.Parallel()
+	d := start(t).NewDatabase(t)
+	db := d.Open(t, dbtest.PGX)
+	db.MustExec(`create table t (id int primary key); create publication p for table t`)
+	killed := open(t, db)
+	_, at := read(t, killed, "", 10)
+	db.MustExec(`insert into t values (1)`)
+	b, err := lab.Fetch(t, killed, at, 1)
+	require.NoError(t, err)
+	require.Len(t, b.Records, 1)
+	b, err = lab.Fetch(t, killed, b.To, 1) // the cursor is now behind the transaction
+	require.NoError(t, err)
+	db.MustExec(`insert into t values (2)`)
+
+	config, err := pgx.ParseConfig(d.DSN(dbtest.PGX))
+	require.NoError(t, err)
+	fields := strings.Split(string(b.To), ";")
+	config.Tracer = &advancer{db: db, slot: killed.Slot, to: fields[len(fields)-2]}
+	traced := sqlx.NewDb(stdlib.OpenDB(*config), "pgx")
+	defer traced.Close()
+	s := &pglog.Source{DB: traced, Slot: killed.Slot, Publication: "p"}
+	defer s.Close()
+	_, err = s.Fetch(t.Context(), b.To, 10)
+	require.ErrorContains(t, err, "was advanced")
+	require.NotEqual(t, retry.Fatal, retry.Classify(err))
+	got, _ := read(t, s, b.To, 10)
+	assert.Equal(t, []string{"insert public.t {2} {2} -"}, texts(t, got))
 }
 
 func TestCursorOfAnotherHistory(t *testing.T) {

@@ -84,6 +84,7 @@ func TestTorture(t *testing.T) {
 			w.bulk(t, *bulk)
 		}
 		<-time.After(time.Duration(50+rng.IntN(400)) * time.Millisecond)
+		w.until(*changes * int64(i) / int64(len(events)))
 		if crash {
 			require.NoError(t, server.Kill())
 			require.NoError(t, server.Start())
@@ -93,7 +94,7 @@ func TestTorture(t *testing.T) {
 		_ = reader.Wait()
 		reader = startReader(t, w.d, dir)
 	}
-	w.end(t)
+	w.done.Wait()
 	require.NoError(t, reader.Process.Kill())
 	_ = reader.Wait()
 	drain(t, w, dir)
