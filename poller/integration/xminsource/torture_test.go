@@ -67,9 +67,7 @@ func TestTorture(t *testing.T) {
 	lab.CloseIdle(x.db)
 	t.Logf("the reading process took at most %d MB", reader.peak>>10)
 	src := withDeletes(t, x.db, reader.keys, "t", "id")
-	late := time.Now().Add(10 * time.Minute)
 	for idle := 0; idle < 2; { // the second time, the last key pass has begun after all deletes
-		require.True(t, time.Now().Before(late), "the source is not idle")
 		done, err := copyOnce(t.Context(), src, sink)
 		require.NoError(t, err)
 		if idle++; !done {
