@@ -74,7 +74,7 @@ func (x *torture) run() {
 	var work sync.WaitGroup
 	ended := make(chan struct{})
 	for w := range *writers {
-		work.Go(func() { x.write(rand.New(rand.NewPCG(x.seed, uint64(w)))) })
+		work.Go(func() { x.write(w, rand.New(rand.NewPCG(x.seed, uint64(w)))) })
 	}
 	work.Go(x.crash)
 	work.Go(x.alter)
@@ -166,10 +166,10 @@ func (x *torture) until(f func() error) {
 }
 
 // write runs random transactions until enough rows have changed. The first writer has one large transaction.
-func (x *torture) write(r *rand.Rand) {
+func (x *torture) write(writer int, r *rand.Rand) {
 	for n := 0; x.done.Load() < *changes && !x.t.Failed(); n++ {
 		statements := []string{x.begin(r)}
-		if n == 3 && r.IntN(*writers) == 0 || n == 5 {
+		if writer == 0 && n == 5 {
 			statements = append(statements, x.huge()...)
 		} else {
 			for range 1 + r.IntN(5) {
