@@ -99,8 +99,22 @@ func TestSlotIsLost(t *testing.T) {
 	refused(t, pglog.ErrSlotLost, fetch(s, at), "rewind to the empty cursor")
 	db.MustExec(`select pg_drop_replication_slot($1)`, s.Slot)
 	refused(t, pglog.ErrSlotLost, fetch(s, at), "does not exist")
-	got, _ := read(t, s, "", 10)
+	got, at := read(t, s, "", 10)
 	assert.Equal(t, []string{"upsert public.t {1} {1} -"}, texts(t, got))
+	if version(t, db) < 18 {
+		return
+	}
+	db.MustExec(`alter system set idle_replication_slot_timeout = '1s'`)
+	db.MustExec(`select pg_reload_conf()`)
+	lab.WaitFor(t, func() bool { // a checkpoint invalidates a slot that no session has read for so long
+		var idle, lost bool
+		err := db.QueryRow(`select inactive_since < now() - interval '1s', invalidation_reason is not null from pg_replication_slots where slot_name = $1`, s.Slot).Scan(&idle, &lost)
+		if idle && !lost {
+			db.MustExec(`checkpoint`)
+		}
+		return err == nil && lost
+	})
+	refused(t, pglog.ErrSlotLost, fetch(s, at), "idle_timeout", "pg_drop_replication_slot", "rewind to the empty cursor")
 }
 
 // Another session that reads the slot is waited for: its process may have been killed.
