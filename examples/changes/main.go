@@ -75,6 +75,9 @@ func run(ctx context.Context, s settings) (err error) {
 		return errors.New("the name of the database is not valid") // err can contain its password
 	}
 	defer db.Close()
+	if driver != "pgx" && (s.by == "scan" || s.by == "log") {
+		return fmt.Errorf("-by %s reads Postgres only: the name of its database begins with postgres://", s.by)
+	}
 	m, err := open(ctx, db, s)
 	if err != nil {
 		return err

@@ -116,3 +116,10 @@ func TestUnknownMeans(t *testing.T) {
 	s.by = "magic"
 	require.ErrorContains(t, run(t.Context(), s), "want compare, scan, triggers or log")
 }
+
+func TestWrongDatabase(t *testing.T) {
+	_, s := shop(t)
+	for _, s.by = range []string{"scan", "log"} {
+		require.ErrorContains(t, run(t.Context(), s), "-by "+s.by+" reads Postgres only")
+	}
+}
