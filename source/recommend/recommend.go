@@ -142,12 +142,18 @@ func Of(ctx context.Context, db *sqlx.DB, r dialect.Relation) (Table, error) {
 		if ctx.Err() != nil || disconnected(err) {
 			return Table{}, fmt.Errorf("recommend: %s: %w", r.Label(), cmp.Or(err, ctx.Err()))
 		}
+		if !r.Grants.Read && dberr.SQLState(err) == "42501" { // insufficient_privilege
+			err = errNoRights
+		}
 		if err != nil {
 			m.Refused, m.Delivers, m.Guarantee, m.Script, m.RunAs = withoutPrefix(err), 0, "", nil, ""
 		}
 		if m.Name != "" {
 			t.Means = append(t.Means, m)
 		}
+	}
+	if err := s.addGrants(ctx, t.Means); err != nil {
+		return Table{}, err
 	}
 	slices.SortStableFunc(t.Means, func(a, b Means) int { return rank(a) - rank(b) })
 	return t, nil
