@@ -75,7 +75,9 @@ func TestScan(t *testing.T) {
 	db := database.Open(t, dbtest.PGX)
 	db.MustExec(`CREATE TABLE orders (id int PRIMARY KEY, state text)`)
 	db.MustExec(`INSERT INTO orders VALUES (1, 'open')`)
-	s := settings{by: "scan", table: "public.orders", key: []string{"id"}, out: t.TempDir(), dsn: database.DSN(dbtest.PGX), every: time.Millisecond}
+	db.MustExec(`CREATE ROLE reader LOGIN PASSWORD 'reader'; GRANT SELECT ON orders TO reader`)
+	_, server, _ := strings.Cut(database.DSN(dbtest.PGX), "@")
+	s := settings{by: "scan", table: "public.orders", key: []string{"id"}, out: t.TempDir(), dsn: "postgres://reader:reader@" + server, every: time.Millisecond}
 	stop := start(t, s)
 	edit(t, db, s, "upsert")
 	require.NoError(t, stop())

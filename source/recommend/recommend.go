@@ -76,8 +76,9 @@ func (m Means) Plain() bool { return m.Refused == "" && m.Script == nil && m.All
 
 // Tables returns the tables and views whose names match a pattern, in the order of their names. In
 // a pattern * and % stand for any text. "" and "*" match all, and a pattern without a dot matches
-// the name in any schema. Where there are no schemas, the name of the database stands for one: "main" on SQLite. It reads catalogues, and no row of a table. An error means that the
-// database could not be asked; what is wrong with a table is in its Means.
+// the name in any schema. Where there are no schemas, the name of the database stands for one: "main" on SQLite.
+// It reads catalogues, and no row of a table; on MySQL and MariaDB a statement for each table asks whether the role
+// may read it. An error means that the database could not be asked; what is wrong with a table is in its Means.
 func Tables(ctx context.Context, db *sqlx.DB, pattern string) ([]Table, error) {
 	d, err := builtin.Find(db)
 	if err != nil {
