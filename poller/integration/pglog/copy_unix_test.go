@@ -31,7 +31,7 @@ func TestCopyOnAnIdleServer(t *testing.T) {
 	var pid int
 	require.NoError(t, db.Get(&pid, `select pid from pg_stat_activity where backend_type = 'background writer'`))
 	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP)) // it would flush them
-	defer syscall.Kill(pid, syscall.SIGCONT)
+	defer func() { assert.NoError(t, syscall.Kill(pid, syscall.SIGCONT)) }()
 	ctx, cancel := context.WithTimeout(t.Context(), lab.WaitLimit)
 	defer cancel()
 	b, err := s.Fetch(ctx, "", 10)
