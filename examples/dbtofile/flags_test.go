@@ -237,7 +237,7 @@ func TestASilentServer(t *testing.T) {
 		for action, code := range map[string]int{"-once": 6, "-replay": 6, "-check": 1, "-verify": 1} {
 			t.Run(action, func(t *testing.T) {
 				t.Parallel()
-				out, letters := dir, filepath.Join(t.TempDir(), "dead") // of its own, as a directory has one writer
+				out, letters := dir, filepath.Join(t.TempDir(), "dead") // another one for each case, because a directory has one writer
 				switch action {
 				case "-once":
 					out = t.TempDir()

@@ -240,9 +240,9 @@ func (s *Source) continues(v *server, c cursor) error {
 	return nil
 }
 
-// diverged says what it means that the log does not have the transactions that were delivered. A process that was
-// killed can leave a statement on the server that advances the slot after its state was read. The server then leaves
-// out what it has passed, and the next Fetch expects no more of it.
+// diverged explains why the log lacks transactions that were delivered. A process that was killed can leave a
+// statement on the server that advances the slot after its state was read. The server then omits the transactions
+// before the slot, and the next Fetch does not expect them.
 func (s *Source) diverged(ctx context.Context, err error) error {
 	v, failed := s.ask(ctx)
 	switch {
