@@ -39,7 +39,7 @@ func TestTorture(t *testing.T) {
 	t.Parallel()
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
-		torture(t, dbtest.PGX, func() *dbtest.Server { return dbtest.StartPostgres(t) }, func() *dbtest.Server { return dbtest.Postgres(t) })
+		torture(t, dbtest.PGX, func() *dbtest.Server { return dbtest.StartPostgres(t, dbtest.Args("-c", "deadlock_timeout=50ms")) }, func() *dbtest.Server { return dbtest.Postgres(t) })
 	})
 	t.Run("mariadb", func(t *testing.T) {
 		t.Parallel()
