@@ -1,0 +1,220 @@
+package sqlsink
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+)
+
+// target is a table that is written to, and the last plan for it.
+type target struct {
+	label string
+	parts []string
+	plan  *plan
+}
+
+// table is what the catalogue says about a table.
+type table struct {
+	columns []*column
+	packet  int // the largest statement in bytes; 0: no limit
+}
+
+// column is a column of the target.
+type column struct {
+	name      string
+	typ       row.Type
+	cast      string // the type for CAST, without the limits of the column
+	fraction  int    // digits after the second that a time can have; -1: not a time, or no limit
+	affinity  affinity
+	utc       bool // stores a point in time, and takes text for the session's time zone
+	generated bool // the database computes it
+	always    bool // an identity that takes a value only if the statement insists
+	optional  bool // it has a default, or takes NULL
+}
+
+// plan says how rows with certain columns are written into a table.
+type plan struct {
+	label   string
+	name    string // quoted
+	columns *row.Columns
+	fields  []field
+	packet  int
+	text    string // of the statement, without the values
+}
+
+// field is a column of the source that is written.
+type field struct {
+	*column
+	index  int  // in the row
+	proven bool // the types say that each value fits
+	from   row.Type
+	kind   row.Kind
+	traits traits
+}
+
+// plan finds or makes the plan of each run.
+func (s *Sink[T]) plan(ctx context.Context, conn *sqlx.Conn, runs []run) error {
+	for i, r := range runs {
+		t, columns := s.targets[r.table], r.rows[0].Columns()
+		if t.plan == nil || !sameColumns(t.plan.columns, columns) {
+			p, err := newPlan(ctx, s.engine, conn, t, columns)
+			if err != nil {
+				return fmt.Errorf("%s: %w", t.label, err)
+			}
+			t.plan = p
+		}
+		runs[i].plan = t.plan
+	}
+	return nil
+}
+
+// forget makes the next Write read the catalogue again.
+func (s *Sink[T]) forget() {
+	for _, t := range s.targets {
+		t.plan = nil
+	}
+}
+
+// sameColumns reports whether rows can be written by one plan.
+func sameColumns(a, b *row.Columns) bool {
+	if a == b {
+		return true
+	}
+	if !a.Equal(b) {
+		return false
+	}
+	for i := range a.Len() {
+		if a.Type(i) != b.Type(i) {
+			return false
+		}
+	}
+	return true
+}
+
+func newPlan(ctx context.Context, e engine, conn *sqlx.Conn, t *target, columns *row.Columns) (*plan, error) {
+	if columns == nil {
+		return nil, dialect.Permanent("a row is the zero Row, which has no columns")
+	}
+	into, err := e.read(ctx, conn, t.parts)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the table's columns: %w", err)
+	case into == nil:
+		return nil, dialect.Permanent("the table does not exist, or the role may not see it: create it")
+	}
+	p := &plan{label: t.label, name: dialect.QuoteAll(e, t.parts), columns: columns, packet: into.packet}
+	if err := p.match(e, into); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// match finds the column of the target for each of the source, and refuses what does not fit.
+func (p *plan) match(e engine, into *table) error {
+	tr, used := e.traits(), map[*column]bool{}
+	for i := range p.columns.Len() {
+		name := p.columns.Name(i)
+		c := into.column(name, tr.anyCase)
+		switch {
+		case c == nil:
+			return dialect.Permanent("the table has no column %q, which the source has: add it, or read fewer columns", name)
+		case used[c]:
+			return dialect.Permanent("two columns of the source would be written to the column %q", c.name)
+		case c.generated:
+			used[c] = true // the database computes the value
+			continue
+		}
+		used[c] = true
+		f := field{column: c, index: i, from: p.columns.Type(i), kind: p.columns.Kind(i), traits: tr}
+		var why string
+		if f.proven, why = fits(f.from, c, tr); why != "" {
+			return dialect.Permanent("the column %q of the source has the type %s, that of the table has the type %s: %s", name, nameOf(f.from), nameOf(c.typ), why)
+		}
+		p.fields = append(p.fields, f)
+	}
+	if len(p.fields) == 0 {
+		return dialect.Permanent("there is no column to write: all that the source has are generated ones")
+	}
+	for _, c := range into.columns {
+		if !used[c] && !c.optional && !c.generated {
+			return dialect.Permanent("the column %q of the table is NOT NULL and has no default, and the source does not have it: give it a default, or read it", c.name)
+		}
+	}
+	return p.zones(tr)
+}
+
+// zones refuses a table for which the session would need two time zones.
+func (p *plan) zones(tr traits) error {
+	var instant, local string
+	for _, f := range p.fields {
+		switch {
+		case !f.utc:
+		case f.from.Class == row.Instant:
+			instant = f.name
+		default:
+			local = f.name
+		}
+	}
+	if instant != "" && local != "" {
+		return dialect.Permanent("the column %q receives points in time and %q local times, and both have a type that depends on the session's time zone: make one of them a DATETIME", instant, local)
+	}
+	return nil
+}
+
+// utc reports whether the session must have the time zone UTC.
+func (p *plan) utc() bool {
+	for _, f := range p.fields {
+		if f.utc && f.from.Class == row.Instant {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *table) column(name string, anyCase bool) *column {
+	for _, c := range t.columns {
+		if c.name == name {
+			return c
+		}
+	}
+	for _, c := range t.columns {
+		if anyCase && strings.EqualFold(c.name, name) {
+			return c
+		}
+	}
+	return nil
+}
+
+func nameOf(t row.Type) string {
+	if t.Name == "" {
+		return "that is not known"
+	}
+	return t.Name
+}
+
+// names returns the quoted names of the columns, separated by commas.
+func (p *plan) names(e engine) string {
+	var names []string
+	for _, f := range p.fields {
+		names = append(names, e.Quote(f.name))
+	}
+	return strings.Join(names, ", ")
+}
+
+// values converts the cells of a row, into values of the same length as fields.
+func (p *plan) values(r row.Row, values []value) error {
+	for i := range p.fields {
+		f := &p.fields[i]
+		v, why := f.value(r)
+		if why != "" {
+			return &valueError{f.name, why}
+		}
+		values[i] = v
+	}
+	return nil
+}

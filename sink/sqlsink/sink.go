@@ -1,0 +1,198 @@
+package sqlsink
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/artifactofdevotion/devotion/poller/sqlcheckpoint"
+	"github.com/artifactofdevotion/devotion/retry"
+	"github.com/artifactofdevotion/devotion/sink"
+	"github.com/artifactofdevotion/devotion/source"
+	"github.com/artifactofdevotion/devotion/source/row"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/builtin"
+	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
+)
+
+// Options change how a [Sink] works. The zero value is ready to use.
+type Options struct {
+	// Checkpoint has the options of the table that keeps the cursor. It is in the database that
+	// the rows are written to.
+	Checkpoint sqlcheckpoint.Options
+}
+
+// Sink writes batches into a database, each with its cursor in one transaction. It is a
+// [sink.Sink] and, by the embedded Store, a poller.Checkpointer. Only one Write may run at a
+// time; the methods of the Store are safe for concurrent use.
+type Sink[T any] struct {
+	*sqlcheckpoint.Store
+	db      *sqlx.DB
+	engine  engine
+	batches func(records []T) ([]run, error)
+	targets map[string]*target // by the table's name
+}
+
+// engine writes into one database.
+type engine interface {
+	dialect.Dialect
+
+	// read returns what the catalogue says about a table, and nil if there is no such table.
+	read(ctx context.Context, db *sqlx.Conn, name []string) (*table, error)
+
+	// session prepares a connection for the transaction, and returns what sets it back.
+	session(ctx context.Context, conn *sqlx.Conn, plans []*plan) (restore func(), err error)
+
+	// insert writes rows that are new.
+	insert(ctx context.Context, tx *sqlx.Tx, p *plan, rows []row.Row) error
+
+	// culprit returns the column whose value of a row the database refuses, and "" if it
+	// cannot tell.
+	culprit(ctx context.Context, conn *sqlx.Conn, p *plan, r row.Row) string
+
+	traits() traits
+}
+
+// run is a series of rows of one table with the same columns.
+type run struct {
+	table string
+	rows  []row.Row
+	plan  *plan
+}
+
+// Insert returns a sink that inserts each row into a table as a new one. A row whose key exists
+// is rejected, see [sink.Reject]. name is the pipeline's name in the table of cursors. table is
+// TABLE or SCHEMA.TABLE, as of [github.com/artifactofdevotion/devotion/source/sqlsource.Table].
+// Insert does not access the database yet. The caller closes db.
+func Insert(db *sqlx.DB, name, table string, o Options) (*Sink[row.Row], error) {
+	s, err := open[row.Row](db, name, o)
+	if err == nil {
+		err = s.addTarget(table)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sqlsink: %w", err)
+	}
+	s.batches = func(rows []row.Row) ([]run, error) { return runsOf(table, rows), nil }
+	return s, nil
+}
+
+func open[T any](db *sqlx.DB, name string, o Options) (*Sink[T], error) {
+	s := &Sink[T]{db: db, targets: map[string]*target{}}
+	var err error
+	if s.Store, err = sqlcheckpoint.New(db, name, o.Checkpoint); err != nil {
+		return nil, err
+	}
+	d := o.Checkpoint.Dialect
+	if d == nil {
+		if d, err = builtin.Find(db); err != nil {
+			return nil, err
+		}
+	}
+	s.engine, err = engineOf(d)
+	return s, err
+}
+
+func (s *Sink[T]) addTarget(label string) error {
+	parts, err := dialect.SplitName(label)
+	if err != nil {
+		return fmt.Errorf("the table %q: %w", label, err)
+	}
+	s.targets[label] = &target{label: label, parts: parts}
+	return nil
+}
+
+// runsOf splits rows where their columns change.
+func runsOf(table string, rows []row.Row) (runs []run) {
+	for from := 0; from < len(rows); {
+		columns, to := rows[from].Columns(), from+1
+		for to < len(rows) && sameColumns(rows[to].Columns(), columns) {
+			to++
+		}
+		runs = append(runs, run{table: table, rows: rows[from:to]})
+		from = to
+	}
+	return runs
+}
+
+// Write stores the records and moves the cursor, in one transaction. An error of a record's
+// values is a rejection, see [sink.Reject]. An error that retrying does not help against, such as
+// a column that the table lacks, is marked with [retry.Permanent].
+func (s *Sink[T]) Write(ctx context.Context, b source.Batch[T]) error {
+	if len(b.Records) == 0 {
+		return s.Save(ctx, b.From, b.To)
+	}
+	conn, err := s.db.Connx(ctx)
+	if err != nil {
+		return failed(err)
+	}
+	defer conn.Close()
+	runs, err := s.batches(b.Records)
+	if err == nil {
+		err = s.plan(ctx, conn, runs)
+	}
+	if err != nil {
+		return failed(err)
+	}
+	p := progress{}
+	if err = s.transaction(ctx, conn, b.From, b.To, runs, &p); err == nil {
+		return nil
+	}
+	s.forget()
+	if retry.Classify(err) != retry.Data && !refused(err) {
+		return failed(err)
+	}
+	if p.at != nil && len(p.at.rows) == 1 && ctx.Err() == nil {
+		if name := s.engine.culprit(ctx, conn, p.at.plan, p.at.rows[0]); name != "" {
+			err = fmt.Errorf("column %q: %w", name, err)
+		}
+	}
+	return failed(sink.Reject(err))
+}
+
+// progress is the run that is being written.
+type progress struct{ at *run }
+
+func (s *Sink[T]) transaction(ctx context.Context, conn *sqlx.Conn, from, to source.Cursor, runs []run, p *progress) error {
+	var plans []*plan
+	for _, r := range runs {
+		plans = append(plans, r.plan)
+	}
+	restore, err := s.engine.session(ctx, conn, plans)
+	if restore != nil {
+		defer restore()
+	}
+	if err != nil {
+		return err
+	}
+	tx, err := conn.BeginTxx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // does nothing after Commit
+	moved, err := s.Advance(ctx, tx, from, to)
+	if err != nil || !moved {
+		return err // not moved: an earlier attempt was committed
+	}
+	for i := range runs {
+		p.at = &runs[i]
+		if err := s.engine.insert(ctx, tx, runs[i].plan, runs[i].rows); err != nil {
+			return fmt.Errorf("%s: %w", runs[i].table, err)
+		}
+	}
+	return tx.Commit()
+}
+
+// failure shows a driver's error without the values that it may contain.
+type failure struct{ err error }
+
+func failed(err error) error     { return &failure{err} }
+func (e *failure) Error() string { return "sqlsink: " + retry.Text(e.err) }
+func (e *failure) Unwrap() error { return e.err }
+
+// valueError says why a value does not fit its column. It does not contain the value.
+type valueError struct {
+	column string
+	why    string
+}
+
+func (e *valueError) Error() string { return fmt.Sprintf("column %q: %s", e.column, e.why) }
