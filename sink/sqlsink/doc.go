@@ -3,6 +3,9 @@
 //	orders, err := sqlsink.Insert(db, "orders", "public.orders", sqlsink.Options{})
 //	p := &poller.Poller[row.Row]{Name: "orders", Source: src, Sink: orders, Checkpointer: orders}
 //
+// [Insert] adds each row, and rejects one whose key exists. [Upsert] inserts or updates the row of
+// the key.
+//
 // A [Sink] moves the pipeline's cursor in the transaction that writes the rows, so both are stored
 // or neither. If the answer to a COMMIT is lost, the next Write finds the cursor moved and writes
 // nothing. The cursor is in a table of package sqlcheckpoint in the same database.

@@ -42,6 +42,9 @@ func (e mysqlEngine) read(ctx context.Context, db *sqlx.Conn, name []string) (*t
 			IS_NULLABLE = 'YES' OR COLUMN_DEFAULT IS NOT NULL OR EXTRA LIKE '%auto_increment%'
 		FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = COALESCE(?, DATABASE()) AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION`, schema, name[len(name)-1])
 	if err == nil {
+		err = e.readKeys(ctx, db, t, schema, name[len(name)-1])
+	}
+	if err == nil {
 		err = db.QueryRowContext(ctx, "SELECT @@max_allowed_packet").Scan(&t.packet)
 	}
 	t.packet = min(t.packet, mysqlDriver)
@@ -98,11 +101,18 @@ func exec(ctx context.Context, conn *sqlx.Conn, statement string) (sql.Result, e
 
 func (mysqlEngine) culprit(context.Context, *sqlx.Conn, *plan, row.Row) string { return "" }
 
-func (e mysqlEngine) insert(ctx context.Context, tx *sqlx.Tx, p *plan, rows []row.Row) error {
-	if p.text == "" {
-		p.text = "INSERT INTO " + p.name + " (" + p.names(e) + ") VALUES "
+func (e mysqlEngine) write(ctx context.Context, tx *sqlx.Tx, p *plan, rows []row.Row) error {
+	after := ""
+	switch {
+	case p.key != nil && p.others:
+		var err error
+		if rows, err = e.update(ctx, tx, p, rows); err != nil {
+			return err
+		}
+	case p.key != nil:
+		after = e.onDuplicate(p)
 	}
-	return e.each(p, rows, p.text, "", func(statement string) error {
+	return e.each(p, rows, "INSERT INTO "+p.name+" ("+p.names(e)+") VALUES ", after, func(statement string) error {
 		_, err := tx.ExecContext(ctx, statement)
 		return err
 	})
@@ -152,32 +162,38 @@ func (e *tooLargeError) Error() string {
 }
 
 func (p *plan) appendTuple(b []byte, values []value) ([]byte, error) {
+	var err error
 	for i, v := range values {
 		if i == 0 {
 			b = append(b, '(')
 		} else {
 			b = append(b, ',')
 		}
-		switch v.form {
-		case null:
-			b = append(b, "NULL"...)
-		case number: // unquoted: '22' in a BIT column would be two characters, and '0' in a YEAR 2000
-			b = append(b, v.text...)
-		case binary:
-			data, err := base64.StdEncoding.DecodeString(v.text)
-			if err != nil {
-				return b, &valueError{p.fields[i].name, "it is not base64"}
-			}
-			b = appendLiteral(append(b, "_binary"...), string(data))
-		default:
-			b = appendLiteral(b, v.text)
+		if b, err = p.fields[i].appendLiteral(b, v); err != nil {
+			return b, err
 		}
 	}
 	return append(b, ')'), nil
 }
 
-// appendLiteral quotes a string for a session with [mysqlMode] and the character set utf8mb4.
-func appendLiteral(b []byte, s string) []byte {
+func (f *field) appendLiteral(b []byte, v value) ([]byte, error) {
+	switch v.form {
+	case null:
+		return append(b, "NULL"...), nil
+	case number: // unquoted: '22' in a BIT column would be two characters, and '0' in a YEAR 2000
+		return append(b, v.text...), nil
+	case binary:
+		data, err := base64.StdEncoding.DecodeString(v.text)
+		if err != nil {
+			return b, &valueError{f.name, "it is not base64"}
+		}
+		return appendQuoted(append(b, "_binary"...), string(data)), nil
+	}
+	return appendQuoted(b, v.text), nil
+}
+
+// appendQuoted quotes a string for a session with [mysqlMode] and the character set utf8mb4.
+func appendQuoted(b []byte, s string) []byte {
 	b = append(b, '\'')
 	for {
 		i := strings.IndexAny(s, "'\\\x00\x1a")

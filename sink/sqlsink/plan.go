@@ -16,12 +16,17 @@ type target struct {
 	label string
 	parts []string
 	plan  *plan
+
+	upsert bool
+	key    []string // by Options
 }
 
 // table is what the catalogue says about a table.
 type table struct {
 	columns []*column
-	packet  int // the largest statement in bytes; 0: no limit
+	keys    [][]string // the columns of each unique key that can identify a row, the primary key first
+	unique  int        // how many unique keys there are, of any kind
+	packet  int        // the largest statement in bytes; 0: no limit
 }
 
 // column is a column of the target.
@@ -45,6 +50,10 @@ type plan struct {
 	fields  []field
 	packet  int
 	text    string // of the statement, without the values
+
+	key    []int // the fields that identify a row; nil: rows are inserted
+	others bool  // the table has other unique keys
+	single bool  // each row needs a statement
 }
 
 // field is a column of the source that is written.
@@ -55,6 +64,7 @@ type field struct {
 	from   row.Type
 	kind   row.Kind
 	traits traits
+	inKey  bool
 }
 
 // plan finds or makes the plan of each run.
@@ -68,7 +78,7 @@ func (s *Sink[T]) plan(ctx context.Context, conn *sqlx.Conn, runs []run) error {
 			}
 			t.plan = p
 		}
-		runs[i].plan = t.plan
+		runs[i].plan, runs[i].rows = t.plan, t.plan.lasts(r.rows)
 	}
 	return nil
 }
@@ -110,6 +120,9 @@ func newPlan(ctx context.Context, e engine, conn *sqlx.Conn, t *target, columns 
 	p := &plan{label: t.label, name: dialect.QuoteAll(e, t.parts), columns: columns, packet: into.packet}
 	if err := p.match(e, into); err != nil {
 		return nil, err
+	}
+	if t.upsert {
+		return p, p.identify(into, t.key, e.traits())
 	}
 	return p, nil
 }

@@ -31,6 +31,12 @@ const postgresColumns = `WITH RECURSIVE base(attnum, type, mod) AS (
 	FROM pg_catalog.pg_attribute a JOIN base b ON b.attnum = a.attnum JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd'
 	WHERE a.attrelid = to_regclass($1::text) ORDER BY a.attnum`
 
+// postgresKeys lists the unique keys, of which ON CONFLICT can use only some.
+const postgresKeys = `SELECT json_agg(a.attname ORDER BY k.n)::text, i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+	FROM pg_catalog.pg_index i, LATERAL unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k(attnum, n)
+	LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = to_regclass($1::text) AND a.attnum = k.attnum
+	WHERE i.indrelid = to_regclass($1::text) AND i.indisunique GROUP BY i.indexrelid, i.indisprimary ORDER BY NOT i.indisprimary, i.indexrelid`
+
 func (e postgresEngine) read(ctx context.Context, db *sqlx.Conn, name []string) (*table, error) {
 	types, err := e.Types(ctx, db, name, nil)
 	if err != nil || len(types) == 0 {
@@ -50,6 +56,16 @@ func (e postgresEngine) read(ctx context.Context, db *sqlx.Conn, name []string) 
 		t.columns = append(t.columns, c)
 		return err
 	}, postgresColumns, dialect.QuoteAll(e, name))
+	if err == nil {
+		err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+			var names string
+			var usable bool
+			if err := rows.Scan(&names, &usable); err != nil {
+				return err
+			}
+			return t.addKey(names, usable)
+		}, postgresKeys, dialect.QuoteAll(e, name))
+	}
 	return t, err
 }
 
@@ -59,7 +75,7 @@ func (postgresEngine) session(context.Context, *sqlx.Conn, []*plan) (func(), err
 // postgresStatement is how many bytes of values one statement has.
 const postgresStatement = 16 << 20
 
-func (e postgresEngine) insert(ctx context.Context, tx *sqlx.Tx, p *plan, rows []row.Row) error {
+func (e postgresEngine) write(ctx context.Context, tx *sqlx.Tx, p *plan, rows []row.Row) error {
 	if p.text == "" {
 		p.text = e.statement(p)
 	}
@@ -97,7 +113,7 @@ func (e postgresEngine) statement(p *plan) string {
 		}
 	}
 	return "INSERT INTO " + p.name + " (" + p.names(e) + ") " + overriding + "SELECT " + strings.Join(exprs, ", ") +
-		" FROM unnest(" + strings.Join(params, ", ") + ") AS d(" + strings.Join(aliases, ", ") + ")"
+		" FROM unnest(" + strings.Join(params, ", ") + ") AS d(" + strings.Join(aliases, ", ") + ")" + p.onConflict(e)
 }
 
 // postgresExpr makes a value of a text.
@@ -111,7 +127,7 @@ func (f *field) postgresExpr(ref string) string {
 // arrays returns the arguments for the first n rows, as literals of arrays of text.
 func (e postgresEngine) arrays(p *plan, rows []row.Row) (n int, args []any, err error) {
 	arrays, values := make([][]byte, len(p.fields)), make([]value, len(p.fields))
-	for size := 0; n < len(rows) && size < postgresStatement; n++ {
+	for size := 0; n < len(rows) && size < postgresStatement && !(p.single && n == 1); n++ {
 		if err := p.values(rows[n], values); err != nil {
 			return 0, nil, err
 		}
@@ -119,7 +135,7 @@ func (e postgresEngine) arrays(p *plan, rows []row.Row) (n int, args []any, err 
 		for i, v := range values {
 			a := arrays[i]
 			if n == 0 {
-				a = append(make([]byte, 0, len(rows)*(len(v.text)+4)), '{')
+				a = append(make([]byte, 0, min(len(rows)*(len(v.text)+4), postgresStatement)), '{')
 			} else {
 				a = append(a, ',')
 			}

@@ -2,10 +2,12 @@ package sqlsink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/poller/sqlcheckpoint"
 	"github.com/artifactofdevotion/devotion/retry"
 	"github.com/artifactofdevotion/devotion/sink"
@@ -17,6 +19,10 @@ import (
 
 // Options change how a [Sink] works. The zero value is ready to use.
 type Options struct {
+	// Key has the columns that identify a row for Upsert. The table must have a unique key of
+	// these columns. Defaults to the table's primary key, or else to its first unique key.
+	Key []string
+
 	// Checkpoint has the options of the table that keeps the cursor. It is in the database that
 	// the rows are written to.
 	Checkpoint sqlcheckpoint.Options
@@ -29,7 +35,7 @@ type Sink[T any] struct {
 	*sqlcheckpoint.Store
 	db      *sqlx.DB
 	engine  engine
-	batches func(records []T) ([]run, error)
+	batches func(records []T) []run
 	targets map[string]*target // by the table's name
 }
 
@@ -43,8 +49,8 @@ type engine interface {
 	// session prepares a connection for the transaction, and returns what sets it back.
 	session(ctx context.Context, conn *sqlx.Conn, plans []*plan) (restore func(), err error)
 
-	// insert writes rows that are new.
-	insert(ctx context.Context, tx *sqlx.Tx, p *plan, rows []row.Row) error
+	// write writes rows as the plan says.
+	write(ctx context.Context, tx *sqlx.Tx, p *plan, rows []row.Row) error
 
 	// culprit returns the column whose value of a row the database refuses, and "" if it
 	// cannot tell.
@@ -65,14 +71,28 @@ type run struct {
 // TABLE or SCHEMA.TABLE, as of [github.com/artifactofdevotion/devotion/source/sqlsource.Table].
 // Insert does not access the database yet. The caller closes db.
 func Insert(db *sqlx.DB, name, table string, o Options) (*Sink[row.Row], error) {
+	if len(o.Key) > 0 {
+		return nil, errors.New("sqlsink: Options.Key is set: it is for Upsert")
+	}
+	return rowsInto(db, name, table, o, false)
+}
+
+// Upsert returns a sink that inserts each row, or updates the row of the table that has its key.
+// Columns that the source lacks keep their value. Of several rows of one batch with the same key
+// the last one counts. The other arguments are those of [Insert].
+func Upsert(db *sqlx.DB, name, table string, o Options) (*Sink[row.Row], error) {
+	return rowsInto(db, name, table, o, true)
+}
+
+func rowsInto(db *sqlx.DB, name, table string, o Options, upsert bool) (*Sink[row.Row], error) {
 	s, err := open[row.Row](db, name, o)
 	if err == nil {
-		err = s.addTarget(table)
+		err = s.addTarget(table, upsert, o.Key)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("sqlsink: %w", err)
 	}
-	s.batches = func(rows []row.Row) ([]run, error) { return runsOf(table, rows), nil }
+	s.batches = func(rows []row.Row) []run { return runsOf(table, rows) }
 	return s, nil
 }
 
@@ -92,12 +112,12 @@ func open[T any](db *sqlx.DB, name string, o Options) (*Sink[T], error) {
 	return s, err
 }
 
-func (s *Sink[T]) addTarget(label string) error {
+func (s *Sink[T]) addTarget(label string, upsert bool, key []string) error {
 	parts, err := dialect.SplitName(label)
 	if err != nil {
 		return fmt.Errorf("the table %q: %w", label, err)
 	}
-	s.targets[label] = &target{label: label, parts: parts}
+	s.targets[label] = &target{label: label, parts: parts, upsert: upsert, key: key}
 	return nil
 }
 
@@ -126,15 +146,17 @@ func (s *Sink[T]) Write(ctx context.Context, b source.Batch[T]) error {
 		return failed(err)
 	}
 	defer conn.Close()
-	runs, err := s.batches(b.Records)
-	if err == nil {
-		err = s.plan(ctx, conn, runs)
-	}
-	if err != nil {
+	runs := s.batches(b.Records)
+	if err := s.plan(ctx, conn, runs); err != nil {
 		return failed(err)
 	}
 	p := progress{}
-	if err = s.transaction(ctx, conn, b.From, b.To, runs, &p); err == nil {
+	err = s.transaction(ctx, conn, b.From, b.To, runs, &p)
+	if p.at != nil && dberr.SQLState(err) == twice {
+		p.at.plan.single = true
+		err = s.transaction(ctx, conn, b.From, b.To, runs, &p)
+	}
+	if err == nil {
 		return nil
 	}
 	s.forget()
@@ -148,6 +170,10 @@ func (s *Sink[T]) Write(ctx context.Context, b source.Batch[T]) error {
 	}
 	return failed(sink.Reject(err))
 }
+
+// twice is the SQLSTATE of a statement that would update a row twice: the database takes two keys
+// for equal whose texts differ.
+const twice = "21000"
 
 // progress is the run that is being written.
 type progress struct{ at *run }
@@ -175,7 +201,7 @@ func (s *Sink[T]) transaction(ctx context.Context, conn *sqlx.Conn, from, to sou
 	}
 	for i := range runs {
 		p.at = &runs[i]
-		if err := s.engine.insert(ctx, tx, runs[i].plan, runs[i].rows); err != nil {
+		if err := s.engine.write(ctx, tx, runs[i].plan, runs[i].rows); err != nil {
 			return fmt.Errorf("%s: %w", runs[i].table, err)
 		}
 	}

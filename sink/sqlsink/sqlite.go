@@ -61,6 +61,13 @@ const sqliteColumns = `SELECT c.name, c.type, c.hidden IN (2, 3), c."notnull" = 
 		AND (SELECT count(*) FROM pragma_table_info(?1, ?2) WHERE pk > 0) = 1, upper(c.type) = 'ANY' AND (SELECT max(strict) FROM pragma_table_list(?1) WHERE ?2 IS NULL OR schema = ?2 COLLATE NOCASE)
 	FROM pragma_table_xinfo(?1, ?2) AS c WHERE c.hidden <> 1`
 
+// sqliteKeys lists the primary key, which has no index if it is the row's number, and the unique
+// indexes.
+const sqliteKeys = `SELECT json_group_array(name), true FROM (SELECT name FROM pragma_table_info(?1, ?2) WHERE pk > 0 ORDER BY pk) HAVING count(*) > 0
+	UNION ALL SELECT (SELECT json_group_array(name) FROM (SELECT name FROM pragma_index_info(l.name, ?2) ORDER BY seqno)),
+		NOT partial AND NOT EXISTS (SELECT 1 FROM pragma_index_info(l.name, ?2) WHERE name IS NULL)
+	FROM pragma_index_list(?1, ?2) AS l WHERE "unique" AND origin <> 'pk'`
+
 func (e sqliteEngine) read(ctx context.Context, db *sqlx.Conn, name []string) (*table, error) {
 	types, err := e.Types(ctx, db, name, nil)
 	if err != nil || len(types) == 0 {
@@ -81,6 +88,16 @@ func (e sqliteEngine) read(ctx context.Context, db *sqlx.Conn, name []string) (*
 		t.columns = append(t.columns, c)
 		return err
 	}, sqliteColumns, name[len(name)-1], schema)
+	if err == nil {
+		err = ceiling.Each(ctx, db, func(rows *sql.Rows) error {
+			var names string
+			var usable bool
+			if err := rows.Scan(&names, &usable); err != nil {
+				return err
+			}
+			return t.addKey(names, usable)
+		}, sqliteKeys, name[len(name)-1], schema)
+	}
 	return t, err
 }
 
@@ -88,9 +105,9 @@ func (sqliteEngine) session(context.Context, *sqlx.Conn, []*plan) (func(), error
 
 func (sqliteEngine) culprit(context.Context, *sqlx.Conn, *plan, row.Row) string { return "" }
 
-func (e sqliteEngine) insert(ctx context.Context, tx *sqlx.Tx, p *plan, rows []row.Row) error {
+func (e sqliteEngine) write(ctx context.Context, tx *sqlx.Tx, p *plan, rows []row.Row) error {
 	if p.text == "" {
-		p.text = "INSERT INTO " + p.name + " (" + p.names(e) + ") VALUES (?" + strings.Repeat(", ?", len(p.fields)-1) + ")"
+		p.text = "INSERT INTO " + p.name + " (" + p.names(e) + ") VALUES (?" + strings.Repeat(", ?", len(p.fields)-1) + ")" + p.onConflict(e)
 	}
 	statement, err := tx.PrepareContext(ctx, p.text)
 	if err != nil {

@@ -35,6 +35,9 @@ func (f *field) value(r row.Row) (v value, why string) {
 		if f.typ.NotNull {
 			return v, "it is NULL, and the column is NOT NULL"
 		}
+		if f.inKey {
+			return v, "it is NULL, and identifies the row"
+		}
 		return v, ""
 	}
 	v = value{r.Text(f.index), text}

@@ -22,6 +22,7 @@ import (
 // constructors are the sinks of rows.
 var constructors = map[string]func(*sqlx.DB, string, string, sqlsink.Options) (*sqlsink.Sink[row.Row], error){
 	"insert": sqlsink.Insert,
+	"upsert": sqlsink.Upsert,
 }
 
 // eachSink runs a test with each sink of rows and each driver, in a new database.

@@ -1,6 +1,7 @@
 package sqlsink
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
@@ -90,7 +91,11 @@ func TestRefusedValues(t *testing.T) {
 		require.Empty(t, rows)
 		require.NoError(t, s.Write(t.Context(), source.Batch[row.Row]{From: cursor, To: "1", Records: []row.Row{single(t, "s", row.Type{}, "abc")}}))
 		err = s.Write(t.Context(), source.Batch[row.Row]{From: "1", To: "2", Records: []row.Row{single(t, "s", row.Type{}, "abc")}})
-		require.ErrorIs(t, err, sink.ErrRejected, "the key exists")
-		require.NotErrorIs(t, err, sink.ErrConflict)
+		if strings.Contains(t.Name(), "/insert/") {
+			require.ErrorIs(t, err, sink.ErrRejected, "the key exists")
+			require.NotErrorIs(t, err, sink.ErrConflict)
+		} else {
+			require.NoError(t, err)
+		}
 	})
 }
