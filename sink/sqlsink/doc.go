@@ -1,10 +1,10 @@
-// Package sqlsink writes rows into a table of Postgres, MySQL, MariaDB or SQLite, exactly once.
+// Package sqlsink writes rows and changes into Postgres, MySQL, MariaDB or SQLite, exactly once.
 //
-//	orders, err := sqlsink.Insert(db, "orders", "public.orders", sqlsink.Options{})
+//	orders, err := sqlsink.Upsert(db, "orders", "public.orders", sqlsink.Options{})
 //	p := &poller.Poller[row.Row]{Name: "orders", Source: src, Sink: orders, Checkpointer: orders}
 //
 // [Insert] adds each row, and rejects one whose key exists. [Upsert] inserts or updates the row of
-// the key.
+// the key. [Apply] applies the changes of any number of tables.
 //
 // A [Sink] moves the pipeline's cursor in the transaction that writes the rows, so both are stored
 // or neither. If the answer to a COMMIT is lost, the next Write finds the cursor moved and writes
@@ -36,6 +36,14 @@
 //     moment;
 //   - SQLite stores a decimal as text, and as a number in a column that converts it, if no digit
 //     is lost.
+//
+// # Changes
+//
+// Apply folds the changes of a batch: for each key the last one counts, a moved key deletes the
+// old row, and a Truncate deletes all rows. Changes of different tables stay in their order. If the
+// folded changes violate a constraint, the batch is written again change by change. A value that a
+// change does not have keeps the one in the table; if that row does not exist, the change is
+// rejected. A key is identified by its text, so a source must write a key the same way each time.
 //
 // # Sessions
 //

@@ -63,10 +63,10 @@ const (
 
 // session sets what decides how a literal is read. Without a limit a session that died in a
 // transaction would hold its locks for hours; MySQL has no such limit.
-func (mysqlEngine) session(ctx context.Context, conn *sqlx.Conn, plans []*plan) (func(), error) {
+func (mysqlEngine) session(ctx context.Context, conn *sqlx.Conn, runs []run) (func(), error) {
 	settings := [][2]string{{"sql_mode", "'" + mysqlMode + "'"}, {"character_set_client", "utf8mb4"}, {"collation_connection", "utf8mb4_general_ci"}}
-	for _, p := range plans {
-		if p.utc() {
+	for _, r := range runs {
+		if r.plan.utc() || r.found != nil && r.found.utc() {
 			settings = append(settings, [2]string{"time_zone", "'+00:00'"})
 			break
 		}
@@ -100,6 +100,15 @@ func exec(ctx context.Context, conn *sqlx.Conn, statement string) (sql.Result, e
 }
 
 func (mysqlEngine) culprit(context.Context, *sqlx.Conn, *plan, row.Row) string { return "" }
+
+func (e mysqlEngine) expr(f *field, v value, _ *dialect.Args) (string, error) {
+	literal, err := f.appendLiteral(nil, v)
+	return string(literal), err
+}
+
+func (e mysqlEngine) remove(ctx context.Context, tx *sqlx.Tx, p *plan, keys []row.Row) error {
+	return removeSome(ctx, tx, e, p, keys)
+}
 
 func (e mysqlEngine) write(ctx context.Context, tx *sqlx.Tx, p *plan, rows []row.Row) error {
 	after := ""
@@ -214,5 +223,5 @@ func appendQuoted(b []byte, s string) []byte {
 
 // refused reports whether an error is that of a record.
 func refused(err error) bool {
-	return errors.As(err, new(*valueError)) || errors.As(err, new(*tooLargeError))
+	return errors.As(err, new(*valueError)) || errors.As(err, new(*tooLargeError)) || errors.Is(err, errMissing)
 }

@@ -2,7 +2,9 @@ package sqlsink
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
@@ -11,14 +13,12 @@ import (
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
 
-// target is a table that is written to, and the last plan for it.
+// target is a table that is written to, and the plans for it.
 type target struct {
 	label string
 	parts []string
-	plan  *plan
-
-	upsert bool
-	key    []string // by Options
+	table *table // as the catalogue was last read
+	plans []*plan
 }
 
 // table is what the catalogue says about a table.
@@ -44,14 +44,15 @@ type column struct {
 
 // plan says how rows with certain columns are written into a table.
 type plan struct {
-	label   string
-	name    string // quoted
+	use     use
+	wanted  []string // the columns of the key, as the caller gave them
+	name    string   // quoted
 	columns *row.Columns
 	fields  []field
 	packet  int
 	text    string // of the statement, without the values
 
-	key    []int // the fields that identify a row; nil: rows are inserted
+	key    []int // the fields that identify a row; nil for inserts
 	others bool  // the table has other unique keys
 	single bool  // each row needs a statement
 }
@@ -68,25 +69,65 @@ type field struct {
 }
 
 // plan finds or makes the plan of each run.
-func (s *Sink[T]) plan(ctx context.Context, conn *sqlx.Conn, runs []run) error {
-	for i, r := range runs {
-		t, columns := s.targets[r.table], r.rows[0].Columns()
-		if t.plan == nil || !sameColumns(t.plan.columns, columns) {
-			p, err := newPlan(ctx, s.engine, conn, t, columns)
-			if err != nil {
+func (s *Sink[T]) plan(ctx context.Context, conn *sqlx.Conn, runs []run, single bool) (err error) {
+	for i := range runs {
+		r := &runs[i]
+		t := s.targets[r.table]
+		var columns *row.Columns
+		if r.use != truncates {
+			columns = r.rows[0].Columns()
+		}
+		if r.plan, err = s.planFor(ctx, conn, t, columns, r.use, r.key); err != nil {
+			return fmt.Errorf("%s: %w", t.label, err)
+		}
+		r.plan.single = single
+		if r.use == updates {
+			if r.found, err = s.planFor(ctx, conn, t, r.old.Columns(), deletes, r.key); err != nil {
 				return fmt.Errorf("%s: %w", t.label, err)
 			}
-			t.plan = p
 		}
-		runs[i].plan, runs[i].rows = t.plan, t.plan.lasts(r.rows)
+		if r.use == upserts {
+			r.rows = r.plan.lasts(r.rows)
+		}
 	}
 	return nil
 }
 
+// maxPlans is how many plans of a table are kept. There is one for each set of columns.
+const maxPlans = 100
+
+func (s *Sink[T]) planFor(ctx context.Context, conn *sqlx.Conn, t *target, columns *row.Columns, how use, key []string) (*plan, error) {
+	for _, p := range t.plans {
+		if p.use == how && sameColumns(p.columns, columns) && slices.Equal(p.wanted, key) {
+			return p, nil
+		}
+	}
+	if len(t.plans) >= maxPlans {
+		t.plans = nil
+	}
+	var p *plan
+	err := errStale
+	if t.table != nil {
+		p, err = newPlan(s.engine, t, columns, how, key)
+	}
+	if err != nil {
+		if t.table, err = s.engine.read(ctx, conn, t.parts); err != nil {
+			return nil, fmt.Errorf("reading the table's columns: %w", err)
+		}
+		p, err = newPlan(s.engine, t, columns, how, key)
+	}
+	if err == nil {
+		t.plans = append(t.plans, p)
+	}
+	return p, err
+}
+
+var errStale = errors.New("the catalogue was not read")
+
 // forget makes the next Write read the catalogue again.
 func (s *Sink[T]) forget() {
 	for _, t := range s.targets {
-		t.plan = nil
+		t.table, t.plans = nil, nil
 	}
 }
 
@@ -95,7 +136,7 @@ func sameColumns(a, b *row.Columns) bool {
 	if a == b {
 		return true
 	}
-	if !a.Equal(b) {
+	if a == nil || !a.Equal(b) {
 		return false
 	}
 	for i := range a.Len() {
@@ -106,25 +147,24 @@ func sameColumns(a, b *row.Columns) bool {
 	return true
 }
 
-func newPlan(ctx context.Context, e engine, conn *sqlx.Conn, t *target, columns *row.Columns) (*plan, error) {
-	if columns == nil {
+func newPlan(e engine, t *target, columns *row.Columns, how use, key []string) (*plan, error) {
+	p := &plan{name: dialect.QuoteAll(e, t.parts), columns: columns, use: how, wanted: key}
+	switch {
+	case t.table == nil:
+		return nil, dialect.Permanent("the table does not exist, or the role may not see it: create it")
+	case how == truncates:
+		return p, nil
+	case columns == nil:
 		return nil, dialect.Permanent("a row is the zero Row, which has no columns")
 	}
-	into, err := e.read(ctx, conn, t.parts)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading the table's columns: %w", err)
-	case into == nil:
-		return nil, dialect.Permanent("the table does not exist, or the role may not see it: create it")
-	}
-	p := &plan{label: t.label, name: dialect.QuoteAll(e, t.parts), columns: columns, packet: into.packet}
-	if err := p.match(e, into); err != nil {
+	p.packet = t.table.packet
+	if err := p.match(e, t.table); err != nil {
 		return nil, err
 	}
-	if t.upsert {
-		return p, p.identify(into, t.key, e.traits())
+	if how == inserts {
+		return p, nil
 	}
-	return p, nil
+	return p, p.identify(t.table, key, e.traits())
 }
 
 // match finds the column of the target for each of the source, and refuses what does not fit.
@@ -154,7 +194,7 @@ func (p *plan) match(e engine, into *table) error {
 		return dialect.Permanent("there is no column to write: all that the source has are generated ones")
 	}
 	for _, c := range into.columns {
-		if !used[c] && !c.optional && !c.generated {
+		if p.use <= upserts && !used[c] && !c.optional && !c.generated {
 			return dialect.Permanent("the column %q of the table is NOT NULL and has no default, and the source does not have it: give it a default, or read it", c.name)
 		}
 	}

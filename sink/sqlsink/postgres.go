@@ -70,7 +70,7 @@ func (e postgresEngine) read(ctx context.Context, db *sqlx.Conn, name []string) 
 }
 
 // session does nothing: what a transaction needs is set for it alone.
-func (postgresEngine) session(context.Context, *sqlx.Conn, []*plan) (func(), error) { return nil, nil }
+func (postgresEngine) session(context.Context, *sqlx.Conn, []run) (func(), error) { return nil, nil }
 
 // postgresStatement is how many bytes of values one statement has.
 const postgresStatement = 16 << 20
@@ -79,6 +79,30 @@ func (e postgresEngine) write(ctx context.Context, tx *sqlx.Tx, p *plan, rows []
 	if p.text == "" {
 		p.text = e.statement(p)
 	}
+	return e.run(ctx, tx, p, rows)
+}
+
+func (postgresEngine) expr(f *field, v value, args *dialect.Args) (string, error) {
+	if v.form == null {
+		return "NULL", nil
+	}
+	return args.Add(f.postgresExpr("%s::text"), v.text), nil
+}
+
+func (e postgresEngine) remove(ctx context.Context, tx *sqlx.Tx, p *plan, keys []row.Row) error {
+	if p.text == "" {
+		var wheres []string
+		from, refs := unnest(p)
+		for i, f := range p.fields {
+			wheres = append(wheres, "t."+e.Quote(f.name)+" = "+f.postgresExpr(refs[i]))
+		}
+		p.text = "DELETE FROM " + p.name + " AS t USING " + from + " WHERE " + strings.Join(wheres, " AND ")
+	}
+	return e.run(ctx, tx, p, keys)
+}
+
+// run runs the plan's statement on all rows.
+func (e postgresEngine) run(ctx context.Context, tx *sqlx.Tx, p *plan, rows []row.Row) error {
 	for _, f := range p.fields {
 		if f.typ.Class == row.Interval { // the style says what the sign in front of an interval means
 			if _, err := tx.ExecContext(ctx, "SET LOCAL IntervalStyle = 'postgres'"); err != nil {
@@ -101,19 +125,29 @@ func (e postgresEngine) write(ctx context.Context, tx *sqlx.Tx, p *plan, rows []
 }
 
 func (e postgresEngine) statement(p *plan) string {
-	var exprs, params, aliases []string
+	var exprs []string
 	overriding := ""
+	from, refs := unnest(p)
 	for i, f := range p.fields {
-		alias := fmt.Sprintf("c%d", i+1)
-		aliases = append(aliases, alias)
-		params = append(params, fmt.Sprintf("$%d::text[]", i+1))
-		exprs = append(exprs, f.postgresExpr("d."+alias))
+		exprs = append(exprs, f.postgresExpr(refs[i]))
 		if f.always {
 			overriding = "OVERRIDING SYSTEM VALUE "
 		}
 	}
 	return "INSERT INTO " + p.name + " (" + p.names(e) + ") " + overriding + "SELECT " + strings.Join(exprs, ", ") +
-		" FROM unnest(" + strings.Join(params, ", ") + ") AS d(" + strings.Join(aliases, ", ") + ")" + p.onConflict(e)
+		" FROM " + from + p.onConflict(e)
+}
+
+// unnest returns a table of the arrays, and a reference to each of its columns.
+func unnest(p *plan) (from string, refs []string) {
+	var params, aliases []string
+	for i := range p.fields {
+		alias := fmt.Sprintf("c%d", i+1)
+		aliases = append(aliases, alias)
+		params = append(params, fmt.Sprintf("$%d::text[]", i+1))
+		refs = append(refs, "d."+alias)
+	}
+	return "unnest(" + strings.Join(params, ", ") + ") AS d(" + strings.Join(aliases, ", ") + ")", refs
 }
 
 // postgresExpr makes a value of a text.

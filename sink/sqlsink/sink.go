@@ -23,6 +23,10 @@ type Options struct {
 	// these columns. Defaults to the table's primary key, or else to its first unique key.
 	Key []string
 
+	// Target returns the table that Apply writes the changes of a source's table to. Nil removes
+	// the schema: those of public.orders go to orders.
+	Target func(source string) string
+
 	// Checkpoint has the options of the table that keeps the cursor. It is in the database that
 	// the rows are written to.
 	Checkpoint sqlcheckpoint.Options
@@ -35,8 +39,9 @@ type Sink[T any] struct {
 	*sqlcheckpoint.Store
 	db      *sqlx.DB
 	engine  engine
-	batches func(records []T) []run
+	batches func(records []T, single bool) ([]run, error)
 	targets map[string]*target // by the table's name
+	folds   bool               // a batch is written in another order than that of its records
 }
 
 // engine writes into one database.
@@ -47,10 +52,16 @@ type engine interface {
 	read(ctx context.Context, db *sqlx.Conn, name []string) (*table, error)
 
 	// session prepares a connection for the transaction, and returns what sets it back.
-	session(ctx context.Context, conn *sqlx.Conn, plans []*plan) (restore func(), err error)
+	session(ctx context.Context, conn *sqlx.Conn, runs []run) (restore func(), err error)
 
 	// write writes rows as the plan says.
 	write(ctx context.Context, tx *sqlx.Tx, p *plan, rows []row.Row) error
+
+	// remove deletes the rows with these keys.
+	remove(ctx context.Context, tx *sqlx.Tx, p *plan, keys []row.Row) error
+
+	// expr returns an expression for a value. It adds the argument, if there is one, to args.
+	expr(f *field, v value, args *dialect.Args) (string, error)
 
 	// culprit returns the column whose value of a row the database refuses, and "" if it
 	// cannot tell.
@@ -59,12 +70,28 @@ type engine interface {
 	traits() traits
 }
 
-// run is a series of rows of one table with the same columns.
+// run is a series of rows of one table with the same columns, which are written in the same way.
 type run struct {
 	table string
+	use   use
+	key   []string // the columns that identify a row
 	rows  []row.Row
+	old   row.Row // the key of the one row of an update
+	moves bool    // the update changes the key
 	plan  *plan
+	found *plan // for old
 }
+
+// use says what rows are for.
+type use uint8
+
+const (
+	inserts   use = iota
+	upserts       // by the key
+	updates       // of a row that exists, with some of its columns; old is its key before
+	deletes       // rows are keys
+	truncates     // there are no rows
+)
 
 // Insert returns a sink that inserts each row into a table as a new one. A row whose key exists
 // is rejected, see [sink.Reject]. name is the pipeline's name in the table of cursors. table is
@@ -74,25 +101,30 @@ func Insert(db *sqlx.DB, name, table string, o Options) (*Sink[row.Row], error) 
 	if len(o.Key) > 0 {
 		return nil, errors.New("sqlsink: Options.Key is set: it is for Upsert")
 	}
-	return rowsInto(db, name, table, o, false)
+	return rowsInto(db, name, table, o, inserts)
 }
 
 // Upsert returns a sink that inserts each row, or updates the row of the table that has its key.
 // Columns that the source lacks keep their value. Of several rows of one batch with the same key
 // the last one counts. The other arguments are those of [Insert].
 func Upsert(db *sqlx.DB, name, table string, o Options) (*Sink[row.Row], error) {
-	return rowsInto(db, name, table, o, true)
+	return rowsInto(db, name, table, o, upserts)
 }
 
-func rowsInto(db *sqlx.DB, name, table string, o Options, upsert bool) (*Sink[row.Row], error) {
+func rowsInto(db *sqlx.DB, name, table string, o Options, how use) (*Sink[row.Row], error) {
 	s, err := open[row.Row](db, name, o)
+	if err == nil && o.Target != nil {
+		err = errors.New("Options.Target is set: it is for Apply")
+	}
 	if err == nil {
-		err = s.addTarget(table, upsert, o.Key)
+		err = s.addTarget(table)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("sqlsink: %w", err)
 	}
-	s.batches = func(rows []row.Row) []run { return runsOf(table, rows) }
+	s.batches = func(rows []row.Row, _ bool) ([]run, error) {
+		return runsOf(run{table: table, use: how, key: o.Key}, rows), nil
+	}
 	return s, nil
 }
 
@@ -112,23 +144,24 @@ func open[T any](db *sqlx.DB, name string, o Options) (*Sink[T], error) {
 	return s, err
 }
 
-func (s *Sink[T]) addTarget(label string, upsert bool, key []string) error {
+func (s *Sink[T]) addTarget(label string) error {
 	parts, err := dialect.SplitName(label)
 	if err != nil {
 		return fmt.Errorf("the table %q: %w", label, err)
 	}
-	s.targets[label] = &target{label: label, parts: parts, upsert: upsert, key: key}
+	s.targets[label] = &target{label: label, parts: parts}
 	return nil
 }
 
 // runsOf splits rows where their columns change.
-func runsOf(table string, rows []row.Row) (runs []run) {
+func runsOf(r run, rows []row.Row) (runs []run) {
 	for from := 0; from < len(rows); {
 		columns, to := rows[from].Columns(), from+1
 		for to < len(rows) && sameColumns(rows[to].Columns(), columns) {
 			to++
 		}
-		runs = append(runs, run{table: table, rows: rows[from:to]})
+		r.rows = rows[from:to]
+		runs = append(runs, r)
 		from = to
 	}
 	return runs
@@ -146,15 +179,11 @@ func (s *Sink[T]) Write(ctx context.Context, b source.Batch[T]) error {
 		return failed(err)
 	}
 	defer conn.Close()
-	runs := s.batches(b.Records)
-	if err := s.plan(ctx, conn, runs); err != nil {
-		return failed(err)
-	}
-	p := progress{}
-	err = s.transaction(ctx, conn, b.From, b.To, runs, &p)
-	if p.at != nil && dberr.SQLState(err) == twice {
-		p.at.plan.single = true
-		err = s.transaction(ctx, conn, b.From, b.To, runs, &p)
+	var last *run // the one that failed
+	err = s.attempt(ctx, conn, b, false, &last)
+	if last != nil && (s.folds && retry.Classify(err) == retry.Data || dberr.SQLState(err) == twice) {
+		s.forget()
+		err = s.attempt(ctx, conn, b, true, &last)
 	}
 	if err == nil {
 		return nil
@@ -163,8 +192,8 @@ func (s *Sink[T]) Write(ctx context.Context, b source.Batch[T]) error {
 	if retry.Classify(err) != retry.Data && !refused(err) {
 		return failed(err)
 	}
-	if p.at != nil && len(p.at.rows) == 1 && ctx.Err() == nil {
-		if name := s.engine.culprit(ctx, conn, p.at.plan, p.at.rows[0]); name != "" {
+	if last != nil && len(last.rows) == 1 && ctx.Err() == nil {
+		if name := s.engine.culprit(ctx, conn, last.plan, last.rows[0]); name != "" {
 			err = fmt.Errorf("column %q: %w", name, err)
 		}
 	}
@@ -175,15 +204,17 @@ func (s *Sink[T]) Write(ctx context.Context, b source.Batch[T]) error {
 // for equal whose texts differ.
 const twice = "21000"
 
-// progress is the run that is being written.
-type progress struct{ at *run }
-
-func (s *Sink[T]) transaction(ctx context.Context, conn *sqlx.Conn, from, to source.Cursor, runs []run, p *progress) error {
-	var plans []*plan
-	for _, r := range runs {
-		plans = append(plans, r.plan)
+// attempt writes a batch in one transaction. single writes each record by a statement of its own,
+// in their order. last is the run that is being written.
+func (s *Sink[T]) attempt(ctx context.Context, conn *sqlx.Conn, b source.Batch[T], single bool, last **run) error {
+	runs, err := s.batches(b.Records, single)
+	if err == nil {
+		err = s.plan(ctx, conn, runs, single)
 	}
-	restore, err := s.engine.session(ctx, conn, plans)
+	if err != nil {
+		return err
+	}
+	restore, err := s.engine.session(ctx, conn, runs)
 	if restore != nil {
 		defer restore()
 	}
@@ -195,17 +226,30 @@ func (s *Sink[T]) transaction(ctx context.Context, conn *sqlx.Conn, from, to sou
 		return err
 	}
 	defer tx.Rollback() // does nothing after Commit
-	moved, err := s.Advance(ctx, tx, from, to)
+	moved, err := s.Advance(ctx, tx, b.From, b.To)
 	if err != nil || !moved {
 		return err // not moved: an earlier attempt was committed
 	}
 	for i := range runs {
-		p.at = &runs[i]
-		if err := s.engine.write(ctx, tx, runs[i].plan, runs[i].rows); err != nil {
+		*last = &runs[i]
+		if err := s.write(ctx, tx, &runs[i]); err != nil {
 			return fmt.Errorf("%s: %w", runs[i].table, err)
 		}
 	}
 	return tx.Commit()
+}
+
+func (s *Sink[T]) write(ctx context.Context, tx *sqlx.Tx, r *run) error {
+	switch r.use {
+	case truncates:
+		_, err := tx.ExecContext(ctx, "DELETE FROM "+r.plan.name) // TRUNCATE would commit in some databases
+		return err
+	case deletes:
+		return s.engine.remove(ctx, tx, r.plan, r.rows)
+	case updates:
+		return update(ctx, tx, s.engine, r)
+	}
+	return s.engine.write(ctx, tx, r.plan, r.rows)
 }
 
 // failure shows a driver's error without the values that it may contain.

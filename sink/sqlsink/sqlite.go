@@ -101,9 +101,21 @@ func (e sqliteEngine) read(ctx context.Context, db *sqlx.Conn, name []string) (*
 	return t, err
 }
 
-func (sqliteEngine) session(context.Context, *sqlx.Conn, []*plan) (func(), error) { return nil, nil }
+func (sqliteEngine) session(context.Context, *sqlx.Conn, []run) (func(), error) { return nil, nil }
 
 func (sqliteEngine) culprit(context.Context, *sqlx.Conn, *plan, row.Row) string { return "" }
+
+func (sqliteEngine) expr(f *field, v value, args *dialect.Args) (string, error) {
+	arg, err := v.argument(f.from.Class == row.Float)
+	if err != nil {
+		return "", &valueError{f.name, "it is not base64"}
+	}
+	return args.Add("%s", arg), nil
+}
+
+func (e sqliteEngine) remove(ctx context.Context, tx *sqlx.Tx, p *plan, keys []row.Row) error {
+	return removeSome(ctx, tx, e, p, keys)
+}
 
 func (e sqliteEngine) write(ctx context.Context, tx *sqlx.Tx, p *plan, rows []row.Row) error {
 	if p.text == "" {

@@ -45,7 +45,7 @@ func (p *plan) identify(into *table, key []string, tr traits) error {
 	}
 	p.others = into.unique > 1
 	for _, f := range p.fields {
-		if f.always && !f.inKey {
+		if p.use != deletes && f.always && !f.inKey {
 			return dialect.Permanent("the column %q is GENERATED ALWAYS AS IDENTITY and cannot be updated: do not read it, or make it BY DEFAULT", f.name)
 		}
 	}
