@@ -2,11 +2,13 @@
 // until it is stopped.
 //
 //	go run ./examples/changes -table orders -key id -out out shop.db
+//	go run ./examples/changes -by scan -table public.orders -key id -out out postgres://…
 //	go run ./examples/changes -by log -table public.orders -out out postgres://…
 //
-// The flag -by chooses the means. compare reads the whole table at intervals, and needs
-// SELECT only. triggers and log need statements that an administrator runs once. If they
-// have not been run, changes prints them and ends.
+// The flag -by chooses the means. compare reads the whole table at intervals. scan looks in
+// the whole table for new row versions each second, if there can be any, on Postgres only.
+// Both need SELECT only. triggers and log need statements that an administrator runs once.
+// If they have not been run, changes prints them and ends.
 package main
 
 import (
@@ -35,6 +37,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/pglog"
 	"github.com/artifactofdevotion/devotion/source/row"
 	"github.com/artifactofdevotion/devotion/source/sqlsource"
+	"github.com/artifactofdevotion/devotion/source/xminsource"
 )
 
 type settings struct {
@@ -45,11 +48,11 @@ type settings struct {
 
 func main() {
 	var s settings
-	flag.StringVar(&s.by, "by", "compare", "`means`: compare, triggers or log")
+	flag.StringVar(&s.by, "by", "compare", "`means`: compare, scan, triggers or log")
 	flag.StringVar(&s.table, "table", "", "`name` of the table")
 	key := flag.String("key", "id", "its key `columns`, separated by commas")
 	flag.StringVar(&s.out, "out", "", "`directory` of the files")
-	flag.DurationVar(&s.every, "every", time.Minute, "how often the table is read, with -by compare")
+	flag.DurationVar(&s.every, "every", time.Minute, "how often the table is read with -by compare, and its keys, to find deletes, with -by scan")
 	flag.Parse()
 	s.key, s.dsn = strings.Split(*key, ","), flag.Arg(0)
 	if s.table == "" || s.out == "" || s.dsn == "" {
@@ -72,6 +75,9 @@ func run(ctx context.Context, s settings) (err error) {
 		return errors.New("the name of the database is not valid") // err can contain its password
 	}
 	defer db.Close()
+	if driver != "pgx" && (s.by == "scan" || s.by == "log") {
+		return fmt.Errorf("-by %s reads Postgres only: the name of its database begins with postgres://", s.by)
+	}
 	m, err := open(ctx, db, s)
 	if err != nil {
 		return err
@@ -112,6 +118,13 @@ func open(ctx context.Context, db *sqlx.DB, s settings) (means, error) {
 		}
 		m.source, m.end = diff, diff.Close
 		return m, nil
+	case "scan":
+		scan := &xminsource.Source{
+			DB: db, Name: s.table, Key: s.key,
+			Deletes: &xminsource.Deletes{Dir: filepath.Join(s.out, "state"), Every: s.every},
+		}
+		m.source, m.end = scan, scan.Close
+		return m, nil
 	case "triggers":
 		changes := &changelog.Table{DB: db, Name: s.table, Key: s.key, Load: true}
 		m.source = changes
@@ -131,5 +144,5 @@ func open(ctx context.Context, db *sqlx.DB, s settings) (means, error) {
 		}
 		return m, err
 	}
-	return m, fmt.Errorf("-by %s: want compare, triggers or log", cmp.Or(s.by, `""`))
+	return m, fmt.Errorf("-by %s: want compare, scan, triggers or log", cmp.Or(s.by, `""`))
 }

@@ -69,6 +69,20 @@ func TestCompare(t *testing.T) {
 	require.NoError(t, stop())
 }
 
+// A scan works with SELECT alone.
+func TestScan(t *testing.T) {
+	database := dbtest.StartPostgres(t).NewDatabase(t)
+	db := database.Open(t, dbtest.PGX)
+	db.MustExec(`CREATE TABLE orders (id int PRIMARY KEY, state text)`)
+	db.MustExec(`INSERT INTO orders VALUES (1, 'open')`)
+	db.MustExec(`CREATE ROLE reader LOGIN PASSWORD 'reader'; GRANT SELECT ON orders TO reader`)
+	_, server, _ := strings.Cut(database.DSN(dbtest.PGX), "@")
+	s := settings{by: "scan", table: "public.orders", key: []string{"id"}, out: t.TempDir(), dsn: "postgres://reader:reader@" + server, every: time.Millisecond}
+	stop := start(t, s)
+	edit(t, db, s, "upsert")
+	require.NoError(t, stop())
+}
+
 // statements returns the statements that the program prints.
 func statements(t *testing.T, s settings) string {
 	err := run(t.Context(), s)
@@ -102,5 +116,12 @@ func TestLog(t *testing.T) {
 func TestUnknownMeans(t *testing.T) {
 	_, s := shop(t)
 	s.by = "magic"
-	require.ErrorContains(t, run(t.Context(), s), "want compare, triggers or log")
+	require.ErrorContains(t, run(t.Context(), s), "want compare, scan, triggers or log")
+}
+
+func TestWrongDatabase(t *testing.T) {
+	_, s := shop(t)
+	for _, s.by = range []string{"scan", "log"} {
+		require.ErrorContains(t, run(t.Context(), s), "-by "+s.by+" reads Postgres only")
+	}
 }

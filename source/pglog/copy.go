@@ -80,7 +80,7 @@ func (s *Source) newCopier(ctx context.Context, v *server) (_ *copier, err error
 		err = fmt.Errorf("%d transactions are running, and a cursor can name %d: the copy begins when there are fewer", len(c.running), maxRunning)
 	}
 	if err == nil {
-		err = c.flushed(ctx)
+		err = s.flushed(ctx, c)
 	}
 	c.unused = time.AfterFunc(streamLimit, func() {
 		s.mu.Lock()
@@ -111,10 +111,16 @@ func (c *copier) lock(ctx context.Context) error {
 
 // flushed waits until everything that the snapshot sees is on disk: a crash takes back rows that an
 // asynchronous commit has already made visible.
-func (c *copier) flushed(ctx context.Context) error {
-	for {
+func (s *Source) flushed(ctx context.Context, c *copier) error {
+	for asked := false; ; asked = true {
 		var done bool
 		err := c.conn.QueryRowContext(ctx, `SELECT pg_current_wal_flush_lsn() >= $1::text::pg_lsn`, c.until.onPage().String()).Scan(&done)
+		if err == nil && !done && !asked { // an idle server leaves other records than commits for up to 15 seconds
+			err = s.with(ctx, func(db session) error {
+				_, err := number(ctx, db, `SELECT pg_current_xact_id()::text`)
+				return err
+			})
+		}
 		if err != nil || done {
 			return err
 		}

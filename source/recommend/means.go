@@ -123,6 +123,9 @@ func keyset(ctx context.Context, s subject) (Means, error) {
 	if !s.keyed() {
 		return m, s.noKey()
 	}
+	if !s.relation.Grants.Read {
+		return m, errNoRights
+	}
 	c, err := s.table().Check(ctx, "")
 	if err != nil {
 		return m, err

@@ -76,8 +76,9 @@ func (m Means) Plain() bool { return m.Refused == "" && m.Script == nil && m.All
 
 // Tables returns the tables and views whose names match a pattern, in the order of their names. In
 // a pattern * and % stand for any text. "" and "*" match all, and a pattern without a dot matches
-// the name in any schema. Where there are no schemas, the name of the database stands for one: "main" on SQLite. It reads catalogues, and no row of a table. An error means that the
-// database could not be asked; what is wrong with a table is in its Means.
+// the name in any schema. Where there are no schemas, the name of the database stands for one: "main" on SQLite.
+// It reads catalogues, and no row of a table; on MySQL and MariaDB a statement for each table asks whether the role
+// may read it. An error means that the database could not be asked; what is wrong with a table is in its Means.
 func Tables(ctx context.Context, db *sqlx.DB, pattern string) ([]Table, error) {
 	d, err := builtin.Find(db)
 	if err != nil {
@@ -142,12 +143,18 @@ func Of(ctx context.Context, db *sqlx.DB, r dialect.Relation) (Table, error) {
 		if ctx.Err() != nil || disconnected(err) {
 			return Table{}, fmt.Errorf("recommend: %s: %w", r.Label(), cmp.Or(err, ctx.Err()))
 		}
+		if !r.Grants.Read && dberr.SQLState(err) == "42501" { // insufficient_privilege
+			err = errNoRights
+		}
 		if err != nil {
 			m.Refused, m.Delivers, m.Guarantee, m.Script, m.RunAs = withoutPrefix(err), 0, "", nil, ""
 		}
 		if m.Name != "" {
 			t.Means = append(t.Means, m)
 		}
+	}
+	if err := s.addGrants(ctx, t.Means); err != nil {
+		return Table{}, err
 	}
 	slices.SortStableFunc(t.Means, func(a, b Means) int { return rank(a) - rank(b) })
 	return t, nil

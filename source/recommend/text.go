@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/artifactofdevotion/devotion/source/changelog"
@@ -83,11 +84,18 @@ func (t Table) String() string {
 	return b.String()
 }
 
+// title is in one line, whatever the name.
 func (t Table) title() string {
+	label := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) { // such as a line break
+			return unicode.ReplacementChar
+		}
+		return r
+	}, t.Label())
 	if t.Kind == "table" {
-		return t.Label()
+		return label
 	}
-	return t.Label() + " (" + t.Kind + ")"
+	return label + " (" + t.Kind + ")"
 }
 
 // role says whether the present role can use a means.

@@ -118,43 +118,84 @@ func TestStampOfAPlainRoleOnMariaDB(t *testing.T) {
 	}
 }
 
-// A standby does not show the transactions of its primary.
+// A standby does not show the transactions of its primary. A subscription, also one that is disabled now, brings rows with
+// the times that they got on their publisher.
 func TestStampOnAStandby(t *testing.T) {
 	t.Parallel()
-	primary := dbtest.StartPostgres(t)
+	primary := dbtest.StartPostgres(t, dbtest.Args("-c", "wal_level=logical"))
 	database := primary.NewDatabase(t)
 	db := database.Open(t, dbtest.PGX)
-	db.MustExec(`create table t (at timestamptz not null primary key)`)
+	create := `create table t (at timestamptz not null primary key) partition by range (at); create table p partition of t default; create table alone (at timestamptz not null primary key)`
+	db.MustExec(create)
 	standby := dbtest.StartStandby(t, primary).Database(database.Name()).Open(t, dbtest.PGX)
 	lab.WaitFor(t, func() bool { return standby.Get(new(int), `select count(*) from t`) == nil })
 	found := unsafeIn(t, stamped(standby, "t", ceiling.Stamp{Margin: time.Second}, "at"))
 	require.Len(t, found, 1)
 	require.Contains(t, found[0].Text, "this server is a standby")
+
+	db.MustExec(`create publication p for table t`)
+	db.MustExec(`select pg_create_logical_replication_slot('s', 'pgoutput')`)
+	other := primary.NewDatabase(t).Open(t, dbtest.PQ)
+	other.MustExec(create + `; create view v as select * from t`)
+	other.MustExec(`create subscription s connection '` + database.DSN(dbtest.PGX) + `' publication p with (create_slot = false, copy_data = false, enabled = false)`)
+	t.Cleanup(func() { other.MustExec(`alter subscription s set (slot_name = none); drop subscription s`) })
+	for _, name := range []string{"t", "p"} {
+		found = unsafeIn(t, stamped(other, name, ceiling.Stamp{Margin: time.Second}, "at"))
+		require.Len(t, found, 1)
+		require.Contains(t, found[0].Text, "a subscription")
+	}
+	for name, warns := range map[string]bool{"alone": false, "v": true} {
+		c, err := stamped(other, name, ceiling.Stamp{Margin: time.Second}, "at").Check(t.Context(), "")
+		require.NoError(t, err)
+		require.Equal(t, warns, strings.Contains(c.String(), "warning  subscriptions of logical replication"), c.String())
+	}
 }
 
-// On a replica, and on a member of a cluster, rows come with times that they got long before, on another server.
+// On a replica, and on a member of a cluster, rows come with times that they got long before, on another server. So they do
+// when an applier that is stopped now is started again. A role needs SLAVE MONITOR to see that one, and a warning says so.
 func TestStampOnAReplicaOfMariaDB(t *testing.T) {
 	t.Parallel()
 	database := dbtest.StartMariaDB(t).NewDatabase(t)
 	admin := database.Open(t, dbtest.MySQL)
 	admin.SetMaxOpenConns(1)
-	admin.MustExec("create table t (at datetime(6) not null primary key)")
+	admin.MustExec("create table t (id int auto_increment primary key, at datetime(6) not null, unique (at))")
 	admin.MustExec("create user reader@'%' identified by 'pw'")
-	for _, grant := range []string{"select on t", "process on *.*"} { // without PROCESS, and then with it
+	const master = "master_host = '127.0.0.1', master_port = 1, master_user = 'x'"
+	for _, grant := range []string{"select on t", "process on *.*", "slave monitor on *.*"} {
 		admin.MustExec("grant " + grant + " to reader@'%'")
 		db := database.WithUser("reader", "pw").Open(t, dbtest.MySQL)
-		refused := func(set, back, want string) {
+		stamp := func() *sqlsource.Table {
+			return stamped(db, "t", ceiling.Stamp{Margin: time.Second, Zone: "UTC"}, "at")
+		}
+		refused := func(table *sqlsource.Table, set, back, want string) {
 			t.Helper()
 			admin.MustExec(set)
-			found := unsafeIn(t, stamped(db, "t", ceiling.Stamp{Margin: time.Second, Zone: "UTC"}, "at"))
+			found := unsafeIn(t, table)
 			require.Len(t, found, 1)
 			require.Contains(t, found[0].Text, want)
+			require.NotEmpty(t, found[0].Remedies)
 			admin.MustExec(back)
 		}
-		refused("set global read_only = on", "set global read_only = off", "read_only is ON: this is a replica")
-		admin.MustExec("change master to master_host = '127.0.0.1', master_port = 1, master_user = 'x'")
-		refused("start slave", "stop slave", "a replication applier is running")
-		_, err := stamped(db, "t", ceiling.Stamp{Margin: time.Second, Zone: "UTC"}, "at").Fetch(t.Context(), "", 10)
-		require.NoError(t, err)
+		safe := func(warns bool) {
+			t.Helper()
+			_, err := stamp().Fetch(t.Context(), "", 10)
+			require.NoError(t, err)
+			c, err := stamp().Check(t.Context(), "")
+			require.NoError(t, err)
+			require.Equal(t, warns, strings.Contains(c.String(), "GRANT SLAVE MONITOR ON *.* TO `reader`@`%`;"))
+		}
+		refused(stamp(), "set global read_only = on", "set global read_only = off", "read_only is ON: this is a replica")
+		safe(grant != "slave monitor on *.*")
+		admin.MustExec("change master to " + master)
+		refused(stamp(), "start slave", "stop slave", "this server is a replica")
+		if grant != "slave monitor on *.*" {
+			safe(true)
+			admin.MustExec("reset slave all")
+			continue
+		}
+		refused(stamp(), "reset slave", "reset slave all", "this server is a replica")
+		refused(stamp(), "change master 'b' to "+master, "do 1", "this server is a replica")
+		refused(lab.Silent(db, "t", "id"), "do 1", "reset slave 'b' all", "this server is a replica")
+		safe(false)
 	}
 }

@@ -47,7 +47,7 @@ type unlisted struct {
 	clock string
 }
 
-func (u unlisted) Transactions(context.Context, ceiling.Queryer, *ceiling.Report) (ceiling.Transactions, error) {
+func (u unlisted) Transactions(context.Context, ceiling.Queryer, ceiling.Table, *ceiling.Report) (ceiling.Transactions, error) {
 	return ceiling.Unlisted(u.clock), nil
 }
 

@@ -44,7 +44,7 @@ func (x *torture) judge(dir string) {
 	names, err := filepath.Glob(filepath.Join(dir, "*.jsonl*"))
 	require.NoError(t, err)
 	slices.Sort(names)
-	state, looked, n := map[string]members{}, map[string]bool{}, 0
+	copied, n := newTarget(), 0
 	for _, name := range names {
 		file, err := os.Open(name)
 		require.NoError(t, err)
@@ -54,7 +54,7 @@ func (x *torture) judge(dir string) {
 		for ; lines.Scan(); n++ {
 			var c line
 			require.NoError(t, json.Unmarshal(lines.Bytes(), &c), "%s", lines.Text())
-			if fault := apply(state, looked, c); fault != "" {
+			if fault := copied.apply(c); fault != "" {
 				t.Fatalf("seed %d: change %d: %s: %s", x.seed, n, fault, lines.Text())
 			}
 		}
@@ -63,60 +63,79 @@ func (x *torture) judge(dir string) {
 	plain := lab.Silent(x.db, "items", "id")
 	plain.Ceiling = ceiling.None{}
 	rows, _ := lab.ReadAll(t, plain, "", 10_000, lab.RowJSON)
-	require.Equal(t, len(rows), len(state), "seed %d", x.seed)
+	require.Equal(t, len(rows), len(copied.rows), "seed %d", x.seed)
 	for _, text := range rows {
 		present := parse(json.RawMessage(text))
-		require.True(t, agree(state[`{"id":`+string(present["id"])+`}`], present), "seed %d: the row %s", x.seed, text)
+		require.True(t, agree(copied.rows[`{"id":`+string(present["id"])+`}`], present), "seed %d: the row %s", x.seed, text)
 	}
 	t.Logf("%d changes delivered, %d rows left", n, len(rows))
+}
+
+// target has the rows after the changes that were applied.
+type target struct {
+	rows   map[string]members
+	looked map[string]bool // the row may be newer than the changes that come next
+
+	// A deletion that names a key only may be of a row that was moved, to any key that is not in rows. Which of
+	// those are known not to exist counts from then on.
+	deletions int
+	known     map[string]int // deletions, when the key was known
+}
+
+func newTarget() *target {
+	return &target{rows: map[string]members{}, looked: map[string]bool{}, known: map[string]int{}}
+}
+
+// unknown reports whether nothing is known of a key.
+func (r *target) unknown(key string) bool {
+	_, ok := r.rows[key]
+	return r.looked[key] || !ok && r.known[key] < r.deletions
+}
+
+// gone notes that there is no row with a key.
+func (r *target) gone(key string) {
+	delete(r.rows, key)
+	delete(r.looked, key)
+	r.known[key] = r.deletions
 }
 
 // apply applies a change, or says why it does not follow the changes before it. A row that was looked up
 // may be newer than the changes that come next, so the first one after it that has an old row, or inserts one, is
 // believed. Those after that are judged again.
-func apply(state map[string]members, looked map[string]bool, c line) string {
+func (r *target) apply(c line) string {
 	key, before := string(c.Key), string(c.Key)
 	if c.Op == "truncate" {
-		clear(state)
+		for key := range r.rows {
+			r.gone(key)
+		}
 		return ""
 	}
 	if c.Old != nil {
 		before = `{"id":` + string(parse(c.Old)["id"]) + `}`
 	}
-	unknown, seen := looked[before]
-	if !seen {
-		unknown = looked[""]
-	}
 	if (c.Op == "upsert" || c.Op == "delete") && len(parse(c.Old)) < 2 { // nothing but the key was recorded
-		looked[before], looked[key] = true, true
-		delete(state, before)
-		delete(state, key)
-		if c.Op != "delete" {
-			state[key] = parse(c.Row)
-			return ""
-		}
-		looked[""] = true // the row may have been moved to any key, and be gone from there
-		for k := range looked {
-			if _, ok := state[k]; !ok {
-				looked[k] = true
-			}
+		r.gone(before)
+		r.gone(key)
+		r.looked[before], r.looked[key] = true, true
+		if c.Op == "delete" {
+			r.deletions++
+		} else {
+			r.rows[key] = parse(c.Row)
 		}
 		return ""
 	}
 	if c.Old != nil {
-		if have, ok := state[before]; !unknown && (!ok || !agree(have, parse(c.Old))) {
+		if have, ok := r.rows[before]; !r.unknown(before) && (!ok || !agree(have, parse(c.Old))) {
 			return "the row before it was not that"
 		}
-		delete(state, before)
-		looked[before] = false
+		r.gone(before)
 	}
-	if _, ok := state[key]; ok && !looked[key] {
+	if _, ok := r.rows[key]; ok && !r.looked[key] {
 		return "there was a row with its key"
 	}
-	delete(state, key)
-	looked[key] = false
+	r.gone(key)
 	if c.Op != "delete" {
-		state[key] = parse(c.Row)
+		r.rows[key] = parse(c.Row)
 	}
 	return ""
 }

@@ -55,7 +55,7 @@ func TestTorture(t *testing.T) {
 			d := lab.DatabaseFor(t, driver)
 			switch {
 			case *crashes > 0 && driver == dbtest.PGX:
-				x.server = dbtest.StartPostgres(t)
+				x.server = dbtest.StartPostgres(t, dbtest.Args("-c", "deadlock_timeout=50ms"))
 			case *crashes > 0 && driver == dbtest.MySQL:
 				x.server = dbtest.StartMariaDB(t)
 			}
@@ -74,7 +74,7 @@ func (x *torture) run() {
 	var work sync.WaitGroup
 	ended := make(chan struct{})
 	for w := range *writers {
-		work.Go(func() { x.write(rand.New(rand.NewPCG(x.seed, uint64(w)))) })
+		work.Go(func() { x.write(w, rand.New(rand.NewPCG(x.seed, uint64(w)))) })
 	}
 	work.Go(x.crash)
 	work.Go(x.alter)
@@ -166,10 +166,10 @@ func (x *torture) until(f func() error) {
 }
 
 // write runs random transactions until enough rows have changed. The first writer has one large transaction.
-func (x *torture) write(r *rand.Rand) {
+func (x *torture) write(writer int, r *rand.Rand) {
 	for n := 0; x.done.Load() < *changes && !x.t.Failed(); n++ {
 		statements := []string{x.begin(r)}
-		if n == 3 && r.IntN(*writers) == 0 || n == 5 {
+		if writer == 0 && n == 5 {
 			statements = append(statements, x.huge()...)
 		} else {
 			for range 1 + r.IntN(5) {
@@ -230,7 +230,8 @@ func (x *torture) huge() []string {
 
 // act returns random statements.
 func (x *torture) act(r *rand.Rand) []string {
-	a, b, c := r.IntN(300), r.IntN(300), r.IntN(1000)
+	keys := int(max(300, *changes/200))
+	a, b, c := r.IntN(keys), r.IntN(keys), r.IntN(1000)
 	upsert := "on conflict (id) do update set n = items.n + 1, v = 'upsert'"
 	if lab.IsMariaDB(x.driver) {
 		upsert = "on duplicate key update n = n + 1, v = 'upsert'"
@@ -244,7 +245,7 @@ func (x *torture) act(r *rand.Rand) []string {
 		{"savepoint s", fmt.Sprintf("update items set n = n + 100 where id between %d and %d", a, a+3), fmt.Sprintf("insert into items (id, code) values (%d, 1) %s", b, upsert), "rollback to savepoint s"},
 		{"savepoint s", fmt.Sprintf("delete from items where id = %d", b), fmt.Sprintf("insert into items (id, code, v, n) values (%d, %d, 's', 1)", b, c), "release savepoint s"},
 	}
-	if lab.IsPostgres(x.driver) && r.IntN(200) == 0 {
+	if lab.IsPostgres(x.driver) && r.IntN(keys) == 0 {
 		return []string{"truncate items"}
 	}
 	return all[r.IntN(len(all))]

@@ -144,6 +144,8 @@ func TestCeilingMariaDBRefusesServer(t *testing.T) {
 	wantUnsafe(t, requireRefused(t, &sqlsource.Table{DB: db, Name: "t", Key: []string{"id"}}), "applier", "STOP SLAVE")
 	wantUnsafe(t, requireRefused(t, table), "applier", "STOP SLAVE")
 	admin.MustExec("stop slave")
+	wantUnsafe(t, requireRefused(t, table), "is a replica", "RESET SLAVE ALL")
+	admin.MustExec("reset slave all")
 	var got []string
 	pollHeld(t, table, "", &got)
 	require.Equal(t, []string{"3", "4"}, got)

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -99,8 +97,22 @@ func TestSlotIsLost(t *testing.T) {
 	refused(t, pglog.ErrSlotLost, fetch(s, at), "rewind to the empty cursor")
 	db.MustExec(`select pg_drop_replication_slot($1)`, s.Slot)
 	refused(t, pglog.ErrSlotLost, fetch(s, at), "does not exist")
-	got, _ := read(t, s, "", 10)
+	got, at := read(t, s, "", 10)
 	assert.Equal(t, []string{"upsert public.t {1} {1} -"}, texts(t, got))
+	if version(t, db) < 18 {
+		return
+	}
+	db.MustExec(`alter system set idle_replication_slot_timeout = '1s'`)
+	db.MustExec(`select pg_reload_conf()`)
+	lab.WaitFor(t, func() bool { // a checkpoint invalidates a slot that no session has read for so long
+		var idle, lost bool
+		err := db.QueryRow(`select inactive_since < now() - interval '1s', invalidation_reason is not null from pg_replication_slots where slot_name = $1`, s.Slot).Scan(&idle, &lost)
+		if idle && !lost {
+			db.MustExec(`checkpoint`)
+		}
+		return err == nil && lost
+	})
+	refused(t, pglog.ErrSlotLost, fetch(s, at), "idle_timeout", "pg_drop_replication_slot", "rewind to the empty cursor")
 }
 
 // Another session that reads the slot is waited for: its process may have been killed.
@@ -132,22 +144,6 @@ func TestSlotIsInUse(t *testing.T) {
 	t.Log(<-done)
 }
 
-// advancer advances a slot from another session, before the server decodes its log.
-type advancer struct {
-	db       *sqlx.DB
-	slot, to string
-	once     sync.Once
-}
-
-func (a *advancer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
-	if strings.Contains(q.SQL, "peek") {
-		a.once.Do(func() { a.db.MustExec(`select pg_replication_slot_advance($1, $2::pg_lsn)`, a.slot, a.to) })
-	}
-	return ctx
-}
-
-func (a *advancer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-
 // A process that was killed can leave a statement on the server, which advances the slot while the next process
 // begins to read. That is no other history.
 func TestSlotIsAdvancedMeanwhile(t *testing.T) {
@@ -165,12 +161,15 @@ func TestSlotIsAdvancedMeanwhile(t *testing.T) {
 	require.NoError(t, err)
 	db.MustExec(`insert into t values (2)`)
 
-	config, err := pgx.ParseConfig(d.DSN(dbtest.PGX))
-	require.NoError(t, err)
 	fields := strings.Split(string(b.To), ";")
-	config.Tracer = &advancer{db: db, slot: killed.Slot, to: fields[len(fields)-2]}
-	traced := sqlx.NewDb(stdlib.OpenDB(*config), "pgx")
-	defer traced.Close()
+	var once sync.Once
+	traced := traced(t, d, tracer{before: func(query string) { // advances the slot before the server decodes its log
+		if strings.Contains(query, "peek") {
+			once.Do(func() {
+				db.MustExec(`select pg_replication_slot_advance($1, $2::pg_lsn)`, killed.Slot, fields[len(fields)-2])
+			})
+		}
+	}})
 	s := &pglog.Source{DB: traced, Slot: killed.Slot, Publication: "p"}
 	defer s.Close()
 	_, err = s.Fetch(t.Context(), b.To, 10)

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jmoiron/sqlx"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -12,6 +13,7 @@ import (
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
 	"github.com/artifactofdevotion/devotion/source"
 	"github.com/artifactofdevotion/devotion/source/pglog"
+	"github.com/artifactofdevotion/devotion/source/row"
 )
 
 // A published table without changes does not pin the log of a busy database.
@@ -109,4 +111,61 @@ func TestPooler(t *testing.T) {
 		assert.Len(t, got, 1)
 		require.NoError(t, s.Close())
 	}
+}
+
+// The limits of a role or database do not end the statement that reads the log, nor the pauses between two batches. Other
+// clients of the pooler keep them.
+func TestLimitsThroughPooler(t *testing.T) {
+	t.Parallel()
+	server := start(t)
+	d := server.NewDatabase(t)
+	direct, admin := d.Open(t, dbtest.PGX), server.Database("postgres").Open(t, dbtest.PGX)
+	direct.MustExec(`create table t (id int primary key); create publication p for table t`)
+	pooled := d.WithAddr(dbtest.StartPgBouncer(t, server, "transaction").Addr())
+	writer := lab.Begin(t, direct)
+	db, ended := stall(t, pooled, writer)
+	s := open(t, db)
+	s.SkipCopy = true
+	direct.MustExec(`select pg_create_logical_replication_slot($1, 'pgoutput')`, s.Slot)
+	direct.MustExec(`insert into t values (1), (2), (3)`)
+	limits := []string{"statement_timeout", "idle_in_transaction_session_timeout"}
+	if version(t, admin) >= 17 {
+		limits = append(limits, "transaction_timeout")
+	}
+	for _, name := range limits {
+		admin.MustExec(`alter database ` + d.Name() + ` set ` + name + ` = '300ms'`) // for new sessions, which are those of the pooler
+	}
+	var got []row.Change
+	var at source.Cursor
+	take := func(n int) { // a limit may end another statement of a Fetch on a busy machine
+		for len(got) < n && t.Context().Err() == nil {
+			if b, err := s.Fetch(t.Context(), at, 1); err == nil {
+				got, at = append(got, b.Records...), b.To
+			}
+		}
+	}
+	const older = ` and clock_timestamp() - greatest(query_start, state_change) > interval '400ms'`
+	done := make(chan struct{})
+	go func() { defer close(done); take(1) }()
+	lab.WaitFor(t, func() bool { return ended.Load() || decoder(admin, d, `wait_event_type = 'Lock'`+older) != 0 })
+	assert.False(t, ended.Load(), "the server decodes for longer than the limit")
+	require.NoError(t, writer.Rollback())
+	<-done
+	lab.WaitFor(t, func() bool {
+		return decoder(admin, d, `state = 'idle in transaction'`+older) != 0 || decoder(admin, d, `state <> 'idle'`) == 0
+	})
+	pid := decoder(admin, d, `state = 'idle in transaction'`)
+	assert.NotZero(t, pid, "the result stays open for longer than the limit")
+	take(3)
+	assert.Equal(t, []string{"insert public.t {1} {1} -", "insert public.t {2} {2} -", "insert public.t {3} {3} -"}, texts(t, got))
+	require.NoError(t, s.Close())
+	other, seen := pooled.Open(t, dbtest.PGX), map[int]bool{}
+	for range 8 { // each session of the pooler in turn
+		var in int
+		var values []byte
+		require.NoError(t, other.QueryRow(`select pg_backend_pid(), string_agg(distinct setting, ' ') from pg_settings where name = any ($1)`, pgx.QueryExecModeExec, limits).Scan(&in, &values))
+		seen[in] = true
+		assert.Equal(t, "300", string(values))
+	}
+	assert.True(t, seen[pid], "also the one that read the log")
 }

@@ -70,8 +70,8 @@ func TestTorture(t *testing.T) {
 	for idle := 0; idle < 2; { // the second time, the last key pass has begun after all deletes
 		done, err := copyOnce(t.Context(), src, sink)
 		require.NoError(t, err)
-		if idle++; !done {
-			idle = 0
+		if done {
+			idle++
 		}
 	}
 	x.compare(sink)

@@ -57,8 +57,9 @@ type SQL interface {
 	// day, or that its values can be anything.
 	TimeLayout(typ string) (layout string, utc bool)
 
-	// Transactions returns how to list the open transactions. It adds to r what is wrong.
-	Transactions(ctx context.Context, db Queryer, r *Report) (Transactions, error)
+	// Transactions returns how to list the open transactions that can write to t. It adds to r what is wrong, such as
+	// that rows of t come from another server.
+	Transactions(ctx context.Context, db Queryer, t Table, r *Report) (Transactions, error)
 }
 
 // Table is the table to guard.

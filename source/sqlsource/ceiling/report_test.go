@@ -11,7 +11,7 @@ type fakeSQL struct{}
 
 func (fakeSQL) Name() string                                    { return "Fake" }
 func (fakeSQL) TimeLayout(typ string) (layout string, utc bool) { return "", false }
-func (fakeSQL) Transactions(context.Context, Queryer, *Report) (Transactions, error) {
+func (fakeSQL) Transactions(context.Context, Queryer, Table, *Report) (Transactions, error) {
 	return Unlisted(""), nil
 }
 

@@ -66,7 +66,7 @@ func (c Stamp) Open(ctx context.Context, db Queryer, t Table) (Guard, error) {
 		return nil, err
 	}
 	g := newStamp(t, c.Margin)
-	if g.list, err = t.SQL.Transactions(ctx, db, &r); err == nil {
+	if g.list, err = t.SQL.Transactions(ctx, db, t, &r); err == nil {
 		err = r.Err(t)
 	}
 	if err != nil {

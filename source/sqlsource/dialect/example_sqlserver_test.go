@@ -173,7 +173,7 @@ func (SQLServer) TimeLayout(typ string) (layout string, utc bool) {
 	return "", false
 }
 
-func (SQLServer) Transactions(context.Context, ceiling.Queryer, *ceiling.Report) (ceiling.Transactions, error) {
+func (SQLServer) Transactions(context.Context, ceiling.Queryer, ceiling.Table, *ceiling.Report) (ceiling.Transactions, error) {
 	return ceiling.Unlisted("SELECT DATEDIFF_BIG(microsecond, '1970-01-01', SYSUTCDATETIME())"), nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/artifactofdevotion/devotion/internal/dberr"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/ceiling"
 	"github.com/artifactofdevotion/devotion/source/sqlsource/dialect"
 )
@@ -30,10 +31,26 @@ func (Dialect) Relations(ctx context.Context, db ceiling.Queryer) (list []dialec
 	if err == nil {
 		err = readKeys(ctx, db, list)
 	}
+	for i := 0; err == nil && i < len(list); i++ {
+		list[i].Grants.Read, err = mayRead(ctx, db, list[i])
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listing the tables: %w", err)
 	}
 	return list, nil
+}
+
+// mayRead reports whether the role may read all columns of a table. It asks the server by a statement that
+// reads no row, because information_schema does not show the privileges of an enabled role.
+func mayRead(ctx context.Context, db ceiling.Queryer, r dialect.Relation) (bool, error) {
+	err := ceiling.Each(ctx, db, func(*sql.Rows) error { return nil }, "SELECT * FROM "+dialect.QuoteAll(Dialect{}, []string{r.Database, r.Name})+" LIMIT 0")
+	switch number := dberr.MySQLNumber(err); {
+	case number == 1142 || number == 1143: // the privilege is missing for the table or for a column
+		return false, nil
+	case number != 0: // it says nothing about the privilege, as of a view whose table is gone
+		return true, nil
+	}
+	return err == nil, err
 }
 
 // uniqueKey is a unique index.

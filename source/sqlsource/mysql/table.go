@@ -301,13 +301,15 @@ func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.
 	}
 	user = account(user)
 	_, err := p.server.statements(ctx, db, connection, nil)
+	if err := p.checkReplica(ctx, db, r, user, errors.Is(err, errApplier)); err != nil {
+		return err
+	}
 	switch {
 	case dberr.MySQLNumber(err) == 1227:
 		r.Add(ceiling.Unsafe, ceiling.Advice("let the role see all threads", "GRANT PROCESS ON *.* TO "+user+";"), "the role lacks the privilege PROCESS, so it sees only threads of the same user, and others could add rows unnoticed")
 		return nil
 	case errors.Is(err, errApplier):
-		reportApplier(r)
-		return nil
+		return nil // it is reported
 	case err != nil:
 		return err
 	}
@@ -332,10 +334,6 @@ func (p *table) checkRights(ctx context.Context, db ceiling.Queryer, r *ceiling.
 	}
 	r.Add(level, remedies, "performance_schema does not show which statements run: a thread is waited for until it is seen idle")
 	return ctx.Err()
-}
-
-func reportApplier(r *ceiling.Report) {
-	r.Add(ceiling.Unsafe, ceiling.Advice("read from the primary; on a server that is not a replica, stop the applier with STOP SLAVE (STOP REPLICA)"), "a replication applier is running: it adds rows with keys that another server drew")
 }
 
 // account quotes what CURRENT_USER returns. A user's name may contain @, a host's may not.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -28,7 +27,7 @@ func (Dialect) TimeLayout(typ string) (layout string, utc bool) {
 const utcClock = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))"
 
 // Transactions implements [ceiling.SQL].
-func (Dialect) Transactions(ctx context.Context, db ceiling.Queryer, r *ceiling.Report) (ceiling.Transactions, error) {
+func (Dialect) Transactions(ctx context.Context, db ceiling.Queryer, _ ceiling.Table, r *ceiling.Report) (ceiling.Transactions, error) {
 	p := &table{}
 	if err := p.readServer(ctx, db, ceiling.Table{}); err != nil {
 		return nil, fmt.Errorf("reading the server's variables: %w", err)
@@ -44,29 +43,39 @@ func (Dialect) Transactions(ctx context.Context, db ceiling.Queryer, r *ceiling.
 	if _, err := p.server.statements(ctx, db, connection, nil); dberr.MySQLNumber(err) == 1227 {
 		r.Add(ceiling.Warning, ceiling.Advice("let the role see all threads", "GRANT PROCESS ON *.* TO "+account(user)+";"),
 			"the role lacks the privilege PROCESS, and does not see which transactions are open: the margin must cover the time to the commit")
-		applies, err := p.applies(ctx, db)
-		if applies {
-			reportApplier(r)
-		}
-		return ceiling.Unlisted(utcClock), err
+		return ceiling.Unlisted(utcClock), p.checkReplica(ctx, db, r, account(user), false)
 	}
 	err := p.checkRights(ctx, db, r)
 	return &transactions{server: p.server}, err
 }
 
-// applies reports whether a replication applier runs, as a role without PROCESS sees it. MySQL may not show it.
-func (p *table) applies(ctx context.Context, db ceiling.Queryer) (is bool, err error) {
-	statement := "SELECT COUNT(*) > 0 FROM performance_schema.replication_applier_status WHERE SERVICE_STATE = 'ON'"
+// checkReplica adds that the server is a replica, also while its applier is stopped. is says that an applier was seen.
+func (p *table) checkReplica(ctx context.Context, db ceiling.Queryer, r *ceiling.Report, user string, is bool) error {
+	statement, grant := "SELECT CHANNEL_NAME FROM performance_schema.replication_connection_configuration", "GRANT SELECT ON performance_schema.* TO "
 	if p.maria {
-		statement = "SELECT VARIABLE_VALUE <> '0' FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'SLAVES_RUNNING'"
+		statement, grant = "SHOW ALL SLAVES STATUS", "GRANT SLAVE MONITOR ON *.* TO "
 	}
-	switch err = db.QueryRowContext(ctx, statement).Scan(&is); {
-	case dberr.MySQLNumber(err) == 1142, errors.Is(err, sql.ErrNoRows):
-		return false, nil
-	case err != nil:
+	found := func(*sql.Rows) error { is = true; return nil }
+	err := ceiling.Each(ctx, db, found, statement)
+	number := dberr.MySQLNumber(err)
+	hidden := number == 1142 || number == 1227
+	if hidden && p.maria { // every role sees whether an applier runs
+		err = ceiling.Each(ctx, db, found, "SELECT 1 FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'SLAVES_RUNNING' AND VARIABLE_VALUE <> '0'")
+	} else if hidden {
+		err = nil
+	}
+	level := ceiling.Note // other ceilings see an applier when it runs
+	if r.Lossy {
+		level = ceiling.Warning
+	}
+	r.AddIf(is, ceiling.Unsafe, ceiling.Advice("read from the primary; on a server that is not a replica any more, remove each connection by STOP SLAVE and RESET SLAVE ALL (STOP REPLICA and RESET REPLICA ALL)"),
+		"this server is a replica: its applier adds rows with keys and times that another server gave, also when it is started again after a stop")
+	r.AddIf(hidden && !is, level, ceiling.Advice("let the role see it (before MariaDB 10.5 by REPLICATION CLIENT)", grant+user+";"),
+		"the role does not see whether this server is a replica whose applier is stopped: rows that this adds later are missed")
+	if err != nil {
 		err = fmt.Errorf("reading whether the server is a replica: %w", err)
 	}
-	return is, err
+	return err
 }
 
 func sessionAdvice() []ceiling.Remedy {

@@ -23,10 +23,15 @@ func (Dialect) TimeLayout(typ string) (layout string, utc bool) {
 }
 
 // Transactions implements [ceiling.SQL].
-func (Dialect) Transactions(ctx context.Context, db ceiling.Queryer, r *ceiling.Report) (ceiling.Transactions, error) {
-	var standby bool
-	err := db.QueryRowContext(ctx, "SELECT pg_is_in_recovery()").Scan(&standby)
+func (Dialect) Transactions(ctx context.Context, db ceiling.Queryer, t ceiling.Table, r *ceiling.Report) (ceiling.Transactions, error) {
+	var standby, subscribed, unclear bool
+	err := db.QueryRowContext(ctx, treeOf("to_regclass(NULLIF($1::text, ''))::oid")+` SELECT pg_is_in_recovery(), EXISTS (SELECT FROM pg_catalog.pg_subscription_rel r JOIN tree ON r.srrelid = tree.oid),
+		EXISTS (SELECT FROM pg_catalog.pg_subscription_rel) AND NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass(NULLIF($1::text, '')) AND relkind IN ('r', 'p'))`, t.Name).
+		Scan(&standby, &subscribed, &unclear)
 	r.AddIf(standby, ceiling.Unsafe, ceiling.Advice("read from the primary"), "this server is a standby, which does not show the primary's transactions")
+	r.AddIf(subscribed, ceiling.Unsafe, ceiling.Advice("read at the publisher, or drop the subscription if it has ended"),
+		"a subscription of logical replication writes to %s, or will when it is enabled again: rows come with times that they got long before", t.Label)
+	r.AddIf(unclear, ceiling.Warning, ceiling.Advice("read a table"), "subscriptions of logical replication write to tables of this database: rows of these that %s shows are missed", t.Label)
 	return transactions{}, err
 }
 

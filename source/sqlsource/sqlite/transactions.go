@@ -10,6 +10,6 @@ import (
 func (Dialect) TimeLayout(string) (layout string, utc bool) { return "", false }
 
 // Transactions implements [ceiling.SQL]. Readers do not see who writes, and the clock is the machine's.
-func (Dialect) Transactions(context.Context, ceiling.Queryer, *ceiling.Report) (ceiling.Transactions, error) {
+func (Dialect) Transactions(context.Context, ceiling.Queryer, ceiling.Table, *ceiling.Report) (ceiling.Transactions, error) {
 	return ceiling.Unlisted("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) * 1000"), nil
 }
