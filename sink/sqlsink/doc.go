@@ -25,6 +25,11 @@
 // for an identity column or for AUTO_INCREMENT is stored as it is, 0 too, and the sequence is not
 // moved.
 //
+// With Options.Create a table that does not exist is created, and a column that the table lacks is
+// added, each with the type that corresponds to the source's. A source that states no type, such as
+// SQLite with a declared type that it does not know, gets text. A type that the target does not
+// have gets text, too, and a time of day or a date outside of the target's range is rejected.
+//
 // # Values
 //
 // A value arrives unchanged or not at all: if the database would round it, cut it off or replace

@@ -50,6 +50,7 @@ type plan struct {
 	columns *row.Columns
 	fields  []field
 	packet  int
+	absent  bool   // the table does not exist, and nothing is written to it
 	text    string // of the statement, without the values
 
 	key    []int // the fields that identify a row; nil for inserts
@@ -114,7 +115,15 @@ func (s *Sink[T]) planFor(ctx context.Context, conn *sqlx.Conn, t *target, colum
 		if t.table, err = s.engine.read(ctx, conn, t.parts); err != nil {
 			return nil, fmt.Errorf("reading the table's columns: %w", err)
 		}
+		if s.create && columns != nil {
+			if err := create(ctx, s.engine, conn, t, columns, how, key); err != nil {
+				return nil, err
+			}
+		}
 		p, err = newPlan(s.engine, t, columns, how, key)
+		if s.create && t.table == nil && how == truncates {
+			p, err = &plan{use: how, wanted: key, absent: true}, nil
+		}
 	}
 	if err == nil {
 		t.plans = append(t.plans, p)

@@ -19,9 +19,14 @@ import (
 
 // Options change how a [Sink] works. The zero value is ready to use.
 type Options struct {
-	// Key has the columns that identify a row for Upsert. The table must have a unique key of
+	// Key has the columns that identify a row, for Upsert and for Create. For Upsert the table must have a unique key of
 	// these columns. Defaults to the table's primary key, or else to its first unique key.
 	Key []string
+
+	// Create creates a table that does not exist, with the types that the source states and Key as
+	// the primary key, and adds columns that the table lacks. It changes no existing column. Values
+	// that the type of the source allows and that of the target does not are rejected one by one.
+	Create bool
 
 	// Target returns the table that Apply writes the changes of a source's table to. Nil removes
 	// the schema: those of public.orders go to orders.
@@ -41,7 +46,8 @@ type Sink[T any] struct {
 	engine  engine
 	batches func(records []T, single bool) ([]run, error)
 	targets map[string]*target // by the table's name
-	folds   bool               // a batch is written in another order than that of its records
+	create  bool
+	folds   bool // a batch is written in another order than that of its records
 }
 
 // engine writes into one database.
@@ -66,6 +72,10 @@ type engine interface {
 	// culprit returns the column whose value of a row the database refuses, and "" if it
 	// cannot tell.
 	culprit(ctx context.Context, conn *sqlx.Conn, p *plan, r row.Row) string
+
+	// declare returns the type of a column that is created for values of a type, and is one of so
+	// many columns of the key; 0: it is none of them.
+	declare(t row.Type, key int) string
 
 	traits() traits
 }
@@ -98,8 +108,8 @@ const (
 // TABLE or SCHEMA.TABLE, as of [github.com/artifactofdevotion/devotion/source/sqlsource.Table].
 // Insert does not access the database yet. The caller closes db.
 func Insert(db *sqlx.DB, name, table string, o Options) (*Sink[row.Row], error) {
-	if len(o.Key) > 0 {
-		return nil, errors.New("sqlsink: Options.Key is set: it is for Upsert")
+	if len(o.Key) > 0 && !o.Create {
+		return nil, errors.New("sqlsink: Options.Key is set: it is for Upsert and for Create")
 	}
 	return rowsInto(db, name, table, o, inserts)
 }
@@ -129,7 +139,7 @@ func rowsInto(db *sqlx.DB, name, table string, o Options, how use) (*Sink[row.Ro
 }
 
 func open[T any](db *sqlx.DB, name string, o Options) (*Sink[T], error) {
-	s := &Sink[T]{db: db, targets: map[string]*target{}}
+	s := &Sink[T]{db: db, targets: map[string]*target{}, create: o.Create}
 	var err error
 	if s.Store, err = sqlcheckpoint.New(db, name, o.Checkpoint); err != nil {
 		return nil, err
@@ -242,6 +252,9 @@ func (s *Sink[T]) attempt(ctx context.Context, conn *sqlx.Conn, b source.Batch[T
 func (s *Sink[T]) write(ctx context.Context, tx *sqlx.Tx, r *run) error {
 	switch r.use {
 	case truncates:
+		if r.plan.absent {
+			return nil
+		}
 		_, err := tx.ExecContext(ctx, "DELETE FROM "+r.plan.name) // TRUNCATE would commit in some databases
 		return err
 	case deletes:

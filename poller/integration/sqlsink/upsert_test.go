@@ -91,6 +91,6 @@ func TestUpsertKeys(t *testing.T) {
 		require.NoError(t, write("both_columns", "id", "name"))
 		require.Equal(t, []string{"a", "b"}, texts(t, db, "SELECT name FROM both_columns ORDER BY id"))
 		_, err := sqlsink.Insert(db, "x", "t", sqlsink.Options{Key: []string{"id"}})
-		require.ErrorContains(t, err, "it is for Upsert")
+		require.ErrorContains(t, err, "it is for Upsert and for Create")
 	})
 }
