@@ -94,7 +94,7 @@ func (e postgresEngine) remove(ctx context.Context, tx *sqlx.Tx, p *plan, keys [
 		var wheres []string
 		from, refs := unnest(p)
 		for i, f := range p.fields {
-			wheres = append(wheres, "t."+e.Quote(f.name)+" = "+f.postgresExpr(refs[i]))
+			wheres = append(wheres, "t."+e.Quote(f.name)+" = "+refs[i])
 		}
 		p.text = "DELETE FROM " + p.name + " AS t USING " + from + " WHERE " + strings.Join(wheres, " AND ")
 	}
@@ -125,11 +125,9 @@ func (e postgresEngine) run(ctx context.Context, tx *sqlx.Tx, p *plan, rows []ro
 }
 
 func (e postgresEngine) statement(p *plan) string {
-	var exprs []string
 	overriding := ""
-	from, refs := unnest(p)
-	for i, f := range p.fields {
-		exprs = append(exprs, f.postgresExpr(refs[i]))
+	from, exprs := unnest(p)
+	for _, f := range p.fields {
 		if f.always {
 			overriding = "OVERRIDING SYSTEM VALUE "
 		}
@@ -138,16 +136,30 @@ func (e postgresEngine) statement(p *plan) string {
 		" FROM " + from + p.onConflict(e)
 }
 
-// unnest returns a table of the arrays, and a reference to each of its columns.
-func unnest(p *plan) (from string, refs []string) {
+// unnest returns a table of the arrays, and an expression for each of its columns.
+func unnest(p *plan) (from string, exprs []string) {
 	var params, aliases []string
-	for i := range p.fields {
+	for i, f := range p.fields {
 		alias := fmt.Sprintf("c%d", i+1)
 		aliases = append(aliases, alias)
-		params = append(params, fmt.Sprintf("$%d::text[]", i+1))
-		refs = append(refs, "d."+alias)
+		element, expr := "text", f.postgresExpr("d."+alias)
+		if f.inArray() {
+			element, expr = f.cast, "d."+alias
+		}
+		params = append(params, fmt.Sprintf("$%d::%s[]", i+1, element))
+		exprs = append(exprs, expr)
 	}
-	return "unnest(" + strings.Join(params, ", ") + ") AS d(" + strings.Join(aliases, ", ") + ")", refs
+	return "unnest(" + strings.Join(params, ", ") + ") AS d(" + strings.Join(aliases, ", ") + ")", exprs
+}
+
+// inArray reports whether an array of the type is parsed from the texts of its elements, which is
+// faster than to cast each. Arrays have no such array, boxes have another separator, and binary data is base64.
+func (f *field) inArray() bool {
+	switch f.typ.Class {
+	case row.Unknown, row.Array, row.Binary:
+		return false
+	}
+	return true
 }
 
 // postgresExpr makes a value of a text.

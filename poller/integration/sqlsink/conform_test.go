@@ -78,13 +78,14 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// The methods of a checkpointer are the same in each sink.
 func TestCheckpointer(t *testing.T) {
-	eachSink(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB, open func(string) *sqlsink.Sink[row.Row]) {
+	t.Parallel()
+	lab.EachDriver(t, func(t *testing.T, _ dbtest.Driver, db *sqlx.DB) {
+		open := func() *sqlsink.Sink[row.Change] { return applying(t, db) }
 		require.NoError(t, pollertest.TestCheckpointer(t.Context(), pollertest.Options{
-			Open: func(context.Context) (pollertest.Opened, error) {
-				return pollertest.Opened{Checkpointer: open("orders")}, nil
-			},
-			Rewind: func(ctx context.Context, to source.Cursor) error { return open("orders").Rewind(ctx, to) },
+			Open:   func(context.Context) (pollertest.Opened, error) { return pollertest.Opened{Checkpointer: open()}, nil },
+			Rewind: func(ctx context.Context, to source.Cursor) error { return open().Rewind(ctx, to) },
 		}))
 	})
 }
