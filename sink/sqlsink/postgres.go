@@ -32,7 +32,7 @@ const postgresColumns = `WITH RECURSIVE base(attnum, type, mod) AS (
 	WHERE a.attrelid = to_regclass($1::text) ORDER BY a.attnum`
 
 // postgresKeys lists the unique keys, of which ON CONFLICT can use only some.
-const postgresKeys = `SELECT json_agg(a.attname ORDER BY k.n)::text, i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+const postgresKeys = `SELECT json_agg(a.attname ORDER BY k.n)::text, bool_and(i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL)
 	FROM pg_catalog.pg_index i, LATERAL unnest((i.indkey::int2[])[0:i.indnkeyatts - 1]) WITH ORDINALITY AS k(attnum, n)
 	LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = to_regclass($1::text) AND a.attnum = k.attnum
 	WHERE i.indrelid = to_regclass($1::text) AND i.indisunique GROUP BY i.indexrelid, i.indisprimary ORDER BY NOT i.indisprimary, i.indexrelid`
