@@ -149,7 +149,7 @@ func update(ctx context.Context, tx *sqlx.Tx, e engine, r *run) error {
 type missingError struct{}
 
 func (missingError) Error() string {
-	return "a row that is to be updated does not exist, and the change does not have all of its values: copy the table again"
+	return "the row to update does not exist, and the change does not have all of its values: copy the table again"
 }
 
 var errMissing = missingError{}

@@ -12,7 +12,7 @@
 //
 // # Columns
 //
-// Columns go by name. These are refused before the first row is written, by an error that names
+// Columns are matched by name. These are refused before the first row is written, by an error that names
 // the column and that is not retried:
 //
 //   - a column of the source that the table lacks;

@@ -17,7 +17,7 @@ type traits struct {
 	noZone  bool // a type for points in time does not exist: they are written in UTC
 }
 
-// integers and decimals say how many digits a number of so many bits has.
+// decimals says how many digits an unsigned integer of so many bits can have.
 var decimals = map[int]int{8: 3, 16: 5, 24: 8, 32: 10, 64: 20}
 
 // fits reports whether a type of the source can be written into a column. proven is true if each

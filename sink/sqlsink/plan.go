@@ -200,7 +200,7 @@ func (p *plan) match(e engine, into *table) error {
 		p.fields = append(p.fields, f)
 	}
 	if len(p.fields) == 0 {
-		return dialect.Permanent("there is no column to write: all that the source has are generated ones")
+		return dialect.Permanent("all columns of the source are generated in the table: none can be written")
 	}
 	for _, c := range into.columns {
 		if p.use <= upserts && !used[c] && !c.optional && !c.generated {
