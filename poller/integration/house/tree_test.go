@@ -70,6 +70,7 @@ var roomsOfDatabases = []string{
 	"source/pglog/",             // Postgres's log
 	"source/snapshot/",          // begins a transaction in each, and finds keys
 	"source/recommend/",         // lists the means of each database
+	"sink/sqlsink/",             // writes into each
 	"internal/dberr/",           // classifies the errors of drivers
 	"poller/integration/",
 	"examples/",
