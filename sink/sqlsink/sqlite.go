@@ -143,6 +143,15 @@ func (e sqliteEngine) write(ctx context.Context, tx *sqlx.Tx, p *plan, rows []ro
 	return nil
 }
 
+// negativeZero reports whether text is -0, which is a floating-point number and no integer.
+func negativeZero(text string) bool {
+	if !strings.HasPrefix(text, "-") {
+		return false
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	return err == nil && n == 0 && math.Signbit(n)
+}
+
 // argument returns the Go value that SQLite stores as it is.
 func (v value) argument(real bool) (any, error) {
 	switch v.form {
@@ -151,7 +160,7 @@ func (v value) argument(real bool) (any, error) {
 	case binary:
 		return base64.StdEncoding.DecodeString(v.text)
 	case number:
-		if n, err := strconv.ParseInt(v.text, 10, 64); err == nil && !real {
+		if n, err := strconv.ParseInt(v.text, 10, 64); err == nil && !real && !negativeZero(v.text) {
 			return n, nil
 		}
 		return strconv.ParseFloat(v.text, 64)
@@ -177,6 +186,8 @@ func (f *field) byAffinity(v value, r row.Row) (value, string) {
 		return v, ""
 	case f.affinity == textual:
 		return v, ""
+	case (f.affinity == integer || f.affinity == numeric) && negativeZero(v.text):
+		return v, "the column would drop its sign"
 	case v.text == "true":
 		return value{"1", number}, ""
 	case v.text == "false":

@@ -1,6 +1,7 @@
 package sqlsink
 
 import (
+	"math"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -102,6 +103,9 @@ func TestAffinities(t *testing.T) {
 		{"DECIMAL(30,20)", decimal, row.Number, "0.12345678901234567890", nil, "more digits"},
 		{"TEXT", decimal, row.Number, "0.12345678901234567890", "0.12345678901234567890", ""},
 		{"INTEGER", row.Type{}, row.Number, "18446744073709551615", nil, "more digits"},
+		{"", row.Type{}, row.Auto, math.Copysign(0, -1), math.Copysign(0, -1), ""},
+		{"INTEGER", row.Type{}, row.Auto, math.Copysign(0, -1), nil, "sign"},
+		{"NUMERIC", row.Type{Class: row.Float, Bits: 64}, row.Auto, math.Copysign(0, -1), nil, "sign"},
 	} {
 		r, err := row.Of(row.NewColumns([]string{"c"}, []row.Kind{c.kind}), c.value)
 		require.NoError(t, err)

@@ -1,18 +1,16 @@
-package changelog
+package typed
 
-import (
-	"strings"
-)
+import "strings"
 
-// mariadbTypes has all types of MariaDB.
-func mariadbTypes() []typed {
+// mariaDB has all types of MariaDB.
+func mariaDB() []Column {
 	times := []string{"'2026-01-31 23:59:59.123456'", "'2026-01-31 23:59:59.1'", "'2026-01-31 00:00:00'",
 		"'1970-01-01 00:00:01'", "'2026-03-29 02:30:00'", "'2026-10-25 02:30:00'", "'2038-01-19 03:14:07.999999'", "'0000-00-00 00:00:00'"}
 	beyond := append(times, "'1000-01-01 00:00:00'", "'0001-01-01 00:00:00'", "'9999-12-31 23:59:59.999999'", "'2026-00-00 00:00:00'", "'2026-02-30 12:00:00'")
 	texts := []string{"''", "' '", "_utf8mb4 x'" + hex(everyByte(0, 0x80)) + "'", `'say "hi", it''s\r\ntwo\nlines\ttab \\ end'`,
 		"'emoji 😀 sep \u2028\u2029 rev \uFFFD bom \uFEFF'", "'null'", "'NULL'", `'\\.'`, "'007'", `'{"a": 1}'`}
 	all := "x'" + hex(everyByte(0, 0x100)) + "'"
-	return []typed{
+	return []Column{
 		{"tinyint", []string{"-128", "127"}},
 		{"tinyint(1)", []string{"0", "1", "127"}},
 		{"tinyint unsigned", []string{"255"}},

@@ -1,15 +1,9 @@
-package changelog
+package typed
 
 import "strings"
 
-// typed is a type with extreme values of it.
-type typed struct {
-	ddl    string
-	values []string
-}
-
-// postgresTypes has all types of Postgres.
-func postgresTypes() []typed {
+// postgres has all types of Postgres.
+func postgres() []Column {
 	digits := strings.Repeat("1234567890", 50)
 	times := []string{"'2026-01-31 23:59:59.123456'", "'2026-01-31 23:59:59.1'", "'2026-01-31 00:00:00'", "'infinity'", "'-infinity'",
 		"'4713-01-01 00:00:00 BC'", "'0044-03-15 12:00:00.000001 BC'", "'0001-01-01 00:00:00'", "'0001-12-31 23:59:59.999999 BC'",
@@ -19,7 +13,7 @@ func postgresTypes() []typed {
 		zoned = append(zoned, t+"::timestamp AT TIME ZONE 'UTC'")
 	}
 	zoned = append(zoned, "'2026-01-31 23:59:59.5+05:30'")
-	return []typed{
+	return []Column{
 		{"smallint", []string{"-32768", "32767", "0"}},
 		{"integer", []string{"-2147483648", "2147483647"}},
 		{"bigint", []string{"-9223372036854775808", "9223372036854775807", "9007199254740993"}},
