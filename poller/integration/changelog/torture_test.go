@@ -127,9 +127,7 @@ func (x *torture) crash() {
 		if x.server == nil {
 			return
 		}
-		for x.done.Load() < *changes*int64(n+1)/int64(*crashes+1) && !x.t.Failed() {
-			time.Sleep(5 * time.Millisecond)
-		}
+		lab.Reach(x.t, &x.done, *changes*int64(n+1)/int64(*crashes+1))
 		if err := x.server.Kill(); err != nil {
 			x.t.Error(err)
 		}
@@ -141,9 +139,7 @@ func (x *torture) crash() {
 
 // alter adds a column while the writers work, and brings the triggers up to date.
 func (x *torture) alter() {
-	for x.done.Load() < *changes/2 && !x.t.Failed() {
-		time.Sleep(5 * time.Millisecond)
-	}
+	lab.Reach(x.t, &x.done, *changes/2)
 	x.until(func() error { _, err := x.db.Exec(`alter table items add column extra int`); return err })
 	x.until(func() error {
 		s, err := tortured(x.db, *keys).Script(x.t.Context())

@@ -84,7 +84,7 @@ func TestTorture(t *testing.T) {
 			w.bulk(t, *bulk)
 		}
 		<-time.After(time.Duration(50+rng.IntN(400)) * time.Millisecond)
-		w.until(*changes * int64(i) / int64(len(events)))
+		lab.Reach(t, &w.changes, *changes*int64(i)/int64(len(events)))
 		if crash {
 			require.NoError(t, server.Kill())
 			require.NoError(t, server.Start())

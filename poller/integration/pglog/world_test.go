@@ -167,13 +167,6 @@ func (w *world) alter(ctx context.Context, rng *rand.Rand) error {
 	return err
 }
 
-// until waits until the writers have made a number of changes.
-func (w *world) until(changes int64) {
-	for w.changes.Load() < changes {
-		<-time.After(time.Millisecond)
-	}
-}
-
 // bulk writes one large transaction.
 func (w *world) bulk(t *testing.T, rows int) {
 	t.Helper()

@@ -81,9 +81,7 @@ func TestTorture(t *testing.T) {
 func (x *torture) disturb(reader *process) {
 	total := *kills + *crashes
 	for n := 1; n <= total; n++ {
-		for x.made.Load() < *changes*int64(n)/int64(total+1) {
-			time.Sleep(time.Millisecond) // the writers run
-		}
+		lab.Reach(x.t, &x.made, *changes*int64(n)/int64(total+1))
 		if n**crashes/total > (n-1)**crashes/total {
 			require.NoError(x.t, x.server.Kill())
 			for try := 0; ; try++ {
@@ -178,9 +176,7 @@ func (x *torture) transaction(conn *sql.Conn, r *rand.Rand) error {
 
 // bulk inserts many rows in one transaction, and again if a crash takes it back.
 func (x *torture) bulk() {
-	for x.made.Load() < *changes/3 {
-		time.Sleep(time.Millisecond)
-	}
+	lab.Reach(x.t, &x.made, *changes/3)
 	for range 100 {
 		if _, err := x.db.Exec(`INSERT INTO t (id) SELECT -n FROM generate_series(1, $1::int) AS n`, *bulk); err == nil {
 			return

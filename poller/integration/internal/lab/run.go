@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +45,16 @@ func WaitFor(t *testing.T, ok func() bool) {
 		case <-late:
 			t.Fatal("the condition did not become true")
 		}
+	}
+}
+
+// Reach waits until a counter has reached n, or the test has failed. It has no limit: how long the writers of a
+// torture take is up to its flags.
+func Reach(t *testing.T, counter *atomic.Int64, n int64) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for counter.Load() < n && !t.Failed() {
+		<-tick.C
 	}
 }
 
