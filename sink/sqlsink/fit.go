@@ -149,7 +149,7 @@ func fitsTime(from row.Type, c *column, tr traits) (bool, string) {
 	return same && tr.special && (digits >= 0 || from.Class == row.CalendarDate), ""
 }
 
-// limit compares two limits, of which 0 is none or not known.
+// limit compares two limits. 0 means unlimited or unknown.
 func limit(from, into int, why string) (proven bool, _ string) {
 	if into > 0 && from > into {
 		return false, why

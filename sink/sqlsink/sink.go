@@ -54,7 +54,7 @@ type Sink[T any] struct {
 type engine interface {
 	dialect.Dialect
 
-	// read returns what the catalogue says about a table, and nil if there is no such table.
+	// read returns a table from the catalogue, and nil if it does not exist.
 	read(ctx context.Context, db *sqlx.Conn, name []string) (*table, error)
 
 	// session prepares a connection for the transaction, and returns what sets it back.
@@ -73,8 +73,8 @@ type engine interface {
 	// cannot tell.
 	culprit(ctx context.Context, conn *sqlx.Conn, p *plan, r row.Row) string
 
-	// declare returns the type of a column that is created for values of a type, and is one of so
-	// many columns of the key; 0: it is none of them.
+	// declare returns the type of a new column for values of a type. key is how many columns the
+	// key has that it belongs to, 0 if it belongs to none.
 	declare(t row.Type, key int) string
 
 	traits() traits
@@ -100,7 +100,7 @@ const (
 	upserts       // by the key
 	updates       // of a row that exists, with some of its columns; old is its key before
 	deletes       // rows are keys
-	truncates     // there are no rows
+	truncates     // without rows
 )
 
 // Insert returns a sink that inserts each row into a table as a new one. A row whose key exists
@@ -214,7 +214,7 @@ func (s *Sink[T]) Write(ctx context.Context, b source.Batch[T]) error {
 // for equal whose texts differ.
 const twice = "21000"
 
-// attempt writes a batch in one transaction. single writes each record by a statement of its own,
+// attempt writes a batch in one transaction. single writes each record by a separate statement,
 // in their order. last is the run that is being written.
 func (s *Sink[T]) attempt(ctx context.Context, conn *sqlx.Conn, b source.Batch[T], single bool, last **run) error {
 	runs, err := s.batches(b.Records, single)

@@ -102,7 +102,7 @@ func (f *field) checkBinary(v value) string {
 	return ""
 }
 
-// number checks a number. What it returns is a literal of SQL, or in quotes NaN or an infinity.
+// number checks a number. It returns a literal of SQL, or NaN or an infinity in quotes.
 func (f *field) number(v value) (value, string) {
 	switch v.text {
 	case "true":

@@ -79,7 +79,7 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// SQLite converts by the column's affinity. What it would change is refused.
+// SQLite converts by the column's affinity. A value that it would change is refused.
 func TestAffinities(t *testing.T) {
 	t.Parallel()
 	decimal := row.Type{Class: row.Decimal}

@@ -18,7 +18,7 @@ type correction struct {
 }
 
 // begunCorrection is written as deleted in place of keys whose corrections are not complete. It moves the cursor. No key equals
-// it, and what was only deleted needs no correction.
+// it, and a row that was only deleted needs no correction.
 const begunCorrection sqlsource.Key = ""
 
 // correct returns the next correction, after all rows and entries were compared. What is left of the unsure keys has no

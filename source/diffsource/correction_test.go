@@ -25,7 +25,7 @@ func (c counted) FetchRows(ctx context.Context, keys []sqlsource.Key) ([]row.Row
 }
 
 // The keys of a batch that was not saved are looked up only if no row has them, and only if another key can equal them. A Fetch
-// stops after a look-up if it takes long, and keeps what it has found.
+// stops after a look-up if it takes long, and keeps the rows that it has found.
 func TestUnsavedKeysAreLookedUpInParts(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"i%d;", "sa%d;"} {
@@ -55,7 +55,7 @@ func TestUnsavedKeysAreLookedUpInParts(t *testing.T) {
 			require.NotEqual(t, at, b.To)
 			require.LessOrEqual(t, n, before+1)
 			at, more, deleted = b.To, b.More, deleted+len(b.Records)
-			require.NoError(t, s.Close()) // what was saved is not looked up again
+			require.NoError(t, s.Close()) // saved keys are not looked up again
 		}
 		require.Equal(t, 300, deleted)
 		if kind[0] == 'i' {

@@ -109,7 +109,7 @@ func (f *failing) FetchKeyed(ctx context.Context, after source.Cursor, limit int
 	return f.fakeTable.FetchKeyed(ctx, after, limit)
 }
 
-// The state of a Fetch that fails is not left behind.
+// A Fetch that fails leaves no state.
 func TestFailedFetchLeavesNoState(t *testing.T) {
 	t.Parallel()
 	rows := map[sqlsource.Key]string{}

@@ -13,7 +13,7 @@ const (
 	// markBytes is the length of log after which the server is made to log its running transactions.
 	markBytes = 16 << 20
 
-	// markEvery is how often it does so by itself. A mark that failed is tried again after that time.
+	// markEvery is how often it does so without a mark. A mark that failed is tried again after that time.
 	markEvery = 15 * time.Second
 )
 

@@ -43,7 +43,7 @@ func (s *Source) rewound(at cursor) {
 	}
 }
 
-// release returns where the slot is to be advanced to, 0 if it is not due. The next stream does it before it decodes.
+// release returns the position to advance the slot to, 0 if it is not due. The next stream does it before it decodes.
 func (s *Source) release(v *server, at cursor) lsn {
 	s.slot = v.slot.confirmed
 	s.savedLock.Lock()

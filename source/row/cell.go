@@ -36,7 +36,7 @@ func (c *cell) Scan(src any) error {
 	return c.set(arena, f, err)
 }
 
-// set sets the cell to what was appended to the arena.
+// set sets the cell to the text that was appended to the arena.
 func (c *cell) set(arena []byte, f form, err error) error {
 	t := c.builder.b
 	if err == nil && len(arena) > maxArena {

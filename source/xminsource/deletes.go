@@ -121,7 +121,7 @@ func (s *Source) readKeys(ctx context.Context, p position) (err error) {
 	return nil
 }
 
-// beginSweep begins a key pass on a server that has all that was delivered.
+// beginSweep begins a key pass on a server that has every delivered version.
 func (s *Source) beginSweep(ctx context.Context, db queryer, p position) error {
 	st, err := s.follow(ctx, db, p)
 	if err != nil {

@@ -37,7 +37,7 @@ type page struct {
 	count int
 }
 
-// keysAfter reads the next keys of the table. The server puts them into one text, because a row of its own for each key takes
+// keysAfter reads the next keys of the table. The server puts them into one text, because one row for each key takes
 // most of the time.
 func (g *guard) keysAfter(ctx context.Context, db queryer, after []string, limit int) (p page, err error) {
 	args := dialect.Args{Writer: postgres.Dialect{}}

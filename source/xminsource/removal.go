@@ -78,8 +78,8 @@ func (s *Source) lookUp(ctx context.Context, p position, limit int, from source.
 	return f, st, nil
 }
 
-// findOn looks up keys on a server that has all that was delivered. It is not the same if the table or the type of its key
-// has changed meanwhile.
+// findOn looks up keys on a server that has every delivered version. It is not the same if the table or the type of its key
+// has changed since.
 func (s *Source) findOn(ctx context.Context, db queryer, p position, f *lookedUp) (st state, same bool, err error) {
 	if f.history, err = s.follow(ctx, db, p); err != nil {
 		return st, false, err

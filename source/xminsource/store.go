@@ -88,7 +88,7 @@ func (s *store) add(k known, keys []sqlsource.Key, kinds []int, mark uint32) (kn
 		k.keys, err = s.out.sync()
 	}
 	if err != nil {
-		s.use(nil) // what was written of them is not known
+		s.use(nil) // how much of them was written is not known
 		return k, s.wrap("write", err)
 	}
 	k.entries += uint64(len(keys))

@@ -130,7 +130,7 @@ func (w *sweep) compare(ctx context.Context, k known) (*merge, error) {
 			return nil, err
 		}
 		if err := w.comparePart(m, m.next); err != nil {
-			w.forget() // what was written of the part is not known
+			w.forget() // how much of the part was written is not known
 			return nil, err
 		}
 	}

@@ -92,7 +92,7 @@ func (r *target) unknown(key string) bool {
 	return r.looked[key] || !ok && r.known[key] < r.deletions
 }
 
-// gone notes that there is no row with a key.
+// gone notes that no row has a key.
 func (r *target) gone(key string) {
 	delete(r.rows, key)
 	delete(r.looked, key)

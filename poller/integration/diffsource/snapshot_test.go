@@ -108,7 +108,7 @@ func TestSnapshotOfAStandby(t *testing.T) {
 		if n += len(b.Records); n == 1003 {
 			primary.MustExec(`update t set n = -n`)
 			primary.MustExec(`vacuum t`)
-			primary.MustExec(`comment on table t is 'flushed'`) // what was written before, too
+			primary.MustExec(`comment on table t is 'flushed'`) // flushes earlier writes as well
 			var end string
 			require.NoError(t, primary.Get(&end, `select pg_current_wal_flush_lsn()::text`))
 			lab.WaitFor(t, func() bool {

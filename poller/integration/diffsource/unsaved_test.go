@@ -21,7 +21,7 @@ import (
 )
 
 // A sink that stores the cursor apart from the records ends with the table's rows, although the process dies between the two
-// again and again, and what was delivered is taken back in the table before it starts again.
+// again and again, and the delivered changes are undone in the table before it starts again.
 func TestCrashesBeforeTheCursorIsSaved(t *testing.T) {
 	t.Parallel()
 	for name, db := range databases(t) {

@@ -34,7 +34,7 @@ func hold(t *testing.T, db *sqlx.DB, slot string) (end func()) {
 	}
 }
 
-// Temporary slots come and go. So a pipeline goes on when one is free, and does not read one of its own name.
+// Temporary slots come and go. So a pipeline goes on when one is free, and does not read a temporary slot with the name of its slot.
 func TestTemporarySlots(t *testing.T) {
 	t.Parallel()
 	db := start(t, "-c", "max_replication_slots=1").NewDatabase(t).Open(t, dbtest.PGX)

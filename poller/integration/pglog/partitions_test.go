@@ -11,7 +11,7 @@ import (
 	"github.com/artifactofdevotion/devotion/source/pglog"
 )
 
-// A partition has a replica identity of its own. The log of a table that is published by its root has the values of
+// Each partition has its own replica identity. The log of a table that is published by its root has the values of
 // the partition's identity in the columns of the root's. If the two differ, the table is refused, and Setup corrects it.
 func TestPartitionsWithAnotherIdentity(t *testing.T) {
 	t.Parallel()

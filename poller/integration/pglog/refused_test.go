@@ -145,7 +145,7 @@ func TestSlotIsInUse(t *testing.T) {
 }
 
 // A process that was killed can leave a statement on the server, which advances the slot while the next process
-// begins to read. That is no other history.
+// begins to read. The history is still the same.
 func TestSlotIsAdvancedMeanwhile(t *testing.T) {
 	t.Parallel()
 	d := start(t).NewDatabase(t)
@@ -157,7 +157,7 @@ func TestSlotIsAdvancedMeanwhile(t *testing.T) {
 	b, err := lab.Fetch(t, killed, at, 1)
 	require.NoError(t, err)
 	require.Len(t, b.Records, 1)
-	b, err = lab.Fetch(t, killed, b.To, 1) // the cursor is now behind the transaction
+	b, err = lab.Fetch(t, killed, b.To, 1) // the cursor is now after the transaction
 	require.NoError(t, err)
 	db.MustExec(`insert into t values (2)`)
 

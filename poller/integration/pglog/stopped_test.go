@@ -83,7 +83,7 @@ func decoder(db *sqlx.DB, d dbtest.Database, condition string) (pid int) {
 	return pid
 }
 
-// A session that ends is no reason to stop. The next Fetch goes on, and nothing is missing or comes twice.
+// A pipeline survives a session that ends. The next Fetch goes on, and nothing is missing or comes twice.
 func TestSessionIsTerminated(t *testing.T) {
 	t.Parallel()
 	server := start(t)

@@ -31,7 +31,7 @@ func standbyOf(t *testing.T, driver dbtest.Driver) (primary, standby *sqlx.DB) {
 // replayed waits until a standby has replayed, or only received, what its primary has written.
 func replayed(t *testing.T, primary, standby *sqlx.DB, how string) {
 	t.Helper()
-	primary.MustExec(`comment on table t is 'flushed'`) // what was written before, too
+	primary.MustExec(`comment on table t is 'flushed'`) // flushes earlier writes as well
 	var end string
 	require.NoError(t, primary.Get(&end, `select pg_current_wal_flush_lsn()::text`))
 	lab.WaitFor(t, func() bool {
@@ -77,7 +77,7 @@ func TestStandby(t *testing.T) {
 	require.ErrorIs(t, err, snapshot.ErrInterrupted)
 }
 
-// conflict reads a table that its primary rewrites meanwhile.
+// conflict reads a table while its primary rewrites it.
 func conflict(t *testing.T, primary, standby *sqlx.DB, name string, strict bool) {
 	t.Helper()
 	r := rowsOf(t, standby, snapshot.Table{Name: name})

@@ -102,7 +102,7 @@ func (c Stamp) momentsOf(t Table, zone *time.Location, ends []string) *moments {
 	return m
 }
 
-// longAgo and never are the moments of values that are no time of a common calendar.
+// longAgo and never are the moments of values outside of the common calendar.
 const (
 	longAgo = math.MinInt64 / 2
 	never   = math.MaxInt64 / 2
