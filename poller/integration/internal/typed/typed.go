@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/stretchr/testify/require"
 
 	"github.com/artifactofdevotion/devotion/poller/integration/dbtest"
 	"github.com/artifactofdevotion/devotion/poller/integration/internal/lab"
@@ -75,7 +74,9 @@ func Fill(db *sqlx.DB, table string, columns []Column) (rows int) {
 func known(t *testing.T, db *sqlx.DB, columns []Column) []Column {
 	t.Helper()
 	var old bool
-	require.NoError(t, db.Get(&old, `SELECT current_setting('server_version_num')::int < 140000`))
+	if err := db.Get(&old, `SELECT current_setting('server_version_num')::int < 140000`); err != nil {
+		t.Fatal(err)
+	}
 	if !old {
 		return columns
 	}
